@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The exceptions of the provider, sorted by what the caller does next.
+
+::
+
+    OscarProviderError
+    ├── DefinitionError   (also a ValueError)  correct the DAG, the arguments or the connection
+    ├── TransientError    (carries a delay)    try the same again later
+    ├── PermanentError                         give up: the same attempt would fail the same way
+    │   ├── BadInputError                      the object itself is at fault
+    │   └── JobFailedError                     the job ran and failed, or could not be run
+    └── LostContactError                       the outcome is not known; look again before repeating
+
+:func:`airflow_provider_oscar._airflow.airflow_errors` is the one place that turns these into what
+Airflow's task runner understands.
+"""
+
+from __future__ import annotations
+
+#: Longest part of a foreign text (a response body, a log line) that is quoted in a message.
+QUOTE_LIMIT = 256
+
+
+class OscarProviderError(Exception):
+    """Root of all errors raised by this provider."""
+
+
+class DefinitionError(OscarProviderError, ValueError):
+    """What was written down is wrong: a DAG argument, a connection field, a service definition."""
+
+
+class TransientError(OscarProviderError):
+    """The other side could not answer now; the same call may succeed later.
+
+    :param message: what was attempted, where, and what was seen.
+    :param delay: seconds the other side asked to wait (``Retry-After``), or None if it said nothing.
+    """
+
+    def __init__(self, message: str, *, delay: float | None = None) -> None:
+        super().__init__(message)
+        self.delay = delay
+
+
+class PermanentError(OscarProviderError):
+    """Repeating the same attempt would fail the same way."""
+
+
+class BadInputError(PermanentError):
+    """The object cannot be processed: absent, truncated, changed meanwhile, or of the wrong form."""
+
+
+class JobFailedError(PermanentError):
+    """The job was refused, was cancelled, or ended without a manifest that proves success."""
+
+
+class LostContactError(OscarProviderError):
+    """The job or answer vanished, so that neither success nor failure is proven."""
+
+
+def quoted(text: object, limit: int = QUOTE_LIMIT) -> str:
+    """Return foreign text fit for one line of a message or log: escaped, and cut at ``limit``.
+
+    Object keys, file names and response bodies come from strangers; a newline in one of them must
+    not start a log record of its own.
+    """
+    raw = text if isinstance(text, str) else str(text)
+    shown = repr(raw[:limit])
+    return shown if len(raw) <= limit else f"{shown}… ({len(raw)} characters)"
