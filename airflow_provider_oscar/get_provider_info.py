@@ -1,11 +1,232 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Provider metadata, read by Airflow while ``import airflow`` runs: this module imports nothing."""
+"""Provider metadata, read by Airflow while ``import airflow`` runs: this module imports nothing.
+
+A fault here would break every Airflow command of the environment, so ``tests/unit`` validates the
+result with the two JSON schemas that Airflow ships (``provider_info.schema.json`` and the connection
+types of ``provider.yaml.schema.json``).
+"""
+
+# No annotations from ``typing``: an import is what this module must not have.
+_PACKAGE = "airflow_provider_oscar"
+
+
+def _text(label, description, **schema):  # type: ignore[no-untyped-def]
+    return {
+        "label": label,
+        "description": description,
+        "schema": {"type": ["string", "null"], **schema},
+    }
+
+
+def _flag(label, description, default):  # type: ignore[no-untyped-def]
+    return {
+        "label": label,
+        "description": description,
+        "schema": {"type": ["boolean", "null"], "default": default},
+    }
+
+
+_VERIFY = _text(
+    "Verify TLS",
+    "true, false, or the path of a CA bundle (a hashed directory such as /etc/grid-security/certificates for dCache).",
+)
+
+_OSCAR = {
+    "connection-type": "oscar",
+    "hook-class-name": f"{_PACKAGE}.hooks.oscar.OscarHook",
+    "hook-name": "OSCAR",
+    "ui-field-behaviour": {
+        "hidden-fields": ["port", "schema", "extra"],
+        "relabeling": {"host": "OSCAR endpoint", "login": "User", "password": "Password"},
+        "placeholders": {"host": "https://oscar.example.org", "login": "oscar"},
+    },
+    "conn-fields": {
+        "auth_type": _text(
+            "Authentication",
+            "basic (user and password), oidc (access or refresh token), or service_token (can only submit jobs).",
+            enum=["basic", "oidc", "service_token"],
+            default="basic",
+        ),
+        "oidc_token": _text("OIDC access token", "Used as it is when no refresh token is given.", format="password"),
+        "refresh_token": _text("OIDC refresh token", "Exchanged for access tokens as needed.", format="password"),
+        "token_endpoint": _text("OIDC token endpoint", "URL that exchanges the refresh token."),
+        "client_id": _text("OIDC client id", "Client that the refresh token was issued to."),
+        "scopes": _text("OIDC scopes", "Blank-separated; empty for the token's own."),
+        "verify": _VERIFY,
+        "timeout": {
+            "label": "Timeout",
+            "description": "Seconds for one request; creating a service restarts MinIO and takes longer by itself.",
+            "schema": {"type": ["number", "null"], "default": 60, "minimum": 1},
+        },
+    },
+}
+
+_DCACHE = {
+    "connection-type": "dcache",
+    "hook-class-name": f"{_PACKAGE}.hooks.dcache.DCacheHook",
+    "hook-name": "dCache / WebDAV",
+    "ui-field-behaviour": {
+        "hidden-fields": ["port", "schema", "extra"],
+        "relabeling": {"host": "WebDAV URL", "login": "User", "password": "Password"},
+        "placeholders": {"host": "https://dcache.example.org:2880", "login": "for basic authentication"},
+    },
+    "conn-fields": {
+        "frontend_url": _text(
+            "Frontend URL",
+            "REST frontend with events and name space, for example https://dcache.example.org:3880; "
+            "empty for a plain WebDAV server.",
+        ),
+        "auth": _text(
+            "Authentication",
+            "basic, token (the token below), token_file, wlcg (bearer token discovery), macaroon, x509, or none.",
+            enum=["basic", "token", "token_file", "wlcg", "macaroon", "x509", "none"],
+            default="basic",
+        ),
+        "token": _text("Token", "Bearer token or macaroon.", format="password"),
+        "token_file": _text("Token file", "File read again before each request."),
+        "cert_file": _text("Certificate file", "X.509 certificate or proxy in PEM form."),
+        "key_file": _text("Key file", "Private key; empty when the certificate file holds it."),
+        "verify": _VERIFY,
+        "allow_insecure_http": _flag(
+            "Allow plain http", "Without it, plain http is refused except to this machine.", False
+        ),
+    },
+}
+
+_S3 = {
+    "connection-type": "oscar_s3",
+    "hook-class-name": f"{_PACKAGE}.hooks.s3.OscarS3Hook",
+    "hook-name": "S3 / MinIO for OSCAR",
+    "ui-field-behaviour": {
+        "hidden-fields": ["port", "schema", "extra"],
+        "relabeling": {"host": "Endpoint URL", "login": "Access key", "password": "Secret key"},
+        "placeholders": {"host": "https://minio.example.org (empty for AWS)"},
+    },
+    "conn-fields": {
+        "region_name": _text("Region", "Signing region.", default="us-east-1"),
+        "session_token": _text("Session token", "For temporary credentials.", format="password"),
+        "addressing_style": _text(
+            "Addressing", "path for MinIO and Ceph, virtual for AWS, auto to let the client choose.",
+            enum=["path", "virtual", "auto"],
+        ),
+        "verify": _VERIFY,
+    },
+}
+
+_INTERLINK = {
+    "connection-type": "interlink",
+    "hook-class-name": f"{_PACKAGE}.hooks.interlink.InterLinkHook",
+    "hook-name": "Kubernetes with interLink",
+    "ui-field-behaviour": {
+        "hidden-fields": ["host", "port", "login", "password", "schema", "extra"],
+        "relabeling": {},
+        "placeholders": {},
+    },
+    "conn-fields": {
+        "namespace": _text("Namespace", "Where pods and their secrets are created.", default="default"),
+        "in_cluster": _flag("In cluster", "Use the service account of the pod that Airflow runs in.", False),
+        "kube_config_path": _text("Kube config path", "File on the workers and the triggerer."),
+        "kube_config": _text(
+            "Kube config (JSON or YAML)", "The kube config itself, kept encrypted by Airflow.", format="password"
+        ),
+        "cluster_context": _text("Context", "Context of the kube config; empty for its current one."),
+        "verify_ssl": _flag("Verify TLS", "Check the API server's certificate.", True),
+    },
+}
+
+
+def _option(description, kind, default, example=None):  # type: ignore[no-untyped-def]
+    return {
+        "description": description,
+        "version_added": "0.1.0",
+        "type": kind,
+        "example": example,
+        "default": default,
+    }
 
 
 def get_provider_info():  # type: ignore[no-untyped-def]
-    """Return the provider's metadata, as ``airflow/provider_info.schema.json`` wants it."""
+    """Return the provider's metadata in the form of ``airflow/provider_info.schema.json``."""
     return {
         "package-name": "airflow-provider-oscar",
         "name": "OSCAR",
-        "description": "Runs AI workloads on new objects in S3 or dCache, on OSCAR services or on SLURM through interLink.",
+        "description": (
+            "Runs AI workloads on new objects in S3 or dCache: as OSCAR service jobs in the cloud or, "
+            "through interLink, as SLURM jobs on a supercomputer."
+        ),
+        "integrations": [
+            {"integration-name": "OSCAR", "external-doc-url": "https://docs.oscar.grycap.net/", "tags": ["service"]},
+            {"integration-name": "interLink", "external-doc-url": "https://interlink-project.dev/", "tags": ["service"]},
+            {"integration-name": "dCache", "external-doc-url": "https://www.dcache.org/", "tags": ["service"]},
+        ],
+        "connection-types": [_OSCAR, _DCACHE, _S3, _INTERLINK],
+        "hooks": [
+            {
+                "integration-name": "OSCAR",
+                "python-modules": [f"{_PACKAGE}.hooks.oscar", f"{_PACKAGE}.hooks.supervisor", f"{_PACKAGE}.hooks.s3"],
+            },
+            {"integration-name": "interLink", "python-modules": [f"{_PACKAGE}.hooks.interlink"]},
+            {"integration-name": "dCache", "python-modules": [f"{_PACKAGE}.hooks.dcache"]},
+        ],
+        "operators": [
+            {
+                "integration-name": "OSCAR",
+                "python-modules": [f"{_PACKAGE}.operators.oscar", f"{_PACKAGE}.operators.placement"],
+            },
+            {"integration-name": "interLink", "python-modules": [f"{_PACKAGE}.operators.interlink"]},
+        ],
+        "sensors": [
+            {
+                "integration-name": "OSCAR",
+                "python-modules": [f"{_PACKAGE}.sensors.objects", f"{_PACKAGE}.sensors.oscar"],
+            },
+        ],
+        "triggers": [
+            {
+                "integration-name": "OSCAR",
+                "python-modules": [f"{_PACKAGE}.triggers.objects", f"{_PACKAGE}.triggers.oscar"],
+            },
+            {"integration-name": "interLink", "python-modules": [f"{_PACKAGE}.triggers.interlink"]},
+        ],
+        "task-decorators": [
+            {"name": "interlink", "class-name": f"{_PACKAGE}.decorators.interlink.interlink_task"},
+            {"name": "placement", "class-name": f"{_PACKAGE}.decorators.placement.placement_task"},
+        ],
+        "asset-uris": [
+            {"schemes": ["s3"], "handler": f"{_PACKAGE}.assets.sanitize_s3_uri", "factory": f"{_PACKAGE}.assets.s3_asset"},
+            {
+                "schemes": ["dcache"],
+                "handler": f"{_PACKAGE}.assets.sanitize_dcache_uri",
+                "factory": f"{_PACKAGE}.assets.dcache_asset",
+            },
+            {
+                "schemes": ["oscar"],
+                "handler": f"{_PACKAGE}.assets.sanitize_oscar_uri",
+                "factory": f"{_PACKAGE}.assets.oscar_asset",
+            },
+        ],
+        "filesystems": [f"{_PACKAGE}.fs"],
+        "extra-links": [
+            f"{_PACKAGE}.links.OscarJobLogLink",
+            f"{_PACKAGE}.links.OutputLink",
+            f"{_PACKAGE}.links.SlurmJobLink",
+        ],
+        "cli": [f"{_PACKAGE}.cli.get_cli_commands"],
+        "config": {
+            "oscar": {
+                "description": "Defaults of airflow-provider-oscar; an argument given in a DAG wins.",
+                "options": {
+                    "poll_interval": _option("Seconds between two looks at a job or a listing.", "float", "10"),
+                    "job_timeout": _option(
+                        "Seconds after which a job that has not ended is cancelled and failed.", "float", "86400"
+                    ),
+                    "access_lifetime": _option(
+                        "Seconds that presigned URLs and macaroons handed to a job stay valid; "
+                        "must cover its time in the queue, at most 604800.",
+                        "integer",
+                        "86400",
+                    ),
+                },
+            }
+        },
     }

@@ -1,0 +1,71 @@
+# Targets explain themselves: `make help`.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+PYTHON ?= python3
+LOCK := requirements/airflow-3.3.txt
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help
+help: ## Show this list.
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+.PHONY: setup
+setup: $(STAMP) ## Create .venv from the lock file.
+
+$(STAMP): $(LOCK) setup.cfg requirements/bootstrap.txt
+	@echo "Setting up $(VENV) from $(LOCK)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with PYTHON=")'
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "This Python cannot make virtual environments: install python3-venv" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/bootstrap.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r $(LOCK)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: demo
+demo: $(STAMP) ## Run the 3DGAN pipeline end to end on this machine and write demo-report/report.html.
+	@$(BIN)/python -m airflow_provider_oscar.local.demo run
+
+.PHONY: up
+up: $(STAMP) ## Leave the platform and Airflow running; prints the address and the login.
+	@$(BIN)/python -m airflow_provider_oscar.local.demo up
+
+.PHONY: down
+down: ## Stop what `make up` started.
+	@$(BIN)/python -m airflow_provider_oscar.local.demo down
+
+.PHONY: test
+test: $(STAMP) ## Run unit and integration tests, with coverage.
+	@$(BIN)/python -m pytest --cov --cov-report=term
+
+.PHONY: unit
+unit: $(STAMP) ## Run the unit tests only.
+	@$(BIN)/python -m pytest tests/unit
+
+.PHONY: e2e
+e2e: $(STAMP) ## Run the browser tests over the demo (needs chromium).
+	@$(BIN)/python -m pytest tests/e2e
+
+.PHONY: lint
+lint: $(STAMP) ## Run ruff, mypy and import-linter.
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+.PHONY: format
+format: $(STAMP) ## Let ruff format and fix what it can.
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+.PHONY: lock
+lock: $(STAMP) ## Resolve the lock file anew from setup.cfg.
+	@$(BIN)/uv pip compile setup.cfg --all-extras --python-version 3.11 --universal --upgrade --quiet -o $(LOCK)
+
+.PHONY: clean
+clean: ## Remove the virtual environment and everything generated.
+	@rm -rf $(VENV) .demo demo-report build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
