@@ -109,12 +109,12 @@ def transport_error(
     cause = _root(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
         return DefinitionError(
-            f"{prefix}the server's TLS certificate is not trusted ({cause.verify_message}); "
+            f"{prefix}the server's TLS certificate is not trusted ({_reason(cause)}); "
             "set the connection extra 'verify' to the CA file or directory that signed it"
         )
     if isinstance(cause, ssl.SSLError):
         return DefinitionError(
-            f"{prefix}TLS could not be set up ({cause.reason or quoted(cause)}); "
+            f"{prefix}TLS could not be set up ({_reason(cause)}); "
             "check that host and port speak https, and the client certificate if one is configured"
         )
     if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
@@ -132,7 +132,7 @@ def _append(body: bytearray, chunk: bytes, *, limit: int, request: httpx.Request
     body += chunk
     if len(body) > limit:
         raise PermanentError(
-            f"{where + ' ' if where else ''}at {_shown(request)}: the answer to {request.method} exceeds {limit} bytes; refused"
+            f"{where + ' ' if where else ''}at {_shown(request)}: {request.method} answered more than {limit} bytes; refused"
         )
 
 
@@ -173,6 +173,11 @@ def _root(error: BaseException) -> BaseException:
             return cause
         cause = cause.__cause__ or cause.__context__
     return error
+
+
+def _reason(error: ssl.SSLError) -> str:
+    # Both attributes exist only on errors that OpenSSL itself raised.
+    return str(getattr(error, "verify_message", None) or getattr(error, "reason", None) or quoted(error))
 
 
 def _shown(request: httpx.Request) -> str:

@@ -97,7 +97,7 @@ def test_an_untrusted_certificate_is_for_the_user_to_correct(send):
 def test_a_body_above_the_limit_is_refused_even_when_it_is_compressed(send):
     bomb = gzip.compress(b"x" * 1_000_000)
     assert len(bomb) < 10_000
-    with pytest.raises(PermanentError, match="exceeds 10000 bytes"):
+    with pytest.raises(PermanentError, match="more than 10000 bytes"):
         send(
             lambda request: httpx.Response(200, content=bomb, headers={"content-encoding": "gzip"}),
             collect(1),
