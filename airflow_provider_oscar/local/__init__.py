@@ -4,3 +4,25 @@
 For trying the provider and for test suites (``with LocalPlatform() as platform:``), never for
 production. Needs the extra ``local``. Nothing else in the package imports it.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_provider_oscar.local.faults import Faults as Faults
+    from airflow_provider_oscar.local.images import LocalImage as LocalImage
+    from airflow_provider_oscar.local.platform import LocalPlatform as LocalPlatform
+
+_HOMES = {"Faults": "faults", "LocalImage": "images", "LocalPlatform": "platform"}
+
+__all__ = ["Faults", "LocalImage", "LocalPlatform"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that one component does not load all of them."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
