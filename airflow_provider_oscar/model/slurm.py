@@ -151,8 +151,7 @@ class SlurmOptions:
             "singularity-mounts": " ".join(f"--bind {mount}" for mount in self.mounts),
             "singularity-options": " ".join(self.options),
             # The plugin glues prefix and image together without a slash of its own.
-            "image-root": self.image_root
-            and self.image_root.rstrip("/") + ("//" if self.image_root.endswith("//") else "/"),
+            "image-root": self.image_root and self.image_root.removesuffix("/") + "/",
         }
         return {f"{ANNOTATION_PREFIX}{name}": text for name, text in annotations.items() if text}
 
