@@ -9,13 +9,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+from airflow.sdk import Asset
+from airflow.sdk.definitions.asset import AssetUniqueKey
 from airflow.sdk.exceptions import AirflowFailException
-from airflow.sdk.execution_time.context import NEVER_EXPIRE, AssetStateStoreAccessor
+from airflow.sdk.execution_time.context import NEVER_EXPIRE, AssetStateStoreAccessor, OutletEventAccessor
 
 from airflow_provider_oscar.model.errors import DefinitionError, PermanentError
 
-__all__ = ["NEVER_EXPIRE", "AssetStateStoreAccessor", "airflow_errors"]
+__all__ = ["NEVER_EXPIRE", "AssetStateStoreAccessor", "add_partition_event", "airflow_errors"]
+
+
+class _OneEvent(AssetUniqueKey):
+    """Names an asset, and is equal to itself only: the key of one of several events of the same asset."""
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+
+def add_partition_event(outlet_events: Any, asset: Asset, *, partition_key: str, extra: dict[str, Any]) -> None:
+    """Let the running task emit one more event of ``asset``, with a partition key and an ``extra`` of its own.
+
+    Airflow's own ``outlet_events[asset].add_partitions(keys)`` gives all keys of a task the same ``extra``.
+
+    :param outlet_events: ``context["outlet_events"]``; ``asset`` must be among the task's outlets.
+    """
+    key = _OneEvent(name=asset.name, uri=asset.uri)
+    accessor = OutletEventAccessor(extra=extra, key=key)
+    accessor.add_partitions(partition_key)
+    outlet_events._dict[key] = accessor
 
 
 @contextmanager

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a source tells its watchers: pages of listed objects, and how it fails."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from airflow_provider_oscar.model.objects import ObjectEvent
+
+#: Writes one watcher's memory; called once the events of the page are stored.
+Commit = Callable[[], Awaitable[None]]
+
+
+@dataclass(slots=True, eq=False)
+class Page:
+    """Some objects, seen at one time.
+
+    A *sweep* is one complete listing, from its ``first`` to its ``last`` page (one page may be both). A
+    page outside a sweep is a hint: objects that a notification named, already confirmed by the store.
+
+    :param events: the objects, in the order of the store.
+    :param first: a sweep begins here; what an unfinished sweep gathered is void.
+    :param last: the sweep is complete: whatever it did not show was not there.
+    :param hint: outside any sweep; proves nothing about other objects.
+    :param server_time: the store's clock when the page was made, or None if it does not tell.
+    """
+
+    events: Sequence[ObjectEvent]
+    first: bool = False
+    last: bool = False
+    hint: bool = False
+    server_time: datetime | None = None
+    commits: dict[Hashable, Commit] = field(default_factory=dict)
+    """Filled by the watchers that received the page, one each."""
+
+
+class Source(ABC):
+    """One place that is listed again and again; owned by one producer, so never used concurrently.
+
+    :param interval: seconds between the end of one sweep and the start of the next.
+    """
+
+    interval: float
+
+    @property
+    @abstractmethod
+    def about(self) -> str:
+        """Words for messages: the place and the connection."""
+
+    @abstractmethod
+    def sweep(self) -> AsyncGenerator[Page, None]:
+        """List everything once.
+
+        :raises OscarProviderError: if the listing could not be completed; the next sweep starts afresh.
+        """
+
+    async def hints(self, seconds: float) -> AsyncGenerator[Page, None]:
+        """Pass the time until the next sweep: end after ``seconds``, or at once when a sweep is called for.
+
+        A source without notifications just waits.
+        """
+        await asyncio.sleep(seconds)
+        none: tuple[Page, ...] = ()
+        for page in none:
+            yield page
+
+    async def aclose(self) -> None:  # noqa: B027 - most sources hold nothing
+        """Release connections; must not raise."""
