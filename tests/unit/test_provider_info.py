@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The metadata that every ``import airflow`` reads; a fault in it would break all Airflow commands."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import airflow
+import jsonschema
+import pytest
+
+from airflow_provider_oscar import get_provider_info as module
+from airflow_provider_oscar.get_provider_info import get_provider_info
+
+INFO: dict[str, Any] = get_provider_info()
+AIRFLOW = Path(airflow.__file__).parent
+
+
+def _named(value: str) -> Any:
+    module_name, _, name = value.rpartition(".")
+    return getattr(import_module(module_name), name)
+
+
+def test_metadata_fits_the_schema_of_the_running_airflow():
+    jsonschema.validate(INFO, json.loads((AIRFLOW / "provider_info.schema.json").read_text()))
+
+
+@pytest.mark.parametrize("connection", INFO["connection-types"], ids=lambda each: each["connection-type"])
+def test_connection_form_fits_the_schema_that_the_running_airflow_does_not_check(connection):
+    schema = json.loads((AIRFLOW / "provider.yaml.schema.json").read_text())
+    items = schema["properties"]["connection-types"]["items"]
+    jsonschema.validate(connection, {**items, "definitions": schema.get("definitions", {})})
+
+
+@pytest.mark.parametrize("connection", INFO["connection-types"], ids=lambda each: each["connection-type"])
+def test_hook_and_metadata_agree_on_the_connection_type(connection):
+    hook = _named(connection["hook-class-name"])
+    assert hook.conn_type == connection["connection-type"]
+    assert hook.hook_name == connection["hook-name"]
+    assert hook.conn_name_attr in inspect.signature(hook).parameters
+    assert callable(hook.test_connection)
+
+
+def test_no_field_that_holds_a_secret_is_shown_in_clear():
+    shown = [
+        f"{connection['connection-type']}.{name}"
+        for connection in INFO["connection-types"]
+        for name, field in connection["conn-fields"].items()
+        if any(word in name for word in ("secret", "password", "kube_config")) or name.endswith("token")
+        if field["schema"].get("format") != "password" and not name.endswith("_path")
+    ]
+    assert shown == []
+
+
+def test_metadata_module_imports_nothing():
+    tree = ast.parse(Path(module.__file__).read_text())
+    assert [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)] == []
+
+
+def test_metadata_is_readable_without_airflow():
+    program = (
+        "import sys; from airflow_provider_oscar.get_provider_info import get_provider_info; get_provider_info();"
+        "print([name for name in sys.modules if name == 'airflow' or name.startswith('airflow.')])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def _class_paths() -> list[str]:
+    found = [each["class-name"] for each in INFO["task-decorators"]] + INFO["extra-links"] + INFO["cli"]
+    return found + [each[kind] for each in INFO["asset-uris"] for kind in ("handler", "factory")]
+
+
+@pytest.mark.parametrize("path", _class_paths())
+def test_every_named_class_exists(path):
+    assert callable(_named(path))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for kind in ("hooks", "operators", "sensors", "triggers")
+        for each in INFO[kind]
+        for name in each["python-modules"]
+    ]
+    + INFO["filesystems"],
+)
+def test_every_named_module_imports(name):
+    import_module(name)
+
+
+def test_airflow_loads_the_provider_from_its_entry_point():
+    from airflow.providers_manager import ProvidersManager
+
+    manager = ProvidersManager()
+    assert manager.providers["airflow-provider-oscar"].data["name"] == INFO["name"]
+    assert {each["connection-type"] for each in INFO["connection-types"]} <= set(manager.hooks)
+
+
+def test_configuration_defaults_are_what_airflow_reads():
+    from airflow.configuration import conf
+
+    for name, option in INFO["config"]["oscar"]["options"].items():
+        assert conf.get("oscar", name) == option["default"]
