@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ingest DAG, executed task by task against a real metadata database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from airflow.sdk import Asset
+
+from airflow_provider_oscar.ingest import object_ingest_dag
+from airflow_provider_oscar.model.errors import DefinitionError
+from airflow_provider_oscar.model.objects import ObjectEvent
+from tests.unit.ingest.conftest import made
+
+
+@pytest.fixture
+def setting(bench: Any, request: pytest.FixtureRequest) -> Any:
+    """Asset names of its own for every test, since they share one database."""
+    name = request.node.name[:60]
+    inbox, other, objects = Asset(f"{name}-inbox"), Asset(f"{name}-other"), Asset(f"{name}-objects")
+    dag = object_ingest_dag(f"ingest-{name}", inboxes=[inbox, other], objects=objects, batch_size=3, batches_per_run=4)
+    return bench(dag), inbox, other, objects
+
+
+def test_every_reported_object_gets_a_partition_and_its_own_extra(setting: Any) -> None:
+    bench, inbox, other, objects = setting
+    found = [made(f"in/{number}.h5") for number in range(5)]
+    bench.report(inbox, *found[:4])
+    bench.report(other, found[4])
+    states = bench.run()
+    events = dict(bench.emitted(objects))
+    assert events.keys() == {one.partition_key for one in found}
+    assert {key: ObjectEvent.from_dict(extra["object"]) for key, extra in events.items()} == {
+        one.partition_key: one for one in found
+    }
+    assert states["emit"] == ["success", "success"]
+    assert states["continue"] == ["skipped"]
+
+
+def test_a_second_run_emits_nothing_again(setting: Any) -> None:
+    bench, inbox, _, objects = setting
+    bench.report(inbox, made("a"), made("b"))
+    bench.run()
+    states = bench.run()
+    assert len(bench.emitted(objects)) == 2
+    assert states["drain"] == ["skipped"]
+
+
+def test_a_run_that_died_before_its_commit_repeats_nothing(setting: Any) -> None:
+    bench, inbox, _, objects = setting
+    bench.report(inbox, made("a"), made("b"))
+    bench.run(only={"drain", "emit"})
+    assert len(bench.emitted(objects)) == 2
+    bench.report(inbox, made("c"))
+    bench.run()
+    assert [extra["object"]["key"] for _, extra in bench.emitted(objects)] == ["a", "b", "c"]
+
+
+def test_a_run_that_died_before_emitting_loses_nothing(setting: Any) -> None:
+    bench, inbox, _, objects = setting
+    bench.report(inbox, made("a"))
+    bench.run(only={"drain"})
+    bench.run()
+    assert len(bench.emitted(objects)) == 1
+
+
+def test_an_event_repeated_by_the_watcher_is_emitted_once(setting: Any) -> None:
+    bench, inbox, _, objects = setting
+    bench.report(inbox, made("a"))
+    bench.run()
+    bench.report(inbox, made("a"), made("a", second=1))
+    bench.run()
+    assert [extra["object"]["etag"] for _, extra in bench.emitted(objects)] == ["etag-a-0", "etag-a-1"]
+
+
+def test_an_event_without_an_object_does_not_stop_the_others(setting: Any) -> None:
+    bench, inbox, _, objects = setting
+    bench.report(inbox, extra={"payload": {"key": "no more"}})
+    bench.report(inbox, made("a"))
+    bench.run()
+    assert len(bench.emitted(objects)) == 1
+    assert bench.run()["drain"] == ["skipped"]
+
+
+def test_the_run_continues_when_more_is_waiting(setting: Any) -> None:
+    bench, inbox, _, objects = setting
+    bench.report(inbox, *(made(f"{number}") for number in range(8)))  # 6 = 3 * 4 / 2 inboxes are taken
+    states = bench.run()
+    assert len(bench.emitted(objects)) == 6
+    assert states["continue"] == ["success"]
+    bench.run()
+    assert len(bench.emitted(objects)) == 8
+
+
+def test_a_dag_without_inboxes_is_refused() -> None:
+    with pytest.raises(DefinitionError, match="at least one inbox"):
+        object_ingest_dag("ingest", inboxes=[], objects=Asset("objects"))
