@@ -13,7 +13,7 @@ from typing import Any
 
 from airflow.sdk import Asset
 from airflow.sdk.definitions.asset import AssetUniqueKey
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 from airflow.sdk.execution_time.context import NEVER_EXPIRE, AssetStateStoreAccessor, OutletEventAccessor
 
 from airflow_provider_oscar.model.errors import DefinitionError, PermanentError
@@ -45,10 +45,11 @@ def add_partition_event(outlet_events: Any, asset: Asset, *, partition_key: str,
 def airflow_errors() -> Iterator[None]:
     """Turn what must not be repeated into ``AirflowFailException``, and let the rest be retried.
 
-    A :class:`PermanentError` or :class:`DefinitionError` fails the task at once whatever ``retries``
-    says; :class:`TransientError` and :class:`LostContactError` pass, so that Airflow retries them.
+    A :class:`PermanentError`, a :class:`DefinitionError` or an undefined connection fails the task at once
+    whatever ``retries`` says; :class:`TransientError` and :class:`LostContactError` pass, so that Airflow
+    retries them.
     """
     try:
         yield
-    except (DefinitionError, PermanentError) as error:
+    except (DefinitionError, PermanentError, AirflowNotFoundException) as error:
         raise AirflowFailException(str(error)) from error
