@@ -83,7 +83,6 @@ class DCacheFaults(ComponentFaults):
     """Faults of the embedded dCache; the inherited ones strike the WebDAV door and the frontend alike.
 
     :param ring_size: events kept per channel; real dCache keeps 16383. Applies to channels made later.
-    :param watch_queue: undelivered events per watch before ``IN_Q_OVERFLOW`` replaces them.
     :param drop_events: so many of the next inotify events are lost, and ``IN_Q_OVERFLOW`` is sent instead.
     :param lose_events_silently: so many of the next inotify events are lost without a word.
     :param empty_propfind: so many of the next PROPFIND answers are a 207 without children, as real dCache
@@ -94,13 +93,12 @@ class DCacheFaults(ComponentFaults):
     :param keep_partial_uploads: a broken upload leaves its entry behind, without size.
     :param redirect_reads: GET answers 302 to a pool on another port.
     :param rate_limit: three 401 within 20 s bring 429 for 10 s, per client address, as since 2025.
-    :param clock_offset: added to every time the store reports.
+    :param clock_offset: added to the store's clock: to the times of entries made or changed from now on and to ``Date``.
     :param staging_delay: seconds until a tape-resident file is online after it was asked for.
     :param staging_failures: so many of the next files to be staged fail.
     """
 
     ring_size: int = 16383
-    watch_queue: int = 1000
     drop_events: int = 0
     lose_events_silently: int = 0
     empty_propfind: int = 0

@@ -257,6 +257,8 @@ def weed_command(weed: Path, data: Path, config: Path, sockets: Path, ports: lis
         "-master.telemetry=false",
         "-master.volumeSizeLimitMB=64",
         "-master.volumePreallocate=false",
+        "-master.electionTimeout=1s",
+        "-master.heartbeatInterval=100ms",
         f"-volume.port={volume}",
         f"-volume.port.grpc={volume_grpc}",
         "-volume.max=100",

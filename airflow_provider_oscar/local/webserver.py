@@ -29,6 +29,7 @@ class AsgiServer:
     :param port: port to bind; 0 picks a free one at the first start.
     :param ssl: server-side TLS context, or None for plain HTTP.
     :param patience: seconds open requests (event streams among them) get at :meth:`stop`.
+    :param date_header: whether answers get a ``Date``; False leaves it to the application.
     """
 
     def __init__(
@@ -39,12 +40,14 @@ class AsgiServer:
         port: int = 0,
         ssl: tls.SSLContext | None = None,
         patience: float = 0.5,
+        date_header: bool = True,
     ) -> None:
         self._app = app
         self._host = host
         self._port = port
         self._ssl = ssl
         self._patience = patience
+        self._date_header = date_header
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
         self._socket: socket.socket | None = None
@@ -82,6 +85,7 @@ class AsgiServer:
             timeout_graceful_shutdown=None,
             ws="none",
             server_header=False,
+            date_header=self._date_header,
         )
         config.load()
         config.ssl = self._ssl
