@@ -7,4 +7,10 @@ showers, metrics and a picture, and leaves staging to whoever started it. Nothin
 
 from __future__ import annotations
 
+import os
+
+# onnxruntime >= 1.29 reports every run to its maker, and leaves an identifier in the home directory, unless told not
+# to before it is imported (https://github.com/microsoft/onnxruntime/pull/27379; the second is an earlier name).
+os.environ["ORT_DISABLE_TELEMETRY"] = os.environ["ORT_TELEMETRY_DISABLED"] = "1"
+
 __version__ = "0.1.0"

@@ -13,6 +13,7 @@ import pickle
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def _rebuild_tensor(
     if len(size) != len(stride) or min((offset, *size, *stride)) < 0:
         raise pickle.UnpicklingError("it holds a tensor of impossible shape")
     last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
-    cells = int(np.prod(size, dtype=np.int64))
+    cells = prod(int(length) for length in size)
     if cells > storage.size or (cells and last >= storage.size):
         raise pickle.UnpicklingError("it holds a tensor that reaches beyond its storage")
     strides = tuple(step * storage.itemsize for step in stride)

@@ -118,7 +118,7 @@ class Weights:
         :raises SettingsError: if the file cannot be read as such.
         """
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
                 if not isinstance(archive, np.lib.npyio.NpzFile):
                     raise SettingsError(f"{path}: not an .npz archive; make one with: threedgan convert-checkpoint")
                 arrays = {name: archive[name] for name in archive.files}

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One run, as the command line starts it: files, metrics, exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from threedgan.cli import build_parser, main, settings_of
+from threedgan.errors import SettingsError
+from threedgan.generator import build_model
+from threedgan.inference import Device, infer
+from threedgan.settings import Settings, thread_count
+from threedgan.weights import Weights
+
+SCRIPT = Path(__file__).parents[3] / "docker" / "threedgan" / "bin" / "threedgan"
+
+
+def showers_in(path: Path) -> dict[str, np.ndarray]:
+    with h5py.File(path) as file:
+        return {name: file[name][:] for name in ("ECAL", "energy", "theta")}
+
+
+def test_partial_last_batch_is_kept_and_batch_size_changes_nothing(tmp_path, input_file):
+    path = input_file(count=3)
+    for size in (2, 3):
+        metrics = infer(Settings(path, tmp_path / f"out{size}", batch_size=size, picture=False))
+        assert (metrics["showers"], metrics["batches"]) == (3, -(-3 // size))
+    one, other = (showers_in(tmp_path / f"out{size}" / "in.showers.h5") for size in (2, 3))
+    assert one["ECAL"].shape == (3, 51, 51, 25)
+    assert one["ECAL"].dtype == np.float32
+    np.testing.assert_allclose(one["ECAL"], other["ECAL"], rtol=1e-5, atol=1e-7)
+    assert one["ECAL"].min() >= 0
+    assert one["ECAL"].max() > 0
+
+
+def test_output_is_gev_and_carries_energy_and_angle_of_the_input(tmp_path, input_file):
+    path = input_file(count=2)
+    metrics = infer(Settings(path, tmp_path / "out", picture=False))
+    made, given = showers_in(tmp_path / "out" / "in.showers.h5"), showers_in(path)
+    np.testing.assert_array_equal(made["energy"], given["energy"])
+    np.testing.assert_array_equal(made["theta"], given["theta"])
+    fraction = (made["ECAL"].sum(axis=(1, 2, 3), dtype=float) / given["energy"]).mean()
+    assert metrics["sampling_fraction"]["generated"] == pytest.approx(fraction, rel=1e-4)
+    assert metrics["sampling_fraction"]["input"] == pytest.approx(0.02, rel=1e-3)
+    assert metrics["angle_error_rad"]["input"] < 1e-3
+    with h5py.File(tmp_path / "out" / "in.showers.h5") as file:
+        assert file["ECAL"].compression == "gzip"
+        assert file["ECAL"].attrs["unit"] == "GeV"
+        assert file.attrs["weights"] == "seed 4231162351"
+
+
+def test_seed_changes_the_showers_and_weights_file_changes_the_origin(tmp_path, input_file):
+    path = input_file(count=1)
+    Weights.from_seed(5).save(tmp_path / "w.npz")
+    infer(Settings(path, tmp_path / "a", picture=False))
+    infer(Settings(path, tmp_path / "b", seed=1, picture=False))
+    metrics = infer(Settings(path, tmp_path / "c", weights=tmp_path / "w.npz", picture=False))
+    images = [showers_in(tmp_path / name / "in.showers.h5")["ECAL"] for name in "abc"]
+    assert not np.array_equal(images[0], images[1])
+    assert not np.array_equal(images[0], images[2])
+    assert metrics["weights"]["origin"] == "w.npz"
+    assert metrics["weights"]["trained"]
+
+
+def test_gpu_that_is_not_there_falls_back_visibly(monkeypatch):
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    device = Device.load(build_model(Weights.from_seed()).SerializeToString(), "cuda", threads=1)
+    assert (device.requested, device.actual) == ("gpu", "cpu")
+    assert "GPU was requested" in device.warnings[0]
+
+
+def test_model_is_built_and_loaded_in_well_under_a_second():
+    spent = []
+    for _ in range(3):
+        began = time.process_time()
+        Device.load(build_model(Weights.from_seed()).SerializeToString(), "cpu", threads=1)
+        spent.append(time.process_time() - began)
+    assert min(spent) < 0.7
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[subprocess.CompletedProcess, Path]:
+    """One run of the script in a process of its own, told everything by environment."""
+    directory = tmp_path_factory.mktemp("run")
+    assert main(["make-input", "--showers", "3", "--seed", "2", "--output", str(directory / "a b.h5")]) == 0
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "HOME": str(directory / "home"),
+        "TMPDIR": str(directory),
+        "INPUT_FILE_PATH": str(directory / "a b.h5"),
+        "TMP_OUTPUT_DIR": str(directory / "out"),
+        "SUPERVISOR_METRICS_FILE": str(directory / "metrics.json"),
+        "ACCELERATOR": "gpu",
+        "BATCH_SIZE": "2",
+        "MAX_DATA_SAMPLES": "2",
+    }
+    done = subprocess.run([SCRIPT, "infer"], env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return done, directory
+
+
+def test_script_runs_in_place_from_environment_alone(finished):
+    done, directory = finished
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (directory / "out").iterdir()) == [
+        "a b.metrics.json",
+        "a b.png",
+        "a b.showers.h5",
+    ]
+    assert len(showers_in(directory / "out" / "a b.showers.h5")["energy"]) == 2
+
+
+def test_supervisor_gets_the_metrics_with_the_device_really_used(finished):
+    _, directory = finished
+    metrics = json.loads((directory / "metrics.json").read_text())
+    assert metrics == json.loads((directory / "out" / "a b.metrics.json").read_text())
+    assert metrics["requested"] == "gpu"
+    assert metrics["device"] == "gpu" or metrics["warnings"]
+    assert metrics["showers"] == 2
+    assert metrics["seconds"]["wall"] > metrics["seconds"]["generate"] > 0
+    assert metrics["seconds"]["cpu"] > 0
+    assert metrics["node"]
+    assert len(json.dumps(metrics)) < 4000
+
+
+def test_nothing_is_left_outside_the_output(finished):
+    _, directory = finished
+    assert {path.name for path in directory.iterdir()} == {"a b.h5", "metrics.json", "out"}
+
+
+def test_picture_is_a_png_of_decent_size(finished):
+    _, directory = finished
+    picture = (directory / "out" / "a b.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    assert len(picture) > 20_000
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", None], ids=["empty", "nonsense", "no-theta"])
+def test_bad_input_is_one_line_and_exit_code_65(tmp_path, capfd, caplog, input_file, content):
+    path = input_file(theta=None)
+    if content is not None:
+        path.write_bytes(content)
+    code = main(["infer", "--input", str(path), "--output", str(tmp_path / "out")])
+    assert code == 65
+    assert [record.message.count("\n") for record in caplog.records] == [0]
+    assert "in.h5" in caplog.text
+    assert "Traceback" not in capfd.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_input_exits_66_and_unwritable_output_73(tmp_path, input_file):
+    assert main(["infer", "--input", str(tmp_path / "none.h5"), "--output", str(tmp_path / "out")]) == 66
+    occupied = tmp_path / "file"
+    occupied.write_text("")
+    assert main(["infer", "--input", str(input_file()), "--output", str(occupied)]) == 73
+
+
+def test_failed_run_leaves_no_partial_showers(tmp_path, input_file, monkeypatch):
+    monkeypatch.setattr(Device, "run", lambda *_: (_ for _ in ()).throw(RuntimeError("out of memory")))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        infer(Settings(input_file(), tmp_path / "out", picture=False))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def settings(environment: dict[str, str], *options: str) -> Settings:
+    return settings_of(build_parser().parse_args(["infer", *options]), environment)
+
+
+PATHS = {"INPUT_FILE_PATH": "/in/a.h5", "TMP_OUTPUT_DIR": "/out"}
+
+
+def test_options_win_over_the_environment():
+    told = {**PATHS, "BATCH_SIZE": "7", "ACCELERATOR": "gpu", "MAX_DATA_SAMPLES": ""}
+    assert settings(told).batch_size == 7
+    assert settings(told).provider == "cuda"
+    assert settings(told).limit is None
+    chosen = settings(told, "--batch-size", "2", "--provider", "cpu", "--input", "/other.h5")
+    assert (chosen.batch_size, chosen.provider, chosen.input) == (2, "cpu", Path("/other.h5"))
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({}, "INPUT_FILE_PATH and TMP_OUTPUT_DIR"),
+        ({**PATHS, "BATCH_SIZE": "many"}, "BATCH_SIZE must be a whole number, got 'many'"),
+        ({**PATHS, "BATCH_SIZE": "0"}, "batch size must be at least 1"),
+        ({**PATHS, "MAX_DATA_SAMPLES": "-1"}, "max showers must be at least 1"),
+        ({**PATHS, "ACCELERATOR": "tpu"}, "ACCELERATOR must be cpu, gpu or auto"),
+        ({**PATHS, "THREEDGAN_SEED": "-4"}, "seed must not be negative"),
+    ],
+    ids=["nothing", "text", "zero", "negative", "accelerator", "seed"],
+)
+def test_unusable_settings_are_named(environment, message):
+    with pytest.raises(SettingsError, match=message):
+        settings(environment)
+
+
+def test_threads_follow_the_grant_not_the_machine(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    limit = tmp_path / "cpu.max"
+    assert thread_count({}, limit) == 1
+    limit.write_text("max 100000\n")
+    assert thread_count({}, limit) == 1
+    limit.write_text("350000 100000\n")
+    assert thread_count({}, limit) == 3
+    assert thread_count({"SLURM_CPUS_PER_TASK": "2"}, limit) == 2
+    assert thread_count({"SLURM_CPUS_PER_TASK": "64"}, limit) == 8
+    assert thread_count({"SLURM_CPUS_PER_TASK": "2", "THREEDGAN_THREADS": "16"}, limit) == 16
