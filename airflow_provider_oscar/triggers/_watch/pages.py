@@ -36,6 +36,8 @@ class Page:
     server_time: datetime | None = None
     commits: dict[Hashable, Commit] = field(default_factory=dict)
     """Filled by the watchers that received the page, one each."""
+    wants_sweep: bool = False
+    """Set by a watcher that joined meanwhile and needs a sweep before it can judge hints."""
 
 
 class Source(ABC):
@@ -67,6 +69,9 @@ class Source(ABC):
         none: tuple[Page, ...] = ()
         for page in none:
             yield page
+
+    def request_sweep(self) -> None:  # noqa: B027 - a source without hints sweeps soon anyway
+        """End :meth:`hints` early."""
 
     async def aclose(self) -> None:  # noqa: B027 - most sources hold nothing
         """Release connections; must not raise."""

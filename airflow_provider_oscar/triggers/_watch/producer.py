@@ -75,6 +75,8 @@ class WatchProducer(SharedStreamProducer):
         for page, outcome in batch:
             if outcome.is_clean:
                 self._unsaved.update(page.commits)
+            if page.wants_sweep and self._source is not None:
+                self._source.request_sweep()
         self._outstanding -= len(batch)
         self._room.set()
         await self._save()

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Triggers for new objects: watchers of an asset that never end, and the triggers of the sensors that do.
+
+A watcher is given to an asset that an :func:`~airflow_provider_oscar.ingest.object_ingest_dag` drains::
+
+    inbox = Asset("inbox", watchers=[AssetWatcher(
+        name="s3", trigger=S3NewObjectTrigger(asset_name="inbox", conn_id="oscar_s3_default", bucket="data"))])
+
+Every object version is reported at least once, and once only unless the triggerer dies between storing an
+event and noting that it did. What was reported is remembered in the state store of the asset. Watchers of
+one place share one listing, whatever their filters.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Hashable
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from typing import Any, Generic, TypeVar
+
+from airflow.triggers.base import BaseEventTrigger, TriggerEvent
+from airflow.triggers.shared_stream import AdvanceItem, AdvanceOutcome, SharedStreamProducer
+
+from airflow_provider_oscar.model.errors import DefinitionError, quoted
+from airflow_provider_oscar.model.filters import DEFAULT_IGNORED, ObjectFilter
+from airflow_provider_oscar.model.watermark import Start, WatchOptions
+from airflow_provider_oscar.triggers._watch.memory import Memory, memory_key
+from airflow_provider_oscar.triggers._watch.pages import Page, Source
+from airflow_provider_oscar.triggers._watch.producer import WatchProducer
+from airflow_provider_oscar.triggers._watch.s3 import S3Source
+from airflow_provider_oscar.triggers._watch.view import Policy, View
+from airflow_provider_oscar.triggers.base import DeclaredArguments
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchArguments:
+    """What all watchers are told.
+
+    :param asset_name: name of the asset the watcher belongs to; its state store holds the watcher's memory.
+    :param conn_id: connection of the store.
+    :param suffix: end of the key.
+    :param glob: shell pattern on the last part of the key, or on all of it if the pattern has a ``/``.
+    :param regex: regular expression searched for in the key.
+    :param min_size: bytes an object must have.
+    :param ignore: shell patterns of names that are never reported; unfinished uploads by default.
+    :param start: what a watcher without a state does: ``"now"`` reports what comes after its first listing,
+        ``"all"`` also what is there already.
+    :param poll_interval: seconds between listings.
+    """
+
+    asset_name: str
+    conn_id: str
+    suffix: str = ""
+    glob: str | None = None
+    regex: str | None = None
+    min_size: int = 0
+    ignore: tuple[str, ...] = DEFAULT_IGNORED
+    start: str = Start.NOW.value
+    poll_interval: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in ("asset_name", "conn_id"):
+            if not getattr(self, name):
+                raise DefinitionError(f"{name} of a watcher is empty; give the name of its asset and of a connection")
+        if self.start not in tuple(Start):
+            raise DefinitionError(f"start of a watcher is {quoted(self.start)}; expected 'now' or 'all'")
+        if self.poll_interval <= 0:
+            raise DefinitionError(f"poll_interval of a watcher is {self.poll_interval}; expected seconds above 0")
+        self.filter()
+
+    def filter(self) -> ObjectFilter:
+        """Return the conditions on an object.
+
+        :raises DefinitionError: if one of them is not usable.
+        """
+        return ObjectFilter(
+            suffix=self.suffix,
+            glob=self.glob,
+            regex=self.regex,
+            min_size=self.min_size,
+            ignore=self.ignore,
+        )
+
+    def place(self) -> dict[str, Any]:
+        """Return the arguments that decide what is listed and how; watchers that agree on them share one listing."""
+        own = {field.name for field in fields(WatchArguments)} - {"conn_id", "poll_interval"}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if name not in own and name not in self.personal}
+
+    personal = frozenset[str]()
+    """Arguments of a subclass that each watcher applies for itself."""
+
+    def source(self) -> Source:
+        """Return what lists the place."""
+        raise NotImplementedError
+
+    def about(self) -> str:
+        """Return words that name the place."""
+        raise NotImplementedError
+
+    def policy(self) -> Policy:
+        """Return what the watcher wants to see."""
+        return Policy(accepts=self.filter().accepts, start=Start(self.start), options=WatchOptions())
+
+
+@dataclass(frozen=True, kw_only=True)
+class S3Arguments(WatchArguments):
+    """What an S3 watcher is told.
+
+    :param bucket: bucket to list.
+    :param prefix: start of the key; it is the store that selects by it.
+    :param lookback: seconds an object may appear behind the store's clock: the longest multipart upload on AWS,
+        which dates an object by the start of its upload.
+    """
+
+    bucket: str
+    prefix: str = ""
+    lookback: float = 3600.0
+    personal = frozenset({"lookback"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.bucket:
+            raise DefinitionError("bucket of an S3 watcher is empty; name the bucket to list")
+
+    def source(self) -> Source:
+        """Return the listing of the prefix."""
+        return S3Source(conn_id=self.conn_id, bucket=self.bucket, prefix=self.prefix, interval=self.poll_interval)
+
+    def about(self) -> str:
+        """Return bucket, prefix and connection."""
+        return f"s3 bucket {self.bucket!r} prefix {self.prefix!r} (connection {self.conn_id!r})"
+
+    def policy(self) -> Policy:
+        """Return what the watcher wants to see."""
+        options = WatchOptions(lookback=timedelta(seconds=self.lookback))
+        return Policy(accepts=self.filter().accepts, start=Start(self.start), options=options)
+
+
+A = TypeVar("A", bound=WatchArguments)
+
+
+class NewObjectTrigger(DeclaredArguments[A], BaseEventTrigger, Generic[A]):
+    """What the watchers have in common; use one of its subclasses."""
+
+    def shared_stream_key(self) -> Hashable:
+        """Watchers with an equal key are served by one listing."""
+        return (type(self).__name__, *sorted((name, repr(value)) for name, value in self.arguments.place().items()))
+
+    @classmethod
+    def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedStreamProducer:
+        """Return the listing that serves a group of watchers."""
+        return WatchProducer(cls(**kwargs).arguments.source)
+
+    async def filter_shared_stream(self, shared_stream: AsyncIterator[Page]) -> AsyncIterator[TriggerEvent]:
+        """Yield an event per object that is new to this watcher; the payload is ``ObjectEvent.to_dict()``."""
+        view = self._view()
+        async for page in shared_stream:
+            for found in await view.look(page):
+                yield TriggerEvent(found.to_dict())  # type: ignore[no-untyped-call]
+            await view.done(page)
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Watch without sharing; Airflow falls back to it when a shared stream cannot be had."""
+        producer = type(self).create_shared_stream_producer(self.serialize()[1])
+        try:
+            async for event in self.filter_shared_stream(_one_behind(producer)):
+                yield event
+        finally:
+            await producer.aclose()
+
+    def _view(self) -> View:
+        arguments = self.arguments
+        conditions = {
+            "filter": [arguments.suffix, arguments.glob, arguments.regex, arguments.min_size, list(arguments.ignore)]
+        }
+        key = memory_key(kind=type(self).__name__, place=self._identity(), **conditions)
+        about = f"watcher of asset {arguments.asset_name!r} on {arguments.about()}"
+        return View(about, arguments.policy(), Memory(arguments.asset_name, key))
+
+    @abstractmethod
+    def _identity(self) -> list[str]:
+        """Return what makes the place another place; how often it is listed does not."""
+
+
+class S3NewObjectTrigger(NewObjectTrigger[S3Arguments]):
+    """Reports every new object version below a prefix of a bucket.
+
+    Keyword arguments are those of :class:`WatchArguments` and :class:`S3Arguments`: ``asset_name``, ``conn_id``,
+    ``bucket``, ``prefix``, ``suffix``, ``glob``, ``regex``, ``min_size``, ``ignore``, ``start``,
+    ``poll_interval``, ``lookback``.
+    """
+
+    arguments_type = S3Arguments
+
+    def _identity(self) -> list[str]:
+        return [self.arguments.conn_id, self.arguments.bucket, self.arguments.prefix]
+
+
+async def _one_behind(producer: SharedStreamProducer) -> AsyncIterator[Page]:
+    """Yield the pages of a producer; acknowledge each when the one after it was dealt with.
+
+    Without a shared stream nobody tells when events are stored; by then they usually are.
+    """
+    waiting: list[AdvanceItem] = []
+    async for page, payload in producer.open_stream():
+        waiting.append(AdvanceItem(payload, AdvanceOutcome(acked=1, failed=0)))
+        yield page
+        if len(waiting) > 1:
+            await producer.advance(waiting[:-1])
+            del waiting[:-1]
