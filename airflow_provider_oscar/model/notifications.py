@@ -31,7 +31,7 @@ from typing import Any
 from urllib.parse import quote_plus, unquote_plus
 
 from airflow_provider_oscar.model.errors import DefinitionError, quoted
-from airflow_provider_oscar.model.objects import ObjectEvent, Reason
+from airflow_provider_oscar.model.objects import ObjectEvent, Reason, utf8
 
 Payload = str | bytes | Mapping[str, Any]
 
@@ -275,7 +275,7 @@ def to_minio_event(
     :param source_ip: address shown in OSCAR's access log.
     """
     time = event.modified.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    item: dict[str, Any] = {"key": quote_plus(_utf8(event.key)), "eTag": event.etag, "sequencer": event.id[:16].upper()}
+    item: dict[str, Any] = {"key": quote_plus(utf8(event.key)), "eTag": event.etag, "sequencer": event.id[:16].upper()}
     if event.size is not None:
         item["size"] = event.size
     if event.version_id:
@@ -367,13 +367,6 @@ def _unquote(key: str) -> str:
 
 def _raw(key: str) -> str:
     return key
-
-
-def _utf8(text: str) -> bytes:
-    try:
-        return text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogatepass")
 
 
 def _map(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -78,10 +78,10 @@ class ObjectEvent:
 
         A bucket name is global to its store, a dCache path is not, hence the connection as authority.
         """
-        path = quote(self.key, safe="/~")
+        path = quote(utf8(self.key), safe="/~")
         if self.source is Source.S3:
             return f"s3://{self.container}/{path}"
-        return f"dcache://{self.conn_id}{quote(self.container.rstrip('/'), safe='/~')}/{path}"
+        return f"dcache://{self.conn_id}{quote(utf8(self.container.rstrip('/')), safe='/~')}/{path}"
 
     @property
     def id(self) -> str:
@@ -145,6 +145,14 @@ class ObjectEvent:
             raise DefinitionError(
                 f"not an ObjectEvent ({type(error).__name__}: {error}); expected the fields that ObjectEvent.to_dict() writes"
             ) from error
+
+
+def utf8(text: str) -> bytes:
+    """Return the bytes of a name; those that were no UTF-8 when it was decoded (PEP 383) come back as they were."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
 
 
 def split_uri(uri: str) -> tuple[Source, str, str]:
