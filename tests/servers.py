@@ -159,7 +159,8 @@ Alias /open {root}
   Require valid-user
 </Location>
 """
-MODULES = [
+MODULES = ("mpm_event", "authn_core", "authn_file", "authz_core", "authz_user", "auth_basic")
+MODULES += ("dav", "dav_fs", "mime", "setenvif", "alias")
     "mpm_event",
     "authn_core",
     "authn_file",

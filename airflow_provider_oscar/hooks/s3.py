@@ -34,6 +34,7 @@ from airflow_provider_oscar.model.errors import (
     quoted,
 )
 from airflow_provider_oscar.model.job import StageIn, StageOutS3Post, safe_name
+from airflow_provider_oscar.model.notifications import to_minio_event
 from airflow_provider_oscar.model.objects import ObjectEvent, Source, split_uri
 
 if TYPE_CHECKING:
@@ -299,8 +300,6 @@ class OscarS3Hook(BaseHook):
         :raises BadInputError: if the object is gone or was overwritten.
         :raises DefinitionError: if the lifetime is too long.
         """
-        from airflow_provider_oscar.model.notifications import to_minio_event
-
         seconds = self._seconds(lifetime)
         self._require_unchanged(event)
         parameters = {"Bucket": event.container, "Key": event.key}

@@ -44,7 +44,7 @@ def s3_error(error: Exception, *, conn_id: str, endpoint: str, action: str, buck
         )
     if isinstance(error, ResponseParserError):
         return TransientError(f"{where}: the answer could not be read ({quoted(error)}); is this an S3 endpoint?")
-    if isinstance(error, boto.HTTPClientError):
+    if isinstance(error, boto.ConnectionError | boto.HTTPClientError | boto.IncompleteReadError):
         return TransientError(
             f"{where}: the endpoint is not reachable ({type(error).__name__}: {quoted(error)}); "
             "check endpoint_url, and that the server runs"

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One name in a name space, as a listing or a look at it shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+from airflow_provider_oscar.model.errors import DefinitionError
+from airflow_provider_oscar.model.objects import ObjectEvent, Reason, Source
+
+EPOCH = datetime.fromtimestamp(0, UTC)
+#: Localities in which a file can be read at once. NONE means that it is still being uploaded.
+READABLE = frozenset({"ONLINE", "ONLINE_AND_NEARLINE"})
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceEntry:
+    """A file or directory.
+
+    :param path: absolute path below the connection's root, decoded; hostile text.
+    :param is_directory: whether it can be listed.
+    :param size: bytes; None for directories, and for files of dCache that are still being uploaded.
+    :param modified: the server's time, UTC; the epoch where it told none.
+    :param etag: normalised entity tag; the PNFS-ID when dCache's REST frontend answered.
+    :param locality: dCache's word (ONLINE, NEARLINE, ...); empty where the server has no such notion.
+    :param pnfsid: dCache's id of the file, which changes when it is overwritten; may be empty.
+    :param checksums: pairs of lower-case type (``adler32``, ``md5``, ``sha256``) and hex value.
+    """
+
+    path: str
+    is_directory: bool
+    size: int | None
+    modified: datetime
+    etag: str
+    locality: str = ""
+    pnfsid: str = ""
+    checksums: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Last segment of the path."""
+        return self.path.rstrip("/").rpartition("/")[2]
+
+    @property
+    def complete(self) -> bool:
+        """Whether this is a whole file that can be read now; an unknown locality means not yet."""
+        return not self.is_directory and self.size is not None and (not self.locality or self.locality in READABLE)
+
+    @property
+    def on_tape(self) -> bool:
+        """Whether the file must be brought online first."""
+        return self.locality == "NEARLINE"
+
+    def to_event(self, *, conn_id: str, container: str, reason: Reason = Reason.LISTED) -> ObjectEvent:
+        """Return the event of this file, as seen from a watched directory."""
+        return ObjectEvent(
+            Source.DCACHE,
+            conn_id,
+            container,
+            relative(self.path, container),
+            self.size,
+            self.etag,
+            "",
+            self.modified,
+            reason,
+        )
+
+
+def clean_path(path: str) -> str:
+    """Return an absolute path without empty segments and trailing slash.
+
+    :raises DefinitionError: if it is relative, or has ``.``, ``..`` or NUL in it.
+    """
+    segments = [segment for segment in path.split("/") if segment]
+    if not path.startswith("/") or "\0" in path or any(segment in (".", "..") for segment in segments):
+        raise DefinitionError(f"cannot use the path {path!r}; expected an absolute one without '.' and '..' segments")
+    return "/" + "/".join(segments)
+
+
+def join(container: str, key: str) -> str:
+    """Return the absolute path of a key below a directory."""
+    return clean_path(f"{container.rstrip('/')}/{key}")
+
+
+def relative(path: str, container: str) -> str:
+    """Return a path relative to a directory that holds it."""
+    base = container.rstrip("/") + "/"
+    if not path.startswith(base):
+        raise DefinitionError(f"{path!r} is not below {container!r}")
+    return path[len(base) :]
+
+
+def encoded(path: str) -> str:
+    """Percent-encode an absolute path, segment by segment."""
+    return quote(clean_path(path), safe="/~", errors="surrogateescape")

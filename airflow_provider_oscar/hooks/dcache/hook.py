@@ -1,0 +1,404 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The hook for connections of type ``dcache``: dCache with or without its REST frontend, and plain WebDAV servers.
+
+Its methods block; triggers call them through ``asyncio.to_thread``, or run the flows of :mod:`.rest`, :mod:`.events`
+and :mod:`.tape` with :meth:`DCacheHook.async_client`. With a frontend, names and listings come from it, since a door
+answers a listing that failed with an empty one; without, they come from PROPFIND.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections import deque
+from collections.abc import Iterator
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
+
+import httpx
+from airflow.sdk import BaseHook
+
+from airflow_provider_oscar.hooks.dcache import rest, webdav
+from airflow_provider_oscar.hooks.dcache.auth import CredentialGuard, credentials
+from airflow_provider_oscar.hooks.dcache.entries import NamespaceEntry, clean_path, join
+from airflow_provider_oscar.hooks.dcache.propfind import PropfindParser, parse_checksums
+from airflow_provider_oscar.hooks.dcache.rest import Frontend
+from airflow_provider_oscar.hooks.dcache.settings import AuthMode, DCacheSettings
+from airflow_provider_oscar.hooks.dcache.webdav import Door, MacaroonsUnsupported
+from airflow_provider_oscar.hooks.flows import BODY_LIMIT, Flow, run, transport_error
+from airflow_provider_oscar.hooks.s3_listing import normalised_etag
+from airflow_provider_oscar.hooks.tls import tls_context
+from airflow_provider_oscar.model.errors import (
+    BadInputError,
+    DefinitionError,
+    OscarProviderError,
+    PermanentError,
+    quoted,
+)
+from airflow_provider_oscar.model.job import CHECKSUM_TYPES, Checksum, StageIn, StageOutWebDAV, safe_name
+from airflow_provider_oscar.model.notifications import to_dcache_event
+from airflow_provider_oscar.model.objects import ObjectEvent, Source, split_uri
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+T = TypeVar("T")
+#: Most entries of one listing, over all directories.
+MAX_ENTRIES = 1_000_000
+MAX_DIRECTORIES = 10_000
+
+
+class DCacheHook(BaseHook):
+    """Files of one dCache instance or WebDAV server.
+
+    :param dcache_conn_id: connection of type ``dcache``. Host is the WebDAV URL (``https://door:2880/base``); paths
+        are below its base. Login and password are for basic authentication. Extras: ``frontend_url``, ``auth`` (basic,
+        token, token_file, wlcg, macaroon, x509, none), ``token``, ``token_file``, ``cert_file``, ``key_file``,
+        ``verify`` (boolean, CA file or directory), ``ca_path``, and ``allow_insecure_http`` and
+        ``allow_credential_forwarding`` (both false).
+    :param connection: the connection itself, when the caller fetched it already; looked up by id otherwise.
+    """
+
+    conn_name_attr = "dcache_conn_id"
+    default_conn_name = "dcache_default"
+    conn_type = "dcache"
+    hook_name = "dCache / WebDAV"
+
+    def __init__(self, dcache_conn_id: str = default_conn_name, *, connection: Connection | None = None) -> None:
+        super().__init__()
+        self.dcache_conn_id = dcache_conn_id
+        self._connection = connection
+        self._lock = threading.Lock()
+        self._client: httpx.Client | None = None
+        self._macaroons = True
+
+    @cached_property
+    def settings(self) -> DCacheSettings:
+        """What the connection says."""
+        return DCacheSettings.from_connection(self._connection or self.get_connection(self.dcache_conn_id))
+
+    @cached_property
+    def door(self) -> Door:
+        """The WebDAV endpoint, for the flows of :mod:`.webdav`."""
+        return Door(self.settings)
+
+    @cached_property
+    def frontend(self) -> Frontend:
+        """The REST endpoint, for the flows of :mod:`.rest`, :mod:`.events` and :mod:`.tape`."""
+        return Frontend(self.settings)
+
+    @property
+    def client(self) -> httpx.Client:
+        """The client that carries credentials and TLS; it follows no redirects."""
+        with self._lock:
+            if self._client is None:
+                self._client = httpx.Client(auth=self._guard(), verify=self._tls(), timeout=self._timeout())
+            return self._client
+
+    def async_client(self) -> httpx.AsyncClient:
+        """Return a new client of the same kind for the event loop; the caller closes it."""
+        return httpx.AsyncClient(auth=self._guard(), verify=self._tls(), timeout=self._timeout())
+
+    def get_conn(self) -> httpx.Client:
+        """Return :attr:`client`, as hooks do."""
+        return self.client
+
+    def close(self) -> None:
+        """Close the connections that are kept open."""
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+                self._client = None
+
+    def run(self, flow: Flow[T], *, limit: int = BODY_LIMIT) -> T:
+        """Send the requests of a flow and return its result."""
+        return run(self.client, flow, where=self.settings.where, limit=limit)
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Answer the Test button: whether door and frontend are reached and take the credentials."""
+        try:
+            settings = self.settings
+            words = []
+            if settings.frontend_url:
+                who = self.run(rest.user(self.frontend))
+                if settings.auth is not AuthMode.NONE and who.get("status") != "AUTHENTICATED":
+                    return False, f"{settings.where}: the REST frontend takes us for an anonymous user; check 'auth'."
+                words.append(f"REST frontend knows us as {quoted(who.get('username', 'anonymous'))}")
+            entry = self.run(webdav.look(self.door, "/"))
+            if entry is None:
+                return False, f"{settings.where}: the path of the WebDAV URL does not exist on the server."
+            words.append("WebDAV door answers")
+        except OscarProviderError as error:
+            return False, str(error)
+        return True, f"Connected: {', '.join(words)}."
+
+    def stat(self, path: str) -> NamespaceEntry | None:
+        """Return the entry of one path, or None if there is none."""
+        if self.settings.frontend_url:
+            return self.run(rest.stat(self.frontend, path))
+        return self.run(webdav.look(self.door, path))
+
+    def iter_entries(self, path: str, *, max_entries: int = MAX_ENTRIES) -> Iterator[NamespaceEntry]:
+        """Yield the entries of one directory as they arrive, directories included.
+
+        An error in the middle means that the listing is not complete: use the result only when it ended well.
+
+        :param path: absolute directory.
+        :param max_entries: more of them are an error.
+        """
+        if self.settings.frontend_url:
+            listed = self.run(rest.children(self.frontend, path), limit=1024 * 1024 * 1024)
+            if len(listed) > max_entries:
+                raise self._too_many(path, max_entries)
+            yield from listed
+            return
+        yield from self._propfind(clean_path(path), max_entries)
+
+    def list_entries(self, path: str, *, max_entries: int = MAX_ENTRIES) -> list[NamespaceEntry]:
+        """Return the entries of one directory, directories included."""
+        return list(self.iter_entries(path, max_entries=max_entries))
+
+    def list_directory(
+        self,
+        path: str,
+        *,
+        recursive: bool = False,
+        max_entries: int = MAX_ENTRIES,
+        max_directories: int = MAX_DIRECTORIES,
+    ) -> list[ObjectEvent]:
+        """Return an event for every file in a directory; one without size is still being uploaded.
+
+        :param path: absolute directory; it becomes the ``container`` of the events.
+        :param recursive: whether to go into its directories.
+        :param max_entries: more files and directories than that are an error.
+        :param max_directories: more directories than that are an error.
+        """
+        container = clean_path(path)
+        waiting, visited, seen = deque([container]), 0, 0
+        events: list[ObjectEvent] = []
+        while waiting:
+            visited += 1
+            if visited > max_directories:
+                raise PermanentError(
+                    f"{self.settings.where}: {quoted(container)} holds more than {max_directories} directories; "
+                    "watch a smaller part or raise the limit"
+                )
+            for entry in self.iter_entries(waiting.popleft(), max_entries=max_entries - seen):
+                seen += 1
+                if not entry.is_directory:
+                    events.append(entry.to_event(conn_id=self.dcache_conn_id, container=container))
+                elif recursive:
+                    waiting.append(entry.path)
+        return events
+
+    def head(self, container: str, key: str) -> ObjectEvent | None:
+        """Return the current version of a file, or None if there is none."""
+        entry = self.stat(join(container, key))
+        if entry is None or entry.is_directory:
+            return None
+        return entry.to_event(conn_id=self.dcache_conn_id, container=clean_path(container))
+
+    def exists(self, container: str, key: str) -> bool:
+        """Whether the path is there now."""
+        return self.stat(join(container, key)) is not None
+
+    def read_bytes(self, uri: str, limit: int) -> bytes | None:
+        """Return the content of a small file, or None if there is none.
+
+        :param uri: ``dcache://conn_id/path``.
+        :param limit: most bytes; a larger file is an error, not cut.
+        """
+        return self.run(webdav.read(self.door, self._path(uri)), limit=limit)
+
+    def put_bytes(self, container: str, key: str, data: bytes) -> None:
+        """Write a file, replacing what is there; directories are made."""
+        self.run(webdav.write(self.door, join(container, key), data))
+
+    def delete(self, container: str, key: str) -> None:
+        """Delete a file or directory; it is no error if there is none."""
+        self.run(webdav.delete(self.door, join(container, key)))
+
+    def make_directory(self, path: str) -> None:
+        """Make a directory and those above it."""
+        self.run(webdav.make_directory(self.door, path))
+
+    def move(self, source: str, target: str, *, overwrite: bool = False) -> None:
+        """Rename a file or directory."""
+        self.run(webdav.move(self.door, source, target, overwrite=overwrite))
+
+    def stage_in(self, event: ObjectEvent, *, lifetime: timedelta) -> StageIn:
+        """Return what a job needs to download one version of a file: its URL and a macaroon for it alone.
+
+        :param event: the file; it is checked to be there and unchanged.
+        :param lifetime: how long the macaroon is good, at most seven days.
+        :raises BadInputError: if the file is gone or was overwritten.
+        :raises DefinitionError: if the server issues no macaroons, see :meth:`capability`.
+        """
+        if event.source is not Source.DCACHE:
+            raise DefinitionError(f"{event.uri!r} is not a dCache file; use the hook of its store")
+        path = join(event.container, event.key)
+        etag, checksum = self._require_unchanged(event, path)
+        headers = self.capability(path, activities=("DOWNLOAD", "READ_METADATA"), lifetime=lifetime)
+        return StageIn(
+            uri=event.uri,
+            name=safe_name(event.key),
+            size=event.size,
+            etag=etag,
+            checksum=checksum,
+            url=self.door.url(path),
+            headers=headers,
+            event=to_dcache_event(event),
+        )
+
+    def stage_out(
+        self, uri: str, *, submission_id: str, lifetime: timedelta, max_bytes: int | None = None
+    ) -> StageOutWebDAV:
+        """Return what a job needs to upload its results: a directory, made now, and a macaroon for it alone.
+
+        The macaroon also allows deletion in that directory, since a retry replaces what an earlier attempt left.
+
+        :param uri: ``dcache://conn_id/path/``; results go to ``<uri><submission_id>/``.
+        :param submission_id: name of the directory.
+        :param lifetime: how long the macaroon is good, at most seven days.
+        :param max_bytes: largest single upload, or None.
+        """
+        path = join(self._path(uri), submission_id)
+        self.make_directory(path)
+        activities = ("UPLOAD", "DELETE", "LIST", "READ_METADATA")
+        headers = self.capability(path, activities=activities, lifetime=lifetime, max_upload=max_bytes)
+        return StageOutWebDAV(
+            uri=f"dcache://{split_uri(uri)[1]}{self.door.url(path, directory=True)[len(self.settings.webdav_url) :]}",
+            url=self.door.url(path, directory=True),
+            headers=headers,
+        )
+
+    def capability(
+        self, path: str, *, activities: tuple[str, ...], lifetime: timedelta, max_upload: int | None = None
+    ) -> dict[str, str]:
+        """Return the headers with which a job may act on one path.
+
+        That is a macaroon where the door issues them, and nothing where the server asks for no credentials. The
+        connection's own credentials are handed out only if its extra ``allow_credential_forwarding`` says so.
+
+        :raises DefinitionError: if there is no safe way.
+        """
+        settings = self.settings
+        if settings.auth is AuthMode.NONE:
+            return {}
+        if self._macaroons:
+            try:
+                flow = webdav.mint_macaroon(
+                    self.door, path, activities=activities, lifetime=lifetime, max_upload=max_upload
+                )
+                return {"Authorization": f"Bearer {self.run(flow)}"}
+            except MacaroonsUnsupported as error:
+                self._macaroons, cause = False, error
+        else:
+            cause = MacaroonsUnsupported("see above")
+        header = credentials(settings)()
+        if settings.allow_credential_forwarding and header:
+            return {"Authorization": header}
+        raise DefinitionError(
+            f"{settings.where}: the server issues no macaroons, so that a job could reach {quoted(path)} only with the "
+            "connection's own credentials, which are not handed out. Use a dCache door with TLS that issues macaroons, "
+            "stage through S3, or set the extra 'allow_credential_forwarding' to true if the jobs may see them"
+        ) from cause
+
+    def _propfind(self, path: str, max_entries: int) -> Iterator[NamespaceEntry]:
+        settings, action = self.settings, f"list {quoted(path)}"
+        parser = PropfindParser(
+            self.door.base_path, what=f"{settings.where}: cannot {action}", max_entries=max_entries + 1
+        )
+        request = webdav.propfind_request(self.door, path, depth=1)
+        itself = False
+        try:
+            answer = self.client.send(request, stream=True)
+            try:
+                if answer.status_code != 207:
+                    raise self.door.error(answer, action)
+                for chunk in answer.iter_bytes(64 * 1024):
+                    parser.feed(chunk)
+                    for entry in parser.take():
+                        if entry.path != path:
+                            yield self._child(entry, path)
+                        elif entry.is_directory:
+                            itself = True
+                        else:
+                            raise PermanentError(f"{settings.where}: cannot {action}: it is not a directory")
+            finally:
+                answer.close()
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise transport_error(error, request=request, where=settings.where) from error
+        parser.close()
+        if not itself:
+            raise PermanentError(
+                f"{settings.where}: cannot {action}: the answer does not show the directory itself "
+                f"({parser.skipped} entries elsewhere); is the path of the WebDAV URL the one the server uses?"
+            )
+        if parser.skipped:
+            self.log.warning("%s: %d entries of %s could not be read", settings.where, parser.skipped, quoted(path))
+
+    def _child(self, entry: NamespaceEntry, path: str) -> NamespaceEntry:
+        if entry.path.rpartition("/")[0] != path.rstrip("/"):
+            raise PermanentError(
+                f"{self.settings.where}: the listing of {quoted(path)} shows {quoted(entry.path)}, which is not in it"
+            )
+        return entry
+
+    def _require_unchanged(self, event: ObjectEvent, path: str) -> tuple[str, Checksum | None]:
+        """Return the entity tag of the door and a checksum, if the file is still the one of the event."""
+        now = self.stat(path)
+        where = f"{self.settings.where}: {quoted(event.uri)}"
+        if now is None or now.is_directory:
+            raise BadInputError(f"{where} is gone; it was deleted or moved")
+        resized = event.size is not None and now.size is not None and event.size != now.size
+        if resized or not _same_version(event.etag, now.etag):
+            raise BadInputError(f"{where} was overwritten; the newer version has an event of its own")
+        checksums = now.checksums
+        etag = now.etag
+        if now.pnfsid:
+            # The frontend knows the PNFS-ID only; downloads are compared with the door's own tag.
+            answer = self.run(webdav.head(self.door, path))
+            etag = normalised_etag(answer.headers.get("etag", "")) if answer is not None else ""
+            checksums += parse_checksums(answer.headers.get("digest", "")) if answer is not None else ()
+        return etag, _checksum(checksums)
+
+    def _too_many(self, path: str, limit: int) -> PermanentError:
+        return PermanentError(f"{self.settings.where}: {quoted(path)} holds more than {limit} entries; raise the limit")
+
+    def _path(self, uri: str) -> str:
+        source, _authority, path = split_uri(uri)
+        if source is not Source.DCACHE:
+            raise DefinitionError(f"{uri!r} is not a dCache URI; expected dcache://conn_id/path")
+        return clean_path(path or "/")
+
+    def _guard(self) -> CredentialGuard:
+        settings = self.settings
+        return CredentialGuard(credentials(settings), (settings.webdav_url, settings.frontend_url))
+
+    def _tls(self) -> ssl.SSLContext:
+        settings = self.settings
+        with_certificate = settings.auth is AuthMode.X509
+        return tls_context(
+            settings.verify,
+            cert_file=settings.cert_file if with_certificate else "",
+            key_file=settings.key_file if with_certificate else "",
+            conn_id=settings.conn_id,
+        )
+
+    def _timeout(self) -> httpx.Timeout:
+        return httpx.Timeout(self.settings.read_timeout, connect=self.settings.connect_timeout)
+
+
+def _same_version(before: str, now: str) -> bool:
+    """Compare entity tags; the frontend's is the PNFS-ID, with which the door's tag begins."""
+    return not before or not now or before.startswith(now) or now.startswith(before)
+
+
+def _checksum(found: tuple[tuple[str, str], ...]) -> Checksum | None:
+    by_type = dict(found)
+    for kind in reversed(CHECKSUM_TYPES):  # the strongest that the supervisor knows
+        if value := by_type.get(kind):
+            return Checksum(kind, value)
+    return None

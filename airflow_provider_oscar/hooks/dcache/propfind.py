@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PROPFIND: the request body, and a streaming reader of the answer.
+
+Sources: RFC 4918 section 9.1; dCache's properties in ``DcacheResourceFactory``. Differences between servers that are
+read alike: hrefs as path or absolute URL, upper or lower case of percent codes, weak or unquoted entity tags.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from urllib.parse import unquote, urlsplit
+
+from airflow_provider_oscar.hooks.dcache.entries import EPOCH, NamespaceEntry
+from airflow_provider_oscar.hooks.s3_listing import normalised_etag, parse_modified
+from airflow_provider_oscar.hooks.xml import BoundedXml
+from airflow_provider_oscar.model.errors import PermanentError
+
+#: About 600 bytes for each entry of Apache or dCache.
+LISTING_BYTES = 1024 * 1024 * 1024
+LISTING_ENTRIES = 1_000_000
+
+#: Explicit properties: dCache answers "allprop" with extra name-space calls for every entry.
+PROPFIND_BODY = (
+    b'<?xml version="1.0" encoding="utf-8"?>\n'
+    b'<D:propfind xmlns:D="DAV:" xmlns:C="http://www.dcache.org/2013/webdav" '
+    b'xmlns:S="http://srm.lbl.gov/StorageResourceManager"><D:prop>'
+    b"<D:resourcetype/><D:getcontentlength/><D:getlastmodified/><D:getetag/>"
+    b"<C:Checksums/><S:FileLocality/></D:prop></D:propfind>"
+)
+
+_WANTED = {
+    "DAV:}getcontentlength": "size",
+    "DAV:}getlastmodified": "modified",
+    "DAV:}getetag": "etag",
+    "http://www.dcache.org/2013/webdav}Checksums": "checksums",
+    "http://srm.lbl.gov/StorageResourceManager}FileLocality": "locality",
+}
+_MONTHS = {"JanFebMarAprMayJunJulAugSepOctNovDec"[at : at + 3]: at // 3 + 1 for at in range(0, 36, 3)}
+
+
+class PropfindParser(BoundedXml):
+    """Feed it the bytes of a 207 answer; :meth:`take` the entries read so far; close it at the end.
+
+    :param base: decoded path of the configured endpoint, without trailing slash; hrefs outside it are skipped.
+    :param what: words for messages.
+    :param max_bytes: most bytes of the answer.
+    :param max_entries: most entries.
+    """
+
+    def __init__(
+        self, base: str, *, what: str, max_bytes: int = LISTING_BYTES, max_entries: int = LISTING_ENTRIES
+    ) -> None:
+        super().__init__(what, max_bytes=max_bytes, max_entries=max_entries, separator="}")
+        self.skipped = 0
+        self._base = base.rstrip("/")
+        self._found: list[NamespaceEntry] = []
+        self._href = ""
+        self._good: dict[str, str] = {}
+        self._props: dict[str, str] = {}
+        self._in_propstat = False
+        self._status = ""
+        self._response_status = ""
+        self._root = ""
+
+    def take(self) -> Iterator[NamespaceEntry]:
+        """Yield the entries read since the last call."""
+        found, self._found = self._found, []
+        yield from found
+
+    def on_start(self, name: str) -> None:
+        """Begin a response or a propstat."""
+        if not self._root:
+            self._root = name
+            if name != "DAV:}multistatus":
+                raise PermanentError(f"{self.what}: the answer is no WebDAV multistatus; is this a WebDAV URL?")
+        elif name == "DAV:}response":
+            self._href = self._response_status = ""
+            self._good = {}
+        elif name == "DAV:}propstat":
+            self._props, self._status, self._in_propstat = {}, "", True
+
+    def on_end(self, name: str, text: str) -> None:
+        """Take what a tag closed."""
+        if self._in_propstat:
+            self._on_propstat(name, text)
+        elif name == "DAV:}href" and not self._href:
+            self._href = text
+        elif name == "DAV:}status":
+            self._response_status = text
+        elif name == "DAV:}response":
+            self._on_response()
+
+    def _on_propstat(self, name: str, text: str) -> None:
+        if name in _WANTED:
+            self._props[_WANTED[name]] = text.strip()
+        elif name == "DAV:}collection":
+            self._props["directory"] = "yes"
+        elif name == "DAV:}status":
+            self._status = text
+        elif name == "DAV:}propstat":
+            self._in_propstat = False
+            if _succeeded(self._status):
+                self._good |= self._props
+
+    def _on_response(self) -> None:
+        self.count_entry()
+        path = self._path()
+        if path is None or (self._response_status and not _succeeded(self._response_status)):
+            self.skipped += 1
+            return
+        good = self._good
+        size = good.get("size", "")
+        is_directory = "directory" in good
+        self._found.append(
+            NamespaceEntry(
+                path,
+                is_directory,
+                int(size) if not is_directory and size.isascii() and size.isdigit() and len(size) < 20 else None,
+                parse_http_date(good.get("modified", "")) or EPOCH,
+                normalised_etag(good.get("etag", "")),
+                good.get("locality", ""),
+                "",
+                parse_checksums(good["checksums"]) if good.get("checksums") else (),
+            )
+        )
+
+    def _path(self) -> str | None:
+        """Return the decoded path of the current href below the base, or None if it is not to be trusted."""
+        raw = self._href.strip()
+        try:
+            if not raw.startswith("/"):
+                raw = urlsplit(raw).path
+            if "%" in raw:
+                if "%2f" in raw.lower():  # a slash within a name would move the file to another directory
+                    return None
+                raw = unquote(raw, errors="strict")
+        except (ValueError, UnicodeDecodeError):
+            return None
+        if raw != self._base and not raw.startswith(self._base + "/"):
+            return None
+        rest = raw[len(self._base) :].rstrip("/")
+        if "\0" in rest or "//" in rest or any(f"/{dots}/" in rest + "/" for dots in (".", "..")):
+            return None
+        return rest or "/"
+
+
+@lru_cache(maxsize=4096)
+def parse_http_date(text: str) -> datetime | None:
+    """Read an HTTP date (RFC 9110 5.6.7) or an ISO 8601 time; None if it is neither."""
+    try:
+        if len(text) == 29 and text.endswith(" GMT"):  # the one form that servers send, and the quick way to read it
+            clock = int(text[17:19]), int(text[20:22]), int(text[23:25])
+            return datetime(int(text[12:16]), _MONTHS[text[8:11]], int(text[5:7]), *clock, tzinfo=UTC)
+        parsed = parsedate_to_datetime(text)
+        return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError):
+        return parse_modified(text)
+
+
+def parse_checksums(text: str) -> tuple[tuple[str, str], ...]:
+    """Read dCache's ``Checksums`` or a ``Digest`` header: ``md5=<base64>,adler32=<hex>`` to hex throughout."""
+    found = []
+    for part in text[:1024].split(","):
+        kind, equals, value = part.strip().partition("=")
+        kind, value = kind.strip().lower().replace("sha-", "sha"), value.strip()
+        if not equals or not value:
+            continue
+        if kind != "adler32":
+            try:
+                value = base64.b64decode(value, validate=True).hex()
+            except (binascii.Error, ValueError):
+                continue
+        elif len(value) > 8 or not all(digit in "0123456789abcdefABCDEF" for digit in value):
+            continue
+        found.append((kind, value.lower().zfill(8)))
+    return tuple(found)
+
+
+def _succeeded(status: str) -> bool:
+    """Read a status line such as ``HTTP/1.1 200 OK``."""
+    parts = status.split(None, 2)
+    return len(parts) > 1 and parts[1] == "200"

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Flows over dCache's REST frontend: name space, who am I. Channels are in :mod:`.events`, tape in :mod:`.tape`.
+
+Source: dCache 12.1, ``FileResources``, ``JsonFileAttributes``, ``UserResource``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from airflow_provider_oscar.hooks.dcache.entries import EPOCH, NamespaceEntry, clean_path, encoded
+from airflow_provider_oscar.hooks.dcache.errors import status_error
+from airflow_provider_oscar.hooks.dcache.settings import DCacheSettings
+from airflow_provider_oscar.hooks.flows import Flow
+from airflow_provider_oscar.model.errors import DefinitionError, PermanentError, quoted
+
+_CHECKSUMS = {"ADLER32": "adler32", "MD5_TYPE": "md5", "SHA1": "sha1", "SHA256": "sha256", "SHA512": "sha512"}
+_FLAGS = {"locality": "true", "checksum": "true"}
+
+
+@dataclass(frozen=True, slots=True)
+class Frontend:
+    """The REST endpoint as the flows need it."""
+
+    settings: DCacheSettings
+
+    @property
+    def base(self) -> str:
+        """URL up to and including ``/api/v1``.
+
+        :raises DefinitionError: if the connection names none.
+        """
+        if not self.settings.frontend_url:
+            raise DefinitionError(
+                f"{self.where}: the extra 'frontend_url' is empty; set it to dCache's REST frontend, "
+                "such as https://frontend.example.org:3880"
+            )
+        return self.settings.frontend_url
+
+    @property
+    def where(self) -> str:
+        """Words that name the connection."""
+        return self.settings.where
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: dict[str, str] | None = None,
+        json: Any = None,
+        accept: str = "application/json",
+    ) -> httpx.Request:
+        """Build a request for an already encoded path below the base."""
+        return httpx.Request(method, self.base + path, params=params, json=json, headers={"Accept": accept})
+
+    def error(self, answer: httpx.Response, action: str) -> Exception:
+        """Return the error for an answer that does not mean success."""
+        return status_error(answer, where=self.where, action=action)
+
+    def json(self, answer: httpx.Response, *, action: str, ok: tuple[int, ...] = (200, 201)) -> Any:
+        """Decode an answer.
+
+        :raises OscarProviderError: if the status is none of ``ok`` or the body is no JSON.
+        """
+        if answer.status_code not in ok:
+            raise self.error(answer, action)
+        try:
+            return answer.json()
+        except ValueError as error:
+            raise PermanentError(
+                f"{self.where}: cannot {action}: the answer is no JSON; is this a dCache frontend?"
+            ) from error
+
+    def expect(self, answer: httpx.Response, *, action: str, ok: tuple[int, ...]) -> httpx.Response:
+        """Return the answer if its status is one of ``ok``; raise otherwise."""
+        if answer.status_code not in ok:
+            raise self.error(answer, action)
+        return answer
+
+    def located(self, answer: httpx.Response, *, action: str, header: str = "location") -> str:
+        """Return the path below the base that a header points to.
+
+        Whatever origin the server names is ignored: behind a proxy it is often wrong, and credentials follow it.
+        The path stays percent-encoded as received, since subscription ids may contain ``%2F``.
+        """
+        raw = answer.headers.get(header, "")
+        try:
+            path = httpx.URL(raw).raw_path.partition(b"?")[0].decode("ascii")
+        except (httpx.InvalidURL, UnicodeDecodeError):
+            path = ""
+        _, marker, rest = path.partition("/api/v1/")
+        if not marker or not rest or "/../" in f"/{rest}/":
+            raise PermanentError(
+                f"{self.where}: cannot {action}: the header {header!r} is {quoted(raw)}, not a URL of ours"
+            )
+        return "/" + rest
+
+
+def stat(frontend: Frontend, path: str) -> Flow[NamespaceEntry | None]:
+    """The entry of one path with locality and checksums, or None if there is none."""
+    answer = yield frontend.request("GET", _namespace(path), params=_FLAGS)
+    if answer.status_code == 404:
+        return None
+    body = frontend.json(answer, action=f"look at {quoted(path)}")
+    return entry_from_json(body, clean_path(path)) if isinstance(body, dict) else None
+
+
+def children(frontend: Frontend, path: str) -> Flow[list[NamespaceEntry]]:
+    """The entries of one directory, unsorted, in one request.
+
+    dCache's pages have no order and may overlap or leave gaps while files arrive, so that one request is asked for all.
+
+    :raises BadInputError: if there is no such directory.
+    """
+    answer = yield frontend.request("GET", _namespace(path), params={**_FLAGS, "children": "true"})
+    action = f"list {quoted(path)}"
+    body = frontend.json(answer, action=action)
+    if not isinstance(body, dict) or body.get("fileType") != "DIR":
+        raise PermanentError(f"{frontend.where}: cannot {action}: it is not a directory")
+    listed = body.get("children")
+    if listed is None:
+        listed = []
+    if not isinstance(listed, list):
+        raise PermanentError(f"{frontend.where}: cannot {action}: the answer has no list of children")
+    found = []
+    for child in listed:
+        name = child.get("fileName") if isinstance(child, dict) else None
+        if isinstance(name, str) and name not in ("", ".", "..") and "/" not in name and "\0" not in name:
+            found.append(entry_from_json(child, f"{clean_path(path).rstrip('/')}/{name}"))
+    return found
+
+
+def path_of(frontend: Frontend, pnfsid: str) -> Flow[str | None]:
+    """The current path of a file or directory by its PNFS-ID, or None if it is gone."""
+    answer = yield frontend.request("GET", f"/id/{quote(pnfsid, safe='')}")
+    if answer.status_code == 404:
+        return None
+    path = frontend.json(answer, action=f"find the PNFS-ID {quoted(pnfsid)}").get("path")
+    return path if isinstance(path, str) else None
+
+
+def user(frontend: Frontend) -> Flow[dict[str, Any]]:
+    """Who the frontend takes us for: ``status`` (AUTHENTICATED or ANONYMOUS), ``username``, ``homeDirectory``..."""
+    answer = yield frontend.request("GET", "/user")
+    body = frontend.json(answer, action="ask who we are")
+    return body if isinstance(body, dict) else {}
+
+
+def entry_from_json(body: dict[str, Any], path: str) -> NamespaceEntry:
+    """Read one file of the name-space API; words it does not know are kept as they are."""
+    is_directory = body.get("fileType") == "DIR"
+    size, pnfsid = body.get("size"), str(body.get("pnfsId") or "")
+    checksums = body.get("checksums")
+    return NamespaceEntry(
+        path=path,
+        is_directory=is_directory,
+        size=size if isinstance(size, int) and not is_directory else None,
+        modified=_moment(body.get("mtime")),
+        etag=pnfsid,
+        locality="" if is_directory else str(body.get("fileLocality") or ""),
+        pnfsid=pnfsid,
+        checksums=tuple(
+            (_CHECKSUMS.get(str(item.get("type")), str(item.get("type")).lower()), str(item.get("value")).lower())
+            for item in (checksums if isinstance(checksums, list) else [])
+            if isinstance(item, dict)
+        ),
+    )
+
+
+def _namespace(path: str) -> str:
+    return "/namespace" + encoded(path)
+
+
+def _moment(milliseconds: object) -> datetime:
+    try:
+        return (
+            datetime.fromtimestamp(float(milliseconds) / 1000, UTC) if isinstance(milliseconds, int | float) else EPOCH
+        )
+    except (OverflowError, ValueError, OSError):
+        return EPOCH

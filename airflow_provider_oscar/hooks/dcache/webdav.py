@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Flows over the WebDAV door: files, directories, macaroons. Listings are read as they arrive, see the hook.
+
+Source: RFC 4918; dCache's ``MacaroonRequestHandler`` for the macaroons.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from urllib.parse import unquote
+
+import httpx
+
+from airflow_provider_oscar.hooks.dcache.entries import NamespaceEntry, clean_path, encoded
+from airflow_provider_oscar.hooks.dcache.errors import status_error
+from airflow_provider_oscar.hooks.dcache.propfind import PROPFIND_BODY, PropfindParser
+from airflow_provider_oscar.hooks.dcache.settings import DCacheSettings, is_loopback
+from airflow_provider_oscar.hooks.flows import Flow
+from airflow_provider_oscar.model.errors import DefinitionError, PermanentError, quoted
+
+#: Redirects followed for one request; dCache needs one, to the pool.
+REDIRECT_LIMIT = 3
+#: dCache issues macaroons for at most this long (dcache.properties).
+LONGEST_MACAROON = timedelta(days=7)
+
+
+class MacaroonsUnsupported(DefinitionError):
+    """The door issues no macaroons: it is a plain WebDAV server, or the feature is off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """A WebDAV endpoint as the flows need it."""
+
+    settings: DCacheSettings
+
+    @property
+    def where(self) -> str:
+        """Words that name the connection."""
+        return self.settings.where
+
+    @property
+    def base_path(self) -> str:
+        """Decoded path of the endpoint, without trailing slash."""
+        raw = httpx.URL(self.settings.webdav_url).raw_path.partition(b"?")[0].decode("ascii")
+        return unquote(raw).rstrip("/")
+
+    def url(self, path: str, *, directory: bool = False) -> str:
+        """Return the URL of an absolute path; a directory's ends in a slash, which spares a redirect."""
+        text = self.settings.webdav_url + encoded(path)
+        return text if not directory or text.endswith("/") else text + "/"
+
+    def request(
+        self, method: str, url: str, *, headers: dict[str, str] | None = None, content: bytes = b""
+    ) -> httpx.Request:
+        """Build a request; bodies are sent as they are, without an added content type."""
+        return httpx.Request(method, url, headers=headers, content=content or None)
+
+    def error(self, answer: httpx.Response, action: str) -> Exception:
+        """Return the error for an answer that does not mean success."""
+        return status_error(answer, where=self.where, action=action)
+
+    def redirected(self, request: httpx.Request, answer: httpx.Response) -> httpx.Request:
+        """Return the request a redirect asks for; its credentials are the guard's matter.
+
+        :raises PermanentError: if it leads from https to http, to another scheme, or nowhere.
+        """
+        try:
+            target = request.url.join(answer.headers.get("location", ""))
+        except httpx.InvalidURL as error:
+            raise PermanentError(f"{self.where}: redirected to an unusable URL ({quoted(error)})") from error
+        if not answer.headers.get("location") or target.scheme not in ("http", "https") or not target.host:
+            raise PermanentError(f"{self.where}: redirected to {quoted(_bare(target))}, which is no place to go")
+        insecure = self.settings.allow_insecure_http
+        if target.scheme == "http" and not insecure and (request.url.scheme == "https" or not is_loopback(target.host)):
+            raise PermanentError(
+                f"{self.where}: redirected from {request.url.scheme} to plain http at {quoted(_bare(target))}; "
+                "refused. Ask the site to redirect to https pools, or set the extra 'allow_insecure_http' to true"
+            )
+        headers = {name: value for name, value in request.headers.items() if name in ("range", "want-digest", "accept")}
+        return httpx.Request(request.method, target, headers=headers, content=request.content or None)
+
+
+def follow(door: Door, request: httpx.Request) -> Flow[httpx.Response]:
+    """Send a request and follow a few redirects, as dCache's doors use to pass readers on to pools."""
+    for _ in range(REDIRECT_LIMIT + 1):
+        answer = yield request
+        if answer.status_code not in (301, 302, 303, 307, 308):
+            return answer
+        request = door.redirected(request, answer)
+    raise PermanentError(f"{door.where}: redirected more than {REDIRECT_LIMIT} times; given up")
+
+
+def read(door: Door, path: str) -> Flow[bytes | None]:
+    """The content of a file, or None if there is none."""
+    answer = yield from follow(door, door.request("GET", door.url(path)))
+    if answer.status_code == 404:
+        return None
+    if answer.status_code != 200:
+        raise door.error(answer, f"read {quoted(path)}")
+    return answer.content
+
+
+def head(door: Door, path: str) -> Flow[httpx.Response | None]:
+    """The headers of a file, its adler32 asked for, or None if there is none."""
+    answer = yield from follow(door, door.request("HEAD", door.url(path), headers={"Want-Digest": "adler32"}))
+    if answer.status_code == 404:
+        return None
+    if answer.status_code != 200:
+        raise door.error(answer, f"look at {quoted(path)}")
+    return answer
+
+
+def write(door: Door, path: str, data: bytes) -> Flow[None]:
+    """Write a file, creating its directory if the server does not."""
+    request = door.request("PUT", door.url(path), content=data)
+    answer = yield from follow(door, request)
+    if answer.status_code in (404, 409):
+        yield from make_directory(door, path.rpartition("/")[0] or "/")
+        answer = yield from follow(door, door.request("PUT", door.url(path), content=data))
+    if answer.status_code not in (200, 201, 204):
+        raise door.error(answer, f"write {quoted(path)}")
+
+
+def make_directory(door: Door, path: str) -> Flow[None]:
+    """Make a directory and those above it; it is no error if it is there."""
+    path = clean_path(path)
+    missing: list[str] = []
+    at = path
+    while at != "/":
+        answer = yield door.request("MKCOL", door.url(at, directory=True))
+        if answer.status_code in (200, 201, 301, 405):  # 405: it exists; Apache says 301 on a form of its name
+            break
+        if answer.status_code not in (404, 409):
+            raise door.error(answer, f"make the directory {quoted(at)}")
+        missing.append(at)
+        at = at.rpartition("/")[0] or "/"
+    for at in reversed(missing):
+        answer = yield door.request("MKCOL", door.url(at, directory=True))
+        if answer.status_code not in (200, 201, 405):
+            raise door.error(answer, f"make the directory {quoted(at)}")
+
+
+def move(door: Door, source: str, target: str, *, overwrite: bool = False) -> Flow[None]:
+    """Rename a file or directory."""
+    headers = {"Destination": door.url(target), "Overwrite": "T" if overwrite else "F"}
+    answer = yield door.request("MOVE", door.url(source), headers=headers)
+    if answer.status_code not in (200, 201, 204):
+        raise door.error(answer, f"move {quoted(source)} to {quoted(target)}")
+
+
+def delete(door: Door, path: str) -> Flow[None]:
+    """Delete a file or directory; it is no error if there is none."""
+    answer = yield door.request("DELETE", door.url(path))
+    if answer.status_code not in (200, 202, 204, 404):
+        raise door.error(answer, f"delete {quoted(path)}")
+
+
+def propfind_request(door: Door, path: str, *, depth: int) -> httpx.Request:
+    """Build a PROPFIND for the properties that :class:`PropfindParser` reads.
+
+    :param depth: 0 for the path itself, 1 for its children as well.
+    """
+    headers = {"Depth": str(depth), "Content-Type": "application/xml; charset=utf-8"}
+    return door.request("PROPFIND", door.url(path, directory=depth > 0), headers=headers, content=PROPFIND_BODY)
+
+
+def look(door: Door, path: str) -> Flow[NamespaceEntry | None]:
+    """The entry of one path, or None if there is none."""
+    answer = yield propfind_request(door, path, depth=0)
+    if answer.status_code in (301, 302, 307, 308):  # Apache sends directories to the form with a slash
+        answer = yield propfind_request(door, path + "/", depth=0)
+    if answer.status_code == 404:
+        return None
+    if answer.status_code != 207:
+        raise door.error(answer, f"look at {quoted(path)}")
+    parser = PropfindParser(door.base_path, what=f"{door.where}: {quoted(path)}", max_entries=10)
+    parser.feed(answer.content)
+    parser.close()
+    return next((entry for entry in parser.take() if entry.path == clean_path(path)), None)
+
+
+def mint_macaroon(
+    door: Door, path: str, *, activities: Sequence[str], lifetime: timedelta, max_upload: int | None = None
+) -> Flow[str]:
+    """A macaroon for one path and some activities: a capability that can be handed out.
+
+    :param path: file or directory it is good for, with all below.
+    :param activities: of LIST, DOWNLOAD, UPLOAD, DELETE, MANAGE, READ_METADATA, UPDATE_METADATA, STAGE.
+    :param lifetime: at most seven days.
+    :param max_upload: most bytes of one upload.
+    :raises MacaroonsUnsupported: if the server does not know macaroons.
+    """
+    if not timedelta(0) < lifetime <= LONGEST_MACAROON:
+        raise DefinitionError(
+            f"{door.where}: a macaroon of {lifetime} was asked for; dCache's last more than 0 seconds, at most 7 days"
+        )
+    caveats = [f"activity:{','.join(activities)}"]
+    if max_upload is not None:
+        caveats.append(f"max-upload:{max_upload}")
+    body = {"caveats": caveats, "validity": f"PT{max(1, int(lifetime.total_seconds()))}S"}
+    # The exact content type: dCache does not recognise it with a charset behind it.
+    headers = {"Content-Type": "application/macaroon-request"}
+    answer = yield door.request("POST", door.url(path), headers=headers, content=json.dumps(body).encode())
+    if answer.status_code == 400:
+        raise DefinitionError(
+            f"{door.where}: the door refuses to issue a macaroon for {quoted(path)} "
+            f"({quoted(answer.reason_phrase)}); it does so without TLS, and when a caveat is not to its liking"
+        )
+    if answer.status_code in (401, 403, 429) or answer.status_code >= 500 and answer.status_code != 501:
+        raise door.error(answer, f"get a macaroon for {quoted(path)}")
+    macaroon = _macaroon(answer)
+    if not macaroon:
+        raise MacaroonsUnsupported(f"{door.where}: the server issues no macaroons (HTTP {answer.status_code})")
+    return macaroon
+
+
+def _macaroon(answer: httpx.Response) -> str:
+    if answer.status_code != 200:
+        return ""
+    try:
+        body = answer.json()
+    except ValueError:
+        return ""
+    value = body.get("macaroon") if isinstance(body, dict) else None
+    usable = isinstance(value, str) and value.isascii() and value.isprintable() and " " not in value
+    return str(value) if usable else ""
+
+
+def _bare(url: httpx.URL) -> str:
+    return str(url.copy_with(query=None, fragment=None, userinfo=None)) if url.host else str(url)[:80]

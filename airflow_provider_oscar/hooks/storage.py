@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which hook reaches an object: the only place that maps a URI or an event to a store."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Protocol, overload
+
+from airflow.sdk import BaseHook
+
+from airflow_provider_oscar.hooks.dcache import DCacheHook
+from airflow_provider_oscar.hooks.s3 import OscarS3Hook
+from airflow_provider_oscar.model.errors import DefinitionError
+from airflow_provider_oscar.model.job import StageIn, StageOut
+from airflow_provider_oscar.model.objects import ObjectEvent, Source, split_uri
+
+
+class ObjectStore(Protocol):
+    """What a job's way in and out needs of a store; both hooks have it. ``container`` is a bucket or a directory."""
+
+    def stage_in(self, event: ObjectEvent, *, lifetime: timedelta) -> StageIn:
+        """Return a short-lived way to download one version of an object."""
+
+    def stage_out(self, uri: str, *, submission_id: str, lifetime: timedelta, max_bytes: int | None = None) -> StageOut:
+        """Return a short-lived way to upload below one prefix."""
+
+    def read_bytes(self, uri: str, limit: int) -> bytes | None:
+        """Return the content of a small object, or None if there is none."""
+
+    def head(self, container: str, key: str, /) -> ObjectEvent | None:
+        """Return the current version of an object, or None if there is none."""
+
+    def exists(self, container: str, key: str, /) -> bool:
+        """Whether the object is there now."""
+
+    def put_bytes(self, container: str, key: str, data: bytes, /) -> None:
+        """Write a small object."""
+
+    def delete(self, container: str, key: str, /) -> None:
+        """Delete an object; it is no error if there is none."""
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Answer the Test button."""
+
+
+_BY_CONN_TYPE = {"oscar_s3": Source.S3, "aws": Source.S3, "dcache": Source.DCACHE}
+
+
+@overload
+def storage_hook(target: ObjectEvent) -> OscarS3Hook | DCacheHook: ...
+@overload
+def storage_hook(target: str, conn_id: str = "") -> OscarS3Hook | DCacheHook: ...
+
+
+def storage_hook(target: ObjectEvent | str, conn_id: str = "") -> OscarS3Hook | DCacheHook:
+    """Return the hook for an event, a URI or a connection.
+
+    :param target: an :class:`ObjectEvent`; ``s3://bucket/key``; ``dcache://conn_id/path``; or a connection id.
+    :param conn_id: connection for a URI. Needed for S3 unless it is ``oscar_s3_default``; for dCache it overrides the
+        connection in the URI.
+    :raises DefinitionError: if it is none of these, or the connection is of another type.
+    """
+    if isinstance(target, ObjectEvent):
+        return _hook(target.source, target.conn_id)
+    if "://" in target:
+        source, authority, _path = split_uri(target)
+        default = OscarS3Hook.default_conn_name if source is Source.S3 else authority
+        return _hook(source, conn_id or default)
+    conn_type = str(BaseHook.get_connection(target).conn_type)
+    if conn_type not in _BY_CONN_TYPE:
+        raise DefinitionError(
+            f"connection {target!r} is of type {conn_type!r}; expected a store: {', '.join(sorted(_BY_CONN_TYPE))}"
+        )
+    return _hook(_BY_CONN_TYPE[conn_type], target)
+
+
+def _hook(source: Source, conn_id: str) -> OscarS3Hook | DCacheHook:
+    return OscarS3Hook(conn_id) if source is Source.S3 else DCacheHook(conn_id)
