@@ -93,7 +93,7 @@ class DCacheFaults(ComponentFaults):
     :param keep_partial_uploads: a broken upload leaves its entry behind, without size.
     :param redirect_reads: GET answers 302 to a pool on another port.
     :param rate_limit: three 401 within 20 s bring 429 for 10 s, per client address, as since 2025.
-    :param clock_offset: added to the store's clock: to the times of entries made or changed from now on and to ``Date``.
+    :param clock_offset: added to the store's clock: to ``Date``, and to times of entries changed from now on.
     :param staging_delay: seconds until a tape-resident file is online after it was asked for.
     :param staging_failures: so many of the next files to be staged fail.
     """

@@ -84,6 +84,8 @@ class AsgiServer:
             access_log=False,  # request lines may carry tokens
             timeout_graceful_shutdown=None,
             ws="none",
+            interface="asgi3",
+            proxy_headers=False,
             server_header=False,
             date_header=self._date_header,
         )
@@ -95,9 +97,9 @@ class AsgiServer:
         )
         self._thread.start()
         deadline = time.monotonic() + _START_SECONDS
-        while not self.running and self._thread.is_alive() and time.monotonic() < deadline:
+        while not self._server.started and self._thread.is_alive() and time.monotonic() < deadline:
             time.sleep(0.005)
-        if not self.running:
+        if not self._server.started:
             self.stop()
             raise PermanentError(f"the server on {self.url} did not start within {_START_SECONDS:g} s")
         return self.url
