@@ -20,13 +20,16 @@ _JOB = Arg(("job",), help="name of the job, as 'jobs list' prints it")
 _FDL = Arg(("file",), help="FDL file; scripts are read relative to it")
 _DIRECTORY = Arg(("--directory",), default=".platform", help="where the embedded platform keeps its files")
 _PROJECT = Arg(("--project",), default=".", help="checkout that holds dags/ and docker/threedgan (default: .)")
-_EVENT_FILE = Arg(("file",), nargs="?", default="-", help="JSON of one notification; '-' is standard input")
+_EVENT_FILE = Arg(
+    ("file",), nargs="?", default="-", help="JSON of one notification or ObjectEvent; '-' is standard input"
+)
 _EVENT_FORM = Arg(
     ("--to",),
     choices=("object-event", "minio", "dcache"),
     default="object-event",
     help="form to convert to: our ObjectEvent, or an event that OSCAR's FaaS Supervisor understands",
 )
+_EVENT_DIRECTORY = Arg(("--directory",), default="", help="watched directory, for notifications of dCache")
 _EVENT_CONNECTION = Arg(
     ("--store-conn-id",), default="oscar_s3_default", help="connection of the store that sent the notification"
 )
@@ -74,6 +77,7 @@ _EVENTS = GroupCommand(
             _EVENT_FILE,
             _EVENT_FORM,
             _EVENT_CONNECTION,
+            _EVENT_DIRECTORY,
         ),
     ),
 )

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import httpx
-
 from airflow_provider_oscar.local.demo.results import RunFacts
 from airflow_provider_oscar.local.images import LocalImage
 from airflow_provider_oscar.model.errors import OscarProviderError, PermanentError
@@ -95,6 +93,18 @@ def write_input(project: Path, directory: Path, drops: Sequence[Drop] = DROPS) -
     return written
 
 
+def prepare_stores(platform: LocalPlatform) -> None:
+    """Make the bucket and the directories that the DAGs expect."""
+    from airflow_provider_oscar.hooks.dcache import DCacheHook
+
+    platform.s3.create_bucket(BUCKET)
+    dcache = DCacheHook("dcache_default")
+    parents = DCACHE_DIRECTORY.strip("/").split("/")
+    for depth in range(1, len(parents) + 1):
+        dcache.make_directory("/" + "/".join(parents[:depth]))
+    dcache.close()
+
+
 def upload(platform: LocalPlatform, files: dict[Drop, Path]) -> list[str]:
     """Drop the files as their owners would, and return the URI of each."""
     from airflow_provider_oscar.hooks.dcache import DCacheHook
@@ -109,11 +119,11 @@ def upload(platform: LocalPlatform, files: dict[Drop, Path]) -> list[str]:
             continue
         final = f"{DCACHE_DIRECTORY}/{drop.name}"
         if drop.moved:
-            partial = f"{DCACHE_DIRECTORY}/.{drop.name}.part"
-            dcache.put_bytes(partial, path.read_bytes())
-            dcache.move(partial, final)
+            partial = f".{drop.name}.part"
+            dcache.put_bytes(DCACHE_DIRECTORY, partial, path.read_bytes())
+            dcache.move(f"{DCACHE_DIRECTORY}/{partial}", final)
         else:
-            dcache.put_bytes(final, path.read_bytes())
+            dcache.put_bytes(DCACHE_DIRECTORY, drop.name, path.read_bytes())
         uris.append(f"dcache://dcache_default{quote(final, safe='/~')}")
     return uris
 
@@ -186,12 +196,3 @@ def _output_uri(airflow: StandaloneAirflow, run_id: str) -> str:
         if isinstance(manifest, dict) and manifest.get("output_uri"):
             return str(manifest["output_uri"])
     return ""
-
-
-def healthy(url: str) -> bool:
-    """Say whether an HTTP server answers at all."""
-    try:
-        httpx.get(url, timeout=2)
-    except httpx.HTTPError:
-        return False
-    return True

@@ -176,10 +176,9 @@ def _stage(
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(1) as pool:
         files = pool.submit(scenario.write_input, project, directory / "input")
         stack.enter_context(platform)
-        platform.s3.create_bucket(scenario.BUCKET)
-        platform.dcache.create_directory(scenario.DCACHE_DIRECTORY)
         variables = {**platform.environment(), **scenario.environment()}
         os.environ.update({**variables, "AIRFLOW_HOME": str(directory / "airflow")})
+        scenario.prepare_stores(platform)
         airflow = StandaloneAirflow(directory / "airflow", dags=project / "dags", environment=variables)
         stack.callback(airflow.stop)
         progress.say("starting Airflow (scheduler, DAG processor, triggerer, API server)")
