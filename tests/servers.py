@@ -22,6 +22,7 @@ from pathlib import Path
 import httpx
 
 APACHE_MODULES = Path("/usr/lib/apache2/modules")
+START_SECONDS = 60.0
 
 
 class Missing(Exception):
@@ -101,8 +102,8 @@ def seaweedfs(directory: Path) -> Iterator[S3Server]:
         f"-volume.port={volume}", "-filer", f"-filer.port={filer}", "-s3", f"-s3.port={s3}", f"-s3.config={config}",
         "-s3.iam=false", "-master.telemetry=false", "-volume.max=50", "-master.volumeSizeLimitMB=64",
     ]  # fmt: skip
-    with _running(command, directory / "weed.log"):
-        _wait(lambda: _s3_takes_writes(server), "SeaweedFS", directory / "weed.log")
+    with _running(command, directory / "weed.log") as process:
+        _wait(process, lambda: _s3_takes_writes(server), "SeaweedFS", directory / "weed.log")
         yield server
 
 
@@ -160,19 +161,7 @@ Alias /open {root}
 </Location>
 """
 MODULES = ("mpm_event", "authn_core", "authn_file", "authz_core", "authz_user", "auth_basic")
-MODULES += ("dav", "dav_fs", "mime", "setenvif", "alias")
-    "mpm_event",
-    "authn_core",
-    "authn_file",
-    "authz_core",
-    "authz_user",
-    "auth_basic",
-    "dav",
-    "dav_fs",
-    "mime",
-    "setenvif",
-    "alias",
-]
+MODULES += ("dav", "dav_fs", "setenvif", "alias")
 
 
 @contextlib.contextmanager
@@ -191,8 +180,8 @@ def apache_webdav(directory: Path) -> Iterator[WebDavServer]:
     lines = [f"LoadModule {name}_module {APACHE_MODULES}/mod_{name}.so" for name in MODULES]
     config = directory / "httpd.conf"
     config.write_text(APACHE_CONFIG.format(directory=directory, port=port, root=root, modules="\n".join(lines)))
-    with _running([apache, "-f", str(config), "-DFOREGROUND"], directory / "apache.log"):
-        _wait(lambda: _answers(server.open_url + "/"), "Apache", directory / "error.log")
+    with _running([apache, "-f", str(config), "-DFOREGROUND"], directory / "apache.log") as process:
+        _wait(process, lambda: _answers(server.open_url + "/"), "Apache", directory / "error.log")
         yield server
 
 
@@ -211,11 +200,11 @@ def _answers(url: str) -> bool:
 
 
 @contextlib.contextmanager
-def _running(command: list[str], log: Path) -> Iterator[None]:
+def _running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=log.parent)
     try:
-        yield
+        yield process
     finally:
         process.terminate()
         try:
@@ -225,10 +214,10 @@ def _running(command: list[str], log: Path) -> Iterator[None]:
             process.wait()
 
 
-def _wait(ready: Callable[[], bool], name: str, log: Path, *, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
+def _wait(process: subprocess.Popen[bytes], ready: Callable[[], bool], name: str, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
     while not ready():
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline or process.poll() is not None:
             tail = log.read_text(errors="replace")[-2000:] if log.exists() else ""
-            raise RuntimeError(f"{name} did not start within {seconds} s:\n{tail}")
-        time.sleep(0.2)
+            raise RuntimeError(f"{name} did not start:\n{tail}")
+        time.sleep(0.1)

@@ -28,6 +28,8 @@ Flow = Generator[httpx.Request, httpx.Response, T]
 
 #: Bytes of a decoded body that are read before the answer is refused.
 BODY_LIMIT = 64 * 1024 * 1024
+#: Bytes of the body of an error that are kept.
+ERROR_BODY_LIMIT = 64 * 1024
 
 
 def run(client: httpx.Client, flow: Flow[T], *, where: str = "", limit: int = BODY_LIMIT) -> T:
@@ -49,7 +51,8 @@ def run(client: httpx.Client, flow: Flow[T], *, where: str = "", limit: int = BO
                 try:
                     body = bytearray()
                     for chunk in answer.iter_bytes():
-                        _append(body, chunk, limit=limit, request=request, where=where)
+                        if _enough(body, chunk, answer=answer, limit=limit, where=where):
+                            break
                 finally:
                     answer.close()
             except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -79,7 +82,8 @@ async def arun(
                 try:
                     body = bytearray()
                     async for chunk in answer.aiter_bytes():
-                        _append(body, chunk, limit=limit, request=request, where=where)
+                        if _enough(body, chunk, answer=answer, limit=limit, where=where):
+                            break
                 finally:
                     await answer.aclose()
             except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -128,12 +132,18 @@ def transport_error(
     return TransientError(f"{prefix}the exchange broke off ({type(error).__name__}: {quoted(error)})")
 
 
-def _append(body: bytearray, chunk: bytes, *, limit: int, request: httpx.Request, where: str) -> None:
+def _enough(body: bytearray, chunk: bytes, *, answer: httpx.Response, limit: int, where: str) -> bool:
+    """Take one more piece of a body; an error's page is cut, a result that is too large is refused."""
     body += chunk
+    if not answer.is_success:
+        del body[ERROR_BODY_LIMIT:]
+        return len(body) == ERROR_BODY_LIMIT
     if len(body) > limit:
         raise PermanentError(
-            f"{where + ' ' if where else ''}at {_shown(request)}: {request.method} answered more than {limit} bytes; refused"
+            f"{where + ' ' if where else ''}at {_shown(answer.request)}: "
+            f"{answer.request.method} answered more than {limit} bytes; refused"
         )
+    return False
 
 
 def _complete(answer: httpx.Response, body: bytearray, request: httpx.Request) -> httpx.Response:

@@ -112,3 +112,15 @@ def test_compressed_answers_arrive_decoded_once(send):
         lambda r: httpx.Response(200, content=packed, headers={"content-encoding": "gzip"}),
         collect(1),
     ) == ["hello"]
+
+
+@both
+def test_the_page_of_an_error_is_cut_and_does_not_count_against_the_limit(send):
+    def status(request):
+        return httpx.Response(404, content=b"x" * 1_000_000)
+
+    def look() -> Flow[tuple[int, int]]:
+        answer = yield httpx.Request("GET", "http://h/")
+        return answer.status_code, len(answer.content)
+
+    assert send(status, look(), limit=10) == (404, 64 * 1024)
