@@ -59,6 +59,8 @@ _ACTIVITIES = {
 class _QuietServer(Server):
     """cheroot that reports to our log instead of stderr."""
 
+    keep_alive_conn_limit = 200
+
     def error_log(self, msg: str = "", level: int = 20, traceback: bool = False) -> None:
         log.debug("cheroot: %s", msg, exc_info=traceback)
 
@@ -82,11 +84,7 @@ class WsgiServer:
         """Bind and serve."""
         if self._server is not None:
             return
-        server = _QuietServer(
-            (LOOPBACK, self.port), self._app, numthreads=self._threads, shutdown_timeout=1, timeout=60
-        )
-        server.prepare()
-        self.port = int(server.bind_addr[1])
+        server = self._bind()
         self._server = server
         self._thread = threading.Thread(target=server.serve, name=f"webdav-{self.port}", daemon=True)
         self._thread.start()
