@@ -26,6 +26,7 @@ from airflow.triggers.shared_stream import AdvanceItem, AdvanceOutcome, SharedSt
 from airflow_provider_oscar.model.errors import DefinitionError, quoted
 from airflow_provider_oscar.model.filters import DEFAULT_IGNORED, ObjectFilter
 from airflow_provider_oscar.model.watermark import Start, WatchOptions
+from airflow_provider_oscar.triggers._watch.dcache import DCacheSource, Place
 from airflow_provider_oscar.triggers._watch.memory import Memory, memory_key
 from airflow_provider_oscar.triggers._watch.pages import Page, Source
 from airflow_provider_oscar.triggers._watch.producer import WatchProducer
@@ -141,6 +142,71 @@ class S3Arguments(WatchArguments):
         return Policy(accepts=self.filter().accepts, start=Start(self.start), options=options)
 
 
+@dataclass(frozen=True, kw_only=True)
+class DCacheArguments(WatchArguments):
+    """What a dCache watcher is told.
+
+    :param path: absolute directory to watch.
+    :param recursive: whether the directories below it are watched as well.
+    :param max_directories: more directories than that are an error, told once and tried again.
+    :param reconcile_interval: seconds between listings while notifications are received.
+    :param quiet_period: seconds a file must look the same before it is reported; for WebDAV servers that show
+        unfinished uploads, see ``mode``. dCache does not show a size before an upload is complete.
+    :param mode: ``"sse"`` receives notifications from dCache's REST frontend, ``"webdav"`` only lists, and
+        ``"auto"`` decides by whether the connection names a frontend.
+    """
+
+    path: str
+    recursive: bool = False
+    max_directories: int = 1000
+    reconcile_interval: float = 300.0
+    quiet_period: float = 0.0
+    mode: str = "auto"
+    personal = frozenset({"quiet_period"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.path.startswith("/") or any(part in (".", "..") for part in self.path.split("/")):
+            raise DefinitionError(f"path of a dCache watcher is {quoted(self.path)}; expected an absolute directory")
+        if self.mode not in _MODES:
+            raise DefinitionError(
+                f"mode of a dCache watcher is {quoted(self.mode)}; expected one of {', '.join(_MODES)}"
+            )
+        if self.reconcile_interval <= 0 or self.quiet_period < 0 or self.max_directories < 1:
+            raise DefinitionError(
+                "a dCache watcher needs reconcile_interval > 0, quiet_period >= 0 and max_directories >= 1; got "
+                f"{self.reconcile_interval}, {self.quiet_period} and {self.max_directories}"
+            )
+
+    def source(self) -> Source:
+        """Return the listing of the directory."""
+        place = Place(
+            conn_id=self.conn_id,
+            path=self.path,
+            recursive=self.recursive,
+            max_directories=self.max_directories,
+        )
+        return DCacheSource(place, interval=self.poll_interval)
+
+    def about(self) -> str:
+        """Return directory and connection."""
+        return f"dCache directory {self.path!r} (connection {self.conn_id!r})"
+
+    def policy(self) -> Policy:
+        """Return what the watcher wants to see.
+
+        The memory is exact for 200 000 files, since a file moved in may be of any age.
+        """
+        return Policy(
+            accepts=self.filter().accepts,
+            start=Start(self.start),
+            options=WatchOptions(lookback=timedelta(days=1), remember=200_000),
+            quiet_period=timedelta(seconds=self.quiet_period),
+        )
+
+
+_MODES = ("auto", "sse", "webdav")
+
 A = TypeVar("A", bound=WatchArguments)
 
 
@@ -161,7 +227,7 @@ class NewObjectTrigger(DeclaredArguments[A], BaseEventTrigger, Generic[A]):
         view = self._view()
         async for page in shared_stream:
             for found in await view.look(page):
-                yield TriggerEvent(found.to_dict())  # type: ignore[no-untyped-call]
+                yield TriggerEvent(found.to_dict())
             await view.done(page)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -199,6 +265,20 @@ class S3NewObjectTrigger(NewObjectTrigger[S3Arguments]):
 
     def _identity(self) -> list[str]:
         return [self.arguments.conn_id, self.arguments.bucket, self.arguments.prefix]
+
+
+class DCacheNewObjectTrigger(NewObjectTrigger[DCacheArguments]):
+    """Reports every new file of a directory of dCache, or of a plain WebDAV server.
+
+    Keyword arguments are those of :class:`WatchArguments` and :class:`DCacheArguments`: ``asset_name``,
+    ``conn_id``, ``path``, ``recursive``, ``max_directories``, ``suffix``, ``glob``, ``regex``, ``min_size``,
+    ``ignore``, ``start``, ``poll_interval``, ``reconcile_interval``, ``quiet_period``, ``mode``.
+    """
+
+    arguments_type = DCacheArguments
+
+    def _identity(self) -> list[str]:
+        return [self.arguments.conn_id, self.arguments.path.rstrip("/") or "/", str(self.arguments.recursive)]
 
 
 async def _one_behind(producer: SharedStreamProducer) -> AsyncIterator[Page]:

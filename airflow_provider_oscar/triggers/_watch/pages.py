@@ -34,6 +34,8 @@ class Page:
     last: bool = False
     hint: bool = False
     server_time: datetime | None = None
+    unready: Sequence[ObjectEvent] = ()
+    """There, but not to be reported now; listed so that they are not taken as gone."""
     commits: dict[Hashable, Commit] = field(default_factory=dict)
     """Filled by the watchers that received the page, one each."""
     wants_sweep: bool = False

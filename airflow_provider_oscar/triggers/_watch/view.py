@@ -82,6 +82,8 @@ class View:
         state = self._state or TimestampState()
         if self._sighted is not None and not page.hint:
             self._sighted |= await asyncio.to_thread(state.sight, accepted)
+            if page.unready:
+                self._sighted |= await asyncio.to_thread(state.sight, self._accepted(page.unready))
         if self._state is None and not page.hint:
             return ()
         fresh = await asyncio.to_thread(lambda: state.candidates(accepted, now=now, options=self._policy.options))
