@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from airflow_provider_oscar.model.errors import DefinitionError
+from airflow_provider_oscar.model.errors import DefinitionError, quoted
 
 #: Airflow refuses partition keys above this length (``dag_run.partition_key`` is VARCHAR(250)).
 PARTITION_KEY_LIMIT = 250
@@ -67,8 +67,14 @@ class ObjectEvent:
 
     def __post_init__(self) -> None:
         if self.modified.tzinfo is None:
-            raise DefinitionError(f"the modification time of {self.container!r}/{self.key!r} has no time zone")
+            raise DefinitionError(f"the modification time of {quoted(self.key)} has no time zone")
         object.__setattr__(self, "source", Source(self.source))
+        absolute = self.container.startswith("/")
+        if not self.container or absolute is not (self.source is Source.DCACHE):
+            raise DefinitionError(
+                f"the container of {quoted(self.key)} is {quoted(self.container)}; expected a bucket name for S3 and "
+                "an absolute path for dCache"
+            )
         object.__setattr__(self, "reason", Reason(self.reason))
         object.__setattr__(self, "modified", self.modified.astimezone(UTC))
 
@@ -143,7 +149,8 @@ class ObjectEvent:
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DefinitionError(
-                f"not an ObjectEvent ({type(error).__name__}: {error}); expected the fields that ObjectEvent.to_dict() writes"
+                f"not an ObjectEvent ({type(error).__name__}: {quoted(error)}); expected the fields that "
+                "ObjectEvent.to_dict() writes"
             ) from error
 
 

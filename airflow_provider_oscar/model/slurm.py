@@ -28,7 +28,7 @@ _VALUE = re.compile(r"[A-Za-z0-9_.,:=@%+/&|()\[\]*-]+")
 _FLAG = re.compile(r"--(?P<name>[a-z][a-z0-9-]*)(?:=(?P<value>.+))?", re.DOTALL)
 # These texts land unquoted in a shell command line.
 _WORD = re.compile(r"[A-Za-z0-9_.,:=@%+/-]+")
-_TIME = re.compile(r"(?:\d+-\d+(?::\d+){0,2}|\d+(?::\d+){0,2})")
+_TIME = re.compile(r"(?:\d+-\d+(?::\d+){0,2}|\d+(?::\d+){0,2})", re.ASCII)
 
 _FIELD_OF_FLAG = {
     "partition": "partition",
@@ -167,7 +167,7 @@ def format_time(limit: timedelta | str) -> str:
             days, rest = divmod(seconds, 86400)
             clock = f"{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
             return f"{days}-{clock}" if days else clock
-    elif isinstance(limit, str) and _TIME.fullmatch(limit, re.ASCII) and limit.strip("0:-"):
+    elif isinstance(limit, str) and _TIME.fullmatch(limit) and limit.strip("0:-"):
         return limit
     raise DefinitionError(
         f"SlurmOptions.time is {quoted(limit)}; expected a positive timedelta, or minutes, MM:SS, HH:MM:SS, D-HH, "

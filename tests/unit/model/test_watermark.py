@@ -134,9 +134,7 @@ def test_the_base_class_is_no_memory():
         WatchState().advance([], now=NOON)
 
 
-@pytest.mark.parametrize(
-    ("algorithm", "start"), [("stamp", "now"), ("timestamp", "later")], ids=["algorithm", "start"]
-)
+@pytest.mark.parametrize(("algorithm", "start"), [("stamp", "now"), ("timestamp", "later")], ids=["algorithm", "start"])
 def test_a_misspelt_policy_is_refused(algorithm, start):
     with pytest.raises(DefinitionError, match="cannot watch with"):
         initial(algorithm, start=start, now=NOON)
@@ -232,7 +230,9 @@ class TestCursor:
 
     def test_the_cursor_stays_before_what_is_not_acknowledged(self):
         listing = [written(name) for name in "abcdefgh"]
-        state = CursorState().advance(listing, [event for event in listing if event.key != "c"], now=NOON, options=self.options)
+        state = CursorState().advance(
+            listing, [event for event in listing if event.key != "c"], now=NOON, options=self.options
+        )
         assert state.start_after == "b"
         assert keys(state.candidates(listing, now=NOON, options=self.options)) == ["c"]
 

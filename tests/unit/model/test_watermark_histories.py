@@ -58,6 +58,12 @@ class History(RuleBasedStateMachine):
         modified = self.clock - timedelta(seconds=age)
         self.store[name] = ObjectEvent(Source.S3, "c", "b", name, 1, f"e{self.writes}", "", modified)
 
+    @rule(count=st.integers(4, 6), age=st.sampled_from([0, 4000, 8000]))
+    def upload_many(self, count, age):
+        """Write several at once, with equal times."""
+        for name in "abcdef"[:count]:
+            self.upload(f"in/{name}", age)
+
     @rule(name=key_names)
     def touch(self, name):
         """Write the same content again: only the time differs."""
@@ -175,8 +181,13 @@ class CursorHistory(History):
         if len(self.store) > back:
             super().upload(sorted(self.store)[-1 - back], 0)
 
-    @rule(name=st.just(""))
-    def touch(self, name):
+    @rule()
+    def upload_many(self):
+        for _ in range(4):
+            self.upload("", 0)
+
+    @rule()
+    def touch(self):
         """Old keys are not written again in such a layout."""
 
     @rule(oldest=st.booleans())
@@ -192,7 +203,7 @@ HISTORIES = [History, SnapshotHistory, CrowdedHistory, CursorHistory]
 def test_no_version_is_lost_and_none_repeated_without_a_lost_acknowledgement(history):
     test_case = history.TestCase
     test_case.settings = settings(
-        max_examples=120, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=200, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
     )
     test_case("runTest").runTest()
 
