@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 from airflow.sdk import BaseHook
@@ -93,12 +93,21 @@ class DCacheHook(BaseHook):
         """The client that carries credentials and TLS; it follows no redirects."""
         with self._lock:
             if self._client is None:
-                self._client = httpx.Client(auth=self._guard(), verify=self._tls(), timeout=self._timeout())
+                self._client = httpx.Client(**self.client_options())
             return self._client
 
     def async_client(self) -> httpx.AsyncClient:
         """Return a new client of the same kind for the event loop; the caller closes it."""
-        return httpx.AsyncClient(auth=self._guard(), verify=self._tls(), timeout=self._timeout())
+        return httpx.AsyncClient(**self.client_options())
+
+    def client_options(self) -> dict[str, Any]:
+        """Return what an httpx client needs to speak for this connection: credentials, TLS, timeouts."""
+        settings = self.settings
+        return {
+            "auth": CredentialGuard(credentials(settings), (settings.webdav_url, settings.frontend_url)),
+            "verify": self._tls(),
+            "timeout": httpx.Timeout(settings.read_timeout, connect=settings.connect_timeout),
+        }
 
     def get_conn(self) -> httpx.Client:
         """Return :attr:`client`, as hooks do."""
@@ -373,10 +382,6 @@ class DCacheHook(BaseHook):
             raise DefinitionError(f"{uri!r} is not a dCache URI; expected dcache://conn_id/path")
         return clean_path(path or "/")
 
-    def _guard(self) -> CredentialGuard:
-        settings = self.settings
-        return CredentialGuard(credentials(settings), (settings.webdav_url, settings.frontend_url))
-
     def _tls(self) -> ssl.SSLContext:
         settings = self.settings
         with_certificate = settings.auth is AuthMode.X509
@@ -386,9 +391,6 @@ class DCacheHook(BaseHook):
             key_file=settings.key_file if with_certificate else "",
             conn_id=settings.conn_id,
         )
-
-    def _timeout(self) -> httpx.Timeout:
-        return httpx.Timeout(self.settings.read_timeout, connect=self.settings.connect_timeout)
 
 
 def _same_version(before: str, now: str) -> bool:

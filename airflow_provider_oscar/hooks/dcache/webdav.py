@@ -81,7 +81,7 @@ class Door:
                 "refused. Ask the site to redirect to https pools, or set the extra 'allow_insecure_http' to true"
             )
         headers = {name: value for name, value in request.headers.items() if name in ("range", "want-digest", "accept")}
-        return httpx.Request(request.method, target, headers=headers, content=request.content or None)
+        return httpx.Request(request.method, target, headers=headers, content=_content(request))
 
 
 def follow(door: Door, request: httpx.Request) -> Flow[httpx.Response]:
@@ -228,6 +228,13 @@ def _macaroon(answer: httpx.Response) -> str:
     value = body.get("macaroon") if isinstance(body, dict) else None
     usable = isinstance(value, str) and value.isascii() and value.isprintable() and " " not in value
     return str(value) if usable else ""
+
+
+def _content(request: httpx.Request) -> bytes | None:
+    try:
+        return request.content or None
+    except httpx.RequestNotRead:  # a stream, of webdav4, which does not follow redirects of uploads
+        return None
 
 
 def _bare(url: httpx.URL) -> str:

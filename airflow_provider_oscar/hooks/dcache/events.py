@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Flows over dCache's storage events: channels, subscriptions, and the stream itself.
+
+Order that loses nothing: make the channel, set its timeout, open the stream, subscribe, list the directory. Source:
+dCache 12.1, ``EventResources``, ``Channel``, ``InotifySelector``; the traps are in the docstrings.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, unquote
+
+import httpx
+
+from airflow_provider_oscar.hooks.dcache.entries import clean_path
+from airflow_provider_oscar.hooks.dcache.rest import Frontend
+from airflow_provider_oscar.hooks.dcache.sse import SseEvent, SseParser
+from airflow_provider_oscar.hooks.flows import Flow, transport_error
+from airflow_provider_oscar.model.errors import PermanentError, TransientError, quoted
+
+#: A file is whole after one of the first two; the last two say that the watch has to be looked at again.
+WATCH_FLAGS = ("IN_CLOSE_WRITE", "IN_MOVED_TO", "IN_CREATE", "IN_DELETE_SELF", "IN_MOVE_SELF")
+#: dCache cuts a client id at this length.
+CLIENT_ID_LIMIT = 256
+
+
+class ChannelGone(TransientError):
+    """The channel does not exist (any more): make a new one and list everything again."""
+
+
+@dataclass(frozen=True, slots=True)
+class InotifyMessage:
+    """One inotify event of a channel.
+
+    :param subscription: normalised id of the watch, see :func:`subscription_id`.
+    :param name: name below the watched directory; empty for events of the directory itself.
+    :param mask: words such as ``IN_CLOSE_WRITE`` and ``IN_ISDIR``.
+    """
+
+    subscription: str
+    name: str
+    mask: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class SystemMessage:
+    """One word of the channel about itself: ``EVENT_LOSS``, ``COMPETING_CLIENT``, ``SHUTDOWN`` and others."""
+
+    type: str
+    subscription: str = ""
+
+
+def create_channel(frontend: Frontend, *, client_id: str = "") -> Flow[str]:
+    """Make a channel and return its path; a user may have 128 (TransientError beyond)."""
+    body = {"client-id": client_id[:CLIENT_ID_LIMIT]} if client_id else None
+    action = "make an event channel"
+    answer = yield frontend.request("POST", "/events/channels", json=body)
+    frontend.expect(answer, action=action, ok=(201,))
+    return frontend.located(answer, action=action)
+
+
+def find_channels(frontend: Frontend, client_id: str) -> Flow[list[str]]:
+    """The paths of one's own channels with this client id, such as those left by a crash."""
+    answer = yield frontend.request("GET", "/events/channels", params={"client-id": client_id[:CLIENT_ID_LIMIT]})
+    return _paths(frontend.json(answer, action="find event channels"))
+
+
+def channel_timeout(frontend: Frontend, channel: str) -> Flow[int | None]:
+    """For how many seconds a channel outlives its reader, or None if it is gone."""
+    # Without this Accept header the same request would open the stream.
+    answer = yield frontend.request("GET", channel, accept="application/json")
+    if answer.status_code == 404:
+        return None
+    body = frontend.json(answer, action="look at the event channel")
+    timeout = body.get("timeout") if isinstance(body, dict) else None
+    return timeout if isinstance(timeout, int) else 0
+
+
+def set_channel_timeout(frontend: Frontend, channel: str, seconds: int) -> Flow[None]:
+    """Say for how long the channel keeps events without a reader; dCache allows 1 to 86400 seconds."""
+    answer = yield frontend.request("PATCH", channel, json={"timeout": seconds})
+    _gone(answer, frontend)
+    frontend.expect(answer, action=f"set the channel's timeout to {seconds} s", ok=(200, 204))
+
+
+def delete_channel(frontend: Frontend, channel: str) -> Flow[None]:
+    """Delete a channel; it is no error if it is gone."""
+    answer = yield frontend.request("DELETE", channel)
+    frontend.expect(answer, action="delete the event channel", ok=(200, 204, 404))
+
+
+def watch(frontend: Frontend, channel: str, path: str, *, flags: Sequence[str] = WATCH_FLAGS) -> Flow[str]:
+    """Watch a directory; return the subscription's path. A directory watched already gets the new flags.
+
+    :raises PermanentError: if it does not exist, is no directory, or may not be listed (dCache says 400 to all).
+    """
+    selector = {"path": clean_path(path), "flags": list(flags)}
+    action = f"watch {quoted(path)}"
+    answer = yield frontend.request("POST", f"{channel}/subscriptions/inotify", json=selector)
+    _gone(answer, frontend)
+    frontend.expect(answer, action=action, ok=(201, 303))  # 303: merged with a watch of the same directory
+    return frontend.located(answer, action=action)
+
+
+def heartbeat(frontend: Frontend, channel: str, *, seconds: float = 60.0) -> Flow[str]:
+    """Have the channel send a ``metronome`` event every so often; dCache has no heartbeat of its own.
+
+    :param seconds: from a millionth to 300.
+    """
+    action = "subscribe to the metronome"
+    selector = {"delay": seconds, "message": "heartbeat"}
+    answer = yield frontend.request("POST", f"{channel}/subscriptions/metronome", json=selector)
+    _gone(answer, frontend)
+    frontend.expect(answer, action=action, ok=(201, 303))
+    return frontend.located(answer, action=action)
+
+
+def subscriptions(frontend: Frontend, channel: str) -> Flow[list[str]]:
+    """The paths of a channel's subscriptions of all kinds."""
+    answer = yield frontend.request("GET", f"{channel}/subscriptions")
+    _gone(answer, frontend)
+    return _paths(frontend.json(answer, action="list the subscriptions"))
+
+
+def unsubscribe(frontend: Frontend, subscription: str) -> Flow[None]:
+    """End a subscription; it is no error if it is gone."""
+    answer = yield frontend.request("DELETE", subscription)
+    frontend.expect(answer, action="end a subscription", ok=(200, 204, 404))
+
+
+def stream_request(frontend: Frontend, channel: str, *, last_event_id: str | None = None) -> httpx.Request:
+    """Build the request that opens the stream.
+
+    :param last_event_id: id of the last event that was dealt with. Never a guess: dCache throws the backlog away when
+        it does not know the id. None replays nothing.
+    """
+    request = frontend.request("GET", channel, accept="text/event-stream")
+    request.headers["Cache-Control"] = "no-store"
+    if last_event_id is not None:
+        request.headers["Last-Event-ID"] = last_event_id
+    return request
+
+
+async def stream(
+    client: httpx.AsyncClient, frontend: Frontend, request: httpx.Request, *, silence: float, parser: SseParser
+) -> AsyncIterator[SseEvent]:
+    """Yield the events of a stream until it ends, which it does with an error; close the generator when done.
+
+    :param client: from :meth:`DCacheHook.async_client`.
+    :param request: from :func:`stream_request`.
+    :param silence: seconds without a byte after which the connection counts as dead; three heartbeats or so.
+    :param parser: its ``dropped`` tells whether events were left out for their size.
+    :raises ChannelGone: if the channel does not exist.
+    :raises TransientError: if the stream ends, breaks off or falls silent.
+    """
+    request.extensions["timeout"] = httpx.Timeout(silence, connect=frontend.settings.connect_timeout).as_dict()
+    try:
+        answer = await client.send(request, stream=True)
+        try:
+            _gone(answer, frontend)
+            if answer.status_code != 200:
+                raise frontend.error(answer, "open the event stream")
+            if not answer.headers.get("content-type", "").startswith("text/event-stream"):
+                raise PermanentError(f"{frontend.where}: the event channel does not answer with an event stream")
+            async for chunk in answer.aiter_bytes():
+                for event in parser.feed(chunk):
+                    yield event
+        finally:
+            await answer.aclose()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise transport_error(error, request=request, where=frontend.where) from error
+    raise TransientError(f"{frontend.where}: the server closed the event stream")
+
+
+def read_message(event: SseEvent) -> InotifyMessage | SystemMessage | None:
+    """Read an event of dCache; None for what is neither inotify nor SYSTEM, or malformed: it must not stop the rest."""
+    try:
+        body = json.loads(event.data)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(body, dict):
+        return None
+    subscription = subscription_id(str(body.get("subscription") or ""))
+    if event.event == "SYSTEM":
+        return SystemMessage(str(body.get("type") or ""), subscription)
+    inner = body.get("event")
+    if event.event != "inotify" or not isinstance(inner, Mapping) or not isinstance(inner.get("mask"), list):
+        return None
+    name = inner.get("name")
+    return InotifyMessage(
+        subscription, name if isinstance(name, str) else "", frozenset(str(word) for word in inner["mask"])
+    )
+
+
+def subscription_id(url: str) -> str:
+    """Return the id of a subscription from any URL of it: the last segment, decoded, in the URL-safe alphabet.
+
+    dCache changed from the URL-safe to the standard base64 alphabet in October 2025, and builds the URL in an event
+    from another base than the one in ``Location``.
+    """
+    last = url.partition("?")[0].rstrip("/").rpartition("/")[2]
+    return unquote(last).replace("+", "-").replace("/", "_").rstrip("=")
+
+
+def _gone(answer: httpx.Response, frontend: Frontend) -> None:
+    if answer.status_code == 404:
+        raise ChannelGone(f"{frontend.where}: the event channel is gone (expired, deleted, or the frontend restarted)")
+
+
+def _paths(body: Any) -> list[str]:
+    """Return the paths below the base of a list of URLs; those of another form are left out."""
+    found = []
+    for url in body if isinstance(body, list) else []:
+        _, marker, rest = str(url).partition("/api/v1/")
+        if marker and rest and "/../" not in f"/{rest}/":
+            found.append("/" + quote(rest.partition("?")[0], safe="/%~=-_."))
+    return found
