@@ -7,18 +7,19 @@ upgrade that moves one fails there and not in a running task.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from airflow.sdk import Asset
+from airflow.sdk.bases.decorator import determine_kwargs
 from airflow.sdk.definitions.asset import AssetUniqueKey
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 from airflow.sdk.execution_time.context import NEVER_EXPIRE, AssetStateStoreAccessor, OutletEventAccessor
 
 from airflow_provider_oscar.model.errors import DefinitionError, PermanentError
 
-__all__ = ["NEVER_EXPIRE", "AssetStateStoreAccessor", "add_partition_event", "airflow_errors"]
+__all__ = ["NEVER_EXPIRE", "AssetStateStoreAccessor", "add_partition_event", "airflow_errors", "call_with_context"]
 
 
 class _OneEvent(AssetUniqueKey):
@@ -53,3 +54,10 @@ def airflow_errors() -> Iterator[None]:
         yield
     except (DefinitionError, PermanentError, AirflowNotFoundException) as error:
         raise AirflowFailException(str(error)) from error
+
+
+def call_with_context(
+    function: Callable[..., Any], args: Collection[Any], kwargs: Mapping[str, Any], context: Mapping[str, Any]
+) -> Any:
+    """Call a decorated function with its own arguments and those names of the context that it asks for."""
+    return function(*args, **determine_kwargs(function, args, {**context, **kwargs}))

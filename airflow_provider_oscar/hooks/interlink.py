@@ -97,15 +97,18 @@ class InterLinkHook(BaseHook):
         """The client; its pool is safe to share between threads."""
         return core_api(self.connection, self.where)
 
-    def create_or_adopt_pod(self, pod: Mapping[str, Any], secret: Mapping[str, str | bytes] | None = None) -> bool:
+    def create_or_adopt_pod(self, pod: Mapping[str, Any], secret: Mapping[str, str] | None = None) -> bool:
         """Create the pod after its secret, and tie the secret to it; False if a pod of the name exists already.
 
         :param pod: from :func:`~airflow_provider_oscar.model.pods.build_pod`.
         :param secret: contents of the Secret of the same name, in clear.
         """
         name = str(pod["metadata"]["name"])
-        if self.read_pod(name) is not None:
+        existing = self.read_pod(name)
+        if existing is not None and not existing.deleting:
             return False
+        if existing is not None:
+            self.await_deleted(name)
         if secret is not None:
             self._put_secret(name, secret)
         about = f"create pod {name!r} in namespace {self.namespace!r}"
@@ -219,11 +222,8 @@ class InterLinkHook(BaseHook):
             return False, str(error)
         return True, f"Kubernetes answers; {count} pod(s) in namespace {self.namespace!r}"
 
-    def _put_secret(self, name: str, data: Mapping[str, str | bytes]) -> None:
-        encoded = {
-            key: base64.b64encode(value if isinstance(value, bytes) else value.encode()).decode()
-            for key, value in data.items()
-        }
+    def _put_secret(self, name: str, data: Mapping[str, str]) -> None:
+        encoded = {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
         body = {
             "apiVersion": "v1",
             "kind": "Secret",

@@ -51,7 +51,8 @@ class OscarHook(OscarCalls, BaseHook):
     Connection: host is the endpoint's URL, login and password are basic credentials. Extra: ``auth_type``
     (``basic``, ``oidc``, ``service_token``), ``oidc_token``, or ``refresh_token`` with ``token_endpoint``,
     ``client_id`` and ``scopes``; ``verify`` (true, false, CA file or directory); ``timeout`` in seconds.
-    With ``service_token`` the password is the token of one service; it can submit, but neither list nor cancel.
+    OSCAR lets a ``service_token`` (the password) start jobs of its one service, but neither list nor cancel them,
+    so the operators need one of the other two.
 
     :param oscar_conn_id: Airflow connection.
     :param connection: the connection itself, where it was resolved already (in a trigger).
@@ -92,11 +93,6 @@ class OscarHook(OscarCalls, BaseHook):
     def where(self) -> str:
         """Words that name the connection in messages."""
         return f"connection {self.oscar_conn_id!r}"
-
-    @property
-    def job_token(self) -> str:
-        """The service token where the connection holds one; OIDC tokens come from :attr:`auth`."""
-        return str(self.connection.password or "") if self._auth_type == "service_token" else ""
 
     @property
     def _auth_type(self) -> str:

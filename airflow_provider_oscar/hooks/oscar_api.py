@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -26,10 +26,8 @@ from airflow_provider_oscar.model.errors import (
     TransientError,
     quoted,
 )
+from airflow_provider_oscar.model.services import ServiceDefinition, difference
 from airflow_provider_oscar.model.verdict import JobPhase
-
-if TYPE_CHECKING:
-    from airflow_provider_oscar.model.services import ServiceDefinition
 
 #: Header that chooses the name of the job (OSCAR 4.1 and later; ignored before).
 JOB_ID_HEADER = "X-Delegated-Job-ID"
@@ -173,11 +171,6 @@ class OscarCalls:
         """Endpoint and name of the connection."""
         raise NotImplementedError
 
-    @property
-    def job_token(self) -> str:
-        """Bearer token for ``/job``; empty to use the service's own."""
-        return ""
-
     def health(self) -> Flow[bool]:
         """Whether the server answers its health route; needs no credentials."""
         return (yield self.api.request("GET", "/health", headers={"Authorization": ""})).is_success
@@ -211,7 +204,7 @@ class OscarCalls:
         Never deletes: deleting a service deletes its buckets with every object in them.
         """
         theirs = yield from self.get_service(definition.name)
-        if theirs is not None and not definition.difference(theirs):
+        if theirs is not None and not difference(definition, theirs):
             return "unchanged"
         answer = yield self.api.request(
             "POST" if theirs is None else "PUT",
@@ -290,7 +283,9 @@ class OscarCalls:
         if submission_id in before:
             return Submission(submission_id, adopted=True)
         headers = {JOB_ID_HEADER: submission_id, "Content-Type": "application/octet-stream"}
-        token = self.job_token or str(found.get("token") or "")
+        # Basic credentials are not taken there; with OIDC the client's own token replaces this one, so that the
+        # job belongs to its user.
+        token = str(found.get("token") or "")
         if token:
             headers["Authorization"] = f"Bearer {token}"
         answer = yield self.api.request("POST", f"/job/{_segment(service)}", headers=headers, content=body)

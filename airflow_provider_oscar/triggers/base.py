@@ -50,14 +50,10 @@ class DeclaredArguments(Generic[A]):
         for name, value in arguments.items():
             _plain(value, f"argument {name!r} of {kind}")
         try:
-            self.arguments: A = self.arguments_type(
-                **{name: _frozen(value) for name, value in arguments.items()}
-            )
+            self.arguments: A = self.arguments_type(**{name: _frozen(value) for name, value in arguments.items()})
         except TypeError as error:
             known = ", ".join(field.name for field in fields(self.arguments_type))
-            raise DefinitionError(
-                f"{kind} cannot be made: {error}; its arguments are: {known}"
-            ) from error
+            raise DefinitionError(f"{kind} cannot be made: {error}; its arguments are: {known}") from error
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and every declared argument, as plain JSON values."""
@@ -88,8 +84,4 @@ def _plain(value: Any, about: str) -> Any:
 
 
 def _frozen(value: Any) -> Any:
-    return (
-        tuple(_frozen(item) for item in value)
-        if isinstance(value, list | tuple)
-        else value
-    )
+    return tuple(_frozen(item) for item in value) if isinstance(value, list | tuple) else value

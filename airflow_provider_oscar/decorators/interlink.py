@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``@task.interlink``: a function that returns the command of an ``InterLinkPodOperator``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
+
+from airflow_provider_oscar._airflow import airflow_errors, call_with_context
+from airflow_provider_oscar.model.errors import DefinitionError, quoted
+from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class _InterLinkDecoratedOperator(DecoratedOperator, InterLinkPodOperator):
+    """Calls the function on the worker, and runs what it returns in the pod."""
+
+    template_fields: Sequence[str] = (*DecoratedOperator.template_fields, *InterLinkPodOperator.template_fields)
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        **DecoratedOperator.template_fields_renderers,
+        **InterLinkPodOperator.template_fields_renderers,
+    }
+    custom_operator_name = "@task.interlink"
+    # The UI shows the command once the function has returned it.
+    overwrite_rtif_after_execution = True
+
+    def __init__(
+        self,
+        *,
+        python_callable: Callable[..., Any],
+        op_args: Collection[Any] | None = None,
+        op_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if "command" in kwargs:
+            raise DefinitionError("@task.interlink takes the command from its function; remove the argument command")
+        super().__init__(python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, command=(), **kwargs)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        returned = call_with_context(self.python_callable, self.op_args, self.op_kwargs, context)
+        with airflow_errors():
+            if isinstance(returned, str) or not isinstance(returned, Sequence) or not returned:
+                raise DefinitionError(
+                    f"the function of task {self.task_id!r} returned {quoted(returned)}; expected the command "
+                    'as a list of words, such as ["python3", "infer.py"]'
+                )
+            self.command = [str(word) for word in returned]
+        manifest: dict[str, Any] = InterLinkPodOperator.execute(self, context)
+        return manifest
+
+
+def interlink_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
+    """Turn a function into a task that runs the command the function returns in a pod behind interLink.
+
+    ::
+
+        @task.interlink(image="docker://python:3.12-slim", target=HPC_CPU, output_uri="s3://results/letters")
+        def count(letter: str) -> list[str]:
+            return ["python3", "-c", f"print({letter!r})"]
+
+    The function runs on the worker, and only to compose the command; the pod has none of its code. It may take the
+    context's names (``ds``, ``params``, …) as arguments. The result of the task is the job's manifest.
+
+    :param python_callable: the function.
+    :param kwargs: those of ``InterLinkPodOperator``, without ``command``.
+    """
+    return task_decorator_factory(
+        python_callable=python_callable, decorated_operator_class=_InterLinkDecoratedOperator, **kwargs
+    )

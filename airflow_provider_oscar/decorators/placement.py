@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``@task.placement``: a function that decides where an object is processed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
+
+from airflow_provider_oscar._airflow import call_with_context
+from airflow_provider_oscar.model.errors import DefinitionError, quoted
+from airflow_provider_oscar.model.placement import Explicit, PlacementRequest, Rule, RuleBased
+from airflow_provider_oscar.operators.placement import PlacementBranchOperator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from airflow.sdk import Context
+
+    from airflow_provider_oscar.model.placement import Decision, PlacementTarget, TargetObservation
+
+
+@dataclass(frozen=True)
+class _Returned:
+    """The policy that follows what the function returned: a target's name, or a policy to ask."""
+
+    function: Callable[[], Any]
+    name: str
+
+    def decide(
+        self,
+        request: PlacementRequest,
+        targets: Sequence[PlacementTarget],
+        observations: Iterable[TargetObservation] = (),
+    ) -> Decision:
+        returned = self.function()
+        if callable(getattr(returned, "decide", None)):
+            decided: Decision = returned.decide(request, targets, observations)
+            return decided
+        if not isinstance(returned, str) or not returned:
+            raise DefinitionError(
+                f"the function of task {self.name!r} returned {quoted(returned)}; expected the name of a target "
+                f"or a policy; the targets are {', '.join(target.name for target in targets)}"
+            )
+        rule = Rule(target=returned, because=f"the function of task {self.name} chose it")
+        return RuleBased(rules=(rule,)).decide(request, targets, observations)
+
+
+class _PlacementDecoratedOperator(DecoratedOperator, PlacementBranchOperator):
+    """Calls the function with the context, and branches as it says."""
+
+    template_fields: Sequence[str] = (*DecoratedOperator.template_fields, *PlacementBranchOperator.template_fields)
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        **DecoratedOperator.template_fields_renderers,
+        **PlacementBranchOperator.template_fields_renderers,
+    }
+    custom_operator_name = "@task.placement"
+    inherits_from_skipmixin = True
+
+    def __init__(
+        self,
+        *,
+        python_callable: Callable[..., Any],
+        op_args: Collection[Any] | None = None,
+        op_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if "policy" in kwargs:
+            raise DefinitionError("@task.placement is its own policy; remove the argument policy")
+        super().__init__(
+            python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, policy=Explicit(), **kwargs
+        )
+
+    def choose_branch(self, context: Context) -> str:
+        def function() -> Any:
+            return call_with_context(self.python_callable, self.op_args, self.op_kwargs, context)
+
+        self.policy = _Returned(function, self.task_id)
+        return super().choose_branch(context)
+
+    def execute(self, context: Context) -> Any:
+        return PlacementBranchOperator.execute(self, context)
+
+
+def placement_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
+    """Turn a function that returns the name of a target, or a policy, into a ``PlacementBranchOperator``.
+
+    ::
+
+        @task.placement(targets=[CLOUD, HPC], object_event="{{ … }}", force="{{ params.placement }}")
+        def where(params) -> str:
+            return "hpc-gpu" if params["precise"] else "cloud-cpu"
+
+    The target named by ``force`` wins over the function. If the target the function names is down or full, the next
+    that can take the work is taken, and the reason recorded.
+
+    :param python_callable: the function; it may take the context's names as arguments.
+    :param kwargs: those of ``PlacementBranchOperator``, without ``policy``.
+    """
+    return task_decorator_factory(
+        python_callable=python_callable, decorated_operator_class=_PlacementDecoratedOperator, **kwargs
+    )

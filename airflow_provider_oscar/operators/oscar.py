@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a job of an OSCAR service, and keep services as they are defined."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk import BaseOperator
+
+from airflow_provider_oscar._airflow import airflow_errors
+from airflow_provider_oscar.hooks.oscar import OscarHook, encode_body
+from airflow_provider_oscar.links import OscarJobLogLink, OutputLink
+from airflow_provider_oscar.model.errors import DefinitionError, TransientError
+from airflow_provider_oscar.model.services import ServiceDefinition, from_fdl
+from airflow_provider_oscar.model.verdict import JobPhase
+from airflow_provider_oscar.operators.job import JobOperator
+from airflow_provider_oscar.operators.job_state import RunningJob
+from airflow_provider_oscar.triggers.jobs import JobTrigger
+from airflow_provider_oscar.triggers.oscar import OscarJobTrigger, job_view
+from airflow_provider_oscar.triggers.shared_poll import JobView
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+#: Name of a script in an FDL that means: the script of this provider's supervisor.
+SUPERVISOR_SCRIPT = "@supervisor"
+
+
+class OscarJobOperator(JobOperator):
+    """Runs one job of an OSCAR service on one object, and returns the job's manifest.
+
+    The same work has the same job id on every retry: a job that still runs is adopted, and one that succeeded
+    before is not run again. Success is what the manifest proves, never OSCAR's word alone.
+
+    With ``command`` the service must run the supervisor of this provider as its script
+    (``SupervisorHook.service_script()``): the object and the place for results travel as short-lived URLs in the
+    request. With ``payload`` the service's own script gets it, and must write the manifest or print its marker line.
+
+    :param service: name of the OSCAR service.
+    :param object_event: the object to process: an ``ObjectEvent``, its dictionary, or a template that gives one;
+        None for a command without input.
+    :param payload: instead of a command: a dictionary is sent as JSON (an event), text or bytes as a file.
+    :param output_uri: ``s3://bucket/prefix`` or ``dcache://conn_id/path``; results go below ``<job id>/`` there.
+    :param output_conn_id: connection that reaches ``output_uri``.
+    :param command: program and arguments, run without a shell in the service's image.
+    :param environment: further variables of the command; not for secrets.
+    :param placement: name of the placement target, for the manifest.
+    :param oscar_conn_id: connection of type ``oscar``.
+    :param timeout: seconds (or a timedelta) after which the job is cancelled and the task fails; default from
+        ``[oscar] job_timeout``.
+    :param poll_interval: seconds between two looks; default from ``[oscar] poll_interval``.
+    :param deferrable: wait in the triggerer (default) instead of on a worker.
+    :raises DefinitionError: in the DAG file, if both or neither of ``command`` and ``payload`` are given.
+    """
+
+    template_fields: Sequence[str] = (
+        "service",
+        "object_event",
+        "payload",
+        "output_uri",
+        "output_conn_id",
+        "command",
+        "environment",
+        "placement",
+        "oscar_conn_id",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        "object_event": "json",
+        "payload": "json",
+        "environment": "json",
+    }
+    operator_extra_links = (OscarJobLogLink(), OutputLink())
+    ui_color = "#d7ecf7"
+
+    def __init__(
+        self,
+        *,
+        service: str,
+        object_event: Any = None,
+        payload: Mapping[str, Any] | str | bytes | None = None,
+        output_uri: str = "",
+        output_conn_id: str = "oscar_s3_default",
+        command: Sequence[str] | None = None,
+        environment: Mapping[str, str] | None = None,
+        placement: str = "",
+        oscar_conn_id: str = OscarHook.default_conn_name,
+        timeout: timedelta | float | None = None,
+        poll_interval: float | None = None,
+        deferrable: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if (command is None) == (payload is None):
+            raise DefinitionError(f"task {self.task_id!r} needs either a command or a payload, and not both")
+        if command is not None and not output_uri:
+            raise DefinitionError(f"task {self.task_id!r} has a command and no output_uri for its results")
+        self.service = service
+        self.payload = payload
+        self.placement = placement
+        self.oscar_conn_id = oscar_conn_id
+        self._common(
+            object_event=object_event,
+            output_uri=output_uri,
+            output_conn_id=output_conn_id,
+            command=command,
+            environment=environment,
+            timeout=timeout,
+            poll_interval=poll_interval,
+            deferrable=deferrable,
+        )
+
+    @cached_property
+    def hook(self) -> OscarHook:
+        """The hook of the connection."""
+        return OscarHook(self.oscar_conn_id)
+
+    @property
+    def where(self) -> str:
+        return f"OSCAR service {self.service!r} (connection {self.oscar_conn_id!r})"
+
+    def submission_name(self) -> str:
+        return self.service
+
+    def submit(self, job: RunningJob, context: Context) -> RunningJob:
+        body, submitted_at = self._body(job)
+        made = self.hook.run(self.hook.submit_job(self.service, body, job.submission_id))
+        if made.job_id != job.submission_id:
+            self.log.warning(
+                "This OSCAR is older than 4.1 and called the job %s; a retry may run it twice", made.job_id
+            )
+        if not made.confirmed:
+            self.log.warning("OSCAR accepted job %s but does not list it", made.job_id)
+        self.log.info("Job %s of %s was %s", made.job_id, self.where, "adopted" if made.adopted else "submitted")
+        self.note_links(replace(job, job_id=made.job_id), "")
+        return replace(job, job_id=made.job_id, submitted_at="" if made.adopted else submitted_at)
+
+    def _body(self, job: RunningJob) -> tuple[bytes, str]:
+        """Return the request body, and when the job was submitted according to its specification."""
+        if self.payload is None:
+            made = self.build(job, placement=self.placement)
+            return made.body(), str(made.spec.to_dict()["submitted_at"])
+        if isinstance(self.payload, Mapping):
+            return json.dumps(self.payload, separators=(",", ":")).encode(), ""
+        return encode_body(self.payload if isinstance(self.payload, bytes) else self.payload.encode()), ""
+
+    def look(self, job_id: str) -> JobView:
+        return job_view(self.hook.run(self.hook.list_jobs(self.service)).get(job_id))
+
+    def read_log(self, job_id: str) -> str | None:
+        return self.hook.run(self.hook.job_log(self.service, job_id))
+
+    def cancel(self, job_id: str) -> bool:
+        return self.hook.run(self.hook.delete_job(self.service, job_id))
+
+    def clear_away(self, job_id: str) -> None:
+        self.cancel(job_id)
+        for pause in (0.2, 0.5, 1, 2, 5, 10, 20):
+            if self.look(job_id).phase is JobPhase.ABSENT:
+                return
+            time.sleep(pause)
+        raise TransientError(f"{self.where}: job {job_id!r} of an earlier try was deleted but is still listed")
+
+    def trigger(self, job: RunningJob, settled: dict[str, Any] | None) -> JobTrigger[Any]:
+        return OscarJobTrigger(
+            conn_id=self.oscar_conn_id,
+            service=self.service,
+            job_id=job.job_id,
+            deadline=job.deadline,
+            poll_interval=self.interval,
+            settled=settled,
+        )
+
+    def note_links(self, job: RunningJob, slurm_job_id: str) -> None:
+        super().note_links(job, slurm_job_id)
+        self.link_urls[OscarJobLogLink.name] = self.hook.job_log_url(self.service, job.job_id)
+
+
+class OscarServiceOperator(BaseOperator):
+    """Makes OSCAR services be as defined, or deletes them.
+
+    Applying compares with what the server has and creates, updates or does nothing. It never deletes: OSCAR
+    deletes a service's buckets, with every object in them, together with the service.
+
+    :param fdl: YAML text of an FDL with one or more services; a ``.yaml`` file name relative to the DAG is read
+        as a template. Scripts it names are read relative to ``script_folder``; the name ``@supervisor`` stands for
+        the script of this provider, which ``OscarJobOperator(command=…)`` needs.
+    :param definition: instead of ``fdl``, one definition made in Python.
+    :param service: instead of both, for ``action="delete"``: the name alone.
+    :param action: ``apply`` or ``delete``.
+    :param delete_buckets: must be True for ``delete``, since that deletes the buckets as well.
+    :param script_folder: folder of the scripts an FDL names; default is the DAG's folder.
+    :param oscar_conn_id: connection of type ``oscar``.
+    :raises DefinitionError: in the DAG file, if the arguments contradict each other.
+    """
+
+    template_fields: Sequence[str] = ("fdl", "service", "oscar_conn_id")
+    template_ext: Sequence[str] = (".yaml", ".yml")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"fdl": "yaml"}
+    ui_color = "#d7ecf7"
+
+    def __init__(
+        self,
+        *,
+        fdl: str = "",
+        definition: ServiceDefinition | None = None,
+        service: str = "",
+        action: str = "apply",
+        delete_buckets: bool = False,
+        script_folder: str = "",
+        oscar_conn_id: str = OscarHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if action not in ("apply", "delete"):
+            raise DefinitionError(f"action of task {self.task_id!r} is {action!r}; expected 'apply' or 'delete'")
+        if sum(bool(given) for given in (fdl, definition, service)) != 1 or (service and action == "apply"):
+            raise DefinitionError(
+                f"task {self.task_id!r} needs exactly one of fdl and definition (or, to delete, service)"
+            )
+        if action == "delete" and not delete_buckets:
+            raise DefinitionError(
+                f"task {self.task_id!r} would delete services, and OSCAR deletes their input and output buckets with "
+                "all objects; say delete_buckets=True if that is meant"
+            )
+        self.fdl = fdl
+        self.definition = definition
+        self.service = service
+        self.action = action
+        self.delete_buckets = delete_buckets
+        self.script_folder = script_folder
+        self.oscar_conn_id = oscar_conn_id
+
+    def execute(self, context: Context) -> dict[str, str]:
+        """Apply or delete; return what was done, by service name."""
+        with airflow_errors():
+            hook = OscarHook(self.oscar_conn_id)
+            done: dict[str, str] = {}
+            if self.action == "apply":
+                for definition in self._definitions():
+                    done[definition.name] = hook.run(hook.apply_service(definition))
+            else:
+                for name in [self.service] if self.service else [each.name for each in self._definitions()]:
+                    done[name] = "deleted" if hook.run(hook.delete_service(name)) else "absent"
+            for name, what in done.items():
+                self.log.info("OSCAR service %s (connection %r): %s", name, self.oscar_conn_id, what)
+            return done
+
+    def _definitions(self) -> list[ServiceDefinition]:
+        if self.definition is not None:
+            return [self.definition]
+        return from_fdl(self.fdl, self._read_script)
+
+    def _read_script(self, path: str) -> str:
+        if path == SUPERVISOR_SCRIPT:
+            from airflow_provider_oscar.hooks.supervisor import SupervisorHook
+
+            return SupervisorHook().service_script()
+        folder = Path(self.script_folder or (self.dag.folder))
+        try:
+            return (folder / path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DefinitionError(
+                f"task {self.task_id!r} cannot read the script {path!r} that the FDL names, in {str(folder)!r} "
+                f"({error}); set script_folder, or name the script {SUPERVISOR_SCRIPT!r} for the one of this provider"
+            ) from error

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Choose where an object is processed: looks at the targets, asks the policy, follows one branch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk import BaseBranchOperator
+
+from airflow_provider_oscar._airflow import airflow_errors
+from airflow_provider_oscar.hooks.interlink import InterLinkHook
+from airflow_provider_oscar.hooks.oscar import OscarHook
+from airflow_provider_oscar.model.errors import DefinitionError
+from airflow_provider_oscar.model.placement import (
+    Decision,
+    PlacementPolicy,
+    PlacementRequest,
+    PlacementTarget,
+    TargetKind,
+    TargetObservation,
+    by_name,
+)
+from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
+from airflow_provider_oscar.operators.job_state import read_object_event
+from airflow_provider_oscar.operators.oscar import OscarJobOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+#: Words that leave the choice to the policy.
+AUTOMATIC = ("", "auto", "none")
+
+
+class PlacementBranchOperator(BaseBranchOperator):
+    """Follows the task of the target that the policy chooses, and skips the others.
+
+    Before it decides it looks at each target: the service of the ``OscarJobOperator``, or the virtual node of the
+    ``InterLinkPodOperator``, that the target's ``task_id`` leads to (the task itself, or the first such task
+    of the task group of that name). A target that is down or full is passed over. The decision, with its reasons, is
+    logged and pushed to XCom under ``decision``; a task that joins the branches needs
+    ``trigger_rule="none_failed_min_one_success"``.
+
+    :param policy: decides; see :mod:`airflow_provider_oscar.model.placement`.
+    :param targets: what there is to choose from.
+    :param object_event: the object to place: an ``ObjectEvent``, its dictionary, or a template that gives one.
+    :param force: name of the target a user insists on; empty or ``auto`` leaves it to the policy.
+    :param requires: capabilities the target must have.
+    :param observe: look at the targets first; False decides by size and source alone.
+    :raises DefinitionError: in the DAG file, if two targets have the same name or there is none.
+    """
+
+    template_fields: Sequence[str] = ("object_event", "force", "requires")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"object_event": "json"}
+    ui_color = "#fbeccb"
+
+    def __init__(
+        self,
+        *,
+        policy: PlacementPolicy,
+        targets: Sequence[PlacementTarget],
+        object_event: Any = None,
+        force: str = "",
+        requires: Iterable[str] = (),
+        observe: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        by_name(targets)
+        self.policy = policy
+        self.targets = tuple(targets)
+        self.object_event = object_event
+        self.force = force
+        self.requires = [requires] if isinstance(requires, str) else list(requires)
+        self.observe = observe
+
+    def choose_branch(self, context: Context) -> str:
+        """Decide, tell why, and return the task id of the target."""
+        with airflow_errors():
+            decision = self.decide(self.request())
+        self.log.info("Placement: %s on task %s", decision.target.name, decision.target.task_id)
+        for reason in decision.reasons:
+            self.log.info("  because %s", reason)
+        for name, why in decision.rejected.items():
+            self.log.info("  not %s: %s", name, why)
+        context["ti"].xcom_push(key="decision", value=decision.to_dict())
+        return decision.target.task_id
+
+    def request(self) -> PlacementRequest:
+        """Return what is to be placed."""
+        event = read_object_event(self.object_event)
+        wanted = str(self.force or "").strip()
+        return PlacementRequest(
+            key=event.key if event else "",
+            source=event.source.value if event else "",
+            size=event.size if event else None,
+            requires=frozenset(str(word) for word in self.requires),
+            target=None if wanted.lower() in AUTOMATIC else wanted,
+        )
+
+    def decide(self, request: PlacementRequest) -> Decision:
+        """Look at the targets and ask the policy."""
+        return self.policy.decide(request, self.targets, self.observations() if self.observe else ())
+
+    def observations(self) -> list[TargetObservation]:
+        """Look at every target at once; one that no job operator tells how to look at is left out."""
+        with ThreadPoolExecutor(max_workers=len(self.targets)) as pool:
+            found = pool.map(self._observation, self.targets)
+        return [observation for observation in found if observation is not None]
+
+    def _observation(self, target: PlacementTarget) -> TargetObservation | None:
+        task = self._job_task(target)
+        seen: TargetObservation | None = None
+        if (
+            target.kind is TargetKind.OSCAR
+            and isinstance(task, OscarJobOperator)
+            and _fixed(task.service, task.oscar_conn_id)
+        ):
+            seen = OscarHook(task.oscar_conn_id).observe(task.service)
+        elif (
+            target.kind is TargetKind.INTERLINK
+            and isinstance(task, InterLinkPodOperator)
+            and _fixed(task.interlink_conn_id)
+        ):
+            namespace = task.namespace if task.namespace and _fixed(task.namespace) else None
+            seen = InterLinkHook(task.interlink_conn_id, namespace=namespace).observe(target.node)
+        return None if seen is None else replace(seen, name=target.name)
+
+    def _job_task(self, target: PlacementTarget) -> Any:
+        tasks: Mapping[str, Any] = self.dag.task_dict
+        if target.task_id in tasks:
+            return tasks[target.task_id]
+        group = self.dag.task_group_dict.get(target.task_id)
+        if group is None:
+            raise DefinitionError(
+                f"placement target {target.name!r} names task {target.task_id!r}, which is not in DAG {self.dag_id!r}"
+            )
+        jobs = (task for task in group.iter_tasks() if isinstance(task, OscarJobOperator | InterLinkPodOperator))
+        return next(jobs, None)
+
+
+def _fixed(*texts: str) -> bool:
+    """Whether none of the texts is a template, which only its own task can render."""
+    return not any("{{" in text or "{%" in text for text in texts)

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Wait for a job of an OSCAR service that something else started."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow.sdk import BaseSensorOperator, PokeReturnValue
+
+from airflow_provider_oscar._airflow import airflow_errors
+from airflow_provider_oscar.hooks.oscar import OscarHook
+from airflow_provider_oscar.model.errors import JobFailedError, LostContactError, PermanentError, TransientError
+from airflow_provider_oscar.model.logs import tail
+from airflow_provider_oscar.model.verdict import JobPhase
+from airflow_provider_oscar.triggers.jobs import ended_view
+from airflow_provider_oscar.triggers.oscar import OscarJobTrigger, job_view
+from airflow_provider_oscar.triggers.shared_poll import JobView
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class OscarJobSensor(BaseSensorOperator):
+    """Waits until a job of an OSCAR service has ended, for jobs that a bucket event or another client started.
+
+    It says that the job has *ended*; whether its results are good is for whoever knows them to tell (OSCAR says
+    ``Succeeded`` whatever the script's exit code). Fails if OSCAR says ``Failed``, or if the job vanishes; one that
+    is not listed within a minute counts as vanished. ``OscarJobOperator`` waits for its own jobs by itself.
+
+    ``poke_interval`` and ``timeout`` are those of every sensor, in seconds; all waiting sensors of one service share
+    one request.
+
+    :param service: name of the OSCAR service.
+    :param job_id: name of the job.
+    :param oscar_conn_id: connection of type ``oscar``.
+    :param deferrable: wait in the triggerer (default) instead of on a worker.
+    """
+
+    template_fields: Sequence[str] = ("service", "job_id", "oscar_conn_id")
+    ui_color = "#d7ecf7"
+
+    def __init__(
+        self,
+        *,
+        service: str,
+        job_id: str,
+        oscar_conn_id: str = OscarHook.default_conn_name,
+        deferrable: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.service = service
+        self.job_id = job_id
+        self.oscar_conn_id = oscar_conn_id
+        self.deferrable = deferrable
+
+    def execute(self, context: Context) -> Any:
+        """Look once, then wait."""
+        if not self.deferrable:
+            return super().execute(context)
+        with airflow_errors():
+            found = self._look()
+            if found is not None:
+                return found
+            self._defer()
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Look once."""
+        with airflow_errors():
+            found = self._look()
+        return PokeReturnValue(is_done=found is not None, xcom_value=found)
+
+    def resume(self, context: Context, event: dict[str, Any] | None = None) -> str:
+        """Go on after the trigger's event."""
+        with airflow_errors():
+            said = event or {}
+            if said.get("status") == "timeout":
+                raise JobFailedError(f"{self._about} did not end within {self.timeout:.0f} seconds")
+            if said.get("status") != "ended":
+                kind = PermanentError if said.get("permanent") else TransientError
+                raise kind(f"{self._about} cannot be observed: {said.get('message') or 'no reason given'}")
+            view = ended_view(said)
+            if view.phase is JobPhase.ABSENT:
+                raise LostContactError(f"{self._about} is not there, or no longer; check its name")
+            return self._ended(view)
+
+    @property
+    def _about(self) -> str:
+        return f"OSCAR service {self.service!r} (connection {self.oscar_conn_id!r}): job {self.job_id!r}"
+
+    def _look(self) -> str | None:
+        hook = OscarHook(self.oscar_conn_id)
+        view = job_view(hook.run(hook.list_jobs(self.service)).get(self.job_id))
+        return self._ended(view) if view.phase in (JobPhase.SUCCEEDED, JobPhase.FAILED) else None
+
+    def _ended(self, view: JobView) -> str:
+        if view.phase is JobPhase.SUCCEEDED:
+            return view.phase.value
+        hook = OscarHook(self.oscar_conn_id)
+        log = hook.run(hook.job_log(self.service, self.job_id)) or ""
+        raise JobFailedError(f"{self._about} failed. Last lines of its log: {tail(log) or 'none'}")
+
+    def _defer(self) -> NoReturn:
+        self.defer(
+            trigger=OscarJobTrigger(
+                conn_id=self.oscar_conn_id,
+                service=self.service,
+                job_id=self.job_id,
+                deadline=time.time() + self.timeout,
+                poll_interval=self.poke_interval,
+                cancel_on_kill=False,
+            ),
+            method_name="resume",
+        )
