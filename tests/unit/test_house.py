@@ -68,3 +68,13 @@ def test_private_names_of_airflow_are_imported_in_one_module():
         and private.search(path.read_text())
     }
     assert found == set()
+
+
+def test_smallest_dag_of_the_readme_is_the_tested_file():
+    marked = re.search(
+        r"# \[START smallest\]\n(.*?)# \[END smallest\]", (ROOT / "dags/count_words.py").read_text(), re.S
+    )
+    shown = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    assert marked
+    assert shown
+    assert shown[1].strip() == marked[1].strip()

@@ -99,9 +99,7 @@ def prepare_stores(platform: LocalPlatform) -> None:
 
     platform.s3.create_bucket(BUCKET)
     dcache = DCacheHook("dcache_default")
-    parents = DCACHE_DIRECTORY.strip("/").split("/")
-    for depth in range(1, len(parents) + 1):
-        dcache.make_directory("/" + "/".join(parents[:depth]))
+    dcache.make_directory(DCACHE_DIRECTORY)
     dcache.close()
 
 
