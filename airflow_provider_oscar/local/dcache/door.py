@@ -134,9 +134,13 @@ class Pool:
         headers = [("Content-Length", str(entry.size)), ("ETag", f'"{entry.etag}"')]
         if digest := digest_header(entry, str(environ.get("HTTP_WANT_DIGEST", ""))):
             headers.append(digest)
-        source = self._namespace.open(entry)
         start_response("200 OK", headers)
-        return iter(lambda: source.read(_BLOCK), b"")
+        return self._read(entry)
+
+    def _read(self, entry: Entry) -> Iterator[bytes]:
+        with self._namespace.open(entry) as source:
+            while block := source.read(_BLOCK):
+                yield block
 
 
 class Door:
