@@ -298,6 +298,7 @@ def command_environment(
     """
     source = spec["input"]
     ours = {
+        "INPUT_FILE_PATH": "",
         **places,
         "JOB_UUID": spec["submission_id"],
         "STORAGE_OBJECT_KEY": object_key(source["uri"]) if source else "",

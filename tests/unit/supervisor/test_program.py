@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The program as such: its size, its Python, and specifications it must not obey."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+import zlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.supervisor.conftest import PROGRAM, job, oldest_python
+
+# Names the program must not use: (module, attribute) that Python 3.8 does not have.
+NEWER_THAN_3_8 = {
+    ("asyncio", "to_thread"), ("functools", "cache"), ("hashlib", "file_digest"), ("itertools", "pairwise"),
+    ("itertools", "batched"), ("math", "lcm"), ("os", "pidfd_open"), ("os", "waitstatus_to_exitcode"),
+    ("shutil", "copyfileobj_fd"), ("signal", "pidfd_send_signal"), ("random", "randbytes"), ("datetime", "UTC"),
+    ("contextlib", "chdir"), ("contextlib", "aclosing"), ("typing", "Annotated"), ("typing", "Self"),
+    ("typing", "TypeAlias"), ("typing", "ParamSpec"), ("typing", "assert_never"), ("typing", "Never"),
+}  # fmt: skip
+NEWER_METHODS = {"removeprefix", "removesuffix", "readlink", "is_relative_to", "hardlink_to", "with_stem", "bit_count"}
+NEWER_MODULES = {"zoneinfo", "graphlib", "tomllib"}
+
+
+@pytest.fixture(scope="module")
+def program():
+    """The program as a module, for its rules."""
+    spec = importlib.util.spec_from_file_location("supervise_under_test", PROGRAM)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_program_fits_one_environment_variable():
+    text = base64.b64encode(zlib.compress(PROGRAM.read_bytes(), 9))
+    assert len("OSCAR_SUPERVISOR=") + len(text) < 128 * 1024
+
+
+def test_program_keeps_its_length():
+    assert len(PROGRAM.read_text().splitlines()) <= 900
+
+
+def test_program_is_python_3_8_with_its_standard_library_only():
+    tree = ast.parse(PROGRAM.read_text(), feature_version=(3, 8))
+    imported = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add((node.module or "").split(".")[0])
+            assert not {(node.module, alias.name) for alias in node.names} & NEWER_THAN_3_8
+        elif isinstance(node, ast.Attribute):
+            assert node.attr not in NEWER_METHODS, node.lineno
+            if isinstance(node.value, ast.Name):
+                assert (node.value.id, node.attr) not in NEWER_THAN_3_8, node.lineno
+    assert imported - {"__future__"} <= set(sys.stdlib_module_names) - NEWER_MODULES
+
+
+def test_program_compiles_on_the_oldest_interpreter():
+    check = f"import ast; compile(open({str(PROGRAM)!r}).read(), 'supervise.py', 'exec')"
+    assert subprocess.run([oldest_python(), "-I", "-S", "-W", "error", "-c", check]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"version": "2.0"}, "reads version 1.x, the job has '2.0', which is newer"),
+        ({"version": None}, "newer or unknown"),
+        ({"command": []}, "a list of at least one string"),
+        ({"command": "ls"}, "a list of at least one string"),
+        ({"output": {"uri": "x://", "kind": "ftp", "url": "https://h/"}}, "cannot stage out to the kind 'ftp'"),
+        ({"output": None}, "TypeError"),
+        ({"timeout": "soon"}, "is not a number"),
+        ({"input": {"uri": "s3://b/k", "name": "k", "url": "https://h/a b"}}, "not an absolute, percent-encoded"),
+        ({"input": {"uri": "s3://b/k", "name": "k", "url": "file:///etc/passwd"}}, "not an absolute, percent-encoded"),
+        (
+            {"input": {"uri": "s3://b/k", "name": "k", "url": "https://h/", "headers": {"A": "b\r\nC: d"}}},
+            "control characters",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_bad_specification_is_refused_by_name(store, supervise, change, said):
+    run = supervise({**job(store, ["true"]), **change})
+    assert run.code == 78
+    assert said in run.message
+    assert store.requests == []
+
+
+def test_newer_minor_version_is_read(store, supervise):
+    assert supervise({**job(store, ["true"]), "version": "1.7", "new": 1}).code == 0
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"\xff", b"null", b"[" * 100_000])
+def test_what_is_not_json_is_refused(supervise, raw):
+    assert supervise(raw).code == 78
+
+
+def test_missing_file_is_refused_by_name(tmp_path):
+    command = [oldest_python(), "-I", "-S", str(PROGRAM), "--job", str(tmp_path / "none.json")]
+    done = subprocess.run(command, capture_output=True, text=True, env={})
+    assert done.returncode == 78
+    assert "none.json' cannot be read: No such file" in done.stdout + done.stderr
+
+
+def test_mounts_of_a_process_container_are_found_below_its_sandbox(store, supervise, tmp_path):
+    sandbox = tmp_path / "sandbox"
+    (sandbox / "volume").mkdir(parents=True)
+    spec = job(store, ["/bin/sh", "-c", 'echo "$TMP_OUTPUT_DIR"'])
+    path = tmp_path / "job.json"
+    inner = sandbox / str(path).lstrip("/")
+    inner.parent.mkdir(parents=True)
+    inner.write_text(json.dumps({**spec, "placement": "inner"}))
+    run = supervise(spec, CONTAINER_SANDBOX_MOUNT_POINT=str(sandbox), OSCAR_SUPERVISOR_WORKDIR="/volume")
+    assert run.code == 0
+    assert run.manifest.placement == "inner"
+    assert run.out.startswith(str(sandbox / "volume"))
+
+
+@pytest.mark.parametrize("old", ["https://a/x", "https://a:443/x"])
+def test_https_is_not_left_by_a_redirect(program, old):
+    with pytest.raises(program.Failure, match="from https to http"):
+        program.redirected("stage-in", old, {"Authorization": "s"}, "http://a/x")
+
+
+@pytest.mark.parametrize(
+    ("target", "kept"),
+    [("/y", True), ("https://a:443/y", True), ("https://a:444/y", False), ("https://b/y", False), ("//b/y", False)],
+)
+def test_headers_stay_within_their_origin(program, target, kept):
+    _, headers = program.redirected("stage-in", "https://a/x", {"Authorization": "s"}, target)
+    assert bool(headers) is kept
+
+
+@settings(max_examples=200, deadline=None)
+@given(name=st.text())
+def test_safe_name_is_always_one_plain_path_segment(program, name):
+    found = program.safe_name(name)
+    assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}", found)
+
+
+@settings(max_examples=200, deadline=None)
+@given(number=st.integers(1, 40), first=st.floats(0.01, 10))
+def test_back_off_is_never_longer_than_a_minute(program, number, first):
+    assert 0 < program.back_off(number, first) <= 60

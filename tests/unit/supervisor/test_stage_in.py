@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The object arrives whole, or the manifest says why not; faults of the network are ridden out."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+
+import pytest
+
+from tests.unit.supervisor.conftest import job, source
+from tests.unit.supervisor.store import cut, redirect, reset, slow, status
+
+SHOW = ["/bin/sh", "-c", 'cat "$INPUT_FILE_PATH"; basename "$INPUT_FILE_PATH"']
+DATA = os.urandom(3_000_000).hex().encode()
+
+
+def test_object_is_handed_over_under_its_safe_name(store, supervise):
+    run = supervise(job(store, SHOW, input=source(store, b"payload-")))
+    assert run.code == 0
+    assert "payload-a_b.h5\n" in run.out
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "..", "", "-rf", "a\nb", "x" * 5000 + ".h5"])
+def test_hostile_name_stays_below_the_input_directory(store, supervise, name):
+    script = 'd=`dirname "$INPUT_FILE_PATH"`; [ "$d" = "$TMP_INPUT_DIR" ] && [ -f "$INPUT_FILE_PATH" ]'
+    assert supervise(job(store, ["/bin/sh", "-c", script], input=source(store, name=name))).code == 0
+
+
+def test_empty_object_is_an_object(store, supervise):
+    run = supervise(job(store, SHOW, input=source(store, b"")))
+    assert run.code == 0
+    assert run.manifest.input["size"] == 0
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        pytest.param([cut(DATA, 1_500_000), cut(DATA, 0)], id="cut short"),
+        pytest.param([status(500), status(503, Retry_After="0"), status(429)], id="busy"),
+        pytest.param([reset, reset], id="reset"),
+        pytest.param([slow(0.8)], id="slower than the timeout"),
+    ],
+)
+def test_passing_fault_is_ridden_out(store, supervise, faults):
+    spec = job(store, ["/bin/sh", "-c", 'cp "$INPUT_FILE_PATH" "$TMP_OUTPUT_DIR/copy"'], input=source(store, DATA))
+    store.faults["GET"].extend(faults)
+    run = supervise(spec)
+    assert run.code == 0, run.err
+    assert store.objects[f"/out/{spec['output']['prefix']}copy"] == DATA
+    assert len(store.paths("GET")) == len(faults) + 1
+
+
+def test_fault_that_stays_ends_with_an_io_error_after_a_bounded_number_of_attempts(store, supervise):
+    store.faults["GET"].extend([status(500)] * 9)
+    run = supervise(job(store, SHOW, input=source(store)))
+    assert (run.code, run.manifest.error.stage) == (74, "stage-in")
+    assert "answers 500 (gave up after 4 attempts)" in run.message
+    assert len(store.paths("GET")) == 4
+
+
+@pytest.mark.parametrize("code", [404, 410])
+def test_vanished_object_is_bad_input_at_once(store, supervise, code):
+    store.faults["GET"].append(status(code))
+    run = supervise(job(store, SHOW, input=source(store)))
+    assert (run.code, len(store.paths("GET"))) == (66, 1)
+    assert "vanished" in run.message
+
+
+@pytest.mark.parametrize("code", [401, 403])
+def test_expired_url_is_named_as_such(store, supervise, code):
+    store.faults["GET"].append(status(code, b"<Code>AccessDenied</Code><Message>Request has expired</Message>"))
+    run = supervise(job(store, SHOW, input=source(store)))
+    assert (run.code, len(store.paths("GET"))) == (74, 1)
+    assert "has expired or does not cover it" in run.message
+    assert "submit again, with a longer lifetime" in run.message
+
+
+@pytest.mark.parametrize(
+    ("seen", "headers"),
+    [({"size": 11}, {}), ({"size": 3}, {}), ({"etag": "old"}, {"ETag": '"new"'})],
+    ids=["shorter", "longer", "another entity tag"],
+)
+def test_object_overwritten_meanwhile_is_refused(store, supervise, seen, headers):
+    store.headers = headers
+    run = supervise(job(store, SHOW, input=source(store, **seen)))
+    assert run.code == 66
+    assert "was overwritten after it was seen" in run.message
+
+
+@pytest.mark.parametrize("etag", ['"v1"', 'W/"v1"', "v1"])
+def test_entity_tag_is_compared_without_its_decoration(store, supervise, etag):
+    store.headers = {"ETag": etag}
+    assert supervise(job(store, SHOW, input=source(store, etag="v1"))).code == 0
+
+
+CHECKSUMS = {
+    "adler32": lambda data: f"{zlib.adler32(data):08x}",
+    "md5": lambda data: hashlib.md5(data).hexdigest(),
+    "sha256": lambda data: hashlib.sha256(data).hexdigest().upper(),
+}
+
+
+@pytest.mark.parametrize("kind", CHECKSUMS)
+def test_checksum_is_verified(store, supervise, kind):
+    good = source(store, b"abc", checksum={"type": kind, "value": CHECKSUMS[kind](b"abc")})
+    assert supervise(job(store, SHOW, input=good)).code == 0
+    bad = source(store, b"abd", checksum={"type": kind, "value": CHECKSUMS[kind](b"abc")})
+    run = supervise(job(store, SHOW, input=bad))
+    assert run.code == 66
+    assert f"its {kind} checksum is" in run.message
+
+
+def test_headers_follow_a_redirect_to_the_same_origin_and_no_other(store, other_store, supervise):
+    spec = job(store, SHOW, input=source(store, b"far", headers={"Authorization": "Bearer secret", "X-Own": "1"}))
+    other_store.objects["/pool"] = b"far"
+    store.faults["GET"].extend([redirect(307, "/in/a%20b.h5"), redirect(302, f"{other_store.url}/pool?uuid=1")])
+    run = supervise(spec)
+    assert run.code == 0, run.err
+    assert [headers.get("Authorization") for _, _, headers in store.requests[:2]] == ["Bearer secret"] * 2
+    [(_, path, headers)] = other_store.requests
+    assert path == "/pool?uuid=1"
+    assert not {"Authorization", "X-Own"} & headers.keys()
+
+
+def test_fourth_redirect_is_refused(store, supervise):
+    store.faults["GET"].extend([redirect(302, "/in/a%20b.h5")] * 4)
+    run = supervise(job(store, SHOW, input=source(store)))
+    assert run.code == 74
+    assert "more than 3 redirects" in run.message
+
+
+def test_redirect_to_another_scheme_is_refused(store, supervise):
+    store.faults["GET"].append(redirect(302, "file:///etc/passwd"))
+    run = supervise(job(store, SHOW, input=source(store)))
+    assert run.code == 74
+    assert "not an http(s) URL" in run.message
+
+
+def test_no_secret_is_printed_even_when_everything_fails(store, supervise):
+    store.faults["GET"].extend([status(500), redirect(302, "http://[bad"), status(403)])
+    store.faults["POST"].extend([status(403)] * 4)
+    run = supervise(job(store, SHOW, input=source(store, headers={"Authorization": "Bearer secret"})))
+    assert run.code == 74
+    assert "secret" not in run.out + run.err
