@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Generate 3DGAN showers for each new file, in the cloud or on a supercomputer, whichever suits the file.
+
+One run per file that ``threedgan_ingest`` found. The file decides the place, unless whoever starts a run by hand does.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+
+from airflow.sdk import DAG, Asset, Param, PartitionedAssetTimetable, TaskGroup, get_current_context, task
+
+from airflow_provider_oscar.ingest import object_of
+from airflow_provider_oscar.model.placement import PlacementTarget, Rule, RuleBased
+from airflow_provider_oscar.model.slurm import SlurmOptions
+from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
+from airflow_provider_oscar.operators.oscar import OscarJobOperator
+from airflow_provider_oscar.operators.placement import PlacementBranchOperator
+
+IMAGE = os.environ.get("THREEDGAN_IMAGE", "threedgan")
+RESULTS_URI = os.environ.get("THREEDGAN_RESULTS_URI", "s3://threedgan/out/")
+LARGE = int(os.environ.get("THREEDGAN_LARGE_BYTES", "2000000"))
+CPU_NODE = os.environ.get("THREEDGAN_CPU_NODE", "slurm-cpu")
+GPU_NODE = os.environ.get("THREEDGAN_GPU_NODE", "slurm-gpu")
+
+EXPECT_DAGS = ["threedgan_inference"]
+EXPECT_TARGETS = ["cloud-cpu", "hpc-cpu", "hpc-gpu"]
+
+# [START targets]
+cloud_cpu = PlacementTarget(name="cloud-cpu", task_id="cloud_cpu", kind="oscar", cost_per_hour=0.05)
+hpc_cpu = PlacementTarget(
+    name="hpc-cpu",
+    task_id="hpc_cpu",
+    kind="interlink",
+    node=CPU_NODE,
+    slurm=SlurmOptions(partition="cpu", time=timedelta(minutes=30), memory_mib=2048),
+    cost_per_hour=0.03,
+)
+hpc_gpu = PlacementTarget(
+    name="hpc-gpu",
+    task_id="hpc_gpu",
+    kind="interlink",
+    node=GPU_NODE,
+    slurm=SlurmOptions(partition="gpu", time=timedelta(minutes=30), memory_mib=2048, gpus=1),
+    cost_per_hour=1.5,
+    capabilities=frozenset({"gpu"}),
+)
+policy = RuleBased(
+    rules=(
+        Rule(target="hpc-cpu", source="dcache", because="dCache is next door to the HPC site"),
+        Rule(target="hpc-gpu", min_size=LARGE, because=f"{LARGE / 1e6:g} MB or more pay for a GPU's queue"),
+    ),
+    default="cloud-cpu",
+)
+# [END targets]
+
+results = Asset("threedgan_results")
+
+with DAG(
+    "threedgan_inference",
+    description="3DGAN showers for each new file",
+    schedule=PartitionedAssetTimetable(assets=Asset("threedgan_objects")),
+    params={
+        "object_uri": Param("", type="string", title="Object", description="s3:// or dcache:// URI; for runs by hand"),
+        "target": Param("auto", enum=["auto", *EXPECT_TARGETS], title="Placement"),
+        "batch_size": Param(4, type="integer", minimum=1, maximum=256, title="Showers per network call"),
+    },
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=15)},
+    max_active_runs=8,
+    catchup=False,
+    tags=["3dgan", "inference"],
+    doc_md=__doc__,
+) as dag:
+    # [START infer]
+    @task
+    def read_event() -> dict:
+        """Return the object this run is about."""
+        return object_of(get_current_context()).to_dict()
+
+    event = read_event()
+    choose_target = PlacementBranchOperator(
+        task_id="choose_target",
+        targets=[cloud_cpu, hpc_cpu, hpc_gpu],
+        policy=policy,
+        object_event=event,
+        force="{{ params.target }}",
+    )
+    job = {
+        "object_event": event,
+        "command": ["threedgan", "infer"],
+        "output_uri": RESULTS_URI,
+        "output_conn_id": "oscar_s3_default",
+    }
+    settings = {"BATCH_SIZE": "{{ params.batch_size }}", "ACCELERATOR": "cpu"}
+
+    with TaskGroup("cloud_cpu", tooltip="OSCAR service on Kubernetes") as in_cloud:
+        OscarJobOperator(task_id="infer", service="threedgan", placement=cloud_cpu.name, environment=settings, **job)
+
+    with TaskGroup("hpc_cpu", tooltip="SLURM partition cpu, through interLink") as on_cpus:
+        InterLinkPodOperator(task_id="infer", image=IMAGE, target=hpc_cpu, environment=settings, **job)
+
+    with TaskGroup("hpc_gpu", tooltip="SLURM partition gpu, through interLink") as on_gpus:
+        with_gpu = {**settings, "ACCELERATOR": "gpu"}
+        InterLinkPodOperator(task_id="infer", image=IMAGE, target=hpc_gpu, environment=with_gpu, **job)
+    # [END infer]
+
+    # [START publish]
+    @task(outlets=[results], trigger_rule="none_failed_min_one_success")
+    def publish(ti=None, outlet_events=None) -> dict:
+        """Tell what came out, as an event of the results asset."""
+        decision = ti.xcom_pull(task_ids="choose_target", key="decision")
+        manifest = ti.xcom_pull(task_ids=f"{decision['task_id']}.infer")
+        summary = {
+            "object": manifest["input"],
+            "target": decision["target"],
+            "reasons": decision["reasons"],
+            "output_uri": manifest["output_uri"],
+            "showers": manifest["metrics"].get("showers"),
+            "device": manifest["device"],
+            "phases": manifest["phases"],
+        }
+        outlet_events[results].extra = summary
+        return summary
+
+    choose_target >> [in_cloud, on_cpus, on_gpus] >> publish()
+    # [END publish]

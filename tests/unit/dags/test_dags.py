@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The DAG files engineers start from: they import with no connection defined, and tell the story they promise."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from airflow_provider_oscar.model.placement import PlacementRequest
+
+FOLDER = Path(__file__).parents[3] / "dags"
+FILES = sorted(FOLDER.glob("*.py"))
+LONGEST = 160
+
+
+def load(name: str) -> ModuleType:
+    """Import a DAG file as the DAG processor does: by path, leaving nothing in the source tree."""
+    spec = importlib.util.spec_from_file_location(f"dag_file_{name}", FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.dont_write_bytecode = before
+    return module
+
+
+def expectations(path: Path) -> dict[str, list[str]]:
+    """Read the literal EXPECT_* constants without importing the file."""
+    return {
+        node.targets[0].id: ast.literal_eval(node.value)
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.Assign) and node.targets[0].id.startswith("EXPECT_")
+    }
+
+
+@pytest.fixture(scope="module")
+def inference() -> ModuleType:
+    return load("threedgan_inference")
+
+
+@pytest.fixture(scope="module")
+def ingest() -> ModuleType:
+    return load("threedgan_ingest")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_file_says_what_it_solves_and_its_examples_are_marked(path):
+    text = path.read_text()
+    starts = [line.split("[START ")[1].rstrip("]") for line in text.splitlines() if "# [START " in line]
+    ends = [line.split("[END ")[1].rstrip("]") for line in text.splitlines() if "# [END " in line]
+    assert text.startswith("# SPDX-License-Identifier: Apache-2.0\n")
+    assert ast.get_docstring(ast.parse(text))
+    assert starts == ends
+    assert starts
+    assert len(text.splitlines()) <= LONGEST
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_file_imports_without_connections_and_defines_the_dags_it_promises(path, airflow_db):
+    from airflow.dag_processing.dagbag import DagBag
+
+    bag = DagBag(dag_folder=str(path))
+    assert bag.import_errors == {}
+    assert sorted(bag.dags) == sorted(expectations(path)["EXPECT_DAGS"])
+    if path.stem.startswith("threedgan"):
+        assert all(dag.doc_md and dag.description and "3dgan" in dag.tags for dag in bag.dags.values())
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_dag_survives_serialisation(path, airflow_db):
+    from airflow.dag_processing.dagbag import DagBag
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    for dag in DagBag(dag_folder=str(path)).dags.values():
+        restored = DagSerialization.from_dict(json.loads(json.dumps(DagSerialization.to_dict(dag))))
+        assert set(restored.task_dict) == set(dag.task_dict)
+
+
+def test_inference_makes_one_run_per_partition_of_the_objects(inference):
+    from airflow.sdk import PartitionedAssetTimetable
+
+    assert isinstance(inference.dag.timetable, PartitionedAssetTimetable)
+    assert inference.dag.timetable.asset_condition.name == "threedgan_objects"
+    assert inference.dag.max_active_runs == 8
+
+
+def test_graph_tells_the_story(inference):
+    dag = inference.dag
+    assert set(dag.task_dict) == {
+        "read_event",
+        "choose_target",
+        "cloud_cpu.infer",
+        "hpc_cpu.infer",
+        "hpc_gpu.infer",
+        "publish",
+    }
+    assert dag.task_dict["choose_target"].upstream_task_ids == {"read_event"}
+    assert dag.task_dict["choose_target"].downstream_task_ids == {
+        "cloud_cpu.infer",
+        "hpc_cpu.infer",
+        "hpc_gpu.infer",
+    }
+    publish = dag.task_dict["publish"]
+    assert publish.upstream_task_ids == {"cloud_cpu.infer", "hpc_cpu.infer", "hpc_gpu.infer"}
+    assert publish.trigger_rule == "none_failed_min_one_success"
+    assert [asset.name for asset in publish.outlets] == ["threedgan_results"]
+    assert all(task.retries == 2 for task in dag.tasks)
+
+
+def test_every_target_has_its_group_and_can_be_chosen_by_param(inference):
+    targets = [inference.cloud_cpu, inference.hpc_cpu, inference.hpc_gpu]
+    assert [target.name for target in targets] == inference.EXPECT_TARGETS
+    assert {target.task_id for target in targets} == set(inference.dag.task_group.get_task_group_dict()) - {None}
+    assert inference.dag.params.get_param("target").schema["enum"] == ["auto", *inference.EXPECT_TARGETS]
+    inference.dag.params.validate()
+
+
+@pytest.mark.parametrize(
+    ("request_", "target"),
+    [
+        (PlacementRequest(key="in/a.h5", source="s3", size=700_000), "cloud-cpu"),
+        (PlacementRequest(key="in/a.h5", source="s3", size=2_000_000), "hpc-gpu"),
+        (PlacementRequest(key="a.h5", source="dcache", size=700_000), "hpc-cpu"),
+        (PlacementRequest(key="a.h5", source="dcache", size=5_000_000), "hpc-cpu"),
+        (PlacementRequest(key="in/a.h5", source="s3", size=None), "cloud-cpu"),
+        (PlacementRequest(key="in/a.h5", source="s3", size=1, target="hpc-gpu"), "hpc-gpu"),
+    ],
+    ids=["small", "large", "dcache", "large-dcache", "unknown-size", "forced"],
+)
+def test_file_decides_the_place_unless_a_user_does(inference, request_, target):
+    targets = [inference.cloud_cpu, inference.hpc_cpu, inference.hpc_gpu]
+    assert inference.policy.decide(request_, targets).target.name == target
+
+
+def test_jobs_are_told_what_the_payload_understands(inference):
+    from threedgan.cli import build_parser, settings_of
+
+    accelerators = {"cloud_cpu.infer": "cpu", "hpc_cpu.infer": "cpu", "hpc_gpu.infer": "cuda"}
+    for task_id, provider in accelerators.items():
+        task = inference.dag.task_dict[task_id]
+        assert task.command[0] == "threedgan"
+        told = {**task.environment, "BATCH_SIZE": "4", "INPUT_FILE_PATH": "/i/a.h5", "TMP_OUTPUT_DIR": "/o"}
+        settings = settings_of(build_parser().parse_args(task.command[1:]), told)
+        assert (settings.batch_size, settings.provider) == (4, provider)
+
+
+def test_inboxes_are_watched_from_the_first_file_on(ingest):
+    watched = {inbox.name: inbox.watchers[0].trigger for inbox in (ingest.s3_inbox, ingest.dcache_inbox)}
+    for name, trigger in watched.items():
+        arguments = trigger.serialize()[1]
+        assert arguments["asset_name"] == name
+        assert (arguments["suffix"], arguments["start"]) == (".h5", "all")
+        json.dumps(arguments)
+
+
+def test_places_come_from_the_environment(monkeypatch):
+    monkeypatch.setenv("THREEDGAN_BUCKET", "mine")
+    monkeypatch.setenv("THREEDGAN_PREFIX", "here/")
+    monkeypatch.setenv("THREEDGAN_DCACHE_PATH", "/there")
+    monkeypatch.setenv("THREEDGAN_POLL_INTERVAL", "2")
+    module = load("threedgan_ingest")
+    s3, dcache = (trigger.serialize()[1] for trigger in (module.s3_trigger, module.dcache_trigger))
+    assert (s3["bucket"], s3["prefix"], s3["poll_interval"]) == ("mine", "here/", 2.0)
+    assert (dcache["path"], dcache["poll_interval"]) == ("/there", 2.0)
+
+
+def test_ingest_starts_are_in_the_past(ingest):
+    assert ingest.dag.start_date < datetime.now(UTC)
+
+
+def test_service_is_what_the_inference_dag_submits_to(inference):
+    from jinja2 import Template
+
+    from airflow_provider_oscar.model.services import from_fdl
+
+    module = load("threedgan_service")
+    (apply,) = module.dag.tasks
+    text = Template((FOLDER / apply.fdl).read_text()).render(params=module.dag.params.dump())
+    (service,) = from_fdl(text, lambda path: f"script {path}")
+    assert service.name == inference.dag.task_dict["cloud_cpu.infer"].service
+    assert service.image == inference.IMAGE == inference.dag.task_dict["hpc_cpu.infer"].image
+    assert service.script == "script @supervisor"
+
+
+class Pulls:
+    """A task instance that knows the XComs of a run."""
+
+    def __init__(self, values: dict[tuple[str, str], object]) -> None:
+        self.values = values
+
+    def xcom_pull(self, *, task_ids: str, key: str = "return_value") -> object:
+        return self.values.get((task_ids, key))
+
+
+class Outlet:
+    extra: dict | None = None
+
+
+def test_result_event_says_what_was_made_of_what_where_and_how_fast(inference):
+    phases = {"run": {"start": "2026-11-22T10:00:00+00:00", "end": "2026-11-22T10:00:04+00:00"}}
+    manifest = {
+        "input": {"uri": "dcache://dcache_default/in/a.h5", "etag": "e", "size": 7},
+        "output_uri": "s3://threedgan/out/job/",
+        "metrics": {"showers": 4},
+        "device": "cpu",
+        "phases": phases,
+    }
+    decision = {"target": "hpc-cpu", "task_id": "hpc_cpu", "reasons": ["near"]}
+    told = Pulls({("choose_target", "decision"): decision, ("hpc_cpu.infer", "return_value"): manifest})
+    outlet = Outlet()
+    summary = inference.dag.task_dict["publish"].python_callable(ti=told, outlet_events={inference.results: outlet})
+    assert outlet.extra == summary
+    assert summary == {
+        "object": manifest["input"],
+        "target": "hpc-cpu",
+        "reasons": ["near"],
+        "output_uri": "s3://threedgan/out/job/",
+        "showers": 4,
+        "device": "cpu",
+        "phases": phases,
+    }
