@@ -15,13 +15,12 @@ schemes = ["dcache"]
 def get_fs(conn_id: str | None = None, storage_options: Mapping[str, Any] | None = None) -> AbstractFileSystem:
     """Return the file system of a connection of type ``dcache``.
 
-    Credentials are attached by origin, and webdav4 is not let follow redirects from https to http.
+    Credentials are attached by origin, and redirects from https to http are refused.
 
     :param conn_id: connection id, ``dcache_default`` if None.
-    :param storage_options: passed on to ``webdav4.fsspec.WebdavFileSystem``.
+    :param storage_options: passed on to fsspec.
     """
-    from airflow_provider_oscar.hooks.dcache import DCacheHook
+    # Airflow imports this module for every path of every scheme; what it needs is imported when it is asked for.
     from airflow_provider_oscar.hooks.dcache.filesystem import DCacheFileSystem
 
-    hook = DCacheHook(conn_id or DCacheHook.default_conn_name)
-    return DCacheFileSystem(hook, **dict(storage_options or {}))
+    return DCacheFileSystem(conn_id or "dcache_default", **dict(storage_options or {}))
