@@ -103,6 +103,21 @@ class History(RuleBasedStateMachine):
         for gone in self.baseline - listed:
             self.baseline.discard(gone)
 
+    @rule(lost=st.booleans(), late=st.booleans(), names=st.lists(key_names, min_size=1, max_size=3))
+    def poll_upload_and_poll_twice(self, lost, late, names):
+        """What a watcher mostly sees; the promise is about the second of two polls."""
+        self.poll(lost=False, late=False, pages=1)
+        for name in names:
+            self.upload(name, 0)
+        self.poll(lost=lost, late=late, pages=2)
+        self.poll(lost=False, late=False, pages=3)
+
+    @rule(step=st.sampled_from([1, 3600, 3 * 3600, 86400]), name=key_names)
+    def clock_steps_back_between_polls(self, step, name):
+        self.poll(lost=False, late=False, pages=1)
+        self.clock_steps_back(step)
+        self.poll_upload_and_poll_twice(False, False, [name])
+
     @rule(cut=st.integers(0, 8), lost=st.booleans())
     def listing_breaks_off(self, cut, lost):
         listing = sorted(self.store.values(), key=lambda event: event.key)[:cut]
