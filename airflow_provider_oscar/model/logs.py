@@ -19,31 +19,43 @@ LINE_LIMIT = 2_000
 #: Most lines shown at once; the rest is named by its number.
 LINES_LIMIT = 2_000
 
-# Lines the SLURM plugin's scripts write around a container's own output. Only whole lines are taken,
-# so that a payload that happens to print "real" keeps its line unless it looks exactly the same.
+# What `job.out` begins with, in every generation of the SLURM plugin; without it the log is another node's.
+_BANNER = re.compile(r"This pod \S.* has been submitted to SLURM node ")
+# Lines of `job.sh` around a container's own output (a failed init container is said to the reader, so it stays).
 _HARNESS = re.compile(
     r"""
     This\ pod\ .*\ has\ been\ submitted\ to\ SLURM\ node\ .*
-    | (?:Running|Starting)\ in\ background\ .*
-    | Waiting\ for\ container\ .*
-    | (?:Init\ )?[Cc]ontainer\ .*\ ended\ with\ status\ \d+.*
-    | (?:\S+\ )?.*(?:run|init)-\S+\.out\ .*does\ not\ exist\ yet.*
-    | .*does\ not\ exist\ yet[^\w]*
+    | To\ get\ more\ info,\ please\ run:\ scontrol\ show\ job\ .*
+    | (?:\d{4}-\d\d-\d\dT\S+\ )?
+      (?:
+        Checking\ if\ file\ exists:\ .*
+        | attempt\ \d+/\d+\ file\ (?:not\ )?found\ .*
+        | Running\ (?:in\ background|init\ container)\ .*
+        | Waiting\ for\ container\ .*
+        | Container\ .*\ ended\ with\ status\ \d+\.?
+        | End\ of\ script,\ highest\ exit\ code\ \d+\.*
+      )
     | (?:real|user|sys)\t\d+m[\d.,]+s
     """,
     re.VERBOSE,
 )
-_TIMES = re.compile(r"(?:real|user|sys)\t\d+m[\d.,]+s")
+#: The plugin's notice where a container has not begun, which it writes into the stream itself.
+_NOT_YET = re.compile(r".*\b(?:run|init)-\S+\.out\b.*does not exist yet.*")
 
 
 def strip_harness(text: str) -> str:
     """Return the log without the lines interLink's SLURM plugin adds around the container's output."""
-    kept = [line for line in text.split("\n") if not _HARNESS.fullmatch(line.rstrip("\r"))]
-    # bash's `time` puts an empty line before its three.
-    if _TIMES.search(text):
-        while len(kept) > 1 and not kept[-1].strip() and not kept[-2].strip():
-            kept.pop()
-    return "\n".join(kept)
+    lines = [line for line in text.split("\n") if not _NOT_YET.fullmatch(line)]
+    if any(_BANNER.match(line) for line in lines[:200]):
+        kept: list[str] = []
+        for line in lines:
+            if not _HARNESS.fullmatch(line.rstrip("\r")):
+                kept.append(line)
+            elif line.startswith("real\t") and kept and not kept[-1].strip():
+                # bash's `time` puts an empty line before its three.
+                kept.pop()
+        lines = kept
+    return "\n".join(lines)
 
 
 @dataclass(frozen=True, slots=True)
