@@ -6,11 +6,10 @@ result with the two JSON schemas that Airflow ships (``provider_info.schema.json
 types of ``provider.yaml.schema.json``).
 """
 
-# No annotations from ``typing``: an import is what this module must not have.
 _PACKAGE = "airflow_provider_oscar"
 
 
-def _text(label, description, **schema):  # type: ignore[no-untyped-def]
+def _text(label: str, description: str, **schema: object) -> dict[str, object]:
     return {
         "label": label,
         "description": description,
@@ -18,7 +17,7 @@ def _text(label, description, **schema):  # type: ignore[no-untyped-def]
     }
 
 
-def _flag(label, description, default):  # type: ignore[no-untyped-def]
+def _flag(label: str, description: str, default: bool) -> dict[str, object]:
     return {
         "label": label,
         "description": description,
@@ -135,7 +134,7 @@ _INTERLINK = {
 }
 
 
-def _option(description, kind, default, example=None):  # type: ignore[no-untyped-def]
+def _option(description: str, kind: str, default: str, example: str | None = None) -> dict[str, object]:
     return {
         "description": description,
         "version_added": "0.1.0",
@@ -145,7 +144,7 @@ def _option(description, kind, default, example=None):  # type: ignore[no-untype
     }
 
 
-def get_provider_info():  # type: ignore[no-untyped-def]
+def get_provider_info() -> dict[str, object]:
     """Return the provider's metadata in the form of ``airflow/provider_info.schema.json``."""
     return {
         "package-name": "airflow-provider-oscar",

@@ -40,7 +40,7 @@ def _reports_errors(function: Callable[[argparse.Namespace], None]) -> Callable[
 def services_apply(options: argparse.Namespace) -> None:
     """Create or update every service of an FDL file."""
     from airflow_provider_oscar.hooks.oscar import OscarHook
-    from airflow_provider_oscar.model.services import ServiceDefinition
+    from airflow_provider_oscar.model.services import from_fdl
 
     path = Path(options.file)
     base = path.resolve().parent
@@ -52,7 +52,7 @@ def services_apply(options: argparse.Namespace) -> None:
         return script.read_text(encoding="utf-8")
 
     hook = OscarHook(options.conn_id)
-    for definition in ServiceDefinition.from_fdl(path.read_text(encoding="utf-8"), read_script):
+    for definition in from_fdl(path.read_text(encoding="utf-8"), read_script):
         print(f"{definition.name}: {hook.run(hook.apply_service(definition))}")
 
 
