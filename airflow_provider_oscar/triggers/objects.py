@@ -27,6 +27,7 @@ from airflow_provider_oscar.model.errors import DefinitionError, quoted
 from airflow_provider_oscar.model.filters import DEFAULT_IGNORED, ObjectFilter
 from airflow_provider_oscar.model.watermark import Start, WatchOptions
 from airflow_provider_oscar.triggers._watch.dcache import DCacheSource, Place
+from airflow_provider_oscar.triggers._watch.inotify import InotifySource
 from airflow_provider_oscar.triggers._watch.memory import Memory, memory_key
 from airflow_provider_oscar.triggers._watch.pages import Page, Source
 from airflow_provider_oscar.triggers._watch.producer import WatchProducer
@@ -186,7 +187,14 @@ class DCacheArguments(WatchArguments):
             recursive=self.recursive,
             max_directories=self.max_directories,
         )
-        return DCacheSource(place, interval=self.poll_interval)
+        if self.mode == "webdav":
+            return DCacheSource(place, interval=self.poll_interval)
+        return InotifySource(
+            place,
+            poll_interval=self.poll_interval,
+            reconcile_interval=self.reconcile_interval,
+            required=self.mode == "sse",
+        )
 
     def about(self) -> str:
         """Return directory and connection."""

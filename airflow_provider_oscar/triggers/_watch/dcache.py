@@ -60,6 +60,7 @@ class DCacheSource(Source):
         self.interval = interval
         self._open_hook = open_hook
         self._hook: Any = None
+        self._opening = asyncio.Lock()
         self._filled: dict[str, int] = {}
 
     @property
@@ -74,9 +75,15 @@ class DCacheSource(Source):
 
     async def hook(self) -> Any:
         """Return the hook, made anew after a failure."""
-        if self._hook is None:
-            self._hook = await asyncio.to_thread(self._open_hook, self.place.conn_id)
-        return self._hook
+        async with self._opening:
+            if self._hook is None:
+                self._hook = await asyncio.to_thread(self._open)
+            return self._hook
+
+    def _open(self) -> Any:
+        hook = self._open_hook(self.place.conn_id)
+        _ = hook.settings  # reads the connection here, in the worker thread
+        return hook
 
     async def sweep(self) -> AsyncGenerator[Page, None]:
         """List the directory, or the whole tree, once."""
@@ -93,6 +100,7 @@ class DCacheSource(Source):
                         "watch a smaller part or raise the limit"
                     )
                 directory = waiting.popleft()
+                await self.before_listing(directory)
                 count = 0
                 with _closing(hook.iter_entries(directory)) as entries:
                     while batch := await asyncio.to_thread(lambda: list(islice(entries, PAGE_SIZE))):  # noqa: B023
@@ -113,6 +121,9 @@ class DCacheSource(Source):
                 f"{_EMPTY_IN_A_ROW} times"
             )
         yield Page((), first=first, last=True)
+
+    async def before_listing(self, directory: str) -> None:
+        """Called with each directory of a sweep."""
 
     def _page(self, batch: list[Any], *, first: bool) -> Page:
         ready: list[ObjectEvent] = []

@@ -62,12 +62,14 @@ class Source(ABC):
         :raises OscarProviderError: if the listing could not be completed; the next sweep starts afresh.
         """
 
-    async def hints(self, seconds: float) -> AsyncGenerator[Page, None]:
-        """Pass the time until the next sweep: end after ``seconds``, or at once when a sweep is called for.
+    async def hints(self, pause: float) -> AsyncGenerator[Page, None]:
+        """Pass the time until the next sweep, which may come earlier when it is called for.
 
         A source without notifications just waits.
+
+        :param pause: seconds that must pass in any case, after a failure; 0 otherwise.
         """
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(max(pause, self.interval))
         none: tuple[Page, ...] = ()
         for page in none:
             yield page

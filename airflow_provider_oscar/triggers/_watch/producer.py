@@ -46,7 +46,7 @@ class WatchProducer(SharedStreamProducer):
         source = self._source = self._make_source()
         trouble = Trouble(log, source.about)
         while True:
-            pause = source.interval
+            pause = 0.0
             try:
                 async with aclosing(source.sweep()) as pages:
                     async for page in pages:
@@ -54,7 +54,7 @@ class WatchProducer(SharedStreamProducer):
                         yield page, page
                 trouble.passed()
             except Exception as error:  # noqa: BLE001 - whatever a source raises, the watch goes on
-                pause = max(pause, trouble.failed(error))
+                pause = trouble.failed(error)
             await self._save()
             try:
                 async with aclosing(source.hints(pause)) as pages:
