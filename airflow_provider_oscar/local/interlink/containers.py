@@ -13,6 +13,19 @@ from typing import Any
 from airflow_provider_oscar.local.images import LocalImage
 from airflow_provider_oscar.local.interlink import runtime
 
+#: Image whose ``/supervisor`` holds OSCAR's FaaS Supervisor; always known to the runtime.
+SUPERVISOR_KIT_IMAGE = "faas-supervisor-kit:embedded"
+
+
+def install_supervisor(directory: Path) -> Path:
+    """Write a directory that holds the program ``supervisor``, our stand-in for OSCAR's FaaS Supervisor."""
+    directory.mkdir(parents=True, exist_ok=True)
+    source = Path(__file__).absolute().parent.parent / "oscar" / "faas.py"
+    program = directory / "supervisor"
+    program.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, "-I", str(source)])} "$@"\n')
+    program.chmod(0o755)
+    return program
+
 
 def install_runtime(directory: Path, images: Mapping[str, LocalImage]) -> Path:
     """Write the image map and the program below ``directory``.
@@ -28,6 +41,8 @@ def install_runtime(directory: Path, images: Mapping[str, LocalImage]) -> Path:
             "environment": dict(image.environment),
         }
         entries |= {key: entry, image.name: entry}
+    kit = install_supervisor(directory / "kit").parent
+    entries[SUPERVISOR_KIT_IMAGE] = {"path": [], "environment": {"SUPERVISOR_KIT": str(kit)}}
     image_map = directory / "images.json"
     image_map.write_text(json.dumps(entries, indent=1))
     program = directory / "singularity"

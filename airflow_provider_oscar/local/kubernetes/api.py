@@ -150,11 +150,19 @@ class Api:
         return self.store.update("pods", meta["namespace"], meta["name"], lambda old: scheduled(old, *chosen))
 
     async def _create(self, request: Request, kind: Kind, namespace: str | None) -> Response:
-        body = await _body(request)
+        if kind.plural not in _CLUSTER_WIDE and namespace is None:
+            raise ApiError(405, "the server does not allow this method on the requested resource")
+        return JSONResponse(self.create(kind.plural, namespace, await _body(request)), status_code=201)
+
+    def create(self, plural: str, namespace: str | None, body: Object) -> Object:
+        """Validate and store a new object; a pod is bound at once when a node takes it.
+
+        :raises ApiError: with the status the API answers.
+        :raises NotFoundError: when the namespace does not exist.
+        """
+        kind = KINDS[plural]
         meta = body.setdefault("metadata", {})
-        if kind.plural not in _CLUSTER_WIDE:
-            if namespace is None:
-                raise ApiError(405, "the server does not allow this method on the requested resource")
+        if plural not in _CLUSTER_WIDE and namespace is not None:
             if meta.get("namespace") not in (None, "", namespace):
                 raise ApiError(400, "the namespace of the provided object does not match the namespace of the request")
             self.store.get("namespaces", "", namespace)
@@ -164,14 +172,21 @@ class Api:
         body |= {"kind": kind.kind, "apiVersion": kind.api_version}
         self._validate(kind, body)
         try:
-            created = self.store.create(kind.plural, body)
+            created = self.store.create(plural, body)
         except ConflictError as error:
             raise ApiError(409, str(error)) from error
-        if kind.plural == "pods" and not created["spec"].get("nodeName"):
+        if plural == "pods" and not created["spec"].get("nodeName"):
             created = self._bind(created, choose_node(created, self.store.objects("nodes")))
-        elif kind.plural == "nodes":
+        elif plural == "nodes":
             self.schedule()
-        return JSONResponse(created, status_code=201)
+        return created
+
+    def delete(self, plural: str, namespace: str, name: str, *, grace: int | None = None) -> Object:
+        """Remove an object; a pod that a node has is marked, and removed by the node.
+
+        :raises NotFoundError: when there is none.
+        """
+        return self._delete(KINDS[plural], namespace, name, grace=grace, uid=None)
 
     def _validate(self, kind: Kind, body: Object) -> None:
         if kind.plural == "pods":

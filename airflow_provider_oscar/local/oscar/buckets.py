@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Buckets as the OSCAR API manages them, on whatever S3 store the platform runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+
+class S3Store(Protocol):
+    """What is needed of the platform's S3."""
+
+    @property
+    def endpoint(self) -> str:
+        """Endpoint URL."""
+
+    access_key: str
+    secret_key: str
+    region: str
+
+    def client(self, **settings: Any) -> Any:
+        """A boto3 client."""
+
+
+class Buckets:
+    """Create, list, empty and remove buckets."""
+
+    def __init__(self, store: S3Store) -> None:
+        self.store = store
+
+    def names(self) -> list[str]:
+        """Names of all buckets."""
+        return [one["Name"] for one in self.store.client().list_buckets().get("Buckets", [])]
+
+    def create(self, name: str, folders: Iterable[str] = ()) -> None:
+        """Create a bucket unless it is there, with empty objects that stand for folders."""
+        client = self.store.client()
+        if name not in self.names():
+            client.create_bucket(Bucket=name)
+        for folder in folders:
+            if folder:
+                client.put_object(Bucket=name, Key=f"{folder.strip('/')}/", Body=b"")
+
+    def remove(self, name: str) -> None:
+        """Remove a bucket with everything in it; an absent one is no error."""
+        if name not in self.names():
+            return
+        client = self.store.client()
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=name):
+            for one in page.get("Contents", []):
+                client.delete_object(Bucket=name, Key=one["Key"])
+        client.delete_bucket(Bucket=name)
+
+    def contents(self, name: str, limit: int) -> list[dict[str, Any]]:
+        """The first objects of a bucket, in the API's shape."""
+        answer = self.store.client().list_objects_v2(Bucket=name, MaxKeys=limit)
+        return [
+            {
+                "object_name": one["Key"],
+                "size_bytes": one["Size"],
+                "last_modified": one["LastModified"].strftime("%Y-%m-%d %H:%M:%S +0000 UTC"),
+            }
+            for one in answer.get("Contents", [])
+        ]
+
+    def presign(self, name: str, key: str, operation: str, seconds: int) -> str:
+        """URL for one upload or download."""
+        method = "put_object" if operation == "upload" else "get_object"
+        url = self.store.client().generate_presigned_url(method, Params={"Bucket": name, "Key": key}, ExpiresIn=seconds)
+        return str(url)

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Jobs of services with ``interlink_node_name``: the pod OSCAR makes for a virtual node, and what it says of it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from airflow_provider_oscar.local.interlink.containers import SUPERVISOR_KIT_IMAGE
+from airflow_provider_oscar.local.kubernetes import LocalKubernetes, NotFoundError, Object
+from airflow_provider_oscar.local.oscar.services import Service
+
+NAMESPACE = "oscar-svc"
+CONTAINER = "oscar-container"
+
+
+def build_pod(service: Service, name: str, environment: Mapping[str, str], event: bytes) -> Object:
+    """The pod of one job; its event travels in base64, the other variables as they are."""
+    variables = {**environment, "EVENT": base64.b64encode(event).decode()}
+    labels = {**service["labels"], "oscar_service": service["name"]}
+    limits = {"cpu": service["cpu"], "memory": service["memory"]}
+    share = {"name": "supervisor-share-data", "mountPath": "/data"}
+    # Mounts of a process container lie below this directory; elsewhere the variable is empty.
+    root = "$CONTAINER_SANDBOX_MOUNT_POINT"
+    return {
+        "metadata": {"name": name, "labels": labels, "annotations": dict(service["annotations"])},
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "nodeSelector": {"kubernetes.io/hostname": service["interlink_node_name"]},
+            "tolerations": [{"key": "virtual-node.interlink/no-schedule", "operator": "Exists"}],
+            "initContainers": [
+                {
+                    "name": "supervisor-container",
+                    "image": SUPERVISOR_KIT_IMAGE,
+                    "command": ["/bin/sh", "-c"],
+                    "args": [f'cp -r "${{SUPERVISOR_KIT:-/supervisor}}"/* "{root}/data"'],
+                    "volumeMounts": [share],
+                }
+            ],
+            "containers": [
+                {
+                    "name": CONTAINER,
+                    "image": service["image"],
+                    "command": ["/bin/sh", "-c"],
+                    "args": [f'echo $EVENT | base64 -d | "{root}/data/supervisor"'],
+                    # Expansion of $(NAME) has been done; a dollar that is left must survive the next one.
+                    "env": [{"name": k, "value": v.replace("$", "$$")} for k, v in variables.items()],
+                    "resources": {"limits": limits},
+                    "volumeMounts": [
+                        share,
+                        {"name": "oscar-config", "mountPath": "/oscar/config"},
+                        {"name": "minio", "mountPath": "/var/run/secrets/providers/minio.default"},
+                    ],
+                }
+            ],
+            "volumes": [
+                {"name": "supervisor-share-data", "emptyDir": {}},
+                {"name": "oscar-config", "configMap": {"name": service["name"]}},
+                {"name": "minio", "secret": {"secretName": "minio"}},
+            ],
+        },
+    }
+
+
+class Offloader:
+    """Pods of offloaded jobs in the embedded Kubernetes."""
+
+    def __init__(self, kubernetes: LocalKubernetes) -> None:
+        self._kubernetes = kubernetes
+
+    def available(self) -> bool:
+        """Whether a virtual node is there."""
+        label = "virtual-node.interlink/type"
+        nodes = self._kubernetes.store.objects("nodes")
+        return any((node["metadata"].get("labels") or {}).get(label) == "virtual-kubelet" for node in nodes)
+
+    def publish(self, service: Service, files: Mapping[str, str], keys: Mapping[str, str]) -> None:
+        """Write the service's ConfigMap and the Secret with the storage keys."""
+        self._replace("configmaps", {"metadata": {"name": service["name"]}, "data": dict(files)})
+        self._replace("secrets", {"metadata": {"name": "minio"}, "stringData": dict(keys)})
+
+    def submit(self, pod: Object) -> None:
+        """Create the pod.
+
+        :raises ApiError: when Kubernetes refuses it.
+        """
+        self._kubernetes.api.create("pods", NAMESPACE, pod)
+
+    def get(self, name: str) -> Object | None:
+        """The pod of a job, or None."""
+        try:
+            return self._kubernetes.store.get("pods", NAMESPACE, name)
+        except NotFoundError:
+            return None
+
+    def jobs(self, service: str) -> dict[str, dict[str, Any]]:
+        """What the job list says of every pod of a service."""
+        found = {}
+        for pod in self._kubernetes.store.objects("pods", NAMESPACE):
+            if (pod["metadata"].get("labels") or {}).get("oscar_service") == service:
+                found[pod["metadata"]["name"]] = _entry(pod)
+        return found
+
+    def log(self, pod: Object) -> bytes | None:
+        """Log of the job's container, or None when it is not there yet."""
+        if pod["status"].get("phase") not in {"Running", "Succeeded", "Failed"}:
+            return None
+        source = self._kubernetes.log_sources.get(pod["spec"].get("nodeName", ""))
+        files = source.log_files(pod["metadata"]["uid"], CONTAINER) if source else None
+        if files is None:
+            return None
+        return b"".join(path.read_bytes() for path in (files.head, files.body) if path.exists())
+
+    def delete(self, name: str) -> None:
+        """Delete the pod, which cancels its batch job."""
+        self._kubernetes.api.delete("pods", NAMESPACE, name)
+
+    def _replace(self, plural: str, body: Object) -> None:
+        with suppress(NotFoundError):
+            self._kubernetes.api.delete(plural, NAMESPACE, body["metadata"]["name"])
+        self._kubernetes.api.create(plural, NAMESPACE, body)
+
+
+def _entry(pod: Object) -> dict[str, Any]:
+    status = pod["status"]
+    entry: dict[str, Any] = {"status": status.get("phase", "Unknown"), "creation_time": status.get("startTime")}
+    for container in status.get("containerStatuses") or []:
+        if container["name"] == CONTAINER:
+            state = container.get("state") or {}
+            details = state.get("terminated") or state.get("running") or {}
+            entry |= {"start_time": details.get("startedAt"), "finish_time": details.get("finishedAt")}
+    return {key: value for key, value in entry.items() if value is not None}
