@@ -254,16 +254,24 @@ class _Refreshing(httpx.Auth):
 
 
 def _endpoint(connection: Connection) -> str:
-    host = (connection.host or "").strip().rstrip("/")
+    host = (connection.host or "").strip()
     url = host if "://" in host else f"https://{host}"
-    if connection.port and urlsplit(url).port is None:
-        url = f"{url}:{connection.port}"
-    parts = urlsplit(url)
-    if not host or parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+    try:
+        parts = urlsplit(url)
+        # Reading the port raises where it is no number.
+        if parts.port is None and connection.port:
+            parts = parts._replace(netloc=f"{parts.netloc}:{connection.port}")
+        usable = (
+            parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query and "@" not in parts.netloc
+        )
+    except ValueError:
+        usable = False
+    if not usable:
         raise DefinitionError(
             f"connection {connection.conn_id!r} has no usable OSCAR endpoint in its host ({quoted(host)}); "
             "expected a URL such as https://oscar.example.org"
         )
+    url = parts.geturl().rstrip("/")
     if not _secure(url):
         log.warning("Connection %r reaches OSCAR over plain http: credentials travel in clear", connection.conn_id)
     return url

@@ -1,0 +1,391 @@
+# SPDX-License-Identifier: Apache-2.0
+"""OSCAR's calls, driven by hand, and the connection that sends them."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import httpx
+import pytest
+from airflow.sdk import Connection
+
+from airflow_provider_oscar.hooks.oscar import OscarHook, encode_body
+from airflow_provider_oscar.hooks.oscar_api import (
+    BODY_LIMIT,
+    JOB_ID_HEADER,
+    Api,
+    OscarCalls,
+    OscarJob,
+    Submission,
+    refusal,
+)
+from airflow_provider_oscar.model.errors import (
+    DefinitionError,
+    LostContactError,
+    OscarProviderError,
+    PermanentError,
+    TransientError,
+)
+from airflow_provider_oscar.model.services import ServiceDefinition
+from airflow_provider_oscar.model.verdict import JobPhase
+
+TOKEN = "ab" * 32
+
+
+class Calls(OscarCalls):
+    api = Api("https://oscar.test", "connection 'oscar_default'")  # type: ignore[assignment]
+
+
+def drive(flow, *answers):
+    """Answer the requests of a flow in order; return its result and the requests."""
+    requests = []
+    waiting = list(answers)
+    try:
+        request = next(flow)
+        while True:
+            requests.append(request)
+            request = flow.send(waiting.pop(0))
+    except StopIteration as end:
+        assert not waiting, "the flow asked for less than expected"
+        return end.value, requests
+
+
+def answer(status=200, body=None, text="", **headers):
+    return (
+        httpx.Response(status, json=body, headers=headers)
+        if body is not None
+        else httpx.Response(status, text=text, headers=headers)
+    )
+
+
+def jobs(*names, status="Running", next_page=""):
+    return answer(body={"jobs": {name: {"status": status} for name in names}, "next_page": next_page})
+
+
+SERVICE = answer(body={"name": "infer", "token": TOKEN})
+
+
+def test_job_is_submitted_under_the_chosen_name_and_confirmed():
+    result, requests = drive(
+        Calls().submit_job("infer", b"e30=", "infer-1"), SERVICE, jobs(), answer(201), jobs("infer-1")
+    )
+    assert result == Submission("infer-1")
+    post = requests[2]
+    assert (post.method, post.url.path, post.content) == ("POST", "/job/infer", b"e30=")
+    assert post.headers[JOB_ID_HEADER] == "infer-1"
+    assert post.headers["Authorization"] == f"Bearer {TOKEN}"
+
+
+def test_job_that_is_listed_is_adopted_without_a_post():
+    result, requests = drive(Calls().submit_job("infer", b"", "infer-1"), SERVICE, jobs("infer-1"))
+    assert result == Submission("infer-1", adopted=True)
+    assert [request.method for request in requests] == ["GET", "GET"]
+
+
+def test_job_that_came_into_being_meanwhile_is_adopted():
+    refused = answer(500, text='jobs.batch "infer-1" already exists')
+    result, _ = drive(Calls().submit_job("infer", b"", "infer-1"), SERVICE, jobs(), refused)
+    assert result == Submission("infer-1", adopted=True)
+
+
+def test_any_other_500_on_submission_is_tried_again():
+    with pytest.raises(TransientError, match="answered 500 about job 'infer-1'"):
+        drive(Calls().submit_job("infer", b"", "infer-1"), SERVICE, jobs(), answer(500, text="quota"))
+
+
+def test_old_server_that_names_the_job_itself_is_recognised():
+    result, _ = drive(
+        Calls().submit_job("infer", b"", "x"), SERVICE, jobs("old"), answer(201), jobs("old", "infer-uuid")
+    )
+    assert result == Submission("infer-uuid")
+
+
+def test_old_server_with_two_new_jobs_is_not_guessed_at():
+    with pytest.raises(LostContactError, match="older than 4.1"):
+        drive(Calls().submit_job("infer", b"", "x"), SERVICE, jobs(), answer(201), jobs("a", "b"))
+
+
+def test_accepted_but_unlisted_job_is_not_confirmed():
+    result, _ = drive(Calls().submit_job("infer", b"", "x"), SERVICE, jobs(), answer(201), jobs())
+    assert result == Submission("x", confirmed=False)
+
+
+def test_unknown_service_is_named_with_the_remedy():
+    with pytest.raises(
+        DefinitionError, match=r"connection 'oscar_default': there is no OSCAR service 'infer'; create it"
+    ):
+        drive(Calls().submit_job("infer", b"", "x"), answer(404))
+
+
+@pytest.mark.parametrize(("node", "size"), [("", BODY_LIMIT + 1), ("hpc", 98_299)], ids=["plain", "interlink"])
+def test_body_that_does_not_fit_the_environment_is_refused_before_it_is_sent(node, size):
+    service = answer(body={"name": "infer", "interlink_node_name": node})
+    with pytest.raises(DefinitionError, match="environment variable"):
+        drive(Calls().submit_job("infer", b"x" * size, "x"), service)
+
+
+def test_all_pages_of_jobs_are_read():
+    result, requests = drive(Calls().list_jobs("infer"), jobs("a", next_page="t 1"), jobs("b"))
+    assert sorted(result) == ["a", "b"]
+    assert requests[1].url.params["page"] == "t 1"
+
+
+def test_expired_page_starts_the_list_again():
+    result, requests = drive(Calls().list_jobs("infer"), jobs("a", next_page="t"), answer(500), jobs("a", "b"))
+    assert sorted(result) == ["a", "b"]
+    assert "page" not in requests[2].url.params
+
+
+def test_pages_that_go_round_in_circles_end():
+    round_trip = [jobs("a", next_page="t")] * 6
+    with pytest.raises(LostContactError, match="do not end"):
+        drive(Calls().list_jobs("infer"), *round_trip)
+
+
+def test_flat_list_of_old_servers_is_read():
+    result, _ = drive(Calls().list_jobs("infer"), answer(body={"a": {"status": "Succeeded"}}))
+    assert result["a"].phase is JobPhase.SUCCEEDED
+
+
+@pytest.mark.parametrize("body", [{"jobs": None}, {}, [], {"jobs": {"a": None}}, {"jobs": {"a": {"status": 7}}}])
+def test_odd_lists_of_jobs_do_not_raise(body):
+    result, _ = drive(Calls().list_jobs("infer"), answer(body=body))
+    assert all(job.phase is JobPhase.UNKNOWN for job in result.values())
+
+
+def test_empty_answer_means_that_the_user_may_not_see_it():
+    with pytest.raises(DefinitionError, match="shows nothing of jobs of service 'infer'"):
+        drive(Calls().list_jobs("infer"), answer(200))
+
+
+def test_suspended_job_waits():
+    assert OscarJob.from_oscar("a", {"status": "Suspended"}).phase is JobPhase.PENDING
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_log_of_a_job_without_pod_is_none(status):
+    assert drive(Calls().job_log("infer", "a"), answer(status))[0] is None
+
+
+def test_log_of_any_bytes_is_text():
+    raw = httpx.Response(200, content=b"\xff\n")
+    assert drive(Calls().job_log("infer", "a"), raw)[0] == "\ufffd\n"
+
+
+@pytest.mark.parametrize(("status", "gone"), [(204, True), (404, False), (403, False)])
+def test_cancelling_a_job_that_is_not_there_succeeds(status, gone):
+    assert drive(Calls().delete_job("infer", "a"), answer(status))[0] is gone
+
+
+@pytest.mark.parametrize("name", ["", ".", ".."])
+def test_names_cannot_leave_the_path(name):
+    with pytest.raises(DefinitionError):
+        drive(Calls().get_service(name))
+
+
+def test_hostile_name_stays_one_segment():
+    _, requests = drive(Calls().delete_job("a/b", "../x?y"), answer(204))
+    assert requests[0].url.raw_path == b"/system/logs/a%2Fb/..%2Fx%3Fy"
+
+
+DEFINITION = ServiceDefinition(name="infer", image="python:3", script="#!/bin/sh\ntrue\n")
+
+
+def test_service_is_created_when_absent():
+    result, requests = drive(Calls().apply_service(DEFINITION), answer(404), answer(201))
+    assert result == "created"
+    assert requests[1].method == "POST"
+    assert json.loads(requests[1].content)["name"] == "infer"
+    assert requests[1].extensions["timeout"]["read"] >= 120
+
+
+def test_service_that_differs_is_updated_and_never_deleted():
+    theirs = DEFINITION.to_api() | {"image": "python:2"}
+    result, requests = drive(Calls().apply_service(DEFINITION), answer(body=theirs), answer(204))
+    assert result == "updated"
+    assert [request.method for request in requests] == ["GET", "PUT"]
+
+
+def test_service_that_is_as_defined_is_left_alone():
+    theirs = DEFINITION.to_api() | {"token": TOKEN, "owner": "cluster_admin"}
+    result, requests = drive(Calls().apply_service(DEFINITION), answer(body=theirs))
+    assert result == "unchanged"
+    assert len(requests) == 1
+
+
+def test_every_status_has_an_error():
+    for status in [status for status in range(100, 600) if not 200 <= status < 300]:
+        error = refusal(httpx.Response(status, text="why"), about="x", where="connection 'c'")
+        assert isinstance(error, DefinitionError | TransientError | PermanentError)
+        assert "connection 'c'" in str(error)
+        assert str(status) in str(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, DefinitionError),
+        (401, DefinitionError),
+        (403, DefinitionError),
+        (404, DefinitionError),
+        (409, PermanentError),
+        (413, PermanentError),
+        (429, TransientError),
+        (500, TransientError),
+        (501, PermanentError),
+        (502, TransientError),
+        (504, TransientError),
+        (302, DefinitionError),
+    ],
+)
+def test_status_is_sorted_by_what_to_do_next(status, kind):
+    assert type(refusal(httpx.Response(status), about="x", where="c")) is kind
+
+
+def test_wish_of_the_server_to_wait_is_kept():
+    error = refusal(answer(429, text="", **{"Retry-After": "7"}), about="x", where="c")
+    assert isinstance(error, TransientError)
+    assert error.delay == 7
+
+
+def connection(**fields):
+    extra = fields.pop("extra", {})
+    base = {
+        "conn_id": "oscar_default",
+        "conn_type": "oscar",
+        "host": "https://oscar.test",
+        "login": "u",
+        "password": "p",
+    }
+    return Connection(**(base | fields), extra=json.dumps(extra))
+
+
+def hook_with(handler, **fields):
+    """A hook whose requests go to a function."""
+    hook = OscarHook(connection=connection(**fields))
+    hook.client = lambda: httpx.Client(auth=hook.auth, transport=httpx.MockTransport(handler))  # type: ignore[method-assign]
+    return hook
+
+
+def test_basic_credentials_go_to_the_system_routes_and_the_services_token_to_jobs():
+    seen = []
+
+    def handler(request):
+        seen.append((request.url.path, request.headers.get("authorization")))
+        if request.method == "POST":
+            return answer(201)
+        return (
+            answer(body={"token": TOKEN}) if "services" in request.url.path else jobs(*(["x"] if len(seen) > 3 else []))
+        )
+
+    hook = hook_with(handler)
+    assert hook.run(hook.submit_job("infer", b"", "x")) == Submission("x")
+    basic = "Basic " + base64.b64encode(b"u:p").decode()
+    assert [value for path, value in seen if path.startswith("/system")] == [basic] * 3
+    assert [value for path, value in seen if path.startswith("/job")] == [f"Bearer {TOKEN}"]
+
+
+def test_health_is_asked_without_credentials():
+    def handler(request):
+        return answer(200 if "authorization" not in request.headers else 500)
+
+    hook = hook_with(handler)
+    assert hook.run(hook.health())
+
+
+def test_refresh_token_is_exchanged_once_and_again_after_a_401():
+    issued, calls = [], []
+
+    def handler(request):
+        if request.url.host == "issuer.test":
+            assert b"refresh_token=r1" in request.content
+            issued.append(1)
+            return answer(body={"access_token": f"t{len(issued)}", "expires_in": 3600})
+        calls.append(request.headers["authorization"])
+        return answer(401) if request.headers["authorization"] == "Bearer t1" and len(calls) > 1 else answer(body={})
+
+    hook = hook_with(
+        handler,
+        login="",
+        extra={"auth_type": "oidc", "refresh_token": "r1", "token_endpoint": "https://issuer.test/token"},
+    )
+    with hook.client() as client:
+        from airflow_provider_oscar.hooks import flows
+
+        flows.run(client, hook.get_info())
+        flows.run(client, hook.get_info())
+    assert calls == ["Bearer t1", "Bearer t1", "Bearer t2"]
+
+
+def test_refused_refresh_token_is_said_without_showing_it():
+    hook = hook_with(
+        lambda request: answer(400, text="bad r1-secret"),
+        extra={"auth_type": "oidc", "refresh_token": "r1-secret", "token_endpoint": "https://issuer.test/token"},
+    )
+    with pytest.raises(DefinitionError, match="gave no access token") as raised:
+        hook.run(hook.get_info())
+    assert "r1-secret" not in str(raised.value)
+
+
+def test_token_endpoint_in_clear_is_refused():
+    extra = {"auth_type": "oidc", "refresh_token": "r", "token_endpoint": "http://issuer.test/token"}
+    with pytest.raises(DefinitionError, match="not https"):
+        OscarHook(connection=connection(extra=extra)).auth  # noqa: B018
+
+
+@pytest.mark.parametrize("host", ["", "ftp://x", "https://", "https://x/?a=b", "https://x:port", "https://u:p@x"])
+def test_unusable_host_is_named(host):
+    with pytest.raises(DefinitionError, match="connection 'oscar_default' has no usable OSCAR endpoint"):
+        OscarHook(connection=connection(host=host)).api  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"login": ""}, {"password": ""}, {"extra": {"auth_type": "oidc"}}, {"extra": {"auth_type": "magic"}}],
+    ids=["no login", "no password", "no token", "unknown kind"],
+)
+def test_missing_credentials_are_named(fields):
+    with pytest.raises(DefinitionError, match="connection 'oscar_default' has no credentials"):
+        OscarHook(connection=connection(**fields)).auth  # noqa: B018
+
+
+def test_unreachable_server_fails_the_test_button_in_words():
+    hook = OscarHook(connection=connection(host="http://127.0.0.1:9"))
+    works, message = hook.test_connection()
+    assert not works
+    assert "cannot connect" in message
+
+
+def test_test_button_tells_the_version():
+    hook = hook_with(lambda request: answer(body={"version": "v4.1.2", "kubernetes_version": "v1.33"}))
+    assert hook.test_connection() == (True, "OSCAR v4.1.2 on Kubernetes v1.33")
+
+
+def test_observation_counts_what_is_not_finished():
+    def handler(request):
+        if "services" in request.url.path:
+            return answer(body={"name": "infer"})
+        return answer(
+            body={"jobs": {"a": {"status": "Running"}, "b": {"status": "Suspended"}, "c": {"status": "Failed"}}}
+        )
+
+    seen = hook_with(handler).observe("infer")
+    assert (seen.up, seen.active) == (True, 2)
+
+
+def test_observation_of_an_outage_is_a_reason_not_an_error():
+    seen = hook_with(lambda request: answer(503)).observe("infer")
+    assert not seen.up
+    assert "503" in seen.reason
+
+
+def test_every_error_of_a_call_is_ours():
+    for status in (300, 400, 401, 418, 500):
+        hook = hook_with(lambda request, status=status: answer(status))
+        with pytest.raises(OscarProviderError):
+            hook.run(hook.list_services())
+
+
+def test_body_is_base64():
+    assert encode_body(b"{}") == b"e30="
