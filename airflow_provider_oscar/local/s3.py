@@ -209,6 +209,7 @@ class LocalS3:
             weed_command(weed, data, config, self._sockets, self._ports),
             log_path=self.log_path,
             cwd=self.directory,
+            patience=2.0,  # it may take 25 s to end by itself, and loses nothing when killed
         )
         self._weed.start()
         wait_until(

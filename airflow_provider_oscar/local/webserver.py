@@ -14,11 +14,23 @@ import time
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from airflow_provider_oscar.local.process import LOOPBACK
 from airflow_provider_oscar.model.errors import PermanentError
 
 _START_SECONDS = 20.0
+
+
+class _NoAccessLog(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # chosen at run time
+    """uvicorn's protocol without its access log: request lines may carry tokens.
+
+    ``access_log=False`` alone is undone by whoever configures logging later, as Airflow does.
+    """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.access_log = False
 
 
 class AsgiServer:
@@ -81,7 +93,8 @@ class AsgiServer:
         config = uvicorn.Config(
             self._app,
             log_config=None,
-            access_log=False,  # request lines may carry tokens
+            access_log=False,
+            http=_NoAccessLog,
             timeout_graceful_shutdown=None,
             ws="none",
             interface="asgi3",

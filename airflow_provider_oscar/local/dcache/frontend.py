@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -37,6 +38,15 @@ def error_answer(status: int, detail: str, **headers: str) -> JSONResponse:
     return JSONResponse(body, status_code=status, headers=headers)
 
 
+class _AnyPath(PathConvertor):
+    """Starlette's ``path``, but a name may hold a newline."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("any_path", _AnyPath())
+
+
 class Frontend:
     """The application and what its routes need."""
 
@@ -52,9 +62,9 @@ class Frontend:
                 Route("/api/v1/user", self._user),
                 Route("/api/v1/id/{pnfsid}", self._by_id),
                 Route("/api/v1/namespace", self._look),
-                Route("/api/v1/namespace/{path:path}", self._look),
-                Route("/api/v1/namespace/{path:path}", self._act, methods=["POST"]),
-                Route("/api/v1/namespace/{path:path}", self._delete, methods=["DELETE"]),
+                Route("/api/v1/namespace/{path:any_path}", self._look),
+                Route("/api/v1/namespace/{path:any_path}", self._act, methods=["POST"]),
+                Route("/api/v1/namespace/{path:any_path}", self._delete, methods=["DELETE"]),
                 *event_routes(hub, namespace),
                 *tape_routes(tape),
             ],

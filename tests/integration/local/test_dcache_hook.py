@@ -61,13 +61,13 @@ def test_a_hostile_name_makes_the_round_trip(hook: DCacheHook, name: str):
     assert not hook.exists("/names", name)
 
 
-def test_a_file_being_written_is_not_an_object_yet(hook: DCacheHook, dcache: LocalDCache):
+def test_a_file_being_written_has_no_size_yet(hook: DCacheHook, dcache: LocalDCache):
     dcache.put("/writing/done", b"x")
     with dcache.begin_upload("/writing/half") as upload:
         upload.write(b"x")
-        assert [event.key for event in hook.list_directory("/writing")] == ["done"]
+        assert {event.key: event.size for event in hook.list_directory("/writing")} == {"done": 1, "half": None}
         upload.commit()
-    assert sorted(event.key for event in hook.list_directory("/writing")) == ["done", "half"]
+    assert {event.key: event.size for event in hook.list_directory("/writing")} == {"done": 1, "half": 1}
 
 
 def test_capabilities_reach_their_own_file_and_nothing_else(hook: DCacheHook, dcache: LocalDCache):
