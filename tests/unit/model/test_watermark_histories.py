@@ -4,8 +4,8 @@
 A history is a random interleaving of uploads, overwrites, deletions, re-creations, equal timestamps, clock steps
 of up to a day, listings that break off, restarts from the stored state, and acknowledgements that are lost or late.
 
-Promise: a version that two consecutive complete polls list has been emitted by the second; and no version is
-emitted twice unless its acknowledgement was lost.
+Promise: a version that two consecutive complete polls list has been emitted by the second; it is emitted again
+at every poll until it is acknowledged; and no version is emitted twice unless its acknowledgement was lost.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class History(RuleBasedStateMachine):
         self.listed_before: set[str] = set()
         self.baseline: set[str] = set()
         self.late: list[ObjectEvent] = []
+        self.lost: set[str] = set()
 
     @initialize(policy=st.sampled_from(["now", "all"]), names=st.sets(key_names, max_size=4))
     def begin(self, policy, names):
@@ -88,7 +89,7 @@ class History(RuleBasedStateMachine):
         """List page by page, emit, acknowledge now, later or never."""
         listing = sorted(self.store.values(), key=lambda event: event.key)
         size = max(1, -(-len(listing) // pages))
-        fresh, sighted = [], {}
+        fresh, sighted, owed_again = [], {}, self.lost
         for start in range(0, len(listing), size):
             page = listing[start : start + size]
             fresh += self.state.candidates(page, now=self.clock, options=self.options)
@@ -96,6 +97,7 @@ class History(RuleBasedStateMachine):
         acknowledged = self._emit(fresh, lost=lost, late=late)
         self.state = self.state.advance(sighted, acknowledged, now=self.clock, options=self.options)
         listed = {event.id for event in listing}
+        assert not (owed_again & listed) - {event.id for event in fresh}, "an unacknowledged version was given up"
         missed = (listed & self.listed_before) - self.emitted.keys() - self.baseline
         assert not missed, f"never emitted: {missed}"
         self.listed_before = listed
@@ -144,9 +146,12 @@ class History(RuleBasedStateMachine):
             if self.exactly_once and event.id in self.emitted:
                 assert event.id in self.unacknowledged | waiting, f"emitted twice: {event.key}"
             self.emitted[event.id] += 1
+        ids = {event.id for event in fresh}
         if lost:
-            self.unacknowledged |= {event.id for event in fresh}
+            self.unacknowledged |= ids
+            self.lost = self.lost | ids
             return []
+        self.lost = self.lost - ids
         if late:
             self.late += fresh
             return []
