@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 INFERENCE_DAG = "threedgan_inference"
 INGEST_DAG = "threedgan_ingest"
+SERVICE_DAG = "threedgan_service"
 BUCKET = "threedgan"
 S3_PREFIX = "in/"
 DCACHE_DIRECTORY = "/data/threedgan/in"
@@ -148,6 +149,21 @@ def wait_for_dags(airflow: StandaloneAirflow, dag_ids: Sequence[str], *, deadlin
         airflow.require_running()
         time.sleep(_PAUSE)
     raise PermanentError(f"Airflow did not parse {', '.join(dag_ids)} in time; see {airflow.log_path}")
+
+
+def wait_for_service(airflow: StandaloneAirflow, *, deadline: float) -> None:
+    """Return once the DAG that applies the OSCAR service has succeeded; until then placement passes the cloud over."""
+    while True:
+        runs = airflow.get(f"dags/{SERVICE_DAG}/dagRuns", limit=1)["dag_runs"]
+        state = runs[0]["state"] if runs else "not started"
+        if state == "success":
+            return
+        if state == "failed" or time.monotonic() >= deadline:
+            raise PermanentError(
+                f"the OSCAR service was not applied: run of {SERVICE_DAG} is {state}; see {airflow.url}"
+            )
+        airflow.require_running()
+        time.sleep(_PAUSE)
 
 
 def wait_for_runs(

@@ -179,15 +179,28 @@ def _stage(
         variables = {**platform.environment(), **scenario.environment()}
         os.environ.update({**variables, "AIRFLOW_HOME": str(directory / "airflow")})
         scenario.prepare_stores(platform)
-        airflow = StandaloneAirflow(directory / "airflow", dags=project / "dags", environment=variables)
+        airflow = StandaloneAirflow(
+            directory / "airflow", dags=_linked_dags(project, directory / "dags"), environment=variables
+        )
         stack.callback(airflow.stop)
         progress.say("starting Airflow (scheduler, DAG processor, triggerer, API server)")
         airflow.start()
-        dags = (scenario.INGEST_DAG, scenario.INFERENCE_DAG)
-        scenario.wait_for_dags(airflow, dags, deadline=time.monotonic() + _UP_SECONDS)
         progress.say(f"Airflow is up: {airflow.url}")
+        deadline = time.monotonic() + _UP_SECONDS
+        dags = (scenario.INGEST_DAG, scenario.INFERENCE_DAG, scenario.SERVICE_DAG)
+        scenario.wait_for_dags(airflow, dags, deadline=deadline)
+        scenario.wait_for_service(airflow, deadline=deadline)
+        progress.say("the DAGs are parsed and the OSCAR service is applied")
         yield platform, airflow, files.result()
         progress.show("stopping")
+
+
+def _linked_dags(project: Path, directory: Path) -> Path:
+    """Return a DAG folder with the use case alone; links, so that an edit of the checkout takes effect."""
+    directory.mkdir()
+    for path in sorted((project / "dags").glob("threedgan_*")):
+        (directory / path.name).symlink_to(path)
+    return directory
 
 
 @contextlib.contextmanager
