@@ -17,10 +17,10 @@ import logging
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Hashable
 from dataclasses import dataclass, fields
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
-from airflow.triggers.base import BaseEventTrigger, TriggerEvent
+from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 from airflow.triggers.shared_stream import AdvanceItem, AdvanceOutcome, SharedStreamProducer
 
 from airflow_provider_oscar.model.errors import DefinitionError, quoted
@@ -29,6 +29,7 @@ from airflow_provider_oscar.model.watermark import Start, WatchOptions
 from airflow_provider_oscar.triggers._watch.dcache import DCacheSource, Place
 from airflow_provider_oscar.triggers._watch.inotify import InotifySource
 from airflow_provider_oscar.triggers._watch.memory import Memory, memory_key
+from airflow_provider_oscar.triggers._watch.once import first_found
 from airflow_provider_oscar.triggers._watch.pages import Page, Source
 from airflow_provider_oscar.triggers._watch.producer import WatchProducer
 from airflow_provider_oscar.triggers._watch.s3 import S3Source
@@ -301,3 +302,65 @@ async def _one_behind(producer: SharedStreamProducer) -> AsyncIterator[Page]:
         if len(waiting) > 1:
             await producer.advance(waiting[:-1])
             del waiting[:-1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectsArguments:
+    """What the trigger of a sensor is told.
+
+    :param kind: ``s3`` or ``dcache``; decides which of the other arguments count.
+    :param since: ISO 8601 time of the store from which on objects are new; None to take all.
+    :param batch: return all new objects of a listing, not the oldest alone.
+    """
+
+    kind: str
+    conn_id: str
+    bucket: str = ""
+    prefix: str = ""
+    path: str = ""
+    recursive: bool = False
+    suffix: str = ""
+    glob: str | None = None
+    regex: str | None = None
+    min_size: int = 0
+    ignore: tuple[str, ...] = DEFAULT_IGNORED
+    poll_interval: float = 10.0
+    since: str | None = None
+    batch: bool = False
+
+    def __post_init__(self) -> None:
+        self.watch()
+
+    def watch(self) -> WatchArguments:
+        """Return the arguments of the watcher that looks at the same place."""
+        same: dict[str, Any] = {
+            "asset_name": "of a sensor",
+            "conn_id": self.conn_id,
+            "suffix": self.suffix,
+            "glob": self.glob,
+            "regex": self.regex,
+            "min_size": self.min_size,
+            "ignore": self.ignore,
+            "poll_interval": self.poll_interval,
+        }
+        if self.kind == "s3":
+            return S3Arguments(bucket=self.bucket, prefix=self.prefix, **same)
+        return DCacheArguments(path=self.path, recursive=self.recursive, **same)
+
+
+class ObjectsTrigger(DeclaredArguments[ObjectsArguments], BaseTrigger):
+    """Waits for new objects once and reports ``{"objects": [ObjectEvent.to_dict(), …]}``; belongs to the sensors."""
+
+    arguments_type = ObjectsArguments
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield one event and end."""
+        arguments = self.arguments
+        watch = arguments.watch()
+        since = datetime.fromisoformat(arguments.since) if arguments.since else None
+        producer = WatchProducer(watch.source)
+        try:
+            found = await first_found(producer, watch.filter().accepts, since=since)
+        finally:
+            await producer.aclose()
+        yield TriggerEvent({"objects": [event.to_dict() for event in (found if arguments.batch else found[:1])]})

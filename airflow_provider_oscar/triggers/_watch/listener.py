@@ -65,7 +65,6 @@ class Listener:
 
     def __init__(self, about: str, *, client_id: str, root: str, open_hook: Callable[[], Awaitable[Any]]) -> None:
         self.notes = Notes()
-        self.connected = False
         self.changed = asyncio.Event()
         """Set when there are notes, and when the connection comes or goes."""
         self._about = f"{about}: notifications"
@@ -73,12 +72,18 @@ class Listener:
         self._root = root
         self._open_hook = open_hook
         self._tried = asyncio.Event()
+        self._open = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._hook: Any = None
         self._client: Any = None
         self._channel = ""
         self._last_id: str | None = None
         self._watches: dict[str, str] = {}
+
+    @property
+    def connected(self) -> bool:
+        """Whether the stream is known to be open."""
+        return self._open.is_set()
 
     def start(self) -> None:
         """Start listening, unless it is done already."""
@@ -155,7 +160,7 @@ class Listener:
         dropped = 0
         async for event in stream:
             if not self.connected:  # the first event proves that the stream is open
-                self.connected = True
+                self._open.set()
                 self.notes.lost = True
                 trouble.passed()
                 self._tried.set()
@@ -171,11 +176,10 @@ class Listener:
         if not self._watches:
             await self._beat(HEARTBEAT)
         await self.watch(self._root)
-        for _ in range(10):
-            if self.connected:
-                return
-            await asyncio.sleep(_HEAD_START)
-        await self._probe()
+        try:
+            await asyncio.wait_for(self._open.wait(), 1.0)
+        except TimeoutError:
+            await self._probe()
 
     async def _probe(self) -> None:
         """Have an event sent soon: dCache itself says nothing when a stream opens."""
@@ -183,8 +187,7 @@ class Listener:
         from airflow_provider_oscar.hooks.flows import arun
 
         probe = await self._beat(1.0)
-        while not self.connected:
-            await asyncio.sleep(_HEAD_START)
+        await self._open.wait()
         await arun(self._client, events.unsubscribe(self._hook.frontend, probe), where=self._hook.settings.where)
 
     async def _beat(self, seconds: float) -> str:
@@ -236,7 +239,7 @@ class Listener:
 
         if isinstance(error, ChannelGone):
             self._channel = ""
-        self.connected = False
+        self._open.clear()
         self.notes.lost = True
         self._tried.set()
         self.changed.set()

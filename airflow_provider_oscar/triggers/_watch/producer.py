@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
 from contextlib import aclosing
 
 from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
@@ -41,7 +41,7 @@ class WatchProducer(SharedStreamProducer):
         self._unsaved: dict[Hashable, Commit] = {}
         self._saving = asyncio.Lock()
 
-    async def open_stream(self) -> AsyncIterator[tuple[Page, Page]]:
+    async def open_stream(self) -> AsyncGenerator[tuple[Page, Page], None]:
         """Yield every page twice: once for the watchers, once for :meth:`advance`."""
         source = self._source = self._make_source()
         trouble = Trouble(log, source.about)
