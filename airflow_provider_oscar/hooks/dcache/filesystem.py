@@ -18,7 +18,6 @@ from webdav4.http import Client as WebdavHttpClient
 
 from airflow_provider_oscar.hooks.dcache.hook import DCacheHook
 
-
 # upath knows the manners of the file systems it ships and warns about all others; ours are the default ones.
 warnings.filterwarnings("ignore", message="Could not find default for known protocol 'dcache'")
 

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The S3 hook without a store: the listing parser, the connection, the errors, the capabilities."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qs, quote, urlsplit
+from xml.sax.saxutils import escape
+
+import pytest
+from airflow.sdk import Connection
+from botocore import exceptions as boto
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_oscar.hooks.s3 import OscarS3Hook, S3Settings
+from airflow_provider_oscar.hooks.s3_errors import s3_error
+from airflow_provider_oscar.hooks.s3_listing import ListingPage, S3ListParser, normalised_etag
+from airflow_provider_oscar.model.errors import (
+    BadInputError,
+    DefinitionError,
+    OscarProviderError,
+    PermanentError,
+    TransientError,
+)
+from airflow_provider_oscar.model.objects import ObjectEvent, Source
+
+NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
+
+
+def make_event(key, size, etag, modified):
+    return ObjectEvent(Source.S3, "c", "bucket", key, size, etag, "", modified)
+
+
+def document(keys, *, encoded=True, token="", prefixes=()):
+    contents = "".join(
+        f"<Contents><Key>{escape(quote(key) if encoded else key)}</Key>"
+        f"<LastModified>2026-11-22T09:00:0{index % 10}.123Z</LastModified><ETag>&quot;e{index}&quot;</ETag>"
+        f"<Size>{index}</Size><Owner><ID>x</ID></Owner><StorageClass>STANDARD</StorageClass></Contents>"
+        for index, key in enumerate(keys)
+    )
+    folds = "".join(f"<CommonPrefixes><Prefix>{escape(quote(text))}</Prefix></CommonPrefixes>" for text in prefixes)
+    more = (
+        f"<IsTruncated>true</IsTruncated><NextContinuationToken>{escape(token)}</NextContinuationToken>"
+        if token
+        else ""
+    )
+    encoding = "<EncodingType>url</EncodingType>" if encoded else ""
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+        f"<Name>bucket</Name><Prefix></Prefix>{more}{contents}{folds}{encoding}</ListBucketResult>"
+    ).encode()
+
+
+def parse(data: bytes, cuts=(), **limits) -> ListingPage:
+    parser = S3ListParser(make_event, what="listing of 'bucket'", **limits)
+    last = 0
+    for cut in [*sorted(cuts), len(data)]:
+        parser.feed(data[last:cut])
+        last = cut
+    parser.close()
+    return parser.page(NOW)
+
+
+keys = st.text(min_size=1, max_size=20).filter(lambda text: not any(0xD800 <= ord(char) <= 0xDFFF for char in text))
+
+
+@given(st.lists(keys, max_size=8), st.lists(st.integers(0, 4000), max_size=6))
+def test_any_key_survives_in_whatever_pieces_the_answer_arrives(names, cuts):
+    page = parse(document(names, prefixes=names, token="t"), cuts)
+    assert [event.key for event in page.events] == names
+    assert [event.size for event in page.events] == list(range(len(names)))
+    assert page.common_prefixes == names
+    assert page.next_token == "t"
+
+
+@given(st.binary(max_size=300))
+def test_garbage_ends_in_an_error_of_ours(data):
+    with pytest.raises(OscarProviderError):
+        parse(data)
+
+
+@given(st.integers(1, 900))
+def test_a_listing_cut_short_is_never_believed(cut):
+    whole = document(["a", "b", "c"])
+    with pytest.raises(OscarProviderError):
+        parse(whole[: min(cut, len(whole) - 1)])
+
+
+def test_keys_stay_raw_when_the_store_ignored_the_encoding():
+    assert [event.key for event in parse(document(["a+b", "50%25"], encoded=False)).events] == ["a+b", "50%25"]
+
+
+def test_blanks_that_the_store_wrote_as_plus_are_decoded():
+    raw = document(["x"]).replace(b"<Key>x<", b"<Key>a+b%2Bc<")
+    assert parse(raw).events[0].key == "a b+c"
+
+
+def test_a_doctype_is_refused():
+    data = b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaa">]><ListBucketResult>&a;</ListBucketResult>'
+    with pytest.raises(PermanentError, match="DOCTYPE"):
+        parse(data)
+
+
+def test_too_many_bytes_are_refused():
+    with pytest.raises(PermanentError, match="exceeds 100 bytes"):
+        parse(document(["a" * 200]), max_bytes=100)
+
+
+def test_too_many_entries_are_refused():
+    with pytest.raises(PermanentError, match="more than 2 entries"):
+        parse(document(["a", "b", "c"]), max_entries=2)
+
+
+def test_a_page_of_html_is_not_an_empty_listing():
+    with pytest.raises(PermanentError, match="not a ListBucketResult"):
+        parse(b"<html><body/></html>")
+
+
+def test_an_entry_without_time_is_skipped_and_counted():
+    page = parse(document(["a", "b"]).replace(b"2026-11-22T09:00:00.123Z", b"yesterday"))
+    assert [event.key for event in page.events] == ["b"]
+    assert page.skipped == 1
+
+
+def test_more_without_a_token_is_an_error():
+    raw = document(["a"], token="t").replace(b"<NextContinuationToken>t</NextContinuationToken>", b"")
+    with pytest.raises(PermanentError, match="no continuation token"):
+        parse(raw)
+
+
+@pytest.mark.parametrize("written", ['"abc"', "abc", 'W/"abc"', ' "abc" '], ids=["quoted", "bare", "weak", "blanks"])
+def test_entity_tags_have_one_form(written):
+    assert normalised_etag(written) == "abc"
+
+
+def connection(**fields):
+    extra = fields.pop("extra", {})
+    base = {"conn_id": "store", "conn_type": "oscar_s3", "login": "key", "password": "secret"}
+    return Connection(**base | fields, extra=json.dumps(extra))
+
+
+@pytest.mark.parametrize(
+    ("fields", "endpoint"),
+    [
+        ({"extra": {"endpoint_url": "http://minio:9000/"}}, "http://minio:9000"),
+        ({"host": "https://minio.example.org"}, "https://minio.example.org"),
+        ({"host": "minio.example.org", "port": 9000}, "https://minio.example.org:9000"),
+        ({"host": "minio", "schema": "http", "port": 9000}, "http://minio:9000"),
+        ({}, ""),
+        ({"conn_type": "aws", "host": "ignored"}, ""),
+    ],
+    ids=["extra", "host with scheme", "host and port", "schema", "amazon", "aws connection"],
+)
+def test_the_endpoint_is_read_from_the_connection(fields, endpoint):
+    assert S3Settings.from_connection(connection(**fields)).endpoint_url == endpoint
+
+
+def test_an_endpoint_of_another_scheme_names_the_connection():
+    with pytest.raises(DefinitionError, match="'store'.*endpoint"):
+        S3Settings.from_connection(connection(extra={"endpoint_url": "ftp://x"}))
+
+
+def hook(**fields) -> OscarS3Hook:
+    extra = {"endpoint_url": "http://127.0.0.1:9"} | fields.pop("extra", {})
+    return OscarS3Hook("store", connection=connection(extra=extra, **fields))
+
+
+def test_a_version_gets_a_presigned_url_for_the_asked_time():
+    event = ObjectEvent(Source.S3, "store", "bucket", "in/a b.h5", 3, "e", "v1", NOW)
+    stage_in = hook().stage_in(event, lifetime=timedelta(hours=2))
+    query = parse_qs(urlsplit(stage_in.url).query)
+    assert query["X-Amz-Expires"] == ["7200"]
+    assert query["versionId"] == ["v1"]
+    assert urlsplit(stage_in.url).path == "/bucket/in/a%20b.h5"
+    assert "secret" not in stage_in.url
+    assert stage_in.name == "a_b.h5"
+
+
+@pytest.mark.parametrize("days", [-1, 0, 8], ids=["past", "none", "too long"])
+def test_a_lifetime_that_s3_cannot_sign_is_refused(days):
+    event = ObjectEvent(Source.S3, "store", "bucket", "a", 3, "e", "v1", NOW)
+    with pytest.raises(DefinitionError, match="7 days"):
+        hook().stage_in(event, lifetime=timedelta(days=days))
+
+
+def test_the_upload_policy_binds_prefix_and_size():
+    import base64
+
+    post = hook().stage_out("s3://bucket/out/", submission_id="job-1", lifetime=timedelta(hours=1), max_bytes=10)
+    policy = json.loads(base64.b64decode(post.fields["policy"]))
+    assert ["starts-with", "$key", "out/job-1/"] in policy["conditions"]
+    assert ["content-length-range", 0, 10] in policy["conditions"]
+    assert post.uri == "s3://bucket/out/job-1/"
+    assert "key" not in post.fields
+
+
+def answer(code, status=403, headers=None):
+    metadata = {"HTTPStatusCode": status, "HTTPHeaders": headers or {}}
+    return boto.ClientError({"Error": {"Code": code, "Message": "m"}, "ResponseMetadata": metadata}, "Op")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (answer("NoSuchBucket", 404), DefinitionError, "bucket 'b' does not exist"),
+        (answer("NoSuchKey", 404), BadInputError, "no such object"),
+        (answer("SignatureDoesNotMatch"), DefinitionError, "access key or secret key is wrong"),
+        (answer("AccessDenied"), DefinitionError, "may not do this in bucket 'b'"),
+        (answer("RequestTimeTooSkewed"), DefinitionError, "clock"),
+        (answer("PermanentRedirect", 301), DefinitionError, "region_name"),
+        (answer("SlowDown", 503, {"retry-after": "7"}), TransientError, "busy"),
+        (answer("SomethingNew", 418), PermanentError, "SomethingNew"),
+        (answer("SomethingNew", 500), TransientError, "failing"),
+        (boto.EndpointConnectionError(endpoint_url="http://x"), TransientError, "not reachable"),
+        (boto.ReadTimeoutError(endpoint_url="http://x"), TransientError, "not reachable"),
+        (boto.NoCredentialsError(), DefinitionError, "no access key"),
+        (boto.SSLError(endpoint_url="https://x", error="e"), DefinitionError, "'verify'"),
+        (boto.ParamValidationError(report="bad bucket"), DefinitionError, "bad bucket"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_errors_name_connection_and_remedy(error, kind, words):
+    ours = s3_error(error, conn_id="store", endpoint="http://s3", action="list 'x'", bucket="b")
+    assert type(ours) is kind
+    assert words in str(ours)
+    assert "'store'" in str(ours)
+    assert "http://s3" in str(ours)
+
+
+def test_the_delay_that_a_store_asks_for_is_kept():
+    ours = s3_error(answer("SlowDown", 503, {"retry-after": "7"}), conn_id="s", endpoint="", action="x")
+    assert isinstance(ours, TransientError)
+    assert ours.delay == 7
+
+
+def test_an_unreachable_store_fails_the_test_button_with_a_sentence():
+    ok, text = hook().test_connection()
+    assert not ok
+    assert "not reachable" in text
