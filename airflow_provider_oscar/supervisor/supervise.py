@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import hashlib
 import http.client
 import io
@@ -75,22 +76,14 @@ T = TypeVar("T")
 class Failure(Exception):
     """Nothing that trying again would mend; becomes the manifest's ``error`` and the exit code."""
 
-    def __init__(self, stage: str, message: str, code: int = EXIT_IO) -> None:
+    def __init__(self, message: str, code: int = EXIT_IO, delay: float | None = None) -> None:
         super().__init__(message)
-        self.stage = stage
         self.code = code
-
-
-class Again(Exception):
-    """This attempt failed; another one may not.
-
-    ``delay`` is what the server asked for, ``code`` the exit code if no attempt is left.
-    """
-
-    def __init__(self, message: str, delay: float | None = None, code: int = EXIT_IO) -> None:
-        super().__init__(message)
         self.delay = delay
-        self.code = code
+
+
+class Again(Failure):
+    """This attempt failed, another one may not; ``delay`` is what the server asked for."""
 
 
 class Interrupted(BaseException):
@@ -115,7 +108,7 @@ def now() -> str:
 
 
 def bad_spec(message: str) -> NoReturn:
-    raise Failure(STAGE_IN, f"cannot use the job specification: {message}", EXIT_SPEC)
+    raise Failure(f"cannot use the job specification: {message}", EXIT_SPEC)
 
 
 def read_spec(raw: bytes) -> dict[str, Any]:
@@ -128,14 +121,16 @@ def read_spec(raw: bytes) -> dict[str, Any]:
                 f"this supervisor reads version 1.x, the job has {shown(version)}, which is newer or unknown; "
                 "use the supervisor of the provider that submits the job"
             )
+        if not isinstance(spec["command"], list) or not spec["command"]:
+            bad_spec("the command must be a list of at least one string")
         return {
             "submission_id": str(spec["submission_id"]),
             "placement": str(spec.get("placement") or ""),
             "submitted_at": str(spec["submitted_at"]),
             "input": None if spec.get("input") is None else read_input(spec["input"]),
             "output": read_output(spec["output"]),
-            "command": read_command(spec["command"]),
-            "environment": texts(spec.get("environment")),
+            "command": [str(word) for word in spec["command"]],
+            "environment": texts(spec.get("environment"), r"\0"),
             "timeout": amount(spec.get("timeout")),
             "max_output_bytes": amount(spec.get("max_output_bytes")),
         }
@@ -154,7 +149,7 @@ def read_input(source: dict[str, Any]) -> dict[str, Any]:
         "etag": plain_etag(str(source.get("etag") or "")),
         "checksum": None if checksum is None else (str(checksum["type"]), str(checksum["value"]).lower()),
         "url": read_url(source["url"]),
-        "headers": protocol_texts(source.get("headers")),
+        "headers": texts(source.get("headers")),
         "event": source.get("event") or {},
     }
 
@@ -162,16 +157,10 @@ def read_input(source: dict[str, Any]) -> dict[str, Any]:
 def read_output(target: dict[str, Any]) -> dict[str, Any]:
     known = {"uri": str(target["uri"]), "kind": target["kind"], "url": read_url(target["url"])}
     if known["kind"] == "s3-post":
-        return {**known, "fields": protocol_texts(target["fields"]), "prefix": str(target["prefix"])}
+        return {**known, "fields": texts(target["fields"]), "prefix": str(target["prefix"])}
     if known["kind"] == "webdav":
-        return {**known, "headers": protocol_texts(target.get("headers"))}
+        return {**known, "headers": texts(target.get("headers"))}
     bad_spec("cannot stage out to the kind {}; expected s3-post or webdav".format(shown(known["kind"])))
-
-
-def read_command(command: list[str]) -> list[str]:
-    if not isinstance(command, list) or not command or not all(isinstance(word, str) for word in command):
-        bad_spec("the command must be a list of at least one string")
-    return command
 
 
 def amount(value: Any) -> Any:
@@ -180,14 +169,11 @@ def amount(value: Any) -> Any:
     return value
 
 
-def texts(mapping: dict[str, str] | None) -> dict[str, str]:
-    return {str(name): str(value) for name, value in (mapping or {}).items()}
-
-
-def protocol_texts(mapping: dict[str, str] | None) -> dict[str, str]:
-    found = texts(mapping)
-    if any(re.search(r"[\0-\x1f\x7f]", name + value) for name, value in found.items()):
-        bad_spec("a header or form field has control characters")
+def texts(mapping: dict[str, str] | None, forbidden: str = r"[\0-\x1f\x7f]") -> dict[str, str]:
+    """Headers and form fields go into protocols line by line; variables only into C strings."""
+    found = {str(name): str(value) for name, value in (mapping or {}).items()}
+    if any(re.search(forbidden, name + value) for name, value in found.items()):
+        bad_spec("a variable, header or form field has characters that cannot be there")
     return found
 
 
@@ -215,63 +201,38 @@ def origin(url: str) -> tuple[str, str, int]:
     return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
-def redirected(stage: str, url: str, headers: dict[str, str], location: str | None) -> tuple[str, dict[str, str]]:
+def redirected(url: str, headers: dict[str, str], location: str | None) -> tuple[str, dict[str, str]]:
     """Where a redirect leads and what may be told there: nothing, if it is another origin."""
-    target = urljoin(url, location or "")
     try:
+        target = urljoin(url, location or "")
         new, old = origin(target), origin(url)
     except ValueError:
-        new = ("", "", 0)
+        target, new, old = "", ("", "", 0), ("", "", 0)
     if new[0] not in ("http", "https") or not new[1] or not re.match(r"[!-~]+\Z", target):
-        raise Failure(stage, "the server redirected to something that is not an http(s) URL")
+        raise Failure("the server redirected to something that is not an http(s) URL")
     if old[0] == "https" and new[0] == "http":
-        raise Failure(stage, f"the server redirected from https to http ({shown(new[1])}); refused")
+        raise Failure(f"the server redirected from https to http ({shown(new[1])}); refused")
     return target, (headers if new == old else {})
 
 
-def refusal(stage: str, what: str, status: int, body: bytes) -> Failure:
+def refusal(what: str, status: int, body: bytes) -> Failure:
     """The error for a status that will not change by asking again."""
     said = " ({})".format(shown(body.decode("utf-8", "replace"))) if body else ""
-    if status in (404, 410) and stage == STAGE_IN:
-        return Failure(stage, f"{what} vanished: the store answers {status}", EXIT_INPUT)
     if status in (401, 403):
         return Failure(
-            stage,
             f"the store refuses {what} with {status}: the URL or token of the job has expired or does not cover it; "
-            f"submit again, with a longer lifetime if the job waited long{said}",
+            f"submit again, with a longer lifetime if the job waited long{said}"
         )
-    return Failure(stage, f"the store answers {status} for {what}{said}")
+    if 300 <= status < 400:
+        return Failure(
+            f"the store redirects the upload of {what}, but the form's signature goes nowhere else: "
+            "correct endpoint or region of the output connection"
+        )
+    return Failure(f"the store answers {status} for {what}{said}")
 
 
 def is_passing(status: int) -> bool:
-    return status >= 500 and status not in (501, 505, 507) or status in (408, 423, 425, 429)
-
-
-def back_off(number: int, first: float) -> float:
-    """Seconds before the attempt after the ``number``-th: doubling, at most a minute, with jitter."""
-    return min(first * 2.0 ** (number - 1), LONGEST_DELAY) * random.uniform(0.5, 1.0)
-
-
-class Adler32:
-    """hashlib's interface for the checksum dCache keeps."""
-
-    def __init__(self) -> None:
-        self._value = 1
-
-    def update(self, data: bytes) -> None:
-        self._value = zlib.adler32(data, self._value)
-
-    def hexdigest(self) -> str:
-        return f"{self._value:08x}"
-
-
-def new_checksum(kind: str) -> Any:
-    if kind == "adler32":
-        return Adler32()
-    try:  # FIPS systems allow md5 only with this keyword, which Python 3.8 does not know
-        return hashlib.new(kind, usedforsecurity=False)
-    except TypeError:
-        return hashlib.new(kind)
+    return status in (408, 423, 425, 429) or (status >= 500 and status not in (501, 505, 507))
 
 
 def object_key(uri: str) -> str:
@@ -282,10 +243,10 @@ def object_key(uri: str) -> str:
 
 
 def event_time(spec: dict[str, Any]) -> str:
-    records = spec["input"]["event"].get("Records") if isinstance(spec["input"]["event"], dict) else None
-    if isinstance(records, list) and records and isinstance(records[0], dict) and records[0].get("eventTime"):
-        return str(records[0]["eventTime"])
-    return str(spec["submitted_at"])
+    try:
+        return str(spec["input"]["event"]["Records"][0]["eventTime"])
+    except (KeyError, IndexError, TypeError):
+        return str(spec["submitted_at"])
 
 
 def command_environment(
@@ -307,10 +268,9 @@ def command_environment(
     }
     found = {name: value for name, value in inherited.items() if not name.startswith(PRIVATE_PREFIXES)}
     for name, value in {**spec["environment"], **ours}.items():
-        if name in ours and not value:
-            found.pop(encoded(name), None)
-        elif name and "=" not in name and "\0" not in name:
-            found[encoded(name)] = encoded(value).replace(b"\0", b"")
+        found.pop(encoded(name), None)
+        if value or name not in ours:
+            found[encoded(name)] = encoded(value)
     return found
 
 
@@ -335,16 +295,11 @@ def key_problem(key: str, limit: int) -> str:
 
 def marker_line(manifest: dict[str, Any]) -> str:
     """The manifest as one line that always fits: what can grow is left out first, then clipped."""
-    line = MARKER + json.dumps(manifest, separators=(",", ":"))
-    if len(line) <= MARKER_LIMIT:
-        return line
     short = {**manifest, "outputs": [], "metrics": {}, "truncated": True}
-    line = MARKER + json.dumps(short, separators=(",", ":"))
-    if len(line) <= MARKER_LIMIT:
-        return line
-    if short["input"] is not None:
-        short["input"] = {name: clip(value) for name, value in short["input"].items()}
-    return MARKER + json.dumps({name: clip(value) for name, value in short.items()}, separators=(",", ":"))
+    clipped = {name: clip(value) for name, value in short.items()}
+    clipped["input"] = short["input"] and {name: clip(value) for name, value in short["input"].items()}
+    lines = (MARKER + json.dumps(each, separators=(",", ":")) for each in (manifest, short, clipped))
+    return next((line for line in lines if len(line) <= MARKER_LIMIT), "")
 
 
 def clip(value: Any) -> Any:
@@ -369,15 +324,15 @@ def setting(name: str, default: float) -> float:
 
 
 @contextlib.contextmanager
-def local_file(stage: str, what: str) -> Iterator[None]:
+def local_file(what: str) -> Iterator[None]:
     """Tell a full disk from a broken connection: both are OSError, only one is worth another attempt."""
     try:
         yield
     except OSError as error:
-        raise Failure(stage, f"cannot {what}: {error.strerror or type(error).__name__}") from error
+        raise Failure(f"cannot {what}: {error.strerror or type(error).__name__}") from error
 
 
-def persist(stage: str, what: str, attempt: Callable[[], T]) -> T:
+def persist(what: str, attempt: Callable[[], T]) -> T:
     """Try until it works, cannot work, or has been tried often enough."""
     attempts, first = max(1, int(setting("ATTEMPTS", 6))), setting("BACKOFF", 1.0)
     number = 1
@@ -388,26 +343,18 @@ def persist(stage: str, what: str, attempt: Callable[[], T]) -> T:
             reason = error
         except ssl.SSLCertVerificationError as error:
             raise Failure(
-                stage,
                 f"{what}: the server's certificate is not trusted here ({error.verify_message}); "
-                "set SSL_CERT_FILE or X509_CERT_DIR in the image",
+                "set SSL_CERT_FILE or X509_CERT_DIR in the image"
             ) from error
         except (OSError, http.client.HTTPException) as error:
             reason = Again("{}{}".format(type(error).__name__, ": " + str(error.args[-1]) if error.args else ""))
         if number >= attempts:
-            raise Failure(stage, f"{what}: {reason} (gave up after {number} attempts)", reason.code)
-        delay = back_off(number, first) if reason.delay is None else reason.delay
+            raise Failure(f"{what}: {reason} (gave up after {number} attempts)", reason.code)
+        longest = min(first * 2.0 ** (number - 1), LONGEST_DELAY)
+        delay = random.uniform(longest / 2, longest) if reason.delay is None else reason.delay
         say(f"{what}: {reason}; trying again in {delay:.1f} s")
         time.sleep(delay)
         number += 1
-
-
-def trust() -> ssl.SSLContext:
-    """The system's CAs, and a grid site's."""
-    context = ssl.create_default_context()
-    if os.path.isdir(os.environ.get("X509_CERT_DIR", "")):
-        context.load_verify_locations(capath=os.environ["X509_CERT_DIR"])
-    return context
 
 
 def proxy_for(url: str) -> str | None:
@@ -429,7 +376,10 @@ def connect(url: str) -> tuple[http.client.HTTPConnection, str]:
     _, host, port = origin(proxy or url)
     if parts.scheme == "http":
         return http.client.HTTPConnection(host, port, timeout=timeout), url if proxy else target
-    connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=trust())
+    context = ssl.create_default_context()  # honours SSL_CERT_FILE; grid sites name their CAs as below
+    if os.path.isdir(os.environ.get("X509_CERT_DIR", "")):
+        context.load_verify_locations(capath=os.environ["X509_CERT_DIR"])
+    connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
     if proxy:
         connection.set_tunnel(parts.hostname or "", parts.port or 443)
     return connection, target
@@ -465,15 +415,15 @@ def exchange(
         connection.close()
 
 
-def raise_for(stage: str, what: str, answer: http.client.HTTPResponse) -> NoReturn:
+def raise_for(what: str, answer: http.client.HTTPResponse) -> NoReturn:
     if is_passing(answer.status):
         asked = answer.getheader("Retry-After") or ""
         delay = min(float(asked), LONGEST_DELAY) if re.match(r"[0-9]{1,6}\Z", asked) else None
-        raise Again(f"the server answers {answer.status}", delay)
+        raise Again(f"the server answers {answer.status}", delay=delay)
     body = b""
     with contextlib.suppress(OSError, http.client.HTTPException):
         body = answer.read(2 * QUOTE_LIMIT)
-    raise refusal(stage, what, answer.status, body)
+    raise refusal(what, answer.status, body)
 
 
 def download(source: dict[str, Any], path: str) -> None:
@@ -483,14 +433,16 @@ def download(source: dict[str, Any], path: str) -> None:
     for _ in range(REDIRECTS + 1):
         with exchange("GET", url, headers) as answer:
             if answer.status in (301, 302, 303, 307, 308):
-                url, headers = redirected(STAGE_IN, url, headers, answer.getheader("Location"))
+                url, headers = redirected(url, headers, answer.getheader("Location"))
                 continue
+            if answer.status in (404, 410):
+                raise Failure(f"{what} vanished: the store answers {answer.status}", EXIT_INPUT)
             if answer.status != 200:
-                raise_for(STAGE_IN, what, answer)
+                raise_for(what, answer)
             check_identity(source, answer, what)
             receive(source, answer, path, what)
             return
-    raise Failure(STAGE_IN, f"{what}: more than {REDIRECTS} redirects")
+    raise Failure(f"{what}: more than {REDIRECTS} redirects")
 
 
 def check_identity(source: dict[str, Any], answer: http.client.HTTPResponse, what: str) -> None:
@@ -503,44 +455,49 @@ def check_identity(source: dict[str, Any], answer: http.client.HTTPResponse, wha
     else:
         return
     raise Failure(
-        STAGE_IN,
-        f"{what} was overwritten after it was seen: {changed}; the new version gets a run of its own",
-        EXIT_INPUT,
+        f"{what} was overwritten after it was seen: {changed}; the new version gets a run of its own", EXIT_INPUT
     )
 
 
 def receive(source: dict[str, Any], answer: http.client.HTTPResponse, path: str, what: str) -> None:
     expected = source["size"] if answer.length is None else answer.length
-    wanted = source["checksum"]
-    check = new_checksum(wanted[0]) if wanted else None
-    count = 0
-    with local_file(STAGE_IN, "create the input file"):
+    kind, wanted = source["checksum"] or ("adler32", "")
+    digest = None if kind == "adler32" else new_digest(kind)
+    count, adler = 0, 1
+    with local_file("create the input file"):
         file = open(path, "wb")  # noqa: SIM115 (closed below; a broken connection must not count as a local error)
     with file:
         for chunk in iter(lambda: answer.read(CHUNK), b""):
             count += len(chunk)
             if expected is not None and count > expected:
-                raise Failure(STAGE_IN, f"{what} is longer than the {expected} bytes it was seen with", EXIT_INPUT)
-            if check is not None:
-                check.update(chunk)
-            with local_file(STAGE_IN, "write the input file"):
+                raise Failure(f"{what} is longer than the {expected} bytes it was seen with", EXIT_INPUT)
+            adler = zlib.adler32(chunk, adler)
+            if digest is not None:
+                digest.update(chunk)
+            with local_file("write the input file"):
                 file.write(chunk)
-        with local_file(STAGE_IN, "write the input file"):
+        with local_file("write the input file"):
             file.flush()
     if expected is not None and count < expected:
         raise Again(f"the connection ended after {count} of {expected} bytes")
-    if check is not None and check.hexdigest() != wanted[1].rjust(8, "0"):
-        raise Again(f"its {wanted[0]} checksum is {check.hexdigest()}, not {shown(wanted[1])}", code=EXIT_INPUT)
+    seen = f"{adler:08x}" if digest is None else digest.hexdigest()
+    if wanted and seen != wanted.rjust(8, "0"):
+        raise Again(f"its {kind} checksum is {seen}, not {shown(wanted)}", EXIT_INPUT)
+
+
+def new_digest(kind: str) -> Any:
+    # FIPS systems allow md5 only with a keyword that Python 3.8 does not know.
+    return hashlib.new(kind, usedforsecurity=False) if sys.version_info >= (3, 9) else hashlib.new(kind)
 
 
 def file_chunks(file: BinaryIO, size: int, check: Any, what: str) -> Iterator[bytes]:
     """Exactly ``size`` bytes, counted into the checksum."""
     left = size
     while left:
-        with local_file(STAGE_OUT, f"read {what}"):
+        with local_file(f"read {what}"):
             chunk = file.read(min(CHUNK, left))
         if not chunk:
-            raise Failure(STAGE_OUT, f"{what} became shorter while it was staged out")
+            raise Failure(f"{what} became shorter while it was staged out")
         left -= len(chunk)
         check.update(chunk)
         yield chunk
@@ -569,13 +526,7 @@ class S3Post:
             if answer.status in (200, 201, 204):
                 answer.read()
                 return check.hexdigest()
-            if 300 <= answer.status < 400:
-                raise Failure(
-                    STAGE_OUT,
-                    f"the store redirects the upload of {what}, but the form's signature goes nowhere else: "
-                    "correct endpoint or region of the output connection",
-                )
-            raise_for(STAGE_OUT, what, answer)
+            raise_for(what, answer)
 
 
 class WebDAV:
@@ -590,13 +541,13 @@ class WebDAV:
     def put(self, key: str, file: BinaryIO, size: int) -> str:
         what, url = f"output {shown(key)}", self.base + quote(encoded(key), safe="/~")
         # 409 is a missing directory or, on dCache with webdav.enable.overwrite=false, an earlier attempt's file.
-        for remedy in (self._make_directory_of, self._delete, None):
+        for remedy in (self._make_directory_of, functools.partial(self._ask, "DELETE"), None):
             value = self._put(url, file, size, what)
             if value or remedy is None:
                 break
             remedy(url)
         if not value:
-            raise refusal(STAGE_OUT, what, 409, b"")
+            raise refusal(what, 409, b"")
         return value
 
     def _put(self, url: str, file: BinaryIO, size: int, what: str) -> str:
@@ -604,7 +555,7 @@ class WebDAV:
         headers = self.headers
         for _ in range(REDIRECTS + 1):
             check = hashlib.sha256()
-            with local_file(STAGE_OUT, f"read {what}"):
+            with local_file(f"read {what}"):
                 file.seek(0)
             with exchange("PUT", url, headers, file_chunks(file, size, check, what), size) as answer:
                 if answer.status in (200, 201, 204):
@@ -613,9 +564,9 @@ class WebDAV:
                 if answer.status == 409:
                     return ""
                 if answer.status not in (307, 308):
-                    raise_for(STAGE_OUT, what, answer)
-                url, headers = redirected(STAGE_OUT, url, headers, answer.getheader("Location"))
-        raise Failure(STAGE_OUT, f"{what}: more than {REDIRECTS} redirects")
+                    raise_for(what, answer)
+                url, headers = redirected(url, headers, answer.getheader("Location"))
+        raise Failure(f"{what}: more than {REDIRECTS} redirects")
 
     def _make_directory_of(self, url: str) -> None:
         """Create the directory above a URL and, where they are absent, those above it.
@@ -627,13 +578,10 @@ class WebDAV:
             self._make_directory_of(above)
             self._ask("MKCOL", above)
 
-    def _delete(self, url: str) -> None:
-        self._ask("DELETE", url)
-
     def _ask(self, method: str, url: str) -> int:
         with exchange(method, url, self.headers) as answer:
             if is_passing(answer.status):
-                raise_for(STAGE_OUT, method, answer)
+                raise_for(method, answer)
             return answer.status
 
 
@@ -683,14 +631,10 @@ def read_metrics(path: str) -> dict[str, Any]:
     try:
         file, size = open_regular(path)
         with file:
-            metrics = json.loads(file.read(METRICS_LIMIT + 1)[:METRICS_LIMIT].decode("utf-8"), parse_constant=str)
-        if isinstance(metrics, dict):
-            return metrics
-        problem = f"it is a JSON {type(metrics).__name__}"
-    except (OSError, ValueError, RecursionError) as error:
-        problem = type(error).__name__
-    say(f"the command's SUPERVISOR_METRICS_FILE is ignored ({problem}); expected one JSON object, at most 1 MiB")
-    return {}
+            return dict(json.loads(file.read(METRICS_LIMIT).decode("utf-8"), parse_constant=str))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        say(f"SUPERVISOR_METRICS_FILE is ignored ({type(error).__name__}); expected one JSON object, at most 1 MiB")
+        return {}
 
 
 # The user's command.
@@ -702,22 +646,18 @@ class Signals:
     While outputs go out nothing stops us; the platform will kill us if it must.
     """
 
-    NUMBERS = tuple(
-        getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGCONT")
-    )
+    FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
     STOP = (signal.SIGTERM, signal.SIGINT)
 
     def __init__(self) -> None:
         self.stage = STAGE_IN
         self.received: list[int] = []
-        self._reader, self._writer = os.pipe()
-        for end in (self._reader, self._writer):
+        self._reader, writer = os.pipe()
+        for end in (self._reader, writer):
             os.set_blocking(end, False)
-
-    def install(self) -> None:
         # A signal writes into the pipe, so that the loop wakes at once; SIGCHLD needs a handler to count.
-        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        for number in self.NUMBERS:
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        for number in self.FORWARDED:
             signal.signal(number, self._handle)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
 
@@ -743,31 +683,17 @@ def signal_group(group: int, number: int) -> None:
         os.killpg(group, number)
 
 
-def reap() -> None:
-    """As process 1 of a container we inherit the orphans; leave none behind."""
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG) != (0, 0):
-            pass
-
-
 def start(command: list[str], environment: dict[bytes, bytes]) -> subprocess.Popen[bytes]:
     try:
-        return subprocess.Popen(
-            [encoded(word) for word in command],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,  # a process group of its own, which signals reach as a whole
-        )
+        words = [encoded(word) for word in command]
+        # A session of its own is a process group of its own, which signals reach as a whole.
+        return subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
     except FileNotFoundError as error:
-        raise Failure(
-            RUN,
-            f"command not found: {shown(command[0])} (or the interpreter its first line names); "
-            "check the image and the command of the task",
-            EXIT_NOT_FOUND,
-        ) from error
+        what = f"command not found: {shown(command[0])}, or the interpreter its first line names"
+        raise Failure(f"{what}; check the image and the command of the task", EXIT_NOT_FOUND) from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
-        raise Failure(RUN, f"cannot run {shown(command[0])}: {reason}", EXIT_CANNOT_RUN) from error
+        raise Failure(f"cannot run {shown(command[0])}: {reason}", EXIT_CANNOT_RUN) from error
 
 
 def run_command(
@@ -786,10 +712,10 @@ def run_command(
             say(f"forwarding {signal.Signals(number).name}")
             signal_group(process.pid, number)
             if number in Signals.STOP and stopped is None:
-                stopped = Failure(RUN, f"cancelled by {signal.Signals(number).name}", 128 + number)
+                stopped = Failure(f"cancelled by {signal.Signals(number).name}", 128 + number)
                 deadline, kill_at = never, time.monotonic() + grace
         if time.monotonic() >= deadline:
-            stopped = Failure(RUN, f"the command ran longer than its timeout of {timeout:g} s", EXIT_TIMEOUT)
+            stopped = Failure(f"the command ran longer than its timeout of {timeout:g} s", EXIT_TIMEOUT)
             deadline, kill_at = never, time.monotonic() + grace
             signal_group(process.pid, signal.SIGTERM)
         if time.monotonic() >= kill_at:
@@ -835,19 +761,19 @@ class Job:
             for step in steps:
                 step()
         except Interrupted as signalled:
-            self._fail(Failure(STAGE_IN, f"cancelled by {signalled} before the command ran", 128 + signalled.number))
+            self._fail(Failure(f"cancelled by {signalled} before the command ran", 128 + signalled.number), STAGE_IN)
         except Failure as failure:
-            self._fail(failure)
+            self._fail(failure, self.signals.stage)
         except Exception as error:  # noqa: BLE001 (an error of ours must still reach the manifest)
             traceback.print_exc()
-            self._fail(Failure(self.signals.stage, f"internal error of the supervisor: {type(error).__name__}"))
+            self._fail(Failure(f"internal error of the supervisor: {type(error).__name__}"), self.signals.stage)
 
-    def _fail(self, failure: Failure) -> None:
+    def _fail(self, failure: Failure, stage: str) -> None:
         """Note what went wrong first; a command's own exit code stays."""
-        say(f"{failure.stage} failed: {failure}")
+        say(f"{stage} failed: {failure}")
         self.manifest["exit_code"] = self.manifest["exit_code"] or failure.code
         if self.manifest["error"] is None:
-            self.manifest["error"] = {"stage": failure.stage, "message": clip(str(failure))}
+            self.manifest["error"] = {"stage": stage, "message": clip(str(failure))}
 
     @contextlib.contextmanager
     def _phase(self, name: str) -> Iterator[None]:
@@ -863,17 +789,14 @@ class Job:
             return
         path = os.path.join(self.input_dir, source["name"])
         with self._phase(STAGE_IN):
-            persist(STAGE_IN, "stage-in of {}".format(shown(source["uri"])), lambda: download(source, path))
+            persist("stage-in of {}".format(shown(source["uri"])), lambda: download(source, path))
         size = os.stat(path).st_size
         self.manifest["input"]["size"] = size
         say("staged in {} ({} bytes)".format(shown(source["uri"]), size))
 
     def _run(self) -> None:
-        places = {
-            "TMP_INPUT_DIR": self.input_dir,
-            "TMP_OUTPUT_DIR": self.output_dir,
-            "SUPERVISOR_METRICS_FILE": self.metrics_path,
-        }
+        places = {"TMP_INPUT_DIR": self.input_dir, "TMP_OUTPUT_DIR": self.output_dir}
+        places["SUPERVISOR_METRICS_FILE"] = self.metrics_path
         if self.spec["input"] is not None:
             places["INPUT_FILE_PATH"] = os.path.join(self.input_dir, self.spec["input"]["name"])
         environment = command_environment(dict(os.environb), self.spec, places)
@@ -882,7 +805,7 @@ class Job:
             code, stopped = run_command(self.spec["command"], environment, self.spec["timeout"], self.signals)
         self.manifest["exit_code"] = code
         if stopped is not None:
-            self._fail(stopped)
+            self._fail(stopped, RUN)
         say(f"the command ended with exit code {code}")
 
     def _stage_out(self) -> None:
@@ -898,23 +821,23 @@ class Job:
                 left -= size
                 self._upload(key, path)
         if problems:
-            raise Failure(STAGE_OUT, "; ".join(problems[:5]) + (" and more" if len(problems) > 5 else ""))
+            raise Failure("; ".join(problems[:5]) + (" and more" if len(problems) > 5 else ""))
 
     def _upload(self, key: str, path: str) -> None:
         def attempt() -> dict[str, Any]:
-            with local_file(STAGE_OUT, f"read output {shown(key)}"):
+            with local_file(f"read output {shown(key)}"):
                 file, size = open_regular(path)
             with file:
                 return {"key": key, "size": size, "sha256": self.store.put(key, file, size)}
 
-        record = persist(STAGE_OUT, f"stage-out of {shown(key)}", attempt)
+        record = persist(f"stage-out of {shown(key)}", attempt)
         self.manifest["outputs"].append(record)
         say("staged out {} ({} bytes)".format(shown(key), record["size"]))
 
     def _publish(self) -> None:
         data = json.dumps(self.manifest, indent=1).encode("ascii")
         what = "stage-out of the manifest"
-        persist(STAGE_OUT, what, lambda: self.store.put(MANIFEST_NAME, io.BytesIO(data), len(data)))
+        persist(what, lambda: self.store.put(MANIFEST_NAME, io.BytesIO(data), len(data)))
 
 
 def first_manifest(spec: dict[str, Any]) -> dict[str, Any]:
@@ -962,19 +885,16 @@ def work_directory() -> str:
 def load_spec(path: str) -> dict[str, Any]:
     try:
         with open(below_sandbox(path), "rb") as file:
-            raw = file.read(SPEC_LIMIT + 1)
+            return read_spec(file.read(SPEC_LIMIT))
     except OSError as error:
         bad_spec(f"{shown(path)} cannot be read: {error.strerror}")
-    if len(raw) > SPEC_LIMIT:
-        bad_spec(f"it is larger than {SPEC_LIMIT} bytes")
-    return read_spec(raw)
 
 
 def refuse(failure: Failure) -> int:
     """A job that cannot begin names no place for a manifest; the log has to do."""
     say(str(failure))
     spec = {"submission_id": "", "placement": "", "input": None, "output": {"uri": ""}, "submitted_at": now()}
-    error = {"stage": failure.stage, "message": clip(str(failure))}
+    error = {"stage": STAGE_IN, "message": clip(str(failure))}
     print_marker({**first_manifest(spec), "exit_code": failure.code, "error": error})
     return failure.code
 
@@ -987,20 +907,21 @@ def main(arguments: list[str] | None = None) -> int:
     work = ""
     try:
         spec = load_spec(path)
-        signals.install()
         work = work_directory()
         return Job(spec, work, signals).perform()
     except Failure as failure:
         return refuse(failure)
     except OSError as error:
-        return refuse(Failure(STAGE_IN, f"cannot make a work directory: {error.strerror}"))
+        return refuse(Failure(f"cannot make a work directory: {error.strerror}"))
     except Interrupted as signalled:
-        return refuse(Failure(STAGE_IN, f"cancelled by {signalled}", 128 + signalled.number))
+        return refuse(Failure(f"cancelled by {signalled}", 128 + signalled.number))
     finally:
         signals.stage = STAGE_OUT
         if work:
             shutil.rmtree(work, ignore_errors=True)
-        reap()
+        with contextlib.suppress(ChildProcessError):  # as process 1 of a container we inherit the orphans
+            while os.waitpid(-1, os.WNOHANG) != (0, 0):
+                pass
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def test_program_compiles_on_the_oldest_interpreter():
         ({"input": {"uri": "s3://b/k", "name": "k", "url": "file:///etc/passwd"}}, "not an absolute, percent-encoded"),
         (
             {"input": {"uri": "s3://b/k", "name": "k", "url": "https://h/", "headers": {"A": "b\r\nC: d"}}},
-            "control characters",
+            "characters that cannot be there",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -128,7 +128,7 @@ def test_mounts_of_a_process_container_are_found_below_its_sandbox(store, superv
 @pytest.mark.parametrize("old", ["https://a/x", "https://a:443/x"])
 def test_https_is_not_left_by_a_redirect(program, old):
     with pytest.raises(program.Failure, match="from https to http"):
-        program.redirected("stage-in", old, {"Authorization": "s"}, "http://a/x")
+        program.redirected(old, {"Authorization": "s"}, "http://a/x")
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_https_is_not_left_by_a_redirect(program, old):
     [("/y", True), ("https://a:443/y", True), ("https://a:444/y", False), ("https://b/y", False), ("//b/y", False)],
 )
 def test_headers_stay_within_their_origin(program, target, kept):
-    _, headers = program.redirected("stage-in", "https://a/x", {"Authorization": "s"}, target)
+    _, headers = program.redirected("https://a/x", {"Authorization": "s"}, target)
     assert bool(headers) is kept
 
 
@@ -145,9 +145,3 @@ def test_headers_stay_within_their_origin(program, target, kept):
 def test_safe_name_is_always_one_plain_path_segment(program, name):
     found = program.safe_name(name)
     assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}", found)
-
-
-@settings(max_examples=200, deadline=None)
-@given(number=st.integers(1, 40), first=st.floats(0.01, 10))
-def test_back_off_is_never_longer_than_a_minute(program, number, first):
-    assert 0 < program.back_off(number, first) <= 60

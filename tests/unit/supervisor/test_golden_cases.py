@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The writer's half of the golden cases: the supervisor's manifest is the one in the file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from tests.unit.supervisor.conftest import PROGRAM, job, source
+
+CASES = {
+    path.stem: json.loads(path.read_text()) for path in sorted(Path(__file__).parents[1].glob("manifest_cases/*.json"))
+}
+SCHEMA = json.loads((PROGRAM.parents[1] / "model" / "manifest.schema.json").read_text())
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if "writer" in case])
+def test_supervisor_writes_the_manifest_of_the_case(store, supervise, name):
+    writer, expected = CASES[name]["writer"], CASES[name]["manifest"]
+    given = source(store) if writer["input"] else None
+    if writer["input"] == "absent":
+        store.objects.clear()
+    spec = job(store, writer["command"], input=given, submitted_at=expected["phases"]["queued"]["start"])
+    run = supervise(spec, SLURMD_NODENAME=expected["node"], **writer["environment"])
+    written = json.loads(store.objects["/out/results/t-0123456789abcdef/manifest.json"])
+    jsonschema.validate(written, SCHEMA, format_checker=jsonschema.FormatChecker())
+    assert json.loads(run.out.splitlines()[-1].partition(" ")[2]) == written
+    assert run.code == expected["exit_code"]
+    assert list(written["phases"]) == list(expected["phases"])
+    assert written["phases"]["queued"]["start"] == expected["phases"]["queued"]["start"]
+    assert {**written, "phases": expected["phases"]} == expected
