@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An OSCAR and a Kubernetes that live in memory, a supervisor that prepares nothing, and a task's context."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+
+from airflow_provider_oscar.hooks.interlink import InterLinkHook
+from airflow_provider_oscar.hooks.oscar import OscarHook
+from airflow_provider_oscar.hooks.supervisor import SupervisorJob
+from airflow_provider_oscar.model.job import JobSpec, StageOutS3Post
+from airflow_provider_oscar.model.manifest import MARKER, Failure, Manifest, Phase
+from airflow_provider_oscar.model.podstatus import PodStatus
+from airflow_provider_oscar.model.verdict import JobPhase
+
+EVENT = {
+    "source": "s3",
+    "conn_id": "oscar_s3_default",
+    "container": "in",
+    "key": "a b.h5",
+    "size": 10,
+    "etag": "e",
+    "version_id": "",
+    "modified": "2026-11-22T10:00:00+00:00",
+    "reason": "listed",
+}
+OUTPUT = "s3://out/results"
+
+
+class FakeOscar:
+    """One service with jobs; ``refuse`` maps (method, path prefix) to a status."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, str] = {}
+        self.logs: dict[str, str] = {}
+        self.bodies: dict[str, bytes] = {}
+        self.calls: list[tuple[str, str]] = []
+        self.refuse: dict[tuple[str, str], int] = {}
+        self.after_list: list[Any] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        path = request.url.path
+        self.calls.append((request.method, path))
+        for (method, prefix), status in self.refuse.items():
+            if request.method == method and path.startswith(prefix):
+                return httpx.Response(status)
+        parts = path.strip("/").split("/")
+        if request.method == "POST":
+            name = request.headers["X-Delegated-Job-ID"]
+            self.jobs[name] = "Pending"
+            self.bodies[name] = request.content
+            return httpx.Response(201)
+        if parts[1] == "services":
+            return httpx.Response(200, json={"name": parts[2], "token": "t" * 64})
+        if len(parts) == 3:
+            listed = httpx.Response(200, json={"jobs": {name: {"status": word} for name, word in self.jobs.items()}})
+            if self.after_list:
+                self.after_list.pop(0)()
+            return listed
+        job = parts[3]
+        if request.method == "DELETE":
+            return httpx.Response(204 if self.jobs.pop(job, None) else 404)
+        return httpx.Response(200, text=self.logs.get(job, "")) if job in self.jobs else httpx.Response(500)
+
+    def posts(self) -> int:
+        return sum(method == "POST" for method, _ in self.calls)
+
+    def install(self, monkeypatch: Any) -> FakeOscar:
+        transport = httpx.MockTransport(self)
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_OSCAR_DEFAULT",
+            json.dumps({"conn_type": "oscar", "host": "https://oscar.test", "login": "u", "password": "p"}),
+        )
+        monkeypatch.setattr(OscarHook, "client", lambda self: httpx.Client(auth=self.auth, transport=transport))
+        monkeypatch.setattr(
+            OscarHook, "async_client", lambda self: httpx.AsyncClient(auth=self.auth, transport=transport)
+        )
+        return self
+
+
+class FakeCluster:
+    """The methods of ``InterLinkHook`` the operator and its trigger use, over a dictionary of pods."""
+
+    def __init__(self) -> None:
+        self.pods: dict[str, PodStatus] = {}
+        self.created: list[dict[str, Any]] = []
+        self.secrets: dict[str, Any] = {}
+        self.deleted: list[str] = []
+        self.log: str | None = ""
+
+    def install(self, monkeypatch: Any) -> FakeCluster:
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_INTERLINK_DEFAULT",
+            json.dumps(
+                {
+                    "conn_type": "interlink",
+                    "extra": {"namespace": "hpc-jobs", "slurm_job_url": "https://slurm.test/job/{job_id}"},
+                }
+            ),
+        )
+        for name in ("create_or_adopt_pod", "read_pod", "delete_pod", "await_deleted", "read_log", "list_pods"):
+            monkeypatch.setattr(InterLinkHook, name, getattr(self, name))
+        return self
+
+    def put(self, name: str, phase: JobPhase, **fields: Any) -> None:
+        self.pods[name] = PodStatus(name=name, phase=phase, raw=phase.value, **fields)
+
+    def create_or_adopt_pod(self, pod: dict[str, Any], secret: Any = None) -> bool:
+        name = pod["metadata"]["name"]
+        if name in self.pods:
+            return False
+        self.created.append(pod)
+        self.secrets[name] = secret
+        self.put(name, JobPhase.PENDING)
+        return True
+
+    def read_pod(self, name: str) -> PodStatus | None:
+        return self.pods.get(name)
+
+    def delete_pod(self, name: str) -> bool:
+        self.deleted.append(name)
+        return self.pods.pop(name, None) is not None
+
+    def await_deleted(self, name: str) -> None:
+        assert name not in self.pods
+
+    def read_log(self, name: str) -> str | None:
+        return self.log
+
+    def list_pods(self, **_: Any) -> list[PodStatus]:
+        return list(self.pods.values())
+
+
+class FakeSupervisor:
+    """Prepares a job without asking a store; ``manifests`` is the store."""
+
+    def __init__(self) -> None:
+        self.manifests: dict[str, Manifest] = {}
+        self.built: list[dict[str, Any]] = []
+        self.fault: Exception | None = None
+
+    def build(self, **wanted: Any) -> SupervisorJob:
+        self.built.append(wanted)
+        name = wanted["submission_id"]
+        spec = JobSpec(
+            submission_id=name,
+            placement=wanted["placement"],
+            submitted_at=datetime.now(UTC),
+            input=None,
+            output=StageOutS3Post(uri=f"{OUTPUT}/{name}/", url="https://s3", fields={}, prefix=f"results/{name}/"),
+            command=tuple(wanted["command"]),
+            environment=wanted["environment"],
+        )
+        return SupervisorJob(spec=spec, secret={"job.json": spec.to_json()}, command=("/bin/sh", "-c"), args=("run",))
+
+    def read_manifest(self, output_conn_id: str, output_uri: str, submission_id: str) -> Manifest | None:
+        if self.fault is not None:
+            raise self.fault
+        return self.manifests.get(submission_id)
+
+    def service_script(self) -> str:
+        return "#!/bin/sh\n"
+
+
+def manifest(name: str, code: int = 0, *, error: Failure | None = None, submitted: datetime | None = None) -> Manifest:
+    """A finished job's manifest."""
+    at = submitted or datetime.now(UTC)
+    return Manifest(
+        submission_id=name,
+        placement="",
+        input=None,
+        output_uri=f"{OUTPUT}/{name}/",
+        outputs=(),
+        exit_code=code,
+        error=error,
+        phases={"queued": Phase(at, at)},
+        slurm_job_id="17",
+    )
+
+
+def marker(found: Manifest) -> str:
+    """The log line that carries a manifest."""
+    return f"{MARKER}{json.dumps(found.to_dict())}\n"
+
+
+class Store(dict):  # type: ignore[type-arg]
+    """Airflow's task state store; ``retentions`` keeps what was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.retentions: list[Any] = []
+
+    def set(self, key: str, value: Any, *, retention: Any = None) -> None:
+        self[key] = json.loads(json.dumps(value))
+        self.retentions.append(retention)
+
+
+def context(store: Store | None = None, *, partition_key: str | None = "p-1", task_id: str = "infer") -> Any:
+    """What a task sees of its run."""
+    xcoms: dict[str, Any] = {}
+    ti = SimpleNamespace(
+        dag_id="dag",
+        task_id=task_id,
+        map_index=-1,
+        xcoms=xcoms,
+        xcom_push=lambda key, value: xcoms.__setitem__(key, value),
+    )
+    return {
+        "ti": ti,
+        "run_id": "run-1",
+        "partition_key": partition_key,
+        "task_state_store": Store() if store is None else store,
+    }
