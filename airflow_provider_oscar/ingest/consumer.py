@@ -51,21 +51,18 @@ def object_of(context: Mapping[str, Any]) -> ObjectEvent:
     return max(found, key=lambda pair: pair[0])[1]
 
 
-def _look_up(uri: str, s3_conn_id: str) -> ObjectEvent:
-    source, authority, path = split_uri(uri)
-    if source is Source.S3:
-        from airflow_provider_oscar.hooks.s3 import OscarS3Hook
+def _look_up(uri: str, conn_id: str) -> ObjectEvent:
+    """Return the current version of a named object."""
+    from airflow_provider_oscar.hooks.storage import storage_hook
 
-        where = s3_conn_id
-        event = OscarS3Hook(s3_conn_id).head(authority, path)
-    else:
-        from airflow_provider_oscar.hooks.dcache import DCacheHook
-
-        where = authority
-        event = DCacheHook(authority).event_for(path)
+    source, container, key = split_uri(uri)
+    if source is Source.DCACHE:
+        conn_id, (container, _, key) = container, key.rpartition("/")
+        container = container or "/"
+    event = storage_hook(uri, conn_id).head(container, key) if key else None
     if event is None:
         raise BadInputError(
-            f"the object {quoted(uri)} of the param {URI_PARAM} does not exist (connection {where!r}); "
-            "check bucket and key, or whether it was removed meanwhile"
+            f"the object {quoted(uri)} of the param {URI_PARAM} does not exist (connection {conn_id!r}); "
+            "check its name, or whether it was removed meanwhile"
         )
     return event
