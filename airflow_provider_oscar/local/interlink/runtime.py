@@ -79,7 +79,7 @@ def parse_bind(text: str) -> tuple[str, str]:
 
 def read_env_file(path: str) -> dict[str, str]:
     """Variables of a file of shell-quoted assignments; nothing in it is evaluated."""
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
         words = shlex.split(file.read(), comments=False, posix=True)
     return dict(assignment(word) for word in words if "=" in word)
 

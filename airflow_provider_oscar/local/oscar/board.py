@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from airflow_provider_oscar.local.faults import OscarFaults
 from airflow_provider_oscar.local.kubernetes.answers import ApiError
+from airflow_provider_oscar.local.kubernetes.pods import valid_name
 from airflow_provider_oscar.local.oscar.jobs import CloudRunner, Job, job_environment
 from airflow_provider_oscar.local.oscar.offload import Offloader, build_pod
 from airflow_provider_oscar.local.oscar.services import Service, ServiceStore
@@ -46,7 +46,7 @@ class JobBoard:
         name = wanted if wanted and not self._faults.ignore_delegated_id else _job_name(service["name"])
         if self._runner.taken(name) or (self._offloader is not None and self._offloader.get(name) is not None):
             raise ApiError(500, f'jobs.batch "{name}" already exists')
-        if len(name) > 63 or os.sep in name or not name.replace("-", "").replace(".", "").isalnum():
+        if len(name) > 63 or not valid_name(name):
             raise ApiError(500, f'Job.batch "{name}" is invalid: metadata.name: Invalid value: "{name}"')
         if self._faults.take("lose_next_jobs"):
             return

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -60,9 +61,9 @@ def parse_submit(code: int, stdout: str, stderr: str) -> str:
 
     :raises JobFailedError: with the text on standard error.
     """
-    words = stdout.split()
-    if code == 0 and not stderr.strip() and words[:3] == ["Submitted", "batch", "job"] and words[3].isdigit():
-        return words[3]
+    found = re.match(r"Submitted batch job (\d+)", stdout)
+    if code == 0 and not stderr.strip() and found:
+        return found[1]
     raise JobFailedError(stderr.strip() or f"sbatch exit status {code}, output {quoted(stdout)}")
 
 
