@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sensors: what they defer to, what the trigger finds, what they return."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+
+from airflow_provider_oscar.hooks.s3 import OscarS3Hook
+from airflow_provider_oscar.hooks.s3_listing import ListingPage
+from airflow_provider_oscar.model.errors import DefinitionError
+from airflow_provider_oscar.model.objects import ObjectEvent
+from airflow_provider_oscar.sensors.objects import DCacheNewObjectSensor, S3NewObjectSensor
+from airflow_provider_oscar.triggers._watch.s3 import S3Source
+from airflow_provider_oscar.triggers.objects import ObjectsTrigger
+from tests.unit.triggers.watch.conftest import NOON, listed
+
+
+class FakeHook:
+    """Lists one more object at every look."""
+
+    def __init__(self, *objects: ObjectEvent) -> None:
+        self._objects = list(objects)
+        self._shown = 1
+
+    def list_page(self, bucket: str, prefix: str, **_: Any) -> ListingPage:
+        shown, self._shown = self._objects[: self._shown], self._shown + 1
+        return ListingPage(shown, [], "", NOON)
+
+
+def deferred(sensor: Any) -> TaskDeferred:
+    with pytest.raises(TaskDeferred) as caught:
+        sensor.execute({})
+    return caught.value
+
+
+async def found_by(trigger: ObjectsTrigger, monkeypatch: pytest.MonkeyPatch, *objects: ObjectEvent) -> list[str]:
+    hook = FakeHook(*objects)
+    monkeypatch.setattr(S3Source.__init__, "__kwdefaults__", {"open_hook": lambda _: hook})
+    (event,) = [event async for event in trigger.run()]
+    return [found["key"] for found in event.payload["objects"]]
+
+
+def test_the_sensor_starts_at_the_stores_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OscarS3Hook, "list_page", lambda *_, **__: ListingPage([], [], "", NOON))
+    sensor = S3NewObjectSensor(task_id="wait", bucket="b", prefix="in/", suffix=".h5", timeout=60, mode="batch")
+    event = deferred(sensor)
+    assert event.timeout == timedelta(seconds=60)
+    arguments = event.trigger.arguments
+    assert (arguments.since, arguments.bucket, arguments.prefix) == (NOON.isoformat(), "b", "in/")
+    assert arguments.batch
+
+
+def test_a_sensor_for_all_asks_nothing_before_it_defers() -> None:
+    assert deferred(S3NewObjectSensor(task_id="wait", bucket="b", start="all")).trigger.arguments.since is None
+    assert deferred(DCacheNewObjectSensor(task_id="wait", path="/in", start="all")).trigger.arguments.kind == "dcache"
+
+
+def test_a_wrong_connection_fails_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> ListingPage:
+        raise DefinitionError("connection 'oscar_s3_default': wrong key")
+
+    monkeypatch.setattr(OscarS3Hook, "list_page", refuse)
+    with pytest.raises(AirflowFailException, match="wrong key"):
+        S3NewObjectSensor(task_id="wait", bucket="b").execute({})
+
+
+async def test_the_oldest_new_object_is_found_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    trigger = ObjectsTrigger(
+        kind="s3", conn_id="store", bucket="bucket", suffix=".h5", poll_interval=0.01, since=NOON.isoformat()
+    )
+    old, other, new = listed("old.h5", second=-1), listed("new.txt", second=1), listed("new.h5", second=0)
+    assert await found_by(trigger, monkeypatch, old, other, new) == ["new.h5"]
+
+
+async def test_a_batch_holds_all_new_objects_oldest_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    trigger = ObjectsTrigger(kind="s3", conn_id="store", bucket="bucket", poll_interval=0.01, batch=True, min_size=5)
+    small, late, early = listed("small"), listed("late", second=2, size=5), listed("early", second=1, size=5)
+    hook = FakeHook(small, late, early)
+    hook._shown = 3
+    monkeypatch.setattr(S3Source.__init__, "__kwdefaults__", {"open_hook": lambda _: hook})
+    (event,) = [event async for event in trigger.run()]
+    assert [found["key"] for found in event.payload["objects"]] == ["early", "late"]
+
+
+def test_the_result_is_the_list_of_objects() -> None:
+    sensor = S3NewObjectSensor(task_id="wait", bucket="b")
+    assert sensor.execute_complete({}, {"objects": [listed("a").to_dict()]}) == [listed("a").to_dict()]
+
+
+def test_wrong_words_fail_in_the_dag_file() -> None:
+    with pytest.raises(DefinitionError, match="expected 'first' or 'batch'"):
+        S3NewObjectSensor(task_id="wait", bucket="b", mode="poke")  # type: ignore[arg-type]
+    with pytest.raises(DefinitionError, match="expected 'now' or 'all'"):
+        S3NewObjectSensor(task_id="wait", bucket="b", start="later")  # type: ignore[arg-type]
