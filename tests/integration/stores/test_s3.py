@@ -56,6 +56,9 @@ def test_pages_prefixes_and_starts_join_up(s3):
     assert [event.key for event in folded.events] == [f"in/{number}" for number in range(21, 25)]
     assert folded.common_prefixes == ["in/sub/"]
     assert sum(len(page.events) for page in hook.list_pages(bucket, "in/")) == 26
+    hook.put_bytes(bucket, "top", b"x")
+    seen = [event.key for page in hook.list_fan_out(bucket) for event in page.events]
+    assert len(seen) == len(set(seen)) == 27
 
 
 def test_a_job_downloads_one_version_without_credentials(s3):
