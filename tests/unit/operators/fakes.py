@@ -55,6 +55,8 @@ class FakeOscar:
             self.jobs[name] = "Pending"
             self.bodies[name] = request.content
             return httpx.Response(201)
+        if request.method == "PUT":
+            return httpx.Response(204)
         if parts[1] == "services":
             return httpx.Response(200, json={"name": parts[2], "token": "t" * 64})
         if len(parts) == 3:

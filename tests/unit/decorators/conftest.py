@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of the operators' tests serve the decorators too."""
+
+from __future__ import annotations
+
+from tests.unit.operators.conftest import cluster, supervisor
+
+__all__ = ["cluster", "supervisor"]

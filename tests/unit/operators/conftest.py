@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of the operators' tests."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import pytest
+
+from airflow_provider_oscar.operators.job import JobOperator
+from airflow_provider_oscar.triggers import jobs, shared_poll
+from tests.unit.operators.fakes import FakeCluster, FakeOscar, FakeSupervisor
+
+
+@pytest.fixture
+def oscar(monkeypatch):
+    return FakeOscar().install(monkeypatch)
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    return FakeCluster().install(monkeypatch)
+
+
+@pytest.fixture
+def supervisor(monkeypatch):
+    """Stands in for the supervisor hook of every operator."""
+    made = FakeSupervisor()
+    prop = cached_property(lambda self: made)
+    prop.__set_name__(JobOperator, "supervisor")
+    monkeypatch.setattr(JobOperator, "supervisor", prop)
+    return made
+
+
+@pytest.fixture
+def hurried(monkeypatch):
+    """Polls without pauses, for tasks that wait on the worker."""
+    monkeypatch.setattr(shared_poll, "MIN_PAUSE", 0.001)
+    monkeypatch.setattr(shared_poll, "MAX_PAUSE", 0.001)
+    monkeypatch.setattr(jobs, "ABSENCE_GRACE", 0.01)

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pods behind interLink: created once, adopted, believed by their manifest, removed with their secret."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+
+from airflow_provider_oscar.model.errors import DefinitionError, TransientError
+from airflow_provider_oscar.model.placement import PlacementTarget
+from airflow_provider_oscar.model.slurm import SlurmOptions
+from airflow_provider_oscar.model.verdict import JobPhase
+from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
+from airflow_provider_oscar.triggers.interlink import InterLinkPodTrigger
+from tests.unit.operators.fakes import EVENT, OUTPUT, Store, context, manifest, marker
+
+pytestmark = pytest.mark.usefixtures("supervisor")
+
+TARGET = PlacementTarget(
+    name="hpc-gpu",
+    task_id="train",
+    kind="interlink",
+    node="leonardo",
+    slurm=SlurmOptions(partition="gpu", gpus=1, time=timedelta(hours=1), memory_mib=2048),
+)
+
+
+def operator(**arguments):
+    wanted = {
+        "task_id": "train",
+        "image": "docker://python:3.12-slim",
+        "object_event": EVENT,
+        "output_uri": OUTPUT,
+        "command": ["python3", "train.py"],
+        "target": TARGET,
+    }
+    return InterLinkPodOperator(**wanted | arguments)
+
+
+def deferred(task, seen):
+    with pytest.raises(TaskDeferred) as raised:
+        task.execute(seen)
+    return raised.value
+
+
+def resumed(task, seen, pause, phase, *, seconds_ago=0.0, **fields):
+    at = datetime.now(UTC) - timedelta(seconds=seconds_ago)
+    event = {"status": "ended", "phase": phase, "ended_at": at.isoformat(), **fields}
+    return task.resume(seen, event=event, **json.loads(json.dumps(pause.kwargs)))
+
+
+def test_pod_carries_target_supervisor_and_secret(cluster):
+    pause = deferred(operator(), context(task_id="train"))
+    (pod,) = cluster.created
+    name = pod["metadata"]["name"]
+    assert name.startswith("train-")
+    assert pod["metadata"]["namespace"] == "hpc-jobs"
+    assert pod["spec"]["nodeSelector"] == {"kubernetes.io/hostname": "leonardo"}
+    assert "--partition=gpu" in pod["metadata"]["annotations"]["slurm-job.vk.io/flags"]
+    assert pod["metadata"]["labels"]["airflow/task_id"] == "train"
+    assert json.loads(cluster.secrets[name]["job.json"])["placement"] == "hpc-gpu"
+    assert isinstance(pause.trigger, InterLinkPodTrigger)
+    assert pause.trigger.arguments.namespace == "hpc-jobs"
+
+
+def test_nothing_secret_is_in_the_pod_or_the_deferral(cluster, supervisor):
+    pause = deferred(operator(environment={"A": "b"}), context())
+    text = json.dumps([cluster.created, pause.kwargs, pause.trigger.serialize()])
+    assert "job.json" not in text
+    assert cluster.secrets[cluster.created[0]["metadata"]["name"]]["job.json"]
+
+
+def test_retry_adopts_the_pod(cluster):
+    store = Store()
+    deferred(operator(), context(store))
+    (name,) = cluster.pods
+    cluster.put(name, JobPhase.RUNNING, slurm_job_id="17")
+    deferred(operator(), context(store))
+    assert len(cluster.created) == 1
+
+
+def test_failed_pod_of_an_earlier_try_is_replaced(cluster):
+    store = Store()
+    deferred(operator(), context(store))
+    (name,) = cluster.pods
+    cluster.put(name, JobPhase.FAILED)
+    deferred(operator(), context(store))
+    assert (len(cluster.created), cluster.deleted) == (2, [name])
+
+
+def test_pod_that_succeeded_by_its_log_is_not_run_again(cluster):
+    store = Store()
+    deferred(operator(), context(store))
+    (name,) = cluster.pods
+    cluster.put(name, JobPhase.SUCCEEDED)
+    cluster.log = marker(manifest(name))
+    assert operator().execute(context(store))["submission_id"] == name
+    assert len(cluster.created) == 1
+
+
+def test_success_reads_the_log_before_it_removes_the_pod(cluster, supervisor):
+    task, seen = operator(), context()
+    pause = deferred(task, seen)
+    (name,) = cluster.pods
+    cluster.put(name, JobPhase.SUCCEEDED)
+    cluster.log = "done\n" + marker(manifest(name))
+    assert resumed(task, seen, pause, "succeeded", slurm_job_id="17")["exit_code"] == 0
+    assert cluster.deleted == [name]
+    assert seen["ti"].xcoms["slurm_job_id"] == "17"
+    assert task.link_urls["SLURM job"] == "https://slurm.test/job/17"
+
+
+def test_succeeded_phase_alone_proves_nothing(cluster):
+    """interLink reports Succeeded for a job that SLURM cancelled before it began."""
+    task, seen = operator(), context()
+    pause = deferred(task, seen)
+    with pytest.raises(TaskDeferred):
+        resumed(task, seen, pause, "succeeded", seconds_ago=1)
+    assert cluster.deleted == []
+
+
+def test_time_limit_of_slurm_is_explained_and_not_tried_again(cluster):
+    task, seen = operator(), context()
+    pause = deferred(task, seen)
+    with pytest.raises(AirflowFailException, match=r"raise SlurmOptions\.time") as raised:
+        resumed(
+            task,
+            seen,
+            pause,
+            "failed",
+            seconds_ago=600,
+            exit_code=15,
+            note="Error: 15: SLURM job reached its time limit and was terminated",
+        )
+    assert "node 'leonardo' (connection 'interlink_default', namespace 'hpc-jobs')" in str(raised.value)
+
+
+def test_failed_submission_is_tried_again(cluster):
+    task, seen = operator(), context()
+    pause = deferred(task, seen)
+    with pytest.raises(TransientError, match="ProviderFailed"):
+        resumed(task, seen, pause, "failed", seconds_ago=600, note="ProviderFailed: 502 bad gateway")
+
+
+def test_timeout_and_kill_remove_the_pod(cluster):
+    task, seen = operator(timeout=timedelta(minutes=5)), context()
+    pause = deferred(task, seen)
+    (name,) = cluster.pods
+    with pytest.raises(AirflowFailException, match="within 300 seconds and was cancelled"):
+        task.resume(seen, event={"status": "timeout"}, **pause.kwargs)
+    task.on_kill()
+    assert cluster.deleted == [name, name]
+
+
+def test_target_of_another_kind_is_refused():
+    other = PlacementTarget(name="cloud", task_id="x", kind="oscar")
+    with pytest.raises(DefinitionError, match="target 'cloud' of task 'train' is of kind 'oscar'"):
+        operator(target=other)
+
+
+def test_xcom_cannot_be_switched_off():
+    with pytest.raises(DefinitionError, match="do_xcom_push"):
+        operator(do_xcom_push=False)
+
+
+def test_pod_without_target_runs_on_an_ordinary_node(cluster):
+    deferred(operator(target=None), context())
+    assert "nodeSelector" not in cluster.created[0]["spec"]
+
+
+def test_templates_cover_what_changes_from_run_to_run():
+    assert set(InterLinkPodOperator.template_fields) >= {
+        "object_event",
+        "output_uri",
+        "command",
+        "environment",
+        "image",
+    }

@@ -1,0 +1,343 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Submitting, adopting, believing and cancelling jobs of an OSCAR service."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from airflow.sdk import NEVER_EXPIRE
+from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException, TaskDeferred
+
+from airflow_provider_oscar.hooks.oscar import OscarHook
+from airflow_provider_oscar.model.errors import (
+    BadInputError,
+    DefinitionError,
+    LostContactError,
+    TransientError,
+)
+from airflow_provider_oscar.model.manifest import Failure
+from airflow_provider_oscar.model.services import ServiceDefinition
+from airflow_provider_oscar.operators import job as job_module
+from airflow_provider_oscar.operators.job_state import STATE_KEY
+from airflow_provider_oscar.operators.oscar import OscarJobOperator, OscarServiceOperator
+from airflow_provider_oscar.triggers.oscar import OscarJobTrigger
+from tests.unit.operators.fakes import EVENT, OUTPUT, Store, context, manifest, marker
+
+pytestmark = pytest.mark.usefixtures("supervisor")
+
+
+def operator(**arguments):
+    wanted = {
+        "task_id": "infer",
+        "service": "svc",
+        "object_event": EVENT,
+        "output_uri": OUTPUT,
+        "command": ["python3", "infer.py"],
+        "timeout": 600,
+    }
+    return OscarJobOperator(**wanted | arguments)
+
+
+def deferred(task, seen):
+    with pytest.raises(TaskDeferred) as raised:
+        task.execute(seen)
+    return raised.value
+
+
+def ended(phase="succeeded", *, seconds_ago=0.0, **fields):
+    at = datetime.now(UTC) - timedelta(seconds=seconds_ago)
+    return {"status": "ended", "phase": phase, "ended_at": at.isoformat(), **fields}
+
+
+def resumed(task, seen, pause, event):
+    """What Airflow does after the trigger's event: a new process, a new operator."""
+    return type(task).resume(task, seen, event=event, **json.loads(json.dumps(pause.kwargs)))
+
+
+def test_job_is_submitted_stored_and_waited_for_in_the_triggerer(oscar, supervisor):
+    store = Store()
+    pause = deferred(operator(), context(store))
+    (name,) = oscar.jobs
+    assert name.startswith("svc-")
+    assert store[STATE_KEY]["job_id"] == name
+    assert set(store.retentions) == {NEVER_EXPIRE}
+    assert isinstance(pause.trigger, OscarJobTrigger)
+    assert pause.trigger.arguments.job_id == name
+    assert pause.method_name == "resume"
+    assert pause.timeout > timedelta(seconds=600), "Airflow's own timeout would leave the job running"
+    assert json.loads(base64.b64decode(oscar.bodies[name]))["submission_id"] == name
+    assert supervisor.built[0]["event"].key == "a b.h5"
+    assert supervisor.built[0]["lifetime"] >= timedelta(hours=24)
+
+
+def test_id_is_stored_before_the_job_is_submitted(oscar):
+    store = Store()
+    oscar.refuse["POST", "/job"] = 503
+    with pytest.raises(TransientError):
+        operator().execute(context(store))
+    assert store[STATE_KEY]["submission_id"].startswith("svc-")
+
+
+def test_retry_adopts_the_job_that_runs(oscar, supervisor):
+    store = Store()
+    deferred(operator(), context(store))
+    (name,) = oscar.jobs
+    oscar.jobs[name] = "Running"
+    pause = deferred(operator(), context(store))
+    assert (list(oscar.jobs), oscar.posts(), len(supervisor.built)) == ([name], 1, 1)
+    assert pause.kwargs["job"]["submitted_at"], "the age of the adopted job is remembered"
+
+
+def test_job_is_adopted_although_the_first_try_died_before_it_stored_anything(oscar):
+    deferred(operator(), context(Store()))
+    deferred(operator(), context(Store()))
+    assert oscar.posts() == 1
+
+
+def test_second_run_for_the_same_object_adopts_and_one_for_another_does_not(oscar):
+    for key in ("p-1", "p-1", "p-2"):
+        deferred(operator(), context(partition_key=key))
+    assert oscar.posts() == 2
+
+
+def test_work_that_succeeded_before_is_not_run_again(oscar, supervisor):
+    deferred(operator(), context())
+    (name,) = oscar.jobs
+    supervisor.manifests[name] = manifest(name)
+    seen = context()
+    assert operator().execute(seen)["submission_id"] == name
+    assert oscar.posts() == 1
+    assert seen["ti"].xcoms["job_id"] == name
+
+
+def test_job_that_failed_in_an_earlier_try_is_removed_and_submitted_again(oscar, supervisor):
+    store = Store()
+    deferred(operator(), context(store))
+    (name,) = oscar.jobs
+    oscar.jobs[name] = "Failed"
+    supervisor.manifests[name] = manifest(name, 74, error=Failure("stage-in", "503"))
+    deferred(operator(), context(store))
+    assert oscar.posts() == 2
+    assert ("DELETE", f"/system/logs/svc/{name}") in oscar.calls
+
+
+def test_manifest_of_an_earlier_try_does_not_condemn_the_new_job(oscar, supervisor):
+    task, seen = operator(), context()
+    pause = deferred(task, seen)
+    (name,) = oscar.jobs
+    supervisor.manifests[name] = manifest(name, 1, submitted=datetime.now(UTC) - timedelta(hours=1))
+    with pytest.raises(TaskDeferred) as raised:
+        resumed(task, seen, pause, ended())
+    assert raised.value.trigger.arguments.settled["phase"] == "succeeded"
+
+
+def test_success_is_what_the_manifest_proves(oscar, supervisor):
+    task, seen = operator(), context()
+    pause = deferred(task, seen)
+    (name,) = oscar.jobs
+    supervisor.manifests[name] = manifest(name)
+    assert resumed(task, seen, pause, ended())["exit_code"] == 0
+    assert seen["ti"].xcoms["slurm_job_id"] == "17"
+
+
+def test_marker_line_proves_success_when_the_store_is_away(oscar, supervisor):
+    task, seen = operator(), context()
+    pause = deferred(task, seen)
+    (name,) = oscar.jobs
+    oscar.logs[name] = "done\n" + marker(manifest(name))
+    supervisor.fault = TransientError("store away")
+    assert resumed(task, seen, pause, ended())["submission_id"] == name
+
+
+def test_succeeded_without_manifest_is_waited_for_and_then_lost(oscar):
+    task, seen = operator(), context()
+    pause = deferred(task, seen)
+    with pytest.raises(TaskDeferred):
+        resumed(task, seen, pause, ended(seconds_ago=10))
+    with pytest.raises(LostContactError, match="no manifest came") as raised:
+        resumed(task, seen, pause, ended(seconds_ago=600))
+    assert "OSCAR service 'svc' (connection 'oscar_default')" in str(raised.value)
+
+
+def test_bad_input_is_not_tried_again_and_the_message_says_what_and_where(oscar, supervisor):
+    task, seen = operator(), context()
+    pause = deferred(task, seen)
+    (name,) = oscar.jobs
+    oscar.logs[name] = "opening\nOSError: truncated file\n"
+    supervisor.manifests[name] = manifest(name, 66, error=Failure("stage-in", "etag changed"))
+    with pytest.raises(AirflowFailException) as raised:
+        resumed(task, seen, pause, ended("failed"))
+    assert isinstance(raised.value.__cause__, BadInputError)
+    for part in ("'stage-in'", "etag changed", "exit code 66", "'s3://in/a%20b.h5'", "truncated file", "oscar_default"):
+        assert part in str(raised.value)
+
+
+def test_node_failure_is_tried_again(oscar):
+    task, seen = operator(), context()
+    pause = deferred(task, seen)
+    with pytest.raises(TransientError):
+        resumed(task, seen, pause, ended("failed", seconds_ago=600))
+
+
+def test_timeout_cancels_the_job_and_fails(oscar):
+    task, seen = operator(), context()
+    pause = deferred(task, seen)
+    with pytest.raises(AirflowFailException, match="did not end within 600 seconds and was cancelled"):
+        resumed(task, seen, pause, {"status": "timeout"})
+    assert oscar.jobs == {}
+
+
+@pytest.mark.parametrize(("permanent", "kind"), [(True, AirflowFailException), (False, TransientError)])
+def test_trouble_of_the_trigger_is_passed_on(oscar, permanent, kind):
+    task, seen = operator(), context()
+    pause = deferred(task, seen)
+    with pytest.raises(kind, match="cannot be observed: 503"):
+        resumed(task, seen, pause, {"status": "error", "permanent": permanent, "message": "503"})
+
+
+def test_killed_task_cancels_its_job(oscar):
+    task = operator()
+    deferred(task, context())
+    task.on_kill()
+    task.on_kill()
+    assert oscar.jobs == {}
+
+
+def test_task_killed_before_it_submitted_cancels_nothing(oscar):
+    operator().on_kill()
+    assert oscar.calls == []
+
+
+@pytest.mark.usefixtures("hurried")
+def test_waiting_on_the_worker_is_the_same_wait(oscar, supervisor):
+    task = operator(deferrable=False, poll_interval=0.001)
+
+    def finish():
+        (name,) = oscar.jobs
+        oscar.jobs[name] = "Succeeded"
+        supervisor.manifests[name] = manifest(name)
+
+    oscar.after_list = [lambda: None] * 4 + [finish]
+    assert task.execute(context())["exit_code"] == 0
+
+
+@pytest.mark.usefixtures("hurried")
+def test_waiting_on_the_worker_gives_up_on_a_lost_job(oscar, monkeypatch):
+    monkeypatch.setattr(job_module, "MANIFEST_GRACE", timedelta(seconds=0.02))
+    oscar.after_list = [lambda: None] * 3 + [oscar.jobs.clear]
+    with pytest.raises(LostContactError):
+        operator(deferrable=False, poll_interval=0.01).execute(context())
+
+
+def test_payload_is_sent_as_an_event_or_as_a_file(oscar):
+    deferred(operator(command=None, payload={"a": 1}), context())
+    deferred(operator(command=None, payload="text"), context(partition_key="p-2"))
+    assert sorted(oscar.bodies.values()) == sorted([b'{"a":1}', base64.b64encode(b"text")])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"command": "python3 x.py"}, "give a list of words"),
+        ({"command": None}, "either a command or a payload"),
+        ({"payload": "x"}, "either a command or a payload"),
+        ({"output_uri": ""}, "no output_uri"),
+        ({"timeout": 0}, "timeout of task 'infer' is 0"),
+        ({"poll_interval": -1}, "poll_interval of task 'infer' is -1"),
+    ],
+)
+def test_mistakes_are_found_in_the_dag_file(arguments, message):
+    with pytest.raises(DefinitionError, match=message):
+        operator(**arguments)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        json.dumps(EVENT),
+        str(EVENT),
+        {"object": EVENT},
+        {"from_trigger": True, "payload": EVENT},
+        json.dumps({"object": EVENT}),
+    ],
+    ids=["JSON", "rendered dictionary", "extra of ingest", "extra of a watcher", "extra as JSON"],
+)
+def test_object_event_may_arrive_in_any_of_its_forms(oscar, supervisor, form):
+    deferred(operator(object_event=form), context())
+    assert supervisor.built[0]["event"].key == "a b.h5"
+
+
+@pytest.mark.parametrize("form", ["", "None", None])
+def test_task_without_object_has_no_input(oscar, supervisor, form):
+    deferred(operator(object_event=form), context())
+    assert supervisor.built[0]["event"] is None
+
+
+@pytest.mark.parametrize("form", ["not an event", 7, {"key": "x"}, "{'key': "])
+def test_anything_else_is_no_object_event(oscar, form):
+    with pytest.raises(AirflowFailException, match="ObjectEvent"):
+        operator(object_event=form).execute(context())
+
+
+def test_missing_connection_fails_at_once_by_name(monkeypatch):
+    def get_connection(conn_id):
+        raise AirflowNotFoundException(f"The conn_id `{conn_id}` isn't defined")
+
+    monkeypatch.setattr(OscarHook, "get_connection", staticmethod(get_connection))
+    with pytest.raises(AirflowFailException, match="no_such_conn"):
+        operator(oscar_conn_id="no_such_conn").execute(context())
+
+
+def test_links_lead_to_log_and_output(oscar):
+    task, seen = operator(), context()
+    deferred(task, seen)
+    (name,) = oscar.jobs
+    urls = {link.name: link.get_link(task, ti_key=None) for link in task.operator_extra_links}
+    assert urls == {"OSCAR job log": f"https://oscar.test/system/logs/svc/{name}", "Output": f"{OUTPUT}/{name}/"}
+
+
+def test_links_are_empty_before_the_task_ran():
+    task = operator()
+    assert {link.get_link(task, ti_key=None) for link in task.operator_extra_links} == {""}
+
+
+DEFINITION = ServiceDefinition(name="svc", image="python:3", script="#!/bin/sh\ntrue\n")
+
+
+def test_service_operator_says_what_it_did(oscar):
+    task = OscarServiceOperator(task_id="services", definition=DEFINITION)
+    assert task.execute(context()) == {"svc": "updated"}
+    assert ("PUT", "/system/services") in oscar.calls
+
+
+def test_fdl_may_name_the_script_of_the_supervisor(oscar, monkeypatch):
+    fdl = "functions: {oscar: [{c: {name: svc, image: 'python:3', script: '@supervisor'}}]}"
+    task = OscarServiceOperator(task_id="services", fdl=fdl)
+    (definition,) = task._definitions()
+    assert "OSCAR_SUPERVISOR" in definition.script
+
+
+def test_missing_script_is_named_with_its_folder(tmp_path):
+    fdl = "functions: {oscar: [{c: {name: svc, image: 'python:3', script: run.sh}}]}"
+    task = OscarServiceOperator(task_id="services", fdl=fdl, script_folder=str(tmp_path))
+    with pytest.raises(AirflowFailException, match=r"cannot read the script 'run\.sh'.*set script_folder"):
+        task.execute(context())
+
+
+def test_services_are_deleted_only_with_a_clear_word(oscar):
+    with pytest.raises(DefinitionError, match="delete_buckets=True"):
+        OscarServiceOperator(task_id="services", service="svc", action="delete")
+    task = OscarServiceOperator(task_id="services", service="svc", action="delete", delete_buckets=True)
+    oscar.refuse["DELETE", "/system/services/svc"] = 404
+    assert task.execute(context()) == {"svc": "absent"}
+
+
+@pytest.mark.parametrize(
+    "arguments", [{}, {"service": "x"}, {"fdl": "a", "definition": DEFINITION}, {"action": "x", "fdl": "a"}]
+)
+def test_contradicting_arguments_of_the_service_operator_are_refused(arguments):
+    with pytest.raises(DefinitionError):
+        OscarServiceOperator(task_id="services", **arguments)

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looking at the targets and following the decision."""
+
+from __future__ import annotations
+
+import pytest
+from airflow.sdk import DAG, TaskGroup
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_provider_oscar.hooks.interlink import InterLinkHook
+from airflow_provider_oscar.hooks.oscar import OscarHook
+from airflow_provider_oscar.model.errors import DefinitionError, TransientError
+from airflow_provider_oscar.model.placement import PlacementTarget, Rule, RuleBased, TargetObservation
+from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
+from airflow_provider_oscar.operators.oscar import OscarJobOperator
+from airflow_provider_oscar.operators.placement import PlacementBranchOperator
+from tests.unit.operators.fakes import EVENT, OUTPUT, context
+
+CLOUD = PlacementTarget(name="cloud-cpu", task_id="cloud", kind="oscar")
+HPC = PlacementTarget(
+    name="hpc-gpu", task_id="hpc", kind="interlink", node="leonardo", capabilities={"gpu"}, max_active=2
+)
+POLICY = RuleBased(rules=(Rule(target="hpc-gpu", min_size=5, because="five bytes or more"),), default="cloud-cpu")
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """What the hooks see of each place; every look is kept."""
+    found = {
+        "svc": TargetObservation(name="svc", active=1),
+        "leonardo": TargetObservation(name="leonardo", active=1),
+        "looks": [],
+    }
+
+    def look(self, place):
+        found["looks"].append(place)
+        return found[place]
+
+    monkeypatch.setattr(OscarHook, "observe", look)
+    monkeypatch.setattr(InterLinkHook, "observe", look)
+    return found
+
+
+def brancher(**arguments):
+    with DAG("dag", schedule=None) as dag:
+        task = PlacementBranchOperator(
+            **{"task_id": "place", "policy": POLICY, "targets": [CLOUD, HPC], "object_event": EVENT} | arguments
+        )
+        task >> OscarJobOperator(task_id="cloud", service="svc", command=["x"], output_uri=OUTPUT)
+        with TaskGroup("hpc"):
+            task >> InterLinkPodOperator(task_id="run", image="i", command=["x"], output_uri=OUTPUT, target=HPC)
+    assert dag
+    return task
+
+
+def test_policy_decides_and_the_decision_is_in_xcom(seen):
+    task, state = brancher(), context()
+    assert task.choose_branch(state) == "hpc"
+    decision = state["ti"].xcoms["decision"]
+    assert (decision["target"], decision["reasons"][0]) == ("hpc-gpu", "five bytes or more")
+    assert sorted(seen["looks"]) == ["leonardo", "svc"]
+
+
+@pytest.mark.parametrize(
+    "observation",
+    [TargetObservation(name="leonardo", up=False, reason="no ping"), TargetObservation(name="leonardo", active=2)],
+    ids=["down", "full"],
+)
+def test_target_that_cannot_take_it_is_passed_over_with_the_reason(seen, observation):
+    seen["leonardo"] = observation
+    task, state = brancher(), context()
+    assert task.choose_branch(state) == "cloud"
+    assert "hpc-gpu" in state["ti"].xcoms["decision"]["rejected"]
+
+
+def test_all_targets_down_is_tried_again_later(seen):
+    seen["leonardo"] = TargetObservation(name="leonardo", up=False)
+    seen["svc"] = TargetObservation(name="svc", up=False)
+    with pytest.raises(TransientError):
+        brancher().choose_branch(context())
+
+
+@pytest.mark.parametrize(("force", "branch"), [("", "hpc"), ("auto", "hpc"), (" Auto ", "hpc"), ("cloud-cpu", "cloud")])
+def test_user_may_insist(seen, force, branch):
+    assert brancher(force=force).choose_branch(context()) == branch
+
+
+def test_unknown_wish_fails_at_once_with_the_names(seen):
+    with pytest.raises(AirflowFailException, match="expected one of cloud-cpu, hpc-gpu"):
+        brancher(force="moon").choose_branch(context())
+
+
+def test_required_capability_decides(seen):
+    assert brancher(requires="gpu", policy=RuleBased(default="cloud-cpu")).choose_branch(context()) == "hpc"
+
+
+def test_observation_may_be_left_out(seen):
+    assert brancher(observe=False).choose_branch(context()) == "hpc"
+    assert seen["looks"] == []
+
+
+def test_target_with_a_task_that_does_not_exist_is_named(seen):
+    lost = PlacementTarget(name="x", task_id="nowhere", kind="oscar")
+    with pytest.raises(AirflowFailException, match="target 'x' names task 'nowhere'"):
+        brancher(targets=[CLOUD, HPC, lost]).choose_branch(context())
+
+
+def test_two_targets_of_one_name_are_refused_in_the_dag_file():
+    with pytest.raises(DefinitionError):
+        PlacementBranchOperator(task_id="place", policy=POLICY, targets=[CLOUD, CLOUD])

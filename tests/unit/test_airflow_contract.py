@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What this provider takes from Airflow without a promise; fails here first when an upgrade moves it."""
+
+from __future__ import annotations
+
+import inspect
+from datetime import timedelta
+
+import pytest
+from airflow.sdk import BaseOperatorLink
+from airflow.sdk.bases.operator import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
+from airflow.sdk.execution_time.context import TaskStateStoreAccessor
+from airflow.triggers.base import BaseEventTrigger, BaseTrigger
+
+from airflow_provider_oscar import _airflow
+from airflow_provider_oscar.model.errors import (
+    BadInputError,
+    DefinitionError,
+    JobFailedError,
+    LostContactError,
+    OscarProviderError,
+    PermanentError,
+    TransientError,
+)
+
+
+def parameters(function):
+    return set(inspect.signature(function).parameters)
+
+
+def test_task_state_store_keeps_a_value_for_ever():
+    assert {"key", "value", "retention"} <= parameters(TaskStateStoreAccessor.set)
+    assert {"key", "default"} <= parameters(TaskStateStoreAccessor.get)
+    assert timedelta.max == _airflow.NEVER_EXPIRE
+
+
+def test_asset_state_store_can_be_made_for_an_asset_by_name():
+    store = _airflow.AssetStateStoreAccessor(name="inbox")
+    assert all(callable(getattr(store, name)) for name in ("get", "set", "aget", "aset"))
+
+
+def test_trigger_is_told_when_a_user_kills_its_task():
+    assert inspect.iscoroutinefunction(BaseTrigger.on_kill)
+    assert issubclass(BaseEventTrigger, BaseTrigger)
+
+
+def test_deferral_takes_what_we_give():
+    assert {"trigger", "method_name", "kwargs", "timeout"} <= parameters(BaseOperator.defer)
+
+
+def test_link_is_asked_for_with_the_operator():
+    assert {"operator", "ti_key"} <= parameters(BaseOperatorLink.get_link)
+
+
+def test_decorated_function_gets_its_arguments_and_the_names_it_asks_for():
+    def function(a, b, *, run_id=None):
+        return a, b, run_id
+
+    called = _airflow.call_with_context(function, [1], {"b": 2}, {"run_id": "r", "ds": "d"})
+    assert called == (1, 2, "r")
+
+
+ERRORS = {
+    DefinitionError: True,
+    PermanentError: True,
+    BadInputError: True,
+    JobFailedError: True,
+    TransientError: False,
+    LostContactError: False,
+}
+
+
+@pytest.mark.parametrize(("kind", "final"), ERRORS.items(), ids=[kind.__name__ for kind in ERRORS])
+def test_error_fails_the_task_or_is_tried_again(kind, final):
+    with pytest.raises(AirflowFailException if final else kind, match="why") as raised, _airflow.airflow_errors():
+        raise kind("why")
+    if final:
+        assert isinstance(raised.value.__cause__, kind)
+
+
+def test_undefined_connection_is_not_tried_again():
+    with pytest.raises(AirflowFailException), _airflow.airflow_errors():
+        raise AirflowNotFoundException("the conn_id isn't defined")
+
+
+def test_every_kind_of_error_is_covered():
+    def all_of(kind):
+        return {kind}.union(*(all_of(each) for each in kind.__subclasses__()))
+
+    ours = {each for each in all_of(OscarProviderError) if each.__module__ == "airflow_provider_oscar.model.errors"}
+    assert ours == {OscarProviderError, *ERRORS}
+
+
+def test_other_errors_pass_unchanged():
+    with pytest.raises(ZeroDivisionError), _airflow.airflow_errors():
+        raise ZeroDivisionError
