@@ -116,6 +116,12 @@ class History(RuleBasedStateMachine):
         self.poll(lost=lost, late=late, pages=2)
         self.poll(lost=0, late=False, pages=3)
 
+    @rule(count=st.integers(4, 6), age=st.sampled_from([0, 4000, 8000]), lost=LOSSES)
+    def many_objects_and_lost_acknowledgements(self, count, age, lost):
+        self.upload_many(count, age)
+        self.poll(lost=lost, late=False, pages=2)
+        self.poll(lost=0, late=False, pages=1)
+
     @rule(step=st.sampled_from([1, 3600, 3 * 3600, 86400]), name=key_names)
     def clock_steps_back_between_polls(self, step, name):
         self.poll(lost=0, late=False, pages=1)
@@ -202,9 +208,9 @@ class CursorHistory(History):
         if len(self.store) > back:
             super().upload(sorted(self.store)[-1 - back], 0)
 
-    @rule()
-    def upload_many(self):
-        for _ in range(4):
+    @rule(count=st.just(4), age=st.just(0))
+    def upload_many(self, count, age):
+        for _ in range(count):
             self.upload("", 0)
 
     @rule()
