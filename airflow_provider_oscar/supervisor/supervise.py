@@ -5,8 +5,6 @@ Runs on the compute side, in whatever image the user's command needs: Python 3.8
 library, this one file. What it is told is the job specification (``model/job.schema.json``), what it tells
 is the manifest (``model/manifest.schema.json``); both say their version. Unlike OSCAR's FaaS Supervisor,
 whose variables it offers to the command, it ends with the command's exit code and reports every failure.
-
-Sections: protocol, rules (no input or output), files and network, the command, the job, main.
 """
 
 from __future__ import annotations
@@ -37,7 +35,7 @@ import urllib.request
 import uuid
 import zlib
 from datetime import datetime, timezone
-from typing import Any, BinaryIO, Callable, Iterator, NoReturn, TypeVar
+from typing import Any, BinaryIO, Callable, Iterator, NoReturn
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 # Protocol: what both sides rely on.
@@ -53,8 +51,7 @@ EXIT_INPUT = 66  # EX_NOINPUT: the object is gone or another one
 EXIT_IO = 74  # EX_IOERR: staging failed
 EXIT_SPEC = 78  # EX_CONFIG: the job specification cannot be read
 EXIT_TIMEOUT = 124  # as timeout(1); only where the command itself reported success
-EXIT_CANNOT_RUN = 126
-EXIT_NOT_FOUND = 127
+EXIT_CANNOT_RUN, EXIT_NOT_FOUND = 126, 127  # as a shell has it
 
 STAGE_IN, RUN, STAGE_OUT = "stage-in", "run", "stage-out"
 
@@ -66,11 +63,8 @@ CHUNK = 1024 * 1024
 SPEC_LIMIT = 4 * 1024 * 1024
 METRICS_LIMIT = 1024 * 1024
 S3_KEY_LIMIT = 1024
-MESSAGE_LIMIT = 1000
-QUOTE_LIMIT = 256
+MESSAGE_LIMIT, QUOTE_LIMIT = 1000, 256
 LONGEST_DELAY = 60.0
-
-T = TypeVar("T")
 
 
 class Failure(Exception):
@@ -88,10 +82,6 @@ class Again(Failure):
 
 class Interrupted(BaseException):
     """A signal asked to stop before the command was started."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.number = number
 
 
 # Rules: no input or output here.
@@ -216,7 +206,6 @@ def redirected(url: str, headers: dict[str, str], location: str | None) -> tuple
 
 
 def refusal(what: str, status: int, body: bytes) -> Failure:
-    """The error for a status that will not change by asking again."""
     said = " ({})".format(shown(body.decode("utf-8", "replace"))) if body else ""
     if status in (401, 403):
         return Failure(
@@ -237,9 +226,8 @@ def is_passing(status: int) -> bool:
 
 def object_key(uri: str) -> str:
     """What scripts for OSCAR's supervisor find in STORAGE_OBJECT_KEY: S3 key, or path of the file."""
-    parts = urlsplit(uri, allow_fragments=False)
-    path = unquote(parts.path, errors="surrogateescape")
-    return path[1:] if parts.scheme == "s3" else path
+    path = unquote(urlsplit(uri, allow_fragments=False).path, errors="surrogateescape")
+    return path[1:] if uri.startswith("s3:") else path
 
 
 def event_time(spec: dict[str, Any]) -> str:
@@ -254,8 +242,7 @@ def command_environment(
 ) -> dict[bytes, bytes]:
     """Variables of the command: those of the container, the user's, and ours over both.
 
-    URLs, headers and form fields of the specification are in none of them: an outer FaaS Supervisor's
-    EVENT, which is our specification, is replaced or removed, as are its other variables.
+    No URL, header or form field is among them: an outer supervisor's EVENT, which is our specification, goes.
     """
     source = spec["input"]
     ours = {
@@ -323,6 +310,11 @@ def setting(name: str, default: float) -> float:
         return default
 
 
+def tell(manifest: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        print("\n" + marker_line(manifest), flush=True)  # the command may have ended in the middle of a line
+
+
 @contextlib.contextmanager
 def local_file(what: str) -> Iterator[None]:
     """Tell a full disk from a broken connection: both are OSError, only one is worth another attempt."""
@@ -332,7 +324,7 @@ def local_file(what: str) -> Iterator[None]:
         raise Failure(f"cannot {what}: {error.strerror or type(error).__name__}") from error
 
 
-def persist(what: str, attempt: Callable[[], T]) -> T:
+def persist(what: str, attempt: Callable[[], Any]) -> Any:
     """Try until it works, cannot work, or has been tried often enough."""
     attempts, first = max(1, int(setting("ATTEMPTS", 6))), setting("BACKOFF", 1.0)
     number = 1
@@ -428,8 +420,7 @@ def raise_for(what: str, answer: http.client.HTTPResponse) -> NoReturn:
 
 def download(source: dict[str, Any], path: str) -> None:
     """Fetch the object once; the file is the object's, or an exception says why not."""
-    what = "object {}".format(shown(source["uri"]))
-    url, headers = source["url"], source["headers"]
+    what, url, headers = "object {}".format(shown(source["uri"])), source["url"], source["headers"]
     for _ in range(REDIRECTS + 1):
         with exchange("GET", url, headers) as answer:
             if answer.status in (301, 302, 303, 307, 308):
@@ -462,7 +453,9 @@ def check_identity(source: dict[str, Any], answer: http.client.HTTPResponse, wha
 def receive(source: dict[str, Any], answer: http.client.HTTPResponse, path: str, what: str) -> None:
     expected = source["size"] if answer.length is None else answer.length
     kind, wanted = source["checksum"] or ("adler32", "")
-    digest = None if kind == "adler32" else new_digest(kind)
+    # FIPS systems allow md5 only with a keyword that Python 3.8 does not know.
+    harmless: Any = {"usedforsecurity": False} if sys.version_info >= (3, 9) else {}
+    digest = None if kind == "adler32" else hashlib.new(kind, **harmless)
     count, adler = 0, 1
     with local_file("create the input file"):
         file = open(path, "wb")  # noqa: SIM115 (closed below; a broken connection must not count as a local error)
@@ -483,11 +476,6 @@ def receive(source: dict[str, Any], answer: http.client.HTTPResponse, path: str,
     seen = f"{adler:08x}" if digest is None else digest.hexdigest()
     if wanted and seen != wanted.rjust(8, "0"):
         raise Again(f"its {kind} checksum is {seen}, not {shown(wanted)}", EXIT_INPUT)
-
-
-def new_digest(kind: str) -> Any:
-    # FIPS systems allow md5 only with a keyword that Python 3.8 does not know.
-    return hashlib.new(kind, usedforsecurity=False) if sys.version_info >= (3, 9) else hashlib.new(kind)
 
 
 def file_chunks(file: BinaryIO, size: int, check: Any, what: str) -> Iterator[bytes]:
@@ -541,14 +529,15 @@ class WebDAV:
     def put(self, key: str, file: BinaryIO, size: int) -> str:
         what, url = f"output {shown(key)}", self.base + quote(encoded(key), safe="/~")
         # 409 is a missing directory or, on dCache with webdav.enable.overwrite=false, an earlier attempt's file.
-        for remedy in (self._make_directory_of, functools.partial(self._ask, "DELETE"), None):
+        for remedy in (self._make_directory_of, functools.partial(self._ask, "DELETE")):
             value = self._put(url, file, size, what)
-            if value or remedy is None:
-                break
+            if value:
+                return value
             remedy(url)
-        if not value:
-            raise refusal(what, 409, b"")
-        return value
+        value = self._put(url, file, size, what)
+        if value:
+            return value
+        raise refusal(what, 409, b"")
 
     def _put(self, url: str, file: BinaryIO, size: int, what: str) -> str:
         """The checksum of what was stored, or nothing where the answer is 409."""
@@ -588,13 +577,10 @@ class WebDAV:
 def find_outputs(root: str, limit: int) -> tuple[list[tuple[str, str]], list[str]]:
     """(key, path) of every file to stage out, in order of key, and what is wrong with the others."""
     files: list[tuple[str, str]] = []
-    problems: list[str] = []
+    unreadable: list[OSError] = []
     real_root = os.path.realpath(root)
-
-    def unreadable(error: OSError) -> None:
-        problems.append(f"cannot read a directory below TMP_OUTPUT_DIR: {error.strerror}")
-
-    for folder, folders, names in os.walk(root, onerror=unreadable):
+    problems = []
+    for folder, folders, names in os.walk(root, onerror=unreadable.append):
         for name in names + [each for each in folders if os.path.islink(os.path.join(folder, each))]:
             path = os.path.join(folder, name)
             key = os.path.relpath(path, root).replace(os.sep, "/")
@@ -610,6 +596,7 @@ def find_outputs(root: str, limit: int) -> tuple[list[tuple[str, str]], list[str
                 problems.append(f"{shown(key)} was not staged out: {problem}")
             else:
                 files.append((key, real))
+    problems += [f"a directory below TMP_OUTPUT_DIR cannot be read: {error.strerror}" for error in unreadable]
     return sorted(files), sorted(problems)
 
 
@@ -629,8 +616,7 @@ def read_metrics(path: str) -> dict[str, Any]:
     if not os.path.lexists(path):
         return {}
     try:
-        file, size = open_regular(path)
-        with file:
+        with open_regular(path)[0] as file:
             return dict(json.loads(file.read(METRICS_LIMIT).decode("utf-8"), parse_constant=str))
     except (OSError, ValueError, TypeError, RecursionError) as error:
         say(f"SUPERVISOR_METRICS_FILE is ignored ({type(error).__name__}); expected one JSON object, at most 1 MiB")
@@ -664,7 +650,7 @@ class Signals:
     def _handle(self, number: int, frame: object) -> None:
         if self.stage == STAGE_IN and number in self.STOP:
             self.stage = STAGE_OUT
-            raise Interrupted(number)
+            raise Interrupted(signal.Signals(number).name, 128 + number)
         if self.stage == RUN:
             self.received.append(number)
         elif number in self.STOP:
@@ -701,11 +687,8 @@ def run_command(
 ) -> tuple[int, Failure | None]:
     """Run to the end; its exit code, and what stopped it if it was stopped. Its output goes where ours goes."""
     process = start(command, environment)
-    never = float("inf")
-    grace = setting("KILL_GRACE", 10.0)
-    deadline = time.monotonic() + timeout if timeout else never
-    kill_at = never
-    stopped = None
+    never, grace, stopped = float("inf"), setting("KILL_GRACE", 10.0), None
+    deadline, kill_at = time.monotonic() + timeout if timeout else never, never
     while process.poll() is None:
         while signals.received:
             number = signals.received.pop(0)
@@ -735,8 +718,7 @@ class Job:
     """One job on its way through the stages, and the manifest that grows with it."""
 
     def __init__(self, spec: dict[str, Any], work: str, signals: Signals) -> None:
-        self.spec = spec
-        self.signals = signals
+        self.spec, self.signals = spec, signals
         self.input_dir = os.path.join(work, "input")
         self.output_dir = os.path.join(work, "output")
         self.metrics_path = os.path.join(work, "metrics.json")
@@ -752,7 +734,7 @@ class Job:
         with self._phase(STAGE_OUT):
             self._attempt(self._stage_out)
         self._attempt(self._publish)
-        print_marker(self.manifest)
+        tell(self.manifest)
         return int(self.manifest["exit_code"])
 
     def _attempt(self, *steps: Callable[[], None]) -> None:
@@ -761,7 +743,8 @@ class Job:
             for step in steps:
                 step()
         except Interrupted as signalled:
-            self._fail(Failure(f"cancelled by {signalled} before the command ran", 128 + signalled.number), STAGE_IN)
+            name, code = signalled.args
+            self._fail(Failure(f"cancelled by {name} before the command ran", code), STAGE_IN)
         except Failure as failure:
             self._fail(failure, self.signals.stage)
         except Exception as error:  # noqa: BLE001 (an error of ours must still reach the manifest)
@@ -790,9 +773,8 @@ class Job:
         path = os.path.join(self.input_dir, source["name"])
         with self._phase(STAGE_IN):
             persist("stage-in of {}".format(shown(source["uri"])), lambda: download(source, path))
-        size = os.stat(path).st_size
-        self.manifest["input"]["size"] = size
-        say("staged in {} ({} bytes)".format(shown(source["uri"]), size))
+        self.manifest["input"]["size"] = os.path.getsize(path)
+        say("staged in {}".format(shown(source["uri"])))
 
     def _run(self) -> None:
         places = {"TMP_INPUT_DIR": self.input_dir, "TMP_OUTPUT_DIR": self.output_dir}
@@ -830,14 +812,12 @@ class Job:
             with file:
                 return {"key": key, "size": size, "sha256": self.store.put(key, file, size)}
 
-        record = persist(f"stage-out of {shown(key)}", attempt)
-        self.manifest["outputs"].append(record)
-        say("staged out {} ({} bytes)".format(shown(key), record["size"]))
+        self.manifest["outputs"].append(persist(f"stage-out of {shown(key)}", attempt))
+        say(f"staged out {shown(key)}")
 
     def _publish(self) -> None:
         data = json.dumps(self.manifest, indent=1).encode("ascii")
-        what = "stage-out of the manifest"
-        persist(what, lambda: self.store.put(MANIFEST_NAME, io.BytesIO(data), len(data)))
+        persist("stage-out of the manifest", lambda: self.store.put(MANIFEST_NAME, io.BytesIO(data), len(data)))
 
 
 def first_manifest(spec: dict[str, Any]) -> dict[str, Any]:
@@ -859,12 +839,6 @@ def first_manifest(spec: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def print_marker(manifest: dict[str, Any]) -> None:
-    # The command may have ended in the middle of a line.
-    with contextlib.suppress(OSError, ValueError):
-        print("\n" + marker_line(manifest), flush=True)
-
-
 # Where it starts.
 
 
@@ -877,9 +851,8 @@ def below_sandbox(path: str) -> str:
 def work_directory() -> str:
     """A fresh directory on the volume the pod gives us, else where temporary files go."""
     volume = below_sandbox(os.environ.get("OSCAR_SUPERVISOR_WORKDIR", ""))
-    if volume and os.path.isdir(volume) and os.access(volume, os.W_OK | os.X_OK):
-        return tempfile.mkdtemp(prefix="job-", dir=volume)
-    return tempfile.mkdtemp(prefix="airflow-oscar-")
+    usable = volume and os.access(volume, os.W_OK | os.X_OK)
+    return tempfile.mkdtemp(prefix="airflow-oscar-", dir=volume if usable else None)
 
 
 def load_spec(path: str) -> dict[str, Any]:
@@ -893,9 +866,9 @@ def load_spec(path: str) -> dict[str, Any]:
 def refuse(failure: Failure) -> int:
     """A job that cannot begin names no place for a manifest; the log has to do."""
     say(str(failure))
-    spec = {"submission_id": "", "placement": "", "input": None, "output": {"uri": ""}, "submitted_at": now()}
+    nothing = {"submission_id": "", "placement": "", "input": None, "output": {"uri": ""}, "submitted_at": now()}
     error = {"stage": STAGE_IN, "message": clip(str(failure))}
-    print_marker({**first_manifest(spec), "exit_code": failure.code, "error": error})
+    tell({**first_manifest(nothing), "exit_code": failure.code, "error": error})
     return failure.code
 
 
@@ -903,8 +876,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="supervise.py", description="Run one job of airflow-provider-oscar.")
     parser.add_argument("--job", required=True, metavar="PATH", help="the job specification, a JSON file")
     path = parser.parse_args(arguments).job
-    signals = Signals()
-    work = ""
+    signals, work = Signals(), ""
     try:
         spec = load_spec(path)
         work = work_directory()
@@ -914,7 +886,7 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         return refuse(Failure(f"cannot make a work directory: {error.strerror}"))
     except Interrupted as signalled:
-        return refuse(Failure(f"cancelled by {signalled}", 128 + signalled.number))
+        return refuse(Failure(f"cancelled by {signalled.args[0]}", signalled.args[1]))
     finally:
         signals.stage = STAGE_OUT
         if work:
