@@ -73,7 +73,7 @@ with DAG(
     doc_md=__doc__,
 ) as dag:
     # [START infer]
-    @task
+    @task(multiple_outputs=False)
     def read_event() -> dict:
         """Return the object this run is about."""
         return object_of(get_current_context()).to_dict()
@@ -106,7 +106,7 @@ with DAG(
     # [END infer]
 
     # [START publish]
-    @task(outlets=[results], trigger_rule="none_failed_min_one_success")
+    @task(outlets=[results], multiple_outputs=False, trigger_rule="none_failed_min_one_success")
     def publish(ti=None, outlet_events=None) -> dict:
         """Tell what came out, as an event of the results asset."""
         decision = ti.xcom_pull(task_ids="choose_target", key="decision")
