@@ -72,6 +72,7 @@ class DCacheHook(BaseHook):
         self._lock = threading.Lock()
         self._client: httpx.Client | None = None
         self._macaroons = True
+        self._dcache: bool | None = None
 
     @cached_property
     def settings(self) -> DCacheSettings:
@@ -319,7 +320,9 @@ class DCacheHook(BaseHook):
         parser = PropfindParser(
             self.door.base_path, what=f"{settings.where}: cannot {action}", max_entries=max_entries + 1
         )
-        request = webdav.propfind_request(self.door, path, depth=1)
+        if self._dcache is None:
+            self._dcache = self.run(webdav.is_dcache(self.door))
+        request = webdav.propfind_request(self.door, path, depth=1, plain=not self._dcache)
         itself = False
         try:
             answer = self.client.send(request, stream=True)

@@ -16,7 +16,7 @@ import httpx
 
 from airflow_provider_oscar.hooks.dcache.entries import NamespaceEntry, clean_path, encoded
 from airflow_provider_oscar.hooks.dcache.errors import status_error
-from airflow_provider_oscar.hooks.dcache.propfind import PROPFIND_BODY, PropfindParser
+from airflow_provider_oscar.hooks.dcache.propfind import PROPFIND_BODY, PROPFIND_PLAIN_BODY, PropfindParser
 from airflow_provider_oscar.hooks.dcache.settings import DCacheSettings, is_loopback
 from airflow_provider_oscar.hooks.flows import Flow
 from airflow_provider_oscar.model.errors import DefinitionError, PermanentError, quoted
@@ -159,13 +159,15 @@ def delete(door: Door, path: str) -> Flow[None]:
         raise door.error(answer, f"delete {quoted(path)}")
 
 
-def propfind_request(door: Door, path: str, *, depth: int) -> httpx.Request:
+def propfind_request(door: Door, path: str, *, depth: int, plain: bool = False) -> httpx.Request:
     """Build a PROPFIND for the properties that :class:`PropfindParser` reads.
 
     :param depth: 0 for the path itself, 1 for its children as well.
+    :param plain: leave out the properties that only dCache has.
     """
+    body = PROPFIND_PLAIN_BODY if plain else PROPFIND_BODY
     headers = {"Depth": str(depth), "Content-Type": "application/xml; charset=utf-8"}
-    return door.request("PROPFIND", door.url(path, directory=depth > 0), headers=headers, content=PROPFIND_BODY)
+    return door.request("PROPFIND", door.url(path, directory=depth > 0), headers=headers, content=body)
 
 
 def look(door: Door, path: str) -> Flow[NamespaceEntry | None]:
@@ -181,6 +183,19 @@ def look(door: Door, path: str) -> Flow[NamespaceEntry | None]:
     parser.feed(answer.content)
     parser.close()
     return next((entry for entry in parser.take() if entry.path == clean_path(path)), None)
+
+
+def is_dcache(door: Door) -> Flow[bool]:
+    """Whether the server is a dCache, by its ``Server`` header or by the locality it knows of its root."""
+    answer = yield propfind_request(door, "/", depth=0)
+    if answer.status_code != 207:
+        return True  # not proven otherwise; the listing itself will say what is wrong
+    if "dcache" in answer.headers.get("server", "").lower():
+        return True
+    parser = PropfindParser(door.base_path, what=f"{door.where}: the root", max_entries=10)
+    parser.feed(answer.content)
+    parser.close()
+    return any(entry.locality for entry in parser.take())
 
 
 def mint_macaroon(
