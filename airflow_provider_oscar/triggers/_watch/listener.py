@@ -14,6 +14,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_provider_oscar.hooks.dcache import events
+from airflow_provider_oscar.hooks.dcache.events import ChannelGone, InotifyMessage, SystemMessage
+from airflow_provider_oscar.hooks.dcache.sse import SseParser
+from airflow_provider_oscar.hooks.flows import arun
 from airflow_provider_oscar.model.errors import TransientError
 from airflow_provider_oscar.model.objects import Reason
 from airflow_provider_oscar.triggers._watch.trouble import Trouble
@@ -102,8 +106,6 @@ class Listener:
         """
         if not self._channel or directory in self._watches.values():
             return
-        from airflow_provider_oscar.hooks.dcache import events
-        from airflow_provider_oscar.hooks.flows import arun
 
         flow = events.watch(self._hook.frontend, self._channel, directory)
         made = await arun(self._client, flow, where=self._hook.settings.where)
@@ -122,8 +124,6 @@ class Listener:
 
     async def _open_channel(self) -> None:
         """Make the channel, unless there is one that may still be good."""
-        from airflow_provider_oscar.hooks.dcache import events
-        from airflow_provider_oscar.hooks.flows import arun
 
         if self._channel:
             return
@@ -151,8 +151,6 @@ class Listener:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _read(self, trouble: Trouble) -> None:
-        from airflow_provider_oscar.hooks.dcache import events
-        from airflow_provider_oscar.hooks.dcache.sse import SseParser
 
         parser = SseParser()
         request = events.stream_request(self._hook.frontend, self._channel, last_event_id=self._last_id)
@@ -183,23 +181,17 @@ class Listener:
 
     async def _probe(self) -> None:
         """Have an event sent soon: dCache itself says nothing when a stream opens."""
-        from airflow_provider_oscar.hooks.dcache import events
-        from airflow_provider_oscar.hooks.flows import arun
 
         probe = await self._beat(1.0)
         await self._open.wait()
         await arun(self._client, events.unsubscribe(self._hook.frontend, probe), where=self._hook.settings.where)
 
     async def _beat(self, seconds: float) -> str:
-        from airflow_provider_oscar.hooks.dcache import events
-        from airflow_provider_oscar.hooks.flows import arun
 
         flow = events.heartbeat(self._hook.frontend, self._channel, seconds=seconds)
         return await arun(self._client, flow, where=self._hook.settings.where)
 
     def _note(self, message: Any) -> None:
-        from airflow_provider_oscar.hooks.dcache.events import InotifyMessage, SystemMessage
-
         if isinstance(message, SystemMessage):
             self._note_system(message.type, message.subscription)
         elif isinstance(message, InotifyMessage):
@@ -235,8 +227,6 @@ class Listener:
             self.notes.file(f"{directory.rstrip('/')}/{name}", Reason.CREATED)
 
     async def _disconnected(self, error: Exception) -> None:
-        from airflow_provider_oscar.hooks.dcache.events import ChannelGone
-
         if isinstance(error, ChannelGone):
             self._channel = ""
         self._open.clear()
@@ -258,7 +248,6 @@ class Listener:
             self._task = None
         try:
             if self._channel and self._client is not None:
-                from airflow_provider_oscar.hooks.dcache import events
                 from airflow_provider_oscar.hooks.flows import arun
 
                 flow = events.delete_channel(self._hook.frontend, self._channel)
