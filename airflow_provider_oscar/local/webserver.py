@@ -93,6 +93,7 @@ class AsgiServer:
         config = uvicorn.Config(
             self._app,
             log_config=None,
+            log_level="warning",
             access_log=False,
             http=_NoAccessLog,
             timeout_graceful_shutdown=None,

@@ -25,6 +25,8 @@ _COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 #: Airflow stops its parts one after the other and waits for each.
 _PATIENCE = 20.0
 _REQUEST_TIMEOUT = 30.0
+#: An idle machine needs fifteen; a busy one with two processors has been seen to need a hundred.
+_START_SECONDS = 300.0
 
 
 class StandaloneAirflow:
@@ -95,7 +97,7 @@ class StandaloneAirflow:
     def start(self) -> None:
         """Start it and return once every part reports healthy.
 
-        :raises PermanentError: if it ends by itself or is not healthy within three minutes.
+        :raises PermanentError: if it ends by itself or is not healthy within five minutes.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         passwords = self.directory / "passwords.json"
@@ -110,7 +112,7 @@ class StandaloneAirflow:
             patience=_PATIENCE,
         )
         self._program.start()
-        wait_until(self.healthy, what="Airflow is healthy", timeout=180, interval=0.5, program=self._program)
+        wait_until(self.healthy, what="Airflow is healthy", timeout=_START_SECONDS, interval=0.5, program=self._program)
 
     def require_running(self) -> None:
         """Raise PermanentError if Airflow ended by itself."""
