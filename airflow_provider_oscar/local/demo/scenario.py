@@ -54,23 +54,27 @@ DROPS = (
 )
 
 
-def image(project: Path) -> LocalImage:
-    """Return what the image name ``threedgan`` means on this machine: the payload of the checkout."""
+def image(project: Path, cache: Path) -> LocalImage:
+    """Return what the image name ``threedgan`` means on this machine: the payload of the checkout.
+
+    :param cache: where the payload's libraries may keep what an image would have built in (fonts).
+    """
     return LocalImage(
         IMAGE,
         path=(project / "docker" / "threedgan" / "bin", Path(sys.executable).parent),
-        environment={"PYTHONPATH": str(project / "docker" / "threedgan")},
+        environment={"PYTHONPATH": str(project / "docker" / "threedgan"), "MPLCONFIGDIR": str(cache)},
     )
 
 
 def environment() -> dict[str, str]:
-    """Return the variables the DAGs read: where to look, and how often."""
+    """Return the variables the DAGs and the provider read: where to look, and how often."""
     return {
         "THREEDGAN_BUCKET": BUCKET,
         "THREEDGAN_PREFIX": S3_PREFIX,
         "THREEDGAN_DCACHE_PATH": DCACHE_DIRECTORY,
         "THREEDGAN_POLL_INTERVAL": "2",
         "THREEDGAN_IMAGE": IMAGE,
+        "AIRFLOW__OSCAR__POLL_INTERVAL": "1",
     }
 
 

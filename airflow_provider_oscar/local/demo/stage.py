@@ -170,9 +170,8 @@ def bring_down(project: Path) -> int:
 def _stage(
     project: Path, directory: Path, progress: Progress
 ) -> Iterator[tuple[LocalPlatform, StandaloneAirflow, dict[scenario.Drop, Path]]]:
-    platform = LocalPlatform(
-        directory / "platform", images={scenario.IMAGE: scenario.image(project)}, on_progress=progress.say
-    )
+    image = scenario.image(project, directory / "image-cache")
+    platform = LocalPlatform(directory / "platform", images={scenario.IMAGE: image}, on_progress=progress.say)
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(1) as pool:
         files = pool.submit(scenario.write_input, project, directory / "input")
         stack.enter_context(platform)
