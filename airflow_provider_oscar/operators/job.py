@@ -314,7 +314,7 @@ class JobOperator(BaseOperator):
         )
 
     def _show(self, log: str) -> None:
-        lines, _ = LogPosition().after(log, complete=True)
+        lines, _ = LogPosition().after(log.rstrip(), complete=True)
         self.log.info("::group::Log of the job (%d lines)", len(lines))
         for line in lines:
             self.log.info("%s", line)

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The embedded platform for job operators: real S3, real supervisor, SLURM (real where it is installed)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_oscar.hooks.interlink import InterLinkHook
+from airflow_provider_oscar.hooks.oscar import OscarHook
+from airflow_provider_oscar.hooks.s3 import OscarS3Hook
+from airflow_provider_oscar.local import LocalPlatform
+from airflow_provider_oscar.local.images import LocalImage
+from airflow_provider_oscar.model.services import ServiceDefinition
+
+IMAGE = "python:3-slim"
+SERVICE = "words"
+
+
+@pytest.fixture(scope="package")
+def running_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform]:
+    """One platform for all tests of this folder."""
+    images = {IMAGE: LocalImage(IMAGE, path=[Path(sys.executable).parent])}
+    with LocalPlatform(tmp_path_factory.mktemp("jobs"), images=images) as platform:
+        for bucket in ("incoming", "outgoing"):
+            platform.s3.create_bucket(bucket)
+        yield platform
+
+
+@pytest.fixture
+def platform(running_platform: LocalPlatform, monkeypatch: pytest.MonkeyPatch) -> LocalPlatform:
+    """The platform behind the default connections."""
+    for name, value in running_platform.environment().items():
+        monkeypatch.setenv(name, value)
+    return running_platform
+
+
+@pytest.fixture
+def s3(platform: LocalPlatform) -> OscarS3Hook:
+    """The object store."""
+    return OscarS3Hook()
+
+
+@pytest.fixture
+def service(platform: LocalPlatform) -> str:
+    """An OSCAR service that runs this provider's supervisor."""
+    from airflow_provider_oscar.hooks.supervisor import SupervisorHook
+
+    hook = OscarHook()
+    definition = ServiceDefinition(name=SERVICE, image=IMAGE, script=SupervisorHook().service_script())
+    hook.run(hook.apply_service(definition))
+    return SERVICE
+
+
+@pytest.fixture
+def node(platform: LocalPlatform) -> str:
+    """A virtual node that is ready."""
+    hook = InterLinkHook()
+    names = [str(each.metadata.name) for each in hook.core.list_node().items]
+    return next(name for name in names if "cpu" in name and not hook.node_status(name))
