@@ -64,6 +64,18 @@ class S3ListParser(BoundedXml):
     sends them raw, and ``+`` and ``%`` in them must stay.
     """
 
+    starts = frozenset({"Contents", "CommonPrefixes"})
+    ends = starts | {
+        "Key",
+        "LastModified",
+        "ETag",
+        "Size",
+        "Prefix",
+        "NextContinuationToken",
+        "IsTruncated",
+        "EncodingType",
+    }
+
     def __init__(
         self, make_event: MakeEvent, *, what: str, max_bytes: int = PAGE_BYTES, max_entries: int = PAGE_ENTRIES
     ) -> None:

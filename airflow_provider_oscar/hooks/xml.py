@@ -24,6 +24,10 @@ class BoundedXml:
     :param separator: character between namespace and name; None leaves names as written.
     """
 
+    #: Names whose start and end are told; each call spared counts, with a dozen elements for an entry.
+    starts: frozenset[str] = frozenset()
+    ends: frozenset[str] = frozenset()
+
     def __init__(self, what: str, *, max_bytes: int, max_entries: int, separator: str | None) -> None:
         self.what = what
         self.entries = 0
@@ -62,10 +66,10 @@ class BoundedXml:
             raise TransientError(f"{self.what}: the answer ended before the listing did; it is not believed")
 
     def on_start(self, name: str) -> None:
-        """Hear the start of an element."""
+        """Hear the start of the root, or of an element in :attr:`starts`."""
 
     def on_end(self, name: str, text: str) -> None:
-        """Hear the end of an element with the text since the last tag."""
+        """Hear the end of an element in :attr:`ends`, with the text since the last tag."""
 
     def count_entry(self) -> None:
         """Count one entry against the bound."""
@@ -91,14 +95,17 @@ class BoundedXml:
         self._depth += 1
         if self._depth > DEPTH_LIMIT:
             raise PermanentError(f"{self.what}: XML nested deeper than {DEPTH_LIMIT} levels; refused")
-        self._text.clear()
-        self.on_start(name)
+        if self._text:
+            self._text.clear()
+        if self._depth == 1 or name in self.starts:
+            self.on_start(name)
 
     def _end(self, name: str) -> None:
         self._depth -= 1
-        text = "".join(self._text)
-        self._text.clear()
-        self.on_end(name, text)
+        if name in self.ends:
+            self.on_end(name, "".join(self._text))
+        if self._text:
+            self._text.clear()
         if self._depth == 0:
             self._done = True
 

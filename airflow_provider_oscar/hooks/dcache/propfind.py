@@ -55,6 +55,9 @@ class PropfindParser(BoundedXml):
     :param max_entries: most entries.
     """
 
+    starts = frozenset({"DAV:}response", "DAV:}propstat"})
+    ends = starts | {"DAV:}href", "DAV:}status", "DAV:}collection", *_WANTED}
+
     def __init__(
         self, base: str, *, what: str, max_bytes: int = LISTING_BYTES, max_entries: int = LISTING_ENTRIES
     ) -> None:
@@ -147,7 +150,7 @@ class PropfindParser(BoundedXml):
         if raw != self._base and not raw.startswith(self._base + "/"):
             return None
         rest = raw[len(self._base) :].rstrip("/")
-        if "\0" in rest or "//" in rest or any(f"/{dots}/" in rest + "/" for dots in (".", "..")):
+        if "\0" in rest or "//" in rest or "/./" in rest or "/../" in rest or rest.endswith(("/.", "/..")):
             return None
         return rest or "/"
 
