@@ -14,7 +14,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -156,10 +155,32 @@ class LocalPlatform:
         return {f"AIRFLOW_CONN_{name.upper()}": json.dumps(connection) for name, connection in self.connections.items()}
 
     def _start_together(self, components: Mapping[str, Component]) -> None:
-        with ThreadPoolExecutor(len(components), thread_name_prefix="platform-start") as pool:
-            running = [pool.submit(self._start_one, name, component) for name, component in components.items()]
-        for each in running:
-            each.result()
+        errors: list[BaseException] = []
+
+        def start(name: str, component: Component) -> None:
+            try:
+                self._start_one(name, component)
+            except BaseException as error:  # noqa: BLE001 - raised below, on the caller's thread
+                errors.append(error)
+
+        threads = [threading.Thread(target=start, args=each, name=f"start-{each[0]}") for each in components.items()]
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        finally:
+            # What is half-way up cannot be stopped: wait, whatever signals come, and stop it then.
+            while any(thread.is_alive() for thread in threads):
+                try:
+                    self._on_progress("interrupted; waiting for what is being started, to stop it")
+                    for thread in threads:
+                        if thread.is_alive():
+                            thread.join()
+                except BaseException:  # noqa: BLE001 - the first interruption is already on its way up
+                    log.debug("interrupted again while starting")
+        if errors:
+            raise errors[0]
 
     def _start_one(self, name: str, component: Component) -> None:
         began = time.monotonic()

@@ -160,3 +160,12 @@ def test_a_platform_that_is_killed_leaves_no_process(tmp_path: Path, program: su
     program.send_signal(signal.SIGKILL)
     program.wait()
     assert _eventually(lambda: not _processes_below(tmp_path / "p"), 10)
+
+
+def test_a_platform_interrupted_while_it_starts_stops_what_it_began(tmp_path: Path, program: subprocess.Popen[str]):
+    assert program.stderr is not None
+    while "starting S3" not in program.stderr.readline():
+        assert program.poll() is None
+    program.send_signal(signal.SIGINT)
+    assert program.wait(70) == 0
+    assert _eventually(lambda: not _processes_below(tmp_path / "p"), 5)
