@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import hashlib
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 from airflow_provider_oscar.model.objects import Reason
@@ -65,9 +65,10 @@ class InotifySource(DCacheSource):
         notes.lost = False
         notes.directories.clear()
         self._unsized.clear()
-        async with contextlib.aclosing(super().sweep()) as pages:
-            async for page in pages:
-                yield page
+        with self._lost_on_error():
+            async with contextlib.aclosing(super().sweep()) as pages:
+                async for page in pages:
+                    yield page
 
     async def hints(self, pause: float) -> AsyncGenerator[Page, None]:
         """Look at what the listener noted, until a sweep is due or called for."""
@@ -86,13 +87,23 @@ class InotifySource(DCacheSource):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), max(until_next, 0.01))
             changed.clear()
-            for directory in self._take_directories():
-                async for page in self._new_directory(directory):
-                    yield page
-            page = await self._look_at(self._take_files())
+            with self._lost_on_error():
+                for directory in self._take_directories():
+                    async for page in self._new_directory(directory):
+                        yield page
+                page = await self._look_at(self._take_files())
             if page.events or time.monotonic() - beat >= self._poll_interval:  # an empty page lets newcomers speak up
                 beat = time.monotonic()
                 yield page
+
+    @contextlib.contextmanager
+    def _lost_on_error(self) -> Iterator[None]:
+        """What was noted and is not dealt with is covered by another sweep."""
+        try:
+            yield
+        except Exception:
+            self._listener.notes.lost = True
+            raise
 
     def _take_directories(self) -> list[str]:
         notes = self._listener.notes

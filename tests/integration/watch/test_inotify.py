@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Notifications of the embedded dCache, with all that goes wrong with them; no triggerer, so that it is quick."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from airflow.triggers.shared_stream import AdvanceItem, AdvanceOutcome
+
+from airflow_provider_oscar.triggers._watch import listener as listener_module
+from airflow_provider_oscar.triggers._watch.dcache import Place
+from airflow_provider_oscar.triggers._watch.inotify import InotifySource
+from airflow_provider_oscar.triggers._watch.producer import WatchProducer
+
+
+class Watch:
+    """What a source told: keys in the order of their first page, with the reason, and how many sweeps there were."""
+
+    def __init__(self, source: InotifySource) -> None:
+        self.source = source
+        self.heard: dict[str, str] = {}
+        self.sweeps = 0
+
+    async def follow(self) -> None:
+        producer = WatchProducer(lambda: self.source)
+        try:
+            async for page, payload in producer.open_stream():
+                for event in page.events:
+                    self.heard.setdefault(event.key, event.reason.value)
+                self.sweeps += page.last
+                await producer.advance([AdvanceItem(payload, AdvanceOutcome(acked=1, failed=0))])
+        finally:
+            await producer.aclose()
+
+    async def until(self, condition: Callable[[], bool], *, seconds: float = 15) -> None:
+        async with asyncio.timeout(seconds):
+            while not condition():  # noqa: ASYNC110 - the condition is about other people's state
+                await asyncio.sleep(0.02)
+
+    async def hears(self, key: str, reason: str) -> None:
+        await self.until(lambda: key in self.heard)
+        assert self.heard[key] == reason
+
+
+@asynccontextmanager
+async def watching(path: str, *, poll_interval: float = 60, **options: Any) -> AsyncIterator[Watch]:
+    place = Place("dcache_default", path, **options)
+    watch = Watch(InotifySource(place, poll_interval=poll_interval, reconcile_interval=60))
+    task = asyncio.create_task(watch.follow())
+    try:
+        await watch.until(lambda: watch.sweeps > 0 and watch.source._listener.connected)
+        yield watch
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def channels(dcache: Any) -> int:
+    return len(dcache._hub.channels(dcache.user))
+
+
+async def test_files_are_heard_of_between_listings_when_they_are_whole(dcache: Any) -> None:
+    dcache.put("/heard/there", b"1")
+    async with watching("/heard") as watch:
+        sweeps = watch.sweeps
+        dcache.put("/heard/new\n..'\"é", b"1")
+        await watch.hears("new\n..'\"é", "created")
+        upload = dcache.begin_upload("/heard/slow")
+        dcache.put("/elsewhere/moved", b"1")
+        dcache.namespace.move("/elsewhere/moved", "/heard/moved")
+        await watch.hears("moved", "moved")
+        assert "slow" not in watch.heard
+        upload.commit()
+        await watch.hears("slow", "created")
+        assert watch.heard["there"] == "listed"
+        assert watch.sweeps == sweeps
+    assert channels(dcache) == 0
+
+
+async def test_new_directories_are_watched_and_listed(dcache: Any) -> None:
+    dcache.put("/tree/a/there", b"1")
+    async with watching("/tree", recursive=True) as watch:
+        dcache.put("/tree/b/c/at once", b"1")
+        await watch.until(lambda: "b/c/at once" in watch.heard)
+        dcache.put("/tree/b/c/later", b"1")
+        await watch.hears("b/c/later", "created")
+        dcache.put("/tree/a/also", b"1")
+        await watch.hears("a/also", "created")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(lambda dcache: dcache.drop_event_streams(), id="stream dropped"),
+        pytest.param(lambda dcache: dcache.announce_event_loss(), id="event loss"),
+        pytest.param(lambda dcache: dcache.overflow_queues(), id="queue overflow"),
+        pytest.param(lambda dcache: dcache.restart_frontend(), id="frontend restarted"),
+        pytest.param(lambda dcache: dcache.restart_frontend(announce=True), id="frontend shut down in order"),
+    ],
+)
+async def test_after_a_fault_the_directory_is_listed_and_heard_again(dcache: Any, fault: Any, request: Any) -> None:
+    path = f"/fault-{request.node.callspec.id.replace(' ', '-')}"
+    dcache.put(f"{path}/there", b"1")
+    async with watching(path) as watch:
+        sweeps = watch.sweeps
+        await asyncio.to_thread(fault, dcache)
+        dcache.put(f"{path}/meanwhile", b"1")
+        await watch.until(lambda: watch.sweeps > sweeps and watch.source._listener.connected)
+        await watch.until(lambda: "meanwhile" in watch.heard)
+        dcache.put(f"{path}/afterwards", b"1")
+        await watch.until(lambda: "afterwards" in watch.heard)
+
+
+async def test_without_notifications_the_directory_is_listed_more_often(
+    dcache: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    dcache.put("/quiet/there", b"1")
+    async with watching("/quiet", poll_interval=0.3) as watch:
+        await asyncio.to_thread(dcache.stop_frontend)
+        try:
+            await watch.until(lambda: not watch.source._listener.connected)
+            await asyncio.sleep(0.7)
+        finally:
+            await asyncio.to_thread(dcache.restart_frontend)
+        dcache.put("/quiet/after", b"1")
+        await watch.until(lambda: "after" in watch.heard, seconds=30)
+    told = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert 1 <= len(told) <= 6
+
+
+async def test_a_watch_that_loses_its_directory_finds_the_new_one(dcache: Any) -> None:
+    dcache.put("/replaced/old", b"1")
+    async with watching("/replaced", poll_interval=0.3) as watch:
+        await asyncio.to_thread(dcache.namespace.delete, "/replaced", recursive=True)
+        await asyncio.sleep(0.5)
+        dcache.put("/replaced/new", b"1")
+        await watch.until(lambda: "new" in watch.heard, seconds=30)
+        sweeps = watch.sweeps
+        dcache.put("/replaced/newer", b"1")
+        await watch.until(lambda: "newer" in watch.heard)
+        assert watch.sweeps >= sweeps
+
+
+async def test_many_files_at_once_are_listed_instead_of_looked_at(dcache: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener_module, "MOST_FILES", 20)
+    dcache.put("/burst/there", b"1")
+    async with watching("/burst") as watch:
+        await asyncio.to_thread(lambda: [dcache.put(f"/burst/{number}", b"1") for number in range(100)])
+        await watch.until(lambda: len(watch.heard) == 101)
