@@ -274,7 +274,8 @@ class BuiltinSlurm:
                 if entry.job.state != "PD" or entry.job.partition != partition.name:
                     continue
                 if not _fits(entry.request, partition, running):
-                    entry.job = replace(entry.job, reason="Resources")
+                    hopeless = entry.request.cpus > partition.cpus
+                    entry.job = replace(entry.job, reason="PartitionConfig" if hopeless else "Resources")
                     continue
                 taken = {number for other in running for number in other.gpu_numbers}
                 free = [number for number in range(partition.gpus) if number not in taken]
@@ -326,7 +327,9 @@ def _refusal(request: Request) -> str:
     if partition is None:
         return "Invalid partition name specified"
     cpus, memory = partition.cpus // partition.nodes, partition.memory_mib // partition.nodes
-    if request.cpus > cpus or request.memory_mib > memory or request.gpus > partition.gpus:
+    # More CPUs than the whole partition has is accepted by SLURM, and waits for ever.
+    too_wide = cpus < request.cpus <= partition.cpus
+    if too_wide or request.memory_mib > memory or request.gpus > partition.gpus:
         return "Requested node configuration is not available"
     return ""
 

@@ -61,7 +61,7 @@ def test_a_script_is_read_or_refused(text):
     ("directive", "message"),
     [
         ("--partition=nope", "Invalid partition name specified"),
-        ("--cpus-per-task=64", "Requested node configuration is not available"),
+        ("--cpus-per-task=5", "Requested node configuration is not available"),
         ("--mem=1T", "Requested node configuration is not available"),
         ("--gres=gpu:1", "Requested node configuration is not available"),
         ("--cpus-per-task=0", "cpus-per-task"),
