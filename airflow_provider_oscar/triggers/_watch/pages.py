@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from airflow_provider_oscar.model.objects import ObjectEvent
+from airflow_provider_oscar.model.watermark import fingerprint
 
 #: Writes one watcher's memory; called once the events of the page are stored.
 Commit = Callable[[], Awaitable[None]]
@@ -40,6 +41,31 @@ class Page:
     """Filled by the watchers that received the page, one each."""
     wants_sweep: bool = False
     """Set by a watcher that joined meanwhile and needs a sweep before it can judge hints."""
+    _digests: tuple[list[int], list[int]] | None = None
+
+    def slices(self, size: int) -> Iterator[Page]:
+        """Yield the page in parts of at most ``size`` objects, so that no part takes long to judge or to store."""
+        if len(self.events) <= size:
+            yield self
+            return
+        for start in range(0, len(self.events), size):
+            yield Page(
+                self.events[start : start + size],
+                first=self.first and start == 0,
+                last=self.last and start + size >= len(self.events),
+                hint=self.hint,
+                server_time=self.server_time,
+                unready=self.unready if start == 0 else (),
+            )
+
+    def fingerprints(self) -> tuple[list[int], list[int]]:
+        """Return those of :attr:`events` and :attr:`unready`; made once for all watchers."""
+        if self._digests is None:
+            self._digests = (
+                [fingerprint(event) for event in self.events],
+                [fingerprint(event) for event in self.unready],
+            )
+        return self._digests
 
 
 class Source(ABC):

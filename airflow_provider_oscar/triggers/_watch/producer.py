@@ -21,9 +21,10 @@ from airflow_provider_oscar.triggers._watch.trouble import Trouble
 
 log = logging.getLogger(__name__)
 
-#: Pages handed out and not yet advanced. Bounds memory, the framework's queues, and (with the page size)
-#: how long the events of a page may take to be stored before Airflow's acknowledgement timeout strikes.
-PAGES_OUTSTANDING = 2
+#: Objects of one page, and pages handed out and not yet advanced. Together they bound the framework's queues and
+#: how many events must be stored before Airflow's acknowledgement timeout (300 s) strikes.
+PAGE_SIZE = 200
+PAGES_OUTSTANDING = 4
 
 
 class WatchProducer(SharedStreamProducer):
@@ -49,18 +50,20 @@ class WatchProducer(SharedStreamProducer):
             pause = 0.0
             try:
                 async with aclosing(source.sweep()) as pages:
-                    async for page in pages:
-                        await self._wait_for_room()
-                        yield page, page
+                    async for whole in pages:
+                        for page in whole.slices(PAGE_SIZE):
+                            await self._wait_for_room()
+                            yield page, page
                 trouble.passed()
             except Exception as error:  # noqa: BLE001 - whatever a source raises, the watch goes on
                 pause = trouble.failed(error)
             await self._save()
             try:
                 async with aclosing(source.hints(pause)) as pages:
-                    async for page in pages:
-                        await self._wait_for_room()
-                        yield page, page
+                    async for whole in pages:
+                        for page in whole.slices(PAGE_SIZE):
+                            await self._wait_for_room()
+                            yield page, page
             except Exception as error:  # noqa: BLE001 - as above
                 await asyncio.sleep(trouble.failed(error))
 

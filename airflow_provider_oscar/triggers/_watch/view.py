@@ -11,11 +11,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import partial
 
-from airflow_provider_oscar.model.errors import quoted
+from airflow_provider_oscar.model.errors import DefinitionError, quoted
 from airflow_provider_oscar.model.objects import ObjectEvent
 from airflow_provider_oscar.model.watermark import AnyState, Settling, Start, TimestampState, WatchOptions
 from airflow_provider_oscar.triggers._watch.memory import Memory
@@ -41,6 +41,21 @@ class Policy:
     quiet_period: timedelta = timedelta(0)
 
 
+@dataclass
+class _Sweep:
+    """What was noted since the first page of a sweep.
+
+    :param gather: whether to note each object, for :meth:`TimestampState.advance`.
+    :param known: objects listed that are remembered.
+    """
+
+    gather: bool
+    known: int = 0
+    skipped: int = 0
+    sighted: dict[int, datetime] = field(default_factory=dict)
+    unsettled: list[ObjectEvent] = field(default_factory=list)
+
+
 class View:
     """Turns pages into new objects.
 
@@ -55,39 +70,35 @@ class View:
         self._memory = memory
         self._reading = Trouble(log, f"{about}: reading the state of asset {memory.asset_name!r}")
         self._writing = Trouble(log, f"{about}: writing the state of asset {memory.asset_name!r}")
-        self._state: AnyState | None = None
+        self._state: TimestampState | None = None
         self._loaded = False
-        self._sighted: dict[int, Any] | None = None  # None outside a sweep that was seen from its start
+        self._sweep: _Sweep | None = None  # None outside a sweep that was seen from its start
+        self._gathering = True
         self._fresh: Sequence[ObjectEvent] = ()
-        self._unsettled: list[ObjectEvent] = []
         self._settling = Settling()
-        self._skipped = 0
         self._skipped_before = 0
 
     async def look(self, page: Page) -> Sequence[ObjectEvent]:
         """Return the objects of the page to emit, oldest first."""
         self._fresh = ()
         if page.first:
-            self._sighted = {}
-            self._unsettled = []
-            self._skipped = 0
             if not self._loaded:
                 await self._load()
-        if not self._loaded or (self._sighted is None and not page.hint):
-            self._sighted = None
+            self._sweep = _Sweep(gather=self._gathering or self._state is None)
+        if not self._loaded or (self._sweep is None and not page.hint):
+            self._sweep = None
             page.wants_sweep = page.hint
             return ()
         now = page.server_time or datetime.now(tz=UTC)
-        accepted = await asyncio.to_thread(self._accepted, page.events)
-        state = self._state or TimestampState()
-        if self._sighted is not None and not page.hint:
-            self._sighted |= await asyncio.to_thread(state.sight, accepted)
-            if page.unready:
-                self._sighted |= await asyncio.to_thread(state.sight, self._accepted(page.unready))
+        sweep = _Sweep(gather=False) if page.hint or self._sweep is None else self._sweep
+        digests, unready = page.fingerprints()
+        accepted = self._unknown(page.events, digests, sweep)
+        self._unknown(page.unready, unready, sweep)
         if self._state is None and not page.hint:
             return ()
-        fresh = await asyncio.to_thread(lambda: state.candidates(accepted, now=now, options=self._policy.options))
-        self._fresh = self._settled(fresh, page, now) if self._policy.quiet_period else fresh
+        state = self._state or TimestampState()
+        fresh = state.candidates(accepted, now=now, options=self._policy.options)
+        self._fresh = self._settled(fresh, page, sweep, now) if self._policy.quiet_period else fresh
         return self._fresh
 
     async def done(self, page: Page) -> None:
@@ -96,15 +107,21 @@ class View:
             return
         if self._state is not None and self._fresh:
             self._state = self._state.with_emitted(self._fresh)
-        if page.last and self._sighted is not None:
-            await self._complete(page)
+            if self._sweep is not None:
+                self._sweep.known += len(self._fresh)
+        if page.last and self._sweep is not None:
+            await self._complete(page, self._sweep)
+            self._sweep = None
         if self._state is not None:
             state = self._state
             page.commits[self._memory.asset_name, self._memory.key] = lambda: self._save(state)
 
     async def _load(self) -> None:
         try:
-            self._state = await self._memory.load()
+            state = await self._memory.load()
+            if state is not None and not isinstance(state, TimestampState):
+                raise DefinitionError(f"it holds a {state.algorithm!r} memory, which this watcher cannot use; clear it")
+            self._state = state
         except Exception as error:  # noqa: BLE001 - the watch waits rather than guess what was emitted
             self._reading.failed(error)
             return
@@ -125,43 +142,62 @@ class View:
         if self._policy.start is Start.ALL:
             self._state = TimestampState()
 
-    def _accepted(self, events: Sequence[ObjectEvent]) -> list[ObjectEvent]:
-        accepted = []
-        for event in events:
-            try:
-                if self._policy.accepts(event):
-                    _require_storable(event)
-                    accepted.append(event)
-            except Exception as error:  # noqa: BLE001 - one poisoned key must not hide the others
-                self._skipped += 1
-                if self._skipped > self._skipped_before:
-                    log.warning("%s: key %s is skipped: %s", self._about, quoted(event.key), quoted(error))
-        return accepted
+    def _unknown(self, events: Sequence[ObjectEvent], digests: Sequence[int], sweep: _Sweep) -> list[ObjectEvent]:
+        """Return the objects that are of interest and not remembered, and count the others."""
+        seen = self._state.seen if self._state is not None else frozenset[int]()
+        unknown = []
+        for event, digest in zip(events, digests, strict=True):
+            if digest in seen:
+                sweep.known += 1
+            elif self._wanted(event, sweep):
+                unknown.append(event)
+            else:
+                continue
+            if sweep.gather:
+                sweep.sighted[digest] = event.modified
+        return unknown
 
-    def _settled(self, fresh: list[ObjectEvent], page: Page, now: datetime) -> Sequence[ObjectEvent]:
+    def _wanted(self, event: ObjectEvent, sweep: _Sweep) -> bool:
+        try:
+            if not self._policy.accepts(event):
+                return False
+            _require_storable(event)
+        except Exception as error:  # noqa: BLE001 - one poisoned key must not hide the others
+            sweep.skipped += 1
+            if sweep.skipped > self._skipped_before:
+                log.warning("%s: key %s is skipped: %s", self._about, quoted(event.key), quoted(error))
+            return False
+        return True
+
+    def _settled(self, fresh: list[ObjectEvent], page: Page, sweep: _Sweep, now: datetime) -> Sequence[ObjectEvent]:
         """Hold back what may still be written to; decided once per sweep, when all of it is known."""
         if page.hint:
             return ()
-        self._unsettled += fresh
+        sweep.unsettled += fresh
         if not page.last:
             return ()
         self._settling, settled = self._settling.settle(
-            self._unsettled, now=now, quiet_period=self._policy.quiet_period
+            sweep.unsettled, now=now, quiet_period=self._policy.quiet_period
         )
         return settled
 
-    async def _complete(self, page: Page) -> None:
-        sighted = self._sighted or {}
-        self._sighted = None
+    async def _complete(self, page: Page, sweep: _Sweep) -> None:
+        """Forget what is gone and what need not be remembered.
+
+        That needs everything the sweep showed, which is gathered only if the sweep before gave reason to.
+        """
         now = page.server_time or datetime.now(tz=UTC)
         if self._state is None:  # start="now": all that the first complete listing shows is known
-            self._state = TimestampState(seen=frozenset(sighted))
-            log.warning("%s: %d objects were there already and are not reported", self._about, len(sighted))
-        state = self._state
-        self._state = await asyncio.to_thread(lambda: state.advance(sighted, now=now, options=self._policy.options))
-        if self._skipped != self._skipped_before:
-            log.warning("%s: %d keys are skipped at every listing", self._about, self._skipped)
-            self._skipped_before = self._skipped
+            self._state = TimestampState(seen=frozenset(sweep.sighted))
+            log.warning("%s: %d objects were there already and are not reported", self._about, len(sweep.sighted))
+        if sweep.gather:
+            advance = partial(self._state.advance, sweep.sighted, now=now, options=self._policy.options)
+            self._state = await asyncio.to_thread(advance)
+        held = len(self._state.seen)
+        self._gathering = held > self._policy.options.remember or (not sweep.gather and sweep.known < held)
+        if sweep.skipped != self._skipped_before:
+            log.warning("%s: %d keys are skipped at every listing", self._about, sweep.skipped)
+            self._skipped_before = sweep.skipped
 
     async def _save(self, state: AnyState) -> None:
         try:

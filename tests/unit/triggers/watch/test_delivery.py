@@ -59,17 +59,17 @@ async def test_a_successor_goes_on_from_what_was_stored(bucket: FakeBucket, stor
 
 
 async def test_what_airflow_did_not_store_is_reported_again(bucket: FakeBucket) -> None:
-    fill(bucket, "a", "b", "c", "d", "e", "f", "g")
+    fill(bucket, *"abcdefghij")
     deaf = FakeTriggerer(bucket, watcher())
     deaf.storing = False
     starting = asyncio.create_task(deaf.__aenter__())
     await asyncio.sleep(0.2)
-    assert not starting.done()  # two pages wait for their events to be stored, and no third is listed meanwhile
+    assert not starting.done()  # four pages wait for their events to be stored, and no fifth is listed meanwhile
     starting.cancel()
     await deaf.__aexit__()
     async with FakeTriggerer(bucket, watcher()) as successor:
         pass
-    assert successor.keys() == ["a", "b", "c", "d", "e", "f", "g"]
+    assert successor.keys() == [*"abcdefghij"]
 
 
 async def test_start_now_takes_the_first_complete_listing_as_known(bucket: FakeBucket) -> None:
@@ -149,6 +149,26 @@ async def test_a_state_store_that_is_away_delays_and_loses_nothing(
         pass
     assert (triggerer.keys(), successor.keys()) == (["a", "b"], [])
     assert "the API server is away" in caplog.text
+
+
+async def test_a_large_page_is_dealt_with_in_parts(bucket: FakeBucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_provider_oscar.triggers._watch.producer.PAGE_SIZE", 3)
+    bucket.page_size = 100
+    fill(bucket, *(f"{number:02}" for number in range(20)))
+    async with FakeTriggerer(bucket, watcher()) as triggerer:
+        await triggerer.sweep()
+    assert triggerer.keys() == [f"{number:02}" for number in range(20)]
+
+
+async def test_what_is_gone_is_forgotten(bucket: FakeBucket, store: FakeStore) -> None:
+    fill(bucket, "a", "b", "c")
+    async with FakeTriggerer(bucket, watcher()) as triggerer:
+        full = max(len(value) for value in store.values.values())
+        del bucket.objects["a"], bucket.objects["b"]
+        for _ in range(3):
+            await triggerer.sweep()
+        assert max(len(value) for value in store.values.values()) < full
+    assert triggerer.keys() == ["a", "b", "c"]
 
 
 async def test_a_listing_without_news_writes_nothing(bucket: FakeBucket, store: FakeStore) -> None:
