@@ -157,7 +157,8 @@ class JobOperator(BaseOperator):
     ) -> dict[str, Any]:
         """Go on after the trigger's event."""
         with airflow_errors():
-            running = RunningJob.from_stored(job)
+            # `dag.test()` drops what was deferred with as soon as there is an event; the store has it as well.
+            running = RunningJob.from_stored(job) or recall(context)
             if running is None:
                 raise DefinitionError(
                     f"task {self.task_id!r} was deferred by another version of this operator; clear it"

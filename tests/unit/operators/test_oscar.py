@@ -341,3 +341,12 @@ def test_services_are_deleted_only_with_a_clear_word(oscar):
 def test_contradicting_arguments_of_the_service_operator_are_refused(arguments):
     with pytest.raises(DefinitionError):
         OscarServiceOperator(task_id="services", **arguments)
+
+
+def test_resumed_task_finds_its_job_in_the_state_store(oscar, supervisor):
+    """``dag.test()`` resumes with the event alone."""
+    task, seen = operator(), context()
+    deferred(task, seen)
+    (name,) = oscar.jobs
+    supervisor.manifests[name] = manifest(name)
+    assert operator().resume(seen, event=ended())["submission_id"] == name

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A DAG run in Airflow itself: placement, deferral, task state, decorators, XCom and links."""
+
+from __future__ import annotations
+
+import pytest
+from airflow.sdk import DAG, task
+
+from airflow_provider_oscar.model.placement import PlacementTarget, Rule, RuleBased
+from airflow_provider_oscar.model.slurm import SlurmOptions
+from airflow_provider_oscar.operators.oscar import OscarJobOperator
+from airflow_provider_oscar.operators.placement import PlacementBranchOperator
+from tests.integration.jobs.conftest import IMAGE
+
+# Airflow's in-process API server and triggerer warn about their own dependencies.
+pytestmark = pytest.mark.filterwarnings("default")
+
+COPY = ["python3", "-c", "import os,shutil; shutil.copy(os.environ['INPUT_FILE_PATH'], os.environ['TMP_OUTPUT_DIR'])"]
+RESULTS = "s3://outgoing/results"
+
+
+@pytest.fixture
+def dag(airflow_db, service, node):
+    targets = [
+        PlacementTarget(name="cloud-cpu", task_id="cloud", kind="oscar"),
+        PlacementTarget(
+            name="hpc-cpu", task_id="hpc", kind="interlink", node=node, slurm=SlurmOptions(time="5", memory_mib=256)
+        ),
+    ]
+    event = "{{ params.object }}"
+    with DAG("letters", schedule=None, params={"object": {}, "placement": "auto"}) as dag:
+        place = PlacementBranchOperator(
+            task_id="place",
+            policy=RuleBased(rules=(Rule(target="hpc-cpu", min_size=3, because="three letters or more"),)),
+            targets=targets,
+            object_event=event,
+            force="{{ params.placement }}",
+        )
+        cloud = OscarJobOperator(
+            task_id="cloud", service=service, object_event=event, command=COPY, output_uri=RESULTS, poll_interval=0.3
+        )
+
+        @task.interlink(
+            image=IMAGE, target=targets[1], object_event=event, output_uri=RESULTS, poll_interval=0.3, task_id="hpc"
+        )
+        def hpc() -> list[str]:
+            return COPY
+
+        place >> [cloud, hpc()]
+    return dag
+
+
+@pytest.fixture
+def run(dag):
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+
+    DagBundlesManager().sync_bundles_to_db()
+    bag = DagBag(dag_folder="/dev/null")
+    bag.bag_dag(dag)
+    sync_bag_to_db(bag, "dags-folder", None)
+
+    def tested(**conf):
+        result = dag.test(run_conf=conf)
+        return {instance.task_id: instance for instance in result.get_task_instances()}
+
+    return tested
+
+
+@pytest.mark.parametrize(
+    ("placement", "ran", "skipped"), [("auto", "hpc", "cloud"), ("cloud-cpu", "cloud", "hpc")], ids=["policy", "user"]
+)
+def test_run_follows_the_placement_and_returns_the_manifest(run, s3, placement, ran, skipped):
+    s3.put_bytes("incoming", f"{placement}.txt", b"hello")
+    instances = run(object=s3.head("incoming", f"{placement}.txt").to_dict(), placement=placement)
+    assert {name: str(each.state) for name, each in instances.items()} == {
+        "place": "success",
+        ran: "success",
+        skipped: "skipped",
+    }
+    manifest = instances[ran].xcom_pull(task_ids=ran)
+    assert manifest["exit_code"] == 0
+    assert s3.read_bytes(manifest["output_uri"] + f"{placement}.txt", 100) == b"hello"
+    assert instances[ran].xcom_pull(task_ids="place", key="decision")["task_id"] == ran
+    assert instances[ran].xcom_pull(task_ids=ran, key="_link_OutputLink") == manifest["output_uri"]
