@@ -12,13 +12,25 @@ from airflow_provider_oscar.model.verdict import JobPhase
 
 NONSENSE = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(
-        st.sampled_from(
-            ["metadata", "spec", "status", "phase", "containerStatuses", "state", "terminated", "exitCode", "conditions"]
-        ),
-        inner,
-        max_size=4,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "metadata",
+                    "spec",
+                    "status",
+                    "phase",
+                    "containerStatuses",
+                    "state",
+                    "terminated",
+                    "exitCode",
+                    "conditions",
+                ]
+            ),
+            inner,
+            max_size=4,
+        )
     ),
     max_leaves=20,
 )
