@@ -122,12 +122,12 @@ class FakeBucket(PageSource):
 class FakeTriggerer:
     """One triggerer process: Airflow's own shared streams, and events that are stored at once or not at all."""
 
-    def __init__(self, bucket: FakeBucket, *triggers: S3NewObjectTrigger) -> None:
+    def __init__(self, bucket: FakeBucket, *triggers: S3NewObjectTrigger, ack_timeout: float = 300) -> None:
         self.bucket = bucket
         self.stored: dict[str, list[ObjectEvent]] = {trigger.arguments.asset_name: [] for trigger in triggers}
         self.storing = True
         self.failed: list[BaseException] = []
-        self._manager = SharedStreamManager()
+        self._manager = SharedStreamManager(ack_timeout=ack_timeout)
         self._triggers = triggers
         self._tasks: list[asyncio.Task[None]] = []
 

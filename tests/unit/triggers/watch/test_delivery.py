@@ -72,6 +72,23 @@ async def test_what_airflow_did_not_store_is_reported_again(bucket: FakeBucket) 
     assert successor.keys() == [*"abcdefghij"]
 
 
+async def test_nothing_is_remembered_of_a_page_whose_events_were_never_stored(
+    bucket: FakeBucket, store: FakeStore
+) -> None:
+    fill(bucket, "a")
+    deaf = FakeTriggerer(bucket, watcher(), ack_timeout=0.1)
+    deaf.storing = False
+    async with deaf:
+        async with asyncio.timeout(5):
+            while not deaf.failed:  # noqa: ASYNC110 - Airflow gives up on the watcher
+                await asyncio.sleep(0.02)
+        await asyncio.sleep(0.05)
+    assert store.values == {}
+    async with FakeTriggerer(bucket, watcher()) as successor:
+        pass
+    assert successor.keys() == ["a"]
+
+
 async def test_start_now_takes_the_first_complete_listing_as_known(bucket: FakeBucket) -> None:
     fill(bucket, "a", "b", "c")
     bucket.fail_after_pages = 1
