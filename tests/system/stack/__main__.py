@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``python -m tests.system.stack build|up|down|status|run``: the stack by hand.
+
+``up`` leaves it running in the background and prints where everything is; ``down`` stops it and undoes what it
+changed on the machine, also after a crash; ``run`` brings it up, runs ``tests/system`` against it and takes it down.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from airflow_provider_oscar.model.errors import OscarProviderError
+from tests.system.stack import kubernetes_build
+from tests.system.stack.base import Missing
+from tests.system.stack.stack import (
+    Part,
+    Stack,
+    clean_up,
+    default_directory,
+    forget,
+    holder,
+    only_one,
+    part_line,
+    publish,
+)
+
+_UP_SECONDS = 1800.0
+_DOWN_SECONDS = 60.0
+_ROOT = Path(__file__).parents[3]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code; 3 where the machine lacks something."""
+    parser = argparse.ArgumentParser(prog="python -m tests.system.stack", description=__doc__)
+    parser.add_argument("command", choices=sorted(_COMMANDS))
+    parser.add_argument("--directory", type=Path, default=default_directory(), help="everything is written below it")
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help="for run: further words for pytest")
+    options = parser.parse_args(arguments)
+    try:
+        return _COMMANDS[options.command](options)
+    except Missing as error:
+        _say(f"cannot: {error}")
+        return 3
+    except OscarProviderError as error:
+        _say(f"error: {error}")
+        return 1
+
+
+def build(_: argparse.Namespace) -> int:
+    """Build what is built once."""
+    _say(f"programs are in {kubernetes_build.build(_say)}")
+    return 0
+
+
+def up(options: argparse.Namespace) -> int:
+    """Start a keeper in the background and wait until everything answers."""
+    directory: Path = options.directory.absolute()
+    if pid := holder(directory):
+        raise Missing(f"it is up already (process {pid}); `python -m tests.system.stack down` stops it")
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    state, log_path = directory / "stack.json", directory / "keeper.log"
+    state.unlink(missing_ok=True)
+    with log_path.open("wb") as log:
+        keeper = subprocess.Popen(
+            [sys.executable, "-m", "tests.system.stack", "keep", "--directory", str(directory)],
+            cwd=_ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+    shown, deadline = 0, time.monotonic() + _UP_SECONDS
+    try:
+        while not state.exists():
+            shown = _show(log_path, shown)
+            if keeper.poll() is not None or time.monotonic() > deadline:
+                _show(log_path, shown)
+                return keeper.wait() or 1 if keeper.poll() is not None else 1
+            time.sleep(0.2)
+    except BaseException:
+        keeper.terminate()
+        keeper.wait(_DOWN_SECONDS)
+        raise
+    _show(log_path, shown)
+    found = json.loads(state.read_text())
+    _say(f"export KUBECONFIG={shlex.quote(found['kubeconfig'])}")
+    for name, value in found["slurm"].items():
+        _say(f"export {name}={shlex.quote(value)}")
+    return 0
+
+
+def keep(options: argparse.Namespace) -> int:
+    """Hold the stack until SIGTERM or SIGINT; what ``up`` runs in the background."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: _interrupt(stop))
+    directory: Path = options.directory.absolute()
+    with only_one(directory):
+        stack = Stack(directory, progress=_say)
+        try:
+            began = time.monotonic()
+            stack.start()
+            publish(stack)
+            _say(f"the stack is up ({time.monotonic() - began:.1f} s)")
+            while not stop.wait(1.0):
+                pass
+        except KeyboardInterrupt:
+            _say("stopping")
+        finally:
+            (directory / "stack.json").unlink(missing_ok=True)
+            stack.stop()
+    return 0
+
+
+def down(options: argparse.Namespace) -> int:
+    """Stop the stack, or undo what a crashed one left; one that does not run is fine."""
+    directory: Path = options.directory.absolute()
+    deadline = time.monotonic() + _DOWN_SECONDS
+    pid = holder(directory)
+    if pid is not None:
+        os.kill(pid, signal.SIGTERM)
+    while holder(directory) is not None:
+        if time.monotonic() > deadline:
+            _say(f"process {pid} does not stop; kill it and run `down` again, which then cleans up after it")
+            return 1
+        time.sleep(0.1)
+    if not directory.exists():
+        _say("nothing runs there")
+        return 0
+    failed = clean_up(directory)
+    for trouble in failed:
+        _say(f"left behind: {trouble}")
+    if not failed:
+        forget(directory)
+    _say("the stack is down")
+    return 1 if failed else 0
+
+
+def status(options: argparse.Namespace) -> int:
+    """Print the table of parts; 1 when nothing runs."""
+    state = options.directory.absolute() / "stack.json"
+    if holder(options.directory.absolute()) is None or not state.exists():
+        _say("the stack is down")
+        return 1
+    for part in json.loads(state.read_text())["parts"]:
+        _say(part_line(Part(**part)))
+    return 0
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the system tests; they bring the stack up and take it down themselves."""
+    command = [sys.executable, "-m", "pytest", "tests/system", *options.rest]
+    return subprocess.run(command, cwd=_ROOT, check=False).returncode
+
+
+def _interrupt(stop: threading.Event) -> None:
+    if not stop.is_set():
+        stop.set()
+        raise KeyboardInterrupt
+
+
+def _show(path: Path, shown: int) -> int:
+    lines = path.read_text(errors="replace").splitlines()
+    for line in lines[shown:]:
+        _say(line)
+    return len(lines)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+_COMMANDS = {"build": build, "up": up, "keep": keep, "down": down, "status": status, "run": run}
+
+if __name__ == "__main__":
+    sys.exit(main())
