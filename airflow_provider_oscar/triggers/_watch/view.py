@@ -24,6 +24,8 @@ from airflow_provider_oscar.triggers._watch.trouble import Trouble
 
 log = logging.getLogger(__name__)
 
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -92,8 +94,9 @@ class View:
         now = page.server_time or datetime.now(tz=UTC)
         sweep = _Sweep(gather=False) if page.hint or self._sweep is None else self._sweep
         digests, unready = page.fingerprints()
-        accepted = self._unknown(page.events, digests, sweep)
-        self._unknown(page.unready, unready, sweep)
+        forgotten = self._forgotten_until(now)
+        accepted = self._unknown(page.events, digests, sweep, forgotten)
+        self._unknown(page.unready, unready, sweep, forgotten)
         if self._state is None and not page.hint:
             return ()
         state = self._state or TimestampState()
@@ -142,14 +145,21 @@ class View:
         if self._policy.start is Start.ALL:
             self._state = TimestampState()
 
-    def _unknown(self, events: Sequence[ObjectEvent], digests: Sequence[int], sweep: _Sweep) -> list[ObjectEvent]:
+    def _forgotten_until(self, now: datetime) -> datetime:
+        """Return the time up to which :meth:`TimestampState.candidates` finds nothing, to pass over it cheaply."""
+        horizon = self._state.horizon if self._state is not None else None
+        return _LONG_AGO if horizon is None else min(horizon, now - self._policy.options.lookback)
+
+    def _unknown(
+        self, events: Sequence[ObjectEvent], digests: Sequence[int], sweep: _Sweep, forgotten: datetime
+    ) -> list[ObjectEvent]:
         """Return the objects that are of interest and not remembered, and count the others."""
         seen = self._state.seen if self._state is not None else frozenset[int]()
         unknown = []
         for event, digest in zip(events, digests, strict=True):
             if digest in seen:
                 sweep.known += 1
-            elif self._wanted(event, sweep):
+            elif event.modified > forgotten and self._wanted(event, sweep):
                 unknown.append(event)
             else:
                 continue
