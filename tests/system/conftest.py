@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One cluster for all system tests: our own stack, one that is up already, or somebody's live cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_oscar.hooks.interlink import InterLinkHook
+from airflow_provider_oscar.local.slurm import BatchSystem
+from tests.system.stack.base import Missing
+from tests.system.stack.slurm import Slurm
+from tests.system.stack.stack import TOOLS_IMAGE, Part, Stack, default_directory, holder, only_one, part_line
+
+_LINES: pytest.StashKey[list[str]] = pytest.StashKey()
+
+
+@dataclass(frozen=True)
+class Site:
+    """A Kubernetes cluster with interLink nodes, as the tests see it.
+
+    :param kubeconfig: how to reach it.
+    :param cpu_node: virtual node for ordinary jobs.
+    :param gpu_node: virtual node with GPUs; empty if there is none.
+    :param image: an image with a shell, base64 and python3 that the HPC side can run.
+    :param slurm: the scheduler itself, or None where only the cluster can be asked.
+    :param parts: what was started.
+    """
+
+    kubeconfig: dict[str, Any] = field(repr=False)
+    cpu_node: str
+    gpu_node: str
+    image: str
+    slurm: BatchSystem | None = None
+    parts: tuple[Part, ...] = ()
+
+    def connection(self) -> str:
+        """The Airflow connection as an environment variable holds it."""
+        extra = {"kube_config": self.kubeconfig, "namespace": os.environ.get("SYSTEM_NAMESPACE", "default")}
+        return json.dumps({"conn_type": "interlink", "extra": extra})
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--backend``: where the tests run."""
+    parser.addoption(
+        "--backend",
+        choices=["own", "live"],
+        default="own",
+        help="own: the stack of this directory, started unless it is up; live: the cluster of KUBECONFIG",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_LINES] = []
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    lines = config.stash[_LINES]
+    if lines:
+        terminalreporter.section("what was real")
+        for line in lines:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The cluster; skips every test where the machine lacks something, and says what."""
+    lines = request.config.stash[_LINES]
+    try:
+        if request.config.getoption("--backend") == "live":
+            site = _live(Path(os.environ.get("KUBECONFIG", "~/.kube/config")).expanduser())
+            lines.append(f"live cluster {site.kubeconfig['clusters'][0]['cluster']['server']}, node {site.cpu_node}")
+            yield site
+        elif holder(default_directory()):
+            site = _running(default_directory())
+            lines += [part_line(part) for part in site.parts]
+            yield site
+        else:
+            with only_one(default_directory()), Stack(progress=lambda text: None) as stack:
+                lines += [part_line(part) for part in stack.parts]
+                yield _site(stack.api.kubeconfig(), stack.slurm, tuple(stack.parts))
+    except Missing as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def hook(site: Site, monkeypatch: pytest.MonkeyPatch) -> InterLinkHook:
+    """The provider's own hook on the cluster."""
+    monkeypatch.setenv("AIRFLOW_CONN_INTERLINK_DEFAULT", site.connection())
+    return InterLinkHook()
+
+
+def _site(kubeconfig: dict[str, Any], slurm: BatchSystem | None, parts: tuple[Part, ...]) -> Site:
+    return Site(kubeconfig, "slurm-cpu", "slurm-gpu", TOOLS_IMAGE, slurm, parts)
+
+
+def _running(directory: Path) -> Site:
+    found = json.loads((directory / "stack.json").read_text())
+    kubeconfig = json.loads(Path(found["kubeconfig"]).read_text())
+    # Its clients need the configuration only, which is there while the cluster runs.
+    return _site(kubeconfig, Slurm(directory / "slurm"), tuple(Part(**part) for part in found["parts"]))
+
+
+def _live(path: Path) -> Site:
+    """Somebody's cluster; the image has to be named, since no two sites have the same."""
+    import yaml
+
+    image = os.environ.get("SYSTEM_IMAGE")
+    node = os.environ.get("SYSTEM_NODE")
+    if not path.exists() or not image or not node:
+        raise Missing(
+            f"--backend=live needs a kubeconfig ({path}), SYSTEM_NODE (name of a virtual node) and SYSTEM_IMAGE "
+            "(an image with sh, base64 and python3 that the HPC side can run)"
+        )
+    return Site(yaml.safe_load(path.read_text()), node, os.environ.get("SYSTEM_GPU_NODE", ""), image)
