@@ -24,6 +24,8 @@ from airflow_provider_oscar.triggers._watch.trouble import Trouble
 
 log = logging.getLogger(__name__)
 
+#: Sweeps after which it is tried again to forget what could not be forgotten before.
+_PATIENCE = 50
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -76,6 +78,8 @@ class View:
         self._loaded = False
         self._sweep: _Sweep | None = None  # None outside a sweep that was seen from its start
         self._gathering = True
+        self._held = 0  # remembered objects after the last gathering sweep
+        self._waited = 0  # sweeps since then
         self._fresh: Sequence[ObjectEvent] = ()
         self._settling = Settling()
         self._skipped_before = 0
@@ -203,11 +207,19 @@ class View:
         if sweep.gather:
             advance = partial(self._state.advance, sweep.sighted, now=now, options=self._policy.options)
             self._state = await asyncio.to_thread(advance)
-        held = len(self._state.seen)
-        self._gathering = held > self._policy.options.remember or (not sweep.gather and sweep.known < held)
+        self._gathering = self._worth_gathering(sweep, len(self._state.seen))
         if sweep.skipped != self._skipped_before:
             log.warning("%s: %d keys are skipped at every listing", self._about, sweep.skipped)
             self._skipped_before = sweep.skipped
+
+    def _worth_gathering(self, sweep: _Sweep, held: int) -> bool:
+        """Whether the next sweep is to find out what can be forgotten."""
+        if sweep.gather:
+            self._held, self._waited = held, 0
+            return False
+        self._waited += 1
+        too_many = held > self._policy.options.remember
+        return sweep.known < held or (too_many and (held > 1.2 * self._held or self._waited >= _PATIENCE))
 
     async def _save(self, state: AnyState) -> None:
         try:
