@@ -82,6 +82,8 @@ class ApiServer:
         self.kubeconfig_path = directory / "kubeconfig.json"
         self.service_account_key = directory / "service-account.key"
         self.ca_path = directory / "certs" / "apiserver.crt"
+        #: Certificate by which a kubelet knows the API server; its own authority.
+        self.client_certificate = directory / "kubelet-client.crt"
         self.token = ""
         self.port = 0
         self._etcd = etcd
@@ -106,6 +108,10 @@ class ApiServer:
         write_private(tokens, f'{self.token},admin,1,"system:masters"\n')
         if not self.service_account_key.exists():
             run(["openssl", "genrsa", "-out", str(self.service_account_key), "2048"])
+        client_key = self.client_certificate.with_suffix(".key")
+        if not self.client_certificate.exists():
+            words = ["-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=kube-apiserver"]
+            run(["openssl", "req", *words, "-keyout", str(client_key), "-out", str(self.client_certificate)])
         command = [
             str(_program("kube-apiserver")),
             f"--etcd-servers={self._etcd.url}",
@@ -120,6 +126,8 @@ class ApiServer:
             f"--token-auth-file={tokens}",
             "--authorization-mode=RBAC",
             "--kubelet-preferred-address-types=InternalIP",
+            f"--kubelet-client-certificate={self.client_certificate}",
+            f"--kubelet-client-key={client_key}",
             "--endpoint-reconciler-type=none",
             "--allow-privileged=true",
         ]

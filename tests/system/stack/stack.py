@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import Any, Self
 
 from airflow_provider_oscar.local.images import LocalImage
-from airflow_provider_oscar.local.interlink import install_runtime
-from tests.system.stack import kubernetes_build
+from tests.system.stack import kubelet, kubernetes_build
 from tests.system.stack.base import Component, Missing, cache_directory
 from tests.system.stack.control_plane import ApiServer, control_plane, write_private
+from tests.system.stack.kubelet import Containerd, Kubelet
 from tests.system.stack.ledger import Ledger, end_processes, remove_tree, stray_jobs
+from tests.system.stack.runtime import TOOLS_IMAGE, HpcRuntime
 from tests.system.stack.slurm import Slurm
 from tests.system.stack.virtual_node import VirtualNodes
+from tests.system.upstream.nodes import UpstreamNodes
+from tests.system.upstream.programs import INTERLINK, find
 
 log = logging.getLogger(__name__)
-
-#: Image name of the test jobs, whatever runs them: it has a shell, base64 and python3.
-TOOLS_IMAGE = "tools:1"
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ class Stack:
 
     :param directory: everything is written below it.
     :param images: what image names mean to the process runtime, besides :data:`TOOLS_IMAGE`.
+    :param node: start a real kubelet node; None where the machine allows it.
+    :param apptainer: use Apptainer where it can be had, else process containers at once.
     :param progress: called with a sentence per step.
     """
 
@@ -58,21 +60,41 @@ class Stack:
         directory: Path | None = None,
         *,
         images: Mapping[str, LocalImage] | None = None,
+        node: bool | None = None,
+        apptainer: bool = True,
         progress: Callable[[str], None] | None = None,
     ) -> None:
         self.directory = (directory or default_directory()).absolute()
         self.ledger = Ledger(self.directory)
-        self.images = {TOOLS_IMAGE: LocalImage(TOOLS_IMAGE), **(images or {})}
         self.parts: list[Part] = []
         self._say = progress or (lambda text: log.info("%s", text))
         self._started: list[Component] = []
         self.etcd, self.api, self.scheduler, self.controllers = control_plane(self.directory)
         self.slurm = Slurm(self.directory / "slurm")
-        self.nodes = VirtualNodes(self.api, self.slurm, self.directory / "interlink", self._runtime)
+        self.runtime = HpcRuntime(
+            self.directory / "interlink" / "bin",
+            {TOOLS_IMAGE: LocalImage(TOOLS_IMAGE), **(images or {})},
+            apptainer_wanted=apptainer,
+            progress=self._say,
+        )
+        nodes: type[VirtualNodes | UpstreamNodes] = VirtualNodes
+        if all(find(name) for name in INTERLINK):
+            nodes = UpstreamNodes
+        self.nodes = nodes(self.api, self.slurm, self.directory / "interlink", lambda: self.runtime.program)
+        self.containerd = Containerd(self.directory / "containerd", self.ledger)
+        self.kubelet = Kubelet(self.directory / "kubelet", self.api, self.containerd, self.ledger)
+        self._node = node
 
     def components(self) -> list[Component]:
         """All parts, in the order in which they start."""
-        return [self.etcd, self.api, self.scheduler, self.controllers, self.slurm, self.nodes]
+        parts: list[Component] = [self.etcd, self.api, self.scheduler, self.controllers, self.slurm]
+        parts += [self.runtime, self.nodes]
+        lack = kubelet.missing()
+        if self._node or (self._node is None and not lack):
+            parts += [self.containerd, self.kubelet]
+        elif self._node is None:
+            self._say(f"no real node: {lack}")
+        return parts
 
     def __enter__(self) -> Self:
         self.start()
@@ -129,9 +151,6 @@ class Stack:
         part = Part(component.name, component.real, component.version, round(seconds, 1), str(component.log_path))
         self.parts.append(part)
         self._say(f"{part_line(part)}")
-
-    def _runtime(self) -> Path:
-        return install_runtime(self.directory / "interlink" / "bin", self.images)
 
 
 def part_line(part: Part) -> str:

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The container runtime of the HPC side: Apptainer with an image made here, or the embedded process containers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from airflow_provider_oscar import __version__
+from airflow_provider_oscar.local.images import LocalImage
+from airflow_provider_oscar.local.interlink import install_runtime
+from tests.system.stack import apptainer, images
+from tests.system.stack.base import Missing
+
+#: Image name of the test jobs, whatever runs them: it has a shell, base64 and python3.
+TOOLS_IMAGE = "tools:1"
+
+
+class HpcRuntime:
+    """A program ``singularity`` for the jobs; nothing that runs by itself.
+
+    :param directory: where the program goes.
+    :param process_images: what image names mean to the process containers.
+    :param apptainer_wanted: False to do without Apptainer even where it can be had.
+    :param progress: called with a sentence when something is left out.
+    """
+
+    name = "HPC containers"
+
+    def __init__(
+        self,
+        directory: Path,
+        process_images: Mapping[str, LocalImage],
+        *,
+        apptainer_wanted: bool,
+        progress: Callable[[str], None],
+    ) -> None:
+        self.directory = directory
+        self.log_path = directory
+        self.real = False
+        self.version = f"process containers {__version__}"
+        self.program = directory / "singularity"
+        self._process_images = process_images
+        self._wanted = apptainer_wanted
+        self._say = progress
+
+    def start(self) -> None:
+        """Install it."""
+        try:
+            if self._wanted:
+                self._use_apptainer()
+                return
+        except Missing as lack:
+            self._say(f"no Apptainer, process containers instead: {lack}")
+        self.program = install_runtime(self.directory, self._process_images)
+
+    def stop(self) -> None:
+        """Leave the program where it is: jobs may still call it."""
+
+    def healthy(self) -> bool:
+        """Whether the program is there."""
+        return self.program.exists()
+
+    def _use_apptainer(self) -> None:
+        if apptainer.find() is None:
+            self._say("unpacking Apptainer from Debian's packages, once")
+        program = apptainer.install()
+        root = images.tools_root(self._say)
+        self.program = apptainer.install_runtime(self.directory, program, {TOOLS_IMAGE: root})
+        self.real, self.version = True, f"Apptainer {apptainer.version(program)}"
