@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the same scenarios run: the embedded platform, and upstream's programs over real Kubernetes and SLURM.
+
+Note the difference to :mod:`tests.system.stack`, which is a tool to use by hand and stands its embedded parts in
+where a program is missing; here a missing program skips the test by name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_oscar.local import LocalPlatform
+from airflow_provider_oscar.local.images import LocalImage
+from airflow_provider_oscar.local.interlink.containers import SUPERVISOR_KIT_IMAGE, install_supervisor
+from airflow_provider_oscar.local.slurm import BatchSystem
+from airflow_provider_oscar.local.slurm.real import RealSlurm, missing_programs
+from tests.system.stack import kubernetes_build
+from tests.system.stack.control_plane import control_plane
+from tests.system.upstream import overlay_container, programs
+from tests.system.upstream.minio import MinIO
+from tests.system.upstream.nodes import UpstreamNodes
+from tests.system.upstream.oscar import Oscar
+
+IMAGE = "python:3-slim"
+NODE = "slurm-cpu"
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What a scenario needs to know of the place it runs at.
+
+    :param name: ``embedded`` or ``real``.
+    :param connections: Airflow connections by id.
+    :param slurm: the batch system, to look behind the curtain.
+    :param patience: seconds until what happened at one end is known at the other; upstream's plugin repeats a
+        reply for ten seconds.
+    :param versions: what answered, for the table.
+    """
+
+    name: str
+    connections: Mapping[str, Mapping[str, Any]]
+    slurm: BatchSystem
+    patience: float
+    versions: Mapping[str, str] = field(default_factory=dict)
+    node: str = NODE
+
+    def environment(self) -> dict[str, str]:
+        """The connections as Airflow reads them."""
+        return {f"AIRFLOW_CONN_{name.upper()}": json.dumps(found) for name, found in self.connections.items()}
+
+
+def images() -> dict[str, LocalImage]:
+    """The image of all jobs: this interpreter."""
+    return {IMAGE: LocalImage(IMAGE, path=[Path(sys.executable).parent])}
+
+
+@contextlib.contextmanager
+def embedded(directory: Path) -> Iterator[Backend]:
+    """The embedded platform, on real SLURM where it is installed."""
+    with LocalPlatform(directory, images=images()) as platform:
+        platform.faults.oscar.page_size = 5
+        versions = {"SLURM": platform.slurm.kind}
+        yield Backend("embedded", platform.connections, platform.slurm, patience=20, versions=versions)
+
+
+@contextlib.contextmanager
+def real_interlink(directory: Path) -> Iterator[tuple[Backend, Any]]:
+    """Kubernetes, SLURM and interLink's three programs; yields the back end without storage, and the kubeconfig."""
+    programs.require(*programs.INTERLINK)
+    for what, missing in (("SLURM", missing_programs()), ("Kubernetes", kubernetes_build.missing_programs())):
+        if missing:
+            pytest.skip(f"{what} is not there: {', '.join(missing)}")
+    with contextlib.ExitStack() as running:
+        etcd, api, scheduler, controllers = control_plane(directory)
+        slurm = RealSlurm(directory / "slurm")
+        for part in (etcd, api, scheduler, controllers, slurm):
+            running.callback(part.stop)
+            part.start()
+        kit = install_supervisor(directory / "kit").parent
+        kit_image = {SUPERVISOR_KIT_IMAGE: LocalImage(SUPERVISOR_KIT_IMAGE)}
+        runtime = overlay_container.install(
+            directory / "bin", {**images(), **kit_image}, {SUPERVISOR_KIT_IMAGE: {"/supervisor": kit}}
+        )
+        nodes = UpstreamNodes(api, slurm, directory / "nodes", lambda: runtime)
+        running.callback(nodes.stop)
+        nodes.start()
+        versions = {"Kubernetes": api.version, **{name: programs.version(name) for name in programs.INTERLINK}}
+        yield Backend("real", {"interlink_default": api.connection()}, slurm, patience=90, versions=versions), api
+
+
+@contextlib.contextmanager
+def real_with_store(directory: Path) -> Iterator[Backend]:
+    """Real interLink, with MinIO where it was brought, else SeaweedFS."""
+    with contextlib.ExitStack() as running:
+        backend, _ = running.enter_context(real_interlink(directory))
+        connection, version = running.enter_context(_store(directory))
+        yield _with(backend, {"oscar_s3_default": connection}, {"S3": version})
+
+
+@contextlib.contextmanager
+def real_oscar(directory: Path) -> Iterator[Backend]:
+    """OSCAR and MinIO on top of real interLink."""
+    programs.require("oscar", "minio")
+    with contextlib.ExitStack() as running:
+        backend, api = running.enter_context(real_interlink(directory))
+        minio = MinIO(directory / "minio")
+        running.callback(minio.stop)
+        minio.start()
+        oscar = Oscar(directory / "oscar", api.kubeconfig(), minio, f"docker://{SUPERVISOR_KIT_IMAGE}")
+        running.callback(oscar.stop)
+        oscar.start()
+        connections = {"oscar_s3_default": minio.connection(), "oscar_default": oscar.connection()}
+        yield _with(backend, connections, {name: programs.version(name) for name in ("oscar", "minio")})
+
+
+def _with(backend: Backend, connections: Mapping[str, Any], versions: Mapping[str, str]) -> Backend:
+    return Backend(
+        backend.name,
+        {**backend.connections, **connections},
+        backend.slurm,
+        backend.patience,
+        {**backend.versions, **versions},
+    )
+
+
+@contextlib.contextmanager
+def _store(directory: Path) -> Iterator[tuple[dict[str, Any], str]]:
+    if programs.find("minio"):
+        minio = MinIO(directory / "minio")
+        try:
+            minio.start()
+            yield minio.connection(), f"MinIO {programs.version('minio')}"
+        finally:
+            minio.stop()
+        return
+    from airflow_provider_oscar.local.s3 import LocalS3
+
+    store = LocalS3(directory / "s3", mode="seaweedfs")
+    try:
+        store.start()
+        yield store.connection(), "SeaweedFS"
+    finally:
+        store.stop()

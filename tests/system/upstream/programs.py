@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Upstream's release programs: their paths, or a skip that names what is absent, and their versions."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+#: The three programs that make interLink; one alone is of no use.
+INTERLINK = ("interlink", "virtual-kubelet", "interlink-slurm-plugin")
+
+
+def find(name: str) -> Path | None:
+    """Path of a program in the directory that ``REAL_BIN`` names, else on PATH, else None."""
+    folder = os.environ.get("REAL_BIN")
+    found = (shutil.which(name, path=folder) if folder else None) or shutil.which(name)
+    return Path(found).absolute() if found else None
+
+
+def require(*names: str) -> list[Path]:
+    """Paths of programs; skips the test, naming those that are absent."""
+    missing = [name for name in names if find(name) is None]
+    if missing:
+        pytest.skip(f"not found in REAL_BIN or on PATH: {', '.join(missing)}")
+    return [path for path in map(find, names) if path is not None]
+
+
+def version(name: str) -> str:
+    """What to call a program's version: the file ``<program>.version`` beside it, else the start of its digest."""
+    path = find(name)
+    if path is None:
+        return "absent"
+    said = path.with_name(f"{name}.version")
+    if said.exists():
+        return said.read_text().strip()
+    return f"sha256-{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
