@@ -44,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.system.stack", description=__doc__)
     parser.add_argument("command", choices=sorted(_COMMANDS))
     parser.add_argument("--directory", type=Path, default=default_directory(), help="everything is written below it")
+    parser.add_argument("--no-apptainer", dest="apptainer", action="store_false", help="jobs are plain processes")
+    parser.add_argument("--no-node", dest="node", action="store_false", help="no kubelet: needs no root")
     parser.add_argument("rest", nargs=argparse.REMAINDER, help="for run: further words for pytest")
     options = parser.parse_args(arguments)
     try:
@@ -72,7 +74,7 @@ def up(options: argparse.Namespace) -> int:
     state.unlink(missing_ok=True)
     with log_path.open("wb") as log:
         keeper = subprocess.Popen(
-            [sys.executable, "-m", "tests.system.stack", "keep", "--directory", str(directory)],
+            [sys.executable, "-m", "tests.system.stack", "keep", "--directory", str(directory), *_switches(options)],
             cwd=_ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     shown, deadline = 0, time.monotonic() + _UP_SECONDS
@@ -102,7 +104,8 @@ def keep(options: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: _interrupt(stop))
     directory: Path = options.directory.absolute()
     with only_one(directory):
-        stack = Stack(directory, progress=_say)
+        node = None if options.node else False
+        stack = Stack(directory, node=node, apptainer=options.apptainer, progress=_say)
         try:
             began = time.monotonic()
             stack.start()
@@ -154,9 +157,19 @@ def status(options: argparse.Namespace) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the system tests; they bring the stack up and take it down themselves."""
-    command = [sys.executable, "-m", "pytest", "tests/system", *options.rest]
-    return subprocess.run(command, cwd=_ROOT, check=False).returncode
+    """Bring the stack up unless it is, run the system tests against it, take it down."""
+    if holder(options.directory.absolute()) is None and (code := up(options)):
+        return code
+    try:
+        command = [sys.executable, "-m", "pytest", "tests/system", *options.rest]
+        environment = {**os.environ, "OSCAR_STACK_DIRECTORY": str(options.directory.absolute())}
+        return subprocess.run(command, cwd=_ROOT, env=environment, check=False).returncode
+    finally:
+        down(options)
+
+
+def _switches(options: argparse.Namespace) -> list[str]:
+    return [f"--no-{name}" for name in ("apptainer", "node") if not getattr(options, name)]
 
 
 def _interrupt(stop: threading.Event) -> None:

@@ -42,7 +42,8 @@ class Part:
 
 def default_directory() -> Path:
     """Where the stack keeps its state unless told otherwise; short, for the sake of Unix sockets."""
-    return cache_directory() / "stack"
+    given = os.environ.get("OSCAR_STACK_DIRECTORY")
+    return Path(given).absolute() if given else cache_directory() / "stack"
 
 
 class Stack:
