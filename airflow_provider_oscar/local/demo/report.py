@@ -22,12 +22,12 @@ _COLOURS = ("#9aa5b1", "#5b8def", "#1f9d76", "#e0a03c")
 def print_table(rows: Sequence[Row], console: Console) -> None:
     """Print one line per run; text from outside is shown literally, never as markup."""
     table = Table(show_lines=False, header_style="bold")
-    for heading in ("object", "placement", "why"):
-        table.add_column(heading, overflow="fold")
+    for heading, least in (("object", 24), ("placement", 9), ("why", 16)):
+        table.add_column(heading, overflow="fold", min_width=least)
     for phase in PHASES:
-        table.add_column(f"{phase} s", justify="right", no_wrap=True)
-    for heading in ("job", "showers", "result"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(f"{phase}\n(s)", justify="right", no_wrap=True)
+    for heading, least in (("job", 12), ("showers", 7), ("result", 8)):
+        table.add_column(heading, overflow="fold", min_width=least)
     for row in rows:
         cells = [f"{row.object}{' (by hand)' if row.forced else ''}", row.placement, row.why]
         cells += [f"{row.seconds[phase]:.2f}" if phase in row.seconds else "–" for phase in PHASES]

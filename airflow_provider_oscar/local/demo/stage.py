@@ -29,11 +29,12 @@ from airflow_provider_oscar.model.errors import PermanentError
 _RUN_SECONDS = 600.0
 _UP_SECONDS = 300.0
 _DOWN_SECONDS = 60.0
+_LOG_WIDTH = 190
 
 
 def run_demo(project: Path) -> int:
     """Run the pipeline end to end, print and write the report, stop everything; 0 if all is proven."""
-    progress = Progress(Console())
+    progress = Progress(_console())
     with _only_one(project / ".demo" / "run") as directory, _termination_interrupts():
         try:
             with _stage(project, directory, progress) as (platform, airflow, files):
@@ -82,7 +83,7 @@ def _play(
 
 def bring_up(project: Path) -> int:
     """Start platform and Airflow in the background and print where they are."""
-    console = Console()
+    console = _console()
     directory = project / ".demo" / "up"
     directory.mkdir(parents=True, exist_ok=True)
     if _running_pid(directory):
@@ -125,7 +126,7 @@ def bring_up(project: Path) -> int:
 
 def serve(project: Path) -> int:
     """Hold platform and Airflow until a signal comes; what ``up`` runs in the background."""
-    progress = Progress(Console(width=200))
+    progress = Progress(_console())
     with _only_one(project / ".demo" / "up") as directory, _termination_interrupts():
         with contextlib.suppress(KeyboardInterrupt), _stage(project, directory, progress) as (platform, airflow, files):
             connections = directory / "platform" / "connections.json"
@@ -192,6 +193,12 @@ def _stage(
         progress.say("the DAGs are parsed and the OSCAR service is applied")
         yield platform, airflow, files.result()
         progress.show("stopping")
+
+
+def _console() -> Console:
+    """A console; in a log file, where there is no width to fit, lines are long."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_LOG_WIDTH)
 
 
 def _linked_dags(project: Path, directory: Path) -> Path:
