@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseBranchOperator
+from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.hooks.interlink import InterLinkHook
@@ -37,9 +39,10 @@ AUTOMATIC = ("", "auto", "none")
 class PlacementBranchOperator(BaseBranchOperator):
     """Follows the task of the target that the policy chooses, and skips the others.
 
-    Before it decides it looks at each target: the service of the ``OscarJobOperator``, or the virtual node of the
-    ``InterLinkPodOperator``, that the target's ``task_id`` leads to (the task itself, or the first such task
-    of the task group of that name). A target that is down or full is passed over. The decision, with its reasons, is
+    Before it decides it looks at each target, or at the forced one alone: the service of the ``OscarJobOperator``,
+    or the virtual node of the ``InterLinkPodOperator``, that the target's ``task_id`` leads to (the task itself, or
+    the first such task of the task group of that name). A target that is down, full or without its connection is
+    passed over. The decision, with its reasons, is
     logged and pushed to XCom under ``decision``; a task that joins the branches needs
     ``trigger_rule="none_failed_min_one_success"``.
 
@@ -102,12 +105,17 @@ class PlacementBranchOperator(BaseBranchOperator):
 
     def decide(self, request: PlacementRequest) -> Decision:
         """Look at the targets and ask the policy."""
-        return self.policy.decide(request, self.targets, self.observations() if self.observe else ())
+        # Where the user insists on a target, an outage of another is no concern.
+        of_interest = [target for target in self.targets if request.target in (None, target.name)]
+        return self.policy.decide(request, self.targets, self.observations(of_interest) if self.observe else ())
 
-    def observations(self) -> list[TargetObservation]:
-        """Look at every target at once; one that no job operator tells how to look at is left out."""
-        with ThreadPoolExecutor(max_workers=len(self.targets)) as pool:
-            found = pool.map(self._observation, self.targets)
+    def observations(self, targets: Sequence[PlacementTarget] | None = None) -> list[TargetObservation]:
+        """Look at targets at once (all by default); one that no job operator tells how to look at is left out."""
+        looked_at = self.targets if targets is None else targets
+        if not looked_at:
+            return []
+        with ThreadPoolExecutor(max_workers=len(looked_at)) as pool:
+            found = pool.map(self._observation, looked_at)
         return [observation for observation in found if observation is not None]
 
     def _observation(self, target: PlacementTarget) -> TargetObservation | None:
@@ -118,14 +126,16 @@ class PlacementBranchOperator(BaseBranchOperator):
             and isinstance(task, OscarJobOperator)
             and _fixed(task.service, task.oscar_conn_id)
         ):
-            seen = OscarHook(task.oscar_conn_id).observe(task.service)
+            oscar = OscarHook(task.oscar_conn_id)
+            seen = _looked(oscar.where, partial(oscar.observe, task.service))
         elif (
             target.kind is TargetKind.INTERLINK
             and isinstance(task, InterLinkPodOperator)
             and _fixed(task.interlink_conn_id)
         ):
             namespace = task.namespace if task.namespace and _fixed(task.namespace) else None
-            seen = InterLinkHook(task.interlink_conn_id, namespace=namespace).observe(target.node)
+            interlink = InterLinkHook(task.interlink_conn_id, namespace=namespace)
+            seen = _looked(interlink.where, partial(interlink.observe, target.node))
         return None if seen is None else replace(seen, name=target.name)
 
     def _job_task(self, target: PlacementTarget) -> Any:
@@ -139,6 +149,14 @@ class PlacementBranchOperator(BaseBranchOperator):
             )
         jobs = (task for task in group.iter_tasks() if isinstance(task, OscarJobOperator | InterLinkPodOperator))
         return next(jobs, None)
+
+
+def _looked(where: str, look: Callable[[], TargetObservation]) -> TargetObservation:
+    """Return what the hook sees; a connection that is not defined makes its own target unusable, and no other."""
+    try:
+        return look()
+    except AirflowNotFoundException:
+        return TargetObservation(name="", up=False, reason=f"{where} is not defined; create it in Airflow")
 
 
 def _fixed(*texts: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 from airflow.sdk import DAG, TaskGroup
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 
 from airflow_provider_oscar.hooks.interlink import InterLinkHook
 from airflow_provider_oscar.hooks.oscar import OscarHook
@@ -108,3 +108,28 @@ def test_target_with_a_task_that_does_not_exist_is_named(seen):
 def test_two_targets_of_one_name_are_refused_in_the_dag_file():
     with pytest.raises(DefinitionError):
         PlacementBranchOperator(task_id="place", policy=POLICY, targets=[CLOUD, CLOUD])
+
+
+def undefined(self, place):
+    raise AirflowNotFoundException(f"The conn_id `{place}` isn't defined")
+
+
+def test_undefined_connection_counts_as_down_and_is_named(seen, monkeypatch):
+    monkeypatch.setattr(InterLinkHook, "observe", undefined)
+    task, state = brancher(), context()
+    assert task.choose_branch(state) == "cloud"
+    why = state["ti"].xcoms["decision"]["rejected"]["hpc-gpu"]
+    assert why.startswith("down: connection 'interlink_default' is not defined")
+
+
+def test_forced_target_is_the_only_one_looked_at(seen, monkeypatch):
+    monkeypatch.setattr(OscarHook, "observe", undefined)
+    task, state = brancher(force="hpc-gpu"), context()
+    assert task.choose_branch(state) == "hpc"
+    assert (seen["looks"], state["ti"].xcoms["decision"]["rejected"]) == (["leonardo"], {})
+
+
+def test_forced_target_without_its_connection_says_so(seen, monkeypatch):
+    monkeypatch.setattr(OscarHook, "observe", undefined)
+    with pytest.raises(TransientError, match="connection 'oscar_default' is not defined"):
+        brancher(force="cloud-cpu").choose_branch(context())
