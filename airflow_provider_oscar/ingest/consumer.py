@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.ingest.rules import object_in
 from airflow_provider_oscar.model.errors import BadInputError, DefinitionError, quoted
 from airflow_provider_oscar.model.objects import ObjectEvent, Source, split_uri
@@ -17,6 +18,7 @@ CONNECTION_PARAM = "object_conn_id"
 _S3_CONNECTION = "oscar_s3_default"
 
 
+@airflow_errors()
 def object_of(context: Mapping[str, Any]) -> ObjectEvent:
     """Return the object that a run of a consumer is about.
 
@@ -24,8 +26,9 @@ def object_of(context: Mapping[str, Any]) -> ObjectEvent:
     by the DAG param ``object_uri`` (``s3://bucket/key`` or ``dcache://conn_id/path``), which is looked up.
 
     :param context: context of the running task.
-    :raises BadInputError: if the named object does not exist.
-    :raises DefinitionError: if the run has neither, or the URI cannot be read.
+    :raises AirflowFailException: without further tries, if the named object does not exist, the run has neither,
+        or the URI cannot be read.
+    :raises TransientError: if the store of a named object cannot be asked just now.
     """
     params = context.get("params") or {}
     uri = params.get(URI_PARAM)

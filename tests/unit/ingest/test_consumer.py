@@ -8,10 +8,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_oscar.hooks.s3 import OscarS3Hook
 from airflow_provider_oscar.ingest import object_of
-from airflow_provider_oscar.model.errors import BadInputError, DefinitionError
+from airflow_provider_oscar.model.errors import TransientError
 from airflow_provider_oscar.model.objects import ObjectEvent
 from tests.unit.ingest.conftest import made
 
@@ -34,12 +35,12 @@ def test_an_object_reported_twice_is_no_riddle() -> None:
 
 
 def test_a_run_of_many_objects_names_the_right_schedule() -> None:
-    with pytest.raises(DefinitionError, match="PartitionedAssetTimetable"):
+    with pytest.raises(AirflowFailException, match="PartitionedAssetTimetable"):
         object_of(context(made("a"), made("b")))
 
 
 def test_a_run_without_an_object_says_how_to_name_one() -> None:
-    with pytest.raises(DefinitionError, match="param object_uri"):
+    with pytest.raises(AirflowFailException, match="param object_uri"):
         object_of(context())
 
 
@@ -52,11 +53,20 @@ def test_a_named_object_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(OscarS3Hook, "head", head)
     assert object_of(context(object_uri="s3://bucket/in/a%20b.h5")).key == "in/a b.h5"
-    with pytest.raises(BadInputError, match="does not exist"):
+    with pytest.raises(AirflowFailException, match="does not exist"):
         object_of(context(object_uri="s3://bucket/gone", object_conn_id="mine"))
     assert asked == [("oscar_s3_default", "bucket", "in/a b.h5"), ("mine", "bucket", "gone")]
 
 
 def test_a_uri_of_another_kind_is_refused() -> None:
-    with pytest.raises(DefinitionError, match="cannot read the object URI"):
+    with pytest.raises(AirflowFailException, match="cannot read the object URI"):
         object_of(context(object_uri="file:///etc/passwd"))
+
+
+def test_a_store_that_is_away_lets_the_task_try_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(self: OscarS3Hook, bucket: str, key: str) -> ObjectEvent | None:
+        raise TransientError("the store is away")
+
+    monkeypatch.setattr(OscarS3Hook, "head", away)
+    with pytest.raises(TransientError, match="away"):
+        object_of(context(object_uri="s3://bucket/key"))
