@@ -42,7 +42,8 @@ _OSCAR = {
     "conn-fields": {
         "auth_type": _text(
             "Authentication",
-            "basic (user and password), oidc (access or refresh token), or service_token (can only submit jobs).",
+            "basic (user and password), oidc (access or refresh token), or service_token: the password is a service's "
+            "token, which starts jobs but neither lists, reads nor cancels them, so the operators need another one.",
             enum=["basic", "oidc", "service_token"],
             default="basic",
         ),
@@ -86,8 +87,16 @@ _DCACHE = {
         "cert_file": _text("Certificate file", "X.509 certificate or proxy in PEM form."),
         "key_file": _text("Key file", "Private key; empty when the certificate file holds it."),
         "verify": _VERIFY,
+        "ca_path": _text(
+            "CA directory", "Bundle or hashed directory used when Verify TLS is true: /etc/grid-security/certificates."
+        ),
         "allow_insecure_http": _flag(
             "Allow plain http", "Without it, plain http is refused except to this machine.", False
+        ),
+        "allow_credential_forwarding": _flag(
+            "Allow credential forwarding",
+            "Hand the connection's own credentials to jobs where the server cannot issue macaroons.",
+            False,
         ),
     },
 }
@@ -95,7 +104,7 @@ _DCACHE = {
 _S3 = {
     "connection-type": "oscar_s3",
     "hook-class-name": f"{_PACKAGE}.hooks.s3.OscarS3Hook",
-    "hook-name": "S3 / MinIO for OSCAR",
+    "hook-name": "OSCAR S3",
     "ui-field-behaviour": {
         "hidden-fields": ["port", "schema", "extra"],
         "relabeling": {"host": "Endpoint URL", "login": "Access key", "password": "Secret key"},
@@ -105,7 +114,8 @@ _S3 = {
         "region_name": _text("Region", "Signing region.", default="us-east-1"),
         "session_token": _text("Session token", "For temporary credentials.", format="password"),
         "addressing_style": _text(
-            "Addressing", "path for MinIO and Ceph, virtual for AWS, auto to let the client choose.",
+            "Addressing",
+            "path for MinIO and Ceph, virtual for AWS, auto to let the client choose.",
             enum=["path", "virtual", "auto"],
         ),
         "verify": _VERIFY,
@@ -130,6 +140,10 @@ _INTERLINK = {
         ),
         "cluster_context": _text("Context", "Context of the kube config; empty for its current one."),
         "verify_ssl": _flag("Verify TLS", "Check the API server's certificate.", True),
+        "slurm_job_url": _text(
+            "SLURM job URL",
+            "Page of a job in the site's portal, for the task's link; {job_id} stands for the job's number.",
+        ),
     },
 }
 
@@ -155,7 +169,11 @@ def get_provider_info() -> dict[str, object]:
         ),
         "integrations": [
             {"integration-name": "OSCAR", "external-doc-url": "https://docs.oscar.grycap.net/", "tags": ["service"]},
-            {"integration-name": "interLink", "external-doc-url": "https://interlink-project.dev/", "tags": ["service"]},
+            {
+                "integration-name": "interLink",
+                "external-doc-url": "https://interlink-project.dev/",
+                "tags": ["service"],
+            },
             {"integration-name": "dCache", "external-doc-url": "https://www.dcache.org/", "tags": ["service"]},
         ],
         "connection-types": [_OSCAR, _DCACHE, _S3, _INTERLINK],
@@ -192,7 +210,11 @@ def get_provider_info() -> dict[str, object]:
             {"name": "placement", "class-name": f"{_PACKAGE}.decorators.placement.placement_task"},
         ],
         "asset-uris": [
-            {"schemes": ["s3"], "handler": f"{_PACKAGE}.assets.sanitize_s3_uri", "factory": f"{_PACKAGE}.assets.s3_asset"},
+            {
+                "schemes": ["s3"],
+                "handler": f"{_PACKAGE}.assets.sanitize_s3_uri",
+                "factory": f"{_PACKAGE}.assets.s3_asset",
+            },
             {
                 "schemes": ["dcache"],
                 "handler": f"{_PACKAGE}.assets.sanitize_dcache_uri",

@@ -7,10 +7,13 @@ import inspect
 from datetime import timedelta
 
 import pytest
-from airflow.sdk import BaseOperatorLink
+from airflow.sdk import Asset, BaseOperatorLink
+from airflow.sdk.bases.decorator import determine_kwargs
 from airflow.sdk.bases.operator import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
-from airflow.sdk.execution_time.context import TaskStateStoreAccessor
+from airflow.sdk.definitions.asset import AssetUniqueKey
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowNotFoundException
+from airflow.sdk.execution_time.context import OutletEventAccessor, OutletEventAccessors, TaskStateStoreAccessor
+from airflow.sdk.execution_time.task_runner import _serialize_outlet_events
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger
 
 from airflow_provider_oscar import _airflow
@@ -38,6 +41,40 @@ def test_task_state_store_keeps_a_value_for_ever():
 def test_asset_state_store_can_be_made_for_an_asset_by_name():
     store = _airflow.AssetStateStoreAccessor(name="inbox")
     assert all(callable(getattr(store, name)) for name in ("get", "set", "aget", "aset"))
+
+
+def test_asset_key_can_be_told_apart_from_an_equal_one():
+    assert AssetUniqueKey(name="n", uri="u") == AssetUniqueKey(name="n", uri="u")
+    assert _airflow._OneEvent(name="n", uri="u") != _airflow._OneEvent(name="n", uri="u")
+    assert AssetUniqueKey.from_asset(Asset("n", uri="s3://bucket/k")) == AssetUniqueKey(name="n", uri="s3://bucket/k")
+
+
+def test_outlet_event_takes_extra_and_partitions():
+    assert {"extra", "key"} <= parameters(OutletEventAccessor)
+    accessor = OutletEventAccessor(extra={"a": 1}, key=AssetUniqueKey(name="n", uri="u"))
+    accessor.add_partitions("p")
+    assert (accessor.extra, list(accessor.partition_keys)) == ({"a": 1}, ["p"])
+
+
+def test_two_events_of_one_asset_leave_the_task_with_their_own_extras():
+    inbox = Asset("n", uri="s3://bucket/k")
+    events = OutletEventAccessors()
+    for number in range(2):
+        _airflow.add_partition_event(events, inbox, partition_key=f"p{number}", extra={"number": number})
+    sent = list(_serialize_outlet_events(events))
+    assert [(one["dest_asset_key"], one["extra"]) for one in sent] == [
+        ({"name": "n", "uri": "s3://bucket/k"}, {"number": number}) for number in range(2)
+    ]
+    assert "p1" in repr(sent[1])
+
+
+def test_arguments_of_a_decorated_function_are_picked_by_name():
+    assert {"func", "args", "kwargs"} <= parameters(determine_kwargs)
+
+
+def test_undefined_connection_has_an_error_of_its_own():
+    assert issubclass(AirflowNotFoundException, AirflowException)
+    assert not issubclass(AirflowFailException, AirflowNotFoundException)
 
 
 def test_trigger_is_told_when_a_user_kills_its_task():

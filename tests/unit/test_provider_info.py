@@ -110,3 +110,33 @@ def test_configuration_defaults_are_what_airflow_reads():
 
     for name, option in INFO["config"]["oscar"]["options"].items():
         assert conf.get("oscar", name) == option["default"]
+
+
+def test_file_system_is_found_through_its_entry_points():
+    import fsspec
+    import upath.registry
+
+    from airflow_provider_oscar.hooks.dcache.filesystem import DCacheFileSystem, DCachePath
+
+    assert fsspec.get_filesystem_class("dcache") is DCacheFileSystem
+    assert upath.registry.get_upath_class("dcache") is DCachePath
+
+
+@pytest.mark.parametrize(
+    ("connection_type", "words"),
+    [
+        ("interlink", ["slurm_job_url"]),
+        ("dcache", ["ca_path", "allow_credential_forwarding", "frontend_url"]),
+        ("oscar", ["auth_type", "token_endpoint"]),
+    ],
+    ids=["interlink", "dcache", "oscar"],
+)
+def test_form_offers_every_extra_that_the_code_reads(connection_type, words):
+    (form,) = (each for each in INFO["connection-types"] if each["connection-type"] == connection_type)
+    assert set(words) <= set(form["conn-fields"])
+    assert all(form["conn-fields"][word]["description"] for word in words)
+
+
+def test_form_says_what_a_service_token_cannot_do():
+    (form,) = (each for each in INFO["connection-types"] if each["connection-type"] == "oscar")
+    assert "neither lists, reads nor cancels" in form["conn-fields"]["auth_type"]["description"]

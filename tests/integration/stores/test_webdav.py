@@ -127,12 +127,6 @@ def test_a_server_without_tls_fails_the_test_button(make_dav, dav_server):
 
 
 def test_object_storage_path_reads_and_writes(make_dav, dav_server, monkeypatch):
-    import fsspec
-    import upath.registry
-
-    module = "airflow_provider_oscar.hooks.dcache.filesystem"
-    upath.registry.register_implementation("dcache", f"{module}.DCachePath", clobber=True)
-    fsspec.register_implementation("dcache", f"{module}.DCacheFileSystem", clobber=True)
     connection = {
         "conn_type": "dcache",
         "host": dav_server.url,
