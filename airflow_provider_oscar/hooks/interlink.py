@@ -347,7 +347,19 @@ def _kube_config(given: object, where: str) -> dict[str, Any]:
             raise DefinitionError(f"{where}: extra 'kube_config' is neither JSON nor YAML") from error
     if not isinstance(given, dict):
         raise DefinitionError(f"{where}: extra 'kube_config' is no kube config; expected a mapping with clusters")
+    _mask_credentials(given)
     return given
+
+
+def _mask_credentials(kube_config: dict[str, Any]) -> None:
+    """Hide each credential in task logs; Airflow masks a kube config given as text only as a whole."""
+    from airflow.sdk.log import mask_secret
+
+    for entry in kube_config.get("users") or ():
+        user = entry.get("user") if isinstance(entry, dict) else None
+        for name in ("token", "password", "client-key-data"):
+            if isinstance(user, dict) and user.get(name):
+                mask_secret(str(user[name]))
 
 
 def _extra(connection: Connection, name: str) -> Any:

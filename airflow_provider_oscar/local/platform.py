@@ -139,6 +139,9 @@ class LocalPlatform:
     def connections(self) -> dict[str, dict[str, Any]]:
         """The Airflow connections, by id; they hold credentials.
 
+        Nothing stands in ``extra`` that is a default anyway: Airflow masks every value there in task logs,
+        and a masked ``basic`` or ``default`` would garble them.
+
         Each is the JSON form Airflow reads from ``AIRFLOW_CONN_*`` variables.
         """
         if not self._started:

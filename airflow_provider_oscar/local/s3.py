@@ -155,9 +155,9 @@ class LocalS3:
         """The Airflow connection for it (type ``oscar_s3``); holds the credentials."""
         return {
             "conn_type": "oscar_s3",
+            "host": self.endpoint,
             "login": self.access_key,
             "password": self.secret_key,
-            "extra": {"endpoint_url": self.endpoint, "region_name": self.region, "addressing_style": "path"},
         }
 
     def _load_credentials(self) -> None:

@@ -74,7 +74,7 @@ class LocalDCache:
             "host": self.webdav_url,
             "login": self.user,
             "password": self.password,
-            "extra": {"frontend_url": self.frontend_url, "auth": "basic"},
+            "extra": {"frontend_url": self.frontend_url},
         }
 
     def start(self) -> None:

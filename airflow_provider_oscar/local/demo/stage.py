@@ -131,6 +131,8 @@ def serve(project: Path) -> int:
         with contextlib.suppress(KeyboardInterrupt), _stage(project, directory, progress) as (platform, airflow, files):
             connections = directory / "platform" / "connections.json"
             _write_private(connections, platform.connections)
+            for conn_id, fields in platform.connections.items():
+                airflow.add_connection(conn_id, fields)
             uri = scenario.upload(platform, dict(list(files.items())[:1]))[0]
             progress.say(f"one sample is in place: {uri}")
             found = {
@@ -178,13 +180,14 @@ def _stage(
         stack.enter_context(platform)
         variables = {**platform.environment(), **scenario.environment()}
         os.environ.update({**variables, "AIRFLOW_HOME": str(directory / "airflow")})
-        scenario.prepare_stores(platform)
         airflow = StandaloneAirflow(
             directory / "airflow", dags=_linked_dags(project, directory / "dags"), environment=variables
         )
         stack.callback(airflow.stop)
         progress.say("starting Airflow (scheduler, DAG processor, triggerer, API server)")
-        airflow.start()
+        airflow.launch()
+        scenario.prepare_stores(platform)
+        airflow.await_healthy()
         progress.say(f"Airflow is up: {airflow.url}")
         deadline = time.monotonic() + _UP_SECONDS
         dags = (scenario.INGEST_DAG, scenario.INFERENCE_DAG, scenario.SERVICE_DAG)

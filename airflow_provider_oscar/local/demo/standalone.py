@@ -99,6 +99,11 @@ class StandaloneAirflow:
 
         :raises PermanentError: if it ends by itself or is not healthy within five minutes.
         """
+        self.launch()
+        self.await_healthy()
+
+    def launch(self) -> None:
+        """Start it without waiting."""
         self.directory.mkdir(parents=True, exist_ok=True)
         passwords = self.directory / "passwords.json"
         passwords.touch(mode=0o600)
@@ -112,6 +117,12 @@ class StandaloneAirflow:
             patience=_PATIENCE,
         )
         self._program.start()
+
+    def await_healthy(self) -> None:
+        """Return once every part reports healthy.
+
+        :raises PermanentError: if it ends by itself or is not healthy within five minutes.
+        """
         wait_until(self.healthy, what="Airflow is healthy", timeout=_START_SECONDS, interval=0.5, program=self._program)
 
     def require_running(self) -> None:
@@ -148,6 +159,16 @@ class StandaloneAirflow:
         path = f"dags/{quote(dag_id, safe='')}/dagRuns/{quote(run_id, safe='')}/taskInstances/{quote(task_id, safe='')}"
         entry = self.get(f"{path}/xcomEntries/{quote(key, safe='')}", stringify="false")
         return None if entry is None else entry.get("value")
+
+    def add_connection(self, conn_id: str, fields: Mapping[str, Any]) -> None:
+        """Store a connection, so that the UI shows it; one in the environment has no page."""
+        extra = fields.get("extra")
+        body = {
+            **fields,
+            "connection_id": conn_id,
+            "extra": extra if isinstance(extra, str) else json.dumps(extra or {}),
+        }
+        self.post("connections", body)
 
     def _request(self, method: str, path: str, **arguments: Any) -> Any:
         for attempt in range(5):

@@ -52,7 +52,8 @@ class ContainerLine:
     #: Whether the pod names a command (``exec``) or leaves the image's own (``run``).
     has_command: bool
     binds: tuple[Bind, ...]
-    env_file: Path
+    #: None for a container without variables.
+    env_file: Path | None
 
 
 def quantity(text: str) -> Decimal:
@@ -129,7 +130,8 @@ def command_line(runtime: Path, line: ContainerLine, annotations: Mapping[str, s
         for key in ("singularity-mounts", "singularity-options")
         if annotations.get(f"{PREFIX}{key}")
     ]
-    words += ["--env-file", shlex.quote(str(line.env_file))]
+    if line.env_file is not None:
+        words += ["--env-file", shlex.quote(str(line.env_file))]
     for bind in line.binds:
         words += ["--bind", shlex.quote(bind.text())]
     return " ".join([*words, shlex.quote(image(line.image, annotations)), *map(shlex.quote, line.arguments)])
@@ -156,17 +158,14 @@ runInitCtn() {{
   local code=$?
   record "init-$ctn.status" "$code"
   if [ "$code" -ne 0 ]; then
-    echo "Init container $ctn failed with status $code"
+    echo "$(date -Is --utc) InitContainer $ctn failed with status $code"
     exit "$code"
   fi
 }}
 runCtn() {{
   local ctn="$1"; shift
   echo "Running in background $ctn..."
-  (
-    {{ time "$@" ; }} > "$workingPath/run-$ctn.out" 2>&1
-    record "run-$ctn.status" "$?"
-  ) &
+  {{ time "$@" ; }} > "$workingPath/run-$ctn.out" 2>&1 &
   pids+=("$!")
   names+=("$ctn")
 }}
@@ -176,7 +175,10 @@ names=()
 _TAIL = """for index in "${!pids[@]}"; do
   echo "Waiting for container ${names[$index]}..."
   wait "${pids[$index]}"
-  echo "Container ${names[$index]} ended with status $(cat "$workingPath/run-${names[$index]}.status")"
+  code=$?
+  # Not by the container's own shell: a job that is cancelled leaves no code, as upstream.
+  record "run-${names[$index]}.status" "$code"
+  echo "Container ${names[$index]} ended with status $code"
 done
 highest=0
 for file in "$workingPath"/*.status; do

@@ -188,8 +188,10 @@ class SlurmPlugin:
             *((True, one) for one in spec.get("initContainers") or []),
             *((False, one) for one in spec["containers"]),
         ]:
-            env_file = directory / f"{container['name']}_envfile.properties"
-            _private(env_file, job_script.environment_file(creation.environments.get(container["name"], {})))
+            variables = creation.environments.get(container["name"], {})
+            env_file = directory / f"{container['name']}_envfile.properties" if variables else None
+            if env_file is not None:
+                _private(env_file, job_script.environment_file(variables))
             words = (*(container.get("command") or []), *(container.get("args") or []))
             lines.append(
                 job_script.ContainerLine(
@@ -251,11 +253,16 @@ class SlurmPlugin:
         ]
 
     def _exit_code(self, pod: _Pod, name: str, job: BatchJob) -> int:
-        """Code from the container's own file, else something made of the job's wait status."""
+        """Code from the container's own file, else something made of the job's wait status, which is then kept."""
         for file in (f"run-{name}.status", f"init-{name}.status"):
             code = _read_code(pod.directory / file)
             if code is not None:
                 return code
+        code = self._guessed_code(job)
+        (pod.directory / f"init-{name}.status").write_text(str(code))
+        return code
+
+    def _guessed_code(self, job: BatchJob) -> int:
         if job.state == "CA" and job.wait_status == 0 and not self._faults.cancelled_succeeds:
             return 1
         if self._faults.mangled_codes:

@@ -122,7 +122,6 @@ class LocalOscar:
             "host": self.url,
             "login": self.username,
             "password": self.password,
-            "extra": {"auth_type": "basic"},
         }
 
     def _write_keys(self) -> None:
