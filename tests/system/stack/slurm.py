@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 from airflow_provider_oscar.local.slurm.real import RealSlurm, missing_programs
 from tests.system.stack.base import Missing, run
 
@@ -16,7 +18,12 @@ class Slurm(RealSlurm):
     @property
     def version(self) -> str:
         """From the program."""
-        return run(["sinfo", "--version"]).strip().removeprefix("slurm-wlm ").removeprefix("slurm ")
+        return (
+            run(["sinfo", "--version"], env={**os.environ, **self.environment()})
+            .strip()
+            .removeprefix("slurm-wlm ")
+            .removeprefix("slurm ")
+        )
 
     def start(self) -> None:
         """See :meth:`RealSlurm.start`."""

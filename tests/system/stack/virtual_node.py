@@ -14,12 +14,9 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import httpx
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -34,11 +31,9 @@ from airflow_provider_oscar.local.kubernetes.store import ConflictError, NotFoun
 from airflow_provider_oscar.local.process import LOOPBACK
 from airflow_provider_oscar.local.slurm import BatchSystem
 from airflow_provider_oscar.local.webserver import AsgiServer
+from tests.system.stack.base import run
 from tests.system.stack.control_plane import ApiServer
 from tests.system.stack.kube_store import KubeStore
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 log = logging.getLogger(__name__)
 
@@ -191,19 +186,9 @@ def _renewed(lease: Object) -> Object:
 
 def _tls(directory: Path) -> ssl.SSLContext:
     """A certificate of our own; the API server asks a node for one and does not check whose it is."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, LOOPBACK)])
-    begin = datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=5)
-    public: CertificatePublicKeyTypes = key.public_key()
-    made = x509.CertificateBuilder(name, name, public, x509.random_serial_number(), begin).not_valid_after(
-        begin + datetime.timedelta(days=30)
-    )
-    certificate = made.sign(key, hashes.SHA256())
-    path = directory / "node.pem"
-    path.touch(mode=0o600)
-    encoding, none = serialization.Encoding.PEM, serialization.NoEncryption()
-    text = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, none)
-    path.write_bytes(text + certificate.public_bytes(encoding))
+    certificate, key = directory / "node.crt", directory / "node.key"
+    words = ["-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", f"/CN={LOOPBACK}"]
+    run(["openssl", "req", *words, "-keyout", str(key), "-out", str(certificate)])
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(path)
+    context.load_cert_chain(certificate, key)
     return context
