@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real Airflow whose parts are processes of their own, so that each can be killed and started alone.
+
+The settings are those of :class:`~airflow_provider_oscar.local.demo.standalone.StandaloneAirflow`, which starts all
+parts as one.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from airflow_provider_oscar.local.demo.standalone import StandaloneAirflow
+from airflow_provider_oscar.local.process import Program, wait_until
+
+PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+_START_SECONDS = 300.0
+#: Airflow gives the watchers of a dead triggerer to the next one after so long; 30 s by default.
+_SETTINGS = {
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
+    "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "30",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "20",
+    "AIRFLOW__SCHEDULER__MAX_DAGRUNS_PER_LOOP_TO_SCHEDULE": "100",
+    "AIRFLOW__SCHEDULER__MAX_DAGRUNS_TO_CREATE_PER_LOOP": "50",
+    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
+    "AIRFLOW__CORE__MAX_ACTIVE_RUNS_PER_DAG": "64",
+    "AIRFLOW__API__WORKERS": "1",
+}
+
+
+class AirflowParts:
+    """Airflow on SQLite below ``directory``; each part by its name in :data:`PARTS`.
+
+    :param environment: further variables, connections among them.
+    """
+
+    def __init__(
+        self, directory: Path, *, dags: Path, environment: Mapping[str, str] | None = None, parallelism: int = 3
+    ) -> None:
+        settings = StandaloneAirflow(
+            directory, dags=dags, parallelism=parallelism, environment={**_SETTINGS, **(environment or {})}
+        )
+        self.directory = directory
+        self.database = directory / "airflow.db"
+        self._health = settings
+        self._make_environment = settings.environment
+        self._parts: dict[str, Program] = {}
+
+    def start(self) -> None:
+        """Create the database, start every part and return once all are healthy."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        (self.directory / "passwords.json").write_text("{}")
+        environment = self._make_environment()
+        with (self.directory / "migrate.log").open("wb") as log:
+            command = [sys.executable, "-m", "airflow", "db", "migrate"]
+            subprocess.run(command, env=environment, stdout=log, stderr=subprocess.STDOUT, check=True, timeout=300)
+        for name in PARTS:
+            self._parts[name] = Program(
+                f"Airflow's {name}",
+                [sys.executable, "-m", "airflow", name],
+                log_path=self.directory / f"{name}.log",
+                env=environment,
+                cwd=self.directory,
+                patience=10.0,
+            )
+            self._parts[name].start()
+        wait_until(self._health.healthy, what="Airflow is healthy", timeout=_START_SECONDS, interval=0.5)
+
+    def kill(self, part: str) -> None:
+        """End a part as ``kill -9`` does, its children with it."""
+        self._parts[part].kill()
+
+    def start_part(self, part: str) -> None:
+        """Start a part again; does not wait."""
+        self._parts[part].start()
+
+    def require_running(self) -> None:
+        """Raise PermanentError if a part ended by itself."""
+        for part in self._parts.values():
+            part.require_running()
+
+    def stop(self) -> None:
+        """End all parts."""
+        for part in self._parts.values():
+            part.kill()
