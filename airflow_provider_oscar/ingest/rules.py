@@ -60,8 +60,11 @@ class InboxMark:
         except (KeyError, TypeError, ValueError):
             return cls()
 
-    def with_events(self, events: Iterable[tuple[datetime, int]]) -> InboxMark:
-        """Return the mark after ``events`` were dealt with: (time stamp, id) of those known before and of the new."""
+    def with_events(self, events: Iterable[tuple[datetime, int]], *, later: frozenset[int] = frozenset()) -> InboxMark:
+        """Return the mark after ``events`` were dealt with: (time stamp, id) of those known before and of the new.
+
+        :param later: ids dealt with before, whose events lie behind the end of what was read this time.
+        """
         known = sorted(set(events))
         if not known:
             return self
@@ -72,7 +75,9 @@ class InboxMark:
         if len(kept) > RECENT_IDS:
             kept = kept[-RECENT_IDS:]
             start = kept[0][0]
-        return InboxMark(after=start, ids=frozenset(number for _, number in kept))
+        room = RECENT_IDS - len(kept)
+        remembered = sorted(later)[-room:] if room else []
+        return InboxMark(after=start, ids=frozenset([*(number for _, number in kept), *remembered]))
 
 
 def key_digest(partition_key: str) -> bytes:
@@ -132,7 +137,9 @@ class Harvest:
         for event in new[:limit]:
             done.append((event.timestamp, event.id))
             self._take_one(inbox, event)
-        self.marks[inbox] = mark.with_events(done)
+        # Events that became visible late push known ones out of what was read; those must not count as new later.
+        later = mark.ids.difference(event.id for event in events) if len(new) > limit else frozenset()
+        self.marks[inbox] = mark.with_events(done, later=later)
 
     def _take_one(self, inbox: str, event: WaitingEvent) -> None:
         found = object_in(event.extra)
