@@ -145,7 +145,7 @@ class OscarS3Hook(BaseHook):
         Checksums are sent and demanded only where the API requires them, since stores other than Amazon's
         often know no others.
         """
-        settings, connection = self.settings, self.connection
+        settings = self.settings
         config = Config(
             signature_version="s3v4",
             connect_timeout=settings.connect_timeout,
@@ -157,11 +157,6 @@ class OscarS3Hook(BaseHook):
             max_pool_connections=20,
             user_agent_extra="airflow-provider-oscar",
         )
-        keys: dict[str, Any] = {}
-        if settings.access_key:
-            keys["aws_access_key_id"] = settings.access_key
-            keys["aws_secret_access_key"] = connection.password or ""
-            keys["aws_session_token"] = connection.extra_dejson.get("session_token") or None
         with self._errors("set up the client"):
             client: S3Client = boto3.session.Session().client(
                 "s3",
@@ -169,9 +164,19 @@ class OscarS3Hook(BaseHook):
                 region_name=settings.region,
                 verify=settings.verify,
                 config=config,
-                **keys,
+                **self.keys(),
             )
         return client
+
+    def keys(self) -> dict[str, Any]:
+        """Return the access key as boto3's clients take it; empty if boto3 is to look for one."""
+        if not self.settings.access_key:
+            return {}
+        return {
+            "aws_access_key_id": self.settings.access_key,
+            "aws_secret_access_key": self.connection.password or "",
+            "aws_session_token": self.connection.extra_dejson.get("session_token") or None,
+        }
 
     def get_conn(self) -> S3Client:
         """Return :attr:`client`, as hooks do."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from airflow_provider_oscar.model.errors import DefinitionError, quoted
 from airflow_provider_oscar.model.objects import ObjectEvent
@@ -76,29 +77,53 @@ class ObjectFilter:
         return self._regex is None or self._regex.search(event.key) is not None
 
 
-def released_by_sentinel(events: Collection[ObjectEvent], sentinel: str) -> list[ObjectEvent]:
-    """Return the objects whose sentinel is among the events, without the sentinels.
+class Sentinels:
+    """Which objects are said to be complete, gathered from a listing page by page.
 
     A sentinel that begins with a dot is an ending: ``x.h5.done`` releases ``x.h5``. Any other is a file that
     releases everything in its own directory, for example ``_SUCCESS``; what arrives after it is released at once.
+
+    :param sentinel: ending or name.
+    :raises DefinitionError: if it is empty or contains a ``/``.
+    """
+
+    def __init__(self, sentinel: str) -> None:
+        if not sentinel or "/" in sentinel:
+            raise DefinitionError(f"sentinel is {quoted(sentinel)}; expected a file name or an ending without '/'")
+        self._sentinel = sentinel
+        self._ending = sentinel.startswith(".")
+        self._since: dict[tuple[str, str], datetime] = {}
+
+    def note(self, events: Iterable[ObjectEvent]) -> None:
+        """Take note of the sentinels among the events; pass them before :class:`ObjectFilter` drops hidden names."""
+        for event in events:
+            if self.is_one(event):
+                released = event.key[: -len(self._sentinel)]
+                since = self._since.get((event.container, released), event.modified)
+                self._since[event.container, released] = max(since, event.modified)
+
+    def is_one(self, event: ObjectEvent) -> bool:
+        """Whether the object is a sentinel itself."""
+        key = event.key
+        return key.endswith(self._sentinel) and (self._ending or key.rpartition("/")[2] == self._sentinel)
+
+    def released(self, event: ObjectEvent) -> datetime | None:
+        """Return when the object was said to be complete, or None if it was not."""
+        if self.is_one(event):
+            return None
+        key = event.key if self._ending else event.key[: event.key.rfind("/") + 1]
+        return self._since.get((event.container, key))
+
+
+def released_by_sentinel(events: Collection[ObjectEvent], sentinel: str) -> list[ObjectEvent]:
+    """Return the objects whose sentinel is among the events, without the sentinels; see :class:`Sentinels`.
 
     :param events: a complete listing, before :class:`ObjectFilter` (which ignores hidden names).
     :param sentinel: ending or name; empty releases everything.
     :raises DefinitionError: if it contains a ``/``.
     """
-    if "/" in sentinel:
-        raise DefinitionError(f"sentinel is {quoted(sentinel)}; expected a file name or an ending without '/'")
     if not sentinel:
         return list(events)
-    if sentinel.startswith("."):
-        keys = {(event.container, event.key) for event in events}
-        return [
-            event
-            for event in events
-            if not event.key.endswith(sentinel) and (event.container, event.key + sentinel) in keys
-        ]
-    places = [(event, event.container, *event.key.rpartition("/")[::2]) for event in events]
-    complete = {(container, directory) for _, container, directory, name in places if name == sentinel}
-    return [
-        event for event, container, directory, name in places if name != sentinel and (container, directory) in complete
-    ]
+    sentinels = Sentinels(sentinel)
+    sentinels.note(events)
+    return [event for event in events if sentinels.released(event) is not None]

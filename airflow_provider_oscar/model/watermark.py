@@ -334,7 +334,8 @@ class CursorState(WatchState[str]):
 
 
 AnyState = SnapshotState | TimestampState | CursorState
-_ALGORITHMS: dict[str, type[AnyState]] = {kind.algorithm: kind for kind in (SnapshotState, TimestampState, CursorState)}
+#: The memories by the name of their algorithm.
+ALGORITHMS: dict[str, type[AnyState]] = {kind.algorithm: kind for kind in (SnapshotState, TimestampState, CursorState)}
 
 
 def initial(
@@ -357,12 +358,12 @@ def initial(
     :raises DefinitionError: if a word is not among these.
     """
     try:
-        state = _ALGORITHMS[algorithm]()
+        state = ALGORITHMS[algorithm]()
         from_now = Start(start) is Start.NOW
     except (KeyError, ValueError) as error:
         raise DefinitionError(
             f"cannot watch with algorithm {quoted(algorithm)} and start {quoted(start)}; expected one of "
-            f"{', '.join(_ALGORITHMS)}, and 'now' or 'all'"
+            f"{', '.join(ALGORITHMS)}, and 'now' or 'all'"
         ) from error
     if not from_now:
         return state
@@ -402,7 +403,7 @@ def from_chunks(chunks: Iterable[Mapping[str, Any]]) -> AnyState | None:
             header = chunk if "algorithm" in chunk else header
         if not header:
             return None
-        kind = _ALGORITHMS[header["algorithm"]]
+        kind = ALGORITHMS[header["algorithm"]]
         if kind is TimestampState:
             horizon = header["horizon"]
             return TimestampState(

@@ -17,7 +17,7 @@ from airflow.sdk import BaseSensorOperator, Context
 
 from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.model.errors import DefinitionError, quoted
-from airflow_provider_oscar.model.filters import DEFAULT_IGNORED
+from airflow_provider_oscar.model.filters import DEFAULT_IGNORED, Sentinels
 from airflow_provider_oscar.model.watermark import Start
 from airflow_provider_oscar.triggers.objects import ObjectsTrigger
 
@@ -34,6 +34,8 @@ class NewObjectSensor(BaseSensorOperator):
     :param mode: ``"first"`` returns the oldest new object, ``"batch"`` all that the first successful listing shows,
         at most 1000 and the oldest first; both as a list of ``ObjectEvent.to_dict()``.
     :param poll_interval: seconds between listings.
+    :param sentinel: a name such as ``_SUCCESS``, which says that the files of its directory are complete, or an
+        ending such as ``.done``, which says so of the file without it; objects are waited for until it is there.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class NewObjectSensor(BaseSensorOperator):
         start: Literal["now", "all"] = "now",
         mode: Literal["first", "batch"] = "first",
         poll_interval: float = 10.0,
+        sentinel: str = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(mode="reschedule", **kwargs)
@@ -62,6 +65,9 @@ class NewObjectSensor(BaseSensorOperator):
         self.start = start
         self.batch = mode == "batch"
         self.poll_interval = poll_interval
+        self.sentinel = sentinel
+        if sentinel:
+            Sentinels(sentinel)
 
     def execute(self, context: Context) -> NoReturn:
         """Note the store's time and defer."""
@@ -77,6 +83,7 @@ class NewObjectSensor(BaseSensorOperator):
                 poll_interval=self.poll_interval,
                 since=since.isoformat() if since else None,
                 batch=self.batch,
+                sentinel=self.sentinel,
             )
         self.defer(trigger=trigger, method_name="execute_complete", timeout=timedelta(seconds=self.timeout))
 
@@ -101,19 +108,30 @@ class S3NewObjectSensor(NewObjectSensor):
     :param bucket: bucket to list.
     :param prefix: start of the key.
     :param conn_id: connection of type ``oscar_s3`` or ``aws``.
+    :param fan_out: requests at a time; above 1, the parts of the first level below the prefix are listed at the same
+        time, which helps where the store answers slowly.
     """
 
     template_fields = ("bucket", "prefix", "conn_id", "suffix", "glob", "regex")
 
-    def __init__(self, *, bucket: str, prefix: str = "", conn_id: str = "oscar_s3_default", **kwargs: Any) -> None:
+    def __init__(
+        self, *, bucket: str, prefix: str = "", conn_id: str = "oscar_s3_default", fan_out: int = 1, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
+        self.fan_out = fan_out
         self.bucket = bucket
         self.prefix = prefix
         self.conn_id = conn_id
 
     def place(self) -> dict[str, Any]:
         """Return bucket, prefix and connection."""
-        return {"kind": "s3", "conn_id": self.conn_id, "bucket": self.bucket, "prefix": self.prefix}
+        return {
+            "kind": "s3",
+            "conn_id": self.conn_id,
+            "bucket": self.bucket,
+            "prefix": self.prefix,
+            "fan_out": self.fan_out,
+        }
 
     def store_time(self) -> datetime:
         """Return the time of a listing, by which a wrong bucket or key shows at once."""

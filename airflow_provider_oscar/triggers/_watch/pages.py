@@ -28,6 +28,9 @@ class Page:
     :param last: the sweep is complete: whatever it did not show was not there.
     :param hint: outside any sweep; proves nothing about other objects.
     :param server_time: the store's clock when the page was made, or None if it does not tell.
+    :param unready: there, but not to be reported now; listed so that they are not taken as gone.
+    :param after: the sweep began after this key; what sorts before it is not shown.
+    :param settle: to be told whether all that follows from the page is stored, or None.
     """
 
     events: Sequence[ObjectEvent]
@@ -36,11 +39,14 @@ class Page:
     hint: bool = False
     server_time: datetime | None = None
     unready: Sequence[ObjectEvent] = ()
-    """There, but not to be reported now; listed so that they are not taken as gone."""
+    after: str = ""
+    settle: Callable[[bool], None] | None = None
     commits: dict[Hashable, Commit] = field(default_factory=dict)
     """Filled by the watchers that received the page, one each."""
     wants_sweep: bool = False
-    """Set by a watcher that joined meanwhile and needs a sweep before it can judge hints."""
+    """Set by a watcher that needs a whole sweep, because it joined meanwhile or a hint does not tell enough."""
+    resumes: list[str] = field(default_factory=list)
+    """Filled with the last page of a sweep: the keys after which each watcher wants the next one to begin."""
     _digests: tuple[list[int], list[int]] | None = None
 
     def slices(self, size: int) -> Iterator[Page]:
@@ -49,13 +55,16 @@ class Page:
             yield self
             return
         for start in range(0, len(self.events), size):
+            ends = start + size >= len(self.events)
             yield Page(
                 self.events[start : start + size],
                 first=self.first and start == 0,
-                last=self.last and start + size >= len(self.events),
+                last=self.last and ends,
                 hint=self.hint,
                 server_time=self.server_time,
                 unready=self.unready if start == 0 else (),
+                after=self.after,
+                settle=self.settle if ends else None,
             )
 
     def fingerprints(self) -> tuple[list[int], list[int]]:
@@ -102,6 +111,9 @@ class Source(ABC):
 
     def request_sweep(self) -> None:  # noqa: B027 - a source without hints sweeps soon anyway
         """End :meth:`hints` early."""
+
+    def resume_after(self, key: str) -> None:  # noqa: B027 - most sources cannot
+        """Have sweeps begin after a key; empty for whole ones. Only asked for by watchers that use key cursors."""
 
     async def aclose(self) -> None:  # noqa: B027 - most sources hold nothing
         """Release connections; must not raise."""

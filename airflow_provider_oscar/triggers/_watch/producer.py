@@ -78,11 +78,21 @@ class WatchProducer(SharedStreamProducer):
         for page, outcome in batch:
             if outcome.is_clean:
                 self._unsaved.update(page.commits)
-            if page.wants_sweep and self._source is not None:
-                self._source.request_sweep()
+            if page.settle is not None:
+                page.settle(outcome.is_clean)
+            if self._source is not None:
+                self._direct(self._source, page)
         self._outstanding -= len(batch)
         self._room.set()
         await self._save()
+
+    def _direct(self, source: Source, page: Page) -> None:
+        """Tell the source what the watchers of the page need of the next sweep."""
+        if page.wants_sweep:
+            source.resume_after("")
+            source.request_sweep()
+        elif page.resumes:
+            source.resume_after(min(page.resumes))
 
     async def _save(self) -> None:
         """Run the commits that are due; one that fails stays due, and says so itself."""

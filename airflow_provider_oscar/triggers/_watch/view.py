@@ -13,11 +13,21 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from typing import Any
 
 from airflow_provider_oscar.model.errors import DefinitionError, quoted
+from airflow_provider_oscar.model.filters import Sentinels
 from airflow_provider_oscar.model.objects import ObjectEvent
-from airflow_provider_oscar.model.watermark import AnyState, Settling, Start, TimestampState, WatchOptions
+from airflow_provider_oscar.model.watermark import (
+    ALGORITHMS,
+    AnyState,
+    CursorState,
+    Settling,
+    Start,
+    TimestampState,
+    WatchOptions,
+    fingerprint,
+)
 from airflow_provider_oscar.triggers._watch.memory import Memory
 from airflow_provider_oscar.triggers._watch.pages import Page
 from airflow_provider_oscar.triggers._watch.trouble import Trouble
@@ -37,12 +47,21 @@ class Policy:
     :param start: what to do without a state: ``now`` or ``all``.
     :param options: how far the memory reaches.
     :param quiet_period: how long an object must look the same before it is believed to be complete.
+    :param algorithm: how it is remembered what was reported: ``timestamp``, ``snapshot`` or ``cursor``.
+    :param sentinel: name or ending of the file that says that others are complete; empty for none.
     """
 
     accepts: Callable[[ObjectEvent], bool]
     start: Start
     options: WatchOptions
     quiet_period: timedelta = timedelta(0)
+    algorithm: str = TimestampState.algorithm
+    sentinel: str = ""
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether objects wait for the end of a sweep, when all is known of what may release them."""
+        return bool(self.quiet_period or self.sentinel)
 
 
 @dataclass
@@ -51,13 +70,15 @@ class _Sweep:
 
     :param gather: whether to note each object, for :meth:`TimestampState.advance`.
     :param known: objects listed that are remembered.
+    :param held: objects that are to be reported once they are said to be complete.
     """
 
     gather: bool
     known: int = 0
     skipped: int = 0
-    sighted: dict[int, datetime] = field(default_factory=dict)
-    unsettled: list[ObjectEvent] = field(default_factory=list)
+    sighted: dict[int, Any] = field(default_factory=dict)
+    held: list[ObjectEvent] = field(default_factory=list)
+    sentinels: Sentinels | None = None
 
 
 class View:
@@ -74,7 +95,9 @@ class View:
         self._memory = memory
         self._reading = Trouble(log, f"{about}: reading the state of asset {memory.asset_name!r}")
         self._writing = Trouble(log, f"{about}: writing the state of asset {memory.asset_name!r}")
-        self._state: TimestampState | None = None
+        self._new_state = ALGORITHMS[policy.algorithm]
+        self._state: AnyState | None = None
+        self._sentinels = Sentinels(policy.sentinel) if policy.sentinel else None  # of the last complete sweep
         self._loaded = False
         self._sweep: _Sweep | None = None  # None outside a sweep that was seen from its start
         self._gathering = True
@@ -90,23 +113,41 @@ class View:
         if page.first:
             if not self._loaded:
                 await self._load()
-            self._sweep = _Sweep(gather=self._gathering or self._state is None)
+            self._sweep = self._begun(page)
         if not self._loaded or (self._sweep is None and not page.hint):
             self._sweep = None
-            page.wants_sweep = page.hint
+            page.wants_sweep = page.wants_sweep or page.hint
+            return ()
+        if page.hint and self._sentinels is not None:
+            page.wants_sweep = page.wants_sweep or self._may_release(page, self._sentinels)
             return ()
         now = page.server_time or datetime.now(tz=UTC)
         sweep = _Sweep(gather=False) if page.hint or self._sweep is None else self._sweep
+        if sweep.sentinels is not None:
+            sweep.sentinels.note(page.events)
         digests, unready = page.fingerprints()
-        forgotten = self._forgotten_until(now)
-        accepted = self._unknown(page.events, digests, sweep, forgotten)
-        self._unknown(page.unready, unready, sweep, forgotten)
+        accepted = self._unknown(page.events, digests, sweep, now)
+        self._unknown(page.unready, unready, sweep, now)
         if self._state is None and not page.hint:
+            sweep.held += accepted if self._sentinels is not None else ()
             return ()
-        state = self._state or TimestampState()
+        state = self._state or self._new_state()
         fresh = state.candidates(accepted, now=now, options=self._policy.options)
-        self._fresh = self._settled(fresh, page, sweep, now) if self._policy.quiet_period else fresh
+        self._fresh = self._released(fresh, page, sweep, now) if self._policy.holds_back else fresh
         return self._fresh
+
+    def _begun(self, page: Page) -> _Sweep | None:
+        """Return the notes on a sweep that begins, or None if it begins too late for this watcher."""
+        state = self._state
+        if page.after and not (isinstance(state, CursorState) and state.start_after >= page.after):
+            page.wants_sweep = True
+            return None
+        sentinels = Sentinels(self._policy.sentinel) if self._policy.sentinel else None
+        return _Sweep(gather=self._gathering or state is None, sentinels=sentinels)
+
+    def _may_release(self, page: Page, sentinels: Sentinels) -> bool:
+        """Whether a hint names a sentinel, or what one released that was there before."""
+        return any(sentinels.is_one(event) or sentinels.released(event) is not None for event in page.events)
 
     async def done(self, page: Page) -> None:
         """Take what :meth:`look` returned as emitted, and leave on the page what is to be stored."""
@@ -119,6 +160,8 @@ class View:
         if page.last and self._sweep is not None:
             await self._complete(page, self._sweep)
             self._sweep = None
+        if page.last and self._new_state is CursorState:
+            page.resumes.append(self._state.start_after if isinstance(self._state, CursorState) else "")
         if self._state is not None:
             state = self._state
             page.commits[self._memory.asset_name, self._memory.key] = lambda: self._save(state)
@@ -126,7 +169,7 @@ class View:
     async def _load(self) -> None:
         try:
             state = await self._memory.load()
-            if state is not None and not isinstance(state, TimestampState):
+            if state is not None and not isinstance(state, self._new_state):
                 raise DefinitionError(f"it holds a {state.algorithm!r} memory, which this watcher cannot use; clear it")
             self._state = state
         except Exception as error:  # noqa: BLE001 - the watch waits rather than guess what was emitted
@@ -147,33 +190,36 @@ class View:
             "is all reported" if self._policy.start is Start.ALL else "is taken as known and not reported",
         )
         if self._policy.start is Start.ALL:
-            self._state = TimestampState()
+            self._state = self._new_state()
 
     def _forgotten_until(self, now: datetime) -> datetime:
         """Return the time up to which :meth:`TimestampState.candidates` finds nothing, to pass over it cheaply."""
-        horizon = self._state.horizon if self._state is not None else None
+        horizon = self._state.horizon if isinstance(self._state, TimestampState) else None
         return _LONG_AGO if horizon is None else min(horizon, now - self._policy.options.lookback)
 
     def _unknown(
-        self, events: Sequence[ObjectEvent], digests: Sequence[int], sweep: _Sweep, forgotten: datetime
+        self, events: Sequence[ObjectEvent], digests: Sequence[int], sweep: _Sweep, now: datetime
     ) -> list[ObjectEvent]:
         """Return the objects that are of interest and not remembered, and count the others."""
+        forgotten = self._forgotten_until(now)
+        passed = self._state.start_after if isinstance(self._state, CursorState) else ""
+        by_key = self._new_state is CursorState
         seen = self._state.seen if self._state is not None else frozenset[int]()
         unknown = []
         for event, digest in zip(events, digests, strict=True):
             if digest in seen:
                 sweep.known += 1
-            elif event.modified > forgotten and self._wanted(event, sweep):
+            elif event.modified > forgotten and (not passed or event.key > passed) and self._wanted(event, sweep):
                 unknown.append(event)
             else:
                 continue
             if sweep.gather:
-                sweep.sighted[digest] = event.modified
+                sweep.sighted[digest] = event.key if by_key else event.modified
         return unknown
 
     def _wanted(self, event: ObjectEvent, sweep: _Sweep) -> bool:
         try:
-            if not self._policy.accepts(event):
+            if not self._policy.accepts(event) or (self._sentinels is not None and self._sentinels.is_one(event)):
                 return False
             _require_storable(event)
         except Exception as error:  # noqa: BLE001 - one poisoned key must not hide the others
@@ -183,17 +229,19 @@ class View:
             return False
         return True
 
-    def _settled(self, fresh: list[ObjectEvent], page: Page, sweep: _Sweep, now: datetime) -> Sequence[ObjectEvent]:
+    def _released(self, fresh: list[ObjectEvent], page: Page, sweep: _Sweep, now: datetime) -> Sequence[ObjectEvent]:
         """Hold back what may still be written to; decided once per sweep, when all of it is known."""
         if page.hint:
             return ()
-        sweep.unsettled += fresh
+        sweep.held += fresh
         if not page.last:
             return ()
-        self._settling, settled = self._settling.settle(
-            sweep.unsettled, now=now, quiet_period=self._policy.quiet_period
-        )
-        return settled
+        quiet = sweep.held
+        if self._policy.quiet_period:
+            self._settling, quiet = self._settling.settle(sweep.held, now=now, quiet_period=self._policy.quiet_period)
+        if sweep.sentinels is None:
+            return quiet
+        return [event for event in quiet if sweep.sentinels.released(event) is not None]
 
     async def _complete(self, page: Page, sweep: _Sweep) -> None:
         """Forget what is gone and what need not be remembered.
@@ -202,11 +250,14 @@ class View:
         """
         now = page.server_time or datetime.now(tz=UTC)
         if self._state is None:  # start="now": all that the first complete listing shows is known
-            self._state = TimestampState(seen=frozenset(sweep.sighted))
-            log.warning("%s: %d objects were there already and are not reported", self._about, len(sweep.sighted))
+            known = frozenset(sweep.sighted)
+            if sweep.sentinels is not None:  # what waits for its sentinel is new when that comes
+                known -= {fingerprint(event) for event in sweep.held if sweep.sentinels.released(event) is None}
+            self._state = self._new_state(seen=known)
+            log.warning("%s: %d objects were there already and are not reported", self._about, len(known))
         if sweep.gather:
-            advance = partial(self._state.advance, sweep.sighted, now=now, options=self._policy.options)
-            self._state = await asyncio.to_thread(advance)
+            self._state = await asyncio.to_thread(_advanced, self._state, sweep.sighted, now, self._policy.options)
+        self._sentinels = sweep.sentinels
         self._gathering = self._worth_gathering(sweep, len(self._state.seen))
         if sweep.skipped != self._skipped_before:
             log.warning("%s: %d keys are skipped at every listing", self._about, sweep.skipped)
@@ -218,7 +269,9 @@ class View:
             self._held, self._waited = held, 0
             return False
         self._waited += 1
-        too_many = held > self._policy.options.remember
+        options = self._policy.options
+        limits = {CursorState: options.lookback_keys, TimestampState: options.remember}
+        too_many = self._new_state in limits and held > limits[self._new_state]
         return sweep.known < held or (too_many and (held > 1.2 * self._held or self._waited >= _PATIENCE))
 
     async def _save(self, state: AnyState) -> None:
@@ -228,6 +281,10 @@ class View:
             self._writing.failed(error)
             raise
         self._writing.passed()
+
+
+def _advanced(state: AnyState, sighted: dict[int, Any], now: datetime, options: WatchOptions) -> AnyState:
+    return state.advance(sighted, now=now, options=options)
 
 
 def _require_storable(event: ObjectEvent) -> None:
