@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import base64
+import gc
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 _HOME = Path(tempfile.mkdtemp(prefix="airflow-provider-oscar-tests-"))
 for _name in [name for name in os.environ if name.startswith("AIRFLOW")]:
@@ -31,6 +34,10 @@ os.environ.update(
 )
 (_HOME / "dags").mkdir()
 
+# Property tests judge results and not speed, so a busy machine must not fail them; the examples are the same each time.
+settings.register_profile("project", deadline=None, derandomize=True, database=None)
+settings.load_profile("project")
+
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     shutil.rmtree(_HOME, ignore_errors=True)
@@ -44,8 +51,17 @@ def airflow_home() -> Path:
 
 @pytest.fixture(scope="session")
 def airflow_db(airflow_home: Path) -> Iterator[Path]:
-    """An initialised SQLite metadata database; yields AIRFLOW_HOME."""
+    """An initialised SQLite metadata database, and the in-process API that tasks run against; yields AIRFLOW_HOME."""
     from airflow.utils.db import initdb
 
     initdb()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Starlette's test client, which Airflow's in-process API imports
+        import airflow.api_fastapi.execution_api.app  # noqa: F401
+        from airflow.sdk.execution_time.supervisor import in_process_api_server
     yield airflow_home
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # Its event loop would be found as a leak at the end of the session.
+        in_process_api_server.cache_clear()
+        gc.collect()

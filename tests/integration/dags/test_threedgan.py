@@ -14,9 +14,7 @@ from threedgan.data import write_input
 from airflow_provider_oscar.hooks.dcache import DCacheHook
 from airflow_provider_oscar.hooks.s3 import OscarS3Hook
 from airflow_provider_oscar.model.manifest import Manifest
-
-BUCKET = "threedgan"
-INBOX = "/data/threedgan/in"
+from tests.integration.conftest import BUCKET, INBOX
 
 # boto3 leaves its pooled connections to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")

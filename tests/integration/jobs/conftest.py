@@ -3,36 +3,24 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from airflow_provider_oscar.hooks.interlink import InterLinkHook
 from airflow_provider_oscar.hooks.oscar import OscarHook
 from airflow_provider_oscar.hooks.s3 import OscarS3Hook
 from airflow_provider_oscar.local import LocalPlatform
-from airflow_provider_oscar.local.images import LocalImage
 from airflow_provider_oscar.model.services import ServiceDefinition
+from tests.integration.conftest import PLAIN_IMAGE
 
-IMAGE = "python:3-slim"
+IMAGE = PLAIN_IMAGE
 SERVICE = "words"
-
-
-@pytest.fixture(scope="package")
-def running_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform]:
-    """One platform for all tests of this folder."""
-    images = {IMAGE: LocalImage(IMAGE, path=[Path(sys.executable).parent])}
-    with LocalPlatform(tmp_path_factory.mktemp("jobs"), images=images) as platform:
-        for bucket in ("incoming", "outgoing"):
-            platform.s3.create_bucket(bucket)
-        yield platform
 
 
 @pytest.fixture
 def platform(running_platform: LocalPlatform, monkeypatch: pytest.MonkeyPatch) -> LocalPlatform:
-    """The platform behind the default connections."""
+    """The platform behind the default connections, with buckets."""
+    for bucket in ("incoming", "outgoing"):
+        running_platform.s3.create_bucket(bucket)
     for name, value in running_platform.environment().items():
         monkeypatch.setenv(name, value)
     return running_platform

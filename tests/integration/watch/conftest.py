@@ -132,18 +132,6 @@ def triggerer(airflow_db: Path) -> Iterator[Triggerer]:
         gc.collect()  # sockets that Airflow's supervisor leaves to the garbage collector
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _no_api_left() -> Iterator[None]:
-    """Close the event loop of Airflow's in-process API before pytest looks for leaks."""
-    yield
-    from airflow.sdk.execution_time.supervisor import in_process_api_server
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        in_process_api_server.cache_clear()
-        gc.collect()
-
-
 @pytest.fixture(scope="session")
 def dcache_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDCache]:
     """The embedded dCache."""

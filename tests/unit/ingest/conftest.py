@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -112,10 +111,6 @@ class Bench:
 
 
 @pytest.fixture
-def bench(airflow_db: Path) -> Iterator[Callable[[Any], Bench]]:
+def bench(airflow_db: Path) -> Callable[[Any], Bench]:
     """Makes a :class:`Bench` of a DAG."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Starlette's test client, which Airflow's in-process API imports
-        import airflow.api_fastapi.execution_api.app  # noqa: F401
-
-        yield Bench
+    return Bench

@@ -1,47 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The 3DGAN DAGs on the embedded platform: runs as the scheduler would make them, in the test process."""
+"""Runs of the repository's DAG files as the scheduler would make them, executed in the test process."""
 
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-import pytest
-
-from airflow_provider_oscar.hooks.dcache import DCacheHook
-from airflow_provider_oscar.local import LocalPlatform
-from airflow_provider_oscar.local.images import LocalImage
 from airflow_provider_oscar.model.objects import ObjectEvent
-
-ROOT = Path(__file__).parents[3]
-BUCKET = "threedgan"
-INBOX = "/data/threedgan/in"
-
-
-@pytest.fixture(scope="session")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform]:
-    """The embedded platform with the payload as image ``threedgan``, and its connections in the environment."""
-    directory = tmp_path_factory.mktemp("platform")
-    image = LocalImage(
-        "threedgan",
-        path=(ROOT / "docker" / "threedgan" / "bin", Path(sys.executable).parent),
-        environment={"MPLCONFIGDIR": str(directory / "matplotlib")},
-    )
-    with LocalPlatform(directory, slurm="builtin", images={"threedgan": image}) as running:
-        before = dict(os.environ)
-        os.environ.update({**running.environment(), "AIRFLOW__OSCAR__POLL_INTERVAL": "1"})
-        running.s3.create_bucket(BUCKET)
-        DCacheHook("dcache_default").make_directory(INBOX)
-        yield running
-        os.environ.clear()
-        os.environ.update(before)
+from tests.integration.conftest import ROOT
 
 
 @dataclass(frozen=True)
@@ -154,14 +124,3 @@ class Runner:
         with create_session() as session:
             query = select(AssetEvent.extra).join(AssetModel, AssetModel.id == AssetEvent.asset_id)
             return list(session.scalars(query.where(AssetModel.name == asset).order_by(AssetEvent.id)))
-
-
-@pytest.fixture(scope="session")
-def inference(airflow_db: Path, platform: LocalPlatform) -> Iterator[Runner]:
-    """``threedgan_inference``, after ``threedgan_service`` ran."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Starlette's test client, which Airflow's in-process API imports
-        import airflow.api_fastapi.execution_api.app  # noqa: F401
-
-        assert Runner("threedgan_service").run().state == "success"
-        yield Runner("threedgan_inference")
