@@ -50,6 +50,22 @@ unit: $(STAMP) ## Run the unit tests only.
 e2e: $(STAMP) ## Run the browser tests over the demo (needs chromium).
 	@$(BIN)/python -m pytest tests/e2e
 
+.PHONY: bench-detection
+bench-detection: $(STAMP) ## Measure how new objects are found, against named peers (half an hour; needs the package index).
+	@$(BIN)/python -m tests.bench.detection
+
+.PHONY: system-up
+system-up: $(STAMP) ## Start real Kubernetes, SLURM and what else is there; prints what is real and what is embedded.
+	@$(BIN)/python -m tests.system.stack up
+
+.PHONY: system-down
+system-down: $(STAMP) ## Stop what `make system-up` started, also after a crash.
+	@$(BIN)/python -m tests.system.stack down
+
+.PHONY: system
+system: $(STAMP) ## Start the real stack, run the system tests on it, stop it.
+	@$(BIN)/python -m tests.system.stack run
+
 .PHONY: lint
 lint: $(STAMP) ## Run ruff, mypy and import-linter.
 	@$(BIN)/ruff check .
