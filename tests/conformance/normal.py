@@ -12,7 +12,12 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     for pattern, word in (
         (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "<uuid>"),
         (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)", "<time>"),
+        (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", "<time>"),
         (r"\d+m\d+[.,]\d+s", "<duration>"),
+        (r"job\.sh: line \d+: +\d+ ", "job.sh: line <n>: <pid> "),
+        (r"JOB \d+ ON", "JOB <n> ON"),
+        # Whether a shell still gets to say so depends on which of its job's processes is signalled first.
+        (r"(?m)^Terminated\n", ""),
         (r"127\.0\.0\.1:\d+", "<address>"),
         (r"CreatePod#\d+", "CreatePod#<n>"),
         (r"(?<![0-9a-z])[0-9a-f]{64}(?![0-9a-z])", "<token>"),

@@ -23,7 +23,7 @@ from airflow_provider_oscar.local.interlink.containers import SUPERVISOR_KIT_IMA
 from airflow_provider_oscar.local.slurm import BatchSystem
 from airflow_provider_oscar.local.slurm.real import RealSlurm, missing_programs
 from tests.system.stack import kubernetes_build
-from tests.system.stack.control_plane import control_plane
+from tests.system.stack.control_plane import ApiServer, control_plane
 from tests.system.upstream import overlay_container, programs
 from tests.system.upstream.minio import MinIO
 from tests.system.upstream.nodes import UpstreamNodes
@@ -75,15 +75,25 @@ def embedded(directory: Path) -> Iterator[Backend]:
 def real_interlink(directory: Path) -> Iterator[tuple[Backend, Any]]:
     """Kubernetes, SLURM and interLink's three programs; yields the back end without storage, and the kubeconfig."""
     programs.require(*programs.INTERLINK)
-    for what, missing in (("SLURM", missing_programs()), ("Kubernetes", kubernetes_build.missing_programs())):
+    not_built = set(kubernetes_build.missing_programs())
+    for what, missing in (
+        ("SLURM", missing_programs()),
+        ("Kubernetes", not_built & {"kube-apiserver", "kube-scheduler"}),
+    ):
         if missing:
             pytest.skip(f"{what} is not there: {', '.join(missing)}")
     with contextlib.ExitStack() as running:
         etcd, api, scheduler, controllers = control_plane(directory)
         slurm = RealSlurm(directory / "slurm")
-        for part in (etcd, api, scheduler, controllers, slurm):
+        parts = [etcd, api, scheduler, slurm]
+        if "kube-controller-manager" not in not_built:
+            parts.insert(3, controllers)
+        for part in parts:
             running.callback(part.stop)
             part.start()
+        with api.client() as client:
+            # Pods need one, and making it is the controllers' work; nothing else of theirs is needed for pods.
+            client.post("/api/v1/namespaces/default/serviceaccounts", json={"metadata": {"name": "default"}})
         kit = install_supervisor(directory / "kit").parent
         kit_image = {SUPERVISOR_KIT_IMAGE: LocalImage(SUPERVISOR_KIT_IMAGE)}
         runtime = overlay_container.install(
@@ -92,8 +102,21 @@ def real_interlink(directory: Path) -> Iterator[tuple[Backend, Any]]:
         nodes = UpstreamNodes(api, slurm, directory / "nodes", lambda: runtime)
         running.callback(nodes.stop)
         nodes.start()
+        if controllers not in parts:
+            # Every new node is tainted so, and only the controllers take it off when the node is ready.
+            _untaint(api, [node.node for node in nodes.nodes])
         versions = {"Kubernetes": api.version, **{name: programs.version(name) for name in programs.INTERLINK}}
         yield Backend("real", {"interlink_default": api.connection()}, slurm, patience=90, versions=versions), api
+
+
+def _untaint(api: ApiServer, nodes: list[str]) -> None:
+    with api.client() as client:
+        for node in nodes:
+            found = client.get(f"/api/v1/nodes/{node}").json()["spec"]["taints"]
+            kept = [taint for taint in found if taint["key"] != "node.kubernetes.io/not-ready"]
+            body = json.dumps({"spec": {"taints": kept}})
+            headers = {"Content-Type": "application/merge-patch+json"}
+            client.patch(f"/api/v1/nodes/{node}", content=body, headers=headers).raise_for_status()
 
 
 @contextlib.contextmanager

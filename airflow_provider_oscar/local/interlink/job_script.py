@@ -176,7 +176,8 @@ _TAIL = """for index in "${!pids[@]}"; do
   echo "Waiting for container ${names[$index]}..."
   wait "${pids[$index]}"
   code=$?
-  # Not by the container's own shell: a job that is cancelled leaves no code, as upstream.
+  # A job that is cancelled leaves no code, as upstream: the signal that ended the container is on its way to us.
+  if [ "$code" -gt 128 ]; then sleep 0.3; fi
   record "run-${names[$index]}.status" "$code"
   echo "Container ${names[$index]} ended with status $code"
 done

@@ -80,10 +80,13 @@ class SlurmPluginProgram:
 
     def stop(self) -> None:
         """End it; jobs go on."""
+        self._client.close()
         self._program.stop()
 
     def healthy(self) -> bool:
         """Whether it answers a ping."""
+        if not self.socket.exists():
+            return False
         try:
             return self.request("/status", []).status_code == 200
         except httpx.HTTPError:

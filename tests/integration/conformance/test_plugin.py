@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The embedded SLURM plugin against what interLink's own answered when it was recorded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from airflow_provider_oscar.local.slurm.real import RealSlurm, missing_programs
+from tests.conformance import samples
+from tests.conformance.drivers import EmbeddedPlugin
+from tests.conformance.plugin import CASES, transcript
+
+SYSTEM = "interlink-slurm-plugin"
+FOLDER = samples.folders(SYSTEM)[-1]
+
+
+@pytest.fixture(scope="module")
+def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPlugin]:
+    """The embedded plugin over real SLURM, as it was when the answers were recorded."""
+    if missing := missing_programs():
+        pytest.skip(f"SLURM is not installed: {', '.join(missing)}")
+    directory = tmp_path_factory.mktemp("plugin")
+    slurm = RealSlurm(directory / "slurm")
+    slurm.start()
+    yield EmbeddedPlugin(directory, slurm)
+    slurm.stop()
+
+
+@pytest.mark.slow
+def test_embedded_plugin_differs_from_the_recorded_one_only_where_the_page_says(plugin):
+    lines = []
+    for case in CASES:
+        lines += samples.compare(case.name, samples.read(FOLDER, case.name), transcript(plugin, case))
+    unexplained = [line for line in lines if not samples.explanation(SYSTEM, line)]
+    assert not unexplained
+    text = samples.section(SYSTEM, FOLDER.name, len(CASES), lines)
+    assert samples.update_page(SYSTEM, text, write_it="CONFORMANCE_WRITE" in os.environ), "docs/conformance.md is old"
