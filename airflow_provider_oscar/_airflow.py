@@ -7,8 +7,10 @@ upgrade that moves one fails there and not in a running task.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from airflow.sdk import Asset
@@ -19,7 +21,17 @@ from airflow.sdk.execution_time.context import NEVER_EXPIRE, AssetStateStoreAcce
 
 from airflow_provider_oscar.model.errors import DefinitionError, PermanentError
 
-__all__ = ["NEVER_EXPIRE", "AssetStateStoreAccessor", "add_partition_event", "airflow_errors", "call_with_context"]
+__all__ = [
+    "NEVER_EXPIRE",
+    "AirflowNotFoundException",
+    "AssetPartitions",
+    "AssetStateStoreAccessor",
+    "add_partition_event",
+    "airflow_errors",
+    "asset_partitions",
+    "call_with_context",
+    "server_connection",
+]
 
 
 class _OneEvent(AssetUniqueKey):
@@ -61,3 +73,76 @@ def call_with_context(
 ) -> Any:
     """Call a decorated function with its own arguments and those names of the context that it asks for."""
     return function(*args, **determine_kwargs(function, args, {**context, **kwargs}))
+
+
+class AssetPartitions:
+    """The events and the state of one asset, within one transaction; see :func:`asset_partitions`."""
+
+    def __init__(self, session: Any, asset: Any) -> None:
+        self._session = session
+        self._asset = asset
+
+    def known(self, keys: Collection[str], *, since: datetime) -> set[str]:
+        """Return those of the partition keys that have an event already.
+
+        :param since: no event before it is looked at.
+        """
+        from airflow.models.asset import AssetEvent
+        from sqlalchemy import select
+
+        query = select(AssetEvent.partition_key).where(
+            AssetEvent.asset_id == self._asset.id, AssetEvent.timestamp >= since, AssetEvent.partition_key.in_(keys)
+        )
+        return set(self._session.scalars(query))
+
+    def add(self, partition_key: str, extra: dict[str, Any]) -> None:
+        """Register an event, which queues the runs of the DAGs that are scheduled by the asset."""
+        from airflow.assets.manager import asset_manager
+
+        asset_manager.register_asset_change(
+            asset=self._asset, extra=extra, partition_key=partition_key, session=self._session
+        )
+
+    def state(self, key: str) -> Any:
+        """Return a value of the asset state store, or None."""
+        from airflow.state import get_state_backend
+
+        found = get_state_backend().get(self._scope(), key, session=self._session)
+        return None if found is None else json.loads(found)
+
+    def set_state(self, key: str, value: Any) -> None:
+        """Write a value of the asset state store."""
+        from airflow.state import get_state_backend
+
+        get_state_backend().set(self._scope(), key, json.dumps(value), session=self._session)
+
+    def _scope(self) -> Any:
+        from airflow._shared.state import AssetScope
+
+        return AssetScope(asset_id=self._asset.id)
+
+
+@contextmanager
+def asset_partitions(asset_name: str) -> Iterator[AssetPartitions | None]:
+    """Open a transaction on an asset, for the API server; None if no active DAG names the asset.
+
+    The row of the asset is locked, where the database can, so that two servers take turns.
+    """
+    from airflow.models.asset import AssetModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session(scoped=False) as session:
+        query = select(AssetModel).where(AssetModel.name == asset_name, AssetModel.active.has())
+        asset = session.scalar(query.with_for_update(key_share=True, of=AssetModel))
+        yield None if asset is None else AssetPartitions(session, asset)
+
+
+def server_connection(conn_id: str) -> Any:
+    """Return a connection in the API server, where there is no task to ask for it.
+
+    :raises AirflowNotFoundException: if it is not defined.
+    """
+    from airflow.models.connection import Connection
+
+    return Connection.get_connection_from_secrets(conn_id)

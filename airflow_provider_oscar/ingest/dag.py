@@ -24,7 +24,7 @@ from airflow.sdk import (
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_provider_oscar._airflow import add_partition_event
-from airflow_provider_oscar.ingest.rules import Harvest, InboxMark, RecentKeys, key_digest
+from airflow_provider_oscar.ingest.rules import RECEIVED_KEYS, Harvest, InboxMark, RecentKeys, key_digest
 from airflow_provider_oscar.model.errors import DefinitionError
 from airflow_provider_oscar.model.objects import ObjectEvent
 
@@ -135,9 +135,11 @@ def _drain(
     if not times:
         raise AirflowSkipException("nothing is waiting")
     recent = RecentKeys.from_json(stores[objects].get(_RECENT))
+    received = RecentKeys.from_json(stores[objects].get(RECEIVED_KEYS))
     # What a run emitted that died before its commit; nothing was emitted before the event that asked for it.
     emitted = inlets[objects].ascending(False).limit(_EMITTED_LIMIT).after(min(times).isoformat())
-    harvest = Harvest(known={*recent.digests, *(key_digest(e.partition_key) for e in emitted if e.partition_key)})
+    known = {*recent.digests, *received.digests, *(key_digest(e.partition_key) for e in emitted if e.partition_key)}
+    harvest = Harvest(known=known)
     for name, events, mark in waiting:
         harvest.take(name, events, mark, limit=limit)
     log.info(

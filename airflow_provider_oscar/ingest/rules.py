@@ -22,6 +22,8 @@ OVERLAP = timedelta(seconds=60)
 RECENT_IDS = 5000
 #: Partition keys remembered, so that an event that a watcher repeats after a crash is dropped.
 RECENT_KEYS = 4000
+#: Under which key of the state of ``objects`` the notification receiver remembers what it registered.
+RECEIVED_KEYS = "received:recent-keys"
 _DIGEST = 8
 
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from airflow.plugins_manager import AirflowPlugin
 
 
@@ -10,3 +12,10 @@ class OscarPlugin(AirflowPlugin):
     """Registers the provider's pages and receivers."""
 
     name = "oscar"
+
+    @property
+    def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        """The receiver of notifications, at ``/oscar``; built when asked for, which only the API server does."""
+        from airflow_provider_oscar.plugins.receiver import receiver_app
+
+        return [{"app": receiver_app(), "url_prefix": "/oscar", "name": "oscar-notifications"}]

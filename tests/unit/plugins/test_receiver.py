@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The receiver in Airflow's own API server: who may post, what is registered, and what is not registered twice."""
+
+from __future__ import annotations
+
+import base64
+import gc
+import json
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote_plus
+
+import pytest
+
+from airflow_provider_oscar.ingest.rules import RECEIVED_KEYS, RecentKeys, key_digest
+from airflow_provider_oscar.model.errors import TransientError
+from airflow_provider_oscar.model.objects import ObjectEvent, Source
+from airflow_provider_oscar.plugins import intake
+from airflow_provider_oscar.plugins.receiver import BODY_LIMIT
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+SECRET = "s\u00e9cret of the store"
+KEY = "in/sp ace+\u00fc.h5"
+PLACE = {"conn_id": "store", "buckets": ["incoming"], "suffix": ".h5"}
+
+
+class FakeStore:
+    """Knows some objects; may be away."""
+
+    def __init__(self) -> None:
+        self.keys = {KEY, "in/b.h5", "in/notes.txt"}
+        self.away = False
+        self.asked: list[str] = []
+
+    def head(self, bucket: str, key: str) -> ObjectEvent | None:
+        self.asked.append(key)
+        if self.away:
+            raise TransientError("the store is away", delay=7)
+        if key not in self.keys:
+            return None
+        return ObjectEvent(Source.S3, "store", bucket, key, 3, "etag", "version-1", NOON)
+
+
+@pytest.fixture(scope="module")
+def client(airflow_db: Path) -> Iterator[Any]:
+    """A client of the real API server with the installed plugin."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from airflow.api_fastapi.app import create_app
+        from starlette.testclient import TestClient
+
+        yield TestClient(create_app(apps="core"), raise_server_exceptions=False)
+        gc.collect()
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> FakeStore:
+    """The store behind the receiver's connection."""
+    fake = FakeStore()
+    extra = {"assets": {"received": PLACE, "nobody-uses": PLACE, "wrong": {"conn_id": "store", "bucket": "x"}}}
+    connection = {"conn_type": "generic", "password": SECRET, "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_OSCAR_NOTIFICATIONS", json.dumps(connection))
+    monkeypatch.setattr(intake, "_open_hook", lambda _: fake)
+    monkeypatch.setattr(intake, "_HOOK_LIFE", -1.0)
+    return fake
+
+
+@pytest.fixture
+def asset(airflow_db: Path) -> Iterator[str]:
+    """An active asset without events."""
+    from airflow.models.asset import AssetActive, AssetEvent, AssetModel
+    from airflow.models.asset_state_store import AssetStateStoreModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import delete
+
+    with create_session() as session:
+        session.execute(delete(AssetStateStoreModel))
+        session.execute(delete(AssetEvent))
+        if session.query(AssetModel).filter_by(name="received").one_or_none() is None:
+            model = AssetModel(name="received", uri="received", group="asset", extra={})
+            session.add(model)
+            session.flush()
+            session.add(AssetActive.for_asset(model))
+    return "received"
+
+
+def bearer(secret: str = SECRET) -> dict[str, Any]:
+    return {"authorization": f"Bearer {secret}".encode()}
+
+
+def registered() -> list[dict[str, Any]]:
+    from airflow.models.asset import AssetEvent
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        events = session.query(AssetEvent).order_by(AssetEvent.id).all()
+        for event in events:
+            assert ObjectEvent.from_dict(event.extra["object"]).partition_key == event.partition_key
+        return [event.extra["object"] for event in events]
+
+
+def minio(key: str = KEY, *, bucket: str = "incoming", name: str = "s3:ObjectCreated:Put") -> dict[str, Any]:
+    item = {"key": quote_plus(key), "size": 3, "eTag": "etag", "sequencer": "1"}
+    record = {"eventSource": "minio:s3", "eventName": name, "s3": {"bucket": {"name": bucket}, "object": item}}
+    return {"EventName": name, "Key": f"{bucket}/{key}", "Records": [record]}
+
+
+def records(source: str, name: str, key: str) -> dict[str, Any]:
+    s3 = {"bucket": {"name": "incoming"}, "object": {"key": key, "size": 3, "eTag": "etag"}}
+    return {"Records": [{"eventSource": source, "eventName": name, "s3": s3}]}
+
+
+AWS = records("aws:s3", "ObjectCreated:Put", quote_plus(KEY, safe="/"))
+BODIES = {
+    "minio": minio(),
+    "aws": AWS,
+    "sns": {"Type": "Notification", "Message": json.dumps(AWS)},
+    "eventbridge": {
+        "detail-type": "Object Created",
+        "detail": {"bucket": {"name": "incoming"}, "object": {"key": KEY, "etag": "etag"}},
+    },
+    "ceph": records("ceph:s3", "ObjectCreated:Put", KEY),
+    "seaweedfs": {
+        "event_type": "create",
+        "key": f"/buckets/incoming/{KEY}",
+        "message": {"new_entry": {"name": KEY.rpartition("/")[2], "attributes": {"file_size": 3}}},
+    },
+}
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+def test_each_stores_words_register_the_object_once(client: Any, store: FakeStore, asset: str, body: Any) -> None:
+    path = f"/oscar/notifications/{asset}"
+    assert client.post(path, json=body, headers=bearer()).json()["registered"] == 1
+    assert client.post(path, json=body, headers=bearer()).json() == {
+        "registered": 0, "repeated": 1, "absent": 0, "refused": 0, "ignored": 0,
+    }  # fmt: skip
+    (found,) = registered()
+    assert (found["key"], found["version_id"], found["modified"]) == (KEY, "", NOON.isoformat())
+
+
+def test_the_drain_learns_what_was_received(client: Any, store: FakeStore, asset: str) -> None:
+    from airflow_provider_oscar._airflow import asset_partitions
+
+    client.post(f"/oscar/notifications/{asset}", json=minio(), headers=bearer())
+    with asset_partitions(asset) as partitions:
+        assert partitions is not None
+        known = RecentKeys.from_json(partitions.state(RECEIVED_KEYS))
+    assert known.digests == (key_digest(registered()[0]["partition_key"]),)
+
+
+BASIC = base64.b64encode(f"store:{SECRET}".encode()).decode()
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        pytest.param({}, 401, id="nothing"),
+        pytest.param(bearer("wrong"), 401, id="wrong secret"),
+        pytest.param(bearer(""), 401, id="empty secret"),
+        pytest.param({"authorization": "Basic !!"}, 401, id="broken basic"),
+        pytest.param({"authorization": f"Basic {BASIC}"}, 200, id="basic, as SNS sends"),
+        pytest.param({"authorization": SECRET.encode()}, 200, id="bare, as MinIO sends"),
+    ],
+)
+def test_only_who_knows_the_secret_is_served(
+    client: Any, store: FakeStore, asset: str, headers: Any, status: int
+) -> None:
+    answer = client.post(f"/oscar/notifications/{asset}", json=minio(), headers=headers)
+    assert answer.status_code == status
+    assert len(registered()) == (1 if status == 200 else 0)
+    assert status == 200 or not store.asked
+
+
+def test_without_a_connection_nobody_is_served(client: Any, asset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AIRFLOW_CONN_OSCAR_NOTIFICATIONS", raising=False)
+    for secret in (SECRET, ""):
+        assert client.post("/oscar/notifications/received", json={}, headers=bearer(secret)).status_code == 401
+
+
+def test_what_is_not_a_new_object_of_the_place_is_counted_and_not_registered(
+    client: Any, store: FakeStore, asset: str
+) -> None:
+    def counts(body: Any) -> dict[str, int]:
+        answer = client.post(f"/oscar/notifications/{asset}", json=body, headers=bearer())
+        assert answer.status_code == 200
+        return {word: count for word, count in answer.json().items() if count}
+
+    assert counts(minio("in/gone.h5")) == {"absent": 1}
+    assert counts(minio(bucket="others")) == {"refused": 1}
+    assert counts(minio("in/notes.txt")) == {"ignored": 1}
+    assert counts(minio(name="s3:ObjectAccessed:Get")) == {"ignored": 1}
+    assert counts({"Service": "Amazon S3", "Event": "s3:TestEvent"}) == {"ignored": 1}
+    assert counts([1, 2]) == {"ignored": 1}
+    assert registered() == []
+    assert "others" not in str(store.asked)
+
+
+def test_a_delivery_of_many_objects_registers_each(client: Any, store: FakeStore, asset: str) -> None:
+    many = minio("in/b.h5")
+    many["Records"] += minio()["Records"] * 3
+    assert client.post(f"/oscar/notifications/{asset}", json=many, headers=bearer()).json()["registered"] == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        pytest.param("received", b"{", 400, id="no JSON"),
+        pytest.param("received", b"[" * 200_000, 400, id="deep JSON"),
+        pytest.param("received", b" " * (BODY_LIMIT + 1), 413, id="too long"),
+        pytest.param("others", b"{}", 404, id="asset not set up"),
+        pytest.param("wrong", b"{}", 500, id="set up wrongly"),
+        pytest.param("nobody-uses", json.dumps(minio()).encode(), 500, id="asset not in use"),
+    ],
+)
+def test_what_cannot_be_taken_is_answered_with_a_reason(
+    client: Any, store: FakeStore, asset: str, path: str, body: bytes, status: int
+) -> None:
+    answer = client.post(f"/oscar/notifications/{path}", content=body, headers=bearer())
+    assert (answer.status_code, registered()) == (status, [])
+    assert SECRET not in answer.text
+
+
+def test_a_long_body_without_a_length_is_cut_off(client: Any, store: FakeStore, asset: str) -> None:
+    answer = client.post(f"/oscar/notifications/{asset}", content=iter([b" " * 700_000] * 2), headers=bearer())
+    assert answer.status_code == 413
+
+
+def test_while_the_store_is_away_the_sender_is_asked_to_come_again(client: Any, store: FakeStore, asset: str) -> None:
+    store.away = True
+    answer = client.post(f"/oscar/notifications/{asset}", json=minio(), headers=bearer())
+    assert (answer.status_code, answer.headers["retry-after"], registered()) == (503, "7", [])
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+@pytest.mark.parametrize("name", ["received", "unknown"])
+def test_a_look_for_life_tells_nothing(client: Any, method: str, name: str) -> None:
+    answer = client.request(method, f"/oscar/notifications/{name}")
+    assert (answer.status_code, answer.content) == (204, b"")
+
+
+def test_the_plugin_costs_other_components_nothing() -> None:
+    code = (
+        "import sys; from airflow_provider_oscar.plugins.oscar import OscarPlugin; OscarPlugin(); "
+        "heavy = ('fastapi', 'boto3', 'airflow_provider_oscar.plugins.receiver'); "
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.strip().splitlines()[-1] == "[]"
