@@ -160,3 +160,11 @@ def test_token_survives_a_restart(cluster, api):
     assert cluster.token == token
     assert api.list_namespace().items
     assert (cluster.directory / "kubeconfig.json").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\n", "\n", "a%b c"], ids=repr)
+def test_name_with_a_newline_reaches_its_route_and_is_not_found(api, name):
+    with pytest.raises(ApiException) as raised:
+        api.read_namespaced_pod(name, "default")
+    assert raised.value.status == 404
+    assert '"kind":"Status"' in raised.value.body.replace(" ", ""), "the API's own answer and not the router's"

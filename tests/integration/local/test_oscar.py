@@ -195,3 +195,14 @@ def test_secrets_on_disk_are_for_their_owner_only(cloud):
     private = [cloud.directory / "oscar/credentials.json", *Path(cloud.directory / "oscar/keys").iterdir()]
     private += (cloud.directory / "oscar/services").glob("*/*.yaml")
     assert {path.stat().st_mode & 0o077 for path in private} == {0}
+
+
+@pytest.mark.parametrize("name", ["a%0Ab", "a%0A", "%0A"])
+def test_name_with_a_newline_is_answered_like_any_unknown_name(cloud, name):
+    service = cloud.service("true")
+    for path in ("/system/services/{}", f"/system/logs/{service}/{{}}", "/system/logs/{}"):
+        known, hostile = (cloud.client.get(path.format(each)) for each in ("unknown", name))
+        assert hostile.status_code == known.status_code, path
+        assert hostile.headers.get("content-type") == known.headers.get("content-type"), path
+    answers = [cloud.client.delete(f"/system/logs/{service}/{each}").status_code for each in ("unknown", name)]
+    assert answers[0] == answers[1]
