@@ -24,6 +24,8 @@ from tests.system.conftest import Site
 
 T = TypeVar("T")
 _numbers = itertools.count()
+#: Factor of every patience, for crowded machines.
+_PATIENCE = float(os.environ.get("SYSTEM_PATIENCE", "1"))
 _OVER = (JobPhase.SUCCEEDED, JobPhase.FAILED)
 
 
@@ -72,7 +74,7 @@ class Jobs:
 
 
 def wait(look: Callable[[], T | None], seconds: float) -> T:
-    end = time.monotonic() + seconds
+    end = time.monotonic() + seconds * _PATIENCE
     while not (found := look()):
         assert time.monotonic() < end, "it did not come true"
         time.sleep(0.2)

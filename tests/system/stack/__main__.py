@@ -8,6 +8,7 @@ changed on the machine, also after a crash; ``run`` brings it up, runs ``tests/s
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shlex
@@ -46,8 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--directory", type=Path, default=default_directory(), help="everything is written below it")
     parser.add_argument("--no-apptainer", dest="apptainer", action="store_false", help="jobs are plain processes")
     parser.add_argument("--no-node", dest="node", action="store_false", help="no kubelet: needs no root")
-    parser.add_argument("rest", nargs=argparse.REMAINDER, help="for run: further words for pytest")
-    options = parser.parse_args(arguments)
+    options, options.rest = parser.parse_known_args(arguments)
+    if options.rest and options.command != "run":  # whose further words are for pytest
+        parser.error(f"unknown: {' '.join(options.rest)}")
     try:
         return _COMMANDS[options.command](options)
     except Missing as error:
@@ -179,10 +181,12 @@ def _interrupt(stop: threading.Event) -> None:
 
 
 def _show(path: Path, shown: int) -> int:
-    lines = path.read_text(errors="replace").splitlines()
-    for line in lines[shown:]:
-        _say(line)
-    return len(lines)
+    with contextlib.suppress(FileNotFoundError):  # somebody else's `down` was quicker
+        lines = path.read_text(errors="replace").splitlines()
+        for line in lines[shown:]:
+            _say(line)
+        return len(lines)
+    return shown
 
 
 def _say(text: str) -> None:

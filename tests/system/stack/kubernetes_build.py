@@ -13,14 +13,15 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.system.stack.base import Missing, cache_directory, run
 from tests.system.stack.debian import fetch_source
 
 #: What is built; the order puts what most others need first.
-PROGRAMS = ("kube-apiserver", "kube-scheduler", "kube-controller-manager", "kubelet")
+CONTROL_PLANE = ("kube-apiserver", "kube-scheduler", "kube-controller-manager")
+PROGRAMS = (*CONTROL_PLANE, "kubelet")
 SUITE = "bookworm"
 GIT_VERSION = "v1.20.2"
 _IMPORT = "k8s.io/kubernetes"
@@ -34,9 +35,9 @@ def directory() -> Path:
     return cache_directory() / f"kubernetes-{GIT_VERSION.removeprefix('v')}"
 
 
-def missing_programs() -> tuple[str, ...]:
-    """Those of :data:`PROGRAMS` that have not been built."""
-    return tuple(name for name in PROGRAMS if not (directory() / name).is_file())
+def missing_programs(wanted: Sequence[str] = CONTROL_PLANE) -> tuple[str, ...]:
+    """Those that have not been built."""
+    return tuple(name for name in wanted if not (directory() / name).is_file())
 
 
 def find_go() -> Path:
@@ -50,15 +51,16 @@ def find_go() -> Path:
     raise Missing("Go 1.19 is needed to build Kubernetes; install Debian's package golang-1.19-go")
 
 
-def build(progress: Callable[[str], None], *, keep: bool = False) -> Path:
+def build(progress: Callable[[str], None], wanted: Sequence[str] = PROGRAMS, *, keep: bool = False) -> Path:
     """Build what is missing and return the directory; seconds when everything is there.
 
     :param progress: called with a sentence per step.
+    :param wanted: what has to be there afterwards.
     :param keep: leave the scratch directory (about 1 GB) behind.
     :raises Missing: when Go or the source package cannot be had.
     """
     target = directory()
-    if not missing_programs():
+    if not missing_programs(wanted):
         return target
     go = find_go()
     target.mkdir(parents=True, exist_ok=True)
@@ -71,7 +73,7 @@ def build(progress: Callable[[str], None], *, keep: bool = False) -> Path:
         environment = _environment(scratch, go)
         progress("generating the OpenAPI definitions, which the source package leaves out")
         _generate(go, tree, scratch, environment)
-        for name in missing_programs():
+        for name in missing_programs(wanted):
             progress(f"building {name}")
             _build(go, tree, name, target, environment)
     finally:

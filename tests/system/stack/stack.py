@@ -111,9 +111,11 @@ class Stack:
         """
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         clean_up(self.directory)
-        kubernetes_build.build(self._say)
+        components = self.components()
+        with_node = self.kubelet in components
+        kubernetes_build.build(self._say, kubernetes_build.PROGRAMS if with_node else kubernetes_build.CONTROL_PLANE)
         try:
-            for component in self.components():
+            for component in components:
                 self._start(component)
         except BaseException:
             self.stop()
