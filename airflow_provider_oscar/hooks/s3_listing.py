@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from urllib.parse import unquote_plus
 
-from airflow_provider_oscar.hooks.xml import BoundedXml
+from airflow_provider_oscar.hooks.xml_shapes import ShapedXml
 from airflow_provider_oscar.model.errors import PermanentError
 from airflow_provider_oscar.model.objects import ObjectEvent
 
@@ -48,22 +49,24 @@ def normalised_etag(etag: str) -> str:
     return etag.strip().removeprefix("W/").strip('"')
 
 
+@lru_cache(maxsize=4096)
 def parse_modified(text: str) -> datetime | None:
     """Read an ISO 8601 time; one without zone is UTC; None if it is not a time."""
     try:
         parsed = datetime.fromisoformat(text.strip())
     except ValueError:
         return None
-    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+    return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
-class S3ListParser(BoundedXml):
+class S3ListParser(ShapedXml):
     """Feed it the bytes of a ListObjectsV2 answer, close it, then ask for :meth:`page`.
 
     Keys are decoded only when the answer says ``EncodingType`` is ``url``: a store that ignores the request parameter
     sends them raw, and ``+`` and ``%`` in them must stay.
     """
 
+    entry = "Contents"
     starts = frozenset({"Contents", "CommonPrefixes"})
     ends = starts | {
         "Key",

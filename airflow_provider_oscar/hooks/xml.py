@@ -51,9 +51,7 @@ class BoundedXml:
         :raises PermanentError: if a bound is passed or a DOCTYPE appears.
         :raises TransientError: if the document is not well-formed.
         """
-        self._bytes += len(data)
-        if self._bytes > self._max_bytes:
-            raise PermanentError(f"{self.what}: the answer exceeds {self._max_bytes} bytes; refused")
+        self._count_bytes(data)
         self._parse(data, final=False)
 
     def close(self) -> None:
@@ -78,6 +76,11 @@ class BoundedXml:
             raise PermanentError(
                 f"{self.what}: more than {self._max_entries} entries; raise the limit or split the directory or prefix"
             )
+
+    def _count_bytes(self, data: bytes) -> None:
+        self._bytes += len(data)
+        if self._bytes > self._max_bytes:
+            raise PermanentError(f"{self.what}: the answer exceeds {self._max_bytes} bytes; refused")
 
     def _parse(self, data: bytes, *, final: bool) -> None:
         try:

@@ -68,15 +68,18 @@ class ObjectEvent:
     def __post_init__(self) -> None:
         if self.modified.tzinfo is None:
             raise DefinitionError(f"the modification time of {quoted(self.key)} has no time zone")
-        object.__setattr__(self, "source", Source(self.source))
+        if type(self.source) is not Source:  # a listing makes these by the hundred thousand, of the right types
+            object.__setattr__(self, "source", Source(self.source))
         absolute = self.container.startswith("/")
         if not self.container or absolute is not (self.source is Source.DCACHE):
             raise DefinitionError(
                 f"the container of {quoted(self.key)} is {quoted(self.container)}; expected a bucket name for S3 and "
                 "an absolute path for dCache"
             )
-        object.__setattr__(self, "reason", Reason(self.reason))
-        object.__setattr__(self, "modified", self.modified.astimezone(UTC))
+        if type(self.reason) is not Reason:
+            object.__setattr__(self, "reason", Reason(self.reason))
+        if self.modified.tzinfo is not UTC:
+            object.__setattr__(self, "modified", self.modified.astimezone(UTC))
 
     @property
     def uri(self) -> str:

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from airflow_provider_oscar.hooks.dcache.entries import EPOCH, NamespaceEntry
 from airflow_provider_oscar.hooks.s3_listing import normalised_etag, parse_modified
-from airflow_provider_oscar.hooks.xml import BoundedXml
+from airflow_provider_oscar.hooks.xml_shapes import ShapedXml
 from airflow_provider_oscar.model.errors import PermanentError
 
 #: About 600 bytes for each entry of Apache or dCache.
@@ -46,7 +46,7 @@ _WANTED = {
 _MONTHS = {"JanFebMarAprMayJunJulAugSepOctNovDec"[at : at + 3]: at // 3 + 1 for at in range(0, 36, 3)}
 
 
-class PropfindParser(BoundedXml):
+class PropfindParser(ShapedXml):
     """Feed it the bytes of a 207 answer; :meth:`take` the entries read so far; close it at the end.
 
     :param base: decoded path of the configured endpoint, without trailing slash; hrefs outside it are skipped.
@@ -55,6 +55,7 @@ class PropfindParser(BoundedXml):
     :param max_entries: most entries.
     """
 
+    entry = "response"
     starts = frozenset({"DAV:}response", "DAV:}propstat"})
     ends = starts | {"DAV:}href", "DAV:}status", "DAV:}collection", *_WANTED}
 
