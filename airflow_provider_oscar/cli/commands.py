@@ -143,7 +143,10 @@ def _events_in(text: str, options: argparse.Namespace) -> Iterator[ObjectEvent]:
     from airflow_provider_oscar.model.notifications import SourceFormat, detect
     from airflow_provider_oscar.model.objects import ObjectEvent, Reason, Source
 
-    fields = json.loads(text) if text.lstrip().startswith("{") else {}
+    try:
+        fields = json.loads(text) if text.lstrip().startswith("{") else {}
+    except ValueError:
+        fields = {}  # detect() says what is wrong with it
     if "conn_id" in fields and "container" in fields:
         yield ObjectEvent.from_dict(fields)
         return

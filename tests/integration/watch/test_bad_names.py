@@ -14,7 +14,7 @@ KEYS = [
     "in/ a b  c .h5",
     "in/'a\"`$(touch x).h5",
     "in/a\nb\r\n.h5",
-    "in/up ../..h5",
+    "in/up ../x..h5",
     LONG + "/" + "y" * (1024 - len(LONG) - 4) + ".h5",
     "in/ünï/日本😀.h5",
     "in/+%2F%.h5",

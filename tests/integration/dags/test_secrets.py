@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A hostile reader looks for credentials in all that two whole runs leave behind where others may read it."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from threedgan.data import write_input
+
+from airflow_provider_oscar.hooks.dcache import DCacheHook
+from airflow_provider_oscar.hooks.s3 import OscarS3Hook
+from airflow_provider_oscar.operators.job import JobOperator
+from airflow_provider_oscar.operators.job_state import RunningJob
+from tests.integration.conftest import BUCKET, INBOX
+from tests.integration.runs import Runner
+
+# boto3 leaves its pooled connections to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+
+
+def spellings(secret: str) -> set[str]:
+    """The secret as it is, in a URL, in JSON, and inside base64 wherever it begins."""
+    found = {secret, quote(secret, safe=""), json.dumps(secret)[1:-1]}
+    for offset in range(3):
+        encoded = base64.b64encode(b"\0" * offset + secret.encode()).decode()
+        # The first and the last characters depend on the neighbours.
+        found.add(encoded[4:-4])
+    return {each for each in found if len(each) >= 12}
+
+
+def leaks(text: str, secrets: Mapping[str, str]) -> list[str]:
+    """Names of the secrets that a text shows."""
+    return [name for name, secret in secrets.items() if any(each in text for each in spellings(secret))]
+
+
+class Spy:
+    """Command lines of running processes, as ``ps`` shows them to any user, and batch scripts while they exist."""
+
+    def __init__(self, jobs: Path) -> None:
+        self.commands: set[bytes] = set()
+        self.scripts: set[bytes] = set()
+        self._jobs = jobs
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> Spy:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._over.wait(0.2):
+            for kept, paths in (
+                (self.commands, Path("/proc").glob("[0-9]*/cmdline")),
+                (self.scripts, self._jobs.rglob("job.s*")),
+            ):
+                for path in paths:
+                    with contextlib.suppress(OSError):
+                        kept.add(path.read_bytes())
+
+
+class Evidence:
+    """What the runs left, by the place a reader would look at, and the secrets that were in use."""
+
+    def __init__(self, platform: Any, database: Path, output: str, spy: Spy) -> None:
+        changes = platform.kubernetes.store.since("pods", 0)
+        self.pods = [each.after for each in changes if each.after is not None]
+        bodies = [each.after for each in platform.kubernetes.store.since("secrets", 0) if each.after is not None]
+        self.specs = [json.loads(base64.b64decode(body["data"]["job.json"])) for body in bodies]
+        with contextlib.closing(sqlite3.connect(database)) as connection:
+            dump = "\n".join(connection.iterdump())
+        self.places = {
+            "pods": json.dumps(self.pods),
+            "database": dump,
+            "output": output,
+            "process list": b"\n".join(spy.commands).decode("utf-8", "replace"),
+            "platform logs": "\n".join(
+                path.read_text("utf-8", "replace") for path in sorted(platform.directory.rglob("*.log"))
+            ),
+            "batch scripts": b"\n".join(spy.scripts).decode("utf-8", "replace"),
+            "trigger arguments": json.dumps(_trigger_arguments()),
+        }
+        self.secrets = {
+            "S3 secret key": platform.s3.secret_key,
+            "dCache password": platform.connections["dcache_default"]["password"],
+            "OSCAR password": platform.oscar.password,
+            "Kubernetes token": platform.kubernetes.token,
+        }
+        for number, spec in enumerate(self.specs):
+            self.secrets[f"input URL {number}"] = spec["input"]["url"].partition("?")[2]
+            self.secrets[f"input macaroon {number}"] = (
+                spec["input"]["headers"].get("Authorization", "").partition(" ")[2]
+            )
+            for name, value in spec["output"].get("fields", {}).items():
+                if "signature" in name.lower() or name == "policy":
+                    self.secrets[f"upload {name} {number}"] = value
+        self.secrets = {name: value for name, value in self.secrets.items() if value}
+
+
+def _trigger_arguments() -> list[Any]:
+    """Arguments of the watchers' triggers, decrypted."""
+    from airflow.models.trigger import Trigger
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        return [json.loads(json.dumps(row.kwargs, default=str)) for row in session.scalars(select(Trigger))]
+
+
+@pytest.fixture(scope="module")
+def evidence(
+    inference: Runner, threedgan_platform: Any, airflow_home: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Evidence:
+    """Two runs: from dCache to SLURM, and from S3 to OSCAR."""
+    Runner("threedgan_ingest")  # its watchers' triggers are stored with the DAG
+    path = tmp_path_factory.mktemp("input") / "in.h5"
+    write_input(path, 1, seed=1)
+    DCacheHook("dcache_default").put_bytes(INBOX, "secrets.h5", path.read_bytes())
+    store = OscarS3Hook("oscar_s3_default")
+    store.put_bytes(BUCKET, "in/secrets.h5", path.read_bytes())
+    with Spy(threedgan_platform.directory / "interlink") as spy, _captured() as output:
+        for event in (DCacheHook("dcache_default").head(INBOX, "secrets.h5"), store.head(BUCKET, "in/secrets.h5")):
+            assert event is not None
+            finished = inference.run(event=event)
+            assert finished.state == "success", finished.states
+    return Evidence(threedgan_platform, airflow_home / "airflow.db", output(), spy)
+
+
+@contextlib.contextmanager
+def _captured() -> Iterator[Any]:
+    """Collect what this process and its children write, task logs included."""
+    from _pytest.capture import FDCapture
+
+    captures = [FDCapture(1), FDCapture(2)]
+    texts: list[str] = []
+    for each in captures:
+        each.start()
+    try:
+        yield lambda: "".join(texts)
+    finally:
+        for each in captures:
+            texts.append(each.snap())
+            each.done()
+
+
+PLACES = ["pods", "database", "output", "process list", "platform logs", "batch scripts", "trigger arguments"]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_no_credential_is_found(evidence, place):
+    assert leaks(evidence.places[place], evidence.secrets) == []
+    assert "X-Amz-Signature=" not in evidence.places[place]
+
+
+def test_the_reader_looked_at_the_real_thing(evidence):
+    assert any(name.startswith("input macaroon") for name in evidence.secrets)
+    assert any("signature" in name.lower() for name in evidence.secrets)
+    assert leaks(json.dumps(evidence.specs), evidence.secrets)
+    assert evidence.pods
+    for place, word in {
+        "database": "threedgan_results",
+        "output": "because dCache is next door",
+        "process list": "threedgan",
+        "batch scripts": "#SBATCH",
+        "trigger arguments": "oscar_s3_default",
+        "platform logs": "HTTP",
+    }.items():
+        assert word in evidence.places[place], place
+
+
+def test_secret_is_recognised_however_it_is_spelt():
+    secret = {"s": "abcdefgh+/ijklmnop0123456789"}
+    for text in (
+        secret["s"],
+        quote(secret["s"], safe=""),
+        *(base64.b64encode(b"x" * n + secret["s"].encode() + b"y" * 3).decode() for n in range(4)),
+    ):
+        assert leaks(f"before {text} after", secret) == ["s"]
+    assert leaks("nothing here", secret) == []
+
+
+def test_job_triggers_carry_names_only(evidence, inference):
+    jobs = [task for task in inference.dag.tasks if isinstance(task, JobOperator)]
+    assert len(jobs) == 3
+    for task in jobs:
+        _, arguments = task.trigger(RunningJob("n", "n", deadline=1.0, object_uri="s3://b/k"), None).serialize()
+        assert leaks(json.dumps(arguments), evidence.secrets) == []
