@@ -191,6 +191,7 @@ def get_provider_info() -> dict[str, object]:
                 "python-modules": [f"{_PACKAGE}.operators.oscar", f"{_PACKAGE}.operators.placement"],
             },
             {"integration-name": "interLink", "python-modules": [f"{_PACKAGE}.operators.interlink"]},
+            {"integration-name": "dCache", "python-modules": [f"{_PACKAGE}.operators.dcache"]},
         ],
         "sensors": [
             {
@@ -204,6 +205,7 @@ def get_provider_info() -> dict[str, object]:
                 "python-modules": [f"{_PACKAGE}.triggers.objects", f"{_PACKAGE}.triggers.oscar"],
             },
             {"integration-name": "interLink", "python-modules": [f"{_PACKAGE}.triggers.interlink"]},
+            {"integration-name": "dCache", "python-modules": [f"{_PACKAGE}.triggers.dcache_tape"]},
         ],
         "task-decorators": [
             {"name": "interlink", "class-name": f"{_PACKAGE}.decorators.interlink.interlink_task"},
@@ -237,6 +239,12 @@ def get_provider_info() -> dict[str, object]:
             "oscar": {
                 "description": "Defaults of airflow-provider-oscar; an argument given in a DAG wins.",
                 "options": {
+                    "notifications_conn_id": _option(
+                        "Connection of the notification receiver (/oscar/notifications/<asset> of the API server): its "
+                        "password is the secret of the senders, its extra 'assets' says what is taken from where.",
+                        "string",
+                        "oscar_notifications",
+                    ),
                     "poll_interval": _option("Seconds between two looks at a job or a listing.", "float", "10"),
                     "job_timeout": _option(
                         "Seconds after which a job that has not ended is cancelled and failed.", "float", "86400"

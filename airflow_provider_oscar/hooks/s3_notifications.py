@@ -217,8 +217,8 @@ def _checked(line: bytes, where: str) -> bytes:
 
 
 async def _start_of(answer: httpx.Response) -> str:
-    async for chunk in answer.aiter_raw(1024):
-        return chunk.decode("utf-8", "replace")
+    async for chunk in answer.aiter_raw():
+        return chunk[:1024].decode("utf-8", "replace")
     return ""
 
 

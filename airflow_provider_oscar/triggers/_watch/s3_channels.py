@@ -149,7 +149,7 @@ class SqsChannel(Channel):
         self._open: set[str] = set()
         self._done: list[str] = []
         self._failed: list[str] = []
-        self._settling: set[asyncio.Task[None]] = set()
+        self._settling: asyncio.Task[None] | None = None
         self._fewer = asyncio.Event()
         self.tally = Tally(self.about)
 
@@ -196,10 +196,8 @@ class SqsChannel(Channel):
 
     def _settle(self, receipt: str, stored: bool) -> None:
         (self._done if stored else self._failed).append(receipt)
-        if not self._settling:
-            task = asyncio.get_running_loop().create_task(self._settle_all())
-            self._settling.add(task)
-            task.add_done_callback(self._settling.discard)
+        if self._settling is None:
+            self._settling = asyncio.get_running_loop().create_task(self._settle_all())
 
     async def _settle_all(self) -> None:
         """Delete and return what is due; what fails is delivered again by itself."""
@@ -215,6 +213,7 @@ class SqsChannel(Channel):
                 log.info("%s: %d could not be settled: %s", self.about, len(done) + len(failed), error)
             self._open.difference_update(done, failed)
             self._fewer.set()
+        self._settling = None
 
     async def _blocking(self, function: Callable[..., T], *values: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *values)
@@ -222,8 +221,8 @@ class SqsChannel(Channel):
     async def aclose(self) -> None:
         """Return what is not settled, so that it is delivered again at once."""
         with suppress(Exception):
-            for task in list(self._settling):
-                await asyncio.wait_for(task, 5)
+            if self._settling is not None:
+                await asyncio.wait_for(self._settling, 5)
             if self._queue is not None and self._open:
                 returned = partial(self._queue.give_back, list(self._open), seconds=0)
                 await asyncio.wait_for(self._blocking(returned), 5)

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real SeaweedFS posts to the receiver, in its own words; each object gets one partition."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from airflow_provider_oscar.hooks.s3 import OscarS3Hook
+from airflow_provider_oscar.model.objects import ObjectEvent
+from tests.servers import Missing, S3Server, seaweedfs
+
+TOML = """
+[notification.webhook]
+enabled = true
+endpoint = "http://127.0.0.1:{port}/notifications/received-from-seaweedfs"
+bearer_token = "the secret of SeaweedFS"
+timeout_seconds = 20
+max_retries = 5
+backoff_seconds = 1
+max_backoff_seconds = 2
+workers = 2
+buffer_size = 1000
+"""
+ASSET = "received-from-seaweedfs"
+
+
+@pytest.fixture
+def receiver(airflow_db: Path) -> Iterator[int]:
+    """The receiver's application under uvicorn; yields its port."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import uvicorn
+        from airflow.models.asset import AssetActive, AssetModel
+        from airflow.utils.session import create_session
+
+        from airflow_provider_oscar.plugins.receiver import receiver_app
+
+        with create_session() as session:
+            model = AssetModel(name=ASSET, uri=ASSET, group="asset", extra={})
+            session.add(model)
+            session.flush()
+            session.add(AssetActive.for_asset(model))
+        with socket.socket() as listening:
+            listening.bind(("127.0.0.1", 0))
+            server = uvicorn.Server(uvicorn.Config(receiver_app(), log_level="warning"))
+            thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+            thread.start()
+            yield listening.getsockname()[1]
+            server.should_exit = True
+            thread.join(10)
+
+
+@pytest.fixture
+def store(receiver: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    """A SeaweedFS that tells the receiver."""
+    (tmp_path / "weed").mkdir()
+    (tmp_path / "weed" / "notification.toml").write_text(TOML.format(port=receiver))
+    extra = {"assets": {ASSET: {"conn_id": "weed", "buckets": ["incoming"], "suffix": ".h5"}}}
+    connection = {"conn_type": "generic", "password": "the secret of SeaweedFS", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_OSCAR_NOTIFICATIONS", json.dumps(connection))
+    try:
+        with seaweedfs(tmp_path / "weed") as server:
+            weed = {
+                "conn_type": "oscar_s3", "host": server.endpoint, "login": server.access_key,
+                "password": server.secret_key,
+            }  # fmt: skip
+            monkeypatch.setenv("AIRFLOW_CONN_WEED", json.dumps(weed))
+            yield server
+    except Missing as why:
+        pytest.skip(str(why))
+
+
+def registered() -> list[ObjectEvent]:
+    from airflow.models.asset import AssetEvent, AssetModel
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        events = session.query(AssetEvent).join(AssetModel, AssetModel.id == AssetEvent.asset_id)
+        return [ObjectEvent.from_dict(event.extra["object"]) for event in events.filter(AssetModel.name == ASSET)]
+
+
+def test_what_seaweedfs_tells_is_registered_as_a_listing_would_show_it(store: S3Server) -> None:
+    keys: dict[str, Any] = {"aws_access_key_id": store.access_key, "aws_secret_access_key": store.secret_key}
+    client = boto3.client("s3", endpoint_url=store.endpoint, region_name="us-east-1", **keys)
+    client.create_bucket(Bucket="incoming")
+    client.create_bucket(Bucket="others")
+    client.put_object(Bucket="others", Key="in/secret.h5", Body=b"x")
+    names = {"in/a.h5", "in/sp ace+%20\u00fc.h5", "in/large.h5"}
+    for key in sorted(names - {"in/large.h5"}) + ["in/notes.txt"]:
+        client.put_object(Bucket="incoming", Key=key, Body=b"abc")
+    upload = client.create_multipart_upload(Bucket="incoming", Key="in/large.h5")["UploadId"]
+    parts = []
+    for number in (1, 2):
+        part = client.upload_part(
+            Bucket="incoming", Key="in/large.h5", UploadId=upload, PartNumber=number, Body=b"x" * 5 * 1024**2
+        )
+        parts.append({"PartNumber": number, "ETag": part["ETag"]})
+    client.complete_multipart_upload(
+        Bucket="incoming", Key="in/large.h5", UploadId=upload, MultipartUpload={"Parts": parts}
+    )
+    deadline = time.monotonic() + 60
+    while {event.key for event in registered()} != names:
+        assert time.monotonic() < deadline, [event.key for event in registered()]
+        time.sleep(0.2)
+    listed = {event.key: event.id for event in OscarS3Hook("weed").list_page("incoming").events}
+    found = registered()
+    assert len(found) == len(names)
+    assert {event.key: event.id for event in found} == {key: listed[key] for key in names}
