@@ -105,7 +105,7 @@ class DCacheSource(Source):
                 with _closing(hook.iter_entries(directory)) as entries:
                     while batch := await asyncio.to_thread(lambda: list(islice(entries, PAGE_SIZE))):  # noqa: B023
                         count += len(batch)
-                        page = self._page(batch, first=first)
+                        page = await asyncio.to_thread(self._page, batch, first=first)
                         first = False
                         yield page
                         if self.place.recursive:
