@@ -24,6 +24,8 @@ class Figures:
     :param growth: how much of it came during the measurement.
     :param stall: longest time in ms the event loop did not come round, or None if there is no loop.
     :param idle_stall: the same for an idle loop just before, which tells how busy the machine is.
+    :param held: longest processor time in ms that the loop's thread used without coming round: its own part of the
+        stall, whatever else the machine does.
     """
 
     wall: float = 0.0
@@ -32,6 +34,7 @@ class Figures:
     growth: float = 0.0
     stall: float | None = None
     idle_stall: float | None = None
+    held: float | None = None
     count: int = 0
     requests: int = 0
 
@@ -67,24 +70,25 @@ def measured() -> Iterator[Figures]:
 @contextlib.asynccontextmanager
 async def loop_watched(*, idle: float = 2.0) -> AsyncIterator[Figures]:
     """Measure the block and how long the running loop was kept from a task that wants to run each millisecond."""
-    longest = 0.0
+    longest = held = 0.0
 
     async def tick() -> None:
-        nonlocal longest
-        last = time.perf_counter()
+        nonlocal longest, held
+        last, used = time.perf_counter(), time.thread_time()
         while True:
             await asyncio.sleep(0.001)
-            now = time.perf_counter()
+            now, busy = time.perf_counter(), time.thread_time()
             longest, last = max(longest, now - last - 0.001), now
+            held, used = max(held, busy - used), busy
 
     settle()
     ticker = asyncio.create_task(tick())
     await asyncio.sleep(idle)
-    idle_stall, longest = longest, 0.0
+    idle_stall = longest
     try:
         with measured() as figures:
-            longest = 0.0
+            longest = held = 0.0
             yield figures
     finally:
         ticker.cancel()
-    figures.stall, figures.idle_stall = longest * 1000, idle_stall * 1000
+    figures.stall, figures.idle_stall, figures.held = longest * 1000, idle_stall * 1000, held * 1000

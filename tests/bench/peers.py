@@ -62,7 +62,7 @@ def webdav4(settings: dict[str, Any]) -> None:
     from webdav4.client import Client
 
     client = Client(settings["url"], auth=(settings["user"], settings["password"]), timeout=600)
-    client.exists("/")
+    client.exists(f"{settings['path']}/event-0000000.root")
     settle()
     with measured() as figures:
         figures.count = len(client.ls(settings["path"], detail=True))

@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_oscar.local.dcache import LocalDCache
+from airflow_provider_oscar.local.process import wait_until
 from airflow_provider_oscar.local.s3 import LocalS3
 from tests.integration.faults.airflow_parts import AirflowParts
-from tests.integration.faults.ledger import Ledger, count_runs, read_ledger
+from tests.integration.faults.ledger import Ledger, count_runs, inboxes_with_runs, read_ledger
 from tests.integration.faults.s3_proxy import S3Proxy
 from tests.integration.faults.uploads import DCacheInbox, S3Inbox, Uploader
 
 DAGS = Path(__file__).parent / "dags"
 _DCACHE_FRESH_RING = 32
+_FIRST_RUNS_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,8 @@ class Plan:
     patience: float
 
 
-SHORT = Plan(objects=300, rate=4.0, burst=50, triggerer_kills=1, pause=1.0, outage=3.0, patience=240.0)
-LONG = Plan(objects=5200, rate=4.0, burst=1000, triggerer_kills=10, pause=8.0, outage=15.0, patience=1800.0)
+SHORT = Plan(objects=300, rate=2.0, burst=50, triggerer_kills=1, pause=1.0, outage=3.0, patience=240.0)
+LONG = Plan(objects=5200, rate=5.0, burst=1000, triggerer_kills=10, pause=8.0, outage=15.0, patience=1800.0)
 
 
 class World:
@@ -152,6 +154,12 @@ def run(
     with World(directory, plan, say=say) as world:
         for uploader in world.uploaders.values():
             uploader.start()
+        wait_until(
+            lambda: len(inboxes_with_runs(world.airflow.database)) == len(world.uploaders),
+            what="the first object of each inbox has its run",
+            timeout=_FIRST_RUNS_SECONDS,
+            interval=0.5,
+        )
         for name, fault in _faults(world):
             time.sleep(plan.pause)
             say(f"fault: {name} ({sum(map(len, world.uploaded().values()))} objects uploaded)")

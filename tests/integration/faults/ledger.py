@@ -96,6 +96,12 @@ def count_runs(database: Path) -> int:
         return int(connection.execute("SELECT COUNT(*) FROM dag_run WHERE dag_id = 'per_object'").fetchone()[0])
 
 
+def inboxes_with_runs(database: Path) -> set[str]:
+    """Return the inboxes of which at least one object has a run."""
+    with _open(database) as connection:
+        return {inbox for inbox, _ in _run_objects(connection)}
+
+
 def _open(database: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)
 
