@@ -8,6 +8,7 @@ import gc
 import os
 import shutil
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +63,11 @@ def airflow_db(airflow_home: Path) -> Iterator[Path]:
     yield airflow_home
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # Its event loop would be found as a leak at the end of the session.
+        # Its event loop, which ends in a thread and is closed by nobody, would be found as a leak.
         in_process_api_server.cache_clear()
+        gc.collect()
+        for thread in threading.enumerate():
+            if thread.name == "InProcessExecutionAPI-loop":
+                thread.join(10)
+        del thread
         gc.collect()
