@@ -98,8 +98,7 @@ class World:
         self._stack.close()
 
     def _connections(self) -> dict[str, str]:
-        s3 = self.s3.connection()
-        s3["extra"]["endpoint_url"] = self.proxy.url
+        s3 = {**self.s3.connection(), "host": self.proxy.url}
         return {
             "AIRFLOW_CONN_OSCAR_S3_DEFAULT": json.dumps(s3),
             "AIRFLOW_CONN_DCACHE_DEFAULT": json.dumps(self.dcache.connection()),
