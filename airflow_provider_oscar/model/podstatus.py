@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -60,7 +61,7 @@ class PodStatus:
             phase=_PHASES.get(raw.casefold()) or JobPhase(raw),
             raw=raw,
             uid=str(metadata.get("uid") or ""),
-            reason=": ".join(dict.fromkeys(word for word in words if word)),
+            reason=": ".join(dict.fromkeys(_said(word) for word in words if word)),
             exit_code=max(codes, default=None),
             slurm_job_id=str(_mapping(metadata.get("annotations")).get(JOB_ID_ANNOTATION) or ""),
             node=str(spec.get("nodeName") or ""),
@@ -81,6 +82,14 @@ def node_trouble(node: Mapping[str, Any]) -> str:
             why = condition.get("message") or condition.get("reason") or f"Ready is {condition.get('status')}"
             return f"the node is not ready: {why}"
     return "the node does not say that it is ready"
+
+
+def _said(text: str) -> str:
+    """What sbatch or the plugin wrote, out of interLink's wrapping, which repeats it and escapes it for HTML."""
+    wrapping, found, answer = text.rpartition("Body: ")
+    if not found or "HTTP InterLink session" not in wrapping:
+        return text
+    return html.unescape(answer).strip() or text
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

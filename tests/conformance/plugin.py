@@ -152,15 +152,18 @@ def _until(driver: Driver, job_id: str, *states: str) -> None:
         time.sleep(0.2)
 
 
+def _text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
 def _cancel_when(state: str) -> Callable[[Driver, dict[str, Any], str], None]:
     def act(driver: Driver, pod: dict[str, Any], job_id: str) -> None:
         _until(driver, job_id, state)
         if state == "R":
             # Not before the container has begun; "Running" says only that the batch script has.
-            end = time.monotonic() + 20
-            while not list(driver.directory(pod).glob("run-job.out")) and time.monotonic() < end:
+            end = time.monotonic() + _PATIENCE
+            while "started" not in _text(driver.directory(pod) / "run-job.out") and time.monotonic() < end:
                 time.sleep(0.1)
-            time.sleep(1)
         driver.batch.cancel(job_id)
 
     return act

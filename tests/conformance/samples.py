@@ -73,8 +73,19 @@ def section(system: str, version: str, cases: int, lines: list[str]) -> str:
     by_reason: dict[str, list[str]] = {}
     for line in lines:
         by_reason.setdefault(explanation(system, line) or "Not explained.", []).append(line.split(": real ")[0])
-    parts = [f"- {why}\n" + "".join(f"  - {where}\n" for where in places) for why, places in by_reason.items()]
+    parts = [f"- {why} ({_places(places)})\n" for why, places in by_reason.items()]
     return f"{head}\n{''.join(parts)}"
+
+
+def _places(places: list[str]) -> str:
+    """Cases and paths in a few words."""
+    by_path: dict[str, list[str]] = {}
+    for place in dict.fromkeys(places):
+        case, _, path = place.partition(": ")
+        by_path.setdefault(path, []).append(case)
+    return "; ".join(
+        f"{path}: {', '.join(cases) if len(cases) <= 4 else f'{len(cases)} cases'}" for path, cases in by_path.items()
+    )
 
 
 def update_page(system: str, text: str, *, write_it: bool) -> bool:
@@ -87,7 +98,7 @@ def update_page(system: str, text: str, *, write_it: bool) -> bool:
     if write_it:
         page = pattern.sub(lambda _: text + "\n", page) if found else f"{page.rstrip()}\n\n{text}"
         PAGE.write_text(page.rstrip() + "\n", encoding="utf-8")
-    return False
+    return write_it
 
 
 _HEAD = """# Where the embedded platform differs from the real systems

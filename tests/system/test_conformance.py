@@ -8,10 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from airflow_provider_oscar.hooks.interlink import InterLinkHook
 from airflow_provider_oscar.local.slurm.real import RealSlurm, missing_programs
 from tests.conformance import samples
 from tests.conformance.drivers import RealPlugin
 from tests.conformance.plugin import CASES, transcript
+from tests.conformance.pods import POD_CASES, Place, pod_transcript
+from tests.system.backends import IMAGE, Backend, real_interlink
 from tests.system.upstream import programs
 
 RECORD = "CONFORMANCE_RECORD" in os.environ
@@ -41,3 +44,22 @@ def test_slurm_plugin_answers_as_recorded(plugin, case):
         samples.write(folder, case.name, found)
     recorded = samples.read(folder if folder.exists() else samples.folders("interlink-slurm-plugin")[-1], case.name)
     assert recorded == found
+
+
+@pytest.fixture(scope="module")
+def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
+    """Kubernetes, SLURM and interLink's three programs."""
+    with real_interlink(tmp_path_factory.mktemp("n")) as (backend, _):
+        yield backend
+
+
+@pytest.mark.parametrize("case", POD_CASES, ids=lambda case: case.name)
+def test_virtual_node_treats_pods_as_recorded(backend, case, monkeypatch):
+    for name, value in backend.environment().items():
+        monkeypatch.setenv(name, value)
+    folder = samples.SAMPLES / "interlink" / programs.version("virtual-kubelet")
+    place = Place(InterLinkHook(), backend.slurm, backend.node, IMAGE, patience=240)
+    found = pod_transcript(place, case)
+    if RECORD:
+        samples.write(folder, case.name, found)
+    assert samples.read(folder if folder.exists() else samples.folders("interlink")[-1], case.name) == found

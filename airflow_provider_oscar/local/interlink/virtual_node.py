@@ -8,6 +8,7 @@ pod, never looks at a finished pod again, and emits no events.
 from __future__ import annotations
 
 import html
+import json
 import logging
 import random
 import threading
@@ -341,7 +342,10 @@ def _state(reply: ContainerReply, reason: str) -> dict[str, Any]:
 
 def _refused(pod: Mapping[str, Any], text: str) -> dict[str, Any]:
     answer = f"HTTP InterLink session CreatePod#0:  call exit status: 500. Body: {html.escape(text)}"
-    message = f"error doing doRequestWithClient() in createRequest(): HTTP status 504, {answer}"
+    error = f"error creating pod (HTTP 504): {answer}"
+    # Go's form of an error, and the error once more.
+    detail = f"&errors.errorString{{s:{json.dumps(error, ensure_ascii=False)}}}"
+    message = f"error doing createRequest() in RemoteExecution() return value  error detail {detail} error: {error}"
     state = {"terminated": {"exitCode": 1, "reason": "ProviderFailed", "message": message}}
     statuses = _container_statuses(pod, [ContainerReply(c["name"], "waiting") for c in pod["spec"]["containers"]])
     return {

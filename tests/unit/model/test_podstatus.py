@@ -86,3 +86,18 @@ def test_node_is_in_order_only_if_it_says_so():
     )
     assert "cordoned" in node_trouble({"spec": {"unschedulable": True}, "status": {"conditions": [ready]}})
     assert "does not say" in node_trouble({})
+
+
+def test_words_of_sbatch_are_taken_out_of_what_interlink_wraps_around_them():
+    answer = (
+        "HTTP InterLink session CreatePod#7:  call exit status: 500. Body: sbatch: error: &#34;nope&#34; &lt;b&gt;\n"
+    )
+    error = f"error creating pod (HTTP 504): {answer}"
+    message = f'error doing createRequest() error detail &errors.errorString{{s:"{error}"}} error: {error}'
+    found = PodStatus.from_api({"status": {"phase": "Failed", "reason": "ProviderFailed", "message": message}})
+    assert found.reason == 'ProviderFailed: sbatch: error: "nope" <b>'
+
+
+@pytest.mark.parametrize("text", ["Body: of evidence", "HTTP InterLink session X#1:  call exit status: 500. Body: "])
+def test_other_messages_stay_as_they_are(text):
+    assert PodStatus.from_api({"status": {"message": text}}).reason == text
