@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``airflow oscar services`` and ``jobs`` against the embedded OSCAR, through Airflow's own parser."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Callable
+
+import pytest
+
+from airflow_provider_oscar.hooks.oscar import OscarHook, encode_body
+from tests.integration.conftest import PLAIN_IMAGE
+from tests.unit.cli.test_table import parser
+
+FDL = f"""
+functions:
+  oscar:
+  - any:
+      name: by-cli
+      image: {PLAIN_IMAGE}
+      cpu: "1.0"
+      memory: 256Mi
+      script: script.sh
+"""
+
+
+@pytest.fixture
+def airflow(platform, capsys) -> Callable[..., str]:
+    """Run ``airflow oscar …`` and return its standard output."""
+
+    def run(*words: str) -> str:
+        options = parser().parse_args(["oscar", *words])
+        capsys.readouterr()
+        options.func(options)
+        return str(capsys.readouterr().out)
+
+    return run
+
+
+@pytest.fixture
+def fdl(tmp_path):
+    (tmp_path / "script.sh").write_text('#!/bin/sh\necho by cli; grep -q wait "$INPUT_FILE_PATH" && sleep 60\n')
+    (tmp_path / "service.yaml").write_text(FDL)
+    return tmp_path / "service.yaml"
+
+
+def test_service_and_job_from_beginning_to_end(airflow, fdl):
+    assert airflow("services", "apply", str(fdl)).startswith("by-cli: ")
+    (row,) = (row for row in json.loads(airflow("services", "list", "-o", "json")) if row["name"] == "by-cli")
+    assert row["image"] == PLAIN_IMAGE
+    assert set(row) == {"name", "image", "cpu", "memory", "interlink_node_name", "owner"}
+    assert "by-cli" in airflow("services", "list")
+
+    hook = OscarHook()
+
+    def status(job: str) -> str:
+        jobs = json.loads(airflow("jobs", "list", "by-cli", "-o", "json"))
+        return next(str(each["status"]) for each in jobs if each["name"] == job)
+
+    def until(job: str, wanted: str) -> None:
+        deadline = time.monotonic() + 60
+        while status(job) != wanted:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    hook.run(hook.submit_job("by-cli", encode_body(b"go on"), "by-cli-0"))
+    until("by-cli-0", "Succeeded")
+    assert "by cli" in airflow("jobs", "logs", "by-cli", "by-cli-0")
+    hook.run(hook.submit_job("by-cli", encode_body(b"wait"), "by-cli-1"))
+    until("by-cli-1", "Running")
+    assert airflow("jobs", "cancel", "by-cli", "by-cli-1") == "by-cli-1: cancelled\n"
+    assert airflow("jobs", "cancel", "by-cli", "by-cli-0") == "by-cli-0: cancelled\n"
+    assert json.loads(airflow("jobs", "list", "by-cli", "-o", "json")) == []
+    assert airflow("jobs", "cancel", "by-cli", "by-cli-1") == "by-cli-1: there is no such job\n"
+
+    assert airflow("services", "delete", "by-cli", "--yes") == "by-cli: deleted\n"
+    assert airflow("services", "delete", "by-cli", "--yes") == "by-cli: there is no such service\n"
+
+
+def test_service_is_kept_unless_its_name_is_typed(airflow, fdl, monkeypatch):
+    airflow("services", "apply", str(fdl))
+    monkeypatch.setattr("sys.stdin", io.StringIO("yes\n"))
+    with pytest.raises(SystemExit, match="nothing was deleted"):
+        airflow("services", "delete", "by-cli")
+    monkeypatch.setattr("sys.stdin", io.StringIO("by-cli\n"))
+    assert airflow("services", "delete", "by-cli") == "by-cli: deleted\n"
+
+
+def test_script_outside_the_files_directory_is_refused(airflow, fdl):
+    fdl.write_text(FDL.replace("script.sh", "../script.sh"))
+    with pytest.raises(SystemExit, match=r"error: .*script"):
+        airflow("services", "apply", str(fdl))
+
+
+def test_error_is_one_line_that_names_the_connection(airflow, monkeypatch):
+    wrong = {"conn_type": "oscar", "host": "http://127.0.0.1:1", "login": "u", "password": "not-to-be-shown"}
+    monkeypatch.setenv("AIRFLOW_CONN_AWAY", json.dumps(wrong))
+    with pytest.raises(SystemExit, match="error: connection 'away'") as ended:
+        airflow("services", "list", "-c", "away")
+    assert "not-to-be-shown" not in str(ended.value)
