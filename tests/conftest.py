@@ -36,7 +36,7 @@ os.environ.update(
 (_HOME / "dags").mkdir()
 
 # Property tests judge results and not speed, so a busy machine must not fail them; the examples are the same each time.
-settings.register_profile("project", deadline=None, derandomize=True, database=None)
+settings.register_profile("project", max_examples=60, deadline=None, derandomize=True, database=None)
 settings.load_profile("project")
 
 
