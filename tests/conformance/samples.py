@@ -41,6 +41,12 @@ def folders(system: str) -> list[Path]:
     return sorted(path for path in (SAMPLES / system).glob("*") if path.is_dir())
 
 
+def newest(system: str) -> Path:
+    """The newest recorded version; a folder that does not exist if nothing was recorded."""
+    found = folders(system)
+    return found[-1] if found else SAMPLES / system / "none"
+
+
 def read(folder: Path, case: str) -> Any:
     """One recorded answer, or None."""
     path = folder / name_of(case)

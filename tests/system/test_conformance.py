@@ -42,7 +42,7 @@ def test_slurm_plugin_answers_as_recorded(plugin, case):
     found = transcript(plugin, case)
     if RECORD:
         samples.write(folder, case.name, found)
-    recorded = samples.read(folder if folder.exists() else samples.folders("interlink-slurm-plugin")[-1], case.name)
+    recorded = samples.read(folder if folder.exists() else samples.newest("interlink-slurm-plugin"), case.name)
     assert recorded == found
 
 
@@ -62,4 +62,4 @@ def test_virtual_node_treats_pods_as_recorded(backend, case, monkeypatch):
     found = pod_transcript(place, case)
     if RECORD:
         samples.write(folder, case.name, found)
-    assert samples.read(folder if folder.exists() else samples.folders("interlink")[-1], case.name) == found
+    assert samples.read(folder if folder.exists() else samples.newest("interlink"), case.name) == found

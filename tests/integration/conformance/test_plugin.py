@@ -14,7 +14,7 @@ from tests.conformance.drivers import EmbeddedPlugin
 from tests.conformance.plugin import CASES, transcript
 
 SYSTEM = "interlink-slurm-plugin"
-FOLDER = samples.folders(SYSTEM)[-1]
+FOLDER = samples.newest(SYSTEM)
 
 
 @pytest.fixture(scope="module")

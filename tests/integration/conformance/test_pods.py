@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The embedded virtual node against what interLink's own made of the same pods when that was recorded."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from airflow_provider_oscar.hooks.interlink import InterLinkHook
+from airflow_provider_oscar.local.interlink import LocalInterLink
+from airflow_provider_oscar.local.kubernetes import LocalKubernetes
+from airflow_provider_oscar.local.slurm.real import RealSlurm, missing_programs
+from tests.conformance import samples
+from tests.conformance.drivers import IMAGES
+from tests.conformance.plugin import IMAGE
+from tests.conformance.pods import POD_CASES, Place, pod_transcript
+
+SYSTEM = "interlink"
+FOLDER = samples.newest(SYSTEM)
+
+
+@pytest.fixture(scope="module")
+def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, RealSlurm]]:
+    """The embedded Kubernetes and interLink over real SLURM."""
+    if missing := missing_programs():
+        pytest.skip(f"SLURM is not installed: {', '.join(missing)}")
+    directory = tmp_path_factory.mktemp("pods")
+    kubernetes, slurm = LocalKubernetes(directory / "kubernetes"), RealSlurm(directory / "slurm")
+    interlink = LocalInterLink(kubernetes, slurm, IMAGES, directory / "interlink")  # type: ignore[arg-type]
+    parts = [kubernetes, slurm, interlink]
+    for part in parts:
+        part.start()
+    yield json.dumps(kubernetes.connection()), slurm
+    for part in reversed(parts):
+        part.stop()
+
+
+@pytest.mark.slow
+def test_embedded_node_differs_from_the_recorded_one_only_where_the_page_says(connection, monkeypatch):
+    text, slurm = connection
+    monkeypatch.setenv("AIRFLOW_CONN_INTERLINK_DEFAULT", text)
+    place = Place(InterLinkHook(), slurm, "slurm-cpu", IMAGE, patience=60)
+    lines = []
+    for case in POD_CASES:
+        lines += samples.compare(case.name, samples.read(FOLDER, case.name), pod_transcript(place, case))
+    unexplained = [line for line in lines if not samples.explanation(SYSTEM, line)]
+    assert not unexplained
+    page = samples.section(SYSTEM, FOLDER.name, len(POD_CASES), lines)
+    assert samples.update_page(SYSTEM, page, write_it="CONFORMANCE_WRITE" in os.environ), "docs/conformance.md is old"
