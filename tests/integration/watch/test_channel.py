@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A dCache that turns watchers away: another reader of the channel, and too many requests."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from airflow_provider_oscar.hooks.dcache import DCacheHook, events
+from airflow_provider_oscar.triggers._watch import listener as listener_module
+from tests.integration.watch.test_inotify import watching
+
+
+async def test_a_channel_that_another_client_takes_is_left_to_it(dcache: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener_module, "_COMPETITION_PAUSE", 0.3)
+    dcache.put("/competed/there", b"1")
+    async with watching("/competed") as watch:
+        channel, sweeps = watch.source._listener._channel, watch.sweeps
+        hook = DCacheHook("dcache_default")
+        async with hook.async_client() as client:
+            request = events.stream_request(hook.frontend, channel)
+            async with client.stream(request.method, request.url, headers=request.headers) as thief:
+                assert thief.status_code == 200
+                await watch.until(lambda: watch.source._listener._channel not in ("", channel))
+                await watch.until(lambda: watch.source._listener.connected and watch.sweeps > sweeps)
+                dcache.put("/competed/after", b"1")
+                await watch.hears("after", "created")
+
+
+async def test_after_429_the_channel_is_made_when_the_server_said(dcache: Any) -> None:
+    dcache.put("/throttled/there", b"1")
+    async with watching("/throttled", poll_interval=0.3) as watch:
+        sweeps = watch.sweeps
+        dcache.namespace.faults.set(throttle_next=3)
+        await asyncio.to_thread(dcache.restart_frontend)
+        dcache.put("/throttled/meanwhile", b"1")
+        await watch.until(lambda: "meanwhile" in watch.heard and watch.sweeps > sweeps, seconds=30)
+        await watch.until(lambda: watch.source._listener.connected, seconds=30)
+        assert dcache.namespace.faults.throttle_next == 0
+        dcache.put("/throttled/after", b"1")
+        await watch.until(lambda: "after" in watch.heard)
