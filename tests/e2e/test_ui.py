@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a scientist sees: the demo's Airflow in a headless browser. Run by ``make e2e``; needs Debian's chromium."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api")
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = shutil.which("chromium")
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+PATIENCE = 45_000
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
+    pytest.mark.timeout(600),
+]
+
+
+@pytest.fixture(scope="module")
+def airflow() -> Iterator[dict[str, Any]]:
+    """``make up``: address and login of a running Airflow with one sample being processed."""
+    _demo("up")
+    try:
+        yield json.loads((ROOT / ".demo" / "up" / "state.json").read_text())
+    finally:
+        _demo("down")
+
+
+def _demo(command: str) -> None:
+    subprocess.run([sys.executable, "-m", "airflow_provider_oscar.local.demo", command], cwd=ROOT, check=True)
+
+
+@pytest.fixture(scope="module")
+def page(airflow: dict[str, Any]) -> Iterator[Any]:
+    """A logged-in page that collects what goes wrong in it."""
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        page = browser.new_page(viewport={"width": 1500, "height": 950}, base_url=airflow["airflow"])
+        page.set_default_timeout(PATIENCE)
+        page.faults = []
+        page.on("pageerror", lambda error: page.faults.append(str(error)))
+        page.goto("/")
+        page.fill("input[name=username]", airflow["user"])
+        page.fill("input[name=password]", airflow["password"])
+        page.keyboard.press("Enter")
+        page.wait_for_url(re.compile(r"/(home|dags)?$"))
+        yield page
+        browser.close()
+
+
+def test_the_three_dags_are_listed_and_the_sample_is_processed(page):
+    page.goto("/dags")
+    for dag in ("threedgan_inference", "threedgan_ingest", "threedgan_service"):
+        playwright.expect(page.get_by_role("link", name=dag).first).to_be_visible(timeout=PATIENCE)
+    page.goto("/dags/threedgan_inference")
+    playwright.expect(page.get_by_text("Partition Key: threedgan.in.electrons").first).to_be_visible(timeout=PATIENCE)
+    assert page.faults == []
+
+
+def test_trigger_form_offers_object_and_placement(page):
+    page.goto("/dags/threedgan_inference")
+    page.get_by_role("button", name="Trigger").first.click()
+    for label in ("Object", "Placement", "Showers per network call"):
+        playwright.expect(page.get_by_text(label, exact=False).first).to_be_visible()
+    page.keyboard.press("Escape")
+
+
+@pytest.mark.parametrize("hook", ["OSCAR", "dCache / WebDAV", "S3 / MinIO for OSCAR", "Kubernetes with interLink"])
+def test_connection_form_of_each_type_is_offered(page, hook):
+    page.goto("/connections")
+    page.get_by_role("button", name="Add Connection").click()
+    page.get_by_role("combobox").last.fill(hook)
+    playwright.expect(page.get_by_text(re.compile(re.escape(hook), re.IGNORECASE)).first).to_be_visible()
+    page.keyboard.press("Escape")
+
+
+def test_stored_connections_are_shown(page):
+    page.goto("/connections")
+    for conn_id in ("oscar_default", "dcache_default", "oscar_s3_default", "interlink_default"):
+        playwright.expect(page.get_by_text(conn_id).first).to_be_visible(timeout=PATIENCE)
