@@ -77,6 +77,20 @@ def test_undefined_connection_has_an_error_of_its_own():
     assert not issubclass(AirflowFailException, AirflowNotFoundException)
 
 
+def test_an_event_of_an_asset_can_be_registered_with_a_partition_key():
+    from airflow.assets.manager import asset_manager
+    from airflow.models.asset import AssetEvent, AssetModel
+    from airflow.models.connection import Connection
+    from airflow.state import get_state_backend
+
+    assert {"asset", "extra", "partition_key", "session"} <= parameters(asset_manager.register_asset_change)
+    assert all(hasattr(AssetEvent, name) for name in ("asset_id", "timestamp", "partition_key"))
+    assert hasattr(AssetModel, "active")
+    assert {"scope", "key", "session"} <= parameters(get_state_backend().get)
+    assert {"scope", "key", "value", "session"} <= parameters(get_state_backend().set)
+    assert {"conn_id"} <= parameters(Connection.get_connection_from_secrets)
+
+
 def test_trigger_is_told_when_a_user_kills_its_task():
     assert inspect.iscoroutinefunction(BaseTrigger.on_kill)
     assert issubclass(BaseEventTrigger, BaseTrigger)

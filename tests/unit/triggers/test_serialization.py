@@ -12,6 +12,7 @@ from airflow.triggers.base import BaseEventTrigger, BaseTrigger
 
 from airflow_provider_oscar.model.errors import DefinitionError
 from airflow_provider_oscar.triggers.base import DeclaredArguments
+from airflow_provider_oscar.triggers.dcache_tape import DCacheTapeTrigger
 from airflow_provider_oscar.triggers.interlink import InterLinkPodTrigger
 from airflow_provider_oscar.triggers.objects import (
     DCacheNewObjectTrigger,
@@ -28,6 +29,7 @@ CASES = {
         "settled": {"status": "ended", "phase": "succeeded", "exit_code": 0},
     },
     S3NewObjectTrigger: {"asset_name": "inbox", "conn_id": "oscar_s3_default", "bucket": "in", "suffix": ".h5"},
+    DCacheTapeTrigger: {"conn_id": "dcache_default", "requests": ["id"], "deadline": 1.5e9},
     DCacheNewObjectTrigger: {"asset_name": "inbox", "conn_id": "dcache_default", "path": "/data/in"},
 }
 SECRETIVE = ("password", "token", "secret", "login", "kube_config", "connection")
