@@ -98,8 +98,10 @@ def build_pod(request: PodRequest) -> dict[str, Any]:
     mounts: list[dict[str, Any]] = [{"name": name, "mountPath": path} for name, path in request.empty_dirs.items()]
     init_mounts = list(mounts)
     if request.secret_name:
-        # defaultMode is written out, because the virtual kubelet dereferences it unseen.
-        volumes.append({"name": _SECRET_VOLUME, "secret": {"secretName": request.secret_name, "defaultMode": 0o644}})
+        # The SLURM plugin writes the files with this mode to the shared file system, and the job has the same user;
+        # a kubelet keeps them for itself, and the container's user may be another. It dereferences a missing one.
+        mode = 0o600 if request.node else 0o644
+        volumes.append({"name": _SECRET_VOLUME, "secret": {"secretName": request.secret_name, "defaultMode": mode}})
         mounts.append({"name": _SECRET_VOLUME, "mountPath": request.secret_mount_path, "readOnly": True})
     container: dict[str, Any] = {
         "name": CONTAINER_NAME,

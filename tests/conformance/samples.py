@@ -19,7 +19,7 @@ EXPLAINED: dict[str, tuple[tuple[str, str], ...]] = {
     "interlink-slurm-plugin": (
         (
             r".*: files",
-            "The embedded plugin keeps secrets and scripts to their owner (the real one leaves them readable for "
+            "The embedded plugin keeps scripts and environment to their owner (the real one leaves them readable for "
             "everybody on the machine), names the containers in a file of its own, and remembers times in memory.",
         ),
         (r"odd log options: logs", "The real plugin has more lines of its own around a container's output."),

@@ -75,7 +75,7 @@ def _object(source: Mapping[str, Any], plural: str, name: str, lookup: Lookup) -
 
 
 def write(pod: Mapping[str, Any], files: Mapping[str, Mapping[str, bytes]], directory: Path) -> None:
-    """Write the fetched files and make the empty directories below the pod's directory."""
+    """Write the fetched files, with their volume's mode, and make the empty directories below the pod's directory."""
     for volume in pod["spec"].get("volumes") or []:
         if "emptyDir" in volume:
             (directory / "emptyDirs" / volume["name"]).mkdir(parents=True, exist_ok=True)
@@ -84,11 +84,12 @@ def write(pod: Mapping[str, Any], files: Mapping[str, Mapping[str, bytes]], dire
             continue
         place = directory / _DIRECTORIES[kind] / volume["name"]
         place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        mode = volume[kind].get("defaultMode", 0o644)
         for key, data in files.get(volume["name"], {}).items():
             path = place / key
             if path.parent != place:
                 raise JobFailedError(f"volume {volume['name']}: {key!r} is not a file name")
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
             with open(descriptor, "wb") as file:
                 file.write(data)
 

@@ -198,12 +198,14 @@ def test_hostile_arguments_stay_one_word_each():
     assert tuple(shlex.split(job_script.command_line(Path("/rt"), line, {}))[-3:]) == words
 
 
-def test_secret_files_are_for_their_owner_only(tmp_path):
-    pod = _pod(volumes=[{"name": "v", "secret": {"secretName": "s"}}, {"name": "e", "emptyDir": {}}])
+@pytest.mark.parametrize(("wanted", "mode"), [({}, 0o644), ({"defaultMode": 0o600}, 0o600)])
+def test_secret_files_have_the_mode_of_their_volume(tmp_path, wanted, mode):
+    pod = _pod(volumes=[{"name": "v", "secret": {"secretName": "s", **wanted}}, {"name": "e", "emptyDir": {}}])
     volumes.write(pod, volumes.fetch(pod, _lookup), tmp_path)
     path = tmp_path / "secrets" / "v" / "key"
     assert path.read_bytes() == b"value"
-    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.stat().st_mode & 0o777 == mode
+    assert path.parent.stat().st_mode & 0o077 == 0, "others have no way to it"
     assert (tmp_path / "emptyDirs" / "e").is_dir()
 
 

@@ -80,11 +80,20 @@ def test_without_a_command_the_image_decides():
 def test_the_secret_is_mounted_whole_and_read_only():
     pod = offloaded(secret_name="threedgan-1")
     assert pod["spec"]["volumes"] == [
-        {"name": "airflow-oscar", "secret": {"secretName": "threedgan-1", "defaultMode": 0o644}}
+        {"name": "airflow-oscar", "secret": {"secretName": "threedgan-1", "defaultMode": 0o600}}
     ]
     assert container(pod)["volumeMounts"] == [
         {"name": "airflow-oscar", "mountPath": "/var/run/secrets/airflow-oscar", "readOnly": True}
     ]
+
+
+def test_the_secret_is_for_the_jobs_user_alone_where_it_is_written_to_a_shared_file_system():
+    def mode(**changes):
+        return offloaded(secret_name="s", **changes)["spec"]["volumes"][0]["secret"]["defaultMode"]
+
+    assert mode() == 0o600
+    # A kubelet keeps the file from other users; the container's own may be any.
+    assert mode(node="", slurm=None) == 0o644
 
 
 def test_init_containers_share_the_empty_directories_and_not_the_secret():
