@@ -68,16 +68,16 @@ def contend(python: str | Path, module: str, name: str, settings: Mapping[str, A
 def table(title: str, rows: Mapping[str, Figures]) -> None:
     """Print figures; times also as ratios to the first row."""
     say(f"\n{title} (load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores)")
-    say(
-        f"  {'':34}{'entries':>9}{'wall s':>8}{'CPU s':>8}{'peak MB':>9}{'grown MB':>10}{'stall ms':>10}{'of it ours':>12}{'idle ms':>9}"
-    )
+    heads = {"entries": 9, "wall s": 8, "CPU s": 8, "peak MB": 9, "grown MB": 10, "stall ms": 10, "of it ours": 12}
+    heads |= {"GC ms": 7, "idle ms": 9}
+    say(f"  {'':34}" + "".join(f"{head:>{width}}" for head, width in heads.items()))
     for name, row in rows.items():
         stall = "blocks" if row.stall is None else f"{row.stall:.0f}"
         held = "" if row.held is None else f"{row.held:.0f}"
         idle = "" if row.idle_stall is None else f"{row.idle_stall:.0f}"
         say(
             f"  {name:34}{row.count:>9}{row.wall:>8.1f}{row.cpu:>8.1f}{row.peak:>9.0f}{row.growth:>10.0f}"
-            f"{stall:>10}{held:>12}{idle:>9}"
+            f"{stall:>10}{held:>12}{row.collection:>7.0f}{idle:>9}"
         )
 
 

@@ -26,6 +26,7 @@ class Figures:
     :param idle_stall: the same for an idle loop just before, which tells how busy the machine is.
     :param held: longest processor time in ms that the loop's thread used without coming round: its own part of the
         stall, whatever else the machine does.
+    :param collection: longest garbage collection in ms; grows with all that Airflow keeps in memory.
     """
 
     wall: float = 0.0
@@ -35,6 +36,7 @@ class Figures:
     stall: float | None = None
     idle_stall: float | None = None
     held: float | None = None
+    collection: float = 0.0
     count: int = 0
     requests: int = 0
 
@@ -61,7 +63,18 @@ def measured() -> Iterator[Figures]:
     figures = Figures()
     Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
     before, cpu, wall = _memory("VmRSS"), time.process_time(), time.perf_counter()
+    began = 0.0
+
+    def collected(phase: str, _: object) -> None:
+        nonlocal began
+        if phase == "start":
+            began = time.perf_counter()
+        else:
+            figures.collection = max(figures.collection, (time.perf_counter() - began) * 1000)
+
+    gc.callbacks.append(collected)
     yield figures
+    gc.callbacks.remove(collected)
     figures.wall, figures.cpu = time.perf_counter() - wall, time.process_time() - cpu
     figures.peak = _memory("VmHWM")
     figures.growth = figures.peak - before
