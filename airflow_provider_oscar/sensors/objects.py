@@ -9,6 +9,7 @@ sensor that is retried starts anew.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal, NoReturn
@@ -137,7 +138,8 @@ class S3NewObjectSensor(NewObjectSensor):
         """Return the time of a listing, by which a wrong bucket or key shows at once."""
         from airflow_provider_oscar.hooks.s3 import OscarS3Hook
 
-        page = OscarS3Hook(self.conn_id).list_page(self.bucket, self.prefix, page_size=1)
+        with closing(OscarS3Hook(self.conn_id)) as hook:
+            page = hook.list_page(self.bucket, self.prefix, page_size=1)
         return page.server_time or datetime.now(tz=UTC)
 
 

@@ -67,7 +67,7 @@ class S3Source(Source):
                 async for page in pages:
                     yield page
         except Exception:
-            self._hook = None
+            await self._drop_hook()
             raise
 
     async def _in_order(self) -> AsyncGenerator[Page, None]:
@@ -106,3 +106,12 @@ class S3Source(Source):
         if self._hook is None:
             self._hook = self._open_hook(self._conn_id)
         return self._hook
+
+    async def _drop_hook(self) -> None:
+        hook, self._hook = self._hook, None
+        if hook is not None:
+            await asyncio.to_thread(hook.close)
+
+    async def aclose(self) -> None:
+        """Close the hook's connections."""
+        await self._drop_hook()

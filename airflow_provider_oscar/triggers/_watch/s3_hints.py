@@ -110,7 +110,7 @@ class NotifiedS3Source(S3Source):
             found = await asyncio.gather(*(look(key) for key in keys))
         except Exception:
             settle(False)
-            self._hook = None
+            await self._drop_hook()
             self.ear.lost = True
             raise
         events = [event for event in found if event is not None]

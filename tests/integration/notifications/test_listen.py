@@ -76,6 +76,9 @@ class FakeHook:
     def __init__(self) -> None:
         self.keys: set[str] = set()
 
+    def close(self) -> None:
+        """Nothing is held."""
+
     def list_page(self, bucket: str, prefix: str, **_: Any) -> ListingPage:
         return ListingPage([self._event(key) for key in sorted(self.keys)], [], "", NOON)
 

@@ -26,6 +26,9 @@ class FakeHook:
         self._objects = list(objects)
         self._shown = 1
 
+    def close(self) -> None:
+        """Nothing is held."""
+
     def list_page(self, bucket: str, prefix: str, **_: Any) -> ListingPage:
         shown, self._shown = self._objects[: self._shown], self._shown + 1
         return ListingPage(shown, [], "", NOON)

@@ -135,6 +135,9 @@ class FanOutHook:
         self.fail = fail
         self.closed = False
 
+    def close(self) -> None:
+        """Nothing is held."""
+
     def list_fan_out(self, bucket: str, prefix: str, *, workers: int) -> Iterator[ListingPage]:
         try:
             yield ListingPage([listed("b")], [], "", NOON)

@@ -30,6 +30,9 @@ class FakeS3Hook:
         self._pages = pages
         self.threads: set[int] = set()
 
+    def close(self) -> None:
+        """Nothing is held."""
+
     def list_page(self, bucket: str, prefix: str, *, token: str | None, page_size: int) -> ListingPage:
         self.threads.add(threading.get_ident())
         keys, after = self._pages[token]
