@@ -40,8 +40,13 @@ class AirflowParts:
     def __init__(
         self, directory: Path, *, dags: Path, environment: Mapping[str, str] | None = None, parallelism: int = 3
     ) -> None:
+        # SQLite's writers wait for each other; with several processes that write all the time, longer than 5 s.
+        database = f"sqlite:///{directory}/airflow.db?timeout=60"
         settings = StandaloneAirflow(
-            directory, dags=dags, parallelism=parallelism, environment={**_SETTINGS, **(environment or {})}
+            directory,
+            dags=dags,
+            parallelism=parallelism,
+            environment={**_SETTINGS, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database, **(environment or {})},
         )
         self.directory = directory
         self.database = directory / "airflow.db"
@@ -77,10 +82,12 @@ class AirflowParts:
         """Start a part again; does not wait."""
         self._parts[part].start()
 
-    def require_running(self) -> None:
-        """Raise PermanentError if a part ended by itself."""
-        for part in self._parts.values():
-            part.require_running()
+    def revive(self) -> list[str]:
+        """Start what ended by itself, as the service manager of a site does; return the names."""
+        ended = [name for name, part in self._parts.items() if not part.running]
+        for name in ended:
+            self._parts[name].start()
+        return ended
 
     def stop(self) -> None:
         """End all parts."""

@@ -137,7 +137,8 @@ class World:
         deadline = time.monotonic() + self.plan.patience
         told = 0.0
         while (runs := count_runs(self.airflow.database)) < wanted and time.monotonic() < deadline:
-            self.airflow.require_running()
+            for part in self.airflow.revive():
+                self.say(f"Airflow's {part} had ended by itself and is started again; see its log")
             if time.monotonic() - told > 15:
                 told = time.monotonic()
                 self.say(f"{runs} of {wanted} objects have a run")
