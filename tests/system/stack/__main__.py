@@ -47,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--directory", type=Path, default=default_directory(), help="everything is written below it")
     parser.add_argument("--no-apptainer", dest="apptainer", action="store_false", help="jobs are plain processes")
     parser.add_argument("--no-node", dest="node", action="store_false", help="no kubelet: needs no root")
-    options, options.rest = parser.parse_known_args(arguments)
+    options, rest = parser.parse_known_args(arguments)
+    options.rest = rest
     if options.rest and options.command != "run":  # whose further words are for pytest
         parser.error(f"unknown: {' '.join(options.rest)}")
     try:

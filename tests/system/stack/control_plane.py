@@ -226,11 +226,7 @@ class ControllerManager(ControlLoop):
 
     def __init__(self, directory: Path, api: ApiServer) -> None:
         key = f"--service-account-private-key-file={api.service_account_key}"
-        # A node is given up after 20 seconds of silence, so that a test of a dead node need not wait minutes.
-        pace = ("--node-monitor-period=2s", "--node-monitor-grace-period=20s")
-        super().__init__(
-            "kube-controller-manager", directory, api, key, "--use-service-account-credentials=false", *pace
-        )
+        super().__init__("kube-controller-manager", directory, api, key, "--use-service-account-credentials=false")
 
     def start(self) -> None:
         """Run it, and wait for the service accounts without which no pod is accepted."""

@@ -139,6 +139,7 @@ class _Cluster:
             for node in list(self._kept):
                 try:
                     store.replace("leases", "kube-node-lease", node, _renewed)
+                    store.update("nodes", "", node, _revived)
                 except (httpx.HTTPError, RuntimeError, ConflictError, NotFoundError) as error:
                     log.warning("lease of node %s: %s", node, error)
 
@@ -182,6 +183,15 @@ def _endpoint(port: int) -> dict[str, Any]:
 def _renewed(lease: Object) -> Object:
     moment = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     return {**lease, "spec": {**lease["spec"], "renewTime": moment, "leaseDurationSeconds": 40}}
+
+
+def _revived(node: Object) -> Object | None:
+    """A node that was given up after a silence comes back only when it says so itself."""
+    conditions = node["status"].get("conditions") or []
+    if all(one["status"] != "Unknown" for one in conditions):
+        return None
+    back = [{**one, "status": "True", "reason": "KubeletReady", "message": ""} for one in conditions]
+    return {**node, "status": {**node["status"], "conditions": back}}
 
 
 def _tls(directory: Path) -> ssl.SSLContext:
