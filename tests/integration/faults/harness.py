@@ -18,7 +18,7 @@ from airflow_provider_oscar.local.dcache import LocalDCache
 from airflow_provider_oscar.local.process import wait_until
 from airflow_provider_oscar.local.s3 import LocalS3
 from tests.integration.faults.airflow_parts import AirflowParts
-from tests.integration.faults.ledger import Ledger, count_runs, inboxes_with_runs, read_ledger
+from tests.integration.faults.ledger import Ledger, count_reports, count_runs, inboxes_with_runs, read_ledger
 from tests.integration.faults.s3_proxy import S3Proxy
 from tests.integration.faults.uploads import DCacheInbox, S3Inbox, Uploader
 
@@ -196,7 +196,14 @@ def _faults(world: World) -> Iterator[tuple[str, Callable[[], None]]]:
 def _kill_triggerer(world: World) -> None:
     world.airflow.kill("triggerer")
     time.sleep(min(world.plan.outage, 3.0))
+    before = count_reports(world.airflow.database)
     world.airflow.start_part("triggerer")
+    # Killed before it has begun to watch, it would prove nothing; when all is uploaded there may be nothing to tell.
+    deadline = time.monotonic() + _FIRST_RUNS_SECONDS
+    while count_reports(world.airflow.database) == before and time.monotonic() < deadline:
+        if all(uploader.finished.is_set() for uploader in world.uploaders.values()):
+            return
+        time.sleep(1)
 
 
 def _scheduler_away(world: World) -> None:

@@ -96,6 +96,12 @@ def count_runs(database: Path) -> int:
         return int(connection.execute("SELECT COUNT(*) FROM dag_run WHERE dag_id = 'per_object'").fetchone()[0])
 
 
+def count_reports(database: Path) -> int:
+    """Return how many events the watchers have stored."""
+    with _open(database) as connection:
+        return sum(_reports(connection).values())
+
+
 def inboxes_with_runs(database: Path) -> set[str]:
     """Return the inboxes of which at least one object has a run."""
     with _open(database) as connection:
