@@ -79,7 +79,7 @@ def test_trigger_form_offers_object_and_placement(page):
     page.keyboard.press("Escape")
 
 
-@pytest.mark.parametrize("hook", ["OSCAR", "dCache / WebDAV", "S3 / MinIO for OSCAR", "Kubernetes with interLink"])
+@pytest.mark.parametrize("hook", ["OSCAR", "dCache / WebDAV", "OSCAR S3", "Kubernetes with interLink"])
 def test_connection_form_of_each_type_is_offered(page, hook):
     page.goto("/connections")
     page.get_by_role("button", name="Add Connection").click()
