@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_oscar.hooks.interlink import InterLinkHook
+from airflow_provider_oscar.local.process import wait_until
 from airflow_provider_oscar.local.slurm import BatchSystem
 from tests.system.stack.base import Missing
 from tests.system.stack.slurm import Slurm
@@ -101,7 +102,9 @@ def _site(kubeconfig: dict[str, Any], slurm: BatchSystem | None, parts: tuple[Pa
 
 
 def _running(directory: Path) -> Site:
-    found = json.loads((directory / "stack.json").read_text())
+    state = directory / "stack.json"
+    wait_until(state.exists, what=f"the stack in {directory} is up", timeout=600)
+    found = json.loads(state.read_text())
     kubeconfig = json.loads(Path(found["kubeconfig"]).read_text())
     # Its clients need the configuration only, which is there while the cluster runs.
     return _site(kubeconfig, Slurm(directory / "slurm"), tuple(Part(**part) for part in found["parts"]))
