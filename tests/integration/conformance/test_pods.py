@@ -46,9 +46,10 @@ def test_embedded_node_differs_from_the_recorded_one_only_where_the_page_says(co
     monkeypatch.setenv("AIRFLOW_CONN_INTERLINK_DEFAULT", text)
     place = Place(InterLinkHook(), slurm, "slurm-cpu", IMAGE, patience=60)
     lines = []
-    for case in POD_CASES:
-        lines += samples.compare(case.name, samples.read(FOLDER, case.name), pod_transcript(place, case))
+    recorded = {case: found for case in POD_CASES if (found := samples.read(FOLDER, case.name)) is not None}
+    for case, found in recorded.items():
+        lines += samples.compare(case.name, found, pod_transcript(place, case))
     unexplained = [line for line in lines if not samples.explanation(SYSTEM, line)]
     assert not unexplained
-    page = samples.section(SYSTEM, FOLDER.name, len(POD_CASES), lines)
+    page = samples.section(SYSTEM, FOLDER.name, len(recorded), lines)
     assert samples.update_page(SYSTEM, page, write_it="CONFORMANCE_WRITE" in os.environ), "docs/conformance.md is old"
