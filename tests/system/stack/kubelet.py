@@ -189,9 +189,9 @@ class Kubelet:
         self._ledger.note("mounts", str(root))
         for name in _SYSCTLS:
             self._ledger.note("sysctl", name, read_sysctl(name))
-        # A node's address may not be one of the loopback range.
+        # A node's address may not be of the loopback range. Not every kernel has dummy links; bridges pods need anyway.
         self._ledger.note("link", _LINK)
-        run(["ip", "link", "add", _LINK, "type", "dummy"])
+        run(["ip", "link", "add", _LINK, "type", "bridge"])
         run(["ip", "address", "add", f"{_ADDRESS}/32", "dev", _LINK])
         run(["ip", "link", "set", _LINK, "up"])
         config = self.directory / "kubelet.json"
@@ -225,10 +225,12 @@ class Kubelet:
         """Whether the API server has the node as Ready."""
         try:
             with self._api.client() as client:
-                node = client.get(f"/api/v1/nodes/{NODE}").json()
+                answer = client.get(f"/api/v1/nodes/{NODE}")
         except httpx.HTTPError:
             return False
-        conditions = (node.get("status") or {}).get("conditions") or []
+        if answer.is_error:
+            return False
+        conditions = answer.json().get("status", {}).get("conditions") or []
         return any((c["type"], c["status"]) == ("Ready", "True") for c in conditions)
 
     def _empty(self) -> None:
