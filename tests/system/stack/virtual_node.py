@@ -190,7 +190,16 @@ def _revived(node: Object) -> Object | None:
     conditions = node["status"].get("conditions") or []
     if all(one["status"] != "Unknown" for one in conditions):
         return None
-    back = [{**one, "status": "True", "reason": "KubeletReady", "message": ""} for one in conditions]
+    # The controller manager adds conditions nobody ever reported; of those, True would be the bad news.
+    back = [
+        {
+            **one,
+            "status": "False" if one["type"].endswith("Pressure") else "True",
+            "reason": "KubeletReady",
+            "message": "",
+        }
+        for one in conditions
+    ]
     return {**node, "status": {**node["status"], "conditions": back}}
 
 
