@@ -335,13 +335,14 @@ def _state(reply: ContainerReply, reason: str) -> dict[str, Any]:
         return {"running": {"startedAt": reply.started}}
     if reply.state == "terminated":
         # The pod's reason overwrites the container's; only the message tells a timeout.
-        state = {"exitCode": reply.exit_code, "reason": reason or reply.reason, "message": reply.message}
+        state = {"exitCode": reply.exit_code, "reason": reason or reply.reason}
+        state |= {"message": reply.message} if reply.message else {}
         return {"terminated": {**state, "startedAt": reply.started, "finishedAt": reply.finished}}
     return {"waiting": {"reason": "Remote pod submitted"}}
 
 
 def _refused(pod: Mapping[str, Any], text: str) -> dict[str, Any]:
-    answer = f"HTTP InterLink session CreatePod#0:  call exit status: 500. Body: {html.escape(text)}"
+    answer = f"HTTP InterLink session CreatePod#0:  call exit status: 500. Body: {html.escape(text)}\n"
     error = f"error creating pod (HTTP 504): {answer}"
     # Go's form of an error, and the error once more.
     detail = f"&errors.errorString{{s:{json.dumps(error, ensure_ascii=False)}}}"
