@@ -96,6 +96,13 @@ def pod_transcript(place: Place, case: PodCase) -> dict[str, Any]:
     return dict(normal.tree(result, words))
 
 
+def steady(found: dict[str, Any]) -> dict[str, Any]:
+    """The transcript without what is chance: whether a refused pod is still seen Pending."""
+    if found["reason"] != "ProviderFailed":
+        return found
+    return {**found, "phases": [phase for phase in found["phases"] if phase != "Pending"]}
+
+
 def _read(place: Place, name: str) -> dict[str, Any]:
     answer = place.hook.core.read_namespaced_pod(name, place.hook.namespace, _preload_content=False)
     found: dict[str, Any] = json.loads(answer.data)

@@ -28,11 +28,6 @@ EXPLAINED: dict[str, tuple[tuple[str, str], ...]] = {
             "The real plugin breaks down and leaves the directory; the embedded one tidies up.",
         ),
     ),
-    "interlink": (
-        (
-            r"refused by sbatch: phases",
-            "The embedded node refuses at once, often before anybody can see the pod Pending.",
-        ),
     ),
 }
 

@@ -16,7 +16,7 @@ from airflow_provider_oscar.local.slurm.real import RealSlurm, missing_programs
 from tests.conformance import samples
 from tests.conformance.drivers import IMAGES
 from tests.conformance.plugin import IMAGE
-from tests.conformance.pods import POD_CASES, Place, pod_transcript
+from tests.conformance.pods import POD_CASES, Place, pod_transcript, steady
 
 SYSTEM = "interlink"
 FOLDER = samples.newest(SYSTEM)
@@ -48,7 +48,7 @@ def test_embedded_node_differs_from_the_recorded_one_only_where_the_page_says(co
     lines = []
     recorded = {case: found for case in POD_CASES if (found := samples.read(FOLDER, case.name)) is not None}
     for case, found in recorded.items():
-        lines += samples.compare(case.name, found, pod_transcript(place, case))
+        lines += samples.compare(case.name, steady(found), steady(pod_transcript(place, case)))
     unexplained = [line for line in lines if not samples.explanation(SYSTEM, line)]
     assert not unexplained
     page = samples.section(SYSTEM, FOLDER.name, len(recorded), lines)
