@@ -28,7 +28,6 @@ EXPLAINED: dict[str, tuple[tuple[str, str], ...]] = {
             "The real plugin breaks down and leaves the directory; the embedded one tidies up.",
         ),
     ),
-    ),
 }
 
 
