@@ -8,6 +8,8 @@ LOCK := requirements/airflow-3.3.txt
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# A file stays in one process, because its tests share a platform.
+PARALLEL := -n 2 --dist loadfile
 
 .PHONY: help
 help: ## Show this list.
@@ -39,8 +41,13 @@ down: ## Stop what `make up` started.
 	@$(BIN)/python -m airflow_provider_oscar.local.demo down
 
 .PHONY: test
-test: $(STAMP) ## Run unit and integration tests, with coverage.
-	@$(BIN)/python -m pytest --cov --cov-report=term
+test: $(STAMP) ## Run unit tests, with coverage, and integration tests; two processes each.
+	@$(BIN)/python -m pytest tests/unit $(PARALLEL) --cov --cov-report=term
+	@$(BIN)/python -m pytest tests/integration $(PARALLEL) --ignore=tests/integration/faults
+
+.PHONY: faults
+faults: $(STAMP) ## Kill, stop and corrupt what the watchers depend on, and count: 300 objects, none lost (minutes).
+	@$(BIN)/python -m pytest tests/integration/faults
 
 .PHONY: unit
 unit: $(STAMP) ## Run the unit tests only.
