@@ -100,7 +100,8 @@ def seaweedfs(directory: Path) -> Iterator[S3Server]:
     command = [
         weed, "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-master.port={master}",
         f"-volume.port={volume}", "-filer", f"-filer.port={filer}", "-s3", f"-s3.port={s3}", f"-s3.config={config}",
-        "-s3.iam=false", "-master.telemetry=false", "-volume.max=50", "-master.volumeSizeLimitMB=64",
+        "-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
+        "-master.telemetry=false", "-volume.max=50", "-master.volumeSizeLimitMB=64",
     ]  # fmt: skip
     with _running(command, directory / "weed.log") as process:
         _wait(process, lambda: _s3_takes_writes(server), "SeaweedFS", directory / "weed.log")
