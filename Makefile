@@ -10,6 +10,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # A file stays in one process, because its tests share a platform.
 PARALLEL := -n 2 --dist loadfile
+# Further words for pytest, such as AGAIN=--last-failed.
+AGAIN ?=
 
 .PHONY: help
 help: ## Show this list.
@@ -41,17 +43,19 @@ down: ## Stop what `make up` started.
 	@$(BIN)/python -m airflow_provider_oscar.local.demo down
 
 .PHONY: test
-test: $(STAMP) ## Run unit tests, with coverage, and integration tests; two processes each.
-	@$(BIN)/python -m pytest tests/unit $(PARALLEL) --cov --cov-report=term
-	@$(BIN)/python -m pytest tests/integration $(PARALLEL) --ignore=tests/integration/faults
+test: unit integration ## Run unit tests, with coverage, and integration tests; two processes each.
+
+.PHONY: unit
+unit: $(STAMP) ## Run the unit tests, with coverage.
+	@$(BIN)/python -m pytest tests/unit $(PARALLEL) --cov --cov-report=term $(AGAIN)
+
+.PHONY: integration
+integration: $(STAMP) ## Run the integration tests against real servers and the embedded platform.
+	@$(BIN)/python -m pytest tests/integration $(PARALLEL) --ignore=tests/integration/faults $(AGAIN)
 
 .PHONY: faults
 faults: $(STAMP) ## Kill, stop and corrupt what the watchers depend on, and count: 300 objects, none lost (minutes).
 	@$(BIN)/python -m pytest tests/integration/faults
-
-.PHONY: unit
-unit: $(STAMP) ## Run the unit tests only.
-	@$(BIN)/python -m pytest tests/unit
 
 .PHONY: e2e
 e2e: $(STAMP) ## Run the browser tests over the demo (needs chromium).

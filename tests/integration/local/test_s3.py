@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import stat
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from airflow_provider_oscar.local.process import wait_until
 from airflow_provider_oscar.local.s3 import LocalS3, find_weed
 from airflow_provider_oscar.model.errors import DefinitionError
 
@@ -38,6 +40,13 @@ def _listening(pid: int) -> set[tuple[str, int]]:
     return found
 
 
+def _content(store: LocalS3) -> bytes | None:
+    with contextlib.suppress(ClientError):
+        found: bytes = store.client().get_object(Bucket="incoming", Key="a/b c")["Body"].read()
+        return found
+    return None
+
+
 @needs_weed
 def test_seaweedfs_keeps_data_address_and_credentials_over_a_stop_and_a_crash(tmp_path: Path):
     store = LocalS3(tmp_path / "s3")
@@ -56,7 +65,8 @@ def test_seaweedfs_keeps_data_address_and_credentials_over_a_stop_and_a_crash(tm
         store.kill()
         store.start()
         assert (store.endpoint, store.access_key) == (endpoint, access_key)
-        assert store.client().get_object(Bucket="incoming", Key="a/b c")["Body"].read() == b"kept"
+        # SeaweedFS takes writes before each volume of a crashed server can be read again.
+        wait_until(lambda: _content(store) == b"kept", what="the object can be read again", timeout=60)
         assert store.secret_key not in store.log_path.read_text(errors="replace")
     finally:
         store.stop()
