@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,8 +67,9 @@ def airflow_db(airflow_home: Path) -> Iterator[Path]:
         # Its event loop, which ends in a thread and is closed by nobody, would be found as a leak.
         in_process_api_server.cache_clear()
         gc.collect()
+        deadline = time.monotonic() + 10
         for thread in threading.enumerate():
             if thread.name == "InProcessExecutionAPI-loop":
-                thread.join(10)
+                thread.join(max(0.0, deadline - time.monotonic()))
         del thread
         gc.collect()
