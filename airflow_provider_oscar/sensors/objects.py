@@ -2,8 +2,9 @@
 """Sensors that wait for a new object once; a watcher (:mod:`~airflow_provider_oscar.triggers.objects`) reports all.
 
 They hold no worker while they wait, and they look at times of modification instead of remembering what they
-saw: new is what the store dates at or after the moment the sensor started, by the store's own clock. A
-sensor that is retried starts anew.
+saw: new is what the store dates at or after the second in which the sensor started, by the store's own
+clock. HTTP and most stores tell whole seconds, so what came in that second just before the sensor counts as
+new rather than being missed. A sensor that is retried starts anew.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class NewObjectSensor(BaseSensorOperator):
     :param regex: regular expression searched for in the key.
     :param min_size: bytes an object must have.
     :param ignore: shell patterns of names that do not count; unfinished uploads by default.
-    :param start: ``"now"`` waits for what comes after the sensor started, ``"all"`` takes what is there as well.
+    :param start: ``"now"`` waits for what comes from the second on in which the sensor started, ``"all"`` takes what
+        is there as well.
     :param mode: ``"first"`` returns the oldest new object, ``"batch"`` all that the first successful listing shows,
         at most 1000 and the oldest first; both as a list of ``ObjectEvent.to_dict()``.
     :param poll_interval: seconds between listings.

@@ -112,7 +112,8 @@ def test_object_goes_in_and_its_results_come_out(cloud, node):
     assert cloud.until(service, job) == "Succeeded"
     assert "in/a b+ü.txt yes a b HELLO" in cloud.log(service, job)
     assert [key for key in cloud.keys(name) if key.startswith("out/") and key != "out/"] == ["out/loud.txt"]
-    assert set(cloud.entry(service, job)) == {"status", "creation_time", "start_time", "finish_time"}
+    missed = {"start_time"} if node else set()  # interLink's plugin need not see a short job running
+    assert set(cloud.entry(service, job)) | missed == {"status", "creation_time", "start_time", "finish_time"}
 
 
 def test_base64_body_arrives_as_the_input_file(cloud, node):
