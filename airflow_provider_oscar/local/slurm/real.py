@@ -16,7 +16,7 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -99,43 +99,51 @@ def cancel_command(job_id: str) -> list[str]:
     return ["scancel", job_id]
 
 
-def configuration(directory: Path, *, user: str, host: str, ports: Sequence[int]) -> str:
-    """Text of ``slurm.conf``; ``ports`` are slurmctld's and one per node of :data:`NODES`."""
-    lines = [
-        "ClusterName=embedded",
-        f"SlurmctldHost={host}(127.0.0.1)",
-        f"SlurmctldPort={ports[0]}",
-        f"SlurmUser={user}",
-        f"SlurmdUser={user}",
-        "AuthType=auth/munge",
-        f"AuthInfo=socket={directory}/run/munge.sock",
-        "CredType=cred/munge",
-        f"StateSaveLocation={directory}/state",
-        f"SlurmdSpoolDir={directory}/spool/%n",
-        f"SlurmctldPidFile={directory}/run/slurmctld.pid",
-        f"SlurmdPidFile={directory}/run/slurmd.%n.pid",
-        f"SlurmctldLogFile={directory}/log/slurmctld.log",
-        f"SlurmdLogFile={directory}/log/slurmd.%n.log",
-        f"PlugStackConfig={directory}/etc/plugstack.conf",
+def configuration(
+    directory: Path, *, user: str, host: str, ports: Sequence[int], settings: Mapping[str, str] | None = None
+) -> str:
+    """Text of ``slurm.conf``.
+
+    :param ports: slurmctld's and one per node of :data:`NODES`.
+    :param settings: parameters that are added, or replace ours.
+    """
+    general = {
+        "ClusterName": "embedded",
+        "SlurmctldHost": f"{host}(127.0.0.1)",
+        "SlurmctldPort": str(ports[0]),
+        "SlurmUser": user,
+        "SlurmdUser": user,
+        "AuthType": "auth/munge",
+        "AuthInfo": f"socket={directory}/run/munge.sock",
+        "CredType": "cred/munge",
+        "StateSaveLocation": f"{directory}/state",
+        "SlurmdSpoolDir": f"{directory}/spool/%n",
+        "SlurmctldPidFile": f"{directory}/run/slurmctld.pid",
+        "SlurmdPidFile": f"{directory}/run/slurmd.%n.pid",
+        "SlurmctldLogFile": f"{directory}/log/slurmctld.log",
+        "SlurmdLogFile": f"{directory}/log/slurmd.%n.log",
+        "PlugStackConfig": f"{directory}/etc/plugstack.conf",
         # Works without root and without control groups; kills every descendant of a job, unlike pgid.
-        "ProctrackType=proctrack/linuxproc",
-        "TaskPlugin=task/none",
-        "JobAcctGatherType=jobacct_gather/none",
-        "JobCompType=jobcomp/filetxt",
-        f"JobCompLoc={directory}/log/jobcomp.txt",
-        "AccountingStorageType=accounting_storage/none",
-        "SelectType=select/cons_tres",
-        "SelectTypeParameters=CR_Core_Memory",
-        "SchedulerType=sched/backfill",
-        "SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1,sched_min_interval=0",
-        "SlurmdParameters=config_overrides",
-        "ReturnToService=2",
-        "MpiDefault=none",
-        "KillWait=2",
-        "MinJobAge=300",
-        "JobRequeue=0",
-        "GresTypes=gpu",
-    ]
+        "ProctrackType": "proctrack/linuxproc",
+        "TaskPlugin": "task/none",
+        "JobAcctGatherType": "jobacct_gather/none",
+        "JobCompType": "jobcomp/filetxt",
+        "JobCompLoc": f"{directory}/log/jobcomp.txt",
+        "AccountingStorageType": "accounting_storage/none",
+        "SelectType": "select/cons_tres",
+        "SelectTypeParameters": "CR_Core_Memory",
+        "SchedulerType": "sched/backfill",
+        "SchedulerParameters": "batch_sched_delay=0,sched_interval=1,bf_interval=1,sched_min_interval=0",
+        "SlurmdParameters": "config_overrides",
+        "ReturnToService": "2",
+        "MpiDefault": "none",
+        "KillWait": "2",
+        "MinJobAge": "300",
+        "JobRequeue": "0",
+        "GresTypes": "gpu",
+        **(settings or {}),
+    }
+    lines = [f"{name}={value}" for name, value in general.items()]
     by_name = {partition.name: partition for partition in PARTITIONS}
     for (name, partition_name, gpus), port in zip(NODES, ports[1:], strict=True):
         partition = by_name[partition_name]
@@ -160,12 +168,24 @@ class RealSlurm:
 
     :param directory: where configuration, state, spool and logs go; created when absent.
     :param start_timeout: seconds to wait for all nodes to be idle.
+    :param settings: parameters of ``slurm.conf`` that are added, or replace ours.
+    :param cgroup: parameters of ``cgroup.conf`` that are added.
     """
 
     kind = "real"
 
-    def __init__(self, directory: Path, *, start_timeout: float = 30.0) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        start_timeout: float = 30.0,
+        settings: Mapping[str, str] | None = None,
+        cgroup: Mapping[str, str] | None = None,
+    ) -> None:
         self.directory = directory.absolute()
+        self._settings = dict(settings or {})
+        # SLURM 22.05 loads a cgroup plugin whatever the task plugin is.
+        self._cgroup = {"CgroupPlugin": "cgroup/v1", **(cgroup or {})}
         self.log_path = self.directory / "log" / "slurmctld.log"
         self._start_timeout = start_timeout
         self._config = self.directory / "etc" / "slurm.conf"
@@ -265,11 +285,12 @@ class RealSlurm:
             key.write_bytes(secrets.token_bytes(1024))
         host = socket.gethostname().split(".")[0]
         etc = self.directory / "etc"
-        text = configuration(self.directory, user=getpass.getuser(), host=host, ports=free_ports(1 + len(NODES)))
-        self._config.write_text(text)
+        ports = free_ports(1 + len(NODES))
+        self._config.write_text(
+            configuration(self.directory, user=getpass.getuser(), host=host, ports=ports, settings=self._settings)
+        )
         (etc / "plugstack.conf").write_text("")
-        # SLURM 22.05 loads a cgroup plugin whatever the task plugin is.
-        (etc / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
+        (etc / "cgroup.conf").write_text("".join(f"{name}={value}\n" for name, value in self._cgroup.items()))
         # A GPU must be backed by a device file, which is only looked at; ttys exist everywhere.
         gres = "".join(f"NodeName={name} Name=gpu Type=fake File=/dev/tty[0-{n - 1}]\n" for name, _, n in NODES if n)
         (etc / "gres.conf").write_text(gres)
@@ -289,10 +310,14 @@ class RealSlurm:
         daemon = self._start_daemon("munged", munged)
         socket_path = run / "munge.sock"
         wait_until(socket_path.exists, what="munged opens its socket", timeout=self._start_timeout, program=daemon)
+        self._start_companions()
         controller = self._start_daemon("slurmctld", ["slurmctld", "-D", "-c", "-f", str(self._config)])
         for name, _, _ in NODES:
             self._start_daemon(f"slurmd.{name}", ["slurmd", "-D", "-N", name, "-f", str(self._config)])
         wait_until(self._nodes_up, what="every SLURM node is idle", timeout=self._start_timeout, program=controller)
+
+    def _start_companions(self) -> None:
+        """Start what slurmctld needs besides munged; for clusters with accounting, and nothing here."""
 
     def _start_daemon(self, name: str, command: Sequence[str]) -> Program:
         program = find_program(command[0]) or command[0]
