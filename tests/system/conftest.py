@@ -18,6 +18,7 @@ from airflow_provider_oscar.local.slurm import BatchSystem
 from tests.system.stack.base import Missing
 from tests.system.stack.slurm import Slurm
 from tests.system.stack.stack import TOOLS_IMAGE, Part, Stack, default_directory, holder, only_one, part_line
+from tests.system.table import Table
 
 _LINES: pytest.StashKey[list[str]] = pytest.StashKey()
 
@@ -59,6 +60,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_LINES] = []
+    config.pluginmanager.register(Table())
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
