@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ingest DAG: drain the inboxes, emit one partition per object, commit, go on while more is waiting."""
+"""The ingest DAG: emit one partition per object the inboxes received, commit, go on while more is waiting."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,7 +17,6 @@ from airflow.sdk import (
     Context,
     CronTriggerTimetable,
     DeltaTriggerTimetable,
-    TriggerRule,
     get_current_context,
     task,
 )
@@ -26,7 +25,6 @@ from airflow.sdk.exceptions import AirflowSkipException
 from airflow_provider_oscar._airflow import add_partition_event
 from airflow_provider_oscar.ingest.rules import RECEIVED_KEYS, Harvest, InboxMark, RecentKeys, key_digest
 from airflow_provider_oscar.model.errors import DefinitionError
-from airflow_provider_oscar.model.objects import ObjectEvent
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +33,9 @@ _EMITTED_LIMIT = 10_000
 _MEMORY = "memory"
 _RECENT = "ingest:recent-keys"
 _DOC = """
-Every new object gets its own partition, whatever woke this DAG: `drain` reads all events the inboxes received
-since the last run, `emit` adds one event with a partition key per object, `commit` remembers what was done, and
-`continue` starts the next run when more is waiting. Repetitions are dropped by partition key.
+Every new object gets its own partition, whatever woke this DAG: `emit` reads all events the inboxes received
+since the last run and adds one event with a partition key per object; `commit` remembers what was done, and
+starts the next run when more is waiting. Repetitions are dropped by partition key.
 """
 
 
@@ -47,7 +45,6 @@ def object_ingest_dag(
     inboxes: Sequence[Asset],
     objects: Asset,
     batch_size: int = 100,
-    batches_per_run: int = 10,
     schedule_every: str | timedelta = timedelta(minutes=2),
     **dag_kwargs: Any,
 ) -> DAG:
@@ -61,17 +58,17 @@ def object_ingest_dag(
 
     :param inboxes: assets whose watchers report objects; give each asset to one ingest DAG only.
     :param objects: asset that gets one event per object, with ``partition_key`` and ``extra={"object": …}``.
-    :param batch_size: objects emitted by one mapped task instance.
-    :param batches_per_run: most batches of one run; when more is waiting, the run starts the next one.
+    :param batch_size: most objects of one run; when more is waiting, the run starts the next one. Airflow registers
+        all of a run's events in one request, which ends after ``[workers] execution_api_timeout`` (5 s).
     :param schedule_every: cron expression in UTC, or an interval: how often the DAG looks by itself, in
         case Airflow lost the wake-up of an event.
     :param dag_kwargs: passed to the DAG; ``schedule``, ``catchup`` and ``max_active_runs`` are set here.
     :raises DefinitionError: if there is no inbox, or a number is not positive.
     """
-    if not inboxes or batch_size < 1 or batches_per_run < 1:
+    if not inboxes or batch_size < 1:
         raise DefinitionError(
-            f"object_ingest_dag({dag_id!r}) needs at least one inbox and positive batch_size and batches_per_run; "
-            f"got {len(inboxes)} inboxes, batch_size={batch_size}, batches_per_run={batches_per_run}"
+            f"object_ingest_dag({dag_id!r}) needs at least one inbox and a positive batch_size; "
+            f"got {len(inboxes)} inboxes, batch_size={batch_size}"
         )
     settings = {
         "description": "Give every new object its own partition, without loss",
@@ -85,22 +82,13 @@ def object_ingest_dag(
     places = [*inboxes, objects]
     with DAG(dag_id, schedule=_schedule(inboxes, schedule_every), **settings) as dag:
 
-        @task(task_id="drain", inlets=places)
-        def drain() -> list[list[dict[str, Any]]]:
-            return _drain(get_current_context(), inboxes, objects, batch_size=batch_size, batches=batches_per_run)
+        @task(task_id="emit", inlets=places, outlets=[objects])
+        def emit() -> None:
+            _emit(get_current_context(), inboxes, objects, batch_size=batch_size)
 
-        @task(task_id="emit", outlets=[objects])
-        def emit(batch: list[dict[str, Any]]) -> None:
-            _emit(get_current_context(), objects, batch)
-
-        @task(task_id="commit", inlets=places, trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
-        def commit() -> bool:
-            return _commit(get_current_context(), inboxes, objects)
-
-        batches = drain()
-        committed = commit()
-        [batches, emit.expand(batch=batches)] >> committed
-        committed >> ContinueOperator(task_id="continue", trigger_dag_id=dag_id, logical_date=None)
+        emit() >> CommitOperator(
+            task_id="commit", inboxes=inboxes, objects=objects, inlets=places, trigger_dag_id=dag_id
+        )
     return dag
 
 
@@ -109,39 +97,74 @@ def _schedule(inboxes: Sequence[Asset], every: str | timedelta) -> AssetOrTimeSc
     return AssetOrTimeSchedule(timetable=timetable, assets=AssetAny(*inboxes))
 
 
-class ContinueOperator(TriggerDagRunOperator):
-    """Starts the next run of the ingest DAG if this one left events behind; skipped otherwise."""
+class CommitOperator(TriggerDagRunOperator):
+    """Writes how far the inboxes were drained, now that the events of ``emit`` are registered.
+
+    :param inboxes: assets whose marks are written.
+    :param objects: asset that remembers the partition keys.
+    """
+
+    def __init__(self, *, inboxes: Sequence[Asset], objects: Asset, **kwargs: Any) -> None:
+        super().__init__(logical_date=None, **kwargs)
+        self.inboxes = inboxes
+        self.objects = objects
 
     def execute(self, context: Context) -> Any:
-        """Start the next run."""
-        if not context["ti"].xcom_pull(task_ids="commit"):
+        """Write the marks, and start the next run if this one left events behind."""
+        memory = context["ti"].xcom_pull(task_ids="emit", key=_MEMORY)
+        _remember(context, self.inboxes, self.objects, memory)
+        if memory["more"]:
+            return super().execute(context)
+        return None
+
+
+def _emit(context: Context, inboxes: Sequence[Asset], objects: Asset, *, batch_size: int) -> None:
+    """Add one event per object; all of them are registered together when this task succeeds."""
+    while True:
+        harvest = _harvest(context, inboxes, objects, batch_size=batch_size)
+        if harvest is None:
             raise AirflowSkipException("nothing is waiting")
-        return super().execute(context)
+        memory = {
+            "marks": {name: mark.to_json() for name, mark in harvest.marks.items()},
+            "keys": [found.partition_key for found in harvest.objects],
+            "more": harvest.more,
+        }
+        if harvest.objects:
+            break
+        _remember(context, inboxes, objects, memory)  # there is nothing that could fail to be registered
+        if not harvest.more:
+            raise AirflowSkipException("nothing new is waiting")
+    for found in harvest.objects:
+        add_partition_event(
+            context["outlet_events"], objects, partition_key=found.partition_key, extra={"object": found.to_dict()}
+        )
+    context["ti"].xcom_push(key=_MEMORY, value=memory)
 
 
-def _drain(
-    context: Context, inboxes: Sequence[Asset], objects: Asset, *, batch_size: int, batches: int
-) -> list[list[dict[str, Any]]]:
-    """Return batches of objects to emit; leave in XCom what :func:`_commit` has to write."""
+def _harvest(context: Context, inboxes: Sequence[Asset], objects: Asset, *, batch_size: int) -> Harvest | None:
+    """Return what is waiting, ``batch_size`` events at most, shared fairly by the inboxes; None if nothing is."""
     stores, inlets = context["asset_state_store"], context["inlet_events"]
     key = _mark_key(context)
-    limit = max(1, batch_size * batches // len(inboxes))
-    waiting: list[tuple[str, list[Any], InboxMark]] = []
+    waiting: list[tuple[int, str, list[Any], InboxMark]] = []
     for inbox in inboxes:
         mark = InboxMark.from_json(stores[inbox].get(key))
-        query = inlets[inbox].ascending().limit(len(mark.ids) + limit + 1)
-        waiting.append((inbox.name, list(query.after(mark.after.isoformat()) if mark.after else query), mark))
-    times = [event.timestamp for _, events, mark in waiting for event in events if event.id not in mark.ids]
+        query = inlets[inbox].ascending().limit(len(mark.ids) + batch_size + 1)
+        events = list(query.after(mark.after.isoformat()) if mark.after else query)
+        waiting.append((sum(event.id not in mark.ids for event in events), inbox.name, events, mark))
+    times = [event.timestamp for _, _, events, mark in waiting for event in events if event.id not in mark.ids]
     if not times:
-        raise AirflowSkipException("nothing is waiting")
+        return None
     recent = RecentKeys.from_json(stores[objects].get(_RECENT))
     received = RecentKeys.from_json(stores[objects].get(RECEIVED_KEYS))
-    # What a run emitted that died before its commit; nothing was emitted before the event that asked for it.
+    # What a run or a try emitted that died before its commit; nothing was emitted before the event that asked for it.
     emitted = inlets[objects].ascending(False).limit(_EMITTED_LIMIT).after(min(times).isoformat())
     known = {*recent.digests, *received.digests, *(key_digest(e.partition_key) for e in emitted if e.partition_key)}
     harvest = Harvest(known=known)
-    for name, events, mark in waiting:
+    room = batch_size
+    for taken, (new, name, events, mark) in enumerate(sorted(waiting, key=lambda one: one[:2])):
+        limit = max(1, room // (len(waiting) - taken))  # what the quiet ones leave is for the busy ones
         harvest.take(name, events, mark, limit=limit)
+        room -= min(new, limit)
     log.info(
         "%d objects to emit, %d repetitions dropped, %d unreadable events skipped%s",
         len(harvest.objects),
@@ -149,34 +172,17 @@ def _drain(
         harvest.unreadable,
         "; more is waiting" if harvest.more else "",
     )
-    memory = {
-        "marks": {name: mark.to_json() for name, mark in harvest.marks.items()},
-        "keys": [found.partition_key for found in harvest.objects],
-        "more": harvest.more,
-    }
-    context["ti"].xcom_push(key=_MEMORY, value=memory)
-    rows = [found.to_dict() for found in harvest.objects]
-    return [rows[at : at + batch_size] for at in range(0, len(rows), batch_size)]
+    return harvest
 
 
-def _emit(context: Context, objects: Asset, batch: Sequence[dict[str, Any]]) -> None:
-    """Add one event per object; all of them are registered together when this task succeeds."""
-    for row in batch:
-        found = ObjectEvent.from_dict(row)
-        add_partition_event(
-            context["outlet_events"], objects, partition_key=found.partition_key, extra={"object": found.to_dict()}
-        )
-
-
-def _commit(context: Context, inboxes: Sequence[Asset], objects: Asset) -> bool:
-    """Write how far the inboxes were drained; return whether more is waiting."""
-    memory = context["ti"].xcom_pull(task_ids="drain", key=_MEMORY)
+def _remember(context: Context, inboxes: Sequence[Asset], objects: Asset, memory: Mapping[str, Any]) -> None:
+    """Write the partition keys that were emitted, and how far the inboxes were drained."""
     stores = context["asset_state_store"]
-    recent = RecentKeys.from_json(stores[objects].get(_RECENT)).with_keys(memory["keys"])
-    stores[objects].set(_RECENT, recent.to_json())
+    if memory["keys"]:
+        recent = RecentKeys.from_json(stores[objects].get(_RECENT)).with_keys(memory["keys"])
+        stores[objects].set(_RECENT, recent.to_json())
     for inbox in inboxes:
         stores[inbox].set(_mark_key(context), memory["marks"][inbox.name])
-    return bool(memory["more"])
 
 
 def _mark_key(context: Context) -> str:

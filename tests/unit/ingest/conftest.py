@@ -94,6 +94,16 @@ class Bench:
                 states.setdefault(ti.task_id, []).append(str(ti.state))
         return states
 
+    def triggered(self) -> int:
+        """How many runs of the DAG were started by a run of it."""
+        from airflow.models.dagrun import DagRun
+        from airflow.utils.session import create_session
+        from airflow.utils.types import DagRunTriggeredByType
+
+        with create_session() as session:
+            runs = DagRun.find(dag_id=self.dag.dag_id, session=session)
+            return sum(run.triggered_by == DagRunTriggeredByType.OPERATOR for run in runs)
+
     def emitted(self, asset: Any) -> list[tuple[str, dict[str, Any]]]:
         """Partition key and extra of every event of an asset, oldest first."""
         from airflow.models.asset import AssetEvent, AssetModel
