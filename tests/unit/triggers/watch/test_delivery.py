@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections import Counter
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_oscar.triggers._watch import producer
 from airflow_provider_oscar.triggers.objects import S3NewObjectTrigger
 from tests.unit.triggers.watch.conftest import FakeBucket, FakeStore, FakeTriggerer, listed, use_fakes
 
@@ -264,3 +266,15 @@ def test_no_history_loses_or_repeats_a_version(monkeypatch: pytest.MonkeyPatch, 
     asyncio.run(history())
     assert must <= reported.keys()
     assert max(reported.values(), default=0) <= 1
+
+
+async def test_what_the_process_held_before_is_left_out_of_garbage_collection(
+    bucket: FakeBucket,
+) -> None:
+    producer._spare_collections.cache_clear()
+    gc.unfreeze()
+    try:
+        async with FakeTriggerer(bucket, watcher()):
+            assert gc.get_freeze_count() > 10_000
+    finally:
+        gc.unfreeze()
