@@ -4,10 +4,7 @@
 from __future__ import annotations
 
 import json
-import socket
-import threading
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,7 @@ import boto3
 import pytest
 
 from airflow_provider_oscar.hooks.s3 import OscarS3Hook
-from airflow_provider_oscar.model.objects import ObjectEvent
+from tests import receiver as receiving
 from tests.servers import Missing, S3Server, seaweedfs
 
 TOML = """
@@ -36,28 +33,9 @@ ASSET = "received-from-seaweedfs"
 
 @pytest.fixture
 def receiver(airflow_db: Path) -> Iterator[int]:
-    """The receiver's application under uvicorn; yields its port."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import uvicorn
-        from airflow.models.asset import AssetActive, AssetModel
-        from airflow.utils.session import create_session
-
-        from airflow_provider_oscar.plugins.receiver import receiver_app
-
-        with create_session() as session:
-            model = AssetModel(name=ASSET, uri=ASSET, group="asset", extra={})
-            session.add(model)
-            session.flush()
-            session.add(AssetActive.for_asset(model))
-        with socket.socket() as listening:
-            listening.bind(("127.0.0.1", 0))
-            server = uvicorn.Server(uvicorn.Config(receiver_app(), log_level="warning"))
-            thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-            thread.start()
-            yield listening.getsockname()[1]
-            server.should_exit = True
-            thread.join(10)
+    """The receiver's port."""
+    with receiving.receiver(ASSET) as port:
+        yield port
 
 
 @pytest.fixture
@@ -80,15 +58,6 @@ def store(receiver: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         pytest.skip(str(why))
 
 
-def registered() -> list[ObjectEvent]:
-    from airflow.models.asset import AssetEvent, AssetModel
-    from airflow.utils.session import create_session
-
-    with create_session() as session:
-        events = session.query(AssetEvent).join(AssetModel, AssetModel.id == AssetEvent.asset_id)
-        return [ObjectEvent.from_dict(event.extra["object"]) for event in events.filter(AssetModel.name == ASSET)]
-
-
 def test_what_seaweedfs_tells_is_registered_as_a_listing_would_show_it(store: S3Server) -> None:
     keys: dict[str, Any] = {"aws_access_key_id": store.access_key, "aws_secret_access_key": store.secret_key}
     client = boto3.client("s3", endpoint_url=store.endpoint, region_name="us-east-1", **keys)
@@ -109,10 +78,10 @@ def test_what_seaweedfs_tells_is_registered_as_a_listing_would_show_it(store: S3
         Bucket="incoming", Key="in/large.h5", UploadId=upload, MultipartUpload={"Parts": parts}
     )
     deadline = time.monotonic() + 60
-    while {event.key for event in registered()} != names:
-        assert time.monotonic() < deadline, [event.key for event in registered()]
+    while {event.key for event in receiving.registered(ASSET)} != names:
+        assert time.monotonic() < deadline, [event.key for event in receiving.registered(ASSET)]
         time.sleep(0.2)
     listed = {event.key: event.id for event in OscarS3Hook("weed").list_page("incoming").events}
-    found = registered()
+    found = receiving.registered(ASSET)
     assert len(found) == len(names)
     assert {event.key: event.id for event in found} == {key: listed[key] for key in names}
