@@ -6,10 +6,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
 from airflow_provider_oscar.local.demo.results import RunFacts
@@ -19,7 +19,6 @@ from airflow_provider_oscar.model.objects import ObjectEvent
 
 if TYPE_CHECKING:
     from airflow_provider_oscar.local.demo.standalone import StandaloneAirflow
-    from airflow_provider_oscar.local.platform import LocalPlatform
 
 INFERENCE_DAG = "threedgan_inference"
 INGEST_DAG = "threedgan_ingest"
@@ -52,6 +51,30 @@ DROPS = (
     Drop("dcache", "beam-0001.h5", 4),
     Drop("dcache", "beam-0002.h5", 5, moved=True),
 )
+
+
+class ObjectStore(Protocol):
+    """The S3 store the scientists put files into."""
+
+    def create_bucket(self, name: str) -> None:
+        """Create a bucket; one that exists is left as it is."""
+
+    def client(self, **settings: Any) -> Any:
+        """Return a boto3 client that may do everything."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The systems the play takes place on.
+
+    :param store: the S3 store; dCache is reached through its connection.
+    :param environment: the Airflow connections as variables, and what else the DAGs have to know.
+    :param facts: what the report says about the systems.
+    """
+
+    store: ObjectStore
+    environment: Mapping[str, str]
+    facts: Sequence[str]
 
 
 def image(project: Path, cache: Path) -> LocalImage:
@@ -98,26 +121,26 @@ def write_input(project: Path, directory: Path, drops: Sequence[Drop] = DROPS) -
     return written
 
 
-def prepare_stores(platform: LocalPlatform) -> None:
+def prepare_stores(store: ObjectStore) -> None:
     """Make the bucket and the directories that the DAGs expect."""
     from airflow_provider_oscar.hooks.dcache import DCacheHook
 
-    platform.s3.create_bucket(BUCKET)
+    store.create_bucket(BUCKET)
     dcache = DCacheHook("dcache_default")
     dcache.make_directory(DCACHE_DIRECTORY)
     dcache.close()
 
 
-def upload(platform: LocalPlatform, files: dict[Drop, Path]) -> list[str]:
+def upload(store: ObjectStore, files: dict[Drop, Path]) -> list[str]:
     """Drop the files as their owners would, and return the URI of each."""
     from airflow_provider_oscar.hooks.dcache import DCacheHook
 
-    store = platform.s3.client()
+    client = store.client()
     dcache = DCacheHook("dcache_default")
     uris = []
     for drop, path in files.items():
         if drop.source == "s3":
-            store.put_object(Bucket=BUCKET, Key=f"{S3_PREFIX}{drop.name}", Body=path.read_bytes())
+            client.put_object(Bucket=BUCKET, Key=f"{S3_PREFIX}{drop.name}", Body=path.read_bytes())
             uris.append(f"s3://{BUCKET}/{quote(S3_PREFIX + drop.name, safe='/~')}")
             continue
         final = f"{DCACHE_DIRECTORY}/{drop.name}"

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sets the stage for the demo, and clears it: the platform and Airflow, started and stopped together."""
+"""Sets the stage for the demo, and clears it: the outside systems and Airflow, started and stopped together.
+
+The outside systems are the embedded platform, unless whoever calls :func:`run_demo` brings others.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import shutil
@@ -12,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,14 +35,24 @@ _UP_SECONDS = 300.0
 _DOWN_SECONDS = 60.0
 _LOG_WIDTH = 190
 
+#: Starts the outside systems below a directory, which is empty, and stops them at the end of its context.
+OpenSetting = Callable[[Path, Progress], contextlib.AbstractContextManager[scenario.Setting]]
 
-def run_demo(project: Path) -> int:
-    """Run the pipeline end to end, print and write the report, stop everything; 0 if all is proven."""
+
+def run_demo(project: Path, open_setting: OpenSetting | None = None) -> int:
+    """Run the pipeline end to end, print and write the report, stop everything; 0 if all is proven.
+
+    :param project: checkout with ``dags/`` and ``docker/threedgan``.
+    :param open_setting: other systems than the embedded platform.
+    """
     progress = Progress(_console())
     with _only_one(project / ".demo" / "run") as directory, _termination_interrupts():
+        if open_setting is None:
+            open_setting = functools.partial(_embedded, project)
+        setting = open_setting(directory, progress)
         try:
-            with _stage(project, directory, progress) as (platform, airflow, files):
-                code = _play(platform, airflow, files, progress, project / "demo-report")
+            with _stage(project, directory, progress, setting) as (where, airflow, files):
+                code = _play(where, airflow, files, progress, project / "demo-report")
         finally:
             progress.close()
     progress.say("everything is stopped")
@@ -46,7 +60,7 @@ def run_demo(project: Path) -> int:
 
 
 def _play(
-    platform: LocalPlatform,
+    setting: scenario.Setting,
     airflow: StandaloneAirflow,
     files: dict[scenario.Drop, Path],
     progress: Progress,
@@ -55,7 +69,7 @@ def _play(
     from airflow_provider_oscar.hooks.storage import storage_hook
 
     deadline = time.monotonic() + _RUN_SECONDS
-    uris = scenario.upload(platform, files)
+    uris = scenario.upload(setting.store, files)
     progress.say(f"{len(uris)} files are in place: {sum(d.source == 's3' for d in files)} in S3, the others in dCache")
     forced = scenario.trigger_by_hand(airflow, uris[0], scenario.FORCED_TARGET)
     progress.say(f"one more run is triggered through the REST API, placed on {scenario.FORCED_TARGET} by hand")
@@ -66,13 +80,13 @@ def _play(
     def read(uri: str, limit: int) -> bytes | None:
         return storage_hook(uri, conn_id=stores[uri.partition(":")[0]]).read_bytes(uri, limit)
 
-    facts = (scenario.facts_of(airflow, run, forced) for run in runs)
-    rows = sorted((row_of(fact, read) for fact in facts), key=lambda row: (row.forced, row.object))
+    found = (scenario.facts_of(airflow, run, forced) for run in runs)
+    rows = sorted((row_of(one, read) for one in found), key=lambda row: (row.forced, row.object))
     problems = shortcomings(uris, rows, scenario.TARGETS)
     progress.close()
     print_table(rows, progress.console)
-    kinds = f"S3: {platform.s3.kind} · SLURM: {platform.slurm.kind} · everything else embedded"
-    write_report(report / "report.html", rows, problems, [kinds, f"{progress.elapsed:.0f} s after start"])
+    facts = [*setting.facts, f"{progress.elapsed:.0f} s after start"]
+    write_report(report / "report.html", rows, problems, facts)
     for problem in problems:
         progress.say(f"FAILED: {problem}")
     if not problems:
@@ -128,12 +142,17 @@ def serve(project: Path) -> int:
     """Hold platform and Airflow until a signal comes; what ``up`` runs in the background."""
     progress = Progress(_console())
     with _only_one(project / ".demo" / "up") as directory, _termination_interrupts():
-        with contextlib.suppress(KeyboardInterrupt), _stage(project, directory, progress) as (platform, airflow, files):
+        platform = _platform(project, directory, progress)
+        setting = _play_on(platform)
+        with (
+            contextlib.suppress(KeyboardInterrupt),
+            _stage(project, directory, progress, setting) as (_, airflow, files),
+        ):
             connections = directory / "platform" / "connections.json"
             _write_private(connections, platform.connections)
             for conn_id, fields in platform.connections.items():
                 airflow.add_connection(conn_id, fields)
-            uri = scenario.upload(platform, dict(list(files.items())[:1]))[0]
+            uri = scenario.upload(platform.s3, dict(list(files.items())[:1]))[0]
             progress.say(f"one sample is in place: {uri}")
             found = {
                 "pid": os.getpid(),
@@ -169,16 +188,35 @@ def bring_down(project: Path) -> int:
     return 0
 
 
+def _embedded(
+    project: Path, directory: Path, progress: Progress
+) -> contextlib.AbstractContextManager[scenario.Setting]:
+    return _play_on(_platform(project, directory, progress))
+
+
+def _platform(project: Path, directory: Path, progress: Progress) -> LocalPlatform:
+    image = scenario.image(project, directory / "image-cache")
+    return LocalPlatform(directory / "platform", images={scenario.IMAGE: image}, on_progress=progress.say)
+
+
+@contextlib.contextmanager
+def _play_on(platform: LocalPlatform) -> Iterator[scenario.Setting]:
+    with platform:
+        kinds = f"S3: {platform.s3.kind} · SLURM: {platform.slurm.kind} · everything else embedded"
+        yield scenario.Setting(platform.s3, platform.environment(), [kinds])
+
+
 @contextlib.contextmanager
 def _stage(
-    project: Path, directory: Path, progress: Progress
-) -> Iterator[tuple[LocalPlatform, StandaloneAirflow, dict[scenario.Drop, Path]]]:
-    image = scenario.image(project, directory / "image-cache")
-    platform = LocalPlatform(directory / "platform", images={scenario.IMAGE: image}, on_progress=progress.say)
+    project: Path,
+    directory: Path,
+    progress: Progress,
+    setting: contextlib.AbstractContextManager[scenario.Setting],
+) -> Iterator[tuple[scenario.Setting, StandaloneAirflow, dict[scenario.Drop, Path]]]:
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(1) as pool:
         files = pool.submit(scenario.write_input, project, directory / "input")
-        stack.enter_context(platform)
-        variables = {**platform.environment(), **scenario.environment()}
+        where = stack.enter_context(setting)
+        variables = {**scenario.environment(), **where.environment}
         os.environ.update({**variables, "AIRFLOW_HOME": str(directory / "airflow")})
         airflow = StandaloneAirflow(
             directory / "airflow", dags=_linked_dags(project, directory / "dags"), environment=variables
@@ -186,7 +224,7 @@ def _stage(
         stack.callback(airflow.stop)
         progress.say("starting Airflow (scheduler, DAG processor, triggerer, API server)")
         airflow.launch()
-        scenario.prepare_stores(platform)
+        scenario.prepare_stores(where.store)
         airflow.await_healthy()
         progress.say(f"Airflow is up: {airflow.url}")
         deadline = time.monotonic() + _UP_SECONDS
@@ -194,7 +232,7 @@ def _stage(
         scenario.wait_for_dags(airflow, dags, deadline=deadline)
         scenario.wait_for_service(airflow, deadline=deadline)
         progress.say("the DAGs are parsed and the OSCAR service is applied")
-        yield platform, airflow, files.result()
+        yield where, airflow, files.result()
         progress.show("stopping")
 
 

@@ -22,7 +22,7 @@ from airflow_provider_oscar.local.kubernetes import LocalKubernetes
 from airflow_provider_oscar.local.oscar.api import Api, application
 from airflow_provider_oscar.local.oscar.board import JobBoard
 from airflow_provider_oscar.local.oscar.buckets import Buckets, S3Store
-from airflow_provider_oscar.local.oscar.jobs import CloudRunner
+from airflow_provider_oscar.local.oscar.jobs import CloudRunner, Runner
 from airflow_provider_oscar.local.oscar.offload import Offloader
 from airflow_provider_oscar.local.oscar.services import ServiceStore
 from airflow_provider_oscar.local.webserver import AsgiServer
@@ -48,6 +48,7 @@ class LocalOscar:
     :param directory: definitions, jobs and logs; definitions and credentials survive a restart.
     :param faults: switches, looked at all the time.
     :param slots: jobs that run in the cloud at the same time.
+    :param runner: where jobs of the cloud run, instead of such slots.
     """
 
     def __init__(  # noqa: PLR0917 - the parts in the order of the platform
@@ -60,6 +61,7 @@ class LocalOscar:
         faults: OscarFaults | None = None,
         *,
         slots: int = 1,
+        runner: Runner | None = None,
     ) -> None:
         self.directory = directory.absolute()
         self.log_path = self.directory / "jobs"
@@ -70,7 +72,7 @@ class LocalOscar:
         self._dcache = dcache
         self._images = images
         self.services = ServiceStore(self.directory / "services")
-        self._runner = CloudRunner(self.directory / "jobs", slots=slots)
+        self._runner = runner or CloudRunner(self.directory / "jobs", slots=slots)
         self._offloader = Offloader(kubernetes) if kubernetes is not None else None
         self.board = JobBoard(
             self.directory / "jobs",

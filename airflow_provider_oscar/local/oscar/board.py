@@ -11,7 +11,7 @@ from typing import Any
 from airflow_provider_oscar.local.faults import OscarFaults
 from airflow_provider_oscar.local.kubernetes.answers import ApiError
 from airflow_provider_oscar.local.kubernetes.pods import valid_name
-from airflow_provider_oscar.local.oscar.jobs import CloudRunner, Job, job_environment
+from airflow_provider_oscar.local.oscar.jobs import Job, Runner, job_environment
 from airflow_provider_oscar.local.oscar.offload import Offloader, build_pod
 from airflow_provider_oscar.local.oscar.services import Service, ServiceStore
 
@@ -24,7 +24,7 @@ class JobBoard:
         directory: Path,
         services: ServiceStore,
         *,
-        runner: CloudRunner,
+        runner: Runner,
         offloader: Offloader | None,
         faults: OscarFaults,
     ) -> None:
@@ -80,7 +80,7 @@ class JobBoard:
         if job is not None:
             if not job.has_pod():
                 raise LookupError(name)
-            return None if job.status == "Pending" else job.log_path.read_bytes()
+            return None if job.status == "Pending" else self._runner.log(job)
         pod = self._offloader.get(name) if self._offloader is not None else None
         if pod is None or self._offloader is None or name not in self._offloader.jobs(service):
             raise LookupError(name)

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 from airflow_provider_oscar.local.interlink.environment import expand
 from airflow_provider_oscar.local.interlink.job_script import environment_file
@@ -55,6 +56,31 @@ class Job:
 def utc_now() -> str:
     """The present time as OSCAR writes it."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Runner(Protocol):
+    """Where jobs in the cloud run."""
+
+    def start(self, runtime: Path) -> None:
+        """Take jobs from now on; ``runtime`` is the process containers' program."""
+
+    def stop(self) -> None:
+        """End all jobs."""
+
+    def submit(self, job: Job) -> bool:
+        """Start a job when there is room; False when its name is taken."""
+
+    def jobs(self, service: str) -> Mapping[str, Job]:
+        """Jobs of a service by name, as they are now."""
+
+    def taken(self, name: str) -> bool:
+        """Whether a job of that name exists."""
+
+    def remove(self, name: str) -> None:
+        """Cancel a job and forget it."""
+
+    def log(self, job: Job) -> bytes:
+        """What a job that is no longer pending has printed."""
 
 
 class CloudRunner:
@@ -114,6 +140,10 @@ class CloudRunner:
     def taken(self, name: str) -> bool:
         """Whether a job of that name exists."""
         return name in self._jobs
+
+    def log(self, job: Job) -> bytes:
+        """What a job has printed."""
+        return job.log_path.read_bytes()
 
     def remove(self, name: str) -> None:
         """Cancel a job and forget it."""

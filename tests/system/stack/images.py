@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tests.system.stack.base import Missing, cache_directory, run
 from tests.system.stack.debian import mirror
+from tests.system.stack.oci import owned_by_root
 
 SUITE = "bookworm"
 #: What jobs need: a shell, base64 and a whole Python.
@@ -55,7 +56,7 @@ def image_archive(reference: str, root: Path, target: Path, command: list[str]) 
     target.parent.mkdir(parents=True, exist_ok=True)
     layer = target.with_suffix(".layer")
     with tarfile.open(layer, "w") as tar:
-        tar.add(root, arcname=".", filter=_rooted)
+        tar.add(root, arcname=".", filter=owned_by_root)
     digest = sha256(layer.read_bytes()).hexdigest()
     config = json.dumps(
         {
@@ -75,9 +76,3 @@ def image_archive(reference: str, root: Path, target: Path, command: list[str]) 
             tar.addfile(info, BytesIO(data))
     layer.unlink()
     return target
-
-
-def _rooted(entry: tarfile.TarInfo) -> tarfile.TarInfo:
-    entry.uid = entry.gid = 0
-    entry.uname = entry.gname = ""
-    return entry

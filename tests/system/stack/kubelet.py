@@ -24,7 +24,9 @@ PAUSE_IMAGE = "localhost/pause:1"
 _SYSCTLS = ("vm.overcommit_memory", "kernel.panic", "kernel.panic_on_oops", "net.ipv4.ip_forward")
 _LINK, _BRIDGE = "oscar-stack0", "oscar-stack1"
 #: The first block of RFC 5737 is for documentation and routed nowhere.
-_ADDRESS = "192.0.2.10"
+NETWORK = "192.0.2.0/24"
+#: The node's own; pods reach this machine by it.
+ADDRESS = "192.0.2.10"
 _PODS = "192.0.2.128/25"
 _CGROUP = "oscar-stack"
 _CNI = Path("/usr/lib/cni")
@@ -192,7 +194,7 @@ class Kubelet:
         # A node's address may not be of the loopback range. Not every kernel has dummy links; bridges pods need anyway.
         self._ledger.note("link", _LINK)
         run(["ip", "link", "add", _LINK, "type", "bridge"])
-        run(["ip", "address", "add", f"{_ADDRESS}/32", "dev", _LINK])
+        run(["ip", "address", "add", f"{ADDRESS}/32", "dev", _LINK])
         run(["ip", "link", "set", _LINK, "up"])
         config = self.directory / "kubelet.json"
         port, health = free_ports(2)
@@ -206,7 +208,7 @@ class Kubelet:
             "--container-runtime=remote",
             f"--container-runtime-endpoint=unix://{self._containerd.socket}",
             f"--hostname-override={NODE}",
-            f"--node-ip={_ADDRESS}",
+            f"--node-ip={ADDRESS}",
             "--register-with-taints=",
             f"--pod-infra-container-image={PAUSE_IMAGE}",
         ]
@@ -253,7 +255,7 @@ def _configuration(port: int, health: int, authority: Path) -> dict[str, object]
     return {
         "kind": "KubeletConfiguration",
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
-        "address": _ADDRESS,
+        "address": ADDRESS,
         "port": port,
         "healthzPort": health,
         # Only our API server may ask: a kubelet runs commands as root for whoever may.

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from airflow_provider_oscar import __version__
 from airflow_provider_oscar.local.images import LocalImage
@@ -40,6 +42,8 @@ class HpcRuntime:
         self.real = False
         self.version = f"process containers {__version__}"
         self.program = directory / "singularity"
+        #: What image names mean; read by every job anew, see :func:`add_image`.
+        self.images_path = directory / "apptainer-images.json"
         self._process_images = process_images
         self._wanted = apptainer_wanted
         self._say = progress
@@ -53,6 +57,7 @@ class HpcRuntime:
         except Missing as lack:
             self._say(f"no Apptainer, process containers instead: {lack}")
         self.program = install_runtime(self.directory, self._process_images)
+        self.images_path = self.directory / "images.json"
 
     def stop(self) -> None:
         """Leave the program where it is: jobs may still call it."""
@@ -68,3 +73,18 @@ class HpcRuntime:
         root = images.tools_root(self._say)
         self.program = apptainer.install_runtime(self.directory, program, {TOOLS_IMAGE: root})
         self.real, self.version = True, f"Apptainer {apptainer.version(program)}"
+
+
+def add_image(images: Path, name: str, root: Path, process: LocalImage) -> None:
+    """Tell the runtime of a stack that runs already what one more image name means.
+
+    :param images: :attr:`HpcRuntime.images_path` of that stack.
+    :param root: root file system, for Apptainer.
+    :param process: the same for process containers.
+    """
+    known: dict[str, Any] = json.loads(images.read_text())
+    found = {"path": [str(path.absolute()) for path in process.path], "environment": dict(process.environment)}
+    known[name] = str(root) if images.name.startswith("apptainer") else found
+    part = images.with_suffix(".part")
+    part.write_text(json.dumps(known, indent=1))
+    part.replace(images)

@@ -143,6 +143,8 @@ class Stack:
             "pid": os.getpid(),
             "kubeconfig": str(self.api.kubeconfig_path),
             "slurm": self.slurm.environment(),
+            "hpc_images": str(self.runtime.images_path),
+            "node": kubelet.NODE if self.kubelet in self._started else "",
             "parts": [asdict(part) for part in self.parts],
         }
 

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The inference image, made on this machine: Debian's Python, the wheels of ``requirements.txt`` and the payload.
+
+It holds what ``docker/threedgan/Dockerfile`` puts into it, at the same places. One root file system serves Apptainer
+as a directory and a node's containerd as an OCI layout.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from tests.system.stack.base import cache_directory, run
+from tests.system.stack.images import tools_root
+from tests.system.stack.oci import write_layout
+
+ENVIRONMENT = {
+    "PATH": "/opt/threedgan/bin:/usr/local/bin:/usr/bin:/bin",
+    "MPLCONFIGDIR": "/opt/threedgan/matplotlib",
+    "ORT_DISABLE_TELEMETRY": "1",
+    "PYTHONUNBUFFERED": "1",
+}
+_COMMAND = ("threedgan", "infer")
+_LIBRARIES = "usr/local/lib/python3.11/dist-packages"
+#: Of Debian 12, whose Python the image has.
+_PLATFORM = ("--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_36")
+#: An image that was not used for so long belongs to a state of the payload that is gone.
+_KEPT_SECONDS = 3 * 86400.0
+_FINISH = f"""
+set -e
+python3 -m compileall -q /{_LIBRARIES} /opt/threedgan
+python3 -c 'import matplotlib.font_manager'
+"""
+
+
+@dataclass(frozen=True)
+class InferenceImage:
+    """Where the image lies in the cache.
+
+    :param root: its root file system.
+    :param layout: the same as an OCI layout.
+    """
+
+    root: Path
+    layout: Path
+
+
+def inference_image(project: Path, progress: Callable[[str], None] = lambda text: None) -> InferenceImage:
+    """Return the image of a checkout, made when its like is not in the cache.
+
+    :param project: checkout with ``docker/threedgan``.
+    :param progress: called with a sentence when it has to be made.
+    :raises Missing: naming the tool to install.
+    """
+    payload = project / "docker" / "threedgan"
+    base = tools_root(progress)
+    target = cache_directory() / "images" / f"threedgan-{_key(base, payload)}"
+    if not target.exists():
+        progress("making the inference image from Debian's packages and wheels, once")
+        part = Path(tempfile.mkdtemp(prefix=".threedgan-", dir=target.parent))
+        try:
+            _fill(part / "root", base, payload)
+            write_layout(part / "root", part / "layout", environment=ENVIRONMENT, command=_COMMAND)
+            part.rename(target)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+        _prune(target.parent)
+    os.utime(target)
+    return InferenceImage(target / "root", target / "layout")
+
+
+def _prune(folder: Path) -> None:
+    for path in folder.glob("threedgan-*"):
+        if path.stat().st_mtime < time.time() - _KEPT_SECONDS:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _fill(root: Path, base: Path, payload: Path) -> None:
+    run(["cp", "--archive", str(base), str(root)], timeout=300)
+    uv = Path(sys.executable).with_name("uv")
+    words = ["--quiet", "--link-mode", "copy", "--only-binary", ":all:", *_PLATFORM]
+    words += ["--target", str(root / _LIBRARIES), "--requirement", str(payload / "requirements.txt")]
+    run([str(uv), "pip", "install", *words], timeout=600)
+    home = root / "opt" / "threedgan"
+    for path in _files(payload):
+        copied = home / path.relative_to(payload)
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copied)
+    _write_variables(root / ".singularity.d" / "env")
+    inside = ["unshare", "--map-root-user", "chroot", str(root), "/usr/bin/env", "-i", "HOME=/root"]
+    inside += [f"{name}={value}" for name, value in ENVIRONMENT.items()]
+    run(["nice", "-n", "19", *inside, "/bin/sh", "-c", _FINISH], timeout=600)
+    run(["chmod", "-R", "a+rX", str(home)])
+
+
+def _write_variables(folder: Path) -> None:
+    """Write the variables where Apptainer looks for them, since a directory has no configuration as an archive has.
+
+    The names are those in images Apptainer makes from others; a job's own variables come after the second one.
+    """
+    folder.mkdir(parents=True)
+    text = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in ENVIRONMENT.items())
+    (folder / "10-docker2singularity.sh").write_text(text)
+    (folder / "99-base.sh").touch()
+
+
+def _files(payload: Path) -> Iterable[Path]:
+    """The payload as the Dockerfile copies it."""
+    found = [path for name in ("bin", "threedgan") for path in (payload / name).rglob("*")]
+    return sorted(path for path in found if path.is_file() and "__pycache__" not in path.parts)
+
+
+def _key(base: Path, payload: Path) -> str:
+    """Digest of all that the image is made of, this recipe included."""
+    digest = sha256(base.name.encode())
+    for path in (Path(__file__), payload / "requirements.txt", *_files(payload)):
+        digest.update(f"{path.name} {path.stat().st_mode & 0o111} {sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()[:16]

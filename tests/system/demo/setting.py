@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sets the demo's stage with real systems: Kubernetes, SLURM and Apptainer of the stack, stores and OSCAR beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_oscar import __version__
+from airflow_provider_oscar.local.dcache import LocalDCache
+from airflow_provider_oscar.local.demo import scenario
+from airflow_provider_oscar.local.demo.progress import Progress
+from airflow_provider_oscar.local.oscar import LocalOscar
+from airflow_provider_oscar.local.process import LOOPBACK, Component, wait_until
+from airflow_provider_oscar.local.s3 import LocalS3, find_weed
+from tests.system.demo.image import inference_image
+from tests.system.demo.stores import SharedS3, shared, shared_dcache
+from tests.system.stack import kubelet
+from tests.system.stack.base import run
+from tests.system.stack.cluster import prefetched
+from tests.system.stack.doorway import Doorway
+from tests.system.stack.oci import Registry
+from tests.system.stack.pod_runner import PodRunner
+from tests.system.stack.runtime import add_image
+from tests.system.stack.stack import Part, Stack, holder, only_one, part_line
+from tests.system.upstream import programs
+from tests.system.upstream.minio import MinIO
+
+_UP_SECONDS = 600.0
+_REPOSITORY = "threedgan"
+
+
+@dataclass
+class _Scene:
+    """What is up so far, and what has to be stopped.
+
+    :param found: what the stack says about itself.
+    """
+
+    directory: Path
+    progress: Progress
+    found: Mapping[str, Any]
+    running: contextlib.ExitStack
+    parts: list[Part] = field(default_factory=list)
+
+    def start(self, component: Component) -> float:
+        """Start a part, and see to its end; returns the seconds it took."""
+        began = time.monotonic()
+        self.running.callback(component.stop)
+        component.start()
+        return round(time.monotonic() - began, 1)
+
+    def note(self, part: Part) -> None:
+        """Say what a part is."""
+        self.parts.append(part)
+        self.progress.say(part_line(part))
+
+
+@contextlib.contextmanager
+def open_setting(project: Path, stack: Path, directory: Path, progress: Progress) -> Iterator[scenario.Setting]:
+    """Start what does not run, and stop all that was started here at the end.
+
+    :param project: checkout with the payload.
+    :param stack: directory of the stack; one that is up is used and left as it is.
+    :param directory: for stores, OSCAR and their logs.
+    :raises Missing: naming what the machine lacks.
+    """
+    with contextlib.ExitStack() as running:
+        image = inference_image(project, progress.say)
+        found = running.enter_context(_stack(stack, progress))
+        scene = _Scene(directory, progress, found, running, [Part(**part) for part in found["parts"]])
+        kubeconfig = json.loads(Path(found["kubeconfig"]).read_text())
+        doorway, reference = None, f"localhost/{_REPOSITORY}:1"
+        if node := found["node"]:
+            doorway, registry = Doorway(kubelet.ADDRESS), Registry({_REPOSITORY: image.layout})
+            scene.start(doorway)
+            scene.start(registry)
+            reference = registry.reference(_REPOSITORY)
+            running.enter_context(prefetched(kubeconfig, node, reference))
+        process = scenario.image(project, directory / "image-cache")
+        add_image(Path(found["hpc_images"]), reference, image.root, process)
+        store = _s3(scene, doorway)
+        dcache = LocalDCache(directory / "dcache")
+        seconds = scene.start(dcache)
+        scene.note(Part("dCache", False, f"embedded {__version__}", seconds, str(dcache.log_path)))
+        connections = {
+            "oscar_s3_default": store.connection(),
+            "dcache_default": shared_dcache(dcache.connection(), doorway),
+            "oscar_default": _oscar(scene, store, dcache, kubeconfig, {reference: process}),
+            "interlink_default": {"conn_type": "interlink", "extra": {"kube_config": json.dumps(kubeconfig)}},
+        }
+        scene.note(Part("Airflow", True, version("apache-airflow"), 0.0, str(directory / "airflow")))
+        environment = {f"AIRFLOW_CONN_{name.upper()}": json.dumps(one) for name, one in connections.items()}
+        environment |= {"THREEDGAN_IMAGE": reference, "NO_PROXY": _no_proxy()}
+        facts = [f"{part.name}: {part.version}{'' if part.real else ' (embedded)'}" for part in scene.parts]
+        yield scenario.Setting(store, environment, facts)
+
+
+@contextlib.contextmanager
+def _stack(directory: Path, progress: Progress) -> Iterator[dict[str, Any]]:
+    """The stack's description of itself; one that is up already, or one for this demo alone."""
+    if holder(directory):
+        state = directory / "stack.json"
+        wait_until(state.exists, what=f"the stack in {directory} is up", timeout=_UP_SECONDS)
+        found = json.loads(state.read_text())
+        for part in found["parts"]:
+            progress.say(part_line(Part(**part)))
+        yield found
+        return
+    with only_one(directory), Stack(directory, progress=progress.say) as stack:
+        yield stack.description()
+
+
+def _s3(scene: _Scene, doorway: Doorway | None) -> SharedS3:
+    """MinIO where the user brought it, else SeaweedFS."""
+    server: MinIO | LocalS3
+    if programs.find("minio"):
+        server = MinIO(scene.directory / "minio")
+        what = f"MinIO {programs.version('minio')}"
+    else:
+        server = LocalS3(scene.directory / "s3")
+        what = f"{server.kind} {_version(server.kind)}"
+    seconds = scene.start(server)
+    scene.note(Part("S3", not what.startswith("moto"), what, seconds, str(server.log_path)))
+    url = server.url if isinstance(server, MinIO) else server.endpoint
+    return SharedS3(shared(url, doorway), server.access_key, server.secret_key)
+
+
+def _version(kind: str) -> str:
+    weed = find_weed()
+    return version(kind) if weed is None else run([str(weed), "version"]).split()[2]
+
+
+def _oscar(
+    scene: _Scene, store: SharedS3, dcache: LocalDCache, kubeconfig: Mapping[str, Any], images: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The embedded OSCAR, whose jobs are pods where there is a real node; returns its connection."""
+    node = scene.found["node"]
+    directory = scene.directory / "oscar"
+    runner = PodRunner(kubeconfig, node, directory / "programs") if node else None
+    oscar = LocalOscar(store, dcache, images, None, directory, runner=runner)
+    seconds = scene.start(oscar)
+    what = f"{__version__}, jobs are {f'pods on {node}' if node else 'processes'}"
+    scene.note(Part("OSCAR", False, what, seconds, str(oscar.log_path)))
+    return oscar.connection()
+
+
+def _no_proxy() -> str:
+    return ",".join(filter(None, (os.environ.get("NO_PROXY"), LOOPBACK, "localhost", kubelet.ADDRESS)))

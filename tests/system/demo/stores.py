@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stores of the demo, under addresses that Airflow, SLURM jobs and pods of the real node share."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from tests.system.stack.doorway import Doorway
+
+
+@dataclass(frozen=True)
+class SharedS3:
+    """An S3 server, whoever runs it.
+
+    :param endpoint: its address, the same for everybody.
+    """
+
+    endpoint: str
+    access_key: str
+    secret_key: str
+    region: str = "us-east-1"
+
+    def client(self, **settings: Any) -> Any:
+        """A boto3 client.
+
+        :param settings: more ``botocore.config.Config`` settings.
+        """
+        import boto3
+        from botocore.config import Config
+
+        defaults: dict[str, Any] = {"s3": {"addressing_style": "path"}, "connect_timeout": 5, "read_timeout": 60}
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            region_name=self.region,
+            config=Config(**{**defaults, **settings}),
+        )
+
+    def create_bucket(self, name: str) -> None:
+        """Create a bucket; one that exists is left as it is."""
+        client = self.client()
+        with contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou, client.exceptions.BucketAlreadyExists):
+            client.create_bucket(Bucket=name)
+
+    def connection(self) -> dict[str, Any]:
+        """The Airflow connection for it; holds the keys."""
+        return {
+            "conn_type": "oscar_s3",
+            "host": self.endpoint,
+            "login": self.access_key,
+            "password": self.secret_key,
+        }
+
+
+def shared(url: str, doorway: Doorway | None) -> str:
+    """The address of a server on loopback for everybody: through the doorway where there is a real node."""
+    if doorway is None:
+        return url
+    parts = urlsplit(url)
+    if parts.port is None:
+        raise ValueError(f"{url} names no port")
+    return parts._replace(netloc=doorway.admit(parts.port)).geturl()
+
+
+def shared_dcache(connection: Mapping[str, Any], doorway: Doorway | None) -> dict[str, Any]:
+    """dCache's connection with a shared WebDAV door; only Airflow asks its frontend.
+
+    The provider refuses plain http elsewhere than on loopback, and does not know that this address is no network.
+    """
+    extra = {**connection.get("extra", {}), **({"allow_insecure_http": True} if doorway else {})}
+    return {**connection, "host": shared(connection["host"], doorway), "extra": extra}

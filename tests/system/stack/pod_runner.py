@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cloud jobs of the embedded OSCAR as pods of a real node, shaped as OSCAR's own are."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from airflow_provider_oscar.local.oscar import faas
+from airflow_provider_oscar.local.oscar.jobs import Job
+from airflow_provider_oscar.local.oscar.offload import CONTAINER, NAMESPACE
+from airflow_provider_oscar.local.process import wait_until
+from tests.system.stack.cluster import apply, kube_client
+
+_CONFIG = "/oscar/config"
+_PROGRAMS = "/oscar/bin"
+_PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
+_LABEL = "oscar_service"
+_MARK = {"app.kubernetes.io/managed-by": "embedded-oscar"}
+_GRACE_SECONDS = 2
+_GONE_SECONDS = 40.0
+
+
+class PodRunner:
+    """Takes the place of the embedded OSCAR's job slots.
+
+    :param kubeconfig: the cluster, whose administrator we are.
+    :param node: name of the real node.
+    :param directory: holds the supervisor that is mounted into every pod.
+    """
+
+    def __init__(self, kubeconfig: Mapping[str, Any], node: str, directory: Path) -> None:
+        self._node = node
+        self._directory = directory.absolute()
+        self._client = kube_client(kubeconfig)
+        self._lock = threading.Lock()
+        self._jobs: dict[str, Job] = {}
+
+    def start(self, runtime: Path) -> None:
+        """Lay out the supervisor; the image has the interpreter for it."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        shutil.copy(faas.__file__, self._directory / "faas.py")
+        program = self._directory / "supervisor"
+        program.write_text(f'#!/bin/sh\nexec python3 -I {_PROGRAMS}/faas.py "$@"\n')
+        program.chmod(0o755)
+
+    def stop(self) -> None:
+        """Remove every pod, so that the node has none of ours left."""
+        for name in list(self._jobs):
+            self.remove(name)
+        wait_until(lambda: not self._pods(), what="OSCAR's pods are gone", timeout=_GONE_SECONDS)
+        self._client.close()
+
+    def submit(self, job: Job) -> bool:
+        """Create the pod, and before it what it mounts."""
+        with self._lock:
+            if job.name in self._jobs:
+                return False
+            self._jobs[job.name] = job
+        files = {target: path for path, target in job.binds}
+        config = _texts(files, _CONFIG)
+        keys = next(target.rpartition("/")[0] for target in files if target.startswith("/var/run/secrets/"))
+        core = f"/api/v1/namespaces/{NAMESPACE}"
+        head = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": job.service, "labels": _MARK}}
+        apply(self._client, f"{core}/configmaps/{job.service}", {**head, "data": config})
+        head = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "minio", "labels": _MARK}}
+        apply(self._client, f"{core}/secrets/minio", {**head, "stringData": _texts(files, keys)})
+        answer = self._client.post(_PODS, json=self._pod(job, json.loads(config["function_config.yaml"]), keys))
+        if answer.is_error:
+            with self._lock:
+                del self._jobs[job.name]
+            answer.raise_for_status()
+        return True
+
+    def jobs(self, service: str) -> dict[str, Job]:
+        """Jobs of a service by name, with what Kubernetes says of their pods."""
+        pods = {pod["metadata"]["name"]: pod for pod in self._pods()}
+        with self._lock:
+            found = {job.name: job for job in self._jobs.values() if job.service == service}
+            for name, job in found.items():
+                if name in pods:
+                    _update(job, pods[name]["status"])
+            return found
+
+    def taken(self, name: str) -> bool:
+        """Whether a job of that name exists."""
+        return name in self._jobs
+
+    def remove(self, name: str) -> None:
+        """Delete the pod."""
+        with self._lock:
+            job = self._jobs.pop(name, None)
+        if job is not None:
+            options = {"gracePeriodSeconds": _GRACE_SECONDS}
+            answer = self._client.request("DELETE", f"{_PODS}/{name}", json=options)
+            if answer.status_code != httpx.codes.NOT_FOUND:
+                answer.raise_for_status()
+
+    def log(self, job: Job) -> bytes:
+        """What the container printed, from the node."""
+        answer = self._client.get(f"{_PODS}/{job.name}/log", params={"container": CONTAINER})
+        return answer.content if answer.is_success else b""
+
+    def _pods(self) -> list[dict[str, Any]]:
+        selector = ",".join(f"{name}={value}" for name, value in _MARK.items())
+        answer = self._client.get(_PODS, params={"labelSelector": selector}).raise_for_status()
+        found: list[dict[str, Any]] = answer.json()["items"]
+        return found
+
+    def _pod(self, job: Job, service: Mapping[str, Any], keys: str) -> dict[str, Any]:
+        volumes = {
+            "oscar-config": (_CONFIG, {"configMap": {"name": job.service}}),
+            "oscar-bin": (_PROGRAMS, {"hostPath": {"path": str(self._directory), "type": "Directory"}}),
+            "minio": (keys, {"secret": {"secretName": "minio"}}),
+        }
+        mounts = [{"name": name, "mountPath": path, "readOnly": True} for name, (path, _) in volumes.items()]
+        container = {
+            "name": CONTAINER,
+            "image": job.image,
+            "command": ["/bin/sh", "-c", f"echo $EVENT | {_PROGRAMS}/supervisor"],
+            # Expansion of $(NAME) has been done; a dollar that is left must survive the next one.
+            "env": [{"name": key, "value": value.replace("$", "$$")} for key, value in job.environment.items()],
+            "resources": {"limits": {"cpu": str(service["cpu"]), "memory": str(service["memory"])}},
+            "volumeMounts": mounts,
+        }
+        return {
+            "metadata": {"name": job.name, "labels": {**_MARK, _LABEL: job.service}},
+            "spec": {
+                "restartPolicy": "Never",
+                "automountServiceAccountToken": False,
+                "enableServiceLinks": False,
+                "nodeSelector": {"kubernetes.io/hostname": self._node},
+                "containers": [container],
+                "volumes": [{"name": name, **source} for name, (_, source) in volumes.items()],
+            },
+        }
+
+
+def _texts(files: Mapping[str, Path], folder: str) -> dict[str, str]:
+    """Contents of the files that are mounted into a folder, by their names there."""
+    inside = {target.rpartition("/")[2]: path for target, path in files.items() if target.startswith(f"{folder}/")}
+    return {name: path.read_text() for name, path in inside.items()}
+
+
+def _update(job: Job, status: Mapping[str, Any]) -> None:
+    job.status = status.get("phase", "Pending")
+    job.creation_time = status.get("startTime")
+    for container in status.get("containerStatuses") or []:
+        state = container.get("state") or {}
+        details = state.get("terminated") or state.get("running") or {}
+        job.start_time, job.finish_time = details.get("startedAt"), details.get("finishedAt")

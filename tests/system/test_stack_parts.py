@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parts of the stack that need no stack: images, their registry, the way in for pods."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import tarfile
+from hashlib import sha256
+
+import httpx
+import pytest
+
+from airflow_provider_oscar.local.images import LocalImage
+from airflow_provider_oscar.local.interlink import install_runtime
+from airflow_provider_oscar.local.interlink.runtime import find_image
+from airflow_provider_oscar.local.process import LOOPBACK
+from airflow_provider_oscar.local.webserver import AsgiServer
+from tests.system.stack.doorway import Doorway
+from tests.system.stack.oci import Registry, write_layout
+from tests.system.stack.runtime import add_image
+
+
+@contextlib.contextmanager
+def started(part):
+    part.start()
+    try:
+        yield part
+    finally:
+        part.stop()
+
+
+@pytest.fixture
+def layout(tmp_path):
+    root = tmp_path / "root"
+    (root / "bin").mkdir(parents=True)
+    (root / "bin" / "hello").write_text("echo hello\n")
+    target = tmp_path / "layout"
+    write_layout(root, target, environment={"PATH": "/bin"}, command=["hello"])
+    return target
+
+
+def test_registry_serves_an_image_by_tag_and_by_digest(layout):
+    with started(Registry({"payload": layout})) as registry, httpx.Client() as client:
+        host, _, name = registry.reference("payload").partition("/")
+        base = f"http://{host}/v2/{name.removesuffix(':1')}"
+        by_tag = client.get(f"{base}/manifests/1")
+        digest = by_tag.headers["Docker-Content-Digest"]
+        assert digest == f"sha256:{sha256(by_tag.content).hexdigest()}"
+        assert client.get(f"{base}/manifests/{digest}").content == by_tag.content
+        config = client.get(f"{base}/blobs/{by_tag.json()['config']['digest']}").json()
+        layer = by_tag.json()["layers"][0]
+        assert config["config"] == {"Env": ["PATH=/bin"], "Cmd": ["hello"]}
+        assert config["rootfs"]["diff_ids"] == [layer["digest"]]
+        assert client.head(f"{base}/blobs/{layer['digest']}").headers["Content-Length"] == str(layer["size"])
+
+
+@pytest.mark.parametrize("path", ["other/manifests/1", "payload/blobs/sha256:00", "payload/manifests/sha256:00"])
+def test_registry_does_not_know_the_rest(layout, path):
+    with started(Registry({"payload": layout})) as registry:
+        host = registry.reference("payload").partition("/")[0]
+        assert httpx.get(f"http://{host}/v2/{path}").status_code == 404
+
+
+def test_files_of_a_layer_belong_to_root(layout):
+    manifest = json.loads((layout / "index.json").read_text())["manifests"][0]["digest"]
+    blobs = layout / "blobs"
+    layer = json.loads((blobs / manifest.replace(":", "/")).read_text())["layers"][0]["digest"]
+    with tarfile.open(blobs / layer.replace(":", "/")) as tar:
+        assert {(entry.uid, entry.gid) for entry in tar} == {(0, 0)}
+        assert "./bin/hello" in tar.getnames()
+
+
+async def _answer(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"inside"})
+
+
+def test_doorway_lets_its_network_in():
+    server = AsgiServer(_answer)
+    with started(server), started(Doorway(LOOPBACK, "127.0.0.0/8")) as doorway:
+        assert httpx.get(f"http://{doorway.admit(server.port)}/").text == "inside"
+
+
+def test_doorway_turns_others_away():
+    server = AsgiServer(_answer)
+    with started(server), started(Doorway(LOOPBACK)) as doorway:
+        host, _, port = doorway.admit(server.port).partition(":")
+        with socket.create_connection((host, int(port)), timeout=5) as connection:
+            connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            with contextlib.suppress(ConnectionResetError):
+                assert connection.recv(1) == b""
+
+
+def test_doorway_closes_what_is_open_when_it_stops():
+    with socket.create_server((LOOPBACK, 0)) as behind:
+        doorway = Doorway(LOOPBACK, "127.0.0.0/8")
+        with started(doorway):
+            host, _, port = doorway.admit(behind.getsockname()[1]).partition(":")
+            connection = socket.create_connection((host, int(port)), timeout=5)
+            behind.accept()[0].close()
+        with connection, contextlib.suppress(ConnectionResetError):
+            assert connection.recv(1) == b""
+    assert not doorway.healthy()
+
+
+def test_image_is_made_known_to_a_runtime_that_is_in_use(tmp_path):
+    install_runtime(tmp_path, {"first:1": LocalImage("first:1")})
+    images = tmp_path / "images.json"
+    add_image(images, "second:1", tmp_path / "root", LocalImage("second:1", [tmp_path / "bin"], {"A": "1"}))
+    known = json.loads(images.read_text())
+    assert find_image(known, "docker://second:1") == {"path": [str(tmp_path / "bin")], "environment": {"A": "1"}}
+    assert "first:1" in known
+
+
+def test_image_of_apptainer_is_its_root_file_system(tmp_path):
+    images = tmp_path / "apptainer-images.json"
+    images.write_text("{}")
+    add_image(images, "second:1", tmp_path / "root", LocalImage("second:1"))
+    assert json.loads(images.read_text()) == {"second:1": str(tmp_path / "root")}
