@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The use case's DAGs under the two executors users turn to when one machine is not enough.
+
+Airflow runs in parts over PostgreSQL, its tasks where the executor puts them; the outside systems are the embedded
+platform. A file is dropped, and its run has to be proven by a manifest in the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_oscar.hooks.storage import storage_hook
+from airflow_provider_oscar.local import LocalPlatform
+from airflow_provider_oscar.local.demo import scenario
+from airflow_provider_oscar.local.demo.results import Row, row_of
+from tests.system.stack import environments
+from tests.system.stack.airflow import CELERY_WORKER, PARTS, AirflowInParts
+from tests.system.stack.base import Missing
+from tests.system.stack.postgres import PostgreSQL
+from tests.system.stack.redis import Redis
+
+ROOT = Path(__file__).parents[2]
+SMALL_IN_S3 = scenario.Drop("s3", "run 7/photons (theta=90).h5", 2)
+SMALL_IN_DCACHE = scenario.Drop("dcache", "beam-0001.h5", 2)
+_SECONDS = 600.0
+_STORES = {"s3": "oscar_s3_default", "dcache": "dcache_default"}
+
+
+class CommandLines:
+    """Looks at the command lines of all processes, over and over, for words nobody may read there."""
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        self.seen: set[str] = set()
+        self._secrets = [secret.encode() for secret in secrets if len(secret) >= 8]
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="command-lines", daemon=True)
+
+    def __enter__(self) -> CommandLines:
+        assert self._secrets
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._stopping.wait(0.2):
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                with contextlib.suppress(OSError):
+                    words = path.read_bytes()
+                    if any(secret in words for secret in self._secrets):
+                        self.seen.add(words.replace(b"\0", b" ")[:80].decode(errors="replace"))
+
+
+def secrets_of(platform: LocalPlatform, settings: Mapping[str, str]) -> list[str]:
+    """Everything that must not be seen: what is secret in the connections, and whole addresses with a login."""
+    passwords = [
+        str(connection["password"]) for connection in platform.connections.values() if "password" in connection
+    ]
+    return [*passwords, platform.kubernetes.token, *settings.values()]
+
+
+@pytest.fixture
+def platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalPlatform]:
+    """The embedded platform with the payload's image, behind the default connections of this process too."""
+    images = {scenario.IMAGE: scenario.image(ROOT, tmp_path / "image-cache")}
+    with LocalPlatform(tmp_path / "platform", images=images) as platform:
+        for name, value in platform.environment().items():
+            monkeypatch.setenv(name, value)
+        scenario.prepare_stores(platform.s3)
+        yield platform
+
+
+@pytest.fixture
+def dags(tmp_path: Path) -> Path:
+    """A folder with the use case alone."""
+    folder = tmp_path / "dags"
+    folder.mkdir()
+    for path in sorted((ROOT / "dags").glob("threedgan_*")):
+        (folder / path.name).symlink_to(path)
+    return folder
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[PostgreSQL]:
+    database = PostgreSQL(tmp_path / "postgres.log")
+    try:
+        database.start()
+    except Missing as lack:
+        pytest.skip(str(lack))
+    yield database
+    database.stop()
+
+
+@pytest.fixture(scope="module")
+def python() -> Path:
+    try:
+        return environments.executors()
+    except Missing as lack:
+        pytest.skip(str(lack))
+
+
+def play(airflow: AirflowInParts, platform: LocalPlatform, drops: Sequence[scenario.Drop], directory: Path) -> None:
+    """Start Airflow, drop the files, wait for their runs, and compare what was processed with what was dropped."""
+    files = scenario.write_input(ROOT, directory / "input", drops)
+    airflow.launch()
+    airflow.await_healthy()
+    deadline = time.monotonic() + _SECONDS
+    dag_ids = (scenario.INGEST_DAG, scenario.INFERENCE_DAG, scenario.SERVICE_DAG)
+    scenario.wait_for_dags(airflow, dag_ids, deadline=deadline)
+    scenario.wait_for_service(airflow, deadline=deadline)
+    uris = scenario.upload(platform.s3, files)
+    runs = scenario.wait_for_runs(airflow, len(uris), deadline=deadline, on_change=lambda _: None)
+    rows = [proven(airflow, run) for run in runs]
+    assert {(row.object, row.result) for row in rows} == {(uri, "success") for uri in uris}
+    assert len(rows) == len(uris)
+
+
+def proven(airflow: AirflowInParts, run: dict[str, object]) -> Row:
+    """A run as its manifest and its outputs in the store show it."""
+
+    def read(uri: str, limit: int) -> bytes | None:
+        hook = storage_hook(uri, conn_id=_STORES[uri.partition(":")[0]])
+        try:
+            return hook.read_bytes(uri, limit)
+        finally:
+            hook.close()
+
+    return row_of(scenario.facts_of(airflow, run, ""), read)
+
+
+#: Tasks that ended well, and their runs; each had an executor run it.
+_ENDED = (
+    "SELECT dag_id, run_id, task_id, external_executor_id FROM task_instance "
+    "WHERE state = 'success' AND dag_id = 'threedgan_inference'"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_files_are_processed_under_celery(platform, dags, database, python, tmp_path):
+    redis = Redis(tmp_path / "redis")
+    try:
+        redis.start()
+    except Missing as lack:
+        pytest.skip(str(lack))
+    settings = {
+        "AIRFLOW__CELERY__BROKER_URL": redis.url,
+        "AIRFLOW__CELERY__RESULT_BACKEND": database.url("db+postgresql"),
+    }
+    airflow = AirflowInParts(
+        tmp_path / "airflow",
+        dags=dags,
+        python=python,
+        database=database,
+        parts={**PARTS, **CELERY_WORKER},
+        environment={
+            **platform.environment(),
+            **scenario.environment(),
+            **settings,
+            "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
+        },
+    )
+    secrets = [redis.password, database.password, *secrets_of(platform, settings)]
+    try:
+        with CommandLines(secrets) as command_lines:
+            play(airflow, platform, [SMALL_IN_S3, SMALL_IN_DCACHE], tmp_path)
+        ended = airflow.query(_ENDED)
+        finished = airflow.query("SELECT task_id FROM celery_taskmeta WHERE status = 'SUCCESS'")
+    finally:
+        airflow.stop()
+        redis.stop()
+    assert len(ended) == 2 * len(["read_event", "choose_target", "infer", "publish"])
+    assert {task[3] for task in ended} <= {task for (task,) in finished}
+    assert command_lines.seen == set()
+
+
+def test_the_look_out_for_secrets_sees_arguments_and_no_variables():
+    word = "visible-to-everybody"
+    with CommandLines([word]) as command_lines:
+        subprocess.run(["sleep", "1"], check=True, env={"WORD": word, "PATH": os.environ["PATH"]})
+        subprocess.run(["sh", "-c", "sleep 1; :", word], check=True)
+    assert command_lines.seen == {f"sh -c sleep 1; : {word} "}
