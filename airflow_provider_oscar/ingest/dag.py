@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import (
     DAG,
     Asset,
@@ -34,8 +34,8 @@ _MEMORY = "memory"
 _RECENT = "ingest:recent-keys"
 _DOC = """
 Every new object gets its own partition, whatever woke this DAG: `emit` reads all events the inboxes received
-since the last run and adds one event with a partition key per object; `commit` remembers what was done, and
-starts the next run when more is waiting. Repetitions are dropped by partition key.
+since the last run and adds one event with a partition key per object; `commit` remembers what was done;
+`continue` wakes the next run when more is waiting. Repetitions are dropped by partition key.
 """
 
 
@@ -58,7 +58,7 @@ def object_ingest_dag(
 
     :param inboxes: assets whose watchers report objects; give each asset to one ingest DAG only.
     :param objects: asset that gets one event per object, with ``partition_key`` and ``extra={"object": …}``.
-    :param batch_size: most objects of one run; when more is waiting, the run starts the next one. Airflow registers
+    :param batch_size: most objects of one run; when more is waiting, the run wakes the next one. Airflow registers
         all of a run's events in one request, which ends after ``[workers] execution_api_timeout`` (5 s).
     :param schedule_every: cron expression in UTC, or an interval: how often the DAG looks by itself, in
         case Airflow lost the wake-up of an event.
@@ -80,42 +80,26 @@ def object_ingest_dag(
         "max_active_runs": 1,
     }
     places = [*inboxes, objects]
-    with DAG(dag_id, schedule=_schedule(inboxes, schedule_every), **settings) as dag:
+    # A run that is triggered by an operator would block the DAG: Airflow 3.3 does not count it as ended until the
+    # DAG's file is parsed again (``_schedule_dag_run`` forgets OPERATOR_TRIGGERED). So an asset wakes the next run.
+    backlog = Asset(f"{dag_id}-backlog")
+    with DAG(dag_id, schedule=_schedule([*inboxes, backlog], schedule_every), **settings) as dag:
 
         @task(task_id="emit", inlets=places, outlets=[objects])
         def emit() -> None:
             _emit(get_current_context(), inboxes, objects, batch_size=batch_size)
 
-        emit() >> CommitOperator(
-            task_id="commit", inboxes=inboxes, objects=objects, inlets=places, trigger_dag_id=dag_id
-        )
+        @task.short_circuit(task_id="commit", inlets=places)
+        def commit() -> bool:
+            return _commit(get_current_context(), inboxes, objects)
+
+        emit() >> commit() >> EmptyOperator(task_id="continue", outlets=[backlog])
     return dag
 
 
-def _schedule(inboxes: Sequence[Asset], every: str | timedelta) -> AssetOrTimeSchedule:
+def _schedule(assets: Sequence[Asset], every: str | timedelta) -> AssetOrTimeSchedule:
     timetable = CronTriggerTimetable(every, timezone="UTC") if isinstance(every, str) else DeltaTriggerTimetable(every)
-    return AssetOrTimeSchedule(timetable=timetable, assets=AssetAny(*inboxes))
-
-
-class CommitOperator(TriggerDagRunOperator):
-    """Writes how far the inboxes were drained, now that the events of ``emit`` are registered.
-
-    :param inboxes: assets whose marks are written.
-    :param objects: asset that remembers the partition keys.
-    """
-
-    def __init__(self, *, inboxes: Sequence[Asset], objects: Asset, **kwargs: Any) -> None:
-        super().__init__(logical_date=None, **kwargs)
-        self.inboxes = inboxes
-        self.objects = objects
-
-    def execute(self, context: Context) -> Any:
-        """Write the marks, and start the next run if this one left events behind."""
-        memory = context["ti"].xcom_pull(task_ids="emit", key=_MEMORY)
-        _remember(context, self.inboxes, self.objects, memory)
-        if memory["more"]:
-            return super().execute(context)
-        return None
+    return AssetOrTimeSchedule(timetable=timetable, assets=AssetAny(*assets))
 
 
 def _emit(context: Context, inboxes: Sequence[Asset], objects: Asset, *, batch_size: int) -> None:
@@ -173,6 +157,13 @@ def _harvest(context: Context, inboxes: Sequence[Asset], objects: Asset, *, batc
         "; more is waiting" if harvest.more else "",
     )
     return harvest
+
+
+def _commit(context: Context, inboxes: Sequence[Asset], objects: Asset) -> bool:
+    """Write how far the inboxes were drained, now that the events are registered; return whether more is waiting."""
+    memory = context["ti"].xcom_pull(task_ids="emit", key=_MEMORY)
+    _remember(context, inboxes, objects, memory)
+    return bool(memory["more"])
 
 
 def _remember(context: Context, inboxes: Sequence[Asset], objects: Asset, memory: Mapping[str, Any]) -> None:
