@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 from urllib.parse import quote
@@ -38,6 +37,7 @@ from airflow_provider_oscar.model.errors import (
 from airflow_provider_oscar.model.job import StageIn, StageOutS3Post, safe_name
 from airflow_provider_oscar.model.notifications import to_minio_event
 from airflow_provider_oscar.model.objects import ObjectEvent, Source, split_uri
+from airflow_provider_oscar.model.times import read_clock
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -395,7 +395,7 @@ class OscarS3Hook(BaseHook):
         except (httpx.HTTPError, httpx.InvalidURL):
             return None
         parser.close()
-        return parser.page(_date(answer.headers.get("date")))
+        return parser.page(read_clock(answer.headers.get("date")))
 
     def _list_boto(self, bucket: str, parameters: dict[str, Any]) -> ListingPage:
         with self._errors(f"list {quoted(parameters['Prefix'])}", bucket):
@@ -410,7 +410,7 @@ class OscarS3Hook(BaseHook):
         headers = answer["ResponseMetadata"]["HTTPHeaders"]
         token = answer.get("NextContinuationToken", "") if answer.get("IsTruncated") else ""
         prefixes = [item["Prefix"] for item in answer.get("CommonPrefixes", [])]
-        return ListingPage(events, prefixes, token, _date(headers.get("date")))
+        return ListingPage(events, prefixes, token, read_clock(headers.get("date")))
 
     def _event_maker(self, bucket: str) -> Any:
         conn_id = self.s3_conn_id
@@ -490,13 +490,6 @@ class OscarS3Hook(BaseHook):
 
 def _version(version: str | None) -> str:
     return "" if version in (None, "null") else str(version)
-
-
-def _date(header: str | None) -> datetime | None:
-    try:
-        return parsedate_to_datetime(header or "").astimezone(UTC)
-    except (ValueError, TypeError):
-        return None
 
 
 __all__ = ["ListingPage", "OscarS3Hook", "S3Settings"]

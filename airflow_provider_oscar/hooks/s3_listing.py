@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from urllib.parse import unquote_plus
 
 from airflow_provider_oscar.hooks.xml_shapes import ShapedXml
 from airflow_provider_oscar.model.errors import PermanentError
 from airflow_provider_oscar.model.objects import ObjectEvent
+from airflow_provider_oscar.model.times import read_iso
 
 #: A page of 1000 keys of 1024 bytes, each byte percent-encoded, takes under 4 MiB; some stores honour larger pages.
 PAGE_BYTES = 32 * 1024 * 1024
@@ -53,10 +54,9 @@ def normalised_etag(etag: str) -> str:
 def parse_modified(text: str) -> datetime | None:
     """Read an ISO 8601 time; one without zone is UTC; None if it is not a time."""
     try:
-        parsed = datetime.fromisoformat(text.strip())
+        return read_iso(text)
     except ValueError:
         return None
-    return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
 class S3ListParser(ShapedXml):

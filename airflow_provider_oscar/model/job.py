@@ -15,10 +15,11 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal, TypeAlias, cast
 
 from airflow_provider_oscar.model.errors import DefinitionError, quoted
+from airflow_provider_oscar.model.times import in_utc
 
 #: Version of the specification; the major number changes when an old supervisor must not go on.
 JOB_VERSION = "1.0"
@@ -233,7 +234,7 @@ class JobSpec:
             )
         if self.submitted_at.tzinfo is None:
             raise DefinitionError(f"the submission time of job {self.submission_id!r} has no time zone")
-        object.__setattr__(self, "submitted_at", self.submitted_at.astimezone(UTC))
+        object.__setattr__(self, "submitted_at", in_utc(self.submitted_at))
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-able fields as in ``job.schema.json``."""
@@ -281,7 +282,7 @@ class JobSpec:
             )
         except DefinitionError:
             raise
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise DefinitionError(
                 f"not a job specification ({type(error).__name__}: {quoted(error)}); "
                 "expected the fields of job.schema.json"

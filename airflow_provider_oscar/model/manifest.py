@@ -12,11 +12,12 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
 from airflow_provider_oscar.model.errors import LostContactError, PermanentError, quoted
+from airflow_provider_oscar.model.times import read_iso
 
 #: Version this module writes, and the newest major it reads.
 MANIFEST_VERSION = "1.0"
@@ -223,7 +224,7 @@ def _read(cls: type[Manifest], found: Mapping[str, Any]) -> Manifest:
         exit_code=exit_code,
         error=None if error is None else Failure(str(error["stage"]), str(error["message"])),
         phases={
-            str(name): Phase(_moment(phase["start"]), _moment(phase["end"]))
+            str(name): Phase(read_iso(phase["start"]), read_iso(phase["end"]))
             for name, phase in (found.get("phases") or {}).items()
         },
         node=str(found.get("node") or ""),
@@ -233,8 +234,3 @@ def _read(cls: type[Manifest], found: Mapping[str, Any]) -> Manifest:
         truncated=bool(found.get("truncated", False)),
         extra={name: value for name, value in found.items() if name not in _KNOWN},
     )
-
-
-def _moment(text: object) -> datetime:
-    moment = datetime.fromisoformat(str(text))
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -32,6 +32,7 @@ from urllib.parse import quote_plus, unquote_plus
 
 from airflow_provider_oscar.model.errors import DefinitionError, quoted
 from airflow_provider_oscar.model.objects import ObjectEvent, Reason, utf8
+from airflow_provider_oscar.model.times import read_iso
 
 Payload = str | bytes | Mapping[str, Any]
 
@@ -393,8 +394,7 @@ def _time(value: object) -> datetime | None:
     """Read ISO 8601 or seconds since 1970."""
     try:
         if isinstance(value, str):
-            moment = datetime.fromisoformat(value)
-            return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+            return read_iso(value)
         if isinstance(value, (int, float)):
             return datetime.fromtimestamp(value, UTC)
     except (ValueError, OverflowError, OSError):

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from airflow_provider_oscar.model.errors import DefinitionError, quoted
+from airflow_provider_oscar.model.times import in_utc
 
 #: Airflow refuses partition keys above this length (``dag_run.partition_key`` is VARCHAR(250)).
 PARTITION_KEY_LIMIT = 250
@@ -79,7 +80,7 @@ class ObjectEvent:
         if type(self.reason) is not Reason:
             object.__setattr__(self, "reason", Reason(self.reason))
         if self.modified.tzinfo is not UTC:
-            object.__setattr__(self, "modified", self.modified.astimezone(UTC))
+            object.__setattr__(self, "modified", in_utc(self.modified))
 
     @property
     def uri(self) -> str:
@@ -150,7 +151,7 @@ class ObjectEvent:
                 modified=datetime.fromisoformat(str(fields["modified"])),
                 reason=Reason(fields.get("reason", Reason.LISTED)),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise DefinitionError(
                 f"not an ObjectEvent ({type(error).__name__}: {quoted(error)}); expected the fields that "
                 "ObjectEvent.to_dict() writes"

@@ -45,6 +45,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from airflow_provider_oscar.model.errors import DefinitionError, quoted
 from airflow_provider_oscar.model.objects import ObjectEvent
+from airflow_provider_oscar.model.times import read_iso
 
 #: Characters of one chunk; Airflow's state store warns above 65 535 bytes.
 CHUNK_LIMIT = 60_000
@@ -408,7 +409,7 @@ def from_chunks(chunks: Iterable[Mapping[str, Any]]) -> AnyState | None:
             horizon = header["horizon"]
             return TimestampState(
                 seen=frozenset(seen),
-                horizon=None if horizon is None else datetime.fromisoformat(horizon).astimezone(UTC),
+                horizon=None if horizon is None else read_iso(str(horizon)),
             )
         if kind is CursorState:
             return CursorState(seen=frozenset(seen), start_after=str(header["start_after"]))

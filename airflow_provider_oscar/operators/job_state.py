@@ -7,12 +7,13 @@ import ast
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_oscar._airflow import NEVER_EXPIRE
 from airflow_provider_oscar.model.errors import DefinitionError, quoted
 from airflow_provider_oscar.model.objects import ObjectEvent
+from airflow_provider_oscar.model.times import read_iso
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -69,10 +70,9 @@ def recall(context: Context) -> RunningJob | None:
 def moment(text: str) -> datetime | None:
     """Read an ISO 8601 time; None if it is none."""
     try:
-        found = datetime.fromisoformat(text)
+        return read_iso(text)
     except ValueError:
         return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def read_object_event(value: Any) -> ObjectEvent | None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import Any, Literal, NoReturn
 
 from airflow.sdk import BaseSensorOperator, Context
@@ -20,6 +19,7 @@ from airflow.sdk import BaseSensorOperator, Context
 from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.model.errors import DefinitionError, quoted
 from airflow_provider_oscar.model.filters import DEFAULT_IGNORED, Sentinels
+from airflow_provider_oscar.model.times import read_clock
 from airflow_provider_oscar.model.watermark import Start
 from airflow_provider_oscar.triggers.objects import ObjectsTrigger
 
@@ -179,8 +179,6 @@ class DCacheNewObjectSensor(NewObjectSensor):
             return str(answer.headers.get("date", ""))
 
         try:
-            return parsedate_to_datetime(hook.run(date())).astimezone(UTC)
-        except ValueError:
-            return datetime.now(tz=UTC).replace(microsecond=0)
+            return read_clock(hook.run(date())) or datetime.now(tz=UTC).replace(microsecond=0)
         finally:
             hook.close()

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from email.utils import parsedate_to_datetime
-
 import httpx
 
 from airflow_provider_oscar.model.errors import (
@@ -15,6 +13,7 @@ from airflow_provider_oscar.model.errors import (
     TransientError,
     quoted,
 )
+from airflow_provider_oscar.model.times import read_http
 
 #: Longest pause a server can ask for, in seconds.
 LONGEST_DELAY = 3600.0
@@ -57,10 +56,9 @@ def retry_after(answer: httpx.Response) -> float:
     if text.isascii() and text.isdigit() and len(text) < 9:
         return min(float(text), LONGEST_DELAY)
     try:
-        moment = parsedate_to_datetime(text)
-        now = parsedate_to_datetime(answer.headers.get("date", ""))
-        return min(max((moment - now).total_seconds(), 1.0), LONGEST_DELAY)
-    except (ValueError, TypeError):
+        wait = read_http(text) - read_http(answer.headers.get("date", ""))
+        return min(max(wait.total_seconds(), 1.0), LONGEST_DELAY)
+    except ValueError:
         return DELAY_WHEN_UNSAID
 
 

@@ -11,7 +11,6 @@ import base64
 import binascii
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from urllib.parse import unquote, urlsplit
 
@@ -19,6 +18,7 @@ from airflow_provider_oscar.hooks.dcache.entries import EPOCH, NamespaceEntry
 from airflow_provider_oscar.hooks.s3_listing import normalised_etag, parse_modified
 from airflow_provider_oscar.hooks.xml_shapes import ShapedXml
 from airflow_provider_oscar.model.errors import PermanentError
+from airflow_provider_oscar.model.times import read_http
 
 #: About 600 bytes for each entry of Apache or dCache.
 LISTING_BYTES = 1024 * 1024 * 1024
@@ -163,9 +163,8 @@ def parse_http_date(text: str) -> datetime | None:
         if len(text) == 29 and text.endswith(" GMT"):  # the one form that servers send, and the quick way to read it
             clock = int(text[17:19]), int(text[20:22]), int(text[23:25])
             return datetime(int(text[12:16]), _MONTHS[text[8:11]], int(text[5:7]), *clock, tzinfo=UTC)
-        parsed = parsedate_to_datetime(text)
-        return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
-    except (ValueError, TypeError, KeyError, IndexError, OverflowError):
+        return read_http(text)
+    except (ValueError, KeyError):
         return parse_modified(text)
 
 
