@@ -10,6 +10,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # A file stays in one process, because its tests share a platform.
 PARALLEL := -n 2 --dist loadfile
+# Where the demo runs: embedded, or system (real Kubernetes, SLURM and Apptainer; docs/real-stack.md).
+BACKEND ?= embedded
+# How long system-short may build Kubernetes before it is given up.
+BUILD_MINUTES ?= 25
 # Further words for pytest, such as AGAIN=--last-failed.
 AGAIN ?=
 
@@ -32,7 +36,11 @@ $(STAMP): $(LOCK) setup.cfg requirements/bootstrap.txt
 
 .PHONY: demo
 demo: $(STAMP) ## Run the 3DGAN pipeline end to end on this machine and write demo-report/report.html.
-	@$(BIN)/python -m airflow_provider_oscar.local.demo run
+	@case "$(BACKEND)" in \
+	    embedded) $(BIN)/python -m airflow_provider_oscar.local.demo run;; \
+	    system) $(BIN)/python -m tests.system.demo;; \
+	    *) echo "BACKEND=$(BACKEND) is unknown; it is embedded or system" >&2; exit 2;; \
+	esac
 
 .PHONY: up
 up: $(STAMP) ## Leave the platform and Airflow running; prints the address and the login.
@@ -75,7 +83,11 @@ system-down: $(STAMP) ## Stop what `make system-up` started, also after a crash.
 
 .PHONY: system
 system: $(STAMP) ## Start the real stack, run the system tests on it, stop it.
-	@$(BIN)/python -m tests.system.stack run
+	@$(BIN)/python -m tests.system.stack run $(AGAIN)
+
+.PHONY: system-short
+system-short: $(STAMP) ## The demo's scenario alone on the real stack; names what the machine lacks and passes then.
+	@$(BIN)/python -m tests.system.stack run --short --build-minutes $(BUILD_MINUTES) $(AGAIN)
 
 .PHONY: lint
 lint: $(STAMP) ## Run ruff, mypy and import-linter.

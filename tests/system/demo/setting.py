@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -89,7 +89,7 @@ def open_setting(project: Path, stack: Path, directory: Path, progress: Progress
         store = _s3(scene, doorway)
         dcache = LocalDCache(directory / "dcache")
         seconds = scene.start(dcache)
-        scene.note(Part("dCache", False, f"embedded {__version__}", seconds, str(dcache.log_path)))
+        scene.note(Part("dCache", False, __version__, seconds, str(dcache.log_path)))
         connections = {
             "oscar_s3_default": store.connection(),
             "dcache_default": shared_dcache(dcache.connection(), doorway),
@@ -99,8 +99,7 @@ def open_setting(project: Path, stack: Path, directory: Path, progress: Progress
         scene.note(Part("Airflow", True, version("apache-airflow"), 0.0, str(directory / "airflow")))
         environment = {f"AIRFLOW_CONN_{name.upper()}": json.dumps(one) for name, one in connections.items()}
         environment |= {"THREEDGAN_IMAGE": reference, "NO_PROXY": _no_proxy()}
-        facts = [f"{part.name}: {part.version}{'' if part.real else ' (embedded)'}" for part in scene.parts]
-        yield scenario.Setting(store, environment, facts)
+        yield scenario.Setting(store, environment, [_listed(scene.parts, real) for real in (True, False)])
 
 
 @contextlib.contextmanager
@@ -150,6 +149,11 @@ def _oscar(
     what = f"{__version__}, jobs are {f'pods on {node}' if node else 'processes'}"
     scene.note(Part("OSCAR", False, what, seconds, str(oscar.log_path)))
     return oscar.connection()
+
+
+def _listed(parts: Sequence[Part], real: bool) -> str:
+    named = ", ".join(f"{part.name} {part.version}" for part in parts if part.real == real)
+    return f"{'Real' if real else 'Embedded'}: {named or 'nothing'}"
 
 
 def _no_proxy() -> str:

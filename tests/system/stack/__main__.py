@@ -3,6 +3,7 @@
 
 ``up`` leaves it running in the background and prints where everything is; ``down`` stops it and undoes what it
 changed on the machine, also after a crash; ``run`` brings it up, runs ``tests/system`` against it and takes it down.
+``run --short`` runs the demo's scenario only, and passes where the machine cannot run the stack, saying why.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from airflow_provider_oscar.local.process import spawn
 from airflow_provider_oscar.model.errors import OscarProviderError
 from tests.system.stack import kubernetes_build
 from tests.system.stack.base import Missing
@@ -35,8 +37,12 @@ from tests.system.stack.stack import (
     publish,
 )
 
+#: Exit code where the machine lacks something.
+_CANNOT = 3
 _UP_SECONDS = 1800.0
 _DOWN_SECONDS = 60.0
+_BUILD_MINUTES = 25.0
+_SHORT = ("tests/system/test_demo.py",)
 _ROOT = Path(__file__).parents[3]
 
 
@@ -47,15 +53,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--directory", type=Path, default=default_directory(), help="everything is written below it")
     parser.add_argument("--no-apptainer", dest="apptainer", action="store_false", help="jobs are plain processes")
     parser.add_argument("--no-node", dest="node", action="store_false", help="no kubelet: needs no root")
+    parser.add_argument("--short", action="store_true", help="with run: the demo only; skips what cannot be had")
+    text = "with run --short: how long Kubernetes may be built"
+    parser.add_argument("--build-minutes", type=float, default=_BUILD_MINUTES, help=text)
     options, rest = parser.parse_known_args(arguments)
     options.rest = rest
     if options.rest and options.command != "run":  # whose further words are for pytest
         parser.error(f"unknown: {' '.join(options.rest)}")
+    signal.signal(signal.SIGTERM, _interrupted)
     try:
         return _COMMANDS[options.command](options)
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return 130
     except Missing as error:
+        if options.short:
+            _say(f"skipped: system tests: {error}")
+            return 0
         _say(f"cannot: {error}")
-        return 3
+        return _CANNOT
     except OscarProviderError as error:
         _say(f"error: {error}")
         return 1
@@ -160,15 +176,62 @@ def status(options: argparse.Namespace) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Bring the stack up unless it is, run the system tests against it, take it down."""
-    if holder(options.directory.absolute()) is None and (code := up(options)):
-        return code
+    """Run the system tests against the stack, which is brought up and taken down again unless it is up."""
+    directory: Path = options.directory.absolute()
+    if holder(directory) is not None:
+        return _test(options)
+    if options.short:
+        with _at_most(options.build_minutes, "building Kubernetes"):
+            kubernetes_build.build(_say, kubernetes_build.PROGRAMS)
     try:
-        command = [sys.executable, "-m", "pytest", "tests/system", *options.rest]
-        environment = {**os.environ, "OSCAR_STACK_DIRECTORY": str(options.directory.absolute())}
-        return subprocess.run(command, cwd=_ROOT, env=environment, check=False).returncode
+        if code := up(options):
+            if options.short and code == _CANNOT:
+                raise Missing("what is named above is not there")
+            return code
+        return _test(options)
     finally:
         down(options)
+
+
+def _test(options: argparse.Namespace) -> int:
+    """Run pytest; an interruption of ours is one for it as well, and it gets time to clear up."""
+    command = [sys.executable, "-m", "pytest", *(_SHORT if options.short else ("tests/system",)), *options.rest]
+    environment = {**os.environ, "OSCAR_STACK_DIRECTORY": str(options.directory.absolute())}
+    tests = spawn(command, stdin=None, stdout=None, stderr=None, env=environment, cwd=_ROOT, death_signal=signal.SIGINT)
+    try:
+        return tests.wait()
+    except KeyboardInterrupt:
+        tests.send_signal(signal.SIGINT)
+        raise
+    finally:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            tests.wait(_DOWN_SECONDS)
+        tests.kill()
+
+
+@contextlib.contextmanager
+def _at_most(minutes: float, what: str) -> Iterator[None]:
+    """Give something up after a time.
+
+    :raises Missing: naming it.
+    """
+
+    def expired(*_: object) -> None:
+        raise Missing(f"{what} takes longer than {minutes:g} minutes on this machine; given up")
+
+    before = signal.signal(signal.SIGALRM, expired)
+    signal.setitimer(signal.ITIMER_REAL, 60 * minutes)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _interrupted(number: int, _: object) -> None:
+    """End as Ctrl-C does, once: `make` and `timeout` both pass a signal on."""
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _switches(options: argparse.Namespace) -> list[str]:

@@ -56,7 +56,11 @@ def missing() -> str:
         absent.add("containernetworking-plugins")
     if shutil.which("cc") is None:
         absent.add("gcc")
-    return f"install {', '.join(sorted(absent))}" if absent else ""
+    if absent:
+        return f"install {', '.join(sorted(absent))}"
+    if Path("/sys/class/net", _LINK).exists():
+        return f"the node of another stack is up (network link {_LINK}); only one can be"
+    return ""
 
 
 class Containerd:

@@ -55,7 +55,7 @@ class VirtualNodes:
     def __init__(self, api: ApiServer, slurm: BatchSystem, directory: Path, runtime: Callable[[], Path]) -> None:
         self.directory = directory
         self.log_path = directory
-        self.version = f"embedded {__version__}"
+        self.version = __version__
         self.faults = InterLinkFaults()
         self.nodes: list[VirtualNode] = []
         self._api = api

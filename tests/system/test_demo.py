@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The 3DGAN demo end to end on the stack: what ``make demo BACKEND=system`` runs."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from airflow_provider_oscar.local.demo import scenario
+from airflow_provider_oscar.local.process import end, spawn
+from tests.system.stack.cluster import kube_client
+from tests.system.stack.stack import default_directory
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 900
+NAMESPACES = ("default", "oscar-svc")
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A checkout whose results lie elsewhere."""
+    for name in ("dags", "docker"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    return tmp_path
+
+
+def demo(project, log_path):
+    """Run the demo; when we are killed, it is told to stop, so that it can clear up."""
+    command = [sys.executable, "-m", "tests.system.demo", "--project", str(project)]
+    command += ["--directory", str(default_directory())]
+    with log_path.open("wb") as log:
+        process = spawn(command, stdout=log.fileno(), cwd=ROOT, death_signal=signal.SIGTERM)
+    try:
+        return process.wait(PATIENCE)
+    finally:
+        if process.poll() is None:
+            end(process, patience=60.0)
+
+
+def pods(site):
+    with kube_client(site.kubeconfig) as client:
+        items = [client.get(f"/api/v1/namespaces/{name}/pods").json()["items"] for name in NAMESPACES]
+    return {pod["metadata"]["name"] for found in items for pod in found}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(PATIENCE + 120)
+def test_every_object_is_processed_once_and_proven(site, project, capsys):
+    if site.slurm is None:
+        pytest.skip("the demo brings its own stores and OSCAR, and needs our own stack for them")
+    before = pods(site)
+    log_path = project / "demo.log"
+    code = demo(project, log_path)
+    output = log_path.read_text()
+    with capsys.disabled():
+        sys.stdout.write(f"\n{output}")
+    assert code == 0
+    report = (project / "demo-report" / "report.html").read_text()
+    assert f"{len(scenario.DROPS) + 1} runs, every one proven by its manifest" in report
+    for drop in scenario.DROPS:
+        assert quote(drop.name, safe="/~") in report
+    jobs = set(re.findall(r">SLURM (\d+)<", report))
+    assert len(jobs) == 5, "one for each file on the HPC side, and the run by hand"
+    known = site.slurm.jobs()
+    assert {known[job].long_state for job in jobs} == {"COMPLETED"}
+    assert pods(site) - before == set()
