@@ -73,6 +73,11 @@ e2e: $(STAMP) ## Run the browser tests over the demo (needs chromium).
 bench-detection: $(STAMP) ## Measure how new objects are found, against named peers (half an hour; needs the package index).
 	@$(BIN)/python -m tests.bench.detection
 
+.PHONY: fuzz
+fuzz: $(STAMP) ## Fuzz the parsers of what servers send, 20 s each (Linux on x86-64; needs the package index).
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements/fuzz.txt
+	@$(BIN)/python -m tests.fuzz
+
 .PHONY: system-up
 system-up: $(STAMP) ## Start real Kubernetes, SLURM and what else is there; prints what is real and what is embedded.
 	@$(BIN)/python -m tests.system.stack up
@@ -107,4 +112,4 @@ lock: $(STAMP) ## Resolve the lock file anew from setup.cfg.
 
 .PHONY: clean
 clean: ## Remove the virtual environment and everything generated.
-	@rm -rf $(VENV) .demo demo-report build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) .venv-bench .demo .fuzz demo-report build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Coverage-guided fuzzing of the parsers of what servers send; ``make fuzz``."""
