@@ -206,8 +206,8 @@ def bench_latency(directory: Path, objects: int) -> None:
     say(f"  {'':34}{'objects':>9}{'p50 s':>8}{'p99 s':>8}{'most s':>8}")
     for name, times in rows.items():
         say(f"  {name:34}{len(times):>9}{quantile(times, 0.5):>8.2f}{quantile(times, 0.99):>8.2f}{max(times):>8.2f}")
-    notified = next(times for name, times in rows.items() if "notif" in name)
-    goal("p99 under 5 s with notifications", quantile(notified, 0.99) < 5)
+    notified = [quantile(times, 0.99) for name, times in rows.items() if "notifications" in name]
+    goal("p99 under 5 s with notifications", max(notified) < 5)
 
 
 def quantile(values: list[float], share: float) -> float:

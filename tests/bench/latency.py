@@ -3,27 +3,67 @@
 
 from __future__ import annotations
 
+import json
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import httpx
 
 from tests.integration.faults.harness import SHORT, World
 from tests.integration.faults.ledger import starts
-from tests.integration.faults.uploads import DCacheInbox, Uploader
+from tests.integration.faults.uploads import DCacheInbox, S3Inbox, Uploader
 
 DAGS = Path(__file__).parent / "dags"
 _RATE = 0.5
-_NAMES = {"s3": "S3, polled each 2 s", "dcache": "dCache, notifications (SSE)", "listed": "dCache, polled each 2 s"}
+_NAMES = {
+    "s3": "S3, polled each 2 s",
+    "posted": "S3, notifications (webhook)",
+    "dcache": "dCache, notifications (SSE)",
+    "listed": "dCache, polled each 2 s",
+}
+_BUCKET = "posted"
+
+
+class PostedInbox(S3Inbox):
+    """Tells Airflow's API server of each object, as a store with a webhook does.
+
+    :param url: of Airflow.
+    :param secret: password of the connection ``oscar_notifications``.
+    """
+
+    def __init__(self, make_client: Callable[[], Any], url: str, secret: str) -> None:
+        super().__init__(make_client, _BUCKET)
+        headers = {"Authorization": f"Bearer {secret}"}
+        self._airflow = httpx.Client(base_url=url, headers=headers, timeout=30)
+
+    def put(self, key: str) -> bool:
+        """Write the object, then tell."""
+        if not super().put(key):
+            return False
+        stored = {"bucket": {"name": _BUCKET}, "object": {"key": f"in%2F{key}"}}
+        record = {"eventSource": "minio:s3", "eventName": "s3:ObjectCreated:Put", "s3": stored}
+        body = {"EventName": "s3:ObjectCreated:Put", "Key": f"{_BUCKET}/in/{key}", "Records": [record]}
+        self._airflow.post("/oscar/notifications/objects", json=body).raise_for_status()
+        return True
 
 
 def measure_latency(directory: Path, objects: int, *, say: Callable[[str], None]) -> dict[str, list[float]]:
     """Upload ``objects`` to each inbox at a quiet rate and return the delays, by kind of inbox."""
     plan = replace(SHORT, objects=2 * objects, rate=_RATE)
-    with World(directory, plan, say=say, dags=DAGS) as world:
+    secret = secrets.token_urlsafe(24)
+    takes = {"assets": {"objects": {"conn_id": "oscar_s3_default", "buckets": [_BUCKET]}}}
+    receiver = json.dumps({"conn_type": "generic", "password": secret, "extra": takes})
+    with World(directory, plan, say=say, dags=DAGS, connections={"oscar_notifications": receiver}) as world:
         world.dcache.namespace.mkdir("/listed")
+        world.s3.create_bucket(_BUCKET)
         listed = Uploader(DCacheInbox(world.dcache, "/listed"), rate=_RATE, total=objects, first=500_000)
-        uploaders = {**world.uploaders, "listed": listed}
+        posting = PostedInbox(world.client, world.airflow.url, secret)
+        posted = Uploader(posting, rate=_RATE, total=objects, first=600_000)
+        uploaders = {**world.uploaders, "listed": listed, "posted": posted}
         time.sleep(20)  # the watchers begin, and all of it is imported once
         world.dcache.put("/inbox/warm-up.dat", b"warm-up")
         time.sleep(20)
@@ -33,10 +73,11 @@ def measure_latency(directory: Path, objects: int, *, say: Callable[[str], None]
         for uploader in uploaders.values():
             uploader.finished.wait()
         deadline = time.monotonic() + plan.patience
-        while time.monotonic() < deadline and len(starts(world.airflow.database)) < 1 + 3 * objects:
+        while time.monotonic() < deadline and len(starts(world.airflow.database)) < 1 + len(uploaders) * objects:
             time.sleep(1)
         started = starts(world.airflow.database)
         listed.stop()
+        posted.stop()
     return {
         _NAMES[name]: [
             started[world_name(name), key] - when
@@ -49,4 +90,4 @@ def measure_latency(directory: Path, objects: int, *, say: Callable[[str], None]
 
 def world_name(inbox: str) -> str:
     """Return the kind of store of an inbox."""
-    return "s3" if inbox == "s3" else "dcache"
+    return "s3" if inbox in {"s3", "posted"} else "dcache"

@@ -49,6 +49,7 @@ class AirflowParts:
             environment={**_SETTINGS, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database, **(environment or {})},
         )
         self.directory = directory
+        self.url = settings.url
         self.database = directory / "airflow.db"
         self._health = settings
         self._make_environment = settings.environment

@@ -8,7 +8,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -58,15 +58,26 @@ class World:
 
     :param directory: holds everything.
     :param say: told what happens.
+    :param dags: folder of the DAGs.
+    :param connections: further Airflow connections by id, as JSON.
     """
 
-    def __init__(self, directory: Path, plan: Plan, *, say: Callable[[str], None], dags: Path = DAGS) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        plan: Plan,
+        *,
+        say: Callable[[str], None],
+        dags: Path = DAGS,
+        connections: Mapping[str, str] | None = None,
+    ) -> None:
         self.plan = plan
         self.directory = directory
         self.say = say
         self.s3 = LocalS3(directory / "s3", mode="seaweedfs")
         self.dcache = LocalDCache(directory / "dcache")
         self._dags = dags
+        self._more_connections = dict(connections or {})
         self._stack = contextlib.ExitStack()
         self.proxy: S3Proxy
         self.airflow: AirflowParts
@@ -87,7 +98,7 @@ class World:
             self.say("starting Airflow")
             self.airflow.start()
             each = self.plan.objects // 2
-            inboxes = (S3Inbox(self._client), DCacheInbox(self.dcache))
+            inboxes = (S3Inbox(self.client), DCacheInbox(self.dcache))
             self.uploaders = {box.name: Uploader(box, rate=self.plan.rate, total=each) for box in inboxes}
             for uploader in self.uploaders.values():
                 stack.callback(uploader.stop)
@@ -99,12 +110,14 @@ class World:
 
     def _connections(self) -> dict[str, str]:
         s3 = {**self.s3.connection(), "host": self.proxy.url}
-        return {
-            "AIRFLOW_CONN_OSCAR_S3_DEFAULT": json.dumps(s3),
-            "AIRFLOW_CONN_DCACHE_DEFAULT": json.dumps(self.dcache.connection()),
+        connections = {
+            "oscar_s3_default": json.dumps(s3),
+            "dcache_default": json.dumps(self.dcache.connection()),
+            **self._more_connections,
         }
+        return {f"AIRFLOW_CONN_{name.upper()}": text for name, text in connections.items()}
 
-    def _client(self) -> Any:
+    def client(self) -> Any:
         import boto3
         from botocore.config import Config
 

@@ -31,20 +31,21 @@ class Inbox(Protocol):
 
 
 class S3Inbox:
-    """Below ``in/`` of the bucket ``inbox``.
+    """Below ``in/`` of a bucket.
 
     :param make_client: returns a boto3 client that does not retry: what it repeats would be a second version.
     """
 
     name = "s3"
 
-    def __init__(self, make_client: Callable[[], Any]) -> None:
+    def __init__(self, make_client: Callable[[], Any], bucket: str = "inbox") -> None:
+        self.bucket = bucket
         self._client = make_client()
 
     def put(self, key: str) -> bool:
         """Try once."""
         try:
-            self._client.put_object(Bucket="inbox", Key=f"in/{key}", Body=key.encode())
+            self._client.put_object(Bucket=self.bucket, Key=f"in/{key}", Body=key.encode())
         except (BotoCoreError, ClientError):
             return False
         return True
@@ -52,7 +53,7 @@ class S3Inbox:
     def holds(self, key: str) -> bool:
         """Ask the store."""
         try:
-            self._client.head_object(Bucket="inbox", Key=f"in/{key}")
+            self._client.head_object(Bucket=self.bucket, Key=f"in/{key}")
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
                 return False
