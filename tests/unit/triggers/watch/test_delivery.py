@@ -225,9 +225,12 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.parametrize("algorithm", ["timestamp", "snapshot", "cursor"])
 @given(steps=STEPS)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_history_loses_or_repeats_a_version(monkeypatch: pytest.MonkeyPatch, steps: list[Any]) -> None:
+def test_no_history_loses_or_repeats_a_version(
+    monkeypatch: pytest.MonkeyPatch, algorithm: str, steps: list[Any]
+) -> None:
     logging.getLogger("airflow_provider_oscar").setLevel(logging.ERROR)
     store = FakeStore()
     reported: Counter[str] = Counter()
@@ -240,7 +243,7 @@ def test_no_history_loses_or_repeats_a_version(monkeypatch: pytest.MonkeyPatch, 
         while True:
             bucket = FakeBucket(bucket.objects)
             use_fakes(monkeypatch, bucket, store)
-            async with FakeTriggerer(bucket, watcher()) as triggerer:
+            async with FakeTriggerer(bucket, watcher(algorithm=algorithm)) as triggerer:
                 must.update(event.id for event in bucket.objects.values())
                 restarted = False
                 while at < len(steps) and not restarted:
