@@ -34,6 +34,8 @@ LINE_LIMIT = 1024 * 1024
 #: Seconds without a byte until a listen stream counts as dead; MinIO sends a blank every half second.
 SILENCE = 60.0
 _CREATED = "s3:ObjectCreated:*"
+#: MinIO compresses for whoever accepts it, which is of no use to lines that are flushed one by one.
+_PLAIN = {"Accept-Encoding": "identity"}
 _GONE = frozenset({"QueueDoesNotExist", "NonExistentQueue"})
 
 
@@ -186,12 +188,12 @@ async def listen(client: httpx.AsyncClient, request: ListenRequest) -> AsyncGene
     :raises DefinitionError: if the store refuses it, or knows no such stream.
     """
     try:
-        async with client.stream("GET", request.url, headers=dict(request.headers)) as answer:
+        async with client.stream("GET", request.url, headers={**request.headers, **_PLAIN}) as answer:
             if answer.status_code != 200:
                 raise _refused(answer.status_code, await _start_of(answer), request.where)
             yield b""
             waiting = b""
-            async for chunk in answer.aiter_raw():
+            async for chunk in answer.aiter_bytes():
                 *lines, waiting = (waiting + chunk).split(b"\n")
                 waiting = waiting.lstrip()
                 for line in lines:
@@ -217,7 +219,7 @@ def _checked(line: bytes, where: str) -> bytes:
 
 
 async def _start_of(answer: httpx.Response) -> str:
-    async for chunk in answer.aiter_raw():
+    async for chunk in answer.aiter_bytes():
         return chunk[:1024].decode("utf-8", "replace")
     return ""
 

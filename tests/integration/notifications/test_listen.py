@@ -125,6 +125,7 @@ async def test_objects_are_heard_of_and_looked_at(server: ListenServer) -> None:
     query = parse_qs(urlsplit(line.split()[1]).query)
     assert query == {"events": ["s3:ObjectCreated:*"], "prefix": ["in put/"]}
     assert headers["authorization"].startswith("AWS4-HMAC-SHA256 Credential=key/")
+    assert headers["accept-encoding"] == "identity"
     assert "secret" not in str(server.requests)
 
 
