@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import secrets
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ class MinIO:
     """One server with one drive; it restarts itself when OSCAR changes its configuration.
 
     :param directory: data and log.
+    :param settings: further environment variables of the server.
     """
 
     name = "MinIO"
@@ -28,7 +30,7 @@ class MinIO:
     #: OSCAR mounts the Secret of this name for the owner of the root keys, so the user must be called so.
     access_key = "minio"
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, settings: Mapping[str, str] | None = None) -> None:
         (program,) = require("minio")
         self.directory = directory.absolute()
         (self.directory / "data").mkdir(parents=True, exist_ok=True)
@@ -54,6 +56,7 @@ class MinIO:
                 "MINIO_BROWSER": "off",
                 "MINIO_UPDATE": "off",
                 "MINIO_CALLHOME_ENABLE": "off",
+                **(settings or {}),
             },
         )
 
