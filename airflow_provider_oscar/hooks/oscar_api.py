@@ -10,6 +10,7 @@ only the status decides.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,8 @@ from airflow_provider_oscar.model.errors import (
 from airflow_provider_oscar.model.services import ServiceDefinition, difference
 from airflow_provider_oscar.model.verdict import JobPhase
 
+log = logging.getLogger(__name__)
+
 #: Header that chooses the name of the job (OSCAR 4.1 and later; ignored before).
 JOB_ID_HEADER = "X-Delegated-Job-ID"
 #: Linux allows 128 KiB for one environment variable, and OSCAR puts the body into ``EVENT``.
@@ -38,6 +41,8 @@ INTERLINK_BODY_LIMIT = 98_298
 #: Seconds for creating and deleting a service: OSCAR restarts MinIO inside the request.
 SLOW = 180.0
 _PAGES = 10_000
+#: Owner of what is made with user name and password.
+_ADMINISTRATOR = "cluster_admin"
 _USER_AGENT = "airflow-provider-oscar"
 
 
@@ -204,17 +209,34 @@ class OscarCalls:
         Never deletes: deleting a service deletes its buckets with every object in them.
         """
         theirs = yield from self.get_service(definition.name)
-        if theirs is not None and not difference(definition, theirs):
+        if theirs is None:
+            yield from self._send_service("POST", definition.to_api(), definition.name)
+            return "created"
+        if not difference(definition, theirs):
             return "unchanged"
+        # An update by the administrator that leaves the owner out makes a service without one, whose buckets OSCAR
+        # can no longer delete.
+        body = {"owner": theirs.get("owner") or _ADMINISTRATOR, **definition.to_api()}
+        try:
+            yield from self._send_service("PUT", body, definition.name)
+        except TransientError as error:
+            # With other buckets than before, the administrator's update is made and yet answered by 500: there is
+            # no MinIO user to give them to.
+            now = yield from self.get_service(definition.name)
+            if now is None or difference(definition, now):
+                raise
+            log.warning("the service is as defined, in spite of an error of the server: %s", error)
+        return "updated"
+
+    def _send_service(self, method: str, body: Mapping[str, Any], name: str) -> Flow[None]:
         answer = yield self.api.request(
-            "POST" if theirs is None else "PUT",
+            method,
             "/system/services",
             headers={"Content-Type": "application/json"},
-            content=json.dumps(definition.to_api()).encode(),
+            content=json.dumps(body).encode(),
             timeout=SLOW,
         )
-        self.api.check(answer, f"service {definition.name!r}")
-        return "created" if theirs is None else "updated"
+        self.api.check(answer, f"service {name!r}")
 
     def delete_service(self, name: str) -> Flow[bool]:
         """Delete a service **with its input and output buckets**; False if it was not there."""

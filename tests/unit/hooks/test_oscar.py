@@ -207,6 +207,28 @@ def test_service_that_differs_is_updated_and_never_deleted():
     assert [request.method for request in requests] == ["GET", "PUT"]
 
 
+@pytest.mark.parametrize(("owner", "sent"), [("somebody@egi.eu", "somebody@egi.eu"), ("", "cluster_admin")])
+def test_update_keeps_the_owner_or_gives_the_service_one(owner, sent):
+    theirs = DEFINITION.to_api() | {"image": "python:2", "owner": owner}
+    _, requests = drive(Calls().apply_service(DEFINITION), answer(body=theirs), answer(204))
+    assert json.loads(requests[1].content)["owner"] == sent
+
+
+def test_update_that_was_made_and_answered_by_an_error_is_an_update(caplog):
+    theirs = DEFINITION.to_api() | {"image": "python:2"}
+    answers = (answer(body=theirs), answer(500, text="error setting policy"), answer(body=DEFINITION.to_api()))
+    result, _ = drive(Calls().apply_service(DEFINITION), *answers)
+    assert result == "updated"
+    assert "error setting policy" in caplog.text
+
+
+@pytest.mark.parametrize("after", [answer(404), answer(body=DEFINITION.to_api() | {"image": "python:2"})])
+def test_update_that_was_not_made_is_an_error(after):
+    theirs = DEFINITION.to_api() | {"image": "python:2"}
+    with pytest.raises(TransientError, match="error setting policy"):
+        drive(Calls().apply_service(DEFINITION), answer(body=theirs), answer(500, text="error setting policy"), after)
+
+
 def test_service_that_is_as_defined_is_left_alone():
     theirs = DEFINITION.to_api() | {"token": TOKEN, "owner": "cluster_admin"}
     result, requests = drive(Calls().apply_service(DEFINITION), answer(body=theirs))
