@@ -8,25 +8,47 @@ import base64
 import hmac
 import json
 import time
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from airflow_provider_oscar.local.faults import OscarFaults
 from airflow_provider_oscar.local.injection import inject
 from airflow_provider_oscar.local.kubernetes.answers import ApiError
+from airflow_provider_oscar.local.kubernetes.pods import valid_name
 from airflow_provider_oscar.local.oscar.board import JobBoard
-from airflow_provider_oscar.local.oscar.buckets import Buckets
-from airflow_provider_oscar.local.oscar.services import RefusedError, Service, ServiceStore, buckets, normalised
+from airflow_provider_oscar.local.oscar.bucket_api import BucketApi, JSONResponse
+from airflow_provider_oscar.local.oscar.buckets import Buckets, refused_name
+from airflow_provider_oscar.local.oscar.definitions import (
+    OWNER,
+    RefusedError,
+    Service,
+    buckets,
+    check_objects,
+    check_storage,
+    decoded,
+    normalised,
+)
+from airflow_provider_oscar.local.oscar.services import ServiceStore
 
 VERSION = "v4.1.2"
 _TOKEN_SECONDS = 300.0
+#: What OSCAR says when it has no MinIO user to give a bucket to, or to take it from.
+_NO_OWNER = (
+    "error creating/adding MinIO policy for user/group : Invalid arguments specified. (Invalid arguments specified)"
+)
+_NO_USER = (
+    "error setting MinIO policy for user/group {}: The specified user does not exist. (Specified user does not exist)"
+)
+_LEFT_BUCKETS = (
+    "Error deleting service buckets: %!(EXTRA *errors.errorString=error while removing MinIO bucket "
+    "error removing resource)"
+)
 
 
 class Api:
@@ -84,10 +106,12 @@ class Api:
                     "services_namespace": "oscar-svc",
                     "gpu_available": False,
                     "interLink_available": self._offloading(),
+                    "controller_service_account": "oscar-sa",
+                    "minio_quota_enabled": False,
                     "yunikorn_enable": False,
                     "kueue_enable": False,
                     "volume_enable": False,
-                    "oidc_groups": [],
+                    "oidc_groups": [""],
                 },
                 "minio_provider": {
                     "endpoint": store.endpoint,
@@ -114,39 +138,53 @@ class Api:
 
     async def create_service(self, request: Request) -> Response:
         """201 and nothing else."""
-        service = normalised(await _json(request))
-        name = service["name"]
-        if self.services.get(name) is not None:
+        service = normalised(decoded(await request.body()))
+        service["owner"] = OWNER
+        service["labels"]["owner_name"] = "oscar"
+        if valid_name(service["name"]) and self.services.get(service["name"]) is not None:
             return PlainTextResponse("A service with the provided name already exists", 400)
+        check_objects(service)
+        check_storage(service)
         if self.faults.slow_create:
             await asyncio.sleep(self.faults.slow_create)
         await asyncio.to_thread(self._create, service)
         return Response(status_code=201)
 
     async def update_service(self, request: Request) -> Response:
-        """204; the whole definition is replaced, the token kept."""
-        service = normalised(await _json(request))
-        if self.services.get(service["name"]) is None:
+        """204; the whole definition is replaced, owner included if it is not sent, and the token kept.
+
+        With other buckets than before the answer is 500, and the update is made all the same.
+        """
+        service = normalised(decoded(await request.body()))
+        before = self.services.get(service["name"])
+        if before is None:
             return Response(status_code=404)
+        check_storage(service)
         await asyncio.to_thread(self._make_buckets, service)
         self.services.put(service)
-        return Response(status_code=204)
+        owner, old, new = service["owner"], buckets(before), buckets(service)
+        trouble = _NO_USER.format(owner) if owner else _NO_OWNER
+        told = [f"Error creating the service: {trouble}" for bucket in new if bucket not in old]
+        told += [f"error setting new policies: {_NO_OWNER}" for bucket in old if bucket not in new]
+        return PlainTextResponse("".join(told), 500) if told else Response(status_code=204)
 
     async def delete_service(self, request: Request) -> Response:
-        """204; takes the service's jobs and buckets with it."""
+        """204; takes the service's jobs and buckets with it, the latter only if it still has its owner."""
         service = self.services.get(request.path_params["name"])
         if service is None:
             return Response(status_code=404)
         if self.faults.slow_create:
             await asyncio.sleep(self.faults.slow_create)
-        await asyncio.to_thread(self._delete, service)
-        return Response(status_code=204)
+        whole = await asyncio.to_thread(self._delete, service)
+        return Response(status_code=204) if whole else PlainTextResponse(_LEFT_BUCKETS, 500)
 
     def _create(self, service: Service) -> None:
         present = set(self.buckets.names())
-        for name in buckets(service, directions=("input",)):
+        for name in buckets(service):
+            if why := refused_name(name):
+                raise RefusedError(500, why)
             if name in present:
-                raise RefusedError(500, f'the bucket "{name}" already exists')
+                raise RefusedError(500, f'the bucket "{name}" already exists\n')
         self._make_buckets(service)
         self.services.put(service)
 
@@ -156,12 +194,16 @@ class Api:
             folders = [one["path"].partition("/")[2] for one in entries if one["path"].startswith(f"{bucket}/")]
             self.buckets.create(bucket, folders)
 
-    def _delete(self, service: Service) -> None:
+    def _delete(self, service: Service) -> bool:
         for job in self.board.listing(service["name"]):
             self.board.delete(service["name"], job)
         self.services.remove(service["name"])
-        for bucket in buckets(service):
+        found = buckets(service)
+        if found and service["owner"] != OWNER:
+            return False
+        for bucket in found:
             self.buckets.remove(bucket)
+        return True
 
     # ---- jobs ----
 
@@ -171,7 +213,10 @@ class Api:
         if scheme != "Bearer":
             return Response(status_code=401)
         if len(token) != 64:  # taken for a JWT, which nobody here can check; two handlers write their text
-            text = "token contains an invalid number of segments" + "Error getting oidc manager for issuer ''"
+            text = (
+                "token is malformed: token contains an invalid number of segments"
+                + "Error getting oidc manager for issuer ''"
+            )
             return PlainTextResponse(text, 502)
         service = self.services.get(request.path_params["name"])
         if service is None or not hmac.compare_digest(service["token"].encode(), token.encode()):
@@ -193,8 +238,10 @@ class Api:
             return JSONResponse(found)
         try:
             after = _read_page_token(request.query_params.get("page", ""))
-        except ValueError:
+        except TimeoutError:
             return Response(status_code=500)
+        except ValueError as error:
+            return PlainTextResponse(f"invalid continue token: continue key is not valid: {error}", 500)
         rest = [job for job in found if job > after]
         page = rest[: self.faults.page_size]
         answer: dict[str, Any] = {"jobs": {job: found[job] for job in page}}
@@ -232,78 +279,13 @@ class Api:
         """204; the running job is killed."""
         name, job = request.path_params["name"], request.path_params["job"]
         if self.services.get(name) is None:
-            return PlainTextResponse("User does not have permission to access this service", 403)
+            return PlainTextResponse("You do not have permission to access this service", 403)
         done = await asyncio.to_thread(self.board.delete, name, job)
         return Response(status_code=204 if done else 404)
 
-    # ---- buckets ----
-
-    async def list_buckets(self, _: Request) -> Response:
-        """An array, or ``null`` when there is none."""
-        names = await asyncio.to_thread(self.buckets.names)
-        shown = [{"bucket_name": name, "visibility": "private", "owner": "cluster_admin"} for name in names]
-        return JSONResponse(shown or None)
-
-    async def create_bucket(self, request: Request) -> Response:
-        """201 and nothing else."""
-        body = await _json(request)
-        name = str(body.get("bucket_name", "")).strip().strip("/") if isinstance(body, dict) else ""
-        bucket, _, folder = name.partition("/")
-        if not bucket:
-            return PlainTextResponse("The Bucket specification is not valid", 400)
-        if bucket in await asyncio.to_thread(self.buckets.names):
-            return PlainTextResponse(f'the bucket "{bucket}" already exists', 400)
-        await asyncio.to_thread(self.buckets.create, bucket, [folder])
-        return Response(status_code=201)
-
-    async def read_bucket(self, request: Request) -> Response:
-        """Contents; 500 for a bucket that is not there."""
-        name = request.path_params["name"]
-        if name not in await asyncio.to_thread(self.buckets.names):
-            return PlainTextResponse("The specified bucket does not exist", 500)
-        objects = await asyncio.to_thread(self.buckets.contents, name, self.faults.page_size)
-        return JSONResponse({"bucket_name": name, "objects": objects, "returned_items": len(objects)})
-
-    async def delete_bucket(self, request: Request) -> Response:
-        """204; empties the bucket first."""
-        name = request.path_params["name"]
-        if name not in await asyncio.to_thread(self.buckets.names):
-            return PlainTextResponse("The specified bucket does not exist", 404)
-        await asyncio.to_thread(self.buckets.remove, name)
-        return Response(status_code=204)
-
-    async def presign(self, request: Request) -> Response:
-        """A URL for one upload or download."""
-        name, body = request.path_params["name"], await _json(request)
-        operation, key = body.get("operation"), body.get("object_key")
-        seconds = int(body.get("expires_in") or 900)
-        if operation not in {"upload", "download"} or not key or not 1 <= seconds <= 604_800:
-            return PlainTextResponse("invalid presign request", 400)
-        if name not in await asyncio.to_thread(self.buckets.names):
-            return PlainTextResponse("The specified bucket does not exist", 404)
-        url = await asyncio.to_thread(self.buckets.presign, name, key, operation, seconds)
-        expires = datetime.now(UTC) + timedelta(seconds=seconds)
-        return JSONResponse(
-            {
-                "object_key": key,
-                "operation": operation,
-                "method": "PUT" if operation == "upload" else "GET",
-                "url": url,
-                "expires_at": expires.strftime("%Y-%m-%dT%H:%M:%SZ"),
-                "headers": {},
-            }
-        )
-
 
 def _shown(service: Service) -> Service:
-    return {**service, "owner": "cluster_admin", "namespace": "oscar-svc"}
-
-
-async def _json(request: Request) -> Any:
-    try:
-        return json.loads(await request.body())
-    except ValueError as error:
-        raise RefusedError(400, f"The service specification is not valid: {error}") from error
+    return {**service, "namespace": "oscar-svc"}
 
 
 def _page_token(after: str) -> str:
@@ -320,7 +302,7 @@ def _read_page_token(token: str) -> str:
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError("not a continue token") from error
     if time.time() - made > _TOKEN_SECONDS:
-        raise ValueError("the continue token is too old")
+        raise TimeoutError("the continue token is too old")
     return after
 
 
@@ -347,7 +329,7 @@ def application(api: Api) -> Starlette:
         return PlainTextResponse(str(error), getattr(error, "status", 500))
 
     def unknown(_: Request, __: Exception) -> Response:
-        return PlainTextResponse("404 page not found", 404)
+        return Response("404 page not found", 404, headers={"content-type": "text/plain"})
 
     service, job = "/system/services", "/system/logs/{name}"
     routes = [
@@ -364,11 +346,7 @@ def application(api: Api) -> Starlette:
         Route(job, api.delete_jobs, methods=["DELETE"]),
         Route(f"{job}/{{job}}", api.read_log),
         Route(f"{job}/{{job}}", api.delete_job, methods=["DELETE"]),
-        Route("/system/buckets", api.list_buckets),
-        Route("/system/buckets", api.create_bucket, methods=["POST"]),
-        Route("/system/buckets/{name}", api.read_bucket),
-        Route("/system/buckets/{name}", api.delete_bucket, methods=["DELETE"]),
-        Route("/system/buckets/{name}/presign", api.presign, methods=["POST"]),
+        *BucketApi(api.buckets, api.faults).routes(),
     ]
     return Starlette(
         routes=routes,

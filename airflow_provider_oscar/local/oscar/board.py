@@ -11,9 +11,10 @@ from typing import Any
 from airflow_provider_oscar.local.faults import OscarFaults
 from airflow_provider_oscar.local.kubernetes.answers import ApiError
 from airflow_provider_oscar.local.kubernetes.pods import valid_name
+from airflow_provider_oscar.local.oscar.definitions import Service
 from airflow_provider_oscar.local.oscar.jobs import Job, Runner, job_environment
 from airflow_provider_oscar.local.oscar.offload import Offloader, build_pod
-from airflow_provider_oscar.local.oscar.services import Service, ServiceStore
+from airflow_provider_oscar.local.oscar.services import ServiceStore
 
 
 class JobBoard:
@@ -46,8 +47,12 @@ class JobBoard:
         name = wanted if wanted and not self._faults.ignore_delegated_id else _job_name(service["name"])
         if self._runner.taken(name) or (self._offloader is not None and self._offloader.get(name) is not None):
             raise ApiError(500, f'jobs.batch "{name}" already exists')
-        if len(name) > 63 or not valid_name(name):
-            raise ApiError(500, f'Job.batch "{name}" is invalid: metadata.name: Invalid value: "{name}"')
+        if not valid_name(name):
+            why = f'metadata.name: Invalid value: "{name}": a lowercase RFC 1123 subdomain is required'
+            raise ApiError(500, f'Job.batch "{name}" is invalid: {why}')
+        if len(name) > 63:
+            why = f'spec.template.labels: Invalid value: "{name}": must be no more than 63 characters'
+            raise ApiError(500, f'Job.batch "{name}" is invalid: {why}')
         if self._faults.take("lose_next_jobs"):
             return
         text = body.decode(errors="surrogateescape")

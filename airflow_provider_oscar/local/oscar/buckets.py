@@ -3,8 +3,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any, Protocol
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+#: How the store's own complaints end; there is no request to name.
+NO_REQUEST = "\n\tstatus code: 400, request id: 0, host id: 0"
+
+
+def refused_name(name: str) -> str:
+    """What OSCAR says of a name that no bucket may have; empty for any other."""
+    if _NAME.fullmatch(name):
+        return ""
+    return f"error creating bucket {name}: InvalidBucketName: The specified bucket is not valid.{NO_REQUEST}"
 
 
 class S3Store(Protocol):

@@ -20,7 +20,7 @@ from typing import Protocol
 
 from airflow_provider_oscar.local.interlink.environment import expand
 from airflow_provider_oscar.local.interlink.job_script import environment_file
-from airflow_provider_oscar.local.oscar.services import Service
+from airflow_provider_oscar.local.oscar.definitions import Service
 from airflow_provider_oscar.local.process import end, spawn
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow_provider_oscar.local.interlink.containers import SUPERVISOR_KIT_IMAGE
 from airflow_provider_oscar.local.kubernetes import LocalKubernetes, NotFoundError, Object
-from airflow_provider_oscar.local.oscar.services import Service
+from airflow_provider_oscar.local.oscar.definitions import Service
 
 NAMESPACE = "oscar-svc"
 CONTAINER = "oscar-container"
@@ -106,9 +106,7 @@ class Offloader:
         return found
 
     def log(self, pod: Object) -> bytes | None:
-        """Log of the job's container, or None when it is not there yet."""
-        if pod["status"].get("phase") not in {"Running", "Succeeded", "Failed"}:
-            return None
+        """Log of the job's container, empty while it waits in a queue; None when it is not there yet."""
         source = self._kubernetes.log_sources.get(pod["spec"].get("nodeName", ""))
         files = source.log_files(pod["metadata"]["uid"], CONTAINER) if source else None
         if files is None:

@@ -13,8 +13,9 @@ from airflow_provider_oscar.local.faults import OscarFaults
 from airflow_provider_oscar.local.oscar.api import Api, application
 from airflow_provider_oscar.local.oscar.board import JobBoard
 from airflow_provider_oscar.local.oscar.buckets import Buckets
+from airflow_provider_oscar.local.oscar.definitions import RefusedError, check_storage, normalised
 from airflow_provider_oscar.local.oscar.jobs import CloudRunner, job_environment
-from airflow_provider_oscar.local.oscar.services import RefusedError, ServiceStore, normalised
+from airflow_provider_oscar.local.oscar.services import ServiceStore
 
 SERVICE = {"name": "svc", "image": "i", "script": "true", "cpu": "1.0"}
 
@@ -138,7 +139,7 @@ def test_input_bucket_must_be_new_and_goes_with_the_service(oscar):
     service = {**SERVICE, "input": inputs, "output": outputs}
     oscar.buckets.create("box")
     answer = oscar.call("POST", "/system/services", json=service)
-    assert (answer.status_code, answer.text) == (500, 'the bucket "box" already exists')
+    assert (answer.status_code, answer.text) == (500, 'the bucket "box" already exists\n')
     assert oscar.call("GET", "/system/services").json() == []
     oscar.buckets.remove("box")
     assert oscar.call("POST", "/system/services", json=service).status_code == 201
@@ -147,11 +148,33 @@ def test_input_bucket_must_be_new_and_goes_with_the_service(oscar):
     assert oscar.call("GET", "/system/buckets").json() is None
 
 
+def test_update_with_other_buckets_is_made_and_answered_by_500(oscar):
+    service = {**SERVICE, "output": [{"storage_provider": "minio", "path": "first/out"}]}
+    oscar.call("POST", "/system/services", json=service)
+    changed = {**service, "owner": "cluster_admin", "output": [{"storage_provider": "minio", "path": "second/out"}]}
+    answer = oscar.call("PUT", "/system/services", json=changed)
+    assert answer.status_code == 500
+    assert "The specified user does not exist" in answer.text
+    assert oscar.call("GET", "/system/services/svc").json()["output"] == changed["output"]
+
+
+def test_service_that_lost_its_owner_goes_without_its_buckets(oscar):
+    service = {**SERVICE, "output": [{"storage_provider": "minio", "path": "first/out"}]}
+    oscar.call("POST", "/system/services", json=service)
+    assert oscar.call("GET", "/system/services/svc").json()["owner"] == "cluster_admin"
+    assert oscar.call("PUT", "/system/services", json=service).status_code == 204
+    assert oscar.call("GET", "/system/services/svc").json()["owner"] == ""
+    answer = oscar.call("DELETE", "/system/services/svc")
+    assert (answer.status_code, "Error deleting service buckets" in answer.text) == (500, True)
+    assert oscar.call("GET", "/system/services/svc").status_code == 404
+    assert list(oscar.buckets.found) == ["first"]
+
+
 @pytest.mark.parametrize(
     ("change", "status", "text"),
     [
         pytest.param({"cpu": 1.0}, 400, "cannot unmarshal", id="cpu-number"),
-        pytest.param({"name": "x" * 40}, 400, "at most 39", id="name"),
+        pytest.param({"name": "x" * 40}, 400, "'max' tag", id="name"),
         pytest.param({"image": ""}, 400, "required", id="image"),
         pytest.param({"input": [{"storage_provider": "s3.x", "path": "a"}]}, 400, "unrecognized input", id="s3-input"),
         pytest.param({"output": [{"storage_provider": "minio.default", "path": " / "}]}, 400, "empty", id="path"),
@@ -162,7 +185,7 @@ def test_input_bucket_must_be_new_and_goes_with_the_service(oscar):
 )
 def test_bad_definitions_are_refused(change, status, text):
     with pytest.raises(RefusedError, match=text) as refused:
-        normalised({**SERVICE, **change})
+        check_storage(normalised({**SERVICE, **change}))
     assert refused.value.status == status
 
 
@@ -222,10 +245,17 @@ def test_list_is_paged_in_order_of_names(served):
     assert "next_page" not in second
 
 
-@pytest.mark.parametrize("token", ["zzz", base64.urlsafe_b64encode(b'{"after": "a", "made": 1}').decode()])
-def test_stale_page_token_is_500_without_a_body(served, token):
+@pytest.mark.parametrize(
+    ("token", "text"),
+    [
+        ("zzz", "invalid continue token: continue key is not valid: not a continue token"),
+        (base64.urlsafe_b64encode(b'{"after": "a", "made": 1}').decode(), ""),
+    ],
+    ids=["nonsense", "too old"],
+)
+def test_bad_page_token_is_a_500(served, token, text):
     answer = served.call("GET", "/system/logs/svc", params={"page": token})
-    assert (answer.status_code, answer.text) == (500, "")
+    assert (answer.status_code, answer.text) == (500, text)
 
 
 def test_log_is_500_without_a_pod_and_404_before_it_runs(served):
