@@ -29,6 +29,7 @@ _DEFAULT_LIMIT = 600.0
 _TICK = 0.1
 _KILL_WAIT = 2.0
 _MEMORY_UNITS = {"": 1.0, "K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0 * 1024}
+_BEGIN_UNITS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0, "week": 604_800.0}
 _SHORT = {"-p": "--partition", "-t": "--time", "-c": "--cpus-per-task", "-o": "--output", "-J": "--job-name"}
 _SHORT |= {"-G": "--gpus", "-n": "--ntasks", "-N": "--nodes", "-A": "--account", "-C": "--constraint"}
 
@@ -45,6 +46,8 @@ class Request:
     gpus: int = 0
     #: Seconds; None means the partition's default.
     limit: float | None = None
+    #: Seconds after submission before which it is not started.
+    delay: float = 0.0
 
 
 @dataclass
@@ -53,6 +56,7 @@ class _Entry:
     request: Request
     script: Path
     directory: Path
+    submitted: float = field(default_factory=time.monotonic)
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     #: Why it is being killed: CANCELLED or TIMEOUT.
@@ -92,6 +96,13 @@ def parse_memory(text: str) -> int:
     return int(int(match[1]) * _MEMORY_UNITS[match[2]])
 
 
+def parse_begin(text: str) -> float:
+    """Seconds of ``now+COUNT[UNIT]``; other forms of ``--begin``, which name a time of day, count as now."""
+    match = re.fullmatch(r"now\+(\d+)([a-z]*)", text.lower())
+    unit = (match[2] if match else "").removesuffix("s") or "second"
+    return int(match[1]) * _BEGIN_UNITS.get(unit, 0.0) if match else 0.0
+
+
 def _options(text: str) -> Iterator[tuple[str, str]]:
     for line in text.splitlines():
         if not line.startswith("#SBATCH"):
@@ -128,10 +139,10 @@ def parse_script(text: str) -> Request:
     request = Request()
     for name, value in _options(text):
         match name:
-            case "--job-name":
-                request = replace(request, name=value)
             case "--partition":
                 request = replace(request, partition=value)
+            case "--job-name":
+                request = replace(request, name=value)
             case "--output":
                 request = replace(request, output=value)
             case "--cpus-per-task":
@@ -142,9 +153,15 @@ def parse_script(text: str) -> Request:
                 request = replace(request, memory_mib=parse_memory(value))
             case "--gres" | "--gpus" | "--gpus-per-node":
                 request = replace(request, gpus=_gpus(value))
-            case "--time":
-                request = replace(request, limit=parse_duration(value))
+            case "--time" | "--begin":
+                request = _timed(request, name, value)
     return request
+
+
+def _timed(request: Request, name: str, value: str) -> Request:
+    if name == "--time":
+        return replace(request, limit=parse_duration(value))
+    return replace(request, delay=parse_begin(value))
 
 
 class BuiltinSlurm:
@@ -272,6 +289,9 @@ class BuiltinSlurm:
             running = [e for e in self._entries.values() if e.process and e.job.partition == partition.name]
             for entry in self._entries.values():
                 if entry.job.state != "PD" or entry.job.partition != partition.name:
+                    continue
+                if time.monotonic() < entry.submitted + entry.request.delay:
+                    entry.job = replace(entry.job, reason="BeginTime")
                     continue
                 if not _fits(entry.request, partition, running):
                     hopeless = entry.request.cpus > partition.cpus

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_oscar.local.faults import SlurmFaults
+from airflow_provider_oscar.local.process import wait_until
 from airflow_provider_oscar.local.slurm.builtin import BuiltinSlurm, parse_duration, parse_memory, parse_script
 from airflow_provider_oscar.model.errors import DefinitionError, JobFailedError
 
@@ -39,6 +40,25 @@ def test_other_times_are_refused(text):
 @pytest.mark.parametrize(("text", "mib"), [("100", 100), ("2G", 2048), ("512K", 0), ("1T", 1024 * 1024)])
 def test_memory_is_in_mebibytes(text, mib):
     assert parse_memory(text) == mib
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("now", 0), ("now+90", 90), ("now+1hour", 3600), ("now+2days", 172_800), ("16:00", 0), ("now+1moon", 0)],
+)
+def test_job_can_be_put_off(text, seconds):
+    assert parse_script(f"#!/bin/sh\n#SBATCH --begin={text}\n").delay == seconds
+
+
+def test_job_that_was_put_off_waits(tmp_path):
+    script = tmp_path / "job"
+    script.write_text("#!/bin/sh\n#SBATCH --begin=now+1hour\ntrue\n")
+    slurm = BuiltinSlurm(tmp_path)
+    slurm.start()
+    job_id = slurm.submit(script)
+    wait_until(lambda: slurm.jobs()[job_id].reason == "BeginTime", what="the queue says why it waits", timeout=10)
+    assert slurm.jobs()[job_id].state == "PD"
+    slurm.stop()
 
 
 def test_directives_end_with_the_first_command():
