@@ -89,7 +89,7 @@ class Api:
         return JSONResponse(
             {
                 "version": VERSION,
-                "git_commit": "embedded",
+                "git_commit": "",
                 "architecture": "amd64",
                 "kubernetes_version": "v1.33.0-embedded",
             }
