@@ -37,8 +37,8 @@ $(STAMP): $(LOCK) setup.cfg requirements/bootstrap.txt
 .PHONY: demo
 demo: $(STAMP) ## Run the 3DGAN pipeline end to end on this machine and write demo-report/report.html.
 	@case "$(BACKEND)" in \
-	    embedded) $(BIN)/python -m airflow_provider_oscar.local.demo run;; \
-	    system) $(BIN)/python -m tests.system.demo;; \
+	    embedded) exec $(BIN)/python -m airflow_provider_oscar.local.demo run;; \
+	    system) exec $(BIN)/python -m tests.system.demo;; \
 	    *) echo "BACKEND=$(BACKEND) is unknown; it is embedded or system" >&2; exit 2;; \
 	esac
 

@@ -13,18 +13,22 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from airflow_provider_oscar import __version__
 from airflow_provider_oscar.local.dcache import LocalDCache
 from airflow_provider_oscar.local.demo import scenario
 from airflow_provider_oscar.local.demo.progress import Progress
+from airflow_provider_oscar.local.images import LocalImage
+from airflow_provider_oscar.local.interlink.containers import SUPERVISOR_KIT_IMAGE
 from airflow_provider_oscar.local.oscar import LocalOscar
 from airflow_provider_oscar.local.process import LOOPBACK, Component, wait_until
 from airflow_provider_oscar.local.s3 import LocalS3, find_weed
 from tests.system.demo.image import inference_image
 from tests.system.demo.stores import SharedS3, shared, shared_dcache
-from tests.system.stack import kubelet
+from tests.system.stack import kubelet, oscar_volume
 from tests.system.stack.base import run
-from tests.system.stack.cluster import prefetched
+from tests.system.stack.cluster import prefetch, remove_pods
 from tests.system.stack.doorway import Doorway
 from tests.system.stack.oci import Registry
 from tests.system.stack.pod_runner import PodRunner
@@ -32,9 +36,11 @@ from tests.system.stack.runtime import add_image
 from tests.system.stack.stack import Part, Stack, holder, only_one, part_line
 from tests.system.upstream import programs
 from tests.system.upstream.minio import MinIO
+from tests.system.upstream.oscar import Oscar
 
 _UP_SECONDS = 600.0
 _REPOSITORY = "threedgan"
+_SERVICE = "threedgan"
 
 
 @dataclass
@@ -83,17 +89,22 @@ def open_setting(project: Path, stack: Path, directory: Path, progress: Progress
             scene.start(doorway)
             scene.start(registry)
             reference = registry.reference(_REPOSITORY)
-            running.enter_context(prefetched(kubeconfig, node, reference))
+            prefetch(kubeconfig, node, reference)
+        running.callback(remove_pods, kubeconfig, reference)
         process = scenario.image(project, directory / "image-cache")
         add_image(Path(found["hpc_images"]), reference, image.root, process)
-        store = _s3(scene, doorway)
+        store, server = _s3(scene, doorway)
         dcache = LocalDCache(directory / "dcache")
         seconds = scene.start(dcache)
         scene.note(Part("dCache", False, __version__, seconds, str(dcache.log_path)))
+        if found["node"] and isinstance(server, MinIO) and programs.find("oscar"):
+            oscar = _upstream_oscar(scene, server, kubeconfig)
+        else:
+            oscar = _embedded_oscar(scene, store, dcache, kubeconfig, {reference: process})
         connections = {
             "oscar_s3_default": store.connection(),
             "dcache_default": shared_dcache(dcache.connection(), doorway),
-            "oscar_default": _oscar(scene, store, dcache, kubeconfig, {reference: process}),
+            "oscar_default": oscar,
             "interlink_default": {"conn_type": "interlink", "extra": {"kube_config": json.dumps(kubeconfig)}},
         }
         scene.note(Part("Airflow", True, version("apache-airflow"), 0.0, str(directory / "airflow")))
@@ -117,8 +128,8 @@ def _stack(directory: Path, progress: Progress) -> Iterator[dict[str, Any]]:
         yield stack.description()
 
 
-def _s3(scene: _Scene, doorway: Doorway | None) -> SharedS3:
-    """MinIO where the user brought it, else SeaweedFS."""
+def _s3(scene: _Scene, doorway: Doorway | None) -> tuple[SharedS3, MinIO | LocalS3]:
+    """MinIO where the user brought it, else SeaweedFS; as everybody reaches it, and itself."""
     server: MinIO | LocalS3
     if programs.find("minio"):
         server = MinIO(scene.directory / "minio")
@@ -129,7 +140,7 @@ def _s3(scene: _Scene, doorway: Doorway | None) -> SharedS3:
     seconds = scene.start(server)
     scene.note(Part("S3", not what.startswith("moto"), what, seconds, str(server.log_path)))
     url = server.url if isinstance(server, MinIO) else server.endpoint
-    return SharedS3(shared(url, doorway), server.access_key, server.secret_key)
+    return SharedS3(shared(url, doorway), server.access_key, server.secret_key), server
 
 
 def _version(kind: str) -> str:
@@ -137,10 +148,10 @@ def _version(kind: str) -> str:
     return version(kind) if weed is None else run([str(weed), "version"]).split()[2]
 
 
-def _oscar(
-    scene: _Scene, store: SharedS3, dcache: LocalDCache, kubeconfig: Mapping[str, Any], images: Mapping[str, Any]
+def _embedded_oscar(
+    scene: _Scene, store: SharedS3, dcache: LocalDCache, kubeconfig: Mapping[str, Any], images: Mapping[str, LocalImage]
 ) -> dict[str, Any]:
-    """The embedded OSCAR, whose jobs are pods where there is a real node; returns its connection."""
+    """Our own OSCAR, whose jobs are pods where there is a real node; returns its connection."""
     node = scene.found["node"]
     directory = scene.directory / "oscar"
     runner = PodRunner(kubeconfig, node, directory / "programs") if node else None
@@ -149,6 +160,28 @@ def _oscar(
     what = f"{__version__}, jobs are {f'pods on {node}' if node else 'processes'}"
     scene.note(Part("OSCAR", False, what, seconds, str(oscar.log_path)))
     return oscar.connection()
+
+
+def _upstream_oscar(scene: _Scene, minio: MinIO, kubeconfig: Mapping[str, Any]) -> dict[str, Any]:
+    """OSCAR itself, and the FaaS Supervisor in its pods; returns its connection."""
+    directory = scene.directory / "oscar"
+    programs_directory = directory / "programs"
+    real, number = oscar_volume.supervisor(programs_directory)
+    scene.note(Part("FaaS Supervisor", real, number, 0.0, str(programs_directory)))
+    scene.running.enter_context(oscar_volume.provided(kubeconfig, programs_directory))
+    oscar = Oscar(directory, kubeconfig, minio, f"docker://{SUPERVISOR_KIT_IMAGE}")
+    seconds = scene.start(oscar)
+    scene.running.callback(_remove_service, oscar.connection())
+    oscar_volume.await_bound(kubeconfig)
+    scene.note(Part("OSCAR", True, programs.version("oscar"), seconds, str(oscar.log_path)))
+    return oscar.connection()
+
+
+def _remove_service(connection: Mapping[str, Any]) -> None:
+    """Take the jobs and the service out of the cluster, which may stay up."""
+    with httpx.Client(base_url=connection["host"], auth=(connection["login"], connection["password"])) as client:
+        client.delete(f"/system/logs/{_SERVICE}", params={"all": "true"}, timeout=60)
+        client.delete(f"/system/services/{_SERVICE}", timeout=60)
 
 
 def _listed(parts: Sequence[Part], real: bool) -> str:

@@ -4,15 +4,15 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
 
 FIELD_MANAGER = "oscar-stack"
+_PODS = "/api/v1/namespaces/default/pods"
 
 
 def kube_client(kubeconfig: Mapping[str, Any]) -> httpx.Client:
@@ -34,18 +34,19 @@ def apply(client: httpx.Client, path: str, body: Mapping[str, Any]) -> None:
     ).raise_for_status()
 
 
-@contextlib.contextmanager
-def prefetched(kubeconfig: Mapping[str, Any], node: str, image: str) -> Iterator[None]:
+def remove_pods(kubeconfig: Mapping[str, Any], image: str) -> None:
+    """Remove the pods of an image from the default name space, and with those on virtual nodes their batch jobs."""
+    with kube_client(kubeconfig) as client:
+        for pod in client.get(_PODS).raise_for_status().json()["items"]:
+            if any(container["image"] == image for container in pod["spec"]["containers"]):
+                name = pod["metadata"]["name"]
+                client.request("DELETE", f"{_PODS}/{name}", json={"gracePeriodSeconds": 0})
+
+
+def prefetch(kubeconfig: Mapping[str, Any], node: str, image: str) -> None:
     """Let a node fetch an image while other things start, so that the first job does not wait for it."""
-    pods = "/api/v1/namespaces/default/pods"
     container = {"name": "prefetch", "image": image, "command": ["/bin/true"]}
     choice = {"nodeSelector": {"kubernetes.io/hostname": node}, "restartPolicy": "Never"}
+    body = {"metadata": {"generateName": "prefetch-"}, "spec": {**choice, "containers": [container]}}
     with kube_client(kubeconfig) as client:
-        made = client.post(
-            pods, json={"metadata": {"generateName": "prefetch-"}, "spec": {**choice, "containers": [container]}}
-        )
-        name = made.raise_for_status().json()["metadata"]["name"]
-        try:
-            yield
-        finally:
-            client.request("DELETE", f"{pods}/{name}", json={"gracePeriodSeconds": 0})
+        client.post(_PODS, json=body).raise_for_status()

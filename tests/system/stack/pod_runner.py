@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,14 +11,13 @@ from typing import Any
 
 import httpx
 
-from airflow_provider_oscar.local.oscar import faas
 from airflow_provider_oscar.local.oscar.jobs import Job
 from airflow_provider_oscar.local.oscar.offload import CONTAINER, NAMESPACE
 from airflow_provider_oscar.local.process import wait_until
 from tests.system.stack.cluster import apply, kube_client
+from tests.system.stack.oscar_volume import MOUNT, embedded_supervisor
 
 _CONFIG = "/oscar/config"
-_PROGRAMS = "/oscar/bin"
 _PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
 _LABEL = "oscar_service"
 _MARK = {"app.kubernetes.io/managed-by": "embedded-oscar"}
@@ -44,11 +42,7 @@ class PodRunner:
 
     def start(self, runtime: Path) -> None:
         """Lay out the supervisor; the image has the interpreter for it."""
-        self._directory.mkdir(parents=True, exist_ok=True)
-        shutil.copy(faas.__file__, self._directory / "faas.py")
-        program = self._directory / "supervisor"
-        program.write_text(f'#!/bin/sh\nexec python3 -I {_PROGRAMS}/faas.py "$@"\n')
-        program.chmod(0o755)
+        embedded_supervisor(self._directory)
 
     def stop(self) -> None:
         """Remove every pod, so that the node has none of ours left."""
@@ -116,14 +110,14 @@ class PodRunner:
     def _pod(self, job: Job, service: Mapping[str, Any], keys: str) -> dict[str, Any]:
         volumes = {
             "oscar-config": (_CONFIG, {"configMap": {"name": job.service}}),
-            "oscar-bin": (_PROGRAMS, {"hostPath": {"path": str(self._directory), "type": "Directory"}}),
+            "oscar-bin": (MOUNT, {"hostPath": {"path": str(self._directory), "type": "Directory"}}),
             "minio": (keys, {"secret": {"secretName": "minio"}}),
         }
         mounts = [{"name": name, "mountPath": path, "readOnly": True} for name, (path, _) in volumes.items()]
         container = {
             "name": CONTAINER,
             "image": job.image,
-            "command": ["/bin/sh", "-c", f"echo $EVENT | {_PROGRAMS}/supervisor"],
+            "command": ["/bin/sh", "-c", f"echo $EVENT | {MOUNT}/supervisor"],
             # Expansion of $(NAME) has been done; a dollar that is left must survive the next one.
             "env": [{"name": key, "value": value.replace("$", "$$")} for key, value in job.environment.items()],
             "resources": {"limits": {"cpu": str(service["cpu"]), "memory": str(service["memory"])}},
