@@ -8,6 +8,7 @@ platform. A file is dropped, and its run has to be proven by a manifest in the s
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import threading
@@ -17,15 +18,21 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_oscar.hooks.interlink import InterLinkHook
 from airflow_provider_oscar.hooks.storage import storage_hook
 from airflow_provider_oscar.local import LocalPlatform
 from airflow_provider_oscar.local.demo import scenario
 from airflow_provider_oscar.local.demo.results import Row, row_of
-from tests.system.stack import environments
+from tests.system.conftest import Site
+from tests.system.stack import environments, worker_pods
 from tests.system.stack.airflow import CELERY_WORKER, PARTS, AirflowInParts
 from tests.system.stack.base import Missing
+from tests.system.stack.control_plane import write_private
+from tests.system.stack.kubelet import NODE, Containerd
+from tests.system.stack.ledger import Ledger
 from tests.system.stack.postgres import PostgreSQL
 from tests.system.stack.redis import Redis
+from tests.system.stack.stack import default_directory
 
 ROOT = Path(__file__).parents[2]
 SMALL_IN_S3 = scenario.Drop("s3", "run 7/photons (theta=90).h5", 2)
@@ -181,6 +188,58 @@ def test_files_are_processed_under_celery(platform, dags, database, python, tmp_
         redis.stop()
     assert len(ended) == 2 * len(["read_event", "choose_target", "infer", "publish"])
     assert {task[3] for task in ended} <= {task for (task,) in finished}
+    assert command_lines.seen == set()
+
+
+@pytest.fixture
+def cluster(site: Site, hook: InterLinkHook, tmp_path: Path) -> Iterator[InterLinkHook]:
+    """A hook on a cluster whose node can run worker pods; they are gone afterwards."""
+    nodes = [node.metadata.name for node in hook.core.list_node().items]
+    if site.slurm is None or NODE not in nodes:
+        pytest.skip(f"worker pods need the stack's own node {NODE!r}, which is not there (nodes: {', '.join(nodes)})")
+    directory = default_directory()
+    try:
+        worker_pods.load_image(Containerd(directory / "containerd", Ledger(directory)), tmp_path)
+    except Missing as lack:
+        pytest.skip(str(lack))
+    yield hook
+    worker_pods.remove_pods(hook.core, hook.namespace)
+    worker_pods.remove_environment(hook.core, hook.namespace)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_file_is_processed_under_kubernetes(cluster, site, platform, dags, database, python, tmp_path):
+    kubeconfig, template = tmp_path / "kubeconfig.json", tmp_path / "worker.json"
+    write_private(kubeconfig, json.dumps(site.kubeconfig))
+    worker_pods.write_template(template)
+    airflow = AirflowInParts(
+        tmp_path / "airflow",
+        dags=dags,
+        python=python,
+        database=database,
+        parts=PARTS,
+        environment={
+            **platform.environment(),
+            **scenario.environment(),
+            **worker_pods.settings(template, kubeconfig, cluster.namespace),
+        },
+    )
+    worker_pods.put_environment(cluster.core, cluster.namespace, airflow.environment())
+    secrets = [database.password, *secrets_of(platform, {})]
+    try:
+        with CommandLines(secrets) as command_lines:
+            play(airflow, platform, [SMALL_IN_S3], tmp_path)
+        ended = airflow.query(_ENDED)
+    finally:
+        airflow.stop()
+    pods = worker_pods.pods(cluster.core, cluster.namespace)
+    assert sorted(task[2].rpartition(".")[2] for task in ended) == ["choose_target", "infer", "publish", "read_event"]
+    ran = {(pod.metadata.annotations["run_id"], pod.metadata.annotations["task_id"]) for pod in pods}
+    assert {(run_id, task_id) for _, run_id, task_id, _ in ended} <= ran
+    assert {pod.spec.node_name for pod in pods} == {NODE}
+    text = json.dumps([pod.to_dict() for pod in pods], default=str)
+    assert [secret for secret in secrets if secret in text] == []
     assert command_lines.seen == set()
 
 
