@@ -55,19 +55,18 @@ class JobBoard:
             raise ApiError(500, f'Job.batch "{name}" is invalid: {why}')
         if self._faults.take("lose_next_jobs"):
             return
-        text = body.decode(errors="surrogateescape")
-        environment = job_environment(service, self._services.secret_values(service["name"]), name, text)
-        if self._faults.strict:
-            environment["SUPERVISOR_STRICT"] = "1"
+        further = {"SUPERVISOR_STRICT": "1"} if self._faults.strict else {}
         if self.plain_http_hosts:
-            environment["SUPERVISOR_PLAIN_HTTP_HOSTS"] = " ".join(self.plain_http_hosts)
+            further["SUPERVISOR_PLAIN_HTTP_HOSTS"] = " ".join(self.plain_http_hosts)
+        secrets = self._services.secret_values(service["name"])
         if service["interlink_node_name"] and self._offloader is not None and self._offloader.available():
             place = self._services.directory / service["name"]
             files = {one: (place / one).read_text() for one in ("function_config.yaml", "script.sh")}
-            self._offloader.publish(service, files, self.keys)
-            self._offloader.submit(build_pod(service, name, environment, body))
+            self._offloader.publish(service, files, self.keys, secrets)
+            self._offloader.submit(build_pod(service, name, body, secret=bool(secrets), further=further))
             return
-        self._submit_to_cloud(service, name, environment)
+        text = body.decode(errors="surrogateescape")
+        self._submit_to_cloud(service, name, job_environment(service, secrets, name, text) | further)
 
     def listing(self, service: str) -> dict[str, dict[str, Any]]:
         """What the job list says of every job of a service."""

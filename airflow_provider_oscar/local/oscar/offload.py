@@ -16,9 +16,37 @@ NAMESPACE = "oscar-svc"
 CONTAINER = "oscar-container"
 
 
-def build_pod(service: Service, name: str, environment: Mapping[str, str], event: bytes) -> Object:
-    """The pod of one job; its event travels in base64, the other variables as they are."""
-    variables = {**environment, "EVENT": base64.b64encode(event).decode()}
+#: OSCAR prepares every container for a watchdog, which runs in none of these jobs.
+_WATCHDOG = {
+    "max_inflight": "1",
+    "write_debug": "true",
+    "exec_timeout": "0",
+    "read_timeout": "300",
+    "write_timeout": "300",
+    "healthcheck_interval": "5",
+    "fprocess": "/oscar/bin/supervisor",
+}
+
+
+def build_pod(
+    service: Service, name: str, event: bytes, *, secret: bool = False, further: Mapping[str, str] | None = None
+) -> Object:
+    """The pod of one job; its event travels in base64, variables as they are written in the definition.
+
+    :param secret: whether the service has secret variables, which the container gets from a Secret of its name.
+    :param further: variables that only this platform needs.
+    """
+    variables = {
+        **(service["environment"].get("variables") or {}),
+        "OSCAR_SERVICE_NAME": service["name"],
+        "OSCAR_SERVICE_TOKEN": service["token"],
+        "OSCAR_SERVICE_BASE_PATH": "",
+        **_WATCHDOG,
+        "EVENT": base64.b64encode(event).decode(),
+        "JOB_UUID": name,
+        **(further or {}),
+    }
+    node_name = {"fieldRef": {"apiVersion": "v1", "fieldPath": "spec.nodeName"}}
     labels = {**service["labels"], "oscar_service": service["name"]}
     limits = {"cpu": service["cpu"], "memory": service["memory"]}
     share = {"name": "supervisor-share-data", "mountPath": "/data"}
@@ -47,20 +75,23 @@ def build_pod(service: Service, name: str, environment: Mapping[str, str], event
                     "image": service["image"],
                     "command": ["/bin/sh", "-c"],
                     "args": [f'echo $EVENT | base64 -d | "{root}/data/supervisor"'],
-                    # Expansion of $(NAME) has been done; a dollar that is left must survive the next one.
-                    "env": [{"name": k, "value": v.replace("$", "$$")} for k, v in variables.items()],
-                    "resources": {"limits": limits},
+                    "env": [
+                        *({"name": key, **({"value": value} if value else {})} for key, value in variables.items()),
+                        {"name": "RESOURCE_ID", "valueFrom": node_name},
+                    ],
+                    **({"envFrom": [{"secretRef": {"name": service["name"]}}]} if secret else {}),
+                    "resources": {"limits": limits, "requests": limits},
                     "volumeMounts": [
                         share,
                         {"name": "oscar-config", "mountPath": "/oscar/config"},
-                        {"name": "minio", "mountPath": "/var/run/secrets/providers/minio.default"},
+                        {"name": "minio-user", "mountPath": "/var/run/secrets/providers/minio.default"},
                     ],
                 }
             ],
             "volumes": [
                 {"name": "supervisor-share-data", "emptyDir": {}},
                 {"name": "oscar-config", "configMap": {"name": service["name"]}},
-                {"name": "minio", "secret": {"secretName": "minio"}},
+                {"name": "minio-user", "secret": {"secretName": "minio"}},
             ],
         },
     }
@@ -78,10 +109,14 @@ class Offloader:
         nodes = self._kubernetes.store.objects("nodes")
         return any((node["metadata"].get("labels") or {}).get(label) == "virtual-kubelet" for node in nodes)
 
-    def publish(self, service: Service, files: Mapping[str, str], keys: Mapping[str, str]) -> None:
-        """Write the service's ConfigMap and the Secret with the storage keys."""
+    def publish(
+        self, service: Service, files: Mapping[str, str], keys: Mapping[str, str], secrets: Mapping[str, str]
+    ) -> None:
+        """Write the service's ConfigMap, the Secret with its variables, and the Secret with the storage keys."""
         self._replace("configmaps", {"metadata": {"name": service["name"]}, "data": dict(files)})
         self._replace("secrets", {"metadata": {"name": "minio"}, "stringData": dict(keys)})
+        if secrets:
+            self._replace("secrets", {"metadata": {"name": service["name"]}, "stringData": dict(secrets)})
 
     def submit(self, pod: Object) -> None:
         """Create the pod.
@@ -98,9 +133,11 @@ class Offloader:
             return None
 
     def jobs(self, service: str) -> dict[str, dict[str, Any]]:
-        """What the job list says of every pod of a service."""
+        """What the job list says of every pod of a service; one that is being deleted has no job any more."""
         found = {}
         for pod in self._kubernetes.store.objects("pods", NAMESPACE):
+            if "deletionTimestamp" in pod["metadata"]:
+                continue
             if (pod["metadata"].get("labels") or {}).get("oscar_service") == service:
                 found[pod["metadata"]["name"]] = _entry(pod)
         return found
