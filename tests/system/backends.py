@@ -51,6 +51,7 @@ class Backend:
     patience: float
     versions: Mapping[str, str] = field(default_factory=dict)
     node: str = NODE
+    image: str = IMAGE
 
     def environment(self) -> dict[str, str]:
         """The connections as Airflow reads them."""
@@ -63,9 +64,9 @@ def images() -> dict[str, LocalImage]:
 
 
 @contextlib.contextmanager
-def embedded(directory: Path) -> Iterator[Backend]:
-    """The embedded platform, on real SLURM where it is installed."""
-    with LocalPlatform(directory, images=images()) as platform:
+def embedded(directory: Path, slurm: str = "auto") -> Iterator[Backend]:
+    """The embedded platform, on real SLURM where it is installed unless told otherwise."""
+    with LocalPlatform(directory, images=images(), slurm=slurm) as platform:
         platform.faults.oscar.page_size = 5
         versions = {"SLURM": platform.slurm.kind}
         yield Backend("embedded", platform.connections, platform.slurm, patience=20, versions=versions)

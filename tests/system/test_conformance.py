@@ -12,9 +12,10 @@ from airflow_provider_oscar.hooks.interlink import InterLinkHook
 from airflow_provider_oscar.local.slurm.real import RealSlurm, missing_programs
 from tests.conformance import samples
 from tests.conformance.drivers import RealPlugin
+from tests.conformance.oscar import API_CASES, Door, api_transcript, door
 from tests.conformance.plugin import CASES, transcript
 from tests.conformance.pods import POD_CASES, Place, pod_transcript
-from tests.system.backends import IMAGE, Backend, real_interlink
+from tests.system.backends import IMAGE, Backend, real_interlink, real_oscar
 from tests.system.upstream import programs
 
 RECORD = "CONFORMANCE_RECORD" in os.environ
@@ -63,3 +64,20 @@ def test_virtual_node_treats_pods_as_recorded(backend, case, monkeypatch):
     if RECORD:
         samples.write(folder, case.name, found)
     assert samples.read(folder if folder.exists() else samples.newest("interlink"), case.name) == found
+
+
+@pytest.fixture(scope="module")
+def oscar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    """OSCAR and MinIO over interLink."""
+    with real_oscar(tmp_path_factory.mktemp("c")) as backend, door(backend) as found:
+        yield found
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("case", API_CASES, ids=lambda case: case.name)
+def test_oscar_answers_as_recorded(oscar, case):
+    folder = samples.SAMPLES / "oscar" / programs.version("oscar")
+    found = api_transcript(oscar, case)
+    if RECORD:
+        samples.write(folder, case.name, found)
+    assert samples.read(folder if folder.exists() else samples.newest("oscar"), case.name) == found

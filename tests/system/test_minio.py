@@ -233,4 +233,4 @@ class TestOscar:
         )
         log = hook.run(hook.job_log("loud", name))
         assert store.read_bytes("s3://voices/out/loud.txt", 100) == b"HELLO", log
-        hook.run(hook.delete_service("loud", delete_buckets=True))
+        assert hook.run(hook.delete_service("loud"))

@@ -149,7 +149,7 @@ def test_second_try_adopts_the_job_shows_its_log_and_a_kill_cancels_it(request, 
 
 @pytest.mark.timeout(600)
 def test_jobs_of_several_pages_are_all_listed(backend, task, hook):
-    task()
+    task(command=COPY)
     names = {f"page-{number}" for number in range(7)}
     for name in names:
         hook.run(hook.submit_job(SERVICE, b"e30=", name))

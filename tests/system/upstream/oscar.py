@@ -84,7 +84,7 @@ class Oscar:
                 "MINIO_ACCESS_KEY": minio.access_key,
                 "MINIO_SECRET_KEY": minio.secret_key,
                 "MINIO_ENDPOINT": minio.url,
-                "MINIO_TLS_VERIFY": "false",
+                "MINIO_TLS_VERIFY": "true",
                 "SERVERLESS_BACKEND": "",
                 "KUEUE_ENABLE": "false",
                 "VOLUME_ENABLE": "false",
