@@ -249,12 +249,23 @@ def state_of_pod(request: pytest.FixtureRequest, state: Any) -> str:
     return str(pod.status.phase)
 
 
-@pytest.mark.slow
-def test_result_of_the_job_arrives_with_ours_and_not_through_theirs_sidecar(request, theirs, ours):
-    """A result travels by `exec` into a second container, which a virtual node does not offer."""
-    write = "mkdir -p /airflow/xcom; echo 5 > /airflow/xcom/return.json"
-    with pytest.raises(AirflowException):
-        theirs(write, do_xcom_push=True, startup_timeout_seconds=60).execute(run_of(request))
+def test_result_of_the_job_arrives_with_ours_and_keeps_their_job_running(request, theirs, ours, slurm, hook):
+    """Theirs adds a container that waits to be asked for the result, by means a virtual node does not have."""
+    before = set(slurm.jobs())
+    task = theirs("mkdir -p /airflow/xcom; echo 5 > /airflow/xcom/return.json", do_xcom_push=True)
+    state = run_of(request)
+    running = started(task, state)
+    job_id = new_job(slurm, before)
+    pod = until(lambda: state["ti"].xcoms.get("pod_name"), 60, "the task names its pod")
+
+    def log() -> str:
+        return str(hook.core.read_namespaced_pod_log(pod, hook.namespace, container="base"))
+
+    until(lambda: slurm.jobs()[job_id].state == "R" and "base ended with status 0" in log(), 60, "the command ended")
+    with pytest.raises(TimeoutError):
+        running.result(timeout=20)
+    assert slurm.jobs()[job_id].state == "R"
+    task.on_kill()
     found = ours("echo 5 > $TMP_OUTPUT_DIR/result").execute(run_of(request))
     assert [output["key"] for output in found["outputs"]] == ["result"]
 
