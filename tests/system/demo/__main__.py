@@ -15,6 +15,9 @@ from tests.system.demo.setting import open_setting
 from tests.system.stack.base import Missing
 from tests.system.stack.stack import default_directory, forget, holder
 
+#: Exit code where the machine lacks something.
+CANNOT = 3
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Return the exit code: 0 only if all that was asked for is proven."""
@@ -30,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
     except Missing as error:
         print(f"cannot: {error}", file=sys.stderr)
-        return 3
+        return CANNOT
     except OscarProviderError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

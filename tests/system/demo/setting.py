@@ -32,7 +32,7 @@ from tests.system.stack.cluster import prefetch, remove_pods
 from tests.system.stack.doorway import Doorway
 from tests.system.stack.oci import Registry
 from tests.system.stack.pod_runner import PodRunner
-from tests.system.stack.runtime import add_image
+from tests.system.stack.runtime import add_image, wants_root
 from tests.system.stack.stack import Part, Stack, holder, only_one, part_line
 from tests.system.upstream import programs
 from tests.system.upstream.minio import MinIO
@@ -79,12 +79,15 @@ def open_setting(project: Path, stack: Path, directory: Path, progress: Progress
     :raises Missing: naming what the machine lacks.
     """
     with contextlib.ExitStack() as running:
-        image = inference_image(project, progress.say)
         found = running.enter_context(_stack(stack, progress))
         scene = _Scene(directory, progress, found, running, [Part(**part) for part in found["parts"]])
         kubeconfig = json.loads(Path(found["kubeconfig"]).read_text())
+        images, root = Path(found["hpc_images"]), None
         doorway, reference = None, f"localhost/{_REPOSITORY}:1"
-        if node := found["node"]:
+        if (node := found["node"]) or wants_root(images):
+            image = inference_image(project, progress.say)
+            root = image.root
+        if node:
             doorway, registry = Doorway(kubelet.ADDRESS), Registry({_REPOSITORY: image.layout})
             scene.start(doorway)
             scene.start(registry)
@@ -92,12 +95,12 @@ def open_setting(project: Path, stack: Path, directory: Path, progress: Progress
             prefetch(kubeconfig, node, reference)
         running.callback(remove_pods, kubeconfig, reference)
         process = scenario.image(project, directory / "image-cache")
-        add_image(Path(found["hpc_images"]), reference, image.root, process)
+        add_image(images, reference, root, process)
         store, server = _s3(scene, doorway)
         dcache = LocalDCache(directory / "dcache")
         seconds = scene.start(dcache)
         scene.note(Part("dCache", False, __version__, seconds, str(dcache.log_path)))
-        if found["node"] and isinstance(server, MinIO) and programs.find("oscar"):
+        if node and isinstance(server, MinIO) and programs.find("oscar"):
             oscar = _upstream_oscar(scene, server, kubeconfig)
         else:
             oscar = _embedded_oscar(scene, store, dcache, kubeconfig, {reference: process})

@@ -75,7 +75,12 @@ class HpcRuntime:
         self.real, self.version = True, f"Apptainer {apptainer.version(program)}"
 
 
-def add_image(images: Path, name: str, root: Path, process: LocalImage) -> None:
+def wants_root(images: Path) -> bool:
+    """Whether a runtime that is in use, known by its :attr:`HpcRuntime.images_path`, runs root file systems."""
+    return images.name.startswith("apptainer")
+
+
+def add_image(images: Path, name: str, root: Path | None, process: LocalImage) -> None:
     """Tell the runtime of a stack that runs already what one more image name means.
 
     :param images: :attr:`HpcRuntime.images_path` of that stack.
@@ -84,7 +89,7 @@ def add_image(images: Path, name: str, root: Path, process: LocalImage) -> None:
     """
     known: dict[str, Any] = json.loads(images.read_text())
     found = {"path": [str(path.absolute()) for path in process.path], "environment": dict(process.environment)}
-    known[name] = str(root) if images.name.startswith("apptainer") else found
+    known[name] = str(root) if wants_root(images) else found
     part = images.with_suffix(".part")
     part.write_text(json.dumps(known, indent=1))
     part.replace(images)
