@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 
@@ -12,13 +13,42 @@ from airflow_provider_oscar.hooks.interlink import InterLinkHook
 from airflow_provider_oscar.local.slurm.real import RealSlurm, missing_programs
 from tests.conformance import samples
 from tests.conformance.drivers import RealPlugin
+from tests.conformance.kubernetes import CLUSTER_CASES, Cluster, cluster_transcript
 from tests.conformance.oscar import API_CASES, Door, api_transcript, door
 from tests.conformance.plugin import CASES, transcript
 from tests.conformance.pods import POD_CASES, Place, pod_transcript
 from tests.system.backends import IMAGE, Backend, real_interlink, real_oscar
+from tests.system.stack import kubernetes_build
+from tests.system.stack.control_plane import control_plane
 from tests.system.upstream import programs
 
 RECORD = "CONFORMANCE_RECORD" in os.environ
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, str]]:
+    """An API server with a scheduler and without nodes; with its version."""
+    if missing := {"kube-apiserver", "kube-scheduler"} & set(kubernetes_build.missing_programs()):
+        pytest.skip(f"Kubernetes is not there: {', '.join(sorted(missing))}")
+    with contextlib.ExitStack() as running:
+        etcd, api, scheduler, _ = control_plane(tmp_path_factory.mktemp("k"))
+        for part in (etcd, api, scheduler):
+            running.callback(part.stop)
+            part.start()
+        client = running.enter_context(api.client())
+        # Pods need one, and making it is the controllers' work.
+        client.post("/api/v1/namespaces/default/serviceaccounts", json={"metadata": {"name": "default"}})
+        yield Cluster(client), api.version.removeprefix("v")
+
+
+@pytest.mark.parametrize("case", CLUSTER_CASES, ids=lambda case: case.name)
+def test_kubernetes_answers_as_recorded(cluster, case):
+    asked, version = cluster
+    folder = samples.SAMPLES / "kubernetes" / version
+    found = cluster_transcript(asked, case)
+    if RECORD:
+        samples.write(folder, case.name, found)
+    assert samples.read(folder if folder.exists() else samples.newest("kubernetes"), case.name) == found
 
 
 @pytest.fixture(scope="module")

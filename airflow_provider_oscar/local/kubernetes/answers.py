@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from starlette.responses import JSONResponse, Response
 
 _REASONS = {
@@ -44,6 +47,18 @@ def status_object(status: int, message: str, reason: str = "") -> dict[str, obje
         "message": message,
         "reason": reason or _REASONS.get(status, "InternalError"),
         "code": status,
+    }
+
+
+def deleted_object(plural: str, gone: Mapping[str, Any]) -> dict[str, object]:
+    """The ``Status`` object that answers the deletion of anything but a pod."""
+    meta = gone["metadata"]
+    return {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Success",
+        "details": {"name": meta["name"], "kind": plural, "uid": meta["uid"]},
     }
 
 

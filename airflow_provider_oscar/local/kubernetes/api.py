@@ -25,9 +25,16 @@ from starlette.routing import Route
 from airflow_provider_oscar.local.faults import KubernetesFaults
 from airflow_provider_oscar.local.injection import inject
 from airflow_provider_oscar.local.kubernetes import logs, watches
-from airflow_provider_oscar.local.kubernetes.answers import ApiError, status_answer
+from airflow_provider_oscar.local.kubernetes.answers import ApiError, deleted_object, status_answer
 from airflow_provider_oscar.local.kubernetes.patches import json_patch, merge_patch
-from airflow_provider_oscar.local.kubernetes.pods import choose_node, problems, scheduled, valid_name, with_defaults
+from airflow_provider_oscar.local.kubernetes.pods import (
+    choose_node,
+    misfits,
+    name_problem,
+    problems,
+    scheduled,
+    with_defaults,
+)
 from airflow_provider_oscar.local.kubernetes.selectors import field_selector, label_selector
 from airflow_provider_oscar.local.kubernetes.store import (
     ConflictError,
@@ -39,6 +46,19 @@ from airflow_provider_oscar.local.kubernetes.store import (
 from airflow_provider_oscar.model.errors import DefinitionError
 
 _CLUSTER_WIDE = frozenset({"nodes", "namespaces"})
+#: Fields that a selector may name: of any object, and of some more.
+_COMMON = frozenset({"metadata.name", "metadata.namespace"})
+_FIELDS = {
+    "pods": _COMMON
+    | {f"spec.{name}" for name in ("nodeName", "restartPolicy", "schedulerName", "serviceAccountName")}
+    | {f"status.{name}" for name in ("phase", "podIP", "nominatedNodeName")},
+    "events": _COMMON
+    | {f"involvedObject.{name}" for name in ("kind", "namespace", "name", "uid", "apiVersion", "fieldPath")}
+    | {"reason", "source", "type"},
+    "nodes": _COMMON | {"spec.unschedulable"},
+    "secrets": _COMMON | {"type"},
+    "namespaces": _COMMON | {"status.phase"},
+}
 
 
 @dataclass(frozen=True)
@@ -89,7 +109,7 @@ class Api:
         if request.method == "POST":
             return await self._create(request, kind, namespace)
         labels = label_selector(request.query_params.get("labelSelector", ""))
-        fields = field_selector(request.query_params.get("fieldSelector", ""))
+        fields = field_selector(request.query_params.get("fieldSelector", ""), known=_FIELDS.get(kind.plural, _COMMON))
 
         def matches(candidate: Any) -> bool:
             return labels(candidate) and fields(candidate) and namespace in (None, _namespace(candidate))
@@ -116,14 +136,17 @@ class Api:
             grace = request.query_params.get("gracePeriodSeconds", options.get("gracePeriodSeconds"))
             uid = (options.get("preconditions") or {}).get("uid")
             seconds = None if grace is None else int(grace)
-            return JSONResponse(self._delete(kind, namespace, name, grace=seconds, uid=uid))
+            gone = self._delete(kind, namespace, name, grace=seconds, uid=uid)
+            return JSONResponse(gone if kind.plural == "pods" else deleted_object(kind.plural, gone))
         body = await _body(request)
         content_type = request.headers.get("content-type", "").partition(";")[0]
         only_status = request.url.path.endswith("/status")
-        change = _replacement(body) if request.method == "PUT" else _patching(body, content_type)
+        change = _replacement(body, kind.plural) if request.method == "PUT" else _patching(body, content_type)
 
         def checked(old: Object) -> Object:
             new = change(old)
+            if kind.plural == "secrets":
+                _merge_string_data(new)
             return _status_only(old, new) if only_status else new
 
         updated = self.store.update(kind.plural, namespace, name, checked)
@@ -164,7 +187,9 @@ class Api:
         meta = body.setdefault("metadata", {})
         if plural not in _CLUSTER_WIDE and namespace is not None:
             if meta.get("namespace") not in (None, "", namespace):
-                raise ApiError(400, "the namespace of the provided object does not match the namespace of the request")
+                raise ApiError(
+                    400, "the namespace of the provided object does not match the namespace sent on the request"
+                )
             self.store.get("namespaces", "", namespace)
             meta["namespace"] = namespace
         if not meta.get("name") and meta.get("generateName"):
@@ -190,23 +215,32 @@ class Api:
 
     def _validate(self, kind: Kind, body: Object) -> None:
         if kind.plural == "pods":
+            unreadable = 'Pod in version "v1" cannot be handled as a Pod:'
             try:
+                if wrong := misfits(body):
+                    raise ApiError(400, f"{unreadable} {'; '.join(wrong)}")
                 found = problems(with_defaults(body))
             except (AttributeError, TypeError) as error:
-                raise ApiError(400, f"Pod in version v1 cannot be handled as a Pod: {error}") from error
+                raise ApiError(400, f"{unreadable} {error}") from error
         else:
-            name = body["metadata"].get("name")
-            found = [] if valid_name(name) else [f"metadata.name: Invalid value: {name!r}"]
+            found = [problem] if (problem := name_problem(body["metadata"])) else []
         if kind.plural == "secrets":
             _merge_string_data(body)
         if found:
-            name = body["metadata"].get("name")
-            raise ApiError(422, f'{kind.kind} "{name}" is invalid: {"; ".join(found)}')
+            name = body["metadata"].get("name") or ""
+            text = found[0] if len(found) == 1 else f"[{', '.join(found)}]"
+            raise ApiError(422, f'{kind.kind} "{name}" is invalid: {text}')
 
     def _delete(self, kind: Kind, namespace: str, name: str, *, grace: int | None, uid: str | None) -> Object:
         found = self.store.get(kind.plural, namespace, name)
         if uid is not None and found["metadata"]["uid"] != uid:
-            raise ApiError(409, "the UID in the precondition does not match the UID in record", "Conflict")
+            recorded = found["metadata"]["uid"]
+            raise ApiError(
+                409,
+                f'Operation cannot be fulfilled on {kind.kind} "{name}": the UID in the precondition ({uid}) does not '
+                f"match the UID in record ({recorded}). The object might have been deleted and then recreated",
+                "Conflict",
+            )
         running = kind.plural == "pods" and found["spec"].get("nodeName")
         if not running or grace == 0:
             return self.store.remove(kind.plural, namespace, name)
@@ -254,13 +288,13 @@ def _merge_string_data(secret: Object) -> None:
     secret.setdefault("type", "Opaque")
 
 
-def _replacement(body: Object) -> Callable[[Object], Object]:
+def _replacement(body: Object, plural: str) -> Callable[[Object], Object]:
     def change(old: Object) -> Object:
         version = (body.get("metadata") or {}).get("resourceVersion")
         if version and version != old["metadata"]["resourceVersion"]:
             raise ApiError(
                 409,
-                f'Operation cannot be fulfilled on "{old["metadata"]["name"]}": the object has been modified; '
+                f'Operation cannot be fulfilled on {plural} "{old["metadata"]["name"]}": the object has been modified; '
                 "please apply your changes to the latest version and try again",
                 "Conflict",
             )

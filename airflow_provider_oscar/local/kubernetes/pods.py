@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -48,69 +49,96 @@ def containers(pod: Mapping[str, Any]) -> list[Any]:
     return [c for key in ("initContainers", "containers") for c in spec.get(key) or [] if isinstance(c, dict)]
 
 
+def misfits(pod: Mapping[str, Any]) -> list[str]:
+    """Why the API server could not even decode the pod and would answer 400; empty when it could."""
+    return list(_misfits(pod))
+
+
+def _misfits(pod: Mapping[str, Any]) -> Iterator[str]:
+    meta = pod.get("metadata") or {}
+    for field in ("labels", "annotations"):
+        if any(not isinstance(value, str) for value in (meta.get(field) or {}).values()):
+            yield f"metadata.{field}: expects a string"
+    for container in containers(pod):
+        if any(not isinstance(variable.get("value", ""), str | None) for variable in container.get("env") or []):
+            yield "Env: value: expects a string"
+        for group in ("limits", "requests"):
+            quantities = ((container.get("resources") or {}).get(group) or {}).values()
+            if any(_QUANTITY.fullmatch(str(value)) is None for value in quantities):
+                yield f"Resources: {group}: quantities must match the regular expression {_QUANTITY.pattern}"
+
+
 def problems(pod: Mapping[str, Any]) -> list[str]:
     """Why the API server would answer 422; empty when the pod is valid."""
     return list(_problems(pod))
 
 
+def name_problem(meta: Mapping[str, Any]) -> str:
+    """What is wrong with an object's name; empty if nothing."""
+    if not meta.get("name"):
+        return "metadata.name: Required value: name or generateName is required"
+    if valid_name(meta["name"]):
+        return ""
+    return (
+        f"metadata.name: Invalid value: {_quoted(meta['name'])}: a lowercase RFC 1123 subdomain must consist of lower "
+        "case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character"
+    )
+
+
+def _quoted(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
 def _problems(pod: Mapping[str, Any]) -> Iterator[str]:
     meta, spec = pod.get("metadata") or {}, pod.get("spec") or {}
-    if not valid_name(meta.get("name")):
-        yield (
-            f"metadata.name: Invalid value: {meta.get('name')!r}: a lowercase RFC 1123 subdomain must consist of lower "
-            "case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character"
-        )
-    yield from _metadata_problems(meta)
-    if spec.get("restartPolicy") not in {"Always", "OnFailure", "Never"}:
-        yield f"spec.restartPolicy: Unsupported value: {spec.get('restartPolicy')!r}"
+    if wrong := name_problem(meta):
+        yield wrong
+    for key, value in (meta.get("labels") or {}).items():
+        if _LABEL_VALUE.fullmatch(value) is None:
+            yield f"metadata.labels: Invalid value: {_quoted(value)}: a valid label has 63 characters or less ({key})"
+    policies = ("Always", "OnFailure", "Never")
+    if spec.get("restartPolicy") not in policies:
+        known = ", ".join(map(_quoted, policies))
+        found = _quoted(spec.get("restartPolicy"))
+        yield f"spec.restartPolicy: Unsupported value: {found}: supported values: {known}"
     if not spec.get("containers"):
         yield "spec.containers: Required value"
+    yield from _parts_problems(spec)
+
+
+def _parts_problems(spec: Mapping[str, Any]) -> Iterator[str]:
     volumes = [volume.get("name") for volume in spec.get("volumes") or []]
-    if len(volumes) != len(set(volumes)):
-        yield "spec.volumes: Duplicate value"
+    for number, name in enumerate(volumes):
+        if name in volumes[:number]:
+            yield f"spec.volumes[{number}].name: Duplicate value: {_quoted(name)}"
     names: set[Any] = set()
-    for container in containers(pod):
-        if container.get("name") in names:
-            yield f"spec.containers: Duplicate value: {container.get('name')!r}"
-        names.add(container.get("name"))
-        yield from _container_problems(container, volumes)
+    for group in ("initContainers", "containers"):
+        for number, container in enumerate(spec.get(group) or []):
+            where = f"spec.{group}[{number}]"
+            if container.get("name") in names:
+                yield f"{where}.name: Duplicate value: {_quoted(container.get('name'))}"
+            names.add(container.get("name"))
+            yield from _container_problems(container, volumes, where)
 
 
-def _metadata_problems(meta: Mapping[str, Any]) -> Iterator[str]:
-    for key, value in (meta.get("labels") or {}).items():
-        if not isinstance(value, str) or _LABEL_VALUE.fullmatch(value) is None:
-            yield f"metadata.labels: Invalid value: {value!r}: a valid label must be 63 characters or less ({key})"
-    for key, value in (meta.get("annotations") or {}).items():
-        if not isinstance(value, str):
-            yield f"metadata.annotations: Invalid value: {value!r}: must be a string ({key})"
-
-
-def _container_problems(container: Mapping[str, Any], volumes: Sequence[Any]) -> Iterator[str]:
+def _container_problems(container: Mapping[str, Any], volumes: Sequence[Any], where: str) -> Iterator[str]:
     name = container.get("name")
-    where = f"spec.containers[{name}]"
     if not isinstance(name, str) or _LABEL.fullmatch(name) is None:
-        yield f"{where}.name: Invalid value: {name!r}: a lowercase RFC 1123 label is required"
+        yield f"{where}.name: Invalid value: {_quoted(name)}: a lowercase RFC 1123 label is required"
     if not container.get("image"):
         yield f"{where}.image: Required value"
-    for variable in container.get("env") or []:
-        if not variable.get("name") or "=" in variable["name"]:
-            yield f"{where}.env.name: Invalid value: {variable.get('name')!r}"
-        if not isinstance(variable.get("value", ""), str | None):
-            yield f"{where}.env.value: Invalid value: {variable.get('value')!r}: must be a string"
+    for number, variable in enumerate(container.get("env") or []):
+        if not variable.get("name"):
+            yield f"{where}.env[{number}].name: Required value"
+        elif "=" in variable["name"]:
+            yield f"{where}.env[{number}].name: Invalid value: {_quoted(variable['name'])}: no name of a variable"
     paths = [mount.get("mountPath") for mount in container.get("volumeMounts") or []]
-    if len(paths) != len(set(paths)):
-        yield f"{where}.volumeMounts.mountPath: must be unique"
-    for mount in container.get("volumeMounts") or []:
+    for number, mount in enumerate(container.get("volumeMounts") or []):
+        place = f"{where}.volumeMounts[{number}]"
         if mount.get("name") not in volumes:
-            yield f"{where}.volumeMounts.name: Not found: {mount.get('name')!r}"
-    yield from _resource_problems(container.get("resources") or {}, where)
-
-
-def _resource_problems(resources: Mapping[str, Any], where: str) -> Iterator[str]:
-    for group in ("limits", "requests"):
-        for key, value in (resources.get(group) or {}).items():
-            if _QUANTITY.fullmatch(str(value)) is None:
-                yield f"{where}.resources.{group}[{key}]: Invalid value: {value!r}: quantities must match the pattern"
+            yield f"{place}.name: Not found: {_quoted(mount.get('name'))}"
+        if mount.get("mountPath") in paths[:number]:
+            yield f"{place}.mountPath: Invalid value: {_quoted(mount.get('mountPath'))}: must be unique"
 
 
 def choose_node(pod: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]]) -> tuple[str | None, str]:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from airflow_provider_oscar.model.errors import DefinitionError
@@ -53,16 +53,19 @@ def _label_requirement(text: str) -> Test:
     raise DefinitionError(f"unable to parse requirement: {text!r}")
 
 
-def field_selector(text: str) -> Test:
+def field_selector(text: str, known: Collection[str] | None = None) -> Test:
     """Test over a whole object for a ``fieldSelector``; a field that is absent counts as empty.
 
-    :raises DefinitionError: for a requirement that is not ``path=value`` or ``path!=value``.
+    :param known: fields that may be named; None for all.
+    :raises DefinitionError: for a requirement that is not ``path=value`` or ``path!=value``, or of another field.
     """
     wanted: list[tuple[list[str], str, bool]] = []
     for part in _split(text):
         path, mark, value = part.partition("!=") if "!=" in part else part.partition("=")
         if not mark or not path:
             raise DefinitionError(f"invalid field selector: {part!r}; can't understand it")
+        if known is not None and path.strip() not in known:
+            raise DefinitionError(f"field label not supported: {path.strip()}")
         wanted.append((path.strip().split("."), value.removeprefix("=").strip(), mark == "="))
 
     def matches(candidate: Mapping[str, Any]) -> bool:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_oscar.local.kubernetes.patches import json_patch, merge_patch
-from airflow_provider_oscar.local.kubernetes.pods import choose_node, problems, with_defaults
+from airflow_provider_oscar.local.kubernetes.pods import choose_node, misfits, problems, with_defaults
 from airflow_provider_oscar.local.kubernetes.selectors import field_selector, label_selector
 from airflow_provider_oscar.local.kubernetes.store import ConflictError, ExpiredError, NotFoundError, ObjectStore
 from airflow_provider_oscar.model.errors import DefinitionError
@@ -93,19 +93,27 @@ def test_json_patch_of_an_absent_path_is_refused():
         pytest.param({"spec": {"containers": [{"name": "x"}]}}, "image: Required", id="no-image"),
         pytest.param(
             {"spec": {"containers": [{"name": "x", "image": "i", "volumeMounts": [{"name": "v", "mountPath": "/d"}]}]}},
-            "volumeMounts.name: Not found",
+            "volumeMounts[0].name: Not found",
             id="no-volume",
-        ),
-        pytest.param(
-            {"spec": {"containers": [{"name": "x", "image": "i", "resources": {"limits": {"cpu": "many"}}}]}},
-            "quantities",
-            id="quantity",
         ),
         pytest.param({"metadata": {"name": "a", "labels": {"k": "x" * 64}}}, "63 characters", id="label"),
     ],
 )
 def test_invalid_pods_are_named(change, word):
     assert any(word in problem for problem in problems(with_defaults({**copy.deepcopy(POD), **change})))
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        pytest.param({"resources": {"limits": {"cpu": "many"}}}, "quantities", id="quantity"),
+        pytest.param({"env": [{"name": "A", "value": 1}]}, "expects a string", id="variable"),
+    ],
+)
+def test_pods_that_cannot_be_decoded_are_named(change, word):
+    container = {"name": "x", "image": "i", **change}
+    assert any(word in misfit for misfit in misfits({**copy.deepcopy(POD), "spec": {"containers": [container]}}))
+    assert misfits(POD) == []
 
 
 def test_valid_pod_has_no_problem():
