@@ -17,7 +17,7 @@ from airflow_provider_oscar.hooks.oscar import OscarHook
 from airflow_provider_oscar.hooks.s3 import OscarS3Hook
 from airflow_provider_oscar.hooks.supervisor import SupervisorHook
 from airflow_provider_oscar.model.errors import JobFailedError
-from airflow_provider_oscar.model.services import ServiceDefinition
+from airflow_provider_oscar.model.services import ServiceDefinition, StoragePath
 from airflow_provider_oscar.model.slurm import SlurmOptions
 from airflow_provider_oscar.model.verdict import JobPhase
 from airflow_provider_oscar.operators.oscar import OscarJobOperator, OscarServiceOperator
@@ -105,6 +105,34 @@ def test_service_is_created_updated_left_alone_and_deleted(request, backend, hoo
     assert run(service="life", action="delete", delete_buckets=True) == "deleted"
     assert hook.run(hook.get_service("life")) is None
     assert run(service="life", action="delete", delete_buckets=True) == "absent"
+
+
+@pytest.mark.timeout(600)
+def test_service_gets_another_bucket_and_goes_with_all_of_them(request, backend, hook, s3):
+    def run(**arguments: Any) -> str:
+        done = OscarServiceOperator(task_id="service", **arguments).execute(run_of_task(request))
+        return str(done["shelves"])
+
+    def buckets() -> set[str]:
+        found = {each["Name"] for each in s3.client.list_buckets()["Buckets"]}
+        return found & {"shelf", "attic", "cellar"}
+
+    store = "minio.default"
+    first = replace(
+        definition("shelves"),
+        inputs=(StoragePath(storage_provider=store, path="shelf/in"),),
+        outputs=(StoragePath(storage_provider=store, path="attic/out"),),
+    )
+    assert run(definition=first) == "created"
+    # OSCAR answers 500 to this, and does it.
+    changed = replace(first, outputs=(*first.outputs, StoragePath(storage_provider=store, path="cellar/out")))
+    assert run(definition=changed) == "updated"
+    assert run(definition=changed) == "unchanged"
+    assert buckets() == {"shelf", "attic", "cellar"}
+    # What an update leaves out is lost, its owner for example, without whom OSCAR cannot delete its buckets.
+    assert hook.run(hook.get_service("shelves"))["owner"]
+    assert run(service="shelves", action="delete", delete_buckets=True) == "deleted"
+    assert buckets() == set()
 
 
 @pytest.mark.timeout(600)
