@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import pwd
 import secrets
@@ -10,6 +12,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import TextIO
 
 from airflow_provider_oscar.local.process import LOOPBACK, Program, free_port, wait_until
 from tests.system.stack.base import Missing, run
@@ -19,6 +22,7 @@ USER = DATABASE = "airflow"
 #: PostgreSQL refuses to run as root; this user comes with its package.
 _OWNER = "postgres"
 _START_SECONDS = 60.0
+_PREFIX = "stack-postgres-"
 
 
 def find_program(name: str) -> str | None:
@@ -56,6 +60,7 @@ class PostgreSQL:
         self.password = secrets.token_hex(16)
         self.port = 0
         self._directory: Path | None = None
+        self._lock: TextIO | None = None
         self._program: Program | None = None
 
     @property
@@ -74,7 +79,10 @@ class PostgreSQL:
         """
         if lack := missing():
             raise Missing(lack)
-        self._directory = directory = Path(tempfile.mkdtemp(prefix="stack-postgres-"))
+        _forget_dead_ones()
+        self._directory = directory = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        self._lock = (directory / "lock").open("w")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
         try:
             self._start(directory)
         except BaseException:
@@ -86,6 +94,8 @@ class PostgreSQL:
         program, self._program = self._program, None
         if program is not None:
             program.stop()
+        if self._lock is not None:
+            self._lock.close()
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
 
@@ -120,6 +130,14 @@ class PostgreSQL:
         self._program = Program("postgres", command, log_path=self.log_path, cwd=directory)
         self._program.start()
         wait_until(self.healthy, what="PostgreSQL serves", timeout=_START_SECONDS, program=self._program)
+
+
+def _forget_dead_ones() -> None:
+    """Remove the data of servers whose test session was killed; a living one holds its lock."""
+    for lock_path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/lock"):
+        with contextlib.suppress(OSError), lock_path.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(lock_path.parent, ignore_errors=True)
 
 
 def _as_owner() -> list[str]:

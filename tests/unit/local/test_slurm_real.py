@@ -82,3 +82,16 @@ def test_a_directory_too_deep_for_a_socket_is_named(tmp_path):
 def test_unknown_mode_is_refused(tmp_path):
     with pytest.raises(DefinitionError, match="'builtin'"):
         open_slurm(tmp_path, "imaginary")
+
+
+def test_settings_replace_ours_and_are_added():
+    settings = {"TaskPlugin": "task/cgroup", "AccountingStorageTRES": "gres/gpu"}
+    text = real.configuration(Path("/some/where"), user="me", host="here", ports=[1, 2, 3, 4], settings=settings)
+    lines = text.splitlines()
+    assert [line for line in lines if line.startswith("TaskPlugin=")] == ["TaskPlugin=task/cgroup"]
+    assert "AccountingStorageTRES=gres/gpu" in lines
+
+
+def test_control_group_settings_are_written(tmp_path):
+    real.RealSlurm(tmp_path, cgroup={"ConstrainRAMSpace": "yes"})._write_configuration()
+    assert (tmp_path / "etc" / "cgroup.conf").read_text() == "CgroupPlugin=cgroup/v1\nConstrainRAMSpace=yes\n"
