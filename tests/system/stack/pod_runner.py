@@ -18,9 +18,11 @@ from tests.system.stack.cluster import apply, kube_client
 from tests.system.stack.oscar_volume import MOUNT, embedded_supervisor
 
 _CONFIG = "/oscar/config"
-_PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
+_CORE = f"/api/v1/namespaces/{NAMESPACE}"
+_PODS = f"{_CORE}/pods"
 _LABEL = "oscar_service"
 _MARK = {"app.kubernetes.io/managed-by": "embedded-oscar"}
+_SELECTOR = ",".join(f"{name}={value}" for name, value in _MARK.items())
 _GRACE_SECONDS = 2
 _GONE_SECONDS = 40.0
 
@@ -49,6 +51,8 @@ class PodRunner:
         for name in list(self._jobs):
             self.remove(name)
         wait_until(lambda: not self._pods(), what="OSCAR's pods are gone", timeout=_GONE_SECONDS)
+        for plural in ("secrets", "configmaps"):
+            self._client.delete(f"{_CORE}/{plural}", params={"labelSelector": _SELECTOR}).raise_for_status()
         self._client.close()
 
     def submit(self, job: Job) -> bool:
@@ -60,11 +64,10 @@ class PodRunner:
         files = {target: path for path, target in job.binds}
         config = _texts(files, _CONFIG)
         keys = next(target.rpartition("/")[0] for target in files if target.startswith("/var/run/secrets/"))
-        core = f"/api/v1/namespaces/{NAMESPACE}"
-        head = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": job.service, "labels": _MARK}}
-        apply(self._client, f"{core}/configmaps/{job.service}", {**head, "data": config})
-        head = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "minio", "labels": _MARK}}
-        apply(self._client, f"{core}/secrets/minio", {**head, "stringData": _texts(files, keys)})
+        self._keep("ConfigMap", job.service, {"data": config})
+        self._keep("Secret", "minio", {"stringData": _texts(files, keys)})
+        # A job's variables hold the values of the service's secrets, and its event URLs that open doors.
+        self._keep("Secret", job.name, {"stringData": dict(job.environment)})
         answer = self._client.post(_PODS, json=self._pod(job, json.loads(config["function_config.yaml"]), keys))
         if answer.is_error:
             with self._lock:
@@ -91,6 +94,7 @@ class PodRunner:
         with self._lock:
             job = self._jobs.pop(name, None)
         if job is not None:
+            self._client.delete(f"{_CORE}/secrets/{name}")
             options = {"gracePeriodSeconds": _GRACE_SECONDS}
             answer = self._client.request("DELETE", f"{_PODS}/{name}", json=options)
             if answer.status_code != httpx.codes.NOT_FOUND:
@@ -101,9 +105,12 @@ class PodRunner:
         answer = self._client.get(f"{_PODS}/{job.name}/log", params={"container": CONTAINER})
         return answer.content if answer.is_success else b""
 
+    def _keep(self, kind: str, name: str, content: Mapping[str, Any]) -> None:
+        head = {"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "labels": _MARK}}
+        apply(self._client, f"{_CORE}/{kind.lower()}s/{name}", {**head, **content})
+
     def _pods(self) -> list[dict[str, Any]]:
-        selector = ",".join(f"{name}={value}" for name, value in _MARK.items())
-        answer = self._client.get(_PODS, params={"labelSelector": selector}).raise_for_status()
+        answer = self._client.get(_PODS, params={"labelSelector": _SELECTOR}).raise_for_status()
         found: list[dict[str, Any]] = answer.json()["items"]
         return found
 
@@ -118,8 +125,7 @@ class PodRunner:
             "name": CONTAINER,
             "image": job.image,
             "command": ["/bin/sh", "-c", f"echo $EVENT | {MOUNT}/supervisor"],
-            # Expansion of $(NAME) has been done; a dollar that is left must survive the next one.
-            "env": [{"name": key, "value": value.replace("$", "$$")} for key, value in job.environment.items()],
+            "envFrom": [{"secretRef": {"name": job.name}}],
             "resources": {"limits": {"cpu": str(service["cpu"]), "memory": str(service["memory"])}},
             "volumeMounts": mounts,
         }
