@@ -43,12 +43,12 @@ def runner(site, tmp_path):
 
 @pytest.fixture
 def make_job(tmp_path, image):
-    """Makes a job as the embedded OSCAR does, of a service with this script."""
+    """Makes a job as the embedded OSCAR does, of a service of its name with this script."""
 
     def make(name, script, **variables):
         place = tmp_path / name
         place.mkdir()
-        definition = json.dumps({"name": "svc", "cpu": "0.5", "memory": "128Mi"})
+        definition = json.dumps({"name": name, "cpu": "0.5", "memory": "128Mi"})
         contents = {
             "/oscar/config/function_config.yaml": definition,
             "/oscar/config/script.sh": script,
@@ -59,13 +59,13 @@ def make_job(tmp_path, image):
         for path, target in binds:
             path.write_text(contents[target])
         environment = {"EVENT": '{"some":"event"}', "SUPERVISOR_STRICT": "1", **variables}
-        return Job(name, "svc", environment, binds, image, place)
+        return Job(name, name, environment, binds, image, place)
 
     return make
 
 
 def status(runner, name):
-    return runner.jobs("svc")[name].status
+    return runner.jobs(name)[name].status
 
 
 def test_job_ends_as_its_script_does_and_leaves_its_log(runner, make_job):
@@ -74,7 +74,7 @@ def test_job_ends_as_its_script_does_and_leaves_its_log(runner, make_job):
         assert runner.submit(job)
 
     def ended():
-        return all(job.status in {"Succeeded", "Failed"} for job in runner.jobs("svc").values())
+        return all(status(runner, job.name) in {"Succeeded", "Failed"} for job in jobs)
 
     wait_until(ended, what="the jobs end", timeout=PATIENCE)
     assert [status(runner, job.name) for job in jobs] == ["Succeeded", "Failed"]
