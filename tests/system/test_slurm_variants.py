@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a task says when SLURM keeps accounts, and when it enforces memory: jobs of the embedded node on both."""
+"""What a task says when SLURM keeps accounts, and when it enforces memory."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,17 +16,25 @@ from airflow_provider_oscar.model.errors import JobFailedError
 from airflow_provider_oscar.model.pods import PodRequest, build_pod
 from airflow_provider_oscar.model.slurm import SlurmOptions
 from airflow_provider_oscar.model.verdict import JobPhase
-from tests.system import embedded, scenarios
+from tests.system import scenarios, virtual_nodes
 from tests.system.stack import slurm_memory
 from tests.system.stack.base import Missing, cache_directory
-from tests.system.stack.ledger import Ledger, stray_jobs
+from tests.system.stack.ledger import Ledger
 from tests.system.stack.slurm_accounting import Account, AccountedSlurm
 from tests.system.stack.slurm_memory import MemoryBoundSlurm
 from tests.system.stack.stack import clean_up, only_one
+from tests.system.virtual_nodes import VirtualNodes
 
 #: Touches every page of 600 MiB.
 _GREEDY = "data = bytearray(b'x') * (600 * 1024 * 1024); print(len(data), flush=True)"
 _FORGETS = 2
+NODES = {"embedded": virtual_nodes.embedded, "real": virtual_nodes.upstream}
+
+
+@pytest.fixture(scope="module", params=list(NODES))
+def running(request: pytest.FixtureRequest) -> str:
+    """Whose virtual nodes make the jobs; the cluster is real."""
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +49,8 @@ def accounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AccountedSlu
 
 
 @pytest.fixture(scope="module")
-def accounted_nodes(accounted, tmp_path_factory) -> Iterator[embedded.EmbeddedNodes]:
-    with embedded.embedded_nodes(tmp_path_factory.mktemp("nodes"), accounted) as nodes:
+def accounted_nodes(accounted, running, tmp_path_factory) -> Iterator[VirtualNodes]:
+    with NODES[running](tmp_path_factory.mktemp("nodes"), accounted) as nodes:
         yield nodes
 
 
@@ -69,42 +74,48 @@ def account(slurm: AccountedSlurm, job_id: str, state: str) -> Account:
 
 def test_manifest_and_account_of_a_success_agree(request, on_accounted):
     state = scenarios.run_of_task(request)
-    found = embedded.job(["true"]).execute(state)
+    found = virtual_nodes.job(["true"]).execute(state)
     recorded = account(on_accounted, found["slurm_job_id"], "COMPLETED")
     assert (found["exit_code"], recorded.exit_code) == (0, "0:0")
 
 
 def test_failure_and_account_have_the_same_exit_code(request, on_accounted):
     state = scenarios.run_of_task(request)
-    failure = scenarios.failure_of(embedded.job(["sh", "-c", "echo no theta; exit 42"]), state)
+    failure = scenarios.failure_of(virtual_nodes.job(["sh", "-c", "echo no theta; exit 42"]), state)
     scenarios.says(failure, "exit code 42", "no theta")
     assert account(on_accounted, state["ti"].xcoms["slurm_job_id"], "FAILED").exit_code == "42:0"
 
 
-def test_job_of_a_task_that_took_too_long_is_cancelled_in_the_accounts(request, on_accounted):
-    task = embedded.job(scenarios.SLEEP, deferrable=True)
+def test_job_of_a_task_that_took_too_long_is_cancelled_in_the_accounts(request, on_accounted, accounted_nodes):
+    task = virtual_nodes.job(scenarios.SLEEP, deferrable=True)
     state = scenarios.run_of_task(request)
     scenarios.deferred(task, state)
-    job_id = scenarios.until(lambda: task.look(task._job.job_id).slurm_job_id, 30, "the job is in SLURM")
-    scenarios.until(lambda: task.look(task._job.job_id).phase is JobPhase.RUNNING, 30, "it runs")
-    scenarios.says(scenarios.failure_of(embedded.job(scenarios.SLEEP, timeout=1), state), "did not end within 1 second")
+    patience = accounted_nodes.patience
+    job_id = scenarios.until(lambda: task.look(task._job.job_id).slurm_job_id, patience, "the job is in SLURM")
+    scenarios.until(lambda: task.look(task._job.job_id).phase is JobPhase.RUNNING, patience, "it runs")
+    scenarios.says(
+        scenarios.failure_of(virtual_nodes.job(scenarios.SLEEP, timeout=1), state), "did not end within 1 second"
+    )
     account(on_accounted, job_id, "CANCELLED")
 
 
 def test_exit_code_arrives_although_the_scheduler_has_forgotten_the_job(request, on_accounted, accounted_nodes):
     """The virtual node is away until ``squeue`` knows nothing of the job any more; ``sacct`` still does."""
+    nodes = accounted_nodes.embedded
+    if nodes is None:
+        pytest.skip("interLink's own nodes cannot be sent away for a while: they would be taken out of the cluster")
     state = scenarios.run_of_task(request)
-    task = embedded.job(["sh", "-c", "sleep 3; exit 42"], deferrable=True)
+    task = virtual_nodes.job(["sh", "-c", "sleep 3; exit 42"], deferrable=True)
     with pytest.raises(TaskDeferred) as deferral:
         task.execute(state)
     pod = task._job.job_id
     job_id = scenarios.until(lambda: task.look(pod).slurm_job_id, 30, "the job is in SLURM")
-    accounted_nodes.interlink.stop()
+    nodes.stop()
     try:
         account(on_accounted, job_id, "FAILED")
         scenarios.until(lambda: job_id not in on_accounted.jobs(), 150, "slurmctld forgets the job")
     finally:
-        accounted_nodes.interlink.start()
+        nodes.start()
     event = asyncio.run(anext(deferral.value.trigger.run()))
     with pytest.raises(AirflowFailException, match="exit code 42"):
         task.resume(state, event.payload, **deferral.value.kwargs)
@@ -132,8 +143,8 @@ def memory_bound() -> Iterator[MemoryBoundSlurm]:
 
 
 @pytest.fixture(scope="module")
-def memory_bound_nodes(memory_bound, tmp_path_factory) -> Iterator[embedded.EmbeddedNodes]:
-    with embedded.embedded_nodes(tmp_path_factory.mktemp("nodes"), memory_bound) as nodes:
+def memory_bound_nodes(memory_bound, running, tmp_path_factory) -> Iterator[VirtualNodes]:
+    with NODES[running](tmp_path_factory.mktemp("nodes"), memory_bound) as nodes:
         yield nodes
 
 
@@ -147,34 +158,36 @@ def on_memory_bound(memory_bound, memory_bound_nodes, monkeypatch) -> MemoryBoun
 
 def test_task_whose_job_took_too_much_memory_says_so(request, on_memory_bound):
     state = scenarios.run_of_task(request)
-    failure = scenarios.failure_of(embedded.job(["python3", "-c", _GREEDY], memory_mib=128), state)
+    failure = scenarios.failure_of(virtual_nodes.job(["python3", "-c", _GREEDY], memory_mib=128), state)
     assert isinstance(failure.__cause__, JobFailedError)
     scenarios.says(failure, "out-of-memory", "It ran out of memory: raise the memory of the target", "exit code 137")
     assert on_memory_bound.jobs()[state["ti"].xcoms["slurm_job_id"]].state == "OOM"
 
 
-def test_pod_without_a_supervisor_says_so_as_well(on_memory_bound):
+def test_pod_without_a_supervisor_says_so_as_well(on_memory_bound, memory_bound_nodes):
     hook = InterLinkHook()
     name = f"greedy-{os.getpid()}"
     request = PodRequest(
         name=name,
         namespace=hook.namespace,
-        image=embedded.IMAGE,
-        node=embedded.NODE,
+        image=virtual_nodes.IMAGE,
+        node=virtual_nodes.NODE,
         command=("python3", "-c"),
         args=(_GREEDY,),
         slurm=SlurmOptions(time="5", memory_mib=128),
     )
     hook.create_or_adopt_pod(build_pod(request), None)
     status = scenarios.until(
-        lambda: found if (found := hook.read_pod(name)).phase is JobPhase.FAILED else None, 60, "the pod failed"
+        lambda: found if (found := hook.read_pod(name)).phase is JobPhase.FAILED else None,
+        memory_bound_nodes.patience,
+        "the pod failed",
     )
     hook.delete_pod(name)
     assert (status.exit_code, "out-of-memory" in status.reason) == (137, True), status
 
 
 def test_job_within_its_memory_succeeds_and_its_control_group_goes(request, on_memory_bound):
-    found = embedded.job(["python3", "-c", _GREEDY], memory_mib=800).execute(scenarios.run_of_task(request))
+    found = virtual_nodes.job(["python3", "-c", _GREEDY], memory_mib=800).execute(scenarios.run_of_task(request))
     assert found["exit_code"] == 0
     name = f"job_{found['slurm_job_id']}"
 
@@ -183,41 +196,3 @@ def test_job_within_its_memory_succeeds_and_its_control_group_goes(request, on_m
 
     scenarios.until(lambda: not left(), 30, "the control groups of the job are gone")
     assert slurm_memory.groups(), "this cluster's jobs were in control groups"
-
-
-_HOLDER = """
-import sys, time
-from pathlib import Path
-from tests.system.stack.ledger import Ledger
-from tests.system.stack.slurm_memory import MemoryBoundSlurm
-directory = Path(sys.argv[1])
-slurm = MemoryBoundSlurm(directory / "slurm", Ledger(directory))
-slurm.start()
-script = directory / "job.sh"
-script.write_text("#!/bin/bash\\n#SBATCH --mem=50 --output=/dev/null\\nsleep 600\\n")
-job = slurm.submit(script)
-while slurm.jobs()[job].state != "R":
-    time.sleep(0.1)
-print("runs", flush=True)
-time.sleep(600)
-"""
-
-
-def test_control_groups_and_jobs_of_a_killed_session_are_cleaned_up(memory_bound):
-    """A second cluster with the same nodes would share their groups, so the first is stopped for good."""
-    directory = memory_bound.directory.parent
-    memory_bound.stop()
-    assert Ledger(directory).undo() == []
-    with subprocess.Popen(
-        [sys.executable, "-c", _HOLDER, str(directory)], cwd=Path(__file__).parents[2], stdout=subprocess.PIPE
-    ) as holder:
-        try:
-            assert holder.stdout is not None
-            assert holder.stdout.readline() == b"runs\n"
-        finally:
-            os.kill(holder.pid, signal.SIGKILL)
-    assert slurm_memory.groups(), "there is something to clean up"
-    assert stray_jobs(directory / "slurm"), "the job outlives its cluster"
-    assert clean_up(directory) == []
-    assert slurm_memory.groups() == []
-    assert stray_jobs(directory / "slurm") == set()
