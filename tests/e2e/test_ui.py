@@ -67,7 +67,8 @@ def test_the_three_dags_are_listed_and_the_sample_is_processed(page):
     for dag in ("threedgan_inference", "threedgan_ingest", "threedgan_service"):
         playwright.expect(page.get_by_role("link", name=dag).first).to_be_visible(timeout=PATIENCE)
     page.goto("/dags/threedgan_inference")
-    playwright.expect(page.get_by_text("Partition Key: threedgan.in.electrons").first).to_be_visible(timeout=PATIENCE)
+    page.get_by_role("link", name=re.compile(r"^\d.* success$")).first.click(timeout=PATIENCE)
+    playwright.expect(page.get_by_text("threedgan.in.electrons").first).to_be_visible(timeout=PATIENCE)
     assert page.faults == []
 
 
