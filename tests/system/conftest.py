@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from airflow_provider_oscar.hooks.interlink import InterLinkHook
 from airflow_provider_oscar.local.process import wait_until
 from airflow_provider_oscar.local.slurm import BatchSystem
-from tests.system.stack.base import Missing
+from tests.system.stack.base import Component, Missing
 from tests.system.stack.slurm import Slurm
 from tests.system.stack.stack import TOOLS_IMAGE, Part, Stack, default_directory, holder, only_one, part_line
 from tests.system.table import Table
@@ -90,6 +91,24 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
                 yield _site(stack.api.kubeconfig(), stack.slurm, tuple(stack.parts))
     except Missing as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def start(request: pytest.FixtureRequest) -> Callable[[Component], None]:
+    """Starts a system that one test module needs, and adds it to the table; skips where the machine lacks it."""
+    lines = request.config.stash[_LINES]
+
+    def start(component: Component) -> None:
+        began = time.monotonic()
+        try:
+            component.start()
+        except Missing as error:
+            pytest.skip(str(error))
+        seconds = round(time.monotonic() - began, 1)
+        part = Part(component.name, component.real, component.version, seconds, str(component.log_path))
+        lines.append(part_line(part))
+
+    return start
 
 
 @pytest.fixture

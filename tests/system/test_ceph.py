@@ -29,7 +29,6 @@ from airflow_provider_oscar.triggers.objects import S3NewObjectTrigger
 from tests import receiver
 from tests.integration.watch.conftest import Triggerer
 from tests.system.scenarios import COPY
-from tests.system.stack.base import Missing
 from tests.system.stack.ceph import CephGateway
 
 ASSET = "received-from-ceph"
@@ -63,12 +62,9 @@ FOLDER = "in/folder/"
 
 
 @pytest.fixture(scope="module")
-def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CephGateway]:
+def ceph(start: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CephGateway]:
     gateway = CephGateway(tmp_path_factory.mktemp("ceph"))
-    try:
-        gateway.start()
-    except Missing as lack:
-        pytest.skip(str(lack))
+    start(gateway)
     yield gateway
     gateway.stop()
     assert not gateway.healthy()

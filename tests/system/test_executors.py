@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -98,12 +99,9 @@ def dags(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[PostgreSQL]:
+def database(start: Any, tmp_path: Path) -> Iterator[PostgreSQL]:
     database = PostgreSQL(tmp_path / "postgres.log")
-    try:
-        database.start()
-    except Missing as lack:
-        pytest.skip(str(lack))
+    start(database)
     yield database
     database.stop()
 
@@ -154,12 +152,9 @@ _ENDED = (
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_files_are_processed_under_celery(platform, dags, database, python, tmp_path):
+def test_files_are_processed_under_celery(platform, dags, database, python, start, tmp_path):
     redis = Redis(tmp_path / "redis")
-    try:
-        redis.start()
-    except Missing as lack:
-        pytest.skip(str(lack))
+    start(redis)
     settings = {
         "AIRFLOW__CELERY__BROKER_URL": redis.url,
         "AIRFLOW__CELERY__RESULT_BACKEND": database.url("db+postgresql"),

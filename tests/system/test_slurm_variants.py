@@ -7,6 +7,7 @@ import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
@@ -38,12 +39,9 @@ def running(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def accounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AccountedSlurm]:
+def accounted(start: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AccountedSlurm]:
     slurm = AccountedSlurm(tmp_path_factory.mktemp("accounted"), forgets_after=_FORGETS)
-    try:
-        slurm.start()
-    except Missing as lack:
-        pytest.skip(str(lack))
+    start(slurm)
     yield slurm
     slurm.stop()
 
@@ -123,7 +121,7 @@ def test_exit_code_arrives_although_the_scheduler_has_forgotten_the_job(request,
 
 
 @pytest.fixture(scope="module")
-def memory_bound() -> Iterator[MemoryBoundSlurm]:
+def memory_bound(start: Any) -> Iterator[MemoryBoundSlurm]:
     """At one place of its own, so that what a killed test session left is cleaned up by the next."""
     directory = cache_directory() / "slurm-memory"
     try:
@@ -131,7 +129,7 @@ def memory_bound() -> Iterator[MemoryBoundSlurm]:
             clean_up(directory)
             ledger = Ledger(directory)
             slurm = MemoryBoundSlurm(directory / "slurm", ledger)
-            slurm.start()
+            start(slurm)
             try:
                 yield slurm
             finally:
