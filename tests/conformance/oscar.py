@@ -147,8 +147,9 @@ def door(platform: Platform) -> Iterator[Door]:
     client = httpx.Client(base_url=oscar["host"], auth=(oscar["login"], oscar["password"]), timeout=180)
     found = platform.connections["interlink_default"]["extra"]["kube_config"]
     kubernetes = config.new_client_from_config_dict(json.loads(found) if isinstance(found, str) else found)
-    with client, contextlib.closing(kubernetes):
+    with client:
         yield Door(client, s3, CoreV1Api(kubernetes), platform.image, platform.node, words)
+    kubernetes.rest_client.pool_manager.clear()
 
 
 @dataclass(frozen=True)

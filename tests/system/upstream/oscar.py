@@ -163,7 +163,7 @@ class Oscar:
             except ApiException as error:
                 if error.status != 409:
                     raise
-        api.api_client.close()
+        api.api_client.rest_client.pool_manager.clear()
 
 
 @contextlib.contextmanager
