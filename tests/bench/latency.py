@@ -50,6 +50,11 @@ class PostedInbox(S3Inbox):
         self._airflow.post("/oscar/notifications/objects", json=body).raise_for_status()
         return True
 
+    def close(self) -> None:
+        """Close the connections."""
+        super().close()
+        self._airflow.close()
+
 
 def measure_latency(directory: Path, objects: int, *, say: Callable[[str], None]) -> dict[str, list[float]]:
     """Upload ``objects`` to each inbox at a quiet rate and return the delays, by kind of inbox."""

@@ -29,6 +29,9 @@ class Inbox(Protocol):
     def holds(self, key: str) -> bool:
         """Whether the object is there and whole; raises if the store cannot be asked."""
 
+    def close(self) -> None:
+        """Close the connections."""
+
 
 class S3Inbox:
     """Below ``in/`` of a bucket.
@@ -60,6 +63,10 @@ class S3Inbox:
             raise
         return True
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
 
 class DCacheInbox:
     """A directory, written through the WebDAV door."""
@@ -83,6 +90,10 @@ class DCacheInbox:
         """Look into the name space."""
         entry = self._dcache.namespace.stat(f"{self._directory}/{key}")
         return entry is not None and entry.size is not None
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
 
 
 class Uploader:
@@ -110,9 +121,10 @@ class Uploader:
         self._thread.start()
 
     def stop(self) -> None:
-        """End early."""
+        """End, early if need be."""
         self._stopped.set()
         self._thread.join(30)
+        self.inbox.close()
 
     def burst(self, count: int) -> None:
         """Put ``count`` objects at once, whatever the rate is."""
