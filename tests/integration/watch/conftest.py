@@ -49,6 +49,17 @@ class Triggerer:
         bag.bag_dag(dag)
         sync_bag_to_db(bag, "dags-folder", None)
 
+    def clear(self) -> None:
+        """Forget the watchers of other tests, which would take this one's places: Airflow keeps them in the database."""
+        from airflow.models.asset import AssetWatcherModel
+        from airflow.models.trigger import Trigger
+        from airflow.utils.session import create_session
+        from sqlalchemy import delete
+
+        with create_session() as session:
+            session.execute(delete(AssetWatcherModel))
+            session.execute(delete(Trigger))
+
     @contextmanager
     def running(self) -> Iterator[Callable[..., None]]:
         """Run a triggerer; the value turns its loop until a condition holds. It is killed at the end."""
@@ -128,7 +139,9 @@ def triggerer(airflow_db: Path) -> Iterator[Triggerer]:
     """A :class:`Triggerer` on the session's database."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Starlette's test client, which Airflow's in-process API imports
-        yield Triggerer()
+        triggerer = Triggerer()
+        triggerer.clear()
+        yield triggerer
         gc.collect()  # sockets that Airflow's supervisor leaves to the garbage collector
 
 
