@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk import Connection
 
+from airflow_provider_oscar.hooks.oscar import OscarHook
+from airflow_provider_oscar.hooks.s3 import OscarS3Hook
 from airflow_provider_oscar.local import LocalPlatform
 from airflow_provider_oscar.local.images import LocalImage
 from airflow_provider_oscar.local.interlink.containers import SUPERVISOR_KIT_IMAGE, install_supervisor
@@ -31,15 +35,17 @@ from tests.system.upstream.oscar import Oscar
 
 IMAGE = "python:3-slim"
 NODE = "slurm-cpu"
+#: How the names of services and buckets begin that tests make, and remove.
+PREFIX = "system-tests-"
 
 
 @dataclass(frozen=True)
 class Backend:
     """What a scenario needs to know of the place it runs at.
 
-    :param name: ``embedded`` or ``real``.
+    :param name: ``embedded``, ``real`` or ``live``.
     :param connections: Airflow connections by id.
-    :param slurm: the batch system, to look behind the curtain.
+    :param slurm: the batch system, to look behind the curtain; None where only the cluster can be asked.
     :param patience: seconds until what happened at one end is known at the other; upstream's plugin repeats a
         reply for ten seconds.
     :param versions: what answered, for the table.
@@ -47,7 +53,7 @@ class Backend:
 
     name: str
     connections: Mapping[str, Mapping[str, Any]]
-    slurm: BatchSystem
+    slurm: BatchSystem | None
     patience: float
     versions: Mapping[str, str] = field(default_factory=dict)
     node: str = NODE
@@ -143,6 +149,50 @@ def real_oscar(directory: Path) -> Iterator[Backend]:
         oscar.start()
         connections = {"oscar_s3_default": minio.connection(), "oscar_default": oscar.connection()}
         yield _with(backend, connections, {name: programs.version(name) for name in ("oscar", "minio")})
+
+
+@contextlib.contextmanager
+def live_oscar(_: Path) -> Iterator[Backend]:
+    """Somebody's OSCAR, named by ``OSCAR_URL``; leaves none of the services and buckets of the tests behind.
+
+    ``OSCAR_USERNAME`` and ``OSCAR_PASSWORD`` log in. The store is the one that OSCAR names to its users;
+    ``OSCAR_S3_URL`` is its address where that is another from here. ``SYSTEM_NODE`` is a virtual node, empty for
+    none; ``SYSTEM_IMAGE`` an image with ``sh`` and ``python3`` (default ``python:3-slim``).
+    """
+    login = {"login": os.environ.get("OSCAR_USERNAME", "oscar"), "password": os.environ.get("OSCAR_PASSWORD", "")}
+    oscar = {"conn_type": "oscar", "host": os.environ["OSCAR_URL"], **login}
+    hook = OscarHook(connection=Connection(conn_id="oscar", **oscar))
+    store = hook.run(hook.get_config())["minio_provider"]
+    s3 = {
+        "conn_type": "oscar_s3",
+        "host": os.environ.get("OSCAR_S3_URL") or store["endpoint"],
+        "login": store["access_key"],
+        "password": store["secret_key"],
+    }
+    try:
+        yield Backend(
+            "live",
+            {"oscar_default": oscar, "oscar_s3_default": s3},
+            None,
+            patience=120,
+            versions={"OSCAR": str(hook.run(hook.get_info()).get("version"))},
+            node=os.environ.get("SYSTEM_NODE", ""),
+            image=os.environ.get("SYSTEM_IMAGE", IMAGE).removeprefix("docker://"),
+        )
+    finally:
+        for service in hook.run(hook.list_services()):
+            if service["name"].startswith(PREFIX):
+                hook.run(hook.delete_service(service["name"]))
+        _remove_buckets(OscarS3Hook(connection=Connection(conn_id="s3", **s3)))
+
+
+def _remove_buckets(hook: OscarS3Hook) -> None:
+    for bucket in hook.client.list_buckets()["Buckets"]:
+        if bucket["Name"].startswith(PREFIX):
+            for page in hook.list_pages(bucket["Name"]):
+                for event in page.events:
+                    hook.client.delete_object(Bucket=bucket["Name"], Key=event.key)
+            hook.client.delete_bucket(Bucket=bucket["Name"])
 
 
 def _with(backend: Backend, connections: Mapping[str, Any], versions: Mapping[str, str]) -> Backend:
