@@ -50,7 +50,7 @@ class Triggerer:
         sync_bag_to_db(bag, "dags-folder", None)
 
     def clear(self) -> None:
-        """Forget the watchers of other tests, which would take this one's places: Airflow keeps them in the database."""
+        """Forget the watchers of other tests, which Airflow keeps in the database and which would take the places."""
         from airflow.models.asset import AssetWatcherModel
         from airflow.models.trigger import Trigger
         from airflow.utils.session import create_session
