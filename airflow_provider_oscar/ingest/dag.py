@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ingest DAG: emit one partition per object the inboxes received, commit, go on while more is waiting."""
+"""The ingest DAG: emit one partition per object the inboxes received, and go on while more is waiting.
+
+A task's asset events are registered when it has succeeded, so it cannot know that itself. Each run therefore leaves
+behind how far it came, and the next one believes it once it sees the events that were to be registered.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +34,11 @@ log = logging.getLogger(__name__)
 
 #: Events of ``objects``, newest first, that are compared with those waiting.
 _EMITTED_LIMIT = 10_000
-_MEMORY = "memory"
 _RECENT = "ingest:recent-keys"
 _DOC = """
 Every new object gets its own partition, whatever woke this DAG: `emit` reads all events the inboxes received
-since the last run and adds one event with a partition key per object; `commit` remembers what was done;
-`continue` wakes the next run when more is waiting. Repetitions are dropped by partition key.
+and adds one event with a partition key per object; `continue` wakes the next run when more is waiting.
+Repetitions are dropped by partition key.
 """
 
 
@@ -85,15 +88,11 @@ def object_ingest_dag(
     backlog = Asset(f"{dag_id}-backlog")
     with DAG(dag_id, schedule=_schedule([*inboxes, backlog], schedule_every), **settings) as dag:
 
-        @task(task_id="emit", inlets=places, outlets=[objects])
-        def emit() -> None:
-            _emit(get_current_context(), inboxes, objects, batch_size=batch_size)
+        @task.short_circuit(task_id="emit", inlets=places, outlets=[objects])
+        def emit() -> bool:
+            return _emit(get_current_context(), inboxes, objects, batch_size=batch_size)
 
-        @task.short_circuit(task_id="commit", inlets=places)
-        def commit() -> bool:
-            return _commit(get_current_context(), inboxes, objects)
-
-        emit() >> commit() >> EmptyOperator(task_id="continue", outlets=[backlog])
+        emit() >> EmptyOperator(task_id="continue", outlets=[backlog])
     return dag
 
 
@@ -102,27 +101,71 @@ def _schedule(assets: Sequence[Asset], every: str | timedelta) -> AssetOrTimeSch
     return AssetOrTimeSchedule(timetable=timetable, assets=AssetAny(*assets))
 
 
-def _emit(context: Context, inboxes: Sequence[Asset], objects: Asset, *, batch_size: int) -> None:
-    """Add one event per object; all of them are registered together when this task succeeds."""
+def _emit(context: Context, inboxes: Sequence[Asset], objects: Asset, *, batch_size: int) -> bool:
+    """Add one event per object; all of them are registered together when this task succeeds.
+
+    :return: whether more is waiting.
+    """
+    ledger = _Ledger(context, inboxes, objects)
+    ledger.settle()
     while True:
         harvest = _harvest(context, inboxes, objects, batch_size=batch_size)
         if harvest is None:
             raise AirflowSkipException("nothing is waiting")
-        memory = {
-            "marks": {name: mark.to_json() for name, mark in harvest.marks.items()},
-            "keys": [found.partition_key for found in harvest.objects],
-            "more": harvest.more,
-        }
         if harvest.objects:
             break
-        _remember(context, inboxes, objects, memory)  # there is nothing that could fail to be registered
+        ledger.commit(harvest.marks)  # there is nothing that could fail to be registered
         if not harvest.more:
             raise AirflowSkipException("nothing new is waiting")
     for found in harvest.objects:
         add_partition_event(
             context["outlet_events"], objects, partition_key=found.partition_key, extra={"object": found.to_dict()}
         )
-    context["ti"].xcom_push(key=_MEMORY, value=memory)
+    ledger.propose(harvest)
+    return harvest.more
+
+
+class _Ledger:
+    """How far the inboxes were drained, and how far they will have been once events are registered.
+
+    Marks are in the state stores of their inboxes, each at most about 45 kB.
+    """
+
+    def __init__(self, context: Context, inboxes: Sequence[Asset], objects: Asset) -> None:
+        self._stores: Any = context["asset_state_store"]
+        self._inlets = context["inlet_events"]
+        self._inboxes = inboxes
+        self._objects = objects
+        self._key = _mark_key(context)
+        self._pending = f"{self._key}:pending"
+
+    def propose(self, harvest: Harvest) -> None:
+        """Leave the marks of a harvest behind for the next run."""
+        for inbox in self._inboxes:
+            self._stores[inbox].set(self._pending, harvest.marks[inbox.name].to_json())
+        keys = RecentKeys().with_keys(found.partition_key for found in harvest.objects)
+        since = harvest.since.isoformat() if harvest.since else ""
+        self._stores[self._objects].set(self._pending, {"keys": keys.to_json(), "since": since})
+
+    def settle(self) -> None:
+        """Commit what an earlier run or try left behind, if every event that it was to register is there."""
+        proposed = self._stores[self._objects].get(self._pending)
+        if not proposed:
+            return
+        keys = RecentKeys.from_json(proposed["keys"])
+        events = self._inlets[self._objects].ascending(False).limit(_EMITTED_LIMIT).after(proposed["since"])
+        # All, although a task's events come all at once: one of them may have come from the receiver.
+        if {key_digest(event.partition_key) for event in events if event.partition_key}.issuperset(keys.digests):
+            recent = RecentKeys.from_json(self._stores[self._objects].get(_RECENT)).with_digests(keys.digests)
+            self._stores[self._objects].set(_RECENT, recent.to_json())
+            for inbox in self._inboxes:
+                self._stores[inbox].set(self._key, self._stores[inbox].get(self._pending))
+        self._stores[self._objects].delete(self._pending)
+
+    def commit(self, marks: Mapping[str, InboxMark]) -> None:
+        """Write how far the inboxes were drained."""
+        for inbox in self._inboxes:
+            self._stores[inbox].set(self._key, marks[inbox.name].to_json())
 
 
 def _harvest(context: Context, inboxes: Sequence[Asset], objects: Asset, *, batch_size: int) -> Harvest | None:
@@ -140,10 +183,10 @@ def _harvest(context: Context, inboxes: Sequence[Asset], objects: Asset, *, batc
         return None
     recent = RecentKeys.from_json(stores[objects].get(_RECENT))
     received = RecentKeys.from_json(stores[objects].get(RECEIVED_KEYS))
-    # What a run or a try emitted that died before its commit; nothing was emitted before the event that asked for it.
+    # What was emitted without a trace in the ledger; nothing was emitted before the event that asked for it.
     emitted = inlets[objects].ascending(False).limit(_EMITTED_LIMIT).after(min(times).isoformat())
     known = {*recent.digests, *received.digests, *(key_digest(e.partition_key) for e in emitted if e.partition_key)}
-    harvest = Harvest(known=known)
+    harvest = Harvest(known=known, since=min(times))
     room = batch_size
     for taken, (new, name, events, mark) in enumerate(sorted(waiting, key=lambda one: one[:2])):
         limit = max(1, room // (len(waiting) - taken))  # what the quiet ones leave is for the busy ones
@@ -157,23 +200,6 @@ def _harvest(context: Context, inboxes: Sequence[Asset], objects: Asset, *, batc
         "; more is waiting" if harvest.more else "",
     )
     return harvest
-
-
-def _commit(context: Context, inboxes: Sequence[Asset], objects: Asset) -> bool:
-    """Write how far the inboxes were drained, now that the events are registered; return whether more is waiting."""
-    memory = context["ti"].xcom_pull(task_ids="emit", key=_MEMORY)
-    _remember(context, inboxes, objects, memory)
-    return bool(memory["more"])
-
-
-def _remember(context: Context, inboxes: Sequence[Asset], objects: Asset, memory: Mapping[str, Any]) -> None:
-    """Write the partition keys that were emitted, and how far the inboxes were drained."""
-    stores = context["asset_state_store"]
-    if memory["keys"]:
-        recent = RecentKeys.from_json(stores[objects].get(_RECENT)).with_keys(memory["keys"])
-        stores[objects].set(_RECENT, recent.to_json())
-    for inbox in inboxes:
-        stores[inbox].set(_mark_key(context), memory["marks"][inbox.name])
 
 
 def _mark_key(context: Context) -> str:

@@ -95,8 +95,11 @@ class RecentKeys:
 
     def with_keys(self, partition_keys: Iterable[str]) -> RecentKeys:
         """Return these and ``partition_keys``, without the oldest."""
-        merged = dict.fromkeys((*self.digests, *(key_digest(key) for key in partition_keys)))
-        return RecentKeys(tuple(merged)[-RECENT_KEYS:])
+        return self.with_digests(key_digest(key) for key in partition_keys)
+
+    def with_digests(self, digests: Iterable[bytes]) -> RecentKeys:
+        """Return these and ``digests``, without the oldest."""
+        return RecentKeys(tuple(dict.fromkeys((*self.digests, *digests)))[-RECENT_KEYS:])
 
     def to_json(self) -> dict[str, Any]:
         """Return what the asset state store holds: about 43 kB when full."""
@@ -117,9 +120,11 @@ class Harvest:
     """What one run found: objects to emit, and what to remember once that is done.
 
     :param known: digests of partition keys that need not be emitted; extended by those taken.
+    :param since: time stamp of the oldest event dealt with.
     """
 
     known: set[bytes]
+    since: datetime | None = None
     objects: list[ObjectEvent] = field(default_factory=list)
     marks: dict[str, InboxMark] = field(default_factory=dict)
     unreadable: int = 0

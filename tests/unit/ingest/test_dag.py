@@ -3,21 +3,24 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from airflow.sdk import Asset
 
+from airflow_provider_oscar.ingest import dag as ingest
 from airflow_provider_oscar.ingest import object_ingest_dag
 from airflow_provider_oscar.model.errors import DefinitionError
 from airflow_provider_oscar.model.objects import ObjectEvent
+from airflow_provider_oscar.plugins.intake import Intake
 from tests.unit.ingest.conftest import made
 
 
 @pytest.fixture
 def setting(bench: Any, request: pytest.FixtureRequest) -> Any:
     """Asset names of its own for every test, since they share one database."""
-    name = request.node.name[:60]
+    name = re.sub(r"\W", "-", request.node.name)[:80]
     inbox, other, objects = Asset(f"{name}-inbox"), Asset(f"{name}-other"), Asset(f"{name}-objects")
     dag = object_ingest_dag(f"ingest-{name}", inboxes=[inbox, other], objects=objects, batch_size=6)
     return bench(dag), inbox, other, objects
@@ -34,7 +37,7 @@ def test_every_reported_object_gets_a_partition_and_its_own_extra(setting: Any) 
     assert {key: ObjectEvent.from_dict(extra["object"]) for key, extra in events.items()} == {
         one.partition_key: one for one in found
     }
-    assert states == {"emit": ["success"], "commit": ["success"], "continue": ["skipped"]}
+    assert states == {"emit": ["success"], "continue": ["skipped"]}
 
 
 def test_a_second_run_emits_nothing_again(setting: Any) -> None:
@@ -46,7 +49,7 @@ def test_a_second_run_emits_nothing_again(setting: Any) -> None:
     assert set(map(tuple, states.values())) == {("skipped",)}
 
 
-def test_a_run_that_died_before_its_commit_repeats_nothing(setting: Any) -> None:
+def test_a_run_whose_dag_run_failed_after_its_events_were_registered_repeats_nothing(setting: Any) -> None:
     bench, inbox, _, objects = setting
     bench.report(inbox, made("a"), made("b"))
     bench.run(only={"emit"})
@@ -54,6 +57,29 @@ def test_a_run_that_died_before_its_commit_repeats_nothing(setting: Any) -> None
     bench.report(inbox, made("c"))
     bench.run()
     assert [extra["object"]["key"] for _, extra in bench.emitted(objects)] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("received", ["", "b", "ab"])
+def test_a_run_that_dies_before_registering_loses_nothing(
+    setting: Any, monkeypatch: pytest.MonkeyPatch, received: str
+) -> None:
+    bench, inbox, _, objects = setting
+    bench.report(inbox, made("a"), made("b"))
+
+    def die(ledger: Any, harvest: Any) -> None:
+        propose(ledger, harvest)
+        raise RuntimeError("the worker is gone")
+
+    propose = ingest._Ledger.propose
+    with monkeypatch.context() as patch:
+        patch.setattr(ingest._Ledger, "propose", die)
+        assert bench.run(only={"emit"})["emit"] != ["success"]
+    assert bench.emitted(objects) == []
+    if received:  # by the receiver, meanwhile
+        Intake()._register(objects.name, [made(key) for key in received])
+    bench.run()
+    bench.run()
+    assert sorted(extra["object"]["key"] for _, extra in bench.emitted(objects)) == ["a", "b"]
 
 
 def test_an_event_repeated_by_the_watcher_is_emitted_once(setting: Any) -> None:
