@@ -145,7 +145,8 @@ class _Ledger:
             self._stores[inbox].set(self._pending, harvest.marks[inbox.name].to_json())
         keys = RecentKeys().with_keys(found.partition_key for found in harvest.objects)
         since = harvest.since.isoformat() if harvest.since else ""
-        self._stores[self._objects].set(self._pending, {"keys": keys.to_json(), "since": since})
+        names = [inbox.name for inbox in self._inboxes]
+        self._stores[self._objects].set(self._pending, {"inboxes": names, "keys": keys.to_json(), "since": since})
 
     def settle(self) -> None:
         """Commit what an earlier run or try left behind, if every event that it was to register is there."""
@@ -159,7 +160,8 @@ class _Ledger:
             recent = RecentKeys.from_json(self._stores[self._objects].get(_RECENT)).with_digests(keys.digests)
             self._stores[self._objects].set(_RECENT, recent.to_json())
             for inbox in self._inboxes:
-                self._stores[inbox].set(self._key, self._stores[inbox].get(self._pending))
+                if inbox.name in proposed["inboxes"]:  # and not one that the DAG got since
+                    self._stores[inbox].set(self._key, self._stores[inbox].get(self._pending))
         self._stores[self._objects].delete(self._pending)
 
     def commit(self, marks: Mapping[str, InboxMark]) -> None:

@@ -82,6 +82,18 @@ def test_a_run_that_dies_before_registering_loses_nothing(
     assert sorted(extra["object"]["key"] for _, extra in bench.emitted(objects)) == ["a", "b"]
 
 
+def test_an_inbox_that_the_dag_gets_later_is_read_from_its_beginning(setting: Any, bench: Any) -> None:
+    running, inbox, other, objects = setting
+    more = Asset(f"{other.name}-more")
+    running.report(inbox, made("a"))
+    running.run()
+    running = bench(object_ingest_dag(running.dag.dag_id, inboxes=[inbox, other, more], objects=objects))
+    running.report(more, made("b"))
+    running.run()
+    running.run()
+    assert [extra["object"]["key"] for _, extra in running.emitted(objects)] == ["a", "b"]
+
+
 def test_an_event_repeated_by_the_watcher_is_emitted_once(setting: Any) -> None:
     bench, inbox, _, objects = setting
     bench.report(inbox, made("a"))
