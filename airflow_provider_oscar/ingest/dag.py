@@ -27,7 +27,7 @@ from airflow.sdk import (
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_provider_oscar._airflow import add_partition_event
-from airflow_provider_oscar.ingest.rules import RECEIVED_KEYS, Harvest, InboxMark, RecentKeys, key_digest
+from airflow_provider_oscar.ingest.rules import RECEIVED_KEYS, Harvest, InboxMark, Proposal, RecentKeys, key_digest
 from airflow_provider_oscar.model.errors import DefinitionError
 
 log = logging.getLogger(__name__)
@@ -144,25 +144,26 @@ class _Ledger:
         for inbox in self._inboxes:
             self._stores[inbox].set(self._pending, harvest.marks[inbox.name].to_json())
         keys = RecentKeys().with_keys(found.partition_key for found in harvest.objects)
-        since = harvest.since.isoformat() if harvest.since else ""
-        names = [inbox.name for inbox in self._inboxes]
-        self._stores[self._objects].set(self._pending, {"inboxes": names, "keys": keys.to_json(), "since": since})
+        proposal = Proposal(frozenset(inbox.name for inbox in self._inboxes), keys, harvest.since)
+        self._stores[self._objects].set(self._pending, proposal.to_json())
 
     def settle(self) -> None:
         """Commit what an earlier run or try left behind, if every event that it was to register is there."""
-        proposed = self._stores[self._objects].get(self._pending)
-        if not proposed:
+        stored = self._stores[self._objects].get(self._pending)
+        if stored is None:
             return
-        keys = RecentKeys.from_json(proposed["keys"])
-        events = self._inlets[self._objects].ascending(False).limit(_EMITTED_LIMIT).after(proposed["since"])
-        # All, although a task's events come all at once: one of them may have come from the receiver.
-        if {key_digest(event.partition_key) for event in events if event.partition_key}.issuperset(keys.digests):
-            recent = RecentKeys.from_json(self._stores[self._objects].get(_RECENT)).with_digests(keys.digests)
+        proposal = Proposal.from_json(stored)
+        if proposal is not None and proposal.registered_by(self._emitted(proposal.since)):
+            recent = RecentKeys.from_json(self._stores[self._objects].get(_RECENT)).with_digests(proposal.keys.digests)
             self._stores[self._objects].set(_RECENT, recent.to_json())
             for inbox in self._inboxes:
-                if inbox.name in proposed["inboxes"]:  # and not one that the DAG got since
+                if inbox.name in proposal.inboxes:  # and not one that the DAG got since
                     self._stores[inbox].set(self._key, self._stores[inbox].get(self._pending))
         self._stores[self._objects].delete(self._pending)
+
+    def _emitted(self, since: datetime) -> list[str]:
+        events = self._inlets[self._objects].ascending(False).limit(_EMITTED_LIMIT).after(since.isoformat())
+        return [event.partition_key for event in events if event.partition_key]
 
     def commit(self, marks: Mapping[str, InboxMark]) -> None:
         """Write how far the inboxes were drained."""

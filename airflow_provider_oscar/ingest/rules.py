@@ -115,6 +115,39 @@ class RecentKeys:
         return cls(tuple(packed[at : at + _DIGEST] for at in range(0, len(packed), _DIGEST)))
 
 
+@dataclass(frozen=True)
+class Proposal:
+    """What a run emitted, until it is known to be registered; lives in the asset state store of ``objects``.
+
+    :param inboxes: names of the inboxes whose marks wait with it.
+    :param keys: partition keys of the events.
+    :param since: no event is older.
+    """
+
+    inboxes: frozenset[str]
+    keys: RecentKeys
+    since: datetime
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the asset state store holds."""
+        since = self.since.isoformat()
+        return {"version": 1, "inboxes": sorted(self.inboxes), "keys": self.keys.to_json(), "since": since}
+
+    @classmethod
+    def from_json(cls, stored: Any) -> Proposal | None:
+        """Read :meth:`to_json`; None for whatever is not that, which loses time and no object."""
+        try:
+            keys = RecentKeys.from_json(stored["keys"])
+            found = cls(frozenset(stored["inboxes"]), keys, datetime.fromisoformat(stored["since"]))
+        except (KeyError, TypeError, ValueError):
+            return None
+        return found if keys.digests else None
+
+    def registered_by(self, partition_keys: Iterable[str]) -> bool:
+        """Whether all of its events are among those with these keys; some may have come from the receiver."""
+        return {key_digest(key) for key in partition_keys}.issuperset(self.keys.digests)
+
+
 @dataclass
 class Harvest:
     """What one run found: objects to emit, and what to remember once that is done.
@@ -124,7 +157,7 @@ class Harvest:
     """
 
     known: set[bytes]
-    since: datetime | None = None
+    since: datetime
     objects: list[ObjectEvent] = field(default_factory=list)
     marks: dict[str, InboxMark] = field(default_factory=dict)
     unreadable: int = 0

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_provider_oscar.ingest import rules
-from airflow_provider_oscar.ingest.rules import Harvest, InboxMark, RecentKeys, key_digest, object_in
+from airflow_provider_oscar.ingest.rules import Harvest, InboxMark, Proposal, RecentKeys, key_digest, object_in
 from tests.unit.ingest.conftest import made
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -55,7 +56,7 @@ def test_events_that_become_visible_late_are_taken_once(arrivals: list[tuple[int
     mark, taken = InboxMark(), []
     for now in drains:
         visible = [each for moment, each in events if moment <= now]
-        harvest = Harvest(known=set())
+        harvest = Harvest(known=set(), since=NOON)
         harvest.take("inbox", waiting(visible, mark, limit), mark, limit=limit)
         taken += [found.key for found in harvest.objects]
         mark = InboxMark.from_json(json.loads(json.dumps(harvest.marks["inbox"].to_json())))
@@ -82,6 +83,22 @@ def test_memories_that_are_not_readable_mean_nothing_is_known() -> None:
     for stored in (None, "text", {}, {"after": "yesterday", "ids": []}, {"digests": 3}):
         assert InboxMark.from_json(stored) == InboxMark()
         assert RecentKeys.from_json(stored) == RecentKeys()
+        assert Proposal.from_json(stored) is None
+
+
+def test_a_proposal_counts_once_all_of_it_is_registered() -> None:
+    proposal = Proposal(frozenset({"inbox"}), RecentKeys().with_keys(["a", "b"]), NOON)
+    assert Proposal.from_json(json.loads(json.dumps(proposal.to_json()))) == proposal
+    assert proposal.registered_by(["c", "b", "a"])
+    assert not proposal.registered_by(["b", "c"])
+
+
+@pytest.mark.parametrize("change", [{"inboxes": None}, {"keys": {}}, {"since": "once"}, {"keys": {"digests": ""}}])
+def test_a_proposal_of_another_form_is_none(change: dict[str, Any]) -> None:
+    stored = Proposal(frozenset({"inbox"}), RecentKeys().with_keys(["a"]), NOON).to_json()
+    assert Proposal.from_json({**stored, **change}) is None
+    for name in ("inboxes", "keys", "since"):
+        assert Proposal.from_json({key: value for key, value in stored.items() if key != name}) is None
 
 
 def test_an_object_is_read_from_watchers_and_from_receivers() -> None:
