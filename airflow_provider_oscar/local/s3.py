@@ -38,6 +38,30 @@ def find_weed() -> Path | None:
     return Path(found) if found else None
 
 
+def open_client(endpoint: str, access_key: str, secret_key: str, region: str, **settings: Any) -> Any:
+    """Return a boto3 client of a server that may be slow to answer.
+
+    :param settings: more ``botocore.config.Config`` settings.
+    """
+    import boto3
+    from botocore.config import Config
+
+    defaults: dict[str, Any] = {
+        "s3": {"addressing_style": "path"},
+        "connect_timeout": 5,
+        "read_timeout": 60,
+        "retries": {"max_attempts": 3},
+    }
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
+        region_name=region,
+        config=Config(**{**defaults, **settings}),
+    )
+
+
 class LocalS3:
     """An S3 server on loopback, with random credentials that live as long as the directory.
 
@@ -76,23 +100,7 @@ class LocalS3:
 
         :param settings: more ``botocore.config.Config`` settings.
         """
-        import boto3
-        from botocore.config import Config
-
-        defaults: dict[str, Any] = {
-            "s3": {"addressing_style": "path"},
-            "connect_timeout": 5,
-            "read_timeout": 60,
-            "retries": {"max_attempts": 3},
-        }
-        return boto3.client(
-            "s3",
-            endpoint_url=self.endpoint,
-            aws_access_key_id=self.access_key,
-            aws_secret_access_key=self.secret_key,
-            region_name=self.region,
-            config=Config(**{**defaults, **settings}),
-        )
+        return open_client(self.endpoint, self.access_key, self.secret_key, self.region, **settings)
 
     def create_bucket(self, name: str) -> None:
         """Create a bucket; one that exists is left as it is."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from airflow_provider_oscar.local.s3 import open_client
 from tests.system.stack.doorway import Doorway
 
 
@@ -29,18 +30,7 @@ class SharedS3:
 
         :param settings: more ``botocore.config.Config`` settings.
         """
-        import boto3
-        from botocore.config import Config
-
-        defaults: dict[str, Any] = {"s3": {"addressing_style": "path"}, "connect_timeout": 5, "read_timeout": 60}
-        return boto3.client(
-            "s3",
-            endpoint_url=self.endpoint,
-            aws_access_key_id=self.access_key,
-            aws_secret_access_key=self.secret_key,
-            region_name=self.region,
-            config=Config(**{**defaults, **settings}),
-        )
+        return open_client(self.endpoint, self.access_key, self.secret_key, self.region, **settings)
 
     def create_bucket(self, name: str) -> None:
         """Create a bucket; one that exists is left as it is."""
