@@ -24,31 +24,31 @@ help: ## Show this list.
 .PHONY: setup
 setup: $(STAMP) ## Create .venv from the lock file.
 
-$(STAMP): $(LOCK) setup.cfg requirements/bootstrap.txt
+$(STAMP): $(LOCK) setup.cfg testbed/setup.cfg requirements/bootstrap.txt
 	@echo "Setting up $(VENV) from $(LOCK)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with PYTHON=")'
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "This Python cannot make virtual environments: install python3-venv" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/bootstrap.txt
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r $(LOCK)
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e . -e testbed
 	@touch $@
 
 .PHONY: demo
 demo: $(STAMP) ## Run the 3DGAN pipeline end to end on this machine and write demo-report/report.html.
 	@case "$(BACKEND)" in \
-	    embedded) exec $(BIN)/python -m airflow_provider_oscar.local.demo run;; \
+	    embedded) exec $(BIN)/python -m oscar_testbed.demo run;; \
 	    system) exec $(BIN)/python -m tests.system.demo;; \
 	    *) echo "BACKEND=$(BACKEND) is unknown; it is embedded or system" >&2; exit 2;; \
 	esac
 
 .PHONY: up
 up: $(STAMP) ## Leave the platform and Airflow running; prints the address and the login.
-	@$(BIN)/python -m airflow_provider_oscar.local.demo up
+	@$(BIN)/python -m oscar_testbed.demo up
 
 .PHONY: down
 down: ## Stop what `make up` started.
-	@$(BIN)/python -m airflow_provider_oscar.local.demo down
+	@$(BIN)/python -m oscar_testbed.demo down
 
 .PHONY: test
 test: unit integration ## Run unit tests, with coverage, and integration tests; two processes each.
@@ -109,8 +109,8 @@ format: $(STAMP) ## Let ruff format and fix what it can.
 
 .PHONY: lock
 lock: $(STAMP) ## Resolve the lock file anew from setup.cfg.
-	@$(BIN)/uv pip compile setup.cfg --all-extras --python-version 3.11 --universal --upgrade --quiet -o $(LOCK)
+	@$(BIN)/uv pip compile setup.cfg testbed/setup.cfg --all-extras --no-emit-package oscar-testbed --python-version 3.11 --universal --upgrade --quiet -o $(LOCK)
 
 .PHONY: clean
 clean: ## Remove the virtual environment and everything generated.
-	@rm -rf $(VENV) .venv-bench .demo .fuzz demo-report build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) .venv-bench .demo .fuzz demo-report build dist *.egg-info testbed/build testbed/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -19,7 +19,7 @@ from airflow.sdk.definitions.asset import AssetUniqueKey
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 from airflow.sdk.execution_time.context import NEVER_EXPIRE, AssetStateStoreAccessor, OutletEventAccessor
 
-from airflow_provider_oscar.model.errors import DefinitionError, PermanentError
+from airflow_provider_oscar.core.errors import DefinitionError, PermanentError
 
 __all__ = [
     "NEVER_EXPIRE",

@@ -180,7 +180,7 @@ def get_provider_info() -> dict[str, object]:
         "hooks": [
             {
                 "integration-name": "OSCAR",
-                "python-modules": [f"{_PACKAGE}.hooks.oscar", f"{_PACKAGE}.hooks.supervisor", f"{_PACKAGE}.hooks.s3"],
+                "python-modules": [f"{_PACKAGE}.hooks.oscar", f"{_PACKAGE}.jobs.builder", f"{_PACKAGE}.hooks.s3"],
             },
             {"integration-name": "interLink", "python-modules": [f"{_PACKAGE}.hooks.interlink"]},
             {"integration-name": "dCache", "python-modules": [f"{_PACKAGE}.hooks.dcache"]},

@@ -11,12 +11,12 @@ from datetime import timedelta
 
 from airflow.sdk import DAG, Asset, Param, PartitionedAssetTimetable, TaskGroup, get_current_context, task
 
+from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.ingest import object_of
-from airflow_provider_oscar.model.placement import PlacementTarget, Rule, RuleBased
-from airflow_provider_oscar.model.slurm import SlurmOptions
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from airflow_provider_oscar.operators.placement import PlacementBranchOperator
+from airflow_provider_oscar.placement.policies import PlacementTarget, Rule, RuleBased
 
 IMAGE = os.environ.get("THREEDGAN_IMAGE", "threedgan")
 RESULTS_URI = os.environ.get("THREEDGAN_RESULTS_URI", "s3://threedgan/out/")

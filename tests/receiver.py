@@ -9,7 +9,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 
-from airflow_provider_oscar.model.objects import ObjectEvent
+from airflow_provider_oscar.core.objects import ObjectEvent
 
 
 @contextlib.contextmanager

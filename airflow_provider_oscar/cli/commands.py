@@ -15,10 +15,10 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_oscar.model.errors import DefinitionError, OscarProviderError
+from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError
 
 if TYPE_CHECKING:
-    from airflow_provider_oscar.model.objects import ObjectEvent
+    from airflow_provider_oscar.core.objects import ObjectEvent
 
 _EVENT_LIMIT = 1024 * 1024
 
@@ -39,8 +39,8 @@ def _reports_errors(function: Callable[[argparse.Namespace], None]) -> Callable[
 @_reports_errors
 def services_apply(options: argparse.Namespace) -> None:
     """Create or update every service of an FDL file."""
-    from airflow_provider_oscar.hooks.oscar import OscarHook
-    from airflow_provider_oscar.model.services import from_fdl
+    from airflow_provider_oscar.core.services import from_fdl
+    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 
     path = Path(options.file)
     base = path.resolve().parent
@@ -59,7 +59,7 @@ def services_apply(options: argparse.Namespace) -> None:
 @_reports_errors
 def services_list(options: argparse.Namespace) -> None:
     """List services without their tokens and credentials."""
-    from airflow_provider_oscar.hooks.oscar import OscarHook
+    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 
     hook = OscarHook(options.conn_id)
     columns = ("name", "image", "cpu", "memory", "interlink_node_name", "owner")
@@ -70,7 +70,7 @@ def services_list(options: argparse.Namespace) -> None:
 @_reports_errors
 def services_delete(options: argparse.Namespace) -> None:
     """Delete a service after asking, because OSCAR deletes its buckets as well."""
-    from airflow_provider_oscar.hooks.oscar import OscarHook
+    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 
     if not options.yes:
         print(
@@ -89,7 +89,7 @@ def services_delete(options: argparse.Namespace) -> None:
 @_reports_errors
 def jobs_list(options: argparse.Namespace) -> None:
     """List the jobs of a service, newest first."""
-    from airflow_provider_oscar.hooks.oscar import OscarHook
+    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 
     hook = OscarHook(options.conn_id)
     jobs = hook.run(hook.list_jobs(options.service)).values()
@@ -104,7 +104,7 @@ def jobs_list(options: argparse.Namespace) -> None:
 @_reports_errors
 def jobs_logs(options: argparse.Namespace) -> None:
     """Print the log of a job."""
-    from airflow_provider_oscar.hooks.oscar import OscarHook
+    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 
     hook = OscarHook(options.conn_id)
     text = hook.run(hook.job_log(options.service, options.job))
@@ -116,7 +116,7 @@ def jobs_logs(options: argparse.Namespace) -> None:
 @_reports_errors
 def jobs_cancel(options: argparse.Namespace) -> None:
     """Cancel a job; one that is not there counts as cancelled."""
-    from airflow_provider_oscar.hooks.oscar import OscarHook
+    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 
     hook = OscarHook(options.conn_id)
     found = hook.run(hook.delete_job(options.service, options.job))
@@ -126,8 +126,8 @@ def jobs_cancel(options: argparse.Namespace) -> None:
 @_reports_errors
 def events_convert(options: argparse.Namespace) -> None:
     """Read one notification or ObjectEvent and print what it becomes, one JSON document per object."""
-    from airflow_provider_oscar.model.notifications import to_dcache_event, to_minio_event
-    from airflow_provider_oscar.model.objects import ObjectEvent
+    from airflow_provider_oscar.core.notifications import to_dcache_event, to_minio_event
+    from airflow_provider_oscar.core.objects import ObjectEvent
 
     text = sys.stdin.read(_EVENT_LIMIT) if options.file == "-" else Path(options.file).read_text(encoding="utf-8")
     written: dict[str, Callable[[ObjectEvent], Mapping[str, Any]]] = {
@@ -140,8 +140,8 @@ def events_convert(options: argparse.Namespace) -> None:
 
 
 def _events_in(text: str, options: argparse.Namespace) -> Iterator[ObjectEvent]:
-    from airflow_provider_oscar.model.notifications import SourceFormat, detect
-    from airflow_provider_oscar.model.objects import ObjectEvent, Reason, Source
+    from airflow_provider_oscar.core.notifications import SourceFormat, detect
+    from airflow_provider_oscar.core.objects import ObjectEvent, Reason, Source
 
     try:
         fields = json.loads(text) if text.lstrip().startswith("{") else {}
@@ -175,15 +175,15 @@ def _events_in(text: str, options: argparse.Namespace) -> Iterator[ObjectEvent]:
 
 def platform_up(options: argparse.Namespace) -> None:
     """Run the embedded platform in the foreground."""
-    _run_local("airflow_provider_oscar.local", "up", "--directory", options.directory)
+    _run_testbed("oscar_testbed", "up", "--directory", options.directory)
 
 
 def demo(options: argparse.Namespace) -> None:
     """Run the demo of a checkout."""
-    _run_local("airflow_provider_oscar.local.demo", "run", "--project", options.project)
+    _run_testbed("oscar_testbed.demo", "run", "--project", options.project)
 
 
-def _run_local(module: str, *arguments: str) -> None:
+def _run_testbed(module: str, *arguments: str) -> None:
     # A program of its own: it must set its Airflow up before Airflow is imported, which has happened here.
     import os
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
 
 from airflow_provider_oscar._airflow import airflow_errors, call_with_context
-from airflow_provider_oscar.model.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 
 if TYPE_CHECKING:

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
 
 from airflow_provider_oscar._airflow import call_with_context
-from airflow_provider_oscar.model.errors import DefinitionError, quoted
-from airflow_provider_oscar.model.placement import Explicit, PlacementRequest, Rule, RuleBased
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.operators.placement import PlacementBranchOperator
+from airflow_provider_oscar.placement.policies import Explicit, PlacementRequest, Rule, RuleBased
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from airflow.sdk import Context
 
-    from airflow_provider_oscar.model.placement import Decision, PlacementTarget, TargetObservation
+    from airflow_provider_oscar.placement.policies import Decision, PlacementTarget, TargetObservation
 
 
 @dataclass(frozen=True)

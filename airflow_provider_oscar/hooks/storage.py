@@ -8,11 +8,11 @@ from typing import Protocol, overload
 
 from airflow.sdk import BaseHook
 
+from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.objects import ObjectEvent, Source, split_uri
+from airflow_provider_oscar.core.staging import StageIn, StageOut
 from airflow_provider_oscar.hooks.dcache import DCacheHook
-from airflow_provider_oscar.hooks.s3 import OscarS3Hook
-from airflow_provider_oscar.model.errors import DefinitionError
-from airflow_provider_oscar.model.job import StageIn, StageOut
-from airflow_provider_oscar.model.objects import ObjectEvent, Source, split_uri
+from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 
 
 class ObjectStore(Protocol):

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_oscar._airflow import airflow_errors
+from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, quoted
+from airflow_provider_oscar.core.objects import ObjectEvent, Source, split_uri
 from airflow_provider_oscar.ingest.rules import object_in
-from airflow_provider_oscar.model.errors import BadInputError, DefinitionError, quoted
-from airflow_provider_oscar.model.objects import ObjectEvent, Source, split_uri
 
 #: DAG param by which a run started by hand names its object.
 URI_PARAM = "object_uri"

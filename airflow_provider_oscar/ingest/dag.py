@@ -27,8 +27,8 @@ from airflow.sdk import (
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_provider_oscar._airflow import add_partition_event
+from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.ingest.rules import RECEIVED_KEYS, Harvest, InboxMark, Proposal, RecentKeys, key_digest
-from airflow_provider_oscar.model.errors import DefinitionError
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from airflow_provider_oscar.model.errors import DefinitionError, quoted
-from airflow_provider_oscar.model.objects import ObjectEvent
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.objects import ObjectEvent
 
 log = logging.getLogger(__name__)
 

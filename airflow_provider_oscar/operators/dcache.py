@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from airflow_provider_oscar._airflow import airflow_errors
-from airflow_provider_oscar.model.errors import BadInputError, DefinitionError, JobFailedError, TransientError, quoted
-from airflow_provider_oscar.model.objects import ObjectEvent, Source
+from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, JobFailedError, TransientError, quoted
+from airflow_provider_oscar.core.objects import ObjectEvent, Source
 from airflow_provider_oscar.triggers.dcache_tape import DCacheTapeTrigger
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_oscar.hooks.interlink import InterLinkHook
+from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.pods import PodRequest, build_pod, label_value
+from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.links import OutputLink, SlurmJobLink
-from airflow_provider_oscar.model.errors import DefinitionError
-from airflow_provider_oscar.model.placement import PlacementTarget, TargetKind
-from airflow_provider_oscar.model.pods import PodRequest, build_pod, label_value
 from airflow_provider_oscar.operators.job import JobOperator
 from airflow_provider_oscar.operators.job_state import RunningJob
+from airflow_provider_oscar.placement.policies import PlacementTarget, TargetKind
 from airflow_provider_oscar.triggers.interlink import InterLinkPodTrigger, pod_view
 from airflow_provider_oscar.triggers.jobs import JobTrigger
 from airflow_provider_oscar.triggers.shared_poll import JobView

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.sdk import BaseOperator, conf
 
 from airflow_provider_oscar._airflow import airflow_errors
-from airflow_provider_oscar.model.errors import (
+from airflow_provider_oscar.core.errors import (
     DefinitionError,
     JobFailedError,
     OscarProviderError,
@@ -27,12 +27,13 @@ from airflow_provider_oscar.model.errors import (
     TransientError,
     quoted,
 )
-from airflow_provider_oscar.model.failures import failure
-from airflow_provider_oscar.model.logs import LogPosition
-from airflow_provider_oscar.model.manifest import Manifest
-from airflow_provider_oscar.model.objects import ObjectEvent
-from airflow_provider_oscar.model.submission import submission_id
-from airflow_provider_oscar.model.verdict import JobPhase, State, verdict
+from airflow_provider_oscar.core.logs import LogPosition
+from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.jobs.failures import failure
+from airflow_provider_oscar.jobs.manifest import Manifest
+from airflow_provider_oscar.jobs.outcome import State, verdict
+from airflow_provider_oscar.jobs.submission import submission_id
 from airflow_provider_oscar.operators.job_state import RunningJob, moment, read_object_event, recall, remember
 from airflow_provider_oscar.triggers.jobs import JobTrigger, ended_view, told
 from airflow_provider_oscar.triggers.shared_poll import JobView
@@ -40,7 +41,7 @@ from airflow_provider_oscar.triggers.shared_poll import JobView
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_oscar.hooks.supervisor import SupervisorHook, SupervisorJob
+    from airflow_provider_oscar.jobs.builder import SupervisorHook, SupervisorJob
 
 #: How long a manifest may still be on its way after the job ended.
 MANIFEST_GRACE = timedelta(seconds=60)
@@ -100,7 +101,7 @@ class JobOperator(BaseOperator):
     @cached_property
     def supervisor(self) -> SupervisorHook:
         """Prepares jobs and reads their manifests."""
-        from airflow_provider_oscar.hooks.supervisor import SupervisorHook
+        from airflow_provider_oscar.jobs.builder import SupervisorHook
 
         return SupervisorHook()
 

@@ -11,9 +11,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_oscar._airflow import NEVER_EXPIRE
-from airflow_provider_oscar.model.errors import DefinitionError, quoted
-from airflow_provider_oscar.model.objects import ObjectEvent
-from airflow_provider_oscar.model.times import read_iso
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.core.times import read_iso
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import BaseOperator
 
 from airflow_provider_oscar._airflow import airflow_errors
-from airflow_provider_oscar.hooks.oscar import OscarHook, encode_body
+from airflow_provider_oscar.core.errors import DefinitionError, TransientError
+from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.core.services import ServiceDefinition, from_fdl
+from airflow_provider_oscar.hooks.oscar.hook import OscarHook, encode_body
 from airflow_provider_oscar.links import OscarJobLogLink, OutputLink
-from airflow_provider_oscar.model.errors import DefinitionError, TransientError
-from airflow_provider_oscar.model.services import ServiceDefinition, from_fdl
-from airflow_provider_oscar.model.verdict import JobPhase
 from airflow_provider_oscar.operators.job import JobOperator
 from airflow_provider_oscar.operators.job_state import RunningJob
 from airflow_provider_oscar.triggers.jobs import JobTrigger
@@ -260,7 +260,7 @@ class OscarServiceOperator(BaseOperator):
 
     def _read_script(self, path: str) -> str:
         if path == SUPERVISOR_SCRIPT:
-            from airflow_provider_oscar.hooks.supervisor import SupervisorHook
+            from airflow_provider_oscar.jobs.builder import SupervisorHook
 
             return SupervisorHook().service_script()
         folder = Path(self.script_folder or (self.dag.folder))

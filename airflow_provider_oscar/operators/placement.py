@@ -13,10 +13,13 @@ from airflow.sdk import BaseBranchOperator
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_provider_oscar._airflow import airflow_errors
-from airflow_provider_oscar.hooks.interlink import InterLinkHook
-from airflow_provider_oscar.hooks.oscar import OscarHook
-from airflow_provider_oscar.model.errors import DefinitionError
-from airflow_provider_oscar.model.placement import (
+from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
+from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
+from airflow_provider_oscar.operators.job_state import read_object_event
+from airflow_provider_oscar.operators.oscar import OscarJobOperator
+from airflow_provider_oscar.placement.policies import (
     Decision,
     PlacementPolicy,
     PlacementRequest,
@@ -25,9 +28,6 @@ from airflow_provider_oscar.model.placement import (
     TargetObservation,
     by_name,
 )
-from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
-from airflow_provider_oscar.operators.job_state import read_object_event
-from airflow_provider_oscar.operators.oscar import OscarJobOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -46,7 +46,7 @@ class PlacementBranchOperator(BaseBranchOperator):
     logged and pushed to XCom under ``decision``; a task that joins the branches needs
     ``trigger_rule="none_failed_min_one_success"``.
 
-    :param policy: decides; see :mod:`airflow_provider_oscar.model.placement`.
+    :param policy: decides; see :mod:`airflow_provider_oscar.placement.policies`.
     :param targets: what there is to choose from.
     :param object_event: the object to place: an ``ObjectEvent``, its dictionary, or a template that gives one.
     :param force: name of the target a user insists on; empty or ``auto`` leaves it to the policy.

@@ -21,14 +21,14 @@ from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from airflow_provider_oscar._airflow import AirflowNotFoundException, server_connection
-from airflow_provider_oscar.model.errors import (
+from airflow_provider_oscar.core.errors import (
     BadInputError,
     DefinitionError,
     OscarProviderError,
     TransientError,
     quoted,
 )
-from airflow_provider_oscar.plugins.intake import Intake, Place
+from airflow_provider_oscar.ingest.notifications import Intake, Place
 
 log = logging.getLogger(__name__)
 

@@ -17,11 +17,11 @@ from typing import Any, Literal, NoReturn
 from airflow.sdk import BaseSensorOperator, Context
 
 from airflow_provider_oscar._airflow import airflow_errors
-from airflow_provider_oscar.model.errors import DefinitionError, quoted
-from airflow_provider_oscar.model.filters import DEFAULT_IGNORED, Sentinels
-from airflow_provider_oscar.model.times import read_clock
-from airflow_provider_oscar.model.watermark import Start
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.filters import DEFAULT_IGNORED, Sentinels
+from airflow_provider_oscar.core.times import read_clock
 from airflow_provider_oscar.triggers.objects import ObjectsTrigger
+from airflow_provider_oscar.watch.strategies import Start
 
 
 class NewObjectSensor(BaseSensorOperator):
@@ -138,7 +138,7 @@ class S3NewObjectSensor(NewObjectSensor):
 
     def store_time(self) -> datetime:
         """Return the time of a listing, by which a wrong bucket or key shows at once."""
-        from airflow_provider_oscar.hooks.s3 import OscarS3Hook
+        from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 
         with closing(OscarS3Hook(self.conn_id)) as hook:
             page = hook.list_page(self.bucket, self.prefix, page_size=1)

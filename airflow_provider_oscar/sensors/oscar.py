@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_provider_oscar._airflow import airflow_errors
-from airflow_provider_oscar.hooks.oscar import OscarHook
-from airflow_provider_oscar.model.errors import JobFailedError, LostContactError, PermanentError, TransientError
-from airflow_provider_oscar.model.logs import tail
-from airflow_provider_oscar.model.verdict import JobPhase
+from airflow_provider_oscar.core.errors import JobFailedError, LostContactError, PermanentError, TransientError
+from airflow_provider_oscar.core.logs import tail
+from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.triggers.jobs import ended_view
 from airflow_provider_oscar.triggers.oscar import OscarJobTrigger, job_view
 from airflow_provider_oscar.triggers.shared_poll import JobView

@@ -3,5 +3,5 @@
 
 ``supervise.py`` is one file for Python 3.8 and its standard library, because it travels as one
 environment variable into images we did not build. It imports nothing of this package and nothing of this
-package imports it: :mod:`airflow_provider_oscar.hooks.supervisor` reads it as text.
+package imports it: :mod:`airflow_provider_oscar.jobs.builder` reads it as text.
 """

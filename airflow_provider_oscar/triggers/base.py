@@ -13,7 +13,7 @@ from dataclasses import Field, fields
 from enum import Enum
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-from airflow_provider_oscar.model.errors import DefinitionError
+from airflow_provider_oscar.core.errors import DefinitionError
 
 
 class Declaration(Protocol):

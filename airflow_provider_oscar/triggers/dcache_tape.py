@@ -16,9 +16,9 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_oscar.model.errors import DefinitionError, OscarProviderError, PermanentError
-from airflow_provider_oscar.triggers._watch.trouble import Trouble
+from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError, PermanentError
 from airflow_provider_oscar.triggers.base import DeclaredArguments
+from airflow_provider_oscar.watch.trouble import Trouble
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class DCacheTapeTrigger(DeclaredArguments[TapeArguments], BaseTrigger):
 
     async def _ended(self, hook: Any, client: Any) -> dict[str, str]:
         from airflow_provider_oscar.hooks.dcache import tape
-        from airflow_provider_oscar.hooks.flows import arun
+        from airflow_provider_oscar.hooks.http.flows import arun
 
         errors: dict[str, str] = {}
         where = hook.settings.where

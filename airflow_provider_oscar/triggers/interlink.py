@@ -12,13 +12,13 @@ from collections.abc import AsyncIterator, Hashable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from airflow_provider_oscar.hooks.interlink import InterLinkHook
-from airflow_provider_oscar.model.podstatus import PodStatus
-from airflow_provider_oscar.model.verdict import JobPhase
+from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.core.podstatus import PodStatus
+from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.triggers.jobs import JobArguments, JobTrigger
 from airflow_provider_oscar.triggers.shared_poll import JobSource, JobView, OpenSource
 
-#: Label that :func:`~airflow_provider_oscar.model.pods.build_pod` gives every pod.
+#: Label that :func:`~airflow_provider_oscar.core.pods.build_pod` gives every pod.
 _OURS = "app.kubernetes.io/managed-by=airflow-provider-oscar"
 
 

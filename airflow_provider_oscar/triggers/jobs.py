@@ -2,7 +2,7 @@
 """Waiting for one job to end: what the triggers for OSCAR jobs and for pods have in common.
 
 The trigger never decides whether a job succeeded; it says in which phase the job ended, and the operator
-asks :mod:`airflow_provider_oscar.model.verdict`.
+asks :mod:`airflow_provider_oscar.jobs.outcome`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any, Protocol, TypeVar, cast
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_oscar.model.errors import DefinitionError, OscarProviderError, PermanentError, quoted
-from airflow_provider_oscar.model.logs import LogPosition
-from airflow_provider_oscar.model.verdict import JobPhase
+from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError, PermanentError, quoted
+from airflow_provider_oscar.core.logs import LogPosition
+from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.triggers.base import Declaration, DeclaredArguments
 from airflow_provider_oscar.triggers.shared_poll import JobView, OpenSource, Subscription, subscribed
 

@@ -21,21 +21,21 @@ from typing import Any, Generic, TypeVar
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 from airflow.triggers.shared_stream import AdvanceItem, AdvanceOutcome, SharedStreamProducer
 
-from airflow_provider_oscar.model.errors import DefinitionError
-from airflow_provider_oscar.model.filters import ObjectFilter
-from airflow_provider_oscar.triggers._watch.arguments import (
+from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.filters import ObjectFilter
+from airflow_provider_oscar.triggers.base import DeclaredArguments
+from airflow_provider_oscar.watch.arguments import (
     DCacheArguments,
     ObjectsArguments,
     S3Arguments,
     WatchArguments,
 )
-from airflow_provider_oscar.triggers._watch.memory import Memory, memory_key
-from airflow_provider_oscar.triggers._watch.once import first_found
-from airflow_provider_oscar.triggers._watch.pages import Page
-from airflow_provider_oscar.triggers._watch.producer import WatchProducer
-from airflow_provider_oscar.triggers._watch.s3_channels import NotificationKind, Notifications
-from airflow_provider_oscar.triggers._watch.view import View
-from airflow_provider_oscar.triggers.base import DeclaredArguments
+from airflow_provider_oscar.watch.memory import Memory, memory_key
+from airflow_provider_oscar.watch.once import first_found
+from airflow_provider_oscar.watch.pages import Page
+from airflow_provider_oscar.watch.producer import WatchProducer
+from airflow_provider_oscar.watch.s3_channels import NotificationKind, Notifications
+from airflow_provider_oscar.watch.view import View
 
 __all__ = [
     "DCacheArguments",

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import httpx
 
-from airflow_provider_oscar.hooks.oscar import OscarHook
-from airflow_provider_oscar.hooks.oscar_api import OscarJob
-from airflow_provider_oscar.model.verdict import JobPhase
+from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.hooks.oscar.api import OscarJob
+from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.triggers.jobs import JobArguments, JobTrigger
 from airflow_provider_oscar.triggers.shared_poll import JobSource, JobView, OpenSource
 

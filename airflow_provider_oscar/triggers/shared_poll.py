@@ -14,8 +14,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from airflow_provider_oscar.model.errors import LostContactError, TransientError
-from airflow_provider_oscar.model.verdict import JobPhase
+from airflow_provider_oscar.core.errors import LostContactError, TransientError
+from airflow_provider_oscar.core.phase import JobPhase
 
 #: Refusals in a row after which subscribers are told, so that their tasks are retried elsewhere.
 MAX_FAILURES = 10

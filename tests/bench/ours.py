@@ -16,10 +16,10 @@ from typing import Any
 
 from airflow.triggers.shared_stream import AdvanceItem, AdvanceOutcome
 
-from airflow_provider_oscar.triggers._watch.memory import Memory
-from airflow_provider_oscar.triggers._watch.producer import WatchProducer
-from airflow_provider_oscar.triggers._watch.view import View
 from airflow_provider_oscar.triggers.objects import DCacheArguments, S3Arguments, WatchArguments
+from airflow_provider_oscar.watch.memory import Memory
+from airflow_provider_oscar.watch.producer import WatchProducer
+from airflow_provider_oscar.watch.view import View
 from tests.bench.measure import Figures, loop_watched, measured, settle
 
 _STORED = AdvanceOutcome(acked=1, failed=0)
@@ -63,7 +63,7 @@ def _arguments(settings: dict[str, Any]) -> WatchArguments:
 
 def s3_hook(settings: dict[str, Any]) -> None:
     """``OscarS3Hook.list_pages``, without keeping them; blocking."""
-    from airflow_provider_oscar.hooks.s3 import OscarS3Hook
+    from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 
     hook = OscarS3Hook("bench")
     list(hook.list_pages(settings["bucket"], "none/"))

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from oscar_testbed.fakes.interlink import environment, volumes
+from oscar_testbed.fakes.interlink.containers import install_runtime
+from oscar_testbed.fakes.interlink.plugin import ContainerReply, Creation, SlurmPlugin
+from oscar_testbed.fakes.kubernetes import NotFoundError, logs
+from oscar_testbed.fakes.slurm import BatchSystem
+from oscar_testbed.fakes.slurm.real import RealSlurm
+from oscar_testbed.faults import InterLinkFaults
+from oscar_testbed.images import LocalImage
 
-from airflow_provider_oscar.local.faults import InterLinkFaults
-from airflow_provider_oscar.local.images import LocalImage
-from airflow_provider_oscar.local.interlink import environment, volumes
-from airflow_provider_oscar.local.interlink.containers import install_runtime
-from airflow_provider_oscar.local.interlink.plugin import ContainerReply, Creation, SlurmPlugin
-from airflow_provider_oscar.local.kubernetes import NotFoundError, logs
-from airflow_provider_oscar.local.slurm import BatchSystem
-from airflow_provider_oscar.local.slurm.real import RealSlurm
-from airflow_provider_oscar.model.errors import JobFailedError
+from airflow_provider_oscar.core.errors import JobFailedError
 from tests.conformance.plugin import IMAGE, Answer, secret
 from tests.system.upstream.plugin import SlurmPluginProgram
 

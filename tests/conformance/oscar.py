@@ -21,8 +21,8 @@ import httpx
 from kubernetes import config
 from kubernetes.client import CoreV1Api
 
-from airflow_provider_oscar.model.logs import strip_harness
-from airflow_provider_oscar.model.slurm import SlurmOptions
+from airflow_provider_oscar.core.logs import strip_harness
+from airflow_provider_oscar.core.slurm import SlurmOptions
 from tests.conformance import normal
 
 #: Jobs of one page, which both platforms are told to use.

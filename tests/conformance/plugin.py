@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from airflow_provider_oscar.local.slurm import BatchSystem
-from airflow_provider_oscar.model.envelope import encode
-from airflow_provider_oscar.model.logs import strip_harness
-from airflow_provider_oscar.model.pods import InitContainer, PodRequest, build_pod
-from airflow_provider_oscar.model.slurm import SlurmOptions
+from oscar_testbed.fakes.slurm import BatchSystem
+
+from airflow_provider_oscar.core.envelope import encode
+from airflow_provider_oscar.core.logs import strip_harness
+from airflow_provider_oscar.core.pods import InitContainer, PodRequest, build_pod
+from airflow_provider_oscar.core.slurm import SlurmOptions
 from tests.conformance import normal
 
 IMAGE = "tools:1"

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_oscar.hooks.interlink import InterLinkHook
-from airflow_provider_oscar.local.slurm import BatchSystem
-from airflow_provider_oscar.model.pods import PodRequest, build_pod
-from airflow_provider_oscar.model.slurm import SlurmOptions
+from oscar_testbed.fakes.slurm import BatchSystem
+
+from airflow_provider_oscar.core.pods import PodRequest, build_pod
+from airflow_provider_oscar.core.slurm import SlurmOptions
+from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from tests.conformance import normal
 
 _numbers = itertools.count()

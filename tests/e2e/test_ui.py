@@ -41,7 +41,7 @@ def airflow() -> Iterator[dict[str, Any]]:
 
 
 def _demo(command: str) -> None:
-    subprocess.run([sys.executable, "-m", "airflow_provider_oscar.local.demo", command], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "-m", "oscar_testbed.demo", command], cwd=ROOT, check=True)
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_oscar.model.job import Checksum, JobSpec, StageIn, StageOutS3Post
-from airflow_provider_oscar.model.notifications import to_dcache_event, to_minio_event
-from airflow_provider_oscar.model.objects import ObjectEvent, Source
-from airflow_provider_oscar.model.watermark import CursorState, SnapshotState, TimestampState
+from airflow_provider_oscar.core.notifications import to_dcache_event, to_minio_event
+from airflow_provider_oscar.core.objects import ObjectEvent, Source
+from airflow_provider_oscar.core.staging import Checksum, StageIn, StageOutS3Post
+from airflow_provider_oscar.jobs.spec import JobSpec
+from airflow_provider_oscar.watch.strategies import CursorState, SnapshotState, TimestampState
 
 _EVENT = ObjectEvent(
     source=Source.S3, conn_id="c", container="b", key="in/a b.h5", size=3, etag="e", version_id="",

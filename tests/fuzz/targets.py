@@ -13,18 +13,18 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from airflow_provider_oscar.core import notifications
+from airflow_provider_oscar.core.errors import OscarProviderError
+from airflow_provider_oscar.core.logs import printable, strip_harness
+from airflow_provider_oscar.core.objects import ObjectEvent, Source
 from airflow_provider_oscar.hooks.dcache.events import read_message
 from airflow_provider_oscar.hooks.dcache.propfind import PropfindParser
-from airflow_provider_oscar.hooks.dcache.sse import SseParser
-from airflow_provider_oscar.hooks.s3_listing import S3ListParser
-from airflow_provider_oscar.hooks.xml import BoundedXml
-from airflow_provider_oscar.model import notifications
-from airflow_provider_oscar.model.errors import OscarProviderError
-from airflow_provider_oscar.model.job import JobSpec
-from airflow_provider_oscar.model.logs import printable, strip_harness
-from airflow_provider_oscar.model.manifest import Manifest
-from airflow_provider_oscar.model.objects import ObjectEvent, Source
-from airflow_provider_oscar.model.watermark import from_json
+from airflow_provider_oscar.hooks.http.sse import SseParser
+from airflow_provider_oscar.hooks.http.xml import BoundedXml
+from airflow_provider_oscar.hooks.s3.listing import S3ListParser
+from airflow_provider_oscar.jobs.manifest import Manifest
+from airflow_provider_oscar.jobs.spec import JobSpec
+from airflow_provider_oscar.watch.strategies import from_json
 from tests.fuzz.altered import altered
 from tests.fuzz.seeds import DOCUMENTS
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from oscar_testbed import LocalPlatform
+from oscar_testbed.images import LocalImage
 
 from airflow_provider_oscar.hooks.dcache import DCacheHook
-from airflow_provider_oscar.local import LocalPlatform
-from airflow_provider_oscar.local.images import LocalImage
 
 if TYPE_CHECKING:
     from tests.integration.runs import Runner

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow_provider_oscar.model.objects import ObjectEvent
+from airflow_provider_oscar.core.objects import ObjectEvent
 from tests.integration.conftest import ROOT
 
 

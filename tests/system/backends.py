@@ -18,14 +18,14 @@ from typing import Any
 
 import pytest
 from airflow.sdk import Connection
+from oscar_testbed import LocalPlatform
+from oscar_testbed.fakes.interlink.containers import SUPERVISOR_KIT_IMAGE, install_supervisor
+from oscar_testbed.fakes.slurm import BatchSystem
+from oscar_testbed.fakes.slurm.real import RealSlurm, missing_programs
+from oscar_testbed.images import LocalImage
 
-from airflow_provider_oscar.hooks.oscar import OscarHook
-from airflow_provider_oscar.hooks.s3 import OscarS3Hook
-from airflow_provider_oscar.local import LocalPlatform
-from airflow_provider_oscar.local.images import LocalImage
-from airflow_provider_oscar.local.interlink.containers import SUPERVISOR_KIT_IMAGE, install_supervisor
-from airflow_provider_oscar.local.slurm import BatchSystem
-from airflow_provider_oscar.local.slurm.real import RealSlurm, missing_programs
+from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from tests.system.stack import kubernetes_build
 from tests.system.stack.control_plane import ApiServer, control_plane
 from tests.system.upstream import overlay_container, programs
@@ -215,7 +215,7 @@ def _store(directory: Path) -> Iterator[tuple[dict[str, Any], str]]:
         finally:
             minio.stop()
         return
-    from airflow_provider_oscar.local.s3 import LocalS3
+    from oscar_testbed.fakes.s3 import LocalS3
 
     store = LocalS3(directory / "s3", mode="seaweedfs")
     try:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from oscar_testbed.fakes.slurm import BatchSystem
+from oscar_testbed.process import wait_until
 
-from airflow_provider_oscar.hooks.interlink import InterLinkHook
-from airflow_provider_oscar.local.process import wait_until
-from airflow_provider_oscar.local.slurm import BatchSystem
+from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from tests.system.stack.base import Component, Missing
 from tests.system.stack.slurm import Slurm
 from tests.system.stack.stack import TOOLS_IMAGE, Part, Stack, default_directory, holder, only_one, part_line

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
-from airflow_provider_oscar.model.errors import quoted
+from airflow_provider_oscar.core.errors import quoted
 from tests.unit.operators.fakes import Store, context
 
 T = TypeVar("T")

@@ -20,10 +20,10 @@ import httpx
 import pytest
 from airflow.sdk import Asset, AssetWatcher
 
-from airflow_provider_oscar.hooks.s3 import OscarS3Hook
-from airflow_provider_oscar.hooks.supervisor import SupervisorHook
-from airflow_provider_oscar.model.errors import BadInputError, DefinitionError
-from airflow_provider_oscar.model.objects import ObjectEvent
+from airflow_provider_oscar.core.errors import BadInputError, DefinitionError
+from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
+from airflow_provider_oscar.jobs.builder import SupervisorHook
 from airflow_provider_oscar.supervisor import supervise
 from airflow_provider_oscar.triggers.objects import S3NewObjectTrigger
 from tests import receiver

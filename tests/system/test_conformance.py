@@ -8,9 +8,9 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from oscar_testbed.fakes.slurm.real import RealSlurm, missing_programs
 
-from airflow_provider_oscar.hooks.interlink import InterLinkHook
-from airflow_provider_oscar.local.slurm.real import RealSlurm, missing_programs
+from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from tests.conformance import samples
 from tests.conformance.drivers import RealPlugin
 from tests.conformance.kubernetes import CLUSTER_CASES, Cluster, cluster_transcript

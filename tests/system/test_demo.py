@@ -10,9 +10,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from oscar_testbed.demo import scenario
+from oscar_testbed.process import end, spawn
 
-from airflow_provider_oscar.local.demo import scenario
-from airflow_provider_oscar.local.process import end, spawn
 from tests.system.demo.__main__ import CANNOT
 from tests.system.stack.cluster import kube_client
 from tests.system.stack.stack import default_directory

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from oscar_testbed import LocalPlatform
+from oscar_testbed.demo import scenario
+from oscar_testbed.demo.results import Row, row_of
 
-from airflow_provider_oscar.hooks.interlink import InterLinkHook
+from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.hooks.storage import storage_hook
-from airflow_provider_oscar.local import LocalPlatform
-from airflow_provider_oscar.local.demo import scenario
-from airflow_provider_oscar.local.demo.results import Row, row_of
 from tests.system.conftest import Site
 from tests.system.stack import environments, worker_pods
 from tests.system.stack.airflow import CELERY_WORKER, PARTS, AirflowInParts

@@ -22,16 +22,17 @@ from urllib.parse import quote
 
 import pytest
 import yaml
+from oscar_testbed import LocalPlatform
+from oscar_testbed.fakes.oscar import faas
+from oscar_testbed.fakes.s3 import LocalS3
 
-from airflow_provider_oscar.hooks.oscar import OscarHook
-from airflow_provider_oscar.hooks.s3 import OscarS3Hook
-from airflow_provider_oscar.hooks.supervisor import SupervisorHook
-from airflow_provider_oscar.local import LocalPlatform
-from airflow_provider_oscar.local.oscar import faas
-from airflow_provider_oscar.local.s3 import LocalS3
-from airflow_provider_oscar.model.manifest import Manifest
-from airflow_provider_oscar.model.services import ServiceDefinition
-from airflow_provider_oscar.model.verdict import JobPhase, State, verdict
+from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.core.services import ServiceDefinition
+from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
+from airflow_provider_oscar.jobs.builder import SupervisorHook
+from airflow_provider_oscar.jobs.manifest import Manifest
+from airflow_provider_oscar.jobs.outcome import State, verdict
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from tests.system import backends, scenarios
 from tests.system.scenarios import COPY

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_oscar.hooks.interlink import InterLinkHook
-from airflow_provider_oscar.hooks.s3 import OscarS3Hook
-from airflow_provider_oscar.model.errors import JobFailedError
-from airflow_provider_oscar.model.placement import PlacementTarget
-from airflow_provider_oscar.model.pods import PodRequest, build_pod
-from airflow_provider_oscar.model.slurm import SlurmOptions
-from airflow_provider_oscar.model.verdict import JobPhase
+from airflow_provider_oscar.core.errors import JobFailedError
+from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.core.pods import PodRequest, build_pod
+from airflow_provider_oscar.core.slurm import SlurmOptions
+from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
+from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
+from airflow_provider_oscar.placement.policies import PlacementTarget
 from tests.system.backends import IMAGE, Backend, embedded, real_with_store
 from tests.system.scenarios import (
     COPY,

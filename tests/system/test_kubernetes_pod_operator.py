@@ -21,15 +21,15 @@ import pytest
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.cncf.kubernetes.secret import Secret
 from airflow.sdk.exceptions import AirflowException, TaskDeferred
+from oscar_testbed.fakes.s3 import LocalS3
 
-from airflow_provider_oscar.hooks.interlink import InterLinkHook
-from airflow_provider_oscar.local.s3 import LocalS3
-from airflow_provider_oscar.model.errors import LostContactError
-from airflow_provider_oscar.model.placement import PlacementTarget
-from airflow_provider_oscar.model.pods import VIRTUAL_NODE_TAINT
-from airflow_provider_oscar.model.slurm import SlurmOptions
+from airflow_provider_oscar.core.errors import LostContactError
+from airflow_provider_oscar.core.pods import VIRTUAL_NODE_TAINT
+from airflow_provider_oscar.core.slurm import SlurmOptions
+from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.operators import job as job_operator
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
+from airflow_provider_oscar.placement.policies import PlacementTarget
 from airflow_provider_oscar.triggers import jobs as job_trigger
 from tests.system.conftest import Site
 from tests.system.scenarios import failure_of, run_of_task, says, until

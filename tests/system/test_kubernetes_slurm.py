@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 
 import pytest
 
-from airflow_provider_oscar.hooks.interlink import InterLinkHook
-from airflow_provider_oscar.model.envelope import encode
-from airflow_provider_oscar.model.errors import DefinitionError
-from airflow_provider_oscar.model.pods import PodRequest, build_pod
-from airflow_provider_oscar.model.podstatus import PodStatus
-from airflow_provider_oscar.model.slurm import SlurmOptions
-from airflow_provider_oscar.model.verdict import JobPhase
+from airflow_provider_oscar.core.envelope import encode
+from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.core.pods import PodRequest, build_pod
+from airflow_provider_oscar.core.podstatus import PodStatus
+from airflow_provider_oscar.core.slurm import SlurmOptions
+from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from tests.system.conftest import Site
 
 T = TypeVar("T")

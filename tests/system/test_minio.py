@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_oscar.hooks.oscar import OscarHook
-from airflow_provider_oscar.hooks.s3 import OscarS3Hook
-from airflow_provider_oscar.model.services import ServiceDefinition, StoragePath
-from airflow_provider_oscar.model.slurm import SlurmOptions
-from airflow_provider_oscar.model.verdict import JobPhase
-from airflow_provider_oscar.triggers._watch.arguments import S3Arguments
-from airflow_provider_oscar.triggers._watch.s3_hints import NotifiedS3Source
+from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.core.services import ServiceDefinition, StoragePath
+from airflow_provider_oscar.core.slurm import SlurmOptions
+from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
+from airflow_provider_oscar.watch.arguments import S3Arguments
+from airflow_provider_oscar.watch.s3_hints import NotifiedS3Source
 from tests import receiver as receiving
 from tests.integration.notifications.conftest import following
 from tests.system.backends import IMAGE, NODE, Backend, real_oscar
@@ -156,7 +156,7 @@ class TestListening:
             assert (watch.heard, watch.sweeps) == (wanted, 1)
 
     async def test_a_quiet_stream_stays_open(self, minio, monkeypatch):
-        monkeypatch.setattr("airflow_provider_oscar.hooks.s3_notifications.SILENCE", 5.0)
+        monkeypatch.setattr("airflow_provider_oscar.hooks.s3.notifications.SILENCE", 5.0)
         store = open_store(minio, monkeypatch)
         async with following(self.source()) as watch:
             await watch.until(lambda: watch.source.ear.connected)

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
+from oscar_testbed.fakes.s3 import LocalS3
 
-from airflow_provider_oscar.hooks.interlink import InterLinkHook
-from airflow_provider_oscar.hooks.s3 import OscarS3Hook
-from airflow_provider_oscar.local.s3 import LocalS3
-from airflow_provider_oscar.model.placement import PlacementTarget
-from airflow_provider_oscar.model.slurm import SlurmOptions
+from airflow_provider_oscar.core.slurm import SlurmOptions
+from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
+from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
+from airflow_provider_oscar.placement.policies import PlacementTarget
 from tests.system.conftest import Site
 from tests.unit.operators.fakes import context
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_oscar.hooks.oscar import OscarHook
-from airflow_provider_oscar.hooks.s3 import OscarS3Hook
-from airflow_provider_oscar.hooks.supervisor import SupervisorHook
-from airflow_provider_oscar.model.errors import JobFailedError
-from airflow_provider_oscar.model.services import ServiceDefinition, StoragePath
-from airflow_provider_oscar.model.slurm import SlurmOptions
-from airflow_provider_oscar.model.verdict import JobPhase
+from airflow_provider_oscar.core.errors import JobFailedError
+from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.core.services import ServiceDefinition, StoragePath
+from airflow_provider_oscar.core.slurm import SlurmOptions
+from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
+from airflow_provider_oscar.jobs.builder import SupervisorHook
 from airflow_provider_oscar.operators.oscar import OscarJobOperator, OscarServiceOperator
 from tests.system.backends import PREFIX, Backend, embedded, live_oscar, real_oscar
 from tests.system.scenarios import COPY, HOSTILE_KEY, SLEEP, deferred, failure_of, run_of_task, says, until

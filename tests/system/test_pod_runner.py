@@ -6,9 +6,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from oscar_testbed.fakes.oscar.jobs import Job
+from oscar_testbed.process import wait_until
 
-from airflow_provider_oscar.local.oscar.jobs import Job
-from airflow_provider_oscar.local.process import wait_until
 from tests.system.stack.cluster import kube_client
 from tests.system.stack.images import tools_root
 from tests.system.stack.kubelet import NODE

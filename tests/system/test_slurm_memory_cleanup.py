@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from oscar_testbed.fakes.slurm.real import missing_programs
 
-from airflow_provider_oscar.local.slurm.real import missing_programs
 from tests.system.stack import slurm_memory
 from tests.system.stack.base import Missing, cache_directory
 from tests.system.stack.ledger import stray_jobs

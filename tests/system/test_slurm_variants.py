@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
-from airflow_provider_oscar.hooks.interlink import InterLinkHook
-from airflow_provider_oscar.model.errors import JobFailedError
-from airflow_provider_oscar.model.pods import PodRequest, build_pod
-from airflow_provider_oscar.model.slurm import SlurmOptions
-from airflow_provider_oscar.model.verdict import JobPhase
+from airflow_provider_oscar.core.errors import JobFailedError
+from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.core.pods import PodRequest, build_pod
+from airflow_provider_oscar.core.slurm import SlurmOptions
+from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from tests.system import scenarios, virtual_nodes
 from tests.system.stack import slurm_memory
 from tests.system.stack.base import Missing, cache_directory

@@ -11,12 +11,12 @@ from hashlib import sha256
 
 import httpx
 import pytest
+from oscar_testbed.fakes.interlink import install_runtime
+from oscar_testbed.fakes.interlink.runtime import find_image
+from oscar_testbed.images import LocalImage
+from oscar_testbed.process import LOOPBACK
+from oscar_testbed.webserver import AsgiServer
 
-from airflow_provider_oscar.local.images import LocalImage
-from airflow_provider_oscar.local.interlink import install_runtime
-from airflow_provider_oscar.local.interlink.runtime import find_image
-from airflow_provider_oscar.local.process import LOOPBACK
-from airflow_provider_oscar.local.webserver import AsgiServer
 from tests.system.stack.doorway import Doorway
 from tests.system.stack.oci import Registry, write_layout
 from tests.system.stack.runtime import add_image

@@ -15,17 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from oscar_testbed.fakes.interlink import LocalInterLink
+from oscar_testbed.fakes.kubernetes import LocalKubernetes
+from oscar_testbed.fakes.s3 import LocalS3
+from oscar_testbed.fakes.slurm import BatchSystem
+from oscar_testbed.fakes.slurm.real import RealSlurm
+from oscar_testbed.images import LocalImage
+from oscar_testbed.process import Component
 
-from airflow_provider_oscar.local.images import LocalImage
-from airflow_provider_oscar.local.interlink import LocalInterLink
-from airflow_provider_oscar.local.kubernetes import LocalKubernetes
-from airflow_provider_oscar.local.process import Component
-from airflow_provider_oscar.local.s3 import LocalS3
-from airflow_provider_oscar.local.slurm import BatchSystem
-from airflow_provider_oscar.local.slurm.real import RealSlurm
-from airflow_provider_oscar.model.placement import PlacementTarget
-from airflow_provider_oscar.model.slurm import SlurmOptions
+from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
+from airflow_provider_oscar.placement.policies import PlacementTarget
 from tests.system.stack import kubernetes_build
 from tests.system.stack.control_plane import control_plane
 from tests.system.upstream import overlay_container, programs

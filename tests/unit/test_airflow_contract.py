@@ -17,7 +17,7 @@ from airflow.sdk.execution_time.task_runner import _serialize_outlet_events
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger
 
 from airflow_provider_oscar import _airflow
-from airflow_provider_oscar.model.errors import (
+from airflow_provider_oscar.core.errors import (
     BadInputError,
     DefinitionError,
     JobFailedError,
@@ -139,7 +139,7 @@ def test_every_kind_of_error_is_covered():
     def all_of(kind):
         return {kind}.union(*(all_of(each) for each in kind.__subclasses__()))
 
-    ours = {each for each in all_of(OscarProviderError) if each.__module__ == "airflow_provider_oscar.model.errors"}
+    ours = {each for each in all_of(OscarProviderError) if each.__module__ == "airflow_provider_oscar.core.errors"}
     assert ours == {OscarProviderError, *ERRORS}
 
 

@@ -60,13 +60,7 @@ def test_private_names_of_airflow_are_imported_in_one_module():
     private = re.compile(
         r"^\s*(from|import) airflow\.(sdk\.execution_time|sdk\.definitions|api_fastapi|assets|models|jobs)\b", re.M
     )
-    found = {
-        _name(path)
-        for path in MODULES
-        if path.name != "_airflow.py"
-        and "local" not in path.relative_to(PACKAGE).parts
-        and private.search(path.read_text())
-    }
+    found = {_name(path) for path in MODULES if path.name != "_airflow.py" and private.search(path.read_text())}
     assert found == set()
 
 

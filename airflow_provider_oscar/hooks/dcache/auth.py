@@ -15,8 +15,8 @@ from pathlib import Path
 
 import httpx
 
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.hooks.dcache.settings import AuthMode, DCacheSettings, origin
-from airflow_provider_oscar.model.errors import DefinitionError, quoted
 
 #: Characters of a bearer token, RFC 6750 section 2.1.
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote
 
-from airflow_provider_oscar.model.errors import DefinitionError
-from airflow_provider_oscar.model.objects import ObjectEvent, Reason, Source
+from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.objects import ObjectEvent, Reason, Source
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 #: Localities in which a file can be read at once. NONE means that it is still being uploaded.

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import httpx
 
-from airflow_provider_oscar.model.errors import (
+from airflow_provider_oscar.core.errors import (
     BadInputError,
     DefinitionError,
     OscarProviderError,
@@ -13,7 +13,7 @@ from airflow_provider_oscar.model.errors import (
     TransientError,
     quoted,
 )
-from airflow_provider_oscar.model.times import read_http
+from airflow_provider_oscar.core.times import read_http
 
 #: Longest pause a server can ask for, in seconds.
 LONGEST_DELAY = 3600.0

@@ -15,11 +15,11 @@ from urllib.parse import quote, unquote
 
 import httpx
 
+from airflow_provider_oscar.core.errors import PermanentError, TransientError, quoted
 from airflow_provider_oscar.hooks.dcache.entries import clean_path
 from airflow_provider_oscar.hooks.dcache.rest import Frontend
-from airflow_provider_oscar.hooks.dcache.sse import SseEvent, SseParser
-from airflow_provider_oscar.hooks.flows import Flow, transport_error
-from airflow_provider_oscar.model.errors import PermanentError, TransientError, quoted
+from airflow_provider_oscar.hooks.http.flows import Flow, transport_error
+from airflow_provider_oscar.hooks.http.sse import SseEvent, SseParser
 
 #: A file is whole after one of the first two; the last two say that the watch has to be looked at again.
 WATCH_FLAGS = ("IN_CLOSE_WRITE", "IN_MOVED_TO", "IN_CREATE", "IN_DELETE_SELF", "IN_MOVE_SELF")

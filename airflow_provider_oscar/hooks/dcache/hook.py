@@ -19,6 +19,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import httpx
 from airflow.sdk import BaseHook
 
+from airflow_provider_oscar.core.errors import (
+    BadInputError,
+    DefinitionError,
+    OscarProviderError,
+    PermanentError,
+    quoted,
+)
+from airflow_provider_oscar.core.notifications import to_dcache_event
+from airflow_provider_oscar.core.objects import ObjectEvent, Source, split_uri
+from airflow_provider_oscar.core.staging import CHECKSUM_TYPES, Checksum, StageIn, StageOutWebDAV, safe_name
 from airflow_provider_oscar.hooks.dcache import rest, webdav
 from airflow_provider_oscar.hooks.dcache.auth import CredentialGuard, credentials
 from airflow_provider_oscar.hooks.dcache.entries import NamespaceEntry, clean_path, join
@@ -26,19 +36,9 @@ from airflow_provider_oscar.hooks.dcache.propfind import PropfindParser, parse_c
 from airflow_provider_oscar.hooks.dcache.rest import Frontend
 from airflow_provider_oscar.hooks.dcache.settings import AuthMode, DCacheSettings
 from airflow_provider_oscar.hooks.dcache.webdav import Door, MacaroonsUnsupported
-from airflow_provider_oscar.hooks.flows import BODY_LIMIT, Flow, run, transport_error
-from airflow_provider_oscar.hooks.s3_listing import normalised_etag
-from airflow_provider_oscar.hooks.tls import tls_context
-from airflow_provider_oscar.model.errors import (
-    BadInputError,
-    DefinitionError,
-    OscarProviderError,
-    PermanentError,
-    quoted,
-)
-from airflow_provider_oscar.model.job import CHECKSUM_TYPES, Checksum, StageIn, StageOutWebDAV, safe_name
-from airflow_provider_oscar.model.notifications import to_dcache_event
-from airflow_provider_oscar.model.objects import ObjectEvent, Source, split_uri
+from airflow_provider_oscar.hooks.http.flows import BODY_LIMIT, Flow, run, transport_error
+from airflow_provider_oscar.hooks.http.tls import tls_context
+from airflow_provider_oscar.hooks.s3.listing import normalised_etag
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection

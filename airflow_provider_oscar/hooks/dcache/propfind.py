@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from urllib.parse import unquote, urlsplit
 
+from airflow_provider_oscar.core.errors import PermanentError
+from airflow_provider_oscar.core.times import read_http
 from airflow_provider_oscar.hooks.dcache.entries import EPOCH, NamespaceEntry
-from airflow_provider_oscar.hooks.s3_listing import normalised_etag, parse_modified
-from airflow_provider_oscar.hooks.xml_shapes import ShapedXml
-from airflow_provider_oscar.model.errors import PermanentError
-from airflow_provider_oscar.model.times import read_http
+from airflow_provider_oscar.hooks.http.xml_shapes import ShapedXml
+from airflow_provider_oscar.hooks.s3.listing import normalised_etag, parse_modified
 
 #: About 600 bytes for each entry of Apache or dCache.
 LISTING_BYTES = 1024 * 1024 * 1024

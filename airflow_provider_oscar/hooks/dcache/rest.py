@@ -13,11 +13,11 @@ from urllib.parse import quote
 
 import httpx
 
+from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, quoted
 from airflow_provider_oscar.hooks.dcache.entries import EPOCH, NamespaceEntry, clean_path, encoded
 from airflow_provider_oscar.hooks.dcache.errors import status_error
 from airflow_provider_oscar.hooks.dcache.settings import DCacheSettings
-from airflow_provider_oscar.hooks.flows import Flow
-from airflow_provider_oscar.model.errors import DefinitionError, PermanentError, quoted
+from airflow_provider_oscar.hooks.http.flows import Flow
 
 _CHECKSUMS = {"ADLER32": "adler32", "MD5_TYPE": "md5", "SHA1": "sha1", "SHA256": "sha256", "SHA512": "sha512"}
 _FLAGS = {"locality": "true", "checksum": "true"}

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from airflow_provider_oscar.hooks.tls import read_verify
-from airflow_provider_oscar.model.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.hooks.http.tls import read_verify
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection

@@ -13,10 +13,10 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
+from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, quoted
 from airflow_provider_oscar.hooks.dcache.entries import clean_path
 from airflow_provider_oscar.hooks.dcache.rest import Frontend
-from airflow_provider_oscar.hooks.flows import Flow
-from airflow_provider_oscar.model.errors import DefinitionError, PermanentError, quoted
+from airflow_provider_oscar.hooks.http.flows import Flow
 
 #: dCache refuses larger requests with 413.
 PATHS_PER_REQUEST = 500

@@ -14,12 +14,12 @@ from urllib.parse import unquote
 
 import httpx
 
+from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, quoted
 from airflow_provider_oscar.hooks.dcache.entries import NamespaceEntry, clean_path, encoded
 from airflow_provider_oscar.hooks.dcache.errors import status_error
 from airflow_provider_oscar.hooks.dcache.propfind import PROPFIND_BODY, PROPFIND_PLAIN_BODY, PropfindParser
 from airflow_provider_oscar.hooks.dcache.settings import DCacheSettings, is_loopback
-from airflow_provider_oscar.hooks.flows import Flow
-from airflow_provider_oscar.model.errors import DefinitionError, PermanentError, quoted
+from airflow_provider_oscar.hooks.http.flows import Flow
 
 #: Redirects followed for one request; dCache needs one, to the pool.
 REDIRECT_LIMIT = 3

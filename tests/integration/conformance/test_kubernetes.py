@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+from oscar_testbed.fakes.kubernetes import LocalKubernetes
 
-from airflow_provider_oscar.local.kubernetes import LocalKubernetes
 from tests.conformance import samples
 from tests.conformance.kubernetes import CLUSTER_CASES, Cluster, cluster_transcript
 

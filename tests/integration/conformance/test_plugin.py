@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from oscar_testbed.fakes.slurm.real import RealSlurm, missing_programs
 
-from airflow_provider_oscar.local.slurm.real import RealSlurm, missing_programs
 from tests.conformance import samples
 from tests.conformance.drivers import EmbeddedPlugin
 from tests.conformance.plugin import CASES, transcript

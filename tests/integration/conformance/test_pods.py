@@ -8,11 +8,11 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from oscar_testbed.fakes.interlink import LocalInterLink
+from oscar_testbed.fakes.kubernetes import LocalKubernetes
+from oscar_testbed.fakes.slurm.real import RealSlurm, missing_programs
 
-from airflow_provider_oscar.hooks.interlink import InterLinkHook
-from airflow_provider_oscar.local.interlink import LocalInterLink
-from airflow_provider_oscar.local.kubernetes import LocalKubernetes
-from airflow_provider_oscar.local.slurm.real import RealSlurm, missing_programs
+from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from tests.conformance import samples
 from tests.conformance.drivers import IMAGES
 from tests.conformance.plugin import IMAGE

@@ -18,7 +18,7 @@ import pytest
 from threedgan.data import write_input
 
 from airflow_provider_oscar.hooks.dcache import DCacheHook
-from airflow_provider_oscar.hooks.s3 import OscarS3Hook
+from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.operators.job import JobOperator
 from airflow_provider_oscar.operators.job_state import RunningJob
 from tests.integration.conftest import BUCKET, INBOX

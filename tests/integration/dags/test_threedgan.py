@@ -12,8 +12,8 @@ import pytest
 from threedgan.data import write_input
 
 from airflow_provider_oscar.hooks.dcache import DCacheHook
-from airflow_provider_oscar.hooks.s3 import OscarS3Hook
-from airflow_provider_oscar.model.manifest import Manifest
+from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
+from airflow_provider_oscar.jobs.manifest import Manifest
 from tests.integration.conftest import BUCKET, INBOX
 
 # boto3 leaves its pooled connections to the garbage collector.

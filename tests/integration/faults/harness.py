@@ -14,9 +14,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_oscar.local.dcache import LocalDCache
-from airflow_provider_oscar.local.process import wait_until
-from airflow_provider_oscar.local.s3 import LocalS3
+from oscar_testbed.fakes.dcache import LocalDCache
+from oscar_testbed.fakes.s3 import LocalS3
+from oscar_testbed.process import wait_until
+
 from tests.integration.faults.airflow_parts import AirflowParts
 from tests.integration.faults.ledger import Ledger, count_reports, count_runs, inboxes_with_runs, read_ledger
 from tests.integration.faults.s3_proxy import S3Proxy

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import pytest
+from oscar_testbed.fakes.s3 import find_weed
 
-from airflow_provider_oscar.local.s3 import find_weed
 from tests.integration.faults.harness import SHORT, run
 
 

@@ -12,8 +12,7 @@ from typing import Any, Protocol
 
 import httpx
 from botocore.exceptions import BotoCoreError, ClientError
-
-from airflow_provider_oscar.local.dcache import LocalDCache
+from oscar_testbed.fakes.dcache import LocalDCache
 
 _RETRY_PAUSE = 0.3
 

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import pytest
+from oscar_testbed import LocalPlatform
 
-from airflow_provider_oscar.hooks.interlink import InterLinkHook
-from airflow_provider_oscar.hooks.oscar import OscarHook
-from airflow_provider_oscar.hooks.s3 import OscarS3Hook
-from airflow_provider_oscar.local import LocalPlatform
-from airflow_provider_oscar.model.services import ServiceDefinition
+from airflow_provider_oscar.core.services import ServiceDefinition
+from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
+from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from tests.integration.conftest import PLAIN_IMAGE
 
 IMAGE = PLAIN_IMAGE
@@ -35,7 +35,7 @@ def s3(platform: LocalPlatform) -> OscarS3Hook:
 @pytest.fixture
 def service(platform: LocalPlatform) -> str:
     """An OSCAR service that runs this provider's supervisor."""
-    from airflow_provider_oscar.hooks.supervisor import SupervisorHook
+    from airflow_provider_oscar.jobs.builder import SupervisorHook
 
     hook = OscarHook()
     definition = ServiceDefinition(name=SERVICE, image=IMAGE, script=SupervisorHook().service_script())

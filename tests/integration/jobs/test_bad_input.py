@@ -32,18 +32,18 @@ from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowFailException
 from threedgan.data import synthetic_showers
 
-from airflow_provider_oscar.hooks.dcache import DCacheHook
-from airflow_provider_oscar.hooks.interlink import InterLinkHook
-from airflow_provider_oscar.hooks.oscar import OscarHook
-from airflow_provider_oscar.hooks.s3 import OscarS3Hook
-from airflow_provider_oscar.hooks.supervisor import SupervisorHook
-from airflow_provider_oscar.model.errors import (
+from airflow_provider_oscar.core.errors import (
     BadInputError,
     DefinitionError,
     PermanentError,
     TransientError,
 )
-from airflow_provider_oscar.model.services import ServiceDefinition
+from airflow_provider_oscar.core.services import ServiceDefinition
+from airflow_provider_oscar.hooks.dcache import DCacheHook
+from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
+from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
+from airflow_provider_oscar.jobs.builder import SupervisorHook
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from tests.integration.conftest import THREEDGAN_IMAGE
 from tests.unit.operators.fakes import context

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from airflow_provider_oscar.hooks.oscar import OscarHook, encode_body
+from airflow_provider_oscar.hooks.oscar.hook import OscarHook, encode_body
 from tests.integration.conftest import PLAIN_IMAGE
 from tests.unit.cli.test_table import parser
 

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
-from airflow_provider_oscar.hooks.interlink import InterLinkHook
-from airflow_provider_oscar.hooks.oscar import OscarHook
-from airflow_provider_oscar.model.errors import BadInputError, JobFailedError
-from airflow_provider_oscar.model.placement import PlacementTarget
-from airflow_provider_oscar.model.slurm import SlurmOptions
-from airflow_provider_oscar.model.verdict import JobPhase
+from airflow_provider_oscar.core.errors import BadInputError, JobFailedError
+from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.core.slurm import SlurmOptions
+from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
+from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
+from airflow_provider_oscar.placement.policies import PlacementTarget
 from tests.integration.jobs.conftest import IMAGE
 from tests.unit.operators.fakes import Store, context
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_oscar.hooks.interlink import InterLinkHook
-from airflow_provider_oscar.model.manifest import MARKER, Manifest
-from airflow_provider_oscar.model.placement import PlacementTarget
-from airflow_provider_oscar.model.slurm import SlurmOptions
+from airflow_provider_oscar.core.logs import MARKER
+from airflow_provider_oscar.core.slurm import SlurmOptions
+from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
+from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
+from airflow_provider_oscar.placement.policies import PlacementTarget
 from tests.integration.jobs.conftest import IMAGE
 from tests.unit.operators.fakes import context
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from airflow.triggers.shared_stream import AdvanceItem, AdvanceOutcome
 
-from airflow_provider_oscar.triggers._watch.pages import Page, Source
-from airflow_provider_oscar.triggers._watch.producer import WatchProducer
+from airflow_provider_oscar.watch.pages import Page, Source
+from airflow_provider_oscar.watch.producer import WatchProducer
 
 
 class Watch:

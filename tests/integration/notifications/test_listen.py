@@ -13,10 +13,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from airflow_provider_oscar.hooks.s3_listing import ListingPage
-from airflow_provider_oscar.model.objects import ObjectEvent, Source
-from airflow_provider_oscar.triggers._watch.s3_channels import MinioChannel
-from airflow_provider_oscar.triggers._watch.s3_hints import NotifiedS3Source
+from airflow_provider_oscar.core.objects import ObjectEvent, Source
+from airflow_provider_oscar.hooks.s3.listing import ListingPage
+from airflow_provider_oscar.watch.s3_channels import MinioChannel
+from airflow_provider_oscar.watch.s3_hints import NotifiedS3Source
 from tests.integration.notifications.conftest import following
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)

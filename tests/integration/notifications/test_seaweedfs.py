@@ -12,7 +12,7 @@ from typing import Any
 import boto3
 import pytest
 
-from airflow_provider_oscar.hooks.s3 import OscarS3Hook
+from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from tests import receiver as receiving
 from tests.servers import Missing, S3Server, seaweedfs
 

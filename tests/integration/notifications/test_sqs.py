@@ -13,9 +13,9 @@ import httpx
 import pytest
 from moto.server import ThreadedMotoServer
 
-from airflow_provider_oscar.triggers._watch import s3_channels
-from airflow_provider_oscar.triggers._watch.arguments import S3Arguments
-from airflow_provider_oscar.triggers._watch.s3_hints import NotifiedS3Source
+from airflow_provider_oscar.watch import s3_channels
+from airflow_provider_oscar.watch.arguments import S3Arguments
+from airflow_provider_oscar.watch.s3_hints import NotifiedS3Source
 from tests.integration.notifications.conftest import following
 
 KEYS = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}

@@ -9,7 +9,7 @@ import pytest
 from airflow.sdk import Connection
 
 from airflow_provider_oscar.hooks.dcache import DCacheHook
-from airflow_provider_oscar.hooks.s3 import OscarS3Hook
+from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from tests import servers
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from airflow_provider_oscar.model.errors import BadInputError, DefinitionError, PermanentError, TransientError
+from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, PermanentError, TransientError
 
 HOUR = timedelta(hours=1)
 ODD_KEYS = [

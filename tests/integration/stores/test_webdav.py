@@ -10,14 +10,14 @@ from datetime import timedelta
 
 import pytest
 
-from airflow_provider_oscar.hooks.dcache import webdav
-from airflow_provider_oscar.model.errors import (
+from airflow_provider_oscar.core.errors import (
     BadInputError,
     DefinitionError,
     OscarProviderError,
     PermanentError,
     TransientError,
 )
+from airflow_provider_oscar.hooks.dcache import webdav
 
 HOUR = timedelta(hours=1)
 ODD_NAMES = [

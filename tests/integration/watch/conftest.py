@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from airflow_provider_oscar.local.dcache import LocalDCache
-from airflow_provider_oscar.local.s3 import LocalS3
+from oscar_testbed.fakes.dcache import LocalDCache
+from oscar_testbed.fakes.s3 import LocalS3
 
 
 @pytest.fixture(scope="session")
@@ -127,7 +126,7 @@ class Triggerer:
                 .join(AssetModel, AssetModel.id == AssetStateStoreModel.asset_id)
                 .where(AssetModel.name == asset.name)
             )
-            from airflow_provider_oscar.model.watermark import from_chunks
+            from airflow_provider_oscar.watch.strategies import from_chunks
 
             chunks = [json.loads(row) if isinstance(row, str) else row for row in rows]
             state = from_chunks(chunks) if chunks else None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_oscar.hooks.dcache import DCacheHook, events
-from airflow_provider_oscar.triggers._watch import listener as listener_module
+from airflow_provider_oscar.watch import listener as listener_module
 from tests.integration.watch.test_inotify import watching
 
 

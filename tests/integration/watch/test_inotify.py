@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from airflow.triggers.shared_stream import AdvanceItem, AdvanceOutcome
 
-from airflow_provider_oscar.triggers._watch import listener as listener_module
-from airflow_provider_oscar.triggers._watch.dcache import Place
-from airflow_provider_oscar.triggers._watch.inotify import InotifySource
-from airflow_provider_oscar.triggers._watch.producer import WatchProducer
+from airflow_provider_oscar.watch import listener as listener_module
+from airflow_provider_oscar.watch.dcache import Place
+from airflow_provider_oscar.watch.inotify import InotifySource
+from airflow_provider_oscar.watch.producer import WatchProducer
 
 
 class Watch:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
+from airflow_provider_oscar.core.errors import TransientError
 from airflow_provider_oscar.hooks.dcache import tape
-from airflow_provider_oscar.model.errors import TransientError
 from airflow_provider_oscar.operators.dcache import DCacheBringOnlineOperator
 from airflow_provider_oscar.triggers.dcache_tape import DCacheTapeTrigger
 

@@ -9,8 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from airflow_provider_oscar.local.demo.stage import run_demo
-from airflow_provider_oscar.model.errors import OscarProviderError
+from oscar_testbed.demo.stage import run_demo
+
+from airflow_provider_oscar.core.errors import OscarProviderError
 from tests.system.demo.setting import open_setting
 from tests.system.stack.base import Missing
 from tests.system.stack.stack import default_directory, forget, holder

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from oscar_testbed.demo import scenario
+from oscar_testbed.demo.progress import Progress
+from oscar_testbed.fakes.dcache import LocalDCache
+from oscar_testbed.fakes.interlink.containers import SUPERVISOR_KIT_IMAGE
+from oscar_testbed.fakes.oscar import LocalOscar
+from oscar_testbed.fakes.s3 import LocalS3, find_weed
+from oscar_testbed.images import LocalImage
+from oscar_testbed.process import LOOPBACK, Component, wait_until
 
 from airflow_provider_oscar import __version__
-from airflow_provider_oscar.local.dcache import LocalDCache
-from airflow_provider_oscar.local.demo import scenario
-from airflow_provider_oscar.local.demo.progress import Progress
-from airflow_provider_oscar.local.images import LocalImage
-from airflow_provider_oscar.local.interlink.containers import SUPERVISOR_KIT_IMAGE
-from airflow_provider_oscar.local.oscar import LocalOscar
-from airflow_provider_oscar.local.process import LOOPBACK, Component, wait_until
-from airflow_provider_oscar.local.s3 import LocalS3, find_weed
 from tests.system.demo.image import inference_image
 from tests.system.demo.stores import SharedS3, shared, shared_dcache
 from tests.system.stack import kubelet, oscar_volume

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from airflow_provider_oscar.local.s3 import open_client
+from oscar_testbed.fakes.s3 import open_client
+
 from tests.system.stack.doorway import Doorway
 
 

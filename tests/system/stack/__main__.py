@@ -21,8 +21,9 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from airflow_provider_oscar.local.process import spawn
-from airflow_provider_oscar.model.errors import OscarProviderError
+from oscar_testbed.process import spawn
+
+from airflow_provider_oscar.core.errors import OscarProviderError
 from tests.system.stack import kubernetes_build
 from tests.system.stack.base import Missing
 from tests.system.stack.stack import (

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_oscar.local.demo.standalone import StandaloneAirflow
-from airflow_provider_oscar.local.process import Program, wait_until
-from airflow_provider_oscar.model.errors import PermanentError, quoted
+from oscar_testbed.demo.standalone import StandaloneAirflow
+from oscar_testbed.process import Program, wait_until
+
+from airflow_provider_oscar.core.errors import PermanentError, quoted
 from tests.system.stack.control_plane import write_private
 from tests.system.stack.postgres import PostgreSQL
 

@@ -16,7 +16,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from airflow_provider_oscar.local.interlink import runtime
+from oscar_testbed.fakes.interlink import runtime
+
 from tests.system.stack.base import Missing, cache_directory, run
 from tests.system.stack.debian import fetch_packages
 

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from airflow_provider_oscar.local.process import Component as LocalComponent
-from airflow_provider_oscar.model.errors import PermanentError, quoted
+from oscar_testbed.process import Component as LocalComponent
+
+from airflow_provider_oscar.core.errors import PermanentError, quoted
 
 
 class Missing(Exception):  # noqa: N818 - a state of the machine, not a fault

@@ -15,8 +15,9 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_oscar.local.process import LOOPBACK, Program, free_ports, wait_until
-from airflow_provider_oscar.model.errors import PermanentError
+from oscar_testbed.process import LOOPBACK, Program, free_ports, wait_until
+
+from airflow_provider_oscar.core.errors import PermanentError
 from tests.system.stack.base import Missing, run
 
 log = logging.getLogger(__name__)

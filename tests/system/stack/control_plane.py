@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from oscar_testbed.process import LOOPBACK, Program, free_ports, wait_until
 
-from airflow_provider_oscar.local.process import LOOPBACK, Program, free_ports, wait_until
 from tests.system.stack import kubernetes_build
 from tests.system.stack.base import Missing, run
 

@@ -12,7 +12,8 @@ import contextlib
 import threading
 from ipaddress import ip_address, ip_network
 
-from airflow_provider_oscar.local.process import LOOPBACK
+from oscar_testbed.process import LOOPBACK
+
 from tests.system.stack.kubelet import NETWORK
 
 _BLOCK = 1 << 16

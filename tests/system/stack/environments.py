@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from airflow_provider_oscar.model.errors import PermanentError
+from airflow_provider_oscar.core.errors import PermanentError
 from tests.system.stack.base import Missing, cache_directory, run
 
 ROOT = Path(__file__).parents[3]

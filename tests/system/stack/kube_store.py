@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real Kubernetes API behind the interface of the embedded platform's object store.
 
-It lets the embedded virtual node (:mod:`airflow_provider_oscar.local.interlink`) serve a real cluster unchanged:
+It lets the embedded virtual node (:mod:`oscar_testbed.fakes.interlink`) serve a real cluster unchanged:
 reads of pods come from a memory that a watch keeps up to date, everything else goes to the API server.
 """
 
@@ -17,8 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 import httpx
-
-from airflow_provider_oscar.local.kubernetes.store import ConflictError, NotFoundError, Object
+from oscar_testbed.fakes.kubernetes.store import ConflictError, NotFoundError, Object
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +28,7 @@ _ATTEMPTS = 8
 
 
 class KubeStore:
-    """The part of :class:`~airflow_provider_oscar.local.kubernetes.store.ObjectStore` that a virtual node uses.
+    """The part of :class:`~oscar_testbed.fakes.kubernetes.store.ObjectStore` that a virtual node uses.
 
     :param client: HTTP client with address and credentials of the API server.
     """

@@ -10,8 +10,8 @@ import subprocess
 from pathlib import Path
 
 import httpx
+from oscar_testbed.process import Program, free_ports, wait_until
 
-from airflow_provider_oscar.local.process import Program, free_ports, wait_until
 from tests.system.stack import kubernetes_build
 from tests.system.stack.base import Missing, run
 from tests.system.stack.control_plane import ApiServer

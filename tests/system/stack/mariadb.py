@@ -8,7 +8,8 @@ import secrets
 import shutil
 from pathlib import Path
 
-from airflow_provider_oscar.local.process import LOOPBACK, Program, free_port, wait_until
+from oscar_testbed.process import LOOPBACK, Program, free_port, wait_until
+
 from tests.system.stack.base import Missing, run
 from tests.system.stack.control_plane import write_private
 

@@ -15,13 +15,12 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
+from oscar_testbed.process import LOOPBACK
+from oscar_testbed.webserver import AsgiServer
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
-
-from airflow_provider_oscar.local.process import LOOPBACK
-from airflow_provider_oscar.local.webserver import AsgiServer
 
 _TYPE = "application/vnd.oci.image"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from oscar_testbed.fakes.oscar import faas
+from oscar_testbed.fakes.oscar.offload import NAMESPACE
+from oscar_testbed.process import wait_until
+
 from airflow_provider_oscar import __version__
-from airflow_provider_oscar.local.oscar import faas
-from airflow_provider_oscar.local.oscar.offload import NAMESPACE
-from airflow_provider_oscar.local.process import wait_until
 from tests.system.stack import environments
 from tests.system.stack.base import Missing, run
 from tests.system.stack.cluster import apply, kube_client

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from oscar_testbed.fakes.oscar.jobs import Job
+from oscar_testbed.fakes.oscar.offload import CONTAINER, NAMESPACE
+from oscar_testbed.process import wait_until
 
-from airflow_provider_oscar.local.oscar.jobs import Job
-from airflow_provider_oscar.local.oscar.offload import CONTAINER, NAMESPACE
-from airflow_provider_oscar.local.process import wait_until
 from tests.system.stack.cluster import apply, kube_client
 from tests.system.stack.oscar_volume import MOUNT, embedded_supervisor
 

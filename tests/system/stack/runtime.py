@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from oscar_testbed.fakes.interlink import install_runtime
+from oscar_testbed.images import LocalImage
+
 from airflow_provider_oscar import __version__
-from airflow_provider_oscar.local.images import LocalImage
-from airflow_provider_oscar.local.interlink import install_runtime
 from tests.system.stack import apptainer, images
 from tests.system.stack.base import Missing
 

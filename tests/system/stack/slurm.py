@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import os
 
-from airflow_provider_oscar.local.slurm.real import RealSlurm, missing_programs
+from oscar_testbed.fakes.slurm.real import RealSlurm, missing_programs
+
 from tests.system.stack.base import Missing, run
 
 

@@ -8,8 +8,9 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from airflow_provider_oscar.local.process import LOOPBACK, free_port, wait_until
-from airflow_provider_oscar.local.slurm.real import find_program
+from oscar_testbed.fakes.slurm.real import find_program
+from oscar_testbed.process import LOOPBACK, free_port, wait_until
+
 from tests.system.stack import mariadb
 from tests.system.stack.base import Missing
 from tests.system.stack.control_plane import write_private

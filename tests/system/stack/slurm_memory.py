@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from airflow_provider_oscar.local.slurm.real import NODES
+from oscar_testbed.fakes.slurm.real import NODES
+
 from tests.system.stack.base import Missing
 from tests.system.stack.ledger import Ledger
 from tests.system.stack.slurm import Slurm

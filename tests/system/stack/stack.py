@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from airflow_provider_oscar.local.images import LocalImage
+from oscar_testbed.images import LocalImage
+
 from tests.system.stack import kubelet, kubernetes_build
 from tests.system.stack.base import Component, Missing, cache_directory
 from tests.system.stack.control_plane import ApiServer, control_plane, write_private

@@ -17,20 +17,20 @@ from pathlib import Path
 from typing import Any, cast
 
 import httpx
+from oscar_testbed.fakes.interlink import SlurmPlugin, VirtualNode
+from oscar_testbed.fakes.kubernetes import LocalKubernetes, LogSource, logs
+from oscar_testbed.fakes.kubernetes.answers import ApiError
+from oscar_testbed.fakes.kubernetes.store import ConflictError, NotFoundError, Object, ObjectStore
+from oscar_testbed.fakes.slurm import BatchSystem
+from oscar_testbed.faults import InterLinkFaults
+from oscar_testbed.process import LOOPBACK
+from oscar_testbed.webserver import AsgiServer
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from airflow_provider_oscar import __version__
-from airflow_provider_oscar.local.faults import InterLinkFaults
-from airflow_provider_oscar.local.interlink import SlurmPlugin, VirtualNode
-from airflow_provider_oscar.local.kubernetes import LocalKubernetes, LogSource, logs
-from airflow_provider_oscar.local.kubernetes.answers import ApiError
-from airflow_provider_oscar.local.kubernetes.store import ConflictError, NotFoundError, Object, ObjectStore
-from airflow_provider_oscar.local.process import LOOPBACK
-from airflow_provider_oscar.local.slurm import BatchSystem
-from airflow_provider_oscar.local.webserver import AsgiServer
 from tests.system.stack.base import run
 from tests.system.stack.control_plane import ApiServer
 from tests.system.stack.kube_store import KubeStore

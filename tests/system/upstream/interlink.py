@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+from oscar_testbed.process import LOOPBACK, Program, free_ports, wait_until
 
-from airflow_provider_oscar.local.process import LOOPBACK, Program, free_ports, wait_until
 from tests.system.upstream.plugin import SlurmPluginProgram
 from tests.system.upstream.programs import require
 

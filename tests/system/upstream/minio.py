@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from oscar_testbed.process import LOOPBACK, Program, free_ports, wait_until
 
-from airflow_provider_oscar.local.process import LOOPBACK, Program, free_ports, wait_until
 from tests.system.upstream.programs import require
 
 #: What OSCAR calls itself in the web hooks it registers: its name and its namespace.

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from airflow_provider_oscar.local.slurm.real import RealSlurm
+from oscar_testbed.fakes.slurm.real import RealSlurm
+
 from tests.system.stack.control_plane import ApiServer
 from tests.system.upstream.interlink import InterLinkPrograms
 from tests.system.upstream.plugin import SlurmPluginProgram

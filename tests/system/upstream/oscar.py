@@ -16,8 +16,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+from oscar_testbed.process import LOOPBACK, Program, free_port, wait_until
 
-from airflow_provider_oscar.local.process import LOOPBACK, Program, free_port, wait_until
 from tests.system.upstream.minio import MinIO
 from tests.system.upstream.programs import require
 

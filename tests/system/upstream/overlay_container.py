@@ -16,8 +16,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from airflow_provider_oscar.local.images import LocalImage
-from airflow_provider_oscar.local.interlink import runtime
+from oscar_testbed.fakes.interlink import runtime
+from oscar_testbed.images import LocalImage
 
 
 def install(

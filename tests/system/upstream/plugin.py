@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from oscar_testbed.fakes.slurm.real import RealSlurm, find_program
+from oscar_testbed.process import Program, wait_until
 
-from airflow_provider_oscar.local.process import Program, wait_until
-from airflow_provider_oscar.local.slurm.real import RealSlurm, find_program
 from tests.system.upstream.programs import require
 
 

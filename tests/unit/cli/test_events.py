@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_oscar.cli.commands import events_convert
-from airflow_provider_oscar.model.notifications import to_dcache_event, to_minio_event
-from airflow_provider_oscar.model.objects import ObjectEvent, Reason, Source
+from airflow_provider_oscar.core.notifications import to_dcache_event, to_minio_event
+from airflow_provider_oscar.core.objects import ObjectEvent, Reason, Source
 
 EVENT = ObjectEvent(
     source=Source.S3,

@@ -84,7 +84,7 @@ def test_table_loads_neither_hooks_nor_clients():
     program = (
         "import sys; from airflow_provider_oscar.cli import get_cli_commands; get_cli_commands();"
         "print([n for n in sys.modules if n in ('boto3', 'webdav4', 'kubernetes', 'starlette')"
-        " or n.startswith(('airflow_provider_oscar.hooks', 'airflow_provider_oscar.local'))])"
+        " or n.startswith(('airflow_provider_oscar.hooks', 'oscar_testbed'))])"
     )
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip().splitlines()[-1] == "[]"

@@ -13,7 +13,7 @@ from types import ModuleType
 
 import pytest
 
-from airflow_provider_oscar.model.placement import PlacementRequest
+from airflow_provider_oscar.placement.policies import PlacementRequest
 
 FOLDER = Path(__file__).parents[3] / "dags"
 FILES = sorted(FOLDER.glob("*.py"))
@@ -179,7 +179,7 @@ def test_ingest_starts_are_in_the_past(ingest):
 def test_service_is_what_the_inference_dag_submits_to(inference):
     from jinja2 import Template
 
-    from airflow_provider_oscar.model.services import from_fdl
+    from airflow_provider_oscar.core.services import from_fdl
 
     module = load("threedgan_service")
     (apply,) = module.dag.tasks

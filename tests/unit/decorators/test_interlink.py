@@ -7,8 +7,8 @@ import pytest
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
+from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.decorators.interlink import interlink_task
-from airflow_provider_oscar.model.errors import DefinitionError
 from tests.unit.operators.fakes import OUTPUT, context
 
 pytestmark = pytest.mark.usefixtures("cluster")

@@ -10,16 +10,16 @@ import httpx
 import pytest
 from airflow.sdk import Connection
 
-from airflow_provider_oscar.hooks.dcache import DCacheHook, events, rest, tape, webdav
-from airflow_provider_oscar.hooks.dcache.auth import CredentialGuard, discover_wlcg_token
-from airflow_provider_oscar.hooks.dcache.errors import status_error
-from airflow_provider_oscar.hooks.dcache.settings import AuthMode, DCacheSettings
-from airflow_provider_oscar.model.errors import (
+from airflow_provider_oscar.core.errors import (
     BadInputError,
     DefinitionError,
     PermanentError,
     TransientError,
 )
+from airflow_provider_oscar.hooks.dcache import DCacheHook, events, rest, tape, webdav
+from airflow_provider_oscar.hooks.dcache.auth import CredentialGuard, discover_wlcg_token
+from airflow_provider_oscar.hooks.dcache.errors import status_error
+from airflow_provider_oscar.hooks.dcache.settings import AuthMode, DCacheSettings
 
 DOOR = "https://door.example:2880/base"
 FRONTEND = "https://front.example:3880"

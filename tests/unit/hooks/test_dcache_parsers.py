@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError, PermanentError, TransientError
 from airflow_provider_oscar.hooks.dcache.entries import EPOCH, NamespaceEntry, clean_path, encoded, join
 from airflow_provider_oscar.hooks.dcache.events import InotifyMessage, SystemMessage, read_message, subscription_id
 from airflow_provider_oscar.hooks.dcache.propfind import PropfindParser, parse_checksums, parse_http_date
 from airflow_provider_oscar.hooks.dcache.rest import entry_from_json
-from airflow_provider_oscar.hooks.dcache.sse import SseEvent, SseParser
-from airflow_provider_oscar.model.errors import DefinitionError, OscarProviderError, PermanentError, TransientError
+from airflow_provider_oscar.hooks.http.sse import SseEvent, SseParser
 
 HEAD = (
     '<?xml version="1.0" encoding="utf-8"?><D:multistatus xmlns:D="DAV:" xmlns:dc="http://www.dcache.org/2013/webdav">'

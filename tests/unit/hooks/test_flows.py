@@ -10,12 +10,12 @@ import ssl
 import httpx
 import pytest
 
-from airflow_provider_oscar.hooks.flows import Flow, arun, run
-from airflow_provider_oscar.model.errors import (
+from airflow_provider_oscar.core.errors import (
     DefinitionError,
     PermanentError,
     TransientError,
 )
+from airflow_provider_oscar.hooks.http.flows import Flow, arun, run
 
 
 def collect(pages: int) -> Flow[list[str]]:

@@ -11,15 +11,15 @@ from airflow.sdk import Connection
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
-from airflow_provider_oscar.hooks.interlink import InterLinkHook, core_api
-from airflow_provider_oscar.hooks.kube_errors import kubernetes_refusal
-from airflow_provider_oscar.model.errors import (
+from airflow_provider_oscar.core.errors import (
     DefinitionError,
     LostContactError,
     PermanentError,
     TransientError,
 )
-from airflow_provider_oscar.model.verdict import JobPhase
+from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.hooks.interlink.errors import kubernetes_refusal
+from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook, core_api
 
 POD = {"metadata": {"name": "job-1"}, "spec": {}}
 

@@ -10,8 +10,16 @@ import httpx
 import pytest
 from airflow.sdk import Connection
 
-from airflow_provider_oscar.hooks.oscar import OscarHook, encode_body
-from airflow_provider_oscar.hooks.oscar_api import (
+from airflow_provider_oscar.core.errors import (
+    DefinitionError,
+    LostContactError,
+    OscarProviderError,
+    PermanentError,
+    TransientError,
+)
+from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.core.services import ServiceDefinition
+from airflow_provider_oscar.hooks.oscar.api import (
     BODY_LIMIT,
     JOB_ID_HEADER,
     Api,
@@ -20,15 +28,7 @@ from airflow_provider_oscar.hooks.oscar_api import (
     Submission,
     refusal,
 )
-from airflow_provider_oscar.model.errors import (
-    DefinitionError,
-    LostContactError,
-    OscarProviderError,
-    PermanentError,
-    TransientError,
-)
-from airflow_provider_oscar.model.services import ServiceDefinition
-from airflow_provider_oscar.model.verdict import JobPhase
+from airflow_provider_oscar.hooks.oscar.hook import OscarHook, encode_body
 
 TOKEN = "ab" * 32
 
@@ -333,7 +333,7 @@ def test_refresh_token_is_exchanged_once_and_again_after_a_401():
         extra={"auth_type": "oidc", "refresh_token": "r1", "token_endpoint": "https://issuer.test/token"},
     )
     with hook.client() as client:
-        from airflow_provider_oscar.hooks import flows
+        from airflow_provider_oscar.hooks.http import flows
 
         flows.run(client, hook.get_info())
         flows.run(client, hook.get_info())

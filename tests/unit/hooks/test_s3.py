@@ -14,17 +14,17 @@ from botocore import exceptions as boto
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_oscar.hooks.s3 import OscarS3Hook, S3Settings
-from airflow_provider_oscar.hooks.s3_errors import s3_error
-from airflow_provider_oscar.hooks.s3_listing import ListingPage, S3ListParser, normalised_etag
-from airflow_provider_oscar.model.errors import (
+from airflow_provider_oscar.core.errors import (
     BadInputError,
     DefinitionError,
     OscarProviderError,
     PermanentError,
     TransientError,
 )
-from airflow_provider_oscar.model.objects import ObjectEvent, Source
+from airflow_provider_oscar.core.objects import ObjectEvent, Source
+from airflow_provider_oscar.hooks.s3.errors import s3_error
+from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook, S3Settings
+from airflow_provider_oscar.hooks.s3.listing import ListingPage, S3ListParser, normalised_etag
 
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 

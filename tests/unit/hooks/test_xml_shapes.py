@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from airflow_provider_oscar.hooks.xml import BoundedXml
-from airflow_provider_oscar.hooks.xml_shapes import ShapedXml
-from airflow_provider_oscar.model.errors import OscarProviderError, PermanentError
+from airflow_provider_oscar.core.errors import OscarProviderError, PermanentError
+from airflow_provider_oscar.hooks.http.xml import BoundedXml
+from airflow_provider_oscar.hooks.http.xml_shapes import ShapedXml
 
 NAMES = frozenset({"Entry", "Key", "Size", "Owner", "Odd"})
 

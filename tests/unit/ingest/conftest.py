@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_oscar.model.objects import ObjectEvent, Source
+from airflow_provider_oscar.core.objects import ObjectEvent, Source
 
 
 def made(key: str, *, second: int = 0) -> ObjectEvent:

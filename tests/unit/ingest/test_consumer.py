@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_provider_oscar.hooks.s3 import OscarS3Hook
+from airflow_provider_oscar.core.errors import TransientError
+from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.ingest import object_of
-from airflow_provider_oscar.model.errors import TransientError
-from airflow_provider_oscar.model.objects import ObjectEvent
 from tests.unit.ingest.conftest import made
 
 

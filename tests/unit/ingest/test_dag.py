@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from airflow.sdk import Asset
 
+from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.ingest import dag as ingest
 from airflow_provider_oscar.ingest import object_ingest_dag
-from airflow_provider_oscar.model.errors import DefinitionError
-from airflow_provider_oscar.model.objects import ObjectEvent
-from airflow_provider_oscar.plugins.intake import Intake
+from airflow_provider_oscar.ingest.notifications import Intake
 from tests.unit.ingest.conftest import made
 
 

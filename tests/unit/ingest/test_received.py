@@ -8,7 +8,7 @@ from typing import Any
 from airflow.sdk import Asset
 
 from airflow_provider_oscar.ingest import object_ingest_dag
-from airflow_provider_oscar.plugins.intake import Intake
+from airflow_provider_oscar.ingest.notifications import Intake
 from tests.unit.ingest.conftest import made
 
 

@@ -10,13 +10,15 @@ from typing import Any
 
 import httpx
 
-from airflow_provider_oscar.hooks.interlink import InterLinkHook
-from airflow_provider_oscar.hooks.oscar import OscarHook
-from airflow_provider_oscar.hooks.supervisor import SupervisorJob
-from airflow_provider_oscar.model.job import JobSpec, StageOutS3Post
-from airflow_provider_oscar.model.manifest import MARKER, Failure, Manifest, Phase
-from airflow_provider_oscar.model.podstatus import PodStatus
-from airflow_provider_oscar.model.verdict import JobPhase
+from airflow_provider_oscar.core.logs import MARKER
+from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.core.podstatus import PodStatus
+from airflow_provider_oscar.core.staging import StageOutS3Post
+from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
+from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+from airflow_provider_oscar.jobs.builder import SupervisorJob
+from airflow_provider_oscar.jobs.manifest import Failure, Manifest, Phase
+from airflow_provider_oscar.jobs.spec import JobSpec
 
 EVENT = {
     "source": "s3",

@@ -11,15 +11,15 @@ import pytest
 from airflow.sdk import NEVER_EXPIRE
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException, TaskDeferred
 
-from airflow_provider_oscar.hooks.oscar import OscarHook
-from airflow_provider_oscar.model.errors import (
+from airflow_provider_oscar.core.errors import (
     BadInputError,
     DefinitionError,
     LostContactError,
     TransientError,
 )
-from airflow_provider_oscar.model.manifest import Failure
-from airflow_provider_oscar.model.services import ServiceDefinition
+from airflow_provider_oscar.core.services import ServiceDefinition
+from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+from airflow_provider_oscar.jobs.manifest import Failure
 from airflow_provider_oscar.operators import job as job_module
 from airflow_provider_oscar.operators.job_state import STATE_KEY
 from airflow_provider_oscar.operators.oscar import OscarJobOperator, OscarServiceOperator

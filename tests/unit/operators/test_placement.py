@@ -7,13 +7,13 @@ import pytest
 from airflow.sdk import DAG, TaskGroup
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 
-from airflow_provider_oscar.hooks.interlink import InterLinkHook
-from airflow_provider_oscar.hooks.oscar import OscarHook
-from airflow_provider_oscar.model.errors import DefinitionError, TransientError
-from airflow_provider_oscar.model.placement import PlacementTarget, Rule, RuleBased, TargetObservation
+from airflow_provider_oscar.core.errors import DefinitionError, TransientError
+from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
+from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from airflow_provider_oscar.operators.placement import PlacementBranchOperator
+from airflow_provider_oscar.placement.policies import PlacementTarget, Rule, RuleBased, TargetObservation
 from tests.unit.operators.fakes import EVENT, OUTPUT, context
 
 CLOUD = PlacementTarget(name="cloud-cpu", task_id="cloud", kind="oscar")

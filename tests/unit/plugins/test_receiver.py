@@ -17,10 +17,10 @@ from urllib.parse import quote_plus
 
 import pytest
 
+from airflow_provider_oscar.core.errors import TransientError
+from airflow_provider_oscar.core.objects import ObjectEvent, Source
+from airflow_provider_oscar.ingest import notifications as intake
 from airflow_provider_oscar.ingest.rules import RECEIVED_KEYS, RecentKeys, key_digest
-from airflow_provider_oscar.model.errors import TransientError
-from airflow_provider_oscar.model.objects import ObjectEvent, Source
-from airflow_provider_oscar.plugins import intake
 from airflow_provider_oscar.plugins.receiver import BODY_LIMIT
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)

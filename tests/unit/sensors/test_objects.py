@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
-from airflow_provider_oscar.hooks.s3 import OscarS3Hook
-from airflow_provider_oscar.hooks.s3_listing import ListingPage
-from airflow_provider_oscar.model.errors import DefinitionError
-from airflow_provider_oscar.model.objects import ObjectEvent
+from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
+from airflow_provider_oscar.hooks.s3.listing import ListingPage
 from airflow_provider_oscar.sensors.objects import DCacheNewObjectSensor, S3NewObjectSensor
-from airflow_provider_oscar.triggers._watch.s3 import S3Source
 from airflow_provider_oscar.triggers.objects import ObjectsTrigger
-from tests.unit.triggers.watch.conftest import NOON, listed
+from airflow_provider_oscar.watch.s3 import S3Source
+from tests.unit.watch.conftest import NOON, listed
 
 
 class FakeHook:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
-from airflow_provider_oscar.model.errors import LostContactError, TransientError
+from airflow_provider_oscar.core.errors import LostContactError, TransientError
 from airflow_provider_oscar.sensors.oscar import OscarJobSensor
 from tests.unit.operators.fakes import FakeOscar, context
 

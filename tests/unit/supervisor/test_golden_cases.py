@@ -14,7 +14,7 @@ from tests.unit.supervisor.conftest import PROGRAM, job, source
 CASES = {
     path.stem: json.loads(path.read_text()) for path in sorted(Path(__file__).parents[1].glob("manifest_cases/*.json"))
 }
-SCHEMA = json.loads((PROGRAM.parents[1] / "model" / "manifest.schema.json").read_text())
+SCHEMA = json.loads((PROGRAM.parents[1] / "jobs" / "manifest.schema.json").read_text())
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if "writer" in case])

@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from airflow_provider_oscar.model.manifest import Manifest
+from airflow_provider_oscar.jobs.manifest import Manifest
 from tests.unit.supervisor.conftest import job, s3_output, webdav_output
 from tests.unit.supervisor.store import redirect, refuse_at_once, reset, slow, status
 

@@ -7,9 +7,9 @@ import asyncio
 
 import pytest
 
-from airflow_provider_oscar.model.errors import TransientError
-from airflow_provider_oscar.model.podstatus import PodStatus
-from airflow_provider_oscar.model.verdict import JobPhase
+from airflow_provider_oscar.core.errors import TransientError
+from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.core.podstatus import PodStatus
 from airflow_provider_oscar.triggers import shared_poll
 from airflow_provider_oscar.triggers.interlink import InterLinkPodTrigger, pod_view
 from tests.unit.operators.fakes import FakeCluster
@@ -55,7 +55,7 @@ async def test_slurm_job_node_and_exit_code_are_told(cluster):
         next(steps, lambda: None)()
         return found
 
-    from airflow_provider_oscar.hooks.interlink import InterLinkHook
+    from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(InterLinkHook, "list_pods", lambda self, **query: list_pods(**query))
@@ -71,7 +71,7 @@ async def test_slurm_job_node_and_exit_code_are_told(cluster):
 
 
 async def test_log_that_cannot_be_read_does_not_end_the_wait(cluster, monkeypatch):
-    from airflow_provider_oscar.hooks.interlink import InterLinkHook
+    from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 
     cluster.put("j", JobPhase.RUNNING)
 

@@ -10,10 +10,10 @@ import pytest
 from airflow.sdk import AssetWatcher
 from airflow.triggers.base import BaseEventTrigger
 
-from airflow_provider_oscar.model.errors import DefinitionError
-from airflow_provider_oscar.triggers._watch.dcache import DCacheSource
-from airflow_provider_oscar.triggers._watch.inotify import InotifySource
+from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.triggers.objects import DCacheNewObjectTrigger, ObjectsTrigger, S3NewObjectTrigger
+from airflow_provider_oscar.watch.dcache import DCacheSource
+from airflow_provider_oscar.watch.inotify import InotifySource
 
 
 def s3(**arguments: Any) -> S3NewObjectTrigger:

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from airflow_provider_oscar.model.errors import DefinitionError
+from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.triggers import shared_poll
 from airflow_provider_oscar.triggers.oscar import OscarJobTrigger
 from tests.unit.operators.fakes import FakeOscar

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 import pytest
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger
 
-from airflow_provider_oscar.model.errors import DefinitionError
+from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.triggers.base import DeclaredArguments
 from airflow_provider_oscar.triggers.dcache_tape import DCacheTapeTrigger
 from airflow_provider_oscar.triggers.interlink import InterLinkPodTrigger

@@ -8,8 +8,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from airflow_provider_oscar.model.errors import DefinitionError, TransientError
-from airflow_provider_oscar.model.verdict import JobPhase
+from airflow_provider_oscar.core.errors import DefinitionError, TransientError
+from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.triggers import shared_poll
 from airflow_provider_oscar.triggers.shared_poll import MAX_FAILURES, JobView, subscribed
 

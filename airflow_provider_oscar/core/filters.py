@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which objects a watcher cares about: by name and size, and by a sentinel file that says "complete".
+
+Filters come before :mod:`~airflow_provider_oscar.watch.strategies`, so that what is not wanted is never
+remembered; an object that fits later, because it grew or its sentinel came, is then new.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.objects import ObjectEvent
+
+#: Names that common clients give to unfinished uploads, and hidden files; matched against the last part of the key.
+DEFAULT_IGNORED = (".*", "*.part", "*.partial", "*.tmp", "*.temp", "*.filepart", "*.crdownload", "*~", ".rclone_temp_*")
+
+#: Longest glob or regular expression; nobody writes longer ones by hand, and a short one compiles at once.
+PATTERN_LIMIT = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectFilter:
+    """Conditions on one object; all must hold.
+
+    :param prefix: start of the key.
+    :param suffix: end of the key.
+    :param glob: shell pattern, case-sensitive, ``*`` also matches ``/``; without a ``/`` of its own it is matched
+        against the last part of the key, else against the whole key.
+    :param regex: Python regular expression, searched for in the whole key.
+    :param min_size: bytes; an object of unknown size does not reach any size above 0.
+    :param ignore: shell patterns on the last part of the key; empty to see everything.
+    :raises DefinitionError: for a regular expression that does not compile, or a pattern above 512 characters.
+    """
+
+    prefix: str = ""
+    suffix: str = ""
+    glob: str | None = None
+    regex: str | None = None
+    min_size: int = 0
+    ignore: tuple[str, ...] = DEFAULT_IGNORED
+    _regex: re.Pattern[str] | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        ignore: object = self.ignore
+        if isinstance(ignore, str):
+            raise DefinitionError(f"ignore is the text {quoted(ignore)}; expected a tuple of patterns")
+        object.__setattr__(self, "ignore", tuple(self.ignore))
+        if self.min_size < 0:
+            raise DefinitionError(f"min_size is {self.min_size}; expected bytes >= 0")
+        for name, pattern in (("glob", self.glob), ("regex", self.regex), *(("ignore", each) for each in self.ignore)):
+            if pattern is not None and len(pattern) > PATTERN_LIMIT:
+                raise DefinitionError(
+                    f"{name} has {len(pattern)} characters: {quoted(pattern)}; expected at most {PATTERN_LIMIT}"
+                )
+        if self.regex:
+            try:
+                object.__setattr__(self, "_regex", re.compile(self.regex))
+            except (re.error, OverflowError, RecursionError) as error:
+                raise DefinitionError(f"regex {quoted(self.regex)} is no regular expression: {error}") from error
+
+    def accepts(self, event: ObjectEvent) -> bool:
+        """Tell whether the object is wanted; keys that end in ``/`` are folders and never are."""
+        name = event.key.rpartition("/")[2]
+        if not name or not event.key.startswith(self.prefix) or not event.key.endswith(self.suffix):
+            return False
+        if self.min_size and (event.size is None or event.size < self.min_size):
+            return False
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in self.ignore):
+            return False
+        if self.glob and not fnmatch.fnmatchcase(event.key if "/" in self.glob else name, self.glob):
+            return False
+        return self._regex is None or self._regex.search(event.key) is not None
+
+
+class Sentinels:
+    """Which objects are said to be complete, gathered from a listing page by page.
+
+    A sentinel that begins with a dot is an ending: ``x.h5.done`` releases ``x.h5``. Any other is a file that
+    releases everything in its own directory, for example ``_SUCCESS``; what arrives after it is released at once.
+
+    :param sentinel: ending or name.
+    :raises DefinitionError: if it is empty or contains a ``/``.
+    """
+
+    def __init__(self, sentinel: str) -> None:
+        if not sentinel or "/" in sentinel:
+            raise DefinitionError(f"sentinel is {quoted(sentinel)}; expected a file name or an ending without '/'")
+        self._sentinel = sentinel
+        self._ending = sentinel.startswith(".")
+        self._since: dict[tuple[str, str], datetime] = {}
+
+    def note(self, events: Iterable[ObjectEvent]) -> None:
+        """Take note of the sentinels among the events; pass them before :class:`ObjectFilter` drops hidden names."""
+        for event in events:
+            if self.is_one(event):
+                released = event.key[: -len(self._sentinel)]
+                since = self._since.get((event.container, released), event.modified)
+                self._since[event.container, released] = max(since, event.modified)
+
+    def is_one(self, event: ObjectEvent) -> bool:
+        """Whether the object is a sentinel itself."""
+        key = event.key
+        return key.endswith(self._sentinel) and (self._ending or key.rpartition("/")[2] == self._sentinel)
+
+    def released(self, event: ObjectEvent) -> datetime | None:
+        """Return when the object was said to be complete, or None if it was not."""
+        if self.is_one(event):
+            return None
+        key = event.key if self._ending else event.key[: event.key.rfind("/") + 1]
+        return self._since.get((event.container, key))
+
+
+def released_by_sentinel(events: Collection[ObjectEvent], sentinel: str) -> list[ObjectEvent]:
+    """Return the objects whose sentinel is among the events, without the sentinels; see :class:`Sentinels`.
+
+    :param events: a complete listing, before :class:`ObjectFilter` (which ignores hidden names).
+    :param sentinel: ending or name; empty releases everything.
+    :raises DefinitionError: if it contains a ``/``.
+    """
+    if not sentinel:
+        return list(events)
+    sentinels = Sentinels(sentinel)
+    sentinels.note(events)
+    return [event for event in events if sentinels.released(event) is not None]

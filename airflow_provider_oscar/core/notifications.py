@@ -1,0 +1,409 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What stores say when an object appears, read into one shape; and the two shapes OSCAR's supervisor reads.
+
+A :class:`Notification` is a hint and no :class:`~airflow_provider_oscar.core.objects.ObjectEvent`: no format
+carries the store's time of last modification, several lack size or entity tag, and all may be late, doubled
+or lost. A watcher therefore looks the object up before it emits.
+
+How the key is encoded differs per source and not per format, hence one function each:
+
+=====================  =================================================================
+AWS S3, moto           ``quote_plus``; also inside SNS, SQS bodies
+EventBridge            raw
+MinIO webhook, Kafka   ``quote_plus`` in the records, raw in the top-level ``Key``
+MinIO listen stream    raw
+Ceph RGW               raw
+SeaweedFS              raw path below ``/buckets``
+dCache SSE, Kafka      raw name below the watched directory, raw absolute path
+=====================  =================================================================
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+from urllib.parse import quote_plus, unquote_plus
+
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.objects import ObjectEvent, Reason, utf8
+from airflow_provider_oscar.core.times import read_iso
+
+Payload = str | bytes | Mapping[str, Any]
+
+
+class SourceFormat(StrEnum):
+    """Who worded a notification."""
+
+    AWS_S3 = "aws-s3"
+    """S3 event notification, directly or wrapped by SNS."""
+    EVENTBRIDGE = "eventbridge"
+    """S3 event on Amazon EventBridge."""
+    MINIO_WEBHOOK = "minio-webhook"
+    """MinIO's webhook, Kafka and AMQP targets."""
+    MINIO_LISTEN = "minio-listen"
+    """MinIO's ListenBucketNotification stream."""
+    CEPH = "ceph"
+    """Ceph RADOS gateway."""
+    SEAWEEDFS = "seaweedfs"
+    """SeaweedFS filer webhook."""
+    DCACHE_SSE = "dcache-sse"
+    """inotify message of dCache's frontend."""
+    DCACHE_KAFKA = "dcache-kafka"
+    """Billing message of dCache's Kafka topic."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notification:
+    """One sentence of a store about one object.
+
+    :param source_format: who worded it.
+    :param container: bucket, or the watched directory.
+    :param key: decoded key, or path relative to the directory; hostile text.
+    :param size: bytes, or None if not told.
+    :param etag: entity tag without quotes, or empty.
+    :param version_id: S3 version id, or empty.
+    :param event_time: when the store says it happened, or None.
+    :param sequencer: orders notifications of one key; compare with :attr:`order`.
+    :param event_name: the store's own word, without the prefix ``s3:``.
+    :param reason: CREATED or MOVED if the word means that a complete object may be there, else None.
+    """
+
+    source_format: SourceFormat
+    container: str
+    key: str
+    size: int | None = None
+    etag: str = ""
+    version_id: str = ""
+    event_time: datetime | None = None
+    sequencer: str = ""
+    event_name: str = ""
+    reason: Reason | None = None
+
+    @property
+    def order(self) -> str:
+        """The sequencer padded so that texts of different length compare as the numbers they are."""
+        return self.sequencer.lower().rjust(64, "0")
+
+
+def from_aws_s3(payload: Payload) -> list[Notification]:
+    """Read an S3 event notification, also the body of an SQS message or SNS delivery (AWS S3 user guide).
+
+    :param payload: JSON text or what it parses to.
+    :raises DefinitionError: if the text is not JSON. Test events, deletions and what is unknown give an empty list.
+    """
+    body = _unwrap_sns(_parse(payload))
+    return list(_records(body, SourceFormat.AWS_S3, ("aws:s3",), _unquote))
+
+
+def from_minio_webhook(payload: Payload) -> list[Notification]:
+    """Read what MinIO posts to a webhook or writes to Kafka, AMQP and the like.
+
+    :raises DefinitionError: as :func:`from_aws_s3`.
+    """
+    return list(_records(_parse(payload), SourceFormat.MINIO_WEBHOOK, ("minio:s3",), _unquote))
+
+
+def from_minio_listen(payload: Payload) -> list[Notification]:
+    """Read one line of MinIO's listen stream; a blank line is a sign of life and gives an empty list.
+
+    :raises DefinitionError: as :func:`from_aws_s3`.
+    """
+    if isinstance(payload, (str, bytes)) and not payload.strip():
+        return []
+    return list(_records(_parse(payload), SourceFormat.MINIO_LISTEN, ("minio:s3",), _raw))
+
+
+def from_ceph(payload: Payload) -> list[Notification]:
+    """Read what a Ceph RADOS gateway pushes over HTTP, Kafka or AMQP.
+
+    :raises DefinitionError: as :func:`from_aws_s3`.
+    """
+    return list(_records(_parse(payload), SourceFormat.CEPH, ("ceph:s3",), _raw))
+
+
+def from_eventbridge(payload: Payload) -> list[Notification]:
+    """Read an S3 event of Amazon EventBridge.
+
+    :raises DefinitionError: as :func:`from_aws_s3`.
+    """
+    body = _parse(payload)
+    name = _text(body, "detail-type")
+    detail = _map(body, "detail")
+    item = _map(detail, "object")
+    container, key = _text(_map(detail, "bucket"), "name"), _text(item, "key")
+    if not container or not key or "Deleted" in name:
+        return []
+    return [
+        Notification(
+            source_format=SourceFormat.EVENTBRIDGE,
+            container=container,
+            key=key,
+            size=_size(item),
+            etag=_etag(item),
+            version_id=_text(item, "version-id"),
+            event_time=_time(body.get("time")),
+            sequencer=_text(item, "sequencer"),
+            event_name=name,
+            reason=Reason.CREATED if name == "Object Created" else None,
+        )
+    ]
+
+
+def from_seaweedfs(payload: Payload) -> list[Notification]:
+    """Read a message of SeaweedFS' filer webhook; its own bookkeeping paths and directories give an empty list.
+
+    :raises DefinitionError: as :func:`from_aws_s3`.
+    """
+    body = _parse(payload)
+    name, message = _text(body, "event_type"), _map(body, "message")
+    entry = _map(message, "new_entry")
+    path = _text(body, "key")
+    if name == "rename" and _text(message, "new_parent_path"):
+        path = f"{_text(message, 'new_parent_path')}/{_text(entry, 'name')}"
+    container, _, key = path.removeprefix("/buckets/").partition("/")
+    internal = container.startswith(".") or ".uploads" in key.split("/") or ".versions/" in key
+    if not path.startswith("/buckets/") or not key or not entry or entry.get("is_directory") or internal:
+        return []
+    attributes = _map(entry, "attributes")
+    return [
+        Notification(
+            source_format=SourceFormat.SEAWEEDFS,
+            container=container,
+            key=key,
+            size=_size(attributes, "file_size"),
+            etag=_base64_text(_text(_map(entry, "extended"), "Seaweed-X-Amz-ETag")),
+            event_time=_time(attributes.get("mtime")),
+            event_name=name,
+            reason={"create": Reason.CREATED, "update": Reason.CREATED, "rename": Reason.MOVED}.get(name),
+        )
+    ]
+
+
+def from_dcache_sse(payload: Payload, *, directory: str) -> list[Notification]:
+    """Read the data of one ``inotify`` message of dCache's event stream.
+
+    Sub-directories are reported with reason None; messages about the watched directory itself give an empty list.
+
+    :param payload: JSON text or what it parses to.
+    :param directory: absolute path that was subscribed to; the message names only the subscription.
+    :raises DefinitionError: as :func:`from_aws_s3`.
+    """
+    event = _map(_parse(payload), "event")
+    name = _text(event, "name")
+    listed = event.get("mask")
+    mask = sorted({word for word in listed if isinstance(word, str)} if isinstance(listed, list) else ())
+    if not name or name in (".", "..") or "/" in name or {"IN_DELETE", "IN_MOVED_FROM"}.intersection(mask):
+        return []
+    reason = Reason.MOVED if "IN_MOVED_TO" in mask else Reason.CREATED if "IN_CLOSE_WRITE" in mask else None
+    return [
+        Notification(
+            source_format=SourceFormat.DCACHE_SSE,
+            container=directory,
+            key=name,
+            event_name="|".join(mask),
+            reason=None if "IN_ISDIR" in mask else reason,
+        )
+    ]
+
+
+def from_dcache_kafka(payload: Payload, *, directory: str) -> list[Notification]:
+    """Read one billing message of dCache's Kafka topic, which carries the transfers of all users.
+
+    :param payload: JSON text or what it parses to.
+    :param directory: absolute path of interest; other paths give an empty list.
+    :raises DefinitionError: as :func:`from_aws_s3`.
+    """
+    body = _parse(payload)
+    path = _text(body, "transferPath")
+    root = directory.rstrip("/") + "/"
+    kind = _text(body, "msgType")
+    key = path.removeprefix(root)
+    if kind == "remove" or not path.startswith(root) or not key:
+        return []
+    written = kind == "transfer" and body.get("isWrite") == "write" and body.get("isP2p") is False
+    return [
+        Notification(
+            source_format=SourceFormat.DCACHE_KAFKA,
+            container=directory,
+            key=key,
+            size=_size(body, "fileSize"),
+            event_time=_time(body.get("date")),
+            event_name=kind,
+            reason=Reason.CREATED if written and _map(body, "status").get("code") == 0 else None,
+        )
+    ]
+
+
+def detect(payload: Payload, *, directory: str = "") -> list[Notification]:
+    """Read a notification of any of these formats; none of them gives an empty list.
+
+    :param payload: JSON text or what it parses to.
+    :param directory: watched directory, for the two dCache formats; empty means they are not expected.
+    :raises DefinitionError: if the text is not JSON.
+    """
+    body = _unwrap_sns(_parse(payload))
+    records = body.get("Records")
+    first = records[0] if isinstance(records, list) and records and isinstance(records[0], Mapping) else {}
+    source = first.get("eventSource")
+    if source == "minio:s3":
+        return from_minio_webhook(body) if "Key" in body or "EventName" in body else from_minio_listen(body)
+    if source == "ceph:s3":
+        return from_ceph(body)
+    if records is not None:
+        return from_aws_s3(body)
+    if "detail-type" in body:
+        return from_eventbridge(body)
+    if "event_type" in body:
+        return from_seaweedfs(body)
+    if directory and "subscription" in body:
+        return from_dcache_sse(body, directory=directory)
+    return from_dcache_kafka(body, directory=directory) if directory and "msgType" in body else []
+
+
+def to_minio_event(
+    event: ObjectEvent, *, principal_id: str = "airflow", source_ip: str = "127.0.0.1"
+) -> dict[str, Any]:
+    """Return the event as MinIO's webhook would word it, with all fields OSCAR and its supervisor insist on.
+
+    :param event: the object; its provider on the OSCAR side is ``minio.default``.
+    :param principal_id: who is to own the job; an OIDC user must give their own subject to see it in their list.
+    :param source_ip: address shown in OSCAR's access log.
+    """
+    time = event.modified.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    item: dict[str, Any] = {"key": quote_plus(utf8(event.key)), "eTag": event.etag, "sequencer": event.id[:16].upper()}
+    if event.size is not None:
+        item["size"] = event.size
+    if event.version_id:
+        item["versionId"] = event.version_id
+    record = {
+        "eventVersion": "2.0",
+        "eventSource": "minio:s3",
+        "awsRegion": "",
+        "eventTime": time,
+        "eventName": "s3:ObjectCreated:Put",
+        "userIdentity": {"principalId": principal_id},
+        "requestParameters": {"principalId": principal_id, "sourceIPAddress": source_ip},
+        "s3": {
+            "s3SchemaVersion": "1.0",
+            "configurationId": "Config",
+            "bucket": {
+                "name": event.container,
+                "ownerIdentity": {"principalId": principal_id},
+                "arn": f"arn:aws:s3:::{event.container}",
+            },
+            "object": item,
+        },
+    }
+    return {"EventName": "s3:ObjectCreated:Put", "Key": f"{event.container}/{event.key}", "Records": [record]}
+
+
+def to_dcache_event(event: ObjectEvent, *, subscription: str = "") -> dict[str, Any]:
+    """Return the event as dCache's stream would word it.
+
+    OSCAR's supervisor looks for the name below the path of the service's ``webdav.dcache`` input.
+
+    :param event: the object.
+    :param subscription: URL of the subscription; the supervisor wants the field and ignores its text.
+    """
+    mask = "IN_MOVED_TO" if event.reason is Reason.MOVED else "IN_CLOSE_WRITE"
+    return {"event": {"name": event.key, "mask": [mask]}, "subscription": subscription or event.container}
+
+
+def _parse(payload: Payload) -> Mapping[str, Any]:
+    """Return a JSON object; other JSON values count as an empty one."""
+    if isinstance(payload, (str, bytes)):
+        try:
+            payload = json.loads(payload)
+        except (ValueError, RecursionError) as error:
+            raise DefinitionError(f"the notification is not JSON: {quoted(payload)}") from error
+    return payload if isinstance(payload, Mapping) else {}
+
+
+def _unwrap_sns(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    message = body.get("Message")
+    if "Records" in body or not isinstance(message, str):
+        return body
+    try:
+        return _parse(message)
+    except DefinitionError:
+        return {}
+
+
+def _records(
+    body: Mapping[str, Any], source_format: SourceFormat, sources: tuple[str, ...], decode: Callable[[str], str]
+) -> Iterator[Notification]:
+    records = body.get("Records")
+    for record in records if isinstance(records, list) else ():
+        if not isinstance(record, Mapping) or record.get("eventSource", sources[0]) not in sources:
+            continue
+        s3 = _map(record, "s3")
+        item = _map(s3, "object")
+        name = _text(record, "eventName").removeprefix("s3:")
+        container, key = _text(_map(s3, "bucket"), "name"), decode(_text(item, "key"))
+        if not container or not key or name.startswith(("ObjectRemoved", "LifecycleExpiration", "TestEvent")):
+            continue
+        yield Notification(
+            source_format=source_format,
+            container=container,
+            key=key,
+            size=_size(item),
+            etag=_etag(item),
+            version_id=_text(item, "versionId"),
+            event_time=_time(record.get("eventTime")),
+            sequencer=_text(item, "sequencer"),
+            event_name=name,
+            reason=Reason.CREATED if name.startswith(("ObjectCreated", "ObjectRestore:Completed")) else None,
+        )
+
+
+def _unquote(key: str) -> str:
+    return unquote_plus(key, errors="surrogateescape")
+
+
+def _raw(key: str) -> str:
+    return key
+
+
+def _map(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = fields.get(name)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _text(fields: Mapping[str, Any], name: str) -> str:
+    value = fields.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _size(fields: Mapping[str, Any], name: str = "size") -> int | None:
+    value = fields.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _etag(item: Mapping[str, Any]) -> str:
+    # moto's EventBridge events write eTag, Amazon's etag.
+    return (_text(item, "eTag") or _text(item, "etag")).removeprefix("W/").strip('"')
+
+
+def _time(value: object) -> datetime | None:
+    """Read ISO 8601 or seconds since 1970."""
+    try:
+        if isinstance(value, str):
+            return read_iso(value)
+        if isinstance(value, (int, float)):
+            return datetime.fromtimestamp(value, UTC)
+    except (ValueError, OverflowError, OSError):
+        pass
+    return None
+
+
+def _base64_text(text: str) -> str:
+    try:
+        return base64.b64decode(text, validate=True).decode("ascii").strip('"')
+    except (binascii.Error, ValueError):
+        return ""

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One object that appeared in a store: its identity, and how it travels between systems."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.times import in_utc
+
+#: Airflow refuses partition keys above this length (``dag_run.partition_key`` is VARCHAR(250)).
+PARTITION_KEY_LIMIT = 250
+_DIGEST_LENGTH = 16
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+class Source(StrEnum):
+    """Which kind of store holds the object."""
+
+    S3 = "s3"
+    """A bucket behind the S3 API; ``container`` is the bucket."""
+    DCACHE = "dcache"
+    """A dCache or other WebDAV name space; ``container`` is the watched directory."""
+
+
+class Reason(StrEnum):
+    """How the object came to our notice."""
+
+    CREATED = "created"
+    """A notification said it was written."""
+    MOVED = "moved"
+    """A notification said it was renamed into the container."""
+    LISTED = "listed"
+    """A listing showed it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectEvent:
+    """One version of one object.
+
+    :param source: kind of store.
+    :param conn_id: Airflow connection that reaches the store.
+    :param container: bucket, or absolute path of the watched directory.
+    :param key: key in the bucket, or path relative to the directory; hostile text, never a local path.
+    :param size: bytes, or None where the store does not tell.
+    :param etag: entity tag without quotes and without ``W/``; empty where the store has none.
+    :param version_id: S3 version id, or empty.
+    :param modified: the store's own time of last modification, in UTC; never our clock.
+    :param reason: how it was noticed; not part of the identity.
+    """
+
+    source: Source
+    conn_id: str
+    container: str
+    key: str
+    size: int | None
+    etag: str
+    version_id: str
+    modified: datetime
+    reason: Reason = Reason.LISTED
+
+    def __post_init__(self) -> None:
+        if self.modified.tzinfo is None:
+            raise DefinitionError(f"the modification time of {quoted(self.key)} has no time zone")
+        if type(self.source) is not Source:  # a listing makes these by the hundred thousand, of the right types
+            object.__setattr__(self, "source", Source(self.source))
+        absolute = self.container.startswith("/")
+        if not self.container or absolute is not (self.source is Source.DCACHE):
+            raise DefinitionError(
+                f"the container of {quoted(self.key)} is {quoted(self.container)}; expected a bucket name for S3 and "
+                "an absolute path for dCache"
+            )
+        if type(self.reason) is not Reason:
+            object.__setattr__(self, "reason", Reason(self.reason))
+        if self.modified.tzinfo is not UTC:
+            object.__setattr__(self, "modified", in_utc(self.modified))
+
+    @property
+    def uri(self) -> str:
+        """Percent-encoded URI: ``s3://bucket/key`` or ``dcache://<conn_id>/directory/name``.
+
+        A bucket name is global to its store, a dCache path is not, hence the connection as authority.
+        """
+        path = quote(utf8(self.key), safe="/~")
+        if self.source is Source.S3:
+            return f"s3://{self.container}/{path}"
+        return f"dcache://{self.conn_id}{quote(utf8(self.container.rstrip('/')), safe='/~')}/{path}"
+
+    @property
+    def id(self) -> str:
+        """64 hex digits over (uri, version or etag, whole second of modification).
+
+        Whole seconds, because HEAD and notifications of the same version are coarser than listings;
+        two versions within one second still differ in their entity tag.
+        """
+        second = int(self.modified.timestamp())
+        text = "\n".join((self.uri, self.version_id or self.etag, str(second)))
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+    @property
+    def partition_key(self) -> str:
+        """Airflow partition key: a readable name and 16 hex digits of :attr:`id`, at most 250 characters."""
+        digest = self.id[:_DIGEST_LENGTH]
+        readable = _UNSAFE.sub("_", f"{self.container.strip('/')}/{self.key}".replace("/", "."))
+        return f"{readable[: PARTITION_KEY_LIMIT - len(digest) - 1]}-{digest}"
+
+    def with_reason(self, reason: Reason) -> ObjectEvent:
+        """Return the same version, noticed in another way."""
+        return replace(self, reason=reason)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-able fields, plus ``uri``, ``id`` and ``partition_key`` for readers without this class."""
+        return {
+            "source": self.source.value,
+            "conn_id": self.conn_id,
+            "container": self.container,
+            "key": self.key,
+            "size": self.size,
+            "etag": self.etag,
+            "version_id": self.version_id,
+            "modified": self.modified.isoformat(),
+            "reason": self.reason.value,
+            "uri": self.uri,
+            "id": self.id,
+            "partition_key": self.partition_key,
+        }
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> ObjectEvent:
+        """Read what :meth:`to_dict` wrote; derived fields are computed again, not believed.
+
+        :raises DefinitionError: if a field is missing or of the wrong type.
+        """
+        try:
+            size = fields.get("size")
+            return cls(
+                source=Source(fields["source"]),
+                conn_id=str(fields["conn_id"]),
+                container=str(fields["container"]),
+                key=str(fields["key"]),
+                size=None if size is None else int(size),
+                etag=str(fields.get("etag") or ""),
+                version_id=str(fields.get("version_id") or ""),
+                modified=datetime.fromisoformat(str(fields["modified"])),
+                reason=Reason(fields.get("reason", Reason.LISTED)),
+            )
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+            raise DefinitionError(
+                f"not an ObjectEvent ({type(error).__name__}: {quoted(error)}); expected the fields that "
+                "ObjectEvent.to_dict() writes"
+            ) from error
+
+
+def utf8(text: str) -> bytes:
+    """Return the bytes of a name; those that were no UTF-8 when it was decoded (PEP 383) come back as they were."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+
+
+def split_uri(uri: str) -> tuple[Source, str, str]:
+    """Split ``s3://bucket/key`` or ``dcache://conn_id/path`` into (source, authority, decoded path).
+
+    The path has no leading slash for S3 and one for dCache.
+
+    :raises DefinitionError: if the scheme is another one or the authority is empty.
+    """
+    parts = urlsplit(uri, allow_fragments=False)
+    if parts.scheme not in (Source.S3, Source.DCACHE) or not parts.netloc or parts.query:
+        raise DefinitionError(
+            f"cannot read the object URI {uri!r}; expected s3://bucket/key or dcache://conn_id/path, percent-encoded"
+        )
+    path = unquote(parts.path, errors="surrogateescape")
+    return Source(parts.scheme), parts.netloc, path.removeprefix("/") if parts.scheme == Source.S3 else path

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a pod's status says, in our words; tolerant of everything interLink's virtual node puts there.
+
+:mod:`~airflow_provider_oscar.core.pods` writes pods, this module reads them.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_oscar.core.phase import JobPhase
+
+#: Annotation in which the virtual node keeps the SLURM job id.
+JOB_ID_ANNOTATION = "JobID"
+#: Non-standard words of interLink for a pod's phase; the others are Kubernetes' own.
+_PHASES = {"initializing": JobPhase.PENDING, "ready": JobPhase.RUNNING}
+
+
+@dataclass(frozen=True, slots=True)
+class PodStatus:
+    """One look at a pod.
+
+    :param name: the pod's name.
+    :param phase: normalised; a word that is not known is UNKNOWN.
+    :param raw: the API's own word.
+    :param uid: tells two pods of one name apart.
+    :param reason: of the pod or its container, in one text; foreign.
+    :param exit_code: highest of the terminated containers, or None; SLURM's raw value for jobs that never ran.
+    :param slurm_job_id: empty until the job was submitted.
+    :param node: the node it is bound to.
+    :param deleting: removal was asked for and is not finished.
+    """
+
+    name: str
+    phase: JobPhase
+    raw: str = ""
+    uid: str = ""
+    reason: str = ""
+    exit_code: int | None = None
+    slurm_job_id: str = ""
+    node: str = ""
+    deleting: bool = False
+
+    @classmethod
+    def from_api(cls, pod: Mapping[str, Any]) -> PodStatus:
+        """Read a pod as the API gives it; whatever is missing or of another form is passed over."""
+        metadata, spec, status = (_mapping(pod.get(part)) for part in ("metadata", "spec", "status"))
+        raw = str(status.get("phase") or "")
+        words, codes = [str(status.get("reason") or ""), str(status.get("message") or "")], []
+        for container in _sequence(status.get("containerStatuses")):
+            state = _mapping(_mapping(container).get("state"))
+            for part in (_mapping(state.get("terminated")), _mapping(state.get("waiting"))):
+                words += [str(part.get("reason") or ""), str(part.get("message") or "")]
+                if isinstance(part.get("exitCode"), int):
+                    codes.append(part["exitCode"])
+        return cls(
+            name=str(metadata.get("name") or ""),
+            phase=_PHASES.get(raw.casefold()) or JobPhase(raw),
+            raw=raw,
+            uid=str(metadata.get("uid") or ""),
+            reason=": ".join(dict.fromkeys(_said(word) for word in words if word)),
+            exit_code=max(codes, default=None),
+            slurm_job_id=str(_mapping(metadata.get("annotations")).get(JOB_ID_ANNOTATION) or ""),
+            node=str(spec.get("nodeName") or ""),
+            deleting=bool(metadata.get("deletionTimestamp")),
+        )
+
+
+def node_trouble(node: Mapping[str, Any]) -> str:
+    """Return why a node takes no work, or an empty text if it is Ready."""
+    status, spec = _mapping(node.get("status")), _mapping(node.get("spec"))
+    if spec.get("unschedulable"):
+        return "the node is cordoned"
+    for entry in _sequence(status.get("conditions")):
+        condition = _mapping(entry)
+        if condition.get("type") == "Ready":
+            if condition.get("status") == "True":
+                return ""
+            why = condition.get("message") or condition.get("reason") or f"Ready is {condition.get('status')}"
+            return f"the node is not ready: {why}"
+    return "the node does not say that it is ready"
+
+
+def _said(text: str) -> str:
+    """What sbatch or the plugin wrote, out of interLink's wrapping, which repeats it and escapes it for HTML."""
+    wrapping, found, answer = text.rpartition("Body: ")
+    if not found or "HTTP InterLink session" not in wrapping:
+        return text
+    return html.unescape(answer).strip() or text
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _sequence(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []

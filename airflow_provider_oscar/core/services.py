@@ -1,0 +1,454 @@
+# SPDX-License-Identifier: Apache-2.0
+"""OSCAR service definitions: read from FDL YAML or arguments, written as API JSON, compared with what a server holds.
+
+Formats: OSCAR ``docs/fdl.md`` and ``pkg/types/service.go`` (4.1). In FDL ``script`` is a path, in the API the text.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any, Self, TypeVar
+
+import yaml
+
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.slurm import ANNOTATION_PREFIX, check_annotations
+
+#: OSCAR refuses longer service names.
+NAME_LIMIT = 39
+INPUT_TYPES = ("minio", "webdav", "rucio")
+OUTPUT_TYPES = ("minio", "s3", "onedata", "webdav", "rucio")
+LOG_LEVELS = ("NOTSET", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+#: What an FDL calls "the cluster of the connection".
+DEFAULT_CLUSTER = "default-cluster"
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+_QUANTITY = re.compile(r"\d+(\.\d+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?")
+# Written into every new definition, because the server's Go decoder does not apply its own defaults.
+_EXPOSE_DEFAULTS = {"min_scale": 1, "max_scale": 10, "cpu_threshold": 80, "health_path": "/"}
+_PORT_FIELDS = ("api_port", "nodePort")
+#: Fields that hold a secret, and what a server writes in place of one.
+_SECRET_FIELDS = frozenset({"access_key", "secret_key", "password", "token", "refresh_token", "auth_password"})
+_HIDDEN = ("", "hidden", None)
+_MASK = "***"
+
+T = TypeVar("T", dict[str, Any], list[Any])
+
+_OWN_FIELDS = frozenset(
+    {"name", "image", "script", "cluster_id", "cpu", "memory", "enable_gpu", "log_level", "interlink_node_name"}
+    | {"environment", "annotations", "labels", "input", "output", "expose", "storage_providers", "clusters"}
+)
+_OTHER_FIELDS = frozenset(
+    {"total_memory", "total_cpu", "ephemeral_storage_request", "enable_sgx", "image_prefetch", "synchronous"}
+    | {"federation", "alpine", "file_stage_in", "image_pull_secrets", "vo", "visibility", "allowed_users"}
+    | {"isolation_level", "mount", "volume", "kserve", "replicas", "delegation", "rescheduler_threshold"}
+)
+_SPELLING = {name.lower(): name for name in sorted(_OWN_FIELDS | _OTHER_FIELDS)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoragePath:
+    """One input or output of a service.
+
+    :param storage_provider: ``<type>`` or ``<type>.<id>``, for example ``minio.default``.
+    :param path: bucket and folder, or path of the store.
+    :param suffix: only names with one of these endings.
+    :param prefix: only names with one of these beginnings.
+    :param options: options of the provider.
+    """
+
+    storage_provider: str
+    path: str
+    suffix: tuple[str, ...] = ()
+    prefix: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        kind, _, identity = self.storage_provider.partition(".")
+        object.__setattr__(self, "storage_provider", f"{kind.lower()}.{identity or 'default'}")
+        object.__setattr__(self, "path", self.path.strip(" /"))
+
+    @classmethod
+    def from_dict(cls, fields: Any, *, where: str) -> Self:
+        """Read one element of ``input`` or ``output``."""
+        fields = _mapping(fields, where)
+        unknown = sorted(fields.keys() - {"storage_provider", "path", "suffix", "prefix", "options"})
+        if unknown:
+            raise DefinitionError(f"{where} has the unknown field {quoted(unknown[0])}")
+        return cls(
+            storage_provider=_string(fields.get("storage_provider", "minio"), f"{where}.storage_provider"),
+            path=_string(fields.get("path", ""), f"{where}.path"),
+            suffix=tuple(_string(item, f"{where}.suffix") for item in _list(fields.get("suffix"), f"{where}.suffix")),
+            prefix=tuple(_string(item, f"{where}.prefix") for item in _list(fields.get("prefix"), f"{where}.prefix")),
+            options=_mapping(fields.get("options"), f"{where}.options"),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the element as the API takes it."""
+        fields: dict[str, Any] = {"storage_provider": self.storage_provider, "path": self.path}
+        optional = {"suffix": list(self.suffix), "prefix": list(self.prefix), "options": dict(self.options)}
+        return fields | {name: value for name, value in optional.items() if value}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceDefinition:
+    """One OSCAR service.
+
+    :param name: 1 to 39 characters, a DNS-1123 label, unique in the cluster; becomes the default bucket name.
+    :param image: container image; for an interLink service ``docker://…`` or the absolute path of a ``.sif``.
+    :param script: text of the script that runs for each event.
+    :param cluster_id: name of the cluster in an FDL; empty means the one of the connection.
+    :param cpu: CPUs as a Kubernetes quantity.
+    :param memory: memory as a Kubernetes quantity.
+    :param enable_gpu: ask for one NVIDIA GPU.
+    :param log_level: level of OSCAR's supervisor.
+    :param interlink_node_name: virtual node that offloads the jobs; empty means the cluster itself.
+    :param variables: environment variables.
+    :param secrets: environment variables the server keeps in a Kubernetes Secret and never returns.
+    :param annotations: annotations of job and pod; SLURM options go here (``SlurmOptions.to_annotations()``).
+    :param labels: labels of job and pod.
+    :param inputs: where events come from; empty for a service that is only invoked.
+    :param outputs: where OSCAR's supervisor uploads results.
+    :param expose: an exposed service's ports and scale.
+    :param storage_providers: type to id to credentials, for providers other than ``minio.default``.
+    :param clusters: other clusters, for federation.
+    :param other: any further field of the API, sent as it is.
+    :raises DefinitionError: for what the server would refuse, or accept and never serve.
+    """
+
+    name: str
+    image: str
+    script: str = field(repr=False)
+    cluster_id: str = ""
+    cpu: str = "0.2"
+    memory: str = "256Mi"
+    enable_gpu: bool = False
+    log_level: str = "INFO"
+    interlink_node_name: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    inputs: tuple[StoragePath, ...] = ()
+    outputs: tuple[StoragePath, ...] = ()
+    expose: Mapping[str, Any] = field(default_factory=dict)
+    storage_providers: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    clusters: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    other: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "script", self.script.replace("\r\n", "\n").replace("\r", "\n"))
+        where = f"service {quoted(self.name)}"
+        if not _NAME.fullmatch(self.name) or len(self.name) > NAME_LIMIT:
+            raise DefinitionError(f"{where}: expected a name of 1 to {NAME_LIMIT} characters a-z, 0-9 and '-'")
+        if not self.image or any(character.isspace() for character in self.image):
+            raise DefinitionError(f"{where}: image is {quoted(self.image)}; expected an image name without blanks")
+        if not self.script.strip():
+            raise DefinitionError(f"{where}: the script is empty; expected its text")
+        for name, quantity in (("cpu", self.cpu), ("memory", self.memory)):
+            if not _QUANTITY.fullmatch(quantity):
+                raise DefinitionError(
+                    f"{where}: {name} is {quoted(quantity)}; expected a quantity such as '1' or '512Mi'"
+                )
+        if self.log_level not in LOG_LEVELS:
+            raise DefinitionError(f"{where}: log_level is {quoted(self.log_level)}; expected {', '.join(LOG_LEVELS)}")
+        check_annotations(self.annotations)
+        self._check_paths(where)
+
+    def _check_paths(self, where: str) -> None:
+        for label, paths, types in (("input", self.inputs, INPUT_TYPES), ("output", self.outputs, OUTPUT_TYPES)):
+            for path in paths:
+                kind, _, identity = path.storage_provider.partition(".")
+                if not path.path:
+                    raise DefinitionError(f"{where}: an {label} path is empty; expected a bucket and folder")
+                if kind not in types:
+                    raise DefinitionError(
+                        f"{where}: OSCAR takes no {label} of type {quoted(kind)}; expected one of {', '.join(types)}"
+                    )
+                known = _mapping(self.storage_providers.get(kind), f"{where}: storage_providers.{kind}")
+                if path.storage_provider != "minio.default" and identity not in known:
+                    raise DefinitionError(
+                        f"{where}: the {label} {quoted(path.path)} needs the storage provider "
+                        f"{quoted(path.storage_provider)}; define it under storage_providers"
+                    )
+        buckets = [
+            self._full_path(path).split("/")[0] for path in self.inputs if path.storage_provider.startswith("minio.")
+        ]
+        if len(set(buckets)) < len(buckets):
+            raise DefinitionError(
+                f"{where}: two inputs lie in one bucket, and OSCAR creates a bucket only once; merge them"
+            )
+
+    def _full_path(self, path: StoragePath) -> str:
+        """Return the path as a server of 4.1 completes it."""
+        bucket_first = path.storage_provider.split(".")[0] in ("minio", "s3")
+        return f"{self.name}/{path.path}" if bucket_first and "/" not in path.path else path.path
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """Read the fields of FDL or API, ``script`` being its text; spelling of capitals does not matter.
+
+        Numbers become text where the API wants text. A field that looks like a misspelt one is refused; other
+        unknown fields are passed on, since a newer server may know them.
+
+        :raises DefinitionError: if a field is of the wrong type or the service could not work.
+        """
+        raw = _mapping(fields, "a service")
+        where = f"service {quoted(raw.get('name', ''))}"
+        known: dict[str, Any] = {}
+        for key, value in raw.items():
+            name = _SPELLING.get(str(key).lower(), str(key))
+            close = difflib.get_close_matches(name, _SPELLING.values(), n=1, cutoff=0.8)
+            if name not in _SPELLING.values() and close:
+                raise DefinitionError(f"{where} has the unknown field {quoted(name)}; did you mean {close[0]!r}?")
+            if value is not None:
+                known[name] = value
+        environment = {
+            str(key).lower(): value for key, value in _mapping(known.get("environment"), f"{where}.environment").items()
+        }
+        texts = ("name", "image", "script", "cluster_id", "cpu", "memory", "log_level", "interlink_node_name")
+        lists = {
+            name: tuple(
+                StoragePath.from_dict(item, where=f"{where}.{name}[{number}]")
+                for number, item in enumerate(_list(known.get(name), f"{where}.{name}"))
+            )
+            for name in ("input", "output")
+        }
+        missing = [name for name in ("name", "image", "script") if name not in known]
+        if missing:
+            raise DefinitionError(f"{where} has no {missing[0]}")
+        gpu = known.get("enable_gpu", False)
+        if not isinstance(gpu, bool):
+            raise DefinitionError(f"{where}: enable_gpu is {quoted(gpu)}; expected true or false")
+        return cls(
+            **{name: _string(known[name], f"{where}.{name}") for name in texts if name in known},
+            enable_gpu=gpu,
+            variables=_strings(environment.get("variables"), f"{where}.environment.variables"),
+            secrets=_strings(environment.get("secrets"), f"{where}.environment.secrets"),
+            annotations=_strings(known.get("annotations"), f"{where}.annotations"),
+            labels=_strings(known.get("labels"), f"{where}.labels"),
+            inputs=lists["input"],
+            outputs=lists["output"],
+            expose=_mapping(known.get("expose"), f"{where}.expose"),
+            storage_providers=_mapping(known.get("storage_providers"), f"{where}.storage_providers"),
+            clusters=_mapping(known.get("clusters"), f"{where}.clusters"),
+            other={name: value for name, value in known.items() if name not in _OWN_FIELDS},
+        )
+
+    def to_api(self, *, scalar_ports: bool = False) -> dict[str, Any]:
+        """Return the body of ``POST`` or ``PUT /system/services``.
+
+        :param scalar_ports: write ``api_port`` and ``nodePort`` as one number, as servers up to 4.0 want them.
+        """
+        body: dict[str, Any] = {
+            "name": self.name,
+            "image": self.image,
+            "script": self.script,
+            "cpu": self.cpu,
+            "memory": self.memory,
+            "enable_gpu": self.enable_gpu,
+            "log_level": self.log_level,
+            "interlink_node_name": self.interlink_node_name,
+            "environment": {"variables": dict(self.variables), "secrets": dict(self.secrets)},
+            "annotations": dict(self.annotations),
+            "labels": dict(self.labels),
+            "input": [path.to_dict() for path in self.inputs],
+            "output": [path.to_dict() for path in self.outputs],
+        }
+        optional = {
+            "cluster_id": self.cluster_id,
+            "expose": _expose(self.expose, scalar_ports=scalar_ports),
+            "storage_providers": dict(self.storage_providers),
+            "clusters": dict(self.clusters),
+        }
+        return dict(self.other) | body | {name: value for name, value in optional.items() if value}
+
+
+def from_fdl(text: str, read_script: Callable[[str], str]) -> list[ServiceDefinition]:
+    """Return all services of an FDL file, each with the file's storage providers and clusters.
+
+    :param text: the YAML.
+    :param read_script: returns the text of a script, given its path relative to the FDL; the path is checked here
+        to stay below the FDL's directory, symbolic links are the reader's care.
+    :raises DefinitionError: with the place in the file.
+    """
+    try:
+        document = _mapping(yaml.safe_load(text), "the FDL")
+    except (yaml.YAMLError, RecursionError) as error:
+        raise DefinitionError(f"the FDL is not YAML: {quoted(error)}") from error
+    shared = {name: _mapping(document.get(name), name) for name in ("storage_providers", "clusters")}
+    services: list[ServiceDefinition] = []
+    for number, element in enumerate(
+        _list(_mapping(document.get("functions"), "functions").get("oscar"), "functions.oscar")
+    ):
+        for cluster, fields in _mapping(element, f"functions.oscar[{number}]").items():
+            where = f"functions.oscar[{number}].{cluster}"
+            service = {str(key).lower(): value for key, value in _mapping(fields, where).items()}
+            if "script" not in service:
+                raise DefinitionError(f"{where} has no script; expected its path relative to the FDL")
+            service["script"] = read_script(script_path(_string(service["script"], f"{where}.script")))
+            service["cluster_id"] = "" if cluster == DEFAULT_CLUSTER else str(cluster)
+            for name, values in shared.items():
+                service[name] = {**values, **_mapping(service.get(name), f"{where}.{name}")}
+            services.append(ServiceDefinition.from_dict(service))
+    if not services:
+        raise DefinitionError("the FDL defines no service; expected functions: oscar: - <cluster>: {name: …}")
+    names = [(service.cluster_id, service.name) for service in services]
+    for cluster_id, name in names:
+        if names.count((cluster_id, name)) > 1:
+            raise DefinitionError(
+                f"the FDL defines the service {name!r} twice for cluster {cluster_id or DEFAULT_CLUSTER!r}"
+            )
+    return services
+
+
+def script_path(path: str) -> str:
+    """Return the path of a script in normal form.
+
+    :raises DefinitionError: if it leads out of the FDL's directory.
+    """
+    parts = PurePosixPath(path)
+    if not path or "\0" in path or "\\" in path or parts.is_absolute() or ".." in parts.parts or not parts.parts:
+        raise DefinitionError(
+            f"the script {quoted(path)} does not lie below the directory of the FDL; expected a relative path"
+        )
+    return str(parts)
+
+
+def difference(ours: ServiceDefinition, theirs: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the fields in which a server's definition is not ours: name to (ours, theirs), secrets masked.
+
+    Only fields we send are compared; what the server fills in by itself (token, owner, labels of its own,
+    ``minio.default``) and secrets it does not return are no difference.
+
+    :param ours: what we want.
+    :param theirs: body of ``GET /system/services/<name>``.
+    """
+    found: dict[str, tuple[Any, Any]] = {}
+    sent = ours.to_api()
+    comparable = {"environment", "annotations", "input", "output", "storage_providers"}
+    for name in sorted(sent.keys() - comparable - {"cluster_id"}):
+        mine, other = sent[name], theirs.get(name)
+        if name == "expose":
+            other = _ports_listed(other)
+        if not _covers(mine, other):
+            found[name] = (_masked(mine), _masked(other))
+    _compare_maps(sent, theirs, found)
+    for name, paths in (("input", ours.inputs), ("output", ours.outputs)):
+        here, there = [_canonical(ours, path.to_dict()) for path in paths], _there(theirs, name, list)
+        if here != [_canonical(ours, path) for path in there]:
+            found[name] = (sent[name], there)
+    return found
+
+
+def _compare_maps(sent: Mapping[str, Any], theirs: Mapping[str, Any], found: dict[str, tuple[Any, Any]]) -> None:
+    mine = sent["environment"]
+    other = {str(key).lower(): value for key, value in _there(theirs, "environment", dict).items()}
+    variables, secrets = _there(other, "variables", dict), _there(other, "secrets", dict)
+    if mine["variables"] != variables:
+        found["environment.variables"] = (mine["variables"], variables)
+    if mine["secrets"].keys() != secrets.keys():
+        found["environment.secrets"] = (sorted(mine["secrets"]), sorted(secrets))
+    annotations = _there(theirs, "annotations", dict)
+    owned = {
+        key: value
+        for key, value in annotations.items()
+        if key in sent["annotations"] or key.startswith(ANNOTATION_PREFIX)
+    }
+    if sent["annotations"] != owned:
+        found["annotations"] = (sent["annotations"], owned)
+    providers = {
+        kind: {key: value for key, value in known.items() if (kind, key) != ("minio", "default")}
+        for kind, known in sent.get("storage_providers", {}).items()
+    }
+    held = _there(theirs, "storage_providers", dict)
+    if not _covers(providers, {kind: {} for kind in providers} | held):
+        found["storage_providers"] = (_masked(providers), _masked(held))
+
+
+def _there(fields: Mapping[str, Any], name: str, kind: type[T]) -> T:
+    """Return a field of a server's answer, empty if it is of another type."""
+    value = fields.get(name)
+    return value if isinstance(value, kind) else kind()
+
+
+def _ports_listed(expose: Any) -> Any:
+    """Return a server's ``expose`` with its ports in the form of 4.1."""
+    if not isinstance(expose, Mapping):
+        return expose
+    return {
+        name: [value] if name in _PORT_FIELDS and isinstance(value, int) else value for name, value in expose.items()
+    }
+
+
+def _covers(mine: Any, other: Any) -> bool:
+    """Tell whether everything we say is so at the server; what a server left out equals what is empty."""
+    if isinstance(mine, Mapping) and isinstance(other, Mapping):
+        return all(
+            (key in _SECRET_FIELDS and other.get(key) in _HIDDEN) or _covers(value, other.get(key))
+            for key, value in mine.items()
+        )
+    return bool(mine == other) or (not mine and not other)
+
+
+def _canonical(service: ServiceDefinition, fields: Any) -> Any:
+    try:
+        path = StoragePath.from_dict({key: value for key, value in fields.items() if value is not None}, where="theirs")
+    except (DefinitionError, AttributeError):
+        return None
+    return path.storage_provider, service._full_path(path), path.suffix, path.prefix, path.options
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _MASK if key in _SECRET_FIELDS else _masked(inner) for key, inner in value.items()}
+    return value
+
+
+def _expose(fields: Mapping[str, Any], *, scalar_ports: bool) -> dict[str, Any]:
+    if not fields:
+        return {}
+    expose = {**_EXPOSE_DEFAULTS, **fields}
+    for name in _PORT_FIELDS:
+        if name in expose:
+            ports = expose[name] if isinstance(expose[name], (list, tuple)) else [expose[name]]
+            if not ports or any(isinstance(port, bool) or not isinstance(port, int) for port in ports):
+                raise DefinitionError(
+                    f"expose.{name} is {quoted(expose[name])}; expected a port number or a list of them"
+                )
+            if scalar_ports and len(ports) > 1:
+                raise DefinitionError(f"expose.{name} lists {len(ports)} ports; OSCAR before 4.1 takes one")
+            expose[name] = ports[0] if scalar_ports else list(ports)
+    return expose
+
+
+def _mapping(value: Any, where: str) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise DefinitionError(f"{where} is {quoted(value)}; expected a mapping of names to values")
+    return dict(value)
+
+
+def _list(value: Any, where: str) -> list[Any]:
+    if value is None:
+        return []
+    if not isinstance(value, (list, tuple)):
+        raise DefinitionError(f"{where} is {quoted(value)}; expected a list")
+    return list(value)
+
+
+def _string(value: Any, where: str) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if not isinstance(value, (str, int, float)):
+        raise DefinitionError(f"{where} is {quoted(value)}; expected a text")
+    return str(value)
+
+
+def _strings(value: Any, where: str) -> dict[str, str]:
+    return {str(key): _string(text, f"{where}.{key}") for key, text in _mapping(value, where).items()}

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a job asks of SLURM, as pod annotations that every generation of interLink's plugin reads alike.
+
+:mod:`~airflow_provider_oscar.core.pods` puts the result into a pod. CPU and memory are not flags:
+the plugin takes them from the pod's limits and ignores ``--cpus-per-task`` and ``--mem`` as soon as
+one container has a limit, so :meth:`SlurmOptions.limits` is the only place that says them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
+
+ANNOTATION_PREFIX = "slurm-job.vk.io/"
+
+#: Prefixes that documents of OSCAR and of older interLink name and that no plugin reads.
+DEAD_PREFIXES = ("job.vk.io/", "slurm-job.knoc.io/")
+
+#: Variables of the host that the container (``--containall``) would not see otherwise.
+EXPORTED = ("SLURM_JOB_ID", "SLURM_JOB_PARTITION")
+
+# sbatch reads "#SBATCH" lines without a shell, but the plugin splits them on blanks and drops quotes.
+_VALUE = re.compile(r"[A-Za-z0-9_.,:=@%+/&|()\[\]*-]+")
+_FLAG = re.compile(r"--(?P<name>[a-z][a-z0-9-]*)(?:=(?P<value>.+))?", re.DOTALL)
+# These texts land unquoted in a shell command line.
+_WORD = re.compile(r"[A-Za-z0-9_.,:=@%+/-]+")
+_TIME = re.compile(r"(?:\d+-\d+(?::\d+){0,2}|\d+(?::\d+){0,2})", re.ASCII)
+
+_FIELD_OF_FLAG = {
+    "partition": "partition",
+    "time": "time",
+    "cpus-per-task": "cpus_per_task",
+    "mem": "memory_mib",
+    "account": "account",
+    "qos": "qos",
+    "constraint": "constraint",
+    "nodes": "nodes",
+    "job-name": "job_name",
+}
+_REFUSED_FLAGS = {
+    "output": "the plugin reads the log from its own --output",
+    "error": "the plugin reads the log from its own --output",
+    "mem-per-cpu": "it contradicts the --mem that the plugin always adds; use memory_mib",
+    "mem-per-gpu": "it contradicts the --mem that the plugin always adds; use memory_mib",
+    "array": "one pod is one job",
+    "wait": "sbatch would block the plugin until the job ends",
+    "wrap": "the plugin submits a script of its own",
+    "parsable": "the plugin could not read the job id",
+    "quiet": "the plugin could not read the job id",
+    "verbose": "the plugin takes any line on sbatch's standard error as a failure",
+    "test-only": "no job would be submitted",
+    "uid": "only a plugin that runs as root may set it",
+    "gid": "only a plugin that runs as root may set it",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlurmOptions:
+    """One job's wishes.
+
+    :param partition: SLURM partition; empty means the site's default.
+    :param time: wall-clock limit, as a timedelta or in a SLURM notation (``90`` minutes, ``1:30:00``, ``2-12``).
+    :param cpus_per_task: CPUs; becomes the pod's cpu limit.
+    :param memory_mib: memory in MiB; becomes the pod's memory limit. Without one the plugin asks for 1 MB.
+    :param gpus: number of GPUs (``--gres=gpu:N``). For a type write ``extra_flags=("--gres=gpu:a100:1",)`` instead.
+    :param account: account that is charged.
+    :param qos: quality of service.
+    :param constraint: node features, for example ``a100&nvlink``.
+    :param nodes: number of nodes, or None to leave it to SLURM.
+    :param job_name: name shown by ``squeue``; empty means the pod's uid.
+    :param extra_flags: further ``sbatch`` flags, each ``--name`` or ``--name=value`` without blanks or quotes.
+    :param pre_exec: shell text that runs on the compute node before the container. It is stored in clear in the
+        pod and the job script: no secrets, nothing taken from an object.
+    :param mounts: bind mounts ``source:destination[:ro]`` for every container.
+    :param options: further words for the container runtime, for example ``--no-home``.
+    :param image_root: prefix of image names without a scheme, for example ``docker://``.
+    :raises DefinitionError: if the plugin or sbatch would misread a value.
+    """
+
+    partition: str = ""
+    time: timedelta | str = timedelta(hours=1)
+    cpus_per_task: int = 1
+    memory_mib: int = 1024
+    gpus: int = 0
+    account: str = ""
+    qos: str = ""
+    constraint: str = ""
+    nodes: int | None = None
+    job_name: str = ""
+    extra_flags: tuple[str, ...] = ()
+    pre_exec: str = ""
+    mounts: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    image_root: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("extra_flags", "mounts", "options"):
+            object.__setattr__(self, name, _words(name, getattr(self, name)))
+        format_time(self.time)
+        for name, least in (("cpus_per_task", 1), ("memory_mib", 1), ("gpus", 0), ("nodes", 1)):
+            number = getattr(self, name)
+            if number is None and name == "nodes":
+                continue
+            if not isinstance(number, int) or isinstance(number, bool) or number < least:
+                raise DefinitionError(f"SlurmOptions.{name} is {quoted(number)}; expected a whole number >= {least}")
+        for name in ("partition", "account", "qos", "constraint", "job_name"):
+            _check(name, getattr(self, name), _VALUE)
+        _check("image_root", self.image_root, _WORD)
+        for word in (*self.mounts, *self.options):
+            _check("mounts/options", word, _WORD)
+        for mount in self.mounts:
+            if not 2 <= len(mount.split(":")) <= 3:
+                raise DefinitionError(
+                    f"SlurmOptions.mounts holds {quoted(mount)}; expected source:destination or source:destination:ro"
+                )
+        _check_extra_flags(self.extra_flags, gpus=self.gpus)
+        _check_pre_exec(self.pre_exec)
+
+    def flags(self) -> tuple[str, ...]:
+        """Return the ``sbatch`` flags, each one word; ``--time`` is always among them."""
+        known = (
+            ("job-name", self.job_name),
+            ("time", format_time(self.time)),
+            ("partition", self.partition),
+            ("account", self.account),
+            ("qos", self.qos),
+            ("constraint", self.constraint),
+            ("nodes", "" if self.nodes is None else str(self.nodes)),
+            ("gres", f"gpu:{self.gpus}" if self.gpus else ""),
+        )
+        return (*(f"--{name}={value}" for name, value in known if value), *self.extra_flags)
+
+    def limits(self) -> dict[str, str]:
+        """Return the pod limits that become ``--cpus-per-task`` and ``--mem``."""
+        return {"cpu": str(self.cpus_per_task), "memory": f"{self.memory_mib}Mi"}
+
+    def to_annotations(self) -> dict[str, str]:
+        """Return the pod annotations, all below ``slurm-job.vk.io/``."""
+        exports = "\n".join(
+            f'export {runtime}ENV_{name}="${{{name}:-}}"'
+            for name in EXPORTED
+            for runtime in ("SINGULARITY", "APPTAINER")
+        )
+        annotations = {
+            "flags": " ".join(self.flags()),
+            "pre-exec": f"{exports}\n{self.pre_exec}".rstrip("\n") + "\n",
+            "singularity-mounts": " ".join(f"--bind {mount}" for mount in self.mounts),
+            "singularity-options": " ".join(self.options),
+            # The plugin glues prefix and image together without a slash of its own.
+            "image-root": self.image_root and self.image_root.removesuffix("/") + "/",
+        }
+        return {f"{ANNOTATION_PREFIX}{name}": text for name, text in annotations.items() if text}
+
+
+def format_time(limit: timedelta | str) -> str:
+    """Return a wall-clock limit in SLURM's notation.
+
+    :raises DefinitionError: if it is not positive (SLURM reads 0 as "no limit") or in no notation SLURM knows.
+    """
+    if isinstance(limit, timedelta):
+        seconds = -(-limit // timedelta(seconds=1))
+        if seconds > 0:
+            days, rest = divmod(seconds, 86400)
+            clock = f"{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
+            return f"{days}-{clock}" if days else clock
+    elif isinstance(limit, str) and _TIME.fullmatch(limit) and limit.strip("0:-"):
+        return limit
+    raise DefinitionError(
+        f"SlurmOptions.time is {quoted(limit)}; expected a positive timedelta, or minutes, MM:SS, HH:MM:SS, D-HH, "
+        "D-HH:MM or D-HH:MM:SS"
+    )
+
+
+def check_annotations(annotations: Mapping[str, str]) -> None:
+    """Refuse annotations that look as if they reached SLURM and do not.
+
+    :raises DefinitionError: with the key that works instead.
+    """
+    for key in annotations:
+        for dead in DEAD_PREFIXES:
+            if key.startswith(dead):
+                raise DefinitionError(
+                    f"no interLink plugin reads the annotation {quoted(key)}; write "
+                    f"{quoted(ANNOTATION_PREFIX + key.removeprefix(dead))}, or better the fields of SlurmOptions"
+                )
+
+
+def _words(name: str, value: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise DefinitionError(f"SlurmOptions.{name} is the text {quoted(value)}; expected a tuple of words")
+    return tuple(value)
+
+
+def _check(name: str, value: str, allowed: re.Pattern[str]) -> None:
+    if value and not allowed.fullmatch(value):
+        raise DefinitionError(
+            f"SlurmOptions.{name} is {quoted(value)}; blanks, quotes and shell characters do not survive the way "
+            f"through interLink's SLURM plugin, expected only {allowed.pattern}"
+        )
+
+
+def _check_extra_flags(flags: tuple[str, ...], *, gpus: int) -> None:
+    names: set[str] = set()
+    for flag in flags:
+        match = _FLAG.fullmatch(flag)
+        if match is None:
+            raise DefinitionError(f"SlurmOptions.extra_flags holds {quoted(flag)}; expected --name or --name=value")
+        name = match["name"]
+        _check("extra_flags", match["value"] or "", _VALUE)
+        if name in _FIELD_OF_FLAG:
+            raise DefinitionError(
+                f"SlurmOptions.extra_flags holds {quoted(flag)}; use the field {_FIELD_OF_FLAG[name]}"
+            )
+        if name in _REFUSED_FLAGS:
+            raise DefinitionError(f"SlurmOptions.extra_flags holds {quoted(flag)}: {_REFUSED_FLAGS[name]}")
+        if name in names or (name == "gres" and gpus):
+            raise DefinitionError(f"SlurmOptions asks for --{name} twice; the plugin would keep only the last one")
+        names.add(name)
+
+
+def _check_pre_exec(text: str) -> None:
+    for part, why in (
+        ("EOFMESH", "the plugin cuts text out at this marker"),
+        ("#SBATCH", "sbatch would take the line as a flag; use extra_flags"),
+        ("\0", "a script cannot hold NUL"),
+        ("\r", "a carriage return becomes part of the last word"),
+    ):
+        if part in text:
+            raise DefinitionError(f"SlurmOptions.pre_exec contains {part!r}: {why}")

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A call of several steps as a value, and the two places that send it.
+
+A flow is a generator that yields requests and is sent answers; it never touches the network, so a unit
+test drives it by hand. :func:`run` and :func:`arun` send its requests with a client that holds the
+credentials. Both read at most ``limit`` bytes of a body, and turn what httpx raises into the errors of
+``model/errors.py``, unless the flow itself caught it (a transport error is thrown into the flow first).
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Generator
+from typing import TypeVar
+
+import httpx
+
+from airflow_provider_oscar.core.errors import (
+    DefinitionError,
+    OscarProviderError,
+    PermanentError,
+    TransientError,
+    quoted,
+)
+
+T = TypeVar("T")
+Flow = Generator[httpx.Request, httpx.Response, T]
+
+#: Bytes of a decoded body that are read before the answer is refused.
+BODY_LIMIT = 64 * 1024 * 1024
+#: Bytes of the body of an error that are kept.
+ERROR_BODY_LIMIT = 64 * 1024
+
+
+def run(client: httpx.Client, flow: Flow[T], *, where: str = "", limit: int = BODY_LIMIT) -> T:
+    """Send the requests of ``flow`` one after the other and return its result.
+
+    :param client: carries credentials, TLS and timeouts; it should not follow redirects.
+    :param flow: a fresh generator.
+    :param where: words that name the connection in messages, such as ``connection 'oscar_default'``.
+    :param limit: most bytes of one decoded body.
+    :raises TransientError: if the server cannot be reached or breaks off.
+    :raises DefinitionError: if TLS verification fails or the URL is not usable.
+    :raises PermanentError: if a body exceeds ``limit``.
+    """
+    try:
+        request = next(flow)
+        while True:
+            try:
+                answer = client.send(request, stream=True)
+                try:
+                    body = bytearray()
+                    for chunk in answer.iter_bytes():
+                        if _enough(body, chunk, answer=answer, limit=limit, where=where):
+                            break
+                finally:
+                    answer.close()
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                request = _thrown(flow, error, request=request, where=where)
+            else:
+                request = flow.send(_complete(answer, body, request))
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    finally:
+        flow.close()
+
+
+async def arun(
+    client: httpx.AsyncClient,
+    flow: Flow[T],
+    *,
+    where: str = "",
+    limit: int = BODY_LIMIT,
+) -> T:
+    """Do what :func:`run` does without blocking the event loop; same parameters and errors."""
+    try:
+        request = next(flow)
+        while True:
+            try:
+                answer = await client.send(request, stream=True)
+                try:
+                    body = bytearray()
+                    async for chunk in answer.aiter_bytes():
+                        if _enough(body, chunk, answer=answer, limit=limit, where=where):
+                            break
+                finally:
+                    await answer.aclose()
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                request = _thrown(flow, error, request=request, where=where)
+            else:
+                request = flow.send(_complete(answer, body, request))
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    finally:
+        flow.close()
+
+
+def transport_error(
+    error: httpx.HTTPError | httpx.InvalidURL,
+    *,
+    request: httpx.Request | None = None,
+    where: str = "",
+) -> OscarProviderError:
+    """Return the error of ours for what httpx raised while sending ``request``.
+
+    A failed verification of the server's certificate is for the user to correct, everything else on the
+    way may pass. URLs are shown without query, since presigned ones hold a signature there.
+    """
+    place = " ".join(part for part in (where, f"at {_shown(request)}" if request else "") if part)
+    prefix = f"{place}: " if place else ""
+    cause = _root(error)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return DefinitionError(
+            f"{prefix}the server's TLS certificate is not trusted ({_reason(cause)}); "
+            "set the connection extra 'verify' to the CA file or directory that signed it"
+        )
+    if isinstance(cause, ssl.SSLError):
+        return DefinitionError(
+            f"{prefix}TLS could not be set up ({_reason(cause)}); "
+            "check that host and port speak https, and the client certificate if one is configured"
+        )
+    if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
+        return DefinitionError(f"{prefix}the URL is not usable ({quoted(error)}); correct the host of the connection")
+    if isinstance(error, httpx.TimeoutException):
+        return TransientError(f"{prefix}no answer in time ({type(error).__name__})")
+    if isinstance(error, httpx.ConnectError):
+        return TransientError(
+            f"{prefix}cannot connect ({quoted(error)}); check host and port, and that the server runs"
+        )
+    return TransientError(f"{prefix}the exchange broke off ({type(error).__name__}: {quoted(error)})")
+
+
+def _enough(body: bytearray, chunk: bytes, *, answer: httpx.Response, limit: int, where: str) -> bool:
+    """Take one more piece of a body; an error's page is cut, a result that is too large is refused."""
+    body += chunk
+    if not answer.is_success:
+        del body[ERROR_BODY_LIMIT:]
+        return len(body) == ERROR_BODY_LIMIT
+    if len(body) > limit:
+        raise PermanentError(
+            f"{where + ' ' if where else ''}at {_shown(answer.request)}: "
+            f"{answer.request.method} answered more than {limit} bytes; refused"
+        )
+    return False
+
+
+def _complete(answer: httpx.Response, body: bytearray, request: httpx.Request) -> httpx.Response:
+    """Return the answer as if read in the ordinary way; the body is decoded already."""
+    coded = {"content-encoding", "transfer-encoding", "content-length"}
+    headers = [(name, value) for name, value in answer.headers.multi_items() if name.lower() not in coded]
+    return httpx.Response(
+        answer.status_code,
+        headers=headers,
+        content=bytes(body),
+        request=answer.request or request,
+        extensions={"reason_phrase": answer.reason_phrase.encode("ascii", "replace")},
+    )
+
+
+def _thrown(
+    flow: Flow[T],
+    error: httpx.HTTPError | httpx.InvalidURL,
+    *,
+    request: httpx.Request,
+    where: str,
+) -> httpx.Request:
+    """Let the flow handle ``error``, or raise our own."""
+    try:
+        return flow.throw(error)
+    except (httpx.HTTPError, httpx.InvalidURL) as unhandled:
+        raise transport_error(unhandled, request=request, where=where) from unhandled
+
+
+def _root(error: BaseException) -> BaseException:
+    """Return the first TLS error in the chain of causes, or the error itself."""
+    cause: BaseException | None = error
+    for _ in range(10):
+        if cause is None:
+            break
+        if isinstance(cause, ssl.SSLError):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return error
+
+
+def _reason(error: ssl.SSLError) -> str:
+    # Both attributes exist only on errors that OpenSSL itself raised.
+    return str(getattr(error, "verify_message", None) or getattr(error, "reason", None) or quoted(error))
+
+
+def _shown(request: httpx.Request) -> str:
+    url = request.url
+    return quoted(str(url.copy_with(query=None, fragment=None, userinfo=None)))

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a refusal of the Kubernetes API means for the caller; needs no Kubernetes client."""
+
+from __future__ import annotations
+
+import json
+
+from airflow_provider_oscar.core.errors import (
+    DefinitionError,
+    OscarProviderError,
+    PermanentError,
+    TransientError,
+    quoted,
+)
+
+_NOT_ACCEPTED = "it does not accept what was sent; correct the arguments of the task"
+_REMEDIES = {
+    401: "not authenticated; renew the kube config of the connection",
+    403: "forbidden; the account needs get, list, create and delete on pods and secrets, get on pods/log and on nodes",
+    404: "not there; check the namespace and names",
+    405: "not there; check that the address is that of a Kubernetes API server",
+    **dict.fromkeys((400, 406, 413, 415, 422), _NOT_ACCEPTED),
+}
+
+
+def kubernetes_refusal(status: int, body: object, *, about: str, where: str) -> OscarProviderError:
+    """Return the error for an HTTP status of the API server; total over all statuses.
+
+    :param status: HTTP status, 0 where none came.
+    :param body: the API's ``Status`` object as text, or anything else.
+    :param about: what was attempted.
+    :param where: words that name the connection.
+    """
+    message = _message(body)
+    seen = f"{where}: Kubernetes answered {status} to {about}" + (f" ({quoted(message)})" if message else "")
+    if status == 0:
+        return TransientError(f"{where}: no answer from Kubernetes to {about}; check that the API server is reachable")
+    if status == 403 and "exceeded quota" in message:
+        return TransientError(f"{seen}: the namespace's quota is used up")
+    if status in _REMEDIES:
+        return DefinitionError(f"{seen}: {_REMEDIES[status]}")
+    if status == 409:
+        return TransientError(f"{seen}: something else changed it at the same moment")
+    if status in (408, 425, 429):
+        return TransientError(f"{seen}: it asks to come back later")
+    if 300 <= status < 400:
+        return DefinitionError(f"{seen}: it redirects; put the API server's own address into the kube config")
+    if status in (501, 505) or 400 <= status < 500:
+        return PermanentError(f"{seen}: refused")
+    return TransientError(f"{seen}: trouble on the server")
+
+
+def _message(body: object) -> str:
+    text = body.decode("utf-8", "replace") if isinstance(body, bytes) else str(body or "")
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return ""
+    message = found.get("message") if isinstance(found, dict) else None
+    return message if isinstance(message, str) else ""

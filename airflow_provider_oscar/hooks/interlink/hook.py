@@ -1,0 +1,371 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kubernetes as far as interLink's virtual nodes offer it: pods, their secrets, their logs, node health.
+
+No exec, no attach, no port-forward and no usable time stamps in logs exist there, so nothing here relies
+on them. Pods go in and come out as plain dictionaries: the client's model classes would refuse words that
+interLink makes up. The Kubernetes client is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseHook
+
+from airflow_provider_oscar.core.errors import (
+    DefinitionError,
+    LostContactError,
+    OscarProviderError,
+    TransientError,
+    quoted,
+)
+from airflow_provider_oscar.core.logs import strip_harness
+from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.core.pods import CONTAINER_NAME
+from airflow_provider_oscar.core.podstatus import PodStatus, node_trouble
+from airflow_provider_oscar.hooks.interlink.errors import kubernetes_refusal
+from airflow_provider_oscar.placement.policies import TargetObservation
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+    from kubernetes.client import CoreV1Api
+
+#: Seconds to connect, and to wait for an answer.
+_TIMEOUT = (10, 60)
+_LISTED_AT_ONCE = 500
+_ACTIVE = (JobPhase.PENDING, JobPhase.RUNNING, JobPhase.UNKNOWN)
+
+
+class InterLinkHook(BaseHook):
+    """One Kubernetes cluster with virtual nodes; blocking, so triggers call it through ``asyncio.to_thread``.
+
+    Connection ``interlink``, or ``kubernetes`` with the same extra fields: one of ``kube_config`` (dictionary,
+    JSON or YAML), ``kube_config_path`` or ``in_cluster``, else the default kube config; ``cluster_context``,
+    ``namespace``, ``verify_ssl``.
+
+    :param interlink_conn_id: Airflow connection.
+    :param namespace: instead of the connection's own.
+    :param connection: the connection itself, where it was resolved already (in a trigger).
+    """
+
+    conn_name_attr = "interlink_conn_id"
+    default_conn_name = "interlink_default"
+    conn_type = "interlink"
+    hook_name = "Kubernetes with interLink"
+
+    def __init__(
+        self,
+        interlink_conn_id: str = default_conn_name,
+        *,
+        namespace: str | None = None,
+        connection: Connection | None = None,
+    ) -> None:
+        super().__init__()
+        self.interlink_conn_id = interlink_conn_id
+        self._namespace = namespace
+        self._connection = connection
+
+    @classmethod
+    async def resolved(cls, interlink_conn_id: str, *, namespace: str | None = None) -> InterLinkHook:
+        """Return a hook whose connection was read without blocking the event loop."""
+        connection = await cls.aget_connection(interlink_conn_id)
+        return cls(interlink_conn_id, namespace=namespace, connection=connection)
+
+    @cached_property
+    def connection(self) -> Connection:
+        """The Airflow connection."""
+        return self._connection or self.get_connection(self.interlink_conn_id)
+
+    @property
+    def where(self) -> str:
+        """Words that name the connection in messages."""
+        return f"connection {self.interlink_conn_id!r}"
+
+    @cached_property
+    def namespace(self) -> str:
+        """Where pods and secrets are made."""
+        return self._namespace or str(_extra(self.connection, "namespace") or "default")
+
+    @cached_property
+    def core(self) -> CoreV1Api:
+        """The client; its pool is safe to share between threads."""
+        return core_api(self.connection, self.where)
+
+    def create_or_adopt_pod(self, pod: Mapping[str, Any], secret: Mapping[str, str] | None = None) -> bool:
+        """Create the pod after its secret, and tie the secret to it; False if a pod of the name exists already.
+
+        :param pod: from :func:`~airflow_provider_oscar.core.pods.build_pod`.
+        :param secret: contents of the Secret of the same name, in clear.
+        """
+        name = str(pod["metadata"]["name"])
+        existing = self.read_pod(name)
+        if existing is not None and not existing.deleting:
+            return False
+        if existing is not None:
+            self.await_deleted(name)
+        if secret is not None:
+            self._put_secret(name, secret)
+        about = f"create pod {name!r} in namespace {self.namespace!r}"
+        try:
+            with self._errors(about, passing=(409,)):
+                made = self._json(self.core.create_namespaced_pod(self.namespace, dict(pod), **_RAW))
+        except _Passed:
+            return False
+        except OscarProviderError:
+            if secret is not None:
+                self._delete(self.core.delete_namespaced_secret, name, f"delete secret {name!r}")
+            raise
+        if secret is not None:
+            self._own_secret(name, str(made.get("metadata", {}).get("uid") or ""))
+        return True
+
+    def read_pod(self, name: str) -> PodStatus | None:
+        """The pod's status, or None if there is none of the name."""
+        try:
+            with self._errors(f"read pod {name!r} in namespace {self.namespace!r}", passing=(404,)):
+                return PodStatus.from_api(self._json(self.core.read_namespaced_pod(name, self.namespace, **_RAW)))
+        except _Passed:
+            return None
+
+    def delete_pod(self, name: str) -> bool:
+        """Delete pod and secret; interLink cancels the SLURM job. False if neither was there.
+
+        The plugin removes the job's directory with the pod, so read the log before.
+        """
+        pod = self._delete(self.core.delete_namespaced_pod, name, f"delete pod {name!r}")
+        secret = self._delete(self.core.delete_namespaced_secret, name, f"delete secret {name!r}")
+        return pod or secret
+
+    def await_deleted(self, name: str, *, timeout: float = 120.0, sleep: Callable[[float], None] = time.sleep) -> None:
+        """Wait until a deleted pod is gone, so that its name can be used again.
+
+        :param timeout: seconds.
+        :raises TransientError: if it is still there.
+        """
+        pause, waited = 0.5, 0.0
+        while self.read_pod(name) is not None:
+            if waited >= timeout:
+                raise TransientError(
+                    f"{self.where}: pod {name!r} was deleted but is still there after {timeout:.0f} s; "
+                    "its virtual node may be down"
+                )
+            sleep(pause)
+            waited += pause
+            pause = min(pause * 2, 5.0)
+
+    def read_log(self, name: str, container: str = CONTAINER_NAME) -> str | None:
+        """The whole log without interLink's own lines, or None while there is none.
+
+        Always whole: with tail, time stamps or "since" the SLURM plugin answers wrongly or not at all.
+        """
+        about = f"read the log of pod {name!r}"
+        try:
+            # A waiting container gives 400, a virtual node that is away or knows no log 500 or 502.
+            with self._errors(about, passing=(400, 404, 500, 502, 503, 504)):
+                answer = self.core.read_namespaced_pod_log(
+                    name, self.namespace, container=container, insecure_skip_tls_verify_backend=True, **_RAW
+                )
+        except _Passed:
+            return None
+        return strip_harness(answer.data.decode("utf-8", "replace"))
+
+    def list_pods(self, *, node: str = "", label_selector: str = "") -> list[PodStatus]:
+        """Pods of the namespace, of one node or all, and with matching labels."""
+        selector = f"spec.nodeName={node}" if node else None
+        found: list[PodStatus] = []
+        follow: str | None = None
+        with self._errors(f"list pods in namespace {self.namespace!r}"):
+            while True:
+                answer = self.core.list_namespaced_pod(
+                    self.namespace,
+                    limit=_LISTED_AT_ONCE,
+                    **({"_continue": follow} if follow else {}),
+                    **({"field_selector": selector} if selector else {}),
+                    **({"label_selector": label_selector} if label_selector else {}),
+                    **_RAW,
+                )
+                body = self._json(answer)
+                found += [PodStatus.from_api(pod) for pod in body.get("items") or () if isinstance(pod, dict)]
+                follow = str((body.get("metadata") or {}).get("continue") or "") or None
+                if follow is None:
+                    # Also filtered here: not every API double knows field selectors.
+                    return [pod for pod in found if not node or pod.node in ("", node)]
+
+    def node_status(self, node: str) -> str:
+        """Return why the node takes no work, or an empty text if it is Ready."""
+        try:
+            with self._errors(f"read node {node!r}", passing=(404,)):
+                return node_trouble(self._json(self.core.read_node(node, **_RAW)))
+        except _Passed:
+            return f"there is no node {node!r}"
+
+    def observe(self, node: str) -> TargetObservation:
+        """Look whether a virtual node takes work, and how many pods it has; never raises for an outage."""
+        try:
+            trouble = self.node_status(node)
+            active = sum(pod.phase in _ACTIVE for pod in self.list_pods(node=node))
+        except OscarProviderError as error:
+            return TargetObservation(name=node, up=False, active=0, reason=str(error))
+        return TargetObservation(name=node, up=not trouble, active=active, reason=trouble)
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Check address, credentials and name space, for the Test button."""
+        try:
+            count = len(self.list_pods())
+        except OscarProviderError as error:
+            return False, str(error)
+        return True, f"Kubernetes answers; {count} pod(s) in namespace {self.namespace!r}"
+
+    def _put_secret(self, name: str, data: Mapping[str, str]) -> None:
+        encoded = {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
+        body = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": name, "labels": {"app.kubernetes.io/managed-by": "airflow-provider-oscar"}},
+            "type": "Opaque",
+            "data": encoded,
+        }
+        about = f"create secret {name!r} in namespace {self.namespace!r}"
+        for _ in range(2):
+            try:
+                with self._errors(about, passing=(409,)):
+                    self.core.create_namespaced_secret(self.namespace, body, **_RAW)
+                    return
+            except _Passed:
+                # Left by an earlier attempt; what it allows may have ended.
+                self._delete(self.core.delete_namespaced_secret, name, f"delete secret {name!r}")
+        raise TransientError(f"{self.where}: secret {name!r} exists and does not go away")
+
+    def _own_secret(self, name: str, uid: str) -> None:
+        """Let Kubernetes remove the secret with its pod, should we not get to it."""
+        owner = {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid}
+        patch = {"metadata": {"ownerReferences": [owner]}}
+        try:
+            with self._errors(f"tie secret {name!r} to its pod"):
+                self.core.patch_namespaced_secret(name, self.namespace, patch, **_RAW)
+        except OscarProviderError as error:
+            self.log.info("The secret is removed by this task alone: %s", error)
+
+    def _delete(self, call: Callable[..., Any], name: str, about: str) -> bool:
+        try:
+            with self._errors(f"{about} in namespace {self.namespace!r}", passing=(404,)):
+                call(name, self.namespace, **_RAW)
+        except _Passed:
+            return False
+        return True
+
+    def _json(self, answer: Any) -> dict[str, Any]:
+        try:
+            body = json.loads(answer.data)
+        except ValueError as error:
+            raise LostContactError(f"{self.where}: Kubernetes answered no JSON but {quoted(answer.data)}") from error
+        return body if isinstance(body, dict) else {}
+
+    @contextmanager
+    def _errors(self, about: str, *, passing: tuple[int, ...] = ()) -> Iterator[None]:
+        """Turn the client's exceptions into ours; statuses in ``passing`` raise :class:`_Passed`."""
+        from kubernetes.client.exceptions import ApiException
+        from urllib3.exceptions import HTTPError, SSLError
+
+        try:
+            yield
+        except ApiException as error:
+            status = int(error.status or 0)
+            if status in passing:
+                raise _Passed from error
+            raise kubernetes_refusal(status, error.body, about=about, where=self.where) from error
+        except (HTTPError, OSError) as error:
+            cause = getattr(error, "reason", None) or error
+            if isinstance(cause, SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(cause):
+                raise DefinitionError(
+                    f"{self.where}: the certificate of the Kubernetes API is not trusted; "
+                    "put its CA into the kube config (certificate-authority-data)"
+                ) from error
+            raise TransientError(
+                f"{self.where}: cannot reach Kubernetes to {about} ({type(cause).__name__}: {quoted(cause)})"
+            ) from error
+
+
+class _Passed(Exception):  # noqa: N818 - not an error, a way out
+    """A refusal the caller expects."""
+
+
+#: Answers as they come: decoding them into the client's classes loses what interLink adds.
+_RAW: dict[str, Any] = {"_preload_content": False, "_request_timeout": _TIMEOUT}
+
+
+def core_api(connection: Connection, where: str) -> CoreV1Api:
+    """Return a client for what the connection describes.
+
+    :raises DefinitionError: if its kube config cannot be used.
+    """
+    from kubernetes import client, config
+    from kubernetes.config.config_exception import ConfigException
+
+    configuration = client.Configuration()
+    given = _extra(connection, "kube_config")
+    path = _extra(connection, "kube_config_path")
+    context = _extra(connection, "cluster_context") or None
+    try:
+        if _flag(_extra(connection, "in_cluster")):
+            config.load_incluster_config(client_configuration=configuration)
+        elif given:
+            config.load_kube_config_from_dict(
+                _kube_config(given, where), context=context, client_configuration=configuration, persist_config=False
+            )
+        else:
+            config.load_kube_config(
+                config_file=path or None, context=context, client_configuration=configuration, persist_config=False
+            )
+    except (ConfigException, OSError, ValueError, TypeError, KeyError) as error:
+        raise DefinitionError(
+            f"{where} has no usable kube config ({type(error).__name__}: {quoted(error)}); "
+            "set one of the extra fields kube_config, kube_config_path or in_cluster"
+        ) from error
+    verify = _extra(connection, "verify_ssl")
+    if (verify is not None and not _flag(verify)) or _flag(_extra(connection, "disable_verify_ssl")):
+        configuration.verify_ssl = False
+    # A retry of ours starts from the beginning; the client's own would hide a dead server for minutes.
+    configuration.retries = 1
+    return client.CoreV1Api(client.ApiClient(configuration))
+
+
+def _kube_config(given: object, where: str) -> dict[str, Any]:
+    if isinstance(given, str):
+        import yaml
+
+        try:
+            given = yaml.safe_load(given)
+        except yaml.YAMLError as error:
+            # The text holds keys, so it is not shown.
+            raise DefinitionError(f"{where}: extra 'kube_config' is neither JSON nor YAML") from error
+    if not isinstance(given, dict):
+        raise DefinitionError(f"{where}: extra 'kube_config' is no kube config; expected a mapping with clusters")
+    _mask_credentials(given)
+    return given
+
+
+def _mask_credentials(kube_config: dict[str, Any]) -> None:
+    """Hide each credential in task logs; Airflow masks a kube config given as text only as a whole."""
+    from airflow.sdk.log import mask_secret
+
+    for entry in kube_config.get("users") or ():
+        user = entry.get("user") if isinstance(entry, dict) else None
+        for name in ("token", "password", "client-key-data"):
+            if isinstance(user, dict) and user.get(name):
+                mask_secret(str(user[name]))
+
+
+def _extra(connection: Connection, name: str) -> Any:
+    extra = connection.extra_dejson
+    return extra.get(name, extra.get(f"extra__kubernetes__{name}"))
+
+
+def _flag(value: object) -> bool:
+    return value.strip().lower() in ("true", "1", "yes") if isinstance(value, str) else bool(value)

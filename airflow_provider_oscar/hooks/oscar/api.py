@@ -1,0 +1,363 @@
+# SPDX-License-Identifier: Apache-2.0
+"""OSCAR's REST API as flows: which requests a call sends, and what its answers mean.
+
+Nothing here touches the network or holds a password; :mod:`airflow_provider_oscar.hooks.oscar.hook` has the
+connection and sends the requests. Facts are those of OSCAR 4.1 (``pkg/handlers``, ``pkg/types``), with the
+differences back to 3.2 where a client meets them. Error bodies of OSCAR may be two texts glued together, so
+only the status decides.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from airflow_provider_oscar.core.errors import (
+    DefinitionError,
+    LostContactError,
+    OscarProviderError,
+    PermanentError,
+    TransientError,
+    quoted,
+)
+from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.core.services import ServiceDefinition, difference
+from airflow_provider_oscar.hooks.http.flows import Flow
+
+log = logging.getLogger(__name__)
+
+#: Header that chooses the name of the job (OSCAR 4.1 and later; ignored before).
+JOB_ID_HEADER = "X-Delegated-Job-ID"
+#: Linux allows 128 KiB for one environment variable, and OSCAR puts the body into ``EVENT``.
+BODY_LIMIT = 131_065
+#: The same where OSCAR encodes the body once more, for services offloaded through interLink.
+INTERLINK_BODY_LIMIT = 98_298
+#: Seconds for creating and deleting a service: OSCAR restarts MinIO inside the request.
+SLOW = 180.0
+_PAGES = 10_000
+#: Owner of what is made with user name and password.
+_ADMINISTRATOR = "cluster_admin"
+_USER_AGENT = "airflow-provider-oscar"
+
+
+@dataclass(frozen=True, slots=True)
+class OscarJob:
+    """One entry of OSCAR's job list; ``raw`` keeps OSCAR's own word for the phase."""
+
+    name: str
+    phase: JobPhase
+    raw: str = ""
+    created: str = ""
+    started: str = ""
+    finished: str = ""
+
+    @classmethod
+    def from_oscar(cls, name: str, fields: object) -> OscarJob:
+        """Read an entry; words and fields it does not know make an unknown phase, never an error."""
+        known = fields if isinstance(fields, Mapping) else {}
+        raw = str(known.get("status") or "")
+        return cls(
+            name=name,
+            phase=JobPhase(raw),
+            raw=raw,
+            created=str(known.get("creation_time") or ""),
+            started=str(known.get("start_time") or ""),
+            finished=str(known.get("finish_time") or ""),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """The outcome of a submission.
+
+    :param job_id: the job's name in OSCAR; the submission id, except on servers before 4.1.
+    :param adopted: the job was there already, nothing was started.
+    :param confirmed: the job was seen in the list afterwards.
+    """
+
+    job_id: str
+    adopted: bool = False
+    confirmed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """Builds requests to one endpoint and reads answers.
+
+    :param endpoint: base URL without a trailing slash.
+    :param where: words that name the connection in messages.
+    """
+
+    endpoint: str
+    where: str
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        timeout: float | None = None,
+    ) -> httpx.Request:
+        """Return the request for ``path`` below the endpoint."""
+        return httpx.Request(
+            method,
+            f"{self.endpoint}{path}",
+            params=params or None,
+            headers={"Accept": "*/*", "User-Agent": _USER_AGENT, **(headers or {})},
+            content=content,
+            extensions={"timeout": httpx.Timeout(timeout).as_dict()} if timeout else None,
+        )
+
+    def json(self, answer: httpx.Response, about: str) -> Any:
+        """Return the decoded body of a successful answer."""
+        self.check(answer, about)
+        if not answer.content.strip():
+            # OSCAR answers 200 with nothing to callers who may not see the service.
+            raise DefinitionError(
+                f"{self.where}: OSCAR shows nothing of {about} to this user (status {answer.status_code}, empty body); "
+                "use an account that may read it"
+            )
+        try:
+            return answer.json()
+        except ValueError as error:
+            raise LostContactError(
+                f"{self.where}: the answer about {about} is no JSON but {quoted(answer.text)}; "
+                "check that the host of the connection is OSCAR's own endpoint"
+            ) from error
+
+    def check(self, answer: httpx.Response, about: str) -> None:
+        """Raise the error that belongs to the status, unless it is a success."""
+        if not answer.is_success:
+            raise refusal(answer, about=about, where=self.where)
+
+
+def refusal(answer: httpx.Response, *, about: str, where: str) -> OscarProviderError:
+    """Return the error for an answer that is no success; total over all statuses."""
+    status = answer.status_code
+    seen = f"{where}: OSCAR answered {status} about {about}"
+    body = f" ({quoted(answer.text)})" if answer.text.strip() and len(answer.text) < 10_000 else ""
+    if status == 401:
+        return DefinitionError(f"{seen}{body}: not authorised; check user, password or token of the connection")
+    if status == 403:
+        return DefinitionError(f"{seen}{body}: forbidden; the account of the connection lacks the right")
+    if status in (404, 405):
+        return DefinitionError(f"{seen}{body}: not there; check the name, and that the host of the connection is OSCAR")
+    if status in (408, 425, 429):
+        return TransientError(f"{seen}{body}: it asks to come back later", delay=_retry_after(answer))
+    if status in (400, 406, 415, 422):
+        return DefinitionError(f"{seen}{body}: it does not accept what was sent; correct the definition")
+    if 300 <= status < 400:
+        target = quoted(answer.headers.get("location", ""))
+        return DefinitionError(f"{seen}: it redirects to {target}; put OSCAR's own address into the connection's host")
+    if status in (501, 505) or 400 <= status < 500:
+        return PermanentError(f"{seen}{body}: refused")
+    return TransientError(f"{seen}{body}: trouble on the server", delay=_retry_after(answer))
+
+
+def _retry_after(answer: httpx.Response) -> float | None:
+    value = answer.headers.get("retry-after", "")
+    return min(float(value), 3600.0) if value.isascii() and value.isdigit() else None
+
+
+class OscarCalls:
+    """The calls, as flows; :class:`~airflow_provider_oscar.hooks.oscar.hook.OscarHook` adds the two drivers."""
+
+    @property
+    def api(self) -> Api:
+        """Endpoint and name of the connection."""
+        raise NotImplementedError
+
+    def health(self) -> Flow[bool]:
+        """Whether the server answers its health route; needs no credentials."""
+        return (yield self.api.request("GET", "/health", headers={"Authorization": ""})).is_success
+
+    def get_info(self) -> Flow[dict[str, Any]]:
+        """Version and Kubernetes version; checks the credentials on the way."""
+        answer = yield self.api.request("GET", "/system/info")
+        return _mapping(self.api.json(answer, "the server"))
+
+    def get_config(self) -> Flow[dict[str, Any]]:
+        """The server's settings; holds MinIO keys, so never log it."""
+        answer = yield self.api.request("GET", "/system/config")
+        return _mapping(self.api.json(answer, "its configuration"))
+
+    def list_services(self) -> Flow[list[dict[str, Any]]]:
+        """Every service the account may see, in OSCAR's own form."""
+        answer = yield self.api.request("GET", "/system/services")
+        services = self.api.json(answer, "services")
+        return [service for service in services or [] if isinstance(service, dict)]
+
+    def get_service(self, name: str) -> Flow[dict[str, Any] | None]:
+        """One service in OSCAR's own form, or None if it does not exist; holds its token, so never log it."""
+        answer = yield self.api.request("GET", f"/system/services/{_segment(name)}")
+        if answer.status_code == 404 and "page not found" not in answer.text:
+            return None
+        return _mapping(self.api.json(answer, f"service {name!r}"))
+
+    def apply_service(self, definition: ServiceDefinition) -> Flow[str]:
+        """Make the service be as defined; return ``created``, ``updated`` or ``unchanged``.
+
+        Never deletes: deleting a service deletes its buckets with every object in them.
+        """
+        theirs = yield from self.get_service(definition.name)
+        if theirs is None:
+            yield from self._send_service("POST", definition.to_api(), definition.name)
+            return "created"
+        if not difference(definition, theirs):
+            return "unchanged"
+        # An update by the administrator that leaves the owner out makes a service without one, whose buckets OSCAR
+        # can no longer delete.
+        body = {"owner": theirs.get("owner") or _ADMINISTRATOR, **definition.to_api()}
+        try:
+            yield from self._send_service("PUT", body, definition.name)
+        except TransientError as error:
+            # With other buckets than before, the administrator's update is made and yet answered by 500: there is
+            # no MinIO user to give them to.
+            now = yield from self.get_service(definition.name)
+            if now is None or difference(definition, now):
+                raise
+            log.warning("the service is as defined, in spite of an error of the server: %s", error)
+        return "updated"
+
+    def _send_service(self, method: str, body: Mapping[str, Any], name: str) -> Flow[None]:
+        answer = yield self.api.request(
+            method,
+            "/system/services",
+            headers={"Content-Type": "application/json"},
+            content=json.dumps(body).encode(),
+            timeout=SLOW,
+        )
+        self.api.check(answer, f"service {name!r}")
+
+    def delete_service(self, name: str) -> Flow[bool]:
+        """Delete a service **with its input and output buckets**; False if it was not there."""
+        answer = yield self.api.request("DELETE", f"/system/services/{_segment(name)}", timeout=SLOW)
+        if answer.status_code == 404:
+            return False
+        self.api.check(answer, f"deletion of service {name!r}")
+        return True
+
+    def list_jobs(self, service: str) -> Flow[dict[str, OscarJob]]:
+        """Every job of a service by name, all pages; starts over when a page token has expired.
+
+        OSCAR answers 500 for an expired token, and before 3.6.4 with one flat map for all jobs.
+        """
+        about = f"jobs of service {service!r}"
+        for restarts in range(3):
+            jobs: dict[str, OscarJob] = {}
+            page, seen = "", set[str]()
+            while page not in seen and len(seen) < _PAGES:
+                seen.add(page)
+                answer = yield self.api.request(
+                    "GET", f"/system/logs/{_segment(service)}", params={"page": page} if page else None
+                )
+                if answer.status_code == 500 and page and restarts < 2:
+                    break
+                found, following = _jobs_of(self.api.json(answer, about))
+                jobs |= found
+                page = following
+                if not page:
+                    return jobs
+        raise LostContactError(f"{self.api.where}: the pages of the {about} do not end; try again")
+
+    def job_log(self, service: str, job: str) -> Flow[str | None]:
+        """What the job has printed so far, or None if it has not started (OSCAR: 404, or 500 without a pod)."""
+        answer = yield self.api.request("GET", f"/system/logs/{_segment(service)}/{_segment(job)}")
+        if answer.status_code in (404, 500):
+            return None
+        self.api.check(answer, f"the log of job {job!r} of service {service!r}")
+        return answer.content.decode("utf-8", "replace")
+
+    def delete_job(self, service: str, job: str) -> Flow[bool]:
+        """Cancel and remove a job; False if it was not there, which is as good (OSCAR says 404 or 403)."""
+        answer = yield self.api.request("DELETE", f"/system/logs/{_segment(service)}/{_segment(job)}")
+        if answer.status_code in (403, 404):
+            return False
+        self.api.check(answer, f"deletion of job {job!r} of service {service!r}")
+        return True
+
+    def submit_job(self, service: str, body: bytes, submission_id: str) -> Flow[Submission]:
+        """Start a job of a chosen name, or adopt the one that has it.
+
+        :param service: name of the service.
+        :param body: JSON of an event, or base64 of anything else (see :func:`encode_body`).
+        :param submission_id: name of the job; a DNS-1123 label of at most 63 characters.
+        :raises DefinitionError: if the service does not exist or the body does not fit.
+        :raises LostContactError: if an old server started a job and it cannot be told which.
+        """
+        found = yield from self.get_service(service)
+        if found is None:
+            raise DefinitionError(
+                f"{self.api.where}: there is no OSCAR service {service!r}; create it with OscarServiceOperator "
+                "or `airflow oscar services apply`"
+            )
+        self._check_body(service, body, found)
+        before = yield from self.list_jobs(service)
+        if submission_id in before:
+            return Submission(submission_id, adopted=True)
+        headers = {JOB_ID_HEADER: submission_id, "Content-Type": "application/octet-stream"}
+        # Basic credentials are not taken there; with OIDC the client's own token replaces this one, so that the
+        # job belongs to its user.
+        token = str(found.get("token") or "")
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        answer = yield self.api.request("POST", f"/job/{_segment(service)}", headers=headers, content=body)
+        if answer.status_code == 500 and "already exists" in answer.text:
+            return Submission(submission_id, adopted=True)
+        self.api.check(answer, f"job {submission_id!r} of service {service!r}")
+        after = yield from self.list_jobs(service)
+        return self._confirmed(service, submission_id, before, after)
+
+    def _check_body(self, service: str, body: bytes, found: Mapping[str, Any]) -> None:
+        limit = INTERLINK_BODY_LIMIT if found.get("interlink_node_name") else BODY_LIMIT
+        if len(body) > limit:
+            raise DefinitionError(
+                f"{self.api.where}: the body for service {service!r} has {len(body)} bytes, but OSCAR passes it in an "
+                f"environment variable that holds {limit}; put the data into an object instead"
+            )
+
+    def _confirmed(
+        self, service: str, submission_id: str, before: Mapping[str, OscarJob], after: Mapping[str, OscarJob]
+    ) -> Submission:
+        """Find the job that the server just accepted; servers before 4.1 choose its name themselves."""
+        if submission_id in after:
+            return Submission(submission_id)
+        new = sorted(set(after) - set(before))
+        if len(new) == 1:
+            return Submission(new[0])
+        if not new:
+            return Submission(submission_id, confirmed=False)
+        raise LostContactError(
+            f"{self.api.where}: service {service!r} accepted a job, but this OSCAR ignores {JOB_ID_HEADER} (older "
+            f"than 4.1) and {len(new)} jobs appeared meanwhile; upgrade OSCAR, or run one task per service at a time"
+        )
+
+
+def _jobs_of(body: Any) -> tuple[dict[str, OscarJob], str]:
+    if not isinstance(body, Mapping):
+        return {}, ""
+    paged = not set(body) - {"jobs", "next_page", "remaining_jobs"}
+    entries = body.get("jobs") if paged else body
+    found = entries if isinstance(entries, Mapping) else {}
+    jobs = {str(name): OscarJob.from_oscar(str(name), job) for name, job in found.items()}
+    return jobs, str(body.get("next_page") or "") if paged else ""
+
+
+def _mapping(body: Any) -> dict[str, Any]:
+    return dict(body) if isinstance(body, Mapping) else {}
+
+
+def _segment(name: str) -> str:
+    """One path segment; ``.`` and ``..`` would leave the path."""
+    if not name or name in (".", ".."):
+        raise DefinitionError(f"{name!r} is no name of a service or job")
+    return quote(name, safe="")

@@ -1,0 +1,495 @@
+# SPDX-License-Identifier: Apache-2.0
+"""S3 and everything that speaks its API, for connections of type ``oscar_s3`` and ``aws``.
+
+Single calls go through boto3; listings go through a streaming reader of our own (:mod:`.s3_listing`) and fall back to
+boto3 when a store refuses it. All methods block: triggers call them through ``asyncio.to_thread``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
+from urllib.parse import quote
+
+import boto3
+import httpx
+from airflow.sdk import BaseHook
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from airflow_provider_oscar.core.errors import (
+    BadInputError,
+    DefinitionError,
+    OscarProviderError,
+    PermanentError,
+    quoted,
+)
+from airflow_provider_oscar.core.notifications import to_minio_event
+from airflow_provider_oscar.core.objects import ObjectEvent, Source, split_uri
+from airflow_provider_oscar.core.staging import StageIn, StageOutS3Post, safe_name
+from airflow_provider_oscar.core.times import read_clock
+from airflow_provider_oscar.hooks.http.tls import read_verify, tls_context
+from airflow_provider_oscar.hooks.s3.errors import s3_error
+from airflow_provider_oscar.hooks.s3.listing import ListingPage, S3ListParser, normalised_etag
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+    from botocore.response import StreamingBody
+    from mypy_boto3_s3 import S3Client
+
+#: SigV4 signatures are good for seven days at most (Amazon S3 API reference, "Authenticating requests").
+LONGEST_LIFETIME = timedelta(days=7)
+#: A single POST or PUT holds at most 5 GiB.
+LARGEST_POST = 5 * 1024**3
+
+AddressingStyle: TypeAlias = Literal["auto", "path", "virtual"]
+
+
+@dataclass(frozen=True, slots=True)
+class S3Settings:
+    """What a connection says about a store; ``repr`` shows no secret."""
+
+    endpoint_url: str
+    region: str
+    verify: bool | str
+    addressing_style: AddressingStyle
+    access_key: str
+    connect_timeout: float = 10.0
+    read_timeout: float = 60.0
+
+    @classmethod
+    def from_connection(cls, connection: Connection) -> S3Settings:
+        """Read an ``oscar_s3`` or ``aws`` connection.
+
+        :raises DefinitionError: if a field is of the wrong form.
+        """
+        conn_id = connection.conn_id
+        extra = connection.extra_dejson
+        endpoint = str(extra.get("endpoint_url") or "") or _endpoint_from_host(connection)
+        if endpoint and not endpoint.startswith(("http://", "https://")):
+            raise DefinitionError(
+                f"connection {conn_id!r}: the endpoint is {quoted(endpoint)}; expected http(s)://host:port"
+            )
+        style = str(extra.get("addressing_style") or ("path" if endpoint else "auto"))
+        if style not in get_args(AddressingStyle):
+            raise DefinitionError(
+                f"connection {conn_id!r}: extra 'addressing_style' is {quoted(style)}; expected auto, path or virtual"
+            )
+        return cls(
+            endpoint_url=endpoint.rstrip("/"),
+            region=str(extra.get("region_name") or "us-east-1"),
+            verify=read_verify(extra.get("verify"), conn_id=conn_id),
+            addressing_style=cast("AddressingStyle", style),
+            access_key=connection.login or "",
+        )
+
+
+def _endpoint_from_host(connection: Connection) -> str:
+    host = connection.host or ""
+    if not host:
+        return ""
+    if "://" not in host:
+        if connection.conn_type == "aws":  # the Amazon provider ignores the host of its connections
+            return ""
+        host = f"{connection.schema or 'https'}://{host}"
+    authority = host.partition("://")[2].partition("/")[0]
+    return f"{host}:{connection.port}" if connection.port and ":" not in authority else host
+
+
+class OscarS3Hook(BaseHook):
+    """Objects of one S3 store.
+
+    :param s3_conn_id: connection of type ``oscar_s3`` or ``aws``. Login is the access key, password the secret key;
+        without login, boto3 looks for credentials where it always does. Host or extra ``endpoint_url`` is the
+        store's URL (empty for Amazon). Further extras: ``region_name``, ``verify`` (boolean or CA file),
+        ``addressing_style`` (auto, path, virtual; path where an endpoint is set), ``session_token``.
+    :param connection: the connection itself, when the caller fetched it already (a trigger does so without
+        blocking); looked up by id otherwise.
+    """
+
+    conn_name_attr = "s3_conn_id"
+    default_conn_name = "oscar_s3_default"
+    conn_type = "oscar_s3"
+    hook_name = "OSCAR S3"
+
+    def __init__(self, s3_conn_id: str = default_conn_name, *, connection: Connection | None = None) -> None:
+        super().__init__()
+        self.s3_conn_id = s3_conn_id
+        self._connection = connection
+        self._lock = threading.Lock()
+        self._http: httpx.Client | None = None
+        self._fast = True
+        self._refused = False
+
+    @cached_property
+    def connection(self) -> Connection:
+        """The Airflow connection."""
+        return self._connection or self.get_connection(self.s3_conn_id)
+
+    @cached_property
+    def settings(self) -> S3Settings:
+        """What the connection says."""
+        return S3Settings.from_connection(self.connection)
+
+    @cached_property
+    def client(self) -> S3Client:
+        """The boto3 client; safe to use from several threads.
+
+        Checksums are sent and demanded only where the API requires them, since stores other than Amazon's
+        often know no others.
+        """
+        settings = self.settings
+        config = Config(
+            signature_version="s3v4",
+            connect_timeout=settings.connect_timeout,
+            read_timeout=settings.read_timeout,
+            retries={"mode": "standard", "total_max_attempts": 4},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            s3={"addressing_style": settings.addressing_style},
+            max_pool_connections=20,
+            user_agent_extra="airflow-provider-oscar",
+        )
+        with self._errors("set up the client"):
+            client: S3Client = boto3.session.Session().client(
+                "s3",
+                endpoint_url=settings.endpoint_url or None,
+                region_name=settings.region,
+                verify=settings.verify,
+                config=config,
+                **self.keys(),
+            )
+        return client
+
+    def keys(self) -> dict[str, Any]:
+        """Return the access key as boto3's clients take it; empty if boto3 is to look for one."""
+        if not self.settings.access_key:
+            return {}
+        return {
+            "aws_access_key_id": self.settings.access_key,
+            "aws_secret_access_key": self.connection.password or "",
+            "aws_session_token": self.connection.extra_dejson.get("session_token") or None,
+        }
+
+    def get_conn(self) -> S3Client:
+        """Return :attr:`client`, as hooks do."""
+        return self.client
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Answer the Test button: whether the store is reached and knows the key."""
+        try:
+            with self._errors("list the buckets"):
+                buckets = self.client.list_buckets().get("Buckets", [])
+        except DefinitionError as error:
+            if isinstance(error.__cause__, ClientError) and "may not do this" in str(error):
+                return True, "Connected; this access key may not list buckets, which is fine for a restricted one."
+            return False, str(error)
+        except OscarProviderError as error:
+            return False, str(error)
+        return True, f"Connected to {self.settings.endpoint_url or 'Amazon S3'}; {len(buckets)} buckets visible."
+
+    def list_page(
+        self,
+        bucket: str,
+        prefix: str = "",
+        *,
+        token: str | None = None,
+        start_after: str | None = None,
+        delimiter: str = "",
+        page_size: int = 1000,
+    ) -> ListingPage:
+        """Return one page of the objects below a prefix, in the order of the store.
+
+        :param token: ``next_token`` of the page before.
+        :param start_after: list only keys after this one.
+        :param delimiter: fold what follows it into common prefixes; usually ``/`` or empty.
+        :param page_size: keys asked for; Amazon gives at most 1000.
+        :raises DefinitionError: wrong key, missing bucket, no right.
+        :raises TransientError: the store cannot be reached, is busy, or its answer was cut short.
+        """
+        parameters: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": page_size, "EncodingType": "url"}
+        optional = {"ContinuationToken": token, "StartAfter": start_after, "Delimiter": delimiter}
+        parameters |= {name: value for name, value in optional.items() if value}
+        if self._fast:
+            page = self._list_streaming(bucket, parameters)
+            if page is not None:
+                return page
+        page = self._list_boto(bucket, parameters)
+        self._fast = self._fast and not self._refused  # a store that answers boto3 but not us is not asked again
+        return page
+
+    def list_pages(
+        self, bucket: str, prefix: str = "", *, start_after: str | None = None, delimiter: str = ""
+    ) -> Iterator[ListingPage]:
+        """Yield every page below a prefix; a token that repeats ends in an error and not in a loop."""
+        token: str | None = None
+        while True:
+            page = self.list_page(bucket, prefix, token=token, start_after=start_after, delimiter=delimiter)
+            yield page
+            if not page.next_token:
+                return
+            self._require_progress(bucket, token, page)
+            token = page.next_token
+
+    def list_fan_out(self, bucket: str, prefix: str = "", *, workers: int = 4) -> Iterator[ListingPage]:
+        """Yield every page below a prefix, several of its sub-prefixes at a time; pages come in no order.
+
+        Worth it where the store answers slowly, since reading the answers takes turns on one core.
+
+        :param workers: most requests at a time; as many pages are held in memory.
+        """
+        waiting: deque[tuple[str, str | None]] = deque()
+        for page in self.list_pages(bucket, prefix, delimiter="/"):
+            waiting.extend((folded, None) for folded in page.common_prefixes)
+            yield page
+        running: dict[Future[ListingPage], tuple[str, str | None]] = {}
+        with ThreadPoolExecutor(max_workers=max(1, workers), thread_name_prefix="s3-listing") as pool:
+            while waiting or running:
+                while waiting and len(running) < workers:
+                    below, token = waiting.popleft()
+                    running[pool.submit(self.list_page, bucket, below, token=token)] = (below, token)
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    below, token = running.pop(future)
+                    page = future.result()
+                    if page.next_token:
+                        self._require_progress(bucket, token, page)
+                        waiting.appendleft((below, page.next_token))
+                    yield page
+
+    def _require_progress(self, bucket: str, token: str | None, page: ListingPage) -> None:
+        if page.next_token == token:
+            raise PermanentError(
+                f"connection {self.s3_conn_id!r}: listing bucket {bucket!r} returned the same token twice"
+            )
+
+    def head(self, bucket: str, key: str) -> ObjectEvent | None:
+        """Return the current version of an object, or None if there is none.
+
+        :raises DefinitionError: if the bucket does not exist, which a store says with the same 404.
+        """
+        try:
+            with self._errors(f"look at {quoted(key)}", bucket):
+                answer = self.client.head_object(Bucket=bucket, Key=key)
+        except BadInputError:
+            with self._errors("look at the bucket", bucket):
+                self._require_bucket(bucket)
+            return None
+        return ObjectEvent(
+            source=Source.S3,
+            conn_id=self.s3_conn_id,
+            container=bucket,
+            key=key,
+            size=answer.get("ContentLength"),
+            etag=normalised_etag(answer.get("ETag", "")),
+            version_id=_version(answer.get("VersionId")),
+            modified=answer["LastModified"],
+        )
+
+    def exists(self, bucket: str, key: str) -> bool:
+        """Whether the object is there now."""
+        return self.head(bucket, key) is not None
+
+    def read_bytes(self, uri: str, limit: int) -> bytes | None:
+        """Return the content of a small object, or None if there is none.
+
+        :param uri: ``s3://bucket/key``.
+        :param limit: most bytes; a larger object is an error, not cut.
+        :raises PermanentError: if the object is larger.
+        """
+        bucket, key = self._split(uri)
+        try:
+            with self._errors(f"read {quoted(key)}", bucket), closing(self._open(bucket, key)) as body:
+                data = body.read(limit + 1)
+        except BadInputError:
+            return None
+        if len(data) > limit:
+            raise PermanentError(
+                f"connection {self.s3_conn_id!r}: {quoted(uri)} is larger than {limit} bytes; not read"
+            )
+        return data
+
+    def _open(self, bucket: str, key: str) -> StreamingBody:
+        return self.client.get_object(Bucket=bucket, Key=key)["Body"]
+
+    def put_bytes(self, bucket: str, key: str, data: bytes) -> None:
+        """Write an object, replacing what is there."""
+        with self._errors(f"write {quoted(key)}", bucket):
+            self.client.put_object(Bucket=bucket, Key=key, Body=data)
+
+    def delete(self, bucket: str, key: str) -> None:
+        """Delete an object; it is no error if there is none."""
+        with self._errors(f"delete {quoted(key)}", bucket):
+            self.client.delete_object(Bucket=bucket, Key=key)
+
+    def stage_in(self, event: ObjectEvent, *, lifetime: timedelta) -> StageIn:
+        """Return what a job needs to download one version of an object: a presigned URL, and no key.
+
+        :param event: the object; it is checked to be there and unchanged.
+        :param lifetime: how long the URL is good, at most seven days.
+        :raises BadInputError: if the object is gone or was overwritten.
+        :raises DefinitionError: if the lifetime is too long.
+        """
+        seconds = self._seconds(lifetime)
+        self._require_unchanged(event)
+        parameters = {"Bucket": event.container, "Key": event.key}
+        if event.version_id:
+            parameters["VersionId"] = event.version_id
+        with self._errors(f"presign {quoted(event.key)}", event.container):
+            url = self.client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=seconds)
+        return StageIn(
+            uri=event.uri,
+            name=safe_name(event.key),
+            size=event.size,
+            etag=event.etag,
+            checksum=None,
+            url=url,
+            event=to_minio_event(event),
+        )
+
+    def stage_out(
+        self, uri: str, *, submission_id: str, lifetime: timedelta, max_bytes: int | None = None
+    ) -> StageOutS3Post:
+        """Return what a job needs to upload its results: a POST policy for one prefix, and no key.
+
+        :param uri: ``s3://bucket/prefix/``; results go to ``<uri><submission_id>/``.
+        :param submission_id: last part of the prefix.
+        :param lifetime: how long the policy is good, at most seven days.
+        :param max_bytes: largest single upload; 5 GiB (the most S3 takes in one POST) if None.
+        """
+        seconds = self._seconds(lifetime)
+        bucket, path = self._split(uri)
+        prefix = f"{path.rstrip('/')}/{submission_id}/".lstrip("/")
+        largest = min(max_bytes, LARGEST_POST) if max_bytes is not None else LARGEST_POST
+        conditions: list[Any] = [["starts-with", "$key", prefix], ["content-length-range", 0, largest]]
+        with self._errors(f"presign uploads below {quoted(prefix)}", bucket):
+            # boto3 turns a key that ends so into a condition of its own kind; ours above says the same.
+            post = self.client.generate_presigned_post(
+                Bucket=bucket, Key=prefix + "${filename}", Conditions=conditions, ExpiresIn=seconds
+            )
+        fields = {name: value for name, value in post["fields"].items() if name != "key"}
+        return StageOutS3Post(
+            uri=f"s3://{bucket}/{quote(prefix, safe='/~')}", url=post["url"], fields=fields, prefix=prefix
+        )
+
+    def _list_streaming(self, bucket: str, parameters: dict[str, Any]) -> ListingPage | None:
+        """Return a page through our own reader, or None where boto3 had better be asked."""
+        with self._errors("presign a listing", bucket):
+            url = self.client.generate_presigned_url("list_objects_v2", Params=parameters, ExpiresIn=300)
+        parser = S3ListParser(
+            self._event_maker(bucket), what=f"connection {self.s3_conn_id!r}: listing bucket {bucket!r}"
+        )
+        try:
+            with self._http_client().stream("GET", url) as answer:
+                if answer.status_code != 200:
+                    self._refused = 400 <= answer.status_code < 500 and answer.status_code != 429
+                    return None
+                for chunk in answer.iter_bytes(64 * 1024):
+                    parser.feed(chunk)
+        except (httpx.HTTPError, httpx.InvalidURL):
+            return None
+        parser.close()
+        return parser.page(read_clock(answer.headers.get("date")))
+
+    def _list_boto(self, bucket: str, parameters: dict[str, Any]) -> ListingPage:
+        with self._errors(f"list {quoted(parameters['Prefix'])}", bucket):
+            # botocore asks for the URL encoding itself and decodes it, unless the caller asks for it.
+            asked = {name: value for name, value in parameters.items() if name != "EncodingType"}
+            answer = self.client.list_objects_v2(**asked)
+        make = self._event_maker(bucket)
+        events = [
+            make(item["Key"], item.get("Size"), normalised_etag(item.get("ETag", "")), item["LastModified"])
+            for item in answer.get("Contents", [])
+        ]
+        headers = answer["ResponseMetadata"]["HTTPHeaders"]
+        token = answer.get("NextContinuationToken", "") if answer.get("IsTruncated") else ""
+        prefixes = [item["Prefix"] for item in answer.get("CommonPrefixes", [])]
+        return ListingPage(events, prefixes, token, read_clock(headers.get("date")))
+
+    def _event_maker(self, bucket: str) -> Any:
+        conn_id = self.s3_conn_id
+
+        def make(key: str, size: int | None, etag: str, modified: datetime) -> ObjectEvent:
+            return ObjectEvent(Source.S3, conn_id, bucket, key, size, etag, "", modified)
+
+        return make
+
+    def _http_client(self) -> httpx.Client:
+        with self._lock:
+            if self._http is None:
+                settings = self.settings
+                self._http = httpx.Client(
+                    verify=tls_context(settings.verify, conn_id=self.s3_conn_id),
+                    timeout=httpx.Timeout(settings.read_timeout, connect=settings.connect_timeout),
+                    follow_redirects=False,
+                )
+            return self._http
+
+    def close(self) -> None:
+        """Close the connections kept for listings."""
+        with self._lock:
+            if self._http is not None:
+                self._http.close()
+                self._http = None
+
+    def _require_bucket(self, bucket: str) -> None:
+        try:
+            self.client.head_bucket(Bucket=bucket)
+        except ClientError as error:
+            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404:
+                error.response["Error"] = {**error.response.get("Error", {}), "Code": "NoSuchBucket"}
+            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") != 403:
+                raise
+
+    def _require_unchanged(self, event: ObjectEvent) -> None:
+        if event.source is not Source.S3:
+            raise DefinitionError(f"{event.uri!r} is not an S3 object; use the hook of its store")
+        if event.version_id:
+            return
+        now = self.head(event.container, event.key)
+        if now is None:
+            raise BadInputError(f"connection {self.s3_conn_id!r}: {quoted(event.uri)} is gone; it was deleted or moved")
+        if event.etag and now.etag and now.etag != event.etag:
+            raise BadInputError(
+                f"connection {self.s3_conn_id!r}: {quoted(event.uri)} was overwritten (ETag {event.etag!r} before, "
+                f"{now.etag!r} now); the newer version has an event of its own"
+            )
+
+    def _seconds(self, lifetime: timedelta) -> int:
+        if not timedelta(0) < lifetime <= LONGEST_LIFETIME:
+            raise DefinitionError(
+                f"connection {self.s3_conn_id!r}: a presigned URL of {lifetime} was asked for; "
+                "S3 signatures are good for more than 0 seconds and at most 7 days"
+            )
+        return max(1, int(lifetime.total_seconds()))
+
+    def _split(self, uri: str) -> tuple[str, str]:
+        source, bucket, key = split_uri(uri)
+        if source is not Source.S3:
+            raise DefinitionError(f"{uri!r} is not an S3 URI; expected s3://bucket/key")
+        return bucket, key
+
+    @contextmanager
+    def _errors(self, action: str, bucket: str = "") -> Iterator[None]:
+        words = f"{action} in bucket {bucket!r}" if bucket else action
+        try:
+            yield
+        except (BotoCoreError, ClientError, ValueError) as error:
+            if isinstance(error, OscarProviderError):
+                raise
+            raise s3_error(
+                error, conn_id=self.s3_conn_id, endpoint=self.settings.endpoint_url, action=words, bucket=bucket
+            ) from error
+
+
+def _version(version: str | None) -> str:
+    return "" if version in (None, "null") else str(version)
+
+
+__all__ = ["ListingPage", "OscarS3Hook", "S3Settings"]

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a pod or an OSCAR service needs so that a supervisor runs beside the user's command.
+
+Two supervisors can be had. ``inline``, the default, is our own program (:mod:`airflow_provider_oscar.supervisor`):
+it travels as one environment variable, is given presigned URLs or path-scoped tokens, and proves its result by a
+manifest. ``kit`` is OSCAR's FaaS Supervisor as OSCAR itself attaches it (:mod:`.supervisor_kit`), which needs the
+store's long-lived credentials on the compute side.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import logging
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from importlib import resources
+from typing import Any, Literal
+
+from airflow_provider_oscar.core.errors import DefinitionError, LostContactError, quoted
+from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.core.pods import SECRET_MOUNT_PATH, InitContainer
+from airflow_provider_oscar.hooks.storage import ObjectStore, storage_hook
+from airflow_provider_oscar.jobs.faas_supervisor import KIT_IMAGE, kit_job
+from airflow_provider_oscar.jobs.manifest import MANIFEST_LIMIT, MANIFEST_NAME, Manifest
+from airflow_provider_oscar.jobs.spec import JobSpec
+
+#: Key of the specification in the pod's Secret.
+JOB_FILE = "job.json"
+#: Work directory of the supervisor in a pod; an emptyDir, because ``/tmp`` of an HPC container is a few megabytes.
+WORK_PATH = "/airflow-oscar-work"
+#: Linux allows 128 KiB for one ``NAME=value`` string.
+VARIABLE_LIMIT = 128 * 1024 - 1
+#: The body of ``POST /job`` becomes one variable, on interLink nodes once more in base64.
+BODY_LIMIT = 98_298
+#: Kubernetes allows a Secret 1 MiB, names included.
+SECRET_LIMIT = 1_000_000
+
+_logger = logging.getLogger(__name__)
+
+# Finds an interpreter, because images differ in where they keep it, and "python" may be any version.
+_LAUNCHER = (
+    "for p in python3 python /usr/bin/python3 /usr/local/bin/python3 /opt/conda/bin/python3; do "
+    "if \"$p\" -c 'import sys; sys.exit(sys.version_info < (3, 8))' >/dev/null 2>&1; then "
+    'exec "$p" -I -S -c \'import base64,os,zlib;exec(compile(zlib.decompress(base64.b64decode('
+    'os.environ["OSCAR_SUPERVISOR"])),"supervise.py","exec"))\' --job {job}; fi; done; '
+    "echo 'airflow-oscar: no python3 (3.8 or later) in the image, which the supervisor needs; "
+    'use an image that has one, or mode="kit"\' >&2; exit 127'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorJob:
+    """One job, ready for a pod (the fields of ``PodRequest`` of the same names) or for OSCAR (:meth:`body`).
+
+    :param spec: the job specification; in ``kit`` mode without any capability.
+    :param secret: contents of the Secret that is mounted whole at ``secret_mount_path``.
+    :param command: of the container.
+    :param args: of the container.
+    :param env: of the container; holds no secret.
+    :param empty_dirs: volume name to mount path.
+    :param init_containers: run before, and share ``empty_dirs``.
+    :param secret_mount_path: where the supervisor looks for its secret.
+    """
+
+    spec: JobSpec
+    secret: Mapping[str, str] = field(repr=False)
+    command: tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    empty_dirs: Mapping[str, str] = field(default_factory=dict)
+    init_containers: tuple[InitContainer, ...] = ()
+    secret_mount_path: str = SECRET_MOUNT_PATH
+
+    @property
+    def output_uri(self) -> str:
+        """Where outputs and manifest will be, submission id included."""
+        return self.spec.output.uri
+
+    def body(self) -> bytes:
+        """Return the body of OSCAR's ``POST /job`` for a service that runs :meth:`SupervisorHook.service_script`.
+
+        :raises DefinitionError: if it does not fit the variable OSCAR puts it into.
+        """
+        data = base64.b64encode(self.spec.to_json().encode())
+        if len(data) > BODY_LIMIT:
+            raise DefinitionError(
+                f"the specification of job {self.spec.submission_id!r} takes {len(data)} bytes, OSCAR can pass "
+                f"{BODY_LIMIT}; shorten command or environment, or read them from an object"
+            )
+        return data
+
+
+class SupervisorHook:
+    """Prepares jobs and reads their manifests; reaches stores through their own hooks.
+
+    :param kit_image: image that holds OSCAR's FaaS Supervisor, for ``mode="kit"``.
+    :param stores: finds the store of an event, or of a URI and a connection; for tests.
+    """
+
+    def __init__(self, *, kit_image: str = KIT_IMAGE, stores: Callable[..., ObjectStore] = storage_hook) -> None:
+        self.kit_image = kit_image
+        self._stores = stores
+
+    def build(
+        self,
+        *,
+        submission_id: str,
+        event: ObjectEvent | None,
+        command: Sequence[str],
+        output_conn_id: str,
+        output_uri: str,
+        environment: Mapping[str, str] | None = None,
+        placement: str = "",
+        timeout: float | timedelta | None = None,
+        lifetime: timedelta = timedelta(hours=24),
+        mode: Literal["inline", "kit"] = "inline",
+        max_output_bytes: int | None = None,
+    ) -> SupervisorJob:
+        """Prepare one job; makes presigned URLs or tokens, and submits nothing.
+
+        :param submission_id: name of the job, the same on every retry.
+        :param event: object to stage in, or None.
+        :param command: program and arguments; run without a shell.
+        :param output_conn_id: connection of the output's store.
+        :param output_uri: parent of the job's output prefix ``<output_uri>/<submission_id>/``.
+        :param environment: variables of the command.
+        :param placement: name of the placement target, for the manifest.
+        :param timeout: seconds the command may run, or None.
+        :param lifetime: how long URLs and tokens are good; queueing counts.
+        :param mode: ``inline`` or ``kit``.
+        :param max_output_bytes: bytes the job may stage out in all, or None.
+        :raises DefinitionError: if what was asked for cannot be expressed.
+        """
+        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        common: dict[str, Any] = {
+            "submission_id": submission_id,
+            "placement": placement,
+            "submitted_at": datetime.now(UTC),
+            "command": tuple(command),
+            "environment": dict(environment or {}),
+            "timeout": seconds,
+            "max_output_bytes": max_output_bytes,
+        }
+        if mode == "kit":
+            kit = kit_job(common, event=event, output_conn_id=output_conn_id, output_uri=output_uri)
+            init = InitContainer(
+                name="supervisor-container",
+                image=self.kit_image,
+                command=("/bin/sh", "-c"),
+                args=("cp -r /supervisor/* /data",),
+            )
+            return SupervisorJob(
+                spec=kit.spec,
+                secret=kit.secret,
+                command=("/bin/sh", "-c"),
+                args=("echo $EVENT | base64 -d | /data/supervisor",),
+                env={"EVENT": kit.event, "JOB_UUID": submission_id},
+                empty_dirs={"supervisor-share-data": "/data"},
+                init_containers=(init,),
+                secret_mount_path="/oscar/config",
+            )
+        if mode != "inline":
+            raise DefinitionError(f"job {submission_id!r}: mode is {quoted(mode)}; expected 'inline' or 'kit'")
+        spec = JobSpec(
+            input=None if event is None else self._stores(event).stage_in(event, lifetime=lifetime),
+            output=self._stores(output_uri, output_conn_id).stage_out(
+                output_uri, submission_id=submission_id, lifetime=lifetime, max_bytes=max_output_bytes
+            ),
+            **common,
+        )
+        text = spec.to_json()
+        if len(text) > SECRET_LIMIT:
+            raise DefinitionError(
+                f"the specification of job {submission_id!r} takes {len(text)} bytes, a Secret holds {SECRET_LIMIT}; "
+                "shorten command or environment, or read them from an object"
+            )
+        return SupervisorJob(
+            spec=spec,
+            secret={JOB_FILE: text},
+            command=("/bin/sh", "-c"),
+            args=(_LAUNCHER.format(job=f"{SECRET_MOUNT_PATH}/{JOB_FILE}"),),
+            env={"OSCAR_SUPERVISOR": encoded_program(), "OSCAR_SUPERVISOR_WORKDIR": WORK_PATH},
+            empty_dirs={"airflow-oscar-work": WORK_PATH},
+        )
+
+    def service_script(self) -> str:
+        """Return the script of an OSCAR service whose jobs are :meth:`SupervisorJob.body`.
+
+        OSCAR's FaaS Supervisor decodes the body into the file ``INPUT_FILE_PATH``, ignores the script's exit
+        code and uploads its own ``TMP_OUTPUT_DIR``, which stays empty; the manifest tells the result.
+        """
+        return (
+            "#!/bin/sh\n"
+            "# Runs jobs of airflow-provider-oscar; the program below is its supervisor/supervise.py.\n"
+            f"OSCAR_SUPERVISOR='{encoded_program()}'\n"
+            "export OSCAR_SUPERVISOR\n"
+            f"{_LAUNCHER.format(job=chr(34) + '$INPUT_FILE_PATH' + chr(34))}\n"
+        )
+
+    def read_manifest(self, output_conn_id: str, output_uri: str, submission_id: str) -> Manifest | None:
+        """Return the manifest of a job, or None if there is none yet; a half-written one counts as none.
+
+        :param output_conn_id: connection of the output's store.
+        :param output_uri: the parent, as given to :meth:`build`.
+        :param submission_id: name of the job.
+        :raises PermanentError: if its major version is newer than this provider.
+        """
+        uri = f"{output_uri.rstrip('/')}/{submission_id}/{MANIFEST_NAME}"
+        data = self._stores(output_uri, output_conn_id).read_bytes(uri, MANIFEST_LIMIT)
+        if data is None:
+            return None
+        try:
+            manifest = Manifest.from_json(data)
+        except LostContactError as error:
+            _logger.warning("Connection %s: %s is passed over: %s", output_conn_id, quoted(uri), error)
+            return None
+        if manifest.submission_id != submission_id:
+            _logger.warning(
+                "Connection %s: %s is the manifest of job %s and is passed over",
+                output_conn_id,
+                quoted(uri),
+                quoted(manifest.submission_id),
+            )
+            return None
+        return manifest
+
+
+@functools.cache
+def encoded_program() -> str:
+    """Return the supervisor program as it travels: base64 of its zlib-compressed source.
+
+    :raises DefinitionError: if it no longer fits one environment variable.
+    """
+    source = resources.files("airflow_provider_oscar.supervisor").joinpath("supervise.py").read_bytes()
+    text = base64.b64encode(zlib.compress(source, 9)).decode()
+    if len("OSCAR_SUPERVISOR=") + len(text) > VARIABLE_LIMIT:
+        raise DefinitionError(
+            f"the supervisor takes {len(text)} bytes; one environment variable holds {VARIABLE_LIMIT}"
+        )
+    return text

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Why a job failed, sorted by what to do next: the error for a verdict that is not a success.
+
+:mod:`~airflow_provider_oscar.jobs.outcome` decides *that* it failed; this decides whether a retry helps.
+"""
+
+from __future__ import annotations
+
+import re
+
+from airflow_provider_oscar.core.errors import (
+    BadInputError,
+    DefinitionError,
+    JobFailedError,
+    LostContactError,
+    OscarProviderError,
+    TransientError,
+    quoted,
+)
+from airflow_provider_oscar.core.logs import tail
+from airflow_provider_oscar.jobs.manifest import Manifest
+from airflow_provider_oscar.jobs.outcome import State, Verdict
+
+#: Exit codes of the supervisor itself (``sysexits.h``).
+EXIT_NO_INPUT = 66
+EXIT_IO = 74
+EXIT_CONFIG = 78
+# A command uses the first for data it cannot read.
+_EXIT_DATA = 65
+#: Killed by SIGTERM or SIGKILL from outside: preemption, a drained node, or memory.
+_KILLED = (137, 143)
+
+_TIME_LIMIT = re.compile(r"reached its time limit|SlurmJobTimeout|DUE TO TIME LIMIT", re.IGNORECASE)
+_OUT_OF_MEMORY = re.compile(r"out.of.memory|OOMKilled|oom.kill", re.IGNORECASE)
+# What sbatch says when the request itself is at fault.
+_BAD_REQUEST = re.compile(
+    r"invalid (?:partition|account|qos|feature|generic resource|node count|time limit|option)|unrecognized option"
+    r"|mutually exclusive|invalid argument|Requested (?:node configuration|partition configuration|time limit)"
+    r"|More processors requested|not permitted",
+    re.IGNORECASE,
+)
+
+
+def failure(
+    outcome: Verdict,
+    manifest: Manifest | None,
+    *,
+    where: str,
+    object_uri: str = "",
+    reported: str = "",
+    exit_code: int | None = None,
+    log: str = "",
+) -> OscarProviderError:
+    """Return the error for a job that did not succeed.
+
+    :param outcome: the verdict; FAILED or LOST.
+    :param manifest: if there is one, it is believed more than anything else.
+    :param where: connection and service or pod, for the message.
+    :param object_uri: the object that was processed, if any.
+    :param reported: what the compute side gave as the reason; foreign text.
+    :param exit_code: of the container, used only without a manifest.
+    :param log: the job's log; its end is quoted.
+    """
+    about = f" of {quoted(object_uri)}" if object_uri else ""
+    seen = f"{where}: {outcome.reason}{about}"
+    proven = manifest if outcome.state is State.FAILED else None
+    if proven is None and exit_code is not None:
+        seen += f"; container exit code {exit_code}"
+    if reported:
+        seen += f"; reported: {quoted(reported)}"
+    end = tail(log)
+    log_part = f". Last lines of its log: {end}" if end else ". Its log is empty"
+    kind, remedy = _sorted(outcome, proven, reported=f"{reported}\n{log[-20_000:]}", exit_code=exit_code)
+    return kind(f"{seen}{log_part}. {remedy}")
+
+
+def _sorted(
+    outcome: Verdict, manifest: Manifest | None, *, reported: str, exit_code: int | None
+) -> tuple[type[OscarProviderError], str]:
+    code = manifest.exit_code if manifest is not None else exit_code
+    limited = manifest is None or code in _KILLED
+    if limited and _TIME_LIMIT.search(reported):
+        return JobFailedError, "It reached SLURM's time limit: raise SlurmOptions.time, or give it less to do"
+    if limited and _OUT_OF_MEMORY.search(reported):
+        return JobFailedError, "It ran out of memory: raise the memory of the target or the service"
+    if manifest is None:
+        return _unproven(outcome, reported)
+    if manifest.error is not None and code == EXIT_IO:
+        return TransientError, "The store could not be reached from the job; a retry is made if the task has retries"
+    return _by_code(manifest, code or 0)
+
+
+def _by_code(manifest: Manifest, code: int) -> tuple[type[OscarProviderError], str]:
+    if code in (EXIT_NO_INPUT, _EXIT_DATA):
+        return BadInputError, "Check the object: it is absent, was overwritten meanwhile, or the program cannot read it"
+    if code == EXIT_CONFIG and manifest.error is not None:
+        return (
+            DefinitionError,
+            "Provider and supervisor do not fit: apply the service again with this provider's script",
+        )
+    if code in _KILLED:
+        return TransientError, "Something killed it from outside (preemption, drained node); a retry may succeed"
+    return JobFailedError, "Correct the command or its input, then clear the task"
+
+
+def _unproven(outcome: Verdict, reported: str) -> tuple[type[OscarProviderError], str]:
+    if "ProviderFailed" in reported and _BAD_REQUEST.search(reported):
+        return DefinitionError, "SLURM refused the request: correct the SlurmOptions of the target"
+    if outcome.state is State.LOST:
+        return LostContactError, "A retry looks at it again, and submits it anew if nothing proves its success"
+    return TransientError, "Nothing proves what happened (node failure, image, submission); a retry submits it anew"

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a job is running, done, failed or lost: the only place that decides.
+
+Operators, triggers, sensors and the CLI all ask :func:`verdict`. Pod phases and OSCAR's job states lie in
+both directions (``reference`` of OSCAR 1.8 and interLink 4.5), so only a manifest proves success.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from airflow_provider_oscar.core.errors import quoted
+from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.jobs.manifest import Manifest
+
+
+class State(StrEnum):
+    """How a job stands."""
+
+    RUNNING = "running"
+    """Not decided yet; look again."""
+    SUCCEEDED = "succeeded"
+    """Proven by its manifest."""
+    FAILED = "failed"
+    """Said so by its manifest, or ended without one after the compute side reported failure."""
+    LOST = "lost"
+    """It ended or vanished without a manifest: neither success nor failure is proven."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a job stands, and why, in one line."""
+
+    state: State
+    reason: str
+
+    @property
+    def final(self) -> bool:
+        """Looking again would not change it."""
+        return self.state is not State.RUNNING
+
+
+def verdict(
+    submission_id: str,
+    manifest: Manifest | None,
+    phase: JobPhase | str,
+    *,
+    age: timedelta,
+    grace: timedelta,
+    submitted_at: datetime | None = None,
+) -> Verdict:
+    """Decide how a job stands.
+
+    Read the phase before the manifest: the manifest is complete before the job ends.
+
+    :param submission_id: the job asked about; another job's manifest is no manifest.
+    :param manifest: from the output prefix or from the log, or None.
+    :param phase: normalised by the hook; any other text counts as unknown.
+    :param age: how long the job has been in this phase, or since its submission if never seen.
+    :param grace: how long the manifest may still be on its way after the compute side reported an end
+        or does not know the job.
+    :param submitted_at: of this attempt; an older attempt's manifest at the same place is no manifest.
+    """
+    phase = JobPhase(phase)
+    if manifest is not None and manifest.submission_id == submission_id and not _older(manifest, submitted_at):
+        state = State.SUCCEEDED if manifest.succeeded else State.FAILED
+        return Verdict(state, f"job {quoted(submission_id)}: {manifest.summary}")
+    if phase in (JobPhase.PENDING, JobPhase.RUNNING, JobPhase.UNKNOWN):
+        return Verdict(State.RUNNING, f"job {quoted(submission_id)} is {phase.value}")
+    if age <= grace:
+        return Verdict(State.RUNNING, f"job {quoted(submission_id)} is {phase.value}; waiting for its manifest")
+    if phase is JobPhase.FAILED:
+        return Verdict(
+            State.FAILED, f"job {quoted(submission_id)} failed before it could write a manifest; see its log"
+        )
+    what = "is not known there" if phase is JobPhase.ABSENT else "is reported as succeeded"
+    return Verdict(
+        State.LOST,
+        f"job {quoted(submission_id)} {what}, but no manifest came within {grace}; "
+        "its result is not proven: see its log and its output prefix",
+    )
+
+
+def _older(manifest: Manifest, submitted_at: datetime | None) -> bool:
+    return submitted_at is not None and manifest.submitted_at is not None and manifest.submitted_at < submitted_at

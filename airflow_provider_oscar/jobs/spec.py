@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The job specification: all that the supervisor is told about one job.
+
+Written by :class:`~airflow_provider_oscar.jobs.builder.SupervisorHook`, read by
+``supervisor/supervise.py`` (which shares no code with this module; ``job.schema.json`` beside it is
+what both are tested against). The way back is :mod:`airflow_provider_oscar.jobs.manifest`.
+
+A specification holds short-lived capabilities (presigned URLs, macaroons): it travels as a Kubernetes
+Secret or in the body of a request, never in an environment, and its ``repr`` does not show them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.staging import StageIn, StageOut, stage_out_from_dict, strings
+from airflow_provider_oscar.core.times import in_utc
+
+#: Version of the specification; the major number changes when an old supervisor must not go on.
+JOB_VERSION = "1.0"
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """One job: input, command, output.
+
+    :param submission_id: name of the job on the compute side, the same on every retry.
+    :param placement: name of the placement target, for the manifest; may be empty.
+    :param submitted_at: when the job was handed over, in UTC; start of the manifest's ``queued`` phase.
+    :param input: the object to stage in, or None for a command without input.
+    :param output: where the results and the manifest go.
+    :param command: program and arguments; run without a shell.
+    :param environment: variables for the command; of any characters but NUL.
+    :param timeout: seconds the command may run, or None.
+    :param max_output_bytes: bytes that may be staged out in all, or None.
+    """
+
+    submission_id: str
+    placement: str
+    submitted_at: datetime
+    input: StageIn | None
+    output: StageOut
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    timeout: float | None = None
+    max_output_bytes: int | None = None
+    version: str = JOB_VERSION
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "command", tuple(self.command))
+        if not self.command or not all(isinstance(word, str) and "\0" not in word for word in self.command):
+            raise DefinitionError(
+                f"the command of job {self.submission_id!r} is {quoted(self.command)}; "
+                "expected a list of at least one string without NUL characters"
+            )
+        for name, value in self.environment.items():
+            if not name or "=" in name or "\0" in name + value:
+                raise DefinitionError(
+                    f"the variable {quoted(name)} of job {self.submission_id!r} cannot be set; "
+                    "a name is not empty and has no '=', neither name nor value has NUL characters"
+                )
+        if self.timeout is not None and self.timeout <= 0:
+            raise DefinitionError(
+                f"the timeout of job {self.submission_id!r} is {self.timeout}; expected a positive number of seconds"
+            )
+        if self.submitted_at.tzinfo is None:
+            raise DefinitionError(f"the submission time of job {self.submission_id!r} has no time zone")
+        object.__setattr__(self, "submitted_at", in_utc(self.submitted_at))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-able fields as in ``job.schema.json``."""
+        return {
+            "version": self.version,
+            "submission_id": self.submission_id,
+            "placement": self.placement,
+            "submitted_at": self.submitted_at.isoformat(),
+            "input": None if self.input is None else self.input.to_dict(),
+            "output": self.output.to_dict(),
+            "command": list(self.command),
+            "environment": dict(self.environment),
+            "timeout": self.timeout,
+            "max_output_bytes": self.max_output_bytes,
+        }
+
+    def to_json(self) -> str:
+        """Return compact ASCII JSON, fit for a Secret or a request body."""
+        return json.dumps(self.to_dict(), separators=(",", ":"))
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> JobSpec:
+        """Read what :meth:`to_dict` wrote; fields it does not know are left out.
+
+        :raises DefinitionError: if a field is missing or wrong, or the version is newer.
+        """
+        try:
+            version = str(fields["version"])
+            if not re.fullmatch(r"1\.[0-9]+", version):
+                raise DefinitionError(
+                    f"cannot read a job specification of version {quoted(version)}; this provider reads 1.x"
+                )
+            timeout, limit = fields.get("timeout"), fields.get("max_output_bytes")
+            return cls(
+                submission_id=str(fields["submission_id"]),
+                placement=str(fields.get("placement") or ""),
+                submitted_at=datetime.fromisoformat(str(fields["submitted_at"])),
+                input=None if fields.get("input") is None else StageIn.from_dict(fields["input"]),
+                output=stage_out_from_dict(fields["output"]),
+                command=tuple(fields["command"]),
+                environment=strings(fields.get("environment") or {}),
+                timeout=None if timeout is None else float(timeout),
+                max_output_bytes=None if limit is None else int(limit),
+                version=version,
+            )
+        except DefinitionError:
+            raise
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+            raise DefinitionError(
+                f"not a job specification ({type(error).__name__}: {quoted(error)}); "
+                "expected the fields of job.schema.json"
+            ) from error

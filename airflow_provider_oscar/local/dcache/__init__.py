@@ -1,6 +1,0 @@
-# SPDX-License-Identifier: Apache-2.0
-"""The embedded dCache: a WebDAV door, the REST frontend with events, and the name space they share."""
-
-from airflow_provider_oscar.local.dcache.server import LocalDCache
-
-__all__ = ["LocalDCache"]

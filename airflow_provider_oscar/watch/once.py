@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sensors' way of looking: no memory, only a moment from which on objects are new."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import aclosing
+from datetime import datetime
+
+from airflow.triggers.shared_stream import AdvanceItem, AdvanceOutcome
+
+from airflow_provider_oscar.core.filters import Sentinels
+from airflow_provider_oscar.core.objects import ObjectEvent, Reason
+from airflow_provider_oscar.watch.pages import Page
+from airflow_provider_oscar.watch.producer import WatchProducer
+
+#: Most objects returned; they go through a trigger event and XCom.
+BATCH_LIMIT = 1000
+
+
+async def first_found(
+    producer: WatchProducer,
+    accepts: Callable[[ObjectEvent], bool],
+    *,
+    since: datetime | None,
+    sentinel: str = "",
+) -> list[ObjectEvent]:
+    """Wait for the first listing (or notification) that shows new objects; return them, oldest first.
+
+    :param since: store's time from which on objects are new; None to take all. A file that was moved in is new.
+    :param sentinel: name or ending of the file that says that others are complete; objects are then as new as it.
+    """
+    look = _Look(accepts, since, sentinel)
+    async with aclosing(producer.open_stream()) as pages:
+        async for page, payload in pages:
+            found = look.at(page)
+            await producer.advance([AdvanceItem(payload, AdvanceOutcome(acked=1, failed=0))])
+            if found:
+                return sorted(found, key=lambda event: (event.modified, event.key))[:BATCH_LIMIT]
+    return []
+
+
+class _Look:
+    """What was seen since a sweep began."""
+
+    def __init__(self, accepts: Callable[[ObjectEvent], bool], since: datetime | None, sentinel: str) -> None:
+        self._accepts = accepts
+        self._since = since
+        self._sentinel = sentinel
+        self._sentinels: Sentinels | None = None
+        self._found: list[ObjectEvent] = []
+
+    def at(self, page: Page) -> list[ObjectEvent]:
+        """Return the new objects, once a sweep is complete or a hint tells enough."""
+        if page.first or page.hint:
+            self._found = []
+            self._sentinels = Sentinels(self._sentinel) if self._sentinel else None
+        if self._sentinels is None:
+            self._found += [event for event in page.events if self._accepts(event) and self._new(event)]
+            return self._found if page.last or page.hint else []
+        self._sentinels.note(page.events)
+        self._found += [event for event in page.events if self._accepts(event)]
+        if page.hint:
+            page.wants_sweep = bool(page.events)  # the rest is not known between sweeps
+            return []
+        return self._complete(self._sentinels) if page.last else []
+
+    def _complete(self, sentinels: Sentinels) -> list[ObjectEvent]:
+        dated = [(event, sentinels.released(event)) for event in self._found]
+        return [event for event, since in dated if since is not None and (self._new(event) or self._recent(since))]
+
+    def _new(self, event: ObjectEvent) -> bool:
+        return self._recent(event.modified) or event.reason is Reason.MOVED
+
+    def _recent(self, moment: datetime) -> bool:
+        return self._since is None or moment >= self._since

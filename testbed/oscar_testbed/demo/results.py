@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the demo's runs produced, judged from the stores themselves and not from what Airflow says."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from airflow_provider_oscar.core.errors import OscarProviderError
+from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.jobs.manifest import MANIFEST_LIMIT, MANIFEST_NAME, Manifest
+
+_PICTURE_LIMIT = 4 * 1024 * 1024
+_OUTPUT_LIMIT = 256 * 1024 * 1024
+PHASES = ("queued", "stage-in", "run", "stage-out")
+
+
+class Reader(Protocol):
+    """Reads at most ``limit`` bytes of the object at a URI; None where there is none."""
+
+    def __call__(self, uri: str, limit: int) -> bytes | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What Airflow tells about one run of the inference DAG.
+
+    :param forced: whether it was triggered by hand with a placement.
+    :param published: what its ``publish`` task returned, or None if it did not get there.
+    :param decision: the placement record, or None.
+    """
+
+    run_id: str
+    state: str
+    forced: bool
+    event: ObjectEvent | None
+    decision: Mapping[str, Any] | None
+    output_uri: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table: a run, and what its manifest proves."""
+
+    object: str
+    source: str
+    placement: str
+    why: str
+    seconds: Mapping[str, float]
+    job: str
+    showers: int | None
+    device: str
+    result: str
+    succeeded: bool
+    forced: bool
+    picture: bytes | None
+
+
+def row_of(run: RunFacts, read: Reader) -> Row:
+    """Judge one run by the manifest in the store; outputs are read back and their digests compared."""
+    decision = run.decision or {}
+    target = str(decision.get("target") or "")
+    manifest, result = _proof(run, read)
+    seconds = {} if manifest is None else {name: p.duration.total_seconds() for name, p in manifest.phases.items()}
+    return Row(
+        object=run.event.uri if run.event else run.run_id,
+        source=str(run.event.source) if run.event else "",
+        placement=target,
+        why="; ".join(map(str, decision.get("reasons") or ())),
+        seconds=seconds,
+        job=_job(manifest),
+        showers=None if manifest is None else manifest.metrics.get("showers"),
+        device="" if manifest is None else manifest.device or "",
+        result=result,
+        succeeded=result == "success",
+        forced=run.forced,
+        picture=None if manifest is None else _picture(manifest, read),
+    )
+
+
+def shortcomings(uploaded: Sequence[str], rows: Sequence[Row], targets: Iterable[str]) -> list[str]:
+    """Return what is wrong with the whole, in sentences; an empty list is the demo's success."""
+    found = [f"{row.object}: {row.result}" for row in rows if not row.succeeded]
+    counted = Counter(row.object for row in rows if not row.forced)
+    found += [f"{uri} was not processed" for uri in uploaded if not counted[uri]]
+    found += [f"{uri} was processed {n} times" for uri, n in counted.items() if n > 1]
+    found += [f"{uri} was processed but never uploaded" for uri in counted if uri not in uploaded]
+    used = {row.placement for row in rows if row.succeeded}
+    found += [f"no run used {target}" for target in targets if target not in used]
+    if not any(row.forced for row in rows):
+        found.append("the run with a forced placement did not take place")
+    return found
+
+
+def _proof(run: RunFacts, read: Reader) -> tuple[Manifest | None, str]:
+    if not run.output_uri:
+        return None, f"Airflow run {run.run_id} is {run.state} and names no output"
+    try:
+        raw = read(f"{run.output_uri}{MANIFEST_NAME}", MANIFEST_LIMIT)
+        if raw is None:
+            return None, f"no manifest at {run.output_uri}"
+        manifest = Manifest.from_json(raw.decode())
+        if not manifest.succeeded:
+            return manifest, manifest.summary
+        return manifest, _compare(manifest, read) or ("success" if run.state == "success" else f"run is {run.state}")
+    except OscarProviderError as error:
+        return None, str(error)
+
+
+def _compare(manifest: Manifest, read: Reader) -> str:
+    for output in manifest.outputs:
+        data = read(_uri(manifest, output.key), _OUTPUT_LIMIT)
+        if data is None or hashlib.sha256(data).hexdigest() != output.sha256:
+            return f"output {output.key} differs from its manifest"
+    return ""
+
+
+def _uri(manifest: Manifest, key: str) -> str:
+    return f"{manifest.output_uri}{key}"
+
+
+def _picture(manifest: Manifest, read: Reader) -> bytes | None:
+    names = [output.key for output in manifest.outputs if output.key.endswith(".png")]
+    return read(_uri(manifest, names[0]), _PICTURE_LIMIT) if names else None
+
+
+def _job(manifest: Manifest | None) -> str:
+    if manifest is None:
+        return ""
+    return f"SLURM {manifest.slurm_job_id}" if manifest.slurm_job_id else f"OSCAR {manifest.submission_id}"
+
+
+def mean_seconds(rows: Iterable[Row], phase: str, value: Callable[[Row], bool] = lambda row: row.succeeded) -> float:
+    """Return the mean duration of a phase over the rows that count, 0 if there is none."""
+    chosen = [row.seconds[phase] for row in rows if value(row) and phase in row.seconds]
+    return sum(chosen) / len(chosen) if chosen else 0.0

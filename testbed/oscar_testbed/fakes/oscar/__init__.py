@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""OSCAR in one process: its REST API, its asynchronous jobs and a FaaS Supervisor of our own.
+
+What it does not have: users other than the administrator, Knative (and so ``/run``), federation, exposed
+services, volumes, and bucket notifications: a service's job is started by ``POST /job/<service>`` alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from oscar_testbed.fakes.interlink.containers import install_runtime
+from oscar_testbed.fakes.kubernetes import LocalKubernetes
+from oscar_testbed.fakes.oscar.api import Api, application
+from oscar_testbed.fakes.oscar.board import JobBoard
+from oscar_testbed.fakes.oscar.buckets import Buckets, S3Store
+from oscar_testbed.fakes.oscar.jobs import CloudRunner, Runner
+from oscar_testbed.fakes.oscar.offload import Offloader
+from oscar_testbed.fakes.oscar.services import ServiceStore
+from oscar_testbed.faults import OscarFaults
+from oscar_testbed.images import LocalImage
+from oscar_testbed.webserver import AsgiServer
+
+__all__ = ["LocalOscar"]
+
+
+class WebDavDoor(Protocol):
+    """What is needed of the platform's dCache."""
+
+    @property
+    def webdav_url(self) -> str:
+        """Address of its WebDAV door."""
+
+
+class LocalOscar:
+    """The API server and the cloud's job slots.
+
+    :param s3: the store whose buckets services get, and whose keys their jobs see.
+    :param dcache: its door is spoken to in plain http by jobs, which upstream's supervisor would refuse.
+    :param images: what each image name means; may grow until :meth:`start`.
+    :param kubernetes: where jobs of services with ``interlink_node_name`` go; None for none.
+    :param directory: definitions, jobs and logs; definitions and credentials survive a restart.
+    :param faults: switches, looked at all the time.
+    :param slots: jobs that run in the cloud at the same time.
+    :param runner: where jobs of the cloud run, instead of such slots.
+    """
+
+    def __init__(  # noqa: PLR0917 - the parts in the order of the platform
+        self,
+        s3: S3Store,
+        dcache: WebDavDoor | None,
+        images: Mapping[str, LocalImage],
+        kubernetes: LocalKubernetes | None,
+        directory: Path,
+        faults: OscarFaults | None = None,
+        *,
+        slots: int = 1,
+        runner: Runner | None = None,
+    ) -> None:
+        self.directory = directory.absolute()
+        self.log_path = self.directory / "jobs"
+        self.faults = faults or OscarFaults()
+        self.username = "oscar"
+        self.password = ""
+        self._s3 = s3
+        self._dcache = dcache
+        self._images = images
+        self.services = ServiceStore(self.directory / "services")
+        self._runner = runner or CloudRunner(self.directory / "jobs", slots=slots)
+        self._offloader = Offloader(kubernetes) if kubernetes is not None else None
+        self.board = JobBoard(
+            self.directory / "jobs",
+            self.services,
+            runner=self._runner,
+            offloader=self._offloader,
+            faults=self.faults,
+        )
+        self._server: AsgiServer | None = None
+
+    @property
+    def url(self) -> str:
+        """Address of the API; empty before the first start."""
+        return self._server.url if self._server else ""
+
+    def start(self) -> None:
+        """Install the container runtime, serve the API and open the job slots."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        runtime = install_runtime(self.directory / "bin", self._images)
+        self.board.supervisor = runtime.parent / "kit" / "supervisor"
+        self._write_keys()
+        self.services.default_provider = {"endpoint": self._s3.endpoint, "verify": True, "region": self._s3.region}
+        self.services.refresh()
+        if self._dcache is not None:
+            self.board.plain_http_hosts = (urlsplit(self._dcache.webdav_url).netloc,)
+        if self._server is None:
+            self.password = self._password()
+            credentials = (self.username, self.password)
+            offloading = self._offloader.available if self._offloader else None
+            api = Api(self.services, self.board, Buckets(self._s3), credentials, self.faults, offloading=offloading)
+            self._server = AsgiServer(application(api))
+        self._runner.start(runtime)
+        self._server.start()
+
+    def stop(self) -> None:
+        """Stop serving and kill the jobs that run in the cloud."""
+        if self._server is not None:
+            self._server.stop()
+        self._runner.stop()
+
+    def healthy(self) -> bool:
+        """Whether it serves."""
+        return self._server is not None and self._server.running
+
+    def connection(self) -> dict[str, Any]:
+        """The Airflow connection for it (type ``oscar``); holds the password."""
+        return {
+            "conn_type": "oscar",
+            "host": self.url,
+            "login": self.username,
+            "password": self.password,
+        }
+
+    def _write_keys(self) -> None:
+        self.board.keys = {"accessKey": self._s3.access_key, "secretKey": self._s3.secret_key}
+        place = self.directory / "keys"
+        place.mkdir(exist_ok=True, mode=0o700)
+        for name, text in self.board.keys.items():
+            _write_private(place / name, text)
+
+    def _password(self) -> str:
+        path = self.directory / "credentials.json"
+        if not path.exists():
+            _write_private(path, json.dumps({"password": secrets.token_urlsafe(24)}))
+        return str(json.loads(path.read_text())["password"])
+
+
+def _write_private(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)

@@ -1,0 +1,355 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The REST API of OSCAR 4.1 over services, jobs and buckets: answers, empty bodies and error texts as OSCAR's."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hmac
+import json
+import time
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from oscar_testbed.fakes.kubernetes.answers import ApiError
+from oscar_testbed.fakes.kubernetes.pods import valid_name
+from oscar_testbed.fakes.oscar.board import JobBoard
+from oscar_testbed.fakes.oscar.bucket_api import BucketApi, JSONResponse
+from oscar_testbed.fakes.oscar.buckets import Buckets, refused_name
+from oscar_testbed.fakes.oscar.definitions import (
+    OWNER,
+    RefusedError,
+    Service,
+    buckets,
+    check_objects,
+    check_storage,
+    decoded,
+    normalised,
+)
+from oscar_testbed.fakes.oscar.services import ServiceStore
+from oscar_testbed.faults import OscarFaults
+from oscar_testbed.injection import inject
+
+VERSION = "v4.1.2"
+_TOKEN_SECONDS = 300.0
+#: What OSCAR says when it has no MinIO user to give a bucket to, or to take it from.
+_NO_OWNER = (
+    "error creating/adding MinIO policy for user/group : Invalid arguments specified. (Invalid arguments specified)"
+)
+_NO_USER = (
+    "error setting MinIO policy for user/group {}: The specified user does not exist. (Specified user does not exist)"
+)
+_LEFT_BUCKETS = (
+    "Error deleting service buckets: %!(EXTRA *errors.errorString=error while removing MinIO bucket "
+    "error removing resource)"
+)
+
+
+class Api:
+    """Endpoints.
+
+    :param credentials: user name and password of the administrator.
+    """
+
+    def __init__(  # noqa: PLR0917 - the parts it answers for
+        self,
+        services: ServiceStore,
+        board: JobBoard,
+        storage: Buckets,
+        credentials: tuple[str, str],
+        faults: OscarFaults,
+        *,
+        offloading: Any = None,
+    ) -> None:
+        self.services = services
+        self.board = board
+        self.buckets = storage
+        self.faults = faults
+        self._offloading = offloading or (lambda: False)
+        word = base64.b64encode(":".join(credentials).encode()).decode()
+        self._basic = f"Basic {word}"
+
+    # ---- who asks ----
+
+    def is_admin(self, request: Request) -> bool:
+        """Whether the request carries the administrator's password."""
+        sent = request.headers.get("authorization", "")
+        return hmac.compare_digest(sent.encode(), self._basic.encode())
+
+    # ---- info ----
+
+    async def info(self, _: Request) -> Response:
+        """Version and the like; no serverless backend, hence no ``/run``."""
+        return JSONResponse(
+            {
+                "version": VERSION,
+                "git_commit": "",
+                "architecture": "amd64",
+                "kubernetes_version": "v1.33.0-embedded",
+            }
+        )
+
+    async def config(self, _: Request) -> Response:
+        """Configuration, with the storage keys, as the administrator sees it."""
+        store = self.buckets.store
+        return JSONResponse(
+            {
+                "config": {
+                    "name": "oscar",
+                    "namespace": "oscar",
+                    "services_namespace": "oscar-svc",
+                    "gpu_available": False,
+                    "interLink_available": self._offloading(),
+                    "controller_service_account": "oscar-sa",
+                    "minio_quota_enabled": False,
+                    "yunikorn_enable": False,
+                    "kueue_enable": False,
+                    "volume_enable": False,
+                    "oidc_groups": [""],
+                },
+                "minio_provider": {
+                    "endpoint": store.endpoint,
+                    "verify": True,
+                    "access_key": store.access_key,
+                    "secret_key": store.secret_key,
+                    "region": store.region,
+                },
+                "allowed_image_repositories": [],
+            }
+        )
+
+    # ---- services ----
+
+    async def list_services(self, _: Request) -> Response:
+        """Every definition, secrets and tokens included."""
+        found = [self.services.get(name) for name in self.services.names()]
+        return JSONResponse([_shown(one) for one in found if one])
+
+    async def read_service(self, request: Request) -> Response:
+        """One definition."""
+        service = self.services.get(request.path_params["name"])
+        return JSONResponse(_shown(service)) if service else Response(status_code=404)
+
+    async def create_service(self, request: Request) -> Response:
+        """201 and nothing else."""
+        service = normalised(decoded(await request.body()))
+        service["owner"] = OWNER
+        service["labels"]["owner_name"] = "oscar"
+        if valid_name(service["name"]) and self.services.get(service["name"]) is not None:
+            return PlainTextResponse("A service with the provided name already exists", 400)
+        check_objects(service)
+        check_storage(service)
+        if self.faults.slow_create:
+            await asyncio.sleep(self.faults.slow_create)
+        await asyncio.to_thread(self._create, service)
+        return Response(status_code=201)
+
+    async def update_service(self, request: Request) -> Response:
+        """204; the whole definition is replaced, owner included if it is not sent, and the token kept.
+
+        With other buckets than before the answer is 500, and the update is made all the same.
+        """
+        service = normalised(decoded(await request.body()))
+        before = self.services.get(service["name"])
+        if before is None:
+            return Response(status_code=404)
+        check_storage(service)
+        await asyncio.to_thread(self._make_buckets, service)
+        self.services.put(service)
+        owner, old, new = service["owner"], buckets(before), buckets(service)
+        trouble = _NO_USER.format(owner) if owner else _NO_OWNER
+        told = [f"Error creating the service: {trouble}" for bucket in new if bucket not in old]
+        told += [f"error setting new policies: {_NO_OWNER}" for bucket in old if bucket not in new]
+        return PlainTextResponse("".join(told), 500) if told else Response(status_code=204)
+
+    async def delete_service(self, request: Request) -> Response:
+        """204; takes the service's jobs and buckets with it, the latter only if it still has its owner."""
+        service = self.services.get(request.path_params["name"])
+        if service is None:
+            return Response(status_code=404)
+        if self.faults.slow_create:
+            await asyncio.sleep(self.faults.slow_create)
+        whole = await asyncio.to_thread(self._delete, service)
+        return Response(status_code=204) if whole else PlainTextResponse(_LEFT_BUCKETS, 500)
+
+    def _create(self, service: Service) -> None:
+        present = set(self.buckets.names())
+        for name in buckets(service):
+            if why := refused_name(name):
+                raise RefusedError(500, why)
+            if name in present:
+                raise RefusedError(500, f'the bucket "{name}" already exists\n')
+        self._make_buckets(service)
+        self.services.put(service)
+
+    def _make_buckets(self, service: Service) -> None:
+        entries = [*service["input"], *service["output"]]
+        for bucket in buckets(service):
+            folders = [one["path"].partition("/")[2] for one in entries if one["path"].startswith(f"{bucket}/")]
+            self.buckets.create(bucket, folders)
+
+    def _delete(self, service: Service) -> bool:
+        for job in self.board.listing(service["name"]):
+            self.board.delete(service["name"], job)
+        self.services.remove(service["name"])
+        found = buckets(service)
+        if found and service["owner"] != OWNER:
+            return False
+        for bucket in found:
+            self.buckets.remove(bucket)
+        return True
+
+    # ---- jobs ----
+
+    async def submit(self, request: Request) -> Response:
+        """201 and nothing else; the caller may have named the job."""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme != "Bearer":
+            return Response(status_code=401)
+        if len(token) != 64:  # taken for a JWT, which nobody here can check; two handlers write their text
+            text = (
+                "token is malformed: token contains an invalid number of segments"
+                + "Error getting oidc manager for issuer ''"
+            )
+            return PlainTextResponse(text, 502)
+        service = self.services.get(request.path_params["name"])
+        if service is None or not hmac.compare_digest(service["token"].encode(), token.encode()):
+            return Response(status_code=401)
+        wanted = request.headers.get("x-delegated-job-id", "")
+        body = await request.body()
+        await asyncio.to_thread(self.board.submit, service, body, wanted)
+        return Response(status_code=201)
+
+    async def list_jobs(self, request: Request) -> Response:
+        """Jobs in the order of their names, in pages."""
+        name = request.path_params["name"]
+        if self.faults.forbidden_as_empty:
+            return Response()
+        if self.services.get(name) is None:
+            return Response(status_code=404)
+        found = self.board.listing(name)
+        if self.faults.flat_job_list:
+            return JSONResponse(found)
+        try:
+            after = _read_page_token(request.query_params.get("page", ""))
+        except TimeoutError:
+            return Response(status_code=500)
+        except ValueError as error:
+            return PlainTextResponse(f"invalid continue token: continue key is not valid: {error}", 500)
+        rest = [job for job in found if job > after]
+        page = rest[: self.faults.page_size]
+        answer: dict[str, Any] = {"jobs": {job: found[job] for job in page}}
+        if len(rest) > len(page):
+            answer["next_page"] = _page_token(page[-1])
+        return JSONResponse(answer)
+
+    async def delete_jobs(self, request: Request) -> Response:
+        """204; only the jobs that succeeded, unless ``all=true``."""
+        name = request.path_params["name"]
+        if self.services.get(name) is None:
+            return Response(status_code=404)
+        everything = request.query_params.get("all", "").lower() == "true"
+        for job, entry in self.board.listing(name).items():
+            if everything or entry["status"] == "Succeeded":
+                await asyncio.to_thread(self.board.delete, name, job)
+        return Response(status_code=204)
+
+    async def read_log(self, request: Request) -> Response:
+        """200 with the text; 404 when the job has none yet, 500 when it has no pod."""
+        if self.faults.forbidden_as_empty:
+            return Response()
+        name = request.path_params["name"]
+        if self.services.get(name) is None:
+            return Response(status_code=404)
+        try:
+            text = await asyncio.to_thread(self.board.log, name, request.path_params["job"])
+        except (LookupError, FileNotFoundError):
+            return Response(status_code=500)
+        if text is None:
+            return Response(status_code=404)
+        return Response(text, media_type="text/plain")
+
+    async def delete_job(self, request: Request) -> Response:
+        """204; the running job is killed."""
+        name, job = request.path_params["name"], request.path_params["job"]
+        if self.services.get(name) is None:
+            return PlainTextResponse("You do not have permission to access this service", 403)
+        done = await asyncio.to_thread(self.board.delete, name, job)
+        return Response(status_code=204 if done else 404)
+
+
+def _shown(service: Service) -> Service:
+    return {**service, "namespace": "oscar-svc"}
+
+
+def _page_token(after: str) -> str:
+    """Where the next page starts; like Kubernetes' it expires after some minutes."""
+    return base64.urlsafe_b64encode(json.dumps({"after": after, "made": time.time()}).encode()).decode()
+
+
+def _read_page_token(token: str) -> str:
+    if not token:
+        return ""
+    try:
+        content = json.loads(base64.urlsafe_b64decode(token))
+        after, made = str(content["after"]), float(content["made"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError("not a continue token") from error
+    if time.time() - made > _TOKEN_SECONDS:
+        raise TimeoutError("the continue token is too old")
+    return after
+
+
+async def _health(_: Request) -> Response:
+    return PlainTextResponse("Ok")
+
+
+def application(api: Api) -> Starlette:
+    """The API as an ASGI application."""
+    faulty = inject(api.faults, lambda status, text: PlainTextResponse(text, status))
+
+    async def guard(request: Request, proceed: Any) -> Response:
+        async def admitted(admitted_request: Request) -> Response:
+            if admitted_request.url.path.startswith("/system/") and not api.is_admin(admitted_request):
+                challenge = {"WWW-Authenticate": 'Basic realm="Authorization Required"'}
+                return Response(status_code=401, headers=challenge)
+            return await proceed(admitted_request)  # type: ignore[no-any-return]
+
+        if request.url.path == "/health":
+            return await _health(request)
+        return await faulty(request, admitted)
+
+    def refused(_: Request, error: Exception) -> Response:
+        return PlainTextResponse(str(error), getattr(error, "status", 500))
+
+    def unknown(_: Request, __: Exception) -> Response:
+        return Response("404 page not found", 404, headers={"content-type": "text/plain"})
+
+    service, job = "/system/services", "/system/logs/{name}"
+    routes = [
+        Route("/health", _health),
+        Route("/system/info", api.info),
+        Route("/system/config", api.config),
+        Route(service, api.list_services),
+        Route(service, api.create_service, methods=["POST"]),
+        Route(service, api.update_service, methods=["PUT"]),
+        Route(f"{service}/{{name}}", api.read_service),
+        Route(f"{service}/{{name}}", api.delete_service, methods=["DELETE"]),
+        Route("/job/{name}", api.submit, methods=["POST"]),
+        Route(job, api.list_jobs),
+        Route(job, api.delete_jobs, methods=["DELETE"]),
+        Route(f"{job}/{{job}}", api.read_log),
+        Route(f"{job}/{{job}}", api.delete_job, methods=["DELETE"]),
+        *BucketApi(api.buckets, api.faults).routes(),
+    ]
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(BaseHTTPMiddleware, dispatch=guard)],
+        exception_handlers={RefusedError: refused, ApiError: refused, 404: unknown, 405: unknown},
+    )

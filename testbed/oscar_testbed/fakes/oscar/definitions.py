@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A service definition as it is sent: OSCAR's defaults put into it, or refused in the words OSCAR has for it.
+
+OSCAR itself checks little. Shapes are refused by its JSON decoder, names of objects by Kubernetes, and buckets by
+the store, each with a status of its own; all was seen at OSCAR 4.1.2.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from oscar_testbed.fakes.kubernetes.pods import valid_name
+
+Service = dict[str, Any]
+
+OWNER = "cluster_admin"
+#: What JSON calls a value, and Go a field.
+_JSON = {bool: "bool", str: "string", int: "number", float: "number", list: "array", dict: "object"}
+_TEXTS = "map[string]string"
+_FIELDS: dict[str, tuple[type, str]] = {
+    **dict.fromkeys(("name", "image", "script", "memory", "cpu", "log_level", "interlink_node_name"), (str, "string")),
+    **dict.fromkeys(("vo", "cluster_id", "visibility", "isolation_level", "owner", "token"), (str, "string")),
+    **dict.fromkeys(("total_memory", "total_cpu", "ephemeral_storage_request"), (str, "string")),
+    **dict.fromkeys(("enable_gpu", "enable_sgx", "alpine", "file_stage_in", "image_prefetch"), (bool, "bool")),
+    **dict.fromkeys(("annotations", "labels"), (dict, _TEXTS)),
+    **dict.fromkeys(("input", "output"), (list, "[]types.StorageIOConfig")),
+    **dict.fromkeys(("allowed_users", "image_pull_secrets", "bucket_list"), (list, "[]string")),
+    **dict.fromkeys(("environment", "synchronous", "expose", "mount"), (dict, "struct")),
+    "storage_providers": (dict, "types.StorageProviders"),
+}
+_DEFAULTS: Service = {
+    **dict.fromkeys(("cluster_id", "total_memory", "total_cpu", "ephemeral_storage_request", "vo"), ""),
+    **dict.fromkeys(("enable_gpu", "enable_sgx", "image_prefetch", "alpine", "file_stage_in"), False),
+    **dict.fromkeys(("interlink_node_name", "isolation_level", "owner", "log_level", "token"), ""),
+    "memory": "256Mi",
+    "cpu": "0.2",
+    "visibility": "private",
+    "allowed_users": [],
+    "bucket_list": [],
+    "input": [],
+    "output": [],
+    "annotations": {},
+    "labels": {},
+    "environment": {"variables": {}, "secrets": {}},
+    "storage_providers": {},
+    "synchronous": {"min_scale": 0, "max_scale": 0},
+    "expose": {
+        **dict.fromkeys(("min_scale", "max_scale", "cpu_threshold"), 0),
+        **dict.fromkeys(("rewrite_target", "default_command", "set_auth"), False),
+        "health_path": "",
+    },
+    "mount": {"storage_provider": "", "path": ""},
+    "volume_status": {"enabled": False},
+}
+_LEVELS = frozenset({"NOTSET", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"})
+_INPUTS = frozenset({"minio", "webdav", "rucio"})
+_QUANTITY = re.compile(r"[-+]?[0-9.]+[eEinumkKMGTP]*[-+]?[0-9]*")
+_VARIABLE = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
+_LONGEST_NAME = 39
+
+
+class RefusedError(Exception):
+    """A definition that is not accepted.
+
+    :param status: HTTP status of the answer.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def decoded(body: bytes, what: str = "service") -> Any:
+    """Read a body as Go's decoder does.
+
+    :raises RefusedError: in that decoder's words, more or less.
+    """
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        text = body.decode("utf-8", "replace").strip()
+        why = "EOF" if not text else "unexpected EOF"
+        position = getattr(error, "pos", 0)
+        # Only what ends too soon is the end of the file; one brace alone is reported at its second character.
+        if text and position < len(text) and text != "{":
+            why = f"invalid character {text[position]!r} looking for beginning of value"
+        raise RefusedError(400, f"The {what} specification is not valid: {why}") from error
+
+
+def provider(entry: Mapping[str, Any]) -> tuple[str, str]:
+    """Type and id of an entry's ``storage_provider``."""
+    kind, _, identity = str(entry.get("storage_provider", "minio.default")).partition(".")
+    return kind.lower(), identity or "default"
+
+
+def buckets(service: Mapping[str, Any], *, directions: tuple[str, ...] = ("input", "output")) -> list[str]:
+    """Buckets of a service on the platform's own store, each once, inputs first."""
+    found: dict[str, None] = {}
+    for direction in directions:
+        for entry in service.get(direction) or []:
+            if provider(entry) == ("minio", "default"):
+                found[entry["path"].partition("/")[0]] = None
+    return list(found)
+
+
+def normalised(body: Any) -> Service:
+    """A definition with OSCAR's defaults in it.
+
+    :raises RefusedError: with what OSCAR answers to a definition it cannot use.
+    """
+    if not isinstance(body, dict):
+        raise _invalid(f"json: cannot unmarshal {_JSON.get(type(body), 'null')} into Go value of type types.Service")
+    # Go's decoder does not care for the case of keys.
+    service: Service = {**copy.deepcopy(_DEFAULTS), **{str(k).lower(): copy.deepcopy(v) for k, v in body.items()}}
+    for key in [key for key, value in service.items() if value is None]:
+        service[key] = copy.deepcopy(_DEFAULTS.get(key, ""))
+    for problem in _wrong_types(service):
+        raise _invalid(f"json: cannot unmarshal {problem}")
+    if problems := list(_wrong_values(service)):
+        raise _invalid("\n".join(problems))
+    service["environment"] = {**_DEFAULTS["environment"], **_lower(service["environment"])}
+    service["script"] = service["script"].replace("\r\n", "\n").replace("\r", "\n")
+    service["log_level"] = level if (level := service["log_level"].upper()) in _LEVELS else "INFO"
+    for key in ("memory", "cpu", "visibility"):
+        service[key] = service[key] or _DEFAULTS[key]
+    service["labels"] |= {
+        "oscar.grycap/user-service": "true",
+        "oscar_service": service["name"],
+        "applicationId": service["name"],
+        "queue": f"root.oscar-queue.{service['name']}",
+    }
+    for direction in ("input", "output"):
+        _settle_paths(service, direction)
+    return service
+
+
+def check_objects(service: Mapping[str, Any]) -> None:
+    """Refuse what Kubernetes refuses when OSCAR makes objects of the definition.
+
+    :raises RefusedError: with status 500.
+    """
+    name = service["name"]
+    why = "Error creating the service:"
+    for key in ("memory", "cpu"):
+        if _QUANTITY.fullmatch(service[key]) is None:
+            pattern = "'^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+            raise RefusedError(500, f"{why} quantities must match the regular expression {pattern}")
+    if not valid_name(name):
+        reason = f'metadata.name: Invalid value: "{name}": a lowercase RFC 1123 subdomain is required'
+        raise RefusedError(500, f'{why} ConfigMap "{name}" is invalid: {reason}')
+    for number, variable in enumerate(service["environment"].get("variables") or {}):
+        if _VARIABLE.fullmatch(variable) is None:
+            place = f"template.spec.containers[0].env[{number}].name"
+            reason = f'{place}: Invalid value: "{variable}": a valid environment variable name is required'
+            raise RefusedError(500, f'{why} PodTemplate "{name}" is invalid: {reason}')
+
+
+def check_storage(service: Mapping[str, Any]) -> None:
+    """Refuse storage that OSCAR does not know.
+
+    :raises RefusedError: with OSCAR's own words.
+    """
+    if any(provider(entry)[0] not in _INPUTS for entry in service["input"]):
+        raise RefusedError(400, "unrecognized input (valid inputs are MinIO and dCache)")
+    for entry in [*service["input"], *service["output"]]:
+        kind, identity = provider(entry)
+        known = (service["storage_providers"].get(kind) or {}).get(identity)
+        if known is None and (kind, identity) != ("minio", "default"):
+            raise RefusedError(500, f'the StorageProvider "{kind}.{identity}" is not defined')
+
+
+def _settle_paths(service: Service, direction: str) -> None:
+    for entry in service[direction]:
+        entry["path"] = str(entry.get("path", "")).strip(" /")
+        if not entry["path"]:
+            raise RefusedError(400, f"{direction} path cannot be empty")
+        if provider(entry)[0] in {"minio", "s3"} and "/" not in entry["path"]:
+            entry["path"] = f"{service['name']}/{entry['path']}"
+
+
+def _invalid(why: str) -> RefusedError:
+    return RefusedError(400, f"The service specification is not valid: {why}")
+
+
+def _lower(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields under the names Go finds them by; what is null is as good as absent."""
+    return {str(key).lower(): value for key, value in fields.items() if value is not None}
+
+
+def _wrong_types(service: Service) -> Iterator[str]:
+    for key, (wanted, type_name) in _FIELDS.items():
+        if key in service and type(service[key]) is not wanted:
+            yield f"{_JSON.get(type(service[key]), 'null')} into Go struct field Service.{key} of type {type_name}"
+            return
+    texts = {key: (service[key], f"Service.{key}") for key in ("annotations", "labels")}
+    nested = _lower(service["environment"])
+    texts |= {key: (nested[key], f".environment.{key}") for key in ("variables", "secrets") if key in nested}
+    for found, place in texts.values():
+        if not isinstance(found, dict):
+            yield f"{_JSON[type(found)]} into Go struct field {place} of type {_TEXTS}"
+            continue
+        for value in found.values():
+            if not isinstance(value, str):
+                yield f"{_JSON.get(type(value), 'null')} into Go struct field {place} of type string"
+
+
+def _wrong_values(service: Service) -> Iterator[str]:
+    for key in ("name", "image", "script"):
+        tag = (
+            "required" if not service.get(key) else "max" if key == "name" and len(service[key]) > _LONGEST_NAME else ""
+        )
+        if tag:
+            yield f"Key: 'Service.{key.title()}' Error:Field validation for '{key.title()}' failed on the '{tag}' tag"

@@ -1,0 +1,405 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A batch queue of our own that behaves as the private SLURM cluster does, where SLURM is not installed.
+
+It reads the same ``#SBATCH`` lines, has the same partitions, states and wait statuses, and refuses what
+SLURM refuses. Unlike SLURM it counts the slots of a partition as one node's, and knows no priorities:
+the first job that fits is started.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from airflow_provider_oscar.core.errors import DefinitionError, JobFailedError
+from oscar_testbed.fakes.slurm.batch import COMPACT, PARTITIONS, BatchJob, Partition
+from oscar_testbed.faults import SlurmFaults
+from oscar_testbed.process import spawn
+
+_DEFAULT_LIMIT = 600.0
+_TICK = 0.1
+_KILL_WAIT = 2.0
+_MEMORY_UNITS = {"": 1.0, "K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0 * 1024}
+_BEGIN_UNITS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0, "week": 604_800.0}
+_SHORT = {"-p": "--partition", "-t": "--time", "-c": "--cpus-per-task", "-o": "--output", "-J": "--job-name"}
+_SHORT |= {"-G": "--gpus", "-n": "--ntasks", "-N": "--nodes", "-A": "--account", "-C": "--constraint"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the ``#SBATCH`` lines of a script ask for."""
+
+    name: str = "sbatch"
+    partition: str = ""
+    output: str = ""
+    cpus: int = 1
+    memory_mib: int = 0
+    gpus: int = 0
+    #: Seconds; None means the partition's default.
+    limit: float | None = None
+    #: Seconds after submission before which it is not started.
+    delay: float = 0.0
+
+
+@dataclass
+class _Entry:
+    job: BatchJob
+    request: Request
+    script: Path
+    directory: Path
+    submitted: float = field(default_factory=time.monotonic)
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    #: Why it is being killed: CANCELLED or TIMEOUT.
+    ending: str = ""
+    kill_at: float = 0.0
+    gpu_numbers: tuple[int, ...] = field(default=())
+
+
+def parse_duration(text: str) -> float | None:
+    """Seconds of a SLURM time: minutes, M:S, H:M:S, D-H, D-H:M or D-H:M:S; None for "no limit" and 0.
+
+    :raises DefinitionError: for anything else.
+    """
+    if text.upper() in {"UNLIMITED", "INFINITE", "0"}:
+        return None
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
+    if match is None:
+        raise DefinitionError(f"sbatch: error: Invalid --time specification: {text}")
+    days, *numbers = match.groups()
+    values = [int(number) for number in numbers if number is not None]
+    if days is not None:
+        hours, minutes, seconds = (values + [0, 0])[:3]
+        return int(days) * 86_400.0 + hours * 3600 + minutes * 60 + seconds
+    if len(values) == 1:
+        return values[0] * 60.0
+    return float(sum(value * unit for value, unit in zip(reversed(values), (1, 60, 3600), strict=False)))
+
+
+def parse_memory(text: str) -> int:
+    """MiB of a SLURM memory size (``500``, ``2G``).
+
+    :raises DefinitionError: for anything else.
+    """
+    match = re.fullmatch(r"(\d+)([KMGT]?)B?", text.upper())
+    if match is None:
+        raise DefinitionError(f"sbatch: error: Invalid --mem specification: {text}")
+    return int(int(match[1]) * _MEMORY_UNITS[match[2]])
+
+
+def parse_begin(text: str) -> float:
+    """Seconds of ``now+COUNT[UNIT]``; other forms of ``--begin``, which name a time of day, count as now."""
+    match = re.fullmatch(r"now\+(\d+)([a-z]*)", text.lower())
+    unit = (match[2] if match else "").removesuffix("s") or "second"
+    return int(match[1]) * _BEGIN_UNITS.get(unit, 0.0) if match else 0.0
+
+
+def _options(text: str) -> Iterator[tuple[str, str]]:
+    for line in text.splitlines():
+        if not line.startswith("#SBATCH"):
+            if line.strip() and not line.startswith("#"):
+                return
+            continue
+        words = iter(shlex.split(line.removeprefix("#SBATCH"), comments=True))
+        for word in words:
+            if not word.startswith("-"):
+                raise DefinitionError(f'sbatch: error: Invalid directive found in batch script: "{word}"')
+            name, mark, value = word.partition("=")
+            if not mark and not word.startswith("--"):
+                name, value = word[:2], word[2:] or next(words, "")
+            elif not mark:
+                value = next(words, "")
+            yield _SHORT.get(name, name), value
+
+
+def _gpus(value: str) -> int:
+    total = 0
+    for part in value.split(","):
+        kind, *rest = part.split(":")
+        if kind == "gpu" or (kind.isdigit() and not rest):
+            count = rest[-1] if rest else kind
+            total += int(count) if count.isdigit() else 1
+    return total
+
+
+def parse_script(text: str) -> Request:
+    """Read the ``#SBATCH`` lines; options that do not matter here are accepted and left out.
+
+    :raises DefinitionError: for a value that SLURM would refuse.
+    """
+    request = Request()
+    for name, value in _options(text):
+        match name:
+            case "--partition":
+                request = replace(request, partition=value)
+            case "--job-name":
+                request = replace(request, name=value)
+            case "--output":
+                request = replace(request, output=value)
+            case "--cpus-per-task":
+                if not value.isdigit() or int(value) == 0:
+                    raise DefinitionError(f"sbatch: error: Invalid numeric value {value!r} for --cpus-per-task.")
+                request = replace(request, cpus=int(value))
+            case "--mem":
+                request = replace(request, memory_mib=parse_memory(value))
+            case "--gres" | "--gpus" | "--gpus-per-node":
+                request = replace(request, gpus=_gpus(value))
+            case "--time" | "--begin":
+                request = _timed(request, name, value)
+    return request
+
+
+def _timed(request: Request, name: str, value: str) -> Request:
+    if name == "--time":
+        return replace(request, limit=parse_duration(value))
+    return replace(request, delay=parse_begin(value))
+
+
+class BuiltinSlurm:
+    """Partitions, slots and jobs as process groups, scheduled by one thread.
+
+    :param directory: where its log goes; created when absent.
+    :param faults: switches that make it refuse or hold jobs.
+    """
+
+    kind = "builtin"
+
+    def __init__(self, directory: Path, *, faults: SlurmFaults | None = None) -> None:
+        self.directory = directory.absolute()
+        self.log_path = self.directory / "queue.log"
+        self._faults = faults or SlurmFaults()
+        self._lock = threading.RLock()
+        self._wake = threading.Event()
+        self._entries: dict[str, _Entry] = {}
+        self._next_id = 1
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+
+    def start(self) -> None:
+        """Start the scheduler thread."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if self._thread is None:
+            self._stopping = False
+            self._thread = threading.Thread(target=self._loop, name="builtin-slurm", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Kill every job and end the scheduler thread; does nothing if it does not run."""
+        self._stopping = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        with self._lock:
+            for entry in self._entries.values():
+                if entry.process is not None and entry.process.poll() is None:
+                    _signal_group(entry.process, signal.SIGKILL)
+                    entry.process.wait()
+                    entry.job = replace(entry.job, state="CA", wait_status=int(signal.SIGKILL))
+                elif entry.job.state == "PD":
+                    entry.job = replace(entry.job, state="CA")
+
+    def healthy(self) -> bool:
+        """True while the scheduler thread runs."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def submit(self, script: Path) -> str:
+        """See :meth:`BatchSystem.submit`."""
+        if self._faults.refuse:
+            raise JobFailedError(self._faults.refuse)
+        try:
+            request = parse_script(script.read_text(errors="surrogateescape"))
+        except (DefinitionError, ValueError) as error:
+            raise JobFailedError(str(error)) from error
+        reason = _refusal(request)
+        if reason:
+            raise JobFailedError(f"sbatch: error: Batch job submission failed: {reason}")
+        with self._lock:
+            job_id = str(self._next_id)
+            self._next_id += 1
+            name = request.partition or next(one.name for one in PARTITIONS if one.default)
+            job = BatchJob(job_id, "PD", reason="None", partition=name)
+            self._entries[job_id] = _Entry(job, request, script, script.parent)
+        self._log(f"job {job_id} queued in {name}")
+        self._wake.set()
+        return job_id
+
+    def jobs(self) -> dict[str, BatchJob]:
+        """See :meth:`BatchSystem.jobs`."""
+        with self._lock:
+            return {job_id: entry.job for job_id, entry in self._entries.items()}
+
+    def cancel(self, job_id: str) -> None:
+        """See :meth:`BatchSystem.cancel`."""
+        with self._lock:
+            entry = self._entries.get(job_id)
+            if entry is None or entry.job.finished:
+                return
+            if entry.process is None:
+                entry.job = replace(entry.job, state="CA")
+            else:
+                _end(entry, "CANCELLED")
+        self._wake.set()
+
+    def partitions(self) -> tuple[Partition, ...]:
+        """See :meth:`BatchSystem.partitions`."""
+        return PARTITIONS
+
+    def _loop(self) -> None:
+        while not self._stopping:
+            with self._lock:
+                for entry in self._entries.values():
+                    self._watch(entry)
+                self._schedule()
+                busy = any(entry.process is not None for entry in self._entries.values())
+            # A finished job is noticed within one tick; an idle queue sleeps until someone submits.
+            self._wake.wait(_TICK if busy or self._faults.hold_pending else 5.0)
+            self._wake.clear()
+
+    def _watch(self, entry: _Entry) -> None:
+        process = entry.process
+        if process is None:
+            return
+        code = process.poll()
+        now = time.monotonic()
+        if code is not None:
+            # What the batch script left behind dies with it, as under SLURM's process tracking.
+            _signal_group(process, signal.SIGKILL)
+            entry.process = None
+            entry.job = _finished(entry, code)
+            self._log(f"job {entry.job.job_id} {entry.job.state}, wait status {entry.job.wait_status}")
+        elif entry.ending and now >= entry.kill_at:
+            _signal_group(process, signal.SIGKILL)
+        elif not entry.ending and entry.request.limit is not None and now - entry.started > entry.request.limit:
+            _end(entry, "TIMEOUT")
+
+    def _schedule(self) -> None:
+        if self._faults.hold_pending:
+            return
+        for partition in PARTITIONS:
+            running = [e for e in self._entries.values() if e.process and e.job.partition == partition.name]
+            for entry in self._entries.values():
+                if entry.job.state != "PD" or entry.job.partition != partition.name:
+                    continue
+                if time.monotonic() < entry.submitted + entry.request.delay:
+                    entry.job = replace(entry.job, reason="BeginTime")
+                    continue
+                if not _fits(entry.request, partition, running):
+                    hopeless = entry.request.cpus > partition.cpus
+                    entry.job = replace(entry.job, reason="PartitionConfig" if hopeless else "Resources")
+                    continue
+                taken = {number for other in running for number in other.gpu_numbers}
+                free = [number for number in range(partition.gpus) if number not in taken]
+                entry.gpu_numbers = tuple(free[: entry.request.gpus])
+                self._launch(entry, partition)
+                running.append(entry)
+
+    def _launch(self, entry: _Entry, partition: Partition) -> None:
+        job_id, request = entry.job.job_id, entry.request
+        node = "gn1" if partition.gpus else "cn1"
+        environment = {
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(self.directory),
+            "LANG": "C.UTF-8",
+            "SLURM_JOB_ID": job_id,
+            "SLURM_JOBID": job_id,
+            "SLURM_JOB_NAME": request.name,
+            "SLURM_JOB_PARTITION": partition.name,
+            "SLURM_CPUS_PER_TASK": str(request.cpus),
+            "SLURM_JOB_NODELIST": node,
+            "SLURMD_NODENAME": node,
+        }
+        if entry.gpu_numbers:
+            numbers = ",".join(str(number) for number in entry.gpu_numbers)
+            environment |= {"CUDA_VISIBLE_DEVICES": numbers, "SLURM_JOB_GPUS": numbers}
+        output = Path((request.output or "slurm-%j.out").replace("%j", job_id))
+        try:
+            with (entry.directory / output).open("ab") as stream:
+                entry.process = spawn(
+                    ["/bin/bash", str(entry.script)], stdout=stream.fileno(), env=environment, cwd=entry.directory
+                )
+        except OSError as error:
+            self._log(f"job {job_id} could not be launched: {error}")
+            entry.job = replace(entry.job, state="F", wait_status=256, reason="JobLaunchFailure")
+            return
+        entry.started = time.monotonic()
+        entry.job = replace(entry.job, state="R", reason="None", node=node)
+        if entry.request.limit is None:
+            entry.request = replace(entry.request, limit=_DEFAULT_LIMIT)
+
+    def _log(self, text: str) -> None:
+        with self.log_path.open("a") as log:
+            log.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}\n")
+
+
+def _refusal(request: Request) -> str:
+    known = {partition.name: partition for partition in PARTITIONS}
+    partition = known.get(request.partition or "cpu")
+    if partition is None:
+        return "Invalid partition name specified"
+    cpus, memory = partition.cpus // partition.nodes, partition.memory_mib // partition.nodes
+    # More CPUs than the whole partition has is accepted by SLURM, and waits for ever.
+    too_wide = cpus < request.cpus <= partition.cpus
+    if too_wide or request.memory_mib > memory or request.gpus > partition.gpus:
+        return "Requested node configuration is not available"
+    return ""
+
+
+def _fits(request: Request, partition: Partition, running: list[_Entry]) -> bool:
+    cpus = sum(entry.request.cpus for entry in running) + request.cpus
+    memory = sum(entry.request.memory_mib for entry in running) + request.memory_mib
+    gpus = sum(len(entry.gpu_numbers) for entry in running) + request.gpus
+    return cpus <= partition.cpus and memory <= partition.memory_mib and gpus <= partition.gpus
+
+
+def _descendants(pid: int) -> list[int]:
+    """Processes below ``pid``, also those that made a group of their own; empty elsewhere than on Linux."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, ValueError, IndexError):
+            parent = int(stat.read_text(errors="replace").rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(stat.parent.name))
+    found: list[int] = []
+    waiting = [pid]
+    while waiting:
+        below = children.get(waiting.pop(), [])
+        found += below
+        waiting += below
+    return found
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    below = _descendants(process.pid) if number == signal.SIGKILL else []
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+    for pid in below:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+
+
+def _end(entry: _Entry, state: str) -> None:
+    if entry.ending or entry.process is None:
+        return
+    entry.ending = state
+    entry.kill_at = time.monotonic() + _KILL_WAIT
+    _signal_group(entry.process, signal.SIGTERM)
+
+
+def _finished(entry: _Entry, code: int) -> BatchJob:
+    wait_status = code << 8 if code >= 0 else -code
+    if entry.ending:
+        reason = "TimeLimit" if entry.ending == "TIMEOUT" else "None"
+        return replace(entry.job, state=COMPACT[entry.ending], wait_status=int(signal.SIGTERM), reason=reason)
+    if code == 0:
+        return replace(entry.job, state="CD", reason="None")
+    reason = "NonZeroExitCode" if code > 0 else "JobLaunchFailure"
+    return replace(entry.job, state="F", wait_status=wait_status, reason=reason)

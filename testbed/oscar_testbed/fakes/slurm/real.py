@@ -1,0 +1,355 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A private SLURM cluster from the distribution's own programs: munged, slurmctld, three slurmd.
+
+It runs as whoever starts it (root is not needed), on free ports of the loopback interface and with every
+file below one directory, so that any number of them can run beside a site's own SLURM. Each call to
+SLURM is a pair: ``<verb>_command`` gives the argument list, ``parse_<verb>`` reads what came back.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from airflow_provider_oscar.core.errors import (
+    DefinitionError,
+    JobFailedError,
+    OscarProviderError,
+    PermanentError,
+    TransientError,
+    quoted,
+)
+from oscar_testbed.fakes.slurm.batch import PARTITIONS, BatchJob, Partition
+from oscar_testbed.process import Program, free_ports, wait_until
+
+#: Programs without which there is no private cluster.
+PROGRAMS = ("sbatch", "squeue", "scancel", "sinfo", "slurmctld", "slurmd", "munged")
+#: Names of the nodes, the partition they belong to and the fake GPUs they have.
+NODES = (("cn1", "cpu", 0), ("cn2", "cpu", 0), ("gn1", "gpu", 2))
+_WIDTHS = (20, 12, 12, 40, 40, 60)
+_COLUMNS = ("JobArrayID", "StateCompact", "exit_code", "Partition", "NodeList", "Reason")
+
+
+def find_program(name: str) -> str | None:
+    """Path of a SLURM or munge program; the daemons live in ``/usr/sbin``, which a user's PATH may lack."""
+    return shutil.which(name) or shutil.which(name, path="/usr/local/sbin:/usr/sbin:/sbin")
+
+
+def missing_programs() -> tuple[str, ...]:
+    """Those of :data:`PROGRAMS` that are not installed."""
+    return tuple(name for name in PROGRAMS if find_program(name) is None)
+
+
+def submit_command(script: Path) -> list[str]:
+    """``sbatch`` in the form the interLink SLURM plugin uses (one script, everything in ``#SBATCH`` lines)."""
+    return ["sbatch", str(script)]
+
+
+def parse_submit(code: int, stdout: str, stderr: str) -> str:
+    """Job id from what ``sbatch`` printed.
+
+    Like the plugin, any text on standard error counts as a refusal, even when the job was accepted.
+
+    :raises JobFailedError: with the text on standard error.
+    """
+    found = re.match(r"Submitted batch job (\d+)", stdout)
+    if code == 0 and not stderr.strip() and found:
+        return found[1]
+    raise JobFailedError(stderr.strip() or f"sbatch exit status {code}, output {quoted(stdout)}")
+
+
+def jobs_command() -> list[str]:
+    """``squeue`` over all jobs it remembers, in fixed-width columns."""
+    columns = ",".join(f"{name}:{width}" for name, width in zip(_COLUMNS, _WIDTHS, strict=True))
+    return ["squeue", "--noheader", "--all", "--states=all", "-O", columns]
+
+
+def parse_jobs(code: int, stdout: str, stderr: str) -> dict[str, BatchJob]:
+    """Jobs by id; a line that is not understood is left out, a state that is not known is kept.
+
+    :raises TransientError: when ``squeue`` failed.
+    """
+    if code != 0:
+        raise TransientError(f"squeue exit status {code}: {quoted(stderr.strip())}; is slurmctld running?")
+    found = {}
+    for line in stdout.splitlines():
+        cells, start = [], 0
+        for width in _WIDTHS:
+            cells.append(line[start : start + width].strip())
+            start += width
+        job_id, state, status, partition, node, reason = cells
+        if not job_id.isdigit() or not state:
+            continue
+        wait_status = int(status) if status.isdigit() else 0
+        found[job_id] = BatchJob(job_id, state, wait_status=wait_status, reason=reason, partition=partition, node=node)
+    return found
+
+
+def cancel_command(job_id: str) -> list[str]:
+    """``scancel`` of one job."""
+    return ["scancel", job_id]
+
+
+def configuration(
+    directory: Path, *, user: str, host: str, ports: Sequence[int], settings: Mapping[str, str] | None = None
+) -> str:
+    """Text of ``slurm.conf``.
+
+    :param ports: slurmctld's and one per node of :data:`NODES`.
+    :param settings: parameters that are added, or replace ours.
+    """
+    general = {
+        "ClusterName": "embedded",
+        "SlurmctldHost": f"{host}(127.0.0.1)",
+        "SlurmctldPort": str(ports[0]),
+        "SlurmUser": user,
+        "SlurmdUser": user,
+        "AuthType": "auth/munge",
+        "AuthInfo": f"socket={directory}/run/munge.sock",
+        "CredType": "cred/munge",
+        "StateSaveLocation": f"{directory}/state",
+        "SlurmdSpoolDir": f"{directory}/spool/%n",
+        "SlurmctldPidFile": f"{directory}/run/slurmctld.pid",
+        "SlurmdPidFile": f"{directory}/run/slurmd.%n.pid",
+        "SlurmctldLogFile": f"{directory}/log/slurmctld.log",
+        "SlurmdLogFile": f"{directory}/log/slurmd.%n.log",
+        "PlugStackConfig": f"{directory}/etc/plugstack.conf",
+        # Works without root and without control groups; kills every descendant of a job, unlike pgid.
+        "ProctrackType": "proctrack/linuxproc",
+        "TaskPlugin": "task/none",
+        "JobAcctGatherType": "jobacct_gather/none",
+        "JobCompType": "jobcomp/filetxt",
+        "JobCompLoc": f"{directory}/log/jobcomp.txt",
+        "AccountingStorageType": "accounting_storage/none",
+        "SelectType": "select/cons_tres",
+        "SelectTypeParameters": "CR_Core_Memory",
+        "SchedulerType": "sched/backfill",
+        "SchedulerParameters": "batch_sched_delay=0,sched_interval=1,bf_interval=1,sched_min_interval=0",
+        "SlurmdParameters": "config_overrides",
+        "ReturnToService": "2",
+        "MpiDefault": "none",
+        "KillWait": "2",
+        "MinJobAge": "300",
+        "JobRequeue": "0",
+        "GresTypes": "gpu",
+        **(settings or {}),
+    }
+    lines = [f"{name}={value}" for name, value in general.items()]
+    by_name = {partition.name: partition for partition in PARTITIONS}
+    for (name, partition_name, gpus), port in zip(NODES, ports[1:], strict=True):
+        partition = by_name[partition_name]
+        cpus, memory = partition.cpus // partition.nodes, partition.memory_mib // partition.nodes
+        gres = f" Gres=gpu:fake:{gpus}" if gpus else ""
+        lines.append(
+            f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} SocketsPerBoard=1 "
+            f"CoresPerSocket={cpus} ThreadsPerCore=1 RealMemory={memory}{gres} State=UNKNOWN"
+        )
+    for partition in PARTITIONS:
+        nodes = ",".join(name for name, owner, _ in NODES if owner == partition.name)
+        default = "YES" if partition.default else "NO"
+        lines.append(
+            f"PartitionName={partition.name} Nodes={nodes} Default={default} MaxTime=01:00:00 "
+            "DefaultTime=00:10:00 DefMemPerCPU=500 State=UP"
+        )
+    return "\n".join(lines) + "\n"
+
+
+class RealSlurm:
+    """munged, slurmctld and one slurmd per node, all private to ``directory``.
+
+    :param directory: where configuration, state, spool and logs go; created when absent.
+    :param start_timeout: seconds to wait for all nodes to be idle.
+    :param settings: parameters of ``slurm.conf`` that are added, or replace ours.
+    :param cgroup: parameters of ``cgroup.conf`` that are added.
+    """
+
+    kind = "real"
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        start_timeout: float = 30.0,
+        settings: Mapping[str, str] | None = None,
+        cgroup: Mapping[str, str] | None = None,
+    ) -> None:
+        self.directory = directory.absolute()
+        self._settings = dict(settings or {})
+        # SLURM 22.05 loads a cgroup plugin whatever the task plugin is.
+        self._cgroup = {"CgroupPlugin": "cgroup/v1", **(cgroup or {})}
+        self.log_path = self.directory / "log" / "slurmctld.log"
+        self._start_timeout = start_timeout
+        self._config = self.directory / "etc" / "slurm.conf"
+        self._daemons: list[Program] = []
+
+    def start(self) -> None:
+        """Write the configuration, start the daemons and wait until every node is idle.
+
+        :raises DefinitionError: when programs are missing or the path is too long for a socket.
+        :raises PermanentError: when the cluster does not come up in time.
+        """
+        missing = missing_programs()
+        if missing:
+            raise DefinitionError(
+                f"no private SLURM: {', '.join(missing)} not found; install slurmctld, slurmd, slurm-client and "
+                "munge, or use slurm='builtin'"
+            )
+        self._write_configuration()
+        try:
+            self._start_daemons()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Kill the jobs, end the daemons in reverse order, and wait until they are gone."""
+        if self._daemons:
+            with suppress(OscarProviderError):
+                self._kill_jobs()
+        while self._daemons:
+            self._daemons.pop().stop()
+
+    def healthy(self) -> bool:
+        """True when slurmctld answers and no node is down."""
+        return all(daemon.running for daemon in self._daemons) and self._nodes_up()
+
+    def submit(self, script: Path) -> str:
+        """See :meth:`BatchSystem.submit`."""
+        done = self._run(submit_command(script))
+        return parse_submit(done.returncode, done.stdout, done.stderr)
+
+    def jobs(self) -> dict[str, BatchJob]:
+        """See :meth:`BatchSystem.jobs`."""
+        done = self._run(jobs_command())
+        return parse_jobs(done.returncode, done.stdout, done.stderr)
+
+    def cancel(self, job_id: str) -> None:
+        """See :meth:`BatchSystem.cancel`."""
+        self._run(cancel_command(job_id))
+
+    def partitions(self) -> tuple[Partition, ...]:
+        """See :meth:`BatchSystem.partitions`."""
+        return PARTITIONS
+
+    def environment(self) -> dict[str, str]:
+        """What a shell needs so that ``squeue`` and its kin talk to this cluster."""
+        return {"SLURM_CONF": str(self._config)}
+
+    def _process_environment(self) -> dict[str, str]:
+        """Environment of daemons and clients alike: a job inherits what its submission had."""
+        return {
+            "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",
+            "SLURM_CONF": str(self._config),
+            "HOME": str(self.directory),
+            "LANG": "C.UTF-8",
+        }
+
+    def _run(self, command: Sequence[str], *, timeout: float = 20.0) -> subprocess.CompletedProcess[str]:
+        program = find_program(command[0])
+        try:
+            return subprocess.run(
+                [program or command[0], *command[1:]],
+                cwd=self.directory,
+                env=self._process_environment(),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise TransientError(f"{command[0]} gave no answer within {timeout:.0f} s; see {self.log_path}") from error
+
+    def _write_configuration(self) -> None:
+        socket_path = self.directory / "run" / "munge.sock"
+        if len(os.fsencode(socket_path)) > 100:
+            raise DefinitionError(
+                f"{socket_path} is too long for a socket (107 bytes at most); choose a shorter directory"
+            )
+        for name in ("etc", "run", "log", "state", "spool", "munge"):
+            (self.directory / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+        # sbatch and jobs write below the directory; munged refuses a key directory others may enter.
+        (self.directory / "munge").chmod(0o700)
+        key = self.directory / "munge" / "munge.key"
+        if not key.exists():
+            key.touch(mode=0o600)
+            key.write_bytes(secrets.token_bytes(1024))
+        host = socket.gethostname().split(".")[0]
+        etc = self.directory / "etc"
+        ports = free_ports(1 + len(NODES))
+        self._config.write_text(
+            configuration(self.directory, user=getpass.getuser(), host=host, ports=ports, settings=self._settings)
+        )
+        (etc / "plugstack.conf").write_text("")
+        (etc / "cgroup.conf").write_text("".join(f"{name}={value}\n" for name, value in self._cgroup.items()))
+        # A GPU must be backed by a device file, which is only looked at; ttys exist everywhere.
+        gres = "".join(f"NodeName={name} Name=gpu Type=fake File=/dev/tty[0-{n - 1}]\n" for name, _, n in NODES if n)
+        (etc / "gres.conf").write_text(gres)
+
+    def _start_daemons(self) -> None:
+        run, log = self.directory / "run", self.directory / "log"
+        munged = [
+            "munged",
+            "--foreground",
+            "--force",
+            f"--key-file={self.directory}/munge/munge.key",
+            f"--socket={run}/munge.sock",
+            f"--pid-file={run}/munged.pid",
+            f"--log-file={log}/munged.log",
+            f"--seed-file={self.directory}/munge/munge.seed",
+        ]
+        daemon = self._start_daemon("munged", munged)
+        socket_path = run / "munge.sock"
+        wait_until(socket_path.exists, what="munged opens its socket", timeout=self._start_timeout, program=daemon)
+        self._start_companions()
+        controller = self._start_daemon("slurmctld", ["slurmctld", "-D", "-c", "-f", str(self._config)])
+        for name, _, _ in NODES:
+            self._start_daemon(f"slurmd.{name}", ["slurmd", "-D", "-N", name, "-f", str(self._config)])
+        wait_until(self._nodes_up, what="every SLURM node is idle", timeout=self._start_timeout, program=controller)
+
+    def _start_companions(self) -> None:
+        """Start what slurmctld needs besides munged; for clusters with accounting, and nothing here."""
+
+    def _start_daemon(self, name: str, command: Sequence[str]) -> Program:
+        program = find_program(command[0]) or command[0]
+        daemon = Program(
+            name,
+            [program, *command[1:]],
+            log_path=self.directory / "log" / f"{name}.out",
+            env=self._process_environment(),
+            cwd=self.directory,
+            death_signal=signal.SIGTERM,
+        )
+        self._daemons.append(daemon)
+        daemon.start()
+        return daemon
+
+    def _nodes_up(self) -> bool:
+        try:
+            done = self._run(["sinfo", "--noheader", "--Node", "--format=%N %t"], timeout=5.0)
+        except TransientError:
+            return False
+        states = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if " " in line)
+        return len(states) == len(NODES) and all(s in {"idle", "mix", "alloc", "comp"} for s in states.values())
+
+    def _kill_jobs(self) -> None:
+        running = [job.job_id for job in self.jobs().values() if not job.finished]
+        if not running:
+            return
+        self._run(["scancel", "--signal=KILL", "--full", *running])
+        self._run(["scancel", *running])
+        with suppress(PermanentError):
+            wait_until(
+                lambda: all(job.finished for job in self.jobs().values()),
+                what="the SLURM jobs are gone",
+                timeout=5.0,
+            )

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A job's log on its way into Airflow's."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_oscar.core.logs import (
+    LINE_LIMIT,
+    LINES_LIMIT,
+    MARKER,
+    LogPosition,
+    printable,
+    strip_harness,
+    tail,
+)
+
+# As interLink's SLURM plugin 0.6.3 answers: job.out, then run-job.out.
+JOB_OUT = """\
+This pod train/0b5e has been submitted to SLURM node c1.
+To get more info, please run: scontrol show job 17.
+2026-11-22T10:00:00+00:00 Running in background job pid 41...
+2026-11-22T10:00:00+00:00 Waiting for container job pid 41...
+"""
+JOB_OUT_END = """\
+
+real\t0m1.204s
+user\t0m0.031s
+sys\t0m0.011s
+2026-11-22T10:00:02+00:00 Container job pid 41 ended with status 0.
+2026-11-22T10:00:02+00:00 Checking if file exists: /x/run-job.status ...
+2026-11-22T10:00:02+00:00 attempt 1/60 file found /x/run-job.status
+2026-11-22T10:00:02+00:00 End of script, highest exit code 0...
+"""
+
+
+def test_only_the_containers_own_lines_remain():
+    assert strip_harness(JOB_OUT + JOB_OUT_END + "showers: 4\n\nreal work done\n") == "showers: 4\n\nreal work done\n"
+
+
+def test_a_log_without_the_banner_is_left_alone():
+    text = "Waiting for container job...\nreal\t0m1.0s\n"
+    assert strip_harness(text) == text
+
+
+def test_notices_of_a_container_that_has_not_begun_are_removed():
+    assert strip_harness("File /x/run-job.out does not exist yet\nFile /x/run-job.out does not exist yet\n") == ""
+
+
+def test_what_slurm_says_about_a_killed_job_stays():
+    line = "slurmstepd: error: *** JOB 17 ON c1 CANCELLED AT 2026-11-22T10:00:02 DUE TO TIME LIMIT ***\n"
+    assert strip_harness(JOB_OUT + line) == line
+
+
+def test_lines_are_shown_once_although_the_log_grows_in_its_middle():
+    shown, position = LogPosition().after(strip_harness(JOB_OUT + "one\ntw"))
+    assert shown == ["one"]
+    shown, position = position.after(strip_harness(JOB_OUT + JOB_OUT_END + "one\ntwo\nthree"))
+    assert shown == ["two"]
+    shown, _ = position.after(strip_harness(JOB_OUT + JOB_OUT_END + "one\ntwo\nthree"), complete=True)
+    assert shown == ["three"]
+
+
+def test_a_log_that_became_shorter_shows_nothing_twice():
+    _, position = LogPosition().after("a\nb\nc\n")
+    shown, position = position.after("a\n")
+    assert (shown, position) == ([], LogPosition(3))
+
+
+def test_the_marker_line_is_not_shown():
+    shown, _ = LogPosition().after(f"done\n{MARKER}{{}}\n")
+    assert shown == ["done"]
+
+
+def test_a_flood_is_cut_and_counted():
+    shown, position = LogPosition().after("x\n" * (LINES_LIMIT + 5))
+    assert len(shown) == LINES_LIMIT + 1
+    assert shown[-1] == "… 5 more lines are not shown here"
+    assert position.lines == LINES_LIMIT + 5
+
+
+@given(st.text())
+def test_a_printable_line_holds_no_control_character(text):
+    shown = printable(text)
+    assert all(character.isprintable() or character == "\t" for character in shown)
+
+
+def test_a_long_line_is_cut():
+    assert len(printable("y" * 10_000)) < LINE_LIMIT + 40
+
+
+def test_of_a_progress_bar_the_last_state_is_shown():
+    assert printable("10 %\r50 %\r100 %\r") == "100 %"
+
+
+@given(st.lists(st.text(alphabet=st.characters(exclude_characters="\r\n"), max_size=20), max_size=30), st.data())
+def test_every_complete_line_is_shown_exactly_once_in_order(lines, data):
+    text = "".join(f"{line}\n" for line in lines)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=5)))
+    position, shown = LogPosition(), []
+    for cut in [*cuts, len(text)]:
+        fresh, position = position.after(text[:cut])
+        shown += fresh
+    assert shown == [printable(line) for line in lines if MARKER not in line]
+
+
+def test_the_tail_quotes_the_last_lines_without_marker_and_blanks():
+    assert tail(f"a\nb\n\n{MARKER}{{}}\n", lines=1) == "'b'"
+    assert tail("") == ""

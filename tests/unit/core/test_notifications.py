@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Notifications of eight sources, each with its own decoding of keys (shapes as documented or recorded)."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_oscar.core import notifications as n
+from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.notifications import SourceFormat
+from airflow_provider_oscar.core.objects import ObjectEvent, Reason, Source
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+READERS = {
+    "aws": n.from_aws_s3,
+    "minio-webhook": n.from_minio_webhook,
+    "minio-listen": n.from_minio_listen,
+    "ceph": n.from_ceph,
+    "eventbridge": n.from_eventbridge,
+    "seaweedfs": n.from_seaweedfs,
+    "dcache-sse": lambda payload: n.from_dcache_sse(payload, directory="/data/in"),
+    "dcache-kafka": lambda payload: n.from_dcache_kafka(payload, directory="/data/in"),
+    "detect": lambda payload: n.detect(payload, directory="/data/in"),
+}
+every_reader = pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(
+        st.sampled_from(
+            ["Records", "s3", "bucket", "object", "name", "key", "size", "eventName", "eventSource", "Message", "event",
+             "mask", "detail", "detail-type", "event_type", "message", "new_entry", "attributes", "extended", "mtime",
+             "subscription", "msgType", "transferPath", "status", "date", "Key", "new_parent_path"]
+        ),
+        inner,
+        max_size=6,
+    ),
+    max_leaves=20,
+)  # fmt: skip
+
+
+def records(source: str, key: str, name: str = "ObjectCreated:Put", **item) -> dict:
+    record = {
+        "eventSource": source,
+        "eventName": name,
+        "eventTime": "2026-01-01T12:00:00.000Z",
+        "s3": {"bucket": {"name": "bucket"}, "object": {"key": key, **item}},
+    }
+    return {"Records": [record]}
+
+
+def only(found: list) -> n.Notification:
+    assert len(found) == 1
+    return found[0]
+
+
+def written(key: str, **changes) -> ObjectEvent:
+    fields = {
+        "source": Source.S3, "conn_id": "c", "container": "bucket", "key": key, "size": 7, "etag": "e",
+        "version_id": "", "modified": NOON,
+    }  # fmt: skip
+    return ObjectEvent(**(fields | changes))
+
+
+class TestKeys:
+    def test_aws_keys_are_decoded(self):
+        assert only(n.from_aws_s3(records("aws:s3", "in/sp+ace%2B%C3%BC.bin"))).key == "in/sp ace+ü.bin"
+
+    def test_moto_also_encodes_the_slash(self):
+        assert only(n.from_aws_s3(records("aws:s3", "in%2Fa+b"))).key == "in/a b"
+
+    def test_minio_webhook_keys_are_decoded(self):
+        assert only(n.from_minio_webhook(records("minio:s3", "in%2Fa+b"))).key == "in/a b"
+
+    def test_minio_listen_keys_are_raw(self):
+        assert only(n.from_minio_listen(records("minio:s3", "in/a+b%2F"))).key == "in/a+b%2F"
+
+    def test_ceph_keys_are_raw(self):
+        assert only(n.from_ceph(records("ceph:s3", "in/sp ace+ü%.bin"))).key == "in/sp ace+ü%.bin"
+
+    def test_bytes_that_are_no_text_are_kept(self):
+        assert only(n.from_aws_s3(records("aws:s3", "a%FF"))).key == "a\udcff"
+
+    @pytest.mark.parametrize("read", [n.from_aws_s3, n.from_minio_webhook, n.from_ceph])
+    def test_a_record_of_another_store_is_not_decoded_wrongly(self, read):
+        assert read(records("other:s3", "a+b")) == []
+
+
+class TestS3Records:
+    def test_everything_told_is_kept(self):
+        body = records("aws:s3", "a", size=5, eTag='W/"abc"', versionId="v1", sequencer="0A")
+        assert only(n.from_aws_s3(json.dumps(body).encode())) == n.Notification(
+            source_format=SourceFormat.AWS_S3, container="bucket", key="a", size=5, etag="abc", version_id="v1",
+            event_time=NOON, sequencer="0A", event_name="ObjectCreated:Put", reason=Reason.CREATED,
+        )  # fmt: skip
+
+    def test_what_is_not_told_stays_empty(self):
+        body = {"Records": [{"s3": {"bucket": {"name": "b"}, "object": {"key": "a"}}}]}
+        found = only(n.from_aws_s3(body))
+        assert (found.size, found.etag, found.event_time, found.reason) == (None, "", None, None)
+
+    def test_an_sns_delivery_is_unwrapped(self):
+        body = {"Type": "Notification", "Message": json.dumps(records("aws:s3", "a+b"))}
+        assert only(n.from_aws_s3(body)).key == "a b"
+        assert only(n.detect(json.dumps(body))).key == "a b"
+
+    def test_an_sns_delivery_of_something_else_gives_nothing(self):
+        assert n.from_aws_s3({"Message": "hello"}) == []
+
+    @pytest.mark.parametrize(
+        "name", ["ObjectRemoved:Delete", "s3:ObjectRemoved:DeleteMarkerCreated", "LifecycleExpiration:Delete"]
+    )
+    def test_deletions_give_nothing(self, name):
+        assert n.from_aws_s3(records("aws:s3", "a", name=name)) == []
+
+    def test_the_test_event_gives_nothing(self):
+        assert n.detect({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "b"}) == []
+        assert n.from_aws_s3({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "b"}) == []
+
+    def test_other_words_are_told_without_a_reason(self):
+        found = only(n.from_minio_webhook(records("minio:s3", "a", name="s3:ObjectAccessed:Get")))
+        assert (found.event_name, found.reason) == ("ObjectAccessed:Get", None)
+
+    @pytest.mark.parametrize("size", [-1, "5", True, 1.5, None])
+    def test_a_size_that_is_no_number_is_not_believed(self, size):
+        assert only(n.from_aws_s3(records("aws:s3", "a", size=size))).size is None
+
+    def test_one_broken_record_does_not_stop_the_others(self):
+        body = records("aws:s3", "a")
+        body["Records"] = [None, {"s3": 5}, *body["Records"]]
+        assert only(n.from_aws_s3(body)).key == "a"
+
+    def test_sequencers_of_different_length_compare_as_numbers(self):
+        made = [
+            n.Notification(source_format=SourceFormat.CEPH, container="b", key="a", sequencer=text)
+            for text in ("FF", "100")
+        ]
+        assert made[0].order < made[1].order
+
+    def test_a_blank_line_of_the_listen_stream_is_a_sign_of_life(self):
+        assert n.from_minio_listen(" \n") == n.from_minio_listen(b"") == n.from_minio_listen({"Records": None}) == []
+
+
+class TestEventBridge:
+    body = {
+        "detail-type": "Object Created",
+        "time": "2026-01-01T12:00:00Z",
+        "detail": {"bucket": {"name": "b"}, "object": {"key": "a+b%2F", "size": 3, "etag": "e", "version-id": "v"}},
+    }
+
+    def test_keys_are_raw(self):
+        found = only(n.from_eventbridge(self.body))
+        assert (found.key, found.size, found.etag, found.version_id) == ("a+b%2F", 3, "e", "v")
+        assert (found.event_time, found.reason) == (NOON, Reason.CREATED)
+
+    def test_deletions_give_nothing_and_tags_no_reason(self):
+        assert n.from_eventbridge(self.body | {"detail-type": "Object Deleted"}) == []
+        assert only(n.from_eventbridge(self.body | {"detail-type": "Object Tags Added"})).reason is None
+
+
+class TestSeaweedFS:
+    @staticmethod
+    def body(key="/buckets/b/in/a+b", event_type="create", **entry) -> dict:
+        etag = base64.b64encode(b'"abc"').decode()
+        new = {
+            "name": "a", "attributes": {"file_size": 4, "mtime": 1767268800},
+            "extended": {"Seaweed-X-Amz-ETag": etag}, **entry,
+        }  # fmt: skip
+        return {"event_type": event_type, "key": key, "message": {"new_entry": new, "new_parent_path": "/buckets/b/to"}}
+
+    def test_a_created_file(self):
+        found = only(n.from_seaweedfs(self.body()))
+        assert (found.container, found.key, found.size, found.etag) == ("b", "in/a+b", 4, "abc")
+        assert (found.event_time, found.reason) == (NOON, Reason.CREATED)
+
+    def test_a_renamed_file_is_known_by_its_new_name(self):
+        found = only(n.from_seaweedfs(self.body(event_type="rename")))
+        assert (found.key, found.reason) == ("to/a", Reason.MOVED)
+
+    @pytest.mark.parametrize(
+        "key", ["/buckets/b", "/buckets/.system/x", "/buckets/b/.uploads/1/x", "/buckets/b/a.versions/v1", "/etc/x"]
+    )
+    def test_bookkeeping_gives_nothing(self, key):
+        assert n.from_seaweedfs(self.body(key=key)) == []
+
+    def test_directories_and_deletions_give_nothing(self):
+        assert n.from_seaweedfs(self.body(is_directory=True)) == []
+        assert n.from_seaweedfs({"event_type": "delete", "key": "/buckets/b/a", "message": {"old_entry": {}}}) == []
+
+    def test_an_unreadable_entity_tag_is_left_out(self):
+        assert only(n.from_seaweedfs(self.body(extended={"Seaweed-X-Amz-ETag": "*"}))).etag == ""
+
+
+class TestDCache:
+    @staticmethod
+    def sse(name="a.h5", *mask) -> list:
+        body = {"event": {"name": name, "mask": list(mask)}, "subscription": "https://door/x"}
+        return n.from_dcache_sse(body, directory="/data/in")
+
+    @pytest.mark.parametrize(
+        ("mask", "reason"),
+        [(["IN_CLOSE_WRITE"], Reason.CREATED), (["IN_MOVED_TO"], Reason.MOVED), (["IN_CREATE"], None),
+         (["IN_NEW"], None), (["IN_ISDIR", "IN_MOVED_TO"], None)],
+        ids=str,
+    )  # fmt: skip
+    def test_only_closed_and_moved_files_may_be_complete(self, mask, reason):
+        found = only(self.sse("a.h5", *mask))
+        assert (found.container, found.key, found.reason) == ("/data/in", "a.h5", reason)
+        assert found.event_name == "|".join(mask)
+
+    @pytest.mark.parametrize("mask", ["IN_DELETE", "IN_MOVED_FROM"])
+    def test_what_went_gives_nothing(self, mask):
+        assert self.sse("a", mask) == []
+
+    @pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b"])
+    def test_a_name_that_leads_elsewhere_gives_nothing(self, name):
+        assert self.sse(name, "IN_CLOSE_WRITE") == []
+
+    def test_overflow_and_self_events_give_nothing(self):
+        body = {"event": {"mask": ["IN_Q_OVERFLOW"]}, "subscription": "x"}
+        assert n.from_dcache_sse(body, directory="/d") == []
+        assert only(n.from_dcache_sse({"event": {"name": "a", "mask": "IN_CREATE"}}, directory="/d")).event_name == ""
+
+    @staticmethod
+    def kafka(**changes) -> list:
+        body = {
+            "msgType": "transfer", "isWrite": "write", "isP2p": False, "transferPath": "/data/in/x/a+b", "fileSize": 9,
+            "date": "2026-01-01T13:00:00+01:00", "status": {"code": 0, "msg": ""},
+        }  # fmt: skip
+        return n.from_dcache_kafka(body | changes, directory="/data/in")
+
+    def test_a_finished_transfer(self):
+        found = only(self.kafka())
+        assert (found.key, found.size, found.event_time, found.reason) == ("x/a+b", 9, NOON, Reason.CREATED)
+
+    @pytest.mark.parametrize(
+        "change", [{"isWrite": "read"}, {"isP2p": True}, {"status": {"code": 666}}, {"msgType": "request"}], ids=str
+    )
+    def test_other_transfers_have_no_reason(self, change):
+        assert only(self.kafka(**change)).reason is None
+
+    @pytest.mark.parametrize(
+        "change", [{"msgType": "remove"}, {"transferPath": "/data/inside/a"}, {"transferPath": "/data/in/"}], ids=str
+    )
+    def test_removals_and_strangers_files_give_nothing(self, change):
+        assert self.kafka(**change) == []
+
+
+class TestDetect:
+    @pytest.mark.parametrize(
+        ("body", "expected"),
+        [
+            (records("aws:s3", "a"), "aws-s3"),
+            (records("ceph:s3", "a"), "ceph"),
+            (records("minio:s3", "a"), "minio-listen"),
+            (records("minio:s3", "a") | {"EventName": "s3:ObjectCreated:Put"}, "minio-webhook"),
+            (TestEventBridge.body, "eventbridge"),
+            (TestSeaweedFS.body(), "seaweedfs"),
+            ({"event": {"name": "a", "mask": ["IN_CREATE"]}, "subscription": "x"}, "dcache-sse"),
+            ({"msgType": "transfer", "transferPath": "/data/in/a"}, "dcache-kafka"),
+        ],
+        ids=lambda value: value if isinstance(value, str) else "",
+    )
+    def test_each_format_is_recognised(self, body, expected):
+        assert only(n.detect(json.dumps(body), directory="/data/in")).source_format == expected
+
+    def test_dcache_formats_need_the_directory(self):
+        assert n.detect({"event": {"name": "a"}, "subscription": "x"}) == []
+        assert n.detect({"msgType": "transfer", "transferPath": "/a"}) == []
+
+    @pytest.mark.parametrize("body", [{}, [], None, 5, {"Records": []}, {"Records": [5]}], ids=str)
+    def test_what_no_format_fits_gives_nothing(self, body):
+        assert n.detect(json.dumps(body)) == []
+
+
+@every_reader
+class TestGarbage:
+    @pytest.mark.parametrize("text", ["{", b"\xff", "[" * 100_000], ids=["open", "bytes", "deep"])
+    def test_what_is_not_json_is_a_clear_error(self, read, text):
+        with pytest.raises(DefinitionError, match="the notification is not JSON"):
+            read(text)
+
+    @given(body=anything)
+    def test_any_json_is_read_without_an_exception(self, read, body):
+        assert isinstance(read(json.dumps(body)), list)
+
+
+@pytest.mark.parametrize("text", ["yesterday", 1e30, -1e30, float("nan"), True, None])
+def test_an_unreadable_time_is_left_out(text):
+    body = records("aws:s3", "a")
+    body["Records"][0]["eventTime"] = text
+    found = only(n.from_aws_s3(body)).event_time
+    assert found is None or text is True
+
+
+def test_a_time_without_zone_is_utc():
+    body = records("aws:s3", "a")
+    body["Records"][0]["eventTime"] = "2026-01-01T12:00:00"
+    assert only(n.from_aws_s3(body)).event_time == NOON
+
+
+class TestEventsForOscar:
+    @given(st.text(min_size=1), st.none() | st.integers(0, 2**50), st.text(max_size=5))
+    def test_any_key_survives_the_way_through_minios_format(self, key, size, version):
+        event = written(key, size=size, version_id=version)
+        found = only(n.from_minio_webhook(json.dumps(n.to_minio_event(event))))
+        assert (found.container, found.key, found.size, found.version_id) == ("bucket", key, size, version)
+        assert (found.etag, found.event_time, found.reason) == ("e", NOON, Reason.CREATED)
+
+    @pytest.mark.parametrize("key", ["a\udcff", "\ud800"])
+    def test_names_that_are_no_text_can_be_written(self, key):
+        assert json.dumps(n.to_minio_event(written(key)))
+
+    def test_a_minio_event_has_what_oscar_and_its_supervisor_insist_on(self):
+        body = n.to_minio_event(written("in/a b.h5"), principal_id="sub", source_ip="10.0.0.1")
+        record = body["Records"][0]
+        assert body["Key"] == "bucket/in/a b.h5"
+        assert record["eventSource"] == "minio:s3"
+        assert record["eventTime"] == "2026-01-01T12:00:00.000Z"
+        assert record["requestParameters"] == {"principalId": "sub", "sourceIPAddress": "10.0.0.1"}
+        assert record["s3"]["bucket"]["arn"] == "arn:aws:s3:::bucket"
+        assert record["s3"]["object"]["key"] == "in%2Fa+b.h5"
+
+    @pytest.mark.parametrize(("reason", "mask"), [("moved", "IN_MOVED_TO"), ("listed", "IN_CLOSE_WRITE")])
+    def test_a_dcache_event_names_the_file_and_has_a_subscription(self, reason, mask):
+        event = written("a.h5", source=Source.DCACHE, container="/data/in", reason=reason)
+        assert n.to_dcache_event(event) == {"event": {"name": "a.h5", "mask": [mask]}, "subscription": "/data/in"}
+        assert n.to_dcache_event(event, subscription="https://x")["subscription"] == "https://x"

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What interLink's virtual node puts into a pod's status, in our words."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.core.podstatus import PodStatus, node_trouble
+
+NONSENSE = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "metadata",
+                    "spec",
+                    "status",
+                    "phase",
+                    "containerStatuses",
+                    "state",
+                    "terminated",
+                    "exitCode",
+                    "conditions",
+                ]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@pytest.mark.parametrize(
+    ("raw", "phase"),
+    [
+        ("Pending", JobPhase.PENDING),
+        ("Initializing", JobPhase.PENDING),
+        ("Running", JobPhase.RUNNING),
+        ("Ready", JobPhase.RUNNING),
+        ("Succeeded", JobPhase.SUCCEEDED),
+        ("Failed", JobPhase.FAILED),
+        ("Unknown", JobPhase.UNKNOWN),
+        ("Hibernating", JobPhase.UNKNOWN),
+        ("", JobPhase.UNKNOWN),
+    ],
+)
+def test_phase_is_normalised(raw, phase):
+    assert PodStatus.from_api({"status": {"phase": raw}}).phase is phase
+
+
+def test_reason_exit_code_and_slurm_job_are_found():
+    pod = {
+        "metadata": {"name": "p", "uid": "u", "annotations": {"JobID": "17"}, "deletionTimestamp": "now"},
+        "spec": {"nodeName": "hpc"},
+        "status": {
+            "phase": "Failed",
+            "reason": "Error: 15",
+            "containerStatuses": [
+                {"state": {"terminated": {"exitCode": 15, "reason": "Error: 15", "message": "reached its time limit"}}}
+            ],
+        },
+    }
+    status = PodStatus.from_api(pod)
+    assert (status.name, status.uid, status.node, status.slurm_job_id) == ("p", "u", "hpc", "17")
+    assert (status.exit_code, status.reason, status.deleting) == (15, "Error: 15: reached its time limit", True)
+
+
+@given(NONSENSE)
+def test_no_status_of_a_pod_or_node_raises(found):
+    if isinstance(found, dict):
+        PodStatus.from_api(found)
+        assert isinstance(node_trouble(found), str)
+
+
+def test_node_is_in_order_only_if_it_says_so():
+    ready = {"type": "Ready", "status": "True"}
+    assert node_trouble({"status": {"conditions": [ready]}}) == ""
+    assert "not ready: no ping" in node_trouble(
+        {"status": {"conditions": [{**ready, "status": "False", "message": "no ping"}]}}
+    )
+    assert "cordoned" in node_trouble({"spec": {"unschedulable": True}, "status": {"conditions": [ready]}})
+    assert "does not say" in node_trouble({})
+
+
+def test_words_of_sbatch_are_taken_out_of_what_interlink_wraps_around_them():
+    answer = (
+        "HTTP InterLink session CreatePod#7:  call exit status: 500. Body: sbatch: error: &#34;nope&#34; &lt;b&gt;\n"
+    )
+    error = f"error creating pod (HTTP 504): {answer}"
+    message = f'error doing createRequest() error detail &errors.errorString{{s:"{error}"}} error: {error}'
+    found = PodStatus.from_api({"status": {"phase": "Failed", "reason": "ProviderFailed", "message": message}})
+    assert found.reason == 'ProviderFailed: sbatch: error: "nope" <b>'
+
+
+@pytest.mark.parametrize("text", ["Body: of evidence", "HTTP InterLink session X#1:  call exit status: 500. Body: "])
+def test_other_messages_stay_as_they_are(text):
+    assert PodStatus.from_api({"status": {"message": text}}).reason == text

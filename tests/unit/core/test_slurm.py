@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SLURM options become annotations that survive the plugin, or a clear error."""
+
+from __future__ import annotations
+
+import shlex
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.slurm import SlurmOptions, check_annotations, format_time
+
+FLAGS = "slurm-job.vk.io/flags"
+
+
+def test_without_any_wish_there_is_still_a_time_limit_and_a_memory_limit():
+    options = SlurmOptions()
+    assert options.flags() == ("--time=01:00:00",)
+    assert options.limits() == {"cpu": "1", "memory": "1024Mi"}
+
+
+def test_every_wish_becomes_one_word():
+    options = SlurmOptions(
+        partition="gpu", time=timedelta(days=1, minutes=1), cpus_per_task=4, memory_mib=2048, gpus=2, account="a1",
+        qos="high", constraint="a100&nvlink", nodes=1, job_name="3dgan", extra_flags=("--exclusive", "--mail-type=END"),
+    )  # fmt: skip
+    assert options.to_annotations()[FLAGS].split(" ") == [
+        "--job-name=3dgan", "--time=1-00:01:00", "--partition=gpu", "--account=a1", "--qos=high",
+        "--constraint=a100&nvlink", "--nodes=1", "--gres=gpu:2", "--exclusive", "--mail-type=END",
+    ]  # fmt: skip
+    assert options.limits() == {"cpu": "4", "memory": "2048Mi"}
+
+
+def test_cpu_and_memory_are_never_flags():
+    text = SlurmOptions(cpus_per_task=9, memory_mib=9).to_annotations()[FLAGS]
+    assert "cpus" not in text
+    assert "mem" not in text
+
+
+def test_the_job_id_reaches_the_container_before_the_users_own_text():
+    text = SlurmOptions(pre_exec="module load cuda").to_annotations()["slurm-job.vk.io/pre-exec"]
+    for runtime in ("SINGULARITY", "APPTAINER"):
+        for name in ("SLURM_JOB_ID", "SLURM_JOB_PARTITION"):
+            assert f'export {runtime}ENV_{name}="${{{name}:-}}"' in text
+    assert text.endswith("\nmodule load cuda\n")
+
+
+def test_mounts_options_and_image_root_become_text_for_the_command_line():
+    options = SlurmOptions(
+        mounts=("/a:/b", "/c:/d:ro"), options=("--no-home", "--cleanenv"), image_root="/cvmfs/images"
+    )
+    annotations = options.to_annotations()
+    assert annotations["slurm-job.vk.io/singularity-mounts"] == "--bind /a:/b --bind /c:/d:ro"
+    assert annotations["slurm-job.vk.io/singularity-options"] == "--no-home --cleanenv"
+    assert annotations["slurm-job.vk.io/image-root"] == "/cvmfs/images/"
+    assert SlurmOptions(image_root="docker://").to_annotations()["slurm-job.vk.io/image-root"] == "docker://"
+
+
+def test_what_is_not_wished_has_no_annotation():
+    assert set(SlurmOptions().to_annotations()) == {FLAGS, "slurm-job.vk.io/pre-exec"}
+
+
+@pytest.mark.parametrize(
+    ("limit", "text"),
+    [
+        (timedelta(seconds=1), "00:00:01"),
+        (timedelta(microseconds=1), "00:00:01"),
+        (timedelta(hours=23, minutes=59, seconds=59), "23:59:59"),
+        (timedelta(days=2), "2-00:00:00"),
+        ("90", "90"),
+        ("1:30", "1:30"),
+        ("02:30:00", "02:30:00"),
+        ("1-12", "1-12"),
+        ("1-12:30:00", "1-12:30:00"),
+    ],
+)
+def test_time_is_written_as_slurm_reads_it(limit, text):
+    assert format_time(limit) == text
+
+
+@pytest.mark.parametrize("limit", [timedelta(0), timedelta(-1), "0", "00:00:00", "", "1h", "1:2:3:4", "-5", "٣", 60])
+def test_a_time_slurm_would_misread_is_refused(limit):
+    with pytest.raises(DefinitionError, match=r"SlurmOptions\.time"):
+        SlurmOptions(time=limit)
+
+
+@pytest.mark.parametrize("field", ["partition", "account", "qos", "constraint", "job_name", "image_root"])
+@pytest.mark.parametrize("value", ["a b", "a\nb", "a'b", 'a"b', "$(id)", "a;b", "a`b`", "a#b", "a\\b"])
+def test_values_the_plugin_mangles_are_refused(field, value):
+    with pytest.raises(DefinitionError, match=f"{field} is"):
+        SlurmOptions(**{field: value})
+
+
+@pytest.mark.parametrize("field", ["mounts", "options"])
+@pytest.mark.parametrize("value", ["/a:/b; rm -rf /", "/a:/b --x", "$(id)"])
+def test_words_that_would_end_the_command_line_are_refused(field, value):
+    with pytest.raises(DefinitionError, match="do not survive"):
+        SlurmOptions(**{field: (value,)})
+
+
+@pytest.mark.parametrize("mount", ["/a", "/a:/b:ro:x"])
+def test_a_mount_has_a_source_and_a_destination(mount):
+    with pytest.raises(DefinitionError, match="source:destination"):
+        SlurmOptions(mounts=(mount,))
+
+
+@pytest.mark.parametrize("field", ["extra_flags", "mounts", "options"])
+def test_a_text_in_place_of_a_tuple_is_refused(field):
+    with pytest.raises(DefinitionError, match="expected a tuple of words"):
+        SlurmOptions(**{field: "--exclusive"})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("cpus_per_task", 0), ("memory_mib", 0), ("gpus", -1), ("nodes", 0), ("gpus", True), ("cpus_per_task", 1.5),
+     ("memory_mib", None)],
+)  # fmt: skip
+def test_numbers_out_of_range_are_refused(field, value):
+    with pytest.raises(DefinitionError, match=f"{field} is"):
+        SlurmOptions(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("-p gpu", "expected --name"),
+        ("--comment=a b", "do not survive"),
+        ("--time=5", "use the field time"),
+        ("--mem=5", "use the field memory_mib"),
+        ("--cpus-per-task=5", "use the field cpus_per_task"),
+        ("--output=x", "the plugin reads the log"),
+        ("--mem-per-cpu=1G", "use memory_mib"),
+        ("--array=1-3", "one pod is one job"),
+        ("--wait", "block the plugin"),
+        ("--verbose", "standard error as a failure"),
+    ],
+)
+def test_flags_that_break_the_plugin_are_refused_with_the_reason(flag, message):
+    with pytest.raises(DefinitionError, match=message):
+        SlurmOptions(extra_flags=(flag,))
+
+
+def test_a_flag_said_twice_is_refused():
+    with pytest.raises(DefinitionError, match="--gres twice"):
+        SlurmOptions(gpus=1, extra_flags=("--gres=gpu:a100:1",))
+    with pytest.raises(DefinitionError, match="--exclusive twice"):
+        SlurmOptions(extra_flags=("--exclusive", "--exclusive=user"))
+    assert SlurmOptions(extra_flags=("--gres=gpu:a100:1",)).flags()[-1] == "--gres=gpu:a100:1"
+
+
+@pytest.mark.parametrize("text", ["cat <<EOFMESH", "#SBATCH --time=1", "a\0b", "a\r\n"])
+def test_pre_exec_text_that_the_plugin_would_take_apart_is_refused(text):
+    with pytest.raises(DefinitionError, match="pre_exec contains"):
+        SlurmOptions(pre_exec=text)
+
+
+@pytest.mark.parametrize("prefix", ["job.vk.io/", "slurm-job.knoc.io/"])
+def test_annotations_nobody_reads_are_refused_with_the_one_that_works(prefix):
+    with pytest.raises(DefinitionError, match="write 'slurm-job.vk.io/flags'"):
+        check_annotations({f"{prefix}flags": "--time=1"})
+
+
+def test_annotations_that_are_read_pass():
+    check_annotations({FLAGS: "--time=1", "interlink.eu/pod-vpn": "true"})
+
+
+@given(st.text(min_size=1, max_size=20), st.sampled_from(["partition", "account", "constraint", "job_name"]))
+def test_whatever_is_accepted_is_one_word_for_a_shell_and_for_the_plugin(text, field):
+    try:
+        flags = SlurmOptions(**{field: text}).to_annotations()[FLAGS]
+    except DefinitionError:
+        return
+    assert len(flags.split()) == len(shlex.split(flags)) == 2

@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the hook builds is run for real: the pod's command, the service's script, the kit's script."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+
+from airflow_provider_oscar.core.errors import DefinitionError, PermanentError
+from airflow_provider_oscar.core.objects import ObjectEvent, Source
+from airflow_provider_oscar.core.pods import PodRequest, build_pod
+from airflow_provider_oscar.core.staging import StageIn, StageOutS3Post
+from airflow_provider_oscar.jobs.builder import (
+    BODY_LIMIT,
+    JOB_FILE,
+    WORK_PATH,
+    SupervisorHook,
+    encoded_program,
+)
+from airflow_provider_oscar.jobs.manifest import Manifest
+from airflow_provider_oscar.jobs.spec import JobSpec
+from tests.unit.supervisor.store import Store, running_store
+
+JOB = "t-0123456789abcdef"
+CASES = Path(__file__).parents[1] / "manifest_cases"
+GOOD = (CASES / "success.json").read_text()
+MOMENT = datetime(2026, 11, 22, 9, tzinfo=UTC)
+
+
+class FakeStore:
+    """A store that hands out URLs of the HTTP server and remembers what it was asked."""
+
+    def __init__(self, server: Store | None = None) -> None:
+        self.server = server
+        self.asked: list[tuple] = []
+        self.files: dict[str, bytes] = {}
+
+    def stage_in(self, event, *, lifetime):
+        self.asked.append(("stage_in", event.uri, lifetime))
+        self.server.objects["/in/x"] = b"data"
+        return StageIn(
+            uri=event.uri, name="x.h5", size=4, etag="", checksum=None, url=f"{self.server.url}/in/x?sig=secret"
+        )
+
+    def stage_out(self, uri, *, submission_id, lifetime, max_bytes=None):
+        self.asked.append(("stage_out", uri, submission_id, lifetime, max_bytes))
+        url = f"{self.server.url}/out" if self.server else "http://store/out"
+        prefix = f"p/{submission_id}/"
+        return StageOutS3Post(uri=f"{uri.rstrip('/')}/{submission_id}/", url=url, fields={"k": "secret"}, prefix=prefix)
+
+    def read_bytes(self, uri, limit):
+        self.asked.append(("read_bytes", uri, limit))
+        return self.files.get(uri)
+
+
+@pytest.fixture
+def server():
+    with running_store() as store:
+        yield store
+
+
+@pytest.fixture
+def store(server):
+    return FakeStore(server)
+
+
+@pytest.fixture
+def hook(store):
+    return SupervisorHook(stores=lambda target, conn_id="": store)
+
+
+def event(source=Source.S3, conn_id="in", container="inbox", key="a b.h5"):
+    return ObjectEvent(source, conn_id, container, key, 4, "e", "", MOMENT)
+
+
+def build(hook, command=("/bin/sh", "-c", 'cp "$INPUT_FILE_PATH" "$TMP_OUTPUT_DIR/copy"; exit 0'), **changes):
+    known = {
+        "submission_id": JOB,
+        "event": event(),
+        "command": list(command),
+        "output_conn_id": "out",
+        "output_uri": "s3://out/p",
+    }
+    return hook.build(**{**known, **changes})
+
+
+def run(command, tmp_path, **env):
+    (tmp_path / "tmp").mkdir(exist_ok=True)
+    variables = {"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path / "tmp"), **env}
+    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60)
+
+
+def test_pod_pieces_run_the_job(hook, server, tmp_path):
+    """The embedded platform's way: mounts appear below CONTAINER_SANDBOX_MOUNT_POINT."""
+    job = build(hook)
+    mount = tmp_path / job.secret_mount_path.lstrip("/")
+    mount.mkdir(parents=True)
+    (mount / JOB_FILE).write_text(job.secret[JOB_FILE])
+    (tmp_path / WORK_PATH.lstrip("/")).mkdir()
+    done = run([*job.command, *job.args], tmp_path, **job.env, CONTAINER_SANDBOX_MOUNT_POINT=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert server.objects[f"/out/p/{JOB}/copy"] == b"data"
+    assert Manifest.from_marker(done.stdout, JOB).succeeded
+
+
+def test_pod_holds_no_secret_outside_its_secret(hook):
+    job = build(hook, environment={"TOKEN": "hush"})
+    request = PodRequest(
+        name=JOB, namespace="default", image="docker://x", node="vk", secret_name=JOB,
+        **{name: getattr(job, name) for name in ("command", "args", "env", "empty_dirs", "secret_mount_path")},
+        init_containers=job.init_containers,
+    )  # fmt: skip
+    text = json.dumps(build_pod(request))
+    assert "secret" not in text.replace('"secret": {"secretName"', "").replace("/var/run/secrets", "")
+    assert "hush" not in text + repr(job)
+    assert "hush" in job.secret[JOB_FILE]
+
+
+def test_specification_says_what_was_asked_for(hook, store):
+    before = datetime.now(UTC)
+    job = build(
+        hook, placement="hpc-gpu", timeout=timedelta(minutes=2), lifetime=timedelta(hours=3), max_output_bytes=5,
+        environment={"A": "b"},
+    )  # fmt: skip
+    spec = JobSpec.from_dict(json.loads(job.secret[JOB_FILE]))
+    assert spec == job.spec
+    assert (spec.placement, spec.timeout, spec.max_output_bytes, spec.environment) == ("hpc-gpu", 120, 5, {"A": "b"})
+    assert before <= spec.submitted_at <= datetime.now(UTC)
+    assert job.output_uri == f"s3://out/p/{JOB}/"
+    assert store.asked == [
+        ("stage_in", "s3://inbox/a%20b.h5", timedelta(hours=3)),
+        ("stage_out", "s3://out/p", JOB, timedelta(hours=3), 5),
+    ]
+
+
+def test_job_without_an_object_stages_nothing_in(hook):
+    assert build(hook, event=None).spec.input is None
+
+
+def test_program_fits_one_variable():
+    assert len("OSCAR_SUPERVISOR=") + len(encoded_program()) < 128 * 1024
+
+
+def test_image_without_python_is_told_so(hook, tmp_path):
+    job = build(hook)
+    # This machine may have one at a well-known place; an image without Python has not.
+    launcher = job.args[0].replace("/bin/python3", "/no/such/python3")
+    done = subprocess.run([*job.command, launcher], env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+    assert done.returncode == 127
+    assert "no python3 (3.8 or later) in the image" in done.stderr
+
+
+def test_launcher_passes_over_an_interpreter_that_is_too_old(hook, tmp_path):
+    old = tmp_path / "bin" / "python3"
+    old.parent.mkdir()
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    (old.parent / "python").symlink_to(Path(os.path.realpath("/proc/self/exe")))
+    job = build(hook)
+    done = subprocess.run(
+        [*job.command, *job.args], env={**job.env, "PATH": str(old.parent)}, capture_output=True, text=True
+    )
+    assert done.returncode == 78
+    assert "job.json' cannot be read" in done.stderr
+
+
+def test_service_script_runs_the_body_oscar_decoded(hook, server, tmp_path):
+    """OSCAR's supervisor writes the decoded body into INPUT_FILE_PATH and runs /bin/sh script.sh."""
+    job = build(hook)
+    script, body = tmp_path / "script.sh", tmp_path / "event-file-1"
+    script.write_text(hook.service_script())
+    body.write_bytes(base64.b64decode(job.body()))
+    outer = tmp_path / "outer output"
+    outer.mkdir()
+    done = run(
+        ["/bin/sh", str(script)],
+        tmp_path,
+        INPUT_FILE_PATH=str(body),
+        TMP_OUTPUT_DIR=str(outer),
+        EVENT=job.body().decode(),
+    )
+    assert done.returncode == 0, done.stderr
+    assert server.objects[f"/out/p/{JOB}/copy"] == b"data"
+    assert list(outer.iterdir()) == []
+    assert Manifest.from_marker(done.stdout + done.stderr, JOB).succeeded
+
+
+def test_body_that_fits_no_event_is_refused(hook):
+    job = build(hook, environment={"A": "x" * BODY_LIMIT})
+    with pytest.raises(DefinitionError, match=f"OSCAR can pass {BODY_LIMIT}"):
+        job.body()
+
+
+def test_specification_that_fits_no_secret_is_refused(hook):
+    with pytest.raises(DefinitionError, match="a Secret holds"):
+        build(hook, environment={"A": "x" * 1_000_000})
+
+
+def test_unknown_mode_is_refused(hook):
+    with pytest.raises(DefinitionError, match="expected 'inline' or 'kit'"):
+        build(hook, mode="sidecar")
+
+
+def test_manifest_is_read_from_below_the_output_prefix(hook, store):
+    uri = f"s3://out/p/{JOB}/manifest.json"
+    assert hook.read_manifest("out", "s3://out/p/", JOB) is None
+    store.files[uri] = json.dumps(json.loads(GOOD)["manifest"]).encode()
+    assert hook.read_manifest("out", "s3://out/p/", JOB).succeeded
+    assert {asked[1] for asked in store.asked} == {uri}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b'{"version": "1.0", "subm', json.dumps({**json.loads(GOOD)["manifest"], "submission_id": "other"}).encode()],
+    ids=["empty", "half written", "another job's"],
+)
+def test_what_is_no_manifest_of_the_job_counts_as_none(hook, store, data, caplog):
+    store.files[f"s3://out/p/{JOB}/manifest.json"] = data
+    assert hook.read_manifest("out", "s3://out/p", JOB) is None
+    assert "passed over" in caplog.text
+
+
+def test_manifest_of_a_newer_major_version_is_refused(hook, store):
+    store.files[f"s3://out/p/{JOB}/manifest.json"] = b'{"version": "2.0"}'
+    with pytest.raises(PermanentError, match="upgrade airflow-provider-oscar"):
+        hook.read_manifest("out", "s3://out/p", JOB)
+
+
+@pytest.fixture
+def connections(monkeypatch):
+    s3 = {"conn_type": "oscar_s3", "login": "AK", "password": "hush", "extra": {"endpoint_url": "http://minio:9000"}}
+    dcache = {"conn_type": "dcache", "host": "https://door:2880", "login": "u", "password": "hush"}
+    for name, fields in {"IN": s3, "OUT": s3, "DOOR": dcache, "PLAIN": {**dcache, "host": "http://door"}}.items():
+        monkeypatch.setenv(f"AIRFLOW_CONN_{name}", json.dumps(fields))
+
+
+def test_kit_has_the_shape_oscar_gives_it(hook, connections):
+    job = build(hook, mode="kit")
+    [init] = job.init_containers
+    assert asdict(init) == {
+        "name": "supervisor-container",
+        "image": "ghcr.io/grycap/faas-supervisor-kit:1.6.2",
+        "command": ("/bin/sh", "-c"),
+        "args": ("cp -r /supervisor/* /data",),
+    }
+    assert (job.command, job.args) == (("/bin/sh", "-c"), ("echo $EVENT | base64 -d | /data/supervisor",))
+    assert (job.empty_dirs, job.secret_mount_path) == ({"supervisor-share-data": "/data"}, "/oscar/config")
+
+
+def test_kit_keeps_credentials_in_the_secret(hook, connections):
+    job = build(hook, mode="kit")
+    assert "hush" not in repr(job) + json.dumps(dict(job.env)) + job.spec.to_json()
+    definition = yaml.safe_load(job.secret["function_config.yaml"])
+    assert definition["storage_providers"]["minio"]["input"]["secret_key"] == "hush"
+    assert definition["output"] == [{"storage_provider": "minio.output", "path": f"out/p/{JOB}"}]
+
+
+def test_kit_names_its_provider_by_the_bare_id(hook, connections):
+    message = json.loads(base64.b64decode(build(hook, mode="kit").env["EVENT"]))
+    assert message["storage_provider"] == "input"
+    assert json.loads(message["event"])["Records"][0]["s3"]["object"]["key"] == "a+b.h5"
+
+
+def test_kit_for_dcache_uses_the_one_provider_id_upstream_knows(hook, connections):
+    found = event(Source.DCACHE, "door", "/data/in", "x.h5")
+    job = build(hook, mode="kit", event=found, output_conn_id="door", output_uri="dcache://door/data/out")
+    definition = yaml.safe_load(job.secret["function_config.yaml"])
+    assert definition["input"] == [{"storage_provider": "webdav.dcache", "path": "/data/in"}]
+    assert definition["storage_providers"]["webdav"]["dcache"]["hostname"] == "door:2880"
+    assert definition["output"] == [{"storage_provider": "webdav.output", "path": f"/data/out/{JOB}"}]
+    assert json.loads(base64.b64decode(job.env["EVENT"]))["event"]["name"] == "x.h5"
+
+
+def test_kit_refuses_a_door_upstream_cannot_reach(hook, connections):
+    with pytest.raises(DefinitionError, match="connection 'plain' cannot serve mode='kit'.* use mode='inline'"):
+        build(hook, mode="kit", event=None, output_conn_id="plain", output_uri="dcache://plain/data/out")
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_kit_script_tells_the_exit_code_upstream_drops(hook, connections, tmp_path, code):
+    job = build(
+        hook, ["/bin/sh", "-c", f'printf "%s" "$A" > "$TMP_OUTPUT_DIR/a"; exit {code}'], mode="kit",
+        environment={"A": "it's 100% \\n"}, placement="caf\u00e9 %s",
+    )  # fmt: skip
+    script, output = tmp_path / "script.sh", tmp_path / "output"
+    script.write_text(job.secret["script.sh"])
+    output.mkdir()
+    done = run(["/bin/sh", str(script)], tmp_path, TMP_OUTPUT_DIR=str(output))
+    assert done.returncode == code, done.stderr
+    assert (output / "a").read_text() == "it's 100% \\n"
+    manifest = Manifest.from_marker(done.stdout, JOB)
+    assert manifest == Manifest.from_json((output / "manifest.json").read_text())
+    assert (manifest.exit_code, manifest.placement) == (code, "caf\u00e9 %s")
+    assert manifest.submitted_at == job.spec.submitted_at
+    assert manifest.phases["run"].duration >= timedelta(0)
+
+
+def test_kit_refuses_a_variable_no_shell_exports(hook, connections):
+    with pytest.raises(DefinitionError, match="cannot export the variable 'A-B'"):
+        build(hook, mode="kit", environment={"A-B": "x"})

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which failures are worth a retry, and what their messages say."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_oscar.core.errors import (
+    BadInputError,
+    DefinitionError,
+    JobFailedError,
+    LostContactError,
+    PermanentError,
+    TransientError,
+)
+from airflow_provider_oscar.jobs.failures import failure
+from airflow_provider_oscar.jobs.manifest import Failure, Manifest
+from airflow_provider_oscar.jobs.outcome import State, Verdict
+
+FAILED = Verdict(State.FAILED, "job 'j' failed")
+LOST = Verdict(State.LOST, "job 'j' vanished")
+
+
+def manifest(code: int, error: Failure | None = None) -> Manifest:
+    return Manifest("j", "", None, "s3://b/j/", (), code, error, {})
+
+
+@pytest.mark.parametrize(
+    ("found", "reported", "kind"),
+    [
+        pytest.param(manifest(66, Failure("stage-in", "gone")), "", BadInputError, id="input missing or changed"),
+        pytest.param(manifest(65), "", BadInputError, id="program says its data is bad"),
+        pytest.param(manifest(78, Failure("run", "spec")), "", DefinitionError, id="bad job specification"),
+        pytest.param(manifest(74, Failure("stage-out", "503")), "", TransientError, id="store away"),
+        pytest.param(manifest(74), "", JobFailedError, id="74 of the command itself"),
+        pytest.param(manifest(1), "", JobFailedError, id="command failed"),
+        pytest.param(manifest(143), "", TransientError, id="killed from outside"),
+        pytest.param(manifest(143), "SLURM job reached its time limit", JobFailedError, id="time limit"),
+        pytest.param(manifest(137), "OOMKilled", JobFailedError, id="memory"),
+        pytest.param(None, "reached its time limit", JobFailedError, id="time limit without manifest"),
+        pytest.param(None, "", TransientError, id="node failure"),
+        pytest.param(None, "ProviderFailed: sbatch: error: Invalid account", DefinitionError, id="bad account"),
+        pytest.param(None, "ProviderFailed: 504 connection timed out", TransientError, id="submission failed"),
+    ],
+)
+def test_failed_job_is_sorted_by_what_to_do_next(found, reported, kind):
+    error = failure(FAILED, found, where="node 'hpc'", reported=reported)
+    assert type(error) is kind
+
+
+def test_lost_job_is_looked_at_again():
+    assert type(failure(LOST, None, where="x")) is LostContactError
+
+
+def test_message_names_place_object_reason_log_and_remedy():
+    error = failure(
+        FAILED,
+        None,
+        where="OSCAR service 'infer' (connection 'oscar_default')",
+        object_uri="s3://in/a%0Ab.h5",
+        reported="Error: 3\nfake record",
+        exit_code=3,
+        log="first\nTraceback\nValueError: no theta\n",
+    )
+    text = str(error)
+    assert "\n" not in text
+    for part in (
+        "OSCAR service 'infer' (connection 'oscar_default')",
+        "of 's3://in/a%0Ab.h5'",
+        "container exit code 3",
+        "'ValueError: no theta'",
+        "a retry submits it anew",
+    ):
+        assert part in text
+
+
+def test_a_time_limit_in_the_output_of_a_command_that_failed_by_itself_is_not_slurms():
+    error = failure(FAILED, manifest(2), where="x", log="upload reached its time limit\n")
+    assert "SlurmOptions.time" not in str(error)
+    assert isinstance(error, PermanentError)

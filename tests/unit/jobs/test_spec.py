@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The job specification: round trip, schema, and what it must refuse or hide."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from importlib import resources
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.staging import Checksum, StageIn, StageOutS3Post, StageOutWebDAV, safe_name
+from airflow_provider_oscar.jobs.spec import JobSpec
+
+SCHEMA = json.loads(resources.files("airflow_provider_oscar.jobs").joinpath("job.schema.json").read_text())
+INPUT = StageIn(
+    uri="s3://in/a%20b.h5",
+    name="a_b.h5",
+    size=3,
+    etag="e",
+    checksum=Checksum("adler32", "0000abcd"),
+    url="https://s3/in/a%20b.h5?X-Amz-Signature=secret",
+    headers={"Authorization": "Bearer secret"},
+    event={"Records": []},
+)
+OUTPUTS = [
+    StageOutS3Post(uri="s3://out/p/t/", url="https://s3/out", fields={"policy": "secret"}, prefix="p/t/"),
+    StageOutWebDAV(uri="dcache://d/p/t/", url="https://door/p/t/", headers={"Authorization": "Bearer secret"}),
+]
+
+
+def spec(**changes):
+    known = {
+        "submission_id": "t-0123456789abcdef",
+        "placement": "hpc-cpu",
+        "submitted_at": datetime(2026, 11, 22, 9, tzinfo=UTC),
+        "input": INPUT,
+        "output": OUTPUTS[0],
+        "command": ("run", "it"),
+        "environment": {"A": "secret"},
+        "timeout": 60.0,
+        "max_output_bytes": 10,
+    }
+    return JobSpec(**{**known, **changes})
+
+
+@pytest.mark.parametrize("output", OUTPUTS, ids=["s3-post", "webdav"])
+@pytest.mark.parametrize("source", [INPUT, None], ids=["input", "no input"])
+def test_specification_survives_json_and_follows_its_schema(output, source):
+    made = spec(output=output, input=source)
+    fields = json.loads(made.to_json())
+    jsonschema.validate(fields, SCHEMA, format_checker=jsonschema.FormatChecker())
+    assert JobSpec.from_dict(fields) == made
+
+
+@given(
+    command=st.lists(st.text(st.characters(exclude_characters="\0")), min_size=1).map(tuple),
+    environment=st.dictionaries(
+        st.text(st.characters(exclude_characters="\0="), min_size=1), st.text(st.characters(exclude_characters="\0"))
+    ),
+)
+def test_command_and_environment_of_any_characters_survive_json(command, environment):
+    made = spec(command=command, environment=environment)
+    assert JobSpec.from_dict(json.loads(made.to_json())) == made
+    assert made.to_json().isascii()
+
+
+def test_no_capability_is_shown_in_a_repr():
+    for output in OUTPUTS:
+        assert "secret" not in repr(spec(output=output))
+
+
+@pytest.mark.parametrize("version", ["2.0", "10.1", "1", "", "x"])
+def test_other_major_version_is_refused_by_name(version):
+    with pytest.raises(DefinitionError, match=f"version '{version}'; this provider reads 1.x"):
+        JobSpec.from_dict({**spec().to_dict(), "version": version})
+
+
+def test_newer_minor_version_with_unknown_fields_is_read():
+    assert JobSpec.from_dict({**spec().to_dict(), "version": "1.3", "new": 1}).version == "1.3"
+
+
+@pytest.mark.parametrize("missing", ["submission_id", "submitted_at", "output", "command", "version"])
+def test_missing_field_is_named(missing):
+    fields = spec().to_dict()
+    del fields[missing]
+    with pytest.raises(DefinitionError, match=missing):
+        JobSpec.from_dict(fields)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"command": ()}, "expected a list of at least one string"),
+        ({"command": ("a\0b",)}, "without NUL"),
+        ({"environment": {"A=B": "c"}}, "'A=B' of job"),
+        ({"environment": {"": "c"}}, "cannot be set"),
+        ({"environment": {"A": "\0"}}, "has NUL characters"),
+        ({"timeout": 0}, "expected a positive number of seconds"),
+        ({"submitted_at": datetime(2026, 1, 1)}, "has no time zone"),  # noqa: DTZ001
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_cannot_be_run_is_refused_before_it_is_sent(changes, said):
+    with pytest.raises(DefinitionError, match=said):
+        spec(**changes)
+
+
+@pytest.mark.parametrize(("kind", "value"), [("crc32", "00"), ("md5", "not hex"), ("md5", "")])
+def test_checksum_of_unknown_form_is_refused(kind, value):
+    with pytest.raises(DefinitionError, match="expected one of adler32, md5, sha256 and hex digits"):
+        Checksum(kind, value)
+
+
+@given(key=st.text())
+def test_safe_name_is_one_plain_path_segment(key):
+    assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}", safe_name(key))
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("run/2026/a.h5", "a.h5"),
+        ("a b\u00e9.h5", "a_b_.h5"),
+        ("../..", "_."),
+        (".hidden", "_hidden"),
+        ("-rf", "_rf"),
+        ("dir/", "dir"),
+        ("", "input"),
+        ("x" * 500 + ".h5", "x" * 197 + ".h5"),
+    ],
+)
+def test_safe_name_keeps_what_scripts_look_at(key, name):
+    assert safe_name(key) == name

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Logins, macaroons and the brake of the embedded dCache."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from oscar_testbed.fakes.dcache.access import Access, AccessError, Principal, attenuate, parse_duration
+from oscar_testbed.faults import DCacheFaults
+
+HERE = "127.0.0.1"
+
+
+class Clock:
+    now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def access(clock: Clock) -> Access:
+    access = Access(DCacheFaults(), clock=clock)
+    access.add_user("airflow")
+    return access
+
+
+def _basic(name: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
+
+
+def _user(access: Access) -> Principal:
+    return access.authenticate(_basic("airflow", access.passwords["airflow"]), HERE)
+
+
+def _mint(access: Access, *caveats: str, path: str = "/", **more: str) -> str:
+    body = json.dumps({"caveats": list(caveats), **more}).encode()
+    return access.mint(_user(access), path, body, HERE)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "Basic",
+        "Basic !!!",
+        _basic("airflow", "guess"),
+        _basic("nobody", ""),
+        "Bearer local1.xyz",
+        "Bearer ",
+        "Digest x",
+    ],
+    ids=["none", "empty", "no base64", "wrong password", "no user", "no macaroon", "no token", "other scheme"],
+)
+def test_anything_but_a_valid_credential_is_401(access: Access, header: str):
+    with pytest.raises(AccessError) as refused:
+        access.authenticate(header, HERE)
+    assert refused.value.status == 401
+
+
+def test_asserted_roles_do_not_change_the_user(access: Access):
+    assert access.authenticate(_basic("airflow#admin", access.passwords["airflow"]), HERE).user == "airflow"
+
+
+def test_a_token_works_until_it_expires(access: Access, clock: Clock):
+    token = access.issue_token("airflow", timedelta(minutes=5))
+    assert access.authenticate(f"Bearer {token}", HERE).user == "airflow"
+    clock.now += 301
+    with pytest.raises(AccessError):
+        access.authenticate(f"Bearer {token}", HERE)
+
+
+def test_a_macaroon_is_held_to_its_activities_and_path(access: Access):
+    holder = access.authenticate("Bearer " + _mint(access, "activity:DOWNLOAD", "path:/in"), HERE)
+    assert holder.allows("DOWNLOAD", "/in/a")
+    assert not holder.allows("UPLOAD", "/in/a")
+    assert not holder.allows("DOWNLOAD", "/inner/a")
+    assert not holder.allows("DOWNLOAD", "/")
+    assert holder.allows("READ_METADATA", "/")
+
+
+def test_the_requested_path_is_a_path_caveat(access: Access):
+    holder = access.authenticate("Bearer " + _mint(access, path="/out/job"), HERE)
+    assert holder.allows("UPLOAD", "/out/job/x")
+    assert not holder.allows("UPLOAD", "/out/other")
+
+
+def test_a_macaroon_expires(access: Access, clock: Clock):
+    token = _mint(access, validity="PT1H")
+    clock.now += 3599
+    access.authenticate(f"Bearer {token}", HERE)
+    clock.now += 2
+    with pytest.raises(AccessError):
+        access.authenticate(f"Bearer {token}", HERE)
+
+
+def test_a_macaroon_of_a_macaroon_is_no_wider(access: Access):
+    narrow = access.authenticate("Bearer " + _mint(access, "activity:DOWNLOAD", path="/in"), HERE)
+    again = access.mint(narrow, "/", b"", HERE)
+    holder = access.authenticate(f"Bearer {again}", HERE)
+    assert not holder.allows("UPLOAD", "/in/a")
+    assert not holder.allows("DOWNLOAD", "/out")
+
+
+def test_a_holder_can_narrow_but_not_widen_a_macaroon(access: Access):
+    token = attenuate(_mint(access, "activity:DOWNLOAD,UPLOAD"), "activity:DOWNLOAD,DELETE")
+    assert access.authenticate(f"Bearer {token}", HERE).activities == {"DOWNLOAD"}
+    user_and_caveats = json.loads(base64.urlsafe_b64decode(token.removeprefix("local1.") + "=="))
+    user_and_caveats["caveats"] = []
+    forged = "local1." + base64.urlsafe_b64encode(json.dumps(user_and_caveats).encode()).decode()
+    with pytest.raises(AccessError):
+        access.authenticate(f"Bearer {forged}", HERE)
+
+
+def test_a_macaroon_for_other_addresses_is_refused(access: Access):
+    token = _mint(access, "ip:10.0.0.0/8")
+    with pytest.raises(AccessError):
+        access.authenticate(f"Bearer {token}", HERE)
+    assert access.authenticate(f"Bearer {token}", "10.1.2.3").user == "airflow"
+
+
+@pytest.mark.parametrize("caveat", ["activity:FLY", "before:soon", "ip:nowhere", "colour:red", "nonsense"])
+def test_a_bad_caveat_is_400(access: Access, caveat: str):
+    with pytest.raises(AccessError) as refused:
+        _mint(access, caveat)
+    assert refused.value.status == 400
+
+
+def test_three_bad_logins_bar_the_address_for_ten_seconds(access: Access, clock: Clock):
+    for _ in range(2):
+        access.note_unauthorized(HERE)
+    assert not access.barred(HERE)
+    access.note_unauthorized(HERE)
+    assert access.barred(HERE) == 10
+    assert not access.barred("10.0.0.1")
+    clock.now += 10
+    assert not access.barred(HERE)
+
+
+def test_slow_bad_logins_do_not_bar(access: Access, clock: Clock):
+    for _ in range(5):
+        access.note_unauthorized(HERE)
+        clock.now += 11
+    assert not access.barred(HERE)
+
+
+def test_no_secret_is_shown(access: Access):
+    assert access.passwords["airflow"] not in repr(access)
+
+
+@given(st.integers(0, 400), st.integers(0, 23), st.integers(0, 59), st.integers(0, 59))
+def test_durations_are_read(days: int, hours: int, minutes: int, seconds: int):
+    expected = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+    assert parse_duration(f"P{days}DT{hours}H{minutes}M{seconds}S") == expected
+
+
+@pytest.mark.parametrize("text", ["", "P", "PT", "1H", "P1Y", "PT1.5H"])
+def test_what_is_no_duration_is_refused(text: str):
+    with pytest.raises(ValueError, match="duration"):
+        parse_duration(text)

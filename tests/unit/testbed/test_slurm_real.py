@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is said to SLURM and what is read from its answers; no SLURM runs here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from oscar_testbed.fakes.slurm import open_slurm, real
+
+from airflow_provider_oscar.core.errors import DefinitionError, JobFailedError, TransientError
+
+
+def _line(*cells: str) -> str:
+    return "".join(cell.ljust(width) for cell, width in zip(cells, real._WIDTHS, strict=True))
+
+
+def test_job_id_is_read_from_what_sbatch_prints():
+    assert real.parse_submit(0, "Submitted batch job 17\n", "") == "17"
+
+
+@pytest.mark.parametrize(
+    ("code", "stdout", "stderr"),
+    [
+        pytest.param(1, "", "sbatch: error: Invalid partition name specified\n", id="refused"),
+        pytest.param(0, "Submitted batch job 17\n", "notice: quota nearly used up\n", id="notice-on-stderr"),
+        pytest.param(0, "", "", id="silence"),
+        pytest.param(0, "Submitted batch job", "", id="no-number"),
+    ],
+)
+def test_anything_but_a_plain_acceptance_is_a_refusal(code, stdout, stderr):
+    with pytest.raises(JobFailedError, match=stderr.strip() or "sbatch exit status"):
+        real.parse_submit(code, stdout, stderr)
+
+
+def test_job_list_keeps_words_it_does_not_know():
+    text = "\n".join(
+        [
+            _line("1", "R", "0", "cpu", "cn1", "None"),
+            _line("2", "ZZ", "768", "gpu", "", "Nodes required for job are DOWN"),
+            _line("3_[1-4]", "PD", "0", "cpu", "", "Resources"),
+            "slurm_load_jobs: something odd",
+        ]
+    )
+    jobs = real.parse_jobs(0, text, "")
+    assert sorted(jobs) == ["1", "2"]
+    assert (jobs["1"].state, jobs["1"].node, jobs["1"].finished) == ("R", "cn1", False)
+    assert (jobs["2"].state, jobs["2"].exit_code, jobs["2"].finished) == ("ZZ", 3, False)
+    assert jobs["2"].reason == "Nodes required for job are DOWN"
+
+
+def test_failing_squeue_is_worth_another_try():
+    with pytest.raises(TransientError, match="slurmctld"):
+        real.parse_jobs(1, "", "slurm_load_jobs error: Unable to contact slurm controller")
+
+
+@given(st.text())
+def test_no_answer_of_squeue_breaks_the_reader(text):
+    for job_id, job in real.parse_jobs(0, text, "").items():
+        assert job.job_id == job_id
+        assert job.state
+
+
+def test_configuration_names_every_node_and_keeps_to_the_directory():
+    text = real.configuration(Path("/some/where"), user="me", host="here", ports=[1, 2, 3, 4])
+    assert text.count("NodeName=") == 3
+    assert "Gres=gpu:fake:2" in text
+    paths = [line.partition("=")[2] for line in text.splitlines() if "/some" in line]
+    assert len(paths) >= 8
+    assert "/var/" not in text
+    assert "/etc/slurm" not in text
+
+
+def test_a_directory_too_deep_for_a_socket_is_named(tmp_path):
+    deep = tmp_path / ("d" * 100)
+    with pytest.raises(DefinitionError, match="too long for a socket"):
+        real.RealSlurm(deep)._write_configuration()
+
+
+def test_unknown_mode_is_refused(tmp_path):
+    with pytest.raises(DefinitionError, match="'builtin'"):
+        open_slurm(tmp_path, "imaginary")
+
+
+def test_settings_replace_ours_and_are_added():
+    settings = {"TaskPlugin": "task/cgroup", "AccountingStorageTRES": "gres/gpu"}
+    text = real.configuration(Path("/some/where"), user="me", host="here", ports=[1, 2, 3, 4], settings=settings)
+    lines = text.splitlines()
+    assert [line for line in lines if line.startswith("TaskPlugin=")] == ["TaskPlugin=task/cgroup"]
+    assert "AccountingStorageTRES=gres/gpu" in lines
+
+
+def test_control_group_settings_are_written(tmp_path):
+    real.RealSlurm(tmp_path, cgroup={"ConstrainRAMSpace": "yes"})._write_configuration()
+    assert (tmp_path / "etc" / "cgroup.conf").read_text() == "CgroupPlugin=cgroup/v1\nConstrainRAMSpace=yes\n"

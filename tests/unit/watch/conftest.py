@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A store, a state store and a triggerer that live in one event loop and do what a test says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.triggers.shared_stream import SharedStreamManager
+
+from airflow_provider_oscar.core.errors import TransientError
+from airflow_provider_oscar.core.objects import ObjectEvent, Source
+from airflow_provider_oscar.triggers.objects import S3NewObjectTrigger
+from airflow_provider_oscar.watch import memory
+from airflow_provider_oscar.watch.pages import Page
+from airflow_provider_oscar.watch.pages import Source as PageSource
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+def listed(key: str, version: int = 0, *, second: int = 0, size: int | None = 1) -> ObjectEvent:
+    """An object as a listing shows it."""
+    return ObjectEvent(
+        source=Source.S3,
+        conn_id="store",
+        container="bucket",
+        key=key,
+        size=size,
+        etag=f"etag-{version}",
+        version_id="",
+        modified=NOON + timedelta(seconds=second),
+    )
+
+
+class FakeStore:
+    """Airflow's asset state stores: JSON by asset and key."""
+
+    def __init__(self) -> None:
+        self.values: dict[tuple[str, str], str] = {}
+        self.failing = False
+        self.writes = 0
+
+    def accessor(self, *, name: str) -> FakeAccessor:
+        return FakeAccessor(self, name)
+
+
+class FakeAccessor:
+    def __init__(self, store: FakeStore, name: str) -> None:
+        self._store = store
+        self._name = name
+
+    async def aget(self, key: str, default: Any = None) -> Any:
+        self._check()
+        found = self._store.values.get((self._name, key))
+        return default if found is None else json.loads(found)
+
+    async def aset(self, key: str, value: Any) -> None:
+        self._check()
+        self._store.writes += 1
+        self._store.values[self._name, key] = json.dumps(value)
+
+    async def adelete(self, key: str) -> None:
+        self._check()
+        self._store.values.pop((self._name, key), None)
+
+    def _check(self) -> None:
+        if self._store.failing:
+            raise RuntimeError("the API server is away")
+
+
+class FakeBucket(PageSource):
+    """A place whose sweeps happen when a test says so."""
+
+    interval = 1.0
+
+    def __init__(self, objects: dict[str, ObjectEvent], *, page_size: int = 2) -> None:
+        self.objects = objects
+        self.page_size = page_size
+        self.sweeps = 0
+        self.fail_after_pages: int | None = None
+        self.hint: ObjectEvent | None = None
+        self.closed = False
+        self.idle = asyncio.Event()
+        self._go = asyncio.Event()
+
+    @property
+    def about(self) -> str:
+        return "watching a fake bucket"
+
+    async def sweep(self) -> AsyncGenerator[Page, None]:
+        self.sweeps += 1
+        self.idle.clear()
+        found = [self.objects[key] for key in sorted(self.objects)]
+        batches = [found[at : at + self.page_size] for at in range(0, len(found), self.page_size)] or [[]]
+        for number, batch in enumerate(batches):
+            if self.fail_after_pages == number:
+                raise TransientError("the store went away")
+            yield Page(batch, first=number == 0, last=number == len(batches) - 1, server_time=NOON)
+
+    async def hints(self, pause: float) -> AsyncGenerator[Page, None]:
+        while True:
+            self.idle.set()
+            await self._go.wait()
+            self._go.clear()
+            self.idle.clear()
+            if self.hint is None:
+                return
+            hint, self.hint = self.hint, None
+            yield Page([hint], hint=True, server_time=NOON)
+
+    def go(self) -> None:
+        self.idle.clear()
+        self._go.set()
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+class FakeTriggerer:
+    """One triggerer process: Airflow's own shared streams, and events that are stored at once or not at all."""
+
+    def __init__(self, bucket: FakeBucket, *triggers: S3NewObjectTrigger, ack_timeout: float = 300) -> None:
+        self.bucket = bucket
+        self.stored: dict[str, list[ObjectEvent]] = {trigger.arguments.asset_name: [] for trigger in triggers}
+        self.storing = True
+        self.failed: list[BaseException] = []
+        self._manager = SharedStreamManager(ack_timeout=ack_timeout)
+        self._triggers = triggers
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> FakeTriggerer:
+        self._tasks = [asyncio.create_task(self._run(number, each)) for number, each in enumerate(self._triggers)]
+        await self.settle()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._manager.stop_all()
+
+    async def _run(self, number: int, trigger: S3NewObjectTrigger) -> None:
+        key = trigger.shared_stream_key()
+        stream = self._manager.subscribe(trigger_id=number, trigger=trigger, key=key)
+        try:
+            async for event in trigger.filter_shared_stream(stream):
+                sequence = self._manager.bind_pending_event(trigger_id=number, key=key)
+                if self.storing:
+                    self.stored[trigger.arguments.asset_name].append(ObjectEvent.from_dict(event.payload))
+                    if sequence is not None:
+                        self._manager.confirm_persisted([sequence])
+        except Exception as error:  # noqa: BLE001
+            self.failed.append(error)
+
+    async def settle(self) -> None:
+        """Wait until the bucket is idle and all that can be acknowledged is written."""
+        await asyncio.wait_for(self.bucket.idle.wait(), 10)
+        for _ in range(5):
+            await asyncio.sleep(0.002)
+
+    async def sweep(self) -> None:
+        """Have the bucket listed once."""
+        self.bucket.go()
+        await self.settle()
+
+    def keys(self, asset: str = "inbox") -> list[str]:
+        return [event.key for event in self.stored[asset]]
+
+
+def use_fakes(monkeypatch: Any, bucket: FakeBucket, store: FakeStore) -> None:
+    """Let watchers list ``bucket`` and remember in ``store``."""
+    from airflow_provider_oscar.triggers.objects import S3Arguments
+
+    monkeypatch.setattr(S3Arguments, "source", lambda self: bucket)
+    monkeypatch.setattr(memory, "AssetStateStoreAccessor", store.accessor)

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a watcher may choose: how it remembers, what says that files are complete, and listing in parallel."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from airflow_provider_oscar.core.errors import DefinitionError, TransientError
+from airflow_provider_oscar.core.filters import ObjectFilter
+from airflow_provider_oscar.hooks.s3.listing import ListingPage
+from airflow_provider_oscar.triggers.objects import DCacheNewObjectTrigger, Notifications, S3NewObjectTrigger
+from airflow_provider_oscar.watch.s3 import S3Source
+from airflow_provider_oscar.watch.s3_hints import NotifiedS3Source
+from tests.unit.watch.conftest import NOON, FakeBucket, FakeStore, FakeTriggerer, listed, use_fakes
+
+
+def watcher(asset: str = "inbox", **arguments: Any) -> S3NewObjectTrigger:
+    return S3NewObjectTrigger(
+        asset_name=asset, **{"conn_id": "store", "bucket": "bucket", "start": "all", "ignore": (), **arguments}
+    )
+
+
+@pytest.fixture
+def store() -> FakeStore:
+    return FakeStore()
+
+
+class OrderedBucket(FakeBucket):
+    """Lists after a key when it is asked to."""
+
+    after = ""
+
+    def resume_after(self, key: str) -> None:
+        self.after = key
+
+    async def sweep(self) -> Any:
+        whole, after = self.objects, self.after
+        self.objects = {key: event for key, event in whole.items() if key > after}
+        async for page in super().sweep():
+            page.after = after
+            self.objects = whole
+            yield page
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch, store: FakeStore) -> OrderedBucket:
+    bucket = OrderedBucket({})
+    use_fakes(monkeypatch, bucket, store)
+    return bucket
+
+
+def fill(bucket: FakeBucket, *keys: str, version: int = 0) -> None:
+    bucket.objects.update({key: listed(key, version) for key in keys})
+
+
+@pytest.mark.parametrize("algorithm", ["timestamp", "snapshot", "cursor"])
+async def test_each_version_is_reported_once_whatever_the_memory(
+    bucket: OrderedBucket, store: FakeStore, algorithm: str
+) -> None:
+    fill(bucket, "a", "b")
+    async with FakeTriggerer(bucket, watcher(algorithm=algorithm)) as triggerer:
+        fill(bucket, "c")
+        fill(bucket, "b", version=1)
+        await triggerer.sweep()
+    fill(bucket, "d")
+    async with FakeTriggerer(bucket, watcher(algorithm=algorithm)) as successor:
+        await successor.sweep()
+    assert (triggerer.keys(), successor.keys()) == (["a", "b", "b", "c"], ["d"])
+    assert {json.loads(value)["algorithm"] for value in store.values.values()} == {algorithm}
+
+
+async def test_a_cursor_begins_listings_near_the_end_and_a_newcomer_gets_a_whole_one(bucket: OrderedBucket) -> None:
+    bucket.page_size = 2000
+    fill(bucket, *(f"{number:05}" for number in range(1500)))
+    early, late = watcher("early", algorithm="cursor"), watcher("late", algorithm="cursor")
+    async with FakeTriggerer(bucket, early) as triggerer:
+        await triggerer.sweep()
+        assert bucket.after == "00499"
+        fill(bucket, "01500")
+        await triggerer.sweep()
+        assert len(triggerer.keys("early")) == 1501
+    async with FakeTriggerer(bucket, early, late) as both:
+        for _ in range(3):
+            await both.sweep()
+        assert both.keys("early") == []
+        assert len(both.keys("late")) == 1501
+        assert bucket.after == "00500"
+
+
+async def test_files_wait_for_the_sentinel_of_their_directory(bucket: OrderedBucket) -> None:
+    fill(bucket, "run1/a", "run1/b", "run2/c")
+    async with FakeTriggerer(bucket, watcher(sentinel="_SUCCESS")) as triggerer:
+        await triggerer.sweep()
+        assert triggerer.keys() == []
+        fill(bucket, "run1/_SUCCESS")
+        await triggerer.sweep()
+        assert triggerer.keys() == ["run1/a", "run1/b"]
+        fill(bucket, "run1/late", "run2/_SUCCESS")
+        await triggerer.sweep()
+        await triggerer.sweep()
+    assert triggerer.keys() == ["run1/a", "run1/b", "run1/late", "run2/c"]
+
+
+async def test_a_file_waits_for_its_own_sentinel_even_if_it_was_there_first(bucket: OrderedBucket) -> None:
+    fill(bucket, "old.h5", "old.h5.done", "waiting.h5")
+    choices = {"sentinel": ".done", "suffix": ".h5", "start": "now"}
+    async with FakeTriggerer(bucket, watcher(**choices)) as triggerer:
+        fill(bucket, "waiting.h5.done", "new.h5")
+        await triggerer.sweep()
+    assert triggerer.keys() == ["waiting.h5"]
+
+
+async def test_a_hint_of_a_sentinel_calls_for_a_listing(bucket: OrderedBucket) -> None:
+    called: list[bool] = []
+    bucket.request_sweep = lambda: called.append(True)  # type: ignore[method-assign]
+    fill(bucket, "a.h5")
+    async with FakeTriggerer(bucket, watcher(sentinel=".done")) as triggerer:
+        for key, calls in (("b.h5", 0), ("a.h5.done", 1)):
+            fill(bucket, key)
+            bucket.hint = bucket.objects[key]
+            await triggerer.sweep()
+            assert (len(called), triggerer.keys()) == (calls, [])
+        await triggerer.sweep()
+    assert triggerer.keys() == ["a.h5"]
+
+
+class FanOutHook:
+    """Lists in parts, and may fail in between."""
+
+    def __init__(self, *, fail: bool = False) -> None:
+        self.fail = fail
+        self.closed = False
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def list_fan_out(self, bucket: str, prefix: str, *, workers: int) -> Iterator[ListingPage]:
+        try:
+            yield ListingPage([listed("b")], [], "", NOON)
+            if self.fail:
+                raise TransientError("the store went away")
+            yield ListingPage([listed("a")], [], "", NOON)
+        finally:
+            self.closed = True
+
+
+async def test_a_fanned_out_listing_is_one_sweep() -> None:
+    hook = FanOutHook()
+    source = S3Source(conn_id="s", bucket="b", prefix="", interval=1, workers=4, open_hook=lambda _: hook)
+    pages = [page async for page in source.sweep()]
+    assert [(len(page.events), page.first, page.last) for page in pages] == [
+        (1, True, False), (1, False, False), (0, False, True),
+    ]  # fmt: skip
+    assert hook.closed
+
+
+async def test_a_fanned_out_listing_that_breaks_off_is_no_sweep() -> None:
+    hook = FanOutHook(fail=True)
+    source = S3Source(conn_id="s", bucket="b", prefix="", interval=1, workers=4, open_hook=lambda _: hook)
+    pages = source.sweep()
+    assert not (await anext(pages)).last
+    with pytest.raises(TransientError, match="went away"):
+        await anext(pages)
+    assert hook.closed
+
+
+def test_a_filter_says_the_same_as_the_keywords() -> None:
+    chosen = ObjectFilter(suffix=".h5", min_size=5)
+    one = S3NewObjectTrigger(asset_name="inbox", conn_id="store", bucket="b", filter=chosen)
+    other = S3NewObjectTrigger(asset_name="inbox", conn_id="store", bucket="b", suffix=".h5", min_size=5)
+    assert one.serialize() == other.serialize()
+
+
+def test_notifications_survive_the_database_and_choose_the_source() -> None:
+    told = Notifications(kind="sqs", queue_url="https://sqs.eu-west-1.amazonaws.com/1/q")
+    trigger = watcher(notifications=told)
+    again = S3NewObjectTrigger(**json.loads(json.dumps(trigger.serialize()[1])))
+    short = watcher(notifications={"queue_url": told.queue_url, "kind": "sqs"})
+    assert again.arguments == trigger.arguments == short.arguments
+    assert again.shared_stream_key() == short.shared_stream_key() != watcher().shared_stream_key()
+    assert type(trigger.arguments.source()) is NotifiedS3Source
+    assert type(watcher(fan_out=3).arguments.source()) is S3Source
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        pytest.param(lambda: watcher(algorithm="guess"), "timestamp", id="odd algorithm"),
+        pytest.param(
+            lambda: DCacheNewObjectTrigger(asset_name="i", conn_id="d", path="/in", algorithm="cursor"),
+            "expected one of snapshot, timestamp",
+            id="cursor without order",
+        ),
+        pytest.param(lambda: watcher(algorithm="cursor", fan_out=2), "key order", id="cursor in parallel"),
+        pytest.param(lambda: watcher(sentinel="a/b"), "without '/'", id="sentinel with path"),
+        pytest.param(lambda: watcher(fan_out=0), "expected 1 to 16", id="no worker"),
+        pytest.param(lambda: watcher(notifications={"kind": "pigeon"}), "sqs, minio-listen", id="odd kind"),
+        pytest.param(lambda: watcher(notifications={"kind": "sqs"}), "queue_url", id="no queue"),
+        pytest.param(lambda: watcher(notifications={"queue": "q"}), "dictionary with kind", id="odd key"),
+        pytest.param(lambda: watcher(notifications="sqs"), "dictionary with kind", id="no dictionary"),
+        pytest.param(lambda: watcher(filter=ObjectFilter(prefix="in/")), "prefix", id="filter with prefix"),
+        pytest.param(lambda: watcher(filter=ObjectFilter(), suffix=".h5"), "give one of both", id="filter twice"),
+    ],
+)
+def test_a_wrong_choice_fails_in_the_dag_file(make: Any, words: str) -> None:
+    with pytest.raises(DefinitionError, match=words):
+        make()

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sources over fake hooks: pages, completeness, and connections that are read again after a failure."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from airflow_provider_oscar.core.errors import PermanentError, TransientError
+from airflow_provider_oscar.hooks.dcache.entries import NamespaceEntry
+from airflow_provider_oscar.hooks.s3.listing import ListingPage
+from airflow_provider_oscar.watch.dcache import DCacheSource, Place
+from airflow_provider_oscar.watch.pages import Page, Source
+from airflow_provider_oscar.watch.s3 import S3Source
+from tests.unit.watch.conftest import NOON, listed
+
+
+async def pages_of(source: Source) -> list[Page]:
+    return [page async for page in source.sweep()]
+
+
+class FakeS3Hook:
+    """Answers with prepared pages by token."""
+
+    def __init__(self, pages: dict[str | None, tuple[list[str], str]]) -> None:
+        self._pages = pages
+        self.threads: set[int] = set()
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def list_page(self, bucket: str, prefix: str, *, token: str | None, page_size: int) -> ListingPage:
+        self.threads.add(threading.get_ident())
+        keys, after = self._pages[token]
+        return ListingPage([listed(key) for key in keys], [], after, NOON)
+
+
+async def test_s3_pages_are_listed_in_another_thread_until_there_is_no_token() -> None:
+    hook = FakeS3Hook({None: (["a"], "t1"), "t1": (["b"], "t2"), "t2": (["c"], "")})
+    source = S3Source(conn_id="store", bucket="b", prefix="", interval=1, open_hook=lambda _: hook)
+    pages = await pages_of(source)
+    assert [(page.events[0].key, page.first, page.last) for page in pages] == [
+        ("a", True, False),
+        ("b", False, False),
+        ("c", False, True),
+    ]
+    assert threading.get_ident() not in hook.threads
+
+
+async def test_a_token_given_twice_ends_the_sweep() -> None:
+    hook = FakeS3Hook({None: (["a"], "t1"), "t1": (["a"], "t1")})
+    source = S3Source(conn_id="store", bucket="b", prefix="", interval=1, open_hook=lambda _: hook)
+    with pytest.raises(TransientError, match="same continuation token"):
+        await pages_of(source)
+
+
+async def test_the_connection_is_read_again_after_a_failure() -> None:
+    opened: list[str] = []
+
+    def open_hook(conn_id: str) -> Any:
+        opened.append(conn_id)
+        if len(opened) == 1:
+            raise TransientError("no such connection yet")
+        return FakeS3Hook({None: (["a"], "")})
+
+    source = S3Source(conn_id="store", bucket="b", prefix="", interval=1, open_hook=open_hook)
+    with pytest.raises(TransientError):
+        await pages_of(source)
+    await pages_of(source)
+    await pages_of(source)
+    assert opened == ["store", "store"]
+
+
+def file(path: str, *, size: int | None = 1, locality: str = "ONLINE") -> NamespaceEntry:
+    return NamespaceEntry(path, False, size, NOON, "pnfs", locality)
+
+
+def folder(path: str) -> NamespaceEntry:
+    return NamespaceEntry(path, True, None, NOON, "pnfs")
+
+
+class FakeDCacheHook:
+    """Lists a dictionary of directories."""
+
+    settings = SimpleNamespace(where="connection 'dcache'", frontend_url="")
+
+    def __init__(self, directories: dict[str, list[NamespaceEntry]]) -> None:
+        self.directories = directories
+        self.closed = 0
+
+    def iter_entries(self, path: str) -> Iterator[NamespaceEntry]:
+        yield from self.directories[path]
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def dcache_source(directories: dict[str, list[NamespaceEntry]], **options: Any) -> DCacheSource:
+    place = Place("dcache", "/in/", **options)
+    return DCacheSource(place, interval=1, open_hook=lambda _: FakeDCacheHook(directories))
+
+
+async def test_only_whole_readable_files_are_offered_and_those_on_tape_stay_known() -> None:
+    source = dcache_source(
+        {
+            "/in": [
+                file("/in/ready"),
+                file("/in/both", locality="ONLINE_AND_NEARLINE"),
+                file("/in/uploading", size=None, locality="NONE"),
+                file("/in/tape", locality="NEARLINE"),
+                file("/in/odd", locality="SOMETHING_NEW"),
+                folder("/in/sub"),
+            ]
+        }
+    )
+    pages = await pages_of(source)
+    assert [event.key for page in pages for event in page.events] == ["ready", "both"]
+    assert [event.key for page in pages for event in page.unready] == ["tape", "odd"]
+    assert [page.last for page in pages] == [False, True]
+
+
+async def test_a_tree_is_listed_within_its_bound() -> None:
+    tree = {"/in": [folder("/in/a")], "/in/a": [folder("/in/a/b"), file("/in/a/x")], "/in/a/b": [file("/in/a/b/y")]}
+    pages = await pages_of(dcache_source(tree, recursive=True))
+    assert [event.key for page in pages for event in page.events] == ["a/x", "a/b/y"]
+    with pytest.raises(PermanentError, match="max_directories=2"):
+        await pages_of(dcache_source(tree, recursive=True, max_directories=2))
+
+
+async def test_a_directory_that_is_suddenly_empty_is_not_believed_at_once() -> None:
+    directories = {"/in": [file("/in/a")]}
+    source = dcache_source(directories)
+    await pages_of(source)
+    directories["/in"] = []
+    for _ in range(2):
+        with pytest.raises(TransientError, match="suddenly empty"):
+            await pages_of(source)
+    assert (await pages_of(source))[-1].last
+
+
+async def test_an_empty_directory_is_a_complete_listing() -> None:
+    (page,) = await pages_of(dcache_source({"/in": []}))
+    assert (page.first, page.last) == (True, True)
