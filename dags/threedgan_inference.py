@@ -16,7 +16,8 @@ from airflow_provider_oscar.ingest import object_of
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from airflow_provider_oscar.operators.placement import PlacementBranchOperator
-from airflow_provider_oscar.placement.policies import PlacementTarget, Rule, RuleBased
+from airflow_provider_oscar.placement.policies import Rule, RuleBased
+from airflow_provider_oscar.placement.targets import PlacementTarget
 
 IMAGE = os.environ.get("THREEDGAN_IMAGE", "threedgan")
 RESULTS_URI = os.environ.get("THREEDGAN_RESULTS_URI", "s3://threedgan/out/")

@@ -12,14 +12,15 @@ from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_d
 from airflow_provider_oscar._airflow import call_with_context
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.operators.placement import PlacementBranchOperator
-from airflow_provider_oscar.placement.policies import Explicit, PlacementRequest, Rule, RuleBased
+from airflow_provider_oscar.placement.policies import Explicit, Rule, RuleBased
+from airflow_provider_oscar.placement.targets import PlacementRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from airflow.sdk import Context
 
-    from airflow_provider_oscar.placement.policies import Decision, PlacementTarget, TargetObservation
+    from airflow_provider_oscar.placement.targets import Decision, PlacementTarget, TargetObservation
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.links import OutputLink, SlurmJobLink
 from airflow_provider_oscar.operators.job import JobOperator
 from airflow_provider_oscar.operators.job_state import RunningJob
-from airflow_provider_oscar.placement.policies import PlacementTarget, TargetKind
+from airflow_provider_oscar.placement.targets import PlacementTarget, TargetKind
 from airflow_provider_oscar.triggers.interlink import InterLinkPodTrigger, pod_view
 from airflow_provider_oscar.triggers.jobs import JobTrigger
 from airflow_provider_oscar.triggers.shared_poll import JobView

@@ -19,9 +19,9 @@ from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.operators.job_state import read_object_event
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
-from airflow_provider_oscar.placement.policies import (
+from airflow_provider_oscar.placement.policies import PlacementPolicy
+from airflow_provider_oscar.placement.targets import (
     Decision,
-    PlacementPolicy,
     PlacementRequest,
     PlacementTarget,
     TargetKind,

@@ -29,7 +29,7 @@ from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.operators import job as job_operator
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
-from airflow_provider_oscar.placement.policies import PlacementTarget
+from airflow_provider_oscar.placement.targets import PlacementTarget
 from airflow_provider_oscar.triggers import jobs as job_trigger
 from tests.system.conftest import Site
 from tests.system.scenarios import failure_of, run_of_task, says, until

@@ -15,7 +15,7 @@ from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
-from airflow_provider_oscar.placement.policies import PlacementTarget
+from airflow_provider_oscar.placement.targets import PlacementTarget
 from tests.system.conftest import Site
 from tests.unit.operators.fakes import context
 

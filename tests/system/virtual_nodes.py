@@ -25,7 +25,7 @@ from oscar_testbed.process import Component
 
 from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
-from airflow_provider_oscar.placement.policies import PlacementTarget
+from airflow_provider_oscar.placement.targets import PlacementTarget
 from tests.system.stack import kubernetes_build
 from tests.system.stack.control_plane import control_plane
 from tests.system.upstream import overlay_container, programs

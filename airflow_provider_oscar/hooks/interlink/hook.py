@@ -30,7 +30,7 @@ from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.pods import CONTAINER_NAME
 from airflow_provider_oscar.core.podstatus import PodStatus, node_trouble
 from airflow_provider_oscar.hooks.interlink.errors import kubernetes_refusal
-from airflow_provider_oscar.placement.policies import TargetObservation
+from airflow_provider_oscar.placement.targets import TargetObservation
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection

@@ -20,7 +20,7 @@ from airflow_provider_oscar.hooks.http import flows
 from airflow_provider_oscar.hooks.http.flows import Flow
 from airflow_provider_oscar.hooks.http.tls import read_verify, tls_context
 from airflow_provider_oscar.hooks.oscar.api import Api, OscarCalls, OscarJob, Submission
-from airflow_provider_oscar.placement.policies import TargetObservation
+from airflow_provider_oscar.placement.targets import TargetObservation
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection

@@ -9,7 +9,8 @@ from airflow.sdk import DAG, task
 from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from airflow_provider_oscar.operators.placement import PlacementBranchOperator
-from airflow_provider_oscar.placement.policies import PlacementTarget, Rule, RuleBased
+from airflow_provider_oscar.placement.policies import Rule, RuleBased
+from airflow_provider_oscar.placement.targets import PlacementTarget
 from tests.integration.jobs.conftest import IMAGE
 
 # Airflow's in-process API server and triggerer warn about their own dependencies.

@@ -19,7 +19,7 @@ from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
-from airflow_provider_oscar.placement.policies import PlacementTarget
+from airflow_provider_oscar.placement.targets import PlacementTarget
 from tests.integration.jobs.conftest import IMAGE
 from tests.unit.operators.fakes import Store, context
 

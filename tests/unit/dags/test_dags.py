@@ -13,7 +13,7 @@ from types import ModuleType
 
 import pytest
 
-from airflow_provider_oscar.placement.policies import PlacementRequest
+from airflow_provider_oscar.placement.targets import PlacementRequest
 
 FOLDER = Path(__file__).parents[3] / "dags"
 FILES = sorted(FOLDER.glob("*.py"))

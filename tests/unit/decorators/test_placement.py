@@ -9,7 +9,8 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.decorators.placement import placement_task
-from airflow_provider_oscar.placement.policies import Explicit, PlacementTarget
+from airflow_provider_oscar.placement.policies import Explicit
+from airflow_provider_oscar.placement.targets import PlacementTarget
 from tests.unit.operators.fakes import context
 
 TARGETS = [PlacementTarget(name=name, task_id=f"run_{name}", kind="oscar") for name in ("cloud", "hpc")]

@@ -13,7 +13,7 @@ from airflow_provider_oscar.core.errors import DefinitionError, TransientError
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
-from airflow_provider_oscar.placement.policies import PlacementTarget
+from airflow_provider_oscar.placement.targets import PlacementTarget
 from airflow_provider_oscar.triggers.interlink import InterLinkPodTrigger
 from tests.unit.operators.fakes import EVENT, OUTPUT, Store, context, manifest, marker
 

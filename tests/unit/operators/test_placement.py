@@ -13,7 +13,8 @@ from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from airflow_provider_oscar.operators.placement import PlacementBranchOperator
-from airflow_provider_oscar.placement.policies import PlacementTarget, Rule, RuleBased, TargetObservation
+from airflow_provider_oscar.placement.policies import Rule, RuleBased
+from airflow_provider_oscar.placement.targets import PlacementTarget, TargetObservation
 from tests.unit.operators.fakes import EVENT, OUTPUT, context
 
 CLOUD = PlacementTarget(name="cloud-cpu", task_id="cloud", kind="oscar")

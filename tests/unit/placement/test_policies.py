@@ -10,15 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError
-from airflow_provider_oscar.placement.policies import (
-    Explicit,
-    PlacementRequest,
-    PlacementTarget,
-    Rule,
-    RuleBased,
-    TargetKind,
-    TargetObservation,
-)
+from airflow_provider_oscar.placement.policies import Explicit, Rule, RuleBased
+from airflow_provider_oscar.placement.targets import PlacementRequest, PlacementTarget, TargetKind, TargetObservation
 
 CLOUD = PlacementTarget(name="cloud-cpu", task_id="run_cloud", kind="oscar", max_active=2)
 CPU = PlacementTarget(name="hpc-cpu", task_id="run_cpu", kind="interlink", node="vk")

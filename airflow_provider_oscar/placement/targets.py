@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Targets of a placement, what is asked, what is known of the targets, and the decision; values without rules.
+
+A policy (:mod:`airflow_provider_oscar.placement.policies`) turns a :class:`PlacementRequest` into a :class:`Decision`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError, quoted
+from airflow_provider_oscar.core.slurm import SlurmOptions
+
+#: Seconds to wait before asking again when all fitting targets are down or full.
+BUSY_DELAY = 60.0
+
+
+class TargetKind(StrEnum):
+    """How a target is reached."""
+
+    OSCAR = "oscar"
+    """An OSCAR service; jobs are submitted through its API."""
+    INTERLINK = "interlink"
+    """A pod for a virtual node, which interLink offloads to SLURM."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementTarget:
+    """One place that can do the work.
+
+    :param name: name in decisions, DAG params and manifests, for example ``hpc-gpu``.
+    :param task_id: task that submits to it.
+    :param kind: ``"oscar"`` or ``"interlink"``.
+    :param node: virtual node of an interLink target.
+    :param slurm: SLURM options of an interLink target.
+    :param resources: resource limits of the pod, as Kubernetes quantities.
+    :param cost_per_hour: price of one hour, in any unit common to all targets.
+    :param capabilities: words a request may require, for example ``gpu``.
+    :param max_active: jobs it may hold at once, or None for no bound.
+    """
+
+    name: str
+    task_id: str
+    kind: TargetKind | str
+    node: str = ""
+    slurm: SlurmOptions | None = None
+    resources: Mapping[str, str] = field(default_factory=dict)
+    cost_per_hour: float = 0.0
+    capabilities: frozenset[str] = frozenset()
+    max_active: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name or not self.task_id:
+            raise DefinitionError(
+                f"a placement target needs a name and a task_id; got {self.name!r} and {self.task_id!r}"
+            )
+        try:
+            object.__setattr__(self, "kind", TargetKind(self.kind))
+        except ValueError as error:
+            raise DefinitionError(
+                f"placement target {self.name!r} is of kind {quoted(self.kind)}; expected 'oscar' or 'interlink'"
+            ) from error
+        if self.kind is TargetKind.INTERLINK and not self.node:
+            raise DefinitionError(f"placement target {self.name!r} is of kind 'interlink' and names no virtual node")
+        if self.max_active is not None and self.max_active < 1:
+            raise DefinitionError(
+                f"placement target {self.name!r} has max_active={self.max_active}; expected at least 1"
+            )
+        capabilities: object = self.capabilities
+        if isinstance(capabilities, str):
+            raise DefinitionError(f"placement target {self.name!r}: capabilities is a text; expected a set of words")
+        object.__setattr__(self, "capabilities", frozenset(self.capabilities))
+        object.__setattr__(self, "resources", dict(self.resources))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementRequest:
+    """What is to be placed.
+
+    :param key: key of the object, or empty.
+    :param source: ``"s3"``, ``"dcache"`` or empty.
+    :param size: bytes of the object, or None if not known.
+    :param requires: capabilities the target must have.
+    :param target: name of the target a user insists on, or None.
+    """
+
+    key: str = ""
+    source: str = ""
+    size: int | None = None
+    requires: frozenset[str] = frozenset()
+    target: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetObservation:
+    """What was seen of a target just now.
+
+    :param name: the target's name.
+    :param up: whether it takes work.
+    :param active: jobs it holds.
+    :param reason: why it is down, for people.
+    """
+
+    name: str
+    up: bool = True
+    active: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """A choice and its grounds.
+
+    :param target: the chosen target.
+    :param reasons: why this one, most important first.
+    :param rejected: name of each target passed over, and why.
+    :param predictions: per target what a policy expects, for example ``{"hpc-gpu": {"run": 40.0}}`` in seconds.
+    """
+
+    target: PlacementTarget
+    reasons: tuple[str, ...]
+    rejected: Mapping[str, str] = field(default_factory=dict)
+    predictions: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-able fields; the target by name, task and kind."""
+        return {
+            "target": self.target.name,
+            "task_id": self.target.task_id,
+            "kind": str(self.target.kind),
+            "reasons": list(self.reasons),
+            "rejected": dict(self.rejected),
+            "predictions": {name: dict(values) for name, values in self.predictions.items()},
+        }
+
+
+def by_name(targets: Sequence[PlacementTarget]) -> dict[str, PlacementTarget]:
+    """Return the targets by name.
+
+    :raises DefinitionError: if there are none, or two of the same name.
+    """
+    known = {target.name: target for target in targets}
+    if not targets or len(known) != len(targets):
+        names = ", ".join(target.name for target in targets) or "none"
+        raise DefinitionError(f"placement needs targets with different names; got {names}")
+    return known
+
+
+def filter_available(
+    request: PlacementRequest, targets: Sequence[PlacementTarget], observations: Iterable[TargetObservation]
+) -> tuple[dict[str, PlacementTarget], dict[str, str]]:
+    """Split targets into those that can take the request now, and the reasons of the others, both by name.
+
+    A target nobody looked at counts as up and empty: observations are an aid, not a condition.
+    """
+    seen = {observation.name: observation for observation in observations}
+    fit: dict[str, PlacementTarget] = {}
+    rejected: dict[str, str] = {}
+    for target in targets:
+        now = seen.get(target.name, TargetObservation(name=target.name))
+        missing = request.requires - target.capabilities
+        if missing:
+            rejected[target.name] = f"lacks {', '.join(sorted(missing))}"
+        elif not now.up:
+            rejected[target.name] = f"down: {now.reason}" if now.reason else "down"
+        elif target.max_active is not None and now.active >= target.max_active:
+            rejected[target.name] = f"full: {now.active} of {target.max_active} jobs"
+        else:
+            fit[target.name] = target
+    return fit, rejected
+
+
+def get_target(name: str, known: Mapping[str, PlacementTarget]) -> PlacementTarget:
+    """Return the target of that name.
+
+    :raises DefinitionError: if it is not among them.
+    """
+    try:
+        return known[name]
+    except KeyError:
+        raise DefinitionError(
+            f"there is no placement target {quoted(name)}; expected one of {', '.join(sorted(known))}"
+        ) from None
+
+
+def no_target_error(
+    request: PlacementRequest, targets: Sequence[PlacementTarget], rejected: Mapping[str, str]
+) -> TransientError | PermanentError:
+    """Return the error to raise when every target was rejected: permanent if none can ever take the request."""
+    listed = "; ".join(f"{name}: {why}" for name, why in rejected.items())
+    what = f"no placement target can take {quoted(request.key) if request.key else 'the work'} ({listed})"
+    if all(request.requires - target.capabilities for target in targets):
+        return PermanentError(f"{what}; define a target with the capabilities {', '.join(sorted(request.requires))}")
+    return TransientError(f"{what}; trying again later may help", delay=BUSY_DELAY)
