@@ -81,19 +81,19 @@ fuzz: $(STAMP) ## Fuzz the parsers of what servers send, 20 s each (Linux on x86
 
 .PHONY: system-up
 system-up: $(STAMP) ## Start real Kubernetes, SLURM and what else is there; prints what is real and what is embedded.
-	@$(BIN)/python -m tests.system.stack up
+	@$(BIN)/python -m oscar_testbed.real up
 
 .PHONY: system-down
 system-down: $(STAMP) ## Stop what `make system-up` started, also after a crash.
-	@$(BIN)/python -m tests.system.stack down
+	@$(BIN)/python -m oscar_testbed.real down
 
 .PHONY: system
 system: $(STAMP) ## Start the real stack, run the system tests on it, stop it.
-	@$(BIN)/python -m tests.system.stack run $(AGAIN)
+	@$(BIN)/python -m oscar_testbed.real run $(AGAIN)
 
 .PHONY: system-short
 system-short: $(STAMP) ## The demo's scenario alone on the real stack; names what the machine lacks and passes then.
-	@$(BIN)/python -m tests.system.stack run --short --build-minutes $(BUILD_MINUTES) $(AGAIN)
+	@$(BIN)/python -m oscar_testbed.real run --short --build-minutes $(BUILD_MINUTES) $(AGAIN)
 
 .PHONY: lint
 lint: $(STAMP) ## Run ruff, mypy and import-linter.

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from oscar_testbed.images import LocalImage as LocalImage
     from oscar_testbed.platform import LocalPlatform as LocalPlatform
 
+__version__ = "0.1.0"
+
 _HOMES = {"Faults": "faults", "LocalImage": "images", "LocalPlatform": "platform"}
 
 __all__ = ["Faults", "LocalImage", "LocalPlatform"]

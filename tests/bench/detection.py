@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.measure import Figures
-from tests.servers import Missing, apache_webdav, seaweedfs
+from tests.support.servers import Missing, apache_webdav, seaweedfs
 
 ROOT = Path(__file__).parents[2]
 PEERS = Path(os.environ.get("BENCH_VENV", str(ROOT / ".venv-bench")))

@@ -15,7 +15,7 @@ from oscar_testbed.images import LocalImage
 from airflow_provider_oscar.hooks.dcache import DCacheHook
 
 if TYPE_CHECKING:
-    from tests.integration.runs import Runner
+    from tests.support.runs import Runner
 
 ROOT = Path(__file__).parents[2]
 #: An image with nothing but Python.
@@ -58,7 +58,7 @@ def threedgan_platform(running_platform: LocalPlatform) -> Iterator[LocalPlatfor
 @pytest.fixture(scope="module")
 def inference(airflow_db: Path, threedgan_platform: LocalPlatform) -> Runner:
     """``threedgan_inference``, after ``threedgan_service`` ran."""
-    from tests.integration.runs import Runner
+    from tests.support.runs import Runner
 
     assert Runner("threedgan_service").run().state == "success"
     return Runner("threedgan_inference")

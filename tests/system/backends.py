@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the same scenarios run: the embedded platform, and upstream's programs over real Kubernetes and SLURM.
 
-Note the difference to :mod:`tests.system.stack`, which is a tool to use by hand and stands its embedded parts in
+Note the difference to :mod:`oscar_testbed.real`, which is a tool to use by hand and stands its embedded parts in
 where a program is missing; here a missing program skips the test by name.
 """
 
@@ -23,15 +23,15 @@ from oscar_testbed.fakes.interlink.containers import SUPERVISOR_KIT_IMAGE, insta
 from oscar_testbed.fakes.slurm import BatchSystem
 from oscar_testbed.fakes.slurm.real import RealSlurm, missing_programs
 from oscar_testbed.images import LocalImage
+from oscar_testbed.real import kubernetes_build
+from oscar_testbed.real.control_plane import ApiServer, control_plane
+from oscar_testbed.real.upstream import overlay_container, programs
+from oscar_testbed.real.upstream.minio import MinIO
+from oscar_testbed.real.upstream.nodes import UpstreamNodes
+from oscar_testbed.real.upstream.oscar import Oscar
 
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
-from tests.system.stack import kubernetes_build
-from tests.system.stack.control_plane import ApiServer, control_plane
-from tests.system.upstream import overlay_container, programs
-from tests.system.upstream.minio import MinIO
-from tests.system.upstream.nodes import UpstreamNodes
-from tests.system.upstream.oscar import Oscar
 
 IMAGE = "python:3-slim"
 NODE = "slurm-cpu"

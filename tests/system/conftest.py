@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from oscar_testbed.fakes.slurm import BatchSystem
 from oscar_testbed.process import wait_until
+from oscar_testbed.real.base import Component, Missing
+from oscar_testbed.real.slurm import Slurm
+from oscar_testbed.real.stack import TOOLS_IMAGE, Part, Stack, default_directory, holder, only_one, part_line
 
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
-from tests.system.stack.base import Component, Missing
-from tests.system.stack.slurm import Slurm
-from tests.system.stack.stack import TOOLS_IMAGE, Part, Stack, default_directory, holder, only_one, part_line
 from tests.system.table import Table
 
 _LINES: pytest.StashKey[list[str]] = pytest.StashKey()

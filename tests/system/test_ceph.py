@@ -19,6 +19,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 from airflow.sdk import Asset, AssetWatcher
+from oscar_testbed.real.ceph import CephGateway
 
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError
 from airflow_provider_oscar.core.objects import ObjectEvent
@@ -26,10 +27,9 @@ from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.jobs.builder import SupervisorHook
 from airflow_provider_oscar.supervisor import supervise
 from airflow_provider_oscar.triggers.objects import S3NewObjectTrigger
-from tests import receiver
 from tests.integration.watch.conftest import Triggerer
+from tests.support import receiver
 from tests.system.scenarios import COPY
-from tests.system.stack.ceph import CephGateway
 
 ASSET = "received-from-ceph"
 HOUR = timedelta(hours=1)

@@ -8,19 +8,19 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from oscar_testbed.contract import samples
+from oscar_testbed.contract.drivers import RealPlugin
+from oscar_testbed.contract.kubernetes import CLUSTER_CASES, Cluster, cluster_transcript
+from oscar_testbed.contract.oscar import API_CASES, Door, api_transcript, door
+from oscar_testbed.contract.plugin import CASES, transcript
+from oscar_testbed.contract.pods import POD_CASES, Place, pod_transcript
 from oscar_testbed.fakes.slurm.real import RealSlurm, missing_programs
+from oscar_testbed.real import kubernetes_build
+from oscar_testbed.real.control_plane import control_plane
+from oscar_testbed.real.upstream import programs
 
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
-from tests.conformance import samples
-from tests.conformance.drivers import RealPlugin
-from tests.conformance.kubernetes import CLUSTER_CASES, Cluster, cluster_transcript
-from tests.conformance.oscar import API_CASES, Door, api_transcript, door
-from tests.conformance.plugin import CASES, transcript
-from tests.conformance.pods import POD_CASES, Place, pod_transcript
 from tests.system.backends import IMAGE, Backend, real_interlink, real_oscar
-from tests.system.stack import kubernetes_build
-from tests.system.stack.control_plane import control_plane
-from tests.system.upstream import programs
 
 RECORD = "CONFORMANCE_RECORD" in os.environ
 

@@ -12,10 +12,10 @@ from urllib.parse import quote
 import pytest
 from oscar_testbed.demo import scenario
 from oscar_testbed.process import end, spawn
+from oscar_testbed.real.cluster import kube_client
+from oscar_testbed.real.stack import default_directory
 
 from tests.system.demo.__main__ import CANNOT
-from tests.system.stack.cluster import kube_client
-from tests.system.stack.stack import default_directory
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 900

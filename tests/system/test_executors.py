@@ -21,19 +21,19 @@ import pytest
 from oscar_testbed import LocalPlatform
 from oscar_testbed.demo import scenario
 from oscar_testbed.demo.results import Row, row_of
+from oscar_testbed.real import environments, worker_pods
+from oscar_testbed.real.airflow import CELERY_WORKER, PARTS, AirflowInParts
+from oscar_testbed.real.base import Missing
+from oscar_testbed.real.control_plane import write_private
+from oscar_testbed.real.kubelet import NODE, Containerd
+from oscar_testbed.real.ledger import Ledger
+from oscar_testbed.real.postgres import PostgreSQL
+from oscar_testbed.real.redis import Redis
+from oscar_testbed.real.stack import default_directory
 
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.hooks.storage import storage_hook
 from tests.system.conftest import Site
-from tests.system.stack import environments, worker_pods
-from tests.system.stack.airflow import CELERY_WORKER, PARTS, AirflowInParts
-from tests.system.stack.base import Missing
-from tests.system.stack.control_plane import write_private
-from tests.system.stack.kubelet import NODE, Containerd
-from tests.system.stack.ledger import Ledger
-from tests.system.stack.postgres import PostgreSQL
-from tests.system.stack.redis import Redis
-from tests.system.stack.stack import default_directory
 
 ROOT = Path(__file__).parents[2]
 SMALL_IN_S3 = scenario.Drop("s3", "run 7/photons (theta=90).h5", 2)

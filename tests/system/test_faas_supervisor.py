@@ -25,6 +25,8 @@ import yaml
 from oscar_testbed import LocalPlatform
 from oscar_testbed.fakes.oscar import faas
 from oscar_testbed.fakes.s3 import LocalS3
+from oscar_testbed.real import environments
+from oscar_testbed.real.base import Missing
 
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.services import ServiceDefinition
@@ -36,8 +38,6 @@ from airflow_provider_oscar.jobs.outcome import State, verdict
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from tests.system import backends, scenarios
 from tests.system.scenarios import COPY
-from tests.system.stack import environments
-from tests.system.stack.base import Missing
 
 RESULTS = "s3://outgoing/results"
 FAIL = ["python3", "-c", "import sys; print('no theta in file'); sys.exit(3)"]

@@ -17,6 +17,7 @@ from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.placement.targets import PlacementTarget
+from tests.support.fakes import Store
 from tests.system.backends import IMAGE, Backend, embedded, real_with_store
 from tests.system.scenarios import (
     COPY,
@@ -29,7 +30,6 @@ from tests.system.scenarios import (
     says,
     until,
 )
-from tests.unit.operators.fakes import Store
 
 OPENERS = {"embedded": embedded, "real": real_with_store}
 

@@ -22,6 +22,7 @@ from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperato
 from airflow.providers.cncf.kubernetes.secret import Secret
 from airflow.sdk.exceptions import AirflowException, TaskDeferred
 from oscar_testbed.fakes.s3 import LocalS3
+from oscar_testbed.real.stack import default_directory
 
 from airflow_provider_oscar.core.errors import LostContactError
 from airflow_provider_oscar.core.pods import VIRTUAL_NODE_TAINT
@@ -31,10 +32,9 @@ from airflow_provider_oscar.operators import job as job_operator
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.placement.targets import PlacementTarget
 from airflow_provider_oscar.triggers import jobs as job_trigger
+from tests.support.fakes import Store
 from tests.system.conftest import Site
 from tests.system.scenarios import failure_of, run_of_task, says, until
-from tests.system.stack.stack import default_directory
-from tests.unit.operators.fakes import Store
 
 LATER = "--begin=now+1hour"
 _numbers = itertools.count()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from oscar_testbed.real.upstream.minio import MinIO
 
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.services import ServiceDefinition, StoragePath
@@ -18,11 +19,10 @@ from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.watch.arguments import S3Arguments
 from airflow_provider_oscar.watch.s3_hints import NotifiedS3Source
-from tests import receiver as receiving
 from tests.integration.notifications.conftest import following
+from tests.support import receiver as receiving
 from tests.system.backends import IMAGE, NODE, Backend, real_oscar
 from tests.system.scenarios import until
-from tests.system.upstream.minio import MinIO
 
 ASSET = "received-from-minio"
 SECRET = "the-secret-of-MinIO"

@@ -16,8 +16,8 @@ from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.placement.targets import PlacementTarget
+from tests.support.fakes import context
 from tests.system.conftest import Site
-from tests.unit.operators.fakes import context
 
 HOSTILE_KEY = "a b/ü'$(touch x);\n..%2e.txt"
 COPY = ["python3", "-c", "import os,shutil; shutil.copy(os.environ['INPUT_FILE_PATH'], os.environ['TMP_OUTPUT_DIR'])"]

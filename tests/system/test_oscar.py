@@ -22,9 +22,9 @@ from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.jobs.builder import SupervisorHook
 from airflow_provider_oscar.operators.oscar import OscarJobOperator, OscarServiceOperator
+from tests.support.fakes import Store
 from tests.system.backends import PREFIX, Backend, embedded, live_oscar, real_oscar
 from tests.system.scenarios import COPY, HOSTILE_KEY, SLEEP, deferred, failure_of, run_of_task, says, until
-from tests.unit.operators.fakes import Store
 
 OPENERS = {"live": live_oscar} if os.environ.get("OSCAR_URL") else {"embedded": embedded, "real": real_oscar}
 SERVICE = f"{PREFIX}words"

@@ -8,12 +8,11 @@ import json
 import pytest
 from oscar_testbed.fakes.oscar.jobs import Job
 from oscar_testbed.process import wait_until
-
-from tests.system.stack.cluster import kube_client
-from tests.system.stack.images import tools_root
-from tests.system.stack.kubelet import NODE
-from tests.system.stack.oci import Registry, write_layout
-from tests.system.stack.pod_runner import PodRunner
+from oscar_testbed.real.cluster import kube_client
+from oscar_testbed.real.images import tools_root
+from oscar_testbed.real.kubelet import NODE
+from oscar_testbed.real.oci import Registry, write_layout
+from oscar_testbed.real.pod_runner import PodRunner
 
 pytestmark = pytest.mark.slow
 PATIENCE = 90.0

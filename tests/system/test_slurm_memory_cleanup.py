@@ -11,17 +11,16 @@ from pathlib import Path
 
 import pytest
 from oscar_testbed.fakes.slurm.real import missing_programs
-
-from tests.system.stack import slurm_memory
-from tests.system.stack.base import Missing, cache_directory
-from tests.system.stack.ledger import stray_jobs
-from tests.system.stack.stack import clean_up, only_one
+from oscar_testbed.real import slurm_memory
+from oscar_testbed.real.base import Missing, cache_directory
+from oscar_testbed.real.ledger import stray_jobs
+from oscar_testbed.real.stack import clean_up, only_one
 
 _HOLDER = """
 import sys, time
 from pathlib import Path
-from tests.system.stack.ledger import Ledger
-from tests.system.stack.slurm_memory import MemoryBoundSlurm
+from oscar_testbed.real.ledger import Ledger
+from oscar_testbed.real.slurm_memory import MemoryBoundSlurm
 directory = Path(sys.argv[1])
 slurm = MemoryBoundSlurm(directory / "slurm", Ledger(directory))
 slurm.start()

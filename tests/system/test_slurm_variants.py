@@ -11,6 +11,12 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from oscar_testbed.real import slurm_memory
+from oscar_testbed.real.base import Missing, cache_directory
+from oscar_testbed.real.ledger import Ledger
+from oscar_testbed.real.slurm_accounting import Account, AccountedSlurm
+from oscar_testbed.real.slurm_memory import MemoryBoundSlurm
+from oscar_testbed.real.stack import clean_up, only_one
 
 from airflow_provider_oscar.core.errors import JobFailedError
 from airflow_provider_oscar.core.phase import JobPhase
@@ -18,12 +24,6 @@ from airflow_provider_oscar.core.pods import PodRequest, build_pod
 from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from tests.system import scenarios, virtual_nodes
-from tests.system.stack import slurm_memory
-from tests.system.stack.base import Missing, cache_directory
-from tests.system.stack.ledger import Ledger
-from tests.system.stack.slurm_accounting import Account, AccountedSlurm
-from tests.system.stack.slurm_memory import MemoryBoundSlurm
-from tests.system.stack.stack import clean_up, only_one
 from tests.system.virtual_nodes import VirtualNodes
 
 #: Touches every page of 600 MiB.

@@ -12,11 +12,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
-
-from tests.system.stack import debian, kubelet, kubernetes_build, slurm
-from tests.system.stack.base import Missing
-from tests.system.stack.ledger import Ledger, mounts_below
-from tests.system.stack.stack import holder, only_one
+from oscar_testbed.real import debian, kubelet, kubernetes_build, slurm
+from oscar_testbed.real.base import Missing
+from oscar_testbed.real.ledger import Ledger, mounts_below
+from oscar_testbed.real.stack import holder, only_one
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,7 +29,7 @@ def short_directory():
 
 def command(*words, **settings):
     return subprocess.run(
-        [sys.executable, "-m", "tests.system.stack", *words],
+        [sys.executable, "-m", "oscar_testbed.real", *words],
         cwd=ROOT, capture_output=True, text=True, check=False, timeout=280, **settings,
     )  # fmt: skip
 

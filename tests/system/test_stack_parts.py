@@ -15,11 +15,10 @@ from oscar_testbed.fakes.interlink import install_runtime
 from oscar_testbed.fakes.interlink.runtime import find_image
 from oscar_testbed.images import LocalImage
 from oscar_testbed.process import LOOPBACK
+from oscar_testbed.real.doorway import Doorway
+from oscar_testbed.real.oci import Registry, write_layout
+from oscar_testbed.real.runtime import add_image
 from oscar_testbed.webserver import AsgiServer
-
-from tests.system.stack.doorway import Doorway
-from tests.system.stack.oci import Registry, write_layout
-from tests.system.stack.runtime import add_image
 
 
 @contextlib.contextmanager

@@ -22,14 +22,14 @@ from oscar_testbed.fakes.slurm import BatchSystem
 from oscar_testbed.fakes.slurm.real import RealSlurm
 from oscar_testbed.images import LocalImage
 from oscar_testbed.process import Component
+from oscar_testbed.real import kubernetes_build
+from oscar_testbed.real.control_plane import control_plane
+from oscar_testbed.real.upstream import overlay_container, programs
+from oscar_testbed.real.upstream.nodes import UpstreamNodes
 
 from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.placement.targets import PlacementTarget
-from tests.system.stack import kubernetes_build
-from tests.system.stack.control_plane import control_plane
-from tests.system.upstream import overlay_container, programs
-from tests.system.upstream.nodes import UpstreamNodes
 
 #: Image of all jobs: this interpreter.
 IMAGE = "python:3-slim"

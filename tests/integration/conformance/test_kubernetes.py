@@ -8,10 +8,9 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+from oscar_testbed.contract import samples
+from oscar_testbed.contract.kubernetes import CLUSTER_CASES, Cluster, cluster_transcript
 from oscar_testbed.fakes.kubernetes import LocalKubernetes
-
-from tests.conformance import samples
-from tests.conformance.kubernetes import CLUSTER_CASES, Cluster, cluster_transcript
 
 SYSTEM = "kubernetes"
 FOLDER = samples.newest(SYSTEM)

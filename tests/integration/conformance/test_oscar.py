@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from oscar_testbed.contract import samples
+from oscar_testbed.contract.oscar import API_CASES, Door, api_transcript, door
 
-from tests.conformance import samples
-from tests.conformance.oscar import API_CASES, Door, api_transcript, door
 from tests.system.backends import embedded
 
 SYSTEM = "oscar"

@@ -7,11 +7,10 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from oscar_testbed.contract import samples
+from oscar_testbed.contract.drivers import EmbeddedPlugin
+from oscar_testbed.contract.plugin import CASES, transcript
 from oscar_testbed.fakes.slurm.real import RealSlurm, missing_programs
-
-from tests.conformance import samples
-from tests.conformance.drivers import EmbeddedPlugin
-from tests.conformance.plugin import CASES, transcript
 
 SYSTEM = "interlink-slurm-plugin"
 FOLDER = samples.newest(SYSTEM)

@@ -8,15 +8,15 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from oscar_testbed.contract import samples
+from oscar_testbed.contract.drivers import IMAGES
+from oscar_testbed.contract.plugin import IMAGE
+from oscar_testbed.contract.pods import POD_CASES, Place, pod_transcript, steady
 from oscar_testbed.fakes.interlink import LocalInterLink
 from oscar_testbed.fakes.kubernetes import LocalKubernetes
 from oscar_testbed.fakes.slurm.real import RealSlurm, missing_programs
 
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
-from tests.conformance import samples
-from tests.conformance.drivers import IMAGES
-from tests.conformance.plugin import IMAGE
-from tests.conformance.pods import POD_CASES, Place, pod_transcript, steady
 
 SYSTEM = "interlink"
 FOLDER = samples.newest(SYSTEM)

@@ -22,7 +22,7 @@ from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.operators.job import JobOperator
 from airflow_provider_oscar.operators.job_state import RunningJob
 from tests.integration.conftest import BUCKET, INBOX
-from tests.integration.runs import Runner
+from tests.support.runs import Runner
 
 # boto3 leaves its pooled connections to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")

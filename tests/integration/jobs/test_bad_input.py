@@ -46,7 +46,7 @@ from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.jobs.builder import SupervisorHook
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from tests.integration.conftest import THREEDGAN_IMAGE
-from tests.unit.operators.fakes import context
+from tests.support.fakes import context
 
 # boto3 leaves its pooled connections to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")

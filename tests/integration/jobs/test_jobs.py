@@ -21,7 +21,7 @@ from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from airflow_provider_oscar.placement.targets import PlacementTarget
 from tests.integration.jobs.conftest import IMAGE
-from tests.unit.operators.fakes import Store, context
+from tests.support.fakes import Store, context
 
 HOSTILE_KEY = "a b/ü'$(touch x);\n..%2e.txt"
 COPY = ["python3", "-c", "import os,shutil; shutil.copy(os.environ['INPUT_FILE_PATH'], os.environ['TMP_OUTPUT_DIR'])"]

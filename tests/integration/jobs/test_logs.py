@@ -12,7 +12,7 @@ from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.placement.targets import PlacementTarget
 from tests.integration.jobs.conftest import IMAGE
-from tests.unit.operators.fakes import context
+from tests.support.fakes import context
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import boto3
 import pytest
 
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
-from tests import receiver as receiving
-from tests.servers import Missing, S3Server, seaweedfs
+from tests.support import receiver as receiving
+from tests.support.servers import Missing, S3Server, seaweedfs
 
 TOML = """
 [notification.webhook]

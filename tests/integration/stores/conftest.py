@@ -10,7 +10,7 @@ from airflow.sdk import Connection
 
 from airflow_provider_oscar.hooks.dcache import DCacheHook
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
-from tests import servers
+from tests.support import servers
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from airflow.sdk import DAG
 
 from airflow_provider_oscar.sensors.objects import DCacheNewObjectSensor, S3NewObjectSensor
 from tests.integration.watch.test_dcache import watched
-from tests.servers import Missing, WebDavServer, apache_webdav
+from tests.support.servers import Missing, WebDavServer, apache_webdav
 
 
 @pytest.fixture

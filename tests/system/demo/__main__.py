@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from oscar_testbed.demo.stage import run_demo
+from oscar_testbed.real.base import Missing
+from oscar_testbed.real.stack import default_directory, forget, holder
 
 from airflow_provider_oscar.core.errors import OscarProviderError
 from tests.system.demo.setting import open_setting
-from tests.system.stack.base import Missing
-from tests.system.stack.stack import default_directory, forget, holder
 
 #: Exit code where the machine lacks something.
 CANNOT = 3

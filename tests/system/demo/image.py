@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from tests.system.stack.base import cache_directory, run
-from tests.system.stack.images import tools_root
-from tests.system.stack.oci import write_layout
+from oscar_testbed.real.base import cache_directory, run
+from oscar_testbed.real.images import tools_root
+from oscar_testbed.real.oci import write_layout
 
 ENVIRONMENT = {
     "PATH": "/opt/threedgan/bin:/usr/local/bin:/usr/bin:/bin",

@@ -22,21 +22,21 @@ from oscar_testbed.fakes.oscar import LocalOscar
 from oscar_testbed.fakes.s3 import LocalS3, find_weed
 from oscar_testbed.images import LocalImage
 from oscar_testbed.process import LOOPBACK, Component, wait_until
+from oscar_testbed.real import kubelet, oscar_volume
+from oscar_testbed.real.base import run
+from oscar_testbed.real.cluster import prefetch, remove_pods
+from oscar_testbed.real.doorway import Doorway
+from oscar_testbed.real.oci import Registry
+from oscar_testbed.real.pod_runner import PodRunner
+from oscar_testbed.real.runtime import add_image, wants_root
+from oscar_testbed.real.stack import Part, Stack, holder, only_one, part_line
+from oscar_testbed.real.upstream import programs
+from oscar_testbed.real.upstream.minio import MinIO
+from oscar_testbed.real.upstream.oscar import Oscar
 
 from airflow_provider_oscar import __version__
 from tests.system.demo.image import inference_image
 from tests.system.demo.stores import SharedS3, shared, shared_dcache
-from tests.system.stack import kubelet, oscar_volume
-from tests.system.stack.base import run
-from tests.system.stack.cluster import prefetch, remove_pods
-from tests.system.stack.doorway import Doorway
-from tests.system.stack.oci import Registry
-from tests.system.stack.pod_runner import PodRunner
-from tests.system.stack.runtime import add_image, wants_root
-from tests.system.stack.stack import Part, Stack, holder, only_one, part_line
-from tests.system.upstream import programs
-from tests.system.upstream.minio import MinIO
-from tests.system.upstream.oscar import Oscar
 
 _UP_SECONDS = 600.0
 _REPOSITORY = "threedgan"

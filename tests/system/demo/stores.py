@@ -10,8 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from oscar_testbed.fakes.s3 import open_client
-
-from tests.system.stack.doorway import Doorway
+from oscar_testbed.real.doorway import Doorway
 
 
 @dataclass(frozen=True)

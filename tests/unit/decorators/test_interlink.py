@@ -9,7 +9,7 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.decorators.interlink import interlink_task
-from tests.unit.operators.fakes import OUTPUT, context
+from tests.support.fakes import OUTPUT, context
 
 pytestmark = pytest.mark.usefixtures("cluster")
 

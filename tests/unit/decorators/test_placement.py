@@ -11,7 +11,7 @@ from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.decorators.placement import placement_task
 from airflow_provider_oscar.placement.policies import Explicit
 from airflow_provider_oscar.placement.targets import PlacementTarget
-from tests.unit.operators.fakes import context
+from tests.support.fakes import context
 
 TARGETS = [PlacementTarget(name=name, task_id=f"run_{name}", kind="oscar") for name in ("cloud", "hpc")]
 

@@ -27,7 +27,7 @@ from airflow_provider_oscar.jobs.builder import (
 )
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.spec import JobSpec
-from tests.unit.supervisor.store import Store, running_store
+from tests.support.http_store import Store, running_store
 
 JOB = "t-0123456789abcdef"
 CASES = Path(__file__).parents[1] / "manifest_cases"

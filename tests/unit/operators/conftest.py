@@ -9,7 +9,7 @@ import pytest
 
 from airflow_provider_oscar.operators.job import JobOperator
 from airflow_provider_oscar.triggers import jobs, shared_poll
-from tests.unit.operators.fakes import FakeCluster, FakeOscar, FakeSupervisor
+from tests.support.fakes import FakeCluster, FakeOscar, FakeSupervisor
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.placement.targets import PlacementTarget
 from airflow_provider_oscar.triggers.interlink import InterLinkPodTrigger
-from tests.unit.operators.fakes import EVENT, OUTPUT, Store, context, manifest, marker
+from tests.support.fakes import EVENT, OUTPUT, Store, context, manifest, marker
 
 pytestmark = pytest.mark.usefixtures("supervisor")
 

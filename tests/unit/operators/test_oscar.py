@@ -24,7 +24,7 @@ from airflow_provider_oscar.operators import job as job_module
 from airflow_provider_oscar.operators.job_state import STATE_KEY
 from airflow_provider_oscar.operators.oscar import OscarJobOperator, OscarServiceOperator
 from airflow_provider_oscar.triggers.oscar import OscarJobTrigger
-from tests.unit.operators.fakes import EVENT, OUTPUT, Store, context, manifest, marker
+from tests.support.fakes import EVENT, OUTPUT, Store, context, manifest, marker
 
 pytestmark = pytest.mark.usefixtures("supervisor")
 

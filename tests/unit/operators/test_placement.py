@@ -15,7 +15,7 @@ from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from airflow_provider_oscar.operators.placement import PlacementBranchOperator
 from airflow_provider_oscar.placement.policies import Rule, RuleBased
 from airflow_provider_oscar.placement.targets import PlacementTarget, TargetObservation
-from tests.unit.operators.fakes import EVENT, OUTPUT, context
+from tests.support.fakes import EVENT, OUTPUT, context
 
 CLOUD = PlacementTarget(name="cloud-cpu", task_id="cloud", kind="oscar")
 HPC = PlacementTarget(

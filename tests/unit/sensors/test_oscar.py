@@ -8,7 +8,7 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from airflow_provider_oscar.core.errors import LostContactError, TransientError
 from airflow_provider_oscar.sensors.oscar import OscarJobSensor
-from tests.unit.operators.fakes import FakeOscar, context
+from tests.support.fakes import FakeOscar, context
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_oscar.jobs.manifest import Manifest
-from tests.unit.supervisor.store import Store, running_store
+from tests.support.http_store import Store, running_store
 
 PROGRAM = Path(__file__).parents[3] / "airflow_provider_oscar" / "supervisor" / "supervise.py"
 SUBMISSION = "t-0123456789abcdef"

@@ -9,8 +9,8 @@ import zlib
 
 import pytest
 
+from tests.support.http_store import cut, redirect, reset, slow, status
 from tests.unit.supervisor.conftest import job, source
-from tests.unit.supervisor.store import cut, redirect, reset, slow, status
 
 SHOW = ["/bin/sh", "-c", 'cat "$INPUT_FILE_PATH"; basename "$INPUT_FILE_PATH"']
 DATA = os.urandom(3_000_000).hex().encode()

@@ -9,8 +9,8 @@ import json
 import pytest
 
 from airflow_provider_oscar.jobs.manifest import Manifest
+from tests.support.http_store import redirect, refuse_at_once, reset, slow, status
 from tests.unit.supervisor.conftest import job, s3_output, webdav_output
-from tests.unit.supervisor.store import redirect, refuse_at_once, reset, slow, status
 
 KINDS = {
     "s3": ("POST", s3_output, "/out/results/t-0123456789abcdef/"),

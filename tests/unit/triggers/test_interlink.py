@@ -12,7 +12,7 @@ from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.podstatus import PodStatus
 from airflow_provider_oscar.triggers import shared_poll
 from airflow_provider_oscar.triggers.interlink import InterLinkPodTrigger, pod_view
-from tests.unit.operators.fakes import FakeCluster
+from tests.support.fakes import FakeCluster
 
 pytestmark = pytest.mark.usefixtures("hurried")
 

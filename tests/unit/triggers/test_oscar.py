@@ -11,7 +11,7 @@ import pytest
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.triggers import shared_poll
 from airflow_provider_oscar.triggers.oscar import OscarJobTrigger
-from tests.unit.operators.fakes import FakeOscar
+from tests.support.fakes import FakeOscar
 
 pytestmark = pytest.mark.usefixtures("hurried")
 

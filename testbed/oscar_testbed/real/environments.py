@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Python environments of the tests' own: made once, outside the checkout, and made anew when what they hold changes."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from airflow_provider_oscar.core.errors import PermanentError
+from oscar_testbed.real.base import Missing, cache_directory, run
+
+ROOT = Path(__file__).parents[3]
+_TIMEOUT = 900.0
+
+
+def faas_supervisor() -> Path:
+    """Interpreter of an environment with OSCAR's FaaS Supervisor 1.5.8 from the package index."""
+    requirements = ROOT / "requirements" / "faas-supervisor.txt"
+
+    def fill(python: Path) -> None:
+        _install(python, "-r", str(requirements))
+        run([str(python), "-m", "pip", "install", "--quiet", "--no-deps", "faas-supervisor==1.5.8"], timeout=_TIMEOUT)
+
+    return _environment("faas-supervisor", [requirements.read_text()], fill)
+
+
+def executors() -> Path:
+    """Interpreter of an environment that has everything of ours and what Airflow's other executors need besides."""
+    requirements = ROOT / "requirements" / "executors.txt"
+    lock = ROOT / "requirements" / "airflow-3.3.txt"
+
+    def fill(python: Path) -> None:
+        _install(python, "--no-deps", "-r", str(requirements))
+        ours = [path for path in sys.path if Path(path).name == "site-packages"]
+        # Read after the environment's own; `addsitedir` minds the .pth files in there, an editable install for one.
+        lines = [f"import site; site.addsitedir({path!r})" for path in ours]
+        (_site_packages(python) / "ours.pth").write_text("\n".join([*lines, ""]))
+
+    return _environment("executors", [requirements.read_text(), lock.read_text(), sys.prefix], fill)
+
+
+def _environment(name: str, contents: Sequence[str], fill: Callable[[Path], None]) -> Path:
+    """Return the interpreter of an environment, which is made if there is none with these contents.
+
+    :raises Missing: if it cannot be filled, for want of a network.
+    """
+    digest = hashlib.sha256("\0".join([*contents, sys.version]).encode()).hexdigest()[:12]
+    directory = cache_directory() / f"{name}-{digest}"
+    python = directory / "bin" / "python"
+    with (cache_directory() / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (directory / "complete").exists():
+            shutil.rmtree(directory, ignore_errors=True)
+            run([sys.executable, "-m", "venv", "--without-pip", str(directory)])
+            try:
+                fill(python)
+            except PermanentError as error:
+                raise Missing(f"the environment {name!r} cannot be made: {error}") from error
+            (directory / "complete").touch()
+    return python
+
+
+def _install(python: Path, *words: str) -> None:
+    run([sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", str(python), *words], timeout=_TIMEOUT)
+
+
+def _site_packages(python: Path) -> Path:
+    return Path(run([str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]).strip())
