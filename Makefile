@@ -74,6 +74,10 @@ bench-detection: $(STAMP) ## Measure how new objects are found, against named pe
 	@$(BIN)/python -m tests.bench.detection
 	@$(BIN)/python -m tests.bench.detection --no-loss
 
+.PHONY: bench-placement
+bench-placement: $(STAMP) ## Compare the placement policies with fixed choices and with an oracle, in simulated load.
+	@$(BIN)/python -m tests.bench.placement
+
 .PHONY: fuzz
 fuzz: $(STAMP) ## Fuzz the parsers of what servers send, 20 s each (Linux on x86-64; needs the package index).
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements/fuzz.txt

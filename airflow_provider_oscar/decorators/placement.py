@@ -12,7 +12,7 @@ from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_d
 from airflow_provider_oscar._airflow import call_with_context
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.operators.placement import PlacementBranchOperator
-from airflow_provider_oscar.placement.policies import Explicit, Rule, RuleBased
+from airflow_provider_oscar.placement.policies import Explicit, Knowledge, Rule, RuleBased
 from airflow_provider_oscar.placement.targets import PlacementRequest
 
 if TYPE_CHECKING:
@@ -35,10 +35,11 @@ class _Returned:
         request: PlacementRequest,
         targets: Sequence[PlacementTarget],
         observations: Iterable[TargetObservation] = (),
+        knowledge: Knowledge = Knowledge(),  # noqa: B008
     ) -> Decision:
         returned = self.function()
         if callable(getattr(returned, "decide", None)):
-            decided: Decision = returned.decide(request, targets, observations)
+            decided: Decision = returned.decide(request, targets, observations, knowledge)
             return decided
         if not isinstance(returned, str) or not returned:
             raise DefinitionError(
@@ -46,7 +47,7 @@ class _Returned:
                 f"or a policy; the targets are {', '.join(target.name for target in targets)}"
             )
         rule = Rule(target=returned, because=f"the function of task {self.name} chose it")
-        return RuleBased(rules=(rule,)).decide(request, targets, observations)
+        return RuleBased(rules=(rule,)).decide(request, targets, observations, knowledge)
 
 
 class _PlacementDecoratedOperator(DecoratedOperator, PlacementBranchOperator):

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Protocol
 
 from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.placement.history import History
 from airflow_provider_oscar.placement.targets import (
     Decision,
     PlacementRequest,
@@ -25,6 +27,24 @@ from airflow_provider_oscar.placement.targets import (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What is known besides the present state of the targets.
+
+    :param history: the newest jobs of each target.
+    :param now: the time of the decision; without it that of the newest job, so that a policy needs no clock.
+    """
+
+    history: History = field(default_factory=History)
+    now: datetime | None = None
+
+    @property
+    def time(self) -> datetime:
+        """The time of the decision, in UTC."""
+        newest = max((record.ended_at for record in self.history), default=0.0)
+        return self.now or datetime.fromtimestamp(newest, UTC)
+
+
 class PlacementPolicy(Protocol):
     """Chooses one target."""
 
@@ -33,6 +53,7 @@ class PlacementPolicy(Protocol):
         request: PlacementRequest,
         targets: Sequence[PlacementTarget],
         observations: Iterable[TargetObservation] = (),
+        knowledge: Knowledge = Knowledge(),  # noqa: B008 - frozen, and empty
     ) -> Decision:
         """Return the decision.
 
@@ -56,6 +77,7 @@ class Explicit:
         request: PlacementRequest,
         targets: Sequence[PlacementTarget],
         observations: Iterable[TargetObservation] = (),
+        knowledge: Knowledge = Knowledge(),  # noqa: B008 - frozen, and empty
     ) -> Decision:
         """Return the named target, if it can take the work now."""
         name = request.target or self.target
@@ -125,6 +147,7 @@ class RuleBased:
         request: PlacementRequest,
         targets: Sequence[PlacementTarget],
         observations: Iterable[TargetObservation] = (),
+        knowledge: Knowledge = Knowledge(),  # noqa: B008 - frozen, and empty
     ) -> Decision:
         """Return the decision; each target passed over is recorded with its reason."""
         if request.target:
@@ -142,3 +165,38 @@ class RuleBased:
                 instead = (f"{candidate} was passed over, {rejected[candidate]}" for candidate in passed)
                 return Decision(target=fit[name], reasons=(reason, *instead), rejected=rejected)
         raise no_target_error(request, targets, rejected)
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """Takes the first of the named targets that can take the work; a target the request names comes first.
+
+    :param order: names of targets, the preferred one first; those not named are never taken.
+    """
+
+    order: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        order: object = self.order
+        if not order or isinstance(order, str):
+            raise DefinitionError(f"Fallback needs the names of targets in order; got {self.order!r}")
+        object.__setattr__(self, "order", tuple(self.order))
+
+    def decide(
+        self,
+        request: PlacementRequest,
+        targets: Sequence[PlacementTarget],
+        observations: Iterable[TargetObservation] = (),
+        knowledge: Knowledge = Knowledge(),  # noqa: B008
+    ) -> Decision:
+        """Return the decision; each target passed over is recorded with its reason."""
+        if request.target:
+            return Explicit().decide(request, targets, observations, knowledge)
+        known = by_name(targets)
+        named = [get_target(name, known) for name in dict.fromkeys(self.order)]
+        fit, rejected = filter_available(request, named, observations)
+        if not fit:
+            raise no_target_error(request, named, rejected)
+        chosen = next(target for target in named if target.name in fit)
+        passed = tuple(f"{name} was passed over, {why}" for name, why in rejected.items())
+        return Decision(target=chosen, reasons=("first of its chain", *passed), rejected=rejected)

@@ -6,6 +6,7 @@ A policy (:mod:`airflow_provider_oscar.placement.policies`) turns a :class:`Plac
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -37,9 +38,15 @@ class PlacementTarget:
     :param node: virtual node of an interLink target.
     :param slurm: SLURM options of an interLink target.
     :param resources: resource limits of the pod, as Kubernetes quantities.
-    :param cost_per_hour: price of one hour, in any unit common to all targets.
+    :param cost_per_hour: price of one hour of a job, in any unit common to all targets.
+    :param power_kw: what a job draws, in kilowatts, for ``GreenestWithinDeadline``.
+    :param carbon_per_kwh: grams of CO2 for each kilowatt-hour at this place.
     :param capabilities: words a request may require, for example ``gpu``.
     :param max_active: jobs it may hold at once, or None for no bound.
+    :param capacity: jobs it runs at once, the others wait; None where that is not known.
+    :param prior_queue: seconds a job is expected to wait, until jobs of the target say more.
+    :param prior_run: seconds a job is expected to run, likewise.
+    :param prior_run_per_gib: seconds more for each GiB of input, likewise.
     """
 
     name: str
@@ -49,8 +56,14 @@ class PlacementTarget:
     slurm: SlurmOptions | None = None
     resources: Mapping[str, str] = field(default_factory=dict)
     cost_per_hour: float = 0.0
+    power_kw: float = 0.0
+    carbon_per_kwh: float = 0.0
     capabilities: frozenset[str] = frozenset()
     max_active: int | None = None
+    capacity: int | None = None
+    prior_queue: float = 10.0
+    prior_run: float = 60.0
+    prior_run_per_gib: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.name or not self.task_id:
@@ -65,10 +78,14 @@ class PlacementTarget:
             ) from error
         if self.kind is TargetKind.INTERLINK and not self.node:
             raise DefinitionError(f"placement target {self.name!r} is of kind 'interlink' and names no virtual node")
-        if self.max_active is not None and self.max_active < 1:
-            raise DefinitionError(
-                f"placement target {self.name!r} has max_active={self.max_active}; expected at least 1"
-            )
+        for bound in ("max_active", "capacity"):
+            value = getattr(self, bound)
+            if value is not None and value < 1:
+                raise DefinitionError(f"placement target {self.name!r} has {bound}={value}; expected at least 1")
+        for number in ("cost_per_hour", "power_kw", "carbon_per_kwh", "prior_queue", "prior_run", "prior_run_per_gib"):
+            value = getattr(self, number)
+            if not 0 <= value < math.inf:
+                raise DefinitionError(f"placement target {self.name!r} has {number}={value}; expected 0 or more")
         capabilities: object = self.capabilities
         if isinstance(capabilities, str):
             raise DefinitionError(f"placement target {self.name!r}: capabilities is a text; expected a set of words")
@@ -85,6 +102,8 @@ class PlacementRequest:
     :param size: bytes of the object, or None if not known.
     :param requires: capabilities the target must have.
     :param target: name of the target a user insists on, or None.
+    :param features: further numbers that the run time depends on, for example ``{"events": 5000}``.
+    :param excluded: names of targets that have failed it already, and are not to be tried again.
     """
 
     key: str = ""
@@ -92,6 +111,8 @@ class PlacementRequest:
     size: int | None = None
     requires: frozenset[str] = frozenset()
     target: str | None = None
+    features: Mapping[str, float] = field(default_factory=dict)
+    excluded: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,14 +121,20 @@ class TargetObservation:
 
     :param name: the target's name.
     :param up: whether it takes work.
-    :param active: jobs it holds.
+    :param active: jobs it holds, waiting ones included.
     :param reason: why it is down, for people.
+    :param capacity: jobs it can run at once, or None where that cannot be seen.
+    :param oldest_pending: seconds for which the one of its waiting jobs that waits longest has waited.
+    :param start_in: seconds until a job submitted now would start, where the scheduler estimates it, or None.
     """
 
     name: str
     up: bool = True
     active: int = 0
     reason: str = ""
+    capacity: int | None = None
+    oldest_pending: float = 0.0
+    start_in: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +189,9 @@ def filter_available(
     for target in targets:
         now = seen.get(target.name, TargetObservation(name=target.name))
         missing = request.requires - target.capabilities
-        if missing:
+        if target.name in request.excluded:
+            rejected[target.name] = "it has failed this work already"
+        elif missing:
             rejected[target.name] = f"lacks {', '.join(sorted(missing))}"
         elif not now.up:
             rejected[target.name] = f"down: {now.reason}" if now.reason else "down"

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A circuit breaker per target: after several failures in a row by the target's own fault it gets no work for a while.
+
+Its state is the history itself, which all DAGs share, so that nothing more has to be stored: open for a time that
+doubles with each further failure, then half open: one job goes there, and its end decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+from airflow_provider_oscar.placement.history import History, RunRecord
+from airflow_provider_oscar.placement.targets import PlacementTarget, TargetObservation
+
+
+class BreakerState(StrEnum):
+    """Whether a target gets work."""
+
+    CLOSED = "closed"
+    """It does."""
+    OPEN = "open"
+    """It does not."""
+    HALF_OPEN = "half-open"
+    """One job at a time, to see."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CircuitBreaker:
+    """When a target is given up, and for how long.
+
+    :param failures: failures in a row by the target's fault that open it.
+    :param cool_down: how long it stays open the first time; doubled with each failure after.
+    :param longest: the most it stays open.
+    """
+
+    failures: int = 3
+    cool_down: timedelta = timedelta(minutes=1)
+    longest: timedelta = timedelta(minutes=5)
+
+    def state(self, records: Sequence[RunRecord], *, now: datetime) -> tuple[BreakerState, datetime | None]:
+        """Return the state of a target, and until when it is open.
+
+        :param records: of the target, oldest first.
+        :param now: the time of the decision.
+        """
+        in_a_row = 0
+        for record in reversed(records):
+            if not record.target_fault:
+                break
+            in_a_row += 1
+        if in_a_row < self.failures:
+            return BreakerState.CLOSED, None
+        # The exponent is bounded, since 60 failures would be more than a timedelta can hold.
+        opened = min(self.cool_down * 2 ** min(in_a_row - self.failures, 20), self.longest)
+        until = datetime.fromtimestamp(records[-1].ended_at, UTC) + opened
+        return (BreakerState.OPEN if now < until else BreakerState.HALF_OPEN), until
+
+    def apply(
+        self,
+        targets: Sequence[PlacementTarget],
+        observations: Iterable[TargetObservation],
+        history: History,
+        *,
+        now: datetime,
+    ) -> list[TargetObservation]:
+        """Return the observations with the targets marked as down that get no work.
+
+        :param targets: what there is to choose from.
+        :param observations: what was seen of them.
+        :param history: of all DAGs that use them.
+        :param now: the time of the decision.
+        """
+        seen = {each.name: each for each in observations}
+        for target in targets:
+            state, until = self.state(history.of_target(target.name), now=now)
+            found = seen.get(target.name, TargetObservation(name=target.name))
+            if not found.up or state is BreakerState.CLOSED or until is None:
+                continue
+            if state is BreakerState.OPEN:
+                why = f"its last jobs failed by its fault; it is tried again from {until:%H:%M:%S} UTC on"
+                seen[target.name] = replace(found, up=False, reason=why)
+            elif found.active:
+                seen[target.name] = replace(
+                    found, up=False, reason="its last jobs failed by its fault; one job tries it just now"
+                )
+        return list(seen.values())

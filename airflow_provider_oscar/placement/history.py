@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What past jobs took, per target: the records that learning policies predict from, and how they are kept.
+
+One record is a few numbers of a job's manifest and of the decision that placed it. A policy needs the newest records
+alone, so that a :class:`History` is bounded: ``KEPT`` records per target, whatever the number of runs.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, TypeAlias
+
+import msgspec
+
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Newest records of each target that are kept for predictions.
+KEPT = 60
+
+Seconds: TypeAlias = float
+
+
+class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one placed job took.
+
+    :param target: name of the placement target.
+    :param ended_at: when it ended, in seconds since the epoch (UTC).
+    :param succeeded: whether its manifest proved success; a failure is no measure of time, but of trust.
+    :param target_fault: whether it failed by the fault of the target, not of the job.
+    :param size: bytes of its input, or None.
+    :param features: further numbers the run time depends on, as the request declared them.
+    :param active: jobs the target held when it was chosen.
+    :param queued: seconds from submission to start.
+    :param stage_in: seconds.
+    :param run: seconds of the command.
+    :param stage_out: seconds.
+    :param predicted: seconds the policy expected in all, or None if none did.
+    :param interval: the bounds between which it expected four of five jobs to end.
+    :param cost: in the unit of ``PlacementTarget.cost_per_hour``.
+    :param energy_kwh: by ``PlacementTarget.power_kw``, or measured.
+    :param dag_id: of the run.
+    :param run_id: of the run.
+    :param submission_id: of the job; two records of one id are one job.
+    """
+
+    target: str
+    ended_at: float
+    succeeded: bool = True
+    target_fault: bool = False
+    size: int | None = None
+    features: dict[str, float] = msgspec.field(default_factory=dict)
+    active: int = 0
+    queued: Seconds = 0.0
+    stage_in: Seconds = 0.0
+    run: Seconds = 0.0
+    stage_out: Seconds = 0.0
+    predicted: Seconds | None = None
+    interval: tuple[Seconds, Seconds] | None = None
+    cost: float = 0.0
+    energy_kwh: float = 0.0
+    dag_id: str = ""
+    run_id: str = ""
+    submission_id: str = ""
+
+    def __post_init__(self) -> None:
+        numbers = (self.ended_at, self.queued, self.stage_in, self.run, self.stage_out, self.cost, self.energy_kwh)
+        if not all(math.isfinite(number) for number in (*numbers, *self.features.values())):
+            raise DefinitionError(f"the record of job {quoted(self.submission_id)} holds a number that is not finite")
+
+    def __hash__(self) -> int:
+        # The features are a dictionary; equal records have equal ids and ends.
+        return hash((self.target, self.submission_id, self.ended_at))
+
+    @property
+    def service(self) -> Seconds:
+        """Seconds from start to end: all but the queue."""
+        return self.stage_in + self.run + self.stage_out
+
+    @property
+    def total(self) -> Seconds:
+        """Seconds from submission to end."""
+        return self.queued + self.service
+
+    @property
+    def within_interval(self) -> bool | None:
+        """Whether it ended between the bounds that were predicted; None if nothing was."""
+        return None if self.interval is None else self.interval[0] <= self.total <= self.interval[1]
+
+
+@dataclass(frozen=True)
+class History:
+    """The newest records of each target, oldest first.
+
+    :param records: target name to its records.
+    """
+
+    records: Mapping[str, tuple[RunRecord, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, records: Iterable[RunRecord], *, kept: int = KEPT) -> History:
+        """Sort records by target and time, and keep the newest.
+
+        :param records: in any order; of two records of one job the later counts.
+        :param kept: records per target.
+        """
+        found: dict[str, dict[object, RunRecord]] = {}
+        for record in sorted(records, key=lambda each: (each.ended_at, each.submission_id)):
+            of_target = found.setdefault(record.target, {})
+            identity = record.submission_id or len(of_target)
+            of_target.pop(identity, None)
+            of_target[identity] = record
+        return cls({name: tuple(each.values())[-kept:] for name, each in found.items()})
+
+    def of_target(self, name: str) -> tuple[RunRecord, ...]:
+        """Return the records of one target, oldest first."""
+        return self.records.get(name, ())
+
+    def with_record(self, record: RunRecord, *, kept: int = KEPT) -> History:
+        """Return the history with one record more."""
+        return History({**self.records, record.target: (*self.of_target(record.target), record)[-kept:]})
+
+    def __iter__(self) -> Iterator[RunRecord]:
+        return (record for records in self.records.values() for record in records)
+
+
+def encode_records(records: Sequence[RunRecord]) -> str:
+    """Return records as JSON for a state store."""
+    return msgspec.json.encode(records).decode()
+
+
+def decode_records(text: object) -> tuple[RunRecord, ...]:
+    """Read what :func:`encode_records` wrote; what cannot be read is left out, since it only weakens a prediction.
+
+    :param text: the stored value, of any form.
+    """
+    try:
+        found = json.loads(text) if isinstance(text, str) else text
+    except ValueError:
+        return ()
+    records: list[RunRecord] = []
+    for fields in found if isinstance(found, list) else ():
+        try:
+            records.append(msgspec.convert(fields, RunRecord))
+        except (msgspec.ValidationError, DefinitionError):
+            continue
+    return tuple(records)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """How well predictions held.
+
+    :param predicted: jobs that had a prediction and ended well.
+    :param within: of these, jobs that ended within the interval.
+    :param relative_error: median of \\|actual - predicted\\| / actual, or None without predictions.
+    """
+
+    predicted: int
+    within: int
+    relative_error: float | None
+
+    @property
+    def calibration(self) -> float | None:
+        """Share of jobs within the interval; about 0.8 if the intervals are honest."""
+        return self.within / self.predicted if self.predicted else None
+
+
+def score(records: Iterable[RunRecord]) -> Score:
+    """Compare what was predicted with what happened.
+
+    :param records: ended jobs; failures and jobs without a prediction do not count.
+    """
+    judged = [each for each in records if each.succeeded and each.predicted is not None and each.total > 0]
+    errors = sorted(abs(each.total - (each.predicted or 0.0)) / each.total for each in judged)
+    return Score(
+        predicted=len(judged),
+        within=sum(each.within_interval is True for each in judged),
+        relative_error=errors[len(errors) // 2] if errors else None,
+    )
+
+
+def age(record: RunRecord, now: datetime) -> timedelta:
+    """Return how long ago a job ended; never below zero, since clocks differ."""
+    return max(now - datetime.fromtimestamp(record.ended_at, UTC), timedelta(0))

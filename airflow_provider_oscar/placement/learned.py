@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Policies that predict from past jobs: the fastest finish, and the cheapest or greenest within a deadline.
+
+All are pure and answer alike to equal input: time and history come in as :class:`~.policies.Knowledge`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.placement.history import RunRecord
+from airflow_provider_oscar.placement.policies import Explicit, Knowledge, PlacementPolicy
+from airflow_provider_oscar.placement.prediction import Prediction, predict
+from airflow_provider_oscar.placement.targets import (
+    Decision,
+    PlacementRequest,
+    PlacementTarget,
+    TargetObservation,
+    by_name,
+    filter_available,
+    no_target_error,
+)
+
+Predictions = Mapping[str, Prediction]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FastestFinish:
+    """Takes the target where the job is expected to end first, and now and then one that it knows too little of.
+
+    A target the request names comes first, and nothing replaces it.
+
+    :param explore_every: about one decision in so many tries the target whose last job is longest ago; 0 for never.
+    :param explore_within: only targets whose lower bound is below so many times the best expectation are tried.
+    """
+
+    explore_every: int = 25
+    explore_within: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.explore_every < 0 or self.explore_within <= 0:
+            raise DefinitionError(
+                f"FastestFinish needs explore_every >= 0 and explore_within > 0; got {self.explore_every} and "
+                f"{self.explore_within}"
+            )
+
+    def decide(
+        self,
+        request: PlacementRequest,
+        targets: Sequence[PlacementTarget],
+        observations: Iterable[TargetObservation] = (),
+        knowledge: Knowledge = Knowledge(),  # noqa: B008 - frozen, and empty
+    ) -> Decision:
+        """Return the decision, with what was expected of each target."""
+        if request.target:
+            return _explicit(request, targets, observations, knowledge)
+        fit, rejected, predictions = _expected(request, targets, observations, knowledge)
+        best = min(fit, key=lambda name: predictions[name].total)
+        tried = self._to_explore(request, fit, predictions, predictions[best].total, knowledge)
+        if tried is not None and tried != best:
+            why = (
+                f"tried, since its last jobs are long ago; {best} is expected to end {_gain(predictions, best, tried)}"
+            )
+            return _decision(fit[tried], (why, _expectation(predictions[tried])), rejected, predictions)
+        others = [name for name in fit if name != best]
+        second = min(others, key=lambda name: predictions[name].total, default=None)
+        reasons: tuple[str, ...] = (_expectation(predictions[best]),)
+        if second is not None:
+            reasons += (f"{_gain(predictions, best, second)} than {second}",)
+        return _decision(fit[best], reasons, rejected, predictions)
+
+    def _to_explore(
+        self,
+        request: PlacementRequest,
+        fit: Mapping[str, PlacementTarget],
+        predictions: Predictions,
+        best: float,
+        knowledge: Knowledge,
+    ) -> str | None:
+        if not self.explore_every or len(fit) < 2:
+            return None
+        newest = max((record.ended_at for record in knowledge.history), default=0.0)
+        text = f"{request.key}\0{request.size}\0{newest}"
+        if int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()) % (
+            self.explore_every
+        ):
+            return None
+        candidates = [name for name in fit if predictions[name].low <= self.explore_within * best]
+        return min(candidates, key=lambda name: _last_end(knowledge.history.of_target(name)), default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheapestWithinDeadline:
+    """Takes the cheapest target that is expected to end in time with nine chances of ten, else the surest.
+
+    The price of a job is its expected time from start to end times ``PlacementTarget.cost_per_hour``.
+
+    :param deadline: from submission to end; a timedelta or seconds.
+    """
+
+    deadline: timedelta | float
+
+    def decide(
+        self,
+        request: PlacementRequest,
+        targets: Sequence[PlacementTarget],
+        observations: Iterable[TargetObservation] = (),
+        knowledge: Knowledge = Knowledge(),  # noqa: B008
+    ) -> Decision:
+        """Return the decision; the first reason names the price."""
+        return _within_deadline(
+            request,
+            targets,
+            observations,
+            knowledge,
+            deadline=_seconds(self.deadline),
+            price=lambda target, expected: target.cost_per_hour * expected.service / 3600,
+            words="costs {:.4g}",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GreenestWithinDeadline:
+    """Takes the target with the least CO2 (or energy) that is expected to end in time, else the surest.
+
+    A job counts its expected time from start to end times ``PlacementTarget.power_kw``, times ``carbon_per_kwh`` where
+    every target has one.
+
+    :param deadline: from submission to end; a timedelta or seconds.
+    """
+
+    deadline: timedelta | float
+
+    def decide(
+        self,
+        request: PlacementRequest,
+        targets: Sequence[PlacementTarget],
+        observations: Iterable[TargetObservation] = (),
+        knowledge: Knowledge = Knowledge(),  # noqa: B008
+    ) -> Decision:
+        """Return the decision; the first reason names grams of CO2 or kilowatt-hours.
+
+        :raises DefinitionError: if a target has no ``power_kw``.
+        """
+        missing = [target.name for target in targets if not target.power_kw]
+        if missing and not request.target:
+            raise DefinitionError(
+                f"GreenestWithinDeadline needs power_kw of each target; {', '.join(missing)} has none"
+            )
+        carbon = all(target.carbon_per_kwh for target in targets)
+
+        def price(target: PlacementTarget, expected: Prediction) -> float:
+            energy = target.power_kw * expected.service / 3600
+            return energy * target.carbon_per_kwh if carbon else energy
+
+        return _within_deadline(
+            request,
+            targets,
+            observations,
+            knowledge,
+            deadline=_seconds(self.deadline),
+            price=price,
+            words="emits {:.4g} g CO2" if carbon else "uses {:.4g} kWh",
+        )
+
+
+def decide_many(
+    policy: PlacementPolicy,
+    requests: Sequence[PlacementRequest],
+    targets: Sequence[PlacementTarget],
+    observations: Iterable[TargetObservation] = (),
+    knowledge: Knowledge = Knowledge(),  # noqa: B008
+) -> list[Decision]:
+    """Decide on many requests together: each decision counts as a job at its target for those that follow.
+
+    :param policy: asked for each, the largest first, since these decide how long the whole takes.
+    :param requests: what is to be placed.
+    :return: a decision for each request, in the order of the requests.
+    """
+    seen = {each.name: each for each in observations}
+    decided: dict[int, Decision] = {}
+    for position in sorted(range(len(requests)), key=lambda each: -(requests[each].size or 0)):
+        decision = policy.decide(requests[position], targets, seen.values(), knowledge)
+        name = decision.target.name
+        now = seen.get(name, TargetObservation(name=name))
+        # An estimate of the scheduler's knows nothing of the jobs that are chosen here.
+        seen[name] = replace(now, active=now.active + 1, start_in=None)
+        decided[position] = decision
+    return [decided[position] for position in range(len(requests))]
+
+
+def _within_deadline(
+    request: PlacementRequest,
+    targets: Sequence[PlacementTarget],
+    observations: Iterable[TargetObservation],
+    knowledge: Knowledge,
+    *,
+    deadline: float,
+    price: Callable[[PlacementTarget, Prediction], float],
+    words: str,
+) -> Decision:
+    if request.target:
+        return _explicit(request, targets, observations, knowledge)
+    fit, rejected, predictions = _expected(request, targets, observations, knowledge)
+    in_time = [name for name in fit if predictions[name].high <= deadline]
+    prices = {name: price(fit[name], predictions[name]) for name in fit}
+    if not in_time:
+        surest = min(fit, key=lambda name: (predictions[name].high, prices[name]))
+        why = f"no target is expected to end within {deadline:.0f} s; this one is the surest"
+        return _decision(fit[surest], (why, _expectation(predictions[surest])), rejected, predictions)
+    best = min(in_time, key=lambda name: (prices[name], predictions[name].total))
+    late = [name for name in fit if name not in in_time]
+    reasons = [f"{words.format(prices[best])}, the least of those in time", _expectation(predictions[best])]
+    reasons += [f"{name} may end after the deadline of {deadline:.0f} s" for name in late]
+    return _decision(fit[best], tuple(reasons), rejected, predictions)
+
+
+def _expected(
+    request: PlacementRequest,
+    targets: Sequence[PlacementTarget],
+    observations: Iterable[TargetObservation],
+    knowledge: Knowledge,
+) -> tuple[dict[str, PlacementTarget], dict[str, str], dict[str, Prediction]]:
+    by_name(targets)
+    seen = {each.name: each for each in observations}
+    fit, rejected = filter_available(request, targets, seen.values())
+    if not fit:
+        raise no_target_error(request, targets, rejected)
+    predictions = {
+        name: predict(
+            request,
+            target,
+            seen.get(name, TargetObservation(name=name)),
+            knowledge.history.of_target(name),
+            now=knowledge.time,
+        )
+        for name, target in fit.items()
+    }
+    return fit, rejected, predictions
+
+
+def _explicit(
+    request: PlacementRequest,
+    targets: Sequence[PlacementTarget],
+    observations: Iterable[TargetObservation],
+    knowledge: Knowledge,
+) -> Decision:
+    """Follow the request, and say what was expected all the same, so that the prediction can be scored."""
+    seen = list(observations)
+    decision = Explicit().decide(request, targets, seen)
+    _, _, predictions = _expected(replace(request, target=None), [decision.target], seen, knowledge)
+    return replace(decision, predictions={name: each.to_dict() for name, each in predictions.items()})
+
+
+def _decision(
+    target: PlacementTarget, reasons: tuple[str, ...], rejected: Mapping[str, str], predictions: Predictions
+) -> Decision:
+    return Decision(
+        target=target,
+        reasons=reasons,
+        rejected=rejected,
+        predictions={name: each.to_dict() for name, each in predictions.items()},
+    )
+
+
+def _expectation(expected: Prediction) -> str:
+    rests = f"from {expected.jobs} jobs" if expected.jobs else "from its prior alone"
+    return (
+        f"expected to end in {expected.total:.0f} s ({expected.low:.0f} to {expected.high:.0f}), "
+        f"{expected.queue:.0f} s of it in the queue, {rests}"
+    )
+
+
+def _gain(predictions: Predictions, sooner: str, later: str) -> str:
+    return f"{predictions[later].total - predictions[sooner].total:.0f} s sooner"
+
+
+def _last_end(records: Sequence[RunRecord]) -> float:
+    return records[-1].ended_at if records else float("-inf")
+
+
+def _seconds(value: timedelta | float) -> float:
+    seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
+    if not seconds > 0:
+        raise DefinitionError(f"a deadline of {value} cannot be kept; give a time above 0")
+    return seconds

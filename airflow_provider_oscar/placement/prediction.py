@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long a job will take at one target: queue, stage-in, run and stage-out, learnt from its newest jobs.
+
+Stage-in, run and stage-out are robust lines over the size of the input (and the features a request declares), each
+record weighted by how many came after it. A target that became slower or faster shows in its last jobs: when the last
+three agree, their ratio to the line corrects it, and the correction fades with time, so that a target that was slow is
+tried again. The queue is what the jobs waited beyond what our own jobs ahead of them explain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+
+from airflow_provider_oscar.placement.history import RunRecord, Seconds, age
+from airflow_provider_oscar.placement.robust import Line, theil_sen, weighted_quantile
+from airflow_provider_oscar.placement.targets import PlacementRequest, PlacementTarget, TargetObservation
+
+#: Later jobs after which a record counts half.
+HALF_LIFE_JOBS = 12.0
+#: Jobs that have to agree before a target is taken as slower or faster than its line.
+AGREEING = 3
+#: How much they have to differ from the line.
+DRIFT = 1.25
+#: Correction and congestion count half after so many times a job's own length ...
+FADE_JOBS = 8.0
+#: ... or, where that is longer, after so many times the queue was long ...
+FADE_QUEUES = 2.0
+#: ... and not before so many seconds.
+FADE_SECONDS = 60.0
+#: What a newcomer is expected to wait, as a multiple of what the oldest waiting job has waited.
+PENDING_FACTOR = 1.5
+#: Bounds of the interval: four of five jobs are expected between them.
+LOW, HIGH = 0.1, 0.9
+_GIB = 2.0**30
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What is expected of a job at a target, in seconds.
+
+    :param queue: until it starts.
+    :param stage_in: download of the input.
+    :param run: the command.
+    :param stage_out: upload of the results.
+    :param low: lower bound of the whole, which nine of ten jobs exceed.
+    :param high: upper bound, which one of ten exceeds.
+    :param jobs: past jobs it rests on; 0 means that only the target's prior is known.
+    """
+
+    queue: Seconds
+    stage_in: Seconds
+    run: Seconds
+    stage_out: Seconds
+    low: Seconds
+    high: Seconds
+    jobs: int = 0
+
+    @property
+    def service(self) -> Seconds:
+        """From start to end."""
+        return self.stage_in + self.run + self.stage_out
+
+    @property
+    def total(self) -> Seconds:
+        """From submission to end."""
+        return self.queue + self.service
+
+    def to_dict(self) -> dict[str, float]:
+        """Return JSON-able fields, as in ``Decision.predictions``."""
+        return {
+            "total": self.total,
+            "queue": self.queue,
+            "stage_in": self.stage_in,
+            "run": self.run,
+            "stage_out": self.stage_out,
+            "low": self.low,
+            "high": self.high,
+            "jobs": float(self.jobs),
+        }
+
+
+@dataclass(frozen=True)
+class _Phase:
+    """One phase as a line over the size, and what each feature adds per unit."""
+
+    line: Line
+    features: Mapping[str, float]
+
+    def at(self, size: int | None, typical: float, features: Mapping[str, float]) -> Seconds:
+        base = self.line.at(typical if size is None else size)
+        return max(base + sum(slope * features.get(name, 0.0) for name, slope in self.features.items()), 0.0)
+
+
+@dataclass(frozen=True)
+class TargetModel:
+    """What the past jobs of one target say; made by :func:`fit`.
+
+    :param jobs: records it rests on.
+    """
+
+    jobs: int
+    last: RunRecord
+    length: Seconds
+    typical_size: float
+    stage_in: _Phase
+    run: _Phase
+    stage_out: _Phase
+    drift: float
+    low: float
+    high: float
+    overhead: Seconds
+    congestion: Seconds
+    per_active: Seconds
+
+    def service(self, size: int | None, features: Mapping[str, float], fade: float) -> tuple[Seconds, Seconds, Seconds]:
+        """Return stage-in, run and stage-out; ``fade`` is how much of a drift still counts, 0 to 1."""
+        factor = self.drift**fade
+        return (
+            factor * self.stage_in.at(size, self.typical_size, features),
+            factor * self.run.at(size, self.typical_size, features),
+            factor * self.stage_out.at(size, self.typical_size, features),
+        )
+
+    def fade(self, now: datetime) -> float:
+        """Return how much of what the last jobs showed still counts, from 1 (just seen) down to 0."""
+        # A queue takes about as long to go as a newcomer would have waited in it.
+        half_life = max(FADE_JOBS * self.length, FADE_QUEUES * self.congestion, FADE_SECONDS)
+        return float(0.5 ** (age(self.last, now).total_seconds() / half_life))
+
+
+def predict(
+    request: PlacementRequest,
+    target: PlacementTarget,
+    observation: TargetObservation,
+    records: Sequence[RunRecord],
+    *,
+    now: datetime,
+) -> Prediction:
+    """Return what is expected of the request at the target.
+
+    :param request: what is to be placed.
+    :param target: where; gives the prior while nothing is known.
+    :param observation: jobs it holds, and how many it can hold at once, where that is known.
+    :param records: of this target, oldest first.
+    :param now: the time of the decision.
+    """
+    model = fit(tuple(records), target.capacity or observation.capacity)
+    if model is None:
+        return _prior(request, target, observation)
+    fade = model.fade(now)
+    stage_in, run, stage_out = model.service(request.size, request.features, fade)
+    service = stage_in + run + stage_out
+    # While a job of ours waits there, nothing says that the queue has gone.
+    remaining = 1.0 if observation.oldest_pending > 0 else fade
+    queue = model.overhead + remaining * model.congestion + _own_load(target, observation, model, service)
+    # A job that waits there tells of a queue before any that ended does: who comes now is behind it.
+    queue = max(queue, PENDING_FACTOR * observation.oldest_pending)
+    if observation.start_in is not None:
+        queue = observation.start_in
+    middle = queue + service
+    low, high = min(model.low, 1.0), max(model.high, 1.0)
+    # Few records say little of the spread.
+    doubt = 1.0 + 1.0 / model.jobs
+    return Prediction(queue, stage_in, run, stage_out, middle * low / doubt, middle * high * doubt, model.jobs)
+
+
+def _prior(request: PlacementRequest, target: PlacementTarget, observation: TargetObservation) -> Prediction:
+    run = target.prior_run + target.prior_run_per_gib * (request.size or 0) / _GIB
+    queue = target.prior_queue + _waves(target.capacity or observation.capacity, observation.active) * run
+    if observation.start_in is not None:
+        queue = observation.start_in
+    return Prediction(queue, 0.0, run, 0.0, (queue + run) / 4, (queue + run) * 4)
+
+
+def _own_load(target: PlacementTarget, observation: TargetObservation, model: TargetModel, service: Seconds) -> Seconds:
+    """Return the wait for the jobs that are at the target already."""
+    capacity = target.capacity or observation.capacity
+    if capacity:
+        # A job that waits finds the running ones half done on average.
+        waves = _waves(capacity, observation.active)
+        typical = (model.length + service) / 2
+        return max(waves - 0.5, 0.5 * waves) * typical if waves else 0.0
+    return model.per_active * observation.active
+
+
+def _waves(capacity: int | None, active: int) -> float:
+    """Return for how many lengths of a job a newcomer waits."""
+    return 0.0 if not capacity or active < capacity else (active - capacity + 1) / capacity
+
+
+@lru_cache(maxsize=256)
+def fit(records: tuple[RunRecord, ...], capacity: int | None) -> TargetModel | None:
+    """Learn from the jobs of one target that ended well; None if there are none.
+
+    :param records: oldest first; failures are left out.
+    :param capacity: jobs the target runs at once, where known.
+    """
+    good = [each for each in records if each.succeeded]
+    if not good:
+        return None
+    weights = [0.5 ** ((len(good) - 1 - position) / HALF_LIFE_JOBS) for position in range(len(good))]
+    sizes = [float(each.size or 0) for each in good]
+    phases = {
+        name: _phase(sizes, [getattr(each, name) for each in good], weights, good)
+        for name in ("stage_in", "run", "stage_out")
+    }
+    typical = weighted_quantile(sizes, weights, 0.5)
+    fitted = [sum(phase.at(each.size, typical, each.features) for phase in phases.values()) for each in good]
+    ratios = [each.service / expected if expected > 0 else 1.0 for each, expected in zip(good, fitted, strict=True)]
+    drift = _drift(ratios)
+    length = weighted_quantile([each.service for each in good], weights, 0.5)
+    per_active = 0.0
+    if capacity is None:
+        per_active = theil_sen([float(each.active) for each in good], [each.queued for each in good], weights).slope
+    load = [_waves(capacity, each.active) * length + per_active * each.active for each in good]
+    beyond = [max(each.queued - own, 0.0) for each, own in zip(good, load, strict=True)]
+    overhead = weighted_quantile(beyond, weights, 0.25)
+    recent = beyond[-AGREEING:]
+    # That a queue has gone shows in one job; that it has grown shows in those that wait (`oldest_pending`) as well.
+    congestion = max(min(sorted(recent)[len(recent) // 2], beyond[-1]) - overhead, 0.0)
+    whole = [
+        each.total / max(own + overhead + expected, 1e-9)
+        for each, own, expected in zip(good, load, fitted, strict=True)
+    ]
+    return TargetModel(
+        jobs=len(good),
+        last=good[-1],
+        length=length,
+        typical_size=typical,
+        **phases,
+        drift=drift,
+        low=weighted_quantile(whole, weights, LOW),
+        high=weighted_quantile(whole, weights, HIGH),
+        overhead=overhead,
+        congestion=congestion,
+        per_active=per_active,
+    )
+
+
+def _phase(
+    sizes: Sequence[float], seconds: Sequence[float], weights: Sequence[float], records: Sequence[RunRecord]
+) -> _Phase:
+    line = theil_sen(sizes, seconds, weights)
+    slopes: dict[str, float] = {}
+    rest = [each - line.at(size) for each, size in zip(seconds, sizes, strict=True)]
+    for name in sorted({name for record in records for name in record.features}):
+        values = [record.features.get(name, 0.0) for record in records]
+        if len(set(values)) < 2:
+            continue
+        slopes[name] = theil_sen(values, rest, weights).slope
+        rest = [each - slopes[name] * value for each, value in zip(rest, values, strict=True)]
+    if slopes:
+        # What the features explain is not the intercept's.
+        base = max(weighted_quantile([each + line.intercept for each in rest], weights, 0.5), 0.0)
+        line = Line(base, line.slope)
+    return _Phase(line, slopes)
+
+
+def _drift(ratios: Sequence[float]) -> float:
+    """Return the correction the newest jobs agree on, or 1."""
+    newest = sorted(ratios[-AGREEING:])
+    if len(newest) < AGREEING:
+        return 1.0
+    if newest[0] > DRIFT or newest[-1] < 1 / DRIFT:
+        return newest[AGREEING // 2]
+    return 1.0

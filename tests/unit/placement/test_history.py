@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is kept of past jobs, and how predictions are scored."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.placement.history import (
+    KEPT,
+    History,
+    RunRecord,
+    decode_records,
+    encode_records,
+    score,
+)
+
+finite = st.floats(0, 1e9, allow_nan=False, allow_infinity=False)
+records = st.builds(
+    RunRecord,
+    target=st.sampled_from(["a", "b"]),
+    ended_at=finite,
+    succeeded=st.booleans(),
+    size=st.none() | st.integers(0, 2**50),
+    features=st.dictionaries(st.text(max_size=5), finite, max_size=2),
+    queued=finite,
+    run=finite,
+    predicted=st.none() | finite,
+    interval=st.none() | st.tuples(finite, finite),
+    submission_id=st.text(max_size=8),
+)
+
+
+@given(st.lists(records, max_size=20))
+def test_records_survive_the_state_store(found):
+    assert decode_records(encode_records(found)) == tuple(found)
+
+
+@given(st.none() | st.text() | st.integers() | st.lists(st.dictionaries(st.text(), st.integers())))
+def test_what_is_not_a_record_is_left_out(text):
+    assert decode_records(text) == ()
+
+
+def test_one_bad_record_does_not_hide_the_others():
+    good = RunRecord(target="a", ended_at=1.0)
+    text = json.loads(encode_records([good]))
+    assert decode_records(json.dumps([{"target": 3}, *text, {"ended_at": "never"}])) == (good,)
+
+
+@pytest.mark.parametrize("number", [math.inf, math.nan])
+def test_a_number_that_is_not_finite_is_refused(number):
+    with pytest.raises(DefinitionError, match="not finite"):
+        RunRecord(target="a", ended_at=0.0, run=number)
+
+
+@given(st.lists(records, max_size=200))
+def test_the_newest_records_of_each_target_are_kept_in_order(found):
+    history = History.of(found)
+    for name, kept in history.records.items():
+        assert len(kept) <= KEPT
+        assert {record.target for record in kept} == {name}
+        assert [record.ended_at for record in kept] == sorted(record.ended_at for record in kept)
+
+
+def test_two_records_of_one_job_count_once():
+    first = RunRecord(target="a", ended_at=1.0, succeeded=False, submission_id="x")
+    second = RunRecord(target="a", ended_at=2.0, submission_id="x")
+    assert History.of([second, first]).of_target("a") == (second,)
+
+
+def test_predictions_are_scored_by_jobs_that_ended_well():
+    def job(predicted, interval, run, *, succeeded=True):
+        return RunRecord(target="a", ended_at=0, run=run, predicted=predicted, interval=interval, succeeded=succeeded)
+
+    judged = score(
+        [job(10, (5, 20), 10), job(10, (5, 20), 20), job(10, (5, 12), 40), job(1, (0, 1), 9, succeeded=False)]
+        + [job(None, None, 5)]
+    )
+    assert (judged.predicted, judged.within) == (3, 2)
+    assert judged.calibration == pytest.approx(2 / 3)
+    assert judged.relative_error == pytest.approx(0.5)
+
+
+def test_without_predictions_nothing_is_scored():
+    assert (score([]).calibration, score([]).relative_error) == (None, None)

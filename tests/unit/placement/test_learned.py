@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Policies that predict, the circuit breaker, and decisions on many objects together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError
+from airflow_provider_oscar.placement.breaker import BreakerState, CircuitBreaker
+from airflow_provider_oscar.placement.history import History, RunRecord
+from airflow_provider_oscar.placement.learned import (
+    CheapestWithinDeadline,
+    FastestFinish,
+    GreenestWithinDeadline,
+    decide_many,
+)
+from airflow_provider_oscar.placement.policies import Explicit, Fallback, Knowledge, RuleBased
+from airflow_provider_oscar.placement.targets import PlacementRequest, PlacementTarget, TargetObservation
+from tests.bench.placement.__main__ import RECOVERY, TO_BEST_FIXED, TO_ORACLE, recovered_after
+from tests.bench.placement.scenarios import scenarios
+from tests.bench.placement.simulator import play, play_oracle
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+SLOW = PlacementTarget(name="slow", task_id="s", kind="oscar", cost_per_hour=1, power_kw=0.1, capacity=8)
+FAST = PlacementTarget(name="fast", task_id="f", kind="interlink", node="n", cost_per_hour=50, power_kw=0.5, capacity=2)
+TARGETS = (SLOW, FAST)
+
+
+def past(name: str, run: float, *, count: int = 20, faults: int = 0, ended: datetime = NOW) -> list[RunRecord]:
+    """Jobs of one target, the last ``faults`` of which failed by its fault."""
+    return [
+        RunRecord(
+            target=name,
+            ended_at=ended.timestamp() - count + each + 1,
+            run=run,
+            queued=1.0,
+            succeeded=each < count - faults,
+            target_fault=each >= count - faults,
+            submission_id=f"{name}{each}",
+        )
+        for each in range(count)
+    ]
+
+
+KNOWN = Knowledge(History.of(past("slow", 100) + past("fast", 20)), NOW)
+CALM = FastestFinish(explore_every=0)
+
+
+def test_the_target_expected_to_end_first_is_taken_and_the_gain_is_named():
+    decision = CALM.decide(PlacementRequest(key="x"), TARGETS, (), KNOWN)
+    assert decision.target is FAST
+    assert decision.reasons[0].startswith("expected to end in 21 s")
+    assert decision.reasons[1] == "80 s sooner than slow"
+    assert decision.predictions["slow"]["total"] == pytest.approx(101, rel=0.1)
+
+
+def test_a_long_queue_at_the_fast_target_sends_work_elsewhere():
+    queue = [TargetObservation(name="fast", active=20)]
+    assert CALM.decide(PlacementRequest(), TARGETS, queue, KNOWN).target is SLOW
+
+
+def test_what_the_request_names_is_taken_with_its_prediction():
+    decision = CALM.decide(PlacementRequest(target="slow"), TARGETS, (), KNOWN)
+    assert decision.target is SLOW
+    assert decision.predictions["slow"]["jobs"] == 20
+
+
+def test_a_target_that_failed_the_work_is_not_taken_again():
+    decision = CALM.decide(PlacementRequest(excluded=frozenset({"fast"})), TARGETS, (), KNOWN)
+    assert decision.target is SLOW
+    assert decision.rejected == {"fast": "it has failed this work already"}
+
+
+def test_now_and_then_a_target_with_old_jobs_is_tried():
+    known = Knowledge(History.of(past("slow", 21, ended=NOW - timedelta(days=3)) + past("fast", 20)), NOW)
+    chosen = Counter(
+        FastestFinish(explore_every=10, explore_within=1.5)
+        .decide(PlacementRequest(key=f"object {each}"), TARGETS, (), known)
+        .target.name
+        for each in range(400)
+    )
+    assert 10 < chosen["slow"] < 100
+
+
+@pytest.mark.parametrize("wrong", [{"explore_every": -1}, {"explore_within": 0}])
+def test_wrong_bounds_of_exploration_are_refused(wrong):
+    with pytest.raises(DefinitionError, match="FastestFinish needs"):
+        FastestFinish(**wrong)
+
+
+def test_the_cheapest_in_time_is_taken_and_otherwise_the_surest():
+    cheap = CheapestWithinDeadline(deadline=timedelta(minutes=10)).decide(PlacementRequest(), TARGETS, (), KNOWN)
+    assert (cheap.target, cheap.reasons[0]) == (SLOW, "costs 0.02778, the least of those in time")
+    hurry = CheapestWithinDeadline(deadline=60).decide(PlacementRequest(), TARGETS, (), KNOWN)
+    assert (hurry.target, hurry.reasons[-1]) == (FAST, "slow may end after the deadline of 60 s")
+    never = CheapestWithinDeadline(deadline=1).decide(PlacementRequest(), TARGETS, (), KNOWN)
+    assert never.target is FAST
+    assert "no target is expected to end within 1 s" in never.reasons[0]
+
+
+def test_the_greenest_in_time_is_taken_by_energy_or_by_carbon():
+    policy = GreenestWithinDeadline(deadline=600)
+    assert policy.decide(PlacementRequest(), TARGETS, (), KNOWN).reasons[0].startswith("uses 0.002778 kWh")
+    dirty = PlacementTarget(name="slow", task_id="s", kind="oscar", power_kw=0.1, carbon_per_kwh=900)
+    clean = PlacementTarget(name="fast", task_id="f", kind="oscar", power_kw=0.5, carbon_per_kwh=20)
+    decision = policy.decide(PlacementRequest(), (dirty, clean), (), KNOWN)
+    assert decision.target is clean
+    assert "g CO2" in decision.reasons[0]
+
+
+def test_the_greenest_needs_power_figures():
+    bare = PlacementTarget(name="bare", task_id="b", kind="oscar")
+    with pytest.raises(DefinitionError, match="power_kw of each target; bare has none"):
+        GreenestWithinDeadline(deadline=60).decide(PlacementRequest(), (SLOW, bare))
+
+
+@pytest.mark.parametrize("policy", [CheapestWithinDeadline(deadline=0), GreenestWithinDeadline(deadline=-5)])
+def test_a_deadline_is_above_zero(policy):
+    with pytest.raises(DefinitionError, match="cannot be kept"):
+        policy.decide(PlacementRequest(), TARGETS)
+
+
+@pytest.mark.parametrize("policy", [CALM, CheapestWithinDeadline(deadline=60), GreenestWithinDeadline(deadline=60)])
+def test_where_all_are_down_the_work_waits_and_where_none_can_it_fails(policy):
+    down = [TargetObservation(name=each.name, up=False, reason="no ping") for each in TARGETS]
+    with pytest.raises(TransientError, match="no ping"):
+        policy.decide(PlacementRequest(), TARGETS, down)
+    with pytest.raises(PermanentError, match="gpu"):
+        policy.decide(PlacementRequest(requires=frozenset({"gpu"})), TARGETS)
+
+
+def test_a_chain_is_followed_in_order():
+    chain = Fallback(("fast", "slow"))
+    assert chain.decide(PlacementRequest(), TARGETS).target is FAST
+    fallen = chain.decide(PlacementRequest(), TARGETS, [TargetObservation(name="fast", up=False)])
+    assert (fallen.target, fallen.reasons) == (SLOW, ("first of its chain", "fast was passed over, down"))
+    assert chain.decide(PlacementRequest(target="slow"), TARGETS).target is SLOW
+    with pytest.raises(TransientError):
+        Fallback(("fast",)).decide(PlacementRequest(), TARGETS, [TargetObservation(name="fast", up=False)])
+
+
+@pytest.mark.parametrize("order", [(), "fast"])
+def test_a_chain_has_names(order):
+    with pytest.raises(DefinitionError, match="names of targets in order"):
+        Fallback(order)
+
+
+def test_a_batch_is_spread_over_the_targets_and_not_sent_to_the_same():
+    decisions = decide_many(CALM, [PlacementRequest(key=str(each)) for each in range(40)], TARGETS, (), KNOWN)
+    chosen = Counter(decision.target.name for decision in decisions)
+    assert min(chosen["slow"], chosen["fast"]) >= 8
+
+
+def test_decisions_come_in_the_order_of_the_requests():
+    requests = [PlacementRequest(size=size, target=name) for size, name in ((1, "slow"), (9, "fast"), (5, "slow"))]
+    assert [each.target.name for each in decide_many(Explicit(), requests, TARGETS)] == ["slow", "fast", "slow"]
+
+
+def test_without_a_clock_the_newest_job_says_what_time_it_is():
+    assert Knowledge(History.of(past("slow", 1))).time == NOW
+    assert Knowledge().time == datetime(1970, 1, 1, tzinfo=UTC)
+
+
+observations = st.lists(
+    st.builds(
+        TargetObservation,
+        name=st.sampled_from(["slow", "fast", "other"]),
+        up=st.booleans(),
+        active=st.integers(0, 50),
+        oldest_pending=st.floats(0, 1e4),
+    ),
+    max_size=3,
+)
+policies = st.sampled_from(
+    [
+        FastestFinish(),
+        CheapestWithinDeadline(deadline=50),
+        GreenestWithinDeadline(deadline=50),
+        Fallback(("slow", "fast")),
+    ]
+    + [RuleBased()]
+)
+
+
+@given(policies, observations, st.text(max_size=10), st.none() | st.integers(0, 2**45))
+def test_equal_input_gives_an_equal_decision_for_a_target_that_is_up(policy, seen, key, size):
+    request = PlacementRequest(key=key, size=size)
+    down = {each.name: each.up for each in seen}  # the last of a name counts
+    if not any(down.get(target.name, True) for target in TARGETS):
+        with pytest.raises(TransientError):
+            policy.decide(request, TARGETS, seen, KNOWN)
+        return
+    decision = policy.decide(request, TARGETS, seen, KNOWN)
+    assert decision == policy.decide(request, TARGETS, seen, KNOWN)
+    assert down.get(decision.target.name, True)
+    assert decision.reasons
+
+
+class TestCircuitBreaker:
+    breaker = CircuitBreaker()
+
+    def test_it_opens_after_three_faults_in_a_row_and_lets_one_job_try_later(self):
+        records = past("slow", 10, faults=3)
+        assert self.breaker.state(records[:-1], now=NOW)[0] is BreakerState.CLOSED
+        assert self.breaker.state(records, now=NOW) == (BreakerState.OPEN, NOW + timedelta(minutes=1))
+        assert self.breaker.state(records, now=NOW + timedelta(minutes=1))[0] is BreakerState.HALF_OPEN
+
+    def test_each_further_fault_doubles_the_time_up_to_a_bound(self):
+        assert self.breaker.state(past("slow", 1, faults=5), now=NOW)[1] == NOW + timedelta(minutes=4)
+        assert self.breaker.state(past("slow", 1, count=60, faults=60), now=NOW)[1] == NOW + timedelta(minutes=5)
+
+    def test_a_success_closes_it(self):
+        records = [*past("slow", 10, faults=5), *past("slow", 10, count=1)]
+        assert self.breaker.state(records, now=NOW)[0] is BreakerState.CLOSED
+
+    def test_a_failure_of_the_job_is_not_the_targets(self):
+        failed = [RunRecord(target="slow", ended_at=0, succeeded=False, submission_id=str(each)) for each in range(9)]
+        assert self.breaker.state(failed, now=NOW)[0] is BreakerState.CLOSED
+
+    def test_an_open_target_counts_as_down_and_says_why(self):
+        history = History.of(past("slow", 10, faults=3))
+        found = {each.name: each for each in self.breaker.apply(TARGETS, (), history, now=NOW)}
+        assert found["slow"].up is False
+        assert "failed by its fault" in found["slow"].reason
+        assert "00:01:00 UTC" in found["slow"].reason
+        assert "fast" not in found
+
+    @pytest.mark.parametrize(("active", "up"), [(0, True), (1, False)])
+    def test_half_open_lets_one_job_through(self, active, up):
+        history = History.of(past("slow", 10, faults=3))
+        seen = [TargetObservation(name="slow", active=active)]
+        after = NOW + timedelta(hours=1)
+        assert {each.up for each in self.breaker.apply(TARGETS, seen, history, now=after) if each.name == "slow"} in (
+            {up},
+            set() if up else {up},
+        )
+
+    def test_what_is_down_for_another_reason_keeps_it(self):
+        history = History.of(past("slow", 10, faults=3))
+        seen = [TargetObservation(name="slow", up=False, reason="no ping")]
+        assert self.breaker.apply(TARGETS, seen, history, now=NOW) == seen
+
+
+@pytest.mark.parametrize("scenario", scenarios(), ids=lambda each: each.name)
+def test_in_simulated_load_the_fastest_finish_is_near_the_oracle(scenario):
+    ours = play(FastestFinish(), scenario.sites, scenario.jobs)
+    fixed = [
+        play(Explicit(target=site.target.name), scenario.sites, scenario.jobs, elsewhere=False).mean
+        for site in scenario.sites
+    ]
+    assert ours.mean <= TO_ORACLE * play_oracle(scenario.sites, scenario.jobs).mean
+    assert ours.mean <= TO_BEST_FIXED * min(fixed)
+    assert (recovered_after(scenario, ours) or 0) <= RECOVERY

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long a job will take, from the jobs before it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_oscar.placement.history import RunRecord
+from airflow_provider_oscar.placement.prediction import predict
+from airflow_provider_oscar.placement.robust import theil_sen, weighted_quantile
+from airflow_provider_oscar.placement.targets import PlacementRequest, PlacementTarget, TargetObservation
+
+TARGET = PlacementTarget(name="a", task_id="a", kind="oscar", capacity=4, prior_run=100, prior_run_per_gib=50)
+FREE = TargetObservation(name="a")
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def job(position: int, *, size: int = 0, run: float = 10.0, queued: float = 2.0, **more: object) -> RunRecord:
+    """A job that ended ``40 - position`` seconds before now."""
+    ended = NOW.timestamp() - 40 + position
+    return RunRecord(target="a", ended_at=ended, size=size, run=run, queued=queued, submission_id=str(position), **more)
+
+
+def expected(records, *, size=0, seen=FREE, target=TARGET, now=NOW, **more):
+    return predict(PlacementRequest(size=size, **more), target, seen, records, now=now)
+
+
+def test_without_jobs_the_prior_counts():
+    found = expected([], size=2**30)
+    assert (found.jobs, found.run, found.queue) == (0, 150, 10)
+
+
+def test_a_job_twice_as_large_takes_what_the_line_says():
+    records = [job(each, size=each * 1000, run=5 + each) for each in range(1, 20)]
+    assert expected(records, size=30_000).run == pytest.approx(35)
+
+
+def test_three_wild_jobs_of_thirty_change_little():
+    calm = [job(each, size=each * 1000, run=5 + each) for each in range(30)]
+    wild = [
+        job(each, size=each * 1000, run=4000.0) if each in (3, 11, 19) else record for each, record in enumerate(calm)
+    ]
+    assert expected(wild, size=10_000).run == pytest.approx(expected(calm, size=10_000).run, rel=0.2)
+
+
+def test_declared_features_are_learnt():
+    records = [job(each, run=10 + 3 * (each % 5), features={"events": float(each % 5)}) for each in range(25)]
+    assert expected(records, features={"events": 4.0}).run == pytest.approx(22, rel=0.1)
+
+
+def test_a_target_that_became_slower_is_believed_after_three_jobs_and_forgiven_with_time():
+    records = [job(each, run=10.0) for each in range(20)] + [job(20 + each, run=60.0) for each in range(3)]
+    assert expected(records[:-1]).run == pytest.approx(10, rel=0.2)
+    assert expected(records).run > 40
+    assert expected(records, now=NOW + timedelta(days=2)).run == pytest.approx(10, rel=0.2)
+
+
+def test_jobs_that_hold_all_slots_make_a_newcomer_wait():
+    records = [job(each) for each in range(10)]
+    waits = [expected(records, seen=TargetObservation(name="a", active=active)).queue for active in (0, 3, 4, 12)]
+    assert waits[0] == waits[1] < waits[2] < waits[3]
+
+
+def test_without_a_known_capacity_the_wait_per_job_ahead_is_learnt():
+    open_ended = PlacementTarget(name="a", task_id="a", kind="oscar")
+    records = [job(each, active=each, queued=3.0 * each) for each in range(12)]
+    found = expected(records, seen=TargetObservation(name="a", active=20), target=open_ended)
+    assert found.queue == pytest.approx(60, rel=0.1)
+
+
+def test_a_job_that_waits_says_more_than_jobs_that_ended():
+    records = [job(each) for each in range(10)]
+    assert expected(records, seen=TargetObservation(name="a", active=1, oldest_pending=300)).queue >= 300
+
+
+def test_an_estimate_of_the_scheduler_replaces_our_own():
+    records = [job(each, queued=500.0) for each in range(10)]
+    assert expected(records, seen=TargetObservation(name="a", start_in=7.0)).queue == 7.0
+    assert expected([], seen=TargetObservation(name="a", start_in=7.0)).queue == 7.0
+
+
+times = st.floats(0, 1e5, allow_nan=False)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2**40), times, times, st.integers(0, 50), st.booleans()), max_size=40),
+    st.none() | st.integers(0, 2**42),
+    st.integers(0, 100),
+    st.none() | st.integers(1, 16),
+    times,
+)
+def test_a_prediction_lies_within_its_interval_and_is_the_same_twice(found, size, active, capacity, pending):
+    records = tuple(
+        RunRecord(
+            target="a", ended_at=float(each), size=size_, run=run, queued=queued, active=held, succeeded=good,
+            submission_id=str(each),
+        )
+        for each, (size_, run, queued, held, good) in enumerate(found)
+    )  # fmt: skip
+    seen = TargetObservation(name="a", active=active, capacity=capacity, oldest_pending=pending)
+    open_ended = PlacementTarget(name="a", task_id="a", kind="oscar")
+    first = expected(records, size=size, seen=seen, target=open_ended)
+    assert 0 <= first.low <= first.total <= first.high
+    assert first == expected(records, size=size, seen=seen, target=open_ended)
+    assert first.jobs == sum(record.succeeded for record in records)
+
+
+@given(st.lists(st.tuples(times, times), min_size=1, max_size=30), st.floats(0, 1))
+def test_a_quantile_is_one_of_the_values_and_grows_with_its_share(pairs, share):
+    values, weights = zip(*pairs, strict=True)
+    assert weighted_quantile(values, weights, share) in values
+    assert weighted_quantile(values, weights, 0) <= weighted_quantile(values, weights, share)
+    assert weighted_quantile(values, weights, share) <= weighted_quantile(values, weights, 1)
+
+
+def test_a_quantile_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="at least one"):
+        weighted_quantile([], [], 0.5)
+
+
+def test_a_value_without_weight_is_never_the_median():
+    assert weighted_quantile([1.0, 2.0], [0.0, 1.0], 0.5) == 2.0
+
+
+@given(st.floats(0, 100), st.floats(0, 100), st.lists(st.integers(0, 1000), min_size=2, max_size=20, unique=True))
+def test_points_on_a_line_give_the_line(intercept, slope, xs):
+    line = theil_sen(xs, [intercept + slope * x for x in xs], [1.0] * len(xs))
+    assert line.at(500) == pytest.approx(intercept + slope * 500, rel=1e-6, abs=1e-6)
+
+
+def test_a_line_never_falls():
+    assert theil_sen([0, 1, 2], [9, 5, 1], [1, 1, 1]).slope == 0
