@@ -111,9 +111,14 @@ format: $(STAMP) ## Let ruff format and fix what it can.
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+# All extras but testbed, which is this repository's other distribution.
+LOCKED_EXTRAS := --extra threedgan --extra dev
+# UPGRADE=--upgrade takes the newest versions; without it only what setup.cfg asks for changes.
+UPGRADE ?=
+
 .PHONY: lock
-lock: $(STAMP) ## Resolve the lock file anew from setup.cfg.
-	@$(BIN)/uv pip compile setup.cfg testbed/setup.cfg --all-extras --no-emit-package oscar-testbed --python-version 3.11 --universal --upgrade --quiet -o $(LOCK)
+lock: $(STAMP) ## Resolve the lock file anew from setup.cfg (UPGRADE=--upgrade for newer versions).
+	@$(BIN)/uv pip compile setup.cfg testbed/setup.cfg $(LOCKED_EXTRAS) --python-version 3.11 --universal --quiet $(UPGRADE) -o $(LOCK)
 
 .PHONY: clean
 clean: ## Remove the virtual environment and everything generated.

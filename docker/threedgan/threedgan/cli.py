@@ -16,7 +16,17 @@ from pathlib import Path
 
 from threedgan import __version__
 from threedgan.errors import OutputError, PayloadError, SettingsError, first_line
-from threedgan.settings import BATCH_SIZE, NOISE_SEED, PROVIDERS, Settings, number, provider_of, thread_count
+from threedgan.settings import (
+    BATCH_SIZE,
+    ENGINES,
+    NOISE_SEED,
+    PROVIDERS,
+    Settings,
+    number,
+    provider_of,
+    switched_on,
+    thread_count,
+)
 
 log = logging.getLogger("threedgan")
 
@@ -32,11 +42,16 @@ def build_parser() -> argparse.ArgumentParser:
     infer.add_argument("--output", type=Path, help="directory for the results (env TMP_OUTPUT_DIR)")
     infer.add_argument("--batch-size", type=int, help=f"showers per network call (env BATCH_SIZE; {BATCH_SIZE})")
     infer.add_argument("--provider", choices=PROVIDERS, help="where to compute (env ACCELERATOR=cpu|gpu; auto)")
+    infer.add_argument("--engine", choices=ENGINES, help="what computes (env THREEDGAN_ENGINE; the faster one)")
     infer.add_argument("--weights", type=Path, help=".npz of trained weights (env THREEDGAN_WEIGHTS; seeded ones)")
     infer.add_argument("--seed", type=int, help=f"seed of the latent noise (env THREEDGAN_SEED; {NOISE_SEED})")
     infer.add_argument("--max-showers", type=int, help="stop after so many (env MAX_DATA_SAMPLES; all)")
     infer.add_argument("--threads", type=int, help="CPU threads (env THREEDGAN_THREADS; what is granted, else 1)")
-    infer.add_argument("--no-picture", action="store_true", help="leave the picture out; saves about 2 s")
+    infer.add_argument(
+        "--no-picture",
+        action="store_true",
+        help="leave the picture out, which takes a second (env THREEDGAN_PICTURE=false)",
+    )
     infer.set_defaults(run=_infer)
 
     make = commands.add_parser("make-input", help="write a synthetic input file of the real format")
@@ -76,11 +91,12 @@ def settings_of(options: argparse.Namespace, environment: Mapping[str, str]) -> 
         output=target,
         batch_size=whole(options.batch_size, "BATCH_SIZE", BATCH_SIZE),
         provider=options.provider or provider_of(environment),
+        engine=options.engine or environment.get("THREEDGAN_ENGINE", "").strip().lower() or "auto",
         weights=path(options.weights, "THREEDGAN_WEIGHTS"),
         seed=whole(options.seed, "THREEDGAN_SEED", NOISE_SEED),
         limit=options.max_showers if options.max_showers is not None else number(environment, "MAX_DATA_SAMPLES"),
         threads=options.threads if options.threads is not None else thread_count(environment),
-        picture=not options.no_picture,
+        picture=not options.no_picture and switched_on(environment, "THREEDGAN_PICTURE"),
         metrics_file=path(None, "SUPERVISOR_METRICS_FILE"),
     )
 

@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from threedgan import __version__
 from threedgan.architecture import LATENT, SHOWER_SHAPE
 from threedgan.data import PICTURED, Showers, ShowerWriter, read_showers
+from threedgan.engines import Engines, load_engines
 from threedgan.errors import OutputError, first_line
-from threedgan.generator import INPUT, build_model
+from threedgan.generator import build_model
 from threedgan.physics import (
     EMPTY_ANGLE,
     ENERGY_SCALE,
@@ -61,42 +61,6 @@ class Generated:
         self.seconds += seconds
 
 
-@dataclass(frozen=True)
-class Device:
-    """Where the network runs.
-
-    :param requested: ``cpu``, ``gpu`` or ``auto``, as asked.
-    :param actual: ``cpu`` or ``gpu``, as onnxruntime reports it after loading.
-    """
-
-    session: onnxruntime.InferenceSession
-    requested: str
-    actual: str
-    warnings: tuple[str, ...]
-
-    @classmethod
-    def load(cls, model: bytes, provider: str, threads: int) -> Device:
-        """Load the model; a GPU that was asked for and is not there costs a warning, not the run."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 4
-        wanted = ["CPUExecutionProvider"]
-        if provider != "cpu" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-            wanted.insert(0, "CUDAExecutionProvider")
-        session = onnxruntime.InferenceSession(model, options, providers=wanted)
-        actual = "gpu" if session.get_providers()[0] == "CUDAExecutionProvider" else "cpu"
-        warnings: tuple[str, ...] = ()
-        if provider == "cuda" and actual == "cpu":
-            warnings = ("a GPU was requested, but onnxruntime has no working CUDA provider here: ran on the CPU",)
-        return cls(session, {"cuda": "gpu"}.get(provider, provider), actual, warnings)
-
-    def run(self, latent: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return showers (n, 51, 51, 25) in the network's units."""
-        output: npt.NDArray[np.float32] = self.session.run(None, {INPUT: latent})[0]
-        return output.reshape(-1, *SHOWER_SHAPE)
-
-
 def latent_vectors(showers: Showers, seed: int) -> npt.NDArray[np.float32]:
     """Return the network's input, (n, 256); shower i gets the same noise whatever the batch size or the limit."""
     noise = np.random.default_rng(seed).standard_normal((len(showers), LATENT - 2), dtype=np.float32)
@@ -116,15 +80,20 @@ def infer(settings: Settings) -> dict[str, Any]:
 
     mark = time.perf_counter()
     weights = Weights.from_npz(settings.weights) if settings.weights else Weights.from_seed()
-    device = Device.load(build_model(weights).SerializeToString(), settings.provider, settings.threads)
+    engines, warnings = load_engines(
+        build_model(weights).SerializeToString(),
+        engine=settings.engine,
+        provider=settings.provider,
+        threads=settings.threads,
+    )
     timings["load"] = time.perf_counter() - mark
-    for warning in device.warnings:
+    for warning in warnings:
         log.warning("%s", warning)
     log.info("weights: %s%s", weights.origin, "" if weights.trained else " (untrained, as the reference runs them)")
 
     _make_directory(settings.output)
     stem = settings.output / settings.input.stem
-    generated = _generate(settings, showers, weights, device, stem.with_name(f"{stem.name}.showers.h5"))
+    generated = _generate(settings, showers, weights, engines, stem.with_name(f"{stem.name}.showers.h5"))
     timings["generate"] = generated.seconds
 
     if settings.picture:
@@ -134,7 +103,7 @@ def infer(settings: Settings) -> dict[str, Any]:
     timings["wall"] = time.perf_counter() - started
     timings["cpu"] = time.process_time() - cpu_started
     metrics = {
-        **_circumstances(settings, weights, device),
+        **_circumstances(settings, weights, engines, warnings),
         **_results(showers, generated),
         "seconds": {name: round(value, 4) for name, value in timings.items()},
         "seconds_per_shower": round(generated.seconds / len(showers), 4),
@@ -145,7 +114,7 @@ def infer(settings: Settings) -> dict[str, Any]:
     return metrics
 
 
-def _generate(settings: Settings, showers: Showers, weights: Weights, device: Device, path: Path) -> Generated:
+def _generate(settings: Settings, showers: Showers, weights: Weights, engines: Engines, path: Path) -> Generated:
     latent = latent_vectors(showers, settings.seed)
     generated = Generated()
     attributes: dict[str, str | int | float] = {
@@ -158,10 +127,17 @@ def _generate(settings: Settings, showers: Showers, weights: Weights, device: De
         for start in range(0, len(showers), settings.batch_size):
             part = slice(start, min(start + settings.batch_size, len(showers)))
             mark = time.perf_counter()
-            gev = to_gev(device.run(latent[part]))
+            gev = to_gev(engines.run(latent[part]))
             generated.add(gev, seconds := time.perf_counter() - mark)
             writer.append(ECAL=gev, energy=showers.energy[part], theta=showers.theta[part])
-            log.info("showers %d-%d of %d in %.2f s on %s", start + 1, part.stop, len(showers), seconds, device.actual)
+            log.info(
+                "showers %d-%d of %d in %.2f s on %s",
+                start + 1,
+                part.stop,
+                len(showers),
+                seconds,
+                engines.chosen.device,
+            )
     return generated
 
 
@@ -172,14 +148,16 @@ def _draw(path: Path, showers: Showers, generated: Generated, weights: Weights) 
     draw(path, showers, generated.profiles, generated.pictured, f"weights: {origin}")
 
 
-def _circumstances(settings: Settings, weights: Weights, device: Device) -> dict[str, Any]:
+def _circumstances(settings: Settings, weights: Weights, engines: Engines, warnings: tuple[str, ...]) -> dict[str, Any]:
     """Return how and where the showers were made."""
     return {
         "payload": f"threedgan {__version__}",
         "input": settings.input.name,
-        "device": device.actual,
-        "requested": device.requested,
-        "warnings": list(device.warnings),
+        "device": engines.chosen.device,
+        "requested": {"cuda": "gpu"}.get(settings.provider, settings.provider),
+        "engine": engines.chosen.name,
+        "engine_seconds_per_shower": engines.measured(),
+        "warnings": list(warnings),
         "batch_size": settings.batch_size,
         "threads": settings.threads,
         "node": platform.node(),

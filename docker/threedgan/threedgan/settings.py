@@ -16,7 +16,9 @@ from threedgan.errors import SettingsError
 BATCH_SIZE = 4
 NOISE_SEED = 4231162351
 PROVIDERS = ("auto", "cpu", "cuda")
+ENGINES = ("auto", "onnxruntime", "openvino")
 _ACCELERATORS = {"cpu": "cpu", "gpu": "cuda", "cuda": "cuda", "auto": "auto", "": "auto"}
+_SWITCH = {"": True, "true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -25,6 +27,7 @@ class Settings:
     """One run, fully decided.
 
     :param provider: ``cpu``, ``cuda`` (falls back to the CPU, visibly) or ``auto`` (CUDA where there is some).
+    :param engine: ``onnxruntime``, ``openvino``, or ``auto`` for whichever the first network calls show to be faster.
     :param weights: an ``.npz`` of weights, or None for the seeded ones.
     :param seed: seed of the latent noise.
     :param limit: at most this many showers.
@@ -35,6 +38,7 @@ class Settings:
     output: Path
     batch_size: int = BATCH_SIZE
     provider: str = "auto"
+    engine: str = "auto"
     weights: Path | None = None
     seed: int = NOISE_SEED
     limit: int | None = None
@@ -50,6 +54,8 @@ class Settings:
             raise SettingsError(f"seed must not be negative, got {self.seed}")
         if self.provider not in PROVIDERS:
             raise SettingsError(f"provider must be one of {', '.join(PROVIDERS)}, got {self.provider!r}")
+        if self.engine not in ENGINES:
+            raise SettingsError(f"engine must be one of {', '.join(ENGINES)}, got {self.engine!r}")
 
 
 def number(environment: Mapping[str, str], name: str) -> int | None:
@@ -75,6 +81,17 @@ def provider_of(environment: Mapping[str, str]) -> str:
     if word not in _ACCELERATORS:
         raise SettingsError(f"environment variable ACCELERATOR must be cpu, gpu or auto, got {word[:40]!r}")
     return _ACCELERATORS[word]
+
+
+def switched_on(environment: Mapping[str, str], name: str) -> bool:
+    """Tell whether a switch that is on by default is on.
+
+    :raises SettingsError: if the variable says neither.
+    """
+    word = environment.get(name, "").strip().lower()
+    if word not in _SWITCH:
+        raise SettingsError(f"environment variable {name} must be true or false, got {word[:40]!r}")
+    return _SWITCH[word]
 
 
 def thread_count(environment: Mapping[str, str], cgroup_limit: Path = _CGROUP_LIMIT) -> int:
