@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError
+from oscar_testbed.errors import PlatformError, RejectedError
 from oscar_testbed.images import LocalImage
 from oscar_testbed.platform import LocalPlatform
 
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
-    except OscarProviderError as error:
+    except PlatformError as error:
         _say(f"error: {error}")
         return 1
 
@@ -98,12 +98,12 @@ def _interrupt(stop: threading.Event) -> None:
 def _only_one(directory: Path) -> Iterator[None]:
     """Hold the lock of a directory, with our process id in it.
 
-    :raises DefinitionError: if another process holds it.
+    :raises RejectedError: if another process holds it.
     """
     path = directory / "platform.pid"
     with path.open("a+", encoding="ascii") as file:
         if not _try_lock(file):
-            raise DefinitionError(
+            raise RejectedError(
                 f"a platform (process {_holder(path)}) already runs in {directory}; stop it first: "
                 f"python -m oscar_testbed down --directory {directory}"
             )

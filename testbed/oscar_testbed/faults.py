@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from typing import Any, Self
 
-from airflow_provider_oscar.core.errors import DefinitionError
+from oscar_testbed.errors import RejectedError
 
 
 @dataclass(kw_only=True)
@@ -49,11 +49,11 @@ class ComponentFaults:
     def set(self, **changes: Any) -> None:
         """Set several fields at once.
 
-        :raises DefinitionError: if there is no such fault.
+        :raises RejectedError: if there is no such fault.
         """
         known = {each.name for each in fields(self) if each.init}
         if unknown := sorted(set(changes) - known):
-            raise DefinitionError(f"{type(self).__name__} has no {unknown}; it has {sorted(known)}")
+            raise RejectedError(f"{type(self).__name__} has no {unknown}; it has {sorted(known)}")
         with self._lock:
             for name, value in changes.items():
                 setattr(self, name, value)

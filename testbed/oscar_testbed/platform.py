@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from airflow_provider_oscar.core.errors import PermanentError
+from oscar_testbed.errors import PlatformError
 from oscar_testbed.fakes.s3 import LocalS3, S3Mode
 from oscar_testbed.faults import Faults
 from oscar_testbed.images import LocalImage
@@ -90,7 +90,7 @@ class LocalPlatform:
     def start(self) -> None:
         """Start every component that does not run; stops all of them if one fails.
 
-        :raises PermanentError: naming the component, what was waited for, and the end of its log.
+        :raises PlatformError: naming the component, what was waited for, and the end of its log.
         """
         from oscar_testbed.fakes.dcache import LocalDCache
         from oscar_testbed.fakes.interlink import LocalInterLink
@@ -145,7 +145,7 @@ class LocalPlatform:
         Each is the JSON form Airflow reads from ``AIRFLOW_CONN_*`` variables.
         """
         if not self._started:
-            raise PermanentError("the platform is not running, so it has no addresses yet; call start() first")
+            raise PlatformError("the platform is not running, so it has no addresses yet; call start() first")
         return {
             "oscar_s3_default": self.s3.connection(),
             "dcache_default": self.dcache.connection(),

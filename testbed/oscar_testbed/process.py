@@ -21,7 +21,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Protocol
 
-from airflow_provider_oscar.core.errors import PermanentError, quoted
+from oscar_testbed.errors import PlatformError, quoted
 
 #: The address every server of the platform binds.
 LOOPBACK = "127.0.0.1"
@@ -231,10 +231,10 @@ class Program:
     def require_running(self) -> None:
         """Raise if it ended by itself.
 
-        :raises PermanentError: with its exit code and the end of its log.
+        :raises PlatformError: with its exit code and the end of its log.
         """
         if self._process is not None and (code := self._process.poll()) is not None:
-            raise PermanentError(
+            raise PlatformError(
                 f"{self.name} ended by itself with exit code {code}; expected it to keep serving. "
                 f"The end of {self.log_path}: {quoted(self.log_tail(), _LOG_TAIL)}"
             )
@@ -264,7 +264,7 @@ def wait_until(
     :param what: the condition as a clause, for the message: ``"SeaweedFS accepts a PUT"``.
     :param timeout: seconds until giving up.
     :param program: checked between attempts, so that a dead program is reported at once.
-    :raises PermanentError: after ``timeout``, or if the program ended.
+    :raises PlatformError: after ``timeout``, or if the program ended.
     """
     deadline = clock() + timeout
     pause = interval
@@ -273,6 +273,6 @@ def wait_until(
             program.require_running()
         if clock() >= deadline:
             tail = f" The end of {program.log_path}: {quoted(program.log_tail(), _LOG_TAIL)}" if program else ""
-            raise PermanentError(f"waited {timeout:g} s until {what}; it never did.{tail}")
+            raise PlatformError(f"waited {timeout:g} s until {what}; it never did.{tail}")
         sleep(min(pause, max(0.0, deadline - clock())))
         pause = min(1.0, pause * 1.3)

@@ -16,7 +16,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from airflow_provider_oscar.core.errors import PermanentError
+from oscar_testbed.errors import PlatformError
 from oscar_testbed.process import LOOPBACK
 
 _START_SECONDS = 20.0
@@ -115,7 +115,7 @@ class AsgiServer:
             time.sleep(0.005)
         if not self._server.started:
             self.stop()
-            raise PermanentError(f"the server on {self.url} did not start within {_START_SECONDS:g} s")
+            raise PlatformError(f"the server on {self.url} did not start within {_START_SECONDS:g} s")
         return self.url
 
     def stop(self) -> None:

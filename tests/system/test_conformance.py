@@ -13,12 +13,13 @@ from oscar_testbed.contract.drivers import RealPlugin
 from oscar_testbed.contract.kubernetes import CLUSTER_CASES, Cluster, cluster_transcript
 from oscar_testbed.contract.oscar import API_CASES, Door, api_transcript, door
 from oscar_testbed.contract.plugin import CASES, transcript
-from oscar_testbed.contract.pods import POD_CASES, Place, pod_transcript
+from oscar_testbed.contract.pods import POD_CASES, Site, pod_transcript
 from oscar_testbed.fakes.slurm.real import RealSlurm, missing_programs
 from oscar_testbed.real import kubernetes_build
 from oscar_testbed.real.control_plane import control_plane
 from oscar_testbed.real.upstream import programs
 
+from airflow_provider_oscar.core.logs import strip_harness
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from tests.system.backends import IMAGE, Backend, real_interlink, real_oscar
 
@@ -70,7 +71,7 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPlugin]:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_slurm_plugin_answers_as_recorded(plugin, case):
     folder = samples.SAMPLES / "interlink-slurm-plugin" / programs.version("interlink-slurm-plugin")
-    found = transcript(plugin, case)
+    found = transcript(plugin, case, strip_harness)
     if RECORD:
         samples.write(folder, case.name, found)
     recorded = samples.read(folder if folder.exists() else samples.newest("interlink-slurm-plugin"), case.name)
@@ -89,8 +90,8 @@ def test_virtual_node_treats_pods_as_recorded(backend, case, monkeypatch):
     for name, value in backend.environment().items():
         monkeypatch.setenv(name, value)
     folder = samples.SAMPLES / "interlink" / programs.version("virtual-kubelet")
-    place = Place(InterLinkHook(), backend.slurm, backend.node, IMAGE, patience=240)
-    found = pod_transcript(place, case)
+    site = Site(InterLinkHook().core, backend.slurm, backend.node, IMAGE, patience=240, clean=strip_harness)
+    found = pod_transcript(site, case)
     if RECORD:
         samples.write(folder, case.name, found)
     assert samples.read(folder if folder.exists() else samples.newest("interlink"), case.name) == found
@@ -99,7 +100,7 @@ def test_virtual_node_treats_pods_as_recorded(backend, case, monkeypatch):
 @pytest.fixture(scope="module")
 def oscar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     """OSCAR and MinIO over interLink."""
-    with real_oscar(tmp_path_factory.mktemp("c")) as backend, door(backend) as found:
+    with real_oscar(tmp_path_factory.mktemp("c")) as backend, door(backend, strip_harness) as found:
         yield found
 
 

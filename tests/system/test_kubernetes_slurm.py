@@ -12,8 +12,8 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 import pytest
+from oscar_testbed.contract.envelope import encode
 
-from airflow_provider_oscar.core.envelope import encode
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.pods import PodRequest, build_pod
@@ -198,8 +198,8 @@ def test_envelope_carries_nasty_values_and_arguments(jobs):
         "print('##', [os.environb[n.encode()] for n in names], [os.fsencode(a) for a in sys.argv[2:]])"
     )
     arguments = list(NASTY.values())
-    encoded = encode(NASTY, ["python3", "-c", program, ",".join(NASTY), *arguments])
-    name = jobs.submit(env=encoded.env, command=tuple(encoded.command), args=tuple(encoded.args))
+    env, command, args = encode(NASTY, ["python3", "-c", program, ",".join(NASTY), *arguments])
+    name = jobs.submit(env=env, command=tuple(command), args=tuple(args))
     status = jobs.over(name)
     log = jobs.hook.read_log(name)
     assert status.phase is JobPhase.SUCCEEDED, log

@@ -11,8 +11,8 @@ from typing import Any
 
 import httpx
 
-from airflow_provider_oscar.core.errors import JobFailedError
 from oscar_testbed.contract.plugin import IMAGE, Answer, secret
+from oscar_testbed.errors import RejectedError
 from oscar_testbed.fakes.interlink import environment, volumes
 from oscar_testbed.fakes.interlink.containers import install_runtime
 from oscar_testbed.fakes.interlink.plugin import ContainerReply, Creation, SlurmPlugin
@@ -113,7 +113,7 @@ class EmbeddedPlugin:
         }
         try:
             return Answer(200, self.plugin.create(Creation(pod, variables, volumes.fetch(pod, lookup))))
-        except JobFailedError as error:
+        except RejectedError as error:
             # "EOF" is how the API server sees a plugin that broke down.
             return Answer(0, "") if str(error) == "EOF" else Answer(504, str(error))
 

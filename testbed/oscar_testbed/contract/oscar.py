@@ -21,9 +21,8 @@ import httpx
 from kubernetes import config
 from kubernetes.client import CoreV1Api
 
-from airflow_provider_oscar.core.logs import strip_harness
-from airflow_provider_oscar.core.slurm import SlurmOptions
 from oscar_testbed.contract import normal
+from oscar_testbed.contract.job_pods import slurm_annotations
 
 #: Jobs of one page, which both platforms are told to use.
 PAGE = 5
@@ -59,6 +58,7 @@ class Door:
     :param image: an image the virtual node can run.
     :param node: the virtual node.
     :param words: texts of this run only, and what to write for them.
+    :param clean: takes a log as interLink answers it, and returns the container's own lines.
     """
 
     client: httpx.Client
@@ -67,6 +67,7 @@ class Door:
     image: str
     node: str
     words: Mapping[str, str]
+    clean: Callable[[str], str]
     notes: list[dict[str, Any]] = field(default_factory=list)
 
     def ask(self, method: str, path: str, *, note: str = "", keep: bool = True, **request: Any) -> httpx.Response:
@@ -95,7 +96,7 @@ class Door:
             "cpu": "1",
             "memory": "64Mi",
             "interlink_node_name": self.node,
-            "annotations": SlurmOptions(time="5", memory_mib=64).to_annotations(),
+            "annotations": slurm_annotations(),
         } | more
 
     def made(self, name: str, script: str = _SCRIPT, **more: Any) -> str:
@@ -127,8 +128,11 @@ class Door:
 
 
 @contextlib.contextmanager
-def door(platform: Platform) -> Iterator[Door]:
-    """Open an OSCAR by the connections that lead to it."""
+def door(platform: Platform, clean: Callable[[str], str]) -> Iterator[Door]:
+    """Open an OSCAR by the connections that lead to it.
+
+    :param clean: takes a log as interLink answers it, and returns the container's own lines.
+    """
     oscar, store = platform.connections["oscar_default"], platform.connections["oscar_s3_default"]
     endpoint = store.get("host") or store["extra"]["endpoint_url"]
     s3 = boto3.client(
@@ -148,7 +152,7 @@ def door(platform: Platform) -> Iterator[Door]:
     found = platform.connections["interlink_default"]["extra"]["kube_config"]
     kubernetes = config.new_client_from_config_dict(json.loads(found) if isinstance(found, str) else found)
     with client:
-        yield Door(client, s3, CoreV1Api(kubernetes), platform.image, platform.node, words)
+        yield Door(client, s3, CoreV1Api(kubernetes), platform.image, platform.node, words, clean)
     kubernetes.rest_client.pool_manager.clear()
 
 
@@ -376,7 +380,7 @@ def _jobs(door: Door) -> list[str]:
 
 
 def _pages(door: Door) -> None:
-    later = SlurmOptions(time="5", memory_mib=64, extra_flags=("--begin=now+1hour",)).to_annotations()
+    later = slurm_annotations("--time=5 --begin=now+1hour")
     token = door.made("queue", annotations=later)
     door.ask("GET", "/system/logs/queue", note="no jobs")
     for number in range(PAGE + 2):
@@ -415,7 +419,7 @@ def _pages(door: Door) -> None:
 
 def _pod(door: Door) -> None:
     """The pod that a job becomes."""
-    later = SlurmOptions(time="5", memory_mib=64, extra_flags=("--begin=now+1hour",)).to_annotations()
+    later = slurm_annotations("--time=5 --begin=now+1hour")
     environment = {"variables": {"A": "1", "B": "$(A) $$ $HOME"}, "secrets": {"KEY": "hush"}}
     token = door.made("podded", annotations=later, labels={"mine": "yes"}, environment=environment)
     door.submit("podded", token, "podded-job", base64.b64encode(b"a b\n"), note="podded")
@@ -471,7 +475,7 @@ def _container(container: Mapping[str, Any], claims: list[str]) -> dict[str, Any
 
 def _own_lines(log: str) -> list[str]:
     """What the supervisor and the script printed: not what interLink put before it, nor when it was."""
-    timeless = re.sub(r"(?m)^[-\d]+ [:,\d]+ - ", "<time> - ", strip_harness(log))
+    timeless = re.sub(r"(?m)^[-\d]+ [:,\d]+ - ", "<time> - ", log)
     return re.sub(r"'/\S*/(event-file)", r"'<temporary>/\1", timeless).splitlines()
 
 
@@ -499,7 +503,7 @@ def _job(name: str, script: str, body: bytes = b"e30=") -> Callable[[Door], None
         door.ask("GET", f"/system/logs/{name}", note="over")
         log = door.ask("GET", f"/system/logs/{name}/{name}-job", keep=False)
         kind = log.headers.get("content-type", "")
-        note = {"asked": "the log", "status": log.status_code, "type": kind, "body": _own_lines(log.text)}
+        note = {"asked": "the log", "status": log.status_code, "type": kind, "body": _own_lines(door.clean(log.text))}
         door.notes.append(dict(normal.tree(note, door.words)))
         door.ask("DELETE", f"/system/logs/{name}", note="only successful ones")
         _until(lambda: not door.client.get(f"/system/logs/{name}").json()["jobs"])

@@ -11,11 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from airflow_provider_oscar.core.envelope import encode
-from airflow_provider_oscar.core.logs import strip_harness
-from airflow_provider_oscar.core.pods import InitContainer, PodRequest, build_pod
-from airflow_provider_oscar.core.slurm import SlurmOptions
 from oscar_testbed.contract import normal
+from oscar_testbed.contract.envelope import encode
+from oscar_testbed.contract.job_pods import JobPod
 from oscar_testbed.fakes.slurm import BatchSystem
 
 IMAGE = "tools:1"
@@ -70,18 +68,15 @@ class Case:
 
 
 def request(script: str, **more: Any) -> Callable[[str], dict[str, Any]]:
-    """A pod as :func:`build_pod` makes it, for a shell script."""
-    slurm = more.pop("slurm", None) or SlurmOptions(time="5", memory_mib=64)
+    """A pod for a shell script.
+
+    :param more: ``variables`` of the script, and further fields of :class:`JobPod`.
+    """
     variables = more.pop("variables", {})
 
     def make(name: str) -> dict[str, Any]:
-        made = encode(variables, ["/bin/sh", "-c", script])
-        return build_pod(
-            PodRequest(
-                name=name, namespace="default", node="slurm-cpu", image=IMAGE, slurm=slurm,
-                command=tuple(made.command), args=tuple(made.args), env=made.env, **more,
-            )
-        )  # fmt: skip
+        env, command, args = encode(variables, ["/bin/sh", "-c", script])
+        return JobPod(command=command, args=args, env=env, **more).build(name, image=IMAGE, node="slurm-cpu")
 
     return make
 
@@ -173,9 +168,7 @@ _WORK = (
     f'printf "%s" "$VALUE" | base64 -w 0; echo; echo "job in $SLURM_JOB_PARTITION"; cat "{SANDBOX}/work/seed"; '
     f'cd "{SANDBOX}/var/run/secrets/airflow-oscar" && ls && cat job.json && echo; echo err >&2'
 )
-_SEED = InitContainer(
-    name="seed", image=IMAGE, command=("/bin/sh", "-c"), args=(f'echo from init; echo seeded > "{SANDBOX}/work/seed"',)
-)
+_SEED = {"seed": f'echo from init; echo seeded > "{SANDBOX}/work/seed"'}
 _LATER = "--time=5 --begin=now+1hour"
 _SECRET = {"cap": {"job.json": '{"a": "$HOME `id` \\n"}', "second.json": "2"}}
 _ODD_LOGS: tuple[tuple[str, Mapping[str, Any]], ...] = (
@@ -187,7 +180,7 @@ CASES = (
     Case(
         "our pod with secret, init container and nasty values",
         request(
-            _WORK, variables={"VALUE": NASTY}, secret_name="cap", empty_dirs={"work": "/work"}, init_containers=(_SEED,)
+            _WORK, variables={"VALUE": NASTY}, secret_name="cap", empty_dirs={"work": "/work"}, init=_SEED
         ),
         secrets=_SECRET,
         logs=(("job", {}), ("seed", {})),
@@ -200,18 +193,13 @@ CASES = (
     Case("odd log options", request("echo a; echo b"), logs=_ODD_LOGS),
     Case(
         "failing init container",
-        request(
-            "echo never",
-            init_containers=(
-                InitContainer(name="seed", image=IMAGE, command=("/bin/sh", "-c"), args=("echo oh; exit 5",)),
-            ),
-        ),
+        request("echo never", init={"seed": "echo oh; exit 5"}),
         logs=(("job", {}), ("seed", {})),
     ),
     Case("second container fails later", changed(request("echo first"), _second), logs=(("job", {}), ("side", {}))),
     Case("cancelled while pending", changed(request("true"), _flags(_LATER)), act=_cancel_when("PD")),
     Case("cancelled while running", request("echo started; sleep 300"), act=_cancel_when("R")),
-    Case("unknown partition", request("true", slurm=SlurmOptions(time="5", partition="nope"))),
+    Case("unknown partition", request("true", flags="--time=5 --partition=nope")),
     Case("value with a blank in a flag", changed(request("true"), _flags("--time=5 --comment='two words'"))),
     Case("short flags", changed(request('echo "$SLURM_JOB_PARTITION"'), _flags("-p gpu -t 5"))),
     Case("no limits", changed(request("true"), _no_limits)),
@@ -225,8 +213,11 @@ CASES = (
 )  # fmt: skip
 
 
-def transcript(driver: Driver, case: Case) -> dict[str, Any]:
-    """Take one pod through its life and write down what was answered."""
+def transcript(driver: Driver, case: Case, clean: Callable[[str], str]) -> dict[str, Any]:
+    """Take one pod through its life and write down what was answered.
+
+    :param clean: takes a log as the plugin answers it, and returns the container's own lines.
+    """
     pod = case.pod("pod-under-test")
     pod["metadata"]["uid"] = str(uuid.uuid4())
     created = driver.create(pod, case.secrets)
@@ -244,7 +235,9 @@ def transcript(driver: Driver, case: Case) -> dict[str, Any]:
             result["end"] = end
         job = driver.batch.jobs()[job_id]
         result["job"] = {"state": job.state, "wait_status": job.wait_status}
-        result["logs"] = [_log(driver, pod, container, options) for container, options in case.logs]
+        result["logs"] = [
+            _log(driver.logs(pod, container, options), container, options, clean) for container, options in case.logs
+        ]
         result["files"] = sorted(_files(driver.directory(pod)))
         if not case.long:
             # Written when somebody looks while the job runs.
@@ -283,10 +276,9 @@ def _timeless(containers: Any) -> Any:
     return containers
 
 
-def _log(driver: Driver, pod: dict[str, Any], container: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    answer = driver.logs(pod, container, options)
+def _log(answer: Answer, container: str, options: Mapping[str, Any], clean: Callable[[str], str]) -> dict[str, Any]:
     whole = answer.body if isinstance(answer.body, str) else ""
-    shown = {"stripped": strip_harness(whole)} if not options else {"lines": len(whole.split("\n")), "empty": not whole}
+    shown = {"stripped": clean(whole)} if not options else {"lines": len(whole.split("\n")), "empty": not whole}
     return {"container": container, "options": dict(options), "status": answer.status, **shown}
 
 

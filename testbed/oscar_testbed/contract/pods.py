@@ -11,10 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_oscar.core.pods import PodRequest, build_pod
-from airflow_provider_oscar.core.slurm import SlurmOptions
-from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from oscar_testbed.contract import normal
+from oscar_testbed.contract.job_pods import JobPod
 from oscar_testbed.fakes.slurm import BatchSystem
 
 _numbers = itertools.count()
@@ -29,7 +27,7 @@ class PodCase:
 
     name: str
     script: str = "true"
-    slurm: SlurmOptions = SlurmOptions(time="5", memory_mib=64)
+    flags: str = "--time=5"
     cancel: bool = False
     change: Callable[[dict[str, Any]], None] | None = None
     #: Runs long enough to be seen running.
@@ -42,39 +40,46 @@ def _side(pod: dict[str, Any]) -> None:
     pod["spec"]["containers"].append({**second, "resources": first["resources"]})
 
 
-_LATER = SlurmOptions(time="5", memory_mib=64, extra_flags=("--begin=now+1hour",))
 POD_CASES = (
     PodCase("succeeds", "echo out; echo err >&2; sleep 15", long=True),
     PodCase("exits with 7", "exit 7"),
     PodCase("second container fails", "echo first", change=_side),
-    PodCase("refused by sbatch", slurm=SlurmOptions(time="5", memory_mib=64, partition="nope")),
-    PodCase("cancelled while pending", slurm=_LATER, cancel=True),
+    PodCase("refused by sbatch", flags="--time=5 --partition=nope"),
+    PodCase("cancelled while pending", flags="--time=5 --begin=now+1hour", cancel=True),
 )
 
 
 @dataclass(frozen=True)
-class Place:
-    """A cluster with a virtual node, through the provider's own hook."""
+class Site:
+    """A cluster with a virtual node.
 
-    hook: InterLinkHook
+    :param core: a ``kubernetes.client.CoreV1Api``.
+    :param slurm: the scheduler behind the node.
+    :param node: the virtual node.
+    :param image: an image the node can run.
+    :param patience: seconds a pod may take.
+    :param clean: takes a log as the plugin answers it, and returns the container's own lines.
+    """
+
+    core: Any
     slurm: BatchSystem
     node: str
     image: str
     patience: float
+    clean: Callable[[str], str]
+    namespace: str = "default"
 
 
-def pod_transcript(place: Place, case: PodCase) -> dict[str, Any]:
+def pod_transcript(site: Site, case: PodCase) -> dict[str, Any]:
     """Take one pod through its life and write down what Kubernetes said."""
     name = f"conformance-{os.getpid()}-{next(_numbers)}"
-    request = PodRequest(
-        name=name, namespace=place.hook.namespace, node=place.node, image=place.image, slurm=case.slurm,
-        command=("/bin/sh", "-c"), args=(case.script,),
-    )  # fmt: skip
-    pod = build_pod(request)
+    pod = JobPod(args=(case.script,), flags=case.flags).build(
+        name, image=site.image, node=site.node, namespace=site.namespace
+    )
     if case.change:
         case.change(pod)
-    place.hook.create_or_adopt_pod(pod)
-    phases, last = _follow(place, name, cancel=case.cancel)
+    site.core.create_namespaced_pod(site.namespace, pod)
+    phases, last = _follow(site, name, cancel=case.cancel)
     if not case.long:
         # Whether somebody looks while a short job runs is chance.
         phases = [phase for phase in phases if not phase.startswith("Running")]
@@ -88,11 +93,10 @@ def pod_transcript(place: Place, case: PodCase) -> dict[str, Any]:
         "message": status.get("message"),
         "containers": sorted((_container(each) for each in status["containerStatuses"]), key=lambda one: one["name"]),
         "annotations": sorted(key for key in last["metadata"]["annotations"] if key.startswith(_OWN)),
-        "job": place.slurm.jobs()[job_id].state if job_id else None,
-        "log": place.hook.read_log(name) if job_id else None,
+        "job": site.slurm.jobs()[job_id].state if job_id else None,
+        "log": _log(site, name) if job_id else None,
     }
-    place.hook.delete_pod(name)
-    place.hook.await_deleted(name)
+    _delete(site, name)
     return dict(normal.tree(result, words))
 
 
@@ -103,23 +107,45 @@ def steady(found: dict[str, Any]) -> dict[str, Any]:
     return {**found, "phases": [phase for phase in found["phases"] if phase != "Pending"]}
 
 
-def _read(place: Place, name: str) -> dict[str, Any]:
-    answer = place.hook.core.read_namespaced_pod(name, place.hook.namespace, _preload_content=False)
+def _read(site: Site, name: str) -> dict[str, Any]:
+    answer = site.core.read_namespaced_pod(name, site.namespace, _preload_content=False)
     found: dict[str, Any] = json.loads(answer.data)
     return found
 
 
-def _follow(place: Place, name: str, *, cancel: bool) -> tuple[list[str], dict[str, Any]]:
-    seen: list[str] = []
-    end = time.monotonic() + place.patience
+def _log(site: Site, name: str) -> str:
+    answer = site.core.read_namespaced_pod_log(name, site.namespace, container="job", _preload_content=False)
+    return site.clean(answer.data.decode(errors="replace"))
+
+
+def _delete(site: Site, name: str) -> None:
+    """Delete a pod and return once it is gone."""
+    from kubernetes.client import ApiException
+
+    site.core.delete_namespaced_pod(name, site.namespace)
+    end = time.monotonic() + site.patience
     while True:
-        pod = _read(place, name)
+        try:
+            _read(site, name)
+        except ApiException as error:
+            if error.status == 404:
+                return
+            raise
+        assert time.monotonic() < end, f"pod {name} was never deleted"
+        time.sleep(0.3)
+
+
+def _follow(site: Site, name: str, *, cancel: bool) -> tuple[list[str], dict[str, Any]]:
+    seen: list[str] = []
+    end = time.monotonic() + site.patience
+    while True:
+        pod = _read(site, name)
         seen.append(f"{pod['status']['phase']} {pod['status'].get('reason') or ''}".strip())
         if pod["status"]["phase"] in _ENDED:
             return normal.distinct(seen), pod
         job_id = (pod["metadata"].get("annotations") or {}).get("JobID")
         if cancel and job_id:
-            place.slurm.cancel(job_id)
+            site.slurm.cancel(job_id)
             cancel = False
         assert time.monotonic() < end, f"pod {name} never ended: {seen[-1]}"
         time.sleep(0.3)

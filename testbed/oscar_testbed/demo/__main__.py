@@ -10,6 +10,7 @@ from pathlib import Path
 
 from airflow_provider_oscar.core.errors import OscarProviderError
 from oscar_testbed.demo.stage import bring_down, bring_up, run_demo, serve
+from oscar_testbed.errors import PlatformError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     action = {"run": run_demo, "up": bring_up, "down": bring_down, "serve": serve}[options.command]
     try:
         return action(project)
-    except OscarProviderError as error:
+    except (OscarProviderError, PlatformError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
-from airflow_provider_oscar.core.errors import OscarProviderError, PermanentError
+from airflow_provider_oscar.core.errors import OscarProviderError
 from airflow_provider_oscar.core.objects import ObjectEvent
 from oscar_testbed.demo.results import RunFacts
+from oscar_testbed.errors import PlatformError
 from oscar_testbed.images import LocalImage
 
 if TYPE_CHECKING:
-    from oscar_testbed.demo.standalone import StandaloneAirflow
+    from oscar_testbed.standalone import StandaloneAirflow
 
 INFERENCE_DAG = "threedgan_inference"
 INGEST_DAG = "threedgan_ingest"
@@ -104,7 +105,7 @@ def environment() -> dict[str, str]:
 def write_input(project: Path, directory: Path, drops: Sequence[Drop] = DROPS) -> dict[Drop, Path]:
     """Write one HDF5 file per drop with the payload's own generator of synthetic showers.
 
-    :raises PermanentError: if the generator fails.
+    :raises PlatformError: if the generator fails.
     """
     directory.mkdir(parents=True, exist_ok=True)
     written = {}
@@ -116,7 +117,7 @@ def write_input(project: Path, directory: Path, drops: Sequence[Drop] = DROPS) -
             command, cwd=project / "docker" / "threedgan", capture_output=True, text=True, timeout=120, check=False
         )
         if done.returncode:
-            raise PermanentError(f"could not write demo input {path}: {done.stderr.strip() or done.returncode}")
+            raise PlatformError(f"could not write demo input {path}: {done.stderr.strip() or done.returncode}")
         written[drop] = path
     return written
 
@@ -160,7 +161,7 @@ def trigger_by_hand(airflow: StandaloneAirflow, uri: str, target: str) -> str:
         f"dags/{INFERENCE_DAG}/dagRuns", {"logical_date": None, "conf": {"object_uri": uri, "target": target}}
     )
     if not made:
-        raise PermanentError(f"Airflow does not know the DAG {INFERENCE_DAG}")
+        raise PlatformError(f"Airflow does not know the DAG {INFERENCE_DAG}")
     return str(made["dag_run_id"])
 
 
@@ -172,10 +173,10 @@ def wait_for_dags(airflow: StandaloneAirflow, dag_ids: Sequence[str], *, deadlin
             return
         errors = airflow.get("importErrors")["import_errors"]
         if errors:
-            raise PermanentError(f"{errors[0]['filename']} does not import:\n{errors[0]['stack_trace']}")
+            raise PlatformError(f"{errors[0]['filename']} does not import:\n{errors[0]['stack_trace']}")
         airflow.require_running()
         time.sleep(_PAUSE)
-    raise PermanentError(f"Airflow did not parse {', '.join(dag_ids)} in time; see {airflow.log_path}")
+    raise PlatformError(f"Airflow did not parse {', '.join(dag_ids)} in time; see {airflow.log_path}")
 
 
 def wait_for_service(airflow: StandaloneAirflow, *, deadline: float) -> None:
@@ -186,7 +187,7 @@ def wait_for_service(airflow: StandaloneAirflow, *, deadline: float) -> None:
         if state == "success":
             return
         if state == "failed" or time.monotonic() >= deadline:
-            raise PermanentError(
+            raise PlatformError(
                 f"the OSCAR service was not applied: run of {SERVICE_DAG} is {state}; see {airflow.url}"
             )
         airflow.require_running()

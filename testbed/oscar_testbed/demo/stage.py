@@ -22,13 +22,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from airflow_provider_oscar.core.errors import PermanentError
 from oscar_testbed.demo import scenario
 from oscar_testbed.demo.progress import Progress
 from oscar_testbed.demo.report import print_table, write_report
 from oscar_testbed.demo.results import row_of, shortcomings
-from oscar_testbed.demo.standalone import StandaloneAirflow
+from oscar_testbed.errors import PlatformError
 from oscar_testbed.platform import LocalPlatform
+from oscar_testbed.standalone import StandaloneAirflow
 
 _RUN_SECONDS = 600.0
 _UP_SECONDS = 300.0
@@ -101,7 +101,7 @@ def bring_up(project: Path) -> int:
     directory = project / ".demo" / "up"
     directory.mkdir(parents=True, exist_ok=True)
     if _running_pid(directory):
-        raise PermanentError(f"it is already up (state in {directory}); `make down` stops it")
+        raise PlatformError(f"it is already up (state in {directory}); `make down` stops it")
     state, log_path = directory / "state.json", directory.parent / "up.log"
     state.unlink(missing_ok=True)
     with log_path.open("wb") as log:
@@ -118,7 +118,7 @@ def bring_up(project: Path) -> int:
                 console.print(line, markup=False, highlight=False)
             shown = len(lines)
             if server.poll() is not None or progress.elapsed > _UP_SECONDS:
-                raise PermanentError(f"it did not come up; see {log_path}")
+                raise PlatformError(f"it did not come up; see {log_path}")
             time.sleep(0.3)
     except BaseException:
         with contextlib.suppress(ProcessLookupError):
@@ -182,7 +182,7 @@ def bring_down(project: Path) -> int:
     deadline = time.monotonic() + _DOWN_SECONDS
     while _running_pid(directory) is not None:
         if time.monotonic() > deadline:
-            raise PermanentError(f"process {pid} did not stop within {_DOWN_SECONDS:g} s; see {directory}")
+            raise PlatformError(f"process {pid} did not stop within {_DOWN_SECONDS:g} s; see {directory}")
         time.sleep(0.2)
     print("stopped")
     return 0
@@ -259,7 +259,7 @@ def _only_one(directory: Path) -> Iterator[Path]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise PermanentError(f"another process of this checkout uses {directory}; wait for it or stop it") from None
+            raise PlatformError(f"another process of this checkout uses {directory}; wait for it or stop it") from None
         lock.write(str(os.getpid()))
         lock.flush()
         shutil.rmtree(directory, ignore_errors=True)

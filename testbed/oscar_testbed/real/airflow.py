@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_oscar.core.errors import PermanentError, quoted
-from oscar_testbed.demo.standalone import StandaloneAirflow
+from oscar_testbed.errors import PlatformError, quoted
 from oscar_testbed.process import Program, wait_until
 from oscar_testbed.real.control_plane import write_private
 from oscar_testbed.real.postgres import PostgreSQL
+from oscar_testbed.standalone import StandaloneAirflow
 
 #: Every Airflow has these; the arguments are those of its command line.
 PARTS = {
@@ -87,7 +87,7 @@ class AirflowInParts(StandaloneAirflow):
             env=environment, cwd=self.directory, capture_output=True, timeout=_MIGRATION_SECONDS, check=False,
         )  # fmt: skip
         if done.returncode:
-            raise PermanentError(f"`airflow db migrate` failed: {quoted(done.stderr.decode(errors='replace')[-2000:])}")
+            raise PlatformError(f"`airflow db migrate` failed: {quoted(done.stderr.decode(errors='replace')[-2000:])}")
         for name, words in self._parts.items():
             program = Program(
                 name,
@@ -111,7 +111,7 @@ class AirflowInParts(StandaloneAirflow):
         wait_until(healthy, what="Airflow is healthy", timeout=_START_SECONDS, interval=0.5)
 
     def require_running(self) -> None:
-        """Raise PermanentError if a part ended by itself."""
+        """Raise PlatformError if a part ended by itself."""
         for program in self._programs:
             program.require_running()
 
@@ -137,7 +137,7 @@ class AirflowInParts(StandaloneAirflow):
             capture_output=True, timeout=60, check=False,
         )  # fmt: skip
         if done.returncode:
-            raise PermanentError(f"the query failed: {quoted(done.stderr.decode(errors='replace')[-1000:])}")
+            raise PlatformError(f"the query failed: {quoted(done.stderr.decode(errors='replace')[-1000:])}")
         rows: list[list[Any]] = json.loads(done.stdout)
         return rows
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from airflow_provider_oscar.core.errors import PermanentError, quoted
+from oscar_testbed.errors import PlatformError, quoted
 from oscar_testbed.process import Component as LocalComponent
 
 
@@ -49,7 +49,7 @@ def run(
 ) -> str:
     """Run a program to its end and return what it printed.
 
-    :raises PermanentError: when it fails, with the end of its output.
+    :raises PlatformError: when it fails, with the end of its output.
     """
     try:
         done = subprocess.run(
@@ -67,5 +67,5 @@ def run(
     text = done.stdout.decode(errors="replace")
     if done.returncode != 0:
         shown = " ".join(command)[:200]
-        raise PermanentError(f"`{shown}` ended with exit code {done.returncode}: {quoted(text[-2000:], 2000)}")
+        raise PlatformError(f"`{shown}` ended with exit code {done.returncode}: {quoted(text[-2000:], 2000)}")
     return text

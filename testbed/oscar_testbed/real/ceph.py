@@ -15,7 +15,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_oscar.core.errors import PermanentError
+from oscar_testbed.errors import PlatformError
 from oscar_testbed.process import LOOPBACK, Program, free_ports, wait_until
 from oscar_testbed.real.base import Missing, run
 
@@ -214,7 +214,7 @@ class CephGateway:
         """What a command printed; None when it failed, which a young monitor now and then makes it for no reason."""
         try:
             return run(["ceph", f"--conf={self._config}", "--connect-timeout=60", *words])
-        except PermanentError as error:
+        except PlatformError as error:
             log.info("%s", error)
             return None
 

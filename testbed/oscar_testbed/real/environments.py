@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from airflow_provider_oscar.core.errors import PermanentError
+from oscar_testbed.errors import PlatformError
 from oscar_testbed.real.base import Missing, cache_directory, run
 
 ROOT = Path(__file__).parents[3]
@@ -58,7 +58,7 @@ def _environment(name: str, contents: Sequence[str], fill: Callable[[Path], None
             run([sys.executable, "-m", "venv", "--without-pip", str(directory)])
             try:
                 fill(python)
-            except PermanentError as error:
+            except PlatformError as error:
                 raise Missing(f"the environment {name!r} cannot be made: {error}") from error
             (directory / "complete").touch()
     return python

@@ -10,6 +10,7 @@ import pytest
 from oscar_testbed.contract import samples
 from oscar_testbed.contract.oscar import API_CASES, Door, api_transcript, door
 
+from airflow_provider_oscar.core.logs import strip_harness
 from tests.system.backends import embedded
 
 SYSTEM = "oscar"
@@ -19,7 +20,7 @@ FOLDER = samples.newest(SYSTEM)
 @pytest.fixture(scope="module")
 def oscar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     """The embedded platform's OSCAR, with its virtual node."""
-    with embedded(tmp_path_factory.mktemp("o"), slurm="builtin") as backend, door(backend) as found:
+    with embedded(tmp_path_factory.mktemp("o"), slurm="builtin") as backend, door(backend, strip_harness) as found:
         yield found
 
 

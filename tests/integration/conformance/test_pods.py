@@ -11,11 +11,12 @@ import pytest
 from oscar_testbed.contract import samples
 from oscar_testbed.contract.drivers import IMAGES
 from oscar_testbed.contract.plugin import IMAGE
-from oscar_testbed.contract.pods import POD_CASES, Place, pod_transcript, steady
+from oscar_testbed.contract.pods import POD_CASES, Site, pod_transcript, steady
 from oscar_testbed.fakes.interlink import LocalInterLink
 from oscar_testbed.fakes.kubernetes import LocalKubernetes
 from oscar_testbed.fakes.slurm.real import RealSlurm, missing_programs
 
+from airflow_provider_oscar.core.logs import strip_harness
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 
 SYSTEM = "interlink"
@@ -44,11 +45,11 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, 
 def test_embedded_node_differs_from_the_recorded_one_only_where_the_page_says(connection, monkeypatch):
     text, slurm = connection
     monkeypatch.setenv("AIRFLOW_CONN_INTERLINK_DEFAULT", text)
-    place = Place(InterLinkHook(), slurm, "slurm-cpu", IMAGE, patience=60)
+    site = Site(InterLinkHook().core, slurm, "slurm-cpu", IMAGE, patience=60, clean=strip_harness)
     lines = []
     recorded = {case: found for case in POD_CASES if (found := samples.read(FOLDER, case.name)) is not None}
     for case, found in recorded.items():
-        lines += samples.compare(case.name, steady(found), steady(pod_transcript(place, case)))
+        lines += samples.compare(case.name, steady(found), steady(pod_transcript(site, case)))
     unexplained = [line for line in lines if not samples.explanation(SYSTEM, line)]
     assert not unexplained
     page = samples.section(SYSTEM, FOLDER.name, len(recorded), lines)

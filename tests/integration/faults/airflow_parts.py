@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real Airflow whose parts are processes of their own, so that each can be killed and started alone.
 
-The settings are those of :class:`~oscar_testbed.demo.standalone.StandaloneAirflow`, which starts all
+The settings are those of :class:`~oscar_testbed.standalone.StandaloneAirflow`, which starts all
 parts as one.
 """
 
@@ -12,8 +12,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from oscar_testbed.demo.standalone import StandaloneAirflow
 from oscar_testbed.process import Program, wait_until
+from oscar_testbed.standalone import StandaloneAirflow
 
 PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 _START_SECONDS = 300.0

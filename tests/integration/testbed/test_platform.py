@@ -17,9 +17,8 @@ import httpx
 import pytest
 from airflow.models.connection import Connection
 from oscar_testbed import LocalPlatform
+from oscar_testbed.errors import PlatformError
 from oscar_testbed.fakes.s3 import LocalS3
-
-from airflow_provider_oscar.core.errors import PermanentError
 
 
 def _processes_below(directory: Path) -> list[int]:
@@ -92,15 +91,15 @@ def test_starting_twice_is_fine(platform: LocalPlatform):
 
 def test_a_component_that_cannot_start_takes_the_others_down_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def fail(self: LocalS3) -> None:
-        raise PermanentError("no store today")
+        raise PlatformError("no store today")
 
     monkeypatch.setattr(LocalS3, "start", fail)
     platform = LocalPlatform(tmp_path, slurm="builtin")
-    with pytest.raises(PermanentError, match="no store today"):
+    with pytest.raises(PlatformError, match="no store today"):
         platform.start()
     assert platform.unhealthy() == []
     assert not platform.dcache.healthy()
-    with pytest.raises(PermanentError, match="call start"):
+    with pytest.raises(PlatformError, match="call start"):
         _ = platform.connections
     platform.stop()
 

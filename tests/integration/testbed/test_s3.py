@@ -12,10 +12,9 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from oscar_testbed.errors import RejectedError
 from oscar_testbed.fakes.s3 import LocalS3, find_weed
 from oscar_testbed.process import wait_until
-
-from airflow_provider_oscar.core.errors import DefinitionError
 
 needs_weed = pytest.mark.skipif(find_weed() is None, reason="SeaweedFS (weed) is not installed")
 
@@ -116,5 +115,5 @@ def test_moto_announces_itself(tmp_path: Path):
 
 
 def test_an_unknown_server_is_refused(tmp_path: Path):
-    with pytest.raises(DefinitionError, match="minio"):
+    with pytest.raises(RejectedError, match="minio"):
         LocalS3(tmp_path, mode="minio")  # type: ignore[arg-type]

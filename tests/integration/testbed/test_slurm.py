@@ -8,12 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
+from oscar_testbed.errors import RejectedError
 from oscar_testbed.fakes.slurm import BatchJob, LocalSlurm, open_slurm
 from oscar_testbed.fakes.slurm.real import missing_programs
 from oscar_testbed.faults import SlurmFaults
 from oscar_testbed.process import wait_until
-
-from airflow_provider_oscar.core.errors import JobFailedError
 
 
 @pytest.fixture(scope="module", params=["real", "builtin"])
@@ -107,7 +106,7 @@ def test_cancel_before_the_start_leaves_no_code(cluster, submit):
 
 @pytest.mark.parametrize("flag", ["--partition=nope", "--mem=1T", "--cpus-per-task=5", "--gres=gpu:1"])
 def test_impossible_requests_are_refused_with_a_text(submit, flag):
-    with pytest.raises(JobFailedError, match=r"Invalid partition name|Requested node configuration"):
+    with pytest.raises(RejectedError, match=r"Invalid partition name|Requested node configuration"):
         submit("true", flag)
 
 

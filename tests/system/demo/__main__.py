@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from oscar_testbed.demo.stage import run_demo
+from oscar_testbed.errors import PlatformError
 from oscar_testbed.real.base import Missing
 from oscar_testbed.real.stack import default_directory, forget, holder
 
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Missing as error:
         print(f"cannot: {error}", file=sys.stderr)
         return CANNOT
-    except OscarProviderError as error:
+    except (OscarProviderError, PlatformError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -6,9 +6,8 @@ from __future__ import annotations
 import threading
 
 import pytest
+from oscar_testbed.errors import RejectedError
 from oscar_testbed.faults import DCacheFaults, Faults
-
-from airflow_provider_oscar.core.errors import DefinitionError
 
 
 def test_a_counted_fault_strikes_exactly_so_often_whoever_asks():
@@ -43,7 +42,7 @@ def test_faults_of_a_block_are_mended_after_it_even_if_it_raises():
 
 
 def test_an_unknown_fault_is_refused_by_name():
-    with pytest.raises(DefinitionError, match="no_such_fault"):
+    with pytest.raises(RejectedError, match="no_such_fault"):
         DCacheFaults().set(no_such_fault=1)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from oscar_testbed.errors import RejectedError
 from oscar_testbed.fakes.interlink import job_script, runtime, volumes
 from oscar_testbed.fakes.interlink.environment import UnresolvedError, expand, resolve
 from oscar_testbed.fakes.interlink.plugin import ContainerReply, Creation, SlurmPlugin, StatusReply
@@ -17,8 +18,6 @@ from oscar_testbed.fakes.interlink.virtual_node import pod_status
 from oscar_testbed.fakes.kubernetes import NotFoundError
 from oscar_testbed.fakes.slurm import BatchJob
 from oscar_testbed.faults import InterLinkFaults
-
-from airflow_provider_oscar.core.errors import JobFailedError
 
 UID = "8d3a3a8e-1f7b-4a71-b0b3-3fd0f9a3f0aa"
 
@@ -51,7 +50,7 @@ class OneJob:
 
     def submit(self, script: Path) -> str:
         if self.error:
-            raise JobFailedError(self.error)
+            raise RejectedError(self.error)
         return "7"
 
     def cancel(self, job_id: str) -> None:
@@ -293,7 +292,7 @@ def test_purged_job_is_judged_by_its_files(tmp_path):
 
 def test_refused_job_leaves_no_directory(tmp_path):
     plugin = SlurmPlugin(tmp_path, OneJob("sbatch: error: no"), Path("/rt"))
-    with pytest.raises(JobFailedError, match="no"):
+    with pytest.raises(RejectedError, match="no"):
         plugin.create(Creation(_pod(), {}, {}))
     assert list(tmp_path.iterdir()) == []
 

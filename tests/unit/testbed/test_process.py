@@ -14,9 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from oscar_testbed.errors import PlatformError
 from oscar_testbed.process import LOOPBACK, Program, free_ports, spawn, wait_until
-
-from airflow_provider_oscar.core.errors import PermanentError
 
 
 def _gone(pid: int) -> bool:
@@ -114,7 +113,7 @@ def test_a_program_dies_with_a_platform_that_is_killed(tmp_path: Path):
 def test_waiting_reports_a_dead_program_with_its_last_words(tmp_path: Path):
     program = Program("loser", ["sh", "-c", "echo no such luck; exit 3"], log_path=tmp_path / "log")
     program.start()
-    with pytest.raises(PermanentError, match=r"loser ended by itself with exit code 3.*no such luck"):
+    with pytest.raises(PlatformError, match=r"loser ended by itself with exit code 3.*no such luck"):
         wait_until(lambda: False, what="never", timeout=20, program=program)
     program.stop()
 
@@ -127,7 +126,7 @@ def test_waiting_ends_after_the_timeout_with_growing_pauses():
         pauses.append(seconds)
         now[0] += seconds
 
-    with pytest.raises(PermanentError, match="waited 10 s until the moon is blue"):
+    with pytest.raises(PlatformError, match="waited 10 s until the moon is blue"):
         wait_until(lambda: False, what="the moon is blue", timeout=10, interval=0.5, clock=lambda: now[0], sleep=sleep)
     assert sum(pauses) == pytest.approx(10)
     assert pauses[0] == 0.5

@@ -8,11 +8,10 @@ import contextlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from oscar_testbed.errors import RejectedError
 from oscar_testbed.fakes.slurm.builtin import BuiltinSlurm, parse_duration, parse_memory, parse_script
 from oscar_testbed.faults import SlurmFaults
 from oscar_testbed.process import wait_until
-
-from airflow_provider_oscar.core.errors import DefinitionError, JobFailedError
 
 
 @pytest.mark.parametrize(
@@ -33,7 +32,7 @@ def test_time_is_read_as_slurm_reads_it(text, seconds):
 
 @pytest.mark.parametrize("text", ["", "soon", "1:2:3:4", "-5", "1h"])
 def test_other_times_are_refused(text):
-    with pytest.raises(DefinitionError, match="--time"):
+    with pytest.raises(RejectedError, match="--time"):
         parse_duration(text)
 
 
@@ -67,7 +66,7 @@ def test_directives_end_with_the_first_command():
 
 
 def test_stray_word_in_a_directive_is_refused():
-    with pytest.raises(DefinitionError, match="Invalid directive"):
+    with pytest.raises(RejectedError, match="Invalid directive"):
         parse_script("#!/bin/bash\n#SBATCH --comment=two words\n")
 
 
@@ -90,7 +89,7 @@ def test_a_script_is_read_or_refused(text):
 def test_what_slurm_refuses_is_refused(tmp_path, directive, message):
     script = tmp_path / "job"
     script.write_text(f"#!/bin/bash\n#SBATCH {directive}\ntrue\n")
-    with pytest.raises(JobFailedError, match=message):
+    with pytest.raises(RejectedError, match=message):
         BuiltinSlurm(tmp_path).submit(script)
 
 
@@ -98,5 +97,5 @@ def test_a_refusal_can_be_switched_on(tmp_path):
     script = tmp_path / "job"
     script.write_text("#!/bin/bash\n")
     queue = BuiltinSlurm(tmp_path, faults=SlurmFaults(refuse="sbatch: error: maintenance"))
-    with pytest.raises(JobFailedError, match="maintenance"):
+    with pytest.raises(RejectedError, match="maintenance"):
         queue.submit(script)

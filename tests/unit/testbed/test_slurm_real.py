@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from oscar_testbed.errors import PlatformError, RejectedError
 from oscar_testbed.fakes.slurm import open_slurm, real
-
-from airflow_provider_oscar.core.errors import DefinitionError, JobFailedError, TransientError
 
 
 def _line(*cells: str) -> str:
@@ -31,7 +30,7 @@ def test_job_id_is_read_from_what_sbatch_prints():
     ],
 )
 def test_anything_but_a_plain_acceptance_is_a_refusal(code, stdout, stderr):
-    with pytest.raises(JobFailedError, match=stderr.strip() or "sbatch exit status"):
+    with pytest.raises(RejectedError, match=stderr.strip() or "sbatch exit status"):
         real.parse_submit(code, stdout, stderr)
 
 
@@ -52,7 +51,7 @@ def test_job_list_keeps_words_it_does_not_know():
 
 
 def test_failing_squeue_is_worth_another_try():
-    with pytest.raises(TransientError, match="slurmctld"):
+    with pytest.raises(PlatformError, match="slurmctld"):
         real.parse_jobs(1, "", "slurm_load_jobs error: Unable to contact slurm controller")
 
 
@@ -75,12 +74,12 @@ def test_configuration_names_every_node_and_keeps_to_the_directory():
 
 def test_a_directory_too_deep_for_a_socket_is_named(tmp_path):
     deep = tmp_path / ("d" * 100)
-    with pytest.raises(DefinitionError, match="too long for a socket"):
+    with pytest.raises(RejectedError, match="too long for a socket"):
         real.RealSlurm(deep)._write_configuration()
 
 
 def test_unknown_mode_is_refused(tmp_path):
-    with pytest.raises(DefinitionError, match="'builtin'"):
+    with pytest.raises(RejectedError, match="'builtin'"):
         open_slurm(tmp_path, "imaginary")
 
 

@@ -24,7 +24,7 @@ from wsgidav.error_printer import ErrorPrinter
 from wsgidav.request_resolver import RequestResolver
 from wsgidav.wsgidav_app import WsgiDAVApp
 
-from airflow_provider_oscar.core.errors import PermanentError
+from oscar_testbed.errors import PlatformError
 from oscar_testbed.fakes.dcache.access import Access, AccessError, Principal
 from oscar_testbed.fakes.dcache.namespace import Entry, Namespace, NamespaceError
 from oscar_testbed.fakes.dcache.webdav import (
@@ -101,7 +101,7 @@ class WsgiServer:
                 continue
             self.port = port
             return server
-        raise PermanentError(f"could not bind {LOOPBACK}, ports {ports}; somebody else listens there")
+        raise PlatformError(f"could not bind {LOOPBACK}, ports {ports}; somebody else listens there")
 
     def stop(self) -> None:
         """Stop serving; does nothing if it does not serve."""

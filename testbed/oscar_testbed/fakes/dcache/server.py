@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_oscar.core.errors import PermanentError
+from oscar_testbed.errors import PlatformError
 from oscar_testbed.fakes.dcache.access import Access
 from oscar_testbed.fakes.dcache.door import Door, Pool, WsgiServer
 from oscar_testbed.fakes.dcache.events import EventHub
@@ -49,7 +49,7 @@ class LocalDCache:
     def namespace(self) -> Namespace:
         """The name space behind the doors; what is done here is seen by watchers like any client's work."""
         if self._namespace is None:
-            raise PermanentError("the embedded dCache is not running; call start() first")
+            raise PlatformError("the embedded dCache is not running; call start() first")
         return self._namespace
 
     @property

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_oscar.core.errors import JobFailedError
+from oscar_testbed.errors import RejectedError
 from oscar_testbed.fakes.interlink import job_script, volumes
 from oscar_testbed.fakes.kubernetes import LogFiles
 from oscar_testbed.fakes.kubernetes.store import now
@@ -108,7 +108,7 @@ class SlurmPlugin:
     def create(self, creation: Creation) -> str:
         """Write the pod's directory, submit its job, return the job id.
 
-        :raises JobFailedError: when the job is refused; nothing is left behind then.
+        :raises RejectedError: when the job is refused; nothing is left behind then.
         """
         meta = creation.pod["metadata"]
         directory = self.directory / f"{meta['namespace']}-{meta['uid']}"
@@ -117,7 +117,7 @@ class SlurmPlugin:
             script = self._write(creation, directory)
             if self._faults.sbatch_stderr:
                 self._batch.submit(script)  # accepted, and orphaned, as upstream
-                raise JobFailedError(self._faults.sbatch_stderr)
+                raise RejectedError(self._faults.sbatch_stderr)
             job_id = self._batch.submit(script)
         except BaseException:
             shutil.rmtree(directory, ignore_errors=True)
@@ -209,7 +209,7 @@ class SlurmPlugin:
         try:
             flags = job_script.split_flags(" ".join([*self._default_flags, asked]))
         except ValueError as error:
-            raise JobFailedError(f"flags {asked!r}: {error}") from error
+            raise RejectedError(f"flags {asked!r}: {error}") from error
         containers = [*(spec.get("initContainers") or []), *spec["containers"]]
         flags = job_script.resource_flags(containers, flags)
         script = job_script.job_script(pod, directory, lines, self._runtime)

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from airflow_provider_oscar.core.errors import JobFailedError, TransientError
+from oscar_testbed.errors import PlatformError, RejectedError
 from oscar_testbed.fakes.interlink import environment, volumes
 from oscar_testbed.fakes.interlink.plugin import ContainerReply, Creation, SlurmPlugin, StatusReply
 from oscar_testbed.fakes.kubernetes import LocalKubernetes, LogFiles
@@ -192,7 +192,7 @@ class VirtualNode:
     def _jobs(self) -> Mapping[str, BatchJob] | None:
         try:
             return self._batch.jobs()
-        except TransientError as error:
+        except PlatformError as error:
             log.warning("virtual node %s: %s", self.name, error)
             return None
 
@@ -247,7 +247,7 @@ class VirtualNode:
         self._known[meta["uid"]] = (meta["namespace"], meta["name"])
         try:
             job_id = self._plugin.create(creation)
-        except (JobFailedError, OSError) as error:
+        except (RejectedError, OSError) as error:
             self._set_status(pod, _refused(pod, str(error)))
             return
         waiting = [ContainerReply(c["name"], "waiting") for c in pod["spec"]["containers"]]

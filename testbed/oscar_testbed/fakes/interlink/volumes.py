@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_oscar.core.errors import JobFailedError
+from oscar_testbed.errors import RejectedError
 from oscar_testbed.fakes.interlink.environment import Lookup, object_data
 from oscar_testbed.fakes.kubernetes.store import NotFoundError
 
@@ -88,7 +88,7 @@ def write(pod: Mapping[str, Any], files: Mapping[str, Mapping[str, bytes]], dire
         for key, data in files.get(volume["name"], {}).items():
             path = place / key
             if path.parent != place:
-                raise JobFailedError(f"volume {volume['name']}: {key!r} is not a file name")
+                raise RejectedError(f"volume {volume['name']}: {key!r} is not a file name")
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
             with open(descriptor, "wb") as file:
                 file.write(data)
@@ -99,7 +99,7 @@ def binds(
 ) -> list[Bind]:
     """What is bound into one container; nothing at all when one of its volumes is of an unknown kind.
 
-    :raises JobFailedError: for a hostPath without a type, on which the plugin breaks down.
+    :raises RejectedError: for a hostPath without a type, on which the plugin breaks down.
     """
     volumes = {volume["name"]: volume for volume in pod["spec"].get("volumes") or []}
     result: list[Bind] = []
@@ -116,7 +116,7 @@ def binds(
             result.append(Bind(directory / "emptyDirs" / volume["name"], path, read_only))
         elif "hostPath" in volume:
             if volume["hostPath"].get("type") not in {"Directory", "DirectoryOrCreate"}:
-                raise JobFailedError("EOF")
+                raise RejectedError("EOF")
             result.append(Bind(Path(volume["hostPath"]["path"]), path, read_only))
         else:
             return []

@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from airflow_provider_oscar.core.errors import DefinitionError
+from oscar_testbed.errors import RejectedError
 from oscar_testbed.fakes.kubernetes import logs, watches
 from oscar_testbed.fakes.kubernetes.answers import ApiError, deleted_object, status_answer
 from oscar_testbed.fakes.kubernetes.patches import json_patch, merge_patch
@@ -417,7 +417,7 @@ def application(api: Api, *, token: str, faults: KubernetesFaults) -> Starlette:
         exception_handlers={
             ApiError: failed,
             NotFoundError: failed,
-            DefinitionError: failed,
+            RejectedError: failed,
             404: unknown,
             405: unknown,
         },

@@ -6,7 +6,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from airflow_provider_oscar.core.errors import DefinitionError
+from oscar_testbed.errors import RejectedError
 
 #: Keys by which strategic merge pairs the items of a list, the first one that all items have.
 _MERGE_KEYS = ("name", "key", "uid", "type", "mountPath", "containerPort", "ip")
@@ -44,16 +44,16 @@ def _merge_lists(target: list[Any], patch: list[Any]) -> list[Any]:
 def json_patch(target: Any, operations: Any) -> Any:
     """Return ``target`` after the operations of a JSON Patch.
 
-    :raises DefinitionError: for a path that is not there, a failed test or an unknown operation.
+    :raises RejectedError: for a path that is not there, a failed test or an unknown operation.
     """
     if not isinstance(operations, list):
-        raise DefinitionError("a JSON patch is a list of operations")
+        raise RejectedError("a JSON patch is a list of operations")
     result = copy.deepcopy(target)
     for operation in operations:
         try:
             _apply(result, operation)
         except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
-            raise DefinitionError(f"the server rejected our request due to an error in our request: {error}") from error
+            raise RejectedError(f"the server rejected our request due to an error in our request: {error}") from error
     return result
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from airflow_provider_oscar.core.errors import DefinitionError
+from oscar_testbed.errors import RejectedError
 
 Test = Callable[[Mapping[str, Any]], bool]
 _SET = re.compile(r"^\s*(\S+)\s+(in|notin)\s+\(([^)]*)\)\s*$")
@@ -21,7 +21,7 @@ def _split(text: str) -> list[str]:
 def label_selector(text: str) -> Test:
     """Test over a whole object for a ``labelSelector``; an empty one accepts everything.
 
-    :raises DefinitionError: for a requirement that is not understood.
+    :raises RejectedError: for a requirement that is not understood.
     """
     tests = [_label_requirement(part) for part in _split(text)]
 
@@ -50,22 +50,22 @@ def _label_requirement(text: str) -> Test:
         wanted = not text.startswith("!")
         key = text.removeprefix("!")
         return lambda labels: (key in labels) is wanted
-    raise DefinitionError(f"unable to parse requirement: {text!r}")
+    raise RejectedError(f"unable to parse requirement: {text!r}")
 
 
 def field_selector(text: str, known: Collection[str] | None = None) -> Test:
     """Test over a whole object for a ``fieldSelector``; a field that is absent counts as empty.
 
     :param known: fields that may be named; None for all.
-    :raises DefinitionError: for a requirement that is not ``path=value`` or ``path!=value``, or of another field.
+    :raises RejectedError: for a requirement that is not ``path=value`` or ``path!=value``, or of another field.
     """
     wanted: list[tuple[list[str], str, bool]] = []
     for part in _split(text):
         path, mark, value = part.partition("!=") if "!=" in part else part.partition("=")
         if not mark or not path:
-            raise DefinitionError(f"invalid field selector: {part!r}; can't understand it")
+            raise RejectedError(f"invalid field selector: {part!r}; can't understand it")
         if known is not None and path.strip() not in known:
-            raise DefinitionError(f"field label not supported: {path.strip()}")
+            raise RejectedError(f"field label not supported: {path.strip()}")
         wanted.append((path.strip().split("."), value.removeprefix("=").strip(), mark == "="))
 
     def matches(candidate: Mapping[str, Any]) -> bool:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError
+from oscar_testbed.errors import PlatformError, RejectedError
 from oscar_testbed.fakes.slurm.batch import BatchJob, BatchSystem, Partition
 from oscar_testbed.fakes.slurm.builtin import BuiltinSlurm
 from oscar_testbed.fakes.slurm.real import RealSlurm, missing_programs
@@ -24,12 +24,12 @@ class LocalSlurm:
     :param mode: ``real`` insists on SLURM's programs, ``builtin`` never uses them, ``auto`` uses them when
         all of them are there and come up.
     :param faults: switches of the built-in queue; real SLURM takes none.
-    :raises DefinitionError: for another mode.
+    :raises RejectedError: for another mode.
     """
 
     def __init__(self, directory: Path, mode: str = "auto", faults: SlurmFaults | None = None) -> None:
         if mode not in {"auto", "real", "builtin"}:
-            raise DefinitionError(f"slurm={mode!r}: expected 'auto', 'real' or 'builtin'")
+            raise RejectedError(f"slurm={mode!r}: expected 'auto', 'real' or 'builtin'")
         self._directory = directory
         self._mode = mode
         self._faults = faults
@@ -49,7 +49,7 @@ class LocalSlurm:
     def start(self) -> None:
         """Start it; does nothing if it runs.
 
-        :raises DefinitionError: when ``real`` is asked for and programs are missing.
+        :raises RejectedError: when ``real`` is asked for and programs are missing.
         """
         if self._running:
             return
@@ -90,7 +90,7 @@ class LocalSlurm:
             real = RealSlurm(self._directory)
             try:
                 real.start()
-            except (OscarProviderError, OSError) as error:
+            except (PlatformError, OSError) as error:
                 if self._mode == "real":
                     raise
                 log.warning("SLURM is installed but does not start here, using the built-in queue: %s", error)

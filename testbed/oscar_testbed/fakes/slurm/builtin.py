@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from airflow_provider_oscar.core.errors import DefinitionError, JobFailedError
+from oscar_testbed.errors import RejectedError
 from oscar_testbed.fakes.slurm.batch import COMPACT, PARTITIONS, BatchJob, Partition
 from oscar_testbed.faults import SlurmFaults
 from oscar_testbed.process import spawn
@@ -68,13 +68,13 @@ class _Entry:
 def parse_duration(text: str) -> float | None:
     """Seconds of a SLURM time: minutes, M:S, H:M:S, D-H, D-H:M or D-H:M:S; None for "no limit" and 0.
 
-    :raises DefinitionError: for anything else.
+    :raises RejectedError: for anything else.
     """
     if text.upper() in {"UNLIMITED", "INFINITE", "0"}:
         return None
     match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
     if match is None:
-        raise DefinitionError(f"sbatch: error: Invalid --time specification: {text}")
+        raise RejectedError(f"sbatch: error: Invalid --time specification: {text}")
     days, *numbers = match.groups()
     values = [int(number) for number in numbers if number is not None]
     if days is not None:
@@ -88,11 +88,11 @@ def parse_duration(text: str) -> float | None:
 def parse_memory(text: str) -> int:
     """MiB of a SLURM memory size (``500``, ``2G``).
 
-    :raises DefinitionError: for anything else.
+    :raises RejectedError: for anything else.
     """
     match = re.fullmatch(r"(\d+)([KMGT]?)B?", text.upper())
     if match is None:
-        raise DefinitionError(f"sbatch: error: Invalid --mem specification: {text}")
+        raise RejectedError(f"sbatch: error: Invalid --mem specification: {text}")
     return int(int(match[1]) * _MEMORY_UNITS[match[2]])
 
 
@@ -112,7 +112,7 @@ def _options(text: str) -> Iterator[tuple[str, str]]:
         words = iter(shlex.split(line.removeprefix("#SBATCH"), comments=True))
         for word in words:
             if not word.startswith("-"):
-                raise DefinitionError(f'sbatch: error: Invalid directive found in batch script: "{word}"')
+                raise RejectedError(f'sbatch: error: Invalid directive found in batch script: "{word}"')
             name, mark, value = word.partition("=")
             if not mark and not word.startswith("--"):
                 name, value = word[:2], word[2:] or next(words, "")
@@ -134,7 +134,7 @@ def _gpus(value: str) -> int:
 def parse_script(text: str) -> Request:
     """Read the ``#SBATCH`` lines; options that do not matter here are accepted and left out.
 
-    :raises DefinitionError: for a value that SLURM would refuse.
+    :raises RejectedError: for a value that SLURM would refuse.
     """
     request = Request()
     for name, value in _options(text):
@@ -147,7 +147,7 @@ def parse_script(text: str) -> Request:
                 request = replace(request, output=value)
             case "--cpus-per-task":
                 if not value.isdigit() or int(value) == 0:
-                    raise DefinitionError(f"sbatch: error: Invalid numeric value {value!r} for --cpus-per-task.")
+                    raise RejectedError(f"sbatch: error: Invalid numeric value {value!r} for --cpus-per-task.")
                 request = replace(request, cpus=int(value))
             case "--mem":
                 request = replace(request, memory_mib=parse_memory(value))
@@ -215,14 +215,14 @@ class BuiltinSlurm:
     def submit(self, script: Path) -> str:
         """See :meth:`BatchSystem.submit`."""
         if self._faults.refuse:
-            raise JobFailedError(self._faults.refuse)
+            raise RejectedError(self._faults.refuse)
         try:
             request = parse_script(script.read_text(errors="surrogateescape"))
-        except (DefinitionError, ValueError) as error:
-            raise JobFailedError(str(error)) from error
+        except (RejectedError, ValueError) as error:
+            raise RejectedError(str(error)) from error
         reason = _refusal(request)
         if reason:
-            raise JobFailedError(f"sbatch: error: Batch job submission failed: {reason}")
+            raise RejectedError(f"sbatch: error: Batch job submission failed: {reason}")
         with self._lock:
             job_id = str(self._next_id)
             self._next_id += 1

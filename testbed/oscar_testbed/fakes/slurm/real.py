@@ -20,12 +20,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from airflow_provider_oscar.core.errors import (
-    DefinitionError,
-    JobFailedError,
-    OscarProviderError,
-    PermanentError,
-    TransientError,
+from oscar_testbed.errors import (
+    PlatformError,
+    RejectedError,
     quoted,
 )
 from oscar_testbed.fakes.slurm.batch import PARTITIONS, BatchJob, Partition
@@ -59,12 +56,12 @@ def parse_submit(code: int, stdout: str, stderr: str) -> str:
 
     Like the plugin, any text on standard error counts as a refusal, even when the job was accepted.
 
-    :raises JobFailedError: with the text on standard error.
+    :raises RejectedError: with the text on standard error.
     """
     found = re.match(r"Submitted batch job (\d+)", stdout)
     if code == 0 and not stderr.strip() and found:
         return found[1]
-    raise JobFailedError(stderr.strip() or f"sbatch exit status {code}, output {quoted(stdout)}")
+    raise RejectedError(stderr.strip() or f"sbatch exit status {code}, output {quoted(stdout)}")
 
 
 def jobs_command() -> list[str]:
@@ -76,10 +73,10 @@ def jobs_command() -> list[str]:
 def parse_jobs(code: int, stdout: str, stderr: str) -> dict[str, BatchJob]:
     """Jobs by id; a line that is not understood is left out, a state that is not known is kept.
 
-    :raises TransientError: when ``squeue`` failed.
+    :raises PlatformError: when ``squeue`` failed.
     """
     if code != 0:
-        raise TransientError(f"squeue exit status {code}: {quoted(stderr.strip())}; is slurmctld running?")
+        raise PlatformError(f"squeue exit status {code}: {quoted(stderr.strip())}; is slurmctld running?")
     found = {}
     for line in stdout.splitlines():
         cells, start = [], 0
@@ -194,12 +191,12 @@ class RealSlurm:
     def start(self) -> None:
         """Write the configuration, start the daemons and wait until every node is idle.
 
-        :raises DefinitionError: when programs are missing or the path is too long for a socket.
-        :raises PermanentError: when the cluster does not come up in time.
+        :raises RejectedError: when programs are missing or the path is too long for a socket.
+        :raises PlatformError: when the cluster does not come up in time.
         """
         missing = missing_programs()
         if missing:
-            raise DefinitionError(
+            raise RejectedError(
                 f"no private SLURM: {', '.join(missing)} not found; install slurmctld, slurmd, slurm-client and "
                 "munge, or use slurm='builtin'"
             )
@@ -213,7 +210,7 @@ class RealSlurm:
     def stop(self) -> None:
         """Kill the jobs, end the daemons in reverse order, and wait until they are gone."""
         if self._daemons:
-            with suppress(OscarProviderError):
+            with suppress(PlatformError):
                 self._kill_jobs()
         while self._daemons:
             self._daemons.pop().stop()
@@ -267,12 +264,12 @@ class RealSlurm:
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise TransientError(f"{command[0]} gave no answer within {timeout:.0f} s; see {self.log_path}") from error
+            raise PlatformError(f"{command[0]} gave no answer within {timeout:.0f} s; see {self.log_path}") from error
 
     def _write_configuration(self) -> None:
         socket_path = self.directory / "run" / "munge.sock"
         if len(os.fsencode(socket_path)) > 100:
-            raise DefinitionError(
+            raise RejectedError(
                 f"{socket_path} is too long for a socket (107 bytes at most); choose a shorter directory"
             )
         for name in ("etc", "run", "log", "state", "spool", "munge"):
@@ -336,7 +333,7 @@ class RealSlurm:
     def _nodes_up(self) -> bool:
         try:
             done = self._run(["sinfo", "--noheader", "--Node", "--format=%N %t"], timeout=5.0)
-        except TransientError:
+        except PlatformError:
             return False
         states = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if " " in line)
         return len(states) == len(NODES) and all(s in {"idle", "mix", "alloc", "comp"} for s in states.values())
@@ -347,7 +344,7 @@ class RealSlurm:
             return
         self._run(["scancel", "--signal=KILL", "--full", *running])
         self._run(["scancel", *running])
-        with suppress(PermanentError):
+        with suppress(PlatformError):
             wait_until(
                 lambda: all(job.finished for job in self.jobs().values()),
                 what="the SLURM jobs are gone",

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import httpx
 
-from airflow_provider_oscar.core.errors import PermanentError, TransientError, quoted
+from oscar_testbed.errors import PlatformError, quoted
 from oscar_testbed.process import LOOPBACK, Program, free_ports, wait_until
 
 _USER = "admin"
@@ -100,7 +100,7 @@ class StandaloneAirflow:
     def start(self) -> None:
         """Start it and return once every part reports healthy.
 
-        :raises PermanentError: if it ends by itself or is not healthy within five minutes.
+        :raises PlatformError: if it ends by itself or is not healthy within five minutes.
         """
         self.launch()
         self.await_healthy()
@@ -124,12 +124,12 @@ class StandaloneAirflow:
     def await_healthy(self) -> None:
         """Return once every part reports healthy.
 
-        :raises PermanentError: if it ends by itself or is not healthy within five minutes.
+        :raises PlatformError: if it ends by itself or is not healthy within five minutes.
         """
         wait_until(self.healthy, what="Airflow is healthy", timeout=_START_SECONDS, interval=0.5, program=self._program)
 
     def require_running(self) -> None:
-        """Raise PermanentError if Airflow ended by itself."""
+        """Raise PlatformError if Airflow ended by itself."""
         if self._program is not None:
             self._program.require_running()
 
@@ -180,14 +180,14 @@ class StandaloneAirflow:
             except httpx.TransportError as error:
                 # A POST may have arrived; only what can be repeated is repeated.
                 if method != "GET" or attempt == 4:
-                    raise TransientError(f"Airflow at {self.url} did not answer {method} {path}: {error}") from error
+                    raise PlatformError(f"Airflow at {self.url} did not answer {method} {path}: {error}") from error
                 time.sleep(0.5 * 2**attempt)
                 continue
             if answer.status_code == httpx.codes.NOT_FOUND:
                 return None
             if answer.is_success:
                 return answer.json() if answer.content else None
-            raise PermanentError(
+            raise PlatformError(
                 f"Airflow at {self.url} answered {answer.status_code} to {method} {path}: {quoted(answer.text)}"
             )
         raise AssertionError("the loop above returns or raises")

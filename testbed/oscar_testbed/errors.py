@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two exceptions of the test bed, and how foreign text is shown in them."""
+
+from __future__ import annotations
+
+_QUOTE_LIMIT = 256
+
+
+class PlatformError(Exception):
+    """A component cannot be started, ended by itself or does not answer."""
+
+
+class RejectedError(PlatformError, ValueError):
+    """What a component was asked for is not valid or is refused: an argument, a batch script, an object."""
+
+
+def quoted(text: object, limit: int = _QUOTE_LIMIT) -> str:
+    """Return foreign text fit for one line of a message: escaped, and cut at ``limit`` characters."""
+    raw = text if isinstance(text, str) else str(text)
+    shown = repr(raw[:limit])
+    return shown if len(raw) <= limit else f"{shown}… ({len(raw)} characters)"
