@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import json
 import os
 import shlex
@@ -17,11 +16,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
 
-from oscar_testbed.errors import PlatformError, RejectedError
+from oscar_testbed import lock
+from oscar_testbed.errors import PlatformError
+from oscar_testbed.files import write_private
 from oscar_testbed.images import LocalImage
 from oscar_testbed.platform import LocalPlatform
 
@@ -48,14 +48,16 @@ def up(options: argparse.Namespace) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _interrupt(stop))
     images = {each.name: each for each in options.image}
-    with _only_one(directory), contextlib.suppress(_Interrupted):
+    busy = f"a platform already runs in {directory}"
+    remedy = f"stop it first: python -m oscar_testbed down --directory {directory}"
+    with lock.hold(directory / "platform.pid", busy, remedy), contextlib.suppress(_Interrupted):
         began = time.monotonic()
         platform = LocalPlatform(directory, s3=options.s3, slurm=options.slurm, images=images, on_progress=_say)
         try:
             platform.start()
-            _write_private(directory / _CONNECTIONS, json.dumps(platform.connections, indent=2) + "\n")
+            write_private(directory / _CONNECTIONS, json.dumps(platform.connections, indent=2) + "\n")
             lines = [f"export {name}={shlex.quote(value)}\n" for name, value in platform.environment().items()]
-            _write_private(directory / _ENVIRONMENT, "".join(lines))
+            write_private(directory / _ENVIRONMENT, "".join(lines))
             _say(f"the platform is up ({time.monotonic() - began:.1f} s); . {directory / _ENVIRONMENT}")
             while not stop.wait(1.0):
                 pass
@@ -69,10 +71,10 @@ def up(options: argparse.Namespace) -> int:
 
 def down(options: argparse.Namespace) -> int:
     """Stop the platform of a directory; one that does not run is fine."""
-    lock = options.directory.resolve() / "platform.pid"
+    path = options.directory.resolve() / "platform.pid"
     deadline = time.monotonic() + _DOWN_SECONDS
     asked = False
-    while (pid := _holder(lock)) is not None:
+    while (pid := lock.holder(path)) is not None:
         if not asked:
             os.kill(pid, signal.SIGTERM)
             asked = True
@@ -92,52 +94,6 @@ def _interrupt(stop: threading.Event) -> None:
     if not stop.is_set():
         stop.set()
         raise _Interrupted
-
-
-@contextlib.contextmanager
-def _only_one(directory: Path) -> Iterator[None]:
-    """Hold the lock of a directory, with our process id in it.
-
-    :raises RejectedError: if another process holds it.
-    """
-    path = directory / "platform.pid"
-    with path.open("a+", encoding="ascii") as file:
-        if not _try_lock(file):
-            raise RejectedError(
-                f"a platform (process {_holder(path)}) already runs in {directory}; stop it first: "
-                f"python -m oscar_testbed down --directory {directory}"
-            )
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
-        file.truncate(0)
-
-
-def _holder(path: Path) -> int | None:
-    """Process id of the platform that holds the lock, or None."""
-    try:
-        with path.open("r+", encoding="ascii") as file:
-            if _try_lock(file):
-                return None
-            text = file.read().strip()
-    except FileNotFoundError:
-        return None
-    return int(text) if text.isdigit() else None
-
-
-def _try_lock(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _write_private(path: Path, text: str) -> None:
-    path.unlink(missing_ok=True)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
 
 
 def _image(text: str) -> LocalImage:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two exceptions of the test bed, and how foreign text is shown in them."""
+"""The exceptions of the test bed, and how foreign text is shown in them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,17 @@ class PlatformError(Exception):
 
 class RejectedError(PlatformError, ValueError):
     """What a component was asked for is not valid or is refused: an argument, a batch script, an object."""
+
+
+class MissingPrerequisite(Exception):  # noqa: N818 - a state of the machine, not a fault
+    """The machine lacks something; the message says what, and what to do about it.
+
+    :param part: name of what is missing, for pytest's option ``--require``.
+    """
+
+    def __init__(self, message: str, *, part: str = "") -> None:
+        super().__init__(message)
+        self.part = part
 
 
 def quoted(text: object, limit: int = _QUOTE_LIMIT) -> str:

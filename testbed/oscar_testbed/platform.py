@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from oscar_testbed.fakes.interlink import LocalInterLink
     from oscar_testbed.fakes.kubernetes import LocalKubernetes
     from oscar_testbed.fakes.oscar import LocalOscar
+    from oscar_testbed.fakes.slurm import BatchSystem, SlurmMode
     from oscar_testbed.process import Component
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class LocalPlatform:
         directory: Path | None = None,
         *,
         s3: S3Mode = "auto",
-        slurm: str = "auto",
+        slurm: SlurmMode = "auto",
         images: Mapping[str, LocalImage] | None = None,
         faults: Faults | None = None,
         on_progress: Progress | None = None,
@@ -73,7 +74,7 @@ class LocalPlatform:
         self.kubernetes: LocalKubernetes
         self.interlink: LocalInterLink
         self.oscar: LocalOscar
-        self.slurm: Any = None
+        self.slurm: BatchSystem
         self._slurm_mode = slurm
         self._on_progress = on_progress or (lambda text: log.info("%s", text))
         self._started: list[tuple[str, Component]] = []
@@ -103,18 +104,30 @@ class LocalPlatform:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.dcache = LocalDCache(self.directory / "dcache", faults=self.faults.dcache)
         self.kubernetes = LocalKubernetes(directory=self.directory / "kubernetes", faults=self.faults.kubernetes)
-        self.slurm = open_slurm(self.directory / "slurm", self._slurm_mode, self.faults.slurm)
-        self.interlink = LocalInterLink(
-            self.kubernetes, self.slurm, self.images, self.directory / "interlink", self.faults.interlink
-        )
         self.oscar = LocalOscar(
             self.s3, self.dcache, self.images, self.kubernetes, self.directory / "oscar", self.faults.oscar
         )
+
+        def start_slurm() -> Component:
+            self.slurm = open_slurm(self.directory / "slurm", self._slurm_mode, self.faults.slurm)
+            return self.slurm
+
+        def start_interlink() -> Component:
+            self.interlink = LocalInterLink(
+                self.kubernetes, self.slurm, self.images, self.directory / "interlink", self.faults.interlink
+            )
+            return _started(self.interlink)
+
         try:
             self._start_together(
-                {"S3": self.s3, "dCache": self.dcache, "Kubernetes": self.kubernetes, "SLURM": self.slurm}
+                {
+                    "S3": lambda: _started(self.s3),
+                    "dCache": lambda: _started(self.dcache),
+                    "Kubernetes": lambda: _started(self.kubernetes),
+                    "SLURM": start_slurm,
+                }
             )
-            self._start_together({"interLink": self.interlink, "OSCAR": self.oscar})
+            self._start_together({"interLink": start_interlink, "OSCAR": lambda: _started(self.oscar)})
         except BaseException:
             self.stop()
             raise
@@ -157,16 +170,16 @@ class LocalPlatform:
         """The connections as environment variables (``AIRFLOW_CONN_OSCAR_DEFAULT`` and so on)."""
         return {f"AIRFLOW_CONN_{name.upper()}": json.dumps(connection) for name, connection in self.connections.items()}
 
-    def _start_together(self, components: Mapping[str, Component]) -> None:
+    def _start_together(self, steps: Mapping[str, Callable[[], Component]]) -> None:
         errors: list[BaseException] = []
 
-        def start(name: str, component: Component) -> None:
+        def start(name: str, step: Callable[[], Component]) -> None:
             try:
-                self._start_one(name, component)
+                self._start_one(name, step)
             except BaseException as error:  # noqa: BLE001 - raised below, on the caller's thread
                 errors.append(error)
 
-        threads = [threading.Thread(target=start, args=each, name=f"start-{each[0]}") for each in components.items()]
+        threads = [threading.Thread(target=start, args=each, name=f"start-{each[0]}") for each in steps.items()]
         try:
             for thread in threads:
                 thread.start()
@@ -185,11 +198,16 @@ class LocalPlatform:
         if errors:
             raise errors[0]
 
-    def _start_one(self, name: str, component: Component) -> None:
+    def _start_one(self, name: str, step: Callable[[], Component]) -> None:
         began = time.monotonic()
+        self._on_progress(f"starting {name}")
+        component = step()
         with self._lock:
             self._started.append((name, component))
-        self._on_progress(f"starting {name}")
-        component.start()
         self.timings[name] = time.monotonic() - began
         self._on_progress(f"{name} is up ({self.timings[name]:.1f} s)")
+
+
+def _started(component: Component) -> Component:
+    component.start()
+    return component

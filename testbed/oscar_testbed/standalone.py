@@ -18,6 +18,7 @@ from urllib.parse import quote
 import httpx
 
 from oscar_testbed.errors import PlatformError, quoted
+from oscar_testbed.files import write_private
 from oscar_testbed.process import LOOPBACK, Program, free_ports, wait_until
 
 _USER = "admin"
@@ -108,9 +109,7 @@ class StandaloneAirflow:
     def launch(self) -> None:
         """Start it without waiting."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        passwords = self.directory / "passwords.json"
-        passwords.touch(mode=0o600)
-        passwords.write_text(json.dumps({_USER: self.password}))
+        write_private(self.directory / "passwords.json", json.dumps({_USER: self.password}))
         self._program = Program(
             "Airflow",
             [sys.executable, "-m", "airflow", "standalone"],
@@ -212,6 +211,5 @@ class StandaloneAirflow:
         path = self.directory / f".{name}"
         if not path.exists():
             self.directory.mkdir(parents=True, exist_ok=True)
-            path.touch(mode=0o600)
-            path.write_text(base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
+            write_private(path, base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
         return path.read_text()

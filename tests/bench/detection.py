@@ -20,8 +20,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from oscar_testbed.errors import MissingPrerequisite
+from oscar_testbed.fakes.s3 import LocalS3
+
 from tests.bench.measure import Figures
-from tests.support.servers import Missing, apache_webdav, seaweedfs
+from tests.support.servers import apache_webdav
 
 ROOT = Path(__file__).parents[2]
 PEERS = Path(os.environ.get("BENCH_VENV", str(ROOT / ".venv-bench")))
@@ -88,7 +91,7 @@ def goal(text: str, met: bool) -> None:
 
 def bench_s3(directory: Path, keys: int) -> None:
     """List a bucket: our hook and watcher, the Amazon provider's hook, obstore."""
-    with seaweedfs(directory / "weed") as server:
+    with LocalS3(directory / "weed", mode="seaweedfs") as server:
         settings = {
             "endpoint": server.endpoint,
             "access_key": server.access_key,
@@ -173,7 +176,7 @@ def bench_propfind(directory: Path, entries: int) -> None:
 
 def bench_watchers(directory: Path, watchers: int, keys: int = 2000) -> None:
     """Watchers of one prefix: sharing one listing, and each listing for itself."""
-    with seaweedfs(directory / "weed-watchers") as server:
+    with LocalS3(directory / "weed-watchers", mode="seaweedfs") as server:
         settings = {
             "endpoint": server.endpoint,
             "access_key": server.access_key,
@@ -250,7 +253,7 @@ def main() -> int:
         for part in chosen.only:
             try:
                 work[part](Path(directory))
-            except Missing as why:
+            except MissingPrerequisite as why:
                 say(f"\n{part}: skipped, {why}")
     return 0
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from oscar_testbed.errors import MissingPrerequisite
 from oscar_testbed.fakes.slurm import BatchSystem
 from oscar_testbed.process import wait_until
-from oscar_testbed.real.base import Component, Missing
+from oscar_testbed.real.base import Component
 from oscar_testbed.real.slurm import Slurm
 from oscar_testbed.real.stack import TOOLS_IMAGE, Part, Stack, default_directory, holder, only_one, part_line
 
@@ -76,21 +77,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The cluster; skips every test where the machine lacks something, and says what."""
     lines = request.config.stash[_LINES]
-    try:
-        if request.config.getoption("--backend") == "live":
-            site = _live(Path(os.environ.get("KUBECONFIG", "~/.kube/config")).expanduser())
-            lines.append(f"live cluster {site.kubeconfig['clusters'][0]['cluster']['server']}, node {site.cpu_node}")
-            yield site
-        elif holder(default_directory()):
-            site = _running(default_directory())
-            lines += [part_line(part) for part in site.parts]
-            yield site
-        else:
-            with only_one(default_directory()), Stack(progress=lambda text: None) as stack:
-                lines += [part_line(part) for part in stack.parts]
-                yield _site(stack.api.kubeconfig(), stack.slurm, tuple(stack.parts))
-    except Missing as error:
-        pytest.skip(str(error))
+    if request.config.getoption("--backend") == "live":
+        site = _live(Path(os.environ.get("KUBECONFIG", "~/.kube/config")).expanduser())
+        lines.append(f"live cluster {site.kubeconfig['clusters'][0]['cluster']['server']}, node {site.cpu_node}")
+        yield site
+    elif holder(default_directory()):
+        site = _running(default_directory())
+        lines += [part_line(part) for part in site.parts]
+        yield site
+    else:
+        with only_one(default_directory()), Stack(progress=lambda text: None) as stack:
+            lines += [part_line(part) for part in stack.parts]
+            yield _site(stack.api.kubeconfig(), stack.slurm, tuple(stack.parts))
 
 
 @pytest.fixture(scope="session")
@@ -100,10 +98,7 @@ def start(request: pytest.FixtureRequest) -> Callable[[Component], None]:
 
     def start(component: Component) -> None:
         began = time.monotonic()
-        try:
-            component.start()
-        except Missing as error:
-            pytest.skip(str(error))
+        component.start()
         seconds = round(time.monotonic() - began, 1)
         part = Part(component.name, component.real, component.version, seconds, str(component.log_path))
         lines.append(part_line(part))
@@ -138,7 +133,7 @@ def _live(path: Path) -> Site:
     image = os.environ.get("SYSTEM_IMAGE")
     node = os.environ.get("SYSTEM_NODE")
     if not path.exists() or not image or not node:
-        raise Missing(
+        raise MissingPrerequisite(
             f"--backend=live needs a kubeconfig ({path}), SYSTEM_NODE (name of a virtual node) and SYSTEM_IMAGE "
             "(an image with sh, base64 and python3 that the HPC side can run)"
         )

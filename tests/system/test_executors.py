@@ -21,10 +21,9 @@ import pytest
 from oscar_testbed import LocalPlatform
 from oscar_testbed.demo import scenario
 from oscar_testbed.demo.results import Row, row_of
+from oscar_testbed.files import write_private
 from oscar_testbed.real import environments, worker_pods
 from oscar_testbed.real.airflow import CELERY_WORKER, PARTS, AirflowInParts
-from oscar_testbed.real.base import Missing
-from oscar_testbed.real.control_plane import write_private
 from oscar_testbed.real.kubelet import NODE, Containerd
 from oscar_testbed.real.ledger import Ledger
 from oscar_testbed.real.postgres import PostgreSQL
@@ -108,10 +107,7 @@ def database(start: Any, tmp_path: Path) -> Iterator[PostgreSQL]:
 
 @pytest.fixture(scope="module")
 def python() -> Path:
-    try:
-        return environments.executors()
-    except Missing as lack:
-        pytest.skip(str(lack))
+    return environments.executors()
 
 
 def play(airflow: AirflowInParts, platform: LocalPlatform, drops: Sequence[scenario.Drop], directory: Path) -> None:
@@ -193,10 +189,7 @@ def cluster(site: Site, hook: InterLinkHook, tmp_path: Path) -> Iterator[InterLi
     if site.slurm is None or NODE not in nodes:
         pytest.skip(f"worker pods need the stack's own node {NODE!r}, which is not there (nodes: {', '.join(nodes)})")
     directory = default_directory()
-    try:
-        worker_pods.load_image(Containerd(directory / "containerd", Ledger(directory)), tmp_path)
-    except Missing as lack:
-        pytest.skip(str(lack))
+    worker_pods.load_image(Containerd(directory / "containerd", Ledger(directory)), tmp_path)
     yield hook
     worker_pods.remove_pods(hook.core, hook.namespace)
     worker_pods.remove_environment(hook.core, hook.namespace)

@@ -26,7 +26,6 @@ from oscar_testbed import LocalPlatform
 from oscar_testbed.fakes.oscar import faas
 from oscar_testbed.fakes.s3 import LocalS3
 from oscar_testbed.real import environments
-from oscar_testbed.real.base import Missing
 
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.services import ServiceDefinition
@@ -92,10 +91,7 @@ class Supervisor:
 @pytest.fixture(scope="module")
 def upstream() -> Path:
     """Interpreter that has the real one."""
-    try:
-        return environments.faas_supervisor()
-    except Missing as lack:
-        pytest.skip(str(lack))
+    return environments.faas_supervisor()
 
 
 @pytest.fixture(params=["real", "embedded"])

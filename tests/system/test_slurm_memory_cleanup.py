@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from oscar_testbed.fakes.slurm.real import missing_programs
 from oscar_testbed.real import slurm_memory
-from oscar_testbed.real.base import Missing, cache_directory
+from oscar_testbed.real.base import cache_directory
 from oscar_testbed.real.ledger import stray_jobs
 from oscar_testbed.real.stack import clean_up, only_one
 
@@ -38,17 +38,14 @@ def test_control_groups_and_jobs_of_a_killed_session_are_cleaned_up():
     if lack := slurm_memory.missing() or ", ".join(missing_programs()):
         pytest.skip(f"no such SLURM: {lack}")
     directory = cache_directory() / "slurm-memory"
-    try:
-        with only_one(directory):
-            clean_up(directory)
-            _crash(directory)
-            assert slurm_memory.groups(), "there is something to clean up"
-            assert stray_jobs(directory / "slurm"), "the job outlives its cluster"
-            assert clean_up(directory) == []
-            assert slurm_memory.groups() == []
-            assert stray_jobs(directory / "slurm") == set()
-    except Missing as lack:
-        pytest.skip(str(lack))
+    with only_one(directory):
+        clean_up(directory)
+        _crash(directory)
+        assert slurm_memory.groups(), "there is something to clean up"
+        assert stray_jobs(directory / "slurm"), "the job outlives its cluster"
+        assert clean_up(directory) == []
+        assert slurm_memory.groups() == []
+        assert stray_jobs(directory / "slurm") == set()
 
 
 def _crash(directory: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from oscar_testbed.real import slurm_memory
-from oscar_testbed.real.base import Missing, cache_directory
+from oscar_testbed.real.base import cache_directory
 from oscar_testbed.real.ledger import Ledger
 from oscar_testbed.real.slurm_accounting import Account, AccountedSlurm
 from oscar_testbed.real.slurm_memory import MemoryBoundSlurm
@@ -124,19 +124,16 @@ def test_exit_code_arrives_although_the_scheduler_has_forgotten_the_job(request,
 def memory_bound(start: Any) -> Iterator[MemoryBoundSlurm]:
     """At one place of its own, so that what a killed test session left is cleaned up by the next."""
     directory = cache_directory() / "slurm-memory"
-    try:
-        with only_one(directory):
-            clean_up(directory)
-            ledger = Ledger(directory)
-            slurm = MemoryBoundSlurm(directory / "slurm", ledger)
-            start(slurm)
-            try:
-                yield slurm
-            finally:
-                slurm.stop()
-                assert ledger.undo() == []
-    except Missing as lack:
-        pytest.skip(str(lack))
+    with only_one(directory):
+        clean_up(directory)
+        ledger = Ledger(directory)
+        slurm = MemoryBoundSlurm(directory / "slurm", ledger)
+        start(slurm)
+        try:
+            yield slurm
+        finally:
+            slurm.stop()
+            assert ledger.undo() == []
     assert slurm_memory.groups() == []
 
 

@@ -12,8 +12,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from oscar_testbed.errors import MissingPrerequisite
+from oscar_testbed.fakes.slurm import real as slurm_programs
 from oscar_testbed.real import debian, kubelet, kubernetes_build, slurm
-from oscar_testbed.real.base import Missing
 from oscar_testbed.real.ledger import Ledger, mounts_below
 from oscar_testbed.real.stack import holder, only_one
 
@@ -42,7 +43,7 @@ def processes_with(text):
 def test_second_stack_in_a_directory_is_refused(tmp_path):
     with only_one(tmp_path):
         assert holder(tmp_path) == os.getpid()
-        with pytest.raises(Missing, match="already runs"), only_one(tmp_path):
+        with pytest.raises(MissingPrerequisite, match="already runs"), only_one(tmp_path):
             pass
     assert holder(tmp_path) is None
 
@@ -67,13 +68,13 @@ def test_ledger_keeps_what_it_could_not_undo(tmp_path):
 def test_absent_programs_are_named_with_their_packages(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("OSCAR_STACK_DEBIAN", raising=False)
-    monkeypatch.setattr(slurm, "missing_programs", lambda: ("slurmctld",))
+    monkeypatch.setattr(slurm_programs, "missing_programs", lambda: ("slurmctld",))
     monkeypatch.setattr(kubernetes_build, "_GO_NAMES", ())
-    with pytest.raises(Missing, match="golang-1.19-go"):
+    with pytest.raises(MissingPrerequisite, match="golang-1.19-go"):
         kubernetes_build.find_go()
-    with pytest.raises(Missing, match="slurmctld not found.; install"):
+    with pytest.raises(MissingPrerequisite, match="slurmctld not found.; install"):
         slurm.Slurm(tmp_path / "slurm").start()
-    with pytest.raises(Missing, match="OSCAR_STACK_DEBIAN"):
+    with pytest.raises(MissingPrerequisite, match="OSCAR_STACK_DEBIAN"):
         debian.mirror()
     assert kubelet.missing() in ("a kubelet needs root",) or "containerd" in kubelet.missing()
 

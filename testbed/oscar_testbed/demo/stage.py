@@ -7,7 +7,6 @@ The outside systems are the embedded platform, unless whoever calls :func:`run_d
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import json
 import os
@@ -22,11 +21,13 @@ from pathlib import Path
 
 from rich.console import Console
 
+from oscar_testbed import lock
 from oscar_testbed.demo import scenario
 from oscar_testbed.demo.progress import Progress
 from oscar_testbed.demo.report import print_table, write_report
 from oscar_testbed.demo.results import row_of, shortcomings
 from oscar_testbed.errors import PlatformError
+from oscar_testbed.files import write_private
 from oscar_testbed.platform import LocalPlatform
 from oscar_testbed.standalone import StandaloneAirflow
 
@@ -100,7 +101,7 @@ def bring_up(project: Path) -> int:
     console = _console()
     directory = project / ".demo" / "up"
     directory.mkdir(parents=True, exist_ok=True)
-    if _running_pid(directory):
+    if lock.holder(directory.with_suffix(".lock")):
         raise PlatformError(f"it is already up (state in {directory}); `make down` stops it")
     state, log_path = directory / "state.json", directory.parent / "up.log"
     state.unlink(missing_ok=True)
@@ -149,7 +150,7 @@ def serve(project: Path) -> int:
             _stage(project, directory, progress, setting) as (_, airflow, files),
         ):
             connections = directory / "platform" / "connections.json"
-            _write_private(connections, platform.connections)
+            write_private(connections, json.dumps(platform.connections, indent=2))
             for conn_id, fields in platform.connections.items():
                 airflow.add_connection(conn_id, fields)
             uri = scenario.upload(platform.s3, dict(list(files.items())[:1]))[0]
@@ -162,7 +163,7 @@ def serve(project: Path) -> int:
                 "s3": platform.s3.endpoint,
                 "dcache": platform.dcache.webdav_url,
             }
-            _write_private(directory / "state.json", found)
+            write_private(directory / "state.json", json.dumps(found, indent=2))
             while True:
                 airflow.require_running()
                 time.sleep(1)
@@ -173,14 +174,14 @@ def serve(project: Path) -> int:
 def bring_down(project: Path) -> int:
     """Stop what :func:`bring_up` started; doing so twice is fine."""
     directory = project / ".demo" / "up"
-    pid = _running_pid(directory)
+    pid = lock.holder(directory.with_suffix(".lock"))
     if pid is None:
         print("nothing is up")
         return 0
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + _DOWN_SECONDS
-    while _running_pid(directory) is not None:
+    while lock.holder(directory.with_suffix(".lock")) is not None:
         if time.monotonic() > deadline:
             raise PlatformError(f"process {pid} did not stop within {_DOWN_SECONDS:g} s; see {directory}")
         time.sleep(0.2)
@@ -253,31 +254,11 @@ def _linked_dags(project: Path, directory: Path) -> Path:
 @contextlib.contextmanager
 def _only_one(directory: Path) -> Iterator[Path]:
     """Give an empty directory to one process at a time."""
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    lock_path = directory.with_suffix(".lock")
-    with lock_path.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise PlatformError(f"another process of this checkout uses {directory}; wait for it or stop it") from None
-        lock.write(str(os.getpid()))
-        lock.flush()
+    busy = f"another process of this checkout uses {directory}"
+    with lock.hold(directory.with_suffix(".lock"), busy, "wait for it or stop it"):
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir()
         yield directory
-        lock.truncate(0)
-
-
-def _running_pid(directory: Path) -> int | None:
-    lock_path = directory.with_suffix(".lock")
-    if not lock_path.exists():
-        return None
-    with lock_path.open("r+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return int(lock.read() or 0) or None
-    return None
 
 
 @contextlib.contextmanager
@@ -293,10 +274,3 @@ def _termination_interrupts() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _write_private(path: Path, content: object) -> None:
-    partial = path.with_suffix(".tmp")
-    partial.touch(mode=0o600)
-    partial.write_text(json.dumps(content, indent=2))
-    partial.replace(path)

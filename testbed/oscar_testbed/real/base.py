@@ -9,12 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from oscar_testbed.errors import PlatformError, quoted
+from oscar_testbed.errors import MissingPrerequisite, PlatformError, quoted
 from oscar_testbed.process import Component as LocalComponent
-
-
-class Missing(Exception):  # noqa: N818 - a state of the machine, not a fault
-    """The machine lacks something; the text says what, and what to do about it."""
 
 
 class Component(LocalComponent, Protocol):
@@ -63,7 +59,7 @@ def run(
             check=False,
         )
     except FileNotFoundError as error:
-        raise Missing(f"the program {command[0]} is not installed") from error
+        raise MissingPrerequisite(f"the program {command[0]} is not installed") from error
     text = done.stdout.decode(errors="replace")
     if done.returncode != 0:
         shown = " ".join(command)[:200]

@@ -15,9 +15,10 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from oscar_testbed.errors import PlatformError
+from oscar_testbed.errors import MissingPrerequisite, PlatformError
 from oscar_testbed.process import LOOPBACK, Program, free_ports, wait_until
-from oscar_testbed.real.base import Missing, run
+from oscar_testbed.programs import missing
+from oscar_testbed.real.base import run
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ rgw trust forwarded https = true
 
 def missing_programs() -> tuple[str, ...]:
     """Those of :data:`PROGRAMS` that are not installed."""
-    return tuple(name for name in PROGRAMS if shutil.which(name) is None)
+    return missing(PROGRAMS)
 
 
 class CephGateway:
@@ -103,10 +104,12 @@ class CephGateway:
     def start(self) -> None:
         """Make the cluster anew, and return once the gateway answers and has a user.
 
-        :raises Missing: when programs are not installed.
+        :raises MissingPrerequisite: when programs are not installed.
         """
-        if missing := missing_programs():
-            raise Missing(f"{', '.join(missing)} not found; install ceph-mon, ceph-osd, ceph-common and radosgw")
+        if lack := missing_programs():
+            raise MissingPrerequisite(
+                f"{', '.join(lack)} not found; install ceph-mon, ceph-osd, ceph-common and radosgw"
+            )
         for name in ("mon", "osd", "rgw", "run", "crash"):
             shutil.rmtree(self.directory / name, ignore_errors=True)
             (self.directory / name).mkdir(parents=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import secrets
 import shutil
 from pathlib import Path
@@ -17,9 +16,12 @@ from typing import Any
 
 import httpx
 
+from oscar_testbed.errors import MissingPrerequisite
+from oscar_testbed.files import write_private
 from oscar_testbed.process import LOOPBACK, Program, free_ports, wait_until
+from oscar_testbed.programs import require_program
 from oscar_testbed.real import kubernetes_build
-from oscar_testbed.real.base import Missing, run
+from oscar_testbed.real.base import run
 
 #: Made when the control plane is up; those of OSCAR have to be called so.
 NAMESPACES = ("oscar", "oscar-svc")
@@ -46,13 +48,12 @@ class Etcd:
 
     def start(self) -> None:
         """Serve on free ports."""
-        if shutil.which("etcd") is None:
-            raise Missing("etcd is not installed; install Debian's package etcd-server")
+        program = require_program("etcd", package="Debian's package etcd-server")
         data = self.directory / "data"
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
         client, peer = (f"http://{LOOPBACK}:{port}" for port in free_ports(2))
         self.url = client
-        command = ["etcd", f"--data-dir={data}", "--unsafe-no-fsync", "--logger=zap"]
+        command = [str(program), f"--data-dir={data}", "--unsafe-no-fsync", "--logger=zap"]
         command += [f"--listen-client-urls={client}", f"--advertise-client-urls={client}"]
         command += [f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}"]
         command += [f"--initial-cluster=default={peer}"]
@@ -249,17 +250,12 @@ def control_plane(directory: Path) -> tuple[Etcd, ApiServer, ControlLoop, Contro
     return etcd, api, scheduler, ControllerManager(directory / "kubernetes", api)
 
 
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner may read."""
-    path.unlink(missing_ok=True)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-
-
 def _program(name: str) -> Path:
     path = kubernetes_build.directory() / name
     if not path.is_file():
-        raise Missing(f"{name} has not been built; `python -m oscar_testbed.real build` does it in a few minutes")
+        raise MissingPrerequisite(
+            f"{name} has not been built; `python -m oscar_testbed.real build` does it in a few minutes"
+        )
     return path
 
 

@@ -13,7 +13,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from oscar_testbed.real.base import Missing, run
+from oscar_testbed.errors import MissingPrerequisite
+from oscar_testbed.real.base import run
 
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
@@ -21,7 +22,7 @@ _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 def mirror() -> str:
     """Address of Debian's archive.
 
-    :raises Missing: when the machine knows none.
+    :raises MissingPrerequisite: when the machine knows none.
     """
     if given := os.environ.get("OSCAR_STACK_DEBIAN"):
         return given
@@ -32,7 +33,7 @@ def mirror() -> str:
             uri, _, rest = line.partition(" ")
             if rest == "Debian Debian":
                 return uri
-    raise Missing(
+    raise MissingPrerequisite(
         "no Debian archive is known: this needs apt-get with a Debian archive configured, and `apt-get update` run "
         "once, or the archive's address in OSCAR_STACK_DEBIAN"
     )

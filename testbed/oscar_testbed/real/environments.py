@@ -10,8 +10,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from oscar_testbed.errors import PlatformError
-from oscar_testbed.real.base import Missing, cache_directory, run
+from oscar_testbed.errors import MissingPrerequisite, PlatformError
+from oscar_testbed.real.base import cache_directory, run
 
 ROOT = Path(__file__).parents[3]
 _TIMEOUT = 900.0
@@ -46,7 +46,7 @@ def executors() -> Path:
 def _environment(name: str, contents: Sequence[str], fill: Callable[[Path], None]) -> Path:
     """Return the interpreter of an environment, which is made if there is none with these contents.
 
-    :raises Missing: if it cannot be filled, for want of a network.
+    :raises MissingPrerequisite: if it cannot be filled, for want of a network.
     """
     digest = hashlib.sha256("\0".join([*contents, sys.version]).encode()).hexdigest()[:12]
     directory = cache_directory() / f"{name}-{digest}"
@@ -59,7 +59,7 @@ def _environment(name: str, contents: Sequence[str], fill: Callable[[Path], None
             try:
                 fill(python)
             except PlatformError as error:
-                raise Missing(f"the environment {name!r} cannot be made: {error}") from error
+                raise MissingPrerequisite(f"the environment {name!r} cannot be made: {error}") from error
             (directory / "complete").touch()
     return python
 

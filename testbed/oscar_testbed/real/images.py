@@ -15,7 +15,8 @@ from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 
-from oscar_testbed.real.base import Missing, cache_directory, run
+from oscar_testbed.programs import require_program
+from oscar_testbed.real.base import cache_directory, run
 from oscar_testbed.real.debian import mirror
 from oscar_testbed.real.oci import owned_by_root
 
@@ -28,13 +29,12 @@ def tools_root(progress: Callable[[str], None] = lambda text: None) -> Path:
     """Root file system with a shell and Python; made once, in less than a minute.
 
     :param progress: called with a sentence when it has to be made.
-    :raises Missing: naming the tool to install.
+    :raises MissingPrerequisite: naming the tool to install.
     """
     target = cache_directory() / "images" / f"tools-{SUITE}"
     if target.exists():
         return target
-    if shutil.which("mmdebstrap") is None:
-        raise Missing("mmdebstrap is needed to make images; install Debian's package mmdebstrap")
+    require_program("mmdebstrap", package="Debian's package mmdebstrap, which makes images")
     progress("making the image of the jobs from Debian's packages, once")
     target.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=".tools-", dir=target.parent))

@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import httpx
 
+from oscar_testbed.errors import MissingPrerequisite
 from oscar_testbed.process import Program, free_ports, wait_until
+from oscar_testbed.programs import find_program
 from oscar_testbed.real import kubernetes_build
-from oscar_testbed.real.base import Missing, run
+from oscar_testbed.real.base import run
 from oscar_testbed.real.control_plane import ApiServer
 from oscar_testbed.real.images import image_archive
 from oscar_testbed.real.ledger import Ledger, read_sysctl
@@ -51,10 +52,10 @@ def missing() -> str:
         "ip": "iproute2",
         "iptables": "iptables",
     }
-    absent = {package for name, package in programs.items() if shutil.which(name) is None}
+    absent = {package for name, package in programs.items() if find_program(name) is None}
     if not (_CNI / "bridge").exists():
         absent.add("containernetworking-plugins")
-    if shutil.which("cc") is None:
+    if find_program("cc") is None:
         absent.add("gcc")
     if absent:
         return f"install {', '.join(sorted(absent))}"
@@ -84,7 +85,7 @@ class Containerd:
     def start(self) -> None:
         """Serve, and load the image that holds a pod together."""
         if lack := missing():
-            raise Missing(lack)
+            raise MissingPrerequisite(lack)
         self.directory.mkdir(parents=True, exist_ok=True)
         self._ledger.note("mounts", str(self.directory))
         self._ledger.note("link", _BRIDGE)

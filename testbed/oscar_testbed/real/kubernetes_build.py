@@ -16,7 +16,8 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from oscar_testbed.real.base import Missing, cache_directory, run
+from oscar_testbed.errors import MissingPrerequisite
+from oscar_testbed.real.base import cache_directory, run
 from oscar_testbed.real.debian import fetch_source
 
 #: What is built; the order puts what most others need first.
@@ -43,12 +44,12 @@ def missing_programs(wanted: Sequence[str] = CONTROL_PLANE) -> tuple[str, ...]:
 def find_go() -> Path:
     """Return Go 1.19; a newer one no longer builds a tree of 2021.
 
-    :raises Missing: naming the package to install.
+    :raises MissingPrerequisite: naming the package to install.
     """
     for name in _GO_NAMES:
         if os.access(name, os.X_OK):
             return Path(name)
-    raise Missing("Go 1.19 is needed to build Kubernetes; install Debian's package golang-1.19-go")
+    raise MissingPrerequisite("Go 1.19 is needed to build Kubernetes; install Debian's package golang-1.19-go")
 
 
 def build(progress: Callable[[str], None], wanted: Sequence[str] = PROGRAMS, *, keep: bool = False) -> Path:
@@ -57,7 +58,7 @@ def build(progress: Callable[[str], None], wanted: Sequence[str] = PROGRAMS, *, 
     :param progress: called with a sentence per step.
     :param wanted: what has to be there afterwards.
     :param keep: leave the scratch directory (about 1 GB) behind.
-    :raises Missing: when Go or the source package cannot be had.
+    :raises MissingPrerequisite: when Go or the source package cannot be had.
     """
     target = directory()
     if not missing_programs(wanted):
@@ -87,7 +88,7 @@ def _unpack(archive: Path, tree: Path) -> None:
     with tarfile.open(archive) as tar:
         first = tar.next()
     if first is None:
-        raise Missing(f"{archive.name} is empty")
+        raise MissingPrerequisite(f"{archive.name} is empty")
     run(["tar", "--extract", "--strip-components=1", f"--directory={tree}", f"--file={archive}"])
 
 

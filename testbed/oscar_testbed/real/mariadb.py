@@ -8,24 +8,24 @@ import secrets
 import shutil
 from pathlib import Path
 
+from oscar_testbed.errors import MissingPrerequisite
+from oscar_testbed.files import write_private
 from oscar_testbed.process import LOOPBACK, Program, free_port, wait_until
-from oscar_testbed.real.base import Missing, run
-from oscar_testbed.real.control_plane import write_private
+from oscar_testbed.programs import missing, require_program
+from oscar_testbed.real.base import run
 
 USER = "slurm"
 DATABASE = "slurm_accounting"
-_SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 _START_SECONDS = 60.0
 
 
-def find_program(name: str) -> str | None:
-    """Path of a program; the daemon lives where a user's PATH may not look."""
-    return shutil.which(name) or shutil.which(name, path=_SBIN)
+def _program(name: str) -> str:
+    return str(require_program(name, package="mariadb-server"))
 
 
 def missing_programs() -> tuple[str, ...]:
     """Programs that are not installed."""
-    return tuple(name for name in ("mariadb-install-db", "mariadbd") if find_program(name) is None)
+    return missing(("mariadb-install-db", "mariadbd"))
 
 
 class MariaDB:
@@ -48,22 +48,33 @@ class MariaDB:
     @property
     def version(self) -> str:
         """From the program."""
-        return run([find_program("mariadbd") or "mariadbd", "--version"]).split("Ver ")[1].split()[0]
+        return run([_program("mariadbd"), "--version"]).split("Ver ")[1].split()[0]
 
     def start(self) -> None:
         """Make the database anew and serve it."""
-        if missing := missing_programs():
-            raise Missing(f"{', '.join(missing)} not found; install mariadb-server")
+        if lack := missing_programs():
+            raise MissingPrerequisite(f"{', '.join(lack)} not found; install mariadb-server")
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         data = self.directory / "data"
         shutil.rmtree(data, ignore_errors=True)
         user = f"--user={getpass.getuser()}"
-        install = [find_program("mariadb-install-db") or "", "--no-defaults", user, f"--datadir={data}"]
+        install = [
+            _program("mariadb-install-db"),
+            "--no-defaults",
+            user,
+            f"--datadir={data}",
+        ]
         run([*install, "--auth-root-authentication-method=normal", "--skip-test-db"], timeout=_START_SECONDS)
         words = self.directory / "users.sql"
         write_private(words, self._users())
         self.port = free_port()
-        command = [find_program("mariadbd") or "", "--no-defaults", user, f"--datadir={data}", f"--init-file={words}"]
+        command = [
+            _program("mariadbd"),
+            "--no-defaults",
+            user,
+            f"--datadir={data}",
+            f"--init-file={words}",
+        ]
         command += [f"--socket={self.socket}", f"--pid-file={self.directory}/mariadbd.pid", f"--port={self.port}"]
         command += [f"--bind-address={LOOPBACK}", "--performance-schema=off", "--innodb-flush-log-at-trx-commit=0"]
         command += ["--innodb-buffer-pool-size=64M", "--innodb-log-file-size=64M", "--innodb-lock-wait-timeout=900"]

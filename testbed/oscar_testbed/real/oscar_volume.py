@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from oscar_testbed import __version__
+from oscar_testbed.errors import MissingPrerequisite
 from oscar_testbed.fakes.oscar import faas
 from oscar_testbed.fakes.oscar.offload import NAMESPACE
 from oscar_testbed.process import wait_until
 from oscar_testbed.real import environments
-from oscar_testbed.real.base import Missing, run
+from oscar_testbed.real.base import run
 from oscar_testbed.real.cluster import apply, kube_client
 
 #: Where pods mount it.
@@ -43,7 +44,7 @@ def supervisor(directory: Path) -> tuple[bool, str]:
         return False, embedded_supervisor(directory)
     try:
         python = environments.faas_supervisor()
-    except Missing:
+    except MissingPrerequisite:
         return False, embedded_supervisor(directory)
     packages, version = run([str(python), "-c", _ASKED]).split()
     shutil.copytree(packages, directory / "packages", ignore=shutil.ignore_patterns("__pycache__", "pip*"))

@@ -14,9 +14,12 @@ import tempfile
 from pathlib import Path
 from typing import TextIO
 
+from oscar_testbed.errors import MissingPrerequisite
+from oscar_testbed.files import write_private
 from oscar_testbed.process import LOOPBACK, Program, free_port, wait_until
-from oscar_testbed.real.base import Missing, run
-from oscar_testbed.real.control_plane import write_private
+from oscar_testbed.programs import missing as missing_programs
+from oscar_testbed.programs import require_program
+from oscar_testbed.real.base import run
 
 USER = DATABASE = "airflow"
 #: PostgreSQL refuses to run as root; this user comes with its package.
@@ -25,15 +28,19 @@ _START_SECONDS = 60.0
 _PREFIX = "stack-postgres-"
 
 
-def find_program(name: str) -> str | None:
-    """Path of a program; Debian keeps them away from PATH, one folder per release."""
-    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name), reverse=True)
-    return shutil.which(name) or shutil.which(name, path=":".join(map(str, folders)))
+def _program(name: str) -> str:
+    """Path of a program of PostgreSQL's."""
+    return str(require_program(name, package="postgresql", folders=_folders()))
+
+
+def _folders() -> list[Path]:
+    """Where Debian keeps them, away from PATH; one folder per release, the newest first."""
+    return sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name), reverse=True)
 
 
 def missing() -> str:
     """What this machine lacks, in words; empty if nothing."""
-    absent = [name for name in ("initdb", "postgres", "pg_isready") if find_program(name) is None]
+    absent = missing_programs(("initdb", "postgres", "pg_isready"), folders=_folders())
     if absent:
         return f"{', '.join(absent)} not found; install postgresql"
     if os.geteuid() == 0:
@@ -66,7 +73,7 @@ class PostgreSQL:
     @property
     def version(self) -> str:
         """From the program."""
-        return run([find_program("postgres") or "postgres", "--version"]).split()[2]
+        return run([_program("postgres"), "--version"]).split()[2]
 
     def url(self, scheme: str = "postgresql+psycopg2") -> str:
         """Address of the database, password and all; not for a command line."""
@@ -75,10 +82,10 @@ class PostgreSQL:
     def start(self) -> None:
         """Make the database anew and serve it.
 
-        :raises Missing: when something is not installed.
+        :raises MissingPrerequisite: when something is not installed.
         """
         if lack := missing():
-            raise Missing(lack)
+            raise MissingPrerequisite(lack)
         _forget_dead_ones()
         self._directory = directory = Path(tempfile.mkdtemp(prefix=_PREFIX))
         self._lock = (directory / "lock").open("w")
@@ -103,7 +110,7 @@ class PostgreSQL:
         """Whether it takes connections."""
         if self._program is None or not self._program.running:
             return False
-        words = [find_program("pg_isready") or "", "--quiet", f"--host={LOOPBACK}", f"--port={self.port}"]
+        words = [_program("pg_isready"), "--quiet", f"--host={LOOPBACK}", f"--port={self.port}"]
         return subprocess.run(words, check=False, timeout=20).returncode == 0
 
     def _start(self, directory: Path) -> None:
@@ -115,9 +122,9 @@ class PostgreSQL:
                 os.chown(path, owner.pw_uid, owner.pw_gid)
         data = directory / "data"
         words = ["--auth=scram-sha-256", f"--username={USER}", f"--pwfile={password}", "--no-sync", "--encoding=UTF8"]
-        run([*_as_owner(), find_program("initdb") or "", f"--pgdata={data}", *words, "--locale=C.UTF-8"], cwd=directory)
+        run([*_as_owner(), _program("initdb"), f"--pgdata={data}", *words, "--locale=C.UTF-8"], cwd=directory)
         # The server itself makes the database, from its standard input; that saves us a client.
-        single = [*_as_owner(), find_program("postgres") or "", "--single", "-D", str(data), "postgres"]
+        single = [*_as_owner(), _program("postgres"), "--single", "-D", str(data), "postgres"]
         statement = f"CREATE DATABASE {DATABASE}".encode()
         subprocess.run(single, input=statement, cwd=directory, check=True, capture_output=True, timeout=60)
         self.port = free_port()
@@ -125,7 +132,7 @@ class PostgreSQL:
             "port": self.port, "listen_addresses": LOOPBACK, "unix_socket_directories": "", "fsync": "off",
             "full_page_writes": "off", "synchronous_commit": "off", "max_connections": 200,
         }  # fmt: skip
-        command = [*_as_owner(), find_program("postgres") or "", "-D", str(data)]
+        command = [*_as_owner(), _program("postgres"), "-D", str(data)]
         command += [f"--{name}={value}" for name, value in settings.items()]
         self._program = Program("postgres", command, log_path=self.log_path, cwd=directory)
         self._program.start()

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import secrets
-import shutil
 import socket
 from pathlib import Path
 
+from oscar_testbed.files import write_private
 from oscar_testbed.process import LOOPBACK, Program, free_port, wait_until
-from oscar_testbed.real.base import Missing, run
-from oscar_testbed.real.control_plane import write_private
+from oscar_testbed.programs import require_program
+from oscar_testbed.real.base import run
 
 _START_SECONDS = 30.0
 
@@ -44,16 +44,15 @@ class Redis:
     def start(self) -> None:
         """Serve on a free port.
 
-        :raises Missing: when it is not installed.
+        :raises MissingPrerequisite: when it is not installed.
         """
-        if shutil.which("redis-server") is None:
-            raise Missing("redis-server not found; install redis-server")
+        program = require_program("redis-server")
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.port = free_port()
         config = self.directory / "redis.conf"
         lines = [f"bind {LOOPBACK}", f"port {self.port}", f"requirepass {self.password}", 'save ""', "appendonly no"]
         write_private(config, "\n".join([*lines, ""]))
-        self._program = Program("redis", ["redis-server", str(config)], log_path=self.log_path, cwd=self.directory)
+        self._program = Program("redis", [str(program), str(config)], log_path=self.log_path, cwd=self.directory)
         self._program.start()
         wait_until(self.healthy, what="Redis answers", timeout=_START_SECONDS, program=self._program)
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from oscar_testbed import __version__
+from oscar_testbed.errors import MissingPrerequisite
 from oscar_testbed.fakes.interlink import install_runtime
 from oscar_testbed.images import LocalImage
 from oscar_testbed.real import apptainer, images
-from oscar_testbed.real.base import Missing
 
 #: Image name of the test jobs, whatever runs them: it has a shell, base64 and python3.
 TOOLS_IMAGE = "tools:1"
@@ -54,7 +54,7 @@ class HpcRuntime:
             if self._wanted:
                 self._use_apptainer()
                 return
-        except Missing as lack:
+        except MissingPrerequisite as lack:
             self._say(f"no Apptainer, process containers instead: {lack}")
         self.program = install_runtime(self.directory, self._process_images)
         self.images_path = self.directory / "images.json"

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import os
 
-from oscar_testbed.fakes.slurm.real import RealSlurm, missing_programs
-from oscar_testbed.real.base import Missing, run
+from oscar_testbed.fakes.slurm.real import RealSlurm
+from oscar_testbed.real.base import run
 
 
 class Slurm(RealSlurm):
@@ -24,12 +24,3 @@ class Slurm(RealSlurm):
             .removeprefix("slurm-wlm ")
             .removeprefix("slurm ")
         )
-
-    def start(self) -> None:
-        """See :meth:`RealSlurm.start`."""
-        if missing := missing_programs():
-            raise Missing(
-                f"SLURM is not installed ({', '.join(missing)} not found); "
-                "install slurmctld, slurmd, slurm-client and munge"
-            )
-        super().start()

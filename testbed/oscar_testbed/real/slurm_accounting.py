@@ -8,11 +8,11 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from oscar_testbed.fakes.slurm.real import find_program
+from oscar_testbed.errors import MissingPrerequisite
+from oscar_testbed.files import write_private
 from oscar_testbed.process import LOOPBACK, free_port, wait_until
+from oscar_testbed.programs import missing
 from oscar_testbed.real import mariadb
-from oscar_testbed.real.base import Missing
-from oscar_testbed.real.control_plane import write_private
 from oscar_testbed.real.slurm import Slurm
 
 _START_SECONDS = 60.0
@@ -41,8 +41,7 @@ def parse_accounts(text: str) -> list[Account]:
 
 def missing_programs() -> tuple[str, ...]:
     """Programs that are not installed, besides SLURM's own."""
-    absent = (name for name in ("slurmdbd", "sacct") if find_program(name) is None)
-    return (*absent, *mariadb.missing_programs())
+    return (*missing(("slurmdbd", "sacct")), *mariadb.missing_programs())
 
 
 class AccountedSlurm(Slurm):
@@ -76,8 +75,10 @@ class AccountedSlurm(Slurm):
 
     def start(self) -> None:
         """See :meth:`RealSlurm.start`."""
-        if missing := missing_programs():
-            raise Missing(f"SLURM's accounting: {', '.join(missing)} not found; install slurmdbd and mariadb-server")
+        if lack := missing_programs():
+            raise MissingPrerequisite(
+                f"SLURM's accounting: {', '.join(lack)} not found; install slurmdbd and mariadb-server"
+            )
         try:
             self.database.start()
             super().start()

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from oscar_testbed.errors import MissingPrerequisite
 from oscar_testbed.fakes.slurm.real import NODES
-from oscar_testbed.real.base import Missing
 from oscar_testbed.real.ledger import Ledger
 from oscar_testbed.real.slurm import Slurm
 
@@ -68,7 +68,7 @@ class MemoryBoundSlurm(Slurm):
     def start(self) -> None:
         """See :meth:`RealSlurm.start`."""
         if lack := missing():
-            raise Missing(lack)
+            raise MissingPrerequisite(lack)
         for node, _, _ in NODES:
             self._ledger.note("cgroup", _group(node))
         super().start()

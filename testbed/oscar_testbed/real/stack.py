@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -14,10 +13,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from oscar_testbed import lock
+from oscar_testbed.errors import MissingPrerequisite
+from oscar_testbed.files import write_private
 from oscar_testbed.images import LocalImage
 from oscar_testbed.real import kubelet, kubernetes_build
-from oscar_testbed.real.base import Component, Missing, cache_directory
-from oscar_testbed.real.control_plane import ApiServer, control_plane, write_private
+from oscar_testbed.real.base import Component, cache_directory
+from oscar_testbed.real.control_plane import ApiServer, control_plane
 from oscar_testbed.real.kubelet import Containerd, Kubelet
 from oscar_testbed.real.ledger import Ledger, end_processes, remove_tree, stray_jobs
 from oscar_testbed.real.runtime import TOOLS_IMAGE, HpcRuntime
@@ -107,7 +109,7 @@ class Stack:
     def start(self) -> None:
         """Start every part; stops all of them if one fails.
 
-        :raises Missing: when the machine lacks something.
+        :raises MissingPrerequisite: when the machine lacks something.
         """
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         clean_up(self.directory)
@@ -178,35 +180,17 @@ def forget(directory: Path) -> None:
 def only_one(directory: Path) -> Iterator[None]:
     """Hold the directory's lock.
 
-    :raises Missing: if another process has it.
+    :raises MissingPrerequisite: if another process has it.
     """
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (directory / "lock").open("a+", encoding="ascii") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Missing(
-                f"a stack already runs in {directory}; `python -m oscar_testbed.real down` stops it"
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+    busy = f"a stack already runs in {directory}"
+    remedy = "`python -m oscar_testbed.real down` stops it"
+    with lock.hold(directory / "lock", busy, remedy, error=MissingPrerequisite):
         yield
-        file.truncate(0)
 
 
 def holder(directory: Path) -> int | None:
     """Process id of the stack that runs in a directory, or None."""
-    try:
-        with (directory / "lock").open("r+", encoding="ascii") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                text = file.read().strip()
-                return int(text) if text.isdigit() else None
-    except FileNotFoundError:
-        pass
-    return None
+    return lock.holder(directory / "lock")
 
 
 def publish(stack: Stack) -> Path:

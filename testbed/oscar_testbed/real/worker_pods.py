@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from oscar_testbed.real.base import Missing
+from oscar_testbed.programs import require_program
 from oscar_testbed.real.images import image_archive
 from oscar_testbed.real.kubelet import NODE, Containerd
 
@@ -29,11 +29,9 @@ def load_image(containerd: Containerd, directory: Path) -> None:
     """Make the image and give it to the node.
 
     :param directory: a place for it.
-    :raises Missing: without a statically linked busybox.
+    :raises MissingPrerequisite: without a statically linked busybox.
     """
-    busybox = shutil.which("busybox")
-    if busybox is None:
-        raise Missing("busybox is needed for the image of worker pods; install busybox-static")
+    busybox = require_program("busybox", package="busybox-static")
     root = directory / "change-root"
     (root / "host").mkdir(parents=True, exist_ok=True)
     shutil.copy(busybox, root / "busybox")

@@ -7,14 +7,12 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import boto3
 import pytest
+from oscar_testbed.fakes.s3 import LocalS3
 
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from tests.support import receiver as receiving
-from tests.support.servers import Missing, S3Server, seaweedfs
 
 TOML = """
 [notification.webhook]
@@ -39,28 +37,20 @@ def receiver(airflow_db: Path) -> Iterator[int]:
 
 
 @pytest.fixture
-def store(receiver: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+def store(receiver: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalS3]:
     """A SeaweedFS that tells the receiver."""
     (tmp_path / "weed").mkdir()
     (tmp_path / "weed" / "notification.toml").write_text(TOML.format(port=receiver))
     extra = {"assets": {ASSET: {"conn_id": "weed", "buckets": ["incoming"], "suffix": ".h5"}}}
     connection = {"conn_type": "generic", "password": "the secret of SeaweedFS", "extra": extra}
     monkeypatch.setenv("AIRFLOW_CONN_OSCAR_NOTIFICATIONS", json.dumps(connection))
-    try:
-        with seaweedfs(tmp_path / "weed") as server:
-            weed = {
-                "conn_type": "oscar_s3", "host": server.endpoint, "login": server.access_key,
-                "password": server.secret_key,
-            }  # fmt: skip
-            monkeypatch.setenv("AIRFLOW_CONN_WEED", json.dumps(weed))
-            yield server
-    except Missing as why:
-        pytest.skip(str(why))
+    with LocalS3(tmp_path / "weed", mode="seaweedfs") as server:
+        monkeypatch.setenv("AIRFLOW_CONN_WEED", json.dumps(server.connection()))
+        yield server
 
 
-def test_what_seaweedfs_tells_is_registered_as_a_listing_would_show_it(store: S3Server) -> None:
-    keys: dict[str, Any] = {"aws_access_key_id": store.access_key, "aws_secret_access_key": store.secret_key}
-    client = boto3.client("s3", endpoint_url=store.endpoint, region_name="us-east-1", **keys)
+def test_what_seaweedfs_tells_is_registered_as_a_listing_would_show_it(store: LocalS3) -> None:
+    client = store.client()
     client.create_bucket(Bucket="incoming")
     client.create_bucket(Bucket="others")
     client.put_object(Bucket="others", Key="in/secret.h5", Body=b"x")

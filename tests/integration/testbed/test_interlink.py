@@ -29,7 +29,7 @@ class Site:
         self.slurm = open_slurm(directory / "slurm", mode)
         images = {"tools:1": LocalImage("tools:1", [], {"FROM_IMAGE": "yes"})}
         self.interlink = LocalInterLink(self.kubernetes, self.slurm, images, directory / "interlink", self.faults)
-        self.parts = [self.kubernetes, self.slurm, self.interlink]
+        self.parts = [self.kubernetes, self.interlink]
         self.directory = directory
         self._numbers = itertools.count()
 
@@ -43,6 +43,7 @@ class Site:
         self.api.api_client.close()
         for part in reversed(self.parts):
             part.stop()
+        self.slurm.stop()
 
     def pod(self, script, *, node="slurm-cpu", flags="--time=5", **spec):
         name = f"pod-{next(self._numbers)}"

@@ -35,7 +35,7 @@ class Cloud:
         self.slurm = open_slurm(directory / "slurm", "builtin")
         self.interlink = LocalInterLink(self.kubernetes, self.slurm, images, directory / "interlink")
         self.oscar = LocalOscar(self.s3, None, images, self.kubernetes, directory / "oscar", self.faults)
-        self.parts = [self.s3, self.kubernetes, self.slurm, self.interlink, self.oscar]
+        self.parts = [self.s3, self.kubernetes, self.interlink, self.oscar]
 
     def start(self):
         for part in self.parts:
@@ -46,6 +46,7 @@ class Cloud:
         self.client.close()
         for part in reversed(self.parts):
             part.stop()
+        self.slurm.stop()
 
     def service(self, script, **more):
         name = f"svc{next(_numbers)}"

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
 
 import pytest
 from oscar_testbed.errors import RejectedError
-from oscar_testbed.fakes.slurm import BatchJob, LocalSlurm, open_slurm
+from oscar_testbed.fakes.slurm import BatchJob, BatchSystem, open_slurm
 from oscar_testbed.fakes.slurm.real import missing_programs
 from oscar_testbed.faults import SlurmFaults
 from oscar_testbed.process import wait_until
@@ -20,7 +21,6 @@ def cluster(request, tmp_path_factory):
     if request.param == "real" and missing_programs():
         pytest.skip(f"SLURM is not installed: {missing_programs()}")
     cluster = open_slurm(tmp_path_factory.mktemp("slurm"), request.param)
-    cluster.start()
     yield cluster
     cluster.stop()
     assert not cluster.healthy()
@@ -37,7 +37,7 @@ def submit(cluster, tmp_path):
     return call
 
 
-def _finish(cluster: LocalSlurm, job_id: str) -> BatchJob:
+def _finish(cluster: BatchSystem, job_id: str) -> BatchJob:
     _until(cluster, job_id, lambda job: job.finished)
     return cluster.jobs()[job_id]
 
@@ -121,7 +121,6 @@ def test_nothing_is_left_when_it_stops_under_a_running_job(tmp_path):
     for mode in ["builtin"] + ([] if missing_programs() else ["real"]):
         directory = tmp_path / mode
         cluster = open_slurm(directory, mode)
-        cluster.start()
         script = tmp_path / f"{mode}.sh"
         script.write_text(f"#!/bin/bash\n#SBATCH --output=/dev/null\necho $$ > {directory}/pid; exec sleep 300\n")
         cluster.submit(script)
@@ -143,7 +142,6 @@ def _bytes(path: Path) -> bytes:
 
 def test_time_limit_ends_a_job_of_the_queue(tmp_path):
     queue = open_slurm(tmp_path, "builtin")
-    queue.start()
     try:
         script = tmp_path / "job.sh"
         script.write_text("#!/bin/bash\n#SBATCH --time=0:01\nexec sleep 300\n")
@@ -156,7 +154,6 @@ def test_time_limit_ends_a_job_of_the_queue(tmp_path):
 def test_held_queue_starts_nothing_until_released(tmp_path):
     faults = SlurmFaults(hold_pending=True)
     queue = open_slurm(tmp_path, "builtin", faults)
-    queue.start()
     try:
         script = tmp_path / "job.sh"
         script.write_text("#!/bin/bash\ntrue\n")
@@ -171,13 +168,11 @@ def test_held_queue_starts_nothing_until_released(tmp_path):
 def test_two_clusters_run_side_by_side_without_root_files(tmp_path):
     if missing_programs():
         pytest.skip("SLURM is not installed")
-    clusters = [open_slurm(tmp_path / name, "real") for name in ("one", "two")]
-    try:
-        for one in clusters:
-            one.start()
+    with contextlib.ExitStack() as running:
+        clusters = []
+        for name in ("one", "two"):
+            clusters.append(open_slurm(tmp_path / name, "real"))
+            running.callback(clusters[-1].stop)
         assert all(one.healthy() for one in clusters)
         assert clusters[0].environment() != clusters[1].environment()
         assert os.path.isfile(clusters[0].environment()["SLURM_CONF"])
-    finally:
-        for one in clusters:
-            one.stop()

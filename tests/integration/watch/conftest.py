@@ -17,20 +17,11 @@ from oscar_testbed.fakes.dcache import LocalDCache
 from oscar_testbed.fakes.s3 import LocalS3
 
 
-@pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalS3]:
-    """A SeaweedFS."""
-    server = LocalS3(tmp_path_factory.mktemp("s3"), mode="seaweedfs")
-    server.start()
-    yield server
-    server.stop()
-
-
 @pytest.fixture
-def s3(s3_server: LocalS3, monkeypatch: pytest.MonkeyPatch) -> LocalS3:
+def s3(object_store: LocalS3, monkeypatch: pytest.MonkeyPatch) -> LocalS3:
     """A SeaweedFS behind the connection ``oscar_s3_default``."""
-    monkeypatch.setenv("AIRFLOW_CONN_OSCAR_S3_DEFAULT", json.dumps(s3_server.connection()))
-    return s3_server
+    monkeypatch.setenv("AIRFLOW_CONN_OSCAR_S3_DEFAULT", json.dumps(object_store.connection()))
+    return object_store
 
 
 class Triggerer:

@@ -14,21 +14,18 @@ from airflow.sdk import DAG
 
 from airflow_provider_oscar.sensors.objects import DCacheNewObjectSensor, S3NewObjectSensor
 from tests.integration.watch.test_dcache import watched
-from tests.support.servers import Missing, WebDavServer, apache_webdav
+from tests.support.servers import WebDavServer, apache_webdav
 
 
 @pytest.fixture
 def apache(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebDavServer]:
     """An Apache with mod_dav behind the connection ``dcache_default``."""
-    try:
-        with apache_webdav(tmp_path / "apache") as server:
-            connection = {
-                "conn_type": "dcache", "host": server.url, "login": server.user, "password": server.password,
-            }  # fmt: skip
-            monkeypatch.setenv("AIRFLOW_CONN_DCACHE_DEFAULT", json.dumps(connection))
-            yield server
-    except Missing as why:
-        pytest.skip(str(why))
+    with apache_webdav(tmp_path / "apache") as server:
+        connection = {
+            "conn_type": "dcache", "host": server.url, "login": server.user, "password": server.password,
+        }  # fmt: skip
+        monkeypatch.setenv("AIRFLOW_CONN_DCACHE_DEFAULT", json.dumps(connection))
+        yield server
 
 
 def test_a_file_that_grows_on_a_webdav_server_is_reported_once_it_is_quiet(

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from oscar_testbed.demo.stage import run_demo
-from oscar_testbed.errors import PlatformError
-from oscar_testbed.real.base import Missing
+from oscar_testbed.errors import MissingPrerequisite, PlatformError
 from oscar_testbed.real.stack import default_directory, forget, holder
 
 from airflow_provider_oscar.core.errors import OscarProviderError
@@ -33,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if code == 0 and holder(stack) is None:
             forget(stack)  # its logs are for those who look for what went wrong
         return code
-    except Missing as error:
+    except MissingPrerequisite as error:
         print(f"cannot: {error}", file=sys.stderr)
         return CANNOT
     except (OscarProviderError, PlatformError) as error:

@@ -58,7 +58,7 @@ def inference_image(project: Path, progress: Callable[[str], None] = lambda text
 
     :param project: checkout with ``docker/threedgan``.
     :param progress: called with a sentence when it has to be made.
-    :raises Missing: naming the tool to install.
+    :raises MissingPrerequisite: naming the tool to install.
     """
     payload = project / "docker" / "threedgan"
     base = tools_root(progress)

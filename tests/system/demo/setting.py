@@ -76,7 +76,7 @@ def open_setting(project: Path, stack: Path, directory: Path, progress: Progress
     :param project: checkout with the payload.
     :param stack: directory of the stack; one that is up is used and left as it is.
     :param directory: for stores, OSCAR and their logs.
-    :raises Missing: naming what the machine lacks.
+    :raises MissingPrerequisite: naming what the machine lacks.
     """
     with contextlib.ExitStack() as running:
         found = running.enter_context(_stack(stack, progress))

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from oscar_testbed.fakes.dcache.frontend import Frontend
 from oscar_testbed.fakes.dcache.namespace import Entry, Namespace, Upload
 from oscar_testbed.fakes.dcache.tape import Tape
 from oscar_testbed.faults import DCacheFaults
+from oscar_testbed.files import write_private
 from oscar_testbed.process import LOOPBACK, wait_until
 from oscar_testbed.webserver import AsgiServer
 
@@ -171,9 +171,7 @@ class LocalDCache:
         if path.exists():
             self.access.passwords[self.user] = json.loads(path.read_text(encoding="utf-8"))["password"]
             return
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as file:
-            json.dump({"password": self.access.add_user(self.user)}, file)
+        write_private(path, json.dumps({"password": self.access.add_user(self.user)}))
 
 
 def _answers(port: int) -> bool:

@@ -22,6 +22,7 @@ from oscar_testbed.fakes.kubernetes import LogFiles
 from oscar_testbed.fakes.kubernetes.store import now
 from oscar_testbed.fakes.slurm import BatchJob, BatchSystem
 from oscar_testbed.faults import InterLinkFaults
+from oscar_testbed.files import write_private
 
 _STATES = re.compile("CD|CG|F|OOM|PD|PR|R|ST|S|TO")
 TIMEOUT_MESSAGE = "SLURM job reached its time limit and was terminated"
@@ -191,7 +192,7 @@ class SlurmPlugin:
             variables = creation.environments.get(container["name"], {})
             env_file = directory / f"{container['name']}_envfile.properties" if variables else None
             if env_file is not None:
-                _private(env_file, job_script.environment_file(variables))
+                write_private(env_file, job_script.environment_file(variables))
             words = (*(container.get("command") or []), *(container.get("args") or []))
             lines.append(
                 job_script.ContainerLine(
@@ -213,9 +214,9 @@ class SlurmPlugin:
         containers = [*(spec.get("initContainers") or []), *spec["containers"]]
         flags = job_script.resource_flags(containers, flags)
         script = job_script.job_script(pod, directory, lines, self._runtime)
-        _private(directory / "job.sh", script, mode=0o700)
+        write_private(directory / "job.sh", script, mode=0o700)
         batch = directory / "job.slurm"
-        _private(batch, job_script.batch_script(pod["metadata"]["uid"], directory, flags, annotations), mode=0o700)
+        write_private(batch, job_script.batch_script(pod["metadata"]["uid"], directory, flags, annotations), mode=0o700)
         return batch
 
     def _containers(self, pod: _Pod, job: BatchJob | None) -> list[ContainerReply] | None:
@@ -275,8 +276,3 @@ def _read_code(path: Path) -> int | None:
         return int(path.read_text())
     except (OSError, ValueError):
         return None
-
-
-def _private(path: Path, text: str, *, mode: int = 0o600) -> None:
-    path.touch(mode=mode)
-    path.write_text(text, errors="surrogateescape")

@@ -8,7 +8,6 @@ them; all others stay Pending with the scheduler's reason.
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from oscar_testbed.fakes.kubernetes.api import Api, application
 from oscar_testbed.fakes.kubernetes.logs import LogFiles, LogSource
 from oscar_testbed.fakes.kubernetes.store import NotFoundError, Object, ObjectStore
 from oscar_testbed.faults import KubernetesFaults
+from oscar_testbed.files import write_private
 from oscar_testbed.webserver import AsgiServer
 
 __all__ = ["LocalKubernetes", "LogFiles", "LogSource", "NotFoundError", "Object", "ObjectStore"]
@@ -61,7 +61,7 @@ class LocalKubernetes:
             self.token = self._token()
             self._server = AsgiServer(application(self.api, token=self.token, faults=self.faults))
         self._server.start()
-        self._write_private(self.directory / "kubeconfig.json", json.dumps(self.kubeconfig(), indent=1))
+        write_private(self.directory / "kubeconfig.json", json.dumps(self.kubeconfig(), indent=1))
 
     def stop(self) -> None:
         """Stop serving; the objects stay until this instance goes."""
@@ -98,11 +98,5 @@ class LocalKubernetes:
     def _token(self) -> str:
         path = self.directory / "token"
         if not path.exists():
-            self._write_private(path, secrets.token_urlsafe(32))
+            write_private(path, secrets.token_urlsafe(32))
         return path.read_text()
-
-    @staticmethod
-    def _write_private(path: Path, text: str) -> None:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)

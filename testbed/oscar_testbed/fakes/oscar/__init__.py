@@ -8,7 +8,6 @@ services, volumes, and bucket notifications: a service's job is started by ``POS
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ from oscar_testbed.fakes.oscar.jobs import CloudRunner, Runner
 from oscar_testbed.fakes.oscar.offload import Offloader
 from oscar_testbed.fakes.oscar.services import ServiceStore
 from oscar_testbed.faults import OscarFaults
+from oscar_testbed.files import write_private
 from oscar_testbed.images import LocalImage
 from oscar_testbed.webserver import AsgiServer
 
@@ -131,16 +131,10 @@ class LocalOscar:
         place = self.directory / "keys"
         place.mkdir(exist_ok=True, mode=0o700)
         for name, text in self.board.keys.items():
-            _write_private(place / name, text)
+            write_private(place / name, text)
 
     def _password(self) -> str:
         path = self.directory / "credentials.json"
         if not path.exists():
-            _write_private(path, json.dumps({"password": secrets.token_urlsafe(24)}))
+            write_private(path, json.dumps({"password": secrets.token_urlsafe(24)}))
         return str(json.loads(path.read_text())["password"])
-
-
-def _write_private(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)

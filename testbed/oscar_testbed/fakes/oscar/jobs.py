@@ -21,6 +21,7 @@ from typing import Protocol
 from oscar_testbed.fakes.interlink.environment import expand
 from oscar_testbed.fakes.interlink.job_script import environment_file
 from oscar_testbed.fakes.oscar.definitions import Service
+from oscar_testbed.files import write_private
 from oscar_testbed.process import end, spawn
 
 
@@ -178,8 +179,7 @@ class CloudRunner:
     def _launch(self, job: Job) -> None:
         job.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         env_file = job.directory / "environment"
-        env_file.touch(mode=0o600)
-        env_file.write_text(environment_file(job.environment), errors="surrogateescape")
+        write_private(env_file, environment_file(job.environment))
         command = [str(self.runtime), "exec", "--containall", "--env-file", str(env_file)]
         for source, target in job.binds:
             command += ["--bind", f"{source}:{target}:ro"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import secrets
 import shutil
 import threading
@@ -14,6 +13,7 @@ from typing import Any
 
 from oscar_testbed.fakes.kubernetes.pods import valid_name
 from oscar_testbed.fakes.oscar.definitions import Service
+from oscar_testbed.files import write_private
 
 
 class ServiceStore:
@@ -48,11 +48,11 @@ class ServiceStore:
             place.mkdir(parents=True, exist_ok=True, mode=0o700)
             values = stored["environment"].get("secrets") or {}
             if values or not old:
-                _write_private(place / "secrets.json", json.dumps(values))
+                write_private(place / "secrets.json", json.dumps(values))
             if values:
                 stored["environment"]["secrets"] = dict.fromkeys(values, "")
-            _write_private(place / "script.sh", service["script"])
-            _write_private(place / "function_config.yaml", json.dumps(stored, indent=1))
+            write_private(place / "script.sh", service["script"])
+            write_private(place / "function_config.yaml", json.dumps(stored, indent=1))
             return stored
 
     def refresh(self) -> None:
@@ -75,12 +75,3 @@ class ServiceStore:
         """Forget a definition."""
         with self._lock:
             shutil.rmtree(self.directory / name, ignore_errors=True)
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Replace a file as a whole: a job that reads it finds the old or the new one."""
-    temporary = path.with_suffix(".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    temporary.replace(path)

@@ -105,13 +105,13 @@ class BatchSystem(Protocol):
     def submit(self, script: Path) -> str:
         """Queue a script with ``#SBATCH`` lines and return its job id.
 
-        :raises JobFailedError: when the scheduler refuses it, with the text ``sbatch`` wrote.
+        :raises RejectedError: when the scheduler refuses it, with the text ``sbatch`` wrote.
         """
 
     def jobs(self) -> dict[str, BatchJob]:
         """Every job the scheduler still remembers, by id.
 
-        :raises TransientError: when the scheduler does not answer.
+        :raises PlatformError: when the scheduler does not answer.
         """
 
     def cancel(self, job_id: str) -> None:
@@ -119,3 +119,6 @@ class BatchSystem(Protocol):
 
     def partitions(self) -> tuple[Partition, ...]:
         """The partitions jobs can name."""
+
+    def environment(self) -> dict[str, str]:
+        """What a shell needs so that ``squeue`` and its kin talk to this cluster; empty for the built-in queue."""

@@ -250,6 +250,10 @@ class BuiltinSlurm:
                 _end(entry, "CANCELLED")
         self._wake.set()
 
+    def environment(self) -> dict[str, str]:
+        """See :meth:`BatchSystem.environment`."""
+        return {}
+
     def partitions(self) -> tuple[Partition, ...]:
         """See :meth:`BatchSystem.partitions`."""
         return PARTITIONS

@@ -12,7 +12,6 @@ import getpass
 import os
 import re
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
@@ -21,12 +20,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from oscar_testbed.errors import (
+    MissingPrerequisite,
     PlatformError,
     RejectedError,
     quoted,
 )
 from oscar_testbed.fakes.slurm.batch import PARTITIONS, BatchJob, Partition
+from oscar_testbed.files import write_private
 from oscar_testbed.process import Program, free_ports, wait_until
+from oscar_testbed.programs import find_program, missing
 
 #: Programs without which there is no private cluster.
 PROGRAMS = ("sbatch", "squeue", "scancel", "sinfo", "slurmctld", "slurmd", "munged")
@@ -36,14 +38,9 @@ _WIDTHS = (20, 12, 12, 40, 40, 60)
 _COLUMNS = ("JobArrayID", "StateCompact", "exit_code", "Partition", "NodeList", "Reason")
 
 
-def find_program(name: str) -> str | None:
-    """Path of a SLURM or munge program; the daemons live in ``/usr/sbin``, which a user's PATH may lack."""
-    return shutil.which(name) or shutil.which(name, path="/usr/local/sbin:/usr/sbin:/sbin")
-
-
 def missing_programs() -> tuple[str, ...]:
     """Those of :data:`PROGRAMS` that are not installed."""
-    return tuple(name for name in PROGRAMS if find_program(name) is None)
+    return missing(PROGRAMS)
 
 
 def submit_command(script: Path) -> list[str]:
@@ -191,14 +188,15 @@ class RealSlurm:
     def start(self) -> None:
         """Write the configuration, start the daemons and wait until every node is idle.
 
-        :raises RejectedError: when programs are missing or the path is too long for a socket.
+        :raises MissingPrerequisite: when programs are missing.
+        :raises RejectedError: when the path is too long for a socket.
         :raises PlatformError: when the cluster does not come up in time.
         """
-        missing = missing_programs()
-        if missing:
-            raise RejectedError(
-                f"no private SLURM: {', '.join(missing)} not found; install slurmctld, slurmd, slurm-client and "
-                "munge, or use slurm='builtin'"
+        if lack := missing_programs():
+            raise MissingPrerequisite(
+                f"SLURM is not installed ({', '.join(lack)} not found); install slurmctld, slurmd, slurm-client and "
+                "munge, or use slurm='builtin'",
+                part="slurm",
             )
         self._write_configuration()
         try:
@@ -254,7 +252,7 @@ class RealSlurm:
         program = find_program(command[0])
         try:
             return subprocess.run(
-                [program or command[0], *command[1:]],
+                [str(program or command[0]), *command[1:]],
                 cwd=self.directory,
                 env=self._process_environment(),
                 stdin=subprocess.DEVNULL,
@@ -278,8 +276,7 @@ class RealSlurm:
         (self.directory / "munge").chmod(0o700)
         key = self.directory / "munge" / "munge.key"
         if not key.exists():
-            key.touch(mode=0o600)
-            key.write_bytes(secrets.token_bytes(1024))
+            write_private(key, secrets.token_bytes(1024))
         host = socket.gethostname().split(".")[0]
         etc = self.directory / "etc"
         ports = free_ports(1 + len(NODES))
@@ -317,7 +314,7 @@ class RealSlurm:
         """Start what slurmctld needs besides munged; for clusters with accounting, and nothing here."""
 
     def _start_daemon(self, name: str, command: Sequence[str]) -> Program:
-        program = find_program(command[0]) or command[0]
+        program = str(find_program(command[0]) or command[0])
         daemon = Program(
             name,
             [program, *command[1:]],

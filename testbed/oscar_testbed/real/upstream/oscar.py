@@ -8,7 +8,6 @@ import contextlib
 import json
 import secrets
 import shlex
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from oscar_testbed.process import LOOPBACK, Program, free_port, wait_until
+from oscar_testbed.programs import find_program
 from oscar_testbed.real.upstream.minio import MinIO
 from oscar_testbed.real.upstream.programs import require
 
@@ -169,7 +169,7 @@ class Oscar:
 @contextlib.contextmanager
 def _only_this_machine(port: int) -> Iterator[None]:
     """Refuse what other machines send to a port, where that can be told to the kernel."""
-    program = shutil.which("iptables") or shutil.which("iptables", path="/usr/sbin:/sbin")
+    program = find_program("iptables")
     rule = ["INPUT", "-p", "tcp", "--dport", str(port), "!", "-i", "lo", "-j", "REJECT"]
     set_up = program is not None and not subprocess.run([program, "-I", *rule], check=False).returncode
     try:

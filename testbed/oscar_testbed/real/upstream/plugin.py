@@ -10,8 +10,9 @@ from typing import Any
 
 import httpx
 
-from oscar_testbed.fakes.slurm.real import RealSlurm, find_program
+from oscar_testbed.fakes.slurm.real import RealSlurm
 from oscar_testbed.process import Program, wait_until
+from oscar_testbed.programs import find_program
 from oscar_testbed.real.upstream.programs import require
 
 

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Upstream's release programs: their paths, or a skip that names what is absent, and their versions."""
+"""Upstream's release programs: their paths, or an error that names what is absent, and their versions."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from pathlib import Path
 
-import pytest
+from oscar_testbed.errors import MissingPrerequisite
+from oscar_testbed.programs import find_program
 
 #: The three programs that make interLink; one alone is of no use.
 INTERLINK = ("interlink", "virtual-kubelet", "interlink-slurm-plugin")
@@ -17,15 +17,17 @@ INTERLINK = ("interlink", "virtual-kubelet", "interlink-slurm-plugin")
 def find(name: str) -> Path | None:
     """Path of a program in the directory that ``REAL_BIN`` names, else on PATH, else None."""
     folder = os.environ.get("REAL_BIN")
-    found = (shutil.which(name, path=folder) if folder else None) or shutil.which(name)
-    return Path(found).absolute() if found else None
+    return find_program(name, folders=[Path(folder)] if folder else [])
 
 
 def require(*names: str) -> list[Path]:
-    """Paths of programs; skips the test, naming those that are absent."""
+    """Paths of programs.
+
+    :raises MissingPrerequisite: naming those that are absent.
+    """
     missing = [name for name in names if find(name) is None]
     if missing:
-        pytest.skip(f"not found in REAL_BIN or on PATH: {', '.join(missing)}")
+        raise MissingPrerequisite(f"not found in REAL_BIN or on PATH: {', '.join(missing)}", part=missing[0])
     return [path for path in map(find, names) if path is not None]
 
 
