@@ -21,12 +21,14 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Protocol
 
+from oscar_testbed import keeper
 from oscar_testbed.errors import PlatformError, quoted
 
 #: The address every server of the platform binds.
 LOOPBACK = "127.0.0.1"
 _LOG_TAIL = 2000
 _PORT_MEMORY = 4096
+_KEEPER_SECONDS = 10.0
 #: Asks Linux to signal us when our parent ends, then becomes the program. A program of its own rather
 #: than a ``preexec_fn``, which is not safe in a process with threads.
 _GUARD = (
@@ -136,13 +138,19 @@ def spawn(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     death_signal: signal.Signals = signal.SIGKILL,
+    keep_patience: float | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a program in a process group of its own that gets ``death_signal`` when this process ends.
 
     The signal reaches the program itself, not its children. Elsewhere than on Linux nothing is sent.
+
+    :param keep_patience: put :mod:`oscar_testbed.keeper` between, which ends the program with all its descendants
+        when this process ends, after so many seconds between SIGTERM and SIGKILL.
     """
     command = list(argv)
-    if sys.platform == "linux":
+    if sys.platform == "linux" and keep_patience is not None:
+        command = [sys.executable, "-I", "-S", keeper.__file__, str(os.getpid()), str(keep_patience), *command]
+    elif sys.platform == "linux":
         command = [sys.executable, "-I", "-S", "-c", _GUARD, str(int(death_signal)), str(os.getpid()), *command]
 
     def start() -> subprocess.Popen[bytes]:
@@ -153,11 +161,16 @@ def spawn(
     return _spawner.run(start)
 
 
-def end(process: subprocess.Popen[bytes], *, patience: float, first: signal.Signals = signal.SIGTERM) -> int:
-    """End a process group: ``first``, ``patience`` seconds, SIGKILL; return the exit code."""
+def end(
+    process: subprocess.Popen[bytes], *, patience: float, first: signal.Signals = signal.SIGTERM, group: bool = True
+) -> int:
+    """End a process group: ``first``, ``patience`` seconds, SIGKILL; return the exit code.
+
+    :param group: whether ``first`` goes to the whole group or to its leader alone.
+    """
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, first)
+            (os.killpg if group else os.kill)(process.pid, first)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(patience)
     with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -174,6 +187,9 @@ class Program:
     :param env: whole environment, or None for ours.
     :param cwd: working directory, or None for ours.
     :param patience: seconds between SIGTERM and SIGKILL.
+    :param death_signal: what it gets when this process ends.
+    :param with_descendants: it starts processes that leave its process group; they end with it, and all of them when
+        this process ends, however that ends (Linux).
     """
 
     def __init__(
@@ -186,6 +202,7 @@ class Program:
         cwd: Path | None = None,
         patience: float = 5.0,
         death_signal: signal.Signals = signal.SIGKILL,
+        with_descendants: bool = False,
     ) -> None:
         self.name = name
         self.argv = list(argv)
@@ -194,6 +211,7 @@ class Program:
         self._cwd = cwd
         self._patience = patience
         self._death_signal = death_signal
+        self._kept = with_descendants and sys.platform == "linux"
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -213,19 +231,27 @@ class Program:
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("ab") as log:
             self._process = spawn(
-                self.argv, stdout=log.fileno(), env=self._env, cwd=self._cwd, death_signal=self._death_signal
+                self.argv,
+                stdout=log.fileno(),
+                env=self._env,
+                cwd=self._cwd,
+                death_signal=self._death_signal,
+                keep_patience=self._patience if self._kept else None,
             )
 
     def stop(self) -> None:
         """End it and its children; does nothing if it does not run."""
         process, self._process = self._process, None
         if process is not None:
-            end(process, patience=self._patience)
+            # A keeper passes the signal on, waits that long itself, and needs a moment to kill what is left.
+            end(process, patience=self._patience + (_KEEPER_SECONDS if self._kept else 0), group=not self._kept)
 
     def kill(self) -> None:
         """End it and its children without a chance to tidy up, as a crash would."""
         process, self._process = self._process, None
-        if process is not None:
+        if process is not None and self._kept:
+            end(process, patience=_KEEPER_SECONDS, first=signal.SIGUSR1, group=False)
+        elif process is not None:
             end(process, patience=0.0, first=signal.SIGKILL)
 
     def require_running(self) -> None:

@@ -117,6 +117,7 @@ class StandaloneAirflow:
             env=self.environment(),
             cwd=self.directory,
             patience=_PATIENCE,
+            with_descendants=True,
         )
         self._program.start()
 
