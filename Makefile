@@ -17,6 +17,21 @@ BUILD_MINUTES ?= 25
 # Further words for pytest, such as AGAIN=--last-failed.
 AGAIN ?=
 
+# What a site set for pip holds for uv, which reads variables of its own; both know HTTPS_PROXY and NO_PROXY.
+export UV_SYSTEM_CERTS ?= true
+ifneq ($(PIP_INDEX_URL),)
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+endif
+ifneq ($(PIP_EXTRA_INDEX_URL),)
+export UV_INDEX ?= $(PIP_EXTRA_INDEX_URL)
+endif
+ifneq ($(PIP_FIND_LINKS),)
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+endif
+# The index of a pip.conf, for recipes; empty where there is none, or where uv has one.
+PIP_CONF_INDEX = $$([ -n "$${UV_DEFAULT_INDEX:-$${UV_INDEX_URL:-}}" ] || $(BIN)/python -m pip config get global.index-url 2>/dev/null || true)
+UV = index="$(PIP_CONF_INDEX)"; env $${index:+UV_DEFAULT_INDEX="$$index"} $(BIN)/uv
+
 .PHONY: help
 help: ## Show this list.
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -30,25 +45,21 @@ $(STAMP): $(LOCK) setup.cfg testbed/setup.cfg requirements/bootstrap.txt
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "This Python cannot make virtual environments: install python3-venv" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/bootstrap.txt
-	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r $(LOCK)
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e . -e testbed
+	@$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python -r $(LOCK)
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e . -e testbed
 	@touch $@
 
 .PHONY: demo
 demo: $(STAMP) ## Run the 3DGAN pipeline end to end on this machine and write demo-report/report.html.
-	@case "$(BACKEND)" in \
-	    embedded) exec $(BIN)/python -m oscar_testbed.demo run;; \
-	    system) exec $(BIN)/python -m tests.system.demo;; \
-	    *) echo "BACKEND=$(BACKEND) is unknown; it is embedded or system" >&2; exit 2;; \
-	esac
+	@exec $(BIN)/oscar-testbed demo --backend "$(BACKEND)"
 
 .PHONY: up
 up: $(STAMP) ## Leave the platform and Airflow running; prints the address and the login.
-	@$(BIN)/python -m oscar_testbed.demo up
+	@exec $(BIN)/oscar-testbed up --airflow --detach --directory .demo/up
 
 .PHONY: down
 down: ## Stop what `make up` started.
-	@$(BIN)/python -m oscar_testbed.demo down
+	@$(BIN)/oscar-testbed down --directory .demo/up
 
 .PHONY: test
 test: unit integration ## Run unit tests, with coverage, and integration tests; two processes each.
@@ -80,7 +91,7 @@ bench-placement: $(STAMP) ## Compare the placement policies with fixed choices a
 
 .PHONY: fuzz
 fuzz: $(STAMP) ## Fuzz the parsers of what servers send, 20 s each (Linux on x86-64; needs the package index).
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements/fuzz.txt
+	@$(UV) pip install --quiet --python $(BIN)/python -r requirements/fuzz.txt
 	@$(BIN)/python -m tests.fuzz
 
 .PHONY: system-up
@@ -118,7 +129,7 @@ UPGRADE ?=
 
 .PHONY: lock
 lock: $(STAMP) ## Resolve the lock file anew from setup.cfg (UPGRADE=--upgrade for newer versions).
-	@$(BIN)/uv pip compile setup.cfg testbed/setup.cfg $(LOCKED_EXTRAS) --python-version 3.11 --universal --quiet $(UPGRADE) -o $(LOCK)
+	@$(UV) pip compile setup.cfg testbed/setup.cfg $(LOCKED_EXTRAS) --python-version 3.11 --universal --quiet $(UPGRADE) -o $(LOCK)
 
 .PHONY: clean
 clean: ## Remove the virtual environment and everything generated.

@@ -19,7 +19,7 @@ _SERVICE = Arg(("service",), help="name of the OSCAR service")
 _JOB = Arg(("job",), help="name of the job, as 'jobs list' prints it")
 _FDL = Arg(("file",), help="FDL file; scripts are read relative to it")
 _DIRECTORY = Arg(("--directory",), default=".platform", help="where the embedded platform keeps its files")
-_PROJECT = Arg(("--project",), default=".", help="checkout that holds dags/ and docker/threedgan (default: .)")
+_REPORT = Arg(("--report",), default="demo-report", help="where report.html goes (default: demo-report)")
 _EVENT_FILE = Arg(
     ("file",), nargs="?", default="-", help="JSON of one notification or ObjectEvent; '-' is standard input"
 )
@@ -94,7 +94,7 @@ def get_cli_commands() -> list[CLICommand]:
                 _JOBS,
                 _EVENTS,
                 _command("up", "Run the embedded platform until interrupted", "platform_up", _DIRECTORY),
-                _command("demo", "Run the 3DGAN pipeline end to end on this machine", "demo", _PROJECT),
+                _command("demo", "Run the 3DGAN pipeline end to end on this machine", "demo", _REPORT),
             ),
         )
     ]

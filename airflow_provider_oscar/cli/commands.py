@@ -175,20 +175,23 @@ def _events_in(text: str, options: argparse.Namespace) -> Iterator[ObjectEvent]:
 
 def platform_up(options: argparse.Namespace) -> None:
     """Run the embedded platform in the foreground."""
-    _run_testbed("oscar_testbed", "up", "--directory", options.directory)
+    _run_testbed("up", "--directory", options.directory)
 
 
 def demo(options: argparse.Namespace) -> None:
-    """Run the demo of a checkout."""
-    _run_testbed("oscar_testbed.demo", "run", "--project", options.project)
+    """Run the demo."""
+    _run_testbed("demo", "--report", options.report)
 
 
-def _run_testbed(module: str, *arguments: str) -> None:
+def _run_testbed(*arguments: str) -> None:
     # A program of its own: it must set its Airflow up before Airflow is imported, which has happened here.
     import os
+    from importlib.util import find_spec
 
+    if find_spec("oscar_testbed") is None:
+        raise SystemExit("the test bed is not installed; pip install 'airflow-provider-oscar[testbed]'")
     clean = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
-    os.execve(sys.executable, [sys.executable, "-m", module, *arguments], clean)
+    os.execve(sys.executable, [sys.executable, "-m", "oscar_testbed", *arguments], clean)
 
 
 def _print(rows: Sequence[Mapping[str, Any]], columns: Iterable[str], form: str) -> None:

@@ -33,15 +33,15 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def airflow() -> Iterator[dict[str, Any]]:
     """``make up``: address and login of a running Airflow with one sample being processed."""
-    _demo("up")
+    _testbed("up", "--airflow", "--detach")
     try:
         yield json.loads((ROOT / ".demo" / "up" / "state.json").read_text())
     finally:
-        _demo("down")
+        _testbed("down")
 
 
-def _demo(command: str) -> None:
-    subprocess.run([sys.executable, "-m", "oscar_testbed.demo", command], cwd=ROOT, check=True)
+def _testbed(*words: str) -> None:
+    subprocess.run([sys.executable, "-m", "oscar_testbed", *words, "--directory", ".demo/up"], cwd=ROOT, check=True)
 
 
 @pytest.fixture(scope="module")

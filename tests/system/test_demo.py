@@ -10,30 +10,30 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from oscar_testbed.cli import CANNOT
 from oscar_testbed.demo import scenario
 from oscar_testbed.process import end, spawn
 from oscar_testbed.real.cluster import kube_client
 from oscar_testbed.real.stack import default_directory
-
-from tests.system.demo.__main__ import CANNOT
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 900
 NAMESPACES = ("default", "oscar-svc")
 
 
-@pytest.fixture
-def project(tmp_path):
-    """A checkout whose results lie elsewhere."""
-    for name in ("dags", "docker"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    return tmp_path
-
-
-def demo(project, log_path):
+def demo(directory, log_path):
     """Run the demo; when we are killed, it is told to stop, so that it can clear up."""
-    command = [sys.executable, "-m", "tests.system.demo", "--project", str(project)]
-    command += ["--directory", str(default_directory())]
+    command = [
+        sys.executable,
+        "-m",
+        "oscar_testbed",
+        "demo",
+        "--backend",
+        "system",
+        "--stack",
+        str(default_directory()),
+    ]
+    command += ["--directory", str(directory / "run"), "--report", str(directory / "demo-report")]
     with log_path.open("wb") as log:
         process = spawn(command, stdout=log.fileno(), cwd=ROOT, death_signal=signal.SIGTERM)
     try:
@@ -51,19 +51,19 @@ def pods(site):
 
 @pytest.mark.slow
 @pytest.mark.timeout(PATIENCE + 120)
-def test_every_object_is_processed_once_and_proven(site, project, capsys):
+def test_every_object_is_processed_once_and_proven(site, tmp_path, capsys):
     if site.slurm is None:
         pytest.skip("the demo brings its own stores and OSCAR, and needs our own stack for them")
     before = pods(site)
-    log_path = project / "demo.log"
-    code = demo(project, log_path)
+    log_path = tmp_path / "demo.log"
+    code = demo(tmp_path, log_path)
     output = log_path.read_text()
     with capsys.disabled():
         sys.stdout.write(f"\n{output}")
     if code == CANNOT:
         pytest.skip(output.splitlines()[-1])
     assert code == 0
-    report = (project / "demo-report" / "report.html").read_text()
+    report = (tmp_path / "demo-report" / "report.html").read_text()
     assert f"{len(scenario.DROPS) + 1} runs, every one proven by its manifest" in report
     for drop in scenario.DROPS:
         assert quote(drop.name, safe="/~") in report

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from oscar_testbed import LocalPlatform
 from oscar_testbed.demo import scenario
-from oscar_testbed.demo.results import Row, row_of
+from oscar_testbed.demo.results import Row, make_row
 from oscar_testbed.files import write_private
 from oscar_testbed.real import environments, worker_pods
 from oscar_testbed.real.airflow import CELERY_WORKER, PARTS, AirflowInParts
@@ -136,7 +136,7 @@ def proven(airflow: AirflowInParts, run: dict[str, object]) -> Row:
         finally:
             hook.close()
 
-    return row_of(scenario.facts_of(airflow, run, ""), read)
+    return make_row(scenario.get_run_facts(airflow, run, ""), read)
 
 
 #: Tasks that ended well, and their runs; each had an executor run it.

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from oscar_testbed.demo.results import PHASES, Row, mean_seconds
+from oscar_testbed.demo.results import PHASES, Findings, Row, mean_seconds
 
 _COLOURS = ("#9aa5b1", "#5b8def", "#1f9d76", "#e0a03c")
 
@@ -36,14 +36,14 @@ def print_table(rows: Sequence[Row], console: Console) -> None:
     console.print(table)
 
 
-def write_report(path: Path, rows: Sequence[Row], problems: Sequence[str], facts: Sequence[str]) -> None:
+def write_report(path: Path, rows: Sequence[Row], findings: Findings, facts: Sequence[str]) -> None:
     """Write the page; it needs no other file and no network."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
     environment.filters["b64"] = lambda data: base64.b64encode(data).decode()
     page = environment.get_template("report.html.jinja").render(
-        rows=rows, problems=problems, facts=facts, phases=PHASES, chart=run_time_chart(rows)
+        rows=rows, findings=findings, facts=facts, phases=PHASES, chart=run_time_chart(rows)
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")

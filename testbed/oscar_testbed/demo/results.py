@@ -15,6 +15,8 @@ from airflow_provider_oscar.jobs.manifest import MANIFEST_LIMIT, MANIFEST_NAME, 
 
 _PICTURE_LIMIT = 4 * 1024 * 1024
 _OUTPUT_LIMIT = 256 * 1024 * 1024
+#: States of a run that Airflow leaves as they are.
+ENDED = frozenset({"success", "failed"})
 PHASES = ("queued", "stage-in", "run", "stage-out")
 
 
@@ -55,11 +57,12 @@ class Row:
     device: str
     result: str
     succeeded: bool
+    finished: bool
     forced: bool
     picture: bytes | None
 
 
-def row_of(run: RunFacts, read: Reader) -> Row:
+def make_row(run: RunFacts, read: Reader) -> Row:
     """Judge one run by the manifest in the store; outputs are read back and their digests compared."""
     decision = run.decision or {}
     target = str(decision.get("target") or "")
@@ -76,26 +79,47 @@ def row_of(run: RunFacts, read: Reader) -> Row:
         device="" if manifest is None else manifest.device or "",
         result=result,
         succeeded=result == "success",
+        finished=run.state in ENDED,
         forced=run.forced,
         picture=None if manifest is None else _picture(manifest, read),
     )
 
 
-def shortcomings(uploaded: Sequence[str], rows: Sequence[Row], targets: Iterable[str]) -> list[str]:
-    """Return what is wrong with the whole, in sentences; an empty list is the demo's success."""
-    found = [f"{row.object}: {row.result}" for row in rows if not row.succeeded]
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What is wrong with the whole, in sentences; nothing is the demo's success.
+
+    :param failed: what cannot become right any more.
+    :param unfinished: what had not ended when the demo gave up.
+    """
+
+    failed: Sequence[str] = ()
+    unfinished: Sequence[str] = ()
+
+    @property
+    def proven(self) -> bool:
+        """Whether everything is as it should be."""
+        return not self.failed and not self.unfinished
+
+
+def judge(uploaded: Sequence[str], rows: Sequence[Row], targets: Iterable[str]) -> Findings:
+    """Say what is wrong with the whole; while runs are under way, an object or a target may still get its turn."""
+    unfinished = [f"{row.object}: {row.result}" for row in rows if not row.finished]
+    failed = [f"{row.object}: {row.result}" for row in rows if row.finished and not row.succeeded]
     counted = Counter(row.object for row in rows if not row.forced)
-    found += [f"{uri} was not processed" for uri in uploaded if not counted[uri]]
-    found += [f"{uri} was processed {n} times" for uri, n in counted.items() if n > 1]
-    found += [f"{uri} was processed but never uploaded" for uri in counted if uri not in uploaded]
+    missed = [f"{uri} was not processed" for uri in uploaded if not counted[uri]]
+    failed += [f"{uri} was processed {n} times" for uri, n in counted.items() if n > 1]
+    failed += [f"{uri} was processed but never uploaded" for uri in counted if uri not in uploaded]
     used = {row.placement for row in rows if row.succeeded}
-    found += [f"no run used {target}" for target in targets if target not in used]
+    missed += [f"no run used {target}" for target in targets if target not in used]
     if not any(row.forced for row in rows):
-        found.append("the run with a forced placement did not take place")
-    return found
+        missed.append("the run with a forced placement did not take place")
+    return Findings([*failed, *([] if unfinished else missed)], [*unfinished, *(missed if unfinished else [])])
 
 
 def _proof(run: RunFacts, read: Reader) -> tuple[Manifest | None, str]:
+    if run.state not in ENDED:
+        return None, f"not finished, Airflow run {run.run_id} is {run.state}"
     if not run.output_uri:
         return None, f"Airflow run {run.run_id} is {run.state} and names no output"
     try:

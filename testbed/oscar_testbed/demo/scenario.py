@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo's play: scientists drop six files, the DAGs do the rest, one more run is triggered by hand."""
+"""The demo's scenario: scientists drop six files, the DAGs do the rest, one more run is triggered by hand."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from urllib.parse import quote
 
 from airflow_provider_oscar.core.errors import OscarProviderError
 from airflow_provider_oscar.core.objects import ObjectEvent
-from oscar_testbed.demo.results import RunFacts
+from oscar_testbed.demo.results import ENDED, RunFacts
 from oscar_testbed.errors import PlatformError
 from oscar_testbed.images import LocalImage
 
@@ -30,8 +31,8 @@ DCACHE_DIRECTORY = "/data/threedgan/in"
 TARGETS = ("cloud-cpu", "hpc-cpu", "hpc-gpu")
 FORCED_TARGET = "hpc-gpu"
 IMAGE = "threedgan"
-_TERMINAL = frozenset({"success", "failed"})
 _PAUSE = 1.0
+_HEARTBEAT = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class ObjectStore(Protocol):
 
 @dataclass(frozen=True)
 class Setting:
-    """The systems the play takes place on.
+    """The systems the scenario is played on.
 
     :param store: the S3 store; dCache is reached through its connection.
     :param environment: the Airflow connections as variables, and what else the DAGs have to know.
@@ -78,15 +79,20 @@ class Setting:
     facts: Sequence[str]
 
 
-def image(project: Path, cache: Path) -> LocalImage:
-    """Return what the image name ``threedgan`` means on this machine: the payload of the checkout.
+def payload() -> Path:
+    """The payload and its requirements, as ``docker/threedgan`` holds them: in our wheel, or in the checkout."""
+    return Path(__file__).parent.joinpath("payload").resolve()
+
+
+def image(cache: Path) -> LocalImage:
+    """Return what the image name ``threedgan`` means on this machine: the payload, with this Python's libraries.
 
     :param cache: where the payload's libraries may keep what an image would have built in (fonts).
     """
     return LocalImage(
         IMAGE,
-        path=(project / "docker" / "threedgan" / "bin", Path(sys.executable).parent),
-        environment={"PYTHONPATH": str(project / "docker" / "threedgan"), "MPLCONFIGDIR": str(cache)},
+        path=(payload() / "bin", Path(sys.executable).parent),
+        environment={"PYTHONPATH": str(payload()), "MPLCONFIGDIR": str(cache)},
     )
 
 
@@ -102,7 +108,7 @@ def environment() -> dict[str, str]:
     }
 
 
-def write_input(project: Path, directory: Path, drops: Sequence[Drop] = DROPS) -> dict[Drop, Path]:
+def write_input(directory: Path, drops: Sequence[Drop] = DROPS) -> dict[Drop, Path]:
     """Write one HDF5 file per drop with the payload's own generator of synthetic showers.
 
     :raises PlatformError: if the generator fails.
@@ -113,9 +119,7 @@ def write_input(project: Path, directory: Path, drops: Sequence[Drop] = DROPS) -
         path = directory / f"{number}.h5"
         command = [sys.executable, "-m", "threedgan", "make-input", "--showers", str(drop.showers)]
         command += ["--seed", str(number), "--output", str(path)]
-        done = subprocess.run(
-            command, cwd=project / "docker" / "threedgan", capture_output=True, text=True, timeout=120, check=False
-        )
+        done = subprocess.run(command, cwd=payload(), capture_output=True, text=True, timeout=120, check=False)
         if done.returncode:
             raise PlatformError(f"could not write demo input {path}: {done.stderr.strip() or done.returncode}")
         written[drop] = path
@@ -195,24 +199,45 @@ def wait_for_service(airflow: StandaloneAirflow, *, deadline: float) -> None:
 
 
 def wait_for_runs(
-    airflow: StandaloneAirflow, expected: int, *, deadline: float, on_change: Callable[[str], None]
+    airflow: StandaloneAirflow,
+    expected: int,
+    *,
+    patience: float,
+    say: Callable[[str], None],
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> list[dict[str, Any]]:
-    """Return the runs of the inference DAG once ``expected`` of them have ended, or at the deadline."""
+    """Return the runs of the inference DAG once ``expected`` of them have ended, or when it is given up.
+
+    :param patience: seconds without a new run or a new state of one after which it is given up.
+    :param say: called with a line for every change, and every half minute without one.
+    """
     seen: dict[str, str] = {}
+    changed = spoken = clock()
     while True:
         runs: list[dict[str, Any]] = airflow.get(f"dags/{INFERENCE_DAG}/dagRuns", limit=100)["dag_runs"]
         for run in runs:
             if seen.get(run["dag_run_id"]) != run["state"]:
                 seen[run["dag_run_id"]] = run["state"]
-                on_change(f"{run.get('partition_key') or run['dag_run_id']}: {run['state']}")
-        ended = sum(run["state"] in _TERMINAL for run in runs)
-        if (ended == len(runs) and ended >= expected) or time.monotonic() >= deadline:
+                changed = spoken = clock()
+                say(f"{run.get('partition_key') or run['dag_run_id']}: {run['state']}")
+        ended = sum(run["state"] in ENDED for run in runs)
+        if ended == len(runs) and ended >= expected:
             return runs
+        left = changed + patience - clock()
+        if left <= 0:
+            say(f"given up: no run has changed for {patience:.0f} s, {ended} of {expected} have ended")
+            return runs
+        if clock() - spoken >= _HEARTBEAT:
+            spoken = clock()
+            states = Counter(run["state"] for run in runs if run["state"] not in ENDED)
+            others = ", ".join(f"{number} {state}" for state, number in sorted(states.items())) or "none running"
+            say(f"waiting: {ended} of {expected} runs have ended, {others}; given up in {left:.0f} s without a change")
         airflow.require_running()
-        time.sleep(_PAUSE)
+        sleep(_PAUSE)
 
 
-def facts_of(airflow: StandaloneAirflow, run: dict[str, Any], forced_run: str) -> RunFacts:
+def get_run_facts(airflow: StandaloneAirflow, run: dict[str, Any], forced_run: str) -> RunFacts:
     """Ask Airflow what one run was about."""
     run_id = run["dag_run_id"]
     event = airflow.xcom(INFERENCE_DAG, run_id, "read_event")

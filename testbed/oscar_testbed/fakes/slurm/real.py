@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from oscar_testbed import strays
 from oscar_testbed.errors import (
     MissingPrerequisite,
     PlatformError,
@@ -246,6 +247,8 @@ class RealSlurm:
             "SLURM_CONF": str(self._config),
             "HOME": str(self.directory),
             "LANG": "C.UTF-8",
+            # So that jobs which outlive a killed platform are found.
+            **{name: value for name, value in os.environ.items() if name == strays.VARIABLE},
         }
 
     def _run(self, command: Sequence[str], *, timeout: float = 20.0) -> subprocess.CompletedProcess[str]:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from oscar_testbed.demo.results import Row, RunFacts, row_of, shortcomings
+from oscar_testbed.demo.results import Findings, Row, RunFacts, judge, make_row
 
 from airflow_provider_oscar.core.objects import ObjectEvent, Source
 
@@ -49,7 +49,7 @@ def store(found: dict[str, Any], picture: bytes = PICTURE):
 
 
 def test_run_with_a_manifest_and_matching_outputs_is_a_success():
-    row = row_of(RUN, store(manifest()))
+    row = make_row(RUN, store(manifest()))
     assert row.succeeded
     assert (row.placement, row.why, row.job, row.showers) == ("hpc-gpu", "large", "SLURM 7", 4)
     assert row.seconds == {"run": 2.0}
@@ -68,20 +68,22 @@ def test_run_with_a_manifest_and_matching_outputs_is_a_success():
     ],
 )
 def test_run_that_is_not_proven_is_no_success(run, read, expected):
-    row = row_of(run, read)
+    row = make_row(run, read)
     assert not row.succeeded
     assert expected in row.result
 
 
 def row(uri: str, placement: str, *, forced: bool = False) -> Row:
-    return Row(uri, "s3", placement, "", {}, "", 1, "", "success", True, forced, None)
+    return Row(uri, "s3", placement, "", {}, "", 1, "", "success", True, True, forced, None)
 
 
 COMPLETE = [row("a", "x"), row("b", "y"), row("a", "x", forced=True)]
 
 
-def test_complete_demo_has_no_shortcoming():
-    assert shortcomings(["a", "b"], COMPLETE, ("x", "y")) == []
+def test_complete_demo_is_proven():
+    findings = judge(["a", "b"], COMPLETE, ("x", "y"))
+    assert findings == Findings([], [])
+    assert findings.proven
 
 
 @pytest.mark.parametrize(
@@ -100,5 +102,30 @@ def test_complete_demo_has_no_shortcoming():
         ),
     ],
 )
-def test_shortcoming_is_named(uploaded, rows, expected):
-    assert any(expected in problem for problem in shortcomings(uploaded, rows, ("x", "y")))
+def test_failure_is_named(uploaded, rows, expected):
+    findings = judge(uploaded, rows, ("x", "y"))
+    assert any(expected in problem for problem in findings.failed)
+    assert not findings.unfinished
+    assert not findings.proven
+
+
+def test_run_that_has_not_ended_is_no_failure():
+    late = make_row(replace(RUN, state="running"), reader())
+    assert (late.finished, late.result) == (False, "not finished, Airflow run run-1 is running")
+    findings = judge([late.object, "b"], [late], ("x",))
+    assert findings.failed == []
+    assert findings.unfinished == [
+        f"{late.object}: {late.result}",
+        "b was not processed",
+        "no run used x",
+        "the run with a forced placement did not take place",
+    ]
+    assert not findings.proven
+
+
+def test_failure_is_told_apart_from_what_has_not_ended():
+    late = make_row(replace(RUN, state="queued"), reader())
+    failed = replace(COMPLETE[0], succeeded=False, result="boom")
+    findings = judge(["a", late.object], [failed, late], ())
+    assert findings.failed == ["a: boom"]
+    assert findings.unfinished[0] == f"{late.object}: {late.result}"

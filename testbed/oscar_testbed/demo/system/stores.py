@@ -13,7 +13,7 @@ from oscar_testbed.fakes.s3 import open_client
 from oscar_testbed.real.doorway import Doorway
 
 
-@dataclass(frozen=True)
+@dataclass
 class SharedS3:
     """An S3 server, whoever runs it.
 

@@ -53,14 +53,13 @@ class InferenceImage:
     layout: Path
 
 
-def inference_image(project: Path, progress: Callable[[str], None] = lambda text: None) -> InferenceImage:
-    """Return the image of a checkout, made when its like is not in the cache.
+def inference_image(payload: Path, progress: Callable[[str], None] = lambda text: None) -> InferenceImage:
+    """Return the image of the payload, made when its like is not in the cache.
 
-    :param project: checkout with ``docker/threedgan``.
+    :param payload: ``bin``, ``threedgan`` and ``requirements.txt``.
     :param progress: called with a sentence when it has to be made.
     :raises MissingPrerequisite: naming the tool to install.
     """
-    payload = project / "docker" / "threedgan"
     base = tools_root(progress)
     target = cache_directory() / "images" / f"threedgan-{_key(base, payload)}"
     if not target.exists():

@@ -14,8 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
+from oscar_testbed import __version__
 from oscar_testbed.demo import scenario
 from oscar_testbed.demo.progress import Progress
+from oscar_testbed.demo.system.image import inference_image
+from oscar_testbed.demo.system.stores import SharedS3, shared, shared_dcache
 from oscar_testbed.fakes.dcache import LocalDCache
 from oscar_testbed.fakes.interlink.containers import SUPERVISOR_KIT_IMAGE
 from oscar_testbed.fakes.oscar import LocalOscar
@@ -33,10 +37,6 @@ from oscar_testbed.real.stack import Part, Stack, holder, only_one, part_line
 from oscar_testbed.real.upstream import programs
 from oscar_testbed.real.upstream.minio import MinIO
 from oscar_testbed.real.upstream.oscar import Oscar
-
-from airflow_provider_oscar import __version__
-from tests.system.demo.image import inference_image
-from tests.system.demo.stores import SharedS3, shared, shared_dcache
 
 _UP_SECONDS = 600.0
 _REPOSITORY = "threedgan"
@@ -70,10 +70,9 @@ class _Scene:
 
 
 @contextlib.contextmanager
-def open_setting(project: Path, stack: Path, directory: Path, progress: Progress) -> Iterator[scenario.Setting]:
+def open_setting(stack: Path, directory: Path, progress: Progress) -> Iterator[scenario.Setting]:
     """Start what does not run, and stop all that was started here at the end.
 
-    :param project: checkout with the payload.
     :param stack: directory of the stack; one that is up is used and left as it is.
     :param directory: for stores, OSCAR and their logs.
     :raises MissingPrerequisite: naming what the machine lacks.
@@ -85,7 +84,7 @@ def open_setting(project: Path, stack: Path, directory: Path, progress: Progress
         images, root = Path(found["hpc_images"]), None
         doorway, reference = None, f"localhost/{_REPOSITORY}:1"
         if (node := found["node"]) or wants_root(images):
-            image = inference_image(project, progress.say)
+            image = inference_image(scenario.payload(), progress.say)
             root = image.root
         if node:
             doorway, registry = Doorway(kubelet.ADDRESS), Registry({_REPOSITORY: image.layout})
@@ -94,7 +93,7 @@ def open_setting(project: Path, stack: Path, directory: Path, progress: Progress
             reference = registry.reference(_REPOSITORY)
             prefetch(kubeconfig, node, reference)
         running.callback(remove_pods, kubeconfig, reference)
-        process = scenario.image(project, directory / "image-cache")
+        process = scenario.image(directory / "image-cache")
         add_image(images, reference, root, process)
         store, server = _s3(scene, doorway)
         dcache = LocalDCache(directory / "dcache")
