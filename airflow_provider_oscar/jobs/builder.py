@@ -12,11 +12,9 @@ from __future__ import annotations
 import base64
 import functools
 import logging
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from importlib import resources
 from typing import Any, Literal
 
 from airflow_provider_oscar.core.errors import DefinitionError, LostContactError, quoted
@@ -26,6 +24,7 @@ from airflow_provider_oscar.hooks.storage import ObjectStore, storage_hook
 from airflow_provider_oscar.jobs.faas_supervisor import KIT_IMAGE, kit_job
 from airflow_provider_oscar.jobs.manifest import MANIFEST_LIMIT, MANIFEST_NAME, Manifest
 from airflow_provider_oscar.jobs.spec import JobSpec
+from airflow_provider_oscar.supervisor import bundle
 
 #: Key of the specification in the pod's Secret.
 JOB_FILE = "job.json"
@@ -45,7 +44,7 @@ _LAUNCHER = (
     "for p in python3 python /usr/bin/python3 /usr/local/bin/python3 /opt/conda/bin/python3; do "
     "if \"$p\" -c 'import sys; sys.exit(sys.version_info < (3, 8))' >/dev/null 2>&1; then "
     'exec "$p" -I -S -c \'import base64,os,zlib;exec(compile(zlib.decompress(base64.b64decode('
-    'os.environ["OSCAR_SUPERVISOR"])),"supervise.py","exec"))\' --job {job}; fi; done; '
+    'os.environ["OSCAR_SUPERVISOR"])),"supervisor.py","exec"))\' --job {job}; fi; done; '
     "echo 'airflow-oscar: no python3 (3.8 or later) in the image, which the supervisor needs; "
     'use an image that has one, or mode="kit"\' >&2; exit 127'
 )
@@ -194,7 +193,7 @@ class SupervisorHook:
         """
         return (
             "#!/bin/sh\n"
-            "# Runs jobs of airflow-provider-oscar; the program below is its supervisor/supervise.py.\n"
+            "# Runs jobs of airflow-provider-oscar; the program below is its supervisor.\n"
             f"OSCAR_SUPERVISOR='{encoded_program()}'\n"
             "export OSCAR_SUPERVISOR\n"
             f"{_LAUNCHER.format(job=chr(34) + '$INPUT_FILE_PATH' + chr(34))}\n"
@@ -234,8 +233,7 @@ def encoded_program() -> str:
 
     :raises DefinitionError: if it no longer fits one environment variable.
     """
-    source = resources.files("airflow_provider_oscar.supervisor").joinpath("supervise.py").read_bytes()
-    text = base64.b64encode(zlib.compress(source, 9)).decode()
+    text = bundle.encoded_program()
     if len("OSCAR_SUPERVISOR=") + len(text) > VARIABLE_LIMIT:
         raise DefinitionError(
             f"the supervisor takes {len(text)} bytes; one environment variable holds {VARIABLE_LIMIT}"

@@ -23,7 +23,9 @@ from airflow_provider_oscar.jobs.outcome import State, Verdict
 
 #: Exit codes of the supervisor itself (``sysexits.h``).
 EXIT_NO_INPUT = 66
+EXIT_UNSTAGED = 73
 EXIT_IO = 74
+EXIT_ACCESS = 77
 EXIT_CONFIG = 78
 # A command uses the first for data it cannot read.
 _EXIT_DATA = 65
@@ -87,6 +89,10 @@ def _sorted(
         return _unproven(outcome, reported)
     if manifest.error is not None and code == EXIT_IO:
         return TransientError, "The store could not be reached from the job; a retry is made if the task has retries"
+    if manifest.error is not None and code == EXIT_ACCESS and manifest.error.stage == "stage-in":
+        return TransientError, "Its access had expired before it began; a retry brings a new one"
+    if manifest.error is not None and code in (EXIT_UNSTAGED, EXIT_ACCESS):
+        return JobFailedError, "It would fail again in the same way: remove the cause, then clear the task"
     return _by_code(manifest, code or 0)
 
 

@@ -2,7 +2,7 @@
 """The job specification: all that the supervisor is told about one job.
 
 Written by :class:`~airflow_provider_oscar.jobs.builder.SupervisorHook`, read by
-``supervisor/supervise.py`` (which shares no code with this module; ``job.schema.json`` beside it is
+``supervisor/spec.py`` (which shares no code with this module; ``job.schema.json`` beside it is
 what both are tested against). The way back is :mod:`airflow_provider_oscar.jobs.manifest`.
 
 A specification holds short-lived capabilities (presigned URLs, macaroons): it travels as a Kubernetes

@@ -26,6 +26,10 @@ class Store(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.objects: dict[str, bytes] = {}
         self.headers: dict[str, str] = {}
+        #: What S3 answers to an upload, made from its content; None for a store that says nothing.
+        self.tag: Callable[[bytes], str] | None = None
+        self.connections = 0
+        self.fields: dict[str, dict[str, str]] = {}
         self.directories: set[str] = {"/"}
         self.overwrite = True
         self.faults: defaultdict[str, deque[Fault | None]] = defaultdict(deque)
@@ -33,6 +37,10 @@ class Store(ThreadingHTTPServer):
 
     def paths(self, method: str) -> list[str]:
         return [path for asked, path, _ in self.requests if asked == method]
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.connections += 1
+        super().process_request(request, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away is part of the game."""
@@ -70,7 +78,18 @@ class Handler(BaseHTTPRequestHandler):
             if data is None:
                 self.answer(404, b"<Code>NoSuchKey</Code>")
             else:
-                self.answer(200, data, **self.server.headers)
+                self.answer_part(data)
+
+    def answer_part(self, data: bytes) -> None:
+        """The whole, or what follows the first byte asked for."""
+        asked = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
+        if asked is None:
+            self.answer(200, data, **self.server.headers)
+        elif int(asked[1]) >= len(data):
+            self.answer(416)
+        else:
+            part = f"bytes {asked[1]}-{len(data) - 1}/{len(data)}"
+            self.answer(206, data[int(asked[1]) :], Content_Range=part, **self.server.headers)
 
     def do_POST(self) -> None:
         if not self._begin():
@@ -81,7 +100,8 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(403, b"<Code>AccessDenied</Code>")
             return
         self.server.objects[urlsplit(self.path).path.rstrip("/") + "/" + key] = data
-        self.answer(204)
+        self.server.fields[key] = fields
+        self.answer(204, **({"ETag": self.server.tag(data)} if self.server.tag else {}))
 
     def do_PUT(self) -> None:
         if not self._begin():
@@ -93,7 +113,8 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(409)
         else:
             self.server.objects[path] = data
-            self.answer(201)
+            wanted = self.headers["Want-Digest"] == "adler32" and self.server.tag
+            self.answer(201, **({"Digest": f"adler32={self.server.tag(data)}"} if wanted and self.server.tag else {}))
 
     def do_MKCOL(self) -> None:
         if not self._begin():

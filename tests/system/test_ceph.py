@@ -25,7 +25,7 @@ from airflow_provider_oscar.core.errors import BadInputError, DefinitionError
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.jobs.builder import SupervisorHook
-from airflow_provider_oscar.supervisor import supervise
+from airflow_provider_oscar.supervisor.bundle import program
 from airflow_provider_oscar.triggers.objects import S3NewObjectTrigger
 from tests.integration.watch.conftest import Triggerer
 from tests.support import receiver
@@ -134,7 +134,7 @@ def test_a_job_turns_an_object_of_a_hostile_key_into_output(ceph, hook, bucket, 
     specification = tmp_path / "job.json"
     specification.write_text(job.secret["job.json"])
     done = subprocess.run(
-        [sys.executable, "-I", "-S", supervise.__file__, "--job", str(specification)],
+        [sys.executable, "-I", "-S", "-c", program(), "--job", str(specification)],
         cwd=tmp_path, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

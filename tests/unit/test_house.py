@@ -16,7 +16,6 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "airflow_provider_oscar"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 LONGEST_MODULE = 600
-LONGEST_SUPERVISOR = 900
 MOST_ARGUMENTS = 16
 
 
@@ -27,8 +26,7 @@ def _name(path: Path) -> str:
 @pytest.mark.parametrize("path", MODULES, ids=_name)
 def test_module_has_one_subject(path):
     lines = path.read_text().splitlines()
-    limit = LONGEST_SUPERVISOR if path.parent.name == "supervisor" else LONGEST_MODULE
-    assert len(lines) <= limit, "make it a package of the same name"
+    assert len(lines) <= LONGEST_MODULE, "make it a package of the same name"
     assert lines[0] == "# SPDX-License-Identifier: Apache-2.0"
     assert ast.get_docstring(ast.parse(path.read_text())), "say what the module is"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the supervisor the way a container does: one file, the oldest interpreter, ``-I -S``."""
+"""Runs the supervisor the way a container does: one text, the oldest interpreter, ``-I -S``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_oscar.jobs.manifest import Manifest
+from airflow_provider_oscar.supervisor.bundle import program
 from tests.support.http_store import Store, running_store
 
-PROGRAM = Path(__file__).parents[3] / "airflow_provider_oscar" / "supervisor" / "supervise.py"
+MODULES = Path(__file__).parents[3] / "airflow_provider_oscar" / "supervisor"
 SUBMISSION = "t-0123456789abcdef"
 
 
@@ -53,6 +54,16 @@ class Run:
         found = Manifest.from_marker(self.out)
         assert found is not None, self.out + self.err
         return found
+
+    @property
+    def raw(self) -> dict[str, Any]:
+        """The marker line as it was written."""
+        lines = [line for line in self.out.splitlines() if line.startswith("##airflow-oscar-manifest ")]
+        return dict(json.loads(lines[-1].partition(" ")[2]))
+
+    @property
+    def error(self) -> dict[str, Any]:
+        return dict(self.raw["error"])
 
     @property
     def message(self) -> str:
@@ -137,12 +148,21 @@ def supervise(tmp_path: Path) -> Callable[..., Run]:
     return run
 
 
-def start(tmp_path: Path, spec: dict[str, Any] | bytes, **environment: str) -> subprocess.Popen[str]:
+def command_line(tmp_path: Path, job_file: Path) -> list[str]:
+    """How the launcher in a pod starts it, but for the base64."""
+    text = tmp_path / "supervisor.py"
+    text.write_text(program())
+    return [oldest_python(), "-I", "-S", str(text), "--job", str(job_file)]
+
+
+def start(
+    tmp_path: Path, spec: dict[str, Any] | bytes, *, through: Sequence[str] = (), **environment: str
+) -> subprocess.Popen[str]:
     path = tmp_path / "job.json"
     path.write_bytes(spec if isinstance(spec, bytes) else json.dumps(spec).encode())
     (tmp_path / "work").mkdir(exist_ok=True)
     return subprocess.Popen(
-        [oldest_python(), "-I", "-S", str(PROGRAM), "--job", str(path)],
+        [*through, *command_line(tmp_path, path)],
         env={
             "PATH": os.environ["PATH"],
             "TMPDIR": str(tmp_path / "work"),
@@ -150,6 +170,7 @@ def start(tmp_path: Path, spec: dict[str, Any] | bytes, **environment: str) -> s
             "OSCAR_SUPERVISOR_ATTEMPTS": "4",
             "OSCAR_SUPERVISOR_HTTP_TIMEOUT": "0.5",
             "OSCAR_SUPERVISOR_KILL_GRACE": "0.3",
+            "OSCAR_SUPERVISOR_TRANSFERS": "1",
             **environment,
         },
         stdout=subprocess.PIPE,

@@ -4,19 +4,20 @@
 from __future__ import annotations
 
 import ast
-import base64
-import importlib.util
 import json
 import re
 import subprocess
 import sys
-import zlib
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.supervisor.conftest import PROGRAM, job, oldest_python
+from airflow_provider_oscar.supervisor import bundle
+from airflow_provider_oscar.supervisor.errors import StageError
+from airflow_provider_oscar.supervisor.spec import safe_name
+from airflow_provider_oscar.supervisor.transport import redirected
+from tests.unit.supervisor.conftest import MODULES, command_line, job, oldest_python
 
 # Names the program must not use: (module, attribute) that Python 3.8 does not have.
 NEWER_THAN_3_8 = {
@@ -30,31 +31,46 @@ NEWER_METHODS = {"removeprefix", "removesuffix", "readlink", "is_relative_to", "
 NEWER_MODULES = {"zoneinfo", "graphlib", "tomllib"}
 
 
-@pytest.fixture(scope="module")
-def program():
-    """The program as a module, for its rules."""
-    spec = importlib.util.spec_from_file_location("supervise_under_test", PROGRAM)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+SOURCES = sorted(path for path in MODULES.glob("*.py") if path.name != "bundle.py")
 
 
 def test_program_fits_one_environment_variable():
-    text = base64.b64encode(zlib.compress(PROGRAM.read_bytes(), 9))
-    assert len("OSCAR_SUPERVISOR=") + len(text) < 128 * 1024
+    assert len("OSCAR_SUPERVISOR=") + len(bundle.encoded_program()) < 128 * 1024
 
 
-def test_program_keeps_its_length():
-    assert len(PROGRAM.read_text().splitlines()) <= 900
+def test_program_is_joined_from_all_modules_and_the_same_each_time():
+    assert {f"{name}.py" for name in bundle.MODULES} == {path.name for path in SOURCES} - {"__init__.py"}
+    first = bundle.program()
+    bundle.program.cache_clear()
+    assert bundle.program() == first
+    assert all(
+        path.read_text() in ast.literal_eval(sources_of(first)).values()
+        for path in SOURCES
+        if path.name != "__init__.py"
+    )
 
 
-def test_program_is_python_3_8_with_its_standard_library_only():
-    tree = ast.parse(PROGRAM.read_text(), feature_version=(3, 8))
+def sources_of(text):
+    tree = ast.parse(text)
+    return next(ast.get_source_segment(text, node.value) for node in tree.body if isinstance(node, ast.Assign))
+
+
+def test_traceback_of_the_joined_program_shows_the_line(tmp_path):
+    text = tmp_path / "program.py"
+    text.write_text(bundle.program().replace("    sys.exit(main())", "    main(3)"))
+    done = subprocess.run([oldest_python(), "-I", "-S", str(text)], capture_output=True, text=True)
+    assert "main.py" in done.stderr
+    assert "path = parser.parse_args(arguments).job" in done.stderr
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+def test_module_is_python_3_8_with_its_standard_library_only(path):
+    tree = ast.parse(path.read_text(), feature_version=(3, 8))
     imported = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             imported |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
+        elif isinstance(node, ast.ImportFrom) and not (node.module or "").startswith(bundle.PACKAGE):
             imported.add((node.module or "").split(".")[0])
             assert not {(node.module, alias.name) for alias in node.names} & NEWER_THAN_3_8
         elif isinstance(node, ast.Attribute):
@@ -65,8 +81,9 @@ def test_program_is_python_3_8_with_its_standard_library_only():
 
 
 def test_program_compiles_on_the_oldest_interpreter():
-    check = f"import ast; compile(open({str(PROGRAM)!r}).read(), 'supervise.py', 'exec')"
-    assert subprocess.run([oldest_python(), "-I", "-S", "-W", "error", "-c", check]).returncode == 0
+    check = "import sys\nfor path in sys.argv[1:]: compile(open(path).read(), path, 'exec')"
+    paths = [str(path) for path in SOURCES]
+    assert subprocess.run([oldest_python(), "-I", "-S", "-W", "error", "-c", check, *paths]).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -105,7 +122,7 @@ def test_what_is_not_json_is_refused(supervise, raw):
 
 
 def test_missing_file_is_refused_by_name(tmp_path):
-    command = [oldest_python(), "-I", "-S", str(PROGRAM), "--job", str(tmp_path / "none.json")]
+    command = command_line(tmp_path, tmp_path / "none.json")
     done = subprocess.run(command, capture_output=True, text=True, env={})
     assert done.returncode == 78
     assert "none.json' cannot be read: No such file" in done.stdout + done.stderr
@@ -126,22 +143,22 @@ def test_mounts_of_a_process_container_are_found_below_its_sandbox(store, superv
 
 
 @pytest.mark.parametrize("old", ["https://a/x", "https://a:443/x"])
-def test_https_is_not_left_by_a_redirect(program, old):
-    with pytest.raises(program.Failure, match="from https to http"):
-        program.redirected(old, {"Authorization": "s"}, "http://a/x")
+def test_https_is_not_left_by_a_redirect(old):
+    with pytest.raises(StageError, match="from https to http"):
+        redirected(old, {"Authorization": "s"}, "http://a/x")
 
 
 @pytest.mark.parametrize(
     ("target", "kept"),
     [("/y", True), ("https://a:443/y", True), ("https://a:444/y", False), ("https://b/y", False), ("//b/y", False)],
 )
-def test_headers_stay_within_their_origin(program, target, kept):
-    _, headers = program.redirected("https://a/x", {"Authorization": "s"}, target)
+def test_headers_stay_within_their_origin(target, kept):
+    _, headers = redirected("https://a/x", {"Authorization": "s"}, target)
     assert bool(headers) is kept
 
 
 @settings(max_examples=200, deadline=None)
 @given(name=st.text())
-def test_safe_name_is_always_one_plain_path_segment(program, name):
-    found = program.safe_name(name)
+def test_safe_name_is_always_one_plain_path_segment(name):
+    found = safe_name(name)
     assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}", found)

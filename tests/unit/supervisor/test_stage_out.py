@@ -81,7 +81,9 @@ def test_expired_access_is_named_and_the_marker_line_still_tells(store, supervis
     method, target, _ = way
     store.faults[method].extend([status(403, b"<Code>AccessDenied</Code>")] * 9)
     run = supervise(job(store, script("printf abc > x"), output=target))
-    assert (run.code, run.manifest.exit_code, run.manifest.error.stage) == (74, 74, "stage-out")
+    assert (run.code, run.manifest.exit_code, run.manifest.error.stage) == (77, 77, "stage-out")
+    assert (run.error["reason"], run.error["permanent"]) == ("access-refused", True)
+    assert [each["reason"] for each in run.raw["unstaged"]] == ["access-refused"]
     assert "has expired or does not cover it" in run.message
     assert not run.manifest.succeeded
 
@@ -90,7 +92,7 @@ def test_refusal_of_a_large_upload_before_its_end_is_understood(store, supervise
     method, target, _ = way
     store.faults[method].extend([refuse_at_once(403)] * 9)
     run = supervise(job(store, script("head -c 30000000 /dev/zero > big"), output=target))
-    assert run.code == 74
+    assert run.code in (74, 77)
     assert "403" in run.message or "BrokenPipe" in run.message or "ConnectionReset" in run.message
 
 
@@ -117,15 +119,16 @@ def test_lost_manifest_leaves_the_commands_own_code(store, supervise, way):
         ("ln -s / root", "leads out of TMP_OUTPUT_DIR"),
         ("ln -s ../input up", "leads out of TMP_OUTPUT_DIR"),
         ("mkfifo pipe", "not a regular file"),
-        ("ln -s nowhere broken", "not a regular file"),
-        ("printf x > manifest.json", "reserved for the manifest"),
+        ("ln -s nowhere broken", "a symbolic link to something that does not exist"),
+        ("printf x > manifest.json", "the name is reserved for the job's own files"),
         ("printf x > `printf 'a\\377'`", "not UTF-8"),
     ],
 )
 def test_what_cannot_go_out_is_an_error_and_the_rest_goes_out(store, supervise, way, text, why):
     _, target, base = way
     run = supervise(job(store, script(f"printf ok > fine; {text}"), output=target))
-    assert (run.code, run.manifest.error.stage) == (74, "stage-out")
+    assert (run.code, run.manifest.error.stage) == (73, "stage-out")
+    assert run.error["permanent"] is True
     assert why in run.message
     assert store.objects[base + "fine"] == b"ok"
     assert not [data for data in store.objects.values() if b"root:" in data]
@@ -143,15 +146,15 @@ def test_limit_of_bytes_is_kept_and_said(store, supervise, way):
     _, target, base = way
     spec = job(store, script("printf 123 > a; printf 456789 > b; printf 1 > c"), output=target, max_output_bytes=5)
     run = supervise(spec)
-    assert run.code == 74
-    assert "'b' (6 bytes) was not staged out: 2 bytes are left to the job" in run.message
+    assert run.code == 73
+    assert "'b': it has 6 bytes, and 2 bytes are left of what the job may stage out" in run.message
     assert [each.key for each in run.manifest.outputs] == ["a", "c"]
 
 
 def test_form_is_sent_to_no_other_place(store, other_store, supervise):
     store.faults["POST"].extend([redirect(307, f"{other_store.url}/out")] * 2)
     run = supervise(job(store, script("printf x > a")))
-    assert run.code == 74
+    assert (run.code, run.error["permanent"]) == (73, True)
     assert "correct endpoint or region" in run.message
     assert other_store.requests == []
 

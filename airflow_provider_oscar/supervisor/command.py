@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The user's command: started in a session of its own, signalled as a whole, reaped with what it cost."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import time
+from typing import Any
+
+from airflow_provider_oscar.supervisor import usage
+from airflow_provider_oscar.supervisor.errors import (
+    EXIT_CANNOT_RUN,
+    EXIT_INTERRUPTED,
+    EXIT_NOT_FOUND,
+    EXIT_TIMEOUT,
+    RUN,
+    STAGE_IN,
+    STAGE_OUT,
+    Interrupted,
+    StageError,
+)
+from airflow_provider_oscar.supervisor.joblog import JobLog, OutputPump
+from airflow_provider_oscar.supervisor.text import encoded, quoted, say, setting
+
+PR_SET_DUMPABLE = 4
+#: What SLURM's ``--signal=B:USR1@60`` sends, and what else may announce the end.
+CHECKPOINT_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
+
+
+def hide_from_others() -> bool:
+    """Forbid other processes of this user to read our memory, environment and open files; return whether it worked.
+
+    The command runs as the same user, and our memory holds URLs and the key that proves its result.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        return bool(ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0)
+    return False
+
+
+class Signals:
+    """What arrives while we work: kept for the loop that forwards it, or an end to the staging in.
+
+    While outputs go out nothing stops us; the platform will kill us if it must.
+    """
+
+    FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, *CHECKPOINT_SIGNALS)
+    STOP = (signal.SIGTERM, signal.SIGINT)
+
+    def __init__(self) -> None:
+        self.stage = STAGE_IN
+        self.received: list[int] = []
+        self._reader, writer = os.pipe()
+        for end in (self._reader, writer):
+            os.set_blocking(end, False)
+        # A signal writes into the pipe, so that the loop wakes at once; SIGCHLD needs a handler to count.
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        for number in self.FORWARDED:
+            signal.signal(number, self._handle)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+
+    def _handle(self, number: int, frame: object) -> None:
+        if self.stage == STAGE_IN and number in self.STOP:
+            self.stage = STAGE_OUT
+            raise Interrupted(signal.Signals(number).name, 128 + number)
+        if self.stage == RUN:
+            self.received.append(number)
+        elif number in self.STOP:
+            say(f"{signal.Signals(number).name} received while staging out; finishing that first")
+
+    def wait(self, seconds: float) -> None:
+        """Sleep until a signal or a child's end, at most ``seconds``."""
+        ready, _, _ = select.select([self._reader], [], [], min(max(seconds, 0.0), 60.0))
+        with contextlib.suppress(BlockingIOError):
+            while ready and os.read(self._reader, 1024):
+                pass
+
+
+def signal_group(group: int, number: int) -> None:
+    """Send a signal to a process group, if it is still there."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
+
+
+def start(command: list[str], environment: dict[bytes, bytes], output: int) -> subprocess.Popen[bytes]:
+    """Start the command; standard output and error go where ``output`` leads.
+
+    :raises StageError: if it cannot be run.
+    """
+    try:
+        words = [encoded(word) for word in command]
+        # A session of its own is a process group of its own, which signals reach as a whole. Our descriptors close
+        # by themselves on exec; listing them, which close_fds does, is forbidden to a process nobody may look into.
+        return subprocess.Popen(
+            words,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            close_fds=False,
+        )
+    except FileNotFoundError as error:
+        what = f"command not found: {quoted(command[0])}, or the interpreter its first line names"
+        raise StageError(
+            f"{what}; check the image and the command of the task", EXIT_NOT_FOUND, "command-not-found"
+        ) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise StageError(f"cannot run {quoted(command[0])}: {reason}", EXIT_CANNOT_RUN, "cannot-run") from error
+
+
+class Run:
+    """One run of the command, from its start to its end.
+
+    :param timeout: seconds it may take, or None.
+    :param grace: seconds between asking it to stop and killing it.
+    """
+
+    def __init__(self, signals: Signals, log: JobLog, timeout: float | None, grace: float | None) -> None:
+        self._signals, self._log = signals, log
+        self._timeout = timeout
+        self._grace = setting("KILL_GRACE", 10.0) if grace is None else grace
+        self.exit_code = 0
+        self.stopped: StageError | None = None
+        #: Name of the last checkpoint or stop signal that was forwarded.
+        self.interrupted = ""
+        self.resources: dict[str, Any] = {}
+        self._deadline = self._kill_at = float("inf")
+
+    def perform(self, command: list[str], environment: dict[bytes, bytes]) -> None:
+        """Run it to the end.
+
+        :raises StageError: if it cannot be started.
+        """
+        pump = OutputPump(self._log)
+        begun = time.monotonic()
+        try:
+            process = start(command, environment, pump.writer)
+        except StageError:
+            pump.abandon()
+            raise
+        pump.start()
+        sampler = usage.Sampler(process.pid)
+        sampler.start()
+        if self._timeout:
+            self._deadline = begun + self._timeout
+        while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            self._forward(process.pid)
+            self._watch_the_clock(process.pid)
+            self._signals.wait(min(self._deadline, self._kill_at) - time.monotonic())
+        seconds = time.monotonic() - begun
+        io = usage.process_io(process.pid)  # a zombie still answers, for all it waited for
+        signal_group(process.pid, signal.SIGKILL)  # what it left in the background must not write outputs any more
+        _, status, rusage = os.wait4(process.pid, 0)
+        self.exit_code = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+        process.returncode = self.exit_code
+        pump.finish()
+        here = {os.fsdecode(name): os.fsdecode(value) for name, value in environment.items()}
+        self.resources = usage.summary(seconds, rusage, io, sampler, here)
+        self._judge_interruption()
+
+    def _forward(self, group: int) -> None:
+        while self._signals.received:
+            number = self._signals.received.pop(0)
+            name = signal.Signals(number).name
+            say(f"forwarding {name}")
+            signal_group(group, number)
+            if number in Signals.STOP or number in CHECKPOINT_SIGNALS:
+                self.interrupted = name
+            if number in Signals.STOP and self.stopped is None:
+                self._stop(StageError(f"cancelled by {name}", 128 + number, "cancelled", permanent=False))
+
+    def _watch_the_clock(self, group: int) -> None:
+        if time.monotonic() >= self._deadline:
+            self._stop(
+                StageError(f"the command ran longer than its timeout of {self._timeout:g} s", EXIT_TIMEOUT, "timeout")
+            )
+            signal_group(group, signal.SIGTERM)
+        if time.monotonic() >= self._kill_at:
+            say(f"the command did not stop within {self._grace:g} s; killing it")
+            self._kill_at = float("inf")
+            signal_group(group, signal.SIGKILL)
+
+    def _stop(self, why: StageError) -> None:
+        self.stopped = why
+        self._deadline, self._kill_at = float("inf"), time.monotonic() + self._grace
+
+    def _judge_interruption(self) -> None:
+        """Tell a command that ended because of a checkpoint signal from one that just got it."""
+        if self.stopped is not None or not self.interrupted:
+            return
+        number = signal.Signals[self.interrupted]
+        if self.exit_code in (EXIT_INTERRUPTED, 128 + number):
+            self.stopped = StageError(
+                f"interrupted by {self.interrupted}; the next try can continue from its checkpoint",
+                self.exit_code,
+                "interrupted",
+                permanent=False,
+            )
+        elif self.exit_code == 0:
+            self.interrupted = ""

@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One job, stage by stage: in, run, out, and the manifest that grows with it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import signal
+import traceback
+from datetime import datetime, timezone
+from typing import Any, Callable, Iterator
+
+from airflow_provider_oscar.supervisor import text
+from airflow_provider_oscar.supervisor.command import Run, Signals
+from airflow_provider_oscar.supervisor.errors import (
+    EXIT_ACCESS,
+    RUN,
+    STAGE_IN,
+    STAGE_OUT,
+    Interrupted,
+    StageError,
+    TransientError,
+)
+from airflow_provider_oscar.supervisor.joblog import JobLog
+from airflow_provider_oscar.supervisor.launch import launched, thread_count
+from airflow_provider_oscar.supervisor.manifest import first_manifest, print_marker, read_metrics, signed
+from airflow_provider_oscar.supervisor.outputs import MANIFEST_NAME, UNSTAGED_LIMIT, StageOut
+from airflow_provider_oscar.supervisor.spec import command_environment
+from airflow_provider_oscar.supervisor.stage_in import stage_in
+from airflow_provider_oscar.supervisor.stores import open_regular, open_store
+from airflow_provider_oscar.supervisor.text import clip, quoted, say, utc_now
+from airflow_provider_oscar.supervisor.transport import local_file, persist
+
+#: Where checkpoints are, below the output prefix.
+CHECKPOINT_PREFIX = "checkpoint/"
+
+
+class Job:
+    """One job on its way through the stages.
+
+    :param spec: see :func:`airflow_provider_oscar.supervisor.spec.read_spec`.
+    :param work: an empty directory of its own.
+    """
+
+    def __init__(self, spec: dict[str, Any], work: str, signals: Signals) -> None:
+        self.spec, self.signals, self.work = spec, signals, work
+        self.input_dir = os.path.join(work, "input")
+        self.output_dir = os.path.join(work, "output")
+        self.checkpoint_dir = os.path.join(work, "checkpoint")
+        self.metrics_path = os.path.join(work, "metrics.json")
+        for folder in (self.input_dir, self.output_dir, self.checkpoint_dir):
+            os.mkdir(folder, 0o700)
+        self.store: Any = open_store(spec["output"])
+        self.log = JobLog(work)
+        self.manifest = first_manifest(spec)
+
+    def perform(self) -> int:
+        """Do all of it; whatever happens, the manifest and its marker line come last."""
+        text.listeners.append(self.log.note)
+        try:
+            self._attempt(self._check_access, self._stage_in, self._run)
+            self.signals.stage = STAGE_OUT
+            with self._phase(STAGE_OUT):
+                self._attempt(self._stage_out)
+                self._attempt(self._stage_out_checkpoint)
+                self._attempt(self._stage_out_log)
+        finally:
+            text.listeners.remove(self.log.note)
+        self._attempt(self._publish)
+        print_marker(self.manifest, self.spec["signing_key"])
+        return int(self.manifest["exit_code"])
+
+    def _attempt(self, *steps: Callable[[], None]) -> None:
+        """Take steps until one fails; why goes into the manifest."""
+        try:
+            for step in steps:
+                step()
+        except Interrupted as signalled:
+            name, code = signalled.args
+            cancelled = StageError(f"cancelled by {name} before the command ran", code, "cancelled", permanent=False)
+            self.manifest["interrupted"] = name
+            self._fail(cancelled, STAGE_IN)
+        except StageError as failure:
+            self._fail(failure, self.signals.stage)
+        except Exception as error:  # noqa: BLE001 (an error of ours must still reach the manifest)
+            traceback.print_exc()
+            message = f"internal error of the supervisor: {type(error).__name__}"
+            self._fail(TransientError(message, reason="internal"), self.signals.stage)
+
+    def _fail(self, failure: StageError, stage: str) -> None:
+        """Note what went wrong first; a command's own exit code stays."""
+        say(f"{stage} failed: {failure}")
+        self.manifest["exit_code"] = self.manifest["exit_code"] or failure.code
+        if self.manifest["error"] is None:
+            self.manifest["error"] = {
+                "stage": stage,
+                "message": clip(str(failure)),
+                "reason": failure.reason,
+                "permanent": failure.permanent,
+            }
+
+    @contextlib.contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        begun = utc_now()
+        try:
+            yield
+        finally:
+            self.manifest["phases"][name] = {"start": begun, "end": utc_now()}
+
+    def _check_access(self) -> None:
+        """Notice access that ran out in the queue before hours are computed for nothing."""
+        expires = self.store.expires
+        if expires is not None and expires <= datetime.now(timezone.utc):
+            raise TransientError(
+                f"the access to the output store expired at {expires.isoformat(timespec='seconds')}, while the job "
+                "waited; submit it again, with a longer lifetime if queues are long",
+                EXIT_ACCESS,
+                "access-expired",
+            )
+
+    def _stage_in(self) -> None:
+        sources, checkpoint = self.spec["inputs"], self.spec["resume_from"]
+        if not sources and not checkpoint:
+            return
+        with self._phase(STAGE_IN):
+            sizes = stage_in(sources, self.input_dir)
+            stage_in(checkpoint, self.checkpoint_dir)
+        for number, size in enumerate(sizes):
+            if number == 0:
+                self.manifest["input"]["size"] = size
+            if "inputs" in self.manifest:
+                self.manifest["inputs"][number]["size"] = size
+
+    def _run(self) -> None:
+        spec = self.spec
+        places = {
+            "TMP_INPUT_DIR": self.input_dir,
+            "TMP_OUTPUT_DIR": self.output_dir,
+            "CHECKPOINT_DIR": self.checkpoint_dir,
+            "SUPERVISOR_METRICS_FILE": self.metrics_path,
+        }
+        if spec["inputs"]:
+            # Of several, the directory, as OSCAR's own supervisor does it for data sets.
+            single = spec["inputs"][0]["name"] if len(spec["inputs"]) == 1 else ""
+            places["INPUT_FILE_PATH"] = os.path.join(self.input_dir, single) if single else self.input_dir
+        environment = command_environment(dict(os.environb), spec, places)
+        threads = thread_count(spec, environment)
+        if threads:
+            environment[b"OMP_NUM_THREADS"] = str(threads).encode("ascii")
+        run = Run(self.signals, self.log, spec["timeout"], spec["grace_period"])
+        self.signals.stage = RUN
+        with self._phase(RUN):
+            run.perform(launched(spec, environment), environment)
+        self.manifest["exit_code"] = run.exit_code
+        self.manifest["resources"] = run.resources
+        if run.interrupted:
+            self.manifest["interrupted"] = run.interrupted
+        if run.stopped is not None:
+            self._fail(run.stopped, RUN)
+        say(f"the command ended with exit code {run.exit_code}")
+
+    def _stage_out(self) -> None:
+        metrics = self.manifest["metrics"] = read_metrics(self.metrics_path)
+        self.manifest["device"] = clip(str(metrics["device"])) if metrics.get("device") is not None else None
+        out = StageOut(self.store, self.spec["max_output_bytes"])
+        try:
+            out.run(self.output_dir)
+        finally:
+            self.manifest["outputs"] = out.outputs
+            if out.unstaged:
+                self.manifest["unstaged"] = out.unstaged[:UNSTAGED_LIMIT]
+                self.manifest["unstaged_count"] = len(out.unstaged)
+        out.check(self.spec["on_unstaged"])
+
+    def _stage_out_checkpoint(self) -> None:
+        """Keep the state of a command that did not finish; of one that did, nobody needs it."""
+        if self.manifest["exit_code"] == 0 or not os.listdir(self.checkpoint_dir):
+            return
+        out = StageOut(self.store, None, CHECKPOINT_PREFIX)
+        out.run(self.checkpoint_dir)
+        self.manifest["checkpoint"] = out.outputs
+
+    def _stage_out_log(self) -> None:
+        """Put the whole output beside the manifest; a result does not fail for the want of its log."""
+        self.log.close()
+        if not self.log.bytes:
+            return
+        name = self.log.name
+        try:
+            with local_file("read the log"):
+                file, status = open_regular(self.log.path)
+            with file:
+                sha256 = persist("stage-out of the log", lambda: self.store.put(name, file, status.st_size))
+        except StageError as error:
+            say(f"the log was not staged out: {error}")
+            self.manifest["log"] = {"key": None, "problem": clip(str(error))}
+            return
+        self.manifest["log"] = {"key": name, "size": status.st_size, "sha256": sha256, "bytes": self.log.bytes}
+        if self.log.truncated:
+            self.manifest["log"]["problem"] = self.log.truncated
+
+    def _publish(self) -> None:
+        data = json.dumps(signed(self.manifest, self.spec["signing_key"]), indent=1).encode("ascii")
+        persist("stage-out of the manifest", lambda: self.store.put(MANIFEST_NAME, io.BytesIO(data), len(data)))
+
+
+def perform_all(spec: dict[str, Any], work: str, signals: Signals) -> int:
+    """Perform a job, or each object of a job that has several, one after the other."""
+    if not spec["objects"]:
+        return Job(spec, work, signals).perform()
+    return Batch(spec, work, signals).perform()
+
+
+class Batch:
+    """A job of many objects: one manifest for each, below its own prefix, and one that lists them.
+
+    The command runs once per object. One that fails stops no other; a signal that stops the job does.
+    """
+
+    def __init__(self, spec: dict[str, Any], work: str, signals: Signals) -> None:
+        self.spec, self.work, self.signals = spec, work, signals
+        self.manifest = first_manifest({**spec, "inputs": []})
+        self.store: Any = open_store(spec["output"])
+
+    def perform(self) -> int:
+        """Do all objects; the exit code is 0 if every one succeeded."""
+        begun, done = utc_now(), []
+        for number, each in enumerate(self.spec["objects"]):
+            folder = os.path.join(self.work, str(number))
+            os.mkdir(folder, 0o700)
+            self.signals.stage = STAGE_IN
+            job = Job(each, folder, self.signals)
+            job.perform()
+            shutil.rmtree(folder, ignore_errors=True)
+            error = job.manifest["error"]
+            done.append(
+                {
+                    "submission_id": each["submission_id"],
+                    "output_uri": each["output"]["uri"],
+                    "exit_code": job.manifest["exit_code"],
+                    "error": error,
+                }
+            )
+            if error is not None and error["reason"] == "cancelled":
+                break
+        failed = [each for each in done if each["exit_code"] != 0 or each["error"] is not None]
+        missing = len(self.spec["objects"]) - len(done)
+        self.manifest["objects"] = done
+        self.manifest["phases"][RUN] = {"start": begun, "end": utc_now()}
+        if failed or missing:
+            self.manifest["exit_code"] = failed[0]["exit_code"] if failed else 128 + signal.SIGTERM
+            self.manifest["error"] = {
+                "stage": RUN,
+                "message": f"{len(failed)} of {len(self.spec['objects'])} objects failed, {missing} were not begun; "
+                f"the first: {quoted(failed[0]['submission_id']) if failed else 'none'}",
+                "reason": "objects-failed",
+                "permanent": bool(failed)
+                and all((each["error"] or {"permanent": True})["permanent"] for each in failed),
+            }
+        self._publish()
+        print_marker(self.manifest, self.spec["signing_key"])
+        return int(self.manifest["exit_code"])
+
+    def _publish(self) -> None:
+        data = json.dumps(signed(self.manifest, self.spec["signing_key"]), indent=1).encode("ascii")
+        try:
+            persist("stage-out of the manifest", lambda: self.store.put(MANIFEST_NAME, io.BytesIO(data), len(data)))
+        except StageError as error:
+            say(str(error))
+            self.manifest["exit_code"] = self.manifest["exit_code"] or error.code

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where it starts: ``--job PATH``, a work directory, and an exit code that is the command's."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import tempfile
+from typing import Any
+
+from airflow_provider_oscar.supervisor.command import Signals, hide_from_others
+from airflow_provider_oscar.supervisor.errors import EXIT_IO, STAGE_IN, STAGE_OUT, Interrupted, StageError
+from airflow_provider_oscar.supervisor.job import perform_all
+from airflow_provider_oscar.supervisor.manifest import first_manifest, print_marker
+from airflow_provider_oscar.supervisor.spec import SPEC_LIMIT, bad_spec, read_spec
+from airflow_provider_oscar.supervisor.text import clip, quoted, say, utc_now
+
+
+def below_sandbox(path: str) -> str:
+    """Return where a mount appears in a process container: below $CONTAINER_SANDBOX_MOUNT_POINT, if it is there."""
+    sandbox = os.environ.get("CONTAINER_SANDBOX_MOUNT_POINT", "").rstrip("/")
+    return sandbox + path if sandbox and path.startswith("/") and os.path.exists(sandbox + path) else path
+
+
+def work_directory() -> str:
+    """Return a fresh directory on the volume the pod gives us, else where temporary files go."""
+    volume = below_sandbox(os.environ.get("OSCAR_SUPERVISOR_WORKDIR", ""))
+    usable = volume and os.access(volume, os.W_OK | os.X_OK)
+    return tempfile.mkdtemp(prefix="airflow-oscar-", dir=volume if usable else None)
+
+
+def load_spec(path: str) -> dict[str, Any]:
+    """Read the job specification, and take it away before the command could read it, where that is possible.
+
+    A Secret that Kubernetes mounts cannot be removed; see the threat model for what that leaves to whom.
+    """
+    place = below_sandbox(path)
+    try:
+        with open(place, "rb") as file:
+            raw = file.read(SPEC_LIMIT)
+    except OSError as error:
+        bad_spec(f"{quoted(path)} cannot be read: {error.strerror}")
+    spec = read_spec(raw)
+    with contextlib.suppress(OSError):
+        os.unlink(place)
+    return spec
+
+
+def refuse(failure: StageError) -> int:
+    """Report a job that cannot begin; it names no place for a manifest, so the log has to do."""
+    say(str(failure))
+    nothing: dict[str, Any] = {
+        "submission_id": "",
+        "placement": "",
+        "inputs": [],
+        "output": {"uri": ""},
+        "submitted_at": utc_now(),
+        "request_digest": "",
+    }
+    error = {
+        "stage": STAGE_IN,
+        "message": clip(str(failure)),
+        "reason": failure.reason,
+        "permanent": failure.permanent,
+    }
+    print_marker({**first_manifest(nothing), "exit_code": failure.code, "error": error}, b"")
+    return failure.code
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one job and return the exit code."""
+    parser = argparse.ArgumentParser(prog="supervisor", description="Run one job of airflow-provider-oscar.")
+    parser.add_argument("--job", required=True, metavar="PATH", help="the job specification, a JSON file")
+    path = parser.parse_args(arguments).job
+    hide_from_others()
+    signals, work = Signals(), ""
+    try:
+        spec = load_spec(path)
+        work = work_directory()
+        return perform_all(spec, work, signals)
+    except StageError as failure:
+        return refuse(failure)
+    except OSError as error:
+        return refuse(StageError(f"cannot make a work directory: {error.strerror}", EXIT_IO, "work-directory", False))
+    except Interrupted as signalled:
+        return refuse(StageError(f"cancelled by {signalled.args[0]}", signalled.args[1], "cancelled", False))
+    finally:
+        signals.stage = STAGE_OUT
+        if work:
+            shutil.rmtree(work, ignore_errors=True)
+        with contextlib.suppress(ChildProcessError):  # as process 1 of a container we inherit the orphans
+            while os.waitpid(-1, os.WNOHANG) != (0, 0):
+                pass

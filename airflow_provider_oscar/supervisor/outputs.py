@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Staging out, decided file by file: what can go out goes out, the others are named with their true reason."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import Any
+
+from airflow_provider_oscar.supervisor.errors import EXIT_ACCESS, EXIT_UNSTAGED, StageError, TransientError
+from airflow_provider_oscar.supervisor.parallel import in_parallel
+from airflow_provider_oscar.supervisor.stores import open_regular
+from airflow_provider_oscar.supervisor.text import clip, quoted, say, setting
+from airflow_provider_oscar.supervisor.transport import local_file, persist
+
+MANIFEST_NAME = "manifest.json"
+LOG_NAMES = ("job.log", "job.log.gz")
+#: Added to the name of a file that cannot have its own.
+RENAMED_SUFFIX = ".output"
+#: Refusals in a row, without one success, after which the store is not asked for every other file as well.
+REFUSALS_LIMIT = 5
+#: So many are named in the manifest; the rest is counted.
+UNSTAGED_LIMIT = 1000
+PROGRESS_INTERVAL = 10.0
+
+
+class OutputFile:
+    """One file on its way out.
+
+    :param key: below the output prefix.
+    :param path: of the file, links resolved.
+    :param original: name the command gave it, where that cannot be its key.
+    """
+
+    def __init__(self, key: str, path: str, original: str = "", reason: str = "") -> None:
+        self.key, self.path, self.original, self.reason = key, path, original, reason
+
+
+def unstaged(name: str, reason: str, detail: str) -> dict[str, str]:
+    """Return one entry of the manifest's ``unstaged``."""
+    return {"name": clip(name), "reason": reason, "detail": clip(detail)}
+
+
+def visible(name: str) -> str:
+    """Return a file name as text, bytes that are not UTF-8 as %XX."""
+    raw = os.fsencode(name)
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        kept = "".join(chr(byte) if 0x20 <= byte < 0x7F and byte != 0x25 else f"%{byte:02X}" for byte in raw)
+        return kept
+
+
+def find_outputs(root: str, key_limit: int, reserved: bool = True) -> tuple[list[OutputFile], list[dict[str, str]]]:
+    """Return every file to stage out, in order of key, and what cannot be staged out.
+
+    :param key_limit: bytes a key may have.
+    :param reserved: keep the names of manifest and log free.
+    """
+    files: list[OutputFile] = []
+    problems: list[dict[str, str]] = []
+    unreadable: list[OSError] = []
+    real_root = os.path.realpath(root)
+    for folder, folders, names in os.walk(root, onerror=unreadable.append):
+        for name in names + [each for each in folders if os.path.islink(os.path.join(folder, each))]:
+            path = os.path.join(folder, name)
+            relative = os.path.relpath(path, root).replace(os.sep, "/")
+            found = _judge(path, relative, real_root, key_limit, reserved)
+            if isinstance(found, OutputFile):
+                files.append(found)
+            elif found is not None:
+                problems.append(found)
+    for error in unreadable:
+        name = os.path.relpath(str(error.filename or root), root)
+        problems.append(unstaged(visible(name), "unreadable", f"the directory cannot be read: {error.strerror}"))
+    return _without_collisions(files), sorted(problems, key=lambda each: each["name"])
+
+
+def _judge(
+    path: str, relative: str, real_root: str, key_limit: int, reserved: bool
+) -> OutputFile | dict[str, str] | None:
+    """Return the file, or why it is none; None for a link to a directory that is staged out under its own name."""
+    name, real = visible(relative), os.path.realpath(path)
+    if os.path.islink(path) and not os.path.exists(real):
+        return unstaged(name, "dangling-link", "it is a symbolic link to something that does not exist")
+    if os.path.commonpath([real, real_root]) != real_root:
+        return unstaged(
+            name,
+            "link-outside",
+            "it is a symbolic link that leads out of TMP_OUTPUT_DIR; copy the file there, or write it there",
+        )
+    if not os.path.isfile(real):
+        if os.path.isdir(real):
+            return None
+        return unstaged(name, "not-regular", "it is not a regular file (a pipe, socket or device)")
+    if len(name.encode("utf-8", "replace")) > key_limit:
+        return unstaged(name, "name-too-long", f"its name is longer than the {key_limit} bytes its key may have")
+    if reserved and name in (MANIFEST_NAME, *LOG_NAMES):
+        return OutputFile(name + RENAMED_SUFFIX, real, name, "reserved-name")
+    if name.encode("utf-8") != os.fsencode(relative):
+        return OutputFile(name, real, name, "name-not-utf8")
+    return OutputFile(name, real)
+
+
+def _without_collisions(files: list[OutputFile]) -> list[OutputFile]:
+    """Return the files in order of key; a file keeps its own name before another is given it."""
+    taken: set[str] = {each.key for each in files if not each.reason}
+    for each in files:
+        while each.reason and each.key in taken:
+            each.key += RENAMED_SUFFIX
+        taken.add(each.key)
+    return sorted(files, key=lambda each: each.key)
+
+
+class StageOut:
+    """One directory on its way out.
+
+    :param store: see :mod:`airflow_provider_oscar.supervisor.stores`.
+    :param budget: bytes that may be staged out in all, or None.
+    :param prefix: put before every key.
+    """
+
+    def __init__(self, store: Any, budget: float | None, prefix: str = "") -> None:
+        self.store, self.prefix = store, prefix
+        self.budget = float("inf") if budget is None else budget
+        self.outputs: list[dict[str, Any]] = []
+        self.unstaged: list[dict[str, str]] = []
+        self.transient: StageError | None = None
+        self.refused: StageError | None = None
+        self._refusals = 0
+        self._done = 0
+        self._lock = threading.Lock()
+        self._told = time.monotonic()
+
+    def run(self, root: str) -> None:
+        """Stage out what can be; the rest is in ``unstaged`` afterwards."""
+        files, problems = find_outputs(root, self.store.key_limit - len(self.prefix), reserved=not self.prefix)
+        self.unstaged += problems
+        affordable = [each for each in files if self._affordable(each)]
+        results = in_parallel(lambda each: self._upload(each, len(affordable)), affordable, self._threads())
+        for each, result in zip(affordable, results):
+            if isinstance(result, StageError):
+                self._note(each, result)
+            elif isinstance(result, Exception):
+                raise result
+            else:
+                self.outputs.append(result)
+                if each.reason:
+                    self._note_renamed(each)
+        for entry in self.unstaged[:20]:
+            say(f"{quoted(entry['name'])} was not staged out: {entry['detail']}")
+        size = sum(each["size"] for each in self.outputs)
+        say(f"staged out {len(self.outputs)} file(s), {size} bytes; {len(self.unstaged)} not")
+
+    def check(self, on_unstaged: str) -> None:
+        """Raise what has to become of the job.
+
+        :param on_unstaged: ``fail``, or ``warn`` for what no repetition would mend.
+        :raises StageError: if results are missing that should be there.
+        """
+        if self.refused is not None and (not self.outputs or self._refusals >= REFUSALS_LIMIT):
+            raise self.refused
+        if self.unstaged and on_unstaged == "fail":
+            reasons = [each for each in self.unstaged if each["reason"] not in ("unreachable", "checksum")]
+            if reasons:
+                parts = [f"{quoted(each['name'])}: {each['detail']}" for each in reasons[:5]]
+                raise StageError(
+                    f"{len(reasons)} output(s) could not be staged out as they are: {'; '.join(parts)}"
+                    + (" and more" if len(reasons) > 5 else ""),
+                    EXIT_UNSTAGED,
+                    reasons[0]["reason"],
+                )
+        if self.transient is not None:
+            raise self.transient
+
+    def _threads(self) -> int:
+        return int(setting("TRANSFERS", 16))
+
+    def _affordable(self, each: OutputFile) -> bool:
+        try:
+            size = os.stat(each.path).st_size
+        except OSError as error:
+            self.unstaged.append(
+                unstaged(each.original or each.key, "unreadable", f"it cannot be read: {error.strerror}")
+            )
+            return False
+        if size > self.store.size_limit:
+            detail = f"it has {size} bytes, one upload takes {self.store.size_limit} at most"
+            self.unstaged.append(unstaged(each.original or each.key, "too-large", detail))
+            return False
+        if size > self.budget:
+            detail = f"it has {size} bytes, and {self.budget} bytes are left of what the job may stage out"
+            self.unstaged.append(unstaged(each.original or each.key, "over-limit", detail))
+            return False
+        self.budget -= size
+        return True
+
+    def _upload(self, each: OutputFile, total: int) -> dict[str, Any]:
+        if self.refused is not None and self._refusals >= REFUSALS_LIMIT:
+            raise self.refused
+
+        def attempt() -> dict[str, Any]:
+            with local_file(f"read output {quoted(each.key)}"):
+                file, before = open_regular(each.path)
+            with file:
+                sha256 = self.store.put(self.prefix + each.key, file, before.st_size)
+                after = os.fstat(file.fileno())
+            if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+                raise TransientError(f"output {quoted(each.key)} changed while it was staged out", reason="changed")
+            return {"key": self.prefix + each.key, "size": before.st_size, "sha256": sha256}
+
+        try:
+            done: dict[str, Any] = persist(f"stage-out of {quoted(each.key)}", attempt)
+        except StageError as error:
+            self._count_refusal(error)
+            raise
+        self._count_success(total)
+        return done
+
+    def _count_refusal(self, error: StageError) -> None:
+        with self._lock:
+            if error.code == EXIT_ACCESS:
+                self._refusals += 1
+                self.refused = self.refused or error
+
+    def _count_success(self, total: int) -> None:
+        with self._lock:
+            self._done += 1
+            self._refusals = 0
+            if time.monotonic() - self._told > PROGRESS_INTERVAL:
+                self._told = time.monotonic()
+                say(f"staged out {self._done} of {total} files")
+
+    def _note(self, each: OutputFile, error: StageError) -> None:
+        reason = "unreadable" if error.reason == "local-file" else error.reason
+        self.unstaged.append(unstaged(each.original or each.key, reason, str(error)))
+        if not error.permanent and reason != "changed" and self.transient is None:
+            self.transient = error
+
+    def _note_renamed(self, each: OutputFile) -> None:
+        why = (
+            "the name is reserved for the job's own files"
+            if each.reason == "reserved-name"
+            else "its name is not UTF-8"
+        )
+        self.unstaged.append(unstaged(each.original, each.reason, f"{why}; staged out as {quoted(each.key)}"))
