@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where past jobs are kept for placement: the asset state store of one asset that all DAGs share.
+
+Two kinds of rows. ``recent:<target>`` holds the newest records of a target, which is all that a policy reads: as many
+reads as there are targets, whatever the number of runs. ``run:<submission id>`` holds one job, for the export and the
+provider's page, which read the database; one row each, so that nothing that runs at the same time can overwrite it.
+
+Two tasks that end in the same moment may write ``recent`` at once; who finds its record missing writes again. A table
+of our own would do no better: providers have no place in Airflow's migrations, and 100 000 rows of 300 bytes are no
+more than Airflow keeps of XCom for as many runs. Airflow removes the rows when no active DAG names the asset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Protocol
+
+from airflow.sdk import Asset
+from pydantic import JsonValue
+
+from airflow_provider_oscar.core.errors import TransientError
+from airflow_provider_oscar.placement.history import History, RunRecord, decode_records, encode_records
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+#: The asset whose state store holds the records; all DAGs that place work share it.
+PLACEMENT_RUNS = Asset("oscar_placement_runs", uri="x-oscar://placement/runs", group="oscar")
+#: How often a record that another task has overwritten is written again.
+ATTEMPTS = 5
+
+
+class StateStore(Protocol):
+    """The part of Airflow's ``AssetStateStoreAccessor`` that is used."""
+
+    def get(self, key: str, default: JsonValue = None) -> JsonValue:
+        """Return the stored value or ``default``."""
+
+    def set(self, key: str, value: JsonValue) -> None:
+        """Store a value."""
+
+
+class RunStore:
+    """Reads and writes what past jobs took.
+
+    :param store: of :data:`PLACEMENT_RUNS`.
+    """
+
+    def __init__(self, store: StateStore) -> None:
+        self._store = store
+
+    @classmethod
+    def of_context(cls, context: Context) -> RunStore | None:
+        """Return the store a task can use; None outside Airflow, or if the task does not name the asset."""
+        stores = context.get("asset_state_store")
+        try:
+            return None if stores is None else cls(stores[PLACEMENT_RUNS])
+        except KeyError:
+            return None
+
+    def history(self, targets: Iterable[str]) -> History:
+        """Return the newest records of the named targets; one read for each."""
+        found = (record for name in targets for record in decode_records(self._store.get(recent_key(name))))
+        return History.of(found)
+
+    def add(self, record: RunRecord) -> None:
+        """Keep one record.
+
+        :raises TransientError: if other tasks overwrite it again and again.
+        """
+        self._store.set(run_key(record.submission_id), encode_records([record]))
+        key = recent_key(record.target)
+        for _ in range(ATTEMPTS):
+            known = History.of([*decode_records(self._store.get(key)), record]).of_target(record.target)
+            self._store.set(key, encode_records(known))
+            if record in decode_records(self._store.get(key)) or record not in known:
+                return
+        raise TransientError(
+            f"the record of job {record.submission_id!r} was overwritten {ATTEMPTS} times by other tasks; try again"
+        )
+
+
+def recent_key(target: str) -> str:
+    """Return the key of a target's newest records."""
+    return f"recent:{target}"
+
+
+def run_key(submission_id: str) -> str:
+    """Return the key of one job's record."""
+    return f"run:{submission_id}"

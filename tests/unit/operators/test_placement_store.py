@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records of past jobs survive other tasks that write at the same moment."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_oscar.core.errors import TransientError
+from airflow_provider_oscar.operators.placement_store import ATTEMPTS, RunStore, recent_key, run_key
+from airflow_provider_oscar.placement.history import KEPT, RunRecord, decode_records, encode_records
+
+
+class Rows:
+    """A state store; ``rivals`` are values that other tasks write right after each of our writes of ``recent``."""
+
+    def __init__(self, rivals=()):
+        self.values: dict[str, object] = {}
+        self.rivals = list(rivals)
+        self.reads = 0
+
+    def get(self, key, default=None):
+        self.reads += 1
+        return self.values.get(key, default)
+
+    def set(self, key, value):
+        self.values[key] = value
+        if key.startswith("recent:") and self.rivals:
+            self.values[key] = self.rivals.pop(0)
+
+
+def record(number: int, target: str = "hpc") -> RunRecord:
+    return RunRecord(target=target, ended_at=float(number), run=1.0, submission_id=f"job-{number}")
+
+
+def test_what_was_added_is_the_history_of_its_target():
+    store = RunStore(Rows())
+    for number in range(3):
+        store.add(record(number))
+    store.add(record(9, "cloud"))
+    assert [each.submission_id for each in store.history(["hpc"]).of_target("hpc")] == ["job-0", "job-1", "job-2"]
+    assert len(list(store.history(["hpc", "cloud", "never used"]))) == 4
+
+
+def test_reading_costs_one_row_a_target_whatever_the_number_of_runs():
+    rows = Rows()
+    store = RunStore(rows)
+    for number in range(KEPT + 20):
+        store.add(record(number))
+    rows.reads = 0
+    kept = store.history(["hpc", "cloud"]).of_target("hpc")
+    assert rows.reads == 2
+    assert [each.ended_at for each in kept] == [float(number) for number in range(20, KEPT + 20)]
+    assert len([key for key in rows.values if key.startswith("run:")]) == KEPT + 20
+    assert decode_records(rows.values[run_key("job-3")]) == (record(3),)
+
+
+def test_a_record_that_another_task_overwrites_is_written_again():
+    rows = Rows([encode_records([record(7)]), encode_records([record(7), record(8)])])
+    RunStore(rows).add(record(1))
+    assert {each.submission_id for each in decode_records(rows.values[recent_key("hpc")])} == {
+        "job-1",
+        "job-7",
+        "job-8",
+    }
+
+
+def test_endless_rivals_end_in_an_error_that_airflow_retries():
+    rivals = [encode_records([record(number)]) for number in range(50, 50 + ATTEMPTS)]
+    with pytest.raises(TransientError, match="job-1"):
+        RunStore(Rows(rivals)).add(record(1))
+
+
+def test_a_record_older_than_all_that_are_kept_is_kept_as_a_run_alone():
+    rows = Rows()
+    store = RunStore(rows)
+    for number in range(100, 100 + KEPT):
+        store.add(record(number))
+    store.add(record(1))
+    assert record(1) not in store.history(["hpc"]).of_target("hpc")
+    assert rows.values[run_key("job-1")] == encode_records([record(1)])
+
+
+def test_rows_that_cannot_be_read_count_as_none():
+    rows = Rows()
+    rows.values[recent_key("hpc")] = "garbage"
+    assert list(RunStore(rows).history(["hpc"])) == []
