@@ -190,7 +190,10 @@ def get_provider_info() -> dict[str, object]:
                 "integration-name": "OSCAR",
                 "python-modules": [f"{_PACKAGE}.operators.oscar", f"{_PACKAGE}.operators.placement"],
             },
-            {"integration-name": "interLink", "python-modules": [f"{_PACKAGE}.operators.interlink"]},
+            {
+                "integration-name": "interLink",
+                "python-modules": [f"{_PACKAGE}.operators.interlink", f"{_PACKAGE}.operators.kubernetes"],
+            },
             {"integration-name": "dCache", "python-modules": [f"{_PACKAGE}.operators.dcache"]},
         ],
         "sensors": [
@@ -202,9 +205,9 @@ def get_provider_info() -> dict[str, object]:
         "triggers": [
             {
                 "integration-name": "OSCAR",
-                "python-modules": [f"{_PACKAGE}.triggers.objects", f"{_PACKAGE}.triggers.oscar"],
+                "python-modules": [f"{_PACKAGE}.triggers.objects", f"{_PACKAGE}.triggers.jobs"],
             },
-            {"integration-name": "interLink", "python-modules": [f"{_PACKAGE}.triggers.interlink"]},
+            {"integration-name": "interLink", "python-modules": [f"{_PACKAGE}.triggers.jobs"]},
             {"integration-name": "dCache", "python-modules": [f"{_PACKAGE}.triggers.dcache_tape"]},
         ],
         "task-decorators": [

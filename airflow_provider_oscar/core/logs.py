@@ -17,7 +17,7 @@ from airflow_provider_oscar.core.errors import quoted
 MARKER = "##airflow-oscar-manifest "
 #: Longest line that is shown whole.
 LINE_LIMIT = 2_000
-#: Most lines shown at once; the rest is named by its number.
+#: Most lines shown at one look.
 LINES_LIMIT = 2_000
 
 # What `job.out` begins with, in every generation of the SLURM plugin; without it the log is another node's.
@@ -40,6 +40,7 @@ _HARNESS = re.compile(
     """,
     re.VERBOSE,
 )
+_GROUP = re.compile(r"\s*(?:::|##\[)(?:end)?group")
 #: The plugin's notice where a container has not begun, which it writes into the stream itself.
 _NOT_YET = re.compile(r".*\b(?:run|init)-\S+\.out\b.*does not exist yet.*")
 
@@ -66,7 +67,9 @@ class LogPosition:
     lines: int = 0
 
     def after(self, text: str, *, complete: bool = False) -> tuple[list[str], LogPosition]:
-        """Return the lines that were not shown yet, fit for a log, and the position behind them.
+        """Return the next lines that were not shown yet, fit for a log, and the position behind them.
+
+        There are at most :data:`LINES_LIMIT` of them; what is left comes when this is called again.
 
         :param text: the whole log so far, without harness.
         :param complete: the log has ended, so that a last line without newline counts as well.
@@ -75,11 +78,9 @@ class LogPosition:
         if not complete or not lines[-1]:
             # What follows the last newline may still grow.
             lines.pop()
-        fresh = [line for line in lines[self.lines :] if MARKER not in line]
-        shown = [printable(line) for line in fresh[:LINES_LIMIT]]
-        if len(fresh) > LINES_LIMIT:
-            shown.append(f"… {len(fresh) - LINES_LIMIT} more lines are not shown here")
-        return shown, LogPosition(max(self.lines, len(lines)))
+        # What does not fit this look comes at the next one.
+        fresh = lines[self.lines : self.lines + LINES_LIMIT]
+        return [printable(line) for line in fresh if MARKER not in line], LogPosition(self.lines + len(fresh))
 
 
 def printable(line: str) -> str:
@@ -91,6 +92,9 @@ def printable(line: str) -> str:
     # A progress bar overwrites itself; what a terminal would show in the end is enough.
     text = line.rstrip("\r").rpartition("\r")[2]
     cut = text[:LINE_LIMIT]
+    if _GROUP.match(text):
+        # Airflow folds what stands between these markers, and a job's must not close ours.
+        cut = f"\\{cut}"
     safe = "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in cut)
     return safe if len(text) <= LINE_LIMIT else f"{safe}… ({len(text)} characters)"
 

@@ -22,6 +22,16 @@ class JobPhase(StrEnum):
     ABSENT = "absent"
     """The job is not there: not yet, or no longer."""
 
+    @property
+    def active(self) -> bool:
+        """It may still do something: it waits, runs, or nobody knows."""
+        return self in (JobPhase.PENDING, JobPhase.RUNNING, JobPhase.UNKNOWN)
+
+    @property
+    def ended(self) -> bool:
+        """The compute side says that it has ended, well or badly."""
+        return self in (JobPhase.SUCCEEDED, JobPhase.FAILED)
+
     @classmethod
     def _missing_(cls, value: object) -> JobPhase:
         word = value.strip().casefold() if isinstance(value, str) else ""

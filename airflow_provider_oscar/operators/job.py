@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Submit or adopt one job, wait, and believe its manifest: what both job operators share.
+"""What the job operators share: arguments, the way through a try, deferral, XCom and links.
 
-The order of things in a try: the submission id is derived; a manifest that proves success ends the task at
-once; a job of that id that still runs is adopted; one that ended without proof is removed; then the id is
-stored and the job submitted. ``on_kill`` here and in the trigger call the same function of the hook.
+What happens to the job itself is :mod:`airflow_provider_oscar.jobs.lifecycle`; an operator adds what it submits and the
+backend that runs it.
 """
 
 from __future__ import annotations
@@ -12,60 +11,62 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from airflow.sdk import BaseOperator, conf
 
 from airflow_provider_oscar._airflow import airflow_errors
-from airflow_provider_oscar.core.errors import (
-    DefinitionError,
-    JobFailedError,
-    OscarProviderError,
-    PermanentError,
-    TransientError,
-    quoted,
-)
-from airflow_provider_oscar.core.logs import LogPosition
+from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.objects import ObjectEvent
-from airflow_provider_oscar.core.phase import JobPhase
-from airflow_provider_oscar.jobs.failures import failure
+from airflow_provider_oscar.jobs.backend import JobBackend
+from airflow_provider_oscar.jobs.lifecycle import MANIFEST_GRACE, Concluded, JobLifecycle
 from airflow_provider_oscar.jobs.manifest import Manifest
-from airflow_provider_oscar.jobs.outcome import State, verdict
+from airflow_provider_oscar.jobs.poller import Pace
+from airflow_provider_oscar.jobs.running import RunningJob
+from airflow_provider_oscar.jobs.status import JobStatus, JsonObject
 from airflow_provider_oscar.jobs.submission import submission_id
-from airflow_provider_oscar.operators.job_state import RunningJob, moment, read_object_event, recall, remember
-from airflow_provider_oscar.triggers.jobs import JobTrigger, ended_view, told
-from airflow_provider_oscar.triggers.shared_poll import JobView
+from airflow_provider_oscar.jobs.waiting import Wait, wait_for_job
+from airflow_provider_oscar.operators.job_state import load_state, parse_object_event, save_state
+from airflow_provider_oscar.triggers.jobs import JobTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_oscar.jobs.builder import SupervisorHook, SupervisorJob
 
-#: How long a manifest may still be on its way after the job ended.
-MANIFEST_GRACE = timedelta(seconds=60)
 #: Added to Airflow's own timeout, so that the trigger's comes first and the job is cancelled.
 _PADDING = timedelta(minutes=10)
 #: Presigned URLs live at most a week.
 _LONGEST_ACCESS = timedelta(days=7)
-_ACTIVE = (JobPhase.PENDING, JobPhase.RUNNING, JobPhase.UNKNOWN)
+
+W = TypeVar("W")
 
 
-class JobOperator(BaseOperator):
-    """Base of the two job operators; see ``OscarJobOperator`` and ``InterLinkPodOperator`` for the arguments."""
+class JobOperator(BaseOperator, Generic[W]):
+    """Base of the job operators: runs one command on one object and returns the job's manifest.
 
-    #: Set by the subclasses' constructors.
-    object_event: Any
-    output_uri: str
-    output_conn_id: str
-    command: Sequence[str] | None
-    environment: Mapping[str, str]
-    timeout: float | None
-    poll_interval: float | None
-    deferrable: bool
+    A further kind of job is a subclass that has ``backend`` and ``prepare``.
 
-    def _common(
+    :param object_event: the object to process: an ``ObjectEvent``, its dictionary, or a template that gives one.
+    :param output_uri: ``s3://bucket/prefix`` or ``dcache://conn_id/path``.
+    :param output_conn_id: connection that reaches ``output_uri``.
+    :param command: program and arguments, run without a shell.
+    :param environment: further variables of the command.
+    :param timeout: seconds or a timedelta after which the job is cancelled; from ``[oscar] job_timeout`` by default.
+    :param queue_timeout: seconds or a timedelta after which a job that has not started is cancelled; None for never.
+    :param poll_interval: seconds between two looks; from ``[oscar] poll_interval`` by default.
+    :param deferrable: wait in the triggerer instead of on a worker.
+    """
+
+    #: Names of the arguments that say where the job runs; placement looks there while none of them is a template.
+    place_fields: tuple[str, ...] = ()
+    #: How fast a job is looked at when the task waits on a worker, and how long its manifest may take.
+    pace = Pace()
+    manifest_grace = MANIFEST_GRACE
+
+    def __init__(
         self,
         *,
         object_event: Any,
@@ -74,29 +75,56 @@ class JobOperator(BaseOperator):
         command: Sequence[str] | None,
         environment: Mapping[str, str] | None,
         timeout: timedelta | float | None,
+        queue_timeout: timedelta | float | None,
         poll_interval: float | None,
         deferrable: bool,
+        **kwargs: Any,
     ) -> None:
-        """Keep and check the arguments both operators have; called by their constructors."""
+        super().__init__(**kwargs)
         if isinstance(command, str):
             raise DefinitionError(
                 f"command of task {self.task_id!r} is the text {command!r}; give a list of words, such as "
                 '["python3", "infer.py"], or ["sh", "-c", "…"] if a shell is wanted'
             )
-        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-        for name, value in (("timeout", seconds), ("poll_interval", poll_interval)):
-            if value is not None and not value > 0:
-                raise DefinitionError(f"{name} of task {self.task_id!r} is {value}; expected more than 0 seconds")
         self.object_event = object_event
         self.output_uri = output_uri
         self.output_conn_id = output_conn_id
         self.command = command
         self.environment = environment or {}
-        self.timeout = seconds
-        self.poll_interval = poll_interval
+        self.timeout = self._seconds("timeout", timeout)
+        self.queue_timeout = self._seconds("queue_timeout", queue_timeout)
+        self.poll_interval = self._seconds("poll_interval", poll_interval)
         self.deferrable = deferrable
         self.link_urls: dict[str, str] = {}
         self._job: RunningJob | None = None
+
+    def _seconds(self, name: str, value: timedelta | float | None) -> float | None:
+        seconds = value.total_seconds() if isinstance(value, timedelta) else value
+        if seconds is not None and not seconds > 0:
+            raise DefinitionError(f"{name} of task {self.task_id!r} is {value}; expected more than 0 seconds")
+        return seconds
+
+    # What the kinds of job differ in.
+
+    @cached_property
+    def backend(self) -> JobBackend[W]:
+        """Where the job runs."""
+        raise NotImplementedError
+
+    def prepare(self, job: RunningJob, context: Context) -> W:
+        """Return what the backend submits."""
+        raise NotImplementedError
+
+    def submission_name(self) -> str:
+        """Readable part of the submission id."""
+        return self.task_id
+
+    def note_links(self, job: RunningJob, slurm_job_id: str) -> None:
+        """Note the URLs of the extra links."""
+        if self.output_uri:
+            self.link_urls["Output"] = f"{self.output_uri.rstrip('/')}/{job.submission_id}/"
+
+    # The common way.
 
     @cached_property
     def supervisor(self) -> SupervisorHook:
@@ -105,194 +133,123 @@ class JobOperator(BaseOperator):
 
         return SupervisorHook()
 
-    # What the two kinds of job differ in.
-
-    @property
-    def where(self) -> str:
-        """Connection and service or node, for messages."""
-        raise NotImplementedError
-
-    def submission_name(self) -> str:
-        """Readable part of the submission id."""
-        return self.task_id
-
-    def submit(self, job: RunningJob, context: Context) -> RunningJob:
-        """Start the job, or adopt it if it came into being meanwhile."""
-        raise NotImplementedError
-
-    def look(self, job_id: str) -> JobView:
-        """Look at the job once."""
-        raise NotImplementedError
-
-    def read_log(self, job_id: str) -> str | None:
-        """The whole log, or None."""
-        raise NotImplementedError
-
-    def cancel(self, job_id: str) -> bool:
-        """Cancel and remove the job; the function of the hook that the trigger's ``on_kill`` calls too."""
-        raise NotImplementedError
-
-    def clear_away(self, job_id: str) -> None:
-        """Make the name of an ended job free again."""
-        raise NotImplementedError
-
-    def tidy(self, job_id: str) -> None:
-        """Remove what an ended job leaves behind, once log and manifest were read; nothing by default."""
-
-    def trigger(self, job: RunningJob, settled: dict[str, Any] | None) -> JobTrigger[Any]:
-        """The trigger that waits for the job."""
-        raise NotImplementedError
-
-    # The common way.
-
     def execute(self, context: Context) -> dict[str, Any]:
         """Submit or adopt, and wait; return the manifest."""
         with airflow_errors():
-            started = self._start(context)
-            if isinstance(started, Manifest):
-                return started.to_dict()
-            return self._wait(context, started)
+            lifecycle = self._lifecycle(context)
+            job = self._remembered(context, parse_object_event(self.object_event))
+            self.note_links(job, "")
+            started = lifecycle.start(job, lambda job: self.prepare(job, context))
+            if isinstance(started, Concluded):
+                return started.manifest.to_dict()
+            self._job = started
+            self.note_links(started, "")
+            return self._wait(lifecycle, started)
 
-    def resume(
-        self, context: Context, event: dict[str, Any] | None = None, job: Mapping[str, Any] | None = None
+    def execute_complete(
+        self, context: Context, event: JsonObject | None = None, job: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         """Go on after the trigger's event."""
         with airflow_errors():
             # `dag.test()` drops what was deferred with as soon as there is an event; the store has it as well.
-            running = RunningJob.from_stored(job) or recall(context)
+            running = RunningJob.from_stored(job) or load_state(context)
             if running is None:
                 raise DefinitionError(
                     f"task {self.task_id!r} was deferred by another version of this operator; clear it"
                 )
             self._job = running
-            return self._after(context, running, event or {})
+            lifecycle = self._lifecycle(context)
+            concluded = lifecycle.conclude(running, event or {})
+            if concluded is None:
+                return self._wait(lifecycle, running, pending_event=event)
+            return concluded.manifest.to_dict()
 
     def on_kill(self) -> None:
         """Cancel the job when the task is killed while it works."""
         if self._job is not None:
-            gone = self.cancel(self._job.job_id)
+            gone = self.backend.cancel(self._job.job_id)
             self.log.info("Job %s was %s", self._job.job_id, "cancelled" if gone else "not there any more")
 
-    def _start(self, context: Context) -> Manifest | RunningJob:
-        event = read_object_event(self.object_event)
-        job = self._remembered(context, event)
-        self._note_output(job)
-        manifest = self._manifest(job, log="")
-        if manifest is not None and manifest.succeeded and manifest.submission_id == job.submission_id:
-            self.log.info("Job %s: %s; nothing is submitted again", job.submission_id, manifest.summary)
-            self._push(context, job, JobView(JobPhase.SUCCEEDED), manifest)
-            return manifest
-        view = self.look(job.job_id)
-        if view.phase in _ACTIVE:
-            self.log.info("%s; this try adopts it", told(job.job_id, view))
-        else:
-            if view.phase is not JobPhase.ABSENT:
-                marked = Manifest.from_marker(self.read_log(job.job_id) or "", job.submission_id)
-                if marked is not None and marked.succeeded:
-                    self._push(context, job, view, marked)
-                    return marked
-                self.log.info("%s, from an earlier try; it is removed and submitted again", told(job.job_id, view))
-                self.clear_away(job.job_id)
-            remember(context, replace(job, job_id=job.submission_id, submitted_at=""))
-            job = self.submit(replace(job, job_id=job.submission_id), context)
-        self._job = job
-        remember(context, job)
-        return job
+    def observable_backend(self) -> JobBackend[W] | None:
+        """Return the backend for a look before the task runs; None if only the task itself can render where it is."""
+        texts = [str(getattr(self, name) or "") for name in self.place_fields]
+        return None if any("{{" in text or "{%" in text for text in texts) else self.backend
+
+    def _lifecycle(self, context: Context) -> JobLifecycle[W]:
+        return JobLifecycle(
+            backend=self.backend,
+            read_manifest=self._read_manifest,
+            remember=lambda job: save_state(context, job),
+            log=self.log,
+            timeout=self._timeout(),
+            grace=self.manifest_grace,
+            note=lambda job, status, manifest: self._push(context, job, status, manifest),
+        )
 
     def _remembered(self, context: Context, event: ObjectEvent | None) -> RunningJob:
         """The job this work belongs to: from a former try, or new."""
         ti = context["ti"]
         identity = context.get("partition_key") or context["run_id"]
         made = submission_id(self.submission_name(), ti.dag_id, ti.task_id, identity, getattr(ti, "map_index", -1))
-        deadline = time.time() + self._timeout()
-        uri = event.uri if event else ""
-        former = recall(context)
-        if former is not None and former.submission_id == made:
-            return replace(former, deadline=deadline, object_uri=uri)
-        return RunningJob(made, made, deadline=deadline, object_uri=uri)
+        now = time.time()
+        former = load_state(context)
+        if former is None or former.submission_id != made:
+            former = RunningJob(submission_id=made, job_id=made)
+        return replace(
+            former,
+            deadline=now + self._timeout(),
+            queue_deadline=None if self.queue_timeout is None else now + self.queue_timeout,
+            object_uri=event.uri if event else "",
+        )
 
-    def _wait(self, context: Context, job: RunningJob, settled: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Defer, or run the same trigger here."""
+    def _wait(
+        self, lifecycle: JobLifecycle[W], job: RunningJob, pending_event: JsonObject | None = None
+    ) -> dict[str, Any]:
+        """Defer, or wait here."""
+        if self.deferrable:
+            self._defer(job, pending_event)
+        event = pending_event
         while True:
-            trigger = self.trigger(job, settled)
-            if self.deferrable:
-                self._defer(job, trigger)
-            event = asyncio.run(_first_event(trigger))
-            found = self._settle(context, job, event)
-            if found is not None:
-                return found
-            settled = event
+            if event is None:
+                event = asyncio.run(self._wait_here(job))
+            else:
+                time.sleep(self.interval)
+            concluded = lifecycle.conclude(job, event)
+            if concluded is not None:
+                return concluded.manifest.to_dict()
 
-    def _defer(self, job: RunningJob, trigger: JobTrigger[Any]) -> NoReturn:
+    async def _wait_here(self, job: RunningJob) -> JsonObject:
+        return await wait_for_job(self.backend, self._what_to_wait_for(job), say=self.log.info, pace=self.pace)
+
+    def _defer(self, job: RunningJob, pending_event: JsonObject | None) -> NoReturn:
         left = timedelta(seconds=max((job.deadline or time.time()) - time.time(), 0.0))
-        self.defer(trigger=trigger, method_name="resume", kwargs={"job": asdict(job)}, timeout=left + _PADDING)
-
-    def _after(self, context: Context, job: RunningJob, event: dict[str, Any]) -> dict[str, Any]:
-        found = self._settle(context, job, event)
-        return self._wait(context, job, settled=event) if found is None else found
-
-    def _settle(self, context: Context, job: RunningJob, event: dict[str, Any]) -> dict[str, Any] | None:
-        """Return the manifest of a job that succeeded, None if it is too early to tell; raise otherwise."""
-        about = f"{self.where}: job {job.job_id!r}" + (f" of {quoted(job.object_uri)}" if job.object_uri else "")
-        if event.get("status") == "timeout":
-            gone = self.cancel(job.job_id)
-            raise JobFailedError(
-                f"{about} did not end within {self._timeout():.0f} seconds and was "
-                f"{'cancelled' if gone else 'not there any more'}; raise the timeout of the task, or look why it waited"
-            )
-        if event.get("status") != "ended":
-            kind: type[OscarProviderError] = PermanentError if event.get("permanent") else TransientError
-            raise kind(f"{about} cannot be observed: {event.get('message') or quoted(event)}")
-        ended = moment(str(event.get("ended_at") or ""))
-        age = MANIFEST_GRACE * 2 if ended is None else max(datetime.now(UTC) - ended, timedelta(0))
-        return self._conclude(context, job, ended_view(event), age)
-
-    def _conclude(self, context: Context, job: RunningJob, view: JobView, age: timedelta) -> dict[str, Any] | None:
-        log = "" if view.phase is JobPhase.ABSENT else self.read_log(job.job_id) or ""
-        manifest = self._manifest(job, log)
-        outcome = verdict(
-            job.submission_id,
-            manifest,
-            view.phase,
-            age=age,
-            grace=MANIFEST_GRACE,
-            submitted_at=moment(job.submitted_at),
-        )
-        if outcome.state is State.RUNNING:
-            self.log.info("%s", outcome.reason)
-            return None
-        self._show(log)
-        self._push(context, job, view, manifest)
-        self.log.info("%s", outcome.reason)
-        self.tidy(job.job_id)
-        if outcome.state is State.SUCCEEDED and manifest is not None:
-            return manifest.to_dict()
-        raise failure(
-            outcome,
-            manifest,
-            where=self.where,
-            object_uri=job.object_uri,
-            reported=view.note,
-            exit_code=view.exit_code,
-            log=log,
+        wait = self._what_to_wait_for(job)
+        self.defer(
+            trigger=JobTrigger(
+                backend=self.backend.name,
+                place=self.backend.arguments(),
+                job_id=wait.job_id,
+                deadline=wait.deadline,
+                queue_deadline=wait.queue_deadline,
+                poll_interval=wait.poll_interval,
+                log_lines=wait.log_lines,
+                pending_event=pending_event,
+            ),
+            method_name="execute_complete",
+            kwargs={"job": asdict(job)},
+            timeout=left + _PADDING,
         )
 
-    def _manifest(self, job: RunningJob, log: str) -> Manifest | None:
-        """The manifest of the marker line or of the store, whichever is younger; the store's if equal."""
-        marked = Manifest.from_marker(log, job.submission_id) if log else None
-        try:
-            stored = self._stored_manifest(job)
-        except TransientError as error:
-            if marked is None or marked.truncated:
-                raise
-            self.log.warning("The manifest is taken from the log, because its object cannot be read: %s", error)
-            return marked
-        if stored is None or marked is None:
-            return stored or marked
-        earliest = datetime.min.replace(tzinfo=UTC)
-        return marked if (marked.submitted_at or earliest) > (stored.submitted_at or earliest) else stored
+    def _what_to_wait_for(self, job: RunningJob) -> Wait:
+        return Wait(
+            job_id=job.job_id,
+            deadline=job.deadline,
+            queue_deadline=job.queue_deadline,
+            poll_interval=self.interval,
+            log_lines=job.log_lines,
+        )
 
-    def _stored_manifest(self, job: RunningJob) -> Manifest | None:
+    def _read_manifest(self, job: RunningJob) -> Manifest | None:
         if not self.output_uri:
             return None
         return self.supervisor.read_manifest(self.output_conn_id, self.output_uri, job.submission_id)
@@ -305,7 +262,7 @@ class JobOperator(BaseOperator):
         needed = timedelta(seconds=self._timeout()) + _PADDING
         return self.supervisor.build(
             submission_id=job.submission_id,
-            event=read_object_event(self.object_event),
+            event=parse_object_event(self.object_event),
             command=[str(word) for word in self.command],
             output_conn_id=self.output_conn_id,
             output_uri=self.output_uri,
@@ -315,27 +272,12 @@ class JobOperator(BaseOperator):
             lifetime=min(max(configured, needed), _LONGEST_ACCESS),
         )
 
-    def _show(self, log: str) -> None:
-        lines, _ = LogPosition().after(log.rstrip(), complete=True)
-        self.log.info("::group::Log of the job (%d lines)", len(lines))
-        for line in lines:
-            self.log.info("%s", line)
-        self.log.info("::endgroup::")
-
-    def _push(self, context: Context, job: RunningJob, view: JobView, manifest: Manifest | None) -> None:
-        slurm = (manifest.slurm_job_id if manifest else None) or view.slurm_job_id
+    def _push(self, context: Context, job: RunningJob, status: JobStatus, manifest: Manifest | None) -> None:
+        slurm = (manifest.slurm_job_id if manifest else None) or status.slurm_job_id
         context["ti"].xcom_push(key="job_id", value=job.job_id)
         if slurm:
             context["ti"].xcom_push(key="slurm_job_id", value=slurm)
         self.note_links(job, slurm or "")
-
-    def _note_output(self, job: RunningJob) -> None:
-        self.note_links(job, "")
-
-    def note_links(self, job: RunningJob, slurm_job_id: str) -> None:
-        """Note the URLs of the extra links."""
-        if self.output_uri:
-            self.link_urls["Output"] = f"{self.output_uri.rstrip('/')}/{job.submission_id}/"
 
     def _timeout(self) -> float:
         return self.timeout or conf.getfloat("oscar", "job_timeout", fallback=86_400.0)
@@ -344,10 +286,3 @@ class JobOperator(BaseOperator):
     def interval(self) -> float:
         """Seconds between two looks."""
         return self.poll_interval or conf.getfloat("oscar", "poll_interval", fallback=10.0)
-
-
-async def _first_event(trigger: JobTrigger[Any]) -> dict[str, Any]:
-    async for event in trigger.run():
-        found: dict[str, Any] = event.payload
-        return found
-    return {}

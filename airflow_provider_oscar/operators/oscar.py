@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -15,16 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import BaseOperator
 
 from airflow_provider_oscar._airflow import airflow_errors
-from airflow_provider_oscar.core.errors import DefinitionError, TransientError
-from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.services import ServiceDefinition, from_fdl
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook, encode_body
+from airflow_provider_oscar.jobs.oscar import OscarBackend, OscarWork
+from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.links import OscarJobLogLink, OutputLink
 from airflow_provider_oscar.operators.job import JobOperator
-from airflow_provider_oscar.operators.job_state import RunningJob
-from airflow_provider_oscar.triggers.jobs import JobTrigger
-from airflow_provider_oscar.triggers.oscar import OscarJobTrigger, job_view
-from airflow_provider_oscar.triggers.shared_poll import JobView
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -34,7 +29,7 @@ if TYPE_CHECKING:
 SUPERVISOR_SCRIPT = "@supervisor"
 
 
-class OscarJobOperator(JobOperator):
+class OscarJobOperator(JobOperator[OscarWork]):
     """Runs one job of an OSCAR service on one object, and returns the job's manifest.
 
     The same work has the same job id on every retry: a job that still runs is adopted, and one that succeeded
@@ -56,6 +51,8 @@ class OscarJobOperator(JobOperator):
     :param oscar_conn_id: connection of type ``oscar``.
     :param timeout: seconds (or a timedelta) after which the job is cancelled and the task fails; default from
         ``[oscar] job_timeout``.
+    :param queue_timeout: seconds (or a timedelta) after which the job is cancelled if it has not started, and the task
+        fails so that it can be retried; None for never.
     :param poll_interval: seconds between two looks; default from ``[oscar] poll_interval``.
     :param deferrable: wait in the triggerer (default) instead of on a worker.
     :raises DefinitionError: in the DAG file, if both or neither of ``command`` and ``payload`` are given.
@@ -77,6 +74,7 @@ class OscarJobOperator(JobOperator):
         "payload": "json",
         "environment": "json",
     }
+    place_fields = ("oscar_conn_id", "service")
     operator_extra_links = (OscarJobLogLink(), OutputLink())
     ui_color = "#d7ecf7"
 
@@ -93,11 +91,23 @@ class OscarJobOperator(JobOperator):
         placement: str = "",
         oscar_conn_id: str = OscarHook.default_conn_name,
         timeout: timedelta | float | None = None,
+        queue_timeout: timedelta | float | None = None,
         poll_interval: float | None = None,
         deferrable: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(
+            object_event=object_event,
+            output_uri=output_uri,
+            output_conn_id=output_conn_id,
+            command=command,
+            environment=environment,
+            timeout=timeout,
+            queue_timeout=queue_timeout,
+            poll_interval=poll_interval,
+            deferrable=deferrable,
+            **kwargs,
+        )
         if (command is None) == (payload is None):
             raise DefinitionError(f"task {self.task_id!r} needs either a command or a payload, and not both")
         if command is not None and not output_uri:
@@ -106,79 +116,32 @@ class OscarJobOperator(JobOperator):
         self.payload = payload
         self.placement = placement
         self.oscar_conn_id = oscar_conn_id
-        self._common(
-            object_event=object_event,
-            output_uri=output_uri,
-            output_conn_id=output_conn_id,
-            command=command,
-            environment=environment,
-            timeout=timeout,
-            poll_interval=poll_interval,
-            deferrable=deferrable,
-        )
 
     @cached_property
-    def hook(self) -> OscarHook:
-        """The hook of the connection."""
-        return OscarHook(self.oscar_conn_id)
+    def backend(self) -> OscarBackend:
+        """The jobs of the service."""
+        return OscarBackend(conn_id=self.oscar_conn_id, service=self.service)
 
     @property
-    def where(self) -> str:
-        return f"OSCAR service {self.service!r} (connection {self.oscar_conn_id!r})"
+    def hook(self) -> OscarHook:
+        """The hook of the connection."""
+        return self.backend.hook
 
     def submission_name(self) -> str:
+        """Name of the service."""
         return self.service
 
-    def submit(self, job: RunningJob, context: Context) -> RunningJob:
-        body, submitted_at = self._body(job)
-        made = self.hook.run(self.hook.submit_job(self.service, body, job.submission_id))
-        if made.job_id != job.submission_id:
-            self.log.warning(
-                "This OSCAR is older than 4.1 and called the job %s; a retry may run it twice", made.job_id
-            )
-        if not made.confirmed:
-            self.log.warning("OSCAR accepted job %s but does not list it", made.job_id)
-        self.log.info("Job %s of %s was %s", made.job_id, self.where, "adopted" if made.adopted else "submitted")
-        self.note_links(replace(job, job_id=made.job_id), "")
-        return replace(job, job_id=made.job_id, submitted_at="" if made.adopted else submitted_at)
-
-    def _body(self, job: RunningJob) -> tuple[bytes, str]:
-        """Return the request body, and when the job was submitted according to its specification."""
+    def prepare(self, job: RunningJob, context: Context) -> OscarWork:
+        """Return the request body."""
         if self.payload is None:
             made = self.build(job, placement=self.placement)
-            return made.body(), str(made.spec.to_dict()["submitted_at"])
+            return OscarWork(made.body(), str(made.spec.to_dict()["submitted_at"]))
         if isinstance(self.payload, Mapping):
-            return json.dumps(self.payload, separators=(",", ":")).encode(), ""
-        return encode_body(self.payload if isinstance(self.payload, bytes) else self.payload.encode()), ""
-
-    def look(self, job_id: str) -> JobView:
-        return job_view(self.hook.run(self.hook.list_jobs(self.service)).get(job_id))
-
-    def read_log(self, job_id: str) -> str | None:
-        return self.hook.run(self.hook.job_log(self.service, job_id))
-
-    def cancel(self, job_id: str) -> bool:
-        return self.hook.run(self.hook.delete_job(self.service, job_id))
-
-    def clear_away(self, job_id: str) -> None:
-        self.cancel(job_id)
-        for pause in (0.2, 0.5, 1, 2, 5, 10, 20):
-            if self.look(job_id).phase is JobPhase.ABSENT:
-                return
-            time.sleep(pause)
-        raise TransientError(f"{self.where}: job {job_id!r} of an earlier try was deleted but is still listed")
-
-    def trigger(self, job: RunningJob, settled: dict[str, Any] | None) -> JobTrigger[Any]:
-        return OscarJobTrigger(
-            conn_id=self.oscar_conn_id,
-            service=self.service,
-            job_id=job.job_id,
-            deadline=job.deadline,
-            poll_interval=self.interval,
-            settled=settled,
-        )
+            return OscarWork(json.dumps(self.payload, separators=(",", ":")).encode())
+        return OscarWork(encode_body(self.payload if isinstance(self.payload, bytes) else self.payload.encode()))
 
     def note_links(self, job: RunningJob, slurm_job_id: str) -> None:
+        """Note the URLs of the extra links."""
         super().note_links(job, slurm_job_id)
         self.link_urls[OscarJobLogLink.name] = self.hook.job_log_url(self.service, job.job_id)
 

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseBranchOperator
@@ -14,17 +13,13 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.core.errors import DefinitionError
-from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
-from airflow_provider_oscar.hooks.oscar.hook import OscarHook
-from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
-from airflow_provider_oscar.operators.job_state import read_object_event
-from airflow_provider_oscar.operators.oscar import OscarJobOperator
+from airflow_provider_oscar.operators.job import JobOperator
+from airflow_provider_oscar.operators.job_state import parse_object_event
 from airflow_provider_oscar.placement.policies import PlacementPolicy
 from airflow_provider_oscar.placement.targets import (
     Decision,
     PlacementRequest,
     PlacementTarget,
-    TargetKind,
     TargetObservation,
     by_name,
 )
@@ -39,12 +34,10 @@ AUTOMATIC = ("", "auto", "none")
 class PlacementBranchOperator(BaseBranchOperator):
     """Follows the task of the target that the policy chooses, and skips the others.
 
-    Before it decides it looks at each target, or at the forced one alone: the service of the ``OscarJobOperator``,
-    or the virtual node of the ``InterLinkPodOperator``, that the target's ``task_id`` leads to (the task itself, or
-    the first such task of the task group of that name). A target that is down, full or without its connection is
-    passed over. The decision, with its reasons, is
-    logged and pushed to XCom under ``decision``; a task that joins the branches needs
-    ``trigger_rule="none_failed_min_one_success"``.
+    Before it decides it looks at each target, or at the forced one alone: where the job operator runs its jobs that the
+    target's ``task_id`` leads to (the task itself, or the first such task of the task group of that name). A target
+    that is down, full or without its connection is passed over. The decision, with its reasons, is logged and pushed
+    to XCom under ``decision``; a task that joins the branches needs ``trigger_rule="none_failed_min_one_success"``.
 
     :param policy: decides; see :mod:`airflow_provider_oscar.placement.policies`.
     :param targets: what there is to choose from.
@@ -93,7 +86,7 @@ class PlacementBranchOperator(BaseBranchOperator):
 
     def request(self) -> PlacementRequest:
         """Return what is to be placed."""
-        event = read_object_event(self.object_event)
+        event = parse_object_event(self.object_event)
         wanted = str(self.force or "").strip()
         return PlacementRequest(
             key=event.key if event else "",
@@ -120,45 +113,26 @@ class PlacementBranchOperator(BaseBranchOperator):
 
     def _observation(self, target: PlacementTarget) -> TargetObservation | None:
         task = self._job_task(target)
-        seen: TargetObservation | None = None
-        if (
-            target.kind is TargetKind.OSCAR
-            and isinstance(task, OscarJobOperator)
-            and _fixed(task.service, task.oscar_conn_id)
-        ):
-            oscar = OscarHook(task.oscar_conn_id)
-            seen = _looked(oscar.where, partial(oscar.observe, task.service))
-        elif (
-            target.kind is TargetKind.INTERLINK
-            and isinstance(task, InterLinkPodOperator)
-            and _fixed(task.interlink_conn_id)
-        ):
-            namespace = task.namespace if task.namespace and _fixed(task.namespace) else None
-            interlink = InterLinkHook(task.interlink_conn_id, namespace=namespace)
-            seen = _looked(interlink.where, partial(interlink.observe, target.node))
-        return None if seen is None else replace(seen, name=target.name)
+        backend = None if task is None else task.observable_backend()
+        if backend is None:
+            return None
+        try:
+            seen: TargetObservation = backend.observe()
+        except AirflowNotFoundException:
+            # It makes its own target unusable, and no other.
+            why = f"connection {backend.conn_id!r} is not defined; create it in Airflow"
+            return TargetObservation(name=target.name, up=False, reason=why)
+        return replace(seen, name=target.name)
 
-    def _job_task(self, target: PlacementTarget) -> Any:
+    def _job_task(self, target: PlacementTarget) -> JobOperator[Any] | None:
         tasks: Mapping[str, Any] = self.dag.task_dict
         if target.task_id in tasks:
-            return tasks[target.task_id]
+            task = tasks[target.task_id]
+            return task if isinstance(task, JobOperator) else None
         group = self.dag.task_group_dict.get(target.task_id)
         if group is None:
             raise DefinitionError(
                 f"placement target {target.name!r} names task {target.task_id!r}, which is not in DAG {self.dag_id!r}"
             )
-        jobs = (task for task in group.iter_tasks() if isinstance(task, OscarJobOperator | InterLinkPodOperator))
+        jobs = (task for task in group.iter_tasks() if isinstance(task, JobOperator))
         return next(jobs, None)
-
-
-def _looked(where: str, look: Callable[[], TargetObservation]) -> TargetObservation:
-    """Return what the hook sees; a connection that is not defined makes its own target unusable, and no other."""
-    try:
-        return look()
-    except AirflowNotFoundException:
-        return TargetObservation(name="", up=False, reason=f"{where} is not defined; create it in Airflow")
-
-
-def _fixed(*texts: str) -> bool:
-    """Whether none of the texts is a template, which only its own task can render."""
-    return not any("{{" in text or "{%" in text for text in texts)

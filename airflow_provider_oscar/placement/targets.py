@@ -7,9 +7,9 @@ A policy (:mod:`airflow_provider_oscar.placement.policies`) turns a :class:`Plac
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError, quoted
@@ -19,22 +19,13 @@ from airflow_provider_oscar.core.slurm import SlurmOptions
 BUSY_DELAY = 60.0
 
 
-class TargetKind(StrEnum):
-    """How a target is reached."""
-
-    OSCAR = "oscar"
-    """An OSCAR service; jobs are submitted through its API."""
-    INTERLINK = "interlink"
-    """A pod for a virtual node, which interLink offloads to SLURM."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlacementTarget:
     """One place that can do the work.
 
     :param name: name in decisions, DAG params and manifests, for example ``hpc-gpu``.
     :param task_id: task that submits to it.
-    :param kind: ``"oscar"`` or ``"interlink"``.
+    :param kind: name of the job backend: ``"oscar"``, ``"interlink"``, ``"kubernetes"``, or one of your own.
     :param node: virtual node of an interLink target.
     :param slurm: SLURM options of an interLink target.
     :param resources: resource limits of the pod, as Kubernetes quantities.
@@ -51,7 +42,7 @@ class PlacementTarget:
 
     name: str
     task_id: str
-    kind: TargetKind | str
+    kind: str
     node: str = ""
     slurm: SlurmOptions | None = None
     resources: Mapping[str, str] = field(default_factory=dict)
@@ -70,14 +61,11 @@ class PlacementTarget:
             raise DefinitionError(
                 f"a placement target needs a name and a task_id; got {self.name!r} and {self.task_id!r}"
             )
-        try:
-            object.__setattr__(self, "kind", TargetKind(self.kind))
-        except ValueError as error:
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.kind):
             raise DefinitionError(
-                f"placement target {self.name!r} is of kind {quoted(self.kind)}; expected 'oscar' or 'interlink'"
-            ) from error
-        if self.kind is TargetKind.INTERLINK and not self.node:
-            raise DefinitionError(f"placement target {self.name!r} is of kind 'interlink' and names no virtual node")
+                f"placement target {self.name!r} is of kind {quoted(self.kind)}; expected the name of a job backend, "
+                "such as 'oscar', 'interlink' or 'kubernetes'"
+            )
         for bound in ("max_active", "capacity"):
             value = getattr(self, bound)
             if value is not None and value < 1:
@@ -157,7 +145,7 @@ class Decision:
         return {
             "target": self.target.name,
             "task_id": self.target.task_id,
-            "kind": str(self.target.kind),
+            "kind": self.target.kind,
             "reasons": list(self.reasons),
             "rejected": dict(self.rejected),
             "predictions": {name: dict(values) for name, values in self.predictions.items()},

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_provider_oscar._airflow import airflow_errors
-from airflow_provider_oscar.core.errors import JobFailedError, LostContactError, PermanentError, TransientError
+from airflow_provider_oscar.core.errors import JobFailedError, LostContactError, TransientError
 from airflow_provider_oscar.core.logs import tail
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
-from airflow_provider_oscar.triggers.jobs import ended_view
-from airflow_provider_oscar.triggers.oscar import OscarJobTrigger, job_view
-from airflow_provider_oscar.triggers.shared_poll import JobView
+from airflow_provider_oscar.jobs.oscar import OscarBackend
+from airflow_provider_oscar.jobs.status import JobStatus, JsonObject
+from airflow_provider_oscar.triggers.jobs import JobTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -72,45 +72,46 @@ class OscarJobSensor(BaseSensorOperator):
             found = self._look()
         return PokeReturnValue(is_done=found is not None, xcom_value=found)
 
-    def resume(self, context: Context, event: dict[str, Any] | None = None) -> str:
+    def execute_complete(self, context: Context, event: JsonObject | None = None) -> str:
         """Go on after the trigger's event."""
         with airflow_errors():
-            said = event or {}
-            if said.get("status") == "timeout":
+            event = event or {}
+            if event.get("status") == "timeout":
                 raise JobFailedError(f"{self._about} did not end within {self.timeout:.0f} seconds")
-            if said.get("status") != "ended":
-                kind = PermanentError if said.get("permanent") else TransientError
-                raise kind(f"{self._about} cannot be observed: {said.get('message') or 'no reason given'}")
-            view = ended_view(said)
-            if view.phase is JobPhase.ABSENT:
+            if event.get("status") != "ended":
+                raise TransientError(f"{self._about} cannot be observed: {event.get('message') or 'no reason given'}")
+            status = JobStatus.from_event(event)
+            if status.phase is JobPhase.ABSENT:
                 raise LostContactError(f"{self._about} is not there, or no longer; check its name")
-            return self._ended(view)
+            return self._ended(status)
 
     @property
     def _about(self) -> str:
         return f"OSCAR service {self.service!r} (connection {self.oscar_conn_id!r}): job {self.job_id!r}"
 
-    def _look(self) -> str | None:
-        hook = OscarHook(self.oscar_conn_id)
-        view = job_view(hook.run(hook.list_jobs(self.service)).get(self.job_id))
-        return self._ended(view) if view.phase in (JobPhase.SUCCEEDED, JobPhase.FAILED) else None
+    @property
+    def _backend(self) -> OscarBackend:
+        return OscarBackend(conn_id=self.oscar_conn_id, service=self.service)
 
-    def _ended(self, view: JobView) -> str:
-        if view.phase is JobPhase.SUCCEEDED:
-            return view.phase.value
-        hook = OscarHook(self.oscar_conn_id)
-        log = hook.run(hook.job_log(self.service, self.job_id)) or ""
+    def _look(self) -> str | None:
+        status = self._backend.status(self.job_id)
+        return self._ended(status) if status.phase.ended else None
+
+    def _ended(self, status: JobStatus) -> str:
+        if status.phase is JobPhase.SUCCEEDED:
+            return status.phase.value
+        log = self._backend.log(self.job_id) or ""
         raise JobFailedError(f"{self._about} failed. Last lines of its log: {tail(log) or 'none'}")
 
     def _defer(self) -> NoReturn:
         self.defer(
-            trigger=OscarJobTrigger(
-                conn_id=self.oscar_conn_id,
-                service=self.service,
+            trigger=JobTrigger(
+                backend=self._backend.name,
+                place=self._backend.arguments(),
                 job_id=self.job_id,
                 deadline=time.time() + self.timeout,
                 poll_interval=self.poke_interval,
                 cancel_on_kill=False,
             ),
-            method_name="resume",
+            method_name="execute_complete",
         )

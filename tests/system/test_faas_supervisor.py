@@ -259,4 +259,4 @@ def test_task_fails_although_oscar_calls_the_job_succeeded(request, service):
     failing = task(service, FAIL)
     failure = scenarios.failure_of(failing, state)
     scenarios.says(failure, "exit code 3", "no theta in file")
-    assert failing.look(state["ti"].xcoms["job_id"]).phase is JobPhase.SUCCEEDED
+    assert failing.backend.status(state["ti"].xcoms["job_id"]).phase is JobPhase.SUCCEEDED

@@ -20,6 +20,7 @@ from airflow_provider_oscar.core.pods import PodRequest, build_pod
 from airflow_provider_oscar.core.podstatus import PodStatus
 from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
+from airflow_provider_oscar.jobs.interlink import InterLinkBackend
 from tests.system.conftest import Site
 
 T = TypeVar("T")
@@ -224,11 +225,17 @@ def test_quantity_the_api_refuses_is_a_definition_error(jobs):
         jobs.hook.create_or_adopt_pod(pod)
 
 
+def observe(jobs):
+    backend = InterLinkBackend(conn_id=jobs.hook.interlink_conn_id, node=jobs.site.cpu_node)
+    backend.hook = jobs.hook
+    return backend.observe()
+
+
 def test_nodes_are_ready_and_their_pods_are_counted(jobs):
     assert jobs.hook.node_status(jobs.site.cpu_node) == ""
     assert jobs.hook.node_status("no-such-node") == "there is no node 'no-such-node'"
-    before = jobs.hook.observe(jobs.site.cpu_node).active
+    before = observe(jobs).active
     name = jobs.submit("sleep 60")
     jobs.until(name, JobPhase.RUNNING)
-    observation = jobs.hook.observe(jobs.site.cpu_node)
+    observation = observe(jobs)
     assert (observation.up, observation.active) == (True, before + 1)

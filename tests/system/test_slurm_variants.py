@@ -89,8 +89,10 @@ def test_job_of_a_task_that_took_too_long_is_cancelled_in_the_accounts(request, 
     state = scenarios.run_of_task(request)
     scenarios.deferred(task, state)
     patience = accounted_nodes.patience
-    job_id = scenarios.until(lambda: task.look(task._job.job_id).slurm_job_id, patience, "the job is in SLURM")
-    scenarios.until(lambda: task.look(task._job.job_id).phase is JobPhase.RUNNING, patience, "it runs")
+    job_id = scenarios.until(
+        lambda: task.backend.status(task._job.job_id).slurm_job_id, patience, "the job is in SLURM"
+    )
+    scenarios.until(lambda: task.backend.status(task._job.job_id).phase is JobPhase.RUNNING, patience, "it runs")
     scenarios.says(
         scenarios.failure_of(virtual_nodes.job(scenarios.SLEEP, timeout=1), state), "did not end within 1 second"
     )
@@ -107,7 +109,7 @@ def test_exit_code_arrives_although_the_scheduler_has_forgotten_the_job(request,
     with pytest.raises(TaskDeferred) as deferral:
         task.execute(state)
     pod = task._job.job_id
-    job_id = scenarios.until(lambda: task.look(pod).slurm_job_id, 30, "the job is in SLURM")
+    job_id = scenarios.until(lambda: task.backend.status(pod).slurm_job_id, 30, "the job is in SLURM")
     nodes.stop()
     try:
         account(on_accounted, job_id, "FAILED")
@@ -116,7 +118,7 @@ def test_exit_code_arrives_although_the_scheduler_has_forgotten_the_job(request,
         nodes.start()
     event = asyncio.run(anext(deferral.value.trigger.run()))
     with pytest.raises(AirflowFailException, match="exit code 42"):
-        task.resume(state, event.payload, **deferral.value.kwargs)
+        task.execute_complete(state, event.payload, **deferral.value.kwargs)
     assert account(on_accounted, job_id, "FAILED").exit_code == "42:0"
 
 

@@ -26,11 +26,9 @@ from airflow_provider_oscar.core.errors import (
     quoted,
 )
 from airflow_provider_oscar.core.logs import strip_harness
-from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.pods import CONTAINER_NAME
 from airflow_provider_oscar.core.podstatus import PodStatus, node_trouble
 from airflow_provider_oscar.hooks.interlink.errors import kubernetes_refusal
-from airflow_provider_oscar.placement.targets import TargetObservation
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -39,7 +37,6 @@ if TYPE_CHECKING:
 #: Seconds to connect, and to wait for an answer.
 _TIMEOUT = (10, 60)
 _LISTED_AT_ONCE = 500
-_ACTIVE = (JobPhase.PENDING, JobPhase.RUNNING, JobPhase.UNKNOWN)
 
 
 class InterLinkHook(BaseHook):
@@ -204,15 +201,6 @@ class InterLinkHook(BaseHook):
                 return node_trouble(self._json(self.core.read_node(node, **_RAW)))
         except _Passed:
             return f"there is no node {node!r}"
-
-    def observe(self, node: str) -> TargetObservation:
-        """Look whether a virtual node takes work, and how many pods it has; never raises for an outage."""
-        try:
-            trouble = self.node_status(node)
-            active = sum(pod.phase in _ACTIVE for pod in self.list_pods(node=node))
-        except OscarProviderError as error:
-            return TargetObservation(name=node, up=False, active=0, reason=str(error))
-        return TargetObservation(name=node, up=not trouble, active=active, reason=trouble)
 
     def test_connection(self) -> tuple[bool, str]:
         """Check address, credentials and name space, for the Test button."""

@@ -15,12 +15,10 @@ import httpx
 from airflow.sdk import BaseHook
 
 from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError, TransientError, quoted
-from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.hooks.http import flows
 from airflow_provider_oscar.hooks.http.flows import Flow
 from airflow_provider_oscar.hooks.http.tls import read_verify, tls_context
 from airflow_provider_oscar.hooks.oscar.api import Api, OscarCalls, OscarJob, Submission
-from airflow_provider_oscar.placement.targets import TargetObservation
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -31,7 +29,6 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 #: Seconds before its end at which an access token is renewed.
 _RENEW_BEFORE = 60.0
-_ACTIVE = (JobPhase.PENDING, JobPhase.RUNNING, JobPhase.UNKNOWN)
 
 
 def encode_body(data: bytes) -> bytes:
@@ -147,18 +144,6 @@ class OscarHook(OscarCalls, BaseHook):
             return await flows.arun(client, flow, where=self.where)
         async with self.async_client() as own:
             return await flows.arun(own, flow, where=self.where)
-
-    def observe(self, service: str) -> TargetObservation:
-        """Look whether the service can take a job, and how many it has; never raises for an outage."""
-        try:
-            found = self.run(self.get_service(service))
-            if found is None:
-                return TargetObservation(name=service, up=False, active=0, reason=f"no OSCAR service {service!r}")
-            jobs = self.run(self.list_jobs(service))
-        except OscarProviderError as error:
-            return TargetObservation(name=service, up=False, active=0, reason=str(error))
-        active = sum(job.phase in _ACTIVE for job in jobs.values())
-        return TargetObservation(name=service, up=True, active=active, reason="")
 
     def job_log_url(self, service: str, job: str) -> str:
         """Where a browser finds the job's log (with the cluster's own login)."""

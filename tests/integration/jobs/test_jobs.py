@@ -17,6 +17,8 @@ from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+from airflow_provider_oscar.jobs.interlink import InterLinkBackend
+from airflow_provider_oscar.jobs.oscar import OscarBackend
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from airflow_provider_oscar.placement.targets import PlacementTarget
@@ -144,9 +146,9 @@ def test_second_try_adopts_the_job_and_a_kill_ends_it(request, target, platform)
     assert second.kwargs["job"]["job_id"] == job
     assert target.count() == before + 1
     task = target.operator(command=SLEEP)
-    until(lambda: task.look(job).phase is JobPhase.RUNNING)
+    until(lambda: task.backend.status(job).phase is JobPhase.RUNNING)
     asyncio.run(second.trigger.on_kill())
-    until(lambda: task.look(job).phase is JobPhase.ABSENT)
+    until(lambda: task.backend.status(job).phase is JobPhase.ABSENT)
     if target.name == "interlink":
         until(lambda: all(each.finished for each in platform.slurm.jobs().values()))
 
@@ -155,10 +157,10 @@ def test_timeout_cancels_the_job(request, target):
     task = target.operator(command=SLEEP, timeout=4)
     with pytest.raises(AirflowFailException, match="did not end within 4 seconds and was cancelled"):
         task.execute(run_id(request))
-    until(lambda: task.look(task._job.job_id).phase is JobPhase.ABSENT)
+    until(lambda: task.backend.status(task._job.job_id).phase is JobPhase.ABSENT)
 
 
 def test_places_can_be_observed(service, node):
-    assert OscarHook().observe(service).up
-    assert InterLinkHook().observe(node).up
-    assert not OscarHook().observe("no-such-service").up
+    assert OscarBackend(conn_id="oscar_default", service=service).observe().up
+    assert InterLinkBackend(conn_id="interlink_default", node=node).observe().up
+    assert not OscarBackend(conn_id="oscar_default", service="no-such-service").observe().up

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -73,11 +74,18 @@ def test_the_marker_line_is_not_shown():
     assert shown == ["done"]
 
 
-def test_a_flood_is_cut_and_counted():
-    shown, position = LogPosition().after("x\n" * (LINES_LIMIT + 5))
-    assert len(shown) == LINES_LIMIT + 1
-    assert shown[-1] == "… 5 more lines are not shown here"
-    assert position.lines == LINES_LIMIT + 5
+def test_of_a_flood_the_next_look_shows_what_this_one_did_not():
+    text = "".join(f"{number}\n" for number in range(LINES_LIMIT + 5))
+    shown, position = LogPosition().after(text)
+    assert (len(shown), position.lines) == (LINES_LIMIT, LINES_LIMIT)
+    shown, position = position.after(text)
+    assert shown == [str(number) for number in range(LINES_LIMIT, LINES_LIMIT + 5)]
+    assert position.after(text) == ([], position)
+
+
+@pytest.mark.parametrize("line", ["::endgroup::", "  ::group::x", "##[endgroup]", "##[group]x"])
+def test_a_group_marker_is_shown_as_text(line):
+    assert printable(line) == f"\\{line}"
 
 
 @given(st.text())

@@ -20,6 +20,7 @@ from airflow_provider_oscar.core.errors import (
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.hooks.interlink.errors import kubernetes_refusal
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook, core_api
+from airflow_provider_oscar.jobs.interlink import InterLinkBackend
 
 POD = {"metadata": {"name": "job-1"}, "spec": {}}
 
@@ -198,23 +199,29 @@ def test_forbidden_log_is_an_error(hook, core):
         hook.read_log("job-1")
 
 
+def observed(hook):
+    backend = InterLinkBackend(conn_id="interlink_default", node="hpc")
+    backend.hook = hook
+    return backend.observe()
+
+
 def test_observation_counts_unfinished_pods_of_a_ready_node(hook, core):
     core.nodes["hpc"] = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
     for name, phase in {"a": "Running", "b": "Pending", "c": "Succeeded"}.items():
         core.pods[name] = {"metadata": {"name": name}, "spec": {"nodeName": "hpc"}, "status": {"phase": phase}}
-    seen = hook.observe("hpc")
+    seen = observed(hook)
     assert (seen.name, seen.up, seen.active, seen.reason) == ("hpc", True, 2, "")
 
 
 def test_absent_node_is_down(hook):
-    seen = hook.observe("hpc")
+    seen = observed(hook)
     assert (seen.up, seen.reason) == (False, "there is no node 'hpc'")
 
 
 def test_unreachable_api_is_down_and_says_why(hook, core):
     refused = MaxRetryError(None, "/", NewConnectionError(None, "refused"))  # type: ignore[arg-type]
     core.refuse["read node"] = refused
-    seen = hook.observe("hpc")
+    seen = observed(hook)
     assert not seen.up
     assert "cannot reach Kubernetes" in seen.reason
     core.refuse["list pods"] = refused

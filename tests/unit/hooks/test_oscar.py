@@ -29,6 +29,7 @@ from airflow_provider_oscar.hooks.oscar.api import (
     refusal,
 )
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook, encode_body
+from airflow_provider_oscar.jobs.oscar import OscarBackend
 
 TOKEN = "ab" * 32
 
@@ -384,6 +385,12 @@ def test_test_button_tells_the_version():
     assert hook.test_connection() == (True, "OSCAR v4.1.2 on Kubernetes v1.33")
 
 
+def observed(hook):
+    backend = OscarBackend(conn_id="oscar_default", service="infer")
+    backend.hook = hook
+    return backend.observe()
+
+
 def test_observation_counts_what_is_not_finished():
     def handler(request):
         if "services" in request.url.path:
@@ -392,12 +399,12 @@ def test_observation_counts_what_is_not_finished():
             body={"jobs": {"a": {"status": "Running"}, "b": {"status": "Suspended"}, "c": {"status": "Failed"}}}
         )
 
-    seen = hook_with(handler).observe("infer")
+    seen = observed(hook_with(handler))
     assert (seen.up, seen.active) == (True, 2)
 
 
 def test_observation_of_an_outage_is_a_reason_not_an_error():
-    seen = hook_with(lambda request: answer(503)).observe("infer")
+    seen = observed(hook_with(lambda request: answer(503)))
     assert not seen.up
     assert "503" in seen.reason
 

@@ -7,8 +7,8 @@ from functools import cached_property
 
 import pytest
 
+from airflow_provider_oscar.jobs.poller import Pace
 from airflow_provider_oscar.operators.job import JobOperator
-from airflow_provider_oscar.triggers import jobs, shared_poll
 from tests.support.fakes import FakeCluster, FakeOscar, FakeSupervisor
 
 
@@ -35,6 +35,4 @@ def supervisor(monkeypatch):
 @pytest.fixture
 def hurried(monkeypatch):
     """Polls without pauses, for tasks that wait on the worker."""
-    monkeypatch.setattr(shared_poll, "MIN_PAUSE", 0.001)
-    monkeypatch.setattr(shared_poll, "MAX_PAUSE", 0.001)
-    monkeypatch.setattr(jobs, "ABSENCE_GRACE", 0.01)
+    monkeypatch.setattr(JobOperator, "pace", Pace(min_pause=0.001, max_pause=0.001, absence_grace=0.01))

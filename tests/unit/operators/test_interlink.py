@@ -14,7 +14,7 @@ from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.placement.targets import PlacementTarget
-from airflow_provider_oscar.triggers.interlink import InterLinkPodTrigger
+from airflow_provider_oscar.triggers.jobs import JobTrigger
 from tests.support.fakes import EVENT, OUTPUT, Store, context, manifest, marker
 
 pytestmark = pytest.mark.usefixtures("supervisor")
@@ -49,7 +49,7 @@ def deferred(task, seen):
 def resumed(task, seen, pause, phase, *, seconds_ago=0.0, **fields):
     at = datetime.now(UTC) - timedelta(seconds=seconds_ago)
     event = {"status": "ended", "phase": phase, "ended_at": at.isoformat(), **fields}
-    return task.resume(seen, event=event, **json.loads(json.dumps(pause.kwargs)))
+    return task.execute_complete(seen, event=event, **json.loads(json.dumps(pause.kwargs)))
 
 
 def test_pod_carries_target_supervisor_and_secret(cluster):
@@ -62,8 +62,9 @@ def test_pod_carries_target_supervisor_and_secret(cluster):
     assert "--partition=gpu" in pod["metadata"]["annotations"]["slurm-job.vk.io/flags"]
     assert pod["metadata"]["labels"]["airflow/task_id"] == "train"
     assert json.loads(cluster.secrets[name]["job.json"])["placement"] == "hpc-gpu"
-    assert isinstance(pause.trigger, InterLinkPodTrigger)
-    assert pause.trigger.arguments.namespace == "hpc-jobs"
+    assert isinstance(pause.trigger, JobTrigger)
+    assert pause.trigger.backend == "interlink"
+    assert pause.trigger.place == {"conn_id": "interlink_default", "namespace": "hpc-jobs", "node": "leonardo"}
 
 
 def test_nothing_secret_is_in_the_pod_or_the_deferral(cluster, supervisor):
@@ -133,7 +134,7 @@ def test_time_limit_of_slurm_is_explained_and_not_tried_again(cluster):
             "failed",
             seconds_ago=600,
             exit_code=15,
-            note="Error: 15: SLURM job reached its time limit and was terminated",
+            reason="Error: 15: SLURM job reached its time limit and was terminated",
         )
     assert "node 'leonardo' (connection 'interlink_default', namespace 'hpc-jobs')" in str(raised.value)
 
@@ -142,7 +143,7 @@ def test_failed_submission_is_tried_again(cluster):
     task, seen = operator(), context()
     pause = deferred(task, seen)
     with pytest.raises(TransientError, match="ProviderFailed"):
-        resumed(task, seen, pause, "failed", seconds_ago=600, note="ProviderFailed: 502 bad gateway")
+        resumed(task, seen, pause, "failed", seconds_ago=600, reason="ProviderFailed: 502 bad gateway")
 
 
 def test_timeout_and_kill_remove_the_pod(cluster):
@@ -150,7 +151,7 @@ def test_timeout_and_kill_remove_the_pod(cluster):
     pause = deferred(task, seen)
     (name,) = cluster.pods
     with pytest.raises(AirflowFailException, match="within 300 seconds and was cancelled"):
-        task.resume(seen, event={"status": "timeout"}, **pause.kwargs)
+        task.execute_complete(seen, event={"status": "timeout"}, **pause.kwargs)
     task.on_kill()
     assert cluster.deleted == [name, name]
 
@@ -164,11 +165,6 @@ def test_target_of_another_kind_is_refused():
 def test_xcom_cannot_be_switched_off():
     with pytest.raises(DefinitionError, match="do_xcom_push"):
         operator(do_xcom_push=False)
-
-
-def test_pod_without_target_runs_on_an_ordinary_node(cluster):
-    deferred(operator(target=None), context())
-    assert "nodeSelector" not in cluster.created[0]["spec"]
 
 
 def test_templates_cover_what_changes_from_run_to_run():

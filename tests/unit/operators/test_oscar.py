@@ -20,10 +20,10 @@ from airflow_provider_oscar.core.errors import (
 from airflow_provider_oscar.core.services import ServiceDefinition
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.jobs.manifest import Failure
-from airflow_provider_oscar.operators import job as job_module
+from airflow_provider_oscar.operators.job import JobOperator
 from airflow_provider_oscar.operators.job_state import STATE_KEY
 from airflow_provider_oscar.operators.oscar import OscarJobOperator, OscarServiceOperator
-from airflow_provider_oscar.triggers.oscar import OscarJobTrigger
+from airflow_provider_oscar.triggers.jobs import JobTrigger
 from tests.support.fakes import EVENT, OUTPUT, Store, context, manifest, marker
 
 pytestmark = pytest.mark.usefixtures("supervisor")
@@ -54,7 +54,7 @@ def ended(phase="succeeded", *, seconds_ago=0.0, **fields):
 
 def resumed(task, seen, pause, event):
     """What Airflow does after the trigger's event: a new process, a new operator."""
-    return type(task).resume(task, seen, event=event, **json.loads(json.dumps(pause.kwargs)))
+    return type(task).execute_complete(task, seen, event=event, **json.loads(json.dumps(pause.kwargs)))
 
 
 def test_job_is_submitted_stored_and_waited_for_in_the_triggerer(oscar, supervisor):
@@ -64,9 +64,9 @@ def test_job_is_submitted_stored_and_waited_for_in_the_triggerer(oscar, supervis
     assert name.startswith("svc-")
     assert store[STATE_KEY]["job_id"] == name
     assert set(store.retentions) == {NEVER_EXPIRE}
-    assert isinstance(pause.trigger, OscarJobTrigger)
-    assert pause.trigger.arguments.job_id == name
-    assert pause.method_name == "resume"
+    assert isinstance(pause.trigger, JobTrigger)
+    assert (pause.trigger.backend, pause.trigger.job_id) == ("oscar", name)
+    assert pause.method_name == "execute_complete"
     assert pause.timeout > timedelta(seconds=600), "Airflow's own timeout would leave the job running"
     assert json.loads(base64.b64decode(oscar.bodies[name]))["submission_id"] == name
     assert supervisor.built[0]["event"].key == "a b.h5"
@@ -131,7 +131,7 @@ def test_manifest_of_an_earlier_try_does_not_condemn_the_new_job(oscar, supervis
     supervisor.manifests[name] = manifest(name, 1, submitted=datetime.now(UTC) - timedelta(hours=1))
     with pytest.raises(TaskDeferred) as raised:
         resumed(task, seen, pause, ended())
-    assert raised.value.trigger.arguments.settled["phase"] == "succeeded"
+    assert raised.value.trigger.pending_event["phase"] == "succeeded"
 
 
 def test_success_is_what_the_manifest_proves(oscar, supervisor):
@@ -190,12 +190,12 @@ def test_timeout_cancels_the_job_and_fails(oscar):
     assert oscar.jobs == {}
 
 
-@pytest.mark.parametrize(("permanent", "kind"), [(True, AirflowFailException), (False, TransientError)])
-def test_trouble_of_the_trigger_is_passed_on(oscar, permanent, kind):
+def test_a_place_that_could_not_be_looked_at_leaves_the_job_for_the_next_try(oscar):
     task, seen = operator(), context()
     pause = deferred(task, seen)
-    with pytest.raises(kind, match="cannot be observed: 503"):
-        resumed(task, seen, pause, {"status": "error", "permanent": permanent, "message": "503"})
+    with pytest.raises(TransientError, match="cannot be observed and was left running: 401"):
+        resumed(task, seen, pause, {"status": "error", "message": "401"})
+    assert len(oscar.jobs) == 1
 
 
 def test_killed_task_cancels_its_job(oscar):
@@ -226,7 +226,7 @@ def test_waiting_on_the_worker_is_the_same_wait(oscar, supervisor):
 
 @pytest.mark.usefixtures("hurried")
 def test_waiting_on_the_worker_gives_up_on_a_lost_job(oscar, monkeypatch):
-    monkeypatch.setattr(job_module, "MANIFEST_GRACE", timedelta(seconds=0.02))
+    monkeypatch.setattr(JobOperator, "manifest_grace", timedelta(seconds=0.02))
     oscar.after_list = [lambda: None] * 3 + [oscar.jobs.clear]
     with pytest.raises(LostContactError):
         operator(deferrable=False, poll_interval=0.01).execute(context())
@@ -349,4 +349,4 @@ def test_resumed_task_finds_its_job_in_the_state_store(oscar, supervisor):
     deferred(task, seen)
     (name,) = oscar.jobs
     supervisor.manifests[name] = manifest(name)
-    assert operator().resume(seen, event=ended())["submission_id"] == name
+    assert operator().execute_complete(seen, event=ended())["submission_id"] == name

@@ -8,9 +8,11 @@ from airflow.sdk import DAG, TaskGroup
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError
-from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
-from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+from airflow_provider_oscar.jobs.interlink import InterLinkBackend
+from airflow_provider_oscar.jobs.kubernetes import KubernetesBackend
+from airflow_provider_oscar.jobs.oscar import OscarBackend
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
+from airflow_provider_oscar.operators.kubernetes import KubernetesJobOperator
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from airflow_provider_oscar.operators.placement import PlacementBranchOperator
 from airflow_provider_oscar.placement.policies import Rule, RuleBased
@@ -33,12 +35,13 @@ def seen(monkeypatch):
         "looks": [],
     }
 
-    def look(self, place):
+    def look(backend):
+        place = getattr(backend, "service", "") or backend.node
         found["looks"].append(place)
         return found[place]
 
-    monkeypatch.setattr(OscarHook, "observe", look)
-    monkeypatch.setattr(InterLinkHook, "observe", look)
+    monkeypatch.setattr(OscarBackend, "observe", look)
+    monkeypatch.setattr(InterLinkBackend, "observe", look)
     return found
 
 
@@ -111,12 +114,12 @@ def test_two_targets_of_one_name_are_refused_in_the_dag_file():
         PlacementBranchOperator(task_id="place", policy=POLICY, targets=[CLOUD, CLOUD])
 
 
-def undefined(self, place):
-    raise AirflowNotFoundException(f"The conn_id `{place}` isn't defined")
+def undefined(backend):
+    raise AirflowNotFoundException(f"The conn_id `{backend.conn_id}` isn't defined")
 
 
 def test_undefined_connection_counts_as_down_and_is_named(seen, monkeypatch):
-    monkeypatch.setattr(InterLinkHook, "observe", undefined)
+    monkeypatch.setattr(InterLinkBackend, "observe", undefined)
     task, state = brancher(), context()
     assert task.choose_branch(state) == "cloud"
     why = state["ti"].xcoms["decision"]["rejected"]["hpc-gpu"]
@@ -124,13 +127,32 @@ def test_undefined_connection_counts_as_down_and_is_named(seen, monkeypatch):
 
 
 def test_forced_target_is_the_only_one_looked_at(seen, monkeypatch):
-    monkeypatch.setattr(OscarHook, "observe", undefined)
+    monkeypatch.setattr(OscarBackend, "observe", undefined)
     task, state = brancher(force="hpc-gpu"), context()
     assert task.choose_branch(state) == "hpc"
     assert (seen["looks"], state["ti"].xcoms["decision"]["rejected"]) == (["leonardo"], {})
 
 
 def test_forced_target_without_its_connection_says_so(seen, monkeypatch):
-    monkeypatch.setattr(OscarHook, "observe", undefined)
+    monkeypatch.setattr(OscarBackend, "observe", undefined)
     with pytest.raises(TransientError, match="connection 'oscar_default' is not defined"):
         brancher(force="cloud-cpu").choose_branch(context())
+
+
+def test_an_ordinary_kubernetes_is_a_fourth_target(seen, monkeypatch):
+    pod = PlacementTarget(name="cloud-pod", task_id="pod", kind="kubernetes")
+    monkeypatch.setattr(KubernetesBackend, "observe", lambda backend: TargetObservation(name="any", active=3))
+    with DAG("dag", schedule=None) as dag:
+        task = PlacementBranchOperator(task_id="place", policy=RuleBased(default="cloud-pod"), targets=[pod])
+        task >> KubernetesJobOperator(task_id="pod", image="i", command=["x"], output_uri=OUTPUT, target=pod)
+    assert dag
+    assert task.choose_branch(context()) == "pod"
+    assert task.observations() == [TargetObservation(name="cloud-pod", active=3)]
+
+
+def test_a_task_whose_place_is_a_template_is_not_looked_at(seen):
+    with DAG("dag", schedule=None) as dag:
+        task = PlacementBranchOperator(task_id="place", policy=RuleBased(default="cloud-cpu"), targets=[CLOUD])
+        task >> OscarJobOperator(task_id="cloud", service="{{ params.service }}", command=["x"], output_uri=OUTPUT)
+    assert dag
+    assert task.observations() == []

@@ -29,9 +29,9 @@ def test_job_that_runs_is_waited_for_in_the_triggerer_and_never_cancelled(oscar)
     oscar.jobs["j"] = "Running"
     with pytest.raises(TaskDeferred) as raised:
         sensor().execute(context())
-    arguments = raised.value.trigger.arguments
-    assert (arguments.job_id, arguments.cancel_on_kill) == ("j", False)
-    assert arguments.deadline is not None
+    trigger = raised.value.trigger
+    assert (trigger.job_id, trigger.cancel_on_kill) == ("j", False)
+    assert trigger.deadline is not None
 
 
 @pytest.mark.parametrize(("word", "done"), [("Running", False), ("Suspended", False), ("Succeeded", True)])
@@ -51,16 +51,15 @@ def test_failed_job_fails_the_sensor_with_its_log(oscar):
     ("event", "kind"),
     [
         ({"status": "timeout"}, AirflowFailException),
-        ({"status": "error", "permanent": True, "message": "401"}, AirflowFailException),
-        ({"status": "error", "permanent": False, "message": "503"}, TransientError),
+        ({"status": "error", "message": "503"}, TransientError),
         ({"status": "ended", "phase": "absent"}, LostContactError),
         (None, TransientError),
     ],
 )
 def test_event_of_the_trigger_decides(oscar, event, kind):
     with pytest.raises(kind, match="job 'j'"):
-        sensor().resume(context(), event=event)
+        sensor().execute_complete(context(), event=event)
 
 
 def test_end_seen_by_the_trigger_is_returned(oscar):
-    assert sensor().resume(context(), event={"status": "ended", "phase": "succeeded"}) == "succeeded"
+    assert sensor().execute_complete(context(), event={"status": "ended", "phase": "succeeded"}) == "succeeded"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 from dataclasses import dataclass, fields
 
@@ -13,21 +14,13 @@ from airflow.triggers.base import BaseEventTrigger, BaseTrigger
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.triggers.base import DeclaredArguments
 from airflow_provider_oscar.triggers.dcache_tape import DCacheTapeTrigger
-from airflow_provider_oscar.triggers.interlink import InterLinkPodTrigger
+from airflow_provider_oscar.triggers.jobs import JobTrigger
 from airflow_provider_oscar.triggers.objects import (
     DCacheNewObjectTrigger,
     S3NewObjectTrigger,
 )
-from airflow_provider_oscar.triggers.oscar import OscarJobTrigger
 
 CASES = {
-    OscarJobTrigger: {"conn_id": "oscar_default", "service": "infer", "job_id": "infer-1", "deadline": 1.5e9},
-    InterLinkPodTrigger: {
-        "conn_id": "interlink_default",
-        "namespace": "default",
-        "job_id": "train-1",
-        "settled": {"status": "ended", "phase": "succeeded", "exit_code": 0},
-    },
     S3NewObjectTrigger: {"asset_name": "inbox", "conn_id": "oscar_s3_default", "bucket": "in", "suffix": ".h5"},
     DCacheTapeTrigger: {"conn_id": "dcache_default", "requests": ["id"], "deadline": 1.5e9},
     DCacheNewObjectTrigger: {"asset_name": "inbox", "conn_id": "dcache_default", "path": "/data/in"},
@@ -97,3 +90,19 @@ def test_watcher_has_the_same_identity_after_a_round_trip():
     path, kwargs = SampleEventTrigger(names=("a",)).serialize()
     again = SampleEventTrigger(**json.loads(json.dumps(kwargs))).serialize()
     assert BaseEventTrigger.hash(path, kwargs) == BaseEventTrigger.hash(*again)
+
+
+def test_the_trigger_of_jobs_survives_the_database_and_has_no_argument_for_a_secret():
+    arguments = {
+        "backend": "interlink",
+        "place": {"conn_id": "interlink_default", "namespace": "default", "node": "vk"},
+        "job_id": "train-1",
+        "deadline": 1.5e9,
+        "pending_event": {"status": "ended", "phase": "succeeded", "exit_code": 0},
+    }
+    path, kwargs = JobTrigger(**arguments).serialize()
+    assert path == f"{JobTrigger.__module__}.{JobTrigger.__qualname__}"
+    assert JobTrigger(**json.loads(json.dumps(kwargs))).serialize() == (path, kwargs)
+    assert {name: kwargs[name] for name in arguments} == arguments
+    assert set(kwargs) == set(inspect.signature(JobTrigger).parameters)
+    assert not [name for name in kwargs if any(word in name for word in SECRETIVE)]

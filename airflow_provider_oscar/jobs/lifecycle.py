@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Submit or adopt one job, and conclude what became of it; knows no Airflow, only what it needs.
+
+The order of things in a try: a manifest that proves success ends the task at once; a job of that id that still runs is
+adopted; one that ended without proof is removed; then the id is remembered and the job submitted. After its end the
+manifest is read before the log, and what is shown or saved of the job is saved before anything is deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Generic, Protocol, TypeVar
+
+from airflow_provider_oscar.core.errors import JobFailedError, OscarProviderError, TransientError, quoted
+from airflow_provider_oscar.core.logs import LogPosition
+from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.core.times import read_iso
+from airflow_provider_oscar.jobs.backend import JobBackend
+from airflow_provider_oscar.jobs.failures import failure
+from airflow_provider_oscar.jobs.manifest import Manifest
+from airflow_provider_oscar.jobs.outcome import State, verdict
+from airflow_provider_oscar.jobs.running import RunningJob
+from airflow_provider_oscar.jobs.status import JobStatus, JsonObject
+
+#: How long a manifest may still be on its way after the job ended.
+MANIFEST_GRACE = timedelta(seconds=60)
+
+W = TypeVar("W")
+
+
+class Log(Protocol):
+    """The part of a logger that is used."""
+
+    def info(self, text: str, /, *values: object) -> object:
+        """Log a line."""
+
+    def warning(self, text: str, /, *values: object) -> object:
+        """Log a line that somebody should read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Concluded:
+    """A job that succeeded.
+
+    :param manifest: what proves it.
+    :param job: as it is remembered.
+    :param status: the last look at it.
+    """
+
+    manifest: Manifest
+    job: RunningJob
+    status: JobStatus
+
+
+@dataclass
+class JobLifecycle(Generic[W]):
+    """One job from its submission to its result.
+
+    :param backend: where it runs.
+    :param read_manifest: reads the stored manifest, or returns None; the output's store alone is asked.
+    :param remember: stores the job where the next try finds it.
+    :param log: where people read what happens.
+    :param timeout: seconds the job may take, for messages.
+    :param grace: how long a manifest may still be on its way after the job ended.
+    :param note: called with each job and status that became known, for XCom and links.
+    """
+
+    backend: JobBackend[W]
+    read_manifest: Callable[[RunningJob], Manifest | None]
+    remember: Callable[[RunningJob], None]
+    log: Log
+    timeout: float = 0.0
+    grace: timedelta = MANIFEST_GRACE
+    note: Callable[[RunningJob, JobStatus, Manifest | None], None] = lambda job, status, manifest: None
+
+    def start(self, job: RunningJob, prepare: Callable[[RunningJob], W]) -> RunningJob | Concluded:
+        """Return the running job, or the result of one that succeeded before.
+
+        :param job: remembered from a former try, or new.
+        :param prepare: makes what is submitted; called only if something is.
+        """
+        manifest = self._manifest(job, log="")
+        if manifest is not None and manifest.succeeded and manifest.submission_id == job.submission_id:
+            self.log.info("Job %s: %s; nothing is submitted again", job.submission_id, manifest.summary)
+            return self._concluded(manifest, job, JobStatus(JobPhase.SUCCEEDED))
+        status = self.backend.status(job.job_id)
+        if status.phase.active:
+            self.log.info("%s; this try adopts it", status.describe(job.job_id))
+        else:
+            if status.phase is not JobPhase.ABSENT:
+                marked = Manifest.from_marker(self.backend.log(job.job_id) or "", job.submission_id)
+                if marked is not None and marked.succeeded:
+                    return self._concluded(marked, job, status)
+                self.log.info("%s, from an earlier try; it is removed and submitted again", status.describe(job.job_id))
+                self.backend.delete_ended(job.job_id)
+            job = replace(job, job_id=job.submission_id, submitted_at="", log_lines=0)
+            # Remembered first: whatever happens to this process, the next try looks for this job.
+            self.remember(job)
+            job = self.backend.submit(job, prepare(job))
+        self.remember(job)
+        return job
+
+    def conclude(self, job: RunningJob, event: JsonObject) -> Concluded | None:
+        """Return the result of a job that succeeded, None if it is too early to tell.
+
+        :param job: as it is remembered.
+        :param event: of :func:`~airflow_provider_oscar.jobs.waiting.wait_for_job`.
+        :raises OscarProviderError: if the job failed, was not seen to end in time, or could not be observed.
+        """
+        lines = event.get("log_lines")
+        job = replace(job, log_lines=max(job.log_lines, lines)) if isinstance(lines, int) else job
+        status = event.get("status")
+        if status in ("timeout", "queue_timeout"):
+            raise self._timed_out(job, event)
+        if status != "ended":
+            raise self._unobserved(job, event)
+        ended = read_time(str(event.get("ended_at") or ""))
+        age = self.grace * 2 if ended is None else max(datetime.now(UTC) - ended, timedelta(0))
+        return self._decide(job, JobStatus.from_event(event), age)
+
+    def _decide(self, job: RunningJob, status: JobStatus, age: timedelta) -> Concluded | None:
+        log = "" if status.phase is JobPhase.ABSENT else self.backend.log(job.job_id) or ""
+        manifest = self._manifest(job, log)
+        outcome = verdict(
+            job.submission_id,
+            manifest,
+            status.phase,
+            age=age,
+            grace=self.grace,
+            submitted_at=read_time(job.submitted_at),
+        )
+        if outcome.state is State.RUNNING:
+            self.log.info("%s", outcome.reason)
+            return None
+        self._show_rest(log, job)
+        self.note(job, status, manifest)
+        self.log.info("%s", outcome.reason)
+        self.backend.cleanup(job.job_id)
+        if outcome.state is State.SUCCEEDED and manifest is not None:
+            return Concluded(manifest, job, status)
+        raise failure(
+            outcome,
+            manifest,
+            where=self.backend.display_name,
+            object_uri=job.object_uri,
+            reported=status.reason,
+            exit_code=status.exit_code,
+            log=log,
+        )
+
+    def _concluded(self, manifest: Manifest, job: RunningJob, status: JobStatus) -> Concluded:
+        self.note(job, status, manifest)
+        return Concluded(manifest, job, status)
+
+    def _manifest(self, job: RunningJob, log: str) -> Manifest | None:
+        """The manifest of the marker line or of the store, whichever is younger; the store's if equal."""
+        marked = Manifest.from_marker(log, job.submission_id) if log else None
+        try:
+            stored = self.read_manifest(job)
+        except TransientError as error:
+            if marked is None or marked.truncated:
+                raise
+            self.log.warning("The manifest is taken from the log, because its object cannot be read: %s", error)
+            return marked
+        if stored is None or marked is None:
+            return stored or marked
+        earliest = datetime.min.replace(tzinfo=UTC)
+        return marked if (marked.submitted_at or earliest) > (stored.submitted_at or earliest) else stored
+
+    def _show_rest(self, log: str, job: RunningJob) -> None:
+        """Show what was not shown while the job ran."""
+        position = LogPosition(job.log_lines)
+        self.log.info("::group::%s", "Rest of the job's log" if job.log_lines else "Log of the job")
+        while True:
+            lines, after = position.after(log, complete=True)
+            if after == position:
+                break
+            position = after
+            for line in lines:
+                self.log.info("%s", line)
+        self.log.info("::endgroup::")
+
+    def about(self, job: RunningJob) -> str:
+        """Return words that name the job and its object."""
+        of_object = f" of {quoted(job.object_uri)}" if job.object_uri else ""
+        return f"{self.backend.display_name}: job {job.job_id!r}{of_object}"
+
+    def _timed_out(self, job: RunningJob, event: JsonObject) -> OscarProviderError:
+        gone = "was cancelled" if self.backend.cancel(job.job_id) else "was not there any more"
+        if event.get("status") == "timeout":
+            return JobFailedError(
+                f"{self.about(job)} did not end within {self.timeout:.0f} seconds and {gone}; "
+                "raise the timeout of the task, or see why it waited"
+            )
+        why = quoted(event["reason"]) if event.get("reason") else "no reason was given"
+        return TransientError(
+            f"{self.about(job)} did not start within its queue_timeout ({why}) and {gone}; "
+            "raise queue_timeout, or choose a target with a shorter queue"
+        )
+
+    def _unobserved(self, job: RunningJob, event: JsonObject) -> OscarProviderError:
+        message = event.get("message") or quoted(event)
+        return TransientError(f"{self.about(job)} cannot be observed and was left running: {message}")
+
+
+def read_time(text: str) -> datetime | None:
+    """Read an ISO 8601 time; None if it is not one."""
+    try:
+        return read_iso(text)
+    except ValueError:
+        return None

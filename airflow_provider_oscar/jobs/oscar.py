@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Jobs of an OSCAR service."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
+
+from airflow_provider_oscar.core.errors import OscarProviderError, TransientError
+from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+from airflow_provider_oscar.jobs.running import RunningJob
+from airflow_provider_oscar.jobs.status import ABSENT, JobStatus
+from airflow_provider_oscar.placement.targets import TargetObservation
+
+if TYPE_CHECKING:
+    import httpx
+
+    from airflow_provider_oscar.hooks.oscar.api import OscarJob
+
+log = logging.getLogger(__name__)
+_USUAL = {"Pending", "Running", "Succeeded", "Failed"}
+#: Seconds between looks until a deleted job is gone.
+_PAUSES = (0.2, 0.5, 1, 2, 5, 10, 20)
+
+
+@dataclass(frozen=True, slots=True)
+class OscarWork:
+    """What is submitted.
+
+    :param body: of the request.
+    :param submitted_at: as in the job specification; empty if the service's own script gets the body.
+    """
+
+    body: bytes
+    submitted_at: str = ""
+
+
+class OscarBackend:
+    """The jobs of one OSCAR service.
+
+    :param conn_id: connection of type ``oscar``.
+    :param service: name of the service.
+    :param sleep: waits between looks, for tests.
+    """
+
+    name: ClassVar[str] = "oscar"
+
+    def __init__(self, *, conn_id: str, service: str, sleep: Callable[[float], None] = time.sleep) -> None:
+        self.conn_id = conn_id
+        self.service = service
+        self._sleep = sleep
+
+    @cached_property
+    def hook(self) -> OscarHook:
+        """The hook of the connection, for a worker."""
+        return OscarHook(self.conn_id)
+
+    def arguments(self) -> dict[str, str]:
+        """Return what makes an equal backend."""
+        return {"conn_id": self.conn_id, "service": self.service}
+
+    @property
+    def key(self) -> Hashable:
+        """Connection and service."""
+        return ("oscar", self.conn_id, self.service)
+
+    @property
+    def display_name(self) -> str:
+        """Service and connection, for messages."""
+        return f"OSCAR service {self.service!r} (connection {self.conn_id!r})"
+
+    def submit(self, job: RunningJob, work: OscarWork) -> RunningJob:
+        """Start the job, or adopt the one of its name."""
+        made = self.hook.run(self.hook.submit_job(self.service, work.body, job.submission_id))
+        if made.job_id != job.submission_id:
+            log.warning("This OSCAR is older than 4.1 and called the job %s; a retry may run it twice", made.job_id)
+        if not made.confirmed:
+            log.warning("OSCAR accepted job %s but does not list it", made.job_id)
+        log.info("Job %s of %s was %s", made.job_id, self.display_name, "adopted" if made.adopted else "submitted")
+        return replace(job, job_id=made.job_id, submitted_at="" if made.adopted else work.submitted_at)
+
+    def status(self, job_id: str) -> JobStatus:
+        """Look at one job; OSCAR has a list alone."""
+        return job_status(self.hook.run(self.hook.list_jobs(self.service)).get(job_id))
+
+    def log(self, job_id: str) -> str | None:
+        """Return the whole log."""
+        return self.hook.run(self.hook.job_log(self.service, job_id))
+
+    def cancel(self, job_id: str) -> bool:
+        """Delete the job, which ends it."""
+        return self.hook.run(self.hook.delete_job(self.service, job_id))
+
+    def delete_ended(self, job_id: str) -> None:
+        """Delete the job and wait until OSCAR does not list it any more."""
+        self.cancel(job_id)
+        for pause in _PAUSES:
+            if self.status(job_id).phase is JobPhase.ABSENT:
+                return
+            self._sleep(pause)
+        raise TransientError(f"{self.display_name}: job {job_id!r} of an earlier try was deleted but is still listed")
+
+    def cleanup(self, job_id: str) -> None:
+        """Nothing: OSCAR removes its jobs by itself, and people look at their logs there."""
+
+    def observe(self) -> TargetObservation:
+        """Look whether the service can take a job, and how many it has."""
+        try:
+            if self.hook.run(self.hook.get_service(self.service)) is None:
+                return TargetObservation(name=self.service, up=False, reason=f"no OSCAR service {self.service!r}")
+            jobs = self.hook.run(self.hook.list_jobs(self.service))
+        except OscarProviderError as error:
+            return TargetObservation(name=self.service, up=False, reason=str(error))
+        return TargetObservation(name=self.service, active=sum(job.phase.active for job in jobs.values()))
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[OscarJobClient]:
+        """Open a client for a poll."""
+        hook = await OscarHook.resolved(self.conn_id)
+        async with hook.async_client() as client:
+            yield OscarJobClient(hook, client, self.service)
+
+    async def acancel(self, job_id: str) -> bool:
+        """Delete the job without blocking the event loop."""
+        hook = await OscarHook.resolved(self.conn_id)
+        return await hook.arun(hook.delete_job(self.service, job_id))
+
+
+@dataclass(frozen=True)
+class OscarJobClient:
+    """One list of jobs for all who wait for jobs of a service."""
+
+    hook: OscarHook
+    client: httpx.AsyncClient
+    service: str
+
+    async def statuses(self) -> Mapping[str, JobStatus]:
+        """List the jobs of the service."""
+        jobs = await self.hook.arun(self.hook.list_jobs(self.service), self.client)
+        return {name: job_status(job) for name, job in jobs.items()}
+
+    async def log(self, job_id: str) -> str | None:
+        """Return the whole log so far."""
+        return await self.hook.arun(self.hook.job_log(self.service, job_id), self.client)
+
+
+def job_status(job: OscarJob | None) -> JobStatus:
+    """Return one look at an OSCAR job; OSCAR's own word only where it says more than the phase."""
+    return ABSENT if job is None else JobStatus(phase=job.phase, reason="" if job.raw in _USUAL else job.raw)
+
+
+BACKEND = OscarBackend

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Jobs that are pods: what interLink's virtual nodes and ordinary nodes of Kubernetes have in common."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Hashable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import ClassVar
+
+from airflow_provider_oscar.core.errors import OscarProviderError
+from airflow_provider_oscar.core.podstatus import PodStatus
+from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
+from airflow_provider_oscar.hooks.pool import pool_of
+from airflow_provider_oscar.jobs.running import RunningJob
+from airflow_provider_oscar.jobs.status import ABSENT, JobStatus
+from airflow_provider_oscar.placement.targets import TargetObservation
+
+log = logging.getLogger(__name__)
+
+#: Label that :func:`~airflow_provider_oscar.core.pods.build_pod` gives every pod.
+OURS = "app.kubernetes.io/managed-by=airflow-provider-oscar"
+
+
+@dataclass(frozen=True, slots=True)
+class PodWork:
+    """What is submitted.
+
+    :param pod: from :func:`~airflow_provider_oscar.core.pods.build_pod`.
+    :param secret: contents of the Secret of the same name, in clear.
+    :param submitted_at: as in the job specification.
+    """
+
+    pod: Mapping[str, object]
+    secret: Mapping[str, str] = field(repr=False)
+    submitted_at: str = ""
+
+
+class PodBackend:
+    """The pods of one namespace; base of the backends of both kinds of node.
+
+    :param conn_id: connection of type ``interlink`` or ``kubernetes``.
+    :param namespace: namespace of the pods; empty for the connection's own.
+    :param node: name of the virtual node; empty for any ordinary node.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, *, conn_id: str, namespace: str = "", node: str = "") -> None:
+        self.conn_id = conn_id
+        self.node = node
+        self._namespace = namespace
+
+    @cached_property
+    def hook(self) -> InterLinkHook:
+        """The hook of the connection, for a worker."""
+        return InterLinkHook(self.conn_id, namespace=self._namespace or None)
+
+    def arguments(self) -> dict[str, str]:
+        """Return what makes an equal backend."""
+        return {"conn_id": self.conn_id, "namespace": self.hook.namespace, "node": self.node}
+
+    @property
+    def key(self) -> Hashable:
+        """Connection and namespace: the pods of all nodes are in one list."""
+        return ("pods", self.conn_id, self._namespace)
+
+    @property
+    def display_name(self) -> str:
+        """Node, connection and namespace, for messages."""
+        node = f"node {self.node!r}" if self.node else "Kubernetes"
+        return f"{node} (connection {self.conn_id!r}, namespace {self.hook.namespace!r})"
+
+    def submit(self, job: RunningJob, work: PodWork) -> RunningJob:
+        """Create the pod, or adopt the one of its name."""
+        made = self.hook.create_or_adopt_pod(work.pod, work.secret)
+        log.info("Pod %s on %s was %s", job.job_id, self.display_name, "created" if made else "adopted")
+        return replace(job, submitted_at=work.submitted_at if made else "")
+
+    def status(self, job_id: str) -> JobStatus:
+        """Look at one pod."""
+        return pod_job_status(self.hook.read_pod(job_id))
+
+    def log(self, job_id: str) -> str | None:
+        """Return the whole log, without the lines of interLink's plugin."""
+        return self.hook.read_log(job_id)
+
+    def cancel(self, job_id: str) -> bool:
+        """Delete pod and secret; interLink cancels the SLURM job."""
+        return self.hook.delete_pod(job_id)
+
+    def delete_ended(self, job_id: str) -> None:
+        """Delete the pod and wait until it is gone."""
+        self.hook.delete_pod(job_id)
+        self.hook.await_deleted(job_id)
+
+    def cleanup(self, job_id: str) -> None:
+        """Delete pod and secret."""
+        self.hook.delete_pod(job_id)
+
+    def observe(self) -> TargetObservation:
+        """Look whether the node takes work, and how many pods it has."""
+        name = self.node or self.display_name
+        try:
+            trouble = self.hook.node_status(self.node) if self.node else ""
+            pods = self.hook.list_pods(node=self.node, label_selector="" if self.node else OURS)
+        except OscarProviderError as error:
+            return TargetObservation(name=name, up=False, reason=str(error))
+        active = sum(pod.phase.active for pod in pods)
+        return TargetObservation(name=name, up=not trouble, active=active, reason=trouble)
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[PodClient]:
+        """Open a client for a poll; the Kubernetes client blocks, so it works in a pool of its own connection."""
+        yield PodClient(await InterLinkHook.resolved(self.conn_id, namespace=self._namespace or None))
+
+    async def acancel(self, job_id: str) -> bool:
+        """Delete pod and secret without blocking the event loop."""
+        hook = await InterLinkHook.resolved(self.conn_id, namespace=self._namespace or None)
+        return await pool_of("kubernetes", self.conn_id).call(hook.delete_pod, job_id)
+
+
+@dataclass(frozen=True)
+class PodClient:
+    """One list of pods for all who wait in a namespace."""
+
+    hook: InterLinkHook
+
+    async def statuses(self) -> Mapping[str, JobStatus]:
+        """List the pods of this provider."""
+        pool = pool_of("kubernetes", self.hook.interlink_conn_id)
+        pods = await pool.call(lambda: self.hook.list_pods(label_selector=OURS))
+        return {pod.name: pod_job_status(pod) for pod in pods}
+
+    async def log(self, job_id: str) -> str | None:
+        """Return the whole log so far."""
+        return await pool_of("kubernetes", self.hook.interlink_conn_id).call(self.hook.read_log, job_id)
+
+
+def pod_job_status(pod: PodStatus | None) -> JobStatus:
+    """Return one look at a pod; a pod that is being removed counts as not there."""
+    if pod is None or (pod.deleting and not pod.phase.ended):
+        return ABSENT
+    return JobStatus(
+        phase=pod.phase,
+        reason=pod.reason,
+        slurm_job_id=pod.slurm_job_id,
+        node=pod.node,
+        exit_code=pod.exit_code,
+    )

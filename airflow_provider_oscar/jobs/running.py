@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is remembered of a submitted job between the tries of a task, and while it waits in the triggerer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningJob:
+    """One job, as it is kept in the task state store and across deferral; nothing in it is secret.
+
+    :param submission_id: derived from the work, the same on every retry.
+    :param job_id: its name on the other side; differs only on OSCAR servers before 4.1.
+    :param submitted_at: ISO 8601 as in the job specification, or empty for an adopted job of unknown age.
+    :param deadline: seconds since the epoch at which it is cancelled, or None.
+    :param queue_deadline: seconds since the epoch at which it is cancelled if it has not started, or None.
+    :param object_uri: what it processes, or empty.
+    :param request_digest: of what was asked for; another request is another job.
+    :param generation: how often a person had the same work done again; part of what signs the manifest.
+    :param max_tries: of the task when the job was submitted; changes when a person clears the task.
+    :param log_lines: lines of its log that were shown already.
+    """
+
+    submission_id: str
+    job_id: str
+    submitted_at: str = ""
+    deadline: float | None = None
+    queue_deadline: float | None = None
+    object_uri: str = ""
+    request_digest: str = ""
+    generation: int = 0
+    max_tries: int | None = None
+    log_lines: int = 0
+
+    @classmethod
+    def from_stored(cls, fields: object) -> RunningJob | None:
+        """Read what a former try stored; None if it is not what this class stores."""
+        if not isinstance(fields, Mapping) or not fields.get("submission_id") or not fields.get("job_id"):
+            return None
+        return cls(
+            submission_id=str(fields["submission_id"]),
+            job_id=str(fields["job_id"]),
+            submitted_at=str(fields.get("submitted_at") or ""),
+            deadline=_number(fields.get("deadline")),
+            queue_deadline=_number(fields.get("queue_deadline")),
+            object_uri=str(fields.get("object_uri") or ""),
+            request_digest=str(fields.get("request_digest") or ""),
+            generation=int(_number(fields.get("generation")) or 0),
+            max_tries=None if fields.get("max_tries") is None else int(_number(fields["max_tries"]) or 0),
+            log_lines=int(_number(fields.get("log_lines")) or 0),
+        )
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None

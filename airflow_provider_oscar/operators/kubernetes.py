@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a command in a pod on an ordinary node of Kubernetes, with the same supervisor and the same proof."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.jobs.kubernetes import KubernetesBackend
+from airflow_provider_oscar.jobs.pods import PodWork
+from airflow_provider_oscar.jobs.running import RunningJob
+from airflow_provider_oscar.links import OutputLink
+from airflow_provider_oscar.operators.pods import PodJobOperator
+from airflow_provider_oscar.placement.targets import PlacementTarget
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class KubernetesJobOperator(PodJobOperator):
+    """Runs one command on one object in a pod on any ordinary node, and returns the job's manifest.
+
+    Unlike the operator of the same name of the official Kubernetes provider it stages the object in and the results
+    out, adopts the pod of a former try, and believes the manifest instead of the pod's phase. Everything is as with
+    ``InterLinkPodOperator``, but for the node.
+
+    :param image: container image with Python 3.8 or later (templated).
+    :param command: program and arguments, run without a shell (templated).
+    :param output_uri: ``s3://bucket/prefix`` or ``dcache://conn_id/path``; results go below ``<pod name>/`` there
+        (templated).
+    :param object_event: the object to process: an ``ObjectEvent``, its dictionary, or a template that gives one;
+        None for a command without input (templated).
+    :param output_conn_id: connection that reaches ``output_uri`` (templated).
+    :param environment: further variables of the command (templated); not for secrets.
+    :param container_resources: limits of the pod as Kubernetes quantities, for example
+        ``{"cpu": "2", "memory": "4Gi"}``; those of ``target`` by default.
+    :param target: placement target of kind ``kubernetes`` that the task is for, or None.
+    :param kubernetes_conn_id: connection of type ``kubernetes`` or ``interlink`` (templated).
+    :param namespace: namespace of the pod (templated); default is the connection's.
+    :param timeout: seconds (or a timedelta) after which the pod is deleted and the task fails; default from
+        ``[oscar] job_timeout``.
+    :param queue_timeout: seconds (or a timedelta) after which the pod is deleted if it has not started, and the task
+        fails so that it can be retried; None for never.
+    :param poll_interval: seconds between two looks; default from ``[oscar] poll_interval``.
+    :param deferrable: wait in the triggerer (default) instead of on a worker.
+    :raises DefinitionError: in the DAG file, for what Kubernetes would refuse.
+    """
+
+    template_fields: Sequence[str] = (
+        "image",
+        "command",
+        "object_event",
+        "output_uri",
+        "output_conn_id",
+        "environment",
+        "kubernetes_conn_id",
+        "namespace",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"object_event": "json", "environment": "json"}
+    place_fields = ("kubernetes_conn_id", "namespace")
+    operator_extra_links = (OutputLink(),)
+    ui_color = "#dbe7fb"
+
+    def __init__(
+        self,
+        *,
+        image: str,
+        command: Sequence[str],
+        output_uri: str,
+        object_event: Any = None,
+        output_conn_id: str = "oscar_s3_default",
+        environment: Mapping[str, str] | None = None,
+        container_resources: Mapping[str, str] | None = None,
+        target: PlacementTarget | None = None,
+        kubernetes_conn_id: str = "kubernetes_default",
+        namespace: str | None = None,
+        timeout: timedelta | float | None = None,
+        queue_timeout: timedelta | float | None = None,
+        poll_interval: float | None = None,
+        deferrable: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            object_event=object_event,
+            output_uri=output_uri,
+            output_conn_id=output_conn_id,
+            command=command,
+            environment=environment,
+            timeout=timeout,
+            queue_timeout=queue_timeout,
+            poll_interval=poll_interval,
+            deferrable=deferrable,
+            **kwargs,
+        )
+        if target is not None and target.kind != KubernetesBackend.name:
+            raise DefinitionError(
+                f"target {target.name!r} of task {self.task_id!r} is of kind {target.kind!r}; expected 'kubernetes'"
+            )
+        if not output_uri:
+            raise DefinitionError(f"task {self.task_id!r} has no output_uri for its results")
+        self.image = image
+        self.container_resources = dict(container_resources or (target.resources if target else {}))
+        self.target = target
+        self.kubernetes_conn_id = kubernetes_conn_id
+        self.namespace = namespace
+
+    @cached_property
+    def backend(self) -> KubernetesBackend:
+        """Pods of the namespace."""
+        return KubernetesBackend(conn_id=self.kubernetes_conn_id, namespace=self.namespace or "")
+
+    def prepare(self, job: RunningJob, context: Context) -> PodWork:
+        """Return the pod and its secret."""
+        return self.build_work(
+            job,
+            context,
+            backend=self.backend,
+            placement=self.target.name if self.target else "",
+            slurm=None,
+            resources=self.container_resources,
+        )

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One job from submission to result, over a back end of thirty lines."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from airflow_provider_oscar.core.errors import JobFailedError, LostContactError, TransientError
+from airflow_provider_oscar.core.logs import LINES_LIMIT
+from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.jobs.backend import open_backend
+from airflow_provider_oscar.jobs.lifecycle import Concluded, JobLifecycle
+from airflow_provider_oscar.jobs.running import RunningJob
+from airflow_provider_oscar.jobs.status import ABSENT, JobStatus
+from tests.support.fakes import manifest, marker
+
+JOB = RunningJob(submission_id="j", job_id="j", object_uri="s3://in/a")
+
+
+@dataclass
+class Backend:
+    """Jobs in a dictionary."""
+
+    jobs: dict[str, JobStatus] = field(default_factory=dict)
+    logs: dict[str, str] = field(default_factory=dict)
+    calls: list[tuple[str, str]] = field(default_factory=list)
+    display_name = "place 'p'"
+
+    def submit(self, job, work):
+        self.calls.append(("submit", work))
+        self.jobs[job.job_id] = JobStatus(JobPhase.PENDING)
+        return replace(job, submitted_at=datetime.now(UTC).isoformat())
+
+    def status(self, job_id):
+        return self.jobs.get(job_id, ABSENT)
+
+    def log(self, job_id):
+        self.calls.append(("log", job_id))
+        return self.logs.get(job_id)
+
+    def cancel(self, job_id):
+        self.calls.append(("cancel", job_id))
+        return self.jobs.pop(job_id, None) is not None
+
+    def delete_ended(self, job_id):
+        self.calls.append(("delete_ended", job_id))
+        self.jobs.pop(job_id, None)
+
+    def cleanup(self, job_id):
+        self.calls.append(("cleanup", job_id))
+
+
+@dataclass
+class Bench:
+    """A lifecycle with its surroundings."""
+
+    backend: Backend = field(default_factory=Backend)
+    stored: object = None
+    remembered: list[RunningJob] = field(default_factory=list)
+    noted: list[object] = field(default_factory=list)
+
+    def lifecycle(self) -> JobLifecycle[str]:
+        def read(job):
+            if isinstance(self.stored, Exception):
+                raise self.stored
+            return self.stored
+
+        return JobLifecycle(
+            backend=self.backend,
+            read_manifest=read,
+            remember=self.remembered.append,
+            log=logging.getLogger("test"),
+            timeout=60,
+            note=lambda *noted: self.noted.append(noted),
+        )
+
+    def start(self, job=JOB):
+        return self.lifecycle().start(job, lambda job: f"work of {job.job_id}")
+
+    def conclude(self, phase=JobPhase.SUCCEEDED, *, seconds_ago=0.0, job=JOB, **event):
+        at = datetime.now(UTC) - timedelta(seconds=seconds_ago)
+        ended = {"status": "ended", "phase": phase.value, "ended_at": at.isoformat()}
+        return self.lifecycle().conclude(job, ended | event)
+
+
+@pytest.fixture
+def bench():
+    return Bench()
+
+
+def test_a_job_is_remembered_before_it_is_submitted(bench):
+    started = bench.start()
+    assert bench.backend.calls == [("submit", "work of j")]
+    assert [job.submitted_at for job in bench.remembered] == ["", started.submitted_at]
+
+
+def test_what_cannot_be_submitted_is_remembered_all_the_same(bench, monkeypatch):
+    monkeypatch.setattr(bench.backend, "submit", lambda job, work: (_ for _ in ()).throw(TransientError("503")))
+    with pytest.raises(TransientError):
+        bench.start()
+    assert [job.job_id for job in bench.remembered] == ["j"]
+
+
+@pytest.mark.parametrize("phase", [JobPhase.PENDING, JobPhase.RUNNING, JobPhase.UNKNOWN])
+def test_a_job_that_may_still_run_is_adopted(bench, phase):
+    bench.backend.jobs["j"] = JobStatus(phase)
+    assert bench.start() == JOB
+    assert bench.backend.calls == []
+
+
+def test_a_job_that_succeeded_is_not_run_again(bench):
+    bench.stored = manifest("j")
+    assert isinstance(bench.start(), Concluded)
+    assert bench.backend.calls == []
+    assert len(bench.noted) == 1
+
+
+def test_a_job_that_ended_without_proof_is_replaced(bench):
+    bench.backend.jobs["j"] = JobStatus(JobPhase.FAILED)
+    bench.start()
+    assert [call for call, _ in bench.backend.calls] == ["log", "delete_ended", "submit"]
+
+
+def test_what_is_deleted_was_read_before(bench):
+    bench.backend.jobs["j"] = JobStatus(JobPhase.SUCCEEDED)
+    bench.stored = manifest("j")
+    assert bench.conclude().manifest.succeeded
+    assert [call for call, _ in bench.backend.calls] == ["log", "cleanup"]
+
+
+def test_lines_that_were_shown_while_the_job_ran_are_not_shown_again(bench, caplog):
+    caplog.set_level(logging.INFO)
+    bench.stored = manifest("j")
+    bench.backend.logs["j"] = "one\ntwo\nthree without newline"
+    bench.conclude(job=replace(JOB, log_lines=1), log_lines=2)
+    messages = [record.getMessage() for record in caplog.records]
+    assert [line for line in messages if line.split()[0] in ("one", "two", "three")] == ["three without newline"]
+
+
+def test_every_line_of_a_long_log_is_shown_once(bench, caplog):
+    caplog.set_level(logging.INFO)
+    bench.stored = manifest("j")
+    count = 3 * LINES_LIMIT + 7
+    bench.backend.logs["j"] = "".join(f"line {number}\n" for number in range(count))
+    bench.conclude()
+    shown = [record.getMessage() for record in caplog.records if record.getMessage().startswith("line ")]
+    assert shown == [f"line {number}" for number in range(count)]
+
+
+def test_a_group_marker_of_the_job_does_not_close_ours(bench, caplog):
+    caplog.set_level(logging.INFO)
+    bench.stored = manifest("j")
+    bench.backend.logs["j"] = "::endgroup::\n  ::group::mine\n##[endgroup]\n"
+    bench.conclude()
+    messages = [record.getMessage() for record in caplog.records]
+    assert [line for line in messages if line.startswith("::")] == ["::group::Log of the job", "::endgroup::"]
+
+
+def test_a_manifest_may_still_be_on_its_way(bench):
+    assert bench.conclude(seconds_ago=1) is None
+    with pytest.raises(LostContactError, match="s3://in/a"):
+        bench.conclude(seconds_ago=600)
+
+
+def test_the_marker_line_counts_while_the_store_is_away(bench):
+    bench.stored = TransientError("store away")
+    bench.backend.logs["j"] = marker(manifest("j"))
+    assert bench.conclude().manifest.submission_id == "j"
+    bench.backend.logs["j"] = ""
+    with pytest.raises(TransientError, match="store away"):
+        bench.conclude()
+
+
+def test_a_job_beyond_its_deadline_is_cancelled(bench):
+    bench.backend.jobs["j"] = JobStatus(JobPhase.RUNNING)
+    with pytest.raises(JobFailedError, match="within 60 seconds and was cancelled"):
+        bench.conclude(status="timeout")
+    with pytest.raises(JobFailedError, match="was not there any more"):
+        bench.conclude(status="timeout")
+
+
+def test_a_job_that_does_not_start_is_cancelled_and_the_reason_is_named(bench):
+    bench.backend.jobs["j"] = JobStatus(JobPhase.PENDING)
+    with pytest.raises(TransientError, match=r"did not start.*ReqNodeNotAvail.*raise queue_timeout"):
+        bench.conclude(status="queue_timeout", reason="ReqNodeNotAvail")
+    assert bench.backend.jobs == {}
+
+
+def test_a_place_that_cannot_be_looked_at_leaves_the_job_running(bench):
+    bench.backend.jobs["j"] = JobStatus(JobPhase.RUNNING)
+    with pytest.raises(TransientError, match="left running: 401"):
+        bench.conclude(status="error", message="401")
+    assert "j" in bench.backend.jobs
+
+
+@pytest.mark.parametrize("name", ["", "no_such_system", "../oscar", "backend", "Oscar"])
+def test_an_unknown_backend_is_named(name):
+    from airflow_provider_oscar.core.errors import DefinitionError
+
+    with pytest.raises(DefinitionError, match="job backend"):
+        open_backend(name, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("oscar", {"conn_id": "c", "service": "s"}),
+        ("interlink", {"conn_id": "c", "namespace": "n", "node": "vk"}),
+        ("kubernetes", {"conn_id": "c", "namespace": "n", "node": ""}),
+    ],
+)
+def test_a_backend_is_made_again_from_what_it_stores(name, arguments):
+    backend = open_backend(name, arguments)
+    assert (backend.name, backend.arguments()) == (name, arguments)
+    assert backend.key == open_backend(name, arguments).key
+
+
+def test_a_backend_refuses_arguments_it_does_not_know():
+    from airflow_provider_oscar.core.errors import DefinitionError
+
+    with pytest.raises(DefinitionError, match="cannot be made"):
+        open_backend("oscar", {"conn_id": "c", "servise": "s"})
