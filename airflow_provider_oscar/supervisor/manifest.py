@@ -13,7 +13,6 @@ import hmac
 import json
 import os
 import socket
-import sys
 from typing import Any
 
 from airflow_provider_oscar.supervisor.stores import open_regular
@@ -82,10 +81,11 @@ def marker_line(manifest: dict[str, Any], key: bytes) -> str:
 
 
 def print_marker(manifest: dict[str, Any], key: bytes) -> None:
-    """Write the marker line, the last of the log."""
-    with contextlib.suppress(OSError, ValueError):
-        sys.stdout.write("\n" + marker_line(manifest, key) + "\n")
-        sys.stdout.flush()
+    """Write the marker line, the last of the log; to the descriptor, so that no buffer is left when nobody reads."""
+    data = ("\n" + marker_line(manifest, key) + "\n").encode("ascii")
+    with contextlib.suppress(OSError):
+        while data:
+            data = data[os.write(1, data) :]
 
 
 def read_metrics(path: str) -> dict[str, Any]:

@@ -229,7 +229,7 @@ class Sampler:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                timeout=PROGRAM_TIMEOUT,
+                timeout=setting("GPU_TIMEOUT", PROGRAM_TIMEOUT),
                 close_fds=False,
             )
         except (OSError, subprocess.SubprocessError):

@@ -155,6 +155,11 @@ def command_line(tmp_path: Path, job_file: Path) -> list[str]:
     return [oldest_python(), "-I", "-S", str(text), "--job", str(job_file)]
 
 
+def without_privileges() -> list[str]:
+    """What containers do not have either: a test run by root must give it up to see what they see."""
+    return ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+
+
 def start(
     tmp_path: Path, spec: dict[str, Any] | bytes, *, through: Sequence[str] = (), **environment: str
 ) -> subprocess.Popen[str]:
@@ -176,4 +181,5 @@ def start(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        errors="replace",
     )

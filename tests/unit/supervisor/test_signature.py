@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import os
 import signal
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from hypothesis import strategies as st
 from airflow_provider_oscar.supervisor.joblog import MarkerFilter
 from airflow_provider_oscar.supervisor.manifest import MARKER, canonical, marker_line, signed
 from airflow_provider_oscar.supervisor.text import clean
-from tests.unit.supervisor.conftest import SUBMISSION, job, start
+from tests.unit.supervisor.conftest import SUBMISSION, job, start, without_privileges
 
 KEY = "ab" * 32
 DIGEST = "sha256:" + "0" * 64
@@ -75,9 +74,7 @@ exit 0
 
 def test_command_finds_the_key_nowhere(store, tmp_path):
     spec = keyed(store, ["/bin/sh", "-c", LOOK_EVERYWHERE, "sh", str(tmp_path / "job.json")])
-    # Containers have no CAP_SYS_PTRACE; a test run by root has, and must give it up to see what they see.
-    weaker = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
-    process = start(tmp_path, spec, through=weaker)
+    process = start(tmp_path, spec, through=without_privileges())
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert [line for line in out.splitlines() if line and not line.startswith(MARKER)] == []
