@@ -20,6 +20,9 @@ IMAGE = "tools:1"
 SANDBOX = "$CONTAINER_SANDBOX_MOUNT_POINT"
 NASTY = "a \"b\" 'c' $HOME `id` \\ $(id) \n\t; & | < > * ? # ~ {x,y} ü€ \x01 %41 trailing \n"
 _PATIENCE = 90.0
+_CANCELLED = "cancelled while running"
+#: The signal, a shell's exit code for it, that as a wait status, and what the plugin cuts from that.
+_SIGTERM = (15, 143, 143 << 8, (143 << 8) % 100)
 
 
 @dataclass(frozen=True)
@@ -198,7 +201,7 @@ CASES = (
     ),
     Case("second container fails later", changed(request("echo first"), _second), logs=(("job", {}), ("side", {}))),
     Case("cancelled while pending", changed(request("true"), _flags(_LATER)), act=_cancel_when("PD")),
-    Case("cancelled while running", request("echo started; sleep 300"), act=_cancel_when("R")),
+    Case(_CANCELLED, request("echo started; sleep 300"), act=_cancel_when("R")),
     Case("unknown partition", request("true", flags="--time=5 --partition=nope")),
     Case("value with a blank in a flag", changed(request("true"), _flags("--time=5 --comment='two words'"))),
     Case("short flags", changed(request('echo "$SLURM_JOB_PARTITION"'), _flags("-p gpu -t 5"))),
@@ -249,6 +252,26 @@ def transcript(driver: Driver, case: Case, clean: Callable[[str], str]) -> dict[
     result["delete"] = {"status": deleted.status}
     result["left behind"] = driver.directory(pod).exists()
     return dict(normal.tree(result, words))
+
+
+def steady(case: Case, found: dict[str, Any]) -> dict[str, Any]:
+    """The transcript without what is chance: how far a job's scripts get that are ended together.
+
+    Whether the batch script or the container's is signalled first decides whether SLURM reports a signal or the shell's
+    exit code for one, and whether the shell still writes it down.
+    """
+    if case.name != _CANCELLED or found.get("end") is None:
+        return found
+    end = [
+        {**one, "state": {kind: _ended_by_signal(detail, "exitCode") for kind, detail in one["state"].items()}}
+        for one in found["end"]
+    ]
+    files = [name for name in found["files"] if not name.startswith("run-job.status")]
+    return {**found, "end": end, "files": files, "job": _ended_by_signal(found["job"], "wait_status")}
+
+
+def _ended_by_signal(detail: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {**detail, name: "<SIGTERM>"} if detail.get(name) in _SIGTERM else dict(detail)
 
 
 def _follow(driver: Driver, pod: dict[str, Any], job_id: str) -> tuple[list[Any], Any]:

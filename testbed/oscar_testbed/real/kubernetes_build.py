@@ -4,18 +4,23 @@
 Debian 12's source package ``kubernetes`` is the whole upstream tree with its dependencies, though Debian
 itself builds only kubectl from it; later releases ship less. Go 1.19 of the same release builds it in GOPATH
 mode. Nothing but Debian's own archive is asked.
+
+What was fetched, generated and compiled stays (about 1 GB) until everything is built, so that a build that was
+interrupted goes on where it was.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import tarfile
-import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from oscar_testbed import lock
 from oscar_testbed.errors import MissingPrerequisite
 from oscar_testbed.real.base import cache_directory, run
 from oscar_testbed.real.debian import fetch_source
@@ -28,6 +33,8 @@ GIT_VERSION = "v1.20.2"
 _IMPORT = "k8s.io/kubernetes"
 _TAG = b"+k8s:openapi-gen="
 _VERSION_PACKAGES = ("component-base/version", "client-go/pkg/version")
+#: Gives way to what somebody waits for, and still gets on where something else always runs.
+_NICE = ("nice", "-n", "5")
 _GO_NAMES = ("/usr/lib/go-1.19/bin/go",)
 
 
@@ -57,7 +64,7 @@ def build(progress: Callable[[str], None], wanted: Sequence[str] = PROGRAMS, *, 
 
     :param progress: called with a sentence per step.
     :param wanted: what has to be there afterwards.
-    :param keep: leave the scratch directory (about 1 GB) behind.
+    :param keep: leave the scratch directory (about 1 GB) behind although everything is built.
     :raises MissingPrerequisite: when Go or the source package cannot be had.
     """
     target = directory()
@@ -65,22 +72,55 @@ def build(progress: Callable[[str], None], wanted: Sequence[str] = PROGRAMS, *, 
         return target
     go = find_go()
     target.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix="kubernetes-build-", dir=cache_directory()))
-    try:
-        progress("fetching Debian's source package kubernetes")
-        archive = next(path for path in fetch_source("kubernetes", SUITE, scratch) if ".orig.tar." in path.name)
-        tree = scratch / "go" / "src" / _IMPORT
-        _unpack(archive, tree)
-        environment = _environment(scratch, go)
-        progress("generating the OpenAPI definitions, which the source package leaves out")
-        _generate(go, tree, scratch, environment)
+    scratch = cache_directory() / "kubernetes-build"
+    busy, remedy = f"Kubernetes is being built in {scratch}", "wait for it"
+    with lock.hold(cache_directory() / "kubernetes-build.lock", busy, remedy, error=MissingPrerequisite):
+        scratch.mkdir(exist_ok=True)
+        tree, environment = scratch / "go" / "src" / _IMPORT, _environment(scratch, go)
+
+        def fetch() -> None:
+            archive = next(path for path in fetch_source("kubernetes", SUITE, scratch) if ".orig.tar." in path.name)
+            shutil.rmtree(tree, ignore_errors=True)
+            _unpack(archive, tree)
+
+        _once(scratch / "fetched", "fetching Debian's source package kubernetes", fetch, progress)
+        what = "generating the OpenAPI definitions, which the source package leaves out"
+        _once(scratch / "generated", what, lambda: _generate(go, tree, scratch, environment), progress)
         for name in missing_programs(wanted):
-            progress(f"building {name}")
-            _build(go, tree, name, target, environment)
-    finally:
-        if not keep:
-            shutil.rmtree(scratch, ignore_errors=True)
+            with _said_meanwhile(f"building {name}", progress):
+                _build(go, tree, name, target, environment)
+    if not keep:
+        shutil.rmtree(scratch, ignore_errors=True)
     return target
+
+
+def _once(done: Path, what: str, step: Callable[[], None], progress: Callable[[str], None]) -> None:
+    """Take a step unless an earlier build did."""
+    if not done.exists():
+        with _said_meanwhile(what, progress):
+            step()
+        done.touch()
+
+
+@contextlib.contextmanager
+def _said_meanwhile(what: str, progress: Callable[[str], None]) -> Iterator[None]:
+    """Say what is being done, and every minute for how long already."""
+    over = threading.Event()
+
+    def remind() -> None:
+        minutes = 0
+        while not over.wait(60.0):
+            minutes += 1
+            progress(f"{what} ({minutes} min)")
+
+    progress(what)
+    thread = threading.Thread(target=remind, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _unpack(archive: Path, tree: Path) -> None:
@@ -110,7 +150,7 @@ def _environment(scratch: Path, go: Path) -> dict[str, str]:
 
 
 def _go(go: Path, tree: Path, arguments: list[str], environment: Mapping[str, str]) -> None:
-    run(["nice", "-n", "19", str(go), *arguments], cwd=tree, env=environment, timeout=3600)
+    run([*_NICE, str(go), *arguments], cwd=tree, env=environment, timeout=3600)
 
 
 def _generate(go: Path, tree: Path, scratch: Path, environment: Mapping[str, str]) -> None:
@@ -119,7 +159,7 @@ def _generate(go: Path, tree: Path, scratch: Path, environment: Mapping[str, str
     packages = ",".join(sorted(f"{_IMPORT}/{path}" for path in _tagged(tree)))
     words = ["-i", packages, "-p", f"{_IMPORT}/pkg/generated/openapi", "-O", "zz_generated.openapi"]
     words += ["-h", "vendor/k8s.io/code-generator/hack/boilerplate.go.txt", "-r", "/dev/null"]
-    command = ["nice", "-n", "19", str(generator), *words, "-o", str(scratch / "go" / "src")]
+    command = [*_NICE, str(generator), *words, "-o", str(scratch / "go" / "src")]
     run(command, cwd=tree, env=environment, timeout=1800)
 
 

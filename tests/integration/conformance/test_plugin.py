@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from oscar_testbed.contract import samples
 from oscar_testbed.contract.drivers import EmbeddedPlugin
-from oscar_testbed.contract.plugin import CASES, transcript
+from oscar_testbed.contract.plugin import CASES, steady, transcript
 from oscar_testbed.fakes.slurm.real import RealSlurm, missing_programs
 
 from airflow_provider_oscar.core.logs import strip_harness
@@ -36,7 +36,11 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPlugin]
 def test_embedded_plugin_differs_from_the_recorded_one_only_where_the_page_says(plugin):
     lines = []
     for case in CASES:
-        lines += samples.compare(case.name, samples.read(FOLDER, case.name), transcript(plugin, case, strip_harness))
+        recorded = samples.read(FOLDER, case.name)
+        assert recorded, f"{case.name} was not recorded"
+        lines += samples.compare(
+            case.name, steady(case, recorded), steady(case, transcript(plugin, case, strip_harness))
+        )
     unexplained = [line for line in lines if not samples.explanation(SYSTEM, line)]
     assert not unexplained
     text = samples.section(SYSTEM, FOLDER.name, len(CASES), lines)

@@ -13,11 +13,15 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from oscar_testbed.errors import MissingPrerequisite
 from oscar_testbed.fakes.interlink import runtime
 from oscar_testbed.images import LocalImage
+
+#: What every container has of its own.
+_HIDDEN = ("/tmp", "/proc", "/dev", "/sys")
 
 
 def install(
@@ -26,7 +30,16 @@ def install(
     """Write the image map and a program ``singularity`` below ``directory``; return the program.
 
     :param folders: per image, directories of this machine that the image has at a path of its own.
+    :raises MissingPrerequisite: if a mount of every container hides what an image consists of.
     """
+    for name, image in images.items():
+        mounts = [*_HIDDEN, *(folders or {}).get(name, {})]
+        for path in map(str, image.path):
+            if mount := covering(path, mounts):
+                raise MissingPrerequisite(
+                    f"image {name} needs {path}, which is hidden in containers by what they mount at {mount}; put the "
+                    "checkout and its virtual environment elsewhere"
+                )
     # Every container has mounts of its own, so that one place for them is enough.
     (directory / "mount").mkdir(parents=True, exist_ok=True)
     entries = {
@@ -48,6 +61,12 @@ def install(
     )
     program.chmod(0o755)
     return program
+
+
+def covering(path: str, mounts: Iterable[str]) -> str:
+    """The mount point that hides a path of this machine, or an empty text."""
+    real = Path(os.path.realpath(path))
+    return next((mount for mount in mounts if real.is_relative_to(os.path.realpath(mount))), "")
 
 
 def _mount(*words: str) -> None:
@@ -83,6 +102,14 @@ def main(words: list[str]) -> None:
     folders = [(source, target) for target, source in image.get("folders", {}).items()]
     read = [pair for file in env_files for pair in runtime.read_env_file(file).items()]
     root = _make_root(Path(words[0]).with_name("mount"), [*folders, *binds])
+    mounts = [target for _, target in (*folders, *binds)]
+    for path in image.get("path", []):
+        if (mount := covering(path, mounts)) and not (root / path.lstrip("/")).is_dir():
+            sys.stderr.write(
+                f"FATAL: image {name} needs {path}, which is hidden here by what the job mounts at {mount}; put the "
+                "checkout and its virtual environment elsewhere\n"
+            )
+            sys.exit(255)
     os.chroot(root)
     os.chdir("/")
     path = ":".join([*image.get("path", []), runtime.BASE_PATH])

@@ -76,6 +76,7 @@ class SlurmPluginProgram:
             flavour = {"Name": "site", "Description": "what every job gets", "SlurmFlags": list(self._flags)}
             config |= {"DefaultFlavor": "site", "Flavors": {"site": flavour}}
         self._config.write_text(json.dumps(config, indent=1))
+        self.socket.unlink(missing_ok=True)  # a plugin that was killed leaves it, and the next one does not start then
         self._program.start()
         wait_until(self.healthy, what="the SLURM plugin answers", timeout=20, program=self._program)
 
