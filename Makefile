@@ -111,11 +111,12 @@ system-short: $(STAMP) ## The demo's scenario alone on the real stack; names wha
 	@$(BIN)/python -m oscar_testbed.real run --short --build-minutes $(BUILD_MINUTES) $(AGAIN)
 
 .PHONY: lint
-lint: $(STAMP) ## Run ruff, mypy and import-linter.
+lint: $(STAMP) ## Run ruff, mypy and import-linter, and name code that nobody can reach.
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m tests.unreachable
 
 .PHONY: format
 format: $(STAMP) ## Let ruff format and fix what it can.
