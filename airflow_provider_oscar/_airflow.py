@@ -14,23 +14,30 @@ from datetime import datetime
 from typing import Any
 
 from airflow.sdk import Asset
-from airflow.sdk.bases.decorator import determine_kwargs
+from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, determine_kwargs, task_decorator_factory
 from airflow.sdk.definitions.asset import AssetUniqueKey
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 from airflow.sdk.execution_time.context import NEVER_EXPIRE, AssetStateStoreAccessor, OutletEventAccessor
+from airflow.triggers.shared_stream import AdvanceItem, AdvanceOutcome, SharedStreamProducer
 
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError
 
 __all__ = [
     "NEVER_EXPIRE",
+    "AdvanceItem",
+    "AdvanceOutcome",
     "AirflowNotFoundException",
     "AssetPartitions",
     "AssetStateStoreAccessor",
+    "DecoratedOperator",
+    "SharedStreamProducer",
+    "TaskDecorator",
     "add_partition_event",
     "airflow_errors",
     "asset_partitions",
     "call_with_context",
     "server_connection",
+    "task_decorator_factory",
 ]
 
 

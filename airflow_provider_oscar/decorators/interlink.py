@@ -6,9 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
-
-from airflow_provider_oscar._airflow import airflow_errors, call_with_context
+from airflow_provider_oscar._airflow import (
+    DecoratedOperator,
+    TaskDecorator,
+    airflow_errors,
+    call_with_context,
+    task_decorator_factory,
+)
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 

@@ -7,9 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
-
-from airflow_provider_oscar._airflow import call_with_context
+from airflow_provider_oscar._airflow import DecoratedOperator, TaskDecorator, call_with_context, task_decorator_factory
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.operators.placement import PlacementBranchOperator
 from airflow_provider_oscar.placement.policies import Explicit, Knowledge, Rule, RuleBased

@@ -19,8 +19,8 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
-from airflow.triggers.shared_stream import AdvanceItem, AdvanceOutcome, SharedStreamProducer
 
+from airflow_provider_oscar._airflow import AdvanceItem, AdvanceOutcome, SharedStreamProducer
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.filters import ObjectFilter
 from airflow_provider_oscar.triggers.base import DeclaredArguments

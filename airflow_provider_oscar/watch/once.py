@@ -7,8 +7,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 from datetime import datetime
 
-from airflow.triggers.shared_stream import AdvanceItem, AdvanceOutcome
-
+from airflow_provider_oscar._airflow import AdvanceItem, AdvanceOutcome
 from airflow_provider_oscar.core.filters import Sentinels
 from airflow_provider_oscar.core.objects import ObjectEvent, Reason
 from airflow_provider_oscar.watch.pages import Page

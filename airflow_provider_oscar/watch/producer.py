@@ -16,8 +16,7 @@ from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
 from contextlib import aclosing
 from functools import cache
 
-from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
-
+from airflow_provider_oscar._airflow import AdvanceItem, SharedStreamProducer
 from airflow_provider_oscar.watch.pages import Commit, Page, Source
 from airflow_provider_oscar.watch.trouble import Trouble
 
