@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m tests.unreachable``: code that nobody can reach, by vulture; a part of ``make lint``.
+"""``python -m tests.unreachable``: code that nobody can reach, by vulture; ``make unreachable``.
 
 The provider has to be reached by itself, by Airflow, or by users: its tests do not count. The test bed is there for
 tests. What Airflow and other libraries call by name is listed here with its reason; what users call is in the
