@@ -7,7 +7,10 @@ upgrade that moves one fails there and not in a running task.
 
 from __future__ import annotations
 
+import copy
 import json
+import logging
+import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -20,7 +23,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundExceptio
 from airflow.sdk.execution_time.context import NEVER_EXPIRE, AssetStateStoreAccessor, OutletEventAccessor
 from airflow.triggers.shared_stream import AdvanceItem, AdvanceOutcome, SharedStreamProducer
 
-from airflow_provider_oscar.core.errors import DefinitionError, PermanentError
+from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError, PermanentError
 
 __all__ = [
     "NEVER_EXPIRE",
@@ -39,6 +42,12 @@ __all__ = [
     "server_connection",
     "task_decorator_factory",
 ]
+
+
+log = logging.getLogger(__name__)
+
+#: Characters of a line of an error in a task's log.
+LINE = 110
 
 
 class _OneEvent(AssetUniqueKey):
@@ -67,12 +76,38 @@ def airflow_errors() -> Iterator[None]:
 
     A :class:`PermanentError`, a :class:`DefinitionError` or an undefined connection fails the task at once
     whatever ``retries`` says; :class:`TransientError` and :class:`LostContactError` pass, so that Airflow
-    retries them.
+    retries them. In the task's log the one sentence that matters comes first, as a line of its own, then what led to
+    it; the frames of all exceptions are logged at debug.
     """
     try:
         yield
-    except (DefinitionError, PermanentError, AirflowNotFoundException) as error:
-        raise AirflowFailException(str(error)) from error
+    except (OscarProviderError, AirflowNotFoundException) as error:
+        _explain(error)
+        if isinstance(error, (DefinitionError, PermanentError, AirflowNotFoundException)):
+            raise AirflowFailException(str(error)) from None
+        # A fresh one, since a context manager gives the same exception its frames back.
+        raise copy.copy(error) from None
+
+
+def _explain(error: BaseException) -> None:
+    """Log an error as people read it."""
+    # Airflow's page cuts long lines at its edge unless its reader lets it wrap them.
+    log.error("%s", textwrap.fill(str(error), LINE, break_long_words=False, break_on_hyphens=False))
+    said = str(error)
+    for cause in _causes(error):
+        words = str(cause)
+        if words and words not in said:
+            log.info("Caused by %s: %s", type(cause).__name__, words)
+    log.debug("Where it came from", exc_info=error)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen = {id(error)}
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    while cause is not None and id(cause) not in seen:
+        yield cause
+        seen.add(id(cause))
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
 
 
 def call_with_context(

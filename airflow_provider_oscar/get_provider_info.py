@@ -133,10 +133,17 @@ _INTERLINK = {
     },
     "conn-fields": {
         "namespace": _text("Namespace", "Where pods and their secrets are created.", default="default"),
-        "in_cluster": _flag("In cluster", "Use the service account of the pod that Airflow runs in.", False),
-        "kube_config_path": _text("Kube config path", "File on the workers and the triggerer."),
-        "kube_config": _text(
-            "Kube config (JSON or YAML)", "The kube config itself, kept encrypted by Airflow.", format="password"
+        "in_cluster": _flag(
+            "In cluster", "Recommended on Kubernetes: the service account of the pod that Airflow runs in.", False
+        ),
+        "kube_config_path": _text(
+            "Kube config file", "Recommended elsewhere: a file that workers, triggerer and API server can read."
+        ),
+        "kube_config_secret": _text(
+            "Kube config",
+            "If there is no file: the kube config itself, YAML or JSON, pasted as it is. Stored encrypted and shown as "
+            "*** once saved; leave the *** to keep it.",
+            format="multiline",
         ),
         "cluster_context": _text("Context", "Context of the kube config; empty for its current one."),
         "verify_ssl": _flag("Verify TLS", "Check the API server's certificate.", True),

@@ -19,3 +19,10 @@ class OscarPlugin(AirflowPlugin):
         from airflow_provider_oscar.plugins.receiver import receiver_app
 
         return [{"app": receiver_app(), "url_prefix": "/oscar", "name": "oscar-notifications"}]
+
+    @property
+    def fastapi_root_middlewares(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        """What lets the Test button work for connections without a port."""
+        from airflow_provider_oscar.plugins.connection_test import PortlessConnectionTest
+
+        return [{"middleware": PortlessConnectionTest, "name": "oscar-connection-test"}]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 playwright = pytest.importorskip("playwright.sync_api")
 
@@ -93,3 +94,38 @@ def test_stored_connections_are_shown(page):
     page.goto("/connections")
     for conn_id in ("oscar_default", "dcache_default", "oscar_s3_default", "interlink_default"):
         playwright.expect(page.get_by_text(conn_id).first).to_be_visible(timeout=PATIENCE)
+
+
+@pytest.mark.parametrize("conn_id", ["oscar_default", "dcache_default", "oscar_s3_default", "interlink_default"])
+def test_the_test_button_works_when_clicked(page, conn_id):
+    page.goto("/connections")
+    row = page.get_by_role("row").filter(has_text=conn_id)
+    with page.expect_response(re.compile("/connections/test$")) as answered:
+        row.get_by_role("button", name="Test Connection").click()
+    answer = answered.value
+    assert answer.status == 200, answer.text()
+    assert answer.json()["status"], answer.json()["message"]
+
+
+def test_a_pasted_kube_config_keeps_its_lines_and_is_not_shown_again(page, airflow):
+    kube_config = yaml.safe_dump(_embedded_kube_config())
+    page.goto("/connections")
+    page.get_by_role("button", name="Add Connection").click()
+    page.locator("input[name=connection_id]").fill("pasted")
+    page.get_by_role("combobox").last.fill("Kubernetes with interLink")
+    page.keyboard.press("Enter")
+    page.get_by_text("Extra Fields", exact=True).first.click()
+    page.locator("textarea[name=element_kube_config_secret]").fill(kube_config)
+    page.get_by_role("button", name="Save").click()
+    row = page.get_by_role("row").filter(has_text="pasted")
+    with page.expect_response(re.compile("/connections/test$")) as answered:
+        row.get_by_role("button", name="Test Connection").click()
+    assert answered.value.json()["status"], answered.value.text()
+    shown = page.request.get("/api/v2/connections/pasted").text()
+    assert "kube_config_secret" in shown
+    assert "server" not in shown
+
+
+def _embedded_kube_config() -> dict[str, Any]:
+    stored = json.loads((ROOT / ".demo" / "up" / "platform" / "connections.json").read_text())
+    return json.loads(stored["interlink_default"]["extra"]["kube_config_secret"])

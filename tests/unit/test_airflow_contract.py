@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import inspect
+import traceback
 from datetime import timedelta
 
 import pytest
@@ -126,8 +127,31 @@ ERRORS = {
 def test_error_fails_the_task_or_is_tried_again(kind, final):
     with pytest.raises(AirflowFailException if final else kind, match="why") as raised, _airflow.airflow_errors():
         raise kind("why")
-    if final:
-        assert isinstance(raised.value.__cause__, kind)
+    assert raised.value.__suppress_context__
+
+
+def test_the_sentence_that_matters_stands_first_and_whole_and_frames_are_for_debug(caplog):
+    sentence = (
+        "connection 'oscar_default': OSCAR refused the service 'words' " + "because of this and that " * 9 + "(remedy)"
+    )
+
+    def hook_call():
+        try:
+            raise OSError("the socket was closed")
+        except OSError as error:
+            raise TransientError(sentence) from error
+
+    with caplog.at_level("DEBUG"), pytest.raises(TransientError) as raised, _airflow.airflow_errors():
+        hook_call()
+    first, cause, frames = caplog.records
+    assert (first.levelname, " ".join(first.getMessage().split())) == ("ERROR", sentence)
+    assert max(map(len, first.getMessage().split("\n"))) <= _airflow.LINE
+    assert (cause.levelname, cause.getMessage()) == ("INFO", "Caused by OSError: the socket was closed")
+    assert frames.levelname == "DEBUG"
+    assert frames.exc_info
+    shown = [frame.name for frame in traceback.extract_tb(raised.value.__traceback__)]
+    assert "hook_call" not in shown
+    assert raised.value.__cause__ is None
 
 
 def test_undefined_connection_is_not_tried_again():

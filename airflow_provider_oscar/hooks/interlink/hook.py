@@ -42,8 +42,9 @@ _LISTED_AT_ONCE = 500
 class InterLinkHook(BaseHook):
     """One Kubernetes cluster with virtual nodes; blocking, so triggers call it through ``asyncio.to_thread``.
 
-    Connection ``interlink``, or ``kubernetes`` with the same extra fields: one of ``kube_config`` (dictionary,
-    JSON or YAML), ``kube_config_path`` or ``in_cluster``, else the default kube config; ``cluster_context``,
+    Connection ``interlink``, or ``kubernetes`` with the same extra fields: one of ``in_cluster``,
+    ``kube_config_path`` or ``kube_config_secret`` (JSON or YAML, which Airflow masks by its name; ``kube_config`` means
+    the same but is readable through the connections API), else the default kube config; ``cluster_context``,
     ``namespace``, ``verify_ssl``.
 
     :param interlink_conn_id: Airflow connection.
@@ -297,7 +298,7 @@ def core_api(connection: Connection, where: str) -> CoreV1Api:
     from kubernetes.config.config_exception import ConfigException
 
     configuration = client.Configuration()
-    given = _extra(connection, "kube_config")
+    given = _extra(connection, "kube_config_secret") or _extra(connection, "kube_config")
     path = _extra(connection, "kube_config_path")
     context = _extra(connection, "cluster_context") or None
     try:
@@ -314,7 +315,7 @@ def core_api(connection: Connection, where: str) -> CoreV1Api:
     except (ConfigException, OSError, ValueError, TypeError, KeyError) as error:
         raise DefinitionError(
             f"{where} has no usable kube config ({type(error).__name__}: {quoted(error)}); "
-            "set one of the extra fields kube_config, kube_config_path or in_cluster"
+            "set one of the extra fields in_cluster, kube_config_path or kube_config_secret (kube_config)"
         ) from error
     verify = _extra(connection, "verify_ssl")
     if (verify is not None and not _flag(verify)) or _flag(_extra(connection, "disable_verify_ssl")):
@@ -330,11 +331,16 @@ def _kube_config(given: object, where: str) -> dict[str, Any]:
 
         try:
             given = yaml.safe_load(given)
-        except yaml.YAMLError as error:
+        except yaml.YAMLError:
             # The text holds keys, so it is not shown.
-            raise DefinitionError(f"{where}: extra 'kube_config' is neither JSON nor YAML") from error
+            raise DefinitionError(
+                f"{where}: the kube config in its extra is neither JSON nor YAML; "
+                "paste the file as it is, line ends included, or set kube_config_path"
+            ) from None
     if not isinstance(given, dict):
-        raise DefinitionError(f"{where}: extra 'kube_config' is no kube config; expected a mapping with clusters")
+        raise DefinitionError(
+            f"{where}: the kube config in its extra is not a valid kube config; expected a mapping with 'clusters'"
+        )
     _mask_credentials(given)
     return given
 

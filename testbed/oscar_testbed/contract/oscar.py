@@ -149,7 +149,8 @@ def door(platform: Platform, clean: Callable[[str], str]) -> Iterator[Door]:
         platform.image: "<image>",
     }
     client = httpx.Client(base_url=oscar["host"], auth=(oscar["login"], oscar["password"]), timeout=180)
-    found = platform.connections["interlink_default"]["extra"]["kube_config"]
+    extra = platform.connections["interlink_default"]["extra"]
+    found = extra.get("kube_config_secret") or extra["kube_config"]
     kubernetes = config.new_client_from_config_dict(json.loads(found) if isinstance(found, str) else found)
     with client:
         yield Door(client, s3, CoreV1Api(kubernetes), platform.image, platform.node, words, clean)

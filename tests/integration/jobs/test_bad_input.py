@@ -79,7 +79,7 @@ def kube_config(platform: Any, *, server: str = "", token: str = "") -> dict[str
     config = platform.kubernetes.kubeconfig()
     config["clusters"][0]["cluster"]["server"] = server or platform.kubernetes.url
     config["users"][0]["user"]["token"] = token or platform.kubernetes.token
-    return {"kube_config": json.dumps(config)}
+    return {"kube_config_secret": json.dumps(config)}
 
 
 def told(hook: Any, conn_id: str) -> str:
@@ -99,10 +99,10 @@ MISSING = {
     "CA file that is not there": ("dcache_default", {"extra": {"verify": "/no/such/file"}}, "/no/such/file"),
     "no S3 secret": ("oscar_s3_default", {"password": None}, "password"),
     "S3 endpoint without scheme": ("oscar_s3_default", {"host": "not a url"}, "endpoint"),
-    "kube config that is none": ("interlink_default", {"extra": {"kube_config": "[1, 2"}}, "kube_config"),
+    "kube config that is none": ("interlink_default", {"extra": {"kube_config_secret": "[1, 2"}}, "kube_config"),
     "kube config file not there": (
         "interlink_default",
-        {"extra": {"kube_config": "", "kube_config_path": "/no/such/config"}},
+        {"extra": {"kube_config_secret": "", "kube_config_path": "/no/such/config"}},
         "kube_config_path",
     ),
 }

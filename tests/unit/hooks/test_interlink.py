@@ -7,6 +7,7 @@ import base64
 import json
 
 import pytest
+import yaml
 from airflow.sdk import Connection
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import MaxRetryError, NewConnectionError
@@ -278,9 +279,14 @@ KUBE_CONFIG = {
 }
 
 
-@pytest.mark.parametrize("given", [KUBE_CONFIG, json.dumps(KUBE_CONFIG)], ids=["dictionary", "JSON text"])
-def test_kube_config_in_the_connection_is_used(given):
-    made = Connection(conn_id="i", conn_type="interlink", extra=json.dumps({"kube_config": given, "verify_ssl": False}))
+@pytest.mark.parametrize("field", ["kube_config_secret", "kube_config"])
+@pytest.mark.parametrize(
+    "given",
+    [KUBE_CONFIG, json.dumps(KUBE_CONFIG), yaml.safe_dump(KUBE_CONFIG)],
+    ids=["dictionary", "JSON text", "YAML text"],
+)
+def test_kube_config_in_the_connection_is_used(given, field):
+    made = Connection(conn_id="i", conn_type="interlink", extra=json.dumps({field: given, "verify_ssl": False}))
     configuration = core_api(made, "connection 'i'").api_client.configuration
     assert configuration.host == "https://kube.test:6443"
     assert configuration.verify_ssl is False

@@ -92,7 +92,7 @@ class LocalKubernetes:
         """The Airflow connection for it (type ``interlink``); holds the token."""
         return {
             "conn_type": "interlink",
-            "extra": {"kube_config": json.dumps(self.kubeconfig())},
+            "extra": {"kube_config_secret": json.dumps(self.kubeconfig())},
         }
 
     def _token(self) -> str:
