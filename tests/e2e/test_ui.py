@@ -127,5 +127,5 @@ def test_a_pasted_kube_config_keeps_its_lines_and_is_not_shown_again(page, airfl
 
 
 def _embedded_kube_config() -> dict[str, Any]:
-    stored = json.loads((ROOT / ".demo" / "up" / "platform" / "connections.json").read_text())
+    stored = json.loads((ROOT / ".demo" / "up" / "connections.json").read_text())
     return json.loads(stored["interlink_default"]["extra"]["kube_config_secret"])

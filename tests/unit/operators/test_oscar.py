@@ -12,7 +12,6 @@ from airflow.sdk import NEVER_EXPIRE
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException, TaskDeferred
 
 from airflow_provider_oscar.core.errors import (
-    BadInputError,
     DefinitionError,
     LostContactError,
     TransientError,
@@ -170,7 +169,7 @@ def test_bad_input_is_not_tried_again_and_the_message_says_what_and_where(oscar,
     supervisor.manifests[name] = manifest(name, 66, error=Failure("stage-in", "etag changed"))
     with pytest.raises(AirflowFailException) as raised:
         resumed(task, seen, pause, ended("failed"))
-    assert isinstance(raised.value.__cause__, BadInputError)
+    assert raised.value.__suppress_context__
     for part in ("'stage-in'", "etag changed", "exit code 66", "'s3://in/a%20b.h5'", "truncated file", "oscar_default"):
         assert part in str(raised.value)
 
