@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from datetime import datetime
+from typing import Any
 
+from airflow_provider_oscar.core.checks import check_fields
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent
 
@@ -50,6 +52,7 @@ class ObjectFilter:
         if isinstance(ignore, str):
             raise DefinitionError(f"ignore is the text {quoted(ignore)}; expected a tuple of patterns")
         object.__setattr__(self, "ignore", tuple(self.ignore))
+        check_fields(self, "a filter")
         if self.min_size < 0:
             raise DefinitionError(f"min_size is {self.min_size}; expected bytes >= 0")
         for name, pattern in (("glob", self.glob), ("regex", self.regex), *(("ignore", each) for each in self.ignore)):
@@ -61,7 +64,50 @@ class ObjectFilter:
             try:
                 object.__setattr__(self, "_regex", re.compile(self.regex))
             except (re.error, OverflowError, RecursionError) as error:
-                raise DefinitionError(f"regex {quoted(self.regex)} is no regular expression: {error}") from error
+                raise DefinitionError(
+                    f"regex {quoted(self.regex)} is not a valid regular expression: {error}"
+                ) from error
+
+    @classmethod
+    def from_argument(
+        cls,
+        value: ObjectFilter | Mapping[str, Any] | None,
+        *,
+        suffix: str = "",
+        glob: str | None = None,
+        regex: str | None = None,
+        min_size: int = 0,
+        ignore: Sequence[str] | None = None,
+    ) -> ObjectFilter:
+        """Return the filter of a watcher or sensor, which may be given as a value or by its conditions.
+
+        :param value: a filter, or what :meth:`to_dict` returned; then there is no other condition.
+        :raises DefinitionError: if both are given, or a condition cannot be used.
+        """
+        flat: dict[str, Any] = {
+            "suffix": suffix,
+            "glob": glob,
+            "regex": regex,
+            "min_size": min_size,
+            "ignore": DEFAULT_IGNORED if ignore is None else ignore,
+        }
+        given = {name: each for name, each in flat.items() if each != cls.__dataclass_fields__[name].default}
+        if value is None:
+            return cls(**given)
+        if given:
+            raise DefinitionError(f"filter is given, and {', '.join(sorted(given))} as well; give one of both")
+        if isinstance(value, ObjectFilter):
+            return value
+        try:
+            return cls(**value)
+        except TypeError as error:
+            raise DefinitionError(f"filter is {quoted(value)} ({error}); expected an ObjectFilter") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-able conditions, those that differ from the default."""
+        given = (each for each in fields(self) if each.init and getattr(self, each.name) != each.default)
+        values = {each.name: getattr(self, each.name) for each in given}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     def accepts(self, event: ObjectEvent) -> bool:
         """Tell whether the object is wanted; keys that end in ``/`` are folders and never are."""
@@ -113,17 +159,3 @@ class Sentinels:
             return None
         key = event.key if self._ending else event.key[: event.key.rfind("/") + 1]
         return self._since.get((event.container, key))
-
-
-def released_by_sentinel(events: Collection[ObjectEvent], sentinel: str) -> list[ObjectEvent]:
-    """Return the objects whose sentinel is among the events, without the sentinels; see :class:`Sentinels`.
-
-    :param events: a complete listing, before :class:`ObjectFilter` (which ignores hidden names).
-    :param sentinel: ending or name; empty releases everything.
-    :raises DefinitionError: if it contains a ``/``.
-    """
-    if not sentinel:
-        return list(events)
-    sentinels = Sentinels(sentinel)
-    sentinels.note(events)
-    return [event for event in events if sentinels.released(event) is not None]

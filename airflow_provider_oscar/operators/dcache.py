@@ -7,6 +7,7 @@ input, or what an older run left behind.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -101,7 +102,7 @@ class DCacheBringOnlineOperator(BaseOperator):
             limit = self.timeout + timedelta(seconds=2 * self.poll_interval + 60)
             self.defer(trigger=trigger, method_name="execute_complete", timeout=limit)
         with airflow_errors(), closing(self.hook):
-            event = self._waited(trigger)
+            event = asyncio.run(trigger.wait())
         return self.execute_complete(context, event)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> list[str]:
@@ -168,16 +169,3 @@ class DCacheBringOnlineOperator(BaseOperator):
             flow = tape.stage(self.hook.frontend, chunk, disk_lifetime=self.disk_lifetime)
             self._requests.append(self.hook.run(flow))
         self.log.info("%d files are asked for in %d requests", len(names), len(self._requests))
-
-    def _waited(self, trigger: DCacheTapeTrigger) -> dict[str, Any]:
-        """Do on the worker what the trigger does."""
-        from airflow_provider_oscar.hooks.dcache import tape
-
-        arguments, errors = trigger.arguments, {}
-        for request in arguments.requests:
-            while not (seen := self.hook.run(tape.stage_status(self.hook.frontend, request))).ended:
-                if time.time() + arguments.poll_interval > arguments.deadline:
-                    return {"status": "timeout"}
-                time.sleep(arguments.poll_interval)
-            errors.update({path: seen.errors.get(path, seen.states[path]) for path in seen.failed})
-        return {"status": "ended", "errors": errors}

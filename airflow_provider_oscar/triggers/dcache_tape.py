@@ -9,76 +9,85 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, closing
-from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError, PermanentError
-from airflow_provider_oscar.triggers.base import DeclaredArguments
 from airflow_provider_oscar.watch.trouble import Trouble
+
+if TYPE_CHECKING:
+    import httpx
+
+    from airflow_provider_oscar.hooks.dcache import DCacheHook
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class TapeArguments:
-    """What the wait needs.
+class DCacheTapeTrigger(BaseTrigger):
+    """Yields one event: ``{"status": "ended" | "timeout" | "error", …}``.
+
+    ``ended`` carries ``errors``, the server's words by path, of those files that ended otherwise than well;
+    ``error`` carries ``message``. What the files' locality is now is for the operator to see.
 
     :param conn_id: connection of type ``dcache``.
     :param requests: ids of the staging requests.
     :param deadline: seconds since the epoch at which the wait ends with ``timeout``.
     :param poll_interval: seconds between two looks at a request.
+    :raises DefinitionError: if ``poll_interval`` is not above 0.
     """
 
-    conn_id: str
-    requests: tuple[str, ...] = field(default=())
-    deadline: float
-    poll_interval: float = 30.0
+    def __init__(self, *, conn_id: str, requests: Sequence[str], deadline: float, poll_interval: float = 30.0) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        if not poll_interval > 0:
+            raise DefinitionError(f"poll_interval is {poll_interval}; expected more than 0 seconds")
+        self.conn_id = conn_id
+        self.requests = list(requests)
+        self.deadline = deadline
+        self.poll_interval = poll_interval
 
-    def __post_init__(self) -> None:
-        if not self.poll_interval > 0:
-            raise DefinitionError(f"poll_interval is {self.poll_interval}; expected more than 0 seconds")
-
-
-class DCacheTapeTrigger(DeclaredArguments[TapeArguments], BaseTrigger):
-    """Yields one event: ``{"status": "ended" | "timeout" | "error", …}``.
-
-    ``ended`` carries ``errors``, the server's words by path, of those files that ended otherwise than well;
-    ``error`` carries ``message``. What the files' locality is now is for the operator to see.
-    """
-
-    arguments_type = TapeArguments
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and every argument, as Airflow stores them."""
+        return (
+            "airflow_provider_oscar.triggers.dcache_tape.DCacheTapeTrigger",
+            {
+                "conn_id": self.conn_id,
+                "requests": self.requests,
+                "deadline": self.deadline,
+                "poll_interval": self.poll_interval,
+            },
+        )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait until all requests have ended."""
+        yield TriggerEvent(await self.wait())
+
+    async def wait(self) -> dict[str, Any]:
+        """Wait until all requests have ended, and return the event of it; an operator waits with it on a worker."""
         from airflow_provider_oscar.hooks.dcache import DCacheHook
 
-        arguments = self.arguments
-        hook = DCacheHook(arguments.conn_id)
-        event: dict[str, Any]
+        hook = DCacheHook(self.conn_id)
         try:
             client = await asyncio.to_thread(hook.async_client)
-            async with aclosing(client), asyncio.timeout(max(arguments.deadline - time.time(), 0.0)):
-                event = {"status": "ended", "errors": await self._ended(hook, client)}
+            async with aclosing(client), asyncio.timeout(max(self.deadline - time.time(), 0.0)):
+                return {"status": "ended", "errors": await self._ended(hook, client)}
         except TimeoutError:
-            event = {"status": "timeout"}
+            return {"status": "timeout"}
         except OscarProviderError as error:
-            event = {"status": "error", "message": str(error)}
-        yield TriggerEvent(event)
+            return {"status": "error", "message": str(error)}
 
-    async def _ended(self, hook: Any, client: Any) -> dict[str, str]:
+    async def _ended(self, hook: DCacheHook, client: httpx.AsyncClient) -> dict[str, str]:
         from airflow_provider_oscar.hooks.dcache import tape
         from airflow_provider_oscar.hooks.http.flows import arun
 
         errors: dict[str, str] = {}
         where = hook.settings.where
-        for number, request in enumerate(self.arguments.requests, start=1):
-            trouble = Trouble(log, f"{where}: staging request {number} of {len(self.arguments.requests)}")
+        for number, request in enumerate(self.requests, start=1):
+            trouble = Trouble(log, f"{where}: staging request {number} of {len(self.requests)}")
             while True:
-                pause = self.arguments.poll_interval
+                pause = self.poll_interval
                 try:
                     seen = await arun(client, tape.stage_status(hook.frontend, request), where=where)
                     trouble.passed()
@@ -98,8 +107,8 @@ class DCacheTapeTrigger(DeclaredArguments[TapeArguments], BaseTrigger):
         from airflow_provider_oscar.hooks.dcache import DCacheHook
         from airflow_provider_oscar.hooks.dcache.tape import forget_stage
 
-        hook = DCacheHook(self.arguments.conn_id)
+        hook = DCacheHook(self.conn_id)
         with closing(hook):
-            for request in self.arguments.requests:
+            for request in self.requests:
                 await asyncio.to_thread(hook.run, forget_stage(hook.frontend, request))
-        self.log.info("%d staging requests were deleted", len(self.arguments.requests))
+        self.log.info("%d staging requests were deleted", len(self.requests))

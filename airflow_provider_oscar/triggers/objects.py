@@ -13,23 +13,19 @@ one place share one listing, whatever their filters.
 
 from __future__ import annotations
 
+import asyncio
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Hashable
-from datetime import datetime
-from typing import Any, Generic, TypeVar
+from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Generic, Literal, TypeVar
 
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 
 from airflow_provider_oscar._airflow import AdvanceItem, AdvanceOutcome, SharedStreamProducer
-from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.checks import seconds
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.filters import ObjectFilter
-from airflow_provider_oscar.triggers.base import DeclaredArguments
-from airflow_provider_oscar.watch.arguments import (
-    DCacheArguments,
-    ObjectsArguments,
-    S3Arguments,
-    WatchArguments,
-)
+from airflow_provider_oscar.watch.arguments import DCacheArguments, S3Arguments, WatchArguments
 from airflow_provider_oscar.watch.memory import Memory, memory_key
 from airflow_provider_oscar.watch.once import first_found
 from airflow_provider_oscar.watch.pages import Page
@@ -38,37 +34,33 @@ from airflow_provider_oscar.watch.s3_channels import NotificationKind, Notificat
 from airflow_provider_oscar.watch.view import View
 
 __all__ = [
-    "DCacheArguments",
     "DCacheNewObjectTrigger",
+    "NewObjectTrigger",
     "NotificationKind",
     "Notifications",
-    "ObjectsArguments",
     "ObjectsTrigger",
-    "S3Arguments",
     "S3NewObjectTrigger",
-    "WatchArguments",
 ]
 
 A = TypeVar("A", bound=WatchArguments)
+Algorithm = Literal["timestamp", "snapshot", "cursor"]
+FilterArgument = ObjectFilter | Mapping[str, Any] | None
 
 
-class NewObjectTrigger(DeclaredArguments[A], BaseEventTrigger, Generic[A]):
+class NewObjectTrigger(BaseEventTrigger, Generic[A]):
     """What the watchers have in common; use one of its subclasses.
 
-    :param filter: the conditions on an object as one value, in place of ``suffix``, ``glob``, ``regex``,
-        ``min_size`` and ``ignore``; its ``prefix`` belongs to the place and must be empty.
+    :param arguments: checked, and without any secret: a trigger carries connection ids.
     """
 
-    def __init__(self, *, filter: ObjectFilter | None = None, **arguments: Any) -> None:
-        if filter is not None:
-            conditions = filter_arguments(filter)
-            twice = sorted(conditions.keys() & arguments.keys())
-            if twice:
-                raise DefinitionError(f"{type(self).__name__} is given filter and {', '.join(twice)}; give one of both")
-            arguments |= conditions
-        if isinstance(arguments.get("notifications"), Notifications):
-            arguments["notifications"] = arguments["notifications"].to_dict()
-        super().__init__(**arguments)
+    def __init__(self, arguments: A) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.arguments = arguments
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and every argument, as Airflow stores them."""
+        kind = type(self)
+        return f"{kind.__module__}.{kind.__qualname__}", self.arguments.to_dict()
 
     def shared_stream_key(self) -> Hashable:
         """Watchers with an equal key are served by one listing."""
@@ -98,15 +90,22 @@ class NewObjectTrigger(DeclaredArguments[A], BaseEventTrigger, Generic[A]):
 
     def _view(self) -> View:
         arguments = self.arguments
-        conditions: dict[str, Any] = {
-            "filter": [arguments.suffix, arguments.glob, arguments.regex, arguments.min_size, list(arguments.ignore)]
+        conditions = arguments.filter
+        identity: dict[str, Any] = {
+            "filter": [
+                conditions.suffix,
+                conditions.glob,
+                conditions.regex,
+                conditions.min_size,
+                list(conditions.ignore),
+            ]
         }
         # Only what differs from the default counts, so that a watcher keeps its memory when an argument is added.
         if arguments.algorithm != WatchArguments.algorithm:
-            conditions["algorithm"] = [arguments.algorithm]
+            identity["algorithm"] = [arguments.algorithm]
         if arguments.sentinel:
-            conditions["sentinel"] = [arguments.sentinel]
-        key = memory_key(kind=type(self).__name__, place=self._identity(), **conditions)
+            identity["sentinel"] = [arguments.sentinel]
+        key = memory_key(kind=type(self).__name__, place=self._identity(), **identity)
         about = f"watcher of asset {arguments.asset_name!r} on {arguments.about()}"
         return View(about, arguments.policy(), Memory(arguments.asset_name, key))
 
@@ -118,12 +117,73 @@ class NewObjectTrigger(DeclaredArguments[A], BaseEventTrigger, Generic[A]):
 class S3NewObjectTrigger(NewObjectTrigger[S3Arguments]):
     """Reports every new object version below a prefix of a bucket.
 
-    Keyword arguments are those of :class:`WatchArguments` and :class:`S3Arguments`: ``asset_name``, ``conn_id``,
-    ``bucket``, ``prefix``, ``suffix``, ``glob``, ``regex``, ``min_size``, ``ignore``, ``start``,
-    ``poll_interval``, ``lookback``, ``algorithm``, ``sentinel``, ``fan_out``, ``notifications``.
+    :param asset_name: name of the asset the watcher belongs to; its state store holds the watcher's memory.
+    :param conn_id: connection of type ``oscar_s3`` or ``aws``.
+    :param bucket: bucket to list.
+    :param prefix: start of the key; it is the store that selects by it.
+    :param filter: conditions on an object as one value; instead of the five that follow.
+    :param suffix: end of the key.
+    :param glob: shell pattern on the last part of the key, or on all of it if the pattern has a ``/``.
+    :param regex: regular expression searched for in the key.
+    :param min_size: bytes an object must have.
+    :param ignore: shell patterns of names that are never reported; unfinished uploads by default.
+    :param start: what a watcher without a memory does: ``"now"`` reports what comes after its first listing, ``"all"``
+        also what is there already.
+    :param poll_interval: seconds (or a timedelta) between listings.
+    :param lookback: seconds (or a timedelta) an object may appear behind the store's clock: the longest multipart
+        upload on AWS, which dates an object by the start of its upload.
+    :param algorithm: what is remembered: ``"timestamp"`` (all versions, or when they are many the young ones),
+        ``"snapshot"`` (all versions, however many), or ``"cursor"`` (the last keys, for prefixes where each new key
+        sorts after almost all others; listings then begin near the end).
+    :param sentinel: a name such as ``_SUCCESS``, which says that the files of its directory are complete, or an
+        ending such as ``.done``, which says so of the file without it; they are reported when it is there.
+    :param fan_out: requests at a time; above 1, the parts of the first level below the prefix are listed at the same
+        time, which helps where the store answers slowly.
+    :param notifications: how the store tells of new objects, so that they are seen at once and listings may be rare:
+        :class:`Notifications`, or a dictionary such as ``{"kind": "sqs", "queue_url": …}`` or
+        ``{"kind": "minio-listen"}``.
+    :raises DefinitionError: in the DAG file, for an argument that cannot be used.
     """
 
-    arguments_type = S3Arguments
+    def __init__(
+        self,
+        *,
+        asset_name: str,
+        bucket: str,
+        prefix: str = "",
+        conn_id: str = "oscar_s3_default",
+        filter: FilterArgument = None,
+        suffix: str = "",
+        glob: str | None = None,
+        regex: str | None = None,
+        min_size: int = 0,
+        ignore: Sequence[str] | None = None,
+        start: Literal["now", "all"] = "now",
+        poll_interval: timedelta | float = 10.0,
+        lookback: timedelta | float = 3600.0,
+        algorithm: Algorithm = "timestamp",
+        sentinel: str = "",
+        fan_out: int = 1,
+        notifications: Notifications | Mapping[str, Any] | None = None,
+    ) -> None:
+        conditions = ObjectFilter.from_argument(
+            filter, suffix=suffix, glob=glob, regex=regex, min_size=min_size, ignore=ignore
+        )
+        arguments = S3Arguments(
+            asset_name=asset_name,
+            conn_id=conn_id,
+            bucket=bucket,
+            prefix=prefix,
+            filter=conditions,
+            start=start,
+            poll_interval=seconds(poll_interval),
+            lookback=seconds(lookback),
+            algorithm=algorithm,
+            sentinel=sentinel,
+            fan_out=fan_out,
+            notifications=notifications.to_dict() if isinstance(notifications, Notifications) else notifications,
+        )
+        super().__init__(arguments)
 
     def _identity(self) -> list[str]:
         return [self.arguments.conn_id, self.arguments.bucket, self.arguments.prefix]
@@ -132,34 +192,76 @@ class S3NewObjectTrigger(NewObjectTrigger[S3Arguments]):
 class DCacheNewObjectTrigger(NewObjectTrigger[DCacheArguments]):
     """Reports every new file of a directory of dCache, or of a plain WebDAV server.
 
-    Keyword arguments are those of :class:`WatchArguments` and :class:`DCacheArguments`: ``asset_name``,
-    ``conn_id``, ``path``, ``recursive``, ``max_directories``, ``suffix``, ``glob``, ``regex``, ``min_size``,
-    ``ignore``, ``start``, ``poll_interval``, ``reconcile_interval``, ``quiet_period``, ``mode``,
-    ``algorithm``, ``sentinel``.
+    :param asset_name: name of the asset the watcher belongs to; its state store holds the watcher's memory.
+    :param conn_id: connection of type ``dcache``.
+    :param path: absolute directory to watch.
+    :param recursive: whether the directories below it are watched as well.
+    :param max_directories: more directories than that are an error, logged once and tried again.
+    :param filter: conditions on a file as one value; instead of the five that follow.
+    :param suffix: end of the path.
+    :param glob: shell pattern on the last part of the path, or on all of it if the pattern has a ``/``.
+    :param regex: regular expression searched for in the path.
+    :param min_size: bytes a file must have.
+    :param ignore: shell patterns of names that are never reported; unfinished uploads by default.
+    :param start: what a watcher without a memory does: ``"now"`` reports what comes after its first listing, ``"all"``
+        also what is there already.
+    :param poll_interval: seconds (or a timedelta) between listings without notifications.
+    :param reconcile_interval: seconds (or a timedelta) between listings while notifications are received.
+    :param quiet_period: seconds (or a timedelta) a file must look the same before it is reported; for WebDAV servers
+        that show unfinished uploads. dCache does not show a size before an upload is complete.
+    :param notifications: ``"sse"`` receives them from dCache's REST frontend, ``"none"`` only lists, and ``"auto"``
+        decides by whether the connection names a frontend.
+    :param algorithm: what is remembered: ``"timestamp"`` (all versions, or when they are many the young ones) or
+        ``"snapshot"`` (all versions, however many).
+    :param sentinel: a name such as ``_SUCCESS``, which says that the files of its directory are complete, or an
+        ending such as ``.done``, which says so of the file without it; they are reported when it is there.
+    :raises DefinitionError: in the DAG file, for an argument that cannot be used.
     """
 
-    arguments_type = DCacheArguments
+    def __init__(
+        self,
+        *,
+        asset_name: str,
+        path: str,
+        recursive: bool = False,
+        max_directories: int = 1000,
+        conn_id: str = "dcache_default",
+        filter: FilterArgument = None,
+        suffix: str = "",
+        glob: str | None = None,
+        regex: str | None = None,
+        min_size: int = 0,
+        ignore: Sequence[str] | None = None,
+        start: Literal["now", "all"] = "now",
+        poll_interval: timedelta | float = 10.0,
+        reconcile_interval: timedelta | float = 300.0,
+        quiet_period: timedelta | float = 0.0,
+        notifications: Literal["auto", "sse", "none"] = "auto",
+        algorithm: Literal["timestamp", "snapshot"] = "timestamp",
+        sentinel: str = "",
+    ) -> None:
+        conditions = ObjectFilter.from_argument(
+            filter, suffix=suffix, glob=glob, regex=regex, min_size=min_size, ignore=ignore
+        )
+        arguments = DCacheArguments(
+            asset_name=asset_name,
+            conn_id=conn_id,
+            path=path,
+            recursive=recursive,
+            max_directories=max_directories,
+            filter=conditions,
+            start=start,
+            poll_interval=seconds(poll_interval),
+            reconcile_interval=seconds(reconcile_interval),
+            quiet_period=seconds(quiet_period),
+            notifications=notifications,
+            algorithm=algorithm,
+            sentinel=sentinel,
+        )
+        super().__init__(arguments)
 
     def _identity(self) -> list[str]:
         return [self.arguments.conn_id, self.arguments.path.rstrip("/") or "/", str(self.arguments.recursive)]
-
-
-def filter_arguments(filter: ObjectFilter) -> dict[str, Any]:
-    """Return the keyword arguments that say the same as a filter.
-
-    :raises DefinitionError: if it has a prefix.
-    """
-    if filter.prefix:
-        raise DefinitionError(
-            f"filter has prefix {filter.prefix!r}; say where to look by prefix or path of the watcher itself"
-        )
-    return {
-        "suffix": filter.suffix,
-        "glob": filter.glob,
-        "regex": filter.regex,
-        "min_size": filter.min_size,
-        "ignore": filter.ignore,
-    }
 
 
 async def _one_behind(producer: SharedStreamProducer) -> AsyncIterator[Page]:
@@ -176,19 +278,90 @@ async def _one_behind(producer: SharedStreamProducer) -> AsyncIterator[Page]:
             del waiting[:-1]
 
 
-class ObjectsTrigger(DeclaredArguments[ObjectsArguments], BaseTrigger):
-    """Waits for new objects once and reports ``{"objects": [ObjectEvent.to_dict(), …]}``; belongs to the sensors."""
+class ObjectsTrigger(BaseTrigger):
+    """Waits for new objects once and reports ``{"objects": [ObjectEvent.to_dict(), …]}``; belongs to the sensors.
 
-    arguments_type = ObjectsArguments
+    :param kind: ``s3`` or ``dcache``; decides which of the others count.
+    :param place: where to look: the arguments of ``S3NewObjectTrigger`` or ``DCacheNewObjectTrigger`` that say so.
+    :param filter: conditions on an object.
+    :param poll_interval: seconds between listings.
+    :param since: ISO 8601 time of the store from which on objects are new; None to take all.
+    :param batch: return all new objects of a listing, not the oldest alone.
+    :param sentinel: as for watchers; an object is new if it or its sentinel is.
+    :raises DefinitionError: for an argument that cannot be used.
+    """
+
+    def __init__(
+        self,
+        *,
+        kind: str,
+        place: Mapping[str, Any],
+        filter: FilterArgument = None,
+        poll_interval: float = 10.0,
+        since: str | None = None,
+        batch: bool = False,
+        sentinel: str = "",
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.kind = kind
+        self.place = dict(place)
+        self.filter = ObjectFilter.from_argument(filter)
+        self.poll_interval = poll_interval
+        self.since = since
+        self.batch = batch
+        self.sentinel = sentinel
+        self.watch()
+
+    def watch(self) -> WatchArguments:
+        """Return the arguments of a watcher that looks at the same place."""
+        kinds: dict[str, type[WatchArguments]] = {"s3": S3Arguments, "dcache": DCacheArguments}
+        if self.kind not in kinds:
+            raise DefinitionError(f"kind of the store is {quoted(self.kind)}; expected one of {', '.join(kinds)}")
+        return kinds[self.kind](
+            asset_name="sensor",
+            filter=self.filter,
+            poll_interval=self.poll_interval,
+            sentinel=self.sentinel,
+            **self.place,
+        )
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and every argument, as Airflow stores them."""
+        return (
+            "airflow_provider_oscar.triggers.objects.ObjectsTrigger",
+            {
+                "kind": self.kind,
+                "place": self.place,
+                "filter": self.filter.to_dict(),
+                "poll_interval": self.poll_interval,
+                "since": self.since,
+                "batch": self.batch,
+                "sentinel": self.sentinel,
+            },
+        )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event and end."""
-        arguments = self.arguments
-        watch = arguments.watch()
-        since = datetime.fromisoformat(arguments.since) if arguments.since else None
-        producer = WatchProducer(watch.source)
+        yield TriggerEvent({"objects": await self._find()})
+
+    async def look_once(self, limit: float) -> list[dict[str, Any]]:
+        """Return what one listing shows, for a sensor that pokes; nothing if there is nothing new.
+
+        :param limit: seconds the listing may take.
+        """
         try:
-            found = await first_found(producer, watch.filter().accepts, since=since, sentinel=watch.sentinel)
+            async with asyncio.timeout(limit):
+                return await self._find(one_listing=True)
+        except TimeoutError:
+            return []
+
+    async def _find(self, *, one_listing: bool = False) -> list[dict[str, Any]]:
+        since = datetime.fromisoformat(self.since) if self.since else None
+        producer = WatchProducer(self.watch().source)
+        try:
+            found = await first_found(
+                producer, self.filter.accepts, since=since, sentinel=self.sentinel, one_listing=one_listing
+            )
         finally:
             await producer.aclose()
-        yield TriggerEvent({"objects": [event.to_dict() for event in (found if arguments.batch else found[:1])]})
+        return [event.to_dict() for event in (found if self.batch else found[:1])]

@@ -23,18 +23,20 @@ async def first_found(
     *,
     since: datetime | None,
     sentinel: str = "",
+    one_listing: bool = False,
 ) -> list[ObjectEvent]:
     """Wait for the first listing (or notification) that shows new objects; return them, oldest first.
 
     :param since: store's time from which on objects are new; None to take all. A file that was moved in is new.
     :param sentinel: name or ending of the file that says that others are complete; objects are then as new as it.
+    :param one_listing: end with the first complete listing, whatever it shows.
     """
     look = _Look(accepts, since, sentinel)
     async with aclosing(producer.open_stream()) as pages:
         async for page, payload in pages:
             found = look.at(page)
             await producer.advance([AdvanceItem(payload, AdvanceOutcome(acked=1, failed=0))])
-            if found:
+            if found or (one_listing and page.last):
                 return sorted(found, key=lambda event: (event.modified, event.key))[:BATCH_LIMIT]
     return []
 

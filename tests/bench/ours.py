@@ -16,7 +16,7 @@ from typing import Any
 
 from airflow.triggers.shared_stream import AdvanceItem, AdvanceOutcome
 
-from airflow_provider_oscar.triggers.objects import DCacheArguments, S3Arguments, WatchArguments
+from airflow_provider_oscar.watch.arguments import DCacheArguments, S3Arguments, WatchArguments
 from airflow_provider_oscar.watch.memory import Memory
 from airflow_provider_oscar.watch.producer import WatchProducer
 from airflow_provider_oscar.watch.view import View
@@ -57,7 +57,7 @@ def _connect(settings: dict[str, Any]) -> None:
 def _arguments(settings: dict[str, Any]) -> WatchArguments:
     common: dict[str, Any] = {"asset_name": "bench", "conn_id": "bench", "poll_interval": 0.01}
     if "url" in settings:
-        return DCacheArguments(path=settings["path"], mode="webdav", **common)
+        return DCacheArguments(path=settings["path"], notifications="none", **common)
     return S3Arguments(bucket=settings["bucket"], prefix=settings["prefix"], **common)
 
 

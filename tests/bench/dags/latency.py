@@ -15,10 +15,20 @@ s3_trigger = S3NewObjectTrigger(
     asset_name="s3-inbox", conn_id="oscar_s3_default", bucket="inbox", prefix="in/", start="all", poll_interval=POLL
 )
 sse_trigger = DCacheNewObjectTrigger(
-    asset_name="dcache-inbox", conn_id="dcache_default", path="/inbox", mode="sse", start="all", poll_interval=POLL
+    asset_name="dcache-inbox",
+    conn_id="dcache_default",
+    path="/inbox",
+    notifications="sse",
+    start="all",
+    poll_interval=POLL,
 )
 listed_trigger = DCacheNewObjectTrigger(
-    asset_name="listed-inbox", conn_id="dcache_default", path="/listed", mode="webdav", start="all", poll_interval=POLL
+    asset_name="listed-inbox",
+    conn_id="dcache_default",
+    path="/listed",
+    notifications="none",
+    start="all",
+    poll_interval=POLL,
 )
 inboxes = [
     Asset("s3-inbox", watchers=[AssetWatcher(name="s3", trigger=s3_trigger)]),

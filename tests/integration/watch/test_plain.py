@@ -91,7 +91,7 @@ def test_sensors_defer_in_a_dag_run_and_return_what_came(s3: Any, dcache: Any, a
     with DAG("sensing", schedule=None) as dag:
         bucket = S3NewObjectSensor(task_id="bucket", bucket="sensed", suffix=".h5", poll_interval=0.3, fan_out=2)
         files = DCacheNewObjectSensor(
-            task_id="files", path="/sensed", recursive=True, sentinel="_SUCCESS", start="all", mode="batch",
+            task_id="files", path="/sensed", recursive=True, sentinel="_SUCCESS", start="all", batch=True,
             poll_interval=0.3,
         )  # fmt: skip
         bucket >> files

@@ -48,7 +48,7 @@ async def test_files_are_online_when_the_task_ends(dcache: Any, monkeypatch: pyt
     with dcache.namespace.faults.during(staging_delay=0.3):
         task = operator(paths)
         trigger = deferred(task)
-        assert len(trigger.arguments.requests) == 3
+        assert len(trigger.requests) == 3
         event = await ended(trigger)
     assert event == {"status": "ended", "errors": {}}
     assert operator(paths).execute_complete({}, event) == paths

@@ -6,9 +6,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from airflow_provider_oscar.core.errors import DefinitionError
-from airflow_provider_oscar.core.filters import ObjectFilter, released_by_sentinel
+from airflow_provider_oscar.core.filters import ObjectFilter, Sentinels
 from airflow_provider_oscar.core.objects import ObjectEvent, Source
 
 
@@ -60,7 +62,7 @@ def test_an_empty_object_of_unknown_size_passes_without_a_minimum():
 
 @pytest.mark.parametrize("regex", ["(", "[z-a]", "a{99999999999999999999}"])
 def test_a_broken_regular_expression_is_found_when_the_dag_is_parsed(regex):
-    with pytest.raises(DefinitionError, match="is no regular expression"):
+    with pytest.raises(DefinitionError, match="is not a valid regular expression"):
         ObjectFilter(regex=regex)
 
 
@@ -84,21 +86,42 @@ def test_two_filters_with_the_same_conditions_are_equal():
     assert ObjectFilter(regex="a", ignore=["x"]) == ObjectFilter(regex="a", ignore=("x",))
 
 
+def released(events, sentinel):
+    sentinels = Sentinels(sentinel)
+    sentinels.note(events)
+    return [event for event in events if sentinels.released(event) is not None]
+
+
 class TestSentinel:
     def test_a_success_file_releases_its_own_directory(self):
         listing = [written(key) for key in ("a/x", "a/y", "a/_SUCCESS", "a/deep/z", "b/x", "root")]
-        assert keys(released_by_sentinel(listing, "_SUCCESS")) == ["a/x", "a/y"]
+        assert keys(released(listing, "_SUCCESS")) == ["a/x", "a/y"]
 
     def test_a_success_file_at_the_top_releases_the_top(self):
-        assert keys(released_by_sentinel([written("x"), written("_SUCCESS")], "_SUCCESS")) == ["x"]
+        assert keys(released([written("x"), written("_SUCCESS")], "_SUCCESS")) == ["x"]
 
     def test_an_ending_releases_its_own_file(self):
         listing = [written(key) for key in ("a/x.h5", "a/x.h5.done", "a/y.h5", "z.done")]
-        assert keys(released_by_sentinel(listing, ".done")) == ["a/x.h5"]
+        assert keys(released(listing, ".done")) == ["a/x.h5"]
 
-    def test_without_a_sentinel_everything_is_released(self):
-        assert keys(released_by_sentinel([written("a")], "")) == ["a"]
-
-    def test_a_path_is_no_sentinel(self):
+    @pytest.mark.parametrize("sentinel", ["", "a/_SUCCESS"])
+    def test_a_path_is_not_a_sentinel(self, sentinel):
         with pytest.raises(DefinitionError, match="without '/'"):
-            released_by_sentinel([], "a/_SUCCESS")
+            Sentinels(sentinel)
+
+
+conditions = st.fixed_dictionaries(
+    {},
+    optional={
+        "suffix": st.text(max_size=5),
+        "glob": st.none() | st.text(max_size=5),
+        "min_size": st.integers(0, 10**12),
+        "ignore": st.lists(st.text(max_size=4), max_size=3),
+    },
+)
+
+
+@given(conditions)
+def test_a_filter_is_read_back_from_what_a_trigger_stores(given_conditions):
+    made = ObjectFilter.from_argument(None, **given_conditions)
+    assert ObjectFilter.from_argument(made.to_dict()) == ObjectFilter.from_argument(made) == made

@@ -157,7 +157,7 @@ def test_inboxes_are_watched_from_the_first_file_on(ingest):
     for name, trigger in watched.items():
         arguments = trigger.serialize()[1]
         assert arguments["asset_name"] == name
-        assert (arguments["suffix"], arguments["start"]) == (".h5", "all")
+        assert (arguments["filter"], arguments["start"]) == ({"suffix": ".h5"}, "all")
         json.dumps(arguments)
 
 

@@ -16,6 +16,7 @@ from airflow_provider_oscar.hooks.s3.listing import ListingPage
 from airflow_provider_oscar.sensors.objects import DCacheNewObjectSensor, S3NewObjectSensor
 from airflow_provider_oscar.triggers.objects import ObjectsTrigger
 from airflow_provider_oscar.watch.s3 import S3Source
+from tests.support.fakes import Store
 from tests.unit.watch.conftest import NOON, listed
 
 
@@ -49,17 +50,17 @@ async def found_by(trigger: ObjectsTrigger, monkeypatch: pytest.MonkeyPatch, *ob
 
 def test_the_sensor_starts_at_the_stores_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(OscarS3Hook, "list_page", lambda *_, **__: ListingPage([], [], "", NOON))
-    sensor = S3NewObjectSensor(task_id="wait", bucket="b", prefix="in/", suffix=".h5", timeout=60, mode="batch")
+    sensor = S3NewObjectSensor(task_id="wait", bucket="b", prefix="in/", suffix=".h5", timeout=60, batch=True)
     event = deferred(sensor)
     assert event.timeout == timedelta(seconds=60)
-    arguments = event.trigger.arguments
-    assert (arguments.since, arguments.bucket, arguments.prefix) == (NOON.isoformat(), "b", "in/")
-    assert arguments.batch
+    trigger = event.trigger
+    assert (trigger.since, trigger.place["bucket"], trigger.place["prefix"]) == (NOON.isoformat(), "b", "in/")
+    assert trigger.batch
 
 
 def test_a_sensor_for_all_asks_nothing_before_it_defers() -> None:
-    assert deferred(S3NewObjectSensor(task_id="wait", bucket="b", start="all")).trigger.arguments.since is None
-    assert deferred(DCacheNewObjectSensor(task_id="wait", path="/in", start="all")).trigger.arguments.kind == "dcache"
+    assert deferred(S3NewObjectSensor(task_id="wait", bucket="b", start="all")).trigger.since is None
+    assert deferred(DCacheNewObjectSensor(task_id="wait", path="/in", start="all")).trigger.kind == "dcache"
 
 
 def test_a_wrong_connection_fails_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,14 +74,24 @@ def test_a_wrong_connection_fails_at_once(monkeypatch: pytest.MonkeyPatch) -> No
 
 async def test_the_oldest_new_object_is_found_first(monkeypatch: pytest.MonkeyPatch) -> None:
     trigger = ObjectsTrigger(
-        kind="s3", conn_id="store", bucket="bucket", suffix=".h5", poll_interval=0.01, since=NOON.isoformat()
+        kind="s3",
+        place={"conn_id": "store", "bucket": "bucket"},
+        filter={"suffix": ".h5"},
+        poll_interval=0.01,
+        since=NOON.isoformat(),
     )
     old, other, new = listed("old.h5", second=-1), listed("new.txt", second=1), listed("new.h5", second=0)
     assert await found_by(trigger, monkeypatch, old, other, new) == ["new.h5"]
 
 
 async def test_a_batch_holds_all_new_objects_oldest_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    trigger = ObjectsTrigger(kind="s3", conn_id="store", bucket="bucket", poll_interval=0.01, batch=True, min_size=5)
+    trigger = ObjectsTrigger(
+        kind="s3",
+        place={"conn_id": "store", "bucket": "bucket"},
+        filter={"min_size": 5},
+        poll_interval=0.01,
+        batch=True,
+    )
     small, late, early = listed("small"), listed("late", second=2, size=5), listed("early", second=1, size=5)
     hook = FakeHook(small, late, early)
     hook._shown = 3
@@ -95,7 +106,24 @@ def test_the_result_is_the_list_of_objects() -> None:
 
 
 def test_wrong_words_fail_in_the_dag_file() -> None:
-    with pytest.raises(DefinitionError, match="expected 'first' or 'batch'"):
-        S3NewObjectSensor(task_id="wait", bucket="b", mode="poke")  # type: ignore[arg-type]
+    with pytest.raises(DefinitionError, match="poll_interval"):
+        S3NewObjectSensor(task_id="wait", bucket="b", poll_interval=0)
     with pytest.raises(DefinitionError, match="expected 'now' or 'all'"):
         S3NewObjectSensor(task_id="wait", bucket="b", start="later")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mode", ["poke", "reschedule"])
+def test_without_deferral_the_sensor_pokes_in_airflows_own_mode(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    hook = FakeHook(listed("old", second=-1), listed("new", second=1))
+    monkeypatch.setattr(S3Source.__init__, "__kwdefaults__", {"open_hook": lambda _: hook})
+    monkeypatch.setattr(OscarS3Hook, "list_page", lambda *_, **__: ListingPage([], [], "", NOON))
+    sensor = S3NewObjectSensor(task_id="wait", bucket="bucket", conn_id="store", deferrable=False, mode=mode)
+    store = Store()
+    assert sensor.mode == mode
+    assert sensor.poke({"task_state_store": store}).is_done is False
+    monkeypatch.setattr(OscarS3Hook, "list_page", lambda *_, **__: pytest.fail("the moment is remembered"))
+    result = S3NewObjectSensor(task_id="wait", bucket="bucket", conn_id="store", deferrable=False, mode=mode).poke(
+        {"task_state_store": store}
+    )
+    assert result.is_done
+    assert [found["key"] for found in result.xcom_value] == ["new"]

@@ -4,6 +4,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +15,7 @@ from airflow.sdk import AssetWatcher
 from airflow.triggers.base import BaseEventTrigger
 
 from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.filters import ObjectFilter
 from airflow_provider_oscar.triggers.objects import DCacheNewObjectTrigger, ObjectsTrigger, S3NewObjectTrigger
 from airflow_provider_oscar.watch.dcache import DCacheSource
 from airflow_provider_oscar.watch.inotify import InotifySource
@@ -28,9 +33,10 @@ def dcache(**arguments: Any) -> DCacheNewObjectTrigger:
     "trigger",
     [
         pytest.param(s3(suffix=".h5", ignore=("*.tmp", "*.part"), start="all"), id="s3"),
-        pytest.param(dcache(recursive=True, quiet_period=5, mode="webdav"), id="dcache"),
+        pytest.param(dcache(recursive=True, quiet_period=5, notifications="none"), id="dcache"),
         pytest.param(
-            ObjectsTrigger(kind="s3", conn_id="store", bucket="b", since="2026-11-22T12:00:00+00:00"), id="sensor"
+            ObjectsTrigger(kind="s3", place={"conn_id": "store", "bucket": "b"}, since="2026-11-22T12:00:00+00:00"),
+            id="sensor",
         ),
     ],
 )
@@ -38,7 +44,6 @@ def test_a_trigger_survives_the_database(trigger: Any) -> None:
     path, stored = trigger.serialize()
     again = type(trigger)(**json.loads(json.dumps(stored)))
     assert path == f"airflow_provider_oscar.triggers.objects.{type(trigger).__name__}"
-    assert again.arguments == trigger.arguments
     assert again.serialize() == (path, stored)
 
 
@@ -55,11 +60,16 @@ def test_watchers_are_accepted_by_assets_and_keep_their_identity() -> None:
         pytest.param(lambda: s3(conn_id=""), "conn_id of a watcher is empty", id="no connection"),
         pytest.param(lambda: s3(start="yesterday"), "expected 'now' or 'all'", id="odd start"),
         pytest.param(lambda: s3(poll_interval=0), "seconds above 0", id="no interval"),
-        pytest.param(lambda: s3(regex="("), "no regular expression", id="bad regex"),
+        pytest.param(lambda: s3(regex="("), "not a valid regular", id="bad regex"),
         pytest.param(lambda: dcache(path="in"), "absolute directory", id="relative path"),
         pytest.param(lambda: dcache(path="/in/../out"), "absolute directory", id="path with dots"),
-        pytest.param(lambda: dcache(mode="nfs"), "expected one of auto, sse, webdav", id="odd mode"),
-        pytest.param(lambda: s3(prefx="in/"), "prefx", id="unknown argument"),
+        pytest.param(lambda: dcache(notifications="nfs"), "expected one of auto, sse, none", id="odd mode"),
+        pytest.param(lambda: s3(poll_interval="soon"), "poll_interval of a watcher is 'soon'", id="text"),
+        pytest.param(lambda: s3(prefix=5), "prefix of a watcher is 5; expected str", id="number"),
+        pytest.param(lambda: s3(suffix=7), "suffix of a filter is 7; expected str", id="filter"),
+        pytest.param(lambda: s3(filter=ObjectFilter(), suffix=".h5"), "filter is given, and suffix", id="twice"),
+        pytest.param(lambda: s3(filter=ObjectFilter(prefix="a")), "filter has prefix 'a'", id="prefix"),
+        pytest.param(lambda: s3(filter={"sufix": "x"}), "expected an ObjectFilter", id="filter of another form"),
     ],
 )
 def test_a_wrong_argument_fails_in_the_dag_file(make: Any, words: str) -> None:
@@ -82,6 +92,55 @@ def test_another_place_has_another_listing(other: Any) -> None:
     assert s3().shared_stream_key() != other.shared_stream_key()
 
 
-def test_the_mode_decides_how_dcache_is_watched() -> None:
-    assert type(dcache(mode="webdav").arguments.source()) is DCacheSource
-    assert type(dcache(mode="auto").arguments.source()) is InotifySource
+def test_the_notifications_decide_how_dcache_is_watched() -> None:
+    assert type(dcache(notifications="none").arguments.source()) is DCacheSource
+    assert type(dcache(notifications="auto").arguments.source()) is InotifySource
+
+
+def test_a_misspelt_argument_is_named() -> None:
+    with pytest.raises(TypeError, match="prefx"):
+        s3(prefx="in/")
+
+
+def test_a_filter_is_one_value_or_its_conditions() -> None:
+    assert s3(suffix=".h5", min_size=3).serialize() == s3(filter=ObjectFilter(suffix=".h5", min_size=3)).serialize()
+
+
+def test_durations_may_be_timedeltas() -> None:
+    assert s3(poll_interval=timedelta(minutes=1)).arguments.poll_interval == 60
+    assert dcache(quiet_period=timedelta(seconds=5)).arguments.quiet_period == 5
+
+
+MISTAKES = """
+from airflow_provider_oscar.sensors.objects import S3NewObjectSensor
+from airflow_provider_oscar.triggers.objects import DCacheNewObjectTrigger, S3NewObjectTrigger
+
+S3NewObjectTrigger(asset_name="a", conn_id="c", bukcet="x")
+S3NewObjectTrigger(asset_name="a", conn_id="c", bucket="x", poll_interval="soon")
+DCacheNewObjectTrigger(asset_name="a", path="/x", notifications="nfs")
+S3NewObjectSensor(task_id="t", bucket="b", pol_interval=3, start="later")
+S3NewObjectTrigger(asset_name="a", conn_id="c", bucket="x", suffix=".h5")
+"""
+
+
+def test_mistakes_of_a_dag_author_are_errors_of_the_type_checker(tmp_path: Path) -> None:
+    file = tmp_path / "dag.py"
+    file.write_text(MISTAKES)
+    root = Path(__file__).parents[3]
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "mypy",
+            "--follow-imports=silent",
+            "--config-file",
+            str(root / "pyproject.toml"),
+            str(file),
+        ],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = {int(line.split(":")[1]) for line in done.stdout.splitlines() if ": error:" in line and "dag.py" in line}
+    assert found == {5, 6, 7, 8}, done.stdout + done.stderr

@@ -19,9 +19,9 @@ from tests.unit.watch.conftest import NOON, FakeBucket, FakeStore, FakeTriggerer
 
 
 def watcher(asset: str = "inbox", **arguments: Any) -> S3NewObjectTrigger:
-    return S3NewObjectTrigger(
-        asset_name=asset, **{"conn_id": "store", "bucket": "bucket", "start": "all", "ignore": (), **arguments}
-    )
+    defaults = {"conn_id": "store", "bucket": "bucket", "start": "all"}
+    defaults |= {} if "filter" in arguments else {"ignore": ()}
+    return S3NewObjectTrigger(asset_name=asset, **defaults | arguments)
 
 
 @pytest.fixture

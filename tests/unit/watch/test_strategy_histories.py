@@ -146,6 +146,8 @@ class History(RuleBasedStateMachine):
     @rule()
     def late_acknowledgements_arrive(self):
         self.state = self.state.with_emitted(self.late)
+        # What was emitted a second time meanwhile, and lost then, is acknowledged by the first.
+        self.lost -= {event.id for event in self.late}
         self.late = []
 
     def _emit(self, fresh, *, lost, late):
