@@ -46,6 +46,13 @@ class ComponentFaults:
             setattr(self, name, left - 1)
             return True
 
+    def refusal(self) -> int | None:
+        """The status with which a request is refused that comes now, or None; counts the fault down."""
+        for name, status in (("throttle_next", 429), ("unauthorized_next", 401), ("fail_next", self.fail_status)):
+            if self.take(name):
+                return status
+        return None
+
     def set(self, **changes: Any) -> None:
         """Set several fields at once.
 

@@ -14,6 +14,8 @@ from oscar_testbed.faults import ComponentFaults
 #: Builds a service's own kind of error answer from a status code and a sentence.
 ErrorAnswer = Callable[[int, str], Response]
 
+_SENTENCES = {401: "Unauthorized", 429: "too many requests, please try again later"}
+
 
 def inject(
     faults: ComponentFaults, error: ErrorAnswer
@@ -27,14 +29,11 @@ def inject(
     async def wrapped(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
         if faults.slow_headers > 0:
             await asyncio.sleep(faults.slow_headers)
-        if faults.take("unauthorized_next"):
-            return error(401, "Unauthorized")
-        if faults.take("throttle_next"):
-            answer = error(429, "too many requests, please try again later")
+        if (status := faults.refusal()) is None:
+            return await proceed(request)
+        answer = error(status, _SENTENCES.get(status, "fault switched on in the embedded platform"))
+        if status == 429:
             answer.headers["Retry-After"] = "1"
-            return answer
-        if faults.take("fail_next"):
-            return error(faults.fail_status, "fault switched on in the embedded platform")
-        return await proceed(request)
+        return answer
 
     return wrapped

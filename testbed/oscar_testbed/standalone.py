@@ -78,12 +78,9 @@ class StandaloneAirflow:
             "logging__trigger_log_server_port": str(self._ports["trigger_logs"]),
             "database__sql_alchemy_conn": f"sqlite:///{self.directory}/airflow.db",
             "dag_processor__min_file_process_interval": "30",
-            "dag_processor__refresh_interval": "10",
+            # Quicker to see a new file than a user's Airflow; nothing here may make ours more patient or more tolerant.
+            "dag_processor__refresh_interval": "3",
             "scheduler__scheduler_idle_sleep_time": "0.5",
-            "triggerer__shared_stream_cohort_grace_period": "1",
-            # The first tasks start before the API server answers, and are to wait for it instead of failing.
-            "workers__execution_api_retries": "40",
-            "workers__execution_api_retry_wait_max": "2",
             "usage_data_collection__enabled": "False",
         }
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}

@@ -21,6 +21,7 @@ import pytest
 from oscar_testbed import LocalPlatform
 from oscar_testbed.demo import scenario
 from oscar_testbed.demo.results import Row, make_row
+from oscar_testbed.demo.runner import example_dags
 from oscar_testbed.files import write_private
 from oscar_testbed.real import environments, worker_pods
 from oscar_testbed.real.airflow import CELERY_WORKER, PARTS, AirflowInParts
@@ -34,7 +35,6 @@ from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.hooks.storage import storage_hook
 from tests.system.conftest import Site
 
-ROOT = Path(__file__).parents[2]
 SMALL_IN_S3 = scenario.Drop("s3", "run 7/photons (theta=90).h5", 2)
 SMALL_IN_DCACHE = scenario.Drop("dcache", "beam-0001.h5", 2)
 _SECONDS = 600.0
@@ -79,7 +79,7 @@ def secrets_of(platform: LocalPlatform, settings: Mapping[str, str]) -> list[str
 @pytest.fixture
 def platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalPlatform]:
     """The embedded platform with the payload's image, behind the default connections of this process too."""
-    images = {scenario.IMAGE: scenario.image(ROOT, tmp_path / "image-cache")}
+    images = {scenario.IMAGE: scenario.image(tmp_path / "image-cache")}
     with LocalPlatform(tmp_path / "platform", images=images) as platform:
         for name, value in platform.environment().items():
             monkeypatch.setenv(name, value)
@@ -89,11 +89,9 @@ def platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalP
 
 @pytest.fixture
 def dags(tmp_path: Path) -> Path:
-    """A folder with the use case alone."""
+    """A folder that gets the use case once Airflow is up."""
     folder = tmp_path / "dags"
     folder.mkdir()
-    for path in sorted((ROOT / "dags").glob("threedgan_*")):
-        (folder / path.name).symlink_to(path)
     return folder
 
 
@@ -112,15 +110,17 @@ def python() -> Path:
 
 def play(airflow: AirflowInParts, platform: LocalPlatform, drops: Sequence[scenario.Drop], directory: Path) -> None:
     """Start Airflow, drop the files, wait for their runs, and compare what was processed with what was dropped."""
-    files = scenario.write_input(ROOT, directory / "input", drops)
+    files = scenario.write_input(directory / "input", drops)
     airflow.launch()
     airflow.await_healthy()
+    for path in sorted(example_dags().glob("threedgan_*")):
+        (airflow.dags / path.name).symlink_to(path)
     deadline = time.monotonic() + _SECONDS
     dag_ids = (scenario.INGEST_DAG, scenario.INFERENCE_DAG, scenario.SERVICE_DAG)
     scenario.wait_for_dags(airflow, dag_ids, deadline=deadline)
     scenario.wait_for_service(airflow, deadline=deadline)
     uris = scenario.upload(platform.s3, files)
-    runs = scenario.wait_for_runs(airflow, len(uris), deadline=deadline, on_change=lambda _: None)
+    runs = scenario.wait_for_runs(airflow, len(uris), patience=_SECONDS, say=lambda _: None)
     rows = [proven(airflow, run) for run in runs]
     assert {(row.object, row.result) for row in rows} == {(uri, "success") for uri in uris}
     assert len(rows) == len(uris)

@@ -182,12 +182,15 @@ def _running(
         where = stack.enter_context(setting)
         variables = {**scenario.environment(), **where.environment}
         os.environ.update({**variables, "AIRFLOW_HOME": str(directory / "airflow")})
-        airflow = StandaloneAirflow(directory / "airflow", dags=_linked_dags(directory / "dags"), environment=variables)
+        (directory / "dags").mkdir()
+        airflow = StandaloneAirflow(directory / "airflow", dags=directory / "dags", environment=variables)
         stack.callback(airflow.stop)
         progress.say("starting Airflow (scheduler, DAG processor, triggerer, API server)")
         airflow.launch()
         scenario.prepare_stores(where.store)
         airflow.await_healthy()
+        # Not before: the first tasks would fail for want of an API server.
+        _link_dags(directory / "dags")
         progress.say(f"Airflow is up: {airflow.url}; waiting for its DAGs, at most {_UP_SECONDS / 60:g} minutes")
         deadline = time.monotonic() + _UP_SECONDS
         dags = (scenario.INGEST_DAG, scenario.INFERENCE_DAG, scenario.SERVICE_DAG)
@@ -210,9 +213,7 @@ def example_dags() -> Path:
     return Path(str(files("airflow_provider_oscar") / "example_dags"))
 
 
-def _linked_dags(directory: Path) -> Path:
-    """Return a DAG folder with the use case alone; links, so that an edit in a checkout takes effect."""
-    directory.mkdir()
+def _link_dags(directory: Path) -> None:
+    """Put the use case alone into a DAG folder; links, so that an edit in a checkout takes effect."""
     for path in sorted(example_dags().glob("threedgan_*")):
         (directory / path.name).symlink_to(path)
-    return directory

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -151,16 +152,17 @@ def test_user_signal_is_forwarded_and_cancels_nothing(store, tmp_path):
 
 
 def test_cancelled_while_staging_in_runs_nothing(store, tmp_path):
-    ready = tmp_path / "asked"
+    ready, over = tmp_path / "asked", threading.Event()
 
     def wait(handler):
         ready.touch()
-        time.sleep(0.4)
+        over.wait(60)
         handler.close_connection = True
 
     store.faults["GET"].append(wait)
     spec = job(store, ["/bin/sh", "-c", "echo ran"], input=source(store))
     run = signalled(tmp_path, spec, ready, signal.SIGTERM)
+    over.set()
     assert (run.code, run.manifest.error.stage) == (143, "stage-in")
     assert "ran" not in run.out.splitlines()
     assert f"/out/{spec['output']['prefix']}manifest.json" in store.objects

@@ -80,6 +80,7 @@ class FakeBucket(PageSource):
         self.objects = objects
         self.page_size = page_size
         self.sweeps = 0
+        self.pages = 0
         self.fail_after_pages: int | None = None
         self.hint: ObjectEvent | None = None
         self.closed = False
@@ -98,6 +99,7 @@ class FakeBucket(PageSource):
         for number, batch in enumerate(batches):
             if self.fail_after_pages == number:
                 raise TransientError("the store went away")
+            self.pages += 1
             yield Page(batch, first=number == 0, last=number == len(batches) - 1, server_time=NOON)
 
     async def hints(self, pause: float) -> AsyncGenerator[Page, None]:

@@ -61,17 +61,22 @@ async def test_a_successor_goes_on_from_what_was_stored(bucket: FakeBucket, stor
 
 
 async def test_what_airflow_did_not_store_is_reported_again(bucket: FakeBucket) -> None:
-    fill(bucket, *"abcdefghij")
+    fill(bucket, *"abcdefghijklmnopqrst")
     deaf = FakeTriggerer(bucket, watcher())
     deaf.storing = False
     starting = asyncio.create_task(deaf.__aenter__())
-    await asyncio.sleep(0.2)
-    assert not starting.done()  # four pages wait for their events to be stored, and no fifth is listed meanwhile
+    async with asyncio.timeout(30):
+        while bucket.pages < 4:  # noqa: ASYNC110 - the bucket has no event for it
+            await asyncio.sleep(0.001)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    # Four pages wait for their events to be stored, the fifth for its turn, and no further is listed meanwhile.
+    assert (bucket.pages, starting.done()) == (5, False)
     starting.cancel()
     await deaf.__aexit__()
     async with FakeTriggerer(bucket, watcher()) as successor:
         pass
-    assert successor.keys() == [*"abcdefghij"]
+    assert successor.keys() == [*"abcdefghijklmnopqrst"]
 
 
 async def test_nothing_is_remembered_of_a_page_whose_events_were_never_stored(

@@ -197,13 +197,15 @@ class Door:
             time.sleep(faults.slow_headers)
         if wait := self._access.barred(address):
             return _answer(start_response, 429, b"Too many requests", ("Retry-After", str(int(wait) + 1)))
-        if faults.take("throttle_next"):
-            return _answer(start_response, 429, b"Too many requests", ("Retry-After", "1"))
-        if faults.take("unauthorized_next"):
-            return _answer(start_response, 401, b"Permission denied", ("WWW-Authenticate", 'Basic realm="dCache"'))
-        if faults.take("fail_next"):
-            return _answer(start_response, faults.fail_status, b"Internal problem")
-        return None
+        match faults.refusal():
+            case None:
+                return None
+            case 429:
+                return _answer(start_response, 429, b"Too many requests", ("Retry-After", "1"))
+            case 401:
+                return _answer(start_response, 401, b"Permission denied", ("WWW-Authenticate", 'Basic realm="dCache"'))
+            case status:
+                return _answer(start_response, status, b"Internal problem")
 
     def _serve(
         self, environ: Environ, start_response: StartResponse, path: str, principal: Principal, address: str

@@ -108,13 +108,15 @@ class Frontend:
             await asyncio.sleep(self.faults.slow_headers)
         if wait := self.access.barred(address):
             return error_answer(429, "Too many requests", **{"Retry-After": str(int(wait) + 1)})
-        if self.faults.take("throttle_next"):
-            return error_answer(429, "Too many requests", **{"Retry-After": "1"})
-        if self.faults.take("unauthorized_next"):
-            return error_answer(401, "Permission denied")
-        if self.faults.take("fail_next"):
-            return error_answer(self.faults.fail_status, "fault switched on in the embedded platform")
-        return None
+        match self.faults.refusal():
+            case None:
+                return None
+            case 429:
+                return error_answer(429, "Too many requests", **{"Retry-After": "1"})
+            case 401:
+                return error_answer(401, "Permission denied")
+            case status:
+                return error_answer(status, "fault switched on in the embedded platform")
 
     @staticmethod
     async def _refused(request: Request, error: Exception) -> Response:
