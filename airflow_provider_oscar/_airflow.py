@@ -39,6 +39,7 @@ __all__ = [
     "airflow_errors",
     "asset_partitions",
     "call_with_context",
+    "context_arguments",
     "server_connection",
     "task_decorator_factory",
 ]
@@ -115,6 +116,13 @@ def call_with_context(
 ) -> Any:
     """Call a decorated function with its own arguments and those names of the context that it asks for."""
     return function(*args, **determine_kwargs(function, args, {**context, **kwargs}))
+
+
+def context_arguments(
+    function: Callable[..., Any], args: Collection[Any], kwargs: Mapping[str, Any], context: Mapping[str, Any]
+) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments :func:`call_with_context` would call a decorated function with."""
+    return list(args), dict(determine_kwargs(function, args, {**context, **kwargs}))
 
 
 class AssetPartitions:

@@ -219,6 +219,9 @@ def get_provider_info() -> dict[str, object]:
         ],
         "task-decorators": [
             {"name": "interlink", "class-name": f"{_PACKAGE}.decorators.interlink.interlink_task"},
+            {"name": "interlink_cmd", "class-name": f"{_PACKAGE}.decorators.interlink.interlink_command_task"},
+            {"name": "kubernetes_job", "class-name": f"{_PACKAGE}.decorators.kubernetes.kubernetes_job_task"},
+            {"name": "oscar", "class-name": f"{_PACKAGE}.decorators.oscar.oscar_task"},
             {"name": "placement", "class-name": f"{_PACKAGE}.decorators.placement.placement_task"},
         ],
         "asset-uris": [
@@ -264,6 +267,12 @@ def get_provider_info() -> dict[str, object]:
                         "must cover its time in the queue, at most 604800.",
                         "integer",
                         "86400",
+                    ),
+                    "run_functions_locally": _option(
+                        "Run the functions of @task.interlink, @task.oscar and @task.kubernetes_job on the worker "
+                        "instead of in jobs: for dag.test() on a machine without any of these.",
+                        "boolean",
+                        "False",
                     ),
                 },
             }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``@task.interlink``: a function that returns the command of an ``InterLinkPodOperator``."""
+"""``@task.interlink``: a function that runs behind interLink; ``@task.interlink_cmd``: one that returns a command."""
 
 from __future__ import annotations
 
@@ -14,13 +14,53 @@ from airflow_provider_oscar._airflow import (
     task_decorator_factory,
 )
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.decorators.function import FunctionJobOperator
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-class _InterLinkDecoratedOperator(DecoratedOperator, InterLinkPodOperator):
+class _InterLinkFunctionOperator(FunctionJobOperator, InterLinkPodOperator):
+    """Runs the function in the pod and returns its value."""
+
+    template_fields: Sequence[str] = (
+        *DecoratedOperator.template_fields,
+        *(name for name in InterLinkPodOperator.template_fields if name != "command"),
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        **DecoratedOperator.template_fields_renderers,
+        **InterLinkPodOperator.template_fields_renderers,
+    }
+    custom_operator_name = "@task.interlink"
+
+
+def interlink_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
+    """Turn a function into a task that runs it on the HPC side, behind interLink, and returns its value.
+
+    ::
+
+        @task.interlink(image="docker://python:3.12-slim", target=HPC_CPU, output_uri="s3://results/sums")
+        def mean(numbers: list[float]) -> float:
+            import statistics
+
+            return statistics.mean(numbers)
+
+    The function's source is sent: it imports what it needs itself and sees nothing of the DAG file around it. Its
+    prints and log records appear while it runs; what it raises is in the task's error with its traceback. An object
+    given as ``object_event`` is the file ``os.environ["INPUT_FILE_PATH"]``; what it writes to
+    ``os.environ["TMP_OUTPUT_DIR"]`` is staged out. The job's manifest is the XCom ``manifest``.
+
+    :param python_callable: the function.
+    :param kwargs: those of ``InterLinkPodOperator`` without ``command``, and ``serializer``, ``python`` and
+        ``python_version`` of :class:`~airflow_provider_oscar.decorators.function.FunctionJobOperator`.
+    """
+    return task_decorator_factory(
+        python_callable=python_callable, decorated_operator_class=_InterLinkFunctionOperator, **kwargs
+    )
+
+
+class _InterLinkCommandOperator(DecoratedOperator, InterLinkPodOperator):
     """Calls the function on the worker, and runs what it returns in the pod."""
 
     template_fields: Sequence[str] = (*DecoratedOperator.template_fields, *InterLinkPodOperator.template_fields)
@@ -28,7 +68,7 @@ class _InterLinkDecoratedOperator(DecoratedOperator, InterLinkPodOperator):
         **DecoratedOperator.template_fields_renderers,
         **InterLinkPodOperator.template_fields_renderers,
     }
-    custom_operator_name = "@task.interlink"
+    custom_operator_name = "@task.interlink_cmd"
     # The UI shows the command once the function has returned it.
     overwrite_rtif_after_execution = True
 
@@ -41,7 +81,9 @@ class _InterLinkDecoratedOperator(DecoratedOperator, InterLinkPodOperator):
         **kwargs: Any,
     ) -> None:
         if "command" in kwargs:
-            raise DefinitionError("@task.interlink takes the command from its function; remove the argument command")
+            raise DefinitionError(
+                "@task.interlink_cmd takes the command from its function; remove the argument command"
+            )
         super().__init__(python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, command=(), **kwargs)
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -57,12 +99,12 @@ class _InterLinkDecoratedOperator(DecoratedOperator, InterLinkPodOperator):
         return manifest
 
 
-def interlink_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
+def interlink_command_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
     """Turn a function into a task that runs the command the function returns in a pod behind interLink.
 
     ::
 
-        @task.interlink(image="docker://python:3.12-slim", target=HPC_CPU, output_uri="s3://results/letters")
+        @task.interlink_cmd(image="docker://python:3.12-slim", target=HPC_CPU, output_uri="s3://results/letters")
         def count(letter: str) -> list[str]:
             return ["python3", "-c", f"print({letter!r})"]
 
@@ -73,5 +115,5 @@ def interlink_task(python_callable: Callable[..., Any] | None = None, **kwargs: 
     :param kwargs: those of ``InterLinkPodOperator``, without ``command``.
     """
     return task_decorator_factory(
-        python_callable=python_callable, decorated_operator_class=_InterLinkDecoratedOperator, **kwargs
+        python_callable=python_callable, decorated_operator_class=_InterLinkCommandOperator, **kwargs
     )

@@ -11,18 +11,22 @@ from __future__ import annotations
 
 import base64
 import functools
+import hashlib
 import logging
+import posixpath
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from airflow_provider_oscar.core.errors import DefinitionError, LostContactError, quoted
-from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.core.errors import DefinitionError, LostContactError, TransientError, quoted
+from airflow_provider_oscar.core.objects import ObjectEvent, Source, split_uri
 from airflow_provider_oscar.core.pods import SECRET_MOUNT_PATH, InitContainer
+from airflow_provider_oscar.core.staging import StageIn, safe_name
 from airflow_provider_oscar.hooks.storage import ObjectStore, storage_hook
 from airflow_provider_oscar.jobs.faas_supervisor import KIT_IMAGE, kit_job
 from airflow_provider_oscar.jobs.manifest import MANIFEST_LIMIT, MANIFEST_NAME, Manifest
+from airflow_provider_oscar.jobs.options import InlineFile, RunOptions
 from airflow_provider_oscar.jobs.spec import JobSpec
 from airflow_provider_oscar.supervisor import bundle
 
@@ -34,6 +38,8 @@ WORK_PATH = "/airflow-oscar-work"
 VARIABLE_LIMIT = 128 * 1024 - 1
 #: The body of ``POST /job`` becomes one variable, on interLink nodes once more in base64.
 BODY_LIMIT = 98_298
+#: Bytes of files that travel within the specification; OSCAR's body has to take them in base64 twice.
+INLINE_LIMIT = 32_000
 #: Kubernetes allows a Secret 1 MiB, names included.
 SECRET_LIMIT = 1_000_000
 
@@ -117,6 +123,10 @@ class SupervisorHook:
         lifetime: timedelta = timedelta(hours=24),
         mode: Literal["inline", "kit"] = "inline",
         max_output_bytes: int | None = None,
+        inputs: Sequence[ObjectEvent] = (),
+        files: Mapping[str, bytes] | None = None,
+        resume_from: Sequence[ObjectEvent] = (),
+        options: RunOptions | None = None,
     ) -> SupervisorJob:
         """Prepare one job; makes presigned URLs or tokens, and submits nothing.
 
@@ -131,6 +141,11 @@ class SupervisorHook:
         :param lifetime: how long URLs and tokens are good; queueing counts.
         :param mode: ``inline`` or ``kit``.
         :param max_output_bytes: bytes the job may stage out in all, or None.
+        :param inputs: further objects to stage in, below the input directory as they are below what they share.
+        :param files: small files of the job's own, by name, for its ``JOB_FILES_DIR``; large ones go through the
+            output's store.
+        :param resume_from: files of a checkpoint, for its ``CHECKPOINT_DIR``.
+        :param options: how the command is run.
         :raises DefinitionError: if what was asked for cannot be expressed.
         """
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
@@ -168,6 +183,10 @@ class SupervisorHook:
             output=self._stores(output_uri, output_conn_id).stage_out(
                 output_uri, submission_id=submission_id, lifetime=lifetime, max_bytes=max_output_bytes
             ),
+            inputs=self._stage_in_all(inputs, lifetime),
+            files=self._job_files(files or {}, output_uri, output_conn_id, submission_id, lifetime),
+            resume_from=self._stage_in_all(resume_from, lifetime),
+            options=options or RunOptions(),
             **common,
         )
         text = spec.to_json()
@@ -184,6 +203,63 @@ class SupervisorHook:
             env={"OSCAR_SUPERVISOR": encoded_program(), "OSCAR_SUPERVISOR_WORKDIR": WORK_PATH},
             empty_dirs={"airflow-oscar-work": WORK_PATH},
         )
+
+    def _stage_in_all(self, events: Sequence[ObjectEvent], lifetime: timedelta) -> tuple[StageIn, ...]:
+        names = relative_names([event.key for event in events])
+        return tuple(
+            replace(self._stores(event).stage_in(event, lifetime=lifetime), name=name)
+            for event, name in zip(events, names, strict=True)
+        )
+
+    def _job_files(
+        self, files: Mapping[str, bytes], output_uri: str, output_conn_id: str, submission_id: str, lifetime: timedelta
+    ) -> tuple[InlineFile | StageIn, ...]:
+        """Return the files, the large ones uploaded beside the job's outputs."""
+        found: list[InlineFile | StageIn] = []
+        room = INLINE_LIMIT
+        for name, content in sorted(files.items(), key=lambda item: len(item[1])):
+            if len(content) <= room:
+                room -= len(content)
+                found.append(InlineFile(name, content))
+                continue
+            store = self._stores(output_uri, output_conn_id)
+            source, container, path = split_uri(f"{output_uri.rstrip('/')}/{submission_id}/files/{name}")
+            if source is Source.DCACHE:
+                container, _, path = path.rpartition("/")
+            store.put_bytes(container, path, content)
+            event = store.head(container, path)
+            if event is None:
+                raise TransientError(
+                    f"connection {output_conn_id!r}: {quoted(path)} in {quoted(container)} was written and is not there"
+                )
+            found.append(replace(store.stage_in(event, lifetime=lifetime), name=name))
+        return tuple(found)
+
+    def read_output(self, output_conn_id: str, manifest: Manifest, key: str, limit: int) -> bytes | None:
+        """Return the content of one output of a job, compared with the manifest; None if it is not among them.
+
+        :param output_conn_id: connection of the output's store.
+        :param manifest: of the job.
+        :param key: of the output, below the job's prefix.
+        :param limit: most bytes to read.
+        :raises LostContactError: if what is stored is not what the manifest says.
+        """
+        output = next((each for each in manifest.outputs if each.key == key), None)
+        if output is None:
+            return None
+        if output.size > limit:
+            raise DefinitionError(
+                f"output {quoted(key)} of job {manifest.submission_id!r} has {output.size} bytes, read are {limit} at "
+                "most; write it to TMP_OUTPUT_DIR and return its name"
+            )
+        uri = f"{manifest.output_uri.rstrip('/')}/{key}"
+        data = self._stores(manifest.output_uri, output_conn_id).read_bytes(uri, limit)
+        if data is None or hashlib.sha256(data).hexdigest() != output.sha256:
+            raise LostContactError(
+                f"connection {output_conn_id!r}: {quoted(uri)} is not what the manifest of its job says; "
+                "somebody replaced or removed it"
+            )
+        return data
 
     def service_script(self) -> str:
         """Return the script of an OSCAR service whose jobs are :meth:`SupervisorJob.body`.
@@ -225,6 +301,21 @@ class SupervisorHook:
             )
             return None
         return manifest
+
+
+def relative_names(keys: Sequence[str]) -> list[str]:
+    """Return local paths for keys: what differs below the directory they share, made of safe names, each once."""
+    shared = posixpath.commonpath([posixpath.dirname(key) for key in keys]) if keys else ""
+    found: list[str] = []
+    for key in keys:
+        parts = [part for part in key[len(shared) :].split("/") if part]
+        name = "/".join(safe_name(part) for part in parts) or "input"
+        stem, number = name, 1
+        while name in found:
+            number += 1
+            name = f"{stem}_{number}"
+        found.append(name)
+    return found
 
 
 @functools.cache

@@ -21,6 +21,7 @@ from typing import Any
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.staging import StageIn, StageOut, stage_out_from_dict, strings
 from airflow_provider_oscar.core.times import in_utc
+from airflow_provider_oscar.jobs.options import InlineFile, RunOptions
 
 #: Version of the specification; the major number changes when an old supervisor must not go on.
 JOB_VERSION = "1.0"
@@ -39,6 +40,10 @@ class JobSpec:
     :param environment: variables for the command; of any characters but NUL.
     :param timeout: seconds the command may run, or None.
     :param max_output_bytes: bytes that may be staged out in all, or None.
+    :param inputs: further objects to stage in; their names may be paths below the input directory.
+    :param files: files of the job itself, small ones by content, in the directory ``JOB_FILES_DIR``.
+    :param resume_from: what an earlier try left, staged in to ``CHECKPOINT_DIR``.
+    :param options: how it is run.
     """
 
     submission_id: str
@@ -50,6 +55,10 @@ class JobSpec:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     timeout: float | None = None
     max_output_bytes: int | None = None
+    inputs: tuple[StageIn, ...] = ()
+    files: tuple[InlineFile | StageIn, ...] = field(default=(), repr=False)
+    resume_from: tuple[StageIn, ...] = ()
+    options: RunOptions = field(default_factory=RunOptions)
     version: str = JOB_VERSION
 
     def __post_init__(self) -> None:
@@ -86,6 +95,10 @@ class JobSpec:
             "environment": dict(self.environment),
             "timeout": self.timeout,
             "max_output_bytes": self.max_output_bytes,
+            "inputs": [each.to_dict() for each in self.inputs],
+            "files": [each.to_dict() for each in self.files],
+            "resume_from": [each.to_dict() for each in self.resume_from],
+            **self.options.to_dict(),
         }
 
     def to_json(self) -> str:
@@ -115,6 +128,13 @@ class JobSpec:
                 environment=strings(fields.get("environment") or {}),
                 timeout=None if timeout is None else float(timeout),
                 max_output_bytes=None if limit is None else int(limit),
+                inputs=tuple(StageIn.from_dict(each) for each in fields.get("inputs") or ()),
+                files=tuple(
+                    StageIn.from_dict(each) if "url" in each else InlineFile.from_dict(each)
+                    for each in fields.get("files") or ()
+                ),
+                resume_from=tuple(StageIn.from_dict(each) for each in fields.get("resume_from") or ()),
+                options=RunOptions.from_dict(fields),
                 version=version,
             )
         except DefinitionError:

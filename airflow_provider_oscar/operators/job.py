@@ -270,7 +270,12 @@ class JobOperator(BaseOperator, Generic[W]):
             placement=placement,
             timeout=self._timeout(),
             lifetime=min(max(configured, needed), _LONGEST_ACCESS),
+            **self.build_options(),
         )
+
+    def build_options(self) -> dict[str, Any]:
+        """Return further arguments of :meth:`~airflow_provider_oscar.jobs.builder.SupervisorHook.build`."""
+        return {}
 
     def _push(self, context: Context, job: RunningJob, status: JobStatus, manifest: Manifest | None) -> None:
         slurm = (manifest.slurm_job_id if manifest else None) or status.slurm_job_id

@@ -2,7 +2,7 @@
 """Joins this package into one program, which travels as one text: into a variable, a ConfigMap, a service's script.
 
 The program holds the modules' sources and an importer for them, so that nothing is written where it runs and
-tracebacks show the lines. It is the same bytes on every machine. This module is the only one that is not in it.
+tracebacks show the lines. It is the same bytes on every machine. Only this module and ``call`` are not in it.
 """
 
 from __future__ import annotations

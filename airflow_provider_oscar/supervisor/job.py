@@ -50,8 +50,9 @@ class Job:
         self.input_dir = os.path.join(work, "input")
         self.output_dir = os.path.join(work, "output")
         self.checkpoint_dir = os.path.join(work, "checkpoint")
+        self.files_dir = os.path.join(work, "files")
         self.metrics_path = os.path.join(work, "metrics.json")
-        for folder in (self.input_dir, self.output_dir, self.checkpoint_dir):
+        for folder in (self.input_dir, self.output_dir, self.checkpoint_dir, self.files_dir):
             os.mkdir(folder, 0o700)
         self.store: Any = open_store(spec["output"])
         self.log = JobLog(work)
@@ -122,12 +123,19 @@ class Job:
             )
 
     def _stage_in(self) -> None:
-        sources, checkpoint = self.spec["inputs"], self.spec["resume_from"]
-        if not sources and not checkpoint:
+        sources, checkpoint, files = self.spec["inputs"], self.spec["resume_from"], self.spec["files"]
+        if not sources and not checkpoint and not files:
             return
         with self._phase(STAGE_IN):
             sizes = stage_in(sources, self.input_dir)
             stage_in(checkpoint, self.checkpoint_dir)
+            stage_in([each for each in files if "url" in each], self.files_dir)
+            for each in files:
+                if "url" not in each:
+                    with local_file("write a file of the job"), open(
+                        os.path.join(self.files_dir, each["name"]), "wb"
+                    ) as file:
+                        file.write(each["content"])
         for number, size in enumerate(sizes):
             if number == 0:
                 self.manifest["input"]["size"] = size
@@ -140,6 +148,7 @@ class Job:
             "TMP_INPUT_DIR": self.input_dir,
             "TMP_OUTPUT_DIR": self.output_dir,
             "CHECKPOINT_DIR": self.checkpoint_dir,
+            "JOB_FILES_DIR": self.files_dir,
             "SUPERVISOR_METRICS_FILE": self.metrics_path,
         }
         if spec["inputs"]:

@@ -6,6 +6,7 @@ Its form is ``jobs/job.schema.json``; fields that are absent mean what they mean
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from typing import Any, NoReturn
@@ -61,6 +62,7 @@ def _read_fields(spec: dict[str, Any]) -> dict[str, Any]:
         "max_output_bytes": amount(spec.get("max_output_bytes")),
         "on_unstaged": _one_of(spec, "on_unstaged", ("fail", "warn")),
         "launcher": _one_of(spec, "launcher", LAUNCHERS),
+        "files": [_read_file(each) for each in spec.get("files") or ()],
         "resume_from": [read_input(each, nested=True) for each in spec.get("resume_from") or ()],
     }
     for name in ("nodes", "ntasks", "ntasks_per_node"):
@@ -109,6 +111,13 @@ def read_input(source: dict[str, Any], nested: bool = False) -> dict[str, Any]:
         "headers": texts(source.get("headers")),
         "event": source.get("event") or {},
     }
+
+
+def _read_file(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return a file of the job itself: its content, or where to fetch it."""
+    if "url" in fields:
+        return read_input(fields)
+    return {"name": safe_name(str(fields["name"])), "content": base64.b64decode(fields["content"], validate=True)}
 
 
 def read_output(target: dict[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def dag(airflow_db, service, node):
             task_id="cloud", service=service, object_event=event, command=COPY, output_uri=RESULTS, poll_interval=0.3
         )
 
-        @task.interlink(
+        @task.interlink_cmd(
             image=IMAGE, target=targets[1], object_event=event, output_uri=RESULTS, poll_interval=0.3, task_id="hpc"
         )
         def hpc() -> list[str]:

@@ -8,7 +8,7 @@ from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from airflow_provider_oscar.core.errors import DefinitionError
-from airflow_provider_oscar.decorators.interlink import interlink_task
+from airflow_provider_oscar.decorators.interlink import interlink_command_task
 from airflow_provider_oscar.placement.targets import PlacementTarget
 from tests.support.fakes import OUTPUT, context
 
@@ -19,7 +19,7 @@ def made(function, *args, **arguments):
     target = PlacementTarget(name="hpc", task_id="count", kind="interlink", node="vk")
     wanted = {"image": "docker://python:3", "output_uri": OUTPUT, "target": target}
     with DAG("dag", schedule=None) as dag:
-        interlink_task(function, **wanted | arguments)(*args)
+        interlink_command_task(function, **wanted | arguments)(*args)
     return dag.get_task(function.__name__)
 
 

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``@task.interlink``, ``@task.oscar`` and ``@task.kubernetes_job`` share: the function runs in the job.
+
+A mix-in over the job operators. The function's source and its arguments go out with the job, its value comes back
+through the output's store, proven by the manifest; what it raises ends up, traceback included, in the task's error.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import conf
+from airflow.sdk.bases.decorator import DecoratedOperator
+from airflow.sdk.exceptions import AirflowException
+
+from airflow_provider_oscar._airflow import airflow_errors, context_arguments
+from airflow_provider_oscar.core.errors import DefinitionError, JobFailedError, OscarProviderError
+from airflow_provider_oscar.jobs.function import (
+    EXCEPTION,
+    EXCEPTION_LIMIT,
+    RETURN_VALUE,
+    VALUE_LIMIT,
+    FunctionCall,
+    Serializer,
+    read_exception,
+    read_value,
+)
+from airflow_provider_oscar.jobs.manifest import Manifest
+from airflow_provider_oscar.operators.job import JobOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_oscar.jobs.status import JsonObject
+
+
+class FunctionJobOperator(DecoratedOperator, JobOperator[Any]):
+    """Runs a Python function as a job; to be combined with the operator of a kind of job.
+
+    :param python_callable: the function. Its source is sent, so it imports what it needs itself and uses nothing of
+        the DAG file around it.
+    :param op_args: its positional arguments.
+    :param op_kwargs: its named arguments; names of the context (``ds``, ``params``, …) that it asks for are added.
+    :param serializer: ``json`` for arguments and value, or ``pickle``. Whoever can write results on the compute side
+        can run code on the worker if it is ``pickle``.
+    :param python: interpreter in the image, 3.8 or later.
+    :param python_version: of that interpreter, such as ``3.9``, if known; source it cannot read is refused in the
+        DAG file.
+    """
+
+    custom_operator_name: str
+
+    def __init__(
+        self,
+        *,
+        python_callable: Callable[..., Any],
+        op_args: Collection[Any] | None = None,
+        op_kwargs: Mapping[str, Any] | None = None,
+        serializer: Serializer = "json",
+        python: str = "python3",
+        python_version: str = "",
+        **kwargs: Any,
+    ) -> None:
+        if "command" in kwargs:
+            raise DefinitionError(
+                f"{self.custom_operator_name} runs its function; remove the argument command, or use "
+                f"{self.custom_operator_name}_cmd, whose function returns a command"
+            )
+        super().__init__(
+            python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, command=("python3",), **kwargs
+        )
+        self.serializer = serializer
+        self.python = python
+        self.python_version = python_version
+        self._call: FunctionCall | None = None
+        self._make_call((), {})  # what the source is not fit for is said in the DAG file
+
+    def _make_call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> FunctionCall:
+        return FunctionCall(
+            name=self.python_callable.__name__,
+            source=str(self.get_python_source()),  # type: ignore[no-untyped-call]
+            args=args,
+            kwargs=kwargs,
+            task_id=self.task_id,
+            serializer=self.serializer,
+            python_version=self.python_version,
+        )
+
+    def build_options(self) -> dict[str, Any]:
+        """Return the function, its arguments and what calls it, as files of the job."""
+        assert self._call is not None
+        return {**super().build_options(), "files": self._call.files()}
+
+    def execute(self, context: Context) -> Any:
+        """Run the function in a job and return its value."""
+        with airflow_errors():
+            args, kwargs = context_arguments(self.python_callable, self.op_args, self.op_kwargs, context)
+            self._call = self._make_call(args, kwargs)
+            self.command = self._call.command(self.python)
+        if conf.getboolean("oscar", "run_functions_locally", fallback=False):
+            with airflow_errors():
+                return self._run_here(self._call)
+        return self._told(context, lambda: JobOperator.execute(self, context))
+
+    def execute_complete(
+        self, context: Context, event: JsonObject | None = None, job: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Go on after the trigger's event; return the function's value."""
+        return self._told(context, lambda: JobOperator.execute_complete(self, context, event, job))
+
+    def _told(self, context: Context, run: Callable[[], dict[str, Any]]) -> Any:
+        """Return the function's value, or raise its error with the traceback of where it ran."""
+        try:
+            found = run()
+        except (AirflowException, OscarProviderError) as error:
+            trace = self._traceback()
+            if not trace:
+                raise
+            raise type(error)(f"{error}\n\nThe function raised, where it ran:\n{trace}") from error
+        with airflow_errors():
+            manifest = Manifest.from_dict(found)
+            context["ti"].xcom_push(key="manifest", value={**found, "outputs": found["outputs"][:100]})
+            data = self.supervisor.read_output(
+                self.output_conn_id, manifest, RETURN_VALUE[self.serializer], VALUE_LIMIT
+            )
+            return read_value(data, self.serializer, about=f"task {self.task_id!r}")
+
+    def _traceback(self) -> str:
+        if self._job is None:
+            return ""
+        try:
+            manifest = self._read_manifest(self._job)
+            if manifest is None or manifest.succeeded:
+                return ""
+            return read_exception(
+                self.supervisor.read_output(self.output_conn_id, manifest, EXCEPTION, EXCEPTION_LIMIT)
+            )
+        except OscarProviderError as error:
+            self.log.warning("The traceback of the function cannot be read: %s", error)
+            return ""
+
+    def _run_here(self, call: FunctionCall) -> Any:
+        """Run the function on the worker in a process of its own, as it runs in a job, but with this Python."""
+        self.log.info("The function runs on the worker: [oscar] run_functions_locally is set")
+        with tempfile.TemporaryDirectory(prefix="oscar-function-") as folder:
+            places = {name: Path(folder, name) for name in ("files", "output", "input")}
+            for place in places.values():
+                place.mkdir()
+            for name, content in call.files().items():
+                (places["files"] / name).write_bytes(content)
+            environment = {
+                **os.environ,
+                **{name: str(value) for name, value in self.environment.items()},
+                "JOB_FILES_DIR": str(places["files"]),
+                "TMP_OUTPUT_DIR": str(places["output"]),
+                "TMP_INPUT_DIR": str(places["input"]),
+                "PYTHONUNBUFFERED": "1",
+            }
+            with subprocess.Popen(
+                call.command(sys.executable),
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+            ) as process:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    self.log.info("%s", line.rstrip("\n"))
+            raised = places["output"] / EXCEPTION
+            if process.returncode != 0:
+                trace = read_exception(raised.read_bytes() if raised.exists() else None)
+                raise JobFailedError(
+                    f"the function of task {self.task_id!r} ended with exit code {process.returncode}\n\n{trace}"
+                )
+            value = places["output"] / RETURN_VALUE[self.serializer]
+            data = value.read_bytes() if value.exists() else None
+            return read_value(data, self.serializer, about=f"task {self.task_id!r}")

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Python function as the command of a job: the call out, the value or the traceback back.
+
+What runs it there is ``supervisor/call.py``. Nothing here knows Airflow.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import hashlib
+import json
+import pickle
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any, Literal, TypeAlias, get_args
+
+from airflow_provider_oscar.core.errors import DefinitionError, LostContactError, quoted
+from airflow_provider_oscar.core.logs import printable
+
+Serializer: TypeAlias = Literal["json", "pickle"]
+#: Largest value that is returned to the task, and so to XCom.
+VALUE_LIMIT = 64 * 1024 * 1024
+RETURN_VALUE = {"json": "return_value.json", "pickle": "return_value.pickle"}
+EXCEPTION = "exception.json"
+EXCEPTION_LIMIT = 1024 * 1024
+
+# The digest is part of the command, so that another function or argument is another request.
+_START = (
+    "import os,runpy,sys;p=os.path.join(os.environ['JOB_FILES_DIR'],'call.py');sys.argv[0]=p;"
+    "runpy.run_path(p,run_name='__main__')"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionCall:
+    """One call of one function.
+
+    :param name: of the function.
+    :param source: its definition, without decorators.
+    :param args: positional arguments.
+    :param kwargs: named arguments.
+    :param task_id: for tracebacks.
+    :param serializer: ``json``; or ``pickle``, for arguments and values that JSON cannot hold. Who can write results
+        on the compute side can then run code on the worker.
+    :param python_version: of the image, such as ``3.9``, if known: source it cannot read is refused here.
+    :raises DefinitionError: if an argument cannot be sent, or the source is not for that Python.
+    """
+
+    name: str
+    source: str
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    task_id: str = ""
+    serializer: Serializer = "json"
+    python_version: str = ""
+
+    def __post_init__(self) -> None:
+        if self.serializer not in get_args(Serializer):
+            raise DefinitionError(
+                f"serializer of task {self.task_id!r} is {quoted(self.serializer)}; expected 'json' or 'pickle'"
+            )
+        version = re.fullmatch(r"3\.([0-9]{1,2})", self.python_version) if self.python_version else None
+        if self.python_version and (version is None or int(version[1]) < 8):
+            raise DefinitionError(
+                f"python_version of task {self.task_id!r} is {quoted(self.python_version)}; expected 3.8 or later"
+            )
+        try:
+            ast.parse(self.source, feature_version=(3, int(version[1])) if version else None)
+        except SyntaxError as error:
+            raise DefinitionError(
+                f"function {self.name!r} of task {self.task_id!r} is not Python {self.python_version or '3'}, line "
+                f"{error.lineno}: {error.msg}; write it for the Python of the image, or use another image"
+            ) from error
+
+    def document(self) -> bytes:
+        """Return the call as it travels."""
+        call: dict[str, Any] = {
+            "version": 1,
+            "name": self.name,
+            "task_id": self.task_id,
+            "source": self.source,
+            "serializer": self.serializer,
+        }
+        if self.serializer == "pickle":
+            try:
+                # Protocol 4 is what Python 3.8 reads as well.
+                raw = pickle.dumps((list(self.args), dict(self.kwargs)), protocol=4)
+            except (pickle.PicklingError, TypeError, AttributeError) as error:
+                raise DefinitionError(
+                    f"an argument of function {self.name!r} of task {self.task_id!r} cannot be pickled: {quoted(error)}"
+                ) from error
+            call["pickled"] = base64.b64encode(raw).decode("ascii")
+        else:
+            named = [(f"number {number + 1}", value) for number, value in enumerate(self.args)]
+            for name, value in [*named, *((repr(name), value) for name, value in self.kwargs.items())]:
+                self._check_json(name, value)
+            call |= {"args": list(self.args), "kwargs": dict(self.kwargs)}
+        return json.dumps(call, sort_keys=True, separators=(",", ":"), default=_plain).encode("ascii")
+
+    def _check_json(self, name: str, value: Any) -> None:
+        try:
+            json.dumps(value, allow_nan=False, default=_plain)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise DefinitionError(
+                f"argument {name} of function {self.name!r} of task {self.task_id!r} is a {type(value).__name__} that "
+                f'JSON cannot hold ({quoted(error)}); pass text, numbers, lists, dictionaries, or serializer="pickle"'
+            ) from error
+
+    def files(self, wheels: bytes | None = None) -> dict[str, bytes]:
+        """Return the files the job brings along.
+
+        :param wheels: archive of packages for it, see :mod:`~airflow_provider_oscar.jobs.wheels`.
+        """
+        runner = resources.files("airflow_provider_oscar.supervisor").joinpath("call.py").read_bytes()
+        return {"call.py": runner, "call.json": self.document()} | ({"wheels.zip": wheels} if wheels else {})
+
+    def command(self, python: str = "python3") -> list[str]:
+        """Return the job's command.
+
+        :param python: interpreter in the image.
+        """
+        return [python, "-c", _START, hashlib.sha256(self.document()).hexdigest()]
+
+
+def _plain(value: Any) -> Any:
+    """Return Airflow's mappings and sequences (params, XComs) as JSON's."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return list(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def read_value(data: bytes | None, serializer: Serializer, *, about: str) -> Any:
+    """Return what the function returned.
+
+    :param data: the output of the name :data:`RETURN_VALUE` has for the serializer, already proven to be the job's.
+    :param serializer: as it was asked for.
+    :param about: task or job, for messages.
+    :raises LostContactError: if there is no value although the job succeeded.
+    """
+    if data is None:
+        raise LostContactError(f"{about}: the job succeeded, but its function's value is not among the outputs")
+    try:
+        return pickle.loads(data) if serializer == "pickle" else json.loads(data)["value"]
+    except (ValueError, KeyError, TypeError, pickle.UnpicklingError, EOFError, ImportError, AttributeError) as error:
+        raise LostContactError(f"{about}: what its function returned cannot be read ({quoted(error)})") from error
+
+
+def read_exception(data: bytes | None) -> str:
+    """Return the traceback of what the function raised, fit for a message; empty if there is none."""
+    if data is None:
+        return ""
+    try:
+        found = json.loads(data)
+        lines = str(found["traceback"]).rstrip().split("\n")
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
+    return "\n".join(printable(line) for line in lines)

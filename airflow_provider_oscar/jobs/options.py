@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a job is run beyond its command: launcher, grace, what counts as a failure; and small files it brings along."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, get_args
+
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.staging import safe_name
+
+Launcher: TypeAlias = Literal["none", "srun", "mpirun", "torchrun"]
+OnUnstaged: TypeAlias = Literal["fail", "warn"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """How the supervisor runs a command.
+
+    :param on_unstaged: what becomes of a job some of whose outputs cannot be staged out however often it is tried (a
+        pipe, a link that leads away, a file that is too large): ``fail``, or ``warn`` and succeed. Either way the
+        others are staged out and the manifest names these.
+    :param grace_period: seconds between SIGTERM and SIGKILL when the job is cancelled or its time is up; None for the
+        supervisor's 10.
+    :param launcher: starts the command: ``none`` runs it once; ``srun``, ``mpirun`` and ``torchrun`` as many times as
+        the next three say, or as SLURM's variables say where they are None. The program must be in the image.
+    :param nodes: nodes of the command.
+    :param ntasks: processes in all.
+    :param ntasks_per_node: processes on each node.
+    :raises DefinitionError: for a value that is not one of these.
+    """
+
+    on_unstaged: OnUnstaged = "fail"
+    grace_period: float | None = None
+    launcher: Launcher = "none"
+    nodes: int | None = None
+    ntasks: int | None = None
+    ntasks_per_node: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, known in (("on_unstaged", get_args(OnUnstaged)), ("launcher", get_args(Launcher))):
+            if getattr(self, name) not in known:
+                raise DefinitionError(
+                    f"{name} is {quoted(getattr(self, name))}; expected one of {', '.join(map(repr, known))}"
+                )
+        for name in ("nodes", "ntasks", "ntasks_per_node"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise DefinitionError(f"{name} is {quoted(value)}; expected a positive integer, or None")
+        if self.grace_period is not None and not self.grace_period >= 0:
+            raise DefinitionError(f"grace_period is {self.grace_period}; expected seconds, not negative")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as they are in the specification."""
+        return {
+            "on_unstaged": self.on_unstaged,
+            "grace_period": self.grace_period,
+            "launcher": self.launcher,
+            "nodes": self.nodes,
+            "ntasks": self.ntasks,
+            "ntasks_per_node": self.ntasks_per_node,
+        }
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> RunOptions:
+        """Read the fields of a specification; absent ones have their defaults."""
+        known = cls().to_dict()
+        return cls(**{name: fields[name] for name in known if fields.get(name) is not None})
+
+
+@dataclass(frozen=True, slots=True)
+class InlineFile:
+    """A small file that travels within the specification.
+
+    :param name: in ``JOB_FILES_DIR``.
+    :param content: its bytes.
+    """
+
+    name: str
+    content: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if safe_name(self.name) != self.name:
+            raise DefinitionError(f"a file of the job is named {quoted(self.name)}; use letters, digits and ._-")
+
+    def to_dict(self) -> dict[str, str]:
+        """Return the file as it is in the specification."""
+        return {"name": self.name, "content": base64.b64encode(self.content).decode("ascii")}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> InlineFile:
+        """Read :meth:`to_dict`'s result.
+
+        :raises DefinitionError: if the content is not base64.
+        """
+        try:
+            return cls(str(fields["name"]), base64.b64decode(str(fields["content"]), validate=True))
+        except binascii.Error as error:
+            raise DefinitionError(f"the file {quoted(fields['name'])} of a job is not base64") from error

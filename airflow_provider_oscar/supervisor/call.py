@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calls one Python function where the job runs: ``call.py DIGEST``; the call is the file ``call.json`` beside it.
+
+Python 3.8 and its standard library. The function comes as source, so that its Python need not be the one of Airflow.
+What it returns goes to ``return_value.json`` among the job's outputs (or ``.pickle``, if that was asked for), what it
+raises to ``exception.json``, with its traceback. Of several processes of one job, the first alone writes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import linecache
+import logging
+import os
+import pickle
+import sys
+import traceback
+import zipfile
+from typing import Any
+
+TRACEBACK_LIMIT = 32_000
+#: Ranks of a process, as launchers say them.
+RANKS = ("RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID")
+
+
+def load_call(folder: str, digest: str) -> dict[str, Any]:
+    """Read the call.
+
+    :raises ValueError: if it is another one than the job was made for.
+    """
+    with open(os.path.join(folder, "call.json"), "rb") as file:
+        raw = file.read()
+    if hashlib.sha256(raw).hexdigest() != digest:
+        raise ValueError("call.json is not the call this job was made for")
+    return dict(json.loads(raw.decode("utf-8")))
+
+
+def add_wheels(folder: str) -> None:
+    """Put the packages that were brought along before those of the image."""
+    archive = os.path.join(folder, "wheels.zip")
+    if not os.path.exists(archive):
+        return
+    target = os.path.join(folder, "site-packages")
+    with zipfile.ZipFile(archive) as wheels:
+        for name in sorted(wheels.namelist()):
+            if os.path.isabs(name) or ".." in name.split("/"):
+                raise ValueError("wheels.zip has a name that leads out of it")
+            path = wheels.extract(name, folder)
+            with zipfile.ZipFile(path) as wheel:
+                wheel.extractall(target)
+    sys.path.insert(0, target)
+
+
+def load_function(call: dict[str, Any]) -> Any:
+    """Return the function that the source defines; its lines can be shown in tracebacks."""
+    name, filename = call["name"], "<function {} of task {}>".format(call["name"], call["task_id"])
+    source = call["source"]
+    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+    space: dict[str, Any] = {"__name__": "__airflow_function__"}
+    exec(compile(source, filename, "exec"), space)
+    return space[name]
+
+
+def arguments(call: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Return the positional and the named arguments."""
+    if call["serializer"] == "pickle":
+        args, kwargs = pickle.loads(base64.b64decode(call["pickled"]))
+        return list(args), dict(kwargs)
+    return list(call["args"]), dict(call["kwargs"])
+
+
+def write(name: str, data: bytes) -> None:
+    """Write an output of the job, if this is the first of its processes."""
+    if any(os.environ.get(rank, "0") != "0" for rank in RANKS):
+        return
+    with open(os.path.join(os.environ["TMP_OUTPUT_DIR"], name), "wb") as file:
+        file.write(data)
+
+
+def store_value(value: Any, serializer: str) -> None:
+    """Write what was returned.
+
+    :raises TypeError: if it cannot be written in the way that was asked for.
+    """
+    if serializer == "pickle":
+        write("return_value.pickle", pickle.dumps(value, protocol=4))
+        return
+    try:
+        text = json.dumps({"value": value}, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(
+            f"the function returned a {type(value).__name__} that JSON cannot hold ({error}); return numbers, text, "
+            'lists and dictionaries, write a file to TMP_OUTPUT_DIR, or ask for serializer="pickle"'
+        ) from None
+    write("return_value.json", text.encode("ascii"))
+
+
+def store_error(error: BaseException) -> None:
+    """Write what was raised, its traceback without our own frames."""
+    shown = traceback.TracebackException(type(error), error, error.__traceback__)
+    while shown.stack and shown.stack[0].filename == __file__:
+        shown.stack.pop(0)
+    text = "".join(shown.format())
+    sys.stdout.flush()
+    sys.stderr.write(text)
+    sys.stderr.flush()
+    message = "".join(shown.format_exception_only()).strip()
+    found = {"type": type(error).__name__, "message": message[-2000:], "traceback": text[-TRACEBACK_LIMIT:]}
+    write("exception.json", json.dumps(found).encode("ascii"))
+
+
+def main(folder: str, digest: str) -> int:
+    """Make the call and return the exit code."""
+    logging.basicConfig(level=logging.INFO, format="[%(asctime)s] {%(name)s} %(levelname)s - %(message)s")
+    try:
+        call = load_call(folder, digest)
+        add_wheels(folder)
+        args, kwargs = arguments(call)
+        value = load_function(call)(*args, **kwargs)
+        store_value(value, call["serializer"])
+    except SystemExit as ended:
+        if ended.code in (None, 0):
+            store_value(None, "json")
+        raise
+    except BaseException as error:  # noqa: BLE001 (whatever it is, the task is told)
+        store_error(error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(os.path.dirname(os.path.abspath(__file__)), sys.argv[1]))
