@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import conf
-from airflow.sdk.bases.decorator import DecoratedOperator
 from airflow.sdk.exceptions import AirflowException
 
-from airflow_provider_oscar._airflow import airflow_errors, context_arguments
+from airflow_provider_oscar._airflow import DecoratedOperator, airflow_errors, context_arguments
 from airflow_provider_oscar.core.errors import DefinitionError, JobFailedError, OscarProviderError
 from airflow_provider_oscar.jobs.function import (
     EXCEPTION,
@@ -32,6 +31,7 @@ from airflow_provider_oscar.jobs.function import (
     read_value,
 )
 from airflow_provider_oscar.jobs.manifest import Manifest
+from airflow_provider_oscar.jobs.options import Attachments
 from airflow_provider_oscar.operators.job import JobOperator
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class FunctionJobOperator(DecoratedOperator, JobOperator[Any]):
     def build_options(self) -> dict[str, Any]:
         """Return the function, its arguments and what calls it, as files of the job."""
         assert self._call is not None
-        return {**super().build_options(), "files": self._call.files()}
+        return {**super().build_options(), "attachments": Attachments(files=self._call.files())}
 
     def execute(self, context: Context) -> Any:
         """Run the function in a job and return its value."""

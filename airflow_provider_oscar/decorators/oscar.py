@@ -6,8 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
-
+from airflow_provider_oscar._airflow import DecoratedOperator, TaskDecorator, task_decorator_factory
 from airflow_provider_oscar.decorators.function import FunctionJobOperator
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
 

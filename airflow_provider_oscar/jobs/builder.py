@@ -26,7 +26,7 @@ from airflow_provider_oscar.core.staging import StageIn, safe_name
 from airflow_provider_oscar.hooks.storage import ObjectStore, storage_hook
 from airflow_provider_oscar.jobs.faas_supervisor import KIT_IMAGE, kit_job
 from airflow_provider_oscar.jobs.manifest import MANIFEST_LIMIT, MANIFEST_NAME, Manifest
-from airflow_provider_oscar.jobs.options import InlineFile, RunOptions
+from airflow_provider_oscar.jobs.options import Attachments, InlineFile, RunOptions
 from airflow_provider_oscar.jobs.spec import JobSpec
 from airflow_provider_oscar.supervisor import bundle
 
@@ -122,10 +122,7 @@ class SupervisorHook:
         timeout: float | timedelta | None = None,
         lifetime: timedelta = timedelta(hours=24),
         mode: Literal["inline", "kit"] = "inline",
-        max_output_bytes: int | None = None,
-        inputs: Sequence[ObjectEvent] = (),
-        files: Mapping[str, bytes] | None = None,
-        resume_from: Sequence[ObjectEvent] = (),
+        attachments: Attachments | None = None,
         options: RunOptions | None = None,
     ) -> SupervisorJob:
         """Prepare one job; makes presigned URLs or tokens, and submits nothing.
@@ -140,11 +137,7 @@ class SupervisorHook:
         :param timeout: seconds the command may run, or None.
         :param lifetime: how long URLs and tokens are good; queueing counts.
         :param mode: ``inline`` or ``kit``.
-        :param max_output_bytes: bytes the job may stage out in all, or None.
-        :param inputs: further objects to stage in, below the input directory as they are below what they share.
-        :param files: small files of the job's own, by name, for its ``JOB_FILES_DIR``; large ones go through the
-            output's store.
-        :param resume_from: files of a checkpoint, for its ``CHECKPOINT_DIR``.
+        :param attachments: what the job is given beside the object.
         :param options: how the command is run.
         :raises DefinitionError: if what was asked for cannot be expressed.
         """
@@ -156,7 +149,7 @@ class SupervisorHook:
             "command": tuple(command),
             "environment": dict(environment or {}),
             "timeout": seconds,
-            "max_output_bytes": max_output_bytes,
+            "options": options or RunOptions(),
         }
         if mode == "kit":
             kit = kit_job(common, event=event, output_conn_id=output_conn_id, output_uri=output_uri)
@@ -178,15 +171,15 @@ class SupervisorHook:
             )
         if mode != "inline":
             raise DefinitionError(f"job {submission_id!r}: mode is {quoted(mode)}; expected 'inline' or 'kit'")
+        more = attachments or Attachments()
         spec = JobSpec(
             input=None if event is None else self._stores(event).stage_in(event, lifetime=lifetime),
             output=self._stores(output_uri, output_conn_id).stage_out(
-                output_uri, submission_id=submission_id, lifetime=lifetime, max_bytes=max_output_bytes
+                output_uri, submission_id=submission_id, lifetime=lifetime, max_bytes=common["options"].max_output_bytes
             ),
-            inputs=self._stage_in_all(inputs, lifetime),
-            files=self._job_files(files or {}, output_uri, output_conn_id, submission_id, lifetime),
-            resume_from=self._stage_in_all(resume_from, lifetime),
-            options=options or RunOptions(),
+            inputs=self._stage_in_all(more.inputs, lifetime),
+            files=self._job_files(more.files, output_uri, output_conn_id, submission_id, lifetime),
+            resume_from=self._stage_in_all(more.resume_from, lifetime),
             **common,
         )
         text = spec.to_json()

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.core.staging import safe_name
 
 Launcher: TypeAlias = Literal["none", "srun", "mpirun", "torchrun"]
@@ -25,6 +26,7 @@ class RunOptions:
         others are staged out and the manifest names these.
     :param grace_period: seconds between SIGTERM and SIGKILL when the job is cancelled or its time is up; None for the
         supervisor's 10.
+    :param max_output_bytes: bytes that may be staged out in all, or None.
     :param launcher: starts the command: ``none`` runs it once; ``srun``, ``mpirun`` and ``torchrun`` as many times as
         the next three say, or as SLURM's variables say where they are None. The program must be in the image.
     :param nodes: nodes of the command.
@@ -35,6 +37,7 @@ class RunOptions:
 
     on_unstaged: OnUnstaged = "fail"
     grace_period: float | None = None
+    max_output_bytes: int | None = None
     launcher: Launcher = "none"
     nodes: int | None = None
     ntasks: int | None = None
@@ -58,6 +61,7 @@ class RunOptions:
         return {
             "on_unstaged": self.on_unstaged,
             "grace_period": self.grace_period,
+            "max_output_bytes": self.max_output_bytes,
             "launcher": self.launcher,
             "nodes": self.nodes,
             "ntasks": self.ntasks,
@@ -100,3 +104,17 @@ class InlineFile:
             return cls(str(fields["name"]), base64.b64decode(str(fields["content"]), validate=True))
         except binascii.Error as error:
             raise DefinitionError(f"the file {quoted(fields['name'])} of a job is not base64") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachments:
+    """What a job is given beside its one object.
+
+    :param inputs: further objects to stage in, below the input directory as they are below what they share.
+    :param files: files of the job's own, by name, for its ``JOB_FILES_DIR``; large ones go through the output's store.
+    :param resume_from: files of a checkpoint, for its ``CHECKPOINT_DIR``.
+    """
+
+    inputs: Sequence[ObjectEvent] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    resume_from: Sequence[ObjectEvent] = ()

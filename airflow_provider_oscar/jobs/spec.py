@@ -39,7 +39,6 @@ class JobSpec:
     :param command: program and arguments; run without a shell.
     :param environment: variables for the command; of any characters but NUL.
     :param timeout: seconds the command may run, or None.
-    :param max_output_bytes: bytes that may be staged out in all, or None.
     :param inputs: further objects to stage in; their names may be paths below the input directory.
     :param files: files of the job itself, small ones by content, in the directory ``JOB_FILES_DIR``.
     :param resume_from: what an earlier try left, staged in to ``CHECKPOINT_DIR``.
@@ -54,7 +53,6 @@ class JobSpec:
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     timeout: float | None = None
-    max_output_bytes: int | None = None
     inputs: tuple[StageIn, ...] = ()
     files: tuple[InlineFile | StageIn, ...] = field(default=(), repr=False)
     resume_from: tuple[StageIn, ...] = ()
@@ -94,7 +92,6 @@ class JobSpec:
             "command": list(self.command),
             "environment": dict(self.environment),
             "timeout": self.timeout,
-            "max_output_bytes": self.max_output_bytes,
             "inputs": [each.to_dict() for each in self.inputs],
             "files": [each.to_dict() for each in self.files],
             "resume_from": [each.to_dict() for each in self.resume_from],
@@ -117,7 +114,7 @@ class JobSpec:
                 raise DefinitionError(
                     f"cannot read a job specification of version {quoted(version)}; this provider reads 1.x"
                 )
-            timeout, limit = fields.get("timeout"), fields.get("max_output_bytes")
+            timeout = fields.get("timeout")
             return cls(
                 submission_id=str(fields["submission_id"]),
                 placement=str(fields.get("placement") or ""),
@@ -127,7 +124,6 @@ class JobSpec:
                 command=tuple(fields["command"]),
                 environment=strings(fields.get("environment") or {}),
                 timeout=None if timeout is None else float(timeout),
-                max_output_bytes=None if limit is None else int(limit),
                 inputs=tuple(StageIn.from_dict(each) for each in fields.get("inputs") or ()),
                 files=tuple(
                     StageIn.from_dict(each) if "url" in each else InlineFile.from_dict(each)

@@ -11,6 +11,7 @@ from typing import Any
 from airflow_provider_oscar.core.notifications import to_dcache_event, to_minio_event
 from airflow_provider_oscar.core.objects import ObjectEvent, Source
 from airflow_provider_oscar.core.staging import Checksum, StageIn, StageOutS3Post
+from airflow_provider_oscar.jobs.options import RunOptions
 from airflow_provider_oscar.jobs.spec import JobSpec
 from airflow_provider_oscar.watch.strategies import CursorState, SnapshotState, TimestampState
 
@@ -79,7 +80,7 @@ DOCUMENTS: dict[str, list[Any]] = {
                 command=("run", "it"),
                 environment={"A": "b"},
                 timeout=60.0,
-                max_output_bytes=10,
+                options=RunOptions(max_output_bytes=10),
             ).to_json()
         )
     ],

@@ -26,6 +26,7 @@ from airflow_provider_oscar.jobs.builder import (
     encoded_program,
 )
 from airflow_provider_oscar.jobs.manifest import Manifest
+from airflow_provider_oscar.jobs.options import RunOptions
 from airflow_provider_oscar.jobs.spec import JobSpec
 from tests.support.http_store import Store, running_store
 
@@ -127,12 +128,18 @@ def test_pod_holds_no_secret_outside_its_secret(hook):
 def test_specification_says_what_was_asked_for(hook, store):
     before = datetime.now(UTC)
     job = build(
-        hook, placement="hpc-gpu", timeout=timedelta(minutes=2), lifetime=timedelta(hours=3), max_output_bytes=5,
+        hook, placement="hpc-gpu", timeout=timedelta(minutes=2), lifetime=timedelta(hours=3),
+        options=RunOptions(max_output_bytes=5),
         environment={"A": "b"},
     )  # fmt: skip
     spec = JobSpec.from_dict(json.loads(job.secret[JOB_FILE]))
     assert spec == job.spec
-    assert (spec.placement, spec.timeout, spec.max_output_bytes, spec.environment) == ("hpc-gpu", 120, 5, {"A": "b"})
+    assert (spec.placement, spec.timeout, spec.options.max_output_bytes, spec.environment) == (
+        "hpc-gpu",
+        120,
+        5,
+        {"A": "b"},
+    )
     assert before <= spec.submitted_at <= datetime.now(UTC)
     assert job.output_uri == f"s3://out/p/{JOB}/"
     assert store.asked == [

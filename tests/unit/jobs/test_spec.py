@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import resources
 
@@ -15,7 +16,10 @@ from hypothesis import strategies as st
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.staging import Checksum, StageIn, StageOutS3Post, StageOutWebDAV, safe_name
+from airflow_provider_oscar.jobs.builder import relative_names
+from airflow_provider_oscar.jobs.options import InlineFile, RunOptions
 from airflow_provider_oscar.jobs.spec import JobSpec
+from airflow_provider_oscar.supervisor.spec import read_spec
 
 SCHEMA = json.loads(resources.files("airflow_provider_oscar.jobs").joinpath("job.schema.json").read_text())
 INPUT = StageIn(
@@ -44,7 +48,7 @@ def spec(**changes):
         "command": ("run", "it"),
         "environment": {"A": "secret"},
         "timeout": 60.0,
-        "max_output_bytes": 10,
+        "options": RunOptions(max_output_bytes=10),
     }
     return JobSpec(**{**known, **changes})
 
@@ -137,3 +141,51 @@ def test_safe_name_is_one_plain_path_segment(key):
 )
 def test_safe_name_keeps_what_scripts_look_at(key, name):
     assert safe_name(key) == name
+
+
+@given(
+    st.builds(
+        RunOptions,
+        on_unstaged=st.sampled_from(["fail", "warn"]),
+        grace_period=st.none() | st.floats(0, 1e6),
+        launcher=st.sampled_from(["none", "srun", "mpirun", "torchrun"]),
+        max_output_bytes=st.none() | st.integers(0, 10**15),
+        nodes=st.none() | st.integers(1, 1000),
+        ntasks=st.none() | st.integers(1, 1000),
+        ntasks_per_node=st.none() | st.integers(1, 1000),
+    ),
+    st.dictionaries(st.from_regex(r"[a-z][a-z0-9._-]{0,20}", fullmatch=True), st.binary(max_size=50), max_size=3),
+)
+def test_options_and_files_survive_json_and_follow_the_schema(options, files):
+    made = spec(
+        options=options,
+        files=(*(InlineFile(name, content) for name, content in files.items()), INPUT),
+        inputs=(replace(INPUT, name="b.h5"), replace(INPUT, name="run_1/b.h5")),
+        resume_from=(INPUT,),
+    )
+    fields = json.loads(made.to_json())
+    jsonschema.validate(fields, SCHEMA, format_checker=jsonschema.FormatChecker())
+    assert JobSpec.from_dict(fields) == made
+    read = read_spec(made.to_json().encode())
+    assert {name: read[name] for name in options.to_dict()} == options.to_dict()
+
+
+@pytest.mark.parametrize(
+    "change", [{"launcher": "ssh"}, {"on_unstaged": "ignore"}, {"nodes": 0}, {"ntasks": True}, {"grace_period": -1}]
+)
+def test_option_that_is_none_is_refused(change):
+    with pytest.raises(DefinitionError, match=next(iter(change))):
+        RunOptions(**change)
+
+
+@given(st.lists(st.text(st.characters(blacklist_categories=["Cs"]), min_size=1), max_size=6))
+def test_local_names_of_many_objects_are_safe_and_different(keys):
+    names = relative_names(keys)
+    assert len(names) == len(set(names)) == len(keys)
+    assert all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", part) for name in names for part in name.split("/"))
+
+
+def test_local_names_keep_what_differs_below_the_shared_directory():
+    assert relative_names(["in/run 1/a.h5", "in/run 1/deep/b.h5"]) == ["a.h5", "deep/b.h5"]
+    assert relative_names(["x/a", "y/a"]) == ["x/a", "y/a"]
+    assert relative_names([]) == []
