@@ -4,8 +4,15 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
+from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
+
+
+def base_path() -> str:
+    """Return the path that Airflow is served under, without a slash at its end."""
+    return urlsplit(conf.get("api", "base_url", fallback="/")).path.rstrip("/")
 
 
 class OscarPlugin(AirflowPlugin):
@@ -15,10 +22,32 @@ class OscarPlugin(AirflowPlugin):
 
     @property
     def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]
-        """The receiver of notifications, at ``/oscar``; built when asked for, which only the API server does."""
+        """The page at ``/oscar/ui`` and the receiver of notifications at ``/oscar``; only the API server asks."""
         from airflow_provider_oscar.plugins.receiver import receiver_app
+        from airflow_provider_oscar.plugins.ui.api import ui_app
 
-        return [{"app": receiver_app(), "url_prefix": "/oscar", "name": "oscar-notifications"}]
+        return [
+            {"app": ui_app(), "url_prefix": "/oscar/ui", "name": "oscar-page"},
+            {"app": receiver_app(), "url_prefix": "/oscar", "name": "oscar-notifications"},
+        ]
+
+    @property
+    def external_views(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        """The page in Airflow's navigation, and as a tab of runs and task instances."""
+        page = f"{base_path()}/oscar/ui/"
+        of_run = f"{page}?dag_id={{DAG_ID}}&run_id={{RUN_ID}}"
+        icons = {"icon": f"{page}static/icon.svg", "icon_dark_mode": f"{page}static/icon-dark.svg"}
+        return [
+            {"name": "OSCAR", "href": page, "destination": "nav", "url_route": "oscar", "category": "browse", **icons},
+            {"name": "OSCAR", "href": of_run, "destination": "dag_run", "url_route": "oscar_run", **icons},
+            {
+                "name": "OSCAR",
+                "href": f"{of_run}&view=results",
+                "destination": "task_instance",
+                "url_route": "oscar_result",
+                **icons,
+            },
+        ]
 
     @property
     def fastapi_root_middlewares(self) -> list[dict[str, Any]]:  # type: ignore[override]

@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: Apache-2.0
+// The page: five views over the JSON of /oscar/ui/api, looked at again every few seconds while they are seen.
+
+import { ago, airflowLink, boxPlots, bytes, duration, empty, facts, h, legend, path, phaseBar, state, table, when } from "./parts.js";
+
+const EVERY = 5000;
+const PARAMETERS = new URLSearchParams(window.location.search);
+const RUN = PARAMETERS.get("dag_id") && PARAMETERS.get("run_id") ? { dag_id: PARAMETERS.get("dag_id"), run_id: PARAMETERS.get("run_id") } : null;
+const PAGE = new URL(".", window.location.href);
+const AIRFLOW = new URL("../../", PAGE);
+
+const panel = document.getElementById("panel");
+const live = document.getElementById("live");
+const liveText = document.getElementById("live-text");
+
+function follow(theme) {
+  const dark = theme === "dark" || (theme !== "light" && window.matchMedia("(prefers-color-scheme: dark)").matches);
+  document.documentElement.dataset.theme = dark ? "dark" : "light";
+}
+const storedTheme = () => {
+  try {
+    return window.localStorage.getItem("theme");
+  } catch {
+    return null;
+  }
+};
+follow(storedTheme());
+window.addEventListener("storage", () => follow(storedTheme()));
+window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => follow(storedTheme()));
+
+async function ask(url, options = {}) {
+  const answer = await fetch(url, { credentials: "same-origin", ...options });
+  const body = await answer.json().catch(() => ({}));
+  if (answer.ok) return body;
+  const words = typeof body.detail === "string" ? body.detail : answer.statusText;
+  const error = new Error(answer.status === 401 ? "You are not logged in any more." : answer.status === 403 ? "Your role in Airflow does not allow you to see this." : words);
+  error.status = answer.status;
+  throw error;
+}
+const ours = (name, parameters = {}) => ask(new URL(`api/${name}?${new URLSearchParams(parameters)}`, PAGE));
+const airflow = (name, method, body) => ask(new URL(`api/v2/${name}`, AIRFLOW), { method, headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+
+const identity = (job) => ({ dag_id: job.dag_id, run_id: job.run_id, task_id: job.task_id, map_index: String(job.map_index) });
+const ACTIVE = new Set(["running", "deferred", "queued", "scheduled", "up_for_retry", "up_for_reschedule", "restarting"]);
+
+function jobsView() {
+  let filter = "all";
+  let found = [];
+  const lists = table([
+    { title: "State", cell: (job) => state(job.state) },
+    { title: "Object", class: "wide", cell: (job) => path(job.object) },
+    { title: "Target", cell: (job) => job.target || h("span", { class: "faint" }, "–") },
+    { title: "Job", class: "wide", cell: (job) => airflowLink(job.url, job.task_id + (job.map_index >= 0 ? ` [${job.map_index}]` : "")) },
+    { title: "SLURM", class: "right", cell: (job) => job.slurm_job_id || h("span", { class: "faint" }, "–") },
+    { title: "Time", cell: (job) => (job.has_result ? phaseBar(job.phases) : h("span", { class: "number" }, job.start ? duration((Date.now() - Date.parse(job.start)) / 1000) : "–")) },
+    { title: "Started", cell: (job) => when(job.start) },
+    { title: "", class: "right", cell: actions },
+  ], "Jobs, newest first");
+  const counts = h("div", { class: "counts" });
+  const chips = h("div", { class: "chips", role: "group", "aria-label": "Show" });
+  const nothing = h("div");
+
+  function actions(job) {
+    if (job.has_result) return h("button", { class: "quiet", type: "button", onclick: () => open("results", identity(job)), "aria-label": `Result of ${job.task_id}` }, "Result");
+    if (!ACTIVE.has(job.state)) return h("span");
+    return h("button", { class: "quiet danger", type: "button", onclick: (event) => cancel(event.currentTarget, job), "aria-label": `Cancel ${job.task_id}` }, "Cancel");
+  }
+  async function cancel(button, job) {
+    if (button.dataset.sure !== "yes") {
+      button.dataset.sure = "yes";
+      button.textContent = "Really cancel?";
+      setTimeout(() => {
+        button.dataset.sure = "";
+        button.textContent = "Cancel";
+      }, 5000);
+      return;
+    }
+    button.disabled = true;
+    const mapped = job.map_index >= 0 ? `/${job.map_index}` : "";
+    const [dag, run, task] = [job.dag_id, job.run_id, job.task_id].map(encodeURIComponent);
+    try {
+      await airflow(`dags/${dag}/dagRuns/${run}/taskInstances/${task}${mapped}`, "PATCH", { new_state: "failed", note: "Cancelled on the OSCAR page" });
+      button.textContent = "Cancelled";
+    } catch (error) {
+      button.textContent = "Cancel";
+      button.disabled = false;
+      say(`The job was not cancelled: ${error.message}`, true);
+    }
+  }
+  function choose(name) {
+    filter = name;
+    show();
+  }
+  function show() {
+    const groups = { all: found, active: found.filter((job) => ACTIVE.has(job.state)), succeeded: found.filter((job) => job.state === "success"), failed: found.filter((job) => job.state === "failed") };
+    const words = { all: "All", active: "Running and waiting", succeeded: "Succeeded", failed: "Failed" };
+    replace(chips, Object.entries(groups).map(([name, jobs]) => h("button", { type: "button", class: "chip", "aria-pressed": String(filter === name), onclick: () => choose(name) }, `${words[name]} `, h("span", { class: "number" }, jobs.length))));
+    const targets = [...new Set(groups.active.map((job) => job.target || "not placed yet"))];
+    replace(counts, targets.map((target) => h("span", { class: "count" }, h("b", {}, groups.active.filter((job) => (job.target || "not placed yet") === target).length), ` on ${target}`)));
+    lists.update(groups[filter]);
+    lists.element.hidden = !groups[filter].length;
+    replace(nothing, groups[filter].length ? [] : [found.length
+      ? empty("No such jobs", "None of the newest jobs is in this state.")
+      : empty("No jobs yet", "Jobs appear here as soon as a task of OscarJobOperator, InterLinkPodOperator or KubernetesJobOperator starts.")]);
+  }
+  return {
+    element: h("section", {}, h("div", { class: "bar-of-tools" }, chips, counts, legend()), lists.element, nothing),
+    async update() {
+      found = (await ours("jobs", RUN ?? {})).jobs;
+      show();
+    },
+  };
+}
+
+function placementsView() {
+  const plots = h("div");
+  const rows = table([
+    { title: "Decided", cell: (one) => when(one.at) },
+    { title: "Object", class: "wide", cell: (one) => path(one.object) },
+    { title: "Target", cell: (one) => h("strong", {}, one.target) },
+    { title: "Because", class: "prose", cell: (one) => h("div", {}, one.reasons.map((reason) => h("p", {}, reason)), rejected(one)) },
+    { title: "Expected", class: "right", cell: (one) => expected(one) },
+    { title: "Took", cell: (one) => phaseBar(one.took) },
+    { title: "Outcome", cell: (one) => state(one.state) },
+  ], "Placement decisions, newest first");
+  const nothing = h("div");
+  const rejected = (one) => Object.entries(one.rejected).map(([name, why]) => h("p", { class: "faint" }, `not ${name}: ${why}`));
+  function expected(one) {
+    const total = one.predicted.total ?? Object.values(one.predicted).reduce((sum, value) => sum + value, 0);
+    return Object.keys(one.predicted).length ? h("span", { class: "number" }, duration(total)) : h("span", { class: "faint" }, "no prediction");
+  }
+  let drawn = "";
+  return {
+    element: h("section", {}, plots, rows.element, nothing),
+    async update() {
+      const { placements, boxes } = await ours("placements");
+      if (JSON.stringify(boxes) !== drawn) {
+        drawn = JSON.stringify(boxes);
+        replace(plots, boxes.length ? [h("div", { class: "head" }, h("h2", {}, "What jobs took"), h("p", { class: "faint" }, "Seconds per target, over the newest jobs that succeeded: box from quartile to quartile, line at the median, whiskers to the extremes.")), boxPlots(boxes)] : []);
+      }
+      rows.update(placements);
+      rows.element.hidden = !placements.length;
+      replace(nothing, placements.length ? [] : [empty("No decisions yet", "PlacementBranchOperator and @task.placement leave their decisions here, with reasons.")]);
+    },
+  };
+}
+
+function resultsView() {
+  const chosen = h("div");
+  const list = h("ul", { class: "cards" });
+  let shown = [];
+  let jobs = [];
+  const key = (job) => `${job.dag_id}/${job.run_id}/${job.task_id}/${job.map_index}`;
+  function files(result) {
+    const link = (file) => String(new URL(`api/download?${new URLSearchParams({ ...identity(result), key: file.key })}`, PAGE));
+    const pictures = result.files.filter((file) => file.picture).slice(0, 12);
+    return h("div", {},
+      pictures.length ? h("div", { class: "pictures" }, pictures.map((file) => h("a", { href: link(file), download: true }, h("img", { src: link(file), alt: `Output ${file.key}`, loading: "lazy" })))) : null,
+      h("ul", { class: "files" }, result.files.map((file) => h("li", {}, h("a", { href: link(file), download: true, title: file.sha256 ? `SHA-256 ${file.sha256}` : null }, file.key.split("/").slice(1).join("/") || file.key), h("span", { class: "number" }, bytes(file.size))))),
+      result.files.length ? null : h("p", { class: "faint" }, "No outputs."),
+      result.files_left_out ? h("p", { class: "faint" }, `and ${result.files_left_out} more at ${result.output_uri}`) : null,
+      result.unstaged.map((file) => h("p", { class: "problem" }, `${file.key ?? file.path ?? "A file"} was not staged out: ${file.reason ?? file.problem ?? ""}`)));
+  }
+  const value = (found) => (typeof found === "object" && found !== null ? JSON.stringify(found) : typeof found === "number" && !Number.isInteger(found) ? String(Number(found.toPrecision(5))) : String(found));
+  function card(result) {
+    return h("article", { class: "result", "aria-label": `Result of ${result.object || result.task_id}` },
+      h("div", { class: "head" }, h("h2", {}, path(result.object || result.task_id)), h("button", { type: "button", class: "quiet", onclick: () => drop(result), "aria-label": `Close the result of ${result.object || result.task_id}` }, "Close")),
+      h("p", {}, state(result.state), " ", airflowLink(result.url, "task in Airflow")),
+      result.error ? h("p", { class: "problem" }, `${result.error.stage}: ${result.error.message}`) : null,
+      phaseBar(result.phases),
+      h("h3", {}, "Outputs"), files(result),
+      h("h3", {}, "Job"), facts([["Target", result.target], ["Node", result.node], ["Device", result.device], ["Job", result.job_id], ["SLURM job", result.slurm_job_id], ["Exit code", result.exit_code === null ? "" : String(result.exit_code)], ["Placed at", result.output_uri]]),
+      Object.keys(result.metrics).length ? [h("h3", {}, "Metrics"), facts(Object.entries(result.metrics).slice(0, 40).map(([name, found]) => [name, value(found)]))] : null,
+      Object.keys(result.resources).length ? [h("h3", {}, "Resources"), facts(Object.entries(result.resources).map(([name, found]) => [name.replaceAll("_", " "), value(found)]))] : null,
+      h("details", {}, h("summary", {}, "Manifest"), h("pre", { tabindex: "0" }, JSON.stringify(result.manifest, null, 2))));
+  }
+  function drop(result) {
+    shown = shown.filter((one) => key(one) !== key(result));
+    draw();
+  }
+  function draw() {
+    replace(chosen, shown.length ? [h("div", { class: shown.length > 1 ? "compare" : "" }, shown.map(card))] : []);
+    choices();
+  }
+  function choices() {
+    replace(list, jobs.map((job) => {
+      const opened = shown.some((one) => key(one) === key(job));
+      return h("li", {}, h("button", { type: "button", class: "card", "aria-pressed": String(opened), onclick: () => (opened ? drop(job) : add(identity(job))) },
+        h("span", { class: "card-title" }, path(job.object || job.task_id)), h("span", { class: "card-facts" }, state(job.state), h("span", {}, job.target), h("span", {}, `${job.outputs} outputs`), when(job.end))));
+    }));
+  }
+  async function add(job) {
+    try {
+      const result = await ours("result", job);
+      shown = [...shown.filter((one) => key(one) !== key(result)), result].slice(-2);
+      draw();
+    } catch (error) {
+      say(error.message, true);
+    }
+  }
+  const nothing = h("div");
+  let drawn = "";
+  return {
+    element: h("section", {}, chosen, h("div", { class: "head" }, h("h2", {}, "Newest results"), h("p", { class: "faint" }, "Choose one, or two to compare them side by side.")), list, nothing),
+    open: add,
+    async update() {
+      jobs = (await ours("jobs", RUN ?? {})).jobs.filter((job) => job.has_result);
+      if (JSON.stringify(jobs) === drawn) return;
+      drawn = JSON.stringify(jobs);
+      choices();
+      replace(nothing, jobs.length ? [] : [empty("No results yet", "A job has a result when its manifest proves it.")]);
+    },
+  };
+}
+
+function flowView() {
+  const places = h("div", { class: "places" });
+  const nothing = h("div");
+  const line = (event, jobs) => {
+    const job = jobs.find((one) => one.object && event.object && (one.object === event.object || one.object.endsWith(`/${event.object}`) || event.object.endsWith(one.object.replace(/^\w+:\/\/[^/]+\//, "/"))));
+    const steps = [["Seen", true], ["Run", Boolean(job)], ["Placed", Boolean(job?.target)], ["Job", Boolean(job?.start)], ["Result", Boolean(job?.has_result && job.state === "success")]];
+    const reached = steps.filter(([, done]) => done).length;
+    return h("li", {}, path(event.object || event.partition_key), h("ol", { class: "way", "aria-label": `${reached} of ${steps.length} steps done` }, steps.map(([name, done]) => h("li", { class: done ? (job?.state === "failed" && name === "Job" ? "broken" : "done") : "" }, name))), job ? airflowLink(job.url, state(job.state)) : h("span", { class: "faint" }, "no job yet"), when(event.at));
+  };
+  function place(one, jobs) {
+    const said = one.status;
+    const failing = said.failing_since ?? null;
+    return h("article", { class: "place" },
+      h("div", { class: "head" }, h("h2", {}, one.name), failing ? h("span", { class: "state state-failed" }, h("span", { class: "dot", "aria-hidden": "true" }), "Failing") : one.triggered ? h("span", { class: "state state-success" }, h("span", { class: "dot", "aria-hidden": "true" }), "Watched") : h("span", { class: "state state-queued" }, h("span", { class: "dot", "aria-hidden": "true" }), "No triggerer has it")),
+      h("p", { class: "faint" }, one.uri === one.name ? "" : one.uri),
+      failing ? h("p", { class: "problem" }, `${said.problem ?? said.error ?? "It fails"} (since ${ago(failing)})`) : null,
+      facts([["Last listing", said.last_listing ? when(said.last_listing) : ""], ["Last event", when(one.last_event)], ["Lag", typeof said.lag === "number" ? duration(said.lag) : ""], ["Seen", said.seen ?? ""], ["Waiting", said.waiting ?? ""], ["Skipped at the start", said.skipped ?? ""], ["Feeds", one.consumers.join(", ")]].map(([name, found]) => [name, typeof found === "number" ? String(found) : found])),
+      one.events.length ? h("ul", { class: "events" }, one.events.slice(0, 8).map((event) => line(event, jobs))) : h("p", { class: "faint" }, "No object yet."));
+  }
+  let drawn = "";
+  return {
+    element: h("section", {}, places, nothing),
+    async update() {
+      const [found, work] = await Promise.all([ours("flow"), ours("jobs").catch(() => ({ jobs: [] }))]);
+      const now = JSON.stringify([found, work]);
+      if (now === drawn) return;
+      drawn = now;
+      replace(places, found.places.map((one) => place(one, work.jobs)));
+      replace(nothing, found.places.length ? [] : [empty("Nothing is watched", "An asset with a watcher appears here while a DAG that is not paused is scheduled by it.")]);
+    },
+  };
+}
+
+function healthView() {
+  const answers = new Map();
+  const parts = h("div", { class: "parts" });
+  const lists = table([
+    { title: "Connection", cell: (one) => h("strong", {}, one.conn_id) },
+    { title: "Type", cell: (one) => one.conn_type },
+    { title: "Address", class: "wide", cell: (one) => path(one.host) },
+    { title: "Check", class: "prose", cell: (one) => answer(one) },
+    { title: "", class: "right", cell: (one) => h("button", { type: "button", class: "quiet", onclick: () => check(one), "aria-label": `Check ${one.conn_id}` }, "Check") },
+  ], "Connections");
+  const nothing = h("div");
+  let found = [];
+  function answer(one) {
+    if (!one.answer) return h("span", { class: "faint" }, "not checked");
+    const good = one.answer.status === true;
+    return h("span", { class: `state state-${good ? "success" : one.answer.status === null ? "running" : "failed"}` }, h("span", { class: "dot", "aria-hidden": "true" }), one.answer.message);
+  }
+  async function check(one) {
+    answers.set(one.conn_id, { status: null, message: "asking" });
+    show();
+    try {
+      answers.set(one.conn_id, await airflow("connections/test", "POST", { connection_id: one.conn_id, conn_type: one.conn_type }));
+    } catch (error) {
+      answers.set(one.conn_id, { status: false, message: error.status === 403 ? "Not allowed: testing needs the right to add connections, and [core] test_connection = Enabled." : error.message });
+    }
+    show();
+  }
+  function show() {
+    lists.update(found.map((one) => ({ ...one, id: one.conn_id, answer: answers.get(one.conn_id) ?? null })));
+    lists.element.hidden = !found.length;
+    replace(nothing, found.length ? [] : [empty("No connections", "There are none of our types that you may see. Admin > Connections adds one.")]);
+  }
+  let drawn = "";
+  return {
+    element: h("section", {}, h("h2", {}, "Airflow"), parts, h("h2", {}, "Connections"), lists.element, nothing),
+    async update() {
+      const [ownHealth, airflows] = await Promise.all([ours("health"), ask(new URL("api/v2/monitor/health", AIRFLOW)).catch(() => ({}))]);
+      found = ownHealth.connections;
+      show();
+      const words = Object.entries(airflows).map(([name, part]) => [name.replaceAll("_", " "), part?.status ?? "unknown"]);
+      if (JSON.stringify(words) === drawn) return;
+      drawn = JSON.stringify(words);
+      replace(parts, words.map(([name, status]) => h("span", { class: `state state-${status === "healthy" ? "success" : status === "unknown" ? "queued" : "failed"}` }, h("span", { class: "dot", "aria-hidden": "true" }), `${name}: ${status}`)));
+    },
+  };
+}
+
+const VIEWS = { flow: ["Flow", flowView], placements: ["Placements", placementsView], jobs: ["Jobs", jobsView], results: ["Results", resultsView], health: ["Health", healthView] };
+const tabs = document.getElementById("tabs");
+const made = {};
+let current = "";
+
+function replace(element, children) {
+  element.replaceChildren(...children.flat().filter(Boolean));
+}
+
+function say(words, bad = false) {
+  live.classList.toggle("bad", bad);
+  if (liveText.textContent !== words) liveText.textContent = words;
+}
+
+function open(name, job = null) {
+  if (!VIEWS[name]) name = "jobs";
+  const before = current;
+  current = name;
+  if (before !== name) {
+    made[name] ??= VIEWS[name][1]();
+    panel.replaceChildren(made[name].element);
+    panel.setAttribute("aria-labelledby", `tab-${name}`);
+    for (const tab of tabs.children) {
+      const selected = tab.dataset.view === name;
+      tab.setAttribute("aria-selected", String(selected));
+      tab.tabIndex = selected ? 0 : -1;
+    }
+    if (window.location.hash.slice(1) !== name) window.history.replaceState({}, "", `#${name}`);
+  }
+  if (job) made[name].open(job);
+  refresh();
+}
+
+let asking = null;
+async function refresh() {
+  if (document.hidden || asking === current) return;
+  const view = current;
+  asking = view;
+  try {
+    await made[view].update();
+    say("Live");
+  } catch (error) {
+    say(error.message, true);
+  } finally {
+    if (asking === view) asking = null;
+    panel.removeAttribute("aria-busy");
+  }
+}
+
+tabs.append(...Object.entries(VIEWS).map(([name, [title]]) => h("button", { type: "button", role: "tab", id: `tab-${name}`, "aria-controls": "panel", "data-view": name, onclick: () => open(name) }, title)));
+tabs.addEventListener("keydown", (event) => {
+  const all = [...tabs.children];
+  const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+  const index = event.key === "Home" ? 0 : event.key === "End" ? all.length - 1 : step ? (all.indexOf(document.activeElement) + step + all.length) % all.length : -1;
+  if (index < 0) return;
+  event.preventDefault();
+  open(all[index].dataset.view);
+  all[index].focus();
+});
+window.addEventListener("hashchange", () => open(window.location.hash.slice(1)));
+document.addEventListener("visibilitychange", refresh);
+setInterval(refresh, EVERY);
+if (PARAMETERS.get("framed") !== "no" && window.parent !== window) document.documentElement.dataset.framed = "yes";
+open(window.location.hash.slice(1) || PARAMETERS.get("view") || "jobs");

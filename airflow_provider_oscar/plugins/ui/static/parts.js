@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+// Small parts of the page: elements, words for values, keyed tables that change only where the data did.
+
+export function h(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name === "class") element.className = value;
+    else element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+const SVG = "http://www.w3.org/2000/svg";
+
+export function svg(tag, attributes = {}, ...children) {
+  const element = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+export function duration(seconds) {
+  if (seconds === null || seconds === undefined || Number.isNaN(seconds)) return "–";
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  if (seconds < 120) return `${Math.round(seconds)} s`;
+  if (seconds < 7200) return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
+  return `${Math.floor(seconds / 3600)} h ${Math.round((seconds % 3600) / 60)} min`;
+}
+
+export function bytes(count) {
+  if (count === null || count === undefined) return "–";
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  let index = 0;
+  let value = count;
+  while (value >= 1000 && index < units.length - 1) {
+    value /= 1000;
+    index += 1;
+  }
+  return `${index && value < 10 ? value.toFixed(1) : Math.round(value)} ${units[index]}`;
+}
+
+export function ago(text, now = Date.now()) {
+  if (!text) return "never";
+  const seconds = Math.max((now - Date.parse(text)) / 1000, 0);
+  return seconds < 2 ? "just now" : `${duration(Math.round(seconds))} ago`;
+}
+
+export function when(text) {
+  if (!text) return h("span", { class: "faint" }, "–");
+  const at = new Date(text);
+  return h("time", { datetime: text, title: at.toLocaleString() }, ago(text));
+}
+
+const WORDS = {
+  success: "Succeeded", failed: "Failed", running: "Running", deferred: "Waiting", queued: "Queued", scheduled: "Scheduled",
+  up_for_retry: "Will retry", upstream_failed: "Upstream failed", up_for_reschedule: "Waiting", restarting: "Restarting",
+};
+
+export function state(name) {
+  if (!name) return h("span", { class: "faint" }, "–");
+  return h("span", { class: `state state-${name}` }, h("span", { class: "dot", "aria-hidden": "true" }), WORDS[name] ?? name);
+}
+
+// A name that is long in the middle: its start and end stay visible, the whole is in the title and for copying.
+export function path(text) {
+  if (!text) return h("span", { class: "faint" }, "–");
+  const cut = text.lastIndexOf("/", text.length - 2) + 1;
+  return h("span", { class: "path", title: text }, h("span", { class: "path-head" }, text.slice(0, cut)), h("span", {}, text.slice(cut)));
+}
+
+// Airflow shows the page in a frame that may not open windows: its own router goes where the link says.
+export function airflowLink(url, ...children) {
+  return h("a", {
+    href: url,
+    onclick: (event) => {
+      if (window.parent === window || event.metaKey || event.ctrlKey) return;
+      event.preventDefault();
+      window.parent.history.pushState({}, "", url);
+      window.parent.dispatchEvent(new window.parent.PopStateEvent("popstate"));
+    },
+  }, ...children);
+}
+
+// A table whose rows are kept: a row changes only if what it shows did, so focus, selection and scrolling stay.
+export function table(columns, caption) {
+  const body = h("tbody");
+  const known = new Map();
+  const element = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+    h("table", {}, h("caption", { class: "unseen" }, caption),
+      h("thead", {}, h("tr", {}, columns.map((column) => h("th", { scope: "col", class: column.class }, column.title)))), body));
+  function update(rows) {
+    const seen = new Set();
+    let before = body.firstChild;
+    for (const row of rows) {
+      seen.add(row.id);
+      const text = JSON.stringify(row);
+      const old = known.get(row.id);
+      let line = old?.line;
+      if (!old || old.text !== text) {
+        line = h("tr", {}, columns.map((column) => h("td", { class: column.class, "data-title": column.title }, column.cell(row))));
+        if (old) {
+          if (before === old.line) before = line;
+          old.line.replaceWith(line);
+        }
+        known.set(row.id, { line, text });
+      }
+      if (line !== before) body.insertBefore(line, before);
+      else before = before.nextSibling;
+    }
+    for (const [id, { line }] of known) {
+      if (!seen.has(id)) {
+        line.remove();
+        known.delete(id);
+      }
+    }
+  }
+  return { element, update };
+}
+
+export function empty(title, ...words) {
+  return h("div", { class: "empty" }, h("h2", {}, title), h("p", {}, ...words));
+}
+
+export function facts(pairs) {
+  return h("dl", { class: "facts" }, pairs.filter(([, value]) => value !== null && value !== undefined && value !== "").map(
+    ([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+}
+
+const PHASES = ["queued", "stage-in", "run", "stage-out"];
+
+// Where a job's time went, as one bar.
+export function phaseBar(phases) {
+  const known = PHASES.filter((name) => typeof phases?.[name] === "number");
+  const total = known.reduce((sum, name) => sum + phases[name], 0);
+  if (!total) return h("span", { class: "faint" }, "–");
+  const words = known.map((name) => `${name} ${duration(phases[name])}`).join(", ");
+  const picture = svg("svg", { viewBox: "0 0 100 10", preserveAspectRatio: "none", class: "bar", role: "img", "aria-label": words });
+  let x = 0;
+  for (const name of known) {
+    const width = (phases[name] / total) * 100;
+    picture.append(svg("rect", { x, y: 0, width, height: 10, class: `phase phase-${name}` }));
+    x += width;
+  }
+  return h("span", { class: "phases", title: words }, picture, h("span", { class: "number" }, duration(total)));
+}
+
+export function legend() {
+  return h("ul", { class: "legend", "aria-label": "Colours of the phases" }, PHASES.map((name) => h("li", {}, h("span", { class: `swatch phase-${name}` }), name)));
+}
+
+// Box plots of what jobs took, one panel per phase, one box per target, all on a scale of their own panel.
+export function boxPlots(boxes) {
+  const targets = [...new Set(boxes.map((box) => box.target))];
+  return h("div", { class: "plots" }, PHASES.filter((phase) => boxes.some((box) => box.phase === phase)).map((phase) => {
+    const of = new Map(boxes.filter((box) => box.phase === phase).map((box) => [box.target, box]));
+    const top = Math.max(...[...of.values()].map((box) => box.max)) || 1;
+    const height = targets.length * 34 + 26;
+    const scale = (value) => 96 + (value / top) * 210;
+    const words = [...of.values()].map((box) => `${box.target}: median ${duration(box.median)}, from ${duration(box.min)} to ${duration(box.max)}, ${box.count} jobs`).join("; ");
+    const picture = svg("svg", { viewBox: `0 0 320 ${height}`, role: "img", "aria-label": `${phase}. ${words}`, class: "plot" });
+    targets.forEach((target, index) => {
+      const y = index * 34 + 20;
+      const label = svg("text", { x: 88, y: y + 4, class: "plot-label", "text-anchor": "end" });
+      label.textContent = target.length > 14 ? `${target.slice(0, 13)}…` : target;
+      picture.append(label);
+      const box = of.get(target);
+      if (!box) return;
+      picture.append(
+        svg("line", { x1: scale(box.min), x2: scale(box.max), y1: y, y2: y, class: "whisker" }),
+        svg("rect", { x: scale(box.q1), width: Math.max(scale(box.q3) - scale(box.q1), 2), y: y - 8, height: 16, rx: 2, class: `box phase-${phase}` }),
+        svg("line", { x1: scale(box.median), x2: scale(box.median), y1: y - 8, y2: y + 8, class: "median" }),
+      );
+    });
+    const least = svg("text", { x: 96, y: height - 4, class: "plot-tick" });
+    least.textContent = "0";
+    const most = svg("text", { x: 306, y: height - 4, class: "plot-tick", "text-anchor": "end" });
+    most.textContent = duration(top);
+    picture.append(svg("line", { x1: 96, x2: 306, y1: height - 16, y2: height - 16, class: "axis" }), least, most);
+    return h("figure", {}, h("figcaption", {}, phase), picture);
+  }));
+}

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the page reads from Airflow's database. Each reading is bounded by the newest runs, never by the history."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_oscar.plugins.ui.views import TaskRow, WatchedAsset, decoded, event_object
+
+if TYPE_CHECKING:
+    from sqlalchemy import Select
+    from sqlalchemy.orm import Session
+
+#: Newest runs that are looked through.
+RUNS = 1000
+#: Rows of one answer at most.
+ROWS = 200
+#: Newest events shown of each watched place.
+EVENTS = 20
+#: Task types whose instances run jobs, beside those that left a job's name in XCom.
+JOB_OPERATORS = (
+    "OscarJobOperator",
+    "InterLinkPodOperator",
+    "KubernetesJobOperator",
+    "_InterLinkDecoratedOperator",
+)
+#: What tasks leave in XCom that is of interest here.
+XCOM_KEYS = ("return_value", "job_id", "slurm_job_id", "decision")
+#: Bytes of an XCom value that are read; a manifest in XCom is a summary.
+XCOM_LIMIT = 1024 * 1024
+#: Key of the asset state store below which a watcher says how it fares.
+STATUS_KEY = "status"
+CONNECTION_TYPES = ("oscar", "dcache", "oscar_s3", "aws", "interlink", "kubernetes")
+
+
+def job_rows(
+    session: Session, dags: Collection[str], *, limit: int = ROWS, run: tuple[str, str] | None = None
+) -> list[TaskRow]:
+    """Return the newest task instances that run jobs, newest first.
+
+    :param dags: the DAGs the user may read.
+    :param limit: rows at most.
+    :param run: one DAG run, by DAG id and run id, instead of the newest runs of all.
+    """
+    from airflow.models.taskinstance import TaskInstance as TI
+    from airflow.models.xcom import XComModel
+    from sqlalchemy import exists, or_
+
+    left_job = exists().where(
+        XComModel.dag_id == TI.dag_id,
+        XComModel.run_id == TI.run_id,
+        XComModel.task_id == TI.task_id,
+        XComModel.map_index == TI.map_index,
+        XComModel.key == "job_id",
+    )
+    query = _instances(dags, run).where(
+        or_(TI.operator.in_(JOB_OPERATORS), left_job), TI.state.is_not(None), TI.state.not_in(("skipped", "removed"))
+    )
+    return _rows(session, query.limit(min(limit, ROWS)))
+
+
+def decision_rows(session: Session, dags: Collection[str], *, limit: int = ROWS) -> list[TaskRow]:
+    """Return the newest task instances that decided a placement, newest first."""
+    from airflow.models.taskinstance import TaskInstance as TI
+    from airflow.models.xcom import XComModel
+    from sqlalchemy import exists
+
+    decided = exists().where(
+        XComModel.dag_id == TI.dag_id,
+        XComModel.run_id == TI.run_id,
+        XComModel.task_id == TI.task_id,
+        XComModel.map_index == TI.map_index,
+        XComModel.key == "decision",
+    )
+    return _rows(session, _instances(dags, None).where(decided).limit(min(limit, ROWS)))
+
+
+def one_row(session: Session, dag_id: str, run_id: str, task_id: str, map_index: int) -> TaskRow | None:
+    """Return one task instance, or None if there is none."""
+    from airflow.models.taskinstance import TaskInstance as TI
+    from sqlalchemy import select
+
+    query = select(TI).where(TI.dag_id == dag_id, TI.run_id == run_id, TI.task_id == task_id, TI.map_index == map_index)
+    found = _rows(session, query)
+    return found[0] if found else None
+
+
+def _instances(dags: Collection[str], run: tuple[str, str] | None) -> Select[Any]:
+    from airflow.models.dagrun import DagRun
+    from airflow.models.taskinstance import TaskInstance as TI
+    from sqlalchemy import func, select
+
+    runs = select(DagRun.dag_id, DagRun.run_id, DagRun.run_after).where(DagRun.dag_id.in_(dags))
+    if run is not None:
+        runs = runs.where(DagRun.dag_id == run[0], DagRun.run_id == run[1])
+    newest = runs.order_by(DagRun.run_after.desc()).limit(RUNS).subquery()
+    return (
+        select(TI)
+        .join(newest, (TI.dag_id == newest.c.dag_id) & (TI.run_id == newest.c.run_id))
+        .order_by(func.coalesce(TI.start_date, newest.c.run_after).desc())
+    )
+
+
+def _rows(session: Session, query: Select[Any]) -> list[TaskRow]:
+    found = list(session.scalars(query).unique())
+    xcoms = _xcoms(session, found)
+    rendered = _rendered(session, found)
+    return [
+        TaskRow(
+            dag_id=ti.dag_id,
+            run_id=ti.run_id,
+            task_id=ti.task_id,
+            map_index=ti.map_index,
+            operator=ti.custom_operator_name or ti.operator or "",
+            state=str(ti.state or ""),
+            try_number=ti.try_number,
+            start=ti.start_date,
+            end=ti.end_date,
+            xcoms=xcoms[_key(ti)],
+            rendered=rendered.get(_key(ti), {}),
+        )
+        for ti in found
+    ]
+
+
+def _key(row: Any) -> tuple[str, str, str, int]:
+    return row.dag_id, row.run_id, row.task_id, row.map_index
+
+
+def _xcoms(session: Session, found: Sequence[Any]) -> defaultdict[tuple[str, str, str, int], dict[str, object]]:
+    from airflow.models.xcom import XComModel
+    from sqlalchemy import select
+
+    values: defaultdict[tuple[str, str, str, int], dict[str, object]] = defaultdict(dict)
+    wanted = {_key(ti) for ti in found}
+    if not wanted:
+        return values
+    query = select(XComModel).where(
+        XComModel.dag_id.in_({key[0] for key in wanted}),
+        XComModel.run_id.in_({key[1] for key in wanted}),
+        XComModel.task_id.in_({key[2] for key in wanted}),
+        XComModel.key.in_(XCOM_KEYS),
+    )
+    for row in session.scalars(query):
+        if _key(row) in wanted and not (isinstance(row.value, str) and len(row.value) > XCOM_LIMIT):
+            values[_key(row)][row.key] = decoded(row.value)
+    return values
+
+
+def _rendered(session: Session, found: Sequence[Any]) -> dict[tuple[str, str, str, int], dict[str, object]]:
+    from airflow.models.renderedtifields import RenderedTaskInstanceFields as Rendered
+    from sqlalchemy import select
+
+    wanted = {_key(ti) for ti in found}
+    if not wanted:
+        return {}
+    query = select(Rendered).where(
+        Rendered.dag_id.in_({key[0] for key in wanted}),
+        Rendered.run_id.in_({key[1] for key in wanted}),
+        Rendered.task_id.in_({key[2] for key in wanted}),
+    )
+    return {_key(row): dict(row.rendered_fields or {}) for row in session.scalars(query) if _key(row) in wanted}
+
+
+def watched_assets(session: Session) -> list[WatchedAsset]:
+    """Return the active assets that have a watcher, with what it says of itself and the newest events."""
+    from airflow.models.asset import AssetModel, AssetWatcherModel, DagScheduleAssetReference
+    from airflow.models.trigger import Trigger
+    from sqlalchemy import select
+
+    query = (
+        select(AssetModel.id, AssetModel.name, AssetModel.uri, AssetWatcherModel.name, Trigger.triggerer_id)
+        .join(AssetWatcherModel, AssetWatcherModel.asset_id == AssetModel.id)
+        .join(Trigger, Trigger.id == AssetWatcherModel.trigger_id, isouter=True)
+        .order_by(AssetModel.name)
+        .limit(ROWS)
+    )
+    assets: dict[int, tuple[str, str]] = {}
+    watchers: defaultdict[int, list[str]] = defaultdict(list)
+    claimed: dict[int, bool] = {}
+    for asset_id, name, uri, watcher, triggerer in session.execute(query):
+        assets[asset_id] = (name, uri)
+        watchers[asset_id].append(watcher)
+        claimed[asset_id] = claimed.get(asset_id, True) and triggerer is not None
+    consumers: defaultdict[int, list[str]] = defaultdict(list)
+    references = select(DagScheduleAssetReference.asset_id, DagScheduleAssetReference.dag_id)
+    for asset_id, dag_id in session.execute(references.where(DagScheduleAssetReference.asset_id.in_(assets))):
+        consumers[asset_id].append(dag_id)
+    states = _status(session, assets)
+    return [
+        WatchedAsset(
+            asset_id=asset_id,
+            name=name,
+            uri=uri,
+            watchers=tuple(watchers[asset_id]),
+            consumers=tuple(sorted(consumers[asset_id])),
+            triggered=claimed[asset_id],
+            status=states.get(asset_id, (None, None))[0],
+            status_at=states.get(asset_id, (None, None))[1],
+            events=_events(session, asset_id),
+        )
+        for asset_id, (name, uri) in assets.items()
+    ]
+
+
+def _status(session: Session, assets: Iterable[int]) -> dict[int, tuple[Any, Any]]:
+    from airflow.models.asset_state_store import AssetStateStoreModel as State
+    from sqlalchemy import select
+
+    query = select(State.asset_id, State.value, State.updated_at).where(
+        State.asset_id.in_(list(assets)), State.key == STATUS_KEY
+    )
+    found = {}
+    for asset_id, value, updated_at in session.execute(query):
+        said = decoded(decoded(value))
+        found[asset_id] = (said if isinstance(said, dict) else None, updated_at)
+    return found
+
+
+def _events(session: Session, asset_id: int) -> tuple[tuple[Any, str, str], ...]:
+    from airflow.models.asset import AssetEvent
+    from sqlalchemy import select
+
+    query = (
+        select(AssetEvent.timestamp, AssetEvent.extra, AssetEvent.partition_key)
+        .where(AssetEvent.asset_id == asset_id)
+        .order_by(AssetEvent.timestamp.desc())
+        .limit(EVENTS)
+    )
+    return tuple((at, event_object(extra), key or "") for at, extra, key in session.execute(query))
+
+
+def connections(session: Session, allowed: Collection[str]) -> list[dict[str, object]]:
+    """Return the connections of our types that the user may read: names, types and hosts, no more."""
+    from airflow.models.connection import Connection
+    from sqlalchemy import select
+
+    query = (
+        select(Connection.conn_id, Connection.conn_type, Connection.host, Connection.description)
+        .where(Connection.conn_type.in_(CONNECTION_TYPES), Connection.conn_id.in_(allowed))
+        .order_by(Connection.conn_id)
+        .limit(ROWS)
+    )
+    return [
+        {"conn_id": conn_id, "conn_type": conn_type, "host": host or "", "description": description or ""}
+        for conn_id, conn_type, host, description in session.execute(query)
+    ]

@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the page shows, computed from rows: pure functions over plain values.
+
+Manifests and XComs come from jobs, so they are foreign: whatever does not have the expected form is left out, and
+nothing here raises for it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+from typing import TypeAlias
+from urllib.parse import quote
+
+JsonObject: TypeAlias = dict[str, object]
+
+#: The parts of a job's life, in order.
+PHASES = ("queued", "stage-in", "run", "stage-out")
+#: Outputs of one job that are listed; the others are counted.
+OUTPUTS_SHOWN = 500
+#: Files a browser shows as a picture.
+PICTURES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRow:
+    """One task instance that runs jobs, with what it left in XCom.
+
+    :param state: Airflow's word.
+    :param xcoms: values by key, decoded from JSON.
+    :param rendered: rendered template fields.
+    """
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+    operator: str
+    state: str
+    try_number: int
+    start: datetime | None
+    end: datetime | None
+    xcoms: Mapping[str, object] = field(default_factory=dict)
+    rendered: Mapping[str, object] = field(default_factory=dict)
+
+
+def manifest_of(row: TaskRow) -> JsonObject | None:
+    """Return the manifest, or its summary, that a job task returned; None while there is none."""
+    found = row.xcoms.get("return_value")
+    if not isinstance(found, dict) or not isinstance(found.get("submission_id"), str):
+        return None
+    return found
+
+
+def job_view(row: TaskRow) -> JsonObject:
+    """Return one line of the list of jobs."""
+    manifest = manifest_of(row) or {}
+    source = _mapping(manifest.get("input")) or _event(row.rendered.get("object_event"))
+    outputs = [each for each in _sequence(manifest.get("outputs")) if isinstance(each, dict)]
+    return {
+        "id": "/".join((row.dag_id, row.run_id, row.task_id, str(row.map_index))),
+        "dag_id": row.dag_id,
+        "run_id": row.run_id,
+        "task_id": row.task_id,
+        "map_index": row.map_index,
+        "operator": row.operator.lstrip("_"),
+        "state": row.state,
+        "try_number": row.try_number,
+        "start": _iso(row.start),
+        "end": _iso(row.end),
+        "seconds": _seconds_between(row.start, row.end),
+        "target": _text(manifest.get("placement")) or _text(row.rendered.get("placement")),
+        "object": _text(source.get("uri")) or _text(source.get("key")),
+        "size": _number(source.get("size")),
+        "job_id": _text(row.xcoms.get("job_id")) or _text(manifest.get("submission_id")),
+        "slurm_job_id": _text(row.xcoms.get("slurm_job_id")) or _text(manifest.get("slurm_job_id")),
+        "node": _text(manifest.get("node")),
+        "device": _text(manifest.get("device")),
+        "outputs": _count(manifest, outputs),
+        "phases": phase_seconds(manifest),
+        "has_result": bool(manifest),
+    }
+
+
+def result_view(row: TaskRow, manifest: Mapping[str, object]) -> JsonObject:
+    """Return one job's result: the manifest, with its outputs as a list that can be downloaded.
+
+    :param manifest: whole, as read from the store, or what the task returned.
+    """
+    found = [each for each in _sequence(manifest.get("outputs")) if isinstance(each, dict)]
+    outputs = [_output(each) for each in found[:OUTPUTS_SHOWN]]
+    hidden = ("outputs", "signature")
+    return {
+        **job_view(row),
+        "manifest": {name: value for name, value in manifest.items() if name not in hidden},
+        "files": [each for each in outputs if each["key"]],
+        "files_left_out": max(_count(manifest, found) - len(outputs), 0),
+        "exit_code": _number(manifest.get("exit_code")),
+        "error": _mapping(manifest.get("error")) or None,
+        "output_uri": _text(manifest.get("output_uri")),
+        "metrics": _mapping(manifest.get("metrics")),
+        "resources": _mapping(manifest.get("resources")),
+        "unstaged": [each for each in _sequence(manifest.get("unstaged")) if isinstance(each, dict)][:OUTPUTS_SHOWN],
+    }
+
+
+def output_keys(manifest: Mapping[str, object]) -> frozenset[str]:
+    """Return the keys that a manifest lists, relative to its output URI: what may be downloaded."""
+    return frozenset(
+        str(each["key"])
+        for each in _sequence(manifest.get("outputs"))
+        if isinstance(each, dict) and isinstance(each.get("key"), str) and is_plain_key(each["key"])
+    )
+
+
+def is_plain_key(key: str) -> bool:
+    """Whether a key stays below its prefix wherever it is appended."""
+    return bool(key) and not key.startswith("/") and ".." not in key.split("/") and key.isprintable()
+
+
+def _output(found: Mapping[str, object]) -> JsonObject:
+    key = _text(found.get("key"))
+    return {
+        "key": key if is_plain_key(key) else "",
+        "size": _number(found.get("size")),
+        "sha256": _text(found.get("sha256")),
+        "picture": PurePosixPath(key).suffix.lower() in PICTURES,
+    }
+
+
+def placement_view(row: TaskRow, jobs: Sequence[JsonObject]) -> JsonObject | None:
+    """Return one decision, with what became of it; None if the XCom is not a decision.
+
+    :param jobs: the jobs of the same run, from :func:`job_view`.
+    """
+    decision = row.xcoms.get("decision")
+    if not isinstance(decision, dict) or not isinstance(decision.get("target"), str):
+        return None
+    task = _text(decision.get("task_id"))
+    followed = [job for job in jobs if task and f"{job['task_id']}.".startswith(f"{task}.")]
+    job = followed[0] if followed else {}
+    phases = _mapping(job.get("phases"))
+    predictions = _mapping(decision.get("predictions"))
+    predicted = {name: _number(value) for name, value in _mapping(predictions.get(decision["target"])).items()}
+    return {
+        "id": "/".join((row.dag_id, row.run_id, row.task_id, str(row.map_index))),
+        "dag_id": row.dag_id,
+        "run_id": row.run_id,
+        "task_id": row.task_id,
+        "at": _iso(row.end or row.start),
+        "target": decision["target"],
+        "kind": _text(decision.get("kind")),
+        "reasons": [str(each) for each in _sequence(decision.get("reasons"))][:20],
+        "rejected": {str(name): str(why) for name, why in _mapping(decision.get("rejected")).items()},
+        "predicted": {name: value for name, value in predicted.items() if value is not None},
+        "others": {str(name): value for name, value in predictions.items() if name != decision["target"]},
+        "took": phases,
+        "state": _text(job.get("state")),
+        "object": _text(job.get("object")),
+        "job": _text(job.get("id")),
+    }
+
+
+def phase_seconds(manifest: Mapping[str, object]) -> JsonObject:
+    """Return the seconds of each phase that a manifest dates."""
+    found: JsonObject = {}
+    for name, phase in _mapping(manifest.get("phases")).items():
+        dated = _mapping(phase)
+        seconds = _seconds_between(_time(dated.get("start")), _time(dated.get("end")))
+        if name in PHASES and seconds is not None:
+            found[name] = seconds
+    return found
+
+
+def phase_boxes(jobs: Iterable[Mapping[str, object]]) -> list[JsonObject]:
+    """Return, for each target and phase, the five numbers of a box plot over jobs that succeeded."""
+    found: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for job in jobs:
+        if job.get("state") == "success" and job.get("target"):
+            for name, seconds in _mapping(job.get("phases")).items():
+                if isinstance(seconds, int | float):
+                    found[str(job["target"]), str(name)].append(float(seconds))
+    order = {name: index for index, name in enumerate(PHASES)}
+    return [
+        {"target": target, "phase": phase, **five_numbers(values)}
+        for (target, phase), values in sorted(found.items(), key=lambda each: (each[0][0], order[each[0][1]]))
+    ]
+
+
+def five_numbers(values: Sequence[float]) -> JsonObject:
+    """Return count, least, lower quartile, median, upper quartile and greatest."""
+    ordered = sorted(values)
+    if len(ordered) == 1:
+        low = middle = high = ordered[0]
+    else:
+        low, middle, high = statistics.quantiles(ordered, n=4, method="inclusive")
+    return {"count": len(ordered), "min": ordered[0], "q1": low, "median": middle, "q3": high, "max": ordered[-1]}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchedAsset:
+    """An asset with a watcher, as the database has it.
+
+    :param status: what the watcher wrote about itself, or None.
+    :param events: the newest events, newest first: time and payload.
+    """
+
+    asset_id: int
+    name: str
+    uri: str
+    watchers: tuple[str, ...]
+    consumers: tuple[str, ...]
+    triggered: bool
+    status: Mapping[str, object] | None
+    status_at: datetime | None
+    events: tuple[tuple[datetime, str, str], ...]
+
+
+def flow_view(asset: WatchedAsset) -> JsonObject:
+    """Return one watched place: what its watcher says, and its newest objects."""
+    return {
+        "id": asset.asset_id,
+        "name": asset.name,
+        "uri": asset.uri,
+        "watchers": list(asset.watchers),
+        "consumers": list(asset.consumers),
+        "triggered": asset.triggered,
+        "status": dict(asset.status or {}),
+        "status_at": _iso(asset.status_at),
+        "events": [{"at": _iso(at), "object": name, "partition_key": key} for at, name, key in asset.events],
+        "last_event": _iso(asset.events[0][0]) if asset.events else None,
+    }
+
+
+def event_object(extra: object) -> str:
+    """Return what an asset event is about: the object's URI or key, if its payload names one."""
+    body = _mapping(extra)
+    payload = _mapping(body.get("payload")) or _mapping(body.get("object")) or body
+    container, key = _text(payload.get("container")), _text(payload.get("key"))
+    if _text(payload.get("uri")):
+        return _text(payload.get("uri"))
+    return f"{container.rstrip('/')}/{key}" if container and key else key
+
+
+def links(base: str, job: Mapping[str, object]) -> str:
+    """Return Airflow's own page of a job's task instance.
+
+    :param base: path that Airflow is served under, without a slash at its end.
+    """
+    mapped = job.get("map_index")
+    tail = f"/mapped/{mapped}" if isinstance(mapped, int) and mapped >= 0 else ""
+    path = f"{base}/dags/{quote(str(job['dag_id']), safe='')}/runs/{quote(str(job['run_id']), safe='')}"
+    return f"{path}/tasks/{quote(str(job['task_id']), safe='')}{tail}"
+
+
+def decoded(value: object) -> object:
+    """Return a value of XCom as plain JSON, whichever way the database kept it; None if it is not JSON."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+
+
+def _event(value: object) -> JsonObject:
+    if isinstance(value, str):
+        value = decoded(value)
+    return _mapping(value)
+
+
+def _mapping(value: object) -> JsonObject:
+    return value if isinstance(value, dict) else {}
+
+
+def _sequence(value: object) -> Sequence[object]:
+    return value if isinstance(value, list | tuple) else ()
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else str(value) if isinstance(value, int) else ""
+
+
+def _number(value: object) -> float | int | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return value
+
+
+def _count(manifest: Mapping[str, object], outputs: Sequence[object]) -> int:
+    """Return how many outputs there are; a summary says so apart from the list."""
+    said = manifest.get("output_count", manifest.get("outputs_count"))
+    return max(int(said), len(outputs)) if isinstance(said, int) else len(outputs)
+
+
+def _time(value: object) -> datetime | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _seconds_between(start: datetime | None, end: datetime | None) -> float | None:
+    if start is None or end is None:
+        return None
+    return round(max((end - start).total_seconds(), 0.0), 3)
+
+
+def _iso(value: datetime | None) -> str | None:
+    return None if value is None else value.astimezone(UTC).isoformat()

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo's Airflow, and a headless browser that is logged in to it. Needs Debian's chromium."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = shutil.which("chromium")
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def airflow() -> Iterator[dict[str, Any]]:
+    """``make up``: address and login of a running Airflow with one sample being processed."""
+    _testbed("up", "--airflow", "--detach")
+    try:
+        yield json.loads((ROOT / ".demo" / "up" / "state.json").read_text())
+    finally:
+        _testbed("down")
+
+
+def _testbed(*words: str) -> None:
+    subprocess.run([sys.executable, "-m", "oscar_testbed", *words, "--directory", ".demo/up"], cwd=ROOT, check=True)
+
+
+@pytest.fixture(scope="module")
+def page(airflow: dict[str, Any]) -> Iterator[Any]:
+    """A logged-in page that collects what goes wrong in it."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        page = browser.new_page(viewport={"width": 1500, "height": 950}, base_url=airflow["airflow"])
+        page.set_default_timeout(45_000)
+        page.faults = []
+        page.on("pageerror", lambda error: page.faults.append(str(error)))
+        page.goto("/")
+        page.fill("input[name=username]", airflow["user"])
+        page.fill("input[name=password]", airflow["password"])
+        page.keyboard.press("Enter")
+        page.wait_for_url(re.compile(r"/(home|dags)?$"))
+        yield page
+        browser.close()

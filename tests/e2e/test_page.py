@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The provider's page in a headless browser, over the demo: what it shows, how it fits, whether all can use it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api")
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 45_000
+PICTURES = ROOT / "demo-report" / "page"
+VIEWS = ("flow", "placements", "jobs", "results", "health")
+WIDTHS = (390, 1024, 1600)
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """axe-core from npm, which finds what keeps people from using a page."""
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not installed")
+    directory = tmp_path_factory.mktemp("axe")
+    subprocess.run(["npm", "install", "--silent", "--no-save", "axe-core@4"], cwd=directory, check=True, timeout=300)
+    return (directory / "node_modules" / "axe-core" / "axe.min.js").read_text()
+
+
+@pytest.fixture(scope="module")
+def job_done(page: Any) -> None:
+    """Wait until the sample of ``make up`` has its result."""
+    page.goto("/oscar/ui/#jobs")
+    playwright.expect(page.get_by_text("Succeeded").first).to_be_visible(timeout=300_000)
+
+
+def opened(page: Any, view: str, theme: str = "light") -> None:
+    page.evaluate(f"localStorage.setItem('theme', '{theme}')")
+    page.goto(f"/oscar/ui/?again={view}{theme}#{view}")
+    playwright.expect(page.get_by_role("tab", selected=True)).to_have_text(re.compile(view, re.IGNORECASE))
+    playwright.expect(page.locator("#live-text")).to_have_text("Live", timeout=PATIENCE)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("view", VIEWS)
+def test_each_view_fits_each_width(page, job_done, view, width, theme):
+    page.set_viewport_size({"width": width, "height": 900})
+    opened(page, view, theme)
+    if view == "results":
+        page.locator(".card").first.click()
+        playwright.expect(page.locator("article.result")).to_be_visible()
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=PICTURES / f"{view}-{width}-{theme}.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.faults == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("view", VIEWS)
+def test_axe_finds_nothing_serious(page, job_done, axe, view, theme):
+    page.set_viewport_size({"width": 1024, "height": 900})
+    opened(page, view, theme)
+    if view == "results":
+        page.locator(".card").first.click()
+        playwright.expect(page.locator("article.result")).to_be_visible()
+    page.evaluate(axe)
+    found = page.evaluate("axe.run()")
+    serious = [
+        (each["id"], [node["html"][:150] for node in each["nodes"]])
+        for each in found["violations"]
+        if each["impact"] in ("serious", "critical")
+    ]
+    assert serious == []
+
+
+def test_the_page_is_in_airflows_navigation_and_opens_there(page, job_done):
+    page.set_viewport_size({"width": 1500, "height": 950})
+    page.goto("/plugin/oscar")
+    frame = page.frame_locator("iframe")
+    playwright.expect(frame.get_by_text("Succeeded").first).to_be_visible(timeout=PATIENCE)
+    page.screenshot(path=PICTURES / "in-airflow.png")
+    frame.get_by_role("link", name=re.compile("infer")).first.click()
+    page.wait_for_url(re.compile(r"/dags/threedgan_inference/runs/"))
+
+
+def test_tabs_are_walked_with_the_arrow_keys(page, job_done):
+    opened(page, "flow")
+    page.get_by_role("tab", name="Flow").focus()
+    page.keyboard.press("ArrowRight")
+    playwright.expect(page.get_by_role("tab", name="Placements")).to_be_focused()
+    page.keyboard.press("End")
+    playwright.expect(page.get_by_role("tab", name="Health")).to_have_attribute("aria-selected", "true")
+
+
+def test_an_output_is_downloaded_through_its_link(page, job_done):
+    opened(page, "results")
+    page.locator(".card").first.click()
+    link = page.locator(".files a").first.get_attribute("href")
+    answer = page.request.get(link)
+    assert answer.ok
+    assert len(answer.body()) > 100
+    assert not answer.url.startswith(page.url.partition("/oscar")[0])
+    picture = page.locator(".pictures img").first
+    playwright.expect(picture).to_be_visible()
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 50
+
+
+def test_a_row_keeps_its_focus_while_the_list_is_looked_at_again(page, job_done):
+    opened(page, "jobs")
+    button = page.get_by_role("button", name=re.compile("Result of")).first
+    button.focus()
+    with page.expect_response(re.compile("/oscar/ui/api/jobs")):
+        pass
+    playwright.expect(button).to_be_focused()
+
+
+def test_connections_are_checked_from_the_health_view(page, job_done):
+    opened(page, "health")
+    page.get_by_role("button", name="Check oscar_default").click()
+    row = page.get_by_role("row").filter(has_text="oscar_default")
+    playwright.expect(row.get_by_text(re.compile("OSCAR"))).to_be_visible(timeout=PATIENCE)
