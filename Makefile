@@ -135,6 +135,11 @@ UPGRADE ?=
 lock: $(STAMP) ## Resolve the lock file anew from setup.cfg (UPGRADE=--upgrade for newer versions).
 	@$(UV) pip compile setup.cfg testbed/setup.cfg $(LOCKED_EXTRAS) --python-version 3.11 --universal --quiet $(UPGRADE) -o $(LOCK)
 
+.PHONY: docs
+docs: $(STAMP) ## Build the documentation into build/site; a warning or a dead link is an error.
+	@$(UV) pip install --quiet --python $(BIN)/python -r requirements/docs.txt
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+
 .PHONY: clean
 clean: ## Remove the virtual environment and everything generated.
 	@rm -rf $(VENV) .venv-bench .demo .fuzz demo-report build dist *.egg-info testbed/build testbed/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

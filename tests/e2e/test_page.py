@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -33,10 +35,29 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def job_done(page: Any) -> None:
-    """Wait until the sample of ``make up`` has its result."""
+def job_done(page: Any, airflow: dict[str, Any]) -> None:
+    """Drop some more samples, small and large, and one broken file; wait until each has a job that ended."""
+    directory = ROOT / ".demo" / "up"
+    connection = json.loads((directory / "connections.json").read_text())["oscar_s3_default"]
+    store = boto3.client(
+        "s3", endpoint_url=connection["host"], region_name="us-east-1",
+        aws_access_key_id=connection["login"], aws_secret_access_key=connection["password"],
+    )  # fmt: skip
+    samples = sorted((directory / "input").rglob("*.h5"), key=lambda path: path.stat().st_size)
+    for path in [*samples[:2], samples[-1]]:
+        store.upload_file(str(path), "threedgan", f"in/more-{path.name}")
+    store.put_object(Bucket="threedgan", Key="in/broken.h5", Body=b"not HDF5")
     page.goto("/oscar/ui/#jobs")
-    playwright.expect(page.get_by_text("Succeeded").first).to_be_visible(timeout=300_000)
+    playwright.expect(page.locator("td .state-success")).to_have_count(4, timeout=400_000)
+    playwright.expect(page.locator("td .state-failed")).to_have_count(1, timeout=400_000)
+
+
+def open_result(page: Any, number: int = 0) -> None:
+    page.locator(".card").filter(has_text="Succeeded").nth(number).click()
+    playwright.expect(page.locator("article.result").nth(number)).to_be_visible()
+    pictures = page.locator(".pictures img")
+    playwright.expect(pictures.first).to_be_visible()
+    pictures.evaluate_all("images => Promise.all(images.map(image => image.decode()))")
 
 
 def opened(page: Any, view: str, theme: str = "light") -> None:
@@ -53,8 +74,7 @@ def test_each_view_fits_each_width(page, job_done, view, width, theme):
     page.set_viewport_size({"width": width, "height": 900})
     opened(page, view, theme)
     if view == "results":
-        page.locator(".card").first.click()
-        playwright.expect(page.locator("article.result")).to_be_visible()
+        open_result(page)
     PICTURES.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=PICTURES / f"{view}-{width}-{theme}.png", full_page=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -67,8 +87,7 @@ def test_axe_finds_nothing_serious(page, job_done, axe, view, theme):
     page.set_viewport_size({"width": 1024, "height": 900})
     opened(page, view, theme)
     if view == "results":
-        page.locator(".card").first.click()
-        playwright.expect(page.locator("article.result")).to_be_visible()
+        open_result(page)
     page.evaluate(axe)
     found = page.evaluate("axe.run()")
     serious = [
@@ -100,7 +119,7 @@ def test_tabs_are_walked_with_the_arrow_keys(page, job_done):
 
 def test_an_output_is_downloaded_through_its_link(page, job_done):
     opened(page, "results")
-    page.locator(".card").first.click()
+    open_result(page)
     link = page.locator(".files a").first.get_attribute("href")
     answer = page.request.get(link)
     assert answer.ok
@@ -109,6 +128,25 @@ def test_an_output_is_downloaded_through_its_link(page, job_done):
     picture = page.locator(".pictures img").first
     playwright.expect(picture).to_be_visible()
     assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 50
+
+
+def test_two_results_are_compared_side_by_side(page, job_done):
+    page.set_viewport_size({"width": 1600, "height": 1000})
+    opened(page, "results")
+    open_result(page, 0)
+    open_result(page, 1)
+    left, right = (page.locator("article.result").nth(number).bounding_box() for number in (0, 1))
+    assert (left["y"], left["width"]) == (right["y"], right["width"])
+    page.screenshot(path=PICTURES / "results-compared.png")
+
+
+def test_a_run_shows_its_own_jobs_in_a_tab(page, job_done):
+    opened(page, "jobs")
+    url = page.get_by_role("link", name=re.compile("infer")).first.get_attribute("href")
+    page.goto(url.partition("/tasks/")[0] + "/plugin/oscar_run")
+    rows = page.frame_locator("iframe").locator("tbody tr")
+    playwright.expect(rows).to_have_count(1, timeout=PATIENCE)
+    page.screenshot(path=PICTURES / "tab-of-run.png")
 
 
 def test_a_row_keeps_its_focus_while_the_list_is_looked_at_again(page, job_done):

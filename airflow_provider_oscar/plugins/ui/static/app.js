@@ -155,13 +155,16 @@ function resultsView() {
     const link = (file) => String(new URL(`api/download?${new URLSearchParams({ ...identity(result), key: file.key })}`, PAGE));
     const pictures = result.files.filter((file) => file.picture).slice(0, 12);
     return h("div", {},
-      pictures.length ? h("div", { class: "pictures" }, pictures.map((file) => h("a", { href: link(file), download: true }, h("img", { src: link(file), alt: `Output ${file.key}`, loading: "lazy" })))) : null,
+      pictures.length ? h("div", { class: "pictures" }, pictures.map((file) => h("a", { href: link(file), download: true }, h("img", { src: link(file), alt: `Output ${file.key}` })))) : null,
       h("ul", { class: "files" }, result.files.map((file) => h("li", {}, h("a", { href: link(file), download: true, title: file.sha256 ? `SHA-256 ${file.sha256}` : null }, file.key.split("/").slice(1).join("/") || file.key), h("span", { class: "number" }, bytes(file.size))))),
       result.files.length ? null : h("p", { class: "faint" }, "No outputs."),
       result.files_left_out ? h("p", { class: "faint" }, `and ${result.files_left_out} more at ${result.output_uri}`) : null,
       result.unstaged.map((file) => h("p", { class: "problem" }, `${file.key ?? file.path ?? "A file"} was not staged out: ${file.reason ?? file.problem ?? ""}`)));
   }
-  const value = (found) => (typeof found === "object" && found !== null ? JSON.stringify(found) : typeof found === "number" && !Number.isInteger(found) ? String(Number(found.toPrecision(5))) : String(found));
+  const number = (name, found) => (/(^|[_ .])bytes$/.test(name) ? bytes(found) : /(^|[_ .])seconds$/.test(name) ? duration(found) : Number.isInteger(found) ? String(found) : String(Number(found.toPrecision(4))));
+  const value = (name, found) => (Array.isArray(found) ? found.map((each) => value(name, each)).join(", ") : typeof found === "number" ? number(name, found) : typeof found === "object" && found !== null ? JSON.stringify(found) : found === null ? "" : String(found));
+  // Nested values one level deep become facts of their own: "energy_gev: min 127, max 164" reads better than JSON.
+  const told = (found) => Object.entries(found).slice(0, 40).map(([name, each]) => [name.replaceAll("_", " "), typeof each === "object" && each !== null && !Array.isArray(each) ? h("span", {}, Object.entries(each).slice(0, 8).map(([inner, one]) => h("span", { class: "pair" }, h("span", { class: "faint" }, `${inner.replaceAll("_", " ")} `), value(inner === "cpu" || inner === "wall" || name === "seconds" ? "seconds" : inner, one)))) : value(name, each)]);
   function card(result) {
     return h("article", { class: "result", "aria-label": `Result of ${result.object || result.task_id}` },
       h("div", { class: "head" }, h("h2", {}, path(result.object || result.task_id)), h("button", { type: "button", class: "quiet", onclick: () => drop(result), "aria-label": `Close the result of ${result.object || result.task_id}` }, "Close")),
@@ -170,8 +173,8 @@ function resultsView() {
       phaseBar(result.phases),
       h("h3", {}, "Outputs"), files(result),
       h("h3", {}, "Job"), facts([["Target", result.target], ["Node", result.node], ["Device", result.device], ["Job", result.job_id], ["SLURM job", result.slurm_job_id], ["Exit code", result.exit_code === null ? "" : String(result.exit_code)], ["Placed at", result.output_uri]]),
-      Object.keys(result.metrics).length ? [h("h3", {}, "Metrics"), facts(Object.entries(result.metrics).slice(0, 40).map(([name, found]) => [name, value(found)]))] : null,
-      Object.keys(result.resources).length ? [h("h3", {}, "Resources"), facts(Object.entries(result.resources).map(([name, found]) => [name.replaceAll("_", " "), value(found)]))] : null,
+      Object.keys(result.metrics).length ? [h("h3", {}, "Metrics"), facts(told(result.metrics))] : null,
+      Object.keys(result.resources).length ? [h("h3", {}, "Resources"), facts(told(result.resources))] : null,
       h("details", {}, h("summary", {}, "Manifest"), h("pre", { tabindex: "0" }, JSON.stringify(result.manifest, null, 2))));
   }
   function drop(result) {

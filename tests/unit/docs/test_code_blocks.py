@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the documentation shows is run: Python blocks are executed, YAML and JSON read, commands parsed."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from airflow_provider_oscar.cli import get_cli_commands
+
+ROOT = Path(__file__).parents[3]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+#: Programs of other people, whose commands are not ours to parse.
+OTHERS = {"pip", "docker", "helm", "kubectl", "python", "python3", ".", "cd", "curl", "cp", "export", "oscar-testbed"}
+
+
+def blocks(*languages: str) -> Iterator[object]:
+    for page in PAGES:
+        for number, (language, code) in enumerate(BLOCK.findall(page.read_text())):
+            if language in languages:
+                yield pytest.param(code, id=f"{page.name}-{number}")
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_runs(code, airflow_home):
+    tree = ast.parse(code)
+    if "oscar_testbed" in code or "platform.faults" in code:
+        # It would start servers: integration tests of the test bed do. Its imports are run.
+        tree.body = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    exec(compile(tree, "block", "exec"), {"__name__": "block"})
+
+
+@pytest.mark.parametrize("code", blocks("yaml"))
+def test_yaml_is_read(code):
+    assert list(yaml.safe_load_all(code))
+
+
+@pytest.mark.parametrize("code", blocks("json"))
+def test_json_is_read(code):
+    assert json.loads(code)
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="airflow", exit_on_error=False)
+
+    def add(command, parent):
+        made = parent.add_parser(command.name)
+        if hasattr(command, "subcommands"):
+            inner = made.add_subparsers(required=True)
+            for each in command.subcommands:
+                add(each, inner)
+        else:
+            for argument in command.args:
+                argument.add_to_parser(made)
+
+    commands = top.add_subparsers(required=True)
+    for command in get_cli_commands():
+        add(command, commands)
+    return top
+
+
+@pytest.mark.parametrize("code", blocks("console", "bash", "sh", "shell"))
+def test_commands_are_ours_and_complete(code):
+    targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for line in code.replace("\\\n", " ").splitlines():
+        words = shlex.split(line.removeprefix("$ "), comments=True)
+        while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+            words.pop(0)
+        if not words or words[0] in OTHERS or words[0].startswith((".venv/bin/", "/")):
+            continue
+        if words[0] == "make":
+            assert {word for word in words[1:] if "=" not in word and not word.startswith("-")} <= targets, line
+        elif words[:2] == ["airflow", "oscar"]:
+            parser().parse_args(words[1:])
+        else:
+            assert words[0] == "airflow", line
+
+
+def test_every_page_is_in_the_navigation():
+    text = (ROOT / "mkdocs.yml").read_text()
+    assert [page.name for page in PAGES[1:] if f"- {page.name}" not in text] == []
+
+
+def test_tables_of_messages_quote_what_the_code_says():
+    code = "\n".join(path.read_text() for path in (ROOT / "airflow_provider_oscar").rglob("*.py"))
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    quoted = [
+        words for row in re.findall(r"^\| (`.*?) \|", page, re.MULTILINE) for words in re.findall(r"`([^`]+)`", row)
+    ]
+    assert len(quoted) > 8
+    plain = re.sub(r'"\s*\n\s*f?"', "", code)
+    assert [words for words in quoted if not all(part.strip() in plain for part in re.split("…|[0-9]+", words))] == []
