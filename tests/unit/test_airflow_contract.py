@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import inspect
 import traceback
+import warnings
 from datetime import timedelta
 
 import pytest
@@ -170,3 +171,28 @@ def test_every_kind_of_error_is_covered():
 def test_other_errors_pass_unchanged():
     with pytest.raises(ZeroDivisionError), _airflow.airflow_errors():
         raise ZeroDivisionError
+
+
+def test_the_page_finds_the_columns_and_guards_of_the_api_server():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from airflow_provider_oscar import _airflow_server as server
+    columns = {
+        server.TaskInstance: "dag_id run_id task_id map_index operator custom_operator_name state start_date end_date",
+        server.XComModel: "dag_id run_id task_id map_index key value",
+        server.RenderedTaskInstanceFields: "dag_id run_id task_id map_index rendered_fields",
+        server.DagRun: "dag_id run_id run_after",
+        server.AssetModel: "id name uri",
+        server.AssetWatcherModel: "asset_id trigger_id name",
+        server.Trigger: "id triggerer_id",
+        server.AssetEvent: "asset_id timestamp extra partition_key",
+        server.AssetStateStoreModel: "asset_id key value updated_at",
+        server.DagScheduleAssetReference: "asset_id dag_id",
+        server.Connection: "conn_id conn_type host description",
+    }
+    missing = [
+        (model.__name__, name) for model, names in columns.items() for name in names.split() if not hasattr(model, name)
+    ]
+    assert missing == []
+    for guard in (server.requires_access_dag, server.requires_access_asset, server.requires_access_connection):
+        assert "method" in parameters(guard)

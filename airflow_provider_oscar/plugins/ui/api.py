@@ -14,20 +14,21 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from urllib.parse import quote
 
-from airflow.api_fastapi.app import get_auth_manager
-from airflow.api_fastapi.auth.managers.models.resource_details import AccessView, DagAccessEntity
-from airflow.api_fastapi.common.db.common import SessionDep
-from airflow.api_fastapi.core_api.security import (
+from fastapi import Depends, FastAPI, HTTPException, Query
+from fastapi.responses import RedirectResponse, Response
+
+from airflow_provider_oscar._airflow import AirflowNotFoundException, server_connection
+from airflow_provider_oscar._airflow_server import (
+    AccessView,
+    DagAccessEntity,
     GetUserDep,
+    SessionDep,
+    get_auth_manager,
     requires_access_asset,
     requires_access_connection,
     requires_access_dag,
     requires_access_view,
 )
-from fastapi import Depends, FastAPI, HTTPException, Query
-from fastapi.responses import RedirectResponse, Response
-
-from airflow_provider_oscar._airflow import AirflowNotFoundException, server_connection
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, OscarProviderError
 from airflow_provider_oscar.plugins.oscar import base_path
 from airflow_provider_oscar.plugins.ui import store, views

@@ -7,6 +7,21 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import exists, func, or_, select
+
+from airflow_provider_oscar._airflow_server import (
+    AssetEvent,
+    AssetModel,
+    AssetWatcherModel,
+    Connection,
+    DagRun,
+    DagScheduleAssetReference,
+    Trigger,
+    XComModel,
+)
+from airflow_provider_oscar._airflow_server import AssetStateStoreModel as State
+from airflow_provider_oscar._airflow_server import RenderedTaskInstanceFields as Rendered
+from airflow_provider_oscar._airflow_server import TaskInstance as TI
 from airflow_provider_oscar.plugins.ui.views import TaskRow, WatchedAsset, decoded, event_object
 
 if TYPE_CHECKING:
@@ -44,10 +59,6 @@ def job_rows(
     :param limit: rows at most.
     :param run: one DAG run, by DAG id and run id, instead of the newest runs of all.
     """
-    from airflow.models.taskinstance import TaskInstance as TI
-    from airflow.models.xcom import XComModel
-    from sqlalchemy import exists, or_
-
     left_job = exists().where(
         XComModel.dag_id == TI.dag_id,
         XComModel.run_id == TI.run_id,
@@ -63,10 +74,6 @@ def job_rows(
 
 def decision_rows(session: Session, dags: Collection[str], *, limit: int = ROWS) -> list[TaskRow]:
     """Return the newest task instances that decided a placement, newest first."""
-    from airflow.models.taskinstance import TaskInstance as TI
-    from airflow.models.xcom import XComModel
-    from sqlalchemy import exists
-
     decided = exists().where(
         XComModel.dag_id == TI.dag_id,
         XComModel.run_id == TI.run_id,
@@ -79,19 +86,12 @@ def decision_rows(session: Session, dags: Collection[str], *, limit: int = ROWS)
 
 def one_row(session: Session, dag_id: str, run_id: str, task_id: str, map_index: int) -> TaskRow | None:
     """Return one task instance, or None if there is none."""
-    from airflow.models.taskinstance import TaskInstance as TI
-    from sqlalchemy import select
-
     query = select(TI).where(TI.dag_id == dag_id, TI.run_id == run_id, TI.task_id == task_id, TI.map_index == map_index)
     found = _rows(session, query)
     return found[0] if found else None
 
 
 def _instances(dags: Collection[str], run: tuple[str, str] | None) -> Select[Any]:
-    from airflow.models.dagrun import DagRun
-    from airflow.models.taskinstance import TaskInstance as TI
-    from sqlalchemy import func, select
-
     runs = select(DagRun.dag_id, DagRun.run_id, DagRun.run_after).where(DagRun.dag_id.in_(dags))
     if run is not None:
         runs = runs.where(DagRun.dag_id == run[0], DagRun.run_id == run[1])
@@ -130,9 +130,6 @@ def _key(row: Any) -> tuple[str, str, str, int]:
 
 
 def _xcoms(session: Session, found: Sequence[Any]) -> defaultdict[tuple[str, str, str, int], dict[str, object]]:
-    from airflow.models.xcom import XComModel
-    from sqlalchemy import select
-
     values: defaultdict[tuple[str, str, str, int], dict[str, object]] = defaultdict(dict)
     wanted = {_key(ti) for ti in found}
     if not wanted:
@@ -150,9 +147,6 @@ def _xcoms(session: Session, found: Sequence[Any]) -> defaultdict[tuple[str, str
 
 
 def _rendered(session: Session, found: Sequence[Any]) -> dict[tuple[str, str, str, int], dict[str, object]]:
-    from airflow.models.renderedtifields import RenderedTaskInstanceFields as Rendered
-    from sqlalchemy import select
-
     wanted = {_key(ti) for ti in found}
     if not wanted:
         return {}
@@ -166,10 +160,6 @@ def _rendered(session: Session, found: Sequence[Any]) -> dict[tuple[str, str, st
 
 def watched_assets(session: Session) -> list[WatchedAsset]:
     """Return the active assets that have a watcher, with what it says of itself and the newest events."""
-    from airflow.models.asset import AssetModel, AssetWatcherModel, DagScheduleAssetReference
-    from airflow.models.trigger import Trigger
-    from sqlalchemy import select
-
     query = (
         select(AssetModel.id, AssetModel.name, AssetModel.uri, AssetWatcherModel.name, Trigger.triggerer_id)
         .join(AssetWatcherModel, AssetWatcherModel.asset_id == AssetModel.id)
@@ -206,9 +196,6 @@ def watched_assets(session: Session) -> list[WatchedAsset]:
 
 
 def _status(session: Session, assets: Iterable[int]) -> dict[int, tuple[Any, Any]]:
-    from airflow.models.asset_state_store import AssetStateStoreModel as State
-    from sqlalchemy import select
-
     query = select(State.asset_id, State.value, State.updated_at).where(
         State.asset_id.in_(list(assets)), State.key == STATUS_KEY
     )
@@ -220,9 +207,6 @@ def _status(session: Session, assets: Iterable[int]) -> dict[int, tuple[Any, Any
 
 
 def _events(session: Session, asset_id: int) -> tuple[tuple[Any, str, str], ...]:
-    from airflow.models.asset import AssetEvent
-    from sqlalchemy import select
-
     query = (
         select(AssetEvent.timestamp, AssetEvent.extra, AssetEvent.partition_key)
         .where(AssetEvent.asset_id == asset_id)
@@ -234,9 +218,6 @@ def _events(session: Session, asset_id: int) -> tuple[tuple[Any, str, str], ...]
 
 def connections(session: Session, allowed: Collection[str]) -> list[dict[str, object]]:
     """Return the connections of our types that the user may read: names, types and hosts, no more."""
-    from airflow.models.connection import Connection
-    from sqlalchemy import select
-
     query = (
         select(Connection.conn_id, Connection.conn_type, Connection.host, Connection.description)
         .where(Connection.conn_type.in_(CONNECTION_TYPES), Connection.conn_id.in_(allowed))
