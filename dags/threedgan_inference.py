@@ -63,9 +63,36 @@ with DAG(
     description="3DGAN showers for each new file",
     schedule=PartitionedAssetTimetable(assets=Asset("threedgan_objects")),
     params={
-        "object_uri": Param("", type="string", title="Object", description="s3:// or dcache:// URI; for runs by hand"),
-        "target": Param("auto", enum=["auto", *EXPECT_TARGETS], title="Placement"),
-        "batch_size": Param(4, type="integer", minimum=1, maximum=256, title="Showers per network call"),
+        "object_uri": Param(
+            None,
+            type=["null", "string"],
+            title="Object",
+            pattern=r"^(s3://[^/\s]+/\S*[^/\s]|dcache://[^/\s]*/\S*[^/\s])$",
+            examples=[f"{RESULTS_URI.rpartition('/out/')[0]}/in/electrons-100-200.h5", "dcache:///data/in/photons.h5"],
+            description_md="For a run by hand: the file to process, as `s3://bucket/key` or `dcache://conn_id/path` "
+            "(`dcache:///path` uses the connection `dcache_default`). Blanks and other special characters are "
+            "percent-encoded.",
+        ),
+        "target": Param(
+            "auto",
+            enum=["auto", *EXPECT_TARGETS],
+            title="Placement",
+            values_display={
+                "auto": "Let the policy decide",
+                "cloud-cpu": "Cloud, on CPUs (OSCAR)",
+                "hpc-cpu": "Supercomputer, on CPUs (SLURM)",
+                "hpc-gpu": "Supercomputer, on GPUs (SLURM)",
+            },
+            description="Where the file is processed. A forced place is used even if the policy prefers another.",
+        ),
+        "batch_size": Param(
+            4,
+            type="integer",
+            minimum=1,
+            maximum=256,
+            title="Showers per network call",
+            description="More are faster on a GPU and need more memory; 4 suits a small CPU.",
+        ),
     },
     default_args={"retries": 2, "retry_delay": timedelta(seconds=15)},
     max_active_runs=8,

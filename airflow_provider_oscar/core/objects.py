@@ -166,17 +166,25 @@ def utf8(text: str) -> bytes:
         return text.encode("utf-8", "surrogatepass")
 
 
+#: The connection of a dCache URI that names none.
+_DCACHE_DEFAULT = "dcache_default"
+
+
 def split_uri(uri: str) -> tuple[Source, str, str]:
     """Split ``s3://bucket/key`` or ``dcache://conn_id/path`` into (source, authority, decoded path).
 
-    The path has no leading slash for S3 and one for dCache.
+    The path has no leading slash for S3 and one for dCache. ``dcache:///path`` means the connection
+    ``dcache_default``.
 
     :raises DefinitionError: if the scheme is another one or the authority is empty.
     """
     parts = urlsplit(uri, allow_fragments=False)
-    if parts.scheme not in (Source.S3, Source.DCACHE) or not parts.netloc or parts.query:
+    authority = parts.netloc
+    if parts.scheme == Source.DCACHE and uri.startswith("dcache:///"):
+        authority = _DCACHE_DEFAULT
+    if parts.scheme not in (Source.S3, Source.DCACHE) or not authority or parts.query:
         raise DefinitionError(
             f"cannot read the object URI {uri!r}; expected s3://bucket/key or dcache://conn_id/path, percent-encoded"
         )
     path = unquote(parts.path, errors="surrogateescape")
-    return Source(parts.scheme), parts.netloc, path.removeprefix("/") if parts.scheme == Source.S3 else path
+    return Source(parts.scheme), authority, path.removeprefix("/") if parts.scheme == Source.S3 else path

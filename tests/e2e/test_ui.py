@@ -34,6 +34,9 @@ def test_trigger_form_offers_object_and_placement(page):
     page.get_by_role("button", name="Trigger").first.click()
     for label in ("Object", "Placement", "Showers per network call"):
         playwright.expect(page.get_by_text(label, exact=False).first).to_be_visible()
+    # It opens ready: nothing is red before somebody typed something.
+    playwright.expect(page.get_by_role("dialog").get_by_role("button", name="Trigger").last).to_be_enabled()
+    page.screenshot(path=ROOT / "demo-report" / "trigger-form.png")
     page.keyboard.press("Escape")
 
 

@@ -141,3 +141,9 @@ def test_what_is_no_object_uri_is_refused(uri):
 def test_names_that_are_no_text_have_bytes():
     assert utf8("\udcff") == b"\xff"
     assert utf8("\ud800") == b"\xed\xa0\x80"
+
+
+def test_a_dcache_uri_without_a_connection_means_the_default_one():
+    assert split_uri("dcache:///data/a.h5") == (Source.DCACHE, "dcache_default", "/data/a.h5")
+    with pytest.raises(DefinitionError):
+        split_uri("s3:///a.h5")

@@ -7,11 +7,13 @@ import ast
 import importlib.util
 import json
 import sys
+from copy import deepcopy
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from airflow.sdk.exceptions import ParamValidationError
 
 from airflow_provider_oscar.placement.targets import PlacementRequest
 
@@ -121,6 +123,31 @@ def test_every_target_has_its_group_and_can_be_chosen_by_param(inference):
     assert {target.task_id for target in targets} == set(inference.dag.task_group.get_task_group_dict()) - {None}
     assert inference.dag.params.get_param("target").schema["enum"] == ["auto", *inference.EXPECT_TARGETS]
     inference.dag.params.validate()
+
+
+@pytest.mark.parametrize(
+    ("uri", "good"),
+    [
+        (None, True),
+        ("s3://bucket/a.h5", True),
+        ("s3://bucket/in/a%20b.h5", True),
+        ("dcache:///data/a.h5", True),
+        ("dcache://conn/data/a.h5", True),
+        ("", False),
+        ("a.h5", False),
+        ("s3://bucket", False),
+        ("s3://bucket/in/", False),
+        ("http://host/a.h5", False),
+        ("s3://bucket/a b.h5", False),
+    ],
+)
+def test_the_trigger_form_says_at_once_what_object_is_not_one(inference, uri, good):
+    param = deepcopy(inference.dag.params.get_param("object_uri"))
+    if good:
+        assert param.resolve(uri) == uri
+    else:
+        with pytest.raises(ParamValidationError):
+            param.resolve(uri)
 
 
 @pytest.mark.parametrize(
