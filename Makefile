@@ -140,6 +140,13 @@ docs: $(STAMP) ## Build the documentation into build/site; a warning or a dead l
 	@$(UV) pip install --quiet --python $(BIN)/python -r requirements/docs.txt
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
+.PHONY: release
+release: ## Build and check wheel, source distribution and bill of materials: PROJECT_URL=https://host/owner/name.
+	@test -n "$(PROJECT_URL)" || { echo "Say where it is published: make release PROJECT_URL=https://host/owner/name" >&2; exit 2; }
+	@test -x .venv-release/bin/python || $(PYTHON) -m venv .venv-release
+	@.venv-release/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/release.txt
+	@.venv-release/bin/python .ci/release.py --project-url "$(PROJECT_URL)" --docs-url "$(DOCS_URL)"
+
 .PHONY: clean
 clean: ## Remove the virtual environment and everything generated.
-	@rm -rf $(VENV) .venv-bench .demo .fuzz demo-report build dist *.egg-info testbed/build testbed/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) .venv-bench .venv-release .demo .fuzz demo-report build dist *.egg-info testbed/build testbed/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
