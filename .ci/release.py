@@ -96,12 +96,15 @@ def settle(path: Path, epoch: int) -> None:
     """Write a source distribution again with one time, one owner and one order, so that two builds are equal."""
     with tarfile.open(path) as old:
         members = sorted(((each, old.extractfile(each)) for each in old.getmembers()), key=lambda pair: pair[0].name)
-        with path.with_suffix(".new").open("wb") as raw, gzip.GzipFile("", "wb", mtime=epoch, fileobj=raw) as zipped:
-            with tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as new:
-                for member, content in members:
-                    member.mtime, member.uid, member.gid, member.uname, member.gname = epoch, 0, 0, "", ""
-                    member.pax_headers = {}
-                    new.addfile(member, content)
+        with (
+            path.with_suffix(".new").open("wb") as raw,
+            gzip.GzipFile("", "wb", mtime=epoch, fileobj=raw) as zipped,
+            tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as new,
+        ):
+            for member, content in members:
+                member.mtime, member.uid, member.gid, member.uname, member.gname = epoch, 0, 0, "", ""
+                member.pax_headers = {}
+                new.addfile(member, content)
     path.with_suffix(".new").replace(path)
 
 
