@@ -47,13 +47,13 @@ function jobsView() {
   let filter = "all";
   let found = [];
   const lists = table([
-    { title: "State", cell: (job) => state(job.state) },
+    { title: "State", class: "tight", cell: (job) => state(job.state) },
     { title: "Object", class: "wide", cell: (job) => path(job.object) },
-    { title: "Target", cell: (job) => job.target || h("span", { class: "faint" }, "–") },
+    { title: "Target", class: "tight", cell: (job) => job.target || h("span", { class: "faint" }, "–") },
     { title: "Job", class: "wide", cell: (job) => airflowLink(job.url, job.task_id + (job.map_index >= 0 ? ` [${job.map_index}]` : "")) },
     { title: "SLURM", class: "right", cell: (job) => job.slurm_job_id || h("span", { class: "faint" }, "–") },
     { title: "Time", cell: (job) => (job.has_result ? phaseBar(job.phases) : h("span", { class: "number" }, job.start ? duration((Date.now() - Date.parse(job.start)) / 1000) : "–")) },
-    { title: "Started", cell: (job) => when(job.start) },
+    { title: "Started", class: "tight", cell: (job) => when(job.start) },
     { title: "", class: "right", cell: actions },
   ], "Jobs, newest first");
   const counts = h("div", { class: "counts" });
@@ -115,13 +115,13 @@ function jobsView() {
 function placementsView() {
   const plots = h("div");
   const rows = table([
-    { title: "Decided", cell: (one) => when(one.at) },
+    { title: "Decided", class: "tight", cell: (one) => when(one.at) },
     { title: "Object", class: "wide", cell: (one) => path(one.object) },
-    { title: "Target", cell: (one) => h("strong", {}, one.target) },
+    { title: "Target", class: "tight", cell: (one) => h("strong", {}, one.target) },
     { title: "Because", class: "prose", cell: (one) => h("div", {}, one.reasons.map((reason) => h("p", {}, reason)), rejected(one)) },
     { title: "Expected", class: "right", cell: (one) => expected(one) },
     { title: "Took", cell: (one) => phaseBar(one.took) },
-    { title: "Outcome", cell: (one) => state(one.state) },
+    { title: "Outcome", class: "tight", cell: (one) => state(one.state) },
   ], "Placement decisions, newest first");
   const nothing = h("div");
   const rejected = (one) => Object.entries(one.rejected).map(([name, why]) => h("p", { class: "faint" }, `not ${name}: ${why}`));
@@ -161,8 +161,9 @@ function resultsView() {
       result.files_left_out ? h("p", { class: "faint" }, `and ${result.files_left_out} more at ${result.output_uri}`) : null,
       result.unstaged.map((file) => h("p", { class: "problem" }, `${file.key ?? file.path ?? "A file"} was not staged out: ${file.reason ?? file.problem ?? ""}`)));
   }
+  const short = (text) => (/^\S{41,}$/.test(text) ? h("span", { title: text }, `${text.slice(0, 16)}…`) : text);
   const number = (name, found) => (/(^|[_ .])bytes$/.test(name) ? bytes(found) : /(^|[_ .])seconds$/.test(name) ? duration(found) : Number.isInteger(found) ? String(found) : String(Number(found.toPrecision(4))));
-  const value = (name, found) => (Array.isArray(found) ? found.map((each) => value(name, each)).join(", ") : typeof found === "number" ? number(name, found) : typeof found === "object" && found !== null ? JSON.stringify(found) : found === null ? "" : String(found));
+  const value = (name, found) => (Array.isArray(found) ? found.map(String).join(", ") : typeof found === "number" ? number(name, found) : typeof found === "object" && found !== null ? JSON.stringify(found) : found === null ? "" : short(String(found)));
   // Nested values one level deep become facts of their own: "energy_gev: min 127, max 164" reads better than JSON.
   const told = (found) => Object.entries(found).slice(0, 40).map(([name, each]) => [name.replaceAll("_", " "), typeof each === "object" && each !== null && !Array.isArray(each) ? h("span", {}, Object.entries(each).slice(0, 8).map(([inner, one]) => h("span", { class: "pair" }, h("span", { class: "faint" }, `${inner.replaceAll("_", " ")} `), value(inner === "cpu" || inner === "wall" || name === "seconds" ? "seconds" : inner, one)))) : value(name, each)]);
   function card(result) {
