@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -20,6 +21,7 @@ PATIENCE = 45_000
 PICTURES = ROOT / "demo-report" / "page"
 VIEWS = ("flow", "placements", "jobs", "results", "health")
 WIDTHS = (390, 1024, 1600)
+VISITS = itertools.count()
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -54,7 +56,7 @@ def job_done(page: Any, airflow: dict[str, Any]) -> None:
 
 def open_result(page: Any, number: int = 0) -> None:
     page.locator(".card").filter(has_text="Succeeded").nth(number).click()
-    playwright.expect(page.locator("article.result").nth(number)).to_be_visible()
+    playwright.expect(page.locator("article.result").nth(number)).to_be_visible(timeout=PATIENCE)
     pictures = page.locator(".pictures img")
     playwright.expect(pictures.first).to_be_visible()
     pictures.evaluate_all("images => Promise.all(images.map(image => image.decode()))")
@@ -62,7 +64,8 @@ def open_result(page: Any, number: int = 0) -> None:
 
 def opened(page: Any, view: str, theme: str = "light") -> None:
     page.evaluate(f"localStorage.setItem('theme', '{theme}')")
-    page.goto(f"/oscar/ui/?again={view}{theme}#{view}")
+    # Another address each time: to the same one the browser would not go again.
+    page.goto(f"/oscar/ui/?visit={next(VISITS)}#{view}")
     playwright.expect(page.get_by_role("tab", selected=True)).to_have_text(re.compile(view, re.IGNORECASE))
     playwright.expect(page.locator("#live-text")).to_have_text("Live", timeout=PATIENCE)
 
