@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
-from airflow.sdk import BaseOperatorLink
+from airflow.sdk import BaseOperatorLink, conf
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
@@ -27,9 +28,20 @@ class OscarJobLogLink(_JobLink):
 
 
 class OutputLink(_JobLink):
-    """The URI below which outputs and manifest are."""
+    """The job's result on the provider's page: outputs to look at and to download, and the manifest.
+
+    The store's own URI is on that page; a browser could not open it.
+    """
 
     name = "Output"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """Return the page's address; empty until the task noted where its output goes."""
+        if not super().get_link(operator, ti_key=ti_key):
+            return ""
+        named = {"dag_id": ti_key.dag_id, "run_id": ti_key.run_id, "task_id": ti_key.task_id}
+        query = urlencode({**named, "map_index": ti_key.map_index})
+        return f"{conf.get('api', 'base_url', fallback='').rstrip('/')}/oscar/ui/?{query}#results"
 
 
 class SlurmJobLink(_JobLink):

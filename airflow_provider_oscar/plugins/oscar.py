@@ -42,7 +42,7 @@ class OscarPlugin(AirflowPlugin):
             {"name": "OSCAR", "href": of_run, "destination": "dag_run", "url_route": "oscar_run", **icons},
             {
                 "name": "OSCAR",
-                "href": f"{of_run}&view=results",
+                "href": f"{of_run}&task_id={{TASK_ID}}&map_index={{MAP_INDEX}}&view=results",
                 "destination": "task_instance",
                 "url_route": "oscar_result",
                 **icons,

@@ -152,6 +152,17 @@ def test_a_run_shows_its_own_jobs_in_a_tab(page, job_done):
     page.screenshot(path=PICTURES / "tab-of-run.png")
 
 
+def test_the_output_link_of_a_task_opens_its_result(page, job_done):
+    opened(page, "jobs")
+    row = page.locator("tbody tr").filter(has_text="Succeeded").first
+    task = row.get_by_role("link", name=re.compile("infer")).get_attribute("href")
+    page.goto(task)
+    link = page.get_by_role("link", name="Output").or_(page.get_by_role("button", name="Output")).first
+    playwright.expect(link).to_be_visible(timeout=PATIENCE)
+    page.goto(link.get_attribute("href"))
+    playwright.expect(page.locator("article.result")).to_be_visible(timeout=PATIENCE)
+
+
 def test_a_row_keeps_its_focus_while_the_list_is_looked_at_again(page, job_done):
     opened(page, "jobs")
     button = page.get_by_role("button", name=re.compile("Result of")).first

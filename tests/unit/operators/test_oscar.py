@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import json
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from airflow.sdk import NEVER_EXPIRE
@@ -294,8 +295,11 @@ def test_links_lead_to_log_and_output(oscar):
     task, seen = operator(), context()
     deferred(task, seen)
     (name,) = oscar.jobs
-    urls = {link.name: link.get_link(task, ti_key=None) for link in task.operator_extra_links}
-    assert urls == {"OSCAR job log": f"https://oscar.test/system/logs/svc/{name}", "Output": f"{OUTPUT}/{name}/"}
+    key = SimpleNamespace(dag_id="d", run_id="r", task_id="t", map_index=-1)
+    urls = {link.name: link.get_link(task, ti_key=key) for link in task.operator_extra_links}
+    assert urls["OSCAR job log"] == f"https://oscar.test/system/logs/svc/{name}"
+    assert urls["Output"].endswith("/oscar/ui/?dag_id=d&run_id=r&task_id=t&map_index=-1#results")
+    assert task.link_urls["Output"] == f"{OUTPUT}/{name}/"
 
 
 def test_links_are_empty_before_the_task_ran():

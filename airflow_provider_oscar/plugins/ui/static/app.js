@@ -6,6 +6,7 @@ import { ago, airflowLink, boxPlots, bytes, duration, empty, facts, h, legend, p
 const EVERY = 5000;
 const PARAMETERS = new URLSearchParams(window.location.search);
 const RUN = PARAMETERS.get("dag_id") && PARAMETERS.get("run_id") ? { dag_id: PARAMETERS.get("dag_id"), run_id: PARAMETERS.get("run_id") } : null;
+const TASK = RUN && PARAMETERS.get("task_id") ? { ...RUN, task_id: PARAMETERS.get("task_id"), map_index: PARAMETERS.get("map_index") || "-1" } : null;
 const PAGE = new URL(".", window.location.href);
 const AIRFLOW = new URL("../../", PAGE);
 
@@ -360,4 +361,5 @@ window.addEventListener("hashchange", () => open(window.location.hash.slice(1)))
 document.addEventListener("visibilitychange", refresh);
 setInterval(refresh, EVERY);
 if (PARAMETERS.get("framed") !== "no" && window.parent !== window) document.documentElement.dataset.framed = "yes";
-open(window.location.hash.slice(1) || PARAMETERS.get("view") || "jobs");
+const first = window.location.hash.slice(1) || PARAMETERS.get("view") || "jobs";
+open(first, first === "results" ? TASK : null);
