@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An ASGI application served from a thread of this process, on loopback.
+"""An ASGI application, or a WSGI one, served from a thread of this process, on loopback.
 
 For our own servers; :mod:`.process` is for programs written by others.
 """
@@ -11,9 +11,12 @@ import socket
 import ssl as tls
 import threading
 import time
+from collections.abc import Callable, Iterable
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import uvicorn
+from a2wsgi import WSGIMiddleware
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from oscar_testbed.errors import PlatformError
@@ -31,6 +34,24 @@ class _NoAccessLog(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # chosen
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.access_log = False
+
+
+def from_wsgi(app: Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]], *, workers: int = 16) -> Any:
+    """Return a WSGI application as an ASGI one.
+
+    Its ``PATH_INFO`` holds the bytes that were sent, also where they are not UTF-8, and ``REQUEST_URI`` the target.
+
+    :param workers: threads that serve it.
+    """
+
+    def with_target(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        target = environ["asgi.scope"]["raw_path"].decode("latin-1")
+        query = environ["QUERY_STRING"]
+        environ["REQUEST_URI"] = f"{target}?{query}" if query else target
+        environ["PATH_INFO"] = unquote_to_bytes(target).decode("latin-1")
+        return app(environ, start_response)
+
+    return WSGIMiddleware(with_target, workers=workers)  # type: ignore[arg-type]  # a dictionary is all it needs
 
 
 class AsgiServer:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The WebDAV door of the embedded dCache and its pool: a WSGI application around WsgiDAV, under cheroot.
+"""The WebDAV door of the embedded dCache and its pool: a WSGI application around WsgiDAV.
 
 Does what WsgiDAV does not: dCache's logins, macaroon requests, uploads that appear when complete,
 checksums on request, redirects to a pool, and the faults.
@@ -13,18 +13,15 @@ import hashlib
 import json
 import logging
 import secrets
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from cheroot.wsgi import Server
 from wsgidav.error_printer import ErrorPrinter
 from wsgidav.request_resolver import RequestResolver
 from wsgidav.wsgidav_app import WsgiDAVApp
 
-from oscar_testbed.errors import PlatformError
 from oscar_testbed.fakes.dcache.access import Access, AccessError, Principal
 from oscar_testbed.fakes.dcache.namespace import Entry, Namespace, NamespaceError
 from oscar_testbed.fakes.dcache.webdav import (
@@ -33,14 +30,13 @@ from oscar_testbed.fakes.dcache.webdav import (
     digest_header,
     representation_digest_header,
 )
-from oscar_testbed.process import LOOPBACK, free_port
+from oscar_testbed.webserver import AsgiServer, from_wsgi
 
 log = logging.getLogger(__name__)
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 _BLOCK = 1 << 18
-_BIND_ATTEMPTS = 5
 _STAGING_PATIENCE = 30.0
 _REASONS = {
     200: "OK", 201: "Created", 302: "Found", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden",
@@ -56,69 +52,13 @@ _ACTIVITIES = {
 }
 
 
-class _QuietServer(Server):
-    """cheroot that reports to our log instead of stderr."""
-
-    keep_alive_conn_limit = 200
-
-    def error_log(self, msg: str = "", level: int = 20, traceback: bool = False) -> None:
-        log.debug("cheroot: %s", msg, exc_info=traceback)
-
-
-class WsgiServer:
-    """cheroot in a thread, on loopback; keeps its port over restarts."""
-
-    def __init__(self, app: Callable[[Environ, StartResponse], Iterable[bytes]], *, threads: int = 16) -> None:
-        self._app = app
-        self._threads = threads
-        self._server: Server | None = None
-        self._thread: threading.Thread | None = None
-        self.port = 0
-
-    @property
-    def url(self) -> str:
-        """Base URL without a slash at the end."""
-        return f"http://{LOOPBACK}:{self.port}"
-
-    def start(self) -> None:
-        """Bind and serve."""
-        if self._server is not None:
-            return
-        server = self._bind()
-        self._server = server
-        self._thread = threading.Thread(target=server.serve, name=f"webdav-{self.port}", daemon=True)
-        self._thread.start()
-
-    def _bind(self) -> Server:
-        # Not port 0: cheroot lets only an explicit port be bound again while old connections linger.
-        ports = [self.port] if self.port else [free_port() for _ in range(_BIND_ATTEMPTS)]
-        for port in ports:
-            server = _QuietServer((LOOPBACK, port), self._app, numthreads=self._threads, shutdown_timeout=1, timeout=60)
-            try:
-                server.prepare()
-            except OSError as error:
-                log.warning("port %d is taken: %s", port, error)
-                continue
-            self.port = port
-            return server
-        raise PlatformError(f"could not bind {LOOPBACK}, ports {ports}; somebody else listens there")
-
-    def stop(self) -> None:
-        """Stop serving; does nothing if it does not serve."""
-        server, thread = self._server, self._thread
-        self._server = self._thread = None
-        if server is not None and thread is not None:
-            server.stop()
-            thread.join(10)
-
-
 class Pool:
     """Hands out bytes for the one-time URLs of redirected reads, without asking who it is."""
 
     def __init__(self, namespace: Namespace) -> None:
         self._namespace = namespace
         self._tickets: dict[str, Entry] = {}
-        self.server = WsgiServer(self._serve, threads=4)
+        self.server = AsgiServer(from_wsgi(self._serve, workers=4), date_header=False)
 
     def ticket(self, entry: Entry) -> str:
         """A URL that serves the file once."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from oscar_testbed.errors import PlatformError
 from oscar_testbed.fakes.dcache.access import Access
-from oscar_testbed.fakes.dcache.door import Door, Pool, WsgiServer
+from oscar_testbed.fakes.dcache.door import Door, Pool
 from oscar_testbed.fakes.dcache.events import EventHub
 from oscar_testbed.fakes.dcache.frontend import Frontend
 from oscar_testbed.fakes.dcache.namespace import Entry, Namespace, Upload
@@ -18,7 +18,7 @@ from oscar_testbed.fakes.dcache.tape import Tape
 from oscar_testbed.faults import DCacheFaults
 from oscar_testbed.files import write_private
 from oscar_testbed.process import LOOPBACK, wait_until
-from oscar_testbed.webserver import AsgiServer
+from oscar_testbed.webserver import AsgiServer, from_wsgi
 
 _START_SECONDS = 20.0
 
@@ -41,7 +41,7 @@ class LocalDCache:
         self._hub: EventHub | None = None
         self._tape: Tape | None = None
         self._pool: Pool | None = None
-        self._door: WsgiServer | None = None
+        self._door: AsgiServer | None = None
         self._frontend: AsgiServer | None = None
         self._ports = (0, 0)
 
@@ -155,8 +155,7 @@ class LocalDCache:
         self._pool = Pool(self._namespace)
         self._pool.server.start()
         door = Door(self._namespace, self.access, self._pool, self._tape.bring_online)
-        self._door = WsgiServer(door)
-        self._door.port = self._ports[0]
+        self._door = AsgiServer(from_wsgi(door), port=self._ports[0], date_header=False)
         self._door.start()
         frontend = Frontend(self._namespace, self.access, self._hub, self._tape)
         self._frontend = AsgiServer(frontend.app, port=self._ports[1], date_header=False)
