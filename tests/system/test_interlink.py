@@ -105,7 +105,7 @@ def test_object_with_a_hostile_name_is_processed_and_proven(request, backend, ta
 def test_exit_code_and_last_words_reach_the_task(request, task):
     command = ["python3", "-c", "import sys; print('no theta in file'); sys.exit(3)"]
     error = failure_of(task(command=command), run_of_task(request))
-    assert isinstance(error.__cause__, JobFailedError)
+    assert isinstance(error.__context__, JobFailedError)
     says(error, "exit code 3", "no theta in file")
 
 

@@ -28,10 +28,10 @@ from airflow_provider_oscar.core.errors import LostContactError
 from airflow_provider_oscar.core.pods import VIRTUAL_NODE_TAINT
 from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
-from airflow_provider_oscar.operators import job as job_operator
+from airflow_provider_oscar.jobs.poller import Pace
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
+from airflow_provider_oscar.operators.job import JobOperator
 from airflow_provider_oscar.placement.targets import PlacementTarget
-from airflow_provider_oscar.triggers import jobs as job_trigger
 from tests.support.fakes import Store
 from tests.system.conftest import Site
 from tests.system.scenarios import failure_of, run_of_task, says, until
@@ -43,8 +43,8 @@ _numbers = itertools.count()
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A killed task is a process that is gone; here it is a thread that has to come to an end by itself."""
-    monkeypatch.setattr(job_operator, "MANIFEST_GRACE", timedelta(seconds=3))
-    monkeypatch.setattr(job_trigger, "ABSENCE_GRACE", 3.0)
+    monkeypatch.setattr(JobOperator, "manifest_grace", timedelta(seconds=3))
+    monkeypatch.setattr(JobOperator, "pace", Pace(absence_grace=3.0))
 
 
 @pytest.fixture

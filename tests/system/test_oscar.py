@@ -155,7 +155,7 @@ def test_script_that_exits_3_is_a_success_for_oscar_and_a_failure_for_us(request
     before = set(jobs(hook))
     command = ["python3", "-c", "import sys; print('no theta in file'); sys.exit(3)"]
     error = failure_of(task(command=command), run_of_task(request))
-    assert isinstance(error.__cause__, JobFailedError)
+    assert isinstance(error.__context__, JobFailedError)
     says(error, "exit code 3", "no theta in file")
     (name,) = set(jobs(hook)) - before
     until(lambda: jobs(hook)[name].phase is JobPhase.SUCCEEDED, backend.patience, "OSCAR calls it a success")

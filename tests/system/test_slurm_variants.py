@@ -156,7 +156,7 @@ def on_memory_bound(memory_bound, memory_bound_nodes, monkeypatch) -> MemoryBoun
 def test_task_whose_job_took_too_much_memory_says_so(request, on_memory_bound):
     state = scenarios.run_of_task(request)
     failure = scenarios.failure_of(virtual_nodes.job(["python3", "-c", _GREEDY], memory_mib=128), state)
-    assert isinstance(failure.__cause__, JobFailedError)
+    assert isinstance(failure.__context__, JobFailedError)
     scenarios.says(failure, "out-of-memory", "It ran out of memory: raise the memory of the target", "exit code 137")
     assert on_memory_bound.jobs()[state["ti"].xcoms["slurm_job_id"]].state == "OOM"
 

@@ -216,7 +216,7 @@ def test_bad_file_fails_in_the_payloads_words(payload, s3, request, make, words)
     event = event_of(s3, f"{request.node.callspec.id}.h5", make())
     with pytest.raises(AirflowFailException, match=words) as raised:
         run(payload, event, ["threedgan", "infer"])
-    assert isinstance(raised.value.__cause__, BadInputError)
+    assert isinstance(raised.value.__context__, BadInputError)
     assert "exit code 65" in str(raised.value)
 
 
@@ -256,7 +256,7 @@ def test_object_that_vanished_fails_alone(payload, s3):
     s3.delete("incoming", "gone")
     with pytest.raises(AirflowFailException, match="gone") as raised:
         run(payload, gone)
-    assert isinstance(raised.value.__cause__, BadInputError)
+    assert isinstance(raised.value.__context__, BadInputError)
     assert copied(s3, run(payload, kept)) == b"kept"
 
 
@@ -270,7 +270,7 @@ def test_two_uploads_of_one_key_are_two_pieces_of_work(payload, s3):
     unseen = replace(first, etag="0" * 32)
     with pytest.raises(AirflowFailException, match="twice") as raised:
         run(payload, unseen)
-    assert isinstance(raised.value.__cause__, BadInputError), "a version that is overwritten is not taken for the new"
+    assert isinstance(raised.value.__context__, BadInputError), "a version that is overwritten is not taken for the new"
 
 
 def test_object_of_no_bytes_is_processed(payload, s3):

@@ -110,7 +110,7 @@ def test_failed_command_is_explained_with_its_last_words(request, target, letter
     command = ["python3", "-c", "import sys; print('no theta in file'); sys.exit(3)"]
     with pytest.raises(AirflowFailException) as raised:
         target.operator(object_event=letter, command=command).execute(run_id(request))
-    assert isinstance(raised.value.__cause__, JobFailedError)
+    assert isinstance(raised.value.__context__, JobFailedError)
     for part in ("exit code 3", "no theta in file", letter.uri, "_default'"):
         assert part in str(raised.value)
 
@@ -119,7 +119,7 @@ def test_object_that_vanished_is_bad_input(request, target, letter):
     gone = replace(letter, key="never-there.h5")
     with pytest.raises(AirflowFailException) as raised:
         target.operator(object_event=gone, command=COPY).execute(run_id(request))
-    assert isinstance(raised.value.__cause__, BadInputError)
+    assert isinstance(raised.value.__context__, BadInputError)
     assert "never-there.h5" in str(raised.value)
 
 
@@ -127,7 +127,7 @@ def test_object_that_was_overwritten_meanwhile_is_bad_input(request, target, let
     s3.put_bytes("incoming", HOSTILE_KEY, b"something else")
     with pytest.raises(AirflowFailException) as raised:
         target.operator(object_event=letter, command=COPY).execute(run_id(request))
-    assert isinstance(raised.value.__cause__, BadInputError)
+    assert isinstance(raised.value.__context__, BadInputError)
 
 
 def test_empty_object_is_an_object(request, target, s3):
