@@ -195,7 +195,11 @@ def get_provider_info() -> dict[str, object]:
         "operators": [
             {
                 "integration-name": "OSCAR",
-                "python-modules": [f"{_PACKAGE}.operators.oscar", f"{_PACKAGE}.operators.placement"],
+                "python-modules": [
+                    f"{_PACKAGE}.operators.oscar",
+                    f"{_PACKAGE}.operators.oscar_service",
+                    f"{_PACKAGE}.operators.placement",
+                ],
             },
             {
                 "integration-name": "interLink",

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG, Param
 
-from airflow_provider_oscar.operators.oscar import OscarServiceOperator
+from airflow_provider_oscar.operators.oscar_service import OscarServiceOperator
 
 IMAGE = os.environ.get("THREEDGAN_IMAGE", "threedgan")
 

@@ -39,20 +39,12 @@ def _reports_errors(function: Callable[[argparse.Namespace], None]) -> Callable[
 @_reports_errors
 def services_apply(options: argparse.Namespace) -> None:
     """Create or update every service of an FDL file."""
-    from airflow_provider_oscar.core.services import from_fdl
     from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+    from airflow_provider_oscar.operators.oscar_service import load_fdl
 
     path = Path(options.file)
-    base = path.resolve().parent
-
-    def read_script(name: str) -> str:
-        script = (base / name).resolve()
-        if not script.is_relative_to(base):
-            raise DefinitionError(f"the script {name!r} of {path} is outside its directory")
-        return script.read_text(encoding="utf-8")
-
     hook = OscarHook(options.conn_id)
-    for definition in from_fdl(path.read_text(encoding="utf-8"), read_script):
+    for definition in load_fdl(path.read_text(encoding="utf-8"), path.parent):
         print(f"{definition.name}: {hook.run(hook.apply_service(definition))}")
 
 

@@ -21,7 +21,8 @@ from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.jobs.builder import SupervisorHook
-from airflow_provider_oscar.operators.oscar import OscarJobOperator, OscarServiceOperator
+from airflow_provider_oscar.operators.oscar import OscarJobOperator
+from airflow_provider_oscar.operators.oscar_service import OscarServiceOperator
 from tests.support.fakes import Store
 from tests.system.backends import PREFIX, Backend, embedded, live_oscar, real_oscar
 from tests.system.scenarios import COPY, HOSTILE_KEY, SLEEP, deferred, failure_of, run_of_task, says, until
