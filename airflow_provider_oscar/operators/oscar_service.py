@@ -123,4 +123,5 @@ class OscarServiceOperator(BaseOperator):
     def _definitions(self) -> list[ServiceDefinition]:
         if self.definition is not None:
             return [self.definition]
-        return load_fdl(self.fdl, Path(self.script_folder or (self.dag.folder if self.has_dag() else ".")))
+        dag = self.get_dag()
+        return load_fdl(self.fdl, Path(self.script_folder or (dag.folder if dag else ".")))
