@@ -6,28 +6,26 @@ Formats: OSCAR ``docs/fdl.md`` and ``pkg/types/service.go`` (4.1). In FDL ``scri
 
 from __future__ import annotations
 
-import difflib
+import logging
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any, Self, TypeVar
 
-import yaml
-
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
-from airflow_provider_oscar.core.slurm import ANNOTATION_PREFIX, check_annotations
+from airflow_provider_oscar.core.service_fields import OWN_FIELDS, current_annotations, current_fields
+from airflow_provider_oscar.core.slurm import ANNOTATION_PREFIX
 
 #: OSCAR refuses longer service names.
 NAME_LIMIT = 39
 INPUT_TYPES = ("minio", "webdav", "rucio")
 OUTPUT_TYPES = ("minio", "s3", "onedata", "webdav", "rucio")
 LOG_LEVELS = ("NOTSET", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-#: What an FDL calls "the cluster of the connection".
-DEFAULT_CLUSTER = "default-cluster"
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
-_QUANTITY = re.compile(r"\d+(\.\d+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?")
+# A Kubernetes quantity (k8s.io/apimachinery/pkg/api/resource); negative ones make no sense here.
+_QUANTITY = re.compile(r"\+?(\d+\.?\d*|\.\d+)(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][-+]?\d+)?")
 # Written into every new definition, because the server's Go decoder does not apply its own defaults.
 _EXPOSE_DEFAULTS = {"min_scale": 1, "max_scale": 10, "cpu_threshold": 80, "health_path": "/"}
 _PORT_FIELDS = ("api_port", "nodePort")
@@ -37,17 +35,9 @@ _HIDDEN = ("", "hidden", None)
 _MASK = "***"
 
 T = TypeVar("T", dict[str, Any], list[Any])
-
-_OWN_FIELDS = frozenset(
-    {"name", "image", "script", "cluster_id", "cpu", "memory", "enable_gpu", "log_level", "interlink_node_name"}
-    | {"environment", "annotations", "labels", "input", "output", "expose", "storage_providers", "clusters"}
-)
-_OTHER_FIELDS = frozenset(
-    {"total_memory", "total_cpu", "ephemeral_storage_request", "enable_sgx", "image_prefetch", "synchronous"}
-    | {"federation", "alpine", "file_stage_in", "image_pull_secrets", "vo", "visibility", "allowed_users"}
-    | {"isolation_level", "mount", "volume", "kserve", "replicas", "delegation", "rescheduler_threshold"}
-)
-_SPELLING = {name.lower(): name for name in sorted(_OWN_FIELDS | _OTHER_FIELDS)}
+log = logging.getLogger(__name__)
+#: Go prints a million and more with an exponent, if there is a point in it.
+_EXPONENT_FROM = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +48,14 @@ class StoragePath:
     :param path: bucket and folder, or path of the store.
     :param suffix: only names with one of these endings.
     :param prefix: only names with one of these beginnings.
-    :param options: options of the provider.
+    :param options: options of the mount, one text.
     """
 
     storage_provider: str
     path: str
     suffix: tuple[str, ...] = ()
     prefix: tuple[str, ...] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: str = ""
 
     def __post_init__(self) -> None:
         kind, _, identity = self.storage_provider.partition(".")
@@ -75,22 +65,24 @@ class StoragePath:
     @classmethod
     def from_dict(cls, fields: Any, *, where: str) -> Self:
         """Read one element of ``input`` or ``output``."""
-        fields = _mapping(fields, where)
+        fields = {str(key).lower(): value for key, value in _mapping(fields, where).items() if value is not None}
         unknown = sorted(fields.keys() - {"storage_provider", "path", "suffix", "prefix", "options"})
         if unknown:
-            raise DefinitionError(f"{where} has the unknown field {quoted(unknown[0])}")
+            raise DefinitionError(
+                f"{where} has the unknown field {quoted(unknown[0])}, which OSCAR would drop silently"
+            )
         return cls(
             storage_provider=_string(fields.get("storage_provider", "minio"), f"{where}.storage_provider"),
             path=_string(fields.get("path", ""), f"{where}.path"),
             suffix=tuple(_string(item, f"{where}.suffix") for item in _list(fields.get("suffix"), f"{where}.suffix")),
             prefix=tuple(_string(item, f"{where}.prefix") for item in _list(fields.get("prefix"), f"{where}.prefix")),
-            options=_mapping(fields.get("options"), f"{where}.options"),
+            options=_string(fields.get("options") or "", f"{where}.options"),
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the element as the API takes it."""
         fields: dict[str, Any] = {"storage_provider": self.storage_provider, "path": self.path}
-        optional = {"suffix": list(self.suffix), "prefix": list(self.prefix), "options": dict(self.options)}
+        optional = {"suffix": list(self.suffix), "prefix": list(self.prefix), "options": self.options}
         return fields | {name: value for name, value in optional.items() if value}
 
 
@@ -154,9 +146,15 @@ class ServiceDefinition:
                 raise DefinitionError(
                     f"{where}: {name} is {quoted(quantity)}; expected a quantity such as '1' or '512Mi'"
                 )
-        if self.log_level not in LOG_LEVELS:
-            raise DefinitionError(f"{where}: log_level is {quoted(self.log_level)}; expected {', '.join(LOG_LEVELS)}")
-        check_annotations(self.annotations)
+        level = self.log_level.strip().upper()
+        if level not in LOG_LEVELS:
+            log.warning(
+                "%s: OSCAR takes log_level %s for INFO; it knows %s", where, quoted(level), ", ".join(LOG_LEVELS)
+            )
+            level = "INFO"
+        object.__setattr__(self, "log_level", level)
+        annotations = {key: str(value) for key, value in current_annotations(self.annotations, where).items()}
+        object.__setattr__(self, "annotations", annotations)
         self._check_paths(where)
 
     def _check_paths(self, where: str) -> None:
@@ -183,6 +181,29 @@ class ServiceDefinition:
                 f"{where}: two inputs lie in one bucket, and OSCAR creates a bucket only once; merge them"
             )
 
+    @property
+    def input_buckets(self) -> tuple[str, ...]:
+        """Buckets of the cluster's own store that OSCAR makes for the inputs; there may be none of that name before."""
+        return self._buckets(self.inputs)
+
+    @property
+    def output_buckets(self) -> tuple[str, ...]:
+        """Buckets of the cluster's own store for the outputs, without those of the inputs."""
+        return tuple(bucket for bucket in self._buckets(self.outputs) if bucket not in self.input_buckets)
+
+    def _buckets(self, paths: tuple[StoragePath, ...]) -> tuple[str, ...]:
+        own = (path for path in paths if path.storage_provider == "minio.default")
+        return tuple(dict.fromkeys(self._full_path(path).split("/")[0] for path in own))
+
+    def without_outputs(self, buckets: Collection[str]) -> Self:
+        """Return the service without the outputs that lie in one of ``buckets``."""
+        kept = tuple(
+            path
+            for path in self.outputs
+            if path.storage_provider != "minio.default" or self._full_path(path).split("/")[0] not in buckets
+        )
+        return replace(self, outputs=kept)
+
     def _full_path(self, path: StoragePath) -> str:
         """Return the path as a server of 4.1 completes it."""
         bucket_first = path.storage_provider.split(".")[0] in ("minio", "s3")
@@ -192,21 +213,16 @@ class ServiceDefinition:
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
         """Read the fields of FDL or API, ``script`` being its text; spelling of capitals does not matter.
 
-        Numbers become text where the API wants text. A field that looks like a misspelt one is refused; other
-        unknown fields are passed on, since a newer server may know them.
+        Numbers become text where the API wants text. Older names of fields are translated with a warning.
 
-        :raises DefinitionError: if a field is of the wrong type or the service could not work.
+        :raises DefinitionError: if a field is unknown, of the wrong type, or the service could not work.
         """
         raw = _mapping(fields, "a service")
-        where = f"service {quoted(raw.get('name', ''))}"
-        known: dict[str, Any] = {}
-        for key, value in raw.items():
-            name = _SPELLING.get(str(key).lower(), str(key))
-            close = difflib.get_close_matches(name, _SPELLING.values(), n=1, cutoff=0.8)
-            if name not in _SPELLING.values() and close:
-                raise DefinitionError(f"{where} has the unknown field {quoted(name)}; did you mean {close[0]!r}?")
-            if value is not None:
-                known[name] = value
+        where = f"service {quoted(next((value for key, value in raw.items() if str(key).lower() == 'name'), ''))}"
+        known: dict[str, Any] = current_fields(raw, where)
+        for name in ("cpu", "memory", "log_level"):
+            if known.get(name) == "":
+                del known[name]
         environment = {
             str(key).lower(): value for key, value in _mapping(known.get("environment"), f"{where}.environment").items()
         }
@@ -236,7 +252,7 @@ class ServiceDefinition:
             expose=_mapping(known.get("expose"), f"{where}.expose"),
             storage_providers=_mapping(known.get("storage_providers"), f"{where}.storage_providers"),
             clusters=_mapping(known.get("clusters"), f"{where}.clusters"),
-            other={name: value for name, value in known.items() if name not in _OWN_FIELDS},
+            other={name: value for name, value in known.items() if name not in OWN_FIELDS},
         )
 
     def to_api(self, *, scalar_ports: bool = False) -> dict[str, Any]:
@@ -266,57 +282,6 @@ class ServiceDefinition:
             "clusters": dict(self.clusters),
         }
         return dict(self.other) | body | {name: value for name, value in optional.items() if value}
-
-
-def from_fdl(text: str, read_script: Callable[[str], str]) -> list[ServiceDefinition]:
-    """Return all services of an FDL file, each with the file's storage providers and clusters.
-
-    :param text: the YAML.
-    :param read_script: returns the text of a script, given its path relative to the FDL; the path is checked here
-        to stay below the FDL's directory, symbolic links are the reader's care.
-    :raises DefinitionError: with the place in the file.
-    """
-    try:
-        document = _mapping(yaml.safe_load(text), "the FDL")
-    except (yaml.YAMLError, RecursionError) as error:
-        raise DefinitionError(f"the FDL is not YAML: {quoted(error)}") from error
-    shared = {name: _mapping(document.get(name), name) for name in ("storage_providers", "clusters")}
-    services: list[ServiceDefinition] = []
-    for number, element in enumerate(
-        _list(_mapping(document.get("functions"), "functions").get("oscar"), "functions.oscar")
-    ):
-        for cluster, fields in _mapping(element, f"functions.oscar[{number}]").items():
-            where = f"functions.oscar[{number}].{cluster}"
-            service = {str(key).lower(): value for key, value in _mapping(fields, where).items()}
-            if "script" not in service:
-                raise DefinitionError(f"{where} has no script; expected its path relative to the FDL")
-            service["script"] = read_script(script_path(_string(service["script"], f"{where}.script")))
-            service["cluster_id"] = "" if cluster == DEFAULT_CLUSTER else str(cluster)
-            for name, values in shared.items():
-                service[name] = {**values, **_mapping(service.get(name), f"{where}.{name}")}
-            services.append(ServiceDefinition.from_dict(service))
-    if not services:
-        raise DefinitionError("the FDL defines no service; expected functions: oscar: - <cluster>: {name: …}")
-    names = [(service.cluster_id, service.name) for service in services]
-    for cluster_id, name in names:
-        if names.count((cluster_id, name)) > 1:
-            raise DefinitionError(
-                f"the FDL defines the service {name!r} twice for cluster {cluster_id or DEFAULT_CLUSTER!r}"
-            )
-    return services
-
-
-def script_path(path: str) -> str:
-    """Return the path of a script in normal form.
-
-    :raises DefinitionError: if it leads out of the FDL's directory.
-    """
-    parts = PurePosixPath(path)
-    if not path or "\0" in path or "\\" in path or parts.is_absolute() or ".." in parts.parts or not parts.parts:
-        raise DefinitionError(
-            f"the script {quoted(path)} does not lie below the directory of the FDL; expected a relative path"
-        )
-    return str(parts)
 
 
 def difference(ours: ServiceDefinition, theirs: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -437,6 +402,8 @@ def _mapping(value: Any, where: str) -> dict[str, Any]:
 def _list(value: Any, where: str) -> list[Any]:
     if value is None:
         return []
+    if isinstance(value, str):
+        return [value] if value else []
     if not isinstance(value, (list, tuple)):
         raise DefinitionError(f"{where} is {quoted(value)}; expected a list")
     return list(value)
@@ -445,10 +412,29 @@ def _list(value: Any, where: str) -> list[Any]:
 def _string(value: Any, where: str) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    if not isinstance(value, (str, int, float)):
+    if isinstance(value, (int, float)):
+        return go_text(value)
+    if not isinstance(value, str):
         raise DefinitionError(f"{where} is {quoted(value)}; expected a text")
-    return str(value)
+    return value
 
 
 def _strings(value: Any, where: str) -> dict[str, str]:
-    return {str(key): _string(text, f"{where}.{key}") for key, text in _mapping(value, where).items()}
+    found = _mapping(value, where)
+    return {str(key): "" if text is None else _string(text, f"{where}.{key}") for key, text in found.items()}
+
+
+def go_text(number: float) -> str:
+    """Return a number as Go prints it, which is what oscar-cli sends for it."""
+    if isinstance(number, int):
+        return str(number)
+    if number in (float("inf"), float("-inf")) or number != number:
+        return {"inf": "+Inf", "-inf": "-Inf"}.get(repr(number), "NaN")
+    sign, digits, exponent = Decimal(repr(number)).normalize().as_tuple()
+    shift = len(digits) + int(exponent) - 1
+    text = "".join(map(str, digits))
+    if number and (shift < -4 or shift >= _EXPONENT_FROM):
+        text = f"{text[0]}{'.' if text[1:] else ''}{text[1:]}e{'-' if shift < 0 else '+'}{abs(shift):02d}"
+    else:
+        text = f"{Decimal(text).scaleb(int(exponent)):f}"
+    return f"-{text}" if sign else text

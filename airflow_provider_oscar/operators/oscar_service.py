@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,7 +11,8 @@ from airflow.sdk import BaseOperator
 
 from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.core.errors import DefinitionError
-from airflow_provider_oscar.core.services import ServiceDefinition, from_fdl
+from airflow_provider_oscar.core.fdl import from_fdl
+from airflow_provider_oscar.core.services import ServiceDefinition
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 
 if TYPE_CHECKING:
@@ -22,11 +23,20 @@ if TYPE_CHECKING:
 SUPERVISOR_SCRIPT = "@supervisor"
 
 
-def load_fdl(text: str, folder: Path) -> list[ServiceDefinition]:
+def load_fdl(
+    text: str,
+    folder: Path,
+    *,
+    fill_in: Callable[[str], str] = lambda value: value,
+    absolute_scripts: bool = False,
+) -> list[ServiceDefinition]:
     """Return the services of an FDL; operator and ``airflow oscar services apply`` both read it here.
 
     :param text: YAML text of the FDL.
-    :param folder: where the scripts lie that it names; ``@supervisor`` is the script of this provider.
+    :param folder: where the scripts lie that it names, absolute paths too, as for oscar-cli; ``@supervisor`` is the
+        script of this provider.
+    :param fill_in: returns what takes the place of a text of the file, for templates.
+    :param absolute_scripts: read an absolute path as such if there is none below ``folder``; for people at a terminal.
     :raises DefinitionError: if the FDL is not valid or a script cannot be read.
     """
     base = folder.resolve()
@@ -36,9 +46,11 @@ def load_fdl(text: str, folder: Path) -> list[ServiceDefinition]:
             from airflow_provider_oscar.jobs.builder import SupervisorHook
 
             return SupervisorHook().service_script()
-        script = (base / path).resolve()
+        script = (base / path.lstrip("/")).resolve()
         if not script.is_relative_to(base):
             raise DefinitionError(f"the script {path!r} that the FDL names leads out of {str(folder)!r}")
+        if absolute_scripts and path.startswith("/") and not script.exists():
+            script = Path(path)
         try:
             return script.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -47,7 +59,7 @@ def load_fdl(text: str, folder: Path) -> list[ServiceDefinition]:
                 f"set script_folder), or name the script {SUPERVISOR_SCRIPT!r} for the one of this provider"
             ) from error
 
-    return from_fdl(text, read_script)
+    return from_fdl(text, read_script, fill_in=fill_in)
 
 
 class OscarServiceOperator(BaseOperator):

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_oscar.core.errors import DefinitionError
-from airflow_provider_oscar.core.services import ServiceDefinition, StoragePath, difference, from_fdl, script_path
+from airflow_provider_oscar.core.fdl import from_fdl, script_path
+from airflow_provider_oscar.core.services import ServiceDefinition, StoragePath, difference
 
 FDL = """
 functions:
@@ -103,7 +104,7 @@ class TestFdl:
         assert cloud.inputs == (StoragePath(storage_provider="webdav.dcache", path="data/in"),)
         assert cloud.outputs == (StoragePath(storage_provider="minio.default", path="out", suffix=(".h5",)),)
 
-    @pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a/../../x", "", ".", "a\0b", "a\\b"])
+    @pytest.mark.parametrize("path", ["../x", "/../x", "a/../../x", "", ".", "a\0b", "a\\b"])
     def test_a_script_outside_the_directory_is_refused(self, path):
         with pytest.raises(DefinitionError, match="does not lie below"):
             script_path(path)
@@ -113,7 +114,7 @@ class TestFdl:
     @given(st.text())
     def test_an_accepted_script_path_stays_below(self, path):
         try:
-            parts = script_path(path).split("/")
+            parts = script_path(path).removeprefix("/").split("/")
         except DefinitionError:
             return
         assert parts
@@ -164,9 +165,9 @@ class TestFdl:
         with pytest.raises(DefinitionError, match=message):
             from_fdl(fdl(**fields), read)
 
-    def test_fields_of_a_newer_server_pass_through(self):
-        body = from_fdl(fdl(quantum=True, VISIBILITY="public", vo=None), read)[0].to_api()
-        assert (body["quantum"], body["visibility"], "vo" in body) == (True, "public", False)
+    def test_capitals_of_a_field_do_not_matter_and_null_says_nothing(self):
+        body = from_fdl(fdl(VISIBILITY="public", vo=None), read)[0].to_api()
+        assert (body["visibility"], "vo" in body) == ("public", False)
 
 
 class TestValidation:
@@ -181,8 +182,6 @@ class TestValidation:
             ({"script": " \n"}, "the script is empty"),
             ({"cpu": "much"}, "cpu is 'much'"),
             ({"memory": "1GB"}, "memory is '1GB'"),
-            ({"log_level": "LOUD"}, "log_level is 'LOUD'"),
-            ({"annotations": {"job.vk.io/pre-exec": "x"}}, "write 'slurm-job.vk.io/pre-exec'"),
             ({"inputs": (StoragePath(storage_provider="minio", path=" / "),)}, "input path is empty"),
             ({"inputs": (StoragePath(storage_provider="s3", path="a/b"),)}, "no input of type 's3'"),
             ({"outputs": (StoragePath(storage_provider="ftp", path="a/b"),)}, "no output of type 'ftp'"),

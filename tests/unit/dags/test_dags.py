@@ -206,7 +206,7 @@ def test_ingest_starts_are_in_the_past(ingest):
 def test_service_is_what_the_inference_dag_submits_to(inference):
     from jinja2 import Template
 
-    from airflow_provider_oscar.core.services import from_fdl
+    from airflow_provider_oscar.core.fdl import from_fdl
 
     module = load("threedgan_service")
     (apply,) = module.dag.tasks

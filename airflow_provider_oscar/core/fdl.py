@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""FDL files, read as ``oscar-cli`` reads them.
+
+``oscar-cli`` reads YAML with goccy/go-yaml 1.9.8, whose scalars are nearly those of YAML 1.2's core schema: ``yes``,
+``off``, ``12:30:45``, dates and ``128e6`` are texts, an empty value is an empty text, and tabs may stand where blanks
+may. PyYAML's own reading is YAML 1.1, which turns them into truth values, numbers and errors. A number goes into a text
+field as Go prints it (``1.10`` becomes ``1.1``). All of it was compared with the values of that library.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import PurePosixPath
+from typing import ClassVar
+
+import yaml
+
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.services import ServiceDefinition
+
+#: What an FDL calls "the cluster of the connection".
+DEFAULT_CLUSTER = "default-cluster"
+_BREAKS = "\0\r\n\x85\u2028\u2029"
+_INTEGER = re.compile(r"[-+]?(0x[0-9a-fA-F_]+|0b[01_]+|0o?[0-9_]+|[0-9][0-9_]*)\Z")
+_FLOAT = re.compile(r"[-+]?(\.[0-9][0-9_]*|[0-9][0-9_]*\.[0-9_]*)([eE][-+]?[0-9]+)?\Z")
+_LARGEST = 2**64
+
+
+class _Mapping(dict[str, object]):
+    """A mapping that knows its line."""
+
+    line = 0
+
+
+class _Scanner(yaml.SafeLoader):
+    """PyYAML's loader with YAML 1.2's scalars, tabs as white space, and keys that are texts always."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
+
+    def scan_to_next_token(self) -> None:
+        """Pass over tabs as over blanks; at the start of a line only if nothing follows."""
+        while True:
+            super().scan_to_next_token()
+            length = 0
+            while self.peek(length) in "\t ":
+                length += 1
+            if not length or (self.column == 0 and self.peek(length) not in _BREAKS + "#"):
+                return
+            self.forward(length)
+
+    def scan_plain_spaces(self, indent: int, start_mark: yaml.Mark) -> list[str]:
+        """Keep tabs inside a plain scalar, and drop them at its end."""
+        length = 0
+        while self.peek(length) in "\t ":
+            length += 1
+        white = self.prefix(length)
+        if "\t" not in white:
+            found: list[str] = super().scan_plain_spaces(indent, start_mark)
+            return found
+        if self.peek(length) == "#":
+            return []
+        self.forward(length)
+        if self.peek() in _BREAKS:
+            rest: list[str] = super().scan_plain_spaces(indent, start_mark)
+            return rest
+        return [white]
+
+    def read_mapping(self, node: yaml.MappingNode) -> _Mapping:
+        """Construct a mapping; every key is the text that stands there."""
+        self.flatten_mapping(node)
+        found = _Mapping()
+        found.line = node.start_mark.line + 1
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key is not a text", key.start_mark)
+            found[key.value] = self.construct_object(value, deep=True)
+        return found
+
+    def read_integer(self, node: yaml.ScalarNode) -> int:
+        """Read an integer as Go's ``strconv`` does with base 0."""
+        text = node.value.replace("_", "").lower()
+        digits = text.lstrip("+-")
+        base = {"0x": 16, "0b": 2, "0o": 8}.get(digits[:2], 8 if digits[:1] == "0" and len(digits) > 1 else 10)
+        try:
+            value = int(digits[2:] if digits[1:2] in ("x", "b", "o") else digits, base)
+        except ValueError:
+            value = _LARGEST
+        if value >= _LARGEST:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{node.value!r} is not a number that oscar-cli can read; put it in quotes", node.start_mark
+            )
+        return -value if text.startswith("-") else value
+
+    def read_float(self, node: yaml.ScalarNode) -> float:
+        """Read a number with a point."""
+        return float(node.value.replace("_", ""))
+
+
+for _tag, _pattern, _first in (
+    ("tag:yaml.org,2002:bool", re.compile(r"(true|True|TRUE|false|False|FALSE)\Z"), "tTfF"),
+    ("tag:yaml.org,2002:null", re.compile(r"(~|null|Null|NULL|)\Z"), "~nN"),
+    ("tag:yaml.org,2002:int", _INTEGER, "-+0123456789"),
+    ("tag:yaml.org,2002:float", _FLOAT, "-+.0123456789"),
+    ("tag:yaml.org,2002:merge", re.compile(r"<<\Z"), "<"),
+):
+    _Scanner.add_implicit_resolver(_tag, _pattern, [*_first, ""] if "null" in _tag else [*_first])
+_Scanner.add_constructor("tag:yaml.org,2002:map", _Scanner.read_mapping)
+_Scanner.add_constructor("tag:yaml.org,2002:int", _Scanner.read_integer)
+_Scanner.add_constructor("tag:yaml.org,2002:float", _Scanner.read_float)
+_Scanner.add_constructor("tag:yaml.org,2002:merge", _Scanner.construct_yaml_str)
+
+
+def read_yaml(text: str) -> dict[str, object]:
+    """Return the mapping that an FDL is.
+
+    :raises DefinitionError: naming the line.
+    """
+    try:
+        document = yaml.load(text, Loader=_Scanner)  # noqa: S506 - a subclass of SafeLoader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"line {mark.line + 1}: " if mark else ""
+        raise DefinitionError(f"the FDL is not YAML: {place}{quoted(error.problem or error.context)}") from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise DefinitionError(f"the FDL is not YAML: {quoted(error)}") from error
+    return _mapping(document, "the FDL")
+
+
+def from_fdl(
+    text: str, read_script: Callable[[str], str], *, fill_in: Callable[[str], str] = lambda value: value
+) -> list[ServiceDefinition]:
+    """Return all services of an FDL file, each with the file's storage providers and clusters.
+
+    :param text: the YAML.
+    :param read_script: returns the text of a script, given its path relative to the FDL; the path is checked here
+        to stay below the FDL's directory, symbolic links are the reader's care. A script of several lines is the text
+        itself.
+    :param fill_in: is given each text of the file and returns what takes its place: templates are filled in after the
+        file was read, so that a value cannot add fields.
+    :raises DefinitionError: with the place in the file.
+    """
+    document = read_yaml(text)
+    shared = {name: _mapping(document.get(name), name) for name in ("storage_providers", "clusters")}
+    elements = _mapping(document.get("functions"), "functions").get("oscar")
+    if elements is not None and not isinstance(elements, list):
+        raise DefinitionError(f"functions.oscar is {quoted(elements)}; expected a list of - <cluster>: {{name: …}}")
+    services: list[ServiceDefinition] = []
+    for number, element in enumerate(elements or ()):
+        for cluster, fields in _clusters_of(element, f"functions.oscar[{number}]").items():
+            where = f"functions.oscar[{number}].{cluster}"
+            found = _mapping(_filled(fields, fill_in), where)
+            line = fields.line if isinstance(fields, _Mapping) else 0
+            try:
+                services.append(_service(found, shared, cluster, where=where, read_script=read_script, fill_in=fill_in))
+            except DefinitionError as error:
+                raise DefinitionError(f"line {line}: {error}" if line else str(error)) from error
+    if not services:
+        raise DefinitionError("the FDL defines no service; expected functions: oscar: - <cluster>: {name: …}")
+    names = [(service.cluster_id, service.name) for service in services]
+    for cluster_id, name in names:
+        if names.count((cluster_id, name)) > 1:
+            raise DefinitionError(
+                f"the FDL defines the service {name!r} twice for cluster {cluster_id or DEFAULT_CLUSTER!r}"
+            )
+    return in_order(services)
+
+
+def _clusters_of(element: object, where: str) -> dict[str, object]:
+    """An element's services by cluster; OSCAR's page on federation leaves the cluster out."""
+    found = _mapping(element, where)
+    if isinstance(found.get("name"), str) and ("image" in found or "script" in found):
+        bare = _Mapping(found)
+        bare.line = element.line if isinstance(element, _Mapping) else 0
+        return {DEFAULT_CLUSTER: bare}
+    return found
+
+
+def _service(
+    fields: dict[str, object],
+    shared: Mapping[str, Mapping[str, object]],
+    cluster: str,
+    *,
+    where: str,
+    read_script: Callable[[str], str],
+    fill_in: Callable[[str], str],
+) -> ServiceDefinition:
+    service = {str(key).lower(): value for key, value in fields.items()}
+    script = service.get("script")
+    if script is None or script == "":
+        raise DefinitionError(f"{where} has no script; expected its path relative to the FDL")
+    if not isinstance(script, str):
+        raise DefinitionError(f"{where}.script is {quoted(script)}; expected a text")
+    service["script"] = script if "\n" in script.strip() else read_script(script_path(script))
+    service["cluster_id"] = "" if cluster == DEFAULT_CLUSTER else str(cluster)
+    for name, values in shared.items():
+        service[name] = {**_mapping(_filled(values, fill_in), name), **_mapping(service.get(name), f"{where}.{name}")}
+    return ServiceDefinition.from_dict(service)
+
+
+def _filled(value: object, fill_in: Callable[[str], str]) -> object:
+    if isinstance(value, str):
+        return fill_in(value)
+    if isinstance(value, Mapping):
+        return {key: _filled(inner, fill_in) for key, inner in value.items()}
+    return [_filled(inner, fill_in) for inner in value] if isinstance(value, list) else value
+
+
+def script_path(path: str) -> str:
+    """Return the path of a script in normal form, relative to the FDL's directory as oscar-cli takes it.
+
+    :raises DefinitionError: if it leads out of that directory.
+    """
+    parts = PurePosixPath(path.lstrip("/"))
+    if not path or "\0" in path or "\\" in path or ".." in parts.parts or not parts.parts:
+        raise DefinitionError(
+            f"the script {quoted(path)} does not lie below the directory of the FDL; expected a relative path"
+        )
+    return f"/{parts}" if path.startswith("/") else str(parts)
+
+
+def in_order(services: list[ServiceDefinition]) -> list[ServiceDefinition]:
+    """Return the services so that a bucket's reader comes before those that write there.
+
+    OSCAR makes an input bucket only where there is none, and can be given an output bucket that is there.
+    """
+    waiting, done = list(services), list[ServiceDefinition]()
+    while waiting:
+        free = [
+            one
+            for one in waiting
+            if not any(
+                other is not one
+                and other.cluster_id == one.cluster_id
+                and set(one.output_buckets) & set(other.input_buckets)
+                for other in waiting
+            )
+        ]
+        following = free or waiting[:1]
+        done += following
+        waiting = [one for one in waiting if not any(one is each for each in following)]
+    return done
+
+
+def _mapping(value: object, where: str) -> dict[str, object]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise DefinitionError(f"{where} is {quoted(value)}; expected a mapping of names to values")
+    return value if isinstance(value, dict) else dict(value)
