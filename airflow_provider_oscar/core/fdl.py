@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
-from typing import ClassVar
 
 import yaml
 
@@ -36,7 +35,7 @@ class _Mapping(dict[str, object]):
 class _Scanner(yaml.SafeLoader):
     """PyYAML's loader with YAML 1.2's scalars, tabs as white space, and keys that are texts always."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML keeps it by class
 
     def scan_to_next_token(self) -> None:
         """Pass over tabs as over blanks; at the start of a line only if nothing follows."""
@@ -56,14 +55,12 @@ class _Scanner(yaml.SafeLoader):
             length += 1
         white = self.prefix(length)
         if "\t" not in white:
-            found: list[str] = super().scan_plain_spaces(indent, start_mark)
-            return found
+            return super().scan_plain_spaces(indent, start_mark) or []
         if self.peek(length) == "#":
             return []
         self.forward(length)
         if self.peek() in _BREAKS:
-            rest: list[str] = super().scan_plain_spaces(indent, start_mark)
-            return rest
+            return super().scan_plain_spaces(indent, start_mark) or []
         return [white]
 
     def read_mapping(self, node: yaml.MappingNode) -> _Mapping:
@@ -108,7 +105,7 @@ for _tag, _pattern, _first in (
 _Scanner.add_constructor("tag:yaml.org,2002:map", _Scanner.read_mapping)
 _Scanner.add_constructor("tag:yaml.org,2002:int", _Scanner.read_integer)
 _Scanner.add_constructor("tag:yaml.org,2002:float", _Scanner.read_float)
-_Scanner.add_constructor("tag:yaml.org,2002:merge", _Scanner.construct_yaml_str)
+_Scanner.add_constructor("tag:yaml.org,2002:merge", lambda loader, node: str(node.value))
 
 
 def read_yaml(text: str) -> dict[str, object]:

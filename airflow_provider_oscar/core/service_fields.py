@@ -3,7 +3,7 @@
 
 OSCAR drops a field it does not know without a word, so that a service meant for a supercomputer runs in the cloud.
 Older names are translated with a warning, anything else is refused with the nearest name that exists. Source:
-``pkg/types/service.go``, ``expose.go``, ``federation.go`` and ``kserve.go`` of OSCAR 4.1.2, ``docs/fdl.md`` of earlier ones.
+``pkg/types/service.go``, ``federation.go`` and ``kserve.go`` of OSCAR 4.1.2, ``docs/fdl.md`` of earlier ones.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from airflow_provider_oscar.core.errors import OscarProviderError, TransientError
 from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.hooks.oscar.errors import AccessError
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.status import ABSENT, JobStatus
@@ -35,10 +36,12 @@ class OscarWork:
 
     :param body: of the request.
     :param submitted_at: as in the job specification; empty if the service's own script gets the body.
+    :param specification: the body is a job specification, which the script of this provider alone understands.
     """
 
     body: bytes
     submitted_at: str = ""
+    specification: bool = False
 
 
 class OscarBackend:
@@ -77,7 +80,12 @@ class OscarBackend:
 
     def submit(self, job: RunningJob, work: OscarWork) -> RunningJob:
         """Start the job, or adopt the one of its name."""
-        made = self.hook.run(self.hook.submit_job(self.service, work.body, job.submission_id))
+        flow = self.hook.submit_job(self.service, work.body, job.submission_id, needs_supervisor=work.specification)
+        try:
+            made = self.hook.run(flow)
+        except AccessError as error:
+            # OSCAR says so too while an issuer or a proxy is away; wrong credentials are as wrong at the next try.
+            raise TransientError(str(error)) from error
         if made.job_id != job.submission_id:
             log.warning("This OSCAR is older than 4.1 and called the job %s; a retry may run it twice", made.job_id)
         if not made.confirmed:

@@ -126,7 +126,7 @@ class OscarJobOperator(JobOperator[OscarWork]):
         """Return the request body."""
         if self.payload is None:
             made = self.build(job, placement=self.placement)
-            return OscarWork(made.body(), str(made.spec.to_dict()["submitted_at"]))
+            return OscarWork(made.body(), str(made.spec.to_dict()["submitted_at"]), specification=True)
         if isinstance(self.payload, Mapping):
             return OscarWork(json.dumps(self.payload, separators=(",", ":")).encode())
         return OscarWork(encode_body(self.payload if isinstance(self.payload, bytes) else self.payload.encode()))

@@ -59,8 +59,11 @@ class FakeOscar:
             return httpx.Response(201)
         if request.method == "PUT":
             return httpx.Response(204)
+        if parts[1] in ("info", "config"):
+            return httpx.Response(200, json={"version": "v4.1.2", "config": {}})
         if parts[1] == "services":
-            return httpx.Response(200, json={"name": parts[2], "token": "t" * 64})
+            script = "OSCAR_SUPERVISOR=1"
+            return httpx.Response(200, json={"name": parts[2], "token": "t" * 64, "script": script})
         if len(parts) == 3:
             listed = httpx.Response(200, json={"jobs": {name: {"status": word} for name, word in self.jobs.items()}})
             if self.after_list:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -21,19 +22,17 @@ import httpx
 from airflow_provider_oscar.core.errors import (
     DefinitionError,
     LostContactError,
-    OscarProviderError,
-    PermanentError,
     TransientError,
     quoted,
 )
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.services import ServiceDefinition, difference
 from airflow_provider_oscar.hooks.http.flows import Flow
+from airflow_provider_oscar.hooks.oscar.errors import BucketExistsError, refusal
+from airflow_provider_oscar.hooks.oscar.repeat import JOB_ID_HEADER
 
 log = logging.getLogger(__name__)
 
-#: Header that chooses the name of the job (OSCAR 4.1 and later; ignored before).
-JOB_ID_HEADER = "X-Delegated-Job-ID"
 #: Linux allows 128 KiB for one environment variable, and OSCAR puts the body into ``EVENT``.
 BODY_LIMIT = 131_065
 #: The same where OSCAR encodes the body once more, for services offloaded through interLink.
@@ -41,6 +40,8 @@ INTERLINK_BODY_LIMIT = 98_298
 #: Seconds for creating and deleting a service: OSCAR restarts MinIO inside the request.
 SLOW = 180.0
 _PAGES = 10_000
+#: Stands in the script of every service that runs this provider's supervisor.
+SUPERVISOR_MARK = "OSCAR_SUPERVISOR"
 #: Owner of what is made with user name and password.
 _ADMINISTRATOR = "cluster_admin"
 _USER_AGENT = "airflow-provider-oscar"
@@ -92,10 +93,12 @@ class Api:
 
     :param endpoint: base URL without a trailing slash.
     :param where: words that name the connection in messages.
+    :param service_token: the connection has the token of one service alone.
     """
 
     endpoint: str
     where: str
+    service_token: bool = False
 
     def request(
         self,
@@ -130,7 +133,7 @@ class Api:
             return answer.json()
         except ValueError as error:
             raise LostContactError(
-                f"{self.where}: the answer about {about} is no JSON but {quoted(answer.text)}; "
+                f"{self.where}: the answer about {about} is not JSON but {quoted(answer.text)}; "
                 "check that the host of the connection is OSCAR's own endpoint"
             ) from error
 
@@ -138,34 +141,6 @@ class Api:
         """Raise the error that belongs to the status, unless it is a success."""
         if not answer.is_success:
             raise refusal(answer, about=about, where=self.where)
-
-
-def refusal(answer: httpx.Response, *, about: str, where: str) -> OscarProviderError:
-    """Return the error for an answer that is no success; total over all statuses."""
-    status = answer.status_code
-    seen = f"{where}: OSCAR answered {status} about {about}"
-    body = f" ({quoted(answer.text)})" if answer.text.strip() and len(answer.text) < 10_000 else ""
-    if status == 401:
-        return DefinitionError(f"{seen}{body}: not authorised; check user, password or token of the connection")
-    if status == 403:
-        return DefinitionError(f"{seen}{body}: forbidden; the account of the connection lacks the right")
-    if status in (404, 405):
-        return DefinitionError(f"{seen}{body}: not there; check the name, and that the host of the connection is OSCAR")
-    if status in (408, 425, 429):
-        return TransientError(f"{seen}{body}: it asks to come back later", delay=_retry_after(answer))
-    if status in (400, 406, 415, 422):
-        return DefinitionError(f"{seen}{body}: it does not accept what was sent; correct the definition")
-    if 300 <= status < 400:
-        target = quoted(answer.headers.get("location", ""))
-        return DefinitionError(f"{seen}: it redirects to {target}; put OSCAR's own address into the connection's host")
-    if status in (501, 505) or 400 <= status < 500:
-        return PermanentError(f"{seen}{body}: refused")
-    return TransientError(f"{seen}{body}: trouble on the server", delay=_retry_after(answer))
-
-
-def _retry_after(answer: httpx.Response) -> float | None:
-    value = answer.headers.get("retry-after", "")
-    return min(float(value), 3600.0) if value.isascii() and value.isdigit() else None
 
 
 class OscarCalls:
@@ -203,17 +178,67 @@ class OscarCalls:
             return None
         return _mapping(self.api.json(answer, f"service {name!r}"))
 
-    def apply_service(self, definition: ServiceDefinition) -> Flow[str]:
+    def apply_service(self, definition: ServiceDefinition, *, claimed: Collection[str] = ()) -> Flow[str]:
         """Make the service be as defined; return ``created``, ``updated`` or ``unchanged``.
 
-        Never deletes: deleting a service deletes its buckets with every object in them.
+        Never deletes: deleting a service deletes its buckets with every object in them. What the server does not keep
+        is said in a warning, since OSCAR drops fields silently that it does not know.
+
+        :param definition: the service.
+        :param claimed: buckets of other services that this one writes to.
         """
         theirs = yield from self.get_service(definition.name)
         if theirs is None:
-            yield from self._send_service("POST", definition.to_api(), definition.name)
-            return "created"
-        if not difference(definition, theirs):
+            yield from self._create_service(definition, claimed)
+            done = "created"
+        elif not difference(definition, theirs):
             return "unchanged"
+        else:
+            yield from self._update_service(definition, theirs)
+            done = "updated"
+        kept = yield from self.get_service(definition.name)
+        lost = difference(definition, kept) if kept else {}
+        if lost:
+            log.warning(
+                "%s: OSCAR did not keep %s of service %r as sent, because its version does not know it or refuses it; "
+                "each apply will update it again: %s",
+                self.api.where,
+                ", ".join(sorted(lost)),
+                definition.name,
+                {name: f"sent {mine!r}, kept {other!r}"[:200] for name, (mine, other) in lost.items()},
+            )
+        if "interlink_node_name" in lost or (definition.interlink_node_name and not (yield from self._has_interlink())):
+            log.warning(
+                "%s: service %r is meant for the virtual node %r, but this OSCAR offloads nothing: its jobs run in the "
+                "cloud",
+                self.api.where,
+                definition.name,
+                definition.interlink_node_name,
+            )
+        return done
+
+    def _has_interlink(self) -> Flow[bool]:
+        answer = yield self.api.request("GET", "/system/config")
+        config = _mapping(answer.json()).get("config") if answer.is_success and answer.content else None
+        return not isinstance(config, Mapping) or bool(config.get("interLink_available", True))
+
+    def _create_service(self, definition: ServiceDefinition, claimed: Collection[str]) -> Flow[None]:
+        """Create it; a bucket that another service reads can be given to its outputs only by an update."""
+        left_out = set(definition.output_buckets) & set(claimed)
+        while True:
+            first = definition.without_outputs(left_out)
+            try:
+                yield from self._send_service("POST", first.to_api(), definition.name)
+                break
+            except BucketExistsError as error:
+                if error.bucket not in definition.output_buckets or error.bucket in left_out:
+                    raise
+                left_out.add(error.bucket)
+        if left_out:
+            made = yield from self.get_service(definition.name)
+            yield from self._update_service(definition, made or {})
+
+    def _update_service(self, definition: ServiceDefinition, theirs: Mapping[str, Any]) -> Flow[None]:
         # An update by the administrator that leaves the owner out makes a service without one, whose buckets OSCAR
         # can no longer delete.
         body = {"owner": theirs.get("owner") or _ADMINISTRATOR, **definition.to_api()}
@@ -226,7 +251,6 @@ class OscarCalls:
             if now is None or difference(definition, now):
                 raise
             log.warning("the service is as defined, in spite of an error of the server: %s", error)
-        return "updated"
 
     def _send_service(self, method: str, body: Mapping[str, Any], name: str) -> Flow[None]:
         answer = yield self.api.request(
@@ -275,6 +299,12 @@ class OscarCalls:
         if answer.status_code in (404, 500):
             return None
         self.api.check(answer, f"the log of job {job!r} of service {service!r}")
+        if not answer.content and "content-type" not in answer.headers:
+            # The log of a job that printed nothing is an empty text; to others OSCAR answers 200 with nothing at all.
+            raise DefinitionError(
+                f"{self.api.where}: OSCAR shows nothing of the log of job {job!r} of service {service!r} to this user; "
+                "use an account that may read it"
+            )
         return answer.content.decode("utf-8", "replace")
 
     def delete_job(self, service: str, job: str) -> Flow[bool]:
@@ -285,37 +315,72 @@ class OscarCalls:
         self.api.check(answer, f"deletion of job {job!r} of service {service!r}")
         return True
 
-    def submit_job(self, service: str, body: bytes, submission_id: str) -> Flow[Submission]:
+    def submit_job(
+        self, service: str, body: bytes, submission_id: str, *, needs_supervisor: bool = False
+    ) -> Flow[Submission]:
         """Start a job of a chosen name, or adopt the one that has it.
+
+        On OSCAR 4.1 and later these are three requests, however many jobs the service has.
 
         :param service: name of the service.
         :param body: JSON of an event, or base64 of anything else (see :func:`encode_body`).
         :param submission_id: name of the job; a DNS-1123 label of at most 63 characters.
-        :raises DefinitionError: if the service does not exist or the body does not fit.
+        :param needs_supervisor: the body is a job specification, for this provider's script alone.
+        :raises DefinitionError: if the service does not exist, cannot take the body, or the body does not fit.
         :raises LostContactError: if an old server started a job and it cannot be told which.
         """
-        found = yield from self.get_service(service)
-        if found is None:
-            raise DefinitionError(
-                f"{self.api.where}: there is no OSCAR service {service!r}; create it with OscarServiceOperator "
-                "or `airflow oscar services apply`"
-            )
-        self._check_body(service, body, found)
-        before = yield from self.list_jobs(service)
+        headers = {JOB_ID_HEADER: submission_id, "Content-Type": "application/octet-stream"}
+        chosen = True
+        before: Mapping[str, OscarJob] = {}
+        if self.api.service_token:
+            self._check_body(service, body, {"interlink_node_name": "unknown"})
+        else:
+            found = yield from self.get_service(service)
+            if found is None:
+                raise DefinitionError(
+                    f"{self.api.where}: there is no OSCAR service {service!r}; create it with OscarServiceOperator "
+                    "or `airflow oscar services apply`"
+                )
+            self._check_body(service, body, found)
+            if needs_supervisor:
+                self._check_script(service, str(found.get("script") or ""))
+            # Basic credentials are not taken there; with OIDC the client's own token replaces this one, so that the
+            # job belongs to its user.
+            token = str(found.get("token") or "")
+            if token:
+                headers["Authorization"] = f"Bearer {token}"
+            chosen = yield from self.takes_job_names()
+            if not chosen:
+                before = yield from self.list_jobs(service)
         if submission_id in before:
             return Submission(submission_id, adopted=True)
-        headers = {JOB_ID_HEADER: submission_id, "Content-Type": "application/octet-stream"}
-        # Basic credentials are not taken there; with OIDC the client's own token replaces this one, so that the
-        # job belongs to its user.
-        token = str(found.get("token") or "")
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
         answer = yield self.api.request("POST", f"/job/{_segment(service)}", headers=headers, content=body)
         if answer.status_code == 500 and "already exists" in answer.text:
             return Submission(submission_id, adopted=True)
         self.api.check(answer, f"job {submission_id!r} of service {service!r}")
+        if chosen:
+            return Submission(submission_id)
         after = yield from self.list_jobs(service)
         return self._confirmed(service, submission_id, before, after)
+
+    def takes_job_names(self) -> Flow[bool]:
+        """Whether the server lets the client name a job, as OSCAR does since 4.1."""
+        info = yield from self.get_info()
+        version = re.match(r"v?(\d+)\.(\d+)", str(info.get("version") or ""))
+        if version:
+            return (int(version[1]), int(version[2])) >= (4, 1)
+        # A build from its main branch calls itself "devel"; a route that came with 4.1 tells.
+        answer = yield self.api.request("GET", "/system/federation/none")
+        return answer.status_code != 404 or "page not found" not in answer.text
+
+    def _check_script(self, service: str, script: str) -> None:
+        if SUPERVISOR_MARK in script:
+            return
+        raise DefinitionError(
+            f"{self.api.where}: the script of service {service!r} is not this provider's supervisor, so it would take "
+            "the job's specification, short-lived access to stores included, for its input; apply the service with "
+            "script '@supervisor', or give OscarJobOperator a payload instead of a command"
+        )
 
     def _check_body(self, service: str, body: bytes, found: Mapping[str, Any]) -> None:
         limit = INTERLINK_BODY_LIMIT if found.get("interlink_node_name") else BODY_LIMIT
@@ -359,5 +424,5 @@ def _mapping(body: Any) -> dict[str, Any]:
 def _segment(name: str) -> str:
     """One path segment; ``.`` and ``..`` would leave the path."""
     if not name or name in (".", ".."):
-        raise DefinitionError(f"{name!r} is no name of a service or job")
+        raise DefinitionError(f"{name!r} is not a name of a service or job")
     return quote(name, safe="")

@@ -27,6 +27,10 @@ SENT = {
 }  # fmt: skip
 
 
+EXPOSED = {"min_scale": 1, "max_scale": 10, "cpu_threshold": 80, "health_path": "/", "api_port": [5000]}
+TEXTS = {"storage_provider": "minio.default", "path": "a/b", "suffix": [".txt"]}
+
+
 def fdl(variable: str) -> str:
     return (
         "functions:\n  oscar:\n  - c:\n      name: svc\n      image: i\n      script: s.sh\t\n"
@@ -63,9 +67,10 @@ def test_number_printed_as_go_does_is_the_same_number(number):
 @given(st.text(alphabet="ab:-\t #[]{}'\"\n|>&*!?,", max_size=40))
 def test_any_text_is_read_or_refused(text):
     try:
-        assert isinstance(read_yaml(text), dict)
-    except DefinitionError as error:
-        assert "the FDL is" in str(error)
+        found = read_yaml(text)
+    except DefinitionError:
+        return
+    assert isinstance(found, dict)
 
 
 @pytest.mark.parametrize(
@@ -79,12 +84,12 @@ def test_any_text_is_read_or_refused(text):
         ("log_level: CRITICAL\t\t", {"log_level": "CRITICAL"}),
         ("log_level: LOUD", {"log_level": "INFO"}),
         ("interLink: vega", {"interlink_node_name": "vega"}),
-        ("replicas: [{type: oscar, cluster_id: b}]", {"federation": {"members": [{"type": "oscar", "cluster_id": "b"}]}}),
+        ("replicas: [{type: oscar}]", {"federation": {"members": [{"type": "oscar"}]}}),
         ("annotations: {job.vk.io/pre-exec: x}", {"annotations": {"slurm-job.vk.io/pre-exec": "x"}}),
         ("image_rules: [x]", {"image": "i"}),
         ("enable_InterLink: false", {"interlink_node_name": ""}),
-        ("expose: {port: 5000}", {"expose": {"min_scale": 1, "max_scale": 10, "cpu_threshold": 80, "health_path": "/", "api_port": [5000]}}),
-        ("output: [{storage_provider: minio, path: a/b, suffix: .txt}]", {"output": [{"storage_provider": "minio.default", "path": "a/b", "suffix": [".txt"]}]}),
+        ("expose: {port: 5000}", {"expose": EXPOSED}),
+        ("output: [{storage_provider: minio, path: a/b, suffix: .txt}]", {"output": [TEXTS]}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip

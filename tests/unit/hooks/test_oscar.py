@@ -18,7 +18,7 @@ from airflow_provider_oscar.core.errors import (
     TransientError,
 )
 from airflow_provider_oscar.core.phase import JobPhase
-from airflow_provider_oscar.core.services import ServiceDefinition
+from airflow_provider_oscar.core.services import ServiceDefinition, StoragePath
 from airflow_provider_oscar.hooks.oscar.api import (
     BODY_LIMIT,
     JOB_ID_HEADER,
@@ -26,8 +26,8 @@ from airflow_provider_oscar.hooks.oscar.api import (
     OscarCalls,
     OscarJob,
     Submission,
-    refusal,
 )
+from airflow_provider_oscar.hooks.oscar.errors import BucketExistsError, refusal
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook, encode_body
 from airflow_provider_oscar.jobs.oscar import OscarBackend
 
@@ -65,12 +65,12 @@ def jobs(*names, status="Running", next_page=""):
 
 
 SERVICE = answer(body={"name": "infer", "token": TOKEN})
+INFO = answer(body={"version": "v4.1.2"})
+OLD = answer(body={"version": "v3.6.4"})
 
 
-def test_job_is_submitted_under_the_chosen_name_and_confirmed():
-    result, requests = drive(
-        Calls().submit_job("infer", b"e30=", "infer-1"), SERVICE, jobs(), answer(201), jobs("infer-1")
-    )
+def test_job_is_submitted_under_the_chosen_name_with_three_requests():
+    result, requests = drive(Calls().submit_job("infer", b"e30=", "infer-1"), SERVICE, INFO, answer(201))
     assert result == Submission("infer-1")
     post = requests[2]
     assert (post.method, post.url.path, post.content) == ("POST", "/job/infer", b"e30=")
@@ -78,38 +78,80 @@ def test_job_is_submitted_under_the_chosen_name_and_confirmed():
     assert post.headers["Authorization"] == f"Bearer {TOKEN}"
 
 
-def test_job_that_is_listed_is_adopted_without_a_post():
-    result, requests = drive(Calls().submit_job("infer", b"", "infer-1"), SERVICE, jobs("infer-1"))
+def test_job_that_is_listed_by_an_old_server_is_adopted_without_a_post():
+    result, requests = drive(Calls().submit_job("infer", b"", "infer-1"), SERVICE, OLD, jobs("infer-1"))
     assert result == Submission("infer-1", adopted=True)
-    assert [request.method for request in requests] == ["GET", "GET"]
+    assert [request.method for request in requests] == ["GET", "GET", "GET"]
 
 
-def test_job_that_came_into_being_meanwhile_is_adopted():
+def test_job_that_exists_is_adopted():
     refused = answer(500, text='jobs.batch "infer-1" already exists')
-    result, _ = drive(Calls().submit_job("infer", b"", "infer-1"), SERVICE, jobs(), refused)
+    result, _ = drive(Calls().submit_job("infer", b"", "infer-1"), SERVICE, INFO, refused)
     assert result == Submission("infer-1", adopted=True)
 
 
 def test_any_other_500_on_submission_is_tried_again():
     with pytest.raises(TransientError, match="answered 500 about job 'infer-1'"):
-        drive(Calls().submit_job("infer", b"", "infer-1"), SERVICE, jobs(), answer(500, text="quota"))
+        drive(Calls().submit_job("infer", b"", "infer-1"), SERVICE, INFO, answer(500, text="quota"))
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "new"), [("404 page not found", 404, False), ("", 404, True), ("", 400, True)]
+)
+def test_server_without_a_version_is_asked_for_a_route_of_4_1(text, status, new):
+    result, _ = drive(Calls().takes_job_names(), answer(body={"version": "devel"}), answer(status, text=text))
+    assert result is new
 
 
 def test_old_server_that_names_the_job_itself_is_recognised():
     result, _ = drive(
-        Calls().submit_job("infer", b"", "x"), SERVICE, jobs("old"), answer(201), jobs("old", "infer-uuid")
+        Calls().submit_job("infer", b"", "x"), SERVICE, OLD, jobs("old"), answer(201), jobs("old", "infer-uuid")
     )
     assert result == Submission("infer-uuid")
 
 
 def test_old_server_with_two_new_jobs_is_not_guessed_at():
     with pytest.raises(LostContactError, match="older than 4.1"):
-        drive(Calls().submit_job("infer", b"", "x"), SERVICE, jobs(), answer(201), jobs("a", "b"))
+        drive(Calls().submit_job("infer", b"", "x"), SERVICE, OLD, jobs(), answer(201), jobs("a", "b"))
 
 
-def test_accepted_but_unlisted_job_is_not_confirmed():
-    result, _ = drive(Calls().submit_job("infer", b"", "x"), SERVICE, jobs(), answer(201), jobs())
+def test_accepted_but_unlisted_job_of_an_old_server_is_not_confirmed():
+    result, _ = drive(Calls().submit_job("infer", b"", "x"), SERVICE, OLD, jobs(), answer(201), jobs())
     assert result == Submission("x", confirmed=False)
+
+
+def test_job_specification_is_never_given_to_a_foreign_script():
+    foreign = answer(body={"name": "infer", "token": TOKEN, "script": "wc -w $INPUT_FILE_PATH"})
+    with pytest.raises(DefinitionError, match="not this provider's supervisor.*@supervisor.*payload"):
+        drive(Calls().submit_job("infer", b"", "x", needs_supervisor=True), foreign)
+
+
+def test_service_token_starts_its_service_without_reading_it():
+    calls = Calls()
+    calls.api = Api("https://oscar.test", "connection 'c'", service_token=True)
+    result, requests = drive(calls.submit_job("infer", b"", "x"), answer(201))
+    assert (result, [request.method for request in requests]) == (Submission("x"), ["POST"])
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("error creating bucket X_y: InvalidBucketName: The specified bucket is not valid.", "3 to 63 characters"),
+        ('the StorageProvider "minio.other" is not defined', "under storage_providers"),
+        ("Error creating the service: quantities must match the regular expression", "correct cpu or memory"),
+        ('Error creating the service: ConfigMap "A" is invalid: metadata.name', "correct what the text names"),
+    ],
+)
+def test_500_that_no_repetition_mends_is_final_and_names_the_remedy(text, remedy):
+    error = refusal(answer(500, text=text), about="x", where="c")
+    assert isinstance(error, DefinitionError)
+    assert remedy in str(error)
+
+
+def test_bucket_that_is_there_is_named():
+    error = refusal(answer(500, text='the bucket "out" already exists\n'), about="x", where="c")
+    assert isinstance(error, BucketExistsError)
+    assert error.bucket == "out"
 
 
 def test_unknown_service_is_named_with_the_remedy():
@@ -194,7 +236,8 @@ DEFINITION = ServiceDefinition(name="infer", image="python:3", script="#!/bin/sh
 
 
 def test_service_is_created_when_absent():
-    result, requests = drive(Calls().apply_service(DEFINITION), answer(404), answer(201))
+    made = answer(body=DEFINITION.to_api())
+    result, requests = drive(Calls().apply_service(DEFINITION), answer(404), answer(201), made)
     assert result == "created"
     assert requests[1].method == "POST"
     assert json.loads(requests[1].content)["name"] == "infer"
@@ -203,22 +246,27 @@ def test_service_is_created_when_absent():
 
 def test_service_that_differs_is_updated_and_never_deleted():
     theirs = DEFINITION.to_api() | {"image": "python:2"}
-    result, requests = drive(Calls().apply_service(DEFINITION), answer(body=theirs), answer(204))
+    result, requests = drive(
+        Calls().apply_service(DEFINITION), answer(body=theirs), answer(204), answer(body=DEFINITION.to_api())
+    )
     assert result == "updated"
-    assert [request.method for request in requests] == ["GET", "PUT"]
+    assert [request.method for request in requests] == ["GET", "PUT", "GET"]
 
 
 @pytest.mark.parametrize(("owner", "sent"), [("somebody@egi.eu", "somebody@egi.eu"), ("", "cluster_admin")])
 def test_update_keeps_the_owner_or_gives_the_service_one(owner, sent):
     theirs = DEFINITION.to_api() | {"image": "python:2", "owner": owner}
-    _, requests = drive(Calls().apply_service(DEFINITION), answer(body=theirs), answer(204))
+    _, requests = drive(
+        Calls().apply_service(DEFINITION), answer(body=theirs), answer(204), answer(body=DEFINITION.to_api())
+    )
     assert json.loads(requests[1].content)["owner"] == sent
 
 
 def test_update_that_was_made_and_answered_by_an_error_is_an_update(caplog):
     theirs = DEFINITION.to_api() | {"image": "python:2"}
-    answers = (answer(body=theirs), answer(500, text="error setting policy"), answer(body=DEFINITION.to_api()))
-    result, _ = drive(Calls().apply_service(DEFINITION), *answers)
+    answers = (answer(body=theirs), answer(500, text="error setting policy"))
+    now = answer(body=DEFINITION.to_api())
+    result, _ = drive(Calls().apply_service(DEFINITION), *answers, now, now)
     assert result == "updated"
     assert "error setting policy" in caplog.text
 
@@ -228,6 +276,47 @@ def test_update_that_was_not_made_is_an_error(after):
     theirs = DEFINITION.to_api() | {"image": "python:2"}
     with pytest.raises(TransientError, match="error setting policy"):
         drive(Calls().apply_service(DEFINITION), answer(body=theirs), answer(500, text="error setting policy"), after)
+
+
+WRITER = ServiceDefinition(
+    name="first", image="i", script="true\n", outputs=(StoragePath(storage_provider="minio", path="second/in"),)
+)
+
+
+@pytest.mark.parametrize("claimed", [(), ("second",)], ids=["found out", "known"])
+def test_output_bucket_of_another_service_is_given_by_an_update(claimed):
+    exists = [answer(500, text='the bucket "second" already exists\n')] if not claimed else []
+    made, whole = answer(body=WRITER.without_outputs({"second"}).to_api()), answer(body=WRITER.to_api())
+    result, requests = drive(
+        Calls().apply_service(WRITER, claimed=claimed), answer(404), *exists, answer(201), made, answer(204), whole
+    )
+    assert result == "created"
+    sent = [(each.method, json.loads(each.content)["output"]) for each in requests if each.method != "GET"]
+    assert [(method, bool(outputs)) for method, outputs in sent][-2:] == [("POST", False), ("PUT", True)]
+
+
+def test_input_bucket_that_is_there_is_refused_with_the_remedy():
+    reader = ServiceDefinition(
+        name="r", image="i", script="x\n", inputs=(StoragePath(storage_provider="minio", path="second/in"),)
+    )
+    exists = answer(500, text='the bucket "second" already exists\n')
+    with pytest.raises(DefinitionError, match="choose another path"):
+        drive(Calls().apply_service(reader), answer(404), exists)
+
+
+def test_what_the_server_did_not_keep_is_said(caplog):
+    wanted = ServiceDefinition(name="infer", image="i", script="x\n", other={"volume": {"name": "v", "size": "1Gi"}})
+    kept = wanted.to_api()
+    del kept["volume"]
+    drive(Calls().apply_service(wanted), answer(404), answer(201), answer(body=kept))
+    assert "did not keep volume of service 'infer'" in caplog.text
+
+
+def test_service_for_a_virtual_node_is_named_where_nothing_is_offloaded(caplog):
+    wanted = ServiceDefinition(name="infer", image="i", script="x\n", interlink_node_name="vk")
+    config = answer(body={"config": {"interLink_available": False}})
+    drive(Calls().apply_service(wanted), answer(404), answer(201), answer(body=wanted.to_api()), config)
+    assert "its jobs run in the cloud" in caplog.text
 
 
 def test_service_that_is_as_defined_is_left_alone():
@@ -263,7 +352,7 @@ def test_every_status_has_an_error():
     ],
 )
 def test_status_is_sorted_by_what_to_do_next(status, kind):
-    assert type(refusal(httpx.Response(status), about="x", where="c")) is kind
+    assert isinstance(refusal(httpx.Response(status), about="x", where="c"), kind)
 
 
 def test_wish_of_the_server_to_wait_is_kept():
@@ -287,7 +376,7 @@ def connection(**fields):
 def hook_with(handler, **fields):
     """A hook whose requests go to a function."""
     hook = OscarHook(connection=connection(**fields))
-    hook.client = lambda: httpx.Client(auth=hook.auth, transport=httpx.MockTransport(handler))  # type: ignore[method-assign]
+    hook.client = lambda **_: httpx.Client(auth=hook.auth, transport=httpx.MockTransport(handler))  # type: ignore[method-assign]
     return hook
 
 
@@ -298,14 +387,12 @@ def test_basic_credentials_go_to_the_system_routes_and_the_services_token_to_job
         seen.append((request.url.path, request.headers.get("authorization")))
         if request.method == "POST":
             return answer(201)
-        return (
-            answer(body={"token": TOKEN}) if "services" in request.url.path else jobs(*(["x"] if len(seen) > 3 else []))
-        )
+        return answer(body={"token": TOKEN, "version": "v4.1.0"})
 
     hook = hook_with(handler)
     assert hook.run(hook.submit_job("infer", b"", "x")) == Submission("x")
     basic = "Basic " + base64.b64encode(b"u:p").decode()
-    assert [value for path, value in seen if path.startswith("/system")] == [basic] * 3
+    assert [value for path, value in seen if path.startswith("/system")] == [basic] * 2
     assert [value for path, value in seen if path.startswith("/job")] == [f"Bearer {TOKEN}"]
 
 

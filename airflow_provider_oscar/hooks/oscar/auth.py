@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How requests to OSCAR authenticate: password, service token, OIDC access and refresh tokens, oidc-agent."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import subprocess
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+import httpx
+
+from airflow_provider_oscar.core.errors import DefinitionError, TransientError, quoted
+
+#: Seconds before its end at which an access token is renewed.
+_RENEW_BEFORE = 60.0
+#: Seconds that oidc-agent has for an answer.
+_AGENT_SECONDS = 20.0
+#: Seconds an access token of oidc-agent is used before it is asked again.
+_AGENT_LIFETIME = 300.0
+
+
+def is_secure(url: str) -> bool:
+    """Whether credentials may travel to this URL: https, or this machine."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or parts.hostname in ("localhost", "127.0.0.1", "::1")
+
+
+class OverridableAuth(httpx.Auth):
+    """Authentication that leaves a request alone that brings its own (or, empty, none)."""
+
+    def __init__(self, inner: httpx.Auth) -> None:
+        self._inner = inner
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Add the credentials, unless the request has some."""
+        own = request.headers.get("Authorization")
+        if own is None:
+            yield from self._inner.auth_flow(request)
+            return
+        if not own:
+            del request.headers["Authorization"]
+        yield request
+
+
+class BearerAuth(httpx.Auth):
+    """A token that does not change.
+
+    :param token: an OIDC access token.
+    :param where: words that name the connection.
+    :param clock: seconds since the epoch.
+    """
+
+    def __init__(self, token: str, *, where: str, clock: Callable[[], float] = time.time) -> None:
+        self._token = token
+        self._where = where
+        self._ends = _expiry(token)
+        self._clock = clock
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Add the token.
+
+        :raises DefinitionError: if it says itself that it has expired.
+        """
+        if request.headers.get("Authorization") == "":
+            del request.headers["Authorization"]
+            yield request
+            return
+        if self._ends is not None and self._clock() >= self._ends:
+            at = datetime.fromtimestamp(self._ends, UTC).isoformat(timespec="seconds")
+            raise DefinitionError(
+                f"{self._where}: its oidc_token expired at {at}; put a new one there, or better a refresh_token with "
+                "token_endpoint and client_id, which renews itself"
+            )
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        yield request
+
+
+class ServiceTokenAuth(httpx.Auth):
+    """The token of one service, which OSCAR takes for starting that service and for nothing else."""
+
+    def __init__(self, token: str, *, where: str) -> None:
+        self._token = token
+        self._where = where
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Add the token.
+
+        :raises DefinitionError: for a route that does not take it.
+        """
+        path = request.url.path
+        if "/job/" in path or "/run/" in path or path.endswith("/auth"):
+            request.headers["Authorization"] = f"Bearer {self._token}"
+        elif path.endswith("/health"):
+            request.headers.pop("Authorization", None)
+        else:
+            raise DefinitionError(
+                f"{self._where} has a service token alone, which starts jobs of its service but can neither list nor "
+                f"cancel them nor read anything else ({request.method} {path}); use login and password, or OIDC, there"
+            )
+        yield request
+
+
+class _TokenStore:
+    """Tokens that this process was given, so that a rotated refresh token is not lost with its hook."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.found: dict[str, tuple[str, float, str]] = {}
+
+
+_TOKENS = _TokenStore()
+
+
+class OidcRefreshAuth(httpx.Auth):
+    """OIDC: exchanges the refresh token for access tokens, before they end and once after a 401.
+
+    What the issuer gave is shared by all hooks of this process: one exchange serves them all, and a refresh token
+    that replaces the connection's (rotation) is used from then on.
+
+    :param extra: ``refresh_token``, ``token_endpoint``, ``client_id`` and ``scopes`` of the connection.
+    :param where: words that name the connection.
+    """
+
+    requires_response_body = True
+
+    def __init__(self, extra: Mapping[str, object], *, where: str, tokens: _TokenStore = _TOKENS) -> None:
+        self._endpoint = str(extra["token_endpoint"])
+        self._refresh_token = str(extra["refresh_token"])
+        self._form = {
+            "grant_type": "refresh_token",
+            "client_id": str(extra.get("client_id") or ""),
+            "scope": str(extra.get("scopes") or ""),
+        }
+        self._where = where
+        self._tokens = tokens
+        identity = json.dumps([self._endpoint, self._refresh_token, self._form])
+        self._key = hashlib.sha256(identity.encode()).hexdigest()
+        if not is_secure(self._endpoint):
+            raise DefinitionError(f"{where}: the token endpoint {self._endpoint!r} is not https")
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Add an access token, and get a new one where needed."""
+        if request.headers.get("Authorization") == "":
+            del request.headers["Authorization"]
+            yield request
+            return
+        refused = ""
+        for _ in range(2):
+            token, until, refresh = self._tokens.found.get(self._key, ("", 0.0, self._refresh_token))
+            if token == refused or time.monotonic() > until - _RENEW_BEFORE:
+                form = {name: value for name, value in {**self._form, "refresh_token": refresh}.items() if value}
+                answer = yield httpx.Request("POST", self._endpoint, data=form, headers={"Accept": "application/json"})
+                token = self._accept(answer, refresh)
+            request.headers["Authorization"] = f"Bearer {token}"
+            answer = yield request
+            if answer.status_code != 401:
+                return
+            refused = token
+
+    def _accept(self, answer: httpx.Response, refresh: str) -> str:
+        if answer.status_code >= 500 or answer.status_code == 429:
+            raise TransientError(f"{self._where}: the token endpoint answered {answer.status_code}")
+        try:
+            body = answer.json() if answer.is_success else {}
+            token = str(body["access_token"])
+            until = time.monotonic() + float(body.get("expires_in") or 300)
+        except (ValueError, KeyError, TypeError) as error:
+            # The body may repeat the token, so it is not shown.
+            raise DefinitionError(
+                f"{self._where}: the token endpoint {self._endpoint!r} gave no access token (status "
+                f"{answer.status_code}); renew refresh_token, and check client_id and scopes"
+            ) from error
+        with self._tokens.lock:
+            self._tokens.found[self._key] = (token, until, str(body.get("refresh_token") or refresh))
+        return token
+
+
+class OidcAgentAuth(httpx.Auth):
+    """Access tokens of ``oidc-agent``, which runs on the worker (``oidc-token ACCOUNT``).
+
+    :param account: short name of the account.
+    :param where: words that name the connection.
+    :param program: asks the agent; in the PATH of the worker.
+    """
+
+    def __init__(self, account: str, *, where: str, program: str = "oidc-token") -> None:
+        self._account = account
+        self._where = where
+        self._program = program
+        self._token = ""
+        self._until = 0.0
+
+    def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Add a token."""
+        if self._prepared(request):
+            request.headers["Authorization"] = f"Bearer {self._ask()}"
+        yield request
+
+    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        """Add a token without blocking the event loop."""
+        if self._prepared(request):
+            request.headers["Authorization"] = f"Bearer {await asyncio.to_thread(self._ask)}"
+        yield request
+
+    def _prepared(self, request: httpx.Request) -> bool:
+        if request.headers.get("Authorization") == "":
+            del request.headers["Authorization"]
+            return False
+        return True
+
+    def _ask(self) -> str:
+        if self._token and time.monotonic() < self._until:
+            return self._token
+        command = [self._program, "--time=360", "--", self._account]
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=_AGENT_SECONDS, check=False, text=True)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise TransientError(
+                f"{self._where}: oidc-agent cannot be asked for account {self._account!r} ({quoted(error)}); it has to "
+                "run on this machine, with OIDC_SOCK in the environment of the worker"
+            ) from error
+        if done.returncode or not done.stdout.strip():
+            raise DefinitionError(
+                f"{self._where}: oidc-agent gave no token for account {self._account!r} ({quoted(done.stderr.strip())})"
+                f"; load it with `oidc-add {self._account}`"
+            )
+        self._token, self._until = done.stdout.strip(), time.monotonic() + _AGENT_LIFETIME
+        return self._token
+
+
+def _expiry(token: str) -> float | None:
+    """Return the ``exp`` of a JWT in seconds since the epoch; None if it has none, or is of another form."""
+    try:
+        payload = token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        return float(claims["exp"])
+    except (IndexError, ValueError, KeyError, TypeError):
+        return None

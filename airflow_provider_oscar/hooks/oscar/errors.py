@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an answer of OSCAR that is not a success means for the caller.
+
+The status decides, but for 500: OSCAR sends it for what no repetition mends as well (``pkg/handlers/create.go``,
+``pkg/utils/minio.go`` of 4.1.2), and there the text does.
+"""
+
+from __future__ import annotations
+
+import re
+
+import httpx
+
+from airflow_provider_oscar.core.errors import (
+    DefinitionError,
+    OscarProviderError,
+    PermanentError,
+    TransientError,
+    quoted,
+)
+
+#: The most seconds of a ``Retry-After`` that are believed.
+_LONGEST_DELAY = 3600.0
+#: Texts of a 500 that is final, with the remedy.
+_FINAL: tuple[tuple[re.Pattern[str], str], ...] = (
+    (
+        re.compile(r'the bucket "[^"]*" already exists'),
+        "OSCAR makes the buckets of a service itself; choose another path, or delete that bucket if its objects are "
+        "not needed",
+    ),
+    (
+        re.compile(r"InvalidBucketName|bucket name"),
+        "a bucket's name has 3 to 63 characters a-z, 0-9, '.' and '-'; correct the first part of the path",
+    ),
+    (re.compile(r"StorageProvider .* is not defined"), "define that provider under storage_providers"),
+    (re.compile(r"is not the configured in OSCAR"), "use minio.default, which is OSCAR's own store, for inputs"),
+    (re.compile(r"quantities must match|unable to parse quantity"), "correct cpu or memory, such as '500m' or '1Gi'"),
+    (re.compile(r'" is invalid:|is not a valid|is forbidden: .*maximum'), "correct what the text names"),
+    (re.compile(r"initContainers.*[Rr]equired value"), "OSCAR's administrator has to set SUPERVISOR_KIT_IMAGE"),
+    (re.compile(r"image .*not allowed|not allowed .*image"), "use an image of a repository that this OSCAR allows"),
+)
+
+
+class AccessError(DefinitionError):
+    """OSCAR answered 401 or 403; it says that as well when its own issuer or proxy is away for a moment."""
+
+
+class BucketExistsError(DefinitionError):
+    """A service cannot be made, since a bucket of its own is there already.
+
+    :param bucket: its name.
+    """
+
+    def __init__(self, message: str, bucket: str) -> None:
+        super().__init__(message)
+        self.bucket = bucket
+
+
+def refusal(answer: httpx.Response, *, about: str, where: str) -> OscarProviderError:
+    """Return the error for an answer that is not a success; total over all statuses."""
+    status = answer.status_code
+    seen = f"{where}: OSCAR answered {status} about {about}"
+    body = f" ({quoted(answer.text)})" if answer.text.strip() and len(answer.text) < 10_000 else ""
+    if status == 401:
+        return AccessError(f"{seen}{body}: not authorised; check user, password or token of the connection")
+    if status == 403:
+        return AccessError(f"{seen}{body}: forbidden; the account of the connection lacks the right")
+    if status in (404, 405):
+        return DefinitionError(f"{seen}{body}: not there; check the name, and that the host of the connection is OSCAR")
+    if status in (408, 425, 429):
+        return TransientError(f"{seen}{body}: it asks to come back later", delay=_retry_after(answer))
+    if status in (400, 406, 415, 422):
+        return DefinitionError(f"{seen}{body}: it does not accept what was sent; correct the definition")
+    if 300 <= status < 400:
+        target = quoted(answer.headers.get("location", ""))
+        return DefinitionError(f"{seen}: it redirects to {target}; put OSCAR's own address into the connection's host")
+    if status in (501, 505) or 400 <= status < 500:
+        return PermanentError(f"{seen}{body}: refused")
+    return _final(answer.text, f"{seen}{body}") or TransientError(
+        f"{seen}{body}: the server failed", delay=_retry_after(answer)
+    )
+
+
+def is_final(answer: httpx.Response) -> bool:
+    """Whether a 500 says what no repetition mends."""
+    return any(pattern.search(answer.text) for pattern, _ in _FINAL) or "already exists" in answer.text
+
+
+def _final(text: str, seen: str) -> DefinitionError | None:
+    for pattern, remedy in _FINAL:
+        if not pattern.search(text):
+            continue
+        bucket = re.search(r'the bucket "([^"]*)" already exists', text)
+        if bucket:
+            return BucketExistsError(f"{seen}: {remedy}", bucket[1])
+        return DefinitionError(f"{seen}: {remedy}")
+    return None
+
+
+def _retry_after(answer: httpx.Response) -> float | None:
+    value = answer.headers.get("retry-after", "")
+    return min(float(value), _LONGEST_DELAY) if value.isascii() and value.isdigit() else None

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Transports that repeat by themselves what may be sent twice.
+
+That is reading, deleting, and starting a job under a name of our choice: OSCAR starts a job of one name once. Without
+it a single lost answer costs a task that has no retries, and leaves a job that nobody watches. A few answers that
+contradict the credentials are passed over too, since OSCAR says 401 when an issuer was away for a moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+
+import httpx
+
+from airflow_provider_oscar.hooks.oscar.errors import is_final
+
+#: Header that chooses the name of the job (OSCAR 4.1 and later; ignored before).
+JOB_ID_HEADER = "X-Delegated-Job-ID"
+#: Seconds between the attempts, before jitter.
+PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
+#: The longest ``Retry-After`` that is waited for inside a call.
+_LONGEST_WAIT = 10.0
+_PASSING = frozenset({408, 425, 429, 502, 503, 504})
+#: Answers about access that are passed over before they are believed.
+_ACCESS_REPEATS = 2
+
+
+def may_repeat(request: httpx.Request) -> bool:
+    """Whether sending the request twice has the effect of sending it once."""
+    if request.method in ("GET", "DELETE", "HEAD"):
+        return True
+    return request.method == "POST" and "/job/" in request.url.path and JOB_ID_HEADER in request.headers
+
+
+def _again(request: httpx.Request, answer: httpx.Response, attempt: int) -> bool:
+    status = answer.status_code
+    if status in _PASSING:
+        return True
+    if status in (401, 403):
+        # 403 is also how OSCAR says that a service or job is not there.
+        return attempt < _ACCESS_REPEATS and (status == 401 or request.method != "DELETE")
+    # OSCAR answers 500 for a job without a pod and for an expired page of jobs; the caller knows those.
+    return status == 500 and "/system/logs/" not in request.url.path and not is_final(answer)
+
+
+def _pause(answer: httpx.Response | None, attempt: int) -> float:
+    wanted = answer.headers.get("retry-after", "") if answer is not None else ""
+    if wanted.isascii() and wanted.isdigit():
+        return min(float(wanted), _LONGEST_WAIT)
+    return PAUSES[attempt] * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+
+
+class RepeatingTransport(httpx.BaseTransport):
+    """Sends through ``inner``, and again where that is safe.
+
+    :param inner: sends one request.
+    :param sleep: waits between attempts.
+    """
+
+    def __init__(self, inner: httpx.BaseTransport, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._inner = inner
+        self._sleep = sleep
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request until its answer counts."""
+        attempts = len(PAUSES) if may_repeat(request) else 0
+        for attempt in range(attempts):
+            answer = None
+            try:
+                answer = self._inner.handle_request(request)
+                if answer.status_code < 400:
+                    return answer
+                answer.request = request
+                answer.read()
+                if not _again(request, answer, attempt):
+                    return answer
+            except httpx.TransportError as error:
+                if isinstance(error, httpx.UnsupportedProtocol):
+                    raise
+            self._sleep(_pause(answer, attempt))
+        return self._inner.handle_request(request)
+
+    def close(self) -> None:
+        """Close the inner transport."""
+        self._inner.close()
+
+
+class AsyncRepeatingTransport(httpx.AsyncBaseTransport):
+    """The same for the event loop."""
+
+    def __init__(
+        self, inner: httpx.AsyncBaseTransport, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> None:
+        self._inner = inner
+        self._sleep = sleep
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request until its answer counts."""
+        attempts = len(PAUSES) if may_repeat(request) else 0
+        for attempt in range(attempts):
+            answer = None
+            try:
+                answer = await self._inner.handle_async_request(request)
+                if answer.status_code < 400:
+                    return answer
+                answer.request = request
+                await answer.aread()
+                if not _again(request, answer, attempt):
+                    return answer
+            except httpx.TransportError as error:
+                if isinstance(error, httpx.UnsupportedProtocol):
+                    raise
+            await self._sleep(_pause(answer, attempt))
+        return await self._inner.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Close the inner transport."""
+        await self._inner.aclose()

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""OSCAR's logins, and what is sent again by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+
+import httpx
+import pytest
+
+from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.hooks.oscar.auth import (
+    BearerAuth,
+    OidcAgentAuth,
+    OidcRefreshAuth,
+    ServiceTokenAuth,
+    _TokenStore,
+)
+from airflow_provider_oscar.hooks.oscar.repeat import JOB_ID_HEADER, AsyncRepeatingTransport, RepeatingTransport
+
+
+def jwt(**claims) -> str:
+    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    return f"e30.{payload}.x"
+
+
+def sent(auth, path="/system/info") -> str | None:
+    seen = []
+
+    def handler(request):
+        seen.append(request.headers.get("authorization"))
+        return httpx.Response(200)
+
+    with httpx.Client(auth=auth, transport=httpx.MockTransport(handler)) as client:
+        client.get(f"https://oscar.test{path}")
+    return seen[0]
+
+
+def test_token_that_has_expired_is_called_expired():
+    token = jwt(exp=1000)
+    assert sent(BearerAuth(token, where="c", clock=lambda: 999)) == f"Bearer {token}"
+    with pytest.raises(DefinitionError, match="expired at 1970-01-01T00:16:40.*refresh_token"):
+        sent(BearerAuth(token, where="c", clock=lambda: 1000))
+
+
+@pytest.mark.parametrize("token", ["opaque", "a.b.c", jwt(sub="x"), jwt(exp="soon")])
+def test_token_without_an_end_is_used(token):
+    assert sent(BearerAuth(token, where="c")) == f"Bearer {token}"
+
+
+def test_service_token_is_used_where_it_works_and_refused_elsewhere():
+    auth = ServiceTokenAuth("ab" * 32, where="connection 'c'")
+    assert sent(auth, "/job/svc") == f"Bearer {'ab' * 32}"
+    assert sent(auth, "/run/svc") == f"Bearer {'ab' * 32}"
+    with pytest.raises(DefinitionError, match=r"service token alone.*/system/services.*login and password"):
+        sent(auth, "/system/services")
+
+
+def test_rotated_refresh_token_is_kept_for_the_next_hook():
+    exchanged = []
+
+    def handler(request):
+        if request.url.host == "issuer.test":
+            exchanged.append(dict(httpx.QueryParams(request.content.decode()))["refresh_token"])
+            number = len(exchanged)
+            return httpx.Response(200, json={"access_token": f"t{number}", "refresh_token": f"r{number}"})
+        return httpx.Response(401 if request.headers["authorization"] == "Bearer t1" else 200)
+
+    extra = {"refresh_token": "r0", "token_endpoint": "https://issuer.test/token"}
+    tokens = _TokenStore()
+    for _ in range(3):
+        auth = OidcRefreshAuth(extra, where="c", tokens=tokens)
+        with httpx.Client(auth=auth, transport=httpx.MockTransport(handler)) as client:
+            assert client.get("https://oscar.test/system/info").status_code == 200
+    assert exchanged == ["r0", "r1"]
+
+
+def test_oidc_agent_is_asked_once(tmp_path):
+    program = tmp_path / "oidc-token"
+    program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\necho token-of-agent\n')
+    program.chmod(0o755)
+    auth = OidcAgentAuth("egi", where="c", program=str(program))
+    assert [sent(auth), sent(auth)] == ["Bearer token-of-agent"] * 2
+    assert (tmp_path / "calls").read_text().splitlines() == ["--time=360 -- egi"]
+
+
+def test_oidc_agent_that_does_not_know_the_account_is_said(tmp_path):
+    program = tmp_path / "oidc-token"
+    program.write_text("#!/bin/sh\necho no such account >&2\nexit 1\n")
+    program.chmod(0o755)
+    with pytest.raises(DefinitionError, match="no such account.*oidc-add egi"):
+        sent(OidcAgentAuth("egi", where="c", program=str(program)))
+
+
+class Server:
+    """Answers with what it was given, one after the other, the last one for ever."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.seen = 0
+
+    def __call__(self, request):
+        self.seen += 1
+        found = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(found, Exception):
+            raise found
+        return httpx.Response(found[0], text=found[1], headers=dict(found[2:]))
+
+
+JOB = ("POST", "/job/svc", {JOB_ID_HEADER: "x"})
+OK = (200, "")
+
+
+@pytest.mark.parametrize(
+    ("request_line", "answers", "status", "seen"),
+    [
+        (("GET", "/system/info", {}), [(503, ""), OK], 200, 2),
+        (("GET", "/system/info", {}), [httpx.ReadError("gone"), OK], 200, 2),
+        (("GET", "/system/info", {}), [(401, ""), OK], 200, 2),
+        (("GET", "/system/info", {}), [(401, "")], 401, 3),
+        (("GET", "/system/info", {}), [(404, "")], 404, 1),
+        (("GET", "/system/logs/svc", {}), [(500, "")], 500, 1),
+        (("GET", "/system/info", {}), [(503, "")], 503, 6),
+        (JOB, [(502, ""), (500, 'jobs "x" already exists')], 500, 2),
+        (JOB, [httpx.ConnectError("no"), (201, "")], 201, 2),
+        (("POST", "/job/svc", {}), [(502, ""), (201, "")], 502, 1),
+        (("POST", "/system/services", {}), [(502, ""), (201, "")], 502, 1),
+        (("DELETE", "/system/logs/svc/x", {}), [(403, ""), (204, "")], 403, 1),
+    ],
+)
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_only_what_may_be_sent_twice_is_sent_again(request_line, answers, status, seen, way):
+    method, path, headers = request_line
+    server, pauses = Server(*answers), []
+
+    async def apause(seconds):
+        pauses.append(seconds)
+
+    async def ask():
+        inner = httpx.MockTransport(server)
+        async with httpx.AsyncClient(transport=AsyncRepeatingTransport(inner, sleep=apause)) as client:
+            return await client.request(method, f"https://oscar.test{path}", headers=headers)
+
+    if way == "async":
+        answer = asyncio.run(ask())
+    else:
+        with httpx.Client(transport=RepeatingTransport(httpx.MockTransport(server), sleep=pauses.append)) as client:
+            answer = client.request(method, f"https://oscar.test{path}", headers=headers)
+    assert (answer.status_code, server.seen, len(pauses)) == (status, seen, seen - 1)
+
+
+def test_wish_of_the_server_to_wait_is_granted_within_bounds():
+    server, pauses = Server((429, "", ("Retry-After", "3")), (429, "", ("Retry-After", "999")), OK), []
+    with httpx.Client(transport=RepeatingTransport(httpx.MockTransport(server), sleep=pauses.append)) as client:
+        assert client.get("https://oscar.test/").status_code == 200
+    assert pauses == [3.0, 10.0]
