@@ -13,11 +13,17 @@ _FUNCTIONS = "airflow_provider_oscar.cli.commands"
 
 _CONNECTION = Arg(("-c", "--conn-id"), default="oscar_default", help="OSCAR connection (default: oscar_default)")
 _OUTPUT = Arg(
-    ("-o", "--output"), choices=("table", "json"), default="table", help="form of the answer on standard output"
+    ("-o", "--output"),
+    choices=("table", "json", "yaml", "plain"),
+    default="table",
+    help="form of the answer on standard output",
 )
 _SERVICE = Arg(("service",), help="name of the OSCAR service")
 _JOB = Arg(("job",), help="name of the job, as 'jobs list' prints it")
 _FDL = Arg(("file",), help="FDL file; scripts are read relative to it")
+_BUCKET = Arg(("bucket",), help="name of the bucket")
+_TEXT = Arg(("-t", "--text"), default=None, help="the input as a text; a JSON object is sent as an event")
+_FILE = Arg(("-f", "--file"), default=None, help="file that is the input")
 _DIRECTORY = Arg(("--directory",), default=".platform", help="where the embedded platform keeps its files")
 _REPORT = Arg(("--report",), default="demo-report", help="where report.html goes (default: demo-report)")
 _EVENT_FILE = Arg(
@@ -43,7 +49,42 @@ _SERVICES = GroupCommand(
     name="services",
     help="Manage OSCAR services",
     subcommands=(
-        _command("apply", "Create or update the services of an FDL file", "services_apply", _FDL, _CONNECTION),
+        _command(
+            "apply",
+            "Create or update the services of an FDL file, for example: airflow oscar services apply cowsay.yaml",
+            "services_apply",
+            _FDL,
+            Arg(("--param",), action="append", metavar="NAME=VALUE", help="value of {{ params.NAME }} in the file"),
+            Arg(
+                ("--cluster",),
+                action="append",
+                metavar="ID=CONN_ID",
+                help="connection of a cluster of the file; one of the cluster's own name is found by itself",
+            ),
+            Arg(("--dry-run",), action="store_true", help="compare alone, and print what would change"),
+            _CONNECTION,
+            _OUTPUT,
+        ),
+        _command("get", "Print a service without its secrets", "services_get", _SERVICE, _CONNECTION, _OUTPUT),
+        _command(
+            "run",
+            "Call a service and print its answer, for example: airflow oscar services run cowsay --text hello",
+            "services_run",
+            _SERVICE,
+            _TEXT,
+            _FILE,
+            _CONNECTION,
+        ),
+        _command(
+            "job",
+            "Start a job of a service and print its name, for example: airflow oscar services job cowsay -t hello",
+            "services_job",
+            _SERVICE,
+            _TEXT,
+            _FILE,
+            Arg(("--name",), default="", help="name of the job; one that exists is not started again"),
+            _CONNECTION,
+        ),
         _command("list", "List services", "services_list", _CONNECTION, _OUTPUT),
         _command(
             "delete",
@@ -61,8 +102,67 @@ _JOBS = GroupCommand(
     help="Look at and cancel the jobs of an OSCAR service",
     subcommands=(
         _command("list", "List the jobs of a service", "jobs_list", _SERVICE, _CONNECTION, _OUTPUT),
-        _command("logs", "Print the log of a job", "jobs_logs", _SERVICE, _JOB, _CONNECTION),
+        _command(
+            "logs",
+            "Print the log of a job, for example: airflow oscar jobs logs cowsay --latest --follow",
+            "jobs_logs",
+            _SERVICE,
+            Arg(("job",), nargs="?", default="", help="name of the job, as 'jobs list' prints it"),
+            Arg(("--latest",), action="store_true", help="of the youngest job"),
+            Arg(("--follow",), action="store_true", help="go on until the job has ended"),
+            _CONNECTION,
+        ),
+        _command(
+            "clear",
+            "Remove the jobs of a service that succeeded",
+            "jobs_clear",
+            _SERVICE,
+            Arg(("--all",), action="store_true", help="failed and running ones too"),
+            _CONNECTION,
+        ),
         _command("cancel", "Cancel a job and forget it", "jobs_cancel", _SERVICE, _JOB, _CONNECTION),
+    ),
+)
+
+_CLUSTER = GroupCommand(
+    name="cluster",
+    help="Look at an OSCAR cluster",
+    subcommands=(
+        _command("info", "Print version and settings", "cluster_info", _CONNECTION, _OUTPUT),
+        _command("status", "Print nodes, free resources and jobs", "cluster_status", _CONNECTION, _OUTPUT),
+    ),
+)
+
+_BUCKETS = GroupCommand(
+    name="buckets",
+    help="Work with the buckets of an OSCAR cluster",
+    subcommands=(
+        _command(
+            "list",
+            "List buckets, or the objects of one",
+            "buckets_list",
+            Arg(("bucket",), nargs="?", default="", help="name of a bucket"),
+            _CONNECTION,
+            _OUTPUT,
+        ),
+        _command(
+            "put",
+            "Upload a file, for example: airflow oscar buckets put cowsay hello.txt --key in/hello.txt",
+            "buckets_put",
+            _BUCKET,
+            Arg(("file",), help="the file"),
+            Arg(("--key",), default="", help="key of the object (default: name of the file)"),
+            _CONNECTION,
+        ),
+        _command(
+            "get",
+            "Download an object",
+            "buckets_get",
+            _BUCKET,
+            Arg(("key",), help="key of the object"),
+            Arg(("--file",), default="", help="where it goes (default: the key's last part)"),
+            _CONNECTION,
+        ),
     ),
 )
 
@@ -90,8 +190,22 @@ def get_cli_commands() -> list[CLICommand]:
             name="oscar",
             help="Work with OSCAR, and try this provider on one machine",
             subcommands=(
+                _CLUSTER,
                 _SERVICES,
                 _JOBS,
+                _BUCKETS,
+                _command(
+                    "import-config",
+                    "Make connections of the clusters in oscar-cli's configuration, without printing passwords",
+                    "import_config",
+                    Arg(
+                        ("file",),
+                        nargs="?",
+                        default="~/.oscar-cli/config.yaml",
+                        help="configuration of oscar-cli (default: ~/.oscar-cli/config.yaml)",
+                    ),
+                    Arg(("--overwrite",), action="store_true", help="replace connections of the same name"),
+                ),
                 _EVENTS,
                 _command("up", "Run the embedded platform until interrupted", "platform_up", _DIRECTORY),
                 _command("demo", "Run the 3DGAN pipeline end to end on this machine", "demo", _REPORT),

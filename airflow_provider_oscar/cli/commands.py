@@ -10,7 +10,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +21,11 @@ from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderErr
 
 if TYPE_CHECKING:
     from airflow_provider_oscar.core.objects import ObjectEvent
+    from airflow_provider_oscar.hooks.oscar.api import OscarJob
 
 _EVENT_LIMIT = 1024 * 1024
+#: Seconds between looks at a log that is followed.
+_FOLLOW_SECONDS = 2.0
 
 
 def _reports_errors(function: Callable[[argparse.Namespace], None]) -> Callable[[argparse.Namespace], None]:
@@ -39,13 +44,30 @@ def _reports_errors(function: Callable[[argparse.Namespace], None]) -> Callable[
 @_reports_errors
 def services_apply(options: argparse.Namespace) -> None:
     """Create or update every service of an FDL file."""
-    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
-    from airflow_provider_oscar.operators.oscar_service import load_fdl
+    from jinja2 import StrictUndefined, TemplateError
+    from jinja2.sandbox import SandboxedEnvironment
+
+    from airflow_provider_oscar.operators.oscar_service import apply_services, load_fdl
 
     path = Path(options.file)
-    hook = OscarHook(options.conn_id)
-    for definition in load_fdl(path.read_text(encoding="utf-8"), path.parent):
-        print(f"{definition.name}: {hook.run(hook.apply_service(definition))}")
+    jinja = SandboxedEnvironment(undefined=StrictUndefined)
+    params = _pairs(options.param, "--param")
+
+    def fill_in(value: str) -> str:
+        try:
+            return jinja.from_string(value).render(params=params) if "{{" in value else value
+        except TemplateError as error:
+            raise DefinitionError(f"the FDL has the template {value!r} ({error}); give --param NAME=VALUE") from error
+
+    definitions = load_fdl(path.read_text(encoding="utf-8"), path.parent, fill_in=fill_in, absolute_scripts=True)
+    done = apply_services(
+        definitions, clusters=_pairs(options.cluster, "--cluster"), conn_id=options.conn_id, dry_run=options.dry_run
+    )
+    if options.output == "table":
+        for name, what in done.items():
+            print(f"{name}: {what}")
+        return
+    _print([{"service": name, "result": what} for name, what in done.items()], ("service", "result"), options.output)
 
 
 @_reports_errors
@@ -95,14 +117,32 @@ def jobs_list(options: argparse.Namespace) -> None:
 
 @_reports_errors
 def jobs_logs(options: argparse.Namespace) -> None:
-    """Print the log of a job."""
+    """Print the log of a job; with ``--follow`` until it has ended."""
     from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 
     hook = OscarHook(options.conn_id)
-    text = hook.run(hook.job_log(options.service, options.job))
+    if bool(options.job) == options.latest:
+        raise DefinitionError("name a job, or say --latest")
+    job = options.job or _latest(hook.run(hook.list_jobs(options.service)), options.service)
+    shown = 0
+    while True:
+        found = hook.run(hook.list_jobs(options.service)).get(job) if options.follow else None
+        text = hook.run(hook.job_log(options.service, job))
+        sys.stdout.write((text or "")[shown:])
+        sys.stdout.flush()
+        shown = len(text or "")
+        if found is None or not found.phase.active:
+            break
+        time.sleep(_FOLLOW_SECONDS)
     if text is None:
-        raise SystemExit(f"error: job {options.job!r} of service {options.service!r} has no log (yet)")
-    sys.stdout.write(text)
+        raise SystemExit(f"error: job {job!r} of service {options.service!r} has no log (yet)")
+
+
+def _latest(jobs: Mapping[str, OscarJob], service: str) -> str:
+    """Name of the youngest job; one that waits for a place has no times yet and counts as younger."""
+    if not jobs:
+        raise DefinitionError(f"service {service!r} has no jobs")
+    return max(jobs.values(), key=lambda job: (not job.created, job.created, job.name)).name
 
 
 @_reports_errors
@@ -113,6 +153,184 @@ def jobs_cancel(options: argparse.Namespace) -> None:
     hook = OscarHook(options.conn_id)
     found = hook.run(hook.delete_job(options.service, options.job))
     print(f"{options.job}: {'cancelled' if found else 'there is no such job'}")
+
+
+@_reports_errors
+def services_get(options: argparse.Namespace) -> None:
+    """Print a service as OSCAR holds it, without its token and credentials."""
+    from airflow_provider_oscar.core.services import masked
+    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+
+    hook = OscarHook(options.conn_id)
+    found = hook.run(hook.get_service(options.service))
+    if found is None:
+        raise DefinitionError(f"there is no service {options.service!r}; `airflow oscar services list` shows them")
+    _print_document(masked(found), options.output)
+
+
+@_reports_errors
+def services_run(options: argparse.Namespace) -> None:
+    """Call a service and print its answer."""
+    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+    from airflow_provider_oscar.hooks.oscar.routes import decode_answer
+
+    hook = OscarHook(options.conn_id)
+    found = hook.run(hook.get_service(options.service))
+    if found is None:
+        raise DefinitionError(f"there is no service {options.service!r}; `airflow oscar services list` shows them")
+    token = "" if hook.uses_oidc else str(found.get("token") or "")
+    answer = hook.run(hook.run_service(options.service, _payload(options), token=token))
+    sys.stdout.buffer.write(decode_answer(answer.content))
+    sys.stdout.flush()
+
+
+@_reports_errors
+def services_job(options: argparse.Namespace) -> None:
+    """Start a job of a service and print its name."""
+    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+
+    hook = OscarHook(options.conn_id)
+    name = options.name or f"{options.service[:16].strip('-')}-{uuid.uuid4()}"
+    print(hook.run(hook.submit_job(options.service, _payload(options), name)).job_id)
+
+
+def _payload(options: argparse.Namespace) -> bytes:
+    """The body of a request: JSON as it is, anything else in base64, as OSCAR's supervisor wants it."""
+    from airflow_provider_oscar.hooks.oscar.hook import encode_body
+
+    if (options.text is None) == (options.file is None):
+        raise DefinitionError("say either --text or --file")
+    data = options.text.encode() if options.text is not None else Path(options.file).read_bytes()
+    try:
+        return data if isinstance(json.loads(data), dict) else encode_body(data)
+    except ValueError:
+        return encode_body(data)
+
+
+@_reports_errors
+def jobs_clear(options: argparse.Namespace) -> None:
+    """Remove the jobs of a service that succeeded, or all of them."""
+    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+
+    hook = OscarHook(options.conn_id)
+    hook.run(hook.delete_jobs(options.service, unfinished=options.all))
+    print(f"{options.service}: {'all jobs' if options.all else 'jobs that succeeded'} removed")
+
+
+@_reports_errors
+def cluster_info(options: argparse.Namespace) -> None:
+    """Print version and settings of a cluster, without keys."""
+    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+
+    hook = OscarHook(options.conn_id)
+    config = hook.run(hook.get_config()).get("config")
+    _print_document({**hook.run(hook.get_info()), "config": config}, options.output)
+
+
+@_reports_errors
+def cluster_status(options: argparse.Namespace) -> None:
+    """Print nodes, free resources and jobs of a cluster."""
+    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+
+    hook = OscarHook(options.conn_id)
+    _print_document(hook.run(hook.get_status()), options.output)
+
+
+@_reports_errors
+def buckets_list(options: argparse.Namespace) -> None:
+    """List buckets, or the objects of one."""
+    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+
+    hook = OscarHook(options.conn_id)
+    columns: tuple[str, ...] = ("bucket_name", "visibility", "owner")
+    found: Sequence[object] = hook.run(hook.list_buckets())
+    if options.bucket:
+        columns = ("object_name", "size_bytes", "last_modified")
+        objects = hook.run(hook.get_bucket(options.bucket)).get("objects")
+        found = objects if isinstance(objects, list) else []
+    rows = [{name: each.get(name) or "" for name in columns} for each in found if isinstance(each, Mapping)]
+    _print(rows, columns, options.output)
+
+
+@_reports_errors
+def buckets_put(options: argparse.Namespace) -> None:
+    """Upload a file into a bucket, through a link of OSCAR's."""
+    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+
+    hook = OscarHook(options.conn_id)
+    path = Path(options.file)
+    key = options.key or path.name
+    link = hook.run(hook.presign(options.bucket, key, "upload"))
+    with path.open("rb") as file:
+        _transfer(link, content=file.read())
+    print(f"{options.bucket}/{key}")
+
+
+@_reports_errors
+def buckets_get(options: argparse.Namespace) -> None:
+    """Download an object of a bucket, through a link of OSCAR's."""
+    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+
+    hook = OscarHook(options.conn_id)
+    link = hook.run(hook.presign(options.bucket, options.key, "download"))
+    data = _transfer(link)
+    target = Path(options.file or Path(options.key).name)
+    target.write_bytes(data)
+    print(target)
+
+
+def _transfer(link: Mapping[str, object], *, content: bytes | None = None) -> bytes:
+    import httpx
+
+    headers = link.get("headers")
+    answer = httpx.request(
+        str(link["method"]),
+        str(link["url"]),
+        content=content,
+        headers={str(k): str(v) for k, v in headers.items()} if isinstance(headers, Mapping) else {},
+        timeout=300,
+    )
+    if not answer.is_success:
+        raise DefinitionError(
+            f"the store behind OSCAR answered {answer.status_code}; its address is the cluster's own, and may not be "
+            "reachable from here"
+        )
+    return answer.content
+
+
+@_reports_errors
+def import_config(options: argparse.Namespace) -> None:
+    """Make connections of the clusters in oscar-cli's configuration; passwords are stored and never printed."""
+    import subprocess
+    import tempfile
+
+    import yaml
+
+    path = Path(options.file).expanduser()
+    found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    clusters = found.get("oscar") if isinstance(found, dict) else None
+    if not isinstance(clusters, dict) or not clusters:
+        raise DefinitionError(f"{path} has no clusters; expected oscar-cli's form, oscar: {{<id>: {{endpoint: …}}}}")
+    from airflow_provider_oscar.cli.oscar_cli_config import cluster_connection
+
+    connections = {str(name): cluster_connection(cluster) for name, cluster in clusters.items()}
+    # Airflow's own command stores them; passwords go through a file that nobody else can read.
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(connections, file)
+        file.flush()
+        command = [sys.executable, "-m", "airflow", "connections", "import", file.name]
+        done = subprocess.run([*command, *(["--overwrite"] if options.overwrite else [])], check=False)
+    if done.returncode:
+        raise SystemExit(done.returncode)
+
+
+def _print_document(document: object, form: str) -> None:
+    if form == "json":
+        print(json.dumps(document, indent=2))
+    else:
+        import yaml
+
+        print(yaml.safe_dump(document, sort_keys=False), end="")
 
 
 @_reports_errors
@@ -186,15 +404,47 @@ def _run_testbed(*arguments: str) -> None:
     os.execve(sys.executable, [sys.executable, "-m", "oscar_testbed", *arguments], clean)
 
 
-def _print(rows: Sequence[Mapping[str, Any]], columns: Iterable[str], form: str) -> None:
+def _pairs(words: Sequence[str] | None, option: str) -> dict[str, str]:
+    """Read ``NAME=VALUE`` options."""
+    found: dict[str, str] = {}
+    for word in words or ():
+        name, equal, value = word.partition("=")
+        if not name or not equal:
+            raise DefinitionError(f"{option} {word!r} is not valid; expected NAME=VALUE")
+        found[name] = value
+    return found
+
+
+def _print(rows: Sequence[Mapping[str, object]], columns: Sequence[str], form: str) -> None:
+    """Print rows in one of Airflow's forms; names are whole unless a terminal is too narrow for them."""
     if form == "json":
         print(json.dumps(list(rows), indent=2))
-        return
+    elif form == "yaml":
+        import yaml
+
+        print(yaml.safe_dump(list(rows), sort_keys=False), end="")
+    elif form == "plain":
+        lines = [tuple(columns), *(tuple(str(row[name]) for name in columns) for row in rows)]
+        widths = [max(len(line[number]) for line in lines) for number in range(len(columns))]
+        for line in lines:
+            print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    else:
+        _print_table(rows, columns)
+
+
+def _print_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*columns)
+    table = Table()
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=not sys.stdout.isatty())
     for row in rows:
         table.add_row(*(Text(str(row[name])) for name in columns))
-    Console().print(table)
+    width = (
+        None
+        if sys.stdout.isatty()
+        else sum(3 + max((len(str(row[c])) for row in rows), default=0) + len(c) for c in columns) + 1
+    )
+    Console(width=width).print(table)

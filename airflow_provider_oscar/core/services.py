@@ -301,7 +301,7 @@ def difference(ours: ServiceDefinition, theirs: Mapping[str, Any]) -> dict[str, 
         if name == "expose":
             other = _ports_listed(other)
         if not _covers(mine, other):
-            found[name] = (_masked(mine), _masked(other))
+            found[name] = (masked(mine), masked(other))
     _compare_maps(sent, theirs, found)
     for name, paths in (("input", ours.inputs), ("output", ours.outputs)):
         here, there = [_canonical(ours, path.to_dict()) for path in paths], _there(theirs, name, list)
@@ -332,7 +332,7 @@ def _compare_maps(sent: Mapping[str, Any], theirs: Mapping[str, Any], found: dic
     }
     held = _there(theirs, "storage_providers", dict)
     if not _covers(providers, {kind: {} for kind in providers} | held):
-        found["storage_providers"] = (_masked(providers), _masked(held))
+        found["storage_providers"] = (masked(providers), masked(held))
 
 
 def _there(fields: Mapping[str, Any], name: str, kind: type[T]) -> T:
@@ -368,9 +368,10 @@ def _canonical(service: ServiceDefinition, fields: Any) -> Any:
     return path.storage_provider, service._full_path(path), path.suffix, path.prefix, path.options
 
 
-def _masked(value: Any) -> Any:
+def masked(value: Any) -> Any:
+    """Return a copy without secrets."""
     if isinstance(value, Mapping):
-        return {key: _MASK if key in _SECRET_FIELDS else _masked(inner) for key, inner in value.items()}
+        return {key: _MASK if key in _SECRET_FIELDS else masked(inner) for key, inner in value.items()}
     return value
 
 

@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import BaseHook, BaseOperator
+from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.fdl import from_fdl
-from airflow_provider_oscar.core.services import ServiceDefinition
+from airflow_provider_oscar.core.services import ServiceDefinition, difference
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 
 if TYPE_CHECKING:
@@ -62,27 +63,99 @@ def load_fdl(
     return from_fdl(text, read_script, fill_in=fill_in)
 
 
+def connection_of(
+    definition: ServiceDefinition, among: Sequence[ServiceDefinition], clusters: Mapping[str, str], default: str
+) -> str:
+    """Return the connection of the cluster that a service of an FDL is meant for.
+
+    A file for one cluster goes to the connection of the task, whatever the file calls the cluster. In a file for
+    several, each cluster is mapped, or has a connection of its own name.
+
+    :param definition: the service.
+    :param among: all services of the file.
+    :param clusters: cluster id to connection.
+    :param default: the connection of the task.
+    :raises DefinitionError: for a cluster that is not mapped.
+    """
+    cluster = definition.cluster_id
+    if cluster in clusters:
+        return clusters[cluster]
+    if not cluster or len({each.cluster_id for each in among}) == 1:
+        return default
+    try:
+        BaseHook.get_connection(str(cluster))
+    except AirflowNotFoundException as error:
+        raise DefinitionError(
+            f"the FDL has services for several clusters, and {cluster!r} of service {definition.name!r} has no "
+            f"connection; say clusters={{{cluster!r}: '<connection id>'}}, or make a connection of that name"
+        ) from error
+    return str(cluster)
+
+
+def apply_services(
+    definitions: Sequence[ServiceDefinition],
+    *,
+    clusters: Mapping[str, str],
+    conn_id: str,
+    dry_run: bool = False,
+) -> dict[str, str]:
+    """Make services be as defined; return what was done, by name, or ``cluster/name`` where names repeat.
+
+    Every cluster is known before the first service is sent.
+
+    :param definitions: in the order in which they are sent.
+    :param clusters: cluster id to connection.
+    :param conn_id: connection of services without a cluster.
+    :param dry_run: compare alone.
+    """
+    connections = [connection_of(each, definitions, clusters, conn_id) for each in definitions]
+    names = [each.name for each in definitions]
+    hooks: dict[str, OscarHook] = {}
+    done: dict[str, str] = {}
+    for definition, connection in zip(definitions, connections, strict=True):
+        hook = hooks.setdefault(connection, OscarHook(connection))
+        others = [
+            each
+            for each, place in zip(definitions, connections, strict=True)
+            if place == connection and each is not definition
+        ]
+        label = definition.name if names.count(definition.name) == 1 else f"{definition.cluster_id}/{definition.name}"
+        if dry_run:
+            theirs = hook.run(hook.get_service(definition.name))
+            found = difference(definition, theirs) if theirs is not None else {}
+            done[label] = "would be created" if theirs is None else "unchanged"
+            if found:
+                shown = "; ".join(f"{name}: {other!r} -> {mine!r}" for name, (mine, other) in found.items())
+                done[label] = f"would be updated ({shown})"
+        else:
+            claimed = {bucket for each in others for bucket in each.input_buckets}
+            done[label] = hook.run(hook.apply_service(definition, claimed=claimed))
+    return done
+
+
 class OscarServiceOperator(BaseOperator):
     """Makes OSCAR services be as defined, or deletes them.
 
     Applying compares with what the server has and creates, updates or does nothing. It never deletes: OSCAR
     deletes a service's buckets, with every object in them, together with the service.
 
-    :param fdl: YAML text of an FDL with one or more services; a ``.yaml`` file name relative to the DAG is read
-        as a template. Scripts it names are read relative to ``script_folder``; the name ``@supervisor`` stands for
-        the script of this provider, which ``OscarJobOperator(command=…)`` needs.
+    :param fdl: YAML text of an FDL with one or more services, or the name of a ``.yaml`` file relative to the DAG.
+        Templates in its values are filled in after it was read, so that a value cannot add fields. Scripts it names
+        are read relative to ``script_folder``; the name ``@supervisor`` stands for the script of this provider, which
+        ``OscarJobOperator(command=…)`` needs.
     :param definition: instead of ``fdl``, one definition made in Python.
     :param service: instead of both, for ``action="delete"``: the name alone.
     :param action: ``apply`` or ``delete``.
     :param delete_buckets: must be True for ``delete``, since that deletes the buckets as well.
     :param script_folder: folder of the scripts an FDL names; default is the DAG's folder.
+    :param clusters: for an FDL with services for several clusters: cluster id to connection of type ``oscar``. A
+        cluster that is not in it needs a connection of its own name. (templated)
+    :param dry_run: compare alone, and return what would be done with each field that differs.
     :param oscar_conn_id: connection of type ``oscar``.
     :raises DefinitionError: in the DAG file, if the arguments contradict each other.
     """
 
-    template_fields: Sequence[str] = ("fdl", "service", "oscar_conn_id")
-    template_ext: Sequence[str] = (".yaml", ".yml")
-    template_fields_renderers: ClassVar[dict[str, str]] = {"fdl": "yaml"}
+    template_fields: Sequence[str] = ("service", "clusters", "oscar_conn_id")
     ui_color = "#d7ecf7"
 
     def __init__(
@@ -94,6 +167,8 @@ class OscarServiceOperator(BaseOperator):
         action: str = "apply",
         delete_buckets: bool = False,
         script_folder: str = "",
+        clusters: Mapping[str, str] | None = None,
+        dry_run: bool = False,
         oscar_conn_id: str = OscarHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
@@ -115,25 +190,50 @@ class OscarServiceOperator(BaseOperator):
         self.action = action
         self.delete_buckets = delete_buckets
         self.script_folder = script_folder
+        self.clusters = dict(clusters or {})
+        self.only_compare = dry_run
         self.oscar_conn_id = oscar_conn_id
 
     def execute(self, context: Context) -> dict[str, str]:
         """Apply or delete; return what was done, by service name."""
         with airflow_errors():
-            hook = OscarHook(self.oscar_conn_id)
-            done: dict[str, str] = {}
+            definitions = [] if self.service else self._definitions(context)
             if self.action == "apply":
-                for definition in self._definitions():
-                    done[definition.name] = hook.run(hook.apply_service(definition))
+                done = apply_services(
+                    definitions, clusters=self.clusters, conn_id=self.oscar_conn_id, dry_run=self.only_compare
+                )
             else:
-                for name in [self.service] if self.service else [each.name for each in self._definitions()]:
-                    done[name] = "deleted" if hook.run(hook.delete_service(name)) else "absent"
+                done = self._delete(definitions)
             for name, what in done.items():
                 self.log.info("OSCAR service %s (connection %r): %s", name, self.oscar_conn_id, what)
             return done
 
-    def _definitions(self) -> list[ServiceDefinition]:
+    def _delete(self, definitions: Sequence[ServiceDefinition]) -> dict[str, str]:
+        wanted = {
+            each.name: connection_of(each, definitions, self.clusters, self.oscar_conn_id) for each in definitions
+        }
+        done: dict[str, str] = {}
+        for name, connection in (wanted or {self.service: self.oscar_conn_id}).items():
+            hook = OscarHook(connection)
+            done[name] = "deleted" if hook.run(hook.delete_service(name)) else "absent"
+        return done
+
+    def _definitions(self, context: Context) -> list[ServiceDefinition]:
         if self.definition is not None:
             return [self.definition]
         dag = self.get_dag()
-        return load_fdl(self.fdl, Path(self.script_folder or (dag.folder if dag else ".")))
+        folder = Path(dag.folder if dag else ".")
+        text = self.fdl
+        if text.strip().endswith((".yaml", ".yml")) and "\n" not in text.strip():
+            try:
+                text = (folder / text.strip()).read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise DefinitionError(
+                    f"task {self.task_id!r} cannot read the FDL {self.fdl!r} in {str(folder)!r} ({error})"
+                ) from error
+        jinja = self.get_template_env(dag)
+
+        def fill_in(value: str) -> str:
+            return str(self.render_template(value, context, jinja)) if "{" in value else value
+
+        return load_fdl(text, Path(self.script_folder or folder), fill_in=fill_in)

@@ -28,6 +28,7 @@ from airflow_provider_oscar.hooks.oscar.auth import (
     is_secure,
 )
 from airflow_provider_oscar.hooks.oscar.repeat import AsyncRepeatingTransport, RepeatingTransport
+from airflow_provider_oscar.hooks.oscar.routes import OscarRoutes
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -43,7 +44,7 @@ def encode_body(data: bytes) -> bytes:
     return base64.b64encode(data)
 
 
-class OscarHook(OscarCalls, BaseHook):
+class OscarHook(OscarCalls, OscarRoutes, BaseHook):
     """One OSCAR cluster.
 
     Calls are flows, so that operators and triggers share them::
@@ -103,6 +104,11 @@ class OscarHook(OscarCalls, BaseHook):
     @property
     def _auth_type(self) -> str:
         return str(self.extra.get("auth_type") or "basic")
+
+    @property
+    def uses_oidc(self) -> bool:
+        """Whether its own token starts jobs, so that they belong to its user."""
+        return self._auth_type == "oidc"
 
     @cached_property
     def auth(self) -> httpx.Auth:

@@ -57,9 +57,8 @@ def test_every_command_and_argument_has_a_help_text(path, command):
 def test_functions_behind_the_table_exist_and_no_other_is_unreachable():
     from airflow_provider_oscar.cli import commands
 
-    named = {"services": "services", "jobs": "jobs", "events": "events"}
     expected = {
-        "_".join((named[path[1]], path[2])) if len(path) == 3 else {"up": "platform_up"}.get(path[1], path[1])
+        "_".join(path[1:]) if len(path) == 3 else {"up": "platform_up"}.get(path[1], path[1].replace("-", "_"))
         for path, _ in ACTIONS
     }
     defined = {

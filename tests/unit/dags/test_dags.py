@@ -210,8 +210,11 @@ def test_service_is_what_the_inference_dag_submits_to(inference):
 
     module = load("threedgan_service")
     (apply,) = module.dag.tasks
-    text = Template((FOLDER / apply.fdl).read_text()).render(params=module.dag.params.dump())
-    (service,) = from_fdl(text, lambda path: f"script {path}")
+    params = module.dag.params.dump()
+    text = (FOLDER / apply.fdl).read_text()
+    (service,) = from_fdl(
+        text, lambda path: f"script {path}", fill_in=lambda value: Template(value).render(params=params)
+    )
     assert service.name == inference.dag.task_dict["cloud_cpu.infer"].service
     assert service.image == inference.IMAGE == inference.dag.task_dict["hpc_cpu.infer"].image
     assert service.script == "script @supervisor"

@@ -23,7 +23,7 @@ def test_service_operator_says_what_it_did(oscar):
 def test_fdl_may_name_the_script_of_the_supervisor(oscar, monkeypatch):
     fdl = "functions: {oscar: [{c: {name: svc, image: 'python:3', script: '@supervisor'}}]}"
     task = OscarServiceOperator(task_id="services", fdl=fdl)
-    (definition,) = task._definitions()
+    (definition,) = task._definitions(context())
     assert "OSCAR_SUPERVISOR" in definition.script
 
 
@@ -48,3 +48,45 @@ def test_services_are_deleted_only_with_a_clear_word(oscar):
 def test_contradicting_arguments_of_the_service_operator_are_refused(arguments):
     with pytest.raises(DefinitionError):
         OscarServiceOperator(task_id="services", **arguments)
+
+
+TWO = """
+functions:
+  oscar:
+  - cluster-a: {name: same, image: "img:a", script: "@supervisor"}
+  - cluster-b: {name: same, image: "img:b", script: "@supervisor"}
+"""
+
+
+def test_cluster_that_has_no_connection_is_refused_before_anything_is_sent(oscar):
+    task = OscarServiceOperator(task_id="services", fdl=TWO, clusters={"cluster-a": "oscar_default"})
+    with pytest.raises(AirflowFailException, match="several clusters.*'cluster-b'.*no connection"):
+        task.execute(context())
+    assert oscar.calls == []
+
+
+def test_each_cluster_has_its_own_connection(oscar, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_CLUSTER-B", "oscar://u:p@https%3A%2F%2Fb.test")
+    monkeypatch.setenv("AIRFLOW_CONN_A", "oscar://u:p@https%3A%2F%2Fa.test")
+    task = OscarServiceOperator(task_id="services", fdl=TWO, clusters={"cluster-a": "a"})
+    assert task.execute(context()) == {"cluster-a/same": "updated", "cluster-b/same": "updated"}
+
+
+def test_file_for_one_cluster_goes_to_the_connection_of_the_task(oscar):
+    fdl = "functions: {oscar: [{somewhere: {name: svc, image: i, script: '@supervisor'}}]}"
+    assert OscarServiceOperator(task_id="services", fdl=fdl).execute(context()) == {"svc": "updated"}
+
+
+def test_dry_run_says_what_differs_and_sends_nothing(oscar):
+    task = OscarServiceOperator(task_id="services", definition=DEFINITION, dry_run=True)
+    assert "would be updated (cpu: None -> '0.2'" in task.execute(context())["svc"]
+    assert {method for method, _ in oscar.calls} == {"GET"}
+
+
+def test_value_of_a_parameter_cannot_add_fields_to_the_service(tmp_path):
+    fdl = "functions: {oscar: [{c: {name: svc, image: '{{ params.image }}', script: '@supervisor'}}]}"
+    task = OscarServiceOperator(task_id="services", fdl=fdl)
+    seen = context() | {"params": {"image": "i:1"}}
+    assert task._definitions(seen)[0].image == "i:1"
+    with pytest.raises(DefinitionError, match="without blanks"):
+        task._definitions(context() | {"params": {"image": "i'\n      enable_gpu: true"}})
