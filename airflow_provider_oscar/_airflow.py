@@ -21,6 +21,7 @@ from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, determ
 from airflow.sdk.definitions.asset import AssetUniqueKey
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 from airflow.sdk.execution_time.context import NEVER_EXPIRE, AssetStateStoreAccessor, OutletEventAccessor
+from airflow.sdk.observability import stats
 from airflow.triggers.shared_stream import AdvanceItem, AdvanceOutcome, SharedStreamProducer
 
 from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError, PermanentError
@@ -41,6 +42,7 @@ __all__ = [
     "call_with_context",
     "context_arguments",
     "server_connection",
+    "set_gauge",
     "task_decorator_factory",
 ]
 
@@ -196,3 +198,8 @@ def server_connection(conn_id: str) -> Any:
     from airflow.models.connection import Connection
 
     return Connection.get_connection_from_secrets(conn_id)
+
+
+def set_gauge(name: str, value: float, tags: Mapping[str, str]) -> None:
+    """Set a gauge of Airflow's metrics; nothing happens where Airflow sends none."""
+    stats.gauge(name, value, tags=dict(tags))

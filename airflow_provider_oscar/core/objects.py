@@ -19,6 +19,10 @@ from airflow_provider_oscar.core.times import in_utc
 PARTITION_KEY_LIMIT = 250
 _DIGEST_LENGTH = 16
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+#: dCache's id of a file (Chimera's 36 hexadecimal digits, or PNFS's 24); its doors append "_" and a number, which
+#: changes without the content, to form the entity tag. Source: dCache 12.0, DcacheFileResource.getUniqueId.
+_PNFSID = re.compile(r"([0-9A-Fa-f]{36}|[0-9A-Fa-f]{24})(_\d+)?")
+_HEX = re.compile(r"[0-9A-Fa-f]{32,64}(-\d+)?")
 
 
 class Source(StrEnum):
@@ -94,14 +98,25 @@ class ObjectEvent:
         return f"dcache://{self.conn_id}{quote(utf8(self.container.rstrip('/')), safe='/~')}/{path}"
 
     @property
-    def id(self) -> str:
-        """64 hex digits over (uri, version or etag, whole second of modification).
+    def version(self) -> str:
+        """What the store calls a version of this object, as text.
 
-        Whole seconds, because HEAD and notifications of the same version are coarser than listings;
-        two versions within one second still differ in their entity tag.
+        That is the version id; else the PNFS-ID of a dCache file, which is never written to twice; else entity tag
+        and size. Only where there is neither do size and whole second of modification stand for it: a time is an
+        attribute that changes without the content, and that HEAD, listings and notifications round differently.
         """
-        second = int(self.modified.timestamp())
-        text = "\n".join((self.uri, self.version_id or self.etag, str(second)))
+        if self.version_id:
+            return self.version_id
+        if not self.etag:
+            return f"{self.size}@{int(self.modified.timestamp())}"
+        if self.source is Source.DCACHE and (found := _PNFSID.fullmatch(self.etag.strip('"'))):
+            return found[1].upper()
+        return f"{normalised_etag(self.etag)}/{self.size}"
+
+    @property
+    def id(self) -> str:
+        """64 hex digits over :attr:`uri` and :attr:`version`."""
+        text = f"{self.uri}\n{self.version}"
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     @property
@@ -156,6 +171,16 @@ class ObjectEvent:
                 f"not an ObjectEvent ({type(error).__name__}: {quoted(error)}); expected the fields that "
                 "ObjectEvent.to_dict() writes"
             ) from error
+
+
+def normalised_etag(etag: str) -> str:
+    """Return an entity tag as every answer about the same version has it.
+
+    Quotes, the mark ``W/`` and the ``-gzip`` that web servers append on the way are left out; the case counts, except
+    in a hexadecimal one such as an MD5 sum.
+    """
+    bare = etag.strip().removeprefix("W/").strip('"').removesuffix("-gzip")
+    return bare.lower() if _HEX.fullmatch(bare) else bare
 
 
 def utf8(text: str) -> bytes:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_provider_oscar.core.backoff import LoggedBackoff
 from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError, PermanentError
-from airflow_provider_oscar.watch.trouble import Trouble
 
 if TYPE_CHECKING:
     import httpx
@@ -85,16 +85,16 @@ class DCacheTapeTrigger(BaseTrigger):
         errors: dict[str, str] = {}
         where = hook.settings.where
         for number, request in enumerate(self.requests, start=1):
-            trouble = Trouble(log, f"{where}: staging request {number} of {len(self.requests)}")
+            backoff = LoggedBackoff(log, f"{where}: staging request {number} of {len(self.requests)}")
             while True:
                 pause = self.poll_interval
                 try:
                     seen = await arun(client, tape.stage_status(hook.frontend, request), where=where)
-                    trouble.passed()
+                    backoff.reset()
                 except (DefinitionError, PermanentError):
                     raise
                 except OscarProviderError as error:
-                    pause = max(pause, trouble.failed(error))
+                    pause = max(pause, backoff.record_failure(error))
                 else:
                     if seen.ended:
                         errors |= {path: seen.errors.get(path, seen.states[path]) for path in seen.failed}

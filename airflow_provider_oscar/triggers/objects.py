@@ -14,7 +14,6 @@ one place share one listing, whatever their filters.
 from __future__ import annotations
 
 import asyncio
-from abc import abstractmethod
 from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Generic, Literal, TypeVar
@@ -26,12 +25,13 @@ from airflow_provider_oscar.core.checks import seconds
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.filters import ObjectFilter
 from airflow_provider_oscar.watch.arguments import DCacheArguments, S3Arguments, WatchArguments
-from airflow_provider_oscar.watch.memory import Memory, memory_key
-from airflow_provider_oscar.watch.once import first_found
-from airflow_provider_oscar.watch.pages import Page
+from airflow_provider_oscar.watch.metrics import report
+from airflow_provider_oscar.watch.notifications.choice import NotificationKind, Notifications
 from airflow_provider_oscar.watch.producer import WatchProducer
-from airflow_provider_oscar.watch.s3_channels import NotificationKind, Notifications
-from airflow_provider_oscar.watch.view import View
+from airflow_provider_oscar.watch.source import Page
+from airflow_provider_oscar.watch.state_store import WatchStateStore
+from airflow_provider_oscar.watch.strategies.since import first_found
+from airflow_provider_oscar.watch.watcher import Watcher
 
 __all__ = [
     "DCacheNewObjectTrigger",
@@ -44,6 +44,8 @@ __all__ = [
 
 A = TypeVar("A", bound=WatchArguments)
 Algorithm = Literal["timestamp", "snapshot", "cursor"]
+#: ``now``, ``all``, or a time, which may be ISO 8601 text.
+StartArgument = Literal["now", "all"] | datetime | str
 FilterArgument = ObjectFilter | Mapping[str, Any] | None
 
 
@@ -73,11 +75,11 @@ class NewObjectTrigger(BaseEventTrigger, Generic[A]):
 
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Page]) -> AsyncIterator[TriggerEvent]:
         """Yield an event per object that is new to this watcher; the payload is ``ObjectEvent.to_dict()``."""
-        view = self._view()
+        watcher = self.watcher()
         async for page in shared_stream:
-            for found in await view.look(page):
+            for found in await watcher.process(page):
                 yield TriggerEvent(found.to_dict())
-            await view.done(page)
+            await watcher.commit(page)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Watch without sharing; Airflow falls back to it when a shared stream cannot be had."""
@@ -88,30 +90,12 @@ class NewObjectTrigger(BaseEventTrigger, Generic[A]):
         finally:
             await producer.aclose()
 
-    def _view(self) -> View:
+    def watcher(self) -> Watcher:
+        """Return what decides which objects of the listing are new."""
         arguments = self.arguments
-        conditions = arguments.filter
-        identity: dict[str, Any] = {
-            "filter": [
-                conditions.suffix,
-                conditions.glob,
-                conditions.regex,
-                conditions.min_size,
-                list(conditions.ignore),
-            ]
-        }
-        # Only what differs from the default counts, so that a watcher keeps its memory when an argument is added.
-        if arguments.algorithm != WatchArguments.algorithm:
-            identity["algorithm"] = [arguments.algorithm]
-        if arguments.sentinel:
-            identity["sentinel"] = [arguments.sentinel]
-        key = memory_key(kind=type(self).__name__, place=self._identity(), **identity)
         about = f"watcher of asset {arguments.asset_name!r} on {arguments.about()}"
-        return View(about, arguments.policy(), Memory(arguments.asset_name, key))
-
-    @abstractmethod
-    def _identity(self) -> list[str]:
-        """Return what makes the place another place; how often it is listed does not."""
+        store = WatchStateStore(arguments.asset_name, arguments.identity())
+        return Watcher(about, arguments.policy(), store, report=report)
 
 
 class S3NewObjectTrigger(NewObjectTrigger[S3Arguments]):
@@ -128,7 +112,7 @@ class S3NewObjectTrigger(NewObjectTrigger[S3Arguments]):
     :param min_size: bytes an object must have.
     :param ignore: shell patterns of names that are never reported; unfinished uploads by default.
     :param start: what a watcher without a memory does: ``"now"`` reports what comes after its first listing, ``"all"``
-        also what is there already.
+        also what is there already, and a time (a datetime, or ISO 8601) what was modified since then.
     :param poll_interval: seconds (or a timedelta) between listings.
     :param lookback: seconds (or a timedelta) an object may appear behind the store's clock: the longest multipart
         upload on AWS, which dates an object by the start of its upload.
@@ -158,7 +142,7 @@ class S3NewObjectTrigger(NewObjectTrigger[S3Arguments]):
         regex: str | None = None,
         min_size: int = 0,
         ignore: Sequence[str] | None = None,
-        start: Literal["now", "all"] = "now",
+        start: StartArgument = "now",
         poll_interval: timedelta | float = 10.0,
         lookback: timedelta | float = 3600.0,
         algorithm: Algorithm = "timestamp",
@@ -175,7 +159,7 @@ class S3NewObjectTrigger(NewObjectTrigger[S3Arguments]):
             bucket=bucket,
             prefix=prefix,
             filter=conditions,
-            start=start,
+            start=start.isoformat() if isinstance(start, datetime) else start,
             poll_interval=seconds(poll_interval),
             lookback=seconds(lookback),
             algorithm=algorithm,
@@ -184,9 +168,6 @@ class S3NewObjectTrigger(NewObjectTrigger[S3Arguments]):
             notifications=notifications.to_dict() if isinstance(notifications, Notifications) else notifications,
         )
         super().__init__(arguments)
-
-    def _identity(self) -> list[str]:
-        return [self.arguments.conn_id, self.arguments.bucket, self.arguments.prefix]
 
 
 class DCacheNewObjectTrigger(NewObjectTrigger[DCacheArguments]):
@@ -204,7 +185,7 @@ class DCacheNewObjectTrigger(NewObjectTrigger[DCacheArguments]):
     :param min_size: bytes a file must have.
     :param ignore: shell patterns of names that are never reported; unfinished uploads by default.
     :param start: what a watcher without a memory does: ``"now"`` reports what comes after its first listing, ``"all"``
-        also what is there already.
+        also what is there already, and a time (a datetime, or ISO 8601) what was modified since then.
     :param poll_interval: seconds (or a timedelta) between listings without notifications.
     :param reconcile_interval: seconds (or a timedelta) between listings while notifications are received.
     :param quiet_period: seconds (or a timedelta) a file must look the same before it is reported; for WebDAV servers
@@ -232,7 +213,7 @@ class DCacheNewObjectTrigger(NewObjectTrigger[DCacheArguments]):
         regex: str | None = None,
         min_size: int = 0,
         ignore: Sequence[str] | None = None,
-        start: Literal["now", "all"] = "now",
+        start: StartArgument = "now",
         poll_interval: timedelta | float = 10.0,
         reconcile_interval: timedelta | float = 300.0,
         quiet_period: timedelta | float = 0.0,
@@ -250,7 +231,7 @@ class DCacheNewObjectTrigger(NewObjectTrigger[DCacheArguments]):
             recursive=recursive,
             max_directories=max_directories,
             filter=conditions,
-            start=start,
+            start=start.isoformat() if isinstance(start, datetime) else start,
             poll_interval=seconds(poll_interval),
             reconcile_interval=seconds(reconcile_interval),
             quiet_period=seconds(quiet_period),
@@ -259,9 +240,6 @@ class DCacheNewObjectTrigger(NewObjectTrigger[DCacheArguments]):
             sentinel=sentinel,
         )
         super().__init__(arguments)
-
-    def _identity(self) -> list[str]:
-        return [self.arguments.conn_id, self.arguments.path.rstrip("/") or "/", str(self.arguments.recursive)]
 
 
 async def _one_behind(producer: SharedStreamProducer) -> AsyncIterator[Page]:

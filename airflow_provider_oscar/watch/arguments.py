@@ -3,23 +3,32 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from datetime import timedelta
-from functools import partial
+from datetime import datetime, timedelta
 from typing import Any
 
 from airflow_provider_oscar.core.checks import check_fields
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.filters import ObjectFilter, Sentinels
-from airflow_provider_oscar.watch.dcache import DCacheSource, Place
-from airflow_provider_oscar.watch.inotify import InotifySource
-from airflow_provider_oscar.watch.pages import Source
-from airflow_provider_oscar.watch.s3 import S3Source
-from airflow_provider_oscar.watch.s3_channels import Notifications
-from airflow_provider_oscar.watch.s3_hints import NotifiedS3Source
-from airflow_provider_oscar.watch.strategies import ALGORITHMS, Start, WatchOptions
-from airflow_provider_oscar.watch.view import Policy
+from airflow_provider_oscar.core.times import read_iso
+from airflow_provider_oscar.watch.notifications.choice import NotificationKind, Notifications
+from airflow_provider_oscar.watch.notifications.dcache_sse import DCacheEventChannel
+from airflow_provider_oscar.watch.notifications.listener import Channel
+from airflow_provider_oscar.watch.notifications.minio import MinioChannel
+from airflow_provider_oscar.watch.notifications.sqs import SqsChannel
+from airflow_provider_oscar.watch.source import Source
+from airflow_provider_oscar.watch.sources.dcache import DCACHE_CONNECTIONS, DCacheSource
+from airflow_provider_oscar.watch.sources.notified import NotifiedSource
+from airflow_provider_oscar.watch.sources.s3 import S3_CONNECTIONS, S3Source
+from airflow_provider_oscar.watch.state_store import StateIdentity
+from airflow_provider_oscar.watch.strategies import STRATEGIES, Start, WatchOptions
+from airflow_provider_oscar.watch.watcher import Policy
+
+#: Least seconds between listings of dCache that are called for; its notifications do not tell sizes.
+_DCACHE_SPACING = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +52,7 @@ class WatchArguments:
             raise DefinitionError(
                 f"filter has prefix {self.filter.prefix!r}; say where to look by prefix or path of the watcher itself"
             )
-        if self.start not in tuple(Start):
-            raise DefinitionError(f"start of a watcher is {quoted(self.start)}; expected 'now' or 'all'")
+        _ = self.begins
         if self.algorithm not in self.algorithms:
             raise DefinitionError(
                 f"algorithm of a watcher is {quoted(self.algorithm)}; expected one of {', '.join(self.algorithms)}"
@@ -53,6 +61,19 @@ class WatchArguments:
             Sentinels(self.sentinel)
         if not self.poll_interval > 0:
             raise DefinitionError(f"poll_interval of a watcher is {self.poll_interval}; expected seconds above 0")
+
+    @property
+    def begins(self) -> Start | datetime:
+        """What the watcher does when it knows nothing of the place."""
+        if self.start in tuple(Start):
+            return Start(self.start)
+        try:
+            return read_iso(self.start)
+        except ValueError as error:
+            raise DefinitionError(
+                f"start of a watcher is {quoted(self.start)}; expected 'now' or 'all', or a time such as "
+                "'2026-11-28T06:00:00Z'"
+            ) from error
 
     def to_dict(self) -> dict[str, Any]:
         """Return what the database holds: every argument, as JSON."""
@@ -67,8 +88,17 @@ class WatchArguments:
 
     personal = frozenset[str]()
     """Arguments of a subclass that each watcher applies for itself."""
-    algorithms = tuple(name for name in ALGORITHMS if name != "cursor")
+    algorithms = tuple(name for name, kind in STRATEGIES.items() if not kind.needs_key_order)
     """Names of the algorithms that fit the kind of store."""
+
+    def identity(self) -> StateIdentity:
+        """Return whose state the watcher's is: it belongs to the place, and to what is chosen of it."""
+        choice = {"filter": self.filter.to_dict(), "algorithm": self.algorithm, "sentinel": self.sentinel}
+        return StateIdentity(place=self.state_place(), choice=json.dumps(choice, sort_keys=True))
+
+    def state_place(self) -> tuple[str, ...]:
+        """Return what makes the place another place; how it is listed does not."""
+        raise NotImplementedError
 
     def source(self) -> Source:
         """Return what lists the place."""
@@ -85,10 +115,10 @@ class WatchArguments:
     def _policy(self, options: WatchOptions, *, quiet_period: timedelta = timedelta(0)) -> Policy:
         return Policy(
             accepts=self.filter.accepts,
-            start=Start(self.start),
+            start=self.begins,
             options=options,
             quiet_period=quiet_period,
-            algorithm=self.algorithm,
+            strategy=self.algorithm,
             sentinel=self.sentinel,
         )
 
@@ -114,7 +144,7 @@ class S3Arguments(WatchArguments):
     fan_out: int = 1
     notifications: Mapping[str, Any] | None = None
     personal = frozenset({"lookback"})
-    algorithms = tuple(ALGORITHMS)
+    algorithms = tuple(STRATEGIES)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -139,14 +169,38 @@ class S3Arguments(WatchArguments):
 
     def source(self) -> Source:
         """Return the listing of the prefix."""
-        place = {"conn_id": self.conn_id, "bucket": self.bucket, "prefix": self.prefix}
-        options: dict[str, Any] = {**place, "interval": self.poll_interval, "workers": self.fan_out}
-        if self.notifications is None:
-            return S3Source(**options)
-        chosen = Notifications.from_argument(self.notifications)
-        return NotifiedS3Source(
-            open_channel=partial(chosen.channel, **place), reconcile_interval=chosen.reconcile_interval, **options
+        source = S3Source(
+            conn_id=self.conn_id,
+            bucket=self.bucket,
+            prefix=self.prefix,
+            interval=self.poll_interval,
+            workers=self.fan_out,
         )
+        if self.notifications is None:
+            return source
+        chosen = Notifications.from_argument(self.notifications)
+
+        async def open_channel() -> Channel:
+            return self._channel(chosen)
+
+        return NotifiedSource(
+            source,
+            open_channel,
+            source.look,
+            reconcile_interval=chosen.reconcile_interval,
+            spacing=self.poll_interval,
+        )
+
+    def _channel(self, chosen: Notifications) -> Channel:
+        if chosen.kind == NotificationKind.SQS:
+            return SqsChannel(
+                chosen.queue_url, conn_id=chosen.conn_id or self.conn_id, bucket=self.bucket, prefix=self.prefix
+            )
+        return MinioChannel(connections=S3_CONNECTIONS, conn_id=self.conn_id, bucket=self.bucket, prefix=self.prefix)
+
+    def state_place(self) -> tuple[str, ...]:
+        """Return connection, bucket and prefix."""
+        return ("s3", self.conn_id, self.bucket, self.prefix)
 
     def about(self) -> str:
         """Return bucket, prefix and connection."""
@@ -196,20 +250,47 @@ class DCacheArguments(WatchArguments):
 
     def source(self) -> Source:
         """Return the listing of the directory."""
-        place = Place(
+        source = DCacheSource(
             conn_id=self.conn_id,
             path=self.path,
             recursive=self.recursive,
             max_directories=self.max_directories,
+            interval=self.poll_interval,
         )
         if self.notifications == "none":
-            return DCacheSource(place, interval=self.poll_interval)
-        return InotifySource(
-            place,
-            poll_interval=self.poll_interval,
+            return source
+        digest = hashlib.sha256(json.dumps([*self.state_place(), self.max_directories]).encode()).hexdigest()[:12]
+
+        async def open_channel() -> Channel | None:
+            if self.notifications == "auto" and not await source.has_frontend():
+                return None
+            return DCacheEventChannel(
+                source.about,
+                connections=DCACHE_CONNECTIONS,
+                conn_id=self.conn_id,
+                client_id=f"airflow-provider-oscar-{digest}",
+                root=source.container,
+            )
+
+        notified = NotifiedSource(
+            source,
+            open_channel,
+            source.look,
+            expand=source.expand,
             reconcile_interval=self.reconcile_interval,
-            required=self.notifications == "sse",
+            spacing=min(_DCACHE_SPACING, self.poll_interval),
         )
+
+        async def watch(directory: str) -> None:
+            if notified.channel is not None:  # watched first and listed afterwards, so that nothing falls between
+                await notified.channel.watch(directory)
+
+        source.before_listing = watch
+        return notified
+
+    def state_place(self) -> tuple[str, ...]:
+        """Return connection, directory and whether it is the whole tree."""
+        return ("dcache", self.conn_id, self.path.rstrip("/") or "/", str(self.recursive))
 
     def about(self) -> str:
         """Return directory and connection."""
@@ -221,7 +302,7 @@ class DCacheArguments(WatchArguments):
         The memory is exact for 200 000 files, since a file moved in may be of any age.
         """
         return self._policy(
-            WatchOptions(lookback=timedelta(days=1), remember=200_000),
+            WatchOptions(lookback=timedelta(days=1), max_entries=200_000),
             quiet_period=timedelta(seconds=self.quiet_period),
         )
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs one source for all watchers of a place, and writes their memory when events are stored.
+"""Runs one source for all watchers of a place, and writes their state when events are stored.
 
 The framework broadcasts each page to the watchers that are there, waits until each has moved past it and
 all events they made of it are in Airflow's database, and calls :meth:`WatchProducer.advance`. Only then,
@@ -17,8 +17,8 @@ from contextlib import aclosing
 from functools import cache
 
 from airflow_provider_oscar._airflow import AdvanceItem, SharedStreamProducer
-from airflow_provider_oscar.watch.pages import Commit, Page, Source
-from airflow_provider_oscar.watch.trouble import Trouble
+from airflow_provider_oscar.core.backoff import LoggedBackoff, describe
+from airflow_provider_oscar.watch.source import Commit, Page, Source
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,8 @@ def _spare_collections() -> None:
 class WatchProducer(SharedStreamProducer):
     """Hands out the pages of ``source`` for ever; no error of the source ends it.
 
-    :param source: what to list; made on the first use, since the factory must not touch the network.
+    :param make_source: makes what is listed, on the first use, since the factory must not touch the network.
+    :param outstanding: pages handed out and not yet advanced.
     """
 
     def __init__(self, make_source: Callable[[], Source], *, outstanding: int = PAGES_OUTSTANDING) -> None:
@@ -57,27 +58,27 @@ class WatchProducer(SharedStreamProducer):
         """Yield every page twice: once for the watchers, once for :meth:`advance`."""
         source = self._source = self._make_source()
         _spare_collections()
-        trouble = Trouble(log, source.about)
+        backoff = LoggedBackoff(log, source.about)
+        pause = 0.0
         while True:
-            pause = 0.0
-            try:
-                async with aclosing(source.sweep()) as pages:
-                    async for whole in pages:
-                        for page in whole.slices(PAGE_SIZE):
-                            await self._wait_for_room()
-                            yield page, page
-                trouble.passed()
-            except Exception as error:  # noqa: BLE001 - whatever a source raises, the watch goes on
-                pause = trouble.failed(error)
-            await self._save()
-            try:
-                async with aclosing(source.hints(pause)) as pages:
-                    async for whole in pages:
-                        for page in whole.slices(PAGE_SIZE):
-                            await self._wait_for_room()
-                            yield page, page
-            except Exception as error:  # noqa: BLE001 - as above
-                await asyncio.sleep(trouble.failed(error))
+            for make_pages, ends in ((source.full_listing, True), (lambda: source.incremental(pause), False)):  # noqa: B023
+                try:
+                    async with aclosing(make_pages()) as pages:
+                        async for whole in pages:
+                            for page in whole.slices(PAGE_SIZE):
+                                await self._wait_for_room()
+                                yield page, page
+                    pause = 0.0
+                    if ends:
+                        backoff.reset()
+                except Exception as error:  # noqa: BLE001 - whatever a source raises, the watch goes on
+                    pause = backoff.record_failure(error)
+                    await self._wait_for_room()
+                    failed = Page((), hint=True, failure=describe(error))
+                    yield failed, failed
+                    if not ends:
+                        await asyncio.sleep(pause)
+                await self._save()
 
     async def _wait_for_room(self) -> None:
         while self._outstanding >= self._limit:
@@ -86,12 +87,12 @@ class WatchProducer(SharedStreamProducer):
         self._outstanding += 1
 
     async def advance(self, batch: Sequence[AdvanceItem]) -> None:
-        """Write the memory of the watchers whose events are stored; never raises."""
+        """Write the state of the watchers whose events are stored; never raises."""
         for page, outcome in batch:
             if outcome.is_clean:
                 self._unsaved.update(page.commits)
-            if page.settle is not None:
-                page.settle(outcome.is_clean)
+            if page.on_persisted is not None:
+                page.on_persisted(outcome.is_clean)
             if self._source is not None:
                 self._direct(self._source, page)
         self._outstanding -= len(batch)
@@ -99,16 +100,16 @@ class WatchProducer(SharedStreamProducer):
         await self._save()
 
     def _direct(self, source: Source, page: Page) -> None:
-        """Tell the source what the watchers of the page need of the next sweep."""
-        if page.wants_sweep:
+        """Have the source's next listing be what the watchers of the page need."""
+        if page.needs_full_listing:
             source.resume_after("")
-            source.request_sweep()
-        elif page.resumes:
-            source.resume_after(min(page.resumes))
+            source.request_full_listing()
+        elif page.cursors:
+            source.resume_after(min(page.cursors))
 
     async def _save(self) -> None:
-        """Run the commits that are due; one that fails stays due, and says so itself."""
-        async with self._saving:  # so that an older memory never overwrites a newer one
+        """Run the commits that are due; one that fails stays due, and logs that itself."""
+        async with self._saving:  # so that an older state never overwrites a newer one
             due, self._unsaved = self._unsaved, {}
             for watcher, commit in due.items():
                 try:

@@ -17,9 +17,9 @@ from typing import Any
 from airflow.triggers.shared_stream import AdvanceItem, AdvanceOutcome
 
 from airflow_provider_oscar.watch.arguments import DCacheArguments, S3Arguments, WatchArguments
-from airflow_provider_oscar.watch.memory import Memory
 from airflow_provider_oscar.watch.producer import WatchProducer
-from airflow_provider_oscar.watch.view import View
+from airflow_provider_oscar.watch.state_store import StateIdentity, WatchStateStore
+from airflow_provider_oscar.watch.watcher import Watcher
 from tests.bench.measure import Figures, loop_watched, measured, settle
 
 _STORED = AdvanceOutcome(acked=1, failed=0)
@@ -105,8 +105,8 @@ async def _watch(arguments: WatchArguments, *, watchers: int) -> None:
             async with loop_watched() as figures:
                 async for page, payload in stream:
                     for view in views:
-                        await view.look(page)
-                        await view.done(page)
+                        await view.process(page)
+                        await view.commit(page)
                     figures.count += len(page.events)
                     await producer.advance([AdvanceItem(payload, _STORED)])
                     if page.last:
@@ -116,8 +116,9 @@ async def _watch(arguments: WatchArguments, *, watchers: int) -> None:
     await producer.aclose()
 
 
-def _view(arguments: WatchArguments, number: int) -> View:
-    return View("bench", arguments.policy(), Memory("bench", f"watch:{number}", store=_Store()))
+def _view(arguments: WatchArguments, number: int) -> Watcher:
+    identity = StateIdentity(place=("bench",), choice=str(number))
+    return Watcher("bench", arguments.policy(), WatchStateStore("bench", identity, store=_Store()))
 
 
 def pollers(settings: dict[str, Any]) -> None:
@@ -128,11 +129,11 @@ def pollers(settings: dict[str, Any]) -> None:
         views = [_view(arguments, number) for number, arguments in enumerate(many)]
         sources = [arguments.source() for arguments in many]
 
-        async def poll(view: View, source: Any, figures: Figures) -> None:
-            async for whole in source.sweep():
+        async def poll(view: Watcher, source: Any, figures: Figures) -> None:
+            async for whole in source.full_listing():
                 for page in whole.slices(200):
-                    await view.look(page)
-                    await view.done(page)
+                    await view.process(page)
+                    await view.commit(page)
                     figures.count += len(page.events)
 
         for _ in range(2):

@@ -13,7 +13,8 @@ from airflow_provider_oscar.core.objects import ObjectEvent, Source
 from airflow_provider_oscar.core.staging import Checksum, StageIn, StageOutS3Post
 from airflow_provider_oscar.jobs.options import RunOptions
 from airflow_provider_oscar.jobs.spec import JobSpec
-from airflow_provider_oscar.watch.strategies import CursorState, SnapshotState, TimestampState
+from airflow_provider_oscar.watch.state_store import pack
+from airflow_provider_oscar.watch.strategies import CursorState, SnapshotState, TimestampState, fingerprint
 
 _EVENT = ObjectEvent(
     source=Source.S3, conn_id="c", container="b", key="in/a b.h5", size=3, etag="e", version_id="",
@@ -86,8 +87,8 @@ DOCUMENTS: dict[str, list[Any]] = {
     ],
     "object-event": [_EVENT.to_dict()],
     "watermark": [
-        json.loads(state.with_emitted([_EVENT]).to_json())
-        for state in (SnapshotState(), TimestampState(horizon=_EVENT.modified), CursorState(start_after="k"))
+        [{"format": 2, "strategy": state.name, **state.header()}, {"format": 2, "seen": pack([fingerprint(_EVENT)])}]
+        for state in (SnapshotState(), TimestampState(watermark=_EVENT.modified), CursorState(start_after="k"))
     ],
 }
 

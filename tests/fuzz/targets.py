@@ -24,7 +24,7 @@ from airflow_provider_oscar.hooks.http.xml import BoundedXml
 from airflow_provider_oscar.hooks.s3.listing import S3ListParser
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.spec import JobSpec
-from airflow_provider_oscar.watch.strategies import from_json
+from airflow_provider_oscar.watch.state_store import pack, restored, unpack_chunk
 from tests.fuzz.altered import altered
 from tests.fuzz.seeds import DOCUMENTS
 
@@ -155,13 +155,15 @@ def object_event(data: bytes) -> None:
 def watermark(data: bytes) -> None:
     """A watcher's stored state."""
     documents = _documents("watermark", data)
-    for text in (data.decode("utf-8", "replace"), *(json.dumps(document) for document in documents)):
+    for document in documents:
+        if not isinstance(document, list) or not document or not isinstance(document[0], dict):
+            continue
         try:
-            found = from_json(text)
+            found = restored(document[0], [unpack_chunk(chunk) for chunk in document[1:]])
         except OscarProviderError:
             continue
-        if found is not None:
-            _agree(from_json(found.to_json()), found)
+        header = {**document[0], **found.header()}
+        _agree(restored(header, [unpack_chunk({"seen": pack(found.seen)})]), found)
 
 
 def log_lines(data: bytes) -> None:

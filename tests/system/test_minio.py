@@ -18,7 +18,7 @@ from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.watch.arguments import S3Arguments
-from airflow_provider_oscar.watch.s3_hints import NotifiedS3Source
+from airflow_provider_oscar.watch.sources.notified import NotifiedSource
 from tests.integration.notifications.conftest import following
 from tests.support import receiver as receiving
 from tests.system.backends import IMAGE, NODE, Backend, real_oscar
@@ -135,19 +135,19 @@ class TestListening:
         finally:
             minio.stop()
 
-    def source(self, **arguments: Any) -> NotifiedS3Source:
+    def source(self, **arguments: Any) -> NotifiedSource:
         """A watcher that hears, and lists seldom."""
         told = {"kind": "minio-listen", "reconcile_interval": 600}
         defaults = {"asset_name": "inbox", "conn_id": "minio", "bucket": BUCKET, "prefix": "in/", "poll_interval": 300}
         source = S3Arguments(**defaults | arguments, notifications=told).source()
-        assert isinstance(source, NotifiedS3Source)
+        assert isinstance(source, NotifiedSource)
         return source
 
     async def test_objects_are_heard_of_between_listings(self, minio, monkeypatch):
         store = open_store(minio, monkeypatch)
         store.put_bytes(BUCKET, "in/there", b"x")
         async with following(self.source()) as watch:
-            await watch.until(lambda: watch.source.ear.connected)
+            await watch.until(lambda: watch.connected)
             for key in ("in/a.h5", HOSTILE, "elsewhere/b.h5"):
                 await asyncio.to_thread(store.put_bytes, BUCKET, key, b"abc")
             await asyncio.to_thread(upload_in_parts, store, "in/large.h5")
@@ -159,7 +159,7 @@ class TestListening:
         monkeypatch.setattr("airflow_provider_oscar.hooks.s3.notifications.SILENCE", 5.0)
         store = open_store(minio, monkeypatch)
         async with following(self.source()) as watch:
-            await watch.until(lambda: watch.source.ear.connected)
+            await watch.until(lambda: watch.connected)
             await asyncio.sleep(15)
             assert watch.sweeps == 1
             await asyncio.to_thread(store.put_bytes, BUCKET, "in/late", b"abc")
@@ -169,13 +169,13 @@ class TestListening:
     async def test_what_came_while_minio_was_away_is_found(self, minio, monkeypatch):
         store = open_store(minio, monkeypatch)
         async with following(self.source(poll_interval=1)) as watch:
-            await watch.until(lambda: watch.source.ear.connected)
+            await watch.until(lambda: watch.connected)
             await asyncio.to_thread(minio.stop)
-            await watch.until(lambda: not watch.source.ear.connected)
+            await watch.until(lambda: not watch.connected)
             await asyncio.to_thread(minio.start)
             await asyncio.to_thread(store.put_bytes, BUCKET, "in/between", b"abc")
             await watch.until(lambda: "in/between" in watch.heard)
-            await watch.until(lambda: watch.source.ear.connected)
+            await watch.until(lambda: watch.connected)
             await asyncio.to_thread(store.put_bytes, BUCKET, "in/after", b"abc")
             await watch.until(lambda: "in/after" in watch.heard)
 

@@ -11,14 +11,15 @@ from typing import Any
 
 from airflow.triggers.shared_stream import AdvanceItem, AdvanceOutcome
 
-from airflow_provider_oscar.watch.pages import Page, Source
 from airflow_provider_oscar.watch.producer import WatchProducer
+from airflow_provider_oscar.watch.source import Page
+from airflow_provider_oscar.watch.sources.notified import NotifiedSource
 
 
 class Watch:
     """What a source told: keys in the order of their first page, and how many sweeps there were."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: NotifiedSource) -> None:
         self.source = source
         self.heard: dict[str, str] = {}
         self.sweeps = 0
@@ -26,6 +27,11 @@ class Watch:
         self.failing = 0
         self._held: list[Page] = []
         self._producer: Any = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether the channel is open."""
+        return self.source.channel is not None
 
     async def follow(self) -> None:
         self._producer = WatchProducer(lambda: self.source)
@@ -55,7 +61,7 @@ class Watch:
 
 
 @asynccontextmanager
-async def following(source: Source) -> AsyncIterator[Watch]:
+async def following(source: NotifiedSource) -> AsyncIterator[Watch]:
     """Follow a source from its first sweep on."""
     watch = Watch(source)
     task = asyncio.create_task(watch.follow())

@@ -15,8 +15,11 @@ import pytest
 
 from airflow_provider_oscar.core.objects import ObjectEvent, Source
 from airflow_provider_oscar.hooks.s3.listing import ListingPage
-from airflow_provider_oscar.watch.s3_channels import MinioChannel
-from airflow_provider_oscar.watch.s3_hints import NotifiedS3Source
+from airflow_provider_oscar.watch.connections import Connections
+from airflow_provider_oscar.watch.notifications.listener import Channel
+from airflow_provider_oscar.watch.notifications.minio import MinioChannel
+from airflow_provider_oscar.watch.sources.notified import NotifiedSource
+from airflow_provider_oscar.watch.sources.s3 import S3_CONNECTIONS, S3Source
 from tests.integration.notifications.conftest import following
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -101,21 +104,20 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ListenServer]
     await server.stop()
 
 
-def listening(hook: FakeHook, *, interval: float = 60) -> NotifiedS3Source:
+def listening(hook: FakeHook, *, interval: float = 60) -> NotifiedSource:
     place = {"conn_id": "minio", "bucket": "incoming", "prefix": "in put/"}
-    return NotifiedS3Source(
-        open_channel=lambda: MinioChannel(**place),
-        reconcile_interval=600,
-        interval=interval,
-        open_hook=lambda _: hook,
-        **place,
-    )
+    source = S3Source(interval=interval, connections=Connections("s3", lambda _: hook), **place)
+
+    async def open_channel() -> Channel:
+        return MinioChannel(connections=S3_CONNECTIONS, **place)
+
+    return NotifiedSource(source, open_channel, source.look, reconcile_interval=600, spacing=interval)
 
 
 async def test_objects_are_heard_of_and_looked_at(server: ListenServer) -> None:
     hook = FakeHook()
     async with following(listening(hook)) as watch:
-        assert watch.source.ear.connected
+        assert watch.connected
         hook.keys.add("in put/a+%20b.h5")
         for key in ("in put/a+%20b.h5", "in put/gone", "elsewhere"):
             server.created(key)
@@ -136,7 +138,7 @@ async def test_after_each_connection_the_place_is_listed(server: ListenServer) -
             server.drop()
             hook.keys.add(name)
             await watch.until(lambda name=name: name in watch.heard)
-            await watch.until(lambda: watch.source.ear.connected)
+            await watch.until(lambda: watch.connected)
         sweeps = watch.sweeps
         hook.keys.add("in put/heard")
         server.created("in put/heard")

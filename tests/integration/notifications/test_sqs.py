@@ -13,9 +13,9 @@ import httpx
 import pytest
 from moto.server import ThreadedMotoServer
 
-from airflow_provider_oscar.watch import s3_channels
 from airflow_provider_oscar.watch.arguments import S3Arguments
-from airflow_provider_oscar.watch.s3_hints import NotifiedS3Source
+from airflow_provider_oscar.watch.notifications import sqs
+from airflow_provider_oscar.watch.sources.notified import NotifiedSource
 from tests.integration.notifications.conftest import following
 
 KEYS = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
@@ -44,12 +44,12 @@ class Cloud:
         found = self.sqs.get_queue_attributes(QueueUrl=self.queue, AttributeNames=names)["Attributes"]
         return sum(int(found[name]) for name in names)
 
-    def source(self, **arguments: Any) -> NotifiedS3Source:
+    def source(self, **arguments: Any) -> NotifiedSource:
         told = {"kind": "sqs", "queue_url": self.queue, "reconcile_interval": 600}
         source = S3Arguments(
             asset_name="inbox", conn_id="cloud", bucket="incoming", poll_interval=60, notifications=told, **arguments
         ).source()
-        assert isinstance(source, NotifiedS3Source)
+        assert isinstance(source, NotifiedSource)
         return source
 
 
@@ -62,8 +62,8 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     httpx.post(f"{endpoint}/moto-api/reset")  # its servers in one process share what they hold
     connection = {"conn_type": "oscar_s3", "host": endpoint, "login": "key", "password": "secret"}
     monkeypatch.setenv("AIRFLOW_CONN_CLOUD", json.dumps(connection))
-    monkeypatch.setattr(s3_channels.SqsChannel.__init__, "__kwdefaults__", {
-        **s3_channels.SqsChannel.__init__.__kwdefaults__, "wait": 1,
+    monkeypatch.setattr(sqs.SqsChannel.__init__, "__kwdefaults__", {
+        **sqs.SqsChannel.__init__.__kwdefaults__, "wait": 1,
     })  # fmt: skip
     yield Cloud(endpoint)
     server.stop()
@@ -92,7 +92,7 @@ async def test_a_message_stays_until_its_events_are_stored(cloud: Cloud) -> None
 
 
 async def test_what_could_not_be_stored_is_heard_again(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3_channels, "_RETURN", 1)
+    monkeypatch.setattr(sqs, "_RETURN", 1)
     async with following(cloud.source()) as watch:
         watch.failing = 1
         await asyncio.to_thread(cloud.put, "twice")
@@ -120,8 +120,8 @@ async def test_what_is_no_new_object_of_the_place_is_counted_and_deleted(cloud: 
         await asyncio.to_thread(cloud.put, "in/gone")
         await asyncio.to_thread(cloud.s3.delete_object, Bucket="incoming", Key="in/gone")
         await watch.until(lambda: cloud.left() == 0)
-        counts = source.ear._channel.tally.counts
-        assert counts["messages that are no notification"] == 1
+        counts = source.listener.channel.skipped.counts
+        assert counts["messages that are not a notification"] == 1
         assert counts["messages without a new object of this place"] >= 3
     assert set(watch.heard) <= {"in/gone"}
 

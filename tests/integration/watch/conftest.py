@@ -117,11 +117,11 @@ class Triggerer:
                 .join(AssetModel, AssetModel.id == AssetStateStoreModel.asset_id)
                 .where(AssetModel.name == asset.name)
             )
-            from airflow_provider_oscar.watch.strategies import from_chunks
+            from airflow_provider_oscar.watch.state_store import unpack_chunk
 
             chunks = [json.loads(row) if isinstance(row, str) else row for row in rows]
-            state = from_chunks(chunks) if chunks else None
-            return -1 if state is None else len(state.seen)
+            seen = [unpack_chunk(chunk) for chunk in chunks if "seen" in chunk]
+            return sum(map(len, seen)) if any("strategy" in chunk for chunk in chunks) else -1
 
 
 @pytest.fixture

@@ -9,22 +9,22 @@ from typing import Any
 import pytest
 
 from airflow_provider_oscar.hooks.dcache import DCacheHook, events
-from airflow_provider_oscar.watch import listener as listener_module
+from airflow_provider_oscar.watch.notifications import dcache_sse
 from tests.integration.watch.test_inotify import watching
 
 
 async def test_a_channel_that_another_client_takes_is_left_to_it(dcache: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener_module, "_COMPETITION_PAUSE", 0.3)
+    monkeypatch.setattr(dcache_sse, "_COMPETITION_PAUSE", 0.3)
     dcache.put("/competed/there", b"1")
     async with watching("/competed") as watch:
-        channel, sweeps = watch.source._listener._channel, watch.sweeps
+        channel, sweeps = watch.channel, watch.sweeps
         hook = DCacheHook("dcache_default")
         async with hook.async_client() as client:
             request = events.stream_request(hook.frontend, channel)
             async with client.stream(request.method, request.url, headers=request.headers) as thief:
                 assert thief.status_code == 200
-                await watch.until(lambda: watch.source._listener._channel not in ("", channel))
-                await watch.until(lambda: watch.source._listener.connected and watch.sweeps > sweeps)
+                await watch.until(lambda: watch.channel not in ("", channel))
+                await watch.until(lambda: watch.connected and watch.sweeps > sweeps)
                 dcache.put("/competed/after", b"1")
                 # A sweep may see it before the stream tells of it.
                 await watch.until(lambda: "after" in watch.heard)
@@ -38,7 +38,7 @@ async def test_after_429_the_channel_is_made_when_the_server_said(dcache: Any) -
         await asyncio.to_thread(dcache.restart_frontend)
         dcache.put("/throttled/meanwhile", b"1")
         await watch.until(lambda: "meanwhile" in watch.heard and watch.sweeps > sweeps, seconds=30)
-        await watch.until(lambda: watch.source._listener.connected, seconds=30)
+        await watch.until(lambda: watch.connected, seconds=30)
         assert dcache.namespace.faults.throttle_next == 0
         dcache.put("/throttled/after", b"1")
         await watch.until(lambda: "after" in watch.heard)

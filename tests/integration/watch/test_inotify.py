@@ -13,24 +13,42 @@ from typing import Any
 import pytest
 from airflow.triggers.shared_stream import AdvanceItem, AdvanceOutcome
 
-from airflow_provider_oscar.watch import listener as listener_module
-from airflow_provider_oscar.watch.dcache import Place
-from airflow_provider_oscar.watch.inotify import InotifySource
+from airflow_provider_oscar.watch.arguments import DCacheArguments
+from airflow_provider_oscar.watch.notifications.dcache_sse import DCacheEventChannel
 from airflow_provider_oscar.watch.producer import WatchProducer
+from airflow_provider_oscar.watch.sources.notified import NotifiedSource
 
 
 class Watch:
     """What a source told: keys in the order of their first page, with the reason, and how many sweeps there were."""
 
-    def __init__(self, source: InotifySource) -> None:
-        self.source = source
+    def __init__(self, source: Callable[[], NotifiedSource]) -> None:
+        self._make_source = source
+        self._source: NotifiedSource | None = None
         self.heard: dict[str, str] = {}
         self.sweeps = 0
         #: Cleared while nothing is acknowledged, so that notifications pile up.
         self.acknowledging = asyncio.Event()
         self.acknowledging.set()
 
+    @property
+    def source(self) -> NotifiedSource:
+        assert self._source is not None
+        return self._source
+
+    @property
+    def connected(self) -> bool:
+        """Whether the notifications' stream is open."""
+        return self._source is not None and self._source.channel is not None
+
+    @property
+    def channel(self) -> str:
+        """Path of the event channel, open or not; empty while there is none."""
+        listener = self.source.listener
+        return "" if listener is None else listener.channel._channel  # type: ignore[attr-defined]
+
     async def follow(self) -> None:
+        self._source = self._make_source()
         producer = WatchProducer(lambda: self.source)
         try:
             async for page, payload in producer.open_stream():
@@ -54,11 +72,14 @@ class Watch:
 
 @asynccontextmanager
 async def watching(path: str, *, poll_interval: float = 60, **options: Any) -> AsyncIterator[Watch]:
-    place = Place("dcache_default", path, **options)
-    watch = Watch(InotifySource(place, poll_interval=poll_interval, reconcile_interval=60))
+    arguments = DCacheArguments(
+        asset_name="inbox", conn_id="dcache_default", path=path, poll_interval=poll_interval, reconcile_interval=60,
+        **options,
+    )  # fmt: skip
+    watch = Watch(arguments.source)  # type: ignore[arg-type]
     task = asyncio.create_task(watch.follow())
     try:
-        await watch.until(lambda: watch.sweeps > 0 and watch.source._listener.connected)
+        await watch.until(lambda: watch.sweeps > 0 and watch.connected)
         yield watch
     finally:
         task.cancel()
@@ -116,7 +137,7 @@ async def test_after_a_fault_the_directory_is_listed_and_heard_again(dcache: Any
         sweeps = watch.sweeps
         await asyncio.to_thread(fault, dcache)
         dcache.put(f"{path}/meanwhile", b"1")
-        await watch.until(lambda: watch.sweeps > sweeps and watch.source._listener.connected)
+        await watch.until(lambda: watch.sweeps > sweeps and watch.connected)
         await watch.until(lambda: "meanwhile" in watch.heard)
         dcache.put(f"{path}/afterwards", b"1")
         await watch.until(lambda: "afterwards" in watch.heard)
@@ -133,7 +154,7 @@ async def test_without_notifications_the_directory_is_listed_more_often(
     async with watching("/quiet", poll_interval=0.3) as watch:
         await asyncio.to_thread(dcache.stop_frontend)
         try:
-            await watch.until(lambda: not watch.source._listener.connected)
+            await watch.until(lambda: not watch.connected)
             await watch.until(lambda: len(warnings(caplog)) > 0)
         finally:
             await asyncio.to_thread(dcache.restart_frontend)
@@ -148,13 +169,13 @@ async def test_a_watch_that_loses_its_directory_finds_the_new_one(dcache: Any) -
         await asyncio.to_thread(dcache.namespace.delete, "/replaced", recursive=True)
         dcache.put("/replaced/new", b"1")
         await watch.until(lambda: "new" in watch.heard, seconds=30)
-        await watch.until(lambda: watch.source._listener.connected, seconds=30)
+        await watch.until(lambda: watch.connected, seconds=30)
         dcache.put("/replaced/newer", b"1")
         await watch.hears("newer", "created")
 
 
 async def test_many_files_at_once_are_listed_instead_of_looked_at(dcache: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener_module, "MOST_FILES", 20)
+    monkeypatch.setattr(DCacheEventChannel, "most_pending", 20)
     dcache.put("/burst/there", b"1")
     async with watching("/burst") as watch:
         sweeps = watch.sweeps
@@ -162,7 +183,7 @@ async def test_many_files_at_once_are_listed_instead_of_looked_at(dcache: Any, m
         dcache.put("/burst/first", b"1")
         await watch.hears("first", "created")
         await asyncio.to_thread(lambda: [dcache.put(f"/burst/{number}", b"1") for number in range(100)])
-        await watch.until(lambda: watch.source._listener.notes.lost)
+        await watch.until(lambda: watch.source.listener.missed)
         assert watch.sweeps == sweeps
         watch.acknowledging.set()
         await watch.until(lambda: len(watch.heard) == 102)

@@ -76,18 +76,45 @@ def test_hostile_keys_travel_unharmed(key):
     assert split_uri(made(key=key).uri)[2] == key
 
 
-@pytest.mark.parametrize(
-    "change", [{"key": "b"}, {"etag": "f"}, {"version_id": "v"}, {"modified": NOON + timedelta(seconds=1)}]
-)
+PNFSID = "0000A1B2C3D4E5F60718293A4B5C6D7E8F90"
+NO_TAG = {"etag": ""}
+
+
+@pytest.mark.parametrize("change", [{"key": "b"}, {"etag": "f"}, {"version_id": "v"}, {"size": 2}])
 def test_another_version_has_another_id(change):
     assert made(**change).id != made().id
 
 
 @pytest.mark.parametrize(
-    "change", [{"size": 2}, {"reason": "created"}, {"modified": NOON + timedelta(milliseconds=999)}]
-)
+    "change",
+    [
+        {"reason": "created"}, {"modified": NOON + timedelta(days=1)}, {"etag": 'W/"e"'}, {"etag": "e-gzip"},
+    ],
+)  # fmt: skip
 def test_the_same_version_seen_differently_has_the_same_id(change):
     assert made(**change).id == made().id
+
+
+def test_a_hexadecimal_tag_is_the_same_in_either_case_and_another_is_not():
+    digest = "d41d8cd98f00b204e9800998ecf8427e"
+    assert made(etag=digest).id == made(etag=digest.upper()).id == made(etag=f'"{digest}-gzip"').id
+    assert made(etag=f"{digest}-2").id != made(etag=digest).id
+    assert made(etag="Tag").id != made(etag="tag").id
+
+
+def test_without_a_tag_the_whole_second_tells_versions_apart():
+    assert made(**NO_TAG, modified=NOON + timedelta(milliseconds=999)).id == made(**NO_TAG).id
+    assert made(**NO_TAG, modified=NOON + timedelta(seconds=1)).id != made(**NO_TAG).id
+
+
+@pytest.mark.parametrize("tag", [PNFSID, f"{PNFSID}_542495256", f"{PNFSID}_1", PNFSID.lower(), f'"{PNFSID}_7"'])
+def test_dcache_tells_the_same_file_at_its_door_and_its_frontend(tag):
+    shown = made(source="dcache", container="/in", etag=PNFSID, size=5)
+    assert (
+        made(source="dcache", container="/in", etag=tag, size=None, modified=NOON + timedelta(hours=1)).id == shown.id
+    )
+    other = made(source="dcache", container="/in", etag=f"0{PNFSID[:-1]}_542495256", size=5)
+    assert other.id != shown.id
 
 
 def test_a_version_id_outranks_the_entity_tag():

@@ -15,7 +15,7 @@ from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.hooks.s3.listing import ListingPage
 from airflow_provider_oscar.sensors.objects import DCacheNewObjectSensor, S3NewObjectSensor
 from airflow_provider_oscar.triggers.objects import ObjectsTrigger
-from airflow_provider_oscar.watch.s3 import S3Source
+from airflow_provider_oscar.watch.sources.s3 import S3_CONNECTIONS
 from tests.support.fakes import Store
 from tests.unit.watch.conftest import NOON, listed
 
@@ -43,7 +43,7 @@ def deferred(sensor: Any) -> TaskDeferred:
 
 async def found_by(trigger: ObjectsTrigger, monkeypatch: pytest.MonkeyPatch, *objects: ObjectEvent) -> list[str]:
     hook = FakeHook(*objects)
-    monkeypatch.setattr(S3Source.__init__, "__kwdefaults__", {"open_hook": lambda _: hook})
+    monkeypatch.setattr(S3_CONNECTIONS, "open_hook", lambda _: hook)
     (event,) = [event async for event in trigger.run()]
     return [found["key"] for found in event.payload["objects"]]
 
@@ -95,7 +95,7 @@ async def test_a_batch_holds_all_new_objects_oldest_first(monkeypatch: pytest.Mo
     small, late, early = listed("small"), listed("late", second=2, size=5), listed("early", second=1, size=5)
     hook = FakeHook(small, late, early)
     hook._shown = 3
-    monkeypatch.setattr(S3Source.__init__, "__kwdefaults__", {"open_hook": lambda _: hook})
+    monkeypatch.setattr(S3_CONNECTIONS, "open_hook", lambda _: hook)
     (event,) = [event async for event in trigger.run()]
     assert [found["key"] for found in event.payload["objects"]] == ["early", "late"]
 
@@ -115,7 +115,7 @@ def test_wrong_words_fail_in_the_dag_file() -> None:
 @pytest.mark.parametrize("mode", ["poke", "reschedule"])
 def test_without_deferral_the_sensor_pokes_in_airflows_own_mode(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     hook = FakeHook(listed("old", second=-1), listed("new", second=1))
-    monkeypatch.setattr(S3Source.__init__, "__kwdefaults__", {"open_hook": lambda _: hook})
+    monkeypatch.setattr(S3_CONNECTIONS, "open_hook", lambda _: hook)
     monkeypatch.setattr(OscarS3Hook, "list_page", lambda *_, **__: ListingPage([], [], "", NOON))
     sensor = S3NewObjectSensor(task_id="wait", bucket="bucket", conn_id="store", deferrable=False, mode=mode)
     store = Store()

@@ -17,8 +17,8 @@ from airflow.triggers.base import BaseEventTrigger
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.filters import ObjectFilter
 from airflow_provider_oscar.triggers.objects import DCacheNewObjectTrigger, ObjectsTrigger, S3NewObjectTrigger
-from airflow_provider_oscar.watch.dcache import DCacheSource
-from airflow_provider_oscar.watch.inotify import InotifySource
+from airflow_provider_oscar.watch.sources.dcache import DCacheSource
+from airflow_provider_oscar.watch.sources.notified import NotifiedSource
 
 
 def s3(**arguments: Any) -> S3NewObjectTrigger:
@@ -58,7 +58,7 @@ def test_watchers_are_accepted_by_assets_and_keep_their_identity() -> None:
     [
         pytest.param(lambda: s3(bucket=""), "bucket of an S3 watcher is empty", id="no bucket"),
         pytest.param(lambda: s3(conn_id=""), "conn_id of a watcher is empty", id="no connection"),
-        pytest.param(lambda: s3(start="yesterday"), "expected 'now' or 'all'", id="odd start"),
+        pytest.param(lambda: s3(start="yesterday"), "expected 'now' or 'all', or a time", id="odd start"),
         pytest.param(lambda: s3(poll_interval=0), "seconds above 0", id="no interval"),
         pytest.param(lambda: s3(regex="("), "not a valid regular", id="bad regex"),
         pytest.param(lambda: dcache(path="in"), "absolute directory", id="relative path"),
@@ -92,9 +92,9 @@ def test_another_place_has_another_listing(other: Any) -> None:
     assert s3().shared_stream_key() != other.shared_stream_key()
 
 
-def test_the_notifications_decide_how_dcache_is_watched() -> None:
+async def test_the_notifications_decide_how_dcache_is_watched() -> None:
     assert type(dcache(notifications="none").arguments.source()) is DCacheSource
-    assert type(dcache(notifications="auto").arguments.source()) is InotifySource
+    assert type(dcache(notifications="auto").arguments.source()) is NotifiedSource
 
 
 def test_a_misspelt_argument_is_named() -> None:

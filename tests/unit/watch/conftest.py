@@ -14,9 +14,9 @@ from airflow.triggers.shared_stream import SharedStreamManager
 from airflow_provider_oscar.core.errors import TransientError
 from airflow_provider_oscar.core.objects import ObjectEvent, Source
 from airflow_provider_oscar.triggers.objects import S3NewObjectTrigger
-from airflow_provider_oscar.watch import memory
-from airflow_provider_oscar.watch.pages import Page
-from airflow_provider_oscar.watch.pages import Source as PageSource
+from airflow_provider_oscar.watch import state_store
+from airflow_provider_oscar.watch.source import Page
+from airflow_provider_oscar.watch.source import Source as PageSource
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -42,9 +42,19 @@ class FakeStore:
         self.values: dict[tuple[str, str], str] = {}
         self.failing = False
         self.writes = 0
+        self.written = 0
 
     def accessor(self, *, name: str) -> FakeAccessor:
         return FakeAccessor(self, name)
+
+    def read(self) -> dict[str, Any]:
+        """All values by key, of whatever asset."""
+        return {key: json.loads(value) for (_, key), value in self.values.items()}
+
+    def remembered(self) -> int:
+        """Object versions that all stored states hold."""
+        chunks = [value for value in self.read().values() if "seen" in value]
+        return sum(len(state_store.unpack_chunk(chunk)) for chunk in chunks)
 
 
 class FakeAccessor:
@@ -60,6 +70,7 @@ class FakeAccessor:
     async def aset(self, key: str, value: Any) -> None:
         self._check()
         self._store.writes += 1
+        self._store.written += len(json.dumps(value))
         self._store.values[self._name, key] = json.dumps(value)
 
     async def adelete(self, key: str) -> None:
@@ -91,7 +102,7 @@ class FakeBucket(PageSource):
     def about(self) -> str:
         return "watching a fake bucket"
 
-    async def sweep(self) -> AsyncGenerator[Page, None]:
+    async def full_listing(self) -> AsyncGenerator[Page, None]:
         self.sweeps += 1
         self.idle.clear()
         found = [self.objects[key] for key in sorted(self.objects)]
@@ -102,7 +113,7 @@ class FakeBucket(PageSource):
             self.pages += 1
             yield Page(batch, first=number == 0, last=number == len(batches) - 1, server_time=NOON)
 
-    async def hints(self, pause: float) -> AsyncGenerator[Page, None]:
+    async def incremental(self, pause: float) -> AsyncGenerator[Page, None]:
         while True:
             self.idle.set()
             await self._go.wait()
@@ -177,4 +188,4 @@ def use_fakes(monkeypatch: Any, bucket: FakeBucket, store: FakeStore) -> None:
     from airflow_provider_oscar.watch.arguments import S3Arguments
 
     monkeypatch.setattr(S3Arguments, "source", lambda self: bucket)
-    monkeypatch.setattr(memory, "AssetStateStoreAccessor", store.accessor)
+    monkeypatch.setattr(state_store, "AssetStateStoreAccessor", store.accessor)

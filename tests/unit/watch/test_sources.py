@@ -13,14 +13,15 @@ import pytest
 from airflow_provider_oscar.core.errors import PermanentError, TransientError
 from airflow_provider_oscar.hooks.dcache.entries import NamespaceEntry
 from airflow_provider_oscar.hooks.s3.listing import ListingPage
-from airflow_provider_oscar.watch.dcache import DCacheSource, Place
-from airflow_provider_oscar.watch.pages import Page, Source
-from airflow_provider_oscar.watch.s3 import S3Source
+from airflow_provider_oscar.watch.connections import Connections
+from airflow_provider_oscar.watch.source import Page, Source
+from airflow_provider_oscar.watch.sources.dcache import DCacheSource
+from airflow_provider_oscar.watch.sources.s3 import S3Source
 from tests.unit.watch.conftest import NOON, listed
 
 
 async def pages_of(source: Source) -> list[Page]:
-    return [page async for page in source.sweep()]
+    return [page async for page in source.full_listing()]
 
 
 class FakeS3Hook:
@@ -33,7 +34,9 @@ class FakeS3Hook:
     def close(self) -> None:
         """Nothing is held."""
 
-    def list_page(self, bucket: str, prefix: str, *, token: str | None, page_size: int) -> ListingPage:
+    def list_page(
+        self, bucket: str, prefix: str, *, token: str | None, page_size: int, start_after: str | None
+    ) -> ListingPage:
         self.threads.add(threading.get_ident())
         keys, after = self._pages[token]
         return ListingPage([listed(key) for key in keys], [], after, NOON)
@@ -41,7 +44,7 @@ class FakeS3Hook:
 
 async def test_s3_pages_are_listed_in_another_thread_until_there_is_no_token() -> None:
     hook = FakeS3Hook({None: (["a"], "t1"), "t1": (["b"], "t2"), "t2": (["c"], "")})
-    source = S3Source(conn_id="store", bucket="b", prefix="", interval=1, open_hook=lambda _: hook)
+    source = S3Source(conn_id="store", bucket="b", prefix="", interval=1, connections=Connections("s3", lambda _: hook))
     pages = await pages_of(source)
     assert [(page.events[0].key, page.first, page.last) for page in pages] == [
         ("a", True, False),
@@ -53,7 +56,7 @@ async def test_s3_pages_are_listed_in_another_thread_until_there_is_no_token() -
 
 async def test_a_token_given_twice_ends_the_sweep() -> None:
     hook = FakeS3Hook({None: (["a"], "t1"), "t1": (["a"], "t1")})
-    source = S3Source(conn_id="store", bucket="b", prefix="", interval=1, open_hook=lambda _: hook)
+    source = S3Source(conn_id="store", bucket="b", prefix="", interval=1, connections=Connections("s3", lambda _: hook))
     with pytest.raises(TransientError, match="same continuation token"):
         await pages_of(source)
 
@@ -67,7 +70,7 @@ async def test_the_connection_is_read_again_after_a_failure() -> None:
             raise TransientError("no such connection yet")
         return FakeS3Hook({None: (["a"], "")})
 
-    source = S3Source(conn_id="store", bucket="b", prefix="", interval=1, open_hook=open_hook)
+    source = S3Source(conn_id="store", bucket="b", prefix="", interval=1, connections=Connections("s3", open_hook))
     with pytest.raises(TransientError):
         await pages_of(source)
     await pages_of(source)
@@ -100,8 +103,8 @@ class FakeDCacheHook:
 
 
 def dcache_source(directories: dict[str, list[NamespaceEntry]], **options: Any) -> DCacheSource:
-    place = Place("dcache", "/in/", **options)
-    return DCacheSource(place, interval=1, open_hook=lambda _: FakeDCacheHook(directories))
+    connections = Connections("dCache", lambda _: FakeDCacheHook(directories))
+    return DCacheSource(conn_id="dcache", path="/in/", interval=1, connections=connections, **options)
 
 
 async def test_only_whole_readable_files_are_offered_and_those_on_tape_stay_known() -> None:
@@ -119,7 +122,7 @@ async def test_only_whole_readable_files_are_offered_and_those_on_tape_stay_know
     )
     pages = await pages_of(source)
     assert [event.key for page in pages for event in page.events] == ["ready", "both"]
-    assert [event.key for page in pages for event in page.unready] == ["tape", "odd"]
+    assert [event.key for page in pages for event in page.not_ready] == ["tape", "odd"]
     assert [page.last for page in pages] == [False, True]
 
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The watcher's memories, rule by rule; the interleavings are in ``test_watermark_histories.py``."""
+"""The strategies, rule by rule; whole histories of a watcher are in ``test_histories.py``."""
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,22 +13,18 @@ from hypothesis import strategies as st
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.objects import ObjectEvent, Source
 from airflow_provider_oscar.watch.strategies import (
+    STRATEGIES,
     CursorState,
-    Settling,
-    SnapshotState,
     TimestampState,
     WatchOptions,
     WatchState,
     fingerprint,
-    from_chunks,
-    from_json,
-    initial,
-    poll,
 )
+from airflow_provider_oscar.watch.strategies.stability import MOST_CHANGES, ChangeDetector, StabilityFilter
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-STATES = [pytest.param(kind, id=kind.algorithm) for kind in (SnapshotState, TimestampState, CursorState)]
+KINDS = [pytest.param(kind, id=name) for name, kind in STRATEGIES.items()]
 
 
 def seconds(number: float) -> timedelta:
@@ -39,299 +35,218 @@ def written(key: str, modified: datetime = NOON, etag: str = "a", size: int | No
     return ObjectEvent(Source.S3, "c", "bucket", key, size, etag, "", modified)
 
 
-def keys(events) -> list[str]:
-    return [event.key for event in events]
+def digests(events: list[ObjectEvent]) -> dict[int, ObjectEvent]:
+    return {fingerprint(event): event for event in events}
 
 
-@pytest.mark.parametrize("kind", STATES)
-class TestEveryMemory:
-    def test_a_key_seen_twice_is_emitted_once(self, kind):
-        state, fresh = poll(kind(), [written("a")], now=NOON)
-        assert keys(fresh) == ["a"]
-        assert poll(state, [written("a")], now=NOON)[1] == []
+class Poll:
+    """One complete listing: what is new, and the state after all or some of it was emitted."""
 
-    def test_new_versions_come_in_the_order_of_time_and_key(self, kind):
-        listing = [written("a", NOON), written("c", NOON - seconds(5)), written("b", NOON - seconds(5))]
-        assert keys(kind().candidates(listing, now=NOON)) == ["b", "c", "a"]
-
-    def test_an_object_listed_twice_on_two_pages_is_emitted_once(self, kind):
-        assert keys(kind().candidates([written("a"), written("a")], now=NOON)) == ["a"]
-
-    def test_an_overwritten_key_is_emitted_again(self, kind):
-        state, _ = poll(kind(), [written("a")], now=NOON)
-        assert keys(poll(state, [written("a", etag="b")], now=NOON)[1]) == ["a"]
-        assert keys(poll(state, [written("a", NOON + seconds(1))], now=NOON)[1]) == ["a"]
-
-    def test_a_late_object_with_the_same_second_is_emitted(self, kind):
-        state, _ = poll(kind(), [written("a")], now=NOON)
-        assert keys(poll(state, [written("a"), written("b")], now=NOON)[1]) == ["b"]
-
-    def test_an_emitted_version_without_acknowledgement_is_a_candidate_again(self, kind):
-        state = kind().advance([written("a"), written("b")], [written("b")], now=NOON)
-        assert keys(state.candidates([written("a"), written("b")], now=NOON)) == ["a"]
-
-    def test_acknowledgement_can_come_after_the_listing(self, kind):
-        state = kind().advance([written("a")], now=NOON).with_emitted([written("a")])
-        assert state.candidates([written("a")], now=NOON) == []
-
-    def test_a_deleted_version_is_forgotten(self, kind):
-        state, _ = poll(kind(), [written("a")], now=NOON)
-        state, _ = poll(state, [], now=NOON)
-        assert state == kind()
-
-    def test_an_incomplete_listing_forgets_nothing(self, kind):
-        state, _ = poll(kind(), [written("a"), written("b")], now=NOON)
-        state, fresh = poll(state, [written("c")], now=NOON, complete=False)
-        assert keys(fresh) == ["c"]
-        assert poll(state, [written("a"), written("b"), written("c")], now=NOON)[1] == []
-
-    def test_what_was_acknowledged_during_a_listing_that_lacks_it_is_kept(self, kind):
-        state = kind().advance([], [written("a")], now=NOON)
-        assert state.candidates([written("a")], now=NOON) == []
-
-    def test_pages_may_be_sighted_one_by_one(self, kind):
-        pages = [[written("a"), written("b")], [written("c")]]
-        sighted: dict = {}
-        for page in pages:
-            sighted |= kind().sight(page)
-        everything = pages[0] + pages[1]
-        assert kind().advance(sighted, everything, now=NOON) == kind().advance(everything, everything, now=NOON)
-
-    def test_a_young_object_is_held_back_until_it_is_old_enough(self, kind):
-        options = WatchOptions(min_age=seconds(30))
-        state, fresh = poll(kind(), [written("a")], now=NOON + seconds(29), options=options)
-        assert fresh == []
-        assert keys(poll(state, [written("a")], now=NOON + seconds(30), options=options)[1]) == ["a"]
-
-    def test_an_object_from_the_future_is_not_held_back(self, kind):
-        options = WatchOptions(min_age=seconds(30))
-        assert keys(kind().candidates([written("a", NOON + HOUR)], now=NOON, options=options)) == ["a"]
-
-    def test_start_now_takes_the_first_listing_as_seen(self, kind):
-        state = initial(kind.algorithm, start="now", listing=[written("a")], now=NOON)
-        assert keys(poll(state, [written("a"), written("b")], now=NOON)[1]) == ["b"]
-
-    def test_start_now_waits_for_a_complete_listing(self, kind):
-        assert initial(kind.algorithm, start="now", listing=[written("a")], now=NOON, complete=False) is None
-
-    def test_start_all_takes_nothing_as_seen(self, kind):
-        assert initial(kind.algorithm, start="all", listing=[written("a")], now=NOON) == kind()
-
-    def test_the_state_survives_json(self, kind):
-        state, _ = poll(kind(), [written(f"k{number}") for number in range(50)], now=NOON)
-        assert from_json(state.to_json()) == state
-        assert from_json(kind().to_json()) == kind()
-
-    @pytest.mark.parametrize("page", [dict, list], ids=["sighted", "listed"])
-    def test_no_listing_is_no_error(self, kind, page):
-        assert kind().advance(page(), now=NOON) == kind()
+    def __init__(
+        self,
+        state: WatchState,
+        listing: list[ObjectEvent],
+        *,
+        now: datetime = NOON,
+        options: WatchOptions | None = None,
+        emit: Any = None,
+    ) -> None:
+        options = options or WatchOptions()
+        listed: dict[int, object] = {}
+        new, self.known = state.unknown(
+            listing, [fingerprint(event) for event in listing], now=now, options=options, listed=listed
+        )
+        self.new = [event.key for event in new.values()]
+        emitted = [digest for digest, event in new.items() if emit is None or emit(event.key)]
+        self.state: Any = state.remembering(emitted).pruned(listed, now=now, options=options)
 
 
-def test_the_base_class_is_no_memory():
-    with pytest.raises(NotImplementedError):
-        WatchState().sight([])
-    with pytest.raises(NotImplementedError):
-        WatchState().advance([], now=NOON)
+@pytest.mark.parametrize("kind", KINDS)
+class TestEveryStrategy:
+    def test_a_key_seen_twice_is_new_once(self, kind: type[WatchState]) -> None:
+        first = Poll(kind(), [written("a")])
+        assert first.new == ["a"]
+        second = Poll(first.state, [written("a")])
+        assert (second.new, second.known) == ([], 1)
+
+    def test_an_object_on_two_pages_is_new_once(self, kind: type[WatchState]) -> None:
+        assert Poll(kind(), [written("a"), written("a")]).new == ["a"]
+
+    def test_an_overwritten_key_is_new_again_and_a_touched_one_is_not(self, kind: type[WatchState]) -> None:
+        state = Poll(kind(), [written("a")]).state
+        assert Poll(state, [written("a", etag="b")]).new == ["a"]
+        assert Poll(state, [written("a", size=2)]).new == ["a"]
+        assert Poll(state, [written("a", NOON + HOUR)]).new == []
+
+    def test_without_entity_tag_the_time_tells_versions_apart(self, kind: type[WatchState]) -> None:
+        state = Poll(kind(), [written("a", etag="")]).state
+        assert Poll(state, [written("a", NOON + seconds(1), etag="")]).new == ["a"]
+
+    def test_what_was_not_emitted_is_new_again(self, kind: type[WatchState]) -> None:
+        state = Poll(kind(), [written("a"), written("b")], emit=lambda key: key == "b").state
+        assert Poll(state, [written("a"), written("b")]).new == ["a"]
+
+    def test_a_deleted_version_is_forgotten(self, kind: type[WatchState]) -> None:
+        assert Poll(Poll(kind(), [written("a")]).state, []).state == kind()
+
+    def test_the_state_survives_its_header(self, kind: type[WatchState]) -> None:
+        options = WatchOptions(max_entries=2, lookback_keys=2)
+        state = Poll(kind(), [written(f"k{age}", NOON - age * HOUR) for age in range(2, 8)], options=options).state
+        assert kind.from_header(state.header(), state.seen) == state
 
 
-@pytest.mark.parametrize(("algorithm", "start"), [("stamp", "now"), ("timestamp", "later")], ids=["algorithm", "start"])
-def test_a_misspelt_policy_is_refused(algorithm, start):
-    with pytest.raises(DefinitionError, match="cannot watch with"):
-        initial(algorithm, start=start, now=NOON)
-
-
-@pytest.mark.parametrize("name", ["lookback", "min_age", "remember", "lookback_keys"])
-def test_negative_options_are_refused(name):
-    value = -1 if name.startswith("rem") or name.endswith("keys") else -HOUR
+@pytest.mark.parametrize("name", ["lookback", "max_entries", "lookback_keys"])
+def test_negative_options_are_refused(name: str) -> None:
+    value: Any = -HOUR if name == "lookback" else -1
     with pytest.raises(DefinitionError, match="may not be negative"):
         WatchOptions(**{name: value})
 
 
 @given(st.text(alphabet=st.characters(), max_size=20))
-def test_any_key_has_a_fingerprint_and_no_two_versions_share_it(key):
+def test_any_key_has_a_fingerprint_and_no_two_versions_share_it(key: str) -> None:
     assert fingerprint(written(key)) == fingerprint(written(key, NOON + timedelta(milliseconds=400)))
     assert len({fingerprint(written(key)), fingerprint(written(key + "x")), fingerprint(written(key, etag="b"))}) == 3
 
 
-class TestTimestampHorizon:
-    options = WatchOptions(lookback=HOUR, remember=3)
+class TestWatermark:
+    options = WatchOptions(lookback=HOUR, max_entries=3)
 
-    def test_nothing_is_forgotten_while_few_are_listed(self):
+    def poll(self, state: WatchState, listing: list[ObjectEvent], **arguments: Any) -> Poll:
+        return Poll(state, listing, options=self.options, **arguments)
+
+    def test_nothing_is_forgotten_while_few_are_listed(self) -> None:
         old = [written(name, NOON - 100 * HOUR) for name in "abc"]
-        state, _ = poll(TimestampState(), old, now=NOON, options=self.options)
-        assert state.horizon is None
-        late = written("late", NOON - 1000 * HOUR)
-        assert keys(poll(state, [*old, late], now=NOON, options=self.options)[1]) == ["late"]
+        state = self.poll(TimestampState(), old).state
+        assert state.watermark is None
+        assert self.poll(state, [*old, written("late", NOON - 1000 * HOUR)]).new == ["late"]
 
-    def test_the_oldest_are_forgotten_when_there_are_more(self):
+    def test_the_oldest_are_forgotten_when_there_are_more(self) -> None:
         listing = [written(f"k{age}", NOON - age * HOUR) for age in range(2, 8)]
-        state, fresh = poll(TimestampState(), listing, now=NOON, options=self.options)
-        assert len(fresh) == 6
-        assert len(state.seen) == 3
-        assert state.horizon == NOON - 5 * HOUR
-        assert poll(state, listing, now=NOON, options=self.options) == (state, [])
+        first = self.poll(TimestampState(), listing)
+        assert (len(first.new), len(first.state.seen), first.state.watermark) == (6, 3, NOON - 5 * HOUR)
+        again = self.poll(first.state, listing)
+        assert (again.new, again.state) == ([], first.state)
 
-    def test_nothing_within_the_lookback_is_forgotten_however_much_it_is(self):
-        listing = [written(f"k{number}", NOON - seconds(number)) for number in range(100)]
-        state, _ = poll(TimestampState(), listing, now=NOON, options=self.options)
-        assert len(state.seen) == 100
-        assert state.horizon is None
+    def test_nothing_within_the_lookback_is_forgotten_however_much_it_is(self) -> None:
+        state = self.poll(TimestampState(), [written(f"k{number}", NOON - seconds(number)) for number in range(100)])
+        assert (len(state.state.seen), state.state.watermark) == (100, None)
+        assert state.state.crowded(self.options)
 
-    def test_the_horizon_stays_before_what_is_not_acknowledged(self):
+    def test_the_watermark_stays_before_what_was_not_emitted(self) -> None:
         listing = [written(f"k{age}", NOON - age * HOUR) for age in range(2, 9)]
-        rest = [event for event in listing if event.key != "k7"]
-        state = TimestampState().advance(listing, rest, now=NOON, options=self.options)
-        assert state.horizon == NOON - 8 * HOUR
-        assert keys(state.candidates(listing, now=NOON, options=self.options)) == ["k7"]
+        state = self.poll(TimestampState(), listing, emit=lambda key: key != "k7").state
+        assert state.watermark == NOON - 8 * HOUR
+        assert self.poll(state, listing).new == ["k7"]
 
-    def test_objects_from_the_future_do_not_move_the_horizon(self):
+    def test_objects_from_the_future_do_not_move_the_watermark(self) -> None:
         listing = [written(f"k{number}", NOON + number * HOUR) for number in range(1000, 1010)]
-        state, _ = poll(TimestampState(), listing, now=NOON, options=self.options)
-        assert state.horizon is None
-        assert keys(poll(state, [*listing, written("now")], now=NOON, options=self.options)[1]) == ["now"]
+        state = self.poll(TimestampState(), listing).state
+        assert state.watermark is None
+        assert self.poll(state, [*listing, written("now")]).new == ["now"]
 
-    def test_when_the_clock_steps_back_new_objects_are_still_seen(self):
+    def test_when_the_clock_steps_back_new_objects_are_still_seen(self) -> None:
         listing = [written(f"k{age}", NOON - age * HOUR) for age in range(2, 8)]
-        state, _ = poll(TimestampState(), listing, now=NOON, options=self.options)
+        state = self.poll(TimestampState(), listing).state
         earlier = NOON - 6 * HOUR
-        new = written("new", earlier)
-        state, fresh = poll(state, [*listing, new], now=earlier, options=self.options)
-        assert "new" in keys(fresh)
+        second = self.poll(state, [*listing, written("new", earlier)], now=earlier)
         # Forgotten versions between the two clocks come a second time; remembered ones do not.
-        assert keys(fresh) == ["k6", "new", "k5"]
-        assert poll(state, [*listing, new], now=earlier, options=self.options)[1] == []
+        assert sorted(second.new) == ["k5", "k6", "new"]
+        assert self.poll(second.state, [*listing, written("new", earlier)], now=earlier).new == []
 
-    def test_a_broken_listing_after_a_clock_step_keeps_the_lower_horizon(self):
-        state = TimestampState(horizon=NOON).advance([], now=NOON, options=self.options, complete=False)
-        assert state.horizon == NOON - HOUR
-
-    def test_the_horizon_does_not_fall_while_more_is_forgotten(self):
-        state = TimestampState(horizon=NOON - 2 * HOUR)
+    def test_the_watermark_does_not_fall_while_more_is_forgotten(self) -> None:
         listing = [written(f"k{age}", NOON - age * HOUR) for age in range(5, 12)]
-        assert state.candidates(listing, now=NOON, options=self.options) == []
-        state = state.advance(listing, listing, now=NOON, options=self.options)
-        assert state.horizon == NOON - 2 * HOUR
-        assert state.candidates(listing, now=NOON, options=self.options) == []
+        first = self.poll(TimestampState(watermark=NOON - 2 * HOUR), listing)
+        assert first.new == []
+        assert first.state.watermark == NOON - 2 * HOUR
+        assert self.poll(first.state, listing).new == []
 
 
 class TestCursor:
     options = WatchOptions(lookback_keys=2)
 
-    def test_the_cursor_stays_some_keys_behind_the_last(self):
-        state, _ = poll(CursorState(), [written(name) for name in "abcde"], now=NOON, options=self.options)
-        assert state.start_after == "c"
-        assert len(state.seen) == 2
-        assert poll(state, [written(name) for name in "abcde"], now=NOON, options=self.options) == (state, [])
+    def poll(self, state: WatchState, names: str | list[str], **arguments: Any) -> Poll:
+        return Poll(state, [written(name) for name in names], options=self.options, **arguments)
 
-    def test_a_late_key_among_the_last_ones_is_emitted_and_an_earlier_one_is_not(self):
-        state, _ = poll(CursorState(), [written(name) for name in "abcde"], now=NOON, options=self.options)
-        listing = [written(name) for name in ("a", "b", "bb", "c", "d", "dd", "e")]
-        assert keys(poll(state, listing, now=NOON, options=self.options)[1]) == ["dd"]
+    def test_the_cursor_stays_some_keys_behind_the_last(self) -> None:
+        first = self.poll(CursorState(), "abcde")
+        assert (first.state.start_after, len(first.state.seen)) == ("c", 2)
+        again = self.poll(first.state, "abcde")
+        assert (again.new, again.state) == ([], first.state)
+        assert first.state.covers("c")
+        assert not first.state.covers("d")
 
-    def test_the_cursor_stays_before_what_is_not_acknowledged(self):
-        listing = [written(name) for name in "abcdefgh"]
-        state = CursorState().advance(
-            listing, [event for event in listing if event.key != "c"], now=NOON, options=self.options
-        )
+    def test_a_late_key_among_the_last_ones_is_new_and_an_earlier_one_is_not(self) -> None:
+        state = self.poll(CursorState(), "abcde").state
+        assert self.poll(state, ["a", "b", "bb", "c", "d", "dd", "e"]).new == ["dd"]
+
+    def test_the_cursor_stays_before_what_was_not_emitted(self) -> None:
+        state = self.poll(CursorState(), "abcdefgh", emit=lambda key: key != "c").state
         assert state.start_after == "b"
-        assert keys(state.candidates(listing, now=NOON, options=self.options)) == ["c"]
+        assert self.poll(state, "abcdefgh").new == ["c"]
 
-    def test_keys_are_compared_as_stores_sort_them(self):
-        state, _ = poll(CursorState(), [written("\uffff")], now=NOON, options=WatchOptions(lookback_keys=0))
-        assert keys(poll(state, [written("\U00010000")], now=NOON)[1]) == ["\U00010000"]
-
-
-class TestChunks:
-    def test_20_000_versions_fit_the_state_store_in_four_chunks(self):
-        state = SnapshotState(seen=frozenset(fingerprint(written(f"k{number}")) for number in range(20_000)))
-        chunks = state.to_chunks()
-        assert len(chunks) <= 4
-        assert max(len(json.dumps(chunk)) for chunk in chunks) <= 60_000
-        assert from_chunks(chunks) == state
-
-    def test_5_000_versions_fit_one_chunk(self):
-        state = TimestampState(seen=frozenset(range(5_000)), horizon=NOON)
-        assert len(state.to_chunks()) == 1
-
-    def test_unevenly_spread_fingerprints_take_more_chunks_and_none_is_too_long(self):
-        state = SnapshotState(seen=frozenset(range(0, 4000, 4)))
-        chunks = state.to_chunks(limit=2000)
-        assert max(len(json.dumps(chunk)) for chunk in chunks) <= 2000
-        assert from_chunks(chunks) == state
-
-    def test_a_long_hostile_cursor_fits(self):
-        state = CursorState(seen=frozenset(range(1000)), start_after="\x01" * 1024)
-        chunks = state.to_chunks(limit=10_000)
-        assert max(len(json.dumps(chunk)) for chunk in chunks) <= 10_000
-        assert from_chunks(chunks) == state
-
-    def test_chunks_too_small_to_be_of_use_are_refused(self):
-        with pytest.raises(DefinitionError, match="allow a few thousand"):
-            SnapshotState().to_chunks(limit=200)
-
-    @given(st.data())
-    def test_a_crash_between_two_chunks_forgets_at_most_what_changed(self, data):
-        before = frozenset(data.draw(st.sets(st.integers(0, 2**64 - 1), max_size=200)))
-        after = before | frozenset(data.draw(st.sets(st.integers(0, 2**64 - 1), max_size=50)))
-        old = SnapshotState(seen=before).to_chunks(limit=1000)
-        new = SnapshotState(seen=after).to_chunks(limit=1000)
-        written_before_crash = data.draw(st.integers(0, len(new)))
-        mixed = from_chunks([*new[:written_before_crash], *old[written_before_crash:]])
-        assert mixed is not None
-        assert mixed.seen <= after
-        if len(old) == len(new):
-            assert mixed.seen >= before
-
-    def test_without_a_header_there_is_no_state(self):
-        assert from_chunks([]) is None
-        assert from_chunks(SnapshotState(seen=frozenset(range(1000))).to_chunks(limit=2000)[1:]) is None
-
-    @pytest.mark.parametrize(
-        "text",
-        [
-            "nonsense",
-            "5",
-            '["x"]',
-            '[{"seen":""}]',
-            '[{"format":1,"algorithm":"snapshot","seen":"*"}]',
-            '[{"format":1,"algorithm":"snapshot","seen":"AAAA"}]',
-            '[{"format":1,"algorithm":"other","seen":""}]',
-            '[{"format":1,"algorithm":"timestamp","horizon":"noon","seen":""}]',
-        ],
-    )
-    def test_an_unreadable_state_is_a_clear_error(self, text):
-        with pytest.raises(DefinitionError, match="clear it to start again"):
-            from_json(text)
-
-    def test_a_state_of_a_newer_version_is_refused_by_name(self):
-        with pytest.raises(DefinitionError, match="has format '2' and this version reads 1; upgrade"):
-            from_chunks([{"format": 2, "algorithm": "snapshot", "seen": ""}])
+    def test_keys_are_compared_as_stores_sort_them(self) -> None:
+        state = Poll(CursorState(), [written("\uffff")], options=WatchOptions(lookback_keys=0)).state
+        assert Poll(state, [written("\U00010000")]).new == ["\U00010000"]
 
 
-class TestSettling:
+class TestStabilityFilter:
     quiet = seconds(10)
 
-    def test_an_object_is_released_when_it_stopped_changing(self):
-        state, settled = Settling().settle([written("a")], now=NOON, quiet_period=self.quiet)
-        assert settled == []
-        state, settled = state.settle([written("a")], now=NOON + seconds(9), quiet_period=self.quiet)
-        assert settled == []
-        assert keys(state.settle([written("a")], now=NOON + seconds(10), quiet_period=self.quiet)[1]) == ["a"]
+    def release(
+        self, state: StabilityFilter, events: list[ObjectEvent], now: datetime = NOON
+    ) -> tuple[StabilityFilter, list[str]]:
+        state, released = state.release(digests(events), now=now, quiet_period=self.quiet)
+        return state, [event.key for event in released.values()]
 
-    def test_growth_begins_the_wait_again(self):
-        state, _ = Settling().settle([written("a", size=1)], now=NOON, quiet_period=self.quiet)
-        state, settled = state.settle([written("a", size=2)], now=NOON + seconds(10), quiet_period=self.quiet)
-        assert settled == []
+    def test_an_object_is_released_when_it_stopped_changing(self) -> None:
+        state, released = self.release(StabilityFilter(), [written("a")])
+        assert released == []
+        state, released = self.release(state, [written("a")], NOON + seconds(9))
+        assert released == []
+        assert self.release(state, [written("a")], NOON + seconds(10))[1] == ["a"]
 
-    def test_what_is_gone_is_forgotten(self):
-        state, _ = Settling().settle([written("a")], now=NOON, quiet_period=self.quiet)
-        assert state.settle([], now=NOON, quiet_period=self.quiet)[0] == Settling()
+    def test_growth_begins_the_wait_again(self) -> None:
+        state, _ = self.release(StabilityFilter(), [written("a", size=1)])
+        assert self.release(state, [written("a", size=2)], NOON + seconds(10))[1] == []
 
-    def test_a_clock_that_steps_back_delays_and_does_not_release_early(self):
-        state, _ = Settling().settle([written("a")], now=NOON, quiet_period=self.quiet)
-        state, settled = state.settle([written("a")], now=NOON - HOUR, quiet_period=self.quiet)
-        assert settled == []
-        assert keys(state.settle([written("a")], now=NOON - HOUR + self.quiet, quiet_period=self.quiet)[1]) == ["a"]
+    def test_what_is_gone_is_forgotten(self) -> None:
+        state, _ = self.release(StabilityFilter(), [written("a")])
+        assert self.release(state, [])[0] == StabilityFilter()
 
-    def test_no_quiet_period_lets_everything_pass(self):
-        assert keys(Settling().settle([written("a")], now=NOON, quiet_period=seconds(0))[1]) == ["a"]
+    def test_a_clock_that_steps_back_delays_and_does_not_release_early(self) -> None:
+        state, _ = self.release(StabilityFilter(), [written("a")])
+        state, released = self.release(state, [written("a")], NOON - HOUR)
+        assert released == []
+        assert self.release(state, [written("a")], NOON - HOUR + self.quiet)[1] == ["a"]
+
+
+class TestChangeDetector:
+    def listings(self, events: list[ObjectEvent]) -> list[bool]:
+        """Whether the one object was released, listing by listing."""
+        detector = ChangeDetector()
+        seen: set[int] = set()
+        released = []
+        for event in events:
+            detector.begin()
+            passed = detector.steady([(fingerprint(event), event)] if fingerprint(event) not in seen else [])
+            seen |= passed.keys()
+            released.append(bool(passed))
+        return released
+
+    def test_an_object_that_is_another_version_at_every_look_is_held_back(self) -> None:
+        flickering = [written("a", NOON + seconds(number), etag="") for number in range(20)]
+        assert sum(self.listings(flickering)) == MOST_CHANGES
+
+    def test_so_is_one_whose_entity_tag_is_made_up_at_every_look(self) -> None:
+        assert sum(self.listings([written("a", etag=f"t{number}") for number in range(20)])) == MOST_CHANGES
+
+    def test_it_is_released_when_two_listings_agree(self) -> None:
+        events = [written("a", etag=f"t{number}") for number in range(8)] + [written("a", etag="t7")]
+        assert self.listings(events)[-2:] == [False, True]
+
+    def test_an_object_that_really_grows_is_released_each_time(self) -> None:
+        assert all(self.listings([written("a", etag=f"t{number}", size=number) for number in range(20)]))
+
+    def test_overwriting_now_and_then_is_not_flickering(self) -> None:
+        events = [written("a", etag=f"t{number // 2}") for number in range(40)]
+        assert sum(self.listings(events)) == 20

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One hook and one small pool of threads per connection and process, for all watchers of that store.
+
+Hooks block. Were their calls made in the threads that the whole triggerer shares, six watchers of a server that
+accepts and never answers would stop all others. So each connection has threads of its own, and each call a deadline:
+a sick store harms its own watchers only. And a client costs 14 MB, so a thousand places of one store share one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Generic, Protocol, TypeVar
+from weakref import WeakKeyDictionary
+
+from airflow_provider_oscar.core.errors import TransientError
+
+log = logging.getLogger(__name__)
+
+#: Calls to one connection at a time.
+WORKERS = 8
+#: Seconds until a call counts as hanging. The hook's own time-outs apply to each attempt of a request, and end it.
+CALL_DEADLINE = 60.0
+#: Seconds a hook is kept though a call failed: when a store is away, its thousand watchers fail one by one.
+_RENEW_AFTER = 10.0
+
+
+class _Closable(Protocol):
+    def close(self) -> None:
+        """Close network connections."""
+
+
+H = TypeVar("H", bound=_Closable)
+T = TypeVar("T")
+
+
+class _Lease(Generic[H]):
+    """A hook and how many use it; it is closed when it is outdated and nobody does."""
+
+    def __init__(self, hook: H, opened: float) -> None:
+        self.hook = hook
+        self.opened = opened
+        self.users = 0
+        self.outdated = False
+
+
+class StoreConnection(Generic[H]):
+    """The hook of one connection, and its threads.
+
+    :param about: names the connection in messages.
+    :param open_hook: makes the hook, in a thread; called again after a failure, so that a corrected connection is used.
+    :param workers: calls at a time.
+    :param deadline: seconds until a call counts as hanging.
+    """
+
+    def __init__(
+        self, about: str, open_hook: Callable[[], H], *, workers: int = WORKERS, deadline: float = CALL_DEADLINE
+    ) -> None:
+        self.about = about
+        self.users = 0
+        self._open_hook = open_hook
+        self._workers = workers
+        self._deadline = deadline
+        self._threads = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="store")
+        self._slots = asyncio.Semaphore(workers)
+        self._hanging = 0
+        self._opening = asyncio.Lock()
+        self._lease: _Lease[H] | None = None
+
+    async def call(self, function: Callable[[], T]) -> T:
+        """Run a blocking function in a thread of this connection.
+
+        :raises TransientError: if it does not end within the deadline, or all threads hang.
+        """
+        await self._slot()
+        work = asyncio.get_running_loop().run_in_executor(self._threads, function)
+        work.add_done_callback(lambda _: self._slots.release())
+        try:
+            return await asyncio.wait_for(asyncio.shield(work), self._deadline)
+        except TimeoutError:
+            if work.done():
+                raise
+            self._hanging += 1
+            work.add_done_callback(self._ended)
+            raise TransientError(
+                f"{self.about}: no answer within {self._deadline:g} s; {self._hanging} of {self._workers} calls to it "
+                "hang. Other connections are not affected"
+            ) from None
+
+    def _ended(self, work: asyncio.Future[T]) -> None:
+        self._hanging -= 1
+        if not work.cancelled():
+            work.exception()  # nobody waits for it any more
+
+    async def _slot(self) -> None:
+        while True:
+            try:
+                await asyncio.wait_for(self._slots.acquire(), self._deadline)
+            except TimeoutError:
+                if self._hanging >= self._workers:
+                    raise TransientError(
+                        f"{self.about}: all {self._workers} calls to it hang, and no further one is begun"
+                    ) from None
+            else:
+                return
+
+    @asynccontextmanager
+    async def hook(self) -> AsyncIterator[H]:
+        """Lend the hook; after an error it is made anew, for all."""
+        async with self._opening:
+            if self._lease is None:
+                self._lease = _Lease(await self.call(self._open_hook), asyncio.get_running_loop().time())
+            lease = self._lease
+        lease.users += 1
+        try:
+            yield lease.hook
+        except Exception:
+            if asyncio.get_running_loop().time() - lease.opened >= _RENEW_AFTER:
+                lease.outdated = True
+                if self._lease is lease:
+                    self._lease = None
+            raise
+        finally:
+            lease.users -= 1
+            if lease.outdated and not lease.users:
+                self._close(lease.hook)
+
+    def _close(self, hook: H) -> None:
+        try:
+            self._threads.submit(hook.close)
+        except RuntimeError:  # the threads are gone, because the process ends
+            hook.close()
+
+    def close(self) -> None:
+        """Close the hook; threads that hang end by themselves."""
+        if self._lease is not None:
+            self._lease.outdated = True
+            if not self._lease.users:
+                self._close(self._lease.hook)
+            self._lease = None
+        self._threads.shutdown(wait=False)
+
+
+class Connections(Generic[H]):
+    """The connections of one kind of store that are in use, per event loop.
+
+    :param kind: names the kind of store in messages.
+    :param open_hook: makes the hook of a connection id; blocking.
+    """
+
+    def __init__(self, kind: str, open_hook: Callable[[str], H]) -> None:
+        self.open_hook = open_hook
+        self._kind = kind
+        self._used: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, StoreConnection[H]]] = WeakKeyDictionary()
+
+    def acquire(self, conn_id: str) -> StoreConnection[H]:
+        """Return the connection, to be given to :meth:`release` in the end; needs a running event loop."""
+        used = self._used.setdefault(asyncio.get_running_loop(), {})
+        if conn_id not in used:
+            used[conn_id] = StoreConnection(f"{self._kind} connection {conn_id!r}", lambda: self.open_hook(conn_id))
+        used[conn_id].users += 1
+        return used[conn_id]
+
+    def release(self, conn_id: str) -> None:
+        """Give a connection back; the last one closes it."""
+        used = self._used.get(asyncio.get_running_loop(), {})
+        if conn_id not in used:
+            return
+        used[conn_id].users -= 1
+        if not used[conn_id].users:
+            used.pop(conn_id).close()

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which notifications of an S3 store a watcher uses, as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+from urllib.parse import urlsplit
+
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
+
+
+class NotificationKind(StrEnum):
+    """How a store announces new objects."""
+
+    SQS = "sqs"
+    """An SQS queue that gets S3 event notifications, directly, through SNS, or from EventBridge."""
+    MINIO_LISTEN = "minio-listen"
+    """MinIO's ListenBucketNotification stream; needs no configuration of the store."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notifications:
+    """The value of a watcher's ``notifications``; a dictionary with these keys does as well.
+
+    :param kind: ``"sqs"`` or ``"minio-listen"``.
+    :param queue_url: URL of the SQS queue; give each watched place a queue of its own.
+    :param conn_id: connection with the keys for the queue; that of the watcher if empty.
+    :param reconcile_interval: seconds between listings while notifications arrive; ``poll_interval`` applies while
+        they do not.
+    """
+
+    kind: str
+    queue_url: str = ""
+    conn_id: str = ""
+    reconcile_interval: float = 300.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in tuple(NotificationKind):
+            raise DefinitionError(
+                f"notifications of kind {quoted(self.kind)} are not known; expected one of "
+                f"{', '.join(NotificationKind)}"
+            )
+        url = urlsplit(self.queue_url)
+        if (self.kind == NotificationKind.SQS) is not bool(url.scheme in ("http", "https") and url.netloc):
+            raise DefinitionError(
+                f"notifications of kind {self.kind!r} have queue_url {quoted(self.queue_url)}; expected the URL of the "
+                "queue for 'sqs', and none for 'minio-listen'"
+            )
+        if self.reconcile_interval <= 0:
+            raise DefinitionError(
+                f"reconcile_interval of notifications is {self.reconcile_interval}; expected seconds above 0"
+            )
+
+    @classmethod
+    def from_argument(cls, value: Notifications | Mapping[str, Any]) -> Notifications:
+        """Read what a DAG file or the database holds.
+
+        :raises DefinitionError: if a key is not known or a value not usable.
+        """
+        if isinstance(value, Notifications):
+            return value
+        try:
+            return cls(**value)
+        except TypeError as error:
+            raise DefinitionError(
+                f"notifications is {quoted(value)} ({error}); expected a dictionary with kind, and queue_url, conn_id "
+                "and reconcile_interval as needed"
+            ) from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the database holds."""
+        return asdict(self)

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""dCache's storage events: one channel of inotify events over server-sent events.
+
+Order that loses nothing: make the channel, set its timeout, open the stream, subscribe, list the directory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Mapping
+from typing import TYPE_CHECKING
+
+from airflow_provider_oscar.core.errors import TransientError
+from airflow_provider_oscar.core.objects import Reason
+from airflow_provider_oscar.hooks.dcache import events
+from airflow_provider_oscar.hooks.dcache.entries import relative
+from airflow_provider_oscar.hooks.dcache.events import ChannelGone, InotifyMessage, SystemMessage
+from airflow_provider_oscar.hooks.http.flows import arun
+from airflow_provider_oscar.hooks.http.sse import SseParser
+from airflow_provider_oscar.watch.connections import Connections
+from airflow_provider_oscar.watch.notifications.listener import Channel, Delivery
+
+if TYPE_CHECKING:
+    import httpx
+
+    from airflow_provider_oscar.hooks.dcache import DCacheHook
+
+log = logging.getLogger(__name__)
+
+#: Seconds between heartbeats, and without a byte until the connection counts as dead.
+HEARTBEAT = 20.0
+SILENCE = 3 * HEARTBEAT
+#: Seconds dCache keeps a channel without reader: those left by a crash go away by themselves.
+CHANNEL_TIMEOUT = 300
+#: Events noted before a listing is cheaper than looking at each file.
+MOST_FILES = 500
+#: Seconds to leave a channel to another client that took it.
+_COMPETITION_PAUSE = 30.0
+_HEAD_START = 0.1
+_GONE = frozenset({"IN_IGNORED", "IN_DELETE_SELF", "IN_MOVE_SELF"})
+_MISSED = Delivery(missed=True)
+
+
+class DCacheEventChannel(Channel):
+    """Connects, subscribes and reads.
+
+    :param about: the place and the connection, for messages.
+    :param client_id: shown to the site's administrators.
+    :param root: directory that is always watched; keys are relative to it.
+    """
+
+    lossy = True
+    most_pending = MOST_FILES
+
+    def __init__(
+        self, about: str, *, connections: Connections[DCacheHook], conn_id: str, client_id: str, root: str
+    ) -> None:
+        self._about = f"{about}: notifications"
+        self._connections = connections
+        self._conn_id = conn_id
+        self._client_id = client_id
+        self._root = root
+        self._open = asyncio.Event()
+        self._hook: DCacheHook | None = None
+        self._client: httpx.AsyncClient | None = None
+        self._channel = ""
+        self._last_id: str | None = None
+        self._watches: dict[str, str] = {}
+
+    @property
+    def about(self) -> str:
+        """Directory and connection."""
+        return self._about
+
+    async def watch(self, directory: str) -> None:
+        """Watch a directory from now on; list it afterwards.
+
+        :raises OscarProviderError: if it cannot be watched.
+        """
+        if not self._channel or directory in self._watches.values():
+            return
+        hook, client = self._connected()
+        flow = events.watch(hook.frontend, self._channel, directory)
+        made = await arun(client, flow, where=hook.settings.where)
+        self._watches[events.subscription_id(made)] = directory
+
+    async def listen(self) -> AsyncGenerator[Delivery | None, None]:
+        """Read the stream and subscribe meanwhile; ends with the error of whichever fails first."""
+        self._open.clear()
+        try:
+            await self._make_channel()
+            subscribing = asyncio.create_task(self._subscribe())
+            stream = self._read()
+            try:
+                reading = asyncio.ensure_future(anext(stream))
+                while True:
+                    tasks = {reading} if subscribing.done() else {reading, subscribing}
+                    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                    if subscribing.done():
+                        subscribing.result()
+                    if reading.done():
+                        yield reading.result()
+                        reading = asyncio.ensure_future(anext(stream))
+            finally:
+                for task in (subscribing, reading):
+                    task.cancel()
+                await asyncio.gather(subscribing, reading, return_exceptions=True)
+                await stream.aclose()
+        except ChannelGone:
+            self._channel = ""
+            raise
+
+    def _connected(self) -> tuple[DCacheHook, httpx.AsyncClient]:
+        if self._hook is None or self._client is None:
+            raise TransientError(f"{self._about}: not connected")
+        return self._hook, self._client
+
+    async def _make_channel(self) -> None:
+        """Make the channel, unless there is one that may still be good."""
+        if self._channel:
+            return
+        await self._close_client()
+        store = self._connections.acquire(self._conn_id)
+        try:
+            hook = await store.call(lambda: self._connections.open_hook(self._conn_id))
+            client = await store.call(hook.async_client)
+        finally:
+            self._connections.release(self._conn_id)
+        self._hook, self._client = hook, client
+        where, frontend = hook.settings.where, hook.frontend
+        self._last_id = None
+        self._watches.clear()
+        channel = await arun(client, events.create_channel(frontend, client_id=self._client_id), where=where)
+        await arun(client, events.set_channel_timeout(frontend, channel, CHANNEL_TIMEOUT), where=where)
+        self._channel = channel
+
+    async def _read(self) -> AsyncGenerator[Delivery | None, None]:
+        hook, client = self._connected()
+        parser = SseParser()
+        request = events.stream_request(hook.frontend, self._channel, last_event_id=self._last_id)
+        dropped = 0
+        async for event in events.stream(client, hook.frontend, request, silence=SILENCE, parser=parser):
+            if not self._open.is_set():  # the first event proves that the stream is open
+                self._open.set()
+                yield None
+            if event.id:
+                self._last_id = event.id
+            if parser.dropped != dropped:
+                dropped = parser.dropped
+                yield _MISSED
+            yield self._delivery(events.read_message(event))
+
+    async def _subscribe(self) -> None:
+        """Watch the root and start the heartbeat, then make sure that the stream is open."""
+        await asyncio.sleep(_HEAD_START)  # the stream asked for first, so that it may carry NEW_SUBSCRIPTION
+        if not self._watches:
+            await self._beat(HEARTBEAT)
+        await self.watch(self._root)
+        try:
+            await asyncio.wait_for(self._open.wait(), 1.0)
+        except TimeoutError:
+            await self._probe()
+
+    async def _probe(self) -> None:
+        """Have an event sent soon: dCache itself says nothing when a stream opens."""
+        hook, client = self._connected()
+        probe = await self._beat(1.0)
+        await self._open.wait()
+        await arun(client, events.unsubscribe(hook.frontend, probe), where=hook.settings.where)
+
+    async def _beat(self, seconds: float) -> str:
+        hook, client = self._connected()
+        flow = events.heartbeat(hook.frontend, self._channel, seconds=seconds)
+        return await arun(client, flow, where=hook.settings.where)
+
+    def _delivery(self, message: InotifyMessage | SystemMessage | None) -> Delivery | None:
+        if isinstance(message, SystemMessage):
+            return self._from_system(message.type, message.subscription)
+        if isinstance(message, InotifyMessage):
+            return self._from_inotify(message.subscription, message.name, message.mask)
+        return None
+
+    def _from_system(self, kind: str, subscription: str) -> Delivery | None:
+        if kind == "COMPETING_CLIENT":
+            self._channel = ""
+            raise TransientError("another client reads our event channel", delay=_COMPETITION_PAUSE)
+        if kind == "SHUTDOWN":
+            self._channel = ""
+            raise TransientError("the dCache frontend shuts down")
+        closed = kind == "SUBSCRIPTION_CLOSED" and self._watches.pop(subscription, None) is not None
+        return _MISSED if closed or kind == "EVENT_LOSS" else None
+
+    def _from_inotify(self, subscription: str, name: str, mask: frozenset[str]) -> Delivery | None:
+        directory = self._watches.get(subscription)
+        if mask & _GONE:
+            self._watches.pop(subscription, None)
+            return _MISSED
+        if directory is None or "IN_Q_OVERFLOW" in mask:
+            return _MISSED
+        if not name or "/" in name or "\0" in name or name in (".", ".."):
+            return None
+        key = relative(f"{directory.rstrip('/')}/{name}", self._root)
+        if "IN_ISDIR" in mask:
+            return Delivery(directories=(key,)) if mask & {"IN_CREATE", "IN_MOVED_TO"} else None
+        reasons: Mapping[str, Reason] = {"IN_MOVED_TO": Reason.MOVED, "IN_CLOSE_WRITE": Reason.CREATED}
+        return next((Delivery({key: reason}) for flag, reason in reasons.items() if flag in mask), None)
+
+    async def _close_client(self) -> None:
+        client, self._client = self._client, None
+        hook, self._hook = self._hook, None
+        if client is not None:
+            await client.aclose()
+        if hook is not None:
+            hook.close()
+
+    async def aclose(self) -> None:
+        """Delete the channel, as far as the server can be reached."""
+        try:
+            if self._channel and self._client is not None and self._hook is not None:
+                flow = events.delete_channel(self._hook.frontend, self._channel)
+                await asyncio.wait_for(arun(self._client, flow), 5)
+        except Exception as error:  # noqa: BLE001 - the channel ends by its timeout as well
+            log.info("%s: the channel could not be deleted: %s", self._about, error)
+        finally:
+            self._channel = ""
+            await self._close_client()

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One listener for all notification channels.
+
+What a channel delivers is a hint. A channel may lose it, repeat it, or deliver what is not true: each object that is
+named is looked at, and whenever something may have been missed the place is listed. So notifications need not be
+stored, and a lost channel costs a listing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections import Counter, deque
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from airflow_provider_oscar.core.backoff import LoggedBackoff
+from airflow_provider_oscar.core.objects import Reason
+
+log = logging.getLogger(__name__)
+
+#: Seconds a connection must hold until failures before it are forgotten.
+_STEADY = 2.0
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One delivery of a channel.
+
+    :param keys: keys of objects that may be there now, and how they came to be.
+    :param directories: keys of directories that appeared.
+    :param missed: something may have been missed; only a listing tells.
+    :param ack: called with whether all that follows from the delivery is stored; None where nobody waits for that.
+    """
+
+    keys: Mapping[str, Reason] = field(default_factory=dict)
+    directories: tuple[str, ...] = ()
+    missed: bool = False
+    ack: Callable[[bool], None] | None = None
+
+
+class Channel(ABC):
+    """One way on which a store tells of new objects; owned by one :class:`NotificationListener`."""
+
+    lossy: bool
+    """Whether what happens while nobody reads is lost, so that the place must be listed after each connection."""
+    most_pending = 1000
+    """Deliveries kept until they are looked at; beyond that a lossy channel calls for a listing, others wait."""
+
+    @property
+    @abstractmethod
+    def about(self) -> str:
+        """Words for messages."""
+
+    @abstractmethod
+    def listen(self) -> AsyncGenerator[Delivery | None, None]:
+        """Yield deliveries, and None when the channel is open and now and then afterwards.
+
+        :raises OscarProviderError: when it breaks; it is opened again.
+        """
+
+    async def watch(self, directory: str) -> None:  # noqa: B027 - most channels cover the whole place
+        """Have the channel cover a directory that is listed next; called while it is open.
+
+        :raises OscarProviderError: if it cannot be watched.
+        """
+
+    async def aclose(self) -> None:  # noqa: B027 - not every channel holds something
+        """Release connections; must not raise."""
+
+
+class SkipCounter:
+    """Counts what is passed over, and logs the first, the tenth, the hundredth…"""
+
+    def __init__(self, about: str) -> None:
+        self._about = about
+        self.counts: Counter[str] = Counter()
+
+    def add(self, kind: str, example: str = "") -> None:
+        """Count one of a kind."""
+        self.counts[kind] += 1
+        count = self.counts[kind]
+        if str(count).rstrip("0") == "1":
+            log.info("%s: %d %s passed over%s", self._about, count, kind, f", such as {example}" if example else "")
+
+
+class NotificationListener:
+    """A task that keeps a channel open for ever, and what it delivered; started once, ended by :meth:`aclose`.
+
+    :param clock: seconds of a steady clock.
+    """
+
+    def __init__(self, channel: Channel, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.channel = channel
+        self.changed = asyncio.Event()
+        """Set when there is something to take, and when the connection comes or goes."""
+        self.missed = False
+        """Something may have been missed; only a listing tells."""
+        self.connected = False
+        self._clock = clock
+        self._pending: deque[Delivery] = deque()
+        self._room = asyncio.Event()
+        self._attempted = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Start listening, unless it is done already."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._listen(), name=self.channel.about)
+
+    async def wait_first_attempt(self, seconds: float) -> None:
+        """Wait until the first attempt to connect has succeeded or failed, ``seconds`` at most."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._attempted.wait(), seconds)
+
+    def mark_listing_started(self) -> None:
+        """Take note that the place is listed from now on, which covers what was missed."""
+        self.missed = False
+
+    def mark_missed(self) -> None:
+        """Take note that the place has to be listed."""
+        self.missed = True
+        self.changed.set()
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is something to take."""
+        return bool(self._pending)
+
+    def drain(self, most_keys: int) -> list[Delivery]:
+        """Return deliveries, oldest first, up to about so many keys."""
+        taken: list[Delivery] = []
+        keys = 0
+        while self._pending and keys < most_keys:
+            taken.append(self._pending.popleft())
+            keys += len(taken[-1].keys)
+        self._room.set()
+        return taken
+
+    async def _listen(self) -> None:
+        backoff = LoggedBackoff(log, self.channel.about)
+        while True:
+            try:
+                await self._read(backoff)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the place is listed meanwhile
+                pause = backoff.record_failure(error)
+                self.connected = False
+                self.missed = self.missed or self.channel.lossy
+                self._attempted.set()
+                self.changed.set()
+                await asyncio.sleep(pause)
+
+    async def _read(self, backoff: LoggedBackoff) -> None:
+        async with aclosing(self.channel.listen()) as stream:
+            async for delivery in stream:
+                if not self.connected:
+                    self.connected, opened = True, self._clock()
+                    self.missed = self.missed or self.channel.lossy
+                    self._attempted.set()
+                    self.changed.set()
+                elif backoff.failures and self._clock() - opened > _STEADY:
+                    backoff.reset()
+                if delivery is not None:
+                    await self._keep(delivery)
+
+    async def _keep(self, delivery: Delivery) -> None:
+        while len(self._pending) >= self.channel.most_pending:
+            if self.channel.lossy:  # a stream that is not read loses events silently, so it is better done here
+                self._pending.clear()
+                self.missed = True
+                break
+            self._room.clear()
+            await self._room.wait()
+        self.missed = self.missed or delivery.missed
+        if delivery.keys or delivery.directories:
+            self._pending.append(delivery)
+        self.changed.set()
+
+    async def aclose(self) -> None:
+        """Stop listening."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        await self.channel.aclose()

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a source gives its watchers: pages of listed objects, and how it fails."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.watch.strategies.base import fingerprint
+
+#: Writes one watcher's state; called once the events of the page are stored.
+Commit = Callable[[], Awaitable[None]]
+
+
+@dataclass(slots=True, eq=False)
+class Page:
+    """Some objects, seen at one time.
+
+    A *full listing* goes from its ``first`` to its ``last`` page (one page may be both). A page outside a full
+    listing is a hint: objects that a notification named, already confirmed by the store.
+
+    :param events: the objects, in the order of the store.
+    :param first: a full listing begins here; what an unfinished one gathered is void.
+    :param last: the listing is complete: whatever it did not show was not there.
+    :param hint: outside any full listing; proves nothing about other objects.
+    :param server_time: the store's clock when the page was made, or None if it does not tell.
+    :param not_ready: there, but not to be reported now; listed so that they are not taken as gone.
+    :param after: the listing began after this key; what sorts before it is not shown.
+    :param on_persisted: called with whether all that follows from the page is stored; None where nobody waits.
+    :param unreadable: entries that the store sent and that could not be read; the listing then proves nothing about
+        what it does not show.
+    :param failure: why the place could not be listed; such a page is a hint without objects.
+    """
+
+    events: Sequence[ObjectEvent]
+    first: bool = False
+    last: bool = False
+    hint: bool = False
+    server_time: datetime | None = None
+    not_ready: Sequence[ObjectEvent] = ()
+    after: str = ""
+    on_persisted: Callable[[bool], None] | None = None
+    unreadable: int = 0
+    failure: str = ""
+    commits: dict[Hashable, Commit] = field(default_factory=dict)
+    """Filled by the watchers that received the page, one each."""
+    needs_full_listing: bool = False
+    """Set by a watcher that needs a whole listing, because it joined meanwhile or a hint does not tell enough."""
+    cursors: list[str] = field(default_factory=list)
+    """Filled with the last page of a listing: the keys after which each watcher wants the next one to begin."""
+    _digests: tuple[list[int], list[int]] | None = None
+
+    def slices(self, size: int) -> Iterator[Page]:
+        """Yield the page in parts of at most ``size`` objects, so that no part takes long to judge or to store."""
+        if len(self.events) <= size:
+            yield self
+            return
+        for start in range(0, len(self.events), size):
+            ends = start + size >= len(self.events)
+            yield Page(
+                self.events[start : start + size],
+                first=self.first and start == 0,
+                last=self.last and ends,
+                hint=self.hint,
+                server_time=self.server_time,
+                not_ready=self.not_ready if start == 0 else (),
+                after=self.after,
+                on_persisted=self.on_persisted if ends else None,
+                unreadable=self.unreadable if start == 0 else 0,
+            )
+
+    def fingerprints(self) -> tuple[list[int], list[int]]:
+        """Return those of :attr:`events` and :attr:`not_ready`; made once for all watchers."""
+        if self._digests is None:
+            self._digests = (
+                [fingerprint(event) for event in self.events],
+                [fingerprint(event) for event in self.not_ready],
+            )
+        return self._digests
+
+
+class Source(ABC):
+    """One place that is listed again and again; owned by one producer, so never used concurrently.
+
+    :param interval: seconds between the end of one listing and the start of the next.
+    """
+
+    interval: float
+
+    @property
+    @abstractmethod
+    def about(self) -> str:
+        """Words for messages: the place and the connection."""
+
+    @abstractmethod
+    def full_listing(self) -> AsyncGenerator[Page, None]:
+        """List everything once.
+
+        :raises OscarProviderError: if the listing could not be completed; the next one starts afresh.
+        """
+
+    async def incremental(self, pause: float) -> AsyncGenerator[Page, None]:
+        """Pass the time until the next full listing, which may come earlier when it is called for.
+
+        A source without notifications just waits.
+
+        :param pause: seconds that must pass in any case, after a failure; 0 otherwise.
+        """
+        await asyncio.sleep(max(pause, self.interval))
+        for page in tuple[Page, ...]():
+            yield page
+
+    def request_full_listing(self) -> None:  # noqa: B027 - a source without notifications lists soon anyway
+        """End :meth:`incremental` early."""
+
+    def resume_after(self, key: str) -> None:  # noqa: B027 - most sources cannot
+        """Have listings begin after a key; empty for whole ones. Only asked for by watchers that use key cursors."""
+
+    async def aclose(self) -> None:  # noqa: B027 - most sources hold nothing
+        """Release connections; must not raise."""

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A source with notifications: a full listing now and then, and in between what a channel delivered.
+
+Each object that is named is confirmed by the store, so that it gets the identity that a listing gives it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum, auto
+
+from airflow_provider_oscar.core.objects import ObjectEvent, Reason
+from airflow_provider_oscar.watch.notifications.listener import Channel, Delivery, NotificationListener
+from airflow_provider_oscar.watch.source import Page, Source
+
+#: Seconds a listing waits for the channel, so that one does where two would be needed.
+_CONNECT_PATIENCE = 10.0
+#: Objects looked at at the same time, and with one page.
+_PARALLEL_LOOKS = 8
+_KEYS_PER_PAGE = 100
+#: How often, and after how many seconds, an unfinished object is looked at again.
+_LOOK_AGAIN_AFTER = (0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+class Unconfirmed(Enum):
+    """Why an object that a notification named is not reported."""
+
+    UNFINISHED = auto()
+    """It is still being written; to be looked at again soon."""
+    LISTING = auto()
+    """Only a listing can show it."""
+
+
+#: Looks at one object; None if it is not there.
+Confirm = Callable[[str, Reason], Awaitable[ObjectEvent | Unconfirmed | None]]
+#: Watches and lists a directory that appeared.
+Expand = Callable[[str], AsyncGenerator[Page, None]]
+#: Makes the channel; None if the connection offers no notifications.
+OpenChannel = Callable[[], Awaitable[Channel | None]]
+
+
+@dataclass(frozen=True)
+class _Retry:
+    reason: Reason
+    looks: int
+    due: float
+
+
+class NotifiedSource(Source):
+    """Lists a place, hears of new objects, and lists it again whenever some may have been missed.
+
+    :param source: what lists the place.
+    :param open_channel: makes the channel; asked again before each listing while it gives none.
+    :param confirm: looks at one object.
+    :param expand: lists a directory that appeared; None where there are no directories.
+    :param reconcile_interval: seconds between full listings while the channel is open; the interval of ``source``
+        applies while it is not.
+    :param spacing: least seconds between listings that are called for.
+    :param clock: seconds of a steady clock.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        open_channel: OpenChannel,
+        confirm: Confirm,
+        *,
+        expand: Expand | None = None,
+        reconcile_interval: float,
+        spacing: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.source = source
+        self.interval = source.interval
+        self.listener: NotificationListener | None = None
+        self._open_channel = open_channel
+        self._confirm = confirm
+        self._expand = expand
+        self._reconcile_interval = reconcile_interval
+        self._spacing = spacing
+        self._clock = clock
+        self._server_clock: tuple[datetime, float] | None = None
+        self._retries: dict[str, _Retry] = {}
+
+    @property
+    def about(self) -> str:
+        """The place and the connection."""
+        return self.source.about
+
+    @property
+    def channel(self) -> Channel | None:
+        """The channel while it is open."""
+        return self.listener.channel if self.listener is not None and self.listener.connected else None
+
+    def request_full_listing(self) -> None:
+        """End :meth:`incremental` early."""
+        if self.listener is not None:
+            self.listener.mark_missed()
+
+    def resume_after(self, key: str) -> None:
+        """Have listings begin after a key."""
+        self.source.resume_after(key)
+
+    async def full_listing(self) -> AsyncGenerator[Page, None]:
+        """List the place; what was missed before is covered by it."""
+        if self.listener is None and (channel := await self._open_channel()) is not None:
+            self.listener = NotificationListener(channel, clock=self._clock)
+        if self.listener is not None:
+            self.listener.start()
+            await self.listener.wait_first_attempt(_CONNECT_PATIENCE)
+            self.listener.mark_listing_started()
+        self._retries.clear()
+        with self._missed_on_error():
+            async with contextlib.aclosing(self.source.full_listing()) as pages:
+                async for page in pages:
+                    if page.first and page.server_time is not None:
+                        self._server_clock = page.server_time, self._clock()
+                    yield page
+
+    async def incremental(self, pause: float) -> AsyncGenerator[Page, None]:
+        """Look at what was delivered, until a full listing is due or called for."""
+        listener = self.listener
+        if listener is None:
+            async for page in self.source.incremental(pause):
+                yield page
+            return
+        started = beat = self._clock()
+        while True:
+            now = self._clock()
+            due = started + max(pause, self._reconcile_interval if listener.connected else self.interval)
+            early = started + max(pause, self._spacing)
+            if due <= now or (listener.missed and early <= now):
+                return
+            if not listener.pending:
+                looks = (retry.due for retry in self._retries.values())
+                wake = min(due, early if listener.missed else due, beat + self.interval, *looks)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(listener.changed.wait(), max(wake - now, 0.01))
+                listener.changed.clear()
+            deliveries = listener.drain(_KEYS_PER_PAGE)
+            with self._missed_on_error(deliveries):
+                async for page in self._expanded(deliveries):
+                    yield page
+                page = await self._confirmed(deliveries)
+            if page.events or self._clock() - beat >= self.interval:  # an empty page lets newcomers speak up
+                beat = self._clock()
+                yield page
+            elif page.on_persisted is not None:
+                page.on_persisted(True)
+
+    @contextlib.contextmanager
+    def _missed_on_error(self, deliveries: list[Delivery] | None = None) -> Iterator[None]:
+        """What was delivered and is not dealt with is delivered again, or covered by another listing."""
+        try:
+            yield
+        except Exception:
+            _ack(deliveries or [])(False)
+            self.request_full_listing()
+            raise
+
+    async def _expanded(self, deliveries: list[Delivery]) -> AsyncGenerator[Page, None]:
+        directories = [each for delivery in deliveries for each in delivery.directories] if self._expand else []
+        for directory in directories:
+            assert self._expand is not None
+            async for page in self._expand(directory):
+                yield page
+
+    async def _confirmed(self, deliveries: list[Delivery]) -> Page:
+        """Return those of the objects that are there and whole."""
+        now = self._clock()
+        wanted = {key: (reason, 0) for delivery in deliveries for key, reason in delivery.keys.items()}
+        for key, retry in list(self._retries.items()):
+            if retry.due <= now:
+                del self._retries[key]
+                wanted.setdefault(key, (retry.reason, retry.looks))
+        gate = asyncio.Semaphore(_PARALLEL_LOOKS)
+
+        async def look(key: str, reason: Reason) -> ObjectEvent | Unconfirmed | None:
+            async with gate:
+                return await self._confirm(key, reason)
+
+        found = await asyncio.gather(*(look(key, reason) for key, (reason, _) in wanted.items()))
+        events: list[ObjectEvent] = []
+        for (key, (reason, looks)), seen in zip(wanted.items(), found, strict=True):
+            if isinstance(seen, ObjectEvent):
+                events.append(seen)
+            elif seen is Unconfirmed.LISTING:
+                self.request_full_listing()
+            elif seen is Unconfirmed.UNFINISHED and looks < len(_LOOK_AGAIN_AFTER):
+                self._retries[key] = _Retry(reason, looks + 1, self._clock() + _LOOK_AGAIN_AFTER[looks])
+        waits = any(delivery.ack is not None for delivery in deliveries)
+        return Page(
+            events,
+            hint=True,
+            server_time=self._server_time(),
+            on_persisted=_ack(deliveries) if waits else None,
+        )
+
+    def _server_time(self) -> datetime | None:
+        if self._server_clock is None:
+            return None
+        then, moment = self._server_clock
+        return then + timedelta(seconds=self._clock() - moment)
+
+    async def aclose(self) -> None:
+        """Close the channel and the source."""
+        if self.listener is not None:
+            await self.listener.aclose()
+        await self.source.aclose()
+
+
+def _ack(deliveries: list[Delivery]) -> Callable[[bool], None]:
+    def ack(stored: bool) -> None:
+        for delivery in deliveries:
+            if delivery.ack is not None:
+                delivery.ack(stored)
+
+    return ack

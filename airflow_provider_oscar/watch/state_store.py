@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keeps a watcher's state in Airflow's asset state store, in chunks that fit it.
+
+The state belongs to the place. Under ``<place>`` lies an index of the watchers of the place, one per filter, with the
+time each was last used; a watcher that is new there, because a word of its filter was changed, starts with what its
+predecessor knew to be listed. States that nobody used for a while are removed.
+
+Chunks grow like a log: what is new goes into the last, small chunk, and small chunks are merged now and then. So the
+characters written are proportional to what is new and not to what is known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+from airflow_provider_oscar._airflow import AssetStateStoreAccessor
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.times import read_iso
+from airflow_provider_oscar.watch.status import WatcherStatus, status_key
+from airflow_provider_oscar.watch.strategies import STRATEGIES, WatchState
+from airflow_provider_oscar.watch.strategies.base import DIGEST_BYTES
+
+log = logging.getLogger(__name__)
+
+_FORMAT = 2
+#: Fingerprints of one chunk, of which 5600 take the 60 000 characters that Airflow's store takes without a warning.
+CHUNK_ENTRIES = 5600
+#: Fingerprints of a chunk that is still written to, and how many such chunks there may be.
+_SMALL = 512
+_MOST_SMALL = 8
+_MOST_CHUNKS = 2000
+#: How often a watcher marks its state as used, and after which time without that another one removes it.
+TOUCH_INTERVAL = timedelta(minutes=30)
+UNUSED_AFTER = timedelta(hours=2)
+#: Packing a large state takes some milliseconds, which are not to be waited for behind anything else.
+_packing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="watch-state")
+
+
+class Store(Protocol):
+    """The part of ``AssetStateStoreAccessor`` that is used."""
+
+    async def aget(self, key: str, default: Any = None) -> Any:
+        """Return the stored value or ``default``."""
+
+    async def aset(self, key: str, value: Any) -> None:
+        """Store a value."""
+
+    async def adelete(self, key: str) -> None:
+        """Remove a value."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateIdentity:
+    """Whose state it is.
+
+    :param place: kind of store, connection, container and whatever else makes the place another place.
+    :param choice: the filter and what else decides which objects of the place are reported, in words.
+    """
+
+    place: tuple[str, ...]
+    choice: str
+
+    @property
+    def index(self) -> str:
+        """Key of the index of the place."""
+        return f"watch:{_digest(json.dumps(self.place))}"
+
+    @property
+    def state(self) -> str:
+        """Key of the state."""
+        return f"{self.index}:{_digest(self.choice)}"
+
+
+class WatchStateStore:
+    """Reads and writes one watcher's state: the header under its key, and chunk ``n`` under ``<key>:<n>``.
+
+    :param asset_name: asset whose state store is used; Airflow deletes it when no active DAG names the asset.
+    :param identity: whose state it is.
+    :param clock: the time in UTC.
+    """
+
+    def __init__(
+        self,
+        asset_name: str,
+        identity: StateIdentity,
+        *,
+        store: Store | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(tz=UTC),
+    ) -> None:
+        self.asset_name = asset_name
+        self.identity = identity
+        self.predecessor = ""
+        """What the watcher chose whose state was loaded; empty if it was one's own, or none."""
+        self._store: Store = store or AssetStateStoreAccessor(name=asset_name)
+        self._clock = clock
+        self._saved: WatchState | None = None
+        self._header: dict[str, Any] | None = None
+        self._chunks: list[frozenset[int]] = []
+        self._unwritten: set[int] = set()
+        self._touched: datetime | None = None
+
+    @property
+    def key(self) -> str:
+        """Key of the state."""
+        return self.identity.state
+
+    async def load(self) -> WatchState | None:
+        """Return the own state, else that of the predecessor, else None.
+
+        :raises DefinitionError: if it cannot be read.
+        """
+        self.predecessor = ""
+        header, chunks = await self._read(self.key)
+        if header is not None:
+            self._header, self._chunks, self._unwritten = header, chunks, set()
+            self._saved = restored(header, chunks)
+            return self._saved
+        others = await self._index()
+        others.pop(self.key, None)
+        for key, (choice, _) in sorted(others.items(), key=lambda item: item[1][1], reverse=True):
+            header, chunks = await self._read(key)
+            if header is not None:
+                self.predecessor = choice
+                return restored(header, chunks)
+        return None
+
+    async def save(self, state: WatchState) -> None:
+        """Write what changed since the last time."""
+        if state is self._saved or state == self._saved:
+            await self._touch()
+            return
+        loop = asyncio.get_running_loop()
+        before = self._chunks
+        chunks, changed = await loop.run_in_executor(_packing, arrange, before, state.seen)
+        header = {"format": _FORMAT, "strategy": state.name, **state.header()}
+        is_new = self._header is None
+        # Nothing counts as written until all of it is. A new header comes last: it says that the state can be used.
+        self._saved, self._chunks, self._unwritten = None, chunks, self._unwritten | changed
+        if not is_new and header != self._header:
+            await self._store.aset(self.key, header)
+            self._header = header
+        written = sorted(number for number in self._unwritten if number < len(chunks))
+        for number in (*written, *sorted(self._unwritten.difference(written), reverse=True)):
+            if number < len(chunks):
+                text = await loop.run_in_executor(_packing, pack, chunks[number])
+                await self._store.aset(f"{self.key}:{number}", {"format": _FORMAT, "seen": text})
+            else:
+                await self._store.adelete(f"{self.key}:{number}")
+            self._unwritten.discard(number)
+        if is_new:
+            await self._store.aset(self.key, header)
+            self._header = header
+        self._saved = state
+        await self._touch()
+
+    async def load_status(self) -> WatcherStatus | None:
+        """Return the status a watcher of the same identity wrote, if it can be read."""
+        found = await self._store.aget(status_key(self.key))
+        try:
+            return None if found is None else WatcherStatus.from_dict(found)
+        except (DefinitionError, TypeError):
+            return None
+
+    async def save_status(self, status: WatcherStatus) -> None:
+        """Write the status."""
+        await self._store.aset(status_key(self.key), status.to_dict())
+
+    async def _touch(self) -> None:
+        """Mark the state as used, and remove those of the place that nobody uses."""
+        now = self._clock()
+        if self._touched is not None and now - self._touched < TOUCH_INTERVAL:
+            return
+        known = await self._index()
+        unused = [key for key, (_, used) in known.items() if key != self.key and now - used > UNUSED_AFTER]
+        for key in unused:
+            await self._remove(key)
+            log.info("state %s of asset %r was not used since %s and is removed", key, self.asset_name, known[key][1])
+        known = {key: entry for key, entry in known.items() if key not in unused}
+        known[self.key] = (self.identity.choice, now)
+        value = {key: {"choice": choice, "used": used.isoformat()} for key, (choice, used) in known.items()}
+        await self._store.aset(self.identity.index, {"format": _FORMAT, "states": value})
+        self._touched = now
+
+    async def _index(self) -> dict[str, tuple[str, datetime]]:
+        """Return the states of the place by key: what each watcher chose, and when it was last used."""
+        value = await self._store.aget(self.identity.index)
+        try:
+            return {} if value is None else {
+                str(key): (str(entry["choice"]), read_iso(str(entry["used"])))
+                for key, entry in value["states"].items()
+            }  # fmt: skip
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise DefinitionError(f"the index {self.identity.index} of watchers is not readable: {error!r}") from error
+
+    async def _read(self, key: str) -> tuple[dict[str, Any] | None, list[frozenset[int]]]:
+        header = await self._store.aget(key)
+        if header is None:
+            return None, []
+        chunks: list[frozenset[int]] = []
+        while len(chunks) < _MOST_CHUNKS:
+            chunk = await self._store.aget(f"{key}:{len(chunks)}")
+            if chunk is None:
+                break
+            chunks.append(unpack_chunk(chunk))
+        return header, chunks
+
+    async def _remove(self, key: str) -> None:
+        number = 0
+        while await self._store.aget(f"{key}:{number}") is not None:
+            number += 1
+        for chunk in reversed(range(number)):
+            await self._store.adelete(f"{key}:{chunk}")
+        await self._store.adelete(key)
+        await self._store.adelete(status_key(key))
+
+
+def arrange(
+    chunks: Sequence[frozenset[int]], seen: frozenset[int], *, entries: int = CHUNK_ENTRIES
+) -> tuple[list[frozenset[int]], set[int]]:
+    """Return the chunks that hold ``seen``, and the numbers of those to be written, or deleted at the end.
+
+    :param chunks: what is stored.
+    :param seen: what is to be stored.
+    :param entries: most fingerprints of a chunk.
+    """
+    small = min(_SMALL, entries)
+    after = [chunk if chunk <= seen else chunk & seen for chunk in chunks]
+    changed = {number for number, (old, new) in enumerate(zip(chunks, after, strict=True)) if old is not new}
+    added = sorted(seen.difference(*after))
+    if added and after and len(after[-1]) + len(added) <= small:
+        after[-1] = after[-1].union(added)
+        changed.add(len(after) - 1)
+    else:
+        for start in range(0, len(added), entries):
+            changed.add(len(after))
+            after.append(frozenset(added[start : start + entries]))
+    light = [number for number, chunk in enumerate(after) if len(chunk) < entries // 2]
+    if len(light) > _MOST_SMALL:
+        merged = sorted(frozenset().union(*(after[number] for number in light)))
+        kept = [chunk for number, chunk in enumerate(after) if number not in set(light)]
+        after = kept + [frozenset(merged[start : start + entries]) for start in range(0, len(merged), entries)]
+        changed = {
+            number
+            for number in range(max(len(after), len(chunks)))
+            if number >= len(after) or number >= len(chunks) or after[number] != chunks[number]
+        }
+    return after, changed
+
+
+def pack(digests: Iterable[int]) -> str:
+    """Return fingerprints as text."""
+    return base64.b64encode(b"".join(digest.to_bytes(DIGEST_BYTES) for digest in sorted(digests))).decode("ascii")
+
+
+def unpack(text: str) -> frozenset[int]:
+    """Read what :func:`pack` made.
+
+    :raises ValueError: if it is something else.
+    """
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"broken base64 of {len(text)} characters") from error
+    if len(raw) % DIGEST_BYTES:
+        raise ValueError(f"{len(raw)} bytes of fingerprints")
+    return frozenset(int.from_bytes(raw[at : at + DIGEST_BYTES]) for at in range(0, len(raw), DIGEST_BYTES))
+
+
+def unpack_chunk(chunk: Any) -> frozenset[int]:
+    """Read a stored chunk.
+
+    :raises DefinitionError: if it is not one.
+    """
+    try:
+        return unpack(chunk["seen"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DefinitionError(
+            f"the watcher's state is not readable ({type(error).__name__}: {error}); clear it to start again"
+        ) from error
+
+
+def restored(header: Mapping[str, Any], chunks: Iterable[frozenset[int]]) -> WatchState:
+    """Return a stored state; chunks that a crash left over, or lost, do no harm but repetitions.
+
+    :raises DefinitionError: if it is not readable or of another format.
+    """
+    try:
+        if header["format"] != _FORMAT:
+            raise DefinitionError(
+                f"the watcher's state has format {quoted(header['format'])} and this version reads {_FORMAT}; "
+                "upgrade the provider, or clear the state to start again"
+            )
+        return STRATEGIES[header["strategy"]].from_header(header, frozenset().union(*chunks))
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, DefinitionError):
+            raise
+        raise DefinitionError(
+            f"the watcher's state is not readable ({type(error).__name__}: {error}); clear it to start again"
+        ) from error
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a watcher is doing, as a small JSON value beside its state in the store of its asset; pure.
+
+It is stored under the keys of :func:`status_key`; readers find them with :func:`is_status_key`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import datetime
+from typing import Any
+
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
+
+_KEY_PREFIX = "watcher:"
+#: Characters of a message that are kept.
+_MESSAGE_LIMIT = 500
+#: Seconds between two writes when objects came, and when nothing did.
+WRITE_INTERVAL = 60.0
+IDLE_WRITE_INTERVAL = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatcherStatus:
+    """What a watcher has seen since it began; times are ISO 8601, in UTC.
+
+    :param about: the asset, the place and the connection.
+    :param last_listing: end of the last complete listing, by our clock; empty before the first.
+    :param last_event: modification of the youngest object emitted, by the store's clock.
+    :param lag: seconds between that modification and its emission.
+    :param listed: objects the last complete listing showed.
+    :param known: versions remembered.
+    :param emitted: versions emitted.
+    :param waiting: objects that wait for their sentinel, a quiet period, or to stop changing.
+    :param skipped: objects whose names Airflow cannot store.
+    :param filtered: objects the filter left out.
+    :param skipped_at_start: objects that were there when the watcher started and were not reported.
+    :param unreadable: entries of the last listing that could not be read.
+    :param unstable: objects held back because they are another version at every look.
+    :param failing_since: when the failures began that go on; empty if the last attempt succeeded.
+    :param failures: attempts that failed since then.
+    :param error: the last failure.
+    """
+
+    about: str = ""
+    last_listing: str = ""
+    last_event: str = ""
+    lag: float = 0.0
+    listed: int = 0
+    known: int = 0
+    emitted: int = 0
+    waiting: int = 0
+    skipped: int = 0
+    filtered: int = 0
+    skipped_at_start: int = 0
+    unreadable: int = 0
+    unstable: int = 0
+    failing_since: str = ""
+    failures: int = 0
+    error: str = ""
+
+    def failed(self, error: str, now: datetime) -> WatcherStatus:
+        """Return the status after an attempt that failed."""
+        return replace(
+            self,
+            failing_since=self.failing_since or now.isoformat(),
+            failures=self.failures + 1,
+            error=error[:_MESSAGE_LIMIT],
+        )
+
+    def succeeded(self) -> WatcherStatus:
+        """Return the status after an attempt that succeeded."""
+        return replace(self, failing_since="", failures=0, error="") if self.failing_since else self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {**asdict(self), "about": self.about[:_MESSAGE_LIMIT]}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> WatcherStatus:
+        """Read what :meth:`to_dict` made; fields of other versions are left out.
+
+        :raises DefinitionError: if it is not a status.
+        """
+        names = {field.name for field in fields(cls)}
+        if not isinstance(values, Mapping) or "about" not in values:
+            raise DefinitionError(f"{quoted(values)} is not the status of a watcher")
+        return cls(**{name: value for name, value in values.items() if name in names})
+
+    def is_due(self, written: WatcherStatus, seconds: float) -> bool:
+        """Whether it is worth writing, given what was written and how many seconds ago."""
+        if bool(self.failing_since) is not bool(written.failing_since):
+            return True
+        if seconds < WRITE_INTERVAL:
+            return False
+        quiet = replace(self, last_listing=written.last_listing, failures=written.failures)
+        return seconds >= IDLE_WRITE_INTERVAL or quiet != written
+
+
+def status_key(state_key: str) -> str:
+    """Return the key of a watcher's status, from that of its state."""
+    return _KEY_PREFIX + state_key.partition(":")[2]
+
+
+def is_status_key(key: str) -> bool:
+    """Whether a key of an asset's state store is that of a watcher's status."""
+    return key.startswith(_KEY_PREFIX)

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sensors' way of looking: no memory, only a moment from which on objects are new."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import aclosing
+from datetime import datetime
+
+from airflow_provider_oscar._airflow import AdvanceItem, AdvanceOutcome
+from airflow_provider_oscar.core.filters import Sentinels
+from airflow_provider_oscar.core.objects import ObjectEvent, Reason
+from airflow_provider_oscar.watch.producer import WatchProducer
+from airflow_provider_oscar.watch.source import Page
+
+#: Most objects returned; they go through a trigger event and XCom.
+BATCH_LIMIT = 1000
+
+
+class Since:
+    """Finds the objects that are new since a moment.
+
+    :param accepts: whether an object is of interest.
+    :param moment: store's time from which on objects are new; None to take all. A file that was moved in is new.
+    :param sentinel: name or ending of the file that says that others are complete; an object is then new if it or its
+        sentinel is. Empty for none.
+    """
+
+    def __init__(self, accepts: Callable[[ObjectEvent], bool], moment: datetime | None, sentinel: str = "") -> None:
+        self._accepts = accepts
+        self._moment = moment
+        self._sentinel = sentinel
+        self._sentinels: Sentinels | None = None
+        self._found: list[ObjectEvent] = []
+
+    def process(self, page: Page) -> list[ObjectEvent]:
+        """Return the new objects, oldest first, once a listing is complete or a hint tells enough."""
+        if page.first or page.hint:
+            self._found = []
+            self._sentinels = Sentinels(self._sentinel) if self._sentinel else None
+        if self._sentinels is None:
+            self._found += [event for event in page.events if self._accepts(event) and self._is_new(event)]
+            return self._ordered(self._found) if page.last or page.hint else []
+        self._sentinels.note(page.events)
+        self._found += [event for event in page.events if self._accepts(event)]
+        if page.hint:
+            page.needs_full_listing = bool(page.events)  # the rest is not known between listings
+            return []
+        return self._released(self._sentinels) if page.last else []
+
+    def _released(self, sentinels: Sentinels) -> list[ObjectEvent]:
+        dated = [(event, sentinels.released(event)) for event in self._found]
+        return self._ordered(
+            [event for event, when in dated if when is not None and (self._is_new(event) or self._recent(when))]
+        )
+
+    def _ordered(self, events: list[ObjectEvent]) -> list[ObjectEvent]:
+        return sorted(events, key=lambda event: (event.modified, event.key))
+
+    def _is_new(self, event: ObjectEvent) -> bool:
+        return self._recent(event.modified) or event.reason is Reason.MOVED
+
+    def _recent(self, moment: datetime) -> bool:
+        return self._moment is None or moment >= self._moment
+
+
+async def first_found(
+    producer: WatchProducer,
+    accepts: Callable[[ObjectEvent], bool],
+    *,
+    since: datetime | None,
+    sentinel: str = "",
+    one_listing: bool = False,
+) -> list[ObjectEvent]:
+    """Wait for the first listing (or notification) that shows new objects; return them, oldest first.
+
+    :param since: store's time from which on objects are new; None to take all. A file that was moved in is new.
+    :param sentinel: name or ending of the file that says that others are complete; objects are then as new as it.
+    :param one_listing: end with the first complete listing, whatever it shows.
+    """
+    strategy = Since(accepts, since, sentinel)
+    async with aclosing(producer.open_stream()) as pages:
+        async for page, payload in pages:
+            found = strategy.process(page)
+            await producer.advance([AdvanceItem(payload, AdvanceOutcome(acked=1, failed=0))])
+            if found or (one_listing and page.last):
+                return found[:BATCH_LIMIT]
+    return []

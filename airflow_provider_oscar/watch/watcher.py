@@ -1,0 +1,408 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One watcher: which objects of the pages of a place are new to it, and what it must remember.
+
+Its state is its own, even when many watchers share one listing, so a watcher that joins later or has
+another filter gets all its objects. Within the process the state runs ahead of what is stored; should
+the watcher fail, its successor starts from the stored state and emits again what was not acknowledged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from airflow_provider_oscar.core.backoff import LoggedBackoff, describe
+from airflow_provider_oscar.core.errors import quoted
+from airflow_provider_oscar.core.filters import Sentinels
+from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.watch.source import Page
+from airflow_provider_oscar.watch.state_store import WatchStateStore
+from airflow_provider_oscar.watch.status import WatcherStatus
+from airflow_provider_oscar.watch.strategies import STRATEGIES, Start, WatchOptions, WatchState
+from airflow_provider_oscar.watch.strategies.base import Listed
+from airflow_provider_oscar.watch.strategies.stability import ChangeDetector, StabilityFilter
+
+log = logging.getLogger(__name__)
+
+#: Listings after which it is tried again to forget what could not be forgotten before.
+_PRUNE_AGAIN_AFTER = 50
+#: Sorting and forgetting of a large listing, which would hold the event loop.
+_pruning = ThreadPoolExecutor(max_workers=1, thread_name_prefix="watch-prune")
+
+#: Receives the statuses of watchers, for metrics.
+Report = Callable[[str, WatcherStatus], None]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a watcher wants to see.
+
+    :param accepts: whether an object is of interest.
+    :param start: what to do when nothing is known of the place: ``now``, ``all``, or the time of modification from
+        which on objects are new.
+    :param options: how far the memory reaches.
+    :param quiet_period: how long an object must look the same before it is believed to be complete.
+    :param strategy: how it is remembered what was reported: ``timestamp``, ``snapshot`` or ``cursor``.
+    :param sentinel: name or ending of the file that says that others are complete; empty for none.
+    """
+
+    accepts: Callable[[ObjectEvent], bool]
+    start: Start | datetime
+    options: WatchOptions
+    quiet_period: timedelta = timedelta(0)
+    strategy: str = next(iter(STRATEGIES))
+    sentinel: str = ""
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether objects wait for the end of a listing, when all is known of what may release them."""
+        return bool(self.quiet_period or self.sentinel)
+
+
+@dataclass
+class _Listing:
+    """What was noted since the first page of a full listing.
+
+    :param listed: what is needed to forget what is gone; None while there is no reason to.
+    :param count: objects shown.
+    :param known: those of them that are remembered.
+    :param held: objects to be reported once they are complete, by fingerprint.
+    """
+
+    listed: Listed | None
+    sentinels: Sentinels | None = None
+    count: int = 0
+    known: int = 0
+    unreadable: int = 0
+    held: dict[int, ObjectEvent] = field(default_factory=dict)
+
+
+class Watcher:
+    """Turns pages into new objects.
+
+    For each page call :meth:`process`, emit what it returns, then call :meth:`commit`. Neither raises.
+
+    :param about: the place and the asset, for messages.
+    :param report: receives each status, for metrics.
+    :param clock: seconds of a steady clock.
+    """
+
+    def __init__(
+        self,
+        about: str,
+        policy: Policy,
+        store: WatchStateStore,
+        *,
+        report: Report | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._about = about
+        self._policy = policy
+        self._store = store
+        self._report = report
+        self._clock = clock
+        asset = f"the state of asset {store.asset_name!r}"
+        self._reading = LoggedBackoff(log, f"{about}: reading {asset}")
+        self._writing = LoggedBackoff(log, f"{about}: writing {asset}; nothing is lost meanwhile")
+        self._strategy = STRATEGIES[policy.strategy]
+        self._state: WatchState | None = None
+        self._loaded = False
+        self._baseline: Callable[[ObjectEvent], bool] | None = None
+        self._settled = False  # the state may be stored: it does not depend on a first listing that is under way
+        self._listing: _Listing | None = None  # None outside a listing that was seen from its start
+        self._sentinels = Sentinels(policy.sentinel) if policy.sentinel else None  # of the last complete listing
+        self._quiet = StabilityFilter()
+        self._changes = ChangeDetector()
+        self._prune_next = True
+        self._kept = 0  # versions remembered after the last pruning
+        self._unpruned = 0  # listings since then
+        self._emitting: Mapping[int, ObjectEvent] = {}
+        self._passed: set[int] = set()
+        self.status = WatcherStatus(about=about)
+        self._status_saved = WatcherStatus()
+        self._status_time = clock()
+
+    async def process(self, page: Page) -> Sequence[ObjectEvent]:
+        """Return the objects of the page to emit, oldest first."""
+        self._emitting, self._passed = {}, set()
+        if page.failure:
+            if not self._loaded:
+                await self._load()
+            self.status = self.status.failed(page.failure, datetime.now(tz=UTC))
+            self._report_status()
+            return ()
+        if page.first:
+            if not self._loaded:
+                await self._load()
+            self._listing = self._begin(page)
+        if not self._loaded or (self._listing is None and not page.hint):
+            self._listing = None
+            page.needs_full_listing = page.needs_full_listing or page.hint
+            return ()
+        if page.hint and self._sentinels is not None:
+            page.needs_full_listing = page.needs_full_listing or self._may_release(page, self._sentinels)
+            return ()
+        if page.hint and (self._state is None or not self._settled):
+            page.needs_full_listing = page.needs_full_listing or bool(page.events)
+            return ()
+        listing = _Listing(None) if page.hint or self._listing is None else self._listing
+        candidates = self._candidates(page, listing)
+        self._emitting = self._release(candidates, page, listing)
+        return sorted(self._emitting.values(), key=lambda event: (event.modified, event.key))
+
+    def _begin(self, page: Page) -> _Listing | None:
+        """Return the notes on a listing that begins, or None if it begins too late for this watcher."""
+        if page.after and (self._state is None or not self._state.covers(page.after)):
+            page.needs_full_listing = True
+            return None
+        if not self._loaded:
+            return None
+        self._changes.begin()
+        sentinels = Sentinels(self._policy.sentinel) if self._policy.sentinel else None
+        return _Listing({} if self._prune_next or not self._settled else None, sentinels)
+
+    def _candidates(self, page: Page, listing: _Listing) -> dict[int, ObjectEvent]:
+        """Return the objects of interest that are not known, and note what the page showed."""
+        if listing.sentinels is not None:
+            listing.sentinels.note(page.events)
+        now = page.server_time or datetime.now(tz=UTC)
+        state = self._state or self._strategy()
+        digests, not_ready = page.fingerprints()
+        options, listed = self._policy.options, listing.listed
+        new, known = state.unknown(page.events, digests, now=now, options=options, listed=listed)
+        _, waiting = state.unknown(page.not_ready, not_ready, now=now, options=options, listed=listed)
+        listing.count += len(page.events) + len(page.not_ready)
+        listing.known += known + waiting
+        listing.unreadable += page.unreadable
+        candidates: dict[int, ObjectEvent] = {}
+        for digest, event in new.items():
+            if self._is_wanted(event):
+                candidates[digest] = event
+            else:
+                self._passed.add(digest)
+        return candidates
+
+    def _is_wanted(self, event: ObjectEvent) -> bool:
+        if self._baseline is not None and self._baseline(event):
+            self.status = replace(self.status, skipped_at_start=self.status.skipped_at_start + 1)
+            return False
+        try:
+            if not self._policy.accepts(event) or (self._sentinels is not None and self._sentinels.is_one(event)):
+                self.status = replace(self.status, filtered=self.status.filtered + 1)
+                return False
+            _require_storable(event)
+        except Exception as error:  # noqa: BLE001 - one poisoned key must not hide the others
+            self.status = replace(self.status, skipped=self.status.skipped + 1)
+            log.warning("%s: key %s is skipped: %s", self._about, quoted(event.key), quoted(error))
+            return False
+        return True
+
+    def _release(self, candidates: dict[int, ObjectEvent], page: Page, listing: _Listing) -> dict[int, ObjectEvent]:
+        """Return what is to be emitted now, and hold back the rest.
+
+        What may be released by a sentinel or a quiet period is decided once per listing, when all of it is known.
+        """
+        if self._state is None:  # start="now": what the first complete listing shows is known
+            listing.held |= candidates
+            return {}
+        if not self._policy.holds_back:
+            return self._steady(candidates)
+        if page.hint:
+            return {}
+        listing.held |= candidates
+        if not page.last:
+            return {}
+        now = page.server_time or datetime.now(tz=UTC)
+        quiet = listing.held
+        if self._policy.quiet_period:
+            self._quiet, quiet = self._quiet.release(quiet, now=now, quiet_period=self._policy.quiet_period)
+        if listing.sentinels is not None:
+            quiet = {digest: each for digest, each in quiet.items() if listing.sentinels.released(each) is not None}
+        return self._steady(quiet)
+
+    def _steady(self, new: dict[int, ObjectEvent]) -> dict[int, ObjectEvent]:
+        before = len(self._changes.unstable)
+        passed = self._changes.steady(new.items())
+        unstable = self._changes.unstable
+        if unstable and not before:
+            log.warning(
+                "%s: %d objects, such as %s, are another version at every listing though their size stays, probably "
+                "because the store makes up their times or entity tags; they are held back until two listings agree",
+                self._about,
+                len(unstable),
+                quoted(next(iter(unstable))),
+            )
+        return passed
+
+    def _may_release(self, page: Page, sentinels: Sentinels) -> bool:
+        """Whether a hint names a sentinel, or what one released that was there before."""
+        return any(sentinels.is_one(event) or sentinels.released(event) is not None for event in page.events)
+
+    async def commit(self, page: Page) -> None:
+        """Take what :meth:`process` returned as emitted, and leave on the page what is to be stored."""
+        if not self._loaded:
+            return
+        if self._emitting:
+            self._count_emitted()
+        if self._state is not None and (self._emitting or self._passed):
+            self._state = self._state.remembering([*self._emitting, *self._passed])
+            if self._listing is not None:
+                self._listing.known += len(self._emitting) + len(self._passed)
+        if page.last and self._listing is not None:
+            await self._complete(page, self._listing)
+            self._listing = None
+        if page.last and self._strategy.needs_key_order:
+            page.cursors.append(self._state.resume_after if self._state is not None else "")
+        state = self._state if self._settled else None
+        page.commits[self._store.asset_name, self._store.key] = lambda: self._save(state)
+
+    def _count_emitted(self) -> None:
+        youngest = max(event.modified for event in self._emitting.values())
+        self.status = replace(
+            self.status,
+            emitted=self.status.emitted + len(self._emitting),
+            last_event=youngest.isoformat(),
+            lag=round(max(0.0, (datetime.now(tz=UTC) - youngest).total_seconds()), 3),
+        )
+
+    async def _load(self) -> None:
+        try:
+            state = await self._store.load()
+            status = await self._store.load_status()
+        except Exception as error:  # noqa: BLE001 - the watch waits rather than guess what was emitted
+            self._reading.record_failure(error)
+            self.status = self.status.failed(f"its state cannot be read: {describe(error)}", datetime.now(tz=UTC))
+            return
+        self._reading.reset()
+        self._loaded = True
+        if status is not None:
+            self.status = replace(status, about=self._about)
+        if state is None:
+            self._start()
+        elif self._store.predecessor:
+            self._inherit(state)
+        else:
+            self._state, self._settled = state, True
+            log.info("%s: goes on from %d remembered objects", self._about, len(state.seen))
+
+    def _start(self) -> None:
+        """Begin without any knowledge of the place."""
+        start = self._policy.start
+        words = "is taken as known and not reported"
+        if start is Start.ALL:
+            self._state, self._settled, words = self._strategy(), True, "is all reported"
+        elif isinstance(start, datetime):
+            self._state, self._baseline = self._strategy(), lambda event: event.modified < start
+            words = f"is reported if it was modified at {start.isoformat()} or later"
+        log.warning(
+            "%s: no state in the store of asset %r, so start=%r applies: what is there now %s. If this watcher ran "
+            "before, its state was removed, as Airflow does when no active DAG names the asset any more, or its place "
+            "was changed",
+            self._about,
+            self._store.asset_name,
+            start.isoformat() if isinstance(start, datetime) else start.value,
+            words,
+        )
+
+    def _inherit(self, state: WatchState) -> None:
+        """Begin with what a predecessor of another filter, or strategy, knew to be listed."""
+        log.warning(
+            "%s: the choice of objects was changed from %s to %s; it starts with the %d objects that were known to be "
+            "listed, of which none is reported again, and reports what came since",
+            self._about,
+            self._store.predecessor,
+            self._store.identity.choice,
+            len(state.seen),
+        )
+        if state.name == self._strategy.name:
+            self._state, self._settled = state, True
+            return
+        self._baseline = state.forgets(datetime.max.replace(tzinfo=UTC), WatchOptions(lookback=timedelta(0)))
+        self._state, self._settled = self._strategy(seen=state.seen), self._baseline is None
+
+    async def _complete(self, page: Page, listing: _Listing) -> None:
+        """Forget what is gone and what need not be remembered.
+
+        That needs everything the listing showed, which is gathered only if the listing before gave reason to.
+        """
+        now = page.server_time or datetime.now(tz=UTC)
+        if self._state is None:  # start="now"
+            waiting = set[int]()
+            if listing.sentinels is not None:  # what waits for its sentinel is new when that comes
+                held = listing.held.items()
+                waiting = {digest for digest, event in held if listing.sentinels.released(event) is None}
+            known = frozenset(listing.listed or {}) - waiting
+            self._state = self._strategy(seen=known)
+            self.status = replace(self.status, skipped_at_start=len(listing.held) - len(waiting))
+            log.warning("%s: %d objects were there already and are not reported", self._about, len(known))
+        self._settled, self._baseline = True, None
+        state, options, listed = self._state, self._policy.options, listing.listed
+        pruned = listed is not None and not listing.unreadable
+        if listed is not None and pruned:
+            work = asyncio.get_running_loop().run_in_executor
+            self._state = await work(_pruning, lambda: state.pruned(listed, now=now, options=options))
+        self._sentinels = listing.sentinels
+        self._prune_next = self._worth_pruning(listing, self._state, pruned=pruned)
+        self._note_complete(listing, self._state)
+
+    def _note_complete(self, listing: _Listing, state: WatchState) -> None:
+        if listing.unreadable and listing.unreadable != self.status.unreadable:
+            log.warning(
+                "%s: %d entries of the listing could not be read, so the objects are not seen, and nothing is taken "
+                "as gone",
+                self._about,
+                listing.unreadable,
+            )
+        unstable = len(self._changes.unstable)
+        held = sum(digest not in state.seen for digest in listing.held)
+        self.status = replace(
+            self.status.succeeded(),
+            last_listing=datetime.now(tz=UTC).isoformat(timespec="seconds"),
+            listed=listing.count,
+            known=len(state.seen),
+            waiting=held + (0 if self._policy.holds_back else unstable),
+            unstable=unstable,
+            unreadable=listing.unreadable,
+        )
+        self._report_status()
+
+    def _report_status(self) -> None:
+        if self._report is not None:
+            self._report(self._store.asset_name, self.status)
+
+    def _worth_pruning(self, listing: _Listing, state: WatchState, *, pruned: bool) -> bool:
+        """Whether the next listing is to find out what can be forgotten."""
+        kept = len(state.seen)
+        if pruned:
+            self._kept, self._unpruned = kept, 0
+            return False
+        self._unpruned += 1
+        again = kept > 1.2 * self._kept or self._unpruned >= _PRUNE_AGAIN_AFTER
+        return listing.known < kept or (state.crowded(self._policy.options) and again)
+
+    async def _save(self, state: WatchState | None) -> None:
+        try:
+            if state is not None:
+                await self._store.save(state)
+            now = self._clock()
+            if self.status.is_due(self._status_saved, now - self._status_time):
+                status = self.status
+                await self._store.save_status(status)
+                self._status_saved, self._status_time = status, now
+        except Exception as error:
+            self._writing.record_failure(error)
+            raise
+        self._writing.reset()
+
+
+def _require_storable(event: ObjectEvent) -> None:
+    """Refuse what Airflow's messages or database cannot hold: lone surrogates, and NUL in PostgreSQL."""
+    for text in (event.key, event.container, event.etag, event.version_id):
+        text.encode("utf-8")
+        if "\0" in text:
+            raise ValueError("it holds a NUL character, which Airflow's database cannot store")
