@@ -15,6 +15,8 @@ from airflow_provider_oscar.core.phase import JobPhase
 
 #: Annotation in which the virtual node keeps the SLURM job id.
 JOB_ID_ANNOTATION = "JobID"
+#: Label that says whose pod it is: deployment, digest of the request, and generation.
+OWNER_LABEL = "airflow-provider-oscar/owner"
 #: Non-standard words of interLink for a pod's phase; the others are Kubernetes' own.
 _PHASES = {"initializing": JobPhase.PENDING, "ready": JobPhase.RUNNING}
 
@@ -31,6 +33,7 @@ class PodStatus:
     :param exit_code: highest of the terminated containers, or None; SLURM's raw value for jobs that never ran.
     :param slurm_job_id: empty until the job was submitted.
     :param node: the node it is bound to.
+    :param owner: value of :data:`OWNER_LABEL`; empty if it has none.
     :param deleting: removal was asked for and is not finished.
     """
 
@@ -43,6 +46,7 @@ class PodStatus:
     slurm_job_id: str = ""
     node: str = ""
     deleting: bool = False
+    owner: str = ""
 
     @classmethod
     def from_api(cls, pod: Mapping[str, Any]) -> PodStatus:
@@ -66,6 +70,7 @@ class PodStatus:
             slurm_job_id=str(_mapping(metadata.get("annotations")).get(JOB_ID_ANNOTATION) or ""),
             node=str(spec.get("nodeName") or ""),
             deleting=bool(metadata.get("deletionTimestamp")),
+            owner=str(_mapping(metadata.get("labels")).get(OWNER_LABEL) or ""),
         )
 
 

@@ -124,6 +124,8 @@ class SupervisorHook:
         mode: Literal["inline", "kit"] = "inline",
         attachments: Attachments | None = None,
         options: RunOptions | None = None,
+        signing_key: str = "",
+        request_digest: str = "",
     ) -> SupervisorJob:
         """Prepare one job; makes presigned URLs or tokens, and submits nothing.
 
@@ -139,6 +141,8 @@ class SupervisorHook:
         :param mode: ``inline`` or ``kit``.
         :param attachments: what the job is given beside the object.
         :param options: how the command is run.
+        :param signing_key: key of the manifest's signature, in hexadecimal digits; empty for none.
+        :param request_digest: of what was asked for, repeated in the manifest.
         :raises DefinitionError: if what was asked for cannot be expressed.
         """
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
@@ -150,6 +154,8 @@ class SupervisorHook:
             "environment": dict(environment or {}),
             "timeout": seconds,
             "options": options or RunOptions(),
+            "signing_key": signing_key,
+            "request_digest": request_digest,
         }
         if mode == "kit":
             kit = kit_job(common, event=event, output_conn_id=output_conn_id, output_uri=output_uri)

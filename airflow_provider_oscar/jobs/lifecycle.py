@@ -13,7 +13,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Generic, Protocol, TypeVar
 
-from airflow_provider_oscar.core.errors import JobFailedError, OscarProviderError, TransientError, quoted
+from airflow_provider_oscar.core.errors import (
+    JobFailedError,
+    OscarProviderError,
+    PermanentError,
+    TransientError,
+    quoted,
+)
 from airflow_provider_oscar.core.logs import LogPosition
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.times import read_iso
@@ -64,6 +70,7 @@ class JobLifecycle(Generic[W]):
     :param log: where people read what happens.
     :param timeout: seconds the job may take, for messages.
     :param grace: how long a manifest may still be on its way after the job ended.
+    :param verifies: whether a manifest was signed for the job; all are believed where jobs are given no key.
     :param note: called with each job and status that became known, for XCom and links.
     """
 
@@ -73,27 +80,36 @@ class JobLifecycle(Generic[W]):
     log: Log
     timeout: float = 0.0
     grace: timedelta = MANIFEST_GRACE
+    verifies: Callable[[RunningJob, Manifest], bool] = lambda job, manifest: True
     note: Callable[[RunningJob, JobStatus, Manifest | None], None] = lambda job, status, manifest: None
 
-    def start(self, job: RunningJob, prepare: Callable[[RunningJob], W]) -> RunningJob | Concluded:
+    def start(
+        self, job: RunningJob, prepare: Callable[[RunningJob], W], *, fresh: bool = False
+    ) -> RunningJob | Concluded:
         """Return the running job, or the result of one that succeeded before.
 
         :param job: remembered from a former try, or new.
         :param prepare: makes what is submitted; called only if something is.
+        :param fresh: adopt nothing and believe nothing that was there before.
+        :raises PermanentError: if a job of the name belongs to somebody else.
         """
-        manifest = self._manifest(job, log="")
-        if manifest is not None and manifest.succeeded and manifest.submission_id == job.submission_id:
-            self.log.info("Job %s: %s; nothing is submitted again", job.submission_id, manifest.summary)
-            return self._concluded(manifest, job, JobStatus(JobPhase.SUCCEEDED))
+        if not fresh:
+            manifest = self._manifest(job, log="")
+            if manifest is not None and manifest.succeeded:
+                self.log.info("Job %s: %s; nothing is submitted again", job.submission_id, manifest.summary)
+                return self._concluded(manifest, job, JobStatus(JobPhase.SUCCEEDED))
         status = self.backend.status(job.job_id)
-        if status.phase.active:
+        self._check_owner(job, status)
+        same = not fresh and status.owner in ("", job.owner)
+        if same and status.phase.active:
             self.log.info("%s; this try adopts it", status.describe(job.job_id))
         else:
             if status.phase is not JobPhase.ABSENT:
-                marked = Manifest.from_marker(self.backend.log(job.job_id) or "", job.submission_id)
+                marked = self._marked(job, self.backend.log(job.job_id) or "") if same else None
                 if marked is not None and marked.succeeded:
                     return self._concluded(marked, job, status)
-                self.log.info("%s, from an earlier try; it is removed and submitted again", status.describe(job.job_id))
+                why = "from an earlier try" if same else "of another request for the same work"
+                self.log.info("%s, %s; it is removed and submitted again", status.describe(job.job_id), why)
                 self.backend.delete_ended(job.job_id)
             job = replace(job, job_id=job.submission_id, submitted_at="", log_lines=0)
             # Remembered first: whatever happens to this process, the next try looks for this job.
@@ -101,6 +117,16 @@ class JobLifecycle(Generic[W]):
             job = self.backend.submit(job, prepare(job))
         self.remember(job)
         return job
+
+    def _check_owner(self, job: RunningJob, status: JobStatus) -> None:
+        """Refuse to touch a job of the same name that is not this Airflow's."""
+        if not status.owner or not job.owner or status.phase is JobPhase.ABSENT:
+            return
+        if status.owner.partition(".")[0] != job.owner.partition(".")[0]:
+            raise PermanentError(
+                f"{self.about(job)} exists and belongs to somebody else ({quoted(status.owner)}); it is neither "
+                "adopted nor removed: delete it, or use another namespace or [oscar] deployment_id"
+            )
 
     def conclude(self, job: RunningJob, event: JsonObject) -> Concluded | None:
         """Return the result of a job that succeeded, None if it is too early to tell.
@@ -155,8 +181,8 @@ class JobLifecycle(Generic[W]):
         return Concluded(manifest, job, status)
 
     def _manifest(self, job: RunningJob, log: str) -> Manifest | None:
-        """The manifest of the marker line or of the store, whichever is younger; the store's if equal."""
-        marked = Manifest.from_marker(log, job.submission_id) if log else None
+        """The stored manifest of this very job; that of the log if the store has none, or cannot be asked."""
+        marked = self._marked(job, log) if log else None
         try:
             stored = self.read_manifest(job)
         except TransientError as error:
@@ -164,10 +190,25 @@ class JobLifecycle(Generic[W]):
                 raise
             self.log.warning("The manifest is taken from the log, because its object cannot be read: %s", error)
             return marked
-        if stored is None or marked is None:
-            return stored or marked
-        earliest = datetime.min.replace(tzinfo=UTC)
-        return marked if (marked.submitted_at or earliest) > (stored.submitted_at or earliest) else stored
+        if stored is not None and not self._believed(job, stored):
+            self.log.warning(
+                "A manifest of job %s in its output prefix is passed over: it is not signed for this submission",
+                job.submission_id,
+            )
+            stored = None
+        return stored or marked
+
+    def _marked(self, job: RunningJob, log: str) -> Manifest | None:
+        return Manifest.from_marker(log, job.submission_id, lambda manifest: self._believed(job, manifest))
+
+    def _believed(self, job: RunningJob, manifest: Manifest) -> bool:
+        """Whether the manifest speaks of this submission and was written by who was given it."""
+        if manifest.submission_id != job.submission_id:
+            return False
+        submitted = read_time(job.submitted_at)
+        if submitted is not None and manifest.submitted_at is not None and manifest.submitted_at < submitted:
+            return False
+        return self.verifies(job, manifest)
 
     def _show_rest(self, log: str, job: RunningJob) -> None:
         """Show what was not shown while the job ran."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -79,6 +79,9 @@ class Manifest:
     :param device: what the payload said it ran on, or None.
     :param metrics: what the payload measured.
     :param truncated: outputs and metrics did not fit the marker line and were left out.
+    :param request_digest: of what was asked for; empty from a service's own script.
+    :param signature: ``hmac-sha256:`` and hexadecimal digits, or empty.
+    :param canonical: the bytes that are signed; empty for a manifest that was not read.
     :param extra: fields a later version added, kept for whoever reads them.
     """
 
@@ -96,6 +99,9 @@ class Manifest:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     truncated: bool = False
     version: str = MANIFEST_VERSION
+    request_digest: str = ""
+    signature: str = ""
+    canonical: bytes = field(default=b"", repr=False, compare=False)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -139,7 +145,8 @@ class Manifest:
             "device": self.device,
             "metrics": dict(self.metrics),
         }
-        return {**found, "truncated": True} if self.truncated else found
+        optional = {"truncated": self.truncated, "request_digest": self.request_digest, "signature": self.signature}
+        return {**found, **{name: value for name, value in optional.items() if value}}
 
     @classmethod
     def from_dict(cls, found: Mapping[str, Any]) -> Manifest:
@@ -163,7 +170,8 @@ class Manifest:
         :raises PermanentError: if its major version is newer than this provider.
         """
         try:
-            found = json.loads(text)
+            # What JSON does not have (NaN, infinite numbers) is read as nothing: no database could hold it.
+            found = json.loads(text, parse_constant=lambda _: None)
         except (ValueError, RecursionError) as error:
             raise LostContactError(f"not a manifest: no JSON ({type(error).__name__}) in {quoted(text)}") from error
         if not isinstance(found, dict):
@@ -171,13 +179,16 @@ class Manifest:
         return cls.from_dict(found)
 
     @classmethod
-    def from_marker(cls, log_text: str, submission_id: str | None = None) -> Manifest | None:
-        """Return the manifest of the last readable marker line of a log, or None.
+    def from_marker(
+        cls, log_text: str, submission_id: str | None = None, accepts: Callable[[Manifest], bool] = lambda _: True
+    ) -> Manifest | None:
+        """Return the manifest of the last acceptable marker line of a log, or None.
 
         A log collector may have put a time stamp or level before the marker.
 
         :param log_text: the log, or its end.
         :param submission_id: pass over the lines of other jobs.
+        :param accepts: pass over the lines that it refuses.
         :raises PermanentError: if its major version is newer than this provider.
         """
         for line in reversed(log_text.split("\n")):
@@ -188,12 +199,18 @@ class Manifest:
                 manifest = cls.from_json(text)
             except LostContactError:
                 continue
-            if submission_id is None or manifest.submission_id == submission_id:
+            if submission_id in (None, manifest.submission_id) and accepts(manifest):
                 return manifest
         return None
 
 
-_KNOWN = frozenset(each.name for each in fields(Manifest)) - {"extra"}
+_KNOWN = frozenset(each.name for each in fields(Manifest)) - {"extra", "canonical"}
+
+
+def _canonical(found: Mapping[str, Any]) -> bytes:
+    """Return what ``supervisor/manifest.py`` signs."""
+    unsigned = {name: value for name, value in found.items() if name != "signature"}
+    return json.dumps(unsigned, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
 
 
 def _read(cls: type[Manifest], found: Mapping[str, Any]) -> Manifest:
@@ -231,5 +248,8 @@ def _read(cls: type[Manifest], found: Mapping[str, Any]) -> Manifest:
         device=None if device is None else str(device),
         metrics=dict(found.get("metrics") or {}),
         truncated=bool(found.get("truncated", False)),
+        request_digest=str(found.get("request_digest") or ""),
+        signature=str(found.get("signature") or ""),
+        canonical=_canonical(found),
         extra={name: value for name, value in found.items() if name not in _KNOWN},
     )

@@ -149,4 +149,5 @@ def pod_job_status(pod: PodStatus | None) -> JobStatus:
         slurm_job_id=pod.slurm_job_id,
         node=pod.node,
         exit_code=pod.exit_code,
+        owner=pod.owner or "-",
     )

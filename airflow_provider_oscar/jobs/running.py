@@ -19,6 +19,7 @@ class RunningJob:
     :param object_uri: what it processes, or empty.
     :param request_digest: of what was asked for; another request is another job.
     :param generation: how often a person had the same work done again; part of what signs the manifest.
+    :param deployment_id: name of the Airflow it belongs to.
     :param max_tries: of the task when the job was submitted; changes when a person clears the task.
     :param log_lines: lines of its log that were shown already.
     """
@@ -30,9 +31,15 @@ class RunningJob:
     queue_deadline: float | None = None
     object_uri: str = ""
     request_digest: str = ""
+    deployment_id: str = ""
     generation: int = 0
     max_tries: int | None = None
     log_lines: int = 0
+
+    @property
+    def owner(self) -> str:
+        """Whose job it is, as the label of a pod: deployment, request and generation."""
+        return f"{self.deployment_id}.{self.request_digest}.{self.generation}" if self.request_digest else ""
 
     @classmethod
     def from_stored(cls, fields: object) -> RunningJob | None:
@@ -47,6 +54,7 @@ class RunningJob:
             queue_deadline=_number(fields.get("queue_deadline")),
             object_uri=str(fields.get("object_uri") or ""),
             request_digest=str(fields.get("request_digest") or ""),
+            deployment_id=str(fields.get("deployment_id") or ""),
             generation=int(_number(fields.get("generation")) or 0),
             max_tries=None if fields.get("max_tries") is None else int(_number(fields["max_tries"]) or 0),
             log_lines=int(_number(fields.get("log_lines")) or 0),

@@ -43,6 +43,8 @@ class JobSpec:
     :param files: files of the job itself, small ones by content, in the directory ``JOB_FILES_DIR``.
     :param resume_from: what an earlier try left, staged in to ``CHECKPOINT_DIR``.
     :param options: how it is run.
+    :param signing_key: key of the manifest's signature, in hexadecimal digits; empty for none.
+    :param request_digest: of what was asked for, repeated in the manifest.
     """
 
     submission_id: str
@@ -57,6 +59,8 @@ class JobSpec:
     files: tuple[InlineFile | StageIn, ...] = field(default=(), repr=False)
     resume_from: tuple[StageIn, ...] = ()
     options: RunOptions = field(default_factory=RunOptions)
+    signing_key: str = field(default="", repr=False)
+    request_digest: str = ""
     version: str = JOB_VERSION
 
     def __post_init__(self) -> None:
@@ -96,6 +100,8 @@ class JobSpec:
             "files": [each.to_dict() for each in self.files],
             "resume_from": [each.to_dict() for each in self.resume_from],
             **self.options.to_dict(),
+            "signing_key": self.signing_key,
+            "request_digest": self.request_digest,
         }
 
     def to_json(self) -> str:
@@ -131,6 +137,8 @@ class JobSpec:
                 ),
                 resume_from=tuple(StageIn.from_dict(each) for each in fields.get("resume_from") or ()),
                 options=RunOptions.from_dict(fields),
+                signing_key=str(fields.get("signing_key") or ""),
+                request_digest=str(fields.get("request_digest") or ""),
                 version=version,
             )
         except DefinitionError:

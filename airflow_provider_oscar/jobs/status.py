@@ -27,6 +27,7 @@ class JobStatus:
     :param slurm_job_id: where there is one.
     :param node: where it runs.
     :param exit_code: of its container, where known.
+    :param owner: :attr:`RunningJob.owner` that it carries; empty where jobs carry none, ``-`` for somebody else's.
     """
 
     phase: JobPhase
@@ -34,6 +35,7 @@ class JobStatus:
     slurm_job_id: str = ""
     node: str = ""
     exit_code: int | None = None
+    owner: str = ""
 
     def describe(self, job_id: str) -> str:
         """Return one line that says where the job stands."""

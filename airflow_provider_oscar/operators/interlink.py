@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,6 +15,7 @@ from airflow_provider_oscar.jobs.interlink import InterLinkBackend
 from airflow_provider_oscar.jobs.pods import PodWork
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.links import OutputLink, SlurmJobLink
+from airflow_provider_oscar.operators.job import Reuse
 from airflow_provider_oscar.operators.pods import PodJobOperator
 from airflow_provider_oscar.placement.targets import PlacementTarget
 
@@ -46,6 +48,9 @@ class InterLinkPodOperator(PodJobOperator):
         task fails so that it can be retried; None for never.
     :param poll_interval: seconds between two looks; default from ``[oscar] poll_interval``.
     :param deferrable: wait in the triggerer (default) instead of on a worker.
+    :param reuse: ``"retries"`` (default): an automatic retry, and another run for the same object, take the job or
+        result that is there; a task that a person cleared, or whose request has changed, runs again. ``"always"``: a
+        cleared task takes them as well. ``"never"``: each try runs anew.
     :raises DefinitionError: in the DAG file, for what Kubernetes would refuse or interLink would mangle.
     """
 
@@ -80,6 +85,7 @@ class InterLinkPodOperator(PodJobOperator):
         queue_timeout: timedelta | float | None = None,
         poll_interval: float | None = None,
         deferrable: bool = True,
+        reuse: Reuse = "retries",
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -92,6 +98,7 @@ class InterLinkPodOperator(PodJobOperator):
             queue_timeout=queue_timeout,
             poll_interval=poll_interval,
             deferrable=deferrable,
+            reuse=reuse,
             **kwargs,
         )
         if self.do_xcom_push is not True:
@@ -117,6 +124,10 @@ class InterLinkPodOperator(PodJobOperator):
     def hook(self) -> InterLinkHook:
         """The hook of the connection."""
         return self.backend.hook
+
+    def request(self) -> dict[str, object]:
+        """Return what is asked for, image and target included."""
+        return {**super().request(), "image": self.image, "target": asdict(self.target)}
 
     def prepare(self, job: RunningJob, context: Context) -> PodWork:
         """Return the pod and its secret."""

@@ -13,20 +13,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar
 
 from airflow.sdk import BaseOperator, conf
 
 from airflow_provider_oscar._airflow import airflow_errors
-from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.jobs.backend import JobBackend
 from airflow_provider_oscar.jobs.lifecycle import MANIFEST_GRACE, Concluded, JobLifecycle
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.poller import Pace
 from airflow_provider_oscar.jobs.running import RunningJob
+from airflow_provider_oscar.jobs.signing import Signer, request_digest
 from airflow_provider_oscar.jobs.status import JobStatus, JsonObject
 from airflow_provider_oscar.jobs.submission import submission_id
+from airflow_provider_oscar.jobs.summary import summarize
 from airflow_provider_oscar.jobs.waiting import Wait, wait_for_job
 from airflow_provider_oscar.operators.job_state import load_state, parse_object_event, save_state
 from airflow_provider_oscar.triggers.jobs import JobTrigger
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
 
     from airflow_provider_oscar.jobs.builder import SupervisorHook, SupervisorJob
 
+#: When a job or result of a former try is taken.
+REUSE = ("retries", "always", "never")
+Reuse = Literal["retries", "always", "never"]
 #: Added to Airflow's own timeout, so that the trigger's comes first and the job is cancelled.
 _PADDING = timedelta(minutes=10)
 #: Presigned URLs live at most a week.
@@ -58,6 +63,9 @@ class JobOperator(BaseOperator, Generic[W]):
     :param queue_timeout: seconds or a timedelta after which a job that has not started is cancelled; None for never.
     :param poll_interval: seconds between two looks; from ``[oscar] poll_interval`` by default.
     :param deferrable: wait in the triggerer instead of on a worker.
+    :param reuse: ``"retries"``: an automatic retry, and another run for the same object, take the job or result that is
+        there; a task that a person cleared, or whose request has changed, runs again. ``"always"``: a cleared task
+        takes them as well. ``"never"``: each try runs anew.
     """
 
     #: Names of the arguments that say where the job runs; placement looks there while none of them is a template.
@@ -78,6 +86,7 @@ class JobOperator(BaseOperator, Generic[W]):
         queue_timeout: timedelta | float | None,
         poll_interval: float | None,
         deferrable: bool,
+        reuse: str,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -95,6 +104,11 @@ class JobOperator(BaseOperator, Generic[W]):
         self.queue_timeout = self._seconds("queue_timeout", queue_timeout)
         self.poll_interval = self._seconds("poll_interval", poll_interval)
         self.deferrable = deferrable
+        if reuse not in REUSE:
+            raise DefinitionError(
+                f"reuse of task {self.task_id!r} is {quoted(reuse)}; expected one of {', '.join(REUSE)}"
+            )
+        self.reuse = reuse
         self.link_urls: dict[str, str] = {}
         self._job: RunningJob | None = None
 
@@ -119,6 +133,20 @@ class JobOperator(BaseOperator, Generic[W]):
         """Readable part of the submission id."""
         return self.task_id
 
+    def request(self) -> dict[str, object]:
+        """Return what is asked for: a task that asks for something else does not get a former result."""
+        event = parse_object_event(self.object_event)
+        return {
+            "command": None if self.command is None else [str(word) for word in self.command],
+            "environment": {name: str(value) for name, value in self.environment.items()},
+            "input": None if event is None else [event.uri, event.version_id or event.etag, event.size],
+            "output": [self.output_conn_id, self.output_uri],
+        }
+
+    def is_signed(self) -> bool:
+        """Whether the job is given a key and signs its manifest; a service's own script is not."""
+        return True
+
     def note_links(self, job: RunningJob, slurm_job_id: str) -> None:
         """Note the URLs of the extra links."""
         if self.output_uri:
@@ -137,11 +165,11 @@ class JobOperator(BaseOperator, Generic[W]):
         """Submit or adopt, and wait; return the manifest."""
         with airflow_errors():
             lifecycle = self._lifecycle(context)
-            job = self._remembered(context, parse_object_event(self.object_event))
+            job, fresh = self._remembered(context, parse_object_event(self.object_event))
             self.note_links(job, "")
-            started = lifecycle.start(job, lambda job: self.prepare(job, context))
+            started = lifecycle.start(job, lambda job: self.prepare(job, context), fresh=fresh)
             if isinstance(started, Concluded):
-                return started.manifest.to_dict()
+                return summarize(started.manifest)
             self._job = started
             self.note_links(started, "")
             return self._wait(lifecycle, started)
@@ -162,7 +190,7 @@ class JobOperator(BaseOperator, Generic[W]):
             concluded = lifecycle.conclude(running, event or {})
             if concluded is None:
                 return self._wait(lifecycle, running, pending_event=event)
-            return concluded.manifest.to_dict()
+            return summarize(concluded.manifest)
 
     def on_kill(self) -> None:
         """Cancel the job when the task is killed while it works."""
@@ -183,24 +211,52 @@ class JobOperator(BaseOperator, Generic[W]):
             log=self.log,
             timeout=self._timeout(),
             grace=self.manifest_grace,
+            verifies=self.signer.verifies if self.is_signed() else lambda job, manifest: True,
             note=lambda job, status, manifest: self._push(context, job, status, manifest),
         )
 
-    def _remembered(self, context: Context, event: ObjectEvent | None) -> RunningJob:
-        """The job this work belongs to: from a former try, or new."""
+    @cached_property
+    def signer(self) -> Signer:
+        """Derives the keys that sign results; see :mod:`~airflow_provider_oscar.jobs.signing`."""
+        configured = conf.get("oscar", "signing_key", fallback="") or conf.get("core", "fernet_key", fallback="")
+        return Signer.from_setting(configured or "")
+
+    def _remembered(self, context: Context, event: ObjectEvent | None) -> tuple[RunningJob, bool]:
+        """The job this work belongs to, from a former try or new; and whether nothing of a former try may be taken."""
         ti = context["ti"]
-        identity = context.get("partition_key") or context["run_id"]
-        made = submission_id(self.submission_name(), ti.dag_id, ti.task_id, identity, getattr(ti, "map_index", -1))
-        now = time.time()
+        deployment = conf.get("oscar", "deployment_id", fallback="") or self.signer.deployment_id
+        name = submission_id(
+            self.submission_name(),
+            ti.dag_id,
+            ti.task_id,
+            context.get("partition_key") or context["run_id"],
+            getattr(ti, "map_index", -1),
+            deployment_id=deployment,
+        )
+        digest = request_digest(self.request())
+        tries = getattr(ti, "max_tries", None)
         former = load_state(context)
-        if former is None or former.submission_id != made:
-            former = RunningJob(submission_id=made, job_id=made)
-        return replace(
+        if former is None or former.submission_id != name:
+            former = RunningJob(submission_id=name, job_id=name, request_digest=digest, max_tries=tries)
+            fresh = self.reuse == "never"
+        else:
+            # Clearing a task raises max_tries; an automatic retry leaves it.
+            cleared = tries != former.max_tries and self.reuse == "retries"
+            fresh = cleared or self.reuse == "never" or digest != former.request_digest
+            if cleared:
+                self.log.info("The task was cleared, so job %s is run again; reuse='always' takes its result", name)
+        now = time.time()
+        job = replace(
             former,
             deadline=now + self._timeout(),
             queue_deadline=None if self.queue_timeout is None else now + self.queue_timeout,
             object_uri=event.uri if event else "",
+            request_digest=digest,
+            deployment_id=deployment,
+            generation=former.generation + fresh,
+            max_tries=tries,
         )
+        return job, fresh
 
     def _wait(
         self, lifecycle: JobLifecycle[W], job: RunningJob, pending_event: JsonObject | None = None
@@ -216,7 +272,7 @@ class JobOperator(BaseOperator, Generic[W]):
                 time.sleep(self.interval)
             concluded = lifecycle.conclude(job, event)
             if concluded is not None:
-                return concluded.manifest.to_dict()
+                return summarize(concluded.manifest)
 
     async def _wait_here(self, job: RunningJob) -> JsonObject:
         return await wait_for_job(self.backend, self._what_to_wait_for(job), say=self.log.info, pace=self.pace)
@@ -262,6 +318,8 @@ class JobOperator(BaseOperator, Generic[W]):
         needed = timedelta(seconds=self._timeout()) + _PADDING
         return self.supervisor.build(
             submission_id=job.submission_id,
+            signing_key=self.signer.key(job),
+            request_digest=job.request_digest,
             event=parse_object_event(self.object_event),
             command=[str(word) for word in self.command],
             output_conn_id=self.output_conn_id,

@@ -13,6 +13,7 @@ from airflow_provider_oscar.jobs.kubernetes import KubernetesBackend
 from airflow_provider_oscar.jobs.pods import PodWork
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.links import OutputLink
+from airflow_provider_oscar.operators.job import Reuse
 from airflow_provider_oscar.operators.pods import PodJobOperator
 from airflow_provider_oscar.placement.targets import PlacementTarget
 
@@ -46,6 +47,9 @@ class KubernetesJobOperator(PodJobOperator):
         fails so that it can be retried; None for never.
     :param poll_interval: seconds between two looks; default from ``[oscar] poll_interval``.
     :param deferrable: wait in the triggerer (default) instead of on a worker.
+    :param reuse: ``"retries"`` (default): an automatic retry, and another run for the same object, take the job or
+        result that is there; a task that a person cleared, or whose request has changed, runs again. ``"always"``: a
+        cleared task takes them as well. ``"never"``: each try runs anew.
     :raises DefinitionError: in the DAG file, for what Kubernetes would refuse.
     """
 
@@ -81,6 +85,7 @@ class KubernetesJobOperator(PodJobOperator):
         queue_timeout: timedelta | float | None = None,
         poll_interval: float | None = None,
         deferrable: bool = True,
+        reuse: Reuse = "retries",
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -93,6 +98,7 @@ class KubernetesJobOperator(PodJobOperator):
             queue_timeout=queue_timeout,
             poll_interval=poll_interval,
             deferrable=deferrable,
+            reuse=reuse,
             **kwargs,
         )
         if target is not None and target.kind != KubernetesBackend.name:
@@ -111,6 +117,10 @@ class KubernetesJobOperator(PodJobOperator):
     def backend(self) -> KubernetesBackend:
         """Pods of the namespace."""
         return KubernetesBackend(conn_id=self.kubernetes_conn_id, namespace=self.namespace or "")
+
+    def request(self) -> dict[str, object]:
+        """Return what is asked for, image and resources included."""
+        return {**super().request(), "image": self.image, "resources": self.container_resources}
 
     def prepare(self, job: RunningJob, context: Context) -> PodWork:
         """Return the pod and its secret."""

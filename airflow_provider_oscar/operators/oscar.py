@@ -14,7 +14,7 @@ from airflow_provider_oscar.hooks.oscar.hook import OscarHook, encode_body
 from airflow_provider_oscar.jobs.oscar import OscarBackend, OscarWork
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.links import OscarJobLogLink, OutputLink
-from airflow_provider_oscar.operators.job import JobOperator
+from airflow_provider_oscar.operators.job import JobOperator, Reuse
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -46,6 +46,9 @@ class OscarJobOperator(JobOperator[OscarWork]):
         fails so that it can be retried; None for never.
     :param poll_interval: seconds between two looks; default from ``[oscar] poll_interval``.
     :param deferrable: wait in the triggerer (default) instead of on a worker.
+    :param reuse: ``"retries"`` (default): an automatic retry, and another run for the same object, take the job or
+        result that is there; a task that a person cleared, or whose request has changed, runs again. ``"always"``: a
+        cleared task takes them as well. ``"never"``: each try runs anew.
     :raises DefinitionError: in the DAG file, if both or neither of ``command`` and ``payload`` are given.
     """
 
@@ -85,6 +88,7 @@ class OscarJobOperator(JobOperator[OscarWork]):
         queue_timeout: timedelta | float | None = None,
         poll_interval: float | None = None,
         deferrable: bool = True,
+        reuse: Reuse = "retries",
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -97,6 +101,7 @@ class OscarJobOperator(JobOperator[OscarWork]):
             queue_timeout=queue_timeout,
             poll_interval=poll_interval,
             deferrable=deferrable,
+            reuse=reuse,
             **kwargs,
         )
         if (command is None) == (payload is None):
@@ -121,6 +126,14 @@ class OscarJobOperator(JobOperator[OscarWork]):
     def submission_name(self) -> str:
         """Name of the service."""
         return self.service
+
+    def request(self) -> dict[str, object]:
+        """Return what is asked for, service and payload included."""
+        return {**super().request(), "service": self.service, "payload": self.payload}
+
+    def is_signed(self) -> bool:
+        """Whether the job signs its manifest: the script that gets a payload is not ours, and has no key."""
+        return self.payload is None
 
     def prepare(self, job: RunningJob, context: Context) -> OscarWork:
         """Return the request body."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from airflow_provider_oscar.core.pods import PodRequest, build_pod, label_value
+from airflow_provider_oscar.core.podstatus import OWNER_LABEL
 from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.jobs.pods import PodBackend, PodWork
 from airflow_provider_oscar.jobs.running import RunningJob
@@ -61,6 +62,7 @@ class PodJobOperator(JobOperator[PodWork]):
                 "airflow/dag_id": label_value(ti.dag_id),
                 "airflow/task_id": label_value(ti.task_id),
                 "airflow/placement": label_value(placement),
+                OWNER_LABEL: label_value(job.owner),
             },
         )
         submitted_at = str(supervised.spec.to_dict()["submitted_at"])

@@ -12,13 +12,14 @@ import httpx
 
 from airflow_provider_oscar.core.logs import MARKER
 from airflow_provider_oscar.core.phase import JobPhase
-from airflow_provider_oscar.core.podstatus import PodStatus
+from airflow_provider_oscar.core.podstatus import OWNER_LABEL, PodStatus
 from airflow_provider_oscar.core.staging import StageOutS3Post
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.jobs.builder import SupervisorJob
 from airflow_provider_oscar.jobs.manifest import Failure, Manifest, Phase
 from airflow_provider_oscar.jobs.spec import JobSpec
+from airflow_provider_oscar.supervisor import manifest as supervisor_manifest
 
 EVENT = {
     "source": "s3",
@@ -115,6 +116,8 @@ class FakeCluster:
         return self
 
     def put(self, name: str, phase: JobPhase, **fields: Any) -> None:
+        """Let a pod be in a phase; it stays whose it was."""
+        fields = {"owner": self.pods[name].owner if name in self.pods else ""} | fields
         self.pods[name] = PodStatus(name=name, phase=phase, raw=phase.value, **fields)
 
     def create_or_adopt_pod(self, pod: dict[str, Any], secret: Any = None) -> bool:
@@ -123,7 +126,7 @@ class FakeCluster:
             return False
         self.created.append(pod)
         self.secrets[name] = secret
-        self.put(name, JobPhase.PENDING)
+        self.put(name, JobPhase.PENDING, owner=pod["metadata"].get("labels", {}).get(OWNER_LABEL, ""))
         return True
 
     def read_pod(self, name: str) -> PodStatus | None:
@@ -168,7 +171,17 @@ class FakeSupervisor:
     def read_manifest(self, output_conn_id: str, output_uri: str, submission_id: str) -> Manifest | None:
         if self.fault is not None:
             raise self.fault
-        return self.manifests.get(submission_id)
+        found = self.manifests.get(submission_id)
+        return None if found is None else self.signed(found)
+
+    def signed(self, found: Manifest) -> Manifest:
+        """The manifest as the supervisor of the newest submission of its job signs it."""
+        keys = [each["signing_key"] for each in self.built if each["submission_id"] == found.submission_id]
+        return found if found.signature or not keys else signed(found, keys[-1])
+
+    def marker(self, found: Manifest) -> str:
+        """The log line in which that supervisor writes it."""
+        return marker(self.signed(found))
 
     def service_script(self) -> str:
         return "#!/bin/sh\n"
@@ -188,6 +201,11 @@ def manifest(name: str, code: int = 0, *, error: Failure | None = None, submitte
         phases={"queued": Phase(at, at)},
         slurm_job_id="17",
     )
+
+
+def signed(found: Manifest, key: str) -> Manifest:
+    """The manifest with a signature, by the supervisor's own code."""
+    return Manifest.from_dict(supervisor_manifest.signed(found.to_dict(), bytes.fromhex(key)))
 
 
 def marker(found: Manifest) -> str:

@@ -8,15 +8,25 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from airflow_provider_oscar.core.errors import JobFailedError, LostContactError, TransientError
+from airflow_provider_oscar.core.errors import (
+    DefinitionError,
+    JobFailedError,
+    LostContactError,
+    PermanentError,
+    TransientError,
+)
 from airflow_provider_oscar.core.logs import LINES_LIMIT
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.jobs.backend import open_backend
 from airflow_provider_oscar.jobs.lifecycle import Concluded, JobLifecycle
+from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.running import RunningJob
+from airflow_provider_oscar.jobs.signing import Signer, request_digest
 from airflow_provider_oscar.jobs.status import ABSENT, JobStatus
-from tests.support.fakes import manifest, marker
+from tests.support.fakes import manifest, marker, signed
 
 JOB = RunningJob(submission_id="j", job_id="j", object_uri="s3://in/a")
 
@@ -199,8 +209,6 @@ def test_a_place_that_cannot_be_looked_at_leaves_the_job_running(bench):
 
 @pytest.mark.parametrize("name", ["", "no_such_system", "../oscar", "backend", "Oscar"])
 def test_an_unknown_backend_is_named(name):
-    from airflow_provider_oscar.core.errors import DefinitionError
-
     with pytest.raises(DefinitionError, match="job backend"):
         open_backend(name, {})
 
@@ -220,7 +228,103 @@ def test_a_backend_is_made_again_from_what_it_stores(name, arguments):
 
 
 def test_a_backend_refuses_arguments_it_does_not_know():
-    from airflow_provider_oscar.core.errors import DefinitionError
-
     with pytest.raises(DefinitionError, match="cannot be made"):
         open_backend("oscar", {"conn_id": "c", "servise": "s"})
+
+
+OURS = replace(JOB, request_digest="d1", deployment_id="here")
+
+
+@pytest.mark.parametrize("owner", ["-", "elsewhere.d1.0", "nobody"])
+def test_a_job_of_somebody_else_is_neither_adopted_nor_removed(bench, owner):
+    bench.backend.jobs["j"] = JobStatus(JobPhase.RUNNING, owner=owner)
+    with pytest.raises(PermanentError, match="belongs to somebody else"):
+        bench.start(OURS)
+    assert bench.backend.calls == []
+    assert "j" in bench.backend.jobs
+
+
+@pytest.mark.parametrize("owner", ["here.d0.0", "here.d1.7"], ids=["request", "generation"])
+def test_a_job_of_another_request_for_the_same_work_is_replaced(bench, owner):
+    bench.backend.jobs["j"] = JobStatus(JobPhase.RUNNING, owner=owner)
+    bench.start(OURS)
+    assert [call for call, _ in bench.backend.calls] == ["delete_ended", "submit"]
+
+
+def test_a_fresh_start_believes_and_adopts_nothing(bench):
+    bench.stored = manifest("j")
+    bench.backend.jobs["j"] = JobStatus(JobPhase.RUNNING)
+    bench.lifecycle().start(JOB, lambda job: "work", fresh=True)
+    assert [call for call, _ in bench.backend.calls] == ["delete_ended", "submit"]
+
+
+SIGNER = Signer((b"master",))
+
+
+def signed_bench():
+    bench = Bench()
+    unsigned = bench.lifecycle
+    bench.lifecycle = lambda: replace(unsigned(), verifies=SIGNER.verifies)
+    return bench
+
+
+def forged(**changes):
+    return Manifest.from_dict(manifest("j").to_dict() | changes)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        manifest("j"),
+        forged(signature="hmac-sha256:" + "0" * 64),
+        signed(manifest("j"), Signer((b"other",)).key(OURS)),
+        signed(manifest("j"), SIGNER.key(replace(OURS, generation=1))),
+        signed(manifest("j"), SIGNER.key(replace(OURS, request_digest="d0"))),
+        Manifest.from_dict(signed(manifest("j", 1), SIGNER.key(OURS)).to_dict() | {"exit_code": 0}),
+    ],
+    ids=["unsigned", "made up", "other key", "other attempt", "other request", "changed afterwards"],
+)
+def test_a_result_that_is_not_signed_for_this_submission_proves_nothing(found):
+    bench = signed_bench()
+    bench.stored = found
+    bench.backend.logs["j"] = marker(found)
+    assert not isinstance(bench.start(OURS), Concluded)
+    with pytest.raises(LostContactError):
+        bench.conclude(job=OURS, seconds_ago=600)
+
+
+def test_what_the_supervisor_signed_is_believed_in_the_store_and_in_the_log():
+    found = signed(manifest("j"), SIGNER.key(OURS))
+    bench = signed_bench()
+    bench.stored = found
+    assert bench.conclude(job=OURS).manifest.succeeded
+    bench.stored = None
+    bench.backend.logs["j"] = "noise\n" + marker(found) + marker(manifest("j", 1))
+    assert bench.conclude(job=OURS).manifest.succeeded
+
+
+def test_the_stored_manifest_wins_over_the_log():
+    bench = signed_bench()
+    bench.stored = signed(manifest("j", 3), SIGNER.key(OURS))
+    bench.backend.logs["j"] = marker(signed(manifest("j", 0), SIGNER.key(OURS)))
+    with pytest.raises(JobFailedError):
+        bench.conclude(JobPhase.FAILED, job=OURS)
+
+
+def test_keys_can_be_rotated():
+    found = signed(manifest("j"), Signer((b"old",)).key(OURS))
+    assert Signer.from_setting("new, old").verifies(OURS, found)
+    assert Signer.from_setting("new,old").deployment_id == Signer.from_setting("old").deployment_id
+    assert not Signer.from_setting("new").verifies(OURS, found)
+
+
+def test_without_a_key_the_remedy_is_named():
+    with pytest.raises(DefinitionError, match="signing_key"):
+        Signer.from_setting("  ,")
+
+
+@given(st.dictionaries(st.text(), st.none() | st.text() | st.integers() | st.lists(st.text()), max_size=4))
+def test_the_digest_of_a_request_depends_on_its_contents_alone(request_):
+    backwards = dict(reversed(request_.items()))
+    assert request_digest(request_) == request_digest(backwards)
+    assert request_digest(request_) != request_digest({**request_, "\0more": 1})

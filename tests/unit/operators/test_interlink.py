@@ -15,7 +15,7 @@ from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.placement.targets import PlacementTarget
 from airflow_provider_oscar.triggers.jobs import JobTrigger
-from tests.support.fakes import EVENT, OUTPUT, Store, context, manifest, marker
+from tests.support.fakes import EVENT, OUTPUT, Store, context, manifest
 
 pytestmark = pytest.mark.usefixtures("supervisor")
 
@@ -92,12 +92,12 @@ def test_failed_pod_of_an_earlier_try_is_replaced(cluster):
     assert (len(cluster.created), cluster.deleted) == (2, [name])
 
 
-def test_pod_that_succeeded_by_its_log_is_not_run_again(cluster):
+def test_pod_that_succeeded_by_its_log_is_not_run_again(cluster, supervisor):
     store = Store()
     deferred(operator(), context(store))
     (name,) = cluster.pods
     cluster.put(name, JobPhase.SUCCEEDED)
-    cluster.log = marker(manifest(name))
+    cluster.log = supervisor.marker(manifest(name))
     assert operator().execute(context(store))["submission_id"] == name
     assert len(cluster.created) == 1
 
@@ -107,7 +107,7 @@ def test_success_reads_the_log_before_it_removes_the_pod(cluster, supervisor):
     pause = deferred(task, seen)
     (name,) = cluster.pods
     cluster.put(name, JobPhase.SUCCEEDED)
-    cluster.log = "done\n" + marker(manifest(name))
+    cluster.log = "done\n" + supervisor.marker(manifest(name))
     assert resumed(task, seen, pause, "succeeded", slurm_job_id="17")["exit_code"] == 0
     assert cluster.deleted == [name]
     assert seen["ti"].xcoms["slurm_job_id"] == "17"

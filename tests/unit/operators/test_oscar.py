@@ -23,7 +23,7 @@ from airflow_provider_oscar.operators.job import JobOperator
 from airflow_provider_oscar.operators.job_state import STATE_KEY
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from airflow_provider_oscar.triggers.jobs import JobTrigger
-from tests.support.fakes import EVENT, OUTPUT, Store, context, manifest, marker
+from tests.support.fakes import EVENT, OUTPUT, Store, context, manifest
 
 pytestmark = pytest.mark.usefixtures("supervisor")
 
@@ -146,7 +146,7 @@ def test_marker_line_proves_success_when_the_store_is_away(oscar, supervisor):
     task, seen = operator(), context()
     pause = deferred(task, seen)
     (name,) = oscar.jobs
-    oscar.logs[name] = "done\n" + marker(manifest(name))
+    oscar.logs[name] = "done\n" + supervisor.marker(manifest(name))
     supervisor.fault = TransientError("store away")
     assert resumed(task, seen, pause, ended())["submission_id"] == name
 
@@ -313,3 +313,69 @@ def test_resumed_task_finds_its_job_in_the_state_store(oscar, supervisor):
     (name,) = oscar.jobs
     supervisor.manifests[name] = manifest(name)
     assert operator().execute_complete(seen, event=ended())["submission_id"] == name
+
+
+def test_a_cleared_task_runs_again_and_an_automatic_retry_does_not(oscar, supervisor):
+    store = Store()
+    first = context(store)
+    first["ti"].max_tries = 2
+    deferred(operator(), first)
+    (name,) = oscar.jobs
+    oscar.jobs[name] = "Succeeded"
+    supervisor.manifests[name] = manifest(name)
+    again = context(store)
+    again["ti"].max_tries = 2
+    assert operator().execute(again)["submission_id"] == name
+    cleared = context(store)
+    cleared["ti"].max_tries = 4
+    assert operator(reuse="always").execute(cleared)["submission_id"] == name
+    cleared["ti"].max_tries = 5
+    deferred(operator(), cleared)
+    assert oscar.posts() == 2
+    keys = [each["signing_key"] for each in supervisor.built]
+    assert keys[0] != keys[1], "the result of the first does not prove the second"
+
+
+@pytest.mark.parametrize(
+    "change", [{"command": ["other"]}, {"environment": {"A": "b"}}, {"output_uri": "s3://out/other"}], ids=str
+)
+def test_a_changed_request_does_not_get_the_former_result(oscar, supervisor, change):
+    store = Store()
+    deferred(operator(), context(store))
+    (name,) = oscar.jobs
+    oscar.jobs[name] = "Succeeded"
+    supervisor.manifests[name] = supervisor.signed(manifest(name))
+    deferred(operator(**change), context(store))
+    assert oscar.posts() == 2
+
+
+def test_with_reuse_never_each_try_runs_anew(oscar, supervisor):
+    store = Store()
+    for _ in range(2):
+        deferred(operator(reuse="never"), context(store))
+    assert oscar.posts() == 2
+
+
+def test_two_deployments_do_not_share_jobs(oscar, monkeypatch):
+    deferred(operator(), context())
+    monkeypatch.setenv("AIRFLOW__OSCAR__DEPLOYMENT_ID", "other")
+    deferred(operator(), context())
+    assert len(oscar.jobs) == 2
+
+
+def test_a_manifest_put_at_the_computable_place_beforehand_proves_nothing(oscar, supervisor):
+    deferred(operator(), context())
+    (name,) = oscar.jobs
+    oscar.jobs.clear()
+    supervisor.built.clear()
+    supervisor.manifests[name] = manifest(name)
+    deferred(operator(), context())
+    assert oscar.posts() == 2
+
+
+def test_the_key_is_nowhere_but_in_the_specification(oscar, supervisor):
+    store = Store()
+    pause = deferred(operator(), context(store))
+    key = supervisor.built[0]["signing_key"]
+    assert len(key) == 64
+    assert key not in json.dumps([store, pause.kwargs, pause.trigger.serialize()])

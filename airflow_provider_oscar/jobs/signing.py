@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who may say that a job succeeded: the signature of a manifest, and the keys it is made with.
+
+Each submission has a key of its own, derived from a master key that only Airflow knows, so that nothing has to be
+stored and a retry on another worker derives it again. The supervisor gets it in the job specification and signs the
+manifest; the command never sees it. A manifest put at the computable place beforehand, a marker line printed by the
+command, and the manifest of another attempt or request do not verify, and count as none.
+
+The format of the signature is that of ``supervisor/manifest.py``, which shares no code with this module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.jobs.manifest import Manifest
+from airflow_provider_oscar.jobs.running import RunningJob
+
+_DIGEST_LENGTH = 32
+_DEPLOYMENT_LENGTH = 8
+
+
+@dataclass(frozen=True)
+class Signer:
+    """Derives the keys of one deployment.
+
+    :param masters: master keys, the newest first; it signs, and all verify, so that keys can be rotated.
+    :raises DefinitionError: without a master key.
+    """
+
+    masters: tuple[bytes, ...] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.masters or not all(self.masters):
+            raise DefinitionError(
+                "there is no key to sign job results with; set [oscar] signing_key (or [core] fernet_key) to the same "
+                "secret on workers and triggerers"
+            )
+
+    @classmethod
+    def from_setting(cls, text: str) -> Signer:
+        """Read the setting: one key, or several with commas between them, the newest first."""
+        return cls(tuple(part.strip().encode() for part in text.split(",") if part.strip()))
+
+    def key(self, job: RunningJob) -> str:
+        """Return the key that signs the job's manifest, in hexadecimal digits."""
+        return _derive(self.masters[0], job).hex()
+
+    def verifies(self, job: RunningJob, manifest: Manifest) -> bool:
+        """Whether the manifest was written by a supervisor that was given this very job."""
+        kind, _, signature = manifest.signature.partition(":")
+        if kind != "hmac-sha256":
+            return False
+        keys = (_derive(master, job) for master in self.masters)
+        made = (hmac.new(key, manifest.canonical, hashlib.sha256).hexdigest() for key in keys)
+        return any(hmac.compare_digest(each.encode(), signature.encode()) for each in made)
+
+    @property
+    def deployment_id(self) -> str:
+        """A name of this Airflow where none is configured; the oldest key counts, so that it survives a new one."""
+        return hashlib.sha256(b"deployment\0" + self.masters[-1]).hexdigest()[:_DEPLOYMENT_LENGTH]
+
+
+def request_digest(request: Mapping[str, object]) -> str:
+    """Return a digest of what is asked for: equal for equal requests, whatever the order of their fields.
+
+    :param request: JSON-able; what JSON cannot hold counts by its text.
+    """
+    text = json.dumps(request, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_LENGTH]
+
+
+def _derive(master: bytes, job: RunningJob) -> bytes:
+    parts = ("manifest", job.submission_id, job.request_digest, str(job.generation))
+    return hmac.new(master, "\0".join(parts).encode(), hashlib.sha256).digest()
