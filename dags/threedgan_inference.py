@@ -69,9 +69,8 @@ with DAG(
             title="Object",
             pattern=r"^(s3://[^/\s]+/\S*[^/\s]|dcache://[^/\s]*/\S*[^/\s])$",
             examples=[f"{RESULTS_URI.rpartition('/out/')[0]}/in/electrons-100-200.h5", "dcache:///data/in/photons.h5"],
-            description_md="For a run by hand: the file to process, as `s3://bucket/key` or `dcache://conn_id/path` "
-            "(`dcache:///path` uses the connection `dcache_default`). Blanks and other special characters are "
-            "percent-encoded.",
+            description="For a run by hand: the file to process, as s3://bucket/key or dcache://conn_id/path "
+            "(dcache:///path uses the connection dcache_default). Blanks and special characters percent-encoded.",
         ),
         "target": Param(
             "auto",

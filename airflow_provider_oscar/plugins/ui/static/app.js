@@ -174,7 +174,7 @@ function resultsView() {
       result.error ? h("p", { class: "problem" }, `${result.error.stage}: ${result.error.message}`) : null,
       phaseBar(result.phases),
       h("h3", {}, "Outputs"), files(result),
-      h("h3", {}, "Job"), facts([["Target", result.target], ["Node", result.node], ["Device", result.device], ["Job", result.job_id], ["SLURM job", result.slurm_job_id], ["Exit code", result.exit_code === null ? "" : String(result.exit_code)], ["Placed at", result.output_uri]]),
+      h("h3", {}, "Job"), facts([["Target", result.target], ["Node", result.node], ["Device", result.device], ["Job", result.job_id], ["SLURM job", result.slurm_job_id], ["Exit code", result.exit_code === null ? "" : String(result.exit_code)], ["Outputs at", result.output_uri]]),
       Object.keys(result.metrics).length ? [h("h3", {}, "Metrics"), facts(told(result.metrics))] : null,
       Object.keys(result.resources).length ? [h("h3", {}, "Resources"), facts(told(result.resources))] : null,
       h("details", {}, h("summary", {}, "Manifest"), h("pre", { tabindex: "0" }, JSON.stringify(result.manifest, null, 2))));
