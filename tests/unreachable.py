@@ -56,8 +56,8 @@ DECORATORS = ["@*.route*", "@*.get*", "@*.post*", "@*.put*", "@*.delete*", "@*.m
 #: Not reachable, and known: what is being built. Empty when nothing is.
 PENDING = frozenset({
     "released_by_sentinel", "event_name", "with_reason", "initial",
-    "on_tape", "find_channels", "channel_timeout", "list_directory", "put_bytes", "path_of", "cancel_stage", "release",
-    "archive_info", "bulk_submit", "bulk_status", "bulk_cancel", "bulk_delete", "health", "duration", "set_mtime",
+    "list_directory", "put_bytes", "release",
+    "health", "duration", "set_mtime",
     "CircuitBreaker", "run_id", "with_record", "encode_records", "decode_records", "relative_error", "calibration",
     "score", "FastestFinish", "CheapestWithinDeadline", "GreenestWithinDeadline", "decide_many", "Fallback",
     "OscarJobSensor",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 
 #: A clock outside these years is none; subtracting a look-back from the year 1 would overflow.
 _CLOCK_YEARS = range(1970, 9000)
@@ -27,6 +28,15 @@ def read_iso(text: str) -> datetime:
     :raises ValueError: if it is not a time.
     """
     return in_utc(datetime.fromisoformat(text.strip()))
+
+
+@lru_cache(maxsize=4096)
+def parse_modified(text: str) -> datetime | None:
+    """Read an ISO 8601 time; one without zone is UTC; None if it is not a time."""
+    try:
+        return read_iso(text)
+    except ValueError:
+        return None
 
 
 def read_http(text: str) -> datetime:

@@ -20,7 +20,6 @@ from airflow_provider_oscar.core.objects import ObjectEvent, Source
 from airflow_provider_oscar.hooks.dcache.events import read_message
 from airflow_provider_oscar.hooks.dcache.propfind import PropfindParser
 from airflow_provider_oscar.hooks.http.sse import SseParser
-from airflow_provider_oscar.hooks.http.xml import BoundedXml
 from airflow_provider_oscar.hooks.s3.listing import S3ListParser
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.spec import JobSpec
@@ -30,22 +29,6 @@ from tests.fuzz.seeds import DOCUMENTS
 
 _LIMIT = 20_000
 _ENTRIES = 50
-
-
-class _SlowS3(S3ListParser):
-    """Reads by expat alone."""
-
-    def feed(self, data: bytes) -> None:
-        """Read the next bytes."""
-        BoundedXml.feed(self, data)
-
-
-class _SlowPropfind(PropfindParser):
-    """Reads by expat alone."""
-
-    def feed(self, data: bytes) -> None:
-        """Read the next bytes."""
-        BoundedXml.feed(self, data)
 
 
 def _pieces(data: bytes) -> tuple[int, bytes]:
@@ -60,11 +43,11 @@ def _event(key: str, size: int | None, etag: str, modified: Any) -> ObjectEvent:
 
 
 def s3_listing(data: bytes) -> None:
-    """ListObjectsV2: in pieces and by shapes, as in one piece by expat."""
+    """ListObjectsV2: in pieces as in one piece."""
     size, document = _pieces(data)
 
-    def read(kind: type[S3ListParser], step: int) -> object:
-        parser = kind(_event, what="fuzz", max_bytes=_LIMIT, max_entries=_ENTRIES)
+    def read(step: int) -> object:
+        parser = S3ListParser(_event, what="fuzz", max_bytes=_LIMIT, max_entries=_ENTRIES)
         try:
             for at in range(0, len(document), step):
                 parser.feed(document[at : at + step])
@@ -73,15 +56,15 @@ def s3_listing(data: bytes) -> None:
         except OscarProviderError as error:
             return type(error)
 
-    _agree(read(S3ListParser, size), read(_SlowS3, max(1, len(document))))
+    _agree(read(size), read(max(1, len(document))))
 
 
 def propfind(data: bytes) -> None:
-    """A 207 answer: in pieces and by shapes, as in one piece by expat."""
+    """A 207 answer: in pieces as in one piece."""
     size, document = _pieces(data)
 
-    def read(kind: type[PropfindParser], step: int) -> object:
-        parser = kind("/base", what="fuzz", max_bytes=_LIMIT, max_entries=_ENTRIES)
+    def read(step: int) -> object:
+        parser = PropfindParser("/base", what="fuzz", max_bytes=_LIMIT, max_entries=_ENTRIES)
         try:
             for at in range(0, len(document), step):
                 parser.feed(document[at : at + step])
@@ -90,7 +73,7 @@ def propfind(data: bytes) -> None:
         except OscarProviderError as error:
             return type(error)
 
-    _agree(read(PropfindParser, size), read(_SlowPropfind, max(1, len(document))))
+    _agree(read(size), read(max(1, len(document))))
 
 
 def sse(data: bytes) -> None:

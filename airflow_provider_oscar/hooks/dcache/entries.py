@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote
@@ -10,6 +11,8 @@ from urllib.parse import quote
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.objects import ObjectEvent, Reason, Source
 
+#: A PNFS-ID, of Chimera or of the older PNFS, and what a door appends.
+_DOOR_TAG = re.compile(r"([0-9A-F]{36}|[0-9A-F]{24})_-?\d+")
 EPOCH = datetime.fromtimestamp(0, UTC)
 #: Localities in which a file can be read at once. NONE means that it is still being uploaded.
 READABLE = frozenset({"ONLINE", "ONLINE_AND_NEARLINE"})
@@ -23,10 +26,12 @@ class NamespaceEntry:
     :param is_directory: whether it can be listed.
     :param size: bytes; None for directories, and for files of dCache that are still being uploaded.
     :param modified: the server's time, UTC; the epoch where it told none.
-    :param etag: normalised entity tag; the PNFS-ID when dCache's REST frontend answered.
+    :param etag: normalised entity tag; the PNFS-ID for a file of dCache, whichever way it was looked at.
     :param locality: dCache's word (ONLINE, NEARLINE, ...); empty where the server has no such notion.
     :param pnfsid: dCache's id of the file, which changes when it is overwritten; may be empty.
     :param checksums: pairs of lower-case type (``adler32``, ``md5``, ``sha256``) and hex value.
+    :param unsized: whether a missing size says nothing: dCache knows it once the upload is over, other servers may
+        never know it.
     """
 
     path: str
@@ -37,6 +42,7 @@ class NamespaceEntry:
     locality: str = ""
     pnfsid: str = ""
     checksums: tuple[tuple[str, str], ...] = ()
+    unsized: bool = False
 
     @property
     def name(self) -> str:
@@ -46,12 +52,9 @@ class NamespaceEntry:
     @property
     def complete(self) -> bool:
         """Whether this is a whole file that can be read now; an unknown locality means not yet."""
-        return not self.is_directory and self.size is not None and (not self.locality or self.locality in READABLE)
-
-    @property
-    def on_tape(self) -> bool:
-        """Whether the file must be brought online first."""
-        return self.locality == "NEARLINE"
+        if self.is_directory or (self.locality and self.locality not in READABLE):
+            return False
+        return self.size is not None or self.unsized
 
     def to_event(self, *, conn_id: str, container: str, reason: Reason = Reason.LISTED) -> ObjectEvent:
         """Return the event of this file, as seen from a watched directory."""
@@ -66,6 +69,16 @@ class NamespaceEntry:
             self.modified,
             reason,
         )
+
+
+def split_etag(etag: str) -> tuple[str, str]:
+    """Return (entity tag, PNFS-ID) for a door's tag: dCache's is the PNFS-ID, ``_``, and 32 bits of the time.
+
+    The PNFS-ID alone is the version, as the REST frontend tells it; for the tag of another server it is empty.
+    Source: dCache 12.0, ``DcacheFileResource.getUniqueId``.
+    """
+    found = _DOOR_TAG.fullmatch(etag)
+    return (found[1], found[1]) if found else (etag, "")
 
 
 def clean_path(path: str) -> str:

@@ -5,18 +5,9 @@ from __future__ import annotations
 
 import httpx
 
-from airflow_provider_oscar.core.errors import (
-    BadInputError,
-    DefinitionError,
-    OscarProviderError,
-    PermanentError,
-    TransientError,
-    quoted,
-)
-from airflow_provider_oscar.core.times import read_http
+from airflow_provider_oscar.core.errors import OscarProviderError, TransientError, quoted
+from airflow_provider_oscar.hooks.http.errors import error_class, http_error, retry_after
 
-#: Longest pause a server can ask for, in seconds.
-LONGEST_DELAY = 3600.0
 #: dCache answers 429 after three failed logins and does not say for how long.
 DELAY_WHEN_UNSAID = 60.0
 
@@ -31,35 +22,29 @@ def status_error(answer: httpx.Response, *, where: str, action: str) -> OscarPro
     status = answer.status_code
     said = f"HTTP {status}{_text(answer)}"
     prefix = f"{where}: cannot {action}"
+    delay = retry_after(answer.headers, DELAY_WHEN_UNSAID if status == 429 else None)
+    return http_error(status, f"{prefix}: {_reason(status, said, answer)}", delay=delay)
+
+
+def _reason(status: int, said: str, answer: httpx.Response) -> str:
+    """Return what the status means to the user, and the remedy."""
     if status == 401:
-        return DefinitionError(
-            f"{prefix}: the server does not accept the credentials ({said}); "
+        return (
+            f"the server does not accept the credentials ({said}); "
             "correct login and password, or renew the token or certificate"
         )
     if status == 403:
-        return DefinitionError(f"{prefix}: permission denied ({said}); ask for the right, or correct the path")
+        return f"permission denied ({said}); ask for the right, or correct the path"
     if status in (404, 410):
-        return BadInputError(f"{prefix}: there is no such path ({said})")
+        return f"there is no such path ({said})"
     if status == 429:
-        return TransientError(f"{prefix}: the server asks us to wait ({said})", delay=retry_after(answer))
-    if status in (408, 423, 425) or status >= 500:
-        delay = retry_after(answer) if "retry-after" in answer.headers else None
-        return TransientError(f"{prefix}: the server cannot do it now ({said})", delay=delay)
+        return f"the server asks us to wait ({said})"
+    if issubclass(error_class(status), TransientError):
+        return f"the server cannot do it now ({said})"
     if 300 <= status < 400:
-        return PermanentError(f"{prefix}: the server redirects where it should not ({said}); check the host")
-    return PermanentError(f"{prefix}: refused ({said})")
-
-
-def retry_after(answer: httpx.Response) -> float:
-    """Return how many seconds ``Retry-After`` asks for, against the server's own clock, within bounds."""
-    text = answer.headers.get("retry-after", "").strip()
-    if text.isascii() and text.isdigit() and len(text) < 9:
-        return min(float(text), LONGEST_DELAY)
-    try:
-        wait = read_http(text) - read_http(answer.headers.get("date", ""))
-        return min(max(wait.total_seconds(), 1.0), LONGEST_DELAY)
-    except ValueError:
-        return DELAY_WHEN_UNSAID
+        target = quoted(answer.headers.get("location", "").partition("?")[0])
+        return f"the server redirects to {target}, where it should not ({said}); check scheme, host and port"
+    return f"refused ({said})"
 
 
 def _text(answer: httpx.Response) -> str:

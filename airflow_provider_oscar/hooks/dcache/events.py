@@ -10,13 +10,11 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import httpx
 
 from airflow_provider_oscar.core.errors import PermanentError, TransientError, quoted
-from airflow_provider_oscar.hooks.dcache.entries import clean_path
 from airflow_provider_oscar.hooks.dcache.rest import Frontend
 from airflow_provider_oscar.hooks.http.flows import Flow, transport_error
 from airflow_provider_oscar.hooks.http.sse import SseEvent, SseParser
@@ -62,23 +60,6 @@ def create_channel(frontend: Frontend, *, client_id: str = "") -> Flow[str]:
     return frontend.located(answer, action=action)
 
 
-def find_channels(frontend: Frontend, client_id: str) -> Flow[list[str]]:
-    """The paths of one's own channels with this client id, such as those left by a crash."""
-    answer = yield frontend.request("GET", "/events/channels", params={"client-id": client_id[:CLIENT_ID_LIMIT]})
-    return _paths(frontend.json(answer, action="find event channels"))
-
-
-def channel_timeout(frontend: Frontend, channel: str) -> Flow[int | None]:
-    """For how many seconds a channel outlives its reader, or None if it is gone."""
-    # Without this Accept header the same request would open the stream.
-    answer = yield frontend.request("GET", channel, accept="application/json")
-    if answer.status_code == 404:
-        return None
-    body = frontend.json(answer, action="look at the event channel")
-    timeout = body.get("timeout") if isinstance(body, dict) else None
-    return timeout if isinstance(timeout, int) else 0
-
-
 def set_channel_timeout(frontend: Frontend, channel: str, seconds: int) -> Flow[None]:
     """Say for how long the channel keeps events without a reader; dCache allows 1 to 86400 seconds."""
     answer = yield frontend.request("PATCH", channel, json={"timeout": seconds})
@@ -95,9 +76,9 @@ def delete_channel(frontend: Frontend, channel: str) -> Flow[None]:
 def watch(frontend: Frontend, channel: str, path: str, *, flags: Sequence[str] = WATCH_FLAGS) -> Flow[str]:
     """Watch a directory; return the subscription's path. A directory watched already gets the new flags.
 
-    :raises PermanentError: if it does not exist, is no directory, or may not be listed (dCache says 400 to all).
+    :raises PermanentError: if it does not exist, is not a directory, or may not be listed (dCache says 400 to all).
     """
-    selector = {"path": clean_path(path), "flags": list(flags)}
+    selector = {"path": frontend.absolute(path), "flags": list(flags)}
     action = f"watch {quoted(path)}"
     answer = yield frontend.request("POST", f"{channel}/subscriptions/inotify", json=selector)
     _gone(answer, frontend)
@@ -118,16 +99,17 @@ def heartbeat(frontend: Frontend, channel: str, *, seconds: float = 60.0) -> Flo
     return frontend.located(answer, action=action)
 
 
-def subscriptions(frontend: Frontend, channel: str) -> Flow[list[str]]:
-    """The paths of a channel's subscriptions of all kinds."""
-    answer = yield frontend.request("GET", f"{channel}/subscriptions")
-    _gone(answer, frontend)
-    return _paths(frontend.json(answer, action="list the subscriptions"))
-
-
 def unsubscribe(frontend: Frontend, subscription: str) -> Flow[None]:
-    """End a subscription; it is no error if it is gone."""
+    """End a subscription; it is no error if it is gone.
+
+    :raises PermanentError: if dCache cannot: it answers 404 to an id with a slash in it, and goes on sending.
+    """
     answer = yield frontend.request("DELETE", subscription)
+    if answer.status_code == 404 and "%2f" in subscription.lower():
+        raise PermanentError(
+            f"{frontend.where}: dCache cannot end the subscription {quoted(subscription)}, whose id holds a slash; "
+            "its events go on until the channel is deleted"
+        )
     frontend.expect(answer, action="end a subscription", ok=(200, 204, 404))
 
 
@@ -208,13 +190,3 @@ def subscription_id(url: str) -> str:
 def _gone(answer: httpx.Response, frontend: Frontend) -> None:
     if answer.status_code == 404:
         raise ChannelGone(f"{frontend.where}: the event channel is gone (expired, deleted, or the frontend restarted)")
-
-
-def _paths(body: Any) -> list[str]:
-    """Return the paths below the base of a list of URLs; those of another form are left out."""
-    found = []
-    for url in body if isinstance(body, list) else []:
-        _, marker, rest = str(url).partition("/api/v1/")
-        if marker and rest and "/../" not in f"/{rest}/":
-            found.append("/" + quote(rest.partition("?")[0], safe="/%~=-_."))
-    return found

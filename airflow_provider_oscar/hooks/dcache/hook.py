@@ -11,7 +11,7 @@ from __future__ import annotations
 import ssl
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,21 +24,21 @@ from airflow_provider_oscar.core.errors import (
     DefinitionError,
     OscarProviderError,
     PermanentError,
+    TransientError,
     quoted,
 )
 from airflow_provider_oscar.core.notifications import to_dcache_event
-from airflow_provider_oscar.core.objects import ObjectEvent, Source, split_uri
+from airflow_provider_oscar.core.objects import ObjectEvent, Source, normalised_etag, split_uri
 from airflow_provider_oscar.core.staging import CHECKSUM_TYPES, Checksum, StageIn, StageOutWebDAV, safe_name
 from airflow_provider_oscar.hooks.dcache import rest, webdav
 from airflow_provider_oscar.hooks.dcache.auth import CredentialGuard, credentials
 from airflow_provider_oscar.hooks.dcache.entries import NamespaceEntry, clean_path, join
-from airflow_provider_oscar.hooks.dcache.propfind import PropfindParser, parse_checksums
+from airflow_provider_oscar.hooks.dcache.propfind import LISTING_BYTES, PropfindParser, parse_checksums
 from airflow_provider_oscar.hooks.dcache.rest import Frontend
 from airflow_provider_oscar.hooks.dcache.settings import AuthMode, DCacheSettings
 from airflow_provider_oscar.hooks.dcache.webdav import Door, MacaroonsUnsupported
 from airflow_provider_oscar.hooks.http.flows import BODY_LIMIT, Flow, run, transport_error
 from airflow_provider_oscar.hooks.http.tls import tls_context
-from airflow_provider_oscar.hooks.s3.listing import normalised_etag
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -53,10 +53,11 @@ class DCacheHook(BaseHook):
     """Files of one dCache instance or WebDAV server.
 
     :param dcache_conn_id: connection of type ``dcache``. Host is the WebDAV URL (``https://door:2880/base``); paths
-        are below its base. Login and password are for basic authentication. Extras: ``frontend_url``, ``auth`` (basic,
-        token, token_file, wlcg, macaroon, x509, none), ``token``, ``token_file``, ``cert_file``, ``key_file``,
-        ``verify`` (boolean, CA file or directory), ``ca_path``, and ``allow_insecure_http`` and
-        ``allow_credential_forwarding`` (both false).
+        are below its base, at the door and at the frontend. Login and password are for basic authentication. Extras:
+        ``frontend_url``, ``auth`` (basic, token, token_file, wlcg, macaroon, x509, none), ``token``, ``token_file``,
+        ``cert_file``, ``key_file``, ``verify`` (boolean, CA file or directory), ``ca_path``, ``door_root`` and
+        ``frontend_root`` (directories that door and frontend show as their roots, where a site sets them),
+        ``allow_insecure_http`` and ``allow_credential_forwarding`` (both false).
     :param connection: the connection itself, when the caller fetched it already; looked up by id otherwise.
     """
 
@@ -73,6 +74,8 @@ class DCacheHook(BaseHook):
         self._client: httpx.Client | None = None
         self._macaroons = True
         self._dcache: bool | None = None
+        self._frontend_failed = False
+        self._unreadable: dict[str, int] = {}
 
     @cached_property
     def settings(self) -> DCacheSettings:
@@ -138,31 +141,70 @@ class DCacheHook(BaseHook):
             entry = self.run(webdav.look(self.door, "/"))
             if entry is None:
                 return False, f"{settings.where}: the path of the WebDAV URL does not exist on the server."
+            if settings.frontend_url:
+                self._require_one_view(entry)
+            else:
+                next(self._propfind("/", MAX_ENTRIES), None)
             words.append("WebDAV door answers")
         except OscarProviderError as error:
             return False, str(error)
         return True, f"Connected: {', '.join(words)}."
 
+    def _require_one_view(self, at_door: NamespaceEntry) -> None:
+        """Refuse a connection whose door and frontend show different directories by one name.
+
+        :raises DefinitionError: if so.
+        """
+        at_frontend = self.run(rest.stat(self.frontend, "/"))
+        if at_frontend is not None and at_door.pnfsid in ("", at_frontend.pnfsid):
+            return
+        shown = "there is no such path" if at_frontend is None else f"it is {quoted(at_frontend.pnfsid)}"
+        raise DefinitionError(
+            f"{self.settings.where}: door and REST frontend do not show the same directory: at the door its PNFS-ID is "
+            f"{quoted(at_door.pnfsid)}, at the frontend, asked for {quoted(self.frontend.absolute('/'))}, {shown}; "
+            "set the extras 'door_root' and 'frontend_root' to what the site shows as their roots"
+        )
+
+    def _at_frontend(self, flow: Flow[T], *, limit: int = BODY_LIMIT) -> tuple[bool, T | None]:
+        """Run a flow at the frontend; (False, None) if it cannot answer now, so that the door is to be asked.
+
+        The door shows the same files with the same identity, so that a frontend that restarts hides nothing.
+        """
+        try:
+            found = self.run(flow, limit=limit)
+        except TransientError as error:
+            if not self._frontend_failed:
+                self.log.warning("%s; the WebDAV door is asked until it answers again", error)
+            self._frontend_failed = True
+            return False, None
+        self._frontend_failed = False
+        return True, found
+
     def stat(self, path: str) -> NamespaceEntry | None:
         """Return the entry of one path, or None if there is none."""
         if self.settings.frontend_url:
-            return self.run(rest.stat(self.frontend, path))
+            answered, found = self._at_frontend(rest.stat(self.frontend, path))
+            if answered:
+                return found
         return self.run(webdav.look(self.door, path))
 
-    def iter_entries(self, path: str, *, max_entries: int = MAX_ENTRIES) -> Iterator[NamespaceEntry]:
+    def iter_entries(self, path: str, *, max_entries: int = MAX_ENTRIES) -> Generator[NamespaceEntry, None, None]:
         """Yield the entries of one directory as they arrive, directories included.
 
         An error in the middle means that the listing is not complete: use the result only when it ended well.
 
         :param path: absolute directory.
         :param max_entries: more of them are an error.
+        :raises TransientError: if the server cannot answer now, or its answer was cut short.
         """
         if self.settings.frontend_url:
-            listed = self.run(rest.children(self.frontend, path), limit=1024 * 1024 * 1024)
-            if len(listed) > max_entries:
-                raise self._too_many(path, max_entries)
-            yield from listed
-            return
+            flow = rest.children(self.frontend, path)
+            answered, listed = self._at_frontend(flow, limit=LISTING_BYTES)
+            if answered and listed is not None:
+                if len(listed) > max_entries:
+                    raise self._too_many(path, max_entries)
+                yield from listed
+                return
         yield from self._propfind(clean_path(path), max_entries)
 
     def list_entries(self, path: str, *, max_entries: int = MAX_ENTRIES) -> list[NamespaceEntry]:
@@ -315,15 +357,18 @@ class DCacheHook(BaseHook):
             "stage through S3, or set the extra 'allow_credential_forwarding' to true if the jobs may see them"
         ) from cause
 
-    def _propfind(self, path: str, max_entries: int) -> Iterator[NamespaceEntry]:
+    def _propfind(self, path: str, max_entries: int) -> Generator[NamespaceEntry, None, None]:
         settings, action = self.settings, f"list {quoted(path)}"
-        parser = PropfindParser(
-            self.door.base_path, what=f"{settings.where}: cannot {action}", max_entries=max_entries + 1
-        )
         if self._dcache is None:
             self._dcache = self.run(webdav.is_dcache(self.door))
+        parser = PropfindParser(
+            self.door.base_path,
+            what=f"{settings.where}: cannot {action}",
+            max_entries=max_entries + 1,
+            plain=not self._dcache,
+        )
         request = webdav.propfind_request(self.door, path, depth=1, plain=not self._dcache)
-        itself = False
+        itself, empty = False, True
         try:
             answer = self.client.send(request, stream=True)
             try:
@@ -333,6 +378,7 @@ class DCacheHook(BaseHook):
                     parser.feed(chunk)
                     for entry in parser.take():
                         if entry.path != path:
+                            empty = False
                             yield self._child(entry, path)
                         elif entry.is_directory:
                             itself = True
@@ -343,13 +389,38 @@ class DCacheHook(BaseHook):
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise transport_error(error, request=request, where=settings.where) from error
         parser.close()
+        self._require_whole(parser, path, itself=itself)
+        if empty and self._dcache:
+            self._require_listable(path)
+
+    def _require_whole(self, parser: PropfindParser, path: str, *, itself: bool) -> None:
         if not itself:
             raise PermanentError(
-                f"{settings.where}: cannot {action}: the answer does not show the directory itself "
+                f"{self.settings.where}: cannot list {quoted(path)}: the answer does not show the directory itself "
                 f"({parser.skipped} entries elsewhere); is the path of the WebDAV URL the one the server uses?"
             )
-        if parser.skipped:
-            self.log.warning("%s: %d entries of %s could not be read", settings.where, parser.skipped, quoted(path))
+        if parser.skipped != self._unreadable.get(path, 0):
+            self._unreadable[path] = parser.skipped
+            self.log.warning(
+                "%s: %d entries of %s could not be read and are left out at every listing",
+                self.settings.where,
+                parser.skipped,
+                quoted(path),
+            )
+
+    def _require_listable(self, path: str) -> None:
+        """Refuse to believe an empty listing of a directory that may not be listed, which a door answers so.
+
+        :raises DefinitionError: if the door does not show the directory to a reader.
+        """
+        request = self.door.request("GET", self.door.url(path, directory=True))
+        try:
+            answer = self.client.send(request, stream=True)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise transport_error(error, request=request, where=self.settings.where) from error
+        answer.close()
+        if answer.status_code in (401, 403):
+            raise self.door.error(answer, f"list {quoted(path)}")
 
     def _child(self, entry: NamespaceEntry, path: str) -> NamespaceEntry:
         if entry.path.rpartition("/")[0] != path.rstrip("/"):
@@ -370,10 +441,12 @@ class DCacheHook(BaseHook):
         checksums = now.checksums
         etag = now.etag
         if now.pnfsid:
-            # The frontend knows the PNFS-ID only; downloads are compared with the door's own tag.
+            # An entry's tag is the PNFS-ID; downloads are compared with the door's own tag.
             answer = self.run(webdav.head(self.door, path))
-            etag = normalised_etag(answer.headers.get("etag", "")) if answer is not None else ""
-            checksums += parse_checksums(answer.headers.get("digest", "")) if answer is not None else ()
+            if answer is None:
+                raise BadInputError(f"{where} is not at the door; it was deleted or moved, or the door shows less")
+            etag = normalised_etag(answer.headers.get("etag", ""))
+            checksums += parse_checksums(answer.headers.get("digest", ""))
         return etag, _checksum(checksums)
 
     def _too_many(self, path: str, limit: int) -> PermanentError:

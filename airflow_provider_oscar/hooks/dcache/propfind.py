@@ -15,10 +15,10 @@ from functools import lru_cache
 from urllib.parse import unquote, urlsplit
 
 from airflow_provider_oscar.core.errors import PermanentError
-from airflow_provider_oscar.core.times import read_http
-from airflow_provider_oscar.hooks.dcache.entries import EPOCH, NamespaceEntry
-from airflow_provider_oscar.hooks.http.xml_shapes import ShapedXml
-from airflow_provider_oscar.hooks.s3.listing import normalised_etag, parse_modified
+from airflow_provider_oscar.core.objects import normalised_etag
+from airflow_provider_oscar.core.times import parse_modified, read_http
+from airflow_provider_oscar.hooks.dcache.entries import EPOCH, NamespaceEntry, split_etag
+from airflow_provider_oscar.hooks.http.xml import BoundedXml
 
 #: About 600 bytes for each entry of Apache or dCache.
 LISTING_BYTES = 1024 * 1024 * 1024
@@ -46,24 +46,31 @@ _WANTED = {
 _MONTHS = {"JanFebMarAprMayJunJulAugSepOctNovDec"[at : at + 3]: at // 3 + 1 for at in range(0, 36, 3)}
 
 
-class PropfindParser(ShapedXml):
+class PropfindParser(BoundedXml):
     """Feed it the bytes of a 207 answer; :meth:`take` the entries read so far; close it at the end.
 
     :param base: decoded path of the configured endpoint, without trailing slash; hrefs outside it are skipped.
     :param what: words for messages.
     :param max_bytes: most bytes of the answer.
     :param max_entries: most entries.
+    :param plain: whether the server is not a dCache, so that a file without length need not be incomplete.
     """
 
-    entry = "response"
     starts = frozenset({"DAV:}response", "DAV:}propstat"})
     ends = starts | {"DAV:}href", "DAV:}status", "DAV:}collection", *_WANTED}
 
     def __init__(
-        self, base: str, *, what: str, max_bytes: int = LISTING_BYTES, max_entries: int = LISTING_ENTRIES
+        self,
+        base: str,
+        *,
+        what: str,
+        max_bytes: int = LISTING_BYTES,
+        max_entries: int = LISTING_ENTRIES,
+        plain: bool = False,
     ) -> None:
         super().__init__(what, max_bytes=max_bytes, max_entries=max_entries, separator="}")
         self.skipped = 0
+        self._plain = plain
         self._base = base.rstrip("/")
         self._found: list[NamespaceEntry] = []
         self._href = ""
@@ -84,7 +91,7 @@ class PropfindParser(ShapedXml):
         if not self._root:
             self._root = name
             if name != "DAV:}multistatus":
-                raise PermanentError(f"{self.what}: the answer is no WebDAV multistatus; is this a WebDAV URL?")
+                raise PermanentError(f"{self.what}: the answer is not a WebDAV multistatus; is this a WebDAV URL?")
         elif name == "DAV:}response":
             self._href = self._response_status = ""
             self._good = {}
@@ -111,7 +118,7 @@ class PropfindParser(ShapedXml):
             self._status = text
         elif name == "DAV:}propstat":
             self._in_propstat = False
-            if _succeeded(self._status):
+            if not self._status.strip() or _succeeded(self._status):  # some servers leave it out
                 self._good |= self._props
 
     def _on_response(self) -> None:
@@ -121,6 +128,7 @@ class PropfindParser(ShapedXml):
             self.skipped += 1
             return
         good = self._good
+        etag, pnfsid = split_etag(normalised_etag(good.get("etag", "")))
         size = good.get("size", "")
         is_directory = "directory" in good
         self._found.append(
@@ -129,10 +137,11 @@ class PropfindParser(ShapedXml):
                 is_directory,
                 int(size) if not is_directory and size.isascii() and size.isdigit() and len(size) < 20 else None,
                 parse_http_date(good.get("modified", "")) or EPOCH,
-                normalised_etag(good.get("etag", "")),
+                etag,
                 good.get("locality", ""),
-                "",
+                pnfsid,
                 parse_checksums(good["checksums"]) if good.get("checksums") else (),
+                unsized=self._plain and not pnfsid,
             )
         )
 

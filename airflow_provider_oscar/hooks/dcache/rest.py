@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 
@@ -47,6 +46,15 @@ class Frontend:
         """Words that name the connection."""
         return self.settings.where
 
+    def absolute(self, path: str) -> str:
+        """Return the frontend's path of a path of the connection, which begins where the WebDAV URL does."""
+        return clean_path(self.settings.frontend_base + clean_path(path))
+
+    def relative(self, path: str) -> str:
+        """Return the path of the connection for a path of the frontend; one that is not below it as it is."""
+        base = self.settings.frontend_base
+        return path[len(base) :] or "/" if path == base or path.startswith(base + "/") else path
+
     def request(
         self,
         method: str,
@@ -66,7 +74,7 @@ class Frontend:
     def json(self, answer: httpx.Response, *, action: str, ok: tuple[int, ...] = (200, 201)) -> Any:
         """Decode an answer.
 
-        :raises OscarProviderError: if the status is none of ``ok`` or the body is no JSON.
+        :raises OscarProviderError: if the status is none of ``ok`` or the body is not JSON.
         """
         if answer.status_code not in ok:
             raise self.error(answer, action)
@@ -74,7 +82,7 @@ class Frontend:
             return answer.json()
         except ValueError as error:
             raise PermanentError(
-                f"{self.where}: cannot {action}: the answer is no JSON; is this a dCache frontend?"
+                f"{self.where}: cannot {action}: the answer is not JSON; is this a dCache frontend?"
             ) from error
 
     def expect(self, answer: httpx.Response, *, action: str, ok: tuple[int, ...]) -> httpx.Response:
@@ -104,7 +112,7 @@ class Frontend:
 
 def stat(frontend: Frontend, path: str) -> Flow[NamespaceEntry | None]:
     """The entry of one path with locality and checksums, or None if there is none."""
-    answer = yield frontend.request("GET", _namespace(path), params=_FLAGS)
+    answer = yield frontend.request("GET", _namespace(frontend, path), params=_FLAGS)
     if answer.status_code == 404:
         return None
     body = frontend.json(answer, action=f"look at {quoted(path)}")
@@ -118,7 +126,7 @@ def children(frontend: Frontend, path: str) -> Flow[list[NamespaceEntry]]:
 
     :raises BadInputError: if there is no such directory.
     """
-    answer = yield frontend.request("GET", _namespace(path), params={**_FLAGS, "children": "true"})
+    answer = yield frontend.request("GET", _namespace(frontend, path), params={**_FLAGS, "children": "true"})
     action = f"list {quoted(path)}"
     body = frontend.json(answer, action=action)
     if not isinstance(body, dict) or body.get("fileType") != "DIR":
@@ -134,15 +142,6 @@ def children(frontend: Frontend, path: str) -> Flow[list[NamespaceEntry]]:
         if isinstance(name, str) and name not in ("", ".", "..") and "/" not in name and "\0" not in name:
             found.append(entry_from_json(child, f"{clean_path(path).rstrip('/')}/{name}"))
     return found
-
-
-def path_of(frontend: Frontend, pnfsid: str) -> Flow[str | None]:
-    """The current path of a file or directory by its PNFS-ID, or None if it is gone."""
-    answer = yield frontend.request("GET", f"/id/{quote(pnfsid, safe='')}")
-    if answer.status_code == 404:
-        return None
-    path = frontend.json(answer, action=f"find the PNFS-ID {quoted(pnfsid)}").get("path")
-    return path if isinstance(path, str) else None
 
 
 def user(frontend: Frontend) -> Flow[dict[str, Any]]:
@@ -173,8 +172,8 @@ def entry_from_json(body: dict[str, Any], path: str) -> NamespaceEntry:
     )
 
 
-def _namespace(path: str) -> str:
-    return "/namespace" + encoded(path)
+def _namespace(frontend: Frontend, path: str) -> str:
+    return "/namespace" + encoded(frontend.absolute(path))
 
 
 def _moment(milliseconds: object) -> datetime:

@@ -7,6 +7,7 @@ import ipaddress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import httpx
 
@@ -55,7 +56,31 @@ class DCacheSettings:
     allow_credential_forwarding: bool = False
     connect_timeout: float = 10.0
     read_timeout: float = 150.0
-    """Above the 120 s that a dCache door waits for its name space."""
+    """Above the 120 s that a dCache door waits for its namespace."""
+    door_root: str = ""
+    """Directory of the namespace that the door shows as its root (dCache's ``webdav.root``); empty for the root."""
+    frontend_root: str = ""
+    """The same for the REST frontend (``frontend.root``)."""
+
+    @property
+    def base_path(self) -> str:
+        """Decoded path of the WebDAV URL, without trailing slash: paths of the connection are below it."""
+        raw = httpx.URL(self.webdav_url).raw_path.partition(b"?")[0].decode("ascii")
+        return unquote(raw, errors="surrogateescape").rstrip("/")
+
+    @property
+    def frontend_base(self) -> str:
+        """What comes before a path of the connection at the frontend, so that both views show one file.
+
+        :raises DefinitionError: if the frontend does not show the directory that the WebDAV URL names.
+        """
+        base = self.door_root + self.base_path
+        if base != self.frontend_root and not base.startswith(self.frontend_root + "/"):
+            raise DefinitionError(
+                f"{self.where}: the WebDAV URL shows {quoted(base or '/')}, which is not below the extra "
+                f"'frontend_root' ({quoted(self.frontend_root)}); correct it, 'door_root', or the path of the URL"
+            )
+        return base[len(self.frontend_root) :]
 
     @property
     def where(self) -> str:
@@ -83,12 +108,16 @@ class DCacheSettings:
             key_file=str(extra.get("key_file") or ""),
             verify=_verify(extra, conn_id),
             allow_insecure_http=insecure,
+            door_root=_root(extra, "door_root", conn_id),
+            frontend_root=_root(extra, "frontend_root", conn_id),
             allow_credential_forwarding=_flag(extra, "allow_credential_forwarding", conn_id),
         )
         needs = {AuthMode.TOKEN_FILE: "token_file", AuthMode.X509: "cert_file", AuthMode.BASIC: "login"}
         missing = needs.get(settings.auth)
         if missing and not getattr(settings, missing):
             raise DefinitionError(f"{settings.where}: auth is {settings.auth.value!r}, but {missing!r} is empty")
+        if settings.frontend_url:
+            _ = settings.frontend_base  # checks that both views show one file
         if settings.auth in (AuthMode.TOKEN, AuthMode.MACAROON) and not (settings.token or settings.password):
             raise DefinitionError(f"{settings.where}: auth is {settings.auth.value!r}, but the extra 'token' is empty")
         return settings
@@ -168,6 +197,13 @@ def _mode(connection: Connection, extra: dict[str, Any]) -> AuthMode:
 def _verify(extra: dict[str, Any], conn_id: str) -> bool | str:
     verify = read_verify(extra.get("verify"), conn_id=conn_id)
     return str(extra["ca_path"]) if verify is True and extra.get("ca_path") else verify
+
+
+def _root(extra: dict[str, Any], name: str, conn_id: str) -> str:
+    path = str(extra.get(name) or "").rstrip("/")
+    if path and (not path.startswith("/") or "//" in path or any(part in (".", "..") for part in path.split("/"))):
+        raise DefinitionError(f"connection {conn_id!r}: extra {name!r} is {quoted(path)}; expected an absolute path")
+    return path
 
 
 def _flag(extra: dict[str, Any], name: str, conn_id: str) -> bool:

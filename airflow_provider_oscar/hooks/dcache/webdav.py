@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Flows over the WebDAV door: files, directories, macaroons. Listings are read as they arrive, see the hook.
 
+Our own client, since no library bounds what it reads, follows dCache's redirects without credentials, asks for
+macaroons, or lists a large directory as it arrives (webdav4 takes 19 times as long).
+
 Source: RFC 4918; dCache's ``MacaroonRequestHandler`` for the macaroons.
 """
 
@@ -10,11 +13,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from urllib.parse import unquote
 
 import httpx
 
-from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, quoted
+from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError, quoted
 from airflow_provider_oscar.hooks.dcache.entries import NamespaceEntry, clean_path, encoded
 from airflow_provider_oscar.hooks.dcache.errors import status_error
 from airflow_provider_oscar.hooks.dcache.propfind import PROPFIND_BODY, PROPFIND_PLAIN_BODY, PropfindParser
@@ -23,6 +25,7 @@ from airflow_provider_oscar.hooks.http.flows import Flow
 
 #: Redirects followed for one request; dCache needs one, to the pool.
 REDIRECT_LIMIT = 3
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 #: dCache issues macaroons for at most this long (dcache.properties).
 LONGEST_MACAROON = timedelta(days=7)
 
@@ -45,8 +48,7 @@ class Door:
     @property
     def base_path(self) -> str:
         """Decoded path of the endpoint, without trailing slash."""
-        raw = httpx.URL(self.settings.webdav_url).raw_path.partition(b"?")[0].decode("ascii")
-        return unquote(raw).rstrip("/")
+        return self.settings.base_path
 
     def url(self, path: str, *, directory: bool = False) -> str:
         """Return the URL of an absolute path; a directory's ends in a slash, which spares a redirect."""
@@ -73,7 +75,7 @@ class Door:
         except httpx.InvalidURL as error:
             raise PermanentError(f"{self.where}: redirected to an unusable URL ({quoted(error)})") from error
         if not answer.headers.get("location") or target.scheme not in ("http", "https") or not target.host:
-            raise PermanentError(f"{self.where}: redirected to {quoted(_bare(target))}, which is no place to go")
+            raise PermanentError(f"{self.where}: redirected to {quoted(_bare(target))}, which is not a place to go")
         insecure = self.settings.allow_insecure_http
         if target.scheme == "http" and not insecure and (request.url.scheme == "https" or not is_loopback(target.host)):
             raise PermanentError(
@@ -84,11 +86,11 @@ class Door:
         return httpx.Request(request.method, target, headers=headers, content=_content(request))
 
 
-def follow(door: Door, request: httpx.Request) -> Flow[httpx.Response]:
+def follow(door: Door, request: httpx.Request, *, limit: int = REDIRECT_LIMIT) -> Flow[httpx.Response]:
     """Send a request and follow a few redirects, as dCache's doors use to pass readers on to pools."""
-    for _ in range(REDIRECT_LIMIT + 1):
+    for _ in range(limit + 1):
         answer = yield request
-        if answer.status_code not in (301, 302, 303, 307, 308):
+        if answer.status_code not in _REDIRECTS:
             return answer
         request = door.redirected(request, answer)
     raise PermanentError(f"{door.where}: redirected more than {REDIRECT_LIMIT} times; given up")
@@ -96,9 +98,16 @@ def follow(door: Door, request: httpx.Request) -> Flow[httpx.Response]:
 
 def read(door: Door, path: str) -> Flow[bytes | None]:
     """The content of a file, or None if there is none."""
-    answer = yield from follow(door, door.request("GET", door.url(path)))
+    request = door.request("GET", door.url(path))
+    answer = yield request
     if answer.status_code == 404:
         return None
+    if answer.status_code in _REDIRECTS:
+        answer = yield from follow(door, door.redirected(request, answer), limit=REDIRECT_LIMIT - 1)
+        if answer.status_code == 404:  # the door knows the file, so that it is there
+            raise TransientError(
+                f"{door.where}: cannot read {quoted(path)}: the pool that the door names does not have it now"
+            )
     if answer.status_code != 200:
         raise door.error(answer, f"read {quoted(path)}")
     return answer.content

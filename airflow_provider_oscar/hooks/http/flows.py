@@ -4,7 +4,7 @@
 A flow is a generator that yields requests and is sent answers; it never touches the network, so a unit
 test drives it by hand. :func:`run` and :func:`arun` send its requests with a client that holds the
 credentials. Both read at most ``limit`` bytes of a body, and turn what httpx raises into the errors of
-``model/errors.py``, unless the flow itself caught it (a transport error is thrown into the flow first).
+``core/errors.py``, unless the flow itself caught it (a transport error is thrown into the flow first).
 """
 
 from __future__ import annotations
@@ -148,8 +148,9 @@ def _enough(body: bytearray, chunk: bytes, *, answer: httpx.Response, limit: int
 
 def _complete(answer: httpx.Response, body: bytearray, request: httpx.Request) -> httpx.Response:
     """Return the answer as if read in the ordinary way; the body is decoded already."""
-    coded = {"content-encoding", "transfer-encoding", "content-length"}
-    headers = [(name, value) for name, value in answer.headers.multi_items() if name.lower() not in coded]
+    coded = {b"content-encoding", b"transfer-encoding", b"content-length"}
+    # Bytes stay bytes: a dCache pool names files in Latin-1, and httpx would write text as ASCII.
+    headers = [(name, value) for name, value in answer.headers.raw if name.lower() not in coded]
     return httpx.Response(
         answer.status_code,
         headers=headers,

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A streaming XML reader with bounds, for answers of servers that are not trusted.
 
-No tree is built, so memory follows the entries kept and not the document; ``<!DOCTYPE`` is refused, and with it
-every entity trick. Subclasses hear :meth:`on_start` and :meth:`on_end` and may call :meth:`count_entry`.
+It is the standard library's expat with limits: no tree is built, so memory follows the entries kept and not the
+document; ``<!DOCTYPE`` is refused, and with it every entity trick; depth, size and the text of one element are
+bounded. Subclasses get :meth:`on_start` and :meth:`on_end` and may call :meth:`count_entry`.
 """
 
 from __future__ import annotations
@@ -21,29 +22,28 @@ class BoundedXml:
     :param what: words for messages, such as ``listing of bucket 'data'``.
     :param max_bytes: most bytes fed in total.
     :param max_entries: most entries counted.
-    :param separator: character between namespace and name; None leaves names as written.
+    :param separator: character between namespace and name; None leaves names as written but for their prefix.
     """
 
-    #: Names whose start and end are told; each call spared counts, with a dozen elements for an entry.
+    #: Names whose start and end cause a call.
     starts: frozenset[str] = frozenset()
     ends: frozenset[str] = frozenset()
+    #: Names whose text is put into :attr:`values`, without a call.
+    leaves: frozenset[str] = frozenset()
 
     def __init__(self, what: str, *, max_bytes: int, max_entries: int, separator: str | None) -> None:
         self.what = what
         self.entries = 0
+        self.values: dict[str, str] = {}
         self._max_bytes = max_bytes
         self._max_entries = max_entries
         self._bytes = 0
-        self._depth = 0
         self._done = False
-        self._text: list[str] = []
         self._expat = expat.ParserCreate(namespace_separator=separator)
         self._expat.buffer_text = True
         self._expat.buffer_size = 64 * 1024
-        self._expat.StartElementHandler = self._start
-        self._expat.EndElementHandler = self._end
-        self._expat.CharacterDataHandler = self._text.append
         self._expat.StartDoctypeDeclHandler = self._doctype
+        self._install(separator is None)
 
     def feed(self, data: bytes) -> None:
         """Read the next bytes of the document.
@@ -51,7 +51,9 @@ class BoundedXml:
         :raises PermanentError: if a bound is passed or a DOCTYPE appears.
         :raises TransientError: if the document is not well-formed.
         """
-        self._count_bytes(data)
+        self._bytes += len(data)
+        if self._bytes > self._max_bytes:
+            raise PermanentError(f"{self.what}: the answer exceeds {self._max_bytes} bytes; refused")
         self._parse(data, final=False)
 
     def close(self) -> None:
@@ -64,10 +66,10 @@ class BoundedXml:
             raise TransientError(f"{self.what}: the answer ended before the listing did; it is not believed")
 
     def on_start(self, name: str) -> None:
-        """Hear the start of the root, or of an element in :attr:`starts`."""
+        """Called at the start of the root, and of an element in :attr:`starts`."""
 
     def on_end(self, name: str, text: str) -> None:
-        """Hear the end of an element in :attr:`ends`, with the text since the last tag."""
+        """Called at the end of an element in :attr:`ends`, with the text since the last tag."""
 
     def count_entry(self) -> None:
         """Count one entry against the bound."""
@@ -77,10 +79,46 @@ class BoundedXml:
                 f"{self.what}: more than {self._max_entries} entries; raise the limit or split the directory or prefix"
             )
 
-    def _count_bytes(self, data: bytes) -> None:
-        self._bytes += len(data)
-        if self._bytes > self._max_bytes:
-            raise PermanentError(f"{self.what}: the answer exceeds {self._max_bytes} bytes; refused")
+    def _install(self, strip_prefix: bool) -> None:  # noqa: C901  # one scope is what makes it quick
+        """Set the handlers: closures, since they run a dozen times for each entry of a listing."""
+        text: list[str] = []
+        depth = 0
+        starts, ends, leaves, values = self.starts, self.ends, self.leaves, self.values
+        on_start, on_end, join = self.on_start, self.on_end, "".join
+
+        def start(name: str, _attributes: object) -> None:
+            nonlocal depth
+            depth += 1
+            if text:
+                text.clear()
+            if name in starts or not 1 < depth <= DEPTH_LIMIT or (strip_prefix and ":" in name):
+                unusual(name)
+
+        def unusual(name: str) -> None:
+            if depth > DEPTH_LIMIT:
+                raise PermanentError(f"{self.what}: XML nested deeper than {DEPTH_LIMIT} levels; refused")
+            name = name.rpartition(":")[2] if strip_prefix else name
+            if name in starts or depth == 1:
+                on_start(name)
+
+        def end(name: str) -> None:
+            nonlocal depth
+            depth -= 1
+            if name in leaves:
+                values[name] = join(text)
+            elif name in ends:
+                on_end(name, join(text))
+            elif strip_prefix and ":" in name:
+                depth += 1
+                end(name.rpartition(":")[2])
+            if text:
+                text.clear()
+            if not depth:
+                self._done = True
+
+        self._expat.StartElementHandler = start
+        self._expat.EndElementHandler = end
+        self._expat.CharacterDataHandler = text.append
 
     def _parse(self, data: bytes, *, final: bool) -> None:
         try:
@@ -93,24 +131,6 @@ class BoundedXml:
         except (LookupError, ValueError) as error:
             # The document may name an encoding that Python does not know or cannot use.
             raise TransientError(f"{self.what}: the answer cannot be decoded ({quoted(error)})") from error
-
-    def _start(self, name: str, _attributes: dict[str, str]) -> None:
-        self._depth += 1
-        if self._depth > DEPTH_LIMIT:
-            raise PermanentError(f"{self.what}: XML nested deeper than {DEPTH_LIMIT} levels; refused")
-        if self._text:
-            self._text.clear()
-        if self._depth == 1 or name in self.starts:
-            self.on_start(name)
-
-    def _end(self, name: str) -> None:
-        self._depth -= 1
-        if name in self.ends:
-            self.on_end(name, "".join(self._text))
-        if self._text:
-            self._text.clear()
-        if self._depth == 0:
-            self._done = True
 
     def _doctype(self, *_arguments: object) -> None:
         raise PermanentError(f"{self.what}: the answer contains <!DOCTYPE; refused")

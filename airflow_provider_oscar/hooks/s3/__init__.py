@@ -1,6 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""S3 and its compatible servers."""
-
-from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
-
-__all__ = ["OscarS3Hook"]
+"""S3 and its compatible servers: import from :mod:`.hook`, which loads boto3, or :mod:`.listing`, which does not."""

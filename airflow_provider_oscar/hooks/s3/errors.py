@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
@@ -14,6 +16,7 @@ from airflow_provider_oscar.core.errors import (
     TransientError,
     quoted,
 )
+from airflow_provider_oscar.hooks.http.errors import retry_after
 
 _WRONG_KEY = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "AuthFailure"}
 _DENIED = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "Forbidden", "403"}
@@ -70,7 +73,9 @@ def _from_answer(error: boto.ClientError, *, where: str, bucket: str) -> OscarPr
     if code in _WRONG_REGION:
         return DefinitionError(f"{where}: the bucket is in another region ({said}); set the extra 'region_name'")
     if code in _LATER or status == 429 or status >= 500:
-        return TransientError(f"{where}: the store is busy or failing ({said})", delay=_retry_after(metadata))
+        return TransientError(
+            f"{where}: the store is busy or failing ({said})", delay=retry_after(metadata.get("HTTPHeaders") or {})
+        )
     if code in _DENIED or status == 403:
         return DefinitionError(
             f"{where}: the access key may not do this{f' in bucket {bucket!r}' if bucket else ''} ({said}); "
@@ -79,7 +84,21 @@ def _from_answer(error: boto.ClientError, *, where: str, bucket: str) -> OscarPr
     return PermanentError(f"{where}: refused ({said})")
 
 
-def _retry_after(metadata: object) -> float | None:
-    headers = metadata.get("HTTPHeaders", {}) if isinstance(metadata, dict) else {}
-    text = str(headers.get("retry-after", ""))
-    return min(float(text), 3600.0) if text.isascii() and text.isdigit() and len(text) < 9 else None
+def is_redirect(status: int) -> bool:
+    """Whether an answer sends the client elsewhere."""
+    return status in (301, 302, 303, 307, 308)
+
+
+def redirect_error(target: str, *, conn_id: str, endpoint: str) -> DefinitionError:
+    """Return the error for an endpoint that sends its clients to another one, such as from http to https.
+
+    :param target: its ``Location``.
+    :param conn_id: connection of the store.
+    :param endpoint: URL of the connection.
+    """
+    parts = urlsplit(target)
+    shown = f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}"
+    return DefinitionError(
+        f"connection {conn_id!r} ({endpoint}): the endpoint redirects to {quoted(shown if parts.scheme else target)}; "
+        "set the host or the extra 'endpoint_url' to the URL that answers itself"
+    )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """S3 and everything that speaks its API, for connections of type ``oscar_s3`` and ``aws``.
 
-Single calls go through boto3; listings go through a streaming reader of our own (:mod:`.s3_listing`) and fall back to
+Single calls go through boto3; listings go through a streaming reader of our own (:mod:`.listing`) and fall back to
 boto3 when a store refuses it. All methods block: triggers call them through ``asyncio.to_thread``.
 """
 
@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import boto3
@@ -32,75 +31,24 @@ from airflow_provider_oscar.core.errors import (
     quoted,
 )
 from airflow_provider_oscar.core.notifications import to_minio_event
-from airflow_provider_oscar.core.objects import ObjectEvent, Source, split_uri
+from airflow_provider_oscar.core.objects import ObjectEvent, Source, normalised_etag, split_uri
 from airflow_provider_oscar.core.staging import StageIn, StageOutS3Post, safe_name
-from airflow_provider_oscar.core.times import read_clock
-from airflow_provider_oscar.hooks.http.tls import read_verify, tls_context
-from airflow_provider_oscar.hooks.s3.errors import s3_error
-from airflow_provider_oscar.hooks.s3.listing import ListingPage, S3ListParser, normalised_etag
+from airflow_provider_oscar.hooks.http.tls import tls_context
+from airflow_provider_oscar.hooks.s3.errors import is_redirect, redirect_error, s3_error
+from airflow_provider_oscar.hooks.s3.listing import ListingPage, MakeEvent
+from airflow_provider_oscar.hooks.s3.requests import Unlisted, boto_page, stream_page
+from airflow_provider_oscar.hooks.s3.settings import AccessKeys, S3Settings
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
     from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ListObjectsV2RequestTypeDef
 
 #: SigV4 signatures are good for seven days at most (Amazon S3 API reference, "Authenticating requests").
 LONGEST_LIFETIME = timedelta(days=7)
 #: A single POST or PUT holds at most 5 GiB.
 LARGEST_POST = 5 * 1024**3
-
-AddressingStyle: TypeAlias = Literal["auto", "path", "virtual"]
-
-
-@dataclass(frozen=True, slots=True)
-class S3Settings:
-    """What a connection says about a store; ``repr`` shows no secret."""
-
-    endpoint_url: str
-    region: str
-    verify: bool | str
-    addressing_style: AddressingStyle
-    access_key: str
-    connect_timeout: float = 10.0
-    read_timeout: float = 60.0
-
-    @classmethod
-    def from_connection(cls, connection: Connection) -> S3Settings:
-        """Read an ``oscar_s3`` or ``aws`` connection.
-
-        :raises DefinitionError: if a field is of the wrong form.
-        """
-        conn_id = connection.conn_id
-        extra = connection.extra_dejson
-        endpoint = str(extra.get("endpoint_url") or "") or _endpoint_from_host(connection)
-        if endpoint and not endpoint.startswith(("http://", "https://")):
-            raise DefinitionError(
-                f"connection {conn_id!r}: the endpoint is {quoted(endpoint)}; expected http(s)://host:port"
-            )
-        style = str(extra.get("addressing_style") or ("path" if endpoint else "auto"))
-        if style not in get_args(AddressingStyle):
-            raise DefinitionError(
-                f"connection {conn_id!r}: extra 'addressing_style' is {quoted(style)}; expected auto, path or virtual"
-            )
-        return cls(
-            endpoint_url=endpoint.rstrip("/"),
-            region=str(extra.get("region_name") or "us-east-1"),
-            verify=read_verify(extra.get("verify"), conn_id=conn_id),
-            addressing_style=cast("AddressingStyle", style),
-            access_key=connection.login or "",
-        )
-
-
-def _endpoint_from_host(connection: Connection) -> str:
-    host = connection.host or ""
-    if not host:
-        return ""
-    if "://" not in host:
-        if connection.conn_type == "aws":  # the Amazon provider ignores the host of its connections
-            return ""
-        host = f"{connection.schema or 'https'}://{host}"
-    authority = host.partition("://")[2].partition("/")[0]
-    return f"{host}:{connection.port}" if connection.port and ":" not in authority else host
 
 
 class OscarS3Hook(BaseHook):
@@ -125,8 +73,7 @@ class OscarS3Hook(BaseHook):
         self._connection = connection
         self._lock = threading.Lock()
         self._http: httpx.Client | None = None
-        self._fast = True
-        self._refused = False
+        self._boto_only = threading.Event()
 
     @cached_property
     def connection(self) -> Connection:
@@ -158,7 +105,7 @@ class OscarS3Hook(BaseHook):
             user_agent_extra="airflow-provider-oscar",
         )
         with self._errors("set up the client"):
-            client: S3Client = boto3.session.Session().client(
+            client = boto3.session.Session().client(
                 "s3",
                 endpoint_url=settings.endpoint_url or None,
                 region_name=settings.region,
@@ -166,9 +113,22 @@ class OscarS3Hook(BaseHook):
                 config=config,
                 **self.keys(),
             )
+        client.meta.events.register("before-parse.s3", self._require_no_redirect)
         return client
 
-    def keys(self) -> dict[str, Any]:
+    def _require_no_redirect(self, response_dict: Mapping[str, Any], **_: object) -> None:
+        """Refuse an answer that sends us to another endpoint, which boto3 would follow round in circles.
+
+        A redirect to the bucket's region carries that region, and is boto3's own matter.
+        """
+        headers = response_dict.get("headers") or {}
+        if not is_redirect(int(response_dict["status_code"])) or "x-amz-bucket-region" in headers:
+            return
+        target = str(headers.get("location") or "")
+        if target and self.settings.endpoint_url:
+            raise redirect_error(target, conn_id=self.s3_conn_id, endpoint=self.settings.endpoint_url)
+
+    def keys(self) -> AccessKeys:
         """Return the access key as boto3's clients take it; empty if boto3 is to look for one."""
         if not self.settings.access_key:
             return {}
@@ -211,18 +171,35 @@ class OscarS3Hook(BaseHook):
         :param start_after: list only keys after this one.
         :param delimiter: fold what follows it into common prefixes; usually ``/`` or empty.
         :param page_size: keys asked for; Amazon gives at most 1000.
-        :raises DefinitionError: wrong key, missing bucket, no right.
+        :raises DefinitionError: wrong key, missing bucket, no right, or an endpoint that redirects elsewhere.
         :raises TransientError: the store cannot be reached, is busy, or its answer was cut short.
         """
-        parameters: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": page_size, "EncodingType": "url"}
-        optional = {"ContinuationToken": token, "StartAfter": start_after, "Delimiter": delimiter}
-        parameters |= {name: value for name, value in optional.items() if value}
-        if self._fast:
-            page = self._list_streaming(bucket, parameters)
-            if page is not None:
-                return page
-        page = self._list_boto(bucket, parameters)
-        self._fast = self._fast and not self._refused  # a store that answers boto3 but not us is not asked again
+        asked: ListObjectsV2RequestTypeDef = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": page_size}
+        if token:
+            asked["ContinuationToken"] = token
+        if start_after:
+            asked["StartAfter"] = start_after
+        if delimiter:
+            asked["Delimiter"] = delimiter
+        refused = False
+        if not self._boto_only.is_set():
+            with self._errors("presign a listing", bucket):
+                url = self.client.generate_presigned_url(
+                    "list_objects_v2", Params={**asked, "EncodingType": "url"}, ExpiresIn=300
+                )
+            answer = stream_page(
+                self._http_client(),
+                url,
+                self._event_maker(bucket),
+                what=f"connection {self.s3_conn_id!r}: listing bucket {bucket!r}",
+            )
+            if isinstance(answer, ListingPage):
+                return answer
+            refused = answer is Unlisted.REFUSED
+        with self._errors(f"list {quoted(prefix)}", bucket):
+            page = boto_page(self.client, asked, self._event_maker(bucket))
+        if refused:  # a store that answers boto3 but not us is not asked again
+            self._boto_only.set()
         return page
 
     def list_pages(
@@ -246,8 +223,11 @@ class OscarS3Hook(BaseHook):
         :param workers: most requests at a time; as many pages are held in memory.
         """
         waiting: deque[tuple[str, str | None]] = deque()
+        known: set[str] = set()
         for page in self.list_pages(bucket, prefix, delimiter="/"):
-            waiting.extend((folded, None) for folded in page.common_prefixes)
+            found = {*page.common_prefixes, *(raw for raw in page.raw_prefixes if raw.startswith(prefix))}
+            waiting.extend((folded, None) for folded in sorted(found - known))
+            known |= found
             yield page
         running: dict[Future[ListingPage], tuple[str, str | None]] = {}
         with ThreadPoolExecutor(max_workers=max(1, workers), thread_name_prefix="s3-listing") as pool:
@@ -289,7 +269,7 @@ class OscarS3Hook(BaseHook):
             size=answer.get("ContentLength"),
             etag=normalised_etag(answer.get("ETag", "")),
             version_id=_version(answer.get("VersionId")),
-            modified=answer["LastModified"],
+            modified=answer.get("LastModified") or datetime.fromtimestamp(0, UTC),
         )
 
     def exists(self, bucket: str, key: str) -> bool:
@@ -367,7 +347,7 @@ class OscarS3Hook(BaseHook):
         bucket, path = self._split(uri)
         prefix = f"{path.rstrip('/')}/{submission_id}/".lstrip("/")
         largest = min(max_bytes, LARGEST_POST) if max_bytes is not None else LARGEST_POST
-        conditions: list[Any] = [["starts-with", "$key", prefix], ["content-length-range", 0, largest]]
+        conditions: list[object] = [["starts-with", "$key", prefix], ["content-length-range", 0, largest]]
         with self._errors(f"presign uploads below {quoted(prefix)}", bucket):
             # boto3 turns a key that ends so into a condition of its own kind; ours above says the same.
             post = self.client.generate_presigned_post(
@@ -378,41 +358,7 @@ class OscarS3Hook(BaseHook):
             uri=f"s3://{bucket}/{quote(prefix, safe='/~')}", url=post["url"], fields=fields, prefix=prefix
         )
 
-    def _list_streaming(self, bucket: str, parameters: dict[str, Any]) -> ListingPage | None:
-        """Return a page through our own reader, or None where boto3 had better be asked."""
-        with self._errors("presign a listing", bucket):
-            url = self.client.generate_presigned_url("list_objects_v2", Params=parameters, ExpiresIn=300)
-        parser = S3ListParser(
-            self._event_maker(bucket), what=f"connection {self.s3_conn_id!r}: listing bucket {bucket!r}"
-        )
-        try:
-            with self._http_client().stream("GET", url) as answer:
-                if answer.status_code != 200:
-                    self._refused = 400 <= answer.status_code < 500 and answer.status_code != 429
-                    return None
-                for chunk in answer.iter_bytes(64 * 1024):
-                    parser.feed(chunk)
-        except (httpx.HTTPError, httpx.InvalidURL):
-            return None
-        parser.close()
-        return parser.page(read_clock(answer.headers.get("date")))
-
-    def _list_boto(self, bucket: str, parameters: dict[str, Any]) -> ListingPage:
-        with self._errors(f"list {quoted(parameters['Prefix'])}", bucket):
-            # botocore asks for the URL encoding itself and decodes it, unless the caller asks for it.
-            asked = {name: value for name, value in parameters.items() if name != "EncodingType"}
-            answer = self.client.list_objects_v2(**asked)
-        make = self._event_maker(bucket)
-        events = [
-            make(item["Key"], item.get("Size"), normalised_etag(item.get("ETag", "")), item["LastModified"])
-            for item in answer.get("Contents", [])
-        ]
-        headers = answer["ResponseMetadata"]["HTTPHeaders"]
-        token = answer.get("NextContinuationToken", "") if answer.get("IsTruncated") else ""
-        prefixes = [item["Prefix"] for item in answer.get("CommonPrefixes", [])]
-        return ListingPage(events, prefixes, token, read_clock(headers.get("date")))
-
-    def _event_maker(self, bucket: str) -> Any:
+    def _event_maker(self, bucket: str) -> MakeEvent:
         conn_id = self.s3_conn_id
 
         def make(key: str, size: int | None, etag: str, modified: datetime) -> ObjectEvent:
@@ -490,6 +436,3 @@ class OscarS3Hook(BaseHook):
 
 def _version(version: str | None) -> str:
     return "" if version in (None, "null") else str(version)
-
-
-__all__ = ["ListingPage", "OscarS3Hook", "S3Settings"]

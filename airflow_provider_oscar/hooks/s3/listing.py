@@ -2,25 +2,29 @@
 """One page of an S3 listing (ListObjectsV2), read from the wire without a tree.
 
 botocore needs about a tenth of a second of pure computation for a page of 1000 keys; this parser needs a tenth of
-that. Source of the format: Amazon S3 API reference, ListObjectsV2.
+that. Source of the format: Amazon S3 API reference, ListObjectsV2. What other servers write differently is read as
+boto3 reads it; an entry that cannot be read is counted in :attr:`ListingPage.skipped`, never silently left out.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from urllib.parse import unquote_plus
 
 from airflow_provider_oscar.core.errors import PermanentError
-from airflow_provider_oscar.core.objects import ObjectEvent
-from airflow_provider_oscar.core.times import read_iso
-from airflow_provider_oscar.hooks.http.xml_shapes import ShapedXml
+from airflow_provider_oscar.core.objects import ObjectEvent, normalised_etag
+from airflow_provider_oscar.core.times import in_utc, parse_modified
+from airflow_provider_oscar.hooks.http.xml import BoundedXml
 
 #: A page of 1000 keys of 1024 bytes, each byte percent-encoded, takes under 4 MiB; some stores honour larger pages.
 PAGE_BYTES = 32 * 1024 * 1024
 PAGE_ENTRIES = 20_000
+#: A year, or seconds since the epoch.
+_DATED = re.compile(r"(?<!\d)\d{4}(?!\d)|^\d{9,10}(\.\d+)?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,9 @@ class ListingPage:
     :param common_prefixes: decoded prefixes that the delimiter cut off.
     :param next_token: continuation token, or empty on the last page.
     :param server_time: the store's clock (``Date`` header), or None where it sent none.
-    :param skipped: entries that could not be read and were left out.
+    :param skipped: entries that could not be read and were left out; the page then does not show all there is.
+    :param raw_prefixes: those of the common prefixes that decoding changed, as written. Ceph encodes keys and not
+        these, and one page does not tell; where both may be meant, both are listed.
     """
 
     events: list[ObjectEvent]
@@ -39,45 +45,46 @@ class ListingPage:
     next_token: str
     server_time: datetime | None
     skipped: int = 0
+    raw_prefixes: list[str] = field(default_factory=list)
 
 
 #: Makes an event from (key, size, etag, modified).
 MakeEvent = Callable[[str, int | None, str, datetime], ObjectEvent]
 
 
-def normalised_etag(etag: str) -> str:
-    """Return an entity tag without quotes and without the weakness mark."""
-    return etag.strip().removeprefix("W/").strip('"')
-
-
 @lru_cache(maxsize=4096)
-def parse_modified(text: str) -> datetime | None:
-    """Read an ISO 8601 time; one without zone is UTC; None if it is not a time."""
+def read_modified(text: str) -> datetime | None:
+    """Read a ``LastModified``: ISO 8601, or any other form that boto3 reads; None if there is no usable time in it.
+
+    A time before 1970, as servers without one write, is not usable.
+    """
+    found = parse_modified(text) or _as_boto(text.strip().lstrip(":"))
+    return found if found is not None and found.year >= 1970 else None
+
+
+def _as_boto(text: str) -> datetime | None:
+    # What it would complete with today's date, such as "10:00", is another time at each listing.
+    if not text.isascii() or len(text) > 100 or not _DATED.search(text):
+        return None
+    from botocore.utils import parse_timestamp
+
     try:
-        return read_iso(text)
-    except ValueError:
+        return in_utc(parse_timestamp(text))
+    except (ValueError, OverflowError, RuntimeError, TypeError):
         return None
 
 
-class S3ListParser(ShapedXml):
+class S3ListParser(BoundedXml):
     """Feed it the bytes of a ListObjectsV2 answer, close it, then ask for :meth:`page`.
 
     Keys are decoded only when the answer says ``EncodingType`` is ``url``: a store that ignores the request parameter
-    sends them raw, and ``+`` and ``%`` in them must stay.
+    sends them raw, and ``+`` and ``%`` in them must stay. Prefixes of XML names are ignored.
     """
 
-    entry = "Contents"
-    starts = frozenset({"Contents", "CommonPrefixes"})
-    ends = starts | {
-        "Key",
-        "LastModified",
-        "ETag",
-        "Size",
-        "Prefix",
-        "NextContinuationToken",
-        "IsTruncated",
-        "EncodingType",
-    }
+    starts = ends = frozenset({"Contents", "CommonPrefixes"})
+    leaves = frozenset(
+        {"Key", "LastModified", "ETag", "Size", "Prefix", "NextContinuationToken", "IsTruncated", "EncodingType"}
+    )
 
     def __init__(
         self, make_event: MakeEvent, *, what: str, max_bytes: int = PAGE_BYTES, max_entries: int = PAGE_ENTRIES
@@ -86,78 +93,58 @@ class S3ListParser(ShapedXml):
         self._make_event = make_event
         self._raw: list[tuple[str, str, str, str]] = []
         self._prefixes: list[str] = []
-        self._key = self._size = self._etag = self._modified = ""
-        self._token = ""
-        self._truncated = False
-        self._encoded = False
         self._container = ""
+        self._page: dict[str, str] = {}
         self._root = ""
 
     def on_start(self, name: str) -> None:
         """Remember which of the two repeated elements we are in."""
         if not self._root:
-            self._root = name.rpartition(":")[2]
+            self._root = name
             if self._root != "ListBucketResult":
                 raise PermanentError(f"{self.what}: the answer is <{self._root[:40]!r}>, not a ListBucketResult")
-        elif name == "Contents" or name == "CommonPrefixes":
+        elif not self._container:
             self._container = name
-            self._key = self._size = self._etag = self._modified = ""
+            if self.values:
+                self._page |= self.values
+                self.values.clear()
 
     def on_end(self, name: str, text: str) -> None:
-        """Take the text of the elements that matter."""
-        container = self._container
-        if container == "Contents":
-            self._on_contents(name, text)
-        elif container == "CommonPrefixes":
-            if name == "Prefix":
-                self.count_entry()
-                self._prefixes.append(text)
-            elif name == container:
-                self._container = ""
-        elif name == "NextContinuationToken":
-            self._token = text
-        elif name == "IsTruncated":
-            self._truncated = text.strip().lower() == "true"
-        elif name == "EncodingType":
-            self._encoded = text.strip().lower() == "url"
-
-    def _on_contents(self, name: str, text: str) -> None:
-        if name == "Key":
-            self._key = text
-        elif name == "LastModified":
-            self._modified = text
-        elif name == "ETag":
-            self._etag = text
-        elif name == "Size":
-            self._size = text
-        elif name == "Contents":
-            self.count_entry()
-            self._container = ""
-            self._raw.append((self._key, self._size, self._etag, self._modified))
+        """Take the texts of an entry."""
+        if name != self._container:
+            return
+        self._container = ""
+        self.count_entry()
+        if name == "Contents":
+            found = self.values.get
+            self._raw.append((found("Key", ""), found("Size", ""), found("ETag", ""), found("LastModified", "")))
+        else:
+            self._prefixes.append(self.values.get("Prefix", ""))
+        self.values.clear()
 
     def page(self, server_time: datetime | None) -> ListingPage:
         """Return the page; call it after :meth:`close`.
 
+        :param server_time: the store's clock.
         :raises PermanentError: if the store says there is more but gives no token to ask for it.
         """
-        if self._truncated and not self._token:
+        self._page |= self.values
+        more = self._page.get("IsTruncated", "").strip().lower() == "true"
+        token = self._page.get("NextContinuationToken", "")
+        if more and not token:
             raise PermanentError(f"{self.what}: the listing is truncated but carries no continuation token")
-        events: list[ObjectEvent] = []
-        skipped = 0
-        for key, size, etag, modified in self._raw:
-            event = self._event(key, size, etag, modified)
-            if event is None:
-                skipped += 1
-            else:
-                events.append(event)
-        prefixes = [unquote_plus(prefix) if self._encoded else prefix for prefix in self._prefixes]
-        return ListingPage(events, prefixes, self._token if self._truncated else "", server_time, skipped)
+        encoded = self._page.get("EncodingType", "").strip().lower() == "url"
+        events = [event for entry in self._raw if (event := self._event(*entry, encoded)) is not None]
+        prefixes = [unquote_plus(prefix) if encoded else prefix for prefix in self._prefixes]
+        raw = [prefix for prefix, decoded in zip(self._prefixes, prefixes, strict=True) if prefix != decoded]
+        skipped = len(self._raw) - len(events)
+        return ListingPage(events, prefixes, token if more else "", server_time, skipped, raw)
 
-    def _event(self, key: str, size: str, etag: str, modified: str) -> ObjectEvent | None:
-        when = parse_modified(modified)
+    def _event(self, key: str, size: str, etag: str, modified: str, encoded: bool) -> ObjectEvent | None:
+        when = read_modified(modified)
         if not key or when is None:
             return None
-        if self._encoded and ("%" in key or "+" in key):
+        if encoded and ("%" in key or "+" in key):
             key = unquote_plus(key)
         number = int(size) if size.isascii() and size.isdigit() and len(size) < 20 else None
         return self._make_event(key, number, normalised_etag(etag), when)

@@ -129,7 +129,7 @@ class DCacheSource(Source):
         ready: list[ObjectEvent] = []
         not_ready: list[ObjectEvent] = []
         for entry in batch:
-            if not entry.is_directory and entry.size is not None:
+            if not entry.is_directory and (entry.size is not None or entry.unsized):
                 event = entry.to_event(conn_id=self._conn_id, container=self.container)
                 (ready if entry.complete else not_ready).append(event)
         return Page(ready, first=first, not_ready=not_ready)

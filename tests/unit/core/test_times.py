@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.objects import ObjectEvent
-from airflow_provider_oscar.core.times import in_utc, read_clock, read_http, read_iso
-from airflow_provider_oscar.hooks.s3.listing import parse_modified
+from airflow_provider_oscar.core.times import in_utc, parse_modified, read_clock, read_http, read_iso
 from airflow_provider_oscar.watch.state_store import restored
 
 BEYOND = ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"]

@@ -292,20 +292,15 @@ class TestChannels:
             events.watch(FRONT_API, "/events/channels/A", "/in/"), ok(status=303, location=location)
         )
         assert path == "/events/channels/A/subscriptions/inotify/x%2Fy+z"
-        assert json.loads(request.content)["path"] == "/in"
+        assert json.loads(request.content)["path"] == "/base/in"
 
     def test_a_channel_that_is_gone_is_told_apart(self):
         with pytest.raises(events.ChannelGone):
             play(events.watch(FRONT_API, "/events/channels/A", "/in"), ok(status=404))
-        assert play(events.channel_timeout(FRONT_API, "/events/channels/A"), ok(status=404))[1] is None
 
     def test_too_many_channels_is_for_later(self):
         with pytest.raises(TransientError):
             play(events.create_channel(FRONT_API), ok(status=429))
-
-    def test_own_channels_are_found(self):
-        urls = ["http://x/api/v1/events/channels/A", "nonsense", f"{FRONTEND}/api/v1/events/channels/B"]
-        assert play(events.find_channels(FRONT_API, "c"), ok(urls))[1] == ["/events/channels/A", "/events/channels/B"]
 
     def test_the_stream_resumes_only_when_told_to(self):
         assert "last-event-id" not in events.stream_request(FRONT_API, "/events/channels/A").headers
@@ -349,7 +344,7 @@ class TestNamespace:
 
     def test_names_are_encoded_in_the_url(self):
         (request,), _ = play(rest.stat(FRONT_API, "/a b?/ü"), ok(status=404))
-        assert request.url.raw_path.partition(b"?")[0] == b"/api/v1/namespace/a%20b%3F/%C3%BC"
+        assert request.url.raw_path.partition(b"?")[0] == b"/api/v1/namespace/base/a%20b%3F/%C3%BC"
 
     def test_without_frontend_the_extra_is_named(self):
         bare = rest.Frontend(settings(extra={"frontend_url": ""}))
@@ -362,8 +357,11 @@ class TestTape:
         (request,), identity = play(
             tape.stage(FRONT_API, ["/a"], disk_lifetime=timedelta(days=1)), ok({"requestId": "r"}, 201)
         )
-        assert json.loads(request.content) == {"files": [{"path": "/a", "diskLifetime": "PT86400S"}]}
-        files = [{"path": "/a", "state": "COMPLETED"}, {"path": "/b", "state": "FAILED", "error": "tape broke"}]
+        assert json.loads(request.content) == {"files": [{"path": "/base/a", "diskLifetime": "PT86400S"}]}
+        files = [
+            {"path": "/base/a", "state": "COMPLETED"},
+            {"path": "/base/b", "state": "FAILED", "error": "tape broke"},
+        ]
         status = play(tape.stage_status(FRONT_API, identity), ok({"files": files, "completedAt": 1}))[1]
         assert status.ended
         assert status.failed == ("/b",)
@@ -378,14 +376,3 @@ class TestTape:
     def test_more_paths_than_dcache_takes_are_refused(self):
         with pytest.raises(DefinitionError, match="1 to 500"):
             next(tape.stage(FRONT_API, ["/a"] * 501, disk_lifetime=timedelta(days=1)))
-
-    def test_all_pages_of_a_bulk_request_are_read(self):
-        first = {"status": "STARTED", "nextId": 1, "targets": [{"target": "/a", "state": "COMPLETED"}]}
-        last = {"status": "COMPLETED", "nextId": -1, "targets": [{"target": "/b", "state": "SKIPPED"}]}
-        _, status = play(tape.bulk_status(FRONT_API, "r"), ok(first), ok(last))
-        assert status.ended
-        assert dict(status.states) == {"/a": "COMPLETED", "/b": "SKIPPED"}
-
-    def test_the_id_of_a_bulk_request_comes_from_its_own_header(self):
-        flow = tape.bulk_submit(FRONT_API, ["/a"], activity="STAGE")
-        assert play(flow, ok(status=201, **{"request-url": f"{FRONTEND}/api/v1/bulk-requests/R1"}))[1] == "R1"

@@ -4,7 +4,11 @@
 from __future__ import annotations
 
 import json
+import re
+import threading
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, quote, urlsplit
 from xml.sax.saxutils import escape
 
@@ -21,10 +25,11 @@ from airflow_provider_oscar.core.errors import (
     PermanentError,
     TransientError,
 )
-from airflow_provider_oscar.core.objects import ObjectEvent, Source
+from airflow_provider_oscar.core.objects import ObjectEvent, Source, normalised_etag
 from airflow_provider_oscar.hooks.s3.errors import s3_error
-from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook, S3Settings
-from airflow_provider_oscar.hooks.s3.listing import ListingPage, S3ListParser, normalised_etag
+from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
+from airflow_provider_oscar.hooks.s3.listing import ListingPage, S3ListParser
+from airflow_provider_oscar.hooks.s3.settings import S3Settings
 
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 
@@ -122,6 +127,91 @@ def test_an_entry_without_time_is_skipped_and_counted():
     page = parse(document(["a", "b"]).replace(b"2026-11-22T09:00:00.123Z", b"yesterday"))
     assert [event.key for event in page.events] == ["b"]
     assert page.skipped == 1
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("Wed, 26 Nov 2025 10:00:00 GMT", datetime(2025, 11, 26, 10, tzinfo=UTC)),
+        ("2025-11-26 10:00:00 UTC", datetime(2025, 11, 26, 10, tzinfo=UTC)),
+        (":2025-11-26T10:00:00.000Z", datetime(2025, 11, 26, 10, tzinfo=UTC)),
+        ("1764151200", datetime(2025, 11, 26, 10, tzinfo=UTC)),
+    ],
+    ids=["RFC 1123", "words", "leading colon", "seconds"],
+)
+def test_times_of_other_servers_are_read_as_boto3_reads_them(written, read):
+    raw = document(["a"]).replace(b"2026-11-22T09:00:00.123Z", written.encode())
+    page = parse(raw)
+    assert [event.modified for event in page.events] == [read]
+    assert page.skipped == 0
+
+
+@pytest.mark.parametrize("written", ["", "0001-01-01T00:00:00Z", "10:00", "9" * 400, "\u0663\u0663\u0663\u0663"])
+def test_entry_without_a_usable_time_is_counted(written):
+    raw = document(["a", "b"]).replace(b"2026-11-22T09:00:00.123Z", written.encode())
+    page = parse(raw)
+    assert [event.key for event in page.events] == ["b"]
+    assert page.skipped == 1
+
+
+def test_prefix_of_xml_names_does_not_hide_the_content():
+    plain = document(["a", "b"], prefixes=["p/"], token="t").decode()
+    prefixed = re.sub(r"<(/?)([A-Za-z])", r"<\1s3:\2", plain).replace("xmlns=", "xmlns:s3=")
+    assert parse(prefixed.encode()) == parse(plain.encode())
+
+
+def test_common_prefixes_that_may_not_be_encoded_are_kept_as_written_too():
+    raw = document([], prefixes=["x"]).replace(b"<Prefix>x<", b"<Prefix>a+b%20c/<")
+    page = parse(raw)
+    assert page.common_prefixes == ["a b c/"]
+    assert page.raw_prefixes == ["a+b%20c/"]
+
+
+def test_endpoint_that_redirects_is_named_with_its_target():
+    with plain_server(lambda path: (301, {"Location": f"https://store.example{path}"}, b"")) as url:
+        hook = OscarS3Hook("store", connection=connection(extra={"endpoint_url": url}))
+        for call in (
+            lambda: hook.list_page("bucket"),
+            lambda: hook.head("bucket", "key"),
+            lambda: hook.put_bytes("bucket", "key", b"x"),
+            lambda: hook.read_bytes("s3://bucket/key", 10),
+        ):
+            with pytest.raises(DefinitionError, match=r"redirects to 'https://store.example'.*endpoint_url"):
+                call()
+        connected, words = hook.test_connection()
+        hook.close()
+    assert not connected
+    assert "redirects to" in words
+
+
+@contextmanager
+def plain_server(answer):
+    """Answers every request with (status, headers, body) of a function of its path."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self):
+            length = int(self.headers.get("Content-Length") or 0)
+            self.rfile.read(length)
+            status, headers, body = answer(self.path)
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_HEAD = do_PUT = answer  # noqa: N815  # the names of http.server
+
+        def log_message(self, *_):
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_more_without_a_token_is_an_error():

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two ways to ask for one page of a listing: our own streaming reader, and boto3."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import httpx
+
+from airflow_provider_oscar.core.objects import normalised_etag
+from airflow_provider_oscar.core.times import read_clock
+from airflow_provider_oscar.hooks.s3.listing import ListingPage, MakeEvent, S3ListParser
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ListObjectsV2RequestTypeDef
+
+_CHUNK = 64 * 1024
+
+
+class Unlisted(Enum):
+    """Why the streaming reader has no page, so that boto3 is asked, which repeats and knows the errors."""
+
+    REFUSED = "refused"
+    """The store does not take the presigned request."""
+    FAILED = "failed"
+    """It could not answer now."""
+
+
+def stream_page(client: httpx.Client, url: str, make_event: MakeEvent, *, what: str) -> ListingPage | Unlisted:
+    """Return the page behind a presigned ListObjectsV2 URL, read as it arrives.
+
+    :param client: follows no redirects.
+    :param url: presigned, with ``encoding-type=url``.
+    :param make_event: makes the events.
+    :param what: words for messages.
+    :raises TransientError: if the answer is cut short.
+    :raises PermanentError: if it is no listing, or passes a bound.
+    """
+    parser = S3ListParser(make_event, what=what)
+    try:
+        with client.stream("GET", url) as answer:
+            if answer.status_code != 200:
+                refused = 400 <= answer.status_code < 500 and answer.status_code != 429
+                return Unlisted.REFUSED if refused else Unlisted.FAILED
+            for chunk in answer.iter_bytes(_CHUNK):
+                parser.feed(chunk)
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return Unlisted.FAILED
+    parser.close()
+    return parser.page(read_clock(answer.headers.get("date")))
+
+
+def boto_page(client: S3Client, asked: ListObjectsV2RequestTypeDef, make_event: MakeEvent) -> ListingPage:
+    """Return the page that boto3 reads; it asks for the URL encoding itself and decodes it.
+
+    :param client: boto3's.
+    :param asked: parameters of ``list_objects_v2``, without ``EncodingType``.
+    :param make_event: makes the events.
+    """
+    answer = client.list_objects_v2(**asked)
+    events = [
+        make_event(item["Key"], item.get("Size"), normalised_etag(item.get("ETag", "")), item["LastModified"])
+        for item in answer.get("Contents", [])
+        if item.get("LastModified")
+    ]
+    token = answer.get("NextContinuationToken", "") if answer.get("IsTruncated") else ""
+    prefixes = [item["Prefix"] for item in answer.get("CommonPrefixes", []) if "Prefix" in item]
+    server_time = read_clock(answer["ResponseMetadata"]["HTTPHeaders"].get("date"))
+    skipped = len(answer.get("Contents", [])) - len(events)
+    return ListingPage(events, prefixes, token, server_time, skipped)
