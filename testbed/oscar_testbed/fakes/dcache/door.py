@@ -40,7 +40,9 @@ _BLOCK = 1 << 18
 _STAGING_PATIENCE = 30.0
 _REASONS = {
     200: "OK", 201: "Created", 302: "Found", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden",
-    404: "Not Found", 409: "Conflict", 413: "Content Too Large", 429: "Too Many Requests", 500: "Internal Server Error",
+    404: "Not Found", 405: "Method Not Allowed", 409: "Conflict", 412: "Precondition Failed",
+    413: "Content Too Large", 429: "Too Many Requests", 500: "Internal Server Error",
+    507: "Insufficient Storage",
 }  # fmt: skip
 #: What a method needs beyond looking; PROPFIND, GET, PUT and POST decide for themselves.
 _ACTIVITIES = {
@@ -71,7 +73,8 @@ class Pool:
         entry = self._tickets.pop(ticket, None)
         if entry is None or environ["REQUEST_METHOD"] != "GET":
             return _answer(start_response, 404, b"no such transfer")
-        headers = [("Content-Length", str(entry.size)), ("ETag", f'"{entry.etag}"')]
+        # No ETag: dCache's pools send none.
+        headers = [("Content-Length", str(entry.size)), ("Accept-Ranges", "bytes")]
         if digest := digest_header(entry, str(environ.get("HTTP_WANT_DIGEST", ""))):
             headers.append(digest)
         start_response("200 OK", headers)
@@ -162,9 +165,10 @@ class Door:
         if method in _ACTIVITIES:
             principal.require(_ACTIVITIES[method], path)
             if destination := environ.get("HTTP_DESTINATION"):
-                principal.require(
-                    _ACTIVITIES[method], unquote(urlsplit(str(destination)).path, errors="surrogateescape")
-                )
+                target = unquote(urlsplit(str(destination)).path, errors="surrogateescape")
+                principal.require(_ACTIVITIES[method], target)
+                if method == "MOVE" and environ.get("HTTP_OVERWRITE") != "T" and self._namespace.stat(target):
+                    raise NamespaceError(412, "exists")  # dCache does not follow RFC 4918's default of T
         elif method != "OPTIONS":
             return _answer(start_response, 405, b"")
         return self._delegate(environ, start_response, path)
@@ -249,8 +253,12 @@ class Door:
         declared = environ.get("CONTENT_LENGTH")
         length = int(declared) if declared else None
         if principal.max_upload is not None and (length is None or length > principal.max_upload):
-            raise NamespaceError(413, "larger than the macaroon allows")
-        if self._namespace.stat(path) is not None:
+            raise NamespaceError(507, "Insufficient storage: SER_DISK_FULL")
+        if (old := self._namespace.stat(path)) is not None:
+            if environ.get("HTTP_IF_NONE_MATCH", "").strip() == "*":
+                raise NamespaceError(412, "exists")
+            if old.directory:
+                raise NamespaceError(405, "is a directory")
             principal.require("DELETE", path)  # dCache replaces a file by deleting it first
         md5 = hashlib.md5(usedforsecurity=False)
         with self._namespace.begin_upload(path) as upload:
@@ -262,7 +270,7 @@ class Door:
                 raise NamespaceError(400, "the upload broke off") from error
             if length is not None and upload.size != length:
                 raise NamespaceError(400, "the upload broke off")
-            _verify(environ, upload.adler32, md5.digest())
+            _verify(environ, md5.digest())
             upload.commit()
         entry = self._namespace.require(path)
         found = digest_header(entry, str(environ.get("HTTP_WANT_DIGEST", "")))
@@ -283,21 +291,14 @@ def _body(environ: Environ, length: int | None) -> Iterator[bytes]:
         yield block
 
 
-def _verify(environ: Environ, adler32: str, md5: bytes) -> None:
-    """Compare what the client promised (``Digest``, ``Content-MD5``) with what came.
+def _verify(environ: Environ, md5: bytes) -> None:
+    """Compare ``Content-MD5`` with what came; dCache 12.0 does not look at ``Digest``.
 
     :raises NamespaceError: 400, as dCache.
     """
-    promised = {}
-    for part in str(environ.get("HTTP_DIGEST", "")).split(","):
-        name, _, value = part.strip().partition("=")
-        promised[name.lower()] = value
-    if "HTTP_CONTENT_MD5" in environ:
-        promised["md5"] = environ["HTTP_CONTENT_MD5"]
-    if promised.get("adler32", adler32).lower().zfill(8) != adler32:
-        raise NamespaceError(400, "Checksum mismatch")
-    if "md5" in promised and promised["md5"] != base64.b64encode(md5).decode():
-        raise NamespaceError(400, "Checksum mismatch")
+    promised = environ.get("HTTP_CONTENT_MD5")
+    if promised is not None and promised != base64.b64encode(md5).decode():
+        raise NamespaceError(400, "Received a bad PUT request.")
 
 
 def _answer(start_response: StartResponse, status: int, body: bytes, *headers: tuple[str, str]) -> list[bytes]:

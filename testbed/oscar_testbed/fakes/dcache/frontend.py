@@ -95,8 +95,7 @@ class Frontend:
         if answer is None:
             try:
                 header = request.headers.get("authorization", "")
-                if header or request.url.path != "/api/v1/events":
-                    request.state.principal = self.access.authenticate(header, address)
+                request.state.principal = self.access.authenticate(header, address)
                 answer = self._routes
             except AccessError as error:
                 self.access.note_unauthorized(address)
@@ -164,7 +163,7 @@ class Frontend:
         return JSONResponse(body)
 
     def _children(self, entry: Entry) -> list[Entry]:
-        children = [each for each in self.namespace.children(entry) if not each.name.startswith(".")]
+        children = self.namespace.children(entry)
         if self.faults.overlapping_pages:
             self._random.shuffle(children)
         return children
@@ -199,6 +198,8 @@ class Frontend:
     async def _mkdir(self, who: Principal, path: str, body: Any) -> None:
         target = f"{path.rstrip('/')}/{body['name']}"
         who.require("MANAGE", target)
+        if self.namespace.stat(target) is not None:
+            raise NamespaceError(400, f"File exists: {target}")
         self.namespace.mkdir(target)
 
     async def _mv(self, who: Principal, path: str, body: Any) -> None:

@@ -14,9 +14,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from oscar_testbed.fakes.dcache.access import parse_duration
 from oscar_testbed.fakes.dcache.namespace import Namespace, NamespaceError
 
 _BASE = "/api/v1/tape"
+#: Files of one request, dCache's default.
+_PATHS = 500
 _ARCHIVE_WORDS = {"ONLINE": "DISK", "NEARLINE": "TAPE", "ONLINE_AND_NEARLINE": "DISK_AND_TAPE"}
 
 
@@ -156,6 +159,13 @@ class _TapeRoutes:
             paths = [str(each["path"]) for each in body["files"]]
         except (TypeError, KeyError) as error:
             raise NamespaceError(400, "Bad request: a file without path") from error
+        if len(paths) > _PATHS:
+            raise NamespaceError(413, f"more than {_PATHS} files in one request")
+        for each in body["files"]:
+            try:
+                parse_duration(str(each.get("diskLifetime") or "P1D"))
+            except ValueError as error:
+                raise NamespaceError(400, "Bad request: diskLifetime is not an ISO 8601 duration") from error
         for path in paths:
             request.state.principal.require("STAGE", path)
         identifier = self._tape.stage(paths)
