@@ -1,8 +1,123 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Apache Airflow provider for OSCAR, interLink and dCache.
+"""Apache Airflow provider for OSCAR, interLink and dCache; what DAG authors import.
 
-Nothing is imported here: Airflow loads provider metadata while ``import airflow`` runs, so this
+Names are imported when they are asked for: Airflow loads provider metadata while ``import airflow`` runs, so this
 package must stay importable without Airflow and without delay.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow_provider_oscar.assets import dcache_asset, oscar_asset, s3_asset
+    from airflow_provider_oscar.core.filters import ObjectFilter
+    from airflow_provider_oscar.core.objects import ObjectEvent
+    from airflow_provider_oscar.core.slurm import SlurmOptions
+    from airflow_provider_oscar.decorators.interlink import interlink_command_task, interlink_task
+    from airflow_provider_oscar.decorators.kubernetes import kubernetes_job_task
+    from airflow_provider_oscar.decorators.oscar import oscar_task
+    from airflow_provider_oscar.decorators.placement import placement_task
+    from airflow_provider_oscar.ingest import object_ingest_dag, object_of
+    from airflow_provider_oscar.operators.dcache import DCacheBringOnlineOperator
+    from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
+    from airflow_provider_oscar.operators.kubernetes import KubernetesJobOperator
+    from airflow_provider_oscar.operators.oscar import OscarJobOperator
+    from airflow_provider_oscar.operators.oscar_service import OscarServiceOperator
+    from airflow_provider_oscar.operators.placement import PlacementBranchOperator
+    from airflow_provider_oscar.placement.learned import CheapestWithinDeadline, FastestFinish, GreenestWithinDeadline
+    from airflow_provider_oscar.placement.policies import Explicit, Fallback, Rule, RuleBased
+    from airflow_provider_oscar.placement.targets import PlacementTarget
+    from airflow_provider_oscar.sensors.objects import DCacheNewObjectSensor, S3NewObjectSensor
+    from airflow_provider_oscar.sensors.oscar import OscarJobSensor
+    from airflow_provider_oscar.triggers.objects import DCacheNewObjectTrigger, Notifications, S3NewObjectTrigger
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "CheapestWithinDeadline",
+    "DCacheBringOnlineOperator",
+    "DCacheNewObjectSensor",
+    "DCacheNewObjectTrigger",
+    "Explicit",
+    "Fallback",
+    "FastestFinish",
+    "GreenestWithinDeadline",
+    "InterLinkPodOperator",
+    "KubernetesJobOperator",
+    "Notifications",
+    "ObjectEvent",
+    "ObjectFilter",
+    "OscarJobOperator",
+    "OscarJobSensor",
+    "OscarServiceOperator",
+    "PlacementBranchOperator",
+    "PlacementTarget",
+    "Rule",
+    "RuleBased",
+    "S3NewObjectSensor",
+    "S3NewObjectTrigger",
+    "SlurmOptions",
+    "dcache_asset",
+    "interlink_command_task",
+    "interlink_task",
+    "kubernetes_job_task",
+    "object_ingest_dag",
+    "object_of",
+    "oscar_asset",
+    "oscar_task",
+    "placement_task",
+    "s3_asset",
+]
+
+#: The module of each name, below this package.
+_MODULES = {
+    "CheapestWithinDeadline": "placement.learned",
+    "DCacheBringOnlineOperator": "operators.dcache",
+    "DCacheNewObjectSensor": "sensors.objects",
+    "DCacheNewObjectTrigger": "triggers.objects",
+    "Explicit": "placement.policies",
+    "Fallback": "placement.policies",
+    "FastestFinish": "placement.learned",
+    "GreenestWithinDeadline": "placement.learned",
+    "InterLinkPodOperator": "operators.interlink",
+    "KubernetesJobOperator": "operators.kubernetes",
+    "Notifications": "triggers.objects",
+    "ObjectEvent": "core.objects",
+    "ObjectFilter": "core.filters",
+    "OscarJobOperator": "operators.oscar",
+    "OscarJobSensor": "sensors.oscar",
+    "OscarServiceOperator": "operators.oscar_service",
+    "PlacementBranchOperator": "operators.placement",
+    "PlacementTarget": "placement.targets",
+    "Rule": "placement.policies",
+    "RuleBased": "placement.policies",
+    "S3NewObjectSensor": "sensors.objects",
+    "S3NewObjectTrigger": "triggers.objects",
+    "SlurmOptions": "core.slurm",
+    "dcache_asset": "assets",
+    "interlink_command_task": "decorators.interlink",
+    "interlink_task": "decorators.interlink",
+    "kubernetes_job_task": "decorators.kubernetes",
+    "object_ingest_dag": "ingest",
+    "object_of": "ingest",
+    "oscar_asset": "assets",
+    "oscar_task": "decorators.oscar",
+    "placement_task": "decorators.placement",
+    "s3_asset": "assets",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is asked for."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Show the public names."""
+    return sorted((*globals(), *__all__))

@@ -236,7 +236,7 @@ STEPS = st.lists(
 def test_no_history_loses_or_repeats_a_version(
     monkeypatch: pytest.MonkeyPatch, algorithm: str, steps: list[Any]
 ) -> None:
-    logging.getLogger("airflow_provider_oscar").setLevel(logging.ERROR)
+    monkeypatch.setattr(logging.getLogger("airflow_provider_oscar"), "disabled", True)
     store = FakeStore()
     reported: Counter[str] = Counter()
     must: set[str] = set()
