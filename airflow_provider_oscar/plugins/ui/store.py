@@ -45,8 +45,8 @@ JOB_OPERATORS = (
 XCOM_KEYS = ("return_value", "job_id", "slurm_job_id", "decision")
 #: Bytes of an XCom value that are read; a manifest in XCom is a summary.
 XCOM_LIMIT = 1024 * 1024
-#: Key of the asset state store below which a watcher says how it fares.
-STATUS_KEY = "status"
+#: Keys of the asset state store below which watchers say how they fare begin so; see ``watch/status.py``.
+STATUS_PREFIX = "watcher:"
 CONNECTION_TYPES = ("oscar", "dcache", "oscar_s3", "aws", "interlink", "kubernetes")
 
 
@@ -196,13 +196,21 @@ def watched_assets(session: Session) -> list[WatchedAsset]:
 
 
 def _status(session: Session, assets: Iterable[int]) -> dict[int, tuple[Any, Any]]:
-    query = select(State.asset_id, State.value, State.updated_at).where(
-        State.asset_id.in_(list(assets)), State.key == STATUS_KEY
+    """Return what the watcher of each asset says of itself; of several, one that fails, else the newest."""
+    query = (
+        select(State.asset_id, State.value, State.updated_at)
+        .where(State.asset_id.in_(list(assets)), State.key.startswith(STATUS_PREFIX, autoescape=True))
+        .order_by(State.updated_at)
+        .limit(ROWS)
     )
-    found = {}
+    found: dict[int, tuple[Any, Any]] = {}
     for asset_id, value, updated_at in session.execute(query):
         said = decoded(decoded(value))
-        found[asset_id] = (said if isinstance(said, dict) else None, updated_at)
+        if not isinstance(said, dict):
+            continue
+        known = found.get(asset_id)
+        if known is None or said.get("failing_since") or not known[0].get("failing_since"):
+            found[asset_id] = (said, updated_at)
     return found
 
 

@@ -215,6 +215,30 @@ def test_dags_that_the_user_may_not_read_are_left_out(client, rows, store, monke
     assert client.get(ROUTES["download"], headers=login("viewer")).status_code == 404
 
 
+def test_a_watched_place_is_shown_with_what_its_watcher_says(client, rows):
+    from airflow.models.asset import AssetEvent, AssetModel, AssetWatcherModel
+    from airflow.models.asset_state_store import AssetStateStoreModel
+    from airflow.models.trigger import Trigger
+    from airflow.utils.session import create_session
+
+    said = {"about": "s3://in", "emitted": 7, "failing_since": "2026-11-22T11:00:00+00:00", "error": "away"}
+    good = {"about": "s3://in", "emitted": 1, "failing_since": ""}
+    with create_session() as session:
+        asset = AssetModel(name="ui_inbox", uri="ui_inbox", group="asset", extra={})
+        trigger = Trigger(classpath="x.Y", kwargs={})
+        session.add_all([asset, trigger])
+        session.flush()
+        session.add(AssetWatcherModel(name="w", asset_id=asset.id, trigger_id=trigger.id))
+        for key, value in (("watcher:a", said), ("watcher:b", good), ("known:a", {"emitted": 99})):
+            session.add(AssetStateStoreModel(asset_id=asset.id, key=key, value=json.dumps(value), updated_at=NOON))
+        extra = {"from_trigger": True, "payload": {"container": "in", "key": "a.h5"}}
+        session.add(AssetEvent(asset_id=asset.id, extra=extra, timestamp=NOON))
+    places = client.get(ROUTES["flow"], headers=login("viewer")).json()["places"]
+    (place,) = (each for each in places if each["name"] == "ui_inbox")
+    assert (place["status"]["emitted"], place["status"]["error"], place["triggered"]) == (7, "away", False)
+    assert [event["object"] for event in place["events"]] == ["in/a.h5"]
+
+
 def test_decisions_are_listed_with_what_became_of_them(client, rows):
     found = client.get(ROUTES["placements"], headers=login("viewer")).json()
     (ours,) = (one for one in found["placements"] if one["dag_id"] == "ui_dag")

@@ -229,12 +229,12 @@ function flowView() {
   };
   function place(one, jobs) {
     const said = one.status;
-    const failing = said.failing_since ?? null;
+    const failing = said.failing_since || null;
     return h("article", { class: "place" },
       h("div", { class: "head" }, h("h2", {}, one.name), failing ? h("span", { class: "state state-failed" }, h("span", { class: "dot", "aria-hidden": "true" }), "Failing") : one.triggered ? h("span", { class: "state state-success" }, h("span", { class: "dot", "aria-hidden": "true" }), "Watched") : h("span", { class: "state state-queued" }, h("span", { class: "dot", "aria-hidden": "true" }), "No triggerer has it")),
       h("p", { class: "faint" }, one.uri === one.name ? "" : one.uri),
-      failing ? h("p", { class: "problem" }, `${said.problem ?? said.error ?? "It fails"} (since ${ago(failing)})`) : null,
-      facts([["Last listing", said.last_listing ? when(said.last_listing) : ""], ["Last event", when(one.last_event)], ["Lag", typeof said.lag === "number" ? duration(said.lag) : ""], ["Seen", said.seen ?? ""], ["Waiting", said.waiting ?? ""], ["Skipped at the start", said.skipped ?? ""], ["Feeds", one.consumers.join(", ")]].map(([name, found]) => [name, typeof found === "number" ? String(found) : found])),
+      failing ? h("p", { class: "problem" }, `${said.error || "It fails"} (${said.failures ?? 1} attempts, since ${ago(failing)})`) : null,
+      facts([["Last listing", said.last_listing ? when(said.last_listing) : ""], ["Last event", when(one.last_event)], ["Lag", said.last_event && typeof said.lag === "number" ? duration(said.lag) : ""], ["Seen", said.emitted], ["Waiting to be complete", said.waiting || ""], ["There before, not reported", said.skipped_at_start || ""], ["Left out by the filter", said.filtered || ""], ["Not readable", (said.skipped ?? 0) + (said.unreadable ?? 0) || ""], ["Feeds", one.consumers.join(", ")]].map(([name, found]) => [name, typeof found === "number" ? String(found) : found])),
       one.events.length ? h("ul", { class: "events" }, one.events.slice(0, 8).map((event) => line(event, jobs))) : h("p", { class: "faint" }, "No object yet."));
   }
   let drawn = "";
