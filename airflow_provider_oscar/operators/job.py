@@ -34,6 +34,7 @@ from airflow_provider_oscar.operators.job_state import load_state, parse_object_
 from airflow_provider_oscar.triggers.jobs import JobTrigger
 
 if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
     from airflow_provider_oscar.jobs.builder import SupervisorHook, SupervisorJob
@@ -111,6 +112,7 @@ class JobOperator(BaseOperator, Generic[W]):
         self.reuse = reuse
         self.link_urls: dict[str, str] = {}
         self._job: RunningJob | None = None
+        self._manifest: dict[str, Any] | None = None
 
     def _seconds(self, name: str, value: timedelta | float | None) -> float | None:
         seconds = value.total_seconds() if isinstance(value, timedelta) else value
@@ -169,7 +171,7 @@ class JobOperator(BaseOperator, Generic[W]):
             self.note_links(job, "")
             started = lifecycle.start(job, lambda job: self.prepare(job, context), fresh=fresh)
             if isinstance(started, Concluded):
-                return summarize(started.manifest)
+                return self._returned(started.manifest)
             self._job = started
             self.note_links(started, "")
             return self._wait(lifecycle, started)
@@ -190,7 +192,20 @@ class JobOperator(BaseOperator, Generic[W]):
             concluded = lifecycle.conclude(running, event or {})
             if concluded is None:
                 return self._wait(lifecycle, running, pending_event=event)
-            return summarize(concluded.manifest)
+            return self._returned(concluded.manifest)
+
+    def _returned(self, manifest: Manifest) -> dict[str, Any]:
+        self._manifest = manifest.to_dict()
+        return summarize(manifest)
+
+    def get_openlineage_facets_on_complete(self, task_instance: object) -> OperatorLineage | None:
+        """Tell Airflow's OpenLineage provider what the job read and wrote.
+
+        :param task_instance: of this task.
+        """
+        from airflow_provider_oscar.lineage import operator_lineage
+
+        return None if self._manifest is None else operator_lineage(self._manifest)
 
     def on_kill(self) -> None:
         """Cancel the job when the task is killed while it works."""
@@ -272,7 +287,7 @@ class JobOperator(BaseOperator, Generic[W]):
                 time.sleep(self.interval)
             concluded = lifecycle.conclude(job, event)
             if concluded is not None:
-                return summarize(concluded.manifest)
+                return self._returned(concluded.manifest)
 
     async def _wait_here(self, job: RunningJob) -> JsonObject:
         return await wait_for_job(self.backend, self._what_to_wait_for(job), say=self.log.info, pace=self.pace)

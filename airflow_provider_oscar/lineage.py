@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a job read and wrote, as OpenLineage datasets; used when Airflow's OpenLineage provider is installed.
+
+Names follow OpenLineage's naming of object stores: namespace ``s3://bucket``, name the key; for dCache the namespace is
+``dcache://conn_id``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.objects import split_uri
+
+if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
+#: Outputs that are datasets of their own; of more, the place where they lie is the dataset.
+OUTPUTS_NAMED = 50
+
+
+class DatasetName(NamedTuple):
+    """Names a dataset.
+
+    :param namespace: the store.
+    :param name: of the object, or of the place, within the store.
+    """
+
+    namespace: str
+    name: str
+
+
+def inputs_of(manifest: Mapping[str, object]) -> list[DatasetName]:
+    """Return what a job read.
+
+    :param manifest: as the operators return it.
+    """
+    source = manifest.get("input")
+    return _named(str(source["uri"])) if isinstance(source, Mapping) and source.get("uri") else []
+
+
+def outputs_of(manifest: Mapping[str, object]) -> list[DatasetName]:
+    """Return what a job wrote: each output, or their place if there are many.
+
+    :param manifest: as the operators return it.
+    """
+    place = _named(str(manifest.get("output_uri") or ""))
+    listed = manifest.get("outputs")
+    outputs = listed if isinstance(listed, list) else []
+    keys = [str(each["key"]) for each in outputs if isinstance(each, Mapping) and each.get("key")]
+    if not place or not keys:
+        return []
+    if len(keys) > OUTPUTS_NAMED:
+        return place
+    store, prefix = place[0]
+    # Paths of dCache are absolute, keys of S3 have no slash at their beginning.
+    below = "" if prefix == "/" and store.startswith("s3:") else f"{prefix.rstrip('/')}/"
+    return [DatasetName(store, below + key) for key in keys]
+
+
+def _named(uri: str) -> list[DatasetName]:
+    try:
+        source, authority, path = split_uri(uri)
+    except DefinitionError:
+        return []
+    return [DatasetName(f"{source.value}://{authority}", path.rstrip("/") or "/")]
+
+
+def operator_lineage(manifest: Mapping[str, object]) -> OperatorLineage:
+    """Return the lineage of a job in the form of Airflow's OpenLineage provider, which must be installed.
+
+    :param manifest: as the operators return it.
+    """
+    from airflow.providers.common.compat.openlineage.facet import Dataset
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
+    return OperatorLineage(
+        inputs=[Dataset(namespace=each.namespace, name=each.name) for each in inputs_of(manifest)],
+        outputs=[Dataset(namespace=each.namespace, name=each.name) for each in outputs_of(manifest)],
+    )

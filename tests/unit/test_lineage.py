@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a job read and wrote, as datasets that other tools name the same."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_oscar.lineage import OUTPUTS_NAMED, inputs_of, operator_lineage, outputs_of
+
+MANIFEST = {
+    "input": {"uri": "s3://in/a%20b.h5", "size": 3},
+    "output_uri": "dcache://site/results/",
+    "outputs": [{"key": "infer-1/x.h5"}, {"key": "infer-1/x.png"}],
+}
+
+
+def test_input_and_outputs_are_named_as_openlineage_names_object_stores():
+    assert inputs_of(MANIFEST) == [("s3://in", "a b.h5")]
+    assert outputs_of(MANIFEST) == [
+        ("dcache://site", "/results/infer-1/x.h5"),
+        ("dcache://site", "/results/infer-1/x.png"),
+    ]
+
+
+def test_outputs_at_the_top_of_a_bucket_have_their_key_as_name():
+    found = outputs_of({**MANIFEST, "output_uri": "s3://out/"})
+    assert found == [
+        ("s3://out", "infer-1/x.h5"),
+        ("s3://out", "infer-1/x.png"),
+    ]
+
+
+def test_of_many_outputs_their_place_is_the_dataset():
+    many = {**MANIFEST, "outputs": [{"key": f"infer-1/{number}"} for number in range(OUTPUTS_NAMED + 1)]}
+    assert outputs_of(many) == [("dcache://site", "/results")]
+
+
+@pytest.mark.parametrize("broken", [{}, {"input": {"uri": "http://x"}}, {"outputs": [3], "output_uri": "?"}])
+def test_what_is_not_known_is_left_out(broken):
+    assert inputs_of(broken) == []
+    assert outputs_of(broken) == []
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["input", "output_uri", "outputs"]), st.none() | st.text() | st.lists(st.integers())
+    )
+)
+def test_a_manifest_of_any_kind_is_no_error(manifest):
+    assert isinstance(inputs_of(manifest) + outputs_of(manifest), list)
+
+
+def test_airflows_provider_gets_its_own_classes():
+    pytest.importorskip("airflow.providers.openlineage.extractors")
+    found = operator_lineage(MANIFEST)
+    assert [(each.namespace, each.name) for each in found.inputs] == [("s3://in", "a b.h5")]
+    assert len(found.outputs) == 2
