@@ -230,7 +230,7 @@ def _asked_for(row: views.TaskRow) -> str:
 
 def _whole_manifest(open_store: Opener, row: views.TaskRow, manifest: dict[str, object]) -> dict[str, object]:
     """Return the stored manifest where XCom holds a summary, or the summary if the store cannot be asked."""
-    if manifest.get("outputs") and not manifest.get("truncated"):
+    if views.is_whole(manifest):
         return manifest
     prefix = _asked_for(row)
     if not prefix:

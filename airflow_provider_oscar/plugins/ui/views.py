@@ -294,9 +294,14 @@ def _number(value: object) -> float | int | None:
 
 
 def _count(manifest: Mapping[str, object], outputs: Sequence[object]) -> int:
-    """Return how many outputs there are; a summary says so apart from the list."""
-    said = manifest.get("output_count", manifest.get("outputs_count"))
-    return max(int(said), len(outputs)) if isinstance(said, int) else len(outputs)
+    """Return how many outputs there are; the summary in XCom counts those that it left out."""
+    omitted = manifest.get("outputs_omitted")
+    return len(outputs) + (omitted if isinstance(omitted, int) and omitted > 0 else 0)
+
+
+def is_whole(manifest: Mapping[str, object]) -> bool:
+    """Whether nothing was left out of what a task returned, so that the stored manifest need not be read."""
+    return not manifest.get("truncated") and not any(name.endswith("_omitted") for name in manifest)
 
 
 def _time(value: object) -> datetime | None:

@@ -251,6 +251,15 @@ def test_a_download_leads_to_a_short_lived_link_of_the_tasks_own_connection(clie
     assert store.asked == [("s3://out/words/infer-1/a.png", "results")]
 
 
+def test_where_xcom_holds_a_summary_the_stored_manifest_is_read(api, store):
+    row = replace(ROW, rendered={"output_uri": "s3://out/words"})
+    whole = api._whole_manifest(store.open, row, {**MANIFEST, "outputs": [], "outputs_omitted": 1})
+    assert (whole["outputs"], whole["metrics"]) == (MANIFEST["outputs"], {"stored": 1})
+    assert store.asked == [("s3://out/words/infer-1/manifest.json", "")]
+    other = {**MANIFEST, "submission_id": "another", "outputs_omitted": 1}
+    assert api._whole_manifest(store.open, row, other) is other
+
+
 @pytest.mark.parametrize("key", ["infer-1/other.png", "../a.png", "manifest.json"])
 def test_only_what_the_manifest_lists_can_be_downloaded(client, rows, store, key):
     answer = client.get("/oscar/ui/api/download", params={**ONE, "key": key}, headers=login("viewer"))

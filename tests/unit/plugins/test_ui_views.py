@@ -17,6 +17,7 @@ from airflow_provider_oscar.plugins.ui.views import (
     event_object,
     five_numbers,
     is_plain_key,
+    is_whole,
     job_view,
     links,
     output_keys,
@@ -111,6 +112,13 @@ def test_of_many_outputs_the_first_are_listed_and_the_others_counted():
     many = {**MANIFEST, "outputs": [{"key": f"infer-1/{number}"} for number in range(OUTPUTS_SHOWN + 7)]}
     found = result_view(row(), many)
     assert (len(found["files"]), found["files_left_out"]) == (OUTPUTS_SHOWN, 7)
+
+
+def test_outputs_that_the_summary_left_out_are_counted():
+    summary = {**MANIFEST, "outputs_omitted": 40}
+    assert job_view(row(xcoms={"return_value": summary}))["outputs"] == 42
+    assert result_view(row(), summary)["files_left_out"] == 40
+    assert (is_whole(MANIFEST), is_whole(summary), is_whole({**MANIFEST, "truncated": True})) == (True, False, False)
 
 
 def test_a_decision_is_held_against_what_happened():
