@@ -156,7 +156,7 @@ def test_the_output_link_of_a_task_opens_its_result(page, job_done):
     opened(page, "jobs")
     row = page.locator("tbody tr").filter(has_text="Succeeded").first
     task = row.get_by_role("link", name=re.compile("infer")).get_attribute("href")
-    page.goto(task)
+    page.goto(f"{task}/details")
     link = page.get_by_role("link", name="Output").or_(page.get_by_role("button", name="Output")).first
     playwright.expect(link).to_be_visible(timeout=PATIENCE)
     page.goto(link.get_attribute("href"))
