@@ -9,8 +9,8 @@ one container has a limit, so :meth:`SlurmOptions.limits` is the only place that
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
 from datetime import timedelta
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
@@ -21,7 +21,23 @@ ANNOTATION_PREFIX = "slurm-job.vk.io/"
 DEAD_PREFIXES = ("job.vk.io/", "slurm-job.knoc.io/")
 
 #: Variables of the host that the container (``--containall``) would not see otherwise.
-EXPORTED = ("SLURM_JOB_ID", "SLURM_JOB_PARTITION")
+EXPORTED = (
+    *(f"SLURM_JOB_{name}" for name in ("ID", "NAME", "PARTITION", "ACCOUNT", "QOS", "NODELIST", "NUM_NODES")),
+    *(f"SLURM_JOB_{name}" for name in ("CPUS_PER_NODE", "GPUS", "START_TIME", "END_TIME")),
+    *(f"SLURM_{name}" for name in ("CLUSTER_NAME", "CPUS_ON_NODE", "CPUS_PER_TASK", "GPUS_ON_NODE", "MEM_PER_NODE")),
+    *(f"SLURM_{name}" for name in ("NNODES", "NPROCS", "NTASKS", "NTASKS_PER_NODE", "TASKS_PER_NODE")),
+    *("SLURM_RESTART_COUNT", "SLURM_CONF", "SLURMD_NODENAME", "OMP_NUM_THREADS"),
+    *("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ZE_AFFINITY_MASK"),
+)
+_EXPORT = (
+    f"for OSCAR_NAME in {' '.join(EXPORTED)}; do\n"
+    '  eval "OSCAR_VALUE=\\${$OSCAR_NAME-}"\n'
+    '  if [ -n "$OSCAR_VALUE" ]; then\n'
+    '    export "SINGULARITYENV_$OSCAR_NAME=$OSCAR_VALUE" "APPTAINERENV_$OSCAR_NAME=$OSCAR_VALUE"\n'
+    "  fi\n"
+    "done\n"
+    "unset OSCAR_NAME OSCAR_VALUE\n"
+)
 
 # sbatch reads "#SBATCH" lines without a shell, but the plugin splits them on blanks and drops quotes.
 _VALUE = re.compile(r"[A-Za-z0-9_.,:=@%+/&|()\[\]*-]+")
@@ -29,6 +45,8 @@ _FLAG = re.compile(r"--(?P<name>[a-z][a-z0-9-]*)(?:=(?P<value>.+))?", re.DOTALL)
 # These texts land unquoted in a shell command line.
 _WORD = re.compile(r"[A-Za-z0-9_.,:=@%+/-]+")
 _TIME = re.compile(r"(?:\d+-\d+(?::\d+){0,2}|\d+(?::\d+){0,2})", re.ASCII)
+_UNSAFE_IN_NAME = re.compile(r"[^A-Za-z0-9_.,:=@+/-]+")
+_NUMBERS = {"cpus_per_task": 1, "memory_mib": 1, "gpus": 0, "nodes": 1, "ntasks": 1, "ntasks_per_node": 1}
 
 _FIELD_OF_FLAG = {
     "partition": "partition",
@@ -39,7 +57,10 @@ _FIELD_OF_FLAG = {
     "qos": "qos",
     "constraint": "constraint",
     "nodes": "nodes",
+    "ntasks": "ntasks",
+    "ntasks-per-node": "ntasks_per_node",
     "job-name": "job_name",
+    "comment": "comment",
 }
 _REFUSED_FLAGS = {
     "output": "the plugin reads the log from its own --output",
@@ -60,7 +81,7 @@ _REFUSED_FLAGS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlurmOptions:
-    """One job's wishes.
+    """What one job asks of SLURM. Every field may be a Jinja template, which the operator renders for each try.
 
     :param partition: SLURM partition; empty means the site's default.
     :param time: wall-clock limit, as a timedelta or in a SLURM notation (``90`` minutes, ``1:30:00``, ``2-12``).
@@ -71,7 +92,10 @@ class SlurmOptions:
     :param qos: quality of service.
     :param constraint: node features, for example ``a100&nvlink``.
     :param nodes: number of nodes, or None to leave it to SLURM.
-    :param job_name: name shown by ``squeue``; empty means the pod's uid.
+    :param ntasks: processes in all, or None; the command runs once unless a ``launcher`` starts it that often.
+    :param ntasks_per_node: processes on each node, or None.
+    :param job_name: name shown by ``squeue``; empty for ``<DAG>.<task>``.
+    :param comment: comment shown by ``squeue`` and kept by ``sacct``; empty for DAG, task, run and try.
     :param extra_flags: further ``sbatch`` flags, each ``--name`` or ``--name=value`` without blanks or quotes.
     :param pre_exec: shell text that runs on the compute node before the container. It is stored in clear in the
         pod and the job script: no secrets, nothing taken from an object.
@@ -83,14 +107,17 @@ class SlurmOptions:
 
     partition: str = ""
     time: timedelta | str = timedelta(hours=1)
-    cpus_per_task: int = 1
-    memory_mib: int = 1024
-    gpus: int = 0
+    cpus_per_task: int | str = 1
+    memory_mib: int | str = 1024
+    gpus: int | str = 0
     account: str = ""
     qos: str = ""
     constraint: str = ""
-    nodes: int | None = None
+    nodes: int | str | None = None
+    ntasks: int | str | None = None
+    ntasks_per_node: int | str | None = None
     job_name: str = ""
+    comment: str = ""
     extra_flags: tuple[str, ...] = ()
     pre_exec: str = ""
     mounts: tuple[str, ...] = ()
@@ -100,14 +127,18 @@ class SlurmOptions:
     def __post_init__(self) -> None:
         for name in ("extra_flags", "mounts", "options"):
             object.__setattr__(self, name, _words(name, getattr(self, name)))
+        if not self.is_template:
+            self._check()
+
+    def _check(self) -> None:
         format_time(self.time)
-        for name, least in (("cpus_per_task", 1), ("memory_mib", 1), ("gpus", 0), ("nodes", 1)):
+        for name, least in _NUMBERS.items():
             number = getattr(self, name)
-            if number is None and name == "nodes":
+            if number is None and name in ("nodes", "ntasks", "ntasks_per_node"):
                 continue
             if not isinstance(number, int) or isinstance(number, bool) or number < least:
                 raise DefinitionError(f"SlurmOptions.{name} is {quoted(number)}; expected a whole number >= {least}")
-        for name in ("partition", "account", "qos", "constraint", "job_name"):
+        for name in ("partition", "account", "qos", "constraint", "job_name", "comment"):
             _check(name, getattr(self, name), _VALUE)
         _check("image_root", self.image_root, _WORD)
         for word in (*self.mounts, *self.options):
@@ -117,8 +148,44 @@ class SlurmOptions:
                 raise DefinitionError(
                     f"SlurmOptions.mounts holds {quoted(mount)}; expected source:destination or source:destination:ro"
                 )
-        _check_extra_flags(self.extra_flags, gpus=self.gpus)
+        _check_extra_flags(self.extra_flags, gpus=bool(self.gpus))
         _check_pre_exec(self.pre_exec)
+
+    @property
+    def is_template(self) -> bool:
+        """Whether some field is a template that was not rendered yet."""
+        texts: list[str] = []
+        for each in fields(self):
+            value = getattr(self, each.name)
+            texts += [value] if isinstance(value, str) else value if isinstance(value, tuple) else []
+        return any("{{" in text or "{%" in text for text in texts)
+
+    def rendered(self, render: Callable[[str], object]) -> SlurmOptions:
+        """Return the options with every template in them rendered.
+
+        :param render: renders one text.
+        :raises DefinitionError: if what comes out is not valid.
+        """
+        values: dict[str, object] = {}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, tuple):
+                values[each.name] = tuple(str(render(word)) for word in value)
+            elif isinstance(value, str):
+                found = render(value)
+                text = str(found).strip() if each.name in _NUMBERS else found
+                values[each.name] = int(text) if isinstance(text, str) and _is_number(each.name, text) else text
+            else:
+                values[each.name] = value
+        made = SlurmOptions(**values)  # type: ignore[arg-type]
+        made._check()  # also if what was rendered looks like a template again
+        return made
+
+    def named(self, *, job_name: str, comment: str) -> SlurmOptions:
+        """Return the options with a name and a comment where they have none; any text is made to fit."""
+        given = {each.name: getattr(self, each.name) for each in fields(self)}
+        made = {"job_name": flag_text(job_name), "comment": flag_text(comment)}
+        return SlurmOptions(**{**given, **{name: given[name] or text for name, text in made.items()}})
 
     def flags(self) -> tuple[str, ...]:
         """Return the ``sbatch`` flags, each one word; ``--time`` is always among them."""
@@ -129,7 +196,10 @@ class SlurmOptions:
             ("account", self.account),
             ("qos", self.qos),
             ("constraint", self.constraint),
-            ("nodes", "" if self.nodes is None else str(self.nodes)),
+            ("nodes", str(self.nodes or "")),
+            ("ntasks", str(self.ntasks or "")),
+            ("ntasks-per-node", str(self.ntasks_per_node or "")),
+            ("comment", self.comment),
             ("gres", f"gpu:{self.gpus}" if self.gpus else ""),
         )
         return (*(f"--{name}={value}" for name, value in known if value), *self.extra_flags)
@@ -140,14 +210,9 @@ class SlurmOptions:
 
     def to_annotations(self) -> dict[str, str]:
         """Return the pod annotations, all below ``slurm-job.vk.io/``."""
-        exports = "\n".join(
-            f'export {runtime}ENV_{name}="${{{name}:-}}"'
-            for name in EXPORTED
-            for runtime in ("SINGULARITY", "APPTAINER")
-        )
         annotations = {
             "flags": " ".join(self.flags()),
-            "pre-exec": f"{exports}\n{self.pre_exec}".rstrip("\n") + "\n",
+            "pre-exec": f"{_EXPORT}{self.pre_exec}".rstrip("\n") + "\n",
             "singularity-mounts": " ".join(f"--bind {mount}" for mount in self.mounts),
             "singularity-options": " ".join(self.options),
             # The plugin glues prefix and image together without a slash of its own.
@@ -189,6 +254,15 @@ def check_annotations(annotations: Mapping[str, str]) -> None:
                 )
 
 
+def flag_text(text: str, limit: int = 200) -> str:
+    """Return any text cut and replaced so that it survives as the value of a flag."""
+    return _UNSAFE_IN_NAME.sub("_", text)[:limit]
+
+
+def _is_number(name: str, text: str) -> bool:
+    return name in _NUMBERS and text.isascii() and text.isdigit()
+
+
 def _words(name: str, value: Iterable[str]) -> tuple[str, ...]:
     if isinstance(value, str):
         raise DefinitionError(f"SlurmOptions.{name} is the text {quoted(value)}; expected a tuple of words")
@@ -203,7 +277,7 @@ def _check(name: str, value: str, allowed: re.Pattern[str]) -> None:
         )
 
 
-def _check_extra_flags(flags: tuple[str, ...], *, gpus: int) -> None:
+def _check_extra_flags(flags: tuple[str, ...], *, gpus: bool) -> None:
     names: set[str] = set()
     for flag in flags:
         match = _FLAG.fullmatch(flag)

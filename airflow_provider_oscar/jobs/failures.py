@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-import re
-
 from airflow_provider_oscar.core.errors import (
     BadInputError,
     DefinitionError,
@@ -18,6 +16,7 @@ from airflow_provider_oscar.core.errors import (
     quoted,
 )
 from airflow_provider_oscar.core.logs import tail
+from airflow_provider_oscar.core.refusals import Cause, find_cause
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.outcome import State, Verdict
 
@@ -31,16 +30,6 @@ EXIT_CONFIG = 78
 _EXIT_DATA = 65
 #: Killed by SIGTERM or SIGKILL from outside: preemption, a drained node, or memory.
 _KILLED = (137, 143)
-
-_TIME_LIMIT = re.compile(r"reached its time limit|SlurmJobTimeout|DUE TO TIME LIMIT", re.IGNORECASE)
-_OUT_OF_MEMORY = re.compile(r"out.of.memory|OOMKilled|oom.kill", re.IGNORECASE)
-# What sbatch says when the request itself is at fault.
-_BAD_REQUEST = re.compile(
-    r"invalid (?:partition|account|qos|feature|generic resource|node count|time limit|option)|unrecognized option"
-    r"|mutually exclusive|invalid argument|Requested (?:node configuration|partition configuration|time limit)"
-    r"|More processors requested|not permitted",
-    re.IGNORECASE,
-)
 
 
 def failure(
@@ -81,10 +70,9 @@ def _sorted(
 ) -> tuple[type[OscarProviderError], str]:
     code = manifest.exit_code if manifest is not None else exit_code
     limited = manifest is None or code in _KILLED
-    if limited and _TIME_LIMIT.search(reported):
-        return JobFailedError, "It reached SLURM's time limit: raise SlurmOptions.time, or give it less to do"
-    if limited and _OUT_OF_MEMORY.search(reported):
-        return JobFailedError, "It ran out of memory: raise the memory of the target or the service"
+    limit = find_cause(reported, Cause.TIME_LIMIT, Cause.OUT_OF_MEMORY) if limited else None
+    if limit is not None:
+        return JobFailedError, limit.remedy
     if manifest is None:
         return _unproven(outcome, reported)
     if manifest.error is not None and code == EXIT_IO:
@@ -110,8 +98,14 @@ def _by_code(manifest: Manifest, code: int) -> tuple[type[OscarProviderError], s
 
 
 def _unproven(outcome: Verdict, reported: str) -> tuple[type[OscarProviderError], str]:
-    if "ProviderFailed" in reported and _BAD_REQUEST.search(reported):
-        return DefinitionError, "SLURM refused the request: correct the SlurmOptions of the target"
+    cause = find_cause(reported)
+    # Once the supervisor has said a word the image was there, and the words are those of the command.
+    if cause is not None and cause.cause is Cause.BAD_IMAGE and "airflow-oscar:" not in reported:
+        return DefinitionError, cause.remedy
+    # What a command prints may look like sbatch's words; only what was never submitted can have been refused.
+    if cause is not None and "ProviderFailed" in reported:
+        kind = DefinitionError if cause.cause is Cause.BAD_REQUEST else TransientError
+        return kind, cause.remedy
     if outcome.state is State.LOST:
         return LostContactError, "A retry looks at it again, and submits it anew if nothing proves its success"
     return TransientError, "Nothing proves what happened (node failure, image, submission); a retry submits it anew"

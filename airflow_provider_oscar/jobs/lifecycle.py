@@ -22,6 +22,7 @@ from airflow_provider_oscar.core.errors import (
 )
 from airflow_provider_oscar.core.logs import LogPosition
 from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.core.refusals import never_ran
 from airflow_provider_oscar.core.times import read_iso
 from airflow_provider_oscar.jobs.backend import JobBackend
 from airflow_provider_oscar.jobs.failures import failure
@@ -143,8 +144,11 @@ class JobLifecycle(Generic[W]):
         if status != "ended":
             raise self._unobserved(job, event)
         ended = read_time(str(event.get("ended_at") or ""))
-        age = self.grace * 2 if ended is None else max(datetime.now(UTC) - ended, timedelta(0))
-        return self._decide(job, JobStatus.from_event(event), age)
+        seen = JobStatus.from_event(event)
+        # What was never submitted writes no manifest, so there is nothing to wait for.
+        hopeless = ended is None or never_ran(seen.reason, seen.slurm_job_id)
+        age = self.grace * 2 if hopeless or ended is None else max(datetime.now(UTC) - ended, timedelta(0))
+        return self._decide(job, seen, age)
 
     def _decide(self, job: RunningJob, status: JobStatus, age: timedelta) -> Concluded | None:
         log = "" if status.phase is JobPhase.ABSENT else self.backend.log(job.job_id) or ""

@@ -39,7 +39,7 @@ class InterLinkPodOperator(PodJobOperator):
     :param output_uri: ``s3://bucket/prefix`` or ``dcache://conn_id/path``; results go below ``<pod name>/`` there.
     :param output_conn_id: connection that reaches ``output_uri``.
     :param environment: further variables of the command; not for secrets, the HPC side keeps them in clear.
-    :param target: where to run: virtual node, SLURM options, resource limits.
+    :param target: where to run: virtual node, SLURM options, resource limits (both templated).
     :param interlink_conn_id: connection of type ``interlink`` or ``kubernetes``.
     :param namespace: namespace of the pod (templated); default is the connection's.
     :param timeout: seconds (or a timedelta) after which the pod is deleted and the task fails, waiting in SLURM's
@@ -61,6 +61,7 @@ class InterLinkPodOperator(PodJobOperator):
         "output_uri",
         "output_conn_id",
         "environment",
+        "target",
         "interlink_conn_id",
         "namespace",
     )

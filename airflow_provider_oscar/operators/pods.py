@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_oscar.core.pods import PodRequest, build_pod, label_value
 from airflow_provider_oscar.core.podstatus import OWNER_LABEL
@@ -12,8 +12,10 @@ from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.jobs.pods import PodBackend, PodWork
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.operators.job import JobOperator
+from airflow_provider_oscar.placement.targets import PlacementTarget
 
 if TYPE_CHECKING:
+    import jinja2
     from airflow.sdk import Context
 
 
@@ -22,6 +24,18 @@ class PodJobOperator(JobOperator[PodWork]):
 
     #: Set by the subclasses' constructors.
     image: str
+
+    def render_template(
+        self,
+        content: Any,
+        context: Context,
+        jinja_env: jinja2.Environment | None = None,
+        seen_oids: set[int] | None = None,
+    ) -> Any:
+        """Render as every operator does, and the texts within a placement target."""
+        if isinstance(content, PlacementTarget):
+            return content.rendered(lambda text: self.render_template(text, context, jinja_env))
+        return super().render_template(content, context, jinja_env, seen_oids)
 
     def build_work(
         self,
@@ -44,6 +58,9 @@ class PodJobOperator(JobOperator[PodWork]):
         """
         supervised = self.build(job, placement=placement)
         ti = context["ti"]
+        if backend.node:
+            about = f"{ti.dag_id}/{ti.task_id}/{context['run_id']}/{getattr(ti, 'try_number', 1)}"
+            slurm = (slurm or SlurmOptions()).named(job_name=f"{ti.dag_id}.{ti.task_id}", comment=f"airflow:{about}")
         request = PodRequest(
             name=job.job_id,
             namespace=backend.hook.namespace,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError, quoted
@@ -79,6 +79,18 @@ class PlacementTarget:
             raise DefinitionError(f"placement target {self.name!r}: capabilities is a text; expected a set of words")
         object.__setattr__(self, "capabilities", frozenset(self.capabilities))
         object.__setattr__(self, "resources", dict(self.resources))
+
+    def rendered(self, render: Callable[[str], object]) -> PlacementTarget:
+        """Return the target with every template in its SLURM options and resources rendered.
+
+        :param render: renders one text.
+        :raises DefinitionError: if what comes out is not valid.
+        """
+        return replace(
+            self,
+            slurm=None if self.slurm is None else self.slurm.rendered(render),
+            resources={name: str(render(quantity)) for name, quantity in self.resources.items()},
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

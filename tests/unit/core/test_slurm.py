@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import subprocess
 from datetime import timedelta
 
 import pytest
@@ -42,10 +44,56 @@ def test_cpu_and_memory_are_never_flags():
 
 def test_the_job_id_reaches_the_container_before_the_users_own_text():
     text = SlurmOptions(pre_exec="module load cuda").to_annotations()["slurm-job.vk.io/pre-exec"]
-    for runtime in ("SINGULARITY", "APPTAINER"):
-        for name in ("SLURM_JOB_ID", "SLURM_JOB_PARTITION"):
-            assert f'export {runtime}ENV_{name}="${{{name}:-}}"' in text
     assert text.endswith("\nmodule load cuda\n")
+    script = text.removesuffix("module load cuda\n") + "env"
+    environment = {"PATH": os.environ["PATH"], "SLURM_JOB_ID": "17", "SLURM_JOB_NODELIST": "cn[1-2,7]", "OTHER": "x"}
+    for shell in ("sh", "bash"):
+        shown = subprocess.run([shell, "-c", script], env=environment, capture_output=True, text=True, check=True)
+        lines = shown.stdout.splitlines()
+        for runtime in ("SINGULARITY", "APPTAINER"):
+            assert f"{runtime}ENV_SLURM_JOB_ID=17" in lines
+            assert f"{runtime}ENV_SLURM_JOB_NODELIST=cn[1-2,7]" in lines
+        assert not [line for line in lines if "ENV_CUDA" in line or "ENV_OTHER" in line or line.startswith("OSCAR_")]
+
+
+def test_nodes_and_tasks_are_flags():
+    flags = SlurmOptions(nodes=2, ntasks=8, ntasks_per_node=4).flags()
+    assert flags[-3:] == ("--nodes=2", "--ntasks=8", "--ntasks-per-node=4")
+
+
+def test_name_and_comment_say_whose_job_it_is_unless_they_were_chosen():
+    named = SlurmOptions().named(job_name="my dag.train", comment="airflow:d/t/manual__2026-11-28T09:00:00+00:00")
+    assert (named.job_name, named.comment) == ("my_dag.train", "airflow:d/t/manual__2026-11-28T09:00:00+00:00")
+    assert SlurmOptions(job_name="mine").named(job_name="d.t", comment="c").job_name == "mine"
+
+
+@given(st.text(), st.text())
+def test_any_dag_and_run_make_a_name_and_a_comment_that_slurm_takes(name, comment):
+    flags = SlurmOptions().named(job_name=name, comment=comment).to_annotations()[FLAGS]
+    assert all(word.startswith("--") for word in flags.split(" "))
+
+
+def test_templates_are_rendered_and_checked_then():
+    options = SlurmOptions(
+        memory_mib="{{ 1024 * n }}",
+        time="{{ t }}",
+        extra_flags=("--dependency=afterok:{{ j }}",),
+        gpus="{{ 0 }}",
+        partition="{{ p }}",
+    )
+    assert options.is_template
+    values = {"{{ 1024 * n }}": 2048, "{{ t }}": timedelta(hours=2), "{{ 0 }}": "0", "{{ p }}": "gpu"}
+    done = options.rendered(lambda text: values.get(text, text.replace("{{ j }}", "17")))
+    assert not done.is_template
+    assert (done.memory_mib, done.time, done.gpus, done.partition) == (2048, timedelta(hours=2), 0, "gpu")
+    assert done.flags() == ("--time=02:00:00", "--partition=gpu", "--dependency=afterok:17")
+    with pytest.raises(DefinitionError, match="memory_mib is 'much'"):
+        options.rendered(lambda text: {"{{ 1024 * n }}": "much"}.get(text, values.get(text, "--x=1")))
+
+
+def test_what_a_template_gives_is_checked_even_if_it_looks_like_a_template_again():
+    with pytest.raises(DefinitionError, match="partition"):
+        SlurmOptions(partition="{{ p }}").rendered(lambda _: "{{ $(reboot) }}")
 
 
 def test_mounts_options_and_image_root_become_text_for_the_command_line():

@@ -41,6 +41,11 @@ def manifest(code: int, error: Failure | None = None) -> Manifest:
         pytest.param(None, "", TransientError, id="node failure"),
         pytest.param(None, "ProviderFailed: sbatch: error: Invalid account", DefinitionError, id="bad account"),
         pytest.param(None, "ProviderFailed: 504 connection timed out", TransientError, id="submission failed"),
+        pytest.param(None, "ProviderFailed: Invalid license specification", DefinitionError, id="bad licence"),
+        pytest.param(None, "Invalid license specification", TransientError, id="words of a command"),
+        pytest.param(None, "could not open image /x.sif", DefinitionError, id="no image"),
+        pytest.param(None, "airflow-oscar: …\ncould not open image /x.sif", TransientError, id="image of a command"),
+        pytest.param(None, "Exceeded job memory limit", JobFailedError, id="memory without manifest"),
     ],
 )
 def test_failed_job_is_sorted_by_what_to_do_next(found, reported, kind):

@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError
 from airflow_provider_oscar.core.phase import JobPhase
@@ -174,4 +177,34 @@ def test_templates_cover_what_changes_from_run_to_run():
         "command",
         "environment",
         "image",
+        "target",
     }
+
+
+def rendered(task, **values):
+    task.render_template_fields({**context(task_id="train"), **values})
+    return task
+
+
+def test_slurm_options_and_resources_are_rendered_for_each_try(cluster):
+    slurm = SlurmOptions(memory_mib="{{ 1024 * n }}", extra_flags=("--dependency=afterok:{{ j }}",))
+    target = replace(TARGET, slurm=slurm, resources={"nvidia.com/gpu": "{{ n }}"})
+    task = operator(target=target)
+    deferred(rendered(task, n=3, j="17"), context(task_id="train"))
+    (pod,) = cluster.created
+    limits = pod["spec"]["containers"][0]["resources"]["limits"]
+    assert limits == {"cpu": "1", "memory": "3072Mi", "nvidia.com/gpu": "3"}
+    assert "--dependency=afterok:17" in pod["metadata"]["annotations"]["slurm-job.vk.io/flags"]
+
+
+def test_squeue_says_whose_job_it_is(cluster):
+    deferred(operator(), context(task_id="train"))
+    flags = cluster.created[0]["metadata"]["annotations"]["slurm-job.vk.io/flags"].split()
+    assert "--job-name=dag.train" in flags
+    assert "--comment=airflow:dag/train/run-1/1" in flags
+
+
+def test_a_dag_with_a_target_can_be_stored_by_airflow():
+    with DAG("dag", schedule=None) as dag:
+        operator(target=replace(TARGET, slurm=SlurmOptions(memory_mib="{{ 1024 * n }}")))
+    json.dumps(DagSerialization.to_dict(dag))

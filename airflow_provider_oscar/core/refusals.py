@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Texts of SLURM, Apptainer, Kubernetes and interLink's plugin, and what each means for the job.
+
+The one table of them: :mod:`airflow_provider_oscar.jobs.failures` asks it for what to do next, the wait for what can
+never start. Texts are those of SLURM 22.05 to 25.05 (``src/common/slurm_errno.c``, ``job_state_reason_string``),
+Apptainer and SingularityCE, and interLink 0.6.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Cause(StrEnum):
+    """What a text says about the job."""
+
+    BAD_REQUEST = "bad request"
+    """The request can never be granted as it is."""
+    BAD_IMAGE = "bad image"
+    """The image is not there, or may not be pulled."""
+    TIME_LIMIT = "time limit"
+    """The job reached its wall-clock limit."""
+    OUT_OF_MEMORY = "out of memory"
+    """The job took more memory than it had asked for."""
+    LIMIT_REACHED = "limit reached"
+    """A quota or limit of the account is used up for now."""
+    SITE = "site"
+    """Something at the site failed; the same request may go through later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One kind of text.
+
+    :param pattern: what is looked for, in any case of letters.
+    :param cause: what it means.
+    :param remedy: what to do, for people.
+    """
+
+    pattern: str
+    cause: Cause
+    remedy: str
+
+
+_OPTIONS = "correct the SlurmOptions of the target"
+#: In order: the first row that is found counts.
+TABLE: tuple[Row, ...] = (
+    Row(r"invalid partition", Cause.BAD_REQUEST, "SLURM does not know the partition: correct SlurmOptions.partition"),
+    Row(
+        r"invalid account or account/partition|invalid account",
+        Cause.BAD_REQUEST,
+        "SLURM does not let the account use the partition: correct SlurmOptions.account, or ask the site",
+    ),
+    Row(r"invalid qos", Cause.BAD_REQUEST, "SLURM does not know the quality of service: correct SlurmOptions.qos"),
+    Row(
+        r"invalid feature|batch constraint|unknown feature",
+        Cause.BAD_REQUEST,
+        "no node has the features: correct SlurmOptions.constraint",
+    ),
+    Row(
+        r"invalid generic resource|invalid gres|invalid TRES",
+        Cause.BAD_REQUEST,
+        "the partition has no such GPU: correct SlurmOptions.gpus or --gres",
+    ),
+    Row(
+        r"invalid licen[sc]e",
+        Cause.BAD_REQUEST,
+        "SLURM does not know the licence, or there are not so many: correct the flag --licenses",
+    ),
+    Row(
+        r"requested reservation is invalid|reservation.{0,20}invalid|invalid reservation|access denied to.*reservation"
+        r"|problem using reservation",
+        Cause.BAD_REQUEST,
+        "the reservation is not there, has ended, or is not for this account: correct the flag --reservation",
+    ),
+    Row(
+        r"requested node configuration is not available|requested nodes? .*not available|node count specification"
+        r"|invalid node (?:count|name)|more processors requested than permitted|requested topology",
+        Cause.BAD_REQUEST,
+        "no node has so many CPUs, GPUs or so much memory: ask for less, or for another partition",
+    ),
+    Row(
+        r"requested time limit is invalid|invalid (?:job )?time limit|time limit specification",
+        Cause.BAD_REQUEST,
+        "the time limit is more than the partition allows: lower SlurmOptions.time",
+    ),
+    Row(
+        r"requested partition configuration not available",
+        Cause.BAD_REQUEST,
+        "the partition does not take the request: correct SlurmOptions",
+    ),
+    Row(
+        r"invalid dependency|job dependency problem",
+        Cause.BAD_REQUEST,
+        "the job it depends on is not there: correct the flag --dependency",
+    ),
+    Row(
+        r"job violates accounting/qos policy|(?:QOS|Assoc)Max\w*(?:Submit|Limit)|QOSMaxSubmitJobPerUserLimit"
+        r"|MaxSubmitJobs?",
+        Cause.LIMIT_REACHED,
+        "a limit of the account or quality of service is used up; a retry may go through once other jobs have ended",
+    ),
+    Row(
+        r"unable to allocate resources: requested .*|unrecognized option|invalid (?:option|argument|directive)"
+        r"|mutually exclusive|not permitted|user's group not permitted|invalid user id|ambiguous option",
+        Cause.BAD_REQUEST,
+        f"SLURM refused the request: {_OPTIONS}",
+    ),
+    Row(
+        r"(?:unable to pull|failed to (?:pull|get|fetch)|initializing source|reading manifest).*"
+        r"(?:not found|manifest unknown|unauthorized|denied|does not exist)|manifest unknown"
+        r"|requested access to the resource is denied|ErrImageNeverPull|InvalidImageName",
+        Cause.BAD_IMAGE,
+        "the image is not there, or may not be pulled: correct its name, or the site's access to its registry",
+    ),
+    Row(
+        r"could not open image|image path .* doesn't exist|failed to (?:resolve path|open).*\.s(?:if|img)"
+        r"|unable to open file .*\.sif|while checking container (?:image|encryption)",
+        Cause.BAD_IMAGE,
+        "the image file is not on the compute node, or cannot be read: correct its path",
+    ),
+    Row(
+        r"toomanyrequests|pull rate limit|ErrImagePull|ImagePullBackOff|unable to pull|failed to (?:pull|fetch)",
+        Cause.SITE,
+        "the image could not be pulled; a retry may succeed, a local .sif file always does",
+    ),
+    Row(
+        r"reached its time limit|SlurmJobTimeout|due to time limit|DeadlineExceeded",
+        Cause.TIME_LIMIT,
+        "It reached SLURM's time limit: raise SlurmOptions.time, or give it less to do",
+    ),
+    Row(
+        r"out.of.memory|OOMKilled|oom.kill|exceeded (?:job|step) memory limit|exceeded memory limit"
+        r"|memory cgroup out of memory",
+        Cause.OUT_OF_MEMORY,
+        "It ran out of memory: raise the memory of the target or the service",
+    ),
+    Row(
+        r"socket timed out|unable to contact slurm controller|connection refused|node fail|nodefail|requeued"
+        r"|preempted|slurm_load_jobs error|transport endpoint|communication connection failure",
+        Cause.SITE,
+        "Something at the site failed; a retry submits it anew",
+    ),
+)
+#: Reasons for which SLURM leaves a job in the queue for good, as a status or ``squeue`` shows them.
+NEVER_STARTS = re.compile(
+    r"\b(?:BadConstraints|PartitionNodeLimit|PartitionTimeLimit|DependencyNeverSatisfied|InvalidAccount|InvalidQOS"
+    r"|AssocMaxJobsLimit0|QOSNotAllowed|AccountNotAllowed|JobHeldAdmin|ReservationDeleted)\b"
+)
+_COMPILED = tuple((re.compile(row.pattern, re.IGNORECASE | re.DOTALL), row) for row in TABLE)
+#: Longest part of a text that is searched, from its end.
+_SEARCHED = 20_000
+
+
+def find_cause(text: str, *among: Cause) -> Row | None:
+    """Return the first row of the table that a text matches.
+
+    :param text: what a compute side reported, or the end of a log; foreign text.
+    :param among: causes to look for; all by default.
+    """
+    searched = text[-_SEARCHED:]
+    for pattern, row in _COMPILED:
+        if (not among or row.cause in among) and pattern.search(searched):
+            return row
+    return None
+
+
+def never_ran(reported: str, slurm_job_id: str) -> bool:
+    """Whether a job that is reported as failed cannot have run, so that no manifest can come.
+
+    :param reported: what the compute side gave as the reason.
+    :param slurm_job_id: empty if it was never submitted.
+    """
+    refused = "ProviderFailed" in reported and not slurm_job_id
+    unfit = re.search(r"ErrImageNeverPull|InvalidImageName|UnexpectedAdmissionError|OutOf(?:cpu|memory|pods)", reported)
+    return refused or unfit is not None
