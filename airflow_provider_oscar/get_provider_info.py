@@ -212,13 +212,17 @@ def get_provider_info() -> dict[str, object]:
                 "integration-name": "OSCAR",
                 "python-modules": [f"{_PACKAGE}.sensors.objects", f"{_PACKAGE}.sensors.oscar"],
             },
+            {"integration-name": "interLink", "python-modules": [f"{_PACKAGE}.sensors.interlink"]},
         ],
         "triggers": [
             {
                 "integration-name": "OSCAR",
                 "python-modules": [f"{_PACKAGE}.triggers.objects", f"{_PACKAGE}.triggers.jobs"],
             },
-            {"integration-name": "interLink", "python-modules": [f"{_PACKAGE}.triggers.jobs"]},
+            {
+                "integration-name": "interLink",
+                "python-modules": [f"{_PACKAGE}.triggers.jobs", f"{_PACKAGE}.triggers.nodes"],
+            },
             {"integration-name": "dCache", "python-modules": [f"{_PACKAGE}.triggers.dcache_tape"]},
         ],
         "task-decorators": [

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ``airflow oscar`` commands as a table; what they do is in :mod:`airflow_provider_oscar.cli.commands`.
+"""The ``airflow oscar`` commands as a table; what they do is in :mod:`airflow_provider_oscar.cli.commands`
+and :mod:`airflow_provider_oscar.cli.hpc`.
 
 Airflow builds its parser from this table at every CLI call, so nothing heavy is imported here and no
 configuration is read.
@@ -8,6 +9,8 @@ configuration is read.
 from __future__ import annotations
 
 from airflow.cli.cli_config import ActionCommand, Arg, CLICommand, GroupCommand, lazy_load_command
+
+from airflow_provider_oscar.cli.hpc import HPC
 
 _FUNCTIONS = "airflow_provider_oscar.cli.commands"
 
@@ -206,6 +209,7 @@ def get_cli_commands() -> list[CLICommand]:
                     ),
                     Arg(("--overwrite",), action="store_true", help="replace connections of the same name"),
                 ),
+                HPC,
                 _EVENTS,
                 _command("up", "Run the embedded platform until interrupted", "platform_up", _DIRECTORY),
                 _command("demo", "Run the 3DGAN pipeline end to end on this machine", "demo", _REPORT),

@@ -13,11 +13,11 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError
+from airflow_provider_oscar.cli.answers import print_rows, reports_errors
+from airflow_provider_oscar.core.errors import DefinitionError
 
 if TYPE_CHECKING:
     from airflow_provider_oscar.core.objects import ObjectEvent
@@ -28,20 +28,7 @@ _EVENT_LIMIT = 1024 * 1024
 _FOLLOW_SECONDS = 2.0
 
 
-def _reports_errors(function: Callable[[argparse.Namespace], None]) -> Callable[[argparse.Namespace], None]:
-    """Show errors of the provider as one line and exit code 1 instead of a traceback."""
-
-    @wraps(function)
-    def wrapped(options: argparse.Namespace) -> None:
-        try:
-            function(options)
-        except (OscarProviderError, OSError) as error:
-            raise SystemExit(f"error: {error}") from error
-
-    return wrapped
-
-
-@_reports_errors
+@reports_errors
 def services_apply(options: argparse.Namespace) -> None:
     """Create or update every service of an FDL file."""
     from jinja2 import StrictUndefined, TemplateError
@@ -67,10 +54,12 @@ def services_apply(options: argparse.Namespace) -> None:
         for name, what in done.items():
             print(f"{name}: {what}")
         return
-    _print([{"service": name, "result": what} for name, what in done.items()], ("service", "result"), options.output)
+    print_rows(
+        [{"service": name, "result": what} for name, what in done.items()], ("service", "result"), options.output
+    )
 
 
-@_reports_errors
+@reports_errors
 def services_list(options: argparse.Namespace) -> None:
     """List services without their tokens and credentials."""
     from airflow_provider_oscar.hooks.oscar.hook import OscarHook
@@ -78,10 +67,10 @@ def services_list(options: argparse.Namespace) -> None:
     hook = OscarHook(options.conn_id)
     columns = ("name", "image", "cpu", "memory", "interlink_node_name", "owner")
     rows = [{name: service.get(name) or "" for name in columns} for service in hook.run(hook.list_services())]
-    _print(sorted(rows, key=lambda row: str(row["name"])), columns, options.output)
+    print_rows(sorted(rows, key=lambda row: str(row["name"])), columns, options.output)
 
 
-@_reports_errors
+@reports_errors
 def services_delete(options: argparse.Namespace) -> None:
     """Delete a service after asking, because OSCAR deletes its buckets as well."""
     from airflow_provider_oscar.hooks.oscar.hook import OscarHook
@@ -100,7 +89,7 @@ def services_delete(options: argparse.Namespace) -> None:
     print(f"{options.service}: {'deleted' if found else 'there is no such service'}")
 
 
-@_reports_errors
+@reports_errors
 def jobs_list(options: argparse.Namespace) -> None:
     """List the jobs of a service, newest first."""
     from airflow_provider_oscar.hooks.oscar.hook import OscarHook
@@ -112,10 +101,10 @@ def jobs_list(options: argparse.Namespace) -> None:
         {"name": j.name, "status": j.raw, "created": j.created, "started": j.started, "finished": j.finished}
         for j in sorted(jobs, key=lambda job: (job.created, job.name), reverse=True)
     ]
-    _print(rows, columns, options.output)
+    print_rows(rows, columns, options.output)
 
 
-@_reports_errors
+@reports_errors
 def jobs_logs(options: argparse.Namespace) -> None:
     """Print the log of a job; with ``--follow`` until it has ended."""
     from airflow_provider_oscar.hooks.oscar.hook import OscarHook
@@ -145,7 +134,7 @@ def _latest(jobs: Mapping[str, OscarJob], service: str) -> str:
     return max(jobs.values(), key=lambda job: (not job.created, job.created, job.name)).name
 
 
-@_reports_errors
+@reports_errors
 def jobs_cancel(options: argparse.Namespace) -> None:
     """Cancel a job; one that is not there counts as cancelled."""
     from airflow_provider_oscar.hooks.oscar.hook import OscarHook
@@ -155,7 +144,7 @@ def jobs_cancel(options: argparse.Namespace) -> None:
     print(f"{options.job}: {'cancelled' if found else 'there is no such job'}")
 
 
-@_reports_errors
+@reports_errors
 def services_get(options: argparse.Namespace) -> None:
     """Print a service as OSCAR holds it, without its token and credentials."""
     from airflow_provider_oscar.core.services import masked
@@ -168,7 +157,7 @@ def services_get(options: argparse.Namespace) -> None:
     _print_document(masked(found), options.output)
 
 
-@_reports_errors
+@reports_errors
 def services_run(options: argparse.Namespace) -> None:
     """Call a service and print its answer."""
     from airflow_provider_oscar.hooks.oscar.hook import OscarHook
@@ -184,7 +173,7 @@ def services_run(options: argparse.Namespace) -> None:
     sys.stdout.flush()
 
 
-@_reports_errors
+@reports_errors
 def services_job(options: argparse.Namespace) -> None:
     """Start a job of a service and print its name."""
     from airflow_provider_oscar.hooks.oscar.hook import OscarHook
@@ -207,7 +196,7 @@ def _payload(options: argparse.Namespace) -> bytes:
         return encode_body(data)
 
 
-@_reports_errors
+@reports_errors
 def jobs_clear(options: argparse.Namespace) -> None:
     """Remove the jobs of a service that succeeded, or all of them."""
     from airflow_provider_oscar.hooks.oscar.hook import OscarHook
@@ -217,7 +206,7 @@ def jobs_clear(options: argparse.Namespace) -> None:
     print(f"{options.service}: {'all jobs' if options.all else 'jobs that succeeded'} removed")
 
 
-@_reports_errors
+@reports_errors
 def cluster_info(options: argparse.Namespace) -> None:
     """Print version and settings of a cluster, without keys."""
     from airflow_provider_oscar.hooks.oscar.hook import OscarHook
@@ -227,7 +216,7 @@ def cluster_info(options: argparse.Namespace) -> None:
     _print_document({**hook.run(hook.get_info()), "config": config}, options.output)
 
 
-@_reports_errors
+@reports_errors
 def cluster_status(options: argparse.Namespace) -> None:
     """Print nodes, free resources and jobs of a cluster."""
     from airflow_provider_oscar.hooks.oscar.hook import OscarHook
@@ -236,7 +225,7 @@ def cluster_status(options: argparse.Namespace) -> None:
     _print_document(hook.run(hook.get_status()), options.output)
 
 
-@_reports_errors
+@reports_errors
 def buckets_list(options: argparse.Namespace) -> None:
     """List buckets, or the objects of one."""
     from airflow_provider_oscar.hooks.oscar.hook import OscarHook
@@ -249,10 +238,10 @@ def buckets_list(options: argparse.Namespace) -> None:
         objects = hook.run(hook.get_bucket(options.bucket)).get("objects")
         found = objects if isinstance(objects, list) else []
     rows = [{name: each.get(name) or "" for name in columns} for each in found if isinstance(each, Mapping)]
-    _print(rows, columns, options.output)
+    print_rows(rows, columns, options.output)
 
 
-@_reports_errors
+@reports_errors
 def buckets_put(options: argparse.Namespace) -> None:
     """Upload a file into a bucket, through a link of OSCAR's."""
     from airflow_provider_oscar.hooks.oscar.hook import OscarHook
@@ -266,7 +255,7 @@ def buckets_put(options: argparse.Namespace) -> None:
     print(f"{options.bucket}/{key}")
 
 
-@_reports_errors
+@reports_errors
 def buckets_get(options: argparse.Namespace) -> None:
     """Download an object of a bucket, through a link of OSCAR's."""
     from airflow_provider_oscar.hooks.oscar.hook import OscarHook
@@ -298,7 +287,7 @@ def _transfer(link: Mapping[str, object], *, content: bytes | None = None) -> by
     return answer.content
 
 
-@_reports_errors
+@reports_errors
 def import_config(options: argparse.Namespace) -> None:
     """Make connections of the clusters in oscar-cli's configuration; passwords are stored and never printed."""
     import subprocess
@@ -333,7 +322,7 @@ def _print_document(document: object, form: str) -> None:
         print(yaml.safe_dump(document, sort_keys=False), end="")
 
 
-@_reports_errors
+@reports_errors
 def events_convert(options: argparse.Namespace) -> None:
     """Read one notification or ObjectEvent and print what it becomes, one JSON document per object."""
     from airflow_provider_oscar.core.notifications import to_dcache_event, to_minio_event
@@ -413,38 +402,3 @@ def _pairs(words: Sequence[str] | None, option: str) -> dict[str, str]:
             raise DefinitionError(f"{option} {word!r} is not valid; expected NAME=VALUE")
         found[name] = value
     return found
-
-
-def _print(rows: Sequence[Mapping[str, object]], columns: Sequence[str], form: str) -> None:
-    """Print rows in one of Airflow's forms; names are whole unless a terminal is too narrow for them."""
-    if form == "json":
-        print(json.dumps(list(rows), indent=2))
-    elif form == "yaml":
-        import yaml
-
-        print(yaml.safe_dump(list(rows), sort_keys=False), end="")
-    elif form == "plain":
-        lines = [tuple(columns), *(tuple(str(row[name]) for name in columns) for row in rows)]
-        widths = [max(len(line[number]) for line in lines) for number in range(len(columns))]
-        for line in lines:
-            print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-    else:
-        _print_table(rows, columns)
-
-
-def _print_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table()
-    for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=not sys.stdout.isatty())
-    for row in rows:
-        table.add_row(*(Text(str(row[name])) for name in columns))
-    width = (
-        None
-        if sys.stdout.isatty()
-        else sum(3 + max((len(str(row[c])) for row in rows), default=0) + len(c) for c in columns) + 1
-    )
-    Console(width=width).print(table)

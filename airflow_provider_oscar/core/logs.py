@@ -8,7 +8,9 @@ by the number of lines that remain after the harness is stripped.
 
 from __future__ import annotations
 
+import codecs
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from airflow_provider_oscar.core.errors import quoted
@@ -19,8 +21,11 @@ MARKER = "##airflow-oscar-manifest "
 LINE_LIMIT = 2_000
 #: Most lines shown at one look.
 LINES_LIMIT = 2_000
+#: Characters of a log that are kept at one look: its end.
+LOG_LIMIT = 8_000_000
 
 # What `job.out` begins with, in every generation of the SLURM plugin; without it the log is another node's.
+_BANNER_WITHIN = 200
 _BANNER = re.compile(r"This pod \S.* has been submitted to SLURM node ")
 # Lines of `job.sh` around a container's own output (a failed init container is said to the reader, so it stays).
 _HARNESS = re.compile(
@@ -45,19 +50,86 @@ _GROUP = re.compile(r"\s*(?:::|##\[)(?:end)?group")
 _NOT_YET = re.compile(r".*\b(?:run|init)-\S+\.out\b.*does not exist yet.*")
 
 
+class LogText(str):
+    """A log, or the end of one; whoever counts lines begins at ``first_line``.
+
+    :param text: the lines.
+    :param first_line: how many lines stand before them that were not kept.
+    """
+
+    __slots__ = ("first_line",)
+    first_line: int
+
+    def __new__(cls, text: str, first_line: int = 0) -> LogText:
+        made = super().__new__(cls, text)
+        made.first_line = first_line
+        return made
+
+
+def read_bounded(chunks: Iterable[bytes], limit: int = LOG_LIMIT) -> LogText:
+    """Read a log that arrives in pieces, without interLink's lines; what is kept of it is bounded, whatever its length.
+
+    :param chunks: of any size, also of one endless line.
+    :param limit: characters that are kept, of the end.
+    """
+    kept: list[str] = []
+    size = first = 0
+    for line in _without_harness(_lines(chunks, limit)):
+        kept.append(line)
+        size += len(line)
+        if size > 2 * limit:
+            cut = 0
+            while size > limit and cut < len(kept) - 1:
+                size -= len(kept[cut])
+                cut += 1
+            first += sum(each.endswith("\n") for each in kept[:cut])
+            del kept[:cut]
+    return LogText("".join(kept), first)
+
+
 def strip_harness(text: str) -> str:
     """Return the log without the lines interLink's SLURM plugin adds around the container's output."""
-    lines = [line for line in text.split("\n") if not _NOT_YET.fullmatch(line)]
-    if any(_BANNER.match(line) for line in lines[:200]):
-        kept: list[str] = []
-        for line in lines:
-            if not _HARNESS.fullmatch(line.rstrip("\r")):
-                kept.append(line)
-            elif line.startswith("real\t") and kept and not kept[-1].strip():
-                # bash's `time` puts an empty line before its three.
-                kept.pop()
-        lines = kept
-    return "\n".join(lines)
+    lines = text.split("\n")
+    pieces = [f"{line}\n" for line in lines[:-1]] + ([lines[-1]] if lines[-1] else [])
+    return "".join(_without_harness(iter(pieces)))
+
+
+def _lines(chunks: Iterable[bytes], limit: int) -> Iterator[str]:
+    """Cut chunks into lines, newline included; a line longer than the limit is cut into several pieces."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    rest = ""
+    for chunk in chunks:
+        *whole, rest = (rest + decoder.decode(chunk)).split("\n")
+        yield from (f"{line}\n" for line in whole)
+        if len(rest) > limit:
+            yield rest
+            rest = ""
+    rest += decoder.decode(b"", final=True)
+    if rest:
+        yield rest
+
+
+def _without_harness(lines: Iterator[str]) -> Iterator[str]:
+    """Leave out the plugin's lines; what comes in one piece may be a line without its newline, the last one."""
+    bannered, number = False, 0
+    empty = ""
+    for piece in lines:
+        number += 1
+        line = piece.rstrip("\n")
+        bannered = bannered or (number <= _BANNER_WITHIN and _BANNER.match(line) is not None)
+        dropped = _NOT_YET.fullmatch(line) or (bannered and _HARNESS.fullmatch(line.rstrip("\r")))
+        # bash's `time` puts an empty line before its three.
+        if empty and not (dropped and line.startswith("real\t")):
+            yield empty
+        empty = ""
+        if dropped:
+            continue
+        if bannered and not line.strip():
+            empty = piece
+        else:
+            yield piece
+    if empty:
+        yield empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +150,15 @@ class LogPosition:
         if not complete or not lines[-1]:
             # What follows the last newline may still grow.
             lines.pop()
+        first = text.first_line if isinstance(text, LogText) else 0
+        start = max(self.lines - first, 0)
         # What does not fit this look comes at the next one.
-        fresh = lines[self.lines : self.lines + LINES_LIMIT]
-        return [printable(line) for line in fresh if MARKER not in line], LogPosition(self.lines + len(fresh))
+        fresh = lines[start : start + LINES_LIMIT]
+        shown = [printable(line) for line in fresh if MARKER not in line]
+        if first > self.lines:
+            skipped = f"… {first - self.lines} lines are not shown here; the whole log is job.log beside the manifest"
+            shown.insert(0, skipped)
+        return shown, LogPosition(first + start + len(fresh) if fresh else max(self.lines, first))
 
 
 def printable(line: str) -> str:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.core.times import read_iso
 
 #: Annotation in which the virtual node keeps the SLURM job id.
 JOB_ID_ANNOTATION = "JobID"
@@ -35,6 +37,7 @@ class PodStatus:
     :param node: the node it is bound to.
     :param owner: value of :data:`OWNER_LABEL`; empty if it has none.
     :param deleting: removal was asked for and is not finished.
+    :param created_at: when it was made, or None if that cannot be read.
     """
 
     name: str
@@ -47,6 +50,7 @@ class PodStatus:
     node: str = ""
     deleting: bool = False
     owner: str = ""
+    created_at: datetime | None = None
 
     @classmethod
     def from_api(cls, pod: Mapping[str, Any]) -> PodStatus:
@@ -71,6 +75,7 @@ class PodStatus:
             node=str(spec.get("nodeName") or ""),
             deleting=bool(metadata.get("deletionTimestamp")),
             owner=str(_mapping(metadata.get("labels")).get(OWNER_LABEL) or ""),
+            created_at=read_created(metadata.get("creationTimestamp")),
         )
 
 
@@ -87,6 +92,14 @@ def node_trouble(node: Mapping[str, Any]) -> str:
             why = condition.get("message") or condition.get("reason") or f"Ready is {condition.get('status')}"
             return f"the node is not ready: {why}"
     return "the node does not say that it is ready"
+
+
+def read_created(value: object) -> datetime | None:
+    """Read a ``creationTimestamp``; None if it is not a time."""
+    try:
+        return read_iso(str(value or ""))
+    except ValueError:
+        return None
 
 
 def _said(text: str) -> str:

@@ -2,9 +2,9 @@
 """What a pod or an OSCAR service needs so that a supervisor runs beside the user's command.
 
 Two supervisors can be had. ``inline``, the default, is our own program (:mod:`airflow_provider_oscar.supervisor`):
-it travels as one environment variable, is given presigned URLs or path-scoped tokens, and proves its result by a
-manifest. ``kit`` is OSCAR's FaaS Supervisor as OSCAR itself attaches it (:mod:`.supervisor_kit`), which needs the
-store's long-lived credentials on the compute side.
+it travels in the job's Secret or, on OSCAR, in the service's script, is given presigned URLs or path-scoped tokens,
+and proves its result by a manifest. ``kit`` is OSCAR's FaaS Supervisor as OSCAR itself attaches it
+(:mod:`.faas_supervisor`), which needs the store's long-lived credentials on the compute side.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ from airflow_provider_oscar.supervisor import bundle
 
 #: Key of the specification in the pod's Secret.
 JOB_FILE = "job.json"
+#: Key of the supervisor's program there. In the pod's environment it would travel with each list of pods.
+PROGRAM_FILE = "supervisor"
 #: Work directory of the supervisor in a pod; an emptyDir, because ``/tmp`` of an HPC container is a few megabytes.
 WORK_PATH = "/airflow-oscar-work"
 #: Linux allows 128 KiB for one ``NAME=value`` string.
@@ -53,6 +55,14 @@ _LAUNCHER = (
     'os.environ["OSCAR_SUPERVISOR"])),"supervisor.py","exec"))\' --job {job}; fi; done; '
     "echo 'airflow-oscar: no python3 (3.8 or later) in the image, which the supervisor needs; "
     'use an image that has one, or mode="kit"\' >&2; exit 127'
+)
+
+
+# In a pod the program is a file of the Secret; some runtimes mount it elsewhere. `read` needs no program in the image.
+_READ_PROGRAM = (
+    f'f="$CONTAINER_SANDBOX_MOUNT_POINT{SECRET_MOUNT_PATH}/{PROGRAM_FILE}"; '
+    f'[ -r "$f" ] || f="{SECRET_MOUNT_PATH}/{PROGRAM_FILE}"; '
+    'IFS= read -r OSCAR_SUPERVISOR < "$f"; export OSCAR_SUPERVISOR; '
 )
 
 
@@ -189,17 +199,18 @@ class SupervisorHook:
             **common,
         )
         text = spec.to_json()
-        if len(text) > SECRET_LIMIT:
+        limit = SECRET_LIMIT - len(encoded_program())
+        if len(text) > limit:
             raise DefinitionError(
-                f"the specification of job {submission_id!r} takes {len(text)} bytes, a Secret holds {SECRET_LIMIT}; "
+                f"the specification of job {submission_id!r} takes {len(text)} bytes, a Secret has room for {limit}; "
                 "shorten command or environment, or read them from an object"
             )
         return SupervisorJob(
             spec=spec,
-            secret={JOB_FILE: text},
+            secret={JOB_FILE: text, PROGRAM_FILE: encoded_program() + "\n"},
             command=("/bin/sh", "-c"),
-            args=(_LAUNCHER.format(job=f"{SECRET_MOUNT_PATH}/{JOB_FILE}"),),
-            env={"OSCAR_SUPERVISOR": encoded_program(), "OSCAR_SUPERVISOR_WORKDIR": WORK_PATH},
+            args=(_READ_PROGRAM + _LAUNCHER.format(job=f"{SECRET_MOUNT_PATH}/{JOB_FILE}"),),
+            env={"OSCAR_SUPERVISOR_WORKDIR": WORK_PATH},
             empty_dirs={"airflow-oscar-work": WORK_PATH},
         )
 

@@ -23,13 +23,19 @@ _REMEDIES = {
 }
 
 
-def kubernetes_refusal(status: int, body: object, *, about: str, where: str) -> OscarProviderError:
+def kubernetes_refusal(
+    status: int, body: object, *, about: str, where: str, worked_before: bool = False
+) -> OscarProviderError:
     """Return the error for an HTTP status of the API server; total over all statuses.
+
+    A login that is refused is worth a retry: tokens are renewed, and webhooks that check them restart. So is a right
+    that was there a moment ago.
 
     :param status: HTTP status, 0 where none came.
     :param body: the API's ``Status`` object as text, or anything else.
     :param about: what was attempted.
     :param where: words that name the connection.
+    :param worked_before: the same account was answered before.
     """
     message = _message(body)
     seen = f"{where}: Kubernetes answered {status} to {about}" + (f" ({quoted(message)})" if message else "")
@@ -37,6 +43,8 @@ def kubernetes_refusal(status: int, body: object, *, about: str, where: str) -> 
         return TransientError(f"{where}: no answer from Kubernetes to {about}; check that the API server is reachable")
     if status == 403 and "exceeded quota" in message:
         return TransientError(f"{seen}: the namespace's quota is used up")
+    if status == 401 or (status == 403 and worked_before):
+        return TransientError(f"{seen}: {_REMEDIES[status]}")
     if status in _REMEDIES:
         return DefinitionError(f"{seen}: {_REMEDIES[status]}")
     if status == 409:

@@ -25,7 +25,9 @@ from airflow_provider_oscar.core.errors import (
     TransientError,
     quoted,
 )
-from airflow_provider_oscar.core.logs import strip_harness
+from airflow_provider_oscar.core.logs import LogText, read_bounded
+from airflow_provider_oscar.core.nodes import VirtualNode
+from airflow_provider_oscar.core.orphans import SecretInfo
 from airflow_provider_oscar.core.pods import CONTAINER_NAME
 from airflow_provider_oscar.core.podstatus import PodStatus, node_trouble
 from airflow_provider_oscar.hooks.interlink.errors import kubernetes_refusal
@@ -37,6 +39,10 @@ if TYPE_CHECKING:
 #: Seconds to connect, and to wait for an answer.
 _TIMEOUT = (10, 60)
 _LISTED_AT_ONCE = 500
+#: Seconds between the attempts of a call on a worker.
+PAUSES = (0.5, 2.0, 6.0)
+#: Label that :func:`~airflow_provider_oscar.core.pods.build_pod` gives every pod, and this hook every secret.
+OURS = "app.kubernetes.io/managed-by=airflow-provider-oscar"
 
 
 class InterLinkHook(BaseHook):
@@ -68,12 +74,18 @@ class InterLinkHook(BaseHook):
         self.interlink_conn_id = interlink_conn_id
         self._namespace = namespace
         self._connection = connection
+        self._worked = False
+        #: Seconds to wait before a call is made again that could not be answered; whoever polls needs none.
+        self.pauses: tuple[float, ...] = PAUSES
+        self.sleep: Callable[[float], None] = time.sleep
 
     @classmethod
     async def resolved(cls, interlink_conn_id: str, *, namespace: str | None = None) -> InterLinkHook:
-        """Return a hook whose connection was read without blocking the event loop."""
+        """Return a hook whose connection was read without blocking the event loop, and which repeats no call."""
         connection = await cls.aget_connection(interlink_conn_id)
-        return cls(interlink_conn_id, namespace=namespace, connection=connection)
+        made = cls(interlink_conn_id, namespace=namespace, connection=connection)
+        made.pauses = ()
+        return made
 
     @cached_property
     def connection(self) -> Connection:
@@ -111,25 +123,22 @@ class InterLinkHook(BaseHook):
             self._put_secret(name, secret)
         about = f"create pod {name!r} in namespace {self.namespace!r}"
         try:
-            with self._errors(about, passing=(409,)):
-                made = self._json(self.core.create_namespaced_pod(self.namespace, dict(pod), **_RAW))
-        except _Passed:
-            return False
+            made = self._call(about, self.core.create_namespaced_pod, self.namespace, dict(pod), absent=(409,))
         except OscarProviderError:
             if secret is not None:
                 self._delete(self.core.delete_namespaced_secret, name, f"delete secret {name!r}")
             raise
+        if made is None:
+            return False
         if secret is not None:
-            self._own_secret(name, str(made.get("metadata", {}).get("uid") or ""))
+            self._own_secret(name, str(self._json(made).get("metadata", {}).get("uid") or ""))
         return True
 
     def read_pod(self, name: str) -> PodStatus | None:
         """The pod's status, or None if there is none of the name."""
-        try:
-            with self._errors(f"read pod {name!r} in namespace {self.namespace!r}", passing=(404,)):
-                return PodStatus.from_api(self._json(self.core.read_namespaced_pod(name, self.namespace, **_RAW)))
-        except _Passed:
-            return None
+        about = f"read pod {name!r} in namespace {self.namespace!r}"
+        answer = self._call(about, self.core.read_namespaced_pod, name, self.namespace, absent=(404,))
+        return None if answer is None else PodStatus.from_api(self._json(answer))
 
     def delete_pod(self, name: str) -> bool:
         """Delete pod and secret; interLink cancels the SLURM job. False if neither was there.
@@ -140,7 +149,7 @@ class InterLinkHook(BaseHook):
         secret = self._delete(self.core.delete_namespaced_secret, name, f"delete secret {name!r}")
         return pod or secret
 
-    def await_deleted(self, name: str, *, timeout: float = 120.0, sleep: Callable[[float], None] = time.sleep) -> None:
+    def await_deleted(self, name: str, *, timeout: float = 120.0) -> None:
         """Wait until a deleted pod is gone, so that its name can be used again.
 
         :param timeout: seconds.
@@ -153,58 +162,74 @@ class InterLinkHook(BaseHook):
                     f"{self.where}: pod {name!r} was deleted but is still there after {timeout:.0f} s; "
                     "its virtual node may be down"
                 )
-            sleep(pause)
+            self.sleep(pause)
             waited += pause
             pause = min(pause * 2, 5.0)
 
-    def read_log(self, name: str, container: str = CONTAINER_NAME) -> str | None:
-        """The whole log without interLink's own lines, or None while there is none.
+    def read_log(self, name: str, container: str = CONTAINER_NAME) -> LogText | None:
+        """The log without interLink's own lines, or None while there is none; its end alone if it is very long.
 
-        Always whole: with tail, time stamps or "since" the SLURM plugin answers wrongly or not at all.
+        Always asked for whole: with tail, time stamps or "since" the SLURM plugin answers wrongly or not at all. What
+        is kept of it in memory is bounded.
         """
         about = f"read the log of pod {name!r}"
-        try:
-            # A waiting container gives 400, a virtual node that is away or knows no log 500 or 502.
-            with self._errors(about, passing=(400, 404, 500, 502, 503, 504)):
-                answer = self.core.read_namespaced_pod_log(
-                    name, self.namespace, container=container, insecure_skip_tls_verify_backend=True, **_RAW
-                )
-        except _Passed:
+        # A waiting container gives 400, a virtual node that is away or knows no log 500 or 502.
+        answer = self._call(
+            about,
+            self.core.read_namespaced_pod_log,
+            name,
+            self.namespace,
+            absent=(400, 404, 500, 502, 503, 504),
+            container=container,
+            insecure_skip_tls_verify_backend=True,
+        )
+        if answer is None:
             return None
-        return strip_harness(answer.data.decode("utf-8", "replace"))
+        with self._errors(about):
+            return read_bounded(answer.stream(65_536))
 
     def list_pods(self, *, node: str = "", label_selector: str = "") -> list[PodStatus]:
         """Pods of the namespace, of one node or all, and with matching labels."""
-        selector = f"spec.nodeName={node}" if node else None
-        found: list[PodStatus] = []
-        follow: str | None = None
-        with self._errors(f"list pods in namespace {self.namespace!r}"):
-            while True:
-                answer = self.core.list_namespaced_pod(
-                    self.namespace,
-                    limit=_LISTED_AT_ONCE,
-                    **({"_continue": follow} if follow else {}),
-                    **({"field_selector": selector} if selector else {}),
-                    **({"label_selector": label_selector} if label_selector else {}),
-                    **_RAW,
-                )
-                body = self._json(answer)
-                found += [PodStatus.from_api(pod) for pod in body.get("items") or () if isinstance(pod, dict)]
-                follow = str((body.get("metadata") or {}).get("continue") or "") or None
-                if follow is None:
-                    # Also filtered here: not every API double knows field selectors.
-                    return [pod for pod in found if not node or pod.node in ("", node)]
+        found = self._list(
+            f"list pods in namespace {self.namespace!r}",
+            self.core.list_namespaced_pod,
+            self.namespace,
+            field_selector=f"spec.nodeName={node}" if node else "",
+            label_selector=label_selector,
+        )
+        pods = [PodStatus.from_api(pod) for pod in found]
+        # Also filtered here: not every API double knows field selectors.
+        return [pod for pod in pods if not node or pod.node in ("", node)]
+
+    def list_secrets(self, *, label_selector: str = OURS) -> list[SecretInfo]:
+        """Names and owners of secrets of the namespace; what is in them is not kept."""
+        about = f"list secrets in namespace {self.namespace!r}"
+        found = self._list(
+            about, self.core.list_namespaced_secret, self.namespace, field_selector="", label_selector=label_selector
+        )
+        return [SecretInfo.from_api(secret) for secret in found]
+
+    def delete_secret(self, name: str) -> bool:
+        """Delete a secret; False if it was not there."""
+        return self._delete(self.core.delete_namespaced_secret, name, f"delete secret {name!r}")
+
+    def nodes(self, *, label_selector: str = "") -> list[VirtualNode]:
+        """Virtual nodes of the cluster with what they offer, in the order of their names.
+
+        :param label_selector: further labels they must have.
+        """
+        found = self._list("list nodes", self.core.list_node, field_selector="", label_selector=label_selector)
+        nodes = (VirtualNode.from_api(node) for node in found)
+        return sorted((node for node in nodes if node.virtual), key=lambda node: node.name)
 
     def node_status(self, node: str) -> str:
         """Return why the node takes no work, or an empty text if it is Ready."""
-        try:
-            with self._errors(f"read node {node!r}", passing=(404,)):
-                return node_trouble(self._json(self.core.read_node(node, **_RAW)))
-        except _Passed:
-            return f"there is no node {node!r}"
+        answer = self._call(f"read node {node!r}", self.core.read_node, node, absent=(404,))
+        return f"there is no node {node!r}" if answer is None else node_trouble(self._json(answer))
 
     def test_connection(self) -> tuple[bool, str]:
         """Check address, credentials and name space, for the Test button."""
+        self.pauses = ()
         try:
             count = len(self.list_pods())
         except OscarProviderError as error:
@@ -222,53 +247,95 @@ class InterLinkHook(BaseHook):
         }
         about = f"create secret {name!r} in namespace {self.namespace!r}"
         for _ in range(2):
-            try:
-                with self._errors(about, passing=(409,)):
-                    self.core.create_namespaced_secret(self.namespace, body, **_RAW)
-                    return
-            except _Passed:
-                # Left by an earlier attempt; what it allows may have ended.
-                self._delete(self.core.delete_namespaced_secret, name, f"delete secret {name!r}")
+            made = self._call(about, self.core.create_namespaced_secret, self.namespace, body, absent=(409,))
+            if made is not None:
+                return
+            # Left by an earlier attempt; what it allows may have ended.
+            self.delete_secret(name)
         raise TransientError(f"{self.where}: secret {name!r} exists and does not go away")
 
     def _own_secret(self, name: str, uid: str) -> None:
         """Let Kubernetes remove the secret with its pod, should we not get to it."""
         owner = {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid}
         patch = {"metadata": {"ownerReferences": [owner]}}
+        about = f"tie secret {name!r} to its pod"
         try:
-            with self._errors(f"tie secret {name!r} to its pod"):
-                self.core.patch_namespaced_secret(name, self.namespace, patch, **_RAW)
+            self._call(about, self.core.patch_namespaced_secret, name, self.namespace, patch)
         except OscarProviderError as error:
             self.log.info("The secret is removed by this task alone: %s", error)
 
     def _delete(self, call: Callable[..., Any], name: str, about: str) -> bool:
-        try:
-            with self._errors(f"{about} in namespace {self.namespace!r}", passing=(404,)):
-                call(name, self.namespace, **_RAW)
-        except _Passed:
-            return False
-        return True
+        about = f"{about} in namespace {self.namespace!r}"
+        return self._call(about, call, name, self.namespace, absent=(404,)) is not None
+
+    def _list(self, about: str, call: Callable[..., Any], *args: Any, **selectors: str) -> list[Mapping[str, Any]]:
+        """Return the items of all pages; begins again where the server has forgotten the page that comes next."""
+        given = {name: text for name, text in selectors.items() if text}
+        for _ in range(3):
+            found: list[Mapping[str, Any]] = []
+            follow = ""
+            while True:
+                more = {"_continue": follow} if follow else {}
+                answer = self._call(about, call, *args, absent=(410,), limit=_LISTED_AT_ONCE, **more, **given)
+                if answer is None:
+                    break
+                body = self._json(answer)
+                found += [item for item in body.get("items") or () if isinstance(item, dict)]
+                follow = str((body.get("metadata") or {}).get("continue") or "")
+                if not follow:
+                    return found
+        raise TransientError(f"{self.where}: Kubernetes forgot the pages in between to {about}; try again")
 
     def _json(self, answer: Any) -> dict[str, Any]:
+        with self._errors("read an answer"):
+            data = answer.data
         try:
-            body = json.loads(answer.data)
+            body = json.loads(data)
         except ValueError as error:
-            raise LostContactError(f"{self.where}: Kubernetes answered no JSON but {quoted(answer.data)}") from error
+            raise LostContactError(f"{self.where}: Kubernetes answered no JSON but {quoted(data)}") from error
         return body if isinstance(body, dict) else {}
 
+    def _call(
+        self, about: str, call: Callable[..., Any], *args: Any, absent: tuple[int, ...] = (), **query: Any
+    ) -> Any:
+        """Make one call, and repeat it while the server cannot answer; None for a status in ``absent``.
+
+        A refused login is repeated as well: API servers say 401 for seconds while a token is renewed. All calls may be
+        repeated: what was created before a connection broke is found as being there (409).
+        """
+        pauses = iter(self.pauses)
+        while True:
+            error: OscarProviderError
+            try:
+                with self._errors(about):
+                    answer = call(*args, **query, **_RAW)
+                self._worked = True
+                return answer
+            except _RefusedError as refused:
+                if refused.status in absent:
+                    return None
+                error = kubernetes_refusal(
+                    refused.status, refused.body, about=about, where=self.where, worked_before=self._worked
+                )
+                doubtful = refused.status in (401, 403) or isinstance(error, TransientError)
+            except TransientError as lost:
+                error, doubtful = lost, True
+            pause = next(pauses, None) if doubtful else None
+            if pause is None:
+                raise error
+            self.log.info("Tried again in %s s: %s", pause, error)
+            self.sleep(pause)
+
     @contextmanager
-    def _errors(self, about: str, *, passing: tuple[int, ...] = ()) -> Iterator[None]:
-        """Turn the client's exceptions into ours; statuses in ``passing`` raise :class:`_Passed`."""
+    def _errors(self, about: str) -> Iterator[None]:
+        """Turn the client's exceptions into ours."""
         from kubernetes.client.exceptions import ApiException
         from urllib3.exceptions import HTTPError, SSLError
 
         try:
             yield
         except ApiException as error:
-            status = int(error.status or 0)
-            if status in passing:
-                raise _Passed from error
-            raise kubernetes_refusal(status, error.body, about=about, where=self.where) from error
+            raise _RefusedError(int(error.status or 0), error.body) from error
         except (HTTPError, OSError) as error:
             cause = getattr(error, "reason", None) or error
             if isinstance(cause, SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(cause):
@@ -281,8 +348,13 @@ class InterLinkHook(BaseHook):
             ) from error
 
 
-class _Passed(Exception):  # noqa: N818 - not an error, a way out
-    """A refusal the caller expects."""
+class _RefusedError(Exception):
+    """An HTTP status that is not a success, before it is known what it means for the caller."""
+
+    def __init__(self, status: int, body: object) -> None:
+        super().__init__(status)
+        self.status = status
+        self.body = body
 
 
 #: Answers as they come: decoding them into the client's classes loses what interLink adds.

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
+import tracemalloc
 
 import pytest
 import yaml
@@ -30,6 +31,10 @@ class Answer:
     def __init__(self, body):
         self.data = body if isinstance(body, bytes) else json.dumps(body).encode()
 
+    def stream(self, amount):
+        for start in range(0, len(self.data), amount):
+            yield self.data[start : start + amount]
+
 
 class FakeCore:
     """The calls of ``CoreV1Api`` the hook makes, over dictionaries; ``refuse`` maps a call to a status."""
@@ -41,6 +46,8 @@ class FakeCore:
     def _called(self, name, *about):
         self.calls.append((name, *about))
         status = self.refuse.get(name)
+        if isinstance(status, list):
+            status = status.pop(0) if status else None
         if isinstance(status, Exception):
             raise status
         if status:
@@ -66,8 +73,9 @@ class FakeCore:
 
     def delete_namespaced_pod(self, name, namespace, **_):
         self._called("delete pod", name)
-        self._get(self.pods, name)
+        gone = self._get(self.pods, name)
         del self.pods[name]
+        return gone
 
     def list_namespaced_pod(self, namespace, limit, _continue=None, **query):
         self._called("list pods", query.get("field_selector"), query.get("label_selector"))
@@ -86,11 +94,17 @@ class FakeCore:
         if body["metadata"]["name"] in self.secrets:
             raise ApiException(status=409)
         self.secrets[body["metadata"]["name"]] = body
+        return Answer(body)
 
     def delete_namespaced_secret(self, name, namespace, **_):
         self._called("delete secret", name)
-        self._get(self.secrets, name)
+        gone = self._get(self.secrets, name)
         del self.secrets[name]
+        return gone
+
+    def list_namespaced_secret(self, namespace, limit, **query):
+        self._called("list secrets", query.get("label_selector"))
+        return Answer({"items": list(self.secrets.values())})
 
     def patch_namespaced_secret(self, name, namespace, body, **_):
         self._called("patch secret", name)
@@ -100,6 +114,10 @@ class FakeCore:
         self._called("read log", name)
         assert not query.keys() & {"tail_lines", "timestamps", "since_seconds", "follow"}
         return Answer(self.log)
+
+    def list_node(self, limit, **query):
+        self._called("list nodes")
+        return Answer({"items": list(self.nodes.values())})
 
     def read_node(self, name, **_):
         self._called("read node", name)
@@ -115,6 +133,8 @@ def core():
 def hook(core):
     made = InterLinkHook(connection=Connection(conn_id="interlink_default", conn_type="interlink", extra="{}"))
     made.core = core
+    made.waited = []
+    made.sleep = made.waited.append
     return made
 
 
@@ -170,10 +190,9 @@ def test_absent_pod_is_none(hook):
 
 def test_waiting_for_a_deleted_pod_has_an_end(hook, core):
     core.pods["job-1"] = POD
-    pauses = []
     with pytest.raises(TransientError, match="still there after 10 s"):
-        hook.await_deleted("job-1", timeout=10, sleep=pauses.append)
-    assert pauses == [0.5, 1.0, 2.0, 4.0, 5.0]
+        hook.await_deleted("job-1", timeout=10)
+    assert hook.waited == [0.5, 1.0, 2.0, 4.0, 5.0]
 
 
 def test_all_pages_of_pods_are_read(hook, core):
@@ -250,7 +269,7 @@ def test_every_status_has_an_error():
 @pytest.mark.parametrize(
     ("status", "body", "kind"),
     [
-        (401, "", DefinitionError),
+        (401, "", TransientError),
         (403, "", DefinitionError),
         (403, '{"message": "pods \\"x\\" is forbidden: exceeded quota: q"}', TransientError),
         (404, "", DefinitionError),
@@ -307,3 +326,89 @@ def test_unusable_kube_config_is_named_without_its_contents(extra):
     with pytest.raises(DefinitionError, match="connection 'i'") as raised:
         core_api(made, "connection 'i'")
     assert "secret-token" not in str(raised.value)
+
+
+BROKEN = MaxRetryError(None, "/", NewConnectionError(None, "reset"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("refusal", [401, 429, 500, 503, BROKEN], ids=str)
+@pytest.mark.parametrize("call", ["read pod", "create secret", "create pod", "patch secret"])
+def test_a_call_that_could_not_be_answered_is_made_again(hook, core, call, refusal):
+    core.refuse[call] = [refusal, refusal]
+    assert hook.create_or_adopt_pod(POD, {"job.json": "{}"})
+    assert set(core.pods) == set(core.secrets) == {"job-1"}
+    assert hook.waited == [0.5, 2.0]
+
+
+def test_a_refused_login_is_no_reason_to_give_up_for_good(hook, core):
+    core.refuse["read pod"] = 401
+    with pytest.raises(TransientError, match="renew the kube config"):
+        hook.read_pod("job-1")
+    assert hook.waited == [0.5, 2.0, 6.0]
+
+
+def test_a_right_that_was_there_a_moment_ago_may_come_back(hook, core):
+    core.refuse["list pods"] = 403
+    with pytest.raises(DefinitionError, match="forbidden"):
+        hook.list_pods()
+    core.refuse.clear()
+    core.pods["job-1"] = POD
+    assert hook.read_pod("job-1")
+    core.refuse["list pods"] = 403
+    with pytest.raises(TransientError, match="forbidden"):
+        hook.list_pods()
+
+
+def test_a_pod_that_was_made_before_the_connection_broke_is_found(hook, core):
+    create = core.create_namespaced_pod
+
+    def broken(namespace, body, **query):
+        core.create_namespaced_pod = create
+        create(namespace, body, **query)
+        raise BROKEN
+
+    core.create_namespaced_pod = broken
+    assert not hook.create_or_adopt_pod(POD, {"job.json": "{}"})
+    assert set(core.pods) == {"job-1"}
+
+
+def test_pages_that_the_server_forgot_are_read_from_the_beginning(hook, core):
+    for number in range(3):
+        core.pods[f"p{number}"] = {"metadata": {"name": f"p{number}"}}
+    core.refuse["list pods"] = [None, 410]
+    assert [pod.name for pod in hook.list_pods()] == ["p0", "p1", "p2"]
+
+
+def test_of_a_huge_log_the_end_is_kept_and_the_lines_are_counted(hook, core, monkeypatch):
+    monkeypatch.setattr("airflow_provider_oscar.core.logs.LOG_LIMIT", 1)
+    core.log = b"".join(b"line %d\n" % number for number in range(2_000_000))
+    tracemalloc.start()
+    log = hook.read_log("job-1")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert log.endswith("line 1999998\nline 1999999\n")
+    first = int(log.partition("\n")[0].removeprefix("line "))
+    assert first == log.first_line > 0
+    assert peak < 100_000_000
+
+
+def test_virtual_nodes_say_what_they_offer(hook, core):
+    core.nodes["hpc"] = {
+        "metadata": {
+            "name": "hpc",
+            "labels": {"virtual-node.interlink/type": "virtual-kubelet"},
+            "annotations": {
+                "interlink.virtual-kubelet.io/ping-response": '{"status": "ok", "partitions": ["gpu", {"name": "cpu"}]}'
+            },
+        },
+        "spec": {"taints": [{"key": "virtual-node.interlink/no-schedule", "effect": "NoSchedule"}]},
+        "status": {
+            "allocatable": {"cpu": "128", "memory": "512Gi", "pods": "100", "nvidia.com/gpu": "8"},
+            "conditions": [{"type": "Ready", "status": "True"}],
+        },
+    }
+    core.nodes["ordinary"] = {"metadata": {"name": "ordinary"}, "status": {}}
+    (node,) = hook.nodes()
+    assert node.ready
+    assert node.to_dict()["accelerators"] == {"nvidia.com/gpu": 8}
+    assert (node.name, node.cpu, node.memory, node.partitions) == ("hpc", "128", "512Gi", ("gpu", "cpu"))

@@ -21,6 +21,7 @@ from airflow_provider_oscar.core.staging import StageIn, StageOutS3Post
 from airflow_provider_oscar.jobs.builder import (
     BODY_LIMIT,
     JOB_FILE,
+    PROGRAM_FILE,
     WORK_PATH,
     SupervisorHook,
     encoded_program,
@@ -104,7 +105,8 @@ def test_pod_pieces_run_the_job(hook, server, tmp_path):
     job = build(hook)
     mount = tmp_path / job.secret_mount_path.lstrip("/")
     mount.mkdir(parents=True)
-    (mount / JOB_FILE).write_text(job.secret[JOB_FILE])
+    for name, content in job.secret.items():
+        (mount / name).write_text(content)
     (tmp_path / WORK_PATH.lstrip("/")).mkdir()
     done = run([*job.command, *job.args], tmp_path, **job.env, CONTAINER_SANDBOX_MOUNT_POINT=str(tmp_path))
     assert done.returncode == 0, done.stderr
@@ -120,6 +122,7 @@ def test_pod_holds_no_secret_outside_its_secret(hook):
         init_containers=job.init_containers,
     )  # fmt: skip
     text = json.dumps(build_pod(request))
+    assert len(text) < 4_000, "each list of pods carries it"
     assert "secret" not in text.replace('"secret": {"secretName"', "").replace("/var/run/secrets", "")
     assert "hush" not in text + repr(job)
     assert "hush" in job.secret[JOB_FILE]
@@ -172,9 +175,11 @@ def test_launcher_passes_over_an_interpreter_that_is_too_old(hook, tmp_path):
     old.chmod(0o755)
     (old.parent / "python").symlink_to(Path(os.path.realpath("/proc/self/exe")))
     job = build(hook)
-    done = subprocess.run(
-        [*job.command, *job.args], env={**job.env, "PATH": str(old.parent)}, capture_output=True, text=True
-    )
+    mount = tmp_path / job.secret_mount_path.lstrip("/")
+    mount.mkdir(parents=True)
+    (mount / PROGRAM_FILE).write_text(job.secret[PROGRAM_FILE])
+    environment = {**job.env, "PATH": str(old.parent), "CONTAINER_SANDBOX_MOUNT_POINT": str(tmp_path)}
+    done = subprocess.run([*job.command, *job.args], env=environment, capture_output=True, text=True)
     assert done.returncode == 78
     assert "job.json' cannot be read" in done.stderr
 
@@ -207,7 +212,7 @@ def test_body_that_fits_no_event_is_refused(hook):
 
 
 def test_specification_that_fits_no_secret_is_refused(hook):
-    with pytest.raises(DefinitionError, match="a Secret holds"):
+    with pytest.raises(DefinitionError, match="a Secret has room for"):
         build(hook, environment={"A": "x" * 1_000_000})
 
 

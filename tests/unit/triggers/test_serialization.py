@@ -13,6 +13,7 @@ from airflow.triggers.base import BaseEventTrigger
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.triggers.dcache_tape import DCacheTapeTrigger
 from airflow_provider_oscar.triggers.jobs import JobTrigger
+from airflow_provider_oscar.triggers.nodes import VirtualNodeTrigger
 from airflow_provider_oscar.triggers.objects import DCacheNewObjectTrigger, ObjectsTrigger, S3NewObjectTrigger
 
 CASES = {
@@ -25,6 +26,7 @@ CASES = {
     },
     S3NewObjectTrigger: {"asset_name": "inbox", "conn_id": "oscar_s3_default", "bucket": "in"},
     ObjectsTrigger: {"kind": "s3", "place": {"conn_id": "oscar_s3_default", "bucket": "in"}, "batch": True},
+    VirtualNodeTrigger: {"conn_id": "interlink_default", "node": "hpc", "accelerators": {"a": 1}, "deadline": 1.5e9},
     DCacheTapeTrigger: {"conn_id": "dcache_default", "requests": ["id"], "deadline": 1.5e9},
     DCacheNewObjectTrigger: {"asset_name": "inbox", "conn_id": "dcache_default", "path": "/data/in"},
 }
@@ -63,7 +65,7 @@ def test_watcher_has_the_same_identity_after_a_round_trip():
     assert BaseEventTrigger.hash(*trigger.serialize()) == BaseEventTrigger.hash(*again.serialize())
 
 
-@pytest.mark.parametrize("kind", [JobTrigger, DCacheTapeTrigger])
+@pytest.mark.parametrize("kind", [JobTrigger, DCacheTapeTrigger, VirtualNodeTrigger])
 def test_a_poll_interval_of_nothing_is_refused(kind):
     with pytest.raises(DefinitionError, match="poll_interval"):
         kind(**CASES[kind] | {"poll_interval": 0})

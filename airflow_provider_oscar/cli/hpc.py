@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``airflow oscar hpc``: what is on the virtual nodes, what was left there, and an end to it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand, lazy_load_command
+
+from airflow_provider_oscar.cli.answers import print_rows, reports_errors
+
+if TYPE_CHECKING:
+    from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
+
+_CONNECTION = Arg(
+    ("-c", "--conn-id"), default="interlink_default", help="Kubernetes connection (default: interlink_default)"
+)
+_NAMESPACE = Arg(("-n", "--namespace"), default="", help="namespace instead of the connection's")
+_OUTPUT = Arg(
+    ("-o", "--output"), choices=("table", "json"), default="table", help="form of the answer on standard output"
+)
+_OLDER_THAN = Arg(
+    ("--older-than",), type=float, default=60.0, help="minutes; what is younger is passed over (default: 60)"
+)
+_REMOVE = Arg(("--remove",), action="store_true", help="delete them")
+_JOB = Arg(("job",), help="name of the pod, as 'hpc jobs' prints it")
+
+
+def _command(name: str, text: str, *args: Arg) -> ActionCommand:
+    return ActionCommand(name=name, help=text, func=lazy_load_command(f"{__name__}.{name}"), args=args)
+
+
+HPC = GroupCommand(
+    name="hpc",
+    help="Look at jobs behind interLink, find what was left there, cancel",
+    subcommands=(
+        _command("nodes", "List virtual nodes and what they offer", _CONNECTION, _OUTPUT),
+        _command("jobs", "List the pods of this provider with their SLURM jobs", _CONNECTION, _NAMESPACE, _OUTPUT),
+        _command(
+            "orphans",
+            "List ended pods and secrets that no task removes any more",
+            _CONNECTION,
+            _NAMESPACE,
+            _OLDER_THAN,
+            _REMOVE,
+            _OUTPUT,
+        ),
+        _command("cancel", "Delete a pod, which cancels its SLURM job", _JOB, _CONNECTION, _NAMESPACE),
+    ),
+)
+
+
+def _hook(options: argparse.Namespace) -> InterLinkHook:
+    from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
+
+    return InterLinkHook(options.conn_id, namespace=getattr(options, "namespace", "") or None)
+
+
+@reports_errors
+def nodes(options: argparse.Namespace) -> None:
+    """List virtual nodes."""
+    columns = ("name", "ready", "cpu", "memory", "pods", "accelerators", "partitions", "unready_reason")
+    rows: list[Mapping[str, object]] = [
+        {name: value for name, value in node.to_dict().items() if name in columns} for node in _hook(options).nodes()
+    ]
+    print_rows(rows, columns, options.output)
+
+
+@reports_errors
+def jobs(options: argparse.Namespace) -> None:
+    """List pods, newest first."""
+    from airflow_provider_oscar.hooks.interlink.hook import OURS
+
+    columns = ("name", "phase", "node", "slurm_job_id", "created", "reason")
+    pods = sorted(_hook(options).list_pods(label_selector=OURS), key=lambda pod: (str(pod.created_at), pod.name))
+    rows: list[Mapping[str, object]] = [
+        {
+            "name": pod.name,
+            "phase": pod.phase.value,
+            "node": pod.node,
+            "slurm_job_id": pod.slurm_job_id,
+            "created": "" if pod.created_at is None else pod.created_at.isoformat(),
+            "reason": pod.reason[:200],
+        }
+        for pod in reversed(pods)
+    ]
+    print_rows(rows, columns, options.output)
+
+
+@reports_errors
+def orphans(options: argparse.Namespace) -> None:
+    """List what was left behind, and delete it if that is asked for."""
+    from airflow_provider_oscar.jobs.leftovers import orphans_of, remove
+
+    hook = _hook(options)
+    found = orphans_of(hook, older_than=timedelta(minutes=options.older_than))
+    if options.remove:
+        found = remove(hook, found)
+    columns = ("kind", "name", "age", "slurm_job_id", "why")
+    rows: list[Mapping[str, object]] = [
+        {
+            "kind": each.kind,
+            "name": each.name,
+            "age": "" if each.age is None else str(each.age).partition(".")[0],
+            "slurm_job_id": each.slurm_job_id,
+            "why": f"deleted: {each.why}" if options.remove else each.why,
+        }
+        for each in found
+    ]
+    print_rows(rows, columns, options.output)
+
+
+@reports_errors
+def cancel(options: argparse.Namespace) -> None:
+    """Delete a pod, and say what is known of its SLURM job."""
+    hook = _hook(options)
+    pod = hook.read_pod(options.job)
+    if not hook.delete_pod(options.job):
+        print(f"{options.job}: there is no such pod")
+        return
+    slurm = f"; interLink was asked to cancel SLURM job {pod.slurm_job_id}" if pod and pod.slurm_job_id else ""
+    print(f"{options.job}: deleted{slurm}")

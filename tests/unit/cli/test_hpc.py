@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``airflow oscar hpc`` over a cluster in memory."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from airflow_provider_oscar.cli import hpc
+from airflow_provider_oscar.core.errors import TransientError
+from airflow_provider_oscar.core.nodes import VirtualNode
+from airflow_provider_oscar.core.orphans import SecretInfo
+from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.core.podstatus import PodStatus
+from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
+
+OPTIONS = Namespace(conn_id="c", namespace="", output="json", older_than=60.0, remove=False, job="done")
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    old = datetime.now(UTC) - timedelta(hours=3)
+    pods = {
+        "done": PodStatus(name="done", phase=JobPhase.SUCCEEDED, slurm_job_id="17", created_at=old),
+        "busy": PodStatus(name="busy", phase=JobPhase.RUNNING, created_at=old),
+    }
+    secrets = {name: SecretInfo(name, old) for name in ("done", "busy", "lost")}
+    monkeypatch.setattr(InterLinkHook, "list_pods", lambda self, **_: list(pods.values()))
+    monkeypatch.setattr(InterLinkHook, "list_secrets", lambda self: list(secrets.values()))
+    monkeypatch.setattr(InterLinkHook, "read_pod", lambda self, name: pods.get(name))
+    monkeypatch.setattr(InterLinkHook, "delete_pod", lambda self, name: pods.pop(name, None) is not None)
+    monkeypatch.setattr(InterLinkHook, "delete_secret", lambda self, name: secrets.pop(name, None) is not None)
+    monkeypatch.setattr(InterLinkHook, "nodes", lambda self: [VirtualNode(name="hpc", cpu="4")])
+    return pods, secrets
+
+
+def answered(function, capsys, **changes):
+    function(Namespace(**{**vars(OPTIONS), **changes}))
+    return json.loads(capsys.readouterr().out)
+
+
+def test_orphans_are_listed_and_nothing_is_deleted(cluster, capsys):
+    found = answered(hpc.orphans, capsys)
+    assert [(each["kind"], each["name"], each["slurm_job_id"]) for each in found] == [
+        ("pod", "done", "17"),
+        ("secret", "lost", ""),
+    ]
+    assert set(cluster[0]) == {"done", "busy"}
+
+
+def test_orphans_are_removed_when_asked_for_and_no_other(cluster, capsys):
+    assert len(answered(hpc.orphans, capsys, remove=True)) == 2
+    pods, secrets = cluster
+    assert set(pods) == {"busy"}
+    assert "lost" not in secrets
+    assert "busy" in secrets
+
+
+def test_what_is_young_is_passed_over(cluster, capsys):
+    assert answered(hpc.orphans, capsys, older_than=600.0) == []
+
+
+def test_jobs_and_nodes_are_listed(cluster, capsys):
+    assert {each["name"] for each in answered(hpc.jobs, capsys)} == {"done", "busy"}
+    assert answered(hpc.nodes, capsys)[0]["cpu"] == "4"
+
+
+def test_cancel_says_what_was_asked_for(cluster, capsys):
+    hpc.cancel(OPTIONS)
+    assert "interLink was asked to cancel SLURM job 17" in capsys.readouterr().out
+    hpc.cancel(OPTIONS)
+    assert "there is no such pod" in capsys.readouterr().out
+
+
+def test_an_error_is_one_line(cluster, monkeypatch):
+    def away(self, **_):
+        raise TransientError("the cluster is away")
+
+    monkeypatch.setattr(InterLinkHook, "list_pods", away)
+    with pytest.raises(SystemExit, match="error: the cluster is away"):
+        hpc.jobs(OPTIONS)
