@@ -98,6 +98,7 @@ class JobLifecycle(Generic[W]):
             manifest = self._manifest(job, log="")
             if manifest is not None and manifest.succeeded:
                 self.log.info("Job %s: %s; nothing is submitted again", job.submission_id, manifest.summary)
+                self._cleanup_earlier(job)
                 return self._concluded(manifest, job, JobStatus(JobPhase.SUCCEEDED))
         status = self.backend.status(job.job_id)
         self._check_owner(job, status)
@@ -106,8 +107,9 @@ class JobLifecycle(Generic[W]):
             self.log.info("%s; this try adopts it", status.describe(job.job_id))
         else:
             if status.phase is not JobPhase.ABSENT:
-                marked = self._marked(job, self.backend.log(job.job_id) or "") if same else None
+                marked = self._marked(job, self._read_log(job)) if same else None
                 if marked is not None and marked.succeeded:
+                    self._cleanup(job)
                     return self._concluded(marked, job, status)
                 why = "from an earlier try" if same else "of another request for the same work"
                 self.log.info("%s, %s; it is removed and submitted again", status.describe(job.job_id), why)
@@ -151,7 +153,7 @@ class JobLifecycle(Generic[W]):
         return self._decide(job, seen, age)
 
     def _decide(self, job: RunningJob, status: JobStatus, age: timedelta) -> Concluded | None:
-        log = "" if status.phase is JobPhase.ABSENT else self.backend.log(job.job_id) or ""
+        log = "" if status.phase is JobPhase.ABSENT else self._read_log(job)
         manifest = self._manifest(job, log)
         outcome = verdict(
             job.submission_id,
@@ -167,7 +169,7 @@ class JobLifecycle(Generic[W]):
         self._show_rest(log, job)
         self.note(job, status, manifest)
         self.log.info("%s", outcome.reason)
-        self.backend.cleanup(job.job_id)
+        self._cleanup(job)
         if outcome.state is State.SUCCEEDED and manifest is not None:
             return Concluded(manifest, job, status)
         raise failure(
@@ -213,6 +215,32 @@ class JobLifecycle(Generic[W]):
         if submitted is not None and manifest.submitted_at is not None and manifest.submitted_at < submitted:
             return False
         return self.verifies(job, manifest)
+
+    def _read_log(self, job: RunningJob) -> str:
+        """Return the log; an empty one if it cannot be read: a log decides nothing that the manifest proves."""
+        try:
+            return self.backend.log(job.job_id) or ""
+        except OscarProviderError as error:
+            self.log.warning("The log of job %s cannot be read: %s", job.job_id, error)
+            return ""
+
+    def _cleanup(self, job: RunningJob) -> None:
+        """Remove what is left of an ended job; what cannot be removed now is named, and changes no result."""
+        try:
+            self.backend.cleanup(job.job_id)
+        except OscarProviderError as error:
+            self.log.warning("Job %s has ended and is left where it ran: %s", job.job_id, error)
+
+    def _cleanup_earlier(self, job: RunningJob) -> None:
+        """Remove what a try that was killed left of a job whose success is proven, if it is ours and has ended."""
+        try:
+            status = self.backend.status(job.job_id)
+            self._check_owner(job, status)
+        except OscarProviderError as error:
+            self.log.warning("Whether job %s left something behind cannot be seen: %s", job.job_id, error)
+            return
+        if status.phase.ended:
+            self._cleanup(job)
 
     def _show_rest(self, log: str, job: RunningJob) -> None:
         """Show what was not shown while the job ran."""

@@ -15,7 +15,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar
 
-from airflow.sdk import BaseOperator, conf
+from airflow.sdk import Asset, BaseOperator, conf
 
 from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
@@ -36,6 +36,7 @@ from airflow_provider_oscar.triggers.jobs import JobTrigger
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
+    from pydantic import JsonValue
 
     from airflow_provider_oscar.jobs.builder import SupervisorHook, SupervisorJob
 
@@ -355,7 +356,26 @@ class JobOperator(BaseOperator, Generic[W]):
         context["ti"].xcom_push(key="job_id", value=job.job_id)
         if slurm:
             context["ti"].xcom_push(key="slurm_job_id", value=slurm)
+        if manifest is not None and manifest.succeeded:
+            self._describe_outlets(context, manifest)
         self.note_links(job, slurm or "")
+
+    def _describe_outlets(self, context: Context, manifest: Manifest) -> None:
+        """Say in the asset events of the task's ``outlets``, which Airflow emits, what was produced and where."""
+        events = context.get("outlet_events")
+        if events is None:
+            return
+        extra: dict[str, JsonValue] = {
+            "job_id": manifest.submission_id,
+            "output_uri": manifest.output_uri,
+            "outputs": len(manifest.outputs),
+            "placement": manifest.placement,
+        }
+        for outlet in self.outlets:
+            if isinstance(outlet, Asset):
+                # What the DAG's author put there stays.
+                event = events[outlet]
+                event.extra = {**extra, **event.extra}
 
     def _timeout(self) -> float:
         return self.timeout or conf.getfloat("oscar", "job_timeout", fallback=86_400.0)

@@ -126,7 +126,28 @@ def test_a_job_that_succeeded_is_not_run_again(bench):
     bench.stored = manifest("j")
     assert isinstance(bench.start(), Concluded)
     assert bench.backend.calls == []
-    assert len(bench.noted) == 1
+    bench.backend.jobs["j"] = JobStatus(JobPhase.SUCCEEDED)
+    assert isinstance(bench.start(), Concluded)
+    assert bench.backend.calls == [("cleanup", "j")], "a try that was killed left it"
+    assert len(bench.noted) == 2
+
+
+@pytest.mark.parametrize("call", ["log", "cleanup"])
+@pytest.mark.parametrize(
+    "error", [TransientError("503"), DefinitionError("403, forbidden"), PermanentError("too long")]
+)
+def test_a_proven_success_is_one_although_its_log_or_its_pod_is_out_of_reach(bench, monkeypatch, call, error):
+    bench.backend.jobs["j"] = JobStatus(JobPhase.SUCCEEDED)
+    bench.stored = manifest("j")
+    monkeypatch.setattr(bench.backend, call, lambda job_id: (_ for _ in ()).throw(error))
+    assert bench.conclude().manifest.succeeded
+    assert isinstance(bench.start(), Concluded)
+
+
+def test_what_sbatch_refused_fails_at_once(bench):
+    bench.backend.jobs["j"] = JobStatus(JobPhase.FAILED)
+    with pytest.raises(DefinitionError, match="SlurmOptions.partition"):
+        bench.conclude(JobPhase.FAILED, reason="ProviderFailed: sbatch: error: Invalid partition name specified")
 
 
 def test_a_job_that_ended_without_proof_is_replaced(bench):

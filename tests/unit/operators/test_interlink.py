@@ -6,9 +6,10 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
-from airflow.sdk import DAG
+from airflow.sdk import DAG, Asset
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from airflow.serialization.serialized_objects import DagSerialization
 
@@ -208,3 +209,16 @@ def test_a_dag_with_a_target_can_be_stored_by_airflow():
     with DAG("dag", schedule=None) as dag:
         operator(target=replace(TARGET, slurm=SlurmOptions(memory_mib="{{ 1024 * n }}")))
     json.dumps(DagSerialization.to_dict(dag))
+
+
+def test_the_asset_event_of_an_outlet_says_what_was_produced(cluster, supervisor):
+    asset = Asset(name="results", uri="s3://out/results")
+    task, seen = operator(outlets=[asset]), context()
+    seen["outlet_events"] = {asset: SimpleNamespace(extra={"mine": 1})}
+    pause = deferred(task, seen)
+    (name,) = cluster.pods
+    supervisor.manifests[name] = manifest(name)
+    cluster.put(name, JobPhase.SUCCEEDED)
+    resumed(task, seen, pause, "succeeded")
+    extra = seen["outlet_events"][asset].extra
+    assert extra == {"job_id": name, "output_uri": f"{OUTPUT}/{name}/", "outputs": 0, "placement": "", "mine": 1}
