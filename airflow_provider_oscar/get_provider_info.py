@@ -103,7 +103,7 @@ _DCACHE = {
 
 _S3 = {
     "connection-type": "oscar_s3",
-    "hook-class-name": f"{_PACKAGE}.hooks.s3.OscarS3Hook",
+    "hook-class-name": f"{_PACKAGE}.hooks.s3.hook.OscarS3Hook",
     "hook-name": "OSCAR S3",
     "ui-field-behaviour": {
         "hidden-fields": ["port", "schema", "extra"],
@@ -187,7 +187,7 @@ def get_provider_info() -> dict[str, object]:
         "hooks": [
             {
                 "integration-name": "OSCAR",
-                "python-modules": [f"{_PACKAGE}.hooks.oscar", f"{_PACKAGE}.jobs.builder", f"{_PACKAGE}.hooks.s3"],
+                "python-modules": [f"{_PACKAGE}.hooks.oscar", f"{_PACKAGE}.jobs.builder", f"{_PACKAGE}.hooks.s3.hook"],
             },
             {"integration-name": "interLink", "python-modules": [f"{_PACKAGE}.hooks.interlink"]},
             {"integration-name": "dCache", "python-modules": [f"{_PACKAGE}.hooks.dcache"]},
