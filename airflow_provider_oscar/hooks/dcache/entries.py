@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import quote
 
@@ -42,7 +42,7 @@ class NamespaceEntry:
     locality: str = ""
     pnfsid: str = ""
     checksums: tuple[tuple[str, str], ...] = ()
-    unsized: bool = False
+    unsized: bool = field(default=False, compare=False)
 
     @property
     def name(self) -> str:
