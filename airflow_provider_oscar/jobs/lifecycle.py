@@ -73,6 +73,7 @@ class JobLifecycle(Generic[W]):
     :param grace: how long a manifest may still be on its way after the job ended.
     :param verifies: whether a manifest was signed for the job; all are believed where jobs are given no key.
     :param note: called with each job and status that became known, for XCom and links.
+    :param observe: for jobs that write no manifest: returns one for a job, and its log, that is seen to have succeeded.
     """
 
     backend: JobBackend[W]
@@ -83,6 +84,7 @@ class JobLifecycle(Generic[W]):
     grace: timedelta = MANIFEST_GRACE
     verifies: Callable[[RunningJob, Manifest], bool] = lambda job, manifest: True
     note: Callable[[RunningJob, JobStatus, Manifest | None], None] = lambda job, status, manifest: None
+    observe: Callable[[RunningJob, str], Manifest | None] | None = None
 
     def start(
         self, job: RunningJob, prepare: Callable[[RunningJob], W], *, fresh: bool = False
@@ -107,7 +109,8 @@ class JobLifecycle(Generic[W]):
             self.log.info("%s; this try adopts it", status.describe(job.job_id))
         else:
             if status.phase is not JobPhase.ABSENT:
-                marked = self._marked(job, self._read_log(job)) if same else None
+                text = self._read_log(job) if same else ""
+                marked = (self._marked(job, text) or self._observed(job, status, text)) if same else None
                 if marked is not None and marked.succeeded:
                     self._cleanup(job)
                     return self._concluded(marked, job, status)
@@ -154,7 +157,7 @@ class JobLifecycle(Generic[W]):
 
     def _decide(self, job: RunningJob, status: JobStatus, age: timedelta) -> Concluded | None:
         log = "" if status.phase is JobPhase.ABSENT else self._read_log(job)
-        manifest = self._manifest(job, log)
+        manifest = self._manifest(job, log) or self._observed(job, status, log)
         outcome = verdict(
             job.submission_id,
             manifest,
@@ -181,6 +184,11 @@ class JobLifecycle(Generic[W]):
             exit_code=status.exit_code,
             log=log,
         )
+
+    def _observed(self, job: RunningJob, status: JobStatus, log: str) -> Manifest | None:
+        if self.observe is None or status.phase is not JobPhase.SUCCEEDED:
+            return None
+        return self.observe(job, log)
 
     def _concluded(self, manifest: Manifest, job: RunningJob, status: JobStatus) -> Concluded:
         self.note(job, status, manifest)

@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook, encode_body
+from airflow_provider_oscar.jobs.events import EVENT_FORMATS, check_event, event_body
+from airflow_provider_oscar.jobs.lifecycle import JobLifecycle
 from airflow_provider_oscar.jobs.oscar import OscarBackend, OscarWork
 from airflow_provider_oscar.jobs.running import RunningJob
+from airflow_provider_oscar.jobs.success import SuccessWhen, check_rule, observe
 from airflow_provider_oscar.links import OscarJobLogLink, OutputLink
 from airflow_provider_oscar.operators.job import JobOperator, Reuse
+from airflow_provider_oscar.operators.job_state import parse_object_event
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -38,6 +42,11 @@ class OscarJobOperator(JobOperator[OscarWork]):
     :param output_conn_id: connection that reaches ``output_uri``.
     :param command: program and arguments, run without a shell in the service's image.
     :param environment: further variables of the command; not for secrets.
+    :param event_format: instead of command and payload: send ``object_event`` to the service's own script as an event,
+        in the form ``minio``, ``s3``, ``dcache``, ``webdav``, ``rucio`` or ``raw``.
+    :param success_when: for a service whose script writes no manifest, when its job has succeeded: ``"status"``
+        (OSCAR's word alone, given also when the script failed), ``{"log": pattern}``, ``{"objects": uri}`` with ``*``
+        and ``{job_id}`` in it, or a function of an ``EndedJob``. The result is a manifest with ``"proof": "observed"``.
     :param placement: name of the placement target, for the manifest.
     :param oscar_conn_id: connection of type ``oscar``.
     :param timeout: seconds (or a timedelta) after which the job is cancelled and the task fails; default from
@@ -82,6 +91,8 @@ class OscarJobOperator(JobOperator[OscarWork]):
         output_conn_id: str = "oscar_s3_default",
         command: Sequence[str] | None = None,
         environment: Mapping[str, str] | None = None,
+        event_format: str = "",
+        success_when: SuccessWhen | None = None,
         placement: str = "",
         oscar_conn_id: str = OscarHook.default_conn_name,
         timeout: timedelta | float | None = None,
@@ -104,12 +115,31 @@ class OscarJobOperator(JobOperator[OscarWork]):
             reuse=reuse,
             **kwargs,
         )
-        if (command is None) == (payload is None):
-            raise DefinitionError(f"task {self.task_id!r} needs either a command or a payload, and not both")
+        if sum((command is not None, payload is not None, bool(event_format))) != 1:
+            raise DefinitionError(
+                f"task {self.task_id!r} needs exactly one of command, payload and event_format, and not both of two"
+            )
+        if payload is not None and object_event is not None:
+            raise DefinitionError(
+                f"task {self.task_id!r} has a payload, which is sent as it is, so its object_event would be ignored; "
+                "give event_format instead of the payload to send the object as an event"
+            )
+        if event_format and event_format not in EVENT_FORMATS:
+            raise DefinitionError(
+                f"event_format of task {self.task_id!r} is {event_format!r}; expected one of {', '.join(EVENT_FORMATS)}"
+            )
+        if success_when is not None:
+            if command is not None:
+                raise DefinitionError(
+                    f"task {self.task_id!r} has a command, whose manifest proves its success; leave success_when out"
+                )
+            check_rule(success_when, f"task {self.task_id!r}")
         if command is not None and not output_uri:
             raise DefinitionError(f"task {self.task_id!r} has a command and no output_uri for its results")
         self.service = service
         self.payload = payload
+        self.event_format = event_format
+        self.success_when = success_when
         self.placement = placement
         self.oscar_conn_id = oscar_conn_id
 
@@ -129,20 +159,33 @@ class OscarJobOperator(JobOperator[OscarWork]):
 
     def request(self) -> dict[str, object]:
         """Return what is asked for, service and payload included."""
-        return {**super().request(), "service": self.service, "payload": self.payload}
+        return {**super().request(), "service": self.service, "payload": self.payload, "event_format": self.event_format}
 
     def is_signed(self) -> bool:
         """Whether the job signs its manifest: the script that gets a payload is not ours, and has no key."""
-        return self.payload is None
+        return self.payload is None and not self.event_format
 
     def prepare(self, job: RunningJob, context: Context) -> OscarWork:
         """Return the request body."""
+        if self.event_format:
+            event = parse_object_event(self.object_event)
+            if event is None:
+                raise DefinitionError(f"task {self.task_id!r} has an event_format and no object_event")
+            return OscarWork(event_body(event, self.event_format))
         if self.payload is None:
             made = self.build(job, placement=self.placement)
             return OscarWork(made.body(), str(made.spec.to_dict()["submitted_at"]), specification=True)
         if isinstance(self.payload, Mapping):
+            check_event(self.payload, f"task {self.task_id!r}")
             return OscarWork(json.dumps(self.payload, separators=(",", ":")).encode())
         return OscarWork(encode_body(self.payload if isinstance(self.payload, bytes) else self.payload.encode()))
+
+    def _lifecycle(self, context: Context) -> JobLifecycle[OscarWork]:
+        made = super()._lifecycle(context)
+        rule = self.success_when
+        if rule is not None:
+            made.observe = lambda job, log: observe(rule, job, log, output_conn_id=self.output_conn_id)
+        return made
 
     def note_links(self, job: RunningJob, slurm_job_id: str) -> None:
         """Note the URLs of the extra links."""

@@ -232,8 +232,8 @@ def test_waiting_on_the_worker_gives_up_on_a_lost_job(oscar, monkeypatch):
 
 
 def test_payload_is_sent_as_an_event_or_as_a_file(oscar):
-    deferred(operator(command=None, payload={"a": 1}), context())
-    deferred(operator(command=None, payload="text"), context(partition_key="p-2"))
+    deferred(operator(command=None, object_event=None, payload={"a": 1}), context())
+    deferred(operator(command=None, object_event=None, payload="text"), context(partition_key="p-2"))
     assert sorted(oscar.bodies.values()) == sorted([b'{"a":1}', base64.b64encode(b"text")])
 
 
@@ -241,8 +241,8 @@ def test_payload_is_sent_as_an_event_or_as_a_file(oscar):
     ("arguments", "message"),
     [
         ({"command": "python3 x.py"}, "give a list of words"),
-        ({"command": None}, "either a command or a payload"),
-        ({"payload": "x"}, "either a command or a payload"),
+        ({"command": None}, "exactly one of command, payload and event_format"),
+        ({"payload": "x"}, "exactly one of command, payload and event_format"),
         ({"output_uri": ""}, "no output_uri"),
         ({"timeout": 0}, "timeout of task 'infer' is 0"),
         ({"poll_interval": -1}, "poll_interval of task 'infer' is -1"),

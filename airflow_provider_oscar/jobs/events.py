@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An object as the event that OSCAR's FaaS Supervisor understands, complete in every field it insists on."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.notifications import to_dcache_event, to_minio_event
+from airflow_provider_oscar.core.objects import ObjectEvent
+
+#: Names of the forms, as ``OscarJobOperator(event_format=…)`` takes them.
+EVENT_FORMATS = ("minio", "s3", "dcache", "webdav", "rucio", "raw")
+
+
+def event_body(event: ObjectEvent, form: str) -> bytes:
+    """Return the body of ``POST /job`` that makes OSCAR's supervisor fetch the object.
+
+    :param event: the object.
+    :param form: ``minio`` (provider ``minio.default``), ``s3`` (``s3.default``), ``dcache`` or ``webdav`` (provider
+        ``webdav.dcache``, the file below its input path), ``rucio`` (the container is the scope), or ``raw``: the
+        dictionary of the event as a file.
+    """
+    if form == "raw":
+        return base64.b64encode(_compact(event.to_dict()))
+    if form in ("minio", "s3"):
+        made = to_minio_event(event)
+        if form == "s3":
+            for record in made["Records"]:
+                record["eventSource"] = "aws:s3"
+        return _compact(made)
+    if form in ("dcache", "webdav"):
+        return _compact(to_dcache_event(event))
+    if form == "rucio":
+        return _compact({"event_type": "close", "payload": {"scope": event.container, "name": event.key}})
+    raise DefinitionError(f"event_format is {form!r}; expected one of {', '.join(EVENT_FORMATS)}")
+
+
+def check_event(payload: Mapping[str, Any], about: str) -> None:
+    """Refuse an event whose supervisor would end with a ``KeyError``.
+
+    :param payload: what is sent as JSON.
+    :raises DefinitionError: naming the field that is missing.
+    """
+    if "event" in payload and "subscription" in payload:
+        _need(payload, ("event", "name"), about)
+    elif "event_type" in payload:
+        _need(payload, ("payload", "scope"), about)
+        _need(payload, ("payload", "name"), about)
+    elif isinstance(payload.get("Records"), list) and payload["Records"]:
+        record = payload["Records"][0]
+        if isinstance(record, Mapping) and record.get("eventSource") in ("minio:s3", "aws:s3"):
+            for path in (("eventTime",), ("s3", "bucket", "name"), ("s3", "bucket", "arn"), ("s3", "object", "key")):
+                _need(record, path, about)
+
+
+def _need(found: Any, path: tuple[str, ...], about: str) -> None:
+    for number, name in enumerate(path):
+        if not isinstance(found, Mapping) or found.get(name) in (None, ""):
+            raise DefinitionError(
+                f"the event of {about} has no {'.'.join(path[: number + 1])}, which OSCAR's supervisor needs; pass "
+                "object_event and event_format instead of a payload, and it is made complete"
+            )
+        found = found[name]
+
+
+def _compact(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()

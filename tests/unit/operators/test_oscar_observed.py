@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Services of other people: their own scripts get a payload or an event, and success is observed by a rule."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+
+from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.operators.oscar import OscarJobOperator
+from tests.support.fakes import EVENT, Store, context
+from tests.unit.operators.test_oscar import deferred, ended, resumed
+
+pytestmark = pytest.mark.usefixtures("supervisor")
+
+
+def plain(**arguments):
+    return OscarJobOperator(**{"task_id": "infer", "service": "cowsay", "payload": "hello"} | arguments)
+
+
+@pytest.mark.parametrize(
+    "rule", ["status", {"log": "^moo"}, lambda job: "moo" in job.log], ids=["status", "log", "function"]
+)
+def test_ordinary_service_succeeds_by_the_rule_of_its_author(oscar, rule):
+    task, seen = plain(success_when=rule), context()
+    pause = deferred(task, seen)
+    (name,) = oscar.jobs
+    oscar.jobs[name], oscar.logs[name] = "Succeeded", "moo hello\n"
+    found = resumed(task, seen, pause, ended())
+    assert (found["proof"], found["submission_id"], found["exit_code"]) == ("observed", name, 0)
+
+
+def test_retry_does_not_repeat_a_job_whose_success_can_be_observed(oscar):
+    store = Store()
+    deferred(plain(success_when={"log": "moo"}), context(store))
+    (name,) = oscar.jobs
+    oscar.jobs[name], oscar.logs[name] = "Succeeded", "moo hello\n"
+    assert plain(success_when={"log": "moo"}).execute(context(store))["proof"] == "observed"
+    assert (oscar.posts(), list(oscar.jobs)) == (1, [name])
+
+
+def test_rule_that_is_not_satisfied_is_not_success(oscar):
+    task, seen = plain(success_when={"log": "moo"}), context()
+    pause = deferred(task, seen)
+    (name,) = oscar.jobs
+    oscar.jobs[name], oscar.logs[name] = "Succeeded", "error\n"
+    with pytest.raises(Exception, match="not proven"):
+        resumed(task, seen, pause, ended(seconds_ago=600))
+
+
+def test_object_is_sent_as_a_complete_event(oscar):
+    deferred(plain(payload=None, event_format="minio", object_event=EVENT), context())
+    (body,) = oscar.bodies.values()
+    record = json.loads(body)["Records"][0]
+    assert record["eventSource"] == "minio:s3"
+    assert record["eventTime"]
+    assert (record["s3"]["bucket"]["name"], record["s3"]["bucket"]["arn"]) == ("in", "arn:aws:s3:::in")
+
+
+@pytest.mark.parametrize(
+    ("form", "field"), [("dcache", "subscription"), ("webdav", "event"), ("rucio", "event_type"), ("s3", "Records")]
+)
+def test_every_form_of_event_is_json(oscar, form, field):
+    deferred(plain(payload=None, event_format=form, object_event=EVENT), context())
+    assert field in json.loads(next(iter(oscar.bodies.values())))
+
+
+def test_raw_event_is_a_file(oscar):
+    deferred(plain(payload=None, event_format="raw", object_event=EVENT), context())
+    assert json.loads(base64.b64decode(next(iter(oscar.bodies.values()))))["key"] == EVENT["key"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"object_event": EVENT}, "object_event would be ignored.*event_format"),
+        ({"event_format": "minio"}, "exactly one of command, payload and event_format"),
+        ({"payload": None, "event_format": "kafka"}, "expected one of minio"),
+        ({"success_when": "always"}, "expected 'status'"),
+        ({"success_when": {"log": "("}}, "is not a pattern"),
+        ({"success_when": {"objects": "ftp://x/y"}}, "cannot read the object URI"),
+        ({"payload": None, "command": ["x"], "output_uri": "s3://a/b", "success_when": "status"}, "proves its success"),
+    ],
+)
+def test_arguments_that_contradict_each_other_are_refused_in_the_dag_file(arguments, message):
+    with pytest.raises(DefinitionError, match=message):
+        plain(**arguments)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"Records": [{"eventSource": "minio:s3", "s3": {"bucket": {"name": "b"}, "object": {"key": "k"}}}]},
+        {"event": {"mask": []}, "subscription": "x"},
+        {"event_type": "close"},
+    ],
+)
+def test_event_that_would_end_the_supervisor_with_a_key_error_is_not_sent(oscar, event):
+    with pytest.raises(Exception, match="which OSCAR's supervisor needs"):
+        plain(payload=event).execute(context())
+    assert oscar.posts() == 0
