@@ -295,3 +295,25 @@ def test_faults_are_answered_in_front(served):
 def test_dollar_parentheses_in_the_event_are_expanded_as_kubernetes_does():
     service = {**normalised(SERVICE), "token": "t0ken"}
     assert job_environment(service, {}, "j", "a $(OSCAR_SERVICE_TOKEN) $$(X)")["EVENT"] == "a t0ken $(X)"
+
+
+def test_fields_that_oscar_does_not_know_are_dropped_without_a_word(oscar):
+    sent = {**SERVICE, "replicas": [], "enable_InterLink": True, "image_rules": "x", "expose": {"port": 5000}}
+    assert oscar.call("POST", "/system/services", json=sent).status_code == 201
+    kept = oscar.call("GET", "/system/services/svc").json()
+    assert not {"replicas", "enable_interlink", "image_rules"} & set(kept)
+    assert "port" not in kept["expose"]
+
+
+def test_job_list_is_held_back_by_the_pods_it_asks_for(served, monkeypatch):
+    pauses = []
+
+    async def sleep(seconds):
+        pauses.append(seconds)
+
+    for number in range(30):
+        served.submit(name=f"job-{number}")
+    served.faults.requests_per_second = 5
+    monkeypatch.setattr("oscar_testbed.fakes.oscar.api.asyncio.sleep", sleep)
+    assert served.call("GET", "/system/logs/svc").status_code == 200
+    assert pauses[-1] > (1 + 30 - 10) / 5 - 1

@@ -38,6 +38,8 @@ from oscar_testbed.injection import inject
 
 VERSION = "v4.1.2"
 _TOKEN_SECONDS = 300.0
+#: Requests that client-go lets through at once.
+_BURST = 10
 #: What OSCAR says when it has no MinIO user to give a bucket to, or to take it from.
 _NO_OWNER = (
     "error creating/adding MinIO policy for user/group : Invalid arguments specified. (Invalid arguments specified)"
@@ -74,6 +76,7 @@ class Api:
         self._offloading = offloading or (lambda: False)
         word = base64.b64encode(":".join(credentials).encode()).decode()
         self._basic = f"Basic {word}"
+        self._free_at = 0.0
 
     # ---- who asks ----
 
@@ -234,6 +237,7 @@ class Api:
         if self.services.get(name) is None:
             return Response(status_code=404)
         found = self.board.listing(name)
+        await self._throttle(1 + len(found))
         if self.faults.flat_job_list:
             return JSONResponse(found)
         try:
@@ -248,6 +252,14 @@ class Api:
         if len(rest) > len(page):
             answer["next_page"] = _page_token(page[-1])
         return JSONResponse(answer)
+
+    async def _throttle(self, requests: int) -> None:
+        """Wait as OSCAR's client of Kubernetes does: a list costs one request and one more for each job's pod."""
+        rate = self.faults.requests_per_second
+        if rate > 0:
+            now = time.monotonic()
+            self._free_at = max(self._free_at, now - _BURST / rate) + requests / rate
+            await asyncio.sleep(max(self._free_at - now, 0.0))
 
     async def delete_jobs(self, request: Request) -> Response:
         """204; only the jobs that succeeded, unless ``all=true``."""

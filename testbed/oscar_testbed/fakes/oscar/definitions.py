@@ -56,6 +56,25 @@ _DEFAULTS: Service = {
     "mount": {"storage_provider": "", "path": ""},
     "volume_status": {"enabled": False},
 }
+#: What OSCAR 4.1 knows; anything else it drops without a word, as Go's decoder does.
+_KNOWN = frozenset(
+    {
+        *_FIELDS,
+        *_DEFAULTS,
+        "image_pull_secrets",
+        "federation",
+        "clusters",
+        "volume",
+        "kserve",
+        "namespace",
+        "deployment",
+    }
+)
+_EXPOSE = {
+    **{name.lower(): name for name in ("min_scale", "max_scale", "api_port", "cpu_threshold", "rewrite_target")},
+    **{name.lower(): name for name in ("nodePort", "default_command", "set_auth", "auth_type", "health_path")},
+    "probe_mode": "probe_mode",
+}
 _LEVELS = frozenset({"NOTSET", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"})
 _INPUTS = frozenset({"minio", "webdav", "rucio"})
 _QUANTITY = re.compile(r"[-+]?[0-9.]+[eEinumkKMGTP]*[-+]?[0-9]*")
@@ -118,11 +137,18 @@ def normalised(body: Any) -> Service:
     service: Service = {**copy.deepcopy(_DEFAULTS), **{str(k).lower(): copy.deepcopy(v) for k, v in body.items()}}
     for key in [key for key, value in service.items() if value is None]:
         service[key] = copy.deepcopy(_DEFAULTS.get(key, ""))
+    service = {key: value for key, value in service.items() if key in _KNOWN}
     for problem in _wrong_types(service):
         raise _invalid(f"json: cannot unmarshal {problem}")
     if problems := list(_wrong_values(service)):
         raise _invalid("\n".join(problems))
-    service["environment"] = {**_DEFAULTS["environment"], **_lower(service["environment"])}
+    environment = _lower(service["environment"])
+    service["environment"] = {
+        **_DEFAULTS["environment"],
+        **{k: environment[k] for k in ("variables", "secrets") if k in environment},
+    }
+    sent = {_EXPOSE[key]: value for key, value in _lower(service["expose"]).items() if key in _EXPOSE}
+    service["expose"] = {**_DEFAULTS["expose"], **sent}
     service["script"] = service["script"].replace("\r\n", "\n").replace("\r", "\n")
     service["log_level"] = level if (level := service["log_level"].upper()) in _LEVELS else "INFO"
     for key in ("memory", "cpu", "visibility"):
