@@ -2,7 +2,7 @@
 """OSCAR in one process: its REST API, its asynchronous jobs and a FaaS Supervisor of our own.
 
 What it does not have: users other than the administrator, Knative (and so ``/run``), federation, exposed
-services, volumes, and bucket notifications: a service's job is started by ``POST /job/<service>`` alone.
+services and volumes. An upload to a service's input starts a job, as MinIO's webhook does.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from oscar_testbed.fakes.oscar.buckets import Buckets, S3Store
 from oscar_testbed.fakes.oscar.jobs import CloudRunner, Runner
 from oscar_testbed.fakes.oscar.offload import Offloader
 from oscar_testbed.fakes.oscar.services import ServiceStore
+from oscar_testbed.fakes.oscar.webhooks import Webhooks
 from oscar_testbed.faults import OscarFaults
 from oscar_testbed.files import write_private
 from oscar_testbed.images import LocalImage
@@ -81,6 +82,10 @@ class LocalOscar:
             offloader=self._offloader,
             faults=self.faults,
         )
+        self._buckets = Buckets(s3)
+        self._webhooks = Webhooks(
+            self.services, self._buckets.below, lambda service, body: self.board.submit(service, body, "")
+        )
         self._server: AsgiServer | None = None
 
     @property
@@ -102,13 +107,15 @@ class LocalOscar:
             self.password = self._password()
             credentials = (self.username, self.password)
             offloading = self._offloader.available if self._offloader else None
-            api = Api(self.services, self.board, Buckets(self._s3), credentials, self.faults, offloading=offloading)
+            api = Api(self.services, self.board, self._buckets, credentials, self.faults, offloading=offloading)
             self._server = AsgiServer(application(api))
         self._runner.start(runtime)
         self._server.start()
+        self._webhooks.start()
 
     def stop(self) -> None:
         """Stop serving and kill the jobs that run in the cloud."""
+        self._webhooks.stop()
         if self._server is not None:
             self._server.stop()
         self._runner.stop()

@@ -51,6 +51,7 @@ class BucketApi:
         return [
             Route(every, self.list_buckets),
             Route(every, self.create_bucket, methods=["POST"]),
+            Route(every, self.update_bucket, methods=["PUT"]),
             Route(one, self.read_bucket),
             Route(one, self.delete_bucket, methods=["DELETE"]),
             Route(f"{one}/presign", self.presign, methods=["POST"]),
@@ -72,6 +73,14 @@ class BucketApi:
             return PlainTextResponse(f"Error creating bucket with name '{bucket}': {why}", 400)
         await asyncio.to_thread(self._buckets.create, bucket, [folder])
         return Response(status_code=201)
+
+    async def update_bucket(self, request: Request) -> Response:
+        """204; the administrator's buckets have no policies to change."""
+        body = decoded(await request.body(), "Bucket")
+        name = str(body.get("bucket_name", "")).strip("/") if isinstance(body, dict) else ""
+        if name not in await asyncio.to_thread(self._buckets.names):
+            return PlainTextResponse(f"Error updating bucket with name '{name}': it does not exist", 400)
+        return Response(status_code=204)
 
     async def read_bucket(self, request: Request) -> Response:
         """Contents; 500 for a bucket that is not there."""

@@ -63,6 +63,11 @@ class Buckets:
                 client.delete_object(Bucket=name, Key=one["Key"])
         client.delete_bucket(Bucket=name)
 
+    def below(self, name: str, prefix: str) -> dict[str, tuple[str, int]]:
+        """Entity tag and size of every object below a prefix, by key."""
+        pages = self.store.client().get_paginator("list_objects_v2").paginate(Bucket=name, Prefix=prefix)
+        return {one["Key"]: (one["ETag"].strip('"'), one["Size"]) for page in pages for one in page.get("Contents", [])}
+
     def contents(self, name: str, limit: int) -> list[dict[str, Any]]:
         """The first objects of a bucket, in the API's shape."""
         answer = self.store.client().list_objects_v2(Bucket=name, MaxKeys=limit)
