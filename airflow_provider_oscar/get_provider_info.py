@@ -197,6 +197,7 @@ def get_provider_info() -> dict[str, object]:
                 "integration-name": "OSCAR",
                 "python-modules": [
                     f"{_PACKAGE}.operators.oscar",
+                    f"{_PACKAGE}.operators.oscar_calls",
                     f"{_PACKAGE}.operators.oscar_service",
                     f"{_PACKAGE}.operators.placement",
                 ],
