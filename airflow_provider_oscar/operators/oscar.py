@@ -159,7 +159,12 @@ class OscarJobOperator(JobOperator[OscarWork]):
 
     def request(self) -> dict[str, object]:
         """Return what is asked for, service and payload included."""
-        return {**super().request(), "service": self.service, "payload": self.payload, "event_format": self.event_format}
+        return {
+            **super().request(),
+            "service": self.service,
+            "payload": self.payload,
+            "event_format": self.event_format,
+        }
 
     def is_signed(self) -> bool:
         """Whether the job signs its manifest: the script that gets a payload is not ours, and has no key."""
