@@ -109,8 +109,7 @@ class JobLifecycle(Generic[W]):
             self.log.info("%s; this try adopts it", status.describe(job.job_id))
         else:
             if status.phase is not JobPhase.ABSENT:
-        log = "" if status.phase is JobPhase.ABSENT else self._read_log(job)
-        manifest = self._manifest(job, log) or self._observed(job, status, log)
+                text = self._read_log(job) if same else ""
                 marked = (self._marked(job, text) or self._observed(job, status, text)) if same else None
                 if marked is not None and marked.succeeded:
                     self._cleanup(job)
