@@ -13,6 +13,7 @@ from airflow_provider_oscar.core.logs import (
     MARKER,
     LogPosition,
     printable,
+    read_bounded,
     strip_harness,
     tail,
 )
@@ -116,3 +117,29 @@ def test_every_complete_line_is_shown_exactly_once_in_order(lines, data):
 def test_the_tail_quotes_the_last_lines_without_marker_and_blanks():
     assert tail(f"a\nb\n\n{MARKER}{{}}\n", lines=1) == "'b'"
     assert tail("") == ""
+
+
+@pytest.mark.parametrize("size", [1, 7, 4096])
+def test_of_a_long_log_the_end_is_kept_and_the_lines_before_it_are_counted(size):
+    whole = b"".join(b"line %d\n" % number for number in range(5_000))
+    log = read_bounded((whole[at : at + size] for at in range(0, len(whole), size)), limit=1_000)
+    assert len(log) <= 2_100
+    first = int(log.partition("\n")[0].removeprefix("line "))
+    assert first == log.first_line > 0
+    assert log.endswith("line 4998\nline 4999\n")
+    shown, after = LogPosition(10).after(log, complete=True)
+    assert shown[0].startswith(f"… {first - 10} lines are not shown here")
+    assert shown[1:] == [f"line {number}" for number in range(first, 5_000)]
+    assert after == LogPosition(5_000)
+
+
+def test_one_endless_line_is_bounded_as_well():
+    log = read_bounded((b"x" * 1_000 for _ in range(1_000)), limit=1_000)
+    assert len(log) <= 4_000
+
+
+@given(st.lists(st.text(alphabet="a\n\r ü", max_size=9)), st.integers(1, 5))
+def test_a_short_log_is_kept_whole_however_it_arrives(parts, size):
+    whole = "".join(parts).encode()
+    log = read_bounded(whole[at : at + size] for at in range(0, len(whole), size))
+    assert (str(log), log.first_line) == ("".join(parts), 0)

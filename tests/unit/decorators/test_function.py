@@ -77,7 +77,8 @@ def runs(cluster, tmp_path, monkeypatch):
         container = pod["spec"]["containers"][0]
         mount = tmp_path / name
         mount.mkdir()
-        (mount / "job.json").write_text(secret["job.json"])
+        for file, content in secret.items():
+            (mount / file).write_text(content)
         env = {each["name"]: each["value"] for each in container["env"]}
         argv = [*container["command"], *container["args"]]
         argv = [word.replace("/var/run/secrets/airflow-oscar", str(mount)) for word in argv]

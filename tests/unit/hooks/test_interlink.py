@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import base64
 import json
-import tracemalloc
 
 import pytest
 import yaml
@@ -377,19 +376,6 @@ def test_pages_that_the_server_forgot_are_read_from_the_beginning(hook, core):
         core.pods[f"p{number}"] = {"metadata": {"name": f"p{number}"}}
     core.refuse["list pods"] = [None, 410]
     assert [pod.name for pod in hook.list_pods()] == ["p0", "p1", "p2"]
-
-
-def test_of_a_huge_log_the_end_is_kept_and_the_lines_are_counted(hook, core, monkeypatch):
-    monkeypatch.setattr("airflow_provider_oscar.core.logs.LOG_LIMIT", 1)
-    core.log = b"".join(b"line %d\n" % number for number in range(2_000_000))
-    tracemalloc.start()
-    log = hook.read_log("job-1")
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert log.endswith("line 1999998\nline 1999999\n")
-    first = int(log.partition("\n")[0].removeprefix("line "))
-    assert first == log.first_line > 0
-    assert peak < 100_000_000
 
 
 def test_virtual_nodes_say_what_they_offer(hook, core):
