@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +96,9 @@ class FunctionJobOperator(DecoratedOperator, JobOperator[Any]):
     def build_options(self) -> dict[str, Any]:
         """Return the function, its arguments and what calls it, as files of the job."""
         assert self._call is not None
-        return {**super().build_options(), "attachments": Attachments(files=self._call.files())}
+        options = super().build_options()
+        given = options["attachments"] or Attachments()
+        return {**options, "attachments": replace(given, files=self._call.files())}
 
     def execute(self, context: Context) -> Any:
         """Run the function in a job and return its value."""

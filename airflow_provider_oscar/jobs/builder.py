@@ -3,7 +3,7 @@
 
 Two supervisors can be had. ``inline``, the default, is our own program (:mod:`airflow_provider_oscar.supervisor`):
 it travels in the job's Secret or, on OSCAR, in the service's script, is given presigned URLs or path-scoped tokens,
-and proves its result by a manifest. ``kit`` is OSCAR's FaaS Supervisor as OSCAR itself attaches it
+and proves its result by a manifest. ``faas-supervisor`` is OSCAR's FaaS Supervisor as OSCAR itself attaches it
 (:mod:`.faas_supervisor`), which needs the store's long-lived credentials on the compute side.
 """
 
@@ -17,7 +17,7 @@ import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 from airflow_provider_oscar.core.errors import DefinitionError, LostContactError, TransientError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent, Source, split_uri
@@ -26,7 +26,7 @@ from airflow_provider_oscar.core.staging import StageIn, safe_name
 from airflow_provider_oscar.hooks.storage import ObjectStore, storage_hook
 from airflow_provider_oscar.jobs.faas_supervisor import KIT_IMAGE, kit_job
 from airflow_provider_oscar.jobs.manifest import MANIFEST_LIMIT, MANIFEST_NAME, Manifest
-from airflow_provider_oscar.jobs.options import Attachments, InlineFile, RunOptions
+from airflow_provider_oscar.jobs.options import Attachments, InlineFile, Mode, RunOptions
 from airflow_provider_oscar.jobs.spec import JobSpec
 from airflow_provider_oscar.supervisor import bundle
 
@@ -54,7 +54,7 @@ _LAUNCHER = (
     'exec "$p" -I -S -c \'import base64,os,zlib;exec(compile(zlib.decompress(base64.b64decode('
     'os.environ["OSCAR_SUPERVISOR"])),"supervisor.py","exec"))\' --job {job}; fi; done; '
     "echo 'airflow-oscar: no python3 (3.8 or later) in the image, which the supervisor needs; "
-    'use an image that has one, or mode="kit"\' >&2; exit 127'
+    'use an image that has one, or mode="faas-supervisor"\' >&2; exit 127'
 )
 
 
@@ -111,7 +111,7 @@ class SupervisorJob:
 class SupervisorHook:
     """Prepares jobs and reads their manifests; reaches stores through their own hooks.
 
-    :param kit_image: image that holds OSCAR's FaaS Supervisor, for ``mode="kit"``.
+    :param kit_image: image that holds OSCAR's FaaS Supervisor, for ``mode="faas-supervisor"``.
     :param stores: finds the store of an event, or of a URI and a connection; for tests.
     """
 
@@ -131,7 +131,7 @@ class SupervisorHook:
         placement: str = "",
         timeout: float | timedelta | None = None,
         lifetime: timedelta = timedelta(hours=24),
-        mode: Literal["inline", "kit"] = "inline",
+        mode: Mode = "inline",
         attachments: Attachments | None = None,
         options: RunOptions | None = None,
         signing_key: str = "",
@@ -148,7 +148,7 @@ class SupervisorHook:
         :param placement: name of the placement target, for the manifest.
         :param timeout: seconds the command may run, or None.
         :param lifetime: how long URLs and tokens are good; queueing counts.
-        :param mode: ``inline`` or ``kit``.
+        :param mode: ``inline`` or ``faas-supervisor``.
         :param attachments: what the job is given beside the object.
         :param options: how the command is run.
         :param signing_key: key of the manifest's signature, in hexadecimal digits; empty for none.
@@ -167,7 +167,12 @@ class SupervisorHook:
             "signing_key": signing_key,
             "request_digest": request_digest,
         }
-        if mode == "kit":
+        if mode == "faas-supervisor":
+            if attachments is not None:
+                raise DefinitionError(
+                    f"job {submission_id!r}: OSCAR's supervisor stages one object; further inputs, files and "
+                    "checkpoints need mode='inline'"
+                )
             kit = kit_job(common, event=event, output_conn_id=output_conn_id, output_uri=output_uri)
             init = InitContainer(
                 name="supervisor-container",
@@ -186,7 +191,9 @@ class SupervisorHook:
                 secret_mount_path="/oscar/config",
             )
         if mode != "inline":
-            raise DefinitionError(f"job {submission_id!r}: mode is {quoted(mode)}; expected 'inline' or 'kit'")
+            raise DefinitionError(
+                f"job {submission_id!r}: mode is {quoted(mode)}; expected 'inline' or 'faas-supervisor'"
+            )
         more = attachments or Attachments()
         spec = JobSpec(
             input=None if event is None else self._stores(event).stage_in(event, lifetime=lifetime),

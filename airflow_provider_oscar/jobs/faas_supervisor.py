@@ -98,8 +98,8 @@ def _s3_provider(conn_id: str) -> dict[str, Any]:
     endpoint = extra.get("endpoint_url") or connection.host
     if not connection.login or not connection.password or not endpoint:
         raise DefinitionError(
-            f"connection {conn_id!r} cannot serve mode='kit': OSCAR's supervisor needs access key, secret key and an "
-            "endpoint URL; fill them in or use mode='inline'"
+            f"connection {conn_id!r} cannot serve mode='faas-supervisor': OSCAR's supervisor needs access key, "
+            "secret key and an endpoint URL; fill them in or use mode='inline'"
         )
     return {
         "endpoint": str(endpoint),
@@ -116,8 +116,8 @@ def _webdav_provider(conn_id: str) -> dict[str, Any]:
     parts = urlsplit(host if "://" in host else f"https://{host}")
     if parts.scheme != "https" or not parts.hostname or not connection.login or not connection.password:
         raise DefinitionError(
-            f"connection {conn_id!r} cannot serve mode='kit': OSCAR's supervisor speaks WebDAV over https with login "
-            "and password only; use mode='inline', which takes tokens"
+            f"connection {conn_id!r} cannot serve mode='faas-supervisor': OSCAR's supervisor speaks WebDAV over https "
+            "with login and password only; use mode='inline', which takes tokens"
         )
     port = parts.port or connection.port
     return {

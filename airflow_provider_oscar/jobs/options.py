@@ -14,6 +14,7 @@ from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.core.staging import safe_name
 
 Launcher: TypeAlias = Literal["none", "srun", "mpirun", "torchrun"]
+Mode: TypeAlias = Literal["inline", "faas-supervisor"]
 OnUnstaged: TypeAlias = Literal["fail", "warn"]
 
 

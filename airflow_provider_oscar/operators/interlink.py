@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.jobs.interlink import InterLinkBackend
+from airflow_provider_oscar.jobs.options import Mode, RunOptions
 from airflow_provider_oscar.jobs.pods import PodWork
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.links import OutputLink, SlurmJobLink
@@ -51,6 +53,13 @@ class InterLinkPodOperator(PodJobOperator):
     :param reuse: ``"retries"`` (default): an automatic retry, and another run for the same object, take the job or
         result that is there; a task that a person cleared, or whose request has changed, runs again. ``"always"``: a
         cleared task takes them as well. ``"never"``: each try runs anew.
+    :param run_options: launcher, grace period, limit of bytes, and what becomes of outputs that cannot be staged out;
+        ``RunOptions`` of :mod:`airflow_provider_oscar.jobs.options`.
+    :param inputs: further objects, each as ``object_event`` may be (templated); with them ``INPUT_FILE_PATH`` is the
+        directory of all.
+    :param resume_from: files of a former job's checkpoint (templated); the command finds them in ``CHECKPOINT_DIR``.
+    :param mode: ``inline``, this provider's supervisor; or ``faas-supervisor``, OSCAR's own beside the command, which
+        needs the stores' credentials on the compute side and proves less: its manifest is not bound to the attempt.
     :raises DefinitionError: in the DAG file, for what Kubernetes would refuse or interLink would mangle.
     """
 
@@ -58,6 +67,8 @@ class InterLinkPodOperator(PodJobOperator):
         "image",
         "command",
         "object_event",
+        "inputs",
+        "resume_from",
         "output_uri",
         "output_conn_id",
         "environment",
@@ -87,6 +98,10 @@ class InterLinkPodOperator(PodJobOperator):
         poll_interval: float | None = None,
         deferrable: bool = True,
         reuse: Reuse = "retries",
+        run_options: RunOptions | None = None,
+        inputs: Any = None,
+        resume_from: Any = None,
+        mode: Mode = "inline",
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -100,6 +115,9 @@ class InterLinkPodOperator(PodJobOperator):
             poll_interval=poll_interval,
             deferrable=deferrable,
             reuse=reuse,
+            run_options=run_options,
+            inputs=inputs,
+            resume_from=resume_from,
             **kwargs,
         )
         if self.do_xcom_push is not True:
@@ -112,6 +130,7 @@ class InterLinkPodOperator(PodJobOperator):
         if not output_uri:
             raise DefinitionError(f"task {self.task_id!r} has no output_uri for its results")
         self.image = image
+        self.mode = mode
         self.target = target
         self.interlink_conn_id = interlink_conn_id
         self.namespace = namespace
@@ -138,9 +157,31 @@ class InterLinkPodOperator(PodJobOperator):
             context,
             backend=self.backend,
             placement=target.name,
-            slurm=target.slurm,
+            slurm=self._slurm(),
             resources=target.resources,
         )
+
+    def build_options(self) -> dict[str, Any]:
+        """Return further arguments of the builder; a launcher uses the nodes SLURM is asked for."""
+        options = super().build_options()
+        wanted: RunOptions = options["options"]
+        if self.target.slurm is not None and wanted.launcher != "none" and wanted.nodes is None:
+            options["options"] = replace(wanted, nodes=self.target.slurm.nodes)
+        return options
+
+    def _slurm(self) -> SlurmOptions | None:
+        """Ask SLURM for the processes that the launcher will start."""
+        wanted, slurm = self.run_options, self.target.slurm
+        flags = {"ntasks": wanted.ntasks, "ntasks-per-node": wanted.ntasks_per_node}
+        given = () if slurm is None else slurm.extra_flags
+        missing = tuple(
+            f"--{name}={value}"
+            for name, value in flags.items()
+            if value is not None and not any(flag.startswith(f"--{name}=") for flag in given)
+        )
+        if wanted.launcher == "none" or not missing:
+            return slurm
+        return replace(slurm or SlurmOptions(), extra_flags=(*given, *missing))
 
     def note_links(self, job: RunningJob, slurm_job_id: str) -> None:
         """Note the URLs of the extra links."""

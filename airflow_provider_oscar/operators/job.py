@@ -23,6 +23,7 @@ from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.jobs.backend import JobBackend
 from airflow_provider_oscar.jobs.lifecycle import MANIFEST_GRACE, Concluded, JobLifecycle
 from airflow_provider_oscar.jobs.manifest import Manifest
+from airflow_provider_oscar.jobs.options import Attachments, RunOptions
 from airflow_provider_oscar.jobs.poller import Pace
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.signing import Signer, request_digest
@@ -30,7 +31,7 @@ from airflow_provider_oscar.jobs.status import JobStatus, JsonObject
 from airflow_provider_oscar.jobs.submission import submission_id
 from airflow_provider_oscar.jobs.summary import summarize
 from airflow_provider_oscar.jobs.waiting import Wait, wait_for_job
-from airflow_provider_oscar.operators.job_state import load_state, parse_object_event, save_state
+from airflow_provider_oscar.operators.job_state import load_state, parse_object_event, parse_object_events, save_state
 from airflow_provider_oscar.triggers.jobs import JobTrigger
 
 if TYPE_CHECKING:
@@ -68,6 +69,9 @@ class JobOperator(BaseOperator, Generic[W]):
     :param reuse: ``"retries"``: an automatic retry, and another run for the same object, take the job or result that is
         there; a task that a person cleared, or whose request has changed, runs again. ``"always"``: a cleared task
         takes them as well. ``"never"``: each try runs anew.
+    :param run_options: launcher, grace period and what becomes of outputs that cannot be staged out.
+    :param inputs: further objects to stage in, each as ``object_event`` may be.
+    :param resume_from: files of an earlier try's checkpoint, each as ``object_event`` may be.
     """
 
     #: Names of the arguments that say where the job runs; placement looks there while none of them is a template.
@@ -89,6 +93,9 @@ class JobOperator(BaseOperator, Generic[W]):
         poll_interval: float | None,
         deferrable: bool,
         reuse: str,
+        run_options: RunOptions | None = None,
+        inputs: Any = None,
+        resume_from: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -102,6 +109,9 @@ class JobOperator(BaseOperator, Generic[W]):
         self.output_conn_id = output_conn_id
         self.command = command
         self.environment = environment or {}
+        self.run_options = run_options or RunOptions()
+        self.inputs = inputs
+        self.resume_from = resume_from
         self.timeout = self._seconds("timeout", timeout)
         self.queue_timeout = self._seconds("queue_timeout", queue_timeout)
         self.poll_interval = self._seconds("poll_interval", poll_interval)
@@ -349,7 +359,9 @@ class JobOperator(BaseOperator, Generic[W]):
 
     def build_options(self) -> dict[str, Any]:
         """Return further arguments of :meth:`~airflow_provider_oscar.jobs.builder.SupervisorHook.build`."""
-        return {}
+        inputs, checkpoint = parse_object_events(self.inputs), parse_object_events(self.resume_from)
+        given = Attachments(inputs=inputs, resume_from=checkpoint) if inputs or checkpoint else None
+        return {"options": self.run_options, "attachments": given}
 
     def _push(self, context: Context, job: RunningJob, status: JobStatus, manifest: Manifest | None) -> None:
         slurm = (manifest.slurm_job_id if manifest else None) or status.slurm_job_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,21 @@ def parse_object_event(value: Any) -> ObjectEvent | None:
         f"object_event is {quoted(value)}; expected an ObjectEvent, the dictionary of ObjectEvent.to_dict(), "
         "or the extra of an asset event"
     )
+
+
+def parse_object_events(value: Any) -> tuple[ObjectEvent, ...]:
+    """Read several events: a list of what :func:`parse_object_event` reads, or its text.
+
+    :raises DefinitionError: if it is something else.
+    """
+    if isinstance(value, str):
+        value = _decoded(value.strip()) if value.strip() not in ("", "None", "null") else None
+    if value is None:
+        return ()
+    if isinstance(value, str) or not isinstance(value, Iterable) or isinstance(value, Mapping):
+        value = [value]
+    found = tuple(parse_object_event(each) for each in value)
+    return tuple(each for each in found if each is not None)
 
 
 def _decoded(text: str) -> Any:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.jobs.kubernetes import KubernetesBackend
+from airflow_provider_oscar.jobs.options import Mode, RunOptions
 from airflow_provider_oscar.jobs.pods import PodWork
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.links import OutputLink
@@ -50,6 +51,13 @@ class KubernetesJobOperator(PodJobOperator):
     :param reuse: ``"retries"`` (default): an automatic retry, and another run for the same object, take the job or
         result that is there; a task that a person cleared, or whose request has changed, runs again. ``"always"``: a
         cleared task takes them as well. ``"never"``: each try runs anew.
+    :param run_options: launcher, grace period, limit of bytes, and what becomes of outputs that cannot be staged out;
+        ``RunOptions`` of :mod:`airflow_provider_oscar.jobs.options`.
+    :param inputs: further objects, each as ``object_event`` may be (templated); with them ``INPUT_FILE_PATH`` is the
+        directory of all.
+    :param resume_from: files of a former job's checkpoint (templated); the command finds them in ``CHECKPOINT_DIR``.
+    :param mode: ``inline``, this provider's supervisor; or ``faas-supervisor``, OSCAR's own beside the command, which
+        needs the stores' credentials on the compute side and proves less: its manifest is not bound to the attempt.
     :raises DefinitionError: in the DAG file, for what Kubernetes would refuse.
     """
 
@@ -57,6 +65,8 @@ class KubernetesJobOperator(PodJobOperator):
         "image",
         "command",
         "object_event",
+        "inputs",
+        "resume_from",
         "output_uri",
         "output_conn_id",
         "environment",
@@ -86,6 +96,10 @@ class KubernetesJobOperator(PodJobOperator):
         poll_interval: float | None = None,
         deferrable: bool = True,
         reuse: Reuse = "retries",
+        run_options: RunOptions | None = None,
+        inputs: Any = None,
+        resume_from: Any = None,
+        mode: Mode = "inline",
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -99,6 +113,9 @@ class KubernetesJobOperator(PodJobOperator):
             poll_interval=poll_interval,
             deferrable=deferrable,
             reuse=reuse,
+            run_options=run_options,
+            inputs=inputs,
+            resume_from=resume_from,
             **kwargs,
         )
         if target is not None and target.kind != KubernetesBackend.name:
@@ -108,6 +125,7 @@ class KubernetesJobOperator(PodJobOperator):
         if not output_uri:
             raise DefinitionError(f"task {self.task_id!r} has no output_uri for its results")
         self.image = image
+        self.mode = mode
         self.container_resources = dict(container_resources or (target.resources if target else {}))
         self.target = target
         self.kubernetes_conn_id = kubernetes_conn_id

@@ -13,6 +13,7 @@ from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook, encode_body
 from airflow_provider_oscar.jobs.events import EVENT_FORMATS, check_event, event_body
 from airflow_provider_oscar.jobs.lifecycle import JobLifecycle
+from airflow_provider_oscar.jobs.options import RunOptions
 from airflow_provider_oscar.jobs.oscar import OscarBackend, OscarWork
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.success import SuccessWhen, check_rule, observe
@@ -58,12 +59,19 @@ class OscarJobOperator(JobOperator[OscarWork]):
     :param reuse: ``"retries"`` (default): an automatic retry, and another run for the same object, take the job or
         result that is there; a task that a person cleared, or whose request has changed, runs again. ``"always"``: a
         cleared task takes them as well. ``"never"``: each try runs anew.
+    :param run_options: launcher, grace period, limit of bytes, and what becomes of outputs that cannot be staged out;
+        ``RunOptions`` of :mod:`airflow_provider_oscar.jobs.options`.
+    :param inputs: further objects, each as ``object_event`` may be (templated); with them ``INPUT_FILE_PATH`` is the
+        directory of all.
+    :param resume_from: files of a former job's checkpoint (templated); the command finds them in ``CHECKPOINT_DIR``.
     :raises DefinitionError: in the DAG file, if both or neither of ``command`` and ``payload`` are given.
     """
 
     template_fields: Sequence[str] = (
         "service",
         "object_event",
+        "inputs",
+        "resume_from",
         "payload",
         "output_uri",
         "output_conn_id",
@@ -100,6 +108,9 @@ class OscarJobOperator(JobOperator[OscarWork]):
         poll_interval: float | None = None,
         deferrable: bool = True,
         reuse: Reuse = "retries",
+        run_options: RunOptions | None = None,
+        inputs: Any = None,
+        resume_from: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -113,6 +124,9 @@ class OscarJobOperator(JobOperator[OscarWork]):
             poll_interval=poll_interval,
             deferrable=deferrable,
             reuse=reuse,
+            run_options=run_options,
+            inputs=inputs,
+            resume_from=resume_from,
             **kwargs,
         )
         if sum((command is not None, payload is not None, bool(event_format))) != 1:

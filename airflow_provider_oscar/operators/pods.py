@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_oscar.core.pods import PodRequest, build_pod, label_value
 from airflow_provider_oscar.core.podstatus import OWNER_LABEL
 from airflow_provider_oscar.core.slurm import SlurmOptions
+from airflow_provider_oscar.jobs.options import Mode
 from airflow_provider_oscar.jobs.pods import PodBackend, PodWork
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.operators.job import JobOperator
@@ -24,6 +25,11 @@ class PodJobOperator(JobOperator[PodWork]):
 
     #: Set by the subclasses' constructors.
     image: str
+    mode: Mode = "inline"
+
+    def build_options(self) -> dict[str, Any]:
+        """Return further arguments of the builder."""
+        return {**super().build_options(), "mode": self.mode}
 
     def render_template(
         self,

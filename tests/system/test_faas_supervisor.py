@@ -140,7 +140,7 @@ def run_job(supervisor: Supervisor, s3: OscarS3Hook) -> Callable[..., tuple[Ende
             command=command,
             output_conn_id="oscar_s3_default",
             output_uri=RESULTS,
-            mode="kit" if mode == "kit" else "inline",
+            mode="faas-supervisor" if mode == "kit" else "inline",
         )
         if mode == "kit":
             secret = job.secret

@@ -217,7 +217,7 @@ def test_specification_that_fits_no_secret_is_refused(hook):
 
 
 def test_unknown_mode_is_refused(hook):
-    with pytest.raises(DefinitionError, match="expected 'inline' or 'kit'"):
+    with pytest.raises(DefinitionError, match="expected 'inline' or 'faas-supervisor'"):
         build(hook, mode="sidecar")
 
 
@@ -255,7 +255,7 @@ def connections(monkeypatch):
 
 
 def test_kit_has_the_shape_oscar_gives_it(hook, connections):
-    job = build(hook, mode="kit")
+    job = build(hook, mode="faas-supervisor")
     [init] = job.init_containers
     assert asdict(init) == {
         "name": "supervisor-container",
@@ -268,7 +268,7 @@ def test_kit_has_the_shape_oscar_gives_it(hook, connections):
 
 
 def test_kit_keeps_credentials_in_the_secret(hook, connections):
-    job = build(hook, mode="kit")
+    job = build(hook, mode="faas-supervisor")
     assert "hush" not in repr(job) + json.dumps(dict(job.env)) + job.spec.to_json()
     definition = yaml.safe_load(job.secret["function_config.yaml"])
     assert definition["storage_providers"]["minio"]["input"]["secret_key"] == "hush"
@@ -276,14 +276,14 @@ def test_kit_keeps_credentials_in_the_secret(hook, connections):
 
 
 def test_kit_names_its_provider_by_the_bare_id(hook, connections):
-    message = json.loads(base64.b64decode(build(hook, mode="kit").env["EVENT"]))
+    message = json.loads(base64.b64decode(build(hook, mode="faas-supervisor").env["EVENT"]))
     assert message["storage_provider"] == "input"
     assert json.loads(message["event"])["Records"][0]["s3"]["object"]["key"] == "a+b.h5"
 
 
 def test_kit_for_dcache_uses_the_one_provider_id_upstream_knows(hook, connections):
     found = event(Source.DCACHE, "door", "/data/in", "x.h5")
-    job = build(hook, mode="kit", event=found, output_conn_id="door", output_uri="dcache://door/data/out")
+    job = build(hook, mode="faas-supervisor", event=found, output_conn_id="door", output_uri="dcache://door/data/out")
     definition = yaml.safe_load(job.secret["function_config.yaml"])
     assert definition["input"] == [{"storage_provider": "webdav.dcache", "path": "/data/in"}]
     assert definition["storage_providers"]["webdav"]["dcache"]["hostname"] == "door:2880"
@@ -292,14 +292,16 @@ def test_kit_for_dcache_uses_the_one_provider_id_upstream_knows(hook, connection
 
 
 def test_kit_refuses_a_door_upstream_cannot_reach(hook, connections):
-    with pytest.raises(DefinitionError, match="connection 'plain' cannot serve mode='kit'.* use mode='inline'"):
-        build(hook, mode="kit", event=None, output_conn_id="plain", output_uri="dcache://plain/data/out")
+    with pytest.raises(
+        DefinitionError, match="connection 'plain' cannot serve mode='faas-supervisor'.* use mode='inline'"
+    ):
+        build(hook, mode="faas-supervisor", event=None, output_conn_id="plain", output_uri="dcache://plain/data/out")
 
 
 @pytest.mark.parametrize("code", [0, 3])
 def test_kit_script_tells_the_exit_code_upstream_drops(hook, connections, tmp_path, code):
     job = build(
-        hook, ["/bin/sh", "-c", f'printf "%s" "$A" > "$TMP_OUTPUT_DIR/a"; exit {code}'], mode="kit",
+        hook, ["/bin/sh", "-c", f'printf "%s" "$A" > "$TMP_OUTPUT_DIR/a"; exit {code}'], mode="faas-supervisor",
         environment={"A": "it's 100% \\n"}, placement="caf\u00e9 %s",
     )  # fmt: skip
     script, output = tmp_path / "script.sh", tmp_path / "output"
@@ -317,4 +319,4 @@ def test_kit_script_tells_the_exit_code_upstream_drops(hook, connections, tmp_pa
 
 def test_kit_refuses_a_variable_no_shell_exports(hook, connections):
     with pytest.raises(DefinitionError, match="cannot export the variable 'A-B'"):
-        build(hook, mode="kit", environment={"A-B": "x"})
+        build(hook, mode="faas-supervisor", environment={"A-B": "x"})
