@@ -79,6 +79,8 @@ def _sorted(
         return TransientError, "The store could not be reached from the job; a retry is made if the task has retries"
     if manifest.error is not None and code == EXIT_ACCESS and manifest.error.stage == "stage-in":
         return TransientError, "Its access had expired before it began; a retry brings a new one"
+    if manifest.error is not None and manifest.error.reason == "interrupted":
+        return TransientError, "It saved its state when it was told that its time ends; a retry can go on from there"
     if manifest.error is not None and code in (EXIT_UNSTAGED, EXIT_ACCESS):
         return JobFailedError, "It would fail again in the same way: remove the cause, then clear the task"
     return _by_code(manifest, code or 0)

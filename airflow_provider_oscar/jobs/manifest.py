@@ -56,10 +56,34 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why the supervisor itself gave up; ``stage`` is ``stage-in``, ``run`` or ``stage-out``."""
+    """Why the supervisor itself gave up.
+
+    :param stage: ``stage-in``, ``run`` or ``stage-out``.
+    :param message: one sentence.
+    :param reason: one word for programs, such as ``access-refused``; empty where the writer gave none.
+    :param permanent: the whole job done again would fail in the same way; None where the writer does not say.
+    """
 
     stage: str
     message: str
+    reason: str = ""
+    permanent: bool | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields that are known."""
+        known = {"stage": self.stage, "message": self.message, "reason": self.reason, "permanent": self.permanent}
+        return {name: value for name, value in known.items() if value not in ("", None) or name in ("stage", "message")}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Failure:
+        """Read what a supervisor wrote."""
+        permanent = fields.get("permanent")
+        return cls(
+            stage=str(fields["stage"]),
+            message=str(fields["message"]),
+            reason=str(fields.get("reason") or ""),
+            permanent=permanent if isinstance(permanent, bool) else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +159,7 @@ class Manifest:
             "output_uri": self.output_uri,
             "outputs": [{"key": each.key, "size": each.size, "sha256": each.sha256} for each in self.outputs],
             "exit_code": self.exit_code,
-            "error": None if self.error is None else {"stage": self.error.stage, "message": self.error.message},
+            "error": None if self.error is None else self.error.to_dict(),
             "phases": {
                 name: {"start": phase.start.isoformat(), "end": phase.end.isoformat()}
                 for name, phase in self.phases.items()
@@ -238,7 +262,7 @@ def _read(cls: type[Manifest], found: Mapping[str, Any]) -> Manifest:
             Output(str(each["key"]), int(each["size"]), str(each["sha256"])) for each in found.get("outputs") or ()
         ),
         exit_code=exit_code,
-        error=None if error is None else Failure(str(error["stage"]), str(error["message"])),
+        error=None if error is None else Failure.from_dict(error),
         phases={
             str(name): Phase(read_iso(phase["start"]), read_iso(phase["end"]))
             for name, phase in (found.get("phases") or {}).items()

@@ -33,6 +33,18 @@ def manifest(code: int, error: Failure | None = None) -> Manifest:
         pytest.param(manifest(78, Failure("run", "spec")), "", DefinitionError, id="bad job specification"),
         pytest.param(manifest(74, Failure("stage-out", "503")), "", TransientError, id="store away"),
         pytest.param(manifest(74), "", JobFailedError, id="74 of the command itself"),
+        pytest.param(
+            manifest(73, Failure("stage-out", "a pipe")), "", JobFailedError, id="output cannot be staged out"
+        ),
+        pytest.param(manifest(77, Failure("stage-out", "403")), "", JobFailedError, id="access refused after the run"),
+        pytest.param(manifest(77, Failure("stage-in", "403")), "", TransientError, id="access expired in the queue"),
+        pytest.param(
+            manifest(75, Failure("run", "USR1", "interrupted", False)),
+            "",
+            TransientError,
+            id="interrupted, state saved",
+        ),
+        pytest.param(manifest(75), "", JobFailedError, id="75 of the command itself"),
         pytest.param(manifest(1), "", JobFailedError, id="command failed"),
         pytest.param(manifest(143), "", TransientError, id="killed from outside"),
         pytest.param(manifest(143), "SLURM job reached its time limit", JobFailedError, id="time limit"),
