@@ -39,4 +39,4 @@ def test_supervisor_writes_the_manifest_of_the_case(store, supervise, name):
     assert (written["error"] is None) is (expected["error"] is None)
     if expected["error"] is not None:
         assert {name: written["error"][name] for name in ("stage", "message")} == expected["error"]
-        assert Manifest.from_dict(written).to_dict() == written
+        assert Manifest.from_dict(written).to_dict()["error"] == written["error"]
