@@ -151,7 +151,9 @@ class StageOut:
         for entry in self.unstaged[:20]:
             say(f"{quoted(entry['name'])} was not staged out: {entry['detail']}")
         size = sum(each["size"] for each in self.outputs)
-        say(f"staged out {len(self.outputs)} file(s), {size} bytes; {len(self.unstaged)} not")
+        if files or problems:
+            left = f"; {len(self.unstaged)} cannot be, see the manifest" if self.unstaged else ""
+            say(f"staged out {len(self.outputs)} file(s), {size} bytes{left}")
 
     def check(self, on_unstaged: str) -> None:
         """Raise what has to become of the job.
