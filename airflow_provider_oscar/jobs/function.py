@@ -109,13 +109,10 @@ class FunctionCall:
                 f'JSON cannot hold ({quoted(error)}); pass text, numbers, lists, dictionaries, or serializer="pickle"'
             ) from error
 
-    def files(self, wheels: bytes | None = None) -> dict[str, bytes]:
-        """Return the files the job brings along.
-
-        :param wheels: archive of packages for it, see :mod:`~airflow_provider_oscar.jobs.wheels`.
-        """
+    def files(self) -> dict[str, bytes]:
+        """Return the files the job brings along."""
         runner = resources.files("airflow_provider_oscar.supervisor").joinpath("call.py").read_bytes()
-        return {"call.py": runner, "call.json": self.document()} | ({"wheels.zip": wheels} if wheels else {})
+        return {"call.py": runner, "call.json": self.document()}
 
     def command(self, python: str = "python3") -> list[str]:
         """Return the job's command.

@@ -17,7 +17,6 @@ import os
 import pickle
 import sys
 import traceback
-import zipfile
 from typing import Any
 
 TRACEBACK_LIMIT = 32_000
@@ -35,22 +34,6 @@ def load_call(folder: str, digest: str) -> dict[str, Any]:
     if hashlib.sha256(raw).hexdigest() != digest:
         raise ValueError("call.json is not the call this job was made for")
     return dict(json.loads(raw.decode("utf-8")))
-
-
-def add_wheels(folder: str) -> None:
-    """Put the packages that were brought along before those of the image."""
-    archive = os.path.join(folder, "wheels.zip")
-    if not os.path.exists(archive):
-        return
-    target = os.path.join(folder, "site-packages")
-    with zipfile.ZipFile(archive) as wheels:
-        for name in sorted(wheels.namelist()):
-            if os.path.isabs(name) or ".." in name.split("/"):
-                raise ValueError("wheels.zip has a name that leads out of it")
-            path = wheels.extract(name, folder)
-            with zipfile.ZipFile(path) as wheel:
-                wheel.extractall(target)
-    sys.path.insert(0, target)
 
 
 def load_function(call: dict[str, Any]) -> Any:
@@ -116,7 +99,6 @@ def main(folder: str, digest: str) -> int:
     logging.basicConfig(level=logging.INFO, format="[%(asctime)s] {%(name)s} %(levelname)s - %(message)s")
     try:
         call = load_call(folder, digest)
-        add_wheels(folder)
         args, kwargs = arguments(call)
         value = load_function(call)(*args, **kwargs)
         store_value(value, call["serializer"])
