@@ -128,7 +128,10 @@ class FunctionJobOperator(DecoratedOperator, JobOperator[Any]):
             raise type(error)(f"{error}\n\nThe function raised, where it ran:\n{trace}") from error
         with airflow_errors():
             manifest = Manifest.from_dict(found)
-            context["ti"].xcom_push(key="manifest", value={**found, "outputs": found["outputs"][:100]})
+            if found.get("outputs_omitted"):  # XCom takes a summary; the value may be among the rest
+                whole = self.supervisor.read_manifest(self.output_conn_id, self.output_uri, manifest.submission_id)
+                manifest = whole or manifest
+            context["ti"].xcom_push(key="manifest", value=found)
             data = self.supervisor.read_output(
                 self.output_conn_id, manifest, RETURN_VALUE[self.serializer], VALUE_LIMIT
             )

@@ -26,7 +26,7 @@ from airflow_provider_oscar.core.staging import StageIn, safe_name
 from airflow_provider_oscar.hooks.storage import ObjectStore, storage_hook
 from airflow_provider_oscar.jobs.faas_supervisor import KIT_IMAGE, kit_job
 from airflow_provider_oscar.jobs.manifest import MANIFEST_LIMIT, MANIFEST_NAME, Manifest
-from airflow_provider_oscar.jobs.options import Attachments, InlineFile, Mode, RunOptions
+from airflow_provider_oscar.jobs.options import Attachments, Binding, InlineFile, RunOptions
 from airflow_provider_oscar.jobs.spec import JobSpec
 from airflow_provider_oscar.supervisor import bundle
 
@@ -131,11 +131,9 @@ class SupervisorHook:
         placement: str = "",
         timeout: float | timedelta | None = None,
         lifetime: timedelta = timedelta(hours=24),
-        mode: Mode = "inline",
         attachments: Attachments | None = None,
         options: RunOptions | None = None,
-        signing_key: str = "",
-        request_digest: str = "",
+        binding: Binding | None = None,
     ) -> SupervisorJob:
         """Prepare one job; makes presigned URLs or tokens, and submits nothing.
 
@@ -148,14 +146,13 @@ class SupervisorHook:
         :param placement: name of the placement target, for the manifest.
         :param timeout: seconds the command may run, or None.
         :param lifetime: how long URLs and tokens are good; queueing counts.
-        :param mode: ``inline`` or ``faas-supervisor``.
         :param attachments: what the job is given beside the object.
         :param options: how the command is run.
-        :param signing_key: key of the manifest's signature, in hexadecimal digits; empty for none.
-        :param request_digest: of what was asked for, repeated in the manifest.
+        :param binding: signing key and digest of the request.
         :raises DefinitionError: if what was asked for cannot be expressed.
         """
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        bound, wanted = binding or Binding(), options or RunOptions()
         common: dict[str, Any] = {
             "submission_id": submission_id,
             "placement": placement,
@@ -163,11 +160,11 @@ class SupervisorHook:
             "command": tuple(command),
             "environment": dict(environment or {}),
             "timeout": seconds,
-            "options": options or RunOptions(),
-            "signing_key": signing_key,
-            "request_digest": request_digest,
+            "options": wanted,
+            "signing_key": bound.signing_key,
+            "request_digest": bound.request_digest,
         }
-        if mode == "faas-supervisor":
+        if wanted.mode == "faas-supervisor":
             if attachments is not None:
                 raise DefinitionError(
                     f"job {submission_id!r}: OSCAR's supervisor stages one object; further inputs, files and "
@@ -190,15 +187,11 @@ class SupervisorHook:
                 init_containers=(init,),
                 secret_mount_path="/oscar/config",
             )
-        if mode != "inline":
-            raise DefinitionError(
-                f"job {submission_id!r}: mode is {quoted(mode)}; expected 'inline' or 'faas-supervisor'"
-            )
         more = attachments or Attachments()
         spec = JobSpec(
             input=None if event is None else self._stores(event).stage_in(event, lifetime=lifetime),
             output=self._stores(output_uri, output_conn_id).stage_out(
-                output_uri, submission_id=submission_id, lifetime=lifetime, max_bytes=common["options"].max_output_bytes
+                output_uri, submission_id=submission_id, lifetime=lifetime, max_bytes=wanted.max_output_bytes
             ),
             inputs=self._stage_in_all(more.inputs, lifetime),
             files=self._job_files(more.files, output_uri, output_conn_id, submission_id, lifetime),

@@ -22,6 +22,8 @@ OnUnstaged: TypeAlias = Literal["fail", "warn"]
 class RunOptions:
     """How the supervisor runs a command.
 
+    :param mode: ``inline``, this provider's supervisor; or ``faas-supervisor``, OSCAR's own, which takes none of the
+        others.
     :param on_unstaged: what becomes of a job some of whose outputs cannot be staged out however often it is tried (a
         pipe, a link that leads away, a file that is too large): ``fail``, or ``warn`` and succeed. Either way the
         others are staged out and the manifest names these.
@@ -36,6 +38,7 @@ class RunOptions:
     :raises DefinitionError: for a value that is not one of these.
     """
 
+    mode: Mode = "inline"
     on_unstaged: OnUnstaged = "fail"
     grace_period: float | None = None
     max_output_bytes: int | None = None
@@ -45,7 +48,8 @@ class RunOptions:
     ntasks_per_node: int | None = None
 
     def __post_init__(self) -> None:
-        for name, known in (("on_unstaged", get_args(OnUnstaged)), ("launcher", get_args(Launcher))):
+        choices = (("mode", Mode), ("on_unstaged", OnUnstaged), ("launcher", Launcher))
+        for name, known in ((name, get_args(choice)) for name, choice in choices):
             if getattr(self, name) not in known:
                 raise DefinitionError(
                     f"{name} is {quoted(getattr(self, name))}; expected one of {', '.join(map(repr, known))}"
@@ -105,6 +109,18 @@ class InlineFile:
             return cls(str(fields["name"]), base64.b64decode(str(fields["content"]), validate=True))
         except binascii.Error as error:
             raise DefinitionError(f"the file {quoted(fields['name'])} of a job is not base64") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binding:
+    """What binds a job's manifest to one submission of one request.
+
+    :param signing_key: key of the manifest's signature, in hexadecimal digits; empty for none.
+    :param request_digest: of what was asked for, repeated in the manifest.
+    """
+
+    signing_key: str = field(default="", repr=False)
+    request_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.jobs.backend import JobBackend
 from airflow_provider_oscar.jobs.lifecycle import MANIFEST_GRACE, Concluded, JobLifecycle
 from airflow_provider_oscar.jobs.manifest import Manifest
-from airflow_provider_oscar.jobs.options import Attachments, RunOptions
+from airflow_provider_oscar.jobs.options import Attachments, Binding, RunOptions
 from airflow_provider_oscar.jobs.poller import Pace
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.signing import Signer, request_digest
@@ -154,6 +154,11 @@ class JobOperator(BaseOperator, Generic[W]):
             "environment": {name: str(value) for name, value in self.environment.items()},
             "input": None if event is None else [event.uri, event.version_id or event.etag, event.size],
             "output": [self.output_conn_id, self.output_uri],
+            "further": [
+                [[each.uri, each.version_id or each.etag, each.size] for each in parse_object_events(given)]
+                for given in (self.inputs, self.resume_from)
+            ],
+            "options": self.run_options.to_dict(),
         }
 
     def is_signed(self) -> bool:
@@ -344,8 +349,7 @@ class JobOperator(BaseOperator, Generic[W]):
         needed = timedelta(seconds=self._timeout()) + _PADDING
         return self.supervisor.build(
             submission_id=job.submission_id,
-            signing_key=self.signer.key(job),
-            request_digest=job.request_digest,
+            binding=Binding(signing_key=self.signer.key(job), request_digest=job.request_digest),
             event=parse_object_event(self.object_event),
             command=[str(word) for word in self.command],
             output_conn_id=self.output_conn_id,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_oscar.core.pods import PodRequest, build_pod, label_value
@@ -27,9 +28,18 @@ class PodJobOperator(JobOperator[PodWork]):
     image: str
     mode: Mode = "inline"
 
+    def request(self) -> dict[str, object]:
+        """Return what is asked for, the kind of supervisor included."""
+        return {**super().request(), "mode": self.mode}
+
+    def is_signed(self) -> bool:
+        """Whether the job signs its manifest; OSCAR's own supervisor does not."""
+        return self.mode == "inline"
+
     def build_options(self) -> dict[str, Any]:
         """Return further arguments of the builder."""
-        return {**super().build_options(), "mode": self.mode}
+        options = super().build_options()
+        return {**options, "options": replace(options["options"], mode=self.mode)}
 
     def render_template(
         self,

@@ -176,7 +176,7 @@ class FakeSupervisor:
 
     def signed(self, found: Manifest) -> Manifest:
         """The manifest as the supervisor of the newest submission of its job signs it."""
-        keys = [each["signing_key"] for each in self.built if each["submission_id"] == found.submission_id]
+        keys = [each["binding"].signing_key for each in self.built if each["submission_id"] == found.submission_id]
         return found if found.signature or not keys else signed(found, keys[-1])
 
     def marker(self, found: Manifest) -> str:

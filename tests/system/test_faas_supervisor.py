@@ -33,6 +33,7 @@ from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.jobs.builder import SupervisorHook
 from airflow_provider_oscar.jobs.manifest import Manifest
+from airflow_provider_oscar.jobs.options import RunOptions
 from airflow_provider_oscar.jobs.outcome import State, verdict
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from tests.system import backends, scenarios
@@ -140,7 +141,7 @@ def run_job(supervisor: Supervisor, s3: OscarS3Hook) -> Callable[..., tuple[Ende
             command=command,
             output_conn_id="oscar_s3_default",
             output_uri=RESULTS,
-            mode="faas-supervisor" if mode == "kit" else "inline",
+            options=RunOptions(mode="faas-supervisor" if mode == "kit" else "inline"),
         )
         if mode == "kit":
             secret = job.secret

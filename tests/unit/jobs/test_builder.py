@@ -91,6 +91,9 @@ def build(hook, command=("/bin/sh", "-c", 'cp "$INPUT_FILE_PATH" "$TMP_OUTPUT_DI
         "output_conn_id": "out",
         "output_uri": "s3://out/p",
     }
+    mode = changes.pop("mode", None)
+    if mode is not None:
+        changes["options"] = RunOptions(mode=mode)
     return hook.build(**{**known, **changes})
 
 
@@ -217,7 +220,7 @@ def test_specification_that_fits_no_secret_is_refused(hook):
 
 
 def test_unknown_mode_is_refused(hook):
-    with pytest.raises(DefinitionError, match="expected 'inline' or 'faas-supervisor'"):
+    with pytest.raises(DefinitionError, match="mode is 'sidecar'; expected one of 'inline', 'faas-supervisor'"):
         build(hook, mode="sidecar")
 
 

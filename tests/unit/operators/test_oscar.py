@@ -332,7 +332,7 @@ def test_a_cleared_task_runs_again_and_an_automatic_retry_does_not(oscar, superv
     cleared["ti"].max_tries = 5
     deferred(operator(), cleared)
     assert oscar.posts() == 2
-    keys = [each["signing_key"] for each in supervisor.built]
+    keys = [each["binding"].signing_key for each in supervisor.built]
     assert keys[0] != keys[1], "the result of the first does not prove the second"
 
 
@@ -376,6 +376,6 @@ def test_a_manifest_put_at_the_computable_place_beforehand_proves_nothing(oscar,
 def test_the_key_is_nowhere_but_in_the_specification(oscar, supervisor):
     store = Store()
     pause = deferred(operator(), context(store))
-    key = supervisor.built[0]["signing_key"]
+    key = supervisor.built[0]["binding"].signing_key
     assert len(key) == 64
     assert key not in json.dumps([store, pause.kwargs, pause.trigger.serialize()])
