@@ -165,8 +165,9 @@ class InterLinkPodOperator(PodJobOperator):
         """Return further arguments of the builder; a launcher uses the nodes SLURM is asked for."""
         options = super().build_options()
         wanted: RunOptions = options["options"]
-        if self.target.slurm is not None and wanted.launcher != "none" and wanted.nodes is None:
-            options["options"] = replace(wanted, nodes=self.target.slurm.nodes)
+        nodes = None if self.target.slurm is None else self.target.slurm.nodes
+        if wanted.launcher != "none" and wanted.nodes is None and nodes is not None:
+            options["options"] = replace(wanted, nodes=int(nodes))
         return options
 
     def _slurm(self) -> SlurmOptions | None:
