@@ -162,27 +162,30 @@ class InterLinkPodOperator(PodJobOperator):
         )
 
     def build_options(self) -> dict[str, Any]:
-        """Return further arguments of the builder; a launcher uses the nodes SLURM is asked for."""
+        """Return further arguments of the builder; a launcher starts what SLURM is asked for."""
         options = super().build_options()
         wanted: RunOptions = options["options"]
-        nodes = None if self.target.slurm is None else self.target.slurm.nodes
-        if wanted.launcher != "none" and wanted.nodes is None and nodes is not None:
-            options["options"] = replace(wanted, nodes=int(nodes))
-        return options
+        slurm = self.target.slurm
+        if slurm is None or wanted.launcher == "none":
+            return options
+        counts = {
+            name: int(getattr(slurm, name))
+            for name in ("nodes", "ntasks", "ntasks_per_node")
+            if getattr(wanted, name) is None and getattr(slurm, name) is not None
+        }
+        return {**options, "options": replace(wanted, **counts)}
 
     def _slurm(self) -> SlurmOptions | None:
-        """Ask SLURM for the processes that the launcher will start."""
+        """Ask SLURM for the nodes and processes that the launcher will start, where the options leave it open."""
         wanted, slurm = self.run_options, self.target.slurm
-        flags = {"ntasks": wanted.ntasks, "ntasks-per-node": wanted.ntasks_per_node}
-        given = () if slurm is None else slurm.extra_flags
-        missing = tuple(
-            f"--{name}={value}"
-            for name, value in flags.items()
-            if value is not None and not any(flag.startswith(f"--{name}=") for flag in given)
-        )
-        if wanted.launcher == "none" or not missing:
+        counts = {
+            name: getattr(wanted, name)
+            for name in ("nodes", "ntasks", "ntasks_per_node")
+            if getattr(wanted, name) is not None and getattr(slurm, name, None) is None
+        }
+        if wanted.launcher == "none" or not counts:
             return slurm
-        return replace(slurm or SlurmOptions(), extra_flags=(*given, *missing))
+        return replace(slurm or SlurmOptions(), **counts)
 
     def note_links(self, job: RunningJob, slurm_job_id: str) -> None:
         """Note the URLs of the extra links."""

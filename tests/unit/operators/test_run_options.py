@@ -61,9 +61,9 @@ def test_launcher_uses_the_nodes_of_slurm_and_slurm_knows_the_processes(cluster,
     assert {"--nodes=2", "--ntasks=4", "--exclusive"} <= set(flags)
 
 
-def test_flag_of_the_user_is_kept(cluster, supervisor):
-    slurm = SlurmOptions(extra_flags=("--ntasks=8",))
-    submitted(InterLinkPodOperator, slurm=slurm, run_options=RunOptions(launcher="srun", ntasks=4))
+def test_launcher_starts_as_many_processes_as_slurm_is_asked_for(cluster, supervisor):
+    submitted(InterLinkPodOperator, slurm=SlurmOptions(nodes=2, ntasks=8), run_options=RunOptions(launcher="mpirun"))
+    assert supervisor.built[0]["options"] == RunOptions(launcher="mpirun", nodes=2, ntasks=8)
     flags = cluster.created[0]["metadata"]["annotations"]["slurm-job.vk.io/flags"].split()
     assert [flag for flag in flags if flag.startswith("--ntasks")] == ["--ntasks=8"]
 
