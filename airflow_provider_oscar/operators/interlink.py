@@ -168,7 +168,7 @@ class InterLinkPodOperator(PodJobOperator):
         slurm = self.target.slurm
         if slurm is None or wanted.launcher == "none":
             return options
-        counts = {
+        counts: dict[str, Any] = {
             name: int(getattr(slurm, name))
             for name in ("nodes", "ntasks", "ntasks_per_node")
             if getattr(wanted, name) is None and getattr(slurm, name) is not None
