@@ -24,11 +24,17 @@ if TYPE_CHECKING:
     from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
     from airflow_provider_oscar.operators.kubernetes import KubernetesJobOperator
     from airflow_provider_oscar.operators.oscar import OscarJobOperator
+    from airflow_provider_oscar.operators.oscar_calls import (
+        OscarBucketOperator,
+        OscarDeleteServiceOperator,
+        OscarInvokeOperator,
+    )
     from airflow_provider_oscar.operators.oscar_service import OscarServiceOperator
     from airflow_provider_oscar.operators.placement import PlacementBranchOperator
     from airflow_provider_oscar.placement.learned import CheapestWithinDeadline, FastestFinish, GreenestWithinDeadline
     from airflow_provider_oscar.placement.policies import Explicit, Fallback, Rule, RuleBased
     from airflow_provider_oscar.placement.targets import PlacementTarget
+    from airflow_provider_oscar.sensors.interlink import InterLinkNodeSensor
     from airflow_provider_oscar.sensors.objects import DCacheNewObjectSensor, S3NewObjectSensor
     from airflow_provider_oscar.sensors.oscar import OscarJobSensor
     from airflow_provider_oscar.triggers.objects import DCacheNewObjectTrigger, Notifications, S3NewObjectTrigger
@@ -44,11 +50,15 @@ __all__ = [
     "Fallback",
     "FastestFinish",
     "GreenestWithinDeadline",
+    "InterLinkNodeSensor",
     "InterLinkPodOperator",
     "KubernetesJobOperator",
     "Notifications",
     "ObjectEvent",
     "ObjectFilter",
+    "OscarBucketOperator",
+    "OscarDeleteServiceOperator",
+    "OscarInvokeOperator",
     "OscarJobOperator",
     "OscarJobSensor",
     "OscarServiceOperator",
@@ -81,11 +91,15 @@ _MODULES = {
     "Fallback": "placement.policies",
     "FastestFinish": "placement.learned",
     "GreenestWithinDeadline": "placement.learned",
+    "InterLinkNodeSensor": "sensors.interlink",
     "InterLinkPodOperator": "operators.interlink",
     "KubernetesJobOperator": "operators.kubernetes",
     "Notifications": "triggers.objects",
     "ObjectEvent": "core.objects",
     "ObjectFilter": "core.filters",
+    "OscarBucketOperator": "operators.oscar_calls",
+    "OscarDeleteServiceOperator": "operators.oscar_calls",
+    "OscarInvokeOperator": "operators.oscar_calls",
     "OscarJobOperator": "operators.oscar",
     "OscarJobSensor": "sensors.oscar",
     "OscarServiceOperator": "operators.oscar_service",

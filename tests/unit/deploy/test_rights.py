@@ -32,7 +32,7 @@ def granted(*names: str) -> set[tuple[str, str]]:
 
 
 def test_kubernetes_roles_grant_exactly_the_verbs_that_the_code_uses():
-    assert granted("kubernetes.yaml", "kubernetes-nodes.yaml") == used()
+    assert granted("kubernetes.yaml", "kubernetes-nodes.yaml", "kubernetes-maintenance.yaml") == used()
 
 
 def test_the_role_of_a_team_needs_nothing_outside_its_namespace():
