@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from airflow.sdk.exceptions import TaskDeferred
 from threedgan.data import write_input
 
 from airflow_provider_oscar.hooks.dcache import DCacheHook
@@ -189,5 +190,8 @@ def test_job_triggers_carry_names_only(evidence, inference):
     jobs = [task for task in inference.dag.tasks if isinstance(task, JobOperator)]
     assert len(jobs) == 3
     for task in jobs:
-        _, arguments = task.trigger(RunningJob("n", "n", deadline=1.0, object_uri="s3://b/k"), None).serialize()
+        job = RunningJob(submission_id="n", job_id="n", deadline=1.0, object_uri="s3://b/k")
+        with pytest.raises(TaskDeferred) as deferral:
+            task._defer(job, None)
+        _, arguments = deferral.value.trigger.serialize()
         assert leaks(json.dumps(arguments), evidence.secrets) == []

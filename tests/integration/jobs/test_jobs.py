@@ -102,8 +102,10 @@ def test_object_is_processed_and_the_manifest_returned(request, target, letter, 
     if target.name == "interlink":
         assert state["ti"].xcoms["slurm_job_id"].isdigit()
         assert found["placement"] == "hpc-cpu"
-    again = target.operator(object_event=letter, command=["false"]).execute(state)
+    again = target.operator(object_event=letter, command=COPY).execute(state)
     assert again == found, "work that is done is not done again"
+    with pytest.raises(AirflowFailException, match="exit code 1"):
+        target.operator(object_event=letter, command=["false"]).execute(state)
 
 
 def test_failed_command_is_explained_with_its_last_words(request, target, letter):
