@@ -8,6 +8,7 @@ import pytest
 from airflow_provider_oscar.core.logs import MARKER
 from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
+from airflow_provider_oscar.jobs.interlink import InterLinkBackend
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.placement.targets import PlacementTarget
@@ -31,7 +32,7 @@ def ended(node, monkeypatch, request):
         poll_interval=0.3,
         deferrable=False,
     )
-    monkeypatch.setattr(InterLinkPodOperator, "tidy", lambda self, job_id: None)
+    monkeypatch.setattr(InterLinkBackend, "cleanup", lambda self, job_id: None)
     manifest = task.execute(context(partition_key=request.node.name, task_id="logs"))
     yield manifest["submission_id"], manifest
     InterLinkHook().delete_pod(manifest["submission_id"])

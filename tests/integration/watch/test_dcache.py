@@ -16,11 +16,11 @@ def watched(name: str, path: str, **arguments: Any) -> Asset:
     return Asset(name, watchers=[AssetWatcher(name=name, trigger=trigger)])
 
 
-@pytest.mark.parametrize("mode", ["auto", "webdav"])
+@pytest.mark.parametrize("mode", ["auto", "none"])
 def test_whole_files_are_reported_once_across_restarts(mode: str, dcache: Any, triggerer: Any) -> None:
     path = f"/once-{mode}"
     dcache.put(f"{path}/there.h5", b"a")
-    inbox = watched(f"once-{mode}", path, start="all", poll_interval=0.5, mode=mode)
+    inbox = watched(f"once-{mode}", path, start="all", poll_interval=0.5, notifications=mode)
     triggerer.watch(inbox)
     with triggerer.running() as until:
         until(lambda: triggerer.remembered(inbox) == 1)

@@ -26,12 +26,13 @@ def test_a_restarted_triggerer_goes_on_where_the_last_one_stopped(s3: Any, trigg
     put(Bucket="restart", Key="in/notes.txt", Body=b"a")
     put(Bucket="restart", Key="elsewhere/b.h5", Body=b"a")
     with triggerer.running() as until:
-        until(lambda: triggerer.remembered(inbox) == 1)
+        # What the filter leaves out is known as well, so that another filter does not take it for new.
+        until(lambda: triggerer.remembered(inbox) == 2)
         assert triggerer.reported(inbox) == ["in/a.h5"]
     put(Bucket="restart", Key="in/hostile ../\"'\u00e9.h5", Body=b"b")
     put(Bucket="restart", Key="in/a.h5", Body=b"overwritten")
     with triggerer.running() as until:
-        until(lambda: triggerer.remembered(inbox) == 2)
+        until(lambda: triggerer.remembered(inbox) == 3)
     assert sorted(triggerer.reported(inbox)) == ["in/a.h5", "in/a.h5", "in/hostile ../\"'\u00e9.h5"]
 
 
@@ -45,6 +46,6 @@ def test_watchers_of_one_prefix_get_their_own_objects(s3: Any, triggerer: Any) -
         until(lambda: triggerer.remembered(late) == 1 and triggerer.remembered(every) == 1)
         put(Bucket="shared", Key="new.h5", Body=b"a")
         put(Bucket="shared", Key="new.root", Body=b"a")
-        until(lambda: triggerer.remembered(late) == 2 and triggerer.remembered(every) == 3)
+        until(lambda: triggerer.remembered(late) == 3 and triggerer.remembered(every) == 3)
     assert triggerer.reported(late) == ["new.h5"]
     assert sorted(triggerer.reported(every)) == ["new.h5", "new.root", "old.h5"]
