@@ -8,23 +8,19 @@ service ``count-words`` as ``OscarServiceOperator`` makes it.
 from __future__ import annotations
 
 # [START smallest]
-from airflow.sdk import Asset, AssetWatcher, PartitionedAssetTimetable, dag, get_current_context, task
+from airflow.sdk import dag, get_current_context, task
 
-from airflow_provider_oscar.ingest import object_ingest_dag, object_of
+from airflow_provider_oscar.ingest import NewObjects, get_object
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
-from airflow_provider_oscar.triggers.objects import S3NewObjectTrigger
 
-new_text = S3NewObjectTrigger(asset_name="incoming", conn_id="oscar_s3_default", bucket="incoming", suffix=".txt")
-inbox = Asset("incoming", watchers=[AssetWatcher(name="incoming", trigger=new_text)])
-objects = Asset("incoming_objects")
-ingest = object_ingest_dag("incoming_ingest", inboxes=[inbox], objects=objects)
+incoming = NewObjects("s3://incoming", suffix=".txt", start="all")
 
 
-@dag(schedule=PartitionedAssetTimetable(assets=objects))
+@dag(schedule=incoming.each())
 def count_words():
     @task
     def read_event():
-        return object_of(get_current_context()).to_dict()
+        return get_object(get_current_context()).to_dict()
 
     OscarJobOperator(
         task_id="count",
@@ -38,4 +34,4 @@ def count_words():
 count_words()
 # [END smallest]
 
-EXPECT_DAGS = ["incoming_ingest", "count_words"]
+EXPECT_DAGS = ["count_words"]

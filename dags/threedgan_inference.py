@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Generate 3DGAN showers for each new file, in the cloud or on a supercomputer, whichever suits the file.
 
-One run per file that ``threedgan_ingest`` found. The file decides the place, unless whoever starts a run by hand does.
+One run per new file of a bucket and of a dCache directory. The file decides the place, unless whoever starts a run by
+hand does. To change where it looks, set the ``THREEDGAN_*`` variables in the environment of Airflow.
 """
 
 from __future__ import annotations
@@ -9,16 +10,20 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 
-from airflow.sdk import DAG, Asset, Param, PartitionedAssetTimetable, TaskGroup, get_current_context, task
+from airflow.sdk import DAG, Asset, Param, TaskGroup, get_current_context, task
 
 from airflow_provider_oscar.core.slurm import SlurmOptions
-from airflow_provider_oscar.ingest import object_of
+from airflow_provider_oscar.ingest import NewObjects, get_object
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from airflow_provider_oscar.operators.placement import PlacementBranchOperator
 from airflow_provider_oscar.placement.policies import Rule, RuleBased
 from airflow_provider_oscar.placement.targets import PlacementTarget
 
+BUCKET = os.environ.get("THREEDGAN_BUCKET", "threedgan")
+PREFIX = os.environ.get("THREEDGAN_PREFIX", "in/")
+DIRECTORY = os.environ.get("THREEDGAN_DCACHE_PATH", "/data/threedgan/in")
+POLL_INTERVAL = float(os.environ.get("THREEDGAN_POLL_INTERVAL", "10"))
 IMAGE = os.environ.get("THREEDGAN_IMAGE", "threedgan")
 RESULTS_URI = os.environ.get("THREEDGAN_RESULTS_URI", "s3://threedgan/out/")
 LARGE = int(os.environ.get("THREEDGAN_LARGE_BYTES", "2000000"))
@@ -27,6 +32,16 @@ GPU_NODE = os.environ.get("THREEDGAN_GPU_NODE", "slurm-gpu")
 
 EXPECT_DAGS = ["threedgan_inference"]
 EXPECT_TARGETS = ["cloud-cpu", "hpc-cpu", "hpc-gpu"]
+
+# [START watch]
+incoming = NewObjects(
+    f"s3://{BUCKET}/{PREFIX}",
+    f"dcache://dcache_default{DIRECTORY}",
+    suffix=".h5",
+    start="all",
+    poll_interval=POLL_INTERVAL,
+)
+# [END watch]
 
 # [START targets]
 cloud_cpu = PlacementTarget(name="cloud-cpu", task_id="cloud_cpu", kind="oscar", cost_per_hour=0.05)
@@ -61,7 +76,7 @@ results = Asset("threedgan_results")
 with DAG(
     "threedgan_inference",
     description="3DGAN showers for each new file",
-    schedule=PartitionedAssetTimetable(assets=Asset("threedgan_objects")),
+    schedule=incoming.each(),
     params={
         "object_uri": Param(
             None,
@@ -103,7 +118,7 @@ with DAG(
     @task(multiple_outputs=False)
     def read_event() -> dict:
         """Return the object this run is about."""
-        return object_of(get_current_context()).to_dict()
+        return get_object(get_current_context()).to_dict()
 
     event = read_event()
     choose_target = PlacementBranchOperator(

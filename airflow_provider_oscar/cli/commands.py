@@ -339,7 +339,8 @@ def events_convert(options: argparse.Namespace) -> None:
 
 
 def _events_in(text: str, options: argparse.Namespace) -> Iterator[ObjectEvent]:
-    from airflow_provider_oscar.core.notifications import SourceFormat, detect
+    from airflow_provider_oscar.core.notification_formats import UnknownFormatError, detect
+    from airflow_provider_oscar.core.notifications import SourceFormat
     from airflow_provider_oscar.core.objects import ObjectEvent, Reason, Source
 
     try:
@@ -349,7 +350,10 @@ def _events_in(text: str, options: argparse.Namespace) -> Iterator[ObjectEvent]:
     if "conn_id" in fields and "container" in fields:
         yield ObjectEvent.from_dict(fields)
         return
-    found = [each for each in detect(text, directory=options.directory) if each.reason is not None]
+    try:
+        found = [each for each in detect(text, directory=options.directory) if each.reason is not None]
+    except UnknownFormatError:
+        found = []
     if not found:
         print("no new object in this notification (a deletion, a test, or of unknown form)", file=sys.stderr)
     for each in found:

@@ -56,6 +56,14 @@ class SourceFormat(StrEnum):
     """inotify message of dCache's frontend."""
     DCACHE_KAFKA = "dcache-kafka"
     """Billing message of dCache's Kafka topic."""
+    S3_RECORDS = "s3-records"
+    """S3 event records of another store: StorageGRID, RustFS, Scality and the like."""
+    GOOGLE = "google"
+    """Google Cloud Storage, through Pub/Sub or as a CloudEvent."""
+    R2 = "r2"
+    """Cloudflare R2 event notification."""
+    PLAIN = "plain"
+    """``{"bucket", "key"}`` or ``{"uri"}``, as scripts write it, or what a JSON pointer finds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +80,7 @@ class Notification:
     :param sequencer: orders notifications of one key; compare with :attr:`order`.
     :param event_name: the store's own word, without the prefix ``s3:``.
     :param reason: CREATED or MOVED if the word means that a complete object may be there, else None.
+    :param other_key: the key read the other way, where a store does not say whether it encodes it; empty if equal.
     """
 
     source_format: SourceFormat
@@ -84,6 +93,7 @@ class Notification:
     sequencer: str = ""
     event_name: str = ""
     reason: Reason | None = None
+    other_key: str = ""
 
     @property
     def order(self) -> str:
@@ -97,7 +107,7 @@ def from_aws_s3(payload: Payload) -> list[Notification]:
     :param payload: JSON text or what it parses to.
     :raises DefinitionError: if the text is not JSON. Test events, deletions and what is unknown give an empty list.
     """
-    body = _unwrap_sns(_parse(payload))
+    body = unwrap_sns(parse(payload))
     return list(_records(body, SourceFormat.AWS_S3, ("aws:s3",), _unquote))
 
 
@@ -106,7 +116,7 @@ def from_minio_webhook(payload: Payload) -> list[Notification]:
 
     :raises DefinitionError: as :func:`from_aws_s3`.
     """
-    return list(_records(_parse(payload), SourceFormat.MINIO_WEBHOOK, ("minio:s3",), _unquote))
+    return list(_records(parse(payload), SourceFormat.MINIO_WEBHOOK, ("minio:s3",), _unquote))
 
 
 def from_minio_listen(payload: Payload) -> list[Notification]:
@@ -116,7 +126,7 @@ def from_minio_listen(payload: Payload) -> list[Notification]:
     """
     if isinstance(payload, (str, bytes)) and not payload.strip():
         return []
-    return list(_records(_parse(payload), SourceFormat.MINIO_LISTEN, ("minio:s3",), _raw))
+    return list(_records(parse(payload), SourceFormat.MINIO_LISTEN, ("minio:s3",), _raw))
 
 
 def from_ceph(payload: Payload) -> list[Notification]:
@@ -124,7 +134,15 @@ def from_ceph(payload: Payload) -> list[Notification]:
 
     :raises DefinitionError: as :func:`from_aws_s3`.
     """
-    return list(_records(_parse(payload), SourceFormat.CEPH, ("ceph:s3",), _raw))
+    return list(_records(parse(payload), SourceFormat.CEPH, ("ceph:s3",), _raw))
+
+
+def from_s3_records(payload: Payload) -> list[Notification]:
+    """Read S3 event records whatever store wrote them; the key is taken as encoded, with the raw one beside it.
+
+    :raises DefinitionError: as :func:`from_aws_s3`.
+    """
+    return list(_records(parse(payload), SourceFormat.S3_RECORDS, None, _unquote))
 
 
 def from_eventbridge(payload: Payload) -> list[Notification]:
@@ -132,11 +150,11 @@ def from_eventbridge(payload: Payload) -> list[Notification]:
 
     :raises DefinitionError: as :func:`from_aws_s3`.
     """
-    body = _parse(payload)
-    name = _text(body, "detail-type")
-    detail = _map(body, "detail")
-    item = _map(detail, "object")
-    container, key = _text(_map(detail, "bucket"), "name"), _text(item, "key")
+    body = parse(payload)
+    name = text_of(body, "detail-type")
+    detail = mapping(body, "detail")
+    item = mapping(detail, "object")
+    container, key = text_of(mapping(detail, "bucket"), "name"), text_of(item, "key")
     if not container or not key or "Deleted" in name:
         return []
     return [
@@ -144,11 +162,11 @@ def from_eventbridge(payload: Payload) -> list[Notification]:
             source_format=SourceFormat.EVENTBRIDGE,
             container=container,
             key=key,
-            size=_size(item),
-            etag=_etag(item),
-            version_id=_text(item, "version-id"),
-            event_time=_time(body.get("time")),
-            sequencer=_text(item, "sequencer"),
+            size=size_of(item),
+            etag=etag_of(item),
+            version_id=text_of(item, "version-id"),
+            event_time=time_of(body.get("time")),
+            sequencer=text_of(item, "sequencer"),
             event_name=name,
             reason=Reason.CREATED if name == "Object Created" else None,
         )
@@ -160,25 +178,25 @@ def from_seaweedfs(payload: Payload) -> list[Notification]:
 
     :raises DefinitionError: as :func:`from_aws_s3`.
     """
-    body = _parse(payload)
-    name, message = _text(body, "event_type"), _map(body, "message")
-    entry = _map(message, "new_entry")
-    path = _text(body, "key")
-    if name == "rename" and _text(message, "new_parent_path"):
-        path = f"{_text(message, 'new_parent_path')}/{_text(entry, 'name')}"
+    body = parse(payload)
+    name, message = text_of(body, "event_type"), mapping(body, "message")
+    entry = mapping(message, "new_entry")
+    path = text_of(body, "key")
+    if name == "rename" and text_of(message, "new_parent_path"):
+        path = f"{text_of(message, 'new_parent_path')}/{text_of(entry, 'name')}"
     container, _, key = path.removeprefix("/buckets/").partition("/")
     internal = container.startswith(".") or ".uploads" in key.split("/") or ".versions/" in key
     if not path.startswith("/buckets/") or not key or not entry or entry.get("is_directory") or internal:
         return []
-    attributes = _map(entry, "attributes")
+    attributes = mapping(entry, "attributes")
     return [
         Notification(
             source_format=SourceFormat.SEAWEEDFS,
             container=container,
             key=key,
-            size=_size(attributes, "file_size"),
-            etag=_base64_text(_text(_map(entry, "extended"), "Seaweed-X-Amz-ETag")),
-            event_time=_time(attributes.get("mtime")),
+            size=size_of(attributes, "file_size"),
+            etag=_base64text_of(text_of(mapping(entry, "extended"), "Seaweed-X-Amz-ETag")),
+            event_time=time_of(attributes.get("mtime")),
             event_name=name,
             reason={"create": Reason.CREATED, "update": Reason.CREATED, "rename": Reason.MOVED}.get(name),
         )
@@ -194,8 +212,8 @@ def from_dcache_sse(payload: Payload, *, directory: str) -> list[Notification]:
     :param directory: absolute path that was subscribed to; the message names only the subscription.
     :raises DefinitionError: as :func:`from_aws_s3`.
     """
-    event = _map(_parse(payload), "event")
-    name = _text(event, "name")
+    event = mapping(parse(payload), "event")
+    name = text_of(event, "name")
     listed = event.get("mask")
     mask = sorted({word for word in listed if isinstance(word, str)} if isinstance(listed, list) else ())
     if not name or name in (".", "..") or "/" in name or {"IN_DELETE", "IN_MOVED_FROM"}.intersection(mask):
@@ -219,10 +237,10 @@ def from_dcache_kafka(payload: Payload, *, directory: str) -> list[Notification]
     :param directory: absolute path of interest; other paths give an empty list.
     :raises DefinitionError: as :func:`from_aws_s3`.
     """
-    body = _parse(payload)
-    path = _text(body, "transferPath")
+    body = parse(payload)
+    path = text_of(body, "transferPath")
     root = directory.rstrip("/") + "/"
-    kind = _text(body, "msgType")
+    kind = text_of(body, "msgType")
     key = path.removeprefix(root)
     if kind == "remove" or not path.startswith(root) or not key:
         return []
@@ -232,38 +250,12 @@ def from_dcache_kafka(payload: Payload, *, directory: str) -> list[Notification]
             source_format=SourceFormat.DCACHE_KAFKA,
             container=directory,
             key=key,
-            size=_size(body, "fileSize"),
-            event_time=_time(body.get("date")),
+            size=size_of(body, "fileSize"),
+            event_time=time_of(body.get("date")),
             event_name=kind,
-            reason=Reason.CREATED if written and _map(body, "status").get("code") == 0 else None,
+            reason=Reason.CREATED if written and mapping(body, "status").get("code") == 0 else None,
         )
     ]
-
-
-def detect(payload: Payload, *, directory: str = "") -> list[Notification]:
-    """Read a notification of any of these formats; none of them gives an empty list.
-
-    :param payload: JSON text or what it parses to.
-    :param directory: watched directory, for the two dCache formats; empty means they are not expected.
-    :raises DefinitionError: if the text is not JSON.
-    """
-    body = _unwrap_sns(_parse(payload))
-    records = body.get("Records")
-    first = records[0] if isinstance(records, list) and records and isinstance(records[0], Mapping) else {}
-    source = first.get("eventSource")
-    if source == "minio:s3":
-        return from_minio_webhook(body) if "Key" in body or "EventName" in body else from_minio_listen(body)
-    if source == "ceph:s3":
-        return from_ceph(body)
-    if records is not None:
-        return from_aws_s3(body)
-    if "detail-type" in body:
-        return from_eventbridge(body)
-    if "event_type" in body:
-        return from_seaweedfs(body)
-    if directory and "subscription" in body:
-        return from_dcache_sse(body, directory=directory)
-    return from_dcache_kafka(body, directory=directory) if directory and "msgType" in body else []
 
 
 def to_minio_event(
@@ -315,7 +307,7 @@ def to_dcache_event(event: ObjectEvent, *, subscription: str = "") -> dict[str, 
     return {"event": {"name": event.key, "mask": [mask]}, "subscription": subscription or event.container}
 
 
-def _parse(payload: Payload) -> Mapping[str, Any]:
+def parse(payload: Payload) -> Mapping[str, Any]:
     """Return a JSON object; other JSON values count as an empty one."""
     if isinstance(payload, (str, bytes)):
         try:
@@ -325,40 +317,44 @@ def _parse(payload: Payload) -> Mapping[str, Any]:
     return payload if isinstance(payload, Mapping) else {}
 
 
-def _unwrap_sns(body: Mapping[str, Any]) -> Mapping[str, Any]:
+def unwrap_sns(body: Mapping[str, Any]) -> Mapping[str, Any]:
     message = body.get("Message")
     if "Records" in body or not isinstance(message, str):
         return body
     try:
-        return _parse(message)
+        return parse(message)
     except DefinitionError:
         return {}
 
 
 def _records(
-    body: Mapping[str, Any], source_format: SourceFormat, sources: tuple[str, ...], decode: Callable[[str], str]
+    body: Mapping[str, Any], source_format: SourceFormat, sources: tuple[str, ...] | None, decode: Callable[[str], str]
 ) -> Iterator[Notification]:
     records = body.get("Records")
     for record in records if isinstance(records, list) else ():
-        if not isinstance(record, Mapping) or record.get("eventSource", sources[0]) not in sources:
+        if not isinstance(record, Mapping) or (
+            sources is not None and record.get("eventSource", sources[0]) not in sources
+        ):
             continue
-        s3 = _map(record, "s3")
-        item = _map(s3, "object")
-        name = _text(record, "eventName").removeprefix("s3:")
-        container, key = _text(_map(s3, "bucket"), "name"), decode(_text(item, "key"))
+        s3 = mapping(record, "s3")
+        item = mapping(s3, "object")
+        name = text_of(record, "eventName").removeprefix("s3:")
+        written = text_of(item, "key")
+        container, key = text_of(mapping(s3, "bucket"), "name"), decode(written)
         if not container or not key or name.startswith(("ObjectRemoved", "LifecycleExpiration", "TestEvent")):
             continue
         yield Notification(
             source_format=source_format,
             container=container,
             key=key,
-            size=_size(item),
-            etag=_etag(item),
-            version_id=_text(item, "versionId"),
-            event_time=_time(record.get("eventTime")),
-            sequencer=_text(item, "sequencer"),
+            size=size_of(item),
+            etag=etag_of(item),
+            version_id=text_of(item, "versionId"),
+            event_time=time_of(record.get("eventTime")),
+            sequencer=text_of(item, "sequencer"),
             event_name=name,
             reason=Reason.CREATED if name.startswith(("ObjectCreated", "ObjectRestore:Completed")) else None,
+            other_key=written if sources is None and written != key else "",
         )
 
 
@@ -370,27 +366,27 @@ def _raw(key: str) -> str:
     return key
 
 
-def _map(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def mapping(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     value = fields.get(name)
     return value if isinstance(value, Mapping) else {}
 
 
-def _text(fields: Mapping[str, Any], name: str) -> str:
+def text_of(fields: Mapping[str, Any], name: str) -> str:
     value = fields.get(name)
     return value if isinstance(value, str) else ""
 
 
-def _size(fields: Mapping[str, Any], name: str = "size") -> int | None:
+def size_of(fields: Mapping[str, Any], name: str = "size") -> int | None:
     value = fields.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
-def _etag(item: Mapping[str, Any]) -> str:
+def etag_of(item: Mapping[str, Any]) -> str:
     # moto's EventBridge events write eTag, Amazon's etag.
-    return (_text(item, "eTag") or _text(item, "etag")).removeprefix("W/").strip('"')
+    return (text_of(item, "eTag") or text_of(item, "etag")).removeprefix("W/").strip('"')
 
 
-def _time(value: object) -> datetime | None:
+def time_of(value: object) -> datetime | None:
     """Read ISO 8601 or seconds since 1970."""
     try:
         if isinstance(value, str):
@@ -402,7 +398,7 @@ def _time(value: object) -> datetime | None:
     return None
 
 
-def _base64_text(text: str) -> str:
+def _base64text_of(text: str) -> str:
     try:
         return base64.b64decode(text, validate=True).decode("ascii").strip('"')
     except (binascii.Error, ValueError):

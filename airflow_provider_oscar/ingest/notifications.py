@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a store's notification to one partition per object: looked at, compared with what is there, registered.
+"""From a store's notification to one asset event per object: looked at, compared with what is there, registered.
 
 A notification is not believed: the object is looked at in its store, which also gives it the identity that a
 watcher's listing gives it, so that watcher and receiver may be used together.
@@ -7,6 +7,7 @@ watcher's listing gives it, so that watcher and receiver may be used together.
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import threading
@@ -14,15 +15,21 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow_provider_oscar._airflow import asset_partitions, server_connection
-from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, PermanentError, quoted
+from airflow_provider_oscar import _airflow_db as db
+from airflow_provider_oscar._airflow import server_connection
+from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, PermanentError, TransientError, quoted
 from airflow_provider_oscar.core.filters import DEFAULT_IGNORED, ObjectFilter
-from airflow_provider_oscar.core.notifications import Notification, detect
+from airflow_provider_oscar.core.notification_formats import (
+    UnknownFormatError,
+    check_pointers,
+    detect,
+    from_pointers,
+)
+from airflow_provider_oscar.core.notifications import Notification
 from airflow_provider_oscar.core.objects import ObjectEvent
-from airflow_provider_oscar.ingest.rules import RECEIVED_KEYS, RecentKeys
+from airflow_provider_oscar.ingest.handover import key_digest
 
 log = logging.getLogger(__name__)
 
@@ -31,33 +38,37 @@ MOST_NOTIFICATIONS = 1000
 _PARALLEL = 8
 #: Seconds a hook is used before its connection is read again.
 _HOOK_LIFE = 60.0
-#: An event about an object is not older than the object, unless the clocks differ by more.
-_SKEW = timedelta(days=1)
+#: Under which key of an asset's state store the versions lie that were registered last, and how many.
+RECEIVED_KEYS = "received:recent-keys"
+_REMEMBERED = 4000
+_DIGEST = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class ReceiverRule:
     """What one asset takes.
 
     :param conn_id: connection of the store, in which each object is looked at.
     :param buckets: buckets that are allowed.
     :param directories: absolute directories that are allowed, for dCache.
     :param filter: further conditions on an object.
+    :param json: JSON pointers to the fields of a document of another form; None to recognise the form.
     """
 
     conn_id: str
     buckets: frozenset[str] = frozenset()
     directories: tuple[str, ...] = ()
     filter: ObjectFilter = field(default_factory=ObjectFilter)
+    json: Mapping[str, str] | None = None
 
     @classmethod
-    def from_extra(cls, entry: Any, *, where: str) -> Place:
-        """Read an entry of the extra ``assets``: ``conn_id``, ``buckets`` or ``directories``, and filter arguments.
+    def from_extra(cls, entry: Any, *, where: str) -> ReceiverRule:
+        """Read an entry of the extra ``assets``: ``conn_id``, ``buckets`` or ``directories``, filters, ``json``.
 
         :raises DefinitionError: if it cannot be used.
         """
         conditions = {each.name for each in fields(ObjectFilter) if each.init}
-        known = {"conn_id", "buckets", "directories"} | conditions
+        known = {"conn_id", "buckets", "directories", "json"} | conditions
         if not isinstance(entry, Mapping) or not entry.keys() <= known or not isinstance(entry.get("conn_id"), str):
             raise DefinitionError(f"{where}: {quoted(entry)}; expected conn_id and some of {', '.join(sorted(known))}")
         buckets, directories = entry.get("buckets") or [], entry.get("directories") or []
@@ -70,17 +81,24 @@ class Place:
             buckets=frozenset(map(str, buckets)),
             directories=tuple(map(str, directories)),
             filter=ObjectFilter(**chosen),
+            json=check_pointers(entry["json"]) if "json" in entry else None,
         )
 
     def notifications(self, body: bytes) -> list[Notification]:
         """Read a delivery.
 
+        :raises UnknownFormatError: if its form is not known.
         :raises BadInputError: if it is not JSON, or too much of it.
         """
         try:
-            found = detect(body)
-            for directory in () if found else self.directories:
-                found += detect(body, directory=directory)
+            if self.json is not None:
+                found = from_pointers(body, self.json)
+            else:
+                found = detect(body)
+                for directory in () if found else self.directories:
+                    found += detect(body, directory=directory)
+        except UnknownFormatError:
+            raise
         except DefinitionError as error:
             raise BadInputError(str(error)) from error
         if len(found) > MOST_NOTIFICATIONS:
@@ -92,7 +110,7 @@ class Place:
         return notification.container in self.buckets or notification.container in self.directories
 
 
-class Intake:
+class NotificationIngester:
     """Takes deliveries; used from many threads."""
 
     def __init__(self) -> None:
@@ -101,24 +119,30 @@ class Intake:
         self._registering = threading.Lock()
         self._told: set[tuple[str, str]] = set()
 
-    def take(self, asset: str, place: Place, body: bytes) -> dict[str, int]:
+    def take(self, asset: str, rule: ReceiverRule, body: bytes, *, until: float | None = None) -> dict[str, int]:
         """Register what a delivery tells of, and return how many objects were dealt with in which way.
+
+        :param asset: name of the asset.
+        :param rule: what it takes.
+        :param body: the delivery.
+        :param until: time of the monotonic clock after which no further object is looked at.
 
         ``registered`` are new, ``repeated`` had an event already, ``absent`` are not there (any more) or not whole,
         ``refused`` are outside the allowed places, ``ignored`` are not about new objects or filtered out.
 
+        :raises UnknownFormatError: if the form of the body is not known.
         :raises BadInputError: if the body cannot be read.
         :raises DefinitionError: if connection or asset are not set up.
         :raises TransientError: if the store cannot be asked now.
         """
         counts = dict.fromkeys(("registered", "repeated", "absent", "refused", "ignored"), 0)
-        notifications = place.notifications(body)
+        notifications = self._read(asset, rule, body)
         if not notifications:
             counts["ignored"] = 1
             self._tell_subscription(body)
         wanted: dict[tuple[str, str], Notification] = {}
         for each in notifications:
-            if not place.allows(each):
+            if not rule.allows(each):
                 counts["refused"] += 1
                 self._tell_refused(asset, each)
             elif each.reason is None:
@@ -126,10 +150,10 @@ class Intake:
             else:
                 wanted[each.container, each.key] = each
         events = []
-        for event in self._looked_at(place, list(wanted.values())):
+        for event in self._looked_at(rule, list(wanted.values()), until):
             if event is None:
                 counts["absent"] += 1
-            elif not place.filter.accepts(event) or "\0" in event.key:
+            elif not rule.filter.accepts(event) or "\0" in event.key:
                 counts["ignored"] += 1
             else:
                 events.append(event)
@@ -138,14 +162,31 @@ class Intake:
             counts["registered"], counts["repeated"] = new, len(events) - new
         return counts
 
-    def _looked_at(self, place: Place, notifications: Sequence[Notification]) -> list[ObjectEvent | None]:
+    def _read(self, asset: str, rule: ReceiverRule, body: bytes) -> list[Notification]:
+        try:
+            return rule.notifications(body)
+        except UnknownFormatError as error:
+            said = (asset, f"form of {str(error)[:200]}")
+            if said not in self._told and len(self._told) < MOST_NOTIFICATIONS:
+                self._told.add(said)
+                log.warning("notification for asset %s: %s", quoted(asset), error)
+            raise
+
+    def _looked_at(
+        self, rule: ReceiverRule, notifications: Sequence[Notification], until: float | None
+    ) -> list[ObjectEvent | None]:
         if not notifications:
             return []
-        hook = self._hook(place.conn_id)
+        hook = self._hook(rule.conn_id)
 
         def look(each: Notification) -> ObjectEvent | None:
+            if until is not None and time.monotonic() > until:
+                raise TransientError(f"the store of connection {rule.conn_id!r} is too slow now", delay=30)
+            event: ObjectEvent | None = None
             try:
-                event: ObjectEvent | None = hook.head(each.container, each.key)
+                event = hook.head(each.container, each.key)
+                if event is None and each.other_key:
+                    event = hook.head(each.container, each.other_key)
             except PermanentError as error:  # a key that the store refuses
                 log.info("an object of a notification cannot be looked at: %s", error)
                 return None
@@ -169,19 +210,19 @@ class Intake:
             return hook
 
     def _register(self, asset: str, events: Sequence[ObjectEvent]) -> int:
-        """Give each object that has none a partition; return how many that were."""
-        by_key = {event.partition_key: event for event in events}
-        oldest = min(event.modified for event in events)
-        with self._registering, asset_partitions(asset) as partitions:
-            if partitions is None:
+        """Register each version that was not registered lately; return how many that were."""
+        by_digest = {key_digest(event.partition_key): event for event in events}
+        with self._registering, db.transaction() as session:
+            model = db.locked_asset(session, asset)
+            if model is None:
                 raise DefinitionError(f"asset {asset!r} is not in use: no active DAG names it")
-            since = min(oldest, datetime.now(UTC)) - _SKEW
-            new = by_key.keys() - partitions.known(list(by_key), since=since)
-            for key in sorted(new):
-                partitions.add(key, {"object": by_key[key].to_dict()})
+            recent = _unpack(db.get_state(session, model.id, RECEIVED_KEYS))
+            new = [digest for digest in by_digest if digest not in set(recent)]
+            for digest in new:
+                db.register_event(session, model, {"object": by_digest[digest].to_dict()})
             if new:
-                recent = RecentKeys.from_json(partitions.state(RECEIVED_KEYS)).with_keys(sorted(new))
-                partitions.set_state(RECEIVED_KEYS, recent.to_json())
+                packed = base64.b64encode(b"".join([*recent, *new][-_REMEMBERED:])).decode()
+                db.set_state(session, model.id, RECEIVED_KEYS, {"version": 1, "digests": packed})
         return len(new)
 
     def _tell_refused(self, asset: str, notification: Notification) -> None:
@@ -192,10 +233,23 @@ class Intake:
                         quoted(notification.container))  # fmt: skip
 
     def _tell_subscription(self, body: bytes) -> None:
-        """Amazon SNS wants its subscription confirmed; a person does that, since a sender's URL is not followed."""
+        """Amazon SNS wants its subscription confirmed; a person does that, and not by a URL that the sender chose."""
         fields = json.loads(body)
         if isinstance(fields, dict) and fields.get("Type") == "SubscriptionConfirmation":
-            log.warning("Amazon SNS asks to confirm a subscription; open %s", quoted(fields.get("SubscribeURL")))
+            log.warning(
+                "Amazon SNS asks to confirm the subscription of topic %s; if it is yours, run "
+                "'aws sns confirm-subscription' with this topic and the token %s",
+                quoted(fields.get("TopicArn")),
+                quoted(fields.get("Token")),
+            )
+
+
+def _unpack(stored: Any) -> list[bytes]:
+    try:
+        packed = base64.b64decode(stored["digests"])
+    except (KeyError, TypeError, ValueError):
+        return []
+    return [packed[at : at + _DIGEST] for at in range(0, len(packed), _DIGEST)]
 
 
 def _open_hook(conn_id: str) -> Any:

@@ -16,7 +16,7 @@ def base_path() -> str:
 
 
 class OscarPlugin(AirflowPlugin):
-    """Registers the provider's pages and receivers."""
+    """Registers the provider's receiver, its timetable, and the hand-over of asset events to DAG runs."""
 
     name = "oscar"
 
@@ -55,3 +55,17 @@ class OscarPlugin(AirflowPlugin):
         from airflow_provider_oscar.plugins.connection_test import PortlessConnectionTest
 
         return [{"middleware": PortlessConnectionTest, "name": "oscar-connection-test"}]
+
+    @property
+    def timetables(self) -> list[Any]:  # type: ignore[override]
+        """The timetable of ``NewObjects``; asked for by whatever reads or writes DAGs."""
+        from airflow_provider_oscar.ingest.timetable import NewObjectsTimetable
+
+        return [NewObjectsTimetable]
+
+    @property
+    def listeners(self) -> list[Any]:  # type: ignore[override]
+        """The hand-over service of the triggerer, and the completion of runs in the scheduler."""
+        from airflow_provider_oscar.ingest import listeners
+
+        return [listeners]

@@ -1,24 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The receiver of notifications in Airflow's API server: a store posts, and each new object gets its partition.
+"""The receiver of notifications in Airflow's API server: a store posts, and each new object becomes an asset event.
 
-``POST /oscar/notifications/{asset}`` takes the wording of Amazon (also through SNS and EventBridge), MinIO, Ceph,
-SeaweedFS and dCache's Kafka topic. Airflow's own login plays no part: a store cannot hold a token that ends after a
-day. Instead the password of one connection is the secret, and its extra says which asset takes what from where.
-This module answers HTTP; :mod:`.intake` decides what is new.
+``POST /oscar/notifications/{asset}`` takes any form that :mod:`airflow_provider_oscar.core.notification_formats` knows,
+or that the asset's entry maps. Airflow's own login plays no part: a store cannot hold a token that ends after a day.
+Instead the password of one connection is the secret, and its extra says which asset takes what from where. This module
+answers HTTP; :mod:`airflow_provider_oscar.ingest.notifications` decides what is new.
+
+Nothing of a request is done in the threads that all of Airflow's routes share: a store that hangs holds some threads of
+its own pool, and its senders are told to come again.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hmac
 import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import Any
 
 from airflow.configuration import conf
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
-from starlette.concurrency import run_in_threadpool
 
 from airflow_provider_oscar._airflow import AirflowNotFoundException, server_connection
 from airflow_provider_oscar.core.errors import (
@@ -28,7 +35,9 @@ from airflow_provider_oscar.core.errors import (
     TransientError,
     quoted,
 )
-from airflow_provider_oscar.ingest.notifications import Intake, Place
+from airflow_provider_oscar.core.notification_formats import UnknownFormatError
+from airflow_provider_oscar.ingest.notifications import NotificationIngester, ReceiverRule
+from airflow_provider_oscar.plugins.pools import BoundedPool, PoolFullError, Pools
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +46,23 @@ BODY_LIMIT = 1024 * 1024
 DEFAULT_CONNECTION = "oscar_notifications"
 
 
-def receiver_app(intake: Intake | None = None) -> FastAPI:
-    """Return the application that Airflow mounts at ``/oscar``."""
+#: Seconds a delivery may take; stores wait for an answer about as long.
+DEADLINE = 10.0
+#: Seconds the receiver's connection is believed before it is read again, and may take to be read.
+_SETTINGS_LIFE = 15.0
+_SETTINGS_DEADLINE = 5.0
+
+
+def receiver_app(ingester: NotificationIngester | None = None, *, deadline: float = DEADLINE) -> FastAPI:
+    """Return the application that Airflow mounts at ``/oscar``.
+
+    :param ingester: deals with deliveries.
+    :param deadline: seconds a delivery may take.
+    """
     app = FastAPI(title="OSCAR notifications", docs_url=None, redoc_url=None, openapi_url=None)
-    door = _Door(intake or Intake())
-    app.add_api_route("/notifications/{asset:path}", door.alive, methods=["GET", "HEAD"])
-    app.add_api_route("/notifications/{asset:path}", door.post, methods=["POST"])
+    routes = _Routes(ingester or NotificationIngester(), deadline)
+    app.add_api_route("/notifications/{asset:path}", routes.alive, methods=["GET", "HEAD"])
+    app.add_api_route("/notifications/{asset:path}", routes.post, methods=["POST"])
     return app
 
 
@@ -58,9 +78,44 @@ class _Refused(Exception):
         self.status = status
 
 
-class _Door:
-    def __init__(self, intake: Intake) -> None:
-        self._intake = intake
+@dataclass
+class _Settings:
+    """What the receiver's connection says: the secret, and what each asset takes."""
+
+    conn_id: str
+    secret: str = ""
+    assets: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls) -> _Settings:
+        conn_id = conf.get("oscar", "notifications_conn_id", fallback=DEFAULT_CONNECTION)
+        try:
+            connection = server_connection(conn_id)
+        except AirflowNotFoundException:
+            log.warning("notifications are refused, since connection %r is not defined; it holds the secret", conn_id)
+            return cls(conn_id)
+        assets = connection.extra_dejson.get("assets")
+        return cls(conn_id, connection.password or "", assets if isinstance(assets, dict) else {})
+
+    def rule(self, asset: str) -> ReceiverRule:
+        entry = self.assets.get(asset)
+        if entry is None:
+            log.warning(
+                "notification for asset %s: the extra 'assets' of connection %r lacks it", quoted(asset), self.conn_id
+            )
+            raise _Refused(HTTPStatus.NOT_FOUND, "no such asset")
+        return ReceiverRule.from_extra(entry, where=f"connection {self.conn_id!r}, asset {asset!r}")
+
+
+class _Routes:
+    def __init__(self, ingester: NotificationIngester, deadline: float) -> None:
+        self._ingester = ingester
+        self._deadline = deadline
+        self._pools = Pools("oscar-notifications")
+        # One thread reads the connection for everybody: whoever does not know the secret costs no more than that.
+        self._reader = BoundedPool("oscar-receiver", threads=1, waiting=0)
+        self._settings: tuple[float, _Settings] | None = None
+        self._reading: asyncio.Task[_Settings] | None = None
 
     async def alive(self) -> Response:
         """Answer MinIO, which looks before it sends; tells nothing about assets."""
@@ -69,11 +124,26 @@ class _Door:
     async def post(self, asset: str, request: Request) -> Response:
         """Take one delivery."""
         try:
-            place = await run_in_threadpool(_authorised_place, request.headers.get("authorization", ""), asset)
+            settings = await self._read_settings()
+            if not _proves(request.headers.get("authorization", ""), settings.secret):
+                raise _Refused(HTTPStatus.UNAUTHORIZED, "not authorised")
+            rule = settings.rule(asset)
             body = await _bounded_body(request)
-            counts = await run_in_threadpool(self._intake.take, asset, place, body)
+            counts = await self._pools.get(rule.conn_id).run(
+                self._ingester.take,
+                asset,
+                rule,
+                body,
+                until=time.monotonic() + self._deadline,
+                deadline=self._deadline,
+            )
         except _Refused as refused:
             return _answer(refused.status, str(refused))
+        except PoolFullError as error:
+            log.info("notification for asset %s is not taken now: %s", quoted(asset), error)
+            return _later(30)
+        except UnknownFormatError as error:
+            return _answer(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
         except BadInputError as error:
             return _answer(HTTPStatus.BAD_REQUEST, str(error))
         except (DefinitionError, AirflowNotFoundException) as error:
@@ -81,34 +151,33 @@ class _Door:
             return _answer(HTTPStatus.INTERNAL_SERVER_ERROR, "the receiver is not set up rightly; see Airflow's log")
         except OscarProviderError as error:
             log.warning("notification for asset %s is not taken now: %s", quoted(asset), error)
-            delay = error.delay if isinstance(error, TransientError) and error.delay else 5
-            answer = _answer(HTTPStatus.SERVICE_UNAVAILABLE, "the store cannot be asked now; send it again")
-            answer.headers["Retry-After"] = str(int(delay))
-            return answer
+            return _later(error.delay if isinstance(error, TransientError) and error.delay else 5)
         return JSONResponse(counts)
+
+    async def _read_settings(self) -> _Settings:
+        """Return what the connection says, as read a few seconds ago at most; older if it cannot be read now."""
+        if self._settings is None or self._settings[0] <= time.monotonic():
+            if self._reading is None or self._reading.done():
+                self._reading = asyncio.create_task(self._reader.run(_Settings.read, deadline=_SETTINGS_DEADLINE))
+            try:
+                read = await asyncio.shield(self._reading)
+            except PoolFullError:
+                if self._settings is None:
+                    raise
+            else:
+                self._settings = (time.monotonic() + _SETTINGS_LIFE, read)
+        return self._settings[1]
+
+
+def _later(seconds: float) -> JSONResponse:
+    answer = _answer(HTTPStatus.SERVICE_UNAVAILABLE, "this cannot be taken now; send it again")
+    answer.headers["Retry-After"] = str(max(1, int(seconds)))
+    return answer
 
 
 def _answer(status: HTTPStatus, detail: str) -> JSONResponse:
     headers = {"WWW-Authenticate": "Bearer"} if status is HTTPStatus.UNAUTHORIZED else None
     return JSONResponse({"detail": detail}, status_code=status, headers=headers)
-
-
-def _authorised_place(authorization: str, asset: str) -> Place:
-    """Return what the receiver's connection says about an asset, if the sender knows the secret."""
-    conn_id = conf.get("oscar", "notifications_conn_id", fallback=DEFAULT_CONNECTION)
-    try:
-        connection = server_connection(conn_id)
-    except AirflowNotFoundException:
-        log.warning("a notification was refused, since connection %r is not defined; it holds the secret", conn_id)
-        raise _Refused(HTTPStatus.UNAUTHORIZED, "not authorised") from None
-    if not _proves(authorization, connection.password or ""):
-        raise _Refused(HTTPStatus.UNAUTHORIZED, "not authorised")
-    assets = connection.extra_dejson.get("assets")
-    entry = assets.get(asset) if isinstance(assets, dict) else None
-    if entry is None:
-        log.warning("notification for asset %s: the extra 'assets' of connection %r lacks it", quoted(asset), conn_id)
-        raise _Refused(HTTPStatus.NOT_FOUND, "no such asset")
-    return Place.from_extra(entry, where=f"connection {conn_id!r}, asset {asset!r}")
 
 
 def _proves(authorization: str, secret: str) -> bool:

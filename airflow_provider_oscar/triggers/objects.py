@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Triggers for new objects: watchers of an asset that never end, and the triggers of the sensors that do.
 
-A watcher is given to an asset that an :func:`~airflow_provider_oscar.ingest.object_ingest_dag` drains::
+A watcher is given to an asset; :class:`~airflow_provider_oscar.ingest.NewObjects` does so::
 
     inbox = Asset("inbox", watchers=[AssetWatcher(
         name="s3", trigger=S3NewObjectTrigger(asset_name="inbox", conn_id="oscar_s3_default", bucket="data"))])

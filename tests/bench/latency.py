@@ -47,7 +47,7 @@ class PostedInbox(S3Inbox):
         stored = {"bucket": {"name": _BUCKET}, "object": {"key": f"in%2F{key}"}}
         record = {"eventSource": "minio:s3", "eventName": "s3:ObjectCreated:Put", "s3": stored}
         body = {"EventName": "s3:ObjectCreated:Put", "Key": f"{_BUCKET}/in/{key}", "Records": [record]}
-        self._airflow.post("/oscar/notifications/objects", json=body).raise_for_status()
+        self._airflow.post("/oscar/notifications/s3://posted/in", json=body).raise_for_status()
         return True
 
     def close(self) -> None:
@@ -60,7 +60,7 @@ def measure_latency(directory: Path, objects: int, *, say: Callable[[str], None]
     """Upload ``objects`` to each inbox at a quiet rate and return the delays, by kind of inbox."""
     plan = replace(SHORT, objects=2 * objects, rate=_RATE)
     secret = secrets.token_urlsafe(24)
-    takes = {"assets": {"objects": {"conn_id": "oscar_s3_default", "buckets": [_BUCKET]}}}
+    takes = {"assets": {"s3://posted/in": {"conn_id": "oscar_s3_default", "buckets": [_BUCKET]}}}
     receiver = json.dumps({"conn_type": "generic", "password": secret, "extra": takes})
     with World(directory, plan, say=say, dags=DAGS, connections={"oscar_notifications": receiver}) as world:
         world.dcache.namespace.mkdir("/listed")

@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from airflow_provider_oscar.core import notifications
+from airflow_provider_oscar.core import notification_formats
 from airflow_provider_oscar.core.errors import OscarProviderError
 from airflow_provider_oscar.core.logs import printable, strip_harness
 from airflow_provider_oscar.core.objects import ObjectEvent, Source
@@ -94,7 +94,7 @@ def notification(data: bytes) -> None:
     """A notification of any source."""
     for payload in (data, *_documents("notification", data)):
         try:
-            found = notifications.detect(payload, directory="/watched")
+            found = notification_formats.detect(payload, directory="/watched")
         except OscarProviderError:
             continue
         for each in found:

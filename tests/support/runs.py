@@ -81,13 +81,13 @@ class Runner:
                 run_after=now,
                 conf=dict(conf or {}),
                 state=DagRunState.RUNNING,
-                partition_key=event.partition_key if event else None,
                 session=session,
             )
             if event:
-                model = session.scalar(select(AssetModel).where(AssetModel.name == "threedgan_objects"))
+                run.partition_key = event.partition_key
+                model = session.scalar(select(AssetModel).where(AssetModel.name == self.module.incoming.assets[0].name))
                 extra = {"object": event.to_dict()}
-                stored = AssetEvent(asset_id=model.id, extra=extra, partition_key=event.partition_key)
+                stored = AssetEvent(asset_id=model.id, extra=extra)
                 session.add(stored)
                 run.consumed_asset_events.append(stored)
             session.flush()

@@ -116,7 +116,7 @@ def play(airflow: AirflowInParts, platform: LocalPlatform, drops: Sequence[scena
     for path in sorted(example_dags().glob("threedgan_*")):
         (airflow.dags / path.name).symlink_to(path)
     deadline = time.monotonic() + _SECONDS
-    dag_ids = (scenario.INGEST_DAG, scenario.INFERENCE_DAG, scenario.SERVICE_DAG)
+    dag_ids = (scenario.INFERENCE_DAG, scenario.SERVICE_DAG)
     scenario.wait_for_dags(airflow, dag_ids, deadline=deadline)
     scenario.wait_for_service(airflow, deadline=deadline)
     uris = scenario.upload(platform.s3, files)

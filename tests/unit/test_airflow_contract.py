@@ -12,10 +12,8 @@ import pytest
 from airflow.sdk import Asset, BaseOperatorLink
 from airflow.sdk.bases.decorator import determine_kwargs
 from airflow.sdk.bases.operator import BaseOperator
-from airflow.sdk.definitions.asset import AssetUniqueKey
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowNotFoundException
-from airflow.sdk.execution_time.context import OutletEventAccessor, OutletEventAccessors, TaskStateStoreAccessor
-from airflow.sdk.execution_time.task_runner import _serialize_outlet_events
+from airflow.sdk.execution_time.context import TaskStateStoreAccessor
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger
 
 from airflow_provider_oscar import _airflow
@@ -45,31 +43,6 @@ def test_asset_state_store_can_be_made_for_an_asset_by_name():
     assert all(callable(getattr(store, name)) for name in ("get", "set", "aget", "aset"))
 
 
-def test_asset_key_can_be_told_apart_from_an_equal_one():
-    assert AssetUniqueKey(name="n", uri="u") == AssetUniqueKey(name="n", uri="u")
-    assert _airflow._OneEvent(name="n", uri="u") != _airflow._OneEvent(name="n", uri="u")
-    assert AssetUniqueKey.from_asset(Asset("n", uri="s3://bucket/k")) == AssetUniqueKey(name="n", uri="s3://bucket/k")
-
-
-def test_outlet_event_takes_extra_and_partitions():
-    assert {"extra", "key"} <= parameters(OutletEventAccessor)
-    accessor = OutletEventAccessor(extra={"a": 1}, key=AssetUniqueKey(name="n", uri="u"))
-    accessor.add_partitions("p")
-    assert (accessor.extra, list(accessor.partition_keys)) == ({"a": 1}, ["p"])
-
-
-def test_two_events_of_one_asset_leave_the_task_with_their_own_extras():
-    inbox = Asset("n", uri="s3://bucket/k")
-    events = OutletEventAccessors()
-    for number in range(2):
-        _airflow.add_partition_event(events, inbox, partition_key=f"p{number}", extra={"number": number})
-    sent = list(_serialize_outlet_events(events))
-    assert [(one["dest_asset_key"], one["extra"]) for one in sent] == [
-        ({"name": "n", "uri": "s3://bucket/k"}, {"number": number}) for number in range(2)
-    ]
-    assert "p1" in repr(sent[1])
-
-
 def test_arguments_of_a_decorated_function_are_picked_by_name():
     assert {"func", "args", "kwargs"} <= parameters(determine_kwargs)
 
@@ -79,18 +52,63 @@ def test_undefined_connection_has_an_error_of_its_own():
     assert not issubclass(AirflowFailException, AirflowNotFoundException)
 
 
-def test_an_event_of_an_asset_can_be_registered_with_a_partition_key():
+def test_an_event_of_an_asset_can_be_registered():
     from airflow.assets.manager import asset_manager
-    from airflow.models.asset import AssetEvent, AssetModel
+    from airflow.models.asset import AssetDagRunQueue, AssetEvent, AssetModel, association_table
     from airflow.models.connection import Connection
-    from airflow.state import get_state_backend
 
     assert {"asset", "extra", "partition_key", "session"} <= parameters(asset_manager.register_asset_change)
-    assert all(hasattr(AssetEvent, name) for name in ("asset_id", "timestamp", "partition_key"))
+    assert all(hasattr(AssetEvent, name) for name in ("id", "asset_id", "timestamp", "partition_key", "extra"))
     assert hasattr(AssetModel, "active")
-    assert {"scope", "key", "session"} <= parameters(get_state_backend().get)
-    assert {"scope", "key", "value", "session"} <= parameters(get_state_backend().set)
+    assert {"event_id", "dag_run_id"} <= set(association_table.c.keys())
+    assert {"asset_id", "target_dag_id", "created_at"} <= set(AssetDagRunQueue.__table__.c.keys())
     assert {"conn_id"} <= parameters(Connection.get_connection_from_secrets)
+
+
+def test_runs_can_be_made_beside_the_scheduler():
+    from airflow.models.asset import DagScheduleAssetReference
+    from airflow.models.asset_state_store import AssetStateStoreModel
+    from airflow.models.dag import DagModel
+    from airflow.models.dagrun import DagRun
+    from airflow.models.serialized_dag import SerializedDagModel
+    from airflow.serialization.definitions.dag import SerializedDAG
+    from airflow.utils.sqlalchemy import with_row_locks
+    from sqlalchemy.orm import configure_mappers
+
+    configure_mappers()
+    wanted = {"run_id", "logical_date", "data_interval", "run_after", "conf", "run_type", "triggered_by", "state"}
+    assert wanted <= parameters(SerializedDAG.create_dagrun)
+    assert {"partition_key", "partition_date", "run_id", "state", "clear_number"} <= set(DagRun.__table__.c.keys())
+    assert hasattr(DagRun, "consumed_asset_events")
+    assert {"timetable_type", "is_paused", "is_stale"} <= set(DagModel.__table__.c.keys())
+    assert {"dag_id", "asset_id", "created_at"} <= set(DagScheduleAssetReference.__table__.c.keys())
+    assert {"asset_id", "key", "value", "updated_at"} <= set(AssetStateStoreModel.__table__.c.keys())
+    assert {"dag_id", "session"} <= parameters(SerializedDagModel.get)
+    assert {"query", "session", "skip_locked"} <= parameters(with_row_locks)
+
+
+def test_jobs_tell_listeners_of_their_start_before_their_kind_is_set():
+    import airflow.jobs.job
+    from airflow.jobs.job import Job
+    from airflow.jobs.triggerer_job_runner import TriggererJobRunner
+
+    assert "on_starting(component=self)" in inspect.getsource(airflow.jobs.job)
+    assert hasattr(Job, "job_type")
+    assert TriggererJobRunner.job_type == "TriggererJob"
+
+
+def test_a_condition_that_nothing_fulfils_can_be_evaluated_and_stored():
+    from airflow.assets.evaluation import AssetEvaluator
+    from airflow.sdk import AssetAll, AssetAny
+    from airflow.serialization.decoders import decode_asset_like
+    from airflow.serialization.definitions.assets import SerializedAssetUniqueKey
+    from airflow.serialization.encoders import encode_asset_like, ensure_serialized_asset
+
+    incoming = Asset("n", uri="s3://bucket/k")
+    condition = decode_asset_like(encode_asset_like(ensure_serialized_asset(AssetAll(incoming, AssetAny()))))
+    statuses = {SerializedAssetUniqueKey(name="n", uri="s3://bucket/k"): True}
+    assert AssetEvaluator(None).run(condition, statuses) is False
+    assert [key.name for key, _ in condition.iter_assets()] == ["n"]
 
 
 def test_trigger_is_told_when_a_user_kills_its_task():

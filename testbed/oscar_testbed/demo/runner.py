@@ -193,7 +193,7 @@ def _running(
         _link_dags(directory / "dags")
         progress.say(f"Airflow is up: {airflow.url}; waiting for its DAGs, at most {_UP_SECONDS / 60:g} minutes")
         deadline = time.monotonic() + _UP_SECONDS
-        dags = (scenario.INGEST_DAG, scenario.INFERENCE_DAG, scenario.SERVICE_DAG)
+        dags = (scenario.INFERENCE_DAG, scenario.SERVICE_DAG)
         scenario.wait_for_dags(airflow, dags, deadline=deadline)
         scenario.wait_for_service(airflow, deadline=deadline)
         progress.say("the DAGs are parsed and the OSCAR service is applied")

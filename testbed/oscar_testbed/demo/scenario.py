@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from oscar_testbed.standalone import StandaloneAirflow
 
 INFERENCE_DAG = "threedgan_inference"
-INGEST_DAG = "threedgan_ingest"
 SERVICE_DAG = "threedgan_service"
 BUCKET = "threedgan"
 S3_PREFIX = "in/"

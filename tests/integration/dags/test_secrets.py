@@ -117,7 +117,6 @@ def evidence(
     inference: Runner, threedgan_platform: Any, airflow_home: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Evidence:
     """Two runs: from dCache to SLURM, and from S3 to OSCAR."""
-    watching = Runner("threedgan_ingest").module
     path = tmp_path_factory.mktemp("input") / "in.h5"
     write_input(path, 1, seed=1)
     DCacheHook("dcache_default").put_bytes(INBOX, "secrets.h5", path.read_bytes())
@@ -129,7 +128,11 @@ def evidence(
             finished = inference.run(event=event)
             assert finished.state == "success", finished.states
     return Evidence(
-        threedgan_platform, airflow_home / "airflow.db", output(), spy, [watching.s3_trigger, watching.dcache_trigger]
+        threedgan_platform,
+        airflow_home / "airflow.db",
+        output(),
+        spy,
+        [watcher.trigger for asset in inference.module.incoming.assets for watcher in asset.watchers],
     )
 
 

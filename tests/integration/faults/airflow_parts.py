@@ -32,25 +32,31 @@ _SETTINGS = {
 
 
 class AirflowParts:
-    """Airflow on SQLite below ``directory``; each part by its name in :data:`PARTS`.
+    """Airflow below ``directory``; each part by its name in :data:`PARTS`.
 
     :param environment: further variables, connections among them.
+    :param database: SQLAlchemy URL; SQLite below ``directory`` by default.
     """
 
     def __init__(
-        self, directory: Path, *, dags: Path, environment: Mapping[str, str] | None = None, parallelism: int = 3
+        self,
+        directory: Path,
+        *,
+        dags: Path,
+        environment: Mapping[str, str] | None = None,
+        parallelism: int = 3,
+        database: str | None = None,
     ) -> None:
         # SQLite's writers wait for each other; with several processes that write all the time, longer than 5 s.
-        database = f"sqlite:///{directory}/airflow.db?timeout=60"
+        self.database = database or f"sqlite:///{directory}/airflow.db?timeout=60"
         settings = StandaloneAirflow(
             directory,
             dags=dags,
             parallelism=parallelism,
-            environment={**_SETTINGS, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database, **(environment or {})},
+            environment={**_SETTINGS, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": self.database, **(environment or {})},
         )
         self.directory = directory
         self.url = settings.url
-        self.database = directory / "airflow.db"
         self._health = settings
         self._make_environment = settings.environment
         self._parts: dict[str, Program] = {}

@@ -4,14 +4,23 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
 
-INBOXES = ("s3-inbox", "dcache-inbox")
+from sqlalchemy import Connection, Engine, create_engine, text
+
+CONSUMER = "per_object"
+_REPORTS = text("SELECT extra FROM asset_event")
+_RUN_EVENTS = text(
+    "SELECT r.run_id, e.extra, r.start_date FROM dag_run r JOIN dagrun_asset_event j ON j.dag_run_id = r.id "
+    "JOIN asset_event e ON e.id = j.event_id WHERE r.dag_id = :dag_id"
+)
+_RUN_IDS = text("SELECT run_id FROM dag_run WHERE dag_id = :dag_id")
+_RUNS = text("SELECT COUNT(*) FROM dag_run WHERE dag_id = :dag_id")
 
 
 @dataclass(frozen=True)
@@ -61,11 +70,14 @@ def _row(name: str, counts: Mapping[str, int]) -> str:
     return f"{name:24}{counts['s3']:>8}{counts['dcache']:>8}{sum(counts.values()):>8}"
 
 
-def read_ledger(database: Path, uploaded: Mapping[str, Mapping[str, float]]) -> Ledger:
-    """Compare what was uploaded (keys by inbox) with what Airflow made of it."""
+def read_ledger(database: str, uploaded: Mapping[str, Mapping[str, float]], *, dag_id: str = CONSUMER) -> Ledger:
+    """Compare what was uploaded (keys by inbox) with the runs that a DAG has of it.
+
+    :param database: SQLAlchemy URL of Airflow's database.
+    """
     with _open(database) as connection:
         reports = _reports(connection)
-        runs = Counter(_run_objects(connection))
+        runs = Counter(_run_objects(connection, dag_id).values())
     expected = [(inbox, key) for inbox, keys in uploaded.items() for key in keys]
     seen = {inbox: sum(1 for key in keys if (inbox, key) in reports) for inbox, keys in uploaded.items()}
     return Ledger(
@@ -79,58 +91,59 @@ def read_ledger(database: Path, uploaded: Mapping[str, Mapping[str, float]]) -> 
     )
 
 
-def starts(database: Path) -> dict[tuple[str, str], float]:
+def starts(database: str, *, dag_id: str = CONSUMER) -> dict[tuple[str, str], float]:
     """Return when the run of each object started, in seconds since the epoch."""
+    found: dict[tuple[str, str], float] = {}
     with _open(database) as connection:
-        keys = _partition_keys(connection)
-        rows = connection.execute(
-            "SELECT partition_key, MIN(start_date) FROM dag_run WHERE dag_id = 'per_object' "
-            "AND start_date IS NOT NULL GROUP BY partition_key"
-        )
-        return {keys[key]: datetime.fromisoformat(f"{start}+00:00").timestamp() for key, start in rows if key in keys}
+        for _, extra, start in connection.execute(_RUN_EVENTS, {"dag_id": dag_id}):
+            moment = datetime.fromisoformat(start) if isinstance(start, str) else start
+            if moment is not None and (thing := _object(extra)) is not None:
+                seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+                found[thing] = min(seconds, found.get(thing, seconds))
+    return found
 
 
-def count_runs(database: Path) -> int:
-    """Return how many runs the consumer has."""
+def count_runs(database: str, *, dag_id: str = CONSUMER) -> int:
+    """Return how many runs a DAG has."""
     with _open(database) as connection:
-        return int(connection.execute("SELECT COUNT(*) FROM dag_run WHERE dag_id = 'per_object'").fetchone()[0])
+        return int(connection.execute(_RUNS, {"dag_id": dag_id}).scalar_one())
 
 
-def count_reports(database: Path) -> int:
+def count_reports(database: str) -> int:
     """Return how many events the watchers have stored."""
     with _open(database) as connection:
         return sum(_reports(connection).values())
 
 
-def inboxes_with_runs(database: Path) -> set[str]:
+def inboxes_with_runs(database: str) -> set[str]:
     """Return the inboxes of which at least one object has a run."""
     with _open(database) as connection:
-        return {inbox for inbox, _ in _run_objects(connection)}
+        return {inbox for inbox, _ in _run_objects(connection, CONSUMER).values()}
 
 
-def _open(database: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)
+@cache
+def _engine(database: str) -> Engine:
+    arguments = {"timeout": 30} if database.startswith("sqlite") else {}
+    return create_engine(database, connect_args=arguments)
 
 
-def _object(fields: Mapping[str, str]) -> tuple[str, str]:
-    return fields["source"], fields["key"].removeprefix("in/")
+def _open(database: str) -> Connection:
+    return _engine(database).connect()
 
 
-def _reports(connection: sqlite3.Connection) -> Counter[tuple[str, str]]:
-    rows = connection.execute(
-        "SELECT e.extra FROM asset_event e JOIN asset a ON a.id = e.asset_id WHERE a.name IN (?, ?)", INBOXES
-    )
-    return Counter(_object(json.loads(extra)["payload"]) for (extra,) in rows)
+def _object(extra: Any) -> tuple[str, str] | None:
+    values = json.loads(extra) if isinstance(extra, str) else extra
+    fields = values.get("payload") or values.get("object")
+    return None if fields is None else (fields["source"], fields["key"].removeprefix("in/"))
 
 
-def _partition_keys(connection: sqlite3.Connection) -> dict[str, tuple[str, str]]:
-    rows = connection.execute(
-        "SELECT e.partition_key, e.extra FROM asset_event e JOIN asset a ON a.id = e.asset_id WHERE a.name = 'objects'"
-    )
-    return {key: _object(json.loads(extra)["object"]) for key, extra in rows}
+def _reports(connection: Connection) -> Counter[tuple[str, str]]:
+    return Counter(thing for (extra,) in connection.execute(_REPORTS) if (thing := _object(extra)) is not None)
 
 
-def _run_objects(connection: sqlite3.Connection) -> list[tuple[str, str]]:
-    keys = _partition_keys(connection)
-    rows = connection.execute("SELECT partition_key FROM dag_run WHERE dag_id = 'per_object'")
-    return [keys.get(key, ("?", str(key))) for (key,) in rows]
+def _run_objects(connection: Connection, dag_id: str) -> dict[str, tuple[str, str]]:
+    """Return the object of each run, by run id; runs of nothing count as strangers."""
+    found = {row.run_id: ("?", row.run_id) for row in connection.execute(_RUN_IDS, {"dag_id": dag_id})}
+    for run_id, extra, _ in connection.execute(_RUN_EVENTS, {"dag_id": dag_id}):
+        found[run_id] = _object(extra) or ("?", run_id)
+    return found

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import base64
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_oscar.core import notification_formats as formats
 from airflow_provider_oscar.core import notifications as n
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.notifications import SourceFormat
@@ -26,7 +28,7 @@ READERS = {
     "seaweedfs": n.from_seaweedfs,
     "dcache-sse": lambda payload: n.from_dcache_sse(payload, directory="/data/in"),
     "dcache-kafka": lambda payload: n.from_dcache_kafka(payload, directory="/data/in"),
-    "detect": lambda payload: n.detect(payload, directory="/data/in"),
+    "detect": lambda payload: formats.detect(payload, directory="/data/in"),
 }
 every_reader = pytest.mark.parametrize("read", READERS.values(), ids=READERS)
 
@@ -109,7 +111,7 @@ class TestS3Records:
     def test_an_sns_delivery_is_unwrapped(self):
         body = {"Type": "Notification", "Message": json.dumps(records("aws:s3", "a+b"))}
         assert only(n.from_aws_s3(body)).key == "a b"
-        assert only(n.detect(json.dumps(body))).key == "a b"
+        assert only(formats.detect(json.dumps(body))).key == "a b"
 
     def test_an_sns_delivery_of_something_else_gives_nothing(self):
         assert n.from_aws_s3({"Message": "hello"}) == []
@@ -121,7 +123,7 @@ class TestS3Records:
         assert n.from_aws_s3(records("aws:s3", "a", name=name)) == []
 
     def test_the_test_event_gives_nothing(self):
-        assert n.detect({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "b"}) == []
+        assert formats.detect({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "b"}) == []
         assert n.from_aws_s3({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "b"}) == []
 
     def test_other_words_are_told_without_a_reason(self):
@@ -269,15 +271,81 @@ class TestDetect:
         ids=lambda value: value if isinstance(value, str) else "",
     )
     def test_each_format_is_recognised(self, body, expected):
-        assert only(n.detect(json.dumps(body), directory="/data/in")).source_format == expected
+        assert only(formats.detect(json.dumps(body), directory="/data/in")).source_format == expected
 
     def test_dcache_formats_need_the_directory(self):
-        assert n.detect({"event": {"name": "a"}, "subscription": "x"}) == []
-        assert n.detect({"msgType": "transfer", "transferPath": "/a"}) == []
+        assert formats.detect({"event": {"name": "a"}, "subscription": "x"}) == []
+        assert formats.detect({"msgType": "transfer", "transferPath": "/a"}) == []
 
-    @pytest.mark.parametrize("body", [{}, [], None, 5, {"Records": []}, {"Records": [5]}], ids=str)
-    def test_what_no_format_fits_gives_nothing(self, body):
-        assert n.detect(json.dumps(body)) == []
+    @pytest.mark.parametrize("body", [{"Records": []}, {"Records": [5]}, {"Event": "s3:TestEvent"}], ids=str)
+    def test_a_known_form_that_says_nothing_gives_nothing(self, body):
+        assert formats.detect(json.dumps(body)) == []
+
+    @pytest.mark.parametrize("body", [{}, [], None, 5, {"a": 1}, [[{}]], {"message": {"data": "x"}}], ids=str)
+    def test_an_unknown_form_is_said(self, body):
+        with pytest.raises(formats.UnknownFormatError, match="has no form that is known"):
+            formats.detect(json.dumps(body))
+
+    @pytest.mark.parametrize("source", ["sgws:s3", "rustfs:s3", "scality:s3", "", "anything"])
+    def test_records_of_any_store_are_read_by_their_shape(self, source):
+        found = only(formats.detect(records(source, "in/a%20b+c.h5")))
+        assert (found.container, found.key, found.other_key) == ("bucket", "in/a b c.h5", "in/a%20b+c.h5")
+        assert found.reason is Reason.CREATED
+
+    def test_records_of_several_stores_in_one_delivery_are_all_read(self):
+        both = {"Records": records("aws:s3", "a")["Records"] + records("sgws:s3", "b")["Records"]}
+        assert [each.key for each in formats.detect(both)] == ["a", "b"]
+
+    GOOGLE = {"kind": "storage#object", "bucket": "b", "name": "in/a b", "size": "7", "updated": "2026-01-01T12:00:00Z"}
+    SHAPES = {
+        "bucket and key": {"bucket": "b", "key": "in/a b"},
+        "uri": {"uri": "s3://b/in/a%20b"},
+        "r2": {"account": "x", "action": "PutObject", "bucket": "b", "object": {"key": "in/a b", "size": 7}},
+        "pub/sub": {
+            "message": {"attributes": {"bucketId": "b", "objectId": "in/a b", "eventType": "OBJECT_FINALIZE"}},
+            "subscription": "projects/p",
+        },
+        "pub/sub, data alone": {
+            "message": {"data": base64.b64encode(json.dumps(GOOGLE).encode()).decode()}, "subscription": "s",
+        },
+        "cloud event around google": {"specversion": "1.0", "type": "google.cloud.storage.object.v1.finalized",
+                                      "source": "//storage.googleapis.com/projects/_/buckets/b", "data": GOOGLE},
+        "cloud event by its subject": {"specversion": "1.0", "type": "com.example.object.created",
+                                       "source": "/stores/b", "subject": "in/a b"},
+        "cloud event, base64": {"specversion": "1.0", "type": "x.created", "source": "y",
+                                "data_base64": base64.b64encode(b'{"bucket": "b", "key": "in/a b"}').decode()},
+        "a list": [{"bucket": "b", "key": "in/a b"}],
+    }  # fmt: skip
+
+    @pytest.mark.parametrize("body", SHAPES.values(), ids=SHAPES)
+    def test_other_shapes_are_read(self, body):
+        found = only(formats.detect(json.dumps(body)))
+        assert (found.container, found.key, found.reason) == ("b", "in/a b", Reason.CREATED)
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"account": "x", "action": "DeleteObject", "bucket": "b", "object": {"key": "k"}},
+            {"specversion": "1.0", "type": "google.cloud.storage.object.v1.deleted", "source": "s", "data": GOOGLE},
+            {"message": {"attributes": {"bucketId": "b", "objectId": "k", "eventType": "OBJECT_DELETE"}},
+             "subscription": "s"},
+        ],
+    )  # fmt: skip
+    def test_what_went_has_no_reason(self, body):
+        assert [each.reason for each in formats.detect(body)] == [None]
+
+    def test_any_json_can_be_mapped_by_pointers(self):
+        body = {"store": {"name": "b"}, "files": [{"p/q": "k1"}, {"p/q": "k2"}]}
+        found = formats.from_pointers(json.dumps(body), {"each": "/files", "bucket": "=b", "key": "/p~1q"})
+        assert [(each.container, each.key) for each in found] == [("b", "k1"), ("b", "k2")]
+        assert only(formats.from_pointers({"a": ["s3://b/k"]}, {"uri": "/a/0"})).key == "k"
+        with pytest.raises(formats.UnknownFormatError, match="find no object"):
+            formats.from_pointers(body, {"uri": "/files/9"})
+
+    @pytest.mark.parametrize("wrong", [{}, {"uri": "x"}, {"bucket": "/b"}, {"uri": "/u", "more": "/m"}, 5])
+    def test_pointers_that_cannot_be_used_are_refused(self, wrong):
+        with pytest.raises(DefinitionError, match="expected JSON pointers"):
+            formats.check_pointers(wrong)
 
 
 @every_reader
@@ -288,8 +356,9 @@ class TestGarbage:
             read(text)
 
     @given(body=anything)
-    def test_any_json_is_read_without_an_exception(self, read, body):
-        assert isinstance(read(json.dumps(body)), list)
+    def test_any_json_is_read_or_refused(self, read, body):
+        with suppress(formats.UnknownFormatError):
+            assert isinstance(read(json.dumps(body)), list)
 
 
 @pytest.mark.parametrize("text", ["yesterday", 1e30, -1e30, float("nan"), True, None])

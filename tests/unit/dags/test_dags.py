@@ -8,7 +8,6 @@ import importlib.util
 import json
 import sys
 from copy import deepcopy
-from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 
@@ -48,11 +47,6 @@ def inference() -> ModuleType:
     return load("threedgan_inference")
 
 
-@pytest.fixture(scope="module")
-def ingest() -> ModuleType:
-    return load("threedgan_ingest")
-
-
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_file_says_what_it_solves_and_its_examples_are_marked(path):
     text = path.read_text()
@@ -86,11 +80,14 @@ def test_dag_survives_serialisation(path, airflow_db):
         assert set(restored.task_dict) == set(dag.task_dict)
 
 
-def test_inference_makes_one_run_per_partition_of_the_objects(inference):
-    from airflow.sdk import PartitionedAssetTimetable
+def test_inference_makes_one_run_per_new_object(inference):
+    from airflow_provider_oscar.ingest.policies import Each
 
-    assert isinstance(inference.dag.timetable, PartitionedAssetTimetable)
-    assert inference.dag.timetable.asset_condition.name == "threedgan_objects"
+    assert inference.dag.timetable.policy == Each()
+    assert [asset.name for asset in inference.incoming.assets] == [
+        "s3://threedgan/in/*.h5",
+        "dcache://dcache_default/data/threedgan/in/*.h5",
+    ]
     assert inference.dag.max_active_runs == 8
 
 
@@ -179,13 +176,12 @@ def test_jobs_are_told_what_the_payload_understands(inference):
         assert (settings.batch_size, settings.provider) == (4, provider)
 
 
-def test_inboxes_are_watched_from_the_first_file_on(ingest):
-    watched = {inbox.name: inbox.watchers[0].trigger for inbox in (ingest.s3_inbox, ingest.dcache_inbox)}
-    for name, trigger in watched.items():
-        arguments = trigger.serialize()[1]
-        assert arguments["asset_name"] == name
-        assert (arguments["filter"], arguments["start"]) == ({"suffix": ".h5"}, "all")
-        json.dumps(arguments)
+def test_both_places_are_watched_from_the_first_file_on(inference):
+    for asset in inference.incoming.assets:
+        arguments = asset.watchers[0].trigger.serialize()[1]
+        assert arguments["asset_name"] == asset.name
+        assert arguments["start"] == "all"
+        assert ".h5" in json.dumps(arguments)
 
 
 def test_places_come_from_the_environment(monkeypatch):
@@ -193,14 +189,10 @@ def test_places_come_from_the_environment(monkeypatch):
     monkeypatch.setenv("THREEDGAN_PREFIX", "here/")
     monkeypatch.setenv("THREEDGAN_DCACHE_PATH", "/there")
     monkeypatch.setenv("THREEDGAN_POLL_INTERVAL", "2")
-    module = load("threedgan_ingest")
-    s3, dcache = (trigger.serialize()[1] for trigger in (module.s3_trigger, module.dcache_trigger))
+    assets = load("threedgan_inference").incoming.assets
+    s3, dcache = (asset.watchers[0].trigger.serialize()[1] for asset in assets)
     assert (s3["bucket"], s3["prefix"], s3["poll_interval"]) == ("mine", "here/", 2.0)
     assert (dcache["path"], dcache["poll_interval"]) == ("/there", 2.0)
-
-
-def test_ingest_starts_are_in_the_past(ingest):
-    assert ingest.dag.start_date < datetime.now(UTC)
 
 
 def test_service_is_what_the_inference_dag_submits_to(inference):

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs of an ingest DAG inside the test process: a run per call, tasks executed one after the other."""
+"""DAGs in the metadata database of the test session, and what watchers and the hand-over service do to them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC, datetime
+import itertools
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,103 +13,156 @@ import pytest
 
 from airflow_provider_oscar.core.objects import ObjectEvent, Source
 
+_NUMBERS = itertools.count(1)
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
-def made(key: str, *, second: int = 0) -> ObjectEvent:
+
+def made(key: str, *, second: int = 0, size: int = 1, container: str = "bucket") -> ObjectEvent:
     """An object that a listing might show."""
     return ObjectEvent(
         source=Source.S3,
         conn_id="store",
-        container="bucket",
+        container=container,
         key=key,
-        size=1,
+        size=size,
         etag=f"etag-{key}-{second}",
         version_id="",
-        modified=datetime(2026, 11, 22, 9, 0, second, tzinfo=UTC),
+        modified=NOON + timedelta(seconds=second),
     )
 
 
-class Bench:
-    """A DAG in a fresh bag, and what a scheduler and a triggerer would do to it."""
+class World:
+    """Some DAGs in a fresh bag, and what happens to them."""
 
-    def __init__(self, dag: Any) -> None:
+    def __init__(self) -> None:
+        self.dags: dict[str, Any] = {}
+
+    def add(self, *dags: Any, paused: bool = False) -> None:
+        """Write DAGs to the database, as the DAG processor does; ``paused`` is what they are then."""
         from airflow.dag_processing.bundles.manager import DagBundlesManager
         from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
 
         DagBundlesManager().sync_bundles_to_db()
-        self.dag = dag
+        self.dags.update({dag.dag_id: dag for dag in dags})
         bag = DagBag(dag_folder="/dev/null")
-        bag.bag_dag(dag)
+        for dag in self.dags.values():
+            bag.bag_dag(dag)
         sync_bag_to_db(bag, "dags-folder", None)
+        for dag in dags:
+            self.pause(dag, paused)
 
-    def report(self, asset: Any, *objects: ObjectEvent, extra: Any = None) -> None:
+    def pause(self, dag: Any, paused: bool = True) -> None:
+        """Pause a DAG, or go on."""
+        from airflow.models.dag import DagModel
+        from airflow.utils.session import create_session
+
+        with create_session() as session:
+            session.get(DagModel, dag.dag_id).is_paused = paused
+
+    def tell(self, asset: Any, *objects: ObjectEvent) -> None:
         """Store events as a watcher's trigger does."""
-        from airflow.models.asset import AssetEvent, AssetModel
+        for found in objects:
+            self.event(asset, {"from_trigger": True, "payload": found.to_dict()})
+
+    def event(self, asset: Any, extra: Any, *, partition_key: str | None = None) -> None:
+        """Register one event through Airflow's own manager, so that it queues what it queues."""
+        from airflow.assets.manager import asset_manager
+        from airflow.models.asset import AssetModel
         from airflow.utils.session import create_session
         from sqlalchemy import select
 
-        extras = [{"from_trigger": True, "payload": found.to_dict()} for found in objects] or [extra]
         with create_session() as session:
             model = session.scalar(select(AssetModel).where(AssetModel.name == asset.name))
-            session.add_all(AssetEvent(asset_id=model.id, extra=one) for one in extras)
+            asset_manager.register_asset_change(asset=model, extra=extra, partition_key=partition_key, session=session)
 
-    def run(self, *, only: set[str] | None = None) -> dict[str, list[str]]:
-        """Make one run and execute its tasks (those named in ``only``); return the states by task."""
+    def age(self, duration: timedelta) -> None:
+        """Make all events older."""
+        from airflow.models.asset import AssetEvent
+        from airflow.utils.session import create_session
+
+        with create_session() as session:
+            for event in session.query(AssetEvent):
+                event.timestamp -= duration
+
+    def hand_over(self, dag: Any, *, later: timedelta = timedelta(0), steps: int = 50) -> list[str]:
+        """Serve one DAG as the service does; return the ids of the new runs."""
+        from airflow_provider_oscar import _airflow_db as db
+        from airflow_provider_oscar.ingest.handover import hand_over
+        from airflow_provider_oscar.ingest.timetable import TIMETABLE
+
+        made: list[str] = []
+        for _ in range(steps):
+            with db.transaction() as session:
+                (consumer,) = db.find_consumers(session, TIMETABLE, dag_ids=[dag.dag_id])
+                result = hand_over(session, consumer, now=datetime.now(UTC) + later)
+            made += result.runs
+            if not result.more:
+                break
+        return made
+
+    def runs(self, dag: Any) -> list[Any]:
+        """The runs of a DAG, oldest first, with the objects they consume as ``objects``."""
         from airflow.models.dagrun import DagRun
-        from airflow.models.serialized_dag import SerializedDagModel
-        from airflow.sdk.definitions.dag import _run_task
         from airflow.utils.session import create_session
-        from airflow.utils.state import DagRunState
-        from airflow.utils.types import DagRunTriggeredByType, DagRunType
 
-        now = datetime.now(tz=UTC)
-        with create_session() as session:
-            serialized = SerializedDagModel.get(self.dag.dag_id).dag
-            run = serialized.create_dagrun(
-                run_id=f"asset_triggered__{now.isoformat()}",
-                run_type=DagRunType.ASSET_TRIGGERED,
-                triggered_by=DagRunTriggeredByType.ASSET,
-                logical_date=None,
-                data_interval=None,
-                run_after=now,
-                state=DagRunState.RUNNING,
-                session=session,
-            )
-            session.flush()
-            tasks = {task.task_id: task for task in self.dag.tasks}
-            idle = 0
-            while run.state == DagRunState.RUNNING and idle < 3:  # a skip goes down one task at each look
-                ready, _ = run.update_state(session=session)
-                session.commit()
-                ready = [ti for ti in ready if only is None or ti.task_id in only]
-                idle = 0 if ready else idle + 1
-                for ti in ready:
-                    _run_task(ti=ti, task=tasks[ti.task_id], run_triggerer=False)
-                session.expire_all()
-            run = session.merge(run)
-            if only is not None:
-                run.state = DagRunState.FAILED
-            states: dict[str, list[str]] = {}
-            for ti in DagRun.fetch_task_instances(dag_id=run.dag_id, run_id=run.run_id, session=session):
-                states.setdefault(ti.task_id, []).append(str(ti.state))
-        return states
-
-    def emitted(self, asset: Any) -> list[tuple[str, dict[str, Any]]]:
-        """Partition key and extra of every event of an asset, oldest first."""
-        from airflow.models.asset import AssetEvent, AssetModel
-        from airflow.utils.session import create_session
-        from sqlalchemy import select
+        from airflow_provider_oscar.core.events import object_in
 
         with create_session() as session:
-            rows = session.scalars(
-                select(AssetEvent)
-                .join(AssetModel, AssetModel.id == AssetEvent.asset_id)
-                .where(AssetModel.name == asset.name)
-                .order_by(AssetEvent.id)
-            )
-            return [(row.partition_key, row.extra) for row in rows]
+            found = session.query(DagRun).filter_by(dag_id=dag.dag_id).order_by(DagRun.id).all()
+            for run in found:
+                events = sorted(run.consumed_asset_events, key=lambda event: event.id)
+                run.objects = [each.key for event in events if (each := object_in(event.extra))]
+                session.expunge(run)
+            return found
+
+    def keys(self, dag: Any) -> list[list[str]]:
+        """Keys of the objects of each run."""
+        return [run.objects for run in self.runs(dag)]
+
+    def offset(self, dag: Any, asset: Any) -> dict[str, Any]:
+        """What the UI shows of a DAG at an asset."""
+        from airflow.models.asset import AssetModel
+
+        from airflow_provider_oscar import _airflow_db as db
+        from airflow_provider_oscar.ingest.handover import offset_key
+
+        with db.transaction() as session:
+            model = session.query(AssetModel).filter_by(name=asset.name).one()
+            return dict(db.get_state(session, model.id, offset_key(dag.dag_id)))
 
 
 @pytest.fixture
-def bench(airflow_db: Path) -> Callable[[Any], Bench]:
-    """Makes a :class:`Bench` of a DAG."""
-    return Bench
+def world(airflow_db: Path) -> Iterator[World]:
+    """An empty world."""
+    from airflow.models.asset import AssetDagRunQueue, AssetEvent
+    from airflow.models.asset_state_store import AssetStateStoreModel
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from sqlalchemy import delete
+
+    with create_session() as session:
+        for model in (DagRun, AssetEvent, AssetStateStoreModel, AssetDagRunQueue):
+            session.execute(delete(model))
+    return World()
+
+
+@pytest.fixture
+def place() -> Callable[..., Any]:
+    """Makes :class:`NewObjects` of a bucket that no other test has."""
+
+    def make(**arguments: Any) -> Any:
+        from airflow_provider_oscar.ingest import NewObjects
+
+        return NewObjects(f"s3://bucket-{next(_NUMBERS)}/in/", **arguments)
+
+    return make
+
+
+def consumer(schedule: Any, *, dag_id: str | None = None, **arguments: Any) -> Any:
+    """A DAG that does nothing."""
+    from airflow.providers.standard.operators.empty import EmptyOperator
+    from airflow.sdk import DAG
+
+    with DAG(dag_id or f"consumer_{next(_NUMBERS)}", schedule=schedule, **arguments) as dag:
+        EmptyOperator(task_id="work")
+    return dag

@@ -1,36 +1,57 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two inboxes, one ingest DAG, and a consumer that costs nothing: the DAGs that the harness counts the runs of."""
+"""Two inboxes, and consumers that cost nothing: the DAGs that the harness counts the runs of.
+
+``per_object`` is what is counted; the others are what a busy Airflow has beside it. ``slow`` takes one run at a time
+and minutes for it, ``paused`` is switched on when all is uploaded, ``plain`` is scheduled by the assets themselves.
+"""
 
 from __future__ import annotations
 
 import os
+import time
 
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import DAG, Asset, AssetWatcher, PartitionedAssetTimetable
+from airflow.sdk import DAG, dag, get_current_context, task
 
-from airflow_provider_oscar.ingest import object_ingest_dag
-from airflow_provider_oscar.triggers.objects import DCacheNewObjectTrigger, S3NewObjectTrigger
+from airflow_provider_oscar.ingest import NewObjects, get_objects
 
 POLL = float(os.environ.get("NO_LOSS_POLL", "2"))
 MODE = os.environ.get("NO_LOSS_DCACHE_MODE", "sse")
+SLOW_SECONDS = float(os.environ.get("NO_LOSS_SLOW_SECONDS", "60"))
 
-s3_trigger = S3NewObjectTrigger(
-    asset_name="s3-inbox", conn_id="oscar_s3_default", bucket="inbox", prefix="in/", start="all", poll_interval=POLL
-)
-dcache_trigger = DCacheNewObjectTrigger(
-    asset_name="dcache-inbox",
-    conn_id="dcache_default",
-    path="/inbox",
-    mode=MODE,
+s3 = NewObjects("s3://inbox/in/", start="all", poll_interval=POLL)
+dcache = NewObjects(
+    "dcache://dcache_default/inbox",
     start="all",
     poll_interval=POLL,
-    reconcile_interval=60.0,
+    watch={"notifications": MODE, "reconcile_interval": 60.0},
 )
-s3_inbox = Asset("s3-inbox", watchers=[AssetWatcher(name="s3", trigger=s3_trigger)])
-dcache_inbox = Asset("dcache-inbox", watchers=[AssetWatcher(name="dcache", trigger=dcache_trigger)])
-objects = Asset("objects")
+both = s3 | dcache
 
-ingest = object_ingest_dag("ingest", inboxes=[s3_inbox, dcache_inbox], objects=objects)
-
-with DAG("per_object", schedule=PartitionedAssetTimetable(assets=objects), max_active_runs=64) as per_object:
+with DAG("per_object", schedule=both.each(), max_active_runs=64) as per_object:
     EmptyOperator(task_id="infer")
+
+with DAG("paused", schedule=both.each(), max_active_runs=64, is_paused_upon_creation=True) as paused:
+    EmptyOperator(task_id="infer")
+
+
+@dag(schedule=both.each(), max_active_runs=1)
+def slow():
+    @task
+    def wait():
+        time.sleep(SLOW_SECONDS)
+
+    wait()
+
+
+@dag(schedule=[both.asset], max_active_runs=1)
+def plain():
+    @task
+    def look():
+        return [found.uri for found in get_objects(get_current_context())]
+
+    look()
+
+
+slow()
+plain()

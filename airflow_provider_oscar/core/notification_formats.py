@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Any notification: its shape decides how it is read, not the name that its sender gives itself.
+
+Every object is looked up in its store before anything is made of it, so that a format that is read too readily costs a
+request and nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.notifications import (
+    Notification,
+    SourceFormat,
+    etag_of,
+    from_aws_s3,
+    from_ceph,
+    from_dcache_kafka,
+    from_dcache_sse,
+    from_eventbridge,
+    from_minio_listen,
+    from_minio_webhook,
+    from_s3_records,
+    from_seaweedfs,
+    mapping,
+    parse,
+    size_of,
+    text_of,
+    time_of,
+    unwrap_sns,
+)
+from airflow_provider_oscar.core.objects import Reason, Source, split_uri
+
+#: Documents in one list, and lists or envelopes inside each other.
+_MOST_DOCUMENTS = 1000
+_DEEPEST = 4
+_KNOWN_SOURCES = {"aws:s3": from_aws_s3, "ceph:s3": from_ceph}
+_GONE = ("delete", "remove", "archive", "expir")
+_SAID_BY_SNS = ("SubscriptionConfirmation", "UnsubscribeConfirmation", "Notification")
+
+
+class UnknownFormatError(DefinitionError):
+    """A notification of a form that nobody has taught us."""
+
+
+def detect(payload: Any, *, directory: str = "") -> list[Notification]:
+    """Read a notification of any known form; one that is about something else than objects gives an empty list.
+
+    Known are S3 event records of any store, also through SNS and SQS; EventBridge; MinIO's stream; SeaweedFS; dCache;
+    CloudEvents around any of these; Google Cloud Storage through Pub/Sub; Cloudflare R2; ``{"bucket", "key"}`` and
+    ``{"uri"}``; and lists of these.
+
+    :param payload: JSON text or what it parses to.
+    :param directory: watched directory, for the two dCache formats; empty means they are not expected.
+    :raises DefinitionError: if the text is not JSON.
+    :raises UnknownFormatError: if the form is not known.
+    """
+    if isinstance(payload, (str, bytes)):
+        parse(payload)  # says what is wrong with it
+        payload = json.loads(payload)
+    return _read(payload, directory, 0)
+
+
+def _read(body: Any, directory: str, depth: int) -> list[Notification]:
+    if depth > _DEEPEST:
+        raise UnknownFormatError("the notification is wrapped too often to be read")
+    if isinstance(body, list) and body:
+        if len(body) > _MOST_DOCUMENTS:
+            raise DefinitionError(f"{len(body)} notifications in one list; expected at most {_MOST_DOCUMENTS}")
+        return [found for each in body for found in _read(each, directory, depth + 1)]
+    if not isinstance(body, Mapping):
+        raise _unknown(body)
+    found = _known(body, directory, depth)
+    if found is None:
+        raise _unknown(body)
+    return found
+
+
+def _unknown(body: Any) -> UnknownFormatError:
+    names = f"the fields {', '.join(quoted(name) for name in list(body)[:12])}" if isinstance(body, Mapping) else body
+    return UnknownFormatError(
+        f"the notification has no form that is known: {names if isinstance(names, str) else quoted(names)}; "
+        "let the sender post S3 event records, CloudEvents, {'bucket', 'key'} or {'uri'}, or map its fields"
+    )
+
+
+def _known(body: Mapping[str, Any], directory: str, depth: int) -> list[Notification] | None:
+    """Return what a document says, None if its form is not known."""
+    if body.get("Type") in _SAID_BY_SNS and "Records" not in body:
+        return _from_sns(body, directory, depth)
+    if "specversion" in body or "cloudEventsVersion" in body:
+        return _from_cloud_event(body, directory, depth)
+    if isinstance(body.get("message"), Mapping) and "subscription" in body:
+        return _from_pub_sub(body)
+    if body.get("Event") == "s3:TestEvent":
+        return []
+    if "subscription" in body and "event" in body:
+        return from_dcache_sse(body, directory=directory) if directory else []
+    if "msgType" in body:
+        return from_dcache_kafka(body, directory=directory) if directory else []
+    for fields, read in _READERS:
+        if fields <= body.keys():
+            return read(body)
+    return None
+
+
+def _from_sns(body: Mapping[str, Any], directory: str, depth: int) -> list[Notification] | None:
+    inner = unwrap_sns(body)
+    if inner is body or inner.get("Type") == body.get("Type"):
+        return [] if "Confirmation" in str(body["Type"]) else None
+    return _read(inner, directory, depth + 1)
+
+
+def _from_records(body: Mapping[str, Any]) -> list[Notification]:
+    records = body["Records"] if isinstance(body["Records"], list) else []
+    first = records[0] if records and isinstance(records[0], Mapping) else {}
+    source = str(first.get("eventSource", "aws:s3"))
+    if source == "minio:s3":
+        return from_minio_webhook(body) if "Key" in body or "EventName" in body else from_minio_listen(body)
+    found = _KNOWN_SOURCES.get(source, from_s3_records)(body)
+    own = first.get("eventSource")
+    others = [each for each in records if isinstance(each, Mapping) and each.get("eventSource") != own]
+    return found + (from_s3_records({"Records": others}) if others and source in _KNOWN_SOURCES else [])
+
+
+def from_plain(body: Mapping[str, Any]) -> list[Notification]:
+    """Read ``{"uri": "s3://…"}``, ``{"bucket": …, "key": …}``, R2's message, or Google's object resource.
+
+    ``bucket`` may be a text or have a ``name``; the key is ``key``, ``name``, ``object.key`` or ``object`` itself.
+    """
+    uri = text_of(body, "uri")
+    if uri:
+        source, container, path = split_uri(uri)
+        if source is Source.DCACHE:
+            container, _, path = path.rpartition("/")
+            container = container or "/"
+        return [Notification(source_format=SourceFormat.PLAIN, container=container, key=path, reason=Reason.CREATED)]
+    item = mapping(body, "object") or body
+    container = text_of(body, "bucket") or text_of(mapping(body, "bucket"), "name")
+    key = text_of(item, "key") or text_of(item, "name") or text_of(body, "object")
+    if not container or not key:
+        return []
+    word = text_of(body, "action") or text_of(body, "eventType") or text_of(body, "event")
+    gone = any(part in word.lower() for part in _GONE)
+    google = body.get("kind") == "storage#object"
+    is_r2 = "action" in body and "account" in body
+    return [
+        Notification(
+            source_format=SourceFormat.R2 if is_r2 else SourceFormat.GOOGLE if google else SourceFormat.PLAIN,
+            container=container,
+            key=key,
+            size=_number(item),
+            etag=etag_of(item),
+            event_time=time_of(body.get("eventTime") or body.get("time") or item.get("updated")),
+            event_name=word,
+            reason=None if gone else Reason.CREATED,
+        )
+    ]
+
+
+#: Which reader the fields of a document ask for, in this order.
+_READERS: tuple[tuple[set[str], Callable[[Mapping[str, Any]], list[Notification]]], ...] = (
+    ({"Records"}, _from_records),
+    ({"detail-type"}, from_eventbridge),
+    ({"event_type", "message"}, from_seaweedfs),
+    ({"bucket"}, from_plain),
+    ({"uri"}, from_plain),
+)
+
+
+def _from_cloud_event(body: Mapping[str, Any], directory: str, depth: int) -> list[Notification] | None:
+    """Read a CloudEvent in structured mode (CloudEvents 1.0, JSON format)."""
+    kind = text_of(body, "type") or text_of(body, "eventType")
+    data = body.get("data")
+    if isinstance(body.get("data_base64"), str):
+        data = _json_in(body["data_base64"])
+    if isinstance(data, str):
+        try:
+            data = json.loads(data)
+        except ValueError:
+            data = None
+    if not isinstance(data, (Mapping, list)):
+        return _from_subject(body, kind)
+    try:
+        found = _read(data, directory, depth + 1)
+    except UnknownFormatError:
+        return _from_subject(body, kind)
+    gone = any(word in kind.lower() for word in _GONE)
+    return [replace(each, reason=None) if gone else each for each in found]
+
+
+def _from_subject(body: Mapping[str, Any], kind: str) -> list[Notification] | None:
+    """Read a CloudEvent that names its object by source and subject alone."""
+    bucket = text_of(body, "source").rstrip("/").rpartition("/")[2]
+    key = text_of(body, "subject").removeprefix("objects/")
+    if not bucket or not key or "object" not in kind.lower():
+        return None
+    gone = any(word in kind.lower() for word in _GONE)
+    return [
+        Notification(
+            source_format=SourceFormat.PLAIN,
+            container=bucket,
+            key=key,
+            event_time=time_of(body.get("time")),
+            event_name=kind,
+            reason=None if gone else Reason.CREATED,
+        )
+    ]
+
+
+def _from_pub_sub(body: Mapping[str, Any]) -> list[Notification] | None:
+    """Read what Google Pub/Sub pushes for a bucket (Cloud Storage, "Pub/Sub notifications": attributes and payload)."""
+    message = mapping(body, "message")
+    attributes = mapping(message, "attributes")
+    container, key = text_of(attributes, "bucketId"), text_of(attributes, "objectId")
+    word = text_of(attributes, "eventType")
+    resource = _json_in(text_of(message, "data"))
+    if not container or not key:
+        return from_plain(resource) or None if isinstance(resource, Mapping) else None
+    item = resource if isinstance(resource, Mapping) else {}
+    return [
+        Notification(
+            source_format=SourceFormat.GOOGLE,
+            container=container,
+            key=key,
+            size=_number(item),
+            etag=etag_of(item),
+            event_time=time_of(attributes.get("eventTime")),
+            event_name=word,
+            reason=Reason.CREATED if word in ("OBJECT_FINALIZE", "") else None,
+        )
+    ]
+
+
+def from_pointers(payload: Any, pointers: Mapping[str, str]) -> list[Notification]:
+    """Read any JSON by JSON pointers (RFC 6901): ``{"each": "/files", "bucket": "/store", "key": "/path"}``.
+
+    :param payload: JSON text or what it parses to.
+    :param pointers: ``uri``, or ``bucket`` and ``key``; optionally ``each``, which finds a list, to whose items the
+        others refer. A value that begins with ``=`` is a text itself, as in ``{"bucket": "=incoming"}``.
+    :raises DefinitionError: if the text is not JSON.
+    :raises UnknownFormatError: if the pointers find nothing.
+    """
+    if isinstance(payload, (str, bytes)):
+        parse(payload)
+        payload = json.loads(payload)
+    items = _pointed(payload, pointers["each"]) if "each" in pointers else [payload]
+    if not isinstance(items, list) or len(items) > _MOST_DOCUMENTS:
+        raise UnknownFormatError(f"the pointer {quoted(pointers['each'])} does not find a list of at most 1000 items")
+    found: list[Notification] = []
+    for item in items:
+        fields = {name: _pointed(item, pointer) for name, pointer in pointers.items() if name != "each"}
+        read = from_plain({name: value for name, value in fields.items() if isinstance(value, str)})
+        if not read:
+            raise UnknownFormatError(
+                f"the pointers {', '.join(map(quoted, pointers.values()))} find no object in the notification"
+            )
+        found += read
+    return found
+
+
+def check_pointers(pointers: Any) -> dict[str, str]:
+    """Return the pointers of a mapping.
+
+    :raises DefinitionError: if they cannot be used.
+    """
+    if (
+        not isinstance(pointers, Mapping)
+        or not all(isinstance(value, str) and value[:1] in ("/", "=", "") for value in pointers.values())
+        or not pointers.keys() <= {"each", "uri", "bucket", "key"}
+        or not ("uri" in pointers or {"bucket", "key"} <= pointers.keys())
+    ):
+        raise DefinitionError(
+            f"json: {quoted(pointers)}; expected JSON pointers for uri, or for bucket and key, and perhaps each"
+        )
+    return dict(pointers)
+
+
+def _pointed(value: Any, pointer: str) -> Any:
+    if pointer.startswith("="):
+        return pointer[1:]
+    for word in pointer.split("/")[1:]:
+        word = word.replace("~1", "/").replace("~0", "~")
+        if isinstance(value, Mapping):
+            value = value.get(word)
+        elif isinstance(value, list) and word.isdigit() and len(word) < 7 and int(word) < len(value):
+            value = value[int(word)]
+        else:
+            return None
+    return value
+
+
+def _number(item: Mapping[str, Any]) -> int | None:
+    text = item.get("size")
+    if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) < 20:  # Google writes it so
+        return int(text)
+    return size_of(item)
+
+
+def _json_in(encoded: str) -> Any:
+    try:
+        return json.loads(base64.b64decode(encoded, validate=True))
+    except (binascii.Error, ValueError, RecursionError):
+        return None

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From asset events to runs: one bounded step for one DAG, in one transaction of Airflow's database.
+
+Every DAG has its own place in the events of its assets, as a consumer of a log has: a paused DAG stands still and goes
+on later, a DAG that is added later begins with what came shortly before it. The runs and the new place are committed
+together, and the id of a run is made from what it is about, so that no object is lost and none makes two runs.
+
+Events can become visible out of order (a transaction that took its id early commits late). The place of a DAG
+therefore stays a minute behind, and what was handed over within that minute is known by Airflow's own record of which
+run consumed which event.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_oscar import _airflow_db as db
+from airflow_provider_oscar.core.errors import quoted
+from airflow_provider_oscar.core.events import object_in
+from airflow_provider_oscar.ingest.policies import Group, OpenGroup, Plan, PlannedRun, Policy, WaitingEvent
+from airflow_provider_oscar.ingest.timetable import NewObjectsTimetable
+
+if TYPE_CHECKING:
+    from airflow.models.asset import AssetEvent
+    from airflow.serialization.definitions.dag import SerializedDAG
+    from sqlalchemy.orm import Session
+
+log = logging.getLogger(__name__)
+
+#: An event may become visible this long after its time stamp (a slow transaction).
+OVERLAP = timedelta(seconds=60)
+#: Versions of objects that are remembered, so that one that a watcher repeats after a crash is not in two batches.
+REMEMBERED = 4000
+#: Events of the last minute that need no run; with more, the place moves up to them.
+_HANDLED_LIMIT = 5000
+#: Open groups whose time-out is looked at in one step.
+_EXPIRING = 200
+_DIGEST = 8
+
+
+@dataclass(frozen=True)
+class Offset:
+    """How far a DAG got in the events of one asset; lives in the asset state store, where the UI shows it.
+
+    :param low: all events up to this id were handed over, or needed no run.
+    :param handled: ids of later events that needed no run.
+    :param recent: digests of the versions handed over last, oldest first; for policies that cannot see it from a run.
+    :param runs: runs made so far from events of the asset.
+    :param updated: when a run was made last.
+    """
+
+    low: int
+    handled: tuple[int, ...] = ()
+    recent: tuple[bytes, ...] = ()
+    runs: int = 0
+    updated: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the asset state store holds: at most about 100 kB, usually 100 bytes."""
+        stored: dict[str, Any] = {"version": 1, "event": self.low, "runs": self.runs, "updated": self.updated}
+        if self.handled:
+            stored["handled"] = list(self.handled)
+        if self.recent:
+            stored["recent"] = base64.b64encode(b"".join(self.recent)).decode()
+        return stored
+
+    @classmethod
+    def from_json(cls, stored: Any) -> Offset | None:
+        """Read :meth:`to_json`; None for whatever is not that."""
+        try:
+            packed = base64.b64decode(stored.get("recent", ""))
+            return cls(
+                low=int(stored["event"]),
+                handled=tuple(int(number) for number in stored.get("handled", ())),
+                recent=tuple(packed[at : at + _DIGEST] for at in range(0, len(packed), _DIGEST)),
+                runs=int(stored.get("runs", 0)),
+                updated=str(stored.get("updated", "")),
+            )
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return None
+
+
+def key_digest(key: str) -> bytes:
+    """Return the 8 bytes by which a version of an object is remembered."""
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:_DIGEST]
+
+
+@dataclass
+class StepResult:
+    """What one step did.
+
+    :param runs: ids of the runs that were made.
+    :param repeated: events about a version that has its run.
+    :param more: whether more events wait that can be handed over now.
+    :param retry_at: when waiting events become due without a new one, or None.
+    :param busy: whether another process is at work on this DAG.
+    """
+
+    runs: list[str] = field(default_factory=list)
+    repeated: int = 0
+    more: bool = False
+    retry_at: datetime | None = None
+    busy: bool = False
+
+
+def offset_key(dag_id: str) -> str:
+    """Return the key of a DAG's :class:`Offset` in the state stores of its assets."""
+    return f"consumer:{dag_id}"
+
+
+def hand_over(session: Session, consumer: db.Consumer, *, now: datetime | None = None) -> StepResult:
+    """Make the runs that are due of one page of events.
+
+    :param session: a session; the caller commits.
+    :param consumer: the DAG.
+    :param now: the time; the clock by default.
+    """
+    now = now or datetime.now(UTC)
+    dag = db.serialized_dag(session, consumer.dag_id)
+    timetable = None if dag is None else dag.timetable
+    if dag is None or consumer.is_paused or not isinstance(timetable, NewObjectsTimetable):
+        return StepResult()
+    stored = db.locked_state(session, list(consumer.assets), offset_key(consumer.dag_id))
+    if stored is None:
+        return StepResult(busy=True)
+    step = _Step(session, consumer, dag, timetable.policy, now)
+    step.open(stored, history=timedelta(seconds=timetable.history))
+    return step.run()
+
+
+class _Step:
+    def __init__(
+        self, session: Session, consumer: db.Consumer, dag: SerializedDAG, policy: Policy, now: datetime
+    ) -> None:
+        self._session = session
+        self._consumer = consumer
+        self._dag = dag
+        self._policy = policy
+        self._now = now
+        self._offsets: dict[int, Offset] = {}
+        self._before: dict[int, Any] = {}
+
+    def open(self, stored: Mapping[int, Any], *, history: timedelta) -> None:
+        self._before = dict(stored)
+        for asset_id, value in stored.items():
+            offset = Offset.from_json(value)
+            if offset is None:
+                since = self._consumer.assets[asset_id] - history
+                offset = Offset(db.newest_event_before(self._session, asset_id, after=0, upto=None, before=since))
+            self._offsets[asset_id] = offset
+
+    def run(self) -> StepResult:
+        limit = self._policy.page
+        lows = {asset_id: offset.low for asset_id, offset in self._offsets.items()}
+        handled = {number for offset in self._offsets.values() for number in offset.handled}
+        rows = db.waiting_events(self._session, self._consumer.dag_id, lows, handled=handled, limit=limit)
+        if rows:
+            db.forget_queued_events(self._session, self._consumer.dag_id)
+        waiting = [_read(row) for row in rows]
+        groups, homes = self._open_groups(waiting)
+        repeated = self._repeated(waiting)
+        plan = self._policy.plan(waiting, groups, self._now, repeated=repeated)
+        made = self._make(plan.runs, {row.id: row for row in rows}, plan)
+        self._save_groups(plan, homes)
+        self._tell(plan)
+        self._advance(rows, waiting, plan, made)
+        full = len(rows) == limit
+        return StepResult([run.run_id for run in made], len(plan.handled), full and bool(plan.runs or plan.handled),
+                          plan.retry_at)  # fmt: skip
+
+    def _repeated(self, waiting: Sequence[WaitingEvent]) -> set[int]:
+        """Return the events about a version that was handed over before, or that an earlier one of the page has."""
+        known: set[bytes] = set()
+        if self._policy.remembers:
+            known = {digest for offset in self._offsets.values() for digest in offset.recent}
+        found: set[int] = set()
+        for event in waiting:
+            digest = key_digest(event.key)
+            if digest in known:
+                found.add(event.id)
+            known.add(digest)
+        return found
+
+    def _make(self, runs: Sequence[PlannedRun], rows: Mapping[int, AssetEvent], plan: Plan) -> list[PlannedRun]:
+        there = db.existing_runs(self._session, self._consumer.dag_id, [run.run_id for run in runs])
+        made: list[PlannedRun] = []
+        for run in runs:
+            if run.run_id in there:
+                plan.handled.extend(number for number in run.events if number in rows)
+                continue
+            elsewhere = [number for number in run.events if number not in rows]
+            events = {**rows, **db.events_by_id(self._session, elsewhere)} if elsewhere else rows
+            db.create_run(
+                self._session,
+                self._dag,
+                run_id=run.run_id,
+                partition_key=run.partition_key,
+                partition_date=run.partition_date,
+                events=[events[number] for number in run.events if number in events],
+                conf=None if run.complete else {"oscar_incomplete_group": True},
+                now=self._now,
+            )
+            made.append(run)
+        return made
+
+    def _open_groups(self, waiting: Sequence[WaitingEvent]) -> tuple[dict[str, OpenGroup], dict[str, int]]:
+        """Return the open groups that this step may change, and the asset in whose state store each lies."""
+        policy, found = self._policy, dict[str, OpenGroup]()
+        homes: dict[str, int] = {}
+        if not isinstance(policy, Group):
+            return found, homes
+        keys = {policy.group_of(event.object) if event.object else event.partition_key for event in waiting}
+        names = [self._group_name(key) for key in keys if key is not None]
+        assets = list(self._consumer.assets)
+        rows = db.states_of_keys(self._session, assets, names) if names else []
+        rows += db.states(self._session, assets, self._group_name(""), limit=_EXPIRING)
+        for asset_id, _, value in rows:
+            found[value["key"]] = OpenGroup.from_json(value)
+            homes[value["key"]] = asset_id
+        return found, homes
+
+    def _group_name(self, key: str) -> str:
+        prefix = f"group:{self._consumer.dag_id}:"
+        return prefix + hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:24] if key else prefix
+
+    def _save_groups(self, plan: Plan, homes: Mapping[str, int]) -> None:
+        first = next(iter(self._consumer.assets))
+        for key, group in plan.groups.items():
+            value = None if group is None else {"key": key, **group.to_json()}
+            db.set_state(self._session, homes.get(key, first), self._group_name(key), value)
+
+    def _tell(self, plan: Plan) -> None:
+        for key, names in plan.dropped.items():
+            text = f"{quoted(key)} is given up; its members: {', '.join(map(quoted, names[:20]))}"
+            log.warning("DAG %r: incomplete group %s", self._consumer.dag_id, text)
+            db.write_audit_log(self._session, event="incomplete group", dag_id=self._consumer.dag_id, text=text)
+
+    def _advance(
+        self, rows: Sequence[AssetEvent], waiting: Sequence[WaitingEvent], plan: Plan, made: Sequence[PlannedRun]
+    ) -> None:
+        """Move the places up, each to the last event before which nothing waits and that is older than the overlap."""
+        settled = {*plan.handled, *(number for run in made for number in run.events)}
+        left = [event.id for event in waiting if event.id not in settled]
+        upto = min(left) - 1 if left else max((event.id for event in waiting), default=0)
+        now = self._now.isoformat(timespec="seconds")
+        for asset_id, offset in self._offsets.items():
+            own = [(row.id, event) for row, event in zip(rows, waiting, strict=True) if row.asset_id == asset_id]
+            low = db.newest_event_before(
+                self._session,
+                asset_id,
+                after=offset.low,
+                upto=upto if waiting else None,  # nothing waits: what was handed over has become old meanwhile
+                before=self._now - OVERLAP,
+            )
+            ids = {number for number, _ in own}
+            handled = [n for n in (*offset.handled, *(n for n in plan.handled if n in ids)) if n > low]
+            if len(handled) > _HANDLED_LIMIT:
+                low = handled[-_HANDLED_LIMIT]
+                handled = [number for number in handled if number > low]
+            runs = sum(bool(ids.intersection(run.events)) for run in made)
+            changed = Offset(
+                low=low,
+                handled=tuple(handled),
+                recent=self._recent(offset, (event for number, event in own if number in settled)),
+                runs=offset.runs + runs,
+                updated=now if runs else offset.updated,
+            )
+            if changed != offset or self._before[asset_id] is None:
+                db.set_state(self._session, asset_id, offset_key(self._consumer.dag_id), changed.to_json())
+
+    def _recent(self, offset: Offset, events: Iterable[WaitingEvent]) -> tuple[bytes, ...]:
+        if not self._policy.remembers:
+            return ()
+        new = (key_digest(event.key) for event in events)
+        return tuple(dict.fromkeys((*offset.recent, *new)))[-REMEMBERED:]
+
+
+def _read(row: AssetEvent) -> WaitingEvent:
+    found = object_in(row.extra)
+    if found is None and row.partition_key is None:
+        log.warning("event %s of asset %s names no object; its run gets the event as it is", row.id, row.asset_id)
+    return WaitingEvent(row.id, row.timestamp, found, row.partition_key)

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loop that hands asset events over to DAGs: a thread of the triggerer's own process, which has the database.
+
+It runs beside every triggerer; where there are several, a DAG is served by one of them at a time. Nothing of it is
+configured, started or seen by users: the plugin starts it with the triggerer.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow_provider_oscar import _airflow_db as db
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks for new events.
+INTERVAL = 0.5
+#: Seconds between two looks that do not depend on a new event: for DAGs that were switched on, and late events.
+SWEEP_INTERVAL = 5.0
+#: Seconds in which the triggerer starts its process before this thread does anything.
+START_DELAY = 2.0
+_LONGEST_PAUSE = 60.0
+#: Steps for one DAG before the others have their turn.
+_STEPS = 5
+
+
+class HandOverService:
+    """Looks for what is to be handed over, until told to stop.
+
+    :param clock: returns the time in UTC.
+    """
+
+    def __init__(self, *, clock: Callable[[], datetime] | None = None) -> None:
+        self._clock = clock or (lambda: datetime.now(UTC))
+        self._newest = -1
+        self._due: dict[str, datetime] = {}
+        self._failed: dict[str, tuple[int, datetime]] = {}
+        self._swept: datetime | None = None
+
+    def look(self) -> bool:
+        """Do what is due, in bounded steps; return whether there is more to do at once."""
+        now = self._clock()
+        with db.transaction() as session:
+            newest = db.newest_event(session)
+        swept = self._swept is not None and now - self._swept < timedelta(seconds=SWEEP_INTERVAL)
+        if newest == self._newest and swept and all(due > now for due in self._due.values()):
+            return False
+        from airflow_provider_oscar.ingest.timetable import TIMETABLE
+
+        with db.transaction() as session:
+            consumers = db.find_consumers(session, TIMETABLE)
+        self._swept, self._newest = now, newest
+        more = False
+        for consumer in consumers:
+            if not consumer.is_paused and self._failed.get(consumer.dag_id, (0, now))[1] <= now:
+                more = self._serve(consumer) or more
+        return more
+
+    def _serve(self, consumer: db.Consumer) -> bool:
+        from airflow_provider_oscar.ingest.handover import StepResult, hand_over
+
+        result = StepResult()
+        try:
+            for _ in range(_STEPS):
+                with db.transaction() as session:
+                    result = hand_over(session, consumer, now=self._clock())
+                if result.runs:
+                    log.info("DAG %r: %d runs for new objects", consumer.dag_id, len(result.runs))
+                if not result.more:
+                    break
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one DAG, the others go on
+            count = self._failed.get(consumer.dag_id, (0, self._clock()))[0] + 1
+            pause = min(_LONGEST_PAUSE, 2.0 ** min(count, 10))
+            self._failed[consumer.dag_id] = (count, self._clock() + timedelta(seconds=pause))
+            level = logging.ERROR if count in (3, 30) else logging.WARNING
+            log.log(level, "new objects cannot be handed over to DAG %r now, it is tried again: %s: %s",
+                    consumer.dag_id, type(error).__name__, error, exc_info=level == logging.ERROR)  # fmt: skip
+            return False
+        if self._failed.pop(consumer.dag_id, None):
+            log.info("new objects are handed over to DAG %r again", consumer.dag_id)
+        self._due.pop(consumer.dag_id, None)
+        if result.retry_at is not None:
+            self._due[consumer.dag_id] = result.retry_at
+        return result.more
+
+    def run(self, stopped: threading.Event) -> None:
+        """Look until ``stopped`` is set; no error ends it."""
+        failures = 0
+        while not stopped.is_set():
+            pause = INTERVAL
+            try:
+                if self.look():
+                    pause = 0.0
+                if failures:
+                    log.info("Airflow's database can be used again")
+                failures = 0
+            except Exception as error:  # noqa: BLE001 - a database that is away comes back
+                failures += 1
+                pause = min(_LONGEST_PAUSE, 2.0 ** min(failures, 10))
+                if failures == 1:
+                    log.warning("new objects cannot be handed over now, it is tried again: %s", error)
+            stopped.wait(pause)
+
+
+class HandOverListener:
+    """Starts the service in the triggerer; an Airflow listener."""
+
+    def __init__(self) -> None:
+        self._started = threading.Lock()
+
+    def on_starting(self, component: Any) -> None:
+        """Airflow's hook: called by each job of Airflow, and each task, when it starts."""
+        if hasattr(component, "job_type") and self._started.acquire(blocking=False):
+            threading.Thread(target=self._begin, args=(component,), name="oscar-hand-over", daemon=True).start()
+
+    def _begin(self, component: Any) -> None:
+        # The hook is called before Airflow has set what kind of job it is.
+        deadline = time.monotonic() + 30
+        while component.job_type is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if component.job_type != "TriggererJob":
+            self._started.release()
+            return
+        time.sleep(START_DELAY)  # it forks meanwhile, which a thread at work must not see
+        HandOverService().run(threading.Event())

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The timetable of DAGs that are run by :mod:`airflow_provider_oscar.ingest.handover`; registered by the plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.timetables.simple import AssetTriggeredTimetable
+
+from airflow_provider_oscar._airflow_db import read_condition, unfulfillable_condition
+from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.ingest.policies import Policy, from_json, to_json
+
+if TYPE_CHECKING:
+    from airflow.sdk import Asset
+    from airflow.serialization.definitions.assets import SerializedAssetBase
+
+_DESCRIPTIONS = {
+    "each": "A run per new object",
+    "batch": "A run per batch of new objects",
+    "group": "A run per complete group of objects",
+}
+
+
+class NewObjectsTimetable(AssetTriggeredTimetable):
+    """Ties a DAG to the assets of watched places, and leaves the making of runs to the hand-over service.
+
+    Airflow's own scheduler would make one run of all events that come close together, with the first of them alone.
+    Therefore the condition of this timetable, "all of the assets, and one of none", never holds for it; the assets are
+    in it so that their watchers run as long as the DAG is not paused, and so that the UI shows them.
+
+    :param assets: assets of the watched places; or the condition, when Airflow reads the timetable back.
+    :param policy: which objects share a run.
+    :param history: seconds before the DAG was first seen, whose objects it gets as well.
+    """
+
+    def __init__(
+        self, assets: Sequence[Asset] | SerializedAssetBase, *, policy: Policy, history: float = 86_400.0
+    ) -> None:
+        if history < 0:
+            raise DefinitionError(f"history is {history}; expected 0 seconds or more")
+        if isinstance(assets, Sequence):
+            super().__init__(unfulfillable_condition(assets))
+        else:
+            super().__init__(assets)
+        self.policy = policy
+        self.history = history
+        self.description = _DESCRIPTIONS[policy.kind]
+
+    @property
+    def summary(self) -> str:
+        """What the UI shows as the schedule."""
+        return f"New objects: {self.policy.kind}"
+
+    def serialize(self) -> dict[str, Any]:
+        """Return what Airflow stores."""
+        return {**super().serialize(), "policy": to_json(self.policy), "history": self.history}
+
+    @classmethod
+    def deserialize(cls, data: Mapping[str, Any]) -> NewObjectsTimetable:
+        """Read :meth:`serialize`."""
+        return cls(
+            read_condition(data["asset_condition"]), policy=from_json(data["policy"]), history=float(data["history"])
+        )
+
+
+#: How Airflow's database names the timetable.
+TIMETABLE = f"{NewObjectsTimetable.__module__}.{NewObjectsTimetable.__qualname__}"

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plain asset-aware DAGs get all objects since their last success, whatever Airflow gave them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from airflow.sdk import Asset, AssetAll, AssetAny, AssetOrTimeSchedule, CronTriggerTimetable
+
+from airflow_provider_oscar import _airflow_db as db
+from airflow_provider_oscar.ingest import asset_runs
+from tests.unit.ingest.conftest import World, consumer, made
+
+
+def start(world: World, dag: Any, *, events: int = 1, end: str | None = None) -> list[str]:
+    """Make a run with the first waiting events, as Airflow's scheduler does, and start it; return its objects."""
+    from airflow.models.asset import AssetEvent, AssetModel
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.state import DagRunState
+
+    with db.transaction() as session:
+        dag_ = db.serialized_dag(session, dag.dag_id)
+        names = [key.name for key, _ in dag_.timetable.asset_condition.iter_assets()]
+        ids = [asset.id for asset in session.query(AssetModel).filter(AssetModel.name.in_(names))]
+        query = session.query(AssetEvent).filter(AssetEvent.asset_id.in_(ids), ~AssetEvent.created_dagruns.any())
+        first = query.order_by(AssetEvent.id).limit(events).all()
+        now = datetime.now(UTC)
+        run = db.create_run(
+            session, dag_, run_id=f"asset_triggered__{now.isoformat()}", partition_key=None, partition_date=None,  # type: ignore[arg-type]
+            events=first, conf=None, now=now,
+        )  # fmt: skip
+        run.state = DagRunState.RUNNING
+        session.flush()
+        run.notify_dagrun_state_changed(msg="started")  # what the scheduler calls, and with it the plugin's listener
+        number = run.id
+    objects = next(each.objects for each in world.runs(dag) if each.id == number)
+    if end is not None:
+        with db.transaction() as session:
+            session.get(DagRun, number).state = end
+    return objects
+
+
+SCHEDULES = {
+    "a list": lambda incoming: [incoming.asset],
+    "a reference": lambda incoming: [Asset.ref(name=incoming.asset.name)],
+    "any": lambda incoming: AssetAny(incoming.asset, Asset("other-asset")),
+    "all": lambda incoming: AssetAll(incoming.asset),
+    "or time": lambda incoming: AssetOrTimeSchedule(
+        timetable=CronTriggerTimetable("0 0 * * *", timezone="UTC"), assets=[incoming.asset]
+    ),
+}
+
+
+@pytest.mark.parametrize("schedule", [s for name, s in SCHEDULES.items() if name != "a reference"],
+                         ids=[name for name in SCHEDULES if name != "a reference"])  # fmt: skip
+def test_a_run_gets_all_objects_since_the_last_success(world: World, place: Any, schedule: Any) -> None:
+    incoming = place()
+    dag = consumer(schedule(incoming), start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False)
+    world.add(dag)
+    world.tell(incoming.asset, *(made(str(n)) for n in range(5)))
+    assert start(world, dag, end="success") == ["0", "1", "2", "3", "4"]
+    world.tell(incoming.asset, made("5"), made("6"))
+    assert start(world, dag, end="failed") == ["5", "6"]
+    world.tell(incoming.asset, made("7"))
+    assert start(world, dag, events=0, end="success") == ["5", "6", "7"]
+    assert start(world, dag, events=0) == []
+
+
+def test_a_reference_to_the_asset_works_as_the_asset(world: World, place: Any) -> None:
+    incoming = place()
+    anchor = consumer(incoming.each())
+    dag = consumer(SCHEDULES["a reference"](incoming))
+    world.add(anchor, dag)
+    world.tell(incoming.asset, made("a"), made("b"))
+    assert start(world, dag, events=0) == ["a", "b"]
+
+
+def test_runs_at_the_same_time_share_nothing(world: World, place: Any) -> None:
+    incoming = place()
+    dag = consumer([incoming.asset])
+    world.add(dag)
+    world.tell(incoming.asset, made("a"), made("b"))
+    assert start(world, dag) == ["a", "b"]
+    world.tell(incoming.asset, made("c"))
+    assert start(world, dag, events=0) == ["c"]
+
+
+def test_a_run_takes_a_bounded_number_and_asks_for_another(
+    world: World, place: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.models.asset import AssetDagRunQueue
+
+    monkeypatch.setattr(asset_runs, "MOST_OBJECTS", 3)
+    incoming = place()
+    dag = consumer([incoming.asset])
+    world.add(dag)
+    world.tell(incoming.asset, *(made(str(n)) for n in range(5)))
+    with db.transaction() as session:
+        session.query(AssetDagRunQueue).delete()
+    assert start(world, dag, end="success") == ["0", "1", "2"]
+    with db.transaction() as session:
+        assert session.query(AssetDagRunQueue).filter_by(target_dag_id=dag.dag_id).count() == 1
+    assert start(world, dag, end="success") == ["3", "4"]
+
+
+def test_a_cleared_run_and_other_assets_are_left_alone(world: World, place: Any) -> None:
+    incoming = place()
+    dag = consumer([incoming.asset])
+    stranger = consumer([Asset("strangers-asset")])
+    world.add(dag, stranger)
+    world.tell(incoming.asset, made("a"))
+    assert start(world, dag, end="success") == ["a"]
+    world.tell(incoming.asset, made("b"))
+    with db.transaction() as session:
+        run = session.merge(world.runs(dag)[0])
+        run.clear_number = 1
+        assert asset_runs.complete_events(session, run) == 0
+    world.tell(Asset("strangers-asset"), made("x"), made("y"))
+    assert start(world, stranger) == ["x"]
