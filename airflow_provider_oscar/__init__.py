@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_oscar.decorators.kubernetes import kubernetes_job_task
     from airflow_provider_oscar.decorators.oscar import oscar_task
     from airflow_provider_oscar.decorators.placement import placement_task
-    from airflow_provider_oscar.ingest import object_ingest_dag, object_of
+    from airflow_provider_oscar.ingest import NewObjects, get_object, get_objects
     from airflow_provider_oscar.operators.dcache import DCacheBringOnlineOperator
     from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
     from airflow_provider_oscar.operators.kubernetes import KubernetesJobOperator
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from airflow_provider_oscar.operators.oscar_service import OscarServiceOperator
     from airflow_provider_oscar.operators.placement import PlacementBranchOperator
+    from airflow_provider_oscar.operators.replay import ReplayObjectsOperator
     from airflow_provider_oscar.placement.learned import CheapestWithinDeadline, FastestFinish, GreenestWithinDeadline
     from airflow_provider_oscar.placement.policies import Explicit, Fallback, Rule, RuleBased
     from airflow_provider_oscar.placement.targets import PlacementTarget
@@ -53,6 +54,7 @@ __all__ = [
     "InterLinkNodeSensor",
     "InterLinkPodOperator",
     "KubernetesJobOperator",
+    "NewObjects",
     "Notifications",
     "ObjectEvent",
     "ObjectFilter",
@@ -64,17 +66,18 @@ __all__ = [
     "OscarServiceOperator",
     "PlacementBranchOperator",
     "PlacementTarget",
+    "ReplayObjectsOperator",
     "Rule",
     "RuleBased",
     "S3NewObjectSensor",
     "S3NewObjectTrigger",
     "SlurmOptions",
     "dcache_asset",
+    "get_object",
+    "get_objects",
     "interlink_command_task",
     "interlink_task",
     "kubernetes_job_task",
-    "object_ingest_dag",
-    "object_of",
     "oscar_asset",
     "oscar_task",
     "placement_task",
@@ -94,6 +97,7 @@ _MODULES = {
     "InterLinkNodeSensor": "sensors.interlink",
     "InterLinkPodOperator": "operators.interlink",
     "KubernetesJobOperator": "operators.kubernetes",
+    "NewObjects": "ingest",
     "Notifications": "triggers.objects",
     "ObjectEvent": "core.objects",
     "ObjectFilter": "core.filters",
@@ -105,17 +109,18 @@ _MODULES = {
     "OscarServiceOperator": "operators.oscar_service",
     "PlacementBranchOperator": "operators.placement",
     "PlacementTarget": "placement.targets",
+    "ReplayObjectsOperator": "operators.replay",
     "Rule": "placement.policies",
     "RuleBased": "placement.policies",
     "S3NewObjectSensor": "sensors.objects",
     "S3NewObjectTrigger": "triggers.objects",
     "SlurmOptions": "core.slurm",
     "dcache_asset": "assets",
+    "get_object": "ingest",
+    "get_objects": "ingest",
     "interlink_command_task": "decorators.interlink",
     "interlink_task": "decorators.interlink",
     "kubernetes_job_task": "decorators.kubernetes",
-    "object_ingest_dag": "ingest",
-    "object_of": "ingest",
     "oscar_asset": "assets",
     "oscar_task": "decorators.oscar",
     "placement_task": "decorators.placement",

@@ -229,21 +229,24 @@ def locked_state(session: Session, asset_ids: Collection[int], key: str) -> dict
     return {asset_id: _load(rows.get(asset_id)) for asset_id in asset_ids}
 
 
-def states(session: Session, asset_ids: Collection[int], prefix: str, *, limit: int) -> list[tuple[int, str, Any]]:
-    """Return (asset id, key, value) of the states whose key begins with ``prefix``, longest untouched first."""
+def states(
+    session: Session, asset_ids: Collection[int] | None, prefix: str, *, limit: int
+) -> list[tuple[int, str, Any]]:
+    """Return (asset id, key, value) of the states whose key begins with ``prefix``, longest untouched first.
+
+    :param asset_ids: only of these assets; None for all.
+    """
     from airflow.models.asset_state_store import AssetStateStoreModel
     from sqlalchemy import select
 
     query = (
         select(AssetStateStoreModel)
-        .where(
-            AssetStateStoreModel.asset_id.in_(asset_ids),
-            AssetStateStoreModel.key.startswith(prefix, autoescape=True),
-        )
+        .where(AssetStateStoreModel.key.startswith(prefix, autoescape=True))
         .order_by(AssetStateStoreModel.updated_at, AssetStateStoreModel.key)
-        .limit(limit)
     )
-    return [(row.asset_id, row.key, _load(row)) for row in session.scalars(query)]
+    if asset_ids is not None:
+        query = query.where(AssetStateStoreModel.asset_id.in_(asset_ids))
+    return [(row.asset_id, row.key, _load(row)) for row in session.scalars(query.limit(limit))]
 
 
 def states_of_keys(session: Session, asset_ids: Collection[int], keys: Collection[str]) -> list[tuple[int, str, Any]]:
@@ -401,3 +404,48 @@ def register_event(
     from airflow.assets.manager import asset_manager
 
     asset_manager.register_asset_change(asset=asset, extra=extra, partition_key=partition_key, session=session)
+
+
+def asset_id(session: Session, name: str) -> int | None:
+    """Return the id of an asset that an active DAG names, or None."""
+    from airflow.models.asset import AssetModel
+    from sqlalchemy import select
+
+    return session.scalar(select(AssetModel.id).where(AssetModel.name == name, AssetModel.active.has()))
+
+
+def events_after(session: Session, asset_id: int, *, after: int, limit: int) -> list[AssetEvent]:
+    """Return the oldest events of an asset whose id is greater than ``after``."""
+    from airflow.models.asset import AssetEvent
+    from sqlalchemy import select
+
+    query = select(AssetEvent).where(AssetEvent.asset_id == asset_id, AssetEvent.id > after)
+    return list(session.scalars(query.order_by(AssetEvent.id).limit(limit)))
+
+
+def runs_of_events(
+    session: Session, ids: Sequence[int], *, dag_ids: Collection[str] = ()
+) -> dict[int, dict[tuple[str, str], str]]:
+    """Return the states of the runs that consumed events, by event, DAG and run id."""
+    from airflow.models.asset import association_table
+    from airflow.models.dagrun import DagRun
+    from sqlalchemy import select
+
+    query = (
+        select(association_table.c.event_id, DagRun.dag_id, DagRun.run_id, DagRun.state)
+        .join(DagRun, DagRun.id == association_table.c.dag_run_id)
+        .where(association_table.c.event_id.in_(ids))
+    )
+    if dag_ids:
+        query = query.where(DagRun.dag_id.in_(dag_ids))
+    found: dict[int, dict[tuple[str, str], str]] = {}
+    for event_id, dag_id, run_id, state in session.execute(query):
+        found.setdefault(event_id, {})[dag_id, run_id] = str(state)
+    return found
+
+
+def clear_run(session: Session, dag_id: str, run_id: str) -> None:
+    """Clear all tasks of a run, so that it is queued again."""
+    dag = serialized_dag(session, dag_id)
+    if dag is not None:
+        dag.clear(run_id=run_id, session=session)

@@ -8,9 +8,9 @@ service ``count-words`` as ``OscarServiceOperator`` makes it.
 from __future__ import annotations
 
 # [START smallest]
-from airflow.sdk import dag, get_current_context, task
+from airflow.sdk import dag
 
-from airflow_provider_oscar.ingest import NewObjects, get_object
+from airflow_provider_oscar.ingest import NewObjects
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
 
 incoming = NewObjects("s3://incoming", suffix=".txt", start="all")
@@ -18,14 +18,9 @@ incoming = NewObjects("s3://incoming", suffix=".txt", start="all")
 
 @dag(schedule=incoming.each())
 def count_words():
-    @task
-    def read_event():
-        return get_object(get_current_context()).to_dict()
-
     OscarJobOperator(
         task_id="count",
         service="count-words",
-        object_event=read_event(),
         command=["sh", "-c", 'wc -w < "$INPUT_FILE_PATH" > "$TMP_OUTPUT_DIR/words.txt"'],
         output_uri="s3://results/words/",
     )

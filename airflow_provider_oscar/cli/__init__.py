@@ -48,6 +48,39 @@ def _command(name: str, text: str, function: str, *args: Arg) -> ActionCommand:
     return ActionCommand(name=name, help=text, func=lazy_load_command(f"{_FUNCTIONS}.{function}"), args=args)
 
 
+_OBJECTS_FUNCTIONS = "airflow_provider_oscar.cli.objects"
+_SELECTION = (
+    Arg(("--asset",), required=True, help="name of the asset of the watched place, as 'airflow assets list' shows it"),
+    Arg(("--since",), help="objects modified at or after this ISO 8601 time (UTC if it names no zone)"),
+    Arg(("--until",), help="objects modified before this ISO 8601 time"),
+    Arg(("--prefix",), default="", help="start of the key"),
+    Arg(("--failed-only",), action="store_true", help="only objects of failed runs"),
+    Arg(("--dag-id",), action="append", help="only runs of this DAG; may be given several times"),
+)
+_LIMIT = Arg(("--limit",), type=int, default=1000, help="at most so many (default: 1000)")
+_OBJECTS = GroupCommand(
+    name="objects",
+    help="Look at the objects of watched places, and process them again",
+    subcommands=(
+        ActionCommand(
+            name="list",
+            help="List objects, with the states of their runs",
+            func=lazy_load_command(f"{_OBJECTS_FUNCTIONS}.objects_list"),
+            args=(
+                *_SELECTION,
+                _LIMIT,
+                _OUTPUT,
+            ),
+        ),
+        ActionCommand(
+            name="replay",
+            help="Clear the runs of objects that ended, and make those that are missing",
+            func=lazy_load_command(f"{_OBJECTS_FUNCTIONS}.objects_replay"),
+            args=(*_SELECTION, Arg(("--dry-run",), action="store_true", help="only say what would be done")),
+        ),
+    ),
+)
+
 _SERVICES = GroupCommand(
     name="services",
     help="Manage OSCAR services",
@@ -211,6 +244,7 @@ def get_cli_commands() -> list[CLICommand]:
                 ),
                 HPC,
                 _EVENTS,
+                _OBJECTS,
                 _command("up", "Run the embedded platform until interrupted", "platform_up", _DIRECTORY),
                 _command("demo", "Run the 3DGAN pipeline end to end on this machine", "demo", _REPORT),
             ),

@@ -50,12 +50,14 @@ class HandOverService:
         swept = self._swept is not None and now - self._swept < timedelta(seconds=SWEEP_INTERVAL)
         if newest == self._newest and swept and all(due > now for due in self._due.values()):
             return False
+        from airflow_provider_oscar.ingest.requests import serve_requests
         from airflow_provider_oscar.ingest.timetable import TIMETABLE
 
         with db.transaction() as session:
             consumers = db.find_consumers(session, TIMETABLE)
         self._swept, self._newest = now, newest
         more = False
+        serve_requests()
         for consumer in consumers:
             if not consumer.is_paused and self._failed.get(consumer.dag_id, (0, now))[1] <= now:
                 more = self._serve(consumer) or more

@@ -37,7 +37,7 @@ class InterLinkPodOperator(PodJobOperator):
         a ``.sif`` file.
     :param command: program and arguments, run without a shell.
     :param object_event: the object to process: an ``ObjectEvent``, its dictionary, or a template that gives one;
-        None for a command without input.
+        by default the object of the run, if it is about exactly one; ``""`` for a command without input.
     :param output_uri: ``s3://bucket/prefix`` or ``dcache://conn_id/path``; results go below ``<pod name>/`` there.
     :param output_conn_id: connection that reaches ``output_uri``.
     :param environment: further variables of the command; not for secrets, the HPC side keeps them in clear.

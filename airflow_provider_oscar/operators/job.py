@@ -32,6 +32,7 @@ from airflow_provider_oscar.jobs.submission import submission_id
 from airflow_provider_oscar.jobs.summary import summarize
 from airflow_provider_oscar.jobs.waiting import Wait, wait_for_job
 from airflow_provider_oscar.operators.job_state import load_state, parse_object_event, parse_object_events, save_state
+from airflow_provider_oscar.run_objects import current_object
 from airflow_provider_oscar.triggers.jobs import JobTrigger
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ class JobOperator(BaseOperator, Generic[W]):
 
     A further kind of job is a subclass that has ``backend`` and ``prepare``.
 
-    :param object_event: the object to process: an ``ObjectEvent``, its dictionary, or a template that gives one.
+    :param object_event: the object to process: an ``ObjectEvent``, its dictionary, or a template that gives one; by
+        default the object of the run, if it is about exactly one; ``""`` for none.
     :param output_uri: ``s3://bucket/prefix`` or ``dcache://conn_id/path``.
     :param output_conn_id: connection that reaches ``output_uri``.
     :param command: program and arguments, run without a shell.
@@ -182,6 +184,8 @@ class JobOperator(BaseOperator, Generic[W]):
     def execute(self, context: Context) -> dict[str, Any]:
         """Submit or adopt, and wait; return the manifest."""
         with airflow_errors():
+            if self.object_event is None:
+                self.object_event = current_object(context)
             lifecycle = self._lifecycle(context)
             job, fresh = self._remembered(context, parse_object_event(self.object_event))
             self.note_links(job, "")

@@ -34,7 +34,7 @@ class KubernetesJobOperator(PodJobOperator):
     :param output_uri: ``s3://bucket/prefix`` or ``dcache://conn_id/path``; results go below ``<pod name>/`` there
         (templated).
     :param object_event: the object to process: an ``ObjectEvent``, its dictionary, or a template that gives one;
-        None for a command without input (templated).
+        by default the object of the run, if it is about exactly one; ``""`` for a command without input (templated).
     :param output_conn_id: connection that reaches ``output_uri`` (templated).
     :param environment: further variables of the command (templated); not for secrets.
     :param container_resources: limits of the pod as Kubernetes quantities, for example

@@ -37,7 +37,7 @@ class OscarJobOperator(JobOperator[OscarWork]):
 
     :param service: name of the OSCAR service.
     :param object_event: the object to process: an ``ObjectEvent``, its dictionary, or a template that gives one;
-        None for a command without input.
+        by default the object of the run, if it is about exactly one; ``""`` for a command without input.
     :param payload: instead of a command: a dictionary is sent as JSON (an event), text or bytes as a file.
     :param output_uri: ``s3://bucket/prefix`` or ``dcache://conn_id/path``; results go below ``<job id>/`` there.
     :param output_conn_id: connection that reaches ``output_uri``.

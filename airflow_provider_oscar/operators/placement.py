@@ -23,6 +23,7 @@ from airflow_provider_oscar.placement.targets import (
     TargetObservation,
     by_name,
 )
+from airflow_provider_oscar.run_objects import current_object
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -41,7 +42,8 @@ class PlacementBranchOperator(BaseBranchOperator):
 
     :param policy: decides; see :mod:`airflow_provider_oscar.placement.policies`.
     :param targets: what there is to choose from.
-    :param object_event: the object to place: an ``ObjectEvent``, its dictionary, or a template that gives one.
+    :param object_event: the object to place: an ``ObjectEvent``, its dictionary, or a template that gives one; by
+        default the object of the run, if it is about exactly one.
     :param force: name of the target a user insists on; empty or ``auto`` leaves it to the policy.
     :param requires: capabilities the target must have.
     :param observe: look at the targets first; False decides by size and source alone.
@@ -74,6 +76,9 @@ class PlacementBranchOperator(BaseBranchOperator):
 
     def choose_branch(self, context: Context) -> str:
         """Decide, tell why, and return the task id of the target."""
+        if self.object_event is None:
+            with airflow_errors():
+                self.object_event = current_object(context)
         with airflow_errors():
             decision = self.decide(self.request())
         self.log.info("Placement: %s on task %s", decision.target.name, decision.target.task_id)

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the ``airflow oscar objects`` commands do; they use Airflow's database, as Airflow's own commands do."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import UTC, datetime
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from airflow_provider_oscar.cli.answers import print_rows, reports_errors
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
+
+if TYPE_CHECKING:
+    from airflow_provider_oscar.ingest.replay import Selection
+
+
+@reports_errors
+def objects_list(options: argparse.Namespace) -> None:
+    """List the objects that a watched place had, with the states of their runs."""
+    from airflow_provider_oscar import _airflow_db as db
+    from airflow_provider_oscar.ingest.replay import find_objects
+
+    with db.transaction() as session:
+        found = list(islice(find_objects(session, _selection(options)), options.limit))
+    rows = [
+        {
+            "modified": each.object.modified.isoformat(timespec="seconds"),
+            "uri": each.object.uri,
+            "size": each.object.size if each.object.size is not None else "",
+            "runs": ", ".join(f"{dag_id}: {state}" for (dag_id, _), state in sorted(each.runs.items())),
+        }
+        for each in found
+    ]
+    print_rows(rows, ("modified", "uri", "size", "runs"), options.output)
+
+
+@reports_errors
+def objects_replay(options: argparse.Namespace) -> None:
+    """Make the runs of the selected objects again."""
+    from airflow_provider_oscar import _airflow_db as db
+    from airflow_provider_oscar.ingest.replay import replay
+
+    with db.transaction() as session:
+        done = replay(session, _selection(options), dry_run=options.dry_run, say=print)
+    would = "would be " if options.dry_run else ""
+    print(
+        f"{done.objects} objects: {len(done.cleared)} runs {would}cleared, {len(done.created)} {would}created, "
+        f"{done.left} left alone"
+    )
+
+
+def _selection(options: argparse.Namespace) -> Selection:
+    from airflow_provider_oscar.ingest.replay import Selection
+
+    return Selection(
+        asset=options.asset,
+        since=_time(options.since),
+        until=_time(options.until),
+        prefix=options.prefix,
+        failed_only=options.failed_only,
+        dag_ids=tuple(options.dag_id or ()),
+    )
+
+
+def _time(text: str | None) -> datetime | None:
+    if not text:
+        return None
+    try:
+        value = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise DefinitionError(
+            f"{quoted(text)} is not a valid time; expected ISO 8601, such as 2026-11-22 or 2026-11-22T09:00:00+01:00"
+        ) from error
+    return value if value.tzinfo else value.replace(tzinfo=UTC)

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Processing again: a day, a prefix, what failed; by function, command and operator."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from airflow_provider_oscar import _airflow_db as db
+from airflow_provider_oscar.cli.objects import objects_list, objects_replay
+from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.ingest.replay import Replayed, Selection, find_objects, replay
+from tests.unit.ingest.conftest import NOON, World, consumer, made
+
+
+def end(world: World, dag: Any, **states: str) -> None:
+    """End the runs of objects by key, the others with success."""
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.state import DagRunState, TaskInstanceState
+
+    by_id = {run.id: run.objects for run in world.runs(dag)}
+    with db.transaction() as session:
+        for number, keys in by_id.items():
+            run = session.get(DagRun, number)
+            state = next((states[key] for key in keys if key in states), "success")
+            run.state = DagRunState(state)
+            for task in run.task_instances:
+                task.state = TaskInstanceState(state) if state in ("success", "failed") else None
+
+
+def states(world: World, dag: Any) -> dict[str, str]:
+    return {run.objects[0]: str(run.state) for run in world.runs(dag)}
+
+
+@pytest.fixture
+def processed(world: World, place: Any) -> tuple[Any, Any]:
+    """A place with four objects of four days, of which b failed, and the DAG that processed them."""
+    incoming = place()
+    dag = consumer(incoming.each())
+    world.add(dag)
+    days = [made(key, second=86_400 * number) for number, key in enumerate("abcd")]
+    world.tell(incoming.asset, *days)
+    world.hand_over(dag)
+    end(world, dag, b="failed", d="running")
+    return incoming, dag
+
+
+def do(incoming: Any, *, dry_run: bool = False, **choice: Any) -> Replayed:
+    with db.transaction() as session:
+        return replay(session, Selection(asset=incoming.asset.name, **choice), dry_run=dry_run)
+
+
+def test_a_time_selects_by_the_objects_own_time(world: World, processed: Any) -> None:
+    incoming, dag = processed
+    done = do(incoming, since=NOON + timedelta(days=1), until=NOON + timedelta(days=2))
+    assert (done.objects, len(done.cleared), done.created) == (1, 1, [])
+    assert states(world, dag) == {"a": "success", "b": "queued", "c": "success", "d": "running"}
+
+
+def test_failed_only_clears_what_failed_and_nothing_runs_twice(world: World, processed: Any) -> None:
+    incoming, dag = processed
+    assert len(do(incoming, failed_only=True).cleared) == 1
+    again = do(incoming)
+    assert (len(again.cleared), again.left) == (2, 2)
+    assert states(world, dag) == {"a": "queued", "b": "queued", "c": "queued", "d": "running"}
+    assert len(world.runs(dag)) == 4
+
+
+def test_a_dry_run_changes_nothing(world: World, processed: Any) -> None:
+    incoming, dag = processed
+    before = states(world, dag)
+    assert len(do(incoming, dry_run=True, prefix="a").cleared) == 1
+    assert states(world, dag) == before
+
+
+def test_a_deleted_run_and_one_before_the_history_are_made(world: World, processed: Any) -> None:
+    from airflow.models.dagrun import DagRun
+
+    incoming, dag = processed
+    with db.transaction() as session:
+        session.delete(session.merge(world.runs(dag)[0]))
+    world.age(timedelta(days=3))
+    late = consumer(incoming.each())
+    world.add(late)
+    assert world.hand_over(late) == []
+    done = do(incoming, prefix="a")
+    assert sorted(name for name, _ in done.created) == sorted([dag.dag_id, late.dag_id])
+    assert states(world, late) == {"a": "queued"}
+    assert do(incoming, prefix="a").created == []
+    with db.transaction() as session:
+        assert session.query(DagRun).filter_by(dag_id=late.dag_id).one().partition_date == NOON
+
+
+def test_what_a_selection_holds_survives_json() -> None:
+    chosen = Selection(asset="a", since=NOON, prefix="in/", failed_only=True, dag_ids=("x",))
+    assert Selection.from_json(chosen.to_json()) == chosen
+    with pytest.raises(DefinitionError, match="not a selection"):
+        Selection.from_json({})
+
+
+def test_an_asset_that_is_not_there_is_said(world: World) -> None:
+    with db.transaction() as session, pytest.raises(DefinitionError, match="there is no asset 'nobody'"):
+        list(find_objects(session, Selection(asset="nobody")))
+
+
+def options(incoming: Any, **values: Any) -> argparse.Namespace:
+    defaults = {"since": None, "until": None, "prefix": "", "failed_only": False, "dag_id": None, "dry_run": False,
+                "limit": 100, "output": "json"}  # fmt: skip
+    return argparse.Namespace(asset=incoming.asset.name, **{**defaults, **values})
+
+
+def test_the_commands_list_and_replay(world: World, processed: Any, capsys: Any) -> None:
+    incoming, dag = processed
+    capsys.readouterr()
+    objects_list(options(incoming, failed_only=True))
+    listed = capsys.readouterr().out
+    assert '"uri": "s3://bucket/b"' in listed
+    assert f"{dag.dag_id}: failed" in listed
+    objects_replay(options(incoming, since="2026-11-22", until="2026-11-23"))
+    assert "1 objects: 1 runs cleared, 0 created, 0 left alone" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="is not a valid time"):
+        objects_list(options(incoming, since="yesterday"))
+
+
+class FakeStore(dict[str, Any]):
+    """The state store of an asset, as a task sees it; the service looks when the task waits."""
+
+    def set(self, key: str, value: Any) -> None:
+        self[key] = value
+
+    def delete(self, key: str) -> None:
+        self.pop(key, None)
+
+
+def test_a_task_asks_the_service_and_gets_its_counts(world: World, processed: Any) -> None:
+    from airflow.models.asset import AssetModel
+
+    from airflow_provider_oscar.core.replay import ANSWER, REQUEST
+    from airflow_provider_oscar.ingest.requests import serve_requests
+    from airflow_provider_oscar.operators.replay import ReplayObjectsOperator
+
+    incoming, dag = processed
+    store = FakeStore()
+    with db.transaction() as session:
+        number = session.query(AssetModel).filter_by(name=incoming.asset.name).one().id
+
+    def serve(_: float) -> None:
+        for key, value in [item for item in store.items() if item[0].startswith(REQUEST)]:
+            with db.transaction() as session:
+                db.set_state(session, number, key, value)
+            assert serve_requests() == 1
+            with db.transaction() as session:
+                assert db.get_state(session, number, key) is None
+                answer = ANSWER + key.removeprefix(REQUEST)
+                store[answer] = db.get_state(session, number, answer)
+
+    operator = ReplayObjectsOperator(task_id="again", asset=incoming.asset.name, failed_only=True)
+    operator._sleep = serve
+    assert operator._ask(store) == {"objects": 1, "cleared": 1, "created": 0, "left": 0}
+    assert states(world, dag)["b"] == "queued"
+    bad = ReplayObjectsOperator(task_id="bad", asset=incoming.asset.name, since="yesterday")
+    bad._sleep = serve
+    with pytest.raises(DefinitionError, match="not a selection"):
+        bad._ask(store)
+
+
+def test_a_task_without_a_service_is_tried_again() -> None:
+    from airflow_provider_oscar.core.errors import TransientError
+    from airflow_provider_oscar.operators.replay import ReplayObjectsOperator
+
+    store = FakeStore()
+    operator = ReplayObjectsOperator(task_id="alone", asset="a", answer_timeout=0.001)
+    operator._sleep = lambda _: None
+    with pytest.raises(TransientError, match="no triggerer answered"):
+        operator._ask(store)
+    assert not store
