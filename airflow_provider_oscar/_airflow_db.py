@@ -380,6 +380,28 @@ def undelivered_events(session: Session, dag_id: str, lows: Mapping[int, int], *
     return list(session.scalars(select(AssetEvent).where(places, ~consumed).order_by(AssetEvent.id).limit(limit)))
 
 
+def delivered_elsewhere(session: Session, run: DagRun, asset_ids: Collection[int]) -> set[int]:
+    """Return the events of a run that another queued, running or successful run of its DAG has consumed as well."""
+    from airflow.models.asset import AssetEvent, association_table
+    from airflow.models.dagrun import DagRun
+    from sqlalchemy import select
+
+    own = select(association_table.c.event_id).where(association_table.c.dag_run_id == run.id)
+    query = (
+        select(association_table.c.event_id)
+        .join(DagRun, DagRun.id == association_table.c.dag_run_id)
+        .join(AssetEvent, AssetEvent.id == association_table.c.event_id)
+        .where(
+            association_table.c.event_id.in_(own),
+            DagRun.dag_id == run.dag_id,
+            DagRun.id != run.id,
+            DagRun.state.in_(("queued", "running", "success")),
+            AssetEvent.asset_id.in_(asset_ids),
+        )
+    )
+    return set(session.scalars(query))
+
+
 def queue_event(session: Session, dag_id: str, asset_id: int, *, at: datetime) -> None:
     """Let Airflow make one more run of a DAG for an asset."""
     from airflow.models.asset import AssetDagRunQueue

@@ -3,7 +3,7 @@
 
 Airflow 3.3 gives a run the first of several events that come close together, and the others to nobody until one more
 comes (apache/airflow #56050). A run of a DAG that is scheduled by the asset of a watched place therefore gets what is
-missing when it starts, before any of its tasks does: in the scheduler, in the scheduler's own transaction.
+missing when it starts, and loses what another run has, before any of its tasks does: in the scheduler, in the scheduler's own transaction.
 """
 
 from __future__ import annotations
@@ -56,6 +56,11 @@ def complete_events(session: Session, run: DagRun, *, now: datetime | None = Non
         lows[asset_id] = low
         changed = Offset(low, runs=offset.runs + 1, updated=now.isoformat(timespec="seconds"))
         db.set_state(session, asset_id, key, changed.to_json())
+    # Airflow counts from when the run before was asked for, and so gives again what that run got beyond its own.
+    elsewhere = db.delivered_elsewhere(session, run, list(assets))
+    if elsewhere:
+        run.consumed_asset_events = [event for event in run.consumed_asset_events if event.id not in elsewhere]
+        session.flush()
     room = MOST_OBJECTS - len(run.consumed_asset_events)
     missing = db.undelivered_events(session, run.dag_id, lows, limit=room + 1) if room > 0 else []
     run.consumed_asset_events.extend(missing[:room])

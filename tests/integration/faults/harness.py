@@ -19,7 +19,19 @@ from oscar_testbed.fakes.s3 import LocalS3
 from oscar_testbed.process import wait_until
 
 from tests.integration.faults.airflow_parts import AirflowParts
-from tests.integration.faults.ledger import Ledger, count_reports, count_runs, inboxes_with_runs, read_ledger
+from tests.integration.faults.ledger import (
+    CONSUMER,
+    PAUSED,
+    PLAIN,
+    SLOW,
+    Books,
+    Ledger,
+    count_reports,
+    count_runs,
+    inboxes_with_runs,
+    read_ledger,
+    unpause,
+)
 from tests.integration.faults.s3_proxy import S3Proxy
 from tests.integration.faults.uploads import DCacheInbox, S3Inbox, Uploader
 
@@ -141,29 +153,36 @@ class World:
         """Return the keys that the stores hold, by inbox."""
         return {name: dict(uploader.uploaded) for name, uploader in self.uploaders.items()}
 
-    def ledger(self) -> Ledger:
-        """Return the books as they stand."""
-        return read_ledger(self.airflow.database, self.uploaded())
+    def ledger(self, dag_id: str) -> Ledger:
+        """Return the books of a consumer as they stand."""
+        return read_ledger(self.airflow.database, self.uploaded(), dag_id=dag_id)
 
-    def await_runs(self) -> Ledger:
-        """Wait until every object has its run, or patience ends; then a little longer, for runs too many."""
+    def await_runs(self) -> Books:
+        """Switch the paused consumer on, and wait until every object has its runs, or patience ends; then a little."""
+        unpause(self.airflow.database, PAUSED)
+        self._await_runs(CONSUMER)
+        deadline = time.monotonic() + self.plan.patience
+        others = {name: self.ledger(name) for name in (PAUSED, SLOW, PLAIN)}
+        while time.monotonic() < deadline and not Books(self.ledger(CONSUMER), others).balanced:
+            time.sleep(1)
+            others = {name: self.ledger(name) for name in (PAUSED, SLOW, PLAIN)}
+        time.sleep(self.plan.pause + 5)
+        return Books(self.ledger(CONSUMER), {name: self.ledger(name) for name in others})
+
+    def _await_runs(self, dag_id: str) -> None:
         wanted = sum(len(keys) for keys in self.uploaded().values())
         deadline = time.monotonic() + self.plan.patience
         told = 0.0
-        while (runs := count_runs(self.airflow.database)) < wanted and time.monotonic() < deadline:
+        while (runs := count_runs(self.airflow.database, dag_id=dag_id)) < wanted and time.monotonic() < deadline:
             for part in self.airflow.revive():
                 self.say(f"Airflow's {part} had ended by itself and is started again; see its log")
             if time.monotonic() - told > 15:
                 told = time.monotonic()
                 self.say(f"{runs} of {wanted} objects have a run")
             time.sleep(0.5)
-        time.sleep(self.plan.pause + 5)
-        return self.ledger()
 
 
-def run(
-    directory: Path, plan: Plan, *, say: Callable[[str], None], environment: dict[str, str] | None = None
-) -> Ledger:
+def run(directory: Path, plan: Plan, *, say: Callable[[str], None], environment: dict[str, str] | None = None) -> Books:
     """Upload, break everything in turn, and return the books."""
     with World(directory, plan, say=say) as world:
         for uploader in world.uploaders.values():

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, text
 
 CONSUMER = "per_object"
+PAUSED, SLOW, PLAIN = "paused", "slow", "plain"
 _REPORTS = text("SELECT extra FROM asset_event")
 _RUN_EVENTS = text(
     "SELECT r.run_id, e.extra, r.start_date FROM dag_run r JOIN dagrun_asset_event j ON j.dag_run_id = r.id "
@@ -66,6 +67,34 @@ class Ledger:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class Books:
+    """The ledgers of all consumers of one run.
+
+    :param main: of the consumer that keeps up.
+    :param others: of those that are paused until the end, slow, or scheduled by the assets themselves.
+    """
+
+    main: Ledger
+    others: Mapping[str, Ledger]
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every object has exactly one run of each consumer; a plain one may get an object again."""
+        each = all(ledger.balanced for name, ledger in self.others.items() if name != PLAIN)
+        return self.main.balanced and each and not self.others[PLAIN].lost
+
+    def table(self) -> str:
+        """Return the books for people."""
+        lines = [self.main.table(), ""]
+        for name, ledger in self.others.items():
+            lines.append(
+                f"{name:16}{ledger.runs:>6} runs, lost {len(ledger.lost)}, "
+                f"objects with two runs {len(ledger.repeated) + ledger.strangers}"
+            )
+        return "\n".join(lines)
+
+
 def _row(name: str, counts: Mapping[str, int]) -> str:
     return f"{name:24}{counts['s3']:>8}{counts['dcache']:>8}{sum(counts.values()):>8}"
 
@@ -77,7 +106,9 @@ def read_ledger(database: str, uploaded: Mapping[str, Mapping[str, float]], *, d
     """
     with _open(database) as connection:
         reports = _reports(connection)
-        runs = Counter(_run_objects(connection, dag_id).values())
+        # A plain run may be about many objects, or about none.
+        things = _plain_objects(connection) if dag_id == PLAIN else _run_objects(connection, dag_id).values()
+        runs = Counter(things)
     expected = [(inbox, key) for inbox, keys in uploaded.items() for key in keys]
     seen = {inbox: sum(1 for key in keys if (inbox, key) in reports) for inbox, keys in uploaded.items()}
     return Ledger(
@@ -139,6 +170,18 @@ def _object(extra: Any) -> tuple[str, str] | None:
 
 def _reports(connection: Connection) -> Counter[tuple[str, str]]:
     return Counter(thing for (extra,) in connection.execute(_REPORTS) if (thing := _object(extra)) is not None)
+
+
+def _plain_objects(connection: Connection) -> list[tuple[str, str]]:
+    rows = connection.execute(_RUN_EVENTS, {"dag_id": PLAIN})
+    return [thing for _, extra, _ in rows if (thing := _object(extra)) is not None]
+
+
+def unpause(database: str, dag_id: str) -> None:
+    """Switch a DAG on."""
+    with _engine(database).begin() as connection:
+        connection.execute(text("UPDATE dag SET is_paused = :paused WHERE dag_id = :dag_id"),
+                           {"paused": False, "dag_id": dag_id})  # fmt: skip
 
 
 def _run_objects(connection: Connection, dag_id: str) -> dict[str, tuple[str, str]]:

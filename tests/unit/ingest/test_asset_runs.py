@@ -14,7 +14,7 @@ from airflow_provider_oscar.ingest import asset_runs
 from tests.unit.ingest.conftest import World, consumer, made
 
 
-def start(world: World, dag: Any, *, events: int = 1, end: str | None = None) -> list[str]:
+def start(world: World, dag: Any, *, events: int = 1, end: str | None = None, again: bool = False) -> list[str]:
     """Make a run with the first waiting events, as Airflow's scheduler does, and start it; return its objects."""
     from airflow.models.asset import AssetEvent, AssetModel
     from airflow.models.dagrun import DagRun
@@ -24,7 +24,9 @@ def start(world: World, dag: Any, *, events: int = 1, end: str | None = None) ->
         dag_ = db.serialized_dag(session, dag.dag_id)
         names = [key.name for key, _ in dag_.timetable.asset_condition.iter_assets()]
         ids = [asset.id for asset in session.query(AssetModel).filter(AssetModel.name.in_(names))]
-        query = session.query(AssetEvent).filter(AssetEvent.asset_id.in_(ids), ~AssetEvent.created_dagruns.any())
+        query = session.query(AssetEvent).filter(AssetEvent.asset_id.in_(ids))
+        if not again:
+            query = query.filter(~AssetEvent.created_dagruns.any())
         first = query.order_by(AssetEvent.id).limit(events).all()
         now = datetime.now(UTC)
         run = db.create_run(
@@ -85,6 +87,18 @@ def test_runs_at_the_same_time_share_nothing(world: World, place: Any) -> None:
     assert start(world, dag) == ["a", "b"]
     world.tell(incoming.asset, made("c"))
     assert start(world, dag, events=0) == ["c"]
+
+
+def test_what_airflow_gives_a_second_time_is_taken_away(world: World, place: Any) -> None:
+    incoming = place()
+    dag = consumer([incoming.asset])
+    world.add(dag)
+    world.tell(incoming.asset, made("a"), made("b"))
+    assert start(world, dag, end="success") == ["a", "b"]
+    world.tell(incoming.asset, made("c"))
+    # Airflow's window begins when the run before was asked for, that is with its first event.
+    assert start(world, dag, events=3, again=True, end="failed") == ["c"]
+    assert start(world, dag, events=3, again=True) == ["c"]
 
 
 def test_a_run_takes_a_bounded_number_and_asks_for_another(
