@@ -3,7 +3,8 @@
 
 Airflow 3.3 gives a run the first of several events that come close together, and the others to nobody until one more
 comes (apache/airflow #56050). A run of a DAG that is scheduled by the asset of a watched place therefore gets what is
-missing when it starts, and loses what another run has, before any of its tasks does: in the scheduler, in the scheduler's own transaction.
+missing when it starts, before any of its tasks does, and loses what another run has: in the scheduler, in the
+scheduler's own transaction.
 """
 
 from __future__ import annotations

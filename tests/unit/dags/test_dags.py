@@ -18,7 +18,7 @@ from airflow_provider_oscar.placement.targets import PlacementRequest
 
 FOLDER = Path(__file__).parents[3] / "dags"
 FILES = sorted(FOLDER.glob("[!_]*.py"))
-LONGEST = 160
+LONGEST = 180
 
 
 def load(name: str) -> ModuleType:
