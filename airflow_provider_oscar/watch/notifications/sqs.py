@@ -12,7 +12,8 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
-from airflow_provider_oscar.core.notifications import Notification, detect
+from airflow_provider_oscar.core.notification_formats import detect
+from airflow_provider_oscar.core.notifications import Notification
 from airflow_provider_oscar.core.objects import Reason
 from airflow_provider_oscar.watch.notifications.listener import Channel, Delivery, SkipCounter
 
