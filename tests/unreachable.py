@@ -55,12 +55,10 @@ CALLED: dict[str, tuple[str, ...]] = {
 DECORATORS = ["@*.route*", "@*.get*", "@*.post*", "@*.put*", "@*.delete*", "@*.middleware*", "@*fixture*"]
 #: Not reachable, and known: what is being built. Empty when nothing is.
 PENDING = frozenset({
-    "released_by_sentinel", "event_name", "with_reason", "initial",
-    "list_directory", "put_bytes", "release",
-    "health", "duration", "set_mtime",
-    "CircuitBreaker", "run_id", "with_record", "encode_records", "decode_records", "relative_error", "calibration",
-    "score", "FastestFinish", "CheapestWithinDeadline", "GreenestWithinDeadline", "decide_many", "Fallback",
-    "OscarJobSensor",
+    "event_name", "with_reason", "initial", "list_directory", "release", "health", "duration", "open_polls",
+    "request_digest", "generation", "max_tries", "of_context", "run_id", "with_record", "relative_error", "calibration",
+    "score", "CircuitBreaker", "FastestFinish", "CheapestWithinDeadline", "GreenestWithinDeadline", "decide_many",
+    "Fallback", "OscarJobSensor", "set_mtime",
 })  # fmt: skip
 
 
