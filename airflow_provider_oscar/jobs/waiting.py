@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from airflow_provider_oscar.core.errors import OscarProviderError
 from airflow_provider_oscar.core.logs import LogPosition
 from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.core.refusals import NEVER_STARTS
 from airflow_provider_oscar.jobs.backend import JobPlace
 from airflow_provider_oscar.jobs.poller import Pace, Subscription, subscribed
 from airflow_provider_oscar.jobs.status import ABSENT, JobStatus, JsonObject
@@ -89,6 +90,8 @@ async def _until_end(subscription: Subscription, wait: Wait, follower: LogFollow
         # Compared by value, so that a change of node or SLURM job is shown as well.
         if status != last:
             say("%s", status.describe(wait.job_id))
+            if status.phase is JobPhase.PENDING and NEVER_STARTS.search(status.reason):
+                say("As it is asked for it can never start: correct the options of the target, then clear the task")
             last = status
         if status.phase.ended:
             return status.to_event()

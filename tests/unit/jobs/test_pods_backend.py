@@ -114,3 +114,21 @@ def test_a_cluster_that_is_away_is_down_with_the_reason(cluster, monkeypatch):
     monkeypatch.setattr(InterLinkHook, "list_pods", away)
     seen = KubernetesBackend(conn_id="interlink_default").observe()
     assert (seen.up, "cannot reach" in seen.reason) == (False, True)
+
+
+@pytest.mark.parametrize(("reason", "hopeless"), [("(Resources)", False), ("(BadConstraints)", True)])
+async def test_a_job_that_can_never_start_is_not_shown_as_if_it_waited(cluster, monkeypatch, reason, hopeless):
+    cluster.put("j", JobPhase.PENDING, reason=reason)
+    listed = cluster.list_pods
+    looks = []
+
+    def list_pods(self, **query):
+        looks.append(query)
+        if len(looks) == 3:
+            cluster.put("j", JobPhase.SUCCEEDED)
+        return listed(**query)
+
+    monkeypatch.setattr(InterLinkHook, "list_pods", list_pods)
+    lines = []
+    await waited(lines)
+    assert any("can never start" in line for line in lines) is hopeless
