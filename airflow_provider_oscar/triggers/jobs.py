@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -15,6 +16,9 @@ from airflow_provider_oscar.jobs.waiting import Wait, wait_for_job
 
 #: Seconds that :meth:`JobTrigger.on_kill` may take; Airflow allows 30.
 KILL_TIMEOUT = 25.0
+#: Seconds after its start before which a trigger does not fire: in Airflow 3.3 one that fires while the scheduler still
+#: takes note of the deferral costs a try, or fails the task (apache/airflow #71580, #72716).
+SAFE_AFTER = 5.0
 
 
 class JobTrigger(BaseTrigger):
@@ -36,6 +40,10 @@ class JobTrigger(BaseTrigger):
     :param cancel_on_kill: cancel the job when a user marks the task as failed or succeeded, or clears it.
     :raises DefinitionError: if ``poll_interval`` is not above 0.
     """
+
+    #: Of the trigger's own pauses, for tests.
+    clock = staticmethod(time.monotonic)
+    sleep = staticmethod(asyncio.sleep)
 
     def __init__(
         self,
@@ -85,10 +93,15 @@ class JobTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait for the end of the job."""
+        started = self.clock()
+        event = await self._event()
+        await self.sleep(max(SAFE_AFTER - (self.clock() - started), 0.0))
+        yield TriggerEvent(event)
+
+    async def _event(self) -> JsonObject:
         if self.pending_event is not None:
-            await asyncio.sleep(self.poll_interval)
-            yield TriggerEvent(dict(self.pending_event))
-            return
+            await self.sleep(self.poll_interval)
+            return dict(self.pending_event)
         wait = Wait(
             job_id=self.job_id,
             deadline=self.deadline,
@@ -97,7 +110,7 @@ class JobTrigger(BaseTrigger):
             follow_log=self.follow_log,
             log_lines=self.log_lines,
         )
-        yield TriggerEvent(await wait_for_job(open_backend(self.backend, self.place), wait, say=self.log.info))
+        return await wait_for_job(open_backend(self.backend, self.place), wait, say=self.log.info)
 
     async def on_kill(self) -> None:
         """Cancel the job when a user marks the deferred task, or clears it."""

@@ -14,7 +14,7 @@ from airflow_provider_oscar.jobs.oscar import OscarBackend, OscarWork
 from airflow_provider_oscar.jobs.poller import Pace, open_polls
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.waiting import Wait, wait_for_job
-from airflow_provider_oscar.triggers.jobs import JobTrigger
+from airflow_provider_oscar.triggers.jobs import SAFE_AFTER, JobTrigger
 from tests.support.fakes import FakeOscar
 
 PLACE = {"conn_id": "oscar_default", "service": "infer"}
@@ -47,7 +47,14 @@ async def only_event(waiter):
 
 
 def trigger(**arguments):
-    return JobTrigger(**{"backend": "oscar", "place": PLACE, "job_id": "j", "poll_interval": 0.001} | arguments)
+    made = JobTrigger(**{"backend": "oscar", "place": PLACE, "job_id": "j", "poll_interval": 0.001} | arguments)
+    made.pauses = []
+
+    async def sleep(seconds):
+        made.pauses.append(seconds)
+
+    made.sleep = sleep
+    return made
 
 
 async def test_end_of_the_job_is_the_one_event(oscar):
@@ -145,6 +152,16 @@ async def test_the_trigger_yields_the_event_of_the_wait(oscar):
     oscar.jobs["j"] = "Succeeded"
     (event,) = [event.payload async for event in trigger().run()]
     assert (event["status"], event["phase"]) == ("ended", "succeeded")
+
+
+@pytest.mark.parametrize(("took", "pause"), [(0.0, SAFE_AFTER), (1.0, SAFE_AFTER - 1.0), (60.0, 0.0)])
+async def test_the_trigger_of_a_quick_job_does_not_fire_before_airflow_has_noted_the_deferral(oscar, took, pause):
+    oscar.jobs["j"] = "Succeeded"
+    made = trigger()
+    times = iter([100.0, 100.0 + took])
+    made.clock = lambda: next(times)
+    assert [event async for event in made.run()]
+    assert made.pauses[-1] == pause
 
 
 async def test_kill_by_the_user_cancels_the_job_and_may_come_twice(oscar):
