@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar
 
@@ -32,6 +32,7 @@ from airflow_provider_oscar.jobs.submission import submission_id
 from airflow_provider_oscar.jobs.summary import summarize
 from airflow_provider_oscar.jobs.waiting import Wait, wait_for_job
 from airflow_provider_oscar.operators.job_state import load_state, parse_object_event, parse_object_events, save_state
+from airflow_provider_oscar.operators.placement_store import RunStore, run_record
 from airflow_provider_oscar.run_objects import current_object
 from airflow_provider_oscar.triggers.jobs import JobTrigger
 
@@ -379,6 +380,7 @@ class JobOperator(BaseOperator, Generic[W]):
         if manifest is not None and manifest.succeeded:
             self._describe_outlets(context, manifest)
         self.note_links(job, slurm or "")
+        self._record(context, job, manifest)
 
     def _describe_outlets(self, context: Context, manifest: Manifest) -> None:
         """Say in the asset events of the task's ``outlets``, which Airflow emits, what was produced and where."""
@@ -396,6 +398,28 @@ class JobOperator(BaseOperator, Generic[W]):
                 # What the DAG's author put there stays.
                 event = events[outlet]
                 event.extra = {**extra, **event.extra}
+
+    def _record(self, context: Context, job: RunningJob, manifest: Manifest | None) -> None:
+        """Keep what the job took, for the placement task before this one."""
+        dag = self.get_dag()
+        placed = () if dag is None else (dag.get_task(task_id) for task_id in self.upstream_task_ids)
+        learning = [task.task_id for task in placed if getattr(task, "learn", False)]
+        decision = context["ti"].xcom_pull(task_ids=learning[0], key="decision") if learning else None
+        if not isinstance(decision, Mapping):
+            return
+        ti = context["ti"]
+        try:
+            record = run_record(
+                decision,
+                job=job,
+                manifest=manifest,
+                dag_id=ti.dag_id,
+                run_id=str(context["run_id"]),
+                now=datetime.now(UTC),
+            )
+            RunStore.shared().add(record)
+        except Exception as error:  # noqa: BLE001 - it is an aid for later decisions, and must not cost a result
+            self.log.warning("What this job took is not recorded for placement: %s", error)
 
     def _timeout(self) -> float:
         return self.timeout or conf.getfloat("oscar", "job_timeout", fallback=86_400.0)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseBranchOperator
@@ -15,7 +16,9 @@ from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.operators.job import JobOperator
 from airflow_provider_oscar.operators.job_state import parse_object_event
-from airflow_provider_oscar.placement.policies import PlacementPolicy
+from airflow_provider_oscar.operators.placement_store import PLACEMENT_RUNS, RunStore
+from airflow_provider_oscar.placement.breaker import CircuitBreaker
+from airflow_provider_oscar.placement.policies import Knowledge, PlacementPolicy
 from airflow_provider_oscar.placement.targets import (
     Decision,
     PlacementRequest,
@@ -47,6 +50,8 @@ class PlacementBranchOperator(BaseBranchOperator):
     :param force: name of the target a user insists on; empty or ``auto`` leaves it to the policy.
     :param requires: capabilities the target must have.
     :param observe: look at the targets first; False decides by size and source alone.
+    :param learn: give the policy what past jobs took, pass over targets that failed several jobs in a row, and let the
+        job tasks behind this one record what theirs take; by default for policies that predict.
     :raises DefinitionError: in the DAG file, if two targets have the same name or there is none.
     """
 
@@ -63,8 +68,13 @@ class PlacementBranchOperator(BaseBranchOperator):
         force: str = "",
         requires: Iterable[str] = (),
         observe: bool = True,
+        learn: bool | None = None,
         **kwargs: Any,
     ) -> None:
+        self.learn = bool(getattr(policy, "learns", False)) if learn is None else learn
+        if self.learn:
+            # Named so that Airflow keeps the asset, and with it what is known.
+            kwargs["inlets"] = [*(kwargs.get("inlets") or ()), PLACEMENT_RUNS]
         super().__init__(**kwargs)
         by_name(targets)
         self.policy = policy
@@ -80,13 +90,23 @@ class PlacementBranchOperator(BaseBranchOperator):
             with airflow_errors():
                 self.object_event = current_object(context)
         with airflow_errors():
-            decision = self.decide(self.request())
+            request = self.request()
+            seen = self.observations(self._of_interest(request)) if self.observe else []
+            decision = self.decide(request, seen, self._knowledge(context))
         self.log.info("Placement: %s on task %s", decision.target.name, decision.target.task_id)
         for reason in decision.reasons:
             self.log.info("  because %s", reason)
         for name, why in decision.rejected.items():
             self.log.info("  not %s: %s", name, why)
-        context["ti"].xcom_push(key="decision", value=decision.to_dict())
+        chosen = decision.target
+        facts = {
+            "size": request.size,
+            "features": dict(request.features),
+            "active": next((each.active for each in seen if each.name == chosen.name), 0),
+            "cost_per_hour": chosen.cost_per_hour,
+            "power_kw": chosen.power_kw,
+        }
+        context["ti"].xcom_push(key="decision", value={**decision.to_dict(), **facts})
         return decision.target.task_id
 
     def request(self) -> PlacementRequest:
@@ -101,11 +121,30 @@ class PlacementBranchOperator(BaseBranchOperator):
             target=None if wanted.lower() in AUTOMATIC else wanted,
         )
 
-    def decide(self, request: PlacementRequest) -> Decision:
-        """Look at the targets and ask the policy."""
+    def decide(
+        self, request: PlacementRequest, seen: Sequence[TargetObservation], knowledge: Knowledge | None = None
+    ) -> Decision:
+        """Ask the policy.
+
+        :param request: what is to be placed.
+        :param seen: what was seen of the targets.
+        :param knowledge: what past jobs took; None to decide without.
+        """
+        if knowledge is None:
+            return self.policy.decide(request, self.targets, seen)
+        if request.target is None:
+            seen = CircuitBreaker().apply(self.targets, seen, knowledge.history, now=knowledge.time)
+        return self.policy.decide(request, self.targets, seen, knowledge)
+
+    def _of_interest(self, request: PlacementRequest) -> list[PlacementTarget]:
         # Where the user insists on a target, an outage of another is no concern.
-        of_interest = [target for target in self.targets if request.target in (None, target.name)]
-        return self.policy.decide(request, self.targets, self.observations(of_interest) if self.observe else ())
+        return [target for target in self.targets if request.target in (None, target.name)]
+
+    def _knowledge(self, context: Context) -> Knowledge | None:
+        store = RunStore.of_context(context) if self.learn else None
+        if store is None:
+            return None
+        return Knowledge(store.history(target.name for target in self.targets), datetime.now(UTC))
 
     def observations(self, targets: Sequence[PlacementTarget] | None = None) -> list[TargetObservation]:
         """Look at targets at once (all by default); one that no job operator tells how to look at is left out."""

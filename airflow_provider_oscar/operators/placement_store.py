@@ -12,13 +12,17 @@ more than Airflow keeps of XCom for as many runs. Airflow removes the rows when 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow.sdk import Asset
 from pydantic import JsonValue
 
+from airflow_provider_oscar._airflow import AssetStateStoreAccessor
 from airflow_provider_oscar.core.errors import TransientError
+from airflow_provider_oscar.jobs.manifest import Manifest
+from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.placement.history import History, RunRecord, decode_records, encode_records
 
 if TYPE_CHECKING:
@@ -50,6 +54,11 @@ class RunStore:
         self._store = store
 
     @classmethod
+    def shared(cls) -> RunStore:
+        """Return the store for a task that does not name the asset, behind one that does."""
+        return cls(AssetStateStoreAccessor(name=PLACEMENT_RUNS.name))
+
+    @classmethod
     def of_context(cls, context: Context) -> RunStore | None:
         """Return the store a task can use; None outside Airflow, or if the task does not name the asset."""
         stores = context.get("asset_state_store")
@@ -78,6 +87,48 @@ class RunStore:
         raise TransientError(
             f"the record of job {record.submission_id!r} was overwritten {ATTEMPTS} times by other tasks; try again"
         )
+
+
+def run_record(
+    decision: Mapping[str, Any], *, job: RunningJob, manifest: Manifest | None, dag_id: str, run_id: str, now: datetime
+) -> RunRecord:
+    """Return what a job that ended took, beside what its placement expected.
+
+    :param decision: as ``PlacementBranchOperator`` pushed it to XCom.
+    :param job: the job.
+    :param manifest: its manifest; without one the target, and not the job, is at fault.
+    :param dag_id: of the run.
+    :param run_id: of the run.
+    :param now: when it ended.
+    """
+
+    def took(phase: str) -> float:
+        found = None if manifest is None else manifest.phases.get(phase)
+        return 0.0 if found is None else found.duration.total_seconds()
+
+    target = str(decision.get("target") or "")
+    expected = (decision.get("predictions") or {}).get(target) or {}
+    hours = sum(map(took, ("stage-in", "run", "stage-out"))) / 3600
+    return RunRecord(
+        target=target,
+        ended_at=now.timestamp(),
+        succeeded=manifest is not None and manifest.succeeded,
+        target_fault=manifest is None,
+        size=decision.get("size"),
+        features=dict(decision.get("features") or {}),
+        active=int(decision.get("active") or 0),
+        queued=took("queued"),
+        stage_in=took("stage-in"),
+        run=took("run"),
+        stage_out=took("stage-out"),
+        predicted=expected.get("total"),
+        interval=(expected["low"], expected["high"]) if {"low", "high"} <= expected.keys() else None,
+        cost=hours * float(decision.get("cost_per_hour") or 0),
+        energy_kwh=hours * float(decision.get("power_kw") or 0),
+        dag_id=dag_id,
+        run_id=run_id,
+        submission_id=job.submission_id,
+    )
 
 
 def recent_key(target: str) -> str:

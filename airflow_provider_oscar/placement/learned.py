@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import ClassVar
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.placement.history import RunRecord
@@ -37,6 +38,8 @@ class FastestFinish:
     :param explore_every: about one decision in so many tries the target whose last job is longest ago; 0 for never.
     :param explore_within: only targets whose lower bound is below so many times the best expectation are tried.
     """
+
+    learns: ClassVar[bool] = True
 
     explore_every: int = 25
     explore_within: float = 1.0
@@ -102,6 +105,8 @@ class CheapestWithinDeadline:
     :param deadline: from submission to end; a timedelta or seconds.
     """
 
+    learns: ClassVar[bool] = True
+
     deadline: timedelta | float
 
     def decide(
@@ -132,6 +137,8 @@ class GreenestWithinDeadline:
 
     :param deadline: from submission to end; a timedelta or seconds.
     """
+
+    learns: ClassVar[bool] = True
 
     deadline: timedelta | float
 

@@ -3,21 +3,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from airflow.sdk import DAG, TaskGroup
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError
+from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.jobs.interlink import InterLinkBackend
 from airflow_provider_oscar.jobs.kubernetes import KubernetesBackend
+from airflow_provider_oscar.jobs.manifest import Phase
 from airflow_provider_oscar.jobs.oscar import OscarBackend
+from airflow_provider_oscar.jobs.running import RunningJob
+from airflow_provider_oscar.jobs.status import JobStatus
+from airflow_provider_oscar.operators import placement_store
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.operators.kubernetes import KubernetesJobOperator
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from airflow_provider_oscar.operators.placement import PlacementBranchOperator
+from airflow_provider_oscar.operators.placement_store import PLACEMENT_RUNS
+from airflow_provider_oscar.placement.history import decode_records
+from airflow_provider_oscar.placement.learned import FastestFinish
 from airflow_provider_oscar.placement.policies import Rule, RuleBased
 from airflow_provider_oscar.placement.targets import PlacementTarget, TargetObservation
-from tests.support.fakes import EVENT, OUTPUT, context
+from tests.support.fakes import EVENT, OUTPUT, context, manifest
 
 CLOUD = PlacementTarget(name="cloud-cpu", task_id="cloud", kind="oscar")
 HPC = PlacementTarget(
@@ -156,3 +167,81 @@ def test_a_task_whose_place_is_a_template_is_not_looked_at(seen):
         task >> OscarJobOperator(task_id="cloud", service="{{ params.service }}", command=["x"], output_uri=OUTPUT)
     assert dag
     assert task.observations() == []
+
+
+class Rows(dict):  # type: ignore[type-arg]
+    """A state store."""
+
+    def set(self, key, value):
+        self[key] = value
+
+
+@pytest.fixture
+def rows(monkeypatch):
+    """The store of past jobs, as placement and job tasks reach it."""
+    found = Rows()
+    monkeypatch.setattr(placement_store, "AssetStateStoreAccessor", lambda name: found)
+    return found
+
+
+def learning(rows, *, key="p-1"):
+    """A placed run: the brancher, the tasks behind it, and the context of each."""
+    task = brancher(policy=FastestFinish(explore_every=0))
+    state = context(partition_key=key)
+    state["asset_state_store"] = {PLACEMENT_RUNS: rows}
+    return task, state
+
+
+def run_job(task, chosen, state, *, seconds, proven=True):
+    """What the job task of the chosen target does when its job has ended."""
+    job_task = task._job_task(next(each for each in task.targets if each.name == chosen["target"]))
+    job_task.note_links = lambda job, slurm_job_id: None
+    state["ti"].xcom_pull = lambda task_ids, key: chosen
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    phases = {"queued": Phase(start, start), "run": Phase(start, start + timedelta(seconds=seconds))}
+    found = replace(manifest("j"), phases=phases) if proven else None
+    job = RunningJob(submission_id=f"j-{seconds}-{len(state['ti'].xcoms)}-{id(state)}", job_id="j")
+    job_task._push(state, job, JobStatus(JobPhase.SUCCEEDED), found)
+
+
+def test_what_jobs_took_decides_where_the_next_one_goes(seen, rows):
+    for target, seconds in (("cloud-cpu", 100), ("hpc-gpu", 10)):
+        for _ in range(3):
+            task, state = learning(rows)
+            task.force = target
+            task.choose_branch(state)
+            run_job(task, state["ti"].xcoms["decision"], state, seconds=seconds)
+    task, state = learning(rows)
+    assert task.choose_branch(state) == "hpc"
+    decision = state["ti"].xcoms["decision"]
+    assert decision["predictions"]["cloud-cpu"]["jobs"] == 3
+    assert decision["predictions"]["cloud-cpu"]["total"] > decision["predictions"]["hpc-gpu"]["total"]
+    recorded = [each for text in rows.values() for each in decode_records(text)]
+    assert any(each.predicted is not None for each in recorded), "a forced choice is predicted as well, to be scored"
+
+
+def test_a_target_whose_jobs_end_without_a_manifest_gets_no_work_for_a_while(seen, rows):
+    for _ in range(3):
+        task, state = learning(rows)
+        task.force = "hpc-gpu"
+        task.choose_branch(state)
+        run_job(task, state["ti"].xcoms["decision"], state, seconds=1, proven=False)
+    task, state = learning(rows)
+    assert task.choose_branch(state) == "cloud"
+    assert "failed by its fault" in state["ti"].xcoms["decision"]["rejected"]["hpc-gpu"]
+
+
+def test_rules_need_no_history_and_keep_none(seen, rows):
+    task, state = brancher(), context()
+    task.choose_branch(state)
+    run_job(task, state["ti"].xcoms["decision"], state, seconds=1)
+    assert rows == {}
+    assert PLACEMENT_RUNS not in task.inlets
+
+
+def test_a_store_that_is_away_costs_no_result(seen, rows, monkeypatch):
+    task, state = learning(rows)
+    task.choose_branch(state)
+    monkeypatch.setattr(Rows, "set", lambda self, key, value: 1 / 0)
+    run_job(task, state["ti"].xcoms["decision"], state, seconds=1)
+    assert state["ti"].xcoms["job_id"] == "j"
