@@ -87,15 +87,21 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def call_with_context(
-    function: Callable[..., Any], args: Collection[Any], kwargs: Mapping[str, Any], context: Mapping[str, Any]
-) -> Any:
+    function: Callable[..., object],
+    args: Collection[object],
+    kwargs: Mapping[str, object],
+    context: Mapping[str, object],
+) -> object:
     """Call a decorated function with its own arguments and those names of the context that it asks for."""
     return function(*args, **determine_kwargs(function, args, {**context, **kwargs}))
 
 
 def context_arguments(
-    function: Callable[..., Any], args: Collection[Any], kwargs: Mapping[str, Any], context: Mapping[str, Any]
-) -> tuple[list[Any], dict[str, Any]]:
+    function: Callable[..., object],
+    args: Collection[object],
+    kwargs: Mapping[str, object],
+    context: Mapping[str, object],
+) -> tuple[list[object], dict[str, object]]:
     """Return the arguments :func:`call_with_context` would call a decorated function with."""
     return list(args), dict(determine_kwargs(function, args, {**context, **kwargs}))
 

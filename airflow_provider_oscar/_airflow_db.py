@@ -174,7 +174,7 @@ def create_run(
     partition_key: str,
     partition_date: datetime | None,
     events: Sequence[AssetEvent],
-    conf: dict[str, Any] | None,
+    conf: dict[str, object] | None,
     now: datetime,
 ) -> DagRun:
     """Create a queued run, as the scheduler does for asset events.
@@ -211,7 +211,7 @@ def forget_queued_events(session: Session, dag_id: str) -> None:
     session.execute(delete(AssetDagRunQueue).where(AssetDagRunQueue.target_dag_id == dag_id))
 
 
-def locked_state(session: Session, asset_ids: Collection[int], key: str) -> dict[int, Any] | None:
+def locked_state(session: Session, asset_ids: Collection[int], key: str) -> dict[int, object] | None:
     """Return a value of several assets' state stores, locked until the transaction ends; None if another has the lock.
 
     :raises IntegrityError: at the next flush, if two processes make the first value at the same time.
@@ -277,7 +277,7 @@ def set_state(session: Session, asset_id: int, key: str, value: Any) -> None:
         row.value, row.updated_at = text, timezone.utcnow()
 
 
-def _load(row: AssetStateStoreModel | None) -> Any:
+def _load(row: AssetStateStoreModel | None) -> object:
     return None if row is None else json.loads(row.value)
 
 
@@ -305,7 +305,7 @@ def read_condition(stored: Any) -> SerializedAssetBase:
     return decode_asset_like(stored)
 
 
-def get_state(session: Session, asset_id: int, key: str) -> Any:
+def get_state(session: Session, asset_id: int, key: str) -> object:
     """Return a value of an asset's state store, or None."""
     from airflow.models.asset_state_store import AssetStateStoreModel
 

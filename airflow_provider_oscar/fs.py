@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 schemes = ["dcache"]
 
 
-def get_fs(conn_id: str | None = None, storage_options: Mapping[str, Any] | None = None) -> AbstractFileSystem:
+def get_fs(conn_id: str | None = None, storage_options: Mapping[str, object] | None = None) -> AbstractFileSystem:
     """Return the file system of a connection of type ``dcache``.
 
     Credentials are attached by origin, and redirects from https to http are refused.

@@ -20,7 +20,7 @@ DEFAULT_DCACHE_CONNECTION = "dcache_default"
 
 
 @airflow_errors()
-def get_object(context: Mapping[str, Any]) -> ObjectEvent:
+def get_object(context: Mapping[str, object]) -> ObjectEvent:
     """Return the object that a run is about.
 
     That is the object of the asset event that made this run, or, for a run started by hand, the one named by the DAG
@@ -42,7 +42,7 @@ def get_object(context: Mapping[str, Any]) -> ObjectEvent:
 
 
 @airflow_errors()
-def get_objects(context: Mapping[str, Any]) -> list[ObjectEvent]:
+def get_objects(context: Mapping[str, object]) -> list[ObjectEvent]:
     """Return the objects that a run is about, each version once, oldest first.
 
     For batches and groups, for a run of one object, and for a DAG scheduled by the asset of a watched place
@@ -56,7 +56,7 @@ def get_objects(context: Mapping[str, Any]) -> list[ObjectEvent]:
     return _objects(context)
 
 
-def current_object(context: Mapping[str, Any]) -> ObjectEvent | None:
+def current_object(context: Mapping[str, object]) -> ObjectEvent | None:
     """Return the object that a run is about, or None if it is not about exactly one.
 
     The default of operators that process an object.
@@ -69,7 +69,7 @@ def current_object(context: Mapping[str, Any]) -> ObjectEvent | None:
     return found[0] if len(found) == 1 else None
 
 
-def find_object(context: Mapping[str, Any]) -> ObjectEvent | None:
+def find_object(context: Mapping[str, object]) -> ObjectEvent | None:
     """Return the one object of a run, None if there is none.
 
     :raises DefinitionError: if there are several.
@@ -83,11 +83,11 @@ def find_object(context: Mapping[str, Any]) -> ObjectEvent | None:
     return found[0] if found else None
 
 
-def _objects(context: Mapping[str, Any]) -> list[ObjectEvent]:
+def _objects(context: Mapping[str, object]) -> list[ObjectEvent]:
     named = _named(context)
     if named is not None:
         return [look_up(*named)]
-    found: dict[str, tuple[Any, ObjectEvent]] = {}
+    found: dict[str, tuple[object, ObjectEvent]] = {}
     for event in _events(context):
         candidate = object_in(event.extra)
         if candidate is None:

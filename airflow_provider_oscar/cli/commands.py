@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_provider_oscar.cli.answers import print_rows, reports_errors
 from airflow_provider_oscar.core.errors import DefinitionError
@@ -329,7 +329,7 @@ def events_convert(options: argparse.Namespace) -> None:
     from airflow_provider_oscar.core.objects import ObjectEvent
 
     text = sys.stdin.read(_EVENT_LIMIT) if options.file == "-" else Path(options.file).read_text(encoding="utf-8")
-    written: dict[str, Callable[[ObjectEvent], Mapping[str, Any]]] = {
+    written: dict[str, Callable[[ObjectEvent], Mapping[str, object]]] = {
         "object-event": ObjectEvent.to_dict,
         "minio": to_minio_event,
         "dcache": to_dcache_event,

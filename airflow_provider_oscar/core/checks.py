@@ -7,7 +7,7 @@ import math
 import types
 from dataclasses import Field, fields
 from datetime import timedelta
-from typing import Any, ClassVar, Protocol, get_args, get_type_hints
+from typing import ClassVar, Protocol, get_args, get_type_hints
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 
@@ -17,7 +17,7 @@ _PLAIN = (str, int, float, bool)
 class Dataclass(Protocol):
     """Any dataclass."""
 
-    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+    __dataclass_fields__: ClassVar[dict[str, Field[object]]]
 
 
 def check_fields(value: Dataclass, about: str) -> None:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 from urllib.parse import quote
 
 from airflow_provider_oscar.core.errors import DefinitionError
@@ -13,7 +12,7 @@ from airflow_provider_oscar.core.objects import ObjectEvent, utf8
 _SCHEMES = ("s3://", "dcache://")
 
 
-def object_in(extra: Any) -> ObjectEvent | None:
+def object_in(extra: object) -> ObjectEvent | None:
     """Return the object in an event's extra, or None.
 
     Watchers write ``payload``, the receiver and our operators ``object``; other producers may write the fields
@@ -30,7 +29,7 @@ def object_in(extra: Any) -> ObjectEvent | None:
     return None
 
 
-def uri_in(extra: Any, *, partition_key: str | None = None) -> str | None:
+def uri_in(extra: object, *, partition_key: str | None = None) -> str | None:
     """Return the URI of an object that a producer names without the fields of an :class:`ObjectEvent`, or None.
 
     That is ``{"uri": "s3://…"}`` or ``{"bucket": …, "key": …}``, or a partition key that is such a URI; what posts to

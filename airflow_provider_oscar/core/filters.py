@@ -103,7 +103,7 @@ class ObjectFilter:
         except TypeError as error:
             raise DefinitionError(f"filter is {quoted(value)} ({error}); expected an ObjectFilter") from error
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return JSON-able conditions, those that differ from the default."""
         given = (each for each in fields(self) if each.init and getattr(self, each.name) != each.default)
         values = {each.name: getattr(self, each.name) for each in given}

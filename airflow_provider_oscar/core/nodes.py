@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from airflow_provider_oscar.core.podstatus import node_trouble
 
@@ -51,7 +50,7 @@ class VirtualNode:
         return not self.unready_reason
 
     @classmethod
-    def from_api(cls, node: Mapping[str, Any]) -> VirtualNode:
+    def from_api(cls, node: Mapping[str, object]) -> VirtualNode:
         """Read a node as the API gives it."""
         metadata, spec, status = (_mapping(node.get(part)) for part in ("metadata", "spec", "status"))
         labels = {str(key): str(value) for key, value in _mapping(metadata.get("labels")).items()}
@@ -101,11 +100,11 @@ def _partitions(answer: object) -> tuple[str, ...]:
     return tuple(name for name in names if name)
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
+def _mapping(value: object) -> Mapping[str, object]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _sequence(value: object) -> list[Any]:
+def _sequence(value: object) -> list[object]:
     return value if isinstance(value, list) else []
 
 

@@ -49,7 +49,7 @@ class UnknownFormatError(DefinitionError):
     """A notification of a form that nobody has taught us."""
 
 
-def detect(payload: Any, *, directory: str = "") -> list[Notification]:
+def detect(payload: object, *, directory: str = "") -> list[Notification]:
     """Read a notification of any known form; one that is about something else than objects gives an empty list.
 
     Known are S3 event records of any store, also through SNS and SQS; EventBridge; MinIO's stream; SeaweedFS; dCache;
@@ -67,7 +67,7 @@ def detect(payload: Any, *, directory: str = "") -> list[Notification]:
     return _read(payload, directory, 0)
 
 
-def _read(body: Any, directory: str, depth: int) -> list[Notification]:
+def _read(body: object, directory: str, depth: int) -> list[Notification]:
     if depth > _DEEPEST:
         raise UnknownFormatError("the notification is wrapped too often to be read")
     if isinstance(body, list) and body:
@@ -82,7 +82,7 @@ def _read(body: Any, directory: str, depth: int) -> list[Notification]:
     return found
 
 
-def _unknown(body: Any) -> UnknownFormatError:
+def _unknown(body: object) -> UnknownFormatError:
     names = f"the fields {', '.join(quoted(name) for name in list(body)[:12])}" if isinstance(body, Mapping) else body
     return UnknownFormatError(
         f"the notification has no form that is known: {names if isinstance(names, str) else quoted(names)}; "
@@ -90,7 +90,7 @@ def _unknown(body: Any) -> UnknownFormatError:
     )
 
 
-def _known(body: Mapping[str, Any], directory: str, depth: int) -> list[Notification] | None:
+def _known(body: Mapping[str, object], directory: str, depth: int) -> list[Notification] | None:
     """Return what a document says, None if its form is not known."""
     if body.get("Type") in _SAID_BY_SNS and "Records" not in body:
         return _from_sns(body, directory, depth)
@@ -110,14 +110,14 @@ def _known(body: Mapping[str, Any], directory: str, depth: int) -> list[Notifica
     return None
 
 
-def _from_sns(body: Mapping[str, Any], directory: str, depth: int) -> list[Notification] | None:
+def _from_sns(body: Mapping[str, object], directory: str, depth: int) -> list[Notification] | None:
     inner = unwrap_sns(body)
     if inner is body or inner.get("Type") == body.get("Type"):
         return [] if "Confirmation" in str(body["Type"]) else None
     return _read(inner, directory, depth + 1)
 
 
-def _from_records(body: Mapping[str, Any]) -> list[Notification]:
+def _from_records(body: Mapping[str, object]) -> list[Notification]:
     records = body["Records"] if isinstance(body["Records"], list) else []
     first = records[0] if records and isinstance(records[0], Mapping) else {}
     source = str(first.get("eventSource", "aws:s3"))
@@ -129,7 +129,7 @@ def _from_records(body: Mapping[str, Any]) -> list[Notification]:
     return found + (from_s3_records({"Records": others}) if others and source in _KNOWN_SOURCES else [])
 
 
-def from_plain(body: Mapping[str, Any]) -> list[Notification]:
+def from_plain(body: Mapping[str, object]) -> list[Notification]:
     """Read ``{"uri": "s3://…"}``, ``{"bucket": …, "key": …}``, R2's message, or Google's object resource.
 
     ``bucket`` may be a text or have a ``name``; the key is ``key``, ``name``, ``object.key`` or ``object`` itself.
@@ -165,7 +165,7 @@ def from_plain(body: Mapping[str, Any]) -> list[Notification]:
 
 
 #: Which reader the fields of a document ask for, in this order.
-_READERS: tuple[tuple[set[str], Callable[[Mapping[str, Any]], list[Notification]]], ...] = (
+_READERS: tuple[tuple[set[str], Callable[[Mapping[str, object]], list[Notification]]], ...] = (
     ({"Records"}, _from_records),
     ({"detail-type"}, from_eventbridge),
     ({"event_type", "message"}, from_seaweedfs),
@@ -195,7 +195,7 @@ def _from_cloud_event(body: Mapping[str, Any], directory: str, depth: int) -> li
     return [replace(each, reason=None) if gone else each for each in found]
 
 
-def _from_subject(body: Mapping[str, Any], kind: str) -> list[Notification] | None:
+def _from_subject(body: Mapping[str, object], kind: str) -> list[Notification] | None:
     """Read a CloudEvent that names its object by source and subject alone."""
     bucket = text_of(body, "source").rstrip("/").rpartition("/")[2]
     key = text_of(body, "subject").removeprefix("objects/")
@@ -214,7 +214,7 @@ def _from_subject(body: Mapping[str, Any], kind: str) -> list[Notification] | No
     ]
 
 
-def _from_pub_sub(body: Mapping[str, Any]) -> list[Notification] | None:
+def _from_pub_sub(body: Mapping[str, object]) -> list[Notification] | None:
     """Read what Google Pub/Sub pushes for a bucket (Cloud Storage, "Pub/Sub notifications": attributes and payload)."""
     message = mapping(body, "message")
     attributes = mapping(message, "attributes")
@@ -238,7 +238,7 @@ def _from_pub_sub(body: Mapping[str, Any]) -> list[Notification] | None:
     ]
 
 
-def from_pointers(payload: Any, pointers: Mapping[str, str]) -> list[Notification]:
+def from_pointers(payload: object, pointers: Mapping[str, str]) -> list[Notification]:
     """Read any JSON by JSON pointers (RFC 6901): ``{"each": "/files", "bucket": "/store", "key": "/path"}``.
 
     :param payload: JSON text or what it parses to.
@@ -265,7 +265,7 @@ def from_pointers(payload: Any, pointers: Mapping[str, str]) -> list[Notificatio
     return found
 
 
-def check_pointers(pointers: Any) -> dict[str, str]:
+def check_pointers(pointers: object) -> dict[str, str]:
     """Return the pointers of a mapping.
 
     :raises DefinitionError: if they cannot be used.
@@ -282,7 +282,7 @@ def check_pointers(pointers: Any) -> dict[str, str]:
     return dict(pointers)
 
 
-def _pointed(value: Any, pointer: str) -> Any:
+def _pointed(value: object, pointer: str) -> object:
     if pointer.startswith("="):
         return pointer[1:]
     for word in pointer.split("/")[1:]:
@@ -296,14 +296,14 @@ def _pointed(value: Any, pointer: str) -> Any:
     return value
 
 
-def _number(item: Mapping[str, Any]) -> int | None:
+def _number(item: Mapping[str, object]) -> int | None:
     text = item.get("size")
     if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) < 20:  # Google writes it so
         return int(text)
     return size_of(item)
 
 
-def _json_in(encoded: str) -> Any:
+def _json_in(encoded: str) -> object:
     try:
         return json.loads(base64.b64decode(encoded, validate=True))
     except (binascii.Error, ValueError, RecursionError):

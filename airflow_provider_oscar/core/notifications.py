@@ -34,7 +34,7 @@ from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent, Reason, utf8
 from airflow_provider_oscar.core.times import read_iso
 
-Payload = str | bytes | Mapping[str, Any]
+Payload = str | bytes | Mapping[str, object]
 
 
 class SourceFormat(StrEnum):
@@ -295,7 +295,7 @@ def to_minio_event(
     return {"EventName": "s3:ObjectCreated:Put", "Key": f"{event.container}/{event.key}", "Records": [record]}
 
 
-def to_dcache_event(event: ObjectEvent, *, subscription: str = "") -> dict[str, Any]:
+def to_dcache_event(event: ObjectEvent, *, subscription: str = "") -> dict[str, object]:
     """Return the event as dCache's stream would word it.
 
     OSCAR's supervisor looks for the name below the path of the service's ``webdav.dcache`` input.
@@ -307,7 +307,7 @@ def to_dcache_event(event: ObjectEvent, *, subscription: str = "") -> dict[str, 
     return {"event": {"name": event.key, "mask": [mask]}, "subscription": subscription or event.container}
 
 
-def parse(payload: Payload) -> Mapping[str, Any]:
+def parse(payload: Payload) -> Mapping[str, object]:
     """Return a JSON object; other JSON values count as an empty one."""
     if isinstance(payload, (str, bytes)):
         try:
@@ -317,7 +317,7 @@ def parse(payload: Payload) -> Mapping[str, Any]:
     return payload if isinstance(payload, Mapping) else {}
 
 
-def unwrap_sns(body: Mapping[str, Any]) -> Mapping[str, Any]:
+def unwrap_sns(body: Mapping[str, object]) -> Mapping[str, object]:
     message = body.get("Message")
     if "Records" in body or not isinstance(message, str):
         return body
@@ -328,7 +328,10 @@ def unwrap_sns(body: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _records(
-    body: Mapping[str, Any], source_format: SourceFormat, sources: tuple[str, ...] | None, decode: Callable[[str], str]
+    body: Mapping[str, object],
+    source_format: SourceFormat,
+    sources: tuple[str, ...] | None,
+    decode: Callable[[str], str],
 ) -> Iterator[Notification]:
     records = body.get("Records")
     for record in records if isinstance(records, list) else ():
@@ -366,22 +369,22 @@ def _raw(key: str) -> str:
     return key
 
 
-def mapping(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def mapping(fields: Mapping[str, object], name: str) -> Mapping[str, object]:
     value = fields.get(name)
     return value if isinstance(value, Mapping) else {}
 
 
-def text_of(fields: Mapping[str, Any], name: str) -> str:
+def text_of(fields: Mapping[str, object], name: str) -> str:
     value = fields.get(name)
     return value if isinstance(value, str) else ""
 
 
-def size_of(fields: Mapping[str, Any], name: str = "size") -> int | None:
+def size_of(fields: Mapping[str, object], name: str = "size") -> int | None:
     value = fields.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
-def etag_of(item: Mapping[str, Any]) -> str:
+def etag_of(item: Mapping[str, object]) -> str:
     # moto's EventBridge events write eTag, Amazon's etag.
     return (text_of(item, "eTag") or text_of(item, "etag")).removeprefix("W/").strip('"')
 

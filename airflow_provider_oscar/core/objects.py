@@ -130,7 +130,7 @@ class ObjectEvent:
         """Return the same version, noticed in another way."""
         return replace(self, reason=reason)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return JSON-able fields, plus ``uri``, ``id`` and ``partition_key`` for readers without this class."""
         return {
             "source": self.source.value,

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from airflow_provider_oscar.core.podstatus import PodStatus, read_created
 
@@ -23,7 +22,7 @@ class SecretInfo:
     created_at: datetime | None
 
     @classmethod
-    def from_api(cls, secret: Mapping[str, Any]) -> SecretInfo:
+    def from_api(cls, secret: Mapping[str, object]) -> SecretInfo:
         """Read a secret as the API gives it."""
         metadata = secret.get("metadata")
         found = metadata if isinstance(metadata, Mapping) else {}

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.slurm import SlurmOptions, check_annotations
@@ -88,14 +87,14 @@ class PodRequest:
     init_containers: tuple[InitContainer, ...] = ()
 
 
-def build_pod(request: PodRequest) -> dict[str, Any]:
+def build_pod(request: PodRequest) -> dict[str, object]:
     """Return the pod as the Kubernetes API takes it.
 
     :raises DefinitionError: for whatever Kubernetes would refuse or interLink would mangle.
     """
     _check(request)
-    volumes: list[dict[str, Any]] = [{"name": name, "emptyDir": {}} for name in request.empty_dirs]
-    mounts: list[dict[str, Any]] = [{"name": name, "mountPath": path} for name, path in request.empty_dirs.items()]
+    volumes: list[dict[str, object]] = [{"name": name, "emptyDir": {}} for name in request.empty_dirs]
+    mounts: list[dict[str, object]] = [{"name": name, "mountPath": path} for name, path in request.empty_dirs.items()]
     init_mounts = list(mounts)
     if request.secret_name:
         # The SLURM plugin writes the files with this mode to the shared file system, and the job has the same user;
@@ -103,7 +102,7 @@ def build_pod(request: PodRequest) -> dict[str, Any]:
         mode = 0o600 if request.node else 0o644
         volumes.append({"name": _SECRET_VOLUME, "secret": {"secretName": request.secret_name, "defaultMode": mode}})
         mounts.append({"name": _SECRET_VOLUME, "mountPath": request.secret_mount_path, "readOnly": True})
-    container: dict[str, Any] = {
+    container: dict[str, object] = {
         "name": CONTAINER_NAME,
         "image": request.image,
         "env": [{"name": name, "value": value} for name, value in request.env.items()],
@@ -111,7 +110,7 @@ def build_pod(request: PodRequest) -> dict[str, Any]:
         "volumeMounts": mounts,
     }
     container |= _argv(request.command, request.args)
-    spec: dict[str, Any] = {
+    spec: dict[str, object] = {
         "restartPolicy": "Never",
         # Both would reach the HPC side: addresses of every service, and a token that lives 100 years.
         "enableServiceLinks": False,
@@ -149,7 +148,7 @@ def _argv(command: tuple[str, ...], args: tuple[str, ...]) -> dict[str, list[str
     return {key: list(words) for key, words in (("command", command), ("args", args)) if words}
 
 
-def _resources(request: PodRequest) -> dict[str, Any]:
+def _resources(request: PodRequest) -> dict[str, object]:
     if not request.node:
         return {"limits": dict(request.resources)} if request.resources else {}
     slurm = request.slurm or SlurmOptions()

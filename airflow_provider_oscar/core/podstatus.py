@@ -53,7 +53,7 @@ class PodStatus:
     created_at: datetime | None = None
 
     @classmethod
-    def from_api(cls, pod: Mapping[str, Any]) -> PodStatus:
+    def from_api(cls, pod: Mapping[str, object]) -> PodStatus:
         """Read a pod as the API gives it; whatever is missing or of another form is passed over."""
         metadata, spec, status = (_mapping(pod.get(part)) for part in ("metadata", "spec", "status"))
         raw = str(status.get("phase") or "")
@@ -79,7 +79,7 @@ class PodStatus:
         )
 
 
-def node_trouble(node: Mapping[str, Any]) -> str:
+def node_trouble(node: Mapping[str, object]) -> str:
     """Return why a node takes no work, or an empty text if it is Ready."""
     status, spec = _mapping(node.get("status")), _mapping(node.get("spec"))
     if spec.get("unschedulable"):

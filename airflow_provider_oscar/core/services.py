@@ -34,7 +34,7 @@ _SECRET_FIELDS = frozenset({"access_key", "secret_key", "password", "token", "re
 _HIDDEN = ("", "hidden", None)
 _MASK = "***"
 
-T = TypeVar("T", dict[str, Any], list[Any])
+T = TypeVar("T", dict[str, object], list[object])
 log = logging.getLogger(__name__)
 #: Go prints a million and more with an exponent, if there is a point in it.
 _EXPONENT_FROM = 6
@@ -63,7 +63,7 @@ class StoragePath:
         object.__setattr__(self, "path", self.path.strip(" /"))
 
     @classmethod
-    def from_dict(cls, fields: Any, *, where: str) -> Self:
+    def from_dict(cls, fields: object, *, where: str) -> Self:
         """Read one element of ``input`` or ``output``."""
         fields = {str(key).lower(): value for key, value in _mapping(fields, where).items() if value is not None}
         unknown = sorted(fields.keys() - {"storage_provider", "path", "suffix", "prefix", "options"})
@@ -79,9 +79,9 @@ class StoragePath:
             options=_string(fields.get("options") or "", f"{where}.options"),
         )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the element as the API takes it."""
-        fields: dict[str, Any] = {"storage_provider": self.storage_provider, "path": self.path}
+        fields: dict[str, object] = {"storage_provider": self.storage_provider, "path": self.path}
         optional = {"suffix": list(self.suffix), "prefix": list(self.prefix), "options": self.options}
         return fields | {name: value for name, value in optional.items() if value}
 
@@ -127,10 +127,10 @@ class ServiceDefinition:
     labels: Mapping[str, str] = field(default_factory=dict)
     inputs: tuple[StoragePath, ...] = ()
     outputs: tuple[StoragePath, ...] = ()
-    expose: Mapping[str, Any] = field(default_factory=dict)
-    storage_providers: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    clusters: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    other: Mapping[str, Any] = field(default_factory=dict)
+    expose: Mapping[str, object] = field(default_factory=dict)
+    storage_providers: Mapping[str, object] = field(default_factory=dict, repr=False)
+    clusters: Mapping[str, object] = field(default_factory=dict, repr=False)
+    other: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "script", self.script.replace("\r\n", "\n").replace("\r", "\n"))
@@ -210,7 +210,7 @@ class ServiceDefinition:
         return f"{self.name}/{path.path}" if bucket_first and "/" not in path.path else path.path
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+    def from_dict(cls, fields: Mapping[str, object]) -> Self:
         """Read the fields of FDL or API, ``script`` being its text; spelling of capitals does not matter.
 
         Numbers become text where the API wants text. Older names of fields are translated with a warning.
@@ -219,7 +219,7 @@ class ServiceDefinition:
         """
         raw = _mapping(fields, "a service")
         where = f"service {quoted(next((value for key, value in raw.items() if str(key).lower() == 'name'), ''))}"
-        known: dict[str, Any] = current_fields(raw, where)
+        known: dict[str, object] = current_fields(raw, where)
         for name in ("cpu", "memory", "log_level"):
             if known.get(name) == "":
                 del known[name]
@@ -255,12 +255,12 @@ class ServiceDefinition:
             other={name: value for name, value in known.items() if name not in OWN_FIELDS},
         )
 
-    def to_api(self, *, scalar_ports: bool = False) -> dict[str, Any]:
+    def to_api(self, *, scalar_ports: bool = False) -> dict[str, object]:
         """Return the body of ``POST`` or ``PUT /system/services``.
 
         :param scalar_ports: write ``api_port`` and ``nodePort`` as one number, as servers up to 4.0 want them.
         """
-        body: dict[str, Any] = {
+        body: dict[str, object] = {
             "name": self.name,
             "image": self.image,
             "script": self.script,
@@ -284,7 +284,7 @@ class ServiceDefinition:
         return dict(self.other) | body | {name: value for name, value in optional.items() if value}
 
 
-def difference(ours: ServiceDefinition, theirs: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+def difference(ours: ServiceDefinition, theirs: Mapping[str, object]) -> dict[str, tuple[object, object]]:
     """Return the fields in which a server's definition is not ours: name to (ours, theirs), secrets masked.
 
     Only fields we send are compared; what the server fills in by itself (token, owner, labels of its own,
@@ -293,7 +293,7 @@ def difference(ours: ServiceDefinition, theirs: Mapping[str, Any]) -> dict[str, 
     :param ours: what we want.
     :param theirs: body of ``GET /system/services/<name>``.
     """
-    found: dict[str, tuple[Any, Any]] = {}
+    found: dict[str, tuple[object, object]] = {}
     sent = ours.to_api()
     comparable = {"environment", "annotations", "input", "output", "storage_providers"}
     for name in sorted(sent.keys() - comparable - {"cluster_id"}):
@@ -310,7 +310,9 @@ def difference(ours: ServiceDefinition, theirs: Mapping[str, Any]) -> dict[str, 
     return found
 
 
-def _compare_maps(sent: Mapping[str, Any], theirs: Mapping[str, Any], found: dict[str, tuple[Any, Any]]) -> None:
+def _compare_maps(
+    sent: Mapping[str, Any], theirs: Mapping[str, object], found: dict[str, tuple[object, object]]
+) -> None:
     mine = sent["environment"]
     other = {str(key).lower(): value for key, value in _there(theirs, "environment", dict).items()}
     variables, secrets = _there(other, "variables", dict), _there(other, "secrets", dict)
@@ -335,13 +337,13 @@ def _compare_maps(sent: Mapping[str, Any], theirs: Mapping[str, Any], found: dic
         found["storage_providers"] = (masked(providers), masked(held))
 
 
-def _there(fields: Mapping[str, Any], name: str, kind: type[T]) -> T:
+def _there(fields: Mapping[str, object], name: str, kind: type[T]) -> T:
     """Return a field of a server's answer, empty if it is of another type."""
     value = fields.get(name)
     return value if isinstance(value, kind) else kind()
 
 
-def _ports_listed(expose: Any) -> Any:
+def _ports_listed(expose: object) -> object:
     """Return a server's ``expose`` with its ports in the form of 4.1."""
     if not isinstance(expose, Mapping):
         return expose
@@ -350,7 +352,7 @@ def _ports_listed(expose: Any) -> Any:
     }
 
 
-def _covers(mine: Any, other: Any) -> bool:
+def _covers(mine: object, other: object) -> bool:
     """Tell whether everything we say is so at the server; what a server left out equals what is empty."""
     if isinstance(mine, Mapping) and isinstance(other, Mapping):
         return all(
@@ -368,14 +370,14 @@ def _canonical(service: ServiceDefinition, fields: Any) -> Any:
     return path.storage_provider, service._full_path(path), path.suffix, path.prefix, path.options
 
 
-def masked(value: Any) -> Any:
+def masked(value: object) -> object:
     """Return a copy without secrets."""
     if isinstance(value, Mapping):
         return {key: _MASK if key in _SECRET_FIELDS else masked(inner) for key, inner in value.items()}
     return value
 
 
-def _expose(fields: Mapping[str, Any], *, scalar_ports: bool) -> dict[str, Any]:
+def _expose(fields: Mapping[str, Any], *, scalar_ports: bool) -> dict[str, object]:
     if not fields:
         return {}
     expose = {**_EXPOSE_DEFAULTS, **fields}
@@ -392,7 +394,7 @@ def _expose(fields: Mapping[str, Any], *, scalar_ports: bool) -> dict[str, Any]:
     return expose
 
 
-def _mapping(value: Any, where: str) -> dict[str, Any]:
+def _mapping(value: object, where: str) -> dict[str, object]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -400,7 +402,7 @@ def _mapping(value: Any, where: str) -> dict[str, Any]:
     return dict(value)
 
 
-def _list(value: Any, where: str) -> list[Any]:
+def _list(value: object, where: str) -> list[object]:
     if value is None:
         return []
     if isinstance(value, str):
@@ -410,7 +412,7 @@ def _list(value: Any, where: str) -> list[Any]:
     return list(value)
 
 
-def _string(value: Any, where: str) -> str:
+def _string(value: object, where: str) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (int, float)):
@@ -420,7 +422,7 @@ def _string(value: Any, where: str) -> str:
     return value
 
 
-def _strings(value: Any, where: str) -> dict[str, str]:
+def _strings(value: object, where: str) -> dict[str, str]:
     found = _mapping(value, where)
     return {str(key): "" if text is None else _string(text, f"{where}.{key}") for key, text in found.items()}
 

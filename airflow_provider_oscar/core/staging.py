@@ -78,9 +78,9 @@ class StageIn:
     checksum: Checksum | None
     url: str = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    event: Mapping[str, Any] = field(default_factory=dict)
+    event: Mapping[str, object] = field(default_factory=dict)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the ``input`` part of the specification."""
         return {
             "uri": self.uri,
@@ -128,7 +128,7 @@ class StageOutS3Post:
     prefix: str
     kind: Literal["s3-post"] = "s3-post"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the ``output`` part of the specification."""
         return {
             "uri": self.uri,
@@ -153,7 +153,7 @@ class StageOutWebDAV:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     kind: Literal["webdav"] = "webdav"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the ``output`` part of the specification."""
         return {"uri": self.uri, "kind": self.kind, "url": self.url, "headers": dict(self.headers)}
 

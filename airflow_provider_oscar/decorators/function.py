@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from airflow_provider_oscar.jobs.status import JsonObject
 
 
-class FunctionJobOperator(DecoratedOperator, JobOperator[Any]):
+class FunctionJobOperator(DecoratedOperator, JobOperator[object]):
     """Runs a Python function as a job; to be combined with the operator of a kind of job.
 
     :param python_callable: the function. Its source is sent, so it imports what it needs itself and uses nothing of
@@ -60,9 +60,9 @@ class FunctionJobOperator(DecoratedOperator, JobOperator[Any]):
     def __init__(
         self,
         *,
-        python_callable: Callable[..., Any],
-        op_args: Collection[Any] | None = None,
-        op_kwargs: Mapping[str, Any] | None = None,
+        python_callable: Callable[..., object],
+        op_args: Collection[object] | None = None,
+        op_kwargs: Mapping[str, object] | None = None,
         serializer: Serializer = "json",
         python: str = "python3",
         python_version: str = "",
@@ -82,7 +82,7 @@ class FunctionJobOperator(DecoratedOperator, JobOperator[Any]):
         self._call: FunctionCall | None = None
         self._make_call((), {})  # what the source is not fit for is said in the DAG file
 
-    def _make_call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> FunctionCall:
+    def _make_call(self, args: Sequence[object], kwargs: Mapping[str, object]) -> FunctionCall:
         return FunctionCall(
             name=self.python_callable.__name__,
             source=str(self.get_python_source()),  # type: ignore[no-untyped-call]
@@ -93,7 +93,7 @@ class FunctionJobOperator(DecoratedOperator, JobOperator[Any]):
             python_version=self.python_version,
         )
 
-    def build_options(self) -> dict[str, Any]:
+    def build_options(self) -> dict[str, object]:
         """Return the function, its arguments and what calls it, as files of the job."""
         assert self._call is not None
         options = super().build_options()
@@ -112,12 +112,12 @@ class FunctionJobOperator(DecoratedOperator, JobOperator[Any]):
         return self._told(context, lambda: JobOperator.execute(self, context))
 
     def execute_complete(
-        self, context: Context, event: JsonObject | None = None, job: Mapping[str, Any] | None = None
+        self, context: Context, event: JsonObject | None = None, job: Mapping[str, object] | None = None
     ) -> Any:
         """Go on after the trigger's event; return the function's value."""
         return self._told(context, lambda: JobOperator.execute_complete(self, context, event, job))
 
-    def _told(self, context: Context, run: Callable[[], dict[str, Any]]) -> Any:
+    def _told(self, context: Context, run: Callable[[], dict[str, Any]]) -> object:
         """Return the function's value, or raise its error with the traceback of where it ran."""
         try:
             found = run()
@@ -151,7 +151,7 @@ class FunctionJobOperator(DecoratedOperator, JobOperator[Any]):
             self.log.warning("The traceback of the function cannot be read: %s", error)
             return ""
 
-    def _run_here(self, call: FunctionCall) -> Any:
+    def _run_here(self, call: FunctionCall) -> object:
         """Run the function on the worker in a process of its own, as it runs in a job, but with this Python."""
         self.log.info("The function runs on the worker: [oscar] run_functions_locally is set")
         with tempfile.TemporaryDirectory(prefix="oscar-function-") as folder:

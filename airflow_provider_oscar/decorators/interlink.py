@@ -35,7 +35,7 @@ class _InterLinkFunctionOperator(FunctionJobOperator, InterLinkPodOperator):
     custom_operator_name = "@task.interlink"
 
 
-def interlink_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
+def interlink_task(python_callable: Callable[..., object] | None = None, **kwargs: Any) -> TaskDecorator:
     """Turn a function into a task that runs it on the HPC side, behind interLink, and returns its value.
 
     ::
@@ -75,9 +75,9 @@ class _InterLinkCommandOperator(DecoratedOperator, InterLinkPodOperator):
     def __init__(
         self,
         *,
-        python_callable: Callable[..., Any],
-        op_args: Collection[Any] | None = None,
-        op_kwargs: Mapping[str, Any] | None = None,
+        python_callable: Callable[..., object],
+        op_args: Collection[object] | None = None,
+        op_kwargs: Mapping[str, object] | None = None,
         **kwargs: Any,
     ) -> None:
         if "command" in kwargs:
@@ -95,11 +95,11 @@ class _InterLinkCommandOperator(DecoratedOperator, InterLinkPodOperator):
                     'as a list of words, such as ["python3", "infer.py"]'
                 )
             self.command = [str(word) for word in returned]
-        manifest: dict[str, Any] = InterLinkPodOperator.execute(self, context)
+        manifest: dict[str, object] = InterLinkPodOperator.execute(self, context)
         return manifest
 
 
-def interlink_command_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
+def interlink_command_task(python_callable: Callable[..., object] | None = None, **kwargs: Any) -> TaskDecorator:
     """Turn a function into a task that runs the command the function returns in a pod behind interLink.
 
     ::

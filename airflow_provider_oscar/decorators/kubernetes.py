@@ -25,7 +25,7 @@ class _KubernetesFunctionOperator(FunctionJobOperator, KubernetesJobOperator):
     custom_operator_name = "@task.kubernetes_job"
 
 
-def kubernetes_job_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
+def kubernetes_job_task(python_callable: Callable[..., object] | None = None, **kwargs: Any) -> TaskDecorator:
     """Turn a function into a task that runs it in a pod on an ordinary node, and returns its value.
 
     Everything is as with ``@task.interlink``; the name is not ``kubernetes``, which is the official provider's.

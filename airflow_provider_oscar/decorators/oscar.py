@@ -25,7 +25,7 @@ class _OscarFunctionOperator(FunctionJobOperator, OscarJobOperator):
     custom_operator_name = "@task.oscar"
 
 
-def oscar_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
+def oscar_task(python_callable: Callable[..., object] | None = None, **kwargs: Any) -> TaskDecorator:
     """Turn a function into a task that runs it as a job of an OSCAR service, and returns its value.
 
     ::

@@ -63,8 +63,8 @@ class _PlacementDecoratedOperator(DecoratedOperator, PlacementBranchOperator):
         self,
         *,
         python_callable: Callable[..., Any],
-        op_args: Collection[Any] | None = None,
-        op_kwargs: Mapping[str, Any] | None = None,
+        op_args: Collection[object] | None = None,
+        op_kwargs: Mapping[str, object] | None = None,
         **kwargs: Any,
     ) -> None:
         if "policy" in kwargs:
@@ -80,11 +80,11 @@ class _PlacementDecoratedOperator(DecoratedOperator, PlacementBranchOperator):
         self.policy = _Returned(function, self.task_id)
         return super().choose_branch(context)
 
-    def execute(self, context: Context) -> Any:
+    def execute(self, context: Context) -> object:
         return PlacementBranchOperator.execute(self, context)
 
 
-def placement_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
+def placement_task(python_callable: Callable[..., object] | None = None, **kwargs: Any) -> TaskDecorator:
     """Turn a function that returns the name of a target, or a policy, into a ``PlacementBranchOperator``.
 
     ::

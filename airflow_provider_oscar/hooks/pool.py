@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from airflow_provider_oscar.core.errors import TransientError
 
@@ -55,7 +55,7 @@ class BoundedPool:
         except TimeoutError as error:
             raise TransientError(f"{self.name} gave no answer within {DEADLINE:.0f} seconds") from error
 
-    def _done(self, _: Any) -> None:
+    def _done(self, _: object) -> None:
         with self._lock:
             self._pending -= 1
 

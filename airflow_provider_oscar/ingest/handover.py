@@ -61,9 +61,9 @@ class Offset:
     runs: int = 0
     updated: str = ""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return what the asset state store holds: at most about 100 kB, usually 100 bytes."""
-        stored: dict[str, Any] = {"version": 1, "event": self.low, "runs": self.runs, "updated": self.updated}
+        stored: dict[str, object] = {"version": 1, "event": self.low, "runs": self.runs, "updated": self.updated}
         if self.handled:
             stored["handled"] = list(self.handled)
         if self.recent:
@@ -144,9 +144,9 @@ class _Step:
         self._policy = policy
         self._now = now
         self._offsets: dict[int, Offset] = {}
-        self._before: dict[int, Any] = {}
+        self._before: dict[int, object] = {}
 
-    def open(self, stored: Mapping[int, Any], *, history: timedelta) -> None:
+    def open(self, stored: Mapping[int, object], *, history: timedelta) -> None:
         self._before = dict(stored)
         for asset_id, value in stored.items():
             offset = Offset.from_json(value)

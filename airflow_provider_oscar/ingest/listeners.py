@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from airflow.listeners import hookimpl
 
 from airflow_provider_oscar.ingest.service import HandOverListener
@@ -13,13 +11,13 @@ _hand_over = HandOverListener()
 
 
 @hookimpl
-def on_starting(component: Any) -> None:
+def on_starting(component: object) -> None:
     """Start the hand-over service with the triggerer."""
     _hand_over.on_starting(component)
 
 
 @hookimpl
-def on_dag_run_running(dag_run: Any, msg: str) -> None:
+def on_dag_run_running(dag_run: object, msg: str) -> None:
     """Complete the events of a run of a plain asset-aware DAG."""
     from airflow_provider_oscar.ingest.asset_runs import on_dag_run_running as complete
 

@@ -110,7 +110,7 @@ class NewObjects:
         poll_interval: float = 10.0,
         sentinel: str = "",
         name: str | None = None,
-        watch: Mapping[str, Any] | None = None,
+        watch: Mapping[str, object] | None = None,
     ) -> None:
         if not uris:
             raise DefinitionError(f"NewObjects watches nothing; give at least one place: {_FORMS}")
@@ -228,7 +228,7 @@ def _seconds(duration: timedelta | float) -> float:
     return duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
 
 
-def _import_path(function: Callable[..., Any]) -> str:
+def _import_path(function: Callable[..., object]) -> str:
     name = getattr(function, "__qualname__", "")
     module = getattr(function, "__module__", "") or ""
     if not name.isidentifier() or module == "__main__" or module.startswith("unusual_prefix_"):

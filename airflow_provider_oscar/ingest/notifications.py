@@ -62,7 +62,7 @@ class ReceiverRule:
     json: Mapping[str, str] | None = None
 
     @classmethod
-    def from_extra(cls, entry: Any, *, where: str) -> ReceiverRule:
+    def from_extra(cls, entry: object, *, where: str) -> ReceiverRule:
         """Read an entry of the extra ``assets``: ``conn_id``, ``buckets`` or ``directories``, filters, ``json``.
 
         :raises DefinitionError: if it cannot be used.
@@ -114,7 +114,7 @@ class NotificationIngester:
     """Takes deliveries; used from many threads."""
 
     def __init__(self) -> None:
-        self._hooks: dict[str, tuple[float, Any]] = {}
+        self._hooks: dict[str, tuple[float, object]] = {}
         self._hooks_lock = threading.Lock()
         self._registering = threading.Lock()
         self._told: set[tuple[str, str]] = set()
@@ -252,7 +252,7 @@ def _unpack(stored: Any) -> list[bytes]:
     return [packed[at : at + _DIGEST] for at in range(0, len(packed), _DIGEST)]
 
 
-def _open_hook(conn_id: str) -> Any:
+def _open_hook(conn_id: str) -> object:
     connection = server_connection(conn_id)
     if connection.conn_type == "dcache":
         from airflow_provider_oscar.hooks.dcache import DCacheHook

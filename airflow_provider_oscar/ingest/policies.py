@@ -105,7 +105,7 @@ class OpenGroup:
     first: datetime
     modified: datetime | None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return what the asset state store holds."""
         return {
             "events": list(self.events),
@@ -357,7 +357,7 @@ Policy = Each | Batch | Group
 _KINDS: dict[str, type[Each] | type[Batch] | type[Group]] = {"each": Each, "batch": Batch, "group": Group}
 
 
-def to_json(policy: Policy) -> dict[str, Any]:
+def to_json(policy: Policy) -> dict[str, object]:
     """Return a policy as JSON-able fields."""
     values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(policy).items()}
     return {"kind": policy.kind, **values}

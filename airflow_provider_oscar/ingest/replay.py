@@ -54,7 +54,7 @@ class Selection:
             if value is not None:
                 object.__setattr__(self, name, in_utc(value if value.tzinfo else value.replace(tzinfo=UTC)))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return JSON-able fields."""
         return {
             "asset": self.asset,

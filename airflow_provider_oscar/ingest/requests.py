@@ -25,7 +25,7 @@ def serve_requests() -> int:
     with db.transaction() as session:
         waiting = db.states(session, None, REQUEST, limit=_MOST)
     for asset_id, key, value in waiting:
-        answer: dict[str, Any]
+        answer: dict[str, object]
         try:
             with db.transaction() as session:
                 if db.locked_state(session, [asset_id], key) in (None, {asset_id: None}):

@@ -115,7 +115,7 @@ class HandOverListener:
     def __init__(self) -> None:
         self._started = threading.Lock()
 
-    def on_starting(self, component: Any) -> None:
+    def on_starting(self, component: object) -> None:
         """Airflow's hook: called by each job of Airflow, and each task, when it starts."""
         if hasattr(component, "job_type") and self._started.acquire(blocking=False):
             threading.Thread(target=self._begin, args=(component,), name="oscar-hand-over", daemon=True).start()

@@ -53,7 +53,7 @@ class NewObjectsTimetable(AssetTriggeredTimetable):
         """What the UI shows as the schedule."""
         return f"New objects: {self.policy.kind}"
 
-    def serialize(self) -> dict[str, Any]:
+    def serialize(self) -> dict[str, object]:
         """Return what Airflow stores."""
         return {**super().serialize(), "policy": to_json(self.policy), "history": self.history}
 

@@ -55,7 +55,7 @@ def kit_job(common: Mapping[str, Any], *, event: ObjectEvent | None, output_conn
     source, container, path = split_uri(output_uri)
     folder = f"{path.rstrip('/')}/{common['submission_id']}"
     uri = f"{output_uri.rstrip('/')}/{common['submission_id']}/"
-    providers: dict[str, dict[str, Any]] = {}
+    providers: dict[str, dict[str, object]] = {}
     output: StageOut
     if source is Source.S3:
         provider = _s3_provider(output_conn_id)
@@ -67,13 +67,13 @@ def kit_job(common: Mapping[str, Any], *, event: ObjectEvent | None, output_conn
         output = StageOutWebDAV(uri=uri, url=f"https://{provider['hostname']}{folder}/")
         providers["webdav"] = {"output": provider}
         target = {"storage_provider": "webdav.output", "path": folder}
-    definition: dict[str, Any] = {
+    definition: dict[str, object] = {
         "name": common["submission_id"],
         "log_level": "INFO",
         "output": [target],
         "storage_providers": providers,
     }
-    message: dict[str, Any] = {}
+    message: dict[str, object] = {}
     if event is not None and event.source is Source.S3:
         # Plain events always mean minio.default; the wrapper names another provider, by its bare id.
         message = {"storage_provider": "input", "event": json.dumps(to_minio_event(event), separators=(",", ":"))}
@@ -110,7 +110,7 @@ def _s3_provider(conn_id: str) -> dict[str, Any]:
     }
 
 
-def _webdav_provider(conn_id: str) -> dict[str, Any]:
+def _webdav_provider(conn_id: str) -> dict[str, object]:
     connection = BaseHook.get_connection(conn_id)
     host = connection.host or ""
     parts = urlsplit(host if "://" in host else f"https://{host}")
@@ -129,7 +129,7 @@ def _webdav_provider(conn_id: str) -> dict[str, Any]:
 
 def _script(spec: JobSpec, event: ObjectEvent | None) -> str:
     """Return POSIX sh that runs the command and tells its exit code, which OSCAR's supervisor would drop."""
-    manifest: dict[str, Any] = {
+    manifest: dict[str, object] = {
         "version": MANIFEST_VERSION,
         "submission_id": spec.submission_id,
         "placement": spec.placement,

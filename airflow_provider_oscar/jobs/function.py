@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 from airflow_provider_oscar.core.errors import DefinitionError, LostContactError, quoted
 from airflow_provider_oscar.core.logs import printable
@@ -51,8 +51,8 @@ class FunctionCall:
 
     name: str
     source: str
-    args: Sequence[Any] = ()
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    args: Sequence[object] = ()
+    kwargs: Mapping[str, object] = field(default_factory=dict)
     task_id: str = ""
     serializer: Serializer = "json"
     python_version: str = ""
@@ -77,7 +77,7 @@ class FunctionCall:
 
     def document(self) -> bytes:
         """Return the call as it travels."""
-        call: dict[str, Any] = {
+        call: dict[str, object] = {
             "version": 1,
             "name": self.name,
             "task_id": self.task_id,
@@ -100,7 +100,7 @@ class FunctionCall:
             call |= {"args": list(self.args), "kwargs": dict(self.kwargs)}
         return json.dumps(call, sort_keys=True, separators=(",", ":"), default=_plain).encode("ascii")
 
-    def _check_json(self, name: str, value: Any) -> None:
+    def _check_json(self, name: str, value: object) -> None:
         try:
             json.dumps(value, allow_nan=False, default=_plain)
         except (TypeError, ValueError, RecursionError) as error:
@@ -122,7 +122,7 @@ class FunctionCall:
         return [python, "-c", _START, hashlib.sha256(self.document()).hexdigest()]
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """Return Airflow's mappings and sequences (params, XComs) as JSON's."""
     if isinstance(value, Mapping):
         return dict(value)
@@ -131,7 +131,7 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
-def read_value(data: bytes | None, serializer: Serializer, *, about: str) -> Any:
+def read_value(data: bytes | None, serializer: Serializer, *, about: str) -> object:
     """Return what the function returned.
 
     :param data: the output of the name :data:`RETURN_VALUE` has for the serializer, already proven to be the job's.

@@ -69,13 +69,13 @@ class Failure:
     reason: str = ""
     permanent: bool | None = None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the fields that are known."""
         known = {"stage": self.stage, "message": self.message, "reason": self.reason, "permanent": self.permanent}
         return {name: value for name, value in known.items() if value not in ("", None) or name in ("stage", "message")}
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Failure:
+    def from_dict(cls, fields: Mapping[str, object]) -> Failure:
         """Read what a supervisor wrote."""
         permanent = fields.get("permanent")
         return cls(
@@ -111,7 +111,7 @@ class Manifest:
 
     submission_id: str
     placement: str
-    input: Mapping[str, Any] | None
+    input: Mapping[str, object] | None
     output_uri: str
     outputs: tuple[Output, ...]
     exit_code: int
@@ -148,9 +148,9 @@ class Manifest:
             return f"failed at {quoted(self.error.stage)} (exit code {self.exit_code}): {quoted(self.error.message)}"
         return f"the command ended with exit code {self.exit_code}"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return JSON-able fields as in ``manifest.schema.json``, unknown ones included."""
-        found: dict[str, Any] = {
+        found: dict[str, object] = {
             **self.extra,
             "version": self.version,
             "submission_id": self.submission_id,
@@ -173,7 +173,7 @@ class Manifest:
         return {**found, **{name: value for name, value in optional.items() if value}}
 
     @classmethod
-    def from_dict(cls, found: Mapping[str, Any]) -> Manifest:
+    def from_dict(cls, found: Mapping[str, object]) -> Manifest:
         """Read a manifest.
 
         :raises LostContactError: if it is not one, so that it proves nothing.
@@ -231,7 +231,7 @@ class Manifest:
 _KNOWN = frozenset(each.name for each in fields(Manifest)) - {"extra", "canonical"}
 
 
-def _canonical(found: Mapping[str, Any]) -> bytes:
+def _canonical(found: Mapping[str, object]) -> bytes:
     """Return what ``supervisor/manifest.py`` signs."""
     unsigned = {name: value for name, value in found.items() if name != "signature"}
     return json.dumps(unsigned, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")

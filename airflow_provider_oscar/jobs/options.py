@@ -61,7 +61,7 @@ class RunOptions:
         if self.grace_period is not None and not self.grace_period >= 0:
             raise DefinitionError(f"grace_period is {self.grace_period}; expected seconds, not negative")
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the fields as they are in the specification."""
         return {
             "on_unstaged": self.on_unstaged,
@@ -100,7 +100,7 @@ class InlineFile:
         return {"name": self.name, "content": base64.b64encode(self.content).decode("ascii")}
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> InlineFile:
+    def from_dict(cls, fields: Mapping[str, object]) -> InlineFile:
         """Read :meth:`to_dict`'s result.
 
         :raises DefinitionError: if the content is not base64.

@@ -84,7 +84,7 @@ class JobSpec:
             raise DefinitionError(f"the submission time of job {self.submission_id!r} has no time zone")
         object.__setattr__(self, "submitted_at", in_utc(self.submitted_at))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return JSON-able fields as in ``job.schema.json``."""
         return {
             "version": self.version,

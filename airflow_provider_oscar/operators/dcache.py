@@ -53,7 +53,7 @@ class DCacheBringOnlineOperator(BaseOperator):
     def __init__(
         self,
         *,
-        paths: Sequence[str | Mapping[str, Any] | ObjectEvent] | str,
+        paths: Sequence[str | Mapping[str, object] | ObjectEvent] | str,
         dcache_conn_id: str = "dcache_default",
         disk_lifetime: timedelta = timedelta(days=2),
         timeout: timedelta = timedelta(hours=24),

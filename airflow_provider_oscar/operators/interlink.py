@@ -88,7 +88,7 @@ class InterLinkPodOperator(PodJobOperator):
         command: Sequence[str],
         output_uri: str,
         target: PlacementTarget,
-        object_event: Any = None,
+        object_event: object = None,
         output_conn_id: str = "oscar_s3_default",
         environment: Mapping[str, str] | None = None,
         interlink_conn_id: str = InterLinkHook.default_conn_name,
@@ -99,10 +99,10 @@ class InterLinkPodOperator(PodJobOperator):
         deferrable: bool = True,
         reuse: Reuse = "retries",
         run_options: RunOptions | None = None,
-        inputs: Any = None,
-        resume_from: Any = None,
+        inputs: object = None,
+        resume_from: object = None,
         mode: Mode = "inline",
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         super().__init__(
             object_event=object_event,
@@ -161,7 +161,7 @@ class InterLinkPodOperator(PodJobOperator):
             resources=target.resources,
         )
 
-    def build_options(self) -> dict[str, Any]:
+    def build_options(self) -> dict[str, object]:
         """Return further arguments of the builder; a launcher starts what SLURM is asked for."""
         options = super().build_options()
         wanted: RunOptions = options["options"]

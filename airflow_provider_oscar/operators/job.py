@@ -86,7 +86,7 @@ class JobOperator(BaseOperator, Generic[W]):
     def __init__(
         self,
         *,
-        object_event: Any,
+        object_event: object,
         output_uri: str,
         output_conn_id: str,
         command: Sequence[str] | None,
@@ -97,8 +97,8 @@ class JobOperator(BaseOperator, Generic[W]):
         deferrable: bool,
         reuse: str,
         run_options: RunOptions | None = None,
-        inputs: Any = None,
-        resume_from: Any = None,
+        inputs: object = None,
+        resume_from: object = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -126,7 +126,7 @@ class JobOperator(BaseOperator, Generic[W]):
         self.reuse = reuse
         self.link_urls: dict[str, str] = {}
         self._job: RunningJob | None = None
-        self._manifest: dict[str, Any] | None = None
+        self._manifest: dict[str, object] | None = None
 
     def _seconds(self, name: str, value: timedelta | float | None) -> float | None:
         seconds = value.total_seconds() if isinstance(value, timedelta) else value
@@ -182,7 +182,7 @@ class JobOperator(BaseOperator, Generic[W]):
 
         return SupervisorHook()
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, object]:
         """Submit or adopt, and wait; return the manifest."""
         with airflow_errors():
             if self.object_event is None:
@@ -198,8 +198,8 @@ class JobOperator(BaseOperator, Generic[W]):
             return self._wait(lifecycle, started)
 
     def execute_complete(
-        self, context: Context, event: JsonObject | None = None, job: Mapping[str, Any] | None = None
-    ) -> dict[str, Any]:
+        self, context: Context, event: JsonObject | None = None, job: Mapping[str, object] | None = None
+    ) -> dict[str, object]:
         """Go on after the trigger's event."""
         with airflow_errors():
             # `dag.test()` drops what was deferred with as soon as there is an event; the store has it as well.
@@ -215,7 +215,7 @@ class JobOperator(BaseOperator, Generic[W]):
                 return self._wait(lifecycle, running, pending_event=event)
             return self._returned(concluded.manifest)
 
-    def _returned(self, manifest: Manifest) -> dict[str, Any]:
+    def _returned(self, manifest: Manifest) -> dict[str, object]:
         self._manifest = manifest.to_dict()
         return summarize(manifest)
 
@@ -296,7 +296,7 @@ class JobOperator(BaseOperator, Generic[W]):
 
     def _wait(
         self, lifecycle: JobLifecycle[W], job: RunningJob, pending_event: JsonObject | None = None
-    ) -> dict[str, Any]:
+    ) -> dict[str, object]:
         """Defer, or wait here."""
         if self.deferrable:
             self._defer(job, pending_event)

@@ -58,7 +58,7 @@ def parse_object_event(value: Any) -> ObjectEvent | None:
     )
 
 
-def parse_object_events(value: Any) -> tuple[ObjectEvent, ...]:
+def parse_object_events(value: object) -> tuple[ObjectEvent, ...]:
     """Read several events: a list of what :func:`parse_object_event` reads, or its text.
 
     :raises DefinitionError: if it is something else.
@@ -73,7 +73,7 @@ def parse_object_events(value: Any) -> tuple[ObjectEvent, ...]:
     return tuple(each for each in found if each is not None)
 
 
-def _decoded(text: str) -> Any:
+def _decoded(text: str) -> object:
     """Decode JSON, or a Python literal: Jinja renders a dictionary as one."""
     try:
         return json.loads(text)

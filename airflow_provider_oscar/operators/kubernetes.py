@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.jobs.kubernetes import KubernetesBackend
@@ -84,7 +84,7 @@ class KubernetesJobOperator(PodJobOperator):
         image: str,
         command: Sequence[str],
         output_uri: str,
-        object_event: Any = None,
+        object_event: object = None,
         output_conn_id: str = "oscar_s3_default",
         environment: Mapping[str, str] | None = None,
         container_resources: Mapping[str, str] | None = None,
@@ -97,10 +97,10 @@ class KubernetesJobOperator(PodJobOperator):
         deferrable: bool = True,
         reuse: Reuse = "retries",
         run_options: RunOptions | None = None,
-        inputs: Any = None,
-        resume_from: Any = None,
+        inputs: object = None,
+        resume_from: object = None,
         mode: Mode = "inline",
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         super().__init__(
             object_event=object_event,

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook, encode_body
@@ -93,8 +93,8 @@ class OscarJobOperator(JobOperator[OscarWork]):
         self,
         *,
         service: str,
-        object_event: Any = None,
-        payload: Mapping[str, Any] | str | bytes | None = None,
+        object_event: object = None,
+        payload: Mapping[str, object] | str | bytes | None = None,
         output_uri: str = "",
         output_conn_id: str = "oscar_s3_default",
         command: Sequence[str] | None = None,
@@ -109,9 +109,9 @@ class OscarJobOperator(JobOperator[OscarWork]):
         deferrable: bool = True,
         reuse: Reuse = "retries",
         run_options: RunOptions | None = None,
-        inputs: Any = None,
-        resume_from: Any = None,
-        **kwargs: Any,
+        inputs: object = None,
+        resume_from: object = None,
+        **kwargs: object,
     ) -> None:
         super().__init__(
             object_event=object_event,

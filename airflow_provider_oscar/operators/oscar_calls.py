@@ -44,7 +44,7 @@ class OscarInvokeOperator(BaseOperator):
         self,
         *,
         service: str,
-        payload: Mapping[str, Any] | str | bytes = "",
+        payload: Mapping[str, object] | str | bytes = "",
         answer: str = "text",
         oscar_conn_id: str = OscarHook.default_conn_name,
         timeout: float = SYNC_LIMIT,
@@ -59,7 +59,7 @@ class OscarInvokeOperator(BaseOperator):
         self.oscar_conn_id = oscar_conn_id
         self.timeout = timeout
 
-    def execute(self, context: Context) -> Any:
+    def execute(self, context: Context) -> object:
         """Call the service."""
         with airflow_errors():
             hook = OscarHook(self.oscar_conn_id)
@@ -78,7 +78,7 @@ class OscarInvokeOperator(BaseOperator):
             raise DefinitionError(f"{hook.where}: there is no OSCAR service {self.service!r}")
         return str(found.get("token") or "")
 
-    def _decoded(self, content: bytes) -> Any:
+    def _decoded(self, content: bytes) -> object:
         if len(content) > ANSWER_LIMIT:
             raise PermanentError(
                 f"service {self.service!r} answered {len(content)} bytes, XCom takes {ANSWER_LIMIT}; let it write an "

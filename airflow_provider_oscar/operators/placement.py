@@ -64,7 +64,7 @@ class PlacementBranchOperator(BaseBranchOperator):
         *,
         policy: PlacementPolicy,
         targets: Sequence[PlacementTarget],
-        object_event: Any = None,
+        object_event: object = None,
         force: str = "",
         requires: Iterable[str] = (),
         observe: bool = True,
@@ -168,8 +168,8 @@ class PlacementBranchOperator(BaseBranchOperator):
             return TargetObservation(name=target.name, up=False, reason=why)
         return replace(seen, name=target.name)
 
-    def _job_task(self, target: PlacementTarget) -> JobOperator[Any] | None:
-        tasks: Mapping[str, Any] = self.dag.task_dict
+    def _job_task(self, target: PlacementTarget) -> JobOperator[object] | None:
+        tasks: Mapping[str, object] = self.dag.task_dict
         if target.task_id in tasks:
             task = tasks[target.task_id]
             return task if isinstance(task, JobOperator) else None

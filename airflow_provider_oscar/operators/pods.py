@@ -43,11 +43,11 @@ class PodJobOperator(JobOperator[PodWork]):
 
     def render_template(
         self,
-        content: Any,
+        content: object,
         context: Context,
         jinja_env: jinja2.Environment | None = None,
         seen_oids: set[int] | None = None,
-    ) -> Any:
+    ) -> object:
         """Render as every operator does, and the texts within a placement target."""
         if isinstance(content, PlacementTarget):
             return content.rendered(lambda text: self.render_template(text, context, jinja_env))

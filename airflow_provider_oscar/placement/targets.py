@@ -10,7 +10,6 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError, quoted
 from airflow_provider_oscar.core.slurm import SlurmOptions
@@ -152,7 +151,7 @@ class Decision:
     rejected: Mapping[str, str] = field(default_factory=dict)
     predictions: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return JSON-able fields; the target by name, task and kind."""
         return {
             "target": self.target.name,

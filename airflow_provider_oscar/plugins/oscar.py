@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 from urllib.parse import urlsplit
 
 from airflow.configuration import conf
@@ -21,7 +20,7 @@ class OscarPlugin(AirflowPlugin):
     name = "oscar"
 
     @property
-    def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]
+    def fastapi_apps(self) -> list[dict[str, object]]:  # type: ignore[override]
         """The page at ``/oscar/ui`` and the receiver of notifications at ``/oscar``; only the API server asks."""
         from airflow_provider_oscar.plugins.receiver import receiver_app
         from airflow_provider_oscar.plugins.ui.api import ui_app
@@ -32,7 +31,7 @@ class OscarPlugin(AirflowPlugin):
         ]
 
     @property
-    def external_views(self) -> list[dict[str, Any]]:  # type: ignore[override]
+    def external_views(self) -> list[dict[str, object]]:  # type: ignore[override]
         """The page in Airflow's navigation, and as a tab of runs and task instances."""
         page = f"{base_path()}/oscar/ui/"
         of_run = f"{page}?dag_id={{DAG_ID}}&run_id={{RUN_ID}}"
@@ -50,21 +49,21 @@ class OscarPlugin(AirflowPlugin):
         ]
 
     @property
-    def fastapi_root_middlewares(self) -> list[dict[str, Any]]:  # type: ignore[override]
+    def fastapi_root_middlewares(self) -> list[dict[str, object]]:  # type: ignore[override]
         """What lets the Test button work for connections without a port."""
         from airflow_provider_oscar.plugins.connection_test import PortlessConnectionTest
 
         return [{"middleware": PortlessConnectionTest, "name": "oscar-connection-test"}]
 
     @property
-    def timetables(self) -> list[Any]:  # type: ignore[override]
+    def timetables(self) -> list[object]:  # type: ignore[override]
         """The timetable of ``NewObjects``; asked for by whatever reads or writes DAGs."""
         from airflow_provider_oscar.ingest.timetable import NewObjectsTimetable
 
         return [NewObjectsTimetable]
 
     @property
-    def listeners(self) -> list[Any]:  # type: ignore[override]
+    def listeners(self) -> list[object]:  # type: ignore[override]
         """The hand-over service of the triggerer, and the completion of runs in the scheduler."""
         from airflow_provider_oscar.ingest import listeners
 

@@ -7,7 +7,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ class BoundedPool:
         self._room = threads + waiting
         self._lock = threading.Lock()
 
-    async def run(self, function: Callable[..., T], *args: Any, deadline: float, **kwargs: Any) -> T:
+    async def run(self, function: Callable[..., T], *args: object, deadline: float, **kwargs: object) -> T:
         """Call a function in a thread.
 
         :param deadline: seconds to wait for it.

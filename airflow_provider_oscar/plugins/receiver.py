@@ -21,7 +21,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
 
 from airflow.configuration import conf
 from fastapi import FastAPI, Request
@@ -84,7 +83,7 @@ class _Settings:
 
     conn_id: str
     secret: str = ""
-    assets: Mapping[str, Any] = field(default_factory=dict)
+    assets: Mapping[str, object] = field(default_factory=dict)
 
     @classmethod
     def read(cls) -> _Settings:

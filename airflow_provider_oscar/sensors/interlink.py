@@ -50,7 +50,7 @@ class InterLinkNodeSensor(BaseSensorOperator):
         self.interlink_conn_id = interlink_conn_id
         self.deferrable = deferrable
 
-    def execute(self, context: Context) -> Any:
+    def execute(self, context: Context) -> object:
         """Look once, then wait."""
         if not self.deferrable:
             return super().execute(context)
@@ -75,7 +75,7 @@ class InterLinkNodeSensor(BaseSensorOperator):
             found = self._look()
         return PokeReturnValue(is_done=found is not None, xcom_value=found)
 
-    def execute_complete(self, context: Context, event: JsonObject | None = None) -> Any:
+    def execute_complete(self, context: Context, event: JsonObject | None = None) -> object:
         """Return the node, or fail with the reason."""
         event = event or {}
         with airflow_errors():

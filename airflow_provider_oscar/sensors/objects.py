@@ -90,7 +90,7 @@ class NewObjectSensor(BaseSensorOperator):
             ignore=self.ignore,
         )
 
-    def execute(self, context: Context) -> Any:
+    def execute(self, context: Context) -> object:
         """Note the store's time and wait."""
         if not self.deferrable:
             return super().execute(context)
@@ -98,9 +98,9 @@ class NewObjectSensor(BaseSensorOperator):
             trigger = self._trigger(self._since())
         self.defer(trigger=trigger, method_name="execute_complete", timeout=timedelta(seconds=self.timeout))
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> list[dict[str, Any]]:
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> list[dict[str, object]]:
         """Return the objects, for XCom."""
-        objects: list[dict[str, Any]] = event["objects"]
+        objects: list[dict[str, object]] = event["objects"]
         self.log.info("%d new objects, the first is %s", len(objects), quoted(objects[0]["uri"]))
         return objects
 
@@ -137,7 +137,7 @@ class NewObjectSensor(BaseSensorOperator):
             sentinel=self.sentinel,
         )
 
-    def place(self) -> Mapping[str, Any]:
+    def place(self) -> Mapping[str, object]:
         """Return where to look."""
         raise NotImplementedError
 
@@ -146,7 +146,7 @@ class NewObjectSensor(BaseSensorOperator):
         raise NotImplementedError
 
 
-async def _first_event(trigger: ObjectsTrigger) -> dict[str, Any] | None:
+async def _first_event(trigger: ObjectsTrigger) -> dict[str, object] | None:
     """Return the trigger's event, or None if a look shows nothing new."""
     found = await trigger.look_once(_ONE_LOOK)
     return None if not found else {"objects": found}
@@ -200,7 +200,7 @@ class S3NewObjectSensor(NewObjectSensor):
         sentinel: str = "",
         fan_out: int = 1,
         deferrable: bool = True,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         super().__init__(
             conn_id=conn_id,
@@ -221,7 +221,7 @@ class S3NewObjectSensor(NewObjectSensor):
         self.prefix = prefix
         self.fan_out = fan_out
 
-    def place(self) -> Mapping[str, Any]:
+    def place(self) -> Mapping[str, object]:
         """Return bucket, prefix and connection."""
         return {"conn_id": self.conn_id, "bucket": self.bucket, "prefix": self.prefix, "fan_out": self.fan_out}
 
@@ -280,7 +280,7 @@ class DCacheNewObjectSensor(NewObjectSensor):
         poll_interval: timedelta | float = 10.0,
         sentinel: str = "",
         deferrable: bool = True,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         super().__init__(
             conn_id=conn_id,
@@ -300,7 +300,7 @@ class DCacheNewObjectSensor(NewObjectSensor):
         self.path = path
         self.recursive = recursive
 
-    def place(self) -> Mapping[str, Any]:
+    def place(self) -> Mapping[str, object]:
         """Return directory and connection."""
         return {"conn_id": self.conn_id, "path": self.path, "recursive": self.recursive}
 

@@ -46,7 +46,7 @@ def load_function(call: dict[str, Any]) -> Any:
     return space[name]
 
 
-def arguments(call: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+def arguments(call: dict[str, Any]) -> tuple[list[object], dict[str, object]]:
     """Return the positional and the named arguments."""
     if call["serializer"] == "pickle":
         args, kwargs = pickle.loads(base64.b64decode(call["pickled"]))
@@ -62,7 +62,7 @@ def write(name: str, data: bytes) -> None:
         file.write(data)
 
 
-def store_value(value: Any, serializer: str) -> None:
+def store_value(value: object, serializer: str) -> None:
     """Write what was returned.
 
     :raises TypeError: if it cannot be written in the way that was asked for.

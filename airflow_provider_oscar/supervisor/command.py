@@ -10,7 +10,6 @@ import select
 import signal
 import subprocess
 import time
-from typing import Any
 
 from airflow_provider_oscar.supervisor import usage
 from airflow_provider_oscar.supervisor.errors import (
@@ -129,7 +128,7 @@ class Run:
         self.stopped: StageError | None = None
         #: Name of the last checkpoint or stop signal that was forwarded.
         self.interrupted = ""
-        self.resources: dict[str, Any] = {}
+        self.resources: dict[str, object] = {}
         self._deadline = self._kill_at = float("inf")
 
     def perform(self, command: list[str], environment: dict[bytes, bytes]) -> None:

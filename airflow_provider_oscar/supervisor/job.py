@@ -216,7 +216,7 @@ class Job:
         persist("stage-out of the manifest", lambda: self.store.put(MANIFEST_NAME, io.BytesIO(data), len(data)))
 
 
-def perform_all(spec: dict[str, Any], work: str, signals: Signals) -> int:
+def perform_all(spec: dict[str, object], work: str, signals: Signals) -> int:
     """Perform a job, or each object of a job that has several, one after the other."""
     if not spec["objects"]:
         return Job(spec, work, signals).perform()

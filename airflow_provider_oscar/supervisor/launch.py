@@ -24,7 +24,7 @@ def launched(spec: dict[str, Any], environment: dict[bytes, bytes]) -> list[str]
     return command if compose is None else [*compose(spec, environment), *command]
 
 
-def thread_count(spec: dict[str, Any], environment: dict[bytes, bytes]) -> int | None:
+def thread_count(spec: dict[str, object], environment: dict[bytes, bytes]) -> int | None:
     """Return the OMP_NUM_THREADS of each process: what SLURM gave each task, if it did."""
     return None if b"OMP_NUM_THREADS" in environment else _number(environment, "SLURM_CPUS_PER_TASK")
 
@@ -54,7 +54,7 @@ def _tasks(spec: dict[str, Any], environment: dict[bytes, bytes]) -> int:
     return _number(environment, "SLURM_NTASKS") or int(nodes)
 
 
-def _mpirun(spec: dict[str, Any], environment: dict[bytes, bytes]) -> list[str]:
+def _mpirun(spec: dict[str, object], environment: dict[bytes, bytes]) -> list[str]:
     # -n is common to Open MPI, MPICH and Intel MPI; hosts come from SLURM's variables, which all of them read.
     return ["mpirun", "-n", str(_tasks(spec, environment))]
 

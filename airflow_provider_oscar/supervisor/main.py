@@ -8,7 +8,6 @@ import contextlib
 import os
 import shutil
 import tempfile
-from typing import Any
 
 from airflow_provider_oscar.supervisor.command import Signals, hide_from_others
 from airflow_provider_oscar.supervisor.errors import EXIT_IO, STAGE_IN, STAGE_OUT, Interrupted, StageError
@@ -31,7 +30,7 @@ def work_directory() -> str:
     return tempfile.mkdtemp(prefix="airflow-oscar-", dir=volume if usable else None)
 
 
-def load_spec(path: str) -> dict[str, Any]:
+def load_spec(path: str) -> dict[str, object]:
     """Read the job specification, and take it away before the command could read it, where that is possible.
 
     A Secret that Kubernetes mounts cannot be removed; see the threat model for what that leaves to whom.
@@ -51,7 +50,7 @@ def load_spec(path: str) -> dict[str, Any]:
 def refuse(failure: StageError) -> int:
     """Report a job that cannot begin; it names no place for a manifest, so the log has to do."""
     say(str(failure))
-    nothing: dict[str, Any] = {
+    nothing: dict[str, object] = {
         "submission_id": "",
         "placement": "",
         "inputs": [],

@@ -25,7 +25,7 @@ MARKER = "##airflow-oscar-manifest "
 MARKER_LIMIT = 60000
 METRICS_LIMIT = 1024 * 1024
 #: Fields that can grow; a marker line that does not fit goes without them.
-GROWING = {"outputs": [], "unstaged": [], "metrics": {}, "objects": [], "inputs": []}  # type: dict[str, Any]
+GROWING = {"outputs": [], "unstaged": [], "metrics": {}, "objects": [], "inputs": []}  # type: dict[str, object]
 
 
 def first_manifest(spec: dict[str, Any]) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def canonical(manifest: dict[str, Any]) -> bytes:
     return json.dumps(unsigned, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
 
 
-def signed(manifest: dict[str, Any], key: bytes) -> dict[str, Any]:
+def signed(manifest: dict[str, object], key: bytes) -> dict[str, object]:
     """Return the manifest with its signature; as it is, where the job has no key."""
     if not key:
         return manifest
@@ -80,7 +80,7 @@ def marker_line(manifest: dict[str, Any], key: bytes) -> str:
     return ""
 
 
-def print_marker(manifest: dict[str, Any], key: bytes) -> None:
+def print_marker(manifest: dict[str, object], key: bytes) -> None:
     """Write the marker line, the last of the log; to the descriptor, so that no buffer is left when nobody reads."""
     data = ("\n" + marker_line(manifest, key) + "\n").encode("ascii")
     with contextlib.suppress(OSError):
@@ -88,7 +88,7 @@ def print_marker(manifest: dict[str, Any], key: bytes) -> None:
             data = data[os.write(1, data) :]
 
 
-def read_metrics(path: str) -> dict[str, Any]:
+def read_metrics(path: str) -> dict[str, object]:
     """Return what the command measured, cleaned; anything but one small JSON object is said to be ignored."""
     if not os.path.lexists(path):
         return {}

@@ -198,11 +198,11 @@ class StageOut:
         self.budget -= size
         return True
 
-    def _upload(self, each: OutputFile, total: int) -> dict[str, Any]:
+    def _upload(self, each: OutputFile, total: int) -> dict[str, object]:
         if self.refused is not None and self._refusals >= REFUSALS_LIMIT:
             raise self.refused
 
-        def attempt() -> dict[str, Any]:
+        def attempt() -> dict[str, object]:
             with local_file(f"read output {quoted(each.key)}"):
                 file, before = open_regular(each.path)
             with file:
@@ -213,7 +213,7 @@ class StageOut:
             return {"key": self.prefix + each.key, "size": before.st_size, "sha256": sha256}
 
         try:
-            done: dict[str, Any] = persist(f"stage-out of {quoted(each.key)}", attempt)
+            done: dict[str, object] = persist(f"stage-out of {quoted(each.key)}", attempt)
         except StageError as error:
             self._count_refusal(error)
             raise

@@ -9,7 +9,7 @@ import threading
 from typing import Any, Callable, Sequence
 
 
-def in_parallel(work: Callable[[Any], Any], items: Sequence[Any], threads: int) -> list[Any]:
+def in_parallel(work: Callable[[Any], Any], items: Sequence[object], threads: int) -> list[Any]:
     """Do the work for every item, and return in their order the results, or the exceptions in their places.
 
     One item is done in the calling thread, which signals reach.

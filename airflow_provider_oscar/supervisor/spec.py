@@ -27,7 +27,7 @@ def bad_spec(message: str) -> NoReturn:
     raise StageError(f"cannot use the job specification: {message}", EXIT_SPEC, "bad-specification")
 
 
-def read_spec(raw: bytes) -> dict[str, Any]:
+def read_spec(raw: bytes) -> dict[str, object]:
     """Return a job specification in which every field is there.
 
     :raises StageError: if it is not one this program understands.
@@ -45,7 +45,7 @@ def read_spec(raw: bytes) -> dict[str, Any]:
         bad_spec(f"{type(error).__name__}: {quoted(error)}")
 
 
-def _read_fields(spec: dict[str, Any]) -> dict[str, Any]:
+def _read_fields(spec: dict[str, Any]) -> dict[str, object]:
     if not isinstance(spec["command"], list) or not spec["command"]:
         bad_spec("the command must be a list of at least one string")
     common = {
@@ -83,7 +83,7 @@ def _read_fields(spec: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _inputs(spec: dict[str, Any]) -> list[dict[str, Any]]:
+def _inputs(spec: dict[str, Any]) -> list[dict[str, object]]:
     single = [] if spec.get("input") is None else [read_input(spec["input"])]
     found = single + [read_input(each, nested=True) for each in spec.get("inputs") or ()]
     names = [each["name"] for each in found]
@@ -92,7 +92,7 @@ def _inputs(spec: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def read_input(source: dict[str, Any], nested: bool = False) -> dict[str, Any]:
+def read_input(source: dict[str, Any], nested: bool = False) -> dict[str, object]:
     """Return one object to stage in.
 
     :param nested: its name may be a path below the input directory, as of the objects below one prefix.
@@ -120,7 +120,7 @@ def _read_file(fields: dict[str, Any]) -> dict[str, Any]:
     return {"name": safe_name(str(fields["name"])), "content": base64.b64decode(fields["content"], validate=True)}
 
 
-def read_output(target: dict[str, Any]) -> dict[str, Any]:
+def read_output(target: dict[str, Any]) -> dict[str, object]:
     """Return where results go."""
     known = {"uri": str(target["uri"]), "kind": target["kind"], "url": read_url(target["url"])}
     if known["kind"] == "s3-post":
@@ -130,27 +130,27 @@ def read_output(target: dict[str, Any]) -> dict[str, Any]:
     bad_spec("cannot stage out to the kind {}; expected s3-post or webdav".format(quoted(known["kind"])))
 
 
-def amount(value: Any) -> Any:
+def amount(value: object) -> object:
     """Return a number that is not negative, or None."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0):
         bad_spec(f"{quoted(value)} is not a number, or negative")
     return value
 
 
-def _count(value: Any, name: str) -> Any:
+def _count(value: object, name: str) -> object:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         bad_spec(f"{name} is {quoted(value)}; expected a positive integer")
     return value
 
 
-def _one_of(spec: dict[str, Any], name: str, known: tuple[str, ...]) -> str:
+def _one_of(spec: dict[str, object], name: str, known: tuple[str, ...]) -> str:
     value = spec.get(name) or known[0]
     if value not in known:
         bad_spec(f"{name} is {quoted(value)}; expected one of {', '.join(known)}")
     return str(value)
 
 
-def _key(value: Any) -> bytes:
+def _key(value: object) -> bytes:
     """Return the signing key; empty where the job has none, so that its manifest carries no signature."""
     key = bytes.fromhex(str(value or ""))
     if key and len(key) < 16:

@@ -30,7 +30,7 @@ def new_digest(kind: str) -> Any:
         return None
 
 
-def stage_in(sources: list[dict[str, Any]], folder: str) -> list[int]:
+def stage_in(sources: list[dict[str, object]], folder: str) -> list[int]:
     """Fetch all objects below a directory, and return their sizes.
 
     :raises StageError: of the first that cannot be fetched.

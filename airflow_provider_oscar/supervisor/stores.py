@@ -155,25 +155,25 @@ def read_policy(text: str) -> dict[str, Any]:
         return {}
 
 
-def _conditions(policy: dict[str, Any]) -> list[Any]:
+def _conditions(policy: dict[str, object]) -> list[object]:
     found = policy.get("conditions")
     return found if isinstance(found, list) else []
 
 
-def _ranges(policy: dict[str, Any]) -> Iterator[int]:
+def _ranges(policy: dict[str, object]) -> Iterator[int]:
     for each in _conditions(policy):
         if isinstance(each, list) and len(each) == 3 and each[0] == "content-length-range" and isinstance(each[2], int):
             yield each[2]
 
 
-def _allows(policy: dict[str, Any], field: str) -> bool:
+def _allows(policy: dict[str, object], field: str) -> bool:
     return any(
         isinstance(each, list) and len(each) == 3 and str(each[1]).lower() == "$" + field
         for each in _conditions(policy)
     )
 
 
-def _expiration(policy: dict[str, Any]) -> datetime | None:
+def _expiration(policy: dict[str, object]) -> datetime | None:
     try:
         text = str(policy.get("expiration")).replace("Z", "+00:00")
         moment = datetime.fromisoformat(text)
@@ -264,6 +264,6 @@ def _compare_digest(body: FileBody, answer: http.client.HTTPResponse) -> None:
         raise TransientError(f"the store holds other content for {body.what} than was sent", reason="checksum")
 
 
-def open_store(target: dict[str, Any]) -> Any:
+def open_store(target: dict[str, object]) -> object:
     """Return the store of a specification's output."""
     return S3Post(target) if target["kind"] == "s3-post" else WebDAV(target)

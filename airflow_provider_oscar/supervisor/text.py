@@ -27,7 +27,7 @@ def quoted(text: object) -> str:
     return ascii(raw[:QUOTE_LIMIT]) + ("..." if len(raw) > QUOTE_LIMIT else "")
 
 
-def clip(value: Any) -> Any:
+def clip(value: object) -> Any:
     """Return text cut to what a message may take; other values as they are."""
     return value[:MESSAGE_LIMIT] if isinstance(value, str) else value
 
@@ -63,7 +63,7 @@ def encoded(text: str) -> bytes:
         return text.encode("utf-8", "surrogatepass")
 
 
-def clean(value: Any, depth: int = 0) -> Any:
+def clean(value: object, depth: int = 0) -> Any:
     """Return what JSON and PostgreSQL can hold of a value read from JSON.
 
     NaN and the infinities become their names, NUL and half surrogates the replacement character, and what is nested
@@ -82,6 +82,6 @@ def clean(value: Any, depth: int = 0) -> Any:
     return value
 
 
-def integer(digits: str) -> Any:
+def integer(digits: str) -> object:
     """Return an integer of a JSON text, or its digits where it is too long (for ``json.loads(parse_int=…)``)."""
     return int(digits) if len(digits) <= DIGITS_LIMIT else digits

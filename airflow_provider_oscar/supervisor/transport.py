@@ -103,7 +103,7 @@ def local_file(what: str) -> Iterator[None]:
         raise StageError(f"cannot {what}: {error.strerror or type(error).__name__}", reason="local-file") from error
 
 
-def persist(what: str, attempt: Callable[[], Any], progress: Callable[[], int] = lambda: 0) -> Any:
+def persist(what: str, attempt: Callable[[], object], progress: Callable[[], int] = lambda: 0) -> Any:
     """Try until it works, cannot work, or has been tried often enough.
 
     :param what: for messages.

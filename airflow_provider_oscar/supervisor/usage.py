@@ -42,9 +42,9 @@ PROGRAM_TIMEOUT = 10.0
 MIB = 1024 * 1024
 
 
-def slurm_facts(environment: dict[str, str]) -> dict[str, Any]:
+def slurm_facts(environment: dict[str, str]) -> dict[str, object]:
     """Return what SLURM says of the allocation, numbers as numbers; empty outside SLURM."""
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for name, key in SLURM_NAMES.items():
         value = environment.get(name, "")
         if value:
@@ -134,7 +134,7 @@ class GpuStatistics:
             if reading["power"] is not None:
                 gpu["joules"] = (gpu["joules"] or 0.0) + reading["power"] * seconds
 
-    def summary(self) -> list[dict[str, Any]]:
+    def summary(self) -> list[dict[str, object]]:
         """Return one entry per GPU, as in the manifest."""
         return [
             {
@@ -202,7 +202,7 @@ class Sampler:
         """Begin to look."""
         self._thread.start()
 
-    def stop(self) -> list[dict[str, Any]]:
+    def stop(self) -> list[dict[str, object]]:
         """End, and return what was seen of GPUs."""
         self._ended.set()
         self._thread.join(PROGRAM_TIMEOUT + 1.0)
@@ -222,7 +222,7 @@ class Sampler:
             # Often at first, because many commands are short; a long one costs next to nothing.
             self._ended.wait(min(interval, max(0.1, (moment - begun) / 20)))
 
-    def _read_gpus(self) -> list[dict[str, Any]]:
+    def _read_gpus(self) -> list[dict[str, object]]:
         try:
             done = subprocess.run(
                 self._query,
@@ -241,7 +241,7 @@ class Sampler:
         return self._parse(done.stdout.decode("utf-8", "replace"))
 
 
-def _gpu_program() -> tuple[tuple[str, ...], Callable[[str], list[dict[str, Any]]]]:
+def _gpu_program() -> tuple[tuple[str, ...], Callable[[str], list[dict[str, object]]]]:
     for query, parse in ((NVIDIA, parse_nvidia), (ROCM, parse_rocm)):
         if shutil.which(query[0]):
             return query, parse
@@ -250,7 +250,7 @@ def _gpu_program() -> tuple[tuple[str, ...], Callable[[str], list[dict[str, Any]
 
 def summary(
     seconds: float, rusage: Any, io: dict[str, int], sampler: Sampler, environment: dict[str, str]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the manifest's ``resources``.
 
     :param seconds: wall time of the command.
@@ -264,7 +264,7 @@ def summary(
     cpu_seconds = rusage.ru_utime + rusage.ru_stime
     nodes = slurm.get("nodes", 1)
     nodes = nodes if isinstance(nodes, int) else 1
-    found: dict[str, Any] = {
+    found: dict[str, object] = {
         "scope": "node",
         "wall_seconds": round(seconds, 3),
         "cpu_seconds": round(cpu_seconds, 3),

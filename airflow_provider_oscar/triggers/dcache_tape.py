@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -48,7 +48,7 @@ class DCacheTapeTrigger(BaseTrigger):
         self.deadline = deadline
         self.poll_interval = poll_interval
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
+    def serialize(self) -> tuple[str, dict[str, object]]:
         """Return the class path and every argument, as Airflow stores them."""
         return (
             "airflow_provider_oscar.triggers.dcache_tape.DCacheTapeTrigger",
@@ -64,7 +64,7 @@ class DCacheTapeTrigger(BaseTrigger):
         """Wait until all requests have ended."""
         yield TriggerEvent(await self.wait())
 
-    async def wait(self) -> dict[str, Any]:
+    async def wait(self) -> dict[str, object]:
         """Wait until all requests have ended, and return the event of it; an operator waits with it on a worker."""
         from airflow_provider_oscar.hooks.dcache import DCacheHook
 

@@ -46,7 +46,7 @@ A = TypeVar("A", bound=WatchArguments)
 Algorithm = Literal["timestamp", "snapshot", "cursor"]
 #: ``now``, ``all``, or a time, which may be ISO 8601 text.
 StartArgument = Literal["now", "all"] | datetime | str
-FilterArgument = ObjectFilter | Mapping[str, Any] | None
+FilterArgument = ObjectFilter | Mapping[str, object] | None
 
 
 class NewObjectTrigger(BaseEventTrigger, Generic[A]):
@@ -59,7 +59,7 @@ class NewObjectTrigger(BaseEventTrigger, Generic[A]):
         super().__init__()  # type: ignore[no-untyped-call]
         self.arguments = arguments
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
+    def serialize(self) -> tuple[str, dict[str, object]]:
         """Return the class path and every argument, as Airflow stores them."""
         kind = type(self)
         return f"{kind.__module__}.{kind.__qualname__}", self.arguments.to_dict()
@@ -322,7 +322,7 @@ class ObjectsTrigger(BaseTrigger):
         """Yield one event and end."""
         yield TriggerEvent({"objects": await self._find()})
 
-    async def look_once(self, limit: float) -> list[dict[str, Any]]:
+    async def look_once(self, limit: float) -> list[dict[str, object]]:
         """Return what one listing shows, for a sensor that pokes; nothing if there is nothing new.
 
         :param limit: seconds the listing may take.
@@ -333,7 +333,7 @@ class ObjectsTrigger(BaseTrigger):
         except TimeoutError:
             return []
 
-    async def _find(self, *, one_listing: bool = False) -> list[dict[str, Any]]:
+    async def _find(self, *, one_listing: bool = False) -> list[dict[str, object]]:
         since = datetime.fromisoformat(self.since) if self.since else None
         producer = WatchProducer(self.watch().source)
         try:

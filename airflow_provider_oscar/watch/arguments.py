@@ -8,7 +8,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from typing import Any
 
 from airflow_provider_oscar.core.checks import check_fields
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
@@ -75,12 +74,12 @@ class WatchArguments:
                 "'2026-11-28T06:00:00Z'"
             ) from error
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return what the database holds: every argument, as JSON."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {**values, "filter": self.filter.to_dict()}
 
-    def place(self) -> dict[str, Any]:
+    def place(self) -> dict[str, object]:
         """Return the arguments that decide what is listed and how; watchers that agree on them share one listing."""
         own = {field.name for field in fields(WatchArguments)} - {"conn_id", "poll_interval"}
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -142,7 +141,7 @@ class S3Arguments(WatchArguments):
     prefix: str = ""
     lookback: float = 3600.0
     fan_out: int = 1
-    notifications: Mapping[str, Any] | None = None
+    notifications: Mapping[str, object] | None = None
     personal = frozenset({"lookback"})
     algorithms = tuple(STRATEGIES)
 
@@ -158,12 +157,12 @@ class S3Arguments(WatchArguments):
             normal = Notifications.from_argument(self.notifications).to_dict()
             object.__setattr__(self, "notifications", normal)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return what the database holds."""
         found = super().to_dict()
         return {**found, "notifications": None if self.notifications is None else dict(self.notifications)}
 
-    def place(self) -> dict[str, Any]:
+    def place(self) -> dict[str, object]:
         """Return what decides how the prefix is listed; cursors need a listing of their own."""
         return {**super().place(), "cursor": self.algorithm == "cursor"}
 

@@ -202,7 +202,7 @@ class WatchStateStore:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DefinitionError(f"the index {self.identity.index} of watchers is not readable: {error!r}") from error
 
-    async def _read(self, key: str) -> tuple[dict[str, Any] | None, list[frozenset[int]]]:
+    async def _read(self, key: str) -> tuple[dict[str, object] | None, list[frozenset[int]]]:
         header = await self._store.aget(key)
         if header is None:
             return None, []

@@ -73,7 +73,7 @@ class WatcherStatus:
         """Return the status after an attempt that succeeded."""
         return replace(self, failing_since="", failures=0, error="") if self.failing_since else self
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return JSON values."""
         return {**asdict(self), "about": self.about[:_MESSAGE_LIMIT]}
 

@@ -8,7 +8,6 @@ For files handled one by one; listings of large directories are the hook's, whic
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import httpx
 from upath import UPath
@@ -46,7 +45,7 @@ class DCacheFileSystem(WebdavFileSystem):  # type: ignore[misc]  # webdav4 has n
     root_marker = "/"
     cachable = False
 
-    def __init__(self, conn_id: str = DCacheHook.default_conn_name, **options: Any) -> None:
+    def __init__(self, conn_id: str = DCacheHook.default_conn_name, **options: object) -> None:
         self.hook = DCacheHook(conn_id)
         url = self.hook.settings.webdav_url
         super().__init__(url, client=_Client(self.hook), **options)
@@ -58,7 +57,7 @@ class DCachePath(UPath):
     __slots__ = ()
 
 
-def _http_client(hook: DCacheHook) -> Any:
+def _http_client(hook: DCacheHook) -> object:
     """Return webdav4's client with the guard; a redirect is judged before it is followed."""
 
     def judge(answer: httpx.Response) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import httpx
 
@@ -61,7 +60,7 @@ class Frontend:
         path: str,
         *,
         params: dict[str, str] | None = None,
-        json: Any = None,
+        json: object = None,
         accept: str = "application/json",
     ) -> httpx.Request:
         """Build a request for an already encoded path below the base."""
@@ -71,7 +70,7 @@ class Frontend:
         """Return the error for an answer that does not mean success."""
         return status_error(answer, where=self.where, action=action)
 
-    def json(self, answer: httpx.Response, *, action: str, ok: tuple[int, ...] = (200, 201)) -> Any:
+    def json(self, answer: httpx.Response, *, action: str, ok: tuple[int, ...] = (200, 201)) -> object:
         """Decode an answer.
 
         :raises OscarProviderError: if the status is none of ``ok`` or the body is not JSON.
@@ -144,14 +143,14 @@ def children(frontend: Frontend, path: str) -> Flow[list[NamespaceEntry]]:
     return found
 
 
-def user(frontend: Frontend) -> Flow[dict[str, Any]]:
+def user(frontend: Frontend) -> Flow[dict[str, object]]:
     """Who the frontend takes us for: ``status`` (AUTHENTICATED or ANONYMOUS), ``username``, ``homeDirectory``..."""
     answer = yield frontend.request("GET", "/user")
     body = frontend.json(answer, action="ask who we are")
     return body if isinstance(body, dict) else {}
 
 
-def entry_from_json(body: dict[str, Any], path: str) -> NamespaceEntry:
+def entry_from_json(body: dict[str, object], path: str) -> NamespaceEntry:
     """Read one file of the name-space API; words it does not know are kept as they are."""
     is_directory = body.get("fileType") == "DIR"
     size, pnfsid = body.get("size"), str(body.get("pnfsId") or "")

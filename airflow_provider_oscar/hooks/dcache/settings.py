@@ -6,7 +6,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import httpx
@@ -178,7 +178,7 @@ def _parsed(text: str, conn_id: str, name: str, insecure: bool) -> httpx.URL:
     return url
 
 
-def _mode(connection: Connection, extra: dict[str, Any]) -> AuthMode:
+def _mode(connection: Connection, extra: dict[str, object]) -> AuthMode:
     said = str(extra.get("auth") or "")
     if said:
         try:
@@ -194,19 +194,19 @@ def _mode(connection: Connection, extra: dict[str, Any]) -> AuthMode:
     return AuthMode.BASIC if connection.login else AuthMode.NONE
 
 
-def _verify(extra: dict[str, Any], conn_id: str) -> bool | str:
+def _verify(extra: dict[str, object], conn_id: str) -> bool | str:
     verify = read_verify(extra.get("verify"), conn_id=conn_id)
     return str(extra["ca_path"]) if verify is True and extra.get("ca_path") else verify
 
 
-def _root(extra: dict[str, Any], name: str, conn_id: str) -> str:
+def _root(extra: dict[str, object], name: str, conn_id: str) -> str:
     path = str(extra.get(name) or "").rstrip("/")
     if path and (not path.startswith("/") or "//" in path or any(part in (".", "..") for part in path.split("/"))):
         raise DefinitionError(f"connection {conn_id!r}: extra {name!r} is {quoted(path)}; expected an absolute path")
     return path
 
 
-def _flag(extra: dict[str, Any], name: str, conn_id: str) -> bool:
+def _flag(extra: dict[str, object], name: str, conn_id: str) -> bool:
     value = extra.get(name)
     if isinstance(value, str):
         value = {"true": True, "false": False, "": False}.get(value.strip().lower(), value)

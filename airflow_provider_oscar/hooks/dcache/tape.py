@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
 from urllib.parse import quote
 
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError
@@ -75,7 +74,7 @@ def forget_stage(frontend: Frontend, request_id: str) -> Flow[None]:
     frontend.expect(answer, action="delete the staging request", ok=(200, 204, 404))
 
 
-def _call(frontend: Frontend, method: str, path: str, body: Any, *, action: str) -> Flow[Any]:
+def _call(frontend: Frontend, method: str, path: str, body: object, *, action: str) -> Flow[object]:
     answer = yield frontend.request(method, path, json=body)
     frontend.expect(answer, action=action, ok=(200, 201, 204))
     return frontend.json(answer, action=action) if answer.content else {}

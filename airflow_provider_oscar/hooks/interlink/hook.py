@@ -264,15 +264,17 @@ class InterLinkHook(BaseHook):
         except OscarProviderError as error:
             self.log.info("The secret is removed by this task alone: %s", error)
 
-    def _delete(self, call: Callable[..., Any], name: str, about: str) -> bool:
+    def _delete(self, call: Callable[..., object], name: str, about: str) -> bool:
         about = f"{about} in namespace {self.namespace!r}"
         return self._call(about, call, name, self.namespace, absent=(404,)) is not None
 
-    def _list(self, about: str, call: Callable[..., Any], *args: Any, **selectors: str) -> list[Mapping[str, Any]]:
+    def _list(
+        self, about: str, call: Callable[..., object], *args: object, **selectors: str
+    ) -> list[Mapping[str, object]]:
         """Return the items of all pages; begins again where the server has forgotten the page that comes next."""
         given = {name: text for name, text in selectors.items() if text}
         for _ in range(3):
-            found: list[Mapping[str, Any]] = []
+            found: list[Mapping[str, object]] = []
             follow = ""
             while True:
                 more = {"_continue": follow} if follow else {}
@@ -296,7 +298,7 @@ class InterLinkHook(BaseHook):
         return body if isinstance(body, dict) else {}
 
     def _call(
-        self, about: str, call: Callable[..., Any], *args: Any, absent: tuple[int, ...] = (), **query: Any
+        self, about: str, call: Callable[..., object], *args: object, absent: tuple[int, ...] = (), **query: object
     ) -> Any:
         """Make one call, and repeat it while the server cannot answer; None for a status in ``absent``.
 
@@ -358,7 +360,7 @@ class _RefusedError(Exception):
 
 
 #: Answers as they come: decoding them into the client's classes loses what interLink adds.
-_RAW: dict[str, Any] = {"_preload_content": False, "_request_timeout": _TIMEOUT}
+_RAW: dict[str, object] = {"_preload_content": False, "_request_timeout": _TIMEOUT}
 
 
 def core_api(connection: Connection, where: str) -> CoreV1Api:
@@ -397,7 +399,7 @@ def core_api(connection: Connection, where: str) -> CoreV1Api:
     return client.CoreV1Api(client.ApiClient(configuration))
 
 
-def _kube_config(given: object, where: str) -> dict[str, Any]:
+def _kube_config(given: object, where: str) -> dict[str, object]:
     if isinstance(given, str):
         import yaml
 
@@ -428,7 +430,7 @@ def _mask_credentials(kube_config: dict[str, Any]) -> None:
                 mask_secret(str(user[name]))
 
 
-def _extra(connection: Connection, name: str) -> Any:
+def _extra(connection: Connection, name: str) -> object:
     extra = connection.extra_dejson
     return extra.get(name, extra.get(f"extra__kubernetes__{name}"))
 

@@ -160,18 +160,18 @@ class OscarCalls:
         answer = yield self.api.request("GET", "/system/info")
         return _mapping(self.api.json(answer, "the server"))
 
-    def get_config(self) -> Flow[dict[str, Any]]:
+    def get_config(self) -> Flow[dict[str, object]]:
         """The server's settings; holds MinIO keys, so never log it."""
         answer = yield self.api.request("GET", "/system/config")
         return _mapping(self.api.json(answer, "its configuration"))
 
-    def list_services(self) -> Flow[list[dict[str, Any]]]:
+    def list_services(self) -> Flow[list[dict[str, object]]]:
         """Every service the account may see, in OSCAR's own form."""
         answer = yield self.api.request("GET", "/system/services")
         services = self.api.json(answer, "services")
         return [service for service in services or [] if isinstance(service, dict)]
 
-    def get_service(self, name: str) -> Flow[dict[str, Any] | None]:
+    def get_service(self, name: str) -> Flow[dict[str, object] | None]:
         """One service in OSCAR's own form, or None if it does not exist; holds its token, so never log it."""
         answer = yield self.api.request("GET", f"/system/services/{_segment(name)}")
         if answer.status_code == 404 and "page not found" not in answer.text:
@@ -238,7 +238,7 @@ class OscarCalls:
             made = yield from self.get_service(definition.name)
             yield from self._update_service(definition, made or {})
 
-    def _update_service(self, definition: ServiceDefinition, theirs: Mapping[str, Any]) -> Flow[None]:
+    def _update_service(self, definition: ServiceDefinition, theirs: Mapping[str, object]) -> Flow[None]:
         # An update by the administrator that leaves the owner out makes a service without one, whose buckets OSCAR
         # can no longer delete.
         body = {"owner": theirs.get("owner") or _ADMINISTRATOR, **definition.to_api()}
@@ -252,7 +252,7 @@ class OscarCalls:
                 raise
             log.warning("the service is as defined, in spite of an error of the server: %s", error)
 
-    def _send_service(self, method: str, body: Mapping[str, Any], name: str) -> Flow[None]:
+    def _send_service(self, method: str, body: Mapping[str, object], name: str) -> Flow[None]:
         answer = yield self.api.request(
             method,
             "/system/services",
@@ -382,7 +382,7 @@ class OscarCalls:
             "script '@supervisor', or give OscarJobOperator a payload instead of a command"
         )
 
-    def _check_body(self, service: str, body: bytes, found: Mapping[str, Any]) -> None:
+    def _check_body(self, service: str, body: bytes, found: Mapping[str, object]) -> None:
         limit = INTERLINK_BODY_LIMIT if found.get("interlink_node_name") else BODY_LIMIT
         if len(body) > limit:
             raise DefinitionError(
@@ -407,7 +407,7 @@ class OscarCalls:
         )
 
 
-def _jobs_of(body: Any) -> tuple[dict[str, OscarJob], str]:
+def _jobs_of(body: object) -> tuple[dict[str, OscarJob], str]:
     if not isinstance(body, Mapping):
         return {}, ""
     paged = not set(body) - {"jobs", "next_page", "remaining_jobs"}
@@ -417,7 +417,7 @@ def _jobs_of(body: Any) -> tuple[dict[str, OscarJob], str]:
     return jobs, str(body.get("next_page") or "") if paged else ""
 
 
-def _mapping(body: Any) -> dict[str, Any]:
+def _mapping(body: object) -> dict[str, object]:
     return dict(body) if isinstance(body, Mapping) else {}
 
 

@@ -87,7 +87,7 @@ class OscarHook(OscarCalls, OscarRoutes, BaseHook):
     @cached_property
     def extra(self) -> Mapping[str, Any]:
         """The connection's extra fields."""
-        found: Mapping[str, Any] = self.connection.extra_dejson
+        found: Mapping[str, object] = self.connection.extra_dejson
         return found
 
     @cached_property

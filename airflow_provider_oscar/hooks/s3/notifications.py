@@ -128,7 +128,7 @@ class SqsQueue:
         return s3_error(error, conn_id=self._hook.s3_conn_id, endpoint=self._url, action=action)
 
 
-def _entries(receipts: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
+def _entries(receipts: Sequence[str]) -> Iterator[list[dict[str, object]]]:
     for start in range(0, len(receipts), BATCH):
         batch = receipts[start : start + BATCH]
         yield [{"Id": str(number), "ReceiptHandle": receipt} for number, receipt in enumerate(batch)]

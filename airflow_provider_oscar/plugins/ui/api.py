@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from http import HTTPStatus
 from importlib.resources import files
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 from urllib.parse import quote
 
 from fastapi import Depends, FastAPI, HTTPException, Query
@@ -136,7 +136,7 @@ def static(name: str) -> Response:
 
 def jobs(
     session: SessionDep, dags: Dags, limit: Limit = 100, dag_id: str | None = None, run_id: str | None = None
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Answer the newest jobs, or those of one run."""
     run = (dag_id, run_id) if dag_id and run_id else None
     allowed = dags & {dag_id} if dag_id else dags
@@ -144,7 +144,7 @@ def jobs(
     return {"jobs": [{**job, "url": views.links(base_path(), job)} for job in found]}
 
 
-def placements(session: SessionDep, dags: Dags, limit: Limit = 100) -> dict[str, Any]:
+def placements(session: SessionDep, dags: Dags, limit: Limit = 100) -> dict[str, object]:
     """Answer the newest decisions with what became of them, and what jobs took on each target."""
     found = [views.job_view(row) for row in store.job_rows(session, dags)]
     of_run: dict[tuple[object, object], list[dict[str, object]]] = {}
@@ -157,7 +157,7 @@ def placements(session: SessionDep, dags: Dags, limit: Limit = 100) -> dict[str,
     return {"placements": [each for each in decisions if each], "boxes": views.phase_boxes(found)}
 
 
-def flow(session: SessionDep, dags: Dags) -> dict[str, Any]:
+def flow(session: SessionDep, dags: Dags) -> dict[str, object]:
     """Answer the watched places, and the way of the newest objects through Airflow."""
     assets = [views.flow_view(asset) for asset in store.watched_assets(session)]
     for asset in assets:
@@ -165,7 +165,7 @@ def flow(session: SessionDep, dags: Dags) -> dict[str, Any]:
     return {"places": assets}
 
 
-def health(session: SessionDep, allowed: Connections) -> dict[str, Any]:
+def health(session: SessionDep, allowed: Connections) -> dict[str, object]:
     """Answer the connections that the user may read; the page lets Airflow test them."""
     return {"connections": store.connections(session, allowed)}
 
@@ -174,8 +174,8 @@ def _names(value: object) -> list[str]:
     return [str(each) for each in value] if isinstance(value, list) else []
 
 
-def _result_route(app: FastAPI) -> Callable[..., dict[str, Any]]:
-    def result(session: SessionDep, dags: Dags, task: Task) -> dict[str, Any]:
+def _result_route(app: FastAPI) -> Callable[..., dict[str, object]]:
+    def result(session: SessionDep, dags: Dags, task: Task) -> dict[str, object]:
         """Answer one job's result."""
         row, manifest = _found(session, dags, task)
         whole = _whole_manifest(app.state.open_store, row, manifest)

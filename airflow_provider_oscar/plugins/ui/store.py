@@ -91,7 +91,7 @@ def one_row(session: Session, dag_id: str, run_id: str, task_id: str, map_index:
     return found[0] if found else None
 
 
-def _instances(dags: Collection[str], run: tuple[str, str] | None) -> Select[Any]:
+def _instances(dags: Collection[str], run: tuple[str, str] | None) -> Select[object]:
     runs = select(DagRun.dag_id, DagRun.run_id, DagRun.run_after).where(DagRun.dag_id.in_(dags))
     if run is not None:
         runs = runs.where(DagRun.dag_id == run[0], DagRun.run_id == run[1])
@@ -129,7 +129,7 @@ def _key(row: Any) -> tuple[str, str, str, int]:
     return row.dag_id, row.run_id, row.task_id, row.map_index
 
 
-def _xcoms(session: Session, found: Sequence[Any]) -> defaultdict[tuple[str, str, str, int], dict[str, object]]:
+def _xcoms(session: Session, found: Sequence[object]) -> defaultdict[tuple[str, str, str, int], dict[str, object]]:
     values: defaultdict[tuple[str, str, str, int], dict[str, object]] = defaultdict(dict)
     wanted = {_key(ti) for ti in found}
     if not wanted:
@@ -146,7 +146,7 @@ def _xcoms(session: Session, found: Sequence[Any]) -> defaultdict[tuple[str, str
     return values
 
 
-def _rendered(session: Session, found: Sequence[Any]) -> dict[tuple[str, str, str, int], dict[str, object]]:
+def _rendered(session: Session, found: Sequence[object]) -> dict[tuple[str, str, str, int], dict[str, object]]:
     wanted = {_key(ti) for ti in found}
     if not wanted:
         return {}
@@ -203,7 +203,7 @@ def _status(session: Session, assets: Iterable[int]) -> dict[int, tuple[Any, Any
         .order_by(State.updated_at)
         .limit(ROWS)
     )
-    found: dict[int, tuple[Any, Any]] = {}
+    found: dict[int, tuple[Any, object]] = {}
     for asset_id, value, updated_at in session.execute(query):
         said = decoded(decoded(value))
         if not isinstance(said, dict):
