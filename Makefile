@@ -111,14 +111,11 @@ system-short: $(STAMP) ## The demo's scenario alone on the real stack; names wha
 	@$(BIN)/python -m oscar_testbed.real run --short --build-minutes $(BUILD_MINUTES) $(AGAIN)
 
 .PHONY: lint
-lint: $(STAMP) ## Run ruff, mypy and import-linter.
+lint: $(STAMP) ## Run ruff, mypy, import-linter and vulture.
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-
-.PHONY: unreachable
-unreachable: $(STAMP) ## Name code that nobody can reach.
 	@$(BIN)/python -m tests.unreachable
 
 .PHONY: format

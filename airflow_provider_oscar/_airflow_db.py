@@ -156,16 +156,6 @@ def existing_runs(session: Session, dag_id: str, run_ids: Collection[str]) -> se
     return set(session.scalars(query)) if run_ids else set()
 
 
-def waiting_runs(session: Session, dag_id: str) -> int:
-    """Return how many runs of a DAG are queued."""
-    from airflow.models.dagrun import DagRun
-    from airflow.utils.state import DagRunState
-    from sqlalchemy import func, select
-
-    query = select(func.count()).where(DagRun.dag_id == dag_id, DagRun.state == DagRunState.QUEUED)
-    return session.scalar(query) or 0
-
-
 def create_run(
     session: Session,
     dag: SerializedDAG,

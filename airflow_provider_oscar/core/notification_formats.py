@@ -158,7 +158,6 @@ def from_plain(body: Mapping[str, object]) -> list[Notification]:
             size=_number(item),
             etag=etag_of(item),
             event_time=time_of(body.get("eventTime") or body.get("time") or item.get("updated")),
-            event_name=word,
             reason=None if gone else Reason.CREATED,
         )
     ]
@@ -208,7 +207,6 @@ def _from_subject(body: Mapping[str, object], kind: str) -> list[Notification] |
             container=bucket,
             key=key,
             event_time=time_of(body.get("time")),
-            event_name=kind,
             reason=None if gone else Reason.CREATED,
         )
     ]
@@ -232,7 +230,6 @@ def _from_pub_sub(body: Mapping[str, object]) -> list[Notification] | None:
             size=_number(item),
             etag=etag_of(item),
             event_time=time_of(attributes.get("eventTime")),
-            event_name=word,
             reason=Reason.CREATED if word in ("OBJECT_FINALIZE", "") else None,
         )
     ]

@@ -78,7 +78,6 @@ class Notification:
     :param version_id: S3 version id, or empty.
     :param event_time: when the store says it happened, or None.
     :param sequencer: orders notifications of one key; compare with :attr:`order`.
-    :param event_name: the store's own word, without the prefix ``s3:``.
     :param reason: CREATED or MOVED if the word means that a complete object may be there, else None.
     :param other_key: the key read the other way, where a store does not say whether it encodes it; empty if equal.
     """
@@ -91,7 +90,6 @@ class Notification:
     version_id: str = ""
     event_time: datetime | None = None
     sequencer: str = ""
-    event_name: str = ""
     reason: Reason | None = None
     other_key: str = ""
 
@@ -167,7 +165,6 @@ def from_eventbridge(payload: Payload) -> list[Notification]:
             version_id=text_of(item, "version-id"),
             event_time=time_of(body.get("time")),
             sequencer=text_of(item, "sequencer"),
-            event_name=name,
             reason=Reason.CREATED if name == "Object Created" else None,
         )
     ]
@@ -197,7 +194,6 @@ def from_seaweedfs(payload: Payload) -> list[Notification]:
             size=size_of(attributes, "file_size"),
             etag=_base64text_of(text_of(mapping(entry, "extended"), "Seaweed-X-Amz-ETag")),
             event_time=time_of(attributes.get("mtime")),
-            event_name=name,
             reason={"create": Reason.CREATED, "update": Reason.CREATED, "rename": Reason.MOVED}.get(name),
         )
     ]
@@ -224,7 +220,6 @@ def from_dcache_sse(payload: Payload, *, directory: str) -> list[Notification]:
             source_format=SourceFormat.DCACHE_SSE,
             container=directory,
             key=name,
-            event_name="|".join(mask),
             reason=None if "IN_ISDIR" in mask else reason,
         )
     ]
@@ -252,7 +247,6 @@ def from_dcache_kafka(payload: Payload, *, directory: str) -> list[Notification]
             key=key,
             size=size_of(body, "fileSize"),
             event_time=time_of(body.get("date")),
-            event_name=kind,
             reason=Reason.CREATED if written and mapping(body, "status").get("code") == 0 else None,
         )
     ]
@@ -355,7 +349,6 @@ def _records(
             version_id=text_of(item, "versionId"),
             event_time=time_of(record.get("eventTime")),
             sequencer=text_of(item, "sequencer"),
-            event_name=name,
             reason=Reason.CREATED if name.startswith(("ObjectCreated", "ObjectRestore:Completed")) else None,
             other_key=written if sources is None and written != key else "",
         )

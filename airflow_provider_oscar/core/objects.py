@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -125,10 +125,6 @@ class ObjectEvent:
         digest = self.id[:_DIGEST_LENGTH]
         readable = _UNSAFE.sub("_", f"{self.container.strip('/')}/{self.key}".replace("/", "."))
         return f"{readable[: PARTITION_KEY_LIMIT - len(digest) - 1]}-{digest}"
-
-    def with_reason(self, reason: Reason) -> ObjectEvent:
-        """Return the same version, noticed in another way."""
-        return replace(self, reason=reason)
 
     def to_dict(self) -> dict[str, object]:
         """Return JSON-able fields, plus ``uri``, ``id`` and ``partition_key`` for readers without this class."""

@@ -99,14 +99,12 @@ class StepResult:
     :param repeated: events about a version that has its run.
     :param more: whether more events wait that can be handed over now.
     :param retry_at: when waiting events become due without a new one, or None.
-    :param busy: whether another process is at work on this DAG.
     """
 
     runs: list[str] = field(default_factory=list)
     repeated: int = 0
     more: bool = False
     retry_at: datetime | None = None
-    busy: bool = False
 
 
 def offset_key(dag_id: str) -> str:
@@ -128,7 +126,7 @@ def hand_over(session: Session, consumer: db.Consumer, *, now: datetime | None =
         return StepResult()
     stored = db.locked_state(session, list(consumer.assets), offset_key(consumer.dag_id))
     if stored is None:
-        return StepResult(busy=True)
+        return StepResult()  # another process is at work on this DAG
     step = _Step(session, consumer, dag, timetable.policy, now)
     step.open(stored, history=timedelta(seconds=timetable.history))
     return step.run()

@@ -181,8 +181,3 @@ async def subscribed(
     finally:
         if await poll.leave(subscription) and _POLLS.get(place) is poll:
             del _POLLS[place]
-
-
-def open_polls() -> int:
-    """Return how many polls run in this process, for tests and metrics."""
-    return len(_POLLS)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a watcher is doing, as a small JSON value beside its state in the store of its asset; pure.
 
-It is stored under the keys of :func:`status_key`; readers find them with :func:`is_status_key`.
+It is stored under the keys of :func:`status_key`; readers find them by :data:`KEY_PREFIX`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 
-_KEY_PREFIX = "watcher:"
+#: Keys of an asset's state store that begin so hold the status of a watcher.
+KEY_PREFIX = "watcher:"
 #: Characters of a message that are kept.
 _MESSAGE_LIMIT = 500
 #: Seconds between two writes when objects came, and when nothing did.
@@ -100,9 +101,4 @@ class WatcherStatus:
 
 def status_key(state_key: str) -> str:
     """Return the key of a watcher's status, from that of its state."""
-    return _KEY_PREFIX + state_key.partition(":")[2]
-
-
-def is_status_key(key: str) -> bool:
-    """Whether a key of an asset's state store is that of a watcher's status."""
-    return key.startswith(_KEY_PREFIX)
+    return KEY_PREFIX + state_key.partition(":")[2]

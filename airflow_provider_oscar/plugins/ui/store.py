@@ -23,6 +23,7 @@ from airflow_provider_oscar._airflow_server import AssetStateStoreModel as State
 from airflow_provider_oscar._airflow_server import RenderedTaskInstanceFields as Rendered
 from airflow_provider_oscar._airflow_server import TaskInstance as TI
 from airflow_provider_oscar.plugins.ui.views import TaskRow, WatchedAsset, decoded, event_object
+from airflow_provider_oscar.watch.status import KEY_PREFIX
 
 if TYPE_CHECKING:
     from sqlalchemy import Select
@@ -45,8 +46,6 @@ JOB_OPERATORS = (
 XCOM_KEYS = ("return_value", "job_id", "slurm_job_id", "decision")
 #: Bytes of an XCom value that are read; a manifest in XCom is a summary.
 XCOM_LIMIT = 1024 * 1024
-#: Keys of the asset state store below which watchers say how they fare begin so; see ``watch/status.py``.
-STATUS_PREFIX = "watcher:"
 CONNECTION_TYPES = ("oscar", "dcache", "oscar_s3", "aws", "interlink", "kubernetes")
 
 
@@ -199,7 +198,7 @@ def _status(session: Session, assets: Iterable[int]) -> dict[int, tuple[Any, Any
     """Return what the watcher of each asset says of itself; of several, one that fails, else the newest."""
     query = (
         select(State.asset_id, State.value, State.updated_at)
-        .where(State.asset_id.in_(list(assets)), State.key.startswith(STATUS_PREFIX, autoescape=True))
+        .where(State.asset_id.in_(list(assets)), State.key.startswith(KEY_PREFIX, autoescape=True))
         .order_by(State.updated_at)
         .limit(ROWS)
     )

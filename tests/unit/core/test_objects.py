@@ -140,10 +140,6 @@ def test_the_root_of_dcache_may_be_watched():
     assert made(source="dcache", container="/", key="a").uri == "dcache://c/a"
 
 
-def test_the_reason_can_be_changed_and_nothing_else_does():
-    assert made().with_reason(Reason.MOVED) == made(reason="moved")
-
-
 @pytest.mark.parametrize(
     "damage",
     [{"modified": "yesterday"}, {"source": "ftp"}, {"size": "big"}, {"reason": "guess"}, {"modified": "2026-01-01"}],

@@ -10,8 +10,9 @@ import pytest
 
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError
 from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.jobs import poller
 from airflow_provider_oscar.jobs.oscar import OscarBackend, OscarWork
-from airflow_provider_oscar.jobs.poller import Pace, open_polls
+from airflow_provider_oscar.jobs.poller import Pace
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.waiting import Wait, wait_for_job
 from airflow_provider_oscar.triggers.jobs import SAFE_AFTER, JobTrigger
@@ -42,7 +43,7 @@ class Waiter:
 
 async def only_event(waiter):
     found = await waiter.event()
-    assert open_polls() == 0, "a poll was left behind"
+    assert not poller._POLLS, "a poll was left behind"
     return found
 
 
@@ -183,7 +184,7 @@ async def test_end_of_the_triggerer_leaves_the_job_alone(oscar):
         await task
     await made.cleanup()
     assert oscar.jobs == {"j": "Running"}
-    assert open_polls() == 0
+    assert not poller._POLLS
 
 
 async def test_sensor_does_not_cancel_a_job_it_did_not_start(oscar):

@@ -11,10 +11,11 @@ from airflow_provider_oscar.core.errors import TransientError
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.podstatus import PodStatus
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
+from airflow_provider_oscar.jobs import poller
 from airflow_provider_oscar.jobs.interlink import InterLinkBackend
 from airflow_provider_oscar.jobs.kubernetes import KubernetesBackend
 from airflow_provider_oscar.jobs.pods import pod_job_status
-from airflow_provider_oscar.jobs.poller import Pace, open_polls
+from airflow_provider_oscar.jobs.poller import Pace
 from airflow_provider_oscar.jobs.waiting import Wait, wait_for_job
 from airflow_provider_oscar.triggers.jobs import JobTrigger
 from tests.support.fakes import FakeCluster
@@ -32,7 +33,7 @@ async def waited(lines):
     say = lambda text, *values: lines.append(text % values)  # noqa: E731
     wait = Wait(job_id="j", poll_interval=0.001)
     event = await asyncio.wait_for(wait_for_job(InterLinkBackend(**PLACE), wait, say=say, pace=HURRIED), 20)
-    assert open_polls() == 0
+    assert not poller._POLLS
     return event
 
 

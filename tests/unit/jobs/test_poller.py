@@ -10,7 +10,8 @@ import pytest
 
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError
 from airflow_provider_oscar.core.phase import JobPhase
-from airflow_provider_oscar.jobs.poller import Pace, open_polls, subscribed
+from airflow_provider_oscar.jobs import poller
+from airflow_provider_oscar.jobs.poller import Pace, subscribed
 from airflow_provider_oscar.jobs.status import JobStatus
 
 TICK = 0.002
@@ -80,7 +81,7 @@ async def test_poll_ends_with_its_last_subscriber_and_starts_anew():
     for _ in range(2):
         async with subscribed(source, TICK, pace()) as place:
             await place.next()
-        assert open_polls() == 0
+        assert not poller._POLLS
     assert source.opened == source.closed == 2
 
 
@@ -122,7 +123,7 @@ async def test_an_error_that_lasts_is_passed_to_every_subscriber_and_ends_the_po
         source.errors = []
         async with subscribed(source, TICK, pace()) as three:
             assert await asyncio.wait_for(three.next(), 5)
-    assert open_polls() == 0
+    assert not poller._POLLS
 
 
 async def test_one_good_answer_forgives_what_was_before():

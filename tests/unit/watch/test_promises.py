@@ -22,9 +22,9 @@ from airflow_provider_oscar.watch.source import Page
 from airflow_provider_oscar.watch.state_store import StateIdentity, WatchStateStore, arrange
 from airflow_provider_oscar.watch.status import (
     IDLE_WRITE_INTERVAL,
+    KEY_PREFIX,
     WRITE_INTERVAL,
     WatcherStatus,
-    is_status_key,
     status_key,
 )
 from airflow_provider_oscar.watch.strategies import SnapshotState, Start, WatchOptions
@@ -282,7 +282,7 @@ async def seen(watcher: Watcher, page: Page) -> list[str]:
 
 
 def status_of(store: FakeStore) -> WatcherStatus:
-    (status,) = [WatcherStatus.from_dict(value) for key, value in store.read().items() if is_status_key(key)]
+    (status,) = [WatcherStatus.from_dict(value) for key, value in store.read().items() if key.startswith(KEY_PREFIX)]
     return status
 
 

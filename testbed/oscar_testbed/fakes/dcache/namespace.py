@@ -295,11 +295,6 @@ class Namespace:
             self._update(entry.pnfsid, locality=locality)
             self._tell(entry, "IN_ATTRIB")
 
-    def set_mtime(self, path: str, mtime: float) -> None:
-        """Set the modification time, in seconds since the epoch."""
-        with self._lock:
-            self._update(self.require(path).pnfsid, mtime=mtime)
-
     def _change_attributes(self, entry: Entry, xattrs: Mapping[str, str]) -> None:
         self._update(entry.pnfsid, xattrs=json.dumps(dict(xattrs)))
         self._tell(entry, "IN_ATTRIB")
