@@ -81,6 +81,41 @@ _OBJECTS = GroupCommand(
     ),
 )
 
+_IMPORT = GroupCommand(
+    name="import",
+    help="Make DAG files of what ran elsewhere",
+    subcommands=(
+        ActionCommand(
+            name="dcnios",
+            help="Make a DAG file of a DCNiOS workflow, and say what became of each of its elements",
+            func=lazy_load_command("airflow_provider_oscar.cli.import_dcnios.import_dcnios"),
+            args=(
+                Arg(("file",), help="workflow of DCNiOS (YAML)"),
+                Arg(("-d", "--dag-file"), default="", help="where the DAG file goes (default: standard output)"),
+                Arg(
+                    ("--connections",),
+                    default="",
+                    help="where the connections go, with their secrets, for 'airflow connections import' (FILE.json)",
+                ),
+                Arg(("--overwrite",), action="store_true", help="replace files that are there"),
+                Arg(
+                    ("--place",),
+                    action="append",
+                    metavar="NAME=URI",
+                    help="what the messages of a source are about, such as sqs=s3://bucket/prefix",
+                ),
+                Arg(
+                    ("--queue-url",),
+                    action="append",
+                    metavar="NAME=URL",
+                    help="SQS queue of a source GetS3 or GetSQS, so that objects are heard of at once",
+                ),
+                _OUTPUT,
+            ),
+        ),
+    ),
+)
+
 _SERVICES = GroupCommand(
     name="services",
     help="Manage OSCAR services",
@@ -242,6 +277,7 @@ def get_cli_commands() -> list[CLICommand]:
                     ),
                     Arg(("--overwrite",), action="store_true", help="replace connections of the same name"),
                 ),
+                _IMPORT,
                 HPC,
                 _EVENTS,
                 _OBJECTS,

@@ -129,7 +129,7 @@ def hand_over(session: Session, consumer: db.Consumer, *, now: datetime | None =
         return StepResult()  # another process is at work on this DAG
     step = _Step(session, consumer, dag, timetable.policy, now)
     step.open(stored, history=timedelta(seconds=timetable.history))
-    return step.run()
+    return step.paced(timedelta(seconds=timetable.min_interval)) if timetable.min_interval else step.run()
 
 
 class _Step:
@@ -153,7 +153,23 @@ class _Step:
                 offset = Offset(db.newest_event_before(self._session, asset_id, after=0, upto=None, before=since))
             self._offsets[asset_id] = offset
 
-    def run(self) -> StepResult:
+    def paced(self, min_interval: timedelta) -> StepResult:
+        """Make at most one run, and none before ``min_interval`` has passed since the last one."""
+        last = max(
+            (datetime.fromisoformat(each.updated) for each in self._offsets.values() if each.updated), default=None
+        )
+        if last is not None and self._now < last + min_interval:
+            return StepResult(retry_at=last + min_interval)
+        result = self.run(most=1)
+        if result.runs:
+            result.more, result.retry_at = False, self._now + min_interval
+        return result
+
+    def run(self, *, most: int | None = None) -> StepResult:
+        """Make the runs that are due of one page.
+
+        :param most: of the runs that new events complete; the events after the last of these are left for later.
+        """
         limit = self._policy.page
         lows = {asset_id: offset.low for asset_id, offset in self._offsets.items()}
         handled = {number for offset in self._offsets.values() for number in offset.handled}
@@ -164,6 +180,14 @@ class _Step:
         groups, homes = self._open_groups(waiting)
         repeated = self._repeated(waiting)
         plan = self._policy.plan(waiting, groups, self._now, repeated=repeated)
+        if most is not None and len(plan.runs) > most:
+            # Runs come in the order of the events that complete them, so the events up to there make just these.
+            last = max(plan.runs[most - 1].events)
+            waiting = [event for event in waiting if event.id <= last]
+            rows = rows[: len(waiting)]
+            plan = self._policy.plan(
+                waiting, groups, self._now, repeated=repeated.intersection(event.id for event in waiting)
+            )
         made = self._make(plan.runs, {row.id: row for row in rows}, plan)
         self._save_groups(plan, homes)
         self._tell(plan)
@@ -246,7 +270,7 @@ class _Step:
         settled = {*plan.handled, *(number for run in made for number in run.events)}
         left = [event.id for event in waiting if event.id not in settled]
         upto = min(left) - 1 if left else max((event.id for event in waiting), default=0)
-        now = self._now.isoformat(timespec="seconds")
+        now = self._now.isoformat(timespec="milliseconds")
         for asset_id, offset in self._offsets.items():
             own = [(row.id, event) for row, event in zip(rows, waiting, strict=True) if row.asset_id == asset_id]
             low = db.newest_event_before(

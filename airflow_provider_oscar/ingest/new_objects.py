@@ -79,7 +79,9 @@ class NewObjects:
     refer to the asset elsewhere as ``Asset.ref(name=incoming.asset.name)``.
 
     :param uris: places to watch: ``s3://bucket/prefix``, ``dcache://conn_id/path`` or ``webdav://conn_id/path``,
-        percent-encoded; ``dcache:///path`` means the connection ``dcache_default``.
+        percent-encoded; ``dcache:///path`` means the connection ``dcache_default``. Or an ``Asset`` whose events tell
+        of objects without anybody watching: the outlet of a job operator in another DAG, what the receiver for
+        notifications gets, what is posted to Airflow's REST API. It is taken as it is, with its own watchers, if any.
     :param conn_id: connection of the places; by default ``oscar_s3_default`` or what the URI says.
     :param suffix: ending of the keys.
     :param glob: pattern of the keys.
@@ -99,7 +101,7 @@ class NewObjects:
 
     def __init__(
         self,
-        *uris: str,
+        *uris: str | Asset,
         conn_id: str | None = None,
         suffix: str = "",
         glob: str | None = None,
@@ -125,7 +127,15 @@ class NewObjects:
             "sentinel": sentinel,
         }
         self._options = {"start": start, "poll_interval": poll_interval, **(watch or {})}
-        self.assets: tuple[Asset, ...] = tuple(self._asset(_Place.parse(uri, conn_id), name) for uri in uris)
+        told = [uri.name for uri in uris if isinstance(uri, Asset)]
+        if told and _readable_filter(self._conditions):
+            raise DefinitionError(
+                f"asset {quoted(told[0])} gets events that others make, so a filter has nothing to choose from; give "
+                "the filter to what makes the events"
+            )
+        self.assets: tuple[Asset, ...] = tuple(
+            uri if isinstance(uri, Asset) else self._asset(_Place.parse(uri, conn_id), name) for uri in uris
+        )
 
     def _asset(self, place: _Place, name: str | None) -> Asset:
         name = name or place.uri.rstrip("/") + _readable_filter(self._conditions)
@@ -158,15 +168,19 @@ class NewObjects:
         both.assets = tuple({asset.name: asset for asset in (*self.assets, *other.assets)}.values())
         return both
 
-    def each(self, *, history: timedelta | float = timedelta(days=1)) -> NewObjectsTimetable:
+    def each(
+        self, *, history: timedelta | float = timedelta(days=1), min_interval: timedelta | float = 0.0
+    ) -> NewObjectsTimetable:
         """Return a schedule with one run per object; tasks learn theirs from ``get_object(context)``.
 
         The run's ``partition_key`` names the version of the object, its ``partition_date`` is the object's time of
         modification. An object that was overwritten is another version and makes another run.
 
         :param history: a DAG that is new gets also the objects that came so long (seconds) before it was seen first.
+        :param min_interval: seconds between the starts of two runs at least, to spare what they call; what came
+            meanwhile waits.
         """
-        return self._timetable(Each(), history)
+        return self._timetable(Each(), history, min_interval)
 
     def batch(
         self,
@@ -175,6 +189,7 @@ class NewObjects:
         wait: timedelta | float = 60.0,
         max_bytes: int | None = None,
         history: timedelta | float = timedelta(days=1),
+        min_interval: timedelta | float = 0.0,
     ) -> NewObjectsTimetable:
         """Return a schedule with one run per batch, for ``get_objects(context)``; whatever comes first ends a batch.
 
@@ -182,8 +197,9 @@ class NewObjects:
         :param wait: seconds after the first object of a batch.
         :param max_bytes: sum of the objects' sizes; the object that reaches it is the last.
         :param history: as for :meth:`each`.
+        :param min_interval: as for :meth:`each`.
         """
-        return self._timetable(Batch(size=size, wait=_seconds(wait), max_bytes=max_bytes), history)
+        return self._timetable(Batch(size=size, wait=_seconds(wait), max_bytes=max_bytes), history, min_interval)
 
     def group(
         self,
@@ -193,6 +209,7 @@ class NewObjects:
         timeout: timedelta | float | None = timedelta(days=1),
         on_timeout: str = "drop",
         history: timedelta | float = timedelta(days=1),
+        min_interval: timedelta | float = 0.0,
     ) -> NewObjectsTimetable:
         """Return a schedule with one run per complete group of objects, for ``get_objects(context)``.
 
@@ -207,6 +224,7 @@ class NewObjects:
         :param timeout: seconds after the first member, when an incomplete group is given up; None for never.
         :param on_timeout: ``"drop"`` it, with a warning in the log and an entry in the audit log, or ``"run"`` it.
         :param history: as for :meth:`each`.
+        :param min_interval: as for :meth:`each`.
         """
         arguments: dict[str, Any] = {"key": key if isinstance(key, str) else _import_path(key)}
         if isinstance(complete, str):
@@ -216,12 +234,16 @@ class NewObjects:
         else:
             arguments["suffixes"] = tuple(complete)
         seconds = None if timeout is None else _seconds(timeout)
-        return self._timetable(Group(timeout=seconds, on_timeout=on_timeout, **arguments), history)
+        return self._timetable(Group(timeout=seconds, on_timeout=on_timeout, **arguments), history, min_interval)
 
-    def _timetable(self, policy: Policy, history: timedelta | float) -> NewObjectsTimetable:
+    def _timetable(
+        self, policy: Policy, history: timedelta | float, min_interval: timedelta | float
+    ) -> NewObjectsTimetable:
         from airflow_provider_oscar.ingest.timetable import NewObjectsTimetable
 
-        return NewObjectsTimetable(self.assets, policy=policy, history=_seconds(history))
+        return NewObjectsTimetable(
+            self.assets, policy=policy, history=_seconds(history), min_interval=_seconds(min_interval)
+        )
 
 
 def _seconds(duration: timedelta | float) -> float:

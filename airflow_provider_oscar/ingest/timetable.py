@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -33,19 +34,27 @@ class NewObjectsTimetable(AssetTriggeredTimetable):
     :param assets: assets of the watched places; or the condition, when Airflow reads the timetable back.
     :param policy: which objects share a run.
     :param history: seconds before the DAG was first seen, whose objects it gets as well.
+    :param min_interval: seconds between two runs at least; 0 for no limit.
     """
 
     def __init__(
-        self, assets: Sequence[Asset] | SerializedAssetBase, *, policy: Policy, history: float = 86_400.0
+        self,
+        assets: Sequence[Asset] | SerializedAssetBase,
+        *,
+        policy: Policy,
+        history: float = 86_400.0,
+        min_interval: float = 0.0,
     ) -> None:
-        if history < 0:
-            raise DefinitionError(f"history is {history}; expected 0 seconds or more")
+        for name, seconds in (("history", history), ("min_interval", min_interval)):
+            if not 0 <= seconds < math.inf:
+                raise DefinitionError(f"{name} is {seconds}; expected 0 seconds or more")
         if isinstance(assets, Sequence):
             super().__init__(unfulfillable_condition(assets))
         else:
             super().__init__(assets)
         self.policy = policy
         self.history = history
+        self.min_interval = min_interval
         self.description = _DESCRIPTIONS[policy.kind]
 
     @property
@@ -55,13 +64,21 @@ class NewObjectsTimetable(AssetTriggeredTimetable):
 
     def serialize(self) -> dict[str, object]:
         """Return what Airflow stores."""
-        return {**super().serialize(), "policy": to_json(self.policy), "history": self.history}
+        return {
+            **super().serialize(),
+            "policy": to_json(self.policy),
+            "history": self.history,
+            "min_interval": self.min_interval,
+        }
 
     @classmethod
     def deserialize(cls, data: Mapping[str, Any]) -> NewObjectsTimetable:
         """Read :meth:`serialize`."""
         return cls(
-            read_condition(data["asset_condition"]), policy=from_json(data["policy"]), history=float(data["history"])
+            read_condition(data["asset_condition"]),
+            policy=from_json(data["policy"]),
+            history=float(data["history"]),
+            min_interval=float(data["min_interval"]),
         )
 
 

@@ -55,7 +55,7 @@ def test_every_command_and_argument_has_a_help_text(path, command):
 
 
 def test_functions_behind_the_table_exist_and_no_other_is_unreachable():
-    from airflow_provider_oscar.cli import commands, hpc, objects
+    from airflow_provider_oscar.cli import commands, hpc, import_dcnios, objects
 
     expected = {
         "_".join(path[1:]) if len(path) == 3 else {"up": "platform_up"}.get(path[1], path[1].replace("-", "_"))
@@ -65,7 +65,7 @@ def test_functions_behind_the_table_exist_and_no_other_is_unreachable():
     assert all(callable(getattr(hpc, path[2])) for path, _ in ACTIONS if path[1] == "hpc")
     defined = {
         name
-        for module in (commands, objects)
+        for module in (commands, import_dcnios, objects)
         for name, value in vars(module).items()
         if callable(value) and getattr(value, "__module__", "") == module.__name__ and not name.startswith("_")
     }

@@ -7,8 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from airflow.sdk import Asset
 
 from airflow_provider_oscar import _airflow_db as db
+from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.ingest import NewObjects
 from airflow_provider_oscar.ingest.handover import Offset, hand_over
 from airflow_provider_oscar.ingest.timetable import TIMETABLE, NewObjectsTimetable
 from tests.unit.ingest.conftest import NOON, World, consumer, made
@@ -270,3 +273,68 @@ def test_an_offset_that_cannot_be_read_counts_as_none() -> None:
     assert Offset.from_json(None) is None
     whole = Offset(5, (7, 9), (b"12345678",), 3, "now")
     assert Offset.from_json(whole.to_json()) == whole
+
+
+def test_min_interval_parts_runs_and_loses_nothing(world: World, place: Any) -> None:
+    incoming = place()
+    dag = consumer(incoming.each(min_interval=timedelta(seconds=5)))
+    world.add(dag)
+    world.tell(incoming.asset, *(made(f"{n}", second=n) for n in range(3)))
+    assert len(world.hand_over(dag)) == 1
+    assert world.hand_over(dag, later=timedelta(seconds=3)) == []
+    assert len(world.hand_over(dag, later=timedelta(seconds=6))) == 1
+    assert world.hand_over(dag, later=timedelta(seconds=10)) == []
+    assert len(world.hand_over(dag, later=timedelta(seconds=12))) == 1
+    assert world.hand_over(dag, later=timedelta(seconds=60)) == []
+    assert world.keys(dag) == [["0"], ["1"], ["2"]]
+
+
+def test_min_interval_says_when_the_next_run_is_due(world: World, place: Any) -> None:
+    incoming = place()
+    dag = consumer(incoming.each(min_interval=5))
+    world.add(dag)
+    world.tell(incoming.asset, made("a"), made("b"))
+    now = datetime.now(UTC)
+    with db.transaction() as session:
+        (found,) = db.find_consumers(session, TIMETABLE, dag_ids=[dag.dag_id])
+        first = hand_over(session, found, now=now)
+    with db.transaction() as session:
+        second = hand_over(session, found, now=now + timedelta(seconds=1))
+    assert (first.more, first.retry_at) == (False, now + timedelta(seconds=5))
+    assert second.retry_at is not None
+    assert abs(second.retry_at - first.retry_at) < timedelta(milliseconds=2)
+
+
+@pytest.mark.parametrize("kind", ["batch", "group"])
+def test_min_interval_parts_batches_and_groups_as_well(world: World, place: Any, kind: str) -> None:
+    incoming = place()
+    schedule = (
+        incoming.batch(size=2, wait=3600, min_interval=5)
+        if kind == "batch"
+        else incoming.group(key=r"(run\d)", complete=2, min_interval=5)
+    )
+    dag = consumer(schedule)
+    world.add(dag)
+    names = [f"run{n}.{ending}" for n in range(3) for ending in ("h5", "json")]
+    world.tell(incoming.asset, *(made(name) for name in names))
+    for step in range(3):
+        assert len(world.hand_over(dag, later=timedelta(seconds=6 * step))) == 1
+    assert world.keys(dag) == [names[0:2], names[2:4], names[4:6]]
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])
+def test_an_interval_that_cannot_be_is_refused(place: Any, seconds: float) -> None:
+    with pytest.raises(DefinitionError, match="expected 0 seconds or more"):
+        place().each(min_interval=seconds)
+
+
+def test_an_asset_that_others_tell_of_objects_is_a_source(world: World) -> None:
+    told = Asset(f"told of {datetime.now(UTC).timestamp()}")
+    dag = consumer(NewObjects(told).each())
+    world.add(dag)
+    world.event(told, {"object": made("a").to_dict()})
+    world.event(told, {"bucket": "bucket", "key": "b"})
+    assert len(world.hand_over(dag)) == 2
+    assert told.watchers == []
+    with pytest.raises(DefinitionError, match="a filter has nothing to choose from"):
+        NewObjects(told, suffix=".h5")
