@@ -25,6 +25,7 @@ from airflow_provider_oscar.core.pods import SECRET_MOUNT_PATH, InitContainer
 from airflow_provider_oscar.core.staging import StageIn, safe_name
 from airflow_provider_oscar.hooks.storage import ObjectStore, storage_hook
 from airflow_provider_oscar.jobs.faas_supervisor import KIT_IMAGE, kit_job
+from airflow_provider_oscar.jobs.large_outputs import finish_outputs
 from airflow_provider_oscar.jobs.manifest import MANIFEST_LIMIT, MANIFEST_NAME, Manifest
 from airflow_provider_oscar.jobs.options import Attachments, Binding, InlineFile, RunOptions
 from airflow_provider_oscar.jobs.spec import JobSpec
@@ -270,6 +271,19 @@ class SupervisorHook:
                 "somebody replaced or removed it"
             )
         return data
+
+    def finish_outputs(
+        self, output_conn_id: str, output_uri: str, submission_id: str, manifest: Manifest | None
+    ) -> None:
+        """Make whole what an ended job left in parts, and remove the parts; see :mod:`.large_outputs`.
+
+        :param output_conn_id: connection of the output's store.
+        :param output_uri: the parent, as given to :meth:`build`.
+        :param submission_id: name of the job.
+        :param manifest: of the job, None if there is none.
+        :raises LostContactError: if parts are missing.
+        """
+        finish_outputs(self._stores(output_uri, output_conn_id), output_uri, submission_id, manifest)
 
     def service_script(self) -> str:
         """Return the script of an OSCAR service whose jobs are :meth:`SupervisorJob.body`.

@@ -73,6 +73,8 @@ class JobLifecycle(Generic[W]):
     :param grace: how long a manifest may still be on its way after the job ended.
     :param verifies: whether a manifest was signed for the job; all are believed where jobs are given no key.
     :param note: called with each job and status that became known, for XCom and links.
+    :param finish: called with each job that has ended and its manifest, if it has one, before anything is cleaned up:
+        makes its outputs whole.
     :param observe: for jobs that write no manifest: returns one for a job, and its log, that is seen to have succeeded.
     """
 
@@ -84,6 +86,7 @@ class JobLifecycle(Generic[W]):
     grace: timedelta = MANIFEST_GRACE
     verifies: Callable[[RunningJob, Manifest], bool] = lambda job, manifest: True
     note: Callable[[RunningJob, JobStatus, Manifest | None], None] = lambda job, status, manifest: None
+    finish: Callable[[RunningJob, Manifest | None], None] = lambda job, manifest: None
     observe: Callable[[RunningJob, str], Manifest | None] | None = None
 
     def start(
@@ -100,6 +103,7 @@ class JobLifecycle(Generic[W]):
             manifest = self._manifest(job, log="")
             if manifest is not None and manifest.succeeded:
                 self.log.info("Job %s: %s; nothing is submitted again", job.submission_id, manifest.summary)
+                self.finish(job, manifest)
                 self._cleanup_earlier(job)
                 return self._concluded(manifest, job, JobStatus(JobPhase.SUCCEEDED))
         status = self.backend.status(job.job_id)
@@ -112,11 +116,13 @@ class JobLifecycle(Generic[W]):
                 text = self._read_log(job) if same else ""
                 marked = (self._marked(job, text) or self._observed(job, status, text)) if same else None
                 if marked is not None and marked.succeeded:
+                    self.finish(job, marked)
                     self._cleanup(job)
                     return self._concluded(marked, job, status)
                 why = "from an earlier try" if same else "of another request for the same work"
                 self.log.info("%s, %s; it is removed and submitted again", status.describe(job.job_id), why)
                 self.backend.delete_ended(job.job_id)
+                self._finish(job, None)
             job = replace(job, job_id=job.submission_id, submitted_at="", log_lines=0)
             # Remembered first: whatever happens to this process, the next try looks for this job.
             self.remember(job)
@@ -172,6 +178,10 @@ class JobLifecycle(Generic[W]):
         self._show_rest(log, job)
         self.note(job, status, manifest)
         self.log.info("%s", outcome.reason)
+        if outcome.state is State.SUCCEEDED:
+            self.finish(job, manifest)
+        else:
+            self._finish(job, manifest)
         self._cleanup(job)
         if outcome.state is State.SUCCEEDED and manifest is not None:
             return Concluded(manifest, job, status)
@@ -232,6 +242,13 @@ class JobLifecycle(Generic[W]):
             self.log.warning("The log of job %s cannot be read: %s", job.job_id, error)
             return ""
 
+    def _finish(self, job: RunningJob, manifest: Manifest | None) -> None:
+        """Make whole what a job that failed left; what cannot be is named, and changes nothing about the failure."""
+        try:
+            self.finish(job, manifest)
+        except OscarProviderError as error:
+            self.log.warning("The outputs of job %s cannot be made whole: %s", job.submission_id, error)
+
     def _cleanup(self, job: RunningJob) -> None:
         """Remove what is left of an ended job; what cannot be removed now is named, and changes no result."""
         try:
@@ -270,6 +287,7 @@ class JobLifecycle(Generic[W]):
 
     def _timed_out(self, job: RunningJob, event: JsonObject) -> OscarProviderError:
         gone = "was cancelled" if self.backend.cancel(job.job_id) else "was not there any more"
+        self._finish(job, None)
         if event.get("status") == "timeout":
             return JobFailedError(
                 f"{self.about(job)} did not end within {self.timeout:.0f} seconds and {gone}; "

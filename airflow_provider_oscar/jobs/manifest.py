@@ -33,12 +33,49 @@ _NEWEST_MAJOR = int(MANIFEST_VERSION.partition(".")[0])
 
 
 @dataclass(frozen=True, slots=True)
+class Parts:
+    """A large file that was sent as a row of objects, which our side joins.
+
+    :param size: bytes of each part but the last.
+    :param count: how many there are.
+    :param etag: what S3 tags the whole with; empty where the store's tags are no MD5.
+    """
+
+    size: int
+    count: int
+    etag: str = ""
+
+    def __post_init__(self) -> None:
+        if not (0 < self.count <= 10_000 and self.size > 0):
+            raise ValueError(f"{self.count} parts of {self.size} bytes")
+
+
+@dataclass(frozen=True, slots=True)
 class Output:
     """One staged-out file; ``key`` is relative to the output URI."""
 
     key: str
     size: int
     sha256: str
+    parts: Parts | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields of the manifest."""
+        found: dict[str, Any] = {"key": self.key, "size": self.size, "sha256": self.sha256}
+        if self.parts is not None:
+            found["parts"] = {"size": self.parts.size, "count": self.parts.count, "etag": self.parts.etag}
+        return found
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> Output:
+        """Read what a supervisor wrote."""
+        parts = found.get("parts")
+        return cls(
+            str(found["key"]),
+            int(found["size"]),
+            str(found["sha256"]),
+            None if parts is None else Parts(int(parts["size"]), int(parts["count"]), str(parts.get("etag") or "")),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +194,7 @@ class Manifest:
             "placement": self.placement,
             "input": None if self.input is None else dict(self.input),
             "output_uri": self.output_uri,
-            "outputs": [{"key": each.key, "size": each.size, "sha256": each.sha256} for each in self.outputs],
+            "outputs": [each.to_dict() for each in self.outputs],
             "exit_code": self.exit_code,
             "error": None if self.error is None else self.error.to_dict(),
             "phases": {
@@ -258,9 +295,7 @@ def _read(cls: type[Manifest], found: Mapping[str, Any]) -> Manifest:
         placement=str(found.get("placement") or ""),
         input=None if source is None else MappingProxyType(dict(source)),
         output_uri=str(found["output_uri"]),
-        outputs=tuple(
-            Output(str(each["key"]), int(each["size"]), str(each["sha256"])) for each in found.get("outputs") or ()
-        ),
+        outputs=tuple(Output.from_dict(each) for each in found.get("outputs") or ()),
         exit_code=exit_code,
         error=None if error is None else Failure.from_dict(error),
         phases={

@@ -249,6 +249,7 @@ class JobOperator(BaseOperator, Generic[W]):
             grace=self.manifest_grace,
             verifies=self.signer.verifies if self.is_signed() else lambda job, manifest: True,
             note=lambda job, status, manifest: self._push(context, job, status, manifest),
+            finish=self._finish_outputs,
         )
 
     @cached_property
@@ -346,12 +347,22 @@ class JobOperator(BaseOperator, Generic[W]):
             return None
         return self.supervisor.read_manifest(self.output_conn_id, self.output_uri, job.submission_id)
 
+    def _finish_outputs(self, job: RunningJob, manifest: Manifest | None) -> None:
+        if self.output_uri and self.is_signed():
+            self.supervisor.finish_outputs(self.output_conn_id, self.output_uri, job.submission_id, manifest)
+
     def build(self, job: RunningJob, *, placement: str) -> SupervisorJob:
         """Make what the supervisor needs: specification, program, short-lived access to input and output."""
         if not self.output_uri or not self.command:
             raise DefinitionError(f"task {self.task_id!r} needs both output_uri and command")
         configured = timedelta(seconds=conf.getint("oscar", "access_lifetime", fallback=86_400))
         needed = timedelta(seconds=self._timeout()) + _PADDING
+        if needed > _LONGEST_ACCESS:
+            raise DefinitionError(
+                f"task {self.task_id!r}: its timeout is {timedelta(seconds=self._timeout())}, and presigned URLs and "
+                f"macaroons live for {_LONGEST_ACCESS} at most, waiting included: its results could not be staged out. "
+                "Give a timeout of less than a week, and let a longer job continue from its checkpoint (resume_from)"
+            )
         return self.supervisor.build(
             submission_id=job.submission_id,
             binding=Binding(signing_key=self.signer.key(job), request_digest=job.request_digest),
@@ -362,7 +373,7 @@ class JobOperator(BaseOperator, Generic[W]):
             environment={name: str(value) for name, value in self.environment.items()},
             placement=placement,
             timeout=self._timeout(),
-            lifetime=min(max(configured, needed), _LONGEST_ACCESS),
+            lifetime=max(min(configured, _LONGEST_ACCESS), needed),
             **self.build_options(),
         )
 

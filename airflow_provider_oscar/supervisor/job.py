@@ -27,10 +27,10 @@ from airflow_provider_oscar.supervisor.errors import (
 from airflow_provider_oscar.supervisor.joblog import JobLog
 from airflow_provider_oscar.supervisor.launch import launched, thread_count
 from airflow_provider_oscar.supervisor.manifest import first_manifest, print_marker, read_metrics, signed
-from airflow_provider_oscar.supervisor.outputs import MANIFEST_NAME, UNSTAGED_LIMIT, StageOut
+from airflow_provider_oscar.supervisor.outputs import MANIFEST_NAME, UNSTAGED_LIMIT, StageOut, Upload
 from airflow_provider_oscar.supervisor.spec import command_environment
 from airflow_provider_oscar.supervisor.stage_in import stage_in
-from airflow_provider_oscar.supervisor.stores import open_regular, open_store
+from airflow_provider_oscar.supervisor.stores import open_store
 from airflow_provider_oscar.supervisor.text import clip, quoted, say, utc_now
 from airflow_provider_oscar.supervisor.transport import local_file, persist
 
@@ -179,6 +179,9 @@ class Job:
             out.run(self.output_dir)
         finally:
             self.manifest["outputs"] = out.outputs
+            in_parts = sum("parts" in each for each in out.outputs)
+            if in_parts:
+                self.manifest["in_parts"] = in_parts
             if out.unstaged:
                 self.manifest["unstaged"] = out.unstaged[:UNSTAGED_LIMIT]
                 self.manifest["unstaged_count"] = len(out.unstaged)
@@ -198,16 +201,14 @@ class Job:
         if not self.log.bytes:
             return
         name = self.log.name
+        upload = Upload(self.store, name, self.log.path)
         try:
-            with local_file("read the log"):
-                file, status = open_regular(self.log.path)
-            with file:
-                sha256 = persist("stage-out of the log", lambda: self.store.put(name, file, status.st_size))
+            entry = persist("stage-out of the log", upload.attempt, lambda: upload.count)
         except StageError as error:
             say(f"the log was not staged out: {error}")
             self.manifest["log"] = {"key": None, "problem": clip(str(error))}
             return
-        self.manifest["log"] = {"key": name, "size": status.st_size, "sha256": sha256, "bytes": self.log.bytes}
+        self.manifest["log"] = {**entry, "bytes": self.log.bytes}
         if self.log.truncated:
             self.manifest["log"]["problem"] = self.log.truncated
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from airflow_provider_oscar.supervisor.errors import EXIT_ACCESS, EXIT_UNSTAGED, StageError, TransientError
 from airflow_provider_oscar.supervisor.parallel import in_parallel
-from airflow_provider_oscar.supervisor.stores import open_regular
+from airflow_provider_oscar.supervisor.parts import PARTS_PREFIX, InParts
+from airflow_provider_oscar.supervisor.stores import Whole, open_regular
 from airflow_provider_oscar.supervisor.text import clip, quoted, say, setting
 from airflow_provider_oscar.supervisor.transport import local_file, persist
 
@@ -98,6 +99,8 @@ def _judge(
         return unstaged(name, "name-too-long", f"its name is longer than the {key_limit} bytes its key may have")
     if reserved and name in (MANIFEST_NAME, *LOG_NAMES):
         return OutputFile(name + RENAMED_SUFFIX, real, name, "reserved-name")
+    if name.startswith(PARTS_PREFIX):
+        return OutputFile(name[1:], real, name, "reserved-name")  # our side removes what is below the prefix
     if name.encode("utf-8") != os.fsencode(relative):
         return OutputFile(name, real, name, "name-not-utf8")
     return OutputFile(name, real)
@@ -111,6 +114,34 @@ def _without_collisions(files: list[OutputFile]) -> list[OutputFile]:
             each.key += RENAMED_SUFFIX
         taken.add(each.key)
     return sorted(files, key=lambda each: each.key)
+
+
+class Upload:
+    """One file on its way out; an attempt keeps what the one before stored, if the file is still the same."""
+
+    def __init__(self, store: Any, key: str, path: str) -> None:
+        self._store, self._key, self._path = store, key, path
+        self._version: tuple[int, int] | None = None
+        self._transfer: Whole | InParts | None = None
+
+    @property
+    def count(self) -> int:
+        """What is kept of the attempts so far; more is progress."""
+        return 0 if self._transfer is None else self._transfer.count
+
+    def attempt(self) -> dict[str, object]:
+        """Send it, and return its entry in the manifest."""
+        with local_file(f"read output {quoted(self._key)}"):
+            file, status = open_regular(self._path)
+        with file:
+            version = (status.st_size, status.st_mtime_ns)
+            if self._transfer is None or version != self._version:
+                self._transfer, self._version = self._store.transfer(self._key, status.st_size), version
+            described = self._transfer.attempt(file)
+            after = os.fstat(file.fileno())
+        if (after.st_size, after.st_mtime_ns) != version:
+            raise TransientError(f"output {quoted(self._key)} changed while it was staged out", reason="changed")
+        return {"key": self._key, "size": status.st_size, **described}
 
 
 class StageOut:
@@ -202,18 +233,9 @@ class StageOut:
         if self.refused is not None and self._refusals >= REFUSALS_LIMIT:
             raise self.refused
 
-        def attempt() -> dict[str, object]:
-            with local_file(f"read output {quoted(each.key)}"):
-                file, before = open_regular(each.path)
-            with file:
-                sha256 = self.store.put(self.prefix + each.key, file, before.st_size)
-                after = os.fstat(file.fileno())
-            if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-                raise TransientError(f"output {quoted(each.key)} changed while it was staged out", reason="changed")
-            return {"key": self.prefix + each.key, "size": before.st_size, "sha256": sha256}
-
+        upload = Upload(self.store, self.prefix + each.key, each.path)
         try:
-            done: dict[str, object] = persist(f"stage-out of {quoted(each.key)}", attempt)
+            done: dict[str, object] = persist(f"stage-out of {quoted(each.key)}", upload.attempt, lambda: upload.count)
         except StageError as error:
             self._count_refusal(error)
             raise

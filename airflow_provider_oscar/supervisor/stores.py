@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where results go: a bucket's presigned POST policy, or a directory behind a WebDAV door.
 
-A store puts one file and returns its SHA-256 and size. Both may be used by many threads at a time.
+A store puts one file and returns its SHA-256, or begins a transfer whose attempts go on where the one before stopped.
+Both may be used by many threads at a time.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any, BinaryIO, Callable, Iterator
 from urllib.parse import quote, urlsplit
 
 from airflow_provider_oscar.supervisor.errors import StageError, TransientError
+from airflow_provider_oscar.supervisor.parts import S3_OBJECT_LIMIT, InParts, Region, goes_in_parts, longest_key
 from airflow_provider_oscar.supervisor.spec import plain_etag
 from airflow_provider_oscar.supervisor.stage_in import CHUNK, new_digest
 from airflow_provider_oscar.supervisor.text import encoded, quoted, say
@@ -47,7 +49,7 @@ class FileBody(Body):
     :param size: bytes that are promised.
     """
 
-    def __init__(self, what: str, file: BinaryIO, size: int, before: bytes = b"", after: bytes = b"") -> None:
+    def __init__(self, what: str, file: BinaryIO | Region, size: int, before: bytes = b"", after: bytes = b"") -> None:
         self.what, self._file, self.size = what, file, size
         self._before, self._after = before, after
         self.length = len(before) + size + len(after)
@@ -89,6 +91,19 @@ def open_regular(path: str) -> tuple[BinaryIO, os.stat_result]:
     return file, status
 
 
+class Whole:
+    """One file on its way in one request; nothing of an attempt is kept."""
+
+    count = 0
+
+    def __init__(self, put: Callable[[str, BinaryIO, int], str], key: str, size: int) -> None:
+        self._put, self._key, self.size = put, key, size
+
+    def attempt(self, file: BinaryIO) -> dict[str, object]:
+        """Send it, and return the fields of the manifest that describe it."""
+        return {"sha256": self._put(self._key, file, self.size)}
+
+
 class S3Post:
     """Uploads through a presigned POST policy (multipart/form-data, streamed).
 
@@ -99,12 +114,30 @@ class S3Post:
         self.url, self.fields, self.prefix = target["url"], target["fields"], target["prefix"]
         self.key_limit = S3_KEY_LIMIT - len(encoded(self.prefix))
         policy = read_policy(self.fields.get("policy", ""))
-        self.size_limit = min([S3_POST_LIMIT, *_ranges(policy)])
+        allowed = min([S3_POST_LIMIT, *_ranges(policy)])
+        #: Larger files go in parts, unless the policy itself allows less than S3 does.
+        self.size_limit = S3_OBJECT_LIMIT if allowed == S3_POST_LIMIT else allowed
         self.expires = _expiration(policy)
         self._takes_sha256 = _allows(policy, "x-amz-checksum-sha256")
         #: Whether the store's tags were seen to be MD5 sums; None as long as nobody knows.
         self._tags_are_md5: bool | None = None
         self._other_tags = 0
+
+    def transfer(self, key: str, size: int) -> Whole | InParts:
+        """Return a transfer of one file.
+
+        :raises StageError: if its key leaves no room for the names of parts, and it is too large for one request.
+        """
+        if goes_in_parts(size):
+            if len(encoded(key)) <= longest_key(self.key_limit):
+                return InParts(self._put_part, key, size)
+            if size > S3_POST_LIMIT:
+                raise StageError(
+                    f"output {quoted(key)}: its name is longer than the {longest_key(self.key_limit)} bytes that a "
+                    "file of more than 5 GiB may have, which goes in parts",
+                    reason="name-too-long",
+                )
+        return Whole(self.put, key, size)
 
     def put(self, key: str, file: BinaryIO, size: int) -> str:
         """Upload one file and return its SHA-256.
@@ -112,6 +145,13 @@ class S3Post:
         :raises TransientError: if it may work in another attempt.
         :raises StageError: if it will not.
         """
+        return str(self._post(key, file, size).sha256.hexdigest())
+
+    def _put_part(self, key: str, file: Region, size: int) -> bytes | None:
+        body = self._post(key, file, size)
+        return body.md5.digest() if body.md5 is not None and self._tags_are_md5 else None
+
+    def _post(self, key: str, file: BinaryIO | Region, size: int) -> FileBody:
         what = f"output {quoted(key)}"
         boundary = uuid.uuid4().hex
         part = f'--{boundary}\r\nContent-Disposition: form-data; name="{{}}"'
@@ -128,7 +168,7 @@ class S3Post:
             if answer.status not in (200, 201, 204):
                 raise_for(what, answer)
             self._compare(what, answer, body)
-            return str(body.sha256.hexdigest())
+            return body
 
     def _compare(self, what: str, answer: http.client.HTTPResponse, body: FileBody) -> None:
         """Compare the tag of what was stored with the MD5 of what was sent, where the one is the other."""
@@ -182,7 +222,7 @@ def _expiration(policy: dict[str, object]) -> datetime | None:
     return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
 
 
-def _sha256_of(what: str, file: BinaryIO, size: int) -> str:
+def _sha256_of(what: str, file: BinaryIO | Region, size: int) -> str:
     body = FileBody(what, file, size)
     for _ in body.chunks():
         pass
@@ -200,6 +240,10 @@ class WebDAV:
         self.base = target["url"].rstrip("/") + "/"
         self.headers = target["headers"]
         self._directories = threading.Lock()
+
+    def transfer(self, key: str, size: int) -> Whole:
+        """Return a transfer of one file; WebDAV has none that could be resumed."""
+        return Whole(self.put, key, size)
 
     def put(self, key: str, file: BinaryIO, size: int) -> str:
         """Upload one file and return its SHA-256.

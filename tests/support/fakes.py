@@ -152,6 +152,7 @@ class FakeSupervisor:
     def __init__(self) -> None:
         self.manifests: dict[str, Manifest] = {}
         self.built: list[dict[str, Any]] = []
+        self.finished: list[tuple[str, int | None]] = []
         self.fault: Exception | None = None
 
     def build(self, **wanted: Any) -> SupervisorJob:
@@ -173,6 +174,11 @@ class FakeSupervisor:
             raise self.fault
         found = self.manifests.get(submission_id)
         return None if found is None else self.signed(found)
+
+    def finish_outputs(
+        self, output_conn_id: str, output_uri: str, submission_id: str, manifest: Manifest | None
+    ) -> None:
+        self.finished.append((submission_id, None if manifest is None else manifest.exit_code))
 
     def signed(self, found: Manifest) -> Manifest:
         """The manifest as the supervisor of the newest submission of its job signs it."""

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import yaml
 
+from airflow_provider_oscar.jobs.large_outputs import PARTS_PREFIX
+
 ROOT = Path(__file__).parents[3]
 RIGHTS = ROOT / "deploy" / "rights"
 CALL = re.compile(
@@ -52,5 +54,7 @@ def test_no_secret_can_be_read_with_the_role():
 def test_the_s3_policy_neither_deletes_nor_writes_inputs():
     statements = json.loads((RIGHTS / "s3-policy.json").read_text())["Statement"]
     writes = [each for each in statements if any("Put" in action or "Delete" in action for action in each["Action"])]
-    assert [each["Sid"] for each in writes] == ["WriteAndReadResults"]
-    assert not any("Delete" in action or "*" in action for each in statements for action in each["Action"])
+    assert [each["Sid"] for each in writes] == ["WriteAndReadResults", "RemovePartsOfLargeResults"]
+    assert not any("*" in action for each in statements for action in each["Action"])
+    deletes = [each["Resource"] for each in writes if any("Delete" in action for action in each["Action"])]
+    assert all(each.endswith(f"/{PARTS_PREFIX}*") for each in deletes), "of results, only the parts of large ones"

@@ -15,6 +15,7 @@ from airflow_provider_oscar.core.errors import (
     DefinitionError,
     JobFailedError,
     LostContactError,
+    OscarProviderError,
     PermanentError,
     TransientError,
 )
@@ -72,6 +73,8 @@ class Bench:
     stored: object = None
     remembered: list[RunningJob] = field(default_factory=list)
     noted: list[object] = field(default_factory=list)
+    finished: list[int | None] = field(default_factory=list)
+    unfinished: OscarProviderError | None = None
 
     def lifecycle(self) -> JobLifecycle[str]:
         def read(job):
@@ -86,7 +89,13 @@ class Bench:
             log=logging.getLogger("test"),
             timeout=60,
             note=lambda *noted: self.noted.append(noted),
+            finish=self.finish,
         )
+
+    def finish(self, job, manifest):
+        self.finished.append(None if manifest is None else manifest.exit_code)
+        if self.unfinished:
+            raise self.unfinished
 
     def start(self, job=JOB):
         return self.lifecycle().start(job, lambda job: f"work of {job.job_id}")
@@ -142,6 +151,40 @@ def test_a_proven_success_is_one_although_its_log_or_its_pod_is_out_of_reach(ben
     monkeypatch.setattr(bench.backend, call, lambda job_id: (_ for _ in ()).throw(error))
     assert bench.conclude().manifest.succeeded
     assert isinstance(bench.start(), Concluded)
+
+
+def test_outputs_are_made_whole_once_a_job_has_ended_whatever_became_of_it(bench):
+    bench.backend.jobs["j"] = JobStatus(JobPhase.SUCCEEDED)
+    bench.stored = manifest("j")
+    bench.conclude()
+    bench.start()
+    bench.stored = manifest("j", 3)
+    with pytest.raises(JobFailedError):
+        bench.conclude()
+    bench.stored = None
+    with pytest.raises(JobFailedError):
+        bench.conclude(status="timeout")
+    assert bench.finished == [0, 0, 3, None]
+
+
+def test_a_success_whose_outputs_cannot_be_made_whole_is_tried_again_and_nothing_is_deleted(bench):
+    bench.backend.jobs["j"] = JobStatus(JobPhase.SUCCEEDED)
+    bench.stored, bench.unfinished = manifest("j"), TransientError("store away")
+    with pytest.raises(TransientError, match="store away"):
+        bench.conclude()
+    with pytest.raises(TransientError, match="store away"):
+        bench.start()
+    assert ("cleanup", "j") not in bench.backend.calls
+    bench.unfinished = None
+    assert isinstance(bench.start(), Concluded)
+
+
+def test_a_failure_stays_the_failure_it_is_when_its_outputs_cannot_be_made_whole(bench, caplog):
+    bench.backend.jobs["j"] = JobStatus(JobPhase.SUCCEEDED)
+    bench.stored, bench.unfinished = manifest("j", 3), TransientError("store away")
+    with pytest.raises(JobFailedError):
+        bench.conclude()
+    assert "cannot be made whole: store away" in caplog.text
 
 
 def test_what_sbatch_refused_fails_at_once(bench):

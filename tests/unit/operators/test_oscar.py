@@ -379,3 +379,11 @@ def test_the_key_is_nowhere_but_in_the_specification(oscar, supervisor):
     key = supervisor.built[0]["binding"].signing_key
     assert len(key) == 64
     assert key not in json.dumps([store, pause.kwargs, pause.trigger.serialize()])
+
+
+def test_a_timeout_that_outlives_every_url_is_refused_before_submission(oscar, supervisor):
+    with pytest.raises(AirflowFailException, match=r"timeout is 8 days.*resume_from"):
+        operator(timeout=timedelta(days=8)).execute(context())
+    assert oscar.jobs == {}
+    deferred(operator(timeout=timedelta(days=6)), context())
+    assert supervisor.built[0]["lifetime"] >= timedelta(days=6, minutes=10)
