@@ -9,15 +9,25 @@ import os
 import re
 import sys
 import zlib
-from typing import Any
+from typing import Any, NoReturn
 
 from airflow_provider_oscar.supervisor.errors import EXIT_ACCESS, EXIT_INPUT, StageError, TransientError
 from airflow_provider_oscar.supervisor.parallel import in_parallel
 from airflow_provider_oscar.supervisor.spec import plain_etag
 from airflow_provider_oscar.supervisor.text import quoted, say, setting
-from airflow_provider_oscar.supervisor.transport import REDIRECTS, exchange, local_file, persist, raise_for, redirected
+from airflow_provider_oscar.supervisor.transport import (
+    REDIRECTS,
+    exchange,
+    is_transient,
+    local_file,
+    persist,
+    raise_for,
+    redirected,
+)
 
 CHUNK = 1024 * 1024
+#: Headers by which two looks at a door are compared.
+DOOR_VERSION = ("ETag", "Last-Modified", "Content-Length")
 
 
 def new_digest(kind: str) -> Any:
@@ -62,11 +72,12 @@ class Download:
         self.source, self.path = source, path
         self.what = "object {}".format(quoted(source["uri"]))
         self._wrong = ""
+        self._seen_at_door: tuple[str, ...] | None = None
         self._restart()
 
     def _restart(self) -> None:
         kind = (self.source["checksum"] or ("adler32", ""))[0]
-        self.count, self._adler, self._etag = 0, 1, ""
+        self.count, self._adler, self._etag, self._whole = 0, 1, "", False
         self._digest = None if kind == "adler32" else new_digest(kind)
         self._md5 = new_digest("md5") if re.match(r"[0-9a-f]{32}\Z", self._tag_to_compare()) else None
 
@@ -77,20 +88,68 @@ class Download:
 
     def attempt(self) -> None:
         """Fetch what is missing; the file is the object's afterwards, or an exception says why not."""
+        self._look_at_door()
+        if not self._whole:
+            self._fetch()
+            self._whole = True
+        self._look_at_door()
+        self._verify()
+
+    def _fetch(self) -> None:
         url, headers = self.source["url"], self.source["headers"]
-        for _ in range(REDIRECTS + 1):
+        for hops in range(REDIRECTS + 1):
             asked = {**headers, "Range": f"bytes={self.count}-"} if self.count else headers
             with exchange("GET", url, asked) as answer:
                 if answer.status in (301, 302, 303, 307, 308):
                     url, headers = redirected(url, headers, answer.getheader("Location"))
                     continue
-                self._take(answer)
+                self._take(answer, hops > 0)
                 return
         raise StageError(f"{self.what}: more than {REDIRECTS} redirects", reason="redirect")
 
-    def _take(self, answer: http.client.HTTPResponse) -> None:
+    def _look_at_door(self) -> None:
+        """Refuse another version than the one that was seen, before and after its bytes were read.
+
+        A door answers for the file, and sends to a pool for its bytes: dCache's pools send no entity tag, so an
+        overwritten file of the same size would pass for damage, or, without a checksum, for the old one. An S3 store
+        sends the tag with the bytes, and its URL is good for them alone.
+        """
+        if self.source["uri"].startswith("s3:"):
+            return
+        with exchange("HEAD", self.source["url"], self.source["headers"]) as answer:
+            if answer.status in (404, 410):
+                self._vanished(answer.status)
+            if is_transient(answer.status):
+                raise_for(self.what, answer)
+            if answer.status != 200:
+                return  # a door that does not answer this; the checksum has to do
+            now = tuple(plain_etag(answer.getheader(name)) for name in DOOR_VERSION)
+        etag, old = now[0], self.source["etag"]
+        if old and etag and etag != old:
+            self._changed(f"its entity tag was {quoted(old)} and is now {quoted(etag)}")
+        if self._seen_at_door not in (None, now):
+            self._changed("the door shows another one than before", "while it was read")
+        self._seen_at_door = now
+
+    def _vanished(self, status: int) -> NoReturn:
+        raise StageError(f"{self.what} vanished: the store answers {status}", EXIT_INPUT, "input-vanished")
+
+    def _changed(self, how: str, when: str = "after it was seen") -> NoReturn:
+        raise StageError(
+            f"{self.what} was overwritten {when}: {how}; the new version gets a run of its own",
+            EXIT_INPUT,
+            "input-changed",
+        )
+
+    def _take(self, answer: http.client.HTTPResponse, elsewhere: bool) -> None:
+        """Take the bytes of an answer.
+
+        :param elsewhere: it is not the store's own, but of where it sent us.
+        """
         if answer.status in (404, 410):
-            raise StageError(f"{self.what} vanished: the store answers {answer.status}", EXIT_INPUT, "input-vanished")
+            if elsewhere:  # a pool forgets a transfer; whether the file is there, the door knows
+                raise TransientError(f"the server we were sent to answers {answer.status}")
+            self._vanished(answer.status)
         if answer.status == 416:
             self._restart()
             raise TransientError("the server has no more bytes; starting anew")
@@ -133,11 +192,7 @@ class Download:
             ):
                 self._md5 = None  # the tag of an encrypted object is not the MD5 of its content
             return
-        raise StageError(
-            f"{self.what} was overwritten after it was seen: {changed}; the new version gets a run of its own",
-            EXIT_INPUT,
-            "input-changed",
-        )
+        self._changed(changed)
 
     def _receive(self, answer: http.client.HTTPResponse, expected: int | None) -> None:
         with local_file("create the input file"):
@@ -155,7 +210,6 @@ class Download:
                 self._count(chunk)
         if expected is not None and self.count < expected:
             raise TransientError(f"the connection ended after {self.count} of {expected} bytes")
-        self._verify()
 
     def _count(self, chunk: bytes) -> None:
         self.count += len(chunk)

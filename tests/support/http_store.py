@@ -26,6 +26,8 @@ class Store(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.objects: dict[str, bytes] = {}
         self.headers: dict[str, str] = {}
+        #: Headers of a WebDAV door's answer to HEAD; without them it does not know the method.
+        self.door: dict[str, str] = {}
         #: What S3 answers to an upload, made from its content; None for a store that says nothing.
         self.tag: Callable[[bytes], str] | None = None
         self.connections = 0
@@ -79,6 +81,14 @@ class Handler(BaseHTTPRequestHandler):
                 self.answer(404, b"<Code>NoSuchKey</Code>")
             else:
                 self.answer_part(data)
+
+    def do_HEAD(self) -> None:
+        if self._begin():
+            known = unquote(urlsplit(self.path).path) in self.server.objects
+            self.send_response(501 if not self.server.door else 200 if known else 404)
+            for name, value in self.server.door.items():
+                self.send_header(name, value)
+            self.end_headers()
 
     def answer_part(self, data: bytes) -> None:
         """The whole, or what follows the first byte asked for."""
