@@ -91,14 +91,15 @@ def words_of_documentation() -> set[str]:
     return found
 
 
-def words_of_page() -> set[str]:
-    """Identifiers in the provider's page, which reads what the API answers."""
-    return set(re.findall(r"[A-Za-z_]\w+", (ROOT / PROVIDER / "plugins/ui/static/app.js").read_text()))
+def words_of_readers() -> set[str]:
+    """Identifiers in the provider's page, which reads the API, and in the schemas, for who reads JSON."""
+    readers = (ROOT / PROVIDER / "plugins/ui/static/app.js", *(ROOT / PROVIDER).rglob("*.schema.json"))
+    return set(re.findall(r"[A-Za-z_]\w+", "".join(each.read_text() for each in readers)))
 
 
 def main() -> int:
     """Print what is unreachable; 1 if anything is."""
-    known = words_of_metadata() | words_of_documentation() | words_of_page()
+    known = words_of_metadata() | words_of_documentation() | words_of_readers()
     lines = [
         *unreachable((PROVIDER, "dags"), reported=PROVIDER, known=known),
         *unreachable((TESTBED, "tests", PROVIDER), reported=TESTBED, known=known),

@@ -34,13 +34,14 @@ def outputs_in_parts(manifest: Manifest) -> Iterator[Output]:
 
     :raises LostContactError: if the manifest's list of outputs was cut, so that nobody knows.
     """
-    further = [manifest.extra.get("log"), *(_list(manifest.extra.get("checkpoint")))]
-    for each in (*manifest.outputs, *(Output.from_dict(found) for found in further if isinstance(found, dict))):
+    stored = manifest.log
+    logs = [] if stored is None or not stored.key else [Output(stored.key, stored.size, stored.sha256, stored.parts)]
+    for each in (*manifest.outputs, *logs, *manifest.checkpoint):
         if each.parts is not None:
             yield each
-    if manifest.truncated and manifest.extra.get("in_parts"):
+    if manifest.truncated and manifest.in_parts:
         raise LostContactError(
-            f"job {manifest.submission_id!r}: {manifest.extra['in_parts']} of its outputs are in parts, and the "
+            f"job {manifest.submission_id!r}: {manifest.in_parts} of its outputs are in parts, and the "
             f"manifest that lists them is not in the store; its parts are left below {PARTS_PREFIX!r}"
         )
 
@@ -66,7 +67,7 @@ def finish_outputs(store: ObjectStore, output_uri: str, submission_id: str, mani
         keys = [prefix + key for key in part_keys(each)]
         join_objects(store, bucket, prefix + each.key, keys, size=each.size, etag=each.parts.etag)
         known += keys
-    whole = manifest is not None and manifest.succeeded and not manifest.extra.get("unstaged")
+    whole = manifest is not None and manifest.succeeded and not manifest.unstaged
     if whole and not known:
         return  # the usual case costs no request
     try:
@@ -77,7 +78,3 @@ def finish_outputs(store: ObjectStore, output_uri: str, submission_id: str, mani
         return
     if removed:
         log.info("Removed %d parts of job %s", removed, submission_id)
-
-
-def _list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []

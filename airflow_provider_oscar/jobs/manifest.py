@@ -4,6 +4,8 @@
 The same JSON is the object ``manifest.json`` below the output prefix, written last, and the last line of
 the job's log behind :data:`MARKER`, so that a result survives the loss of one of the two. What it means
 together with a pod phase is decided in :mod:`airflow_provider_oscar.jobs.outcome` alone.
+
+The types here are the only statement of its form: ``manifest.schema.json`` is generated from them.
 """
 
 from __future__ import annotations
@@ -11,14 +13,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
-from types import MappingProxyType
-from typing import Any
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
 
 from airflow_provider_oscar.core.errors import LostContactError, PermanentError, quoted
 from airflow_provider_oscar.core.logs import MARKER
-from airflow_provider_oscar.core.times import read_iso
 
 #: Version this module writes, and the newest major it reads.
 MANIFEST_VERSION = "1.0"
@@ -31,59 +33,94 @@ MANIFEST_LIMIT = 16 * 1024 * 1024
 
 _NEWEST_MAJOR = int(MANIFEST_VERSION.partition(".")[0])
 
+Bytes = Annotated[int, Meta(ge=0)]
+Sha256 = Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")]
+#: By the clock of the machine the job ran on.
+Time = Annotated[datetime, Meta(tz=True)]
 
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """A large file that was sent as a row of objects, which our side joins.
+
+class Parts(msgspec.Struct, frozen=True):
+    """A large file that was sent as a row of objects below ``.airflow-oscar-parts/``, which our side joins.
 
     :param size: bytes of each part but the last.
     :param count: how many there are.
-    :param etag: what S3 tags the whole with; empty where the store's tags are no MD5.
+    :param etag: what S3 tags the whole with; empty where the store's tags are not MD5 sums.
     """
 
-    size: int
-    count: int
+    size: Annotated[int, Meta(ge=1)]
+    count: Annotated[int, Meta(ge=1, le=10_000)]
     etag: str = ""
 
-    def __post_init__(self) -> None:
-        if not (0 < self.count <= 10_000 and self.size > 0):
-            raise ValueError(f"{self.count} parts of {self.size} bytes")
 
+class Output(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One staged-out file.
 
-@dataclass(frozen=True, slots=True)
-class Output:
-    """One staged-out file; ``key`` is relative to the output URI."""
+    :param key: relative to the output URI.
+    :param size: bytes.
+    :param sha256: hexadecimal digits; empty where nobody computed it.
+    :param parts: of a large file that is still to be joined.
+    """
 
-    key: str
-    size: int
-    sha256: str
+    key: Annotated[str, Meta(min_length=1)]
+    size: Bytes
+    sha256: Sha256
     parts: Parts | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields of the manifest."""
-        found: dict[str, Any] = {"key": self.key, "size": self.size, "sha256": self.sha256}
-        if self.parts is not None:
-            found["parts"] = {"size": self.parts.size, "count": self.parts.count, "etag": self.parts.etag}
-        return found
 
-    @classmethod
-    def from_dict(cls, found: Mapping[str, Any]) -> Output:
-        """Read what a supervisor wrote."""
-        parts = found.get("parts")
-        return cls(
-            str(found["key"]),
-            int(found["size"]),
-            str(found["sha256"]),
-            None if parts is None else Parts(int(parts["size"]), int(parts["count"]), str(parts.get("etag") or "")),
-        )
+class InputObject(msgspec.Struct, frozen=True):
+    """One staged-in object.
+
+    :param uri: where it was read.
+    :param etag: its entity tag; empty where the store has none.
+    :param size: bytes, or null where the store did not say.
+    """
+
+    uri: str
+    etag: str = ""
+    size: Bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """When a part of the job began and ended, by the clock of the machine it ran on."""
+class Unstaged(msgspec.Struct, frozen=True):
+    """One output that is not in the store as it was.
 
-    start: datetime
-    end: datetime
+    :param name: of the file, as text that can be shown.
+    :param reason: one word for programs, such as ``dangling-link``.
+    :param detail: one sentence.
+    """
+
+    name: str
+    reason: str
+    detail: str
+
+
+class LogFile(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The command's whole output as an object.
+
+    :param key: relative to the output URI, or null if it could not be stored.
+    :param size: bytes of the object.
+    :param sha256: of the object.
+    :param bytes: before compression.
+    :param problem: why it is not there, or not whole.
+    :param parts: of a large one that is still to be joined.
+    """
+
+    key: str | None
+    size: Bytes = 0
+    sha256: Sha256 = ""
+    bytes: Bytes = 0
+    problem: str = ""
+    parts: Parts | None = None
+
+
+class Phase(msgspec.Struct, frozen=True):
+    """When a part of the job began and ended.
+
+    :param start: by the clock of the machine it ran on.
+    :param end: the same.
+    """
+
+    start: Time
+    end: Time
 
     @property
     def duration(self) -> timedelta:
@@ -91,14 +128,13 @@ class Phase:
         return max(self.end - self.start, timedelta(0))
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why the supervisor itself gave up.
 
     :param stage: ``stage-in``, ``run`` or ``stage-out``.
     :param message: one sentence.
     :param reason: one word for programs, such as ``access-refused``; empty where the writer gave none.
-    :param permanent: the whole job done again would fail in the same way; None where the writer does not say.
+    :param permanent: the whole job done again would fail in the same way; null where the writer does not say.
     """
 
     stage: str
@@ -106,64 +142,83 @@ class Failure:
     reason: str = ""
     permanent: bool | None = None
 
-    def to_dict(self) -> dict[str, object]:
-        """Return the fields that are known."""
-        known = {"stage": self.stage, "message": self.message, "reason": self.reason, "permanent": self.permanent}
-        return {name: value for name, value in known.items() if value not in ("", None) or name in ("stage", "message")}
 
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, object]) -> Failure:
-        """Read what a supervisor wrote."""
-        permanent = fields.get("permanent")
-        return cls(
-            stage=str(fields["stage"]),
-            message=str(fields["message"]),
-            reason=str(fields.get("reason") or ""),
-            permanent=permanent if isinstance(permanent, bool) else None,
-        )
+class ManifestFields(msgspec.Struct, frozen=True, kw_only=True):
+    """What is written about one finished job.
 
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """One finished job.
-
+    :param version: of this form; a newer major version is refused.
     :param submission_id: the job's name.
     :param placement: name of the placement target; may be empty.
-    :param input: ``uri``, ``etag`` and ``size`` of the object, or None.
+    :param input: the object it worked on, or null.
     :param output_uri: where outputs and manifest are.
     :param outputs: staged-out files.
     :param exit_code: of the command (128 + n for signal n), or the supervisor's own.
     :param error: set when something other than the command failed.
     :param phases: ``queued``, ``stage-in``, ``run``, ``stage-out``, as far as reached.
     :param node: host the job ran on.
-    :param slurm_job_id: on SLURM, else None.
-    :param device: what the payload said it ran on, or None.
+    :param slurm_job_id: on SLURM, else null.
+    :param device: what the payload said it ran on, or null.
     :param metrics: what the payload measured.
-    :param truncated: outputs and metrics did not fit the marker line and were left out.
+    :param inputs: of a job of several objects; ``input`` is the first of them.
+    :param in_parts: how many outputs are in parts.
+    :param unstaged: outputs that are not in the store as they were, at most 1000 of ``unstaged_count``.
+    :param unstaged_count: how many those are.
+    :param log: the command's whole output.
+    :param resources: what the job cost; the fields are those of ``supervisor/usage.py``.
+    :param interrupted: name of the signal that ended or stopped the command.
+    :param checkpoint: outputs below ``checkpoint/``.
+    :param objects: of a job of many objects: each one's id, output, exit code and error.
+    :param proof: ``observed`` if our side wrote it after another one's job; empty if the supervisor did.
+    :param observed_by: the rule by which it was observed.
+    :param truncated: only in the marker line: outputs and metrics did not fit and were left out.
     :param request_digest: of what was asked for; empty from a service's own script.
     :param signature: ``hmac-sha256:`` and hexadecimal digits, or empty.
-    :param canonical: the bytes that are signed; empty for a manifest that was not read.
-    :param extra: fields a later version added, kept for whoever reads them.
     """
 
     submission_id: str
-    placement: str
-    input: Mapping[str, object] | None
+    placement: str = ""
+    input: InputObject | None = None
     output_uri: str
-    outputs: tuple[Output, ...]
-    exit_code: int
-    error: Failure | None
-    phases: Mapping[str, Phase]
+    outputs: tuple[Output, ...] = ()
+    exit_code: Annotated[int, Meta(ge=0, le=255)]
+    error: Failure | None = None
+    phases: dict[str, Phase] = msgspec.field(default_factory=dict)
     node: str = ""
     slurm_job_id: str | None = None
     device: str | None = None
-    metrics: Mapping[str, Any] = field(default_factory=dict)
+    metrics: dict[str, object] = msgspec.field(default_factory=dict)
+    version: Annotated[str, Meta(pattern=r"^[0-9]{1,9}\.")] = MANIFEST_VERSION
+    inputs: tuple[InputObject, ...] = ()
+    in_parts: Bytes = 0
+    unstaged: tuple[Unstaged, ...] = ()
+    unstaged_count: Bytes = 0
+    log: LogFile | None = None
+    resources: dict[str, object] = msgspec.field(default_factory=dict)
+    interrupted: str = ""
+    checkpoint: tuple[Output, ...] = ()
+    objects: tuple[dict[str, object], ...] = ()
+    proof: str = ""
+    observed_by: str = ""
     truncated: bool = False
-    version: str = MANIFEST_VERSION
     request_digest: str = ""
-    signature: str = ""
-    canonical: bytes = field(default=b"", repr=False, compare=False)
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    signature: Annotated[str, Meta(pattern="^(hmac-sha256:[0-9a-f]{64})?$")] = ""
+
+
+class Manifest(ManifestFields, frozen=True, kw_only=True, eq=False):
+    """One finished job, as it was written or read.
+
+    :param extra: fields that a later version added, kept for whoever reads them.
+    :param canonical: the bytes that are signed; empty for a manifest that was not read.
+    """
+
+    extra: dict[str, object] = msgspec.field(default_factory=dict)
+    canonical: bytes = b""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Manifest) and self.to_dict() == other.to_dict()
+
+    def __hash__(self) -> int:
+        return hash((self.submission_id, self.exit_code, self.signature))
 
     @property
     def succeeded(self) -> bool:
@@ -187,41 +242,34 @@ class Manifest:
 
     def to_dict(self) -> dict[str, object]:
         """Return JSON-able fields as in ``manifest.schema.json``, unknown ones included."""
-        found: dict[str, object] = {
-            **self.extra,
-            "version": self.version,
-            "submission_id": self.submission_id,
-            "placement": self.placement,
-            "input": None if self.input is None else dict(self.input),
-            "output_uri": self.output_uri,
-            "outputs": [each.to_dict() for each in self.outputs],
-            "exit_code": self.exit_code,
-            "error": None if self.error is None else self.error.to_dict(),
-            "phases": {
-                name: {"start": phase.start.isoformat(), "end": phase.end.isoformat()}
-                for name, phase in self.phases.items()
-            },
-            "node": self.node,
-            "slurm_job_id": self.slurm_job_id,
-            "device": self.device,
-            "metrics": dict(self.metrics),
+        found: dict[str, object] = msgspec.to_builtins({name: getattr(self, name) for name in _FIELDS})
+        written = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in found.items()
+            if value or name not in _OPTIONAL
         }
-        optional = {"truncated": self.truncated, "request_digest": self.request_digest, "signature": self.signature}
-        return {**found, **{name: value for name, value in optional.items() if value}}
+        return {**self.extra, **written}
 
     @classmethod
     def from_dict(cls, found: Mapping[str, object]) -> Manifest:
-        """Read a manifest.
+        """Read a manifest; null stands for what is not there.
 
         :raises LostContactError: if it is not one, so that it proves nothing.
         :raises PermanentError: if its major version is newer than this provider.
         """
+        _refuse_newer(found)
         try:
-            return _read(cls, found)
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            if type(found["exit_code"]) is not int:  # not 0.0, which would be taken for success
+                raise TypeError(f"exit_code is {type(found['exit_code']).__name__}, not an integer")
+            given = {name: found[name] for name in _FIELDS if found.get(name) is not None}
+            read = msgspec.convert(given, ManifestFields)
+            canonical = _canonical(found)
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise LostContactError(
                 f"not a manifest ({type(error).__name__}: {quoted(error)}); expected the fields of manifest.schema.json"
             ) from error
+        extra = {name: value for name, value in found.items() if name not in _FIELDS}
+        return cls(**{name: getattr(read, name) for name in _FIELDS}, extra=extra, canonical=canonical)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Manifest:
@@ -265,7 +313,12 @@ class Manifest:
         return None
 
 
-_KNOWN = frozenset(each.name for each in fields(Manifest)) - {"extra", "canonical"}
+_FIELDS = ManifestFields.__struct_fields__
+#: Fields that are written only where they say something; the others always are.
+_OPTIONAL = frozenset({
+    "inputs", "in_parts", "unstaged", "unstaged_count", "log", "resources", "interrupted", "checkpoint", "objects",
+    "proof", "observed_by", "truncated", "request_digest", "signature",
+})  # fmt: skip
 
 
 def _canonical(found: Mapping[str, object]) -> bytes:
@@ -274,41 +327,10 @@ def _canonical(found: Mapping[str, object]) -> bytes:
     return json.dumps(unsigned, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
 
 
-def _read(cls: type[Manifest], found: Mapping[str, Any]) -> Manifest:
-    version = str(found["version"])
-    major = re.match(r"([0-9]{1,9})\.", version)
-    if major is None:
-        raise ValueError(f"version {version[:64]!r}")
-    if int(major[1]) > _NEWEST_MAJOR:
+def _refuse_newer(found: Mapping[str, object]) -> None:
+    major = re.match(r"([0-9]{1,9})\.", str(found.get("version")))
+    if major is not None and int(major[1]) > _NEWEST_MAJOR:
         raise PermanentError(
-            f"cannot read manifest version {quoted(version)} of job {quoted(found.get('submission_id'))}; "
+            f"cannot read manifest version {quoted(found['version'])} of job {quoted(found.get('submission_id'))}; "
             f"this provider reads up to {_NEWEST_MAJOR}.x: upgrade airflow-provider-oscar"
         )
-    exit_code = found["exit_code"]
-    if not isinstance(exit_code, int) or isinstance(exit_code, bool):
-        raise TypeError(f"exit_code is {type(exit_code).__name__}, not an integer")
-    error, device, job = found.get("error"), found.get("device"), found.get("slurm_job_id")
-    source = found.get("input")
-    return cls(
-        version=version,
-        submission_id=str(found["submission_id"]),
-        placement=str(found.get("placement") or ""),
-        input=None if source is None else MappingProxyType(dict(source)),
-        output_uri=str(found["output_uri"]),
-        outputs=tuple(Output.from_dict(each) for each in found.get("outputs") or ()),
-        exit_code=exit_code,
-        error=None if error is None else Failure.from_dict(error),
-        phases={
-            str(name): Phase(read_iso(phase["start"]), read_iso(phase["end"]))
-            for name, phase in (found.get("phases") or {}).items()
-        },
-        node=str(found.get("node") or ""),
-        slurm_job_id=None if job is None else str(job),
-        device=None if device is None else str(device),
-        metrics=dict(found.get("metrics") or {}),
-        truncated=bool(found.get("truncated", False)),
-        request_digest=str(found.get("request_digest") or ""),
-        signature=str(found.get("signature") or ""),
-        canonical=_canonical(found),
-        extra={name: value for name, value in found.items() if name not in _KNOWN},
-    )

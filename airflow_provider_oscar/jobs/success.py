@@ -17,7 +17,7 @@ from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.objects import Source, split_uri
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.hooks.storage import storage_hook
-from airflow_provider_oscar.jobs.manifest import Manifest, Output
+from airflow_provider_oscar.jobs.manifest import InputObject, Manifest, Output
 from airflow_provider_oscar.jobs.running import RunningJob
 
 #: Outputs that an observed manifest lists at most.
@@ -92,13 +92,14 @@ def observe(rule: SuccessWhen, job: RunningJob, log: str, *, output_conn_id: str
     return Manifest(
         submission_id=job.submission_id,
         placement="",
-        input={"uri": job.object_uri} if job.object_uri else None,
+        input=InputObject(job.object_uri) if job.object_uri else None,
         output_uri=uri,
         outputs=outputs,
         exit_code=0,
         error=None,
         phases={},
-        extra={"proof": "observed", "observed_by": by},
+        proof="observed",
+        observed_by=by,
     )
 
 

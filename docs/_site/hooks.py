@@ -185,13 +185,20 @@ def _schema(title: str, name: str) -> str:
     return "\n".join([*lines, ""])
 
 
-def _fields(schema: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str, bool, str]]:
+def _fields(
+    schema: dict[str, Any], prefix: str = "", parts: dict[str, Any] | None = None
+) -> Iterator[tuple[str, str, bool, str]]:
+    parts = schema.get("$defs", {}) if parts is None else parts
     for name, field in schema.get("properties", {}).items():
-        options = [field, *field.get("oneOf", ()), *field.get("anyOf", ())]
+        options = [_resolved(each, parts) for each in (field, *field.get("oneOf", ()), *field.get("anyOf", ()))]
         types = [each.get("type", ()) for each in options]
         kinds = [kind for found in types for kind in ([found] if isinstance(found, str) else found)]
         needed = name in schema.get("required", ())
         yield prefix + name, ", ".join(kinds), needed, field.get("description", "")
         for each in options:
-            yield from _fields(each, f"{prefix}{name}.")
-            yield from _fields(each.get("items", {}), f"{prefix}{name}[].")
+            yield from _fields(each, f"{prefix}{name}.", parts)
+            yield from _fields(_resolved(each.get("items", {}), parts), f"{prefix}{name}[].", parts)
+
+
+def _resolved(schema: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
+    return parts[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema

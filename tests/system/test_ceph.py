@@ -141,7 +141,7 @@ def test_a_job_turns_an_object_of_a_hostile_key_into_output(ceph, hook, bucket, 
     assert done.returncode == 0, done.stdout + done.stderr
     manifest = supervisor.read_manifest("ceph", f"s3://{bucket}/out", "job-1")
     assert manifest is not None
-    assert (manifest.succeeded, manifest.input["uri"]) == (True, hook.head(bucket, key).uri)
+    assert (manifest.succeeded, manifest.input.uri) == (True, hook.head(bucket, key).uri)
     (output,) = manifest.outputs
     assert hook.read_bytes(f"{manifest.output_uri}{quote(output.key)}", 2000) == key.encode()
 

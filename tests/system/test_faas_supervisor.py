@@ -159,7 +159,7 @@ def run_job(supervisor: Supervisor, s3: OscarS3Hook) -> Callable[..., tuple[Ende
 def test_object_is_staged_in_and_out_and_the_manifest_written(run_job, s3, key, mode):
     ended, manifest = run_job(COPY, key, mode=mode)
     assert (ended.code, manifest is not None) == (0, True), ended.err.decode()
-    assert (manifest.succeeded, manifest.input["uri"]) == (True, s3.head("incoming", key).uri)
+    assert (manifest.succeeded, manifest.input.uri) == (True, s3.head("incoming", key).uri)
     found = [
         event.key for page in s3.list_pages("outgoing", f"results/{manifest.submission_id}/") for event in page.events
     ]

@@ -68,6 +68,7 @@ def make_row(run: RunFacts, read: Reader) -> Row:
     target = str(decision.get("target") or "")
     manifest, result = _proof(run, read)
     seconds = {} if manifest is None else {name: p.duration.total_seconds() for name, p in manifest.phases.items()}
+    showers = None if manifest is None else manifest.metrics.get("showers")
     return Row(
         object=run.event.uri if run.event else run.run_id,
         source=str(run.event.source) if run.event else "",
@@ -75,7 +76,7 @@ def make_row(run: RunFacts, read: Reader) -> Row:
         why="; ".join(map(str, decision.get("reasons") or ())),
         seconds=seconds,
         job=_job(manifest),
-        showers=None if manifest is None else manifest.metrics.get("showers"),
+        showers=showers if isinstance(showers, int) else None,
         device="" if manifest is None else manifest.device or "",
         result=result,
         succeeded=result == "success",

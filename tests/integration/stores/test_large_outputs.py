@@ -8,6 +8,7 @@ import json
 import random
 from datetime import timedelta
 
+import msgspec
 import pytest
 from airflow.sdk import Connection
 from oscar_testbed.fakes.s3 import LocalS3
@@ -126,7 +127,7 @@ def test_log_and_checkpoint_of_a_failed_job_become_whole_as_well(hook):
     entries = []
     for name in ("job.log.gz", "checkpoint/state"):
         store.put_bytes(bucket, f"out/job-1/{PARTS_PREFIX}{name}/00001", name.encode())
-        entries.append(Output(name, len(name), "0" * 64, Parts(5 * MIB, 1)).to_dict())
+        entries.append(msgspec.to_builtins(Output(name, len(name), "0" * 64, Parts(5 * MIB, 1))))
     manifest = manifest_of([], bucket, exit_code=1, log=entries[0], checkpoint=entries[1:])
     finish_outputs(store, f"s3://{bucket}/out", "job-1", manifest)
     assert sorted(keys(store, bucket)) == ["out/job-1/checkpoint/state", "out/job-1/job.log.gz"]

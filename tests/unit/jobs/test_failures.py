@@ -22,7 +22,7 @@ LOST = Verdict(State.LOST, "job 'j' vanished")
 
 
 def manifest(code: int, error: Failure | None = None) -> Manifest:
-    return Manifest("j", "", None, "s3://b/j/", (), code, error, {})
+    return Manifest(submission_id="j", output_uri="s3://b/j/", exit_code=code, error=error)
 
 
 @pytest.mark.parametrize(

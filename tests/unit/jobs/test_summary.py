@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from airflow_provider_oscar.jobs.manifest import Manifest, Output
 from airflow_provider_oscar.jobs.summary import SUMMARY_LIMIT, storable, summarize

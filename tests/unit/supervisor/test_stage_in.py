@@ -31,7 +31,7 @@ def test_hostile_name_stays_below_the_input_directory(store, supervise, name):
 def test_empty_object_is_an_object(store, supervise):
     run = supervise(job(store, SHOW, input=source(store, b"")))
     assert run.code == 0
-    assert run.manifest.input["size"] == 0
+    assert run.manifest.input.size == 0
 
 
 @pytest.mark.parametrize(
