@@ -58,6 +58,11 @@ _OSCAR = {
             "description": "Seconds for one request; creating a service restarts MinIO and takes longer by itself.",
             "schema": {"type": ["number", "null"], "default": 60, "minimum": 1},
         },
+        "allow_plain_specifications": _flag(
+            "Allow plain specifications",
+            "For servers before 3.4, which keep no secrets: jobs' presigned URLs can then be read in the pods' EVENT.",
+            False,
+        ),
     },
 }
 

@@ -10,7 +10,6 @@ and proves its result by a manifest. ``faas-supervisor`` is OSCAR's FaaS Supervi
 from __future__ import annotations
 
 import base64
-import functools
 import hashlib
 import logging
 import posixpath
@@ -29,16 +28,12 @@ from airflow_provider_oscar.jobs.large_outputs import finish_outputs
 from airflow_provider_oscar.jobs.manifest import MANIFEST_LIMIT, MANIFEST_NAME, Manifest
 from airflow_provider_oscar.jobs.options import Attachments, Binding, InlineFile, RunOptions
 from airflow_provider_oscar.jobs.spec import JobSpec
-from airflow_provider_oscar.supervisor import bundle
+from airflow_provider_oscar.jobs.start_script import PROGRAM_FILE, encoded_program, pod_script, service_script
 
 #: Key of the specification in the pod's Secret.
 JOB_FILE = "job.json"
-#: Key of the supervisor's program there. In the pod's environment it would travel with each list of pods.
-PROGRAM_FILE = "supervisor"
 #: Work directory of the supervisor in a pod; an emptyDir, because ``/tmp`` of an HPC container is a few megabytes.
 WORK_PATH = "/airflow-oscar-work"
-#: Linux allows 128 KiB for one ``NAME=value`` string.
-VARIABLE_LIMIT = 128 * 1024 - 1
 #: The body of ``POST /job`` becomes one variable, on interLink nodes once more in base64.
 BODY_LIMIT = 98_298
 #: Bytes of files that travel within the specification; OSCAR's body has to take them in base64 twice.
@@ -47,24 +42,6 @@ INLINE_LIMIT = 32_000
 SECRET_LIMIT = 1_000_000
 
 _logger = logging.getLogger(__name__)
-
-# Finds an interpreter, because images differ in where they keep it, and "python" may be any version.
-_LAUNCHER = (
-    "for p in python3 python /usr/bin/python3 /usr/local/bin/python3 /opt/conda/bin/python3; do "
-    "if \"$p\" -c 'import sys; sys.exit(sys.version_info < (3, 8))' >/dev/null 2>&1; then "
-    'exec "$p" -I -S -c \'import base64,os,zlib;exec(compile(zlib.decompress(base64.b64decode('
-    'os.environ["OSCAR_SUPERVISOR"])),"supervisor.py","exec"))\' --job {job}; fi; done; '
-    "echo 'airflow-oscar: no python3 (3.8 or later) in the image, which the supervisor needs; "
-    'use an image that has one, or mode="faas-supervisor"\' >&2; exit 127'
-)
-
-
-# In a pod the program is a file of the Secret; some runtimes mount it elsewhere. `read` needs no program in the image.
-_READ_PROGRAM = (
-    f'f="$CONTAINER_SANDBOX_MOUNT_POINT{SECRET_MOUNT_PATH}/{PROGRAM_FILE}"; '
-    f'[ -r "$f" ] || f="{SECRET_MOUNT_PATH}/{PROGRAM_FILE}"; '
-    'IFS= read -r OSCAR_SUPERVISOR < "$f"; export OSCAR_SUPERVISOR; '
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +72,15 @@ class SupervisorJob:
         """Where outputs and manifest will be, submission id included."""
         return self.spec.output.uri
 
-    def body(self) -> bytes:
+    def body(self, seal: Callable[[bytes], bytes] | None) -> bytes:
         """Return the body of OSCAR's ``POST /job`` for a service that runs :meth:`SupervisorHook.service_script`.
 
+        :param seal: makes the specification unreadable for all but the job, see :mod:`.sealing`; None for a server
+            that has no secrets.
         :raises DefinitionError: if it does not fit the variable OSCAR puts it into.
         """
-        data = base64.b64encode(self.spec.to_json().encode())
+        document = self.spec.to_json().encode()
+        data = base64.b64encode(document if seal is None else seal(document))
         if len(data) > BODY_LIMIT:
             raise DefinitionError(
                 f"the specification of job {self.spec.submission_id!r} takes {len(data)} bytes, OSCAR can pass "
@@ -210,7 +190,7 @@ class SupervisorHook:
             spec=spec,
             secret={JOB_FILE: text, PROGRAM_FILE: encoded_program() + "\n"},
             command=("/bin/sh", "-c"),
-            args=(_READ_PROGRAM + _LAUNCHER.format(job=f"{SECRET_MOUNT_PATH}/{JOB_FILE}"),),
+            args=(pod_script(JOB_FILE),),
             env={"OSCAR_SUPERVISOR_WORKDIR": WORK_PATH},
             empty_dirs={"airflow-oscar-work": WORK_PATH},
         )
@@ -289,15 +269,10 @@ class SupervisorHook:
         """Return the script of an OSCAR service whose jobs are :meth:`SupervisorJob.body`.
 
         OSCAR's FaaS Supervisor decodes the body into the file ``INPUT_FILE_PATH``, ignores the script's exit
-        code and uploads its own ``TMP_OUTPUT_DIR``, which stays empty; the manifest tells the result.
+        code and uploads its own ``TMP_OUTPUT_DIR``, which stays empty; the manifest tells the result. Output appears
+        as it comes where the system allows it, see ``_LIVE_OUTPUT``.
         """
-        return (
-            "#!/bin/sh\n"
-            "# Runs jobs of airflow-provider-oscar; the program below is its supervisor.\n"
-            f"OSCAR_SUPERVISOR='{encoded_program()}'\n"
-            "export OSCAR_SUPERVISOR\n"
-            f"{_LAUNCHER.format(job=chr(34) + '$INPUT_FILE_PATH' + chr(34))}\n"
-        )
+        return service_script()
 
     def read_manifest(self, output_conn_id: str, output_uri: str, submission_id: str) -> Manifest | None:
         """Return the manifest of a job, or None if there is none yet; a half-written one counts as none.
@@ -340,17 +315,3 @@ def relative_names(keys: Sequence[str]) -> list[str]:
             name = f"{stem}_{number}"
         found.append(name)
     return found
-
-
-@functools.cache
-def encoded_program() -> str:
-    """Return the supervisor program as it travels: base64 of its zlib-compressed source.
-
-    :raises DefinitionError: if it no longer fits one environment variable.
-    """
-    text = bundle.encoded_program()
-    if len("OSCAR_SUPERVISOR=") + len(text) > VARIABLE_LIMIT:
-        raise DefinitionError(
-            f"the supervisor takes {len(text)} bytes; one environment variable holds {VARIABLE_LIMIT}"
-        )
-    return text

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Hashable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Hashable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -34,12 +34,12 @@ _PAUSES = (0.2, 0.5, 1, 2, 5, 10, 20)
 class OscarWork:
     """What is submitted.
 
-    :param body: of the request.
+    :param body: of the request; or makes it, given the names of the service's secret variables.
     :param submitted_at: as in the job specification; empty if the service's own script gets the body.
     :param specification: the body is a job specification, which the script of this provider alone understands.
     """
 
-    body: bytes
+    body: bytes | Callable[[Collection[str]], bytes]
     submitted_at: str = ""
     specification: bool = False
 

@@ -17,6 +17,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from airflow.sdk import conf
+
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.running import RunningJob
@@ -64,6 +66,12 @@ class Signer:
     def deployment_id(self) -> str:
         """A name of this Airflow where none is configured; the oldest key counts, so that it survives a new one."""
         return hashlib.sha256(b"deployment\0" + self.masters[-1]).hexdigest()[:_DEPLOYMENT_LENGTH]
+
+
+def configured_signer() -> Signer:
+    """Return the signer of this Airflow's configuration: ``[oscar] signing_key``, else ``[core] fernet_key``."""
+    configured = conf.get("oscar", "signing_key", fallback="") or conf.get("core", "fernet_key", fallback="")
+    return Signer.from_setting(configured or "")
 
 
 def request_digest(request: Mapping[str, object]) -> str:

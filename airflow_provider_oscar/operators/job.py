@@ -26,7 +26,7 @@ from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.options import Attachments, Binding, RunOptions
 from airflow_provider_oscar.jobs.poller import Pace
 from airflow_provider_oscar.jobs.running import RunningJob
-from airflow_provider_oscar.jobs.signing import Signer, request_digest
+from airflow_provider_oscar.jobs.signing import Signer, configured_signer, request_digest
 from airflow_provider_oscar.jobs.status import JobStatus, JsonObject
 from airflow_provider_oscar.jobs.submission import submission_id
 from airflow_provider_oscar.jobs.summary import summarize
@@ -255,8 +255,7 @@ class JobOperator(BaseOperator, Generic[W]):
     @cached_property
     def signer(self) -> Signer:
         """Derives the keys that sign results; see :mod:`~airflow_provider_oscar.jobs.signing`."""
-        configured = conf.get("oscar", "signing_key", fallback="") or conf.get("core", "fernet_key", fallback="")
-        return Signer.from_setting(configured or "")
+        return configured_signer()
 
     def _remembered(self, context: Context, event: ObjectEvent | None) -> tuple[RunningJob, bool]:
         """The job this work belongs to, from a former try or new; and whether nothing of a former try may be taken."""

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
@@ -16,6 +17,7 @@ from airflow_provider_oscar.jobs.lifecycle import JobLifecycle
 from airflow_provider_oscar.jobs.options import RunOptions
 from airflow_provider_oscar.jobs.oscar import OscarBackend, OscarWork
 from airflow_provider_oscar.jobs.running import RunningJob
+from airflow_provider_oscar.jobs.sealing import KEY_VARIABLE, seal_for
 from airflow_provider_oscar.jobs.success import SuccessWhen, check_rule, observe
 from airflow_provider_oscar.links import OscarJobLogLink, OutputLink
 from airflow_provider_oscar.operators.job import JobOperator, Reuse
@@ -193,11 +195,28 @@ class OscarJobOperator(JobOperator[OscarWork]):
             return OscarWork(event_body(event, self.event_format))
         if self.payload is None:
             made = self.build(job, placement=self.placement)
-            return OscarWork(made.body(), str(made.spec.to_dict()["submitted_at"]), specification=True)
+            return OscarWork(
+                lambda secrets: made.body(self._seal(secrets)),
+                str(made.spec.to_dict()["submitted_at"]),
+                specification=True,
+            )
         if isinstance(self.payload, Mapping):
             check_event(self.payload, f"task {self.task_id!r}")
             return OscarWork(json.dumps(self.payload, separators=(",", ":")).encode())
         return OscarWork(encode_body(self.payload if isinstance(self.payload, bytes) else self.payload.encode()))
+
+    def _seal(self, secrets: Collection[str]) -> Callable[[bytes], bytes] | None:
+        """Return what seals specifications for the service; None where its server has no secrets and that is known."""
+        plain = self.hook.extra.get("allow_plain_specifications") is True
+        if plain and not any(name.startswith(KEY_VARIABLE) for name in secrets):
+            self.log.warning(
+                "The job's specification, presigned URLs included, is readable for whoever may read the pods of OSCAR "
+                "service %s: connection %r has allow_plain_specifications",
+                self.service,
+                self.oscar_conn_id,
+            )
+            return None
+        return functools.partial(seal_for, self.signer, self.service, secrets)
 
     def _lifecycle(self, context: Context) -> JobLifecycle[OscarWork]:
         made = super()._lifecycle(context)

@@ -15,6 +15,8 @@ from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.fdl import from_fdl
 from airflow_provider_oscar.core.services import ServiceDefinition, difference
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+from airflow_provider_oscar.jobs.sealing import with_key
+from airflow_provider_oscar.jobs.signing import configured_signer
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -99,7 +101,9 @@ def apply_services(
     conn_id: str,
     dry_run: bool = False,
 ) -> dict[str, str]:
-    """Make services be as defined; return what was done, by name, or ``cluster/name`` where names repeat.
+    """Make services be as defined, those of the supervisor with their key.
+
+    Return what was done, by name, or ``cluster/name`` where names repeat.
 
     Every cluster is known before the first service is sent.
 
@@ -108,6 +112,7 @@ def apply_services(
     :param conn_id: connection of services without a cluster.
     :param dry_run: compare alone.
     """
+    definitions = [with_key(each, configured_signer()) for each in definitions]
     connections = [connection_of(each, definitions, clusters, conn_id) for each in definitions]
     names = [each.name for each in definitions]
     hooks: dict[str, OscarHook] = {}

@@ -13,6 +13,7 @@ from airflow_provider_oscar.supervisor.command import Signals, hide_from_others
 from airflow_provider_oscar.supervisor.errors import EXIT_IO, STAGE_IN, STAGE_OUT, Interrupted, StageError
 from airflow_provider_oscar.supervisor.job import perform_all
 from airflow_provider_oscar.supervisor.manifest import first_manifest, print_marker
+from airflow_provider_oscar.supervisor.sealing import is_sealed, opened
 from airflow_provider_oscar.supervisor.spec import SPEC_LIMIT, bad_spec, read_spec
 from airflow_provider_oscar.supervisor.text import clip, quoted, say, utc_now
 
@@ -41,7 +42,7 @@ def load_spec(path: str) -> dict[str, object]:
             raw = file.read(SPEC_LIMIT)
     except OSError as error:
         bad_spec(f"{quoted(path)} cannot be read: {error.strerror}")
-    spec = read_spec(raw)
+    spec = read_spec(opened(raw, os.environ) if is_sealed(raw) else raw)
     with contextlib.suppress(OSError):
         os.unlink(place)
     return spec

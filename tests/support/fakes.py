@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -18,8 +19,11 @@ from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.jobs.builder import SupervisorJob
 from airflow_provider_oscar.jobs.manifest import Failure, Manifest, Phase
+from airflow_provider_oscar.jobs.sealing import service_keys
+from airflow_provider_oscar.jobs.signing import configured_signer
 from airflow_provider_oscar.jobs.spec import JobSpec
 from airflow_provider_oscar.supervisor import manifest as supervisor_manifest
+from airflow_provider_oscar.supervisor.sealing import opened
 
 EVENT = {
     "source": "s3",
@@ -45,6 +49,13 @@ class FakeOscar:
         self.calls: list[tuple[str, str]] = []
         self.refuse: dict[tuple[str, str], int] = {}
         self.after_list: list[Any] = []
+        #: Whether the service was applied with the key for its jobs' specifications.
+        self.has_key = True
+
+    def specifications(self, service: str) -> dict[str, dict[str, Any]]:
+        """What the jobs of a service were given, opened as the supervisor opens it, by job."""
+        keys = {name: key.hex() for name, key in service_keys(configured_signer(), service).items()}
+        return {name: json.loads(opened(base64.b64decode(body), keys)) for name, body in self.bodies.items()}
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         path = request.url.path
@@ -63,8 +74,9 @@ class FakeOscar:
         if parts[1] in ("info", "config"):
             return httpx.Response(200, json={"version": "v4.1.2", "config": {}})
         if parts[1] == "services":
-            script = "OSCAR_SUPERVISOR=1"
-            return httpx.Response(200, json={"name": parts[2], "token": "t" * 64, "script": script})
+            secrets = {name: "" for name in service_keys(configured_signer(), parts[2]) if self.has_key}
+            found = {"name": parts[2], "token": "t" * 64, "script": "OSCAR_SUPERVISOR=1"}
+            return httpx.Response(200, json={**found, "environment": {"variables": {}, "secrets": secrets}})
         if len(parts) == 3:
             listed = httpx.Response(200, json={"jobs": {name: {"status": word} for name, word in self.jobs.items()}})
             if self.after_list:

@@ -35,9 +35,13 @@ from airflow_provider_oscar.jobs.builder import SupervisorHook
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.options import RunOptions
 from airflow_provider_oscar.jobs.outcome import State, verdict
+from airflow_provider_oscar.jobs.sealing import seal, with_key
+from airflow_provider_oscar.jobs.signing import configured_signer
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
+from tests.support.http_store import running_store
 from tests.system import backends, scenarios
 from tests.system.scenarios import COPY
+from tests.unit.supervisor.conftest import SUBMISSION, job
 
 RESULTS = "s3://outgoing/results"
 FAIL = ["python3", "-c", "import sys; print('no theta in file'); sys.exit(3)"]
@@ -68,25 +72,35 @@ class Supervisor:
     command: tuple[str, ...]
     directory: Path
 
-    def run(self, event: str, script: str = "true", *, definition: str = "{}", decode: bool = False) -> Ended:
+    def run(
+        self, event: str, script: str = "true", *, definition: str = "{}", decode: bool = False, **secrets: str
+    ) -> Ended:
         """Start it as OSCAR does: the event unquoted through ``echo``, in base64 on a virtual node.
 
         :param definition: the service, as YAML.
         :param decode: as on a virtual node.
+        :param secrets: variables from the service's Secret.
         """
+        with self.start(event, script, definition=definition, decode=decode, **secrets) as process:
+            out, err = process.communicate(timeout=120)
+            return Ended(process.returncode, out, err)
+
+    def start(
+        self, event: str, script: str, *, definition: str = "{}", decode: bool = False, **secrets: str
+    ) -> subprocess.Popen[bytes]:
+        """The same without waiting for its end."""
         pipe = "echo $EVENT | base64 -d |" if decode else "echo $EVENT |"
-        done = subprocess.run(
+        return subprocess.Popen(
             ["/bin/sh", "-c", f"{pipe} {shlex.join(self.command)}"],
-            cwd=self.directory, capture_output=True, check=False, timeout=120,
+            cwd=self.directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             env={
                 "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "EVENT": event,
                 "SCRIPT": base64.b64encode(script.encode()).decode(),
                 "FUNCTION_CONFIG": base64.b64encode(definition.encode()).decode(),
                 # Neither may look for credentials on the machine.
-                "HOME": str(self.directory), "AWS_EC2_METADATA_DISABLED": "true",
+                "HOME": str(self.directory), "AWS_EC2_METADATA_DISABLED": "true", **secrets,
             },
         )  # fmt: skip
-        return Ended(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +162,9 @@ def run_job(supervisor: Supervisor, s3: OscarS3Hook) -> Callable[..., tuple[Ende
             definition = secret["function_config.yaml"]
             ended = supervisor.run(job.env["EVENT"], secret["script.sh"], definition=definition, decode=True)
         else:
-            ended = supervisor.run(job.body().decode(), hook.service_script())
+            key = bytes(32)
+            body = job.body(lambda document: seal(document, key, "ABCDEF01")).decode()
+            ended = supervisor.run(body, hook.service_script(), OSCAR_SUPERVISOR_KEY_ABCDEF01=key.hex())
         return ended, hook.read_manifest("oscar_s3_default", RESULTS, name)
 
     return run
@@ -176,6 +192,21 @@ def test_supervisor_calls_a_failed_command_a_success_and_the_manifest_does_not(r
     minute = timedelta(minutes=1)
     decided = verdict(manifest.submission_id, manifest, JobPhase.SUCCEEDED, age=minute, grace=minute)
     assert (decided.state, "exit code 3" in decided.reason) == (State.FAILED, True)
+
+
+def test_lines_of_a_job_appear_while_it_runs(supervisor, tmp_path):
+    with running_store() as store:
+        wait = f'echo first; while [ ! -e "{tmp_path}/go-on" ]; do sleep 0.05; done; echo last'
+        spec = job(store, ["/bin/sh", "-c", wait])
+        with supervisor.start(
+            base64.b64encode(json.dumps(spec).encode()).decode(), SupervisorHook().service_script(), JOB_UUID=SUBMISSION
+        ) as process:
+            assert process.stdout.readline() == b"first\n"
+            assert process.poll() is None
+            (tmp_path / "go-on").touch()
+            rest, _ = process.communicate(timeout=60)
+    assert Manifest.from_marker(rest.decode(), SUBMISSION).succeeded
+    assert (b"first" in rest, rest.count(b"last")) == (False, 1)
 
 
 def test_exit_code_of_a_script_is_lost(supervisor):
@@ -239,7 +270,8 @@ def service(oscar_with_upstream: LocalPlatform, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setenv(name, value)
     script = SupervisorHook().service_script()
     hook = OscarHook()
-    hook.run(hook.apply_service(ServiceDefinition(name="words", image=backends.IMAGE, script=script)))
+    definition = ServiceDefinition(name="words", image=backends.IMAGE, script=script)
+    hook.run(hook.apply_service(with_key(definition, configured_signer())))
     return "words"
 
 

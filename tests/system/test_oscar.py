@@ -21,6 +21,8 @@ from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.jobs.builder import SupervisorHook
+from airflow_provider_oscar.jobs.sealing import with_key
+from airflow_provider_oscar.jobs.signing import configured_signer
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from airflow_provider_oscar.operators.oscar_service import OscarServiceOperator
 from tests.support.fakes import Store
@@ -79,7 +81,7 @@ def definition(backend: Backend, name: str = SERVICE) -> ServiceDefinition:
 @pytest.fixture
 def task(backend: Backend, s3: OscarS3Hook, hook: OscarHook) -> Callable[..., Any]:
     """Makes operators for the service, which is there."""
-    hook.run(hook.apply_service(definition(backend)))
+    hook.run(hook.apply_service(with_key(definition(backend), configured_signer())))
 
     def make(**arguments: Any) -> OscarJobOperator:
         defaults = {"task_id": "run", "service": SERVICE, "output_uri": f"s3://{OUTGOING}/results"}

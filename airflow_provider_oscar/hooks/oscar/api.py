@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -316,14 +316,20 @@ class OscarCalls:
         return True
 
     def submit_job(
-        self, service: str, body: bytes, submission_id: str, *, needs_supervisor: bool = False
+        self,
+        service: str,
+        body: bytes | Callable[[Collection[str]], bytes],
+        submission_id: str,
+        *,
+        needs_supervisor: bool = False,
     ) -> Flow[Submission]:
         """Start a job of a chosen name, or adopt the one that has it.
 
         On OSCAR 4.1 and later these are three requests, however many jobs the service has.
 
         :param service: name of the service.
-        :param body: JSON of an event, or base64 of anything else (see :func:`encode_body`).
+        :param body: JSON of an event, or base64 of anything else (see :func:`encode_body`); or what makes it, given the
+            names of the service's secret variables.
         :param submission_id: name of the job; a DNS-1123 label of at most 63 characters.
         :param needs_supervisor: the body is a job specification, for this provider's script alone.
         :raises DefinitionError: if the service does not exist, cannot take the body, or the body does not fit.
@@ -333,6 +339,7 @@ class OscarCalls:
         chosen = True
         before: Mapping[str, OscarJob] = {}
         if self.api.service_token:
+            body = body(()) if callable(body) else body
             self._check_body(service, body, {"interlink_node_name": "unknown"})
         else:
             found = yield from self.get_service(service)
@@ -341,9 +348,10 @@ class OscarCalls:
                     f"{self.api.where}: there is no OSCAR service {service!r}; create it with OscarServiceOperator "
                     "or `airflow oscar services apply`"
                 )
-            self._check_body(service, body, found)
             if needs_supervisor:
                 self._check_script(service, str(found.get("script") or ""))
+            body = body(_mapping(_mapping(found.get("environment")).get("secrets"))) if callable(body) else body
+            self._check_body(service, body, found)
             # Basic credentials are not taken there; with OIDC the client's own token replaces this one, so that the
             # job belongs to its user.
             token = str(found.get("token") or "")

@@ -56,7 +56,7 @@ class OscarHook(OscarCalls, OscarRoutes, BaseHook):
     Connection: host is the endpoint's URL, login and password are basic credentials. Extra: ``auth_type``
     (``basic``, ``oidc``, ``service_token``), ``oidc_token``, ``oidc_agent_account``, or ``refresh_token`` with
     ``token_endpoint``, ``client_id`` and ``scopes``; ``verify`` (true, false, CA file or directory); ``timeout`` in
-    seconds.
+    seconds; ``allow_plain_specifications`` (false), see :mod:`airflow_provider_oscar.jobs.sealing`.
     OSCAR lets a ``service_token`` (the password) start jobs of its one service, but neither list nor cancel them,
     so the operators need one of the other two.
 

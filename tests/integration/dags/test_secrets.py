@@ -22,6 +22,7 @@ from airflow_provider_oscar.hooks.dcache import DCacheHook
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.operators.job import JobOperator
 from airflow_provider_oscar.operators.job_state import RunningJob
+from airflow_provider_oscar.supervisor.sealing import is_sealed, opened
 from tests.integration.conftest import BUCKET, INBOX
 from tests.support.runs import Runner
 
@@ -45,10 +46,12 @@ def leaks(text: str, secrets: Mapping[str, str]) -> list[str]:
 
 
 class Spy:
-    """Command lines of running processes, as ``ps`` shows them to any user, and batch scripts while they exist."""
+    """Command lines of running processes, as ``ps`` shows them to any user, batch scripts while they exist, and the
+    environments of jobs, as whoever may read pods sees them."""
 
     def __init__(self, jobs: Path) -> None:
         self.commands: set[bytes] = set()
+        self.environments: set[bytes] = set()
         self.scripts: set[bytes] = set()
         self._jobs = jobs
         self._over = threading.Event()
@@ -64,6 +67,11 @@ class Spy:
 
     def _look(self) -> None:
         while not self._over.wait(0.2):
+            for path in glob.glob("/proc/[0-9]*/environ"):
+                with contextlib.suppress(OSError):
+                    variables = Path(path).read_bytes()
+                    if b"JOB_UUID=" in variables:  # of a job; Airflow's own has its connections
+                        self.environments.add(variables)
             for kept, paths in (
                 (self.commands, glob.glob("/proc/[0-9]*/cmdline")),
                 (self.scripts, glob.glob(f"{self._jobs}/**/job.s*", recursive=True)),
@@ -73,6 +81,17 @@ class Spy:
                         kept.add(Path(path).read_bytes())
 
 
+def opened_specifications(environments: set[bytes]) -> Iterator[dict[str, Any]]:
+    """Yield what OSCAR's jobs were given, opened with the key from the service's Secret."""
+    for variables in environments:
+        pairs = [each.decode("utf-8", "replace").partition("=") for each in variables.split(b"\0")]
+        found = {name: value for name, _, value in pairs}
+        with contextlib.suppress(ValueError):
+            event = base64.b64decode(found.get("EVENT", ""), validate=True)
+            if is_sealed(event):
+                yield json.loads(opened(event, found))
+
+
 class Evidence:
     """What the runs left, by the place a reader would look at, and the secrets that were in use."""
 
@@ -80,13 +99,17 @@ class Evidence:
         changes = platform.kubernetes.store.since("pods", 0)
         self.pods = [each.after for each in changes if each.after is not None]
         bodies = [each.after for each in platform.kubernetes.store.since("secrets", 0) if each.after is not None]
-        self.specs = [json.loads(base64.b64decode(body["data"]["job.json"])) for body in bodies]
+        ours = [body["data"]["job.json"] for body in bodies if "job.json" in body["data"]]
+        self.specs = [json.loads(base64.b64decode(text)) for text in ours]
+        self.sealed = list(opened_specifications(spy.environments))
+        self.specs += self.sealed
         with contextlib.closing(sqlite3.connect(database)) as connection:
             dump = "\n".join(connection.iterdump())
         self.places = {
             "pods": json.dumps(self.pods),
             "database": dump,
             "output": output,
+            "environments of jobs": b"\n".join(spy.environments).decode("utf-8", "replace"),
             "process list": b"\n".join(spy.commands).decode("utf-8", "replace"),
             "platform logs": "\n".join(
                 path.read_text("utf-8", "replace") for path in sorted(platform.directory.rglob("*.log"))
@@ -153,7 +176,16 @@ def _captured() -> Iterator[Any]:
             each.done()
 
 
-PLACES = ["pods", "database", "output", "process list", "platform logs", "batch scripts", "trigger arguments"]
+PLACES = [
+    "pods",
+    "database",
+    "output",
+    "environments of jobs",
+    "process list",
+    "platform logs",
+    "batch scripts",
+    "trigger arguments",
+]
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -166,6 +198,7 @@ def test_the_reader_looked_at_the_real_thing(evidence):
     assert any(name.startswith("input macaroon") for name in evidence.secrets)
     assert any("signature" in name.lower() for name in evidence.secrets)
     assert leaks(json.dumps(evidence.specs), evidence.secrets)
+    assert evidence.sealed, "OSCAR's job got a specification, and its key from the service's Secret"
     assert evidence.pods
     assert evidence.places["platform logs"].strip()
     for place, word in {

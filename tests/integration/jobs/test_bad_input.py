@@ -44,6 +44,8 @@ from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.jobs.builder import SupervisorHook
+from airflow_provider_oscar.jobs.sealing import with_key
+from airflow_provider_oscar.jobs.signing import configured_signer
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from tests.integration.conftest import THREEDGAN_IMAGE
 from tests.support.fakes import context
@@ -181,7 +183,8 @@ def _service_once(running_platform):
         )
     )
     script = SupervisorHook().service_script()
-    hook.run(hook.apply_service(ServiceDefinition(name="payload", image=THREEDGAN_IMAGE, script=script)))
+    definition = ServiceDefinition(name="payload", image=THREEDGAN_IMAGE, script=script)
+    hook.run(hook.apply_service(with_key(definition, configured_signer())))
 
 
 @pytest.fixture

@@ -290,8 +290,7 @@ def test_request_of_an_oscar_job_carries_the_function(store, monkeypatch):
         oscar_task(f, service="s", output_uri=OUTPUT)("argument")
     with pytest.raises(TaskDeferred):
         dag.get_task("f").execute(context(task_id="f"))
-    (body,) = oscar.bodies.values()
-    spec = json.loads(base64.b64decode(body))
+    (spec,) = oscar.specifications("s").values()
     files = {each["name"]: base64.b64decode(each["content"]) for each in spec["files"]}
     assert json.loads(files["call.json"])["args"] == ["argument"]
     assert json.loads(files["call.json"])["source"].startswith("def f(x):")

@@ -21,14 +21,14 @@ from airflow_provider_oscar.core.staging import StageIn, StageOutS3Post
 from airflow_provider_oscar.jobs.builder import (
     BODY_LIMIT,
     JOB_FILE,
-    PROGRAM_FILE,
     WORK_PATH,
     SupervisorHook,
-    encoded_program,
 )
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.options import RunOptions
+from airflow_provider_oscar.jobs.sealing import seal
 from airflow_provider_oscar.jobs.spec import JobSpec
+from airflow_provider_oscar.jobs.start_script import PROGRAM_FILE, encoded_program
 from tests.support.http_store import Store, running_store
 
 JOB = "t-0123456789abcdef"
@@ -192,7 +192,9 @@ def test_service_script_runs_the_body_oscar_decoded(hook, server, tmp_path):
     job = build(hook)
     script, body = tmp_path / "script.sh", tmp_path / "event-file-1"
     script.write_text(hook.service_script())
-    body.write_bytes(base64.b64decode(job.body()))
+    key = bytes(range(32))
+    data = job.body(lambda document: seal(document, key, "0123ABCD"))
+    body.write_bytes(base64.b64decode(data))
     outer = tmp_path / "outer output"
     outer.mkdir()
     done = run(
@@ -200,7 +202,8 @@ def test_service_script_runs_the_body_oscar_decoded(hook, server, tmp_path):
         tmp_path,
         INPUT_FILE_PATH=str(body),
         TMP_OUTPUT_DIR=str(outer),
-        EVENT=job.body().decode(),
+        EVENT=data.decode(),
+        OSCAR_SUPERVISOR_KEY_0123ABCD=key.hex(),
     )
     assert done.returncode == 0, done.stderr
     assert server.objects[f"/out/p/{JOB}/copy"] == b"data"
@@ -211,7 +214,7 @@ def test_service_script_runs_the_body_oscar_decoded(hook, server, tmp_path):
 def test_body_that_fits_no_event_is_refused(hook):
     job = build(hook, environment={"A": "x" * BODY_LIMIT})
     with pytest.raises(DefinitionError, match=f"OSCAR can pass {BODY_LIMIT}"):
-        job.body()
+        job.body(None)
 
 
 def test_specification_that_fits_no_secret_is_refused(hook):

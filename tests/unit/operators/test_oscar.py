@@ -67,7 +67,7 @@ def test_job_is_submitted_stored_and_waited_for_in_the_triggerer(oscar, supervis
     assert (pause.trigger.backend, pause.trigger.job_id) == ("oscar", name)
     assert pause.method_name == "execute_complete"
     assert pause.timeout > timedelta(seconds=600), "Airflow's own timeout would leave the job running"
-    assert json.loads(base64.b64decode(oscar.bodies[name]))["submission_id"] == name
+    assert oscar.specifications("svc")[name]["submission_id"] == name
     assert supervisor.built[0]["event"].key == "a b.h5"
     assert supervisor.built[0]["lifetime"] >= timedelta(hours=24)
 
@@ -387,3 +387,22 @@ def test_a_timeout_that_outlives_every_url_is_refused_before_submission(oscar, s
     assert oscar.jobs == {}
     deferred(operator(timeout=timedelta(days=6)), context())
     assert supervisor.built[0]["lifetime"] >= timedelta(days=6, minutes=10)
+
+
+def test_nothing_of_the_specification_can_be_read_in_the_request(oscar, supervisor):
+    deferred(operator(environment={"LICENCE": "a-secret-licence"}), context())
+    ((name, body),) = oscar.bodies.items()
+    assert oscar.specifications("svc")[name]["environment"] == {"LICENCE": "a-secret-licence"}
+    assert b"LICENCE" not in base64.b64decode(body)
+
+
+def test_a_service_without_a_key_gets_no_job_unless_the_connection_allows_it(oscar, supervisor, monkeypatch, capsys):
+    oscar.has_key = False
+    with pytest.raises(AirflowFailException, match="'svc' has no key.*apply it again"):
+        operator().execute(context())
+    assert oscar.bodies == {}
+    monkeypatch.setattr(OscarHook, "extra", {"allow_plain_specifications": True})
+    deferred(operator(), context())
+    (body,) = oscar.bodies.values()
+    assert json.loads(base64.b64decode(body))["submission_id"]
+    assert "is readable for whoever may read the pods" in capsys.readouterr().out
