@@ -89,6 +89,12 @@ bench-detection: $(STAMP) ## Measure how new objects are found, against named pe
 bench-placement: $(STAMP) ## Compare the placement policies with fixed choices and with an oracle, in simulated load.
 	@$(BIN)/python -m tests.bench.placement
 
+.PHONY: clients
+clients: $(STAMP) ## Try the embedded OSCAR with oscar-python, OSCAR's own client (needs the package index).
+	@test -x .venv-clients/bin/python || $(BIN)/python -m venv --without-pip .venv-clients
+	@$(UV) pip install --quiet --python .venv-clients/bin/python -r requirements/oscar-python.txt
+	@$(BIN)/python -m pytest tests/integration/testbed/test_oscar_python.py $(AGAIN)
+
 .PHONY: fuzz
 fuzz: $(STAMP) ## Fuzz the parsers of what servers send, 20 s each (Linux on x86-64; needs the package index).
 	@$(UV) pip install --quiet --python $(BIN)/python -r requirements/fuzz.txt
@@ -146,4 +152,4 @@ release: ## Build and check wheel, source distribution and bill of materials: PR
 
 .PHONY: clean
 clean: ## Remove the virtual environment and everything generated.
-	@rm -rf $(VENV) .venv-bench .venv-release .demo .fuzz demo-report build dist *.egg-info testbed/build testbed/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) .venv-bench .venv-clients .venv-release .demo .fuzz demo-report build dist *.egg-info testbed/build testbed/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

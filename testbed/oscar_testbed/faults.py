@@ -130,6 +130,7 @@ class OscarFaults(ComponentFaults):
     :param ignore_delegated_id: servers before 4.1 ignore ``X-Delegated-Job-ID``.
     :param flat_job_list: servers before 3.6.4 answer the job list without pages.
     :param lose_next_jobs: so many of the next jobs are accepted and never seen again, as delegated ones are.
+    :param no_room: no node has room for a job, so that jobs of federated services go to a member.
     :param forbidden_as_empty: lists and logs answer 200 with an empty body, as to users who may not see them.
     :param requests_per_second: how fast job lists are answered, as OSCAR's own Kubernetes client holds back; 5 in
         reality, 0 for no limit.
@@ -142,6 +143,7 @@ class OscarFaults(ComponentFaults):
     ignore_delegated_id: bool = False
     flat_job_list: bool = False
     lose_next_jobs: int = 0
+    no_room: bool = False
     forbidden_as_empty: bool = False
     requests_per_second: float = 0.0
     strict: bool = False

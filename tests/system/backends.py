@@ -74,6 +74,8 @@ def embedded(directory: Path, slurm: str = "auto") -> Iterator[Backend]:
     """The embedded platform, on real SLURM where it is installed unless told otherwise."""
     with LocalPlatform(directory, images=images(), slurm=slurm) as platform:
         platform.faults.oscar.page_size = 5
+        # As the real one is installed here: without Knative, and without volumes.
+        platform.oscar.options.serverless = platform.oscar.options.volumes = False
         versions = {"SLURM": platform.slurm.kind}
         yield Backend("embedded", platform.connections, platform.slurm, patience=20, versions=versions)
 

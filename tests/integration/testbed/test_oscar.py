@@ -18,7 +18,7 @@ from oscar_testbed.fakes.s3 import LocalS3
 from oscar_testbed.fakes.slurm import open_slurm
 from oscar_testbed.faults import OscarFaults
 from oscar_testbed.images import LocalImage
-from oscar_testbed.process import wait_until
+from oscar_testbed.process import free_port, wait_until
 
 _numbers = itertools.count()
 
@@ -190,6 +190,80 @@ def test_presigned_url_uploads(cloud):
     objects = cloud.client.get(f"/system/buckets/{name}").json()["objects"]
     assert [(one["object_name"], one["size_bytes"]) for one in objects] == [("a/b", 1)]
     assert cloud.client.delete(f"/system/buckets/{name}").status_code == 204
+
+
+def test_upload_to_the_input_of_a_service_starts_its_job(cloud):
+    name = f"box{next(_numbers)}"
+    service = cloud.service(
+        'tr a-z A-Z < "$INPUT_FILE_PATH" > "$TMP_OUTPUT_DIR/loud.txt"',
+        input=[{"storage_provider": "minio.default", "path": f"{name}/in"}],
+        output=[{"storage_provider": "minio.default", "path": f"{name}/out"}],
+    )
+    cloud.s3.client().put_object(Bucket=name, Key="in/a.txt", Body=b"hello")
+    wait_until(lambda: cloud.client.get(f"/system/logs/{service}").json()["jobs"], what="a job starts", timeout=30)
+    (job,) = cloud.client.get(f"/system/logs/{service}").json()["jobs"]
+    assert job.startswith(f"{service}-")
+    assert cloud.until(service, job) == "Succeeded"
+    assert cloud.s3.client().get_object(Bucket=name, Key="out/loud.txt")["Body"].read() == b"HELLO"
+
+
+def test_synchronous_call_answers_what_the_script_printed_or_the_file_it_made(cloud):
+    def call(script, **more):
+        service = cloud.service(script, log_level="CRITICAL", **more)
+        token = cloud.client.get(f"/system/services/{service}").json()["token"]
+        headers = {"Authorization": f"Bearer {token}"}
+        url = f"{cloud.oscar.url}/run/{service}"
+        return httpx.post(url, headers=headers, content=base64.b64encode(b"hello"), timeout=60)
+
+    assert call('tr a-z A-Z < "$INPUT_FILE_PATH"').text.strip() == "HELLO"
+    made = call('cp "$INPUT_FILE_PATH" "$TMP_OUTPUT_DIR/a"')
+    assert base64.b64decode(made.text) == b"hello"
+    assert call("true", interlink_node_name="slurm-cpu").status_code == 502
+    assert (
+        httpx.post(f"{cloud.oscar.url}/run/nobody", headers={"Authorization": f"Bearer {'a' * 64}"}).status_code == 401
+    )
+
+
+def test_exposed_service_answers_stops_and_starts_again(cloud):
+    number = free_port()
+    serve = f'exec python3 -u -m http.server {number} --bind 127.0.0.1 --directory "$d"'
+    program = f'd=$(mktemp -d); echo there > "$d/a"; {serve}'
+    service = cloud.service(program, expose={"api_port": [number], "rewrite_target": True})
+    path = f"/system/services/{service}"
+
+    def state():
+        return cloud.client.get(f"{path}/deployment").json()["state"]
+
+    wait_until(lambda: state() == "ready", what="the service answers", timeout=30)
+    assert httpx.get(f"{cloud.oscar.url}{path}/exposed/a", timeout=30).text == "there\n"
+    wait_until(lambda: cloud.client.get(f"{path}/deployment/logs").json()["entries"], what="it logs", timeout=10)
+    assert cloud.client.post(f"{path}/stop").json()["state"] == "stopped"
+    assert httpx.get(f"{cloud.oscar.url}{path}/exposed/a", timeout=30).status_code == 503
+    cloud.client.post(f"{path}/start")
+    wait_until(lambda: state() == "ready", what="the service answers again", timeout=30)
+    assert cloud.client.delete(path).status_code == 204
+    plain = cloud.service("true")
+    assert cloud.client.post(f"/system/services/{plain}/stop").status_code == 400
+    assert cloud.client.get(f"/system/services/{plain}/deployment").json()["state"] == "unavailable"
+
+
+def test_job_of_a_federated_service_goes_to_the_member_when_there_is_no_room(cloud):
+    other = cloud.service("echo there")
+    cluster = {"endpoint": cloud.oscar.url, "auth_user": cloud.oscar.username, "auth_password": cloud.oscar.password}
+    member = {"type": "oscar", "cluster_id": "b", "service_name": other, "priority": 0}
+    service = cloud.service(
+        "echo here",
+        clusters={"b": {**cluster, "ssl_verify": False}},
+        environment={"secrets": {"refresh_token": "r"}},
+        federation={"group_id": "g", "members": [member]},
+    )
+    with cloud.faults.during(no_room=True):
+        job = cloud.submit(service, "{}")
+        wait_until(
+            lambda: job in cloud.client.get(f"/system/logs/{other}").json()["jobs"], what="it is there", timeout=20
+        )
+    assert cloud.client.get(f"/system/logs/{service}").json()["jobs"] == {}
+    assert cloud.until(other, job) == "Succeeded"
 
 
 def test_secrets_on_disk_are_for_their_owner_only(cloud):

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """OSCAR in one process: its REST API, its asynchronous jobs and a FaaS Supervisor of our own.
 
-What it does not have: users other than the administrator, Knative (and so ``/run``), federation, exposed
-services and volumes. An upload to a service's input starts a job, as MinIO's webhook does.
+It has every route of OSCAR 4.1, and with :attr:`LocalOscar.options` the fewer ones and other forms of releases back to
+3.3. An upload to a service's input starts a job, as MinIO's webhook does. What it does not have: users other than the
+administrator, Kueue, KServe, and disks behind its volumes.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from oscar_testbed.fakes.kubernetes import LocalKubernetes
 from oscar_testbed.fakes.oscar.api import Api, application
 from oscar_testbed.fakes.oscar.board import JobBoard
 from oscar_testbed.fakes.oscar.buckets import Buckets, S3Store
+from oscar_testbed.fakes.oscar.exposed import Exposed
 from oscar_testbed.fakes.oscar.jobs import CloudRunner, Runner
 from oscar_testbed.fakes.oscar.offload import Offloader
+from oscar_testbed.fakes.oscar.releases import OscarOptions
 from oscar_testbed.fakes.oscar.services import ServiceStore
 from oscar_testbed.fakes.oscar.webhooks import Webhooks
 from oscar_testbed.faults import OscarFaults
@@ -28,7 +31,7 @@ from oscar_testbed.files import write_private
 from oscar_testbed.images import LocalImage
 from oscar_testbed.webserver import AsgiServer
 
-__all__ = ["LocalOscar"]
+__all__ = ["LocalOscar", "OscarOptions"]
 
 
 class WebDavDoor(Protocol):
@@ -50,6 +53,7 @@ class LocalOscar:
     :param faults: switches, looked at all the time.
     :param slots: jobs that run in the cloud at the same time.
     :param runner: where jobs of the cloud run, instead of such slots.
+    :param options: the release it behaves like and what is switched on in it; changes count at once.
     """
 
     def __init__(  # noqa: PLR0917 - the parts in the order of the platform
@@ -63,10 +67,12 @@ class LocalOscar:
         *,
         slots: int = 1,
         runner: Runner | None = None,
+        options: OscarOptions | None = None,
     ) -> None:
         self.directory = directory.absolute()
         self.log_path = self.directory / "jobs"
         self.faults = faults or OscarFaults()
+        self.options = options or OscarOptions()
         self.username = "oscar"
         self.password = ""
         self._s3 = s3
@@ -81,7 +87,9 @@ class LocalOscar:
             runner=self._runner,
             offloader=self._offloader,
             faults=self.faults,
+            options=self.options,
         )
+        self._exposed = Exposed(self.services, self.board.container, self.directory / "exposed")
         self._buckets = Buckets(s3)
         self._webhooks = Webhooks(
             self.services, self._buckets.below, lambda service, body: self.board.submit(service, body, "")
@@ -107,10 +115,20 @@ class LocalOscar:
             self.password = self._password()
             credentials = (self.username, self.password)
             offloading = self._offloader.available if self._offloader else None
-            api = Api(self.services, self.board, self._buckets, credentials, self.faults, offloading=offloading)
+            api = Api(
+                self.services,
+                self.board,
+                self._buckets,
+                credentials,
+                self.faults,
+                offloading=offloading,
+                exposed=self._exposed,
+            )
             self._server = AsgiServer(application(api))
+        self._exposed.runtime = runtime
         self._runner.start(runtime)
         self._server.start()
+        self._exposed.start_all()
         self._webhooks.start()
 
     def stop(self) -> None:
@@ -118,6 +136,7 @@ class LocalOscar:
         self._webhooks.stop()
         if self._server is not None:
             self._server.stop()
+        self._exposed.stop_all()
         self._runner.stop()
 
     def healthy(self) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The REST API of OSCAR 4.1 over services, jobs and buckets: answers, empty bodies and error texts as OSCAR's."""
+"""The REST API of OSCAR over services, jobs and buckets: answers, empty bodies and error texts as OSCAR's."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import base64
 import hmac
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 from starlette.applications import Starlette
@@ -22,6 +23,7 @@ from oscar_testbed.fakes.kubernetes.pods import valid_name
 from oscar_testbed.fakes.oscar.board import JobBoard
 from oscar_testbed.fakes.oscar.bucket_api import BucketApi, JSONResponse
 from oscar_testbed.fakes.oscar.buckets import Buckets, refused_name
+from oscar_testbed.fakes.oscar.cluster_api import ClusterApi
 from oscar_testbed.fakes.oscar.definitions import (
     OWNER,
     RefusedError,
@@ -31,13 +33,17 @@ from oscar_testbed.fakes.oscar.definitions import (
     check_storage,
     decoded,
     normalised,
+    shown,
 )
+from oscar_testbed.fakes.oscar.exposed import Exposed
+from oscar_testbed.fakes.oscar.federation import FederationApi
+from oscar_testbed.fakes.oscar.journal import Journal
+from oscar_testbed.fakes.oscar.pages import before_suspended, page_token, read_page_token
 from oscar_testbed.fakes.oscar.services import ServiceStore
+from oscar_testbed.fakes.oscar.volumes import VolumeApi
 from oscar_testbed.faults import OscarFaults
 from oscar_testbed.injection import inject
 
-VERSION = "v4.1.2"
-_TOKEN_SECONDS = 300.0
 #: Requests that client-go lets through at once.
 _BURST = 10
 #: What OSCAR says when it has no MinIO user to give a bucket to, or to take it from.
@@ -57,6 +63,8 @@ class Api:
     """Endpoints.
 
     :param credentials: user name and password of the administrator.
+    :param offloading: whether there is a virtual node.
+    :param exposed: runs services that are called.
     """
 
     def __init__(  # noqa: PLR0917 - the parts it answers for
@@ -67,13 +75,20 @@ class Api:
         credentials: tuple[str, str],
         faults: OscarFaults,
         *,
-        offloading: Any = None,
+        offloading: Callable[[], bool] | None = None,
+        exposed: Exposed | None = None,
     ) -> None:
         self.services = services
         self.board = board
         self.buckets = storage
         self.faults = faults
+        self.options = board.options
         self._offloading = offloading or (lambda: False)
+        self.cluster = ClusterApi(services, board, storage, self.options, self._offloading)
+        self.volumes = VolumeApi(services)
+        self.federation = FederationApi(services)
+        self.exposed = exposed or Exposed(services, board.container, services.directory.parent / "exposed")
+        self.journal = Journal(services)
         word = base64.b64encode(":".join(credentials).encode()).decode()
         self._basic = f"Basic {word}"
         self._free_at = 0.0
@@ -85,69 +100,56 @@ class Api:
         sent = request.headers.get("authorization", "")
         return hmac.compare_digest(sent.encode(), self._basic.encode())
 
-    # ---- info ----
-
-    async def info(self, _: Request) -> Response:
-        """Version and the like; no serverless backend, hence no ``/run``."""
-        return JSONResponse(
-            {
-                "version": VERSION,
-                "git_commit": "",
-                "architecture": "amd64",
-                "kubernetes_version": "v1.33.0-embedded",
-            }
-        )
-
-    async def config(self, _: Request) -> Response:
-        """Configuration, with the storage keys, as the administrator sees it."""
-        store = self.buckets.store
-        return JSONResponse(
-            {
-                "config": {
-                    "name": "oscar",
-                    "namespace": "oscar",
-                    "services_namespace": "oscar-svc",
-                    "gpu_available": False,
-                    "interLink_available": self._offloading(),
-                    "controller_service_account": "oscar-sa",
-                    "minio_quota_enabled": False,
-                    "yunikorn_enable": False,
-                    "kueue_enable": False,
-                    "volume_enable": False,
-                    "oidc_groups": [""],
-                },
-                "minio_provider": {
-                    "endpoint": store.endpoint,
-                    "verify": True,
-                    "access_key": store.access_key,
-                    "secret_key": store.secret_key,
-                    "region": store.region,
-                },
-                "allowed_image_repositories": [],
-            }
-        )
-
     # ---- services ----
 
-    async def list_services(self, _: Request) -> Response:
+    async def list_services(self, request: Request) -> Response:
         """Every definition, secrets and tokens included."""
         found = [self.services.get(name) for name in self.services.names()]
-        return JSONResponse([_shown(one) for one in found if one])
+        return JSONResponse([self._shown(one, request) for one in found if one])
 
     async def read_service(self, request: Request) -> Response:
         """One definition."""
         service = self.services.get(request.path_params["name"])
-        return JSONResponse(_shown(service)) if service else Response(status_code=404)
+        return JSONResponse(self._shown(service, request)) if service else Response(status_code=404)
+
+    async def authorise(self, request: Request) -> Response:
+        """200 for the administrator and for who has the token of the service."""
+        service = self.services.get(request.path_params["name"])
+        if service is None:
+            return Response(status_code=404)
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        token = token if scheme == "Bearer" else request.query_params.get("token", "")
+        known = self.is_admin(request) or hmac.compare_digest(service["token"].encode(), token.encode())
+        return Response(status_code=200 if known else 401)
+
+    def _shown(self, service: Service, request: Request) -> Service:
+        found = shown(service, self.options.release)
+        if request.query_params.get("include") == "deployment" and self.options.release.knows("deployment"):
+            state = self.exposed.state(service)
+            found["deployment"] = {
+                key: value for key, value in state.items() if key not in {"service_name", "namespace"}
+            }
+        return found
 
     async def create_service(self, request: Request) -> Response:
         """201 and nothing else."""
-        service = normalised(decoded(await request.body()))
+        release = self.options.release
+        service = normalised(decoded(await request.body()), release)
         service["owner"] = OWNER
         service["labels"]["owner_name"] = "oscar"
+        if _members(service) and not (service["environment"].get("secrets") or {}).get("refresh_token"):
+            return PlainTextResponse("refresh_token secret is required for federated services", 400)
         if valid_name(service["name"]) and self.services.get(service["name"]) is not None:
-            return PlainTextResponse("A service with the provided name already exists", 400)
+            # Before 4.1 Kubernetes alone said so, which is the race of today.
+            status = 400 if release.number >= (4, 1, 0) else 409
+            return PlainTextResponse("A service with the provided name already exists", status)
+        allowed = self.cluster.allowed_images
+        if allowed and not any(part in service["image"] for part in allowed):
+            why = "is not allowed for pull on the cluster. Check the additional configuration file on 'config.yaml'"
+            return PlainTextResponse(f"Error creating the service: image {service['image']} {why}", 500)
         check_objects(service)
         check_storage(service)
+        self.volumes.of_service(service)
         if self.faults.slow_create:
             await asyncio.sleep(self.faults.slow_create)
         await asyncio.to_thread(self._create, service)
@@ -158,13 +160,21 @@ class Api:
 
         With other buckets than before the answer is 500, and the update is made all the same.
         """
-        service = normalised(decoded(await request.body()))
+        service = normalised(decoded(await request.body()), self.options.release)
         before = self.services.get(service["name"])
         if before is None:
             return Response(status_code=404)
+        if (before.get("volume") or {}) != (service.get("volume") or {}):
+            return PlainTextResponse("volume configuration is immutable after service creation", 400)
+        if self.options.serverless and service["interlink_node_name"] and self._offloading():
+            # The definition is stored; then a Knative service is looked for, which an interLink service does not have.
+            self.services.put(service)
+            missing = f'services.serving.knative.dev "{service["name"]}" not found'
+            return PlainTextResponse(f"Error updating the service: {missing}", 500)
         check_storage(service)
         await asyncio.to_thread(self._make_buckets, service)
         self.services.put(service)
+        await asyncio.to_thread(self.exposed.apply, service)
         owner, old, new = service["owner"], buckets(before), buckets(service)
         trouble = _NO_USER.format(owner) if owner else _NO_OWNER
         told = [f"Error creating the service: {trouble}" for bucket in new if bucket not in old]
@@ -186,10 +196,11 @@ class Api:
         for name in buckets(service):
             if why := refused_name(name):
                 raise RefusedError(500, why)
-            if name in present:
+            if name in present and self.options.release.refuses_used_buckets:
                 raise RefusedError(500, f'the bucket "{name}" already exists\n')
         self._make_buckets(service)
         self.services.put(service)
+        self.exposed.apply(service)
 
     def _make_buckets(self, service: Service) -> None:
         entries = [*service["input"], *service["output"]]
@@ -201,7 +212,9 @@ class Api:
         for job in self.board.listing(service["name"]):
             self.board.delete(service["name"], job)
         self.services.remove(service["name"])
-        found = buckets(service)
+        self.exposed.remove(service["name"])
+        self.volumes.drop(service)
+        found = buckets(service) if self.options.release.refuses_used_buckets else []
         if found and service["owner"] != OWNER:
             return False
         for bucket in found:
@@ -211,23 +224,42 @@ class Api:
     # ---- jobs ----
 
     async def submit(self, request: Request) -> Response:
-        """201 and nothing else; the caller may have named the job."""
+        """201 and nothing else; who asks must have the service's token."""
+        service, refused = self._called(request)
+        if service is None:
+            return refused
+        wanted = request.headers.get("x-delegated-job-id", "")
+        body = await request.body()
+        if self.options.release.wants_records:
+            try:
+                json.loads(body)["Records"][0]["requestParameters"]
+            except ValueError:
+                return PlainTextResponse("invalid character looking for beginning of value", 500)
+            except (KeyError, TypeError, IndexError):
+                return Response(status_code=500)  # a panic
+        await asyncio.to_thread(self.board.submit, service, body, wanted)
+        return Response(status_code=201)
+
+    async def run(self, request: Request) -> Response:
+        """The answer of the service, which waits for it."""
+        service, refused = self._called(request)
+        return refused if service is None else await self.exposed.run(service, await request.body())
+
+    def _called(self, request: Request) -> tuple[Service | None, Response]:
+        """The service that a call with its token is for, or how the call is refused."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme != "Bearer":
-            return Response(status_code=401)
+            return None, Response(status_code=401)
         if len(token) != 64:  # taken for a JWT, which nobody here can check; two handlers write their text
             text = (
                 "token is malformed: token contains an invalid number of segments"
                 + "Error getting oidc manager for issuer ''"
             )
-            return PlainTextResponse(text, 502)
+            return None, PlainTextResponse(text, 502)
         service = self.services.get(request.path_params["name"])
         if service is None or not hmac.compare_digest(service["token"].encode(), token.encode()):
-            return Response(status_code=401)
-        wanted = request.headers.get("x-delegated-job-id", "")
-        body = await request.body()
-        await asyncio.to_thread(self.board.submit, service, body, wanted)
-        return Response(status_code=201)
+            return None, Response(status_code=401)
+        return service, Response()
 
     async def list_jobs(self, request: Request) -> Response:
         """Jobs in the order of their names, in pages."""
@@ -237,11 +269,15 @@ class Api:
         if self.services.get(name) is None:
             return Response(status_code=404)
         found = self.board.listing(name)
-        await self._throttle(1 + len(found))
-        if self.faults.flat_job_list:
-            return JSONResponse(found)
+        release = self.options.release
+        if not release.pages_jobs or self.faults.flat_job_list:
+            await self._throttle(2)
+            return JSONResponse({job: before_suspended(entry) for job, entry in found.items()})
+        if not release.shows_suspended:
+            found = {job: entry for job, entry in found.items() if entry["status"] != "Suspended"}
+        await self._throttle(1 + min(len(found), self.faults.page_size))
         try:
-            after = _read_page_token(request.query_params.get("page", ""))
+            after = read_page_token(request.query_params.get("page", ""))
         except TimeoutError:
             return Response(status_code=500)
         except ValueError as error:
@@ -250,7 +286,7 @@ class Api:
         page = rest[: self.faults.page_size]
         answer: dict[str, Any] = {"jobs": {job: found[job] for job in page}}
         if len(rest) > len(page):
-            answer["next_page"] = _page_token(page[-1])
+            answer["next_page"] = page_token(page[-1])
         return JSONResponse(answer)
 
     async def _throttle(self, requests: int) -> None:
@@ -296,26 +332,8 @@ class Api:
         return Response(status_code=204 if done else 404)
 
 
-def _shown(service: Service) -> Service:
-    return {**service, "namespace": "oscar-svc"}
-
-
-def _page_token(after: str) -> str:
-    """Where the next page starts; like Kubernetes' it expires after some minutes."""
-    return base64.urlsafe_b64encode(json.dumps({"after": after, "made": time.time()}).encode()).decode()
-
-
-def _read_page_token(token: str) -> str:
-    if not token:
-        return ""
-    try:
-        content = json.loads(base64.urlsafe_b64decode(token))
-        after, made = str(content["after"]), float(content["made"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError("not a continue token") from error
-    if time.time() - made > _TOKEN_SECONDS:
-        raise TimeoutError("the continue token is too old")
-    return after
+def _members(service: Service) -> list[Any]:
+    return list((service.get("federation") or {}).get("members") or [])
 
 
 async def _health(_: Request) -> Response:
@@ -328,14 +346,21 @@ def application(api: Api) -> Starlette:
 
     async def guard(request: Request, proceed: Any) -> Response:
         async def admitted(admitted_request: Request) -> Response:
-            if admitted_request.url.path.startswith("/system/") and not api.is_admin(admitted_request):
+            path, method = admitted_request.url.path, admitted_request.method
+            if not api.options.has_route(method, path):
+                return unknown(admitted_request, LookupError(path))
+            open_to_others = path.endswith("/auth") or "/exposed/" in path
+            if path.startswith("/system/") and not open_to_others and not api.is_admin(admitted_request):
                 challenge = {"WWW-Authenticate": 'Basic realm="Authorization Required"'}
                 return Response(status_code=401, headers=challenge)
             return await proceed(admitted_request)  # type: ignore[no-any-return]
 
         if request.url.path == "/health":
             return await _health(request)
-        return await faulty(request, admitted)
+        began = time.monotonic()
+        answer = await faulty(request, admitted)
+        api.journal.note(request, answer.status_code, time.monotonic() - began)
+        return answer
 
     def refused(_: Request, error: Exception) -> Response:
         return PlainTextResponse(str(error), getattr(error, "status", 500))
@@ -346,14 +371,19 @@ def application(api: Api) -> Starlette:
     service, job = "/system/services", "/system/logs/{name}"
     routes = [
         Route("/health", _health),
-        Route("/system/info", api.info),
-        Route("/system/config", api.config),
+        *api.cluster.routes(),
+        *api.exposed.routes(),
+        *api.journal.routes(),
+        *api.volumes.routes(),
+        *api.federation.routes(),
         Route(service, api.list_services),
         Route(service, api.create_service, methods=["POST"]),
         Route(service, api.update_service, methods=["PUT"]),
         Route(f"{service}/{{name}}", api.read_service),
         Route(f"{service}/{{name}}", api.delete_service, methods=["DELETE"]),
+        Route(f"{service}/{{name}}/auth", api.authorise),
         Route("/job/{name}", api.submit, methods=["POST"]),
+        Route("/run/{name}", api.run, methods=["POST"]),
         Route(job, api.list_jobs),
         Route(job, api.delete_jobs, methods=["DELETE"]),
         Route(f"{job}/{{job}}", api.read_log),

@@ -11,8 +11,10 @@ from typing import Any
 from oscar_testbed.fakes.kubernetes.answers import ApiError
 from oscar_testbed.fakes.kubernetes.pods import valid_name
 from oscar_testbed.fakes.oscar.definitions import Service
+from oscar_testbed.fakes.oscar.federation import hand_over
 from oscar_testbed.fakes.oscar.jobs import Job, Runner, job_environment
 from oscar_testbed.fakes.oscar.offload import Offloader, build_pod
+from oscar_testbed.fakes.oscar.releases import OscarOptions
 from oscar_testbed.fakes.oscar.services import ServiceStore
 from oscar_testbed.faults import OscarFaults
 
@@ -28,7 +30,9 @@ class JobBoard:
         runner: Runner,
         offloader: Offloader | None,
         faults: OscarFaults,
+        options: OscarOptions | None = None,
     ) -> None:
+        self.options = options or OscarOptions()
         self._directory = directory
         self._services = services
         self._runner = runner
@@ -44,7 +48,8 @@ class JobBoard:
 
         :raises ApiError: with the text Kubernetes has for a name that is taken or not possible.
         """
-        name = wanted if wanted and not self._faults.ignore_delegated_id else _job_name(service["name"])
+        chosen = self.options.release.takes_job_names and not self._faults.ignore_delegated_id
+        name = wanted if wanted and chosen else _job_name(service["name"])
         if self._runner.taken(name) or (self._offloader is not None and self._offloader.get(name) is not None):
             raise ApiError(500, f'jobs.batch "{name}" already exists')
         if not valid_name(name):
@@ -54,6 +59,8 @@ class JobBoard:
             why = f'spec.template.labels: Invalid value: "{name}": must be no more than 63 characters'
             raise ApiError(500, f'Job.batch "{name}" is invalid: {why}')
         if self._faults.take("lose_next_jobs"):
+            return
+        if self._faults.no_room and hand_over(service, body, name):
             return
         further = {"SUPERVISOR_STRICT": "1"} if self._faults.strict else {}
         if self.plain_http_hosts:
@@ -100,26 +107,39 @@ class JobBoard:
             return True
         return False
 
-    def _submit_to_cloud(self, service: Service, name: str, environment: dict[str, str]) -> None:
+    def container(self, service: Service) -> tuple[dict[str, str], tuple[tuple[Path, str], ...], str]:
+        """Environment, mounts and image of a service that is called, not given a job."""
+        environment = job_environment(service, self._services.secret_values(service["name"]), "", "")
+        return {**environment, "OSCAR_SERVICE_BASE_PATH": base_path(service)}, self._binds(service), service["image"]
+
+    def _binds(self, service: Service) -> tuple[tuple[Path, str], ...]:
         config = self._services.directory / service["name"]
+        secrets = "/var/run/secrets/providers/minio.default"
+        return (
+            (config / "function_config.yaml", "/oscar/config/function_config.yaml"),
+            (config / "script.sh", "/oscar/config/script.sh"),
+            (self.supervisor, "/oscar/bin/supervisor"),
+            *((self._directory.parent / "keys" / key, f"{secrets}/{key}") for key in self.keys),
+        )
+
+    def _submit_to_cloud(self, service: Service, name: str, environment: dict[str, str]) -> None:
         directory = self._directory / name
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        secrets = "/var/run/secrets/providers/minio.default"
         job = Job(
             name=name,
             service=service["name"],
             environment=environment,
-            binds=(
-                (config / "function_config.yaml", "/oscar/config/function_config.yaml"),
-                (config / "script.sh", "/oscar/config/script.sh"),
-                (self.supervisor, "/oscar/bin/supervisor"),
-                *((self._directory.parent / "keys" / key, f"{secrets}/{key}") for key in self.keys),
-            ),
+            binds=self._binds(service),
             image=service["image"],
             directory=directory,
             pod_at=time.monotonic() + self._faults.suspended,
         )
         self._runner.submit(job)
+
+
+def base_path(service: Service) -> str:
+    """Where an exposed service is reached."""
+    return f"/system/services/{service['name']}/exposed" if (service["expose"].get("api_port") or [0])[0] else ""
 
 
 def _job_name(service: str) -> str:

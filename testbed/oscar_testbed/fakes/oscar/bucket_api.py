@@ -88,9 +88,12 @@ class BucketApi:
         if name not in await asyncio.to_thread(self._buckets.names):
             why = "NoSuchBucket: The specified bucket does not exist"
             return PlainTextResponse(f"Error listing objects in bucket '{name}': {why}{NO_REQUEST}", 500)
-        objects = await asyncio.to_thread(self._buckets.contents, name, self._faults.page_size)
-        found = {**_BUCKET, "bucket_name": name, "metadata": {**_NAMED, "owner": "oscar"}, "is_truncated": False}
-        return JSONResponse({**found, "returned_items": len(objects), **({"objects": objects} if objects else {})})
+        after = request.query_params.get("page", "")
+        objects, following = await asyncio.to_thread(self._buckets.contents, name, self._faults.page_size, after)
+        found = {**_BUCKET, "bucket_name": name, "metadata": {**_NAMED, "owner": "oscar"}}
+        found |= {"is_truncated": bool(following), "returned_items": len(objects)}
+        optional = {"objects": objects, "next_page": following}
+        return JSONResponse(found | {key: value for key, value in optional.items() if value})
 
     async def delete_bucket(self, request: Request) -> Response:
         """204; empties the bucket first."""
@@ -103,13 +106,16 @@ class BucketApi:
     async def presign(self, request: Request) -> Response:
         """A URL for one upload or download."""
         name, body = request.path_params["name"], decoded(await request.body(), "Presign request")
-        operation, key = body.get("operation"), body.get("object_key")
-        seconds = int(body.get("expires_in") or 900)
+        operation, key = str(body.get("operation") or "").strip().lower(), str(body.get("object_key") or "").strip(" /")
+        seconds = body.get("expires_in") or 900
+        if not key:
+            return PlainTextResponse("Object key cannot be empty", 400)
         if operation not in {"upload", "download"}:
-            why = f"Unsupported operation '{operation}'. Allowed values are 'upload' or 'download'"
+            why = f"Unsupported operation '{body.get('operation')}'. Allowed values are 'upload' or 'download'"
             return PlainTextResponse(why, 400)
-        if not key or not 1 <= seconds <= 604_800:
-            return PlainTextResponse("invalid presign request", 400)
+        if not isinstance(seconds, int) or not 1 <= seconds <= 604_800:
+            why = f"Invalid expiration requested: {seconds}. Allowed range is 1-604800 seconds"
+            return PlainTextResponse(why, 400)
         if name not in await asyncio.to_thread(self._buckets.names):
             return PlainTextResponse(f"Bucket '{name}' not found", 404)
         url = await asyncio.to_thread(self._buckets.presign, name, key, operation, seconds)

@@ -68,9 +68,10 @@ class Buckets:
         pages = self.store.client().get_paginator("list_objects_v2").paginate(Bucket=name, Prefix=prefix)
         return {one["Key"]: (one["ETag"].strip('"'), one["Size"]) for page in pages for one in page.get("Contents", [])}
 
-    def contents(self, name: str, limit: int) -> list[dict[str, Any]]:
-        """The first objects of a bucket, in the API's shape."""
-        answer = self.store.client().list_objects_v2(Bucket=name, MaxKeys=limit)
+    def contents(self, name: str, limit: int, page: str = "") -> tuple[list[dict[str, Any]], str]:
+        """Some objects of a bucket in the API's shape, and the store's word for the next page."""
+        further = {"ContinuationToken": page} if page else {}
+        answer = self.store.client().list_objects_v2(Bucket=name, MaxKeys=limit, **further)
         return [
             {
                 "object_name": one["Key"],
@@ -78,7 +79,7 @@ class Buckets:
                 "last_modified": one["LastModified"].strftime("%Y-%m-%d %H:%M:%S +0000 UTC"),
             }
             for one in answer.get("Contents", [])
-        ]
+        ], str(answer.get("NextContinuationToken") or "")
 
     def presign(self, name: str, key: str, operation: str, seconds: int) -> str:
         """URL for one upload or download."""

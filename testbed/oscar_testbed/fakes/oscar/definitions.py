@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from oscar_testbed.fakes.kubernetes.pods import valid_name
+from oscar_testbed.fakes.oscar.releases import Release
 
 Service = dict[str, Any]
 
@@ -63,6 +64,9 @@ _KNOWN = frozenset(
         *_DEFAULTS,
         "image_pull_secrets",
         "federation",
+        "replicas",
+        "delegation",
+        "rescheduler_threshold",
         "clusters",
         "volume",
         "kserve",
@@ -75,6 +79,8 @@ _EXPOSE = {
     **{name.lower(): name for name in ("nodePort", "default_command", "set_auth", "auth_type", "health_path")},
     "probe_mode": "probe_mode",
 }
+_PORTS = ("api_port", "nodePort")
+_NEWEST = Release.parse("v4.1.2")
 _LEVELS = frozenset({"NOTSET", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"})
 _INPUTS = frozenset({"minio", "webdav", "rucio"})
 _QUANTITY = re.compile(r"[-+]?[0-9.]+[eEinumkKMGTP]*[-+]?[0-9]*")
@@ -126,18 +132,22 @@ def buckets(service: Mapping[str, Any], *, directions: tuple[str, ...] = ("input
     return list(found)
 
 
-def normalised(body: Any) -> Service:
+def normalised(body: Any, release: Release = _NEWEST) -> Service:
     """A definition with OSCAR's defaults in it.
 
+    :param release: decides which fields there are, and in which form.
     :raises RefusedError: with what OSCAR answers to a definition it cannot use.
     """
     if not isinstance(body, dict):
         raise _invalid(f"json: cannot unmarshal {_JSON.get(type(body), 'null')} into Go value of type types.Service")
     # Go's decoder does not care for the case of keys.
-    service: Service = {**copy.deepcopy(_DEFAULTS), **{str(k).lower(): copy.deepcopy(v) for k, v in body.items()}}
+    service: Service = {
+        **{key: copy.deepcopy(value) for key, value in _DEFAULTS.items() if release.knows(key)},
+        **{str(k).lower(): copy.deepcopy(v) for k, v in body.items()},
+    }
     for key in [key for key, value in service.items() if value is None]:
         service[key] = copy.deepcopy(_DEFAULTS.get(key, ""))
-    service = {key: value for key, value in service.items() if key in _KNOWN}
+    service = {key: value for key, value in service.items() if key in _KNOWN and release.knows(key)}
     for problem in _wrong_types(service):
         raise _invalid(f"json: cannot unmarshal {problem}")
     if problems := list(_wrong_values(service)):
@@ -145,14 +155,18 @@ def normalised(body: Any) -> Service:
     environment = _lower(service["environment"])
     service["environment"] = {
         **_DEFAULTS["environment"],
-        **{k: environment[k] for k in ("variables", "secrets") if k in environment},
+        **{
+            k: environment[k]
+            for k in ("variables", "secrets")
+            if k in environment and (k != "secrets" or release.has_secrets)
+        },
     }
-    sent = {_EXPOSE[key]: value for key, value in _lower(service["expose"]).items() if key in _EXPOSE}
-    service["expose"] = {**_DEFAULTS["expose"], **sent}
+    service["expose"] = _exposed(service["expose"], release)
     service["script"] = service["script"].replace("\r\n", "\n").replace("\r", "\n")
     service["log_level"] = level if (level := service["log_level"].upper()) in _LEVELS else "INFO"
     for key in ("memory", "cpu", "visibility"):
-        service[key] = service[key] or _DEFAULTS[key]
+        if key in service:
+            service[key] = service[key] or _DEFAULTS[key]
     service["labels"] |= {
         "oscar.grycap/user-service": "true",
         "oscar_service": service["name"],
@@ -160,8 +174,21 @@ def normalised(body: Any) -> Service:
         "queue": f"root.oscar-queue.{service['name']}",
     }
     for direction in ("input", "output"):
-        _settle_paths(service, direction)
+        _settle_paths(service, direction, below_name=release.number >= (4, 1, 0))
     return service
+
+
+def shown(service: Service, release: Release = _NEWEST) -> Service:
+    """A definition as a release answers it."""
+    found = {key: value for key, value in service.items() if release.knows(key)}
+    environment = dict(service["environment"])
+    found["environment"] = {release.variables_key: environment.get("variables") or {}}
+    if release.has_secrets:
+        found["environment"]["secrets"] = environment.get("secrets") or {}
+    expose = {key: value for key, value in service["expose"].items() if release.exposes(key)}
+    if not release.lists_ports:
+        expose |= {key: expose[key][0] for key in _PORTS if expose.get(key)}
+    return {**found, "expose": expose, **({"namespace": "oscar-svc"} if release.knows("namespace") else {})}
 
 
 def check_objects(service: Mapping[str, Any]) -> None:
@@ -199,12 +226,29 @@ def check_storage(service: Mapping[str, Any]) -> None:
             raise RefusedError(500, f'the StorageProvider "{kind}.{identity}" is not defined')
 
 
-def _settle_paths(service: Service, direction: str) -> None:
+def _exposed(fields: Mapping[str, Any], release: Release) -> dict[str, Any]:
+    """``expose`` with its ports as a list, whatever form the release wants them in."""
+    sent = {_EXPOSE[key]: value for key, value in _lower(fields).items() if key in _EXPOSE}
+    for key in _PORTS:
+        if key not in sent:
+            continue
+        if release.lists_ports != isinstance(sent[key], list):
+            wanted = "[]int" if release.lists_ports else "int"
+            raise _invalid(
+                f"json: cannot unmarshal {_JSON[type(sent[key])]} into Go struct field .expose.{key} of type {wanted}"
+            )
+        if not release.lists_ports:
+            sent[key] = [sent[key]] if sent[key] else []
+    defaults = {key: value for key, value in _DEFAULTS["expose"].items() if release.exposes(key)}
+    return {**defaults, **{key: value for key, value in sent.items() if release.exposes(key)}}
+
+
+def _settle_paths(service: Service, direction: str, *, below_name: bool) -> None:
     for entry in service[direction]:
         entry["path"] = str(entry.get("path", "")).strip(" /")
         if not entry["path"]:
             raise RefusedError(400, f"{direction} path cannot be empty")
-        if provider(entry)[0] in {"minio", "s3"} and "/" not in entry["path"]:
+        if below_name and provider(entry)[0] in {"minio", "s3"} and "/" not in entry["path"]:
             entry["path"] = f"{service['name']}/{entry['path']}"
 
 

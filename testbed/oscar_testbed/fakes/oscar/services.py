@@ -37,8 +37,11 @@ class ServiceStore:
         with self._lock:
             return dict(json.loads(path.read_text()))
 
-    def put(self, service: Service) -> Service:
-        """Store a definition, keeping the token of an earlier one."""
+    def put(self, service: Service, *, keep_secrets: bool = False) -> Service:
+        """Store a definition, keeping the token of an earlier one.
+
+        :param keep_secrets: the definition has the names of its secrets alone; their values are as before.
+        """
         with self._lock:
             old = self.get(service["name"]) or {}
             stored = {**copy.deepcopy(service), "token": old.get("token") or secrets.token_hex(32)}
@@ -47,7 +50,7 @@ class ServiceStore:
             place = self.directory / service["name"]
             place.mkdir(parents=True, exist_ok=True, mode=0o700)
             values = stored["environment"].get("secrets") or {}
-            if values or not old:
+            if (values or not old) and not keep_secrets:
                 write_private(place / "secrets.json", json.dumps(values))
             if values:
                 stored["environment"]["secrets"] = dict.fromkeys(values, "")

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Members of federated services, and jobs that are handed to one of them (OSCAR 4.1, ``pkg/handlers/federation.go``).
+
+What the real server does besides, sending the service to every member with the user's refresh token, is left out: the
+members must have it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from oscar_testbed.fakes.oscar.definitions import Service, decoded
+from oscar_testbed.fakes.oscar.services import ServiceStore
+
+_TIMEOUT = 30.0
+_MEMBER: dict[str, Any] = {
+    "type": "",
+    "cluster_id": "",
+    "service_name": "",
+    "url": "",
+    "ssl_verify": False,
+    "priority": 0,
+    "headers": None,
+}
+
+
+class FederationApi:
+    """Endpoints below ``/system/federation``."""
+
+    def __init__(self, services: ServiceStore) -> None:
+        self._services = services
+
+    def routes(self) -> list[Route]:
+        """Where they are."""
+        path = "/system/federation/{name}"
+        changes = {"POST": _added, "PUT": _replaced, "DELETE": _removed}
+        return [
+            Route(path, self.read),
+            *(Route(path, self._changing(change), methods=[method]) for method, change in changes.items()),
+        ]
+
+    async def read(self, request: Request) -> Response:
+        """Topology and members."""
+        service = self._services.get(request.path_params["name"])
+        return Response(status_code=404) if service is None else JSONResponse(_shown(service))
+
+    def _changing(self, change: Callable[[list[Any], dict[str, Any]], list[Any]]) -> Callable[[Request], Any]:
+        async def endpoint(request: Request) -> Response:
+            body = decoded(await request.body(), "federation")
+            if not isinstance(body, dict):
+                return PlainTextResponse("Invalid payload: json: cannot unmarshal", 400)
+            service = self._services.get(request.path_params["name"])
+            if service is None:
+                return Response(status_code=404)
+            service["clusters"] = {**(service.get("clusters") or {}), **(body.get("clusters") or {})}
+            if body.get("storage_providers"):
+                service["storage_providers"] = body["storage_providers"]
+            federation = dict(service.get("federation") or {"group_id": "", "topology": ""})
+            wanted = {**body, **{key: _members(body.get(key)) for key in ("members", "update")}}
+            federation["members"] = change(_members(federation.get("members")), wanted)
+            service["federation"] = federation
+            self._services.put(service, keep_secrets=True)
+            if federation["members"] and "refresh_token" not in self._services.secret_values(service["name"]):
+                missing = f'secrets "{service["name"]}-refresh-token" not found'
+                return PlainTextResponse(f"error reading refresh-token secret: {missing}", 500)
+            return JSONResponse(_shown(service))
+
+        return endpoint
+
+
+def hand_over(service: Service, body: bytes, name: str) -> bool:
+    """Give a job to the first member that takes it, in the order of their priorities; False if none does."""
+    members = _members((service.get("federation") or {}).get("members") or service.get("replicas"))
+    for member in sorted(members, key=lambda each: int(each["priority"])):
+        cluster = (service.get("clusters") or {}).get(member["cluster_id"]) or {}
+        endpoint = str(cluster.get("endpoint") or "").rstrip("/")
+        if member["type"].lower() != "oscar" or not endpoint:
+            continue
+        provider = next((each["storage_provider"] for each in service["output"]), "minio.default")
+        event = json.dumps({"storage_provider": provider, "event": body.decode("utf-8", "replace")})
+        try:
+            login = (str(cluster.get("auth_user") or ""), str(cluster.get("auth_password") or ""))
+            with httpx.Client(timeout=_TIMEOUT, verify=bool(cluster.get("ssl_verify", True))) as client:
+                theirs = client.get(f"{endpoint}/system/services/{member['service_name']}", auth=login)
+                headers = {
+                    "Authorization": f"Bearer {theirs.json()['token']}",
+                    "X-Delegated-Job-ID": name,
+                    "X-Delegated-From": str(service.get("cluster_id") or ""),
+                }
+                answer = client.post(f"{endpoint}/job/{member['service_name']}", headers=headers, content=event)
+        except (httpx.HTTPError, ValueError, KeyError):
+            continue
+        if answer.status_code == httpx.codes.CREATED:
+            return True
+    return False
+
+
+def _members(found: Any) -> list[dict[str, Any]]:
+    return [{**_MEMBER, **each} for each in found or [] if isinstance(each, dict)]
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    same = all(one[key] == other[key] for key in ("cluster_id", "service_name"))
+    return same and str(one["type"]).lower() == str(other["type"]).lower()
+
+
+def _added(members: list[Any], body: dict[str, Any]) -> list[Any]:
+    return [*members, *body["members"]]
+
+
+def _replaced(members: list[Any], body: dict[str, Any]) -> list[Any]:
+    if not body["update"]:
+        return members
+    return [body["update"][0] if any(_same(each, old) for old in body["members"]) else each for each in members]
+
+
+def _removed(members: list[Any], body: dict[str, Any]) -> list[Any]:
+    return [each for each in members if not any(_same(each, gone) for gone in body["members"])]
+
+
+def _shown(service: Service) -> dict[str, Any]:
+    federation = service.get("federation") or {}
+    return {"topology": federation.get("topology") or "none", "members": _members(federation.get("members")) or None}
