@@ -127,6 +127,19 @@ def _webdav_provider(conn_id: str) -> dict[str, object]:
     }
 
 
+def _word(value: str, name: str) -> tuple[list[str], str]:
+    """Return lines of sh that prepare a word, and the word; what is not plain ASCII travels in base64.
+
+    :param value: what the word must be, byte for byte.
+    :param name: of a variable to prepare it in.
+    """
+    if re.fullmatch(r"[ -~]*", value):
+        return [], shlex.quote(value)
+    text = base64.b64encode(value.encode("utf-8", "surrogateescape")).decode("ascii")
+    # A command substitution loses trailing newlines, so something follows them.
+    return [f"{name}=$(printf %s {text} | base64 -d; printf .)"], f'"${{{name}%.}}"'
+
+
 def _script(spec: JobSpec, event: ObjectEvent | None) -> str:
     """Return POSIX sh that runs the command and tells its exit code, which OSCAR's supervisor would drop."""
     manifest: dict[str, object] = {
@@ -157,13 +170,18 @@ def _script(spec: JobSpec, event: ObjectEvent | None) -> str:
     form = form.replace('"@code@"', "%d")
     for name in ("@start@", "@start@", "@end@", "@node@"):
         form = form.replace(name, "%s", 1)
-    exports = [f"export {name}={shlex.quote(value)}" for name, value in spec.environment.items()]
+    exports = []
+    for name, value in spec.environment.items():
+        before, word = _word(value, name)
+        exports += [*before, f"export {name}={word}"]
+    words = [_word(word, f"airflow_oscar_word_{number}") for number, word in enumerate(spec.command)]
     return "\n".join(
         [
             "#!/bin/sh",
             *exports,
+            *(line for before, _ in words for line in before),
             "start=`date -u +%Y-%m-%dT%H:%M:%SZ`",
-            shlex.join(spec.command),
+            " ".join(word for _, word in words),
             "code=$?",
             "end=`date -u +%Y-%m-%dT%H:%M:%SZ`",
             "node=`hostname 2>/dev/null || echo unknown`",

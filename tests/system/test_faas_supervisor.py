@@ -14,7 +14,7 @@ import shlex
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -38,6 +38,7 @@ from airflow_provider_oscar.jobs.outcome import State, verdict
 from airflow_provider_oscar.jobs.sealing import seal, with_key
 from airflow_provider_oscar.jobs.signing import configured_signer
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
+from tests.support import nasty
 from tests.support.http_store import running_store
 from tests.system import backends, scenarios
 from tests.system.scenarios import COPY
@@ -146,7 +147,9 @@ def run_job(supervisor: Supervisor, s3: OscarS3Hook) -> Callable[..., tuple[Ende
     """Runs a command on an object the way a job operator has it done; returns what ended, and the manifest."""
     hook = SupervisorHook()
 
-    def run(command: list[str], key: str = "in/a.h5", *, mode: str = "inline") -> tuple[Ended, Manifest | None]:
+    def run(
+        command: list[str], key: str = "in/a.h5", *, mode: str = "inline", environment: Mapping[str, str] | None = None
+    ) -> tuple[Ended, Manifest | None]:
         s3.put_bytes("incoming", key, key.encode())
         name = f"job-{datetime.now(UTC).timestamp():.6f}".replace(".", "-")
         job = hook.build(
@@ -156,15 +159,15 @@ def run_job(supervisor: Supervisor, s3: OscarS3Hook) -> Callable[..., tuple[Ende
             output_conn_id="oscar_s3_default",
             output_uri=RESULTS,
             options=RunOptions(mode="faas-supervisor" if mode == "kit" else "inline"),
+            environment=environment,
         )
         if mode == "kit":
             secret = job.secret
             definition = secret["function_config.yaml"]
             ended = supervisor.run(job.env["EVENT"], secret["script.sh"], definition=definition, decode=True)
         else:
-            key = bytes(32)
-            body = job.body(lambda document: seal(document, key, "ABCDEF01")).decode()
-            ended = supervisor.run(body, hook.service_script(), OSCAR_SUPERVISOR_KEY_ABCDEF01=key.hex())
+            body = job.body(lambda document: seal(document, bytes(32), "ABCDEF01")).decode()
+            ended = supervisor.run(body, hook.service_script(), OSCAR_SUPERVISOR_KEY_ABCDEF01=bytes(32).hex())
         return ended, hook.read_manifest("oscar_s3_default", RESULTS, name)
 
     return run
@@ -182,6 +185,13 @@ def test_object_is_staged_in_and_out_and_the_manifest_written(run_job, s3, key, 
     (output,) = [name for name in found if not name.endswith("/manifest.json")]
     assert s3.read_bytes(f"s3://outgoing/{quote(output)}", 1000) == key.encode()
     assert Manifest.from_marker(ended.out.decode(), manifest.submission_id) is not None
+
+
+@pytest.mark.parametrize("mode", ["inline", "kit"])
+def test_every_value_arrives_byte_for_byte(run_job, s3, mode):
+    ended, manifest = run_job(nasty.COMMAND, mode=mode, environment=nasty.ENVIRONMENT)
+    assert manifest.succeeded, ended.err.decode()
+    assert s3.read_bytes(f"{RESULTS}/{manifest.submission_id}/got", 100_000) == nasty.EXPECTED
 
 
 @pytest.mark.parametrize("mode", ["inline", "kit"])

@@ -23,6 +23,7 @@ from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from airflow_provider_oscar.placement.targets import PlacementTarget
 from tests.integration.jobs.conftest import IMAGE
+from tests.support import nasty
 from tests.support.fakes import Store, context
 
 HOSTILE_KEY = "a b/ü'$(touch x);\n..%2e.txt"
@@ -106,6 +107,12 @@ def test_object_is_processed_and_the_manifest_returned(request, target, letter, 
     assert again == found, "work that is done is not done again"
     with pytest.raises(AirflowFailException, match="exit code 1"):
         target.operator(object_event=letter, command=["false"]).execute(state)
+
+
+def test_every_value_of_the_environment_and_of_the_command_arrives_byte_for_byte(request, target, s3):
+    task = target.operator(object_event="", command=nasty.COMMAND, environment=nasty.ENVIRONMENT)
+    found = task.execute(run_id(request))
+    assert s3.read_bytes(found["output_uri"] + "got", 100_000) == nasty.EXPECTED
 
 
 def test_failed_command_is_explained_with_its_last_words(request, target, letter):

@@ -29,6 +29,7 @@ from airflow_provider_oscar.jobs.options import RunOptions
 from airflow_provider_oscar.jobs.sealing import seal
 from airflow_provider_oscar.jobs.spec import JobSpec
 from airflow_provider_oscar.jobs.start_script import PROGRAM_FILE, encoded_program
+from tests.support import nasty
 from tests.support.http_store import Store, running_store
 
 JOB = "t-0123456789abcdef"
@@ -321,6 +322,33 @@ def test_kit_script_tells_the_exit_code_upstream_drops(hook, connections, tmp_pa
     assert (manifest.exit_code, manifest.placement) == (code, "caf\u00e9 %s")
     assert manifest.submitted_at == job.spec.submitted_at
     assert manifest.phases["run"].duration >= timedelta(0)
+
+
+@pytest.mark.parametrize("mode", ["inline", "kit", "service"])
+def test_every_value_arrives_byte_for_byte(hook, connections, server, tmp_path, mode):
+    chosen = "faas-supervisor" if mode == "kit" else None
+    job = build(hook, nasty.COMMAND, environment=nasty.ENVIRONMENT, mode=chosen)
+    output = tmp_path / "output"
+    output.mkdir()
+    if mode == "kit":
+        script = job.secret["script.sh"]
+        assert script.isascii()
+        (tmp_path / "script.sh").write_text(script)
+        done = run(["/bin/sh", str(tmp_path / "script.sh")], tmp_path, TMP_OUTPUT_DIR=str(output))
+        assert (output / "got").read_bytes() == nasty.EXPECTED, done.stderr
+        return
+    if mode == "service":
+        (tmp_path / "script.sh").write_text(hook.service_script())
+        (tmp_path / "event").write_bytes(base64.b64decode(job.body(None)))
+        done = run(["/bin/sh", str(tmp_path / "script.sh")], tmp_path, INPUT_FILE_PATH=str(tmp_path / "event"))
+    else:
+        mount = tmp_path / job.secret_mount_path.lstrip("/")
+        mount.mkdir(parents=True)
+        for name, content in job.secret.items():
+            assert content.isascii()
+            (mount / name).write_text(content)
+        done = run([*job.command, *job.args], tmp_path, **job.env, CONTAINER_SANDBOX_MOUNT_POINT=str(tmp_path))
+    assert server.objects[f"/out/p/{JOB}/got"] == nasty.EXPECTED, done.stderr
 
 
 def test_kit_refuses_a_variable_no_shell_exports(hook, connections):
