@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.podstatus import SECRET_VOLUME
 from airflow_provider_oscar.core.slurm import SlurmOptions, check_annotations
 
 #: Name of the container that runs the job.
@@ -21,7 +22,6 @@ CONTAINER_NAME = "job"
 SECRET_MOUNT_PATH = "/var/run/secrets/airflow-oscar"
 #: Taint of every virtual node, in all versions of interLink.
 VIRTUAL_NODE_TAINT = "virtual-node.interlink/no-schedule"
-_SECRET_VOLUME = "airflow-oscar"
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
@@ -100,8 +100,8 @@ def build_pod(request: PodRequest) -> dict[str, object]:
         # The SLURM plugin writes the files with this mode to the shared file system, and the job has the same user;
         # a kubelet keeps them for itself, and the container's user may be another. It dereferences a missing one.
         mode = 0o600 if request.node else 0o644
-        volumes.append({"name": _SECRET_VOLUME, "secret": {"secretName": request.secret_name, "defaultMode": mode}})
-        mounts.append({"name": _SECRET_VOLUME, "mountPath": request.secret_mount_path, "readOnly": True})
+        volumes.append({"name": SECRET_VOLUME, "secret": {"secretName": request.secret_name, "defaultMode": mode}})
+        mounts.append({"name": SECRET_VOLUME, "mountPath": request.secret_mount_path, "readOnly": True})
     container: dict[str, object] = {
         "name": CONTAINER_NAME,
         "image": request.image,
@@ -183,8 +183,8 @@ def _check(request: PodRequest) -> None:
             )
     if len({CONTAINER_NAME, *(init.name for init in request.init_containers)}) <= len(request.init_containers):
         raise DefinitionError(f"pod {request.name!r}: two containers have the same name, or one is called 'job'")
-    if _SECRET_VOLUME in request.empty_dirs:
-        raise DefinitionError(f"pod {request.name!r}: empty_dirs may not be called {_SECRET_VOLUME!r}")
+    if SECRET_VOLUME in request.empty_dirs:
+        raise DefinitionError(f"pod {request.name!r}: empty_dirs may not be called {SECRET_VOLUME!r}")
     for image in (request.image, *(init.image for init in request.init_containers)):
         if not image or any(character.isspace() for character in image):
             raise DefinitionError(

@@ -19,6 +19,10 @@ from airflow_provider_oscar.core.times import read_iso
 JOB_ID_ANNOTATION = "JobID"
 #: Label that says whose pod it is: deployment, digest of the request, and generation.
 OWNER_LABEL = "airflow-provider-oscar/owner"
+#: Label that says that the pod stays when its job has ended: ``on_failure`` or ``always``.
+KEEP_LABEL = "airflow-provider-oscar/keep"
+#: Volume of the pod that holds its secret.
+SECRET_VOLUME = "airflow-oscar"
 #: Non-standard words of interLink for a pod's phase; the others are Kubernetes' own.
 _PHASES = {"initializing": JobPhase.PENDING, "ready": JobPhase.RUNNING}
 
@@ -38,6 +42,8 @@ class PodStatus:
     :param owner: value of :data:`OWNER_LABEL`; empty if it has none.
     :param deleting: removal was asked for and is not finished.
     :param created_at: when it was made, or None if that cannot be read.
+    :param secret: name of the secret it was given, or empty.
+    :param keep: value of :data:`KEEP_LABEL`, or empty.
     """
 
     name: str
@@ -51,6 +57,8 @@ class PodStatus:
     deleting: bool = False
     owner: str = ""
     created_at: datetime | None = None
+    secret: str = ""
+    keep: str = ""
 
     @classmethod
     def from_api(cls, pod: Mapping[str, object]) -> PodStatus:
@@ -76,6 +84,8 @@ class PodStatus:
             deleting=bool(metadata.get("deletionTimestamp")),
             owner=str(_mapping(metadata.get("labels")).get(OWNER_LABEL) or ""),
             created_at=read_created(metadata.get("creationTimestamp")),
+            secret=_secret(spec),
+            keep=str(_mapping(metadata.get("labels")).get(KEEP_LABEL) or ""),
         )
 
 
@@ -100,6 +110,13 @@ def read_created(value: object) -> datetime | None:
         return read_iso(str(value or ""))
     except ValueError:
         return None
+
+
+def _secret(spec: Mapping[str, Any]) -> str:
+    for volume in map(_mapping, _sequence(spec.get("volumes"))):
+        if volume.get("name") == SECRET_VOLUME:
+            return str(_mapping(volume.get("secret")).get("secretName") or "")
+    return ""
 
 
 def _said(text: str) -> str:

@@ -8,11 +8,12 @@ uses. Operators, the one trigger, sensors and placement know the protocol alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from importlib import import_module
 from typing import ClassVar, Protocol, TypeVar, cast
 
+from airflow_provider_oscar.core.cancellation import Cancellation
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.status import JobStatus
@@ -59,8 +60,11 @@ class JobPlace(Protocol):
     def log(self, job_id: str) -> str | None:
         """Return the whole log, or None if there is none."""
 
-    def cancel(self, job_id: str) -> bool:
-        """Cancel and remove the job; False if it was not there."""
+    def log_chunks(self, job_id: str) -> Iterable[bytes]:
+        """Return the whole log as it is, in pieces, however long it is."""
+
+    def cancel(self, job_id: str) -> Cancellation:
+        """Cancel and remove the job, and look what became of it."""
 
     def delete_ended(self, job_id: str) -> None:
         """Remove a job that has ended, and return when its name is free again."""
@@ -68,13 +72,16 @@ class JobPlace(Protocol):
     def cleanup(self, job_id: str) -> None:
         """Remove what an ended job leaves behind, once its log and manifest were read."""
 
+    def release(self, job_id: str) -> None:
+        """Take from an ended job what it was given, and leave the rest for people to look at."""
+
     def observe(self) -> TargetObservation:
         """Look whether the place takes work, and how many jobs it has; never raises for an outage."""
 
     def open(self) -> AbstractAsyncContextManager[JobClient]:
         """Open a client for a poll."""
 
-    async def acancel(self, job_id: str) -> bool:
+    async def acancel(self, job_id: str) -> Cancellation:
         """Do what :meth:`cancel` does without blocking the event loop."""
 
 
@@ -83,6 +90,9 @@ class JobBackend(JobPlace, Protocol[W_contra]):
 
     def submit(self, job: RunningJob, work: W_contra) -> RunningJob:
         """Start the job, or adopt the one that came into being meanwhile; return it as it is to be remembered."""
+
+    def complete(self, job: RunningJob, prepare: Callable[[], W_contra]) -> None:
+        """Give an adopted job that waits what its submission did not come to, if anything."""
 
 
 def open_backend(name: str, arguments: Mapping[str, str]) -> JobPlace:

@@ -13,7 +13,7 @@ import base64
 import hashlib
 import logging
 import posixpath
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,6 +24,7 @@ from airflow_provider_oscar.core.pods import SECRET_MOUNT_PATH, InitContainer
 from airflow_provider_oscar.core.staging import StageIn, safe_name
 from airflow_provider_oscar.hooks.storage import ObjectStore, storage_hook
 from airflow_provider_oscar.jobs.faas_supervisor import KIT_IMAGE, kit_job
+from airflow_provider_oscar.jobs.joblog import store_log
 from airflow_provider_oscar.jobs.large_outputs import finish_outputs
 from airflow_provider_oscar.jobs.manifest import MANIFEST_LIMIT, MANIFEST_NAME, Manifest
 from airflow_provider_oscar.jobs.options import Attachments, Binding, InlineFile, RunOptions
@@ -273,6 +274,17 @@ class SupervisorHook:
         as it comes where the system allows it, see ``_LIVE_OUTPUT``.
         """
         return service_script()
+
+    def save_log(self, output_conn_id: str, output_uri: str, submission_id: str, chunks: Iterable[bytes]) -> str:
+        """Copy a job's log beside its manifest, and return its URI; empty if there is none.
+
+        :param output_conn_id: connection of the output's store.
+        :param output_uri: the parent, as given to :meth:`build`.
+        :param submission_id: name of the job.
+        :param chunks: the log, in pieces.
+        """
+        prefix = f"{output_uri.rstrip('/')}/{submission_id}"
+        return store_log(self._stores(output_uri, output_conn_id), prefix, chunks)
 
     def read_manifest(self, output_conn_id: str, output_uri: str, submission_id: str) -> Manifest | None:
         """Return the manifest of a job, or None if there is none yet; a half-written one counts as none.

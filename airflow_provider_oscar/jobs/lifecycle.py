@@ -8,11 +8,13 @@ manifest is read before the log, and what is shown or saved of the job is saved 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar, get_args
 
+from airflow_provider_oscar.core.cancellation import Cancellation
 from airflow_provider_oscar.core.errors import (
     JobFailedError,
     OscarProviderError,
@@ -29,10 +31,15 @@ from airflow_provider_oscar.jobs.failures import failure
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.outcome import State, verdict
 from airflow_provider_oscar.jobs.running import RunningJob
+from airflow_provider_oscar.jobs.signing import believed
 from airflow_provider_oscar.jobs.status import JobStatus, JsonObject
 
 #: How long a manifest may still be on its way after the job ended.
 MANIFEST_GRACE = timedelta(seconds=60)
+
+#: What becomes of a pod whose job has ended.
+KeepPod = Literal["never", "on_failure", "always"]
+KEEP_POD = get_args(KeepPod)
 
 W = TypeVar("W")
 
@@ -76,6 +83,8 @@ class JobLifecycle(Generic[W]):
     :param finish: called with each job that has ended and its manifest, if it has one, before anything is cleaned up:
         makes its outputs whole.
     :param observe: for jobs that write no manifest: returns one for a job, and its log, that is seen to have succeeded.
+    :param save_log: copies a log below the job's output prefix and returns its URI; None where there is no such place.
+    :param keep: whether what an ended job leaves on the compute side stays there, for people to look at.
     """
 
     backend: JobBackend[W]
@@ -88,6 +97,8 @@ class JobLifecycle(Generic[W]):
     note: Callable[[RunningJob, JobStatus, Manifest | None], None] = lambda job, status, manifest: None
     finish: Callable[[RunningJob, Manifest | None], None] = lambda job, manifest: None
     observe: Callable[[RunningJob, str], Manifest | None] | None = None
+    save_log: Callable[[RunningJob, Iterable[bytes]], str] | None = None
+    keep: KeepPod = "never"
 
     def start(
         self, job: RunningJob, prepare: Callable[[RunningJob], W], *, fresh: bool = False
@@ -104,23 +115,29 @@ class JobLifecycle(Generic[W]):
             if manifest is not None and manifest.succeeded:
                 self.log.info("Job %s: %s; nothing is submitted again", job.submission_id, manifest.summary)
                 self.finish(job, manifest)
-                self._cleanup_earlier(job)
+                self._cleanup_earlier(job, manifest)
                 return self._concluded(manifest, job, JobStatus(JobPhase.SUCCEEDED))
         status = self.backend.status(job.job_id)
         self._check_owner(job, status)
         same = not fresh and status.owner in ("", job.owner)
         if same and status.phase.active:
             self.log.info("%s; this try adopts it", status.describe(job.job_id))
+            if status.phase is JobPhase.PENDING:
+                self._complete(job, prepare)
         else:
             if status.phase is not JobPhase.ABSENT:
                 text = self._read_log(job) if same else ""
                 marked = (self._marked(job, text) or self._observed(job, status, text)) if same else None
                 if marked is not None and marked.succeeded:
                     self.finish(job, marked)
-                    self._cleanup(job)
+                    self._cleanup(job, marked, succeeded=True)
                     return self._concluded(marked, job, status)
                 why = "from an earlier try" if same else "of another request for the same work"
                 self.log.info("%s, %s; it is removed and submitted again", status.describe(job.job_id), why)
+                if status.phase.ended and same:
+                    self._show_rest(text, job)
+                if same and not self._save_log(job, marked):
+                    raise TransientError(f"{self.about(job)} is not removed while its log cannot be saved")
                 self.backend.delete_ended(job.job_id)
                 self._finish(job, None)
             job = replace(job, job_id=job.submission_id, submitted_at="", log_lines=0)
@@ -156,8 +173,8 @@ class JobLifecycle(Generic[W]):
             raise self._unobserved(job, event)
         ended = read_time(str(event.get("ended_at") or ""))
         seen = JobStatus.from_event(event)
-        # What was never submitted writes no manifest, so there is nothing to wait for.
-        hopeless = ended is None or never_ran(seen.reason, seen.slurm_job_id)
+        # What was never submitted writes no manifest, so there is nothing to wait for; or it was waited for already.
+        hopeless = ended is None or event.get("waited") is True or never_ran(seen.reason, seen.slurm_job_id)
         age = self.grace * 2 if hopeless or ended is None else max(datetime.now(UTC) - ended, timedelta(0))
         return self._decide(job, seen, age)
 
@@ -182,7 +199,7 @@ class JobLifecycle(Generic[W]):
             self.finish(job, manifest)
         else:
             self._finish(job, manifest)
-        self._cleanup(job)
+        self._cleanup(job, manifest, succeeded=outcome.state is State.SUCCEEDED)
         if outcome.state is State.SUCCEEDED and manifest is not None:
             return Concluded(manifest, job, status)
         raise failure(
@@ -226,13 +243,7 @@ class JobLifecycle(Generic[W]):
         return Manifest.from_marker(log, job.submission_id, lambda manifest: self._believed(job, manifest))
 
     def _believed(self, job: RunningJob, manifest: Manifest) -> bool:
-        """Whether the manifest speaks of this submission and was written by who was given it."""
-        if manifest.submission_id != job.submission_id:
-            return False
-        submitted = read_time(job.submitted_at)
-        if submitted is not None and manifest.submitted_at is not None and manifest.submitted_at < submitted:
-            return False
-        return self.verifies(job, manifest)
+        return believed(job, manifest, self.verifies)
 
     def _read_log(self, job: RunningJob) -> str:
         """Return the log; an empty one if it cannot be read: a log decides nothing that the manifest proves."""
@@ -249,14 +260,41 @@ class JobLifecycle(Generic[W]):
         except OscarProviderError as error:
             self.log.warning("The outputs of job %s cannot be made whole: %s", job.submission_id, error)
 
-    def _cleanup(self, job: RunningJob) -> None:
-        """Remove what is left of an ended job; what cannot be removed now is named, and changes no result."""
+    def _complete(self, job: RunningJob, prepare: Callable[[RunningJob], W]) -> None:
+        """Add what a try that was killed while it submitted did not come to; a job that has it stays as it is."""
         try:
-            self.backend.cleanup(job.job_id)
+            self.backend.complete(job, lambda: prepare(job))
+        except OscarProviderError as error:
+            self.log.warning("Whether job %s has all it needs cannot be seen: %s", job.job_id, error)
+
+    def _save_log(self, job: RunningJob, manifest: Manifest | None) -> bool:
+        """Copy the log to the job's results, unless the supervisor did; False if that cannot be done now."""
+        if self.save_log is None or self.observe is not None or (manifest is not None and manifest.has_log):
+            return True
+        try:
+            uri = self.save_log(job, self.backend.log_chunks(job.job_id))
+        except OscarProviderError as error:
+            self.log.warning("The log of job %s cannot be saved: %s", job.job_id, error)
+            return False
+        if uri:
+            self.log.info("The log of job %s is kept as %s", job.job_id, quoted(uri))
+        return True
+
+    def _cleanup(self, job: RunningJob, manifest: Manifest | None, *, succeeded: bool) -> None:
+        """Remove what is left of an ended job, its log saved; what cannot be removed is named and changes no result."""
+        kept = self.keep == "always" or (self.keep == "on_failure" and not succeeded)
+        saved = self._save_log(job, manifest)
+        try:
+            if kept or not saved:
+                self.backend.release(job.job_id)
+                why = f"as keep_pod={self.keep!r} wants it" if kept else "because its log is saved nowhere else"
+                self.log.info("Job %s has ended and is left where it ran, %s", job.job_id, why)
+            else:
+                self.backend.cleanup(job.job_id)
         except OscarProviderError as error:
             self.log.warning("Job %s has ended and is left where it ran: %s", job.job_id, error)
 
-    def _cleanup_earlier(self, job: RunningJob) -> None:
+    def _cleanup_earlier(self, job: RunningJob, manifest: Manifest) -> None:
         """Remove what a try that was killed left of a job whose success is proven, if it is ours and has ended."""
         try:
             status = self.backend.status(job.job_id)
@@ -265,7 +303,7 @@ class JobLifecycle(Generic[W]):
             self.log.warning("Whether job %s left something behind cannot be seen: %s", job.job_id, error)
             return
         if status.phase.ended:
-            self._cleanup(job)
+            self._cleanup(job, manifest, succeeded=True)
 
     def _show_rest(self, log: str, job: RunningJob) -> None:
         """Show what was not shown while the job ran."""
@@ -285,17 +323,33 @@ class JobLifecycle(Generic[W]):
         of_object = f" of {quoted(job.object_uri)}" if job.object_uri else ""
         return f"{self.backend.display_name}: job {job.job_id!r}{of_object}"
 
+    def cancel(self, job: RunningJob, *, patience: float | None = None) -> Cancellation:
+        """Save the log of a job, cancel it, and say what was seen of its end.
+
+        :param job: the job.
+        :param patience: seconds that saving may take; None for as long as it takes.
+        """
+        saving = threading.Thread(target=self._save_log, args=(job, None), name="save-log", daemon=True)
+        saving.start()
+        saving.join(patience)
+        if saving.is_alive():
+            self.log.warning(
+                "The log of job %s could not be saved in time; the job is cancelled all the same", job.job_id
+            )
+        return self.backend.cancel(job.job_id)
+
     def _timed_out(self, job: RunningJob, event: JsonObject) -> OscarProviderError:
-        gone = "was cancelled" if self.backend.cancel(job.job_id) else "was not there any more"
+        self._show_rest(self._read_log(job), job)
+        known = self.cancel(job)
         self._finish(job, None)
         if event.get("status") == "timeout":
             return JobFailedError(
-                f"{self.about(job)} did not end within {self.timeout:.0f} seconds and {gone}; "
+                f"{self.about(job)} did not end within {self.timeout:.0f} seconds and {known}; "
                 "raise the timeout of the task, or see why it waited"
             )
         why = quoted(event["reason"]) if event.get("reason") else "no reason was given"
         return TransientError(
-            f"{self.about(job)} did not start within its queue_timeout ({why}) and {gone}; "
+            f"{self.about(job)} did not start within its queue_timeout ({why}) and {known}; "
             "raise queue_timeout, or choose a target with a shorter queue"
         )
 

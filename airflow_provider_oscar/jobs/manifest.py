@@ -232,6 +232,11 @@ class Manifest(ManifestFields, frozen=True, kw_only=True, eq=False):
         return None if queued is None else queued.start
 
     @property
+    def has_log(self) -> bool:
+        """The supervisor staged out the whole log."""
+        return self.log is not None and bool(self.log.key)
+
+    @property
     def summary(self) -> str:
         """One line for messages and logs; foreign text in it is escaped."""
         if self.succeeded:

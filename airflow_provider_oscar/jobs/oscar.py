@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Hashable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Hashable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
+from airflow_provider_oscar.core.cancellation import ABSENT_BEFORE, Cancellation
 from airflow_provider_oscar.core.errors import OscarProviderError, TransientError
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.hooks.oscar.errors import AccessError
@@ -101,9 +102,16 @@ class OscarBackend:
         """Return the whole log."""
         return self.hook.run(self.hook.job_log(self.service, job_id))
 
-    def cancel(self, job_id: str) -> bool:
+    def log_chunks(self, job_id: str) -> Iterator[bytes]:
+        """Return the whole log; OSCAR has no pieces."""
+        yield (self.log(job_id) or "").encode("utf-8", "surrogateescape")
+
+    def complete(self, job: RunningJob, prepare: Callable[[], OscarWork]) -> None:
+        """Nothing: a request brings all there is."""
+
+    def cancel(self, job_id: str) -> Cancellation:
         """Delete the job, which ends it."""
-        return self.hook.run(self.hook.delete_job(self.service, job_id))
+        return _deleted(self.hook.run(self.hook.delete_job(self.service, job_id)))
 
     def delete_ended(self, job_id: str) -> None:
         """Delete the job and wait until OSCAR does not list it any more."""
@@ -116,6 +124,9 @@ class OscarBackend:
 
     def cleanup(self, job_id: str) -> None:
         """Nothing: OSCAR removes its jobs by itself, and people look at their logs there."""
+
+    def release(self, job_id: str) -> None:
+        """Nothing, for the same reason."""
 
     def observe(self) -> TargetObservation:
         """Look whether the service can take a job, and how many it has."""
@@ -134,10 +145,10 @@ class OscarBackend:
         async with hook.async_client() as client:
             yield OscarJobClient(hook, client, self.service)
 
-    async def acancel(self, job_id: str) -> bool:
+    async def acancel(self, job_id: str) -> Cancellation:
         """Delete the job without blocking the event loop."""
         hook = await OscarHook.resolved(self.conn_id)
-        return await hook.arun(hook.delete_job(self.service, job_id))
+        return _deleted(await hook.arun(hook.delete_job(self.service, job_id)))
 
 
 @dataclass(frozen=True)
@@ -156,6 +167,10 @@ class OscarJobClient:
     async def log(self, job_id: str) -> str | None:
         """Return the whole log so far."""
         return await self.hook.arun(self.hook.job_log(self.service, job_id), self.client)
+
+
+def _deleted(there: bool) -> Cancellation:
+    return Cancellation(found=True, verified=True, known="was cancelled") if there else ABSENT_BEFORE
 
 
 def job_status(job: OscarJob | None) -> JobStatus:

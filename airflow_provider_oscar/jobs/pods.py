@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Hashable, Mapping
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar
 
+from airflow_provider_oscar.core.cancellation import Cancellation
 from airflow_provider_oscar.core.errors import OscarProviderError
 from airflow_provider_oscar.core.podstatus import PodStatus
+from airflow_provider_oscar.hooks.interlink.cancel import cancel_pod
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.hooks.pool import pool_of
 from airflow_provider_oscar.jobs.running import RunningJob
@@ -87,9 +89,21 @@ class PodBackend:
         """Return the whole log, without the lines of interLink's plugin."""
         return self.hook.read_log(job_id)
 
-    def cancel(self, job_id: str) -> bool:
-        """Delete pod and secret; interLink cancels the SLURM job."""
-        return self.hook.delete_pod(job_id)
+    def complete(self, job: RunningJob, prepare: Callable[[], PodWork]) -> None:
+        """Make the secret of a pod whose maker was killed before it did."""
+        pod = self.hook.read_pod(job.job_id)
+        if pod is None or not pod.secret:
+            return
+        if self.hook.complete_pod(pod.name, pod.uid, lambda: prepare().secret):
+            log.info("Pod %s was made by a try that was killed before it made its secret; it has one now", pod.name)
+
+    def log_chunks(self, job_id: str) -> Iterator[bytes]:
+        """Return the whole log as it is, in pieces."""
+        return self.hook.log_chunks(job_id)
+
+    def cancel(self, job_id: str) -> Cancellation:
+        """Delete pod and secret, so that interLink cancels the SLURM job, and look whether it did."""
+        return cancel_pod(self.hook, job_id)
 
     def delete_ended(self, job_id: str) -> None:
         """Delete the pod and wait until it is gone."""
@@ -99,6 +113,10 @@ class PodBackend:
     def cleanup(self, job_id: str) -> None:
         """Delete pod and secret."""
         self.hook.delete_pod(job_id)
+
+    def release(self, job_id: str) -> None:
+        """Delete the secret, which holds access to the stores, and keep the pod."""
+        self.hook.delete_secret(job_id)
 
     def observe(self) -> TargetObservation:
         """Look whether the node takes work, and how many pods it has."""
@@ -116,10 +134,10 @@ class PodBackend:
         """Open a client for a poll; the Kubernetes client blocks, so it works in a pool of its own connection."""
         yield PodClient(await InterLinkHook.resolved(self.conn_id, namespace=self._namespace or None))
 
-    async def acancel(self, job_id: str) -> bool:
-        """Delete pod and secret without blocking the event loop."""
+    async def acancel(self, job_id: str) -> Cancellation:
+        """Do it without blocking the event loop, within the time that Airflow gives a trigger."""
         hook = await InterLinkHook.resolved(self.conn_id, namespace=self._namespace or None)
-        return await pool_of("kubernetes", self.conn_id).call(hook.delete_pod, job_id)
+        return await pool_of("cancel", self.conn_id).call(cancel_pod, hook, job_id, patience=12.0)
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ class Pace:
     :param log_interval: between two reads of one log, at least.
     :param log_spacing: between two reads of any log at one place, on average: with 300 jobs each log is read every
         300 times as many seconds.
+    :param proof_interval: between two requests for the manifest of one job that seems to run, at least.
+    :param proof_spacing: between two requests for any manifest at one place, on average.
     :param clock: seconds that never go back.
     :param sleep: waits.
     """
@@ -42,6 +44,8 @@ class Pace:
     absence_grace: float = 60.0
     log_interval: float = 5.0
     log_spacing: float = 2.0
+    proof_interval: float = 15.0
+    proof_spacing: float = 0.5
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
@@ -74,6 +78,12 @@ class Subscription:
         """Seconds between two reads of this job's log, so that all who wait together keep the bound."""
         pace = self.poll.pace
         return max(pace.log_interval, pace.log_spacing * len(self.poll.subscriptions))
+
+    @property
+    def proof_pause(self) -> float:
+        """Seconds between two requests for this job's manifest, with the same bound."""
+        pace = self.poll.pace
+        return max(pace.proof_interval, pace.proof_spacing * len(self.poll.subscriptions))
 
     def put(self, found: Mapping[str, JobStatus] | Exception) -> None:
         """Replace what was not taken yet."""

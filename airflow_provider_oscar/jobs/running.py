@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +40,10 @@ class RunningJob:
     def owner(self) -> str:
         """Whose job it is, as the label of a pod: deployment, request and generation."""
         return f"{self.deployment_id}.{self.request_digest}.{self.generation}" if self.request_digest else ""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return JSON-able fields."""
+        return asdict(self)
 
     @classmethod
     def from_stored(cls, fields: object) -> RunningJob | None:

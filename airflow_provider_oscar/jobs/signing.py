@@ -14,12 +14,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from airflow.sdk import conf
 
 from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.times import read_iso
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.running import RunningJob
 
@@ -72,6 +73,26 @@ def configured_signer() -> Signer:
     """Return the signer of this Airflow's configuration: ``[oscar] signing_key``, else ``[core] fernet_key``."""
     configured = conf.get("oscar", "signing_key", fallback="") or conf.get("core", "fernet_key", fallback="")
     return Signer.from_setting(configured or "")
+
+
+def believed(
+    job: RunningJob, manifest: Manifest, verifies: Callable[[RunningJob, Manifest], bool] = lambda job, manifest: True
+) -> bool:
+    """Whether a manifest speaks of this submission and was written by who was given it.
+
+    :param job: the submission.
+    :param manifest: from its place, or from a log.
+    :param verifies: checks the signature; all are believed where jobs are given no key.
+    """
+    if manifest.submission_id != job.submission_id:
+        return False
+    try:
+        submitted = read_iso(job.submitted_at)
+    except ValueError:
+        submitted = None
+    if submitted is not None and manifest.submitted_at is not None and manifest.submitted_at < submitted:
+        return False
+    return verifies(job, manifest)
 
 
 def request_digest(request: Mapping[str, object]) -> str:

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from airflow_provider_oscar.core.errors import OscarProviderError
-from airflow_provider_oscar.core.logs import LogPosition
+from airflow_provider_oscar.core.logs import MARKER, LogPosition
 from airflow_provider_oscar.core.phase import JobPhase
-from airflow_provider_oscar.core.refusals import NEVER_STARTS
+from airflow_provider_oscar.core.refusals import NEVER_STARTS, never_ran
 from airflow_provider_oscar.jobs.backend import JobPlace
 from airflow_provider_oscar.jobs.poller import Pace, Subscription, subscribed
 from airflow_provider_oscar.jobs.status import ABSENT, JobStatus, JsonObject
 
 #: A logging function that takes a format and its values.
 Say = Callable[..., None]
+#: Asks whether the job's manifest is in its place; None if the store cannot be asked now.
+Proof = Callable[[], Awaitable[bool | None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,7 @@ class Wait:
     :param poll_interval: seconds between two looks.
     :param follow_log: show the job's log as it grows.
     :param log_lines: lines of the log that were shown before.
+    :param grace: seconds for which a manifest is waited for after the job has ended.
     """
 
     job_id: str
@@ -43,6 +46,7 @@ class Wait:
     poll_interval: float = 10.0
     follow_log: bool = True
     log_lines: int = 0
+    grace: float = 60.0
 
 
 async def wait_for_job(
@@ -51,14 +55,17 @@ async def wait_for_job(
     *,
     say: Say,
     pace: Pace = Pace(),  # noqa: B008 - frozen
+    proof: Proof | None = None,
 ) -> JsonObject:
-    """Wait until a job has ended, and return the event of it.
+    """Wait until a job has ended, or its manifest is there, and return the event of it.
 
     :param backend: where the job runs.
     :param wait: which job, and for how long.
     :param say: where status and log are shown.
     :param pace: how fast it is looked at.
-    :return: ``{"status": "ended", …}`` as of :meth:`JobStatus.to_event`; ``{"status": "timeout"}``;
+    :param proof: asks for the job's manifest; None for a job that writes none.
+    :return: ``{"status": "ended", …}`` as of :meth:`JobStatus.to_event`, with ``proven`` if the manifest is there, or
+        ``waited`` if it did not come; ``{"status": "timeout"}``;
         ``{"status": "queue_timeout", "reason": …}``; or ``{"status": "error", "message": …}`` if the place could not
         be looked at for longer than errors are tolerated. All but the first may carry ``log_lines``.
     """
@@ -67,7 +74,7 @@ async def wait_for_job(
     try:
         async with asyncio.timeout(left):
             async with subscribed(backend, wait.poll_interval, pace) as subscription:
-                event = await _until_end(subscription, wait, follower, say, pace)
+                event = await _Watch(subscription, wait, follower, say, pace, proof).until_end()
     except TimeoutError:
         event = {"status": "timeout"}
     except OscarProviderError as error:
@@ -75,30 +82,93 @@ async def wait_for_job(
     return {**event, "log_lines": follower.lines}
 
 
-async def _until_end(subscription: Subscription, wait: Wait, follower: LogFollower, say: Say, pace: Pace) -> JsonObject:
+@dataclass
+class _Watch:
+    """One job between its submission and its end."""
+
+    subscription: Subscription
+    wait: Wait
+    follower: LogFollower
+    say: Say
+    pace: Pace
+    proof: Proof | None
     absent_since: float | None = None
-    last: JobStatus | None = None
-    while True:
-        status = (await subscription.next()).get(wait.job_id, ABSENT)
-        if status.phase is JobPhase.ABSENT:
-            now = pace.clock()
-            absent_since = now if absent_since is None else absent_since
-            if now - absent_since > pace.absence_grace:
-                return ABSENT.to_event()
-            continue
-        absent_since = None
-        # Compared by value, so that a change of node or SLURM job is shown as well.
-        if status != last:
-            say("%s", status.describe(wait.job_id))
-            if status.phase is JobPhase.PENDING and NEVER_STARTS.search(status.reason):
-                say("As it is asked for it can never start: correct the options of the target, then clear the task")
-            last = status
-        if status.phase.ended:
-            return status.to_event()
-        if status.phase is JobPhase.PENDING and wait.queue_deadline is not None and time.time() > wait.queue_deadline:
-            return {"status": "queue_timeout", "reason": status.reason}
-        if status.phase is JobPhase.RUNNING and wait.follow_log:
-            await follower.follow(subscription, wait.job_id)
+    asked_at: float | None = None
+
+    async def until_end(self) -> JsonObject:
+        last: JobStatus | None = None
+        while True:
+            status = (await self.subscription.next()).get(self.wait.job_id, ABSENT)
+            if status.phase is JobPhase.ABSENT:
+                if self._is_gone():
+                    # The list may have lost a job that did its work.
+                    return {**ABSENT.to_event(), **await self._proven(), "waited": True}
+                continue
+            self.absent_since = None
+            # Compared by value, so that a change of node or SLURM job is shown as well.
+            if status != last:
+                self._tell(status)
+                last = status
+            if status.phase.ended:
+                return await self._until_proven(status)
+            if self._queued_too_long(status):
+                return {"status": "queue_timeout", "reason": status.reason}
+            marked = False
+            if status.phase is JobPhase.RUNNING and self.wait.follow_log:
+                marked = await self.follower.follow(self.subscription, self.wait.job_id)
+            if (marked or self._is_due(status)) and await self._proven():
+                self.say(
+                    "The result of job %s is there; that its place notices the end (interLink takes minutes where many "
+                    "jobs end together) is not waited for",
+                    self.wait.job_id,
+                )
+                return {**status.to_event(), "proven": True}
+
+    def _is_gone(self) -> bool:
+        now = self.pace.clock()
+        self.absent_since = now if self.absent_since is None else self.absent_since
+        return now - self.absent_since > self.pace.absence_grace
+
+    def _tell(self, status: JobStatus) -> None:
+        self.say("%s", status.describe(self.wait.job_id))
+        if status.phase is JobPhase.PENDING and NEVER_STARTS.search(status.reason):
+            self.say("As it is asked for it can never start: correct the options of the target, then clear the task")
+
+    def _queued_too_long(self, status: JobStatus) -> bool:
+        limit = self.wait.queue_deadline
+        return status.phase is JobPhase.PENDING and limit is not None and time.time() > limit
+
+    def _is_due(self, status: JobStatus) -> bool:
+        """Whether to ask for the manifest although the job seems to go on; rarely, since most often it does."""
+        now = self.pace.clock()
+        self.asked_at = now if self.asked_at is None else self.asked_at
+        # A virtual node shows a job as pending for a while after it has ended.
+        often = 1.0 if status.phase is JobPhase.RUNNING else 4.0
+        return now - self.asked_at > self.subscription.proof_pause * often
+
+    async def _proven(self) -> JsonObject:
+        """Ask for the manifest: what it adds to the event, nothing if it is not there."""
+        self.asked_at = self.pace.clock()
+        return {"proven": True} if self.proof is not None and await self.proof() else {}
+
+    async def _until_proven(self, status: JobStatus) -> JsonObject:
+        """Wait for the manifest of a job that has ended, so that the task goes on once, when all is there."""
+        event = status.to_event()
+        if self.proof is None or never_ran(status.reason, status.slurm_job_id):
+            return event
+        until, told = self.pace.clock() + self.wait.grace, False
+        while True:
+            if found := await self._proven():
+                return {**event, **found}
+            left = until - self.pace.clock()
+            if left <= 0:
+                return {**event, "waited": True}
+            if not told:
+                self.say(
+                    "Job %s has ended; its manifest is waited for, %d s at most", self.wait.job_id, self.wait.grace
+                )
+                told = True
+            await self.pace.sleep(min(left, self.wait.poll_interval, 5.0))
 
 
 class LogFollower:
@@ -119,10 +189,13 @@ class LogFollower:
         """Lines that were shown."""
         return self._position.lines
 
-    async def follow(self, subscription: Subscription, job_id: str) -> None:
-        """Read and show, unless it was done just now; a log that cannot be read is tried again later."""
+    async def follow(self, subscription: Subscription, job_id: str) -> bool:
+        """Read and show, unless it was done just now; a log that cannot be read is tried again later.
+
+        :return: whether the supervisor's last line seems to be there.
+        """
         if self._pace.clock() < self._not_before:
-            return
+            return False
         try:
             text = await subscription.log(job_id)
         except OscarProviderError as error:
@@ -134,3 +207,4 @@ class LogFollower:
             lines, self._position = self._position.after(text)
             for line in lines:
                 self._say("%s", line)
+        return MARKER in (text or "")

@@ -13,6 +13,7 @@ from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.jobs.interlink import InterLinkBackend
+from airflow_provider_oscar.jobs.lifecycle import KeepPod
 from airflow_provider_oscar.jobs.options import Mode, RunOptions
 from airflow_provider_oscar.jobs.pods import PodWork
 from airflow_provider_oscar.jobs.running import RunningJob
@@ -60,6 +61,8 @@ class InterLinkPodOperator(PodJobOperator):
     :param resume_from: files of a former job's checkpoint (templated); the command finds them in ``CHECKPOINT_DIR``.
     :param mode: ``inline``, this provider's supervisor; or ``faas-supervisor``, OSCAR's own beside the command, which
         needs the stores' credentials on the compute side and proves less: its manifest is not bound to the attempt.
+    :param keep_pod: ``"never"`` (default), ``"on_failure"`` or ``"always"``: whether the pod of a job that has ended
+        stays for people to look at, without its secret. Its log is in the output prefix in any case.
     :raises DefinitionError: in the DAG file, for what Kubernetes would refuse or interLink would mangle.
     """
 
@@ -102,6 +105,7 @@ class InterLinkPodOperator(PodJobOperator):
         inputs: object = None,
         resume_from: object = None,
         mode: Mode = "inline",
+        keep_pod: KeepPod = "never",
         **kwargs: object,
     ) -> None:
         super().__init__(
@@ -131,6 +135,7 @@ class InterLinkPodOperator(PodJobOperator):
             raise DefinitionError(f"task {self.task_id!r} has no output_uri for its results")
         self.image = image
         self.mode = mode
+        self.keep_pod = self.checked_keep_pod(keep_pod)
         self.target = target
         self.interlink_conn_id = interlink_conn_id
         self.namespace = namespace

@@ -9,37 +9,37 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar
 
-from airflow.sdk import Asset, BaseOperator, conf
+from airflow.sdk import BaseOperator, conf
 
 from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.jobs.backend import JobBackend
-from airflow_provider_oscar.jobs.lifecycle import MANIFEST_GRACE, Concluded, JobLifecycle
+from airflow_provider_oscar.jobs.lifecycle import MANIFEST_GRACE, Concluded, JobLifecycle, KeepPod, read_time
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.options import Attachments, Binding, RunOptions
 from airflow_provider_oscar.jobs.poller import Pace
+from airflow_provider_oscar.jobs.results import ResultPlace
 from airflow_provider_oscar.jobs.running import RunningJob
-from airflow_provider_oscar.jobs.signing import Signer, configured_signer, request_digest
+from airflow_provider_oscar.jobs.signing import Signer, believed, configured_signer, request_digest
 from airflow_provider_oscar.jobs.status import JobStatus, JsonObject
 from airflow_provider_oscar.jobs.submission import submission_id
 from airflow_provider_oscar.jobs.summary import summarize
 from airflow_provider_oscar.jobs.waiting import Wait, wait_for_job
+from airflow_provider_oscar.operators.job_outcome import describe_outlets, record_for_placement
 from airflow_provider_oscar.operators.job_state import load_state, parse_object_event, parse_object_events, save_state
-from airflow_provider_oscar.operators.placement_store import RunStore, run_record
 from airflow_provider_oscar.run_objects import current_object
 from airflow_provider_oscar.triggers.jobs import JobTrigger
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
-    from pydantic import JsonValue
 
     from airflow_provider_oscar.jobs.builder import SupervisorHook, SupervisorJob
 
@@ -50,6 +50,8 @@ Reuse = Literal["retries", "always", "never"]
 _PADDING = timedelta(minutes=10)
 #: Presigned URLs live at most a week.
 _LONGEST_ACCESS = timedelta(days=7)
+#: Seconds that saving the log of a job may take whose task is killed; it is cancelled then in any case.
+KILL_PATIENCE = 15.0
 
 W = TypeVar("W")
 
@@ -82,6 +84,8 @@ class JobOperator(BaseOperator, Generic[W]):
     #: How fast a job is looked at when the task waits on a worker, and how long its manifest may take.
     pace = Pace()
     manifest_grace = MANIFEST_GRACE
+    #: Whether the pod of a job that has ended stays; of the operators whose jobs are pods.
+    keep_pod: KeepPod = "never"
 
     def __init__(
         self,
@@ -126,6 +130,7 @@ class JobOperator(BaseOperator, Generic[W]):
         self.reuse = reuse
         self.link_urls: dict[str, str] = {}
         self._job: RunningJob | None = None
+        self._lifecycle_of_job: JobLifecycle[W] | None = None
         self._manifest: dict[str, object] | None = None
 
     def _seconds(self, name: str, value: timedelta | float | None) -> float | None:
@@ -212,7 +217,7 @@ class JobOperator(BaseOperator, Generic[W]):
             lifecycle = self._lifecycle(context)
             concluded = lifecycle.conclude(running, event or {})
             if concluded is None:
-                return self._wait(lifecycle, running, pending_event=event)
+                return self._wait(lifecycle, running, unproven=event)
             return self._returned(concluded.manifest)
 
     def _returned(self, manifest: Manifest) -> dict[str, object]:
@@ -229,10 +234,10 @@ class JobOperator(BaseOperator, Generic[W]):
         return None if self._manifest is None else operator_lineage(self._manifest)
 
     def on_kill(self) -> None:
-        """Cancel the job when the task is killed while it works."""
-        if self._job is not None:
-            gone = self.backend.cancel(self._job.job_id)
-            self.log.info("Job %s was %s", self._job.job_id, "cancelled" if gone else "not there any more")
+        """Save the job's log and cancel it when the task is killed while it works."""
+        if self._job is not None and self._lifecycle_of_job is not None:
+            known = self._lifecycle_of_job.cancel(self._job, patience=KILL_PATIENCE)
+            self.log.info("Job %s %s", self._job.job_id, known)
 
     def observable_backend(self) -> JobBackend[W] | None:
         """Return the backend for a look before the task runs; None if only the task itself can render where it is."""
@@ -240,17 +245,27 @@ class JobOperator(BaseOperator, Generic[W]):
         return None if any("{{" in text or "{%" in text for text in texts) else self.backend
 
     def _lifecycle(self, context: Context) -> JobLifecycle[W]:
-        return JobLifecycle(
+        made = self._lifecycle_of_job = JobLifecycle(
             backend=self.backend,
             read_manifest=self._read_manifest,
             remember=lambda job: save_state(context, job),
             log=self.log,
             timeout=self._timeout(),
             grace=self.manifest_grace,
-            verifies=self.signer.verifies if self.is_signed() else lambda job, manifest: True,
+            verifies=self._verifies,
             note=lambda job, status, manifest: self._push(context, job, status, manifest),
             finish=self._finish_outputs,
+            save_log=self._save_log if self.output_uri else None,
+            keep=self.keep_pod,
         )
+        return made
+
+    def _save_log(self, job: RunningJob, chunks: Iterable[bytes]) -> str:
+        return self.supervisor.save_log(self.output_conn_id, self.output_uri, job.submission_id, chunks)
+
+    @property
+    def _verifies(self) -> Callable[[RunningJob, Manifest], bool]:
+        return self.signer.verifies if self.is_signed() else lambda job, manifest: True
 
     @cached_property
     def signer(self) -> Signer:
@@ -295,27 +310,52 @@ class JobOperator(BaseOperator, Generic[W]):
         return job, fresh
 
     def _wait(
-        self, lifecycle: JobLifecycle[W], job: RunningJob, pending_event: JsonObject | None = None
+        self, lifecycle: JobLifecycle[W], job: RunningJob, unproven: JsonObject | None = None
     ) -> dict[str, object]:
-        """Defer, or wait here."""
+        """Defer, or wait here.
+
+        :param unproven: event of a job that has ended, whose success is not proven yet.
+        """
         if self.deferrable:
-            self._defer(job, pending_event)
-        event = pending_event
+            self._defer(job, unproven)
         while True:
-            if event is None:
-                event = asyncio.run(self._wait_here(job))
-            else:
-                time.sleep(self.interval)
+            event = asyncio.run(self._wait_here(job)) if unproven is None else unproven
+            if unproven is not None:
+                time.sleep(max(self._proof_due(unproven) - time.time(), 0.0))
             concluded = lifecycle.conclude(job, event)
             if concluded is not None:
                 return self._returned(concluded.manifest)
+            unproven = None if event.get("proven") else event
 
     async def _wait_here(self, job: RunningJob) -> JsonObject:
-        return await wait_for_job(self.backend, self._what_to_wait_for(job), say=self.log.info, pace=self.pace)
+        async def proof() -> bool:
+            manifest = await asyncio.to_thread(self._read_manifest, job)
+            return manifest is not None and believed(job, manifest, self._verifies)
 
-    def _defer(self, job: RunningJob, pending_event: JsonObject | None) -> NoReturn:
+        return await wait_for_job(
+            self.backend,
+            self._what_to_wait_for(job),
+            say=self.log.info,
+            pace=self.pace,
+            proof=proof if self._writes_manifest() else None,
+        )
+
+    def _writes_manifest(self) -> bool:
+        """Whether the job leaves a manifest at a known place."""
+        return bool(self.output_uri)
+
+    def _proof_due(self, event: JsonObject) -> float:
+        """When what proves the success of an ended job must be there, in seconds since the epoch."""
+        ended = read_time(str(event.get("ended_at") or ""))
+        return 0.0 if ended is None else (ended + self.manifest_grace).timestamp()
+
+    def _defer(self, job: RunningJob, unproven: JsonObject | None) -> NoReturn:
         left = timedelta(seconds=max((job.deadline or time.time()) - time.time(), 0.0))
         wait = self._what_to_wait_for(job)
+        place = ResultPlace(conn_id=self.output_conn_id, uri=self.output_uri, job=job, signed=self.is_signed())
+        # What the trigger took for proof the task did not, so it is not asked again.
+        doubted = unproven is not None and bool(unproven.get("proven"))
+        pending = None if doubted else unproven
         self.defer(
             trigger=JobTrigger(
                 backend=self.backend.name,
@@ -325,7 +365,10 @@ class JobOperator(BaseOperator, Generic[W]):
                 queue_deadline=wait.queue_deadline,
                 poll_interval=wait.poll_interval,
                 log_lines=wait.log_lines,
-                pending_event=pending_event,
+                pending_event=pending,
+                pending_until=0.0 if pending is None else self._proof_due(pending),
+                result=place.to_dict() if self._writes_manifest() and not doubted else None,
+                grace=wait.grace,
             ),
             method_name="execute_complete",
             kwargs={"job": asdict(job)},
@@ -339,6 +382,7 @@ class JobOperator(BaseOperator, Generic[W]):
             queue_deadline=job.queue_deadline,
             poll_interval=self.interval,
             log_lines=job.log_lines,
+            grace=self.manifest_grace.total_seconds(),
         )
 
     def _read_manifest(self, job: RunningJob) -> Manifest | None:
@@ -388,48 +432,9 @@ class JobOperator(BaseOperator, Generic[W]):
         if slurm:
             context["ti"].xcom_push(key="slurm_job_id", value=slurm)
         if manifest is not None and manifest.succeeded:
-            self._describe_outlets(context, manifest)
+            describe_outlets(self.outlets, context, manifest)
         self.note_links(job, slurm or "")
-        self._record(context, job, manifest)
-
-    def _describe_outlets(self, context: Context, manifest: Manifest) -> None:
-        """Say in the asset events of the task's ``outlets``, which Airflow emits, what was produced and where."""
-        events = context.get("outlet_events")
-        if events is None:
-            return
-        extra: dict[str, JsonValue] = {
-            "job_id": manifest.submission_id,
-            "output_uri": manifest.output_uri,
-            "outputs": len(manifest.outputs),
-            "placement": manifest.placement,
-        }
-        for outlet in self.outlets:
-            if isinstance(outlet, Asset):
-                # What the DAG's author put there stays.
-                event = events[outlet]
-                event.extra = {**extra, **event.extra}
-
-    def _record(self, context: Context, job: RunningJob, manifest: Manifest | None) -> None:
-        """Keep what the job took, for the placement task before this one."""
-        dag = self.get_dag()
-        placed = () if dag is None else (dag.get_task(task_id) for task_id in self.upstream_task_ids)
-        learning = [task.task_id for task in placed if getattr(task, "learn", False)]
-        decision = context["ti"].xcom_pull(task_ids=learning[0], key="decision") if learning else None
-        if not isinstance(decision, Mapping):
-            return
-        ti = context["ti"]
-        try:
-            record = run_record(
-                decision,
-                job=job,
-                manifest=manifest,
-                dag_id=ti.dag_id,
-                run_id=str(context["run_id"]),
-                now=datetime.now(UTC),
-            )
-            RunStore.shared().add(record)
-        except Exception as error:  # noqa: BLE001 - it is an aid for later decisions, and must not cost a result
-            self.log.warning("What this job took is not recorded for placement: %s", error)
+        record_for_placement(self, context, job, manifest)
 
     def _timeout(self) -> float:
         return self.timeout or conf.getfloat("oscar", "job_timeout", fallback=86_400.0)

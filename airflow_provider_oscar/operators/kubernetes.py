@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.jobs.kubernetes import KubernetesBackend
+from airflow_provider_oscar.jobs.lifecycle import KeepPod
 from airflow_provider_oscar.jobs.options import Mode, RunOptions
 from airflow_provider_oscar.jobs.pods import PodWork
 from airflow_provider_oscar.jobs.running import RunningJob
@@ -58,6 +59,8 @@ class KubernetesJobOperator(PodJobOperator):
     :param resume_from: files of a former job's checkpoint (templated); the command finds them in ``CHECKPOINT_DIR``.
     :param mode: ``inline``, this provider's supervisor; or ``faas-supervisor``, OSCAR's own beside the command, which
         needs the stores' credentials on the compute side and proves less: its manifest is not bound to the attempt.
+    :param keep_pod: ``"never"`` (default), ``"on_failure"`` or ``"always"``: whether the pod of a job that has ended
+        stays for people to look at, without its secret. Its log is in the output prefix in any case.
     :raises DefinitionError: in the DAG file, for what Kubernetes would refuse.
     """
 
@@ -100,6 +103,7 @@ class KubernetesJobOperator(PodJobOperator):
         inputs: object = None,
         resume_from: object = None,
         mode: Mode = "inline",
+        keep_pod: KeepPod = "never",
         **kwargs: object,
     ) -> None:
         super().__init__(
@@ -126,6 +130,7 @@ class KubernetesJobOperator(PodJobOperator):
             raise DefinitionError(f"task {self.task_id!r} has no output_uri for its results")
         self.image = image
         self.mode = mode
+        self.keep_pod = self.checked_keep_pod(keep_pod)
         self.container_resources = dict(container_resources or (target.resources if target else {}))
         self.target = target
         self.kubernetes_conn_id = kubernetes_conn_id

@@ -186,6 +186,9 @@ class OscarJobOperator(JobOperator[OscarWork]):
         """Whether the job signs its manifest: the script that gets a payload is not ours, and has no key."""
         return self.payload is None and not self.event_format
 
+    def _writes_manifest(self) -> bool:
+        return super()._writes_manifest() and self.success_when is None
+
     def prepare(self, job: RunningJob, context: Context) -> OscarWork:
         """Return the request body."""
         if self.event_format:

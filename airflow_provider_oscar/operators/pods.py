@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.pods import PodRequest, build_pod, label_value
-from airflow_provider_oscar.core.podstatus import OWNER_LABEL
+from airflow_provider_oscar.core.podstatus import KEEP_LABEL, OWNER_LABEL
 from airflow_provider_oscar.core.slurm import SlurmOptions
+from airflow_provider_oscar.jobs.lifecycle import KEEP_POD, KeepPod
 from airflow_provider_oscar.jobs.options import Mode
 from airflow_provider_oscar.jobs.pods import PodBackend, PodWork
 from airflow_provider_oscar.jobs.running import RunningJob
@@ -31,6 +33,17 @@ class PodJobOperator(JobOperator[PodWork]):
     def request(self) -> dict[str, object]:
         """Return what is asked for, the kind of supervisor included."""
         return {**super().request(), "mode": self.mode}
+
+    def checked_keep_pod(self, keep_pod: KeepPod) -> KeepPod:
+        """Return the argument.
+
+        :raises DefinitionError: if it is not one of the three words.
+        """
+        if keep_pod not in KEEP_POD:
+            raise DefinitionError(
+                f"keep_pod of task {self.task_id!r} is {quoted(keep_pod)}; expected one of {', '.join(KEEP_POD)}"
+            )
+        return keep_pod
 
     def is_signed(self) -> bool:
         """Whether the job signs its manifest; OSCAR's own supervisor does not."""
@@ -96,6 +109,7 @@ class PodJobOperator(JobOperator[PodWork]):
                 "airflow/task_id": label_value(ti.task_id),
                 "airflow/placement": label_value(placement),
                 OWNER_LABEL: label_value(job.owner),
+                **({} if self.keep_pod == "never" else {KEEP_LABEL: self.keep_pod}),
             },
         )
         submitted_at = str(supervised.spec.to_dict()["submitted_at"])

@@ -9,13 +9,17 @@ from collections.abc import AsyncIterator, Mapping
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_oscar.core.errors import DefinitionError
-from airflow_provider_oscar.jobs.backend import open_backend
+from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError
+from airflow_provider_oscar.hooks.pool import pool_of
+from airflow_provider_oscar.jobs.backend import JobPlace, open_backend
+from airflow_provider_oscar.jobs.results import ResultPlace
 from airflow_provider_oscar.jobs.status import JsonObject
 from airflow_provider_oscar.jobs.waiting import Wait, wait_for_job
 
 #: Seconds that :meth:`JobTrigger.on_kill` may take; Airflow allows 30.
 KILL_TIMEOUT = 25.0
+#: Seconds of these for saving the log.
+LOG_TIMEOUT = 8.0
 #: Seconds after its start before which a trigger does not fire: in Airflow 3.3 one that fires while the scheduler still
 #: takes note of the deferral costs a try, or fails the task (apache/airflow #71580, #72716).
 SAFE_AFTER = 5.0
@@ -33,8 +37,12 @@ class JobTrigger(BaseTrigger):
     :param deadline: seconds since the epoch at which the wait ends, or None for never.
     :param queue_deadline: seconds since the epoch at which it ends if the job has not started, or None.
     :param poll_interval: seconds between two looks.
-    :param pending_event: an event that an earlier trigger yielded; it is yielded again after one interval, because the
-        job's manifest was not there yet.
+    :param pending_event: an event that an earlier trigger yielded; it is yielded again at ``pending_until``, because
+        what proves the job's success was not there yet.
+    :param pending_until: seconds since the epoch.
+    :param result: where the job's manifest will be, as of
+        :meth:`~airflow_provider_oscar.jobs.results.ResultPlace.to_dict`; None for a job that writes none.
+    :param grace: seconds for which the manifest is waited for after the job has ended.
     :param follow_log: show the job's log as it grows.
     :param log_lines: lines of the log that were shown before.
     :param cancel_on_kill: cancel the job when a user marks the task as failed or succeeded, or clears it.
@@ -55,6 +63,9 @@ class JobTrigger(BaseTrigger):
         queue_deadline: float | None = None,
         poll_interval: float = 10.0,
         pending_event: JsonObject | None = None,
+        pending_until: float = 0.0,
+        result: Mapping[str, object] | None = None,
+        grace: float = 60.0,
         follow_log: bool = True,
         log_lines: int = 0,
         cancel_on_kill: bool = True,
@@ -69,6 +80,9 @@ class JobTrigger(BaseTrigger):
         self.queue_deadline = queue_deadline
         self.poll_interval = poll_interval
         self.pending_event = pending_event
+        self.pending_until = pending_until
+        self.result = None if result is None else dict(result)
+        self.grace = grace
         self.follow_log = follow_log
         self.log_lines = log_lines
         self.cancel_on_kill = cancel_on_kill
@@ -85,6 +99,9 @@ class JobTrigger(BaseTrigger):
                 "queue_deadline": self.queue_deadline,
                 "poll_interval": self.poll_interval,
                 "pending_event": self.pending_event,
+                "pending_until": self.pending_until,
+                "result": self.result,
+                "grace": self.grace,
                 "follow_log": self.follow_log,
                 "log_lines": self.log_lines,
                 "cancel_on_kill": self.cancel_on_kill,
@@ -100,7 +117,7 @@ class JobTrigger(BaseTrigger):
 
     async def _event(self) -> JsonObject:
         if self.pending_event is not None:
-            await self.sleep(self.poll_interval)
+            await self.sleep(max(self.pending_until - time.time(), 0.0))
             return dict(self.pending_event)
         wait = Wait(
             job_id=self.job_id,
@@ -109,13 +126,32 @@ class JobTrigger(BaseTrigger):
             poll_interval=self.poll_interval,
             follow_log=self.follow_log,
             log_lines=self.log_lines,
+            grace=self.grace,
         )
-        return await wait_for_job(open_backend(self.backend, self.place), wait, say=self.log.info)
+        place = ResultPlace.from_dict(self.result)
+        backend = open_backend(self.backend, self.place)
+        return await wait_for_job(backend, wait, say=self.log.info, proof=None if place is None else place.aproven)
 
     async def on_kill(self) -> None:
-        """Cancel the job when a user marks the deferred task, or clears it."""
+        """Save the job's log and cancel it when a user marks the deferred task, or clears it."""
         if self.pending_event is not None or not self.cancel_on_kill:
             return
+        backend = open_backend(self.backend, self.place)
         async with asyncio.timeout(KILL_TIMEOUT):
-            gone = await open_backend(self.backend, self.place).acancel(self.job_id)
-        self.log.info("Job %s was %s", self.job_id, "cancelled" if gone else "not there any more")
+            await self._save_log(backend)
+            known = await backend.acancel(self.job_id)
+        self.log.info("Job %s %s", self.job_id, known)
+
+    async def _save_log(self, backend: JobPlace) -> None:
+        """Copy the log, which goes with the job; cancelling comes first if that takes long."""
+        place = ResultPlace.from_dict(self.result)
+        if place is None:
+            return
+        try:
+            async with asyncio.timeout(LOG_TIMEOUT):
+                pool = pool_of("cancel", backend.conn_id)
+                uri = await pool.call(place.save_log, backend.log_chunks(self.job_id))
+        except (OscarProviderError, TimeoutError) as error:
+            self.log.warning("The log of job %s is lost with it: %s", self.job_id, error or "no answer in time")
+        else:
+            self.log.info("The log of job %s is kept as %s", self.job_id, uri or "nothing: it has none")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -123,13 +124,15 @@ class FakeCluster:
                 }
             ),
         )
-        for name in ("create_or_adopt_pod", "read_pod", "delete_pod", "await_deleted", "read_log", "list_pods"):
+        calls = ("create_or_adopt_pod", "read_pod", "delete_pod", "delete_secret", "await_deleted", "read_log")
+        for name in (*calls, "log_chunks", "list_pods", "complete_pod"):
             monkeypatch.setattr(InterLinkHook, name, getattr(self, name))
         return self
 
     def put(self, name: str, phase: JobPhase, **fields: Any) -> None:
         """Let a pod be in a phase; it stays whose it was."""
-        fields = {"owner": self.pods[name].owner if name in self.pods else ""} | fields
+        before = self.pods.get(name, PodStatus(name, phase))
+        fields = {"owner": before.owner, "secret": before.secret} | fields
         self.pods[name] = PodStatus(name=name, phase=phase, raw=phase.value, **fields)
 
     def create_or_adopt_pod(self, pod: dict[str, Any], secret: Any = None) -> bool:
@@ -138,7 +141,7 @@ class FakeCluster:
             return False
         self.created.append(pod)
         self.secrets[name] = secret
-        self.put(name, JobPhase.PENDING, owner=pod["metadata"].get("labels", {}).get(OWNER_LABEL, ""))
+        self.put(name, JobPhase.PENDING, secret=name, owner=pod["metadata"].get("labels", {}).get(OWNER_LABEL, ""))
         return True
 
     def read_pod(self, name: str) -> PodStatus | None:
@@ -147,6 +150,18 @@ class FakeCluster:
     def delete_pod(self, name: str) -> bool:
         self.deleted.append(name)
         return self.pods.pop(name, None) is not None
+
+    def delete_secret(self, name: str) -> bool:
+        return self.secrets.pop(name, None) is not None
+
+    def complete_pod(self, name: str, uid: str, secret: Any) -> bool:
+        if self.secrets.get(name) is not None:
+            return False
+        self.secrets[name] = secret()
+        return True
+
+    def log_chunks(self, name: str) -> Iterator[bytes]:
+        yield (self.log or "").encode()
 
     def await_deleted(self, name: str) -> None:
         assert name not in self.pods
@@ -165,6 +180,7 @@ class FakeSupervisor:
         self.manifests: dict[str, Manifest] = {}
         self.built: list[dict[str, Any]] = []
         self.finished: list[tuple[str, int | None]] = []
+        self.logs: dict[str, bytes] = {}
         self.fault: Exception | None = None
 
     def build(self, **wanted: Any) -> SupervisorJob:
@@ -180,6 +196,12 @@ class FakeSupervisor:
             environment=wanted["environment"],
         )
         return SupervisorJob(spec=spec, secret={"job.json": spec.to_json()}, command=("/bin/sh", "-c"), args=("run",))
+
+    def save_log(self, output_conn_id: str, output_uri: str, submission_id: str, chunks: Iterable[bytes]) -> str:
+        if self.fault is not None:
+            raise self.fault
+        self.logs[submission_id] = b"".join(chunks)
+        return f"{output_uri}/{submission_id}/job.log" if self.logs[submission_id] else ""
 
     def read_manifest(self, output_conn_id: str, output_uri: str, submission_id: str) -> Manifest | None:
         if self.fault is not None:

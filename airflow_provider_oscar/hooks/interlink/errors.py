@@ -16,7 +16,8 @@ from airflow_provider_oscar.core.errors import (
 _NOT_ACCEPTED = "it does not accept what was sent; correct the arguments of the task"
 _REMEDIES = {
     401: "not authenticated; renew the kube config of the connection",
-    403: "forbidden; the account needs get, list, create and delete on pods and secrets, get on pods/log and on nodes",
+    403: "forbidden; the account needs get, list, create and delete on pods, get on pods/log and on nodes, create and "
+    "delete on secrets",
     404: "not there; check the namespace and names",
     405: "not there; check that the address is that of a Kubernetes API server",
     **dict.fromkeys((400, 406, 413, 415, 422), _NOT_ACCEPTED),

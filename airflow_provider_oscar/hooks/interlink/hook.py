@@ -30,7 +30,9 @@ from airflow_provider_oscar.core.nodes import VirtualNode
 from airflow_provider_oscar.core.orphans import SecretInfo
 from airflow_provider_oscar.core.pods import CONTAINER_NAME
 from airflow_provider_oscar.core.podstatus import PodStatus, node_trouble
+from airflow_provider_oscar.hooks.interlink.config import core_api, extra_field
 from airflow_provider_oscar.hooks.interlink.errors import kubernetes_refusal
+from airflow_provider_oscar.hooks.slurm import SlurmHook
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -100,7 +102,7 @@ class InterLinkHook(BaseHook):
     @cached_property
     def namespace(self) -> str:
         """Where pods and secrets are made."""
-        return self._namespace or str(_extra(self.connection, "namespace") or "default")
+        return self._namespace or str(extra_field(self.connection, "namespace") or "default")
 
     @cached_property
     def core(self) -> CoreV1Api:
@@ -108,7 +110,11 @@ class InterLinkHook(BaseHook):
         return core_api(self.connection, self.where)
 
     def create_or_adopt_pod(self, pod: Mapping[str, Any], secret: Mapping[str, str] | None = None) -> bool:
-        """Create the pod after its secret, and tie the secret to it; False if a pod of the name exists already.
+        """Create the pod, then the secret it waits for; False if a pod of the name exists already.
+
+        In this order, so that whoever is killed in between leaves no secret that nobody would remove: the secret is
+        born as its pod's, and Kubernetes removes it with the pod. A kubelet waits for a secret that is not there yet;
+        interLink's does so for five minutes.
 
         :param pod: from :func:`~airflow_provider_oscar.core.pods.build_pod`.
         :param secret: contents of the Secret of the same name, in clear.
@@ -119,19 +125,35 @@ class InterLinkHook(BaseHook):
             return False
         if existing is not None:
             self.await_deleted(name)
-        if secret is not None:
-            self._put_secret(name, secret)
         about = f"create pod {name!r} in namespace {self.namespace!r}"
-        try:
-            made = self._call(about, self.core.create_namespaced_pod, self.namespace, dict(pod), absent=(409,))
-        except OscarProviderError:
-            if secret is not None:
-                self._delete(self.core.delete_namespaced_secret, name, f"delete secret {name!r}")
-            raise
+        made = self._call(about, self.core.create_namespaced_pod, self.namespace, dict(pod), absent=(409,))
         if made is None:
             return False
         if secret is not None:
-            self._own_secret(name, str(self._json(made).get("metadata", {}).get("uid") or ""))
+            uid = str(self._json(made).get("metadata", {}).get("uid") or "")
+            try:
+                self._put_secret(name, secret, uid)
+            except OscarProviderError:
+                self._delete(self.core.delete_namespaced_pod, name, f"delete pod {name!r}")
+                raise
+        return True
+
+    def complete_pod(self, name: str, uid: str, secret: Callable[[], Mapping[str, str]]) -> bool:
+        """Give a pod that waits the secret that whoever made it did not come to; False if it has one.
+
+        :param name: of both.
+        :param uid: of the pod.
+        :param secret: makes its contents, in clear; called only if there is none.
+        """
+        about = f"look for secret {name!r} in namespace {self.namespace!r}"
+        # Written without contents on trial: that it is there is seen without the right to read secrets.
+        trial = self._secret(name, {}, uid)
+        made = self._call(
+            about, self.core.create_namespaced_secret, self.namespace, trial, absent=(409,), dry_run="All"
+        )
+        if made is None:
+            return False
+        self._put_secret(name, secret(), uid)
         return True
 
     def read_pod(self, name: str) -> PodStatus | None:
@@ -172,6 +194,16 @@ class InterLinkHook(BaseHook):
         Always asked for whole: with tail, time stamps or "since" the SLURM plugin answers wrongly or not at all. What
         is kept of it in memory is bounded.
         """
+        with self._open_log(name, container) as chunks:
+            return None if chunks is None else read_bounded(chunks)
+
+    def log_chunks(self, name: str, container: str = CONTAINER_NAME) -> Iterator[bytes]:
+        """The whole log as it is, in pieces; nothing while there is none."""
+        with self._open_log(name, container) as chunks:
+            yield from chunks or ()
+
+    @contextmanager
+    def _open_log(self, name: str, container: str) -> Iterator[Iterator[bytes] | None]:
         about = f"read the log of pod {name!r}"
         # A waiting container gives 400, a virtual node that is away or knows no log 500 or 502.
         answer = self._call(
@@ -184,9 +216,13 @@ class InterLinkHook(BaseHook):
             insecure_skip_tls_verify_backend=True,
         )
         if answer is None:
-            return None
-        with self._errors(about):
-            return read_bounded(answer.stream(65_536))
+            yield None
+            return
+        try:
+            with self._errors(about):
+                yield answer.stream(65_536)
+        finally:
+            answer.close()
 
     def list_pods(self, *, node: str = "", label_selector: str = "") -> list[PodStatus]:
         """Pods of the namespace, of one node or all, and with matching labels."""
@@ -222,6 +258,12 @@ class InterLinkHook(BaseHook):
         nodes = (VirtualNode.from_api(node) for node in found)
         return sorted((node for node in nodes if node.virtual), key=lambda node: node.name)
 
+    @cached_property
+    def slurm(self) -> SlurmHook | None:
+        """SLURM itself, where the extra field ``slurm_conn_id`` says how to ask it."""
+        conn_id = str(extra_field(self.connection, "slurm_conn_id") or "")
+        return SlurmHook(conn_id) if conn_id else None
+
     def node_status(self, node: str) -> str:
         """Return why the node takes no work, or an empty text if it is Ready."""
         answer = self._call(f"read node {node!r}", self.core.read_node, node, absent=(404,))
@@ -236,33 +278,28 @@ class InterLinkHook(BaseHook):
             return False, str(error)
         return True, f"Kubernetes answers; {count} pod(s) in namespace {self.namespace!r}"
 
-    def _put_secret(self, name: str, data: Mapping[str, str]) -> None:
-        encoded = {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
-        body = {
+    def _secret(self, name: str, data: Mapping[str, str], uid: str) -> dict[str, Any]:
+        """Return the secret of a pod, which Kubernetes removes with it."""
+        owner = {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid}
+        labels = {"app.kubernetes.io/managed-by": "airflow-provider-oscar"}
+        return {
             "apiVersion": "v1",
             "kind": "Secret",
-            "metadata": {"name": name, "labels": {"app.kubernetes.io/managed-by": "airflow-provider-oscar"}},
+            "metadata": {"name": name, "labels": labels, "ownerReferences": [owner]},
             "type": "Opaque",
-            "data": encoded,
+            "data": {key: base64.b64encode(value.encode()).decode() for key, value in data.items()},
         }
+
+    def _put_secret(self, name: str, data: Mapping[str, str], uid: str) -> None:
+        body = self._secret(name, data, uid)
         about = f"create secret {name!r} in namespace {self.namespace!r}"
         for _ in range(2):
             made = self._call(about, self.core.create_namespaced_secret, self.namespace, body, absent=(409,))
             if made is not None:
                 return
-            # Left by an earlier attempt; what it allows may have ended.
+            # Left by an earlier pod of the name; what it allows may have ended.
             self.delete_secret(name)
         raise TransientError(f"{self.where}: secret {name!r} exists and does not go away")
-
-    def _own_secret(self, name: str, uid: str) -> None:
-        """Let Kubernetes remove the secret with its pod, should we not get to it."""
-        owner = {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid}
-        patch = {"metadata": {"ownerReferences": [owner]}}
-        about = f"tie secret {name!r} to its pod"
-        try:
-            self._call(about, self.core.patch_namespaced_secret, name, self.namespace, patch)
-        except OscarProviderError as error:
-            self.log.info("The secret is removed by this task alone: %s", error)
 
     def _delete(self, call: Callable[..., object], name: str, about: str) -> bool:
         about = f"{about} in namespace {self.namespace!r}"
@@ -361,79 +398,3 @@ class _RefusedError(Exception):
 
 #: Answers as they come: decoding them into the client's classes loses what interLink adds.
 _RAW: dict[str, object] = {"_preload_content": False, "_request_timeout": _TIMEOUT}
-
-
-def core_api(connection: Connection, where: str) -> CoreV1Api:
-    """Return a client for what the connection describes.
-
-    :raises DefinitionError: if its kube config cannot be used.
-    """
-    from kubernetes import client, config
-    from kubernetes.config.config_exception import ConfigException
-
-    configuration = client.Configuration()
-    given = _extra(connection, "kube_config_secret") or _extra(connection, "kube_config")
-    path = _extra(connection, "kube_config_path")
-    context = _extra(connection, "cluster_context") or None
-    try:
-        if _flag(_extra(connection, "in_cluster")):
-            config.load_incluster_config(client_configuration=configuration)
-        elif given:
-            config.load_kube_config_from_dict(
-                _kube_config(given, where), context=context, client_configuration=configuration, persist_config=False
-            )
-        else:
-            config.load_kube_config(
-                config_file=path or None, context=context, client_configuration=configuration, persist_config=False
-            )
-    except (ConfigException, OSError, ValueError, TypeError, KeyError) as error:
-        raise DefinitionError(
-            f"{where} has no usable kube config ({type(error).__name__}: {quoted(error)}); "
-            "set one of the extra fields in_cluster, kube_config_path or kube_config_secret (kube_config)"
-        ) from error
-    verify = _extra(connection, "verify_ssl")
-    if (verify is not None and not _flag(verify)) or _flag(_extra(connection, "disable_verify_ssl")):
-        configuration.verify_ssl = False
-    # A retry of ours starts from the beginning; the client's own would hide a dead server for minutes.
-    configuration.retries = 1
-    return client.CoreV1Api(client.ApiClient(configuration))
-
-
-def _kube_config(given: object, where: str) -> dict[str, object]:
-    if isinstance(given, str):
-        import yaml
-
-        try:
-            given = yaml.safe_load(given)
-        except yaml.YAMLError:
-            # The text holds keys, so it is not shown.
-            raise DefinitionError(
-                f"{where}: the kube config in its extra is neither JSON nor YAML; "
-                "paste the file as it is, line ends included, or set kube_config_path"
-            ) from None
-    if not isinstance(given, dict):
-        raise DefinitionError(
-            f"{where}: the kube config in its extra is not a valid kube config; expected a mapping with 'clusters'"
-        )
-    _mask_credentials(given)
-    return given
-
-
-def _mask_credentials(kube_config: dict[str, Any]) -> None:
-    """Hide each credential in task logs; Airflow masks a kube config given as text only as a whole."""
-    from airflow.sdk.log import mask_secret
-
-    for entry in kube_config.get("users") or ():
-        user = entry.get("user") if isinstance(entry, dict) else None
-        for name in ("token", "password", "client-key-data"):
-            if isinstance(user, dict) and user.get(name):
-                mask_secret(str(user[name]))
-
-
-def _extra(connection: Connection, name: str) -> object:
-    extra = connection.extra_dejson
-    return extra.get(name, extra.get(f"extra__kubernetes__{name}"))
-
-
-def _flag(value: object) -> bool:
-    return value.strip().lower() in ("true", "1", "yes") if isinstance(value, str) else bool(value)

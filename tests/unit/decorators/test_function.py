@@ -139,7 +139,7 @@ def test_arguments_and_values_of_megabytes_go_through_the_store(store):
 
     text = "0123456789" * 300_000
     assert value_of(double, text)[0] == text + text
-    assert [key.rpartition("/")[2] for key in store.puts] == ["call.json"]
+    assert "call.json" in [key.rpartition("/")[2] for key in store.puts]
 
 
 @pytest.mark.usefixtures("runs")

@@ -34,6 +34,9 @@ class Answer:
         for start in range(0, len(self.data), amount):
             yield self.data[start : start + amount]
 
+    def close(self):
+        pass
+
 
 class FakeCore:
     """The calls of ``CoreV1Api`` the hook makes, over dictionaries; ``refuse`` maps a call to a status."""
@@ -47,7 +50,7 @@ class FakeCore:
         status = self.refuse.get(name)
         if isinstance(status, list):
             status = status.pop(0) if status else None
-        if isinstance(status, Exception):
+        if isinstance(status, BaseException):
             raise status
         if status:
             raise ApiException(status=status, reason="no")
@@ -88,11 +91,12 @@ class FakeCore:
             }
         )
 
-    def create_namespaced_secret(self, namespace, body, **_):
+    def create_namespaced_secret(self, namespace, body, dry_run="", **_):
         self._called("create secret", body["metadata"]["name"])
         if body["metadata"]["name"] in self.secrets:
             raise ApiException(status=409)
-        self.secrets[body["metadata"]["name"]] = body
+        if not dry_run:
+            self.secrets[body["metadata"]["name"]] = body
         return Answer(body)
 
     def delete_namespaced_secret(self, name, namespace, **_):
@@ -104,10 +108,6 @@ class FakeCore:
     def list_namespaced_secret(self, namespace, limit, **query):
         self._called("list secrets", query.get("label_selector"))
         return Answer({"items": list(self.secrets.values())})
-
-    def patch_namespaced_secret(self, name, namespace, body, **_):
-        self._called("patch secret", name)
-        self.secrets[name]["metadata"] |= body["metadata"]
 
     def read_namespaced_pod_log(self, name, namespace, **query):
         self._called("read log", name)
@@ -137,9 +137,9 @@ def hook(core):
     return made
 
 
-def test_secret_is_made_before_the_pod_and_belongs_to_it(hook, core):
+def test_secret_is_born_as_its_pod_s(hook, core):
     assert hook.create_or_adopt_pod(POD, {"job.json": "{}"})
-    assert [call[0] for call in core.calls] == ["read pod", "create secret", "create pod", "patch secret"]
+    assert [call[0] for call in core.calls] == ["read pod", "create pod", "create secret"]
     secret = core.secrets["job-1"]
     assert base64.b64decode(secret["data"]["job.json"]) == b"{}"
     assert secret["metadata"]["ownerReferences"] == [
@@ -171,9 +171,32 @@ def test_no_secret_stays_behind_a_pod_that_was_refused(hook, core):
     assert core.secrets == {}
 
 
-def test_pod_is_used_although_the_secret_cannot_be_tied_to_it(hook, core):
-    core.refuse["patch secret"] = 403
-    assert hook.create_or_adopt_pod(POD, {"job.json": "{}"})
+def test_no_pod_waits_for_a_secret_that_was_refused(hook, core):
+    core.refuse["create secret"] = 422
+    with pytest.raises(DefinitionError, match="create secret 'job-1'"):
+        hook.create_or_adopt_pod(POD, {"job.json": "{}"})
+    assert (core.pods, core.secrets) == ({}, {})
+
+
+class KilledError(BaseException):
+    """Ends a process where it stands."""
+
+
+def test_a_worker_that_is_killed_between_pod_and_secret_leaves_no_secret_and_the_next_try_adds_it(hook, core):
+    core.refuse["create secret"] = [KilledError()]
+    with pytest.raises(KilledError):
+        hook.create_or_adopt_pod(POD, {"job.json": "old"})
+    assert (set(core.pods), core.secrets) == ({"job-1"}, {})
+    assert hook.complete_pod("job-1", "uid-1", lambda: {"job.json": "new"})
+    secret = core.secrets["job-1"]
+    assert base64.b64decode(secret["data"]["job.json"]) == b"new"
+    assert secret["metadata"]["ownerReferences"][0]["uid"] == "uid-1"
+
+
+def test_a_pod_that_has_its_secret_is_not_given_another(hook, core):
+    hook.create_or_adopt_pod(POD, {"job.json": "first"})
+    assert not hook.complete_pod("job-1", "uid-1", lambda: {"job.json": "second"})
+    assert base64.b64decode(core.secrets["job-1"]["data"]["job.json"]) == b"first"
 
 
 def test_deletion_takes_pod_and_secret_and_may_be_repeated(hook, core):
@@ -331,7 +354,7 @@ BROKEN = MaxRetryError(None, "/", NewConnectionError(None, "reset"))  # type: ig
 
 
 @pytest.mark.parametrize("refusal", [401, 429, 500, 503, BROKEN], ids=str)
-@pytest.mark.parametrize("call", ["read pod", "create secret", "create pod", "patch secret"])
+@pytest.mark.parametrize("call", ["read pod", "create secret", "create pod"])
 def test_a_call_that_could_not_be_answered_is_made_again(hook, core, call, refusal):
     core.refuse[call] = [refusal, refusal]
     assert hook.create_or_adopt_pod(POD, {"job.json": "{}"})

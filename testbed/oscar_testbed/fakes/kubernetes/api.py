@@ -175,10 +175,14 @@ class Api:
     async def _create(self, request: Request, kind: Kind, namespace: str | None) -> Response:
         if kind.plural not in _CLUSTER_WIDE and namespace is None:
             raise ApiError(405, "the server does not allow this method on the requested resource")
-        return JSONResponse(self.create(kind.plural, namespace, await _body(request)), status_code=201)
+        dry_run = request.query_params.get("dryRun") == "All"
+        made = self.create(kind.plural, namespace, await _body(request), dry_run=dry_run)
+        return JSONResponse(made, status_code=201)
 
-    def create(self, plural: str, namespace: str | None, body: Object) -> Object:
+    def create(self, plural: str, namespace: str | None, body: Object, *, dry_run: bool = False) -> Object:
         """Validate and store a new object; a pod is bound at once when a node takes it.
+
+        :param dry_run: do all but store it.
 
         :raises ApiError: with the status the API answers.
         :raises NotFoundError: when the namespace does not exist.
@@ -196,6 +200,8 @@ class Api:
             meta["name"] = f"{meta['generateName']}{uuid.uuid4().hex[:5]}"
         body |= {"kind": kind.kind, "apiVersion": kind.api_version}
         self._validate(kind, body)
+        if dry_run:
+            return self._tried(plural, body)
         try:
             created = self.store.create(plural, body)
         except ConflictError as error:
@@ -205,6 +211,14 @@ class Api:
         elif plural == "nodes":
             self.schedule()
         return created
+
+    def _tried(self, plural: str, body: Object) -> Object:
+        meta = body["metadata"]
+        try:
+            self.store.get(plural, meta.get("namespace", ""), meta["name"])
+        except NotFoundError:
+            return {**body, "metadata": {**meta, "uid": str(uuid.uuid4()), "creationTimestamp": now()}}
+        raise ApiError(409, f'{plural} "{meta["name"]}" already exists')
 
     def delete(self, plural: str, namespace: str, name: str, *, grace: int | None = None) -> Object:
         """Remove an object; a pod that a node has is marked, and removed by the node.

@@ -138,11 +138,25 @@ class ObjectStore:
             old = self._objects.get(key)
             if old is None or (uid is not None and old["metadata"]["uid"] != uid):
                 raise NotFoundError(f'{plural} "{name}" not found')
-            del self._objects[key]
-            self._version += 1
-            self._history.append(Change(self._version, plural, before=old, after=None))
-            self._tell()
+            self._drop(key)
+            self._collect_garbage(old["metadata"]["uid"])
             return copy.deepcopy(old)
+
+    def _drop(self, key: tuple[str, str, str]) -> None:
+        old = self._objects.pop(key)
+        self._version += 1
+        self._history.append(Change(self._version, key[0], before=old, after=None))
+        self._tell()
+
+    def _collect_garbage(self, uid: str) -> None:
+        """Remove what belonged to the object of that uid alone, as the garbage collector does soon after."""
+        for key, candidate in list(self._objects.items()):
+            owners = [owner.get("uid") for owner in candidate["metadata"].get("ownerReferences") or ()]
+            if uid in owners and not any(self._is_there(other) for other in owners):
+                self._drop(key)
+
+    def _is_there(self, uid: str) -> bool:
+        return any(each["metadata"]["uid"] == uid for each in self._objects.values())
 
     def since(self, plural: str, version: int) -> list[Change]:
         """Writes after ``version``, oldest first.

@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SLURM itself, asked through its REST API."""
+
+from __future__ import annotations
+
+from airflow_provider_oscar.hooks.slurm.hook import SlurmHook, SlurmJob
+
+__all__ = ["SlurmHook", "SlurmJob"]

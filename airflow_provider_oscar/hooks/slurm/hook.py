@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SLURM's REST API (``slurmrestd``): what became of a job that interLink lost sight of, and an end to it.
+
+Optional: without it everything works, but whether SLURM itself ended a cancelled job is not known then.
+Forms of the answers are those of slurmrestd 22.05 to 25.05 (``/slurm/v0.0.38/job/{job_id}`` and later): a state is a
+word, later a list of words, and a number may be ``{"set": …, "number": …}``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from airflow.sdk import BaseHook
+
+from airflow_provider_oscar.core.errors import DefinitionError, TransientError, quoted
+
+if TYPE_CHECKING:
+    import httpx
+    from airflow.sdk import Connection
+
+#: Seconds for one answer.
+TIMEOUT = 20.0
+#: What SLURM says of a job id that it does not know (any more): ESLURM_INVALID_JOB_ID.
+_UNKNOWN_JOB = 2017
+_PATH = re.compile(r"/slurm/(v\d+\.\d+\.(\d+))/job/\{job_id\}/?")
+
+
+@dataclass(frozen=True, slots=True)
+class SlurmJob:
+    """One job as SLURM sees it.
+
+    :param job_id: its number.
+    :param state: SLURM's word, such as ``RUNNING``.
+    :param reason: why it waits, such as ``Priority``; may be empty.
+    :param name: of the job.
+    :param comment: what it was submitted with.
+    """
+
+    job_id: str
+    state: str
+    reason: str = ""
+    name: str = ""
+    comment: str = ""
+
+    @classmethod
+    def from_api(cls, job: Mapping[str, object]) -> SlurmJob:
+        """Read a job as any generation of the API gives it."""
+        state = job.get("job_state")
+        words = [str(word) for word in state] if isinstance(state, list) else [str(state or "")]
+        reason = str(job.get("state_reason") or "")
+        return cls(
+            job_id=str(job.get("job_id") or ""),
+            state=words[0] if words else "",
+            reason="" if reason == "None" else reason,
+            name=str(job.get("name") or ""),
+            comment=str(job.get("comment") or ""),
+        )
+
+
+class SlurmHook(BaseHook):
+    """One SLURM cluster through ``slurmrestd``; blocking.
+
+    Connection of type ``http``: host, port and schema of slurmrestd, ``login`` the user that interLink's plugin submits
+    as, ``password`` that user's JSON Web Token (``scontrol token``), extra ``api_version`` (``v0.0.40``; by default the
+    newest that the server offers).
+
+    :param slurm_conn_id: Airflow connection.
+    :param connection: the connection itself, where it was resolved already.
+    """
+
+    conn_name_attr = "slurm_conn_id"
+    default_conn_name = "slurm_default"
+    hook_name = "SLURM REST API"
+
+    def __init__(self, slurm_conn_id: str = default_conn_name, *, connection: Connection | None = None) -> None:
+        super().__init__()
+        self.slurm_conn_id = slurm_conn_id
+        self._connection = connection
+
+    @cached_property
+    def connection(self) -> Connection:
+        """The Airflow connection."""
+        return self._connection or self.get_connection(self.slurm_conn_id)
+
+    @property
+    def where(self) -> str:
+        """Words that name the connection in messages."""
+        return f"connection {self.slurm_conn_id!r}"
+
+    def client(self) -> httpx.Client:
+        """Return a client; the token is in its headers alone."""
+        import httpx
+
+        found = self.connection
+        if not found.host:
+            raise DefinitionError(f"{self.where} has no host; expected that of slurmrestd")
+        host = str(found.host)
+        address = host if "://" in host else f"{found.schema or 'http'}://{host}"
+        headers = {"X-SLURM-USER-NAME": str(found.login or ""), "X-SLURM-USER-TOKEN": str(found.password or "")}
+        base = f"{address}:{found.port}" if found.port else address
+        return httpx.Client(base_url=base, headers={k: v for k, v in headers.items() if v}, timeout=TIMEOUT)
+
+    @cached_property
+    def version(self) -> str:
+        """Version of the API, such as ``v0.0.40``."""
+        configured = str(self.connection.extra_dejson.get("api_version") or "")
+        if configured:
+            return configured
+        paths = self._ask("GET", "/openapi/v3").get("paths")
+        matches = [_PATH.fullmatch(path) for path in paths] if isinstance(paths, Mapping) else []
+        offered = {int(match[2]): match[1] for match in matches if match}
+        if not offered:
+            raise DefinitionError(f"{self.where}: this is not slurmrestd, or offers no jobs; set its extra api_version")
+        return offered[max(offered)]
+
+    def job(self, job_id: str) -> SlurmJob | None:
+        """Return a job, or None if SLURM does not know it, or no longer: it forgets ended jobs within minutes.
+
+        :raises TransientError: if SLURM could not be asked.
+        """
+        answer = self._ask("GET", f"/slurm/{self.version}/job/{_number(job_id)}")
+        jobs = answer.get("jobs")
+        found = jobs[0] if isinstance(jobs, list) and jobs else None
+        return SlurmJob.from_api(found) if isinstance(found, Mapping) else None
+
+    def jobs(self) -> list[SlurmJob]:
+        """Return the jobs that SLURM knows of all users it shows us."""
+        jobs = self._ask("GET", f"/slurm/{self.version}/jobs").get("jobs")
+        return [SlurmJob.from_api(job) for job in jobs if isinstance(job, Mapping)] if isinstance(jobs, list) else []
+
+    def cancel(self, job_id: str) -> None:
+        """Do what ``scancel`` does; it is no error if SLURM does not know the job."""
+        self._ask("DELETE", f"/slurm/{self.version}/job/{_number(job_id)}")
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Ask for the version of the API and the jobs."""
+        try:
+            return True, f"slurmrestd answers ({self.version}) and shows {len(self.jobs())} job(s)"
+        except (DefinitionError, TransientError) as error:
+            return False, str(error)
+
+    def _ask(self, method: str, path: str) -> Mapping[str, object]:
+        """Make one request; an unknown job gives an empty answer."""
+        import httpx
+
+        try:
+            with self.client() as client:
+                answer = client.request(method, path)
+        except httpx.HTTPError as error:
+            raise TransientError(
+                f"{self.where}: SLURM's REST API cannot be reached ({type(error).__name__}: {quoted(error)})"
+            ) from error
+        try:
+            body = answer.json()
+        except ValueError:
+            body = {}
+        body = body if isinstance(body, Mapping) else {}
+        errors = [each for each in body.get("errors") or () if isinstance(each, Mapping)]
+        if any(each.get("error_number") == _UNKNOWN_JOB or "Invalid job id" in str(each) for each in errors):
+            return {}
+        if answer.status_code in (401, 403):
+            raise TransientError(
+                f"{self.where}: SLURM's REST API refuses user and token ({answer.status_code}); tokens of "
+                "'scontrol token' live half an hour by default"
+            )
+        if answer.status_code >= 400 or (errors and not body.get("jobs")):
+            said = quoted(errors[0].get("error") or errors[0]) if errors else "no reason given"
+            raise TransientError(
+                f"{self.where}: SLURM's REST API answered {answer.status_code} to {method} {path} ({said})"
+            )
+        return body
+
+
+def _number(job_id: str) -> str:
+    if not re.fullmatch(r"[0-9]{1,12}", job_id):
+        raise DefinitionError(f"{quoted(job_id)} is not the number of a SLURM job")
+    return job_id

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a job's results are, and what Airflow reads and writes there by itself: the manifest, and a log nobody saved.
+
+The same for an operator and for its trigger, which knows nothing of the task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from airflow_provider_oscar.core.errors import OscarProviderError
+from airflow_provider_oscar.hooks.pool import pool_of
+from airflow_provider_oscar.jobs.running import RunningJob
+from airflow_provider_oscar.jobs.signing import believed, configured_signer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultPlace:
+    """The store of one job's results, and whose results count.
+
+    :param conn_id: connection of the store.
+    :param uri: the output prefix of the task; results are below ``<submission id>/`` there.
+    :param job: whose results.
+    :param signed: the job signs its manifest.
+    """
+
+    conn_id: str
+    uri: str
+    job: RunningJob
+    signed: bool = True
+
+    def to_dict(self) -> dict[str, object]:
+        """Return JSON-able fields for a trigger; none is secret."""
+        return {"conn_id": self.conn_id, "uri": self.uri, "job": self.job.to_dict(), "signed": self.signed}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, object] | None) -> ResultPlace | None:
+        """Read what :meth:`to_dict` returned; None if it is not that."""
+        job = RunningJob.from_stored((fields or {}).get("job"))
+        if fields is None or job is None or not fields.get("uri"):
+            return None
+        signed = fields.get("signed") is not False
+        return cls(conn_id=str(fields.get("conn_id") or ""), uri=str(fields["uri"]), job=job, signed=signed)
+
+    def proven(self) -> bool:
+        """Whether the store has the manifest of this very submission; blocks."""
+        from airflow_provider_oscar.jobs.builder import SupervisorHook
+
+        manifest = SupervisorHook().read_manifest(self.conn_id, self.uri, self.job.submission_id)
+        if manifest is None:
+            return False
+        return (
+            believed(self.job, manifest, configured_signer().verifies) if self.signed else believed(self.job, manifest)
+        )
+
+    async def aproven(self) -> bool | None:
+        """Do what :meth:`proven` does in threads of the connection's own; None if the store could not be asked."""
+        try:
+            return await pool_of("results", self.conn_id).call(self.proven)
+        except OscarProviderError:
+            return None
+
+    def save_log(self, chunks: Iterable[bytes]) -> str:
+        """Copy a log below the job's prefix, and return its URI; empty if nothing was printed.
+
+        :param chunks: the log, in pieces.
+        """
+        from airflow_provider_oscar.jobs.builder import SupervisorHook
+
+        return SupervisorHook().save_log(self.conn_id, self.uri, self.job.submission_id, chunks)

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A wait ends when the manifest is there or its grace is over, whichever comes first; time passes in no time."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from airflow_provider_oscar.core.logs import MARKER
+from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.jobs.poller import Pace
+from airflow_provider_oscar.jobs.status import JobStatus
+from airflow_provider_oscar.jobs.waiting import Wait, wait_for_job
+from tests.unit.jobs.test_poller import Clock, Source
+
+
+class Place(Source):
+    """One job, whose log and manifest appear when the test says so."""
+
+    def __init__(self, phase, text="", **fields):
+        super().__init__()
+        self.jobs = {"j": JobStatus(phase, **fields)}
+        self.text = text
+
+    async def log(self, job):
+        return self.text
+
+
+class Hours(Clock):
+    """Passes at least a second with each pause."""
+
+    async def sleep(self, seconds):
+        await super().sleep(max(seconds, 1.0))
+
+
+async def waited(place, proof, **changes):
+    clock = Hours()
+    lines = []
+    wait = Wait(job_id="j", poll_interval=0.002, **changes)
+    pace = Pace(min_pause=0.001, clock=clock, sleep=clock.sleep)
+    say = lambda text, *values: lines.append(text % values)  # noqa: E731
+    event = await asyncio.wait_for(wait_for_job(place, wait, say=say, pace=pace, proof=proof), 20)
+    return event, clock.now, lines
+
+
+def answers(*given):
+    left, asked = list(given), []
+
+    async def proof():
+        asked.append(True)
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    proof.asked = asked
+    return proof
+
+
+async def test_a_late_manifest_is_waited_for_in_the_wait_itself():
+    event, _, lines = await waited(Place(JobPhase.SUCCEEDED), answers(False, None, False, True))
+    assert event["proven"] is True
+    assert sum("its manifest is waited for" in line for line in lines) == 1
+
+
+async def test_the_wait_for_a_manifest_has_an_end():
+    event, took, _ = await waited(Place(JobPhase.FAILED), answers(False), grace=42.0)
+    assert (event["phase"], event["waited"], "proven" in event) == ("failed", True, False)
+    assert 42.0 <= took < 50.0
+
+
+async def test_what_sbatch_refused_is_not_waited_for():
+    proof = answers(False)
+    event, _, _ = await waited(Place(JobPhase.FAILED, reason="ProviderFailed: sbatch: error"), proof)
+    assert (event["phase"], proof.asked) == ("failed", [])
+
+
+async def test_a_job_without_manifests_is_not_waited_for():
+    event, _, _ = await waited(Place(JobPhase.SUCCEEDED), None)
+    assert "waited" not in event
+
+
+@pytest.mark.parametrize("phase", [JobPhase.RUNNING, JobPhase.PENDING])
+async def test_the_manifest_is_the_sign_of_the_end_where_it_comes_first(phase):
+    event, _, lines = await waited(Place(phase, slurm_job_id="17"), answers(False, False, True))
+    assert (event["phase"], event["proven"]) == (phase.value, True)
+    assert "that its place notices the end" in lines[-1]
+
+
+async def test_the_supervisor_s_last_line_has_the_manifest_asked_for_at_once():
+    proof = answers(True)
+    place = Place(JobPhase.RUNNING, text=f"done\n{MARKER}{{}}\n")
+    event, took, _ = await waited(place, proof)
+    assert event["proven"] is True
+    assert took < 10.0
+
+
+async def test_a_marker_line_of_the_command_ends_nothing():
+    place = Place(JobPhase.RUNNING, text=f"{MARKER}{{}}\n")
+    asked = 0
+
+    async def proof():
+        nonlocal asked
+        asked += 1
+        if asked == 5:
+            place.jobs = {"j": JobStatus(JobPhase.FAILED)}
+        return False
+
+    event, _, _ = await waited(place, proof)
+    assert (event["phase"], event["waited"]) == ("failed", True)
+
+
+async def test_a_job_that_vanished_may_have_left_its_manifest():
+    place = Place(JobPhase.RUNNING)
+    place.jobs = {}
+    event, _, _ = await waited(place, answers(True))
+    assert (event["phase"], event["proven"]) == ("absent", True)
