@@ -140,7 +140,7 @@ class JobTrigger(BaseTrigger):
         async with asyncio.timeout(KILL_TIMEOUT):
             await self._save_log(backend)
             known = await backend.acancel(self.job_id)
-        self.log.info("Job %s %s", self.job_id, known)
+        (self.log.info if known.verified else self.log.warning)("Job %s %s", self.job_id, known)
 
     async def _save_log(self, backend: JobPlace) -> None:
         """Copy the log, which goes with the job; cancelling comes first if that takes long."""
