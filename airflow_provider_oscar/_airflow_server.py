@@ -22,6 +22,7 @@ from airflow.models.asset_state_store import AssetStateStoreModel
 from airflow.models.connection import Connection
 from airflow.models.dagrun import DagRun
 from airflow.models.renderedtifields import RenderedTaskInstanceFields
+from airflow.models.task_state_store import TaskStateStoreModel
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.trigger import Trigger
 from airflow.models.xcom import XComModel
@@ -40,6 +41,7 @@ __all__ = [
     "RenderedTaskInstanceFields",
     "SessionDep",
     "TaskInstance",
+    "TaskStateStoreModel",
     "Trigger",
     "XComModel",
     "get_auth_manager",

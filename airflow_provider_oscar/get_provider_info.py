@@ -51,6 +51,9 @@ _OSCAR = {
         "refresh_token": _text("OIDC refresh token", "Exchanged for access tokens as needed.", format="password"),
         "token_endpoint": _text("OIDC token endpoint", "URL that exchanges the refresh token."),
         "client_id": _text("OIDC client id", "Client that the refresh token was issued to."),
+        "oidc_agent_account": _text(
+            "oidc-agent account", "Asks the oidc-agent of this machine for access tokens; for work from a terminal."
+        ),
         "scopes": _text("OIDC scopes", "Blank-separated; empty for the token's own."),
         "verify": _VERIFY,
         "timeout": {
@@ -94,6 +97,13 @@ _DCACHE = {
         "verify": _VERIFY,
         "ca_path": _text(
             "CA directory", "Bundle or hashed directory used when Verify TLS is true: /etc/grid-security/certificates."
+        ),
+        "door_root": _text(
+            "Root of the WebDAV door",
+            "Directory of the name space that the WebDAV URL shows as /; empty for the whole.",
+        ),
+        "frontend_root": _text(
+            "Root of the frontend", "Directory of the name space that the frontend shows as /; empty for the whole."
         ),
         "allow_insecure_http": _flag(
             "Allow plain http", "Without it, plain http is refused except to this machine.", False
@@ -205,6 +215,7 @@ def get_provider_info() -> dict[str, object]:
                     f"{_PACKAGE}.operators.oscar_calls",
                     f"{_PACKAGE}.operators.oscar_service",
                     f"{_PACKAGE}.operators.placement",
+                    f"{_PACKAGE}.operators.replay",
                 ],
             },
             {
@@ -281,6 +292,19 @@ def get_provider_info() -> dict[str, object]:
                         "must cover its time in the queue, at most 604800.",
                         "integer",
                         "86400",
+                    ),
+                    "signing_key": _option(
+                        "Secret that the keys of manifests are derived from, the same on workers, triggerers and API "
+                        "servers; several with commas between them, the newest first, to change it. By default "
+                        "[core] fernet_key.",
+                        "string",
+                        "",
+                    ),
+                    "deployment_id": _option(
+                        "Name of this Airflow in the names of its jobs, so that two that share a cluster never take "
+                        "each other's; by default made of the signing key.",
+                        "string",
+                        "",
                     ),
                     "run_functions_locally": _option(
                         "Run the functions of @task.interlink, @task.oscar and @task.kubernetes_job on the worker "

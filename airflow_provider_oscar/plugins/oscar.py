@@ -64,7 +64,8 @@ class OscarPlugin(AirflowPlugin):
 
     @property
     def listeners(self) -> list[object]:  # type: ignore[override]
-        """The hand-over service of the triggerer, and the completion of runs in the scheduler."""
+        """The hand-over of the triggerer, the completion of runs in the scheduler, cancellation in the API server."""
         from airflow_provider_oscar.ingest import listeners
+        from airflow_provider_oscar.plugins import marked
 
-        return [listeners]
+        return [listeners, marked]

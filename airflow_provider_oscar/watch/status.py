@@ -90,8 +90,11 @@ class WatcherStatus:
         return cls(**{name: value for name, value in values.items() if name in names})
 
     def is_due(self, written: WatcherStatus, seconds: float) -> bool:
-        """Whether it is worth writing, given what was written and how many seconds ago."""
+        """Whether it is worth writing, given what was written and how many seconds ago; the first listing always is."""
         if bool(self.failing_since) is not bool(written.failing_since):
+            return True
+        if self.last_listing and not written.last_listing:
+            # Whoever has just set up a place wants to see that it is looked at.
             return True
         if seconds < WRITE_INTERVAL:
             return False

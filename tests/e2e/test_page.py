@@ -8,10 +8,14 @@ import json
 import re
 import shutil
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import boto3
+import httpx
+import kubernetes
 import pytest
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -40,7 +44,7 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
 def job_done(page: Any, airflow: dict[str, Any]) -> None:
     """Drop some more samples, small and large, and one broken file; wait until each has a job that ended."""
     directory = ROOT / ".demo" / "up"
-    connection = json.loads((directory / "connections.json").read_text())["oscar_s3_default"]
+    connection = connections()["oscar_s3_default"]
     store = boto3.client(
         "s3", endpoint_url=connection["host"], region_name="us-east-1",
         aws_access_key_id=connection["login"], aws_secret_access_key=connection["password"],
@@ -49,13 +53,49 @@ def job_done(page: Any, airflow: dict[str, Any]) -> None:
     for path in [*samples[:2], samples[-1]]:
         store.upload_file(str(path), "threedgan", f"in/more-{path.name}")
     store.put_object(Bucket="threedgan", Key="in/broken.h5", Body=b"not HDF5")
+    shutil.copy(Path(__file__).with_name("placed_sleep.py"), directory / "dags")
+    wait_until(lambda: page.request.get("/api/v2/dags/placed_sleep").ok)
+    for target in ("cloud-cpu", "hpc-cpu"):
+        trigger(page, target=target, seconds=1)
     page.goto("/oscar/ui/#jobs")
-    playwright.expect(page.locator("td .state-success")).to_have_count(4, timeout=400_000)
+    playwright.expect(page.locator("td .state-success")).to_have_count(6, timeout=400_000)
     playwright.expect(page.locator("td .state-failed")).to_have_count(1, timeout=400_000)
 
 
+def trigger(page: Any, **conf: Any) -> str:
+    """Start a run of the DAG that sleeps; return its run id."""
+    answer = page.request.post("/api/v2/dags/placed_sleep/dagRuns", data={"logical_date": None, "conf": conf})
+    assert answer.ok, answer.text()
+    return answer.json()["dag_run_id"]
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not so within {seconds:g} seconds"
+        time.sleep(0.5)
+
+
+def connections() -> dict[str, Any]:
+    return json.loads((ROOT / ".demo" / "up" / "connections.json").read_text())
+
+
+def jobs_in_cloud() -> dict[str, Any]:
+    """What OSCAR itself says, asked without the provider."""
+    stored = connections()["oscar_default"]
+    url = f"{stored['host']}/system/logs/threedgan"
+    return httpx.get(url, auth=(stored["login"], stored["password"])).json().get("jobs") or {}
+
+
+def pods_on_hpc() -> set[str]:
+    """What Kubernetes itself says, asked without the provider."""
+    kube_config = json.loads(connections()["interlink_default"]["extra"]["kube_config_secret"])
+    client = kubernetes.client.CoreV1Api(kubernetes.config.new_client_from_config_dict(kube_config))
+    return {pod.metadata.name for pod in client.list_pod_for_all_namespaces().items}
+
+
 def open_result(page: Any, number: int = 0) -> None:
-    page.locator(".card").filter(has_text="Succeeded").nth(number).click()
+    page.locator(".card").filter(has_text=".h5").filter(has_text="Succeeded").nth(number).click()
     playwright.expect(page.locator("article.result").nth(number)).to_be_visible(timeout=PATIENCE)
     pictures = page.locator(".pictures img")
     playwright.expect(pictures.first).to_be_visible()
@@ -154,7 +194,7 @@ def test_a_run_shows_its_own_jobs_in_a_tab(page, job_done):
 
 def test_the_output_link_of_a_task_opens_its_result(page, job_done):
     opened(page, "jobs")
-    row = page.locator("tbody tr").filter(has_text="Succeeded").first
+    row = page.locator("tbody tr").filter(has_text="Succeeded").filter(has_text="infer").first
     task = row.get_by_role("link", name=re.compile("infer")).get_attribute("href")
     page.goto(f"{task}/details")
     link = page.get_by_role("link", name="Output").or_(page.get_by_role("button", name="Output")).first
@@ -170,6 +210,78 @@ def test_a_row_keeps_its_focus_while_the_list_is_looked_at_again(page, job_done)
     with page.expect_response(re.compile("/oscar/ui/api/jobs")):
         pass
     playwright.expect(button).to_be_focused()
+
+
+@pytest.mark.parametrize(
+    ("target", "task", "jobs"), [("cloud-cpu", "in_cloud", jobs_in_cloud), ("hpc-cpu", "on_hpc", pods_on_hpc)]
+)
+def test_a_running_job_is_cancelled_where_it_runs_before_the_page_says_so(page, job_done, target, task, jobs):
+    page.set_viewport_size({"width": 1500, "height": 950})
+    before = set(jobs())
+    run_id = trigger(page, target=target, seconds=900)
+    wait_until(lambda: bool(set(jobs()) - before))
+    (job,) = set(jobs()) - before
+    opened(page, "jobs")
+    row = page.locator("tbody tr").filter(has_text=task).first
+    playwright.expect(row.locator(".state-deferred, .state-running")).to_be_visible(timeout=PATIENCE)
+    playwright.expect(row).to_contain_text(target)
+    cancel = row.get_by_role("button", name=f"Cancel {task}")
+    cancel.click()
+    playwright.expect(cancel).to_have_text("Really cancel?")
+    assert job in jobs()
+    cancel.click()
+    playwright.expect(row).to_contain_text(re.compile("^.*Cancelled: .* has it no more"), timeout=2 * PATIENCE)
+    page.screenshot(path=PICTURES / f"cancelled-{task}.png")
+    assert job not in jobs()
+    playwright.expect(row.locator(".state-failed")).to_be_visible(timeout=PATIENCE)
+    found = page.request.get(f"/api/v2/dags/placed_sleep/dagRuns/{run_id}/taskInstances/{task}").json()
+    assert (found["state"], found["note"]) == ("failed", "Cancelled on the OSCAR page")
+
+
+def test_a_forged_manifest_is_shown_as_not_proven(page, job_done):
+    opened(page, "results")
+    open_result(page)
+    playwright.expect(page.locator(".verdict-proven")).to_be_visible()
+    place = page.locator("dt", has_text="Outputs at").locator("xpath=../dd").inner_text()
+    name = page.locator("dt", has_text="Job").first.locator("xpath=../dd").inner_text()
+    stored = connections()["oscar_s3_default"]
+    store = boto3.client(
+        "s3", endpoint_url=stored["host"], region_name="us-east-1",
+        aws_access_key_id=stored["login"], aws_secret_access_key=stored["password"],
+    )  # fmt: skip
+    bucket, _, prefix = place.removeprefix("s3://").partition("/")
+    key = f"{prefix.rstrip('/')}/manifest.json" if name in prefix else f"{prefix.rstrip('/')}/{name}/manifest.json"
+    genuine = store.get_object(Bucket=bucket, Key=key)["Body"].read()
+    forged = json.loads(genuine)
+    forged["metrics"] = {"showers": 1_000_000}
+    store.put_object(Bucket=bucket, Key=key, Body=json.dumps(forged).encode())
+    try:
+        opened(page, "results")
+        open_result(page)
+        playwright.expect(page.locator(".verdict-refuted")).to_contain_text("Not proven")
+        assert "1000000" not in page.locator("article.result").inner_text()
+        page.screenshot(path=PICTURES / "forged.png")
+    finally:
+        store.put_object(Bucket=bucket, Key=key, Body=genuine)
+
+
+def test_health_shows_targets_services_and_nodes(page, job_done):
+    opened(page, "health")
+    for table, row in (
+        ("Placement targets", "hpc-cpu"),
+        ("OSCAR services", "threedgan"),
+        ("Virtual nodes", "slurm-cpu"),
+    ):
+        region = page.get_by_role("region", name=table)
+        playwright.expect(region.get_by_role("row").filter(has_text=row).first).to_be_visible(timeout=PATIENCE)
+    playwright.expect(page.get_by_role("region", name="Placement targets")).to_contain_text("Takes work")
+
+
+def test_the_whole_way_of_an_object_is_one_line(page, job_done):
+    opened(page, "flow")
+    line = page.locator(".events > li").filter(has_text="electrons-100-200.h5")
+    playwright.expect(line.locator(".way li.done")).to_have_count(5)
+    playwright.expect(line.locator(".took")).to_have_count(4)
 
 
 def test_connections_are_checked_from_the_health_view(page, job_done):

@@ -8,16 +8,16 @@ may see a connection sees its name. Cancelling and testing are not here: the pag
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from importlib.resources import files
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 from fastapi import Depends, FastAPI, HTTPException, Query
 from fastapi.responses import RedirectResponse, Response
 
-from airflow_provider_oscar._airflow import AirflowNotFoundException, server_connection
+from airflow_provider_oscar._airflow import AirflowNotFoundException
 from airflow_provider_oscar._airflow_server import (
     AccessView,
     DagAccessEntity,
@@ -30,24 +30,29 @@ from airflow_provider_oscar._airflow_server import (
     requires_access_view,
 )
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, OscarProviderError
+from airflow_provider_oscar.jobs.running import RunningJob
+from airflow_provider_oscar.placement.breaker import BreakerState, CircuitBreaker
 from airflow_provider_oscar.plugins.oscar import base_path
-from airflow_provider_oscar.plugins.ui import store, views
+from airflow_provider_oscar.plugins.pools import PoolFullError, Pools
+from airflow_provider_oscar.plugins.ui import journey, store, systems, views
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from airflow_provider_oscar.hooks.dcache import DCacheHook
-    from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
+    from airflow_provider_oscar.plugins.ui.proof import Proof
+    from airflow_provider_oscar.plugins.ui.systems import Opener
 
-    StoreHook = OscarS3Hook | DCacheHook
+T = TypeVar("T")
 
 #: How long a download link works.
 LINK_LIFETIME = timedelta(minutes=5)
-#: Bytes of a manifest that is read for the page.
-MANIFEST_LIMIT = 4 * 1024 * 1024
+#: Seconds that an outside system may take to answer the page.
+DEADLINE = 20.0
 STATIC = {
     "app.js": "text/javascript",
+    "health.js": "text/javascript",
     "parts.js": "text/javascript",
+    "server.js": "text/javascript",
     "style.css": "text/css",
     "icon.svg": "image/svg+xml",
     "icon-dark.svg": "image/svg+xml",
@@ -61,7 +66,6 @@ _HEADERS = {
     "Cache-Control": "no-cache",
 }
 
-Opener = Callable[[str, str], "StoreHook"]
 _website = Depends(requires_access_view(AccessView.WEBSITE))
 _xcom = Depends(requires_access_dag("GET", DagAccessEntity.XCOM))
 _instances = Depends(requires_access_dag("GET", DagAccessEntity.TASK_INSTANCE))
@@ -99,25 +103,52 @@ Connections = Annotated[set[str], Depends(permitted_connections)]
 Limit = Annotated[int, Query(ge=1, le=store.ROWS)]
 
 
+class FoundJob(NamedTuple):
+    """A task instance that runs a job, as the database has it.
+
+    :param row: the task instance.
+    :param accepted: the manifest, or its summary, that it returned; None while there is none.
+    :param job: what it remembers of the job.
+    :param decision: of the placement task of the same run.
+    """
+
+    row: views.TaskRow
+    accepted: dict[str, object] | None
+    job: RunningJob | None
+    decision: dict[str, object] | None
+
+
+def found_job(session: SessionDep, dags: Dags, task: Task) -> FoundJob:
+    """Return the task instance that a request names, if the user may see it."""
+    row = store.one_row(session, *task) if task.dag_id in dags else None
+    if row is None:
+        raise HTTPException(HTTPStatus.NOT_FOUND, "no such task instance")
+    decision = store.decisions_of(session, [row]).get((row.dag_id, row.run_id))
+    return FoundJob(row, views.manifest_of(row), store.remembered_job(session, row), decision)
+
+
+Found = Annotated[FoundJob, Depends(found_job)]
+
+
 def ui_app(open_store: Opener | None = None) -> FastAPI:
     """Return the application that Airflow mounts at ``/oscar/ui``.
 
     :param open_store: opens the hook of a URI with a connection id; ours by default.
     """
     app = FastAPI(title="OSCAR", docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.open_store = open_store or (lambda uri, conn_id: _open_store(uri, conn_id))
+    outside = _Outside(open_store)
+    assets, some_connection = (Depends(each("GET")) for each in (requires_access_asset, requires_access_connection))
     app.add_api_route("/", page, methods=["GET"], dependencies=[_website])
     app.add_api_route("/static/{name}", static, methods=["GET"], dependencies=[_website])
     app.add_api_route("/api/jobs", jobs, methods=["GET"], dependencies=[_website, _instances, _xcom])
     app.add_api_route("/api/placements", placements, methods=["GET"], dependencies=[_website, _instances, _xcom])
-    app.add_api_route("/api/result", _result_route(app), methods=["GET"], dependencies=[_website, _xcom])
-    app.add_api_route("/api/download", _download_route(app), methods=["GET"], dependencies=[_website, _xcom])
-    app.add_api_route(
-        "/api/flow", flow, methods=["GET"], dependencies=[_website, Depends(requires_access_asset("GET"))]
-    )
-    app.add_api_route(
-        "/api/health", health, methods=["GET"], dependencies=[_website, Depends(requires_access_connection("GET"))]
-    )
+    app.add_api_route("/api/targets", targets, methods=["GET"], dependencies=[_website, _instances, _xcom])
+    app.add_api_route("/api/result", outside.result, methods=["GET"], dependencies=[_website, _xcom])
+    app.add_api_route("/api/download", outside.download, methods=["GET"], dependencies=[_website, _xcom])
+    app.add_api_route("/api/whereabouts", outside.whereabouts, methods=["GET"], dependencies=[_website, _instances])
+    app.add_api_route("/api/flow", flow, methods=["GET"], dependencies=[_website, assets])
+    app.add_api_route("/api/health", health, methods=["GET"], dependencies=[_website, some_connection])
+    app.add_api_route("/api/system", outside.system, methods=["GET"], dependencies=[_website, some_connection])
     return app
 
 
@@ -140,13 +171,27 @@ def jobs(
     """Answer the newest jobs, or those of one run."""
     run = (dag_id, run_id) if dag_id and run_id else None
     allowed = dags & {dag_id} if dag_id else dags
-    found = [views.job_view(row) for row in store.job_rows(session, allowed, limit=limit, run=run)]
-    return {"jobs": [{**job, "url": views.links(base_path(), job)} for job in found]}
+    return {"jobs": _jobs(session, allowed, limit=limit, run=run)}
+
+
+def _jobs(
+    session: Session, dags: set[str], *, limit: int = store.ROWS, run: tuple[str, str] | None = None
+) -> list[dict[str, Any]]:
+    rows = store.job_rows(session, dags, limit=limit, run=run)
+    decisions = store.decisions_of(session, rows)
+    found = [views.job_view(row, decisions.get((row.dag_id, row.run_id))) for row in rows]
+    return [{**job, "url": views.links(base_path(), job)} for job in found]
 
 
 def placements(session: SessionDep, dags: Dags, limit: Limit = 100) -> dict[str, object]:
     """Answer the newest decisions with what became of them, and what jobs took on each target."""
-    found = [views.job_view(row) for row in store.job_rows(session, dags)]
+    found = _jobs(session, dags)
+    return {"placements": _decisions(session, dags, found, limit), "boxes": views.phase_boxes(found)}
+
+
+def _decisions(
+    session: Session, dags: set[str], found: list[dict[str, Any]], limit: int = store.ROWS
+) -> list[dict[str, Any]]:
     of_run: dict[tuple[object, object], list[dict[str, object]]] = {}
     for job in found:
         of_run.setdefault((job["dag_id"], job["run_id"]), []).append(job)
@@ -154,15 +199,31 @@ def placements(session: SessionDep, dags: Dags, limit: Limit = 100) -> dict[str,
         views.placement_view(row, of_run.get((row.dag_id, row.run_id), ()))
         for row in store.decision_rows(session, dags, limit=limit)
     )
-    return {"placements": [each for each in decisions if each], "boxes": views.phase_boxes(found)}
+    return [each for each in decisions if each]
+
+
+def targets(session: SessionDep) -> dict[str, object]:
+    """Answer the state of each target's circuit breaker, and how its newest jobs fared, whosever they were."""
+    breaker, now = CircuitBreaker(), datetime.now(UTC)
+    shown = []
+    for name, records in store.target_records(session).items():
+        state, until = breaker.state(records, now=now)
+        open_until = until.isoformat() if until and state is BreakerState.OPEN else None
+        shown.append(views.target_view(name, records, circuit=state.value, until=open_until))
+    return {"targets": shown}
 
 
 def flow(session: SessionDep, dags: Dags) -> dict[str, object]:
     """Answer the watched places, and the way of the newest objects through Airflow."""
-    assets = [views.flow_view(asset) for asset in store.watched_assets(session)]
-    for asset in assets:
-        asset["consumers"] = [name for name in _names(asset["consumers"]) if name in dags]
-    return {"places": assets}
+    places: list[dict[str, Any]] = [views.flow_view(asset) for asset in store.watched_assets(session)]
+    keys = {str(event["partition_key"]) for place in places for event in place["events"] if event["partition_key"]}
+    found = _jobs(session, dags)
+    runs = store.runs_of(session, dags, keys, {job["run_id"] for job in found})
+    decided = _decisions(session, dags, found)
+    for place in places:
+        place["consumers"] = [name for name in place["consumers"] if name in dags]
+        place["events"] = journey.ways(place["events"], runs, decided, found)
+    return {"places": places}
 
 
 def health(session: SessionDep, allowed: Connections) -> dict[str, object]:
@@ -170,47 +231,57 @@ def health(session: SessionDep, allowed: Connections) -> dict[str, object]:
     return {"connections": store.connections(session, allowed)}
 
 
-def _names(value: object) -> list[str]:
-    return [str(each) for each in value] if isinstance(value, list) else []
+class _Outside:
+    """The routes that ask an outside system, each in threads of its own, so that one that hangs delays nobody else."""
 
+    def __init__(self, open_store: Opener | None) -> None:
+        # Looked up late, so that a test may put another store there.
+        self._open = open_store or (lambda uri, conn_id: systems.open_store(uri, conn_id))
+        self._pools = Pools("oscar-page")
 
-def _result_route(app: FastAPI) -> Callable[..., dict[str, object]]:
-    def result(session: SessionDep, dags: Dags, task: Task) -> dict[str, object]:
-        """Answer one job's result."""
-        row, manifest = _found(session, dags, task)
-        whole = _whole_manifest(app.state.open_store, row, manifest)
-        shown = views.result_view(row, whole)
-        return {**shown, "url": views.links(base_path(), shown)}
-
-    return result
-
-
-def _download_route(app: FastAPI) -> Callable[..., Response]:
-    def download(session: SessionDep, dags: Dags, task: Task, key: str) -> Response:
-        """Redirect to a link that lets the browser fetch one output, for some minutes."""
-        row, manifest = _found(session, dags, task)
-        whole = _whole_manifest(app.state.open_store, row, manifest)
-        if key not in views.output_keys(whole):
-            raise HTTPException(HTTPStatus.NOT_FOUND, "the job has no such output")
-        output_uri = str(whole.get("output_uri") or "")
-        within(row, output_uri)
+    async def _ask(self, system: str, function: Callable[..., T], *args: object) -> T:
         try:
-            url = link_to(app.state.open_store, row, f"{output_uri.rstrip('/')}/{quote(key)}")
+            return await self._pools.get(system).run(function, *args, deadline=DEADLINE)
+        except PoolFullError as error:
+            raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, f"{system} does not answer: {error}") from None
         except (OscarProviderError, AirflowNotFoundException) as error:
             raise HTTPException(HTTPStatus.BAD_GATEWAY, str(error)) from None
+
+    async def _proven(self, found: FoundJob) -> tuple[Proof, dict[str, object]]:
+        if found.accepted is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND, "the task has no result yet")
+        system = str(found.row.rendered.get("output_conn_id") or "the store")
+        return await self._ask(system, systems.proven_manifest, self._open, found.row, found.accepted, found.job)
+
+    async def result(self, found: Found) -> dict[str, object]:
+        """Answer one job's result, and whether what lies at its place is still what was proven."""
+        proof, manifest = await self._proven(found)
+        shown = views.result_view(found.row, manifest, found.decision)
+        return {**shown, "url": views.links(base_path(), shown), "proof": proof.to_dict()}
+
+    async def download(self, found: Found, key: str) -> Response:
+        """Redirect to a link that lets the browser fetch one output, for some minutes."""
+        _proof, manifest = await self._proven(found)
+        if key not in views.output_keys(manifest):
+            raise HTTPException(HTTPStatus.NOT_FOUND, "the job has no such output")
+        output_uri = str(manifest.get("output_uri") or "")
+        within(found.row, output_uri)
+        system = str(found.row.rendered.get("output_conn_id") or "the store")
+        url = await self._ask(system, link_to, self._open, found.row, f"{output_uri.rstrip('/')}/{quote(key)}")
         return RedirectResponse(url, HTTPStatus.TEMPORARY_REDIRECT, headers=_HEADERS)
 
-    return download
+    async def whereabouts(self, found: Found) -> dict[str, str]:
+        """Answer what the system that runs the job says of it: the truth about a job that was cancelled."""
+        place = systems.place_of(found.row)
+        if place is None or found.job is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND, "the task has not submitted a job, or does not say where")
+        return await self._ask(place.conn_id, systems.job_at, place, found.job.job_id)
 
-
-def _found(session: Session, dags: set[str], task: TaskId) -> tuple[views.TaskRow, dict[str, object]]:
-    if task.dag_id not in dags:
-        raise HTTPException(HTTPStatus.NOT_FOUND, "no such task instance")
-    row = store.one_row(session, *task)
-    manifest = None if row is None else views.manifest_of(row)
-    if row is None or manifest is None:
-        raise HTTPException(HTTPStatus.NOT_FOUND, "no such task instance, or it has no result yet")
-    return row, manifest
+    async def system(self, allowed: Connections, conn_id: str) -> dict[str, object]:
+        """Answer the services or nodes of one connection that the user may read."""
+        if conn_id not in allowed:
+            raise HTTPException(HTTPStatus.NOT_FOUND, "no such connection")
+        return await self._ask(conn_id, systems.parts_of, conn_id)
 
 
 def within(row: views.TaskRow, output_uri: str) -> None:
@@ -218,32 +289,9 @@ def within(row: views.TaskRow, output_uri: str) -> None:
 
     :raises HTTPException: if it does.
     """
-    prefix = _asked_for(row)
+    prefix = systems.asked_for(row)
     if not prefix or not f"{output_uri.rstrip('/')}/".startswith(f"{prefix.rstrip('/')}/"):
         raise HTTPException(HTTPStatus.CONFLICT, "the manifest names another place than the task asked for")
-
-
-def _asked_for(row: views.TaskRow) -> str:
-    """Return the output URI that the task was given: jobs cannot change it, as they can their manifest."""
-    return str(row.rendered.get("output_uri") or "")
-
-
-def _whole_manifest(open_store: Opener, row: views.TaskRow, manifest: dict[str, object]) -> dict[str, object]:
-    """Return the stored manifest where XCom holds a summary, or the summary if the store cannot be asked."""
-    if views.is_whole(manifest):
-        return manifest
-    prefix = _asked_for(row)
-    if not prefix:
-        return manifest
-    uri = f"{prefix.rstrip('/')}/{manifest['submission_id']}/manifest.json"
-    try:
-        raw = open_store(uri, str(row.rendered.get("output_conn_id") or "")).read_bytes(uri, MANIFEST_LIMIT)
-    except (OscarProviderError, AirflowNotFoundException):
-        return manifest
-    whole = views.decoded(None if raw is None else raw.decode("utf-8", "replace"))
-    if not isinstance(whole, dict) or whole.get("submission_id") != manifest["submission_id"]:
-        return manifest
-    return whole
 
 
 def link_to(open_store: Opener, row: views.TaskRow, uri: str) -> str:
@@ -267,17 +315,3 @@ def link_to(open_store: Opener, row: views.TaskRow, uri: str) -> str:
     if scheme.lower() != "bearer" or event.source is not Source.DCACHE:
         raise DefinitionError(f"{uri} cannot be linked to: its server gives no short-lived access to a single file")
     return f"{access.url}?authz={quote(macaroon, safe='')}"
-
-
-def _open_store(uri: str, conn_id: str) -> StoreHook:
-    """Return the hook that reaches a URI, with the connection read the way the API server can."""
-    from airflow_provider_oscar.core.objects import Source, split_uri
-    from airflow_provider_oscar.hooks.dcache import DCacheHook
-    from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
-
-    source, authority, _path = split_uri(uri)
-    if source is Source.S3:
-        named = conn_id or OscarS3Hook.default_conn_name
-        return OscarS3Hook(named, connection=server_connection(named))
-    named = conn_id or authority
-    return DCacheHook(named, connection=server_connection(named))

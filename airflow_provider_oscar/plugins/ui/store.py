@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import exists, func, or_, select
 
+from airflow_provider_oscar._airflow_db import transaction
 from airflow_provider_oscar._airflow_server import (
     AssetEvent,
     AssetModel,
@@ -22,6 +23,12 @@ from airflow_provider_oscar._airflow_server import (
 from airflow_provider_oscar._airflow_server import AssetStateStoreModel as State
 from airflow_provider_oscar._airflow_server import RenderedTaskInstanceFields as Rendered
 from airflow_provider_oscar._airflow_server import TaskInstance as TI
+from airflow_provider_oscar._airflow_server import TaskStateStoreModel as TaskState
+from airflow_provider_oscar.jobs.running import RunningJob
+from airflow_provider_oscar.operators.job_state import STATE_KEY
+from airflow_provider_oscar.operators.placement_store import PLACEMENT_RUNS, recent_key
+from airflow_provider_oscar.placement.history import RunRecord, decode_records
+from airflow_provider_oscar.plugins.ui.journey import RunRow
 from airflow_provider_oscar.plugins.ui.views import TaskRow, WatchedAsset, decoded, event_object
 from airflow_provider_oscar.watch.status import KEY_PREFIX
 
@@ -88,6 +95,82 @@ def one_row(session: Session, dag_id: str, run_id: str, task_id: str, map_index:
     query = select(TI).where(TI.dag_id == dag_id, TI.run_id == run_id, TI.task_id == task_id, TI.map_index == map_index)
     found = _rows(session, query)
     return found[0] if found else None
+
+
+def decisions_of(session: Session, rows: Iterable[TaskRow]) -> dict[tuple[str, str], dict[str, object]]:
+    """Return the decision of each of the rows' runs that has one, by DAG id and run id; of several, the last."""
+    wanted = {(row.dag_id, row.run_id) for row in rows}
+    if not wanted:
+        return {}
+    query = (
+        select(XComModel)
+        .where(
+            XComModel.dag_id.in_({dag_id for dag_id, _ in wanted}),
+            XComModel.run_id.in_({run_id for _, run_id in wanted}),
+            XComModel.key == "decision",
+        )
+        .order_by(XComModel.timestamp)
+    )
+    found: dict[tuple[str, str], dict[str, object]] = {}
+    for xcom in session.scalars(query):
+        value = decoded(xcom.value)
+        if isinstance(value, dict) and (xcom.dag_id, xcom.run_id) in wanted:
+            found[xcom.dag_id, xcom.run_id] = value
+    return found
+
+
+def remembered_job(session: Session, row: TaskRow) -> RunningJob | None:
+    """Return what a task instance remembers of its job; None if it has none (any more)."""
+    query = select(TaskState.value).where(
+        TaskState.dag_id == row.dag_id,
+        TaskState.run_id == row.run_id,
+        TaskState.task_id == row.task_id,
+        TaskState.map_index == row.map_index,
+        TaskState.key == STATE_KEY,
+    )
+    return RunningJob.from_stored(decoded(decoded(session.scalar(query))))
+
+
+def remembered(task_instance: Any) -> tuple[TaskRow, RunningJob] | None:
+    """Return a task instance and what it remembers of its job; None if it runs no job.
+
+    :param task_instance: as a listener gets it.
+    """
+    ti = task_instance
+    with transaction() as session:
+        row = one_row(session, ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
+        job = None if row is None else remembered_job(session, row)
+    return None if row is None or job is None else (row, job)
+
+
+def runs_of(session: Session, dags: Collection[str], keys: Collection[str], runs: Collection[str]) -> list[RunRow]:
+    """Return the runs with these partition keys or run ids, newest first.
+
+    :param dags: the DAGs the user may read.
+    :param keys: partition keys of asset events.
+    :param runs: ids of runs that are known to matter.
+    """
+    query = (
+        select(DagRun.dag_id, DagRun.run_id, DagRun.partition_key, DagRun.state, DagRun.start_date)
+        .where(or_(DagRun.partition_key.in_(keys), DagRun.run_id.in_(runs)), DagRun.dag_id.in_(dags))
+        .order_by(DagRun.run_after.desc())
+        .limit(RUNS)
+    )
+    found = session.execute(query)
+    return [RunRow(dag, run, key or "", str(state or ""), started) for dag, run, key, state, started in found]
+
+
+def target_records(session: Session) -> dict[str, tuple[RunRecord, ...]]:
+    """Return the newest records of each target that placement learns from, oldest first."""
+    prefix = recent_key("")
+    query = (
+        select(State.key, State.value)
+        .join(AssetModel, AssetModel.id == State.asset_id)
+        .where(AssetModel.uri == PLACEMENT_RUNS.uri, State.key.startswith(prefix, autoescape=True))
+        .order_by(State.key)
+        .limit(ROWS)
+    )
+    return {key.removeprefix(prefix): decode_records(decoded(value)) for key, value in session.execute(query)}
 
 
 def _instances(dags: Collection[str], run: tuple[str, str] | None) -> Select[object]:

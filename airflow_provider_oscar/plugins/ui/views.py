@@ -18,6 +18,8 @@ from pathlib import PurePosixPath
 from typing import TypeAlias
 from urllib.parse import quote
 
+from airflow_provider_oscar.placement.history import RunRecord
+
 JsonObject: TypeAlias = dict[str, object]
 
 #: The parts of a job's life, in order.
@@ -58,9 +60,14 @@ def manifest_of(row: TaskRow) -> JsonObject | None:
     return found
 
 
-def job_view(row: TaskRow) -> JsonObject:
-    """Return one line of the list of jobs."""
+def job_view(row: TaskRow, decision: Mapping[str, object] | None = None) -> JsonObject:
+    """Return one line of the list of jobs.
+
+    :param decision: of the placement task of the same run, if there is one.
+    """
     manifest = manifest_of(row) or {}
+    decision = decision if decision and _decided(decision, row.task_id) else {}
+    phases = phase_seconds(manifest)
     source = _mapping(manifest.get("input")) or _event(row.rendered.get("object_event"))
     outputs = [each for each in _sequence(manifest.get("outputs")) if isinstance(each, dict)]
     return {
@@ -75,7 +82,9 @@ def job_view(row: TaskRow) -> JsonObject:
         "start": _iso(row.start),
         "end": _iso(row.end),
         "seconds": _seconds_between(row.start, row.end),
-        "target": _text(manifest.get("placement")) or _text(row.rendered.get("placement")),
+        "target": _text(manifest.get("placement"))
+        or _text(row.rendered.get("placement"))
+        or _text(decision.get("target")),
         "object": _text(source.get("uri")) or _text(source.get("key")),
         "size": _number(source.get("size")),
         "job_id": _text(row.xcoms.get("job_id")) or _text(manifest.get("submission_id")),
@@ -83,21 +92,44 @@ def job_view(row: TaskRow) -> JsonObject:
         "node": _text(manifest.get("node")),
         "device": _text(manifest.get("device")),
         "outputs": _count(manifest, outputs),
-        "phases": phase_seconds(manifest),
+        "phases": phases,
+        "cost": _cost(phases, decision),
+        "efficiency": _share(_mapping(manifest.get("resources")).get("cpu_efficiency")),
         "has_result": bool(manifest),
     }
 
 
-def result_view(row: TaskRow, manifest: Mapping[str, object]) -> JsonObject:
+def _decided(decision: Mapping[str, object], task_id: str) -> bool:
+    """Whether a decision led to a task: to it, or to the task group it is in."""
+    chosen = _text(decision.get("task_id"))
+    return bool(chosen) and f"{task_id}.".startswith(f"{chosen}.")
+
+
+def _cost(phases: Mapping[str, object], decision: Mapping[str, object]) -> float | None:
+    """Return what a job cost, in the unit of the target's ``cost_per_hour``: all its time but the queue's."""
+    rate = _number(decision.get("cost_per_hour"))
+    seconds = [each for name in PHASES[1:] if (each := _number(phases.get(name))) is not None]
+    return round(sum(seconds) / 3600 * rate, 6) if rate and seconds else None
+
+
+def _share(value: object) -> float | None:
+    found = _number(value)
+    return None if found is None or found < 0 else round(found, 4)
+
+
+def result_view(
+    row: TaskRow, manifest: Mapping[str, object], decision: Mapping[str, object] | None = None
+) -> JsonObject:
     """Return one job's result: the manifest, with its outputs as a list that can be downloaded.
 
     :param manifest: whole, as read from the store, or what the task returned.
+    :param decision: of the placement task of the same run, if there is one.
     """
     found = [each for each in _sequence(manifest.get("outputs")) if isinstance(each, dict)]
     outputs = [_output(each) for each in found[:OUTPUTS_SHOWN]]
     hidden = ("outputs", "signature")
     return {
-        **job_view(row),
+        **job_view(row, decision),
         "manifest": {name: value for name, value in manifest.items() if name not in hidden},
         "files": [each for each in outputs if each["key"]],
         "files_left_out": max(_count(manifest, found) - len(outputs), 0),
@@ -159,6 +191,7 @@ def placement_view(row: TaskRow, jobs: Sequence[JsonObject]) -> JsonObject | Non
         "reasons": [str(each) for each in _sequence(decision.get("reasons"))][:20],
         "rejected": {str(name): str(why) for name, why in _mapping(decision.get("rejected")).items()},
         "predicted": {name: value for name, value in predicted.items() if value is not None},
+        "cost_per_hour": _number(decision.get("cost_per_hour")),
         "others": {str(name): value for name, value in predictions.items() if name != decision["target"]},
         "took": phases,
         "state": _text(job.get("state")),
@@ -235,6 +268,30 @@ def flow_view(asset: WatchedAsset) -> JsonObject:
         "status_at": _iso(asset.status_at),
         "events": [{"at": _iso(at), "object": name, "partition_key": key} for at, name, key in asset.events],
         "last_event": _iso(asset.events[0][0]) if asset.events else None,
+    }
+
+
+def target_view(name: str, records: Sequence[RunRecord], *, circuit: str, until: str | None) -> JsonObject:
+    """Return how a placement target fares.
+
+    :param records: its newest jobs, oldest first.
+    :param circuit: state of its circuit breaker.
+    :param until: time at which an open one is tried again.
+    """
+    good = [record for record in records if record.succeeded]
+    costs = [record.cost for record in good if record.cost > 0]
+    judged = [inside for record in records if (inside := record.within_interval) is not None]
+    return {
+        "name": name,
+        "circuit": circuit,
+        "until": until,
+        "jobs": len(records),
+        "succeeded": len(good),
+        "target_faults": sum(record.target_fault for record in records),
+        "last": _iso(datetime.fromtimestamp(records[-1].ended_at, UTC)) if records else None,
+        "median_seconds": round(statistics.median(record.total for record in good), 3) if good else None,
+        "median_cost": round(statistics.median(costs), 6) if costs else None,
+        "within_interval": round(sum(judged) / len(judged), 3) if judged else None,
     }
 
 

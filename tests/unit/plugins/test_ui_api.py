@@ -7,17 +7,25 @@ import gc
 import json
 import warnings
 from collections.abc import Iterator
-from dataclasses import replace
-from datetime import UTC, datetime
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from airflow_provider_oscar.core.errors import TransientError
 from airflow_provider_oscar.core.objects import ObjectEvent, Source
 from airflow_provider_oscar.core.staging import StageIn
+from airflow_provider_oscar.jobs.running import RunningJob
+from airflow_provider_oscar.jobs.signing import Signer
+from airflow_provider_oscar.operators.job_state import STATE_KEY
+from airflow_provider_oscar.operators.placement_store import PLACEMENT_RUNS, recent_key
+from airflow_provider_oscar.placement.history import RunRecord, encode_records
+from airflow_provider_oscar.plugins.ui import systems
 from airflow_provider_oscar.plugins.ui.views import TaskRow
+from airflow_provider_oscar.supervisor.manifest import signed as signed_manifest
 
 # Airflow makes a short key for itself where none is configured.
 pytestmark = pytest.mark.filterwarnings("ignore:The HMAC key is")
@@ -33,6 +41,9 @@ ROUTES = {
     "download": "/oscar/ui/api/download?dag_id=ui_dag&run_id=run:1&task_id=infer&key=infer-1/a.png",
     "flow": "/oscar/ui/api/flow",
     "health": "/oscar/ui/api/health",
+    "targets": "/oscar/ui/api/targets",
+    "whereabouts": "/oscar/ui/api/whereabouts?dag_id=ui_dag&run_id=run:1&task_id=infer",
+    "system": "/oscar/ui/api/system?conn_id=ui_cluster",
 }
 MANIFEST = {
     "submission_id": "infer-1",
@@ -41,11 +52,29 @@ MANIFEST = {
     "output_uri": "s3://out/words",
     "outputs": [{"key": "infer-1/a.png", "size": 3, "sha256": "aa"}],
     "exit_code": 0,
-    "phases": {},
+    "phases": {"run": {"start": "2026-11-22T12:00:00+00:00", "end": "2026-11-22T12:00:10+00:00"}},
 }
 ROW = TaskRow(
     dag_id="d", run_id="r", task_id="t", map_index=-1, operator="", state="success", try_number=1, start=None, end=None
 )
+
+
+SIGNED = {
+    **MANIFEST,
+    "version": "1.0",
+    "outputs": [{"key": "infer-1/a.png", "size": 3, "sha256": ""}, {"key": "infer-1/b.txt", "size": 1, "sha256": ""}],
+    "metrics": {"stored": 1},
+}
+#: What the task remembers of its job, and how Airflow's summary of the manifest looks.
+JOB = RunningJob(submission_id="infer-1", job_id="infer-1", request_digest="d1", deployment_id="dep")
+SUMMARY = {**MANIFEST, "signature": "hmac-sha256:of-the-whole", "outputs_omitted": 1}
+KEY = "a key of the deployment"
+
+
+def signed(manifest: dict[str, Any], job: RunningJob = JOB) -> bytes:
+    """What the supervisor of the job leaves at its place."""
+    key = Signer.from_setting(KEY).key(job)
+    return json.dumps(signed_manifest(manifest, bytes.fromhex(key))).encode()
 
 
 class FakeStore:
@@ -53,6 +82,7 @@ class FakeStore:
 
     def __init__(self) -> None:
         self.away = False
+        self.copy: bytes | None = signed(SIGNED)
         self.headers: dict[str, str] = {}
         self.asked: list[tuple[str, str]] = []
 
@@ -71,7 +101,9 @@ class FakeStore:
         return StageIn(uri=event.uri, name="a", size=3, etag="etag", checksum=None, url=url, headers=self.headers)
 
     def read_bytes(self, uri: str, limit: int) -> bytes | None:
-        return json.dumps({**MANIFEST, "metrics": {"stored": 1}}).encode()
+        if self.away:
+            raise TransientError("the store is away")
+        return self.copy
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +132,18 @@ def client(api: Any) -> Iterator[Any]:
 def store(api: Any, monkeypatch: pytest.MonkeyPatch) -> FakeStore:
     """What outputs are in."""
     fake = FakeStore()
-    monkeypatch.setattr(api, "_open_store", fake.open)
+    monkeypatch.setenv("AIRFLOW__OSCAR__SIGNING_KEY", KEY)
+    monkeypatch.setattr(systems, "open_store", fake.open)
     return fake
+
+
+@pytest.fixture
+def asked(api: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
+    """What the page asked of an outside system; it answers at once."""
+    calls: list[tuple[object, ...]] = []
+    monkeypatch.setattr(systems, "job_at", lambda *words: calls.append(words) or {"state": "absent", "where": "OSCAR"})
+    monkeypatch.setattr(systems, "parts_of", lambda *words: calls.append(words) or {"services": []})
+    return calls
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +153,7 @@ def rows(airflow_db: Path) -> None:
     from airflow.models.dagbundle import DagBundleModel
     from airflow.models.dagrun import DagRun
     from airflow.models.renderedtifields import RenderedTaskInstanceFields as Rendered
+    from airflow.models.task_state_store import TaskStateStoreModel
     from airflow.models.taskinstance import TaskInstance as TI
     from airflow.models.xcom import XComModel
     from airflow.utils.session import create_session
@@ -134,10 +177,18 @@ def rows(airflow_db: Path) -> None:
                     "end_date": NOON, "priority_weight": 1, "queue": "q", "try_number": 1, "max_tries": 0,
                 }  # fmt: skip
                 session.execute(insert(TI.__table__).values(fields))
-            given = {"output_uri": "s3://out/words", "output_conn_id": "results"}
+            given = {
+                "output_uri": "s3://out/words", "output_conn_id": "results", "service": "words",
+                "oscar_conn_id": "ui_cluster",
+            }  # fmt: skip
+            state = {
+                "dag_run_id": run.id, "task_id": "infer", "map_index": -1, "key": STATE_KEY, "dag_id": dag_id,
+                "run_id": "run:1", "value": json.dumps(asdict(JOB)), "updated_at": NOON,
+            }  # fmt: skip
+            session.execute(insert(TaskStateStoreModel.__table__).values(state))
             rendered = {"dag_id": dag_id, "task_id": "infer", "run_id": "run:1", "map_index": -1}
             session.execute(insert(Rendered.__table__).values({**rendered, "rendered_fields": given}))
-            decision = {"target": "cloud-cpu", "task_id": "infer", "reasons": ["small"]}
+            decision = {"target": "cloud-cpu", "task_id": "infer", "reasons": ["small"], "cost_per_hour": 3.6}
             for task_id, key, value in (("infer", "return_value", MANIFEST), ("choose", "decision", decision)):
                 xcom = {
                     "dag_run_id": run.id, "task_id": task_id, "map_index": -1, "key": key, "dag_id": dag_id,
@@ -155,19 +206,20 @@ def login(role: str | None, name: str = "somebody") -> dict[str, str]:
 
 
 @pytest.mark.parametrize("path", ROUTES.values(), ids=ROUTES)
-def test_nothing_is_answered_without_a_login(client, rows, store, path):
+def test_nothing_is_answered_without_a_login(client, rows, store, asked, path):
     assert client.get(path).status_code == 401
 
 
 @pytest.mark.parametrize("path", ROUTES.values(), ids=ROUTES)
-def test_nothing_is_answered_to_a_user_without_a_role(client, rows, store, path):
+def test_nothing_is_answered_to_a_user_without_a_role(client, rows, store, asked, path):
     assert client.get(path, headers=login(None)).status_code == 403
+    assert (store.asked, asked) == ([], [])
 
 
 @pytest.mark.parametrize("name", ROUTES)
-def test_a_viewer_sees_all_but_connections(client, rows, store, name):
+def test_a_viewer_sees_all_but_connections(client, rows, store, asked, name):
     answer = client.get(ROUTES[name], headers=login("viewer"))
-    expected = {"health": 403, "download": 307}.get(name, 200)
+    expected = {"health": 403, "system": 403, "download": 307}.get(name, 200)
     assert answer.status_code == expected, answer.text
 
 
@@ -218,8 +270,10 @@ def test_dags_that_the_user_may_not_read_are_left_out(client, rows, store, monke
 def test_a_watched_place_is_shown_with_what_its_watcher_says(client, rows):
     from airflow.models.asset import AssetEvent, AssetModel, AssetWatcherModel
     from airflow.models.asset_state_store import AssetStateStoreModel
+    from airflow.models.dagrun import DagRun
     from airflow.models.trigger import Trigger
     from airflow.utils.session import create_session
+    from sqlalchemy import select
 
     said = {"about": "s3://in", "emitted": 7, "failing_since": "2026-11-22T11:00:00+00:00", "error": "away"}
     good = {"about": "s3://in", "emitted": 1, "failing_since": ""}
@@ -233,10 +287,19 @@ def test_a_watched_place_is_shown_with_what_its_watcher_says(client, rows):
             session.add(AssetStateStoreModel(asset_id=asset.id, key=key, value=json.dumps(value), updated_at=NOON))
         extra = {"from_trigger": True, "payload": {"container": "in", "key": "a.h5"}}
         session.add(AssetEvent(asset_id=asset.id, extra=extra, timestamp=NOON))
+        run = session.scalar(select(DagRun).where(DagRun.dag_id == "ui_dag"))
+        run.partition_key, run.start_date = "in.a.h5-1", NOON + timedelta(seconds=2)
+        keyed = {"asset_id": asset.id, "extra": {}, "timestamp": NOON - timedelta(seconds=1)}
+        session.add(AssetEvent(**keyed, partition_key="in.a.h5-1"))
     places = client.get(ROUTES["flow"], headers=login("viewer")).json()["places"]
     (place,) = (each for each in places if each["name"] == "ui_inbox")
     assert (place["status"]["emitted"], place["status"]["error"], place["triggered"]) == (7, "away", False)
-    assert [event["object"] for event in place["events"]] == ["in/a.h5"]
+    assert [event["object"] for event in place["events"]] == ["in/a.h5", ""]
+    for event in place["events"]:
+        assert (event["dag_id"], event["state"]) == ("ui_dag", "success")
+        assert [step["state"] for step in event["steps"]] == ["done"] * 5
+    by_object, by_key = place["events"]
+    assert [step["at"] is None for step in by_key["steps"]] == [False] * 5
 
 
 def test_decisions_are_listed_with_what_became_of_them(client, rows):
@@ -251,20 +314,120 @@ def test_a_download_leads_to_a_short_lived_link_of_the_tasks_own_connection(clie
     assert store.asked == [("s3://out/words/infer-1/a.png", "results")]
 
 
-def test_where_xcom_holds_a_summary_the_stored_manifest_is_read(api, store):
+def proven(store: FakeStore, accepted: dict[str, Any], job: RunningJob | None = JOB) -> tuple[str, dict[str, object]]:
     row = replace(ROW, rendered={"output_uri": "s3://out/words"})
-    whole = api._whole_manifest(store.open, row, {**MANIFEST, "outputs": [], "outputs_omitted": 1})
-    assert (whole["outputs"], whole["metrics"]) == (MANIFEST["outputs"], {"stored": 1})
+    verdict, shown = systems.proven_manifest(store.open, row, accepted, job)
+    return verdict.state.value, shown
+
+
+def test_a_signed_manifest_at_the_place_is_verified_and_shown_whole(store):
+    state, shown = proven(store, SUMMARY)
+    assert (state, shown["metrics"], len(shown["outputs"])) == ("proven", {"stored": 1}, 2)
     assert store.asked == [("s3://out/words/infer-1/manifest.json", "")]
-    other = {**MANIFEST, "submission_id": "another", "outputs_omitted": 1}
-    assert api._whole_manifest(store.open, row, other) is other
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        signed({**SIGNED, "metrics": {"stored": 2}}).replace(b'"stored": 2', b'"stored": 3'),
+        signed(SIGNED, replace(JOB, generation=1)),
+        signed({**SIGNED, "submission_id": "another"}, replace(JOB, submission_id="another")),
+        json.dumps(SIGNED).encode(),
+        b"no JSON",
+        b"[]",
+    ],
+    ids=["altered", "other attempt", "other job", "unsigned", "garbage", "list"],
+)
+def test_a_forged_manifest_at_the_place_is_shown_as_not_proven(store, forged):
+    store.copy = forged
+    assert proven(store, SUMMARY) == ("refuted", SUMMARY)
+
+
+def test_what_cannot_be_verified_is_said_to_be_so(store):
+    assert proven(store, SUMMARY, job=None) == ("unknown", SUMMARY)
+    store.copy = None
+    assert proven(store, SUMMARY) == ("unknown", SUMMARY)
+    store.away = True
+    assert proven(store, SUMMARY) == ("unknown", SUMMARY)
+    assert proven(store, MANIFEST) == ("unsigned", MANIFEST)
+    observed = {**MANIFEST, "proof": "observed", "observed_by": "log"}
+    assert proven(store, observed) == ("observed", observed)
+
+
+def test_outputs_of_a_forged_manifest_cannot_be_downloaded(client, rows, store, monkeypatch):
+    forged = {**SIGNED, "outputs": [{"key": "infer-1/evil.sh", "size": 1, "sha256": ""}]}
+    store.copy = json.dumps(forged).encode()
+    answer = client.get("/oscar/ui/api/download", params={**ONE, "key": "infer-1/evil.sh"}, headers=login("viewer"))
+    assert answer.status_code == 404
+
+
+def test_the_truth_about_a_job_is_asked_of_the_system_that_runs_it(client, rows, asked):
+    answer = client.get(ROUTES["whereabouts"], headers=login("viewer"))
+    assert answer.json() == {"state": "absent", "where": "OSCAR"}
+    assert asked == [(systems.JobPlace("oscar", "ui_cluster", "words"), "infer-1")]
+
+
+def test_a_system_is_asked_only_over_a_connection_that_the_user_may_read(client, rows, asked, monkeypatch):
+    from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
+
+    assert client.get(ROUTES["system"], headers=login("op")).status_code == 404
+    monkeypatch.setattr(SimpleAuthManager, "get_authorized_connections", lambda self, **_: {"ui_cluster"})
+    assert client.get(ROUTES["system"], headers=login("op")).json() == {"services": []}
+    assert asked == [("ui_cluster",)]
+
+
+def test_an_outage_of_a_system_is_said_in_its_own_words(client, rows, asked, monkeypatch):
+    def away(*_: object) -> None:
+        raise TransientError("the cluster is away")
+
+    monkeypatch.setattr(systems, "job_at", away)
+    answer = client.get(ROUTES["whereabouts"], headers=login("viewer"))
+    assert (answer.status_code, answer.json()["detail"]) == (502, "the cluster is away")
+
+
+def test_a_job_costs_what_its_placement_said(client, rows):
+    found = client.get(ROUTES["jobs"], headers=login("viewer")).json()["jobs"]
+    assert [job["cost"] for job in found if job["dag_id"] == "ui_dag"] == [0.01]
+
+
+def test_the_circuit_of_a_target_that_failed_again_and_again_is_open(client, rows):
+    from airflow.models.asset import AssetModel
+    from airflow.models.asset_state_store import AssetStateStoreModel
+    from airflow.utils.session import create_session
+
+    now = datetime.now(UTC).timestamp()
+    good = RunRecord(target="hpc", ended_at=now - 500, run=20.0, cost=0.5, interval=(10.0, 30.0), submission_id="a")
+    bad = [
+        RunRecord(target="hpc", ended_at=now - 5 + n, succeeded=False, target_fault=True, submission_id=f"b{n}")
+        for n in range(3)
+    ]
+    with create_session() as session:
+        asset = AssetModel(name=PLACEMENT_RUNS.name, uri=PLACEMENT_RUNS.uri, group="oscar", extra={})
+        session.add(asset)
+        session.flush()
+        for name, records in (("hpc", [good, *bad]), ("cloud", [replace_target(good, "cloud")])):
+            value = json.dumps(encode_records(records))
+            session.add(AssetStateStoreModel(asset_id=asset.id, key=recent_key(name), value=value, updated_at=NOON))
+    cloud, hpc = client.get(ROUTES["targets"], headers=login("viewer")).json()["targets"]
+    assert (hpc["circuit"], hpc["jobs"], hpc["succeeded"], hpc["target_faults"]) == ("open", 4, 1, 3)
+    assert datetime.fromisoformat(hpc["until"]).timestamp() > now
+    assert (cloud["circuit"], cloud["until"], cloud["median_seconds"], cloud["median_cost"]) == (
+        "closed",
+        None,
+        20,
+        0.5,
+    )
+
+
+def replace_target(record: RunRecord, target: str) -> RunRecord:
+    return msgspec.structs.replace(record, target=target)
 
 
 @pytest.mark.parametrize("key", ["infer-1/other.png", "../a.png", "manifest.json"])
 def test_only_what_the_manifest_lists_can_be_downloaded(client, rows, store, key):
     answer = client.get("/oscar/ui/api/download", params={**ONE, "key": key}, headers=login("viewer"))
     assert answer.status_code == 404
-    assert store.asked == []
+    assert [uri for uri, _ in store.asked if not uri.endswith("/manifest.json")] == []
 
 
 def test_a_store_that_is_away_is_named(client, rows, store):

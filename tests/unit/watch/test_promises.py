@@ -333,6 +333,7 @@ async def test_a_quiet_watcher_writes_its_status_seldom(store: FakeStore) -> Non
     assert WatcherStatus(about="a", emitted=1).is_due(status, WRITE_INTERVAL)
     assert not WatcherStatus(about="a", emitted=1).is_due(status, WRITE_INTERVAL - 1)
     assert later.failed("away", NOON).is_due(status, 0)
+    assert status.is_due(WatcherStatus(), 0)
 
 
 def test_the_numbers_of_a_watcher_are_metrics_of_airflow(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // The page: five views over the JSON of /oscar/ui/api, looked at again every few seconds while they are seen.
 
-import { ago, airflowLink, boxPlots, bytes, duration, empty, facts, h, legend, path, phaseBar, state, table, when } from "./parts.js";
+import { ago, airflowLink, amount, boxPlots, bytes, duration, empty, facts, h, legend, path, percent, phaseBar, replace, state, table, verdict, way, when } from "./parts.js";
+import { healthView } from "./health.js";
+import { AIRFLOW, PAGE, airflow, ours } from "./server.js";
 
 const EVERY = 5000;
+const LOOKS = 30;
 const PARAMETERS = new URLSearchParams(window.location.search);
 const RUN = PARAMETERS.get("dag_id") && PARAMETERS.get("run_id") ? { dag_id: PARAMETERS.get("dag_id"), run_id: PARAMETERS.get("run_id") } : null;
 const TASK = RUN && PARAMETERS.get("task_id") ? { ...RUN, task_id: PARAMETERS.get("task_id"), map_index: PARAMETERS.get("map_index") || "-1" } : null;
-const PAGE = new URL(".", window.location.href);
-const AIRFLOW = new URL("../../", PAGE);
 
 const panel = document.getElementById("panel");
 const live = document.getElementById("live");
@@ -29,18 +30,6 @@ follow(storedTheme());
 window.addEventListener("storage", () => follow(storedTheme()));
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => follow(storedTheme()));
 
-async function ask(url, options = {}) {
-  const answer = await fetch(url, { credentials: "same-origin", ...options });
-  const body = await answer.json().catch(() => ({}));
-  if (answer.ok) return body;
-  const words = typeof body.detail === "string" ? body.detail : answer.statusText;
-  const error = new Error(answer.status === 401 ? "You are not logged in any more." : answer.status === 403 ? "Your role in Airflow does not allow you to see this." : words);
-  error.status = answer.status;
-  throw error;
-}
-const ours = (name, parameters = {}) => ask(new URL(`api/${name}?${new URLSearchParams(parameters)}`, PAGE));
-const airflow = (name, method, body) => ask(new URL(`api/v2/${name}`, AIRFLOW), { method, headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
-
 const identity = (job) => ({ dag_id: job.dag_id, run_id: job.run_id, task_id: job.task_id, map_index: String(job.map_index) });
 const ACTIVE = new Set(["running", "deferred", "queued", "scheduled", "up_for_retry", "up_for_reschedule", "restarting"]);
 
@@ -50,20 +39,22 @@ function jobsView() {
   const lists = table([
     { title: "State", class: "tight", cell: (job) => state(job.state) },
     { title: "Object", class: "wide", cell: (job) => path(job.object) },
-    { title: "Target", class: "tight", cell: (job) => job.target || h("span", { class: "faint" }, "–") },
-    { title: "Job", class: "wide", cell: (job) => airflowLink(job.url, job.task_id + (job.map_index >= 0 ? ` [${job.map_index}]` : "")) },
-    { title: "SLURM", class: "right", cell: (job) => job.slurm_job_id || h("span", { class: "faint" }, "–") },
-    { title: "Time", cell: (job) => (job.has_result ? phaseBar(job.phases) : h("span", { class: "number" }, job.start ? duration((Date.now() - Date.parse(job.start)) / 1000) : "–")) },
+    { title: "Target", class: "tight", cell: (job) => h("div", {}, job.target || h("span", { class: "faint" }, "–"), job.slurm_job_id ? h("div", { class: "faint" }, `SLURM ${job.slurm_job_id}`) : null) },
+    { title: "Job", class: "wide", cell: (job) => h("div", {}, airflowLink(job.url, job.task_id + (job.map_index >= 0 ? ` [${job.map_index}]` : "")), job.note ? h("p", { class: job.note.bad ? "problem" : "faint", role: "status" }, job.note.text) : null) },
+    { title: "Time", cell: (job) => (job.has_result ? phaseBar(job.phases) : h("span", { class: "number" }, job.start ? duration(((job.end ? Date.parse(job.end) : Date.now()) - Date.parse(job.start)) / 1000) : "–")) },
+    { title: "CPU", class: "right", cell: (job) => percent(job.efficiency) },
+    { title: "Cost", class: "right", cell: (job) => amount(job.cost) },
     { title: "Started", class: "tight", cell: (job) => when(job.start) },
     { title: "", class: "right", cell: actions },
   ], "Jobs, newest first");
   const counts = h("div", { class: "counts" });
   const chips = h("div", { class: "chips", role: "group", "aria-label": "Show" });
   const nothing = h("div");
+  const notes = new Map();
 
   function actions(job) {
     if (job.has_result) return h("button", { class: "quiet", type: "button", onclick: () => open("results", identity(job)), "aria-label": `Result of ${job.task_id}` }, "Result");
-    if (!ACTIVE.has(job.state)) return h("span");
+    if (!ACTIVE.has(job.state) || (job.note && !job.note.refused)) return h("span");
     return h("button", { class: "quiet danger", type: "button", onclick: (event) => cancel(event.currentTarget, job), "aria-label": `Cancel ${job.task_id}` }, "Cancel");
   }
   async function cancel(button, job) {
@@ -77,16 +68,35 @@ function jobsView() {
       return;
     }
     button.disabled = true;
+    const note = (text, bad = false, refused = false) => {
+      notes.set(job.id, { text, bad, refused });
+      show();
+    };
+    note("Cancelling…");
     const mapped = job.map_index >= 0 ? `/${job.map_index}` : "";
     const [dag, run, task] = [job.dag_id, job.run_id, job.task_id].map(encodeURIComponent);
     try {
       await airflow(`dags/${dag}/dagRuns/${run}/taskInstances/${task}${mapped}`, "PATCH", { new_state: "failed", note: "Cancelled on the OSCAR page" });
-      button.textContent = "Cancelled";
     } catch (error) {
-      button.textContent = "Cancel";
-      button.disabled = false;
-      say(`The job was not cancelled: ${error.message}`, true);
+      note(`Not cancelled: ${error.message}`, true, true);
+      return;
     }
+    // What Airflow was told is not yet what happened: the system that runs the job is asked until it is gone.
+    let last = "";
+    for (let look = 0; look < LOOKS; look += 1) {
+      try {
+        const found = await ours("whereabouts", identity(job));
+        if (found.state === "absent") return note(`Cancelled: ${found.where} has it no more.`);
+        if (found.state === "succeeded" || found.state === "failed") return note(`It had ended: ${found.where} says ${found.state}.`);
+        last = `${found.where} still says ${found.state}`;
+      } catch (error) {
+        if (error.status === 404) return note("Cancelled before a job was submitted.");
+        last = `whether the job is gone is not known (${error.message})`;
+      }
+      note(`Failed in Airflow; ${last}.`);
+      await new Promise((resolve) => setTimeout(resolve, 2000));
+    }
+    note(`Failed in Airflow, but ${last}. Look at the log of the task, and at the system.`, true);
   }
   function choose(name) {
     filter = name;
@@ -98,7 +108,7 @@ function jobsView() {
     replace(chips, Object.entries(groups).map(([name, jobs]) => h("button", { type: "button", class: "chip", "aria-pressed": String(filter === name), onclick: () => choose(name) }, `${words[name]} `, h("span", { class: "number" }, jobs.length))));
     const targets = [...new Set(groups.active.map((job) => job.target || "not placed yet"))];
     replace(counts, targets.map((target) => h("span", { class: "count" }, h("b", {}, groups.active.filter((job) => (job.target || "not placed yet") === target).length), ` on ${target}`)));
-    lists.update(groups[filter]);
+    lists.update(groups[filter].map((job) => ({ ...job, note: notes.get(job.id) ?? null })));
     lists.element.hidden = !groups[filter].length;
     replace(nothing, groups[filter].length ? [] : [found.length
       ? empty("No such jobs", "None of the newest jobs is in this state.")
@@ -171,10 +181,11 @@ function resultsView() {
     return h("article", { class: "result", "aria-label": `Result of ${result.object || result.task_id}` },
       h("div", { class: "head" }, h("h2", {}, path(result.object || result.task_id)), h("button", { type: "button", class: "quiet", onclick: () => drop(result), "aria-label": `Close the result of ${result.object || result.task_id}` }, "Close")),
       h("p", {}, state(result.state), " ", airflowLink(result.url, "task in Airflow")),
+      verdict(result.proof),
       result.error ? h("p", { class: "problem" }, `${result.error.stage}: ${result.error.message}`) : null,
       phaseBar(result.phases),
       h("h3", {}, "Outputs"), files(result),
-      h("h3", {}, "Job"), facts([["Target", result.target], ["Node", result.node], ["Device", result.device], ["Job", result.job_id], ["SLURM job", result.slurm_job_id], ["Exit code", result.exit_code === null ? "" : String(result.exit_code)], ["Outputs at", result.output_uri]]),
+      h("h3", {}, "Job"), facts([["Target", result.target], ["Node", result.node], ["Device", result.device], ["Job", result.job_id], ["SLURM job", result.slurm_job_id], ["Exit code", result.exit_code === null ? "" : String(result.exit_code)], ["CPU efficiency", result.efficiency === null ? "" : percent(result.efficiency)], ["Cost", result.cost === null ? "" : amount(result.cost)], ["Outputs at", result.output_uri]]),
       Object.keys(result.metrics).length ? [h("h3", {}, "Metrics"), facts(told(result.metrics))] : null,
       Object.keys(result.resources).length ? [h("h3", {}, "Resources"), facts(told(result.resources))] : null,
       h("details", {}, h("summary", {}, "Manifest"), h("pre", { tabindex: "0" }, JSON.stringify(result.manifest, null, 2))));
@@ -218,82 +229,38 @@ function resultsView() {
   };
 }
 
+const sameText = (uri, name) => {
+  try {
+    return decodeURIComponent(uri) === decodeURIComponent(name);
+  } catch {
+    return uri === name;
+  }
+};
+
 function flowView() {
   const places = h("div", { class: "places" });
   const nothing = h("div");
-  const line = (event, jobs) => {
-    const job = jobs.find((one) => one.object && event.object && (one.object === event.object || one.object.endsWith(`/${event.object}`) || event.object.endsWith(one.object.replace(/^\w+:\/\/[^/]+\//, "/"))));
-    const steps = [["Seen", true], ["Run", Boolean(job)], ["Placed", Boolean(job?.target)], ["Job", Boolean(job?.start)], ["Result", Boolean(job?.has_result && job.state === "success")]];
-    const reached = steps.filter(([, done]) => done).length;
-    return h("li", {}, path(event.object || event.partition_key), h("ol", { class: "way", "aria-label": `${reached} of ${steps.length} steps done` }, steps.map(([name, done]) => h("li", { class: done ? (job?.state === "failed" && name === "Job" ? "broken" : "done") : "" }, name))), job ? airflowLink(job.url, state(job.state)) : h("span", { class: "faint" }, "no job yet"), when(event.at));
-  };
-  function place(one, jobs) {
+  const line = (event) => h("li", {}, path(event.object || event.partition_key), way(event.steps), event.state ? airflowLink(event.url || new URL(`dags/${encodeURIComponent(event.dag_id)}/runs/${encodeURIComponent(event.run_id)}`, AIRFLOW).pathname, state(event.state)) : h("span", { class: "faint" }, "no run yet"), when(event.at));
+  function place(one) {
     const said = one.status;
     const failing = said.failing_since || null;
     return h("article", { class: "place" },
       h("div", { class: "head" }, h("h2", {}, one.name), failing ? h("span", { class: "state state-failed" }, h("span", { class: "dot", "aria-hidden": "true" }), "Failing") : one.triggered ? h("span", { class: "state state-success" }, h("span", { class: "dot", "aria-hidden": "true" }), "Watched") : h("span", { class: "state state-queued" }, h("span", { class: "dot", "aria-hidden": "true" }), "No triggerer has it")),
-      h("p", { class: "faint" }, one.uri === one.name ? "" : one.uri),
+      sameText(one.uri, one.name) ? null : h("p", { class: "faint uri" }, one.uri),
       failing ? h("p", { class: "problem" }, `${said.error || "It fails"} (${said.failures ?? 1} attempts, since ${ago(failing)})`) : null,
       facts([["Last listing", said.last_listing ? when(said.last_listing) : ""], ["Last event", when(one.last_event)], ["Lag", said.last_event && typeof said.lag === "number" ? duration(said.lag) : ""], ["Seen", said.emitted], ["Waiting to be complete", said.waiting || ""], ["There before, not reported", said.skipped_at_start || ""], ["Left out by the filter", said.filtered || ""], ["Not readable", (said.skipped ?? 0) + (said.unreadable ?? 0) || ""], ["Feeds", one.consumers.join(", ")]].map(([name, found]) => [name, typeof found === "number" ? String(found) : found])),
-      one.events.length ? h("ul", { class: "events" }, one.events.slice(0, 8).map((event) => line(event, jobs))) : h("p", { class: "faint" }, "No object yet."));
+      one.events.length ? h("ul", { class: "events" }, one.events.slice(0, 8).map(line)) : h("p", { class: "faint" }, "No object yet."));
   }
   let drawn = "";
   return {
     element: h("section", {}, places, nothing),
     async update() {
-      const [found, work] = await Promise.all([ours("flow"), ours("jobs").catch(() => ({ jobs: [] }))]);
-      const now = JSON.stringify([found, work]);
+      const found = await ours("flow");
+      const now = JSON.stringify(found);
       if (now === drawn) return;
       drawn = now;
-      replace(places, found.places.map((one) => place(one, work.jobs)));
+      replace(places, found.places.map(place));
       replace(nothing, found.places.length ? [] : [empty("Nothing is watched", "An asset with a watcher appears here while a DAG that is not paused is scheduled by it.")]);
-    },
-  };
-}
-
-function healthView() {
-  const answers = new Map();
-  const parts = h("div", { class: "parts" });
-  const lists = table([
-    { title: "Connection", cell: (one) => h("strong", {}, one.conn_id) },
-    { title: "Type", cell: (one) => one.conn_type },
-    { title: "Address", class: "wide", cell: (one) => path(one.host) },
-    { title: "Check", class: "prose", cell: (one) => answer(one) },
-    { title: "", class: "right", cell: (one) => h("button", { type: "button", class: "quiet", onclick: () => check(one), "aria-label": `Check ${one.conn_id}` }, "Check") },
-  ], "Connections");
-  const nothing = h("div");
-  let found = [];
-  function answer(one) {
-    if (!one.answer) return h("span", { class: "faint" }, "not checked");
-    const good = one.answer.status === true;
-    return h("span", { class: `state state-${good ? "success" : one.answer.status === null ? "running" : "failed"}` }, h("span", { class: "dot", "aria-hidden": "true" }), one.answer.message);
-  }
-  async function check(one) {
-    answers.set(one.conn_id, { status: null, message: "asking" });
-    show();
-    try {
-      answers.set(one.conn_id, await airflow("connections/test", "POST", { connection_id: one.conn_id, conn_type: one.conn_type }));
-    } catch (error) {
-      answers.set(one.conn_id, { status: false, message: error.status === 403 ? "Not allowed: testing needs the right to add connections, and [core] test_connection = Enabled." : error.message });
-    }
-    show();
-  }
-  function show() {
-    lists.update(found.map((one) => ({ ...one, id: one.conn_id, answer: answers.get(one.conn_id) ?? null })));
-    lists.element.hidden = !found.length;
-    replace(nothing, found.length ? [] : [empty("No connections", "There are none of our types that you may see. Admin > Connections adds one.")]);
-  }
-  let drawn = "";
-  return {
-    element: h("section", {}, h("h2", {}, "Airflow"), parts, h("h2", {}, "Connections"), lists.element, nothing),
-    async update() {
-      const [ownHealth, airflows] = await Promise.all([ours("health"), ask(new URL("api/v2/monitor/health", AIRFLOW)).catch(() => ({}))]);
-      found = ownHealth.connections;
-      show();
-      const words = Object.entries(airflows).map(([name, part]) => [name.replaceAll("_", " "), part?.status ?? "unknown"]);
-      if (JSON.stringify(words) === drawn) return;
-      drawn = JSON.stringify(words);
-      replace(parts, words.map(([name, status]) => h("span", { class: `state state-${status === "healthy" ? "success" : status === "unknown" ? "queued" : "failed"}` }, h("span", { class: "dot", "aria-hidden": "true" }), `${name}: ${status}`)));
     },
   };
 }
@@ -302,10 +269,6 @@ const VIEWS = { flow: ["Flow", flowView], placements: ["Placements", placementsV
 const tabs = document.getElementById("tabs");
 const made = {};
 let current = "";
-
-function replace(element, children) {
-  element.replaceChildren(...children.flat().filter(Boolean));
-}
 
 function say(words, bad = false) {
   live.classList.toggle("bad", bad);

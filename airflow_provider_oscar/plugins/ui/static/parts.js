@@ -13,6 +13,10 @@ export function h(tag, attributes = {}, ...children) {
   return element;
 }
 
+export function replace(element, children) {
+  element.replaceChildren(...children.flat().filter(Boolean));
+}
+
 const SVG = "http://www.w3.org/2000/svg";
 
 export function svg(tag, attributes = {}, ...children) {
@@ -43,6 +47,17 @@ export function bytes(count) {
   return `${index && value < 10 ? value.toFixed(1) : Math.round(value)} ${units[index]}`;
 }
 
+export function percent(share) {
+  return typeof share === "number" ? h("span", { class: "number" }, `${Math.round(share * 100)} %`) : h("span", { class: "faint" }, "–");
+}
+
+// A cost, in whatever unit the targets' cost_per_hour has.
+export function amount(value) {
+  if (typeof value !== "number") return h("span", { class: "faint" }, "–");
+  const words = value === 0 || value >= 0.1 ? value.toFixed(2) : value >= 0.0001 ? value.toFixed(1 - Math.floor(Math.log10(value))) : "< 0.0001";
+  return h("span", { class: "number", title: String(value) }, words);
+}
+
 export function ago(text, now = Date.now()) {
   if (!text) return "never";
   const seconds = Math.max((now - Date.parse(text)) / 1000, 0);
@@ -65,11 +80,36 @@ export function state(name) {
   return h("span", { class: `state state-${name}` }, h("span", { class: "dot", "aria-hidden": "true" }), WORDS[name] ?? name);
 }
 
+export function mark(kind, ...words) {
+  return h("span", { class: `state state-${kind}` }, h("span", { class: "dot", "aria-hidden": "true" }), ...words);
+}
+
+const VERDICTS = { proven: "success", refuted: "failed", observed: "up_for_retry", unsigned: "up_for_retry", unknown: "queued" };
+
+// What a result is worth: a manifest that verifies, or the reason why it proves nothing.
+export function verdict(proof) {
+  if (!proof) return null;
+  return h("p", { class: `verdict verdict-${proof.state}`, role: proof.state === "refuted" ? "alert" : "note" }, mark(VERDICTS[proof.state] ?? "queued", h("span", {}, proof.words)));
+}
+
+// The steps an object took, on one line, with the time from each to the next.
+export function way(steps) {
+  const reached = steps.filter((step) => step.state === "done").length;
+  let before = null;
+  return h("ol", { class: "way", "aria-label": `${reached} of ${steps.length} steps done` }, steps.map((step) => {
+    const at = step.at ? Date.parse(step.at) : null;
+    const took = at !== null && before !== null ? duration(Math.max((at - before) / 1000, 0)) : "";
+    if (at !== null) before = at;
+    const words = step.state === "broken" ? ", failed" : step.state === "open" ? ", not yet" : "";
+    return h("li", { class: step.state, title: at === null ? null : new Date(at).toLocaleString() }, h("span", { class: "step" }, step.name, words ? h("span", { class: "unseen" }, words) : null), took ? h("span", { class: "took number" }, `+${took}`) : null);
+  }));
+}
+
 // A name that is long in the middle: its start and end stay visible, the whole is in the title and for copying.
 export function path(text) {
   if (!text) return h("span", { class: "faint" }, "–");
   const cut = text.lastIndexOf("/", text.length - 2) + 1;
-  return h("span", { class: "path", title: text }, h("span", { class: "path-head" }, text.slice(0, cut)), h("span", {}, text.slice(cut)));
+  return h("span", { class: "path", title: text }, cut ? h("span", { class: "path-head" }, text.slice(0, cut)) : null, h("span", {}, text.slice(cut)));
 }
 
 // Airflow shows the page in a frame that may not open windows: its own router goes where the link says.

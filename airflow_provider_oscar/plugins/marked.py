@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Jobs of tasks that a person marked as failed, succeeded or skipped: cancelled in the API server, which hears of it.
+
+Airflow lets a deferred task's trigger cancel its job (``on_kill``), but only once a triggerer runs that trigger: a task
+that is marked in the seconds between its deferral and then leaves its job behind for good. Here the system that runs
+the job is asked, and a job that is still at work is cancelled; where the trigger was quicker, nothing is left to do.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from airflow.listeners import hookimpl
+
+if TYPE_CHECKING:
+    from airflow_provider_oscar.plugins.ui.systems import JobPlace
+
+log = logging.getLogger(__name__)
+
+#: Seconds before each further attempt.
+PAUSES = (2.0, 10.0, 60.0)
+#: Jobs of one connection that may wait to be cancelled; more are left to their triggers, and named in the log.
+WAITING = 1000
+
+
+class Canceller:
+    """Cancels jobs in threads of its own, two for each connection, so that a system that hangs delays no other.
+
+    :param cancel: cancels one job if it is still at work, and says whether it was.
+    :param sleep: pauses between attempts.
+    """
+
+    def __init__(
+        self, cancel: Callable[[JobPlace, str], bool] | None = None, *, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._cancel = cancel
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._executors: dict[str, ThreadPoolExecutor] = {}
+        self._waiting: dict[str, int] = {}
+
+    def submit(self, place: JobPlace, job_id: str) -> bool:
+        """Have a job cancelled soon; False if too many wait for it."""
+        with self._lock:
+            if self._waiting.get(place.conn_id, 0) >= WAITING:
+                log.error(
+                    "%s is not cancelled, since %d jobs wait for that: %s", job_id, WAITING, _remedy(place, job_id)
+                )
+                return False
+            self._waiting[place.conn_id] = self._waiting.get(place.conn_id, 0) + 1
+            executor = self._executors.setdefault(
+                place.conn_id, ThreadPoolExecutor(2, thread_name_prefix="oscar-cancel")
+            )
+        executor.submit(self._work, place, job_id)
+        return True
+
+    def _work(self, place: JobPlace, job_id: str) -> None:
+        from airflow_provider_oscar._airflow import AirflowNotFoundException
+        from airflow_provider_oscar.core.errors import OscarProviderError
+        from airflow_provider_oscar.plugins.ui.systems import cancel_at_work
+
+        cancel = self._cancel or cancel_at_work
+        try:
+            for pause in (*PAUSES, None):
+                try:
+                    if cancel(place, job_id):
+                        log.info("Job %s of a task that was marked by hand was cancelled", job_id)
+                    return
+                except (OscarProviderError, AirflowNotFoundException) as error:
+                    if pause is None:
+                        log.error("%s is not cancelled (%s): %s", job_id, error, _remedy(place, job_id))
+                        return
+                    self._sleep(pause)
+        finally:
+            with self._lock:
+                self._waiting[place.conn_id] -= 1
+
+
+def _remedy(place: JobPlace, job_id: str) -> str:
+    if place.kind == "oscar":
+        return f"airflow oscar jobs cancel {place.within} {job_id} --conn-id {place.conn_id}"
+    namespace = f" --namespace {place.within}" if place.within else ""
+    return f"airflow oscar hpc cancel {job_id} --conn-id {place.conn_id}{namespace}"
+
+
+_canceller = Canceller()
+
+
+def marked(previous_state: object, task_instance: Any) -> None:
+    """Have the job of a task cancelled that was marked by hand: of those Airflow names no previous state."""
+    if previous_state is not None:
+        return
+    from airflow_provider_oscar.plugins.ui import store, systems
+
+    found = store.remembered(task_instance)
+    place = None if found is None else systems.place_of(found[0])
+    if found is not None and place is not None:
+        _canceller.submit(place, found[1].job_id)
+
+
+@hookimpl
+def on_task_instance_failed(previous_state: Any, task_instance: Any, error: Any) -> None:
+    """Cancel what is left of a task that was marked as failed."""
+    marked(previous_state, task_instance)
+
+
+@hookimpl
+def on_task_instance_success(previous_state: Any, task_instance: Any) -> None:
+    """Cancel what is left of a task that was marked as succeeded."""
+    marked(previous_state, task_instance)
+
+
+@hookimpl
+def on_task_instance_skipped(previous_state: Any, task_instance: Any) -> None:
+    """Cancel what is left of a task that was marked as skipped."""
+    marked(previous_state, task_instance)

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+// The view of health: Airflow's parts, placement targets, connections, and what the systems behind them say.
+
+import { amount, duration, empty, h, mark, path, replace, table, when } from "./parts.js";
+import { AIRFLOW, airflow, ask, ours } from "./server.js";
+
+const SYSTEMS = new Set(["oscar", "interlink", "kubernetes"]);
+const LOOK_AGAIN = 60000;
+const CIRCUITS = { closed: ["success", "Takes work"], open: ["failed", "Open: gets no work"], "half-open": ["up_for_retry", "Half open: one job tries it"] };
+const none = () => h("span", { class: "faint" }, "–");
+
+function targetsTable() {
+  return table([
+    { title: "Target", class: "tight", cell: (one) => h("strong", {}, one.name) },
+    { title: "Circuit", cell: (one) => h("div", {}, mark(...(CIRCUITS[one.circuit] ?? ["queued", one.circuit])), one.until ? h("p", { class: "faint" }, `tried again at ${new Date(one.until).toLocaleTimeString()}`) : null) },
+    { title: "Newest jobs", class: "tight", cell: (one) => h("span", { class: "number" }, `${one.succeeded} of ${one.jobs} succeeded`) },
+    { title: "Median time", class: "right", cell: (one) => h("span", { class: "number" }, duration(one.median_seconds)) },
+    { title: "Median cost", class: "right", cell: (one) => amount(one.median_cost) },
+    { title: "As predicted", class: "right", cell: (one) => (one.within_interval === null ? none() : h("span", { class: "number" }, `${Math.round(one.within_interval * 100)} %`)) },
+    { title: "Last", class: "tight", cell: (one) => when(one.last) },
+  ], "Placement targets");
+}
+
+function servicesTable() {
+  return table([
+    { title: "Service", class: "tight", cell: (one) => h("strong", {}, one.name) },
+    { title: "Connection", class: "tight", cell: (one) => one.conn_id },
+    { title: "Image", class: "wide", cell: (one) => path(one.image) },
+    { title: "CPU", class: "right", cell: (one) => one.cpu || none() },
+    { title: "Memory", class: "right", cell: (one) => one.memory || none() },
+    { title: "Node", class: "tight", cell: (one) => one.interlink_node_name || none() },
+  ], "OSCAR services");
+}
+
+function nodesTable() {
+  return table([
+    { title: "Node", class: "tight", cell: (one) => h("strong", {}, one.name) },
+    { title: "Connection", class: "tight", cell: (one) => one.conn_id },
+    { title: "State", class: "prose", cell: (one) => (one.ready ? mark("success", "Ready") : mark("failed", one.unready_reason || "Not ready")) },
+    { title: "CPU", class: "right", cell: (one) => one.cpu || none() },
+    { title: "Memory", class: "right", cell: (one) => one.memory || none() },
+    { title: "Accelerators", cell: (one) => Object.entries(one.accelerators).map(([name, count]) => `${count} × ${name}`).join(", ") || none() },
+    { title: "Partitions", cell: (one) => one.partitions.join(", ") || none() },
+  ], "Virtual nodes");
+}
+
+function connectionsTable(answers, show) {
+  function answer(one) {
+    if (!one.answer) return h("span", { class: "faint" }, "not checked");
+    return mark(one.answer.status === true ? "success" : one.answer.status === null ? "running" : "failed", h("span", {}, one.answer.message));
+  }
+  async function check(one) {
+    answers.set(one.conn_id, { status: null, message: "asking" });
+    show();
+    try {
+      answers.set(one.conn_id, await airflow("connections/test", "POST", { connection_id: one.conn_id, conn_type: one.conn_type }));
+    } catch (error) {
+      answers.set(one.conn_id, { status: false, message: error.status === 403 ? "Not allowed: testing needs the right to add connections, and [core] test_connection = Enabled." : error.message });
+    }
+    show();
+  }
+  return table([
+    { title: "Connection", cell: (one) => h("strong", {}, one.conn_id) },
+    { title: "Type", cell: (one) => one.conn_type },
+    { title: "Address", class: "wide", cell: (one) => path(one.host) },
+    { title: "Check", class: "prose", cell: (one) => answer(one) },
+    { title: "", class: "right", cell: (one) => h("button", { type: "button", class: "quiet", onclick: () => check(one), "aria-label": `Check ${one.conn_id}` }, "Check") },
+  ], "Connections");
+}
+
+export function healthView() {
+  const answers = new Map();
+  const parts = h("div", { class: "parts" });
+  const [targets, services, nodes] = [targetsTable(), servicesTable(), nodesTable()];
+  const lists = connectionsTable(answers, () => show());
+  const boxes = { targets: h("div"), connections: h("div"), services: h("div"), nodes: h("div") };
+  let found = [];
+  let drawn = "";
+  let looked = 0;
+
+  function fill(box, title, list, rows, nothing) {
+    list.update(rows);
+    replace(box, [h("h2", {}, title), rows.length ? list.element : nothing]);
+  }
+  function show(refused = "") {
+    const rows = found.map((one) => ({ ...one, id: one.conn_id, answer: answers.get(one.conn_id) ?? null }));
+    fill(boxes.connections, "Connections", lists, rows, refused ? h("p", { class: "faint" }, refused) : empty("No connections", "There are none of our types that you may see. Admin > Connections adds one."));
+  }
+  // Rarely, and each system apart from the others: one that hangs leaves the rest of the page as it is.
+  async function lookAtSystems() {
+    const asked = found.filter((one) => SYSTEMS.has(one.conn_type));
+    if (!asked.length || Date.now() - looked < LOOK_AGAIN) return;
+    looked = Date.now();
+    const told = await Promise.all(asked.map(async (one) => {
+      try {
+        return { conn_id: one.conn_id, conn_type: one.conn_type, ...(await ours("system", { conn_id: one.conn_id })) };
+      } catch (error) {
+        return { conn_id: one.conn_id, conn_type: one.conn_type, error: error.message };
+      }
+    }));
+    const all = (name) => told.flatMap((each) => (each[name] ?? []).map((one) => ({ ...one, conn_id: each.conn_id, id: `${each.conn_id}/${one.name}` })));
+    const problems = (oscar) => told.filter((each) => each.error && (each.conn_type === "oscar") === oscar).map((each) => h("p", { class: "problem" }, `${each.conn_id}: ${each.error}`));
+    const words = (oscar, text) => (problems(oscar).length ? h("div", {}, problems(oscar)) : h("p", { class: "faint" }, text));
+    fill(boxes.services, "OSCAR services", services, all("services"), words(true, "None that you may see."));
+    fill(boxes.nodes, "Virtual nodes", nodes, all("nodes"), words(false, "None that you may see."));
+  }
+  return {
+    element: h("section", { class: "health" }, h("h2", {}, "Airflow"), parts, boxes.targets, boxes.connections, boxes.services, boxes.nodes),
+    async update() {
+      let refused = "";
+      const hidden = (error) => {
+        if (error.status !== 403) throw error;
+        refused = "Your role in Airflow does not allow you to see connections.";
+        return { connections: [] };
+      };
+      const [own, airflows, placed] = await Promise.all([ours("health").catch(hidden), ask(new URL("api/v2/monitor/health", AIRFLOW)).catch(() => ({})), ours("targets")]);
+      found = own.connections;
+      show(refused);
+      fill(boxes.targets, "Placement targets", targets, placed.targets.map((one) => ({ ...one, id: one.name })), h("p", { class: "faint" }, "No placement has learned from a job yet; a placement task with learn=True does."));
+      lookAtSystems();
+      const words = Object.entries(airflows).map(([name, part]) => [name.replaceAll("_", " "), part?.status ?? "unknown"]);
+      if (JSON.stringify(words) === drawn) return;
+      drawn = JSON.stringify(words);
+      replace(parts, words.map(([name, status]) => mark(status === "healthy" ? "success" : status === "unknown" ? "queued" : "failed", `${name}: ${status}`)));
+    },
+  };
+}

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Jobs of tasks that a person marked: cancelled whether or not a triggerer ever ran their trigger."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from airflow_provider_oscar.core.errors import TransientError
+from airflow_provider_oscar.jobs.running import RunningJob
+from airflow_provider_oscar.plugins import marked
+from airflow_provider_oscar.plugins.marked import PAUSES, Canceller
+from airflow_provider_oscar.plugins.ui import systems
+from airflow_provider_oscar.plugins.ui.systems import JobPlace, cancel_at_work, place_of
+from airflow_provider_oscar.plugins.ui.views import TaskRow
+
+OSCAR = JobPlace("oscar", "oscar_default", "words")
+PODS = JobPlace("pods", "interlink_default", "jobs")
+ROW = TaskRow(
+    dag_id="d", run_id="r", task_id="t", map_index=-1, operator="", state="failed", try_number=1, start=None, end=None,
+    rendered={"service": "words", "oscar_conn_id": "oscar_default"},
+)  # fmt: skip
+JOB = RunningJob(submission_id="t-1", job_id="t-1")
+
+
+class FakeSystem:
+    """Cancels when it is asked often enough; says when it was."""
+
+    def __init__(self, refusals: int = 0) -> None:
+        self.refusals = refusals
+        self.asked: list[tuple[JobPlace, str]] = []
+        self.done = threading.Event()
+
+    def cancel(self, place: JobPlace, job_id: str) -> bool:
+        self.asked.append((place, job_id))
+        if len(self.asked) <= self.refusals:
+            raise TransientError("the system is away")
+        self.done.set()
+        return True
+
+
+@pytest.fixture
+def store() -> Any:
+    """What reads Airflow's database; importing it imports Airflow's API server, whose test client warns."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from airflow_provider_oscar.plugins.ui import store
+
+    return store
+
+
+@pytest.fixture
+def system(store: Any, monkeypatch: pytest.MonkeyPatch) -> FakeSystem:
+    fake = FakeSystem()
+    monkeypatch.setattr(marked, "_canceller", Canceller(fake.cancel))
+    monkeypatch.setattr(store, "remembered", lambda _: (ROW, JOB))
+    return fake
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        lambda ti: marked.on_task_instance_failed(None, ti, "marked"),
+        lambda ti: marked.on_task_instance_success(None, ti),
+        lambda ti: marked.on_task_instance_skipped(None, ti),
+    ],
+    ids=["failed", "success", "skipped"],
+)
+def test_the_job_of_a_task_that_was_marked_by_hand_is_cancelled(system, mark):
+    mark(SimpleNamespace())
+    assert system.done.wait(20)
+    assert system.asked == [(OSCAR, "t-1")]
+
+
+def test_tasks_that_end_by_themselves_are_left_alone(system):
+    for state in ("running", "deferred"):
+        marked.on_task_instance_failed(state, SimpleNamespace(), "fault")
+        marked.on_task_instance_success(state, SimpleNamespace())
+    assert system.asked == []
+
+
+def test_a_task_that_never_submitted_a_job_costs_nothing(system, store, monkeypatch):
+    monkeypatch.setattr(store, "remembered", lambda _: None)
+    marked.on_task_instance_failed(None, SimpleNamespace(), "marked")
+    assert system.asked == []
+
+
+def test_a_system_that_is_away_is_asked_again():
+    system, pauses = FakeSystem(refusals=2), []
+    Canceller(system.cancel, sleep=pauses.append).submit(OSCAR, "t-1")
+    assert system.done.wait(20)
+    assert pauses == list(PAUSES[:2])
+
+
+@pytest.mark.parametrize(
+    ("place", "command"),
+    [
+        (OSCAR, "airflow oscar jobs cancel words t-1 --conn-id oscar_default"),
+        (PODS, "airflow oscar hpc cancel t-1 --conn-id interlink_default --namespace jobs"),
+    ],
+)
+def test_what_cannot_be_cancelled_is_named_with_the_command_that_does(caplog, place, command):
+    ended = threading.Event()
+    canceller = Canceller(FakeSystem(refusals=99).cancel, sleep=lambda seconds: seconds == PAUSES[-1] and ended.set())
+    canceller.submit(place, "t-1")
+    assert ended.wait(20)
+    canceller._executors[place.conn_id].shutdown()
+    assert command in caplog.text
+
+
+def test_a_hanging_system_delays_no_other():
+    free, other = threading.Event(), FakeSystem()
+
+    def cancel(place: JobPlace, job_id: str) -> bool:
+        return other.cancel(place, job_id) if place == PODS else free.wait(60)
+
+    canceller = Canceller(cancel)
+    for _ in range(5):
+        canceller.submit(OSCAR, "t-1")
+    canceller.submit(PODS, "t-2")
+    assert other.done.wait(20)
+    free.set()
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"), [("running", True), ("pending", True), ("succeeded", False), ("absent", False)]
+)
+@pytest.mark.parametrize("place", [OSCAR, PODS], ids=["oscar", "pods"])
+def test_only_a_job_at_work_is_cancelled_since_an_ended_one_holds_its_log(monkeypatch, place, state, expected):
+    deleted = []
+    oscar = SimpleNamespace(run=lambda flow: flow, delete_job=lambda *words: deleted.append(words) or True)
+    cluster = SimpleNamespace(delete_pod=lambda *words: deleted.append(words) or True)
+    monkeypatch.setattr(systems, "job_at", lambda *_: {"state": state, "where": ""})
+    monkeypatch.setattr(systems, "_oscar", lambda _: oscar)
+    monkeypatch.setattr(systems, "_cluster", lambda *_: cluster)
+    assert cancel_at_work(place, "t-1") is expected
+    assert bool(deleted) is expected
+
+
+def test_where_a_job_runs_is_read_from_what_its_task_was_given():
+    given = {"interlink_conn_id": "interlink_default", "namespace": "jobs"}
+    assert place_of(ROW) == OSCAR
+    for rendered, place in (
+        (given, PODS),
+        ({**given, "namespace": "None"}, JobPlace("pods", "interlink_default", "")),
+        ({"kubernetes_conn_id": "k"}, JobPlace("pods", "k", "")),
+        ({"bash_command": "true"}, None),
+    ):
+        row = TaskRow(**{**{name: getattr(ROW, name) for name in ROW.__slots__}, "rendered": rendered})
+        assert place_of(row) == place
