@@ -57,7 +57,7 @@ CALLED: dict[str, tuple[str, ...]] = {
     "operators of the real stack, by hand": ("processes",),
 }  # fmt: skip
 #: Decorators whose functions are called by somebody else.
-DECORATORS = ["@*.route*", "@*.get*", "@*.post*", "@*.put*", "@*.delete*", "@*.middleware*", "@*fixture*"]
+DECORATORS = ["@*.route*", "@*.get*", "@*.post*", "@*.put*", "@*.delete*", "@*.middleware*", "@*fixture*", "@hookimpl"]
 #: Not reachable, and known: what is being built. Empty when nothing is.
 PENDING = frozenset({"with_record", "relative_error", "calibration", "score", "decide_many"})
 
@@ -93,7 +93,7 @@ def words_of_documentation() -> set[str]:
 
 def words_of_readers() -> set[str]:
     """Identifiers in the provider's page, which reads the API, and in the schemas, for who reads JSON."""
-    readers = (ROOT / PROVIDER / "plugins/ui/static/app.js", *(ROOT / PROVIDER).rglob("*.schema.json"))
+    readers = (*(ROOT / PROVIDER / "plugins/ui/static").glob("*.js"), *(ROOT / PROVIDER).rglob("*.schema.json"))
     return set(re.findall(r"[A-Za-z_]\w+", "".join(each.read_text() for each in readers)))
 
 

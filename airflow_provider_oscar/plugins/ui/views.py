@@ -356,11 +356,6 @@ def _count(manifest: Mapping[str, object], outputs: Sequence[object]) -> int:
     return len(outputs) + (omitted if isinstance(omitted, int) and omitted > 0 else 0)
 
 
-def is_whole(manifest: Mapping[str, object]) -> bool:
-    """Whether nothing was left out of what a task returned, so that the stored manifest need not be read."""
-    return not manifest.get("truncated") and not any(name.endswith("_omitted") for name in manifest)
-
-
 def _time(value: object) -> datetime | None:
     if not isinstance(value, str):
         return None
