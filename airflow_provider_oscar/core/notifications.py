@@ -312,6 +312,7 @@ def parse(payload: Payload) -> Mapping[str, object]:
 
 
 def unwrap_sns(body: Mapping[str, object]) -> Mapping[str, object]:
+    """Return what an SNS delivery carries; anything else as it is."""
     message = body.get("Message")
     if "Records" in body or not isinstance(message, str):
         return body
@@ -363,21 +364,25 @@ def _raw(key: str) -> str:
 
 
 def mapping(fields: Mapping[str, object], name: str) -> Mapping[str, object]:
+    """Return a field that is an object, or an empty one."""
     value = fields.get(name)
     return value if isinstance(value, Mapping) else {}
 
 
 def text_of(fields: Mapping[str, object], name: str) -> str:
+    """Return a field that is a text, or an empty one."""
     value = fields.get(name)
     return value if isinstance(value, str) else ""
 
 
 def size_of(fields: Mapping[str, object], name: str = "size") -> int | None:
+    """Return a field that is a number of bytes, or None."""
     value = fields.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def etag_of(item: Mapping[str, object]) -> str:
+    """Return the entity tag of a record without quotes, or an empty text."""
     # moto's EventBridge events write eTag, Amazon's etag.
     return (text_of(item, "eTag") or text_of(item, "etag")).removeprefix("W/").strip('"')
 

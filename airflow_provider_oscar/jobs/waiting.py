@@ -176,6 +176,7 @@ class LogFollower:
 
     :param say: where it is shown.
     :param lines: lines that were shown before.
+    :param pace: how often the log may be read.
     """
 
     def __init__(self, say: Say, lines: int, pace: Pace) -> None:

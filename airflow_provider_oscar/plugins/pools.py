@@ -58,6 +58,9 @@ class Pools:
     """A pool per system, made when it is first used.
 
     :param most: pools at most; systems beyond share the last.
+    :param name: of the threads.
+    :param threads: of each pool.
+    :param waiting: calls of each pool that may wait for a thread; more are refused.
     """
 
     def __init__(self, name: str, *, threads: int = 4, waiting: int = 16, most: int = 32) -> None:

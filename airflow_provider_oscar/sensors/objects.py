@@ -32,7 +32,21 @@ _STATE_KEY = "airflow_provider_oscar.since"
 
 
 class NewObjectSensor(BaseSensorOperator):
-    """What the sensors have in common; use one of its subclasses, which document the arguments."""
+    """What the sensors have in common; use one of its subclasses, which document the arguments.
+
+    :param conn_id: Airflow connection of the store.
+    :param filter: what an object must be like; the next five are short forms of it.
+    :param suffix: end of the key.
+    :param glob: pattern of the key.
+    :param regex: regular expression that the whole key matches.
+    :param min_size: bytes.
+    :param ignore: patterns of keys that are left out; None for those of uploads under way.
+    :param start: ``now``, ``all``, or a time in ISO 8601: which objects count as new.
+    :param batch: whether all that is new is returned, not the first object.
+    :param poll_interval: timedelta or seconds between two listings.
+    :param sentinel: end of the name of the file that says that an object is complete; empty for none.
+    :param deferrable: whether the triggerer waits; otherwise the worker does, by ``mode``.
+    """
 
     #: The store's kind, as the trigger names it.
     kind: str

@@ -87,6 +87,7 @@ class WatchStateStore:
     :param asset_name: asset whose state store is used; Airflow deletes it when no active DAG names the asset.
     :param identity: whose state it is.
     :param clock: the time in UTC.
+    :param store: where states are kept; the asset's own by default.
     """
 
     def __init__(

@@ -90,6 +90,8 @@ class Watcher:
     :param about: the place and the asset, for messages.
     :param report: receives each status, for metrics.
     :param clock: seconds of a steady clock.
+    :param policy: which objects are new.
+    :param store: keeps what is known.
     """
 
     def __init__(

@@ -59,6 +59,9 @@ class CredentialGuard(httpx.Auth):
 
     After a 401 the credentials are read once more and the request repeated if they are different now, as a token
     file's are after a renewal. The same ones are not sent twice: dCache locks out clients after three 401s.
+
+    :param header: returns the value of ``Authorization``; called again after a 401.
+    :param urls: of the connection; their origins are the ones that get credentials.
     """
 
     def __init__(self, header: Callable[[], str], urls: tuple[str, ...]) -> None:

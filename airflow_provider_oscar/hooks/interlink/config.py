@@ -80,6 +80,7 @@ def _mask_credentials(kube_config: dict[str, Any]) -> None:
 
 
 def extra_field(connection: Connection, name: str) -> Any:
+    """Return a text of a connection's extra under either of the names Airflow gives it, or None."""
     extra = connection.extra_dejson
     return extra.get(name, extra.get(f"extra__kubernetes__{name}"))
 

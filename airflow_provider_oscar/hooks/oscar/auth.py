@@ -33,7 +33,10 @@ def is_secure(url: str) -> bool:
 
 
 class OverridableAuth(httpx.Auth):
-    """Authentication that leaves a request alone that brings its own (or, empty, none)."""
+    """Authentication that leaves a request alone that brings its own (or, empty, none).
+
+    :param inner: authenticates the other requests.
+    """
 
     def __init__(self, inner: httpx.Auth) -> None:
         self._inner = inner
@@ -83,7 +86,11 @@ class BearerAuth(httpx.Auth):
 
 
 class ServiceTokenAuth(httpx.Auth):
-    """The token of one service, which OSCAR takes for starting that service and for nothing else."""
+    """The token of one service, which OSCAR takes for starting that service and for nothing else.
+
+    :param token: of the service.
+    :param where: words that name the connection.
+    """
 
     def __init__(self, token: str, *, where: str) -> None:
         self._token = token
@@ -126,6 +133,7 @@ class OidcRefreshAuth(httpx.Auth):
 
     :param extra: ``refresh_token``, ``token_endpoint``, ``client_id`` and ``scopes`` of the connection.
     :param where: words that name the connection.
+    :param tokens: what issuers gave to this process.
     """
 
     requires_response_body = True

@@ -49,6 +49,7 @@ class BucketExistsError(DefinitionError):
     """A service cannot be made, since a bucket of its own is there already.
 
     :param bucket: its name.
+    :param message: what the server said, and the remedy.
     """
 
     def __init__(self, message: str, bucket: str) -> None:

@@ -89,7 +89,11 @@ class RepeatingTransport(httpx.BaseTransport):
 
 
 class AsyncRepeatingTransport(httpx.AsyncBaseTransport):
-    """The same for the event loop."""
+    """The same for the event loop.
+
+    :param inner: sends the requests.
+    :param sleep: waits seconds.
+    """
 
     def __init__(
         self, inner: httpx.AsyncBaseTransport, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep

@@ -79,6 +79,11 @@ class S3ListParser(BoundedXml):
 
     Keys are decoded only when the answer says ``EncodingType`` is ``url``: a store that ignores the request parameter
     sends them raw, and ``+`` and ``%`` in them must stay. Prefixes of XML names are ignored.
+
+    :param make_event: makes an event of the fields of an entry.
+    :param what: words that name the answer, for messages.
+    :param max_bytes: of the answer.
+    :param max_entries: of the answer.
     """
 
     starts = ends = frozenset({"Contents", "CommonPrefixes"})

@@ -48,6 +48,8 @@ class DCacheEventChannel(Channel):
     :param about: the place and the connection, for messages.
     :param client_id: shown to the site's administrators.
     :param root: directory that is always watched; keys are relative to it.
+    :param connections: where the hook comes from.
+    :param conn_id: Airflow connection.
     """
 
     lossy = True

@@ -74,7 +74,10 @@ class Channel(ABC):
 
 
 class SkipCounter:
-    """Counts what is passed over, and logs the first, the tenth, the hundredth…"""
+    """Counts what is passed over, and logs the first, the tenth, the hundredth…
+
+    :param about: what is passed over, for the log.
+    """
 
     def __init__(self, about: str) -> None:
         self._about = about
@@ -92,6 +95,7 @@ class NotificationListener:
     """A task that keeps a channel open for ever, and what it delivered; started once, ended by :meth:`aclose`.
 
     :param clock: seconds of a steady clock.
+    :param channel: where the notifications come from.
     """
 
     def __init__(self, channel: Channel, *, clock: Callable[[], float] = time.monotonic) -> None:

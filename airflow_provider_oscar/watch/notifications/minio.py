@@ -29,7 +29,13 @@ def _open_stream(hook: OscarS3Hook, bucket: str, prefix: str) -> tuple[httpx.Asy
 
 
 class MinioChannel(Channel):
-    """Reads MinIO's listen stream; its server forgets what is not read."""
+    """Reads MinIO's listen stream; its server forgets what is not read.
+
+    :param connections: where the hook comes from.
+    :param conn_id: Airflow connection.
+    :param bucket: that is listened to.
+    :param prefix: of the keys.
+    """
 
     lossy = True
 

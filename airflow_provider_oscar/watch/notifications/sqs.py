@@ -57,6 +57,11 @@ class SqsChannel(Channel):
     It has threads of its own, since a long poll keeps one busy.
 
     :param open_queue: makes the queue; called again after a failure, so that a corrected connection is used.
+    :param queue_url: of the queue.
+    :param conn_id: Airflow connection.
+    :param bucket: whose records count.
+    :param prefix: of the keys that count.
+    :param wait: seconds of a long poll, 20 at most.
     """
 
     lossy = False

@@ -42,6 +42,8 @@ class S3Source(Source):
     :param interval: seconds between full listings.
     :param workers: requests at a time; above 1, the first level below the prefix is listed part by part.
     :param connections: where the hook comes from.
+    :param bucket: its name.
+    :param prefix: of the keys.
     """
 
     def __init__(
