@@ -162,6 +162,11 @@ _INTERLINK = {
         ),
         "cluster_context": _text("Context", "Context of the kube config; empty for its current one."),
         "verify_ssl": _flag("Verify TLS", "Check the API server's certificate.", True),
+        "slurm_conn_id": _text(
+            "SLURM REST connection",
+            "Connection (type http) of slurmrestd, asked whether a cancelled job is gone from SLURM; empty to trust "
+            "interLink.",
+        ),
         "slurm_job_url": _text(
             "SLURM job URL",
             "Page of a job in the site's portal, for the task's link; {job_id} stands for the job's number.",
@@ -204,7 +209,10 @@ def get_provider_info() -> dict[str, object]:
                 "integration-name": "OSCAR",
                 "python-modules": [f"{_PACKAGE}.hooks.oscar", f"{_PACKAGE}.jobs.builder", f"{_PACKAGE}.hooks.s3.hook"],
             },
-            {"integration-name": "interLink", "python-modules": [f"{_PACKAGE}.hooks.interlink"]},
+            {
+                "integration-name": "interLink",
+                "python-modules": [f"{_PACKAGE}.hooks.interlink", f"{_PACKAGE}.hooks.slurm"],
+            },
             {"integration-name": "dCache", "python-modules": [f"{_PACKAGE}.hooks.dcache"]},
         ],
         "operators": [

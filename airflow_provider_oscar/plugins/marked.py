@@ -3,12 +3,14 @@
 
 Airflow lets a deferred task's trigger cancel its job (``on_kill``), but only once a triggerer runs that trigger: a task
 that is marked in the seconds between its deferral and then leaves its job behind for good. Here the system that runs
-the job is asked, and a job that is still at work is cancelled; where the trigger was quicker, nothing is left to do.
+the job is asked, when trigger and worker have had the time that Airflow gives them to save the log and to cancel, and a
+job that is still at work then is cancelled.
 """
 
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: Seconds that trigger or worker have first; ``[triggerer] on_kill_timeout`` is 30.
+GRACE = 35.0
 #: Seconds before each further attempt.
 PAUSES = (2.0, 10.0, 60.0)
 #: Jobs of one connection that may wait to be cancelled; more are left to their triggers, and named in the log.
@@ -33,16 +37,24 @@ class Canceller:
 
     :param cancel: cancels one job if it is still at work, and says whether it was.
     :param sleep: pauses between attempts.
+    :param grace: seconds that trigger or worker have first.
     """
 
     def __init__(
-        self, cancel: Callable[[JobPlace, str], bool] | None = None, *, sleep: Callable[[float], None] = time.sleep
+        self,
+        cancel: Callable[[JobPlace, str], bool] | None = None,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        grace: float = GRACE,
     ) -> None:
         self._cancel = cancel
+        self._grace = grace
         self._sleep = sleep
         self._lock = threading.Lock()
         self._executors: dict[str, ThreadPoolExecutor] = {}
         self._waiting: dict[str, int] = {}
+        self._due: queue.SimpleQueue[tuple[float, JobPlace, str]] = queue.SimpleQueue()
+        self._dispatcher: threading.Thread | None = None
 
     def submit(self, place: JobPlace, job_id: str) -> bool:
         """Have a job cancelled soon; False if too many wait for it."""
@@ -53,11 +65,20 @@ class Canceller:
                 )
                 return False
             self._waiting[place.conn_id] = self._waiting.get(place.conn_id, 0) + 1
-            executor = self._executors.setdefault(
-                place.conn_id, ThreadPoolExecutor(2, thread_name_prefix="oscar-cancel")
-            )
-        executor.submit(self._work, place, job_id)
+            if place.conn_id not in self._executors:
+                self._executors[place.conn_id] = ThreadPoolExecutor(2, thread_name_prefix="oscar-cancel")
+            if self._dispatcher is None:
+                self._dispatcher = threading.Thread(target=self._dispatch, name="oscar-cancel", daemon=True)
+                self._dispatcher.start()
+        self._due.put((time.monotonic() + self._grace, place, job_id))
         return True
+
+    def _dispatch(self) -> None:
+        # All wait equally long, so that the first in the queue is the first that is due.
+        while True:
+            due, place, job_id = self._due.get()
+            self._sleep(max(due - time.monotonic(), 0.0))
+            self._executors[place.conn_id].submit(self._work, place, job_id)
 
     def _work(self, place: JobPlace, job_id: str) -> None:
         from airflow_provider_oscar._airflow import AirflowNotFoundException

@@ -6,12 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow.configuration import conf
-
 from airflow_provider_oscar._airflow import AirflowNotFoundException, server_connection
 from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError
 from airflow_provider_oscar.core.phase import JobPhase
-from airflow_provider_oscar.jobs.signing import Signer
+from airflow_provider_oscar.jobs.signing import configured_signer
 from airflow_provider_oscar.plugins.ui import proof
 from airflow_provider_oscar.plugins.ui.views import TaskRow
 
@@ -148,15 +146,10 @@ def proven_manifest(
     uri = f"{prefix.rstrip('/')}/{accepted['submission_id']}/manifest.json"
     try:
         copy = open_store(uri, str(row.rendered.get("output_conn_id") or "")).read_bytes(uri, MANIFEST_LIMIT)
-        verdict, whole = proof.judge(accepted, copy, job, _signer().verifies)
+        verdict, whole = proof.judge(accepted, copy, job, configured_signer().verifies)
     except (OscarProviderError, AirflowNotFoundException) as error:
         return proof.Proof(proof.ProofState.UNKNOWN, f"It could not be verified now: {error}"), accepted
     return verdict, accepted if whole is None else whole
-
-
-def _signer() -> Signer:
-    configured = conf.get("oscar", "signing_key", fallback="") or conf.get("core", "fernet_key", fallback="")
-    return Signer.from_setting(configured or "")
 
 
 def open_store(uri: str, conn_id: str) -> StoreHook:

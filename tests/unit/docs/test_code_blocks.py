@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import configparser
 import json
 import re
 import shlex
@@ -13,8 +14,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from airflow.configuration import conf
 
 from airflow_provider_oscar.cli import get_cli_commands
+from airflow_provider_oscar.get_provider_info import get_provider_info
 
 ROOT = Path(__file__).parents[3]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -47,6 +50,18 @@ def test_yaml_is_read(code):
 @pytest.mark.parametrize("code", blocks("json"))
 def test_json_is_read(code):
     assert json.loads(code)
+
+
+@pytest.mark.parametrize("code", blocks("ini"))
+def test_settings_are_airflows_or_ours(code):
+    found = configparser.ConfigParser()
+    found.read_string(code)
+    for section in found.sections():
+        known = {*conf.configuration_description.get(section, {}).get("options", {})}
+        ours = get_provider_info()["config"].get(section, {}).get("options", {})
+        assert {*found[section]} <= known | {*ours}, section
+        options = conf.configuration_description.get(section, {}).get("options", {})
+        assert [name for name in found[section] if options.get(name, {}).get("version_deprecated")] == []
 
 
 def parser() -> argparse.ArgumentParser:

@@ -104,7 +104,7 @@ def extras(*packages: str) -> set[str]:
             words = [literal(argument) for argument in call.args]
             if on.endswith(("extra.get", "extra_dejson.get")) and words:
                 found.add(words[0])
-            elif name in ("_extra", "_flag", "_root") and len(words) > 1:
+            elif name in ("extra_field", "_flag", "_root") and len(words) > 1:
                 found.add(words[1])
     return {name for name in found if name}
 
@@ -112,7 +112,7 @@ def extras(*packages: str) -> set[str]:
 @pytest.mark.parametrize(
     ("kind", "packages"),
     [
-        ("oscar", ["hooks/oscar"]),
+        ("oscar", ["hooks/oscar", "operators/oscar.py"]),
         ("dcache", ["hooks/dcache"]),
         ("oscar_s3", ["hooks/s3"]),
         ("interlink", ["hooks/interlink", "operators/interlink.py"]),

@@ -13,7 +13,7 @@ import pytest
 from airflow_provider_oscar.core.errors import TransientError
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.plugins import marked
-from airflow_provider_oscar.plugins.marked import PAUSES, Canceller
+from airflow_provider_oscar.plugins.marked import GRACE, PAUSES, Canceller
 from airflow_provider_oscar.plugins.ui import systems
 from airflow_provider_oscar.plugins.ui.systems import JobPlace, cancel_at_work, place_of
 from airflow_provider_oscar.plugins.ui.views import TaskRow
@@ -56,7 +56,7 @@ def store() -> Any:
 @pytest.fixture
 def system(store: Any, monkeypatch: pytest.MonkeyPatch) -> FakeSystem:
     fake = FakeSystem()
-    monkeypatch.setattr(marked, "_canceller", Canceller(fake.cancel))
+    monkeypatch.setattr(marked, "_canceller", Canceller(fake.cancel, grace=0))
     monkeypatch.setattr(store, "remembered", lambda _: (ROW, JOB))
     return fake
 
@@ -91,9 +91,9 @@ def test_a_task_that_never_submitted_a_job_costs_nothing(system, store, monkeypa
 
 def test_a_system_that_is_away_is_asked_again():
     system, pauses = FakeSystem(refusals=2), []
-    Canceller(system.cancel, sleep=pauses.append).submit(OSCAR, "t-1")
+    Canceller(system.cancel, sleep=pauses.append, grace=0).submit(OSCAR, "t-1")
     assert system.done.wait(20)
-    assert pauses == list(PAUSES[:2])
+    assert pauses == [0, *PAUSES[:2]]
 
 
 @pytest.mark.parametrize(
@@ -112,13 +112,20 @@ def test_what_cannot_be_cancelled_is_named_with_the_command_that_does(caplog, pl
     assert command in caplog.text
 
 
+def test_trigger_and_worker_have_their_time_first():
+    system, pauses = FakeSystem(), []
+    Canceller(system.cancel, sleep=pauses.append).submit(OSCAR, "t-1")
+    assert system.done.wait(20)
+    assert 30 < pauses[0] <= GRACE
+
+
 def test_a_hanging_system_delays_no_other():
     free, other = threading.Event(), FakeSystem()
 
     def cancel(place: JobPlace, job_id: str) -> bool:
         return other.cancel(place, job_id) if place == PODS else free.wait(60)
 
-    canceller = Canceller(cancel)
+    canceller = Canceller(cancel, grace=0)
     for _ in range(5):
         canceller.submit(OSCAR, "t-1")
     canceller.submit(PODS, "t-2")
