@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from airflow_provider_oscar.operators.dcache import DCacheBringOnlineOperator
     from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
     from airflow_provider_oscar.operators.kubernetes import KubernetesJobOperator
+    from airflow_provider_oscar.operators.maintenance import InterLinkMaintenanceOperator
     from airflow_provider_oscar.operators.oscar import OscarJobOperator
     from airflow_provider_oscar.operators.oscar_calls import (
         OscarBucketOperator,
@@ -51,6 +52,7 @@ __all__ = [
     "Fallback",
     "FastestFinish",
     "GreenestWithinDeadline",
+    "InterLinkMaintenanceOperator",
     "InterLinkNodeSensor",
     "InterLinkPodOperator",
     "KubernetesJobOperator",
@@ -96,6 +98,7 @@ _MODULES = {
     "GreenestWithinDeadline": "placement.learned",
     "InterLinkNodeSensor": "sensors.interlink",
     "InterLinkPodOperator": "operators.interlink",
+    "InterLinkMaintenanceOperator": "operators.maintenance",
     "KubernetesJobOperator": "operators.kubernetes",
     "NewObjects": "ingest",
     "Notifications": "triggers.objects",

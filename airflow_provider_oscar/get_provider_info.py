@@ -228,7 +228,11 @@ def get_provider_info() -> dict[str, object]:
             },
             {
                 "integration-name": "interLink",
-                "python-modules": [f"{_PACKAGE}.operators.interlink", f"{_PACKAGE}.operators.kubernetes"],
+                "python-modules": [
+                    f"{_PACKAGE}.operators.interlink",
+                    f"{_PACKAGE}.operators.kubernetes",
+                    f"{_PACKAGE}.operators.maintenance",
+                ],
             },
             {"integration-name": "dCache", "python-modules": [f"{_PACKAGE}.operators.dcache"]},
         ],

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand, lazy_load_command
@@ -25,7 +26,8 @@ _OUTPUT = Arg(
 _OLDER_THAN = Arg(
     ("--older-than",), type=float, default=60.0, help="minutes; what is younger is passed over (default: 60)"
 )
-_REMOVE = Arg(("--remove",), action="store_true", help="delete them")
+_REMOVE = Arg(("--remove",), action="store_true", help="delete them, logs saved first")
+_LOGS = Arg(("--logs",), default=".", help="directory for the logs of what is deleted (default: the current one)")
 _JOB = Arg(("job",), help="name of the pod, as 'hpc jobs' prints it")
 
 
@@ -41,14 +43,17 @@ HPC = GroupCommand(
         _command("jobs", "List the pods of this provider with their SLURM jobs", _CONNECTION, _NAMESPACE, _OUTPUT),
         _command(
             "orphans",
-            "List ended pods and secrets that no task removes any more",
+            "List ended pods, secrets and SLURM jobs that no task removes any more",
             _CONNECTION,
             _NAMESPACE,
             _OLDER_THAN,
             _REMOVE,
+            _LOGS,
             _OUTPUT,
         ),
-        _command("cancel", "Delete a pod, which cancels its SLURM job", _JOB, _CONNECTION, _NAMESPACE),
+        _command(
+            "cancel", "Delete a pod, its log saved, and see its SLURM job end", _JOB, _CONNECTION, _NAMESPACE, _LOGS
+        ),
     ),
 )
 
@@ -93,33 +98,51 @@ def jobs(options: argparse.Namespace) -> None:
 @reports_errors
 def orphans(options: argparse.Namespace) -> None:
     """List what was left behind, and delete it if that is asked for."""
-    from airflow_provider_oscar.jobs.leftovers import orphans_of, remove
+    from airflow.configuration import conf
+
+    from airflow_provider_oscar.core.orphans import Ages
+    from airflow_provider_oscar.jobs.leftovers import Removal, orphans_of, remove
+    from airflow_provider_oscar.jobs.signing import configured_signer
 
     hook = _hook(options)
-    found = orphans_of(hook, older_than=timedelta(minutes=options.older_than))
+    deployment = conf.get("oscar", "deployment_id", fallback="") or configured_signer().deployment_id
+    ages = Ages(older_than=timedelta(minutes=options.older_than))
+    found = orphans_of(hook, ages=ages, deployment_id=deployment)
+    done = [Removal(orphan, "", gone=False) for orphan in found]
     if options.remove:
-        found = remove(hook, found)
-    columns = ("kind", "name", "age", "slurm_job_id", "why")
+        done = remove(hook, found, lambda name, chunks: _save(options.logs, name, chunks))
+    columns = ("kind", "name", "age", "slurm_job_id", "why", "outcome")
     rows: list[Mapping[str, object]] = [
         {
-            "kind": each.kind,
-            "name": each.name,
-            "age": "" if each.age is None else str(each.age).partition(".")[0],
-            "slurm_job_id": each.slurm_job_id,
-            "why": f"deleted: {each.why}" if options.remove else each.why,
+            "kind": each.orphan.kind,
+            "name": each.orphan.name,
+            "age": "" if each.orphan.age is None else str(each.orphan.age).partition(".")[0],
+            "slurm_job_id": each.orphan.slurm_job_id,
+            "why": each.orphan.why,
+            "outcome": each.outcome,
         }
-        for each in found
+        for each in done
     ]
     print_rows(rows, columns, options.output)
 
 
 @reports_errors
 def cancel(options: argparse.Namespace) -> None:
-    """Delete a pod, and say what is known of its SLURM job."""
+    """Save the log of a pod, delete it, and say what was seen of its end."""
+    from airflow_provider_oscar.hooks.interlink.cancel import cancel_pod
+
     hook = _hook(options)
-    pod = hook.read_pod(options.job)
-    if not hook.delete_pod(options.job):
-        print(f"{options.job}: there is no such pod")
-        return
-    slurm = f"; interLink was asked to cancel SLURM job {pod.slurm_job_id}" if pod and pod.slurm_job_id else ""
-    print(f"{options.job}: deleted{slurm}")
+    saved = _save(options.logs, options.job, hook.log_chunks(options.job))
+    known = cancel_pod(hook, options.job)
+    print(f"{options.job} {known}" + (f"; its log is {saved}" if saved else ""))
+
+
+def _save(directory: str, name: str, chunks: Iterable[bytes]) -> str:
+    """Write a log into a directory of this machine; the name is that of a pod, so it has no slash."""
+    path, size = Path(directory) / f"{name}.log", 0
+    with path.open("wb") as file:
+        for chunk in chunks:
+            size += file.write(chunk)
+    if not size:
+        path.unlink()
+    return str(path) if size else ""

@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a job may have left behind on a cluster: pods that ended and were not removed, secrets without a pod."""
+"""What jobs may have left behind: pods that nobody removes or waits for, secrets and SLURM jobs without a pod."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from airflow_provider_oscar.core.cancellation import ended
 from airflow_provider_oscar.core.podstatus import PodStatus, read_created
+
+#: What is younger may belong to a task that has not come to removing it.
+OLDER_THAN = timedelta(hours=1)
+#: How long a pod stays that was kept for people to look at.
+KEEP_FOR = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +36,52 @@ class SecretInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class SlurmJob:
+    """One job as SLURM sees it.
+
+    :param job_id: its number.
+    :param state: SLURM's word, such as ``RUNNING``.
+    :param reason: why it waits, such as ``Priority``; may be empty.
+    :param name: of the job.
+    :param comment: what it was submitted with.
+    :param submitted_at: when, or None if that cannot be read.
+    """
+
+    job_id: str
+    state: str
+    reason: str = ""
+    name: str = ""
+    comment: str = ""
+    submitted_at: datetime | None = None
+
+    @classmethod
+    def from_api(cls, job: Mapping[str, object]) -> SlurmJob:
+        """Read a job as any generation of SLURM's REST API gives it: a state is a word or a list of words, a time a
+        number or ``{"set": …, "number": …}``.
+        """
+        state = job.get("job_state")
+        words = [str(word) for word in state] if isinstance(state, list) else [str(state or "")]
+        reason = str(job.get("state_reason") or "")
+        return cls(
+            job_id=str(job.get("job_id") or ""),
+            state=words[0] if words else "",
+            reason="" if reason == "None" else reason,
+            name=str(job.get("name") or ""),
+            comment=str(job.get("comment") or ""),
+            submitted_at=_seconds(job.get("submit_time")),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Orphan:
     """Something that no task will remove.
 
-    :param kind: ``pod`` or ``secret``.
-    :param name: of it.
+    :param kind: ``pod``, ``secret`` or ``slurm``.
+    :param name: of it; the number of a SLURM job.
     :param age: how old it is, or None if that cannot be read.
     :param why: what makes it an orphan.
     :param slurm_job_id: of a pod, where known.
+    :param active: it waits or runs, so that removing it cancels it.
     """
 
     kind: str
@@ -45,6 +89,19 @@ class Orphan:
     age: timedelta | None
     why: str
     slurm_job_id: str = ""
+    active: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ages:
+    """From which age on something counts as left behind.
+
+    :param older_than: what is younger may still be in use.
+    :param keep_for: how long pods stay that were kept by ``keep_pod``.
+    """
+
+    older_than: timedelta = OLDER_THAN
+    keep_for: timedelta = KEEP_FOR
 
 
 def find_orphans(
@@ -52,31 +109,89 @@ def find_orphans(
     secrets: Iterable[SecretInfo],
     *,
     now: datetime,
-    older_than: timedelta,
+    ages: Ages = Ages(),  # noqa: B008 - frozen
+    taskless: Callable[[PodStatus], str] = lambda pod: "",
 ) -> list[Orphan]:
     """Return what was left behind, oldest first.
 
     A task removes pod and secret within minutes of the job's end, so what is older was left by one that was killed. A
-    pod that waits or runs is never among them: its task may just be deferred.
+    pod that waits or runs is among them only if its task is known not to wait for it.
 
     :param pods: pods of this provider.
     :param secrets: secrets of this provider.
     :param now: the time.
-    :param older_than: what is younger may still be in use.
+    :param ages: what is younger is passed over.
+    :param taskless: why nobody waits for an active pod; empty if somebody does, or that is not known.
     """
     known = {pod.name: pod for pod in pods}
     found: list[Orphan] = []
     for pod in known.values():
         age = _age(pod.created_at, now)
-        if pod.phase.ended and not pod.deleting and (age is None or age > older_than):
+        if pod.deleting or _is_young(age, ages.keep_for if _was_kept(pod) else ages.older_than):
+            continue
+        if pod.phase.ended:
             why = f"it has {pod.phase.value} and nobody removed it"
             found.append(Orphan("pod", pod.name, age, why, pod.slurm_job_id))
+        elif why := taskless(pod):
+            found.append(Orphan("pod", pod.name, age, why, pod.slurm_job_id, active=True))
     for secret in secrets:
         age = _age(secret.created_at, now)
-        if secret.name not in known and (age is None or age > older_than):
+        if secret.name not in known and not _is_young(age, ages.older_than):
             found.append(Orphan("secret", secret.name, age, "there is no pod of its name"))
+    return _oldest_first(found)
+
+
+def find_slurm_orphans(
+    jobs: Iterable[SlurmJob],
+    pods: Iterable[PodStatus],
+    *,
+    owner: str,
+    now: datetime,
+    older_than: timedelta = OLDER_THAN,
+) -> list[Orphan]:
+    """Return SLURM jobs that go on although their pod is gone: interLink lost the cancellation.
+
+    :param jobs: what SLURM knows.
+    :param pods: all pods of the namespace.
+    :param owner: end of the comments of the jobs of this Airflow in this namespace, see :func:`slurm_owner`.
+    :param now: the time.
+    :param older_than: what is younger may have a pod that does not know its job yet.
+    """
+    known = {pod.slurm_job_id for pod in pods if pod.slurm_job_id}
+    found: list[Orphan] = []
+    for job in jobs:
+        age = _age(job.submitted_at, now)
+        ours = job.comment.startswith("airflow:") and job.comment.endswith(owner)
+        # One whose age cannot be read is left alone: somebody's job would be lost.
+        if ours and not ended(job.state) and job.job_id not in known and age is not None and age > older_than:
+            why = f"it is {job.state} and its pod is gone"
+            found.append(Orphan("slurm", job.job_id, age, why, job.job_id, active=True))
+    return _oldest_first(found)
+
+
+def slurm_owner(deployment_id: str, namespace: str) -> str:
+    """Return how the comment of a SLURM job ends that was submitted by this Airflow through this namespace."""
+    return f"@{deployment_id}/{namespace}"
+
+
+def _was_kept(pod: PodStatus) -> bool:
+    return pod.keep == "always" or (pod.keep == "on_failure" and pod.phase.value == "failed")
+
+
+def _is_young(age: timedelta | None, limit: timedelta) -> bool:
+    return age is not None and age <= limit
+
+
+def _oldest_first(found: list[Orphan]) -> list[Orphan]:
     return sorted(found, key=lambda each: (-(each.age or timedelta.max).total_seconds(), each.kind, each.name))
 
 
 def _age(created: datetime | None, now: datetime) -> timedelta | None:
     return None if created is None else max(now.astimezone(UTC) - created, timedelta(0))
+
+
+def _seconds(value: object) -> datetime | None:
+    number = value.get("number") if isinstance(value, Mapping) else value
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 < number < 1 << 40:
+        return None
+    return datetime.fromtimestamp(number, UTC)

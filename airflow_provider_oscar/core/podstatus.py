@@ -21,6 +21,8 @@ JOB_ID_ANNOTATION = "JobID"
 OWNER_LABEL = "airflow-provider-oscar/owner"
 #: Label that says that the pod stays when its job has ended: ``on_failure`` or ``always``.
 KEEP_LABEL = "airflow-provider-oscar/keep"
+#: Annotation that says which task waits for the pod: JSON with ``dag_id``, ``run_id``, ``task_id`` and ``map_index``.
+TASK_ANNOTATION = "airflow-provider-oscar/task"
 #: Volume of the pod that holds its secret.
 SECRET_VOLUME = "airflow-oscar"
 #: Non-standard words of interLink for a pod's phase; the others are Kubernetes' own.
@@ -44,6 +46,7 @@ class PodStatus:
     :param created_at: when it was made, or None if that cannot be read.
     :param secret: name of the secret it was given, or empty.
     :param keep: value of :data:`KEEP_LABEL`, or empty.
+    :param task: value of :data:`TASK_ANNOTATION`, or empty.
     """
 
     name: str
@@ -59,6 +62,7 @@ class PodStatus:
     created_at: datetime | None = None
     secret: str = ""
     keep: str = ""
+    task: str = ""
 
     @classmethod
     def from_api(cls, pod: Mapping[str, object]) -> PodStatus:
@@ -86,6 +90,7 @@ class PodStatus:
             created_at=read_created(metadata.get("creationTimestamp")),
             secret=_secret(spec),
             keep=str(_mapping(metadata.get("labels")).get(KEEP_LABEL) or ""),
+            task=str(_mapping(metadata.get("annotations")).get(TASK_ANNOTATION) or ""),
         )
 
 

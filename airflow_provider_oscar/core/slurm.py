@@ -254,7 +254,11 @@ def check_annotations(annotations: Mapping[str, str]) -> None:
                 )
 
 
-def flag_text(text: str, limit: int = 200) -> str:
+#: Characters of a comment that is made of names.
+COMMENT_LIMIT = 200
+
+
+def flag_text(text: str, limit: int = COMMENT_LIMIT) -> str:
     """Return any text cut and replaced so that it survives as the value of a flag."""
     return _UNSAFE_IN_NAME.sub("_", text)[:limit]
 

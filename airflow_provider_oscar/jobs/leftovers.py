@@ -1,40 +1,94 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds and removes what killed tasks left on a cluster: ended pods, and secrets that outlived their pods.
+"""Finds and removes what killed tasks left on a cluster: pods, secrets that outlived their pods, SLURM jobs as well.
 
-The rule of what counts is :func:`airflow_provider_oscar.core.orphans.find_orphans`.
+The rules of what counts are those of :mod:`airflow_provider_oscar.core.orphans`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
-from airflow_provider_oscar.core.orphans import Orphan, find_orphans
+from airflow_provider_oscar.core.cancellation import ended
+from airflow_provider_oscar.core.errors import OscarProviderError
+from airflow_provider_oscar.core.orphans import Ages, Orphan, find_orphans, find_slurm_orphans, slurm_owner
+from airflow_provider_oscar.core.podstatus import PodStatus
+from airflow_provider_oscar.hooks.interlink.cancel import cancel_pod, end_of_slurm_job
 from airflow_provider_oscar.hooks.interlink.hook import OURS, InterLinkHook
 
-#: What is younger may belong to a task that has not come to removing it.
-OLDER_THAN = timedelta(hours=1)
+#: Copies the log of a pod, in pieces, and returns where it is now.
+SaveLog = Callable[[str, Iterable[bytes]], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What became of one orphan.
+
+    :param orphan: it.
+    :param outcome: what was done and seen, in one sentence.
+    :param gone: it is not there any more.
+    """
+
+    orphan: Orphan
+    outcome: str
+    gone: bool
 
 
 def orphans_of(
-    hook: InterLinkHook, *, older_than: timedelta = OLDER_THAN, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    hook: InterLinkHook,
+    *,
+    ages: Ages = Ages(),  # noqa: B008 - frozen
+    deployment_id: str = "",
+    taskless: Callable[[PodStatus], str] = lambda pod: "",
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> list[Orphan]:
-    """Return what was left in the hook's namespace.
+    """Return what was left in the hook's namespace, and at the SLURM that its connection names.
 
     :param hook: of the connection and namespace.
-    :param older_than: what is younger is passed over.
+    :param ages: what is younger is passed over.
+    :param deployment_id: of this Airflow, whose SLURM jobs are looked for; empty for none.
+    :param taskless: why nobody waits for an active pod; empty if somebody does.
     :param now: the clock.
     """
     # Secrets first: one that is made between the two lists has its pod in the second, or is too young.
     secrets = hook.list_secrets()
+    # SLURM's jobs before the pods for the same reason.
+    jobs = [] if hook.slurm is None or not deployment_id else hook.slurm.jobs()
     pods = hook.list_pods(label_selector=OURS)
-    return find_orphans(pods, secrets, now=now(), older_than=older_than)
+    found = find_orphans(pods, secrets, now=now(), ages=ages, taskless=taskless)
+    owner = slurm_owner(deployment_id, hook.namespace)
+    return found + find_slurm_orphans(jobs, pods, owner=owner, now=now(), older_than=ages.older_than)
 
 
-def remove(hook: InterLinkHook, orphans: Iterable[Orphan]) -> list[Orphan]:
-    """Delete orphans; return those that were still there."""
-    deleted = []
+def remove(hook: InterLinkHook, orphans: Iterable[Orphan], save_log: SaveLog) -> list[Removal]:
+    """Remove orphans, the log of a pod saved first; one that cannot be removed stops no other.
+
+    :param hook: of the connection and namespace.
+    :param orphans: what :func:`orphans_of` returned.
+    :param save_log: copies a log; a pod whose log cannot be copied stays.
+    """
+    done: list[Removal] = []
     for orphan in orphans:
-        gone = hook.delete_pod(orphan.name) if orphan.kind == "pod" else hook.delete_secret(orphan.name)
-        deleted += [orphan] if gone else []
-    return deleted
+        try:
+            done.append(_remove(hook, orphan, save_log))
+        except (OscarProviderError, OSError) as error:
+            done.append(Removal(orphan, f"left there: {error}", gone=False))
+    return done
+
+
+def _remove(hook: InterLinkHook, orphan: Orphan, save_log: SaveLog) -> Removal:
+    if orphan.kind == "secret":
+        there = hook.delete_secret(orphan.name)
+        return Removal(orphan, "deleted" if there else "was not there any more", gone=True)
+    if orphan.kind == "slurm":
+        state = end_of_slurm_job(hook, orphan.name, patience=20.0)
+        said = "cannot be asked what became of it" if state is None else state or "does not know it any more"
+        return Removal(orphan, f"cancelled; SLURM: {said}", gone=state is not None and ended(state))
+    saved = save_log(orphan.name, hook.log_chunks(orphan.name))
+    where = f"; its log is {saved}" if saved else "; it had no log"
+    if orphan.active:
+        known = cancel_pod(hook, orphan.name)
+        return Removal(orphan, f"{known}{where}", gone=known.verified)
+    there = hook.delete_pod(orphan.name)
+    return Removal(orphan, ("deleted" if there else "was not there any more") + where, gone=True)

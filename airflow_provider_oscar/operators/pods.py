@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.orphans import slurm_owner
 from airflow_provider_oscar.core.pods import PodRequest, build_pod, label_value
-from airflow_provider_oscar.core.podstatus import KEEP_LABEL, OWNER_LABEL
-from airflow_provider_oscar.core.slurm import SlurmOptions
+from airflow_provider_oscar.core.podstatus import KEEP_LABEL, OWNER_LABEL, TASK_ANNOTATION
+from airflow_provider_oscar.core.slurm import COMMENT_LIMIT, SlurmOptions, flag_text
 from airflow_provider_oscar.jobs.lifecycle import KEEP_POD, KeepPod
 from airflow_provider_oscar.jobs.options import Mode
 from airflow_provider_oscar.jobs.pods import PodBackend, PodWork
@@ -89,7 +91,10 @@ class PodJobOperator(JobOperator[PodWork]):
         ti = context["ti"]
         if backend.node:
             about = f"{ti.dag_id}/{ti.task_id}/{context['run_id']}/{getattr(ti, 'try_number', 1)}"
-            slurm = (slurm or SlurmOptions()).named(job_name=f"{ti.dag_id}.{ti.task_id}", comment=f"airflow:{about}")
+            owner = flag_text(slurm_owner(job.deployment_id, backend.hook.namespace))
+            comment = flag_text(f"airflow:{about}", COMMENT_LIMIT - len(owner)) + owner
+            slurm = (slurm or SlurmOptions()).named(job_name=f"{ti.dag_id}.{ti.task_id}", comment=comment)
+        task = {"dag_id": ti.dag_id, "run_id": str(context["run_id"]), "task_id": ti.task_id}
         request = PodRequest(
             name=job.job_id,
             namespace=backend.hook.namespace,
@@ -104,6 +109,7 @@ class PodJobOperator(JobOperator[PodWork]):
             init_containers=supervised.init_containers,
             slurm=slurm,
             resources=resources,
+            annotations={TASK_ANNOTATION: json.dumps({**task, "map_index": getattr(ti, "map_index", -1)})},
             labels={
                 "airflow/dag_id": label_value(ti.dag_id),
                 "airflow/task_id": label_value(ti.task_id),

@@ -3,6 +3,6 @@
 
 from __future__ import annotations
 
-from airflow_provider_oscar.hooks.slurm.hook import SlurmHook, SlurmJob
+from airflow_provider_oscar.hooks.slurm.hook import SlurmHook
 
-__all__ = ["SlurmHook", "SlurmJob"]
+__all__ = ["SlurmHook"]

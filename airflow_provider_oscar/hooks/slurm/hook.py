@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from airflow.sdk import BaseHook
 
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError, quoted
+from airflow_provider_oscar.core.orphans import SlurmJob
 
 if TYPE_CHECKING:
     import httpx
@@ -27,38 +27,6 @@ TIMEOUT = 20.0
 #: What SLURM says of a job id that it does not know (any more): ESLURM_INVALID_JOB_ID.
 _UNKNOWN_JOB = 2017
 _PATH = re.compile(r"/slurm/(v\d+\.\d+\.(\d+))/job/\{job_id\}/?")
-
-
-@dataclass(frozen=True, slots=True)
-class SlurmJob:
-    """One job as SLURM sees it.
-
-    :param job_id: its number.
-    :param state: SLURM's word, such as ``RUNNING``.
-    :param reason: why it waits, such as ``Priority``; may be empty.
-    :param name: of the job.
-    :param comment: what it was submitted with.
-    """
-
-    job_id: str
-    state: str
-    reason: str = ""
-    name: str = ""
-    comment: str = ""
-
-    @classmethod
-    def from_api(cls, job: Mapping[str, object]) -> SlurmJob:
-        """Read a job as any generation of the API gives it."""
-        state = job.get("job_state")
-        words = [str(word) for word in state] if isinstance(state, list) else [str(state or "")]
-        reason = str(job.get("state_reason") or "")
-        return cls(
-            job_id=str(job.get("job_id") or ""),
-            state=words[0] if words else "",
-            reason="" if reason == "None" else reason,
-            name=str(job.get("name") or ""),
-            comment=str(job.get("comment") or ""),
-        )
 
 
 class SlurmHook(BaseHook):

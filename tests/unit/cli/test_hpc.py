@@ -17,15 +17,15 @@ from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.podstatus import PodStatus
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 
-OPTIONS = Namespace(conn_id="c", namespace="", output="json", older_than=60.0, remove=False, job="done")
+OPTIONS = Namespace(conn_id="c", namespace="", output="json", older_than=60.0, remove=False, job="done", logs=".")
 
 
 @pytest.fixture
-def cluster(monkeypatch):
+def cluster(monkeypatch, tmp_path):
     old = datetime.now(UTC) - timedelta(hours=3)
     pods = {
         "done": PodStatus(name="done", phase=JobPhase.SUCCEEDED, slurm_job_id="17", created_at=old),
-        "busy": PodStatus(name="busy", phase=JobPhase.RUNNING, created_at=old),
+        "busy": PodStatus(name="busy", phase=JobPhase.RUNNING, slurm_job_id="18", created_at=old),
     }
     secrets = {name: SecretInfo(name, old) for name in ("done", "busy", "lost")}
     monkeypatch.setattr(InterLinkHook, "list_pods", lambda self, **_: list(pods.values()))
@@ -33,6 +33,10 @@ def cluster(monkeypatch):
     monkeypatch.setattr(InterLinkHook, "read_pod", lambda self, name: pods.get(name))
     monkeypatch.setattr(InterLinkHook, "delete_pod", lambda self, name: pods.pop(name, None) is not None)
     monkeypatch.setattr(InterLinkHook, "delete_secret", lambda self, name: secrets.pop(name, None) is not None)
+    monkeypatch.setattr(InterLinkHook, "log_chunks", lambda self, name: iter([b"a log\n"] if name in pods else []))
+    monkeypatch.setattr(InterLinkHook, "slurm", None)
+    monkeypatch.setattr(InterLinkHook, "namespace", "n")
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(InterLinkHook, "nodes", lambda self: [VirtualNode(name="hpc", cpu="4")])
     return pods, secrets
 
@@ -52,7 +56,11 @@ def test_orphans_are_listed_and_nothing_is_deleted(cluster, capsys):
 
 
 def test_orphans_are_removed_when_asked_for_and_no_other(cluster, capsys):
-    assert len(answered(hpc.orphans, capsys, remove=True)) == 2
+    removed = answered(hpc.orphans, capsys, remove=True)
+    assert [each["outcome"] for each in removed] == [
+        "was cancelled, and its pod is gone; its log is done.log",
+        "deleted",
+    ]
     pods, secrets = cluster
     assert set(pods) == {"busy"}
     assert "lost" not in secrets
@@ -68,11 +76,14 @@ def test_jobs_and_nodes_are_listed(cluster, capsys):
     assert answered(hpc.nodes, capsys)[0]["cpu"] == "4"
 
 
-def test_cancel_says_what_was_asked_for(cluster, capsys):
-    hpc.cancel(OPTIONS)
-    assert "interLink was asked to cancel SLURM job 17" in capsys.readouterr().out
-    hpc.cancel(OPTIONS)
-    assert "there is no such pod" in capsys.readouterr().out
+def test_cancel_saves_the_log_and_says_what_was_seen(cluster, capsys, tmp_path):
+    busy = Namespace(**{**vars(OPTIONS), "job": "busy"})
+    hpc.cancel(busy)
+    said = capsys.readouterr().out
+    assert "busy was cancelled: its pod is gone, but whether SLURM job 18 has ended was not seen" in said
+    assert (tmp_path / "busy.log").read_text() == "a log\n"
+    hpc.cancel(busy)
+    assert "busy was not there any more" in capsys.readouterr().out
 
 
 def test_an_error_is_one_line(cluster, monkeypatch):

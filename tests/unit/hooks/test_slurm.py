@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from airflow_provider_oscar.core.cancellation import ended, judge
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError
+from airflow_provider_oscar.core.orphans import SlurmJob
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.podstatus import PodStatus
 from airflow_provider_oscar.hooks.interlink.cancel import cancel_pod
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
-from airflow_provider_oscar.hooks.slurm import SlurmHook, SlurmJob
+from airflow_provider_oscar.hooks.slurm import SlurmHook
 
 
 class Slurmrestd:

@@ -15,6 +15,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError
 from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.core.podstatus import TASK_ANNOTATION
 from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.placement.targets import PlacementTarget
@@ -202,7 +203,18 @@ def test_squeue_says_whose_job_it_is(cluster):
     deferred(operator(), context(task_id="train"))
     flags = cluster.created[0]["metadata"]["annotations"]["slurm-job.vk.io/flags"].split()
     assert "--job-name=dag.train" in flags
-    assert "--comment=airflow:dag/train/run-1/1" in flags
+    (comment,) = (flag for flag in flags if flag.startswith("--comment=airflow:dag/train/run-1/1@"))
+    assert comment.endswith("/hpc-jobs")
+
+
+def test_whose_slurm_job_it_is_can_be_told_however_long_the_names_are(cluster):
+    seen = {**context(task_id="train"), "run_id": "r" * 400}
+    deferred(operator(), seen)
+    pod = cluster.created[0]
+    flags = pod["metadata"]["annotations"]["slurm-job.vk.io/flags"].split()
+    (comment,) = (flag for flag in flags if flag.startswith("--comment="))
+    assert comment.endswith("/hpc-jobs")
+    assert json.loads(pod["metadata"]["annotations"][TASK_ANNOTATION])["run_id"] == "r" * 400
 
 
 def test_a_dag_with_a_target_can_be_stored_by_airflow():
