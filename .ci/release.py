@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 SDIST = ("tests/conftest.py", "docs/index.md", "dags/count_words.py", "CHANGELOG.md", "deploy/compose.yaml", "Makefile")
 WHEEL = (
     "airflow_provider_oscar/py.typed",
+    "airflow_provider_oscar/core/object-event.schema.json",
     "airflow_provider_oscar/jobs/manifest.schema.json",
     "airflow_provider_oscar/plugins/ui/static/app.js",
     "airflow_provider_oscar/example_dags/count_words.py",

@@ -12,11 +12,13 @@ from typing import Any
 
 import msgspec
 
+from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.jobs.manifest import ManifestFields
 
 PROVIDER = Path(__file__).parents[1] / "airflow_provider_oscar"
 #: File below the provider, its type, and its title.
 SCHEMAS: dict[str, tuple[type, str]] = {
+    "core/object-event.schema.json": (ObjectEvent, "ObjectEvent: one version of one object, in asset events and XCom"),
     "jobs/manifest.schema.json": (ManifestFields, "Manifest: what the supervisor says about one finished job"),
 }
 
@@ -33,7 +35,7 @@ def schema_of(kind: type, name: str, title: str) -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"airflow-provider-oscar/{name}/1.0",
         "title": title,
-        "description": "Unknown fields are kept by readers; a newer major version is refused by name.",
+        "description": found.get("description", ""),
     }
     kept = {field: value for field, value in found.items() if field not in ("title", "description")}
     return {**about, **kept, "$defs": components}
@@ -43,7 +45,7 @@ def _describe(schema: dict[str, Any], kind: type) -> None:
     text = inspect.getdoc(kind) or ""
     schema["description"] = text.partition("\n")[0]
     for name, words in re.findall(r"^:param (\w+): (.*(?:\n    .*)*)", text, re.MULTILINE):
-        if name in schema["properties"]:
+        if name in schema.get("properties", ()):
             schema["properties"][name]["description"] = re.sub(r"\s+", " ", words).replace("``", "`")
 
 

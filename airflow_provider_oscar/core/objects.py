@@ -6,11 +6,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
 from urllib.parse import quote, unquote, urlsplit
+
+import msgspec
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.times import in_utc
@@ -129,13 +130,8 @@ class ObjectEvent:
     def to_dict(self) -> dict[str, object]:
         """Return JSON-able fields, plus ``uri``, ``id`` and ``partition_key`` for readers without this class."""
         return {
+            **{name: getattr(self, name) for name in _FIELDS},
             "source": self.source.value,
-            "conn_id": self.conn_id,
-            "container": self.container,
-            "key": self.key,
-            "size": self.size,
-            "etag": self.etag,
-            "version_id": self.version_id,
             "modified": self.modified.isoformat(),
             "reason": self.reason.value,
             "uri": self.uri,
@@ -144,29 +140,23 @@ class ObjectEvent:
         }
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> ObjectEvent:
+    def from_dict(cls, found: Mapping[str, object]) -> ObjectEvent:
         """Read what :meth:`to_dict` wrote; derived fields are computed again, not believed.
 
         :raises DefinitionError: if a field is missing or of the wrong type.
         """
         try:
-            size = fields.get("size")
-            return cls(
-                source=Source(fields["source"]),
-                conn_id=str(fields["conn_id"]),
-                container=str(fields["container"]),
-                key=str(fields["key"]),
-                size=None if size is None else int(size),
-                etag=str(fields.get("etag") or ""),
-                version_id=str(fields.get("version_id") or ""),
-                modified=datetime.fromisoformat(str(fields["modified"])),
-                reason=Reason(fields.get("reason", Reason.LISTED)),
-            )
-        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+            # Null stands for what is not there; a size may be a text, as in the form of Airflow's UI.
+            given = {name: found[name] for name in _FIELDS if found.get(name) is not None}
+            return msgspec.convert({"size": None, "etag": "", "version_id": "", **given}, cls, strict=False)
+        except (TypeError, ValueError, OverflowError, AttributeError) as error:
             raise DefinitionError(
                 f"not an ObjectEvent ({type(error).__name__}: {quoted(error)}); expected the fields that "
                 "ObjectEvent.to_dict() writes"
             ) from error
+
+
+_FIELDS = tuple(each.name for each in fields(ObjectEvent))
 
 
 def normalised_etag(etag: str) -> str:

@@ -37,8 +37,9 @@ def pages() -> Iterator[tuple[str, str]]:
     yield "reference/connections.md", _connections(info["connection-types"])
     yield "reference/cli.md", _commands()
     yield "reference/metrics.md", _metrics()
-    yield "reference/manifest-fields.md", _schema("Manifest fields", "manifest.schema.json")
-    yield "reference/job-fields.md", _schema("Job specification fields", "job.schema.json")
+    yield "reference/manifest-fields.md", _schema("Manifest fields", "jobs/manifest.schema.json")
+    yield "reference/job-fields.md", _schema("Job specification fields", "jobs/job.schema.json")
+    yield "reference/object-event-fields.md", _schema("Object event fields", "core/object-event.schema.json")
 
 
 def _named(module: str) -> Iterator[str]:
@@ -129,8 +130,8 @@ class _Wide(argparse.HelpFormatter):
 
 
 def _schema(title: str, name: str) -> str:
-    schema = json.loads((ROOT / PACKAGE / "jobs" / name).read_text())
-    lines = [f"# {title}", "", schema.get("description", ""), "", f"Generated from `{PACKAGE}/jobs/{name}`.", ""]
+    schema = json.loads((ROOT / PACKAGE / name).read_text())
+    lines = [f"# {title}", "", schema.get("description", ""), "", f"Generated from `{PACKAGE}/{name}`.", ""]
     lines += ["| field | type | required | what |", "| --- | --- | --- | --- |"]
     for path, kind, needed, what in _fields(schema):
         lines.append(f"| `{path}` | {kind} | {'yes' if needed else ''} | {_cell(what)} |")
