@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from platform import machine
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import conf
@@ -21,6 +22,13 @@ from airflow.sdk.exceptions import AirflowException
 
 from airflow_provider_oscar._airflow import DecoratedOperator, airflow_errors, context_arguments
 from airflow_provider_oscar.core.errors import DefinitionError, JobFailedError, OscarProviderError
+from airflow_provider_oscar.jobs.environment import (
+    ARCHIVE,
+    Requirements,
+    make_archive,
+    requirement_lines,
+    version_of_image,
+)
 from airflow_provider_oscar.jobs.function import (
     EXCEPTION,
     EXCEPTION_LIMIT,
@@ -28,6 +36,7 @@ from airflow_provider_oscar.jobs.function import (
     VALUE_LIMIT,
     FunctionCall,
     Serializer,
+    cloudpickle_module,
     read_exception,
     read_value,
 )
@@ -48,11 +57,15 @@ class FunctionJobOperator(DecoratedOperator, JobOperator[object]):
         the DAG file around it.
     :param op_args: its positional arguments.
     :param op_kwargs: its named arguments; names of the context (``ds``, ``params``, …) that it asks for are added.
-    :param serializer: ``json`` for arguments and value, or ``pickle``. Whoever can write results on the compute side
-        can run code on the worker if it is ``pickle``.
+    :param serializer: ``json`` for arguments and value, or ``pickle`` or ``cloudpickle``. Whoever can write results on
+        the compute side can run code on the worker if it is one of the latter two.
     :param python: interpreter in the image, 3.8 or later.
-    :param python_version: of that interpreter, such as ``3.9``, if known; source it cannot read is refused in the
-        DAG file.
+    :param python_version: of that interpreter, such as ``3.9``; by default what the name of an image ``python:3.9…``
+        says. Source it cannot read is refused in the DAG file.
+    :param requirements: packages the function imports, as a list of lines of a requirements file. The worker installs
+        them once for each list, as wheels for ``python_version``, and they are staged beside the job, which needs no
+        internet; pin them to get the same ones another day. They come before those of the image.
+    :param machine: of the compute node, as ``uname -m`` says it, for ``requirements``.
     """
 
     custom_operator_name: str
@@ -66,6 +79,8 @@ class FunctionJobOperator(DecoratedOperator, JobOperator[object]):
         serializer: Serializer = "json",
         python: str = "python3",
         python_version: str = "",
+        requirements: Sequence[str] | str = (),
+        machine: str = "x86_64",
         **kwargs: Any,
     ) -> None:
         if "command" in kwargs:
@@ -78,7 +93,11 @@ class FunctionJobOperator(DecoratedOperator, JobOperator[object]):
         )
         self.serializer = serializer
         self.python = python
-        self.python_version = python_version
+        self.python_version = self._version(python_version)
+        lines = requirement_lines(requirements)
+        if serializer == "cloudpickle" and self.python_version:
+            lines += (f"cloudpickle=={cloudpickle_module().__version__}",)
+        self.requirements = Requirements(lines, self.python_version, machine) if lines else None
         self._call: FunctionCall | None = None
         self._make_call((), {})  # what the source is not fit for is said in the DAG file
 
@@ -91,14 +110,27 @@ class FunctionJobOperator(DecoratedOperator, JobOperator[object]):
             task_id=self.task_id,
             serializer=self.serializer,
             python_version=self.python_version,
+            requirements=self.requirements,
         )
+
+    def _version(self, given: str) -> str:
+        """Return the Python version of the image; what was given and what its name says must not differ."""
+        named = version_of_image(str(getattr(self, "image", "")))
+        if given and named and given != named:
+            raise DefinitionError(
+                f"task {self.task_id!r} says python_version={given!r}, and its image is of Python {named}"
+            )
+        return given or named
 
     def build_options(self) -> dict[str, object]:
         """Return the function, its arguments and what calls it, as files of the job."""
         assert self._call is not None
         options = super().build_options()
         given = options["attachments"] or Attachments()
-        return {**options, "attachments": replace(given, files=self._call.files())}
+        stored = {}
+        if self.requirements is not None:
+            stored[ARCHIVE] = self.supervisor.environment(self.requirements, self.output_conn_id, self.output_uri)
+        return {**options, "attachments": replace(given, files=self._call.files(), stored=stored)}
 
     def execute(self, context: Context) -> Any:
         """Run the function in a job and return its value."""
@@ -158,6 +190,11 @@ class FunctionJobOperator(DecoratedOperator, JobOperator[object]):
             places = {name: Path(folder, name) for name in ("files", "output", "input")}
             for place in places.values():
                 place.mkdir()
+            if call.requirements is not None:  # for this Python, whatever the image has
+                here = f"{sys.version_info[0]}.{sys.version_info[1]}"
+                call = replace(call, requirements=replace(call.requirements, python_version=here, machine=machine()))
+                assert call.requirements is not None
+                make_archive(call.requirements, Path(folder)).rename(places["files"] / ARCHIVE)
             for name, content in call.files().items():
                 (places["files"] / name).write_bytes(content)
             environment = {

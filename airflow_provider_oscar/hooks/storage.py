@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Protocol, overload
 
 from airflow.sdk import BaseHook
@@ -35,6 +36,9 @@ class ObjectStore(Protocol):
 
     def put_bytes(self, container: str, key: str, data: bytes, /) -> None:
         """Write a small object."""
+
+    def put_file(self, container: str, key: str, path: Path, /) -> None:
+        """Write an object with the content of a local file."""
 
     def delete(self, container: str, key: str, /) -> None:
         """Delete an object; it is no error if there is none."""

@@ -23,6 +23,7 @@ from airflow_provider_oscar.core.objects import ObjectEvent, Source, split_uri
 from airflow_provider_oscar.core.pods import SECRET_MOUNT_PATH, InitContainer
 from airflow_provider_oscar.core.staging import StageIn, safe_name
 from airflow_provider_oscar.hooks.storage import ObjectStore, storage_hook
+from airflow_provider_oscar.jobs.environment import Requirements, prepared
 from airflow_provider_oscar.jobs.faas_supervisor import KIT_IMAGE, kit_job
 from airflow_provider_oscar.jobs.joblog import store_log
 from airflow_provider_oscar.jobs.large_outputs import finish_outputs
@@ -176,7 +177,10 @@ class SupervisorHook:
                 output_uri, submission_id=submission_id, lifetime=lifetime, max_bytes=wanted.max_output_bytes
             ),
             inputs=self._stage_in_all(more.inputs, lifetime),
-            files=self._job_files(more.files, output_uri, output_conn_id, submission_id, lifetime),
+            files=(
+                *self._job_files(more.files, output_uri, output_conn_id, submission_id, lifetime),
+                *self._stored_files(more.stored, lifetime),
+            ),
             resume_from=self._stage_in_all(more.resume_from, lifetime),
             **common,
         )
@@ -203,6 +207,11 @@ class SupervisorHook:
             for event, name in zip(events, names, strict=True)
         )
 
+    def _stored_files(self, stored: Mapping[str, ObjectEvent], lifetime: timedelta) -> tuple[StageIn, ...]:
+        return tuple(
+            replace(self._stores(event).stage_in(event, lifetime=lifetime), name=name) for name, event in stored.items()
+        )
+
     def _job_files(
         self, files: Mapping[str, bytes], output_uri: str, output_conn_id: str, submission_id: str, lifetime: timedelta
     ) -> tuple[InlineFile | StageIn, ...]:
@@ -226,6 +235,15 @@ class SupervisorHook:
                 )
             found.append(replace(store.stage_in(event, lifetime=lifetime), name=name))
         return tuple(found)
+
+    def environment(self, requirements: Requirements, output_conn_id: str, output_uri: str) -> ObjectEvent:
+        """Return the packed environment of requirements in the output's store, made if it is not there.
+
+        :param requirements: what it holds.
+        :param output_conn_id: connection of the output's store.
+        :param output_uri: the parent, as given to :meth:`build`.
+        """
+        return prepared(requirements, self._stores(output_uri, output_conn_id), output_uri)
 
     def read_output(self, output_conn_id: str, manifest: Manifest, key: str, limit: int) -> bytes | None:
         """Return the content of one output of a job, compared with the manifest; None if it is not among them.

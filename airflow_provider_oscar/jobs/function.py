@@ -9,21 +9,29 @@ from __future__ import annotations
 import ast
 import base64
 import hashlib
+import importlib
 import json
 import pickle
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
+from types import ModuleType
 from typing import Literal, TypeAlias, get_args
 
 from airflow_provider_oscar.core.errors import DefinitionError, LostContactError, quoted
 from airflow_provider_oscar.core.logs import printable
+from airflow_provider_oscar.jobs.environment import ARCHIVE, Requirements
 
-Serializer: TypeAlias = Literal["json", "pickle"]
+Serializer: TypeAlias = Literal["json", "pickle", "cloudpickle"]
 #: Largest value that is returned to the task, and so to XCom.
 VALUE_LIMIT = 64 * 1024 * 1024
-RETURN_VALUE = {"json": "return_value.json", "pickle": "return_value.pickle"}
+RETURN_VALUE = {
+    "json": "return_value.json",
+    "pickle": "return_value.pickle",
+    "cloudpickle": "return_value.pickle",
+}
 EXCEPTION = "exception.json"
 EXCEPTION_LIMIT = 1024 * 1024
 
@@ -43,9 +51,11 @@ class FunctionCall:
     :param args: positional arguments.
     :param kwargs: named arguments.
     :param task_id: for tracebacks.
-    :param serializer: ``json``; or ``pickle``, for arguments and values that JSON cannot hold. Who can write results
-        on the compute side can then run code on the worker.
-    :param python_version: of the image, such as ``3.9``, if known: source it cannot read is refused here.
+    :param serializer: ``json``; or ``pickle`` or ``cloudpickle``, for arguments and values that JSON cannot hold. Who
+        can write results on the compute side can then run code on the worker.
+    :param python_version: of the image, such as ``3.9``, if known: source it cannot read is refused here, and
+        ``cloudpickle`` for another Python than the worker's.
+    :param requirements: packages that come along; see :mod:`.environment`.
     :raises DefinitionError: if an argument cannot be sent, or the source is not for that Python.
     """
 
@@ -56,11 +66,20 @@ class FunctionCall:
     task_id: str = ""
     serializer: Serializer = "json"
     python_version: str = ""
+    requirements: Requirements | None = None
 
     def __post_init__(self) -> None:
         if self.serializer not in get_args(Serializer):
             raise DefinitionError(
-                f"serializer of task {self.task_id!r} is {quoted(self.serializer)}; expected 'json' or 'pickle'"
+                f"serializer of task {self.task_id!r} is {quoted(self.serializer)}; expected one of "
+                f"{', '.join(map(repr, get_args(Serializer)))}"
+            )
+        here = f"{sys.version_info[0]}.{sys.version_info[1]}"
+        if self.serializer == "cloudpickle" and self.python_version != here:
+            raise DefinitionError(
+                f"task {self.task_id!r} asks for cloudpickle, which needs the same Python on both sides: the worker "
+                f"has {here}, the image {quoted(self.python_version) if self.python_version else 'an unknown one'}; "
+                f'say python_version="{here}" if it is that, or use serializer="pickle"'
             )
         version = re.fullmatch(r"3\.([0-9]{1,2})", self.python_version) if self.python_version else None
         if self.python_version and (version is None or int(version[1]) < 8):
@@ -84,10 +103,17 @@ class FunctionCall:
             "source": self.source,
             "serializer": self.serializer,
         }
-        if self.serializer == "pickle":
+        if self.requirements is not None:
+            call["environment"] = {
+                "file": ARCHIVE,
+                "python": self.requirements.python_version,
+                "digest": self.requirements.digest,
+            }
+        if self.serializer != "json":
             try:
                 # Protocol 4 is what Python 3.8 reads as well.
-                raw = pickle.dumps((list(self.args), dict(self.kwargs)), protocol=4)
+                pickler = pickle if self.serializer == "pickle" else cloudpickle_module()
+                raw = bytes(pickler.dumps((list(self.args), dict(self.kwargs)), protocol=4))
             except (pickle.PicklingError, TypeError, AttributeError) as error:
                 raise DefinitionError(
                     f"an argument of function {self.name!r} of task {self.task_id!r} cannot be pickled: {quoted(error)}"
@@ -122,6 +148,21 @@ class FunctionCall:
         return [python, "-c", _START, hashlib.sha256(self.document()).hexdigest()]
 
 
+def cloudpickle_module() -> ModuleType:
+    """Return the module cloudpickle.
+
+    :raises DefinitionError: if it is not installed.
+    """
+    try:
+        module: ModuleType = importlib.import_module("cloudpickle")
+    except ImportError as error:
+        raise DefinitionError(
+            'serializer="cloudpickle" needs the package of that name on the worker: install '
+            "airflow-provider-oscar[cloudpickle]"
+        ) from error
+    return module
+
+
 def _plain(value: object) -> object:
     """Return Airflow's mappings and sequences (params, XComs) as JSON's."""
     if isinstance(value, Mapping):
@@ -142,7 +183,7 @@ def read_value(data: bytes | None, serializer: Serializer, *, about: str) -> obj
     if data is None:
         raise LostContactError(f"{about}: the job succeeded, but its function's value is not among the outputs")
     try:
-        return pickle.loads(data) if serializer == "pickle" else json.loads(data)["value"]
+        return json.loads(data)["value"] if serializer == "json" else pickle.loads(data)
     except (ValueError, KeyError, TypeError, pickle.UnpicklingError, EOFError, ImportError, AttributeError) as error:
         raise LostContactError(f"{about}: what its function returned cannot be read ({quoted(error)})") from error
 

@@ -129,9 +129,11 @@ class Attachments:
 
     :param inputs: further objects to stage in, below the input directory as they are below what they share.
     :param files: files of the job's own, by name, for its ``JOB_FILES_DIR``; large ones go through the output's store.
+    :param stored: files of the job's own that are in a store already, by name.
     :param resume_from: files of a checkpoint, for its ``CHECKPOINT_DIR``.
     """
 
     inputs: Sequence[ObjectEvent] = ()
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    stored: Mapping[str, ObjectEvent] = field(default_factory=dict)
     resume_from: Sequence[ObjectEvent] = ()

@@ -10,12 +10,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib
 import json
 import linecache
 import logging
 import os
 import pickle
+import shutil
+import site
 import sys
+import tarfile
+import tempfile
 import traceback
 from typing import Any
 
@@ -36,6 +41,33 @@ def load_call(folder: str, digest: str) -> dict[str, Any]:
     return dict(json.loads(raw.decode("utf-8")))
 
 
+def enter_environment(folder: str, wanted: dict[str, str]) -> None:
+    """Put the packages that came along before those of the image, for this process and those it starts.
+
+    :raises RuntimeError: if they are for another Python.
+    """
+    here = "{}.{}".format(*sys.version_info[:2])
+    if here != wanted["python"]:
+        raise RuntimeError(
+            f"the requirements were installed for Python {wanted['python']}, and the image has {here}; "
+            f'say python_version="{here}"'
+        )
+    place = os.path.join(folder, "environment-" + wanted["digest"])
+    if not os.path.isdir(place):
+        # Processes of one job may share the folder: each unpacks for itself, the first to be ready wins.
+        own = tempfile.mkdtemp(prefix="environment-", dir=folder)
+        with tarfile.open(os.path.join(folder, wanted["file"])) as archive:
+            safely: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+            archive.extractall(own, **safely)
+        try:
+            os.rename(own, place)
+        except OSError:
+            shutil.rmtree(own, ignore_errors=True)
+    sys.path.insert(0, place)
+    site.addsitedir(place)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [place, os.environ.get("PYTHONPATH")]))
+
+
 def load_function(call: dict[str, Any]) -> Any:
     """Return the function that the source defines; its lines can be shown in tracebacks."""
     name, filename = call["name"], "<function {} of task {}>".format(call["name"], call["task_id"])
@@ -48,7 +80,7 @@ def load_function(call: dict[str, Any]) -> Any:
 
 def arguments(call: dict[str, Any]) -> tuple[list[object], dict[str, object]]:
     """Return the positional and the named arguments."""
-    if call["serializer"] == "pickle":
+    if call["serializer"] != "json":
         args, kwargs = pickle.loads(base64.b64decode(call["pickled"]))
         return list(args), dict(kwargs)
     return list(call["args"]), dict(call["kwargs"])
@@ -67,8 +99,9 @@ def store_value(value: object, serializer: str) -> None:
 
     :raises TypeError: if it cannot be written in the way that was asked for.
     """
-    if serializer == "pickle":
-        write("return_value.pickle", pickle.dumps(value, protocol=4))
+    if serializer != "json":
+        pickler = pickle if serializer == "pickle" else importlib.import_module("cloudpickle")
+        write("return_value.pickle", pickler.dumps(value, protocol=4))
         return
     try:
         text = json.dumps({"value": value}, allow_nan=False)
@@ -99,6 +132,8 @@ def main(folder: str, digest: str) -> int:
     logging.basicConfig(level=logging.INFO, format="[%(asctime)s] {%(name)s} %(levelname)s - %(message)s")
     try:
         call = load_call(folder, digest)
+        if call.get("environment"):
+            enter_environment(folder, call["environment"])
         args, kwargs = arguments(call)
         value = load_function(call)(*args, **kwargs)
         store_value(value, call["serializer"])

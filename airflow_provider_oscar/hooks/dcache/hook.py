@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Generator
 from datetime import timedelta
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
@@ -266,6 +267,10 @@ class DCacheHook(BaseHook):
     def put_bytes(self, container: str, key: str, data: bytes) -> None:
         """Write a file, replacing what is there; directories are made."""
         self.run(webdav.write(self.door, join(container, key), data))
+
+    def put_file(self, container: str, key: str, path: Path) -> None:
+        """Write a file with the content of a local one, which is read whole, since a door may ask for it twice."""
+        self.put_bytes(container, key, path.read_bytes())
 
     def delete(self, container: str, key: str) -> None:
         """Delete a file or directory; it is no error if there is none."""

@@ -14,12 +14,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import boto3
 import httpx
 from airflow.sdk import BaseHook
+from boto3.exceptions import S3UploadFailedError
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -28,6 +30,7 @@ from airflow_provider_oscar.core.errors import (
     DefinitionError,
     OscarProviderError,
     PermanentError,
+    TransientError,
     quoted,
 )
 from airflow_provider_oscar.core.notifications import to_minio_event
@@ -302,6 +305,17 @@ class OscarS3Hook(BaseHook):
         """Write an object, replacing what is there."""
         with self._errors(f"write {quoted(key)}", bucket):
             self.client.put_object(Bucket=bucket, Key=key, Body=data)
+
+    def put_file(self, bucket: str, key: str, path: Path) -> None:
+        """Write an object with the content of a local file, in parts where it is large."""
+        with self._errors(f"write {quoted(key)}", bucket):
+            try:
+                self.client.upload_file(str(path), bucket, key)
+            except S3UploadFailedError as error:
+                # boto3 wraps what happened, of which it keeps the text alone.
+                raise TransientError(
+                    f"connection {self.s3_conn_id!r}: {quoted(key)} cannot be written in bucket {bucket!r} ({error})"
+                ) from error
 
     def delete(self, bucket: str, key: str) -> None:
         """Delete an object; it is no error if there is none."""
