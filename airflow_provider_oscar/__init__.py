@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from airflow_provider_oscar.decorators.oscar import oscar_task
     from airflow_provider_oscar.decorators.placement import placement_task
     from airflow_provider_oscar.ingest import NewObjects, get_object, get_objects
+    from airflow_provider_oscar.operators.backfill import BackfillObjectsOperator
     from airflow_provider_oscar.operators.dcache import DCacheBringOnlineOperator
     from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
     from airflow_provider_oscar.operators.kubernetes import KubernetesJobOperator
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "BackfillObjectsOperator",
     "CheapestWithinDeadline",
     "DCacheBringOnlineOperator",
     "DCacheNewObjectSensor",
@@ -88,6 +90,7 @@ __all__ = [
 
 #: The module of each name, below this package.
 _MODULES = {
+    "BackfillObjectsOperator": "operators.backfill",
     "CheapestWithinDeadline": "placement.learned",
     "DCacheBringOnlineOperator": "operators.dcache",
     "DCacheNewObjectSensor": "sensors.objects",

@@ -426,6 +426,26 @@ def asset_id(session: Session, name: str) -> int | None:
     return session.scalar(select(AssetModel.id).where(AssetModel.name == name, AssetModel.active.has()))
 
 
+def watchers_of(session: Session, asset: str) -> list[tuple[str, dict[str, object]]]:
+    """Return class and arguments of the triggers of an asset's watchers, as the newest version of a DAG has them."""
+    from airflow.models.asset import AssetModel, DagScheduleAssetReference
+    from sqlalchemy import select
+
+    query = (
+        select(DagScheduleAssetReference.dag_id)
+        .join(AssetModel, AssetModel.id == DagScheduleAssetReference.asset_id)
+        .where(AssetModel.name == asset)
+        .order_by(DagScheduleAssetReference.dag_id)
+    )
+    for dag_id in session.scalars(query).all():
+        dag = serialized_dag(session, dag_id)
+        condition = None if dag is None else dag.timetable.asset_condition
+        for key, found in () if condition is None else condition.iter_assets():
+            if key.name == asset and found.watchers:
+                return [(each.trigger["classpath"], dict(each.trigger["kwargs"])) for each in found.watchers]
+    return []
+
+
 def events_after(session: Session, asset_id: int, *, after: int, limit: int) -> list[AssetEvent]:
     """Return the oldest events of an asset whose id is greater than ``after``."""
     from airflow.models.asset import AssetEvent

@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, quoted
-from airflow_provider_oscar.core.events import object_in, uri_in
+from airflow_provider_oscar.core.events import object_in, told_in
 from airflow_provider_oscar.core.objects import ObjectEvent, Source, split_uri
 
 #: DAG param, or key of a run's configuration, by which a run started by hand names its object.
@@ -56,6 +56,16 @@ def get_objects(context: Mapping[str, object]) -> list[ObjectEvent]:
     return _objects(context)
 
 
+def run_objects(context: Mapping[str, object]) -> list[ObjectEvent]:
+    """Return what :func:`get_objects` does, with the errors of this provider.
+
+    :param context: context of the running task.
+    :raises PermanentError: if an object that is only named by URI does not exist.
+    :raises TransientError: if the store of such an object cannot be asked just now.
+    """
+    return _objects(context)
+
+
 def current_object(context: Mapping[str, object]) -> ObjectEvent | None:
     """Return the object that a run is about, or None if it is not about exactly one.
 
@@ -89,14 +99,11 @@ def _objects(context: Mapping[str, object]) -> list[ObjectEvent]:
         return [look_up(*named)]
     found: dict[str, tuple[object, ObjectEvent]] = {}
     for event in _events(context):
-        candidate = object_in(event.extra)
-        if candidate is None:
-            uri = uri_in(event.extra, partition_key=getattr(event, "partition_key", None))
-            if uri is None:
-                continue
-            extra = event.extra if isinstance(event.extra, Mapping) else {}
-            candidate = look_up(uri, str(extra.get("conn_id") or DEFAULT_S3_CONNECTION))
-        found.setdefault(candidate.id, (event.timestamp, candidate))
+        whole = object_in(event.extra)
+        told = [] if whole is not None else told_in(event.extra, partition_key=getattr(event, "partition_key", None))
+        looked_up = (look_up(each.uri, each.conn_id or DEFAULT_S3_CONNECTION) for each in told)
+        for each in looked_up if whole is None else (whole,):
+            found.setdefault(each.id, (event.timestamp, each))
     return [each for _, each in sorted(found.values(), key=lambda pair: (pair[0], pair[1].key))]
 
 

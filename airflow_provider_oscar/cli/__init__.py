@@ -73,6 +73,12 @@ _OBJECTS = GroupCommand(
             ),
         ),
         ActionCommand(
+            name="backfill",
+            help="Take in objects that were there before the watcher",
+            func=lazy_load_command(f"{_OBJECTS_FUNCTIONS}.objects_backfill"),
+            args=(*_SELECTION[:4], Arg(("--dry-run",), action="store_true", help="only say what would be done")),
+        ),
+        ActionCommand(
             name="replay",
             help="Clear the runs of objects that ended, and make those that are missing",
             func=lazy_load_command(f"{_OBJECTS_FUNCTIONS}.objects_replay"),

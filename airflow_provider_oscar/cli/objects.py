@@ -50,6 +50,25 @@ def objects_replay(options: argparse.Namespace) -> None:
     )
 
 
+@reports_errors
+def objects_backfill(options: argparse.Namespace) -> None:
+    """Register what a place has and its asset knows nothing of."""
+    import asyncio
+
+    from airflow_provider_oscar.ingest.backfill import backfill
+    from airflow_provider_oscar.ingest.replay import Selection
+
+    selection = Selection(
+        asset=options.asset, since=_time(options.since), until=_time(options.until), prefix=options.prefix
+    )
+    done = asyncio.run(backfill(selection, dry_run=options.dry_run, say=print))
+    would = "would be " if options.dry_run else ""
+    print(
+        f"{done.objects} objects: {done.registered} {would}registered, {done.known} known"
+        + (f", {done.skipped} skipped because Airflow cannot store their names" if done.skipped else "")
+    )
+
+
 def _selection(options: argparse.Namespace) -> Selection:
     from airflow_provider_oscar.ingest.replay import Selection
 

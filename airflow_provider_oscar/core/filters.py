@@ -21,6 +21,8 @@ from airflow_provider_oscar.core.objects import ObjectEvent
 #: Names that common clients give to unfinished uploads, and hidden files; matched against the last part of the key.
 DEFAULT_IGNORED = (".*", "*.part", "*.partial", "*.tmp", "*.temp", "*.filepart", "*.crdownload", "*~", ".rclone_temp_*")
 
+#: What is done about objects of no bytes.
+EMPTY = ("run", "skip")
 #: Longest glob or regular expression; nobody writes longer ones by hand, and a short one compiles at once.
 PATTERN_LIMIT = 512
 
@@ -36,6 +38,8 @@ class ObjectFilter:
     :param regex: Python regular expression, searched for in the whole key.
     :param min_size: bytes; an object of unknown size does not reach any size above 0.
     :param ignore: shell patterns on the last part of the key; empty to see everything.
+    :param empty: ``"run"``: objects of 0 bytes are as others; ``"skip"``: they are left out, until a later version has
+        any.
     :raises DefinitionError: for a regular expression that does not compile, or a pattern above 512 characters.
     """
 
@@ -45,6 +49,7 @@ class ObjectFilter:
     regex: str | None = None
     min_size: int = 0
     ignore: tuple[str, ...] = DEFAULT_IGNORED
+    empty: str = "run"
     _regex: re.Pattern[str] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -55,6 +60,8 @@ class ObjectFilter:
         check_fields(self, "a filter")
         if self.min_size < 0:
             raise DefinitionError(f"min_size is {self.min_size}; expected bytes >= 0")
+        if self.empty not in EMPTY:
+            raise DefinitionError(f"empty is {quoted(self.empty)}; expected 'run' or 'skip'")
         for name, pattern in (("glob", self.glob), ("regex", self.regex), *(("ignore", each) for each in self.ignore)):
             if pattern is not None and len(pattern) > PATTERN_LIMIT:
                 raise DefinitionError(
@@ -78,6 +85,7 @@ class ObjectFilter:
         regex: str | None = None,
         min_size: int = 0,
         ignore: Sequence[str] | None = None,
+        empty: str = "run",
     ) -> ObjectFilter:
         """Return the filter of a watcher or sensor, which may be given as a value or by its conditions.
 
@@ -90,6 +98,7 @@ class ObjectFilter:
             "regex": regex,
             "min_size": min_size,
             "ignore": DEFAULT_IGNORED if ignore is None else ignore,
+            "empty": empty,
         }
         given = {name: each for name, each in flat.items() if each != cls.__dataclass_fields__[name].default}
         if value is None:
@@ -113,6 +122,8 @@ class ObjectFilter:
         """Tell whether the object is wanted; keys that end in ``/`` are folders and never are."""
         name = event.key.rpartition("/")[2]
         if not name or not event.key.startswith(self.prefix) or not event.key.endswith(self.suffix):
+            return False
+        if self.empty == "skip" and event.size == 0:
             return False
         if self.min_size and (event.size is None or event.size < self.min_size):
             return False

@@ -115,6 +115,11 @@ class ObjectEvent:
         return f"{normalised_etag(self.etag)}/{self.size}"
 
     @property
+    def is_directory(self) -> bool:
+        """Whether the key names a directory: stores of objects have markers whose keys end in ``/``."""
+        return not self.key or self.key.endswith("/")
+
+    @property
     def id(self) -> str:
         """64 hex digits over :attr:`uri` and :attr:`version`."""
         text = f"{self.uri}\n{self.version}"

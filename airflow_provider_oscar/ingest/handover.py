@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_oscar import _airflow_db as db
 from airflow_provider_oscar.core.errors import quoted
-from airflow_provider_oscar.core.events import object_in
+from airflow_provider_oscar.core.events import named_object, object_in, result_key, told_in
 from airflow_provider_oscar.ingest.policies import Group, OpenGroup, Plan, PlannedRun, Policy, WaitingEvent
 from airflow_provider_oscar.ingest.timetable import NewObjectsTimetable
 
@@ -237,7 +237,8 @@ class _Step:
         homes: dict[str, int] = {}
         if not isinstance(policy, Group):
             return found, homes
-        keys = {policy.group_of(event.object) if event.object else event.partition_key for event in waiting}
+        named = [(event.object or event.named, event.partition_key) for event in waiting]
+        keys = {key if about is None else policy.group_of(about) for about, key in named}
         names = [self._group_name(key) for key in keys if key is not None]
         assets = list(self._consumer.assets)
         rows = db.states_of_keys(self._session, assets, names) if names else []
@@ -305,6 +306,10 @@ class _Step:
 
 def _read(row: AssetEvent) -> WaitingEvent:
     found = object_in(row.extra)
-    if found is None and row.partition_key is None:
+    told = [] if found is not None else told_in(row.extra, partition_key=row.partition_key)
+    if found is None and row.partition_key is None and not told:
         log.warning("event %s of asset %s names no object; its run gets the event as it is", row.id, row.asset_id)
-    return WaitingEvent(row.id, row.timestamp, found, row.partition_key)
+    # A result has a key of its own: Airflow gives its event the partition key of the run that made it.
+    key = result_key(row.extra) or row.partition_key
+    named = named_object(*told[0], row.timestamp) if len(told) == 1 else None
+    return WaitingEvent(row.id, row.timestamp, found, key, named)

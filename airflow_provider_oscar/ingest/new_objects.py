@@ -88,6 +88,8 @@ class NewObjects:
     :param regex: regular expression that the keys match.
     :param min_size: least size in bytes.
     :param ignore: patterns of names that are passed over; unfinished uploads by default.
+    :param empty: ``"run"`` takes objects of 0 bytes as others, ``"skip"`` leaves them out and counts them; a later
+        version with content is reported. Directory markers (``key/``) are never objects.
     :param start: what a watcher does that looks for the first time: ``"now"`` takes what is there as known, ``"all"``
         reports it, and a time reports what is not older.
     :param poll_interval: seconds between two listings.
@@ -108,6 +110,7 @@ class NewObjects:
         regex: str | None = None,
         min_size: int = 0,
         ignore: Sequence[str] = DEFAULT_IGNORED,
+        empty: str = "run",
         start: str | datetime = "now",
         poll_interval: float = 10.0,
         sentinel: str = "",
@@ -124,6 +127,7 @@ class NewObjects:
             "regex": regex,
             "min_size": min_size,
             "ignore": tuple(ignore),
+            "empty": empty,
             "sentinel": sentinel,
         }
         self._options = {"start": start, "poll_interval": poll_interval, **(watch or {})}
@@ -266,6 +270,8 @@ def _readable_filter(conditions: Mapping[str, Any]) -> str:
     chosen = {name: value for name, value in conditions.items() if value}
     if tuple(chosen.get("ignore", ())) == DEFAULT_IGNORED:
         del chosen["ignore"]
+    if chosen.get("empty") == "run":
+        del chosen["empty"]
     if not chosen:
         return ""
     for name, text in (("suffix", f"/*{chosen.get('suffix')}"), ("glob", f"/{chosen.get('glob')}")):

@@ -36,12 +36,14 @@ class WaitingEvent:
     :param time: when Airflow stored it.
     :param object: what it is about; None if the event names no object.
     :param partition_key: key given by the producer, or None.
+    :param named: an object of which the event says the name alone; for policies that look at names.
     """
 
     id: int
     time: datetime
     object: ObjectEvent | None
     partition_key: str | None = None
+    named: ObjectEvent | None = None
 
     @property
     def key(self) -> str:
@@ -302,12 +304,13 @@ class Group:
         for event in events:
             if event.id in repeated:
                 continue
-            key = self.group_of(event.object) if event.object is not None else event.partition_key
+            about = event.object or event.named
+            key = self.group_of(about) if about is not None else event.partition_key
             if key is None:
                 plan.handled.append(event.id)
                 plan.dropped[f"no group: {event.key}"] = (event.key,)
                 continue
-            name = event.object.key if event.object is not None else event.key
+            name = about.key if about is not None else event.key
             group = _joined(opened.get(key), event, name)
             if self.is_complete(group.names) or len(group.events) >= MOST_OBJECTS:
                 plan.runs.append(_group_run(key, group))

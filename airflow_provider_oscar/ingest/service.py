@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 INTERVAL = 0.5
 #: Seconds between two looks that do not depend on a new event: for DAGs that were switched on, and late events.
 SWEEP_INTERVAL = 5.0
+#: Seconds after a request in which another is likely, so that it is looked for each time.
+ASKING = 30.0
 #: Seconds in which the triggerer starts its process before this thread does anything.
 START_DELAY = 2.0
 _LONGEST_PAUSE = 60.0
@@ -41,6 +43,7 @@ class HandOverService:
         self._due: dict[str, datetime] = {}
         self._failed: dict[str, tuple[int, datetime]] = {}
         self._swept: datetime | None = None
+        self._asking_until = datetime.min.replace(tzinfo=UTC)
 
     def look(self) -> bool:
         """Do what is due, in bounded steps; return whether there is more to do at once."""
@@ -48,16 +51,20 @@ class HandOverService:
         with db.transaction() as session:
             newest = db.newest_event(session)
         swept = self._swept is not None and now - self._swept < timedelta(seconds=SWEEP_INTERVAL)
-        if newest == self._newest and swept and all(due > now for due in self._due.values()):
+        idle = newest == self._newest and swept and all(due > now for due in self._due.values())
+        if idle and now >= self._asking_until:
             return False
         from airflow_provider_oscar.ingest.requests import serve_requests
         from airflow_provider_oscar.ingest.timetable import TIMETABLE
 
+        if serve_requests():
+            self._asking_until = now + timedelta(seconds=ASKING)
+        if idle:
+            return False
         with db.transaction() as session:
             consumers = db.find_consumers(session, TIMETABLE)
         self._swept, self._newest = now, newest
         more = False
-        serve_requests()
         for consumer in consumers:
             if not consumer.is_paused and self._failed.get(consumer.dag_id, (0, now))[1] <= now:
                 more = self._serve(consumer) or more

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar
 from airflow.sdk import BaseOperator, conf
 
 from airflow_provider_oscar._airflow import airflow_errors
-from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.jobs.backend import JobBackend
 from airflow_provider_oscar.jobs.lifecycle import MANIFEST_GRACE, Concluded, JobLifecycle, KeepPod, read_time
@@ -34,7 +34,7 @@ from airflow_provider_oscar.jobs.summary import summarize
 from airflow_provider_oscar.jobs.waiting import Wait, wait_for_job
 from airflow_provider_oscar.operators.job_outcome import describe_outlets, record_for_placement
 from airflow_provider_oscar.operators.job_state import load_state, parse_object_event, parse_object_events, save_state
-from airflow_provider_oscar.run_objects import current_object
+from airflow_provider_oscar.run_objects import run_objects
 from airflow_provider_oscar.triggers.jobs import JobTrigger
 
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ class JobOperator(BaseOperator, Generic[W]):
         there; a task that a person cleared, or whose request has changed, runs again. ``"always"``: a cleared task
         takes them as well. ``"never"``: each try runs anew.
     :param run_options: launcher, grace period and what becomes of outputs that cannot be staged out.
-    :param inputs: further objects to stage in, each as ``object_event`` may be.
+    :param inputs: further objects to stage in, each as ``object_event`` may be; by default those of the run, if it is
+        about several and there is a command.
     :param resume_from: files of an earlier try's checkpoint, each as ``object_event`` may be.
     """
 
@@ -191,7 +192,8 @@ class JobOperator(BaseOperator, Generic[W]):
         """Submit or adopt, and wait; return the manifest."""
         with airflow_errors():
             if self.object_event is None:
-                self.object_event = current_object(context)
+                self._take_objects(run_objects(context))
+            self._refuse_directories()
             lifecycle = self._lifecycle(context)
             job, fresh = self._remembered(context, parse_object_event(self.object_event))
             self.note_links(job, "")
@@ -201,6 +203,22 @@ class JobOperator(BaseOperator, Generic[W]):
             self._job = started
             self.note_links(started, "")
             return self._wait(lifecycle, started)
+
+    def _refuse_directories(self) -> None:
+        """Say before a job is made that a directory is no input."""
+        for each in (parse_object_event(self.object_event), *parse_object_events(self.inputs)):
+            if each is not None and each.is_directory:
+                raise BadInputError(
+                    f"{quoted(each.uri)} (connection {each.conn_id!r}) is a directory, and a job takes files; name a "
+                    "file below it, or give its files as inputs"
+                )
+
+    def _take_objects(self, found: Sequence[ObjectEvent]) -> None:
+        """Take what the run is about: the one object, or for a command all of a batch or group."""
+        if len(found) == 1:
+            self.object_event = found[0]
+        elif found and self.inputs is None and self.command is not None:
+            self.inputs = list(found)
 
     def execute_complete(
         self, context: Context, event: JsonObject | None = None, job: Mapping[str, object] | None = None
@@ -432,7 +450,7 @@ class JobOperator(BaseOperator, Generic[W]):
         if slurm:
             context["ti"].xcom_push(key="slurm_job_id", value=slurm)
         if manifest is not None and manifest.succeeded:
-            describe_outlets(self.outlets, context, manifest)
+            describe_outlets(self.outlets, context, manifest, conn_id=self.output_conn_id)
         self.note_links(job, slurm or "")
         record_for_placement(self, context, job, manifest)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk import Asset
 
+from airflow_provider_oscar.core.events import outputs_told
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.operators.placement_store import RunStore, run_record
@@ -21,21 +22,26 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def describe_outlets(outlets: Iterable[object], context: Context, manifest: Manifest) -> None:
+def describe_outlets(outlets: Iterable[object], context: Context, manifest: Manifest, *, conn_id: str) -> None:
     """Say in the asset events of a task's ``outlets``, which Airflow emits, what was produced and where.
 
     :param outlets: of the task.
     :param context: of the task.
     :param manifest: of the job that succeeded.
+    :param conn_id: connection that reaches its files.
     """
     events = context.get("outlet_events")
     if events is None:
         return
+    outputs = [(each.key, each.sha256) for each in manifest.outputs]
+    told = outputs_told(manifest.output_uri.rstrip("/") + "/", conn_id, outputs)
     extra: dict[str, JsonValue] = {
         "job_id": manifest.submission_id,
         "output_uri": manifest.output_uri,
         "outputs": len(manifest.outputs),
         "placement": manifest.placement,
+        # What a DAG that is scheduled by the asset gets from get_objects(context).
+        "objects": [{**each} for each in told],
     }
     for outlet in outlets:
         if isinstance(outlet, Asset):

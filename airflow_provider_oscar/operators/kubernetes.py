@@ -54,8 +54,8 @@ class KubernetesJobOperator(PodJobOperator):
         cleared task takes them as well. ``"never"``: each try runs anew.
     :param run_options: launcher, grace period, limit of bytes, and what becomes of outputs that cannot be staged out;
         ``RunOptions`` of :mod:`airflow_provider_oscar.jobs.options`.
-    :param inputs: further objects, each as ``object_event`` may be (templated); with them ``INPUT_FILE_PATH`` is the
-        directory of all.
+    :param inputs: further objects, each as ``object_event`` may be (templated), by default those of a run about
+        several; with them ``INPUT_FILE_PATH`` is the directory of all.
     :param resume_from: files of a former job's checkpoint (templated); the command finds them in ``CHECKPOINT_DIR``.
     :param mode: ``inline``, this provider's supervisor; or ``faas-supervisor``, OSCAR's own beside the command, which
         needs the stores' credentials on the compute side and proves less: its manifest is not bound to the attempt.

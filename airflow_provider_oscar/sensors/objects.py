@@ -61,6 +61,7 @@ class NewObjectSensor(BaseSensorOperator):
         regex: str | None,
         min_size: int,
         ignore: Sequence[str] | None,
+        empty: str,
         start: str,
         batch: bool,
         poll_interval: timedelta | float,
@@ -79,6 +80,7 @@ class NewObjectSensor(BaseSensorOperator):
         self.regex = regex
         self.min_size = min_size
         self.ignore = ignore
+        self.empty = empty
         self.start = start
         self.batch = batch
         self.poll_interval = seconds(poll_interval)
@@ -102,6 +104,7 @@ class NewObjectSensor(BaseSensorOperator):
             regex=self.regex,
             min_size=self.min_size,
             ignore=self.ignore,
+            empty=self.empty,
         )
 
     def execute(self, context: Context) -> object:
@@ -174,12 +177,13 @@ class S3NewObjectSensor(NewObjectSensor):
     :param bucket: bucket to list (templated).
     :param prefix: start of the key (templated).
     :param conn_id: connection of type ``oscar_s3`` or ``aws`` (templated).
-    :param filter: conditions on an object as one value; instead of the five that follow.
+    :param filter: conditions on an object as one value; instead of the six that follow.
     :param suffix: end of the key (templated).
     :param glob: shell pattern on the last part of the key, or on all of it if the pattern has a ``/`` (templated).
     :param regex: regular expression searched for in the key (templated).
     :param min_size: bytes an object must have.
     :param ignore: shell patterns of names that do not count; unfinished uploads by default.
+    :param empty: ``"run"`` takes objects of 0 bytes as others, ``"skip"`` waits for content.
     :param start: ``"now"`` waits for what comes from the second on in which the sensor started, ``"all"`` takes what
         is there as well.
     :param batch: return all that the first listing with something new shows, at most 1000, the oldest first, instead
@@ -208,6 +212,7 @@ class S3NewObjectSensor(NewObjectSensor):
         regex: str | None = None,
         min_size: int = 0,
         ignore: Sequence[str] | None = None,
+        empty: str = "run",
         start: Literal["now", "all"] = "now",
         batch: bool = False,
         poll_interval: timedelta | float = 10.0,
@@ -224,6 +229,7 @@ class S3NewObjectSensor(NewObjectSensor):
             regex=regex,
             min_size=min_size,
             ignore=ignore,
+            empty=empty,
             start=start,
             batch=batch,
             poll_interval=poll_interval,
@@ -257,12 +263,13 @@ class DCacheNewObjectSensor(NewObjectSensor):
     :param path: absolute directory (templated).
     :param conn_id: connection of type ``dcache`` (templated).
     :param recursive: whether the directories below it are looked at as well.
-    :param filter: conditions on a file as one value; instead of the five that follow.
+    :param filter: conditions on a file as one value; instead of the six that follow.
     :param suffix: end of the path (templated).
     :param glob: shell pattern on the last part of the path, or on all of it if the pattern has a ``/`` (templated).
     :param regex: regular expression searched for in the path (templated).
     :param min_size: bytes a file must have.
     :param ignore: shell patterns of names that do not count; unfinished uploads by default.
+    :param empty: ``"run"`` takes objects of 0 bytes as others, ``"skip"`` waits for content.
     :param start: ``"now"`` waits for what comes from the second on in which the sensor started, ``"all"`` takes what
         is there as well.
     :param batch: return all that the first listing with something new shows, at most 1000, the oldest first, instead
@@ -289,6 +296,7 @@ class DCacheNewObjectSensor(NewObjectSensor):
         regex: str | None = None,
         min_size: int = 0,
         ignore: Sequence[str] | None = None,
+        empty: str = "run",
         start: Literal["now", "all"] = "now",
         batch: bool = False,
         poll_interval: timedelta | float = 10.0,
@@ -304,6 +312,7 @@ class DCacheNewObjectSensor(NewObjectSensor):
             regex=regex,
             min_size=min_size,
             ignore=ignore,
+            empty=empty,
             start=start,
             batch=batch,
             poll_interval=poll_interval,

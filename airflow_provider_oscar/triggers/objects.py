@@ -105,12 +105,14 @@ class S3NewObjectTrigger(NewObjectTrigger[S3Arguments]):
     :param conn_id: connection of type ``oscar_s3`` or ``aws``.
     :param bucket: bucket to list.
     :param prefix: start of the key; it is the store that selects by it.
-    :param filter: conditions on an object as one value; instead of the five that follow.
+    :param filter: conditions on an object as one value; instead of the six that follow.
     :param suffix: end of the key.
     :param glob: shell pattern on the last part of the key, or on all of it if the pattern has a ``/``.
     :param regex: regular expression searched for in the key.
     :param min_size: bytes an object must have.
     :param ignore: shell patterns of names that are never reported; unfinished uploads by default.
+    :param empty: ``"run"`` takes objects of 0 bytes as others, ``"skip"`` leaves them out and counts them; a later
+        version with content is reported.
     :param start: what a watcher without a memory does: ``"now"`` reports what comes after its first listing, ``"all"``
         also what is there already, and a time (a datetime, or ISO 8601) what was modified since then.
     :param poll_interval: seconds (or a timedelta) between listings.
@@ -142,6 +144,7 @@ class S3NewObjectTrigger(NewObjectTrigger[S3Arguments]):
         regex: str | None = None,
         min_size: int = 0,
         ignore: Sequence[str] | None = None,
+        empty: str = "run",
         start: StartArgument = "now",
         poll_interval: timedelta | float = 10.0,
         lookback: timedelta | float = 3600.0,
@@ -151,7 +154,7 @@ class S3NewObjectTrigger(NewObjectTrigger[S3Arguments]):
         notifications: Notifications | Mapping[str, Any] | None = None,
     ) -> None:
         conditions = ObjectFilter.from_argument(
-            filter, suffix=suffix, glob=glob, regex=regex, min_size=min_size, ignore=ignore
+            filter, suffix=suffix, glob=glob, regex=regex, min_size=min_size, ignore=ignore, empty=empty
         )
         arguments = S3Arguments(
             asset_name=asset_name,
@@ -178,12 +181,14 @@ class DCacheNewObjectTrigger(NewObjectTrigger[DCacheArguments]):
     :param path: absolute directory to watch.
     :param recursive: whether the directories below it are watched as well.
     :param max_directories: more directories than that are an error, logged once and tried again.
-    :param filter: conditions on a file as one value; instead of the five that follow.
+    :param filter: conditions on a file as one value; instead of the six that follow.
     :param suffix: end of the path.
     :param glob: shell pattern on the last part of the path, or on all of it if the pattern has a ``/``.
     :param regex: regular expression searched for in the path.
     :param min_size: bytes a file must have.
     :param ignore: shell patterns of names that are never reported; unfinished uploads by default.
+    :param empty: ``"run"`` takes objects of 0 bytes as others, ``"skip"`` leaves them out and counts them; a later
+        version with content is reported.
     :param start: what a watcher without a memory does: ``"now"`` reports what comes after its first listing, ``"all"``
         also what is there already, and a time (a datetime, or ISO 8601) what was modified since then.
     :param poll_interval: seconds (or a timedelta) between listings without notifications.
@@ -213,6 +218,7 @@ class DCacheNewObjectTrigger(NewObjectTrigger[DCacheArguments]):
         regex: str | None = None,
         min_size: int = 0,
         ignore: Sequence[str] | None = None,
+        empty: str = "run",
         start: StartArgument = "now",
         poll_interval: timedelta | float = 10.0,
         reconcile_interval: timedelta | float = 300.0,
@@ -222,7 +228,7 @@ class DCacheNewObjectTrigger(NewObjectTrigger[DCacheArguments]):
         sentinel: str = "",
     ) -> None:
         conditions = ObjectFilter.from_argument(
-            filter, suffix=suffix, glob=glob, regex=regex, min_size=min_size, ignore=ignore
+            filter, suffix=suffix, glob=glob, regex=regex, min_size=min_size, ignore=ignore, empty=empty
         )
         arguments = DCacheArguments(
             asset_name=asset_name,

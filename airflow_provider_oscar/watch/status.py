@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.objects import ObjectEvent
 
 #: Keys of an asset's state store that begin so hold the status of a watcher.
 KEY_PREFIX = "watcher:"
@@ -36,6 +37,8 @@ class WatcherStatus:
     :param waiting: objects that wait for their sentinel, a quiet period, or to stop changing.
     :param skipped: objects whose names Airflow cannot store.
     :param filtered: objects the filter left out.
+    :param empty: of these, objects of 0 bytes.
+    :param directories: of these, directory markers: keys that end in ``/``.
     :param skipped_at_start: objects that were there when the watcher started and were not reported.
     :param unreadable: entries of the last listing that could not be read.
     :param unstable: objects held back because they are another version at every look.
@@ -54,12 +57,23 @@ class WatcherStatus:
     waiting: int = 0
     skipped: int = 0
     filtered: int = 0
+    empty: int = 0
+    directories: int = 0
     skipped_at_start: int = 0
     unreadable: int = 0
     unstable: int = 0
     failing_since: str = ""
     failures: int = 0
     error: str = ""
+
+    def left_out(self, found: ObjectEvent) -> WatcherStatus:
+        """Return the status after an object that the filter left out."""
+        return replace(
+            self,
+            filtered=self.filtered + 1,
+            empty=self.empty + (found.size == 0 and not found.is_directory),
+            directories=self.directories + found.is_directory,
+        )
 
     def failed(self, error: str, now: datetime) -> WatcherStatus:
         """Return the status after an attempt that failed."""

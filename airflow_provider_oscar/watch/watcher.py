@@ -195,7 +195,7 @@ class Watcher:
             return False
         try:
             if not self._policy.accepts(event) or (self._sentinels is not None and self._sentinels.is_one(event)):
-                self.status = replace(self.status, filtered=self.status.filtered + 1)
+                self.status = self.status.left_out(event)
                 return False
             _require_storable(event)
         except Exception as error:  # noqa: BLE001 - one poisoned key must not hide the others

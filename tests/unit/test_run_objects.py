@@ -104,3 +104,21 @@ def test_a_store_that_is_away_lets_the_task_try_again(monkeypatch: pytest.Monkey
     monkeypatch.setattr(OscarS3Hook, "head", away)
     with pytest.raises(TransientError, match="away"):
         get_object(context(object_uri="s3://bucket/key"))
+
+
+RESULT = {
+    "job_id": "count-1",
+    "objects": [
+        {"uri": "s3://results/in/a%20b.h5", "conn_id": "other", "sha256": "0" * 64},
+        {"uri": "s3://results/in/a%20b.h5", "conn_id": "other", "sha256": "0" * 64},
+    ],
+}
+
+
+def test_the_result_of_a_job_is_looked_up_by_its_own_connection(store: list[tuple[str, ...]]) -> None:
+    assert get_objects(context(RESULT)) == [made("in/a b.h5")]
+    assert store == [("other", "results", "in/a b.h5")] * 2
+
+
+def test_a_result_without_files_is_no_object() -> None:
+    assert get_objects(context({"job_id": "count-1", "objects": []})) == []

@@ -125,3 +125,16 @@ conditions = st.fixed_dictionaries(
 def test_a_filter_is_read_back_from_what_a_trigger_stores(given_conditions):
     made = ObjectFilter.from_argument(None, **given_conditions)
     assert ObjectFilter.from_argument(made.to_dict()) == ObjectFilter.from_argument(made) == made
+
+
+@pytest.mark.parametrize(
+    ("empty", "size", "wanted"),
+    [("run", 0, True), ("skip", 0, False), ("skip", 1, True), ("skip", None, True), ("run", None, True)],
+)
+def test_empty_objects_are_left_out_by_policy(empty, size, wanted):
+    assert ObjectFilter(empty=empty).accepts(written("a", size)) is wanted
+
+
+def test_another_policy_for_empty_objects_is_refused():
+    with pytest.raises(DefinitionError, match="empty is 'maybe'; expected 'run' or 'skip'"):
+        ObjectFilter(empty="maybe")

@@ -249,3 +249,41 @@ def test_result_event_says_what_was_made_of_what_where_and_how_fast(inference):
         "device": "cpu",
         "phases": phases,
     }
+
+
+SCHEDULES = {
+    "schedule_each": "each",
+    "schedule_batch": "batch",
+    "schedule_group": "group",
+    "schedule_mapped": "batch",
+    "schedule_places": "each",
+    "schedule_chain_first": "each",
+    "schedule_chain_second": "each",
+    "schedule_asset": "AssetTriggeredTimetable",
+    "schedule_asset_any": "AssetTriggeredTimetable",
+    "schedule_asset_all": "AssetTriggeredTimetable",
+    "schedule_asset_or_time": "AssetOrTimeSchedule",
+}
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if path.stem.startswith("schedule_")], ids=lambda path: path.stem
+)
+def test_each_example_has_the_schedule_of_its_name_and_needs_no_stub(path, airflow_db):
+    from airflow.dag_processing.dagbag import DagBag
+
+    for dag_id, dag in DagBag(dag_folder=str(path)).dags.items():
+        policy = getattr(dag.timetable, "policy", None)
+        assert (policy.kind if policy else type(dag.timetable).__name__) == SCHEDULES[dag_id]
+        assert dag.tasks
+        assert not [task.task_id for task in dag.tasks if task.task_type == "EmptyOperator"]
+
+
+def test_there_is_an_example_for_every_schedule():
+    assert {dag_id for path in FILES for dag_id in expectations(path)["EXPECT_DAGS"]} >= set(SCHEDULES)
+    assert len(SCHEDULES) == len([path for path in FILES if path.stem.startswith("schedule_")]) + 1
+
+
+def test_examples_are_importable_from_the_package():
+    for path in FILES:
+        assert importlib.util.find_spec(f"airflow_provider_oscar.example_dags.{path.stem}")

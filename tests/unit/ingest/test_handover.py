@@ -338,3 +338,14 @@ def test_an_asset_that_others_tell_of_objects_is_a_source(world: World) -> None:
     assert told.watchers == []
     with pytest.raises(DefinitionError, match="a filter has nothing to choose from"):
         NewObjects(told, suffix=".h5")
+
+
+def test_a_result_told_twice_has_one_run_and_a_new_result_another(world: World) -> None:
+    told = Asset(f"results {datetime.now(UTC).timestamp()}")
+    dag = consumer(NewObjects(told).each())
+    world.add(dag)
+    for digest in ("1", "1", "2"):
+        files = [{"uri": "s3://out/a", "conn_id": "c", "sha256": digest}]
+        world.event(told, {"job_id": "count-1", "objects": files}, partition_key="of the run before")
+    assert len(world.hand_over(dag)) == 2
+    assert {run.partition_key.rpartition("-")[0] for run in world.runs(dag)} == {"count-1"}

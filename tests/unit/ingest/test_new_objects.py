@@ -120,3 +120,9 @@ def test_schedules_hold_what_was_asked_for() -> None:
 def test_what_cannot_be_is_refused_when_the_file_is_parsed(make: Any, why: str) -> None:
     with pytest.raises(DefinitionError, match=why):
         make(NewObjects("s3://incoming"))
+
+
+def test_a_policy_for_empty_objects_reaches_the_watcher_and_tells_assets_apart() -> None:
+    skipping, running = (NewObjects("s3://bucket/in", empty=empty) for empty in ("skip", "run"))
+    assert skipping.assets[0].watchers[0].trigger.arguments.filter.empty == "skip"
+    assert skipping.assets[0].name != running.assets[0].name == NewObjects("s3://bucket/in").assets[0].name

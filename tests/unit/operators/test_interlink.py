@@ -14,9 +14,11 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError
+from airflow_provider_oscar.core.events import told_in
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.podstatus import TASK_ANNOTATION
 from airflow_provider_oscar.core.slurm import SlurmOptions
+from airflow_provider_oscar.jobs.manifest import Output
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.placement.targets import PlacementTarget
 from airflow_provider_oscar.triggers.jobs import JobTrigger
@@ -229,8 +231,29 @@ def test_the_asset_event_of_an_outlet_says_what_was_produced(cluster, supervisor
     seen["outlet_events"] = {asset: SimpleNamespace(extra={"mine": 1})}
     pause = deferred(task, seen)
     (name,) = cluster.pods
-    supervisor.manifests[name] = manifest(name)
+    supervisor.manifests[name] = replace(manifest(name), outputs=(Output("a b.txt", 1, "0" * 64),))
     cluster.put(name, JobPhase.SUCCEEDED)
     resumed(task, seen, pause, "succeeded")
     extra = seen["outlet_events"][asset].extra
-    assert extra == {"job_id": name, "output_uri": f"{OUTPUT}/{name}/", "outputs": 0, "placement": "", "mine": 1}
+    place = f"{OUTPUT}/{name}/"
+    objects = [{"uri": f"{place}a%20b.txt", "conn_id": task.output_conn_id, "sha256": "0" * 64}]
+    told = {"job_id": name, "output_uri": place, "outputs": 1, "placement": "", "objects": objects}
+    assert extra == {**told, "mine": 1}
+    assert [each.uri for each in told_in(extra)] == [f"{place}a%20b.txt"]
+
+
+@pytest.mark.parametrize("given", ["object_event", "inputs"])
+def test_a_directory_is_refused_before_a_job_is_made(cluster, given):
+    directory = {**EVENT, "key": "in/"}
+    task = operator(**{given: directory if given == "object_event" else [directory]})
+    with pytest.raises(AirflowFailException, match=r"in/'.* is a directory, and a job takes files"):
+        task.execute(context())
+    assert cluster.created == []
+
+
+def test_a_command_of_a_run_about_several_objects_gets_them_all(cluster, supervisor):
+    event = SimpleNamespace(extra={"object": EVENT}, timestamp=datetime(2026, 1, 1, tzinfo=UTC))
+    other = SimpleNamespace(extra={"object": {**EVENT, "key": "b"}}, timestamp=event.timestamp)
+    task = operator(object_event=None)
+    deferred(task, {**context(), "triggering_asset_events": {"inbox": [event, other]}, "params": {}})
+    assert {each.key for each in task.inputs} == {EVENT["key"], "b"}

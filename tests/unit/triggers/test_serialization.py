@@ -31,7 +31,7 @@ CASES = {
     DCacheNewObjectTrigger: {"asset_name": "inbox", "conn_id": "dcache_default", "path": "/data/in"},
 }
 #: Conditions that are stored as the one value `filter`.
-FLAT = {"suffix", "glob", "regex", "min_size", "ignore"}
+FLAT = {"suffix", "glob", "regex", "min_size", "ignore", "empty"}
 SECRETIVE = ("password", "token", "secret", "login", "kube_config", "connection")
 
 

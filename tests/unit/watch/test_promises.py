@@ -344,3 +344,16 @@ def test_the_numbers_of_a_watcher_are_metrics_of_airflow(monkeypatch: pytest.Mon
     assert gauges["oscar.watcher.waiting"] == 2
     assert gauges["oscar.watcher.failing_seconds"] > 0
     set_gauge("oscar.watcher.emitted", 3.0, {"asset": "inbox"})  # Airflow takes it
+
+
+async def test_empty_files_and_directory_markers_are_left_out_by_policy_and_counted(store: FakeStore) -> None:
+    identity = StateIdentity(place=("s3", "b"), choice="all")
+    policy = Policy(ObjectFilter(empty="skip").accepts, Start.ALL, WatchOptions())
+    subject = Watcher("watcher", policy, WatchStateStore("inbox", identity, store=store.accessor(name="inbox")))
+    there = [listed("dir/", size=0), listed("dir/a", size=0), listed("dir/b"), listed("x.part")]
+    assert await seen(subject, Page(there, first=True, last=True, server_time=NOON)) == ["dir/b"]
+    status = subject.status
+    assert (status.filtered, status.empty, status.directories) == (3, 1, 1)
+    # With content it is another version, and is reported.
+    there[1] = listed("dir/a", version=2, size=5)
+    assert await seen(subject, Page(there, first=True, last=True, server_time=NOON)) == ["dir/a"]
