@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from airflow.cli.cli_config import ActionCommand, Arg, CLICommand, GroupCommand, lazy_load_command
 
+from airflow_provider_oscar.cli.examples import with_examples
 from airflow_provider_oscar.cli.hpc import HPC
 
 _FUNCTIONS = "airflow_provider_oscar.cli.commands"
@@ -58,6 +59,7 @@ _SELECTION = (
     Arg(("--dag-id",), action="append", help="only runs of this DAG; may be given several times"),
 )
 _LIMIT = Arg(("--limit",), type=int, default=1000, help="at most so many (default: 1000)")
+_DRY_RUN = Arg(("--dry-run",), action="store_true", help="only say what would be done")
 _OBJECTS = GroupCommand(
     name="objects",
     help="Look at the objects of watched places, and process them again",
@@ -76,13 +78,17 @@ _OBJECTS = GroupCommand(
             name="backfill",
             help="Take in objects that were there before the watcher",
             func=lazy_load_command(f"{_OBJECTS_FUNCTIONS}.objects_backfill"),
-            args=(*_SELECTION[:4], Arg(("--dry-run",), action="store_true", help="only say what would be done")),
+            args=(
+                *_SELECTION[:4],
+                Arg(("--dry-run",), action="store_true", help="only say what would be done"),
+                _OUTPUT,
+            ),
         ),
         ActionCommand(
             name="replay",
             help="Clear the runs of objects that ended, and make those that are missing",
             func=lazy_load_command(f"{_OBJECTS_FUNCTIONS}.objects_replay"),
-            args=(*_SELECTION, Arg(("--dry-run",), action="store_true", help="only say what would be done")),
+            args=(*_SELECTION, _DRY_RUN, _OUTPUT),
         ),
     ),
 )
@@ -128,7 +134,7 @@ _SERVICES = GroupCommand(
     subcommands=(
         _command(
             "apply",
-            "Create or update the services of an FDL file, for example: airflow oscar services apply cowsay.yaml",
+            "Create or update the services of an FDL file",
             "services_apply",
             _FDL,
             Arg(("--param",), action="append", metavar="NAME=VALUE", help="value of {{ params.NAME }} in the file"),
@@ -145,7 +151,7 @@ _SERVICES = GroupCommand(
         _command("get", "Print a service without its secrets", "services_get", _SERVICE, _CONNECTION, _OUTPUT),
         _command(
             "run",
-            "Call a service and print its answer, for example: airflow oscar services run cowsay --text hello",
+            "Call a service and print its answer",
             "services_run",
             _SERVICE,
             _TEXT,
@@ -154,13 +160,14 @@ _SERVICES = GroupCommand(
         ),
         _command(
             "job",
-            "Start a job of a service and print its name, for example: airflow oscar services job cowsay -t hello",
+            "Start a job of a service and print its name",
             "services_job",
             _SERVICE,
             _TEXT,
             _FILE,
             Arg(("--name",), default="", help="name of the job; one that exists is not started again"),
             _CONNECTION,
+            _OUTPUT,
         ),
         _command("list", "List services", "services_list", _CONNECTION, _OUTPUT),
         _command(
@@ -170,6 +177,7 @@ _SERVICES = GroupCommand(
             _SERVICE,
             Arg(("-y", "--yes"), action="store_true", help="do not ask"),
             _CONNECTION,
+            _OUTPUT,
         ),
     ),
 )
@@ -181,7 +189,7 @@ _JOBS = GroupCommand(
         _command("list", "List the jobs of a service", "jobs_list", _SERVICE, _CONNECTION, _OUTPUT),
         _command(
             "logs",
-            "Print the log of a job, for example: airflow oscar jobs logs cowsay --latest --follow",
+            "Print the log of a job",
             "jobs_logs",
             _SERVICE,
             Arg(("job",), nargs="?", default="", help="name of the job, as 'jobs list' prints it"),
@@ -196,8 +204,9 @@ _JOBS = GroupCommand(
             _SERVICE,
             Arg(("--all",), action="store_true", help="failed and running ones too"),
             _CONNECTION,
+            _OUTPUT,
         ),
-        _command("cancel", "Cancel a job and forget it", "jobs_cancel", _SERVICE, _JOB, _CONNECTION),
+        _command("cancel", "Cancel a job and forget it", "jobs_cancel", _SERVICE, _JOB, _CONNECTION, _OUTPUT),
     ),
 )
 
@@ -224,12 +233,13 @@ _BUCKETS = GroupCommand(
         ),
         _command(
             "put",
-            "Upload a file, for example: airflow oscar buckets put cowsay hello.txt --key in/hello.txt",
+            "Upload a file",
             "buckets_put",
             _BUCKET,
             Arg(("file",), help="the file"),
             Arg(("--key",), default="", help="key of the object (default: name of the file)"),
             _CONNECTION,
+            _OUTPUT,
         ),
         _command(
             "get",
@@ -239,6 +249,7 @@ _BUCKETS = GroupCommand(
             Arg(("key",), help="key of the object"),
             Arg(("--file",), default="", help="where it goes (default: the key's last part)"),
             _CONNECTION,
+            _OUTPUT,
         ),
     ),
 )
@@ -260,35 +271,36 @@ _EVENTS = GroupCommand(
 )
 
 
+_OSCAR = GroupCommand(
+    name="oscar",
+    help="Work with OSCAR, and try this provider on one machine",
+    subcommands=(
+        _CLUSTER,
+        _SERVICES,
+        _JOBS,
+        _BUCKETS,
+        _command(
+            "import-config",
+            "Make connections of the clusters in oscar-cli's configuration, without printing passwords",
+            "import_config",
+            Arg(
+                ("file",),
+                nargs="?",
+                default="~/.oscar-cli/config.yaml",
+                help="configuration of oscar-cli (default: ~/.oscar-cli/config.yaml)",
+            ),
+            Arg(("--overwrite",), action="store_true", help="replace connections of the same name"),
+        ),
+        _IMPORT,
+        HPC,
+        _EVENTS,
+        _OBJECTS,
+        _command("up", "Run the embedded platform until interrupted", "platform_up", _DIRECTORY),
+        _command("demo", "Run the 3DGAN pipeline end to end on this machine", "demo", _REPORT),
+    ),
+)
+
+
 def get_cli_commands() -> list[CLICommand]:
     """Return what the provider adds to the ``airflow`` command."""
-    return [
-        GroupCommand(
-            name="oscar",
-            help="Work with OSCAR, and try this provider on one machine",
-            subcommands=(
-                _CLUSTER,
-                _SERVICES,
-                _JOBS,
-                _BUCKETS,
-                _command(
-                    "import-config",
-                    "Make connections of the clusters in oscar-cli's configuration, without printing passwords",
-                    "import_config",
-                    Arg(
-                        ("file",),
-                        nargs="?",
-                        default="~/.oscar-cli/config.yaml",
-                        help="configuration of oscar-cli (default: ~/.oscar-cli/config.yaml)",
-                    ),
-                    Arg(("--overwrite",), action="store_true", help="replace connections of the same name"),
-                ),
-                _IMPORT,
-                HPC,
-                _EVENTS,
-                _OBJECTS,
-                _command("up", "Run the embedded platform until interrupted", "platform_up", _DIRECTORY),
-                _command("demo", "Run the 3DGAN pipeline end to end on this machine", "demo", _REPORT),
-            ),
-        )
-    ]
+    return [with_examples(_OSCAR)]

@@ -47,6 +47,19 @@ def print_rows(rows: Sequence[Mapping[str, object]], columns: Sequence[str], for
         _print_table(rows, columns)
 
 
+def print_done(name: str, what: str, form: str) -> None:
+    """Print what was done to one thing: a sentence for people, a row for programs.
+
+    :param name: of the thing.
+    :param what: was done.
+    :param form: ``table``, ``plain``, ``json`` or ``yaml``.
+    """
+    if form in ("table", "plain"):
+        print(f"{name}: {what}" if what else name)
+    else:
+        print_rows([{"name": name, "result": what or "done"}], ("name", "result"), form)
+
+
 def _print_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> None:
     from rich.console import Console
     from rich.table import Table

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_provider_oscar.cli.answers import print_rows, reports_errors
+from airflow_provider_oscar.cli.answers import print_done, print_rows, reports_errors
 from airflow_provider_oscar.core.errors import DefinitionError
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def services_delete(options: argparse.Namespace) -> None:
             raise SystemExit("nothing was deleted")
     hook = OscarHook(options.conn_id)
     found = hook.run(hook.delete_service(options.service))
-    print(f"{options.service}: {'deleted' if found else 'there is no such service'}")
+    print_done(options.service, "deleted" if found else "there is no such service", options.output)
 
 
 @reports_errors
@@ -141,7 +141,7 @@ def jobs_cancel(options: argparse.Namespace) -> None:
 
     hook = OscarHook(options.conn_id)
     found = hook.run(hook.delete_job(options.service, options.job))
-    print(f"{options.job}: {'cancelled' if found else 'there is no such job'}")
+    print_done(options.job, "cancelled" if found else "there is no such job", options.output)
 
 
 @reports_errors
@@ -180,7 +180,7 @@ def services_job(options: argparse.Namespace) -> None:
 
     hook = OscarHook(options.conn_id)
     name = options.name or f"{options.service[:16].strip('-')}-{uuid.uuid4()}"
-    print(hook.run(hook.submit_job(options.service, _payload(options), name)).job_id)
+    print_done(hook.run(hook.submit_job(options.service, _payload(options), name)).job_id, "", options.output)
 
 
 def _payload(options: argparse.Namespace) -> bytes:
@@ -203,7 +203,7 @@ def jobs_clear(options: argparse.Namespace) -> None:
 
     hook = OscarHook(options.conn_id)
     hook.run(hook.delete_jobs(options.service, unfinished=options.all))
-    print(f"{options.service}: {'all jobs' if options.all else 'jobs that succeeded'} removed")
+    print_done(options.service, f"{'all jobs' if options.all else 'jobs that succeeded'} removed", options.output)
 
 
 @reports_errors
@@ -252,7 +252,7 @@ def buckets_put(options: argparse.Namespace) -> None:
     link = hook.run(hook.presign(options.bucket, key, "upload"))
     with path.open("rb") as file:
         _transfer(link, content=file.read())
-    print(f"{options.bucket}/{key}")
+    print_done(f"{options.bucket}/{key}", "", options.output)
 
 
 @reports_errors
@@ -265,7 +265,7 @@ def buckets_get(options: argparse.Namespace) -> None:
     data = _transfer(link)
     target = Path(options.file or Path(options.key).name)
     target.write_bytes(data)
-    print(target)
+    print_done(str(target), "", options.output)
 
 
 def _transfer(link: Mapping[str, object], *, content: bytes | None = None) -> bytes:

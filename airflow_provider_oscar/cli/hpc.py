@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand, lazy_load_command
 
-from airflow_provider_oscar.cli.answers import print_rows, reports_errors
+from airflow_provider_oscar.cli.answers import print_done, print_rows, reports_errors
 
 if TYPE_CHECKING:
     from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
@@ -21,7 +21,10 @@ _CONNECTION = Arg(
 )
 _NAMESPACE = Arg(("-n", "--namespace"), default="", help="namespace instead of the connection's")
 _OUTPUT = Arg(
-    ("-o", "--output"), choices=("table", "json"), default="table", help="form of the answer on standard output"
+    ("-o", "--output"),
+    choices=("table", "json", "yaml", "plain"),
+    default="table",
+    help="form of the answer on standard output",
 )
 _OLDER_THAN = Arg(
     ("--older-than",), type=float, default=60.0, help="minutes; what is younger is passed over (default: 60)"
@@ -52,7 +55,13 @@ HPC = GroupCommand(
             _OUTPUT,
         ),
         _command(
-            "cancel", "Delete a pod, its log saved, and see its SLURM job end", _JOB, _CONNECTION, _NAMESPACE, _LOGS
+            "cancel",
+            "Delete a pod, its log saved, and see its SLURM job end",
+            _JOB,
+            _CONNECTION,
+            _NAMESPACE,
+            _LOGS,
+            _OUTPUT,
         ),
     ),
 )
@@ -134,7 +143,11 @@ def cancel(options: argparse.Namespace) -> None:
     hook = _hook(options)
     saved = _save(options.logs, options.job, hook.log_chunks(options.job))
     known = cancel_pod(hook, options.job)
-    print(f"{options.job} {known}" + (f"; its log is {saved}" if saved else ""))
+    what = f"{known}" + (f"; its log is {saved}" if saved else "")
+    if options.output in ("table", "plain"):
+        print(f"{options.job} {what}")
+    else:
+        print_done(options.job, what, options.output)
 
 
 def _save(directory: str, name: str, chunks: Iterable[bytes]) -> str:

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -42,7 +45,17 @@ def objects_replay(options: argparse.Namespace) -> None:
     from airflow_provider_oscar.ingest.replay import replay
 
     with db.transaction() as session:
-        done = replay(session, _selection(options), dry_run=options.dry_run, say=print)
+        done = replay(session, _selection(options), dry_run=options.dry_run, say=_sayer(options.output))
+    row = {
+        "objects": done.objects,
+        "cleared": len(done.cleared),
+        "created": len(done.created),
+        "left_alone": done.left,
+        "dry_run": options.dry_run,
+    }
+    if options.output not in ("table", "plain"):
+        print_rows([row], tuple(row), options.output)
+        return
     would = "would be " if options.dry_run else ""
     print(
         f"{done.objects} objects: {len(done.cleared)} runs {would}cleared, {len(done.created)} {would}created, "
@@ -61,12 +74,27 @@ def objects_backfill(options: argparse.Namespace) -> None:
     selection = Selection(
         asset=options.asset, since=_time(options.since), until=_time(options.until), prefix=options.prefix
     )
-    done = asyncio.run(backfill(selection, dry_run=options.dry_run, say=print))
+    done = asyncio.run(backfill(selection, dry_run=options.dry_run, say=_sayer(options.output)))
+    row = {
+        "objects": done.objects,
+        "registered": done.registered,
+        "known": done.known,
+        "skipped": done.skipped,
+        "dry_run": options.dry_run,
+    }
+    if options.output not in ("table", "plain"):
+        print_rows([row], tuple(row), options.output)
+        return
     would = "would be " if options.dry_run else ""
     print(
         f"{done.objects} objects: {done.registered} {would}registered, {done.known} known"
         + (f", {done.skipped} skipped because Airflow cannot store their names" if done.skipped else "")
     )
+
+
+def _sayer(form: str) -> Callable[[str], None]:
+    """Return what prints each object: beside the answer, where a program reads that."""
+    return print if form in ("table", "plain") else partial(print, file=sys.stderr)
 
 
 def _selection(options: argparse.Namespace) -> Selection:

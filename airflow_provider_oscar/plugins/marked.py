@@ -35,14 +35,14 @@ WAITING = 1000
 class Canceller:
     """Cancels jobs in threads of its own, two for each connection, so that a system that hangs delays no other.
 
-    :param cancel: cancels one job if it is still at work, and says whether it was.
+    :param cancel: cancels one job if it is still at work, and says what was seen of its end.
     :param sleep: pauses between attempts.
     :param grace: seconds that trigger or worker have first.
     """
 
     def __init__(
         self,
-        cancel: Callable[[JobPlace, str], bool] | None = None,
+        cancel: Callable[[JobPlace, str], str] | None = None,
         *,
         sleep: Callable[[float], None] = time.sleep,
         grace: float = GRACE,
@@ -89,8 +89,8 @@ class Canceller:
         try:
             for pause in (*PAUSES, None):
                 try:
-                    if cancel(place, job_id):
-                        log.info("Job %s of a task that was marked by hand was cancelled", job_id)
+                    if seen := cancel(place, job_id):
+                        log.info("Job %s of a task that was marked by hand %s", job_id, seen)
                     return
                 except (OscarProviderError, AirflowNotFoundException) as error:
                     if pause is None:

@@ -78,17 +78,21 @@ def job_at(place: JobPlace, job_id: str) -> dict[str, str]:
     return {"state": state, "where": f"Kubernetes ({place.conn_id})"}
 
 
-def cancel_at_work(place: JobPlace, job_id: str) -> bool:
-    """Cancel a job that waits or runs; False if it has ended, whose log and results stay, or is not there.
+def cancel_at_work(place: JobPlace, job_id: str) -> str:
+    """Cancel a job that waits or runs, and return what was seen of its end; empty if nothing was at work.
+
+    A job that has ended is left, since its log and results go with it.
 
     :raises OscarProviderError: if the system cannot be asked.
     """
     if not JobPhase(job_at(place, job_id)["state"]).active:
-        return False
+        return ""
     if place.kind == "oscar":
         oscar = _oscar(place.conn_id)
-        return oscar.run(oscar.delete_job(place.within, job_id))
-    return _cluster(place.conn_id, place.within).delete_pod(job_id)
+        return "was cancelled" if oscar.run(oscar.delete_job(place.within, job_id)) else ""
+    from airflow_provider_oscar.hooks.interlink.cancel import cancel_pod
+
+    return str(cancel_pod(_cluster(place.conn_id, place.within), job_id))
 
 
 def parts_of(conn_id: str) -> dict[str, object]:

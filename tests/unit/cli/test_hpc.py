@@ -77,7 +77,7 @@ def test_jobs_and_nodes_are_listed(cluster, capsys):
 
 
 def test_cancel_saves_the_log_and_says_what_was_seen(cluster, capsys, tmp_path):
-    busy = Namespace(**{**vars(OPTIONS), "job": "busy"})
+    busy = Namespace(**{**vars(OPTIONS), "job": "busy", "output": "table"})
     hpc.cancel(busy)
     said = capsys.readouterr().out
     assert "busy was cancelled: its pod is gone, but whether SLURM job 18 has ended was not seen" in said

@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 
 import pytest
+import yaml
 from airflow.cli.cli_config import ActionCommand, CLICommand, GroupCommand
 
 from airflow_provider_oscar.cli import get_cli_commands
+from airflow_provider_oscar.cli.answers import print_done, print_rows
+from airflow_provider_oscar.cli.examples import EXAMPLES
 
 
 def walk(commands: Sequence[CLICommand], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], CLICommand]]:
@@ -100,3 +104,54 @@ def test_commands_are_those_of_the_design():
 
 def test_module_behind_the_table_imports():
     assert import_module("airflow_provider_oscar.cli.commands")
+
+
+#: Commands whose answer is not rows: a log, a service's own answer, a stream of documents, a program in the foreground.
+STREAMS = {"jobs logs", "services run", "events convert", "import-config", "up", "demo"}
+
+
+@pytest.mark.parametrize(("path", "command"), ACTIONS, ids=[" ".join(path) for path, _ in ACTIONS])
+def test_every_command_answers_in_the_forms_of_airflows_own(path, command):
+    offered = [argument for argument in command.args if "--output" in argument.flags]
+    if " ".join(path[1:]) in STREAMS:
+        assert offered == []
+        return
+    (output,) = offered
+    assert set(output.flags) == {"-o", "--output"}
+    assert set(output.kwargs["choices"]) == {"table", "json", "yaml", "plain"}
+    assert output.kwargs["default"] == "table"
+
+
+@pytest.mark.parametrize("path", [path for path, _ in ACTIONS], ids=" ".join)
+def test_the_help_of_every_command_ends_with_examples_that_its_parser_takes(path, capsys):
+    with pytest.raises(SystemExit):
+        parser().parse_args([*path, "--help"])
+    _, _, shown = capsys.readouterr().out.lower().partition("examples:")
+    examples = EXAMPLES[" ".join(path[1:])]
+    assert shown.count(f"airflow {' '.join(path)}") == len(examples)
+    for words in examples:
+        parser().parse_args([*path, *shlex.split(words.partition(" | ")[0].partition(" < ")[0])])
+
+
+def test_examples_are_of_commands_that_exist():
+    assert set(EXAMPLES) == {" ".join(path[1:]) for path, _ in ACTIONS}
+
+
+NAME = "threedgan-inference-of-a-very-long-name-59c11b5ce8e2cab6"
+
+
+@pytest.mark.parametrize("form", ["table", "json", "yaml", "plain"])
+def test_names_are_whole_where_the_answer_is_not_for_a_terminal(capsys, form):
+    print_rows([{"name": NAME, "image": "i" * 200} for _ in range(3)], ("name", "image"), form)
+    lines = [line for line in capsys.readouterr().out.splitlines() if NAME in line]
+    assert len(lines) == 3
+
+
+@pytest.mark.parametrize("form", ["table", "json", "yaml", "plain"])
+def test_a_deed_is_a_sentence_for_people_and_a_row_for_programs(capsys, form):
+    print_done(NAME, "cancelled", form)
+    out = capsys.readouterr().out
+    if form in ("json", "yaml"):
+        assert yaml.safe_load(out) == [{"name": NAME, "result": "cancelled"}]
+    else:
+        assert out == f"{NAME}: cancelled\n"

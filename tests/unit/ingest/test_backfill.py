@@ -138,7 +138,14 @@ def test_the_command_says_what_it_did(
     incoming = place()
     world.add(consumer(incoming.each()))
     store.objects = [made("a"), made("b")]
-    options = {"asset": incoming.asset.name, "since": None, "until": "2026-12-01", "prefix": "", "dry_run": True}
+    options = {
+        "asset": incoming.asset.name,
+        "since": None,
+        "until": "2026-12-01",
+        "prefix": "",
+        "dry_run": True,
+        "output": "table",
+    }
     objects_backfill(argparse.Namespace(**options))
     assert capsys.readouterr().out.splitlines()[-1] == "2 objects: 2 would be registered, 0 known"
     objects_backfill(argparse.Namespace(**{**options, "dry_run": False}))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -119,7 +120,11 @@ def test_the_commands_list_and_replay(world: World, processed: Any, capsys: Any)
     listed = capsys.readouterr().out
     assert '"uri": "s3://bucket/b"' in listed
     assert f"{dag.dag_id}: failed" in listed
-    objects_replay(options(incoming, since="2026-11-22", until="2026-11-23"))
+    chosen = {"since": "2026-11-22", "until": "2026-11-23"}
+    objects_replay(options(incoming, dry_run=True, **chosen))
+    said = {"objects": 1, "cleared": 1, "created": 0, "left_alone": 0, "dry_run": True}
+    assert json.loads(capsys.readouterr().out) == [said]
+    objects_replay(options(incoming, output="table", **chosen))
     assert "1 objects: 1 runs cleared, 0 created, 0 left alone" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="is not a valid time"):
         objects_list(options(incoming, since="yesterday"))

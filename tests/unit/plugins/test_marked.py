@@ -35,12 +35,12 @@ class FakeSystem:
         self.asked: list[tuple[JobPlace, str]] = []
         self.done = threading.Event()
 
-    def cancel(self, place: JobPlace, job_id: str) -> bool:
+    def cancel(self, place: JobPlace, job_id: str) -> str:
         self.asked.append((place, job_id))
         if len(self.asked) <= self.refusals:
             raise TransientError("the system is away")
         self.done.set()
-        return True
+        return "was cancelled"
 
 
 @pytest.fixture
@@ -122,8 +122,8 @@ def test_trigger_and_worker_have_their_time_first():
 def test_a_hanging_system_delays_no_other():
     free, other = threading.Event(), FakeSystem()
 
-    def cancel(place: JobPlace, job_id: str) -> bool:
-        return other.cancel(place, job_id) if place == PODS else free.wait(60)
+    def cancel(place: JobPlace, job_id: str) -> str:
+        return other.cancel(place, job_id) if place == PODS else str(free.wait(60))
 
     canceller = Canceller(cancel, grace=0)
     for _ in range(5):
@@ -140,11 +140,14 @@ def test_a_hanging_system_delays_no_other():
 def test_only_a_job_at_work_is_cancelled_since_an_ended_one_holds_its_log(monkeypatch, place, state, expected):
     deleted = []
     oscar = SimpleNamespace(run=lambda flow: flow, delete_job=lambda *words: deleted.append(words) or True)
-    cluster = SimpleNamespace(delete_pod=lambda *words: deleted.append(words) or True)
+    pod = SimpleNamespace(slurm_job_id="", phase=SimpleNamespace(ended=False))
+    cluster = SimpleNamespace(
+        read_pod=lambda _: None if deleted else pod, delete_pod=lambda *words: deleted.append(words) or True
+    )
     monkeypatch.setattr(systems, "job_at", lambda *_: {"state": state, "where": ""})
     monkeypatch.setattr(systems, "_oscar", lambda _: oscar)
     monkeypatch.setattr(systems, "_cluster", lambda *_: cluster)
-    assert cancel_at_work(place, "t-1") is expected
+    assert bool(cancel_at_work(place, "t-1")) is expected
     assert bool(deleted) is expected
 
 
