@@ -289,7 +289,7 @@ class SupervisorHook:
 
         OSCAR's FaaS Supervisor decodes the body into the file ``INPUT_FILE_PATH``, ignores the script's exit
         code and uploads its own ``TMP_OUTPUT_DIR``, which stays empty; the manifest tells the result. Output appears
-        as it comes where the system allows it, see ``_LIVE_OUTPUT``.
+        as it comes where the system allows it, see ``LIVE_OUTPUT``.
         """
         return service_script()
 

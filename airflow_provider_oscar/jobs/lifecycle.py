@@ -29,7 +29,7 @@ from airflow_provider_oscar.core.times import read_iso
 from airflow_provider_oscar.jobs.backend import JobBackend
 from airflow_provider_oscar.jobs.failures import failure
 from airflow_provider_oscar.jobs.manifest import Manifest
-from airflow_provider_oscar.jobs.outcome import State, verdict
+from airflow_provider_oscar.jobs.outcome import State, proves_success, verdict
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.signing import believed
 from airflow_provider_oscar.jobs.status import JobStatus, JsonObject
@@ -128,7 +128,7 @@ class JobLifecycle(Generic[W]):
             if status.phase is not JobPhase.ABSENT:
                 text = self._read_log(job) if same else ""
                 marked = (self._marked(job, text) or self._observed(job, status, text)) if same else None
-                if marked is not None and marked.succeeded:
+                if marked is not None and proves_success(marked, status.phase):
                     self.finish(job, marked)
                     self._cleanup(job, marked, succeeded=True)
                     return self._concluded(marked, job, status)

@@ -168,7 +168,8 @@ class ManifestFields(msgspec.Struct, frozen=True, kw_only=True):
     :param interrupted: name of the signal that ended or stopped the command.
     :param checkpoint: outputs below ``checkpoint/``.
     :param objects: of a job of many objects: each one's id, output, exit code and error.
-    :param proof: ``observed`` if our side wrote it after another one's job; empty if the supervisor did.
+    :param proof: ``observed`` if our side wrote it after another one's job, ``wrapped`` if the wrapped script of a
+        service did; empty if the supervisor did.
     :param observed_by: the rule by which it was observed.
     :param truncated: only in the marker line: outputs and metrics did not fit and were left out.
     :param request_digest: of what was asked for; empty from a service's own script.

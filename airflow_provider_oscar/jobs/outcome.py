@@ -15,6 +15,9 @@ from airflow_provider_oscar.core.errors import quoted
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.jobs.manifest import Manifest
 
+#: ``proof`` of a manifest that a wrapped script of a service printed.
+WRAPPED = "wrapped"
+
 
 class State(StrEnum):
     """How a job stands."""
@@ -66,6 +69,14 @@ def verdict(
     phase = JobPhase(phase)
     if manifest is not None and manifest.submission_id == submission_id and not _older(manifest, submitted_at):
         state = State.SUCCEEDED if manifest.succeeded else State.FAILED
+        if manifest.succeeded and manifest.proof == WRAPPED and phase is not JobPhase.SUCCEEDED:
+            # The script ended well; whether its outputs went out, OSCAR's own supervisor says by its end.
+            active = phase in (JobPhase.PENDING, JobPhase.RUNNING, JobPhase.UNKNOWN)
+            return Verdict(
+                State.RUNNING if active or age <= grace and phase is JobPhase.ABSENT else State.FAILED,
+                f"job {quoted(submission_id)} is {phase.value} after its script ended with exit code 0: OSCAR's "
+                "supervisor has not staged its outputs out",
+            )
         return Verdict(state, f"job {quoted(submission_id)}: {manifest.summary}")
     if phase in (JobPhase.PENDING, JobPhase.RUNNING, JobPhase.UNKNOWN):
         return Verdict(State.RUNNING, f"job {quoted(submission_id)} is {phase.value}")
@@ -81,6 +92,11 @@ def verdict(
         f"job {quoted(submission_id)} {what}, but no manifest came within {grace}; "
         "its result is not proven: see its log and its output prefix",
     )
+
+
+def proves_success(manifest: Manifest, phase: JobPhase) -> bool:
+    """Whether a manifest proves it of a job that has ended so."""
+    return manifest.succeeded and (manifest.proof != WRAPPED or phase is JobPhase.SUCCEEDED)
 
 
 def _older(manifest: Manifest, submitted_at: datetime | None) -> bool:

@@ -17,12 +17,7 @@ PROGRAM_FILE = "supervisor"
 #: Linux allows 128 KiB for one ``NAME=value`` string.
 VARIABLE_LIMIT = 128 * 1024 - 1
 
-# Finds an interpreter, because images differ in where they keep it, and "python" may be any version.
-_LAUNCHER = (
-    "for p in python3 python /usr/bin/python3 /usr/local/bin/python3 /opt/conda/bin/python3; do "
-    "if \"$p\" -c 'import sys; sys.exit(sys.version_info < (3, 8))' >/dev/null 2>&1; then "
-    'exec "$p" -I -S -c \'import base64,os,zlib;exec(compile(zlib.decompress(base64.b64decode('
-    'os.environ["OSCAR_SUPERVISOR"])),"supervisor.py","exec"))\' --job {job}; fi; done; '
+_NO_PYTHON = (
     "echo 'airflow-oscar: no python3 (3.8 or later) in the image, which the supervisor needs; "
     'use an image that has one, or mode="faas-supervisor"\' >&2; exit 127'
 )
@@ -38,7 +33,7 @@ _READ_PROGRAM = (
 
 # OSCAR's supervisor keeps what its script prints in memory and shows it when the script has ended. Where its own output
 # is a pipe, or a file that is only appended to, ours goes there, as it comes. Other files would be written over.
-_LIVE_OUTPUT = """\
+LIVE_OUTPUT = """\
 live() {
     [ -n "$OSCAR_SERVICE_NAME$JOB_UUID" ] || return 1
     [ -p "$1" ] && return 0
@@ -52,23 +47,40 @@ if (live "/proc/$PPID/fd/1" && : >> "/proc/$PPID/fd/1") 2> /dev/null; then exec 
 """
 
 
+def launcher(variable: str, arguments: str) -> str:
+    """Return sh that becomes the program, and goes on only if the image has no interpreter for it.
+
+    Images differ in where they keep it, and "python" may be any version.
+
+    :param variable: that holds the program.
+    :param arguments: of the program, quoted for sh.
+    """
+    return (
+        "for p in python3 python /usr/bin/python3 /usr/local/bin/python3 /opt/conda/bin/python3; do "
+        "if \"$p\" -c 'import sys; sys.exit(sys.version_info < (3, 8))' >/dev/null 2>&1; then "
+        'exec "$p" -I -S -c \'import base64,os,zlib;exec(compile(zlib.decompress(base64.b64decode('
+        f'os.environ["{variable}"])),"supervisor.py","exec"))\' {arguments}; fi; done; '
+    )
+
+
 def pod_script(job_file: str) -> str:
     """Return the script of a pod's command.
 
     :param job_file: name of the specification in the pod's Secret.
     """
-    return _READ_PROGRAM + _LAUNCHER.format(job=f"{SECRET_MOUNT_PATH}/{job_file}")
+    return _READ_PROGRAM + launcher("OSCAR_SUPERVISOR", f"--job {SECRET_MOUNT_PATH}/{job_file}") + _NO_PYTHON
 
 
 def service_script() -> str:
     """Return the script of an OSCAR service; see ``SupervisorHook.service_script``."""
+    start = launcher("OSCAR_SUPERVISOR", '--job "$INPUT_FILE_PATH"')
     return (
         "#!/bin/sh\n"
         "# Runs jobs of airflow-provider-oscar; the program below is its supervisor.\n"
-        f"{_LIVE_OUTPUT}"
+        f"{LIVE_OUTPUT}"
         f"OSCAR_SUPERVISOR='{encoded_program()}'\n"
         "export OSCAR_SUPERVISOR\n"
-        f"{_LAUNCHER.format(job=chr(34) + '$INPUT_FILE_PATH' + chr(34))}\n"
+        f"{start}{_NO_PYTHON}\n"
     )
 
 

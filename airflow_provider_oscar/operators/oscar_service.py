@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from airflow_provider_oscar.core.services import ServiceDefinition, difference
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.jobs.sealing import with_key
 from airflow_provider_oscar.jobs.signing import configured_signer
+from airflow_provider_oscar.jobs.wrapping import WRAP, wrapped
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -37,7 +39,7 @@ def load_fdl(
 
     :param text: YAML text of the FDL.
     :param folder: where the scripts lie that it names, absolute paths too, as for oscar-cli; ``@supervisor`` is the
-        script of this provider.
+        script of this provider, ``@wrap infer.sh`` the script ``infer.sh`` whose exit code counts.
     :param fill_in: returns what takes the place of a text of the file, for templates.
     :param absolute_scripts: read an absolute path as such if there is none below ``folder``; for people at a terminal.
     :raises DefinitionError: if the FDL is not valid or a script cannot be read.
@@ -49,6 +51,8 @@ def load_fdl(
             from airflow_provider_oscar.jobs.builder import SupervisorHook
 
             return SupervisorHook().service_script()
+        if path.startswith(WRAP):
+            return WRAP + read_script(path.removeprefix(WRAP).strip())
         script = (base / path.lstrip("/")).resolve()
         if not script.is_relative_to(base):
             raise DefinitionError(f"the script {path!r} that the FDL names leads out of {str(folder)!r}")
@@ -62,7 +66,11 @@ def load_fdl(
                 f"set script_folder), or name the script {SUPERVISOR_SCRIPT!r} for the one of this provider"
             ) from error
 
-    return from_fdl(text, read_script, fill_in=fill_in)
+    found = from_fdl(text, read_script, fill_in=fill_in)
+    return [
+        wrapped(replace(each, script=each.script.removeprefix(WRAP))) if each.script.startswith(WRAP) else each
+        for each in found
+    ]
 
 
 def connection_of(
@@ -147,7 +155,8 @@ class OscarServiceOperator(BaseOperator):
     :param fdl: YAML text of an FDL with one or more services, or the name of a ``.yaml`` file relative to the DAG.
         Templates in its values are filled in after it was read, so that a value cannot add fields. Scripts it names
         are read relative to ``script_folder``; the name ``@supervisor`` stands for the script of this provider, which
-        ``OscarJobOperator(command=…)`` needs.
+        ``OscarJobOperator(command=…)`` needs; ``@wrap infer.sh`` is ``infer.sh``, whose exit code counts for an
+        ``OscarJobOperator`` with ``payload`` or ``event_format``.
     :param definition: instead of ``fdl``, one definition made in Python.
     :param service: instead of both, for ``action="delete"``: the name alone.
     :param action: ``apply`` or ``delete``.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where it starts: ``--job PATH``, a work directory, and an exit code that is the command's."""
+"""Where it starts: ``--job PATH`` or ``--wrap JSON``, a work directory, and an exit code that is the command's."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from airflow_provider_oscar.supervisor.manifest import first_manifest, print_mar
 from airflow_provider_oscar.supervisor.sealing import is_sealed, opened
 from airflow_provider_oscar.supervisor.spec import SPEC_LIMIT, bad_spec, read_spec
 from airflow_provider_oscar.supervisor.text import clip, quoted, say, utc_now
+from airflow_provider_oscar.supervisor.wrap import wrap
 
 
 def below_sandbox(path: str) -> str:
@@ -72,9 +73,14 @@ def refuse(failure: StageError) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Run one job and return the exit code."""
     parser = argparse.ArgumentParser(prog="supervisor", description="Run one job of airflow-provider-oscar.")
-    parser.add_argument("--job", required=True, metavar="PATH", help="the job specification, a JSON file")
-    path = parser.parse_args(arguments).job
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--job", metavar="PATH", help="the job specification, a JSON file")
+    what.add_argument("--wrap", metavar="JSON", help="run the script of an OSCAR service and say how it ended")
+    given = parser.parse_args(arguments)
     hide_from_others()
+    if given.wrap is not None:
+        return wrap(given.wrap)
+    path = given.job
     signals, work = Signals(), ""
     try:
         spec = load_spec(path)

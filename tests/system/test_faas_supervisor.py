@@ -37,6 +37,7 @@ from airflow_provider_oscar.jobs.options import RunOptions
 from airflow_provider_oscar.jobs.outcome import State, verdict
 from airflow_provider_oscar.jobs.sealing import seal, with_key
 from airflow_provider_oscar.jobs.signing import configured_signer
+from airflow_provider_oscar.jobs.wrapping import wrapped
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from tests.support import nasty
 from tests.support.http_store import running_store
@@ -217,6 +218,16 @@ def test_lines_of_a_job_appear_while_it_runs(supervisor, tmp_path):
             rest, _ = process.communicate(timeout=60)
     assert Manifest.from_marker(rest.decode(), SUBMISSION).succeeded
     assert (b"first" in rest, rest.count(b"last")) == (False, 1)
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_exit_code_of_a_wrapped_script_is_told(supervisor, code):
+    script = f'echo out; cat "$INPUT_FILE_PATH"; printf hello > "$TMP_OUTPUT_DIR/a"; exit {code}\n'
+    service = wrapped(ServiceDefinition(name="svc", image="i", script=script))
+    ended = supervisor.run(base64.b64encode(b"in").decode(), service.script, JOB_UUID=SUBMISSION)
+    assert (ended.code, ended.out.startswith(b"out\nin")) == (0, True)
+    found = Manifest.from_marker(ended.out.decode(), SUBMISSION)
+    assert (found.exit_code, [each.key for each in found.outputs]) == (code, ["a"])
 
 
 def test_exit_code_of_a_script_is_lost(supervisor):

@@ -58,7 +58,7 @@ def test_traceback_of_the_joined_program_shows_the_line(tmp_path):
     text.write_text(bundle.program().replace("    sys.exit(main())", "    main(3)"))
     done = subprocess.run([oldest_python(), "-I", "-S", str(text)], capture_output=True, text=True)
     assert "main.py" in done.stderr
-    assert "path = parser.parse_args(arguments).job" in done.stderr
+    assert "given = parser.parse_args(arguments)" in done.stderr
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
