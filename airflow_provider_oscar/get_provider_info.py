@@ -30,6 +30,18 @@ _VERIFY = _text(
     "true, false, or the path of a CA bundle (a hashed directory such as /etc/grid-security/certificates for dCache).",
 )
 
+_TIMEOUTS = {
+    name: {"label": label, "description": text, "schema": {"type": ["number", "null"], "exclusiveMinimum": 0}}
+    for name, label, text in (
+        ("connect_timeout", "Connect timeout", "Seconds to reach the server; 10 if empty."),
+        (
+            "read_timeout",
+            "Read timeout",
+            "Seconds between two bytes of an answer; 60 for S3 and 150 for dCache if empty.",
+        ),
+    )
+}
+
 _OSCAR = {
     "connection-type": "oscar",
     "hook-class-name": f"{_PACKAGE}.hooks.oscar.OscarHook",
@@ -108,6 +120,7 @@ _DCACHE = {
         "allow_insecure_http": _flag(
             "Allow plain http", "Without it, plain http is refused except to this machine.", False
         ),
+        **_TIMEOUTS,
         "allow_credential_forwarding": _flag(
             "Allow credential forwarding",
             "Hand the connection's own credentials to jobs where the server cannot issue macaroons.",
@@ -134,6 +147,7 @@ _S3 = {
             enum=["path", "virtual", "auto"],
         ),
         "verify": _VERIFY,
+        **_TIMEOUTS,
     },
 }
 

@@ -22,7 +22,8 @@ log = logging.getLogger(__name__)
 
 #: Calls to one connection at a time.
 WORKERS = 8
-#: Seconds until a call counts as hanging. The hook's own time-outs apply to each attempt of a request, and end it.
+#: Seconds until a call counts as hanging, unless the hook has a ``call_deadline``: what the connection allows for
+#: reaching the store and for a byte of its answer. The hook's time-outs apply to each attempt, and end it.
 CALL_DEADLINE = 60.0
 #: Seconds a hook is kept though a call failed: when a store is away, its thousand watchers fail one by one.
 _RENEW_AFTER = 10.0
@@ -107,12 +108,18 @@ class StoreConnection(Generic[H]):
             else:
                 return
 
+    def _opened(self) -> tuple[H, float]:
+        """Make the hook, in a thread: the connection is read here."""
+        hook = self._open_hook()
+        return hook, float(getattr(hook, "call_deadline", self._deadline))
+
     @asynccontextmanager
     async def hook(self) -> AsyncIterator[H]:
         """Lend the hook; after an error it is made anew, for all."""
         async with self._opening:
             if self._lease is None:
-                self._lease = _Lease(await self.call(self._open_hook), asyncio.get_running_loop().time())
+                hook, self._deadline = await self.call(self._opened)
+                self._lease = _Lease(hook, asyncio.get_running_loop().time())
             lease = self._lease
         lease.users += 1
         try:

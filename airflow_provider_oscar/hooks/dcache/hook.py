@@ -11,7 +11,7 @@ from __future__ import annotations
 import ssl
 import threading
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -58,7 +58,8 @@ class DCacheHook(BaseHook):
         ``frontend_url``, ``auth`` (basic, token, token_file, wlcg, macaroon, x509, none), ``token``, ``token_file``,
         ``cert_file``, ``key_file``, ``verify`` (boolean, CA file or directory), ``ca_path``, ``door_root`` and
         ``frontend_root`` (directories that door and frontend show as their roots, where a site sets them),
-        ``allow_insecure_http`` and ``allow_credential_forwarding`` (both false).
+        ``allow_insecure_http`` and ``allow_credential_forwarding`` (both false), ``connect_timeout`` and
+        ``read_timeout`` (seconds to reach a server, 10, and between two bytes of an answer, 150).
     :param connection: the connection itself, when the caller fetched it already; looked up by id otherwise.
     """
 
@@ -82,6 +83,11 @@ class DCacheHook(BaseHook):
     def settings(self) -> DCacheSettings:
         """What the connection says."""
         return DCacheSettings.from_connection(self._connection or self.get_connection(self.dcache_conn_id))
+
+    @property
+    def call_deadline(self) -> float:
+        """Seconds after which a call counts as hanging."""
+        return self.settings.connect_timeout + self.settings.read_timeout
 
     @cached_property
     def door(self) -> Door:
@@ -189,24 +195,30 @@ class DCacheHook(BaseHook):
                 return found
         return self.run(webdav.look(self.door, path))
 
-    def iter_entries(self, path: str, *, max_entries: int = MAX_ENTRIES) -> Generator[NamespaceEntry, None, None]:
+    def iter_entries(
+        self, path: str, *, max_entries: int = MAX_ENTRIES, unreadable: Callable[[int], None] | None = None
+    ) -> Generator[NamespaceEntry, None, None]:
         """Yield the entries of one directory as they arrive, directories included.
 
         An error in the middle means that the listing is not complete: use the result only when it ended well.
 
         :param path: absolute directory.
         :param max_entries: more of them are an error.
+        :param unreadable: called with the number of entries that the server sent and that could not be read, if there
+            are any, by the end; a listing with some does not show all there is. Without it the log says so.
         :raises TransientError: if the server cannot answer now, or its answer was cut short.
         """
         if self.settings.frontend_url:
             flow = rest.children(self.frontend, path)
-            answered, listed = self._at_frontend(flow, limit=LISTING_BYTES)
-            if answered and listed is not None:
+            answered, listing = self._at_frontend(flow, limit=LISTING_BYTES)
+            if answered and listing is not None:
+                listed, skipped = listing
                 if len(listed) > max_entries:
                     raise self._too_many(path, max_entries)
+                self._note_unreadable(path, skipped, unreadable)
                 yield from listed
                 return
-        yield from self._propfind(clean_path(path), max_entries)
+        yield from self._propfind(clean_path(path), max_entries, unreadable)
 
     def list_entries(self, path: str, *, max_entries: int = MAX_ENTRIES) -> list[NamespaceEntry]:
         """Return the entries of one directory, directories included."""
@@ -362,7 +374,9 @@ class DCacheHook(BaseHook):
             "stage through S3, or set the extra 'allow_credential_forwarding' to true if the jobs may see them"
         ) from cause
 
-    def _propfind(self, path: str, max_entries: int) -> Generator[NamespaceEntry, None, None]:
+    def _propfind(
+        self, path: str, max_entries: int, unreadable: Callable[[int], None] | None = None
+    ) -> Generator[NamespaceEntry, None, None]:
         settings, action = self.settings, f"list {quoted(path)}"
         if self._dcache is None:
             self._dcache = self.run(webdav.is_dcache(self.door))
@@ -395,7 +409,8 @@ class DCacheHook(BaseHook):
             raise transport_error(error, request=request, where=settings.where) from error
         parser.close()
         self._require_whole(parser, path, itself=itself)
-        if empty and self._dcache:
+        self._note_unreadable(path, parser.skipped, unreadable)
+        if empty and not parser.skipped and self._dcache:
             self._require_listable(path)
 
     def _require_whole(self, parser: PropfindParser, path: str, *, itself: bool) -> None:
@@ -404,12 +419,17 @@ class DCacheHook(BaseHook):
                 f"{self.settings.where}: cannot list {quoted(path)}: the answer does not show the directory itself "
                 f"({parser.skipped} entries elsewhere); is the path of the WebDAV URL the one the server uses?"
             )
-        if parser.skipped != self._unreadable.get(path, 0):
-            self._unreadable[path] = parser.skipped
+
+    def _note_unreadable(self, path: str, count: int, unreadable: Callable[[int], None] | None) -> None:
+        if unreadable is not None:
+            if count:
+                unreadable(count)
+        elif count != self._unreadable.get(path, 0):
+            self._unreadable[path] = count
             self.log.warning(
                 "%s: %d entries of %s could not be read and are left out at every listing",
                 self.settings.where,
-                parser.skipped,
+                count,
                 quoted(path),
             )
 

@@ -118,8 +118,8 @@ def stat(frontend: Frontend, path: str) -> Flow[NamespaceEntry | None]:
     return entry_from_json(body, clean_path(path)) if isinstance(body, dict) else None
 
 
-def children(frontend: Frontend, path: str) -> Flow[list[NamespaceEntry]]:
-    """The entries of one directory, unsorted, in one request.
+def children(frontend: Frontend, path: str) -> Flow[tuple[list[NamespaceEntry], int]]:
+    """The entries of one directory, unsorted, in one request, and how many others could not be read.
 
     dCache's pages have no order and may overlap or leave gaps while files arrive, so that one request is asked for all.
 
@@ -140,7 +140,7 @@ def children(frontend: Frontend, path: str) -> Flow[list[NamespaceEntry]]:
         name = child.get("fileName") if isinstance(child, dict) else None
         if isinstance(name, str) and name not in ("", ".", "..") and "/" not in name and "\0" not in name:
             found.append(entry_from_json(child, f"{clean_path(path).rstrip('/')}/{name}"))
-    return found
+    return found, len(listed) - len(found)
 
 
 def user(frontend: Frontend) -> Flow[dict[str, object]]:

@@ -12,10 +12,16 @@ from urllib.parse import unquote
 import httpx
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.hooks.http.timeouts import read_timeout
 from airflow_provider_oscar.hooks.http.tls import read_verify
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
+
+#: Seconds, where the connection does not say others; the second is above the 120 s that a dCache door waits for its
+#: namespace.
+CONNECT_TIMEOUT = 10.0
+READ_TIMEOUT = 150.0
 
 
 class AuthMode(StrEnum):
@@ -54,9 +60,10 @@ class DCacheSettings:
     verify: bool | str = True
     allow_insecure_http: bool = False
     allow_credential_forwarding: bool = False
-    connect_timeout: float = 10.0
-    read_timeout: float = 150.0
-    """Above the 120 s that a dCache door waits for its namespace."""
+    connect_timeout: float = CONNECT_TIMEOUT
+    """Seconds to reach a server."""
+    read_timeout: float = READ_TIMEOUT
+    """Seconds between two bytes of an answer."""
     door_root: str = ""
     """Directory of the namespace that the door shows as its root (dCache's ``webdav.root``); empty for the root."""
     frontend_root: str = ""
@@ -108,6 +115,8 @@ class DCacheSettings:
             key_file=str(extra.get("key_file") or ""),
             verify=_verify(extra, conn_id),
             allow_insecure_http=insecure,
+            connect_timeout=read_timeout(extra, "connect_timeout", CONNECT_TIMEOUT, conn_id=conn_id),
+            read_timeout=read_timeout(extra, "read_timeout", READ_TIMEOUT, conn_id=conn_id),
             door_root=_root(extra, "door_root", conn_id),
             frontend_root=_root(extra, "frontend_root", conn_id),
             allow_credential_forwarding=_flag(extra, "allow_credential_forwarding", conn_id),

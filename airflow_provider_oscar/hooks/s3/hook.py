@@ -60,7 +60,9 @@ class OscarS3Hook(BaseHook):
     :param s3_conn_id: connection of type ``oscar_s3`` or ``aws``. Login is the access key, password the secret key;
         without login, boto3 looks for credentials where it always does. Host or extra ``endpoint_url`` is the
         store's URL (empty for Amazon). Further extras: ``region_name``, ``verify`` (boolean or CA file),
-        ``addressing_style`` (auto, path, virtual; path where an endpoint is set), ``session_token``.
+        ``addressing_style`` (auto, path, virtual; path where an endpoint is set), ``session_token``,
+        ``connect_timeout`` and ``read_timeout`` (seconds to reach the store, 10, and between two bytes of an answer,
+        60).
     :param connection: the connection itself, when the caller fetched it already (a trigger does so without
         blocking); looked up by id otherwise.
     """
@@ -87,6 +89,11 @@ class OscarS3Hook(BaseHook):
     def settings(self) -> S3Settings:
         """What the connection says."""
         return S3Settings.from_connection(self.connection)
+
+    @property
+    def call_deadline(self) -> float:
+        """Seconds after which a call counts as hanging."""
+        return self.settings.connect_timeout + self.settings.read_timeout
 
     @cached_property
     def client(self) -> S3Client:

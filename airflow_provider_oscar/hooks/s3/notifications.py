@@ -37,6 +37,8 @@ _CREATED = "s3:ObjectCreated:*"
 #: MinIO compresses for whoever accepts it, which is of no use to lines that are flushed one by one.
 _PLAIN = {"Accept-Encoding": "identity"}
 _GONE = frozenset({"QueueDoesNotExist", "NonExistentQueue"})
+#: Seconds that SQS may keep a receive call waiting; the client must wait longer for an answer.
+_LONGEST_WAIT = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +67,25 @@ class SqsQueue:
         amazon = host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
         labels = host.split(".")
         region = labels[1] if amazon and labels[0] == "sqs" else self._hook.settings.region
+        settings = self._hook.settings
         with self._errors("set up the client"):
             return boto3.session.Session().client(
                 "sqs",
                 endpoint_url=None if amazon else f"{parts.scheme}://{parts.netloc}",
                 region_name=region,
                 verify=self._hook.settings.verify,
-                config=Config(connect_timeout=10, read_timeout=30, retries={"mode": "standard"}),
+                config=Config(
+                    connect_timeout=settings.connect_timeout,
+                    read_timeout=max(settings.read_timeout, _LONGEST_WAIT + settings.connect_timeout),
+                    retries={"mode": "standard"},
+                ),
                 **self._hook.keys(),
             )
 
     def receive(self, *, wait: int, visibility: int) -> list[QueueMessage]:
         """Return up to ten messages.
 
-        :param wait: seconds to wait for the first one, at most 20.
+        :param wait: seconds to wait for the first one, at most 20 (Amazon SQS API reference, ReceiveMessage).
         :param visibility: seconds until a message that is neither deleted nor given back is delivered again.
         """
         with self._errors("receive messages"):

@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict, cast, get_args
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.hooks.http.timeouts import read_timeout
 from airflow_provider_oscar.hooks.http.tls import read_verify
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
+
+#: Seconds, where the connection does not say others.
+CONNECT_TIMEOUT = 10.0
+READ_TIMEOUT = 60.0
 
 AddressingStyle: TypeAlias = Literal["auto", "path", "virtual"]
 
@@ -32,8 +37,10 @@ class S3Settings:
     verify: bool | str
     addressing_style: AddressingStyle
     access_key: str
-    connect_timeout: float = 10.0
-    read_timeout: float = 60.0
+    connect_timeout: float = CONNECT_TIMEOUT
+    """Seconds to reach the store."""
+    read_timeout: float = READ_TIMEOUT
+    """Seconds between two bytes of an answer."""
 
     @classmethod
     def from_connection(cls, connection: Connection) -> S3Settings:
@@ -59,6 +66,8 @@ class S3Settings:
             verify=read_verify(extra.get("verify"), conn_id=conn_id),
             addressing_style=cast("AddressingStyle", style),
             access_key=connection.login or "",
+            connect_timeout=read_timeout(extra, "connect_timeout", CONNECT_TIMEOUT, conn_id=conn_id),
+            read_timeout=read_timeout(extra, "read_timeout", READ_TIMEOUT, conn_id=conn_id),
         )
 
 

@@ -95,8 +95,8 @@ class DCacheSource(Source):
 
     async def full_listing(self) -> AsyncGenerator[Page, None]:
         """List the directory, or the whole tree, once."""
-        first = True
-        doubtful = ""
+        first, doubtful = True, ""
+        unreadable: list[int] = []
         async with self._store.hook() as hook:
             waiting, visited = deque([self.container]), 0
             while waiting:
@@ -108,22 +108,22 @@ class DCacheSource(Source):
                     )
                 directory = waiting.popleft()
                 await self.before_listing(directory)
-                count = 0
-                with _closing(hook.iter_entries(directory)) as entries:
+                count, unread = 0, sum(unreadable)
+                with _closing(hook.iter_entries(directory, unreadable=unreadable.append)) as entries:
                     while batch := await self._store.call(lambda: list(islice(entries, PAGE_SIZE))):  # noqa: B023
                         count += len(batch)
                         yield self._page(batch, first=first)
                         first = False
                         if self._recursive:
                             waiting.extend(entry.path for entry in batch if entry.is_directory)
-                if not self._plausible(directory, count):
+                if not self._plausible(directory, count + sum(unreadable) - unread):
                     doubtful = directory
         if doubtful:
             raise TransientError(
                 f"{self.about}: the listing of {quoted(doubtful)} was suddenly empty; not believed until it was so "
                 f"{_EMPTY_IN_A_ROW} times"
             )
-        yield Page((), first=first, last=True)
+        yield Page((), first=first, last=True, unreadable=sum(unreadable))
 
     def _page(self, batch: list[NamespaceEntry], *, first: bool) -> Page:
         ready: list[ObjectEvent] = []

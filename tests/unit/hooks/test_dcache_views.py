@@ -117,6 +117,26 @@ def test_frontend_that_is_down_hides_nothing_since_the_door_is_listed():
     assert [entry.name for entry in hook.list_entries("/in")] == ["a"]
 
 
+@pytest.mark.parametrize("frontend", [True, False], ids=["frontend", "door"])
+def test_entries_that_cannot_be_read_are_counted_for_the_caller(frontend, capsys):
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.host == "front.example":
+            children = [{"fileName": "a", "fileType": "REGULAR"}, {"fileName": "../b"}, 7]
+            return httpx.Response(200, json={"fileType": "DIR", "children": children})
+        if request.method == "GET":
+            raise AssertionError("a directory with entries that cannot be read is not an empty one")
+        elsewhere = [response(href, "<D:getetag>x</D:getetag>") for href in ("/else/b", "/else/c")]
+        return httpx.Response(207, content=multistatus(DIRECTORY, *elsewhere), headers={"Server": "dCache/12.0.1"})
+
+    hook = hook_with(answer, **({} if frontend else {"frontend_url": ""}))
+    counts: list[int] = []
+    assert [entry.name for entry in hook.iter_entries("/in", unreadable=counts.append)] == ["a"] * frontend
+    assert (counts, capsys.readouterr().out) == ([2], "")
+    for _ in range(3):
+        hook.list_entries("/in")
+    assert capsys.readouterr().out.count("2 entries of '/in' could not be read") == 1
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_directory_that_may_not_be_listed_is_not_an_empty_one(status):
     def answer(request: httpx.Request) -> httpx.Response:

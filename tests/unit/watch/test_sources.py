@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -61,6 +61,25 @@ async def test_a_token_given_twice_ends_the_sweep() -> None:
         await pages_of(source)
 
 
+async def test_a_call_hangs_after_the_time_outs_of_its_connection_and_the_message_names_the_store() -> None:
+    release = threading.Event()
+
+    class SlowHook(FakeS3Hook):
+        call_deadline = 0.01
+
+        def list_page(self, *_: Any, **__: Any) -> ListingPage:
+            release.wait(60)
+            return ListingPage([], [], "", NOON)
+
+    connections = Connections("s3", lambda _: SlowHook({}))
+    source = S3Source(conn_id="archive", bucket="b", prefix="", interval=1, connections=connections)
+    try:
+        with pytest.raises(TransientError, match="s3 connection 'archive': no answer within 0.01 s"):
+            await pages_of(source)
+    finally:
+        release.set()
+
+
 async def test_the_connection_is_read_again_after_a_failure() -> None:
     opened: list[str] = []
 
@@ -93,10 +112,13 @@ class FakeDCacheHook:
 
     def __init__(self, directories: dict[str, list[NamespaceEntry]]) -> None:
         self.directories = directories
+        self.unreadable: dict[str, int] = {}
         self.closed = 0
 
-    def iter_entries(self, path: str) -> Iterator[NamespaceEntry]:
+    def iter_entries(self, path: str, *, unreadable: Callable[[int], None]) -> Iterator[NamespaceEntry]:
         yield from self.directories[path]
+        if path in self.unreadable:
+            unreadable(self.unreadable[path])
 
     def close(self) -> None:
         self.closed += 1
@@ -143,6 +165,16 @@ async def test_a_directory_that_is_suddenly_empty_is_not_believed_at_once() -> N
         with pytest.raises(TransientError, match="suddenly empty"):
             await pages_of(source)
     assert (await pages_of(source))[-1].last
+
+
+async def test_entries_that_cannot_be_read_reach_the_page_and_speak_against_an_empty_directory() -> None:
+    hook = FakeDCacheHook({"/in": [file("/in/a"), folder("/in/sub")], "/in/sub": [file("/in/sub/b")]})
+    connections = Connections("dCache", lambda _: hook)
+    source = DCacheSource(conn_id="dcache", path="/in", recursive=True, interval=1, connections=connections)
+    assert [page.unreadable for page in await pages_of(source)] == [0, 0, 0]
+    hook.directories["/in/sub"], hook.unreadable = [], {"/in": 1, "/in/sub": 2}
+    pages = await pages_of(source)  # the sub-directory is not empty: it holds what cannot be read
+    assert (pages[-1].last, pages[-1].unreadable) == (True, 3)
 
 
 async def test_an_empty_directory_is_a_complete_listing() -> None:
