@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from airflow_provider_oscar.assets import dcache_asset, oscar_asset, s3_asset
     from airflow_provider_oscar.core.filters import ObjectFilter
     from airflow_provider_oscar.core.objects import ObjectEvent
+    from airflow_provider_oscar.core.pod_options import PodOptions
     from airflow_provider_oscar.core.slurm import SlurmOptions
     from airflow_provider_oscar.decorators.interlink import interlink_command_task, interlink_task
     from airflow_provider_oscar.decorators.kubernetes import kubernetes_job_task
@@ -70,6 +71,7 @@ __all__ = [
     "OscarServiceOperator",
     "PlacementBranchOperator",
     "PlacementTarget",
+    "PodOptions",
     "ReplayObjectsOperator",
     "Rule",
     "RuleBased",
@@ -115,6 +117,7 @@ _MODULES = {
     "OscarServiceOperator": "operators.oscar_service",
     "PlacementBranchOperator": "operators.placement",
     "PlacementTarget": "placement.targets",
+    "PodOptions": "core.pod_options",
     "ReplayObjectsOperator": "operators.replay",
     "Rule": "placement.policies",
     "RuleBased": "placement.policies",

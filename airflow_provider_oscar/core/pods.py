@@ -2,7 +2,7 @@
 """The pod that carries one job: to a virtual node of interLink, or to an ordinary node of the cluster.
 
 :func:`build_pod` offers only what survives interLink: a persistent volume claim, for instance, makes
-the virtual kubelet drop every mount of its container, so :class:`PodRequest` has no field for one.
+the virtual kubelet drop every mount of its container, so it is refused for a virtual node.
 The result is a plain dictionary that any Kubernetes client sends as it is.
 """
 
@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.pod_merge import merge_pod
+from airflow_provider_oscar.core.pod_options import PodOptions
 from airflow_provider_oscar.core.podstatus import SECRET_VOLUME
 from airflow_provider_oscar.core.slurm import SlurmOptions, check_annotations
 
@@ -68,6 +70,8 @@ class PodRequest:
     :param annotations: further pod annotations.
     :param empty_dirs: volume name to absolute mount path, in every container.
     :param init_containers: containers that run before.
+    :param options: a user's additions.
+    :param template: a pod to begin with, of the options' template.
     """
 
     name: str
@@ -85,6 +89,8 @@ class PodRequest:
     annotations: Mapping[str, str] = field(default_factory=dict)
     empty_dirs: Mapping[str, str] = field(default_factory=dict)
     init_containers: tuple[InitContainer, ...] = ()
+    options: PodOptions = field(default_factory=PodOptions)
+    template: Mapping[str, object] = field(default_factory=dict)
 
 
 def build_pod(request: PodRequest) -> dict[str, object]:
@@ -126,7 +132,7 @@ def build_pod(request: PodRequest) -> dict[str, object]:
     if request.node:
         spec["nodeSelector"] = {"kubernetes.io/hostname": request.node}
         spec["tolerations"] = [{"key": VIRTUAL_NODE_TAINT, "operator": "Exists"}]
-    return {
+    made: dict[str, object] = {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
@@ -137,6 +143,9 @@ def build_pod(request: PodRequest) -> dict[str, object]:
         },
         "spec": spec,
     }
+    if not request.template and not request.options.to_dict():
+        return made
+    return merge_pod(made, request.options, template=request.template, node=request.node)
 
 
 def label_value(text: str) -> str:

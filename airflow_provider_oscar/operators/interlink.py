@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.pod_options import PodOptions
 from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.jobs.interlink import InterLinkBackend
@@ -34,9 +35,9 @@ class InterLinkPodOperator(PodJobOperator):
     one that succeeded before is not run again. Success is what the manifest proves, never the pod's phase. Pod and
     secret are deleted when log and manifest have been read, and when the task is killed, which cancels the SLURM job.
 
-    :param image: container image with Python 3.8 or later; for interLink also ``docker://…`` or the absolute path of
-        a ``.sif`` file.
-    :param command: program and arguments, run without a shell.
+    :param image: container image with Python 3.8 or later, ``docker://…``, or the absolute path of a ``.sif`` file that
+        the site has; that of the pod template by default.
+    :param command: program and arguments, run without a shell; those of the pod template by default.
     :param object_event: the object to process: an ``ObjectEvent``, its dictionary, or a template that gives one;
         by default the object of the run, if it is about exactly one; ``""`` for a command without input.
     :param output_uri: ``s3://bucket/prefix`` or ``dcache://conn_id/path``; results go below ``<pod name>/`` there.
@@ -56,13 +57,15 @@ class InterLinkPodOperator(PodJobOperator):
         cleared task takes them as well. ``"never"``: each try runs anew.
     :param run_options: launcher, grace period, limit of bytes, and what becomes of outputs that cannot be staged out;
         ``RunOptions`` of :mod:`airflow_provider_oscar.jobs.options`.
-    :param inputs: further objects, each as ``object_event`` may be (templated), by default those of a run about
-        several; with them ``INPUT_FILE_PATH`` is the directory of all.
+    :param inputs: further objects, each as ``object_event`` may be, or a URI; one that ends with ``/`` stands for all
+        objects below (templated); those of a run about several by default. With them ``INPUT_FILE_PATH`` is the
+        directory of all.
     :param resume_from: files of a former job's checkpoint (templated); the command finds them in ``CHECKPOINT_DIR``.
     :param mode: ``inline``, this provider's supervisor; or ``faas-supervisor``, OSCAR's own beside the command, which
         needs the stores' credentials on the compute side and proves less: its manifest is not bound to the attempt.
     :param keep_pod: ``"never"`` (default), ``"on_failure"`` or ``"always"``: whether the pod of a job that has ended
         stays for people to look at, without its secret. Its log is in the output prefix in any case.
+    :param pod_options: variables, volumes, containers, metadata and more of the pod, or a template of it (templated).
     :raises DefinitionError: in the DAG file, for what Kubernetes would refuse or interLink would mangle.
     """
 
@@ -78,6 +81,7 @@ class InterLinkPodOperator(PodJobOperator):
         "target",
         "interlink_conn_id",
         "namespace",
+        "pod_options",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"object_event": "json", "environment": "json"}
     place_fields = ("interlink_conn_id", "namespace")
@@ -87,9 +91,9 @@ class InterLinkPodOperator(PodJobOperator):
     def __init__(
         self,
         *,
-        image: str,
-        command: Sequence[str],
         output_uri: str,
+        image: str = "",
+        command: Sequence[str] | None = None,
         target: PlacementTarget,
         object_event: object = None,
         output_conn_id: str = "oscar_s3_default",
@@ -106,6 +110,7 @@ class InterLinkPodOperator(PodJobOperator):
         resume_from: object = None,
         mode: Mode = "inline",
         keep_pod: KeepPod = "never",
+        pod_options: PodOptions | None = None,
         **kwargs: object,
     ) -> None:
         super().__init__(
@@ -133,9 +138,14 @@ class InterLinkPodOperator(PodJobOperator):
             )
         if not output_uri:
             raise DefinitionError(f"task {self.task_id!r} has no output_uri for its results")
+        if (not image or not command) and not (pod_options and pod_options.has_template):
+            raise DefinitionError(
+                f"task {self.task_id!r} needs an image and a command, or a pod template that has them"
+            )
         self.image = image
         self.mode = mode
         self.keep_pod = self.checked_keep_pod(keep_pod)
+        self.pod_options = pod_options or PodOptions()
         self.target = target
         self.interlink_conn_id = interlink_conn_id
         self.namespace = namespace

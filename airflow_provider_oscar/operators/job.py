@@ -33,7 +33,7 @@ from airflow_provider_oscar.jobs.submission import submission_id
 from airflow_provider_oscar.jobs.summary import summarize
 from airflow_provider_oscar.jobs.waiting import Wait, wait_for_job
 from airflow_provider_oscar.operators.job_outcome import describe_outlets, record_for_placement
-from airflow_provider_oscar.operators.job_state import load_state, parse_object_event, parse_object_events, save_state
+from airflow_provider_oscar.operators.job_state import load_state, parse_object_event, save_state
 from airflow_provider_oscar.run_objects import run_objects
 from airflow_provider_oscar.triggers.jobs import JobTrigger
 
@@ -75,8 +75,8 @@ class JobOperator(BaseOperator, Generic[W]):
         there; a task that a person cleared, or whose request has changed, runs again. ``"always"``: a cleared task
         takes them as well. ``"never"``: each try runs anew.
     :param run_options: launcher, grace period and what becomes of outputs that cannot be staged out.
-    :param inputs: further objects to stage in, each as ``object_event`` may be; by default those of the run, if it is
-        about several and there is a command.
+    :param inputs: further objects to stage in, each as ``object_event`` may be, or a URI; one that ends with ``/``
+        stands for all objects below. By default those of the run, if it is about several and there is a command.
     :param resume_from: files of an earlier try's checkpoint, each as ``object_event`` may be.
     """
 
@@ -161,11 +161,11 @@ class JobOperator(BaseOperator, Generic[W]):
         return {
             "command": None if self.command is None else [str(word) for word in self.command],
             "environment": {name: str(value) for name, value in self.environment.items()},
-            "input": None if event is None else [event.uri, event.version_id or event.etag, event.size],
+            "input": None if event is None else _identity(event),
             "output": [self.output_conn_id, self.output_uri],
             "further": [
-                [[each.uri, each.version_id or each.etag, each.size] for each in parse_object_events(given)]
-                for given in (self.inputs, self.resume_from)
+                [[each.uri, each.version_id or each.etag, each.size] for each in found]
+                for found in self.further_objects
             ],
             "options": self.run_options.to_dict(),
         }
@@ -438,9 +438,18 @@ class JobOperator(BaseOperator, Generic[W]):
             **self.build_options(),
         )
 
+    @cached_property
+    def further_objects(self) -> tuple[tuple[ObjectEvent, ...], tuple[ObjectEvent, ...]]:
+        """The objects of ``inputs`` and of ``resume_from``, looked up once."""
+        from airflow_provider_oscar.operators.job_inputs import find_objects
+
+        conn_id = self.output_conn_id if self.output_uri.startswith("s3://") else ""
+        inputs, checkpoint = (find_objects(given, conn_id=conn_id) for given in (self.inputs, self.resume_from))
+        return inputs, checkpoint
+
     def build_options(self) -> dict[str, Any]:
         """Return further arguments of :meth:`~airflow_provider_oscar.jobs.builder.SupervisorHook.build`."""
-        inputs, checkpoint = parse_object_events(self.inputs), parse_object_events(self.resume_from)
+        inputs, checkpoint = self.further_objects
         given = Attachments(inputs=inputs, resume_from=checkpoint) if inputs or checkpoint else None
         return {"options": self.run_options, "attachments": given}
 
@@ -461,3 +470,7 @@ class JobOperator(BaseOperator, Generic[W]):
     def interval(self) -> float:
         """Seconds between two looks."""
         return self.poll_interval or conf.getfloat("oscar", "poll_interval", fallback=10.0)
+
+
+def _identity(event: ObjectEvent) -> list[object]:
+    return [event.uri, event.version_id or event.etag, event.size]

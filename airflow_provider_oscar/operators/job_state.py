@@ -58,19 +58,15 @@ def parse_object_event(value: Any) -> ObjectEvent | None:
     )
 
 
-def parse_object_events(value: object) -> tuple[ObjectEvent, ...]:
-    """Read several events: a list of what :func:`parse_object_event` reads, or its text.
-
-    :raises DefinitionError: if it is something else.
-    """
+def parsed_list(value: object) -> list[object]:
+    """Return the elements of a list or of its text; one value alone is a list of one, nothing one of none."""
     if isinstance(value, str):
         value = _decoded(value.strip()) if value.strip() not in ("", "None", "null") else None
     if value is None:
-        return ()
+        return []
     if isinstance(value, str) or not isinstance(value, Iterable) or isinstance(value, Mapping):
-        value = [value]
-    found = tuple(parse_object_event(each) for each in value)
-    return tuple(each for each in found if each is not None)
+        return [value]
+    return list(value)
 
 
 def _decoded(text: str) -> object:

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.pod_options import PodOptions
 from airflow_provider_oscar.jobs.kubernetes import KubernetesBackend
 from airflow_provider_oscar.jobs.lifecycle import KeepPod
 from airflow_provider_oscar.jobs.options import Mode, RunOptions
@@ -30,8 +31,8 @@ class KubernetesJobOperator(PodJobOperator):
     out, adopts the pod of a former try, and believes the manifest instead of the pod's phase. Everything is as with
     ``InterLinkPodOperator``, but for the node.
 
-    :param image: container image with Python 3.8 or later (templated).
-    :param command: program and arguments, run without a shell (templated).
+    :param image: container image with Python 3.8 or later (templated); that of the pod template by default.
+    :param command: program and arguments, run without a shell (templated); those of the pod template by default.
     :param output_uri: ``s3://bucket/prefix`` or ``dcache://conn_id/path``; results go below ``<pod name>/`` there
         (templated).
     :param object_event: the object to process: an ``ObjectEvent``, its dictionary, or a template that gives one;
@@ -54,13 +55,15 @@ class KubernetesJobOperator(PodJobOperator):
         cleared task takes them as well. ``"never"``: each try runs anew.
     :param run_options: launcher, grace period, limit of bytes, and what becomes of outputs that cannot be staged out;
         ``RunOptions`` of :mod:`airflow_provider_oscar.jobs.options`.
-    :param inputs: further objects, each as ``object_event`` may be (templated), by default those of a run about
-        several; with them ``INPUT_FILE_PATH`` is the directory of all.
+    :param inputs: further objects, each as ``object_event`` may be, or a URI; one that ends with ``/`` stands for all
+        objects below (templated); those of a run about several by default. With them ``INPUT_FILE_PATH`` is the
+        directory of all.
     :param resume_from: files of a former job's checkpoint (templated); the command finds them in ``CHECKPOINT_DIR``.
     :param mode: ``inline``, this provider's supervisor; or ``faas-supervisor``, OSCAR's own beside the command, which
         needs the stores' credentials on the compute side and proves less: its manifest is not bound to the attempt.
     :param keep_pod: ``"never"`` (default), ``"on_failure"`` or ``"always"``: whether the pod of a job that has ended
         stays for people to look at, without its secret. Its log is in the output prefix in any case.
+    :param pod_options: variables, volumes, containers, metadata and more of the pod, or a template of it (templated).
     :raises DefinitionError: in the DAG file, for what Kubernetes would refuse.
     """
 
@@ -75,6 +78,7 @@ class KubernetesJobOperator(PodJobOperator):
         "environment",
         "kubernetes_conn_id",
         "namespace",
+        "pod_options",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"object_event": "json", "environment": "json"}
     place_fields = ("kubernetes_conn_id", "namespace")
@@ -84,9 +88,9 @@ class KubernetesJobOperator(PodJobOperator):
     def __init__(
         self,
         *,
-        image: str,
-        command: Sequence[str],
         output_uri: str,
+        image: str = "",
+        command: Sequence[str] | None = None,
         object_event: object = None,
         output_conn_id: str = "oscar_s3_default",
         environment: Mapping[str, str] | None = None,
@@ -104,6 +108,7 @@ class KubernetesJobOperator(PodJobOperator):
         resume_from: object = None,
         mode: Mode = "inline",
         keep_pod: KeepPod = "never",
+        pod_options: PodOptions | None = None,
         **kwargs: object,
     ) -> None:
         super().__init__(
@@ -128,9 +133,14 @@ class KubernetesJobOperator(PodJobOperator):
             )
         if not output_uri:
             raise DefinitionError(f"task {self.task_id!r} has no output_uri for its results")
+        if (not image or not command) and not (pod_options and pod_options.has_template):
+            raise DefinitionError(
+                f"task {self.task_id!r} needs an image and a command, or a pod template that has them"
+            )
         self.image = image
         self.mode = mode
         self.keep_pod = self.checked_keep_pod(keep_pod)
+        self.pod_options = pod_options or PodOptions()
         self.container_resources = dict(container_resources or (target.resources if target else {}))
         self.target = target
         self.kubernetes_conn_id = kubernetes_conn_id

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.orphans import slurm_owner
+from airflow_provider_oscar.core.pod_merge import template_command, template_image
+from airflow_provider_oscar.core.pod_options import PodOptions
 from airflow_provider_oscar.core.pods import PodRequest, build_pod, label_value
 from airflow_provider_oscar.core.podstatus import KEEP_LABEL, OWNER_LABEL, TASK_ANNOTATION
 from airflow_provider_oscar.core.slurm import COMMENT_LIMIT, SlurmOptions, flag_text
@@ -31,10 +33,44 @@ class PodJobOperator(JobOperator[PodWork]):
     #: Set by the subclasses' constructors.
     image: str
     mode: Mode = "inline"
+    pod_options: PodOptions = PodOptions()
+
+    def execute(self, context: Context) -> dict[str, object]:
+        """Submit or adopt, and wait; return the manifest."""
+        if self.pod_options.has_template:
+            template = self.template()
+            self.image = self.image or template_image(template)
+            self.command = self.command or template_command(template)
+            if not self.image or not self.command:
+                raise DefinitionError(
+                    f"the pod template of task {self.task_id!r} leaves image or command of the job's container open; "
+                    "give them as arguments"
+                )
+        return super().execute(context)
 
     def request(self) -> dict[str, object]:
-        """Return what is asked for, the kind of supervisor included."""
-        return {**super().request(), "mode": self.mode}
+        """Return what is asked for, the kind of supervisor and the pod's additions included."""
+        added = self.pod_options.to_dict()
+        return {**super().request(), "mode": self.mode, **({"pod_options": added} if added else {})}
+
+    def template(self) -> Mapping[str, object]:
+        """Return the pod that ``pod_options`` begins with, from its file if it names one.
+
+        :raises DefinitionError: if the file cannot be read, or holds no pod.
+        """
+        path = self.pod_options.pod_template_file
+        if not path:
+            return self.pod_options.pod_template_dict
+        import yaml
+
+        try:
+            with open(path, encoding="utf-8") as file:
+                found = yaml.safe_load(file)
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise DefinitionError(f"pod_template_file {path!r} of task {self.task_id!r}: {error}") from error
+        if not isinstance(found, Mapping) or "spec" not in found:
+            raise DefinitionError(f"pod_template_file {path!r} of task {self.task_id!r} holds no pod: it has no 'spec'")
+        return found
 
     def checked_keep_pod(self, keep_pod: KeepPod) -> KeepPod:
         """Return the argument.
@@ -66,6 +102,8 @@ class PodJobOperator(JobOperator[PodWork]):
         """Render as every operator does, and the texts within a placement target."""
         if isinstance(content, PlacementTarget):
             return content.rendered(lambda text: self.render_template(text, context, jinja_env))
+        if isinstance(content, PodOptions):
+            return content.rendered(lambda text: super(PodJobOperator, self).render_template(text, context, jinja_env))
         return super().render_template(content, context, jinja_env, seen_oids)
 
     def build_work(
@@ -109,6 +147,8 @@ class PodJobOperator(JobOperator[PodWork]):
             init_containers=supervised.init_containers,
             slurm=slurm,
             resources=resources,
+            options=self.pod_options,
+            template=self.template(),
             annotations={TASK_ANNOTATION: json.dumps({**task, "map_index": getattr(ti, "map_index", -1)})},
             labels={
                 "airflow/dag_id": label_value(ti.dag_id),

@@ -173,3 +173,14 @@ def test_places_can_be_observed(service, node):
     assert OscarBackend(conn_id="oscar_default", service=service).observe().up
     assert InterLinkBackend(conn_id="interlink_default", node=node).observe().up
     assert not OscarBackend(conn_id="oscar_default", service="no-such-service").observe().up
+
+
+def test_all_objects_below_a_prefix_are_inputs(request, target, s3):
+    for name in ("a.txt", "deep/b.txt", "deep/er/c.txt"):
+        s3.put_bytes("incoming", f"set/{name}", name.encode())
+    command = ["sh", "-c", 'cd "$INPUT_FILE_PATH"; find . -type f | sort > "$TMP_OUTPUT_DIR/found"']
+    task = target.operator(inputs=["s3://incoming/set/"], object_event="", command=command)
+    found = task.execute(run_id(request))
+    assert s3.read_bytes(found["output_uri"] + "found", 1000) == b"./a.txt\n./deep/b.txt\n./deep/er/c.txt\n"
+    with pytest.raises(AirflowFailException, match="no object below"):
+        target.operator(inputs="s3://incoming/nothing/", object_event="", command=command).execute(run_id(request))

@@ -57,10 +57,7 @@ def test_orphans_are_listed_and_nothing_is_deleted(cluster, capsys):
 
 def test_orphans_are_removed_when_asked_for_and_no_other(cluster, capsys):
     removed = answered(hpc.orphans, capsys, remove=True)
-    assert [each["outcome"] for each in removed] == [
-        "was cancelled, and its pod is gone; its log is done.log",
-        "deleted",
-    ]
+    assert [each["outcome"] for each in removed] == ["deleted; its log is done.log", "deleted"]
     pods, secrets = cluster
     assert set(pods) == {"busy"}
     assert "lost" not in secrets

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The further objects of a job: events, or addresses of objects and of all below a prefix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, quoted
+from airflow_provider_oscar.core.objects import ObjectEvent, Source, split_uri
+from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
+from airflow_provider_oscar.hooks.storage import storage_hook
+from airflow_provider_oscar.operators.job_state import parse_object_event, parsed_list
+
+#: Objects that one job may be given; each has an address of its own in the job's Secret.
+OBJECTS_LIMIT = 500
+
+
+def find_objects(value: object, *, conn_id: str = "") -> tuple[ObjectEvent, ...]:
+    """Return the objects that an argument names.
+
+    :param value: an event as of :func:`~.job_state.parse_object_event`; the URI of an object; a URI that ends with
+        ``/`` for all objects below; ``{"uri": …, "conn_id": …}``; a list of these, or its text.
+    :param conn_id: connection of S3 URIs that name none.
+    :raises BadInputError: if there is no such object, or none below a prefix.
+    :raises DefinitionError: if it is something else, or more than :data:`OBJECTS_LIMIT` objects.
+    """
+    found: list[ObjectEvent] = []
+    for each in parsed_list(value):
+        uri, given = _address(each)
+        if not uri:
+            event = parse_object_event(each)
+            found += [] if event is None else [event]
+            continue
+        for event in _below(uri, given or conn_id):
+            found.append(event)
+            if len(found) > OBJECTS_LIMIT:
+                raise DefinitionError(
+                    f"there are more than {OBJECTS_LIMIT} objects for one job, {quoted(uri)} among them; name a "
+                    "smaller prefix, or give the command the prefix and credentials of its own"
+                )
+    return tuple(found)
+
+
+def _address(value: object) -> tuple[str, str]:
+    """URI and connection, both empty for an event."""
+    if isinstance(value, str) and "://" in value:
+        return value.strip(), ""
+    if isinstance(value, Mapping) and value.get("uri") and "key" not in value:
+        return str(value["uri"]), str(value.get("conn_id") or "")
+    return "", ""
+
+
+def _below(uri: str, conn_id: str) -> Iterator[ObjectEvent]:
+    source, container, path = split_uri(uri)
+    hook = storage_hook(uri, conn_id if source is Source.S3 else "")
+    if not path.endswith("/"):
+        folder, name = (container, path) if source is Source.S3 else path.rsplit("/", 1)
+        event = hook.head(folder, name)
+        if event is None:
+            raise BadInputError(f"there is no object {quoted(uri)}")
+        yield event
+        return
+    some = False
+    for event in _listed(hook, container, path):
+        some = True
+        yield event
+    if not some:
+        raise BadInputError(f"there is no object below {quoted(uri)}")
+
+
+def _listed(hook: object, container: str, path: str) -> Iterator[ObjectEvent]:
+    if isinstance(hook, OscarS3Hook):
+        pages = hook.list_pages(container, path)
+        yield from (event for page in pages for event in page.events if not event.key.endswith("/"))
+    elif hasattr(hook, "list_directory"):
+        yield from hook.list_directory(path.rstrip("/") or "/", recursive=True, max_entries=OBJECTS_LIMIT * 4)
