@@ -206,7 +206,7 @@ class JobOperator(BaseOperator, Generic[W]):
 
     def _refuse_directories(self) -> None:
         """Say before a job is made that a directory is no input."""
-        for each in (parse_object_event(self.object_event), *parse_object_events(self.inputs)):
+        for each in (parse_object_event(self.object_event), *self.further_objects[0]):
             if each is not None and each.is_directory:
                 raise BadInputError(
                     f"{quoted(each.uri)} (connection {each.conn_id!r}) is a directory, and a job takes files; name a "
