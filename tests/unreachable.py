@@ -44,10 +44,6 @@ CALLED: dict[str, tuple[str, ...]] = {
         "verify_ssl", "retries", "access_log", "should_exit", "force_exit", "media_type", "*_op_num_threads",
         "log_severity_level", "trace",
     ),
-    "wsgidav and cheroot": (
-        "get_*", "support_*", "move_recursive", "set_last_modified", "set_property_value", "time_stamp", "is_move",
-        "create_collection", "copy_move_single", "keep_alive_conn_limit", "error_log",
-    ),
     "tarfile": ("gid", "gname", "uname"),
     "pytest": ("pytest_*", "oscar_platform", "object_store"),
     "the DAG processor and the tests of the DAGs": ("EXPECT_*", "ingest", "per_object"),

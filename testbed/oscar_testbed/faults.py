@@ -87,8 +87,9 @@ class ComponentFaults:
 
 @dataclass(kw_only=True)
 class DCacheFaults(ComponentFaults):
-    """Faults of the embedded dCache; the inherited ones strike the WebDAV door and the frontend alike.
+    """Faults of the embedded dCache; the inherited ones strike the WebDAV door and the frontend alike, or one of them.
 
+    :param only: ``door`` or ``frontend``: the part that the inherited faults strike; empty for both.
     :param ring_size: events kept per channel; real dCache keeps 16383. Applies to channels made later.
     :param drop_events: so many of the next inotify events are lost, and ``IN_Q_OVERFLOW`` is sent instead.
     :param lose_events_silently: so many of the next inotify events are lost without a word.
@@ -98,13 +99,13 @@ class DCacheFaults(ComponentFaults):
     :param overlapping_pages: namespace pages are in a new order each time, so that pages overlap and miss.
     :param listing_failures: so many of the next namespace listings answer 500.
     :param keep_partial_uploads: a broken upload leaves its entry behind, without size.
-    :param redirect_reads: GET answers 302 to a pool on another port.
-    :param rate_limit: three 401 within 20 s bring 429 for 10 s, per client address, as since 2025.
+    :param rate_limit: three 401 within 20 s bring 429 for 10 s, per client address and part, as since 2025.
     :param clock_offset: added to the store's clock: to ``Date``, and to times of entries changed from now on.
     :param staging_delay: seconds until a tape-resident file is online after it was asked for.
     :param staging_failures: so many of the next files to be staged fail.
     """
 
+    only: str = ""
     ring_size: int = 16383
     drop_events: int = 0
     lose_events_silently: int = 0
@@ -113,11 +114,18 @@ class DCacheFaults(ComponentFaults):
     overlapping_pages: bool = False
     listing_failures: int = 0
     keep_partial_uploads: bool = False
-    redirect_reads: bool = False
     rate_limit: bool = True
     clock_offset: timedelta = timedelta(0)
     staging_delay: float = 0.1
     staging_failures: int = 0
+
+    def refusal_at(self, part: str) -> int | None:
+        """The same as :meth:`refusal`, for one part of the server."""
+        return self.refusal() if self.only in ("", part) else None
+
+    def delay_at(self, part: str) -> float:
+        """Seconds before an answer of a part begins."""
+        return self.slow_headers if self.only in ("", part) else 0.0
 
 
 @dataclass(kw_only=True)

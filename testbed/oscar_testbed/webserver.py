@@ -7,6 +7,7 @@ For our own servers; :mod:`.process` is for programs written by others.
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import ssl as tls
 import threading
@@ -25,8 +26,29 @@ from oscar_testbed.process import LOOPBACK
 _START_SECONDS = 20.0
 
 
+#: Header in which an application says another reason than its status has; it is not sent.
+REASON = "oscar-testbed-reason"
+_REASON = re.compile(rb"^(HTTP/1\.1 \d{3}) [^\r]*\r\n(.*?)" + REASON.encode() + rb": ?([^\r]*)\r\n", re.DOTALL)
+
+
+class _Transport:
+    """A transport that puts the reason of an answer where it belongs, for which ASGI has no words."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+
+    def write(self, data: bytes) -> None:
+        if data.startswith(b"HTTP/1.1 "):
+            head, blank, rest = data.partition(b"\r\n\r\n")
+            data = _REASON.sub(rb"\1 \3\r\n\2", head + b"\r\n")[:-2] + blank + rest
+        self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 class _NoAccessLog(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # chosen at run time
-    """uvicorn's protocol without its access log: request lines may carry tokens.
+    """uvicorn's protocol without its access log (request lines may carry tokens), and with reasons of our own.
 
     ``access_log=False`` alone is undone by whoever configures logging later, as Airflow does.
     """
@@ -34,6 +56,10 @@ class _NoAccessLog(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # chosen
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.access_log = False
+
+    def connection_made(self, transport: Any) -> None:
+        """Called by the event loop."""
+        super().connection_made(_Transport(transport))
 
 
 def from_wsgi(app: Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]], *, workers: int = 16) -> Any:

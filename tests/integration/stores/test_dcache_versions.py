@@ -35,12 +35,10 @@ def hook(dcache, request):
 
 
 @pytest.fixture
-def seen(hook, dcache):
-    """A file, and what a job that shall read it is given; reads are redirected to a pool."""
+def seen(hook):
+    """A file, and what a job that shall read it is given."""
     hook.put_bytes("/in", "f", b"the old one")
-    stage_in = hook.stage_in(hook.head("/in", "f"), lifetime=timedelta(hours=1)).to_dict()
-    with dcache.faults.during(redirect_reads=True):
-        yield stage_in
+    return hook.stage_in(hook.head("/in", "f"), lifetime=timedelta(hours=1)).to_dict()
 
 
 def test_the_file_that_was_seen_is_read(seen, tmp_path):

@@ -95,10 +95,11 @@ def test_a_file_goes_up_and_comes_down_with_its_checksum(dcache: LocalDCache, cl
     url = f"{dcache.webdav_url}/in/sp%20ace%2B%C3%BC%25.bin"
     up = client.put(url, content=b"hello world", headers={"Want-Digest": "adler32"})
     assert (up.status_code, up.headers["digest"]) == (201, "adler32=1a0b045d")
-    down = client.get(url, headers={"Want-Digest": "adler32", "Range": "bytes=6-"})
+    headers = {"Want-Digest": "adler32", "Range": "bytes=6-"}
+    down = client.get(url, headers=headers, follow_redirects=True)
     assert (down.status_code, down.content, down.headers["digest"]) == (206, b"world", "adler32=1a0b045d")
-    assert down.headers["etag"] == up.headers["etag"]
-    assert client.get(url, headers={"If-None-Match": up.headers["etag"]}).status_code == 304
+    assert "etag" not in down.headers
+    assert client.head(url).headers["etag"] == up.headers["etag"]
     assert dcache.namespace.require("/in/sp ace+ü%.bin").size == 11
 
 
@@ -138,7 +139,7 @@ def test_a_file_being_written_is_listed_without_size(dcache: LocalDCache, client
         answer = client.request("PROPFIND", f"{dcache.webdav_url}/in", content=PROPFIND, headers={"Depth": "1"})
         entry = answer.text.split("/in/half")[1]
         assert "NONE" in entry
-        assert "<ns0:getcontentlength />" in entry
+        assert "<d:getcontentlength/>" in entry
         listing = client.get(_api(dcache, "/namespace/in?children=true&locality=true")).json()["children"][0]
         assert "size" not in listing
         assert listing["fileLocality"] == "NONE"
@@ -152,7 +153,9 @@ def test_an_upload_shows_up_in_the_event_stream(dcache: LocalDCache, client: htt
     first = client.post(f"{channel}/subscriptions/inotify", json=selector)
     again = client.post(f"{channel}/subscriptions/inotify", json=selector)
     assert (first.status_code, again.status_code) == (201, 303)
-    assert client.get(again.headers["location"]).json() == selector
+    look = client.get(again.headers["location"])
+    slash = "%2F" in again.headers["location"]  # such an id nobody finds, as in dCache
+    assert (look.status_code, look.json().get("flags")) == ((404, None) if slash else (200, selector["flags"]))
     client.put(f"{dcache.webdav_url}/in/a.part", content=b"x")
     move = client.request(
         "MOVE", f"{dcache.webdav_url}/in/a.part", headers={"Destination": f"{dcache.webdav_url}/in/a"}
@@ -192,13 +195,14 @@ def test_a_restarted_frontend_has_forgotten_its_channels(dcache: LocalDCache, cl
     assert (answer.status_code, answer.json()["status"]) == (404, "404")
 
 
-def test_three_bad_logins_are_answered_429_on_both_doors(dcache: LocalDCache, client: httpx.Client):
+def test_three_bad_logins_are_answered_429_by_the_part_that_saw_them(dcache: LocalDCache, client: httpx.Client):
     stranger = {"X-Forwarded-For": "10.9.8.7"}
     codes = [httpx.get(_api(dcache, "/user"), headers=stranger).status_code for _ in range(4)]
     assert codes == [401, 401, 401, 429]
-    limited = httpx.request("PROPFIND", f"{dcache.webdav_url}/in", headers=stranger)
-    assert limited.status_code == 429
+    limited = httpx.get(_api(dcache, "/user"), headers=stranger)
+    assert limited.text == "Server is busy. Please try again later."
     assert int(limited.headers["retry-after"]) <= 11
+    assert httpx.request("PROPFIND", f"{dcache.webdav_url}/in", headers=stranger).status_code == 401
     assert client.get(_api(dcache, "/user")).status_code == 200
 
 
@@ -211,21 +215,50 @@ def test_a_macaroon_opens_one_path_for_one_purpose(dcache: LocalDCache, client: 
         headers={"Content-Type": "application/macaroon-request"},
     )
     bearer = {"Authorization": f"Bearer {answer.json()['macaroon']}"}
-    assert httpx.get(f"{dcache.webdav_url}/in/a", headers=bearer).content == b"data"
+    assert httpx.get(f"{dcache.webdav_url}/in/a", headers=bearer, follow_redirects=True).content == b"data"
     assert httpx.get(f"{dcache.webdav_url}/in/b", headers=bearer).status_code == 403
     assert httpx.put(f"{dcache.webdav_url}/in/a", headers=bearer, content=b"").status_code == 403
     assert httpx.delete(f"{dcache.webdav_url}/in/a", headers=bearer).status_code == 403
     assert httpx.get(_api(dcache, "/namespace/in?children=true"), headers=bearer).status_code == 403
 
 
-def test_a_read_may_be_redirected_to_a_pool_that_serves_once(dcache: LocalDCache, client: httpx.Client):
+def test_a_pool_serves_once_and_then_leads_back_to_the_door(dcache: LocalDCache, client: httpx.Client):
     dcache.put("/in/a", b"data")
-    dcache.faults.redirect_reads = True
     answer = client.get(f"{dcache.webdav_url}/in/a")
     assert answer.status_code == 302
     assert urlsplit(answer.headers["location"]).port != urlsplit(dcache.webdav_url).port
     assert httpx.get(answer.headers["location"]).content == b"data"
-    assert httpx.get(answer.headers["location"]).status_code == 404
+    again = httpx.get(answer.headers["location"])
+    assert (again.status_code, again.headers["location"]) == (307, f"{dcache.webdav_url}/in/a")
+
+
+def test_two_requests_on_one_connection_are_told_apart(dcache: LocalDCache, client: httpx.Client):
+    """An answer to HEAD with a body, or a reason in the wrong place, would break the next answer."""
+    dcache.put("/in/a", b"data")
+    for path, status in (("/in/none", 404), ("/in/a", 200), ("/in/", 200), ("/in", 302), ("/in/none", 404)):
+        assert client.head(f"{dcache.webdav_url}{path}").status_code == status
+    login = client.auth
+    client.auth = None
+    refused = client.get(f"{dcache.webdav_url}/in/a", headers={"X-Forwarded-For": "10.3.3.3"})
+    client.auth = login
+    assert (refused.status_code, refused.reason_phrase, refused.content) == (401, "login failed", b"")
+    assert "oscar" not in str(refused.headers)
+    assert client.get(f"{dcache.webdav_url}/in/a", follow_redirects=True).content == b"data"
+
+
+def test_a_directory_that_may_not_be_listed_looks_empty_at_the_door_alone(dcache: LocalDCache, client: httpx.Client):
+    dcache.put("/in/private/a", b"x")
+    dcache.namespace.forbid("/in/private")
+    url = f"{dcache.webdav_url}/in/private/"
+    assert client.request("PROPFIND", url, content=PROPFIND, headers={"Depth": "1"}).text.count("<d:response>") == 1
+    assert client.get(url).status_code == 403
+    assert client.get(_api(dcache, "/namespace/in/private?children=true")).status_code == 403
+
+
+def test_faults_may_strike_one_part(dcache: LocalDCache, client: httpx.Client):
+    with dcache.faults.during(only="frontend", fail_next=2):
+        assert client.head(f"{dcache.webdav_url}/in/").status_code == 200
+        assert client.get(_api(dcache, "/user")).status_code == 503
 
 
 def test_listing_faults_strike_as_often_as_asked(dcache: LocalDCache, client: httpx.Client):
@@ -238,8 +271,8 @@ def test_listing_faults_strike_as_often_as_asked(dcache: LocalDCache, client: ht
         return answer.text
 
     with dcache.faults.during(empty_propfind=1):
-        assert propfind().count("<ns0:response>") == 1
-        assert propfind().count("<ns0:response>") == 6
+        assert propfind().count("<d:response>") == 1
+        assert propfind().count("<d:response>") == 6
     with dcache.faults.during(truncate_listings=2):
         assert not propfind().rstrip().endswith("multistatus>")
         with pytest.raises(json.JSONDecodeError):
@@ -283,7 +316,7 @@ def test_the_namespace_acts(dcache: LocalDCache, client: httpx.Client):
     assert act("/in/none", action="mv", destination="/x") == 404
     found = client.get(_api(dcache, "/namespace/in/sub/b?xattr=true&checksum=true")).json()
     assert found["extendedAttributes"] == {"done": "1"}
-    assert client.get(_api(dcache, f"/id/{found['pnfsId']}")).json()["path"] == "/in/sub/b"
+    assert client.get(_api(dcache, f"/id/{found['pnfsId']}")).status_code == 403
 
 
 def test_a_file_on_tape_is_brought_online_when_asked(dcache: LocalDCache, client: httpx.Client):
@@ -298,7 +331,7 @@ def test_a_file_on_tape_is_brought_online_when_asked(dcache: LocalDCache, client
         time.sleep(0.02)
     assert {each["path"]: each["state"] for each in state["files"]} == {"/in/cold": "COMPLETED", "/in/none": "FAILED"}
     assert client.get(where).json()["fileLocality"] == "ONLINE_AND_NEARLINE"
-    assert client.get(f"{dcache.webdav_url}/in/cold").content == b"frozen"
+    assert client.get(f"{dcache.webdav_url}/in/cold", follow_redirects=True).content == b"frozen"
 
 
 def test_everything_is_there_after_a_stop_and_a_start(tmp_path: Path):
@@ -311,7 +344,8 @@ def test_everything_is_there_after_a_stop_and_a_start(tmp_path: Path):
     assert not dcache.healthy()
     dcache.start()
     assert (dcache.webdav_url, dcache.frontend_url, dcache.password) == before
-    assert httpx.get(f"{dcache.webdav_url}/in/a", auth=(dcache.user, dcache.password)).content == b"kept"
+    login = (dcache.user, dcache.password)
+    assert httpx.get(f"{dcache.webdav_url}/in/a", auth=login, follow_redirects=True).content == b"kept"
     dcache.stop()
 
 

@@ -76,7 +76,7 @@ def test_capabilities_reach_their_own_file_and_nothing_else(hook: DCacheHook, dc
     event = hook.head("/jobs", "in")
     assert event is not None
     stage_in = hook.stage_in(event, lifetime=timedelta(hours=1))
-    assert httpx.get(stage_in.url, headers=dict(stage_in.headers)).content == b"input"
+    assert httpx.get(stage_in.url, headers=dict(stage_in.headers), follow_redirects=True).content == b"input"
     other = stage_in.url.replace("/in", "/other")
     assert httpx.get(other, headers=dict(stage_in.headers)).status_code == 403
     stage_out = hook.stage_out("dcache://dcache_default/jobs/out/", submission_id="s-1", lifetime=timedelta(hours=1))

@@ -1,39 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who may do what in the embedded dCache: passwords, bearer tokens, macaroons, and the brake on bad logins.
 
-The macaroons have dCache's caveats and can be attenuated by their holder, but a wire form of our own.
+Macaroons have dCache's caveats and wire format, and can be narrowed by their holder.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import hmac
+import ipaddress
 import json
+import math
 import re
 import secrets
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from oscar_testbed.fakes.dcache.macaroon import Macaroon
 from oscar_testbed.faults import DCacheFaults
 
 ACTIVITIES = frozenset({"LIST", "DOWNLOAD", "MANAGE", "UPLOAD", "DELETE", "READ_METADATA", "UPDATE_METADATA", "STAGE"})
-_MACAROON_PREFIX = "local1."
+_IDENTIFIER = "oscar/local"
 _MAX_LIFETIME = timedelta(days=7)
 _DEFAULT_LIFETIME = timedelta(days=1)
 _DURATION = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?")
+_KINDS = frozenset({"home", "root", "path", "activity", "id", "before", "ip", "max-upload", "iid"})
 
 
 class AccessError(Exception):
-    """A request that is refused: 401 (who are you), 403 (not you), 429 (not so often) or 400."""
+    """A request that is refused: 401 (who are you), 403 (not you), 429 (not so often) or 400.
 
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
+    :param reason: what dCache says in the status line.
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
         self.status = status
 
 
@@ -42,29 +48,27 @@ class Principal:
     """Who sent a request, and the limits of the credential used.
 
     :param activities: what a macaroon allows; None for all.
-    :param paths: the request must be at or below each of them.
+    :param path: the request must be at or below it.
+    :param expires: when the credential ends, in seconds since the epoch; None for never.
     """
 
     user: str
     uid: int
     activities: frozenset[str] | None = None
-    paths: tuple[str, ...] = ()
+    path: str = "/"
     max_upload: int | None = None
+    expires: float | None = None
 
     def allows(self, activity: str, path: str) -> bool:
         """Whether the credential allows an activity on a path; the way to an allowed path may be looked at."""
-        inside = all(_below(path, limit) for limit in self.paths)
-        on_the_way = activity == "READ_METADATA" and all(
-            _below(limit, path) or _below(path, limit) for limit in self.paths
-        )
-        if not inside and not on_the_way:
+        if not _below(path, self.path) and not (activity == "READ_METADATA" and _below(self.path, path)):
             return False
         return self.activities is None or activity == "READ_METADATA" or activity in self.activities
 
     def require(self, activity: str, path: str) -> None:
         """Raise 403 unless :meth:`allows`."""
         if not self.allows(activity, path):
-            raise AccessError(403, f"Permission denied: {activity} is not allowed there")
+            raise AccessError(403, "Forbidden")
 
 
 def _below(path: str, limit: str) -> bool:
@@ -85,8 +89,8 @@ class Access:
     clock: Callable[[], float] = time.time
     _secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     _tokens: dict[str, tuple[str, float]] = field(default_factory=dict, repr=False)
-    _failures: dict[str, deque[float]] = field(default_factory=dict, repr=False)
-    _barred: dict[str, float] = field(default_factory=dict, repr=False)
+    _failures: dict[tuple[str, str], deque[float]] = field(default_factory=dict, repr=False)
+    _barred: dict[tuple[str, str], float] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def add_user(self, name: str) -> str:
@@ -100,19 +104,20 @@ class Access:
         self._tokens[token] = (user, self.clock() + lifetime.total_seconds())
         return token
 
-    def barred(self, address: str) -> float:
-        """Seconds for which an address is answered 429; 0 if it is not."""
+    def barred(self, part: str, address: str) -> float:
+        """Seconds for which one part of the server answers an address 429; 0 if it does not."""
         with self._lock:
-            return max(0.0, self._barred.get(address, 0.0) - self.clock()) if self.faults.rate_limit else 0.0
+            until = self._barred.get((part, address), 0.0)
+            return max(0.0, until - self.clock()) if self.faults.rate_limit else 0.0
 
-    def note_unauthorized(self, address: str) -> None:
-        """Count a 401; the third within 20 s bars the address for 10 s."""
+    def note_unauthorized(self, part: str, address: str) -> None:
+        """Count a 401; the third within 20 s bars the address for 10 s, at the part that saw them."""
         now = self.clock()
         with self._lock:
-            recent = self._failures.setdefault(address, deque(maxlen=3))
+            recent = self._failures.setdefault((part, address), deque(maxlen=3))
             recent.append(now)
             if len(recent) == 3 and now - recent[0] < 20:
-                self._barred[address] = now + 10
+                self._barred[part, address] = now + 10
                 recent.clear()
 
     def authenticate(self, authorization: str, address: str) -> Principal:
@@ -124,39 +129,63 @@ class Access:
         principal: Principal | None = None
         if scheme.lower() == "basic":
             principal = self._by_password(value)
-        elif scheme.lower() == "bearer" and value.startswith(_MACAROON_PREFIX):
-            principal = self._by_macaroon(value, address)
         elif scheme.lower() == "bearer":
             user, expires = self._tokens.get(value, ("", 0.0))
-            principal = self._principal(user) if user and expires > self.clock() else None
+            principal = self._principal(user) if user and expires > self.clock() else self._by_macaroon(value, address)
         if principal is None:
-            raise AccessError(401, "Permission denied")
+            raise AccessError(401, "login failed")
         return principal
 
     def mint(self, principal: Principal, path: str, body: bytes, address: str) -> str:
-        """Answer a macaroon request (storage.md 3) and return the token.
+        """Answer a macaroon request and return the token.
 
-        :raises AccessError: 400 for a caveat that cannot be understood, 401/403 for anonymous or too wide ones.
+        Activities are not looked at, as by dCache: a word that is none makes a macaroon that nobody can use.
+
+        :raises AccessError: 400 for a caveat that cannot be understood, or one that is too wide.
         """
         try:
             wanted: Any = json.loads(body) if body.strip() else {}
             caveats = [str(each) for each in wanted.get("caveats", [])]
-            lifetime = parse_duration(str(wanted["validity"])) if "validity" in wanted else _DEFAULT_LIFETIME
+            validity = wanted.get("validity")
         except (ValueError, AttributeError, TypeError) as error:
-            raise AccessError(400, "Bad request: not a macaroon request") from error
-        before = datetime.fromtimestamp(self.clock(), UTC) + min(lifetime, _MAX_LIFETIME)
-        inherited = [f"path:{limit}" for limit in principal.paths]
-        if principal.activities is not None:
-            inherited.append("activity:" + ",".join(sorted(principal.activities)))
+            raise AccessError(400, "Unable to parse JSON: not a macaroon request") from error
+        if path.strip("/") and not _below(path, principal.path):
+            raise AccessError(400, "Bad request path: Desired path not within existing path")
+        limit = self._limit(principal, caveats, validity)
+        kept = [each for each in caveats if _kind(each) != "before"]
+        base = path.rstrip("/") or principal.path
+        own = [f"iid:{secrets.token_urlsafe(6)}", f"id:{principal.uid};{principal.uid};{principal.user}"]
+        own.append(f"before:{datetime.fromtimestamp(limit, UTC).isoformat().replace('+00:00', 'Z')}")
+        if base != "/":
+            own.append(f"path:{base}")
         if principal.max_upload is not None:
-            inherited.append(f"max-upload:{principal.max_upload}")
-        if path.strip("/"):
-            inherited.append(f"path:{path}")
-        token = self._chain(principal.user, [*inherited, f"before:{before.isoformat()}"])
-        for caveat in caveats:
-            token = attenuate(token, caveat)
-        self._read_caveats(self._principal(principal.user), _unpack(token)[1], address, check=False)
-        return token
+            own.append(f"max-upload:{principal.max_upload}")
+        if principal.activities is not None:
+            own.append("activity:" + ",".join(sorted(principal.activities)))
+        location = f"Optional[{base}]"
+        made = Macaroon.signed(self._secret, location=location, identifier=_IDENTIFIER, caveats=[*own, *kept])
+        return made.serialized()
+
+    def _limit(self, principal: Principal, caveats: Sequence[str], validity: object) -> float:
+        """When a macaroon ends, in seconds since the epoch."""
+        now = self.clock()
+        longest = now + _MAX_LIFETIME.total_seconds()
+        try:
+            asked = [_instant(each.partition(":")[2]) for each in caveats if _kind(each) == "before"]
+            if validity is not None:
+                asked.append(now + parse_duration(str(validity)).total_seconds())
+        except ValueError as error:
+            what = "Duration" if "duration" in str(error) else "Instant"
+            raise AccessError(400, f"Bad validity value: Text cannot be parsed to a {what}") from error
+        if not asked:
+            return min(principal.expires or now + _DEFAULT_LIFETIME.total_seconds(), longest)
+        if min(asked) <= now:
+            raise _bad("before: requested expiry in past")
+        if min(asked) > longest:
+            raise _bad("before: requested duration beyond maximum allowed (PT168H)")
+        if principal.expires is not None and min(asked) > principal.expires:
+            raise _bad("before: cannot extend session lifetime")
+        return min(asked)
 
     def _by_password(self, value: str) -> Principal | None:
         try:
@@ -174,68 +203,95 @@ class Access:
 
     def _by_macaroon(self, token: str, address: str) -> Principal | None:
         try:
-            user, caveats, signature = _unpack(token)
+            macaroon = Macaroon.parsed(token)
+            if macaroon.identifier != _IDENTIFIER or not macaroon.authentic(self._secret):
+                return None
+            return self._expanded(macaroon.caveats, address)
         except ValueError:
             return None
-        expected = _unpack(self._chain(user, caveats))[2]
-        if user not in self.passwords or not hmac.compare_digest(expected, signature):
-            return None
-        try:
-            return self._read_caveats(self._principal(user), caveats, address, check=True)
-        except AccessError:
-            return None
 
-    def _chain(self, user: str, caveats: Sequence[str]) -> str:
-        signature = _sign(self._secret, user)
-        for caveat in caveats:
-            signature = _sign(signature, caveat)
-        return _pack(user, caveats, signature)
+    def _expanded(self, caveats: Sequence[str], address: str) -> Principal:
+        """What caveats leave of their owner's rights.
 
-    def _read_caveats(self, who: Principal, caveats: Sequence[str], address: str, *, check: bool) -> Principal:
-        activities, paths, max_upload = who.activities, who.paths, who.max_upload
+        :raises ValueError: if one does not hold.
+        """
+        limits = Principal("", 0)
         for caveat in caveats:
             kind, _, value = caveat.partition(":")
-            if kind == "activity":
-                named = frozenset(value.split(","))
-                if named - ACTIVITIES:
-                    raise AccessError(400, "Bad caveat: unknown activity")
-                activities = named if activities is None else activities & named
-            elif kind == "path":
-                paths = (*paths, value)
-            elif kind == "max-upload":
-                max_upload = min(int(value), max_upload if max_upload is not None else int(value))
+            if kind == "ip":
+                _require_address(value, address)
             else:
-                self._check_caveat(kind, value, address, check=check)
-        return Principal(who.user, who.uid, activities, paths, max_upload)
+                limits = _limited(limits, kind, value)
+        if limits.user not in self.passwords or (limits.expires is not None and limits.expires <= self.clock()):
+            raise ValueError("expired, or nobody's")
+        return replace(limits, uid=self._principal(limits.user).uid)
 
-    def _check_caveat(self, kind: str, value: str, address: str, *, check: bool) -> None:
-        if kind == "before":
-            try:
-                limit = datetime.fromisoformat(value).timestamp()
-            except ValueError as error:
-                raise AccessError(400, "Bad caveat: not a time") from error
-            if check and limit <= self.clock():
-                raise AccessError(401, "the macaroon has expired")
-        elif kind == "ip":
-            import ipaddress
 
-            try:
-                networks = [ipaddress.ip_network(each.strip()) for each in value.split(",")]
-            except ValueError as error:
-                raise AccessError(400, "Bad caveat: not a network") from error
-            if check and not any(ipaddress.ip_address(address) in each for each in networks):
-                raise AccessError(401, "the macaroon is for other addresses")
-        elif kind not in ("id", "iid"):
-            raise AccessError(400, "Bad caveat: unknown kind")
+def _limited(limits: Principal, kind: str, value: str) -> Principal:
+    """What one more caveat leaves.
+
+    :raises ValueError: if it cannot be understood.
+    """
+    match kind:
+        case "id":
+            return replace(limits, user=value.rpartition(";")[2])
+        case "path":  # below the path so far
+            return replace(limits, path=f"{limits.path.rstrip('/')}/{value.strip('/')}".rstrip("/") or "/")
+        case "activity":
+            return replace(limits, activities=_activities(value, limits.activities))
+        case "max-upload":
+            return replace(limits, max_upload=min(int(value), limits.max_upload or int(value)))
+        case "before":
+            return replace(limits, expires=min(_instant(value), limits.expires or math.inf))
+        case "iid" | "home" | "root":
+            return limits
+    raise ValueError("unknown caveat")
+
+
+def _require_address(value: str, address: str) -> None:
+    """Refuse a caveat that is for other addresses.
+
+    :raises ValueError: if it is.
+    """
+    networks = [ipaddress.ip_network(each.strip(), strict=False) for each in value.split(",")]
+    if not any(ipaddress.ip_address(address) in each for each in networks):
+        raise ValueError("for other addresses")
 
 
 def attenuate(token: str, caveat: str) -> str:
     """Add a caveat to a macaroon without asking the server.
 
-    :raises ValueError: if it is not one of ours.
+    :raises ValueError: if it is none.
     """
-    user, caveats, signature = _unpack(token)
-    return _pack(user, [*caveats, caveat], _sign(signature, caveat))
+    return Macaroon.parsed(token).narrowed(caveat).serialized()
+
+
+def _kind(caveat: str) -> str:
+    """The kind of a caveat that is asked for.
+
+    :raises AccessError: 400 if there is no such kind.
+    """
+    kind, colon, _ = caveat.partition(":")
+    if not colon:
+        raise _bad("Missing ':'")
+    if kind not in _KINDS:
+        raise _bad(f"Unknown caveat {kind}")
+    return kind
+
+
+def _bad(what: str) -> AccessError:
+    return AccessError(400, f"Bad requested caveat: {what}")
+
+
+def _activities(value: str, before: frozenset[str] | None) -> frozenset[str]:
+    named = frozenset(value.split(","))
+    if named - ACTIVITIES or (before is not None and named - before - {"READ_METADATA"}):
+        raise ValueError("no such activity, or more than before")
+    return named
+
+
+def _instant(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
 
 
 def parse_duration(text: str) -> timedelta:
@@ -248,21 +304,3 @@ def parse_duration(text: str) -> timedelta:
         raise ValueError("not a duration")
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
-
-
-def _sign(key: bytes, text: str) -> bytes:
-    return hmac.new(key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).digest()
-
-
-def _pack(user: str, caveats: Sequence[str], signature: bytes) -> str:
-    body = json.dumps({"user": user, "caveats": list(caveats), "signature": signature.hex()}).encode()
-    return _MACAROON_PREFIX + base64.urlsafe_b64encode(body).decode().rstrip("=")
-
-
-def _unpack(token: str) -> tuple[str, list[str], bytes]:
-    encoded = token.removeprefix(_MACAROON_PREFIX)
-    try:
-        body: Any = json.loads(base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)))
-        return str(body["user"]), [str(each) for each in body["caveats"]], bytes.fromhex(body["signature"])
-    except (KeyError, TypeError) as error:
-        raise ValueError("not a macaroon of this platform") from error

@@ -18,15 +18,15 @@ from oscar_testbed.fakes.dcache.events import (
     MAX_TIMEOUT,
     Channel,
     Connection,
-    EventError,
     EventHub,
     Subscription,
 )
 from oscar_testbed.fakes.dcache.namespace import Namespace
+from oscar_testbed.fakes.dcache.selectors import INOTIFY_SCHEMA, EventError
 
 _BASE = "/api/v1/events"
 _DESCRIPTIONS = {
-    "inotify": "notification of namespace activity, modelled on inotify(7)",
+    "inotify": "notification of namespace activity, modelled after inotify(7)",
     "metronome": "a configurable stream of messages",
 }
 
@@ -35,11 +35,12 @@ def event_routes(hub: EventHub, namespace: Namespace) -> list[Route]:
     """The routes, ready for an application whose middleware has set ``request.state.principal``."""
     routes = _EventRoutes(hub, namespace)
     channel = f"{_BASE}/channels/{{cid}}"
-    subscription = f"{channel}/subscriptions/{{kind}}/{{sid:path}}"
+    subscription = f"{channel}/subscriptions/{{kind}}/{{sid}}"  # an id with a slash is found by nobody, as in dCache
     return [
         Route(_BASE, routes.limits),
         Route(f"{_BASE}/eventTypes", routes.types),
         Route(f"{_BASE}/eventTypes/{{kind}}", routes.type),
+        Route(f"{_BASE}/eventTypes/{{kind}}/selector", routes.schema),
         Route(f"{_BASE}/channels", routes.list),
         Route(f"{_BASE}/channels", routes.create, methods=["POST"]),
         Route(channel, routes.open),
@@ -68,8 +69,13 @@ class _EventRoutes:
 
     async def type(self, request: Request) -> Response:
         if (description := _DESCRIPTIONS.get(request.path_params["kind"])) is None:
-            raise EventError(404, "Unknown event type")
+            raise EventError(404, "No such event type")
         return JSONResponse({"description": description})
+
+    async def schema(self, request: Request) -> Response:
+        if request.path_params["kind"] != "inotify":
+            raise EventError(404, "No such event type")
+        return JSONResponse(INOTIFY_SCHEMA)
 
     async def list(self, request: Request) -> Response:
         channels = self._hub.channels(_who(request).user)
@@ -78,13 +84,18 @@ class _EventRoutes:
 
     async def create(self, request: Request) -> Response:
         body = await _json(request)
+        _known(body, "client-id")
         client_id = str(body.get("client-id") or "") if isinstance(body, dict) else ""
         channel = self._hub.create(_who(request).user, client_id)
         return Response(status_code=201, headers={"Location": channel.url})
 
     async def open(self, request: Request) -> Response:
-        channel = self._channel(request)
-        if "text/event-stream" not in request.headers.get("accept", ""):
+        listening = "text/event-stream" in request.headers.get("accept", "")
+        try:
+            channel = self._channel(request)
+        except EventError as error:
+            raise EventError(error.status, str(error), stream=listening) from error
+        if not listening:
             return JSONResponse({"timeout": channel.timeout})
         connection = Connection()
         self._hub.attach(channel, connection, request.headers.get("last-event-id"))
@@ -100,9 +111,13 @@ class _EventRoutes:
     async def change(self, request: Request) -> Response:
         channel = self._channel(request)
         body = await _json(request)
+        _known(body, "timeout")
         timeout = body.get("timeout") if isinstance(body, dict) else None
-        if not isinstance(timeout, int) or not 1 <= timeout <= MAX_TIMEOUT:
-            raise EventError(400, f"timeout must be between 1 and {MAX_TIMEOUT}")
+        if not isinstance(timeout, int):
+            raise EventError(400, f"Unable to interpret JSON: Cannot deserialize value of type `long` from {timeout!r}")
+        if not 1 <= timeout <= MAX_TIMEOUT:
+            what = "shorter than minimum" if timeout < 1 else "longer than maximum"
+            raise EventError(400, f"Timeout {what} allowed")
         channel.timeout = timeout
         return Response(status_code=204)
 
@@ -118,7 +133,7 @@ class _EventRoutes:
         kind = request.path_params["kind"]
         selector = await _json(request)
         if selector is None:
-            raise EventError(400, "Bad selector: missing")
+            raise EventError(400, "Missing JSON entity in POST request")
         if kind == "metronome":
             made = self._hub.subscribe_metronome(channel, selector)
             return Response(status_code=201, headers={"Location": made.url})
@@ -145,7 +160,7 @@ class _EventRoutes:
         channel = self._channel(request)
         key = (request.path_params["kind"], request.path_params["sid"])
         if (found := channel.subscriptions.get(key)) is None:
-            raise EventError(404, "No such subscription")
+            raise EventError(404, "Subscription not found")
         return channel, found
 
 
@@ -161,4 +176,10 @@ async def _json(request: Request) -> Any:
     try:
         return json.loads(body)
     except ValueError as error:
-        raise EventError(400, "not JSON") from error
+        raise EventError(400, f"Supplied JSON is invalid: {error}") from error
+
+
+def _known(body: object, name: str) -> None:
+    """Refuse fields that are none."""
+    if isinstance(body, dict) and (unknown := sorted(set(body) - {name})):
+        raise EventError(400, f"'{unknown[0]}' is an unrecognized field.")

@@ -14,38 +14,21 @@ import json
 import secrets
 import threading
 import time
+import uuid
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from oscar_testbed.fakes.dcache.namespace import Happening, Namespace, NamespaceError
+from oscar_testbed.fakes.dcache.entries import Happening, NamespaceError
+from oscar_testbed.fakes.dcache.namespace import Namespace
+from oscar_testbed.fakes.dcache.selectors import EventError, read_metronome, read_selector
 
 MAX_CHANNELS_PER_USER = 128
 DEFAULT_TIMEOUT = 300
 MAX_TIMEOUT = 86400
-_PLAIN = frozenset(
-    {
-        "IN_ACCESS", "IN_ATTRIB", "IN_CLOSE_WRITE", "IN_CLOSE_NOWRITE", "IN_CREATE", "IN_DELETE", "IN_DELETE_SELF",
-        "IN_MODIFY", "IN_MOVE_SELF", "IN_MOVED_FROM", "IN_MOVED_TO", "IN_OPEN",
-    }
-)  # fmt: skip
-_MACROS = {
-    "IN_ALL_EVENTS": _PLAIN,
-    "IN_CLOSE": frozenset({"IN_CLOSE_WRITE", "IN_CLOSE_NOWRITE"}),
-    "IN_MOVE": frozenset({"IN_MOVED_FROM", "IN_MOVED_TO"}),
-}
-_MODIFIERS = frozenset({"IN_MASK_ADD", "IN_ONESHOT", "IN_ONLYDIR"})
 _MANAGEMENT = frozenset({"IN_IGNORED", "IN_Q_OVERFLOW"})
-
-
-class EventError(Exception):
-    """A refused request, with its HTTP status."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 class Connection:
@@ -115,12 +98,12 @@ class Channel:
     def attach(self, connection: Connection, last_id: str | None) -> None:
         """Make ``connection`` the one listener, and replay what follows ``last_id``.
 
-        A wrong id empties the buffer, and no id replays nothing: both as in dCache.
+        A wrong id empties the buffer; no id, or one that is no number, replays nothing: as in dCache.
         """
         self.announce("COMPETING_CLIENT")
         self.detach()
         self.connection = connection
-        if last_id is None:
+        if last_id is None or not (last_id.isascii() and last_id.isdigit()):
             return
         while self._buffer and str(self._buffer[0][0]) != last_id:
             self._buffer.popleft()
@@ -159,7 +142,7 @@ class EventHub:
         """
         with self._lock:
             if len(self.channels(user)) >= MAX_CHANNELS_PER_USER:
-                raise EventError(429, "Too many channels")
+                raise EventError(429, "Too Many Requests")
             cid = base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
             url = f"{self._base_url()}/events/channels/{cid}"
             channel = Channel(
@@ -241,16 +224,18 @@ class EventHub:
 
         :raises EventError: 400 with dCache's wording.
         """
-        flags, once = _read_selector(selector)
+        flags, once = read_selector(selector)
         try:
             entry = self._namespace.stat(selector["path"])
         except NamespaceError as error:
             raise EventError(400, f"Bad selector: {error}") from error
         if entry is None:
-            raise EventError(400, "Not found: no such file or directory")
+            raise EventError(
+                400, f"Not found: Problem with path: No such file or directory /{selector['path'].strip('/')}"
+            )
         given = selector.get("flags")
         if given and "IN_ONLYDIR" in given and not entry.directory:
-            raise EventError(400, "Failed condition: not a directory")
+            raise EventError(400, "Failed condition: IN_ONLYDIR with REGULAR target")
         with self._lock:
             sid = base64.b64encode(bytes.fromhex(entry.pnfsid)).decode()
             url = f"{channel.url}/subscriptions/inotify/{quote(sid, safe='+')}"
@@ -269,9 +254,9 @@ class EventHub:
 
         :raises EventError: 400 for a bad selector.
         """
-        delay, message, count = _read_metronome(selector)
+        delay, message, count = read_metronome(selector)
         with self._lock:
-            sid = secrets.token_urlsafe(8)
+            sid = str(uuid.uuid4())
             url = f"{channel.url}/subscriptions/metronome/{sid}"
             subscription = Subscription("metronome", sid, url, dict(selector))
             channel.subscriptions["metronome", sid] = subscription
@@ -317,13 +302,12 @@ class EventHub:
             return
         event: dict[str, Any] = {"mask": list(happening.mask)}
         if happening.name is not None:
-            event = {"name": happening.name, **event}
-        if happening.cookie is not None:
-            event["cookie"] = happening.cookie
+            cookie = {} if happening.cookie is None else {"cookie": happening.cookie}
+            event = {"name": happening.name, **cookie, **event}
         _publish(channel, subscription, event)
         if subscription.once or happening.mask[0] == "IN_DELETE_SELF":
-            _publish(channel, subscription, {"mask": ["IN_IGNORED"]})
             self.unsubscribe(channel, subscription)
+            _publish(channel, subscription, {"mask": ["IN_IGNORED"]})
 
     async def _tick(
         self, channel: Channel, subscription: Subscription, delay: float, message: str, count: int | None
@@ -346,46 +330,3 @@ class EventHub:
 
 def _publish(channel: Channel, subscription: Subscription, event: dict[str, Any]) -> None:
     channel.publish("inotify", {"event": event, "subscription": subscription.url})
-
-
-def _read_selector(selector: Any) -> tuple[frozenset[str], bool]:
-    if not isinstance(selector, dict) or not isinstance(selector.get("path"), str):
-        raise EventError(400, "Bad selector: path is missing")
-    if unknown := sorted(set(selector) - {"path", "flags"}):
-        raise EventError(400, f"Bad selector: unknown fields {unknown}")
-    path = selector["path"]
-    if not path.startswith("/") or (path != "/" and path.endswith("/")):
-        raise EventError(400, "Bad selector: path must be absolute, without a slash at the end")
-    given = selector.get("flags")
-    if given is None:
-        return _PLAIN, False
-    if not isinstance(given, list):
-        raise EventError(400, "Bad selector: flags must be a list")
-    return _expand(given), "IN_ONESHOT" in given
-
-
-def _expand(given: Iterable[Any]) -> frozenset[str]:
-    flags: set[str] = set()
-    for name in given:
-        if name in _MACROS:
-            flags |= _MACROS[name]
-        elif name in _PLAIN:
-            flags.add(name)
-        elif name not in _MODIFIERS:
-            raise EventError(400, f"Bad selector: unknown flag {str(name)[:40]!r}")
-    return frozenset(flags)
-
-
-def _read_metronome(selector: Any) -> tuple[float, str, int | None]:
-    if not isinstance(selector, dict) or set(selector) - {"delay", "frequency", "message", "count"}:
-        raise EventError(400, "Bad selector: expected delay or frequency, message, count")
-    if ("delay" in selector) == ("frequency" in selector):
-        raise EventError(400, "Bad selector: give exactly one of delay and frequency")
-    try:
-        delay = float(selector["delay"]) if "delay" in selector else 1 / float(selector["frequency"])
-        count = int(selector["count"]) if "count" in selector else None
-    except (TypeError, ValueError, ZeroDivisionError) as error:
-        raise EventError(400, "Bad selector: not a number") from error
-    if not 1e-6 <= delay <= 300:
-        raise EventError(400, "Bad selector: delay must be between 0.000001 and 300 seconds")
-    return delay, str(selector.get("message", "tick")), count

@@ -21,21 +21,36 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from oscar_testbed.fakes.dcache.access import Access, AccessError, Principal
+from oscar_testbed.fakes.dcache.attributes import attributes
+from oscar_testbed.fakes.dcache.bulk import bulk_routes
+from oscar_testbed.fakes.dcache.entries import Entry, NamespaceError, split_path
 from oscar_testbed.fakes.dcache.event_routes import event_routes
-from oscar_testbed.fakes.dcache.events import EventError, EventHub
-from oscar_testbed.fakes.dcache.namespace import Entry, Namespace, NamespaceError
+from oscar_testbed.fakes.dcache.events import EventHub
+from oscar_testbed.fakes.dcache.messages import SERVER, phrase
+from oscar_testbed.fakes.dcache.namespace import Namespace
+from oscar_testbed.fakes.dcache.selectors import EventError
 from oscar_testbed.fakes.dcache.tape import Tape, tape_routes
+from oscar_testbed.webserver import REASON
 
-_TITLES = {
-    400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 409: "Conflict",
-    429: "Too Many Requests", 500: "Internal Server Error", 503: "Service Unavailable",
-}  # fmt: skip
+_PART = "frontend"
+_NOTHING = "HTTP 404 Not Found"
+_WELL_KNOWN = "/.well-known/wlcg-tape-rest-api"
 
 
-def error_answer(status: int, detail: str, **headers: str) -> JSONResponse:
-    """dCache's error body (since 2022)."""
-    body = {"status": str(status), "title": _TITLES.get(status, "Error"), "detail": detail}
-    return JSONResponse(body, status_code=status, headers=headers)
+def error_answer(status: int, detail: str, *, title: str = "", media_type: str = "application/json") -> Response:
+    """dCache's error body (since 2022).
+
+    :param title: also the reason of the status line; what is usual beside the status if empty.
+    """
+    body = {"detail": detail, "title": title or phrase(status), "status": str(status)}
+    headers = {**({REASON: title} if title else {}), **({"Content-Type": media_type} if media_type else {})}
+    text = json.dumps(body, separators=(",", ":"), ensure_ascii=False)
+    return Response(text, status_code=status, headers=headers)
+
+
+def unauthorized() -> Response:
+    """The answer to a login that failed: nothing but the reason."""
+    return Response(status_code=401, headers={"WWW-Authenticate": 'Basic realm=""', REASON: "login failed"})
 
 
 class _AnyPath(PathConvertor):
@@ -59,22 +74,25 @@ class Frontend:
         self._random = random.Random(0)
         self._routes = Starlette(
             routes=[
+                Route("/", self._page),
+                Route(_WELL_KNOWN, self._well_known),
                 Route("/api/v1/user", self._user),
                 Route("/api/v1/id/{pnfsid}", self._by_id),
-                Route("/api/v1/namespace", self._look),
                 Route("/api/v1/namespace/{path:any_path}", self._look),
                 Route("/api/v1/namespace/{path:any_path}", self._act, methods=["POST"]),
                 Route("/api/v1/namespace/{path:any_path}", self._delete, methods=["DELETE"]),
                 *event_routes(hub, namespace),
                 *tape_routes(tape),
+                *bulk_routes(tape.bulk),
             ],
             exception_handlers={
                 AccessError: self._refused,
                 EventError: self._refused,
                 NamespaceError: self._refused,
-                404: lambda request, error: error_answer(404, "No such resource"),
+                404: lambda request, error: error_answer(404, _NOTHING, media_type=""),
             },
         )
+        self._routes.router.redirect_slashes = False
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI application: faults, the brake and the login, before any route."""
@@ -85,7 +103,8 @@ class Frontend:
         async def dated(message: Message) -> None:
             if message["type"] == "http.response.start":
                 date = email.utils.formatdate(self.namespace.now(), usegmt=True)
-                message["headers"] = [*message.get("headers", []), (b"date", date.encode())]
+                more = [(b"date", date.encode()), (b"server", SERVER.encode())]
+                message["headers"] = [*message.get("headers", []), *more]
             await send(message)
 
         request = Request(scope)
@@ -97,29 +116,43 @@ class Frontend:
                 header = request.headers.get("authorization", "")
                 request.state.principal = self.access.authenticate(header, address)
                 answer = self._routes
-            except AccessError as error:
-                self.access.note_unauthorized(address)
-                answer = error_answer(error.status, str(error), **{"WWW-Authenticate": 'Basic realm="dCache"'})
+            except AccessError:
+                self.access.note_unauthorized(_PART, address)
+                answer = unauthorized()
         await answer(scope, receive, dated)
 
     async def _fault(self, address: str) -> Response | None:
-        if self.faults.slow_headers:
-            await asyncio.sleep(self.faults.slow_headers)
-        if wait := self.access.barred(address):
-            return error_answer(429, "Too many requests", **{"Retry-After": str(int(wait) + 1)})
-        match self.faults.refusal():
+        if delay := self.faults.delay_at(_PART):
+            await asyncio.sleep(delay)
+        if wait := self.access.barred(_PART, address):
+            return _busy(int(wait) + 1)
+        match self.faults.refusal_at(_PART):
             case None:
                 return None
             case 429:
-                return error_answer(429, "Too many requests", **{"Retry-After": "1"})
+                return _busy(1)
             case 401:
-                return error_answer(401, "Permission denied")
+                return unauthorized()
             case status:
                 return error_answer(status, "fault switched on in the embedded platform")
 
     @staticmethod
     async def _refused(request: Request, error: Exception) -> Response:
-        return error_answer(getattr(error, "status", 500), str(error))
+        status = getattr(error, "status", 500)
+        kind = "text/event-stream" if getattr(error, "stream", False) else "application/json"
+        return error_answer(status, str(error), title=str(error) if status == 409 else "", media_type=kind)
+
+    async def _page(self, request: Request) -> Response:
+        return Response("<!DOCTYPE html>\n<html><body></body></html>", media_type="text/html")
+
+    async def _well_known(self, request: Request) -> Response:
+        place = f"{request.url.scheme}://{request.url.netloc}/api/v1/tape"
+        body = {
+            "endpoints": [{"metadata": {}, "uri": place, "version": "v1"}],
+            "sitename": "oscar-testbed",
+            "description": "This is the dCache WLCG TAPE REST API endpoint for oscar-testbed",
+        }
+        return Response(json.dumps(body, indent=4), media_type="application/json;charset=utf-8")
 
     async def _user(self, request: Request) -> Response:
         who: Principal = request.state.principal
@@ -135,32 +168,32 @@ class Frontend:
         )
 
     async def _by_id(self, request: Request) -> Response:
-        found = self.namespace.by_id(request.path_params["pnfsid"])
-        if found is None:
-            raise NamespaceError(404, "No such file or directory")
-        entry, path = found
-        request.state.principal.require("READ_METADATA", path)
-        return JSONResponse({**_attributes(entry, {"locality", "checksum", "xattr"}), "path": path})
+        return error_answer(403, "Forbidden")  # for administrators, whom this dCache does not have
 
     async def _look(self, request: Request) -> Response:
         path = _path(request)
         request.state.principal.require("READ_METADATA", path)
         wanted = {name for name, value in request.query_params.items() if value.lower() == "true"}
         entry = self.namespace.require(path)
-        body = _attributes(entry, wanted)
-        if "children" not in wanted or not entry.directory:
-            return JSONResponse(body)
-        request.state.principal.require("LIST", path)
         limit, offset = (_whole(request.query_params.get(name)) for name in ("limit", "offset"))
+        body = attributes(self.namespace, entry, wanted, path)
+        if "children" not in wanted or not entry.directory:
+            return _json(body)
+        request.state.principal.require("LIST", path)
+        if not self.namespace.listable(entry):
+            raise AccessError(403, "Forbidden")
         if self.faults.take("listing_failures"):
             return error_answer(500, "Internal error: listing failed")
         children = await asyncio.to_thread(self._children, entry)
         chosen = children[offset or 0 :][: len(children) if limit is None else limit]
-        body["children"] = [{"fileName": each.name, **_attributes(each, wanted)} for each in chosen]
+        body["children"] = [
+            {"fileName": each.name, **attributes(self.namespace, each, wanted, f"{path.rstrip('/')}/{each.name}")}
+            for each in chosen
+        ]
         if self.faults.take("truncate_listings"):
             text = json.dumps(body)
             return Response(text[: len(text) // 2], media_type="application/json")
-        return JSONResponse(body)
+        return _json(body)
 
     def _children(self, entry: Entry) -> list[Entry]:
         children = self.namespace.children(entry)
@@ -174,16 +207,16 @@ class Frontend:
             body = json.loads(await request.body())
             action = body["action"]
         except (ValueError, KeyError, TypeError) as error:
-            raise NamespaceError(400, "Bad request: no action") from error
+            raise NamespaceError(400, "A JSONObject text must begin with '{' and have an action") from error
         who: Principal = request.state.principal
         perform = self._actions().get(action)
         if perform is None:
-            raise NamespaceError(400, f"Bad request: unknown action {str(action)[:40]!r}")
+            raise NamespaceError(400, f"No such action {str(action)[:40]}")
         try:
             await perform(who, path, body)
         except (KeyError, TypeError, AttributeError) as error:
             raise NamespaceError(400, f"Bad request: {action} lacks a field") from error
-        return JSONResponse({"status": "success"}, status_code=201)
+        return _json({"status": "success"}, 201)
 
     def _actions(self) -> dict[str, Callable[[Principal, str, Any], Awaitable[None]]]:
         return {
@@ -197,7 +230,7 @@ class Frontend:
 
     async def _mkdir(self, who: Principal, path: str, body: Any) -> None:
         target = f"{path.rstrip('/')}/{body['name']}"
-        who.require("MANAGE", target)
+        who.require("UPLOAD", target)
         if self.namespace.stat(target) is not None:
             raise NamespaceError(400, f"File exists: {target}")
         self.namespace.mkdir(target)
@@ -208,6 +241,8 @@ class Frontend:
             target = f"{path.rpartition('/')[0]}/{target}"
         who.require("MANAGE", path)
         who.require("MANAGE", target)
+        if self.namespace.stat(path) is None:
+            raise NamespaceError(404, "No such file or directory: null")
         self.namespace.move(path, target)
 
     async def _set_xattr(self, who: Principal, path: str, body: Any) -> None:
@@ -231,39 +266,31 @@ class Frontend:
     async def _delete(self, request: Request) -> Response:
         path = _path(request)
         request.state.principal.require("DELETE", path)
+        if self.namespace.stat(path) is None:
+            raise NamespaceError(404, f"No such file or directory: {path}")
         self.namespace.delete(path)
-        return JSONResponse({"status": "success"})
+        return _json({"status": "success"})
+
+
+def _busy(seconds: int) -> Response:
+    text = "Server is busy. Please try again later."
+    return Response(text, status_code=429, headers={"Retry-After": str(seconds)})
+
+
+def _json(body: object, status: int = 200) -> Response:
+    return JSONResponse(body, status_code=status)
 
 
 def _path(request: Request) -> str:
-    return "/" + str(request.path_params.get("path", "")).strip("/")
+    return "/" + "/".join(split_path(str(request.path_params.get("path", ""))))
 
 
 def _whole(text: str | None) -> int | None:
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit()):
-        raise NamespaceError(400, "Bad request: limit and offset must be whole numbers")
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit()):
+        raise NamespaceError(400, "limit and offset must be an integer value.")
+    if text.startswith("-"):
+        raise NamespaceError(400, "limit and offset can not be less than zero.")
     return int(text)
-
-
-def _attributes(entry: Entry, wanted: set[str]) -> dict[str, Any]:
-    body: dict[str, Any] = {
-        "fileType": "DIR" if entry.directory else "REGULAR",
-        "pnfsId": entry.pnfsid,
-        "nlink": 1,
-        "mtime": int(entry.mtime * 1000),
-        "creationTime": int(entry.created * 1000),
-        "mode": 0o755 if entry.directory else 0o644,
-    }
-    if entry.directory:
-        body["size"] = 512
-    elif entry.size is not None:
-        body["size"] = entry.size
-    if "locality" in wanted:
-        body["fileLocality"] = entry.locality
-    if "checksum" in wanted and entry.size is not None:
-        body["checksums"] = [{"type": "ADLER32", "value": entry.adler32}]
-    if "xattr" in wanted:
-        body["extendedAttributes"] = dict(entry.xattrs)
-    return body

@@ -14,10 +14,10 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
+from oscar_testbed.fakes.dcache.entries import ROOT_ID, Entry, Happening, NamespaceError, split_path
 from oscar_testbed.faults import DCacheFaults
 
 _SCHEMA = """
@@ -27,78 +27,6 @@ CREATE TABLE IF NOT EXISTS entries (
     locality TEXT NOT NULL DEFAULT 'NONE', xattrs TEXT NOT NULL DEFAULT '{}', UNIQUE (parent, name))
 """
 _COLUMNS = "pnfsid, parent, name, directory, size, mtime, created, adler32, locality, xattrs"
-_MAX_NAME_BYTES = 1024
-
-
-class NamespaceError(Exception):
-    """A refused operation, with the HTTP status the doors answer."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One file or directory as it was when looked at; times in seconds by the store's clock."""
-
-    pnfsid: str
-    parent: str
-    name: str
-    directory: bool
-    size: int | None
-    mtime: float
-    created: float
-    adler32: str
-    stored_locality: str
-    xattrs: Mapping[str, str]
-
-    @property
-    def locality(self) -> str:
-        """``fileLocality``; NONE for directories and for files still being written."""
-        return "NONE" if self.directory or self.size is None else self.stored_locality
-
-    @property
-    def online(self) -> bool:
-        """Whether the bytes can be read now."""
-        return self.locality in ("ONLINE", "ONLINE_AND_NEARLINE")
-
-    @property
-    def etag(self) -> str:
-        """Entity tag without quotes: PNFS-ID and a hash of the modification time."""
-        return f"{self.pnfsid}_{int(self.mtime * 1000) & 0xFFFFFFFF}"
-
-
-@dataclass(frozen=True, slots=True)
-class Happening:
-    """What the name space tells its listener.
-
-    :param watched: PNFS-ID of the entry whose watchers are told.
-    :param name: name of the child it happened to, or None if it happened to ``watched`` itself.
-    """
-
-    watched: str
-    name: str | None
-    mask: tuple[str, ...]
-    cookie: str | None = None
-
-
-def split_path(path: str) -> list[str]:
-    """The names along an absolute path.
-
-    :raises NamespaceError: for names no file can have.
-    """
-    names = [name for name in path.split("/") if name]
-    for name in names:
-        if name in (".", "..") or "\0" in name:
-            raise NamespaceError(400, "the path holds a name that is not allowed")
-        try:
-            too_long = len(name.encode("utf-8")) > _MAX_NAME_BYTES
-        except UnicodeEncodeError as error:
-            raise NamespaceError(400, "the path is not UTF-8") from error
-        if too_long:
-            raise NamespaceError(400, f"a name in the path is longer than {_MAX_NAME_BYTES} bytes")
-    return names
 
 
 class Namespace:
@@ -117,6 +45,7 @@ class Namespace:
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA synchronous=OFF")
         self._database.execute(_SCHEMA)
+        self.hidden: set[str] = set()
         self.listener: Callable[[Happening], None] = lambda happening: None
         row = self._database.execute(f"SELECT {_COLUMNS} FROM entries WHERE parent = ''").fetchone()
         self.root = _entry(row) if row else self._insert("", "", directory=True)
@@ -146,8 +75,24 @@ class Namespace:
         :raises NamespaceError: 404 if there is none.
         """
         if (entry := self.stat(path)) is None:
-            raise NamespaceError(404, "No such file or directory")
+            raise NamespaceError(404, f"No such file or directory {path}")
         return entry
+
+    def forbid(self, path: str) -> None:
+        """Let nobody list a directory from now on, as one of mode 0700 of somebody else's."""
+        self.hidden.add(self.require(path).pnfsid)
+
+    def listable(self, directory: Entry) -> bool:
+        """Whether a directory may be listed."""
+        return directory.pnfsid not in self.hidden
+
+    def links(self, directory: Entry) -> int:
+        """Number of links of a directory: itself, its name, and its directories' ``..``."""
+        with self._lock:
+            row = self._database.execute(
+                "SELECT count(*) FROM entries WHERE parent = ? AND directory = 1", (directory.pnfsid,)
+            ).fetchone()
+        return 2 + int(row[0])
 
     def by_id(self, pnfsid: str) -> tuple[Entry, str] | None:
         """An entry and its present path."""
@@ -208,6 +153,7 @@ class Namespace:
                 self._remove(old)
             entry = self._insert(parent.pnfsid, names[-1], directory=False)
             self._tell(entry, "IN_CREATE")
+            self._tell(entry, "IN_OPEN")
             return Upload(self, entry, self._pool / entry.pnfsid)
 
     def put(self, path: str, data: bytes, *, locality: str = "ONLINE") -> Entry:
@@ -275,8 +221,8 @@ class Namespace:
             entry = self.require(path)
             for name in attributes:
                 if (mode == "CREATE" and name in entry.xattrs) or (mode == "MODIFY" and name not in entry.xattrs):
-                    raise NamespaceError(409, "the attribute exists" if mode == "CREATE" else "no such attribute")
-            self._change_attributes(entry, {**entry.xattrs, **attributes})
+                    raise NamespaceError(409, "Attribute already exist" if mode == "CREATE" else "No such attribute")
+            self._update(entry.pnfsid, xattrs=json.dumps({**entry.xattrs, **attributes}))
 
     def remove_xattrs(self, path: str, names: Iterable[str]) -> None:
         """Remove extended attributes; 409 if one is absent."""
@@ -285,8 +231,8 @@ class Namespace:
             left = dict(entry.xattrs)
             for name in names:
                 if left.pop(name, None) is None:
-                    raise NamespaceError(409, "no such attribute")
-            self._change_attributes(entry, left)
+                    raise NamespaceError(409, "No such attribute")
+            self._update(entry.pnfsid, xattrs=json.dumps(left))
 
     def set_locality(self, path: str, locality: str) -> None:
         """Say where the bytes are: ``ONLINE``, ``NEARLINE`` (tape only), ``ONLINE_AND_NEARLINE``, ``LOST``..."""
@@ -295,26 +241,24 @@ class Namespace:
             self._update(entry.pnfsid, locality=locality)
             self._tell(entry, "IN_ATTRIB")
 
-    def _change_attributes(self, entry: Entry, xattrs: Mapping[str, str]) -> None:
-        self._update(entry.pnfsid, xattrs=json.dumps(dict(xattrs)))
-        self._tell(entry, "IN_ATTRIB")
-
-    def finish(self, entry: Entry, *, size: int | None, adler32: str, locality: str, keep: bool) -> None:
+    def finish(self, entry: Entry, *, size: int | None, written: int, adler32: str, locality: str, keep: bool) -> None:
         """End an upload (called by :class:`Upload`); the closing event comes in every case, as in dCache."""
         with self._lock:
+            # The pool remembers where the transfer began: after a rename this is still the old name.
+            if written:
+                self._tell_old_name(entry, "IN_MODIFY")
             if size is not None:
                 now = self.now()
                 self._update(entry.pnfsid, size=size, adler32=adler32, locality=locality, mtime=now)
-                self._tell(entry, "IN_ATTRIB")
-            # The pool remembers where the transfer began: after a rename this is still the old name.
-            self.listener(Happening(entry.parent, entry.name, ("IN_CLOSE_WRITE",)))
-            self.listener(Happening(entry.pnfsid, None, ("IN_CLOSE_WRITE",)))
+            for mask in ("IN_ATTRIB",) if size is not None else ("IN_ATTRIB", "IN_ATTRIB"):
+                self._tell(entry, mask)
+            self._tell_old_name(entry, "IN_CLOSE_WRITE")
             if size is None and not keep and (found := self.by_id(entry.pnfsid)):
                 self._remove(found[0])
 
     def _insert(self, parent: str, name: str, *, directory: bool) -> Entry:
         now = self.now()
-        pnfsid = secrets.token_hex(18).upper()
+        pnfsid = "0000" + secrets.token_hex(16).upper() if parent else ROOT_ID
         self._database.execute(
             "INSERT INTO entries (pnfsid, parent, name, directory, mtime, created) VALUES (?, ?, ?, ?, ?, ?)",
             (pnfsid, parent, name, int(directory), now, now),
@@ -349,6 +293,16 @@ class Namespace:
     def _update(self, pnfsid: str, **changes: object) -> None:
         names = ", ".join(f"{name} = ?" for name in changes)
         self._database.execute(f"UPDATE entries SET {names} WHERE pnfsid = ?", (*changes.values(), pnfsid))
+
+    def tell_read(self, entry: Entry, mask: str) -> None:
+        """Tell of a reader: ``IN_OPEN``, ``IN_ACCESS``, ``IN_CLOSE_NOWRITE``."""
+        with self._lock:
+            self._tell(entry, mask)
+
+    def _tell_old_name(self, entry: Entry, mask: str) -> None:
+        """Tell of an entry under the name it had."""
+        self.listener(Happening(entry.parent, entry.name, (mask,)))
+        self.listener(Happening(entry.pnfsid, None, (mask,)))
 
     def _tell(self, entry: Entry, mask: str) -> None:
         kind = ("IN_ISDIR",) if entry.directory else ()
@@ -402,6 +356,7 @@ class Upload:
         self._namespace.finish(
             self.entry,
             size=size,
+            written=self.size,
             adler32=self.adler32,
             locality=locality,
             keep=self._namespace.faults.keep_partial_uploads,

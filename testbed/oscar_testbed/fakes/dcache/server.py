@@ -10,10 +10,12 @@ from typing import Any
 
 from oscar_testbed.errors import PlatformError
 from oscar_testbed.fakes.dcache.access import Access
-from oscar_testbed.fakes.dcache.door import Door, Pool
+from oscar_testbed.fakes.dcache.door import Door
+from oscar_testbed.fakes.dcache.entries import Entry
 from oscar_testbed.fakes.dcache.events import EventHub
 from oscar_testbed.fakes.dcache.frontend import Frontend
-from oscar_testbed.fakes.dcache.namespace import Entry, Namespace, Upload
+from oscar_testbed.fakes.dcache.namespace import Namespace, Upload
+from oscar_testbed.fakes.dcache.pool import Pool
 from oscar_testbed.fakes.dcache.tape import Tape
 from oscar_testbed.faults import DCacheFaults
 from oscar_testbed.files import write_private

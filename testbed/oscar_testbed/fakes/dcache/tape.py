@@ -1,13 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files on tape: the WLCG Tape REST API of the embedded dCache, and the tape itself, which is a timer."""
+"""Files on tape: the WLCG Tape REST API of the embedded dCache over its bulk service; the tape itself is a timer."""
 
 from __future__ import annotations
 
 import json
-import threading
-import time
-import uuid
-from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.requests import Request
@@ -15,123 +11,41 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from oscar_testbed.fakes.dcache.access import parse_duration
-from oscar_testbed.fakes.dcache.namespace import Namespace, NamespaceError
+from oscar_testbed.fakes.dcache.bulk import BulkRequest, BulkService, Target, json_object, now
+from oscar_testbed.fakes.dcache.entries import NamespaceError
+from oscar_testbed.fakes.dcache.namespace import Namespace
 
 _BASE = "/api/v1/tape"
 #: Files of one request, dCache's default.
 _PATHS = 500
-_ARCHIVE_WORDS = {"ONLINE": "DISK", "NEARLINE": "TAPE", "ONLINE_AND_NEARLINE": "DISK_AND_TAPE"}
-
-
-@dataclass
-class _File:
-    path: str
-    state: str = "SUBMITTED"
-    started: int | None = None
-    finished: int | None = None
-    error: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        body = {"path": self.path, "state": self.state, "startedAt": self.started, "finishedAt": self.finished}
-        return {name: value for name, value in {**body, "error": self.error or None}.items() if value is not None}
-
-
-@dataclass
-class _Request:
-    created: int
-    files: dict[str, _File] = field(default_factory=dict)
-
-    @property
-    def completed(self) -> int | None:
-        ends = [each.finished for each in self.files.values()]
-        return None if None in ends else max((end for end in ends if end is not None), default=self.created)
+_WORDS = {"ONLINE": "DISK", "NEARLINE": "TAPE", "ONLINE_AND_NEARLINE": "DISK_AND_TAPE"}
+_STATES = {"CREATED": "SUBMITTED", "RUNNING": "STARTED"}
 
 
 class Tape:
-    """Brings files online ``faults.staging_delay`` seconds after they were asked for."""
+    """Brings files online."""
 
     def __init__(self, namespace: Namespace) -> None:
         self._namespace = namespace
-        self._faults = namespace.faults
-        self._lock = threading.Lock()
-        self._requests: dict[str, _Request] = {}
-        self._timers: set[threading.Timer] = set()
-
-    def stage(self, paths: list[str]) -> str:
-        """Ask for files and return the request's id."""
-        request = _Request(_now(), {path: _File(path) for path in paths})
-        identifier = str(uuid.uuid4())
-        with self._lock:
-            self._requests[identifier] = request
-        for file in request.files.values():
-            file.state, file.started = "STARTED", _now()
-            self._later(file)
-        return identifier
+        self.bulk = BulkService(namespace)
 
     def bring_online(self, path: str) -> None:
         """Ask for one file without a request to look at (the ``pin`` action, and a read of a file on tape)."""
         self._namespace.require(path)
-        self._later(_File(path, "STARTED"))
-
-    def request(self, identifier: str) -> _Request:
-        """A request by id.
-
-        :raises NamespaceError: 404.
-        """
-        with self._lock:
-            if (found := self._requests.get(identifier)) is None:
-                raise NamespaceError(404, "No such request")
-            return found
-
-    def forget(self, identifier: str) -> None:
-        """Drop a request."""
-        self.request(identifier)
-        with self._lock:
-            self._requests.pop(identifier, None)
-
-    def cancel(self, identifier: str, paths: list[str]) -> None:
-        """Cancel what has not ended yet."""
-        for path in paths:
-            file = self.request(identifier).files.get(path)
-            if file is None:
-                raise NamespaceError(400, "a path is not part of the request")
-            if file.finished is None:
-                file.state, file.finished = "CANCELLED", _now()
+        self.bulk.later("STAGE", Target(path, now(), 0))
 
     def stop(self) -> None:
         """Cancel what is under way."""
-        with self._lock:
-            timers, self._timers = self._timers, set()
-        for timer in timers:
-            timer.cancel()
+        self.bulk.stop()
 
     def archive_info(self, path: str) -> dict[str, str]:
         """Where a file is; one being written is said to be on DISK, as by real dCache."""
         entry = self._namespace.stat(path)
         if entry is None:
-            return {"path": path, "error": "No such file or directory"}
+            return {"path": path, "error": f"No such file or directory {path}"}
         if entry.size is None and not entry.directory:
             return {"path": path, "locality": "DISK"}
-        return {"path": path, "locality": _ARCHIVE_WORDS.get(entry.locality, entry.locality)}
-
-    def _later(self, file: _File) -> None:
-        timer = threading.Timer(self._faults.staging_delay, self._finish, [file])
-        timer.daemon = True
-        with self._lock:
-            self._timers = {each for each in self._timers if each.is_alive()} | {timer}
-            timer.start()
-
-    def _finish(self, file: _File) -> None:
-        if file.finished is not None:
-            return
-        entry = self._namespace.stat(file.path)
-        if entry is None or entry.directory or self._faults.take("staging_failures"):
-            file.error = "No such file or directory" if entry is None else "the file could not be staged"
-            file.state, file.finished = "FAILED", _now()
-            return
-        if entry.locality == "NEARLINE":
-            self._namespace.set_locality(file.path, "ONLINE_AND_NEARLINE")
-        file.state, file.finished = "COMPLETED", _now()
+        return {"path": path, "locality": _WORDS.get(entry.locality, entry.locality)}
 
 
 def tape_routes(tape: Tape) -> list[Route]:
@@ -152,45 +66,54 @@ class _TapeRoutes:
         self._tape = tape
 
     async def stage(self, request: Request) -> Response:
-        body = await _object(request)
-        if set(body) - {"files"} or not isinstance(body.get("files"), list) or not body["files"]:
-            raise NamespaceError(400, "Bad request: expected files and nothing else")
-        try:
-            paths = [str(each["path"]) for each in body["files"]]
-        except (TypeError, KeyError) as error:
-            raise NamespaceError(400, "Bad request: a file without path") from error
+        body = await json_object(request)
+        if unknown := sorted(set(body) - {"files"}):
+            raise NamespaceError(400, f"unrecognized payload element(s): {json.dumps(unknown)}")
+        files = body.get("files")
+        if not isinstance(files, list) or not files:
+            raise NamespaceError(400, "request contains no files.")
+        paths = [self._checked(each) for each in files]
         if len(paths) > _PATHS:
-            raise NamespaceError(413, f"more than {_PATHS} files in one request")
-        for each in body["files"]:
-            try:
-                parse_duration(str(each.get("diskLifetime") or "P1D"))
-            except ValueError as error:
-                raise NamespaceError(400, "Bad request: diskLifetime is not an ISO 8601 duration") from error
+            raise NamespaceError(413, "Request Entity Too Large")
         for path in paths:
             request.state.principal.require("STAGE", path)
-        identifier = self._tape.stage(paths)
-        headers = {"Location": f"{request.url}/{identifier}"}
-        return JSONResponse({"requestId": identifier}, status_code=201, headers=headers)
+        made = self._tape.bulk.submit(request.state.principal.user, "STAGE", paths)
+        place = f"{request.url.scheme}://{request.url.netloc}{_BASE}/stage/{made.uid}"
+        return JSONResponse({"requestId": made.uid}, status_code=201, headers={"Location": place})
+
+    @staticmethod
+    def _checked(file: Any) -> str:
+        if not isinstance(file, dict) or not isinstance(file.get("path"), str):
+            raise NamespaceError(400, "file object without path.")
+        try:
+            parse_duration(str(file.get("diskLifetime") or "P1D"))
+        except ValueError as error:
+            raise NamespaceError(400, f"Duration '{file['diskLifetime']}' cannot be parsed.") from error
+        return str(file["path"])
 
     async def look(self, request: Request) -> Response:
-        identifier = request.path_params["id"]
-        found = self._tape.request(identifier)
+        found = self._found(request)
         body: dict[str, Any] = {
-            "id": identifier,
-            "createdAt": found.created,
-            "startedAt": found.created,
-            "files": [each.to_dict() for each in found.files.values()],
+            "id": found.uid,
+            "createdAt": found.arrived,
+            "startedAt": found.started,
+            "files": [_described(each) for each in found.targets],
         }
-        if found.completed is not None:
-            body["completedAt"] = found.completed
+        if found.status in ("COMPLETED", "CANCELLED"):
+            body["completedAt"] = found.changed
         return JSONResponse(body)
 
     async def delete(self, request: Request) -> Response:
-        self._tape.forget(request.path_params["id"])
+        self._tape.bulk.forget(self._found(request))
         return Response(status_code=200)
 
     async def cancel(self, request: Request) -> Response:
-        self._tape.cancel(request.path_params["id"], await _paths(request))
+        found, paths = self._found(request), await _paths(request)
+        if strange := set(paths) - {each.path for each in found.targets}:
+            raise NamespaceError(400, f"{sorted(strange)[0]} does not belong to the request.")
+        for target in found.targets:
+            if target.path in paths:
+                target.end("CANCELLED")
         return Response(status_code=200)
 
     async def release(self, request: Request) -> Response:
@@ -201,23 +124,18 @@ class _TapeRoutes:
         paths = dict.fromkeys((await _paths(request))[:10_000])
         return JSONResponse([self._tape.archive_info(path) for path in paths])
 
+    def _found(self, request: Request) -> BulkRequest:
+        return self._tape.bulk.request(request.path_params["id"], request.state.principal.user, "STAGE")
 
-async def _object(request: Request) -> dict[str, Any]:
-    try:
-        body = json.loads(await request.body())
-    except ValueError as error:
-        raise NamespaceError(400, "Bad request: not JSON") from error
-    if not isinstance(body, dict):
-        raise NamespaceError(400, "Bad request: not an object")
-    return body
+
+def _described(target: Target) -> dict[str, object]:
+    state = _STATES.get(target.state, target.state)
+    body = {"path": target.path, "state": state, "startedAt": target.started, "finishedAt": target.finished}
+    return {name: value for name, value in {**body, "error": target.error or None}.items() if value is not None}
 
 
 async def _paths(request: Request) -> list[str]:
-    paths = (await _object(request)).get("paths")
+    paths = (await json_object(request)).get("paths")
     if not isinstance(paths, list):
-        raise NamespaceError(400, "Bad request: expected paths")
+        raise NamespaceError(400, "request had no paths.")
     return [str(path) for path in paths]
-
-
-def _now() -> int:
-    return int(time.time() * 1000)

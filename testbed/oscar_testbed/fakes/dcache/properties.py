@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""WebDAV properties of the embedded dCache: PROPFIND and PROPPATCH, with the oddities of dCache's own answers."""
+
+from __future__ import annotations
+
+import email.utils
+import mimetypes
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from urllib.parse import quote
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape, quoteattr
+
+from oscar_testbed.fakes.dcache.entries import Entry
+
+DAV = "DAV:"
+CHECKSUMS = "http://www.dcache.org/2013/webdav"
+SRM = "http://srm.lbl.gov/StorageResourceManager"
+XATTR = "http://www.dcache.org/2020/xattr"
+_HEAD = '<?xml version="1.0" encoding="utf-8" ?>\n'
+_FIXED = (
+    'xmlns:cal="urn:ietf:params:xml:ns:caldav" xmlns:cs="http://calendarserver.org/ns/" '
+    'xmlns:card="urn:ietf:params:xml:ns:carddav"'
+)
+_ALL = (
+    "resourcetype",
+    "getcontentlength",
+    "getetag",
+    "displayname",
+    "getcontenttype",
+    "getlastmodified",
+    "creationdate",
+)
+#: Name of a property: its namespace and itself.
+Name = tuple[str, str]
+
+
+def wanted(body: bytes) -> list[Name]:
+    """The properties a PROPFIND asks for; all usual ones if it says nothing that can be read, as with dCache."""
+    try:
+        root = ElementTree.fromstring(body)  # noqa: S314  # expat, of Python 3.11 and newer
+    except ElementTree.ParseError:
+        return [(DAV, name) for name in _ALL]
+    asked = root.find(f"{{{DAV}}}prop")
+    if asked is None:
+        return [(DAV, name) for name in _ALL]
+    return [_split(element.tag) for element in asked]
+
+
+def changed(body: bytes) -> tuple[dict[str, str], list[str], list[Name]]:
+    """What a PROPPATCH sets, removes, and names: extended attributes alone can be changed.
+
+    :raises ValueError: if it cannot be read.
+    """
+    try:
+        root = ElementTree.fromstring(body)  # noqa: S314  # expat, of Python 3.11 and newer
+    except ElementTree.ParseError as error:
+        raise ValueError("not XML") from error
+    setting = {_split(each.tag): each.text or "" for each in root.findall(f"{{{DAV}}}set/{{{DAV}}}prop/*")}
+    removing = [_split(each.tag) for each in root.findall(f"{{{DAV}}}remove/{{{DAV}}}prop/*")]
+    put = {name: text for (space, name), text in setting.items() if space == XATTR}
+    return put, [name for space, name in removing if space == XATTR], [*setting, *removing]
+
+
+def multistatus(responses: Iterable[tuple[str, Entry]], names: Iterable[Name], *, missing: bool = False) -> bytes:
+    """The answer to a PROPFIND.
+
+    A name space that no property was found in is not declared, and its names come without it, as from dCache.
+
+    :param responses: path as it is shown, and the entry.
+    :param missing: say of every property that it is not there, as dCache does after a PROPPATCH.
+    """
+    asked = list(names)
+    found: list[tuple[str, dict[Name, str], list[Name]]] = []
+    for path, entry in responses:
+        values = {} if missing else {name: value for name in asked if (value := _value(entry, name)) is not None}
+        found.append((path, values, [name for name in asked if name not in values]))
+    spaces = sorted({space for _, values, _ in found for space, _ in values} - {DAV})
+    prefixes = {DAV: "d:", **{space: f"ns{number}:" for number, space in enumerate(spaces, 1)}}
+    declared = " ".join(f"xmlns:{prefix[:-1]}={quoteattr(space)}" for space, prefix in prefixes.items())
+    parts = [f"{_HEAD}<d:multistatus {_FIXED} {declared}>"]
+    for path, values, absent in found:
+        parts.append(f"<d:response><d:href>{escape(quote(path, safe=_HREF))}</d:href>")
+        if values:
+            inside = "".join(_element(prefixes, name, value) for name, value in values.items())
+            parts.append(f"<d:propstat><d:prop>{inside}</d:prop><d:status>HTTP/1.1 200 OK</d:status></d:propstat>")
+        if absent:
+            inside = "".join(_element(prefixes, name, "") for name in absent)
+            parts.append(
+                f"<d:propstat><d:prop>{inside}</d:prop><d:status>HTTP/1.1 404 Not Found</d:status></d:propstat>"
+            )
+        parts.append("</d:response>")
+    return "".join([*parts, "</d:multistatus>"]).encode()
+
+
+_HREF = "/!$'()*,-.:;=@_~"
+
+
+def content_type(entry: Entry) -> str:
+    """Media type by the name."""
+    return mimetypes.guess_type(entry.name)[0] or "application/octet-stream"
+
+
+def _value(entry: Entry, name: Name) -> str | None:
+    space, local = name
+    values: Mapping[str, str | None] = {}
+    if space == DAV:
+        values = {
+            "resourcetype": "<d:collection/>" if entry.directory else None,
+            "getcontentlength": None if entry.directory or entry.size is None else str(entry.size),
+            "getetag": f'"{entry.etag}"',
+            "displayname": escape(entry.name),
+            "getcontenttype": "text/html; charset=utf-8" if entry.directory else content_type(entry),
+            "getlastmodified": email.utils.formatdate(entry.mtime, usegmt=True),
+            "creationdate": datetime.fromtimestamp(entry.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+    elif space == SRM and not entry.directory:
+        values = {"FileLocality": entry.locality}
+    elif space == CHECKSUMS and entry.adler32 and entry.size is not None:
+        values = {"Checksums": f"adler32={entry.adler32}"}
+    elif space == XATTR and (text := entry.xattrs.get(local)) is not None:
+        values = {local: escape(text)}
+    return values.get(local)
+
+
+def _element(prefixes: Mapping[str, str], name: Name, value: str) -> str:
+    tag = prefixes.get(name[0], "") + name[1]
+    return f"<{tag}>{value}</{tag}>" if value else f"<{tag}/>"
+
+
+def _split(tag: str) -> Name:
+    space, _, local = tag.rpartition("}")
+    return space.lstrip("{"), local
