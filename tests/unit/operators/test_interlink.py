@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 from airflow.sdk import DAG, Asset
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
@@ -231,7 +232,7 @@ def test_the_asset_event_of_an_outlet_says_what_was_produced(cluster, supervisor
     seen["outlet_events"] = {asset: SimpleNamespace(extra={"mine": 1})}
     pause = deferred(task, seen)
     (name,) = cluster.pods
-    supervisor.manifests[name] = replace(manifest(name), outputs=(Output("a b.txt", 1, "0" * 64),))
+    supervisor.manifests[name] = msgspec.structs.replace(manifest(name), outputs=(Output("a b.txt", 1, "0" * 64),))
     cluster.put(name, JobPhase.SUCCEEDED)
     resumed(task, seen, pause, "succeeded")
     extra = seen["outlet_events"][asset].extra
