@@ -81,8 +81,9 @@ e2e: $(STAMP) ## Run the browser tests over the demo (needs chromium).
 	@$(BIN)/python -m pytest tests/e2e
 
 .PHONY: bench-detection
-bench-detection: $(STAMP) ## Measure how new objects are found, against named peers, and that of 5200 none is lost (half an hour).
+bench-detection: $(STAMP) ## Measure how new objects are found, against named peers, how the cost grows, and that of 5200 none is lost (an hour).
 	@$(BIN)/python -m tests.bench.detection
+	@$(BIN)/python -m tests.bench.growth --write
 	@$(BIN)/python -m tests.bench.detection --no-loss
 
 .PHONY: bench-placement
