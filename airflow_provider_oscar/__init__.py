@@ -39,9 +39,18 @@ if TYPE_CHECKING:
     from airflow_provider_oscar.placement.policies import Explicit, Fallback, Rule, RuleBased
     from airflow_provider_oscar.placement.targets import PlacementTarget
     from airflow_provider_oscar.sensors.interlink import InterLinkNodeSensor
-    from airflow_provider_oscar.sensors.objects import DCacheNewObjectSensor, S3NewObjectSensor
+    from airflow_provider_oscar.sensors.objects import (
+        DCacheNewObjectSensor,
+        FileSystemNewObjectSensor,
+        S3NewObjectSensor,
+    )
     from airflow_provider_oscar.sensors.oscar import OscarJobSensor
-    from airflow_provider_oscar.triggers.objects import DCacheNewObjectTrigger, Notifications, S3NewObjectTrigger
+    from airflow_provider_oscar.triggers.objects import (
+        DCacheNewObjectTrigger,
+        FileSystemNewObjectTrigger,
+        Notifications,
+        S3NewObjectTrigger,
+    )
 
 __version__ = "0.1.0"
 
@@ -54,6 +63,8 @@ __all__ = [
     "Explicit",
     "Fallback",
     "FastestFinish",
+    "FileSystemNewObjectSensor",
+    "FileSystemNewObjectTrigger",
     "GreenestWithinDeadline",
     "InterLinkMaintenanceOperator",
     "InterLinkNodeSensor",
@@ -100,6 +111,8 @@ _MODULES = {
     "Explicit": "placement.policies",
     "Fallback": "placement.policies",
     "FastestFinish": "placement.learned",
+    "FileSystemNewObjectSensor": "sensors.objects",
+    "FileSystemNewObjectTrigger": "triggers.objects",
     "GreenestWithinDeadline": "placement.learned",
     "InterLinkNodeSensor": "sensors.interlink",
     "InterLinkPodOperator": "operators.interlink",

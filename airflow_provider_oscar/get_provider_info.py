@@ -228,6 +228,7 @@ def get_provider_info() -> dict[str, object]:
                 "python-modules": [f"{_PACKAGE}.hooks.interlink", f"{_PACKAGE}.hooks.slurm"],
             },
             {"integration-name": "dCache", "python-modules": [f"{_PACKAGE}.hooks.dcache"]},
+            {"integration-name": "fsspec", "python-modules": [f"{_PACKAGE}.hooks.filesystem.hook"]},
         ],
         "operators": [
             {

@@ -33,6 +33,8 @@ class Source(StrEnum):
     """A bucket behind the S3 API; ``container`` is the bucket."""
     DCACHE = "dcache"
     """A dCache or other WebDAV name space; ``container`` is the watched directory."""
+    FSSPEC = "fsspec"
+    """Any file system of fsspec; ``container`` is the URL of the watched directory."""
 
 
 class Reason(StrEnum):
@@ -76,11 +78,11 @@ class ObjectEvent:
             raise DefinitionError(f"the modification time of {quoted(self.key)} has no time zone")
         if type(self.source) is not Source:  # a listing makes these by the hundred thousand, of the right types
             object.__setattr__(self, "source", Source(self.source))
-        absolute = self.container.startswith("/")
-        if not self.container or absolute is not (self.source is Source.DCACHE):
+        kind = Source.FSSPEC if "://" in self.container else Source.DCACHE if self.container[:1] == "/" else Source.S3
+        if not self.container or self.source is not kind:
             raise DefinitionError(
-                f"the container of {quoted(self.key)} is {quoted(self.container)}; expected a bucket name for S3 and "
-                "an absolute path for dCache"
+                f"the container of {quoted(self.key)} is {quoted(self.container)}; expected a bucket name for S3, an "
+                "absolute path for dCache and a URL for fsspec"
             )
         if type(self.reason) is not Reason:
             object.__setattr__(self, "reason", Reason(self.reason))
@@ -89,13 +91,15 @@ class ObjectEvent:
 
     @property
     def uri(self) -> str:
-        """Percent-encoded URI: ``s3://bucket/key`` or ``dcache://<conn_id>/directory/name``.
+        """Percent-encoded URI: ``s3://bucket/key``, ``dcache://<conn_id>/directory/name``, or below the URL of fsspec.
 
         A bucket name is global to its store, a dCache path is not, hence the connection as authority.
         """
         path = quote(utf8(self.key), safe="/~")
         if self.source is Source.S3:
             return f"s3://{self.container}/{path}"
+        if self.source is Source.FSSPEC:
+            return f"{quote(utf8(self.container.rstrip('/')), safe=':/~')}/{path}"
         return f"dcache://{self.conn_id}{quote(utf8(self.container.rstrip('/')), safe='/~')}/{path}"
 
     @property
@@ -200,7 +204,25 @@ def split_uri(uri: str) -> tuple[Source, str, str]:
         authority = _DCACHE_DEFAULT
     if parts.scheme not in (Source.S3, Source.DCACHE) or not authority or parts.query:
         raise DefinitionError(
-            f"cannot read the object URI {uri!r}; expected s3://bucket/key or dcache://conn_id/path, percent-encoded"
+            f"cannot read the object URI {uri!r}; expected s3://bucket/key or dcache://conn_id/path, percent-encoded. "
+            "Jobs reach no other store: copy a file of another one first, with ObjectStoragePath for example"
         )
     path = unquote(parts.path, errors="surrogateescape")
     return Source(parts.scheme), authority, path.removeprefix("/") if parts.scheme == Source.S3 else path
+
+
+def scheme_of(url: str) -> str:
+    """Return the scheme of a URL.
+
+    :raises DefinitionError: if it has none, or names a query or a fragment.
+    """
+    parts = urlsplit(url, allow_fragments=False)
+    if not parts.scheme or "://" not in url:
+        raise DefinitionError(
+            f"cannot watch {quoted(url)}; expected a URL such as gs://bucket/prefix or file:///data/in"
+        )
+    if "@" in parts.netloc:
+        raise DefinitionError(
+            f"the URL of a {parts.scheme} file system holds a login; give login and password to a connection"
+        )
+    return parts.scheme

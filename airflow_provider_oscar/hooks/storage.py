@@ -65,6 +65,8 @@ def storage_hook(target: ObjectEvent | str, conn_id: str = "") -> OscarS3Hook | 
     :raises DefinitionError: if it is none of these, or the connection is of another type.
     """
     if isinstance(target, ObjectEvent):
+        if target.source is Source.FSSPEC:
+            split_uri(target.uri)
         return _hook(target.source, target.conn_id)
     if "://" in target:
         source, authority, _path = split_uri(target)

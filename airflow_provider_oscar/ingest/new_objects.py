@@ -16,7 +16,7 @@ from airflow.sdk import Asset, AssetAny, AssetWatcher
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.filters import DEFAULT_IGNORED
-from airflow_provider_oscar.core.objects import ObjectEvent, utf8
+from airflow_provider_oscar.core.objects import ObjectEvent, scheme_of, utf8
 from airflow_provider_oscar.ingest.policies import Batch, Each, Group, Policy
 from airflow_provider_oscar.run_objects import DEFAULT_DCACHE_CONNECTION, DEFAULT_S3_CONNECTION
 
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
     from airflow_provider_oscar.ingest.timetable import NewObjectsTimetable
 
-_FORMS = "s3://bucket/prefix, dcache://conn_id/path or webdav://conn_id/path"
+_FORMS = (
+    "s3://bucket/prefix, dcache://conn_id/path, webdav://conn_id/path, or a URL of fsspec such as gs://bucket/prefix"
+)
 #: What an asset's name can say readably; everything else is named by a digest.
 _PATTERN = re.compile(r"[A-Za-z0-9*?_.,@+=~/-]+")
 
@@ -35,9 +37,9 @@ _PATTERN = re.compile(r"[A-Za-z0-9*?_.,@+=~/-]+")
 class _Place:
     """Where to look.
 
-    :param scheme: ``s3``, ``dcache`` or ``webdav``.
+    :param scheme: ``s3``, ``dcache``, ``webdav``, or one of fsspec.
     :param conn_id: connection of the store.
-    :param container: bucket, or empty.
+    :param container: bucket, URL of a directory of fsspec, or empty.
     :param path: raw prefix, or absolute directory.
     """
 
@@ -49,7 +51,9 @@ class _Place:
     @classmethod
     def parse(cls, uri: str, conn_id: str | None) -> _Place:
         parts = urlsplit(uri, allow_fragments=False)
-        if parts.scheme not in ("s3", "dcache", "webdav") or parts.query or (parts.scheme == "s3" and not parts.netloc):
+        if parts.scheme and "://" in uri and parts.scheme not in ("s3", "dcache", "webdav"):
+            return cls(scheme_of(uri), conn_id or "", uri, "")
+        if not parts.scheme or parts.query or (parts.scheme == "s3" and not parts.netloc):
             raise DefinitionError(f"cannot watch {quoted(uri)}; expected {_FORMS}, percent-encoded")
         path = unquote(parts.path, errors="surrogateescape")
         if parts.scheme == "s3":
@@ -60,6 +64,8 @@ class _Place:
 
     @property
     def uri(self) -> str:
+        if "://" in self.container:
+            return self.container
         path = quote(utf8(self.path), safe="/~")
         return f"s3://{self.container}/{path}" if self.scheme == "s3" else f"{self.scheme}://{self.conn_id}{path}"
 
@@ -79,9 +85,11 @@ class NewObjects:
     refer to the asset elsewhere as ``Asset.ref(name=incoming.asset.name)``.
 
     :param uris: places to watch: ``s3://bucket/prefix``, ``dcache://conn_id/path`` or ``webdav://conn_id/path``,
-        percent-encoded; ``dcache:///path`` means the connection ``dcache_default``. Or an ``Asset`` whose events tell
-        of objects without anybody watching: the outlet of a job operator in another DAG, what the receiver for
-        notifications gets, what is posted to Airflow's REST API. It is taken as it is, with its own watchers, if any.
+        percent-encoded; ``dcache:///path`` means the connection ``dcache_default``. A URL of any other scheme
+        (``gs://bucket/prefix``, ``sftp:///data/in``, ``file:///data/in``) is watched through fsspec. Or an ``Asset``
+        whose events tell of objects without anybody watching: the outlet of a job operator in another DAG, what the
+        receiver for notifications gets, what is posted to Airflow's REST API. It is taken as it is, with its own
+        watchers, if any.
     :param conn_id: connection of the places; by default ``oscar_s3_default`` or what the URI says.
     :param suffix: ending of the keys.
     :param glob: pattern of the keys.
@@ -149,12 +157,18 @@ class NewObjects:
         return asset
 
     def _trigger(self, place: _Place, asset_name: str) -> BaseEventTrigger:
-        from airflow_provider_oscar.triggers.objects import DCacheNewObjectTrigger, S3NewObjectTrigger
+        from airflow_provider_oscar.triggers.objects import (
+            DCacheNewObjectTrigger,
+            FileSystemNewObjectTrigger,
+            S3NewObjectTrigger,
+        )
 
         arguments: dict[str, Any] = {"asset_name": asset_name, "conn_id": place.conn_id, **self._conditions}
         arguments.update(self._options)
         if place.scheme == "s3":
             return S3NewObjectTrigger(bucket=place.container, prefix=place.path, **arguments)
+        if place.container:
+            return FileSystemNewObjectTrigger(url=place.container, **arguments)
         if place.scheme == "webdav":
             arguments.setdefault("notifications", "none")
         return DCacheNewObjectTrigger(path=place.path, **arguments)

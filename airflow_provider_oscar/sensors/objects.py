@@ -41,6 +41,7 @@ class NewObjectSensor(BaseSensorOperator):
     :param regex: regular expression that the whole key matches.
     :param min_size: bytes.
     :param ignore: patterns of keys that are left out; None for those of uploads under way.
+    :param empty: ``run`` or ``skip``, for objects of 0 bytes.
     :param start: ``now``, ``all``, or a time in ISO 8601: which objects count as new.
     :param batch: whether all that is new is returned, not the first object.
     :param poll_interval: timedelta or seconds between two listings.
@@ -342,3 +343,80 @@ class DCacheNewObjectSensor(NewObjectSensor):
             return read_clock(hook.run(date())) or datetime.now(tz=UTC).replace(microsecond=0)
         finally:
             hook.close()
+
+
+class FileSystemNewObjectSensor(NewObjectSensor):
+    """Waits for a new file in a directory of any file system of fsspec; returns a list of ``ObjectEvent.to_dict()``.
+
+    ``timeout`` is that of every sensor; ``mode`` and ``poke_interval`` count with ``deferrable=False``.
+
+    :param url: of the directory, such as ``gs://bucket/prefix`` or ``file:///data/in`` (templated).
+    :param conn_id: Airflow connection, as ``ObjectStoragePath`` takes it; empty for none (templated).
+    :param recursive: whether the directories below it are looked at as well.
+    :param filter: conditions on a file as one value; instead of the five that follow.
+    :param suffix: end of the path (templated).
+    :param glob: shell pattern on the last part of the path, or on all of it if the pattern has a ``/`` (templated).
+    :param regex: regular expression searched for in the path (templated).
+    :param min_size: bytes a file must have.
+    :param ignore: shell patterns of names that do not count; unfinished uploads by default.
+    :param empty: ``"run"`` takes objects of 0 bytes as others, ``"skip"`` waits for content.
+    :param start: ``"now"`` waits for what was modified since the sensor started, by the clock of the worker, since
+        these file systems do not tell theirs; ``"all"`` takes what is there as well.
+    :param batch: return all that the first listing with something new shows, at most 1000, the oldest first, instead
+        of the oldest alone.
+    :param poll_interval: seconds (or a timedelta) between listings in the triggerer.
+    :param sentinel: a name such as ``_SUCCESS``, which says that the files of its directory are complete, or an
+        ending such as ``.done``, which says so of the file without it; files are waited for until it is there.
+    :param deferrable: wait in the triggerer (default) instead of poking on a worker.
+    :raises DefinitionError: in the DAG file, for an argument that cannot be used.
+    """
+
+    template_fields = ("url", "conn_id", "suffix", "glob", "regex")
+    kind = "fsspec"
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        conn_id: str = "",
+        recursive: bool = False,
+        filter: FilterArgument = None,
+        suffix: str = "",
+        glob: str | None = None,
+        regex: str | None = None,
+        min_size: int = 0,
+        ignore: Sequence[str] | None = None,
+        empty: str = "run",
+        start: Literal["now", "all"] = "now",
+        batch: bool = False,
+        poll_interval: timedelta | float = 10.0,
+        sentinel: str = "",
+        deferrable: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            conn_id=conn_id,
+            filter=filter,
+            suffix=suffix,
+            glob=glob,
+            regex=regex,
+            min_size=min_size,
+            ignore=ignore,
+            empty=empty,
+            start=start,
+            batch=batch,
+            poll_interval=poll_interval,
+            sentinel=sentinel,
+            deferrable=deferrable,
+            **kwargs,
+        )
+        self.url = url
+        self.recursive = recursive
+
+    def place(self) -> Mapping[str, object]:
+        """Return directory and connection."""
+        return {"conn_id": self.conn_id, "url": self.url, "recursive": self.recursive}
+
+    def store_time(self) -> datetime:
+        """Return our time, since fsspec does not tell another."""
+        return datetime.now(tz=UTC)

@@ -24,7 +24,7 @@ from airflow_provider_oscar._airflow import AdvanceItem, AdvanceOutcome, SharedS
 from airflow_provider_oscar.core.checks import seconds
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.filters import ObjectFilter
-from airflow_provider_oscar.watch.arguments import DCacheArguments, S3Arguments, WatchArguments
+from airflow_provider_oscar.watch.arguments import DCacheArguments, FileSystemArguments, S3Arguments, WatchArguments
 from airflow_provider_oscar.watch.metrics import report
 from airflow_provider_oscar.watch.notifications.choice import NotificationKind, Notifications
 from airflow_provider_oscar.watch.producer import WatchProducer
@@ -35,6 +35,7 @@ from airflow_provider_oscar.watch.watcher import Watcher
 
 __all__ = [
     "DCacheNewObjectTrigger",
+    "FileSystemNewObjectTrigger",
     "NewObjectTrigger",
     "NotificationKind",
     "Notifications",
@@ -248,6 +249,78 @@ class DCacheNewObjectTrigger(NewObjectTrigger[DCacheArguments]):
         super().__init__(arguments)
 
 
+class FileSystemNewObjectTrigger(NewObjectTrigger[FileSystemArguments]):
+    """Reports every new file of a directory of any file system that fsspec knows, by listing it.
+
+    Jobs on OSCAR and SLURM read S3 and dCache only; tasks read these files with ``ObjectStoragePath``.
+
+    :param asset_name: name of the asset the watcher belongs to; its state store holds the watcher's memory.
+    :param url: of the directory, such as ``gs://bucket/prefix``, ``abfs://container/prefix``, ``sftp:///data/in`` or
+        ``file:///data/in``, which must be there on the machines of the triggerer.
+    :param conn_id: Airflow connection, as ``ObjectStoragePath`` takes it; for schemes without an Airflow provider,
+        host, port, login, password and extra go to fsspec. Empty for none.
+    :param recursive: whether the directories below it are watched as well.
+    :param max_directories: more directories than that are an error, logged once and tried again.
+    :param filter: conditions on a file as one value; instead of the five that follow.
+    :param suffix: end of the path.
+    :param glob: shell pattern on the last part of the path, or on all of it if the pattern has a ``/``.
+    :param regex: regular expression searched for in the path.
+    :param min_size: bytes a file must have.
+    :param ignore: shell patterns of names that are never reported; unfinished uploads by default.
+    :param empty: ``"run"`` takes objects of 0 bytes as others, ``"skip"`` leaves them out and counts them; a later
+        version with content is reported.
+    :param start: what a watcher without a memory does: ``"now"`` reports what comes after its first listing, ``"all"``
+        also what is there already, and a time (a datetime, or ISO 8601) what was modified since then.
+    :param poll_interval: seconds (or a timedelta) between listings.
+    :param quiet_period: seconds (or a timedelta) a file must look the same before it is reported; 0 where files appear
+        whole, as on object stores.
+    :param algorithm: what is remembered; ``"snapshot"``, all versions, is the only one, since these file systems do not
+        tell their time.
+    :param sentinel: a name such as ``_SUCCESS``, which says that the files of its directory are complete, or an
+        ending such as ``.done``, which says so of the file without it; they are reported when it is there.
+    :raises DefinitionError: in the DAG file, for an argument that cannot be used.
+    """
+
+    def __init__(
+        self,
+        *,
+        asset_name: str,
+        url: str,
+        conn_id: str = "",
+        recursive: bool = False,
+        max_directories: int = 1000,
+        filter: FilterArgument = None,
+        suffix: str = "",
+        glob: str | None = None,
+        regex: str | None = None,
+        min_size: int = 0,
+        ignore: Sequence[str] | None = None,
+        empty: str = "run",
+        start: StartArgument = "now",
+        poll_interval: timedelta | float = 10.0,
+        quiet_period: timedelta | float = 10.0,
+        algorithm: Literal["snapshot"] = "snapshot",
+        sentinel: str = "",
+    ) -> None:
+        conditions = ObjectFilter.from_argument(
+            filter, suffix=suffix, glob=glob, regex=regex, min_size=min_size, ignore=ignore, empty=empty
+        )
+        arguments = FileSystemArguments(
+            asset_name=asset_name,
+            conn_id=conn_id,
+            url=url,
+            recursive=recursive,
+            max_directories=max_directories,
+            filter=conditions,
+            start=start.isoformat() if isinstance(start, datetime) else start,
+            poll_interval=seconds(poll_interval),
+            quiet_period=seconds(quiet_period),
+            algorithm=algorithm,
+            sentinel=sentinel,
+        )
+        super().__init__(arguments)
+
+
 async def _one_behind(producer: SharedStreamProducer) -> AsyncIterator[Page]:
     """Yield the pages of a producer; acknowledge each when the one after it was dealt with.
 
@@ -265,7 +338,7 @@ async def _one_behind(producer: SharedStreamProducer) -> AsyncIterator[Page]:
 class ObjectsTrigger(BaseTrigger):
     """Waits for new objects once and reports ``{"objects": [ObjectEvent.to_dict(), …]}``; belongs to the sensors.
 
-    :param kind: ``s3`` or ``dcache``; decides which of the others count.
+    :param kind: ``s3``, ``dcache`` or ``fsspec``; decides which of the others count.
     :param place: where to look: the arguments of ``S3NewObjectTrigger`` or ``DCacheNewObjectTrigger`` that say so.
     :param filter: conditions on an object.
     :param poll_interval: seconds between listings.
@@ -298,7 +371,11 @@ class ObjectsTrigger(BaseTrigger):
 
     def watch(self) -> WatchArguments:
         """Return the arguments of a watcher that looks at the same place."""
-        kinds: dict[str, type[WatchArguments]] = {"s3": S3Arguments, "dcache": DCacheArguments}
+        kinds: dict[str, type[WatchArguments]] = {
+            "s3": S3Arguments,
+            "dcache": DCacheArguments,
+            "fsspec": FileSystemArguments,
+        }
         if self.kind not in kinds:
             raise DefinitionError(f"kind of the store is {quoted(self.kind)}; expected one of {', '.join(kinds)}")
         return kinds[self.kind](

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from airflow_provider_oscar.core.checks import check_fields
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.filters import ObjectFilter, Sentinels
+from airflow_provider_oscar.core.objects import scheme_of
 from airflow_provider_oscar.core.times import read_iso
 from airflow_provider_oscar.watch.notifications.choice import NotificationKind, Notifications
 from airflow_provider_oscar.watch.notifications.dcache_sse import DCacheEventChannel
@@ -20,6 +21,7 @@ from airflow_provider_oscar.watch.notifications.minio import MinioChannel
 from airflow_provider_oscar.watch.notifications.sqs import SqsChannel
 from airflow_provider_oscar.watch.source import Source
 from airflow_provider_oscar.watch.sources.dcache import DCACHE_CONNECTIONS, DCacheSource
+from airflow_provider_oscar.watch.sources.filesystem import FileSystemSource
 from airflow_provider_oscar.watch.sources.notified import NotifiedSource
 from airflow_provider_oscar.watch.sources.s3 import S3_CONNECTIONS, S3Source
 from airflow_provider_oscar.watch.state_store import StateIdentity
@@ -45,7 +47,7 @@ class WatchArguments:
     def __post_init__(self) -> None:
         check_fields(self, "a watcher")
         for name in ("asset_name", "conn_id"):
-            if not getattr(self, name):
+            if not getattr(self, name) and name not in self.optional:
                 raise DefinitionError(f"{name} of a watcher is empty; give the name of its asset and of a connection")
         if self.filter.prefix:
             raise DefinitionError(
@@ -85,6 +87,8 @@ class WatchArguments:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if name not in own and name not in self.personal}
 
+    optional = frozenset[str]()
+    """Arguments that may be empty."""
     personal = frozenset[str]()
     """Arguments of a subclass that each watcher applies for itself."""
     algorithms = tuple(name for name, kind in STRATEGIES.items() if not kind.needs_key_order)
@@ -304,6 +308,58 @@ class DCacheArguments(WatchArguments):
             WatchOptions(lookback=timedelta(days=1), max_entries=200_000),
             quiet_period=timedelta(seconds=self.quiet_period),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileSystemArguments(WatchArguments):
+    """What a watcher of a file system of fsspec has.
+
+    :param url: of the directory to watch.
+    :param recursive: whether the directories below it are watched as well.
+    :param max_directories: more directories than that are an error, told once and tried again.
+    :param quiet_period: seconds a file must look the same before it is reported; many file systems show uploads that
+        are under way.
+    """
+
+    url: str
+    recursive: bool = False
+    max_directories: int = 1000
+    quiet_period: float = 10.0
+    algorithm: str = "snapshot"
+    optional = frozenset({"conn_id"})
+    personal = frozenset({"quiet_period"})
+    algorithms = ("snapshot",)  # the others go by the store's clock, which fsspec does not tell
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        scheme_of(self.url)
+        if self.quiet_period < 0 or self.max_directories < 1:
+            raise DefinitionError(
+                "a watcher of a file system needs quiet_period >= 0 and max_directories >= 1; got "
+                f"{self.quiet_period} and {self.max_directories}"
+            )
+
+    def source(self) -> Source:
+        """Return the listing of the directory."""
+        return FileSystemSource(
+            url=self.url,
+            conn_id=self.conn_id,
+            recursive=self.recursive,
+            max_directories=self.max_directories,
+            interval=self.poll_interval,
+        )
+
+    def state_place(self) -> tuple[str, ...]:
+        """Return connection, directory and whether it is the whole tree."""
+        return ("fsspec", self.conn_id, self.url.rstrip("/"), str(self.recursive))
+
+    def about(self) -> str:
+        """Return directory and connection."""
+        return f"directory {self.url!r}" + (f" (connection {self.conn_id!r})" if self.conn_id else "")
+
+    def policy(self) -> Policy:
+        """Return what the watcher wants to see."""
+        return self._policy(WatchOptions(), quiet_period=timedelta(seconds=self.quiet_period))
 
 
 DCACHE_NOTIFICATIONS = ("auto", "sse", "none")
