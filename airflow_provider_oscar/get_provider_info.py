@@ -238,6 +238,7 @@ def get_provider_info() -> dict[str, object]:
                     f"{_PACKAGE}.operators.oscar_calls",
                     f"{_PACKAGE}.operators.oscar_service",
                     f"{_PACKAGE}.operators.placement",
+                    f"{_PACKAGE}.operators.backfill",
                     f"{_PACKAGE}.operators.replay",
                 ],
             },

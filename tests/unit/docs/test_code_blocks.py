@@ -23,7 +23,21 @@ ROOT = Path(__file__).parents[3]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 #: Programs of other people, whose commands are not ours to parse.
-OTHERS = {"pip", "docker", "helm", "kubectl", "python", "python3", ".", "cd", "curl", "cp", "export", "oscar-testbed"}
+OTHERS = {
+    "pip",
+    "docker",
+    "helm",
+    "kubectl",
+    "python",
+    "python3",
+    ".",
+    "cd",
+    "curl",
+    "cp",
+    "export",
+    "oscar-testbed",
+    "apt-get",
+}
 
 
 def blocks(*languages: str) -> Iterator[object]:
@@ -83,16 +97,38 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def commands(code: str) -> Iterator[str]:
+    """Lines of a shell, joined where a quotation or a backslash goes on."""
+    text = ""
+    for line in code.replace("\\\n", " ").splitlines():
+        text = f"{text}\n{line}" if text else line
+        try:
+            shlex.split(text, comments=True)
+        except ValueError:
+            continue
+        yield text
+        text = ""
+    assert not text, f"a quotation is not closed: {text}"
+
+
+def test_every_block_says_its_language():
+    known = {"python", "yaml", "json", "ini", "console", "mermaid", "text"}
+    used = {language for page in PAGES for language, _ in BLOCK.findall(page.read_text())}
+    assert used <= known
+
+
 @pytest.mark.parametrize("code", blocks("console", "bash", "sh", "shell"))
 def test_commands_are_ours_and_complete(code):
     targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    for line in code.replace("\\\n", " ").splitlines():
+    for line in commands(code):
         words = shlex.split(line.removeprefix("$ "), comments=True)
         while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
             words.pop(0)
-        if not words or words[0] in OTHERS or words[0].startswith((".venv/bin/", "/")):
+        if line.startswith("{") or not words or words[0] in OTHERS or words[0].startswith((".venv/bin/", "/")):
             continue
-        if words[0] == "make":
+        if words[0] == "pytest":
+            assert all((ROOT / word).exists() for word in words[1:] if word.startswith("tests/")), line
+        elif words[0] == "make":
             assert {word for word in words[1:] if "=" not in word and not word.startswith("-")} <= targets, line
         elif words[:2] == ["airflow", "oscar"]:
             parser().parse_args(words[1:])

@@ -178,3 +178,12 @@ def test_a_watcher_sends_the_metrics_that_are_listed_and_no_other(monkeypatch):
 
 def test_every_metric_is_in_the_reference(pages):
     assert all(f"| `{metric.name}` |" in pages["reference/metrics.md"] for metric in METRICS)
+
+
+def test_every_operator_sensor_and_decorator_has_a_recipe():
+    pages = [ROOT / "docs" / name for name in ("howto.md", "jobs.md", "detection.md")]
+    code = "\n".join(re.findall(r"```python\n(.*?)```", "".join(page.read_text() for page in pages), re.DOTALL))
+    names = {name for name in PUBLIC if name.endswith(("Operator", "Sensor"))}
+    names |= {f"@task.{each['name']}" for each in get_provider_info()["task-decorators"]}
+    assert len(names) > 15
+    assert {name for name in names if f"{name}(" not in code} == set()
