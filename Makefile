@@ -117,6 +117,12 @@ system: $(STAMP) ## Start the real stack, run the system tests on it, stop it.
 system-short: $(STAMP) ## The demo's scenario alone on the real stack; names what the machine lacks and passes then.
 	@$(BIN)/python -m oscar_testbed.real run --short --build-minutes $(BUILD_MINUTES) $(AGAIN)
 
+.PHONY: itwinai
+itwinai: $(STAMP) ## Run real itwinai's 3DGAN pipeline through both operators (downloads 6.3 GB: itwinai 0.4.2 with PyTorch).
+	@echo "Downloads once: itwinai 0.4.2 with PyTorch 2.6 and CUDA from the package index (6.3 GB installed, below the cache directory)," >&2
+	@echo "and the code of its use case 3dgan from GitHub, unless ITWINAI_USE_CASE names a directory that has it." >&2
+	@ITWINAI=1 $(BIN)/python -m pytest tests/system/test_itwinai.py -q -n 0
+
 .PHONY: lint
 lint: $(STAMP) ## Run ruff, mypy, import-linter and vulture.
 	@$(BIN)/ruff check .

@@ -43,6 +43,31 @@ def executors() -> Path:
     return _environment("executors", [requirements.read_text(), lock.read_text(), sys.prefix], fill)
 
 
+#: Release of itwinai that the tests run, and where its use cases are.
+ITWINAI = "0.4.2"
+ITWINAI_URL = "https://github.com/interTwin-eu/itwinai"
+
+
+def itwinai(use_case: str = "") -> tuple[Path, Path]:
+    """Interpreter of an environment with itwinai and PyTorch (6.3 GB), and the code of its use case ``3dgan``.
+
+    :param use_case: directory that has the code; cloned from GitHub if empty.
+    """
+    requirements = ROOT / "requirements" / "itwinai.txt"
+
+    def fill(python: Path) -> None:
+        run(
+            [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", str(python), "-r", str(requirements)],
+            timeout=4 * _TIMEOUT,
+        )
+        if not use_case:
+            clone = ["git", "clone", "--quiet", "--depth=1", f"--branch=v{ITWINAI}", ITWINAI_URL]
+            run([*clone, str(python.parent.parent / "itwinai")], timeout=_TIMEOUT)
+
+    python = _environment("itwinai", [requirements.read_text(), use_case and "code elsewhere"], fill)
+    return python, Path(use_case) if use_case else python.parent.parent / "itwinai" / "use-cases" / "3dgan"
+
+
 def _environment(name: str, contents: Sequence[str], fill: Callable[[Path], None]) -> Path:
     """Return the interpreter of an environment, which is made if there is none with these contents.
 
