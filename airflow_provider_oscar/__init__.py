@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from airflow_provider_oscar.assets import dcache_asset, oscar_asset, s3_asset
+    from airflow_provider_oscar.core.batches import OffloadBatch
     from airflow_provider_oscar.core.filters import ObjectFilter
     from airflow_provider_oscar.core.objects import ObjectEvent
     from airflow_provider_oscar.core.pod_options import PodOptions
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_oscar.operators.backfill import BackfillObjectsOperator
     from airflow_provider_oscar.operators.dcache import DCacheBringOnlineOperator
     from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
+    from airflow_provider_oscar.operators.interlink_batch import InterLinkBatchOperator
     from airflow_provider_oscar.operators.kubernetes import KubernetesJobOperator
     from airflow_provider_oscar.operators.maintenance import InterLinkMaintenanceOperator
     from airflow_provider_oscar.operators.oscar import OscarJobOperator
@@ -66,6 +68,7 @@ __all__ = [
     "FileSystemNewObjectSensor",
     "FileSystemNewObjectTrigger",
     "GreenestWithinDeadline",
+    "InterLinkBatchOperator",
     "InterLinkMaintenanceOperator",
     "InterLinkNodeSensor",
     "InterLinkPodOperator",
@@ -74,6 +77,7 @@ __all__ = [
     "Notifications",
     "ObjectEvent",
     "ObjectFilter",
+    "OffloadBatch",
     "OscarBucketOperator",
     "OscarDeleteServiceOperator",
     "OscarInvokeOperator",
@@ -116,12 +120,14 @@ _MODULES = {
     "GreenestWithinDeadline": "placement.learned",
     "InterLinkNodeSensor": "sensors.interlink",
     "InterLinkPodOperator": "operators.interlink",
+    "InterLinkBatchOperator": "operators.interlink_batch",
     "InterLinkMaintenanceOperator": "operators.maintenance",
     "KubernetesJobOperator": "operators.kubernetes",
     "NewObjects": "ingest",
     "Notifications": "triggers.objects",
     "ObjectEvent": "core.objects",
     "ObjectFilter": "core.filters",
+    "OffloadBatch": "core.batches",
     "OscarBucketOperator": "operators.oscar_calls",
     "OscarDeleteServiceOperator": "operators.oscar_calls",
     "OscarInvokeOperator": "operators.oscar_calls",

@@ -246,6 +246,7 @@ def get_provider_info() -> dict[str, object]:
                 "integration-name": "interLink",
                 "python-modules": [
                     f"{_PACKAGE}.operators.interlink",
+                    f"{_PACKAGE}.operators.interlink_batch",
                     f"{_PACKAGE}.operators.kubernetes",
                     f"{_PACKAGE}.operators.maintenance",
                 ],

@@ -29,7 +29,7 @@ from airflow_provider_oscar.jobs.joblog import store_log
 from airflow_provider_oscar.jobs.large_outputs import finish_outputs
 from airflow_provider_oscar.jobs.manifest import MANIFEST_LIMIT, MANIFEST_NAME, Manifest
 from airflow_provider_oscar.jobs.options import Attachments, Binding, InlineFile, RunOptions
-from airflow_provider_oscar.jobs.spec import JobSpec
+from airflow_provider_oscar.jobs.spec import BatchObject, JobSpec
 from airflow_provider_oscar.jobs.start_script import PROGRAM_FILE, encoded_program, pod_script, service_script
 
 #: Key of the specification in the pod's Secret.
@@ -182,6 +182,22 @@ class SupervisorHook:
                 *self._stored_files(more.stored, lifetime),
             ),
             resume_from=self._stage_in_all(more.resume_from, lifetime),
+            objects=tuple(
+                BatchObject(
+                    submission_id=each.submission_id,
+                    input=self._stores(each.event).stage_in(each.event, lifetime=lifetime),
+                    output=self._stores(output_uri, output_conn_id).stage_out(
+                        output_uri,
+                        submission_id=each.submission_id,
+                        lifetime=lifetime,
+                        max_bytes=wanted.max_output_bytes,
+                    ),
+                    signing_key=each.binding.signing_key,
+                    request_digest=each.binding.request_digest,
+                )
+                for each in more.objects
+            ),
+            parallel=more.parallel,
             **common,
         )
         text = spec.to_json()

@@ -79,6 +79,9 @@ def _sorted(
         return TransientError, "The store could not be reached from the job; a retry is made if the task has retries"
     if manifest.error is not None and code == EXIT_ACCESS and manifest.error.stage == "stage-in":
         return TransientError, "Its access had expired before it began; a retry brings a new one"
+    if manifest.error is not None and manifest.error.reason == "objects-failed":
+        remedy = "The others are done: the next try runs those that failed alone"
+        return (JobFailedError if manifest.error.permanent else TransientError), remedy
     if manifest.error is not None and manifest.error.reason == "interrupted":
         return TransientError, "It saved its state when it was told that its time ends; a retry can go on from there"
     if manifest.error is not None and code in (EXIT_UNSTAGED, EXIT_ACCESS):

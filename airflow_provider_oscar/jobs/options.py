@@ -124,8 +124,25 @@ class Binding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectWork:
+    """One object of a job that has many.
+
+    :param event: the object.
+    :param submission_id: name of its result.
+    :param binding: what binds its manifest to this submission.
+    """
+
+    event: ObjectEvent
+    submission_id: str
+    binding: Binding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Attachments:
     """What a job is given beside its one object.
+
+    :param objects: instead of the one object: the command runs once for each.
+    :param parallel: of these at a time; 0 for as many as the job has processors.
 
     :param inputs: further objects to stage in, below the input directory as they are below what they share.
     :param files: files of the job's own, by name, for its ``JOB_FILES_DIR``; large ones go through the output's store.
@@ -133,6 +150,8 @@ class Attachments:
     :param resume_from: files of a checkpoint, for its ``CHECKPOINT_DIR``.
     """
 
+    objects: Sequence[ObjectWork] = ()
+    parallel: int = 1
     inputs: Sequence[ObjectEvent] = ()
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     stored: Mapping[str, ObjectEvent] = field(default_factory=dict)

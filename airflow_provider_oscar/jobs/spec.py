@@ -28,6 +28,45 @@ JOB_VERSION = "1.0"
 
 
 @dataclass(frozen=True, slots=True)
+class BatchObject:
+    """One object of a job that has many.
+
+    :param submission_id: name of its result, the same whichever batch it comes in.
+    :param input: the object to stage in.
+    :param output: where its results and its manifest go.
+    :param signing_key: key of its manifest's signature, in hexadecimal digits.
+    :param request_digest: of what was asked for, for this object.
+    """
+
+    submission_id: str
+    input: StageIn
+    output: StageOut
+    signing_key: str = field(default="", repr=False)
+    request_digest: str = ""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return JSON-able fields as in ``job.schema.json``."""
+        return {
+            "submission_id": self.submission_id,
+            "input": self.input.to_dict(),
+            "output": self.output.to_dict(),
+            "signing_key": self.signing_key,
+            "request_digest": self.request_digest,
+        }
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> BatchObject:
+        """Read what :meth:`to_dict` wrote."""
+        return cls(
+            submission_id=str(fields["submission_id"]),
+            input=StageIn.from_dict(fields["input"]),
+            output=stage_out_from_dict(fields["output"]),
+            signing_key=str(fields.get("signing_key") or ""),
+            request_digest=str(fields.get("request_digest") or ""),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class JobSpec:
     """One job: input, command, output.
 
@@ -45,6 +84,8 @@ class JobSpec:
     :param options: how it is run.
     :param signing_key: key of the manifest's signature, in hexadecimal digits; empty for none.
     :param request_digest: of what was asked for, repeated in the manifest.
+    :param objects: instead of ``input``: the command runs once for each.
+    :param parallel: objects at a time; 0 for as many as the job has processors.
     """
 
     submission_id: str
@@ -62,6 +103,8 @@ class JobSpec:
     signing_key: str = field(default="", repr=False)
     request_digest: str = ""
     version: str = JOB_VERSION
+    objects: tuple[BatchObject, ...] = ()
+    parallel: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "command", tuple(self.command))
@@ -102,6 +145,11 @@ class JobSpec:
             **self.options.to_dict(),
             "signing_key": self.signing_key,
             "request_digest": self.request_digest,
+            **(
+                {"objects": [each.to_dict() for each in self.objects], "parallel": self.parallel}
+                if self.objects
+                else {}
+            ),
         }
 
     def to_json(self) -> str:
@@ -140,6 +188,8 @@ class JobSpec:
                 signing_key=str(fields.get("signing_key") or ""),
                 request_digest=str(fields.get("request_digest") or ""),
                 version=version,
+                objects=tuple(BatchObject.from_dict(each) for each in fields.get("objects") or ()),
+                parallel=int(fields.get("parallel", 1)),
             )
         except DefinitionError:
             raise

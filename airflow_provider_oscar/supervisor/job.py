@@ -7,8 +7,6 @@ import contextlib
 import io
 import json
 import os
-import shutil
-import signal
 import traceback
 from datetime import datetime, timezone
 from typing import Any, Callable, Iterator
@@ -31,7 +29,7 @@ from airflow_provider_oscar.supervisor.outputs import MANIFEST_NAME, UNSTAGED_LI
 from airflow_provider_oscar.supervisor.spec import command_environment
 from airflow_provider_oscar.supervisor.stage_in import stage_in
 from airflow_provider_oscar.supervisor.stores import open_store
-from airflow_provider_oscar.supervisor.text import clip, quoted, say, utc_now
+from airflow_provider_oscar.supervisor.text import clip, say, utc_now
 from airflow_provider_oscar.supervisor.transport import local_file, persist
 
 #: Where checkpoints are, below the output prefix.
@@ -215,69 +213,3 @@ class Job:
     def _publish(self) -> None:
         data = json.dumps(signed(self.manifest, self.spec["signing_key"]), indent=1).encode("ascii")
         persist("stage-out of the manifest", lambda: self.store.put(MANIFEST_NAME, io.BytesIO(data), len(data)))
-
-
-def perform_all(spec: dict[str, object], work: str, signals: Signals) -> int:
-    """Perform a job, or each object of a job that has several, one after the other."""
-    if not spec["objects"]:
-        return Job(spec, work, signals).perform()
-    return Batch(spec, work, signals).perform()
-
-
-class Batch:
-    """A job of many objects: one manifest for each, below its own prefix, and one that lists them.
-
-    The command runs once per object. One that fails stops no other; a signal that stops the job does.
-    """
-
-    def __init__(self, spec: dict[str, Any], work: str, signals: Signals) -> None:
-        self.spec, self.work, self.signals = spec, work, signals
-        self.manifest = first_manifest({**spec, "inputs": []})
-        self.store: Any = open_store(spec["output"])
-
-    def perform(self) -> int:
-        """Do all objects; the exit code is 0 if every one succeeded."""
-        begun, done = utc_now(), []
-        for number, each in enumerate(self.spec["objects"]):
-            folder = os.path.join(self.work, str(number))
-            os.mkdir(folder, 0o700)
-            self.signals.stage = STAGE_IN
-            job = Job(each, folder, self.signals)
-            job.perform()
-            shutil.rmtree(folder, ignore_errors=True)
-            error = job.manifest["error"]
-            done.append(
-                {
-                    "submission_id": each["submission_id"],
-                    "output_uri": each["output"]["uri"],
-                    "exit_code": job.manifest["exit_code"],
-                    "error": error,
-                }
-            )
-            if error is not None and error["reason"] == "cancelled":
-                break
-        failed = [each for each in done if each["exit_code"] != 0 or each["error"] is not None]
-        missing = len(self.spec["objects"]) - len(done)
-        self.manifest["objects"] = done
-        self.manifest["phases"][RUN] = {"start": begun, "end": utc_now()}
-        if failed or missing:
-            self.manifest["exit_code"] = failed[0]["exit_code"] if failed else 128 + signal.SIGTERM
-            self.manifest["error"] = {
-                "stage": RUN,
-                "message": f"{len(failed)} of {len(self.spec['objects'])} objects failed, {missing} were not begun; "
-                f"the first: {quoted(failed[0]['submission_id']) if failed else 'none'}",
-                "reason": "objects-failed",
-                "permanent": bool(failed)
-                and all((each["error"] or {"permanent": True})["permanent"] for each in failed),
-            }
-        self._publish()
-        print_marker(self.manifest, self.spec["signing_key"])
-        return int(self.manifest["exit_code"])
-
-    def _publish(self) -> None:
-        data = json.dumps(signed(self.manifest, self.spec["signing_key"]), indent=1).encode("ascii")
-        try:
-            persist("stage-out of the manifest", lambda: self.store.put(MANIFEST_NAME, io.BytesIO(data), len(data)))
-        except StageError as error:
-            say(str(error))
-            self.manifest["exit_code"] = self.manifest["exit_code"] or error.code

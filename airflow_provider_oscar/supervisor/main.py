@@ -9,9 +9,9 @@ import os
 import shutil
 import tempfile
 
+from airflow_provider_oscar.supervisor.batch import perform_all
 from airflow_provider_oscar.supervisor.command import Signals, hide_from_others
 from airflow_provider_oscar.supervisor.errors import EXIT_IO, STAGE_IN, STAGE_OUT, Interrupted, StageError
-from airflow_provider_oscar.supervisor.job import perform_all
 from airflow_provider_oscar.supervisor.manifest import first_manifest, print_marker
 from airflow_provider_oscar.supervisor.sealing import is_sealed, opened
 from airflow_provider_oscar.supervisor.spec import SPEC_LIMIT, bad_spec, read_spec

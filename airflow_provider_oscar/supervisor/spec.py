@@ -67,6 +67,8 @@ def _read_fields(spec: dict[str, Any]) -> dict[str, object]:
     }
     for name in ("nodes", "ntasks", "ntasks_per_node"):
         common[name] = _count(spec.get(name), name)
+    # 0 stands for as many as the job has processors.
+    common["parallel"] = 0 if spec.get("parallel") == 0 else _count(spec.get("parallel"), "parallel") or 1
     found = {**common, "inputs": _inputs(spec)}
     found["objects"] = [
         {

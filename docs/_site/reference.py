@@ -18,7 +18,7 @@ PACKAGE = "airflow_provider_oscar"
 FURTHER = {
     "decorators": ("Decorators", ["decorators.*"]),
     "ingest": ("New objects and runs", ["ingest.new_objects", "run_objects", "ingest.policies", "ingest.timetable"]),
-    "placement": ("Placement", ["placement.*", "core.slurm", "core.pod_options"]),
+    "placement": ("Placement", ["placement.*", "core.slurm", "core.pod_options", "core.batches"]),
     "objects": ("Objects, filters, assets, paths", ["core.objects", "core.filters", "assets", "fs"]),
     "jobs": ("Options and results of jobs", ["jobs.options", "jobs.manifest", "jobs.success", "jobs.backend"]),
     "errors": ("Errors", ["core.errors"]),

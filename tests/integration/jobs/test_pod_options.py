@@ -17,9 +17,10 @@ from tests.integration.jobs.test_jobs import run_id
 NASTY = 'it\'s $HOME `id` "q" \\ ü\n end '
 SCRIPT = """
 set -eu
+R=${CONTAINER_SANDBOX_MOUNT_POINT:-}
 cd "$TMP_OUTPUT_DIR"
 printf %s "$FROM_SECRET" > secret; printf %s "$P_WORD" > all; printf %s "$NASTY" > nasty; printf %s "$POD" > pod
-cat /conf/model.cfg > conf; cat /shared/from-init > init
+cat "$R/conf/model.cfg" > conf; cat "$R/shared/from-init" > init
 """
 
 
@@ -52,7 +53,11 @@ def test_everything_a_user_adds_arrives_and_a_sidecar_without_end_holds_nothing_
             {
                 "name": "first",
                 "image": IMAGE,
-                "command": ["sh", "-c", "echo from the init container > /shared/from-init"],
+                "command": [
+                    "sh",
+                    "-c",
+                    "echo from the init container > ${CONTAINER_SANDBOX_MOUNT_POINT:-}/shared/from-init",
+                ],
                 "volumeMounts": [shared],
             }
         ],

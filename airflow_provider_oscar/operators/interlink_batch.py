@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a command on many small objects in one SLURM job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_oscar._airflow import airflow_errors
+from airflow_provider_oscar.core.batches import MOST_OBJECTS, OffloadBatch
+from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.jobs.large_outputs import outputs_in_parts
+from airflow_provider_oscar.jobs.manifest import Manifest
+from airflow_provider_oscar.jobs.options import Attachments, Binding, ObjectWork
+from airflow_provider_oscar.jobs.pods import PodWork
+from airflow_provider_oscar.jobs.running import RunningJob
+from airflow_provider_oscar.jobs.signing import believed, request_digest
+from airflow_provider_oscar.jobs.status import JobStatus, JsonObject
+from airflow_provider_oscar.jobs.submission import submission_id
+from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
+from airflow_provider_oscar.operators.job_inputs import find_objects
+from airflow_provider_oscar.run_objects import run_objects
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+#: Manifests that are read at a time.
+_READERS = 8
+
+
+class InterLinkBatchOperator(InterLinkPodOperator):
+    """Runs one command on each of many objects, all in one pod on a virtual node, and returns the batch's manifest.
+
+    Each object has a manifest, a log and results of its own below ``<output_uri>/<its id>/``, where its id is derived
+    from deployment, DAG, task and object, whichever batch it comes in. An object that fails stops no other. The task
+    fails if any did; its next try, and any other batch of the same task, runs those alone that have not succeeded. What
+    became of each object is in the XCom ``objects``, also when the task fails.
+
+    All other arguments are those of :class:`~.interlink.InterLinkPodOperator`.
+
+    :param offload: how many objects of the batch run at a time; its other fields make batches, see ``OffloadBatch``.
+    :param objects: the objects, as ``inputs`` of the other operator may be (templated); those of the run by default.
+    :raises DefinitionError: in the DAG file, for what Kubernetes would refuse or interLink would mangle.
+    """
+
+    template_fields: Sequence[str] = (*InterLinkPodOperator.template_fields, "objects")
+
+    def __init__(self, *, offload: OffloadBatch | None = None, objects: object = None, **kwargs: Any) -> None:
+        if kwargs.get("object_event") or kwargs.get("inputs"):
+            raise DefinitionError("a batch takes objects; object_event and inputs are for a job of one command")
+        super().__init__(**{**kwargs, "object_event": ""})
+        if self.mode != "inline":
+            raise DefinitionError(f"task {self.task_id!r} is a batch, which needs mode='inline'")
+        self.offload = offload or OffloadBatch()
+        self.objects = objects
+        self._events: tuple[ObjectEvent, ...] = ()
+        self._left: tuple[ObjectWork, ...] = ()
+        self._ti: Any = None
+
+    def execute(self, context: Context) -> dict[str, object]:
+        """Submit what is left of the batch or adopt its job, and wait; return the manifest."""
+        with airflow_errors():
+            self._take(context)
+        return super().execute(context)
+
+    def execute_complete(
+        self, context: Context, event: JsonObject | None = None, job: Mapping[str, object] | None = None
+    ) -> dict[str, object]:
+        """Go on after the trigger's event."""
+        with airflow_errors():
+            self._take(context)
+        return super().execute_complete(context, event, job)
+
+    def _take(self, context: Context) -> None:
+        conn_id = self.output_conn_id if self.output_uri.startswith("s3://") else ""
+        given = self.objects
+        self._events = tuple(run_objects(context)) if given is None else find_objects(given, conn_id=conn_id)
+        self._ti = context["ti"]
+        if not 0 < len(self._events) <= MOST_OBJECTS:
+            raise DefinitionError(
+                f"task {self.task_id!r} has {len(self._events)} objects, one job takes 1 to {MOST_OBJECTS}; schedule "
+                "the DAG with NewObjects(…).batch(…), or give objects"
+            )
+
+    def request(self) -> dict[str, object]:
+        """Return what is asked for, the objects included."""
+        return {**super().request(), "objects": [event.id for event in self._events]}
+
+    def build_options(self) -> dict[str, Any]:
+        """Return further arguments of the builder: the objects that are left."""
+        options = super().build_options()
+        found = options["attachments"]
+        given = found if isinstance(found, Attachments) else Attachments()
+        return {**options, "attachments": replace(given, objects=self._left, parallel=self.offload.parallel)}
+
+    def works(self, job: RunningJob) -> list[tuple[ObjectWork, RunningJob]]:
+        """Return each object's work, and whose result counts for it.
+
+        :param job: of the batch.
+        """
+        common = super().request()
+        found = []
+        for event in self._events:
+            identity = (self._ti.dag_id, self._ti.task_id, event.partition_key)
+            name = submission_id(self.submission_name(), *identity, deployment_id=job.deployment_id)
+            digest = request_digest({**common, "object": event.id})
+            own = replace(job, submission_id=name, job_id=name, request_digest=digest, submitted_at="")
+            binding = Binding(signing_key=self.signer.key(own), request_digest=digest)
+            found.append((ObjectWork(event=event, submission_id=name, binding=binding), own))
+        return found
+
+    def prepare(self, job: RunningJob, context: Context) -> PodWork:
+        """Return the pod and its secret, for the objects that have not succeeded yet."""
+        works = self.works(job)
+        stored = self._stored([own for _, own in works])
+        left = [work for work, _ in works if not _succeeded(stored.get(work.submission_id))]
+        if len(left) < len(works):
+            self.log.info("%d of %d objects are done already", len(works) - len(left), len(works))
+        # A batch of which all is done runs its last object again: a batch is proven by a manifest of its own.
+        self._left = tuple(left or [works[-1][0]])
+        return super().prepare(job, context)
+
+    def _stored(self, jobs: Sequence[RunningJob]) -> dict[str, Manifest]:
+        """Return the manifests of objects that are there and count."""
+        with ThreadPoolExecutor(_READERS) as readers:
+            found = list(readers.map(self._read_manifest, jobs))
+        return {
+            own.submission_id: manifest
+            for own, manifest in zip(jobs, found, strict=True)
+            if manifest is not None and believed(own, manifest, self._verifies)
+        }
+
+    def _finish_outputs(self, job: RunningJob, manifest: Manifest | None) -> None:
+        super()._finish_outputs(job, manifest)
+        for name, each in self._stored([own for _, own in self.works(job)]).items():
+            if any(True for _ in outputs_in_parts(each)):
+                self.supervisor.finish_outputs(self.output_conn_id, self.output_uri, name, each)
+
+    def _push(self, context: Context, job: RunningJob, status: JobStatus, manifest: Manifest | None) -> None:
+        super()._push(context, job, status, manifest)
+        works = self.works(job)
+        stored = self._stored([own for _, own in works])
+        rows = [_row(work, stored.get(work.submission_id)) for work, _ in works]
+        context["ti"].xcom_push(key="objects", value=rows)
+
+
+def _succeeded(manifest: Manifest | None) -> bool:
+    return manifest is not None and manifest.succeeded
+
+
+def _row(work: ObjectWork, manifest: Manifest | None) -> dict[str, object]:
+    """One object in the XCom: its exit code, or None if it has no result."""
+    return {
+        "uri": work.event.uri,
+        "id": work.submission_id,
+        "exit_code": None if manifest is None else manifest.exit_code,
+        "error": None if manifest is None or manifest.error is None else manifest.error.message,
+    }
