@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         Notifications,
         S3NewObjectTrigger,
     )
+    from airflow_provider_oscar.triggers.service_jobs import OscarServiceJobsTrigger
 
 __version__ = "0.1.0"
 
@@ -83,6 +84,7 @@ __all__ = [
     "OscarInvokeOperator",
     "OscarJobOperator",
     "OscarJobSensor",
+    "OscarServiceJobsTrigger",
     "OscarServiceOperator",
     "PlacementBranchOperator",
     "PlacementTarget",
@@ -133,6 +135,7 @@ _MODULES = {
     "OscarInvokeOperator": "operators.oscar_calls",
     "OscarJobOperator": "operators.oscar",
     "OscarJobSensor": "sensors.oscar",
+    "OscarServiceJobsTrigger": "triggers.service_jobs",
     "OscarServiceOperator": "operators.oscar_service",
     "PlacementBranchOperator": "operators.placement",
     "PlacementTarget": "placement.targets",

@@ -263,7 +263,11 @@ def get_provider_info() -> dict[str, object]:
         "triggers": [
             {
                 "integration-name": "OSCAR",
-                "python-modules": [f"{_PACKAGE}.triggers.objects", f"{_PACKAGE}.triggers.jobs"],
+                "python-modules": [
+                    f"{_PACKAGE}.triggers.objects",
+                    f"{_PACKAGE}.triggers.jobs",
+                    f"{_PACKAGE}.triggers.service_jobs",
+                ],
             },
             {
                 "integration-name": "interLink",

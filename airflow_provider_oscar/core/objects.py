@@ -35,6 +35,8 @@ class Source(StrEnum):
     """A dCache or other WebDAV name space; ``container`` is the watched directory."""
     FSSPEC = "fsspec"
     """Any file system of fsspec; ``container`` is the URL of the watched directory."""
+    OSCAR = "oscar"
+    """No store: a job that OSCAR ran; ``container`` is its service, ``key`` its name, ``etag`` how it ended."""
 
 
 class Reason(StrEnum):
@@ -79,10 +81,11 @@ class ObjectEvent:
         if type(self.source) is not Source:  # a listing makes these by the hundred thousand, of the right types
             object.__setattr__(self, "source", Source(self.source))
         kind = Source.FSSPEC if "://" in self.container else Source.DCACHE if self.container[:1] == "/" else Source.S3
-        if not self.container or self.source is not kind:
+        named = Source.S3 if self.source is Source.OSCAR else self.source
+        if not self.container or named is not kind:
             raise DefinitionError(
                 f"the container of {quoted(self.key)} is {quoted(self.container)}; expected a bucket name for S3, an "
-                "absolute path for dCache and a URL for fsspec"
+                "absolute path for dCache, a URL for fsspec and the name of a service for OSCAR"
             )
         if type(self.reason) is not Reason:
             object.__setattr__(self, "reason", Reason(self.reason))
@@ -91,15 +94,18 @@ class ObjectEvent:
 
     @property
     def uri(self) -> str:
-        """Percent-encoded URI: ``s3://bucket/key``, ``dcache://<conn_id>/directory/name``, or below the URL of fsspec.
+        """Percent-encoded URI: ``s3://bucket/key``, ``dcache://<conn_id>/directory/name``, below the URL of fsspec, or
+        ``oscar://<conn_id>/service/job``.
 
-        A bucket name is global to its store, a dCache path is not, hence the connection as authority.
+        A bucket name is global to its store, the others are not, hence the connection as authority.
         """
         path = quote(utf8(self.key), safe="/~")
         if self.source is Source.S3:
             return f"s3://{self.container}/{path}"
         if self.source is Source.FSSPEC:
             return f"{quote(utf8(self.container.rstrip('/')), safe=':/~')}/{path}"
+        if self.source is Source.OSCAR:
+            return f"oscar://{self.conn_id}/{quote(self.container, safe='')}/{path}"
         return f"dcache://{self.conn_id}{quote(utf8(self.container.rstrip('/')), safe='/~')}/{path}"
 
     @property

@@ -27,19 +27,22 @@ if TYPE_CHECKING:
     from airflow_provider_oscar.ingest.timetable import NewObjectsTimetable
 
 _FORMS = (
-    "s3://bucket/prefix, dcache://conn_id/path, webdav://conn_id/path, or a URL of fsspec such as gs://bucket/prefix"
+    "s3://bucket/prefix, dcache://conn_id/path, webdav://conn_id/path, oscar://conn_id/service, or a URL of fsspec "
+    "such as gs://bucket/prefix"
 )
 #: What an asset's name can say readably; everything else is named by a digest.
 _PATTERN = re.compile(r"[A-Za-z0-9*?_.,@+=~/-]+")
+_SERVICE = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+DEFAULT_OSCAR_CONNECTION = "oscar_default"
 
 
 @dataclass(frozen=True)
 class _Place:
     """Where to look.
 
-    :param scheme: ``s3``, ``dcache``, ``webdav``, or one of fsspec.
+    :param scheme: ``s3``, ``dcache``, ``webdav``, ``oscar``, or one of fsspec.
     :param conn_id: connection of the store.
-    :param container: bucket, URL of a directory of fsspec, or empty.
+    :param container: bucket, service, URL of a directory of fsspec, or empty.
     :param path: raw prefix, or absolute directory.
     """
 
@@ -51,13 +54,17 @@ class _Place:
     @classmethod
     def parse(cls, uri: str, conn_id: str | None) -> _Place:
         parts = urlsplit(uri, allow_fragments=False)
-        if parts.scheme and "://" in uri and parts.scheme not in ("s3", "dcache", "webdav"):
+        if parts.scheme and "://" in uri and parts.scheme not in ("s3", "dcache", "webdav", "oscar"):
             return cls(scheme_of(uri), conn_id or "", uri, "")
         if not parts.scheme or parts.query or (parts.scheme == "s3" and not parts.netloc):
             raise DefinitionError(f"cannot watch {quoted(uri)}; expected {_FORMS}, percent-encoded")
         path = unquote(parts.path, errors="surrogateescape")
         if parts.scheme == "s3":
             return cls("s3", conn_id or DEFAULT_S3_CONNECTION, parts.netloc, path.removeprefix("/"))
+        if parts.scheme == "oscar":
+            if not _SERVICE.fullmatch(path.strip("/")):
+                raise DefinitionError(f"{quoted(uri)} names no service; expected {_FORMS}")
+            return cls("oscar", conn_id or parts.netloc or DEFAULT_OSCAR_CONNECTION, path.strip("/"), "")
         if not path.strip("/") and parts.netloc and "/" not in uri.partition("://")[2]:
             raise DefinitionError(f"{quoted(uri)} names no directory; expected {_FORMS}")
         return cls(parts.scheme, conn_id or parts.netloc or DEFAULT_DCACHE_CONNECTION, "", path or "/")
@@ -67,6 +74,8 @@ class _Place:
         if "://" in self.container:
             return self.container
         path = quote(utf8(self.path), safe="/~")
+        if self.scheme == "oscar":
+            return f"oscar://{self.conn_id}/{self.container}"
         return f"s3://{self.container}/{path}" if self.scheme == "s3" else f"{self.scheme}://{self.conn_id}{path}"
 
 
@@ -86,7 +95,9 @@ class NewObjects:
 
     :param uris: places to watch: ``s3://bucket/prefix``, ``dcache://conn_id/path`` or ``webdav://conn_id/path``,
         percent-encoded; ``dcache:///path`` means the connection ``dcache_default``. A URL of any other scheme
-        (``gs://bucket/prefix``, ``sftp:///data/in``, ``file:///data/in``) is watched through fsspec. Or an ``Asset``
+        (``gs://bucket/prefix``, ``sftp:///data/in``, ``file:///data/in``) is watched through fsspec.
+        ``oscar://conn_id/service`` stands for the jobs that OSCAR starts by itself when a file comes to the service's
+        own input: one object per job that has succeeded, whose ``key`` is the name of the job. Or an ``Asset``
         whose events tell of objects without anybody watching: the outlet of a job operator in another DAG, what the
         receiver for notifications gets, what is posted to Airflow's REST API. It is taken as it is, with its own
         watchers, if any.
@@ -150,6 +161,11 @@ class NewObjects:
         )
 
     def _asset(self, place: _Place, name: str | None) -> Asset:
+        if place.scheme == "oscar" and _readable_filter(self._conditions):
+            raise DefinitionError(
+                f"{place.uri} stands for the jobs of a service, whose names OSCAR makes up, so there is nothing to "
+                "filter; OscarServiceJobsTrigger takes a filter of names"
+            )
         name = name or place.uri.rstrip("/") + _readable_filter(self._conditions)
         asset = Asset(name, uri=name if "://" in name else place.uri, extra={"watches": place.uri})
         # A place and filter make one watcher; Airflow gives it back its state under the name of the asset.
@@ -162,9 +178,15 @@ class NewObjects:
             FileSystemNewObjectTrigger,
             S3NewObjectTrigger,
         )
+        from airflow_provider_oscar.triggers.service_jobs import OscarServiceJobsTrigger
 
         arguments: dict[str, Any] = {"asset_name": asset_name, "conn_id": place.conn_id, **self._conditions}
         arguments.update(self._options)
+        if place.scheme == "oscar":
+            chosen: dict[str, Any] = dict(self._options)
+            return OscarServiceJobsTrigger(
+                asset_name=asset_name, conn_id=place.conn_id, service=place.container, **chosen
+            )
         if place.scheme == "s3":
             return S3NewObjectTrigger(bucket=place.container, prefix=place.path, **arguments)
         if place.container:

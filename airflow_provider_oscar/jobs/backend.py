@@ -69,7 +69,11 @@ class JobPlace(Protocol):
     def delete_ended(self, job_id: str) -> None:
         """Remove a job that has ended, and return when its name is free again."""
 
-    def cleanup(self, job_id: str) -> None:
+    @property
+    def tidies(self) -> bool:
+        """Whether :meth:`cleanup` removes anything of a job that succeeded."""
+
+    def cleanup(self, job_id: str, *, succeeded: bool) -> None:
         """Remove what an ended job leaves behind, once its log and manifest were read."""
 
     def release(self, job_id: str) -> None:
@@ -87,6 +91,13 @@ class JobPlace(Protocol):
 
 class JobBackend(JobPlace, Protocol[W_contra]):
     """A place to which jobs can be submitted; ``W`` is what it takes: a request body, or a pod and its secret."""
+
+    def submit_new(self, job: RunningJob, prepare: Callable[[RunningJob], W_contra]) -> RunningJob | None:
+        """Start the job unless one of its name is there, where that costs less than to look for it first.
+
+        :param prepare: makes what is submitted.
+        :return: the job as it is to be remembered; None if one is there, or if it has to be looked for.
+        """
 
     def submit(self, job: RunningJob, work: W_contra) -> RunningJob:
         """Start the job, or adopt the one that came into being meanwhile; return it as it is to be remembered."""

@@ -117,6 +117,8 @@ class JobLifecycle(Generic[W]):
                 self.finish(job, manifest)
                 self._cleanup_earlier(job, manifest)
                 return self._concluded(manifest, job, JobStatus(JobPhase.SUCCEEDED))
+        if (new := self._start_new(job, prepare)) is not None:
+            return new
         status = self.backend.status(job.job_id)
         self._check_owner(job, status)
         same = not fresh and status.owner in ("", job.owner)
@@ -141,11 +143,23 @@ class JobLifecycle(Generic[W]):
                 self.backend.delete_ended(job.job_id)
                 self._finish(job, None)
             job = replace(job, job_id=job.submission_id, submitted_at="", log_lines=0)
-            # Remembered first: whatever happens to this process, the next try looks for this job.
-            self.remember(job)
-            job = self.backend.submit(job, prepare(job))
+            job = self.backend.submit(job, self._remembered_work(job, prepare))
         self.remember(job)
         return job
+
+    def _start_new(self, job: RunningJob, prepare: Callable[[RunningJob], W]) -> RunningJob | None:
+        """Submit a job of which no earlier try is known; None if it has to be looked for all the same."""
+        if job.submitted_at or job.job_id != job.submission_id:
+            return None
+        new = self.backend.submit_new(job, lambda each: self._remembered_work(each, prepare))
+        if new is not None:
+            self.remember(new)
+        return new
+
+    def _remembered_work(self, job: RunningJob, prepare: Callable[[RunningJob], W]) -> W:
+        """Remember the job, so that whatever happens to this process the next try looks for it; then make the work."""
+        self.remember(job)
+        return prepare(job)
 
     def _check_owner(self, job: RunningJob, status: JobStatus) -> None:
         """Refuse to touch a job of the same name that is not this Airflow's."""
@@ -290,12 +304,14 @@ class JobLifecycle(Generic[W]):
                 why = f"as keep_pod={self.keep!r} wants it" if kept else "because its log is saved nowhere else"
                 self.log.info("Job %s has ended and is left where it ran, %s", job.job_id, why)
             else:
-                self.backend.cleanup(job.job_id)
+                self.backend.cleanup(job.job_id, succeeded=succeeded)
         except OscarProviderError as error:
             self.log.warning("Job %s has ended and is left where it ran: %s", job.job_id, error)
 
     def _cleanup_earlier(self, job: RunningJob, manifest: Manifest) -> None:
         """Remove what a try that was killed left of a job whose success is proven, if it is ours and has ended."""
+        if not self.backend.tidies:
+            return
         try:
             status = self.backend.status(job.job_id)
             self._check_owner(job, status)

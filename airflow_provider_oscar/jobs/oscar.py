@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Hashable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, ClassVar
 from airflow_provider_oscar.core.cancellation import ABSENT_BEFORE, Cancellation
 from airflow_provider_oscar.core.errors import OscarProviderError, TransientError
 from airflow_provider_oscar.core.phase import JobPhase
-from airflow_provider_oscar.hooks.oscar.errors import AccessError
+from airflow_provider_oscar.hooks.oscar.errors import AccessError, NotOscarError
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+from airflow_provider_oscar.hooks.oscar.submissions import PreparedJob, Submission
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.status import ABSENT, JobStatus
+from airflow_provider_oscar.jobs.unnamed import UnnamedJobs
 from airflow_provider_oscar.placement.targets import TargetObservation
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _USUAL = {"Pending", "Running", "Succeeded", "Failed"}
+#: Pages of the job list that a placement looks at; the order is that of random names.
+_OBSERVED_PAGES = 3
 #: Seconds between looks until a deleted job is gone.
 _PAUSES = (0.2, 0.5, 1, 2, 5, 10, 20)
 
@@ -50,20 +54,24 @@ class OscarBackend:
 
     :param conn_id: connection of type ``oscar``.
     :param service: name of the service.
+    :param keep_jobs: jobs that stay in OSCAR after they ended: ``all``, ``failed`` or ``none``.
     :param sleep: waits between looks, for tests.
     """
 
     name: ClassVar[str] = "oscar"
 
-    def __init__(self, *, conn_id: str, service: str, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self, *, conn_id: str, service: str, keep_jobs: str = "all", sleep: Callable[[float], None] = time.sleep
+    ) -> None:
         self.conn_id = conn_id
         self.service = service
+        self.keep_jobs = keep_jobs
         self._sleep = sleep
 
     @cached_property
     def hook(self) -> OscarHook:
         """The hook of the connection, for a worker."""
-        return OscarHook(self.conn_id)
+        return OscarHook(self.conn_id, patient=True)
 
     def arguments(self) -> dict[str, str]:
         """Return what makes an equal backend."""
@@ -79,18 +87,37 @@ class OscarBackend:
         """Service and connection, for messages."""
         return f"OSCAR service {self.service!r} (connection {self.conn_id!r})"
 
+    def submit_new(self, job: RunningJob, prepare: Callable[[RunningJob], OscarWork]) -> RunningJob | None:
+        """Start the job under its name: OSCAR 4.1 says if there is one, and to look means to list all of them."""
+        work = prepare(job)
+        prepared = self._prepared(job, work)
+        if not prepared.named or not self._sent(prepared, job.submission_id):
+            return None
+        return self._started(job, work, Submission(job.submission_id))
+
     def submit(self, job: RunningJob, work: OscarWork) -> RunningJob:
         """Start the job, or adopt the one of its name."""
-        flow = self.hook.submit_job(self.service, work.body, job.submission_id, needs_supervisor=work.specification)
-        try:
-            made = self.hook.run(flow)
-        except AccessError as error:
-            # OSCAR says so too while an issuer or a proxy is away; wrong credentials are as wrong at the next try.
-            raise TransientError(str(error)) from error
-        if made.job_id != job.submission_id:
-            log.warning("This OSCAR is older than 4.1 and called the job %s; a retry may run it twice", made.job_id)
-        if not made.confirmed:
-            log.warning("OSCAR accepted job %s but does not list it", made.job_id)
+        prepared = self._prepared(job, work)
+        if prepared.named:
+            made = Submission(job.submission_id, adopted=not self._sent(prepared, job.submission_id))
+        else:
+            with _access_may_come_back():
+                made = UnnamedJobs(self.hook, self.service, sleep=self._sleep).submit(prepared, job.submission_id)
+            log.info("This OSCAR is older than 4.1 and called the job %s", made.job_id)
+        return self._started(job, work, made)
+
+    def _prepared(self, job: RunningJob, work: OscarWork) -> PreparedJob:
+        flow = self.hook.prepare_job(
+            self.service, work.body, needs_supervisor=work.specification, object_uri=job.object_uri
+        )
+        with _access_may_come_back():
+            return self.hook.run(flow)
+
+    def _sent(self, prepared: PreparedJob, submission_id: str) -> bool:
+        with _access_may_come_back():
+            return self.hook.run(self.hook.send_job(prepared, submission_id))
+
+    def _started(self, job: RunningJob, work: OscarWork, made: Submission) -> RunningJob:
         log.info("Job %s of %s was %s", made.job_id, self.display_name, "adopted" if made.adopted else "submitted")
         return replace(job, job_id=made.job_id, submitted_at="" if made.adopted else work.submitted_at)
 
@@ -122,18 +149,25 @@ class OscarBackend:
             self._sleep(pause)
         raise TransientError(f"{self.display_name}: job {job_id!r} of an earlier try was deleted but is still listed")
 
-    def cleanup(self, job_id: str) -> None:
-        """Nothing: OSCAR removes its jobs by itself, and people look at their logs there."""
+    @property
+    def tidies(self) -> bool:
+        """Whether jobs that succeeded are removed."""
+        return self.keep_jobs != "all"
+
+    def cleanup(self, job_id: str, *, succeeded: bool) -> None:
+        """Remove the job if its kind is not to be kept; OSCAR itself keeps jobs for 30 days, and lists all of them."""
+        if self.keep_jobs == "none" or (self.keep_jobs == "failed" and succeeded):
+            self.cancel(job_id)
 
     def release(self, job_id: str) -> None:
-        """Nothing, for the same reason."""
+        """Nothing: what an OSCAR job was given has an end of its own."""
 
     def observe(self) -> TargetObservation:
-        """Look whether the service can take a job, and how many it has."""
+        """Look whether the service can take a job, and how many it has; of many jobs, a few pages stand for all."""
         try:
             if self.hook.run(self.hook.get_service(self.service)) is None:
                 return TargetObservation(name=self.service, up=False, reason=f"no OSCAR service {self.service!r}")
-            jobs = self.hook.run(self.hook.list_jobs(self.service))
+            jobs = self.hook.run(self.hook.list_jobs(self.service, most_pages=_OBSERVED_PAGES))
         except OscarProviderError as error:
             return TargetObservation(name=self.service, up=False, reason=str(error))
         return TargetObservation(name=self.service, active=sum(job.phase.active for job in jobs.values()))
@@ -149,6 +183,15 @@ class OscarBackend:
         """Delete the job without blocking the event loop."""
         hook = await OscarHook.resolved(self.conn_id)
         return _deleted(await hook.arun(hook.delete_job(self.service, job_id)))
+
+
+@contextmanager
+def _access_may_come_back() -> Iterator[None]:
+    """OSCAR refuses access too while an issuer or a proxy is away; what is wrong is as wrong at the next try."""
+    try:
+        yield
+    except (AccessError, NotOscarError) as error:
+        raise TransientError(str(error)) from error
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,10 @@ class PodBackend:
         node = f"node {self.node!r}" if self.node else "Kubernetes"
         return f"{node} (connection {self.conn_id!r}, namespace {self.hook.namespace!r})"
 
+    def submit_new(self, job: RunningJob, prepare: Callable[[RunningJob], PodWork]) -> RunningJob | None:
+        """Leave it to a look, which is one request."""
+        return None
+
     def submit(self, job: RunningJob, work: PodWork) -> RunningJob:
         """Create the pod, or adopt the one of its name."""
         made = self.hook.create_or_adopt_pod(work.pod, work.secret)
@@ -110,7 +114,12 @@ class PodBackend:
         self.hook.delete_pod(job_id)
         self.hook.await_deleted(job_id)
 
-    def cleanup(self, job_id: str) -> None:
+    @property
+    def tidies(self) -> bool:
+        """Pods do not go away by themselves."""
+        return True
+
+    def cleanup(self, job_id: str, *, succeeded: bool) -> None:
         """Delete pod and secret."""
         self.hook.delete_pod(job_id)
 

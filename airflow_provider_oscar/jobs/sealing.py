@@ -19,7 +19,7 @@ from dataclasses import replace
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.services import ServiceDefinition
-from airflow_provider_oscar.hooks.oscar.api import SUPERVISOR_MARK
+from airflow_provider_oscar.hooks.oscar.submissions import SUPERVISOR_MARK
 from airflow_provider_oscar.jobs.signing import Signer
 
 MAGIC = b"airflow-oscar-sealed-1 "

@@ -51,6 +51,9 @@ class OscarJobOperator(JobOperator[OscarWork]):
         (OSCAR's word alone, given also when the script failed), ``{"log": pattern}``, ``{"objects": uri}`` with ``*``
         and ``{job_id}`` in it, or a function of an ``EndedJob``. The result is a manifest with ``"proof": "observed"``.
     :param placement: name of the placement target, for the manifest.
+    :param keep_jobs: what OSCAR keeps of jobs that have ended and whose result was read: ``"all"`` (default; OSCAR
+        itself removes them after 30 days), ``"failed"`` ones, or ``"none"``. Every look at a service lists all jobs
+        that it keeps.
     :param oscar_conn_id: connection of type ``oscar``.
     :param timeout: seconds (or a timedelta) after which the job is cancelled and the task fails; default from
         ``[oscar] job_timeout``.
@@ -104,6 +107,7 @@ class OscarJobOperator(JobOperator[OscarWork]):
         event_format: str = "",
         success_when: SuccessWhen | None = None,
         placement: str = "",
+        keep_jobs: str = "all",
         oscar_conn_id: str = OscarHook.default_conn_name,
         timeout: timedelta | float | None = None,
         queue_timeout: timedelta | float | None = None,
@@ -152,6 +156,11 @@ class OscarJobOperator(JobOperator[OscarWork]):
             check_rule(success_when, f"task {self.task_id!r}")
         if command is not None and not output_uri:
             raise DefinitionError(f"task {self.task_id!r} has a command and no output_uri for its results")
+        if keep_jobs not in ("all", "failed", "none"):
+            raise DefinitionError(
+                f"keep_jobs of task {self.task_id!r} is {keep_jobs!r}; expected 'all', 'failed' or 'none'"
+            )
+        self.keep_jobs = keep_jobs
         self.service = service
         self.payload = payload
         self.event_format = event_format
@@ -162,7 +171,7 @@ class OscarJobOperator(JobOperator[OscarWork]):
     @cached_property
     def backend(self) -> OscarBackend:
         """The jobs of the service."""
-        return OscarBackend(conn_id=self.oscar_conn_id, service=self.service)
+        return OscarBackend(conn_id=self.oscar_conn_id, service=self.service, keep_jobs=self.keep_jobs)
 
     @property
     def hook(self) -> OscarHook:

@@ -50,6 +50,7 @@ class FakeOscar:
         self.calls: list[tuple[str, str]] = []
         self.refuse: dict[tuple[str, str], int] = {}
         self.after_list: list[Any] = []
+        self.started = 0
         #: Whether the service was applied with the key for its jobs' specifications.
         self.has_key = True
 
@@ -66,10 +67,7 @@ class FakeOscar:
                 return httpx.Response(status)
         parts = path.strip("/").split("/")
         if request.method == "POST":
-            name = request.headers["X-Delegated-Job-ID"]
-            self.jobs[name] = "Pending"
-            self.bodies[name] = request.content
-            return httpx.Response(201)
+            return self.submit(request)
         if request.method == "PUT":
             return httpx.Response(204)
         if parts[1] in ("info", "config"):
@@ -88,8 +86,19 @@ class FakeOscar:
             return httpx.Response(204 if self.jobs.pop(job, None) else 404)
         return httpx.Response(200, text=self.logs.get(job, "")) if job in self.jobs else httpx.Response(500)
 
+    def submit(self, request: httpx.Request) -> httpx.Response:
+        """Start a job, unless there is one of its name."""
+        name = request.headers["X-Delegated-Job-ID"]
+        if name in self.jobs:
+            return httpx.Response(500, text=f'jobs.batch "{name}" already exists')
+        self.jobs[name] = "Pending"
+        self.bodies[name] = request.content
+        self.started += 1
+        return httpx.Response(201)
+
     def posts(self) -> int:
-        return sum(method == "POST" for method, _ in self.calls)
+        """Jobs that were started."""
+        return self.started
 
     def install(self, monkeypatch: Any) -> FakeOscar:
         transport = httpx.MockTransport(self)

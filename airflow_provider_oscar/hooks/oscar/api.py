@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -29,19 +29,12 @@ from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.services import ServiceDefinition, difference
 from airflow_provider_oscar.hooks.http.flows import Flow
 from airflow_provider_oscar.hooks.oscar.errors import BucketExistsError, refusal
-from airflow_provider_oscar.hooks.oscar.repeat import JOB_ID_HEADER
 
 log = logging.getLogger(__name__)
 
-#: Linux allows 128 KiB for one environment variable, and OSCAR puts the body into ``EVENT``.
-BODY_LIMIT = 131_065
-#: The same where OSCAR encodes the body once more, for services offloaded through interLink.
-INTERLINK_BODY_LIMIT = 98_298
 #: Seconds for creating and deleting a service: OSCAR restarts MinIO inside the request.
 SLOW = 180.0
 _PAGES = 10_000
-#: Stands in the script of every service that runs this provider's supervisor.
-SUPERVISOR_MARK = "OSCAR_SUPERVISOR"
 #: Owner of what is made with user name and password.
 _ADMINISTRATOR = "cluster_admin"
 _USER_AGENT = "airflow-provider-oscar"
@@ -71,20 +64,6 @@ class OscarJob:
             started=str(known.get("start_time") or ""),
             finished=str(known.get("finish_time") or ""),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """The outcome of a submission.
-
-    :param job_id: the job's name in OSCAR; the submission id, except on servers before 4.1.
-    :param adopted: the job was there already, nothing was started.
-    :param confirmed: the job was seen in the list afterwards.
-    """
-
-    job_id: str
-    adopted: bool = False
-    confirmed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +137,12 @@ class OscarCalls:
     def get_info(self) -> Flow[dict[str, Any]]:
         """Version and Kubernetes version; checks the credentials on the way."""
         answer = yield self.api.request("GET", "/system/info")
-        return _mapping(self.api.json(answer, "the server"))
+        return mapping(self.api.json(answer, "the server"))
 
     def get_config(self) -> Flow[dict[str, object]]:
         """The server's settings; holds MinIO keys, so never log it."""
         answer = yield self.api.request("GET", "/system/config")
-        return _mapping(self.api.json(answer, "its configuration"))
+        return mapping(self.api.json(answer, "its configuration"))
 
     def list_services(self) -> Flow[list[dict[str, object]]]:
         """Every service the account may see, in OSCAR's own form."""
@@ -173,10 +152,11 @@ class OscarCalls:
 
     def get_service(self, name: str) -> Flow[dict[str, object] | None]:
         """One service in OSCAR's own form, or None if it does not exist; holds its token, so never log it."""
-        answer = yield self.api.request("GET", f"/system/services/{_segment(name)}")
-        if answer.status_code == 404 and "page not found" not in answer.text:
+        answer = yield self.api.request("GET", f"/system/services/{segment(name)}")
+        if answer.status_code == 404 and not answer.text.strip():
+            # What OSCAR itself does not have it answers with nothing; a text is a proxy's.
             return None
-        return _mapping(self.api.json(answer, f"service {name!r}"))
+        return mapping(self.api.json(answer, f"service {name!r}"))
 
     def apply_service(self, definition: ServiceDefinition, *, claimed: Collection[str] = ()) -> Flow[str]:
         """Make the service be as defined; return ``created``, ``updated`` or ``unchanged``.
@@ -219,7 +199,7 @@ class OscarCalls:
 
     def _has_interlink(self) -> Flow[bool]:
         answer = yield self.api.request("GET", "/system/config")
-        config = _mapping(answer.json()).get("config") if answer.is_success and answer.content else None
+        config = mapping(answer.json()).get("config") if answer.is_success and answer.content else None
         return not isinstance(config, Mapping) or bool(config.get("interLink_available", True))
 
     def _create_service(self, definition: ServiceDefinition, claimed: Collection[str]) -> Flow[None]:
@@ -264,14 +244,17 @@ class OscarCalls:
 
     def delete_service(self, name: str) -> Flow[bool]:
         """Delete a service **with its input and output buckets**; False if it was not there."""
-        answer = yield self.api.request("DELETE", f"/system/services/{_segment(name)}", timeout=SLOW)
+        answer = yield self.api.request("DELETE", f"/system/services/{segment(name)}", timeout=SLOW)
         if answer.status_code == 404:
             return False
         self.api.check(answer, f"deletion of service {name!r}")
         return True
 
-    def list_jobs(self, service: str) -> Flow[dict[str, OscarJob]]:
+    def list_jobs(self, service: str, *, most_pages: int = _PAGES) -> Flow[dict[str, OscarJob]]:
         """Every job of a service by name, all pages; starts over when a page token has expired.
+
+        :param service: name of the service.
+        :param most_pages: pages after which it is enough; before 3.6.4 there is one.
 
         OSCAR answers 500 for an expired token, and before 3.6.4 with one flat map for all jobs.
         """
@@ -282,20 +265,20 @@ class OscarCalls:
             while page not in seen and len(seen) < _PAGES:
                 seen.add(page)
                 answer = yield self.api.request(
-                    "GET", f"/system/logs/{_segment(service)}", params={"page": page} if page else None
+                    "GET", f"/system/logs/{segment(service)}", params={"page": page} if page else None
                 )
                 if answer.status_code == 500 and page and restarts < 2:
                     break
                 found, following = _jobs_of(self.api.json(answer, about))
                 jobs |= found
                 page = following
-                if not page:
+                if not page or len(seen) == most_pages:
                     return jobs
         raise LostContactError(f"{self.api.where}: the pages of the {about} do not end; try again")
 
     def job_log(self, service: str, job: str) -> Flow[str | None]:
         """What the job has printed so far, or None if it has not started (OSCAR: 404, or 500 without a pod)."""
-        answer = yield self.api.request("GET", f"/system/logs/{_segment(service)}/{_segment(job)}")
+        answer = yield self.api.request("GET", f"/system/logs/{segment(service)}/{segment(job)}")
         if answer.status_code in (404, 500):
             return None
         self.api.check(answer, f"the log of job {job!r} of service {service!r}")
@@ -309,67 +292,11 @@ class OscarCalls:
 
     def delete_job(self, service: str, job: str) -> Flow[bool]:
         """Cancel and remove a job; False if it was not there, which is as good (OSCAR says 404 or 403)."""
-        answer = yield self.api.request("DELETE", f"/system/logs/{_segment(service)}/{_segment(job)}")
+        answer = yield self.api.request("DELETE", f"/system/logs/{segment(service)}/{segment(job)}")
         if answer.status_code in (403, 404):
             return False
         self.api.check(answer, f"deletion of job {job!r} of service {service!r}")
         return True
-
-    def submit_job(
-        self,
-        service: str,
-        body: bytes | Callable[[Collection[str]], bytes],
-        submission_id: str,
-        *,
-        needs_supervisor: bool = False,
-    ) -> Flow[Submission]:
-        """Start a job of a chosen name, or adopt the one that has it.
-
-        On OSCAR 4.1 and later these are three requests, however many jobs the service has.
-
-        :param service: name of the service.
-        :param body: JSON of an event, or base64 of anything else (see :func:`encode_body`); or what makes it, given the
-            names of the service's secret variables.
-        :param submission_id: name of the job; a DNS-1123 label of at most 63 characters.
-        :param needs_supervisor: the body is a job specification, for this provider's script alone.
-        :raises DefinitionError: if the service does not exist, cannot take the body, or the body does not fit.
-        :raises LostContactError: if an old server started a job and it cannot be told which.
-        """
-        headers = {JOB_ID_HEADER: submission_id, "Content-Type": "application/octet-stream"}
-        chosen = True
-        before: Mapping[str, OscarJob] = {}
-        if self.api.service_token:
-            body = body(()) if callable(body) else body
-            self._check_body(service, body, {"interlink_node_name": "unknown"})
-        else:
-            found = yield from self.get_service(service)
-            if found is None:
-                raise DefinitionError(
-                    f"{self.api.where}: there is no OSCAR service {service!r}; create it with OscarServiceOperator "
-                    "or `airflow oscar services apply`"
-                )
-            if needs_supervisor:
-                self._check_script(service, str(found.get("script") or ""))
-            body = body(_mapping(_mapping(found.get("environment")).get("secrets"))) if callable(body) else body
-            self._check_body(service, body, found)
-            # Basic credentials are not taken there; with OIDC the client's own token replaces this one, so that the
-            # job belongs to its user.
-            token = str(found.get("token") or "")
-            if token:
-                headers["Authorization"] = f"Bearer {token}"
-            chosen = yield from self.takes_job_names()
-            if not chosen:
-                before = yield from self.list_jobs(service)
-        if submission_id in before:
-            return Submission(submission_id, adopted=True)
-        answer = yield self.api.request("POST", f"/job/{_segment(service)}", headers=headers, content=body)
-        if answer.status_code == 500 and "already exists" in answer.text:
-            return Submission(submission_id, adopted=True)
-        self.api.check(answer, f"job {submission_id!r} of service {service!r}")
-        if chosen:
-            return Submission(submission_id)
-        after = yield from self.list_jobs(service)
-        return self._confirmed(service, submission_id, before, after)
 
     def takes_job_names(self) -> Flow[bool]:
         """Whether the server lets the client name a job, as OSCAR does since 4.1."""
@@ -380,39 +307,6 @@ class OscarCalls:
         # A build from its main branch calls itself "devel"; a route that came with 4.1 tells.
         answer = yield self.api.request("GET", "/system/federation/none")
         return answer.status_code != 404 or "page not found" not in answer.text
-
-    def _check_script(self, service: str, script: str) -> None:
-        if SUPERVISOR_MARK in script:
-            return
-        raise DefinitionError(
-            f"{self.api.where}: the script of service {service!r} is not this provider's supervisor, so it would take "
-            "the job's specification, short-lived access to stores included, for its input; apply the service with "
-            "script '@supervisor', or give OscarJobOperator a payload instead of a command"
-        )
-
-    def _check_body(self, service: str, body: bytes, found: Mapping[str, object]) -> None:
-        limit = INTERLINK_BODY_LIMIT if found.get("interlink_node_name") else BODY_LIMIT
-        if len(body) > limit:
-            raise DefinitionError(
-                f"{self.api.where}: the body for service {service!r} has {len(body)} bytes, but OSCAR passes it in an "
-                f"environment variable that holds {limit}; put the data into an object instead"
-            )
-
-    def _confirmed(
-        self, service: str, submission_id: str, before: Mapping[str, OscarJob], after: Mapping[str, OscarJob]
-    ) -> Submission:
-        """Find the job that the server just accepted; servers before 4.1 choose its name themselves."""
-        if submission_id in after:
-            return Submission(submission_id)
-        new = sorted(set(after) - set(before))
-        if len(new) == 1:
-            return Submission(new[0])
-        if not new:
-            return Submission(submission_id, confirmed=False)
-        raise LostContactError(
-            f"{self.api.where}: service {service!r} accepted a job, but this OSCAR ignores {JOB_ID_HEADER} (older "
-            f"than 4.1) and {len(new)} jobs appeared meanwhile; upgrade OSCAR, or run one task per service at a time"
-        )
 
 
 def _jobs_of(body: object) -> tuple[dict[str, OscarJob], str]:
@@ -425,11 +319,11 @@ def _jobs_of(body: object) -> tuple[dict[str, OscarJob], str]:
     return jobs, str(body.get("next_page") or "") if paged else ""
 
 
-def _mapping(body: object) -> dict[str, object]:
+def mapping(body: object) -> dict[str, object]:
     return dict(body) if isinstance(body, Mapping) else {}
 
 
-def _segment(name: str) -> str:
+def segment(name: str) -> str:
     """One path segment; ``.`` and ``..`` would leave the path."""
     if not name or name in (".", ".."):
         raise DefinitionError(f"{name!r} is not a name of a service or job")

@@ -45,6 +45,10 @@ class AccessError(DefinitionError):
     """OSCAR answered 401 or 403; it says that as well when its own issuer or proxy is away for a moment."""
 
 
+class NotOscarError(DefinitionError):
+    """A route that every OSCAR has is not there: a proxy answered while OSCAR was replaced, or the host is another."""
+
+
 class BucketExistsError(DefinitionError):
     """A service cannot be made, since a bucket of its own is there already.
 
@@ -66,6 +70,8 @@ def refusal(answer: httpx.Response, *, about: str, where: str) -> OscarProviderE
         return AccessError(f"{seen}{body}: not authorised; check user, password or token of the connection")
     if status == 403:
         return AccessError(f"{seen}{body}: forbidden; the account of the connection lacks the right")
+    if status == 404 and answer.text.strip():
+        return NotOscarError(f"{seen}{body}: there is no such route; check that the host of the connection is OSCAR")
     if status in (404, 405):
         return DefinitionError(f"{seen}{body}: not there; check the name, and that the host of the connection is OSCAR")
     if status in (408, 425, 429):

@@ -18,7 +18,7 @@ from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderErr
 from airflow_provider_oscar.hooks.http import flows
 from airflow_provider_oscar.hooks.http.flows import Flow
 from airflow_provider_oscar.hooks.http.tls import read_verify, tls_context
-from airflow_provider_oscar.hooks.oscar.api import Api, OscarCalls, OscarJob, Submission
+from airflow_provider_oscar.hooks.oscar.api import Api, OscarJob
 from airflow_provider_oscar.hooks.oscar.auth import (
     BearerAuth,
     OidcAgentAuth,
@@ -29,6 +29,7 @@ from airflow_provider_oscar.hooks.oscar.auth import (
 )
 from airflow_provider_oscar.hooks.oscar.repeat import AsyncRepeatingTransport, RepeatingTransport
 from airflow_provider_oscar.hooks.oscar.routes import OscarRoutes
+from airflow_provider_oscar.hooks.oscar.submissions import OscarSubmissions, Submission
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -44,7 +45,7 @@ def encode_body(data: bytes) -> bytes:
     return base64.b64encode(data)
 
 
-class OscarHook(OscarCalls, OscarRoutes, BaseHook):
+class OscarHook(OscarSubmissions, OscarRoutes, BaseHook):
     """One OSCAR cluster.
 
     Calls are flows, so that operators and triggers share them::
@@ -62,6 +63,8 @@ class OscarHook(OscarCalls, OscarRoutes, BaseHook):
 
     :param oscar_conn_id: Airflow connection.
     :param connection: the connection itself, where it was resolved already (in a trigger).
+    :param patient: pass over some seconds of refused access as over an outage; for work that nobody waits for at a
+        terminal.
     """
 
     conn_name_attr = "oscar_conn_id"
@@ -69,9 +72,16 @@ class OscarHook(OscarCalls, OscarRoutes, BaseHook):
     conn_type = "oscar"
     hook_name = "OSCAR"
 
-    def __init__(self, oscar_conn_id: str = default_conn_name, *, connection: Connection | None = None) -> None:
+    def __init__(
+        self,
+        oscar_conn_id: str = default_conn_name,
+        *,
+        connection: Connection | None = None,
+        patient: bool = False,
+    ) -> None:
         super().__init__()
         self.oscar_conn_id = oscar_conn_id
+        self.patient = patient
         self._connection = connection
 
     @classmethod
@@ -149,7 +159,7 @@ class OscarHook(OscarCalls, OscarRoutes, BaseHook):
         :param repeat: send again what may be sent twice, if the server is away for some seconds.
         """
         direct = httpx.HTTPTransport(verify=self._tls)
-        transport = RepeatingTransport(direct) if repeat else direct
+        transport = RepeatingTransport(direct, patient=self.patient) if repeat else direct
         return httpx.Client(auth=self.auth, transport=transport, timeout=self._timeout, follow_redirects=False)
 
     def async_client(self) -> httpx.AsyncClient:

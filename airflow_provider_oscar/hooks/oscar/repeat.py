@@ -3,13 +3,15 @@
 
 That is reading, deleting, and starting a job under a name of our choice: OSCAR starts a job of one name once. Without
 it a single lost answer costs a task that has no retries, and leaves a job that nobody watches. A few answers that
-contradict the credentials are passed over too, since OSCAR says 401 when an issuer was away for a moment.
+contradict the credentials are passed over too, since OSCAR says 401 when an issuer was away for a moment, and a proxy
+says 404 while OSCAR is replaced.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+import re
 import time
 from collections.abc import Awaitable, Callable
 
@@ -24,8 +26,10 @@ PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
 #: The longest ``Retry-After`` that is waited for inside a call.
 _LONGEST_WAIT = 10.0
 _PASSING = frozenset({408, 425, 429, 502, 503, 504})
-#: Answers about access that are passed over before they are believed.
+#: Answers about access that are passed over before they are believed, by who is not patient.
 _ACCESS_REPEATS = 2
+#: Routes that every OSCAR has.
+_EVERYWHERE = re.compile(r".*/(system/(info|config|services(/[^/]+)?|logs/.+)|job/[^/]+)$")
 
 
 def may_repeat(request: httpx.Request) -> bool:
@@ -35,13 +39,16 @@ def may_repeat(request: httpx.Request) -> bool:
     return request.method == "POST" and "/job/" in request.url.path and JOB_ID_HEADER in request.headers
 
 
-def _again(request: httpx.Request, answer: httpx.Response, attempt: int) -> bool:
+def _again(request: httpx.Request, answer: httpx.Response, attempt: int, *, patient: bool) -> bool:
     status = answer.status_code
     if status in _PASSING:
         return True
     if status in (401, 403):
         # 403 is also how OSCAR says that a service or job is not there.
-        return attempt < _ACCESS_REPEATS and (status == 401 or request.method != "DELETE")
+        return (patient or attempt < _ACCESS_REPEATS) and (status == 401 or request.method != "DELETE")
+    if status == 404:
+        # What is not there is answered with nothing; these routes are in every OSCAR, so a text is a proxy's.
+        return bool(answer.content.strip()) and _EVERYWHERE.match(request.url.path) is not None
     # OSCAR answers 500 for a job without a pod and for an expired page of jobs; the caller knows those.
     return status == 500 and "/system/logs/" not in request.url.path and not is_final(answer)
 
@@ -58,11 +65,15 @@ class RepeatingTransport(httpx.BaseTransport):
 
     :param inner: sends one request.
     :param sleep: waits between attempts.
+    :param patient: pass over answers about access as long as over outages.
     """
 
-    def __init__(self, inner: httpx.BaseTransport, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self, inner: httpx.BaseTransport, *, sleep: Callable[[float], None] = time.sleep, patient: bool = False
+    ) -> None:
         self._inner = inner
         self._sleep = sleep
+        self._patient = patient
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request until its answer counts."""
@@ -75,7 +86,7 @@ class RepeatingTransport(httpx.BaseTransport):
                     return answer
                 answer.request = request
                 answer.read()
-                if not _again(request, answer, attempt):
+                if not _again(request, answer, attempt, patient=self._patient):
                     return answer
             except httpx.TransportError as error:
                 if isinstance(error, httpx.UnsupportedProtocol):
@@ -96,10 +107,15 @@ class AsyncRepeatingTransport(httpx.AsyncBaseTransport):
     """
 
     def __init__(
-        self, inner: httpx.AsyncBaseTransport, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self,
+        inner: httpx.AsyncBaseTransport,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        patient: bool = False,
     ) -> None:
         self._inner = inner
         self._sleep = sleep
+        self._patient = patient
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request until its answer counts."""
@@ -112,7 +128,7 @@ class AsyncRepeatingTransport(httpx.AsyncBaseTransport):
                     return answer
                 answer.request = request
                 await answer.aread()
-                if not _again(request, answer, attempt):
+                if not _again(request, answer, attempt, patient=self._patient):
                     return answer
             except httpx.TransportError as error:
                 if isinstance(error, httpx.UnsupportedProtocol):

@@ -19,22 +19,17 @@ from airflow_provider_oscar.core.errors import (
 )
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.services import ServiceDefinition, StoragePath
-from airflow_provider_oscar.hooks.oscar.api import (
-    BODY_LIMIT,
-    JOB_ID_HEADER,
-    Api,
-    OscarCalls,
-    OscarJob,
-    Submission,
-)
+from airflow_provider_oscar.hooks.oscar.api import Api, OscarJob
 from airflow_provider_oscar.hooks.oscar.errors import BucketExistsError, refusal
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook, encode_body
+from airflow_provider_oscar.hooks.oscar.repeat import JOB_ID_HEADER
+from airflow_provider_oscar.hooks.oscar.submissions import BODY_LIMIT, OscarSubmissions, Submission
 from airflow_provider_oscar.jobs.oscar import OscarBackend
 
 TOKEN = "ab" * 32
 
 
-class Calls(OscarCalls):
+class Calls(OscarSubmissions):
     api = Api("https://oscar.test", "connection 'oscar_default'")  # type: ignore[assignment]
 
 
@@ -115,9 +110,9 @@ def test_old_server_with_two_new_jobs_is_not_guessed_at():
         drive(Calls().submit_job("infer", b"", "x"), SERVICE, OLD, jobs(), answer(201), jobs("a", "b"))
 
 
-def test_accepted_but_unlisted_job_of_an_old_server_is_not_confirmed():
-    result, _ = drive(Calls().submit_job("infer", b"", "x"), SERVICE, OLD, jobs(), answer(201), jobs())
-    assert result == Submission("x", confirmed=False)
+def test_accepted_but_unlisted_job_of_an_old_server_is_lost():
+    with pytest.raises(LostContactError, match="does not list"):
+        drive(Calls().submit_job("infer", b"", "x"), SERVICE, OLD, jobs(), answer(201), jobs())
 
 
 def test_job_specification_is_never_given_to_a_foreign_script():

@@ -72,7 +72,12 @@ class Backend:
         self.calls.append(("delete_ended", job_id))
         self.jobs.pop(job_id, None)
 
-    def cleanup(self, job_id):
+    tidies = True
+
+    def submit_new(self, job, prepare):
+        return None
+
+    def cleanup(self, job_id, *, succeeded):
         self.calls.append(("cleanup", job_id))
 
 
@@ -160,7 +165,7 @@ def test_a_job_that_succeeded_is_not_run_again(bench):
 def test_a_proven_success_is_one_although_its_log_or_its_pod_is_out_of_reach(bench, monkeypatch, call, error):
     bench.backend.jobs["j"] = JobStatus(JobPhase.SUCCEEDED)
     bench.stored = manifest("j")
-    monkeypatch.setattr(bench.backend, call, lambda job_id: (_ for _ in ()).throw(error))
+    monkeypatch.setattr(bench.backend, call, lambda job_id, **_: (_ for _ in ()).throw(error))
     assert bench.conclude().manifest.succeeded
     assert isinstance(bench.start(), Concluded)
 

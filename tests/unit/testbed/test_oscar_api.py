@@ -58,7 +58,8 @@ class Oscar:
         self.services = services
         self.runner = runner
         self.options = board.options
-        self._app = application(Api(services, board, self.buckets, ("oscar", "pw"), self.faults))
+        self.api = Api(services, board, self.buckets, ("oscar", "pw"), self.faults)
+        self._app = application(self.api)
 
     def call(self, method, path, *, auth=("oscar", "pw"), **options):
         async def send():
