@@ -32,7 +32,8 @@ _READ_PROGRAM = (
 
 
 # OSCAR's supervisor keeps what its script prints in memory and shows it when the script has ended. Where its own output
-# is a pipe, or a file that is only appended to, ours goes there, as it comes. Other files would be written over.
+# is a pipe, or a file that is only appended to, ours goes there, as it comes; other files would be written over. The
+# end of our standard output is the end of the script for it, so that stays open as descriptor 9 (supervisor/main.py).
 LIVE_OUTPUT = """\
 live() {
     [ -n "$OSCAR_SERVICE_NAME$JOB_UUID" ] || return 1
@@ -43,7 +44,7 @@ live() {
     done < "/proc/$PPID/fdinfo/1"
     return 1
 }
-if (live "/proc/$PPID/fd/1" && : >> "/proc/$PPID/fd/1") 2> /dev/null; then exec >> "/proc/$PPID/fd/1" 2>&1; fi
+if (live "/proc/$PPID/fd/1" && : >> "/proc/$PPID/fd/1") 2> /dev/null; then exec 9>&1 >> "/proc/$PPID/fd/1" 2>&1; fi
 """
 
 

@@ -18,6 +18,10 @@ from airflow_provider_oscar.supervisor.spec import SPEC_LIMIT, bad_spec, read_sp
 from airflow_provider_oscar.supervisor.text import clip, quoted, say, utc_now
 from airflow_provider_oscar.supervisor.wrap import wrap
 
+#: Where the script of an OSCAR service keeps the pipe whose end is, for OSCAR's supervisor, the end of the script. What
+#: the command leaves behind must not hold it open.
+OUTER_OUTPUT = 9
+
 
 def below_sandbox(path: str) -> str:
     """Return where a mount appears in a process container: below $CONTAINER_SANDBOX_MOUNT_POINT, if it is there."""
@@ -78,6 +82,8 @@ def main(arguments: list[str] | None = None) -> int:
     what.add_argument("--wrap", metavar="JSON", help="run the script of an OSCAR service and say how it ended")
     given = parser.parse_args(arguments)
     hide_from_others()
+    with contextlib.suppress(OSError):
+        os.set_inheritable(OUTER_OUTPUT, False)
     if given.wrap is not None:
         return wrap(given.wrap)
     path = given.job

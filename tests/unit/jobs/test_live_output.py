@@ -27,9 +27,9 @@ def store():
         yield server
 
 
-def start(store, folder, stdout, **variables):
-    """Start OSCAR's supervisor with a job of ours whose command waits for a file."""
-    spec = job(store, ["/bin/sh", "-c", WAIT], environment={"GO_ON": str(folder / "go-on")})
+def start(store, folder, stdout, spec=None):
+    """Start OSCAR's supervisor with a job of ours, by default one whose command waits for a file."""
+    spec = spec or job(store, ["/bin/sh", "-c", WAIT], environment={"GO_ON": str(folder / "go-on")})
     return subprocess.Popen(
         ["/bin/sh", "-c", f"echo $EVENT | {sys.executable} -I {faas.__file__}"],
         env={
@@ -37,7 +37,6 @@ def start(store, folder, stdout, **variables):
             "EVENT": base64.b64encode(json.dumps(spec).encode()).decode(),
             "SCRIPT": base64.b64encode(SupervisorHook().service_script().encode()).decode(),
             "JOB_UUID": SUBMISSION,
-            **variables,
         },
         stdout=stdout,
         stderr=subprocess.DEVNULL,
@@ -58,6 +57,14 @@ def test_lines_appear_in_a_pipe_while_the_command_runs(store, tmp_path):
     assert Manifest.from_marker(rest, SUBMISSION).succeeded
     assert rest.count("last") == 1
     assert "first" not in rest, "no line is shown twice"
+
+
+def test_what_the_command_leaves_behind_does_not_keep_the_job_alive(store, tmp_path):
+    spec = job(store, ["/bin/sh", "-c", f"setsid sh -c 'sleep 60; touch {tmp_path}/late' & echo first"])
+    with start(store, tmp_path, subprocess.PIPE, spec=spec) as process:
+        process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert not (tmp_path / "late").exists()
 
 
 def test_lines_appear_in_a_log_file_that_is_appended_to(store, tmp_path):

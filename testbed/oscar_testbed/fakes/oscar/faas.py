@@ -259,12 +259,14 @@ def run_script(script: Path | None) -> tuple[int, str]:
         log.error("No user script found")
         return 0, ""
     lines = []
-    with subprocess.Popen(["/bin/sh", str(script)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-        for line in process.stdout or ():
-            text = line.decode(errors="replace")
-            log.debug("%s", text.rstrip("\n"))
-            lines.append(text)
-    return process.returncode, "".join(lines)
+    process = subprocess.Popen(["/bin/sh", str(script)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    for line in process.stdout or ():
+        text = line.decode(errors="replace")
+        log.debug("%s", text.rstrip("\n"))
+        lines.append(text)
+    # As upstream: the end of its output is the end of the script, which nobody waits for.
+    code = process.wait() if os.environ.get("SUPERVISOR_STRICT") == "1" else 0
+    return code, "".join(lines)
 
 
 def response(event: Event, directory: Path, printed: str) -> str:
