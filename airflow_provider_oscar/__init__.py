@@ -35,8 +35,10 @@ if TYPE_CHECKING:
         OscarInvokeOperator,
     )
     from airflow_provider_oscar.operators.oscar_service import OscarServiceOperator
+    from airflow_provider_oscar.operators.placed import placed
     from airflow_provider_oscar.operators.placement import PlacementBranchOperator
     from airflow_provider_oscar.operators.replay import ReplayObjectsOperator
+    from airflow_provider_oscar.params import object_param, placement_param
     from airflow_provider_oscar.placement.learned import CheapestWithinDeadline, FastestFinish, GreenestWithinDeadline
     from airflow_provider_oscar.placement.policies import Explicit, Fallback, Rule, RuleBased
     from airflow_provider_oscar.placement.targets import PlacementTarget
@@ -101,8 +103,11 @@ __all__ = [
     "interlink_command_task",
     "interlink_task",
     "kubernetes_job_task",
+    "object_param",
     "oscar_asset",
     "oscar_task",
+    "placed",
+    "placement_param",
     "placement_task",
     "s3_asset",
 ]
@@ -152,8 +157,11 @@ _MODULES = {
     "interlink_command_task": "decorators.interlink",
     "interlink_task": "decorators.interlink",
     "kubernetes_job_task": "decorators.kubernetes",
+    "object_param": "params",
     "oscar_asset": "assets",
     "oscar_task": "decorators.oscar",
+    "placed": "operators.placed",
+    "placement_param": "params",
     "placement_task": "decorators.placement",
     "s3_asset": "assets",
 }

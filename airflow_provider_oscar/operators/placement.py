@@ -26,7 +26,7 @@ from airflow_provider_oscar.placement.targets import (
     TargetObservation,
     by_name,
 )
-from airflow_provider_oscar.run_objects import current_object
+from airflow_provider_oscar.run_objects import current_object, get_object
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -47,6 +47,7 @@ class PlacementBranchOperator(BaseBranchOperator):
     :param targets: what there is to choose from.
     :param object_event: the object to place: an ``ObjectEvent``, its dictionary, or a template that gives one; by
         default the object of the run, if it is about exactly one.
+    :param needs_object: fail a run that is about no object, or about several, instead of placing work without one.
     :param force: name of the target a user insists on; empty or ``auto`` leaves it to the policy.
     :param requires: capabilities the target must have.
     :param observe: look at the targets first; False decides by size and source alone.
@@ -65,6 +66,7 @@ class PlacementBranchOperator(BaseBranchOperator):
         policy: PlacementPolicy,
         targets: Sequence[PlacementTarget],
         object_event: object = None,
+        needs_object: bool = False,
         force: str = "",
         requires: Iterable[str] = (),
         observe: bool = True,
@@ -80,16 +82,16 @@ class PlacementBranchOperator(BaseBranchOperator):
         self.policy = policy
         self.targets = tuple(targets)
         self.object_event = object_event
+        self.needs_object = needs_object
         self.force = force
         self.requires = [requires] if isinstance(requires, str) else list(requires)
         self.observe = observe
 
     def choose_branch(self, context: Context) -> str:
         """Decide, tell why, and return the task id of the target."""
-        if self.object_event is None:
-            with airflow_errors():
-                self.object_event = current_object(context)
         with airflow_errors():
+            if self.object_event is None:
+                self.object_event = get_object(context) if self.needs_object else current_object(context)
             request = self.request()
             seen = self.observations(self._of_interest(request)) if self.observe else []
             decision = self.decide(request, seen, self._knowledge(context))
@@ -99,7 +101,9 @@ class PlacementBranchOperator(BaseBranchOperator):
         for name, why in decision.rejected.items():
             self.log.info("  not %s: %s", name, why)
         chosen = decision.target
+        event = parse_object_event(self.object_event)
         facts = {
+            "object": None if event is None else event.to_dict(),
             "size": request.size,
             "features": dict(request.features),
             "active": next((each.active for each in seen if each.name == chosen.name), 0),

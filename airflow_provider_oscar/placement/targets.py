@@ -23,11 +23,12 @@ class PlacementTarget:
     """One place that can do the work.
 
     :param name: name in decisions, DAG params and manifests, for example ``hpc-gpu``.
-    :param task_id: task that submits to it.
+    :param task_id: task that submits to it; by default its name with ``_`` for ``-``.
     :param kind: name of the job backend: ``"oscar"``, ``"interlink"``, ``"kubernetes"``, or one of your own.
     :param node: virtual node of an interLink target.
     :param slurm: SLURM options of an interLink target.
     :param resources: resource limits of the pod, as Kubernetes quantities.
+    :param environment: variables of the command that differ at this place, such as ``{"ACCELERATOR": "gpu"}``.
     :param cost_per_hour: price of one hour of a job, in any unit common to all targets.
     :param power_kw: what a job draws, in kilowatts, for ``GreenestWithinDeadline``.
     :param carbon_per_kwh: grams of CO2 for each kilowatt-hour at this place.
@@ -40,11 +41,12 @@ class PlacementTarget:
     """
 
     name: str
-    task_id: str
+    task_id: str = ""
     kind: str
     node: str = ""
     slurm: SlurmOptions | None = None
     resources: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
     cost_per_hour: float = 0.0
     power_kw: float = 0.0
     carbon_per_kwh: float = 0.0
@@ -56,10 +58,9 @@ class PlacementTarget:
     prior_run_per_gib: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.name or not self.task_id:
-            raise DefinitionError(
-                f"a placement target needs a name and a task_id; got {self.name!r} and {self.task_id!r}"
-            )
+        if not self.name:
+            raise DefinitionError("a placement target needs a name; got an empty one")
+        object.__setattr__(self, "task_id", self.task_id or re.sub(r"[^A-Za-z0-9_.]", "_", self.name))
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.kind):
             raise DefinitionError(
                 f"placement target {self.name!r} is of kind {quoted(self.kind)}; expected the name of a job backend, "
@@ -78,6 +79,7 @@ class PlacementTarget:
             raise DefinitionError(f"placement target {self.name!r}: capabilities is a text; expected a set of words")
         object.__setattr__(self, "capabilities", frozenset(self.capabilities))
         object.__setattr__(self, "resources", dict(self.resources))
+        object.__setattr__(self, "environment", dict(self.environment))
 
     def rendered(self, render: Callable[[str], object]) -> PlacementTarget:
         """Return the target with every template in its SLURM options and resources rendered.

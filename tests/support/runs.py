@@ -27,7 +27,9 @@ class Finished:
     def manifest(self) -> dict[str, Any]:
         """What the job operator returned."""
         (value,) = (
-            value for (task_id, key), value in self.xcoms.items() if key == "return_value" and "infer" in task_id
+            value
+            for (_, key), value in self.xcoms.items()
+            if key == "return_value" and isinstance(value, Mapping) and "submission_id" in value
         )
         return dict(value)
 

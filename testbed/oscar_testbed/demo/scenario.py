@@ -239,8 +239,8 @@ def wait_for_runs(
 def get_run_facts(airflow: StandaloneAirflow, run: dict[str, Any], forced_run: str) -> RunFacts:
     """Ask Airflow what one run was about."""
     run_id = run["dag_run_id"]
-    event = airflow.xcom(INFERENCE_DAG, run_id, "read_event")
-    decision = airflow.xcom(INFERENCE_DAG, run_id, "choose_target", "decision")
+    decision = airflow.xcom(INFERENCE_DAG, run_id, "infer.choose", "decision")
+    event = decision.get("object") if isinstance(decision, dict) else None
     try:
         parsed = None if event is None else ObjectEvent.from_dict(event)
     except OscarProviderError:
@@ -256,9 +256,5 @@ def get_run_facts(airflow: StandaloneAirflow, run: dict[str, Any], forced_run: s
 
 
 def _output_uri(airflow: StandaloneAirflow, run_id: str) -> str:
-    for target in TARGETS:
-        group = target.replace("-", "_")
-        manifest = airflow.xcom(INFERENCE_DAG, run_id, f"{group}.infer")
-        if isinstance(manifest, dict) and manifest.get("output_uri"):
-            return str(manifest["output_uri"])
-    return ""
+    summary = airflow.xcom(INFERENCE_DAG, run_id, "infer.result")
+    return str(summary.get("output_uri") or "") if isinstance(summary, dict) else ""

@@ -55,9 +55,9 @@ def test_small_file_in_s3_runs_on_oscar(inference, tmp_path):
     event = put("small.h5", content(tmp_path, 1))
     finished = inference.run(event=event)
     manifest = check_results(finished, target="cloud-cpu", showers=1)
-    assert finished.states["hpc_cpu.infer"] == finished.states["hpc_gpu.infer"] == "skipped"
+    assert finished.states["infer.hpc_cpu"] == finished.states["infer.hpc_gpu"] == "skipped"
     assert manifest.slurm_job_id is None
-    assert finished.xcoms["publish", "return_value"]["object"]["uri"] == event.uri
+    assert finished.xcoms["infer.result", "return_value"]["object"]["uri"] == event.uri
     assert inference.events_of("threedgan_results")[-1]["output_uri"] == manifest.output_uri
 
 
@@ -67,7 +67,7 @@ def test_file_in_dcache_runs_on_hpc_cpus(inference, tmp_path):
     finished = inference.run(event=hook.head(INBOX, "beam.h5"))
     manifest = check_results(finished, target="hpc-cpu", showers=2)
     assert manifest.slurm_job_id
-    assert finished.xcoms["choose_target", "decision"]["reasons"] == ["dCache is next door to the HPC site"]
+    assert finished.xcoms["infer.choose", "decision"]["reasons"] == ["dCache is next door to the HPC site"]
 
 
 def test_user_may_force_the_gpu_partition_and_learns_that_there_is_no_gpu(inference, tmp_path):
@@ -76,7 +76,7 @@ def test_user_may_force_the_gpu_partition_and_learns_that_there_is_no_gpu(infere
     manifest = check_results(finished, target="hpc-gpu", showers=1)
     assert manifest.metrics["requested"] == "gpu"
     assert manifest.device == "gpu" or manifest.metrics["warnings"]
-    assert finished.xcoms["choose_target", "decision"]["reasons"] == ["named by the run"]
+    assert finished.xcoms["infer.choose", "decision"]["reasons"] == ["named by the run"]
 
 
 @pytest.mark.parametrize("target", ["cloud-cpu", "hpc-cpu"])
@@ -84,8 +84,8 @@ def test_bad_file_fails_with_the_payloads_own_words(inference, tmp_path, caplog,
     event = put(f"truncated-{target}.h5", content(tmp_path, 1)[:5000])
     finished = inference.run(conf={"object_uri": event.uri, "target": target})
     group = target.replace("-", "_")
-    assert finished.states[f"{group}.infer"] in ("failed", "up_for_retry")
-    assert finished.states["publish"] != "success"
+    assert finished.states[f"infer.{group}"] in ("failed", "up_for_retry")
+    assert finished.states["infer.result"] != "success"
     told = caplog.text + "".join(capfd.readouterr())
     assert "truncated" in told
     assert "exit code 65" in told

@@ -144,7 +144,6 @@ def test_targets_need_different_names(targets):
     ("changes", "message"),
     [
         ({"name": ""}, "needs a name"),
-        ({"task_id": ""}, "needs a name"),
         ({"kind": ""}, "expected the name of a job backend"),
         ({"kind": "Some Thing"}, "expected the name of a job backend"),
         ({"capacity": 0}, "expected at least 1"),
