@@ -35,8 +35,10 @@ if TYPE_CHECKING:
         OscarInvokeOperator,
     )
     from airflow_provider_oscar.operators.oscar_service import OscarServiceOperator
-    from airflow_provider_oscar.operators.placed import placed
+    from airflow_provider_oscar.operators.placed import PlacedResultOperator, placed
+    from airflow_provider_oscar.operators.placed_job import PlacedJobOperator
     from airflow_provider_oscar.operators.placement import PlacementBranchOperator
+    from airflow_provider_oscar.operators.placement_of_many import PlacementOfManyOperator
     from airflow_provider_oscar.operators.replay import ReplayObjectsOperator
     from airflow_provider_oscar.params import object_param, placement_param
     from airflow_provider_oscar.placement.learned import CheapestWithinDeadline, FastestFinish, GreenestWithinDeadline
@@ -88,7 +90,10 @@ __all__ = [
     "OscarJobSensor",
     "OscarServiceJobsTrigger",
     "OscarServiceOperator",
+    "PlacedJobOperator",
+    "PlacedResultOperator",
     "PlacementBranchOperator",
+    "PlacementOfManyOperator",
     "PlacementTarget",
     "PodOptions",
     "ReplayObjectsOperator",
@@ -142,7 +147,10 @@ _MODULES = {
     "OscarJobSensor": "sensors.oscar",
     "OscarServiceJobsTrigger": "triggers.service_jobs",
     "OscarServiceOperator": "operators.oscar_service",
+    "PlacedJobOperator": "operators.placed_job",
+    "PlacedResultOperator": "operators.placed",
     "PlacementBranchOperator": "operators.placement",
+    "PlacementOfManyOperator": "operators.placement_of_many",
     "PlacementTarget": "placement.targets",
     "PodOptions": "core.pod_options",
     "ReplayObjectsOperator": "operators.replay",

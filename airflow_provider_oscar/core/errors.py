@@ -17,12 +17,25 @@ Airflow's task runner understands.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Self
+
 #: Longest part of a foreign text (a response body, a log line) that is quoted in a message.
 QUOTE_LIMIT = 256
 
 
 class OscarProviderError(Exception):
     """Root of all errors raised by this provider."""
+
+    #: Whether the place where a job runs is at fault, and not the job, so that another place may well do the work.
+    target_fault: bool = False
+
+    def of_target(self) -> Self:
+        """Return the error, marked as the fault of the place where the job runs."""
+        self.target_fault = True
+        return self
 
 
 class DefinitionError(OscarProviderError, ValueError):

@@ -320,6 +320,19 @@ class SupervisorHook:
         prefix = f"{output_uri.rstrip('/')}/{submission_id}"
         return store_log(self._stores(output_uri, output_conn_id), prefix, chunks)
 
+    def revoke(self, output_conn_id: str, output_uri: str, submission_id: str) -> None:
+        """Remove the manifest of a job that lost to another one of the same work, so that it has no result.
+
+        :param output_conn_id: connection of the output's store.
+        :param output_uri: of the task.
+        :param submission_id: of the job.
+        """
+        uri = f"{output_uri.rstrip('/')}/{submission_id}/{MANIFEST_NAME}"
+        source, container, key = split_uri(uri)
+        if source is Source.DCACHE:
+            container, _, key = key.rpartition("/")
+        self._stores(uri, output_conn_id).delete(container, key)
+
     def read_manifest(self, output_conn_id: str, output_uri: str, submission_id: str) -> Manifest | None:
         """Return the manifest of a job, or None if there is none yet; a half-written one counts as none.
 

@@ -62,7 +62,15 @@ def failure(
     end = tail(log)
     log_part = f". Last lines of its log: {end}" if end else ". Its log is empty"
     kind, remedy = _sorted(outcome, proven, reported=f"{reported}\n{log[-20_000:]}", exit_code=exit_code)
-    return kind(f"{seen}{log_part}. {remedy}")
+    error = kind(f"{seen}{log_part}. {remedy}")
+    return error.of_target() if _by_target(proven, kind) else error
+
+
+def _by_target(manifest: Manifest | None, kind: type[OscarProviderError]) -> bool:
+    """Whether the same job may well succeed elsewhere: it did not run to its end, and met no limit of its own."""
+    if kind in (JobFailedError, BadInputError):
+        return False
+    return manifest is None or manifest.exit_code in _KILLED
 
 
 def _sorted(

@@ -9,7 +9,8 @@ manifest is read before the log, and what is shown or saved of the job is saved 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Generic, Literal, Protocol, TypeVar, get_args
@@ -119,7 +120,8 @@ class JobLifecycle(Generic[W]):
                 return self._concluded(manifest, job, JobStatus(JobPhase.SUCCEEDED))
         if (new := self._start_new(job, prepare)) is not None:
             return new
-        status = self.backend.status(job.job_id)
+        with of_target():
+            status = self.backend.status(job.job_id)
         self._check_owner(job, status)
         same = not fresh and status.owner in ("", job.owner)
         if same and status.phase.active:
@@ -143,7 +145,9 @@ class JobLifecycle(Generic[W]):
                 self.backend.delete_ended(job.job_id)
                 self._finish(job, None)
             job = replace(job, job_id=job.submission_id, submitted_at="", log_lines=0)
-            job = self.backend.submit(job, self._remembered_work(job, prepare))
+            work = self._remembered_work(job, prepare)
+            with of_target():
+                job = self.backend.submit(job, work)
         self.remember(job)
         return job
 
@@ -151,7 +155,20 @@ class JobLifecycle(Generic[W]):
         """Submit a job of which no earlier try is known; None if it has to be looked for all the same."""
         if job.submitted_at or job.job_id != job.submission_id:
             return None
-        new = self.backend.submit_new(job, lambda each: self._remembered_work(each, prepare))
+        own: list[OscarProviderError] = []
+
+        def work(each: RunningJob) -> W:
+            try:
+                return self._remembered_work(each, prepare)
+            except OscarProviderError as error:
+                own.append(error)
+                raise
+
+        try:
+            new = self.backend.submit_new(job, work)
+        except OscarProviderError as error:
+            # What cannot be prepared is no fault of the place that would have run it.
+            raise error if error in own else error.of_target() from error.__cause__
         if new is not None:
             self.remember(new)
         return new
@@ -367,11 +384,20 @@ class JobLifecycle(Generic[W]):
         return TransientError(
             f"{self.about(job)} did not start within its queue_timeout ({why}) and {known}; "
             "raise queue_timeout, or choose a target with a shorter queue"
-        )
+        ).of_target()
 
     def _unobserved(self, job: RunningJob, event: JsonObject) -> OscarProviderError:
         message = event.get("message") or quoted(event)
-        return TransientError(f"{self.about(job)} cannot be observed and was left running: {message}")
+        return TransientError(f"{self.about(job)} cannot be observed and was left running: {message}").of_target()
+
+
+@contextmanager
+def of_target() -> Iterator[None]:
+    """Mark errors as the fault of the place that is called."""
+    try:
+        yield
+    except OscarProviderError as error:
+        raise error.of_target() from error.__cause__
 
 
 def read_time(text: str) -> datetime | None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar
 from airflow.sdk import BaseOperator, conf
 
 from airflow_provider_oscar._airflow import airflow_errors
-from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, quoted
+from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, OscarProviderError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.jobs.backend import JobBackend
 from airflow_provider_oscar.jobs.lifecycle import MANIFEST_GRACE, Concluded, JobLifecycle, KeepPod, read_time
@@ -32,7 +32,13 @@ from airflow_provider_oscar.jobs.status import JobStatus, JsonObject
 from airflow_provider_oscar.jobs.submission import submission_id
 from airflow_provider_oscar.jobs.summary import summarize
 from airflow_provider_oscar.jobs.waiting import Wait, wait_for_job
-from airflow_provider_oscar.operators.job_outcome import describe_outlets, record_for_placement
+from airflow_provider_oscar.operators.job_outcome import (
+    describe_outlets,
+    hand_over,
+    hand_over_at,
+    placement_faults,
+    record_for_placement,
+)
 from airflow_provider_oscar.operators.job_state import load_state, parse_object_event, save_state
 from airflow_provider_oscar.run_objects import run_objects
 from airflow_provider_oscar.triggers.jobs import JobTrigger
@@ -82,6 +88,12 @@ class JobOperator(BaseOperator, Generic[W]):
 
     #: Names of the arguments that say where the job runs; placement looks there while none of them is a template.
     place_fields: tuple[str, ...] = ()
+    #: Of a task that :func:`~airflow_provider_oscar.operators.placed.placed` made: the task that places its work again
+    #: if its target fails, and whether that also gets a job that waits longer than was expected.
+    elsewhere = ""
+    hands_over = False
+    #: What a placement decided for this job; by default the XCom of the placement task before this one.
+    decision: Mapping[str, object] | None = None
     #: How fast a job is looked at when the task waits on a worker, and how long its manifest may take.
     pace = Pace()
     manifest_grace = MANIFEST_GRACE
@@ -131,6 +143,7 @@ class JobOperator(BaseOperator, Generic[W]):
         self.reuse = reuse
         self.link_urls: dict[str, str] = {}
         self._job: RunningJob | None = None
+        self.asked: RunningJob | None = None
         self._lifecycle_of_job: JobLifecycle[W] | None = None
         self._manifest: dict[str, object] | None = None
 
@@ -190,19 +203,9 @@ class JobOperator(BaseOperator, Generic[W]):
 
     def execute(self, context: Context) -> dict[str, object]:
         """Submit or adopt, and wait; return the manifest."""
-        with airflow_errors():
-            if self.object_event is None:
-                self._take_objects(run_objects(context))
-            self._refuse_directories()
-            lifecycle = self._lifecycle(context)
-            job, fresh = self._remembered(context, parse_object_event(self.object_event))
-            self.note_links(job, "")
-            started = lifecycle.start(job, lambda job: self.prepare(job, context), fresh=fresh)
-            if isinstance(started, Concluded):
-                return self._returned(started.manifest)
-            self._job = started
-            self.note_links(started, "")
-            return self._wait(lifecycle, started)
+        with airflow_errors(), placement_faults(self, context):
+            begun = self.begin(context)
+            return self._wait(context, begun) if isinstance(begun, RunningJob) else begun
 
     def _refuse_directories(self) -> None:
         """Say before a job is made that a directory is no input."""
@@ -224,19 +227,50 @@ class JobOperator(BaseOperator, Generic[W]):
         self, context: Context, event: JsonObject | None = None, job: Mapping[str, object] | None = None
     ) -> dict[str, object]:
         """Go on after the trigger's event."""
-        with airflow_errors():
+        with airflow_errors(), placement_faults(self, context):
             # `dag.test()` drops what was deferred with as soon as there is an event; the store has it as well.
             running = RunningJob.from_stored(job) or load_state(context)
             if running is None:
                 raise DefinitionError(
                     f"task {self.task_id!r} was deferred by another version of this operator; clear it"
                 )
-            self._job = running
-            lifecycle = self._lifecycle(context)
-            concluded = lifecycle.conclude(running, event or {})
-            if concluded is None:
-                return self._wait(lifecycle, running, unproven=event)
-            return self._returned(concluded.manifest)
+            done = self.conclude(context, running, event or {})
+            return self._wait(context, running, unproven=event) if done is None else done
+
+    def begin(self, context: Context) -> RunningJob | dict[str, object]:
+        """Submit or adopt the job; return it, or the manifest of one that succeeded before.
+
+        :param context: of the task.
+        """
+        if self.object_event is None:
+            self._take_objects(run_objects(context))
+        self._refuse_directories()
+        lifecycle = self._lifecycle(context)
+        job, fresh = self._remembered(context, parse_object_event(self.object_event))
+        if self.hands_over:
+            job = replace(job, queue_deadline=hand_over_at(self, context, job))
+        self.asked = job
+        self.note_links(job, "")
+        started = lifecycle.start(job, lambda job: self.prepare(job, context), fresh=fresh)
+        if isinstance(started, Concluded):
+            return self._returned(started.manifest)
+        self._job = started
+        self.note_links(started, "")
+        return started
+
+    def conclude(self, context: Context, job: RunningJob, event: JsonObject) -> dict[str, object] | None:
+        """Return the manifest of a job that succeeded; None if it is too early to tell.
+
+        :param context: of the task.
+        :param job: as it is remembered.
+        :param event: of the trigger.
+        """
+        self._job = self.asked = job
+        if self.hands_over and event.get("status") == "queue_timeout" and not self._waited_too_long(job):
+            hand_over(self, context, job)
+        lifecycle = self._lifecycle_of_job or self._lifecycle(context)
+        concluded = lifecycle.conclude(job, event)
+        return None if concluded is None else self._returned(concluded.manifest)
 
     def _returned(self, manifest: Manifest) -> dict[str, object]:
         self._manifest = manifest.to_dict()
@@ -250,6 +284,33 @@ class JobOperator(BaseOperator, Generic[W]):
         from airflow_provider_oscar.lineage import operator_lineage
 
         return None if self._manifest is None else operator_lineage(self._manifest)
+
+    def abandon(self) -> str:
+        """Cancel what may run at a target that is given up, and say what was seen of its end."""
+        job = self._job or self.asked
+        if job is None or self._lifecycle_of_job is None:
+            return "nothing was submitted"
+        try:
+            return f"job {job.job_id} {self._lifecycle_of_job.cancel(job, patience=KILL_PATIENCE)}"
+        except OscarProviderError as error:
+            return f"whether job {job.job_id} still runs is not known: {error}"
+
+    def withdraw(self, context: Context, job: RunningJob) -> str:
+        """Cancel a job whose work another one has done, take back its result, and say what was seen of its end.
+
+        :param context: of the task.
+        :param job: as it is remembered.
+        """
+        self._job = job
+        if self._lifecycle_of_job is None:
+            self._lifecycle(context)
+        known = self.abandon()
+        try:
+            if self._writes_manifest():
+                self.supervisor.revoke(self.output_conn_id, self.output_uri, job.submission_id)
+        except OscarProviderError as error:
+            self.log.warning("Whether job %s left a second result is not known: %s", job.job_id, error)
+        return known
 
     def on_kill(self) -> None:
         """Save the job's log and cancel it when the task is killed while it works."""
@@ -290,6 +351,11 @@ class JobOperator(BaseOperator, Generic[W]):
         """Derives the keys that sign results; see :mod:`~airflow_provider_oscar.jobs.signing`."""
         return configured_signer()
 
+    def _waited_too_long(self, job: RunningJob) -> bool:
+        """Whether the job has waited for its queue_timeout."""
+        left = (job.deadline or 0.0) - self._timeout()
+        return self.queue_timeout is not None and time.time() >= left + self.queue_timeout
+
     def _remembered(self, context: Context, event: ObjectEvent | None) -> tuple[RunningJob, bool]:
         """The job this work belongs to, from a former try or new; and whether nothing of a former try may be taken."""
         ti = context["ti"]
@@ -327,9 +393,7 @@ class JobOperator(BaseOperator, Generic[W]):
         )
         return job, fresh
 
-    def _wait(
-        self, lifecycle: JobLifecycle[W], job: RunningJob, unproven: JsonObject | None = None
-    ) -> dict[str, object]:
+    def _wait(self, context: Context, job: RunningJob, unproven: JsonObject | None = None) -> dict[str, object]:
         """Defer, or wait here.
 
         :param unproven: event of a job that has ended, whose success is not proven yet.
@@ -340,9 +404,9 @@ class JobOperator(BaseOperator, Generic[W]):
             event = asyncio.run(self._wait_here(job)) if unproven is None else unproven
             if unproven is not None:
                 time.sleep(max(self._proof_due(unproven) - time.time(), 0.0))
-            concluded = lifecycle.conclude(job, event)
-            if concluded is not None:
-                return self._returned(concluded.manifest)
+            done = self.conclude(context, job, event)
+            if done is not None:
+                return done
             unproven = None if event.get("proven") else event
 
     async def _wait_here(self, job: RunningJob) -> JsonObject:
@@ -369,28 +433,36 @@ class JobOperator(BaseOperator, Generic[W]):
 
     def _defer(self, job: RunningJob, unproven: JsonObject | None) -> NoReturn:
         left = timedelta(seconds=max((job.deadline or time.time()) - time.time(), 0.0))
+        self.defer(
+            trigger=self.trigger(job, unproven),
+            method_name="execute_complete",
+            kwargs={"job": asdict(job)},
+            timeout=left + _PADDING,
+        )
+
+    def trigger(self, job: RunningJob, unproven: JsonObject | None = None) -> JobTrigger:
+        """Return what waits for a job in the triggerer.
+
+        :param job: as it is remembered.
+        :param unproven: event of a job that has ended, whose success is not proven yet.
+        """
         wait = self._what_to_wait_for(job)
         place = ResultPlace(conn_id=self.output_conn_id, uri=self.output_uri, job=job, signed=self.is_signed())
         # What the trigger took for proof the task did not, so it is not asked again.
         doubted = unproven is not None and bool(unproven.get("proven"))
         pending = None if doubted else unproven
-        self.defer(
-            trigger=JobTrigger(
-                backend=self.backend.name,
-                place=self.backend.arguments(),
-                job_id=wait.job_id,
-                deadline=wait.deadline,
-                queue_deadline=wait.queue_deadline,
-                poll_interval=wait.poll_interval,
-                log_lines=wait.log_lines,
-                pending_event=pending,
-                pending_until=0.0 if pending is None else self._proof_due(pending),
-                result=place.to_dict() if self._writes_manifest() and not doubted else None,
-                grace=wait.grace,
-            ),
-            method_name="execute_complete",
-            kwargs={"job": asdict(job)},
-            timeout=left + _PADDING,
+        return JobTrigger(
+            backend=self.backend.name,
+            place=self.backend.arguments(),
+            job_id=wait.job_id,
+            deadline=wait.deadline,
+            queue_deadline=wait.queue_deadline,
+            poll_interval=wait.poll_interval,
+            log_lines=wait.log_lines,
+            pending_event=pending,
+            pending_until=0.0 if pending is None else self._proof_due(pending),
+            result=place.to_dict() if self._writes_manifest() and not doubted else None,
+            grace=wait.grace,
         )
 
     def _what_to_wait_for(self, job: RunningJob) -> Wait:

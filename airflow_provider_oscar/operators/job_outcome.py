@@ -4,22 +4,35 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import Asset
 
+from airflow_provider_oscar.core.errors import OscarProviderError, PermanentError
 from airflow_provider_oscar.core.events import outputs_told
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.operators.placement_store import RunStore, run_record
+from airflow_provider_oscar.placement.prediction import patience
 
 if TYPE_CHECKING:
-    from airflow.sdk import BaseOperator, Context
+    from airflow.sdk import Context
     from pydantic import JsonValue
 
+    from airflow_provider_oscar.operators.job import JobOperator
+
 log = logging.getLogger(__name__)
+#: XCom key under which a job task says that its target failed the job.
+FAULT = "target_fault"
+#: XCom key under which a job task leaves a job that waits longer than was expected.
+HANDOVER = "handover"
+#: Characters of the reason that are kept.
+WHY = 500
 
 
 def describe_outlets(outlets: Iterable[object], context: Context, manifest: Manifest, *, conn_id: str) -> None:
@@ -50,19 +63,39 @@ def describe_outlets(outlets: Iterable[object], context: Context, manifest: Mani
             event.extra = {**extra, **event.extra}
 
 
-def record_for_placement(task: BaseOperator, context: Context, job: RunningJob, manifest: Manifest | None) -> None:
-    """Keep what the job took, for the placement task before this one.
+def placement_of(task: JobOperator[Any], context: Context) -> Mapping[str, Any] | None:
+    """Return the decision by which a job runs where it does; None if no placement task is before it.
+
+    :param task: of the job.
+    :param context: of the task.
+    """
+    if task.decision is not None:
+        return task.decision
+    dag = task.get_dag()
+    before = () if dag is None else (dag.get_task(task_id) for task_id in task.upstream_task_ids)
+    placing = [each.task_id for each in before if hasattr(each, "learn")]
+    decision = context["ti"].xcom_pull(task_ids=placing[0], key="decision") if placing else None
+    return decision if isinstance(decision, Mapping) else None
+
+
+def record_for_placement(
+    task: JobOperator[Any],
+    context: Context,
+    job: RunningJob,
+    manifest: Manifest | None,
+    *,
+    target_fault: bool = False,
+) -> None:
+    """Keep what the job took, for later placements; only if the one that placed it learns.
 
     :param task: of the job.
     :param context: of the task.
     :param job: the job.
     :param manifest: of it, if there is one.
+    :param target_fault: whether its target failed it.
     """
-    dag = task.get_dag()
-    placed = () if dag is None else (dag.get_task(task_id) for task_id in task.upstream_task_ids)
-    learning = [each.task_id for each in placed if getattr(each, "learn", False)]
-    decision = context["ti"].xcom_pull(task_ids=learning[0], key="decision") if learning else None
-    if not isinstance(decision, Mapping):
+    decision = placement_of(task, context)
+    if decision is None or not decision.get("learn") or (manifest is None and not target_fault):
         return
     ti = context["ti"]
     try:
@@ -70,6 +103,7 @@ def record_for_placement(task: BaseOperator, context: Context, job: RunningJob, 
             decision,
             job=job,
             manifest=manifest,
+            target_fault=target_fault,
             dag_id=ti.dag_id,
             run_id=str(context["run_id"]),
             now=datetime.now(UTC),
@@ -77,3 +111,59 @@ def record_for_placement(task: BaseOperator, context: Context, job: RunningJob, 
         RunStore.shared().add(record)
     except Exception as error:  # noqa: BLE001 - it is an aid for later decisions, and must not cost a result
         log.warning("What this job took is not recorded for placement: %s", error)
+
+
+@contextmanager
+def placement_faults(task: JobOperator[Any], context: Context) -> Iterator[None]:
+    """Remember that a target failed a job, and leave the work to the task that places it again, if there is one.
+
+    :param task: of the job.
+    :param context: of the task.
+    """
+    try:
+        yield
+    except OscarProviderError as error:
+        decision = placement_of(task, context) if error.target_fault else None
+        if decision is None:
+            raise
+        if task.asked is not None:
+            record_for_placement(task, context, task.asked, None, target_fault=True)
+        if not task.elsewhere or decision.get("forced"):
+            raise
+        log.info("It is given up here: %s", task.abandon())
+        context["ti"].xcom_push(key=FAULT, value={"target": decision["target"], "why": str(error)[:WHY]})
+        raise PermanentError(
+            f"target {decision['target']!r} failed this job, and {task.elsewhere} places it again: {error}"
+        ) from error
+
+
+def hand_over_at(task: JobOperator[Any], context: Context, job: RunningJob) -> float | None:
+    """Return when a job that still waits has waited longer than was expected, in seconds since the epoch.
+
+    :param task: of the job.
+    :param context: of the task.
+    :param job: the job; its own limit is kept if it comes first.
+    """
+    decision = placement_of(task, context) or {}
+    predictions = decision.get("predictions") or {}
+    wait = patience(predictions.get(decision.get("target")) or {})
+    if wait is None or decision.get("forced"):
+        return job.queue_deadline
+    late = time.time() + wait
+    return late if job.queue_deadline is None else min(job.queue_deadline, late)
+
+
+def hand_over(task: JobOperator[Any], context: Context, job: RunningJob) -> NoReturn:
+    """Leave a job that waits on to the task that starts it elsewhere too.
+
+    :param task: of the job.
+    :param context: of the task.
+    :param job: the job.
+    :raises PermanentError: always; the job itself goes on waiting.
+    """
+    left = replace(job, queue_deadline=None)
+    context["ti"].xcom_push(key=HANDOVER, value={"job": asdict(left)})
+    raise PermanentError(
+        f"job {job.job_id} waits longer than was expected; it goes on waiting, and {task.elsewhere} starts it "
+        "elsewhere too: the first that succeeds counts"
+    )

@@ -4,27 +4,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow.sdk import Asset, BaseOperator, TaskGroup
+from airflow.sdk import Asset, BaseOperator, TaskGroup, XComArg
 
 from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.core.errors import DefinitionError, LostContactError
+from airflow_provider_oscar.core.events import outputs_told
+from airflow_provider_oscar.operators.choosing import as_mapping
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
+from airflow_provider_oscar.operators.job import JobOperator
 from airflow_provider_oscar.operators.kubernetes import KubernetesJobOperator
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
+from airflow_provider_oscar.operators.placed_job import PlacedJobOperator
 from airflow_provider_oscar.operators.placement import PlacementBranchOperator
+from airflow_provider_oscar.operators.placement_of_many import PlacementOfManyOperator
 from airflow_provider_oscar.placement.learned import FastestFinish
 from airflow_provider_oscar.placement.policies import PlacementPolicy
 from airflow_provider_oscar.placement.targets import PlacementTarget, by_name
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-    from airflow.sdk.definitions.xcom_arg import XComArg
 
-#: Name of the task that decides, and of the one that joins the branches, in the group.
-CHOOSE, RESULT = "choose", "result"
+#: Names of the tasks of a group, beside those of the targets.
+CHOOSE, ELSEWHERE, RESULT, RUN = "choose", "elsewhere", "result", "run"
 
 
 class MakeJob(Protocol):
@@ -43,39 +47,54 @@ class MakeJob(Protocol):
 class PlacedResultOperator(BaseOperator):
     """Joins the branches of a placement: returns what was made of what, where and why.
 
-    The result is a dictionary with ``object``, ``target``, ``reasons``, ``output_uri``, ``metrics``, ``device`` and
-    ``phases``; each asset among the task's ``outlets`` gets it as the extra of its event.
+    The result is a dictionary with ``object``, ``target``, ``reasons``, ``attempts`` (targets that failed the work
+    before, and why), ``output_uri``, ``metrics``, ``device`` and ``phases``; each asset among the task's ``outlets``
+    gets it as the extra of its event.
 
     :param choose_task_id: the task that decided.
+    :param elsewhere_task_id: the task that places the work again if its target fails.
+    :param output_conn_id: connection that reaches the job's outputs.
     """
 
     ui_color = "#fbeccb"
 
-    def __init__(self, *, choose_task_id: str, **kwargs: object) -> None:
-        super().__init__(**{"trigger_rule": "none_failed_min_one_success", **kwargs})  # type: ignore[arg-type]
+    def __init__(self, *, choose_task_id: str, elsewhere_task_id: str, output_conn_id: str, **kwargs: object) -> None:
+        super().__init__(**{"trigger_rule": "one_success", **kwargs})  # type: ignore[arg-type]
         self.choose_task_id = choose_task_id
+        self.elsewhere_task_id = elsewhere_task_id
+        self.output_conn_id = output_conn_id
 
     def execute(self, context: Context) -> dict[str, object]:
         """Return the summary, and tell it in the events of the outlets."""
         ti = context["ti"]
-        decision = ti.xcom_pull(task_ids=self.choose_task_id, key="decision")
-        manifest = ti.xcom_pull(task_ids=decision["task_id"]) if isinstance(decision, Mapping) else None
-        if not isinstance(decision, Mapping) or not isinstance(manifest, Mapping):
+        manifest = ti.xcom_pull(task_ids=self.elsewhere_task_id)
+        decided_by = self.elsewhere_task_id if isinstance(manifest, Mapping) else self.choose_task_id
+        decision = as_mapping(ti.xcom_pull(task_ids=decided_by, key="decision"))
+        if not isinstance(manifest, Mapping) and decision:
+            manifest = ti.xcom_pull(task_ids=str(decision["task_id"]))
+        if not isinstance(manifest, Mapping):
             with airflow_errors():
                 raise LostContactError(
                     f"task {self.task_id!r} finds no result of what {self.choose_task_id!r} decided; clear both"
                 )
+        attempts = ti.xcom_pull(task_ids=self.elsewhere_task_id, key="attempts") or []
         summary: dict[str, object] = {
             "object": manifest.get("input"),
-            "target": decision["target"],
-            "reasons": decision["reasons"],
+            "target": manifest.get("placement") or decision.get("target"),
+            "reasons": decision.get("reasons", []),
+            "attempts": [each for each in attempts if as_mapping(each).get("failed")],
             **{name: manifest.get(name) for name in ("output_uri", "metrics", "device", "phases")},
         }
         events = context.get("outlet_events")
         for outlet in self.outlets:
             if events is not None and isinstance(outlet, Asset):
-                events[outlet].extra = dict(summary)  # type: ignore[arg-type]
+                # With what a DAG that is scheduled by the asset gets from get_objects(context).
+                events[outlet].extra = {**summary, "objects": self._objects(manifest)}  # type: ignore[dict-item]
         return summary
+
+    def _objects(self, manifest: Mapping[str, Any]) -> list[dict[str, str]]:
+        outputs = [(str(each.get("key")), str(each.get("sha256") or "")) for each in manifest.get("outputs") or ()]
+        return outputs_told(f"{str(manifest.get('output_uri')).rstrip('/')}/", self.output_conn_id, outputs)
 
 
 def placed(
@@ -92,13 +111,21 @@ def placed(
     force: str = "{{ params.get('target') or '' }}",
     requires: Iterable[str] = (),
     outlets: Sequence[Asset] = (),
+    each: bool = False,
+    speculate: bool = False,
     make_job: Mapping[str, MakeJob] | None = None,
     **arguments: object,
 ) -> XComArg:
     """Run a command on an object at the target that a policy chooses; make the tasks for it.
 
     They are a task group: ``choose`` decides and leaves its decision in XCom, one task for each target, named as the
-    target is, submits the job there, and ``result`` joins them.
+    target is, submits the job there, and ``result`` joins them. A job that its target failed (it is not reached, its
+    node died, its queue did not move within ``queue_timeout``) is placed again by ``elsewhere``, without that target,
+    until one has done it or all have failed; a job that failed by a fault of its own is not. While no target takes the
+    work, the group waits, deferred.
+
+    With ``each`` the objects of a run are placed together, so that a batch is spread: ``choose`` decides on all, and
+    the mapped task ``run`` does one object at its target, or elsewhere.
 
     ::
 
@@ -118,17 +145,21 @@ def placed(
     :param policy: decides; by default ``FastestFinish``, which learns from past jobs.
     :param service: OSCAR service of targets of kind ``oscar`` (templated).
     :param image: container image of targets of the other kinds (templated).
-    :param object_event: the object (templated); by default that of the run, which must be about one; ``""`` for a
-        command without input.
+    :param object_event: the object (templated), or with ``each`` the objects; by default that of the run, which must
+        be about one; ``""`` for a command without input.
     :param environment: variables of the command (templated), which those of a target override.
     :param force: name of the target a user insists on (templated); by default the DAG param ``target``, if there is
         one, see ``placement_param``.
     :param requires: capabilities the target must have (templated).
     :param outlets: assets whose events tell the result.
+    :param each: place each object of the run, all together.
+    :param speculate: start a job that waits longer than was expected at another target as well; the first that
+        succeeds counts, the others are cancelled. Needs a policy that predicts.
     :param make_job: what makes the job tasks of further kinds of targets, by kind.
     :param arguments: of every job task, such as ``output_conn_id``, ``timeout`` or ``run_options``, and of all tasks
         alike, such as ``retries``.
-    :return: what the task ``result`` returns, see :class:`PlacedResultOperator`; ``>>`` goes on from there.
+    :return: what the task ``result`` returns, see :class:`PlacedResultOperator`, or with ``each`` the manifests of the
+        task ``run``; ``>>`` goes on from there.
     :raises DefinitionError: in the DAG file, for targets of the same name, or of a kind that nothing makes tasks of.
     """
     known: dict[str, MakeJob] = {
@@ -143,36 +174,83 @@ def placed(
                 f"placed({group_id!r}) makes no task for target {target.name!r} of kind {target.kind!r}; expected one "
                 f"of {', '.join(sorted(known))}, or give make_job={{{target.kind!r}: …}}"
             )
+    plan = _Plan(
+        group_id=group_id,
+        make=known,
+        policy=policy or FastestFinish(),
+        job={**arguments, "command": list(command), "output_uri": output_uri},
+        environment=dict(environment or {}),
+    )
     common: dict[str, Any] = {name: arguments[name] for name in _OF_ALL if name in arguments}
+    choice: dict[str, Any] = {**common, "policy": plan.policy, "force": force, "requires": requires}
+    again: dict[str, Any] = {**choice, "targets": targets, "make_task": plan.unbound, "speculate": speculate}
     with TaskGroup(group_id) as group:
+        if each:
+            many = PlacementOfManyOperator(
+                task_id=CHOOSE, targets=targets, make_task=plan.unbound, object_events=object_event, **choice
+            )
+            run = PlacedJobOperator.partial(task_id=RUN, outlets=list(outlets), **again)
+            return XComArg(run.expand_kwargs(many.output))
         named = [replace(target, task_id=group.child_id(target.task_id)) for target in targets]
         choose = PlacementBranchOperator(
-            task_id=CHOOSE,
-            targets=named,
-            policy=policy or FastestFinish(),
-            object_event=object_event,
-            needs_object=object_event is None,
-            force=force,
-            requires=requires,
-            **common,
+            task_id=CHOOSE, targets=named, object_event=object_event, needs_object=object_event is None, **choice
         )
         # As it was when the choice was made, whatever becomes of the object meanwhile.
         chosen = f"{{{{ ti.xcom_pull(task_ids={choose.task_id!r}, key='decision')['object'] | tojson }}}}"
-        jobs = [
-            known[target.kind](
-                target,
-                task_id=target.task_id,
-                command=list(command),
-                output_uri=output_uri,
-                object_event=chosen,
-                environment={**(environment or {}), **target.environment},
-                **arguments,
-            )
-            for target in targets
-        ]
-        result = PlacedResultOperator(task_id=RESULT, choose_task_id=choose.task_id, outlets=list(outlets), **common)
-        choose >> jobs >> result
+        jobs = [plan.make_task(target, target.task_id, chosen) for target in targets]
+        elsewhere = PlacedJobOperator(
+            task_id=ELSEWHERE, object_event=chosen, choose_task_id=choose.task_id, trigger_rule="one_failed", **again
+        )
+        for job in jobs:
+            if isinstance(job, JobOperator):
+                job.elsewhere = elsewhere.task_id
+                job.hands_over = speculate
+        result = PlacedResultOperator(
+            task_id=RESULT,
+            choose_task_id=choose.task_id,
+            elsewhere_task_id=elsewhere.task_id,
+            output_conn_id=str(arguments.get("output_conn_id", "oscar_s3_default")),
+            outlets=list(outlets),
+            **common,
+        )
+        choose >> jobs >> elsewhere >> result
+        jobs >> result
     return result.output
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """Makes the job tasks of a group.
+
+    :param group_id: of the group, and all that is shown of this, so that a DAG is the same each time it is read.
+    :param make: makes a task of each kind of target.
+    :param policy: decides.
+    :param job: arguments of all job tasks.
+    :param environment: of all job tasks.
+    """
+
+    group_id: str
+    make: Mapping[str, MakeJob] = field(repr=False)
+    policy: PlacementPolicy = field(repr=False)
+    job: Mapping[str, object] = field(repr=False)
+    environment: Mapping[str, str] = field(repr=False)
+
+    def make_task(self, target: PlacementTarget, task_id: str, object_event: object) -> BaseOperator:
+        """Return the job task of a target, in the DAG that is being made, if one is."""
+        return self.make[target.kind](
+            target,
+            task_id=task_id,
+            object_event=object_event,
+            environment={**self.environment, **target.environment},
+            **self.job,
+        )
+
+    def unbound(self, target: PlacementTarget, task_id: str, object_event: object) -> JobOperator[Any]:
+        """Return a job task that is in no DAG."""
+        task = self.make_task(target, task_id, object_event)
+        if not isinstance(task, JobOperator):
+            raise DefinitionError(f"what make_job made for target {target.name!r} is not a JobOperator")
+        return task
 
 
 #: Arguments of :func:`placed` that all its tasks take.

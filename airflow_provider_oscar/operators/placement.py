@@ -3,36 +3,38 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, ClassVar
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.sdk import BaseBranchOperator
-from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.jobs.backend import JobPlace
+from airflow_provider_oscar.operators.choosing import (
+    Chooser,
+    facts,
+    make_request,
+    next_look,
+    observe,
+    seconds,
+    tell,
+)
 from airflow_provider_oscar.operators.job import JobOperator
 from airflow_provider_oscar.operators.job_state import parse_object_event
-from airflow_provider_oscar.operators.placement_store import PLACEMENT_RUNS, RunStore
-from airflow_provider_oscar.placement.breaker import CircuitBreaker
-from airflow_provider_oscar.placement.policies import Knowledge, PlacementPolicy
-from airflow_provider_oscar.placement.targets import (
-    Decision,
-    PlacementRequest,
-    PlacementTarget,
-    TargetObservation,
-    by_name,
-)
+from airflow_provider_oscar.operators.placement_store import PLACEMENT_RUNS
+from airflow_provider_oscar.placement.policies import PlacementPolicy
+from airflow_provider_oscar.placement.targets import NoTargetError, PlacementTarget, TargetObservation, by_name
 from airflow_provider_oscar.run_objects import current_object, get_object
+from airflow_provider_oscar.triggers.placement import FirstJobTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-#: Words that leave the choice to the policy.
-AUTOMATIC = ("", "auto", "none")
+#: How long a placement waits while no target takes its work.
+WAIT_TIMEOUT = timedelta(hours=6)
 
 
 class PlacementBranchOperator(BaseBranchOperator):
@@ -40,8 +42,9 @@ class PlacementBranchOperator(BaseBranchOperator):
 
     Before it decides it looks at each target, or at the forced one alone: where the job operator runs its jobs that the
     target's ``task_id`` leads to (the task itself, or the first such task of the task group of that name). A target
-    that is down, full or without its connection is passed over. The decision, with its reasons, is logged and pushed
-    to XCom under ``decision``; a task that joins the branches needs ``trigger_rule="none_failed_min_one_success"``.
+    that is down, full or without its connection is passed over; while that is so of all, the task waits. The decision,
+    with its reasons, is logged and pushed to XCom under ``decision``; a task that joins the branches needs
+    ``trigger_rule="none_failed_min_one_success"``.
 
     :param policy: decides; see :mod:`airflow_provider_oscar.placement.policies`.
     :param targets: what there is to choose from.
@@ -53,6 +56,8 @@ class PlacementBranchOperator(BaseBranchOperator):
     :param observe: look at the targets first; False decides by size and source alone.
     :param learn: give the policy what past jobs took, pass over targets that failed several jobs in a row, and let the
         job tasks behind this one record what theirs take; by default for policies that predict.
+    :param wait_timeout: seconds or a timedelta for which it waits, deferred, while no target takes the work.
+    :param deferrable: wait in the triggerer while no target takes the work; False fails the try instead.
     :raises DefinitionError: in the DAG file, if two targets have the same name or there is none.
     """
 
@@ -71,6 +76,8 @@ class PlacementBranchOperator(BaseBranchOperator):
         requires: Iterable[str] = (),
         observe: bool = True,
         learn: bool | None = None,
+        wait_timeout: timedelta | float = WAIT_TIMEOUT,
+        deferrable: bool = True,
         **kwargs: Any,
     ) -> None:
         self.learn = bool(getattr(policy, "learns", False)) if learn is None else learn
@@ -86,91 +93,61 @@ class PlacementBranchOperator(BaseBranchOperator):
         self.force = force
         self.requires = [requires] if isinstance(requires, str) else list(requires)
         self.observe = observe
+        self.wait_timeout = seconds(wait_timeout)
+        self.deferrable = deferrable
+
+    def execute(self, context: Context) -> object:
+        """Decide, or wait for a target."""
+        return self._branch(context, None)
+
+    def wake(self, context: Context, event: object = None, since: float | None = None) -> object:
+        """Decide after a wait.
+
+        :param context: of the task.
+        :param event: of the trigger.
+        :param since: when the wait began, in seconds since the epoch.
+        """
+        return self._branch(context, since)
+
+    def _branch(self, context: Context, since: float | None) -> object:
+        try:
+            chosen = self.choose_branch(context)
+        except NoTargetError as error:
+            self._wait(error, since)
+        return self.do_branch(context, chosen)
+
+    def _wait(self, error: NoTargetError, since: float | None) -> NoReturn:
+        now = time.time()
+        since = now if since is None else since
+        if not self.deferrable or now - since >= self.wait_timeout:
+            raise error
+        pause = next_look(since, now)
+        self.log.info("No target takes the work; looking again in %.0f s", pause)
+        self.defer(trigger=FirstJobTrigger(wake_at=now + pause), method_name="wake", kwargs={"since": since})
 
     def choose_branch(self, context: Context) -> str:
         """Decide, tell why, and return the task id of the target."""
         with airflow_errors():
             if self.object_event is None:
                 self.object_event = get_object(context) if self.needs_object else current_object(context)
-            request = self.request()
-            seen = self.observations(self._of_interest(request)) if self.observe else []
-            decision = self.decide(request, seen, self._knowledge(context))
-        self.log.info("Placement: %s on task %s", decision.target.name, decision.target.task_id)
-        for reason in decision.reasons:
-            self.log.info("  because %s", reason)
-        for name, why in decision.rejected.items():
-            self.log.info("  not %s: %s", name, why)
-        chosen = decision.target
-        event = parse_object_event(self.object_event)
-        facts = {
-            "object": None if event is None else event.to_dict(),
-            "size": request.size,
-            "features": dict(request.features),
-            "active": next((each.active for each in seen if each.name == chosen.name), 0),
-            "cost_per_hour": chosen.cost_per_hour,
-            "power_kw": chosen.power_kw,
-        }
-        context["ti"].xcom_push(key="decision", value={**decision.to_dict(), **facts})
+            event = parse_object_event(self.object_event)
+            request = make_request(event, self.force, self.requires)
+            # Where the user insists on a target, an outage of another is no concern.
+            seen = self.observations([each for each in self.targets if request.target in (None, each.name)])
+            chooser = Chooser.of_task(context, policy=self.policy, targets=self.targets, learn=self.learn)
+            decision = chooser.decide(request, seen)
+        tell(decision)
+        told = facts(decision, request, event, seen, learn=self.learn)
+        context["ti"].xcom_push(key="decision", value=told)
         return decision.target.task_id
-
-    def request(self) -> PlacementRequest:
-        """Return what is to be placed."""
-        event = parse_object_event(self.object_event)
-        wanted = str(self.force or "").strip()
-        return PlacementRequest(
-            key=event.key if event else "",
-            source=event.source.value if event else "",
-            size=event.size if event else None,
-            requires=frozenset(str(word) for word in self.requires),
-            target=None if wanted.lower() in AUTOMATIC else wanted,
-        )
-
-    def decide(
-        self, request: PlacementRequest, seen: Sequence[TargetObservation], knowledge: Knowledge | None = None
-    ) -> Decision:
-        """Ask the policy.
-
-        :param request: what is to be placed.
-        :param seen: what was seen of the targets.
-        :param knowledge: what past jobs took; None to decide without.
-        """
-        if knowledge is None:
-            return self.policy.decide(request, self.targets, seen)
-        if request.target is None:
-            seen = CircuitBreaker().apply(self.targets, seen, knowledge.history, now=knowledge.time)
-        return self.policy.decide(request, self.targets, seen, knowledge)
-
-    def _of_interest(self, request: PlacementRequest) -> list[PlacementTarget]:
-        # Where the user insists on a target, an outage of another is no concern.
-        return [target for target in self.targets if request.target in (None, target.name)]
-
-    def _knowledge(self, context: Context) -> Knowledge | None:
-        store = RunStore.of_context(context) if self.learn else None
-        if store is None:
-            return None
-        return Knowledge(store.history(target.name for target in self.targets), datetime.now(UTC))
 
     def observations(self, targets: Sequence[PlacementTarget] | None = None) -> list[TargetObservation]:
         """Look at targets at once (all by default); one that no job operator tells how to look at is left out."""
-        looked_at = self.targets if targets is None else targets
-        if not looked_at:
-            return []
-        with ThreadPoolExecutor(max_workers=len(looked_at)) as pool:
-            found = pool.map(self._observation, looked_at)
-        return [observation for observation in found if observation is not None]
+        return observe(self.targets if targets is None else targets, self._place) if self.observe else []
 
-    def _observation(self, target: PlacementTarget) -> TargetObservation | None:
+    def _place(self, target: PlacementTarget) -> JobPlace | None:
         task = self._job_task(target)
-        backend = None if task is None else task.observable_backend()
-        if backend is None:
-            return None
-        try:
-            seen: TargetObservation = backend.observe()
-        except AirflowNotFoundException:
-            # It makes its own target unusable, and no other.
-            why = f"connection {backend.conn_id!r} is not defined; create it in Airflow"
-            return TargetObservation(name=target.name, up=False, reason=why)
-        return replace(seen, name=target.name)
+        return None if task is None else task.observable_backend()
 
     def _job_task(self, target: PlacementTarget) -> JobOperator[object] | None:
         tasks: Mapping[str, object] = self.dag.task_dict

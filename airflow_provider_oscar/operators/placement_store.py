@@ -34,6 +34,10 @@ PLACEMENT_RUNS = Asset("oscar_placement_runs", uri="x-oscar://placement/runs", g
 ATTEMPTS = 5
 
 
+#: Seconds for which a job that tries a target keeps others away from it; by then it is seen there, or has ended.
+PROBE = 120.0
+
+
 class StateStore(Protocol):
     """The part of Airflow's ``AssetStateStoreAccessor`` that is used."""
 
@@ -72,6 +76,33 @@ class RunStore:
         found = (record for name in targets for record in decode_records(self._store.get(recent_key(name))))
         return History.of(found)
 
+    def probes(self, targets: Iterable[str], *, owner: str, now: datetime) -> frozenset[str]:
+        """Return the targets that another placement has claimed to try with its one job.
+
+        :param targets: names of targets whose circuit breaker is half open.
+        :param owner: who asks; its own claims do not count.
+        :param now: claims older than :data:`PROBE` do not count.
+        """
+        found = {name: self._store.get(probe_key(name)) for name in targets}
+        return frozenset(
+            name
+            for name, claim in found.items()
+            if isinstance(claim, Mapping)
+            and claim.get("owner") != owner
+            and 0 <= now.timestamp() - float(str(claim.get("at") or 0)) < PROBE
+        )
+
+    def claim(self, target: str, *, owner: str, now: datetime) -> bool:
+        """Claim the one job that tries a target; False if another placement did so at the same time.
+
+        :param target: name of a target whose circuit breaker is half open.
+        :param owner: who claims it.
+        :param now: when.
+        """
+        self._store.set(probe_key(target), {"owner": owner, "at": now.timestamp()})
+        found = self._store.get(probe_key(target))
+        return isinstance(found, Mapping) and found.get("owner") == owner
+
     def add(self, record: RunRecord) -> None:
         """Keep one record.
 
@@ -90,13 +121,21 @@ class RunStore:
 
 
 def run_record(
-    decision: Mapping[str, Any], *, job: RunningJob, manifest: Manifest | None, dag_id: str, run_id: str, now: datetime
+    decision: Mapping[str, Any],
+    *,
+    job: RunningJob,
+    manifest: Manifest | None,
+    target_fault: bool,
+    dag_id: str,
+    run_id: str,
+    now: datetime,
 ) -> RunRecord:
     """Return what a job that ended took, beside what its placement expected.
 
     :param decision: as ``PlacementBranchOperator`` pushed it to XCom.
     :param job: the job.
-    :param manifest: its manifest; without one the target, and not the job, is at fault.
+    :param manifest: its manifest, if there is one.
+    :param target_fault: whether it failed, and by the fault of its target.
     :param dag_id: of the run.
     :param run_id: of the run.
     :param now: when it ended.
@@ -112,8 +151,8 @@ def run_record(
     return RunRecord(
         target=target,
         ended_at=now.timestamp(),
-        succeeded=manifest is not None and manifest.succeeded,
-        target_fault=manifest is None,
+        succeeded=manifest is not None and manifest.succeeded and not target_fault,
+        target_fault=target_fault,
         size=decision.get("size"),
         features=dict(decision.get("features") or {}),
         active=int(decision.get("active") or 0),
@@ -134,6 +173,11 @@ def run_record(
 def recent_key(target: str) -> str:
     """Return the key of a target's newest records."""
     return f"recent:{target}"
+
+
+def probe_key(target: str) -> str:
+    """Return the key of who tries a target that had failed."""
+    return f"probe:{target}"
 
 
 def run_key(submission_id: str) -> str:

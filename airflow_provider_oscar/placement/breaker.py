@@ -7,7 +7,7 @@ doubles with each further failure, then half open: one job goes there, and its e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -65,6 +65,7 @@ class CircuitBreaker:
         history: History,
         *,
         now: datetime,
+        probed: Collection[str] = (),
     ) -> list[TargetObservation]:
         """Return the observations with the targets marked as down that get no work.
 
@@ -72,6 +73,7 @@ class CircuitBreaker:
         :param observations: what was seen of them.
         :param history: of all DAGs that use them.
         :param now: the time of the decision.
+        :param probed: names of targets that another placement has just sent a job to, to see.
         """
         seen = {each.name: each for each in observations}
         for target in targets:
@@ -82,8 +84,18 @@ class CircuitBreaker:
             if state is BreakerState.OPEN:
                 why = f"its last jobs failed by its fault; it is tried again from {until:%H:%M:%S} UTC on"
                 seen[target.name] = replace(found, up=False, reason=why)
-            elif found.active:
+            elif found.active or target.name in probed:
                 seen[target.name] = replace(
                     found, up=False, reason="its last jobs failed by its fault; one job tries it just now"
                 )
         return list(seen.values())
+
+    def half_open(self, targets: Iterable[PlacementTarget], history: History, *, now: datetime) -> frozenset[str]:
+        """Return the names of the targets that one job is to try.
+
+        :param targets: what there is to choose from.
+        :param history: of all DAGs that use them.
+        :param now: the time of the decision.
+        """
+        states = {target.name: self.state(history.of_target(target.name), now=now)[0] for target in targets}
+        return frozenset(name for name, state in states.items() if state is BreakerState.HALF_OPEN)

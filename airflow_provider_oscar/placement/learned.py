@@ -7,7 +7,7 @@ All are pure and answer alike to equal input: time and history come in as :class
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import ClassVar
@@ -18,6 +18,7 @@ from airflow_provider_oscar.placement.policies import Explicit, Knowledge, Place
 from airflow_provider_oscar.placement.prediction import Prediction, predict
 from airflow_provider_oscar.placement.targets import (
     Decision,
+    NoTargetError,
     PlacementRequest,
     PlacementTarget,
     TargetObservation,
@@ -181,23 +182,37 @@ def decide_many(
     targets: Sequence[PlacementTarget],
     observations: Iterable[TargetObservation] = (),
     knowledge: Knowledge = Knowledge(),  # noqa: B008
-) -> list[Decision]:
+    *,
+    single: Collection[str] = (),
+) -> list[Decision | None]:
     """Decide on many requests together: each decision counts as a job at its target for those that follow.
 
     :param policy: asked for each, the largest first, since these decide how long the whole takes.
     :param requests: what is to be placed.
-    :return: a decision for each request, in the order of the requests.
+    :param single: names of targets that take one of the requests alone, since their circuit breaker is half open.
+    :return: a decision for each request, in the order of the requests; None for those that no target has room for
+        beside the others.
+    :raises NoTargetError: if no target takes any of them.
     """
     seen = {each.name: each for each in observations}
     decided: dict[int, Decision] = {}
+    refused: NoTargetError | None = None
     for position in sorted(range(len(requests)), key=lambda each: -(requests[each].size or 0)):
-        decision = policy.decide(requests[position], targets, seen.values(), knowledge)
+        try:
+            decision = policy.decide(requests[position], targets, seen.values(), knowledge)
+        except NoTargetError as error:
+            refused = error
+            continue
         name = decision.target.name
         now = seen.get(name, TargetObservation(name=name))
         # An estimate of the scheduler's knows nothing of the jobs that are chosen here.
         seen[name] = replace(now, active=now.active + 1, start_in=None)
+        if name in single:
+            seen[name] = replace(seen[name], up=False, reason="one job tries it just now, after its last jobs failed")
         decided[position] = decision
-    return [decided[position] for position in range(len(requests))]
+    if refused is not None and not decided:
+        raise refused
+    return [decided.get(position) for position in range(len(requests))]
 
 
 def _within_deadline(

@@ -32,6 +32,8 @@ FADE_QUEUES = 2.0
 FADE_SECONDS = 60.0
 #: What a newcomer is expected to wait, as a multiple of what the oldest waiting job has waited.
 PENDING_FACTOR = 1.5
+#: Seconds for which a job may wait in a queue in any case before it counts as late.
+SHORTEST_PATIENCE = 10.0
 #: Bounds of the interval: four of five jobs are expected between them.
 LOW, HIGH = 0.1, 0.9
 _GIB = 2.0**30
@@ -80,6 +82,17 @@ class Prediction:
             "high": self.high,
             "jobs": float(self.jobs),
         }
+
+
+def patience(expected: Mapping[str, object]) -> Seconds | None:
+    """Return how long a job may wait in the queue and still be within what was expected; None if nothing was.
+
+    :param expected: a prediction, as of :meth:`Prediction.to_dict`.
+    """
+    total, high, queue = (expected.get(name) for name in ("total", "high", "queue"))
+    if not isinstance(total, int | float) or not isinstance(high, int | float) or not isinstance(queue, int | float):
+        return None
+    return max(float(high) - (float(total) - float(queue)), SHORTEST_PATIENCE)
 
 
 @dataclass(frozen=True)

@@ -165,6 +165,10 @@ class Decision:
         }
 
 
+class NoTargetError(TransientError):
+    """No target takes the work just now: those that could are down, full, or have failed it already."""
+
+
 def by_name(targets: Sequence[PlacementTarget]) -> dict[str, PlacementTarget]:
     """Return the targets by name.
 
@@ -224,4 +228,4 @@ def no_target_error(
     what = f"no placement target can take {quoted(request.key) if request.key else 'the work'} ({listed})"
     if all(request.requires - target.capabilities for target in targets):
         return PermanentError(f"{what}; define a target with the capabilities {', '.join(sorted(request.requires))}")
-    return TransientError(f"{what}; trying again later may help", delay=BUSY_DELAY)
+    return NoTargetError(f"{what}; trying again later may help", delay=BUSY_DELAY)

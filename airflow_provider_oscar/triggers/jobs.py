@@ -111,11 +111,12 @@ class JobTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait for the end of the job."""
         started = self.clock()
-        event = await self._event()
+        event = await self.event()
         await self.sleep(max(SAFE_AFTER - (self.clock() - started), 0.0))
         yield TriggerEvent(event)
 
-    async def _event(self) -> JsonObject:
+    async def event(self) -> JsonObject:
+        """Return the event; also for a trigger that waits for several jobs."""
         if self.pending_event is not None:
             await self.sleep(max(self.pending_until - time.time(), 0.0))
             return dict(self.pending_event)

@@ -94,10 +94,10 @@ def test_inference_makes_one_run_per_new_object(inference):
 def test_graph_tells_the_story(inference):
     dag = inference.dag
     boxes = {"infer.cloud_cpu", "infer.hpc_cpu", "infer.hpc_gpu"}
-    assert set(dag.task_dict) == {"infer.choose", *boxes, "infer.result"}
+    assert set(dag.task_dict) == {"infer.choose", *boxes, "infer.elsewhere", "infer.result"}
     assert dag.task_dict["infer.choose"].downstream_task_ids == boxes
     result = dag.task_dict["infer.result"]
-    assert result.upstream_task_ids == boxes
+    assert result.upstream_task_ids == {*boxes, "infer.elsewhere"}
     assert [asset.name for asset in result.outlets] == ["threedgan_results"]
     assert all(task.retries == 2 for task in dag.tasks)
 

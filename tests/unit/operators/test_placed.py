@@ -129,6 +129,7 @@ def test_result_says_what_was_made_of_what_where_and_why_and_tells_the_asset():
     manifest = {
         "submission_id": "j", "placement": "hpc-gpu", "input": {"uri": "s3://in/a"}, "output_uri": "s3://out/j/",
         "metrics": {"showers": 4}, "device": "cpu", "phases": {},
+        "outputs": [{"key": "a b.h5", "sha256": "aa"}],
     }  # fmt: skip
     state = context()
     told = {("infer.choose", "decision"): decision, ("infer.hpc_gpu", "return_value"): manifest}
@@ -138,7 +139,8 @@ def test_result_says_what_was_made_of_what_where_and_why_and_tells_the_asset():
     assert summary["object"] == {"uri": "s3://in/a"}
     assert (summary["target"], summary["reasons"]) == ("hpc-gpu", ["near"])
     assert (summary["output_uri"], summary["metrics"]) == ("s3://out/j/", {"showers": 4})
-    assert state["outlet_events"][asset].extra == summary
+    told_on = [{"uri": "s3://out/j/a%20b.h5", "conn_id": "oscar_s3_default", "sha256": "aa"}]
+    assert state["outlet_events"][asset].extra == {**summary, "objects": told_on}
     told.clear()
     with pytest.raises(LostContactError, match="finds no result"):
         result.execute(state)

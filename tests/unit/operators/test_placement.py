@@ -20,6 +20,7 @@ from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.status import JobStatus
 from airflow_provider_oscar.operators import placement_store
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
+from airflow_provider_oscar.operators.job_outcome import placement_faults
 from airflow_provider_oscar.operators.kubernetes import KubernetesJobOperator
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from airflow_provider_oscar.operators.placement import PlacementBranchOperator
@@ -201,7 +202,12 @@ def run_job(task, chosen, state, *, seconds, proven=True):
     phases = {"queued": Phase(start, start), "run": Phase(start, start + timedelta(seconds=seconds))}
     found = replace(manifest("j"), phases=phases) if proven else None
     job = RunningJob(submission_id=f"j-{seconds}-{len(state['ti'].xcoms)}-{id(state)}", job_id="j")
-    job_task._push(state, job, JobStatus(JobPhase.SUCCEEDED), found)
+    if proven:
+        job_task._push(state, job, JobStatus(JobPhase.SUCCEEDED), found)
+        return
+    job_task.asked = job
+    with pytest.raises(TransientError), placement_faults(job_task, state):
+        raise TransientError("its node is gone").of_target()
 
 
 def test_what_jobs_took_decides_where_the_next_one_goes(seen, rows):

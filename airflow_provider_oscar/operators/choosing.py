@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How placement tasks come to a decision: look at the targets, read what past jobs took, ask the policy, tell why."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.jobs.backend import JobPlace
+from airflow_provider_oscar.operators.placement_store import RunStore
+from airflow_provider_oscar.placement.breaker import CircuitBreaker
+from airflow_provider_oscar.placement.learned import decide_many
+from airflow_provider_oscar.placement.policies import Knowledge, PlacementPolicy
+from airflow_provider_oscar.placement.targets import Decision, PlacementRequest, PlacementTarget, TargetObservation
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+log = logging.getLogger(__name__)
+#: Words that leave the choice to the policy.
+AUTOMATIC = ("", "auto", "none")
+#: Seconds between two looks while no target takes the work: at first, and at most.
+SHORTEST_WAIT, LONGEST_WAIT = 15.0, 300.0
+
+
+def make_request(
+    event: ObjectEvent | None, force: object, requires: Iterable[object], excluded: Iterable[str] = ()
+) -> PlacementRequest:
+    """Return what is to be placed.
+
+    :param event: the object, if there is one.
+    :param force: name of the target a user insists on; empty or ``auto`` leaves it to the policy.
+    :param requires: capabilities the target must have.
+    :param excluded: names of targets that are not to be taken.
+    """
+    wanted = str(force or "").strip()
+    return PlacementRequest(
+        key=event.key if event else "",
+        source=event.source.value if event else "",
+        size=event.size if event else None,
+        requires=frozenset(str(word) for word in requires),
+        target=None if wanted.lower() in AUTOMATIC else wanted,
+        excluded=frozenset(excluded),
+    )
+
+
+def observe(
+    targets: Sequence[PlacementTarget], place_of: Callable[[PlacementTarget], JobPlace | None]
+) -> list[TargetObservation]:
+    """Look at targets, all at once; one that nobody tells how to look at is left out.
+
+    :param targets: what there is to choose from.
+    :param place_of: where the jobs of a target run.
+    """
+
+    def look(target: PlacementTarget) -> TargetObservation | None:
+        place = place_of(target)
+        if place is None:
+            return None
+        try:
+            return replace(place.observe(), name=target.name)
+        except AirflowNotFoundException:
+            # It makes its own target unusable, and no other.
+            why = f"connection {place.conn_id!r} is not defined; create it in Airflow"
+            return TargetObservation(name=target.name, up=False, reason=why)
+
+    if not targets:
+        return []
+    with ThreadPoolExecutor(max_workers=len(targets)) as pool:
+        return [each for each in pool.map(look, targets) if each is not None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chooser:
+    """Decides for one placement task.
+
+    :param policy: decides.
+    :param targets: what there is to choose from.
+    :param store: what past jobs took; None to decide without.
+    :param owner: who decides, for the one job that tries a target which had failed.
+    :param now: the time of the decision.
+    """
+
+    policy: PlacementPolicy
+    targets: Sequence[PlacementTarget]
+    store: RunStore | None
+    owner: str
+    now: datetime
+
+    @classmethod
+    def of_task(
+        cls, context: Context, *, policy: PlacementPolicy, targets: Sequence[PlacementTarget], learn: bool
+    ) -> Chooser:
+        """Return the chooser of a task.
+
+        :param context: of the task.
+        :param policy: decides.
+        :param targets: what there is to choose from.
+        :param learn: whether to read what past jobs took.
+        """
+        ti = context["ti"]
+        return cls(
+            policy=policy,
+            targets=targets,
+            store=RunStore.of_context(context) if learn else None,
+            owner=f"{ti.dag_id}/{context['run_id']}/{ti.task_id}/{getattr(ti, 'map_index', -1)}",
+            now=datetime.now(UTC),
+        )
+
+    def decide(self, request: PlacementRequest, seen: Sequence[TargetObservation]) -> Decision:
+        """Return the decision for one request.
+
+        :param request: what is to be placed.
+        :param seen: what was seen of the targets.
+        :raises NoTargetError: if no target takes it now.
+        """
+        (decision,) = self.decide_many([request], seen)
+        assert decision is not None
+        return decision
+
+    def decide_many(
+        self, requests: Sequence[PlacementRequest], seen: Sequence[TargetObservation]
+    ) -> list[Decision | None]:
+        """Return the decisions for many requests, taken together; None for those that no target has room for.
+
+        :param requests: what is to be placed; either all insist on a target or none does.
+        :param seen: what was seen of the targets.
+        :raises NoTargetError: if no target takes any of them now.
+        """
+        if self.store is None:
+            return decide_many(self.policy, requests, self.targets, seen)
+        history = self.store.history(target.name for target in self.targets)
+        knowledge = Knowledge(history, self.now)
+        if any(request.target for request in requests):
+            return decide_many(self.policy, requests, self.targets, seen, knowledge)
+        breaker = CircuitBreaker()
+        tried = breaker.half_open(self.targets, history, now=self.now)
+        taken = set(self.store.probes(tried, owner=self.owner, now=self.now))
+        while True:
+            known = breaker.apply(self.targets, seen, history, now=self.now, probed=taken)
+            decided = decide_many(self.policy, requests, self.targets, known, knowledge, single=tried - taken)
+            chosen = {each.target.name for each in decided if each is not None} & (tried - taken)
+            lost = {name for name in chosen if not self.store.claim(name, owner=self.owner, now=self.now)}
+            if not lost:
+                return decided
+            taken |= lost
+
+
+def tell(decision: Decision) -> None:
+    """Log a decision with its grounds."""
+    log.info("Placement: %s on task %s", decision.target.name, decision.target.task_id)
+    for reason in decision.reasons:
+        log.info("  because %s", reason)
+    for name, why in decision.rejected.items():
+        log.info("  not %s: %s", name, why)
+
+
+def facts(
+    decision: Decision,
+    request: PlacementRequest,
+    event: ObjectEvent | None,
+    seen: Sequence[TargetObservation],
+    *,
+    learn: bool,
+) -> dict[str, object]:
+    """Return a decision as it goes to XCom: with what it was about, and what the record of its job needs.
+
+    :param decision: the decision.
+    :param request: what was placed.
+    :param event: the object, if there is one.
+    :param seen: what was seen of the targets.
+    :param learn: whether its job is to be recorded.
+    """
+    target = decision.target
+    return {
+        **decision.to_dict(),
+        "object": None if event is None else event.to_dict(),
+        "size": request.size,
+        "features": dict(request.features),
+        "active": next((each.active for each in seen if each.name == target.name), 0),
+        "cost_per_hour": target.cost_per_hour,
+        "power_kw": target.power_kw,
+        "forced": request.target is not None,
+        "learn": learn,
+    }
+
+
+def seconds(wait: timedelta | float) -> float:
+    """Return a time to wait in seconds.
+
+    :raises DefinitionError: if it is not above 0.
+    """
+    found = wait.total_seconds() if isinstance(wait, timedelta) else float(wait)
+    if not found > 0:
+        raise DefinitionError(f"wait_timeout is {wait}; expected more than 0 seconds")
+    return found
+
+
+def next_look(since: float, now: float) -> float:
+    """Return in how many seconds to look again while no target takes the work; less often the longer it lasts.
+
+    :param since: when the wait began, in seconds since the epoch.
+    :param now: the present time, likewise.
+    """
+    return min(max((now - since) / 4, SHORTEST_WAIT), LONGEST_WAIT)
+
+
+def as_mapping(value: object) -> Mapping[str, object]:
+    """Return a dictionary as it came from XCom, empty if it is none."""
+    return value if isinstance(value, Mapping) else {}
