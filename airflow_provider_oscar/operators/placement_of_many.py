@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from airflow_provider_oscar._airflow import airflow_errors
+from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.jobs.backend import JobPlace
 from airflow_provider_oscar.operators.choosing import Chooser, facts, make_request, observe
-from airflow_provider_oscar.operators.job_state import parse_object_events
+from airflow_provider_oscar.operators.job_state import parse_object_event, parsed_list
 from airflow_provider_oscar.operators.placed_job import MakeTask
 from airflow_provider_oscar.operators.placement_store import PLACEMENT_RUNS
 from airflow_provider_oscar.placement.policies import PlacementPolicy
@@ -66,7 +67,7 @@ class PlacementOfManyOperator(BaseOperator):
         """Decide, and tell how many objects go where."""
         with airflow_errors():
             given = self.object_events
-            events = get_objects(context) if given is None else parse_object_events(given)
+            events = get_objects(context) if given is None else self._events(given)
             if not events:
                 return []
             requests = [make_request(event, self.force, self.requires) for event in events]
@@ -93,3 +94,8 @@ class PlacementOfManyOperator(BaseOperator):
         task = self.make_task(target, target.name, "")
         task.render_template_fields(context)
         return task.observable_backend()
+
+    @staticmethod
+    def _events(given: object) -> list[ObjectEvent]:
+        found = (parse_object_event(each) for each in parsed_list(given))
+        return [each for each in found if each is not None]
