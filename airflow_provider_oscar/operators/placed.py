@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset, BaseOperator, TaskGroup, XComArg
 
@@ -31,17 +32,9 @@ if TYPE_CHECKING:
 CHOOSE, ELSEWHERE, RESULT, RUN = "choose", "elsewhere", "result", "run"
 
 
-class MakeJob(Protocol):
-    """Makes the job task of a target."""
-
-    def __call__(self, target: PlacementTarget, /, *, task_id: str, **arguments: object) -> BaseOperator:
-        """Return the task.
-
-        :param target: where it submits to.
-        :param task_id: of the task.
-        :param arguments: those of :func:`placed` that it does not take itself, with ``command``, ``output_uri``,
-            ``object_event`` and ``environment``.
-        """
+#: Makes the job task of a target: called with the target, and by keyword with ``task_id``, ``command``, ``output_uri``,
+#: ``object_event``, ``environment`` and the further arguments of :func:`placed`.
+MakeJob = Callable[..., BaseOperator]
 
 
 class PlacedResultOperator(BaseOperator):
@@ -163,9 +156,9 @@ def placed(
     :raises DefinitionError: in the DAG file, for targets of the same name, or of a kind that nothing makes tasks of.
     """
     known: dict[str, MakeJob] = {
-        "oscar": _OscarJobs(service),
-        "interlink": _PodJobs(InterLinkPodOperator, image),
-        "kubernetes": _PodJobs(KubernetesJobOperator, image),
+        "oscar": partial(_make_oscar_job, service),
+        "interlink": partial(_make_pod_job, InterLinkPodOperator, image),
+        "kubernetes": partial(_make_pod_job, KubernetesJobOperator, image),
         **(make_job or {}),
     }
     for target in by_name(targets).values():
@@ -257,29 +250,15 @@ class _Plan:
 _OF_ALL = ("retries", "retry_delay", "pool", "priority_weight", "queue", "owner", "executor")
 
 
-class _OscarJobs:
-    """Makes tasks for one service."""
-
-    def __init__(self, service: str) -> None:
-        self.service = service
-
-    def __call__(self, target: PlacementTarget, /, *, task_id: str, **arguments: object) -> BaseOperator:
-        if not self.service:
-            raise DefinitionError(f"target {target.name!r} is of kind 'oscar'; say which service: placed(…, service=…)")
-        made: dict[str, object] = {"service": self.service, "placement": target.name, **arguments}
-        return OscarJobOperator(task_id=task_id, **made)  # type: ignore[arg-type]
+def _make_oscar_job(service: str, target: PlacementTarget, **arguments: Any) -> BaseOperator:
+    if not service:
+        raise DefinitionError(f"target {target.name!r} is of kind 'oscar'; say which service: placed(…, service=…)")
+    return OscarJobOperator(service=service, placement=target.name, **arguments)
 
 
-class _PodJobs:
-    """Makes tasks that run pods of one image."""
-
-    def __init__(self, kind: type[InterLinkPodOperator | KubernetesJobOperator], image: str) -> None:
-        self.kind = kind
-        self.image = image
-
-    def __call__(self, target: PlacementTarget, /, *, task_id: str, **arguments: object) -> BaseOperator:
-        if not self.image:
-            raise DefinitionError(
-                f"target {target.name!r} is of kind {target.kind!r}; say which image: placed(…, image=…)"
-            )
-        return self.kind(task_id=task_id, image=self.image, target=target, **arguments)  # type: ignore[arg-type]
+def _make_pod_job(
+    kind: type[InterLinkPodOperator | KubernetesJobOperator], image: str, target: PlacementTarget, **arguments: Any
+) -> BaseOperator:
+    if not image:
+        raise DefinitionError(f"target {target.name!r} is of kind {target.kind!r}; say which image: placed(…, image=…)")
+    return kind(image=image, target=target, **arguments)
