@@ -375,6 +375,11 @@ class JobLifecycle(Generic[W]):
         self._show_rest(self._read_log(job), job)
         known = self.cancel(job)
         self._finish(job, None)
+        if event.get("status") == "timeout" and event.get("message"):
+            return JobFailedError(
+                f"{self.about(job)} was not seen to end within {self.timeout:.0f} seconds, since it could not be "
+                f"looked at: {event['message']}; it {known}"
+            )
         if event.get("status") == "timeout":
             return JobFailedError(
                 f"{self.about(job)} did not end within {self.timeout:.0f} seconds and {known}; "

@@ -98,6 +98,8 @@ class _Poll:
     def __init__(self, backend: JobPlace, pace: Pace) -> None:
         self.subscriptions: set[Subscription] = set()
         self.ended = False
+        #: Why the place cannot be looked at now; empty while it can.
+        self.trouble = ""
         self.client: JobClient | None = None
         self.pace = pace
         self._backend = backend
@@ -135,6 +137,7 @@ class _Poll:
                         await self._look_again_and_again(self.client)
                 except OscarProviderError as error:
                     self.client = None
+                    self.trouble = str(error)
                     now = self.pace.clock()
                     if self._errors.record(now):
                         raise self._errors.giving_up(error, now) from error
@@ -152,6 +155,7 @@ class _Poll:
             self._wake.clear()
             found = await client.statuses()
             self._errors.reset()
+            self.trouble = ""
             self._broadcast(found)
             await self.pace.sleep(min(self.pace.min_pause, self._interval))
             with suppress(TimeoutError):

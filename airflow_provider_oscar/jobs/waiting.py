@@ -65,18 +65,20 @@ async def wait_for_job(
     :param pace: how fast it is looked at.
     :param proof: asks for the job's manifest; None for a job that writes none.
     :return: ``{"status": "ended", …}`` as of :meth:`JobStatus.to_event`, with ``proven`` if the manifest is there, or
-        ``waited`` if it did not come; ``{"status": "timeout"}``;
+        ``waited`` if it did not come; ``{"status": "timeout"}``, with ``message`` if the place cannot be looked at;
         ``{"status": "queue_timeout", "reason": …}``; or ``{"status": "error", "message": …}`` if the place could not
         be looked at for longer than errors are tolerated. All but the first may carry ``log_lines``.
     """
     follower = LogFollower(say, wait.log_lines, pace)
     left = None if wait.deadline is None else max(wait.deadline - time.time(), 0.0)
+    watch: _Watch | None = None
     try:
         async with asyncio.timeout(left):
             async with subscribed(backend, wait.poll_interval, pace) as subscription:
-                event = await _Watch(subscription, wait, follower, say, pace, proof).until_end()
+                watch = _Watch(subscription, wait, follower, say, pace, proof)
+                event = await watch.until_end()
     except TimeoutError:
-        event = {"status": "timeout"}
+        event = {"status": "timeout"} if watch is None else watch.at_the_deadline()
     except OscarProviderError as error:
         event = {"status": "error", "message": str(error)}
     return {**event, "log_lines": follower.lines}
@@ -94,6 +96,14 @@ class _Watch:
     proof: Proof | None
     absent_since: float | None = None
     asked_at: float | None = None
+    ended: JsonObject | None = None
+
+    def at_the_deadline(self) -> JsonObject:
+        """Return the event of a wait that is over: a job that has ended did so, whatever became of its manifest."""
+        if self.ended is not None:
+            return {**self.ended, "waited": True}
+        trouble = self.subscription.poll.trouble
+        return {"status": "timeout", **({"message": trouble} if trouble else {})}
 
     async def until_end(self) -> JsonObject:
         last: JobStatus | None = None
@@ -153,7 +163,7 @@ class _Watch:
 
     async def _until_proven(self, status: JobStatus) -> JsonObject:
         """Wait for the manifest of a job that has ended, so that the task goes on once, when all is there."""
-        event = status.to_event()
+        event = self.ended = status.to_event()
         if self.proof is None or never_ran(status.reason, status.slurm_job_id):
             return event
         until, told = self.pace.clock() + self.wait.grace, False

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
+from airflow_provider_oscar.core.errors import TransientError
 from airflow_provider_oscar.core.logs import MARKER
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.jobs.poller import Pace
@@ -113,3 +115,29 @@ async def test_a_job_that_vanished_may_have_left_its_manifest():
     place.jobs = {}
     event, _, _ = await waited(place, answers(True))
     assert (event["phase"], event["proven"]) == ("absent", True)
+
+
+def only_once() -> Pace:
+    """A pace at which whoever looks, looks once; the deadline of whoever waits comes with its first pause."""
+    waiting = asyncio.current_task()
+
+    async def sleep(seconds: float) -> None:
+        if asyncio.current_task() is waiting:
+            raise TimeoutError
+        await asyncio.Event().wait()
+
+    return Pace(min_pause=0.001, sleep=sleep)
+
+
+async def test_a_deadline_does_not_make_a_job_that_has_ended_one_that_did_not():
+    wait, place = Wait(job_id="j", poll_interval=0.002), Place(JobPhase.FAILED, reason="Error: 77")
+    event = await wait_for_job(place, wait, say=lambda *_: None, pace=only_once(), proof=answers(False))
+    assert (event["status"], event["reason"], event["waited"]) == ("ended", "Error: 77", True)
+
+
+async def test_a_place_that_cannot_be_looked_at_is_said_at_the_deadline():
+    place = Place(JobPhase.RUNNING)
+    place.errors = [TransientError("cannot list pods: forbidden")]
+    wait = Wait(job_id="j", poll_interval=0.002, deadline=time.time() + 0.05)
+    event = await wait_for_job(place, wait, say=lambda *_: None, pace=only_once())
+    assert (event["status"], event["message"]) == ("timeout", "cannot list pods: forbidden")

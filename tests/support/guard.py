@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A proxy that grants what a file of rights grants and no more, in the words of Kubernetes and S3.
+
+The embedded servers have one account that may do everything. In front of them this decides as the real ones do: by the
+rules of a Role, or the statements of a bucket policy. Requests pass unchanged, so that signatures stay valid.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import httpx
+
+_HOP = {"connection", "transfer-encoding", "content-length", "keep-alive"}
+_RESOURCE = re.compile(
+    r"/api/v1(?:/namespaces/(?P<namespace>[^/]+))?/(?P<resource>pods|secrets|nodes|events)(?P<rest>/.*)?$"
+)
+_VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+
+
+class Guard:
+    """Decides over requests.
+
+    :param granted: what is granted; taken away in a test.
+    """
+
+    def __init__(self, granted: Iterable[tuple[str, str]]) -> None:
+        self.granted = set(granted)
+        #: What was asked for.
+        self.asked: set[tuple[str, str]] = set()
+
+    def needed(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> list[tuple[str, str]]:
+        """Return the rights a request needs, each as an action and what it is on."""
+        raise NotImplementedError
+
+    def may(self, right: tuple[str, str]) -> bool:
+        """Whether it is granted."""
+        return right in self.granted
+
+    def refusal(self, right: tuple[str, str]) -> tuple[str, bytes]:
+        """Return content type and body of the answer 403."""
+        raise NotImplementedError
+
+
+class KubernetesGuard(Guard):
+    """By the rules of a Role: pairs of verb and resource."""
+
+    @classmethod
+    def of_role(cls, role: Mapping[str, Any]) -> KubernetesGuard:
+        """Grant what a Role grants."""
+        return cls(
+            (verb, resource) for rule in role["rules"] for resource in rule["resources"] for verb in rule["verbs"]
+        )
+
+    def needed(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> list[tuple[str, str]]:
+        found = _RESOURCE.fullmatch(urlsplit(path).path)
+        if found is None:
+            return [(method, path)]
+        name, _, part = (found["rest"] or "").strip("/").partition("/")
+        resource = f"{found['resource']}/{part}" if part else found["resource"]
+        verb = _VERBS.get(method, "get" if name else "list")
+        if method == "GET" and "watch=" in path:
+            verb = "watch"
+        return [("deletecollection" if verb == "delete" and not name else verb, resource)]
+
+    def refusal(self, right: tuple[str, str]) -> tuple[str, bytes]:
+        verb, resource = right
+        user = "system:serviceaccount:team-a:airflow-oscar"
+        what = f'cannot {verb} resource "{resource}" in API group ""'
+        message = f'{resource} is forbidden: User "{user}" {what} in the namespace "default"'
+        status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Forbidden", "code": 403}
+        return "application/json", json.dumps({**status, "message": message}).encode()
+
+
+class S3Guard(Guard):
+    """By the statements of a bucket policy: pairs of action and resource pattern, ``s3:prefix`` as a condition."""
+
+    @classmethod
+    def of_policy(cls, policy: Mapping[str, Any]) -> S3Guard:
+        """Grant what a policy grants."""
+        guard = cls(())
+        for statement in policy["Statement"]:
+            assert statement["Effect"] == "Allow"
+            condition = statement.get("Condition", {}).get("StringLike", {}).get("s3:prefix", "")
+            for action in statement["Action"]:
+                resource = statement["Resource"].removeprefix("arn:aws:s3:::")
+                guard.granted.add((action, f"{resource}?{condition}" if condition else resource))
+        return guard
+
+    def needed(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> list[tuple[str, str]]:
+        parts = urlsplit(path)
+        query = parse_qs(parts.query, keep_blank_values=True)
+        bucket, _, key = unquote(parts.path).lstrip("/").partition("/")
+        if not key and method == "POST" and "delete" not in query:
+            # A form, as a presigned POST is; its key comes before the file.
+            named = re.search(rb'name="key"\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]*)', body)
+            key = named[1].decode() if named else ""
+            return [("s3:PutObject", f"{bucket}/{key}")]
+        if not key:
+            action = "s3:ListBucketVersions" if "versions" in query else "s3:ListBucket"
+            return [(action, f"{bucket}?{query.get('prefix', [''])[0]}")]
+        of_key = f"{bucket}/{key}"
+        if method == "DELETE":
+            return [("s3:AbortMultipartUpload" if "uploadId" in query else "s3:DeleteObject", of_key)]
+        if method in ("PUT", "POST"):
+            source = unquote(headers.get("x-amz-copy-source", "")).lstrip("/").partition("?")[0]
+            return [("s3:PutObject", of_key), *([("s3:GetObject", source)] if source else [])]
+        return [("s3:GetObjectVersion" if "versionId" in query else "s3:GetObject", of_key)]
+
+    def may(self, right: tuple[str, str]) -> bool:
+        action, wanted = right
+        name, _, prefix = wanted.partition("?") if action.startswith("s3:List") else (wanted, "", "")
+        for granted, resource in self.granted:
+            pattern, _, condition = resource.partition("?")
+            if granted == action and fnmatchcase(name, pattern) and (not condition or fnmatchcase(prefix, condition)):
+                return True
+        return False
+
+    def refusal(self, right: tuple[str, str]) -> tuple[str, bytes]:
+        text = "<Error><Code>AccessDenied</Code><Message>Access Denied.</Message><Resource>/</Resource></Error>"
+        return "application/xml", f'<?xml version="1.0" encoding="UTF-8"?>\n{text}'.encode()
+
+
+@contextmanager
+def guarded(upstream: str, guard: Guard) -> Iterator[str]:
+    """Serve in front of a server; yields the address.
+
+    :param upstream: URL of the server.
+    :param guard: decides.
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _pass(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length") or 0))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            needed = guard.needed(self.command, self.path, headers, body)
+            guard.asked.update(needed)
+            missing = [right for right in needed if not guard.may(right)]
+            if missing:
+                kind, text = guard.refusal(missing[0])
+                self._answer(403, {"content-type": kind}, text)
+                return
+            passed = [(name, value) for name, value in self.headers.items() if name.lower() not in _HOP]
+            url = httpx.URL(upstream).copy_with(raw_path=self.path.encode())
+            answer = client.request(self.command, url, content=body, headers=passed)
+            self._answer(answer.status_code, dict(answer.headers), answer.content)
+
+        def _answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+            self.send_response(status)
+            for name, value in headers.items():
+                if name.lower() not in _HOP | {"content-encoding"}:
+                    self.send_header(name, value)
+            length = headers.get("content-length", "0") if self.command == "HEAD" else str(len(body))
+            self.send_header("Content-Length", length)
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _pass
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, request: object, client_address: object) -> None:
+            """Say nothing of clients that went away."""
+
+    with httpx.Client(timeout=60, trust_env=False) as client, Server(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
