@@ -346,28 +346,64 @@ def _consumed_by(dag_id: str, states: Collection[str]) -> Any:
     )
 
 
-def first_unproven_event(session: Session, dag_id: str, asset_id: int, *, after: int) -> int | None:
-    """Return the id of the oldest event of an asset that no successful run of a DAG has consumed, or None."""
+def first_unproven_event(
+    session: Session, dag_id: str, asset_id: int, *, after: int, handled: Collection[int] = ()
+) -> int | None:
+    """Return the id of the oldest event of an asset that no successful run of a DAG has consumed, or None.
+
+    :param after: only later events.
+    :param handled: ids of events that need no run.
+    """
     from airflow.models.asset import AssetEvent
     from sqlalchemy import select
 
     query = (
         select(AssetEvent.id)
         .where(AssetEvent.asset_id == asset_id, AssetEvent.id > after, ~_consumed_by(dag_id, ("success",)))
+        .where(AssetEvent.id.not_in(handled))
         .order_by(AssetEvent.id)
         .limit(1)
     )
     return session.scalar(query)
 
 
-def undelivered_events(session: Session, dag_id: str, lows: Mapping[int, int], *, limit: int) -> list[AssetEvent]:
-    """Return the oldest events that no queued, running or successful run of a DAG has consumed."""
+def undelivered_events(
+    session: Session, dag_id: str, lows: Mapping[int, int], *, handled: Collection[int] = (), limit: int
+) -> list[AssetEvent]:
+    """Return the oldest events that no queued, running or successful run of a DAG has consumed.
+
+    :param lows: by asset id, the event after which to look.
+    :param handled: ids of events that need no run.
+    :param limit: most events.
+    """
     from airflow.models.asset import AssetEvent
     from sqlalchemy import and_, or_, select
 
     places = or_(*(and_(AssetEvent.asset_id == asset_id, AssetEvent.id > low) for asset_id, low in lows.items()))
     consumed = _consumed_by(dag_id, ("queued", "running", "success"))
-    return list(session.scalars(select(AssetEvent).where(places, ~consumed).order_by(AssetEvent.id).limit(limit)))
+    query = select(AssetEvent).where(places, ~consumed, AssetEvent.id.not_in(handled))
+    return list(session.scalars(query.order_by(AssetEvent.id).limit(limit)))
+
+
+def tried_events(session: Session, run: DagRun, ids: Sequence[int]) -> set[int]:
+    """Return those events that another run of the same DAG was given, whatever became of it."""
+    from airflow.models.asset import association_table
+    from airflow.models.dagrun import DagRun
+    from sqlalchemy import select
+
+    found: set[int] = set()
+    for start in range(0, len(ids), _IN_LIMIT):
+        query = (
+            select(association_table.c.event_id)
+            .join(DagRun, DagRun.id == association_table.c.dag_run_id)
+            .where(
+                association_table.c.event_id.in_(ids[start : start + _IN_LIMIT]),
+                DagRun.dag_id == run.dag_id,
+                DagRun.id != run.id,
+            )
+        )
+        found.update(session.scalars(query))
+    return found
 
 
 def delivered_elsewhere(session: Session, run: DagRun, asset_ids: Collection[int]) -> set[int]:

@@ -10,19 +10,25 @@ scheduler's own transaction.
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_oscar import _airflow_db as db
-from airflow_provider_oscar.ingest.handover import OVERLAP, Offset, offset_key
+from airflow_provider_oscar.core.events import object_in
+from airflow_provider_oscar.ingest.handover import OVERLAP, REMEMBERED, Offset, key_digest, offset_key
 from airflow_provider_oscar.ingest.policies import MOST_OBJECTS
 
 if TYPE_CHECKING:
+    from airflow.models.asset import AssetEvent
     from airflow.models.dagrun import DagRun
     from sqlalchemy.orm import Session
 
 log = logging.getLogger(__name__)
 
+#: Repetitions that are remembered until the place of the DAG has passed them; one that is forgotten is found again.
+_HANDLED_LIMIT = 1000
 #: Key of an asset's extra that marks the asset of a watched place.
 WATCHES = "watches"
 
@@ -40,36 +46,76 @@ def complete_events(session: Session, run: DagRun, *, now: datetime | None = Non
     assets = db.watched_assets(session, run.dag_id, mark=WATCHES)
     if not assets:
         return 0
-    key = offset_key(run.dag_id)
-    lows: dict[int, int] = {}
-    for asset_id, since in assets.items():
-        offset = Offset.from_json(db.get_state(session, asset_id, key))
-        if offset is None:
-            offset = Offset(db.newest_event_before(session, asset_id, after=0, upto=None, before=since))
-        first = db.first_unproven_event(session, run.dag_id, asset_id, after=offset.low)
-        low = db.newest_event_before(
-            session,
-            asset_id,
-            after=offset.low,
-            upto=None if first is None else first - 1,
-            before=now - OVERLAP,
-        )
-        lows[asset_id] = low
-        changed = Offset(low, runs=offset.runs + 1, updated=now.isoformat(timespec="seconds"))
-        db.set_state(session, asset_id, key, changed.to_json())
+    offsets = {asset_id: _opened(session, run.dag_id, asset_id, since, now) for asset_id, since in assets.items()}
+    handled = [number for offset in offsets.values() for number in offset.handled]
     # Airflow counts from when the run before was asked for, and so gives again what that run got beyond its own.
-    elsewhere = db.delivered_elsewhere(session, run, list(assets))
-    if elsewhere:
-        run.consumed_asset_events = [event for event in run.consumed_asset_events if event.id not in elsewhere]
+    unwanted = db.delivered_elsewhere(session, run, list(assets))
+    room = MOST_OBJECTS - sum(event.id not in unwanted for event in run.consumed_asset_events)
+    lows = {asset_id: offset.low for asset_id, offset in offsets.items()}
+    missing = db.undelivered_events(session, run.dag_id, lows, handled=handled, limit=room + 1) if room > 0 else []
+    given = [event for event in run.consumed_asset_events if event.id not in unwanted]
+    repeats = _repeats(session, run, offsets, [*given, *missing])
+    if unwanted or repeats:
+        run.consumed_asset_events = [event for event in given if event.id not in repeats]
         session.flush()
-    room = MOST_OBJECTS - len(run.consumed_asset_events)
-    missing = db.undelivered_events(session, run.dag_id, lows, limit=room + 1) if room > 0 else []
-    run.consumed_asset_events.extend(missing[:room])
+    added = [event for event in missing[: max(room, 0)] if event.id not in repeats]
+    run.consumed_asset_events.extend(added)
     if len(missing) > room:
-        db.queue_event(session, run.dag_id, missing[room].asset_id, at=now + timedelta(seconds=1))
-    if missing:
-        log.info("run %r of DAG %r gets %d events more", run.run_id, run.dag_id, len(missing[:room]))
-    return len(missing[:room])
+        db.queue_event(session, run.dag_id, missing[-1].asset_id, at=now + timedelta(seconds=1))
+    for asset_id, offset in offsets.items():
+        own = [each for each in (*given, *missing[: max(room, 0)]) if each.asset_id == asset_id]
+        changed = _advanced(offset, own, repeats, now)
+        db.set_state(session, asset_id, offset_key(run.dag_id), changed.to_json())
+    if added:
+        log.info("run %r of DAG %r gets %d events more", run.run_id, run.dag_id, len(added))
+    return len(added)
+
+
+def _opened(session: Session, dag_id: str, asset_id: int, since: datetime, now: datetime) -> Offset:
+    """Return how far a DAG got in the events of an asset, moved up to what no successful run of it has."""
+    offset = Offset.from_json(db.get_state(session, asset_id, offset_key(dag_id)))
+    if offset is None:
+        offset = Offset(db.newest_event_before(session, asset_id, after=0, upto=None, before=since))
+    first = db.first_unproven_event(session, dag_id, asset_id, after=offset.low, handled=offset.handled)
+    upto = None if first is None else first - 1
+    low = db.newest_event_before(session, asset_id, after=offset.low, upto=upto, before=now - OVERLAP)
+    return replace(offset, low=low, handled=tuple(number for number in offset.handled if number > low))
+
+
+def _version(event: AssetEvent) -> bytes | None:
+    found = object_in(event.extra)
+    return None if found is None else key_digest(found.partition_key)
+
+
+def _repeats(session: Session, run: DagRun, offsets: Mapping[int, Offset], events: Sequence[AssetEvent]) -> set[int]:
+    """Return the events that tell again of a version that a run of the DAG got by another event.
+
+    A watcher tells twice when it dies after telling, or when its memory was lost. What an earlier run was given by the
+    same event is no repetition: that run has failed, and its objects are due again.
+    """
+    tried = db.tried_events(session, run, [event.id for event in events])
+    seen = {digest for offset in offsets.values() for digest in offset.recent}
+    found: set[int] = set()
+    for event in sorted((event for event in events if event.asset_id in offsets), key=lambda event: event.id):
+        digest = _version(event)
+        if digest is not None and digest in seen and event.id not in tried:
+            found.add(event.id)
+        elif digest is not None:
+            seen.add(digest)
+    return found
+
+
+def _advanced(offset: Offset, events: Sequence[AssetEvent], repeats: Collection[int], now: datetime) -> Offset:
+    """Return the place of the DAG after a run got these events of the asset, but for the repetitions."""
+    new = [digest for event in events if event.id not in repeats and (digest := _version(event)) is not None]
+    later = (each.id for each in events if each.id in repeats and each.id > offset.low)
+    return replace(
+        offset,
+        handled=tuple(sorted({*offset.handled, *later}))[-_HANDLED_LIMIT:],
+        recent=tuple(dict.fromkeys((*offset.recent, *new)))[-REMEMBERED:],
+        runs=offset.runs + 1,
+        updated=now.isoformat(timespec="seconds"),
+    )
 
 
 def on_dag_run_running(dag_run: Any) -> None:

@@ -99,7 +99,8 @@ class _Planning:
         feeding = Counter(to for _, to in pairs)
         for start, end in pairs:
             self._flow(self._workflow.elements[start], self._workflow.elements[end], feeding[end])
-        for name in self._sources.keys() - {start for start, _ in pairs}:
+        connected = {start for start, _ in pairs}
+        for name in (each for each in self._sources if each not in connected):
             self._report.add(
                 name, "a source without connection", Outcome.NOT_MAPPED, remark="nothing takes its objects"
             )

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -133,3 +133,46 @@ def test_a_cleared_run_and_other_assets_are_left_alone(world: World, place: Any)
         assert asset_runs.complete_events(session, run) == 0
     world.tell(Asset("strangers-asset"), made("x"), made("y"))
     assert start(world, stranger) == ["x"]
+
+
+def test_a_version_told_again_is_not_given_to_a_second_run(world: World, place: Any) -> None:
+    incoming = place()
+    dag = consumer([incoming.asset])
+    world.add(dag)
+    world.tell(incoming.asset, made("a"), made("b"))
+    assert start(world, dag, end="success") == ["a", "b"]
+    # The watcher died before it noted what it had told, or its memory was lost.
+    world.tell(incoming.asset, made("a"), made("b"), made("c"), made("c"))
+    assert start(world, dag, end="success") == ["c"]
+    world.tell(incoming.asset, made("b"))
+    assert start(world, dag, end="success") == []
+    world.tell(incoming.asset, made("b", second=1))
+    assert start(world, dag, end="success") == ["b"]
+
+
+def test_objects_of_a_failed_run_are_due_again_though_their_versions_are_known(world: World, place: Any) -> None:
+    incoming = place()
+    dag = consumer([incoming.asset])
+    world.add(dag)
+    world.tell(incoming.asset, made("a"))
+    assert start(world, dag, end="failed") == ["a"]
+    world.tell(incoming.asset, made("a"), made("b"))
+    assert start(world, dag, events=0, end="failed") == ["a", "b"]
+    assert start(world, dag, events=0, end="success") == ["a", "b"]
+    assert start(world, dag, events=0) == []
+
+
+def test_repetitions_do_not_hold_up_the_place_of_a_dag(world: World, place: Any) -> None:
+    incoming = place()
+    dag = consumer([incoming.asset])
+    world.add(dag)
+    world.tell(incoming.asset, made("a"))
+    start(world, dag, end="success")
+    world.tell(incoming.asset, made("a"), made("a"))
+    start(world, dag, end="success")
+    world.age(timedelta(minutes=5))
+    world.tell(incoming.asset, made("b"))
+    start(world, dag, end="success")
+    found = world.offset(dag, incoming.asset)
+    assert found["event"] >= 3
+    assert "handled" not in found
