@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, quoted
 from airflow_provider_oscar.core.events import object_in, told_in
+from airflow_provider_oscar.core.fsspec_urls import OWN_SCHEMES, FsspecUrl
 from airflow_provider_oscar.core.objects import ObjectEvent, Source, split_uri
 
 #: DAG param, or key of a run's configuration, by which a run started by hand names its object.
@@ -128,7 +130,8 @@ def _count_events(context: Mapping[str, Any]) -> int:
 def look_up(uri: str, conn_id: str = DEFAULT_S3_CONNECTION) -> ObjectEvent:
     """Return the current version of an object.
 
-    :param uri: ``s3://bucket/key``, ``dcache://conn_id/path`` or ``dcache:///path``.
+    :param uri: ``s3://bucket/key``, ``dcache://conn_id/path``, ``dcache:///path``, or another file system's, such as
+        ``gs://conn_id@bucket/key``.
     :param conn_id: connection of an ``s3://`` URI.
     :raises BadInputError: if there is no such object.
     :raises DefinitionError: if the URI cannot be read.
@@ -136,13 +139,27 @@ def look_up(uri: str, conn_id: str = DEFAULT_S3_CONNECTION) -> ObjectEvent:
     """
     from airflow_provider_oscar.hooks.storage import storage_hook
 
+    if "://" in uri and uri.partition("://")[0] not in OWN_SCHEMES:
+        return _look_up_file(uri)
     if uri.startswith("dcache:///"):
         uri = f"dcache://{DEFAULT_DCACHE_CONNECTION}{uri.removeprefix('dcache://')}"
     source, container, key = split_uri(uri)
     if source is Source.DCACHE:
         conn_id, (container, _, key) = container, key.rpartition("/")
         container = container or "/"
-    event = storage_hook(uri, conn_id).head(container, key) if key else None
+    return _required(storage_hook(uri, conn_id).head(container, key) if key else None, uri, conn_id)
+
+
+def _look_up_file(uri: str) -> ObjectEvent:
+    from airflow_provider_oscar.hooks.filesystem.hook import FileSystemHook
+
+    url = FsspecUrl.parse(uri, encoded=True)
+    folder, _, name = url.path.rpartition("/")
+    place = replace(url, path=folder).place
+    return _required(FileSystemHook.of_place(place, url.conn_id).head(place, name) if name else None, uri, url.conn_id)
+
+
+def _required(event: ObjectEvent | None, uri: str, conn_id: str) -> ObjectEvent:
     if event is None:
         raise BadInputError(
             f"the object {quoted(uri)} does not exist (connection {conn_id!r}); "

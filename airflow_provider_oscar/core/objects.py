@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from urllib.parse import quote, unquote, urlsplit
@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote, urlsplit
 import msgspec
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.fsspec_urls import FsspecUrl
 from airflow_provider_oscar.core.times import in_utc
 
 #: Airflow refuses partition keys above this length (``dag_run.partition_key`` is VARCHAR(250)).
@@ -94,16 +95,18 @@ class ObjectEvent:
 
     @property
     def uri(self) -> str:
-        """Percent-encoded URI: ``s3://bucket/key``, ``dcache://<conn_id>/directory/name``, below the URL of fsspec, or
-        ``oscar://<conn_id>/service/job``.
+        """Percent-encoded URI: ``s3://bucket/key``, ``dcache://<conn_id>/directory/name``, ``gs://<conn_id>@bucket/key``
+        or ``oscar://<conn_id>/service/job``.
 
-        A bucket name is global to its store, the others are not, hence the connection as authority.
+        A bucket name is global to its store, the others are not, hence the connection; for file systems of fsspec it
+        stands where ``ObjectStoragePath`` has it.
         """
         path = quote(utf8(self.key), safe="/~")
         if self.source is Source.S3:
             return f"s3://{self.container}/{path}"
         if self.source is Source.FSSPEC:
-            return f"{quote(utf8(self.container.rstrip('/')), safe=':/~')}/{path}"
+            base = replace(FsspecUrl.parse(self.container), conn_id=self.conn_id).uri
+            return f"{base}{path}" if base.endswith("/") else f"{base}/{path}"
         if self.source is Source.OSCAR:
             return f"oscar://{self.conn_id}/{quote(self.container, safe='')}/{path}"
         return f"dcache://{self.conn_id}{quote(utf8(self.container.rstrip('/')), safe='/~')}/{path}"
@@ -118,6 +121,8 @@ class ObjectEvent:
         """
         if self.version_id:
             return self.version_id
+        if not self.etag and self.source is Source.FSSPEC:  # one file system tells one time, in all its answers
+            return f"{self.size}@{self.modified.isoformat()}"
         if not self.etag:
             return f"{self.size}@{int(self.modified.timestamp())}"
         if self.source is Source.DCACHE and (found := _PNFSID.fullmatch(self.etag.strip('"'))):
@@ -215,20 +220,3 @@ def split_uri(uri: str) -> tuple[Source, str, str]:
         )
     path = unquote(parts.path, errors="surrogateescape")
     return Source(parts.scheme), authority, path.removeprefix("/") if parts.scheme == Source.S3 else path
-
-
-def scheme_of(url: str) -> str:
-    """Return the scheme of a URL.
-
-    :raises DefinitionError: if it has none, or names a query or a fragment.
-    """
-    parts = urlsplit(url, allow_fragments=False)
-    if not parts.scheme or "://" not in url:
-        raise DefinitionError(
-            f"cannot watch {quoted(url)}; expected a URL such as gs://bucket/prefix or file:///data/in"
-        )
-    if "@" in parts.netloc:
-        raise DefinitionError(
-            f"the URL of a {parts.scheme} file system holds a login; give login and password to a connection"
-        )
-    return parts.scheme

@@ -13,6 +13,7 @@ from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.objects import ObjectEvent, Source, split_uri
 from airflow_provider_oscar.core.staging import StageIn, StageOut
 from airflow_provider_oscar.hooks.dcache import DCacheHook
+from airflow_provider_oscar.hooks.filesystem.hook import FileSystemHook
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 
 
@@ -51,12 +52,12 @@ _BY_CONN_TYPE = {"oscar_s3": Source.S3, "aws": Source.S3, "dcache": Source.DCACH
 
 
 @overload
-def storage_hook(target: ObjectEvent) -> OscarS3Hook | DCacheHook: ...
+def storage_hook(target: ObjectEvent) -> OscarS3Hook | DCacheHook | FileSystemHook: ...
 @overload
 def storage_hook(target: str, conn_id: str = "") -> OscarS3Hook | DCacheHook: ...
 
 
-def storage_hook(target: ObjectEvent | str, conn_id: str = "") -> OscarS3Hook | DCacheHook:
+def storage_hook(target: ObjectEvent | str, conn_id: str = "") -> OscarS3Hook | DCacheHook | FileSystemHook:
     """Return the hook for an event, a URI or a connection.
 
     :param target: an :class:`ObjectEvent`; ``s3://bucket/key``; ``dcache://conn_id/path``; or a connection id.
@@ -66,7 +67,7 @@ def storage_hook(target: ObjectEvent | str, conn_id: str = "") -> OscarS3Hook | 
     """
     if isinstance(target, ObjectEvent):
         if target.source is Source.FSSPEC:
-            split_uri(target.uri)
+            return FileSystemHook.of_place(target.container, target.conn_id)
         return _hook(target.source, target.conn_id)
     if "://" in target:
         source, authority, _path = split_uri(target)

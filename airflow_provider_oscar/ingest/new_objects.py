@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
 from airflow.sdk import Asset, AssetAny, AssetWatcher
+from fsspec import available_protocols
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.filters import DEFAULT_IGNORED
-from airflow_provider_oscar.core.objects import ObjectEvent, scheme_of, utf8
+from airflow_provider_oscar.core.fsspec_urls import OWN_SCHEMES, FsspecUrl
+from airflow_provider_oscar.core.objects import ObjectEvent, utf8
 from airflow_provider_oscar.ingest.policies import Batch, Each, Group, Policy
 from airflow_provider_oscar.run_objects import DEFAULT_DCACHE_CONNECTION, DEFAULT_S3_CONNECTION
 
@@ -53,10 +55,13 @@ class _Place:
 
     @classmethod
     def parse(cls, uri: str, conn_id: str | None) -> _Place:
+        scheme = uri.partition("://")[0]
+        if scheme not in OWN_SCHEMES and scheme in available_protocols():
+            url = FsspecUrl.parse(uri, encoded=True)
+            return cls(scheme, conn_id or url.conn_id, url.place, url.path)
         parts = urlsplit(uri, allow_fragments=False)
-        if parts.scheme and "://" in uri and parts.scheme not in ("s3", "dcache", "webdav", "oscar"):
-            return cls(scheme_of(uri), conn_id or "", uri, "")
-        if not parts.scheme or parts.query or (parts.scheme == "s3" and not parts.netloc):
+        known = parts.scheme in ("s3", "dcache", "webdav", "oscar")
+        if not known or parts.query or (parts.scheme == "s3" and not parts.netloc):
             raise DefinitionError(f"cannot watch {quoted(uri)}; expected {_FORMS}, percent-encoded")
         path = unquote(parts.path, errors="surrogateescape")
         if parts.scheme == "s3":
@@ -72,11 +77,21 @@ class _Place:
     @property
     def uri(self) -> str:
         if "://" in self.container:
-            return self.container
+            return FsspecUrl.parse(self.container).uri
         path = quote(utf8(self.path), safe="/~")
         if self.scheme == "oscar":
             return f"oscar://{self.conn_id}/{self.container}"
         return f"s3://{self.container}/{path}" if self.scheme == "s3" else f"{self.scheme}://{self.conn_id}{path}"
+
+    def named(self, conditions: str) -> str:
+        """Return the name of the asset, which is a URI as well.
+
+        :param conditions: readable text of the filter.
+        """
+        is_root = "://" in self.container and not self.path
+        name = (self.uri if is_root else self.uri.rstrip("/")) + conditions
+        # Airflow drops what stands before an "@" in an asset's URI.
+        return f"{name}?conn_id={quote(self.conn_id)}" if "://" in self.container and self.conn_id else name
 
 
 class NewObjects:
@@ -93,9 +108,9 @@ class NewObjects:
     Each place is one asset, named by its URI and its filter, with a watcher. The same may be said in several DAG files;
     refer to the asset elsewhere as ``Asset.ref(name=incoming.asset.name)``.
 
-    :param uris: places to watch: ``s3://bucket/prefix``, ``dcache://conn_id/path`` or ``webdav://conn_id/path``,
-        percent-encoded; ``dcache:///path`` means the connection ``dcache_default``. A URL of any other scheme
-        (``gs://bucket/prefix``, ``sftp:///data/in``, ``file:///data/in``) is watched through fsspec.
+    :param uris: places to watch: ``s3://bucket/prefix``, ``dcache://conn_id/path``, ``webdav://conn_id/path``, or any
+        file system that fsspec knows, such as ``gs://conn_id@bucket/prefix``, ``sftp://conn_id@/path`` or
+        ``file:///path``; percent-encoded. ``dcache:///path`` means the connection ``dcache_default``.
         ``oscar://conn_id/service`` stands for the jobs that OSCAR starts by itself when a file comes to the service's
         own input: one object per job that has succeeded, whose ``key`` is the name of the job. Or an ``Asset``
         whose events tell of objects without anybody watching: the outlet of a job operator in another DAG, what the
@@ -166,8 +181,8 @@ class NewObjects:
                 f"{place.uri} stands for the jobs of a service, whose names OSCAR makes up, so there is nothing to "
                 "filter; OscarServiceJobsTrigger takes a filter of names"
             )
-        name = name or place.uri.rstrip("/") + _readable_filter(self._conditions)
-        asset = Asset(name, uri=name if "://" in name else place.uri, extra={"watches": place.uri})
+        name = name or place.named(_readable_filter(self._conditions))
+        asset = Asset(name, uri=name if "://" in name else place.named(""), extra={"watches": place.uri})
         # A place and filter make one watcher; Airflow gives it back its state under the name of the asset.
         asset.watchers = [AssetWatcher(name="new objects", trigger=self._trigger(place, asset.name))]
         return asset

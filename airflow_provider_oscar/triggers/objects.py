@@ -24,6 +24,7 @@ from airflow_provider_oscar._airflow import AdvanceItem, AdvanceOutcome, SharedS
 from airflow_provider_oscar.core.checks import seconds
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.filters import ObjectFilter
+from airflow_provider_oscar.core.fsspec_urls import OBJECT_STORES
 from airflow_provider_oscar.watch.arguments import DCacheArguments, FileSystemArguments, S3Arguments, WatchArguments
 from airflow_provider_oscar.watch.metrics import report
 from airflow_provider_oscar.watch.notifications.choice import NotificationKind, Notifications
@@ -44,6 +45,8 @@ __all__ = [
 ]
 
 A = TypeVar("A", bound=WatchArguments)
+#: Seconds a file must look the same where unfinished ones are shown.
+_QUIET_PERIOD = 10.0
 Algorithm = Literal["timestamp", "snapshot", "cursor"]
 #: ``now``, ``all``, or a time, which may be ISO 8601 text.
 StartArgument = Literal["now", "all"] | datetime | str
@@ -252,14 +255,15 @@ class DCacheNewObjectTrigger(NewObjectTrigger[DCacheArguments]):
 class FileSystemNewObjectTrigger(NewObjectTrigger[FileSystemArguments]):
     """Reports every new file of a directory of any file system that fsspec knows, by listing it.
 
-    Jobs on OSCAR and SLURM read S3 and dCache only; tasks read these files with ``ObjectStoragePath``.
+    Tasks read these files with ``ObjectStoragePath``. Jobs on OSCAR and SLURM read them where the file system signs
+    URLs (Google, Azure), and from public web servers.
 
     :param asset_name: name of the asset the watcher belongs to; its state store holds the watcher's memory.
     :param url: of the directory, such as ``gs://bucket/prefix``, ``abfs://container/prefix``, ``sftp:///data/in`` or
         ``file:///data/in``, which must be there on the machines of the triggerer.
     :param conn_id: Airflow connection, as ``ObjectStoragePath`` takes it; for schemes without an Airflow provider,
         host, port, login, password and extra go to fsspec. Empty for none.
-    :param recursive: whether the directories below it are watched as well.
+    :param recursive: whether the directories below it are watched as well; links to directories are not followed.
     :param max_directories: more directories than that are an error, logged once and tried again.
     :param filter: conditions on a file as one value; instead of the five that follow.
     :param suffix: end of the path.
@@ -272,8 +276,8 @@ class FileSystemNewObjectTrigger(NewObjectTrigger[FileSystemArguments]):
     :param start: what a watcher without a memory does: ``"now"`` reports what comes after its first listing, ``"all"``
         also what is there already, and a time (a datetime, or ISO 8601) what was modified since then.
     :param poll_interval: seconds (or a timedelta) between listings.
-    :param quiet_period: seconds (or a timedelta) a file must look the same before it is reported; 0 where files appear
-        whole, as on object stores.
+    :param quiet_period: seconds (or a timedelta) a file must look the same before it is reported; by default 0 for
+        stores that show an object when its upload is over (``gs``, ``abfs``…) and 10 for all others.
     :param algorithm: what is remembered; ``"snapshot"``, all versions, is the only one, since these file systems do not
         tell their time.
     :param sentinel: a name such as ``_SUCCESS``, which says that the files of its directory are complete, or an
@@ -298,13 +302,15 @@ class FileSystemNewObjectTrigger(NewObjectTrigger[FileSystemArguments]):
         empty: str = "run",
         start: StartArgument = "now",
         poll_interval: timedelta | float = 10.0,
-        quiet_period: timedelta | float = 10.0,
+        quiet_period: timedelta | float | None = None,
         algorithm: Literal["snapshot"] = "snapshot",
         sentinel: str = "",
     ) -> None:
         conditions = ObjectFilter.from_argument(
             filter, suffix=suffix, glob=glob, regex=regex, min_size=min_size, ignore=ignore, empty=empty
         )
+        if quiet_period is None:
+            quiet_period = 0.0 if url.partition("://")[0] in OBJECT_STORES else _QUIET_PERIOD
         arguments = FileSystemArguments(
             asset_name=asset_name,
             conn_id=conn_id,

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from airflow_provider_oscar.core.checks import check_fields
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.filters import ObjectFilter, Sentinels
-from airflow_provider_oscar.core.objects import scheme_of
+from airflow_provider_oscar.core.fsspec_urls import FsspecUrl
 from airflow_provider_oscar.core.times import read_iso
 from airflow_provider_oscar.watch.notifications.choice import NotificationKind, Notifications
 from airflow_provider_oscar.watch.notifications.dcache_sse import DCacheEventChannel
@@ -332,7 +332,12 @@ class FileSystemArguments(WatchArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        scheme_of(self.url)
+        url = FsspecUrl.parse(self.url)
+        if url.conn_id:
+            raise DefinitionError(
+                f"the url of a watcher holds a login or a connection ({quoted(self.url)}); give conn_id instead"
+            )
+        object.__setattr__(self, "url", url.place)
         if self.quiet_period < 0 or self.max_directories < 1:
             raise DefinitionError(
                 "a watcher of a file system needs quiet_period >= 0 and max_directories >= 1; got "
@@ -351,7 +356,7 @@ class FileSystemArguments(WatchArguments):
 
     def state_place(self) -> tuple[str, ...]:
         """Return connection, directory and whether it is the whole tree."""
-        return ("fsspec", self.conn_id, self.url.rstrip("/"), str(self.recursive))
+        return ("fsspec", self.conn_id, self.url, str(self.recursive))
 
     def about(self) -> str:
         """Return directory and connection."""

@@ -29,12 +29,14 @@ CALL_DEADLINE = 60.0
 _RENEW_AFTER = 10.0
 
 
-class _Closable(Protocol):
+class Closable(Protocol):
+    """A hook."""
+
     def close(self) -> None:
         """Close network connections."""
 
 
-H = TypeVar("H", bound=_Closable)
+H = TypeVar("H", bound=Closable)
 T = TypeVar("T")
 
 

@@ -93,8 +93,8 @@ def test_an_event_posted_with_the_fields_of_an_object_needs_no_look() -> None:
 
 
 def test_a_uri_of_another_kind_is_refused() -> None:
-    with pytest.raises(AirflowFailException, match="cannot read the object URI"):
-        get_object(context(object_uri="file:///etc/passwd"))
+    with pytest.raises(AirflowFailException, match="no file system for gopher://"):
+        get_object(context(object_uri="gopher://host/passwd"))
 
 
 def test_a_store_that_is_away_lets_the_task_try_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,195 +1,331 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hook of any file system that fsspec knows: listing directories, and reading a small file."""
+"""One file system of fsspec, opened as Airflow's ``ObjectStoragePath`` opens it where a provider offers it.
+
+All methods block. What a connection says to the file systems of Airflow's providers, those document; to all others go
+its host, port, login and password (as ``host``, ``port``, ``username`` and ``password``) and its extra.
+"""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
+import fsspec
 from airflow.sdk import BaseHook
 
 from airflow_provider_oscar.core.errors import (
+    BadInputError,
     DefinitionError,
     OscarProviderError,
     PermanentError,
     TransientError,
     quoted,
 )
-from airflow_provider_oscar.core.objects import ObjectEvent
-from airflow_provider_oscar.hooks.filesystem.entries import event_of
+from airflow_provider_oscar.core.fsspec_urls import OBJECT_STORES, WITH_HOST, FsspecUrl
+from airflow_provider_oscar.core.objects import ObjectEvent, Reason, Source
+from airflow_provider_oscar.core.staging import StageIn, StageOut, safe_name
+from airflow_provider_oscar.hooks.filesystem.entries import EPOCH, FileEntry, UnreadableEntryError, read_entry
 
 if TYPE_CHECKING:
+    from airflow.sdk import Connection
     from fsspec import AbstractFileSystem
 
-#: Files handed over at a time.
-PAGE_SIZE = 1000
-#: Most entries of one directory; fsspec returns it as a whole.
-MAX_ENTRIES = 200_000
+#: Entries of one directory that are looked at one by one, where a listing tells neither tag nor time.
+MOST_LOOKS = 1000
+#: How often a directory is listed that changes meanwhile.
+_ATTEMPTS = 3
+#: Signed URLs of Google and Amazon are good for seven days at most.
+_LONGEST_LIFETIME = timedelta(days=7)
 
 
-@dataclass(frozen=True, slots=True)
-class FilePage:
-    """Some files of a listing.
+class FileSystemHook:
+    """Files of one file system.
 
-    :param events: of those that could be read.
-    :param unreadable: entries that could not.
+    :param protocol: fsspec's name of the kind, such as ``gs``.
+    :param conn_id: Airflow connection; empty for what the environment offers.
+    :param host: where the file system is, if no connection says so.
     """
 
-    events: list[ObjectEvent]
-    unreadable: int
-
-
-class FileSystemHook(BaseHook):
-    """One file system, with or without a connection.
-
-    Where a provider has registered the scheme with Airflow (``gs``, ``abfs``, ``s3``, ``file``…), the file system is
-    that of ``ObjectStoragePath``. Otherwise fsspec's own is opened with the connection's host, port, login and password
-    as ``host``, ``port``, ``username`` and ``password``, and with its extra, as fsspec's ``sftp``, ``ftp`` and others
-    take them.
-
-    :param scheme: of the URLs, such as ``gs`` or ``sftp``.
-    :param conn_id: Airflow connection; empty for none.
-    """
-
-    conn_name_attr = "conn_id"
-    hook_name = "fsspec"
-
-    def __init__(self, scheme: str, conn_id: str = "") -> None:
-        super().__init__()
-        self.scheme = scheme
+    def __init__(self, protocol: str, conn_id: str = "", *, host: str = "") -> None:
+        self.protocol = protocol
         self.conn_id = conn_id
-        self._filesystem: AbstractFileSystem | None = None
+        self._host = host
+
+    @classmethod
+    def of_place(cls, place: str, conn_id: str) -> FileSystemHook:
+        """Return the hook of a place such as ``gs://bucket/prefix``.
+
+        :param place: raw URL without connection.
+        :param conn_id: Airflow connection, or empty.
+        """
+        url = FsspecUrl.parse(place)
+        return cls(url.protocol, conn_id, host=url.authority if url.protocol in WITH_HOST else "")
 
     @property
     def where(self) -> str:
-        """Words that name the file system and the connection."""
-        return f"{self.scheme} file system" + (f" (connection {self.conn_id!r})" if self.conn_id else "")
+        """Words that name the file system in messages."""
+        named = f"connection {self.conn_id!r}" if self.conn_id else "no connection"
+        return f"file system {self.protocol!r} ({named})"
 
-    def get_conn(self) -> AbstractFileSystem:
-        """Return the file system of fsspec.
+    @cached_property
+    def fs(self) -> AbstractFileSystem:
+        """The file system; what it lists is not cached."""
+        from airflow.sdk.io import get_fs, has_fs
 
-        :raises DefinitionError: if there is none for the scheme, or its package is not installed.
-        """
-        if self._filesystem is None:
-            self._filesystem = self._open()
-        return self._filesystem
+        with self._errors("open it"):
+            found = get_fs(self.protocol, self.conn_id or None) if has_fs(self.protocol) else self._plain()
+        cache = getattr(found, "dircache", None)
+        if cache is not None and hasattr(cache, "use_listings_cache"):
+            cache.use_listings_cache = False
+        return found
 
-    def _open(self) -> AbstractFileSystem:
-        from airflow.sdk import ObjectStoragePath
-        from airflow.sdk.io.fs import has_fs
-
+    def _plain(self) -> AbstractFileSystem:
+        """Return fsspec's own, since no provider has it."""
         try:
-            if has_fs(self.scheme):
-                path = ObjectStoragePath(f"{self.scheme}://", conn_id=self.conn_id or None)
-                found: AbstractFileSystem = path.fs
-                return found
-            import fsspec
-
-            return fsspec.filesystem(self.scheme, **self._options())
-        except (ImportError, ValueError) as error:
+            kind = fsspec.get_filesystem_class(self.protocol)
+        except ValueError as error:
             raise DefinitionError(
-                f"no file system for {self.scheme}:// ({type(error).__name__}: {quoted(error)}); install the Airflow "
-                "provider or the fsspec package that has it"
+                f"no file system for {self.protocol}:// ({quoted(error)}); install the Airflow provider or the fsspec "
+                "package that has it"
             ) from error
+        return kind(skip_instance_cache=True, **self._options())
 
-    def _options(self) -> dict[str, Any]:
+    def _options(self) -> dict[str, object]:
         if not self.conn_id:
-            return {}
-        connection = self.get_connection(self.conn_id)
+            return {"host": self._host} if self._host else {}
+        connection: Connection = BaseHook.get_connection(self.conn_id)
         named = {
-            "host": connection.host,
+            "host": connection.host or self._host,
             "port": connection.port,
             "username": connection.login,
             "password": connection.password,
         }
         return {**{name: value for name, value in named.items() if value}, **connection.extra_dejson}
 
-    def list_pages(self, url: str, *, recursive: bool = False, max_directories: int = 1000) -> Iterator[FilePage]:
-        """Yield the files of a directory, at most :data:`PAGE_SIZE` at a time.
+    def root(self, place: str) -> str:
+        """Return the path of a place, as the file system names it."""
+        with self._errors(f"find {quoted(place)}"):
+            return str(self.fs._strip_protocol(place)).rstrip("/") or self.fs.root_marker
 
-        :param url: of the directory.
-        :param recursive: whether the directories below it are listed as well.
-        :param max_directories: more of them are an error.
-        :raises PermanentError: if the directory is not there or may not be read, or there is too much.
-        :raises TransientError: if the file system cannot be reached.
+    def iter_entries(self, directory: str, *, unreadable: Callable[[int], None] | None = None) -> Iterator[FileEntry]:
+        """Yield the entries of one directory, directories included.
+
+        :param directory: path as the file system names it.
+        :param unreadable: called for each entry that cannot be read; the listing does then not show all there is.
+        :raises BadInputError: if there is no such directory.
+        :raises PermanentError: if more than :data:`MOST_LOOKS` entries must be looked at one by one.
         """
-        files = self.get_conn()
-        root = str(files._strip_protocol(url))  # fsspec has no public name for it
-        waiting, visited = deque([root]), 0
-        self._guarded(url, files.invalidate_cache)
-        while waiting:
-            visited += 1
-            if visited > max_directories:
-                raise PermanentError(
-                    f"{self.where}: {quoted(url)} holds more than {max_directories} directories; watch a smaller part "
-                    "or raise max_directories"
-                )
-            directory = waiting.popleft()
-            infos = self._list(url, directory, is_root=directory == root)
-            if len(infos) > MAX_ENTRIES:
-                raise PermanentError(
-                    f"{self.where}: {quoted(directory)} holds more than {MAX_ENTRIES} files; watch a smaller part"
-                )
-            if recursive:
-                waiting.extend(str(each["name"]).rstrip("/") for each in infos if each.get("type") == "directory")
-            # Some list a directory as an entry of itself, and some a placeholder for an empty one.
-            found = [
-                each
-                for each in infos
-                if each.get("type") == "file" and str(each.get("name", "")).rstrip("/") != directory.rstrip("/")
-            ]
-            for start in range(0, len(found), PAGE_SIZE):
-                part = found[start : start + PAGE_SIZE]
-                events = [event_of(each, url=url.rstrip("/"), root=root, conn_id=self.conn_id) for each in part]
-                known = [each for each in events if each is not None]
-                yield FilePage(known, len(events) - len(known))
+        looks = 0
+        for info in self._ls(directory):
+            try:
+                entry = read_entry(info, directory)
+                if entry is not None and not entry.is_directory and not entry.versioned:
+                    looks += 1
+                    entry = self._looked_at(entry, info, directory, looks)
+            except UnreadableEntryError:
+                if unreadable is not None:
+                    unreadable(1)
+                continue
+            if entry is not None:
+                yield entry
 
-    def read_bytes(self, url: str, limit: int) -> bytes:
-        """Return the content of a small file.
+    def _looked_at(self, entry: FileEntry, info: Mapping[str, object], directory: str, looks: int) -> FileEntry | None:
+        if looks > MOST_LOOKS:
+            raise PermanentError(
+                f"{self.where}: the listing of {quoted(directory)} tells neither times nor tags, so that each entry is "
+                f"looked at, and there are more than {MOST_LOOKS}; watch a smaller part of it"
+            )
+        try:
+            with self._errors(f"look at {quoted(entry.path)}"):
+                more = self.fs.info(entry.path)
+        except BadInputError:
+            return None
+        known = {name: value for name, value in more.items() if value is not None}
+        return read_entry({**info, **known, "name": info["name"], "type": "file"}, directory)
 
-        :param url: of the file.
-        :param limit: most bytes; more are an error.
-        :raises PermanentError: if it is not there, or larger.
-        :raises TransientError: if the file system cannot be reached.
+    def _ls(self, directory: str) -> list[Mapping[str, object]]:
+        for attempt in range(_ATTEMPTS):
+            with self._errors(f"list {quoted(directory)}"):
+                self.fs.invalidate_cache()
+                try:
+                    return list(self.fs.ls(directory, detail=True))
+                except FileNotFoundError:
+                    # Some file systems look at each entry of a directory, and fail for one that went meanwhile.
+                    if not self.fs.exists(directory):
+                        if self.protocol in OBJECT_STORES:
+                            return []
+                        raise
+                    if attempt == _ATTEMPTS - 1:
+                        raise TransientError(f"{self.where}: {quoted(directory)} changes while it is listed") from None
+        return []
+
+    def head(self, container: str, key: str) -> ObjectEvent | None:
+        """Return the current version of a file, or None if there is none.
+
+        :param container: place, as a raw URL.
+        :param key: path below it.
         """
+        root = self.root(container)
+        path = f"{root.rstrip('/')}/{key}"
+        try:
+            with self._errors(f"look at {quoted(path)}"):
+                self.fs.invalidate_cache()
+                info = {**self.fs.info(path), "name": path}
+        except BadInputError:
+            return None
+        try:
+            entry = read_entry(info, root)
+        except UnreadableEntryError as error:
+            raise BadInputError(f"{self.where}: {quoted(path)} cannot be used: {error}") from error
+        if entry is None or entry.is_directory:
+            return None
+        return entry.to_event(conn_id=self.conn_id, container=container, key=key, reason=Reason.LISTED)
 
-        def read() -> bytes:
-            with self.get_conn().open(url, "rb") as file:
-                return bytes(file.read(limit + 1))
+    def exists(self, container: str, key: str) -> bool:
+        """Whether the file is there now."""
+        return self.head(container, key) is not None
 
-        data: bytes = self._guarded(url, read)
+    def read_bytes(self, uri: str, limit: int) -> bytes | None:
+        """Return the content of a small file, or None if there is none.
+
+        :param uri: ``protocol://[conn_id@]place/path``, percent-encoded.
+        :param limit: most bytes; a larger file is an error, not cut.
+        :raises PermanentError: if the file is larger.
+        """
+        path = self.root(FsspecUrl.parse(uri, encoded=True).place)
+        try:
+            with self._errors(f"read {quoted(path)}"):
+                data = bytes(self.fs.cat_file(path, start=0, end=limit + 1))
+        except BadInputError:
+            return None
         if len(data) > limit:
-            raise PermanentError(f"{self.where}: {quoted(url)} is larger than {limit} bytes")
+            raise PermanentError(f"{self.where}: {quoted(uri)} is larger than {limit} bytes; not read")
         return data
 
+    def put_bytes(self, container: str, key: str, data: bytes) -> None:
+        """Write a file, replacing what is there."""
+        path = f"{self.root(container).rstrip('/')}/{key}"
+        with self._errors(f"write {quoted(path)}"):
+            self.fs.pipe_file(path, data)
+
+    def put_file(self, container: str, key: str, path: Path) -> None:
+        """Write a file with the content of a local one, replacing what is there."""
+        target = f"{self.root(container).rstrip('/')}/{key}"
+        with self._errors(f"write {quoted(target)}"):
+            self.fs.put_file(str(path), target)
+
+    def delete(self, container: str, key: str) -> None:
+        """Delete a file; it is no error if there is none."""
+        path = f"{self.root(container).rstrip('/')}/{key}"
+        try:
+            with self._errors(f"delete {quoted(path)}"):
+                self.fs.rm_file(path)
+        except BadInputError:
+            return
+
+    def stage_in(self, event: ObjectEvent, *, lifetime: timedelta) -> StageIn:
+        """Return what a job needs to download one version of a file: a signed URL, and no credentials.
+
+        Google Cloud Storage, Azure and other stores sign URLs; a file of a public web server has one.
+
+        :param event: the file; it is checked to be there and unchanged.
+        :param lifetime: how long the URL is good, at most seven days.
+        :raises BadInputError: if the file is gone or was overwritten.
+        :raises DefinitionError: if jobs cannot read such a file.
+        """
+        if event.source is not Source.FSSPEC:
+            raise DefinitionError(f"{event.uri!r} is not a file of an fsspec file system; use the hook of its store")
+        if lifetime > _LONGEST_LIFETIME:
+            raise DefinitionError(f"access to {quoted(event.uri)} for {lifetime}; expected at most seven days")
+        now = self.head(event.container, event.key)
+        if now is None:
+            raise BadInputError(f"{self.where}: {quoted(event.uri)} is gone; it was deleted or moved")
+        if not _same(event, now):
+            raise BadInputError(
+                f"{self.where}: {quoted(event.uri)} was overwritten; the newer version has an event of its own"
+            )
+        return StageIn(
+            uri=event.uri,
+            name=safe_name(event.key),
+            size=event.size,
+            etag="",  # what stands for the version here need not be the header of the download
+            checksum=None,
+            url=self._url(event, lifetime),
+            event=event.to_dict(),
+        )
+
+    def _url(self, event: ObjectEvent, lifetime: timedelta) -> str:
+        path = f"{self.root(event.container).rstrip('/')}/{event.key}"
+        if self.protocol in ("http", "https") and not self.conn_id:
+            return path
+        try:
+            with self._errors(f"sign a URL of {quoted(path)}"):
+                return str(self.fs.sign(path, expiration=int(lifetime.total_seconds())))
+        except (NotImplementedError, AttributeError):
+            raise DefinitionError(
+                f"a job cannot read {quoted(event.uri)}: file systems of kind {self.protocol!r} sign no URLs, and a "
+                "job gets no credentials. Jobs read s3://, dcache://, gs://, abfs:// and public http(s)://; copy the "
+                "file there in a task before the job: ObjectStoragePath(...).copy('s3://bucket/key')"
+            ) from None
+
+    def stage_out(self, uri: str, *, submission_id: str, lifetime: timedelta, max_bytes: int | None = None) -> StageOut:
+        """Refuse: results go to S3 or dCache.
+
+        :param uri: where they were to go.
+        :param submission_id: of the job.
+        :param lifetime: of the access.
+        :param max_bytes: largest upload.
+        :raises DefinitionError: always.
+        """
+        _refuse_output(uri)
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Answer a Test button: whether the file system can be opened."""
+        try:
+            return True, f"Opened {type(self.fs).__name__}."
+        except OscarProviderError as error:
+            return False, str(error)
+
     def close(self) -> None:
-        """Forget the file system; fsspec keeps its connections."""
-        self._filesystem = None
+        """Forget what is cached."""
+        if "fs" in self.__dict__:
+            self.fs.invalidate_cache()
 
-    def _list(self, url: str, directory: str, *, is_root: bool) -> list[Mapping[str, object]]:
+    @contextmanager
+    def _errors(self, action: str) -> Iterator[None]:
+        """Turn what a file system raises into our errors; there are as many classes as file systems."""
         try:
-            found = self._guarded(url, lambda: self.get_conn().ls(directory, detail=True))
-        except PermanentError:
-            if is_root:
-                raise
-            return []  # it went between its own listing and now
-        return [each for each in found if isinstance(each, Mapping)]
-
-    def _guarded(self, url: str, call: Any) -> Any:
-        """Call fsspec, whose implementations raise what they like."""
-        try:
-            return call()
-        except OscarProviderError:
+            yield
+        except (OscarProviderError, NotImplementedError, AttributeError):
             raise
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise PermanentError(f"{self.where}: {quoted(url)} is not there (yet)") from error
-        except PermissionError as error:
-            raise PermanentError(
-                f"{self.where}: {quoted(url)} may not be read ({quoted(error)}); check the rights of the connection"
+        except ImportError as error:
+            raise DefinitionError(
+                f"{self.where}: cannot {action}: its library is not installed ({quoted(error)}); add it to the "
+                "environment of all Airflow components"
             ) from error
+        except FileNotFoundError as error:
+            raise BadInputError(f"{self.where}: cannot {action}: there is no such file or directory") from error
+        except (PermissionError, NotADirectoryError, IsADirectoryError) as error:
+            raise DefinitionError(f"{self.where}: cannot {action}: {quoted(error)}") from error
         except Exception as error:
-            raise TransientError(
-                f"{self.where}: {quoted(url)} cannot be read now ({type(error).__name__}: {quoted(error)})"
-            ) from error
+            if getattr(error, "status", None) in (401, 403) or getattr(error, "code", None) in (401, 403):
+                raise DefinitionError(f"{self.where}: cannot {action}: access is refused ({quoted(error)})") from error
+            raise TransientError(f"{self.where}: cannot {action}: {type(error).__name__}: {quoted(error)}") from error
+
+
+def _same(event: ObjectEvent, now: ObjectEvent) -> bool:
+    """Compare a listing with a look; some file systems tell a tag, or a size, in one of them only."""
+    if event.etag and now.etag and event.etag != now.etag:
+        return False
+    if None not in (event.size, now.size) and event.size != now.size:
+        return False
+    tells_times = EPOCH not in (event.modified, now.modified)
+    return (bool(event.etag) and event.etag == now.etag) or not tells_times or event.modified == now.modified
+
+
+def _refuse_output(uri: str) -> NoReturn:
+    raise DefinitionError(f"results cannot go to {quoted(uri)}; expected s3://bucket/prefix/ or dcache://conn_id/path/")

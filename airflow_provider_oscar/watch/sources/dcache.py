@@ -7,26 +7,18 @@ as not ready, so that they stay known; unfinished uploads, which have no size in
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
-from itertools import islice
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import TYPE_CHECKING
 
-from airflow_provider_oscar.core.errors import PermanentError, TransientError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent, Reason
 from airflow_provider_oscar.watch.connections import Connections
-from airflow_provider_oscar.watch.source import Page, Source
+from airflow_provider_oscar.watch.source import Page
+from airflow_provider_oscar.watch.sources.directories import DirectorySource
 from airflow_provider_oscar.watch.sources.notified import Unconfirmed
 
 if TYPE_CHECKING:
     from airflow_provider_oscar.hooks.dcache import DCacheHook
     from airflow_provider_oscar.hooks.dcache.entries import NamespaceEntry
-
-#: Entries handed over at a time, so that judging them never holds the event loop for long.
-PAGE_SIZE = 1000
-#: A listing that lost everything is believed after so many in a row: a door that fails answers with an empty one.
-_EMPTY_IN_A_ROW = 3
 
 
 def _open_hook(conn_id: str) -> DCacheHook:
@@ -42,11 +34,7 @@ def _open_hook(conn_id: str) -> DCacheHook:
 DCACHE_CONNECTIONS: Connections[DCacheHook] = Connections("dCache", _open_hook)
 
 
-async def _watch_nothing(directory: str) -> None:
-    """Stand for notifications where there are none."""
-
-
-class DCacheSource(Source):
+class DCacheSource(DirectorySource["DCacheHook", "NamespaceEntry"]):
     """Lists a directory again and again.
 
     :param conn_id: Airflow connection of type ``dcache``.
@@ -67,16 +55,11 @@ class DCacheSource(Source):
         interval: float,
         connections: Connections[DCacheHook] = DCACHE_CONNECTIONS,
     ) -> None:
-        self.interval = interval
-        self.before_listing: Callable[[str], Awaitable[None]] = _watch_nothing
-        """Called with each directory before it is listed."""
+        super().__init__(
+            conn_id, recursive=recursive, max_directories=max_directories, interval=interval, connections=connections
+        )
         self._conn_id = conn_id
         self._path = path
-        self._recursive = recursive
-        self._max_directories = max_directories
-        self._connections = connections
-        self._store = connections.acquire(conn_id)
-        self._filled: dict[str, int] = {}
 
     @property
     def about(self) -> str:
@@ -93,39 +76,16 @@ class DCacheSource(Source):
         async with self._store.hook() as hook:
             return bool(hook.settings.frontend_url)
 
-    async def full_listing(self) -> AsyncGenerator[Page, None]:
-        """List the directory, or the whole tree, once."""
-        first, doubtful = True, ""
-        unreadable: list[int] = []
-        async with self._store.hook() as hook:
-            waiting, visited = deque([self.container]), 0
-            while waiting:
-                visited += 1
-                if visited > self._max_directories:
-                    raise PermanentError(
-                        f"{self.about}: more than max_directories={self._max_directories} directories; "
-                        "watch a smaller part or raise the limit"
-                    )
-                directory = waiting.popleft()
-                await self.before_listing(directory)
-                count, unread = 0, sum(unreadable)
-                with _closing(hook.iter_entries(directory, unreadable=unreadable.append)) as entries:
-                    while batch := await self._store.call(lambda: list(islice(entries, PAGE_SIZE))):  # noqa: B023
-                        count += len(batch)
-                        yield self._page(batch, first=first)
-                        first = False
-                        if self._recursive:
-                            waiting.extend(entry.path for entry in batch if entry.is_directory)
-                if not self._plausible(directory, count + sum(unreadable) - unread):
-                    doubtful = directory
-        if doubtful:
-            raise TransientError(
-                f"{self.about}: the listing of {quoted(doubtful)} was suddenly empty; not believed until it was so "
-                f"{_EMPTY_IN_A_ROW} times"
-            )
-        yield Page((), first=first, last=True, unreadable=sum(unreadable))
+    async def top(self, hook: DCacheHook) -> str:
+        """Return the directory."""
+        return self.container
 
-    def _page(self, batch: list[NamespaceEntry], *, first: bool) -> Page:
+    def entries(self, hook: DCacheHook, directory: str, unreadable: Callable[[int], None]) -> Iterator[NamespaceEntry]:
+        """Yield the entries of one directory."""
+        return hook.iter_entries(directory, unreadable=unreadable)
+
+    def page(self, batch: list[NamespaceEntry], *, first: bool) -> Page:
+        """Return whole files as objects, and those on tape as not ready."""
         ready: list[ObjectEvent] = []
         not_ready: list[ObjectEvent] = []
         for entry in batch:
@@ -133,18 +93,6 @@ class DCacheSource(Source):
                 event = entry.to_event(conn_id=self._conn_id, container=self.container)
                 (ready if entry.complete else not_ready).append(event)
         return Page(ready, first=first, not_ready=not_ready)
-
-    def _plausible(self, directory: str, count: int) -> bool:
-        """Whether an empty listing may be believed."""
-        if count:
-            self._filled[directory] = _EMPTY_IN_A_ROW
-            return True
-        left = self._filled.get(directory, 0) - 1
-        if left <= 0:
-            self._filled.pop(directory, None)
-            return True
-        self._filled[directory] = left
-        return False
 
     async def look(self, key: str, reason: Reason) -> ObjectEvent | Unconfirmed | None:
         """Return the file a notification named, if it is whole."""
@@ -168,19 +116,5 @@ class DCacheSource(Source):
                 directory = waiting.pop()
                 await self.before_listing(directory)
                 entries = await self._store.call(lambda: hook.list_entries(directory))  # noqa: B023
-                yield Page(self._page(entries, first=False).events, hint=True)
+                yield Page(self.page(entries, first=False).events, hint=True)
                 waiting.extend(entry.path for entry in entries if entry.is_directory)
-
-    async def aclose(self) -> None:
-        """Give the connection back."""
-        self._connections.release(self._conn_id)
-
-
-@contextmanager
-def _closing(entries: Iterator[NamespaceEntry]) -> Iterator[Iterator[NamespaceEntry]]:
-    """Close a generator at the end, unless a worker thread is still in it after a cancellation: it ends by itself."""
-    try:
-        yield entries
-    finally:
-        with suppress(ValueError):
-            getattr(entries, "close", lambda: None)()

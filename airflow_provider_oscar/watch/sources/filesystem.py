@@ -1,81 +1,101 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The source for any file system of fsspec: one directory, or a tree, listed again and again."""
+"""The source of any file system that fsspec knows: a directory, or the tree below it, listed by polling."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from airflow_provider_oscar.core.errors import BadInputError, DefinitionError
+from airflow_provider_oscar.core.fsspec_urls import WITH_HOST, FsspecUrl
 from airflow_provider_oscar.watch.connections import Connections
-from airflow_provider_oscar.watch.source import Page, Source
+from airflow_provider_oscar.watch.source import Page
+from airflow_provider_oscar.watch.sources.directories import DirectorySource
 
 if TYPE_CHECKING:
+    from airflow_provider_oscar.hooks.filesystem.entries import FileEntry
     from airflow_provider_oscar.hooks.filesystem.hook import FileSystemHook
 
 
 def _open_hook(place: str) -> FileSystemHook:
-    """Make the hook where it is used, in a worker thread; ``place`` is ``scheme:conn_id``."""
+    """Make the hook where it is used, in a worker thread: clients of clouds take a second to import."""
     from airflow_provider_oscar.hooks.filesystem.hook import FileSystemHook
 
-    scheme, _, conn_id = place.partition(":")
-    hook = FileSystemHook(scheme, conn_id)
-    hook.get_conn()
+    url = FsspecUrl.parse(place)
+    hook = FileSystemHook(url.protocol, url.conn_id, host=url.authority)
+    _ = hook.fs
     return hook
 
 
-#: The file systems of this process, by scheme and connection.
+#: The file systems of this process: one for each protocol, connection and host.
 FILE_SYSTEMS: Connections[FileSystemHook] = Connections("file system", _open_hook)
 
 
-class FileSystemSource(Source):
-    """Lists a directory.
+class FileSystemSource(DirectorySource["FileSystemHook", "FileEntry"]):
+    """Lists a place such as ``gs://bucket/prefix`` again and again.
 
-    :param url: of the directory.
-    :param conn_id: Airflow connection; empty for none.
+    A directory below it that may not be listed counts as an entry that cannot be read; one that is gone does not.
+
+    :param conn_id: Airflow connection, or empty.
+    :param url: the place.
     :param recursive: whether directories below it are listed as well.
     :param max_directories: more of them are an error.
-    :param interval: seconds between two listings.
+    :param interval: seconds between full listings.
     :param connections: where the hook comes from.
     """
 
     def __init__(
         self,
         *,
-        url: str,
         conn_id: str,
-        recursive: bool,
-        max_directories: int,
+        url: str,
+        recursive: bool = True,
+        max_directories: int = 1000,
         interval: float,
         connections: Connections[FileSystemHook] = FILE_SYSTEMS,
     ) -> None:
-        self.interval = interval
-        self._url = url
-        self._recursive = recursive
-        self._max_directories = max_directories
-        self._connections = connections
-        self._place = f"{url.partition('://')[0]}:{conn_id}"
-        self._store = connections.acquire(self._place)
+        place = FsspecUrl.parse(url)
+        # Only a host is part of what a client is for: a client of Google or Azure serves all buckets.
+        host = place.authority if place.protocol in WITH_HOST else ""
+        super().__init__(
+            f"{place.protocol}://{conn_id}@{host}/",
+            recursive=recursive,
+            max_directories=max_directories,
+            interval=interval,
+            connections=connections,
+        )
+        self._conn_id = conn_id
+        self.container = place.place
+        self._root = ""
 
     @property
     def about(self) -> str:
-        """Directory and connection."""
-        return f"watching {self._url!r} ({self._place})"
+        """Place and connection."""
+        return f"watching {self.container!r} (connection {self._conn_id or 'none'!r})"
 
-    async def full_listing(self) -> AsyncGenerator[Page, None]:
-        """List the directory, or the whole tree, once."""
-        first = True
-        async with self._store.hook() as hook:
-            pages = hook.list_pages(self._url, recursive=self._recursive, max_directories=self._max_directories)
-            try:
-                while (found := await self._store.call(lambda: next(pages, None))) is not None:
-                    yield Page(found.events, first=first, unreadable=found.unreadable)
-                    first = False
-            finally:
-                with contextlib.suppress(ValueError):  # a worker thread may still be in it after a cancellation
-                    getattr(pages, "close", lambda: None)()
-        yield Page((), first=first, last=True)
+    async def top(self, hook: FileSystemHook) -> str:
+        """Return the place as the file system names it."""
+        self._root = await self._store.call(lambda: hook.root(self.container))
+        return self._root
 
-    async def aclose(self) -> None:
-        """Give the connection back."""
-        self._connections.release(self._place)
+    def entries(self, hook: FileSystemHook, directory: str, unreadable: Callable[[int], None]) -> Iterator[FileEntry]:
+        """Yield the entries of one directory."""
+        try:
+            yield from hook.iter_entries(directory, unreadable=unreadable)
+        except BadInputError:
+            if directory == self._root:
+                raise
+        except DefinitionError:
+            if directory == self._root:
+                raise
+            unreadable(1)
+
+    def page(self, batch: list[FileEntry], *, first: bool) -> Page:
+        """Return the files."""
+        base = len(self._root.rstrip("/")) + 1
+        events = [
+            entry.to_event(conn_id=self._conn_id, container=self.container, key=entry.path[base:])
+            for entry in batch
+            if not entry.is_directory
+        ]
+        return Page(events, first=first)

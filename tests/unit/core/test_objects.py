@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta, timezone
+from urllib.parse import quote
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.fsspec_urls import FsspecUrl
 from airflow_provider_oscar.core.objects import PARTITION_KEY_LIMIT, ObjectEvent, Reason, Source, split_uri, utf8
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -65,7 +67,9 @@ def test_a_uri_leads_back_to_the_object(event):
     assume(event.source is not Source.OSCAR)  # a job is no object that a store has
     assume(not any("\ud800" <= character <= "\udfff" for character in event.key))
     if event.source is Source.FSSPEC:
-        assert event.uri.startswith(f"{event.container}/")
+        url = FsspecUrl.parse(event.uri, encoded=True)
+        assert (url.conn_id, url.authority) == (event.conn_id, "bucket")
+        assert event.uri == f"gs://{event.conn_id}@bucket/in/{quote(utf8(event.key), safe='/~')}"
         return
     source, authority, path = split_uri(event.uri)
     assert source is event.source

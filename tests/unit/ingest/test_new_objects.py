@@ -30,6 +30,12 @@ def trigger(incoming: NewObjects, number: int = 0) -> tuple[str, dict[str, Any]]
         ("dcache://site/data/in", "DCacheNewObjectTrigger", {"path": "/data/in", "conn_id": "site"}),
         ("dcache:///data/in", "DCacheNewObjectTrigger", {"path": "/data/in", "conn_id": "dcache_default"}),
         ("webdav://box/in", "DCacheNewObjectTrigger", {"path": "/in", "conn_id": "box"}),
+        ("gs://bucket/a%20b/", "FileSystemNewObjectTrigger",
+         {"url": "gs://bucket/a b", "conn_id": "", "quiet_period": 0, "algorithm": "snapshot"}),
+        ("sftp://lab@/data/in", "FileSystemNewObjectTrigger",
+         {"url": "sftp:///data/in", "conn_id": "lab", "quiet_period": 10}),
+        ("file:///in", "FileSystemNewObjectTrigger", {"url": "file:///in"}),
+        ("https://store/in", "FileSystemNewObjectTrigger", {"url": "https://store/in"}),
     ],
 )  # fmt: skip
 def test_a_uri_names_the_place(uri: str, kind: str, wanted: dict[str, Any]) -> None:
@@ -38,7 +44,7 @@ def test_a_uri_names_the_place(uri: str, kind: str, wanted: dict[str, Any]) -> N
     assert {name: arguments[name] for name in wanted} == wanted
 
 
-@pytest.mark.parametrize("uri", ["", "incoming/raw", "s3:///x", "file:///in", "s3://b/x?y=1", "http://store/in"])
+@pytest.mark.parametrize("uri", ["", "incoming/raw", "s3:///x", "s3://b/x?y=1", "gopher://store/in"])
 def test_another_uri_is_refused_with_the_forms(uri: str) -> None:
     with pytest.raises(DefinitionError, match="s3://bucket/prefix"):
         NewObjects(uri)
@@ -53,6 +59,9 @@ def test_the_asset_is_named_by_place_and_filter() -> None:
         NewObjects("s3://incoming/raw", glob="run_*").asset.name,
         NewObjects("dcache://site/in", suffix=".h5").asset.name,
         NewObjects("s3://incoming/raw/", name="photons").asset.name,
+        NewObjects("file:///in", suffix=".h5").asset.name,
+        NewObjects("gs://my_gcs@bucket/in", suffix=".h5").asset.name,
+        NewObjects("gs://bucket/in", conn_id="other").asset.name,
     ]
     assert names == [
         "s3://incoming/raw",
@@ -60,11 +69,20 @@ def test_the_asset_is_named_by_place_and_filter() -> None:
         "s3://incoming/raw/run_*",
         "dcache://site/in/*.h5",
         "photons",
+        "file:///in/*.h5",
+        "gs://bucket/in/*.h5?conn_id=my_gcs",
+        "gs://bucket/in?conn_id=other",
     ]
     by_size = NewObjects("s3://incoming/raw/", min_size=5)
     assert by_size.asset.name.startswith("s3://incoming/raw/~")
     assert by_size.asset.name == NewObjects("s3://incoming/raw/", min_size=5).asset.name
     assert by_size.asset.name != NewObjects("s3://incoming/raw/", min_size=6).asset.name
+
+
+def test_places_that_differ_by_their_connection_are_assets_and_objects_of_their_own() -> None:
+    assert len({NewObjects("sftp:///in", conn_id=conn_id).asset.uri for conn_id in ("a", "b")}) == 2
+    fields = {"source": "fsspec", "container": "sftp:///in", "key": "x", "size": 1, "modified": "2026-11-28T12:00:00Z"}
+    assert len({ObjectEvent.from_dict({**fields, "conn_id": conn_id}).partition_key for conn_id in ("a", "b")}) == 2
 
 
 def test_the_watcher_keeps_its_state_under_the_name_of_its_asset() -> None:

@@ -14,7 +14,12 @@ from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.triggers.dcache_tape import DCacheTapeTrigger
 from airflow_provider_oscar.triggers.jobs import JobTrigger
 from airflow_provider_oscar.triggers.nodes import VirtualNodeTrigger
-from airflow_provider_oscar.triggers.objects import DCacheNewObjectTrigger, ObjectsTrigger, S3NewObjectTrigger
+from airflow_provider_oscar.triggers.objects import (
+    DCacheNewObjectTrigger,
+    FileSystemNewObjectTrigger,
+    ObjectsTrigger,
+    S3NewObjectTrigger,
+)
 
 CASES = {
     JobTrigger: {
@@ -29,6 +34,7 @@ CASES = {
     VirtualNodeTrigger: {"conn_id": "interlink_default", "node": "hpc", "accelerators": {"a": 1}, "deadline": 1.5e9},
     DCacheTapeTrigger: {"conn_id": "dcache_default", "requests": ["id"], "deadline": 1.5e9},
     DCacheNewObjectTrigger: {"asset_name": "inbox", "conn_id": "dcache_default", "path": "/data/in"},
+    FileSystemNewObjectTrigger: {"asset_name": "inbox", "conn_id": "google_cloud_default", "url": "gs://bucket/in"},
 }
 #: Conditions that are stored as the one value `filter`.
 FLAT = {"suffix", "glob", "regex", "min_size", "ignore", "empty"}

@@ -68,8 +68,9 @@ async def test_each_file_is_reported_once_also_after_a_restart(tmp_path: Path, m
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"url": "/data/in"}, "expected a URL"),
-        ({"url": "sftp://me:pw@host/in"}, "holds a login"),
+        ({"url": "/data/in"}, "as a place of an fsspec file system"),
+        ({"url": "sftp://me:pw@host/in"}, "credentials belong to a connection"),
+        ({"url": "sftp://me@host/in"}, "give conn_id instead"),
         ({"url": "file:///in", "quiet_period": -1}, "quiet_period >= 0"),
         ({"url": "file:///in", "max_directories": 0}, "max_directories >= 1"),
         ({"url": "file:///in", "algorithm": "timestamp"}, "expected one of snapshot"),
@@ -93,7 +94,7 @@ def test_new_objects_takes_any_url_of_fsspec():
     assert isinstance(first, FileSystemNewObjectTrigger)
     assert (first.arguments.url, first.arguments.conn_id) == ("gs://bucket/in", "gcp")
     assert (second.arguments.url, second.arguments.conn_id) == ("file:///data/in", "")
-    assert [asset.name for asset in incoming.assets] == ["gs://bucket/in/*.h5", "file:///data/in"]
+    assert [asset.name for asset in incoming.assets] == ["gs://bucket/in/*.h5?conn_id=gcp", "file:///data/in"]
 
 
 async def test_a_sensor_looks_at_the_same_place(tmp_path: Path):

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What sources of directories share: a tree listed directory by directory, within bounds, and believed with care."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager, suppress
+from itertools import islice
+from typing import Generic, Protocol, TypeVar
+
+from airflow_provider_oscar.core.errors import PermanentError, TransientError, quoted
+from airflow_provider_oscar.watch.connections import Closable, Connections
+from airflow_provider_oscar.watch.source import Page, Source
+
+#: Entries handed over at a time, so that judging them never holds the event loop for long.
+PAGE_SIZE = 1000
+#: A listing that lost everything is believed after so many in a row: a server that fails, or a file system that is not
+#: mounted, answers with an empty one.
+_EMPTY_IN_A_ROW = 3
+
+
+class Entry(Protocol):
+    """One name in a directory."""
+
+    @property
+    def path(self) -> str:
+        """As the store names it."""
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether it can be listed."""
+
+
+H = TypeVar("H", bound=Closable)
+E = TypeVar("E", bound=Entry)
+
+
+async def _watch_nothing(directory: str) -> None:
+    """Stand for notifications where there are none."""
+
+
+class DirectorySource(Source, Generic[H, E]):
+    """Lists a directory, or the whole tree below it, again and again.
+
+    :param conn_id: what the connection is known by to ``connections``.
+    :param recursive: whether directories below it are listed as well.
+    :param max_directories: more of them are an error.
+    :param interval: seconds between full listings.
+    :param connections: where the hook comes from.
+    """
+
+    def __init__(
+        self, conn_id: str, *, recursive: bool, max_directories: int, interval: float, connections: Connections[H]
+    ) -> None:
+        self.interval = interval
+        self.before_listing: Callable[[str], Awaitable[None]] = _watch_nothing
+        """Called with each directory before it is listed."""
+        self._recursive = recursive
+        self._max_directories = max_directories
+        self._connections = connections
+        self._connection = conn_id
+        self._store = connections.acquire(conn_id)
+        self._filled: dict[str, int] = {}
+
+    @abstractmethod
+    async def top(self, hook: H) -> str:
+        """Return the directory to begin with, as the store names it."""
+
+    @abstractmethod
+    def entries(self, hook: H, directory: str, unreadable: Callable[[int], None]) -> Iterator[E]:
+        """Yield the entries of one directory; runs in a thread."""
+
+    @abstractmethod
+    def page(self, batch: list[E], *, first: bool) -> Page:
+        """Return what watchers are shown of some entries."""
+
+    async def full_listing(self) -> AsyncGenerator[Page, None]:
+        """List the directory, or the whole tree, once."""
+        first, doubtful = True, ""
+        unreadable: list[int] = []
+        async with self._store.hook() as hook:
+            waiting, visited = deque([await self.top(hook)]), 0
+            while waiting:
+                visited += 1
+                if visited > self._max_directories:
+                    raise PermanentError(
+                        f"{self.about}: more than max_directories={self._max_directories} directories; "
+                        "watch a smaller part or raise the limit"
+                    )
+                directory = waiting.popleft()
+                await self.before_listing(directory)
+                count, unread = 0, sum(unreadable)
+                async with aclosing(self._batches(hook, directory, unreadable.append)) as batches:
+                    async for batch in batches:
+                        count += len(batch)
+                        yield self.page(batch, first=first)
+                        first = False
+                        if self._recursive:
+                            waiting.extend(entry.path for entry in batch if entry.is_directory)
+                if not self._plausible(directory, count + sum(unreadable) - unread):
+                    doubtful = directory
+        if doubtful:
+            raise TransientError(
+                f"{self.about}: the listing of {quoted(doubtful)} was suddenly empty; not believed until it was so "
+                f"{_EMPTY_IN_A_ROW} times"
+            )
+        yield Page((), first=first, last=True, unreadable=sum(unreadable))
+
+    async def _batches(self, hook: H, directory: str, unreadable: Callable[[int], None]) -> AsyncGenerator[list[E]]:
+        with _closing(self.entries(hook, directory, unreadable)) as entries:
+            while batch := await self._store.call(lambda: list(islice(entries, PAGE_SIZE))):
+                yield batch
+
+    def _plausible(self, directory: str, count: int) -> bool:
+        """Whether an empty listing may be believed."""
+        if count:
+            self._filled[directory] = _EMPTY_IN_A_ROW
+            return True
+        left = self._filled.get(directory, 0) - 1
+        if left <= 0:
+            self._filled.pop(directory, None)
+            return True
+        self._filled[directory] = left
+        return False
+
+    async def aclose(self) -> None:
+        """Give the connection back."""
+        self._connections.release(self._connection)
+
+
+@contextmanager
+def _closing(entries: Iterator[E]) -> Iterator[Iterator[E]]:
+    """Close a generator at the end, unless a worker thread is still in it after a cancellation: it ends by itself."""
+    try:
+        yield entries
+    finally:
+        with suppress(ValueError):
+            getattr(entries, "close", lambda: None)()
