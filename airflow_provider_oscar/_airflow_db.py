@@ -239,6 +239,41 @@ def states(
     return [(row.asset_id, row.key, _load(row)) for row in session.scalars(query.limit(limit))]
 
 
+def iter_states(session: Session, asset_id: int, prefix: str) -> Iterator[Any]:
+    """Yield the values of one asset's states whose key begins with ``prefix``, longest untouched first.
+
+    However many there are, some hundred are held at once.
+    """
+    from airflow.models.asset_state_store import AssetStateStoreModel
+    from sqlalchemy import select
+
+    query = (
+        select(AssetStateStoreModel.value)
+        .where(AssetStateStoreModel.asset_id == asset_id, AssetStateStoreModel.key.startswith(prefix, autoescape=True))
+        .order_by(AssetStateStoreModel.updated_at, AssetStateStoreModel.key)
+    )
+    for value in session.scalars(query.execution_options(yield_per=500)):
+        yield json.loads(value)
+
+
+def delete_states(session: Session, asset_id: int, prefix: str, *, before: datetime) -> int:
+    """Remove the states of one asset whose key begins with ``prefix`` and that were written before a time.
+
+    :return: how many.
+    """
+    from airflow.models.asset_state_store import AssetStateStoreModel
+    from sqlalchemy import delete
+
+    done = session.execute(
+        delete(AssetStateStoreModel).where(
+            AssetStateStoreModel.asset_id == asset_id,
+            AssetStateStoreModel.key.startswith(prefix, autoescape=True),
+            AssetStateStoreModel.updated_at < before,
+        )
+    )
+    return int(getattr(done, "rowcount", 0))
+
+
 def states_of_keys(session: Session, asset_ids: Collection[int], keys: Collection[str]) -> list[tuple[int, str, Any]]:
     """Return (asset id, key, value) of the states with these keys."""
     from airflow.models.asset_state_store import AssetStateStoreModel

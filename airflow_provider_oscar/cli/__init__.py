@@ -128,6 +128,46 @@ _IMPORT = GroupCommand(
     ),
 )
 
+_RUNS_FUNCTIONS = "airflow_provider_oscar.cli.runs"
+_RUNS_SELECTION = (
+    Arg(("--since",), help="jobs that ended at or after this ISO 8601 time (UTC if it names no zone)"),
+    Arg(("--until",), help="jobs that ended before this ISO 8601 time"),
+    Arg(("--dag-id",), action="append", help="only jobs of this DAG; may be given several times"),
+)
+_RUNS = GroupCommand(
+    name="runs",
+    help="Look at what placed jobs took",
+    subcommands=(
+        ActionCommand(
+            name="export",
+            help="Write one row for each placed job: what was predicted, and what it took",
+            func=lazy_load_command(f"{_RUNS_FUNCTIONS}.runs_export"),
+            args=(
+                *_RUNS_SELECTION,
+                Arg(("-f", "--file"), default="", help="where the rows go (default: standard output)"),
+                Arg(
+                    ("-o", "--output"),
+                    choices=("csv", "json", "parquet"),
+                    default="csv",
+                    help="form of the rows; parquet needs --file",
+                ),
+            ),
+        ),
+        ActionCommand(
+            name="score",
+            help="Compare for each target what was predicted with what happened",
+            func=lazy_load_command(f"{_RUNS_FUNCTIONS}.runs_score"),
+            args=(*_RUNS_SELECTION, _OUTPUT),
+        ),
+        ActionCommand(
+            name="prune",
+            help="Forget the jobs that ended long ago",
+            func=lazy_load_command(f"{_RUNS_FUNCTIONS}.runs_prune"),
+            args=(Arg(("--older-than",), type=int, default=90, help="days (default: 90)"), _OUTPUT),
+        ),
+    ),
+)
+
 _SERVICES = GroupCommand(
     name="services",
     help="Manage OSCAR services",
@@ -295,6 +335,7 @@ _OSCAR = GroupCommand(
         HPC,
         _EVENTS,
         _OBJECTS,
+        _RUNS,
         _command("up", "Run the embedded platform until interrupted", "platform_up", _DIRECTORY),
         _command("demo", "Run the 3DGAN pipeline end to end on this machine", "demo", _REPORT),
     ),

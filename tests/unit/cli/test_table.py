@@ -59,7 +59,7 @@ def test_every_command_and_argument_has_a_help_text(path, command):
 
 
 def test_functions_behind_the_table_exist_and_no_other_is_unreachable():
-    from airflow_provider_oscar.cli import commands, hpc, import_dcnios, objects
+    from airflow_provider_oscar.cli import commands, hpc, import_dcnios, objects, runs
 
     expected = {
         "_".join(path[1:]) if len(path) == 3 else {"up": "platform_up"}.get(path[1], path[1].replace("-", "_"))
@@ -69,7 +69,7 @@ def test_functions_behind_the_table_exist_and_no_other_is_unreachable():
     assert all(callable(getattr(hpc, path[2])) for path, _ in ACTIONS if path[1] == "hpc")
     defined = {
         name
-        for module in (commands, import_dcnios, objects)
+        for module in (commands, import_dcnios, objects, runs)
         for name, value in vars(module).items()
         if callable(value) and getattr(value, "__module__", "") == module.__name__ and not name.startswith("_")
     }
@@ -118,6 +118,9 @@ def test_every_command_answers_in_the_forms_of_airflows_own(path, command):
         return
     (output,) = offered
     assert set(output.flags) == {"-o", "--output"}
+    if " ".join(path[1:]) == "runs export":
+        assert set(output.kwargs["choices"]) == {"csv", "json", "parquet"}
+        return
     assert set(output.kwargs["choices"]) == {"table", "json", "yaml", "plain"}
     assert output.kwargs["default"] == "table"
 
