@@ -30,7 +30,14 @@ from airflow_provider_oscar.jobs.large_outputs import finish_outputs
 from airflow_provider_oscar.jobs.manifest import MANIFEST_LIMIT, MANIFEST_NAME, Manifest
 from airflow_provider_oscar.jobs.options import Attachments, Binding, InlineFile, RunOptions
 from airflow_provider_oscar.jobs.spec import BatchObject, JobSpec
-from airflow_provider_oscar.jobs.start_script import PROGRAM_FILE, encoded_program, pod_script, service_script
+from airflow_provider_oscar.jobs.start_script import (
+    PROGRAM_FILE,
+    PYTHON_PATH,
+    bring_python,
+    encoded_program,
+    pod_script,
+    service_script,
+)
 
 #: Key of the specification in the pod's Secret.
 JOB_FILE = "job.json"
@@ -207,13 +214,20 @@ class SupervisorHook:
                 f"the specification of job {submission_id!r} takes {len(text)} bytes, a Secret has room for {limit}; "
                 "shorten command or environment, or read them from an object"
             )
+        brought = InitContainer(
+            name="supervisor-python", image=wanted.supervisor_image, command=("/bin/sh", "-c"), args=(bring_python(),)
+        )
         return SupervisorJob(
             spec=spec,
             secret={JOB_FILE: text, PROGRAM_FILE: encoded_program() + "\n"},
             command=("/bin/sh", "-c"),
-            args=(pod_script(JOB_FILE),),
+            args=(pod_script(JOB_FILE, brought=bool(wanted.supervisor_image)),),
             env={"OSCAR_SUPERVISOR_WORKDIR": WORK_PATH},
-            empty_dirs={"airflow-oscar-work": WORK_PATH},
+            empty_dirs={
+                "airflow-oscar-work": WORK_PATH,
+                **({"airflow-oscar-python": PYTHON_PATH} if wanted.supervisor_image else {}),
+            },
+            init_containers=(brought,) if wanted.supervisor_image else (),
         )
 
     def _stage_in_all(self, events: Sequence[ObjectEvent], lifetime: timedelta) -> tuple[StageIn, ...]:

@@ -32,6 +32,9 @@ class RunOptions:
     :param max_output_bytes: bytes that may be staged out in all, or None.
     :param launcher: starts the command: ``none`` runs it once; ``srun``, ``mpirun`` and ``torchrun`` as many times as
         the next three say, or as SLURM's variables say where they are None. The program must be in the image.
+    :param supervisor_image: for a pod whose image has no Python: an image with a Python that needs nothing of its
+        surroundings in ``/python`` (``/python/bin/python3``; a python-build-standalone, for instance) and ``sh`` and
+        ``cp``. An init container copies it beside the job, for the supervisor alone.
     :param nodes: nodes of the command.
     :param ntasks: processes in all.
     :param ntasks_per_node: processes on each node.
@@ -43,6 +46,7 @@ class RunOptions:
     grace_period: float | None = None
     max_output_bytes: int | None = None
     launcher: Launcher = "none"
+    supervisor_image: str = ""
     nodes: int | None = None
     ntasks: int | None = None
     ntasks_per_node: int | None = None
@@ -54,6 +58,8 @@ class RunOptions:
                 raise DefinitionError(
                     f"{name} is {quoted(getattr(self, name))}; expected one of {', '.join(map(repr, known))}"
                 )
+        if self.supervisor_image and self.mode != "inline":
+            raise DefinitionError("supervisor_image is for mode='inline'; OSCAR's supervisor needs no Python")
         for name in ("nodes", "ntasks", "ntasks_per_node"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):

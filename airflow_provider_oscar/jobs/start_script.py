@@ -14,12 +14,14 @@ from airflow_provider_oscar.supervisor import bundle
 
 #: Key of the supervisor's program in the pod's Secret. In the pod's environment it would travel with each list of pods.
 PROGRAM_FILE = "supervisor"
+#: Where a Python is that an init container brought along; an emptyDir.
+PYTHON_PATH = "/airflow-oscar-python"
 #: Linux allows 128 KiB for one ``NAME=value`` string.
 VARIABLE_LIMIT = 128 * 1024 - 1
 
 _NO_PYTHON = (
     "echo 'airflow-oscar: no python3 (3.8 or later) in the image, which the supervisor needs; "
-    'use an image that has one, or mode="faas-supervisor"\' >&2; exit 127'
+    "use an image that has one, or RunOptions(supervisor_image=...)' >&2; exit 127"
 )
 
 
@@ -48,28 +50,38 @@ if (live "/proc/$PPID/fd/1" && : >> "/proc/$PPID/fd/1") 2> /dev/null; then exec 
 """
 
 
-def launcher(variable: str, arguments: str) -> str:
+def launcher(variable: str, arguments: str, *first: str) -> str:
     """Return sh that becomes the program, and goes on only if the image has no interpreter for it.
 
     Images differ in where they keep it, and "python" may be any version.
 
     :param variable: that holds the program.
     :param arguments: of the program, quoted for sh.
+    :param first: interpreters to try before those of the image, as words of sh.
     """
+    tried = [*first, "python3", "python", *(f"/{place}/bin/python3" for place in ("usr", "usr/local", "opt/conda"))]
     return (
-        "for p in python3 python /usr/bin/python3 /usr/local/bin/python3 /opt/conda/bin/python3; do "
+        f"for p in {' '.join(tried)}; do "
         "if \"$p\" -c 'import sys; sys.exit(sys.version_info < (3, 8))' >/dev/null 2>&1; then "
         'exec "$p" -I -S -c \'import base64,os,zlib;exec(compile(zlib.decompress(base64.b64decode('
         f'os.environ["{variable}"])),"supervisor.py","exec"))\' {arguments}; fi; done; '
     )
 
 
-def pod_script(job_file: str) -> str:
+def pod_script(job_file: str, *, brought: bool = False) -> str:
     """Return the script of a pod's command.
 
     :param job_file: name of the specification in the pod's Secret.
+    :param brought: an init container brought a Python along, which is tried first.
     """
-    return _READ_PROGRAM + launcher("OSCAR_SUPERVISOR", f"--job {SECRET_MOUNT_PATH}/{job_file}") + _NO_PYTHON
+    first = (f'"$CONTAINER_SANDBOX_MOUNT_POINT{PYTHON_PATH}/bin/python3"',) if brought else ()
+    start = launcher("OSCAR_SUPERVISOR", f"--job {SECRET_MOUNT_PATH}/{job_file}", *first)
+    return _READ_PROGRAM + start + _NO_PYTHON
+
+
+def bring_python() -> str:
+    """Return the script of the init container that copies its image's Python into the volume at PYTHON_PATH."""
+    return f'cp -R "${{AIRFLOW_OSCAR_PYTHON:-/python}}/." "$CONTAINER_SANDBOX_MOUNT_POINT{PYTHON_PATH}/"'
 
 
 def service_script() -> str:

@@ -148,6 +148,11 @@ class OscarJobOperator(JobOperator[OscarWork]):
             raise DefinitionError(
                 f"event_format of task {self.task_id!r} is {event_format!r}; expected one of {', '.join(EVENT_FORMATS)}"
             )
+        if self.run_options.supervisor_image:
+            raise DefinitionError(
+                f"task {self.task_id!r} has a supervisor_image, which only pods of interLink and Kubernetes can have; "
+                "the image of an OSCAR service needs Python 3.8 for a command, and none for a script with '@wrap'"
+            )
         if success_when is not None:
             if command is not None:
                 raise DefinitionError(

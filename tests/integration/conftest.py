@@ -20,11 +20,31 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 #: An image with nothing but Python.
 PLAIN_IMAGE = "python:3-slim"
+#: An image whose Python is none, and one with a Python that can be copied elsewhere.
+BARE_IMAGE, PYTHON_IMAGE = "bare:1", "python-to-copy:3"
 #: The payload's image.
 THREEDGAN_IMAGE = "threedgan"
 #: Where the 3DGAN DAGs look by default.
 BUCKET = "threedgan"
 INBOX = "/data/threedgan/in"
+
+
+def directory_without_python(folder: Path) -> Path:
+    """Directory of programs in which no interpreter works; those of the machine come after it."""
+    folder.mkdir()
+    for name in ("python3", "python"):
+        (folder / name).write_text("#!/bin/sh\nexit 127\n")
+        (folder / name).chmod(0o755)
+    return folder
+
+
+def python_to_copy(folder: Path) -> Path:
+    """Directory with an interpreter that works wherever it is copied, and says that it was used."""
+    (folder / "bin").mkdir(parents=True)
+    program = folder / "bin" / "python3"
+    program.write_text(f'#!/bin/sh\nexport BROUGHT_ALONG=yes\nexec "{sys.executable}" "$@"\n')
+    program.chmod(0o755)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +54,10 @@ def running_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local
     python = Path(sys.executable).parent
     images = {
         PLAIN_IMAGE: LocalImage(PLAIN_IMAGE, path=[python]),
+        BARE_IMAGE: LocalImage(BARE_IMAGE, path=[directory_without_python(directory / "bare")]),
+        PYTHON_IMAGE: LocalImage(
+            PYTHON_IMAGE, environment={"AIRFLOW_OSCAR_PYTHON": str(python_to_copy(directory / "python"))}
+        ),
         THREEDGAN_IMAGE: LocalImage(
             THREEDGAN_IMAGE,
             path=(ROOT / "docker" / "threedgan" / "bin", python),

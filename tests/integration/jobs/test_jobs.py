@@ -18,10 +18,12 @@ from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.jobs.interlink import InterLinkBackend
+from airflow_provider_oscar.jobs.options import RunOptions
 from airflow_provider_oscar.jobs.oscar import OscarBackend
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from airflow_provider_oscar.placement.targets import PlacementTarget
+from tests.integration.conftest import BARE_IMAGE, PYTHON_IMAGE
 from tests.integration.jobs.conftest import IMAGE
 from tests.support import nasty
 from tests.support.fakes import Store, context
@@ -113,6 +115,24 @@ def test_every_value_of_the_environment_and_of_the_command_arrives_byte_for_byte
     task = target.operator(object_event="", command=nasty.COMMAND, environment=nasty.ENVIRONMENT)
     found = task.execute(run_id(request))
     assert s3.read_bytes(found["output_uri"] + "got", 100_000) == nasty.EXPECTED
+
+
+def test_image_without_python_gets_one_for_the_supervisor(request, node, s3):
+    slurm = PlacementTarget(name="hpc-cpu", task_id="x", kind="interlink", node=node)
+    task = InterLinkPodOperator(
+        task_id="bare",
+        image=BARE_IMAGE,
+        target=slurm,
+        run_options=RunOptions(supervisor_image=PYTHON_IMAGE),
+        object_event="",
+        command=["/bin/sh", "-c", 'python3 || printf %s "$BROUGHT_ALONG" > "$TMP_OUTPUT_DIR/brought"'],
+        output_uri="s3://outgoing/results",
+        timeout=120,
+        poll_interval=0.3,
+        deferrable=False,
+    )
+    found = task.execute(run_id(request))
+    assert s3.read_bytes(found["output_uri"] + "brought", 100) == b"yes"
 
 
 def test_failed_command_is_explained_with_its_last_words(request, target, letter):

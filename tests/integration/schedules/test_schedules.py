@@ -21,6 +21,8 @@ from airflow_provider_oscar.hooks.dcache import DCacheHook
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.jobs.builder import SupervisorHook
+from airflow_provider_oscar.jobs.sealing import with_key
+from airflow_provider_oscar.jobs.signing import configured_signer
 from tests.integration.conftest import PLAIN_IMAGE, ROOT
 
 T = TypeVar("T")
@@ -66,7 +68,8 @@ def platform(running_platform: LocalPlatform) -> Iterator[LocalPlatform]:
         s3, dcache, oscar = OscarS3Hook(), DCacheHook(), OscarHook()
         dcache.make_directory("/data/places")
         script = SupervisorHook().service_script()
-        oscar.run(oscar.apply_service(ServiceDefinition(name="count-words", image=PLAIN_IMAGE, script=script)))
+        definition = ServiceDefinition(name="count-words", image=PLAIN_IMAGE, script=script)
+        oscar.run(oscar.apply_service(with_key(definition, configured_signer())))
         for key, lines in TEXTS.items():
             s3.put_bytes("incoming", key, text(lines))
         s3.put_bytes("archive", "places/b.txt", text(2))

@@ -7,6 +7,7 @@ import base64
 import json
 import os
 import subprocess
+import sys
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -170,6 +171,32 @@ def test_image_without_python_is_told_so(hook, tmp_path):
     done = subprocess.run([*job.command, launcher], env={"PATH": str(tmp_path)}, capture_output=True, text=True)
     assert done.returncode == 127
     assert "no python3 (3.8 or later) in the image" in done.stderr
+
+
+def test_pod_of_an_image_without_python_brings_one_along(hook, server, tmp_path):
+    job = build(hook, options=RunOptions(supervisor_image="site/python-standalone:3.12"))
+    # What the other image has: an interpreter that tells that it was used.
+    brought = tmp_path / "other image" / "bin" / "python3"
+    brought.parent.mkdir(parents=True)
+    brought.write_text(f'#!/bin/sh\ntouch "{tmp_path}/used"\nexec "{sys.executable}" "$@"\n')
+    brought.chmod(0o755)
+    for path in job.empty_dirs.values():
+        (tmp_path / path.lstrip("/")).mkdir()
+    [init] = job.init_containers
+    assert init.image == "site/python-standalone:3.12"
+    root = {"CONTAINER_SANDBOX_MOUNT_POINT": str(tmp_path)}
+    done = run([*init.command, *init.args], tmp_path, **root, AIRFLOW_OSCAR_PYTHON=str(brought.parents[1]))
+    assert done.returncode == 0, done.stderr
+    mount = tmp_path / job.secret_mount_path.lstrip("/")
+    mount.mkdir(parents=True)
+    for name, content in job.secret.items():
+        (mount / name).write_text(content)
+    # This machine may have a Python at a well-known place; an image without one has not.
+    args = [each.replace(" /usr/", " /no/such/").replace("python3 python ", "no-python ") for each in job.args]
+    done = run([*job.command, *args], tmp_path, **job.env, **root)
+    assert done.returncode == 0, done.stderr
+    assert server.objects[f"/out/p/{JOB}/copy"] == b"data"
+    assert (tmp_path / "used").exists()
 
 
 def test_launcher_passes_over_an_interpreter_that_is_too_old(hook, tmp_path):
