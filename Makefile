@@ -86,6 +86,14 @@ bench-detection: $(STAMP) ## Measure how new objects are found, against named pe
 	@$(BIN)/python -m tests.bench.growth --write
 	@$(BIN)/python -m tests.bench.detection --no-loss
 
+.PHONY: bench-hpc
+bench-hpc: $(STAMP) ## Measure what waiting for jobs costs against the KubernetesPodOperator, and batches against jobs (minutes).
+	@$(BIN)/python -m tests.bench.hpc
+
+.PHONY: quick-jobs
+quick-jobs: $(STAMP) ## Run 200 jobs of one second through a whole Airflow and count lost tries (half an hour).
+	@$(BIN)/python -m tests.integration.jobs.quick 200
+
 .PHONY: bench-placement
 bench-placement: $(STAMP) ## Compare the placement policies with fixed choices and with an oracle, in simulated load.
 	@$(BIN)/python -m tests.bench.placement

@@ -20,6 +20,9 @@ from airflow_provider_oscar.core.patience import ErrorHistory
 from airflow_provider_oscar.jobs.backend import JobClient, JobPlace
 from airflow_provider_oscar.jobs.status import JobStatus
 
+#: Logs of one place that may be read one after the other before the spacing counts.
+LOG_BURST = 5.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
@@ -73,6 +76,10 @@ class Subscription:
         client = self.poll.client
         return None if client is None else await client.log(job_id)
 
+    def may_read_log(self) -> bool:
+        """Take one of the reads of any log that the place has left; False if there is none now."""
+        return self.poll.take_log_read()
+
     @property
     def log_pause(self) -> float:
         """Seconds between two reads of this job's log, so that all who wait together keep the bound."""
@@ -105,7 +112,21 @@ class _Poll:
         self._backend = backend
         self._errors = ErrorHistory(pace.tolerance)
         self._wake = asyncio.Event()
+        self._reads = LOG_BURST
+        self._reads_at = pace.clock()
         self._task: asyncio.Task[None] | None = None
+
+    def take_log_read(self) -> bool:
+        """Bound the reads of all logs together, also in the moment in which a thousand tasks begin to wait."""
+        spacing, now = self.pace.log_spacing, self.pace.clock()
+        if spacing <= 0:
+            return True
+        self._reads = min(self._reads + (now - self._reads_at) / spacing, LOG_BURST)
+        self._reads_at = now
+        if self._reads < 1:
+            return False
+        self._reads -= 1
+        return True
 
     def join(self, interval: float) -> Subscription:
         subscription = Subscription(interval, self)

@@ -205,7 +205,7 @@ class LogFollower:
 
         :return: whether the supervisor's last line seems to be there.
         """
-        if self._pace.clock() < self._not_before:
+        if self._pace.clock() < self._not_before or not subscription.may_read_log():
             return False
         try:
             text = await subscription.log(job_id)

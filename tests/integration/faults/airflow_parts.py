@@ -61,6 +61,10 @@ class AirflowParts:
         self._make_environment = settings.environment
         self._parts: dict[str, Program] = {}
 
+    def environment(self) -> dict[str, str]:
+        """Variables of every part, for commands beside them."""
+        return self._make_environment()
+
     def start(self) -> None:
         """Create the database, start every part and return once all are healthy."""
         self.directory.mkdir(parents=True, exist_ok=True)

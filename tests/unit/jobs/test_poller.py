@@ -11,7 +11,7 @@ import pytest
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.jobs import poller
-from airflow_provider_oscar.jobs.poller import Pace, subscribed
+from airflow_provider_oscar.jobs.poller import LOG_BURST, Pace, subscribed
 from airflow_provider_oscar.jobs.status import JobStatus
 
 TICK = 0.002
@@ -174,3 +174,14 @@ async def test_slow_reader_gets_the_newest_snapshot():
             if source.looks >= looks + 3:
                 break
         assert await place.next() == {}
+
+
+async def test_a_thousand_who_begin_to_wait_at_once_read_a_few_logs_and_then_one_at_a_time():
+    source = Source()
+    same = pace()
+    async with AsyncExitStack() as stack:
+        places = [await stack.enter_async_context(subscribed(source, TICK, same)) for _ in range(1000)]
+        assert sum(place.may_read_log() for place in places) == LOG_BURST
+        begun = same.clock.now
+        same.clock.now = begun + 3 * same.log_spacing
+        assert sum(place.may_read_log() for place in places) == 3

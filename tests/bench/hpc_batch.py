@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""64 objects of one second on the same SLURM: as 64 jobs, and as one batch; without Airflow around either."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from oscar_testbed import LocalPlatform
+from oscar_testbed.images import LocalImage
+
+OBJECTS = 64
+#: Objects at a time within the batch: they wait, so that the ratio does not depend on this machine's processors.
+PARALLEL = 16
+IMAGE = "python:3-slim"
+COMMAND = ("sh", "-c", 'sleep 1; cp "$INPUT_FILE_PATH" "$TMP_OUTPUT_DIR"')
+
+
+def batching() -> float:
+    """Measure both ways in one run, print, and return how many times the throughput the batch has."""
+    with tempfile.TemporaryDirectory(prefix="bench-batch-") as name:
+        images = {IMAGE: LocalImage(IMAGE, path=[Path(sys.executable).parent])}
+        with LocalPlatform(Path(name), images=images) as platform:
+            os.environ.update(platform.environment())
+            for bucket in ("incoming", "outgoing"):
+                platform.s3.create_bucket(bucket)
+            return _compare(platform)
+
+
+def _compare(platform: LocalPlatform) -> float:
+    from airflow_provider_oscar.core.pods import PodRequest, build_pod
+    from airflow_provider_oscar.core.slurm import SlurmOptions
+    from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
+    from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
+    from airflow_provider_oscar.jobs.builder import SupervisorHook, SupervisorJob
+    from airflow_provider_oscar.jobs.options import Attachments, Binding, ObjectWork
+
+    store, hook, supervisor = OscarS3Hook(), InterLinkHook(), SupervisorHook()
+    node = next(each.name for each in hook.nodes() if "cpu" in each.name)
+    for number in range(OBJECTS):
+        store.put_bytes("incoming", f"{number:03d}", b"small")
+    events = [event for page in store.list_pages("incoming") for event in page.events]
+
+    def submit(job: SupervisorJob) -> None:
+        request = PodRequest(
+            name=job.spec.submission_id,
+            namespace=hook.namespace,
+            node=node,
+            image=IMAGE,
+            command=job.command,
+            args=job.args,
+            env=job.env,
+            secret_name=job.spec.submission_id,
+            empty_dirs=job.empty_dirs,
+            slurm=SlurmOptions(time="10", memory_mib=64),
+        )
+        hook.create_or_adopt_pod(build_pod(request), job.secret)
+
+    common = {"command": COMMAND, "output_conn_id": "oscar_s3_default"}
+
+    def single(number: int) -> None:
+        submit(
+            supervisor.build(
+                submission_id=f"one-{number:03d}", event=events[number], output_uri="s3://outgoing/one", **common
+            )
+        )
+
+    def alone() -> None:
+        with ThreadPoolExecutor(8) as workers:
+            list(workers.map(single, range(OBJECTS)))
+
+    def together() -> None:
+        works = [
+            ObjectWork(event=event, submission_id=f"many-{number:03d}", binding=Binding())
+            for number, event in enumerate(events)
+        ]
+        submit(
+            supervisor.build(
+                submission_id="many",
+                event=None,
+                output_uri="s3://outgoing/many",
+                attachments=Attachments(objects=works, parallel=PARALLEL),
+                **common,
+            )
+        )
+
+    def manifests(prefix: str) -> int:
+        pages = store.list_pages("outgoing", prefix)
+        return sum(event.key.endswith("/manifest.json") for page in pages for event in page.events)
+
+    batch = _timed(together, lambda: manifests("many/many-") >= OBJECTS)
+    jobs = _timed(alone, lambda: manifests("one/") >= OBJECTS)
+    kind = type(platform.slurm).__name__
+    print(f"{OBJECTS} objects of 1 s on {kind}: {jobs:.1f} s as jobs, {batch:.1f} s as one batch", flush=True)
+    print(f"throughput of the batch: {jobs / batch:.1f} times that of the jobs (goal: 10)", flush=True)
+    return jobs / batch
+
+
+def _timed(begin: Callable[[], None], done: Callable[[], bool], patience: float = 600.0) -> float:
+    start = time.monotonic()
+    begin()
+    while not done():
+        if time.monotonic() - start > patience:
+            raise SystemExit(f"not done within {patience:.0f} s")
+        time.sleep(0.25)
+    return time.monotonic() - start
