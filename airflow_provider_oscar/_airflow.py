@@ -12,6 +12,7 @@ import logging
 import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, determine_kwargs, task_decorator_factory
@@ -34,6 +35,8 @@ __all__ = [
     "airflow_errors",
     "call_with_context",
     "context_arguments",
+    "count",
+    "measure",
     "server_connection",
     "set_gauge",
     "task_decorator_factory",
@@ -119,3 +122,13 @@ def server_connection(conn_id: str) -> Any:
 def set_gauge(name: str, value: float, tags: Mapping[str, str]) -> None:
     """Set a gauge of Airflow's metrics; nothing happens where Airflow sends none."""
     stats.gauge(name, value, tags=dict(tags))
+
+
+def count(name: str, tags: Mapping[str, str]) -> None:
+    """Count one of Airflow's metrics up by one."""
+    stats.incr(name, tags=dict(tags))
+
+
+def measure(name: str, duration: timedelta, tags: Mapping[str, str]) -> None:
+    """Send a duration as one of Airflow's metrics."""
+    stats.timing(name, duration, tags=dict(tags))

@@ -29,6 +29,7 @@ class Metric:
 
 
 _ASSET = ("asset",)
+_TARGET = ("target",)
 
 METRICS: tuple[Metric, ...] = (
     Metric("oscar.watcher.listed", "gauge", "objects", _ASSET, "objects in the watched place at the last listing"),
@@ -43,4 +44,9 @@ METRICS: tuple[Metric, ...] = (
     Metric("oscar.watcher.lag", "gauge", "seconds", _ASSET, "from the modification of the newest object to its report"),
     Metric("oscar.watcher.failures", "gauge", "attempts", _ASSET, "failed attempts in a row; 0 when it works"),
     Metric("oscar.watcher.failing_seconds", "gauge", "seconds", _ASSET, "how long it has failed; 0 when it works"),
+    Metric("oscar.job.ended", "counter", "jobs", ("target", "outcome"), "jobs whose end was seen, by outcome"),
+    Metric("oscar.job.queue", "timer", "milliseconds", _TARGET, "from the submission of a job to its start"),
+    Metric("oscar.job.stage_in", "timer", "milliseconds", _TARGET, "a job's staging in of its objects"),
+    Metric("oscar.job.run", "timer", "milliseconds", _TARGET, "the run of a job's command"),
+    Metric("oscar.job.stage_out", "timer", "milliseconds", _TARGET, "a job's staging out of its results"),
 )

@@ -85,6 +85,7 @@ class JobLifecycle(Generic[W]):
         makes its outputs whole.
     :param observe: for jobs that write no manifest: returns one for a job, and its log, that is seen to have succeeded.
     :param save_log: copies a log below the job's output prefix and returns its URI; None where there is no such place.
+    :param report: called once with how each job ended, for metrics.
     :param keep: whether what an ended job leaves on the compute side stays there, for people to look at.
     """
 
@@ -100,6 +101,7 @@ class JobLifecycle(Generic[W]):
     observe: Callable[[RunningJob, str], Manifest | None] | None = None
     save_log: Callable[[RunningJob, Iterable[bytes]], str] | None = None
     keep: KeepPod = "never"
+    report: Callable[[State, Manifest | None], None] = lambda state, manifest: None
 
     def start(
         self, job: RunningJob, prepare: Callable[[RunningJob], W], *, fresh: bool = False
@@ -225,6 +227,7 @@ class JobLifecycle(Generic[W]):
             return None
         self._show_rest(log, job)
         self.note(job, status, manifest)
+        self.report(outcome.state, manifest)
         self.log.info("%s", outcome.reason)
         if outcome.state is State.SUCCEEDED:
             self.finish(job, manifest)

@@ -21,6 +21,7 @@ from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, OscarProviderError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.jobs.backend import JobBackend
+from airflow_provider_oscar.jobs.job_metrics import report
 from airflow_provider_oscar.jobs.lifecycle import MANIFEST_GRACE, Concluded, JobLifecycle, KeepPod, read_time
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.options import Attachments, Binding, RunOptions
@@ -336,6 +337,7 @@ class JobOperator(BaseOperator, Generic[W]):
             finish=self._finish_outputs,
             save_log=self._save_log if self.output_uri else None,
             keep=self.keep_pod,
+            report=lambda state, manifest: report(self.backend.name, state, manifest),
         )
         return made
 
