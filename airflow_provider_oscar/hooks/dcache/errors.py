@@ -20,7 +20,7 @@ def status_error(answer: httpx.Response, *, where: str, action: str) -> OscarPro
     :param action: what was attempted, in words, with paths quoted.
     """
     status = answer.status_code
-    said = f"HTTP {status}{_text(answer)}"
+    said = f"HTTP {status}{_text(answer) or _reason_phrase(answer)}"
     prefix = f"{where}: cannot {action}"
     delay = retry_after(answer.headers, DELAY_WHEN_UNSAID if status == 429 else None)
     return http_error(status, f"{prefix}: {_reason(status, said, answer)}", delay=delay)
@@ -45,6 +45,13 @@ def _reason(status: int, said: str, answer: httpx.Response) -> str:
         target = quoted(answer.headers.get("location", "").partition("?")[0])
         return f"the server redirects to {target}, where it should not ({said}); check scheme, host and port"
     return f"refused ({said})"
+
+
+def _reason_phrase(answer: httpx.Response) -> str:
+    """Quote the status line's reason where it is not the usual one: dCache says there why a login failed."""
+    said = answer.reason_phrase.strip()
+    known = {phrase.lower() for phrase in (httpx.codes.get_reason_phrase(answer.status_code), "Server Error")}
+    return f": {quoted(said)}" if said and said.lower() not in known else ""
 
 
 def _text(answer: httpx.Response) -> str:

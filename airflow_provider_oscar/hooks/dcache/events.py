@@ -16,7 +16,7 @@ import httpx
 
 from airflow_provider_oscar.core.errors import PermanentError, TransientError, quoted
 from airflow_provider_oscar.hooks.dcache.rest import Frontend
-from airflow_provider_oscar.hooks.http.flows import Flow, transport_error
+from airflow_provider_oscar.hooks.http.flows import TRANSPORT_ERRORS, Flow, transport_error
 from airflow_provider_oscar.hooks.http.sse import SseEvent, SseParser
 
 #: A file is whole after one of the first two; the last two say that the watch has to be looked at again.
@@ -152,7 +152,7 @@ async def stream(
                     yield event
         finally:
             await answer.aclose()
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except TRANSPORT_ERRORS as error:
         raise transport_error(error, request=request, where=frontend.where) from error
     raise TransientError(f"{frontend.where}: the server closed the event stream")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ssl
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator
 from datetime import timedelta
@@ -38,7 +39,8 @@ from airflow_provider_oscar.hooks.dcache.propfind import LISTING_BYTES, Propfind
 from airflow_provider_oscar.hooks.dcache.rest import Frontend
 from airflow_provider_oscar.hooks.dcache.settings import AuthMode, DCacheSettings
 from airflow_provider_oscar.hooks.dcache.webdav import Door, MacaroonsUnsupported
-from airflow_provider_oscar.hooks.http.flows import BODY_LIMIT, Flow, run, transport_error
+from airflow_provider_oscar.hooks.http.cookies import cookie_jar
+from airflow_provider_oscar.hooks.http.flows import BODY_LIMIT, TRANSPORT_ERRORS, Flow, run, transport_error
 from airflow_provider_oscar.hooks.http.tls import tls_context
 
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ T = TypeVar("T")
 #: Most entries of one listing, over all directories.
 MAX_ENTRIES = 1_000_000
 MAX_DIRECTORIES = 10_000
+#: Seconds for which a frontend that failed is not asked.
+FRONTEND_REST = 30.0
 
 
 class DCacheHook(BaseHook):
@@ -76,7 +80,8 @@ class DCacheHook(BaseHook):
         self._client: httpx.Client | None = None
         self._macaroons = True
         self._dcache: bool | None = None
-        self._frontend_failed = False
+        self._frontend_rests_until = 0.0
+        self._clock = time.monotonic
         self._unreadable: dict[str, int] = {}
 
     @cached_property
@@ -116,6 +121,7 @@ class DCacheHook(BaseHook):
         settings = self.settings
         return {
             "auth": CredentialGuard(credentials(settings), (settings.webdav_url, settings.frontend_url)),
+            "cookies": cookie_jar(),
             "verify": self._tls(),
             "timeout": httpx.Timeout(settings.read_timeout, connect=settings.connect_timeout),
         }
@@ -150,6 +156,7 @@ class DCacheHook(BaseHook):
                 return False, f"{settings.where}: the path of the WebDAV URL does not exist on the server."
             if settings.frontend_url:
                 self._require_one_view(entry)
+                self.run(rest.require_listable(self.frontend, "/"))
             else:
                 next(self._propfind("/", MAX_ENTRIES), None)
             words.append("WebDAV door answers")
@@ -175,16 +182,20 @@ class DCacheHook(BaseHook):
     def _at_frontend(self, flow: Flow[T], *, limit: int = BODY_LIMIT) -> tuple[bool, T | None]:
         """Run a flow at the frontend; (False, None) if it cannot answer now, so that the door is to be asked.
 
-        The door shows the same files with the same identity, so that a frontend that restarts hides nothing.
+        The door shows the same files with the same identity, so that a frontend that restarts hides nothing. One that
+        failed is left alone for a while: it may be one that takes connections and does not answer.
         """
+        if self._clock() < self._frontend_rests_until:
+            flow.close()
+            return False, None
         try:
             found = self.run(flow, limit=limit)
         except TransientError as error:
-            if not self._frontend_failed:
+            if not self._frontend_rests_until:
                 self.log.warning("%s; the WebDAV door is asked until it answers again", error)
-            self._frontend_failed = True
+            self._frontend_rests_until = self._clock() + FRONTEND_REST
             return False, None
-        self._frontend_failed = False
+        self._frontend_rests_until = 0.0
         return True, found
 
     def stat(self, path: str) -> NamespaceEntry | None:
@@ -405,7 +416,7 @@ class DCacheHook(BaseHook):
                             raise PermanentError(f"{settings.where}: cannot {action}: it is not a directory")
             finally:
                 answer.close()
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except TRANSPORT_ERRORS as error:
             raise transport_error(error, request=request, where=settings.where) from error
         parser.close()
         self._require_whole(parser, path, itself=itself)
@@ -441,7 +452,7 @@ class DCacheHook(BaseHook):
         request = self.door.request("GET", self.door.url(path, directory=True))
         try:
             answer = self.client.send(request, stream=True)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except TRANSPORT_ERRORS as error:
             raise transport_error(error, request=request, where=self.settings.where) from error
         answer.close()
         if answer.status_code in (401, 403):

@@ -143,6 +143,16 @@ def children(frontend: Frontend, path: str) -> Flow[tuple[list[NamespaceEntry], 
     return found, len(listed) - len(found)
 
 
+def require_listable(frontend: Frontend, path: str) -> Flow[None]:
+    """Ask for one entry of a directory.
+
+    :raises OscarProviderError: if it may not be listed, or is not there.
+    """
+    params = {"children": "true", "limit": "1"}
+    answer = yield frontend.request("GET", _namespace(frontend, path), params=params)
+    frontend.expect(answer, action=f"list {quoted(clean_path(path))}", ok=(200,))
+
+
 def user(frontend: Frontend) -> Flow[dict[str, object]]:
     """Who the frontend takes us for: ``status`` (AUTHENTICATED or ANONYMOUS), ``username``, ``homeDirectory``..."""
     answer = yield frontend.request("GET", "/user")

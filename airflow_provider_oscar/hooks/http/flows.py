@@ -26,6 +26,8 @@ from airflow_provider_oscar.core.errors import (
 T = TypeVar("T")
 Flow = Generator[httpx.Request, httpx.Response, T]
 
+#: What httpx raises while it sends; ``UnicodeError`` where it cannot encode or decode what a server sent.
+TRANSPORT_ERRORS = (httpx.HTTPError, httpx.InvalidURL, UnicodeError)
 #: Bytes of a decoded body that are read before the answer is refused.
 BODY_LIMIT = 64 * 1024 * 1024
 #: Bytes of the body of an error that are kept.
@@ -55,7 +57,7 @@ def run(client: httpx.Client, flow: Flow[T], *, where: str = "", limit: int = BO
                             break
                 finally:
                     answer.close()
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
+            except TRANSPORT_ERRORS as error:
                 request = _thrown(flow, error, request=request, where=where)
             else:
                 request = flow.send(_complete(answer, body, request))
@@ -86,7 +88,7 @@ async def arun(
                             break
                 finally:
                     await answer.aclose()
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
+            except TRANSPORT_ERRORS as error:
                 request = _thrown(flow, error, request=request, where=where)
             else:
                 request = flow.send(_complete(answer, body, request))
@@ -98,7 +100,7 @@ async def arun(
 
 
 def transport_error(
-    error: httpx.HTTPError | httpx.InvalidURL,
+    error: httpx.HTTPError | httpx.InvalidURL | UnicodeError,
     *,
     request: httpx.Request | None = None,
     where: str = "",
@@ -162,7 +164,7 @@ def _complete(answer: httpx.Response, body: bytearray, request: httpx.Request) -
 
 def _thrown(
     flow: Flow[T],
-    error: httpx.HTTPError | httpx.InvalidURL,
+    error: httpx.HTTPError | httpx.InvalidURL | UnicodeError,
     *,
     request: httpx.Request,
     where: str,
@@ -170,7 +172,7 @@ def _thrown(
     """Let the flow handle ``error``, or raise our own."""
     try:
         return flow.throw(error)
-    except (httpx.HTTPError, httpx.InvalidURL) as unhandled:
+    except TRANSPORT_ERRORS as unhandled:
         raise transport_error(unhandled, request=request, where=where) from unhandled
 
 

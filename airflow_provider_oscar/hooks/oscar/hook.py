@@ -16,6 +16,7 @@ from airflow.sdk import BaseHook
 
 from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError, quoted
 from airflow_provider_oscar.hooks.http import flows
+from airflow_provider_oscar.hooks.http.cookies import cookie_jar
 from airflow_provider_oscar.hooks.http.flows import Flow
 from airflow_provider_oscar.hooks.http.tls import read_verify, tls_context
 from airflow_provider_oscar.hooks.oscar.api import Api, OscarJob
@@ -160,12 +161,16 @@ class OscarHook(OscarSubmissions, OscarRoutes, BaseHook):
         """
         direct = httpx.HTTPTransport(verify=self._tls)
         transport = RepeatingTransport(direct, patient=self.patient) if repeat else direct
-        return httpx.Client(auth=self.auth, transport=transport, timeout=self._timeout, follow_redirects=False)
+        return httpx.Client(
+            auth=self.auth, transport=transport, timeout=self._timeout, cookies=cookie_jar(), follow_redirects=False
+        )
 
     def async_client(self) -> httpx.AsyncClient:
         """The same for the event loop."""
         transport = AsyncRepeatingTransport(httpx.AsyncHTTPTransport(verify=self._tls))
-        return httpx.AsyncClient(auth=self.auth, transport=transport, timeout=self._timeout, follow_redirects=False)
+        return httpx.AsyncClient(
+            auth=self.auth, transport=transport, timeout=self._timeout, cookies=cookie_jar(), follow_redirects=False
+        )
 
     def run(self, flow: Flow[T]) -> T:
         """Send the requests of a call and return its result."""

@@ -36,6 +36,7 @@ from airflow_provider_oscar.core.errors import (
 from airflow_provider_oscar.core.notifications import to_minio_event
 from airflow_provider_oscar.core.objects import ObjectEvent, Source, normalised_etag, split_uri
 from airflow_provider_oscar.core.staging import StageIn, StageOutS3Post, safe_name
+from airflow_provider_oscar.hooks.http.cookies import cookie_jar
 from airflow_provider_oscar.hooks.http.tls import tls_context
 from airflow_provider_oscar.hooks.s3.errors import is_redirect, redirect_error, s3_error
 from airflow_provider_oscar.hooks.s3.listing import ListingPage, MakeEvent
@@ -393,6 +394,7 @@ class OscarS3Hook(BaseHook):
                 settings = self.settings
                 self._http = httpx.Client(
                     verify=tls_context(settings.verify, conn_id=self.s3_conn_id),
+                    cookies=cookie_jar(),
                     timeout=httpx.Timeout(settings.read_timeout, connect=settings.connect_timeout),
                     follow_redirects=False,
                 )

@@ -23,6 +23,8 @@ from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError, quoted
+from airflow_provider_oscar.hooks.http.cookies import cookie_jar
+from airflow_provider_oscar.hooks.http.flows import TRANSPORT_ERRORS
 from airflow_provider_oscar.hooks.http.tls import tls_context
 from airflow_provider_oscar.hooks.s3.errors import s3_error
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
@@ -183,6 +185,7 @@ def listen_client(hook: OscarS3Hook) -> httpx.AsyncClient:
     settings = hook.settings
     return httpx.AsyncClient(
         verify=tls_context(settings.verify, conn_id=hook.s3_conn_id),
+        cookies=cookie_jar(),
         timeout=httpx.Timeout(SILENCE, connect=settings.connect_timeout),
         follow_redirects=False,
     )
@@ -209,7 +212,7 @@ async def listen(client: httpx.AsyncClient, request: ListenRequest) -> AsyncGene
                 if len(waiting) > LINE_LIMIT:
                     raise PermanentError(f"{request.where}: a line of the stream exceeds {LINE_LIMIT} bytes")
                 yield b""
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except TRANSPORT_ERRORS as error:
         raise TransientError(f"{request.where}: the stream broke off ({type(error).__name__}: {error})") from error
     raise TransientError(f"{request.where}: the store ended the stream")
 

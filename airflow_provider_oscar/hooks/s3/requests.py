@@ -10,6 +10,7 @@ import httpx
 
 from airflow_provider_oscar.core.objects import normalised_etag
 from airflow_provider_oscar.core.times import read_clock
+from airflow_provider_oscar.hooks.http.flows import TRANSPORT_ERRORS
 from airflow_provider_oscar.hooks.s3.listing import ListingPage, MakeEvent, S3ListParser
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def stream_page(client: httpx.Client, url: str, make_event: MakeEvent, *, what: 
                 return Unlisted.REFUSED if refused else Unlisted.FAILED
             for chunk in answer.iter_bytes(_CHUNK):
                 parser.feed(chunk)
-    except (httpx.HTTPError, httpx.InvalidURL):
+    except TRANSPORT_ERRORS:
         return Unlisted.FAILED
     parser.close()
     return parser.page(read_clock(answer.headers.get("date")))

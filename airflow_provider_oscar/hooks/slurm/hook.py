@@ -17,6 +17,7 @@ from airflow.sdk import BaseHook
 
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError, quoted
 from airflow_provider_oscar.core.orphans import SlurmJob
+from airflow_provider_oscar.hooks.http.cookies import cookie_jar
 
 if TYPE_CHECKING:
     import httpx
@@ -70,7 +71,8 @@ class SlurmHook(BaseHook):
         address = host if "://" in host else f"{found.schema or 'http'}://{host}"
         headers = {"X-SLURM-USER-NAME": str(found.login or ""), "X-SLURM-USER-TOKEN": str(found.password or "")}
         base = f"{address}:{found.port}" if found.port else address
-        return httpx.Client(base_url=base, headers={k: v for k, v in headers.items() if v}, timeout=TIMEOUT)
+        sent = {name: value for name, value in headers.items() if value}
+        return httpx.Client(base_url=base, headers=sent, cookies=cookie_jar(), timeout=TIMEOUT)
 
     @cached_property
     def version(self) -> str:

@@ -117,6 +117,61 @@ def test_frontend_that_is_down_hides_nothing_since_the_door_is_listed():
     assert [entry.name for entry in hook.list_entries("/in")] == ["a"]
 
 
+@pytest.mark.parametrize(
+    "failure",
+    [500, 502, 503, 504, 429, httpx.ConnectError("refused"), httpx.ReadTimeout("hangs"), httpx.ReadError("cut")],
+    ids=str,
+)
+def test_frontend_that_fails_is_left_alone_for_a_while_and_then_asked_again(failure):
+    asked, now = [], [1000.0]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.host == "front.example":
+            asked.append(now[0])
+            if now[0] > 1100:
+                return httpx.Response(200, json={"fileType": "DIR", "children": [{"fileName": "b"}]})
+            if isinstance(failure, Exception):
+                raise failure
+            return httpx.Response(failure)
+        return httpx.Response(207, content=multistatus(DIRECTORY, FILE), headers={"Server": "dCache/12.0.1"})
+
+    hook = hook_with(answer)
+    hook._clock = lambda: now[0]
+    for later in (0, 1, 10, 20):  # one that hangs costs one timeout, not one for each call
+        now[0] = 1000.0 + later
+        assert [entry.name for entry in hook.list_entries("/in")] == ["a"]
+    assert asked == [1000.0]
+    now[0] = 1200.0
+    assert [entry.name for entry in hook.list_entries("/in")] == ["b"]
+    assert asked == [1000.0, 1200.0]
+
+
+def test_frontend_that_refuses_is_not_passed_over():
+    def answer(request: httpx.Request) -> httpx.Response:
+        status = 403 if request.url.host == "front.example" else 207
+        return httpx.Response(status, content=multistatus(DIRECTORY, FILE))
+
+    with pytest.raises(DefinitionError, match="permission denied"):
+        hook_with(answer).list_entries("/in")
+
+
+@pytest.mark.parametrize("frontend", [True, False], ids=["frontend", "door"])
+def test_directory_that_may_not_be_listed_fails_the_test_button(frontend):
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/user"):
+            return httpx.Response(200, json={"status": "AUTHENTICATED", "username": "u"})
+        if "children" in request.url.params or request.method == "GET" and request.url.host != "front.example":
+            return httpx.Response(403)
+        if request.url.host == "front.example":
+            return httpx.Response(200, json={"fileType": "DIR", "pnfsId": PNFSID})
+        listed = multistatus(DIRECTORY.replace("/base/in/", "/base/"))
+        return httpx.Response(207, content=listed, headers={"Server": "dCache/12.0.1"})
+
+    connected, words = hook_with(answer, **({} if frontend else {"frontend_url": ""})).test_connection()
+    assert not connected
+    assert "permission denied" in words
+
+
 @pytest.mark.parametrize("frontend", [True, False], ids=["frontend", "door"])
 def test_entries_that_cannot_be_read_are_counted_for_the_caller(frontend, capsys):
     def answer(request: httpx.Request) -> httpx.Response:

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Headers are whatever bytes a server sends: each call ends with a result or an error of ours, and bytes stay bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from datetime import timedelta
+
+import httpx
+import pytest
+from airflow.sdk import Connection
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_oscar.core.errors import OscarProviderError
+from airflow_provider_oscar.hooks.dcache import DCacheHook, events, rest, tape, webdav
+from airflow_provider_oscar.hooks.http.cookies import cookie_jar
+from airflow_provider_oscar.hooks.http.flows import arun, run
+from airflow_provider_oscar.hooks.oscar.api import Api, OscarCalls
+
+STATUSES = [200, 201, 204, 207, 301, 302, 303, 307, 400, 401, 403, 404, 409, 412, 429, 500, 503, 507]
+NAMES = [
+    "Location", "Content-Location", "Content-Type", "Content-Disposition", "Content-Encoding", "Content-Length", "Date",
+    "Digest", "ETag", "Last-Modified", "Link", "Request-Url", "Retry-After", "Server", "Set-Cookie", "WWW-Authenticate",
+    "X-Anything",
+]  # fmt: skip
+#: What a header field may hold on the wire, and the places where parsers break.
+VALUES = st.one_of(
+    st.lists(st.integers(0x20, 0xFF).filter(lambda byte: byte != 0x7F), max_size=40).map(bytes),
+    st.sampled_from(
+        [
+            "https://door/données".encode("latin-1"), "https://pool/données".encode(), b"https://[::1", b"http://\xff/",
+            b"//", b"https://xn--/", b"https://a:99999/", b"text/plain;charset=\xe9", b"application/json;charset=none",
+            b"adler32=\xe9", b"99999999999999999999", b"Thu, 99 Foo 0000", b"https://h/api/v1/events/channels/\xfc",
+        ]
+    ),
+)  # fmt: skip
+ANSWERS = st.tuples(
+    st.sampled_from(STATUSES),
+    st.lists(st.tuples(st.sampled_from(NAMES), VALUES), max_size=4),
+    st.sampled_from([b"", b"{}", b"[]", b"<html>", b'{"status": "AUTHENTICATED"}', "données".encode("latin-1")]),
+)
+
+FIELDS = {"frontend_url": "https://front:3880"}
+HOOK = DCacheHook(
+    connection=Connection(
+        conn_id="dc", conn_type="dcache", host="https://door:2880", login="u", password="p", extra=json.dumps(FIELDS)
+    )
+)
+
+
+class _Oscar(OscarCalls):
+    api = Api("https://oscar", "connection 'o'")
+
+
+OSCAR = _Oscar()
+FLOWS = {
+    "stat": lambda: rest.stat(HOOK.frontend, "/a"),
+    "children": lambda: rest.children(HOOK.frontend, "/a"),
+    "user": lambda: rest.user(HOOK.frontend),
+    "stage": lambda: tape.stage(HOOK.frontend, ["/a"], disk_lifetime=timedelta(hours=1)),
+    "stage status": lambda: tape.stage_status(HOOK.frontend, "x"),
+    "channel": lambda: events.create_channel(HOOK.frontend),
+    "watch": lambda: events.watch(HOOK.frontend, "/events/channels/x", "/a"),
+    "heartbeat": lambda: events.heartbeat(HOOK.frontend, "/events/channels/x"),
+    "look": lambda: webdav.look(HOOK.door, "/a"),
+    "read": lambda: webdav.read(HOOK.door, "/a"),
+    "head": lambda: webdav.head(HOOK.door, "/a"),
+    "write": lambda: webdav.write(HOOK.door, "/a/b", b"x"),
+    "make directory": lambda: webdav.make_directory(HOOK.door, "/a/b"),
+    "move": lambda: webdav.move(HOOK.door, "/a", "/b"),
+    "delete": lambda: webdav.delete(HOOK.door, "/a"),
+    "is dcache": lambda: webdav.is_dcache(HOOK.door),
+    "macaroon": lambda: webdav.mint_macaroon(HOOK.door, "/a", activities=("DOWNLOAD",), lifetime=timedelta(hours=1)),
+    "oscar": lambda: OSCAR.list_services(),
+}
+
+
+def server(answers):
+    """Answers one request after the other; the last answer again and again."""
+    left = list(answers)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        status, headers, body = left.pop(0) if len(left) > 1 else left[0]
+        raw = [(name.encode(), value) for name, value in headers if name != "Content-Encoding"]
+        return httpx.Response(status, headers=raw, stream=httpx.ByteStream(body))
+
+    return httpx.MockTransport(answer)
+
+
+@pytest.mark.parametrize("name", FLOWS)
+@settings(max_examples=60, deadline=None)
+@given(answers=st.lists(ANSWERS, min_size=1, max_size=3))
+def test_any_header_ends_in_a_result_or_in_an_error_of_ours(name, answers):
+    client = httpx.Client(transport=server(answers), cookies=cookie_jar())
+    with client, contextlib.suppress(OscarProviderError):
+        run(client, FLOWS[name](), where="connection 'dc'")
+
+
+@given(value=VALUES)
+def test_a_cookie_that_cannot_be_sent_back_does_not_break_the_calls_that_follow(value):
+    asked = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.headers.get("cookie", ""))
+        return httpx.Response(200, headers=[(b"Set-Cookie", b"node=a"), (b"Set-Cookie", b"odd=" + value)])
+
+    def flow():
+        yield httpx.Request("GET", "https://door/a")
+        yield client.build_request("GET", "https://door/a")
+
+    with httpx.Client(transport=httpx.MockTransport(answer), cookies=cookie_jar()) as client:
+        run(client, flow())
+    assert "node=a" in asked[1], "a load balancer's cookie is kept"
+    assert asked[1].isascii()
+
+
+@settings(max_examples=60, deadline=None)
+@given(status=st.sampled_from([200, 404, 503]), headers=st.lists(st.tuples(st.sampled_from(NAMES), VALUES), max_size=6))
+def test_headers_reach_a_flow_as_they_were_sent(status, headers):
+    coded = {"Content-Encoding", "Content-Length"}
+    sent = [(name.encode(), value) for name, value in headers if name not in coded]
+
+    def flow():
+        answer = yield httpx.Request("GET", "https://door/a")
+        return answer.headers.raw
+
+    transport = server([(status, headers, b"")])
+    with httpx.Client(transport=transport) as client:
+        found = run(client, flow(), where="x")
+
+    async def later():
+        async with httpx.AsyncClient(transport=transport) as client:
+            return await arun(client, flow(), where="x")
+
+    for raw in (found, asyncio.run(later())):
+        assert [pair for pair in raw if pair[0].lower() != b"content-length"] == sent
