@@ -131,7 +131,7 @@ class S3NewObjectTrigger(NewObjectTrigger[S3Arguments]):
         time, which helps where the store answers slowly.
     :param notifications: how the store tells of new objects, so that they are seen at once and listings may be rare:
         :class:`Notifications`, or a dictionary such as ``{"kind": "sqs", "queue_url": …}`` or
-        ``{"kind": "minio-listen"}``.
+        ``{"kind": "minio-listen"}`` or ``{"kind": "kafka", "topic": …}``.
     :raises DefinitionError: in the DAG file, for an argument that cannot be used.
     """
 
@@ -200,7 +200,8 @@ class DCacheNewObjectTrigger(NewObjectTrigger[DCacheArguments]):
     :param quiet_period: seconds (or a timedelta) a file must look the same before it is reported; for WebDAV servers
         that show unfinished uploads. dCache does not show a size before an upload is complete.
     :param notifications: ``"sse"`` receives them from dCache's REST frontend, ``"none"`` only lists, and ``"auto"``
-        decides by whether the connection names a frontend.
+        decides by whether the connection names a frontend. Or those of dCache's Kafka topic:
+        ``{"kind": "kafka", "topic": "billing", "conn_id": "kafka_default"}``.
     :param algorithm: what is remembered: ``"timestamp"`` (all versions, or when they are many the young ones) or
         ``"snapshot"`` (all versions, however many).
     :param sentinel: a name such as ``_SUCCESS``, which says that the files of its directory are complete, or an
@@ -227,7 +228,7 @@ class DCacheNewObjectTrigger(NewObjectTrigger[DCacheArguments]):
         poll_interval: timedelta | float = 10.0,
         reconcile_interval: timedelta | float = 300.0,
         quiet_period: timedelta | float = 0.0,
-        notifications: Literal["auto", "sse", "none"] = "auto",
+        notifications: Literal["auto", "sse", "none"] | Notifications | Mapping[str, Any] = "auto",
         algorithm: Literal["timestamp", "snapshot"] = "timestamp",
         sentinel: str = "",
     ) -> None:
@@ -245,7 +246,7 @@ class DCacheNewObjectTrigger(NewObjectTrigger[DCacheArguments]):
             poll_interval=seconds(poll_interval),
             reconcile_interval=seconds(reconcile_interval),
             quiet_period=seconds(quiet_period),
-            notifications=notifications,
+            notifications=notifications.to_dict() if isinstance(notifications, Notifications) else notifications,
             algorithm=algorithm,
             sentinel=sentinel,
         )

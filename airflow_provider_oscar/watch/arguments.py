@@ -5,20 +5,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from functools import partial
 
 from airflow_provider_oscar.core.checks import check_fields
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.filters import ObjectFilter, Sentinels
 from airflow_provider_oscar.core.fsspec_urls import FsspecUrl
+from airflow_provider_oscar.core.notifications import Notification
+from airflow_provider_oscar.core.objects import Reason
 from airflow_provider_oscar.core.times import read_iso
 from airflow_provider_oscar.watch.notifications.choice import NotificationKind, Notifications
 from airflow_provider_oscar.watch.notifications.dcache_sse import DCacheEventChannel
+from airflow_provider_oscar.watch.notifications.kafka import KafkaChannel
 from airflow_provider_oscar.watch.notifications.listener import Channel
 from airflow_provider_oscar.watch.notifications.minio import MinioChannel
-from airflow_provider_oscar.watch.notifications.sqs import SqsChannel
+from airflow_provider_oscar.watch.notifications.sqs import SqsChannel, new_keys
 from airflow_provider_oscar.watch.source import Source
 from airflow_provider_oscar.watch.sources.dcache import DCACHE_CONNECTIONS, DCacheSource
 from airflow_provider_oscar.watch.sources.filesystem import FileSystemSource
@@ -98,6 +102,10 @@ class WatchArguments:
         """Return whose state the watcher's is: it belongs to the place, and to what is chosen of it."""
         choice = {"filter": self.filter.to_dict(), "algorithm": self.algorithm, "sentinel": self.sentinel}
         return StateIdentity(place=self.state_place(), choice=json.dumps(choice, sort_keys=True))
+
+    def identity_digest(self) -> str:
+        """Return what tells this watcher from all others, short."""
+        return hashlib.sha256(json.dumps([self.asset_name, *self.state_place()]).encode()).hexdigest()[:12]
 
     def state_place(self) -> tuple[str, ...]:
         """Return what makes the place another place; how it is listed does not."""
@@ -199,6 +207,9 @@ class S3Arguments(WatchArguments):
             return SqsChannel(
                 chosen.queue_url, conn_id=chosen.conn_id or self.conn_id, bucket=self.bucket, prefix=self.prefix
             )
+        if chosen.kind == NotificationKind.KAFKA:
+            keys = partial(new_keys, bucket=self.bucket, prefix=self.prefix)
+            return kafka_channel(chosen, self.identity_digest(), keys)
         return MinioChannel(connections=S3_CONNECTIONS, conn_id=self.conn_id, bucket=self.bucket, prefix=self.prefix)
 
     def state_place(self) -> tuple[str, ...]:
@@ -233,14 +244,22 @@ class DCacheArguments(WatchArguments):
     max_directories: int = 1000
     reconcile_interval: float = 300.0
     quiet_period: float = 0.0
-    notifications: str = "auto"
+    notifications: str | Mapping[str, object] = "auto"
     personal = frozenset({"quiet_period"})
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.path.startswith("/") or any(part in (".", "..") for part in self.path.split("/")):
             raise DefinitionError(f"path of a dCache watcher is {quoted(self.path)}; expected an absolute directory")
-        if self.notifications not in DCACHE_NOTIFICATIONS:
+        if not isinstance(self.notifications, str):
+            chosen = Notifications.from_argument(self.notifications)
+            if chosen.kind != NotificationKind.KAFKA:
+                raise DefinitionError(
+                    f"notifications of a dCache watcher are of kind {quoted(chosen.kind)}; expected 'kafka', or one of "
+                    f"{', '.join(DCACHE_NOTIFICATIONS)}"
+                )
+            object.__setattr__(self, "notifications", chosen.to_dict())
+        elif self.notifications not in DCACHE_NOTIFICATIONS:
             raise DefinitionError(
                 f"notifications of a dCache watcher is {quoted(self.notifications)}; expected one of "
                 f"{', '.join(DCACHE_NOTIFICATIONS)}"
@@ -265,6 +284,10 @@ class DCacheArguments(WatchArguments):
         digest = hashlib.sha256(json.dumps([*self.state_place(), self.max_directories]).encode()).hexdigest()[:12]
 
         async def open_channel() -> Channel | None:
+            if not isinstance(self.notifications, str):
+                chosen = Notifications.from_argument(self.notifications)
+                keys = partial(new_keys, bucket=source.container, prefix="")
+                return kafka_channel(chosen, self.identity_digest(), keys, directory=source.container)
             if self.notifications == "auto" and not await source.has_frontend():
                 return None
             return DCacheEventChannel(
@@ -369,3 +392,21 @@ class FileSystemArguments(WatchArguments):
 
 DCACHE_NOTIFICATIONS = ("auto", "sse", "none")
 _MOST_WORKERS = 16
+
+
+def kafka_channel(
+    chosen: Notifications,
+    digest: str,
+    keys: Callable[[list[Notification]], dict[str, Reason]],
+    *,
+    directory: str = "",
+) -> KafkaChannel:
+    """Return the channel of a topic; each watcher is a consumer group of its own, so that each gets every message."""
+    return KafkaChannel(
+        chosen.topic,
+        conn_id=chosen.conn_id or "kafka_default",
+        group=f"airflow-provider-oscar-{digest}",
+        keys=keys,
+        directory=directory,
+        pointers=chosen.pointers,
+    )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which notifications of an S3 store a watcher uses, as a value."""
+"""Which notifications of a store a watcher uses, as a value."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.notification_formats import check_pointers
 
 
 class NotificationKind(StrEnum):
@@ -19,15 +20,21 @@ class NotificationKind(StrEnum):
     """An SQS queue that gets S3 event notifications, directly, through SNS, or from EventBridge."""
     MINIO_LISTEN = "minio-listen"
     """MinIO's ListenBucketNotification stream; needs no configuration of the store."""
+    KAFKA = "kafka"
+    """A Kafka topic: dCache's own, one that a store writes S3 event records to, or any JSON through ``pointers``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Notifications:
     """The value of a watcher's ``notifications``; a dictionary with these keys does as well.
 
-    :param kind: ``"sqs"`` or ``"minio-listen"``.
+    :param kind: ``"sqs"``, ``"minio-listen"`` or ``"kafka"``.
     :param queue_url: URL of the SQS queue; give each watched place a queue of its own.
-    :param conn_id: connection with the keys for the queue; that of the watcher if empty.
+    :param conn_id: connection with the keys for the queue, that of the watcher if empty; of type ``kafka`` for a topic,
+        ``kafka_default`` if empty.
+    :param topic: name of the Kafka topic.
+    :param pointers: JSON pointers (RFC 6901) for Kafka messages of a form of one's own, such as
+        ``{"bucket": "/store", "key": "/path"}``.
     :param reconcile_interval: seconds between listings while notifications arrive; ``poll_interval`` applies while
         they do not.
     """
@@ -35,6 +42,8 @@ class Notifications:
     kind: str
     queue_url: str = ""
     conn_id: str = ""
+    topic: str = ""
+    pointers: Mapping[str, str] | None = None
     reconcile_interval: float = 300.0
 
     def __post_init__(self) -> None:
@@ -47,8 +56,15 @@ class Notifications:
         if (self.kind == NotificationKind.SQS) is not bool(url.scheme in ("http", "https") and url.netloc):
             raise DefinitionError(
                 f"notifications of kind {self.kind!r} have queue_url {quoted(self.queue_url)}; expected the URL of the "
-                "queue for 'sqs', and none for 'minio-listen'"
+                "queue for 'sqs', and none for the others"
             )
+        if (self.kind == NotificationKind.KAFKA) is not bool(self.topic) or (self.pointers and not self.topic):
+            raise DefinitionError(
+                f"notifications of kind {self.kind!r} have topic {quoted(self.topic)}; expected the name of the "
+                "topic for 'kafka', and neither topic nor pointers for the others"
+            )
+        if self.pointers is not None:
+            check_pointers(self.pointers)
         if self.reconcile_interval <= 0:
             raise DefinitionError(
                 f"reconcile_interval of notifications is {self.reconcile_interval}; expected seconds above 0"
@@ -66,8 +82,8 @@ class Notifications:
             return cls(**value)
         except TypeError as error:
             raise DefinitionError(
-                f"notifications is {quoted(value)} ({error}); expected a dictionary with kind, and queue_url, conn_id "
-                "and reconcile_interval as needed"
+                f"notifications is {quoted(value)} ({error}); expected a dictionary with kind, and queue_url, topic, "
+                "pointers, conn_id and reconcile_interval as needed"
             ) from error
 
     def to_dict(self) -> dict[str, Any]:
