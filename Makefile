@@ -14,6 +14,8 @@ PARALLEL := -n 2 --dist loadfile
 BACKEND ?= embedded
 # How long system-short may build Kubernetes before it is given up.
 BUILD_MINUTES ?= 25
+# Further words for release, such as RELEASE_WORDS=--no-demo.
+RELEASE_WORDS ?=
 # Further words for pytest, such as AGAIN=--last-failed.
 AGAIN ?=
 
@@ -159,11 +161,11 @@ docs: $(STAMP) ## Build the documentation into build/site; a warning or a dead l
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 .PHONY: release
-release: ## Build and check wheel, source distribution and bill of materials: PROJECT_URL=https://host/owner/name.
+release: ## Build and check the distributions, also the demo from wheels alone: PROJECT_URL=https://host/owner/name.
 	@test -n "$(PROJECT_URL)" || { echo "Say where it is published: make release PROJECT_URL=https://host/owner/name" >&2; exit 2; }
 	@test -x .venv-release/bin/python || $(PYTHON) -m venv .venv-release
 	@.venv-release/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/release.txt
-	@.venv-release/bin/python .ci/release.py --project-url "$(PROJECT_URL)" --docs-url "$(DOCS_URL)"
+	@.venv-release/bin/python .ci/release.py --project-url "$(PROJECT_URL)" --docs-url "$(DOCS_URL)" $(RELEASE_WORDS)
 
 .PHONY: clean
 clean: ## Remove the virtual environment and everything generated.

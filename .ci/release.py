@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make a release of the provider and check it: metadata, links, contents, reproducibility, bill of materials.
+"""Make a release of the provider and its test bed, and check it: metadata, links, contents, reproducibility, bill of
+materials, and the path of somebody who has nothing but the wheels.
 
 The sources do not know where they are published, so ``--project-url`` says it: links of the README become absolute and
 the metadata gets its project URLs, in a copy of what is committed. The result is in ``dist/``.
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 import zipfile
 from email.parser import HeaderParser
 from pathlib import Path
@@ -39,6 +41,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--project-url", required=True, help="where the repository is, such as https://host/owner/name")
     parser.add_argument("--docs-url", default="", help="where the built documentation is; its folder by default")
+    parser.add_argument("--no-demo", action="store_true", help="install the wheels, but do not run the demo from them")
     given = parser.parse_args()
     if not re.fullmatch(r"https://[^/\s]+(/[^/\s]+)+", given.project_url.rstrip("/")):
         parser.error(f"{given.project_url!r} is not a valid address of a repository; expected https://host/owner/name")
@@ -51,12 +54,53 @@ def main() -> int:
         shutil.copytree(first, dist)
     for name in sorted(path.name for path in dist.iterdir()):
         print(f"{hashlib.sha256((dist / name).read_bytes()).hexdigest()}  dist/{name}")
-    run(sys.executable, "-m", "twine", "check", "--strict", *map(str, dist.glob("airflow*")))
+    run(
+        sys.executable,
+        "-m",
+        "twine",
+        "check",
+        "--strict",
+        *map(str, dist.glob("*.whl")),
+        *map(str, dist.glob("*.tar.gz")),
+    )
     lock, sbom = ROOT / "requirements" / "airflow-3.3.txt", dist / "sbom.cdx.json"
     run(sys.executable, "-m", "cyclonedx_py", "requirements", str(lock), "--output-reproducible", "-o", str(sbom))
+    problems += from_wheels(dist, lock, demo=not given.no_demo)
     for problem in problems:
         print(f"FAILED: {problem}", file=sys.stderr)
     return 1 if problems else 0
+
+
+def from_wheels(dist: Path, lock: Path, *, demo: bool) -> list[str]:
+    """Return what fails for whoever installs the wheels and has no checkout; prints how long each step took.
+
+    :param dist: with the wheels.
+    :param lock: versions that are installed beside them.
+    :param demo: run the demo as well, which takes some minutes.
+    """
+    provider, testbed = (next(dist.glob(f"{name}-*.whl")) for name in ("airflow_provider_oscar", "oscar_testbed"))
+    with tempfile.TemporaryDirectory() as scratch:
+        venv, home = Path(scratch, "venv"), Path(scratch, "home")
+        home.mkdir()
+        kept = ("PIP_", "HTTP", "NO_PROXY", "SSL_", "REQUESTS_", "LANG", "http", "no_proxy")
+        environment = {name: value for name, value in os.environ.items() if name.startswith(kept)}
+        environment |= {"HOME": str(home), "AIRFLOW_HOME": str(home / "airflow"), "PATH": f"{venv}/bin:{os.defpath}"}
+        steps = [
+            ("make an environment", [sys.executable, "-m", "venv", str(venv)]),
+            ("install", [f"{venv}/bin/pip", "install", "-q", "-c", str(lock), f"{provider}[testbed]", str(testbed)]),
+            ("airflow providers list", [f"{venv}/bin/airflow", "providers", "list", "-o", "plain"]),
+            ("airflow oscar --help", [f"{venv}/bin/airflow", "oscar", "services", "apply", "--help"]),
+        ]
+        if demo:
+            report = str(home / "report")
+            steps.append(("airflow oscar demo", [f"{venv}/bin/airflow", "oscar", "demo", "--report", report]))
+        for name, command in steps:
+            began = time.monotonic()
+            done = subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True)
+            print(f"{time.monotonic() - began:6.0f} s  {name}")
+            if done.returncode:
+                return [f"{name} fails from the wheels alone: {(done.stderr or done.stdout).strip()[-1500:]}"]
+    return []
 
 
 def build(where: Path, project_url: str, docs_url: str) -> Path:
@@ -70,7 +114,8 @@ def build(where: Path, project_url: str, docs_url: str) -> Path:
     assert version
     publish(source, project_url, docs_url, version[1])
     environment = {"SOURCE_DATE_EPOCH": epoch.stdout.strip()}
-    run(sys.executable, "-m", "build", "--outdir", str(where / "dist"), str(source), environment=environment)
+    for distribution in (source, source / "testbed"):
+        run(sys.executable, "-m", "build", "--outdir", str(where / "dist"), str(distribution), environment=environment)
     for path in (where / "dist").glob("*.tar.gz"):
         settle(path, int(environment["SOURCE_DATE_EPOCH"]))
     return where / "dist"
@@ -120,7 +165,7 @@ def compare(first: Path, second: Path) -> list[str]:
 
 def contents(dist: Path) -> list[str]:
     """Return what is missing in the distributions, and what has no place there."""
-    (sdist,), (wheel,) = dist.glob("*.tar.gz"), dist.glob("*.whl")
+    (sdist,), (wheel,) = dist.glob("airflow*.tar.gz"), dist.glob("airflow*.whl")
     with tarfile.open(sdist) as archive:
         inside = {name.partition("/")[2] for name in archive.getnames()}
     in_wheel = set(zipfile.ZipFile(wheel).namelist())
@@ -132,7 +177,7 @@ def contents(dist: Path) -> list[str]:
 
 def metadata(dist: Path) -> list[str]:
     """Return what is wrong with the metadata."""
-    (wheel,) = dist.glob("*.whl")
+    (wheel,) = dist.glob("airflow*.whl")
     archive = zipfile.ZipFile(wheel)
     (name,) = (each for each in archive.namelist() if each.endswith(".dist-info/METADATA"))
     found = HeaderParser().parsestr(archive.read(name).decode())
