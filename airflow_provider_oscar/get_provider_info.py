@@ -237,7 +237,10 @@ def get_provider_info() -> dict[str, object]:
                     f"{_PACKAGE}.operators.oscar",
                     f"{_PACKAGE}.operators.oscar_calls",
                     f"{_PACKAGE}.operators.oscar_service",
+                    f"{_PACKAGE}.operators.placed",
+                    f"{_PACKAGE}.operators.placed_job",
                     f"{_PACKAGE}.operators.placement",
+                    f"{_PACKAGE}.operators.placement_of_many",
                     f"{_PACKAGE}.operators.backfill",
                     f"{_PACKAGE}.operators.replay",
                 ],
@@ -266,6 +269,7 @@ def get_provider_info() -> dict[str, object]:
                 "python-modules": [
                     f"{_PACKAGE}.triggers.objects",
                     f"{_PACKAGE}.triggers.jobs",
+                    f"{_PACKAGE}.triggers.placement",
                     f"{_PACKAGE}.triggers.service_jobs",
                 ],
             },

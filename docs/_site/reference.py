@@ -17,7 +17,10 @@ PACKAGE = "airflow_provider_oscar"
 #: Modules that DAG authors use and that Airflow's metadata has no place for: page, title, modules and whole packages.
 FURTHER = {
     "decorators": ("Decorators", ["decorators.*"]),
-    "ingest": ("New objects and runs", ["ingest.new_objects", "run_objects", "ingest.policies", "ingest.timetable"]),
+    "ingest": (
+        "New objects and runs",
+        ["ingest.new_objects", "run_objects", "params", "ingest.policies", "ingest.timetable"],
+    ),
     "placement": ("Placement", ["placement.*", "core.slurm", "core.pod_options", "core.batches"]),
     "objects": ("Objects, filters, assets, paths", ["core.objects", "core.filters", "assets", "fs"]),
     "jobs": ("Options and results of jobs", ["jobs.options", "jobs.manifest", "jobs.success", "jobs.backend"]),

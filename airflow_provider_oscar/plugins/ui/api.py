@@ -273,8 +273,10 @@ class _Outside:
     async def whereabouts(self, found: Found) -> dict[str, str]:
         """Answer what the system that runs the job says of it: the truth about a job that was cancelled."""
         place = systems.place_of(found.row)
-        if place is None or found.job is None:
-            raise HTTPException(HTTPStatus.NOT_FOUND, "the task has not submitted a job, or does not say where")
+        if place is None:
+            raise HTTPException(HTTPStatus.CONFLICT, "the task does not say where its job runs; its log does")
+        if found.job is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND, "the task has not submitted a job")
         return await self._ask(place.conn_id, systems.job_at, place, found.job.job_id)
 
     async def system(self, allowed: Connections, conn_id: str) -> dict[str, object]:

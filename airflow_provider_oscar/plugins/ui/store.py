@@ -47,6 +47,7 @@ JOB_OPERATORS = (
     "OscarJobOperator",
     "InterLinkPodOperator",
     "KubernetesJobOperator",
+    "PlacedJobOperator",
     "_InterLinkDecoratedOperator",
 )
 #: What tasks leave in XCom that is of interest here.

@@ -367,6 +367,14 @@ def test_the_truth_about_a_job_is_asked_of_the_system_that_runs_it(client, rows,
     assert asked == [(systems.JobPlace("oscar", "ui_cluster", "words"), "infer-1")]
 
 
+def test_a_task_that_does_not_say_where_its_job_runs_is_not_taken_for_one_without_a_job(client, rows, asked):
+    for task_id in ("choose", "other"):
+        answer = client.get(
+            ROUTES["whereabouts"].replace("task_id=infer", f"task_id={task_id}"), headers=login("viewer")
+        )
+        assert (answer.status_code, asked) == (409, [])
+
+
 def test_a_system_is_asked_only_over_a_connection_that_the_user_may_read(client, rows, asked, monkeypatch):
     from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 
