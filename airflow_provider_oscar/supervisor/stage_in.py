@@ -111,10 +111,10 @@ class Download:
         """Refuse another version than the one that was seen, before and after its bytes were read.
 
         A door answers for the file, and sends to a pool for its bytes: dCache's pools send no entity tag, so an
-        overwritten file of the same size would pass for damage, or, without a checksum, for the old one. An S3 store
-        sends the tag with the bytes, and its URL is good for them alone.
+        overwritten file of the same size would pass for damage, or, without a checksum, for the old one. Other stores
+        send the tag with the bytes, and a signed URL of theirs is good for them alone.
         """
-        if self.source["uri"].startswith("s3:"):
+        if not self.source["uri"].startswith("dcache:"):
             return
         with exchange("HEAD", self.source["url"], self.source["headers"]) as answer:
             if answer.status in (404, 410):
