@@ -78,6 +78,10 @@ integration: $(STAMP) ## Run the integration tests against real servers and the 
 faults: $(STAMP) ## Kill, stop and corrupt what the watchers depend on, and count: 300 objects, none lost (minutes).
 	@$(BIN)/python -m pytest tests/integration/faults
 
+.PHONY: world
+world: $(STAMP) ## Everything at once with faults at random, and count: none lost, doubled, forged or left (WORLD_SECONDS, WORLD_SEED).
+	@$(BIN)/python -m pytest tests/world $(AGAIN)
+
 .PHONY: e2e
 e2e: $(STAMP) ## Run the browser tests over the demo (needs chromium).
 	@$(BIN)/python -m pytest tests/e2e

@@ -38,7 +38,7 @@ def executors() -> Path:
         ours = [path for path in sys.path if Path(path).name == "site-packages"]
         # Read after the environment's own; `addsitedir` minds the .pth files in there, an editable install for one.
         lines = [f"import site; site.addsitedir({path!r})" for path in ours]
-        (_site_packages(python) / "ours.pth").write_text("\n".join([*lines, ""]))
+        (site_packages(python) / "ours.pth").write_text("\n".join([*lines, ""]))
 
     return _environment("executors", [requirements.read_text(), lock.read_text(), sys.prefix], fill)
 
@@ -93,5 +93,6 @@ def _install(python: Path, *words: str) -> None:
     run([sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", str(python), *words], timeout=_TIMEOUT)
 
 
-def _site_packages(python: Path) -> Path:
+def site_packages(python: Path) -> Path:
+    """Return where an interpreter's packages are."""
     return Path(run([str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]).strip())

@@ -11,10 +11,11 @@ import secrets
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import TextIO
 
-from oscar_testbed.errors import MissingPrerequisite
+from oscar_testbed.errors import MissingPrerequisite, PlatformError
 from oscar_testbed.files import write_private
 from oscar_testbed.process import LOOPBACK, Program, free_port, wait_until
 from oscar_testbed.programs import missing as missing_programs
@@ -105,6 +106,18 @@ class PostgreSQL:
             self._lock.close()
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
+
+    def restart(self, *, pause: float = 0.0) -> None:
+        """Stop it, and serve the same data again.
+
+        :param pause: seconds in between.
+        """
+        if self._program is None:
+            raise PlatformError("PostgreSQL does not run")
+        self._program.stop()
+        time.sleep(pause)
+        self._program.start()
+        wait_until(self.healthy, what="PostgreSQL serves again", timeout=_START_SECONDS, program=self._program)
 
     def healthy(self) -> bool:
         """Whether it takes connections."""

@@ -36,6 +36,8 @@ class AirflowParts:
 
     :param environment: further variables, connections among them.
     :param database: SQLAlchemy URL; SQLite below ``directory`` by default.
+    :param parts: command of each part, by its name.
+    :param python: interpreter of an environment that has the database's driver.
     """
 
     def __init__(
@@ -46,6 +48,8 @@ class AirflowParts:
         environment: Mapping[str, str] | None = None,
         parallelism: int = 3,
         database: str | None = None,
+        parts: Mapping[str, str] = {name: name for name in PARTS},  # noqa: B006 - is not changed
+        python: Path = Path(sys.executable),
     ) -> None:
         # SQLite's writers wait for each other; with several processes that write all the time, longer than 5 s.
         self.database = database or f"sqlite:///{directory}/airflow.db?timeout=60"
@@ -59,6 +63,8 @@ class AirflowParts:
         self.url = settings.url
         self._health = settings
         self._make_environment = settings.environment
+        self._commands = dict(parts)
+        self._python = python
         self._parts: dict[str, Program] = {}
 
     def environment(self) -> dict[str, str]:
@@ -71,12 +77,12 @@ class AirflowParts:
         (self.directory / "passwords.json").write_text("{}")
         environment = self._make_environment()
         with (self.directory / "migrate.log").open("wb") as log:
-            command = [sys.executable, "-m", "airflow", "db", "migrate"]
+            command = [str(self._python), "-m", "airflow", "db", "migrate"]
             subprocess.run(command, env=environment, stdout=log, stderr=subprocess.STDOUT, check=True, timeout=300)
-        for name in PARTS:
+        for name, word in self._commands.items():
             self._parts[name] = Program(
                 f"Airflow's {name}",
-                [sys.executable, "-m", "airflow", name],
+                [str(self._python), "-m", "airflow", word],
                 log_path=self.directory / f"{name}.log",
                 env=environment,
                 cwd=self.directory,

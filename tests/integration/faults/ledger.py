@@ -104,10 +104,10 @@ def read_ledger(database: str, uploaded: Mapping[str, Mapping[str, float]], *, d
 
     :param database: SQLAlchemy URL of Airflow's database.
     """
-    with _open(database) as connection:
+    with open_database(database) as connection:
         reports = _reports(connection)
         # A plain run may be about many objects, or about none.
-        things = _plain_objects(connection) if dag_id == PLAIN else _run_objects(connection, dag_id).values()
+        things = _plain_objects(connection) if dag_id == PLAIN else run_objects(connection, dag_id).values()
         runs = Counter(things)
     expected = [(inbox, key) for inbox, keys in uploaded.items() for key in keys]
     seen = {inbox: sum(1 for key in keys if (inbox, key) in reports) for inbox, keys in uploaded.items()}
@@ -125,7 +125,7 @@ def read_ledger(database: str, uploaded: Mapping[str, Mapping[str, float]], *, d
 def starts(database: str, *, dag_id: str = CONSUMER) -> dict[tuple[str, str], float]:
     """Return when the run of each object started, in seconds since the epoch."""
     found: dict[tuple[str, str], float] = {}
-    with _open(database) as connection:
+    with open_database(database) as connection:
         for _, extra, start in connection.execute(_RUN_EVENTS, {"dag_id": dag_id}):
             moment = datetime.fromisoformat(start) if isinstance(start, str) else start
             if moment is not None and (thing := _object(extra)) is not None:
@@ -136,20 +136,20 @@ def starts(database: str, *, dag_id: str = CONSUMER) -> dict[tuple[str, str], fl
 
 def count_runs(database: str, *, dag_id: str = CONSUMER) -> int:
     """Return how many runs a DAG has."""
-    with _open(database) as connection:
+    with open_database(database) as connection:
         return int(connection.execute(_RUNS, {"dag_id": dag_id}).scalar_one())
 
 
 def count_reports(database: str) -> int:
     """Return how many events the watchers have stored."""
-    with _open(database) as connection:
+    with open_database(database) as connection:
         return sum(_reports(connection).values())
 
 
 def inboxes_with_runs(database: str) -> set[str]:
     """Return the inboxes of which at least one object has a run."""
-    with _open(database) as connection:
-        return {inbox for inbox, _ in _run_objects(connection, CONSUMER).values()}
+    with open_database(database) as connection:
+        return {inbox for inbox, _ in run_objects(connection, CONSUMER).values()}
 
 
 @cache
@@ -158,7 +158,8 @@ def _engine(database: str) -> Engine:
     return create_engine(database, connect_args=arguments)
 
 
-def _open(database: str) -> Connection:
+def open_database(database: str) -> Connection:
+    """Return a connection to Airflow's database; SQLite's waits for others."""
     return _engine(database).connect()
 
 
@@ -184,7 +185,7 @@ def unpause(database: str, dag_id: str) -> None:
                            {"paused": False, "dag_id": dag_id})  # fmt: skip
 
 
-def _run_objects(connection: Connection, dag_id: str) -> dict[str, tuple[str, str]]:
+def run_objects(connection: Connection, dag_id: str) -> dict[str, tuple[str, str]]:
     """Return the object of each run, by run id; runs of nothing count as strangers."""
     found = {row.run_id: ("?", row.run_id) for row in connection.execute(_RUN_IDS, {"dag_id": dag_id})}
     for run_id, extra, _ in connection.execute(_RUN_EVENTS, {"dag_id": dag_id}):

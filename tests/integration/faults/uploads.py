@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import httpx
 from botocore.exceptions import BotoCoreError, ClientError
@@ -80,7 +81,7 @@ class DCacheInbox:
     def put(self, key: str) -> bool:
         """Try once."""
         try:
-            answer = self._client.put(f"{self._dcache.webdav_url}{self._directory}/{key}", content=key.encode())
+            answer = self._client.put(f"{self._dcache.webdav_url}{self._directory}/{quote(key)}", content=key.encode())
         except httpx.HTTPError:
             return False
         return answer.is_success
@@ -101,15 +102,25 @@ class Uploader:
     :param rate: objects a second.
     :param total: objects after which it stops by itself, bursts included.
     :param first: number of the first object; names must differ between inboxes of one store.
+    :param named: returns the name of the object of a number; an ordinary one by default.
     """
 
-    def __init__(self, inbox: Inbox, *, rate: float, total: int, first: int = 0) -> None:
+    def __init__(
+        self,
+        inbox: Inbox,
+        *,
+        rate: float,
+        total: int,
+        first: int = 0,
+        named: Callable[[int], str] | None = None,
+    ) -> None:
         self.inbox = inbox
         self.uploaded: dict[str, float] = {}
         """Key and the time when the store had it."""
         self._interval = 1.0 / rate
         self._total = total
         self._numbers = itertools.count(first)
+        self._named = named
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=f"upload-{inbox.name}", daemon=True)
         self._stopped = threading.Event()
@@ -139,7 +150,8 @@ class Uploader:
 
     def _one(self, kind: str) -> None:
         with self._lock:
-            key = f"{kind}-{next(self._numbers):06d}.dat"
+            number = next(self._numbers)
+            key = self._named(number) if self._named is not None else f"{kind}-{number:06d}.dat"
         while not self._stopped.is_set() and not self.inbox.put(key):
             # It may have been taken all the same, and must not be written twice.
             while not self._stopped.wait(_RETRY_PAUSE):

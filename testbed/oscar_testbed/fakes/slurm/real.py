@@ -15,6 +15,7 @@ import secrets
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -235,6 +236,16 @@ class RealSlurm:
     def partitions(self) -> tuple[Partition, ...]:
         """See :meth:`BatchSystem.partitions`."""
         return PARTITIONS
+
+    def freeze(self, seconds: float) -> None:
+        """Let the controller answer nobody for a while; jobs that run go on, and nothing is forgotten."""
+        controllers = [daemon for daemon in self._daemons if daemon.name == "slurmctld" and daemon.pid is not None]
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            for daemon in controllers:
+                if (pid := daemon.pid) is not None:
+                    os.kill(pid, number)
+            if number == signal.SIGSTOP:
+                time.sleep(seconds)
 
     def environment(self) -> dict[str, str]:
         """What a shell needs so that ``squeue`` and its kin talk to this cluster."""

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rules of the world test: what is drawn from a seed, and what its books call wrong."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.world.books import Entry, Run, close_books, read_entries
+from tests.world.incidents import Incidents
+from tests.world.plan import KINDS, draw
+
+
+@given(seed=st.integers(0, 10**6), seconds=st.floats(30, 3600))
+def test_incidents_end_in_time_and_those_of_one_system_do_not_overlap(seed, seconds):
+    plan = draw(seed, seconds)
+    assert plan == draw(seed, seconds) == sorted(plan)
+    assert all(0 < one.at < one.end <= seconds for one in plan)
+    for system in {one.system for one in plan}:
+        own = [one for one in plan if one.system == system]
+        assert all(first.end <= second.at for first, second in zip(own, own[1:], strict=False))
+
+
+@given(seed=st.integers(0, 10**6))
+def test_an_hour_has_every_kind(seed):
+    assert {one.kind for one in draw(seed, 3600)} == set(KINDS)
+
+
+def test_each_kind_can_happen():
+    assert [kind for kind in KINDS if not callable(getattr(Incidents, kind, None))] == []
+
+
+def books(entries=(("a", "ended"), ("b", "ended")), runs=(("a", "success"), ("b", "success")), **changes):
+    return close_books(
+        **{
+            "uploaded": ["a", "b"],
+            "entries": [Entry(*each) for each in entries],
+            "runs": [Run(*each) for each in runs],
+            "orphans": [],
+            "recovery": 3.0,
+            **changes,
+        }
+    )
+
+
+def test_books_balance_when_each_object_has_one_run_and_one_execution():
+    assert books().balanced
+    assert "lost" in books().table()
+
+
+def test_a_bad_object_is_to_fail_however_often_it_is_tried():
+    entries = [("bad", "ended")] * 4
+    assert books(uploaded=["bad"], entries=entries, runs=[("bad", "failed")]).balanced
+
+
+@pytest.mark.parametrize(
+    ("wrong", "found"),
+    [
+        ({"runs": [("a", "success")]}, {"lost": 1}),
+        ({"runs": [("a", "success"), ("a", "success"), ("b", "success")]}, {"doubled": 1}),
+        ({"entries": [("a", "ended")] * 2 + [("b", "ended")]}, {"executed_twice": 1}),
+        ({"entries": [("a", "ended"), ("b", "begun")]}, {"false_success": 1}),
+        ({"runs": [("a", "failed"), ("b", "success")]}, {"failed": 1}),
+        ({"runs": [("a", "running"), ("b", "success")]}, {"stuck": 1}),
+        ({"orphans": ["pod x"]}, {"orphans": 1}),
+        (
+            {"uploaded": ["bad"], "entries": [("bad", "ended")], "runs": [("bad", "success")]},
+            {"false_success": 1},
+        ),
+    ],
+)
+def test_books_name_what_went_wrong(wrong, found):
+    closed = books(**wrong)
+    assert {name: count for name, count in closed.counts.items() if count} == found
+    assert not closed.balanced
+
+
+@given(lines=st.lists(st.text()))
+def test_a_ledger_of_any_lines_is_read(lines):
+    good = json.dumps({"key": "a", "what": "ended"})
+    assert read_entries([*lines, good])[-1] == Entry("a", "ended")

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What goes wrong when: drawn from one seed, so that a bad hour can be had again."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+#: Kinds of incidents and the longest each lasts, in seconds; a kind's name is its method in ``incidents.py``.
+KINDS: dict[str, float] = {
+    "kill_scheduler": 6,
+    "kill_triggerer": 6,
+    "kill_api_server": 5,
+    "kill_dag_processor": 10,
+    "restart_database": 3,
+    "oscar_unauthorized": 15,
+    "oscar_forbidden": 15,
+    "oscar_not_found": 15,
+    "oscar_throttled": 10,
+    "oscar_failing": 20,
+    "oscar_resets": 10,
+    "kubernetes_unauthorized": 15,
+    "kubernetes_forbidden": 15,
+    "kubernetes_throttled": 10,
+    "kubernetes_failing": 20,
+    "s3_away": 10,
+    "s3_resets": 10,
+    "s3_hangs": 20,
+    "dcache_away": 10,
+    "dcache_unauthorized": 10,
+    "dcache_failing": 15,
+    "dcache_streams_cut": 1,
+    "dcache_events_lost": 5,
+    "slurm_away": 15,
+    "interlink_away": 15,
+    "interlink_loses_deletes": 10,
+    "clock_steps_back": 20,
+}
+#: Incidents of one system do not overlap: the end of one would end the other.
+SYSTEMS = ("oscar", "kubernetes", "s3", "dcache", "slurm", "interlink", "clock", "restart", "kill")
+
+
+@dataclass(frozen=True, order=True)
+class Incident:
+    """One thing that goes wrong.
+
+    :param at: seconds after the first upload.
+    :param kind: one of :data:`KINDS`.
+    :param seconds: how long it lasts.
+    """
+
+    at: float
+    kind: str
+    seconds: float
+
+    @property
+    def end(self) -> float:
+        """Seconds after the first upload."""
+        return self.at + self.seconds
+
+    @property
+    def system(self) -> str:
+        """What it happens to."""
+        return next(each for each in SYSTEMS if self.kind.startswith(each))
+
+
+def draw(seed: int, seconds: float, *, kinds: Sequence[str] = tuple(KINDS), interval: float = 6.0) -> list[Incident]:
+    """Return the incidents of a run in their order; equal for equal arguments.
+
+    :param seed: of everything that is drawn.
+    :param seconds: in which all of them begin and end.
+    :param kinds: of which they are; every one comes before one comes again.
+    :param interval: mean seconds between two that begin.
+    """
+    chance = random.Random(seed)
+    found: list[Incident] = []
+    free = dict.fromkeys(SYSTEMS, 0.0)
+    waiting: list[str] = []
+    at = 0.0
+    while (at := at + chance.uniform(0.5, 1.5) * interval) < seconds:
+        waiting = waiting or chance.sample(sorted(kinds), len(kinds))
+        for kind in waiting:
+            one = Incident(at, kind, chance.uniform(0.3, 1.0) * KINDS[kind])
+            if free[one.system] <= at and one.end <= seconds:
+                waiting.remove(kind)
+                free[one.system] = one.end
+                found.append(one)
+                break
+    return found

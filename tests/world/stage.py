@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything the world consists of: stores, OSCAR, Kubernetes, SLURM, and Airflow in parts."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from oscar_testbed import LocalImage, LocalPlatform
+from oscar_testbed.errors import MissingPrerequisite
+from oscar_testbed.fakes.s3 import open_client
+from oscar_testbed.real import environments
+from oscar_testbed.real.postgres import PostgreSQL
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from airflow_provider_oscar.core.services import ServiceDefinition
+from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+from airflow_provider_oscar.jobs.builder import SupervisorHook
+from tests.integration.faults.airflow_parts import PARTS, AirflowParts
+from tests.integration.faults.ledger import open_database, run_objects
+from tests.integration.faults.uploads import DCacheInbox, S3Inbox, Uploader
+from tests.world.books import Books, Run, close_books, read_entries
+from tests.world.incidents import Incidents
+from tests.world.plan import KINDS, draw
+from tests.world.wire import Wire
+
+HERE = Path(__file__).parent
+DAGS = ("cloud", "hpc")
+IMAGE = SERVICE = "world"
+TWO = {"scheduler 2": "scheduler", "triggerer 2": "triggerer"}
+#: Every so manieth object is to fail.
+BAD_EVERY = 9
+ENDED = ("success", "failed")
+
+
+def name_of(inbox: str, number: int) -> str:
+    """Return a name that a shell, a URL or a template would stumble over."""
+    fate = "bad" if number % BAD_EVERY == BAD_EVERY - 1 else "good"
+    return f"{fate} é'$(date);{{{{ x }}}}%41 {inbox} {number:04d}.dat"
+
+
+class World:
+    """A context manager.
+
+    :param directory: holds everything.
+    :param seed: of what goes wrong.
+    :param seconds: of uploads and incidents.
+    :param objects: of both inboxes together.
+    :param patience: seconds after the last incident until every run must have ended.
+    :param say: told what happens.
+    """
+
+    def __init__(
+        self, directory: Path, *, seed: int, seconds: float, objects: int, patience: float, say: Callable[[str], None]
+    ) -> None:
+        self.directory = directory
+        self.seed = seed
+        self.seconds = seconds
+        self.objects = objects
+        self.patience = patience
+        self.say = say
+        self.ledger = directory / "ledger.jsonl"
+        self.database: PostgreSQL | None = None
+        self.platform: LocalPlatform
+        self.airflow: AirflowParts
+        self.wires: dict[str, Wire] = {}
+        self._uploaders: dict[str, Uploader] = {}
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> World:
+        with self._stack as stack:
+            self.ledger.touch()
+            self.platform = LocalPlatform(self.directory / "platform", images={IMAGE: self._image()})
+            stack.enter_context(self.platform)
+            for bucket in ("inbox", "results"):
+                self.platform.s3.create_bucket(bucket)
+            self.platform.dcache.namespace.mkdir("/inbox")
+            for name, url in (("s3", self.platform.s3.endpoint), ("oscar", self.platform.oscar.url)):
+                self.wires[name] = Wire(url)
+                stack.callback(self.wires[name].stop)
+                self.wires[name].start()
+            self._apply_service()
+            self.airflow = self._open_airflow(stack)
+            stack.callback(self.airflow.stop)
+            self.say("starting Airflow")
+            self.airflow.start()
+            s3 = self.platform.s3
+            inboxes = (
+                S3Inbox(lambda: open_client(s3.endpoint, s3.access_key, s3.secret_key, s3.region)),
+                DCacheInbox(self.platform.dcache),
+            )
+            each = self.objects // len(inboxes)
+            for box in inboxes:
+                uploader = Uploader(box, rate=each / self.seconds * 1.25, total=each, named=partial(name_of, box.name))
+                self._uploaders[box.name] = uploader
+                stack.callback(uploader.stop)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def play(self) -> Books:
+        """Upload, let the incidents happen, wait until all is well, and return the books."""
+        for uploader in self._uploaders.values():
+            uploader.start()
+        self._await(lambda: any(self._runs()), 300.0, "the first run")
+        kinds = [each for each in KINDS if each != "restart_database" or self.database is not None]
+        plan = draw(self.seed, self.seconds, kinds=kinds)
+        self.say(f"seed {self.seed}: {len(plan)} incidents in {self.seconds:.0f} s")
+        incidents = Incidents(self)
+        began = time.monotonic()
+        threads = []
+        for one in plan:
+            time.sleep(max(0.0, began + one.at - time.monotonic()))
+            self.say(f"{one.at:5.0f} s  {one.kind} for {one.seconds:.0f} s ({self._progress()})")
+            threads.append(threading.Thread(target=incidents.happen, args=(one,), daemon=True))
+            threads[-1].start()
+        for thread in threads:
+            thread.join()
+        incidents.mend()
+        for uploader in self._uploaders.values():
+            uploader.finished.wait(self.patience)
+        ended = time.monotonic()
+        self.say(f"all is mended; waiting until the runs have ended ({self._progress()})")
+        self._await(self._settled, self.patience, "the runs")
+        recovery = time.monotonic() - ended
+        return close_books(
+            self.uploaded(),
+            read_entries(self.ledger.read_text().splitlines()),
+            self._runs(),
+            orphans=self._orphans(),
+            recovery=recovery,
+        )
+
+    def uploaded(self) -> list[str]:
+        """Return the keys that the stores hold."""
+        return [key for uploader in self._uploaders.values() for key in list(uploader.uploaded)]
+
+    def _image(self) -> LocalImage:
+        paths = (HERE / "bin", Path(sys.executable).parent)
+        return LocalImage(IMAGE, path=paths, environment={"WORLD_LEDGER": str(self.ledger)})
+
+    def _connections(self) -> dict[str, Any]:
+        found = dict(self.platform.connections)
+        found["oscar_default"] = {**found["oscar_default"], "host": self.wires["oscar"].url}
+        found["oscar_s3_default"] = {**found["oscar_s3_default"], "host": self.wires["s3"].url}
+        return found
+
+    def _apply_service(self) -> None:
+        from airflow.sdk import Connection
+
+        fields = self.platform.oscar.connection()
+        hook = OscarHook("oscar_default", connection=Connection(conn_id="oscar_default", **fields))
+        script = SupervisorHook().service_script()
+        hook.run(hook.apply_service(ServiceDefinition(name=SERVICE, image=IMAGE, script=script)))
+
+    def _open_airflow(self, stack: contextlib.ExitStack) -> AirflowParts:
+        environment = {f"AIRFLOW_CONN_{name.upper()}": json.dumps(each) for name, each in self._connections().items()}
+        environment["AIRFLOW__OSCAR__POLL_INTERVAL"] = "1"
+        parts = {name: name for name in PARTS}
+        python, url = Path(sys.executable), None
+        try:
+            python = environments.executors()
+            database = PostgreSQL(self.directory / "postgres.log")
+            database.start()
+        except MissingPrerequisite as error:
+            self.say(f"one scheduler and one triggerer on SQLite, since PostgreSQL cannot be had: {error}")
+        else:
+            stack.callback(database.stop)
+            self.database, url, parts = database, database.url(), {**parts, **TWO}
+            sys.path.append(str(environments.site_packages(python)))  # for the database's driver
+        return AirflowParts(
+            self.directory / "airflow", dags=HERE / "dags", environment=environment, parallelism=4, database=url,
+            parts=parts, python=python,
+        )  # fmt: skip
+
+    def _runs(self) -> list[Run]:
+        with contextlib.suppress(OperationalError), open_database(self.airflow.database) as connection:
+            states = {
+                (dag_id, run_id): state
+                for dag_id, run_id, state in connection.execute(text("SELECT dag_id, run_id, state FROM dag_run"))
+            }
+            return [
+                Run(key, states[dag_id, run_id])
+                for dag_id in DAGS
+                for run_id, (_, key) in run_objects(connection, dag_id).items()
+                if (dag_id, run_id) in states
+            ]
+        return []  # the database is away
+
+    def _settled(self) -> bool:
+        runs = self._runs()
+        return len(runs) >= len(self.uploaded()) and all(run.state in ENDED for run in runs)
+
+    def _progress(self) -> str:
+        runs = self._runs()
+        return f"{len(self.uploaded())} uploaded, {len(runs)} runs, {sum(run.state in ENDED for run in runs)} ended"
+
+    def _await(self, done: Callable[[], bool], patience: float, what: str) -> None:
+        deadline = time.monotonic() + patience
+        told = time.monotonic()
+        while not done() and time.monotonic() < deadline:
+            for part in self.airflow.revive():
+                self.say(f"Airflow's {part} had ended by itself and is started again")
+            if time.monotonic() - told > 20:
+                told = time.monotonic()
+                self.say(f"waiting for {what}: {self._progress()}")
+            time.sleep(1)
+
+    def _orphans(self) -> list[str]:
+        """Return what is left of our jobs when nobody waits for any."""
+        found = [
+            f"{plural[:-1]} {each['metadata']['namespace']}/{each['metadata']['name']}"
+            for plural in ("pods", "secrets")
+            for each in self.platform.kubernetes.store.objects(plural)
+            if each["metadata"].get("labels", {}).get("app.kubernetes.io/managed-by") == "airflow-provider-oscar"
+        ]
+        jobs = self.platform.slurm.jobs().values()
+        return [*found, *(f"SLURM job {each.job_id}" for each in jobs if not each.finished)]
