@@ -48,7 +48,8 @@ _TIME = re.compile(r"(?:\d+-\d+(?::\d+){0,2}|\d+(?::\d+){0,2})", re.ASCII)
 _UNSAFE_IN_NAME = re.compile(r"[^A-Za-z0-9_.,:=@+/-]+")
 _NUMBERS = {"cpus_per_task": 1, "memory_mib": 1, "gpus": 0, "nodes": 1, "ntasks": 1, "ntasks_per_node": 1}
 
-_FIELD_OF_FLAG = {
+#: Flags of sbatch that are fields.
+FIELD_OF_FLAG = {
     "partition": "partition",
     "time": "time",
     "cpus-per-task": "cpus_per_task",
@@ -289,10 +290,8 @@ def _check_extra_flags(flags: tuple[str, ...], *, gpus: bool) -> None:
             raise DefinitionError(f"SlurmOptions.extra_flags holds {quoted(flag)}; expected --name or --name=value")
         name = match["name"]
         _check("extra_flags", match["value"] or "", _VALUE)
-        if name in _FIELD_OF_FLAG:
-            raise DefinitionError(
-                f"SlurmOptions.extra_flags holds {quoted(flag)}; use the field {_FIELD_OF_FLAG[name]}"
-            )
+        if name in FIELD_OF_FLAG:
+            raise DefinitionError(f"SlurmOptions.extra_flags holds {quoted(flag)}; use the field {FIELD_OF_FLAG[name]}")
         if name in _REFUSED_FLAGS:
             raise DefinitionError(f"SlurmOptions.extra_flags holds {quoted(flag)}: {_REFUSED_FLAGS[name]}")
         if name in names or (name == "gres" and gpus):

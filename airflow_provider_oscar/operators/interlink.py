@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.pod_options import PodOptions
+from airflow_provider_oscar.core.sbatch import with_script
 from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
+from airflow_provider_oscar.jobs.host_script import HOST_IMAGE, HOST_MARK, SCRIPT_COMMAND, SCRIPT_FILE, host_pre_exec
 from airflow_provider_oscar.jobs.interlink import InterLinkBackend
 from airflow_provider_oscar.jobs.lifecycle import KeepPod
-from airflow_provider_oscar.jobs.options import Mode, RunOptions
+from airflow_provider_oscar.jobs.options import Attachments, Mode, RunOptions
 from airflow_provider_oscar.jobs.pods import PodWork
 from airflow_provider_oscar.jobs.running import RunningJob
+from airflow_provider_oscar.jobs.start_script import PROGRAM_FILE
 from airflow_provider_oscar.links import OutputLink, SlurmJobLink
 from airflow_provider_oscar.operators.job import Reuse
 from airflow_provider_oscar.operators.pods import PodJobOperator
@@ -66,6 +69,9 @@ class InterLinkPodOperator(PodJobOperator):
     :param keep_pod: ``"never"`` (default), ``"on_failure"`` or ``"always"``: whether the pod of a job that has ended
         stays for people to look at, without its secret. Its log is in the output prefix in any case.
     :param pod_options: variables, volumes, containers, metadata and more of the pod, or a template of it (templated).
+    :param script: text of a batch script as for ``sbatch``, which runs on the compute node without a container, instead
+        of image and command (templated); its ``#SBATCH`` lines count where the target says nothing else. The site's
+        Python (3.8 or later) runs the supervisor.
     :raises DefinitionError: in the DAG file, for what Kubernetes would refuse or interLink would mangle.
     """
 
@@ -82,6 +88,7 @@ class InterLinkPodOperator(PodJobOperator):
         "interlink_conn_id",
         "namespace",
         "pod_options",
+        "script",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"object_event": "json", "environment": "json"}
     place_fields = ("interlink_conn_id", "namespace")
@@ -111,6 +118,7 @@ class InterLinkPodOperator(PodJobOperator):
         mode: Mode = "inline",
         keep_pod: KeepPod = "never",
         pod_options: PodOptions | None = None,
+        script: str = "",
         **kwargs: object,
     ) -> None:
         super().__init__(
@@ -138,10 +146,15 @@ class InterLinkPodOperator(PodJobOperator):
             )
         if not output_uri:
             raise DefinitionError(f"task {self.task_id!r} has no output_uri for its results")
-        if (not image or not command) and not (pod_options and pod_options.has_template):
+        if script and (image or command or pod_options or mode != "inline"):
             raise DefinitionError(
-                f"task {self.task_id!r} needs an image and a command, or a pod template that has them"
+                f"task {self.task_id!r} has a script, which runs without a container and its arguments"
             )
+        if not script and (not image or not command) and not (pod_options and pod_options.has_template):
+            raise DefinitionError(
+                f"task {self.task_id!r} needs image and command, a pod template that has them, or a script"
+            )
+        self.script = script
         self.image = image
         self.mode = mode
         self.keep_pod = self.checked_keep_pod(keep_pod)
@@ -162,12 +175,13 @@ class InterLinkPodOperator(PodJobOperator):
 
     def request(self) -> dict[str, object]:
         """Return what is asked for, image and target included."""
-        return {**super().request(), "image": self.image, "target": asdict(self.target)}
+        added = {"script": self.script} if self.script else {}
+        return {**super().request(), "image": self.image, "target": asdict(self.target), **added}
 
     def prepare(self, job: RunningJob, context: Context) -> PodWork:
         """Return the pod and its secret."""
         target = self.target
-        return self.build_work(
+        work = self.build_work(
             job,
             context,
             backend=self.backend,
@@ -175,10 +189,21 @@ class InterLinkPodOperator(PodJobOperator):
             slurm=self._slurm(),
             resources=target.resources,
         )
+        return replace(work, secret={**work.secret, HOST_MARK: "1"}) if self.script else work
+
+    def execute(self, context: Context) -> dict[str, object]:
+        """Submit or adopt, and wait; return the manifest."""
+        if self.script:
+            self.image, self.command = HOST_IMAGE, list(SCRIPT_COMMAND)
+        return super().execute(context)
 
     def build_options(self) -> dict[str, object]:
         """Return further arguments of the builder; a launcher starts what SLURM is asked for."""
         options = super().build_options()
+        if self.script:
+            found = options["attachments"]
+            given = found if isinstance(found, Attachments) else Attachments()
+            options = {**options, "attachments": replace(given, files={SCRIPT_FILE: self.script.encode()})}
         wanted: RunOptions = options["options"]
         slurm = self.target.slurm
         if slurm is None or wanted.launcher == "none":
@@ -193,6 +218,11 @@ class InterLinkPodOperator(PodJobOperator):
     def _slurm(self) -> SlurmOptions | None:
         """Ask SLURM for the nodes and processes that the launcher will start, where the options leave it open."""
         wanted, slurm = self.run_options, self.target.slurm
+        if self.script:
+            from airflow_provider_oscar.jobs.builder import JOB_FILE
+
+            slurm = with_script(slurm or SlurmOptions(), self.script)
+            slurm = replace(slurm, pre_exec=f"{slurm.pre_exec}\n{host_pre_exec(JOB_FILE, PROGRAM_FILE)}")
         counts = {
             name: getattr(wanted, name)
             for name in ("nodes", "ntasks", "ntasks_per_node")

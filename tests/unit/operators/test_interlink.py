@@ -258,3 +258,27 @@ def test_a_command_of_a_run_about_several_objects_gets_them_all(cluster, supervi
     task = operator(object_event=None)
     deferred(task, {**context(), "triggering_asset_events": {"inbox": [event, other]}, "params": {}})
     assert {each.key for each in task.inputs} == {EVENT["key"], "b"}
+
+
+def test_a_batch_script_runs_on_the_host_and_its_directives_count(cluster, supervisor):
+    script = "#!/bin/bash\n#SBATCH --qos=short\nhostname\n"
+    deferred(operator(image="", command=None, script=script), context(task_id="train"))
+    (pod,) = cluster.created
+    annotations = pod["metadata"]["annotations"]
+    assert "--qos=short" in annotations["slurm-job.vk.io/flags"]
+    assert "--partition=gpu" in annotations["slurm-job.vk.io/flags"]
+    assert "run-job.status" in annotations["slurm-job.vk.io/pre-exec"]
+    assert "on-host" in cluster.secrets[pod["metadata"]["name"]]
+    (built,) = supervisor.built
+    assert built["attachments"].files == {"script.sh": script.encode()}
+
+
+@pytest.mark.parametrize("more", [{"image": "docker://x"}, {"command": ["x"]}, {"mode": "faas-supervisor"}])
+def test_a_script_and_a_container_are_two_things(more):
+    with pytest.raises(DefinitionError, match="without a container"):
+        operator(**{"image": "", "command": None, **more, "script": "#!/bin/bash\n"})
+
+
+def test_neither_of_both_is_nothing():
+    with pytest.raises(DefinitionError, match="or a script"):
+        operator(image="", command=None)

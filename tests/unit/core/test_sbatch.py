@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batch scripts as people have them: their directives become SLURM options, and the target's own words win."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.sbatch import with_script
+from airflow_provider_oscar.core.slurm import SlurmOptions
+
+SCRIPT = """#!/bin/bash
+#SBATCH --partition=gpu
+#SBATCH -t 30:00 -N 2   # two nodes
+#SBATCH --mem 4G
+#SBATCH --gres=gpu:2
+#SBATCH --ntasks-per-node=4
+#SBATCH --output=slurm-%j.out
+#SBATCH --exclusive
+# a comment
+module load python
+#SBATCH --partition=never
+srun ./simulate
+"""
+
+
+def test_directives_become_options_until_the_first_command():
+    found = with_script(SlurmOptions(), SCRIPT)
+    assert (found.partition, found.time, found.nodes, found.memory_mib) == ("gpu", "30:00", 2, 4096)
+    assert (found.gpus, found.ntasks_per_node, found.extra_flags) == (2, 4, ("--exclusive",))
+
+
+def test_what_the_target_says_itself_wins():
+    own = SlurmOptions(partition="cpu", memory_mib=512, extra_flags=("--exclusive=user",))
+    found = with_script(own, SCRIPT)
+    assert (found.partition, found.memory_mib, found.nodes) == ("cpu", 512, 2)
+    assert found.extra_flags == ("--exclusive=user",)
+
+
+def test_a_script_without_directives_changes_nothing():
+    assert with_script(SlurmOptions(partition="x"), "#!/bin/bash\necho\n") == SlurmOptions(partition="x")
+
+
+@pytest.mark.parametrize("size", ["4096", "4096M", "4G", "4gb", "4194304K"])
+def test_sizes_of_memory(size):
+    assert with_script(SlurmOptions(), f"#SBATCH --mem={size}\n").memory_mib == 4096
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("#SBATCH --mem=0", "not a whole node"),
+        ("#SBATCH --nodes=2-4", "one number"),
+        ("#SBATCH --array=1-5", "one pod is one job"),
+        ("#SBATCH partition=x", "no option that is known"),
+        ("#SBATCH -Z 1", "no option that is known"),
+        ('#SBATCH --comment="a', "quotation"),
+        ("#SBATCH --constraint='a b'", "blanks"),
+    ],
+)
+def test_what_cannot_be_passed_on_is_refused(line, why):
+    with pytest.raises(DefinitionError, match=why):
+        with_script(SlurmOptions(), f"#!/bin/bash\n{line}\n")
+
+
+@given(st.text(max_size=80))
+def test_any_script_is_read_or_refused_with_a_reason(text):
+    with contextlib.suppress(DefinitionError):
+        assert isinstance(with_script(SlurmOptions(), f"#SBATCH {text}\n"), SlurmOptions)
