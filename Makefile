@@ -92,6 +92,10 @@ bench-detection: $(STAMP) ## Measure how new objects are found, against named pe
 	@$(BIN)/python -m tests.bench.growth --write
 	@$(BIN)/python -m tests.bench.detection --no-loss
 
+.PHONY: bench-inference
+bench-inference: $(STAMP) ## Measure the 3DGAN inference against what a core can do, for each engine.
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 PYTHONPATH=docker/threedgan $(BIN)/python -m tests.bench.inference
+
 .PHONY: bench-hpc
 bench-hpc: $(STAMP) ## Measure what waiting for jobs costs against the KubernetesPodOperator, and batches against jobs (minutes).
 	@$(BIN)/python -m tests.bench.hpc

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How near the 3DGAN inference comes to what a core can do: ``make bench-inference``.
+
+Counts the floating-point operations of the network as it is carried out (folded) and as it is defined, measures what
+one core does at most (``sgemm`` of NumPy), and lets every engine that is installed generate the same showers, in turn,
+so that what else the machine does hits all alike. Seconds are those of the CPU, so that other processes do not count.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from importlib.util import find_spec
+
+import numpy as np
+import onnx
+from threedgan.architecture import LATENT
+from threedgan.engines import Engine, OnnxRuntime, OpenVino
+from threedgan.generator import build_model
+from threedgan.weights import Weights
+
+#: Showers of one network call, and calls of each engine that are measured; one before them plans the memory.
+BATCH, CALLS = 4, 6
+SIDE = 1536
+
+
+def operations(model: onnx.ModelProto) -> float:
+    """Return the floating-point operations of one shower: products and sums of convolutions and matrices."""
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    shapes = {each.name: list(each.dims) for each in inferred.initializer}
+    for value in (*inferred.input, *inferred.value_info, *inferred.output):
+        shapes.setdefault(value.name, [dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim])
+    whole = 0.0
+    for node in inferred.node:
+        if node.op_type == "Conv":
+            weight = shapes[node.input[1]]
+            whole += 2.0 * np.prod(shapes[node.output[0]]) * np.prod(weight[1:])
+        elif node.op_type in ("Gemm", "MatMul"):
+            whole += 2.0 * np.prod(shapes[node.input[1]])
+    return float(whole)
+
+
+def peak() -> float:
+    """Return the operations a second of one core in ``sgemm``, the best of some."""
+    one = np.random.default_rng(1).random((SIDE, SIDE), dtype=np.float32)
+    best = 0.0
+    for _ in range(5):
+        start = time.process_time()
+        one @ one
+        best = max(best, 2.0 * SIDE**3 / (time.process_time() - start))
+    return best
+
+
+def main() -> None:
+    """Print the table."""
+    weights = Weights.from_seed()
+    folded = build_model(weights)
+    real, defined = operations(folded), operations(build_model(weights, folded=False))
+    latent = np.random.default_rng(1).standard_normal((BATCH, LATENT), dtype=np.float32)
+    data = folded.SerializeToString()
+    engines: list[Engine] = [OnnxRuntime(data, "cpu", 1)]
+    if find_spec("openvino"):
+        engines.append(OpenVino(data, 1))
+    most = peak()
+    seconds: dict[str, list[float]] = {each.name: [] for each in engines}
+    for call in range(CALLS + 1):
+        for engine in engines:
+            start = time.process_time()
+            engine.run(latent)
+            if call:
+                seconds[engine.name].append((time.process_time() - start) / BATCH)
+    print(f"operations of a shower: {real / 1e9:.2f} GFLOP as carried out, {defined / 1e9:.2f} GFLOP as defined")
+    print(f"one core at most (sgemm): {most / 1e9:.1f} GFLOP/s\n")
+    print("| engine | CPU seconds a shower | showers a second and core | GFLOP/s | of the peak |")
+    print("|---|---|---|---|---|")
+    for name, taken in seconds.items():
+        each = statistics.median(taken)
+        print(f"| {name} | {each:.4f} | {1 / each:.2f} | {real / each / 1e9:.1f} | {real / each / most:.0%} |")
+
+
+if __name__ == "__main__":
+    main()
