@@ -303,7 +303,7 @@ def get_provider_info() -> dict[str, object]:
                 "factory": f"{_PACKAGE}.assets.oscar_asset",
             },
         ],
-        "filesystems": [f"{_PACKAGE}.fs"],
+        "filesystems": [f"{_PACKAGE}.fs", f"{_PACKAGE}.rucio_fs"],
         "extra-links": [
             f"{_PACKAGE}.links.OscarJobLogLink",
             f"{_PACKAGE}.links.OutputLink",

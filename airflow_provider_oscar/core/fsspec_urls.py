@@ -15,6 +15,8 @@ _PROTOCOL = re.compile(r"[a-z][a-z0-9+.-]*")
 OWN_SCHEMES = frozenset({"s3", "dcache", "webdav", "oscar", "kafka"})
 #: Stores of objects: a prefix without objects does not exist, and an object is there when its upload is over.
 OBJECT_STORES = frozenset({"gs", "gcs", "abfs", "abfss", "az", "adl", "s3a", "oss", "oci", "cos", "obs", "tos"})
+#: File systems that never show a file that is still written; a file of Rucio is registered when it is there.
+WHOLE_FILES = OBJECT_STORES | {"rucio"}
 #: File systems of a host, whose class takes a login.
 WITH_HOST = frozenset({"sftp", "ssh", "ftp", "smb"})
 

@@ -20,6 +20,7 @@ from airflow_provider_oscar.core.filters import DEFAULT_IGNORED
 from airflow_provider_oscar.core.fsspec_urls import OWN_SCHEMES, FsspecUrl
 from airflow_provider_oscar.core.objects import ObjectEvent, utf8
 from airflow_provider_oscar.ingest.policies import Batch, Each, Group, Policy
+from airflow_provider_oscar.rucio_fs import schemes
 from airflow_provider_oscar.run_objects import DEFAULT_DCACHE_CONNECTION, DEFAULT_S3_CONNECTION
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class _Place:
     @classmethod
     def parse(cls, uri: str, conn_id: str | None) -> _Place:
         scheme = uri.partition("://")[0]
-        if scheme not in OWN_SCHEMES and scheme in available_protocols():
+        if scheme not in OWN_SCHEMES and (scheme in available_protocols() or scheme in schemes):
             url = FsspecUrl.parse(uri, encoded=True)
             return cls(scheme, conn_id or url.conn_id, url.place, url.path)
         parts = urlsplit(uri, allow_fragments=False)

@@ -24,7 +24,7 @@ from airflow_provider_oscar._airflow import AdvanceItem, AdvanceOutcome, SharedS
 from airflow_provider_oscar.core.checks import seconds
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.filters import ObjectFilter
-from airflow_provider_oscar.core.fsspec_urls import OBJECT_STORES
+from airflow_provider_oscar.core.fsspec_urls import WHOLE_FILES
 from airflow_provider_oscar.watch.arguments import DCacheArguments, FileSystemArguments, S3Arguments, WatchArguments
 from airflow_provider_oscar.watch.metrics import report
 from airflow_provider_oscar.watch.notifications.choice import NotificationKind, Notifications
@@ -311,7 +311,7 @@ class FileSystemNewObjectTrigger(NewObjectTrigger[FileSystemArguments]):
             filter, suffix=suffix, glob=glob, regex=regex, min_size=min_size, ignore=ignore, empty=empty
         )
         if quiet_period is None:
-            quiet_period = 0.0 if url.partition("://")[0] in OBJECT_STORES else _QUIET_PERIOD
+            quiet_period = 0.0 if url.partition("://")[0] in WHOLE_FILES else _QUIET_PERIOD
         arguments = FileSystemArguments(
             asset_name=asset_name,
             conn_id=conn_id,

@@ -76,12 +76,12 @@ def read_entry(info: object, directory: str) -> FileEntry | None:
     """
     if not isinstance(info, Mapping) or not isinstance(info.get("name"), str):
         raise UnreadableEntryError("no name")
-    name, base = str(info["name"]).rstrip("/"), directory.rstrip("/")
-    if name == base:
-        return None
-    if not name.startswith(f"{base}/"):
+    name = str(info["name"]).rstrip("/")
+    key = below(name, directory)
+    if key is None:
         raise UnreadableEntryError("not in the directory")
-    key = name[len(base) + 1 :]
+    if not key:
+        return None
     if "\0" in key or any(part in ("", ".", "..") for part in key.split("/")):
         raise UnreadableEntryError("not a path")
     kind = info.get("type", "file")
@@ -99,6 +99,22 @@ def read_entry(info: object, directory: str) -> FileEntry | None:
         modified=next((when for when in map(read_time, _values(info, _TIMES)) if when is not None), EPOCH),
         etag=next((tag for tag in map(_tag, _values(info, _TAGS)) if tag), ""),
     )
+
+
+def below(name: str, directory: str) -> str | None:
+    """Return a path relative to a directory, empty for the directory itself, None for what is elsewhere.
+
+    Some file systems name entries with a leading slash where the directory has none, or the other way round.
+
+    :param name: path of a listing.
+    :param directory: as the file system names it.
+    """
+    path, base = name.strip("/"), directory.strip("/")
+    if path == base:
+        return ""
+    if not base:
+        return path
+    return path[len(base) + 1 :] if path.startswith(f"{base}/") else None
 
 
 def _values(info: Mapping[str, object], names: tuple[str, ...]) -> list[object]:

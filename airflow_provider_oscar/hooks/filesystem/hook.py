@@ -28,6 +28,7 @@ from airflow_provider_oscar.core.errors import (
 from airflow_provider_oscar.core.fsspec_urls import OBJECT_STORES, WITH_HOST, FsspecUrl
 from airflow_provider_oscar.core.objects import ObjectEvent, Reason, Source
 from airflow_provider_oscar.core.staging import StageIn, StageOut, safe_name
+from airflow_provider_oscar.hooks.filesystem import onedata
 from airflow_provider_oscar.hooks.filesystem.entries import EPOCH, FileEntry, UnreadableEntryError, read_entry
 
 if TYPE_CHECKING:
@@ -98,6 +99,9 @@ class FileSystemHook:
         if not self.conn_id:
             return {"host": self._host} if self._host else {}
         connection: Connection = BaseHook.get_connection(self.conn_id)
+        if self.protocol == onedata.PROTOCOL:
+            login: dict[str, object] = {"onezone_host": connection.host, "token": connection.password}
+            return {**login, **connection.extra_dejson}
         named = {
             "host": connection.host or self._host,
             "port": connection.port,
@@ -108,6 +112,8 @@ class FileSystemHook:
 
     def root(self, place: str) -> str:
         """Return the path of a place, as the file system names it."""
+        if self.protocol == onedata.PROTOCOL:  # its class takes the space in a URL for a host
+            return place.partition("://")[2].strip("/")
         with self._errors(f"find {quoted(place)}"):
             return str(self.fs._strip_protocol(place)).rstrip("/") or self.fs.root_marker
 
@@ -152,6 +158,8 @@ class FileSystemHook:
             with self._errors(f"list {quoted(directory)}"):
                 self.fs.invalidate_cache()
                 try:
+                    if self.protocol == onedata.PROTOCOL:
+                        return onedata.list_directory(self.fs.client, directory)
                     return list(self.fs.ls(directory, detail=True))
                 except FileNotFoundError:
                     # Some file systems look at each entry of a directory, and fail for one that went meanwhile.

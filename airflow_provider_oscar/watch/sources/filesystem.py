@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError
 from airflow_provider_oscar.core.fsspec_urls import WITH_HOST, FsspecUrl
+from airflow_provider_oscar.hooks.filesystem.entries import below
 from airflow_provider_oscar.watch.connections import Connections
 from airflow_provider_oscar.watch.source import Page
 from airflow_provider_oscar.watch.sources.directories import DirectorySource
@@ -92,10 +93,8 @@ class FileSystemSource(DirectorySource["FileSystemHook", "FileEntry"]):
 
     def page(self, batch: list[FileEntry], *, first: bool) -> Page:
         """Return the files."""
-        base = len(self._root.rstrip("/")) + 1
+        files = ((entry, below(entry.path, self._root)) for entry in batch if not entry.is_directory)
         events = [
-            entry.to_event(conn_id=self._conn_id, container=self.container, key=entry.path[base:])
-            for entry in batch
-            if not entry.is_directory
+            entry.to_event(conn_id=self._conn_id, container=self.container, key=key) for entry, key in files if key
         ]
         return Page(events, first=first)

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Directories of Onedata, listed to their end.
+
+``onedatarestfsspec`` 25.2 asks for the first 1000 children of a directory and takes them for all. Its client gives the
+further pages (Onedata, Oneprovider REST API, "list children": ``isLast`` and ``nextPageToken``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_provider_oscar.core.errors import TransientError, quoted
+
+PROTOCOL = "onedata"
+_PAGE_SIZE = 1000
+_ATTRIBUTES = ("name", "type", "size", "mtime")
+#: What the API calls a directory, in its older and its newer form.
+_DIRECTORY = frozenset({"DIR", "dir"})
+
+
+def list_directory(client: Any, directory: str) -> list[Mapping[str, object]]:
+    """Return all children of a directory, in the form of fsspec's ``ls``.
+
+    :param client: ``OnedataFileRESTClient``, or one like it.
+    :param directory: ``space/path``; the first part names the space.
+    :raises FileNotFoundError: if there is no such directory.
+    :raises TransientError: if the pages do not come to an end.
+    """
+    space, _, path = directory.strip("/").partition("/")
+    if not space:
+        return [{"name": each, "type": "directory"} for each in client.list_spaces()]
+    found: list[Mapping[str, object]] = []
+    token: str | None = None
+    while True:
+        try:
+            page = client.list_children(
+                space,
+                file_path=path or None,
+                attributes=list(_ATTRIBUTES),
+                limit=_PAGE_SIZE,
+                continuation_token=token,
+            )
+        except Exception as error:
+            if "enoent" in str(error).lower():
+                raise FileNotFoundError(directory) from error
+            raise
+        found += [_info(directory, child) for child in page["children"]]
+        following = page.get("nextPageToken")
+        if page.get("isLast", not following):
+            return found
+        if not following or following == token:
+            raise TransientError(f"the listing of {quoted(directory)} in Onedata gave the same page twice")
+        token = following
+
+
+def _info(directory: str, child: Mapping[str, object]) -> Mapping[str, object]:
+    name = child.get("name")
+    kind = "directory" if child.get("type") in _DIRECTORY else "file"
+    return {
+        "name": f"{directory.rstrip('/')}/{name}" if isinstance(name, str) else None,
+        "type": kind,
+        "size": child.get("size"),
+        "mtime": child.get("mtime"),
+    }

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two calls of Rucio's REST API that tell the files of a dataset: a token, and the list.
+
+Source: Rucio 41, ``web/rest/flaskapi/v1/auth.py`` and ``dids.py``. It speaks HTTP by itself, since
+``rucio-clients`` wants a configuration file on every machine and keeps tokens on disk.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import quote_plus
+
+import httpx
+
+from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError, quoted
+from airflow_provider_oscar.hooks.http.timeouts import read_timeout
+from airflow_provider_oscar.hooks.http.tls import read_verify, tls_context
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+#: How a token is got; ``token`` has one already, such as one of OpenID Connect.
+AUTH_TYPES = ("userpass", "x509", "x509_proxy", "token")
+#: Files of one dataset, and bytes of one answer; a file takes some 200.
+MOST_FILES = 1_000_000
+_LONGEST_ANSWER = 512 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class RucioSettings:
+    """What a connection says about a Rucio server; ``repr`` shows no secret.
+
+    :param conn_id: names the connection in messages.
+    :param host: URL of the server.
+    :param auth_host: URL of the server that gives tokens.
+    :param auth_type: one of :data:`AUTH_TYPES`.
+    :param account: Rucio account; empty for the only one of the user.
+    :param login: user name.
+    :param password: of the user, or the token itself.
+    :param vo: virtual organisation; empty for the only one of the server.
+    :param verify: whether certificates are checked, or the path of a CA bundle.
+    :param cert_file: certificate or proxy in PEM form.
+    :param key_file: its private key; empty if the certificate file holds it.
+    :param timeouts: seconds to connect, and between two bytes of an answer.
+    """
+
+    conn_id: str
+    host: str
+    auth_host: str
+    auth_type: str
+    account: str
+    login: str
+    password: str = field(repr=False)
+    vo: str
+    verify: bool | str
+    cert_file: str
+    key_file: str
+    timeouts: tuple[float, float]
+
+    @classmethod
+    def from_connection(cls, connection: Connection) -> RucioSettings:
+        """Read a connection of any type: host, login, password, and the other fields as extras.
+
+        :raises DefinitionError: naming the field that is missing or wrong.
+        """
+        conn_id, extra = connection.conn_id, connection.extra_dejson
+        host = str(connection.host or extra.get("rucio_host") or "").rstrip("/")
+        if "://" not in host and host:
+            host = f"https://{host}{f':{connection.port}' if connection.port else ''}"
+        auth_type = str(extra.get("auth_type") or ("userpass" if connection.login else "token"))
+        if not host.startswith(("https://", "http://localhost", "http://127.0.0.1")):
+            raise DefinitionError(
+                f"connection {conn_id!r}: the host is {quoted(host)}; expected https://rucio.example.org"
+            )
+        if auth_type not in AUTH_TYPES:
+            raise DefinitionError(
+                f"connection {conn_id!r}: extra 'auth_type' is {quoted(auth_type)}; expected one of "
+                f"{', '.join(AUTH_TYPES)}"
+            )
+        if auth_type in ("userpass", "token") and not connection.password:
+            raise DefinitionError(f"connection {conn_id!r}: the password is empty; auth_type {auth_type!r} needs one")
+        return cls(
+            conn_id=conn_id,
+            host=host,
+            auth_host=str(extra.get("auth_host") or host).rstrip("/"),
+            auth_type=auth_type,
+            account=str(extra.get("account") or ""),
+            login=connection.login or "",
+            password=connection.password or "",
+            vo=str(extra.get("vo") or ""),
+            verify=read_verify(extra.get("verify"), conn_id=conn_id),
+            cert_file=str(extra.get("cert_file") or ""),
+            key_file=str(extra.get("key_file") or ""),
+            timeouts=(
+                read_timeout(extra, "connect_timeout", 10.0, conn_id=conn_id),
+                read_timeout(extra, "read_timeout", 60.0, conn_id=conn_id),
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class RucioClient:
+    """Asks one Rucio server; safe to use from several threads.
+
+    :param settings: what the connection says.
+    :param transport: for tests.
+    """
+
+    def __init__(self, settings: RucioSettings, *, transport: httpx.BaseTransport | None = None) -> None:
+        self.settings = settings
+        self._token = settings.password if settings.auth_type == "token" else ""
+        connect, read = settings.timeouts
+        self._http = httpx.Client(
+            verify=tls_context(
+                settings.verify, cert_file=settings.cert_file, key_file=settings.key_file, conn_id=settings.conn_id
+            ),
+            timeout=httpx.Timeout(read, connect=connect),
+            transport=transport,
+        )
+
+    def files(self, scope: str, name: str) -> Iterator[Mapping[str, object]]:
+        """Yield what is known of each file of a dataset or container: scope, name, bytes, adler32, guid.
+
+        What cannot be read is an empty mapping.
+
+        :param scope: of the dataset.
+        :param name: of the dataset.
+        :raises FileNotFoundError: if there is no such dataset.
+        :raises PermissionError: if the server refuses the account.
+        :raises TransientError: if the server cannot answer now, or its answer was cut short.
+        """
+        answer = self._get(f"{self.settings.host}/dids/{quote_plus(scope)}/{quote_plus(name)}/files")
+        for number, line in enumerate(filter(bytes.strip, answer.body.split(b"\n"))):
+            if number >= MOST_FILES:
+                raise PermanentError(f"{self._where}: {quoted(f'{scope}:{name}')} has more than {MOST_FILES} files")
+            try:
+                found = json.loads(line)
+            except ValueError:
+                found = None
+            yield found if isinstance(found, dict) else {}
+
+    @property
+    def _where(self) -> str:
+        return f"Rucio connection {self.settings.conn_id!r}"
+
+    def _get(self, url: str) -> _Answer:
+        for attempt in (1, 2):
+            fresh = not self._token
+            answer = self._send(url, {"X-Rucio-Auth-Token": self._authorised(), "Accept": "application/x-json-stream"})
+            if answer.status != 401 or fresh or self.settings.auth_type == "token" or attempt == 2:
+                break
+            self._token = ""  # it has expired; Rucio's tokens live for an hour
+        return self._checked(answer, url)
+
+    def _authorised(self) -> str:
+        if not self._token:
+            settings = self.settings
+            headers = {"Accept": "application/octet-stream", "X-Rucio-Account": settings.account}
+            if settings.auth_type == "userpass":
+                headers |= {"X-Rucio-Username": settings.login, "X-Rucio-Password": settings.password}
+            url = f"{settings.auth_host}/auth/{settings.auth_type}"
+            answer = self._checked(self._send(url, headers), url)
+            self._token = answer.headers.get("X-Rucio-Auth-Token", "")
+            if not self._token:  # 206: the user has several accounts
+                accounts = answer.headers.get("X-Rucio-Auth-Accounts", "")
+                raise DefinitionError(
+                    f"{self._where}: the server gave no token; set the extra 'account'"
+                    + (f" to one of {quoted(accounts)}" if accounts else "")
+                )
+        return self._token
+
+    def _send(self, url: str, headers: Mapping[str, str]) -> _Answer:
+        more = {"X-Rucio-VO": self.settings.vo}
+        sent = {name: value for name, value in {**headers, **more}.items() if value}
+        try:
+            with self._http.stream("GET", url, headers=sent) as answer:
+                body = bytearray()
+                for chunk in answer.iter_bytes():
+                    body += chunk
+                    if len(body) > _LONGEST_ANSWER:
+                        raise PermanentError(f"{self._where}: {url} answered more than {_LONGEST_ANSWER} bytes")
+                return _Answer(answer.status_code, answer.headers, bytes(body))
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise TransientError(f"{self._where}: {url} cannot be reached ({type(error).__name__}: {error})") from error
+
+    def _checked(self, answer: _Answer, url: str) -> _Answer:
+        if answer.status in (200, 206):
+            return answer
+        said = f"{answer.headers.get('ExceptionClass', '')} {answer.headers.get('ExceptionMessage', '')}".strip()
+        words = f"{self._where}: {url} answered {answer.status} {quoted(said)}"
+        if answer.status == 404:
+            raise FileNotFoundError(words)
+        if answer.status in (401, 403):
+            raise PermissionError(words)
+        if answer.status in (400, 406):
+            raise PermanentError(words)
+        raise TransientError(words)
+
+    def close(self) -> None:
+        """Close the connections that are kept open."""
+        self._http.close()
