@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         OscarDeleteServiceOperator,
         OscarInvokeOperator,
     )
+    from airflow_provider_oscar.operators.oscar_exposed import OscarExposedServiceOperator
     from airflow_provider_oscar.operators.oscar_service import OscarServiceOperator
     from airflow_provider_oscar.operators.placed import PlacedResultOperator, placed
     from airflow_provider_oscar.operators.placed_job import PlacedJobOperator
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
         FileSystemNewObjectSensor,
         S3NewObjectSensor,
     )
-    from airflow_provider_oscar.sensors.oscar import OscarJobSensor
+    from airflow_provider_oscar.sensors.oscar import OscarExposedServiceSensor, OscarJobSensor
     from airflow_provider_oscar.triggers.objects import (
         DCacheNewObjectTrigger,
         FileSystemNewObjectTrigger,
@@ -85,6 +86,8 @@ __all__ = [
     "OffloadBatch",
     "OscarBucketOperator",
     "OscarDeleteServiceOperator",
+    "OscarExposedServiceOperator",
+    "OscarExposedServiceSensor",
     "OscarInvokeOperator",
     "OscarJobOperator",
     "OscarJobSensor",
@@ -142,6 +145,8 @@ _MODULES = {
     "OffloadBatch": "core.batches",
     "OscarBucketOperator": "operators.oscar_calls",
     "OscarDeleteServiceOperator": "operators.oscar_calls",
+    "OscarExposedServiceOperator": "operators.oscar_exposed",
+    "OscarExposedServiceSensor": "sensors.oscar",
     "OscarInvokeOperator": "operators.oscar_calls",
     "OscarJobOperator": "operators.oscar",
     "OscarJobSensor": "sensors.oscar",

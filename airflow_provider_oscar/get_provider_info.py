@@ -236,6 +236,7 @@ def get_provider_info() -> dict[str, object]:
                 "python-modules": [
                     f"{_PACKAGE}.operators.oscar",
                     f"{_PACKAGE}.operators.oscar_calls",
+                    f"{_PACKAGE}.operators.oscar_exposed",
                     f"{_PACKAGE}.operators.oscar_service",
                     f"{_PACKAGE}.operators.placed",
                     f"{_PACKAGE}.operators.placed_job",

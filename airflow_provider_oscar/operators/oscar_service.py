@@ -19,9 +19,12 @@ from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.jobs.sealing import with_key
 from airflow_provider_oscar.jobs.signing import configured_signer
 from airflow_provider_oscar.jobs.wrapping import WRAP, wrapped
+from airflow_provider_oscar.placement.services import services_for
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_oscar.placement.targets import PlacementTarget
 
 
 #: Name of a script in an FDL that means: the script of this provider's supervisor.
@@ -165,6 +168,10 @@ class OscarServiceOperator(BaseOperator):
     :param clusters: for an FDL with services for several clusters: cluster id to connection of type ``oscar``. A
         cluster that is not in it needs a connection of its own name. (templated)
     :param dry_run: compare alone, and return what would be done with each field that differs.
+    :param targets: placement targets of kind ``oscar``: the one service of ``fdl`` or ``definition`` is applied once
+        for each, as ``<service>-<target>``, on the target's node and with its SLURM options. Refused where OSCAR
+        offloads nothing, since the jobs would silently run in the cloud.
+    :param images: with ``targets``: name of a target to its image.
     :param oscar_conn_id: connection of type ``oscar``.
     :raises DefinitionError: in the DAG file, if the arguments contradict each other.
     """
@@ -183,10 +190,14 @@ class OscarServiceOperator(BaseOperator):
         script_folder: str = "",
         clusters: Mapping[str, str] | None = None,
         dry_run: bool = False,
+        targets: Sequence[PlacementTarget] = (),
+        images: Mapping[str, str] | None = None,
         oscar_conn_id: str = OscarHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if images and not targets:
+            raise DefinitionError(f"images of task {self.task_id!r} are for its targets, of which there are none")
         if action not in ("apply", "delete"):
             raise DefinitionError(f"action of task {self.task_id!r} is {action!r}; expected 'apply' or 'delete'")
         if sum(bool(given) for given in (fdl, definition, service)) != 1 or (service and action == "apply"):
@@ -206,12 +217,14 @@ class OscarServiceOperator(BaseOperator):
         self.script_folder = script_folder
         self.clusters = dict(clusters or {})
         self.only_compare = dry_run
+        self.targets = tuple(targets)
+        self.images = dict(images or {})
         self.oscar_conn_id = oscar_conn_id
 
     def execute(self, context: Context) -> dict[str, str]:
         """Apply or delete; return what was done, by service name."""
         with airflow_errors():
-            definitions = [] if self.service else self._definitions(context)
+            definitions = [] if self.service else self._placed(self._definitions(context))
             if self.action == "apply":
                 done = apply_services(
                     definitions, clusters=self.clusters, conn_id=self.oscar_conn_id, dry_run=self.only_compare
@@ -221,6 +234,25 @@ class OscarServiceOperator(BaseOperator):
             for name, what in done.items():
                 self.log.info("OSCAR service %s (connection %r): %s", name, self.oscar_conn_id, what)
             return done
+
+    def _placed(self, definitions: list[ServiceDefinition]) -> list[ServiceDefinition]:
+        """Return the services for the targets, if there are any."""
+        if not self.targets:
+            return definitions
+        if len(definitions) != 1:
+            raise DefinitionError(
+                f"task {self.task_id!r} has targets for one workload, but its FDL has {len(definitions)} services"
+            )
+        made = services_for(definitions[0], self.targets, images=self.images)
+        offloaded = [each.name for each in made if each.interlink_node_name]
+        hook = OscarHook(connection_of(definitions[0], definitions, self.clusters, self.oscar_conn_id))
+        if self.action == "apply" and offloaded and not hook.run(hook.offloads()):
+            raise DefinitionError(
+                f"{hook.where}: this OSCAR offloads nothing (interLink_available is false), so the services "
+                f"{', '.join(offloaded)} would run in the cloud; register the virtual node and restart OSCAR, which "
+                "looks for nodes when it starts"
+            )
+        return made
 
     def _delete(self, definitions: Sequence[ServiceDefinition]) -> dict[str, str]:
         wanted = {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Wait for a job of an OSCAR service that something else started."""
+"""Wait for a job of an OSCAR service that something else started, or for an exposed service."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.core.errors import JobFailedError, LostContactError, TransientError
 from airflow_provider_oscar.core.logs import tail
 from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.hooks.oscar.exposed import exposed_service, is_ready
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.jobs.oscar import OscarBackend
 from airflow_provider_oscar.jobs.status import JobStatus, JsonObject
@@ -115,3 +116,35 @@ class OscarJobSensor(BaseSensorOperator):
             ),
             method_name="execute_complete",
         )
+
+
+class OscarExposedServiceSensor(BaseSensorOperator):
+    """Waits until an exposed service answers; fails if its deployment has failed.
+
+    ``poke_interval`` and ``timeout`` are those of every sensor, in seconds; with ``mode="reschedule"`` (default here)
+    it holds no worker between two looks.
+
+    :param service: name of the OSCAR service. (templated)
+    :param oscar_conn_id: connection of type ``oscar``. (templated)
+    """
+
+    template_fields: Sequence[str] = ("service", "oscar_conn_id")
+    ui_color = "#d7ecf7"
+
+    def __init__(
+        self,
+        *,
+        service: str,
+        oscar_conn_id: str = OscarHook.default_conn_name,
+        mode: str = "reschedule",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(mode=mode, **kwargs)
+        self.service = service
+        self.oscar_conn_id = oscar_conn_id
+
+    def poke(self, context: Context) -> bool:
+        """Look once."""
+        with airflow_errors():
+            hook = OscarHook(self.oscar_conn_id, patient=True)
+            return hook.run(is_ready(hook, hook.run(exposed_service(hook, self.service))))

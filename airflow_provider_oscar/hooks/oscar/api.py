@@ -187,7 +187,7 @@ class OscarCalls:
                 definition.name,
                 {name: f"sent {mine!r}, kept {other!r}"[:200] for name, (mine, other) in lost.items()},
             )
-        if "interlink_node_name" in lost or (definition.interlink_node_name and not (yield from self._has_interlink())):
+        if "interlink_node_name" in lost or (definition.interlink_node_name and not (yield from self.offloads())):
             log.warning(
                 "%s: service %r is meant for the virtual node %r, but this OSCAR offloads nothing: its jobs run in the "
                 "cloud",
@@ -197,7 +197,8 @@ class OscarCalls:
             )
         return done
 
-    def _has_interlink(self) -> Flow[bool]:
+    def offloads(self) -> Flow[bool]:
+        """Whether this OSCAR saw a virtual node when it started; if not, jobs meant for one run in the cloud."""
         answer = yield self.api.request("GET", "/system/config")
         config = mapping(answer.json()).get("config") if answer.is_success and answer.content else None
         return not isinstance(config, Mapping) or bool(config.get("interLink_available", True))

@@ -157,6 +157,33 @@ class OscarRoutes:
             raise DefinitionError(f"{action!r} is not an action of a service; expected 'start', 'stop' or 'restart'")
         return self._object("POST", f"{_service(service)}/{action}", f"{action} of service {service!r}")
 
+    def call_exposed(
+        self,
+        service: str,
+        path: str = "",
+        *,
+        method: str = "GET",
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        token: str = "",
+        timeout: float = SYNC_LIMIT,
+    ) -> Flow[httpx.Response]:
+        """Call an exposed service below its own path; the answer may have any status.
+
+        :param service: name of the service.
+        :param path: below the service.
+        :param method: of the request.
+        :param body: of the request.
+        :param headers: of the request, such as ``Content-Type``.
+        :param token: of the service, where it was exposed with ``set_auth``; the account of the connection is never
+            sent, since the service is somebody's program.
+        :param timeout: seconds.
+        """
+        word = base64.b64encode(f"{service}:{token}".encode()).decode() if token else ""
+        sent = {**(headers or {}), "Authorization": f"Basic {word}" if word else ""}
+        url = f"{_service(service)}/exposed/{quote(path.lstrip('/'), safe='/?&=%~')}"
+        return (yield self.api.request(method, url, headers=sent, content=body or None, timeout=timeout))
+
     def get_federation(self, service: str) -> Flow[JsonObject]:
         """Topology and members of a federated service."""
         return self._object("GET", f"/system/federation/{quote(service, safe='')}", f"the federation of {service!r}")

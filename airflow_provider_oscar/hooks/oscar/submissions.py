@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 
-from airflow_provider_oscar.core.errors import DefinitionError, LostContactError
+from airflow_provider_oscar.core.errors import DefinitionError, LostContactError, TransientError
 from airflow_provider_oscar.hooks.http.flows import Flow
 from airflow_provider_oscar.hooks.oscar.api import OscarCalls, OscarJob, mapping, segment
 from airflow_provider_oscar.hooks.oscar.repeat import JOB_ID_HEADER
@@ -126,6 +126,12 @@ class OscarSubmissions(OscarCalls):
                 object_uri,
                 entry,
                 service,
+            )
+        if found.get("interlink_node_name") and not (yield from self.offloads()):
+            raise TransientError(
+                f"{self.api.where}: service {service!r} is meant for the virtual node "
+                f"{str(found['interlink_node_name'])!r}, but this OSCAR saw none when it started and would run the "
+                "job in the cloud; see that the node is there, and restart OSCAR"
             )
         body = body(mapping(mapping(found.get("environment")).get("secrets"))) if callable(body) else body
         self._check_body(service, body, found)

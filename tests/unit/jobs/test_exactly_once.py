@@ -175,3 +175,11 @@ def test_only_names_that_the_input_takes_are_run_by_oscar(monkeypatch, tmp_path,
             job = RunningJob(submission_id=f"s{number}", job_id=f"s{number}", object_uri=f"s3://svc/in/{name}")
             OscarBackend(conn_id="oscar_default", service="svc").submit(job, OscarWork(b"aGk="))
             assert ("processed twice" in caplog.text) is (name == "a.nc")
+
+
+def test_a_job_for_a_virtual_node_is_not_sent_where_it_would_run_in_the_cloud(monkeypatch, tmp_path):
+    with embedded_oscar(tmp_path, interlink_node_name="vega") as (oscar, url), httpx.HTTPTransport() as direct:
+        connect(monkeypatch, url, direct)
+        with pytest.raises(TransientError, match="would run the job in the cloud"):
+            submit("svc-1", tries=1)
+        assert oscar.runner.jobs("svc") == {}

@@ -8,7 +8,9 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.services import ServiceDefinition
+from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.operators.oscar_service import OscarServiceOperator
+from airflow_provider_oscar.placement.targets import PlacementTarget
 from tests.support.fakes import context
 
 DEFINITION = ServiceDefinition(name="svc", image="python:3", script="#!/bin/sh\ntrue\n")
@@ -90,3 +92,32 @@ def test_value_of_a_parameter_cannot_add_fields_to_the_service(tmp_path):
     assert task._definitions(seen)[0].image == "i:1"
     with pytest.raises(DefinitionError, match="without blanks"):
         task._definitions(context() | {"params": {"image": "i'\n      enable_gpu: true"}})
+
+
+TARGETS = [
+    PlacementTarget(name="cloud", task_id="a", kind="oscar"),
+    PlacementTarget(name="hpc", task_id="b", kind="oscar", node="vega"),
+]
+
+
+def test_one_workload_is_applied_once_for_each_target(oscar):
+    task = OscarServiceOperator(task_id="services", definition=DEFINITION, targets=TARGETS, images={"hpc": "/a.sif"})
+    assert set(task.execute(context())) == {"svc-cloud", "svc-hpc"}
+
+
+def test_a_service_for_a_virtual_node_is_refused_where_oscar_offloads_nothing(oscar, monkeypatch):
+    def nothing(self):
+        return False
+        yield
+
+    monkeypatch.setattr(OscarHook, "offloads", nothing)
+    with pytest.raises(AirflowFailException, match="svc-hpc would run in the cloud"):
+        OscarServiceOperator(task_id="services", definition=DEFINITION, targets=TARGETS).execute(context())
+    assert not [path for method, path in oscar.calls if method in ("POST", "PUT")]
+
+
+def test_targets_are_for_one_workload_and_images_for_targets(oscar):
+    with pytest.raises(AirflowFailException, match="for one workload"):
+        OscarServiceOperator(task_id="services", fdl=TWO, targets=TARGETS).execute(context())
+    with pytest.raises(DefinitionError, match="for its targets"):
+        OscarServiceOperator(task_id="services", definition=DEFINITION, images={"hpc": "i"})

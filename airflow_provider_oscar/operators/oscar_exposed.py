@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Call a service that OSCAR exposes, once it answers."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk import BaseOperator
+
+from airflow_provider_oscar._airflow import airflow_errors
+from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError, quoted
+from airflow_provider_oscar.hooks.oscar.exposed import exposed_service, is_ready
+from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+from airflow_provider_oscar.hooks.oscar.routes import SYNC_LIMIT
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+#: Bytes of an answer that XCom takes.
+_ANSWER_LIMIT = 1024 * 1024
+#: What a proxy answers while there is nothing behind it.
+_NOT_YET = frozenset({502, 503, 504})
+
+
+class OscarExposedServiceOperator(BaseOperator):
+    """Waits until an exposed service is ready, calls it, and returns its answer.
+
+    It holds a worker for the length of the call; ``OscarExposedServiceSensor`` waits without one.
+
+    :param service: name of the service, which has ``expose.api_port``. (templated)
+    :param path: below the service, query included. (templated)
+    :param method: of the request.
+    :param payload: a dictionary is sent as JSON, text as it is. (templated)
+    :param answer: ``"json"`` or ``"text"``: how the answer is returned.
+    :param start: start the service first, if it was stopped (OSCAR 4.1).
+    :param stop_after: stop it after the call, so that it costs nothing.
+    :param wait: seconds that the service has to get ready.
+    :param timeout: seconds of the call.
+    :param oscar_conn_id: connection of type ``oscar``. (templated)
+    :raises DefinitionError: in the DAG file, if ``answer`` is another word.
+    """
+
+    template_fields: Sequence[str] = ("service", "path", "payload", "oscar_conn_id")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"payload": "json"}
+    ui_color = "#d7ecf7"
+    #: Waits between two looks, for tests.
+    sleep = staticmethod(time.sleep)
+
+    def __init__(
+        self,
+        *,
+        service: str,
+        path: str = "",
+        method: str = "POST",
+        payload: Mapping[str, object] | str = "",
+        answer: str = "json",
+        start: bool = False,
+        stop_after: bool = False,
+        wait: float = 300.0,
+        timeout: float = SYNC_LIMIT,
+        oscar_conn_id: str = OscarHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if answer not in ("json", "text"):
+            raise DefinitionError(f"answer of task {self.task_id!r} is {answer!r}; expected 'json' or 'text'")
+        self.service = service
+        self.path = path
+        self.method = method
+        self.payload = payload
+        self.answer = answer
+        self.start = start
+        self.stop_after = stop_after
+        self.wait = wait
+        self.timeout = timeout
+        self.oscar_conn_id = oscar_conn_id
+
+    def execute(self, context: Context) -> object:
+        """Call the service."""
+        with airflow_errors():
+            hook = OscarHook(self.oscar_conn_id, patient=True)
+            if self.start:
+                hook.run(hook.control_service(self.service, "start"))
+            try:
+                return self._called(hook)
+            finally:
+                if self.stop_after:
+                    hook.run(hook.control_service(self.service, "stop"))
+
+    def _called(self, hook: OscarHook) -> object:
+        found = hook.run(exposed_service(hook, self.service))
+        deadline = time.monotonic() + self.wait
+        while True:
+            if hook.run(is_ready(hook, found)):
+                answer = hook.run(
+                    hook.call_exposed(
+                        self.service,
+                        self.path,
+                        method=self.method,
+                        body=self._body(),
+                        headers={"Content-Type": "application/json"} if isinstance(self.payload, Mapping) else None,
+                        token=found.token,
+                        timeout=self.timeout,
+                    )
+                )
+                if answer.status_code not in _NOT_YET:
+                    return self._decoded(answer.status_code, answer.content)
+            if time.monotonic() >= deadline:
+                raise TransientError(
+                    f"{hook.where}: service {self.service!r} did not answer within {self.wait:.0f} seconds; "
+                    f"`airflow oscar services get {self.service}` and its deployment's log say more"
+                )
+            self.sleep(2.0)
+
+    def _body(self) -> bytes:
+        if isinstance(self.payload, Mapping):
+            return json.dumps(self.payload).encode()
+        return self.payload.encode()
+
+    def _decoded(self, status: int, content: bytes) -> object:
+        text = content[: _ANSWER_LIMIT + 1].decode("utf-8", "replace").replace("\0", "")
+        if status >= 400:
+            kind = TransientError if status in (408, 425, 429, 500) else PermanentError
+            raise kind(f"service {self.service!r} answered {status} to {self.method} {self.path!r}: {quoted(text)}")
+        if len(content) > _ANSWER_LIMIT:
+            raise PermanentError(
+                f"service {self.service!r} answered {len(content)} bytes, XCom takes {_ANSWER_LIMIT}; let it write an "
+                "object instead"
+            )
+        if self.answer == "text":
+            return text
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise PermanentError(f"service {self.service!r} did not answer JSON but {quoted(text)}") from error
