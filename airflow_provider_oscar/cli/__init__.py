@@ -319,6 +319,17 @@ _OSCAR = GroupCommand(
         _SERVICES,
         _JOBS,
         _BUCKETS,
+        ActionCommand(
+            name="check",
+            help="Say what a connection reaches and may do: OSCAR, S3, dCache, Kubernetes with interLink",
+            func=lazy_load_command("airflow_provider_oscar.cli.check.check"),
+            args=(
+                Arg(("conn_id",), help="connection of type oscar, oscar_s3, aws, dcache, interlink or kubernetes"),
+                Arg(("--place",), default="", help="where to look: s3://bucket/prefix or dcache://conn_id/path"),
+                Arg(("--write",), action="store_true", help="write something as well, and remove it"),
+                _OUTPUT,
+            ),
+        ),
         _command(
             "import-config",
             "Make connections of the clusters in oscar-cli's configuration, without printing passwords",

@@ -10,6 +10,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "buckets get": ("cowsay out/hello.txt --file hello.txt",),
     "buckets list": ("", "cowsay -o json"),
     "buckets put": ("cowsay hello.txt --key in/hello.txt",),
+    "check": ("oscar_default", "oscar_s3_default --place s3://incoming/raw/ --write -o json"),
     "cluster info": ("", "-c oscar_production -o json"),
     "cluster status": ("-o yaml",),
     "demo": ("", "--report /tmp/report"),

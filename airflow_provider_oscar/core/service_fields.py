@@ -81,12 +81,15 @@ def current_annotations(annotations: Mapping[str, object], where: str) -> dict[s
         for dead in DEAD_PREFIXES:
             if str(key).startswith(dead):
                 living = ANNOTATION_PREFIX + str(key).removeprefix(dead)
-                log.warning("%s: no interLink plugin reads the annotation %r; it is sent as %r", where, key, living)
-                if living in annotations and annotations[living] != value:
-                    raise DefinitionError(f"{where} has both {quoted(key)} and {quoted(living)}; keep the second")
-                key = living
+                words = "the other counts" if living in annotations else "it is sent so"
+                log.warning("%s: interLink reads the annotation %r as %r alone; %s", where, key, living, words)
+                if living in annotations:
+                    # Some write both, so that either plugin reads one; the living one is there already.
+                    break
+                found[living] = value
                 break
-        found[str(key)] = value
+        else:
+            found[str(key)] = value
     return found
 
 

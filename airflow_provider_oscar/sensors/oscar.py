@@ -121,11 +121,11 @@ class OscarJobSensor(BaseSensorOperator):
 class OscarExposedServiceSensor(BaseSensorOperator):
     """Waits until an exposed service answers; fails if its deployment has failed.
 
-    ``poke_interval`` and ``timeout`` are those of every sensor, in seconds; with ``mode="reschedule"`` (default here)
-    it holds no worker between two looks.
+    ``poke_interval`` and ``timeout`` are those of every sensor, in seconds.
 
     :param service: name of the OSCAR service. (templated)
     :param oscar_conn_id: connection of type ``oscar``. (templated)
+    :param mode: ``"reschedule"`` (default) holds no worker between two looks, ``"poke"`` does.
     """
 
     template_fields: Sequence[str] = ("service", "oscar_conn_id")

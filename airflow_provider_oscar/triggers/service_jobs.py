@@ -40,6 +40,8 @@ class OscarServiceJobsTrigger(NewObjectTrigger[ServiceJobsArguments]):
     :param start: what a watcher without a memory does: ``"now"`` reports what comes after its first listing, ``"all"``
         also what has ended already, and a time (a datetime, or ISO 8601) what ended since then.
     :param poll_interval: seconds (or a timedelta) between listings; OSCAR looks at every job for each.
+    :param algorithm: what is remembered, as for the other watchers.
+    :param sentinel: must be empty: jobs have none.
     :raises DefinitionError: in the DAG file, for an argument that cannot be used.
     """
 

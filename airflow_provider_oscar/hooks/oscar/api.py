@@ -321,6 +321,7 @@ def _jobs_of(body: object) -> tuple[dict[str, OscarJob], str]:
 
 
 def mapping(body: object) -> dict[str, object]:
+    """Return a JSON object; an empty one for anything else."""
     return dict(body) if isinstance(body, Mapping) else {}
 
 

@@ -104,6 +104,7 @@ class AsyncRepeatingTransport(httpx.AsyncBaseTransport):
 
     :param inner: sends the requests.
     :param sleep: waits seconds.
+    :param patient: pass over answers about access as long as over outages.
     """
 
     def __init__(

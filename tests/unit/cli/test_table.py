@@ -59,13 +59,14 @@ def test_every_command_and_argument_has_a_help_text(path, command):
 
 
 def test_functions_behind_the_table_exist_and_no_other_is_unreachable():
-    from airflow_provider_oscar.cli import commands, hpc, import_dcnios, objects, runs
+    from airflow_provider_oscar.cli import check, commands, hpc, import_dcnios, objects, runs
 
     expected = {
         "_".join(path[1:]) if len(path) == 3 else {"up": "platform_up"}.get(path[1], path[1].replace("-", "_"))
         for path, _ in ACTIONS
-        if path[1] != "hpc"
+        if path[1] not in ("hpc", "check")
     }
+    assert callable(check.check)
     assert all(callable(getattr(hpc, path[2])) for path, _ in ACTIONS if path[1] == "hpc")
     defined = {
         name

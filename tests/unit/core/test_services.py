@@ -310,3 +310,12 @@ class TestDifference:
     @given(foreign)
     def test_nonsense_from_a_server_is_a_difference_and_no_exception(self, theirs):
         assert "image" in difference(FULL, theirs)
+
+
+def test_an_annotation_under_both_prefixes_is_sent_once_under_the_one_that_is_read(caplog):
+    fields = {"name": "a", "image": "i", "script": "x"}
+    both = {"job.vk.io/singularity-mounts": "--bind /old:/a", "slurm-job.vk.io/singularity-mounts": "--bind /new:/a"}
+    for order in (both, dict(reversed(both.items()))):
+        made = ServiceDefinition.from_dict({**fields, "annotations": order})
+        assert made.annotations == {"slurm-job.vk.io/singularity-mounts": "--bind /new:/a"}
+    assert "the other counts" in caplog.text
