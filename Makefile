@@ -104,6 +104,10 @@ bench-hpc: $(STAMP) ## Measure what waiting for jobs costs against the Kubernete
 quick-jobs: $(STAMP) ## Run 200 jobs of one second through a whole Airflow and count lost tries (half an hour).
 	@$(BIN)/python -m tests.integration.jobs.quick 200
 
+.PHONY: bench-oscar
+bench-oscar: $(STAMP) ## Measure waiting for 1000 OSCAR jobs against one poll each, and submitting against oscar-python (`make clients`).
+	@$(BIN)/python -m tests.bench.oscar
+
 .PHONY: bench-placement
 bench-placement: $(STAMP) ## Compare the placement policies with fixed choices and with an oracle, in simulated load.
 	@$(BIN)/python -m tests.bench.placement
