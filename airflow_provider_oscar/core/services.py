@@ -300,6 +300,9 @@ def difference(ours: ServiceDefinition, theirs: Mapping[str, object]) -> dict[st
         mine, other = sent[name], theirs.get(name)
         if name == "expose":
             other = _ports_listed(other)
+            # Defaults that we add are no difference where the server is older than the field.
+            held = other if isinstance(other, Mapping) else {}
+            mine = {key: each for key, each in _mapping(mine, name).items() if key in ours.expose or key in held}
         if not _covers(mine, other):
             found[name] = (masked(mine), masked(other))
     _compare_maps(sent, theirs, found)

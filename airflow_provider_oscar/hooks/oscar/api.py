@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 #: Seconds for creating and deleting a service: OSCAR restarts MinIO inside the request.
 SLOW = 180.0
 _PAGES = 10_000
+#: What a server up to 4.0 says of a list of ports.
+_LIST_OF_PORTS = re.compile(r"cannot unmarshal array into .*(api_port|nodePort)")
 #: Owner of what is made with user name and password.
 _ADMINISTRATOR = "cluster_admin"
 _USER_AGENT = "airflow-provider-oscar"
@@ -209,7 +211,7 @@ class OscarCalls:
         while True:
             first = definition.without_outputs(left_out)
             try:
-                yield from self._send_service("POST", first.to_api(), definition.name)
+                yield from self._send_service("POST", first, {})
                 break
             except BucketExistsError as error:
                 if error.bucket not in definition.output_buckets or error.bucket in left_out:
@@ -222,9 +224,9 @@ class OscarCalls:
     def _update_service(self, definition: ServiceDefinition, theirs: Mapping[str, object]) -> Flow[None]:
         # An update by the administrator that leaves the owner out makes a service without one, whose buckets OSCAR
         # can no longer delete.
-        body = {"owner": theirs.get("owner") or _ADMINISTRATOR, **definition.to_api()}
+        owner = {"owner": theirs.get("owner") or _ADMINISTRATOR}
         try:
-            yield from self._send_service("PUT", body, definition.name)
+            yield from self._send_service("PUT", definition, owner)
         except TransientError as error:
             # With other buckets than before, the administrator's update is made and yet answered by 500: there is
             # no MinIO user to give them to.
@@ -233,15 +235,20 @@ class OscarCalls:
                 raise
             log.warning("the service is as defined, in spite of an error of the server: %s", error)
 
-    def _send_service(self, method: str, body: Mapping[str, object], name: str) -> Flow[None]:
-        answer = yield self.api.request(
-            method,
-            "/system/services",
-            headers={"Content-Type": "application/json"},
-            content=json.dumps(body).encode(),
-            timeout=SLOW,
-        )
-        self.api.check(answer, f"service {name!r}")
+    def _send_service(self, method: str, definition: ServiceDefinition, further: Mapping[str, object]) -> Flow[None]:
+        """Send a definition; with one number for the ports where the server, up to 4.0, wants no list."""
+        for scalar in (False, True):
+            body = {**further, **definition.to_api(scalar_ports=scalar)}
+            answer = yield self.api.request(
+                method,
+                "/system/services",
+                headers={"Content-Type": "application/json"},
+                content=json.dumps(body).encode(),
+                timeout=SLOW,
+            )
+            if scalar or answer.status_code != 400 or _LIST_OF_PORTS.search(answer.text) is None:
+                break
+        self.api.check(answer, f"service {definition.name!r}")
 
     def delete_service(self, name: str) -> Flow[bool]:
         """Delete a service **with its input and output buckets**; False if it was not there."""

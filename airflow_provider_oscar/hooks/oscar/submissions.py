@@ -127,14 +127,14 @@ class OscarSubmissions(OscarCalls):
                 entry,
                 service,
             )
+        body = body(mapping(mapping(found.get("environment")).get("secrets"))) if callable(body) else body
+        self._check_body(service, body, found)
         if found.get("interlink_node_name") and not (yield from self.offloads()):
             raise TransientError(
                 f"{self.api.where}: service {service!r} is meant for the virtual node "
                 f"{str(found['interlink_node_name'])!r}, but this OSCAR saw none when it started and would run the "
                 "job in the cloud; see that the node is there, and restart OSCAR"
             )
-        body = body(mapping(mapping(found.get("environment")).get("secrets"))) if callable(body) else body
-        self._check_body(service, body, found)
         # Basic credentials are not taken there; with OIDC the client's own token replaces this one, so that the
         # job belongs to its user.
         token = str(found.get("token") or "")

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Services applied to OSCAR of several releases."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from airflow_provider_oscar.core.services import ServiceDefinition, StoragePath
+from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+from tests.support.oscar_faults import connect, embedded_oscar
+
+DEFINITION = ServiceDefinition(
+    name="web",
+    image="i",
+    script="true",
+    variables={"A": "1"},
+    inputs=(StoragePath(storage_provider="minio", path="web/in"),),
+    expose={"api_port": 5000},
+)
+
+
+@pytest.mark.parametrize("version", ["v3.3.3", "v3.6.0", "v3.7.1", "v4.0.0", "v4.1.2"])
+def test_an_exposed_service_applies_and_is_unchanged_the_second_time(monkeypatch, tmp_path, version):
+    with embedded_oscar(tmp_path, version=version) as (_, url), httpx.HTTPTransport() as direct:
+        connect(monkeypatch, url, direct)
+        hook = OscarHook()
+        assert hook.run(hook.apply_service(DEFINITION)) == "created"
+        found = hook.run(hook.get_service("web"))
+        assert found["expose"]["api_port"] == ([5000] if version == "v4.1.2" else 5000)
+        assert hook.run(hook.apply_service(DEFINITION)) == "unchanged"
