@@ -398,25 +398,48 @@ def test_a_job_costs_what_its_placement_said(client, rows):
     assert [job["cost"] for job in found if job["dag_id"] == "ui_dag"] == [0.01]
 
 
-def test_the_circuit_of_a_target_that_failed_again_and_again_is_open(client, rows):
+@pytest.fixture
+def remembered_runs(rows) -> Iterator[Any]:
+    """Stores what placement remembers of targets, in the asset that all tests of a process share; gone afterwards."""
     from airflow.models.asset import AssetModel
     from airflow.models.asset_state_store import AssetStateStoreModel
     from airflow.utils.session import create_session
+    from sqlalchemy import delete, select
 
+    made: list[int] = []
+    written: list[str] = []
+
+    def remember(records: dict[str, list[RunRecord]]) -> None:
+        with create_session() as session:
+            number = session.scalar(select(AssetModel.id).where(AssetModel.uri == PLACEMENT_RUNS.uri))
+            if number is None:
+                asset = AssetModel(name=PLACEMENT_RUNS.name, uri=PLACEMENT_RUNS.uri, group="oscar", extra={})
+                session.add(asset)
+                session.flush()
+                number = asset.id
+                made.append(number)
+            for name, of_target in records.items():
+                value = json.dumps(encode_records(of_target))
+                written.append(recent_key(name))
+                state = {"asset_id": number, "key": written[-1], "value": value, "updated_at": NOON}
+                session.add(AssetStateStoreModel(**state))
+
+    yield remember
+    with create_session() as session:
+        session.execute(delete(AssetStateStoreModel).where(AssetStateStoreModel.key.in_(written)))
+        session.execute(delete(AssetModel).where(AssetModel.id.in_(made)))
+
+
+def test_the_circuit_of_a_target_that_failed_again_and_again_is_open(client, rows, remembered_runs):
     now = datetime.now(UTC).timestamp()
     good = RunRecord(target="hpc", ended_at=now - 500, run=20.0, cost=0.5, interval=(10.0, 30.0), submission_id="a")
     bad = [
         RunRecord(target="hpc", ended_at=now - 5 + n, succeeded=False, target_fault=True, submission_id=f"b{n}")
         for n in range(3)
     ]
-    with create_session() as session:
-        asset = AssetModel(name=PLACEMENT_RUNS.name, uri=PLACEMENT_RUNS.uri, group="oscar", extra={})
-        session.add(asset)
-        session.flush()
-        for name, records in (("hpc", [good, *bad]), ("cloud", [replace_target(good, "cloud")])):
-            value = json.dumps(encode_records(records))
-            session.add(AssetStateStoreModel(asset_id=asset.id, key=recent_key(name), value=value, updated_at=NOON))
-    cloud, hpc = client.get(ROUTES["targets"], headers=login("viewer")).json()["targets"]
+    remembered_runs({"ui-hpc": [good, *bad], "ui-cloud": [replace_target(good, "ui-cloud")]})
+    found = client.get(ROUTES["targets"], headers=login("viewer")).json()["targets"]
+    cloud, hpc = (one for one in found if one["name"].startswith("ui-"))
     assert (hpc["circuit"], hpc["jobs"], hpc["succeeded"], hpc["target_faults"]) == ("open", 4, 1, 3)
     assert datetime.fromisoformat(hpc["until"]).timestamp() > now
     assert (cloud["circuit"], cloud["until"], cloud["median_seconds"], cloud["median_cost"]) == (
