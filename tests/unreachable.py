@@ -45,7 +45,7 @@ CALLED: dict[str, tuple[str, ...]] = {
         "log_severity_level", "trace",
     ),
     "OpenLineage": ("get_openlineage_*",),
-    "users of OSCAR's routes, through OscarHook.call and the embedded one's tests": ("get_*",),
+    "users of OSCAR's routes, which the hook has (OscarRoutes)": ("get_*",),
     "Starlette's router": ("redirect_slashes",),
     "tarfile": ("gid", "gname", "uname"),
     "pytest": ("pytest_*", "oscar_platform", "object_store"),

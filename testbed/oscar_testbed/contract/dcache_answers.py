@@ -58,7 +58,7 @@ def plain(text: str, words: Words) -> str:
         (words.base, "<base>"),
     ):
         text = text.replace(own, word)
-    text = re.sub(rf"\b{re.escape(words.base.strip('/'))}\b", "<name>", text)
+    text = re.sub(rf"\b{re.escape(words.base.rpartition('/')[2])}\b", "<name>", text)
     for pattern, replacement in _RULES:
         text = pattern.sub(replacement, text)
     return text
