@@ -75,13 +75,17 @@ def plan_source(element: Element, connection: ConnectionPlan, options: SourceOpt
     queue_url = options.queue_urls.get(element.name, "")
     if uri and queue_url and element.kind in (Kind.SQS, Kind.S3):
         arguments["watch"] = {"notifications": {"kind": "sqs", "queue_url": queue_url}}
+    topic = element.get("topic") if element.kind is Kind.KAFKA and scheme in ("s3", "dcache") else ""
+    if topic:
+        notifications = {"kind": "kafka", "topic": topic, "conn_id": connection.conn_id}
+        arguments["watch"] = {"notifications": notifications}
     problem = _problem(uri, arguments) if uri else ""
     if said and problem:
         raise DefinitionError(f"the place given for {quoted(element.name, 60)} cannot be watched: {problem}")
     if not uri or problem:
         _tell_of_asset(element, asset, problem, report)
         return SourcePlan("", asset, {}, event_format)
-    _tell(element, uri, bool(queue_url), report)
+    _tell(element, uri, bool(queue_url or topic), report)
     return SourcePlan(uri, "", arguments, event_format)
 
 
@@ -107,6 +111,12 @@ def _tell(element: Element, uri: str, queue: bool, report: Report) -> None:
     if element.kind is Kind.DCACHE:
         report.add(element.name, "source dCache", Outcome.MAPPED, becomes, "files that are moved in count as well")
         report.add(element.name, "statefile", Outcome.NOT_NEEDED, "", "what was seen is remembered at the asset")
+    elif element.kind is Kind.KAFKA and queue:
+        remark = (
+            "messages are hints, the place is listed every 300 s as well; the topic is a name here and no pattern; "
+            "messages of a form of their own need pointers (docs/detection.md); install airflow-provider-oscar[kafka]"
+        )
+        report.add(element.name, f"source {element.kind}", Outcome.MAPPED, becomes, remark)
     elif element.kind in (Kind.S3, Kind.SQS) and queue:
         remark = "messages are hints, the bucket is listed every 300 s as well; the queue is neither made nor removed"
         report.add(element.name, f"source {element.kind}", Outcome.MAPPED, becomes, remark)

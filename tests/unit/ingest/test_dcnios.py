@@ -256,7 +256,15 @@ def test_a_source_that_names_no_place_is_told_of_objects_unless_the_place_is_giv
     plan, report = imported(workflow(source), places={name: "s3://incoming/raw/"})
     (dag,) = dags(plan).values()
     assert plan.flows[0].source.uri == "s3://incoming/raw/"
-    assert outcomes(report, name)[line.what] is Outcome.CHANGED
+    assert outcomes(report, name)[line.what] is (Outcome.MAPPED if source is KAFKA else Outcome.CHANGED)
+
+
+def test_a_topic_makes_its_place_immediate(dags):
+    plan, _ = imported(workflow(KAFKA), places={"kafka": "dcache:///data/in"})
+    dags(plan)
+    notifications = {"kind": "kafka", "topic": "new-files", "conn_id": "dcnios_kafka"}
+    assert plan.flows[0].source.arguments["watch"] == {"notifications": notifications}
+    assert plan.flows[0].source.event_format == "dcache"
 
 
 @pytest.mark.parametrize("source", [S3, SQS], ids=["GetS3", "GetSQS"])
@@ -271,7 +279,7 @@ def test_a_queue_makes_a_bucket_immediate(dags, source):
 
 def test_a_place_that_cannot_be_watched_is_refused():
     with pytest.raises(DefinitionError, match="the place given for 'sqs' cannot be watched"):
-        imported(workflow(SQS), places={"sqs": "ftp://somewhere"})
+        imported(workflow(SQS), places={"sqs": "nowhere://x/"})
 
 
 def test_a_process_group_of_nifi_is_told_and_what_leads_there_too():
@@ -429,7 +437,7 @@ def test_command_writes_the_file_the_report_and_the_connections_for_one_pair_of_
     options.func(options)
     rows = json.loads(capsys.readouterr().out)
     assert {row["element"] for row in rows} == {"nifi", "kafka", "invoke", "connection"}
-    assert "NewObjects('s3://incoming/')" in made.read_text()
+    assert "NewObjects('s3://incoming/', watch=" in made.read_text()
     assert stat.S_IMODE(connections.stat().st_mode) == 0o600
     assert set(json.loads(connections.read_text())) == {"dcnios_kafka", "dcnios_invoke"}
     with pytest.raises(SystemExit, match="is there already"):
