@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,7 @@ from oscar_testbed.fakes.s3 import LocalS3
 from oscar_testbed.process import wait_until
 
 from tests.integration.faults.airflow_parts import AirflowParts
+from tests.integration.faults.hung_store import HungStore
 from tests.integration.faults.ledger import (
     CONSUMER,
     PAUSED,
@@ -29,6 +31,7 @@ from tests.integration.faults.ledger import (
     count_reports,
     count_runs,
     inboxes_with_runs,
+    is_stale,
     read_ledger,
     unpause,
 )
@@ -38,6 +41,11 @@ from tests.integration.faults.uploads import DCacheInbox, S3Inbox, Uploader
 DAGS = Path(__file__).parent / "dags"
 _DCACHE_FRESH_RING = 32
 _FIRST_RUNS_SECONDS = 300.0
+#: The DAG file that is moved away and back, and how long Airflow may take to notice either.
+_DAG_FILE = "no_loss.py"
+_NOTICED_SECONDS = 120.0
+#: Watchers of the store that hangs, in the DAG file.
+_HUNG_WATCHERS = 6
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,7 @@ LONG = Plan(objects=5200, rate=5.0, burst=1000, triggerer_kills=10, pause=8.0, o
 
 
 class World:
-    """Both stores, the wire in front of S3, the uploads and Airflow; a context manager.
+    """Both stores, a third that hangs, the wire in front of S3, the uploads and Airflow; a context manager.
 
     :param directory: holds everything.
     :param say: told what happens.
@@ -89,7 +97,9 @@ class World:
         self.say = say
         self.s3 = LocalS3(directory / "s3", mode="seaweedfs")
         self.dcache = LocalDCache(directory / "dcache")
-        self._dags = dags
+        self.hung = HungStore()
+        self._sources = dags
+        self.dags = directory / "dags"  # a copy, from which files can be moved away
         self._more_connections = dict(connections or {})
         self._stack = contextlib.ExitStack()
         self.proxy: S3Proxy
@@ -98,7 +108,8 @@ class World:
 
     def __enter__(self) -> World:
         with self._stack as stack:
-            for store in (self.s3, self.dcache):
+            shutil.copytree(self._sources, self.dags)
+            for store in (self.s3, self.dcache, self.hung):
                 stack.callback(store.stop)
                 store.start()
             self.s3.create_bucket("inbox")
@@ -106,7 +117,7 @@ class World:
             self.proxy = S3Proxy(self.s3.endpoint)
             stack.callback(self.proxy.stop)
             self.proxy.start()
-            self.airflow = AirflowParts(self.directory / "airflow", dags=self._dags, environment=self._connections())
+            self.airflow = AirflowParts(self.directory / "airflow", dags=self.dags, environment=self._connections())
             stack.callback(self.airflow.stop)
             self.say("starting Airflow")
             self.airflow.start()
@@ -126,6 +137,7 @@ class World:
         connections = {
             "oscar_s3_default": json.dumps(s3),
             "dcache_default": json.dumps(self.dcache.connection()),
+            "hung_s3": json.dumps({**self.s3.connection(), "host": self.hung.url}),
             **self._more_connections,
         }
         return {f"AIRFLOW_CONN_{name.upper()}": text for name, text in connections.items()}
@@ -199,7 +211,12 @@ def run(directory: Path, plan: Plan, *, say: Callable[[str], None], environment:
             fault()
         for uploader in world.uploaders.values():
             uploader.finished.wait()
-        say(f"all uploaded; {world.proxy.broken} listings were broken on the way; waiting for the runs")
+        if world.hung.accepted < _HUNG_WATCHERS:
+            raise RuntimeError(f"the store that hangs was asked {world.hung.accepted} times; it has watchers")
+        say(
+            f"all uploaded; {world.proxy.broken} listings were broken on the way, {world.hung.accepted} calls hang or "
+            "hung in the third store; waiting for the runs"
+        )
         return world.await_runs()
 
 
@@ -216,6 +233,7 @@ def _faults(world: World) -> Iterator[tuple[str, Callable[[], None]]]:
         ("dCache is stopped and started", lambda world: _away(world, world.dcache.stop, world.dcache.start)),
         ("the clocks step forward again", _clock_forward),
         ("the scheduler is killed and away for a while", _scheduler_away),
+        ("the DAG file is moved away and back", _dag_file_away),
     ]
     kills = world.plan.triggerer_kills
     done = 0
@@ -241,6 +259,17 @@ def _kill_triggerer(world: World) -> None:
 
 def _scheduler_away(world: World) -> None:
     _away(world, lambda: world.airflow.kill("scheduler"), lambda: world.airflow.start_part("scheduler"))
+
+
+def _dag_file_away(world: World) -> None:
+    """Move the file away until Airflow has taken its DAGs out of service, and back; uploads go on."""
+    file, aside = world.dags / _DAG_FILE, world.directory / _DAG_FILE
+    file.rename(aside)
+    database = world.airflow.database
+    wait_until(lambda: is_stale(database, CONSUMER), what="the DAG is gone", timeout=_NOTICED_SECONDS, interval=0.5)
+    time.sleep(world.plan.outage)
+    aside.rename(file)
+    wait_until(lambda: not is_stale(database, CONSUMER), what="it is back", timeout=_NOTICED_SECONDS, interval=0.5)
 
 
 def _away(world: World, stop: Callable[[], None], start: Callable[[], None]) -> None:

@@ -178,6 +178,13 @@ def _plain_objects(connection: Connection) -> list[tuple[str, str]]:
     return [thing for _, extra, _ in rows if (thing := _object(extra)) is not None]
 
 
+def is_stale(database: str, dag_id: str) -> bool:
+    """Return whether Airflow has taken a DAG out of service."""
+    with open_database(database) as connection:
+        query = text("SELECT is_stale FROM dag WHERE dag_id = :dag_id")
+        return bool(connection.execute(query, {"dag_id": dag_id}).scalar_one())
+
+
 def unpause(database: str, dag_id: str) -> None:
     """Switch a DAG on."""
     with _engine(database).begin() as connection:

@@ -2,7 +2,8 @@
 """Two inboxes, and consumers that cost nothing: the DAGs that the harness counts the runs of.
 
 ``per_object`` is what is counted; the others are what a busy Airflow has beside it. ``slow`` takes one run at a time
-and minutes for it, ``paused`` is switched on when all is uploaded, ``plain`` is scheduled by the assets themselves.
+and minutes for it, ``paused`` is switched on when all is uploaded, ``plain`` is scheduled by the assets themselves,
+``hung`` watches a store that never answers.
 """
 
 from __future__ import annotations
@@ -27,8 +28,13 @@ dcache = NewObjects(
     watch={"notifications": MODE, "reconcile_interval": 60.0},
 )
 both = s3 | dcache
+# A store that accepts and never answers; it may harm nobody but itself.
+hung = NewObjects(*(f"s3://hung-{number}/in/" for number in range(6)), conn_id="hung_s3", poll_interval=POLL)
 
 with DAG("per_object", schedule=both.each(), max_active_runs=64) as per_object:
+    EmptyOperator(task_id="infer")
+
+with DAG("hung", schedule=hung.each()) as hanging:
     EmptyOperator(task_id="infer")
 
 with DAG("paused", schedule=both.each(), max_active_runs=64, is_paused_upon_creation=True) as paused:
