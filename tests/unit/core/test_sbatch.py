@@ -53,7 +53,7 @@ def test_sizes_of_memory(size):
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        ("#SBATCH --mem=0", "not a whole node"),
+        ("#SBATCH --mem=0", "whole node"),
         ("#SBATCH --nodes=2-4", "one number"),
         ("#SBATCH --array=1-5", "one pod is one job"),
         ("#SBATCH partition=x", "no option that is known"),
