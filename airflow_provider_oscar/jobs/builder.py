@@ -28,7 +28,7 @@ from airflow_provider_oscar.jobs.faas_supervisor import KIT_IMAGE, kit_job
 from airflow_provider_oscar.jobs.joblog import store_log
 from airflow_provider_oscar.jobs.large_outputs import finish_outputs
 from airflow_provider_oscar.jobs.manifest import MANIFEST_LIMIT, MANIFEST_NAME, Manifest
-from airflow_provider_oscar.jobs.options import Attachments, Binding, InlineFile, RunOptions
+from airflow_provider_oscar.jobs.options import Attachments, Binding, InlineFile, ObjectWork, RunOptions
 from airflow_provider_oscar.jobs.spec import BatchObject, JobSpec
 from airflow_provider_oscar.jobs.start_script import (
     PROGRAM_FILE,
@@ -189,21 +189,7 @@ class SupervisorHook:
                 *self._stored_files(more.stored, lifetime),
             ),
             resume_from=self._stage_in_all(more.resume_from, lifetime),
-            objects=tuple(
-                BatchObject(
-                    submission_id=each.submission_id,
-                    input=self._stores(each.event).stage_in(each.event, lifetime=lifetime),
-                    output=self._stores(output_uri, output_conn_id).stage_out(
-                        output_uri,
-                        submission_id=each.submission_id,
-                        lifetime=lifetime,
-                        max_bytes=wanted.max_output_bytes,
-                    ),
-                    signing_key=each.binding.signing_key,
-                    request_digest=each.binding.request_digest,
-                )
-                for each in more.objects
-            ),
+            objects=self._batch(more.objects, output_uri, output_conn_id, lifetime, wanted.max_output_bytes),
             parallel=more.parallel,
             **common,
         )
@@ -229,6 +215,38 @@ class SupervisorHook:
             },
             init_containers=(brought,) if wanted.supervisor_image else (),
         )
+
+    def _batch(
+        self,
+        works: Sequence[ObjectWork],
+        output_uri: str,
+        output_conn_id: str,
+        lifetime: timedelta,
+        max_bytes: int | None,
+    ) -> tuple[BatchObject, ...]:
+        """Prepare each object of a batch; each store's client is made once, which takes longer than all it is for."""
+        if not works:
+            return ()
+        place = self._stores(output_uri, output_conn_id)
+        sources: dict[tuple[Source, str], ObjectStore] = {}
+        found = []
+        for each in works:
+            key = (each.event.source, each.event.conn_id)
+            if key not in sources:
+                sources[key] = self._stores(each.event)
+            output = place.stage_out(
+                output_uri, submission_id=each.submission_id, lifetime=lifetime, max_bytes=max_bytes
+            )
+            found.append(
+                BatchObject(
+                    submission_id=each.submission_id,
+                    input=sources[key].stage_in(each.event, lifetime=lifetime),
+                    output=output,
+                    signing_key=each.binding.signing_key,
+                    request_digest=each.binding.request_digest,
+                )
+            )
+        return tuple(found)
 
     def _stage_in_all(self, events: Sequence[ObjectEvent], lifetime: timedelta) -> tuple[StageIn, ...]:
         names = relative_names([event.key for event in events])

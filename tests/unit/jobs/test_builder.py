@@ -26,11 +26,12 @@ from airflow_provider_oscar.jobs.builder import (
     SupervisorHook,
 )
 from airflow_provider_oscar.jobs.manifest import Manifest
-from airflow_provider_oscar.jobs.options import RunOptions
+from airflow_provider_oscar.jobs.options import Attachments, Binding, ObjectWork, RunOptions
 from airflow_provider_oscar.jobs.sealing import seal
 from airflow_provider_oscar.jobs.spec import JobSpec
 from airflow_provider_oscar.jobs.start_script import PROGRAM_FILE, encoded_program
 from tests.support import nasty
+from tests.support.fakes import EVENT
 from tests.support.http_store import Store, running_store
 
 JOB = "t-0123456789abcdef"
@@ -381,3 +382,34 @@ def test_every_value_arrives_byte_for_byte(hook, connections, server, tmp_path, 
 def test_kit_refuses_a_variable_no_shell_exports(hook, connections):
     with pytest.raises(DefinitionError, match="cannot export the variable 'A-B'"):
         build(hook, mode="faas-supervisor", environment={"A-B": "x"})
+
+
+def test_the_client_of_a_store_is_made_once_for_a_whole_batch():
+    made = []
+
+    class Store:
+        def stage_in(self, event, *, lifetime):
+            return StageIn(event.uri, "n", 1, "e", None, "https://s3/x", {}, {})
+
+        def stage_out(self, uri, *, submission_id, lifetime, max_bytes=None):
+            prefix = f"{submission_id}/"
+            return StageOutS3Post(uri=f"{uri}/{prefix}", url="https://s3", fields={}, prefix=prefix)
+
+    def stores(*about):
+        made.append(about)
+        return Store()
+
+    events = [ObjectEvent.from_dict({**EVENT, "key": str(number)}) for number in range(50)]
+    works = [ObjectWork(event=event, submission_id=f"o-{event.key}", binding=Binding()) for event in events]
+    job = SupervisorHook(stores=stores).build(
+        submission_id="batch",
+        event=None,
+        command=["true"],
+        output_conn_id="c",
+        output_uri="s3://out/results",
+        attachments=Attachments(objects=works, parallel=4),
+    )
+    spec = job.spec.to_dict()
+    assert (len(spec["objects"]), spec["parallel"]) == (50, 4)
+    assert len({each["output"]["prefix"] for each in spec["objects"]}) == 50
+    assert len(made) <= 3
