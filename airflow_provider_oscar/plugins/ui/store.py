@@ -47,7 +47,6 @@ JOB_OPERATORS = (
     "OscarJobOperator",
     "InterLinkPodOperator",
     "KubernetesJobOperator",
-    "PlacedJobOperator",
     "_InterLinkDecoratedOperator",
 )
 #: What tasks leave in XCom that is of interest here.
