@@ -10,6 +10,7 @@ from tests.integration.jobs.quick import measure
 JOBS = 40
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.filterwarnings("default")
 def test_no_try_of_a_quick_job_is_lost(tmp_path, platform):
     found = measure(tmp_path, JOBS, platform, patience=1500)
