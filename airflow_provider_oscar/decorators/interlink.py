@@ -69,6 +69,7 @@ class _InterLinkCommandOperator(DecoratedOperator, InterLinkPodOperator):
         **InterLinkPodOperator.template_fields_renderers,
     }
     custom_operator_name = "@task.interlink_cmd"
+    command_at_parse_time = False
     # The UI shows the command once the function has returned it.
     overwrite_rtif_after_execution = True
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -24,7 +23,6 @@ from airflow_provider_oscar.placement.targets import Decision, PlacementRequest,
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-log = logging.getLogger(__name__)
 #: Words that leave the choice to the policy.
 AUTOMATIC = ("", "auto", "none")
 #: Seconds between two looks while no target takes the work: at first, and at most.
@@ -154,13 +152,17 @@ class Chooser:
             taken |= lost
 
 
-def tell(decision: Decision) -> None:
-    """Log a decision with its grounds."""
-    log.info("Placement: %s on task %s", decision.target.name, decision.target.task_id)
+def tell(decision: Decision, say: Callable[..., object]) -> None:
+    """Write a decision with its grounds to the task's log.
+
+    :param decision: what was decided.
+    :param say: takes a text and its values, as ``log.info`` does.
+    """
+    say("Placement: %s on task %s", decision.target.name, decision.target.task_id)
     for reason in decision.reasons:
-        log.info("  because %s", reason)
+        say("  because %s", reason)
     for name, why in decision.rejected.items():
-        log.info("  not %s: %s", name, why)
+        say("  not %s: %s", name, why)
 
 
 def facts(

@@ -95,6 +95,9 @@ class InterLinkPodOperator(PodJobOperator):
     operator_extra_links = (SlurmJobLink(), OutputLink())
     ui_color = "#e4dcf5"
 
+    command_at_parse_time: ClassVar[bool] = True
+    """Whether the DAG file has to say the command; a subclass may find it out when it runs."""
+
     def __init__(
         self,
         *,
@@ -150,7 +153,8 @@ class InterLinkPodOperator(PodJobOperator):
             raise DefinitionError(
                 f"task {self.task_id!r} has a script, which runs without a container and its arguments"
             )
-        if not script and (not image or not command) and not (pod_options and pod_options.has_template):
+        whole = image and (command or not self.command_at_parse_time)
+        if not script and not whole and not (pod_options and pod_options.has_template):
             raise DefinitionError(
                 f"task {self.task_id!r} needs image and command, a pod template that has them, or a script"
             )

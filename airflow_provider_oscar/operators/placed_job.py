@@ -234,7 +234,7 @@ class PlacedJobOperator(BaseOperator):
         seen = observe(open_, lambda target: self._task(context, target.name).observable_backend())
         chooser = Chooser.of_task(context, policy=self.policy, targets=self.targets, learn=self.learn)
         decision = chooser.decide(request, seen)
-        tell(decision)
+        tell(decision, self.log.info)
         return {**facts(decision, request, event, seen, learn=self.learn), "task_id": self.task_id}
 
     def _failed(self, context: Context, target: str, error: OscarProviderError) -> None:

@@ -136,7 +136,7 @@ class PlacementBranchOperator(BaseBranchOperator):
             seen = self.observations([each for each in self.targets if request.target in (None, each.name)])
             chooser = Chooser.of_task(context, policy=self.policy, targets=self.targets, learn=self.learn)
             decision = chooser.decide(request, seen)
-        tell(decision)
+        tell(decision, self.log.info)
         told = facts(decision, request, event, seen, learn=self.learn)
         context["ti"].xcom_push(key="decision", value=told)
         return decision.target.task_id

@@ -20,6 +20,8 @@ _RUN_EVENTS = text(
     "SELECT r.run_id, e.extra, r.start_date FROM dag_run r JOIN dagrun_asset_event j ON j.dag_run_id = r.id "
     "JOIN asset_event e ON e.id = j.event_id WHERE r.dag_id = :dag_id"
 )
+#: The objects of a failed run are due again, so that it does not count.
+_PLAIN_EVENTS = text(f"{_RUN_EVENTS} AND r.state <> 'failed'")
 _RUN_IDS = text("SELECT run_id FROM dag_run WHERE dag_id = :dag_id")
 _RUNS = text("SELECT COUNT(*) FROM dag_run WHERE dag_id = :dag_id")
 
@@ -80,9 +82,8 @@ class Books:
 
     @property
     def balanced(self) -> bool:
-        """Whether every object has exactly one run of each consumer; a plain one may get an object again."""
-        each = all(ledger.balanced for name, ledger in self.others.items() if name != PLAIN)
-        return self.main.balanced and each and not self.others[PLAIN].lost
+        """Whether every object has exactly one run of each consumer."""
+        return self.main.balanced and all(ledger.balanced for ledger in self.others.values())
 
     def table(self) -> str:
         """Return the books for people."""
@@ -174,7 +175,7 @@ def _reports(connection: Connection) -> Counter[tuple[str, str]]:
 
 
 def _plain_objects(connection: Connection) -> list[tuple[str, str]]:
-    rows = connection.execute(_RUN_EVENTS, {"dag_id": PLAIN})
+    rows = connection.execute(_PLAIN_EVENTS, {"dag_id": PLAIN})
     return [thing for _, extra, _ in rows if (thing := _object(extra)) is not None]
 
 
