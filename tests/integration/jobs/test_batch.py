@@ -28,7 +28,7 @@ COMMAND = [
 def test_each_object_has_its_result_and_the_next_try_runs_what_failed(request, platform, node, s3):
     slurm = SlurmOptions(time="10", memory_mib=512)
     for number, code in enumerate((0, 0, 75, 0, 0)):
-        s3.put_bytes("incoming", f"batch/{number}", str(code).encode())
+        s3.put_bytes("incoming", f"many-small/{number}", str(code).encode())
 
     def task():
         return InterLinkBatchOperator(
@@ -37,7 +37,7 @@ def test_each_object_has_its_result_and_the_next_try_runs_what_failed(request, p
             command=COMMAND,
             output_uri="s3://outgoing/batch",
             target=PlacementTarget(name="hpc-cpu", task_id="x", kind="interlink", node=node, slurm=slurm),
-            objects=["s3://incoming/batch/"],
+            objects=["s3://incoming/many-small/"],
             offload=OffloadBatch(parallel=3),
             timeout=120,
             poll_interval=0.3,
@@ -51,15 +51,15 @@ def test_each_object_has_its_result_and_the_next_try_runs_what_failed(request, p
         task().execute(state)
     assert len(platform.slurm.jobs()) == jobs + 1
     rows = {row["uri"]: row for row in state["ti"].xcoms["objects"]}
-    assert [rows[f"s3://incoming/batch/{number}"]["exit_code"] for number in range(5)] == [0, 0, 75, 0, 0]
-    assert _read(s3, rows["s3://incoming/batch/0"], "n") == b"0\n"
-    assert json.loads(_read(s3, rows["s3://incoming/batch/2"], "manifest.json"))["exit_code"] == 75
+    assert [rows[f"s3://incoming/many-small/{number}"]["exit_code"] for number in range(5)] == [0, 0, 75, 0, 0]
+    assert _read(s3, rows["s3://incoming/many-small/0"], "n") == b"0\n"
+    assert json.loads(_read(s3, rows["s3://incoming/many-small/2"], "manifest.json"))["exit_code"] == 75
     before = {uri: _read(s3, row, "at") for uri, row in rows.items()}
     again = {**run_id(request), "task_state_store": store}
     with pytest.raises(AirflowFailException, match="1 of 1 objects failed"):
         task().execute(again)
     after = {uri: _read(s3, row, "at") for uri, row in rows.items()}
-    assert [uri for uri in before if before[uri] != after[uri]] == ["s3://incoming/batch/2"]
+    assert [uri for uri in before if before[uri] != after[uri]] == ["s3://incoming/many-small/2"]
 
 
 def _read(s3: OscarS3Hook, row: dict[str, object], name: str) -> bytes | None:

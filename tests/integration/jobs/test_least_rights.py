@@ -77,7 +77,7 @@ def guards(platform: Any, node_name: str, monkeypatch: pytest.MonkeyPatch) -> It
 def find_and_run(node: str, run: str) -> dict[str, Any]:
     """What a watcher and a job operator do with one object."""
     store = OscarS3Hook()
-    (found,) = [event for page in store.list_pages("incoming", "a") for event in page.events]
+    (found,) = [event for page in store.list_pages("incoming", "a.txt") for event in page.events]
     cpu = PlacementTarget(
         name="hpc-cpu", task_id="x", kind="interlink", node=node, slurm=SlurmOptions(time="10", memory_mib=256)
     )

@@ -32,7 +32,7 @@ def ended(node, monkeypatch, request):
         poll_interval=0.3,
         deferrable=False,
     )
-    monkeypatch.setattr(InterLinkBackend, "cleanup", lambda self, job_id: None)
+    monkeypatch.setattr(InterLinkBackend, "cleanup", lambda self, job_id, *, succeeded: None)
     manifest = task.execute(context(partition_key=request.node.name, task_id="logs"))
     yield manifest["submission_id"], manifest
     InterLinkHook().delete_pod(manifest["submission_id"])
