@@ -24,6 +24,8 @@ from sqlalchemy.exc import OperationalError
 from airflow_provider_oscar.core.services import ServiceDefinition
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.jobs.builder import SupervisorHook
+from airflow_provider_oscar.jobs.sealing import with_key
+from airflow_provider_oscar.jobs.signing import Signer
 from tests.integration.faults.airflow_parts import PARTS, AirflowParts
 from tests.integration.faults.ledger import open_database, run_objects
 from tests.integration.faults.uploads import DCacheInbox, S3Inbox, Uploader
@@ -35,6 +37,7 @@ from tests.world.wire import Wire
 HERE = Path(__file__).parent
 DAGS = ("cloud", "hpc")
 IMAGE = SERVICE = "world"
+SIGNING_KEY = "world"
 TWO = {"scheduler 2": "scheduler", "triggerer 2": "triggerer"}
 #: Every so manieth object is to fail.
 BAD_EVERY = 9
@@ -161,11 +164,13 @@ class World:
         fields = self.platform.oscar.connection()
         hook = OscarHook("oscar_default", connection=Connection(conn_id="oscar_default", **fields))
         script = SupervisorHook().service_script()
-        hook.run(hook.apply_service(ServiceDefinition(name=SERVICE, image=IMAGE, script=script)))
+        definition = ServiceDefinition(name=SERVICE, image=IMAGE, script=script)
+        hook.run(hook.apply_service(with_key(definition, Signer.from_setting(SIGNING_KEY))))
 
     def _open_airflow(self, stack: contextlib.ExitStack) -> AirflowParts:
         environment = {f"AIRFLOW_CONN_{name.upper()}": json.dumps(each) for name, each in self._connections().items()}
         environment["AIRFLOW__OSCAR__POLL_INTERVAL"] = "1"
+        environment["AIRFLOW__OSCAR__SIGNING_KEY"] = SIGNING_KEY
         parts = {name: name for name in PARTS}
         python, url = Path(sys.executable), None
         try:

@@ -22,7 +22,7 @@ from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.jobs.builder import SupervisorHook
 from airflow_provider_oscar.jobs.sealing import with_key
-from airflow_provider_oscar.jobs.signing import configured_signer
+from airflow_provider_oscar.jobs.signing import Signer
 from tests.integration.conftest import PLAIN_IMAGE, ROOT
 
 T = TypeVar("T")
@@ -52,6 +52,10 @@ TEXTS = {
 }
 
 
+#: The service's key follows from it, so that both this process and Airflow must have the same.
+SIGNING_KEY = "schedules"
+
+
 def text(lines: int) -> bytes:
     """Return a text of so many lines, with two words each."""
     return b"two words\n" * lines
@@ -69,7 +73,7 @@ def platform(running_platform: LocalPlatform) -> Iterator[LocalPlatform]:
         dcache.make_directory("/data/places")
         script = SupervisorHook().service_script()
         definition = ServiceDefinition(name="count-words", image=PLAIN_IMAGE, script=script)
-        oscar.run(oscar.apply_service(with_key(definition, configured_signer())))
+        oscar.run(oscar.apply_service(with_key(definition, Signer.from_setting(SIGNING_KEY))))
         for key, lines in TEXTS.items():
             s3.put_bytes("incoming", key, text(lines))
         s3.put_bytes("archive", "places/b.txt", text(2))
@@ -88,6 +92,7 @@ def airflow(platform: LocalPlatform, tmp_path_factory: pytest.TempPathFactory) -
     timed.write_text(timed.read_text().replace("0 6 * * *", "* * * * *"))
     settings = {
         **platform.environment(),
+        "AIRFLOW__OSCAR__SIGNING_KEY": SIGNING_KEY,
         "AIRFLOW__OSCAR__POLL_INTERVAL": "1",
         # A busy machine answers Airflow's own calls later than its 5 s; no run is to fail of that.
         "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
