@@ -21,7 +21,7 @@ from airflow.sdk.execution_time.context import NEVER_EXPIRE, AssetStateStoreAcce
 from airflow.sdk.observability import stats
 from airflow.triggers.shared_stream import AdvanceItem, AdvanceOutcome, SharedStreamProducer
 
-from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError, PermanentError
+from airflow_provider_oscar.core.errors import AccessError, DefinitionError, OscarProviderError, PermanentError
 
 __all__ = [
     "NEVER_EXPIRE",
@@ -54,15 +54,16 @@ def airflow_errors() -> Iterator[None]:
     """Turn what must not be repeated into ``AirflowFailException``, and let the rest be retried.
 
     A :class:`PermanentError`, a :class:`DefinitionError` or an undefined connection fails the task at once
-    whatever ``retries`` says; :class:`TransientError` and :class:`LostContactError` pass, so that Airflow
-    retries them. In the task's log the one sentence that matters comes first, as a line of its own, then what led to
-    it; the frames of all exceptions are logged at debug.
+    whatever ``retries`` says; :class:`TransientError`, :class:`LostContactError` and :class:`AccessError` pass, so that
+    Airflow retries them. In the task's log the one sentence that matters comes first, as a line of its own, then what
+    led to it; the frames of all exceptions are logged at debug.
     """
     try:
         yield
     except (OscarProviderError, AirflowNotFoundException) as error:
         _explain(error)
-        if isinstance(error, (DefinitionError, PermanentError, AirflowNotFoundException)):
+        final = isinstance(error, (DefinitionError, PermanentError, AirflowNotFoundException))
+        if final and not isinstance(error, AccessError):
             raise AirflowFailException(str(error)) from None
         # A fresh one, since a context manager gives the same exception its frames back.
         raise copy.copy(error) from None

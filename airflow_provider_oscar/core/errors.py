@@ -5,6 +5,7 @@
 
     OscarProviderError
     ├── DefinitionError   (also a ValueError)  correct the DAG, the arguments or the connection
+    │   └── AccessError                        the same, unless the server's own login is away: may be tried again
     ├── TransientError    (carries a delay)    try the same again later
     ├── PermanentError                         give up: the same attempt would fail the same way
     │   ├── BadInputError                      the object itself is at fault
@@ -40,6 +41,14 @@ class OscarProviderError(Exception):
 
 class DefinitionError(OscarProviderError, ValueError):
     """What was written down is wrong: a DAG argument, a connection field, a service definition."""
+
+
+class AccessError(DefinitionError):
+    """Credentials were refused, or a right is missing.
+
+    Servers say so as well while what they ask about logins is away, so one such answer does not decide: a task's
+    ``retries`` apply to it.
+    """
 
 
 class TransientError(OscarProviderError):

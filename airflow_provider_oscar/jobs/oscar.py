@@ -12,9 +12,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 from airflow_provider_oscar.core.cancellation import ABSENT_BEFORE, Cancellation
-from airflow_provider_oscar.core.errors import OscarProviderError, TransientError
+from airflow_provider_oscar.core.errors import AccessError, OscarProviderError, TransientError
 from airflow_provider_oscar.core.phase import JobPhase
-from airflow_provider_oscar.hooks.oscar.errors import AccessError, NotOscarError
+from airflow_provider_oscar.hooks.oscar.errors import NotOscarError
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.hooks.oscar.submissions import PreparedJob, Submission
 from airflow_provider_oscar.jobs.running import RunningJob

@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from airflow_provider_oscar.core.errors import LostContactError, TransientError
-from airflow_provider_oscar.hooks.oscar.errors import AccessError, NotOscarError
+from airflow_provider_oscar.core.errors import AccessError, LostContactError, TransientError
+from airflow_provider_oscar.hooks.oscar.errors import NotOscarError
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.hooks.oscar.submissions import PreparedJob, Submission
 

@@ -18,6 +18,7 @@ from airflow.triggers.base import BaseEventTrigger, BaseTrigger
 
 from airflow_provider_oscar import _airflow
 from airflow_provider_oscar.core.errors import (
+    AccessError,
     BadInputError,
     DefinitionError,
     JobFailedError,
@@ -139,6 +140,7 @@ ERRORS = {
     JobFailedError: True,
     TransientError: False,
     LostContactError: False,
+    AccessError: False,
 }
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from airflow_provider_oscar.core.errors import (
+    AccessError,
     BadInputError,
     DefinitionError,
     OscarProviderError,
@@ -26,8 +27,8 @@ ErrorClass = type[DefinitionError] | type[TransientError] | type[PermanentError]
 #: Statuses below 500 with a meaning of their own. Others below 500 are permanent; 500 and above may pass.
 STATUS_ERRORS: Mapping[int, ErrorClass] = MappingProxyType(
     {
-        401: DefinitionError,
-        403: DefinitionError,
+        401: AccessError,
+        403: AccessError,
         404: BadInputError,
         410: BadInputError,
         408: TransientError,

@@ -12,6 +12,7 @@ import re
 import httpx
 
 from airflow_provider_oscar.core.errors import (
+    AccessError,
     DefinitionError,
     OscarProviderError,
     PermanentError,
@@ -39,10 +40,6 @@ _FINAL: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"initContainers.*[Rr]equired value"), "OSCAR's administrator has to set SUPERVISOR_KIT_IMAGE"),
     (re.compile(r"image .*not allowed|not allowed .*image"), "use an image of a repository that this OSCAR allows"),
 )
-
-
-class AccessError(DefinitionError):
-    """OSCAR answered 401 or 403; it says that as well when its own issuer or proxy is away for a moment."""
 
 
 class NotOscarError(DefinitionError):

@@ -9,6 +9,7 @@ from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
 from airflow_provider_oscar.core.errors import (
+    AccessError,
     BadInputError,
     DefinitionError,
     OscarProviderError,
@@ -67,7 +68,7 @@ def _from_answer(error: boto.ClientError, *, where: str, bucket: str) -> OscarPr
     if code in _NO_KEY or status == 404:
         return BadInputError(f"{where}: there is no such object ({said})")
     if code in _WRONG_KEY or status == 401:
-        return DefinitionError(f"{where}: the access key or secret key is wrong ({said}); correct login and password")
+        return AccessError(f"{where}: the access key or secret key is wrong ({said}); correct login and password")
     if code == "RequestTimeTooSkewed":
         return DefinitionError(f"{where}: our clock and the store's differ too much ({said}); synchronise this machine")
     if code in _WRONG_REGION:
@@ -77,7 +78,7 @@ def _from_answer(error: boto.ClientError, *, where: str, bucket: str) -> OscarPr
             f"{where}: the store is busy or failing ({said})", delay=retry_after(metadata.get("HTTPHeaders") or {})
         )
     if code in _DENIED or status == 403:
-        return DefinitionError(
+        return AccessError(
             f"{where}: the access key may not do this{f' in bucket {bucket!r}' if bucket else ''} ({said}); "
             "grant it the right, or use another connection"
         )

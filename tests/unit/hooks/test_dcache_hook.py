@@ -11,6 +11,7 @@ import pytest
 from airflow.sdk import Connection
 
 from airflow_provider_oscar.core.errors import (
+    AccessError,
     BadInputError,
     DefinitionError,
     PermanentError,
@@ -245,7 +246,7 @@ class TestDoor:
 
 @pytest.mark.parametrize(
     ("status", "kind"),
-    [(400, PermanentError), (401, DefinitionError), (403, DefinitionError), (404, BadInputError), (409, PermanentError),
+    [(400, PermanentError), (401, AccessError), (403, AccessError), (404, BadInputError), (409, PermanentError),
      (418, PermanentError), (423, TransientError), (429, TransientError), (500, TransientError), (503, TransientError)],
 )  # fmt: skip
 def test_every_status_has_an_error(status, kind):

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_oscar.core.errors import (
+    AccessError,
     BadInputError,
     DefinitionError,
     OscarProviderError,
@@ -296,8 +297,8 @@ def answer(code, status=403, headers=None):
     [
         (answer("NoSuchBucket", 404), DefinitionError, "bucket 'b' does not exist"),
         (answer("NoSuchKey", 404), BadInputError, "no such object"),
-        (answer("SignatureDoesNotMatch"), DefinitionError, "access key or secret key is wrong"),
-        (answer("AccessDenied"), DefinitionError, "may not do this in bucket 'b'"),
+        (answer("SignatureDoesNotMatch"), AccessError, "access key or secret key is wrong"),
+        (answer("AccessDenied"), AccessError, "may not do this in bucket 'b'"),
         (answer("RequestTimeTooSkewed"), DefinitionError, "clock"),
         (answer("PermanentRedirect", 301), DefinitionError, "region_name"),
         (answer("SlowDown", 503, {"retry-after": "7"}), TransientError, "busy"),
