@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from datetime import datetime, timedelta
@@ -15,10 +14,11 @@ from airflow.sdk import Asset, BaseOperator
 
 from airflow_provider_oscar._airflow import AssetStateStoreAccessor, airflow_errors
 from airflow_provider_oscar.core.checks import seconds
-from airflow_provider_oscar.core.errors import DefinitionError, TransientError, quoted
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.core.replay import BACKFILL_ANSWER, BACKFILL_PAGE, BACKFILL_REQUEST
 from airflow_provider_oscar.core.times import read_iso
+from airflow_provider_oscar.operators.service_requests import ask_service
 from airflow_provider_oscar.watch.listing import list_objects, require_watcher, storable
 
 if TYPE_CHECKING:
@@ -103,21 +103,16 @@ class BackfillObjectsOperator(BaseOperator):
         return done
 
     def _ask(self, store: Any, objects: Sequence[ObjectEvent]) -> int:
-        number = uuid.uuid4().hex
-        request = {"objects": [each.to_dict() for each in objects], "dry_run": self.dry_run_only}
-        store.set(BACKFILL_REQUEST + number, {"asset": self.asset_name, **request})
-        deadline = time.monotonic() + self.answer_timeout
-        while (answer := store.get(BACKFILL_ANSWER + number)) is None:
-            if time.monotonic() > deadline:
-                store.delete(BACKFILL_REQUEST + number)
-                raise TransientError(
-                    f"no triggerer answered the backfill of {self.asset_name!r} within {self.answer_timeout:g} s; "
-                    "is one running that has this provider?"
-                )
-            self._sleep(0.5)
-        store.delete(BACKFILL_ANSWER + number)
-        if "error" in answer:
-            raise DefinitionError(str(answer["error"]))
+        asked = [each.to_dict() for each in objects]
+        answer = ask_service(
+            store,
+            {"asset": self.asset_name, "objects": asked, "dry_run": self.dry_run_only},
+            keys=(BACKFILL_REQUEST, BACKFILL_ANSWER),
+            about=f"backfill of {self.asset_name!r}",
+            timeout=self.answer_timeout,
+            pause=0.5,
+            sleep=self._sleep,
+        )
         return int(answer["registered"])
 
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -13,8 +12,8 @@ from airflow.sdk import BaseOperator
 
 from airflow_provider_oscar._airflow import AssetStateStoreAccessor, airflow_errors
 from airflow_provider_oscar.core.checks import seconds
-from airflow_provider_oscar.core.errors import DefinitionError, TransientError
 from airflow_provider_oscar.core.replay import ANSWER, REQUEST
+from airflow_provider_oscar.operators.service_requests import ask_service
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -70,7 +69,6 @@ class ReplayObjectsOperator(BaseOperator):
             return self._ask(AssetStateStoreAccessor(name=self.asset))
 
     def _ask(self, store: Any) -> dict[str, Any]:
-        number = uuid.uuid4().hex
         request = {
             "asset": self.asset,
             "since": self.since or None,
@@ -80,18 +78,14 @@ class ReplayObjectsOperator(BaseOperator):
             "dag_ids": list(self.dag_ids),
             "dry_run": self.dry_run_only,
         }
-        store.set(REQUEST + number, request)
-        deadline = time.monotonic() + self.answer_timeout
-        while (answer := store.get(ANSWER + number)) is None:
-            if time.monotonic() > deadline:
-                store.delete(REQUEST + number)
-                raise TransientError(
-                    f"no triggerer answered the replay of {self.asset!r} within {self.answer_timeout:g} s; "
-                    "is one running that has this provider?"
-                )
-            self._sleep(2.0)
-        store.delete(ANSWER + number)
-        if "error" in answer:
-            raise DefinitionError(str(answer["error"]))
+        answer = ask_service(
+            store,
+            request,
+            keys=(REQUEST, ANSWER),
+            about=f"replay of {self.asset!r}",
+            timeout=self.answer_timeout,
+            pause=2.0,
+            sleep=self._sleep,
+        )
         self.log.info("%s", answer)
         return dict(answer)
