@@ -18,6 +18,7 @@ import fsspec
 from airflow.sdk import BaseHook
 
 from airflow_provider_oscar.core.errors import (
+    AccessError,
     BadInputError,
     DefinitionError,
     OscarProviderError,
@@ -317,11 +318,13 @@ class FileSystemHook:
             ) from error
         except FileNotFoundError as error:
             raise BadInputError(f"{self.where}: cannot {action}: there is no such file or directory") from error
-        except (PermissionError, NotADirectoryError, IsADirectoryError) as error:
+        except PermissionError as error:
+            raise AccessError(f"{self.where}: cannot {action}: {quoted(error)}") from error
+        except (NotADirectoryError, IsADirectoryError) as error:
             raise DefinitionError(f"{self.where}: cannot {action}: {quoted(error)}") from error
         except Exception as error:
             if getattr(error, "status", None) in (401, 403) or getattr(error, "code", None) in (401, 403):
-                raise DefinitionError(f"{self.where}: cannot {action}: access is refused ({quoted(error)})") from error
+                raise AccessError(f"{self.where}: cannot {action}: access is refused ({quoted(error)})") from error
             raise TransientError(f"{self.where}: cannot {action}: {type(error).__name__}: {quoted(error)}") from error
 
 

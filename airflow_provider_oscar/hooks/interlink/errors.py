@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 
 from airflow_provider_oscar.core.errors import (
+    AccessError,
     DefinitionError,
     OscarProviderError,
     PermanentError,
@@ -46,6 +47,8 @@ def kubernetes_refusal(
         return TransientError(f"{seen}: the namespace's quota is used up")
     if status == 401 or (status == 403 and worked_before):
         return TransientError(f"{seen}: {_REMEDIES[status]}")
+    if status == 403:
+        return AccessError(f"{seen}: {_REMEDIES[status]}")
     if status in _REMEDIES:
         return DefinitionError(f"{seen}: {_REMEDIES[status]}")
     if status == 409:

@@ -13,6 +13,7 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
 from airflow_provider_oscar.core.errors import (
+    AccessError,
     DefinitionError,
     LostContactError,
     PermanentError,
@@ -292,7 +293,7 @@ def test_every_status_has_an_error():
     ("status", "body", "kind"),
     [
         (401, "", TransientError),
-        (403, "", DefinitionError),
+        (403, "", AccessError),
         (403, '{"message": "pods \\"x\\" is forbidden: exceeded quota: q"}', TransientError),
         (404, "", DefinitionError),
         (409, "", TransientError),
