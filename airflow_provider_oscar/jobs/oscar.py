@@ -90,32 +90,34 @@ class OscarBackend:
     def submit_new(self, job: RunningJob, prepare: Callable[[RunningJob], OscarWork]) -> RunningJob | None:
         """Start the job under its name: OSCAR 4.1 says if there is one, and to look means to list all of them."""
         work = prepare(job)
-        prepared = self._prepared(job, work)
-        if not prepared.named or not self._sent(prepared, job.submission_id):
-            return None
+        with self.hook.client() as client:
+            prepared = self._prepared(job, work, client)
+            if not prepared.named or not self._sent(prepared, job.submission_id, client):
+                return None
         return self._started(job, work, Submission(job.submission_id))
 
     def submit(self, job: RunningJob, work: OscarWork) -> RunningJob:
         """Start the job, or adopt the one of its name."""
-        prepared = self._prepared(job, work)
-        if prepared.named:
-            made = Submission(job.submission_id, adopted=not self._sent(prepared, job.submission_id))
-        else:
-            with _access_may_come_back():
-                made = UnnamedJobs(self.hook, self.service, sleep=self._sleep).submit(prepared, job.submission_id)
-            log.info("This OSCAR is older than 4.1 and called the job %s", made.job_id)
+        with self.hook.client() as client:
+            prepared = self._prepared(job, work, client)
+            if prepared.named:
+                adopted = not self._sent(prepared, job.submission_id, client)
+                return self._started(job, work, Submission(job.submission_id, adopted=adopted))
+        with _access_may_come_back():
+            made = UnnamedJobs(self.hook, self.service, sleep=self._sleep).submit(prepared, job.submission_id)
+        log.info("This OSCAR is older than 4.1 and called the job %s", made.job_id)
         return self._started(job, work, made)
 
-    def _prepared(self, job: RunningJob, work: OscarWork) -> PreparedJob:
+    def _prepared(self, job: RunningJob, work: OscarWork, client: httpx.Client) -> PreparedJob:
         flow = self.hook.prepare_job(
             self.service, work.body, needs_supervisor=work.specification, object_uri=job.object_uri
         )
         with _access_may_come_back():
-            return self.hook.run(flow)
+            return self.hook.run(flow, client)
 
-    def _sent(self, prepared: PreparedJob, submission_id: str) -> bool:
+    def _sent(self, prepared: PreparedJob, submission_id: str, client: httpx.Client) -> bool:
         with _access_may_come_back():
-            return self.hook.run(self.hook.send_job(prepared, submission_id))
+            return self.hook.run(self.hook.send_job(prepared, submission_id), client)
 
     def _started(self, job: RunningJob, work: OscarWork, made: Submission) -> RunningJob:
         log.info("Job %s of %s was %s", made.job_id, self.display_name, "adopted" if made.adopted else "submitted")

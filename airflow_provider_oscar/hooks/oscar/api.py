@@ -306,8 +306,13 @@ class OscarCalls:
         self.api.check(answer, f"deletion of job {job!r} of service {service!r}")
         return True
 
-    def takes_job_names(self) -> Flow[bool]:
-        """Whether the server lets the client name a job, as OSCAR does since 4.1."""
+    def takes_job_names(self, service: Mapping[str, object] | None = None) -> Flow[bool]:
+        """Whether the server lets the client name a job, as OSCAR does since 4.1.
+
+        :param service: an answer of :meth:`get_service`, which tells without a further request.
+        """
+        if service is not None and (told := tells_job_names(service)) is not None:
+            return told
         info = yield from self.get_info()
         version = re.match(r"v?(\d+)\.(\d+)", str(info.get("version") or ""))
         if version:
@@ -315,6 +320,18 @@ class OscarCalls:
         # A build from its main branch calls itself "devel"; a route that came with 4.1 tells.
         answer = yield self.api.request("GET", "/system/federation/none")
         return answer.status_code != 404 or "page not found" not in answer.text
+
+
+def tells_job_names(service: Mapping[str, object]) -> bool | None:
+    """Say by the form of a service whether its server takes names of jobs; None if the form does not tell.
+
+    Go writes each field of its structure that has no ``omitempty``, whatever the service was created with: up to 4.0
+    ``delegation`` and ``rescheduler_threshold`` are among them, from 4.0 on ``volume_status`` (``pkg/types/service.go``
+    of v3.3.0 to v4.1.2).
+    """
+    if "delegation" in service or "rescheduler_threshold" in service:
+        return False
+    return True if "volume_status" in service else None
 
 
 def _jobs_of(body: object) -> tuple[dict[str, OscarJob], str]:

@@ -172,10 +172,12 @@ class OscarHook(OscarSubmissions, OscarRoutes, BaseHook):
             auth=self.auth, transport=transport, timeout=self._timeout, cookies=cookie_jar(), follow_redirects=False
         )
 
-    def run(self, flow: Flow[T]) -> T:
-        """Send the requests of a call and return its result."""
-        with self.client() as client:
+    def run(self, flow: Flow[T], client: httpx.Client | None = None) -> T:
+        """Send the requests of a call and return its result; ``client`` spares a connection per call."""
+        if client is not None:
             return flows.run(client, flow, where=self.where)
+        with self.client() as own:
+            return flows.run(own, flow, where=self.where)
 
     async def arun(self, flow: Flow[T], client: httpx.AsyncClient | None = None) -> T:
         """The same without blocking the event loop; ``client`` spares a connection per call."""

@@ -77,7 +77,8 @@ class OscarSubmissions(OscarCalls):
     ) -> Flow[Submission]:
         """Start a job of a chosen name, or adopt the one that has it.
 
-        On OSCAR 4.1 and later these are three requests, however many jobs the service has.
+        On OSCAR 4.1 and later these are two requests, however many jobs the service has, and a third for a service of a
+        virtual node.
 
         :param service: name of the service.
         :param body: JSON of an event, or base64 of anything else (see :func:`encode_body`); or what makes it, given the
@@ -142,7 +143,7 @@ class OscarSubmissions(OscarCalls):
             service,
             body,
             authorization=f"Bearer {token}" if token else "",
-            named=(yield from self.takes_job_names()),
+            named=(yield from self.takes_job_names(found)),
             has_inputs=bool(found.get("input")),
         )
 

@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from airflow_provider_oscar.core.services import ServiceDefinition, StoragePath
+from airflow_provider_oscar.hooks.oscar.api import tells_job_names
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from tests.support.oscar_faults import connect, embedded_oscar
 
@@ -29,3 +30,16 @@ def test_an_exposed_service_applies_and_is_unchanged_the_second_time(monkeypatch
         found = hook.run(hook.get_service("web"))
         assert found["expose"]["api_port"] == ([5000] if version == "v4.1.2" else 5000)
         assert hook.run(hook.apply_service(DEFINITION)) == "unchanged"
+
+
+@pytest.mark.parametrize(
+    ("service", "told"),
+    [
+        ({"name": "s", "delegation": "", "rescheduler_threshold": 0}, False),
+        ({"name": "s", "delegation": "", "rescheduler_threshold": 0, "volume_status": {"enabled": False}}, False),
+        ({"name": "s", "volume_status": {"enabled": False}}, True),
+        ({"name": "s"}, None),
+    ],
+)
+def test_the_form_of_a_service_tells_whether_names_of_jobs_are_taken(service, told):
+    assert tells_job_names(service) is told

@@ -181,6 +181,9 @@ def normalised(body: Any, release: Release = _NEWEST) -> Service:
 def shown(service: Service, release: Release = _NEWEST) -> Service:
     """A definition as a release answers it."""
     found = {key: value for key, value in service.items() if release.knows(key)}
+    if release.knows("delegation"):
+        # Go leaves out no field of its structure that is not marked so; up to 4.0 these two are in every answer.
+        found = {"delegation": "", "rescheduler_threshold": 0, **found}
     environment = dict(service["environment"])
     found["environment"] = {release.variables_key: environment.get("variables") or {}}
     if release.has_secrets:
