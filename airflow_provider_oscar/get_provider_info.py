@@ -269,6 +269,7 @@ def get_provider_info() -> dict[str, object]:
                 "integration-name": "OSCAR",
                 "python-modules": [
                     f"{_PACKAGE}.triggers.objects",
+                    f"{_PACKAGE}.triggers.first_objects",
                     f"{_PACKAGE}.triggers.jobs",
                     f"{_PACKAGE}.triggers.placement",
                     f"{_PACKAGE}.triggers.service_jobs",

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ``airflow oscar`` commands as a table; what they do is in :mod:`airflow_provider_oscar.cli.commands`
-and :mod:`airflow_provider_oscar.cli.hpc`.
+"""The ``airflow oscar`` commands as a table; what they do is in the module of each group.
 
-Airflow builds its parser from this table at every CLI call, so nothing heavy is imported here and no
-configuration is read.
+Airflow builds its parser from this table at every CLI call, so nothing heavy is imported here and no configuration is
+read. The modules import hooks inside their functions, write data to standard output and talk to standard error.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from airflow.cli.cli_config import ActionCommand, Arg, CLICommand, GroupCommand,
 from airflow_provider_oscar.cli.examples import with_examples
 from airflow_provider_oscar.cli.hpc import HPC
 
-_FUNCTIONS = "airflow_provider_oscar.cli.commands"
+_FUNCTIONS = "airflow_provider_oscar.cli"
 
 _CONNECTION = Arg(("-c", "--conn-id"), default="oscar_default", help="OSCAR connection (default: oscar_default)")
 _OUTPUT = Arg(
@@ -175,7 +174,7 @@ _SERVICES = GroupCommand(
         _command(
             "apply",
             "Create or update the services of an FDL file",
-            "services_apply",
+            "services.services_apply",
             _FDL,
             Arg(("--param",), action="append", metavar="NAME=VALUE", help="value of {{ params.NAME }} in the file"),
             Arg(
@@ -188,11 +187,11 @@ _SERVICES = GroupCommand(
             _CONNECTION,
             _OUTPUT,
         ),
-        _command("get", "Print a service without its secrets", "services_get", _SERVICE, _CONNECTION, _OUTPUT),
+        _command("get", "Print a service without its secrets", "services.services_get", _SERVICE, _CONNECTION, _OUTPUT),
         _command(
             "run",
             "Call a service and print its answer",
-            "services_run",
+            "services.services_run",
             _SERVICE,
             _TEXT,
             _FILE,
@@ -201,7 +200,7 @@ _SERVICES = GroupCommand(
         _command(
             "job",
             "Start a job of a service and print its name",
-            "services_job",
+            "services.services_job",
             _SERVICE,
             _TEXT,
             _FILE,
@@ -209,11 +208,11 @@ _SERVICES = GroupCommand(
             _CONNECTION,
             _OUTPUT,
         ),
-        _command("list", "List services", "services_list", _CONNECTION, _OUTPUT),
+        _command("list", "List services", "services.services_list", _CONNECTION, _OUTPUT),
         _command(
             "delete",
             "Delete a service; OSCAR deletes its buckets and all objects in them as well",
-            "services_delete",
+            "services.services_delete",
             _SERVICE,
             Arg(("-y", "--yes"), action="store_true", help="do not ask"),
             _CONNECTION,
@@ -226,11 +225,11 @@ _JOBS = GroupCommand(
     name="jobs",
     help="Look at and cancel the jobs of an OSCAR service",
     subcommands=(
-        _command("list", "List the jobs of a service", "jobs_list", _SERVICE, _CONNECTION, _OUTPUT),
+        _command("list", "List the jobs of a service", "services.jobs_list", _SERVICE, _CONNECTION, _OUTPUT),
         _command(
             "logs",
             "Print the log of a job",
-            "jobs_logs",
+            "services.jobs_logs",
             _SERVICE,
             Arg(("job",), nargs="?", default="", help="name of the job, as 'jobs list' prints it"),
             Arg(("--latest",), action="store_true", help="of the youngest job"),
@@ -240,13 +239,13 @@ _JOBS = GroupCommand(
         _command(
             "clear",
             "Remove the jobs of a service that succeeded",
-            "jobs_clear",
+            "services.jobs_clear",
             _SERVICE,
             Arg(("--all",), action="store_true", help="failed and running ones too"),
             _CONNECTION,
             _OUTPUT,
         ),
-        _command("cancel", "Cancel a job and forget it", "jobs_cancel", _SERVICE, _JOB, _CONNECTION, _OUTPUT),
+        _command("cancel", "Cancel a job and forget it", "services.jobs_cancel", _SERVICE, _JOB, _CONNECTION, _OUTPUT),
     ),
 )
 
@@ -254,8 +253,8 @@ _CLUSTER = GroupCommand(
     name="cluster",
     help="Look at an OSCAR cluster",
     subcommands=(
-        _command("info", "Print version and settings", "cluster_info", _CONNECTION, _OUTPUT),
-        _command("status", "Print nodes, free resources and jobs", "cluster_status", _CONNECTION, _OUTPUT),
+        _command("info", "Print version and settings", "cluster.cluster_info", _CONNECTION, _OUTPUT),
+        _command("status", "Print nodes, free resources and jobs", "cluster.cluster_status", _CONNECTION, _OUTPUT),
     ),
 )
 
@@ -266,7 +265,7 @@ _BUCKETS = GroupCommand(
         _command(
             "list",
             "List buckets, or the objects of one",
-            "buckets_list",
+            "cluster.buckets_list",
             Arg(("bucket",), nargs="?", default="", help="name of a bucket"),
             _CONNECTION,
             _OUTPUT,
@@ -274,7 +273,7 @@ _BUCKETS = GroupCommand(
         _command(
             "put",
             "Upload a file",
-            "buckets_put",
+            "cluster.buckets_put",
             _BUCKET,
             Arg(("file",), help="the file"),
             Arg(("--key",), default="", help="key of the object (default: name of the file)"),
@@ -284,7 +283,7 @@ _BUCKETS = GroupCommand(
         _command(
             "get",
             "Download an object",
-            "buckets_get",
+            "cluster.buckets_get",
             _BUCKET,
             Arg(("key",), help="key of the object"),
             Arg(("--file",), default="", help="where it goes (default: the key's last part)"),
@@ -301,7 +300,7 @@ _EVENTS = GroupCommand(
         _command(
             "convert",
             "Convert any notification this provider understands",
-            "events_convert",
+            "events.events_convert",
             _EVENT_FILE,
             _EVENT_FORM,
             _EVENT_CONNECTION,
@@ -333,7 +332,7 @@ _OSCAR = GroupCommand(
         _command(
             "import-config",
             "Make connections of the clusters in oscar-cli's configuration, without printing passwords",
-            "import_config",
+            "cluster.import_config",
             Arg(
                 ("file",),
                 nargs="?",
@@ -347,8 +346,8 @@ _OSCAR = GroupCommand(
         _EVENTS,
         _OBJECTS,
         _RUNS,
-        _command("up", "Run the embedded platform until interrupted", "platform_up", _DIRECTORY),
-        _command("demo", "Run the 3DGAN pipeline end to end on this machine", "demo", _REPORT),
+        _command("up", "Run the embedded platform until interrupted", "testbed.platform_up", _DIRECTORY),
+        _command("demo", "Run the 3DGAN pipeline end to end on this machine", "testbed.demo", _REPORT),
     ),
 )
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How every command answers: rows on standard output, an error as one line and exit code 1."""
+"""What commands share: options of pairs, answers on standard output, an error as one line and exit code 1."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 
-from airflow_provider_oscar.core.errors import OscarProviderError
+from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError
 
 
 def reports_errors(function: Callable[[argparse.Namespace], None]) -> Callable[[argparse.Namespace], None]:
@@ -76,3 +76,33 @@ def _print_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -
         else sum(3 + max((len(str(row[c])) for row in rows), default=0) + len(c) for c in columns) + 1
     )
     Console(width=width).print(table)
+
+
+def print_document(document: object, form: str) -> None:
+    """Print one document.
+
+    :param document: of JSON values.
+    :param form: ``json``; YAML for all others.
+    """
+    if form == "json":
+        print(json.dumps(document, indent=2))
+    else:
+        import yaml
+
+        print(yaml.safe_dump(document, sort_keys=False), end="")
+
+
+def read_pairs(words: Sequence[str] | None, option: str) -> dict[str, str]:
+    """Read the values ``NAME=VALUE`` of an option that may be given several times.
+
+    :param words: its values, None for none.
+    :param option: its name, for messages.
+    :raises DefinitionError: if one has another form.
+    """
+    found: dict[str, str] = {}
+    for word in words or ():
+        name, equal, value = word.partition("=")
+        if not name or not equal:
+            raise DefinitionError(f"{option} {word!r} is not valid; expected NAME=VALUE")
+        found[name] = value
+    return found

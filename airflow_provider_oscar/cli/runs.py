@@ -92,13 +92,14 @@ def runs_score(options: argparse.Namespace) -> None:
 def runs_prune(options: argparse.Namespace) -> None:
     """Forget the jobs that ended long ago; what policies predict from is kept."""
     from airflow_provider_oscar import _airflow_db as db
+    from airflow_provider_oscar import _airflow_states as asset_states
 
     if options.older_than < 1:
         raise DefinitionError(f"--older-than is {options.older_than}; expected at least 1 day")
     before = _now() - timedelta(days=options.older_than)
     with db.transaction() as session:
         asset = _asset(session)
-        gone = 0 if asset is None else db.delete_states(session, asset, "run:", before=before)
+        gone = 0 if asset is None else asset_states.delete_states(session, asset, "run:", before=before)
     print_done(f"{gone} records", f"older than {options.older_than} days are gone", options.output)
 
 
@@ -165,11 +166,12 @@ def _write_parquet(rows: Iterator[dict[str, object]], path: Path) -> None:
 
 def _records(options: argparse.Namespace) -> Iterator[RunRecord]:
     from airflow_provider_oscar import _airflow_db as db
+    from airflow_provider_oscar import _airflow_states as asset_states
 
     since, until = (_time(name, getattr(options, name)) for name in ("since", "until"))
     with db.transaction() as session:
         asset = _asset(session)
-        found = () if asset is None else db.iter_states(session, asset, "run:")
+        found = () if asset is None else asset_states.iter_states(session, asset, "run:")
         for record in chain.from_iterable(decode_records(value) for value in found):
             ended = datetime.fromtimestamp(record.ended_at, UTC)
             if (

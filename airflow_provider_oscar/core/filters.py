@@ -170,3 +170,7 @@ class Sentinels:
             return None
         key = event.key if self._ending else event.key[: event.key.rfind("/") + 1]
         return self._since.get((event.container, key))
+
+
+#: What takes the conditions on an object takes them in one of these forms.
+FilterArgument = ObjectFilter | Mapping[str, object] | None

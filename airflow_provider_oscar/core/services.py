@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""OSCAR service definitions: read from FDL YAML or arguments, written as API JSON, compared with what a server holds.
+"""OSCAR service definitions: read from FDL YAML or arguments, written as API JSON.
 
 Formats: OSCAR ``docs/fdl.md`` and ``pkg/types/service.go`` (4.1). In FDL ``script`` is a path, in the API the text.
 """
@@ -11,11 +11,10 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.service_fields import OWN_FIELDS, current_annotations, current_fields
-from airflow_provider_oscar.core.slurm import ANNOTATION_PREFIX
 
 #: OSCAR refuses longer service names.
 NAME_LIMIT = 39
@@ -28,13 +27,9 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _QUANTITY = re.compile(r"\+?(\d+\.?\d*|\.\d+)(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][-+]?\d+)?")
 # Written into every new definition, because the server's Go decoder does not apply its own defaults.
 _EXPOSE_DEFAULTS = {"min_scale": 1, "max_scale": 10, "cpu_threshold": 80, "health_path": "/"}
-_PORT_FIELDS = ("api_port", "nodePort")
-#: Fields that hold a secret, and what a server writes in place of one.
-_SECRET_FIELDS = frozenset({"access_key", "secret_key", "password", "token", "refresh_token", "auth_password"})
-_HIDDEN = ("", "hidden", None)
-_MASK = "***"
+#: Fields of ``expose`` that hold ports.
+PORT_FIELDS = ("api_port", "nodePort")
 
-T = TypeVar("T", dict[str, object], list[object])
 log = logging.getLogger(__name__)
 #: Go prints a million and more with an exponent, if there is a point in it.
 _EXPONENT_FROM = 6
@@ -174,7 +169,7 @@ class ServiceDefinition:
                         f"{quoted(path.storage_provider)}; define it under storage_providers"
                     )
         buckets = [
-            self._full_path(path).split("/")[0] for path in self.inputs if path.storage_provider.startswith("minio.")
+            self.full_path(path).split("/")[0] for path in self.inputs if path.storage_provider.startswith("minio.")
         ]
         if len(set(buckets)) < len(buckets):
             raise DefinitionError(
@@ -193,18 +188,18 @@ class ServiceDefinition:
 
     def _buckets(self, paths: tuple[StoragePath, ...]) -> tuple[str, ...]:
         own = (path for path in paths if path.storage_provider == "minio.default")
-        return tuple(dict.fromkeys(self._full_path(path).split("/")[0] for path in own))
+        return tuple(dict.fromkeys(self.full_path(path).split("/")[0] for path in own))
 
     def without_outputs(self, buckets: Collection[str]) -> Self:
         """Return the service without the outputs that lie in one of ``buckets``."""
         kept = tuple(
             path
             for path in self.outputs
-            if path.storage_provider != "minio.default" or self._full_path(path).split("/")[0] not in buckets
+            if path.storage_provider != "minio.default" or self.full_path(path).split("/")[0] not in buckets
         )
         return replace(self, outputs=kept)
 
-    def _full_path(self, path: StoragePath) -> str:
+    def full_path(self, path: StoragePath) -> str:
         """Return the path as a server of 4.1 completes it."""
         bucket_first = path.storage_provider.split(".")[0] in ("minio", "s3")
         return f"{self.name}/{path.path}" if bucket_first and "/" not in path.path else path.path
@@ -284,107 +279,11 @@ class ServiceDefinition:
         return dict(self.other) | body | {name: value for name, value in optional.items() if value}
 
 
-def difference(ours: ServiceDefinition, theirs: Mapping[str, object]) -> dict[str, tuple[object, object]]:
-    """Return the fields in which a server's definition is not ours: name to (ours, theirs), secrets masked.
-
-    Only fields we send are compared; what the server fills in by itself (token, owner, labels of its own,
-    ``minio.default``) and secrets it does not return are no difference.
-
-    :param ours: what we want.
-    :param theirs: body of ``GET /system/services/<name>``.
-    """
-    found: dict[str, tuple[object, object]] = {}
-    sent = ours.to_api()
-    comparable = {"environment", "annotations", "input", "output", "storage_providers"}
-    for name in sorted(sent.keys() - comparable - {"cluster_id"}):
-        mine, other = sent[name], theirs.get(name)
-        if name == "expose":
-            other = _ports_listed(other)
-            # Defaults that we add are no difference where the server is older than the field.
-            held = other if isinstance(other, Mapping) else {}
-            mine = {key: each for key, each in _mapping(mine, name).items() if key in ours.expose or key in held}
-        if not _covers(mine, other):
-            found[name] = (masked(mine), masked(other))
-    _compare_maps(sent, theirs, found)
-    for name, paths in (("input", ours.inputs), ("output", ours.outputs)):
-        here, there = [_canonical(ours, path.to_dict()) for path in paths], _there(theirs, name, list)
-        if here != [_canonical(ours, path) for path in there]:
-            found[name] = (sent[name], there)
-    return found
-
-
-def _compare_maps(
-    sent: Mapping[str, Any], theirs: Mapping[str, object], found: dict[str, tuple[object, object]]
-) -> None:
-    mine = sent["environment"]
-    other = {str(key).lower(): value for key, value in _there(theirs, "environment", dict).items()}
-    variables, secrets = _there(other, "variables", dict), _there(other, "secrets", dict)
-    if mine["variables"] != variables:
-        found["environment.variables"] = (mine["variables"], variables)
-    if mine["secrets"].keys() != secrets.keys():
-        found["environment.secrets"] = (sorted(mine["secrets"]), sorted(secrets))
-    annotations = _there(theirs, "annotations", dict)
-    owned = {
-        key: value
-        for key, value in annotations.items()
-        if key in sent["annotations"] or key.startswith(ANNOTATION_PREFIX)
-    }
-    if sent["annotations"] != owned:
-        found["annotations"] = (sent["annotations"], owned)
-    providers = {
-        kind: {key: value for key, value in known.items() if (kind, key) != ("minio", "default")}
-        for kind, known in sent.get("storage_providers", {}).items()
-    }
-    held = _there(theirs, "storage_providers", dict)
-    if not _covers(providers, {kind: {} for kind in providers} | held):
-        found["storage_providers"] = (masked(providers), masked(held))
-
-
-def _there(fields: Mapping[str, object], name: str, kind: type[T]) -> T:
-    """Return a field of a server's answer, empty if it is of another type."""
-    value = fields.get(name)
-    return value if isinstance(value, kind) else kind()
-
-
-def _ports_listed(expose: object) -> object:
-    """Return a server's ``expose`` with its ports in the form of 4.1."""
-    if not isinstance(expose, Mapping):
-        return expose
-    return {
-        name: [value] if name in _PORT_FIELDS and isinstance(value, int) else value for name, value in expose.items()
-    }
-
-
-def _covers(mine: object, other: object) -> bool:
-    """Tell whether everything we say is so at the server; what a server left out equals what is empty."""
-    if isinstance(mine, Mapping) and isinstance(other, Mapping):
-        return all(
-            (key in _SECRET_FIELDS and other.get(key) in _HIDDEN) or _covers(value, other.get(key))
-            for key, value in mine.items()
-        )
-    return bool(mine == other) or (not mine and not other)
-
-
-def _canonical(service: ServiceDefinition, fields: Any) -> Any:
-    try:
-        path = StoragePath.from_dict({key: value for key, value in fields.items() if value is not None}, where="theirs")
-    except (DefinitionError, AttributeError):
-        return None
-    return path.storage_provider, service._full_path(path), path.suffix, path.prefix, path.options
-
-
-def masked(value: object) -> object:
-    """Return a copy without secrets."""
-    if isinstance(value, Mapping):
-        return {key: _MASK if key in _SECRET_FIELDS else masked(inner) for key, inner in value.items()}
-    return value
-
-
 def _expose(fields: Mapping[str, Any], *, scalar_ports: bool) -> dict[str, object]:
     if not fields:
         return {}
     expose = {**_EXPOSE_DEFAULTS, **fields}
-    for name in _PORT_FIELDS:
+    for name in PORT_FIELDS:
         if name in expose:
             ports = expose[name] if isinstance(expose[name], (list, tuple)) else [expose[name]]
             if not ports or any(isinstance(port, bool) or not isinstance(port, int) for port in ports):

@@ -16,6 +16,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_oscar import _airflow_db as db
+from airflow_provider_oscar import _airflow_events as db_events
+from airflow_provider_oscar import _airflow_states as asset_states
 from airflow_provider_oscar.core.events import object_in
 from airflow_provider_oscar.ingest.handover import OVERLAP, REMEMBERED, Offset, key_digest, offset_key
 from airflow_provider_oscar.ingest.policies import MOST_OBJECTS
@@ -49,10 +51,12 @@ def complete_events(session: Session, run: DagRun, *, now: datetime | None = Non
     offsets = {asset_id: _opened(session, run.dag_id, asset_id, since, now) for asset_id, since in assets.items()}
     handled = [number for offset in offsets.values() for number in offset.handled]
     # Airflow counts from when the run before was asked for, and so gives again what that run got beyond its own.
-    unwanted = db.delivered_elsewhere(session, run, list(assets))
+    unwanted = db_events.delivered_elsewhere(session, run, list(assets))
     room = MOST_OBJECTS - sum(event.id not in unwanted for event in run.consumed_asset_events)
     lows = {asset_id: offset.low for asset_id, offset in offsets.items()}
-    missing = db.undelivered_events(session, run.dag_id, lows, handled=handled, limit=room + 1) if room > 0 else []
+    missing = (
+        db_events.undelivered_events(session, run.dag_id, lows, handled=handled, limit=room + 1) if room > 0 else []
+    )
     given = [event for event in run.consumed_asset_events if event.id not in unwanted]
     repeats = _repeats(session, run, offsets, [*given, *missing])
     if unwanted or repeats:
@@ -61,11 +65,11 @@ def complete_events(session: Session, run: DagRun, *, now: datetime | None = Non
     added = [event for event in missing[: max(room, 0)] if event.id not in repeats]
     run.consumed_asset_events.extend(added)
     if len(missing) > room:
-        db.queue_event(session, run.dag_id, missing[-1].asset_id, at=now + timedelta(seconds=1))
+        db_events.queue_event(session, run.dag_id, missing[-1].asset_id, at=now + timedelta(seconds=1))
     for asset_id, offset in offsets.items():
         own = [each for each in (*given, *missing[: max(room, 0)]) if each.asset_id == asset_id]
         changed = _advanced(offset, own, repeats, now)
-        db.set_state(session, asset_id, offset_key(run.dag_id), changed.to_json())
+        asset_states.set_state(session, asset_id, offset_key(run.dag_id), changed.to_json())
     if added:
         log.info("run %r of DAG %r gets %d events more", run.run_id, run.dag_id, len(added))
     return len(added)
@@ -73,12 +77,12 @@ def complete_events(session: Session, run: DagRun, *, now: datetime | None = Non
 
 def _opened(session: Session, dag_id: str, asset_id: int, since: datetime, now: datetime) -> Offset:
     """Return how far a DAG got in the events of an asset, moved up to what no successful run of it has."""
-    offset = Offset.from_json(db.get_state(session, asset_id, offset_key(dag_id)))
+    offset = Offset.from_json(asset_states.get_state(session, asset_id, offset_key(dag_id)))
     if offset is None:
-        offset = Offset(db.newest_event_before(session, asset_id, after=0, upto=None, before=since))
-    first = db.first_unproven_event(session, dag_id, asset_id, after=offset.low, handled=offset.handled)
+        offset = Offset(db_events.newest_event_before(session, asset_id, after=0, upto=None, before=since))
+    first = db_events.first_unproven_event(session, dag_id, asset_id, after=offset.low, handled=offset.handled)
     upto = None if first is None else first - 1
-    low = db.newest_event_before(session, asset_id, after=offset.low, upto=upto, before=now - OVERLAP)
+    low = db_events.newest_event_before(session, asset_id, after=offset.low, upto=upto, before=now - OVERLAP)
     return replace(offset, low=low, handled=tuple(number for number in offset.handled if number > low))
 
 
@@ -93,7 +97,7 @@ def _repeats(session: Session, run: DagRun, offsets: Mapping[int, Offset], event
     A watcher tells twice when it dies after telling, or when its memory was lost. What an earlier run was given by the
     same event is no repetition: that run has failed, and its objects are due again.
     """
-    tried = db.tried_events(session, run, [event.id for event in events])
+    tried = db_events.tried_events(session, run, [event.id for event in events])
     seen = {digest for offset in offsets.values() for digest in offset.recent}
     found: set[int] = set()
     for event in sorted((event for event in events if event.asset_id in offsets), key=lambda event: event.id):

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_oscar import _airflow_db as db
+from airflow_provider_oscar import _airflow_events as db_events
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.events import object_in
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.ingest.handover import key_digest
 from airflow_provider_oscar.ingest.replay import Selection
-from airflow_provider_oscar.watch.arguments import WatchArguments
+from airflow_provider_oscar.watch.arguments.base import WatchArguments
 from airflow_provider_oscar.watch.listing import list_objects, require_watcher, storable, watch_arguments
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class KnownVersions:
 
     def read(self, session: Session) -> None:
         """Read the events that came since the last time."""
-        while page := db.events_after(session, self._asset_id, after=self._after, limit=PAGE):
+        while page := db_events.events_after(session, self._asset_id, after=self._after, limit=PAGE):
             found = (object_in(row.extra) for row in page)
             self._digests.update(key_digest(each.partition_key) for each in found if each is not None)
             self._after = page[-1].id
@@ -108,7 +109,7 @@ def register_unknown(
         for each in new:
             known.add(each)
             if not dry_run:
-                db.register_event(session, model, {"object": each.to_dict()})
+                db_events.register_event(session, model, {"object": each.to_dict()})
     return new
 
 

@@ -21,6 +21,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_oscar import _airflow_db as db
+from airflow_provider_oscar import _airflow_events as db_events
+from airflow_provider_oscar import _airflow_states as asset_states
 from airflow_provider_oscar.core.errors import quoted
 from airflow_provider_oscar.core.events import named_object, object_in, result_key, told_in
 from airflow_provider_oscar.ingest.policies import Group, OpenGroup, Plan, PlannedRun, Policy, WaitingEvent
@@ -124,7 +126,7 @@ def hand_over(session: Session, consumer: db.Consumer, *, now: datetime | None =
     timetable = None if dag is None else dag.timetable
     if dag is None or consumer.is_paused or not isinstance(timetable, NewObjectsTimetable):
         return StepResult()
-    stored = db.locked_state(session, list(consumer.assets), offset_key(consumer.dag_id))
+    stored = asset_states.locked_state(session, list(consumer.assets), offset_key(consumer.dag_id))
     if stored is None:
         return StepResult()  # another process is at work on this DAG
     step = _Step(session, consumer, dag, timetable.policy, now)
@@ -150,7 +152,9 @@ class _Step:
             offset = Offset.from_json(value)
             if offset is None:
                 since = self._consumer.assets[asset_id] - history
-                offset = Offset(db.newest_event_before(self._session, asset_id, after=0, upto=None, before=since))
+                offset = Offset(
+                    db_events.newest_event_before(self._session, asset_id, after=0, upto=None, before=since)
+                )
             self._offsets[asset_id] = offset
 
     def paced(self, min_interval: timedelta) -> StepResult:
@@ -173,9 +177,9 @@ class _Step:
         limit = self._policy.page
         lows = {asset_id: offset.low for asset_id, offset in self._offsets.items()}
         handled = {number for offset in self._offsets.values() for number in offset.handled}
-        rows = db.waiting_events(self._session, self._consumer.dag_id, lows, handled=handled, limit=limit)
+        rows = db_events.waiting_events(self._session, self._consumer.dag_id, lows, handled=handled, limit=limit)
         if rows:
-            db.forget_queued_events(self._session, self._consumer.dag_id)
+            db_events.forget_queued_events(self._session, self._consumer.dag_id)
         waiting = [_read(row) for row in rows]
         groups, homes = self._open_groups(waiting)
         repeated = self._repeated(waiting)
@@ -210,15 +214,15 @@ class _Step:
         return found
 
     def _make(self, runs: Sequence[PlannedRun], rows: Mapping[int, AssetEvent], plan: Plan) -> list[PlannedRun]:
-        there = db.existing_runs(self._session, self._consumer.dag_id, [run.run_id for run in runs])
+        there = db_events.existing_runs(self._session, self._consumer.dag_id, [run.run_id for run in runs])
         made: list[PlannedRun] = []
         for run in runs:
             if run.run_id in there:
                 plan.handled.extend(number for number in run.events if number in rows)
                 continue
             elsewhere = [number for number in run.events if number not in rows]
-            events = {**rows, **db.events_by_id(self._session, elsewhere)} if elsewhere else rows
-            db.create_run(
+            events = {**rows, **db_events.events_by_id(self._session, elsewhere)} if elsewhere else rows
+            db_events.create_run(
                 self._session,
                 self._dag,
                 run_id=run.run_id,
@@ -241,8 +245,8 @@ class _Step:
         keys = {key if about is None else policy.group_of(about) for about, key in named}
         names = [self._group_name(key) for key in keys if key is not None]
         assets = list(self._consumer.assets)
-        rows = db.states_of_keys(self._session, assets, names) if names else []
-        rows += db.states(self._session, assets, self._group_name(""), limit=_EXPIRING)
+        rows = asset_states.states_of_keys(self._session, assets, names) if names else []
+        rows += asset_states.states(self._session, assets, self._group_name(""), limit=_EXPIRING)
         for asset_id, _, value in rows:
             found[value["key"]] = OpenGroup.from_json(value)
             homes[value["key"]] = asset_id
@@ -256,7 +260,7 @@ class _Step:
         first = next(iter(self._consumer.assets))
         for key, group in plan.groups.items():
             value = None if group is None else {"key": key, **group.to_json()}
-            db.set_state(self._session, homes.get(key, first), self._group_name(key), value)
+            asset_states.set_state(self._session, homes.get(key, first), self._group_name(key), value)
 
     def _tell(self, plan: Plan) -> None:
         for key, names in plan.dropped.items():
@@ -274,7 +278,7 @@ class _Step:
         now = self._now.isoformat(timespec="milliseconds")
         for asset_id, offset in self._offsets.items():
             own = [(row.id, event) for row, event in zip(rows, waiting, strict=True) if row.asset_id == asset_id]
-            low = db.newest_event_before(
+            low = db_events.newest_event_before(
                 self._session,
                 asset_id,
                 after=offset.low,
@@ -295,7 +299,7 @@ class _Step:
                 updated=now if runs else offset.updated,
             )
             if changed != offset or self._before[asset_id] is None:
-                db.set_state(self._session, asset_id, offset_key(self._consumer.dag_id), changed.to_json())
+                asset_states.set_state(self._session, asset_id, offset_key(self._consumer.dag_id), changed.to_json())
 
     def _recent(self, offset: Offset, events: Iterable[WaitingEvent]) -> tuple[bytes, ...]:
         if not self._policy.remembers:

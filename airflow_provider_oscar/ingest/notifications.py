@@ -18,6 +18,8 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from airflow_provider_oscar import _airflow_db as db
+from airflow_provider_oscar import _airflow_events as db_events
+from airflow_provider_oscar import _airflow_states as asset_states
 from airflow_provider_oscar._airflow import server_connection
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, PermanentError, TransientError, quoted
 from airflow_provider_oscar.core.filters import DEFAULT_IGNORED, ObjectFilter
@@ -216,13 +218,13 @@ class NotificationIngester:
             model = db.locked_asset(session, asset)
             if model is None:
                 raise DefinitionError(f"asset {asset!r} is not in use: no active DAG names it")
-            recent = _unpack(db.get_state(session, model.id, RECEIVED_KEYS))
+            recent = _unpack(asset_states.get_state(session, model.id, RECEIVED_KEYS))
             new = [digest for digest in by_digest if digest not in set(recent)]
             for digest in new:
-                db.register_event(session, model, {"object": by_digest[digest].to_dict()})
+                db_events.register_event(session, model, {"object": by_digest[digest].to_dict()})
             if new:
                 packed = base64.b64encode(b"".join([*recent, *new][-_REMEMBERED:])).decode()
-                db.set_state(session, model.id, RECEIVED_KEYS, {"version": 1, "digests": packed})
+                asset_states.set_state(session, model.id, RECEIVED_KEYS, {"version": 1, "digests": packed})
         return len(new)
 
     def _tell_refused(self, asset: str, notification: Notification) -> None:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_oscar import _airflow_db as db
+from airflow_provider_oscar import _airflow_events as db_events
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.events import object_in
 from airflow_provider_oscar.core.objects import ObjectEvent
@@ -133,10 +134,10 @@ def find_objects(session: Session, selection: Selection) -> Iterator[KnownObject
         raise DefinitionError(f"there is no asset {quoted(selection.asset)}; 'airflow assets list' shows their names")
     after = 0
     seen: set[str] = set()
-    while page := db.events_after(session, asset_id, after=after, limit=PAGE):
+    while page := db_events.events_after(session, asset_id, after=after, limit=PAGE):
         after = page[-1].id
         chosen = {row.id: found for row in page if (found := object_in(row.extra)) and selection.takes(found)}
-        runs = db.runs_of_events(session, list(chosen), dag_ids=selection.dag_ids) if chosen else {}
+        runs = db_events.runs_of_events(session, list(chosen), dag_ids=selection.dag_ids) if chosen else {}
         for number, found in chosen.items():
             own = runs.get(number, {})
             if selection.failed_only and "failed" not in own.values():
@@ -212,19 +213,19 @@ class _Replay:
                 continue
             timetable = dag.timetable
             per_object = isinstance(timetable, NewObjectsTimetable) and isinstance(timetable.policy, Each)
-            if not per_object or db.existing_runs(self._session, dag_id, [name]):
+            if not per_object or db_events.existing_runs(self._session, dag_id, [name]):
                 self.done.left += 1
                 continue
             self.done.created.append((dag_id, name))
             self._say(f"{dag_id} {name}: created")
             if not self._dry_run:
-                db.create_run(
+                db_events.create_run(
                     self._session,
                     dag,
                     run_id=name,
                     partition_key=known.object.partition_key,
                     partition_date=known.object.modified,
-                    events=list(db.events_by_id(self._session, [known.event]).values()),
+                    events=list(db_events.events_by_id(self._session, [known.event]).values()),
                     conf=None,
                     now=self._now,
                 )

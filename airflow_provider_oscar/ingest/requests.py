@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from airflow_provider_oscar import _airflow_db as db
+from airflow_provider_oscar import _airflow_states as asset_states
 from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.core.replay import ANSWER, BACKFILL_ANSWER, BACKFILL_PAGE, BACKFILL_REQUEST, REQUEST
@@ -35,7 +36,7 @@ def serve_requests() -> int:
     count = 0
     for prefix, (answer_prefix, serve) in _KINDS.items():
         with db.transaction() as session:
-            waiting = db.states(session, None, prefix, limit=_MOST)
+            waiting = asset_states.states(session, None, prefix, limit=_MOST)
         for asset_id, key, value in waiting:
             _serve(asset_id, key, value, answer_prefix + key.removeprefix(prefix), serve)
         count += len(waiting)
@@ -47,7 +48,7 @@ def _serve(
 ) -> None:
     try:
         with db.transaction() as session:
-            if db.locked_state(session, [asset_id], key) in (None, {asset_id: None}):
+            if asset_states.locked_state(session, [asset_id], key) in (None, {asset_id: None}):
                 return  # another service answers
             _answer(session, asset_id, key, answer_key, serve(session, asset_id, value))
     except OscarProviderError as error:
@@ -56,8 +57,8 @@ def _serve(
 
 
 def _answer(session: Session, asset_id: int, key: str, answer_key: str, answer: Answer) -> None:
-    db.set_state(session, asset_id, key, None)
-    db.set_state(session, asset_id, answer_key, answer)
+    asset_states.set_state(session, asset_id, key, None)
+    asset_states.set_state(session, asset_id, answer_key, answer)
 
 
 def _replay(session: Session, asset_id: int, value: object) -> Answer:

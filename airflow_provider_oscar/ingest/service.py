@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow_provider_oscar import _airflow_db as db
+from airflow_provider_oscar import _airflow_events as db_events
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class HandOverService:
         """Do what is due, in bounded steps; return whether there is more to do at once."""
         now = self._clock()
         with db.transaction() as session:
-            newest = db.newest_event(session)
+            newest = db_events.newest_event(session)
         swept = self._swept is not None and now - self._swept < timedelta(seconds=SWEEP_INTERVAL)
         idle = newest == self._newest and swept and all(due > now for due in self._due.values())
         if idle and now >= self._asking_until:

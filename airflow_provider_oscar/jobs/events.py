@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_oscar.core.errors import DefinitionError
-from airflow_provider_oscar.core.notifications import to_dcache_event, to_minio_event
 from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.core.oscar_events import to_dcache_event, to_minio_event
 
 #: Names of the forms, as ``OscarJobOperator(event_format=…)`` takes them.
 EVENT_FORMATS = ("minio", "s3", "dcache", "webdav", "rucio", "raw")

@@ -24,8 +24,8 @@ from airflow.sdk import BaseHook
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.logs import MARKER
-from airflow_provider_oscar.core.notifications import to_dcache_event, to_minio_event
 from airflow_provider_oscar.core.objects import ObjectEvent, Source, split_uri
+from airflow_provider_oscar.core.oscar_events import to_dcache_event, to_minio_event
 from airflow_provider_oscar.core.staging import StageOut, StageOutS3Post, StageOutWebDAV
 from airflow_provider_oscar.jobs.manifest import MANIFEST_NAME, MANIFEST_VERSION
 from airflow_provider_oscar.jobs.spec import JobSpec

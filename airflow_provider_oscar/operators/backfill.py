@@ -24,7 +24,7 @@ from airflow_provider_oscar.watch.listing import list_objects, require_watcher, 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_oscar.watch.arguments import WatchArguments
+    from airflow_provider_oscar.watch.arguments.base import WatchArguments
 
 
 class BackfillObjectsOperator(BaseOperator):

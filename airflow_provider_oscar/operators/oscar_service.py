@@ -14,7 +14,8 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.fdl import from_fdl
-from airflow_provider_oscar.core.services import ServiceDefinition, difference
+from airflow_provider_oscar.core.service_difference import difference
+from airflow_provider_oscar.core.services import ServiceDefinition
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.jobs.sealing import with_key
 from airflow_provider_oscar.jobs.signing import configured_signer

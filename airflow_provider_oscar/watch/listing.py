@@ -10,7 +10,7 @@ from importlib import import_module
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, quoted
 from airflow_provider_oscar.core.filters import Sentinels
 from airflow_provider_oscar.core.objects import ObjectEvent
-from airflow_provider_oscar.watch.arguments import WatchArguments
+from airflow_provider_oscar.watch.arguments.base import WatchArguments
 from airflow_provider_oscar.watch.sources.notified import NotifiedSource
 
 

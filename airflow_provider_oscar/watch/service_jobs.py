@@ -18,10 +18,10 @@ from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.times import read_iso
 from airflow_provider_oscar.hooks.oscar.api import OscarJob
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
-from airflow_provider_oscar.watch.arguments import WatchArguments
+from airflow_provider_oscar.watch.arguments.base import WatchArguments
+from airflow_provider_oscar.watch.policy import Policy
 from airflow_provider_oscar.watch.source import Page
 from airflow_provider_oscar.watch.source import Source as Watched
-from airflow_provider_oscar.watch.watcher import Policy
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 #: OSCAR cuts the name of a service that is as long as this, to the length that follows, before it adds the UUID.

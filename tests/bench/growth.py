@@ -113,7 +113,7 @@ async def measure_listing(keys: int) -> Row:
     """Poll a prefix twice, reporting everything at the first poll; what each took, and what is remembered."""
     from airflow.triggers.shared_stream import AdvanceItem, AdvanceOutcome
 
-    from airflow_provider_oscar.watch.arguments import S3Arguments
+    from airflow_provider_oscar.watch.arguments.s3 import S3Arguments
     from airflow_provider_oscar.watch.producer import WatchProducer
     from airflow_provider_oscar.watch.state_store import WatchStateStore
     from airflow_provider_oscar.watch.watcher import Watcher
@@ -165,7 +165,7 @@ async def measure_places(places: int, seconds: float) -> Row:
     """Watch many prefixes for a while: listings, lateness, processor time, memory."""
     from airflow.triggers.shared_stream import AdvanceItem, AdvanceOutcome
 
-    from airflow_provider_oscar.watch.arguments import S3Arguments
+    from airflow_provider_oscar.watch.arguments.s3 import S3Arguments
     from airflow_provider_oscar.watch.producer import WatchProducer
 
     seen: dict[int, list[float]] = {number: [] for number in range(places + 1)}

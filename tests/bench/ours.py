@@ -16,7 +16,9 @@ from typing import Any
 
 from airflow.triggers.shared_stream import AdvanceItem, AdvanceOutcome
 
-from airflow_provider_oscar.watch.arguments import DCacheArguments, S3Arguments, WatchArguments
+from airflow_provider_oscar.watch.arguments.base import WatchArguments
+from airflow_provider_oscar.watch.arguments.dcache import DCacheArguments
+from airflow_provider_oscar.watch.arguments.s3 import S3Arguments
 from airflow_provider_oscar.watch.producer import WatchProducer
 from airflow_provider_oscar.watch.state_store import StateIdentity, WatchStateStore
 from airflow_provider_oscar.watch.watcher import Watcher

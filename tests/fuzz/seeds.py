@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_oscar.core.notifications import to_dcache_event, to_minio_event
 from airflow_provider_oscar.core.objects import ObjectEvent, Source
+from airflow_provider_oscar.core.oscar_events import to_dcache_event, to_minio_event
 from airflow_provider_oscar.core.staging import Checksum, StageIn, StageOutS3Post
 from airflow_provider_oscar.jobs.options import RunOptions
 from airflow_provider_oscar.jobs.spec import JobSpec

@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow.triggers.shared_stream import AdvanceItem, AdvanceOutcome
 
-from airflow_provider_oscar.watch.arguments import DCacheArguments
+from airflow_provider_oscar.watch.arguments.dcache import DCacheArguments
 from airflow_provider_oscar.watch.producer import WatchProducer
 from airflow_provider_oscar.watch.sources.notified import NotifiedSource
 

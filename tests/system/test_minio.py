@@ -17,7 +17,7 @@ from airflow_provider_oscar.core.services import ServiceDefinition, StoragePath
 from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
-from airflow_provider_oscar.watch.arguments import S3Arguments
+from airflow_provider_oscar.watch.arguments.s3 import S3Arguments
 from airflow_provider_oscar.watch.sources.notified import NotifiedSource
 from tests.integration.notifications.conftest import following
 from tests.support import receiver as receiving

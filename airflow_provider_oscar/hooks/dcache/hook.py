@@ -29,8 +29,8 @@ from airflow_provider_oscar.core.errors import (
     TransientError,
     quoted,
 )
-from airflow_provider_oscar.core.notifications import to_dcache_event
 from airflow_provider_oscar.core.objects import ObjectEvent, Source, normalised_etag, split_uri
+from airflow_provider_oscar.core.oscar_events import to_dcache_event
 from airflow_provider_oscar.core.staging import CHECKSUM_TYPES, Checksum, StageIn, StageOutWebDAV, safe_name
 from airflow_provider_oscar.hooks.dcache import rest, webdav
 from airflow_provider_oscar.hooks.dcache.auth import CredentialGuard, credentials

@@ -26,7 +26,8 @@ from airflow_provider_oscar.core.errors import (
     quoted,
 )
 from airflow_provider_oscar.core.phase import JobPhase
-from airflow_provider_oscar.core.services import ServiceDefinition, difference
+from airflow_provider_oscar.core.service_difference import difference
+from airflow_provider_oscar.core.services import ServiceDefinition
 from airflow_provider_oscar.hooks.http.flows import Flow
 from airflow_provider_oscar.hooks.oscar.errors import BucketExistsError, refusal
 

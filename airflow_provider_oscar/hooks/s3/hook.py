@@ -33,8 +33,8 @@ from airflow_provider_oscar.core.errors import (
     TransientError,
     quoted,
 )
-from airflow_provider_oscar.core.notifications import to_minio_event
 from airflow_provider_oscar.core.objects import ObjectEvent, Source, normalised_etag, split_uri
+from airflow_provider_oscar.core.oscar_events import to_minio_event
 from airflow_provider_oscar.core.staging import StageIn, StageOutS3Post, safe_name
 from airflow_provider_oscar.hooks.http.cookies import cookie_jar
 from airflow_provider_oscar.hooks.http.tls import tls_context

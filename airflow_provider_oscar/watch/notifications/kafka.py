@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError, quoted
 from airflow_provider_oscar.core.notification_formats import detect, from_pointers
 from airflow_provider_oscar.core.notifications import Notification
+from airflow_provider_oscar.core.objects import Reason
 from airflow_provider_oscar.hooks.kafka.messages import TopicMessage
+from airflow_provider_oscar.watch.notifications.choice import Notifications
 from airflow_provider_oscar.watch.notifications.listener import Channel, Delivery, SkipCounter
 
 if TYPE_CHECKING:
@@ -203,3 +205,21 @@ class KafkaChannel(Channel):
     async def aclose(self) -> None:
         """Leave; what is not committed is read again."""
         self._threads.shutdown(wait=False)
+
+
+def kafka_channel(
+    chosen: Notifications,
+    digest: str,
+    keys: Callable[[list[Notification]], dict[str, Reason]],
+    *,
+    directory: str = "",
+) -> KafkaChannel:
+    """Return the channel of a topic; each watcher is a consumer group of its own, so that each gets every message."""
+    return KafkaChannel(
+        chosen.topic,
+        conn_id=chosen.conn_id or "kafka_default",
+        group=f"airflow-provider-oscar-{digest}",
+        keys=keys,
+        directory=directory,
+        pointers=chosen.pointers,
+    )

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from moto.server import ThreadedMotoServer
 
-from airflow_provider_oscar.watch.arguments import S3Arguments
+from airflow_provider_oscar.watch.arguments.s3 import S3Arguments
 from airflow_provider_oscar.watch.notifications import sqs
 from airflow_provider_oscar.watch.sources.notified import NotifiedSource
 from tests.integration.notifications.conftest import following

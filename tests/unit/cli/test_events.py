@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_oscar.cli.commands import events_convert
-from airflow_provider_oscar.core.notifications import to_dcache_event, to_minio_event
+from airflow_provider_oscar.cli.events import events_convert
 from airflow_provider_oscar.core.objects import ObjectEvent, Reason, Source
+from airflow_provider_oscar.core.oscar_events import to_dcache_event, to_minio_event
 
 EVENT = ObjectEvent(
     source=Source.S3,

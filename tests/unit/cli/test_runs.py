@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from airflow_provider_oscar import _airflow_db as db
+from airflow_provider_oscar import _airflow_states as asset_states
 from airflow_provider_oscar.cli import runs
 from airflow_provider_oscar.cli.runs import COLUMNS, runs_export, runs_prune, runs_score
 from airflow_provider_oscar.operators.placement_store import PLACEMENT_RUNS, recent_key, run_key
@@ -132,6 +133,6 @@ def test_old_records_are_forgotten_and_what_policies_read_is_kept(stored, capsys
     ]
     with db.transaction() as session:
         asset = db.asset_id(session, PLACEMENT_RUNS.name)
-        assert list(db.iter_states(session, asset, "recent:")) == ["[]"]
+        assert list(asset_states.iter_states(session, asset, "recent:")) == ["[]"]
     with pytest.raises(SystemExit, match="at least 1 day"):
         runs_prune(options(older_than=0))

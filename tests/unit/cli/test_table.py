@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import shlex
 import subprocess
 import sys
@@ -103,8 +104,11 @@ def test_commands_are_those_of_the_design():
     assert {"jobs list", "jobs logs", "jobs cancel", "events convert"} <= found
 
 
-def test_module_behind_the_table_imports():
-    assert import_module("airflow_provider_oscar.cli.commands")
+@pytest.mark.parametrize("command", [command for _, command in ACTIONS], ids=[" ".join(path) for path, _ in ACTIONS])
+def test_function_behind_a_command_can_be_imported(command):
+    path = inspect.getclosurevars(command.func).nonlocals["import_path"]
+    module, _, name = path.rpartition(".")
+    assert callable(getattr(import_module(module), name))
 
 
 #: Commands whose answer is not rows: a log, a service's own answer, a stream of documents, a program in the foreground.

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_oscar.core import notification_formats as formats
 from airflow_provider_oscar.core import notifications as n
+from airflow_provider_oscar.core import oscar_events
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.notifications import SourceFormat
 from airflow_provider_oscar.core.objects import ObjectEvent, Reason, Source
@@ -378,16 +379,16 @@ class TestEventsForOscar:
     @given(st.text(min_size=1), st.none() | st.integers(0, 2**50), st.text(max_size=5))
     def test_any_key_survives_the_way_through_minios_format(self, key, size, version):
         event = written(key, size=size, version_id=version)
-        found = only(n.from_minio_webhook(json.dumps(n.to_minio_event(event))))
+        found = only(n.from_minio_webhook(json.dumps(oscar_events.to_minio_event(event))))
         assert (found.container, found.key, found.size, found.version_id) == ("bucket", key, size, version)
         assert (found.etag, found.event_time, found.reason) == ("e", NOON, Reason.CREATED)
 
     @pytest.mark.parametrize("key", ["a\udcff", "\ud800"])
     def test_names_that_are_no_text_can_be_written(self, key):
-        assert json.dumps(n.to_minio_event(written(key)))
+        assert json.dumps(oscar_events.to_minio_event(written(key)))
 
     def test_a_minio_event_has_what_oscar_and_its_supervisor_insist_on(self):
-        body = n.to_minio_event(written("in/a b.h5"), principal_id="sub", source_ip="10.0.0.1")
+        body = oscar_events.to_minio_event(written("in/a b.h5"), principal_id="sub", source_ip="10.0.0.1")
         record = body["Records"][0]
         assert body["Key"] == "bucket/in/a b.h5"
         assert record["eventSource"] == "minio:s3"
@@ -399,5 +400,8 @@ class TestEventsForOscar:
     @pytest.mark.parametrize(("reason", "mask"), [("moved", "IN_MOVED_TO"), ("listed", "IN_CLOSE_WRITE")])
     def test_a_dcache_event_names_the_file_and_has_a_subscription(self, reason, mask):
         event = written("a.h5", source=Source.DCACHE, container="/data/in", reason=reason)
-        assert n.to_dcache_event(event) == {"event": {"name": "a.h5", "mask": [mask]}, "subscription": "/data/in"}
-        assert n.to_dcache_event(event, subscription="https://x")["subscription"] == "https://x"
+        assert oscar_events.to_dcache_event(event) == {
+            "event": {"name": "a.h5", "mask": [mask]},
+            "subscription": "/data/in",
+        }
+        assert oscar_events.to_dcache_event(event, subscription="https://x")["subscription"] == "https://x"

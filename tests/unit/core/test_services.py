@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.fdl import from_fdl, script_path
-from airflow_provider_oscar.core.services import ServiceDefinition, StoragePath, difference
+from airflow_provider_oscar.core.service_difference import difference
+from airflow_provider_oscar.core.services import ServiceDefinition, StoragePath
 
 FDL = """
 functions:

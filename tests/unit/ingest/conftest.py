@@ -124,11 +124,12 @@ class World:
         from airflow.models.asset import AssetModel
 
         from airflow_provider_oscar import _airflow_db as db
+        from airflow_provider_oscar import _airflow_states as asset_states
         from airflow_provider_oscar.ingest.handover import offset_key
 
         with db.transaction() as session:
             model = session.query(AssetModel).filter_by(name=asset.name).one()
-            return dict(db.get_state(session, model.id, offset_key(dag.dag_id)))
+            return dict(asset_states.get_state(session, model.id, offset_key(dag.dag_id)))
 
 
 @pytest.fixture

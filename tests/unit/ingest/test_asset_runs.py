@@ -10,6 +10,7 @@ import pytest
 from airflow.sdk import Asset, AssetAll, AssetAny, AssetOrTimeSchedule, CronTriggerTimetable
 
 from airflow_provider_oscar import _airflow_db as db
+from airflow_provider_oscar import _airflow_events as db_events
 from airflow_provider_oscar.ingest import asset_runs
 from tests.unit.ingest.conftest import World, consumer, made
 
@@ -29,7 +30,7 @@ def start(world: World, dag: Any, *, events: int = 1, end: str | None = None, ag
             query = query.filter(~AssetEvent.created_dagruns.any())
         first = query.order_by(AssetEvent.id).limit(events).all()
         now = datetime.now(UTC)
-        run = db.create_run(
+        run = db_events.create_run(
             session, dag_, run_id=f"asset_triggered__{now.isoformat()}", partition_key=None, partition_date=None,  # type: ignore[arg-type]
             events=first, conf=None, now=now,
         )  # fmt: skip

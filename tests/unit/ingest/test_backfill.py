@@ -16,6 +16,7 @@ from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_oscar import _airflow_db as db
+from airflow_provider_oscar import _airflow_states as asset_states
 from airflow_provider_oscar.cli.objects import objects_backfill
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError
 from airflow_provider_oscar.core.objects import ObjectEvent
@@ -23,7 +24,7 @@ from airflow_provider_oscar.ingest import NewObjects, requests
 from airflow_provider_oscar.ingest.backfill import backfill
 from airflow_provider_oscar.ingest.replay import Selection
 from airflow_provider_oscar.ingest.service import HandOverService
-from airflow_provider_oscar.watch.arguments import S3Arguments
+from airflow_provider_oscar.watch.arguments.s3 import S3Arguments
 from airflow_provider_oscar.watch.source import Page, Source
 from tests.unit.ingest.conftest import NOON, World, consumer, made
 
@@ -172,14 +173,14 @@ class StateStore:
 
     def get(self, key: str) -> Any:
         with db.transaction() as session:
-            return db.get_state(session, db.asset_id(session, self.asset), key)
+            return asset_states.get_state(session, db.asset_id(session, self.asset), key)
 
     def delete(self, key: str) -> None:
         self._write(key, None)
 
     def _write(self, key: str, value: Any) -> None:
         with db.transaction() as session:
-            db.set_state(session, db.asset_id(session, self.asset), key, value)
+            asset_states.set_state(session, db.asset_id(session, self.asset), key, value)
 
 
 def task(incoming: Any, monkeypatch: pytest.MonkeyPatch, *, answers: bool = True, **arguments: Any) -> Any:

@@ -10,6 +10,7 @@ import pytest
 from airflow.sdk import Asset
 
 from airflow_provider_oscar import _airflow_db as db
+from airflow_provider_oscar import _airflow_events as db_events
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.ingest import NewObjects
 from airflow_provider_oscar.ingest.handover import Offset, hand_over
@@ -149,7 +150,7 @@ def test_the_place_of_a_dag_moves_up_when_events_are_old_and_stays_small(world: 
     assert world.hand_over(dag, later=timedelta(minutes=2)) == []
     after = world.offset(dag, incoming.asset)
     with db.transaction() as session:
-        assert after["event"] == db.newest_event(session) > before["event"]
+        assert after["event"] == db_events.newest_event(session) > before["event"]
     assert "handled" not in after
     assert after["runs"] == 3
 

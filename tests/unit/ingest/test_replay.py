@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_oscar import _airflow_db as db
+from airflow_provider_oscar import _airflow_states as asset_states
 from airflow_provider_oscar.cli.objects import objects_list, objects_replay
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.ingest.replay import Replayed, Selection, find_objects, replay
@@ -155,12 +156,12 @@ def test_a_task_asks_the_service_and_gets_its_counts(world: World, processed: An
     def serve(_: float) -> None:
         for key, value in [item for item in store.items() if item[0].startswith(REQUEST)]:
             with db.transaction() as session:
-                db.set_state(session, number, key, value)
+                asset_states.set_state(session, number, key, value)
             assert serve_requests() == 1
             with db.transaction() as session:
-                assert db.get_state(session, number, key) is None
+                assert asset_states.get_state(session, number, key) is None
                 answer = ANSWER + key.removeprefix(REQUEST)
-                store[answer] = db.get_state(session, number, answer)
+                store[answer] = asset_states.get_state(session, number, answer)
 
     operator = ReplayObjectsOperator(task_id="again", asset=incoming.asset.name, failed_only=True)
     operator._sleep = serve

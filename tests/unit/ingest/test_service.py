@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_oscar import _airflow_db as db
+from airflow_provider_oscar import _airflow_events as db_events
 from airflow_provider_oscar.ingest import service as module
 from airflow_provider_oscar.ingest.service import HandOverListener, HandOverService
 from tests.unit.ingest.conftest import World, consumer, made
@@ -71,7 +72,7 @@ def test_a_dag_that_cannot_be_run_stops_no_other(
     well = consumer(incoming.each())
     world.add(broken, well)
     world.tell(incoming.asset, made("a"))
-    create = db.create_run
+    create = db_events.create_run
 
     def refuse(session: Any, dag: Any, **arguments: Any) -> Any:
         if dag.dag_id == "a_broken_one":

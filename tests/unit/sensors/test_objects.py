@@ -14,7 +14,7 @@ from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.hooks.s3.listing import ListingPage
 from airflow_provider_oscar.sensors.objects import DCacheNewObjectSensor, S3NewObjectSensor
-from airflow_provider_oscar.triggers.objects import ObjectsTrigger
+from airflow_provider_oscar.triggers.first_objects import ObjectsTrigger
 from airflow_provider_oscar.watch.sources.s3 import S3_CONNECTIONS
 from tests.support.fakes import Store
 from tests.unit.watch.conftest import NOON, listed

@@ -16,7 +16,8 @@ from airflow.triggers.base import BaseEventTrigger
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.filters import ObjectFilter
-from airflow_provider_oscar.triggers.objects import DCacheNewObjectTrigger, ObjectsTrigger, S3NewObjectTrigger
+from airflow_provider_oscar.triggers.first_objects import ObjectsTrigger
+from airflow_provider_oscar.triggers.objects import DCacheNewObjectTrigger, S3NewObjectTrigger
 from airflow_provider_oscar.watch.sources.dcache import DCacheSource
 from airflow_provider_oscar.watch.sources.notified import NotifiedSource
 

@@ -12,12 +12,12 @@ from airflow.triggers.base import BaseEventTrigger
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.triggers.dcache_tape import DCacheTapeTrigger
+from airflow_provider_oscar.triggers.first_objects import ObjectsTrigger
 from airflow_provider_oscar.triggers.jobs import JobTrigger
 from airflow_provider_oscar.triggers.nodes import VirtualNodeTrigger
 from airflow_provider_oscar.triggers.objects import (
     DCacheNewObjectTrigger,
     FileSystemNewObjectTrigger,
-    ObjectsTrigger,
     S3NewObjectTrigger,
 )
 

@@ -185,7 +185,7 @@ class FakeTriggerer:
 
 def use_fakes(monkeypatch: Any, bucket: FakeBucket, store: FakeStore) -> None:
     """Let watchers list ``bucket`` and remember in ``store``."""
-    from airflow_provider_oscar.watch.arguments import S3Arguments
+    from airflow_provider_oscar.watch.arguments.s3 import S3Arguments
 
     monkeypatch.setattr(S3Arguments, "source", lambda self: bucket)
     monkeypatch.setattr(state_store, "AssetStateStoreAccessor", store.accessor)

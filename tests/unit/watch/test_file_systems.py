@@ -11,7 +11,8 @@ import pytest
 from airflow_provider_oscar import NewObjects
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.sensors.objects import FileSystemNewObjectSensor
-from airflow_provider_oscar.triggers.objects import FileSystemNewObjectTrigger, ObjectsTrigger
+from airflow_provider_oscar.triggers.first_objects import ObjectsTrigger
+from airflow_provider_oscar.triggers.objects import FileSystemNewObjectTrigger
 from airflow_provider_oscar.watch import state_store
 from airflow_provider_oscar.watch.source import Page
 from airflow_provider_oscar.watch.sources.filesystem import FileSystemSource

@@ -24,10 +24,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from airflow_provider_oscar.core.filters import ObjectFilter
 from airflow_provider_oscar.core.objects import ObjectEvent, Source
+from airflow_provider_oscar.watch.policy import Policy
 from airflow_provider_oscar.watch.source import Page
 from airflow_provider_oscar.watch.state_store import StateIdentity, WatchStateStore
 from airflow_provider_oscar.watch.strategies import Start, WatchOptions
-from airflow_provider_oscar.watch.watcher import Policy, Watcher
+from airflow_provider_oscar.watch.watcher import Watcher
 from tests.unit.watch.conftest import FakeStore
 
 START = datetime(2026, 3, 1, tzinfo=UTC)

@@ -18,6 +18,7 @@ from airflow_provider_oscar.core.filters import ObjectFilter
 from airflow_provider_oscar.triggers.objects import S3NewObjectTrigger
 from airflow_provider_oscar.watch import metrics, state_store
 from airflow_provider_oscar.watch.connections import Connections, StoreConnection
+from airflow_provider_oscar.watch.policy import Policy
 from airflow_provider_oscar.watch.source import Page
 from airflow_provider_oscar.watch.state_store import StateIdentity, WatchStateStore, arrange
 from airflow_provider_oscar.watch.status import (
@@ -28,7 +29,7 @@ from airflow_provider_oscar.watch.status import (
     status_key,
 )
 from airflow_provider_oscar.watch.strategies import SnapshotState, Start, WatchOptions
-from airflow_provider_oscar.watch.watcher import Policy, Watcher
+from airflow_provider_oscar.watch.watcher import Watcher
 from tests.unit.watch.conftest import NOON, FakeBucket, FakeStore, FakeTriggerer, listed, use_fakes
 
 

@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asset events in Airflow's database, the runs made from them, and which run consumed which event.
+
+Beside :mod:`airflow_provider_oscar._airflow_db`, under the same rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow.models.asset import AssetEvent, AssetModel
+    from airflow.models.dagrun import DagRun
+    from airflow.serialization.definitions.dag import SerializedDAG
+    from sqlalchemy.orm import Session
+
+#: Rows named in one ``IN`` clause; SQLite takes 32 766 variables, other databases more.
+_IN_LIMIT = 1000
+
+
+def newest_event(session: Session) -> int:
+    """Return the greatest id of all asset events; 0 if there is none."""
+    from airflow.models.asset import AssetEvent
+    from sqlalchemy import func, select
+
+    return session.scalar(select(func.max(AssetEvent.id))) or 0
+
+
+def newest_event_before(session: Session, asset_id: int, *, after: int, upto: int | None, before: datetime) -> int:
+    """Return the greatest id of an asset's events in a range and older than ``before``; ``after`` if there is none."""
+    from airflow.models.asset import AssetEvent
+    from sqlalchemy import func, select
+
+    query = select(func.max(AssetEvent.id)).where(
+        AssetEvent.asset_id == asset_id, AssetEvent.id > after, AssetEvent.timestamp < before
+    )
+    if upto is not None:
+        query = query.where(AssetEvent.id <= upto)
+    return session.scalar(query) or after
+
+
+def waiting_events(
+    session: Session, dag_id: str, lows: Mapping[int, int], *, handled: Collection[int], limit: int
+) -> list[AssetEvent]:
+    """Return the oldest events that no run of a DAG has consumed.
+
+    :param lows: by asset id, the event up to which all was handed over.
+    :param handled: ids of later events that need no run.
+    """
+    from airflow.models.asset import AssetEvent, association_table
+    from airflow.models.dagrun import DagRun
+    from sqlalchemy import and_, exists, or_, select
+
+    consumed = exists(
+        select(association_table.c.event_id)
+        .join(DagRun, DagRun.id == association_table.c.dag_run_id)
+        .where(association_table.c.event_id == AssetEvent.id, DagRun.dag_id == dag_id)
+    )
+    places = or_(*(and_(AssetEvent.asset_id == asset_id, AssetEvent.id > low) for asset_id, low in lows.items()))
+    query = select(AssetEvent).where(places, ~consumed).order_by(AssetEvent.id)
+    skipped = set(handled)
+    # What was handled without a run lies in the last minute only, so that reading past it stays bounded.
+    found = session.scalars(query.limit(limit + len(skipped)))
+    return [event for event in found if event.id not in skipped][:limit]
+
+
+def events_by_id(session: Session, ids: Sequence[int]) -> dict[int, AssetEvent]:
+    """Return events by their ids; those that were deleted are missing."""
+    from airflow.models.asset import AssetEvent
+    from sqlalchemy import select
+
+    found: dict[int, AssetEvent] = {}
+    for start in range(0, len(ids), _IN_LIMIT):
+        query = select(AssetEvent).where(AssetEvent.id.in_(ids[start : start + _IN_LIMIT]))
+        found.update({event.id: event for event in session.scalars(query)})
+    return found
+
+
+def existing_runs(session: Session, dag_id: str, run_ids: Collection[str]) -> set[str]:
+    """Return those run ids that a DAG has."""
+    from airflow.models.dagrun import DagRun
+    from sqlalchemy import select
+
+    query = select(DagRun.run_id).where(DagRun.dag_id == dag_id, DagRun.run_id.in_(run_ids))
+    return set(session.scalars(query)) if run_ids else set()
+
+
+def create_run(
+    session: Session,
+    dag: SerializedDAG,
+    *,
+    run_id: str,
+    partition_key: str,
+    partition_date: datetime | None,
+    events: Sequence[AssetEvent],
+    conf: dict[str, object] | None,
+    now: datetime,
+) -> DagRun:
+    """Create a queued run, as the scheduler does for asset events.
+
+    The DAG is not partitioned in Airflow's sense, whose own scheduler would then complain about each event of a watcher
+    (they carry no partition key); so the run gets its partition here.
+    """
+    from airflow.utils.state import DagRunState
+    from airflow.utils.types import DagRunTriggeredByType, DagRunType
+
+    run = dag.create_dagrun(
+        run_id=run_id,
+        logical_date=None,
+        data_interval=None,
+        run_after=now,
+        conf=conf,
+        run_type=DagRunType.ASSET_TRIGGERED,
+        triggered_by=DagRunTriggeredByType.ASSET,
+        state=DagRunState.QUEUED,
+        session=session,
+    )
+    run.partition_key = partition_key
+    run.partition_date = partition_date
+    run.consumed_asset_events.extend(events)
+    session.flush()
+    return run
+
+
+def forget_queued_events(session: Session, dag_id: str) -> None:
+    """Remove what Airflow noted to make a run of a DAG from; its timetable never lets it."""
+    from airflow.models.asset import AssetDagRunQueue
+    from sqlalchemy import delete
+
+    session.execute(delete(AssetDagRunQueue).where(AssetDagRunQueue.target_dag_id == dag_id))
+
+
+def _consumed_by(dag_id: str, states: Collection[str]) -> Any:
+    from airflow.models.asset import AssetEvent, association_table
+    from airflow.models.dagrun import DagRun
+    from sqlalchemy import exists, select
+
+    return exists(
+        select(association_table.c.event_id)
+        .join(DagRun, DagRun.id == association_table.c.dag_run_id)
+        .where(association_table.c.event_id == AssetEvent.id, DagRun.dag_id == dag_id, DagRun.state.in_(states))
+    )
+
+
+def first_unproven_event(
+    session: Session, dag_id: str, asset_id: int, *, after: int, handled: Collection[int] = ()
+) -> int | None:
+    """Return the id of the oldest event of an asset that no successful run of a DAG has consumed, or None.
+
+    :param after: only later events.
+    :param handled: ids of events that need no run.
+    """
+    from airflow.models.asset import AssetEvent
+    from sqlalchemy import select
+
+    query = (
+        select(AssetEvent.id)
+        .where(AssetEvent.asset_id == asset_id, AssetEvent.id > after, ~_consumed_by(dag_id, ("success",)))
+        .where(AssetEvent.id.not_in(handled))
+        .order_by(AssetEvent.id)
+        .limit(1)
+    )
+    return session.scalar(query)
+
+
+def undelivered_events(
+    session: Session, dag_id: str, lows: Mapping[int, int], *, handled: Collection[int] = (), limit: int
+) -> list[AssetEvent]:
+    """Return the oldest events that no queued, running or successful run of a DAG has consumed.
+
+    :param lows: by asset id, the event after which to look.
+    :param handled: ids of events that need no run.
+    :param limit: most events.
+    """
+    from airflow.models.asset import AssetEvent
+    from sqlalchemy import and_, or_, select
+
+    places = or_(*(and_(AssetEvent.asset_id == asset_id, AssetEvent.id > low) for asset_id, low in lows.items()))
+    consumed = _consumed_by(dag_id, ("queued", "running", "success"))
+    query = select(AssetEvent).where(places, ~consumed, AssetEvent.id.not_in(handled))
+    return list(session.scalars(query.order_by(AssetEvent.id).limit(limit)))
+
+
+def tried_events(session: Session, run: DagRun, ids: Sequence[int]) -> set[int]:
+    """Return those events that another run of the same DAG was given, whatever became of it."""
+    from airflow.models.asset import association_table
+    from airflow.models.dagrun import DagRun
+    from sqlalchemy import select
+
+    found: set[int] = set()
+    for start in range(0, len(ids), _IN_LIMIT):
+        query = (
+            select(association_table.c.event_id)
+            .join(DagRun, DagRun.id == association_table.c.dag_run_id)
+            .where(
+                association_table.c.event_id.in_(ids[start : start + _IN_LIMIT]),
+                DagRun.dag_id == run.dag_id,
+                DagRun.id != run.id,
+            )
+        )
+        found.update(session.scalars(query))
+    return found
+
+
+def delivered_elsewhere(session: Session, run: DagRun, asset_ids: Collection[int]) -> set[int]:
+    """Return the events of a run that another queued, running or successful run of its DAG has consumed as well."""
+    from airflow.models.asset import AssetEvent, association_table
+    from airflow.models.dagrun import DagRun
+    from sqlalchemy import select
+
+    own = select(association_table.c.event_id).where(association_table.c.dag_run_id == run.id)
+    query = (
+        select(association_table.c.event_id)
+        .join(DagRun, DagRun.id == association_table.c.dag_run_id)
+        .join(AssetEvent, AssetEvent.id == association_table.c.event_id)
+        .where(
+            association_table.c.event_id.in_(own),
+            DagRun.dag_id == run.dag_id,
+            DagRun.id != run.id,
+            DagRun.state.in_(("queued", "running", "success")),
+            AssetEvent.asset_id.in_(asset_ids),
+        )
+    )
+    return set(session.scalars(query))
+
+
+def queue_event(session: Session, dag_id: str, asset_id: int, *, at: datetime) -> None:
+    """Let Airflow make one more run of a DAG for an asset."""
+    from airflow.models.asset import AssetDagRunQueue
+
+    if session.get(AssetDagRunQueue, (asset_id, dag_id)) is None:
+        session.add(AssetDagRunQueue(asset_id=asset_id, target_dag_id=dag_id, created_at=at))
+
+
+def register_event(
+    session: Session, asset: AssetModel, extra: dict[str, Any], *, partition_key: str | None = None
+) -> None:
+    """Register an event, which wakes the DAGs that are scheduled by the asset itself."""
+    from airflow.assets.manager import asset_manager
+
+    asset_manager.register_asset_change(asset=asset, extra=extra, partition_key=partition_key, session=session)
+
+
+def events_after(session: Session, asset_id: int, *, after: int, limit: int) -> list[AssetEvent]:
+    """Return the oldest events of an asset whose id is greater than ``after``."""
+    from airflow.models.asset import AssetEvent
+    from sqlalchemy import select
+
+    query = select(AssetEvent).where(AssetEvent.asset_id == asset_id, AssetEvent.id > after)
+    return list(session.scalars(query.order_by(AssetEvent.id).limit(limit)))
+
+
+def runs_of_events(
+    session: Session, ids: Sequence[int], *, dag_ids: Collection[str] = ()
+) -> dict[int, dict[tuple[str, str], str]]:
+    """Return the states of the runs that consumed events, by event, DAG and run id."""
+    from airflow.models.asset import association_table
+    from airflow.models.dagrun import DagRun
+    from sqlalchemy import select
+
+    query = (
+        select(association_table.c.event_id, DagRun.dag_id, DagRun.run_id, DagRun.state)
+        .join(DagRun, DagRun.id == association_table.c.dag_run_id)
+        .where(association_table.c.event_id.in_(ids))
+    )
+    if dag_ids:
+        query = query.where(DagRun.dag_id.in_(dag_ids))
+    found: dict[int, dict[tuple[str, str], str]] = {}
+    for event_id, dag_id, run_id, state in session.execute(query):
+        found.setdefault(event_id, {})[dag_id, run_id] = str(state)
+    return found

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The values of assets' state stores in Airflow's database, for code that is no task and no trigger.
+
+Beside :mod:`airflow_provider_oscar._airflow_db`, under the same rules.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow.models.asset_state_store import AssetStateStoreModel
+    from sqlalchemy.orm import Session
+
+
+def locked_state(session: Session, asset_ids: Collection[int], key: str) -> dict[int, object] | None:
+    """Return a value of several assets' state stores, locked until the transaction ends; None if another has the lock.
+
+    :raises IntegrityError: at the next flush, if two processes make the first value at the same time.
+    """
+    from airflow.models.asset_state_store import AssetStateStoreModel
+    from airflow.utils.sqlalchemy import with_row_locks
+    from sqlalchemy import func, select
+
+    where = (AssetStateStoreModel.asset_id.in_(asset_ids), AssetStateStoreModel.key == key)
+    query = with_row_locks(select(AssetStateStoreModel).where(*where), session=session, skip_locked=True)
+    rows = {row.asset_id: row for row in session.scalars(query)}
+    there = session.scalar(select(func.count()).select_from(AssetStateStoreModel).where(*where))
+    if there != len(rows):
+        return None
+    return {asset_id: _load(rows.get(asset_id)) for asset_id in asset_ids}
+
+
+def states(
+    session: Session, asset_ids: Collection[int] | None, prefix: str, *, limit: int
+) -> list[tuple[int, str, Any]]:
+    """Return (asset id, key, value) of the states whose key begins with ``prefix``, longest untouched first.
+
+    :param asset_ids: only of these assets; None for all.
+    """
+    from airflow.models.asset_state_store import AssetStateStoreModel
+    from sqlalchemy import select
+
+    query = (
+        select(AssetStateStoreModel)
+        .where(AssetStateStoreModel.key.startswith(prefix, autoescape=True))
+        .order_by(AssetStateStoreModel.updated_at, AssetStateStoreModel.key)
+    )
+    if asset_ids is not None:
+        query = query.where(AssetStateStoreModel.asset_id.in_(asset_ids))
+    return [(row.asset_id, row.key, _load(row)) for row in session.scalars(query.limit(limit))]
+
+
+def iter_states(session: Session, asset_id: int, prefix: str) -> Iterator[Any]:
+    """Yield the values of one asset's states whose key begins with ``prefix``, longest untouched first.
+
+    However many there are, some hundred are held at once.
+    """
+    from airflow.models.asset_state_store import AssetStateStoreModel
+    from sqlalchemy import select
+
+    query = (
+        select(AssetStateStoreModel.value)
+        .where(AssetStateStoreModel.asset_id == asset_id, AssetStateStoreModel.key.startswith(prefix, autoescape=True))
+        .order_by(AssetStateStoreModel.updated_at, AssetStateStoreModel.key)
+    )
+    for value in session.scalars(query.execution_options(yield_per=500)):
+        yield json.loads(value)
+
+
+def delete_states(session: Session, asset_id: int, prefix: str, *, before: datetime) -> int:
+    """Remove the states of one asset whose key begins with ``prefix`` and that were written before a time.
+
+    :return: how many.
+    """
+    from airflow.models.asset_state_store import AssetStateStoreModel
+    from sqlalchemy import delete
+
+    done = session.execute(
+        delete(AssetStateStoreModel).where(
+            AssetStateStoreModel.asset_id == asset_id,
+            AssetStateStoreModel.key.startswith(prefix, autoescape=True),
+            AssetStateStoreModel.updated_at < before,
+        )
+    )
+    return int(getattr(done, "rowcount", 0))
+
+
+def states_of_keys(session: Session, asset_ids: Collection[int], keys: Collection[str]) -> list[tuple[int, str, Any]]:
+    """Return (asset id, key, value) of the states with these keys."""
+    from airflow.models.asset_state_store import AssetStateStoreModel
+    from sqlalchemy import select
+
+    query = select(AssetStateStoreModel).where(
+        AssetStateStoreModel.asset_id.in_(asset_ids), AssetStateStoreModel.key.in_(keys)
+    )
+    return [(row.asset_id, row.key, _load(row)) for row in session.scalars(query)]
+
+
+def set_state(session: Session, asset_id: int, key: str, value: Any) -> None:
+    """Write a value of an asset's state store; None removes it."""
+    from airflow._shared.timezones import timezone
+    from airflow.models.asset_state_store import AssetStateStoreModel
+
+    row = session.get(AssetStateStoreModel, (asset_id, key))
+    if value is None:
+        if row is not None:
+            session.delete(row)
+        return
+    text = json.dumps(value)
+    if row is None:
+        session.add(AssetStateStoreModel(asset_id=asset_id, key=key, value=text))
+    elif row.value != text:
+        row.value, row.updated_at = text, timezone.utcnow()
+
+
+def _load(row: AssetStateStoreModel | None) -> object:
+    return None if row is None else json.loads(row.value)
+
+
+def get_state(session: Session, asset_id: int, key: str) -> object:
+    """Return a value of an asset's state store, or None."""
+    from airflow.models.asset_state_store import AssetStateStoreModel
+
+    return _load(session.get(AssetStateStoreModel, (asset_id, key)))

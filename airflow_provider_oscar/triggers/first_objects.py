@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The trigger of the sensors: waits for new objects once, and ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.filters import FilterArgument, ObjectFilter
+from airflow_provider_oscar.watch.arguments.base import WatchArguments
+from airflow_provider_oscar.watch.arguments.dcache import DCacheArguments
+from airflow_provider_oscar.watch.arguments.filesystem import FileSystemArguments
+from airflow_provider_oscar.watch.arguments.s3 import S3Arguments
+from airflow_provider_oscar.watch.producer import WatchProducer
+from airflow_provider_oscar.watch.strategies.since import first_found
+
+
+class ObjectsTrigger(BaseTrigger):
+    """Waits for new objects once and reports ``{"objects": [ObjectEvent.to_dict(), …]}``; belongs to the sensors.
+
+    :param kind: ``s3``, ``dcache`` or ``fsspec``; decides which of the others count.
+    :param place: where to look: the arguments of ``S3NewObjectTrigger`` or ``DCacheNewObjectTrigger`` that say so.
+    :param filter: conditions on an object.
+    :param poll_interval: seconds between listings.
+    :param since: ISO 8601 time of the store from which on objects are new; None to take all.
+    :param batch: return all new objects of a listing, not the oldest alone.
+    :param sentinel: as for watchers; an object is new if it or its sentinel is.
+    :raises DefinitionError: for an argument that cannot be used.
+    """
+
+    def __init__(
+        self,
+        *,
+        kind: str,
+        place: Mapping[str, Any],
+        filter: FilterArgument = None,
+        poll_interval: float = 10.0,
+        since: str | None = None,
+        batch: bool = False,
+        sentinel: str = "",
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.kind = kind
+        self.place = dict(place)
+        self.filter = ObjectFilter.from_argument(filter)
+        self.poll_interval = poll_interval
+        self.since = since
+        self.batch = batch
+        self.sentinel = sentinel
+        self.watch()
+
+    def watch(self) -> WatchArguments:
+        """Return the arguments of a watcher that looks at the same place."""
+        kinds: dict[str, type[WatchArguments]] = {
+            "s3": S3Arguments,
+            "dcache": DCacheArguments,
+            "fsspec": FileSystemArguments,
+        }
+        if self.kind not in kinds:
+            raise DefinitionError(f"kind of the store is {quoted(self.kind)}; expected one of {', '.join(kinds)}")
+        return kinds[self.kind](
+            asset_name="sensor",
+            filter=self.filter,
+            poll_interval=self.poll_interval,
+            sentinel=self.sentinel,
+            **self.place,
+        )
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and every argument, as Airflow stores them."""
+        return (
+            "airflow_provider_oscar.triggers.first_objects.ObjectsTrigger",
+            {
+                "kind": self.kind,
+                "place": self.place,
+                "filter": self.filter.to_dict(),
+                "poll_interval": self.poll_interval,
+                "since": self.since,
+                "batch": self.batch,
+                "sentinel": self.sentinel,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield one event and end."""
+        yield TriggerEvent({"objects": await self._find()})
+
+    async def look_once(self, limit: float) -> list[dict[str, object]]:
+        """Return what one listing shows, for a sensor that pokes; nothing if there is nothing new.
+
+        :param limit: seconds the listing may take.
+        """
+        try:
+            async with asyncio.timeout(limit):
+                return await self._find(one_listing=True)
+        except TimeoutError:
+            return []
+
+    async def _find(self, *, one_listing: bool = False) -> list[dict[str, object]]:
+        since = datetime.fromisoformat(self.since) if self.since else None
+        producer = WatchProducer(self.watch().source)
+        try:
+            found = await first_found(
+                producer, self.filter.accepts, since=since, sentinel=self.sentinel, one_listing=one_listing
+            )
+        finally:
+            await producer.aclose()
+        return [event.to_dict() for event in (found if self.batch else found[:1])]

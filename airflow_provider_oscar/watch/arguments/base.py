@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the arguments of every watcher, and of the trigger of the sensors, have in common."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+
+from airflow_provider_oscar.core.checks import check_fields
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.filters import ObjectFilter, Sentinels
+from airflow_provider_oscar.core.times import read_iso
+from airflow_provider_oscar.watch.policy import Policy
+from airflow_provider_oscar.watch.source import Source
+from airflow_provider_oscar.watch.state_store import StateIdentity
+from airflow_provider_oscar.watch.strategies import STRATEGIES, Start, WatchOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchArguments:
+    """What all watchers have; the triggers of :mod:`~airflow_provider_oscar.triggers.objects` say what each means."""
+
+    asset_name: str
+    conn_id: str
+    filter: ObjectFilter = ObjectFilter()
+    start: str = Start.NOW.value
+    poll_interval: float = 10.0
+    algorithm: str = "timestamp"
+    sentinel: str = ""
+
+    def __post_init__(self) -> None:
+        check_fields(self, "a watcher")
+        for name in ("asset_name", "conn_id"):
+            if not getattr(self, name) and name not in self.optional:
+                raise DefinitionError(f"{name} of a watcher is empty; give the name of its asset and of a connection")
+        if self.filter.prefix:
+            raise DefinitionError(
+                f"filter has prefix {self.filter.prefix!r}; say where to look by prefix or path of the watcher itself"
+            )
+        _ = self.begins
+        if self.algorithm not in self.algorithms:
+            raise DefinitionError(
+                f"algorithm of a watcher is {quoted(self.algorithm)}; expected one of {', '.join(self.algorithms)}"
+            )
+        if self.sentinel:
+            Sentinels(self.sentinel)
+        if not self.poll_interval > 0:
+            raise DefinitionError(f"poll_interval of a watcher is {self.poll_interval}; expected seconds above 0")
+
+    @property
+    def begins(self) -> Start | datetime:
+        """What the watcher does when it knows nothing of the place."""
+        if self.start in tuple(Start):
+            return Start(self.start)
+        try:
+            return read_iso(self.start)
+        except ValueError as error:
+            raise DefinitionError(
+                f"start of a watcher is {quoted(self.start)}; expected 'now' or 'all', or a time such as "
+                "'2026-11-28T06:00:00Z'"
+            ) from error
+
+    def to_dict(self) -> dict[str, object]:
+        """Return what the database holds: every argument, as JSON."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**values, "filter": self.filter.to_dict()}
+
+    def place(self) -> dict[str, object]:
+        """Return the arguments that decide what is listed and how; watchers that agree on them share one listing."""
+        own = {field.name for field in fields(WatchArguments)} - {"conn_id", "poll_interval"}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if name not in own and name not in self.personal}
+
+    optional = frozenset[str]()
+    """Arguments that may be empty."""
+    personal = frozenset[str]()
+    """Arguments of a subclass that each watcher applies for itself."""
+    algorithms = tuple(name for name, kind in STRATEGIES.items() if not kind.needs_key_order)
+    """Names of the algorithms that fit the kind of store."""
+
+    def identity(self) -> StateIdentity:
+        """Return whose state the watcher's is: it belongs to the place, and to what is chosen of it."""
+        choice = {"filter": self.filter.to_dict(), "algorithm": self.algorithm, "sentinel": self.sentinel}
+        return StateIdentity(place=self.state_place(), choice=json.dumps(choice, sort_keys=True))
+
+    def identity_digest(self) -> str:
+        """Return what tells this watcher from all others, short."""
+        return hashlib.sha256(json.dumps([self.asset_name, *self.state_place()]).encode()).hexdigest()[:12]
+
+    def state_place(self) -> tuple[str, ...]:
+        """Return what makes the place another place; how it is listed does not."""
+        raise NotImplementedError
+
+    def source(self) -> Source:
+        """Return what lists the place."""
+        raise NotImplementedError
+
+    def about(self) -> str:
+        """Return words that name the place."""
+        raise NotImplementedError
+
+    def policy(self) -> Policy:
+        """Return what the watcher wants to see."""
+        return self._policy(WatchOptions())
+
+    def _policy(self, options: WatchOptions, *, quiet_period: timedelta = timedelta(0)) -> Policy:
+        return Policy(
+            accepts=self.filter.accepts,
+            start=self.begins,
+            options=options,
+            quiet_period=quiet_period,
+            strategy=self.algorithm,
+            sentinel=self.sentinel,
+        )

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The arguments of a watcher of a directory of dCache or WebDAV, and its listing with or without notifications."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.watch.arguments.base import WatchArguments
+from airflow_provider_oscar.watch.notifications.choice import NotificationKind, Notifications
+from airflow_provider_oscar.watch.notifications.dcache_sse import DCacheEventChannel
+from airflow_provider_oscar.watch.notifications.kafka import kafka_channel
+from airflow_provider_oscar.watch.notifications.listener import Channel
+from airflow_provider_oscar.watch.notifications.sqs import new_keys
+from airflow_provider_oscar.watch.policy import Policy
+from airflow_provider_oscar.watch.source import Source
+from airflow_provider_oscar.watch.sources.dcache import DCACHE_CONNECTIONS, DCacheSource
+from airflow_provider_oscar.watch.sources.notified import NotifiedSource
+from airflow_provider_oscar.watch.strategies import WatchOptions
+
+#: Least seconds between listings of dCache that are called for; its notifications do not tell sizes.
+_DCACHE_SPACING = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DCacheArguments(WatchArguments):
+    """What a dCache watcher has.
+
+    :param path: absolute directory to watch.
+    :param recursive: whether the directories below it are watched as well.
+    :param max_directories: more directories than that are an error, told once and tried again.
+    :param reconcile_interval: seconds between listings while notifications are received.
+    :param quiet_period: seconds a file must look the same before it is reported; for WebDAV servers that show
+        unfinished uploads. dCache does not show a size before an upload is complete.
+    :param notifications: ``"sse"`` receives them from dCache's REST frontend, ``"none"`` only lists, and ``"auto"``
+        decides by whether the connection names a frontend.
+    """
+
+    path: str
+    recursive: bool = False
+    max_directories: int = 1000
+    reconcile_interval: float = 300.0
+    quiet_period: float = 0.0
+    notifications: str | Mapping[str, object] = "auto"
+    personal = frozenset({"quiet_period"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.path.startswith("/") or any(part in (".", "..") for part in self.path.split("/")):
+            raise DefinitionError(f"path of a dCache watcher is {quoted(self.path)}; expected an absolute directory")
+        if not isinstance(self.notifications, str):
+            chosen = Notifications.from_argument(self.notifications)
+            if chosen.kind != NotificationKind.KAFKA:
+                raise DefinitionError(
+                    f"notifications of a dCache watcher are of kind {quoted(chosen.kind)}; expected 'kafka', or one of "
+                    f"{', '.join(DCACHE_NOTIFICATIONS)}"
+                )
+            object.__setattr__(self, "notifications", chosen.to_dict())
+        elif self.notifications not in DCACHE_NOTIFICATIONS:
+            raise DefinitionError(
+                f"notifications of a dCache watcher is {quoted(self.notifications)}; expected one of "
+                f"{', '.join(DCACHE_NOTIFICATIONS)}"
+            )
+        if self.reconcile_interval <= 0 or self.quiet_period < 0 or self.max_directories < 1:
+            raise DefinitionError(
+                "a dCache watcher needs reconcile_interval > 0, quiet_period >= 0 and max_directories >= 1; got "
+                f"{self.reconcile_interval}, {self.quiet_period} and {self.max_directories}"
+            )
+
+    def source(self) -> Source:
+        """Return the listing of the directory."""
+        source = DCacheSource(
+            conn_id=self.conn_id,
+            path=self.path,
+            recursive=self.recursive,
+            max_directories=self.max_directories,
+            interval=self.poll_interval,
+        )
+        if self.notifications == "none":
+            return source
+        digest = hashlib.sha256(json.dumps([*self.state_place(), self.max_directories]).encode()).hexdigest()[:12]
+
+        async def open_channel() -> Channel | None:
+            if not isinstance(self.notifications, str):
+                chosen = Notifications.from_argument(self.notifications)
+                keys = partial(new_keys, bucket=source.container, prefix="")
+                return kafka_channel(chosen, self.identity_digest(), keys, directory=source.container)
+            if self.notifications == "auto" and not await source.has_frontend():
+                return None
+            return DCacheEventChannel(
+                source.about,
+                connections=DCACHE_CONNECTIONS,
+                conn_id=self.conn_id,
+                client_id=f"airflow-provider-oscar-{digest}",
+                root=source.container,
+            )
+
+        notified = NotifiedSource(
+            source,
+            open_channel,
+            source.look,
+            expand=source.expand,
+            reconcile_interval=self.reconcile_interval,
+            spacing=min(_DCACHE_SPACING, self.poll_interval),
+        )
+
+        async def watch(directory: str) -> None:
+            if notified.channel is not None:  # watched first and listed afterwards, so that nothing falls between
+                await notified.channel.watch(directory)
+
+        source.before_listing = watch
+        return notified
+
+    def state_place(self) -> tuple[str, ...]:
+        """Return connection, directory and whether it is the whole tree."""
+        return ("dcache", self.conn_id, self.path.rstrip("/") or "/", str(self.recursive))
+
+    def about(self) -> str:
+        """Return directory and connection."""
+        return f"dCache directory {self.path!r} (connection {self.conn_id!r})"
+
+    def policy(self) -> Policy:
+        """Return what the watcher wants to see.
+
+        The memory is exact for 200 000 files, since a file moved in may be of any age.
+        """
+        return self._policy(
+            WatchOptions(lookback=timedelta(days=1), max_entries=200_000),
+            quiet_period=timedelta(seconds=self.quiet_period),
+        )
+
+
+DCACHE_NOTIFICATIONS = ("auto", "sse", "none")

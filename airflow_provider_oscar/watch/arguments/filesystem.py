@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The arguments of a watcher of a file system of fsspec, and its listing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.fsspec_urls import FsspecUrl
+from airflow_provider_oscar.watch.arguments.base import WatchArguments
+from airflow_provider_oscar.watch.policy import Policy
+from airflow_provider_oscar.watch.source import Source
+from airflow_provider_oscar.watch.sources.filesystem import FileSystemSource
+from airflow_provider_oscar.watch.strategies import WatchOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileSystemArguments(WatchArguments):
+    """What a watcher of a file system of fsspec has.
+
+    :param url: of the directory to watch.
+    :param recursive: whether the directories below it are watched as well.
+    :param max_directories: more directories than that are an error, told once and tried again.
+    :param quiet_period: seconds a file must look the same before it is reported; many file systems show uploads that
+        are under way.
+    """
+
+    url: str
+    recursive: bool = False
+    max_directories: int = 1000
+    quiet_period: float = 10.0
+    algorithm: str = "snapshot"
+    optional = frozenset({"conn_id"})
+    personal = frozenset({"quiet_period"})
+    algorithms = ("snapshot",)  # the others go by the store's clock, which fsspec does not tell
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        url = FsspecUrl.parse(self.url)
+        if url.conn_id:
+            raise DefinitionError(
+                f"the url of a watcher holds a login or a connection ({quoted(self.url)}); give conn_id instead"
+            )
+        object.__setattr__(self, "url", url.place)
+        if self.quiet_period < 0 or self.max_directories < 1:
+            raise DefinitionError(
+                "a watcher of a file system needs quiet_period >= 0 and max_directories >= 1; got "
+                f"{self.quiet_period} and {self.max_directories}"
+            )
+
+    def source(self) -> Source:
+        """Return the listing of the directory."""
+        return FileSystemSource(
+            url=self.url,
+            conn_id=self.conn_id,
+            recursive=self.recursive,
+            max_directories=self.max_directories,
+            interval=self.poll_interval,
+        )
+
+    def state_place(self) -> tuple[str, ...]:
+        """Return connection, directory and whether it is the whole tree."""
+        return ("fsspec", self.conn_id, self.url, str(self.recursive))
+
+    def about(self) -> str:
+        """Return directory and connection."""
+        return f"directory {self.url!r}" + (f" (connection {self.conn_id!r})" if self.conn_id else "")
+
+    def policy(self) -> Policy:
+        """Return what the watcher wants to see."""
+        return self._policy(WatchOptions(), quiet_period=timedelta(seconds=self.quiet_period))

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a watcher wants to see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.watch.strategies import STRATEGIES, Start, WatchOptions
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a watcher wants to see.
+
+    :param accepts: whether an object is of interest.
+    :param start: what to do when nothing is known of the place: ``now``, ``all``, or the time of modification from
+        which on objects are new.
+    :param options: how far the memory reaches.
+    :param quiet_period: how long an object must look the same before it is believed to be complete.
+    :param strategy: how it is remembered what was reported: ``timestamp``, ``snapshot`` or ``cursor``.
+    :param sentinel: name or ending of the file that says that others are complete; empty for none.
+    """
+
+    accepts: Callable[[ObjectEvent], bool]
+    start: Start | datetime
+    options: WatchOptions
+    quiet_period: timedelta = timedelta(0)
+    strategy: str = next(iter(STRATEGIES))
+    sentinel: str = ""
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether objects wait for the end of a listing, when all is known of what may release them."""
+        return bool(self.quiet_period or self.sentinel)
