@@ -156,7 +156,16 @@ _RUNS = GroupCommand(
             name="score",
             help="Compare for each target what was predicted with what happened",
             func=lazy_load_command(f"{_RUNS_FUNCTIONS}.runs_score"),
-            args=(*_RUNS_SELECTION, _OUTPUT),
+            args=(
+                *_RUNS_SELECTION,
+                Arg(
+                    ("--by",),
+                    choices=("target", "dag_id", "policy"),
+                    default="target",
+                    help="what a row is about (default: target)",
+                ),
+                _OUTPUT,
+            ),
         ),
         ActionCommand(
             name="prune",

@@ -30,7 +30,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "objects replay": ("--asset 's3://incoming/raw/*.h5' --failed-only --dry-run",),
     "runs export": ("", "-o parquet --file runs.parquet --since 2026-11-22", "-o json --dag-id threedgan_inference"),
     "runs prune": ("--older-than 30",),
-    "runs score": ("", "-o json"),
+    "runs score": ("", "--by policy --since 2026-11-22", "-o json"),
     "services apply": ("cowsay.yaml", "threedgan_service.yaml --param image=threedgan:1 --dry-run"),
     "services delete": ("cowsay", "cowsay --yes"),
     "services get": ("cowsay -o yaml",),

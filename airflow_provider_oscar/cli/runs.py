@@ -7,7 +7,7 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
 from pathlib import Path
@@ -41,9 +41,17 @@ COLUMNS = (
     "low",
     "high",
     "within_interval",
+    "policy",
+    "reason",
+    "forced",
     "cost",
     "energy_kwh",
 )
+#: Columns of a score: share of jobs that ended within their interval (0.8 is meant), median of the error relative to
+#: what happened, and mean of the error in seconds.
+SCORES = ("jobs", "succeeded", "target_faults", "predicted", "within_interval", "relative_error", "mean_error")
+#: Name of the row of all jobs.
+ALL = "all"
 #: Rows that are held at once.
 CHUNK = 5000
 
@@ -66,26 +74,30 @@ def runs_export(options: argparse.Namespace) -> None:
 
 @reports_errors
 def runs_score(options: argparse.Namespace) -> None:
-    """Compare for each target what was predicted with what happened."""
-    by_target: dict[str, list[RunRecord]] = {}
+    """Compare for each target, DAG or policy what was predicted with what happened; the last row is of all jobs."""
+    groups: dict[str, list[RunRecord]] = {}
+    everything: list[RunRecord] = []
     for record in _records(options):
-        by_target.setdefault(record.target, []).append(record)
-    rows = []
-    for target, records in sorted(by_target.items()):
-        found = score(records)
-        rows.append(
-            {
-                "target": target,
-                "jobs": len(records),
-                "succeeded": sum(each.succeeded for each in records),
-                "target_faults": sum(each.target_fault for each in records),
-                "predicted": found.predicted,
-                "within_interval": "" if found.calibration is None else round(found.calibration, 3),
-                "relative_error": "" if found.relative_error is None else round(found.relative_error, 3),
-            }
-        )
-    columns = ("target", "jobs", "succeeded", "target_faults", "predicted", "within_interval", "relative_error")
-    print_rows(rows, columns, options.output)
+        groups.setdefault(str(getattr(record, options.by)), []).append(record)
+        everything.append(record)
+    rows = [_score_of(options.by, name, records) for name, records in sorted(groups.items())]
+    if len(groups) > 1:
+        rows.append(_score_of(options.by, ALL, everything))
+    print_rows(rows, (options.by, *SCORES), options.output)
+
+
+def _score_of(by: str, name: str, records: Sequence[RunRecord]) -> dict[str, object]:
+    found = score(records)
+    return {
+        by: name,
+        "jobs": len(records),
+        "succeeded": sum(each.succeeded for each in records),
+        "target_faults": sum(each.target_fault for each in records),
+        "predicted": found.predicted,
+        "within_interval": "" if found.calibration is None else round(found.calibration, 3),
+        "relative_error": "" if found.relative_error is None else round(found.relative_error, 3),
+        "mean_error": "" if found.mean_error is None else round(found.mean_error, 3),
+    }
 
 
 @reports_errors
@@ -155,9 +167,9 @@ def _write_parquet(rows: Iterator[dict[str, object]], path: Path) -> None:
         raise DefinitionError(
             "Parquet needs pyarrow: pip install 'airflow-provider-oscar[parquet]', or export CSV"
         ) from error
-    texts = {"ended_at", "target", "dag_id", "run_id", "submission_id", "features"}
+    texts = {"ended_at", "target", "dag_id", "run_id", "submission_id", "features", "policy", "reason"}
     kinds = {"size": pa.int64(), "active": pa.int64()} | dict.fromkeys(texts, pa.string())
-    kinds |= dict.fromkeys(("succeeded", "target_fault", "within_interval"), pa.bool_())
+    kinds |= dict.fromkeys(("succeeded", "target_fault", "within_interval", "forced"), pa.bool_())
     schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in COLUMNS])
     with pq.ParquetWriter(path, schema) as writer:
         while chunk := list(islice(rows, CHUNK)):

@@ -138,7 +138,7 @@ class SupervisorHook:
         :param lifetime: how long URLs and tokens are good; queueing counts.
         :param attachments: what the job is given beside the object.
         :param options: how the command is run.
-        :param binding: signing key and digest of the request.
+        :param binding: signing key, digest of the request, and how it was placed.
         :raises DefinitionError: if what was asked for cannot be expressed.
         """
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
@@ -153,6 +153,7 @@ class SupervisorHook:
             "options": wanted,
             "signing_key": bound.signing_key,
             "request_digest": bound.request_digest,
+            "placed": dict(bound.placed),
         }
         if wanted.mode == "faas-supervisor":
             if attachments is not None:

@@ -146,6 +146,7 @@ def _script(spec: JobSpec, event: ObjectEvent | None) -> str:
         "version": MANIFEST_VERSION,
         "submission_id": spec.submission_id,
         "placement": spec.placement,
+        **({"placed": dict(spec.placed)} if spec.placed else {}),
         "input": None if event is None else {"uri": event.uri, "etag": event.etag, "size": event.size},
         "output_uri": spec.output.uri,
         "outputs": [],

@@ -143,12 +143,39 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     permanent: bool | None = None
 
 
+class Attempt(msgspec.Struct, frozen=True):
+    """A placement of the same work before this one.
+
+    :param target: name of the placement target.
+    :param outcome: ``failed``, or ``waits`` if the job waited longer than was expected and went on waiting.
+    :param why: one sentence.
+    """
+
+    target: str
+    outcome: str = ""
+    why: str = ""
+
+
+class Placed(msgspec.Struct, frozen=True):
+    """How the job came to its placement target.
+
+    :param policy: class of the policy that decided.
+    :param reasons: why this target, most important first.
+    :param attempts: where the work was placed before, oldest first.
+    """
+
+    policy: str = ""
+    reasons: list[str] = []
+    attempts: list[Attempt] = []
+
+
 class ManifestFields(msgspec.Struct, frozen=True, kw_only=True):
     """What is written about one finished job.
 
     :param version: of this form; a newer major version is refused.
     :param submission_id: the job's name.
     :param placement: name of the placement target; may be empty.
+    :param placed: how it came to that target; null where nothing decided.
     :param input: the object it worked on, or null.
     :param output_uri: where outputs and manifest are.
     :param outputs: staged-out files.
@@ -201,6 +228,7 @@ class ManifestFields(msgspec.Struct, frozen=True, kw_only=True):
     proof: str = ""
     observed_by: str = ""
     truncated: bool = False
+    placed: Placed | None = None
     request_digest: str = ""
     signature: Annotated[str, Meta(pattern="^(hmac-sha256:[0-9a-f]{64})?$")] = ""
 
@@ -323,7 +351,7 @@ _FIELDS = ManifestFields.__struct_fields__
 #: Fields that are written only where they say something; the others always are.
 _OPTIONAL = frozenset({
     "inputs", "in_parts", "unstaged", "unstaged_count", "log", "resources", "interrupted", "checkpoint", "objects",
-    "proof", "observed_by", "truncated", "request_digest", "signature",
+    "placed", "proof", "observed_by", "truncated", "request_digest", "signature",
 })  # fmt: skip
 
 

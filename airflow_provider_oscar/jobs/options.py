@@ -123,10 +123,13 @@ class Binding:
 
     :param signing_key: key of the manifest's signature, in hexadecimal digits; empty for none.
     :param request_digest: of what was asked for, repeated in the manifest.
+    :param placed: how the job came to its placement target, repeated in the manifest: ``policy``, ``reasons`` and
+        ``attempts``.
     """
 
     signing_key: str = field(default="", repr=False)
     request_digest: str = ""
+    placed: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

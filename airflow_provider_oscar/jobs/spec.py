@@ -86,6 +86,7 @@ class JobSpec:
     :param request_digest: of what was asked for, repeated in the manifest.
     :param objects: instead of ``input``: the command runs once for each.
     :param parallel: objects at a time; 0 for as many as the job has processors.
+    :param placed: how it came to its target, for the manifest: ``policy``, ``reasons`` and ``attempts``.
     """
 
     submission_id: str
@@ -105,6 +106,7 @@ class JobSpec:
     version: str = JOB_VERSION
     objects: tuple[BatchObject, ...] = ()
     parallel: int = 1
+    placed: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "command", tuple(self.command))
@@ -150,6 +152,7 @@ class JobSpec:
                 if self.objects
                 else {}
             ),
+            **({"placed": dict(self.placed)} if self.placed else {}),
         }
 
     def to_json(self) -> str:
@@ -190,6 +193,7 @@ class JobSpec:
                 version=version,
                 objects=tuple(BatchObject.from_dict(each) for each in fields.get("objects") or ()),
                 parallel=int(fields.get("parallel", 1)),
+                placed=dict(fields.get("placed") or {}),
             )
         except DefinitionError:
             raise

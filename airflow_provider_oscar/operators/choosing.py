@@ -169,8 +169,8 @@ def facts(
     decision: Decision,
     request: PlacementRequest,
     event: ObjectEvent | None,
-    seen: Sequence[TargetObservation],
     *,
+    policy: PlacementPolicy,
     learn: bool,
 ) -> dict[str, object]:
     """Return a decision as it goes to XCom: with what it was about, and what the record of its job needs.
@@ -178,7 +178,7 @@ def facts(
     :param decision: the decision.
     :param request: what was placed.
     :param event: the object, if there is one.
-    :param seen: what was seen of the targets.
+    :param policy: what decided.
     :param learn: whether its job is to be recorded.
     """
     target = decision.target
@@ -187,7 +187,7 @@ def facts(
         "object": None if event is None else event.to_dict(),
         "size": request.size,
         "features": dict(request.features),
-        "active": next((each.active for each in seen if each.name == target.name), 0),
+        "policy": type(policy).__name__.lstrip("_"),
         "cost_per_hour": target.cost_per_hour,
         "power_kw": target.power_kw,
         "forced": request.target is not None,

@@ -38,7 +38,9 @@ from airflow_provider_oscar.operators.job_outcome import (
     hand_over,
     hand_over_at,
     placement_faults,
+    placement_of,
     record_for_placement,
+    story_of,
 )
 from airflow_provider_oscar.operators.job_state import load_state, parse_object_event, save_state
 from airflow_provider_oscar.run_objects import run_objects
@@ -147,6 +149,8 @@ class JobOperator(BaseOperator, Generic[W]):
         self.asked: RunningJob | None = None
         self._lifecycle_of_job: JobLifecycle[W] | None = None
         self._manifest: dict[str, object] | None = None
+        #: How a placement came to this target, for the manifest.
+        self.placed: dict[str, object] = {}
 
     def _seconds(self, name: str, value: timedelta | float | None) -> float | None:
         seconds = value.total_seconds() if isinstance(value, timedelta) else value
@@ -246,6 +250,7 @@ class JobOperator(BaseOperator, Generic[W]):
         if self.object_event is None:
             self._take_objects(run_objects(context))
         self._refuse_directories()
+        self.placed = story_of(placement_of(self, context))
         lifecycle = self._lifecycle(context)
         job, fresh = self._remembered(context, parse_object_event(self.object_event))
         if self.hands_over:
@@ -500,7 +505,7 @@ class JobOperator(BaseOperator, Generic[W]):
             )
         return self.supervisor.build(
             submission_id=job.submission_id,
-            binding=Binding(signing_key=self.signer.key(job), request_digest=job.request_digest),
+            binding=Binding(signing_key=self.signer.key(job), request_digest=job.request_digest, placed=self.placed),
             event=parse_object_event(self.object_event),
             command=[str(word) for word in self.command],
             output_conn_id=self.output_conn_id,

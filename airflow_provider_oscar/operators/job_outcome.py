@@ -33,6 +33,8 @@ FAULT = "target_fault"
 HANDOVER = "handover"
 #: Characters of the reason that are kept.
 WHY = 500
+#: Reasons, and placements before, that a manifest tells.
+STORY = 10
 
 
 def describe_outlets(outlets: Iterable[object], context: Context, manifest: Manifest, *, conn_id: str) -> None:
@@ -76,6 +78,23 @@ def placement_of(task: JobOperator[Any], context: Context) -> Mapping[str, Any] 
     placing = [each.task_id for each in before if hasattr(each, "learn")]
     decision = context["ti"].xcom_pull(task_ids=placing[0], key="decision") if placing else None
     return decision if isinstance(decision, Mapping) else None
+
+
+def story_of(decision: Mapping[str, Any] | None) -> dict[str, object]:
+    """Return how a job came to its target, as its manifest tells it; empty where nothing decided.
+
+    :param decision: as a placement task left it, with the ``attempts`` before.
+    """
+    if decision is None:
+        return {}
+    attempts = [each for each in decision.get("attempts") or () if isinstance(each, Mapping)]
+    return {
+        "policy": str(decision.get("policy") or ""),
+        "reasons": [str(each)[:WHY] for each in decision.get("reasons") or ()][:STORY],
+        "attempts": [
+            {name: str(each.get(name) or "")[:WHY] for name in ("target", "outcome", "why")} for each in attempts
+        ][-STORY:],
+    }
 
 
 def record_for_placement(

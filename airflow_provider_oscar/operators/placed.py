@@ -106,6 +106,7 @@ def placed(
     outlets: Sequence[Asset] = (),
     each: bool = False,
     speculate: bool = False,
+    learn: bool | None = None,
     make_job: Mapping[str, MakeJob] | None = None,
     **arguments: object,
 ) -> XComArg:
@@ -148,6 +149,9 @@ def placed(
     :param each: place each object of the run, all together.
     :param speculate: start a job that waits longer than was expected at another target as well; the first that
         succeeds counts, the others are cancelled. Needs a policy that predicts.
+    :param learn: read what past jobs took, pass over targets that failed several jobs in a row, record what these jobs
+        take, and what was expected of them; by default for policies that predict. With it ``airflow oscar runs`` shows
+        the jobs of any policy.
     :param make_job: what makes the job tasks of further kinds of targets, by kind.
     :param arguments: of every job task, such as ``output_conn_id``, ``timeout`` or ``run_options``, and of all tasks
         alike, such as ``retries``.
@@ -175,7 +179,7 @@ def placed(
         environment=dict(environment or {}),
     )
     common: dict[str, Any] = {name: arguments[name] for name in _OF_ALL if name in arguments}
-    choice: dict[str, Any] = {**common, "policy": plan.policy, "force": force, "requires": requires}
+    choice: dict[str, Any] = {**common, "policy": plan.policy, "force": force, "requires": requires, "learn": learn}
     again: dict[str, Any] = {**choice, "targets": targets, "make_task": plan.unbound, "speculate": speculate}
     with TaskGroup(group_id) as group:
         if each:

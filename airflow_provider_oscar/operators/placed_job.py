@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.sdk import BaseOperator
@@ -228,6 +228,11 @@ class PlacedJobOperator(BaseOperator):
         former = as_mapping(self.decision)
         if former and not self._state.decisions and not self._state.failed:
             return {**former, "task_id": self.task_id}
+        late = f"its job waits longer than was expected, since {datetime.now(UTC):%H:%M:%S} UTC"
+        attempts = [
+            *({"target": name, "outcome": "failed", "why": why} for name, why in self._state.failed.items()),
+            *({"target": name, "outcome": "waits", "why": late} for name in self._state.running),
+        ]
         request = make_request(event, self.force, self.requires, excluded={*self._state.failed, *self._state.running})
         wanted = [each for each in self.targets if request.target in (None, each.name)]
         open_ = [each for each in wanted if each.name not in request.excluded]
@@ -235,7 +240,8 @@ class PlacedJobOperator(BaseOperator):
         chooser = Chooser.of_task(context, policy=self.policy, targets=self.targets, learn=self.learn)
         decision = chooser.decide(request, seen)
         tell(decision, self.log.info)
-        return {**facts(decision, request, event, seen, learn=self.learn), "task_id": self.task_id}
+        told = facts(decision, request, event, policy=self.policy, learn=self.learn)
+        return {**told, "task_id": self.task_id, "attempts": attempts}
 
     def _failed(self, context: Context, target: str, error: OscarProviderError) -> None:
         """Note that a target failed the job; raise if the job itself is at fault, or a user insists on the target."""

@@ -137,7 +137,7 @@ class PlacementBranchOperator(BaseBranchOperator):
             chooser = Chooser.of_task(context, policy=self.policy, targets=self.targets, learn=self.learn)
             decision = chooser.decide(request, seen)
         tell(decision, self.log.info)
-        told = facts(decision, request, event, seen, learn=self.learn)
+        told = facts(decision, request, event, policy=self.policy, learn=self.learn)
         context["ti"].xcom_push(key="decision", value=told)
         return decision.target.task_id
 

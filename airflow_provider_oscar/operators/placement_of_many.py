@@ -36,6 +36,7 @@ class PlacementOfManyOperator(BaseOperator):
     :param object_events: the objects (templated); by default those of the run.
     :param force: name of the target a user insists on for all (templated).
     :param requires: capabilities the target must have (templated).
+    :param learn: give the policy what past jobs took, and let these be recorded; by default for policies that predict.
     """
 
     template_fields: Sequence[str] = ("object_events", "force", "requires")
@@ -50,9 +51,10 @@ class PlacementOfManyOperator(BaseOperator):
         object_events: object = None,
         force: str = "",
         requires: Iterable[str] = (),
+        learn: bool | None = None,
         **kwargs: Any,
     ) -> None:
-        self.learn = bool(getattr(policy, "learns", False))
+        self.learn = bool(getattr(policy, "learns", False)) if learn is None else learn
         if self.learn:
             kwargs["inlets"] = [*(kwargs.get("inlets") or ()), PLACEMENT_RUNS]
         super().__init__(**kwargs)
@@ -85,7 +87,7 @@ class PlacementOfManyOperator(BaseOperator):
         return [
             {
                 "object_event": event.to_dict(),
-                "decision": decision and facts(decision, request, event, seen, learn=self.learn),
+                "decision": decision and facts(decision, request, event, policy=self.policy, learn=self.learn),
             }
             for event, request, decision in zip(events, requests, decided, strict=True)
         ]

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
 from airflow.sdk import Asset
 from pydantic import JsonValue
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 #: The asset whose state store holds the records; all DAGs that place work share it.
 PLACEMENT_RUNS = Asset("oscar_placement_runs", uri="x-oscar://placement/runs", group="oscar")
+#: Characters of a decision's first reason that are kept.
+REASON = 200
 #: How often a record that another task has overwritten is written again.
 ATTEMPTS = 5
 
@@ -110,10 +113,12 @@ class RunStore:
         """
         self._store.set(run_key(record.submission_id), encode_records([record]))
         key = recent_key(record.target)
+        # No policy predicts from why a job was placed.
+        brief = msgspec.structs.replace(record, reason="", policy="", run_id="")
         for _ in range(ATTEMPTS):
-            known = History.of([*decode_records(self._store.get(key)), record]).of_target(record.target)
+            known = History.of([*decode_records(self._store.get(key)), brief]).of_target(record.target)
             self._store.set(key, encode_records(known))
-            if record in decode_records(self._store.get(key)) or record not in known:
+            if brief in decode_records(self._store.get(key)) or brief not in known:
                 return
         raise TransientError(
             f"the record of job {record.submission_id!r} was overwritten {ATTEMPTS} times by other tasks; try again"
@@ -167,6 +172,9 @@ def run_record(
         dag_id=dag_id,
         run_id=run_id,
         submission_id=job.submission_id,
+        policy=str(decision.get("policy") or ""),
+        reason=str(next(iter(decision.get("reasons") or ()), ""))[:REASON],
+        forced=bool(decision.get("forced")),
     )
 
 

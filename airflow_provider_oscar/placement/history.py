@@ -48,6 +48,9 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     :param dag_id: of the run.
     :param run_id: of the run.
     :param submission_id: of the job; two records of one id are one job.
+    :param policy: class of the policy that decided.
+    :param reason: its first reason.
+    :param forced: whether somebody insisted on the target.
     """
 
     target: str
@@ -68,6 +71,9 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     dag_id: str = ""
     run_id: str = ""
     submission_id: str = ""
+    policy: str = ""
+    reason: str = ""
+    forced: bool = False
 
     def __post_init__(self) -> None:
         numbers = (self.ended_at, self.queued, self.stage_in, self.run, self.stage_out, self.cost, self.energy_kwh)
@@ -122,10 +128,6 @@ class History:
         """Return the records of one target, oldest first."""
         return self.records.get(name, ())
 
-    def with_record(self, record: RunRecord, *, kept: int = KEPT) -> History:
-        """Return the history with one record more."""
-        return History({**self.records, record.target: (*self.of_target(record.target), record)[-kept:]})
-
     def __iter__(self) -> Iterator[RunRecord]:
         return (record for records in self.records.values() for record in records)
 
@@ -160,11 +162,13 @@ class Score:
     :param predicted: jobs that had a prediction and ended well.
     :param within: of these, jobs that ended within the interval.
     :param relative_error: median of \\|actual - predicted\\| / actual, or None without predictions.
+    :param mean_error: mean of \\|actual - predicted\\| in seconds, or None without predictions.
     """
 
     predicted: int
     within: int
     relative_error: float | None
+    mean_error: Seconds | None
 
     @property
     def calibration(self) -> float | None:
@@ -178,11 +182,13 @@ def score(records: Iterable[RunRecord]) -> Score:
     :param records: ended jobs; failures and jobs without a prediction do not count.
     """
     judged = [each for each in records if each.succeeded and each.predicted is not None and each.total > 0]
-    errors = sorted(abs(each.total - (each.predicted or 0.0)) / each.total for each in judged)
+    missed = [abs(each.total - (each.predicted or 0.0)) for each in judged]
+    errors = sorted(error / each.total for error, each in zip(missed, judged, strict=True))
     return Score(
         predicted=len(judged),
         within=sum(each.within_interval is True for each in judged),
         relative_error=errors[len(errors) // 2] if errors else None,
+        mean_error=sum(missed) / len(missed) if missed else None,
     )
 
 

@@ -181,7 +181,7 @@ def decide_many(
     requests: Sequence[PlacementRequest],
     targets: Sequence[PlacementTarget],
     observations: Iterable[TargetObservation] = (),
-    knowledge: Knowledge = Knowledge(),  # noqa: B008
+    knowledge: Knowledge | None = None,
     *,
     single: Collection[str] = (),
 ) -> list[Decision | None]:
@@ -189,6 +189,10 @@ def decide_many(
 
     :param policy: asked for each, the largest first, since these decide how long the whole takes.
     :param requests: what is to be placed.
+    :param targets: what there is to choose from.
+    :param observations: what was seen of them.
+    :param knowledge: what past jobs took; given that, each decision tells what is expected at its target, whatever
+        the policy, so that it can be scored.
     :param single: names of targets that take one of the requests alone, since their circuit breaker is half open.
     :return: a decision for each request, in the order of the requests; None for those that no target has room for
         beside the others.
@@ -199,12 +203,17 @@ def decide_many(
     refused: NoTargetError | None = None
     for position in sorted(range(len(requests)), key=lambda each: -(requests[each].size or 0)):
         try:
-            decision = policy.decide(requests[position], targets, seen.values(), knowledge)
+            decision = policy.decide(requests[position], targets, seen.values(), knowledge or Knowledge())
         except NoTargetError as error:
             refused = error
             continue
         name = decision.target.name
         now = seen.get(name, TargetObservation(name=name))
+        if knowledge is not None and name not in decision.predictions:
+            records = knowledge.history.of_target(name)
+            expected = predict(requests[position], decision.target, now, records, now=knowledge.time)
+            decision = replace(decision, predictions={**decision.predictions, name: expected.to_dict()})
+        decision = replace(decision, active=now.active)
         # An estimate of the scheduler's knows nothing of the jobs that are chosen here.
         seen[name] = replace(now, active=now.active + 1, start_in=None)
         if name in single:

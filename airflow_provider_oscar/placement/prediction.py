@@ -166,8 +166,9 @@ def predict(
     fade = model.fade(now)
     stage_in, run, stage_out = model.service(request.size, request.features, fade)
     service = stage_in + run + stage_out
-    # While a job of ours waits there, nothing says that the queue has gone.
-    remaining = 1.0 if observation.oldest_pending > 0 else fade
+    # While a job of ours waits there, nothing says that the queue has gone: one at a time goes to see.
+    waits = observation.pending > 0 or observation.oldest_pending > 0
+    remaining = 1.0 if waits else fade
     queue = model.overhead + remaining * model.congestion + _own_load(target, observation, model, service)
     # A job that waits there tells of a queue before any that ended does: who comes now is behind it.
     queue = max(queue, PENDING_FACTOR * observation.oldest_pending)

@@ -125,6 +125,7 @@ class TargetObservation:
     :param active: jobs it holds, waiting ones included.
     :param reason: why it is down, for people.
     :param capacity: jobs it can run at once, or None where that cannot be seen.
+    :param pending: those of them that wait.
     :param oldest_pending: seconds for which the one of its waiting jobs that waits longest has waited.
     :param start_in: seconds until a job submitted now would start, where the scheduler estimates it, or None.
     """
@@ -134,6 +135,7 @@ class TargetObservation:
     active: int = 0
     reason: str = ""
     capacity: int | None = None
+    pending: int = 0
     oldest_pending: float = 0.0
     start_in: float | None = None
 
@@ -146,12 +148,14 @@ class Decision:
     :param reasons: why this one, most important first.
     :param rejected: name of each target passed over, and why.
     :param predictions: per target what a policy expects, for example ``{"hpc-gpu": {"run": 40.0}}`` in seconds.
+    :param active: jobs the target held when it was chosen, those that were decided on before in one go included.
     """
 
     target: PlacementTarget
     reasons: tuple[str, ...]
     rejected: Mapping[str, str] = field(default_factory=dict)
     predictions: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    active: int = 0
 
     def to_dict(self) -> dict[str, object]:
         """Return JSON-able fields; the target by name, task and kind."""
@@ -162,6 +166,7 @@ class Decision:
             "reasons": list(self.reasons),
             "rejected": dict(self.rejected),
             "predictions": {name: dict(values) for name, values in self.predictions.items()},
+            "active": self.active,
         }
 
 

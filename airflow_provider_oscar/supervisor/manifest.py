@@ -25,7 +25,14 @@ MARKER = "##airflow-oscar-manifest "
 MARKER_LIMIT = 60000
 METRICS_LIMIT = 1024 * 1024
 #: Fields that can grow; a marker line that does not fit goes without them.
-GROWING = {"outputs": [], "unstaged": [], "metrics": {}, "objects": [], "inputs": []}  # type: dict[str, object]
+GROWING = {
+    "outputs": [],
+    "unstaged": [],
+    "metrics": {},
+    "objects": [],
+    "inputs": [],
+    "placed": None,
+}  # type: dict[str, object]
 
 
 def first_manifest(spec: dict[str, Any]) -> dict[str, Any]:
@@ -48,6 +55,8 @@ def first_manifest(spec: dict[str, Any]) -> dict[str, Any]:
     }
     if len(inputs) > 1:
         found["inputs"] = inputs
+    if spec.get("placed"):
+        found["placed"] = spec["placed"]
     if spec["request_digest"]:
         found["request_digest"] = spec["request_digest"]
     return found

@@ -51,6 +51,7 @@ def _read_fields(spec: dict[str, Any]) -> dict[str, object]:
     common = {
         "submission_id": str(spec["submission_id"]),
         "placement": str(spec.get("placement") or ""),
+        "placed": _placed(spec.get("placed")),
         "submitted_at": str(spec["submitted_at"]),
         "signing_key": _key(spec.get("signing_key")),
         "request_digest": str(spec.get("request_digest") or ""),
@@ -83,6 +84,20 @@ def _read_fields(spec: dict[str, Any]) -> dict[str, object]:
         for each in spec.get("objects") or ()
     ]
     return found
+
+
+def _placed(found: Any) -> dict[str, object]:
+    """Return how the job came to its target; empty where nothing decided."""
+    if not found:
+        return {}
+    return {
+        "policy": str(found.get("policy") or ""),
+        "reasons": [str(each) for each in found.get("reasons") or ()],
+        "attempts": [
+            {name: str(each.get(name) or "") for name in ("target", "outcome", "why")}
+            for each in found.get("attempts") or ()
+        ],
+    }
 
 
 def _inputs(spec: dict[str, Any]) -> list[dict[str, object]]:

@@ -133,12 +133,26 @@ def result_view(
         "manifest": {name: value for name, value in manifest.items() if name not in hidden},
         "files": [each for each in outputs if each["key"]],
         "files_left_out": max(_count(manifest, found) - len(outputs), 0),
+        "placed": _story(manifest),
         "exit_code": _number(manifest.get("exit_code")),
         "error": _mapping(manifest.get("error")) or None,
         "output_uri": _text(manifest.get("output_uri")),
         "metrics": _mapping(manifest.get("metrics")),
         "resources": _mapping(manifest.get("resources")),
         "unstaged": [each for each in _sequence(manifest.get("unstaged")) if isinstance(each, dict)][:OUTPUTS_SHOWN],
+    }
+
+
+def _story(manifest: Mapping[str, object]) -> JsonObject | None:
+    """Return how a job came to its target, as its manifest tells it: what was tried before, and why this one."""
+    placed = _mapping(manifest.get("placed"))
+    if not placed:
+        return None
+    attempts = [_mapping(each) for each in _sequence(placed.get("attempts"))[:OUTPUTS_SHOWN]]
+    return {
+        "policy": _text(placed.get("policy")),
+        "reasons": [_text(each) for each in _sequence(placed.get("reasons"))[:OUTPUTS_SHOWN]],
+        "attempts": [{name: _text(each.get(name)) for name in ("target", "outcome", "why")} for each in attempts],
     }
 
 

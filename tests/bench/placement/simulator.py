@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 from airflow_provider_oscar.core.errors import TransientError
 from airflow_provider_oscar.placement.breaker import CircuitBreaker
-from airflow_provider_oscar.placement.history import History, RunRecord
+from airflow_provider_oscar.placement.history import KEPT, History, RunRecord
 from airflow_provider_oscar.placement.policies import Knowledge, PlacementPolicy
 from airflow_provider_oscar.placement.targets import PlacementRequest, PlacementTarget, TargetObservation
 
@@ -102,6 +102,10 @@ class _Running:
         self.pending = [(start, since) for start, since in self.pending if start > now]
         return max((now - since - self.site.overhead for _, since in self.pending), default=0.0)
 
+    def waiting(self, now: float) -> int:
+        """Return our own jobs that have not started."""
+        return sum(start > now for start, _ in self.pending)
+
     def preview(self, job: Job, now: float) -> tuple[float, float]:
         """Return when the job would start and end."""
         start = max(min(self.free_at), now + self.site.overhead)
@@ -162,7 +166,7 @@ def play(policy: PlacementPolicy, sites: Sequence[Site], jobs: Sequence[Job], *,
         now, position, excluded = heapq.heappop(waiting)
         job = jobs[position]
         while ended and ended[0][0] <= now:
-            history = history.with_record(heapq.heappop(ended)[2])
+            history = _with_record(history, heapq.heappop(ended)[2])
         for each in running.values():
             each.advance(now)
         seen = [
@@ -170,6 +174,7 @@ def play(policy: PlacementPolicy, sites: Sequence[Site], jobs: Sequence[Job], *,
                 name=name,
                 active=each.active(now),
                 capacity=each.site.slots,
+                pending=each.waiting(now),
                 oldest_pending=max(each.oldest_pending(now), 0.0),
             )
             for name, each in running.items()
@@ -215,6 +220,11 @@ def play(policy: PlacementPolicy, sites: Sequence[Site], jobs: Sequence[Job], *,
         result.choices[position] = name
         result.cost += cost
     return result
+
+
+def _with_record(history: History, record: RunRecord) -> History:
+    """Return the history with one job more, which ended after all others."""
+    return History({**history.records, record.target: (*history.of_target(record.target), record)[-KEPT:]})
 
 
 def play_oracle(sites: Sequence[Site], jobs: Sequence[Job]) -> Result:

@@ -31,6 +31,8 @@ def record(number, **fields):
         "interval": (5.0, 12.5),
         "dag_id": "dag",
         "run_id": f"=run-{number}",
+        "policy": "FastestFinish",
+        "reason": "expected to end first",
         "submission_id": f"job-{number}",
     }
     return RunRecord(**values | fields)
@@ -64,7 +66,15 @@ def stored(airflow_db):
 
 
 def options(**given):
-    values = {"since": None, "until": None, "dag_id": None, "file": "", "output": "csv", "older_than": 90}
+    values = {
+        "since": None,
+        "until": None,
+        "dag_id": None,
+        "file": "",
+        "output": "csv",
+        "older_than": 90,
+        "by": "target",
+    }
     return argparse.Namespace(**values | given)
 
 
@@ -79,6 +89,11 @@ def test_csv_has_a_row_for_each_job_with_prediction_and_outcome(stored, capsys):
     assert [row["submission_id"] for row in rows] == [f"job-{number}" for number in range(6)]
     assert (rows[2]["total"], rows[2]["predicted"], rows[2]["within_interval"]) == ("12.0", "10.0", "True")
     assert rows[3]["within_interval"] == "False"
+    assert (rows[2]["policy"], rows[2]["reason"], rows[2]["forced"]) == (
+        "FastestFinish",
+        "expected to end first",
+        "False",
+    )
     assert rows[0]["run_id"] == "'=run-0", "no spreadsheet takes an id for a formula"
 
 
@@ -115,11 +130,14 @@ def test_parquet_keeps_numbers_and_truth_values(stored, tmp_path):
     assert [row["within_interval"] for row in rows] == [True] * 3 + [False] * 3
 
 
-def test_score_shows_how_many_jobs_ended_within_what_was_predicted(stored, capsys):
+def test_score_shows_how_many_jobs_ended_within_what_was_predicted_and_how_far_it_was_off(stored, capsys):
     runs_score(options(output="json"))
-    cloud, hpc = json.loads(capsys.readouterr().out)
+    cloud, hpc, every = json.loads(capsys.readouterr().out)
     assert (cloud["target"], cloud["jobs"], cloud["within_interval"]) == ("cloud", 3, 0.333)
     assert (hpc["target"], hpc["within_interval"]) == ("hpc", 0.667)
+    assert (every["target"], every["jobs"], every["mean_error"]) == ("all", 6, 2.5)
+    runs_score(options(output="json", by="policy"))
+    assert [(row["policy"], row["jobs"]) for row in json.loads(capsys.readouterr().out)] == [("FastestFinish", 6)]
 
 
 def test_old_records_are_forgotten_and_what_policies_read_is_kept(stored, capsys, monkeypatch):

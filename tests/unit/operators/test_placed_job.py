@@ -119,6 +119,12 @@ def prove(world, name, code=0):
     world["supervisor"].manifests[name] = manifest(name, code)
 
 
+def told_to(world, pod):
+    """What the supervisor of a pod's job was told, which its manifest repeats."""
+    (found,) = [each for each in world["supervisor"].built if each["submission_id"] == pod]
+    return found["binding"].placed
+
+
 def test_target_that_refuses_the_job_leaves_it_to_elsewhere_which_takes_the_other(world):
     run = Run()
     assert run.choose() == "cloud"
@@ -136,6 +142,12 @@ def test_target_that_refuses_the_job_leaves_it_to_elsewhere_which_takes_the_othe
     assert [each["target"] for each in summary["attempts"]] == ["cloud"]
     assert "503" in summary["attempts"][0]["failed"]
     assert run.pull("infer.elsewhere", "decision")["rejected"] == {"cloud": "it has failed this work already"}
+    placed_there = told_to(world, pod)
+    assert placed_there["policy"] == "Fallback"
+    assert placed_there["reasons"][0] == "first of its chain"
+    (before,) = placed_there["attempts"]
+    assert (before["target"], before["outcome"]) == ("cloud", "failed")
+    assert "503" in before["why"]
 
 
 def test_job_that_fails_by_its_own_fault_is_not_tried_elsewhere(world):
@@ -247,6 +259,8 @@ def speculating(world):
     pause = run.defers("elsewhere")
     (second,) = world["cluster"].pods
     assert [each["job_id"] for each in pause.trigger.jobs] == [first, second]
+    (before,) = told_to(world, second)["attempts"]
+    assert (before["target"], before["outcome"]) == ("cloud", "waits")
     return run, pause, first, second
 
 

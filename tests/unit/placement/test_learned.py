@@ -256,3 +256,11 @@ def test_in_simulated_load_the_fastest_finish_is_near_the_oracle(scenario):
     assert ours.mean <= TO_ORACLE * play_oracle(scenario.sites, scenario.jobs).mean
     assert ours.mean <= TO_BEST_FIXED * min(fixed)
     assert (recovered_after(scenario, ours) or 0) <= RECOVERY
+
+
+def test_each_decision_of_many_knows_of_those_before_it_and_tells_what_is_expected_whatever_the_policy():
+    decisions = decide_many(Fallback(("slow",)), [PlacementRequest()] * 12, TARGETS, (), KNOWN)
+    assert [each.active for each in decisions] == list(range(12))
+    assert [set(each.predictions) for each in decisions] == [{"slow"}] * 12
+    assert decisions[-1].predictions["slow"]["queue"] > decisions[0].predictions["slow"]["queue"]
+    assert decide_many(Fallback(("slow",)), [PlacementRequest()], TARGETS)[0].predictions == {}

@@ -100,6 +100,7 @@ def test_a_key_that_leaves_its_prefix_is_no_output(key):
 
 def test_the_result_lists_its_files_and_hides_the_signature():
     found = result_view(row(), MANIFEST)
+    assert found["placed"] is None
     assert [(file["key"], file["picture"]) for file in found["files"]] == [
         ("infer-1/shower.png", True),
         ("infer-1/shower.h5", False),
@@ -177,3 +178,24 @@ def test_xcom_values_are_read_whichever_way_they_are_kept():
     assert decoded('{"a": 1}') == decoded({"a": 1}) == {"a": 1}
     assert decoded("plain") == "plain"
     assert decoded("[" * 100_000) == "[" * 100_000
+
+
+BLANK = {"target": "", "outcome": "", "why": ""}
+
+
+@pytest.mark.parametrize(
+    ("placed", "shown"),
+    [
+        (
+            {"policy": "P", "reasons": ["r"], "attempts": [{"target": "gpu", "outcome": "failed", "why": "503"}]},
+            {"policy": "P", "reasons": ["r"], "attempts": [{"target": "gpu", "outcome": "failed", "why": "503"}]},
+        ),
+        (
+            {"attempts": ["x", {"target": 5}]},
+            {"policy": "", "reasons": [], "attempts": [BLANK, {**BLANK, "target": "5"}]},
+        ),
+        ("elsewhere", None),
+    ],
+)
+def test_how_a_job_came_to_its_target_is_shown_as_its_manifest_tells_it(placed, shown):
+    assert result_view(row(), {**MANIFEST, "placed": placed})["placed"] == shown

@@ -114,6 +114,14 @@ def test_newer_minor_version_is_read(store, supervise):
     assert supervise({**job(store, ["true"]), "version": "1.7", "new": 1}).code == 0
 
 
+def test_the_manifest_tells_how_the_job_came_to_its_target(store, supervise):
+    attempt = {"target": "hpc-gpu", "outcome": "failed", "why": "the node died"}
+    placed = {"policy": "Fallback", "reasons": ["first of its chain"], "attempts": [attempt]}
+    run = supervise({**job(store, ["true"]), "placed": placed})
+    assert run.code == 0
+    assert run.manifest.to_dict()["placed"] == placed
+
+
 @pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"\xff", b"null", b"[" * 100_000])
 def test_what_is_not_json_is_refused(supervise, raw):
     assert supervise(raw).code == 78

@@ -177,6 +177,14 @@ function resultsView() {
   const value = (name, found) => (Array.isArray(found) ? found.map(String).join(", ") : typeof found === "number" ? number(name, found) : typeof found === "object" && found !== null ? JSON.stringify(found) : found === null ? "" : short(String(found)));
   // Nested values one level deep become facts of their own: "energy_gev: min 127, max 164" reads better than JSON.
   const told = (found) => Object.entries(found).slice(0, 40).map(([name, each]) => [name.replaceAll("_", " "), typeof each === "object" && each !== null && !Array.isArray(each) ? h("span", {}, Object.entries(each).slice(0, 8).map(([inner, one]) => h("span", { class: "pair" }, h("span", { class: "faint" }, `${inner.replaceAll("_", " ")} `), value(inner === "cpu" || inner === "wall" || name === "seconds" ? "seconds" : inner, one)))) : value(name, each)]);
+  // What was tried before, and why the job ran where it did.
+  function story(result) {
+    const placed = result.placed;
+    if (!placed || !(placed.attempts.length || placed.reasons.length)) return null;
+    const tried = placed.attempts.map((one) => h("li", {}, h("strong", {}, one.target), one.outcome === "waits" ? " kept it waiting: " : " failed it: ", one.why));
+    const taken = h("li", {}, h("strong", {}, result.target), placed.policy ? ` chosen by ${placed.policy}: ` : " chosen: ", placed.reasons.join("; "));
+    return [h("h3", {}, "Placement"), h("ol", { class: "story", "aria-label": "How it came to its target" }, tried, taken)];
+  }
   function card(result) {
     return h("article", { class: "result", "aria-label": `Result of ${result.object || result.task_id}` },
       h("div", { class: "head" }, h("h2", {}, path(result.object || result.task_id)), h("button", { type: "button", class: "quiet", onclick: () => drop(result), "aria-label": `Close the result of ${result.object || result.task_id}` }, "Close")),
@@ -184,6 +192,7 @@ function resultsView() {
       verdict(result.proof),
       result.error ? h("p", { class: "problem" }, `${result.error.stage}: ${result.error.message}`) : null,
       phaseBar(result.phases),
+      story(result),
       h("h3", {}, "Outputs"), files(result),
       h("h3", {}, "Job"), facts([["Target", result.target], ["Node", result.node], ["Device", result.device], ["Job", result.job_id], ["SLURM job", result.slurm_job_id], ["Exit code", result.exit_code === null ? "" : String(result.exit_code)], ["CPU efficiency", result.efficiency === null ? "" : percent(result.efficiency)], ["Cost", result.cost === null ? "" : amount(result.cost)], ["Outputs at", result.output_uri]]),
       Object.keys(result.metrics).length ? [h("h3", {}, "Metrics"), facts(told(result.metrics))] : null,
