@@ -15,6 +15,7 @@ import asyncio
 import base64
 import binascii
 import hashlib
+import itertools
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,7 +28,7 @@ from airflow_provider_oscar._airflow import AssetStateStoreAccessor
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.times import read_iso
 from airflow_provider_oscar.watch.status import WatcherStatus, status_key
-from airflow_provider_oscar.watch.strategies import STRATEGIES, WatchState
+from airflow_provider_oscar.watch.strategies import STRATEGIES, Fingerprints, WatchState
 from airflow_provider_oscar.watch.strategies.base import DIGEST_BYTES
 
 log = logging.getLogger(__name__)
@@ -107,6 +108,7 @@ class WatchStateStore:
         self._saved: WatchState | None = None
         self._header: dict[str, Any] | None = None
         self._chunks: list[frozenset[int]] = []
+        self._arranged = Fingerprints()  # what the chunks hold
         self._unwritten: set[int] = set()
         self._touched: datetime | None = None
 
@@ -125,6 +127,7 @@ class WatchStateStore:
         if header is not None:
             self._header, self._chunks, self._unwritten = header, chunks, set()
             self._saved = restored(header, chunks)
+            self._arranged = self._saved.seen
             return self._saved
         others = await self._index()
         others.pop(self.key, None)
@@ -141,12 +144,13 @@ class WatchStateStore:
             await self._touch()
             return
         loop = asyncio.get_running_loop()
-        before = self._chunks
-        chunks, changed = await loop.run_in_executor(_packing, arrange, before, state.seen)
+        before, held = self._chunks, self._arranged
+        chunks, changed = await loop.run_in_executor(_packing, arrange, before, state.seen, held)
         header = {"format": _FORMAT, "strategy": state.name, **state.header()}
         is_new = self._header is None
         # Nothing counts as written until all of it is. A new header comes last: it says that the state can be used.
-        self._saved, self._chunks, self._unwritten = None, chunks, self._unwritten | changed
+        self._saved, self._unwritten = None, self._unwritten | changed
+        self._chunks, self._arranged = chunks, state.seen
         if not is_new and header != self._header:
             await self._store.aset(self.key, header)
             self._header = header
@@ -226,18 +230,28 @@ class WatchStateStore:
 
 
 def arrange(
-    chunks: Sequence[frozenset[int]], seen: frozenset[int], *, entries: int = CHUNK_ENTRIES
+    chunks: Sequence[frozenset[int]],
+    seen: Fingerprints,
+    held: Fingerprints | None = None,
+    *,
+    entries: int = CHUNK_ENTRIES,
 ) -> tuple[list[frozenset[int]], set[int]]:
     """Return the chunks that hold ``seen``, and the numbers of those to be written, or deleted at the end.
 
     :param chunks: what is stored.
     :param seen: what is to be stored.
+    :param held: what the chunks hold. If ``seen`` grew out of it, only what was added is looked at.
     :param entries: most fingerprints of a chunk.
     """
     small = min(_SMALL, entries)
-    after = [chunk if chunk <= seen else chunk & seen for chunk in chunks]
+    after = list(chunks)
+    added = None if held is None else seen.since(held)
+    if added is None:
+        wanted = frozenset(seen)
+        after = [chunk if chunk <= wanted else chunk & wanted for chunk in chunks]
+        added = list(wanted.difference(*after))
     changed = {number for number, (old, new) in enumerate(zip(chunks, after, strict=True)) if old is not new}
-    added = sorted(seen.difference(*after))
+    added.sort()
     if added and after and len(after[-1]) + len(added) <= small:
         after[-1] = after[-1].union(added)
         changed.add(len(after) - 1)
@@ -248,12 +262,12 @@ def arrange(
     light = [number for number, chunk in enumerate(after) if len(chunk) < entries // 2]
     if len(light) > _MOST_SMALL:
         merged = sorted(frozenset().union(*(after[number] for number in light)))
-        kept = [chunk for number, chunk in enumerate(after) if number not in set(light)]
+        kept = [chunk for chunk in after if len(chunk) >= entries // 2]
         after = kept + [frozenset(merged[start : start + entries]) for start in range(0, len(merged), entries)]
         changed = {
             number
             for number in range(max(len(after), len(chunks)))
-            if number >= len(after) or number >= len(chunks) or after[number] != chunks[number]
+            if number >= len(after) or number >= len(chunks) or after[number] is not chunks[number]
         }
     return after, changed
 
@@ -301,7 +315,7 @@ def restored(header: Mapping[str, Any], chunks: Iterable[frozenset[int]]) -> Wat
                 f"the watcher's state has format {quoted(header['format'])} and this version reads {_FORMAT}; "
                 "upgrade the provider, or clear the state to start again"
             )
-        return STRATEGIES[header["strategy"]].from_header(header, frozenset().union(*chunks))
+        return STRATEGIES[header["strategy"]].from_header(header, Fingerprints(itertools.chain.from_iterable(chunks)))
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, DefinitionError):
             raise

@@ -24,7 +24,7 @@ from airflow_provider_oscar.watch.policy import Policy
 from airflow_provider_oscar.watch.source import Page
 from airflow_provider_oscar.watch.state_store import WatchStateStore
 from airflow_provider_oscar.watch.status import WatcherStatus
-from airflow_provider_oscar.watch.strategies import STRATEGIES, Start, WatchOptions, WatchState
+from airflow_provider_oscar.watch.strategies import STRATEGIES, Fingerprints, Start, WatchOptions, WatchState
 from airflow_provider_oscar.watch.strategies.base import Listed
 from airflow_provider_oscar.watch.strategies.stability import ChangeDetector, StabilityFilter
 
@@ -313,7 +313,7 @@ class Watcher:
             if listing.sentinels is not None:  # what waits for its sentinel is new when that comes
                 held = listing.held.items()
                 waiting = {digest for digest, event in held if listing.sentinels.released(event) is None}
-            known = frozenset(listing.listed or {}) - waiting
+            known = Fingerprints(digest for digest in listing.listed or () if digest not in waiting)
             self._state = self._strategy(seen=known)
             self.status = replace(self.status, skipped_at_start=len(listing.held) - len(waiting))
             log.warning("%s: %d objects were there already and are not reported", self._about, len(known))

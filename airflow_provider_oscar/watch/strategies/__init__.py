@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from airflow_provider_oscar.watch.strategies.base import Start, WatchOptions, WatchState, fingerprint
 from airflow_provider_oscar.watch.strategies.cursor import CursorState
+from airflow_provider_oscar.watch.strategies.fingerprints import Fingerprints
 from airflow_provider_oscar.watch.strategies.snapshot import SnapshotState
 from airflow_provider_oscar.watch.strategies.timestamp import TimestampState
 
@@ -14,6 +15,7 @@ STRATEGIES: dict[str, type[WatchState]] = {kind.name: kind for kind in (Timestam
 __all__ = [
     "STRATEGIES",
     "CursorState",
+    "Fingerprints",
     "SnapshotState",
     "Start",
     "TimestampState",

@@ -18,13 +18,14 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar, Self
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.watch.strategies.fingerprints import Fingerprints
 
 DIGEST_BYTES = 8
 
@@ -77,7 +78,7 @@ class WatchState(ABC):
     needs_key_order: ClassVar[bool] = False
     """Whether listings must come in key order."""
 
-    seen: frozenset[int] = frozenset()
+    seen: Fingerprints = field(default_factory=Fingerprints)
 
     def unknown(
         self,
@@ -96,11 +97,11 @@ class WatchState(ABC):
         :param options: reach of the memory.
         :param listed: gathers what :meth:`pruned` needs to know; None when it will not be asked.
         """
-        seen, forgotten = self.seen, self.forgets(now, options)
+        forgotten = self.forgets(now, options)
         new: dict[int, ObjectEvent] = {}
         known = 0
-        for event, digest in zip(events, digests, strict=True):
-            if digest in seen:
+        for event, digest, is_known in zip(events, digests, self.seen.known(digests), strict=True):
+            if is_known:
                 known += 1
             elif forgotten is not None and forgotten(event):
                 continue
@@ -112,7 +113,7 @@ class WatchState(ABC):
 
     def remembering(self, digests: Iterable[int]) -> Self:
         """Return the state with more versions known; nothing is forgotten."""
-        return replace(self, seen=self.seen.union(digests))
+        return replace(self, seen=self.seen.adding(digests))
 
     @abstractmethod
     def pruned(self, listed: Mapping[int, object], *, now: datetime, options: WatchOptions) -> Self:
@@ -149,6 +150,6 @@ class WatchState(ABC):
         return {}
 
     @classmethod
-    def from_header(cls, header: Mapping[str, object], seen: frozenset[int]) -> Self:
+    def from_header(cls, header: Mapping[str, object], seen: Fingerprints) -> Self:
         """Read what :meth:`header` made."""
         return cls(seen=seen)

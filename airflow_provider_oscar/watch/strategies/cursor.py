@@ -13,6 +13,7 @@ from typing import ClassVar, Self, cast
 
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.watch.strategies.base import WatchOptions, WatchState
+from airflow_provider_oscar.watch.strategies.fingerprints import Fingerprints
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,7 @@ class CursorState(WatchState):
             key for key in handled[: max(0, len(handled) - options.lookback_keys)] if waiting is None or key < waiting
         ]
         start_after = max(passed[-1] if passed else "", self.start_after)
-        seen = frozenset(digest for digest, key in kept.items() if key > start_after)
+        seen = Fingerprints(digest for digest, key in kept.items() if key > start_after)
         return replace(self, seen=seen, start_after=start_after)
 
     def crowded(self, options: WatchOptions) -> bool:
@@ -68,6 +69,6 @@ class CursorState(WatchState):
         return {"start_after": self.start_after}
 
     @classmethod
-    def from_header(cls, header: Mapping[str, object], seen: frozenset[int]) -> Self:
+    def from_header(cls, header: Mapping[str, object], seen: Fingerprints) -> Self:
         """Read the cursor."""
         return cls(seen=seen, start_after=str(header["start_after"]))

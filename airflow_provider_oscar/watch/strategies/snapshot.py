@@ -19,4 +19,4 @@ class SnapshotState(WatchState):
 
     def pruned(self, listed: Mapping[int, object], *, now: datetime, options: WatchOptions) -> Self:
         """Return the state without versions that are gone."""
-        return replace(self, seen=self.seen.intersection(listed))
+        return replace(self, seen=self.seen.kept(listed))

@@ -18,6 +18,7 @@ from typing import ClassVar, Self, cast
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.core.times import read_iso
 from airflow_provider_oscar.watch.strategies.base import WatchOptions, WatchState
+from airflow_provider_oscar.watch.strategies.fingerprints import Fingerprints
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TICK = timedelta(microseconds=1)
@@ -48,14 +49,14 @@ class TimestampState(WatchState):
         """Return the state without versions that are gone; what exceeds ``max_entries`` is forgotten oldest first."""
         times = cast("Mapping[int, datetime]", listed)
         state = replace(self, watermark=self._watermark_at(now, options))
-        kept = state.seen.intersection(times)
+        kept = state.seen.kept(times)
         excess = len(kept) - options.max_entries
         if excess > 0:
             limit = state._forgettable(times, now, options)
             old = sorted(times[digest] for digest in kept if times[digest] <= limit)
             if old:
                 watermark = old[min(excess, len(old)) - 1]
-                kept = frozenset(digest for digest in kept if times[digest] > watermark)
+                kept = Fingerprints(digest for digest in kept if times[digest] > watermark)
                 state = replace(state, watermark=max(watermark, state.watermark or watermark))
         return replace(state, seen=kept)
 
@@ -68,7 +69,7 @@ class TimestampState(WatchState):
         return {"watermark": None if self.watermark is None else self.watermark.isoformat()}
 
     @classmethod
-    def from_header(cls, header: Mapping[str, object], seen: frozenset[int]) -> Self:
+    def from_header(cls, header: Mapping[str, object], seen: Fingerprints) -> Self:
         """Read the watermark."""
         watermark = header["watermark"]
         return cls(seen=seen, watermark=None if watermark is None else read_iso(str(watermark)))

@@ -28,7 +28,7 @@ from airflow_provider_oscar.watch.status import (
     WatcherStatus,
     status_key,
 )
-from airflow_provider_oscar.watch.strategies import SnapshotState, Start, WatchOptions
+from airflow_provider_oscar.watch.strategies import Fingerprints, SnapshotState, Start, WatchOptions
 from airflow_provider_oscar.watch.watcher import Watcher
 from tests.unit.watch.conftest import NOON, FakeBucket, FakeStore, FakeTriggerer, listed, use_fakes
 
@@ -176,9 +176,9 @@ async def test_states_that_nobody_uses_are_removed() -> None:
         return WatchStateStore("inbox", identity, store=fake.accessor(name="inbox"), clock=lambda: now[0])
 
     old, new = opened("old"), opened("new")
-    await old.save(SnapshotState(seen=frozenset({1, 2})))
+    await old.save(SnapshotState(seen=Fingerprints({1, 2})))
     state = await new.load()
-    assert (state, new.predecessor) == (SnapshotState(seen=frozenset({1, 2})), "old")
+    assert (state, new.predecessor) == (SnapshotState(seen=Fingerprints({1, 2})), "old")
     assert state is not None
     await new.save(state)
     assert old.key in fake.read()
@@ -217,18 +217,20 @@ async def test_what_is_written_is_proportional_to_what_is_new(bucket: FakeBucket
 
 def test_chunks_hold_what_is_remembered_and_merge_when_they_are_many() -> None:
     chunks: list[frozenset[int]] = []
-    seen: frozenset[int] = frozenset()
+    seen = Fingerprints()
     stored: dict[int, frozenset[int]] = {}
     for step in range(60):
-        seen = seen.union(range(step * 100, step * 100 + 100)) - frozenset(range(step * 20))
-        chunks, changed = arrange(chunks, seen, entries=1000)
+        held, seen = seen, seen.adding(range(step * 100, step * 100 + 100))
+        if step % 3 == 2:
+            seen = seen.kept(frozenset(range(step * 20, 6000)))
+        chunks, changed = arrange(chunks, seen, held, entries=1000)
         for number in changed:
             if number < len(chunks):
                 stored[number] = chunks[number]
             else:
                 stored.pop(number, None)
         assert [stored[number] for number in range(len(chunks))] == chunks
-        assert frozenset().union(*chunks) == seen
+        assert seen == frozenset().union(*chunks)
         assert max(map(len, chunks)) <= 1000
         assert len(chunks) <= 8 + len(seen) // 500 + 1
 
