@@ -173,7 +173,7 @@ class FunctionJobOperator(DecoratedOperator, JobOperator[object]):
         if self._job is None:
             return ""
         try:
-            manifest = self._read_manifest(self._job)
+            manifest = self.read_manifest(self._job)
             if manifest is None or manifest.succeeded:
                 return ""
             return read_exception(

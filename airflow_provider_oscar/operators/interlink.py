@@ -22,7 +22,7 @@ from airflow_provider_oscar.jobs.pods import PodWork
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.start_script import PROGRAM_FILE
 from airflow_provider_oscar.links import OutputLink, SlurmJobLink
-from airflow_provider_oscar.operators.job import Reuse
+from airflow_provider_oscar.operators.job_arguments import Reuse
 from airflow_provider_oscar.operators.pods import PodJobOperator
 from airflow_provider_oscar.placement.targets import PlacementTarget
 

@@ -126,11 +126,11 @@ class InterLinkBatchOperator(InterLinkPodOperator):
     def _stored(self, jobs: Sequence[RunningJob]) -> dict[str, Manifest]:
         """Return the manifests of objects that are there and count."""
         with ThreadPoolExecutor(_READERS) as readers:
-            found = list(readers.map(self._read_manifest, jobs))
+            found = list(readers.map(self.read_manifest, jobs))
         return {
             own.submission_id: manifest
             for own, manifest in zip(jobs, found, strict=True)
-            if manifest is not None and believed(own, manifest, self._verifies)
+            if manifest is not None and believed(own, manifest, self.verifies)
         }
 
     def _finish_outputs(self, job: RunningJob, manifest: Manifest | None) -> None:

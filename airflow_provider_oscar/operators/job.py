@@ -13,26 +13,25 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from airflow.sdk import BaseOperator, conf
 
 from airflow_provider_oscar._airflow import airflow_errors
-from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, OscarProviderError, quoted
+from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.jobs.backend import JobBackend
 from airflow_provider_oscar.jobs.job_metrics import report
-from airflow_provider_oscar.jobs.lifecycle import MANIFEST_GRACE, Concluded, JobLifecycle, KeepPod, read_time
+from airflow_provider_oscar.jobs.lifecycle import MANIFEST_GRACE, Concluded, JobLifecycle, KeepPod
 from airflow_provider_oscar.jobs.manifest import Manifest
-from airflow_provider_oscar.jobs.options import Attachments, Binding, RunOptions
+from airflow_provider_oscar.jobs.options import Attachments, RunOptions
 from airflow_provider_oscar.jobs.poller import Pace
-from airflow_provider_oscar.jobs.results import ResultPlace
 from airflow_provider_oscar.jobs.running import RunningJob
-from airflow_provider_oscar.jobs.signing import Signer, believed, configured_signer, request_digest
+from airflow_provider_oscar.jobs.signing import Signer, configured_signer
 from airflow_provider_oscar.jobs.status import JobStatus, JsonObject
-from airflow_provider_oscar.jobs.submission import submission_id
 from airflow_provider_oscar.jobs.summary import summarize
-from airflow_provider_oscar.jobs.waiting import Wait, wait_for_job
+from airflow_provider_oscar.operators.job_arguments import checked_reuse, positive_seconds, refuse_text
+from airflow_provider_oscar.operators.job_objects import refuse_directories, take_objects
 from airflow_provider_oscar.operators.job_outcome import (
     describe_outlets,
     hand_over,
@@ -42,23 +41,16 @@ from airflow_provider_oscar.operators.job_outcome import (
     record_for_placement,
     story_of,
 )
-from airflow_provider_oscar.operators.job_state import load_state, parse_object_event, save_state
+from airflow_provider_oscar.operators.job_state import load_state, parse_object_event, remembered_job, save_state
+from airflow_provider_oscar.operators.job_waiting import PADDING, job_trigger, proof_due, wait_here, waited_too_long
 from airflow_provider_oscar.run_objects import run_objects
-from airflow_provider_oscar.triggers.jobs import JobTrigger
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
-    from airflow_provider_oscar.jobs.builder import SupervisorHook, SupervisorJob
+    from airflow_provider_oscar.jobs.builder import SupervisorHook
 
-#: When a job or result of a former try is taken.
-REUSE = ("retries", "always", "never")
-Reuse = Literal["retries", "always", "never"]
-#: Added to Airflow's own timeout, so that the trigger's comes first and the job is cancelled.
-_PADDING = timedelta(minutes=10)
-#: Presigned URLs live at most a week.
-_LONGEST_ACCESS = timedelta(days=7)
 #: Seconds that saving the log of a job may take whose task is killed; it is cancelled then in any case.
 KILL_PATIENCE = 15.0
 
@@ -122,11 +114,7 @@ class JobOperator(BaseOperator, Generic[W]):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if isinstance(command, str):
-            raise DefinitionError(
-                f"command of task {self.task_id!r} is the text {command!r}; give a list of words, such as "
-                '["python3", "infer.py"], or ["sh", "-c", "…"] if a shell is wanted'
-            )
+        refuse_text(self.task_id, command)
         self.object_event = object_event
         self.output_uri = output_uri
         self.output_conn_id = output_conn_id
@@ -135,15 +123,11 @@ class JobOperator(BaseOperator, Generic[W]):
         self.run_options = run_options or RunOptions()
         self.inputs = inputs
         self.resume_from = resume_from
-        self.timeout = self._seconds("timeout", timeout)
-        self.queue_timeout = self._seconds("queue_timeout", queue_timeout)
-        self.poll_interval = self._seconds("poll_interval", poll_interval)
+        self.timeout = positive_seconds(self.task_id, "timeout", timeout)
+        self.queue_timeout = positive_seconds(self.task_id, "queue_timeout", queue_timeout)
+        self.poll_interval = positive_seconds(self.task_id, "poll_interval", poll_interval)
         self.deferrable = deferrable
-        if reuse not in REUSE:
-            raise DefinitionError(
-                f"reuse of task {self.task_id!r} is {quoted(reuse)}; expected one of {', '.join(REUSE)}"
-            )
-        self.reuse = reuse
+        self.reuse = checked_reuse(self.task_id, reuse)
         self.link_urls: dict[str, str] = {}
         self._job: RunningJob | None = None
         self.asked: RunningJob | None = None
@@ -151,12 +135,6 @@ class JobOperator(BaseOperator, Generic[W]):
         self._manifest: dict[str, object] | None = None
         #: How a placement came to this target, for the manifest.
         self.placed: dict[str, object] = {}
-
-    def _seconds(self, name: str, value: timedelta | float | None) -> float | None:
-        seconds = value.total_seconds() if isinstance(value, timedelta) else value
-        if seconds is not None and not seconds > 0:
-            raise DefinitionError(f"{name} of task {self.task_id!r} is {value}; expected more than 0 seconds")
-        return seconds
 
     # What the kinds of job differ in.
 
@@ -212,22 +190,6 @@ class JobOperator(BaseOperator, Generic[W]):
             begun = self.begin(context)
             return self._wait(context, begun) if isinstance(begun, RunningJob) else begun
 
-    def _refuse_directories(self) -> None:
-        """Say before a job is made that a directory is no input."""
-        for each in (parse_object_event(self.object_event), *self.further_objects[0]):
-            if each is not None and each.is_directory:
-                raise BadInputError(
-                    f"{quoted(each.uri)} (connection {each.conn_id!r}) is a directory, and a job takes files; name a "
-                    "file below it, or give its files as inputs"
-                )
-
-    def _take_objects(self, found: Sequence[ObjectEvent]) -> None:
-        """Take what the run is about: the one object, or for a command all of a batch or group."""
-        if len(found) == 1:
-            self.object_event = found[0]
-        elif found and self.inputs is None and self.command is not None:
-            self.inputs = list(found)
-
     def execute_complete(
         self, context: Context, event: JsonObject | None = None, job: Mapping[str, object] | None = None
     ) -> dict[str, object]:
@@ -248,11 +210,11 @@ class JobOperator(BaseOperator, Generic[W]):
         :param context: of the task.
         """
         if self.object_event is None:
-            self._take_objects(run_objects(context))
-        self._refuse_directories()
+            take_objects(self, run_objects(context))
+        refuse_directories(self)
         self.placed = story_of(placement_of(self, context))
         lifecycle = self._lifecycle(context)
-        job, fresh = self._remembered(context, parse_object_event(self.object_event))
+        job, fresh = remembered_job(self, context, parse_object_event(self.object_event))
         if self.hands_over:
             job = replace(job, queue_deadline=hand_over_at(self, context, job))
         self.asked = job
@@ -272,7 +234,7 @@ class JobOperator(BaseOperator, Generic[W]):
         :param event: of the trigger.
         """
         self._job = self.asked = job
-        if self.hands_over and event.get("status") == "queue_timeout" and not self._waited_too_long(job):
+        if self.hands_over and event.get("status") == "queue_timeout" and not waited_too_long(self, job):
             hand_over(self, context, job)
         lifecycle = self._lifecycle_of_job or self._lifecycle(context)
         concluded = lifecycle.conclude(job, event)
@@ -312,7 +274,7 @@ class JobOperator(BaseOperator, Generic[W]):
             self._lifecycle(context)
         known = self.abandon()
         try:
-            if self._writes_manifest():
+            if self.writes_manifest():
                 self.supervisor.revoke(self.output_conn_id, self.output_uri, job.submission_id)
         except OscarProviderError as error:
             self.log.warning("Whether job %s left a second result is not known: %s", job.job_id, error)
@@ -332,12 +294,12 @@ class JobOperator(BaseOperator, Generic[W]):
     def _lifecycle(self, context: Context) -> JobLifecycle[W]:
         made = self._lifecycle_of_job = JobLifecycle(
             backend=self.backend,
-            read_manifest=self._read_manifest,
+            read_manifest=self.read_manifest,
             remember=lambda job: save_state(context, job),
             log=self.log,
-            timeout=self._timeout(),
+            timeout=self.timeout_seconds(),
             grace=self.manifest_grace,
-            verifies=self._verifies,
+            verifies=self.verifies,
             note=lambda job, status, manifest: self._push(context, job, status, manifest),
             finish=self._finish_outputs,
             save_log=self._save_log if self.output_uri else None,
@@ -350,55 +312,14 @@ class JobOperator(BaseOperator, Generic[W]):
         return self.supervisor.save_log(self.output_conn_id, self.output_uri, job.submission_id, chunks)
 
     @property
-    def _verifies(self) -> Callable[[RunningJob, Manifest], bool]:
+    def verifies(self) -> Callable[[RunningJob, Manifest], bool]:
+        """Whether a manifest was signed for a job."""
         return self.signer.verifies if self.is_signed() else lambda job, manifest: True
 
     @cached_property
     def signer(self) -> Signer:
         """Derives the keys that sign results; see :mod:`~airflow_provider_oscar.jobs.signing`."""
         return configured_signer()
-
-    def _waited_too_long(self, job: RunningJob) -> bool:
-        """Whether the job has waited for its queue_timeout."""
-        left = (job.deadline or 0.0) - self._timeout()
-        return self.queue_timeout is not None and time.time() >= left + self.queue_timeout
-
-    def _remembered(self, context: Context, event: ObjectEvent | None) -> tuple[RunningJob, bool]:
-        """The job this work belongs to, from a former try or new; and whether nothing of a former try may be taken."""
-        ti = context["ti"]
-        deployment = conf.get("oscar", "deployment_id", fallback="") or self.signer.deployment_id
-        name = submission_id(
-            self.submission_name(),
-            ti.dag_id,
-            ti.task_id,
-            context.get("partition_key") or context["run_id"],
-            getattr(ti, "map_index", -1),
-            deployment_id=deployment,
-        )
-        digest = request_digest(self.request())
-        tries = getattr(ti, "max_tries", None)
-        former = load_state(context)
-        if former is None or former.submission_id != name:
-            former = RunningJob(submission_id=name, job_id=name, request_digest=digest, max_tries=tries)
-            fresh = self.reuse == "never"
-        else:
-            # Clearing a task raises max_tries; an automatic retry leaves it.
-            cleared = tries != former.max_tries and self.reuse == "retries"
-            fresh = cleared or self.reuse == "never" or digest != former.request_digest
-            if cleared:
-                self.log.info("The task was cleared, so job %s is run again; reuse='always' takes its result", name)
-        now = time.time()
-        job = replace(
-            former,
-            deadline=now + self._timeout(),
-            queue_deadline=None if self.queue_timeout is None else now + self.queue_timeout,
-            object_uri=event.uri if event else "",
-            request_digest=digest,
-            deployment_id=deployment,
-            generation=former.generation + fresh,
-            max_tries=tries,
-        )
-        return job, fresh
 
     def _wait(self, context: Context, job: RunningJob, unproven: JsonObject | None = None) -> dict[str, object]:
         """Defer, or wait here.
@@ -408,81 +329,29 @@ class JobOperator(BaseOperator, Generic[W]):
         if self.deferrable:
             self._defer(job, unproven)
         while True:
-            event = asyncio.run(self._wait_here(job)) if unproven is None else unproven
+            event = asyncio.run(wait_here(self, job)) if unproven is None else unproven
             if unproven is not None:
-                time.sleep(max(self._proof_due(unproven) - time.time(), 0.0))
+                time.sleep(max(proof_due(self, unproven) - time.time(), 0.0))
             done = self.conclude(context, job, event)
             if done is not None:
                 return done
             unproven = None if event.get("proven") else event
 
-    async def _wait_here(self, job: RunningJob) -> JsonObject:
-        async def proof() -> bool:
-            manifest = await asyncio.to_thread(self._read_manifest, job)
-            return manifest is not None and believed(job, manifest, self._verifies)
-
-        return await wait_for_job(
-            self.backend,
-            self._what_to_wait_for(job),
-            say=self.log.info,
-            pace=self.pace,
-            proof=proof if self._writes_manifest() else None,
-        )
-
-    def _writes_manifest(self) -> bool:
+    def writes_manifest(self) -> bool:
         """Whether the job leaves a manifest at a known place."""
         return bool(self.output_uri)
-
-    def _proof_due(self, event: JsonObject) -> float:
-        """When what proves the success of an ended job must be there, in seconds since the epoch."""
-        ended = read_time(str(event.get("ended_at") or ""))
-        return 0.0 if ended is None else (ended + self.manifest_grace).timestamp()
 
     def _defer(self, job: RunningJob, unproven: JsonObject | None) -> NoReturn:
         left = timedelta(seconds=max((job.deadline or time.time()) - time.time(), 0.0))
         self.defer(
-            trigger=self.trigger(job, unproven),
+            trigger=job_trigger(self, job, unproven),
             method_name="execute_complete",
             kwargs={"job": asdict(job)},
-            timeout=left + _PADDING,
+            timeout=left + PADDING,
         )
 
-    def trigger(self, job: RunningJob, unproven: JsonObject | None = None) -> JobTrigger:
-        """Return what waits for a job in the triggerer.
-
-        :param job: as it is remembered.
-        :param unproven: event of a job that has ended, whose success is not proven yet.
-        """
-        wait = self._what_to_wait_for(job)
-        place = ResultPlace(conn_id=self.output_conn_id, uri=self.output_uri, job=job, signed=self.is_signed())
-        # What the trigger took for proof the task did not, so it is not asked again.
-        doubted = unproven is not None and bool(unproven.get("proven"))
-        pending = None if doubted else unproven
-        return JobTrigger(
-            backend=self.backend.name,
-            place=self.backend.arguments(),
-            job_id=wait.job_id,
-            deadline=wait.deadline,
-            queue_deadline=wait.queue_deadline,
-            poll_interval=wait.poll_interval,
-            log_lines=wait.log_lines,
-            pending_event=pending,
-            pending_until=0.0 if pending is None else self._proof_due(pending),
-            result=place.to_dict() if self._writes_manifest() and not doubted else None,
-            grace=wait.grace,
-        )
-
-    def _what_to_wait_for(self, job: RunningJob) -> Wait:
-        return Wait(
-            job_id=job.job_id,
-            deadline=job.deadline,
-            queue_deadline=job.queue_deadline,
-            poll_interval=self.interval,
-            log_lines=job.log_lines,
-            grace=self.manifest_grace.total_seconds(),
-        )
-
-    def _read_manifest(self, job: RunningJob) -> Manifest | None:
+    def read_manifest(self, job: RunningJob) -> Manifest | None:
+        """Return the stored manifest of a job, or None."""
         if not self.output_uri:
             return None
         return self.supervisor.read_manifest(self.output_conn_id, self.output_uri, job.submission_id)
@@ -490,32 +359,6 @@ class JobOperator(BaseOperator, Generic[W]):
     def _finish_outputs(self, job: RunningJob, manifest: Manifest | None) -> None:
         if self.output_uri and self.is_signed():
             self.supervisor.finish_outputs(self.output_conn_id, self.output_uri, job.submission_id, manifest)
-
-    def build(self, job: RunningJob, *, placement: str) -> SupervisorJob:
-        """Make what the supervisor needs: specification, program, short-lived access to input and output."""
-        if not self.output_uri or not self.command:
-            raise DefinitionError(f"task {self.task_id!r} needs both output_uri and command")
-        configured = timedelta(seconds=conf.getint("oscar", "access_lifetime", fallback=86_400))
-        needed = timedelta(seconds=self._timeout()) + _PADDING
-        if needed > _LONGEST_ACCESS:
-            raise DefinitionError(
-                f"task {self.task_id!r}: its timeout is {timedelta(seconds=self._timeout())}, and presigned URLs and "
-                f"macaroons live for {_LONGEST_ACCESS} at most, waiting included: its results could not be staged out. "
-                "Give a timeout of less than a week, and let a longer job continue from its checkpoint (resume_from)"
-            )
-        return self.supervisor.build(
-            submission_id=job.submission_id,
-            binding=Binding(signing_key=self.signer.key(job), request_digest=job.request_digest, placed=self.placed),
-            event=parse_object_event(self.object_event),
-            command=[str(word) for word in self.command],
-            output_conn_id=self.output_conn_id,
-            output_uri=self.output_uri,
-            environment={name: str(value) for name, value in self.environment.items()},
-            placement=placement,
-            timeout=self._timeout(),
-            lifetime=max(min(configured, _LONGEST_ACCESS), needed),
-            **self.build_options(),
-        )
 
     @cached_property
     def further_objects(self) -> tuple[tuple[ObjectEvent, ...], tuple[ObjectEvent, ...]]:
@@ -542,7 +385,8 @@ class JobOperator(BaseOperator, Generic[W]):
         self.note_links(job, slurm or "")
         record_for_placement(self, context, job, manifest)
 
-    def _timeout(self) -> float:
+    def timeout_seconds(self) -> float:
+        """Return the seconds after which the job is cancelled."""
         return self.timeout or conf.getfloat("oscar", "job_timeout", fallback=86_400.0)
 
     @property

@@ -5,17 +5,24 @@ from __future__ import annotations
 
 import ast
 import json
+import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import conf
 
 from airflow_provider_oscar._airflow import NEVER_EXPIRE
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.jobs.running import RunningJob
+from airflow_provider_oscar.jobs.signing import request_digest
+from airflow_provider_oscar.jobs.submission import submission_id
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_oscar.operators.job import JobOperator
 
 #: Key in the task state store, which all tries of a task share.
 STATE_KEY = "airflow_provider_oscar.job"
@@ -79,3 +86,46 @@ def _decoded(text: str) -> object:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return text
+
+
+def remembered_job(task: JobOperator[Any], context: Context, event: ObjectEvent | None) -> tuple[RunningJob, bool]:
+    """Return the job a task's work belongs to, from a former try or new; and whether nothing of that try may be taken.
+
+    :param task: what asks for it.
+    :param context: of the task.
+    :param event: the object it is about.
+    """
+    ti = context["ti"]
+    deployment = conf.get("oscar", "deployment_id", fallback="") or task.signer.deployment_id
+    name = submission_id(
+        task.submission_name(),
+        ti.dag_id,
+        ti.task_id,
+        context.get("partition_key") or context["run_id"],
+        getattr(ti, "map_index", -1),
+        deployment_id=deployment,
+    )
+    digest = request_digest(task.request())
+    tries = getattr(ti, "max_tries", None)
+    former = load_state(context)
+    if former is None or former.submission_id != name:
+        former = RunningJob(submission_id=name, job_id=name, request_digest=digest, max_tries=tries)
+        fresh = task.reuse == "never"
+    else:
+        # Clearing a task raises max_tries; an automatic retry leaves it.
+        cleared = tries != former.max_tries and task.reuse == "retries"
+        fresh = cleared or task.reuse == "never" or digest != former.request_digest
+        if cleared:
+            task.log.info("The task was cleared, so job %s is run again; reuse='always' takes its result", name)
+    now = time.time()
+    job = replace(
+        former,
+        deadline=now + task.timeout_seconds(),
+        queue_deadline=None if task.queue_timeout is None else now + task.queue_timeout,
+        object_uri=event.uri if event else "",
+        request_digest=digest,
+        deployment_id=deployment,
+        generation=former.generation + fresh,
+        max_tries=tries,
+    )
+    return job, fresh

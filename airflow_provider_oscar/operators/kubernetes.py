@@ -16,7 +16,7 @@ from airflow_provider_oscar.jobs.options import Mode, RunOptions
 from airflow_provider_oscar.jobs.pods import PodWork
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.links import OutputLink
-from airflow_provider_oscar.operators.job import Reuse
+from airflow_provider_oscar.operators.job_arguments import Reuse
 from airflow_provider_oscar.operators.pods import PodJobOperator
 from airflow_provider_oscar.placement.targets import PlacementTarget
 

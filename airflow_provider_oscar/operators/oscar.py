@@ -20,7 +20,9 @@ from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.sealing import KEY_VARIABLE, seal_for
 from airflow_provider_oscar.jobs.success import SuccessWhen, check_rule, observe
 from airflow_provider_oscar.links import OscarJobLogLink, OutputLink
-from airflow_provider_oscar.operators.job import JobOperator, Reuse
+from airflow_provider_oscar.operators.job import JobOperator
+from airflow_provider_oscar.operators.job_arguments import Reuse
+from airflow_provider_oscar.operators.job_building import build_job
 from airflow_provider_oscar.operators.job_state import parse_object_event
 
 if TYPE_CHECKING:
@@ -200,8 +202,8 @@ class OscarJobOperator(JobOperator[OscarWork]):
         """Whether the job signs its manifest: the script that gets a payload is not ours, and has no key."""
         return self.payload is None and not self.event_format
 
-    def _writes_manifest(self) -> bool:
-        return super()._writes_manifest() and self.success_when is None
+    def writes_manifest(self) -> bool:
+        return super().writes_manifest() and self.success_when is None
 
     def prepare(self, job: RunningJob, context: Context) -> OscarWork:
         """Return the request body."""
@@ -211,7 +213,7 @@ class OscarJobOperator(JobOperator[OscarWork]):
                 raise DefinitionError(f"task {self.task_id!r} has an event_format and no object_event")
             return OscarWork(event_body(event, self.event_format))
         if self.payload is None:
-            made = self.build(job, placement=self.placement)
+            made = build_job(self, job, placement=self.placement)
             return OscarWork(
                 lambda secrets: made.body(self._seal(secrets)),
                 str(made.spec.to_dict()["submitted_at"]),

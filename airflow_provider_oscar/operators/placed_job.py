@@ -36,6 +36,7 @@ from airflow_provider_oscar.operators.choosing import (
 from airflow_provider_oscar.operators.job import JobOperator
 from airflow_provider_oscar.operators.job_outcome import FAULT, HANDOVER, WHY, record_for_placement
 from airflow_provider_oscar.operators.job_state import parse_object_event
+from airflow_provider_oscar.operators.job_waiting import job_trigger
 from airflow_provider_oscar.operators.placed_state import PlacedState, TargetContext
 from airflow_provider_oscar.operators.placement import WAIT_TIMEOUT
 from airflow_provider_oscar.operators.placement_store import PLACEMENT_RUNS
@@ -322,7 +323,7 @@ class PlacedJobOperator(BaseOperator):
         for target, fields in self._state.running.items():
             job = RunningJob.from_stored(fields)
             if job is not None:
-                triggers.append(self._task(context, target).trigger(job, self._state.unproven.pop(target, None)))
+                triggers.append(job_trigger(self._task(context, target), job, self._state.unproven.pop(target, None)))
         trigger = FirstJobTrigger.of(triggers, wake_at)
         self._state.save(context)
         if not self.deferrable:

@@ -20,6 +20,7 @@ from airflow_provider_oscar.jobs.options import Mode
 from airflow_provider_oscar.jobs.pods import PodBackend, PodWork
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.operators.job import JobOperator
+from airflow_provider_oscar.operators.job_building import build_job
 from airflow_provider_oscar.placement.targets import PlacementTarget
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class PodJobOperator(JobOperator[PodWork]):
         :param slurm: SLURM options, for a virtual node.
         :param resources: limits, as Kubernetes quantities.
         """
-        supervised = self.build(job, placement=placement)
+        supervised = build_job(self, job, placement=placement)
         ti = context["ti"]
         if backend.node:
             about = f"{ti.dag_id}/{ti.task_id}/{context['run_id']}/{getattr(ti, 'try_number', 1)}"

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a task waits for its job: on the worker, or by the trigger that does so without one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_oscar.jobs.lifecycle import read_time
+from airflow_provider_oscar.jobs.results import ResultPlace
+from airflow_provider_oscar.jobs.running import RunningJob
+from airflow_provider_oscar.jobs.signing import believed
+from airflow_provider_oscar.jobs.status import JsonObject
+from airflow_provider_oscar.jobs.waiting import Wait, wait_for_job
+from airflow_provider_oscar.triggers.jobs import JobTrigger
+
+if TYPE_CHECKING:
+    from airflow_provider_oscar.operators.job import JobOperator
+
+#: Added to Airflow's own timeout, so that the trigger's comes first and the job is cancelled.
+PADDING = timedelta(minutes=10)
+
+
+async def wait_here(task: JobOperator[Any], job: RunningJob) -> JsonObject:
+    """Wait on the worker, and return the event that the trigger would send."""
+
+    async def proof() -> bool:
+        manifest = await asyncio.to_thread(task.read_manifest, job)
+        return manifest is not None and believed(job, manifest, task.verifies)
+
+    return await wait_for_job(
+        task.backend,
+        what_to_wait_for(task, job),
+        say=task.log.info,
+        pace=task.pace,
+        proof=proof if task.writes_manifest() else None,
+    )
+
+
+def job_trigger(task: JobOperator[Any], job: RunningJob, unproven: JsonObject | None = None) -> JobTrigger:
+    """Return what waits for a job in the triggerer.
+
+    :param job: as it is remembered.
+    :param unproven: event of a job that has ended, whose success is not proven yet.
+    """
+    wait = what_to_wait_for(task, job)
+    place = ResultPlace(conn_id=task.output_conn_id, uri=task.output_uri, job=job, signed=task.is_signed())
+    # What the trigger took for proof the task did not, so it is not asked again.
+    doubted = unproven is not None and bool(unproven.get("proven"))
+    pending = None if doubted else unproven
+    return JobTrigger(
+        backend=task.backend.name,
+        place=task.backend.arguments(),
+        job_id=wait.job_id,
+        deadline=wait.deadline,
+        queue_deadline=wait.queue_deadline,
+        poll_interval=wait.poll_interval,
+        log_lines=wait.log_lines,
+        pending_event=pending,
+        pending_until=0.0 if pending is None else proof_due(task, pending),
+        result=place.to_dict() if task.writes_manifest() and not doubted else None,
+        grace=wait.grace,
+    )
+
+
+def what_to_wait_for(task: JobOperator[Any], job: RunningJob) -> Wait:
+    """Return which job is waited for, how often it is looked at and until when."""
+    return Wait(
+        job_id=job.job_id,
+        deadline=job.deadline,
+        queue_deadline=job.queue_deadline,
+        poll_interval=task.interval,
+        log_lines=job.log_lines,
+        grace=task.manifest_grace.total_seconds(),
+    )
+
+
+def proof_due(task: JobOperator[Any], event: JsonObject) -> float:
+    """When what proves the success of an ended job must be there, in seconds since the epoch."""
+    ended = read_time(str(event.get("ended_at") or ""))
+    return 0.0 if ended is None else (ended + task.manifest_grace).timestamp()
+
+
+def waited_too_long(task: JobOperator[Any], job: RunningJob) -> bool:
+    """Whether the job has waited for its queue_timeout."""
+    left = (job.deadline or 0.0) - task.timeout_seconds()
+    return task.queue_timeout is not None and time.time() >= left + task.queue_timeout
