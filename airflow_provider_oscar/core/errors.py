@@ -18,6 +18,8 @@ Airflow's task runner understands.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -88,3 +90,12 @@ def quoted(text: object, limit: int = QUOTE_LIMIT) -> str:
     raw = text if isinstance(text, str) else str(text)
     shown = repr(raw[:limit])
     return shown if len(raw) <= limit else f"{shown}… ({len(raw)} characters)"
+
+
+@contextmanager
+def faults_of_target() -> Iterator[None]:
+    """Mark errors as the fault of the place that is called."""
+    try:
+        yield
+    except OscarProviderError as error:
+        raise error.of_target() from error.__cause__

@@ -160,6 +160,19 @@ class LogPosition:
             shown.insert(0, skipped)
         return shown, LogPosition(first + start + len(fresh) if fresh else max(self.lines, first))
 
+    def rest(self, log: str) -> Iterator[str]:
+        """Yield the lines of a complete log that were not shown yet.
+
+        :param log: all of it.
+        """
+        position = self
+        while True:
+            lines, after = position.after(log, complete=True)
+            if after == position:
+                return
+            position = after
+            yield from lines
+
 
 def printable(line: str) -> str:
     """Return one line without control characters, at most :data:`LINE_LIMIT` characters long.

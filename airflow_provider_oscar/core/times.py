@@ -31,7 +31,7 @@ def read_iso(text: str) -> datetime:
 
 
 @lru_cache(maxsize=4096)
-def parse_modified(text: str) -> datetime | None:
+def parse_iso(text: str) -> datetime | None:
     """Read an ISO 8601 time; one without zone is UTC; None if it is not a time."""
     try:
         return read_iso(text)

@@ -9,8 +9,7 @@ manifest is read before the log, and what is shown or saved of the job is saved 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Generic, Literal, Protocol, TypeVar, get_args
@@ -21,12 +20,13 @@ from airflow_provider_oscar.core.errors import (
     OscarProviderError,
     PermanentError,
     TransientError,
+    faults_of_target,
     quoted,
 )
 from airflow_provider_oscar.core.logs import LogPosition
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.refusals import never_ran
-from airflow_provider_oscar.core.times import read_iso
+from airflow_provider_oscar.core.times import parse_iso
 from airflow_provider_oscar.jobs.backend import JobBackend
 from airflow_provider_oscar.jobs.failures import failure
 from airflow_provider_oscar.jobs.manifest import Manifest
@@ -122,7 +122,7 @@ class JobLifecycle(Generic[W]):
                 return self._concluded(manifest, job, JobStatus(JobPhase.SUCCEEDED))
         if (new := self._start_new(job, prepare)) is not None:
             return new
-        with of_target():
+        with faults_of_target():
             status = self.backend.status(job.job_id)
         self._check_owner(job, status)
         same = not fresh and status.owner in ("", job.owner)
@@ -148,7 +148,7 @@ class JobLifecycle(Generic[W]):
                 self._finish(job, None)
             job = replace(job, job_id=job.submission_id, submitted_at="", log_lines=0)
             work = self._remembered_work(job, prepare)
-            with of_target():
+            with faults_of_target():
                 job = self.backend.submit(job, work)
         self.remember(job)
         return job
@@ -204,7 +204,7 @@ class JobLifecycle(Generic[W]):
             raise self._timed_out(job, event)
         if status != "ended":
             raise self._unobserved(job, event)
-        ended = read_time(str(event.get("ended_at") or ""))
+        ended = parse_iso(str(event.get("ended_at") or ""))
         seen = JobStatus.from_event(event)
         # What was never submitted writes no manifest, so there is nothing to wait for; or it was waited for already.
         hopeless = ended is None or event.get("waited") is True or never_ran(seen.reason, seen.slurm_job_id)
@@ -220,7 +220,7 @@ class JobLifecycle(Generic[W]):
             status.phase,
             age=age,
             grace=self.grace,
-            submitted_at=read_time(job.submitted_at),
+            submitted_at=parse_iso(job.submitted_at),
         )
         if outcome.state is State.RUNNING:
             self.log.info("%s", outcome.reason)
@@ -343,15 +343,9 @@ class JobLifecycle(Generic[W]):
 
     def _show_rest(self, log: str, job: RunningJob) -> None:
         """Show what was not shown while the job ran."""
-        position = LogPosition(job.log_lines)
         self.log.info("::group::%s", "Rest of the job's log" if job.log_lines else "Log of the job")
-        while True:
-            lines, after = position.after(log, complete=True)
-            if after == position:
-                break
-            position = after
-            for line in lines:
-                self.log.info("%s", line)
+        for line in LogPosition(job.log_lines).rest(log):
+            self.log.info("%s", line)
         self.log.info("::endgroup::")
 
     def about(self, job: RunningJob) -> str:
@@ -397,20 +391,3 @@ class JobLifecycle(Generic[W]):
     def _unobserved(self, job: RunningJob, event: JsonObject) -> OscarProviderError:
         message = event.get("message") or quoted(event)
         return TransientError(f"{self.about(job)} cannot be observed and was left running: {message}").of_target()
-
-
-@contextmanager
-def of_target() -> Iterator[None]:
-    """Mark errors as the fault of the place that is called."""
-    try:
-        yield
-    except OscarProviderError as error:
-        raise error.of_target() from error.__cause__
-
-
-def read_time(text: str) -> datetime | None:
-    """Read an ISO 8601 time; None if it is not one."""
-    try:
-        return read_iso(text)
-    except ValueError:
-        return None

@@ -8,7 +8,7 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_oscar.jobs.lifecycle import read_time
+from airflow_provider_oscar.core.times import parse_iso
 from airflow_provider_oscar.jobs.results import ResultPlace
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.signing import believed
@@ -79,7 +79,7 @@ def what_to_wait_for(task: JobOperator[Any], job: RunningJob) -> Wait:
 
 def proof_due(task: JobOperator[Any], event: JsonObject) -> float:
     """When what proves the success of an ended job must be there, in seconds since the epoch."""
-    ended = read_time(str(event.get("ended_at") or ""))
+    ended = parse_iso(str(event.get("ended_at") or ""))
     return 0.0 if ended is None else (ended + task.manifest_grace).timestamp()
 
 

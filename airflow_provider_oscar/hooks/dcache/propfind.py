@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from airflow_provider_oscar.core.errors import PermanentError
 from airflow_provider_oscar.core.objects import normalised_etag
-from airflow_provider_oscar.core.times import parse_modified, read_http
+from airflow_provider_oscar.core.times import parse_iso, read_http
 from airflow_provider_oscar.hooks.dcache.entries import EPOCH, NamespaceEntry, split_etag
 from airflow_provider_oscar.hooks.http.xml import BoundedXml
 
@@ -174,7 +174,7 @@ def parse_http_date(text: str) -> datetime | None:
             return datetime(int(text[12:16]), _MONTHS[text[8:11]], int(text[5:7]), *clock, tzinfo=UTC)
         return read_http(text)
     except (ValueError, KeyError):
-        return parse_modified(text)
+        return parse_iso(text)
 
 
 def parse_checksums(text: str) -> tuple[tuple[str, str], ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from airflow_provider_oscar.core.objects import ObjectEvent, Reason, Source, normalised_etag
-from airflow_provider_oscar.core.times import in_utc, parse_modified, read_http
+from airflow_provider_oscar.core.times import in_utc, parse_iso, read_http
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 #: Where file systems say what changes with the content, the best first: gcsfs; s3fs, adlfs, webdav4; HTTP; Git.
@@ -150,4 +150,4 @@ def _read_text(text: str) -> datetime | None:
     digits = text.partition(".")[0]
     if len(digits) == 14 and digits.isascii() and digits.isdigit():  # RFC 3659 2.3, in UTC
         return datetime.strptime(f"{digits}+0000", "%Y%m%d%H%M%S%z")
-    return parse_modified(text) or read_http(text)
+    return parse_iso(text) or read_http(text)

@@ -17,7 +17,7 @@ from urllib.parse import unquote_plus
 
 from airflow_provider_oscar.core.errors import PermanentError
 from airflow_provider_oscar.core.objects import ObjectEvent, normalised_etag
-from airflow_provider_oscar.core.times import in_utc, parse_modified
+from airflow_provider_oscar.core.times import in_utc, parse_iso
 from airflow_provider_oscar.hooks.http.xml import BoundedXml
 
 #: A page of 1000 keys of 1024 bytes, each byte percent-encoded, takes under 4 MiB; some stores honour larger pages.
@@ -58,7 +58,7 @@ def read_modified(text: str) -> datetime | None:
 
     A time before 1970, as servers without one write, is not usable.
     """
-    found = parse_modified(text) or _as_boto(text.strip().lstrip(":"))
+    found = parse_iso(text) or _as_boto(text.strip().lstrip(":"))
     return found if found is not None and found.year >= 1970 else None
 
 
