@@ -129,7 +129,7 @@ class FunctionJobOperator(DecoratedOperator, JobOperator[object]):
         given = options["attachments"] or Attachments()
         stored = {}
         if self.requirements is not None:
-            stored[ARCHIVE] = self.supervisor.environment(self.requirements, self.output_conn_id, self.output_uri)
+            stored[ARCHIVE] = self.builder.environment(self.requirements, self.output_conn_id, self.output_uri)
         return {**options, "attachments": replace(given, files=self._call.files(), stored=stored)}
 
     def execute(self, context: Context) -> Any:
@@ -161,12 +161,10 @@ class FunctionJobOperator(DecoratedOperator, JobOperator[object]):
         with airflow_errors():
             manifest = Manifest.from_dict(found)
             if found.get("outputs_omitted"):  # XCom takes a summary; the value may be among the rest
-                whole = self.supervisor.read_manifest(self.output_conn_id, self.output_uri, manifest.submission_id)
+                whole = self.results.read_manifest(self.output_conn_id, self.output_uri, manifest.submission_id)
                 manifest = whole or manifest
             context["ti"].xcom_push(key="manifest", value=found)
-            data = self.supervisor.read_output(
-                self.output_conn_id, manifest, RETURN_VALUE[self.serializer], VALUE_LIMIT
-            )
+            data = self.results.read_output(self.output_conn_id, manifest, RETURN_VALUE[self.serializer], VALUE_LIMIT)
             return read_value(data, self.serializer, about=f"task {self.task_id!r}")
 
     def _traceback(self) -> str:
@@ -176,9 +174,7 @@ class FunctionJobOperator(DecoratedOperator, JobOperator[object]):
             manifest = self.read_manifest(self._job)
             if manifest is None or manifest.succeeded:
                 return ""
-            return read_exception(
-                self.supervisor.read_output(self.output_conn_id, manifest, EXCEPTION, EXCEPTION_LIMIT)
-            )
+            return read_exception(self.results.read_output(self.output_conn_id, manifest, EXCEPTION, EXCEPTION_LIMIT))
         except OscarProviderError as error:
             self.log.warning("The traceback of the function cannot be read: %s", error)
             return ""

@@ -9,26 +9,21 @@ and proves its result by a manifest. ``faas-supervisor`` is OSCAR's FaaS Supervi
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import logging
 import posixpath
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow_provider_oscar.core.errors import DefinitionError, LostContactError, TransientError, quoted
+from airflow_provider_oscar.core.errors import DefinitionError, TransientError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent, Source, split_uri
-from airflow_provider_oscar.core.pods import SECRET_MOUNT_PATH, InitContainer
+from airflow_provider_oscar.core.pods import InitContainer
 from airflow_provider_oscar.core.staging import StageIn, safe_name
 from airflow_provider_oscar.hooks.storage import ObjectStore, storage_hook
 from airflow_provider_oscar.jobs.environment import Requirements, prepared
 from airflow_provider_oscar.jobs.faas_supervisor import KIT_IMAGE, kit_job
-from airflow_provider_oscar.jobs.joblog import store_log
-from airflow_provider_oscar.jobs.large_outputs import finish_outputs
-from airflow_provider_oscar.jobs.manifest import MANIFEST_LIMIT, MANIFEST_NAME, Manifest
 from airflow_provider_oscar.jobs.options import Attachments, Binding, InlineFile, ObjectWork, RunOptions
+from airflow_provider_oscar.jobs.prepared import PreparedJob
 from airflow_provider_oscar.jobs.spec import BatchObject, JobSpec
 from airflow_provider_oscar.jobs.start_script import (
     PROGRAM_FILE,
@@ -36,70 +31,20 @@ from airflow_provider_oscar.jobs.start_script import (
     bring_python,
     encoded_program,
     pod_script,
-    service_script,
 )
 
 #: Key of the specification in the pod's Secret.
 JOB_FILE = "job.json"
 #: Work directory of the supervisor in a pod; an emptyDir, because ``/tmp`` of an HPC container is a few megabytes.
 WORK_PATH = "/airflow-oscar-work"
-#: The body of ``POST /job`` becomes one variable, on interLink nodes once more in base64.
-BODY_LIMIT = 98_298
 #: Bytes of files that travel within the specification; OSCAR's body has to take them in base64 twice.
 INLINE_LIMIT = 32_000
 #: Kubernetes allows a Secret 1 MiB, names included.
 SECRET_LIMIT = 1_000_000
 
-_logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class SupervisorJob:
-    """One job, ready for a pod (the fields of ``PodRequest`` of the same names) or for OSCAR (:meth:`body`).
-
-    :param spec: the job specification; in ``kit`` mode without any capability.
-    :param secret: contents of the Secret that is mounted whole at ``secret_mount_path``.
-    :param command: of the container.
-    :param args: of the container.
-    :param env: of the container; holds no secret.
-    :param empty_dirs: volume name to mount path.
-    :param init_containers: run before, and share ``empty_dirs``.
-    :param secret_mount_path: where the supervisor looks for its secret.
-    """
-
-    spec: JobSpec
-    secret: Mapping[str, str] = field(repr=False)
-    command: tuple[str, ...] = ()
-    args: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
-    empty_dirs: Mapping[str, str] = field(default_factory=dict)
-    init_containers: tuple[InitContainer, ...] = ()
-    secret_mount_path: str = SECRET_MOUNT_PATH
-
-    @property
-    def output_uri(self) -> str:
-        """Where outputs and manifest will be, submission id included."""
-        return self.spec.output.uri
-
-    def body(self, seal: Callable[[bytes], bytes] | None) -> bytes:
-        """Return the body of OSCAR's ``POST /job`` for a service that runs :meth:`SupervisorHook.service_script`.
-
-        :param seal: makes the specification unreadable for all but the job, see :mod:`.sealing`; None for a server
-            that has no secrets.
-        :raises DefinitionError: if it does not fit the variable OSCAR puts it into.
-        """
-        document = self.spec.to_json().encode()
-        data = base64.b64encode(document if seal is None else seal(document))
-        if len(data) > BODY_LIMIT:
-            raise DefinitionError(
-                f"the specification of job {self.spec.submission_id!r} takes {len(data)} bytes, OSCAR can pass "
-                f"{BODY_LIMIT}; shorten command or environment, or read them from an object"
-            )
-        return data
-
-
-class SupervisorHook:
-    """Prepares jobs and reads their manifests; reaches stores through their own hooks.
+class JobBuilder:
+    """Prepares jobs; reaches stores through their own hooks.
 
     :param kit_image: image that holds OSCAR's FaaS Supervisor, for ``mode="faas-supervisor"``.
     :param stores: finds the store of an event, or of a URI and a connection; for tests.
@@ -124,7 +69,7 @@ class SupervisorHook:
         attachments: Attachments | None = None,
         options: RunOptions | None = None,
         binding: Binding | None = None,
-    ) -> SupervisorJob:
+    ) -> PreparedJob:
         """Prepare one job; makes presigned URLs or tokens, and submits nothing.
 
         :param submission_id: name of the job, the same on every retry.
@@ -168,7 +113,7 @@ class SupervisorHook:
                 command=("/bin/sh", "-c"),
                 args=("cp -r /supervisor/* /data",),
             )
-            return SupervisorJob(
+            return PreparedJob(
                 spec=kit.spec,
                 secret=kit.secret,
                 command=("/bin/sh", "-c"),
@@ -204,7 +149,7 @@ class SupervisorHook:
         brought = InitContainer(
             name="supervisor-python", image=wanted.supervisor_image, command=("/bin/sh", "-c"), args=(bring_python(),)
         )
-        return SupervisorJob(
+        return PreparedJob(
             spec=spec,
             secret={JOB_FILE: text, PROGRAM_FILE: encoded_program() + "\n"},
             command=("/bin/sh", "-c"),
@@ -293,105 +238,6 @@ class SupervisorHook:
         :param output_uri: the parent, as given to :meth:`build`.
         """
         return prepared(requirements, self._stores(output_uri, output_conn_id), output_uri)
-
-    def read_output(self, output_conn_id: str, manifest: Manifest, key: str, limit: int) -> bytes | None:
-        """Return the content of one output of a job, compared with the manifest; None if it is not among them.
-
-        :param output_conn_id: connection of the output's store.
-        :param manifest: of the job.
-        :param key: of the output, below the job's prefix.
-        :param limit: most bytes to read.
-        :raises LostContactError: if what is stored is not what the manifest says.
-        """
-        output = next((each for each in manifest.outputs if each.key == key), None)
-        if output is None:
-            return None
-        if output.size > limit:
-            raise DefinitionError(
-                f"output {quoted(key)} of job {manifest.submission_id!r} has {output.size} bytes, read are {limit} at "
-                "most; write it to TMP_OUTPUT_DIR and return its name"
-            )
-        uri = f"{manifest.output_uri.rstrip('/')}/{key}"
-        data = self._stores(manifest.output_uri, output_conn_id).read_bytes(uri, limit)
-        if data is None or hashlib.sha256(data).hexdigest() != output.sha256:
-            raise LostContactError(
-                f"connection {output_conn_id!r}: {quoted(uri)} is not what the manifest of its job says; "
-                "somebody replaced or removed it"
-            )
-        return data
-
-    def finish_outputs(
-        self, output_conn_id: str, output_uri: str, submission_id: str, manifest: Manifest | None
-    ) -> None:
-        """Make whole what an ended job left in parts, and remove the parts; see :mod:`.large_outputs`.
-
-        :param output_conn_id: connection of the output's store.
-        :param output_uri: the parent, as given to :meth:`build`.
-        :param submission_id: name of the job.
-        :param manifest: of the job, None if there is none.
-        :raises LostContactError: if parts are missing.
-        """
-        finish_outputs(self._stores(output_uri, output_conn_id), output_uri, submission_id, manifest)
-
-    def service_script(self) -> str:
-        """Return the script of an OSCAR service whose jobs are :meth:`SupervisorJob.body`.
-
-        OSCAR's FaaS Supervisor decodes the body into the file ``INPUT_FILE_PATH``, ignores the script's exit
-        code and uploads its own ``TMP_OUTPUT_DIR``, which stays empty; the manifest tells the result. Output appears
-        as it comes where the system allows it, see ``LIVE_OUTPUT``.
-        """
-        return service_script()
-
-    def save_log(self, output_conn_id: str, output_uri: str, submission_id: str, chunks: Iterable[bytes]) -> str:
-        """Copy a job's log beside its manifest, and return its URI; empty if there is none.
-
-        :param output_conn_id: connection of the output's store.
-        :param output_uri: the parent, as given to :meth:`build`.
-        :param submission_id: name of the job.
-        :param chunks: the log, in pieces.
-        """
-        prefix = f"{output_uri.rstrip('/')}/{submission_id}"
-        return store_log(self._stores(output_uri, output_conn_id), prefix, chunks)
-
-    def revoke(self, output_conn_id: str, output_uri: str, submission_id: str) -> None:
-        """Remove the manifest of a job that lost to another one of the same work, so that it has no result.
-
-        :param output_conn_id: connection of the output's store.
-        :param output_uri: of the task.
-        :param submission_id: of the job.
-        """
-        uri = f"{output_uri.rstrip('/')}/{submission_id}/{MANIFEST_NAME}"
-        source, container, key = split_uri(uri)
-        if source is Source.DCACHE:
-            container, _, key = key.rpartition("/")
-        self._stores(uri, output_conn_id).delete(container, key)
-
-    def read_manifest(self, output_conn_id: str, output_uri: str, submission_id: str) -> Manifest | None:
-        """Return the manifest of a job, or None if there is none yet; a half-written one counts as none.
-
-        :param output_conn_id: connection of the output's store.
-        :param output_uri: the parent, as given to :meth:`build`.
-        :param submission_id: name of the job.
-        :raises PermanentError: if its major version is newer than this provider.
-        """
-        uri = f"{output_uri.rstrip('/')}/{submission_id}/{MANIFEST_NAME}"
-        data = self._stores(output_uri, output_conn_id).read_bytes(uri, MANIFEST_LIMIT)
-        if data is None:
-            return None
-        try:
-            manifest = Manifest.from_json(data)
-        except LostContactError as error:
-            _logger.warning("Connection %s: %s is passed over: %s", output_conn_id, quoted(uri), error)
-            return None
-        if manifest.submission_id != submission_id:
-            _logger.warning(
-                "Connection %s: %s is the manifest of job %s and is passed over",
-                output_conn_id,
-                quoted(uri),
-                quoted(manifest.submission_id),
-            )
-            return None
-        return manifest
 
 
 def relative_names(keys: Sequence[str]) -> list[str]:

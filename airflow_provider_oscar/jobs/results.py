@@ -45,9 +45,9 @@ class ResultPlace:
 
     def proven(self) -> bool:
         """Whether the store has the manifest of this very submission; blocks."""
-        from airflow_provider_oscar.jobs.builder import SupervisorHook
+        from airflow_provider_oscar.jobs.result_store import ResultStore
 
-        manifest = SupervisorHook().read_manifest(self.conn_id, self.uri, self.job.submission_id)
+        manifest = ResultStore().read_manifest(self.conn_id, self.uri, self.job.submission_id)
         if manifest is None:
             return False
         return (
@@ -66,6 +66,6 @@ class ResultPlace:
 
         :param chunks: the log, in pieces.
         """
-        from airflow_provider_oscar.jobs.builder import SupervisorHook
+        from airflow_provider_oscar.jobs.result_store import ResultStore
 
-        return SupervisorHook().save_log(self.conn_id, self.uri, self.job.submission_id, chunks)
+        return ResultStore().save_log(self.conn_id, self.uri, self.job.submission_id, chunks)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The job specification: all that the supervisor is told about one job.
 
-Written by :class:`~airflow_provider_oscar.jobs.builder.SupervisorHook`, read by
+Written by :class:`~airflow_provider_oscar.jobs.builder.JobBuilder`, read by
 ``supervisor/spec.py`` (which shares no code with this module; ``job.schema.json`` beside it is
 what both are tested against). The way back is :mod:`airflow_provider_oscar.jobs.manifest`.
 

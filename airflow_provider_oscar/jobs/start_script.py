@@ -85,7 +85,7 @@ def bring_python() -> str:
 
 
 def service_script() -> str:
-    """Return the script of an OSCAR service; see ``SupervisorHook.service_script``."""
+    """Return the script of an OSCAR service; see ``service_script``."""
     start = launcher("OSCAR_SUPERVISOR", '--job "$INPUT_FILE_PATH"')
     return (
         "#!/bin/sh\n"

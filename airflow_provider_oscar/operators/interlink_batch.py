@@ -137,7 +137,7 @@ class InterLinkBatchOperator(InterLinkPodOperator):
         super()._finish_outputs(job, manifest)
         for name, each in self._stored([own for _, own in self.works(job)]).items():
             if any(True for _ in outputs_in_parts(each)):
-                self.supervisor.finish_outputs(self.output_conn_id, self.output_uri, name, each)
+                self.results.finish_outputs(self.output_conn_id, self.output_uri, name, each)
 
     def _push(self, context: Context, job: RunningJob, status: JobStatus, manifest: Manifest | None) -> None:
         super()._push(context, job, status, manifest)

@@ -49,7 +49,8 @@ if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
-    from airflow_provider_oscar.jobs.builder import SupervisorHook
+    from airflow_provider_oscar.jobs.builder import JobBuilder
+    from airflow_provider_oscar.jobs.result_store import ResultStore
 
 #: Seconds that saving the log of a job may take whose task is killed; it is cancelled then in any case.
 KILL_PATIENCE = 15.0
@@ -175,14 +176,19 @@ class JobOperator(BaseOperator, Generic[W]):
         if self.output_uri:
             self.link_urls["Output"] = f"{self.output_uri.rstrip('/')}/{job.submission_id}/"
 
-    # The common way.
+    @cached_property
+    def builder(self) -> JobBuilder:
+        """Prepares jobs."""
+        from airflow_provider_oscar.jobs.builder import JobBuilder
+
+        return JobBuilder()
 
     @cached_property
-    def supervisor(self) -> SupervisorHook:
-        """Prepares jobs and reads their manifests."""
-        from airflow_provider_oscar.jobs.builder import SupervisorHook
+    def results(self) -> ResultStore:
+        """Reads what jobs left."""
+        from airflow_provider_oscar.jobs.result_store import ResultStore
 
-        return SupervisorHook()
+        return ResultStore()
 
     def execute(self, context: Context) -> dict[str, object]:
         """Submit or adopt, and wait; return the manifest."""
@@ -275,7 +281,7 @@ class JobOperator(BaseOperator, Generic[W]):
         known = self.abandon()
         try:
             if self.writes_manifest():
-                self.supervisor.revoke(self.output_conn_id, self.output_uri, job.submission_id)
+                self.results.revoke(self.output_conn_id, self.output_uri, job.submission_id)
         except OscarProviderError as error:
             self.log.warning("Whether job %s left a second result is not known: %s", job.job_id, error)
         return known
@@ -309,7 +315,7 @@ class JobOperator(BaseOperator, Generic[W]):
         return made
 
     def _save_log(self, job: RunningJob, chunks: Iterable[bytes]) -> str:
-        return self.supervisor.save_log(self.output_conn_id, self.output_uri, job.submission_id, chunks)
+        return self.results.save_log(self.output_conn_id, self.output_uri, job.submission_id, chunks)
 
     @property
     def verifies(self) -> Callable[[RunningJob, Manifest], bool]:
@@ -354,11 +360,11 @@ class JobOperator(BaseOperator, Generic[W]):
         """Return the stored manifest of a job, or None."""
         if not self.output_uri:
             return None
-        return self.supervisor.read_manifest(self.output_conn_id, self.output_uri, job.submission_id)
+        return self.results.read_manifest(self.output_conn_id, self.output_uri, job.submission_id)
 
     def _finish_outputs(self, job: RunningJob, manifest: Manifest | None) -> None:
         if self.output_uri and self.is_signed():
-            self.supervisor.finish_outputs(self.output_conn_id, self.output_uri, job.submission_id, manifest)
+            self.results.finish_outputs(self.output_conn_id, self.output_uri, job.submission_id, manifest)
 
     @cached_property
     def further_objects(self) -> tuple[tuple[ObjectEvent, ...], tuple[ObjectEvent, ...]]:
@@ -370,7 +376,7 @@ class JobOperator(BaseOperator, Generic[W]):
         return inputs, checkpoint
 
     def build_options(self) -> dict[str, Any]:
-        """Return further arguments of :meth:`~airflow_provider_oscar.jobs.builder.SupervisorHook.build`."""
+        """Return further arguments of :meth:`~airflow_provider_oscar.jobs.builder.JobBuilder.build`."""
         inputs, checkpoint = self.further_objects
         given = Attachments(inputs=inputs, resume_from=checkpoint) if inputs or checkpoint else None
         return {"options": self.run_options, "attachments": given}

@@ -15,14 +15,14 @@ from airflow_provider_oscar.operators.job_state import parse_object_event
 from airflow_provider_oscar.operators.job_waiting import PADDING
 
 if TYPE_CHECKING:
-    from airflow_provider_oscar.jobs.builder import SupervisorJob
+    from airflow_provider_oscar.jobs.prepared import PreparedJob
     from airflow_provider_oscar.operators.job import JobOperator
 
 #: Presigned URLs live at most a week.
 _LONGEST_ACCESS = timedelta(days=7)
 
 
-def build_job(task: JobOperator[Any], job: RunningJob, *, placement: str) -> SupervisorJob:
+def build_job(task: JobOperator[Any], job: RunningJob, *, placement: str) -> PreparedJob:
     """Make what the supervisor needs: specification, program, short-lived access to input and output."""
     if not task.output_uri or not task.command:
         raise DefinitionError(f"task {task.task_id!r} needs both output_uri and command")
@@ -34,7 +34,7 @@ def build_job(task: JobOperator[Any], job: RunningJob, *, placement: str) -> Sup
             f"and macaroons live for {_LONGEST_ACCESS} at most, waiting included: its results could not be staged out. "
             "Give a timeout of less than a week, and let a longer job continue from its checkpoint (resume_from)"
         )
-    return task.supervisor.build(
+    return task.builder.build(
         submission_id=job.submission_id,
         binding=Binding(signing_key=task.signer.key(job), request_digest=job.request_digest, placed=task.placed),
         event=parse_object_event(task.object_event),

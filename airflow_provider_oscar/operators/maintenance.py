@@ -96,9 +96,9 @@ class InterLinkMaintenanceOperator(BaseOperator):
             return [_row(each.orphan, each.outcome, gone=each.gone) for each in done]
 
     def _save_log(self, name: str, chunks: Iterable[bytes]) -> str:
-        from airflow_provider_oscar.jobs.builder import SupervisorHook
+        from airflow_provider_oscar.jobs.result_store import ResultStore
 
-        return SupervisorHook().save_log(self.logs_conn_id, self.logs_uri, name, chunks)
+        return ResultStore().save_log(self.logs_conn_id, self.logs_uri, name, chunks)
 
     def _why_taskless(self, context: Context, pod: PodStatus) -> str:
         """Ask Airflow for the task of an active pod; whatever is not clear leaves the pod alone."""

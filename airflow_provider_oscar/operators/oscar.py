@@ -36,7 +36,7 @@ class OscarJobOperator(JobOperator[OscarWork]):
     before is not run again. Success is what the manifest proves, never OSCAR's word alone.
 
     With ``command`` the service must run the supervisor of this provider as its script
-    (``SupervisorHook.service_script()``): the object and the place for results travel as short-lived URLs in the
+    (``service_script()``): the object and the place for results travel as short-lived URLs in the
     request. With ``payload`` the service's own script gets it, and must write the manifest or print its marker line.
 
     :param service: name of the OSCAR service.

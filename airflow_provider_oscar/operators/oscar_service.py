@@ -52,9 +52,9 @@ def load_fdl(
 
     def read_script(path: str) -> str:
         if path == SUPERVISOR_SCRIPT:
-            from airflow_provider_oscar.jobs.builder import SupervisorHook
+            from airflow_provider_oscar.jobs.start_script import service_script
 
-            return SupervisorHook().service_script()
+            return service_script()
         if path.startswith(WRAP):
             return WRAP + read_script(path.removeprefix(WRAP).strip())
         script = (base / path.lstrip("/")).resolve()

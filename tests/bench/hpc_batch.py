@@ -37,16 +37,17 @@ def _compare(platform: LocalPlatform) -> float:
     from airflow_provider_oscar.core.slurm import SlurmOptions
     from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
     from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
-    from airflow_provider_oscar.jobs.builder import SupervisorHook, SupervisorJob
+    from airflow_provider_oscar.jobs.builder import JobBuilder
     from airflow_provider_oscar.jobs.options import Attachments, Binding, ObjectWork
+    from airflow_provider_oscar.jobs.prepared import PreparedJob
 
-    store, hook, supervisor = OscarS3Hook(), InterLinkHook(), SupervisorHook()
+    store, hook, supervisor = OscarS3Hook(), InterLinkHook(), JobBuilder()
     node = next(each.name for each in hook.nodes() if "cpu" in each.name)
     for number in range(OBJECTS):
         store.put_bytes("incoming", f"{number:03d}", b"small")
     events = [event for page in store.list_pages("incoming") for event in page.events]
 
-    def submit(job: SupervisorJob) -> None:
+    def submit(job: PreparedJob) -> None:
         request = PodRequest(
             name=job.spec.submission_id,
             namespace=hook.namespace,

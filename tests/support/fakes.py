@@ -18,8 +18,8 @@ from airflow_provider_oscar.core.podstatus import OWNER_LABEL, PodStatus
 from airflow_provider_oscar.core.staging import StageOutS3Post
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
-from airflow_provider_oscar.jobs.builder import SupervisorJob
 from airflow_provider_oscar.jobs.manifest import Failure, Manifest, Phase
+from airflow_provider_oscar.jobs.prepared import PreparedJob
 from airflow_provider_oscar.jobs.sealing import service_keys
 from airflow_provider_oscar.jobs.signing import configured_signer
 from airflow_provider_oscar.jobs.spec import JobSpec
@@ -192,7 +192,7 @@ class FakeSupervisor:
         self.logs: dict[str, bytes] = {}
         self.fault: Exception | None = None
 
-    def build(self, **wanted: Any) -> SupervisorJob:
+    def build(self, **wanted: Any) -> PreparedJob:
         self.built.append(wanted)
         name = wanted["submission_id"]
         spec = JobSpec(
@@ -204,7 +204,7 @@ class FakeSupervisor:
             command=tuple(wanted["command"]),
             environment=wanted["environment"],
         )
-        return SupervisorJob(spec=spec, secret={"job.json": spec.to_json()}, command=("/bin/sh", "-c"), args=("run",))
+        return PreparedJob(spec=spec, secret={"job.json": spec.to_json()}, command=("/bin/sh", "-c"), args=("run",))
 
     def save_log(self, output_conn_id: str, output_uri: str, submission_id: str, chunks: Iterable[bytes]) -> str:
         if self.fault is not None:

@@ -24,7 +24,8 @@ from oscar_testbed.real.ceph import CephGateway
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
-from airflow_provider_oscar.jobs.builder import SupervisorHook
+from airflow_provider_oscar.jobs.builder import JobBuilder
+from airflow_provider_oscar.jobs.result_store import ResultStore
 from airflow_provider_oscar.supervisor.bundle import program
 from airflow_provider_oscar.triggers.objects import S3NewObjectTrigger
 from tests.integration.watch.conftest import Triggerer
@@ -124,7 +125,7 @@ def test_pages_prefixes_and_starts_join_up(ceph, hook, bucket):
 def test_a_job_turns_an_object_of_a_hostile_key_into_output(ceph, hook, bucket, key, tmp_path):
     """The supervisor itself, with nothing but a presigned URL to read from and a POST policy to write with."""
     put(ceph, bucket, [key])
-    supervisor = SupervisorHook()
+    supervisor = JobBuilder()
     job = supervisor.build(
         submission_id="job-1",
         event=hook.head(bucket, key),
@@ -139,7 +140,7 @@ def test_a_job_turns_an_object_of_a_hostile_key_into_output(ceph, hook, bucket, 
         cwd=tmp_path, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    manifest = supervisor.read_manifest("ceph", f"s3://{bucket}/out", "job-1")
+    manifest = ResultStore().read_manifest("ceph", f"s3://{bucket}/out", "job-1")
     assert manifest is not None
     assert (manifest.succeeded, manifest.input.uri) == (True, hook.head(bucket, key).uri)
     (output,) = manifest.outputs

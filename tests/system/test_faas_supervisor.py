@@ -31,12 +31,14 @@ from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.services import ServiceDefinition
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
-from airflow_provider_oscar.jobs.builder import SupervisorHook
+from airflow_provider_oscar.jobs.builder import JobBuilder
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.options import RunOptions
 from airflow_provider_oscar.jobs.outcome import State, verdict
+from airflow_provider_oscar.jobs.result_store import ResultStore
 from airflow_provider_oscar.jobs.sealing import seal, with_key
 from airflow_provider_oscar.jobs.signing import configured_signer
+from airflow_provider_oscar.jobs.start_script import service_script
 from airflow_provider_oscar.jobs.wrapping import wrapped
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from tests.support import nasty
@@ -146,7 +148,7 @@ def s3(store: LocalS3, monkeypatch: pytest.MonkeyPatch) -> Iterator[OscarS3Hook]
 @pytest.fixture
 def run_job(supervisor: Supervisor, s3: OscarS3Hook) -> Callable[..., tuple[Ended, Manifest | None]]:
     """Runs a command on an object the way a job operator has it done; returns what ended, and the manifest."""
-    hook = SupervisorHook()
+    hook = JobBuilder()
 
     def run(
         command: list[str], key: str = "in/a.h5", *, mode: str = "inline", environment: Mapping[str, str] | None = None
@@ -168,8 +170,8 @@ def run_job(supervisor: Supervisor, s3: OscarS3Hook) -> Callable[..., tuple[Ende
             ended = supervisor.run(job.env["EVENT"], secret["script.sh"], definition=definition, decode=True)
         else:
             body = job.body(lambda document: seal(document, bytes(32), "ABCDEF01")).decode()
-            ended = supervisor.run(body, hook.service_script(), OSCAR_SUPERVISOR_KEY_ABCDEF01=bytes(32).hex())
-        return ended, hook.read_manifest("oscar_s3_default", RESULTS, name)
+            ended = supervisor.run(body, service_script(), OSCAR_SUPERVISOR_KEY_ABCDEF01=bytes(32).hex())
+        return ended, ResultStore().read_manifest("oscar_s3_default", RESULTS, name)
 
     return run
 
@@ -210,7 +212,7 @@ def test_lines_of_a_job_appear_while_it_runs(supervisor, tmp_path):
         wait = f'echo first; while [ ! -e "{tmp_path}/go-on" ]; do sleep 0.05; done; echo last'
         spec = job(store, ["/bin/sh", "-c", wait])
         with supervisor.start(
-            base64.b64encode(json.dumps(spec).encode()).decode(), SupervisorHook().service_script(), JOB_UUID=SUBMISSION
+            base64.b64encode(json.dumps(spec).encode()).decode(), service_script(), JOB_UUID=SUBMISSION
         ) as process:
             assert process.stdout.readline() == b"first\n"
             assert process.poll() is None
@@ -289,7 +291,7 @@ def oscar_with_upstream(upstream: Path, tmp_path_factory: pytest.TempPathFactory
 def service(oscar_with_upstream: LocalPlatform, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in oscar_with_upstream.environment().items():
         monkeypatch.setenv(name, value)
-    script = SupervisorHook().service_script()
+    script = service_script()
     hook = OscarHook()
     definition = ServiceDefinition(name="words", image=backends.IMAGE, script=script)
     hook.run(hook.apply_service(with_key(definition, configured_signer())))

@@ -158,7 +158,7 @@ def test_job_cancelled_behind_our_back_in_the_queue_is_no_success(request, backe
     )
     # interLink calls it a success; only the missing manifest tells.
     assert status.phase is JobPhase.SUCCEEDED
-    assert operator.supervisor.read_manifest("oscar_s3_default", "s3://outgoing/results", name) is None
+    assert operator.results.read_manifest("oscar_s3_default", "s3://outgoing/results", name) is None
     hook.delete_pod(name)
 
 
@@ -215,10 +215,10 @@ def test_twenty_pods_at_once_all_end_proven(request, backend, task, hook):
     for _ in range(20):
         waiting = deferred(task(command=["true"], deferrable=True, timeout=800), run_of_task(request, state))
         names.append(waiting.kwargs["job"]["job_id"])
-    supervisor = task(command=["true"]).supervisor
+    results = task(command=["true"]).results
 
     def proven() -> bool:
-        found = [supervisor.read_manifest("oscar_s3_default", "s3://outgoing/results", name) for name in names]
+        found = [results.read_manifest("oscar_s3_default", "s3://outgoing/results", name) for name in names]
         return all(each is not None and each.succeeded for each in found)
 
     until(proven, 300, "twenty manifests are there")

@@ -21,9 +21,9 @@ from airflow_provider_oscar.core.services import ServiceDefinition
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
-from airflow_provider_oscar.jobs.builder import SupervisorHook
 from airflow_provider_oscar.jobs.sealing import with_key
 from airflow_provider_oscar.jobs.signing import configured_signer
+from airflow_provider_oscar.jobs.start_script import service_script
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from airflow_provider_oscar.placement.targets import PlacementTarget
@@ -93,7 +93,7 @@ def task(request, dag, store):
     }
     if request.param == "oscar":
         hook = OscarHook()
-        definition = ServiceDefinition(name="itwinai", image=IMAGE, script=SupervisorHook().service_script())
+        definition = ServiceDefinition(name="itwinai", image=IMAGE, script=service_script())
         hook.run(hook.apply_service(with_key(definition, configured_signer())))
         return OscarJobOperator(service="itwinai", **given)
     kube = InterLinkHook()

@@ -20,9 +20,9 @@ from airflow_provider_oscar.core.services import ServiceDefinition, StoragePath
 from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
-from airflow_provider_oscar.jobs.builder import SupervisorHook
 from airflow_provider_oscar.jobs.sealing import with_key
 from airflow_provider_oscar.jobs.signing import configured_signer
+from airflow_provider_oscar.jobs.start_script import service_script
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from airflow_provider_oscar.operators.oscar_service import OscarServiceOperator
 from tests.support.fakes import Store
@@ -70,7 +70,7 @@ def definition(backend: Backend, name: str = SERVICE) -> ServiceDefinition:
     return ServiceDefinition(
         name=name,
         image=f"docker://{backend.image}" if backend.node else backend.image,
-        script=SupervisorHook().service_script(),
+        script=service_script(),
         cpu="1",
         memory="256Mi",
         interlink_node_name=backend.node,

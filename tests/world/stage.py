@@ -23,9 +23,9 @@ from sqlalchemy.exc import OperationalError
 
 from airflow_provider_oscar.core.services import ServiceDefinition
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
-from airflow_provider_oscar.jobs.builder import SupervisorHook
 from airflow_provider_oscar.jobs.sealing import with_key
 from airflow_provider_oscar.jobs.signing import Signer
+from airflow_provider_oscar.jobs.start_script import service_script
 from tests.integration.faults.airflow_parts import PARTS, AirflowParts
 from tests.integration.faults.ledger import open_database, run_objects
 from tests.integration.faults.uploads import DCacheInbox, S3Inbox, Uploader
@@ -163,7 +163,7 @@ class World:
 
         fields = self.platform.oscar.connection()
         hook = OscarHook("oscar_default", connection=Connection(conn_id="oscar_default", **fields))
-        script = SupervisorHook().service_script()
+        script = service_script()
         definition = ServiceDefinition(name=SERVICE, image=IMAGE, script=script)
         hook.run(hook.apply_service(with_key(definition, Signer.from_setting(SIGNING_KEY))))
 

@@ -35,12 +35,12 @@ def s3(platform: LocalPlatform) -> OscarS3Hook:
 @pytest.fixture
 def service(platform: LocalPlatform) -> str:
     """An OSCAR service that runs this provider's supervisor."""
-    from airflow_provider_oscar.jobs.builder import SupervisorHook
     from airflow_provider_oscar.jobs.sealing import with_key
     from airflow_provider_oscar.jobs.signing import configured_signer
+    from airflow_provider_oscar.jobs.start_script import service_script
 
     hook = OscarHook()
-    definition = ServiceDefinition(name=SERVICE, image=IMAGE, script=SupervisorHook().service_script())
+    definition = ServiceDefinition(name=SERVICE, image=IMAGE, script=service_script())
     hook.run(hook.apply_service(with_key(definition, configured_signer())))
     return SERVICE
 

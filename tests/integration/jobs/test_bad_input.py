@@ -43,9 +43,9 @@ from airflow_provider_oscar.hooks.dcache import DCacheHook
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
-from airflow_provider_oscar.jobs.builder import SupervisorHook
 from airflow_provider_oscar.jobs.sealing import with_key
 from airflow_provider_oscar.jobs.signing import configured_signer
+from airflow_provider_oscar.jobs.start_script import service_script
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from tests.integration.conftest import THREEDGAN_IMAGE
 from tests.support.fakes import context
@@ -182,7 +182,7 @@ def _service_once(running_platform):
             conn_id="oscar_default", **connection | {"extra": json.dumps(connection.get("extra", {}))}
         )
     )
-    script = SupervisorHook().service_script()
+    script = service_script()
     definition = ServiceDefinition(name="payload", image=THREEDGAN_IMAGE, script=script)
     hook.run(hook.apply_service(with_key(definition, configured_signer())))
 

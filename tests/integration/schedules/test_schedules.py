@@ -20,9 +20,9 @@ from airflow_provider_oscar.core.services import ServiceDefinition
 from airflow_provider_oscar.hooks.dcache import DCacheHook
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
-from airflow_provider_oscar.jobs.builder import SupervisorHook
 from airflow_provider_oscar.jobs.sealing import with_key
 from airflow_provider_oscar.jobs.signing import Signer
+from airflow_provider_oscar.jobs.start_script import service_script
 from tests.integration.conftest import PLAIN_IMAGE, ROOT
 
 T = TypeVar("T")
@@ -71,7 +71,7 @@ def platform(running_platform: LocalPlatform) -> Iterator[LocalPlatform]:
             running_platform.s3.create_bucket(bucket)
         s3, dcache, oscar = OscarS3Hook(), DCacheHook(), OscarHook()
         dcache.make_directory("/data/places")
-        script = SupervisorHook().service_script()
+        script = service_script()
         definition = ServiceDefinition(name="count-words", image=PLAIN_IMAGE, script=script)
         oscar.run(oscar.apply_service(with_key(definition, Signer.from_setting(SIGNING_KEY))))
         for key, lines in TEXTS.items():

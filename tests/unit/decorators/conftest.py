@@ -15,7 +15,8 @@ from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.staging import StageIn, StageOutS3Post
 from airflow_provider_oscar.decorators.interlink import interlink_task
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
-from airflow_provider_oscar.jobs.builder import SupervisorHook
+from airflow_provider_oscar.jobs.builder import JobBuilder
+from airflow_provider_oscar.jobs.result_store import ResultStore
 from airflow_provider_oscar.placement.targets import PlacementTarget
 from tests.support.fakes import OUTPUT, context
 from tests.support.http_store import running_store
@@ -64,9 +65,10 @@ class HttpStore:
 def store(monkeypatch):
     with running_store() as server:
         made = HttpStore(server)
-        monkeypatch.setattr(
-            SupervisorHook, "__init__", lambda self: self.__dict__.update(kit_image="", _stores=lambda *_: made)
-        )
+        for kind in (JobBuilder, ResultStore):
+            monkeypatch.setattr(
+                kind, "__init__", lambda self: self.__dict__.update(kit_image="", _stores=lambda *_: made)
+            )
         yield made
 
 

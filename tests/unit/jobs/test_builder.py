@@ -23,13 +23,14 @@ from airflow_provider_oscar.jobs.builder import (
     BODY_LIMIT,
     JOB_FILE,
     WORK_PATH,
-    SupervisorHook,
+    JobBuilder,
 )
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.options import Attachments, Binding, ObjectWork, RunOptions
+from airflow_provider_oscar.jobs.result_store import ResultStore
 from airflow_provider_oscar.jobs.sealing import seal
 from airflow_provider_oscar.jobs.spec import JobSpec
-from airflow_provider_oscar.jobs.start_script import PROGRAM_FILE, encoded_program
+from airflow_provider_oscar.jobs.start_script import PROGRAM_FILE, encoded_program, service_script
 from tests.support import nasty
 from tests.support.fakes import EVENT
 from tests.support.http_store import Store, running_store
@@ -79,7 +80,7 @@ def store(server):
 
 @pytest.fixture
 def hook(store):
-    return SupervisorHook(stores=lambda target, conn_id="": store)
+    return JobBuilder(stores=lambda target, conn_id="": store)
 
 
 def event(source=Source.S3, conn_id="in", container="inbox", key="a b.h5"):
@@ -220,7 +221,7 @@ def test_service_script_runs_the_body_oscar_decoded(hook, server, tmp_path):
     """OSCAR's supervisor writes the decoded body into INPUT_FILE_PATH and runs /bin/sh script.sh."""
     job = build(hook)
     script, body = tmp_path / "script.sh", tmp_path / "event-file-1"
-    script.write_text(hook.service_script())
+    script.write_text(service_script())
     key = bytes(range(32))
     data = job.body(lambda document: seal(document, key, "0123ABCD"))
     body.write_bytes(base64.b64decode(data))
@@ -256,11 +257,16 @@ def test_unknown_mode_is_refused(hook):
         build(hook, mode="sidecar")
 
 
-def test_manifest_is_read_from_below_the_output_prefix(hook, store):
+@pytest.fixture
+def results(store):
+    return ResultStore(stores=lambda target, conn_id="": store)
+
+
+def test_manifest_is_read_from_below_the_output_prefix(results, store):
     uri = f"s3://out/p/{JOB}/manifest.json"
-    assert hook.read_manifest("out", "s3://out/p/", JOB) is None
+    assert results.read_manifest("out", "s3://out/p/", JOB) is None
     store.files[uri] = json.dumps(json.loads(GOOD)["manifest"]).encode()
-    assert hook.read_manifest("out", "s3://out/p/", JOB).succeeded
+    assert results.read_manifest("out", "s3://out/p/", JOB).succeeded
     assert {asked[1] for asked in store.asked} == {uri}
 
 
@@ -269,16 +275,16 @@ def test_manifest_is_read_from_below_the_output_prefix(hook, store):
     [b"", b'{"version": "1.0", "subm', json.dumps({**json.loads(GOOD)["manifest"], "submission_id": "other"}).encode()],
     ids=["empty", "half written", "another job's"],
 )
-def test_what_is_no_manifest_of_the_job_counts_as_none(hook, store, data, caplog):
+def test_what_is_no_manifest_of_the_job_counts_as_none(results, store, data, caplog):
     store.files[f"s3://out/p/{JOB}/manifest.json"] = data
-    assert hook.read_manifest("out", "s3://out/p", JOB) is None
+    assert results.read_manifest("out", "s3://out/p", JOB) is None
     assert "passed over" in caplog.text
 
 
-def test_manifest_of_a_newer_major_version_is_refused(hook, store):
+def test_manifest_of_a_newer_major_version_is_refused(results, store):
     store.files[f"s3://out/p/{JOB}/manifest.json"] = b'{"version": "2.0"}'
     with pytest.raises(PermanentError, match="upgrade airflow-provider-oscar"):
-        hook.read_manifest("out", "s3://out/p", JOB)
+        results.read_manifest("out", "s3://out/p", JOB)
 
 
 @pytest.fixture
@@ -366,7 +372,7 @@ def test_every_value_arrives_byte_for_byte(hook, connections, server, tmp_path, 
         assert (output / "got").read_bytes() == nasty.EXPECTED, done.stderr
         return
     if mode == "service":
-        (tmp_path / "script.sh").write_text(hook.service_script())
+        (tmp_path / "script.sh").write_text(service_script())
         (tmp_path / "event").write_bytes(base64.b64decode(job.body(None)))
         done = run(["/bin/sh", str(tmp_path / "script.sh")], tmp_path, INPUT_FILE_PATH=str(tmp_path / "event"))
     else:
@@ -401,7 +407,7 @@ def test_the_client_of_a_store_is_made_once_for_a_whole_batch():
 
     events = [ObjectEvent.from_dict({**EVENT, "key": str(number)}) for number in range(50)]
     works = [ObjectWork(event=event, submission_id=f"o-{event.key}", binding=Binding()) for event in events]
-    job = SupervisorHook(stores=stores).build(
+    job = JobBuilder(stores=stores).build(
         submission_id="batch",
         event=None,
         command=["true"],

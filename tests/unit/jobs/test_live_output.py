@@ -13,8 +13,8 @@ import time
 import pytest
 from oscar_testbed.fakes.oscar import faas
 
-from airflow_provider_oscar.jobs.builder import SupervisorHook
 from airflow_provider_oscar.jobs.manifest import Manifest
+from airflow_provider_oscar.jobs.start_script import service_script
 from tests.support.http_store import running_store
 from tests.unit.supervisor.conftest import SUBMISSION, job
 
@@ -35,7 +35,7 @@ def start(store, folder, stdout, spec=None):
         env={
             "PATH": os.environ["PATH"],
             "EVENT": base64.b64encode(json.dumps(spec).encode()).decode(),
-            "SCRIPT": base64.b64encode(SupervisorHook().service_script().encode()).decode(),
+            "SCRIPT": base64.b64encode(service_script().encode()).decode(),
             "JOB_UUID": SUBMISSION,
         },
         stdout=stdout,

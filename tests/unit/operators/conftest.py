@@ -24,11 +24,12 @@ def cluster(monkeypatch):
 
 @pytest.fixture
 def supervisor(monkeypatch):
-    """Stands in for the supervisor hook of every operator."""
+    """Stands in for what prepares the jobs of every operator, and for the store of their results."""
     made = FakeSupervisor()
-    prop = cached_property(lambda self: made)
-    prop.__set_name__(JobOperator, "supervisor")
-    monkeypatch.setattr(JobOperator, "supervisor", prop)
+    for name in ("builder", "results"):
+        prop = cached_property(lambda self: made)
+        prop.__set_name__(JobOperator, name)
+        monkeypatch.setattr(JobOperator, name, prop)
     return made
 
 

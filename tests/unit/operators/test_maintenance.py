@@ -12,7 +12,7 @@ from airflow_provider_oscar.core.errors import DefinitionError, TransientError
 from airflow_provider_oscar.core.orphans import SecretInfo
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
-from airflow_provider_oscar.jobs.builder import SupervisorHook
+from airflow_provider_oscar.jobs.result_store import ResultStore
 from airflow_provider_oscar.jobs.signing import configured_signer
 from airflow_provider_oscar.operators.maintenance import InterLinkMaintenanceOperator
 from tests.support.fakes import context
@@ -40,7 +40,7 @@ def left(cluster, monkeypatch):
         cluster.saved[name] = b"".join(chunks)
         return f"{uri}/{name}/job.log"
 
-    monkeypatch.setattr(SupervisorHook, "save_log", save)
+    monkeypatch.setattr(ResultStore, "save_log", save)
     return cluster
 
 

@@ -10,8 +10,8 @@ from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from airflow_provider_oscar.core.slurm import SlurmOptions
-from airflow_provider_oscar.jobs.builder import SupervisorHook
 from airflow_provider_oscar.jobs.options import RunOptions
+from airflow_provider_oscar.jobs.result_store import ResultStore
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.operators.kubernetes import KubernetesJobOperator
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
@@ -73,7 +73,7 @@ def stores(monkeypatch):
     """Connections with the credentials that OSCAR's supervisor needs."""
     fields = {"conn_type": "oscar_s3", "login": "AK", "password": "hush", "extra": {"endpoint_url": "http://minio"}}
     monkeypatch.setenv("AIRFLOW_CONN_OSCAR_S3_DEFAULT", json.dumps(fields))
-    monkeypatch.setattr(SupervisorHook, "read_manifest", lambda *_: None)
+    monkeypatch.setattr(ResultStore, "read_manifest", lambda *_: None)
 
 
 def test_pod_with_oscars_supervisor_is_the_one_oscar_makes(cluster, stores):

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What jobs left in the store of their outputs: manifest, outputs and log."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable
+
+from airflow_provider_oscar.core.errors import DefinitionError, LostContactError, quoted
+from airflow_provider_oscar.core.objects import Source, split_uri
+from airflow_provider_oscar.hooks.storage import ObjectStore, storage_hook
+from airflow_provider_oscar.jobs.joblog import store_log
+from airflow_provider_oscar.jobs.large_outputs import finish_outputs
+from airflow_provider_oscar.jobs.manifest import MANIFEST_LIMIT, MANIFEST_NAME, Manifest
+
+log = logging.getLogger(__name__)
+
+
+class ResultStore:
+    """Reads and writes below the output prefixes of jobs, through the stores' own hooks.
+
+    :param stores: finds the store of a URI and a connection; for tests.
+    """
+
+    def __init__(self, *, stores: Callable[..., ObjectStore] = storage_hook) -> None:
+        self._stores = stores
+
+    def read_output(self, output_conn_id: str, manifest: Manifest, key: str, limit: int) -> bytes | None:
+        """Return the content of one output of a job, compared with the manifest; None if it is not among them.
+
+        :param output_conn_id: connection of the output's store.
+        :param manifest: of the job.
+        :param key: of the output, below the job's prefix.
+        :param limit: most bytes to read.
+        :raises LostContactError: if what is stored is not what the manifest says.
+        """
+        output = next((each for each in manifest.outputs if each.key == key), None)
+        if output is None:
+            return None
+        if output.size > limit:
+            raise DefinitionError(
+                f"output {quoted(key)} of job {manifest.submission_id!r} has {output.size} bytes, read are {limit} at "
+                "most; write it to TMP_OUTPUT_DIR and return its name"
+            )
+        uri = f"{manifest.output_uri.rstrip('/')}/{key}"
+        data = self._stores(manifest.output_uri, output_conn_id).read_bytes(uri, limit)
+        if data is None or hashlib.sha256(data).hexdigest() != output.sha256:
+            raise LostContactError(
+                f"connection {output_conn_id!r}: {quoted(uri)} is not what the manifest of its job says; "
+                "somebody replaced or removed it"
+            )
+        return data
+
+    def finish_outputs(
+        self, output_conn_id: str, output_uri: str, submission_id: str, manifest: Manifest | None
+    ) -> None:
+        """Make whole what an ended job left in parts, and remove the parts; see :mod:`.large_outputs`.
+
+        :param output_conn_id: connection of the output's store.
+        :param output_uri: the parent, as given to :meth:`.JobBuilder.build`.
+        :param submission_id: name of the job.
+        :param manifest: of the job, None if there is none.
+        :raises LostContactError: if parts are missing.
+        """
+        finish_outputs(self._stores(output_uri, output_conn_id), output_uri, submission_id, manifest)
+
+    def save_log(self, output_conn_id: str, output_uri: str, submission_id: str, chunks: Iterable[bytes]) -> str:
+        """Copy a job's log beside its manifest, and return its URI; empty if there is none.
+
+        :param output_conn_id: connection of the output's store.
+        :param output_uri: the parent, as given to :meth:`.JobBuilder.build`.
+        :param submission_id: name of the job.
+        :param chunks: the log, in pieces.
+        """
+        prefix = f"{output_uri.rstrip('/')}/{submission_id}"
+        return store_log(self._stores(output_uri, output_conn_id), prefix, chunks)
+
+    def revoke(self, output_conn_id: str, output_uri: str, submission_id: str) -> None:
+        """Remove the manifest of a job that lost to another one of the same work, so that it has no result.
+
+        :param output_conn_id: connection of the output's store.
+        :param output_uri: of the task.
+        :param submission_id: of the job.
+        """
+        uri = f"{output_uri.rstrip('/')}/{submission_id}/{MANIFEST_NAME}"
+        source, container, key = split_uri(uri)
+        if source is Source.DCACHE:
+            container, _, key = key.rpartition("/")
+        self._stores(uri, output_conn_id).delete(container, key)
+
+    def read_manifest(self, output_conn_id: str, output_uri: str, submission_id: str) -> Manifest | None:
+        """Return the manifest of a job, or None if there is none yet; a half-written one counts as none.
+
+        :param output_conn_id: connection of the output's store.
+        :param output_uri: the parent, as given to :meth:`.JobBuilder.build`.
+        :param submission_id: name of the job.
+        :raises PermanentError: if its major version is newer than this provider.
+        """
+        uri = f"{output_uri.rstrip('/')}/{submission_id}/{MANIFEST_NAME}"
+        data = self._stores(output_uri, output_conn_id).read_bytes(uri, MANIFEST_LIMIT)
+        if data is None:
+            return None
+        try:
+            manifest = Manifest.from_json(data)
+        except LostContactError as error:
+            log.warning("Connection %s: %s is passed over: %s", output_conn_id, quoted(uri), error)
+            return None
+        if manifest.submission_id != submission_id:
+            log.warning(
+                "Connection %s: %s is the manifest of job %s and is passed over",
+                output_conn_id,
+                quoted(uri),
+                quoted(manifest.submission_id),
+            )
+            return None
+        return manifest
