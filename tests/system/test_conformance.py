@@ -11,7 +11,8 @@ import pytest
 from oscar_testbed.contract import samples
 from oscar_testbed.contract.drivers import RealPlugin
 from oscar_testbed.contract.kubernetes import CLUSTER_CASES, Cluster, cluster_transcript
-from oscar_testbed.contract.oscar import API_CASES, Door, api_transcript, door
+from oscar_testbed.contract.oscar import Door, api_transcript, door
+from oscar_testbed.contract.oscar_cases import API_CASES
 from oscar_testbed.contract.plugin import CASES, steady, transcript
 from oscar_testbed.contract.pods import POD_CASES, Site, pod_transcript
 from oscar_testbed.fakes.slurm.real import RealSlurm, missing_programs

@@ -22,25 +22,24 @@ import httpx
 from airflow.sdk import BaseHook
 
 from airflow_provider_oscar.core.errors import (
-    BadInputError,
     DefinitionError,
     OscarProviderError,
     PermanentError,
     TransientError,
     quoted,
 )
-from airflow_provider_oscar.core.objects import ObjectEvent, Source, normalised_etag, split_uri
-from airflow_provider_oscar.core.oscar_events import to_dcache_event
-from airflow_provider_oscar.core.staging import CHECKSUM_TYPES, Checksum, StageIn, StageOutWebDAV, safe_name
-from airflow_provider_oscar.hooks.dcache import rest, webdav
+from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.core.staging import StageIn, StageOutWebDAV
+from airflow_provider_oscar.hooks.dcache import rest, staging, webdav
 from airflow_provider_oscar.hooks.dcache.auth import CredentialGuard, credentials
+from airflow_provider_oscar.hooks.dcache.door_listing import list_at_door
 from airflow_provider_oscar.hooks.dcache.entries import NamespaceEntry, clean_path, join
-from airflow_provider_oscar.hooks.dcache.propfind import LISTING_BYTES, PropfindParser, parse_checksums
+from airflow_provider_oscar.hooks.dcache.propfind import LISTING_BYTES
 from airflow_provider_oscar.hooks.dcache.rest import Frontend
 from airflow_provider_oscar.hooks.dcache.settings import AuthMode, DCacheSettings
-from airflow_provider_oscar.hooks.dcache.webdav import Door, MacaroonsUnsupported
+from airflow_provider_oscar.hooks.dcache.webdav import Door
 from airflow_provider_oscar.hooks.http.cookies import cookie_jar
-from airflow_provider_oscar.hooks.http.flows import BODY_LIMIT, TRANSPORT_ERRORS, Flow, run, transport_error
+from airflow_provider_oscar.hooks.http.flows import BODY_LIMIT, Flow, run
 from airflow_provider_oscar.hooks.http.tls import tls_context
 
 if TYPE_CHECKING:
@@ -78,7 +77,8 @@ class DCacheHook(BaseHook):
         self._connection = connection
         self._lock = threading.Lock()
         self._client: httpx.Client | None = None
-        self._macaroons = True
+        #: Whether the door issues macaroons, as far as is known.
+        self.macaroons = True
         self._dcache: bool | None = None
         self._frontend_rests_until = 0.0
         self._clock = time.monotonic
@@ -158,7 +158,7 @@ class DCacheHook(BaseHook):
                 self._require_one_view(entry)
                 self.run(rest.require_listable(self.frontend, "/"))
             else:
-                next(self._propfind("/", MAX_ENTRIES), None)
+                next(self._listed_at_door("/", MAX_ENTRIES), None)
             words.append("WebDAV door answers")
         except OscarProviderError as error:
             return False, str(error)
@@ -229,7 +229,7 @@ class DCacheHook(BaseHook):
                 self._note_unreadable(path, skipped, unreadable)
                 yield from listed
                 return
-        yield from self._propfind(clean_path(path), max_entries, unreadable)
+        yield from self._listed_at_door(clean_path(path), max_entries, unreadable)
 
     def list_entries(self, path: str, *, max_entries: int = MAX_ENTRIES) -> list[NamespaceEntry]:
         """Return the entries of one directory, directories included."""
@@ -285,7 +285,7 @@ class DCacheHook(BaseHook):
         :param uri: ``dcache://conn_id/path``.
         :param limit: most bytes; a larger file is an error, not cut.
         """
-        return self.run(webdav.read(self.door, self._path(uri)), limit=limit)
+        return self.run(webdav.read(self.door, staging.dcache_path(uri)), limit=limit)
 
     def put_bytes(self, container: str, key: str, data: bytes) -> None:
         """Write a file, replacing what is there; directories are made."""
@@ -315,21 +315,7 @@ class DCacheHook(BaseHook):
         :raises BadInputError: if the file is gone or was overwritten.
         :raises DefinitionError: if the server issues no macaroons, see :meth:`capability`.
         """
-        if event.source is not Source.DCACHE:
-            raise DefinitionError(f"{event.uri!r} is not a dCache file; use the hook of its store")
-        path = join(event.container, event.key)
-        etag, checksum = self._require_unchanged(event, path)
-        headers = self.capability(path, activities=("DOWNLOAD", "READ_METADATA"), lifetime=lifetime)
-        return StageIn(
-            uri=event.uri,
-            name=safe_name(event.key),
-            size=event.size,
-            etag=etag,
-            checksum=checksum,
-            url=self.door.url(path),
-            headers=headers,
-            event=to_dcache_event(event),
-        )
+        return staging.stage_in(self, event, lifetime=lifetime)
 
     def stage_out(
         self, uri: str, *, submission_id: str, lifetime: timedelta, max_bytes: int | None = None
@@ -343,15 +329,7 @@ class DCacheHook(BaseHook):
         :param lifetime: how long the macaroon is good, at most seven days.
         :param max_bytes: largest single upload, or None.
         """
-        path = join(self._path(uri), submission_id)
-        self.make_directory(path)
-        activities = ("UPLOAD", "DELETE", "LIST", "READ_METADATA")
-        headers = self.capability(path, activities=activities, lifetime=lifetime, max_upload=max_bytes)
-        return StageOutWebDAV(
-            uri=f"dcache://{split_uri(uri)[1]}{self.door.url(path, directory=True)[len(self.settings.webdav_url) :]}",
-            url=self.door.url(path, directory=True),
-            headers=headers,
-        )
+        return staging.stage_out(self, uri, submission_id=submission_id, lifetime=lifetime, max_bytes=max_bytes)
 
     def capability(
         self, path: str, *, activities: tuple[str, ...], lifetime: timedelta, max_upload: int | None = None
@@ -363,73 +341,21 @@ class DCacheHook(BaseHook):
 
         :raises DefinitionError: if there is no safe way.
         """
-        settings = self.settings
-        if settings.auth is AuthMode.NONE:
-            return {}
-        if self._macaroons:
-            try:
-                flow = webdav.mint_macaroon(
-                    self.door, path, activities=activities, lifetime=lifetime, max_upload=max_upload
-                )
-                return {"Authorization": f"Bearer {self.run(flow)}"}
-            except MacaroonsUnsupported as error:
-                self._macaroons, cause = False, error
-        else:
-            cause = MacaroonsUnsupported("see above")
-        header = credentials(settings)()
-        if settings.allow_credential_forwarding and header:
-            return {"Authorization": header}
-        raise DefinitionError(
-            f"{settings.where}: the server issues no macaroons, so that a job could reach {quoted(path)} only with the "
-            "connection's own credentials, which are not handed out. Use a dCache door with TLS that issues macaroons, "
-            "stage through S3, or set the extra 'allow_credential_forwarding' to true if the jobs may see them"
-        ) from cause
+        return staging.access_headers(self, path, activities=activities, lifetime=lifetime, max_upload=max_upload)
 
-    def _propfind(
+    def _listed_at_door(
         self, path: str, max_entries: int, unreadable: Callable[[int], None] | None = None
     ) -> Generator[NamespaceEntry, None, None]:
-        settings, action = self.settings, f"list {quoted(path)}"
         if self._dcache is None:
             self._dcache = self.run(webdav.is_dcache(self.door))
-        parser = PropfindParser(
-            self.door.base_path,
-            what=f"{settings.where}: cannot {action}",
-            max_entries=max_entries + 1,
-            plain=not self._dcache,
+        yield from list_at_door(
+            self.client,
+            self.door,
+            path,
+            max_entries=max_entries,
+            dcache=self._dcache,
+            unreadable=lambda count: self._note_unreadable(path, count, unreadable),
         )
-        request = webdav.propfind_request(self.door, path, depth=1, plain=not self._dcache)
-        itself, empty = False, True
-        try:
-            answer = self.client.send(request, stream=True)
-            try:
-                if answer.status_code != 207:
-                    raise self.door.error(answer, action)
-                for chunk in answer.iter_bytes(64 * 1024):
-                    parser.feed(chunk)
-                    for entry in parser.take():
-                        if entry.path != path:
-                            empty = False
-                            yield self._child(entry, path)
-                        elif entry.is_directory:
-                            itself = True
-                        else:
-                            raise PermanentError(f"{settings.where}: cannot {action}: it is not a directory")
-            finally:
-                answer.close()
-        except TRANSPORT_ERRORS as error:
-            raise transport_error(error, request=request, where=settings.where) from error
-        parser.close()
-        self._require_whole(parser, path, itself=itself)
-        self._note_unreadable(path, parser.skipped, unreadable)
-        if empty and not parser.skipped and self._dcache:
-            self._require_listable(path)
-
-    def _require_whole(self, parser: PropfindParser, path: str, *, itself: bool) -> None:
-        if not itself:
-            raise PermanentError(
-                f"{self.settings.where}: cannot list {quoted(path)}: the answer does not show the directory itself "
-                f"({parser.skipped} entries elsewhere); is the path of the WebDAV URL the one the server uses?"
-            )
 
     def _note_unreadable(self, path: str, count: int, unreadable: Callable[[int], None] | None) -> None:
         if unreadable is not None:
@@ -444,55 +370,8 @@ class DCacheHook(BaseHook):
                 quoted(path),
             )
 
-    def _require_listable(self, path: str) -> None:
-        """Refuse to believe an empty listing of a directory that may not be listed, which a door answers so.
-
-        :raises DefinitionError: if the door does not show the directory to a reader.
-        """
-        request = self.door.request("GET", self.door.url(path, directory=True))
-        try:
-            answer = self.client.send(request, stream=True)
-        except TRANSPORT_ERRORS as error:
-            raise transport_error(error, request=request, where=self.settings.where) from error
-        answer.close()
-        if answer.status_code in (401, 403):
-            raise self.door.error(answer, f"list {quoted(path)}")
-
-    def _child(self, entry: NamespaceEntry, path: str) -> NamespaceEntry:
-        if entry.path.rpartition("/")[0] != path.rstrip("/"):
-            raise PermanentError(
-                f"{self.settings.where}: the listing of {quoted(path)} shows {quoted(entry.path)}, which is not in it"
-            )
-        return entry
-
-    def _require_unchanged(self, event: ObjectEvent, path: str) -> tuple[str, Checksum | None]:
-        """Return the entity tag of the door and a checksum, if the file is still the one of the event."""
-        now = self.stat(path)
-        where = f"{self.settings.where}: {quoted(event.uri)}"
-        if now is None or now.is_directory:
-            raise BadInputError(f"{where} is gone; it was deleted or moved")
-        resized = event.size is not None and now.size is not None and event.size != now.size
-        if resized or not _same_version(event.etag, now.etag):
-            raise BadInputError(f"{where} was overwritten; the newer version has an event of its own")
-        checksums = now.checksums
-        etag = now.etag
-        if now.pnfsid:
-            # An entry's tag is the PNFS-ID; downloads are compared with the door's own tag.
-            answer = self.run(webdav.head(self.door, path))
-            if answer is None:
-                raise BadInputError(f"{where} is not at the door; it was deleted or moved, or the door shows less")
-            etag = normalised_etag(answer.headers.get("etag", ""))
-            checksums += parse_checksums(answer.headers.get("digest", ""))
-        return etag, _checksum(checksums)
-
     def _too_many(self, path: str, limit: int) -> PermanentError:
         return PermanentError(f"{self.settings.where}: {quoted(path)} holds more than {limit} entries; raise the limit")
-
-    def _path(self, uri: str) -> str:
-        source, _authority, path = split_uri(uri)
-        if source is not Source.DCACHE:
-            raise DefinitionError(f"{uri!r} is not a dCache URI; expected dcache://conn_id/path")
-        return clean_path(path or "/")
 
     def _tls(self) -> ssl.SSLContext:
         settings = self.settings
@@ -503,16 +382,3 @@ class DCacheHook(BaseHook):
             key_file=settings.key_file if with_certificate else "",
             conn_id=settings.conn_id,
         )
-
-
-def _same_version(before: str, now: str) -> bool:
-    """Compare entity tags; the frontend's is the PNFS-ID, with which the door's tag begins."""
-    return not before or not now or before.startswith(now) or now.startswith(before)
-
-
-def _checksum(found: tuple[tuple[str, str], ...]) -> Checksum | None:
-    by_type = dict(found)
-    for kind in reversed(CHECKSUM_TYPES):  # the strongest that the supervisor knows
-        if value := by_type.get(kind):
-            return Checksum(kind, value)
-    return None

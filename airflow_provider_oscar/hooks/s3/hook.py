@@ -16,7 +16,6 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import boto3
 import httpx
@@ -33,13 +32,13 @@ from airflow_provider_oscar.core.errors import (
     TransientError,
     quoted,
 )
-from airflow_provider_oscar.core.objects import ObjectEvent, Source, normalised_etag, split_uri
-from airflow_provider_oscar.core.oscar_events import to_minio_event
-from airflow_provider_oscar.core.staging import StageIn, StageOutS3Post, safe_name
+from airflow_provider_oscar.core.objects import ObjectEvent, Source, normalised_etag
+from airflow_provider_oscar.core.staging import StageIn, StageOutS3Post
 from airflow_provider_oscar.hooks.http.cookies import cookie_jar
 from airflow_provider_oscar.hooks.http.tls import tls_context
+from airflow_provider_oscar.hooks.s3 import staging
 from airflow_provider_oscar.hooks.s3.errors import is_redirect, redirect_error, s3_error
-from airflow_provider_oscar.hooks.s3.listing import ListingPage, MakeEvent
+from airflow_provider_oscar.hooks.s3.listing import ListingPage, MakeEvent, require_progress
 from airflow_provider_oscar.hooks.s3.requests import Unlisted, boto_page, stream_page
 from airflow_provider_oscar.hooks.s3.settings import AccessKeys, S3Settings
 
@@ -48,11 +47,6 @@ if TYPE_CHECKING:
     from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import ListObjectsV2RequestTypeDef
-
-#: SigV4 signatures are good for seven days at most (Amazon S3 API reference, "Authenticating requests").
-LONGEST_LIFETIME = timedelta(days=7)
-#: A single POST or PUT holds at most 5 GiB.
-LARGEST_POST = 5 * 1024**3
 
 
 class OscarS3Hook(BaseHook):
@@ -115,7 +109,7 @@ class OscarS3Hook(BaseHook):
             max_pool_connections=20,
             user_agent_extra="airflow-provider-oscar",
         )
-        with self._errors("set up the client"):
+        with self.errors("set up the client"):
             client = boto3.session.Session().client(
                 "s3",
                 endpoint_url=settings.endpoint_url or None,
@@ -156,7 +150,7 @@ class OscarS3Hook(BaseHook):
     def test_connection(self) -> tuple[bool, str]:
         """Answer the Test button: whether the store is reached and knows the key."""
         try:
-            with self._errors("list the buckets"):
+            with self.errors("list the buckets"):
                 buckets = self.client.list_buckets().get("Buckets", [])
         except DefinitionError as error:
             if isinstance(error.__cause__, ClientError) and "may not do this" in str(error):
@@ -194,20 +188,15 @@ class OscarS3Hook(BaseHook):
             asked["Delimiter"] = delimiter
         refused = False
         if not self._boto_only.is_set():
-            with self._errors("presign a listing", bucket):
+            with self.errors("presign a listing", bucket):
                 url = self.client.generate_presigned_url(
                     "list_objects_v2", Params={**asked, "EncodingType": "url"}, ExpiresIn=300
                 )
-            answer = stream_page(
-                self._http_client(),
-                url,
-                self._event_maker(bucket),
-                what=f"connection {self.s3_conn_id!r}: listing bucket {bucket!r}",
-            )
+            answer = stream_page(self._http_client(), url, self._event_maker(bucket), what=self._listing(bucket))
             if isinstance(answer, ListingPage):
                 return answer
             refused = answer is Unlisted.REFUSED
-        with self._errors(f"list {quoted(prefix)}", bucket):
+        with self.errors(f"list {quoted(prefix)}", bucket):
             page = boto_page(self.client, asked, self._event_maker(bucket))
         if refused:  # a store that answers boto3 but not us is not asked again
             self._boto_only.set()
@@ -223,7 +212,7 @@ class OscarS3Hook(BaseHook):
             yield page
             if not page.next_token:
                 return
-            self._require_progress(bucket, token, page)
+            require_progress(page, token, what=self._listing(bucket))
             token = page.next_token
 
     def list_fan_out(self, bucket: str, prefix: str = "", *, workers: int = 4) -> Iterator[ListingPage]:
@@ -250,15 +239,12 @@ class OscarS3Hook(BaseHook):
                     below, token = running.pop(future)
                     page = future.result()
                     if page.next_token:
-                        self._require_progress(bucket, token, page)
+                        require_progress(page, token, what=self._listing(bucket))
                         waiting.appendleft((below, page.next_token))
                     yield page
 
-    def _require_progress(self, bucket: str, token: str | None, page: ListingPage) -> None:
-        if page.next_token == token:
-            raise PermanentError(
-                f"connection {self.s3_conn_id!r}: listing bucket {bucket!r} returned the same token twice"
-            )
+    def _listing(self, bucket: str) -> str:
+        return f"connection {self.s3_conn_id!r}: listing bucket {bucket!r}"
 
     def head(self, bucket: str, key: str) -> ObjectEvent | None:
         """Return the current version of an object, or None if there is none.
@@ -266,10 +252,10 @@ class OscarS3Hook(BaseHook):
         :raises DefinitionError: if the bucket does not exist, which a store says with the same 404.
         """
         try:
-            with self._errors(f"look at {quoted(key)}", bucket):
+            with self.errors(f"look at {quoted(key)}", bucket):
                 answer = self.client.head_object(Bucket=bucket, Key=key)
         except BadInputError:
-            with self._errors("look at the bucket", bucket):
+            with self.errors("look at the bucket", bucket):
                 self._require_bucket(bucket)
             return None
         return ObjectEvent(
@@ -294,9 +280,9 @@ class OscarS3Hook(BaseHook):
         :param limit: most bytes; a larger object is an error, not cut.
         :raises PermanentError: if the object is larger.
         """
-        bucket, key = self._split(uri)
+        bucket, key = staging.s3_path(uri)
         try:
-            with self._errors(f"read {quoted(key)}", bucket), closing(self._open(bucket, key)) as body:
+            with self.errors(f"read {quoted(key)}", bucket), closing(self._open(bucket, key)) as body:
                 data = body.read(limit + 1)
         except BadInputError:
             return None
@@ -311,12 +297,12 @@ class OscarS3Hook(BaseHook):
 
     def put_bytes(self, bucket: str, key: str, data: bytes) -> None:
         """Write an object, replacing what is there."""
-        with self._errors(f"write {quoted(key)}", bucket):
+        with self.errors(f"write {quoted(key)}", bucket):
             self.client.put_object(Bucket=bucket, Key=key, Body=data)
 
     def put_file(self, bucket: str, key: str, path: Path) -> None:
         """Write an object with the content of a local file, in parts where it is large."""
-        with self._errors(f"write {quoted(key)}", bucket):
+        with self.errors(f"write {quoted(key)}", bucket):
             try:
                 self.client.upload_file(str(path), bucket, key)
             except S3UploadFailedError as error:
@@ -327,7 +313,7 @@ class OscarS3Hook(BaseHook):
 
     def delete(self, bucket: str, key: str) -> None:
         """Delete an object; it is no error if there is none."""
-        with self._errors(f"delete {quoted(key)}", bucket):
+        with self.errors(f"delete {quoted(key)}", bucket):
             self.client.delete_object(Bucket=bucket, Key=key)
 
     def stage_in(self, event: ObjectEvent, *, lifetime: timedelta) -> StageIn:
@@ -338,22 +324,7 @@ class OscarS3Hook(BaseHook):
         :raises BadInputError: if the object is gone or was overwritten.
         :raises DefinitionError: if the lifetime is too long.
         """
-        seconds = self._seconds(lifetime)
-        self._require_unchanged(event)
-        parameters = {"Bucket": event.container, "Key": event.key}
-        if event.version_id:
-            parameters["VersionId"] = event.version_id
-        with self._errors(f"presign {quoted(event.key)}", event.container):
-            url = self.client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=seconds)
-        return StageIn(
-            uri=event.uri,
-            name=safe_name(event.key),
-            size=event.size,
-            etag=event.etag,
-            checksum=None,
-            url=url,
-            event=to_minio_event(event),
-        )
+        return staging.stage_in(self, event, lifetime=lifetime)
 
     def stage_out(
         self, uri: str, *, submission_id: str, lifetime: timedelta, max_bytes: int | None = None
@@ -365,20 +336,7 @@ class OscarS3Hook(BaseHook):
         :param lifetime: how long the policy is good, at most seven days.
         :param max_bytes: largest single upload; 5 GiB (the most S3 takes in one POST) if None.
         """
-        seconds = self._seconds(lifetime)
-        bucket, path = self._split(uri)
-        prefix = f"{path.rstrip('/')}/{submission_id}/".lstrip("/")
-        largest = min(max_bytes, LARGEST_POST) if max_bytes is not None else LARGEST_POST
-        conditions: list[object] = [["starts-with", "$key", prefix], ["content-length-range", 0, largest]]
-        with self._errors(f"presign uploads below {quoted(prefix)}", bucket):
-            # boto3 turns a key that ends so into a condition of its own kind; ours above says the same.
-            post = self.client.generate_presigned_post(
-                Bucket=bucket, Key=prefix + "${filename}", Conditions=conditions, ExpiresIn=seconds
-            )
-        fields = {name: value for name, value in post["fields"].items() if name != "key"}
-        return StageOutS3Post(
-            uri=f"s3://{bucket}/{quote(prefix, safe='/~')}", url=post["url"], fields=fields, prefix=prefix
-        )
+        return staging.stage_out(self, uri, submission_id=submission_id, lifetime=lifetime, max_bytes=max_bytes)
 
     def _event_maker(self, bucket: str) -> MakeEvent:
         conn_id = self.s3_conn_id
@@ -416,36 +374,13 @@ class OscarS3Hook(BaseHook):
             if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") != 403:
                 raise
 
-    def _require_unchanged(self, event: ObjectEvent) -> None:
-        if event.source is not Source.S3:
-            raise DefinitionError(f"{event.uri!r} is not an S3 object; use the hook of its store")
-        if event.version_id:
-            return
-        now = self.head(event.container, event.key)
-        if now is None:
-            raise BadInputError(f"connection {self.s3_conn_id!r}: {quoted(event.uri)} is gone; it was deleted or moved")
-        if event.etag and now.etag and now.etag != event.etag:
-            raise BadInputError(
-                f"connection {self.s3_conn_id!r}: {quoted(event.uri)} was overwritten (ETag {event.etag!r} before, "
-                f"{now.etag!r} now); the newer version has an event of its own"
-            )
-
-    def _seconds(self, lifetime: timedelta) -> int:
-        if not timedelta(0) < lifetime <= LONGEST_LIFETIME:
-            raise DefinitionError(
-                f"connection {self.s3_conn_id!r}: a presigned URL of {lifetime} was asked for; "
-                "S3 signatures are good for more than 0 seconds and at most 7 days"
-            )
-        return max(1, int(lifetime.total_seconds()))
-
-    def _split(self, uri: str) -> tuple[str, str]:
-        source, bucket, key = split_uri(uri)
-        if source is not Source.S3:
-            raise DefinitionError(f"{uri!r} is not an S3 URI; expected s3://bucket/key")
-        return bucket, key
-
     @contextmanager
-    def _errors(self, action: str, bucket: str = "") -> Iterator[None]:
+    def errors(self, action: str, bucket: str = "") -> Iterator[None]:
+        """Translate what boto3 raises.
+
+        :param action: words that end "cannot".
+        :param bucket: that it is about.
+        """
         words = f"{action} in bucket {bucket!r}" if bucket else action
         try:
             yield

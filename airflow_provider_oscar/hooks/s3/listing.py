@@ -52,6 +52,18 @@ class ListingPage:
 MakeEvent = Callable[[str, int | None, str, datetime], ObjectEvent]
 
 
+def require_progress(page: ListingPage, token: str | None, *, what: str) -> None:
+    """Refuse a page that leads to itself, which would be listed for ever.
+
+    :param page: the page.
+    :param token: with which it was asked for.
+    :param what: words for the message.
+    :raises PermanentError: if it does.
+    """
+    if page.next_token == token:
+        raise PermanentError(f"{what} returned the same token twice")
+
+
 @lru_cache(maxsize=4096)
 def read_modified(text: str) -> datetime | None:
     """Read a ``LastModified``: ISO 8601, or any other form that boto3 reads; None if there is no usable time in it.

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_provider_oscar.core.errors import LostContactError, OscarProviderError, quoted
-from airflow_provider_oscar.hooks.s3.errors import s3_error
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
@@ -98,7 +96,7 @@ def delete_objects(hook: OscarS3Hook, bucket: str, keys: Sequence[str]) -> int:
     """
     for start in range(0, len(keys), _BATCH):
         batch = keys[start : start + _BATCH]
-        with _errors(hook, f"delete {len(batch)} objects such as {quoted(batch[0])}", bucket):
+        with hook.errors(f"delete {len(batch)} objects such as {quoted(batch[0])}", bucket):
             answer = hook.client.delete_objects(
                 Bucket=bucket, Delete={"Objects": [{"Key": each} for each in batch], "Quiet": True}
             )
@@ -110,11 +108,11 @@ def delete_objects(hook: OscarS3Hook, bucket: str, keys: Sequence[str]) -> int:
 def _copy(hook: OscarS3Hook, bucket: str, key: str, parts: Sequence[str], tags: Sequence[str]) -> None:
     """Join the parts that have these tags; nothing is left of an upload that fails."""
     client = hook.client
-    with _errors(hook, f"begin the upload of {quoted(key)}", bucket):
+    with hook.errors(f"begin the upload of {quoted(key)}", bucket):
         upload = client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
 
     def copy(number: int) -> CompletedPartTypeDef:
-        with _errors(hook, f"copy part {number} of {quoted(key)}", bucket):
+        with hook.errors(f"copy part {number} of {quoted(key)}", bucket):
             answer = client.upload_part_copy(
                 Bucket=bucket,
                 Key=key,
@@ -128,7 +126,7 @@ def _copy(hook: OscarS3Hook, bucket: str, key: str, parts: Sequence[str], tags: 
     try:
         with ThreadPoolExecutor(COPIES, thread_name_prefix="s3-join") as pool:
             done = list(pool.map(copy, range(1, len(parts) + 1)))
-        with _errors(hook, f"join the parts of {quoted(key)}", bucket):
+        with hook.errors(f"join the parts of {quoted(key)}", bucket):
             client.complete_multipart_upload(Bucket=bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": done})
     except OscarProviderError:
         try:
@@ -136,17 +134,3 @@ def _copy(hook: OscarS3Hook, bucket: str, key: str, parts: Sequence[str], tags: 
         except (BotoCoreError, ClientError) as error:
             log.warning("The upload %s of %s is left unfinished in bucket %s: %s", upload, quoted(key), bucket, error)
         raise
-
-
-@contextmanager
-def _errors(hook: OscarS3Hook, action: str, bucket: str) -> Iterator[None]:
-    try:
-        yield
-    except (BotoCoreError, ClientError) as error:
-        raise s3_error(
-            error,
-            conn_id=hook.s3_conn_id,
-            endpoint=hook.settings.endpoint_url,
-            action=f"{action} in bucket {bucket!r}",
-            bucket=bucket,
-        ) from error

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 from oscar_testbed.contract import samples
-from oscar_testbed.contract.oscar import API_CASES, Door, api_transcript, door
+from oscar_testbed.contract.oscar import Door, api_transcript, door
+from oscar_testbed.contract.oscar_cases import API_CASES
 
 from airflow_provider_oscar.core.logs import strip_harness
 from tests.system.backends import embedded

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from oscar_testbed.errors import RejectedError
-from oscar_testbed.fakes.slurm.builtin import BuiltinSlurm, parse_duration, parse_memory, parse_script
+from oscar_testbed.fakes.slurm.batch_script import parse_duration, parse_memory, parse_script
+from oscar_testbed.fakes.slurm.builtin import BuiltinSlurm
 from oscar_testbed.faults import SlurmFaults
 from oscar_testbed.process import wait_until
 

@@ -12,8 +12,9 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from oscar_testbed.fakes.kubernetes.api import Api, application
+from oscar_testbed.fakes.kubernetes.api import Api
 from oscar_testbed.fakes.kubernetes.logs import LogFiles, LogSource
+from oscar_testbed.fakes.kubernetes.server import application
 from oscar_testbed.fakes.kubernetes.store import NotFoundError, Object, ObjectStore
 from oscar_testbed.faults import KubernetesFaults
 from oscar_testbed.files import write_private
