@@ -19,14 +19,10 @@ from airflow_provider_oscar.core.errors import DefinitionError, PermanentError
 from airflow_provider_oscar.core.objects import ObjectEvent, Source
 from airflow_provider_oscar.core.pods import PodRequest, build_pod
 from airflow_provider_oscar.core.staging import StageIn, StageOutS3Post
-from airflow_provider_oscar.jobs.builder import (
-    BODY_LIMIT,
-    JOB_FILE,
-    WORK_PATH,
-    JobBuilder,
-)
+from airflow_provider_oscar.jobs.builder import JOB_FILE, WORK_PATH, JobBuilder
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.options import Attachments, Binding, ObjectWork, RunOptions
+from airflow_provider_oscar.jobs.prepared import BODY_LIMIT
 from airflow_provider_oscar.jobs.result_store import ResultStore
 from airflow_provider_oscar.jobs.sealing import seal
 from airflow_provider_oscar.jobs.spec import JobSpec
