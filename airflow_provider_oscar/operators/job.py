@@ -31,6 +31,7 @@ from airflow_provider_oscar.jobs.signing import Signer, configured_signer
 from airflow_provider_oscar.jobs.status import JobStatus, JsonObject
 from airflow_provider_oscar.jobs.summary import summarize
 from airflow_provider_oscar.operators.job_arguments import checked_reuse, positive_seconds, refuse_text
+from airflow_provider_oscar.operators.job_building import described_request
 from airflow_provider_oscar.operators.job_objects import refuse_directories, take_objects
 from airflow_provider_oscar.operators.job_outcome import (
     describe_outlets,
@@ -154,18 +155,7 @@ class JobOperator(BaseOperator, Generic[W]):
 
     def request(self) -> dict[str, object]:
         """Return what is asked for: a task that asks for something else does not get a former result."""
-        event = parse_object_event(self.object_event)
-        return {
-            "command": None if self.command is None else [str(word) for word in self.command],
-            "environment": {name: str(value) for name, value in self.environment.items()},
-            "input": None if event is None else _identity(event),
-            "output": [self.output_conn_id, self.output_uri],
-            "further": [
-                [[each.uri, each.version_id or each.etag, each.size] for each in found]
-                for found in self.further_objects
-            ],
-            "options": self.run_options.to_dict(),
-        }
+        return described_request(self)
 
     def is_signed(self) -> bool:
         """Whether the job is given a key and signs its manifest; a service's own script is not."""
@@ -399,7 +389,3 @@ class JobOperator(BaseOperator, Generic[W]):
     def interval(self) -> float:
         """Seconds between two looks."""
         return self.poll_interval or conf.getfloat("oscar", "poll_interval", fallback=10.0)
-
-
-def _identity(event: ObjectEvent) -> list[object]:
-    return [event.uri, event.version_id or event.etag, event.size]

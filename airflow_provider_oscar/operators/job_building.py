@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the supervisor of a job is given, made from the arguments of its task."""
+"""What a job is asked for and its supervisor is given, made from the arguments of its task."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import conf
 
 from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.jobs.options import Binding
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.operators.job_state import parse_object_event
@@ -47,3 +48,25 @@ def build_job(task: JobOperator[Any], job: RunningJob, *, placement: str) -> Pre
         lifetime=max(min(configured, _LONGEST_ACCESS), needed),
         **task.build_options(),
     )
+
+
+def described_request(task: JobOperator[Any]) -> dict[str, object]:
+    """Return what a task asks for, as JSON values: object, command and options, and where the results go.
+
+    :param task: the task.
+    """
+    event = parse_object_event(task.object_event)
+    return {
+        "command": None if task.command is None else [str(word) for word in task.command],
+        "environment": {name: str(value) for name, value in task.environment.items()},
+        "input": None if event is None else _identity(event),
+        "output": [task.output_conn_id, task.output_uri],
+        "further": [
+            [[each.uri, each.version_id or each.etag, each.size] for each in found] for found in task.further_objects
+        ],
+        "options": task.run_options.to_dict(),
+    }
+
+
+def _identity(event: ObjectEvent) -> list[object]:
+    return [event.uri, event.version_id or event.etag, event.size]
