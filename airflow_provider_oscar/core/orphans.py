@@ -45,6 +45,8 @@ class SlurmJob:
     :param name: of the job.
     :param comment: what it was submitted with.
     :param submitted_at: when, or None if that cannot be read.
+    :param partition: names of its partitions with commas, or empty.
+    :param starts_at: when it started, or is estimated to; None if SLURM does not say.
     """
 
     job_id: str
@@ -53,6 +55,8 @@ class SlurmJob:
     name: str = ""
     comment: str = ""
     submitted_at: datetime | None = None
+    partition: str = ""
+    starts_at: datetime | None = None
 
     @classmethod
     def from_api(cls, job: Mapping[str, object]) -> SlurmJob:
@@ -69,6 +73,8 @@ class SlurmJob:
             name=str(job.get("name") or ""),
             comment=str(job.get("comment") or ""),
             submitted_at=_seconds(job.get("submit_time")),
+            partition=str(job.get("partition") or ""),
+            starts_at=_seconds(job.get("start_time")),
         )
 
 

@@ -8,12 +8,14 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection, Hashable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 from airflow_provider_oscar.core.cancellation import ABSENT_BEFORE, Cancellation
 from airflow_provider_oscar.core.errors import AccessError, OscarProviderError, TransientError
 from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.core.times import read_iso
 from airflow_provider_oscar.hooks.oscar.errors import NotOscarError
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.hooks.oscar.submissions import PreparedJob, Submission
@@ -172,7 +174,16 @@ class OscarBackend:
             jobs = self.hook.run(self.hook.list_jobs(self.service, most_pages=_OBSERVED_PAGES))
         except OscarProviderError as error:
             return TargetObservation(name=self.service, up=False, reason=str(error))
-        return TargetObservation(name=self.service, active=sum(job.phase.active for job in jobs.values()))
+        waiting = [job for job in jobs.values() if job.phase is JobPhase.PENDING]
+        # OSCAR says when a pod was given to a node; one that none has room for has no time.
+        since = [made for job in waiting if (made := _time(job.created)) is not None]
+        now = datetime.now(UTC)
+        return TargetObservation(
+            name=self.service,
+            active=sum(job.phase.active for job in jobs.values()),
+            pending=len(waiting),
+            oldest_pending=max([*((now - each).total_seconds() for each in since), 0.0]),
+        )
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[OscarJobClient]:
@@ -185,6 +196,13 @@ class OscarBackend:
         """Delete the job without blocking the event loop."""
         hook = await OscarHook.resolved(self.conn_id)
         return _deleted(await hook.arun(hook.delete_job(self.service, job_id)))
+
+
+def _time(text: str) -> datetime | None:
+    try:
+        return read_iso(text)
+    except ValueError:
+        return None
 
 
 @contextmanager

@@ -7,11 +7,13 @@ import logging
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import ClassVar
 
 from airflow_provider_oscar.core.cancellation import Cancellation
 from airflow_provider_oscar.core.errors import OscarProviderError
+from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.podstatus import PodStatus
 from airflow_provider_oscar.hooks.interlink.cancel import cancel_pod
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
@@ -128,15 +130,24 @@ class PodBackend:
         self.hook.delete_secret(job_id)
 
     def observe(self) -> TargetObservation:
-        """Look whether the node takes work, and how many pods it has."""
+        """Look whether the node takes work, how many pods it has, and for how long one of ours has waited."""
         name = self.node or self.display_name
         try:
             trouble = self.hook.node_status(self.node) if self.node else ""
             pods = self.hook.list_pods(node=self.node, label_selector="" if self.node else OURS)
         except OscarProviderError as error:
             return TargetObservation(name=name, up=False, reason=str(error))
-        active = sum(pod.phase.active for pod in pods)
-        return TargetObservation(name=name, up=not trouble, active=active, reason=trouble)
+        now = datetime.now(UTC)
+        waiting = [pod for pod in pods if pod.phase is JobPhase.PENDING and not pod.deleting]
+        waited = [(now - pod.created_at).total_seconds() for pod in waiting if pod.owner and pod.created_at]
+        return TargetObservation(
+            name=name,
+            up=not trouble,
+            active=sum(pod.phase.active for pod in pods),
+            reason=trouble,
+            pending=len(waiting),
+            oldest_pending=max([*waited, 0.0]),
+        )
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[PodClient]:

@@ -170,7 +170,13 @@ class InterLinkPodOperator(PodJobOperator):
     @cached_property
     def backend(self) -> InterLinkBackend:
         """Pods of the namespace on the virtual node."""
-        return InterLinkBackend(conn_id=self.interlink_conn_id, namespace=self.namespace or "", node=self.target.node)
+        partition = "" if self.target.slurm is None else self.target.slurm.partition
+        return InterLinkBackend(
+            conn_id=self.interlink_conn_id,
+            namespace=self.namespace or "",
+            node=self.target.node,
+            partition="" if "{" in partition else partition,
+        )
 
     @property
     def hook(self) -> InterLinkHook:

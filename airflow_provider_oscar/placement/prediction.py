@@ -166,12 +166,14 @@ def predict(
     fade = model.fade(now)
     stage_in, run, stage_out = model.service(request.size, request.features, fade)
     service = stage_in + run + stage_out
-    # While a job of ours waits there, nothing says that the queue has gone: one at a time goes to see.
-    waits = observation.pending > 0 or observation.oldest_pending > 0
-    remaining = 1.0 if waits else fade
+    # A job that waits there tells of a queue before any that ended does: who comes now is behind it. While it waits,
+    # nothing says that the queue has gone; one at a time goes to see.
+    late = max(observation.oldest_pending - model.overhead, 0.0)
+    remaining = 1.0 if observation.pending or late else fade
+    if observation.queue_length == 0:
+        remaining = 0.0
     queue = model.overhead + remaining * model.congestion + _own_load(target, observation, model, service)
-    # A job that waits there tells of a queue before any that ended does: who comes now is behind it.
-    queue = max(queue, PENDING_FACTOR * observation.oldest_pending)
+    queue = max(queue, model.overhead + PENDING_FACTOR * late if late else 0.0)
     if observation.start_in is not None:
         queue = observation.start_in
     middle = queue + service

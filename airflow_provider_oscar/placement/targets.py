@@ -127,6 +127,7 @@ class TargetObservation:
     :param capacity: jobs it can run at once, or None where that cannot be seen.
     :param pending: those of them that wait.
     :param oldest_pending: seconds for which the one of its waiting jobs that waits longest has waited.
+    :param queue_length: jobs of all users that wait there, where the scheduler tells, or None.
     :param start_in: seconds until a job submitted now would start, where the scheduler estimates it, or None.
     """
 
@@ -137,6 +138,7 @@ class TargetObservation:
     capacity: int | None = None
     pending: int = 0
     oldest_pending: float = 0.0
+    queue_length: int | None = None
     start_in: float | None = None
 
 

@@ -8,8 +8,10 @@ word, later a list of words, and a number may be ``{"set": …, "number": …}``
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ from airflow.sdk import BaseHook
 
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError, quoted
 from airflow_provider_oscar.core.orphans import SlurmJob
+from airflow_provider_oscar.core.slurm_queue import SlurmQueue, queue_of
 from airflow_provider_oscar.hooks.http.cookies import cookie_jar
 
 if TYPE_CHECKING:
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Seconds for one answer.
 TIMEOUT = 20.0
+#: Bytes of one answer that are read; a job takes about 5 kB, and slurmrestd shows all jobs or none.
+ANSWER_LIMIT = 64 * 1024 * 1024
 #: What SLURM says of a job id that it does not know (any more): ESLURM_INVALID_JOB_ID.
 _UNKNOWN_JOB = 2017
 _PATH = re.compile(r"/slurm/(v\d+\.\d+\.(\d+))/job/\{job_id\}/?")
@@ -102,6 +107,14 @@ class SlurmHook(BaseHook):
         jobs = self._ask("GET", f"/slurm/{self.version}/jobs").get("jobs")
         return [SlurmJob.from_api(job) for job in jobs if isinstance(job, Mapping)] if isinstance(jobs, list) else []
 
+    def queue(self, partition: str = "") -> SlurmQueue:
+        """Return how many jobs wait and run in a partition, and when a newcomer would start.
+
+        :param partition: its name; empty for the whole cluster.
+        :raises TransientError: if SLURM could not be asked, or shows more jobs than can be read for that.
+        """
+        return queue_of(self.jobs(), partition, now=datetime.now(UTC))
+
     def cancel(self, job_id: str) -> None:
         """Do what ``scancel`` does; it is no error if SLURM does not know the job."""
         self._ask("DELETE", f"/slurm/{self.version}/job/{_number(job_id)}")
@@ -118,14 +131,22 @@ class SlurmHook(BaseHook):
         import httpx
 
         try:
-            with self.client() as client:
-                answer = client.request(method, path)
+            with self.client() as client, client.stream(method, path) as answer:
+                parts, size = [], 0
+                for part in answer.iter_bytes():
+                    size += len(part)
+                    if size > ANSWER_LIMIT:
+                        raise TransientError(
+                            f"{self.where}: SLURM's REST API answers {method} {path} with more than "
+                            f"{ANSWER_LIMIT} bytes"
+                        )
+                    parts.append(part)
         except httpx.HTTPError as error:
             raise TransientError(
                 f"{self.where}: SLURM's REST API cannot be reached ({type(error).__name__}: {quoted(error)})"
             ) from error
         try:
-            body = answer.json()
+            body = json.loads(b"".join(parts))
         except ValueError:
             body = {}
         body = body if isinstance(body, Mapping) else {}

@@ -83,6 +83,15 @@ def scenarios(count: int = 600, seed: str = "1") -> Sequence[Scenario]:
             arrivals(count, 20, f"storm {seed}"),
         ),
         Scenario(
+            "the same, SLURM says so",
+            (
+                cloud,
+                cpu,
+                replace(gpu, told=True, foreign=foreign(f"storm {seed}", span / 3, span * 2 / 3, 30, 150)),
+            ),
+            arrivals(count, 20, f"storm {seed}"),
+        ),
+        Scenario(
             "the GPUs slow down",
             (cloud, cpu, replace(gpu, speed=_slower(span / 2, 6.0))),
             arrivals(count, 20, f"slow {seed}"),

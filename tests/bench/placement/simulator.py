@@ -50,6 +50,8 @@ class Site:
     :param speed: factor on the time of a job that starts at a time; 1 by default.
     :param foreign: (arrival, seconds) of other people's jobs.
     :param away: (from, until) between which jobs fail.
+    :param told: the scheduler tells how many jobs wait and estimates when a newcomer starts; as real ones do, it
+        takes the limits of jobs for their lengths, which are half as long again.
     """
 
     target: PlacementTarget
@@ -60,6 +62,7 @@ class Site:
     speed: Callable[[float], float] = lambda _: 1.0
     foreign: tuple[tuple[float, float], ...] = ()
     away: tuple[tuple[float, float], ...] = ()
+    told: bool = False
 
     def length(self, job: Job, start: float) -> float:
         """Return how long the job takes if it starts then."""
@@ -100,11 +103,16 @@ class _Running:
     def oldest_pending(self, now: float) -> float:
         """Return for how long the one of our waiting jobs that waits longest has waited."""
         self.pending = [(start, since) for start, since in self.pending if start > now]
-        return max((now - since - self.site.overhead for _, since in self.pending), default=0.0)
+        return max((now - since for _, since in self.pending), default=0.0)
 
     def waiting(self, now: float) -> int:
         """Return our own jobs that have not started."""
         return sum(start > now for start, _ in self.pending)
+
+    def estimate(self, now: float) -> float | None:
+        """Return what the scheduler says of a newcomer's start; nothing while a slot is free."""
+        wait = min(self.free_at) - now
+        return 1.5 * wait if self.site.told and wait > 0 else None
 
     def preview(self, job: Job, now: float) -> tuple[float, float]:
         """Return when the job would start and end."""
@@ -176,6 +184,8 @@ def play(policy: PlacementPolicy, sites: Sequence[Site], jobs: Sequence[Job], *,
                 capacity=each.site.slots,
                 pending=each.waiting(now),
                 oldest_pending=max(each.oldest_pending(now), 0.0),
+                queue_length=(0 if each.estimate(now) is None else 1) if each.site.told else None,
+                start_in=each.estimate(now),
             )
             for name, each in running.items()
         ]

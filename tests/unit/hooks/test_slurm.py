@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import httpx
 import pytest
@@ -16,6 +17,7 @@ from airflow_provider_oscar.core.errors import DefinitionError, TransientError
 from airflow_provider_oscar.core.orphans import SlurmJob
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.podstatus import PodStatus
+from airflow_provider_oscar.core.slurm_queue import SlurmQueue, queue_of
 from airflow_provider_oscar.hooks.interlink.cancel import cancel_pod
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.hooks.slurm import SlurmHook
@@ -103,6 +105,47 @@ def test_what_is_no_number_never_gets_into_a_path(number):
 @given(st.dictionaries(st.text(), st.none() | st.text() | st.integers() | st.lists(st.text())))
 def test_any_job_can_be_read(job):
     assert isinstance(SlurmJob.from_api(job), SlurmJob)
+
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+def slurm_job(state, *, partition="gpu", reason="Priority", starts=None):
+    start = {"set": starts is not None, "number": 0 if starts is None else int(NOON.timestamp()) + starts}
+    return SlurmJob.from_api(
+        {"job_id": 1, "job_state": [state], "partition": partition, "state_reason": reason, "start_time": start}
+    )
+
+
+def test_the_queue_of_a_partition_is_what_stands_in_a_newcomers_way():
+    jobs = [
+        slurm_job("RUNNING", starts=-600),
+        slurm_job("PENDING", starts=60),
+        slurm_job("PENDING", partition="cpu,gpu", starts=300),
+        slurm_job("PENDING"),
+        slurm_job("PENDING", reason="JobHeldUser", starts=9000),
+        slurm_job("PENDING", reason="Dependency"),
+        slurm_job("PENDING", partition="cpu", starts=5000),
+        slurm_job("COMPLETED"),
+    ]
+    assert queue_of(jobs, "gpu", now=NOON) == SlurmQueue(waiting=3, running=1, start_in=300.0)
+    assert queue_of(jobs, "", now=NOON).waiting == 4
+    assert queue_of([], "gpu", now=NOON) == SlurmQueue(waiting=0, running=0)
+    assert queue_of([slurm_job("PENDING", starts=-5)], "gpu", now=NOON).start_in == 0.0
+
+
+def test_the_queue_is_asked_of_slurm():
+    server = Slurmrestd()
+    server.jobs.update({"1": "RUNNING", "2": "PENDING"})
+    assert slurm_hook(server, api_version="v0.0.40").queue() == SlurmQueue(waiting=1, running=1)
+
+
+def test_an_answer_without_end_is_not_read(monkeypatch):
+    monkeypatch.setattr("airflow_provider_oscar.hooks.slurm.hook.ANSWER_LIMIT", 20)
+    server = Slurmrestd()
+    server.jobs["1"] = "RUNNING"
+    with pytest.raises(TransientError, match="more than 20 bytes"):
+        slurm_hook(server, api_version="v0.0.40").jobs()
 
 
 class Cluster(InterLinkHook):

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from airflow_provider_oscar.core.errors import TransientError
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.podstatus import PodStatus
+from airflow_provider_oscar.core.slurm_queue import SlurmQueue
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.jobs import poller
 from airflow_provider_oscar.jobs.interlink import InterLinkBackend
@@ -100,6 +102,33 @@ def test_the_virtual_node_is_observed_with_its_pods(cluster, monkeypatch):
     assert (seen.up, seen.active, seen.reason) == (True, 1, "")
     trouble[0] = "the node is not ready: no ping"
     assert InterLinkBackend(**PLACE).observe().reason == "the node is not ready: no ping"
+
+
+def test_what_waits_at_the_node_is_observed_and_the_queue_where_slurm_is_known(cluster, monkeypatch):
+    monkeypatch.setattr(InterLinkHook, "node_status", lambda self, node: "")
+    cluster.put("a", JobPhase.RUNNING)
+    cluster.put("b", JobPhase.PENDING, created_at=datetime.now(UTC) - timedelta(minutes=5), owner="x")
+    cluster.put("c", JobPhase.PENDING, created_at=datetime.now(UTC) - timedelta(hours=5))
+    seen = InterLinkBackend(**PLACE).observe()
+    assert (seen.active, seen.pending, seen.queue_length, seen.start_in) == (3, 2, None, None)
+    assert 300 <= seen.oldest_pending < 3600, "of ours alone"
+
+    class Slurm:
+        def queue(self, partition):
+            assert partition == "gpu"
+            return SlurmQueue(waiting=4, running=2, start_in=90.0)
+
+    monkeypatch.setattr(InterLinkHook, "slurm", Slurm())
+    seen = InterLinkBackend(**PLACE, partition="gpu").observe()
+    assert (seen.queue_length, seen.start_in) == (4, 90.0)
+
+    class Away:
+        def queue(self, partition):
+            raise TransientError("slurmrestd is away")
+
+    monkeypatch.setattr(InterLinkHook, "slurm", Away())
+    seen = InterLinkBackend(**PLACE, partition="gpu").observe()
+    assert (seen.up, seen.pending, seen.queue_length) == (True, 2, None)
 
 
 def test_ordinary_nodes_are_observed_without_asking_for_one(cluster):

@@ -77,6 +77,15 @@ def test_a_job_that_waits_says_more_than_jobs_that_ended():
     assert expected(records, seen=TargetObservation(name="a", active=1, oldest_pending=300)).queue >= 300
 
 
+def test_a_queue_is_taken_to_be_there_while_a_job_of_ours_waits_and_to_have_gone_when_the_scheduler_says_so():
+    records = [*(job(each) for each in range(20)), *(job(20 + each, queued=400.0) for each in range(3))]
+    later = {"now": NOW + timedelta(days=3)}
+    assert expected(records, seen=TargetObservation(name="a", pending=1), **later).queue > 350
+    assert expected(records, seen=TargetObservation(name="a"), **later).queue < 100
+    assert expected(records, seen=TargetObservation(name="a", queue_length=0)).queue < 100
+    assert expected(records, seen=TargetObservation(name="a", queue_length=4)).queue > 300
+
+
 def test_an_estimate_of_the_scheduler_replaces_our_own():
     records = [job(each, queued=500.0) for each in range(10)]
     assert expected(records, seen=TargetObservation(name="a", start_in=7.0)).queue == 7.0
