@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TextIO
 
@@ -58,13 +59,15 @@ class PostgreSQL:
     """postgres with what durability it has switched off.
 
     :param log_path: its output; the data is in a temporary directory that its user may reach.
+    :param settings: further settings of the server, such as ``log_min_duration_statement``.
     """
 
     name = "PostgreSQL"
     real = True
 
-    def __init__(self, log_path: Path) -> None:
+    def __init__(self, log_path: Path, settings: Mapping[str, str | int] | None = None) -> None:
         self.log_path = log_path
+        self._settings = dict(settings or {})
         self.password = secrets.token_hex(16)
         self.port = 0
         self._directory: Path | None = None
@@ -119,6 +122,11 @@ class PostgreSQL:
         self._program.start()
         wait_until(self.healthy, what="PostgreSQL serves again", timeout=_START_SECONDS, program=self._program)
 
+    @property
+    def pid(self) -> int | None:
+        """Process id of the server, whose children serve the connections; None while it does not run."""
+        return None if self._program is None else self._program.pid
+
     def healthy(self) -> bool:
         """Whether it takes connections."""
         if self._program is None or not self._program.running:
@@ -141,9 +149,9 @@ class PostgreSQL:
         statement = f"CREATE DATABASE {DATABASE}".encode()
         subprocess.run(single, input=statement, cwd=directory, check=True, capture_output=True, timeout=60)
         self.port = free_port()
-        settings = {
+        settings: dict[str, str | int] = {
             "port": self.port, "listen_addresses": LOOPBACK, "unix_socket_directories": "", "fsync": "off",
-            "full_page_writes": "off", "synchronous_commit": "off", "max_connections": 200,
+            "full_page_writes": "off", "synchronous_commit": "off", "max_connections": 200, **self._settings,
         }  # fmt: skip
         command = [*_as_owner(), _program("postgres"), "-D", str(data)]
         command += [f"--{name}={value}" for name, value in settings.items()]

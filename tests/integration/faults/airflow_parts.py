@@ -106,6 +106,10 @@ class AirflowParts:
             self._parts[name].start()
         return ended
 
+    def pids(self) -> dict[str, int]:
+        """Process ids of the parts that run, by name."""
+        return {name: part.pid for name, part in self._parts.items() if part.pid is not None}
+
     def stop(self) -> None:
         """End all parts."""
         for part in self._parts.values():

@@ -1,21 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """A burst of events on PostgreSQL and a real Airflow: how long each thousand takes to have its runs.
 
-``python -m tests.integration.faults.burst 20000`` prints objects per second, and the last thousand against the first.
+``python -m tests.integration.faults.burst 20000`` prints objects per second, the last thousand against the first, and
+the longest request and statement that Airflow's API server and PostgreSQL had to answer.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
+import re
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psutil
 from oscar_testbed.process import wait_until
+from oscar_testbed.real import environments
 from oscar_testbed.real.postgres import PostgreSQL
 from sqlalchemy import create_engine, text
 
@@ -24,6 +31,8 @@ from tests.integration.faults.airflow_parts import AirflowParts
 
 DAGS = Path(__file__).parent / "burst_dags"
 _CHUNK = 1000
+#: Milliseconds from which on PostgreSQL notes a statement.
+_NOTED = 100
 
 
 @dataclass(frozen=True)
@@ -31,12 +40,19 @@ class Burst:
     """What came of a burst.
 
     :param seconds: of each thousand objects, from the first run to the last.
-    :param runs: runs of the consumer, by state of the count: (all, distinct objects).
+    :param runs: runs of the consumer.
+    :param objects: distinct objects among them.
+    :param request: seconds of server time that the longest request to Airflow's API took while runs were made.
+    :param statement: seconds of the longest statement of PostgreSQL, and how it begins.
+    :param cpu: CPU seconds of each part of Airflow and of PostgreSQL meanwhile, their children included.
     """
 
     seconds: tuple[float, ...]
     runs: int
     objects: int
+    request: float
+    statement: tuple[float, str]
+    cpu: Mapping[str, float]
 
     @property
     def rate(self) -> float:
@@ -51,17 +67,23 @@ class Burst:
     def table(self) -> str:
         """Return the figures for people."""
         each = " ".join(f"{value:.1f}" for value in self.seconds)
+        longest, words = self.statement
+        used = ", ".join(f"{name} {1000 * seconds / max(self.objects, 1):.0f}" for name, seconds in self.cpu.items())
         return (
             f"{self.objects} objects, {self.runs} runs: {self.rate:.0f} objects/s; "
-            f"last/first {self.growth:.2f}; seconds per {_CHUNK}: {each}"
+            f"last/first {self.growth:.2f}; longest request {self.request:.2f} s, longest statement "
+            f"{longest:.2f} s ({words}); CPU ms an object: {used}; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} "
+            f"cores; seconds per {_CHUNK}: {each}"
         )
 
 
-def measure(directory: Path, objects: int, *, say: Callable[[str], None], patience: float = 1800.0) -> Burst:
+def measure(directory: Path, objects: int, *, say: Callable[[str], None], patience: float = 3600.0) -> Burst:
     """Store the events of ``objects`` at once, as a watcher would in many pages, and wait for the runs."""
-    database = PostgreSQL(directory / "postgres.log")
+    python = environments.executors()  # it has the database's driver
+    sys.path.append(str(environments.site_packages(python)))
+    database = PostgreSQL(directory / "postgres.log", {"log_min_duration_statement": _NOTED})
     database.start()
-    airflow = AirflowParts(directory / "airflow", dags=DAGS, database=database.url())
+    airflow = AirflowParts(directory / "airflow", dags=DAGS, database=database.url(), python=python)
     engine = create_engine(database.url())
     try:
         say("starting Airflow on PostgreSQL")
@@ -87,23 +109,57 @@ def measure(directory: Path, objects: int, *, say: Callable[[str], None], patien
         statement = "INSERT INTO asset_event (asset_id, extra, timestamp) VALUES (:asset, :extra, :time)"
         with engine.begin() as connection:
             connection.execute(text(statement), rows)
-        deadline = time.monotonic() + patience
-        count = 0
+        requests, statements = directory / "airflow" / "api-server.log", directory / "postgres.log"
+        before = requests.stat().st_size, statements.stat().st_size
+        began = time.monotonic()
+        servers = {**airflow.pids(), "PostgreSQL": database.pid}
+        used = {name: _cpu(pid) for name, pid in servers.items()}
+        deadline, count = began + patience, 0
         while count < objects and time.monotonic() < deadline:
             time.sleep(1)
             with engine.connect() as connection:
-                count = connection.execute(text("SELECT count(*) FROM dag_run WHERE dag_id = 'burst'")).scalar_one()
+                found = connection.execute(text("SELECT count(*) FROM dag_run WHERE dag_id = 'burst'")).scalar_one()
+            if found // 5000 > count // 5000:
+                say(f"{found} runs after {time.monotonic() - began:.0f} s")
+            count = found
         with engine.connect() as connection:
             query = "SELECT queued_at, partition_key FROM dag_run WHERE dag_id = 'burst' ORDER BY id"
-            found = connection.execute(text(query)).all()
-        times = [row.queued_at.timestamp() for row in found]
+            made = connection.execute(text(query)).all()
+        times = [row.queued_at.timestamp() for row in made]
         marks = [times[0], *(times[min(at, len(times)) - 1] for at in range(_CHUNK, len(times) + _CHUNK, _CHUNK))]
         seconds = tuple(later - earlier for earlier, later in zip(marks, marks[1:], strict=False))
-        return Burst(seconds, len(found), len({row.partition_key for row in found}))
+        statement, words = _longest(statements, r"duration: ([\d.]+) ms *\w* *\w*: (.{,90})", before[1])
+        return Burst(
+            seconds,
+            len(made),
+            len({row.partition_key for row in made}),
+            request=_longest(requests, r"duration_us=(\d+)()", before[0])[0] / 1e6,
+            statement=(statement / 1e3, words),
+            cpu={name: _cpu(pid) - used[name] for name, pid in servers.items()},
+        )
     finally:
         engine.dispose()
         airflow.stop()
         database.stop()
+
+
+def _longest(log: Path, pattern: str, start: int) -> tuple[float, str]:
+    """Return the greatest number that a pattern finds in a log after a position, with the words behind it."""
+    with log.open(encoding="utf-8", errors="replace") as lines:
+        lines.seek(start)
+        found = [(float(match[1]), match[2]) for line in lines if (match := re.search(pattern, line))]
+    return max(found, default=(0.0, "none"))
+
+
+def _cpu(pid: int | None) -> float:
+    """Return the CPU seconds of a process and its children, also those that ended."""
+    total = 0.0
+    with contextlib.suppress(psutil.Error):
+        leader = psutil.Process(pid)
+        for process in (leader, *leader.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                total += sum(process.cpu_times()[:4])
+    return total
 
 
 def _event(number: int, now: datetime) -> ObjectEvent:
