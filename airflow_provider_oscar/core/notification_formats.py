@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
+from urllib.parse import unquote_plus
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.notifications import (
@@ -41,6 +42,9 @@ from airflow_provider_oscar.core.objects import Reason, Source, split_uri
 _MOST_DOCUMENTS = 1000
 _DEEPEST = 4
 _KNOWN_SOURCES = {"aws:s3": from_aws_s3, "ceph:s3": from_ceph}
+#: What pointers may find of an object: where it is, and what is said of it.
+_WHERE = ("uri", "bucket", "key")
+_FACTS = ("event", "size", "etag", "version_id", "time")
 _GONE = ("delete", "remove", "archive", "expir")
 _SAID_BY_SNS = ("SubscriptionConfirmation", "UnsubscribeConfirmation", "Notification")
 
@@ -240,7 +244,9 @@ def from_pointers(payload: object, pointers: Mapping[str, str]) -> list[Notifica
 
     :param payload: JSON text or what it parses to.
     :param pointers: ``uri``, or ``bucket`` and ``key``; optionally ``each``, which finds a list, to whose items the
-        others refer. A value that begins with ``=`` is a text itself, as in ``{"bucket": "=incoming"}``.
+        others refer; ``event``, a word, of which those that tell of a deletion make no run; and ``size`` (bytes),
+        ``etag``, ``version_id`` and ``time`` (ISO 8601, or seconds since 1970), each ignored where it finds nothing of
+        its kind. A value that begins with ``=`` is a text itself, as in ``{"bucket": "=incoming"}``.
     :raises DefinitionError: if the text is not JSON.
     :raises UnknownFormatError: if the pointers find nothing.
     """
@@ -253,13 +259,28 @@ def from_pointers(payload: object, pointers: Mapping[str, str]) -> list[Notifica
     found: list[Notification] = []
     for item in items:
         fields = {name: _pointed(item, pointer) for name, pointer in pointers.items() if name != "each"}
-        read = from_plain({name: value for name, value in fields.items() if isinstance(value, str)})
+        named = {name: value for name, value in fields.items() if name in _WHERE and isinstance(value, str)}
+        read = from_plain({**named, "event": fields.get("event")})
         if not read:
             raise UnknownFormatError(
                 f"the pointers {', '.join(map(quoted, pointers.values()))} find no object in the notification"
             )
-        found += read
+        found += [_with_facts(each, fields) for each in read]
     return found
+
+
+def _with_facts(found: Notification, fields: Mapping[str, object]) -> Notification:
+    version = fields.get("version_id")
+    # Nobody says whether such a key is percent-encoded.
+    other = unquote_plus(found.key, errors="surrogateescape")
+    return replace(
+        found,
+        size=_number(fields),
+        etag=etag_of(fields),
+        version_id=str(version) if isinstance(version, (str, int)) and not isinstance(version, bool) else "",
+        event_time=time_of(fields.get("time")),
+        other_key=other if other != found.key and "uri" not in fields else "",
+    )
 
 
 def check_pointers(pointers: object) -> dict[str, str]:
@@ -270,11 +291,12 @@ def check_pointers(pointers: object) -> dict[str, str]:
     if (
         not isinstance(pointers, Mapping)
         or not all(isinstance(value, str) and value[:1] in ("/", "=", "") for value in pointers.values())
-        or not pointers.keys() <= {"each", "uri", "bucket", "key"}
+        or not pointers.keys() <= {"each", *_WHERE, *_FACTS}
         or not ("uri" in pointers or {"bucket", "key"} <= pointers.keys())
     ):
         raise DefinitionError(
-            f"json: {quoted(pointers)}; expected JSON pointers for uri, or for bucket and key, and perhaps each"
+            f"json: {quoted(pointers)}; expected JSON pointers for uri, or for bucket and key, and perhaps for each, "
+            f"{', '.join(_FACTS)}"
         )
     return dict(pointers)
 

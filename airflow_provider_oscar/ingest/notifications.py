@@ -194,8 +194,7 @@ class NotificationIngester:
                 return None
             if event is None or event.size is None:
                 return None
-            # As a listing words it: without version id, which listings do not tell.
-            return replace(event, version_id="", reason=each.reason or event.reason)
+            return as_listed(event, each)
 
         if len(notifications) == 1:
             return [look(notifications[0])]
@@ -244,6 +243,22 @@ class NotificationIngester:
                 quoted(fields.get("TopicArn")),
                 quoted(fields.get("Token")),
             )
+
+
+def as_listed(event: ObjectEvent, told: Notification) -> ObjectEvent:
+    """Return an object that was looked at with the identity that a listing gives it.
+
+    That is without version id, which listings do not tell. What the store's answer lacks, a listing has, and so may
+    the notification: an entity tag, or a time of modification (some stores tell 1970, or none).
+    """
+    unknown = event.modified.timestamp() <= 0
+    return replace(
+        event,
+        version_id="",
+        etag=event.etag or told.etag,
+        modified=told.event_time if unknown and told.event_time is not None else event.modified,
+        reason=told.reason or event.reason,
+    )
 
 
 def _unpack(stored: Any) -> list[bytes]:

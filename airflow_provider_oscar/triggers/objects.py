@@ -281,6 +281,8 @@ class FileSystemNewObjectTrigger(NewObjectTrigger[FileSystemArguments]):
         tell their time.
     :param sentinel: a name such as ``_SUCCESS``, which says that the files of its directory are complete, or an
         ending such as ``.done``, which says so of the file without it; they are reported when it is there.
+    :param notifications: for datasets of Rucio, where its messages are, so that the dataset is listed at once: a
+        :class:`Notifications` or a dictionary such as ``{"kind": "rucio", "topic": "/topic/rucio.events"}``.
     :raises DefinitionError: in the DAG file, for an argument that cannot be used.
     """
 
@@ -304,6 +306,7 @@ class FileSystemNewObjectTrigger(NewObjectTrigger[FileSystemArguments]):
         quiet_period: timedelta | float | None = None,
         algorithm: Literal["snapshot"] = "snapshot",
         sentinel: str = "",
+        notifications: Notifications | Mapping[str, Any] | None = None,
     ) -> None:
         conditions = ObjectFilter.from_argument(
             filter, suffix=suffix, glob=glob, regex=regex, min_size=min_size, ignore=ignore, empty=empty
@@ -322,6 +325,7 @@ class FileSystemNewObjectTrigger(NewObjectTrigger[FileSystemArguments]):
             quiet_period=seconds(quiet_period),
             algorithm=algorithm,
             sentinel=sentinel,
+            notifications=notifications.to_dict() if isinstance(notifications, Notifications) else notifications,
         )
         super().__init__(arguments)
 

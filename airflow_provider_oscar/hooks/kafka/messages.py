@@ -13,8 +13,10 @@ class TopicMessage:
     :param partition: of the topic.
     :param offset: in the partition.
     :param value: its bytes.
+    :param assignment: which assignment of the partition to this consumer it was read under; later ones are greater.
     """
 
     partition: int
     offset: int
     value: bytes
+    assignment: int = 0

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +13,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError, quoted
 from airflow_provider_oscar.hooks.kafka.messages import TopicMessage
+
+log = logging.getLogger(__name__)
 
 #: Seconds the broker has for its first answer.
 _FIRST_ANSWER = 10.0
@@ -37,7 +41,10 @@ class _Hook(KafkaConsumerHook):
 
 
 class KafkaTopic:
-    """A consumer of one topic; use it from one thread.
+    """A consumer of one topic; use it from one thread, but for :meth:`settle`.
+
+    The group's place moves to what was settled: before each read, when a partition goes to another consumer, and at the
+    end. What was read before a partition was taken away says nothing about its place afterwards.
 
     :param conn_id: connection of type ``kafka``; its extra is librdkafka's configuration.
     :param topic: name of the topic.
@@ -50,13 +57,21 @@ class KafkaTopic:
         self._where = f"Kafka connection {conn_id!r}, topic {quoted(topic)}"
         self._topic = topic
         self._trouble: KafkaError | None = None
+        self._lock = threading.Lock()
+        self._assigned: dict[int, int] = {}
+        self._assignments = 0
+        self._settled: dict[int, int] = {}
+        self._resting = False
         settings = {"group.id": group, "auto.offset.reset": "latest", "error_cb": self._note}
         self._consumer: Consumer = _Hook(topic, conn_id, settings).get_conn
         try:
             found = self._consumer.list_topics(topic, timeout=_FIRST_ANSWER).topics[topic]
             if found.error is not None:
                 raise KafkaException(found.error)
-            self._consumer.subscribe([topic])
+            # A consumer that was thought dead has lost its partitions: the group would refuse its commits.
+            self._consumer.subscribe(
+                [topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+            )
         except KafkaException as error:
             self.close()
             raise self._worded(error.args[0]) from error
@@ -65,33 +80,76 @@ class KafkaTopic:
         if error.fatal() or error.code() in (*_REFUSED, KafkaError._ALL_BROKERS_DOWN):
             self._trouble = error
 
-    def read(self, most: int, seconds: float) -> list[TopicMessage]:
-        """Return the next messages.
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        with self._lock:
+            for each in partitions:
+                self._assignments += 1
+                self._assigned[each.partition] = self._assignments
+        self._resting = False  # new partitions are not paused
 
-        :param most: of them.
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """Commit what is settled while the partitions are still ours, so that the next one begins behind it."""
+        self._commit(wait=True)
+        self._on_lost(consumer, partitions)
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        with self._lock:
+            for each in partitions:
+                self._assigned.pop(each.partition, None)
+                self._settled.pop(each.partition, None)
+
+    def read(self, most: int, seconds: float) -> list[TopicMessage]:
+        """Commit what is settled, and return the next messages.
+
+        :param most: of them; 0 reads none and stays a member of the group.
         :param seconds: to wait for the first.
         :raises TransientError: if the brokers are away.
         :raises DefinitionError: if they refuse the topic.
         """
+        self._commit(wait=False)
+        self._rest(most == 0)
         found = []
-        for message in self._consumer.consume(most, timeout=seconds):
+        for message in self._consumer.consume(max(most, 1), timeout=seconds):
             if (error := message.error()) is not None:
                 if error.code() == KafkaError._PARTITION_EOF:
                     continue
                 raise self._worded(error)
-            found.append(TopicMessage(message.partition() or 0, message.offset() or 0, message.value() or b""))
+            partition = message.partition() or 0
+            assignment = self._assigned.get(partition)
+            if assignment is not None:  # else it was taken away meanwhile, and is read by another
+                found.append(TopicMessage(partition, message.offset() or 0, message.value() or b"", assignment))
         if self._trouble is not None and not found:
             raise self._worded(self._trouble)
         self._trouble = None
         return found
 
-    def commit(self, positions: Mapping[int, int]) -> None:
-        """Have the group go on from these offsets, by partition; what fails is read again at worst."""
-        offsets = [TopicPartition(self._topic, partition, offset) for partition, offset in positions.items()]
-        self._consumer.commit(offsets=offsets, asynchronous=True)
+    def settle(self, message: TopicMessage, position: int) -> None:
+        """Let the group go on from an offset of the message's partition, unless that was taken away meanwhile."""
+        with self._lock:
+            if self._assigned.get(message.partition) == message.assignment:
+                self._settled[message.partition] = position
+
+    def _commit(self, *, wait: bool) -> None:
+        with self._lock:
+            settled, self._settled = self._settled, {}
+        if not settled:
+            return
+        offsets = [TopicPartition(self._topic, partition, offset) for partition, offset in settled.items()]
+        try:
+            if wait:
+                self._consumer.commit(offsets=offsets, asynchronous=False)
+            else:
+                self._consumer.commit(offsets=offsets, asynchronous=True)
+        except KafkaException as error:
+            log.info("%s: the group's place could not be moved, so messages may be read again: %s", self._where, error)
+
+    def _rest(self, resting: bool) -> None:
+        if resting != self._resting:
+            (self._consumer.pause if resting else self._consumer.resume)(self._consumer.assignment())
+            self._resting = resting
 
     def close(self) -> None:
-        """Leave the group."""
+        """Leave the group, at the place that was settled."""
         self._consumer.close()
 
     def _worded(self, error: KafkaError) -> DefinitionError | TransientError:

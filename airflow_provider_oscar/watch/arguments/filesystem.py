@@ -3,16 +3,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.fsspec_urls import FsspecUrl
+from airflow_provider_oscar.core.objects import Reason
 from airflow_provider_oscar.watch.arguments.base import WatchArguments
+from airflow_provider_oscar.watch.notifications.choice import NotificationKind, Notifications
+from airflow_provider_oscar.watch.notifications.listener import Channel
+from airflow_provider_oscar.watch.notifications.rucio import RucioChannel
 from airflow_provider_oscar.watch.policy import Policy
 from airflow_provider_oscar.watch.source import Source
 from airflow_provider_oscar.watch.sources.filesystem import FileSystemSource
+from airflow_provider_oscar.watch.sources.notified import NotifiedSource, Unconfirmed
 from airflow_provider_oscar.watch.strategies import WatchOptions
+
+#: Least seconds between listings of a dataset that Rucio's messages call for.
+_RUCIO_SPACING = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +33,16 @@ class FileSystemArguments(WatchArguments):
     :param max_directories: more directories than that are an error, told once and tried again.
     :param quiet_period: seconds a file must look the same before it is reported; many file systems show uploads that
         are under way.
+    :param notifications: for datasets of Rucio, where its messages are: a
+        :class:`~airflow_provider_oscar.triggers.objects.Notifications` or a dictionary such as
+        ``{"kind": "rucio", "topic": "/topic/rucio.events"}``.
     """
 
     url: str
     recursive: bool = False
     max_directories: int = 1000
     quiet_period: float = 10.0
+    notifications: Mapping[str, object] | None = None
     algorithm: str = "snapshot"
     optional = frozenset({"conn_id"})
     personal = frozenset({"quiet_period"})
@@ -43,6 +56,14 @@ class FileSystemArguments(WatchArguments):
                 f"the url of a watcher holds a login or a connection ({quoted(self.url)}); give conn_id instead"
             )
         object.__setattr__(self, "url", url.place)
+        if self.notifications is not None:
+            chosen = Notifications.from_argument(self.notifications)
+            if chosen.kind != NotificationKind.RUCIO or url.protocol != "rucio":
+                raise DefinitionError(
+                    f"notifications of the place {quoted(self.url)} are of kind {quoted(chosen.kind)}; a place of "
+                    "fsspec is listed, and only datasets of Rucio have notifications, of kind 'rucio'"
+                )
+            object.__setattr__(self, "notifications", chosen.to_dict())
         if self.quiet_period < 0 or self.max_directories < 1:
             raise DefinitionError(
                 "a watcher of a file system needs quiet_period >= 0 and max_directories >= 1; got "
@@ -51,12 +72,35 @@ class FileSystemArguments(WatchArguments):
 
     def source(self) -> Source:
         """Return the listing of the directory."""
-        return FileSystemSource(
+        source = FileSystemSource(
             url=self.url,
             conn_id=self.conn_id,
             recursive=self.recursive,
             max_directories=self.max_directories,
             interval=self.poll_interval,
+        )
+        if self.notifications is None:
+            return source
+        chosen = Notifications.from_argument(self.notifications)
+        url = FsspecUrl.parse(self.url)
+
+        async def open_channel() -> Channel:
+            return RucioChannel(
+                chosen.topic,
+                conn_id=chosen.conn_id or "stomp_default",
+                scope=url.authority,
+                name=url.path.strip("/"),
+            )
+
+        async def only_listed(key: str, reason: Reason) -> Unconfirmed:
+            return Unconfirmed.LISTING
+
+        return NotifiedSource(
+            source,
+            open_channel,
+            only_listed,
+            reconcile_interval=chosen.reconcile_interval,
+            spacing=min(_RUCIO_SPACING, self.poll_interval),
         )
 
     def state_place(self) -> tuple[str, ...]:

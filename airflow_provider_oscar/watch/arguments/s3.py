@@ -54,8 +54,10 @@ class S3Arguments(WatchArguments):
         if self.fan_out > 1 and self.algorithm == "cursor":
             raise DefinitionError("algorithm='cursor' needs listings in key order; leave fan_out at 1")
         if self.notifications is not None:
-            normal = Notifications.from_argument(self.notifications).to_dict()
-            object.__setattr__(self, "notifications", normal)
+            chosen = Notifications.from_argument(self.notifications)
+            if chosen.kind == NotificationKind.RUCIO:
+                raise DefinitionError("notifications of an S3 watcher are of kind 'rucio'; watch the dataset itself")
+            object.__setattr__(self, "notifications", chosen.to_dict())
 
     def to_dict(self) -> dict[str, object]:
         """Return what the database holds."""

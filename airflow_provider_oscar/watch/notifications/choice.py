@@ -22,17 +22,19 @@ class NotificationKind(StrEnum):
     """MinIO's ListenBucketNotification stream; needs no configuration of the store."""
     KAFKA = "kafka"
     """A Kafka topic: dCache's own, one that a store writes S3 event records to, or any JSON through ``pointers``."""
+    RUCIO = "rucio"
+    """The messages of a Rucio server, at a destination of a STOMP broker."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Notifications:
     """The value of a watcher's ``notifications``; a dictionary with these keys does as well.
 
-    :param kind: ``"sqs"``, ``"minio-listen"`` or ``"kafka"``.
+    :param kind: ``"sqs"``, ``"minio-listen"``, ``"kafka"`` or ``"rucio"``.
     :param queue_url: URL of the SQS queue; give each watched place a queue of its own.
     :param conn_id: connection with the keys for the queue, that of the watcher if empty; of type ``kafka`` for a topic,
-        ``kafka_default`` if empty.
-    :param topic: name of the Kafka topic.
+        ``kafka_default`` if empty; of the STOMP broker for Rucio, ``stomp_default`` if empty.
+    :param topic: name of the Kafka topic; or where the broker has Rucio's messages, such as ``/topic/rucio.events``.
     :param pointers: JSON pointers (RFC 6901) for Kafka messages of a form of one's own, such as
         ``{"bucket": "/store", "key": "/path"}``.
     :param reconcile_interval: seconds between listings while notifications arrive; ``poll_interval`` applies while
@@ -58,10 +60,11 @@ class Notifications:
                 f"notifications of kind {self.kind!r} have queue_url {quoted(self.queue_url)}; expected the URL of the "
                 "queue for 'sqs', and none for the others"
             )
-        if (self.kind == NotificationKind.KAFKA) is not bool(self.topic) or (self.pointers and not self.topic):
+        topical = self.kind in (NotificationKind.KAFKA, NotificationKind.RUCIO)
+        if topical is not bool(self.topic) or (self.pointers and self.kind != NotificationKind.KAFKA):
             raise DefinitionError(
                 f"notifications of kind {self.kind!r} have topic {quoted(self.topic)}; expected the name of the "
-                "topic for 'kafka', and neither topic nor pointers for the others"
+                "topic for 'kafka' and 'rucio', and neither topic nor pointers for the others (pointers for 'kafka')"
             )
         if self.pointers is not None:
             check_pointers(self.pointers)

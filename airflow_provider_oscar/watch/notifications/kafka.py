@@ -43,10 +43,10 @@ class TopicReader(Protocol):
     """What reads a topic; blocking."""
 
     def read(self, most: int, seconds: float) -> list[TopicMessage]:
-        """Return the next messages, waiting so many seconds for the first."""
+        """Return the next messages, waiting so many seconds for the first; none for 0, which only keeps in touch."""
 
-    def commit(self, positions: Mapping[int, int]) -> None:
-        """Have the group go on behind these offsets, by partition."""
+    def settle(self, message: TopicMessage, position: int) -> None:
+        """Have the group go on from this offset of the message's partition; called in any thread."""
 
     def close(self) -> None:
         """Leave the group."""
@@ -56,21 +56,26 @@ class TopicReader(Protocol):
 class Offsets:
     """Which offsets of a partition are dealt with; pure.
 
-    A commit says that everything before it is done, so it waits for the slowest.
+    A commit says that everything before it is done, so it waits for the slowest. When a partition comes back after it
+    was taken away, it is read from the group's place, and what was open before counts no more.
     """
 
     waiting: dict[int, dict[int, bool]] = field(default_factory=dict)
+    assignments: dict[int, int] = field(default_factory=dict)
 
-    def read(self, partition: int, offset: int) -> None:
+    def read(self, message: TopicMessage) -> None:
         """Take note of a message, in the order of its partition."""
-        self.waiting.setdefault(partition, {})[offset] = False
+        if self.assignments.get(message.partition) != message.assignment:
+            self.assignments[message.partition] = message.assignment
+            self.waiting[message.partition] = {}
+        self.waiting[message.partition][message.offset] = False
 
-    def done(self, partition: int, offset: int) -> int | None:
+    def done(self, message: TopicMessage) -> int | None:
         """Take note that all that follows from a message is stored; return the offset to go on from, if it changes."""
-        open_ = self.waiting.get(partition, {})
-        if offset not in open_:
+        open_ = self.waiting.get(message.partition, {})
+        if message.offset not in open_ or self.assignments[message.partition] != message.assignment:
             return None
-        open_[offset] = True
+        open_[message.offset] = True
         last = None
         for first in list(open_):
             if not open_[first]:
@@ -113,6 +118,7 @@ class KafkaChannel(Channel):
     """
 
     lossy = True
+    most_pending = _MOST_OPEN + _BATCH  # never reached: the channel itself reads no more before, and stays in touch
 
     def __init__(  # noqa: PLR0913 - each is one fact
         self,
@@ -135,9 +141,7 @@ class KafkaChannel(Channel):
         self._reader: TopicReader | None = None
         self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kafka")
         self._offsets = Offsets()
-        self._ready: dict[int, int] = {}
         self._failed = False
-        self._fewer = asyncio.Event()
         self.skipped = SkipCounter(self.about)
 
     @property
@@ -147,18 +151,20 @@ class KafkaChannel(Channel):
 
     async def listen(self) -> AsyncGenerator[Delivery | None, None]:
         """Read messages for ever."""
-        self._offsets, self._ready, self._failed = Offsets(), {}, False
+        self._offsets, self._failed = Offsets(), False
+        opening = partial(self._open_reader, self._conn_id, self._topic, self._group)
+        self._reader = reader = await self._blocking(opening)
         try:
-            self._reader = await self._blocking(partial(self._open_reader, self._conn_id, self._topic, self._group))
             while True:
-                while self._offsets.count >= _MOST_OPEN and not self._failed:
-                    self._fewer.clear()
-                    await self._fewer.wait()
+                # Where too much is open, none are read, but brokers hear of us: who is silent for long is put out.
+                most = _BATCH if self._offsets.count < _MOST_OPEN else 0
+                messages = await self._blocking(partial(reader.read, most, _WAIT))
                 if self._failed:
                     raise TransientError(f"{self.about}: events could not be stored; the messages are read once more")
-                for message in await self._blocking(self._next):
-                    self._offsets.read(message.partition, message.offset)
-                    ack = partial(self._settle, self._offsets, message)
+                for message in messages:
+                    self._offsets.read(message)
+                for message in messages:
+                    ack = partial(self._settle, reader, message)
                     keys = self._keys_of(message.value)
                     if keys:
                         yield Delivery(keys, ack=ack)
@@ -166,17 +172,8 @@ class KafkaChannel(Channel):
                         ack(True)
                 yield None
         finally:
-            reader, self._reader = self._reader, None
-            if reader is not None:
-                self._threads.submit(reader.close)
-
-    def _next(self) -> list[TopicMessage]:
-        """Commit what is due, and read on, in the reader's own thread."""
-        assert self._reader is not None
-        ready, self._ready = self._ready, {}
-        if ready:
-            self._reader.commit(ready)
-        return self._reader.read(_BATCH, _WAIT)
+            self._reader = None
+            self._threads.submit(reader.close)
 
     def _keys_of(self, value: bytes) -> dict[str, Reason]:
         try:
@@ -190,14 +187,13 @@ class KafkaChannel(Channel):
             self.skipped.add("messages without a new object of this place", quoted(value[:200]))
         return keys
 
-    def _settle(self, offsets: Offsets, message: TopicMessage, stored: bool) -> None:
-        if offsets is not self._offsets:
+    def _settle(self, reader: TopicReader, message: TopicMessage, stored: bool) -> None:
+        if reader is not self._reader:
             return  # of a connection that is gone; its messages come again
         if not stored:
             self._failed = True
-        elif (position := offsets.done(message.partition, message.offset)) is not None:
-            self._ready[message.partition] = position
-        self._fewer.set()
+        elif (position := self._offsets.done(message)) is not None:
+            reader.settle(message, position)
 
     async def _blocking(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)

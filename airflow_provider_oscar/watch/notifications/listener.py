@@ -49,7 +49,7 @@ class Channel(ABC):
     lossy: bool
     """Whether what happens while nobody reads is lost, so that the place must be listed after each connection."""
     most_pending = 1000
-    """Deliveries kept until they are looked at; beyond that a lossy channel calls for a listing, others wait."""
+    """Deliveries kept until they are looked at; beyond that, what can be lost calls for a listing, the rest waits."""
 
     @property
     @abstractmethod
@@ -173,7 +173,8 @@ class NotificationListener:
 
     async def _keep(self, delivery: Delivery) -> None:
         while len(self._pending) >= self.channel.most_pending:
-            if self.channel.lossy:  # a stream that is not read loses events silently, so it is better done here
+            # A stream that is not read loses events silently, so it is better done here; what is acknowledged waits.
+            if self.channel.lossy and delivery.ack is None:
                 self._pending.clear()
                 self.missed = True
                 break

@@ -37,9 +37,11 @@ _MOST_OPEN = 50
 def new_keys(notifications: list[Notification], *, bucket: str, prefix: str) -> dict[str, Reason]:
     """Return the keys of objects that may be there now and belong to the place, and how they came to be."""
     return {
-        each.key: each.reason
+        key: each.reason
         for each in notifications
-        if each.reason is not None and each.container == bucket and each.key.startswith(prefix)
+        # Where a sender does not say whether it encodes the key, both are looked at.
+        for key in (each.key, each.other_key)
+        if key and each.reason is not None and each.container == bucket and key.startswith(prefix)
     }
 
 

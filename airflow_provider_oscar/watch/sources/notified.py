@@ -23,6 +23,8 @@ _CONNECT_PATIENCE = 10.0
 #: Objects looked at at the same time, and with one page.
 _PARALLEL_LOOKS = 8
 _KEYS_PER_PAGE = 100
+#: A place is not listed again before so many times as long have passed as its listing took.
+_REST = 4.0
 #: How often, and after how many seconds, an unfinished object is looked at again.
 _LOOK_AGAIN_AFTER = (0.5, 1.0, 2.0, 4.0, 8.0)
 
@@ -60,7 +62,7 @@ class NotifiedSource(Source):
     :param expand: lists a directory that appeared; None where there are no directories.
     :param reconcile_interval: seconds between full listings while the channel is open; the interval of ``source``
         applies while it is not.
-    :param spacing: least seconds between listings that are called for.
+    :param spacing: least seconds between listings that are called for; longer where a listing takes long.
     :param clock: seconds of a steady clock.
     """
 
@@ -83,6 +85,7 @@ class NotifiedSource(Source):
         self._expand = expand
         self._reconcile_interval = reconcile_interval
         self._spacing = spacing
+        self._rest = 0.0
         self._clock = clock
         self._server_clock: tuple[datetime, float] | None = None
         self._retries: dict[str, _Retry] = {}
@@ -115,12 +118,14 @@ class NotifiedSource(Source):
             await self.listener.wait_first_attempt(_CONNECT_PATIENCE)
             self.listener.mark_listing_started()
         self._retries.clear()
+        began = self._clock()
         with self._missed_on_error():
             async with contextlib.aclosing(self.source.full_listing()) as pages:
                 async for page in pages:
                     if page.first and page.server_time is not None:
                         self._server_clock = page.server_time, self._clock()
                     yield page
+        self._rest = _REST * (self._clock() - began)
 
     async def incremental(self, pause: float) -> AsyncGenerator[Page, None]:
         """Look at what was delivered, until a full listing is due or called for."""
@@ -133,7 +138,7 @@ class NotifiedSource(Source):
         while True:
             now = self._clock()
             due = started + max(pause, self._reconcile_interval if listener.connected else self.interval)
-            early = started + max(pause, self._spacing)
+            early = started + max(pause, self._spacing, min(self._rest, self.interval))
             if due <= now or (listener.missed and early <= now):
                 return
             if not listener.pending:

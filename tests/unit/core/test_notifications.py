@@ -18,6 +18,7 @@ from airflow_provider_oscar.core import oscar_events
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.notifications import SourceFormat
 from airflow_provider_oscar.core.objects import ObjectEvent, Reason, Source
+from airflow_provider_oscar.watch.notifications.sqs import new_keys
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 READERS = {
@@ -342,7 +343,37 @@ class TestDetect:
         with pytest.raises(formats.UnknownFormatError, match="find no object"):
             formats.from_pointers(body, {"uri": "/files/9"})
 
-    @pytest.mark.parametrize("wrong", [{}, {"uri": "x"}, {"bucket": "/b"}, {"uri": "/u", "more": "/m"}, 5])
+    @pytest.mark.parametrize(
+        ("told", "size", "etag", "version", "time"),
+        [
+            ({"n": 5, "tag": 'W/"ab"', "v": "v1", "t": "2026-01-01T12:00:00Z"}, 5, "ab", "v1", NOON),
+            ({"n": "5", "tag": "ab", "v": 7, "t": NOON.timestamp()}, 5, "ab", "7", NOON),
+            ({"n": -1, "tag": 5, "v": None, "t": "yesterday"}, None, "", "", None),
+            ({"n": True, "tag": None, "v": True, "t": []}, None, "", "", None),
+            ({}, None, "", "", None),
+        ],
+    )
+    def test_pointers_find_size_entity_tag_version_and_time(self, told, size, etag, version, time):
+        pointers = {"uri": "/u", "size": "/n", "etag": "/tag", "version_id": "/v", "time": "/t"}
+        assert formats.check_pointers(pointers) == pointers
+        found = only(formats.from_pointers({"u": "s3://b/k", **told}, pointers))
+        assert (found.key, found.size, found.etag, found.version_id, found.event_time) == (
+            "k", size, etag, version, time,
+        )  # fmt: skip
+
+    @pytest.mark.parametrize(("word", "reason"), [("object.created", Reason.CREATED), ("OBJECT_DELETE", None)])
+    def test_a_word_that_pointers_find_tells_what_went(self, word, reason):
+        found = formats.from_pointers({"b": "b", "k": "k", "w": word}, {"bucket": "/b", "key": "/k", "event": "/w"})
+        assert only(found).reason is reason
+
+    def test_a_mapped_key_may_be_encoded_or_not(self):
+        found = only(formats.from_pointers({"b": "b", "k": "in/a%20b+c"}, {"bucket": "/b", "key": "/k"}))
+        assert (found.key, found.other_key) == ("in/a%20b+c", "in/a b c")
+        assert new_keys([found], bucket="b", prefix="in/").keys() == {"in/a%20b+c", "in/a b c"}
+
+    @pytest.mark.parametrize(
+        "wrong", [{}, {"uri": "x"}, {"bucket": "/b"}, {"uri": "/u", "more": "/m"}, {"uri": "/u", "size": 5}, 5]
+    )
     def test_pointers_that_cannot_be_used_are_refused(self, wrong):
         with pytest.raises(DefinitionError, match="expected JSON pointers"):
             formats.check_pointers(wrong)

@@ -242,6 +242,25 @@ def test_any_json_is_taken_by_its_pointers(client: Any, store: FakeStore, asset:
     assert answer.json()["registered"] == 1
 
 
+def test_what_a_store_does_not_tell_is_taken_from_the_notification(
+    client: Any, store: FakeStore, asset: str, monkeypatch: Any
+) -> None:
+    def head(bucket: str, key: str) -> ObjectEvent:
+        return ObjectEvent(Source.S3, "store", bucket, key, 3, "", "", datetime.fromtimestamp(0, UTC))
+
+    monkeypatch.setattr(store, "head", head)
+    rule = {**PLACE, "json": {"bucket": "=incoming", "key": "/name", "etag": "/sum", "time": "/at"}}
+    connection = {"conn_type": "generic", "password": SECRET, "extra": {"assets": {"received": rule}}}
+    monkeypatch.setenv("AIRFLOW_CONN_OSCAR_NOTIFICATIONS", json.dumps(connection))
+    for number, repeated in ((1, 0), (1, 1), (2, 0)):
+        body = {"name": KEY, "sum": f"tag{number}", "at": NOON.isoformat()}
+        answer = client.post(f"/oscar/notifications/{asset}", json=body, headers=bearer())
+        assert answer.json()["repeated"] == repeated
+    assert [(found["etag"], found["modified"]) for found in registered()] == [
+        ("tag1", NOON.isoformat()), ("tag2", NOON.isoformat()),
+    ]  # fmt: skip
+
+
 async def test_a_store_that_hangs_holds_its_own_threads_only(store: FakeStore, monkeypatch: Any) -> None:
     import asyncio
 

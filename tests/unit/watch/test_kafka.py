@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
 from functools import partial
 
 import pytest
@@ -17,7 +16,7 @@ from airflow_provider_oscar.core.objects import Reason
 from airflow_provider_oscar.hooks.kafka.messages import TopicMessage
 from airflow_provider_oscar.triggers.objects import DCacheNewObjectTrigger, Notifications, S3NewObjectTrigger
 from airflow_provider_oscar.watch.notifications.kafka import KafkaChannel, Offsets
-from airflow_provider_oscar.watch.notifications.listener import Delivery
+from airflow_provider_oscar.watch.notifications.listener import Delivery, NotificationListener
 from airflow_provider_oscar.watch.notifications.sqs import new_keys
 
 
@@ -29,6 +28,8 @@ class Topic:
         self.committed = 0
         self.opened: list[tuple[str, str, str]] = []
         self.closed = 0
+        self.assignment = 1
+        self.asked: list[int] = []
 
     def open(self, conn_id: str, topic: str, group: str) -> Reader:
         self.opened.append((conn_id, topic, group))
@@ -41,11 +42,15 @@ class Reader:
         self._next = topic.committed
 
     def read(self, most: int, seconds: float) -> list[TopicMessage]:
+        self._topic.asked.append(most)
         at, self._next = self._next, min(self._next + most, len(self._topic.values))
-        return [TopicMessage(0, offset, self._topic.values[offset]) for offset in range(at, self._next)]
+        return [
+            TopicMessage(0, offset, self._topic.values[offset], self._topic.assignment)
+            for offset in range(at, self._next)
+        ]
 
-    def commit(self, positions: Mapping[int, int]) -> None:
-        self._topic.committed = positions[0]
+    def settle(self, message: TopicMessage, position: int) -> None:
+        self._topic.committed = position
 
     def close(self) -> None:
         self._topic.closed += 1
@@ -148,16 +153,58 @@ async def test_dcaches_own_topic_tells_of_the_files_of_a_directory() -> None:
     await found.aclose()
 
 
+def message(offset: int, *, assignment: int = 1, partition: int = 0) -> TopicMessage:
+    return TopicMessage(partition, offset, b"", assignment)
+
+
 @given(done=st.permutations(range(12)))
 def test_a_commit_never_passes_a_message_that_is_not_dealt_with(done):
     offsets = Offsets()
     for offset in range(12):
-        offsets.read(0, offset)
+        offsets.read(message(offset))
     position = 0
     for count, offset in enumerate(done, start=1):
-        position = offsets.done(0, offset) or position
+        position = offsets.done(message(offset)) or position
         assert set(range(position)) <= set(done[:count])
     assert (position, offsets.count) == (12, 0)
+
+
+@given(before=st.sets(st.integers(0, 5)), after=st.permutations(range(3, 9)))
+def test_a_partition_that_was_away_starts_anew_whatever_was_open_before(before, after):
+    offsets = Offsets()
+    for offset in range(6):
+        offsets.read(message(offset))
+    for offset in before:
+        offsets.done(message(offset))
+    for offset in range(3, 9):  # it comes back at the group's place
+        offsets.read(message(offset, assignment=2))
+    assert [offsets.done(message(offset)) for offset in range(6)] == [None] * 6  # late, of the time before
+    position, settled = 3, set(range(3))
+    for offset in after:
+        settled.add(offset)
+        position = offsets.done(message(offset, assignment=2)) or position
+        assert set(range(position)) <= settled
+    assert (position, offsets.count) == (9, 0)
+
+
+async def test_more_messages_than_are_kept_wait_and_each_is_settled() -> None:
+    count = 3000
+    topic = Topic(*(record(f"in/{number}") for number in range(count)))
+    found = channel(topic)
+    listener = NotificationListener(found)
+    listener.start()
+    seen: set[str] = set()
+    async with asyncio.timeout(60):
+        while 0 not in topic.asked[1:]:  # noqa: ASYNC110 - as much is open as may be, and no message is asked for
+            await asyncio.sleep(0)
+        while topic.committed < count:
+            for delivery in listener.drain(100):
+                seen |= delivery.keys.keys()
+                assert delivery.ack is not None
+                delivery.ack(True)
+            await asyncio.sleep(0)
+    await listener.aclose()
+    assert len(seen) == count
 
 
 def test_a_trigger_keeps_its_topic_in_the_database():

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The messages of a Rucio server, which its daemon Hermes gives to a STOMP broker such as ActiveMQ.
+
+They call for a listing of the dataset and name no object that could be looked at: Rucio tells what becomes of rules,
+transfers and whole datasets, and nothing when a file is attached to one. So the listing decides, and a message that
+is lost costs time only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from functools import partial
+from typing import TYPE_CHECKING
+
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.rucio_messages import read_message
+from airflow_provider_oscar.watch.notifications.listener import Channel, Delivery, SkipCounter
+
+if TYPE_CHECKING:
+    import ssl
+
+    from airflow_provider_oscar.hooks.stomp.client import StompSettings
+
+_MISSED = Delivery(missed=True)
+
+
+def _open_settings(conn_id: str) -> tuple[StompSettings, ssl.SSLContext | None]:
+    """Read Airflow's connection; blocking."""
+    from airflow.sdk import BaseHook
+
+    from airflow_provider_oscar.hooks.stomp.client import StompSettings
+
+    settings = StompSettings.from_connection(BaseHook.get_connection(conn_id))
+    return settings, settings.context()
+
+
+class RucioChannel(Channel):
+    """Subscribes to a destination of the broker.
+
+    :param destination: such as ``/topic/rucio.events``.
+    :param conn_id: Airflow connection of the broker.
+    :param scope: of the dataset or container that is watched.
+    :param name: of it.
+    :param open_settings: reads the connection; called again after a failure, so that a corrected one is used.
+    """
+
+    lossy = True
+
+    def __init__(
+        self,
+        destination: str,
+        *,
+        conn_id: str,
+        scope: str,
+        name: str,
+        open_settings: Callable[[str], tuple[StompSettings, ssl.SSLContext | None]] = _open_settings,
+    ) -> None:
+        self._destination = destination
+        self._conn_id = conn_id
+        self._did = (scope, name)
+        self._open_settings = open_settings
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="stomp")
+        self.skipped = SkipCounter(self.about)
+
+    @property
+    def about(self) -> str:
+        """Destination and connection."""
+        return f"messages of Rucio at {quoted(self._destination)} (connection {self._conn_id!r})"
+
+    async def listen(self) -> AsyncGenerator[Delivery | None, None]:
+        """Read messages for ever."""
+        from airflow_provider_oscar.hooks.stomp.client import subscribe
+
+        loop = asyncio.get_running_loop()
+        settings, context = await loop.run_in_executor(self._thread, partial(self._open_settings, self._conn_id))
+        async with aclosing(subscribe(settings, context, self._destination)) as frames:
+            async for frame in frames:
+                yield None if frame is None else self._delivery(frame.body)
+
+    def _delivery(self, body: bytes) -> Delivery | None:
+        try:
+            message = read_message(body)
+        except DefinitionError as error:
+            self.skipped.add("messages that are none of Rucio's", quoted(error))
+            return None
+        return _MISSED if message.concerns(*self._did) else None
+
+    async def aclose(self) -> None:
+        """End the thread."""
+        self._thread.shutdown(wait=False)
