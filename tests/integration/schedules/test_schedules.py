@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import pytest
 from oscar_testbed import LocalPlatform
@@ -88,6 +89,10 @@ def airflow(platform: LocalPlatform, tmp_path_factory: pytest.TempPathFactory) -
     (directory / "dags").mkdir()
     for path in (ROOT / "dags").glob("schedule_*.py"):
         shutil.copy(path, directory / "dags")
+    files = directory / "dags" / "schedule_files.py"
+    text_of = files.read_text().replace("file:///data/in", (directory / "files").as_uri())
+    files.write_text(text_of.replace('"quiet_period": 10', '"quiet_period": 2'))
+    (directory / "files" / "sub").mkdir(parents=True)
     timed = directory / "dags" / "schedule_asset_or_time.py"
     timed.write_text(timed.read_text().replace("0 6 * * *", "* * * * *"))
     settings = {
@@ -210,6 +215,22 @@ def test_the_result_of_a_job_is_the_input_of_the_next_dag(airflow):
     (first,) = runs(airflow, "schedule_chain_first")
     (second,) = runs(airflow, "schedule_chain_second")
     assert second["dag_run_id"] != first["dag_run_id"]
+
+
+def test_each_version_of_a_file_of_a_directory_has_a_run(airflow):
+    folder = airflow.directory / "files"
+    names = {"a.txt": 1, "sub/b ü+%.txt": 2, "sub/c=1.txt": 0}
+    for name, count in names.items():
+        (folder / name).write_bytes(text(count))
+    (folder / "left out.dat").write_bytes(text(9))
+    expected = {f"{folder.as_uri()}/{quote(name)}": count for name, count in names.items()}
+    lines(airflow, "schedule_files", expected)
+    (folder / "a.txt").write_bytes(text(7))  # another version
+    awaited(
+        lambda: [each for each in results(airflow, "schedule_files", "count_lines") if each],
+        lambda found: {f"{folder.as_uri()}/a.txt": 7} in found and len(found) == 4,
+        "the run of the new version",
+    )
 
 
 @pytest.mark.parametrize("key", [None, "mine", "s3://incoming/posted/s3.txt"], ids=["none", "own", "uri"])

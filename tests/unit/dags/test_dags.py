@@ -220,6 +220,7 @@ SCHEDULES = {
     "schedule_group": "group",
     "schedule_mapped": "batch",
     "schedule_places": "each",
+    "schedule_files": "each",
     "schedule_chain_first": "each",
     "schedule_chain_second": "each",
     "schedule_asset": "AssetTriggeredTimetable",
