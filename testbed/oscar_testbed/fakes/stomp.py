@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import secrets
 import socket
-import socketserver
 import threading
 from typing import Self
 
@@ -44,24 +43,26 @@ class StompBroker:
         """Why clients were refused."""
         self._sessions: list[_Session] = []
         self._lock = threading.Lock()
-        broker = self
-
-        class Handler(socketserver.BaseRequestHandler):
-            def handle(self) -> None:
-                _Session(broker, self.request).serve()
-
-        self._server = socketserver.ThreadingTCPServer((LOOPBACK, 0), Handler, bind_and_activate=True)
-        self._server.daemon_threads = True
-        self.port: int = self._server.server_address[1]
+        self._listener = socket.create_server((LOOPBACK, 0))
+        self.port: int = self._listener.getsockname()[1]
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        threading.Thread(target=self._accept, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
+        self._listener.close()
         self.disconnect()
-        self._server.shutdown()
-        self._server.server_close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=_Session(self, connection).serve, daemon=True).start()
 
     def subscribers(self, destination: str) -> int:
         """How many clients listen to a destination now."""
@@ -94,8 +95,7 @@ class StompBroker:
 
 
 class _Session:
-    def __init__(self, broker: StompBroker, connection: object) -> None:
-        assert isinstance(connection, socket.socket)
+    def __init__(self, broker: StompBroker, connection: socket.socket) -> None:
         self._broker = broker
         self._socket = connection
         self._buffer = b""
@@ -123,6 +123,7 @@ class _Session:
         self._ended.set()
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
 
     def deliver(self, destination: str, body: bytes, more: dict[str, str]) -> bool:
         found = [name for name, wanted in self.subscriptions.items() if wanted == destination]
