@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Count the words of every new text file of a bucket on an OSCAR service: the smallest useful DAG file.
 
-Needs the connections ``oscar_s3_default`` and ``oscar_default``, the buckets ``incoming`` and ``results``, and an OSCAR
-service ``count-words`` as ``OscarServiceOperator`` makes it.
+Needs the connections ``oscar_s3_default`` and ``oscar_default``, the buckets ``incoming`` and ``results``, and the
+OSCAR service of ``count_words_service.yaml``: ``airflow oscar services apply count_words_service.yaml``.
 """
 
 from __future__ import annotations

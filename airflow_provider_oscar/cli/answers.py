@@ -5,11 +5,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 
 from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError
+
+#: Exit code of a program whose reader went away, as shells know it (128 + SIGPIPE).
+_BROKEN_PIPE = 141
 
 
 def reports_errors(function: Callable[[argparse.Namespace], None]) -> Callable[[argparse.Namespace], None]:
@@ -17,16 +21,46 @@ def reports_errors(function: Callable[[argparse.Namespace], None]) -> Callable[[
 
     @wraps(function)
     def wrapped(options: argparse.Namespace) -> None:
+        from airflow.sdk.exceptions import AirflowNotFoundException
+
         try:
             function(options)
-        except (OscarProviderError, OSError) as error:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # A reader such as `head` has seen enough; what is buffered goes nowhere, or Python complains.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(_BROKEN_PIPE) from None
+        except AirflowNotFoundException as error:
+            raise SystemExit(f"error: {error}; `airflow connections list` shows those in the database") from error
+        except OSError as error:
+            named = f"cannot use {str(error.filename)!r}: {error.strerror}" if error.filename else str(error)
+            raise SystemExit(f"error: {named}") from error
+        except OscarProviderError as error:
             raise SystemExit(f"error: {error}") from error
 
     return wrapped
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, as ``1 object`` and ``2 objects``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def cell(value: object) -> str:
+    """Return a value as people read it: lists and dictionaries without brackets, nothing as an empty cell."""
+    if value is None:
+        return ""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {each}" for key, each in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return str(value)
+
+
 def print_rows(rows: Sequence[Mapping[str, object]], columns: Sequence[str], form: str) -> None:
     """Print rows in one of Airflow's forms; names are whole unless a terminal is too narrow for them.
+
+    Where there are none, people get Airflow's own sentence and programs an empty list.
 
     :param rows: what is printed.
     :param columns: of a table, in order.
@@ -38,8 +72,10 @@ def print_rows(rows: Sequence[Mapping[str, object]], columns: Sequence[str], for
         import yaml
 
         print(yaml.safe_dump(list(rows), sort_keys=False), end="")
+    elif not rows:
+        print("No data found")
     elif form == "plain":
-        lines = [tuple(columns), *(tuple(str(row[name]) for name in columns) for row in rows)]
+        lines = [tuple(columns), *(tuple(cell(row[name]) for name in columns) for row in rows)]
         widths = [max(len(line[number]) for line in lines) for number in range(len(columns))]
         for line in lines:
             print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
@@ -69,11 +105,11 @@ def _print_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=not sys.stdout.isatty())
     for row in rows:
-        table.add_row(*(Text(str(row[name])) for name in columns))
+        table.add_row(*(Text(cell(row[name])) for name in columns))
     width = (
         None
         if sys.stdout.isatty()
-        else sum(3 + max((len(str(row[c])) for row in rows), default=0) + len(c) for c in columns) + 1
+        else sum(3 + max((len(cell(row[c])) for row in rows), default=0) + len(c) for c in columns) + 1
     )
     Console(width=width).print(table)
 

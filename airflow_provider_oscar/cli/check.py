@@ -16,7 +16,7 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from airflow_provider_oscar.cli.answers import print_rows, reports_errors
+from airflow_provider_oscar.cli.answers import counted, print_rows, reports_errors
 from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError, quoted
 
 if TYPE_CHECKING:
@@ -102,7 +102,8 @@ def clock_difference(date: str, now: datetime) -> str:
         raise DefinitionError(
             f"the server's clock differs by {seconds:.0f} s, which spoils signatures and links; set both by NTP"
         )
-    return f"{seconds:+.0f} s"
+    # The header has whole seconds, so that less is not known.
+    return "less than 2 s" if abs(seconds) < 2 else f"{seconds:+.0f} s"
 
 
 def oscar_checks(connection: Connection, options: argparse.Namespace) -> Iterator[Check]:
@@ -148,7 +149,7 @@ class _Oscar:
         return clock_difference(self._date, datetime.now(UTC))
 
     def services(self) -> str:
-        return f"{len(self._hook.run(self._hook.list_services()))} service(s) visible"
+        return f"{counted(len(self._hook.run(self._hook.list_services())), 'service')} visible"
 
     def names(self) -> str:
         if not self._hook.run(self._hook.takes_job_names()):
@@ -161,7 +162,7 @@ class _Oscar:
         return "a virtual node was there when OSCAR started"
 
     def buckets(self) -> str:
-        return f"{len(self._hook.run(self._hook.list_buckets()))} bucket(s) visible"
+        return f"{counted(len(self._hook.run(self._hook.list_buckets())), 'bucket')} visible"
 
     def quota(self) -> str:
         found = self._hook.run(self._hook.get_quota("" if self._hook.uses_oidc else self._login))
@@ -194,7 +195,7 @@ def s3_checks(connection: Connection, options: argparse.Namespace) -> Iterator[C
         answer = hook.client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
         dates.append(str(answer["ResponseMetadata"]["HTTPHeaders"].get("date", "")))
         keys.extend(str(each["Key"]) for each in answer.get("Contents", []))
-        return f"{answer.get('KeyCount', len(keys))} of the first object(s)"
+        return f"{quoted(keys[0])} is the first" if keys else "allowed; nothing is there"
 
     def reading() -> str:
         if not keys:
@@ -286,12 +287,19 @@ def kubernetes_checks(connection: Connection, options: argparse.Namespace) -> It
             V1SelfSubjectAccessReview,
             V1SelfSubjectAccessReviewSpec,
         )
+        from kubernetes.client.exceptions import ApiException
 
         wanted = V1ResourceAttributes(
             namespace=hook.namespace, verb=verb, resource=resource, subresource=subresource or None
         )
         review = V1SelfSubjectAccessReview(spec=V1SelfSubjectAccessReviewSpec(resource_attributes=wanted))
-        answer = AuthorizationV1Api(hook.core.api_client).create_self_subject_access_review(review)
+        try:
+            answer = AuthorizationV1Api(hook.core.api_client).create_self_subject_access_review(review)
+        except ApiException as error:
+            raise DefinitionError(
+                f"Kubernetes does not say whether the account may {verb} {resource} ({error.status} {error.reason}); "
+                f"`kubectl auth can-i {verb} {resource}` asks the same"
+            ) from error
         if not answer.status.allowed:
             raise DefinitionError(
                 f"the account may not {verb} {resource} in namespace {hook.namespace!r}; deploy/rights has the roles"

@@ -11,7 +11,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from airflow_provider_oscar.cli.answers import print_rows, reports_errors
+from airflow_provider_oscar.cli.answers import counted, print_rows, reports_errors
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ def objects_replay(options: argparse.Namespace) -> None:
         return
     would = "would be " if options.dry_run else ""
     print(
-        f"{done.objects} objects: {len(done.cleared)} runs {would}cleared, {len(done.created)} {would}created, "
+        f"{counted(done.objects, 'object')}: {counted(len(done.cleared), 'run')} {would}cleared, "
+        f"{len(done.created)} {would}created, "
         f"{done.left} left alone"
     )
 
@@ -87,7 +88,7 @@ def objects_backfill(options: argparse.Namespace) -> None:
         return
     would = "would be " if options.dry_run else ""
     print(
-        f"{done.objects} objects: {done.registered} {would}registered, {done.known} known"
+        f"{counted(done.objects, 'object')}: {done.registered} {would}registered, {done.known} known"
         + (f", {done.skipped} skipped because Airflow cannot store their names" if done.skipped else "")
     )
 

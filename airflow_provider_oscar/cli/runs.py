@@ -13,7 +13,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from airflow_provider_oscar.cli.answers import print_done, print_rows, reports_errors
+from airflow_provider_oscar.cli.answers import counted, print_done, print_rows, reports_errors
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.placement.history import RunRecord, decode_records, score
 
@@ -112,7 +112,7 @@ def runs_prune(options: argparse.Namespace) -> None:
     with db.transaction() as session:
         asset = _asset(session)
         gone = 0 if asset is None else asset_states.delete_states(session, asset, "run:", before=before)
-    print_done(f"{gone} records", f"older than {options.older_than} days are gone", options.output)
+    print_done(counted(gone, "record"), f"removed, older than {counted(options.older_than, 'day')}", options.output)
 
 
 def _row_of(record: RunRecord) -> dict[str, object]:

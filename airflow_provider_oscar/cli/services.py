@@ -10,13 +10,17 @@ import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from airflow_provider_oscar.cli.answers import print_document, print_done, print_rows, read_pairs, reports_errors
-from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError
 
 if TYPE_CHECKING:
+    from airflow_provider_oscar.hooks.http.flows import Flow
     from airflow_provider_oscar.hooks.oscar.api import OscarJob
+    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+
+T = TypeVar("T")
 
 #: Seconds between looks at a log that is followed.
 _FOLLOW_SECONDS = 2.0
@@ -77,7 +81,7 @@ def services_delete(options: argparse.Namespace) -> None:
             flush=True,
         )
         if sys.stdin.readline().strip() != options.service:
-            raise SystemExit("nothing was deleted")
+            raise SystemExit("\nnothing was deleted; --yes asks nothing")
     hook = OscarHook(options.conn_id)
     found = hook.run(hook.delete_service(options.service))
     print_done(options.service, "deleted" if found else "there is no such service", options.output)
@@ -89,7 +93,7 @@ def jobs_list(options: argparse.Namespace) -> None:
     from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 
     hook = OscarHook(options.conn_id)
-    jobs = hook.run(hook.list_jobs(options.service)).values()
+    jobs = _of_service(hook, options.service, hook.list_jobs(options.service)).values()
     columns = ("name", "status", "created", "started", "finished")
     rows = [
         {"name": j.name, "status": j.raw, "created": j.created, "started": j.started, "finished": j.finished}
@@ -106,7 +110,7 @@ def jobs_logs(options: argparse.Namespace) -> None:
     hook = OscarHook(options.conn_id)
     if bool(options.job) == options.latest:
         raise DefinitionError("name a job, or say --latest")
-    job = options.job or _latest(hook.run(hook.list_jobs(options.service)), options.service)
+    job = options.job or _latest(_of_service(hook, options.service, hook.list_jobs(options.service)), options.service)
     shown = 0
     while True:
         found = hook.run(hook.list_jobs(options.service)).get(job) if options.follow else None
@@ -118,7 +122,26 @@ def jobs_logs(options: argparse.Namespace) -> None:
             break
         time.sleep(_FOLLOW_SECONDS)
     if text is None:
-        raise SystemExit(f"error: job {job!r} of service {options.service!r} has no log (yet)")
+        if job not in _of_service(hook, options.service, hook.list_jobs(options.service)):
+            raise DefinitionError(
+                f"service {options.service!r} has no job {job!r}; "
+                f"`airflow oscar jobs list {options.service}` shows its jobs"
+            )
+        raise SystemExit(f"error: job {job!r} of service {options.service!r} has printed nothing yet")
+
+
+def _of_service(hook: OscarHook, service: str, flow: Flow[T]) -> T:
+    """Ask about a service; if that fails for want of the service, the error says so and no more."""
+    try:
+        return hook.run(flow)
+    except OscarProviderError:
+        if hook.run(hook.get_service(service)) is None:
+            raise _no_service(service) from None
+        raise
+
+
+def _no_service(service: str) -> DefinitionError:
+    return DefinitionError(f"there is no service {service!r}; `airflow oscar services list` shows them")
 
 
 def _latest(jobs: Mapping[str, OscarJob], service: str) -> str:
@@ -147,7 +170,7 @@ def services_get(options: argparse.Namespace) -> None:
     hook = OscarHook(options.conn_id)
     found = hook.run(hook.get_service(options.service))
     if found is None:
-        raise DefinitionError(f"there is no service {options.service!r}; `airflow oscar services list` shows them")
+        raise _no_service(options.service)
     print_document(masked(found), options.output)
 
 
@@ -160,7 +183,7 @@ def services_run(options: argparse.Namespace) -> None:
     hook = OscarHook(options.conn_id)
     found = hook.run(hook.get_service(options.service))
     if found is None:
-        raise DefinitionError(f"there is no service {options.service!r}; `airflow oscar services list` shows them")
+        raise _no_service(options.service)
     token = "" if hook.uses_oidc else str(found.get("token") or "")
     answer = hook.run(hook.run_service(options.service, _payload(options), token=token))
     sys.stdout.buffer.write(decode_answer(answer.content))
@@ -174,7 +197,8 @@ def services_job(options: argparse.Namespace) -> None:
 
     hook = OscarHook(options.conn_id)
     name = options.name or f"{options.service[:16].strip('-')}-{uuid.uuid4()}"
-    print_done(hook.run(hook.submit_job(options.service, _payload(options), name)).job_id, "", options.output)
+    submitted = _of_service(hook, options.service, hook.submit_job(options.service, _payload(options), name))
+    print_done(submitted.job_id, "", options.output)
 
 
 def _payload(options: argparse.Namespace) -> bytes:
@@ -196,5 +220,5 @@ def jobs_clear(options: argparse.Namespace) -> None:
     from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 
     hook = OscarHook(options.conn_id)
-    hook.run(hook.delete_jobs(options.service, unfinished=options.all))
+    _of_service(hook, options.service, hook.delete_jobs(options.service, unfinished=options.all))
     print_done(options.service, f"{'all jobs' if options.all else 'jobs that succeeded'} removed", options.output)

@@ -41,7 +41,8 @@ class InterLinkPodOperator(PodJobOperator):
     :param image: container image with Python 3.8 or later, ``docker://…``, or the absolute path of a ``.sif`` file that
         the site has; that of the pod template by default.
     :param command: program and arguments, run without a shell; those of the pod template by default.
-    :param object_event: the object to process: an ``ObjectEvent``, its dictionary, or a template that gives one;
+    :param object_event: the object to process: an ``ObjectEvent``, its dictionary, a sensor's list of one, or a
+        template that gives one;
         by default the object of the run, if it is about exactly one; ``""`` for a command without input.
     :param output_uri: ``s3://bucket/prefix`` or ``dcache://conn_id/path``; results go below ``<pod name>/`` there.
     :param output_conn_id: connection that reaches ``output_uri``.

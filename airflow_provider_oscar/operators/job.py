@@ -64,7 +64,8 @@ class JobOperator(BaseOperator, Generic[W]):
 
     A further kind of job is a subclass that has ``backend`` and ``prepare``.
 
-    :param object_event: the object to process: an ``ObjectEvent``, its dictionary, or a template that gives one; by
+    :param object_event: the object to process: an ``ObjectEvent``, its dictionary, a sensor's list of one, or a
+        template that gives one; by
         default the object of the run, if it is about exactly one; ``""`` for none.
     :param output_uri: ``s3://bucket/prefix`` or ``dcache://conn_id/path``.
     :param output_conn_id: connection that reaches ``output_uri``.

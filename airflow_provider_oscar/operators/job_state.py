@@ -44,6 +44,8 @@ def load_state(context: Context) -> RunningJob | None:
 def parse_object_event(value: Any) -> ObjectEvent | None:
     """Read an event as it may arrive in a templated argument: the value, a dictionary, or either as text.
 
+    A list of one is taken as well, since that is what a sensor returns.
+
     :raises DefinitionError: if it is something else.
     """
     if value is None or isinstance(value, ObjectEvent):
@@ -53,6 +55,13 @@ def parse_object_event(value: Any) -> ObjectEvent | None:
         if text in ("", "None", "null"):
             return None
         value = _decoded(text)
+    if isinstance(value, list | tuple):
+        if len(value) != 1:
+            raise DefinitionError(
+                f"object_event is a list of {len(value)} objects; a command has one: give the others as inputs, or map "
+                "the task over the list with expand(object_event=...)"
+            )
+        return parse_object_event(value[0])
     if isinstance(value, Mapping):
         # An asset event's extra holds the event under one of these names.
         for wrapper in ("object", "payload"):

@@ -35,7 +35,8 @@ class KubernetesJobOperator(PodJobOperator):
     :param command: program and arguments, run without a shell (templated); those of the pod template by default.
     :param output_uri: ``s3://bucket/prefix`` or ``dcache://conn_id/path``; results go below ``<pod name>/`` there
         (templated).
-    :param object_event: the object to process: an ``ObjectEvent``, its dictionary, or a template that gives one;
+    :param object_event: the object to process: an ``ObjectEvent``, its dictionary, a sensor's list of one, or a
+        template that gives one;
         by default the object of the run, if it is about exactly one; ``""`` for a command without input (templated).
     :param output_conn_id: connection that reaches ``output_uri`` (templated).
     :param environment: further variables of the command (templated); not for secrets.

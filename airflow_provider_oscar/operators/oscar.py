@@ -40,7 +40,8 @@ class OscarJobOperator(JobOperator[OscarWork]):
     request. With ``payload`` the service's own script gets it, and must write the manifest or print its marker line.
 
     :param service: name of the OSCAR service.
-    :param object_event: the object to process: an ``ObjectEvent``, its dictionary, or a template that gives one;
+    :param object_event: the object to process: an ``ObjectEvent``, its dictionary, a sensor's list of one, or a
+        template that gives one;
         by default the object of the run, if it is about exactly one; ``""`` for a command without input.
     :param payload: instead of a command: a dictionary is sent as JSON (an event), text or bytes as a file.
     :param output_uri: ``s3://bucket/prefix`` or ``dcache://conn_id/path``; results go below ``<job id>/`` there.

@@ -19,7 +19,6 @@ from reference import pages  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 _LINK = re.compile(r"\]\((\.\./[^)#\s]+)(#[^)\s]*)?\)")
-_EXAMPLE = re.compile(r"<!-- example: (\S+) (\S+) -->")
 _ROLE = re.compile(r":(?:py:)?(?:class|func|mod|meth|attr|data|exc|ref):<code>~?(?:\w+\.)*\.?([\w ]+?)</code>")
 _LANGUAGES = {".py": "python", ".yaml": "yaml", ".json": "json", ".toml": "toml"}
 
@@ -33,7 +32,6 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Let links to files of the checkout lead to the page that shows the file."""
-    markdown = _EXAMPLE.sub(lambda match: example(match[1], match[2]), markdown)
     up = "../" * page.file.src_uri.count("/")
 
     def target(match: re.Match[str]) -> str:
@@ -41,15 +39,6 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return f"]({up}source/{path}.md)" if path else match[0]
 
     return _LINK.sub(target, markdown)
-
-
-def example(path: str, name: str) -> str:
-    """Return the part of a file between its markers ``[START name]`` and ``[END name]``, as a code block."""
-    text = (ROOT / path).read_text("utf-8")
-    found = re.search(rf"# \[START {name}\]\n(.*?)\n[^\n]*# \[END {name}\]", text, re.DOTALL)
-    if found is None:
-        raise ValueError(f"{path} has no part {name!r}")
-    return f"```python\n{found[1].strip()}\n```"
 
 
 def on_page_content(html: str, **_: Any) -> str:

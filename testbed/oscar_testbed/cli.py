@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``oscar-testbed up|down|demo``: the embedded platform, with or without Airflow, and the demo, from a shell.
+"""``oscar-testbed up|down|put|demo``: the embedded platform, with or without Airflow, and the demo, from a shell.
 
 ``up`` stays in the foreground until it is interrupted, unless it is told to ``--detach``. It writes ``environment``
 (for a shell's ``.``) and ``connections.json`` into its directory, both readable by their owner only, and removes them
-when it ends.
+when it ends. ``put`` drops a file into the S3 or dCache of a platform that is up.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _DEMO_NEEDS = ("airflow_provider_oscar", "h5py", "matplotlib", "numpy", "onnx", 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code: 0 only if all that was asked for is done, or proven."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    options = _parser().parse_args(words)
+    options = parser().parse_args(words)
     options.words = words
     try:
         return int(options.run(options))
@@ -47,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def up(options: argparse.Namespace) -> int:
     """Start the platform, with --airflow also Airflow and the demo's DAGs."""
     directory: Path = options.directory.absolute()
+    images = {each.name: each for each in options.image}
+    if options.dags and not options.airflow:
+        raise PlatformError("--dags says what Airflow reads, and no Airflow is asked for; add --airflow")
     if options.airflow:
         _require_provider()
     if options.detach:
@@ -55,14 +58,22 @@ def up(options: argparse.Namespace) -> int:
     if options.airflow:
         from oscar_testbed.demo.runner import serve
 
-        return serve(directory, s3=options.s3, slurm=options.slurm)
-    images = {each.name: each for each in options.image}
+        own = options.dags.absolute() if options.dags else None
+        return serve(directory, s3=options.s3, slurm=options.slurm, images=images, own_dags=own)
     return background.serve_platform(directory, s3=options.s3, slurm=options.slurm, images=images)
 
 
 def down(options: argparse.Namespace) -> int:
     """Stop what `up` started in a directory, also after a crash; nothing there is fine."""
     print(background.stop(options.directory.absolute()), file=sys.stderr)
+    return 0
+
+
+def put(options: argparse.Namespace) -> int:
+    """Copy a file into the S3 or dCache of a platform that is up; a bucket that is missing is made."""
+    from oscar_testbed.drop import drop
+
+    print(drop(options.directory.absolute(), options.file, options.uri))
     return 0
 
 
@@ -102,10 +113,11 @@ def _image(text: str) -> LocalImage:
     return LocalImage(name, path=[Path(each).resolve() for each in path.split(os.pathsep) if each])
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="oscar-testbed", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="up|down|demo")
-    for name, run in (("up", up), ("down", down), ("demo", demo)):
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's parser; :func:`main` runs what it reads."""
+    made = argparse.ArgumentParser(prog="oscar-testbed", description=__doc__)
+    commands = made.add_subparsers(required=True, metavar="up|down|put|demo")
+    for name, run in (("up", up), ("down", down), ("put", put), ("demo", demo)):
         text = (run.__doc__ or "").splitlines()[0]
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(run=run)
@@ -115,6 +127,12 @@ def _parser() -> argparse.ArgumentParser:
         )
     command = commands.choices["up"]
     command.add_argument("--airflow", action="store_true", help="start Airflow with the demo's DAGs as well")
+    command.add_argument(
+        "--dags",
+        type=Path,
+        metavar="DIRECTORY",
+        help="with --airflow: DAG files of your own as well; made if it is not there, and kept",
+    )
     command.add_argument("--detach", action="store_true", help="return once everything answers, and leave it running")
     command.add_argument("--s3", choices=["auto", "seaweedfs", "moto"], default="auto", help="S3 server")
     command.add_argument("--slurm", choices=["auto", "real", "builtin"], default="auto", help="batch system")
@@ -125,6 +143,11 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME=DIRECTORY[:DIRECTORY...]",
         help="directories put before PATH when a job asks for this image",
+    )
+    command = commands.choices["put"]
+    command.add_argument("file", type=Path, metavar="FILE")
+    command.add_argument(
+        "uri", metavar="URI", help="s3://bucket/key or dcache:///path; one that ends with / takes the file's name"
     )
     command = commands.choices["demo"]
     command.add_argument(
@@ -144,4 +167,4 @@ def _parser() -> argparse.ArgumentParser:
         help="system: real Kubernetes, SLURM and Apptainer; needs oscar-testbed[real] (default: %(default)s)",
     )
     command.add_argument("--stack", type=Path, default=None, help="with --backend system: directory of the stack")
-    return parser
+    return made

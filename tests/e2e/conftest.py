@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from oscar_testbed import lock
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium")
@@ -24,12 +25,19 @@ ARGUMENTS = [
 
 @pytest.fixture(scope="session")
 def airflow() -> Iterator[dict[str, Any]]:
-    """``make up``: address and login of a running Airflow with one sample being processed."""
-    _testbed("up", "--airflow", "--detach")
+    """``make up``: address and login of a running Airflow with one sample being processed.
+
+    One that runs already is used as it is and left running, so that a test may be run again without waiting for it.
+    """
+    directory = ROOT / ".demo" / "up"
+    running = lock.holder(directory / "lock") is not None and (directory / "state.json").exists()
+    if not running:
+        _testbed("up", "--airflow", "--detach")
     try:
-        yield json.loads((ROOT / ".demo" / "up" / "state.json").read_text())
+        yield json.loads((directory / "state.json").read_text())
     finally:
-        _testbed("down")
+        if not running:
+            _testbed("down")
 
 
 def _testbed(*words: str) -> None:

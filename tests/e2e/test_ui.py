@@ -16,7 +16,7 @@ playwright = pytest.importorskip("playwright.sync_api")
 ROOT = Path(__file__).parents[2]
 PATIENCE = 45_000
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
 
 
 def test_the_dags_are_listed_and_the_sample_is_processed(page):

@@ -10,8 +10,10 @@ import contextlib
 import functools
 import os
 import platform as machine
+import shlex
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -27,6 +29,8 @@ from oscar_testbed.demo.report import print_table, write_report
 from oscar_testbed.demo.results import Findings, judge, make_row
 from oscar_testbed.fakes.s3 import S3Mode
 from oscar_testbed.fakes.slurm import SlurmMode
+from oscar_testbed.files import write_private
+from oscar_testbed.images import LocalImage
 from oscar_testbed.platform import LocalPlatform
 from oscar_testbed.standalone import StandaloneAirflow
 
@@ -115,34 +119,53 @@ def _versions() -> list[str]:
     ]
 
 
-def serve(directory: Path, *, s3: S3Mode = "auto", slurm: SlurmMode = "auto") -> int:
+def serve(
+    directory: Path,
+    *,
+    s3: S3Mode = "auto",
+    slurm: SlurmMode = "auto",
+    images: Mapping[str, LocalImage] | None = None,
+    own_dags: Path | None = None,
+) -> int:
     """Hold platform and Airflow until a signal comes; returns the exit code.
 
     :param directory: emptied first; everything is written below it.
     :param s3: see :class:`~oscar_testbed.platform.LocalPlatform`.
     :param slurm: see :class:`~oscar_testbed.platform.LocalPlatform`.
+    :param images: what further image names mean; ``threedgan`` and ``python`` (this Python, with numpy) are known.
+    :param own_dags: directory of the user's own DAG files; made if it is not there.
     """
     progress = Progress(_console())
     with background.only_one(directory), background.termination_interrupts():
         background.empty(directory)
-        platform = _platform(directory, progress, s3=s3, slurm=slurm)
+        python = LocalImage("python", path=[Path(sys.executable).parent])
+        platform = _platform(directory, progress, s3=s3, slurm=slurm, images={"python": python, **(images or {})})
         with (
             contextlib.suppress(KeyboardInterrupt),
             _running(directory, progress, _setting(platform, directory)) as (_, airflow, files),
         ):
             for conn_id, fields in platform.connections.items():
                 airflow.add_connection(conn_id, fields)
+            for bucket in ("incoming", "results"):
+                platform.s3.create_bucket(bucket)
+            _write_environment(directory, airflow)
+            if own_dags is not None:
+                own_dags.mkdir(parents=True, exist_ok=True)
+                (directory / "dags" / "own").symlink_to(own_dags)
             uri = scenario.upload(platform.s3, dict(list(files.items())[:1]))[0]
             progress.say(f"one sample is in place: {uri}")
+            where = f"--directory {shlex.quote(os.path.relpath(directory))}"
             background.announce(
                 directory,
                 f"\nAirflow: {airflow.url}   user: {airflow.user}   password: {airflow.password}\n"
                 f"S3: {platform.s3.endpoint} (bucket {scenario.BUCKET}, prefix {scenario.S3_PREFIX}); "
                 f"dCache: {platform.dcache.webdav_url}{scenario.DCACHE_DIRECTORY}\n"
-                f"Credentials and connections: {directory / 'connections.json'}\n"
-                f"Samples to drop: {directory / 'input'}\n"
-                "Open the DAG threedgan_inference and press Trigger, or put a .h5 file into the bucket.\n"
-                f"`make down`, or `oscar-testbed down --directory {directory}`, stops it.",
+                f"DAG files of your own: {own_dags or 'none; start with --dags DIRECTORY'}\n"
+                f"For a shell in which `airflow` is this Airflow: . {shlex.quote(str(directory / 'environment'))}\n"
+                f"Connections: {directory / 'connections.json'}; samples to drop: {directory / 'input'}\n"
+                "Open the DAG threedgan_inference and press Trigger, or drop a file:\n"
+                f"  oscar-testbed put {where} {directory / 'input' / '1.h5'} s3://{scenario.BUCKET}/{scenario.S3_PREFIX}\n"
+                f"It runs until `oscar-testbed down {where}`.",
                 airflow=airflow.url,
                 user=airflow.user,
                 password=airflow.password,
@@ -156,13 +179,31 @@ def serve(directory: Path, *, s3: S3Mode = "auto", slurm: SlurmMode = "auto") ->
     return 0
 
 
+def _write_environment(directory: Path, airflow: StandaloneAirflow) -> None:
+    """Let a shell's ``airflow`` be this Airflow: its database, its keys, its API server, its connections."""
+    kept = {
+        name: value
+        for name, value in airflow.environment().items()
+        if name.startswith(("AIRFLOW", "NO_PROXY", "THREEDGAN"))
+    }
+    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in sorted(kept.items())]
+    write_private(directory / "environment", "".join(lines))
+
+
 def _embedded(directory: Path, progress: Progress) -> contextlib.AbstractContextManager[scenario.Setting]:
     return _setting(_platform(directory, progress), directory)
 
 
-def _platform(directory: Path, progress: Progress, *, s3: S3Mode = "auto", slurm: SlurmMode = "auto") -> LocalPlatform:
-    images = {scenario.IMAGE: scenario.image(directory / "image-cache")}
-    return LocalPlatform(directory / "platform", s3=s3, slurm=slurm, images=images, on_progress=progress.say)
+def _platform(
+    directory: Path,
+    progress: Progress,
+    *,
+    s3: S3Mode = "auto",
+    slurm: SlurmMode = "auto",
+    images: Mapping[str, LocalImage] | None = None,
+) -> LocalPlatform:
+    known = {scenario.IMAGE: scenario.image(directory / "image-cache"), **(images or {})}
+    return LocalPlatform(directory / "platform", s3=s3, slurm=slurm, images=known, on_progress=progress.say)
 
 
 @contextlib.contextmanager

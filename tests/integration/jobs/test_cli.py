@@ -100,3 +100,38 @@ def test_error_is_one_line_that_names_the_connection(airflow, monkeypatch):
     with pytest.raises(SystemExit, match="error: connection 'away'") as ended:
         airflow("services", "list", "-c", "away")
     assert "not-to-be-shown" not in str(ended.value)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("jobs", "list"),
+        ("jobs", "clear"),
+        ("jobs", "logs", "--latest"),
+        ("services", "get"),
+        ("services", "run", "--text", "x"),
+        ("services", "job", "--text", "x"),
+    ],
+)
+def test_a_service_that_is_not_there_is_said_the_same_way_everywhere(airflow, words):
+    with pytest.raises(SystemExit, match=r"^error: there is no service 'none'; `airflow oscar services list` shows"):
+        airflow(*words, "none")
+
+
+def test_a_job_that_is_not_there_has_no_log(airflow, service):
+    with pytest.raises(SystemExit, match=f"service '{service}' has no job 'none'; `airflow oscar jobs list {service}`"):
+        airflow("jobs", "logs", service, "none")
+    assert airflow("jobs", "list", service) == "No data found\n"
+    assert airflow("jobs", "list", service, "-o", "json") == "[]\n"
+
+
+def test_check_passes_on_every_connection_of_the_embedded_platform(airflow, platform):
+    for words in (
+        ("oscar_default",),
+        ("interlink_default",),
+        ("oscar_s3_default", "--place", "s3://incoming/", "--write"),
+        ("dcache_default", "--place", "dcache:///", "--write"),
+    ):
+        rows = json.loads(airflow("check", *words, "-o", "json"))
+        assert {row["result"] for row in rows} <= {"ok", "warning"}, rows
+        assert not any("(s)" in row["detail"] or "Exception" in row["detail"] for row in rows)

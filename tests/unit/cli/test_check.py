@@ -76,9 +76,17 @@ def test_an_error_of_a_foreign_library_is_a_row_and_not_a_traceback():
     assert run(Check("c", broken, needed=False))["result"] == "warning"
 
 
-@pytest.mark.parametrize("seconds", [0, 29, -29])
-def test_small_differences_of_clocks_are_told(seconds):
-    assert clock_difference(format_datetime(NOON + timedelta(seconds=seconds)), NOON) == f"{seconds:+.0f} s"
+@pytest.mark.parametrize(("seconds", "said"), [(0, "less than 2 s"), (29, "+29 s"), (-29, "-29 s")])
+def test_small_differences_of_clocks_are_told(seconds, said):
+    assert clock_difference(format_datetime(NOON + timedelta(seconds=seconds)), NOON) == said
+
+
+def test_a_connection_that_is_not_there_is_one_line(monkeypatch):
+    for words in (["check", "none"], ["services", "list", "-c", "none"], ["hpc", "jobs", "-c", "none"]):
+        options = parser().parse_args(["oscar", *words])
+        with pytest.raises(SystemExit, match=r"^error: .*`none`.*airflow connections list") as ended:
+            options.func(options)
+        assert "\n" not in str(ended.value)
 
 
 @pytest.mark.parametrize("date", ["", "yesterday", format_datetime(NOON + timedelta(minutes=5))])

@@ -143,7 +143,7 @@ def test_score_shows_how_many_jobs_ended_within_what_was_predicted_and_how_far_i
 def test_old_records_are_forgotten_and_what_policies_read_is_kept(stored, capsys, monkeypatch):
     monkeypatch.setattr(runs, "_now", lambda: NOON + timedelta(days=30, hours=3))
     runs_prune(options(older_than=30, output="table"))
-    assert capsys.readouterr().out == "3 records: older than 30 days are gone\n"
+    assert capsys.readouterr().out == "3 records: removed, older than 30 days\n"
     assert [row["submission_id"] for row in csv.DictReader(io.StringIO(exported(capsys)))] == [
         "job-3",
         "job-4",

@@ -163,3 +163,31 @@ def test_a_deed_is_a_sentence_for_people_and_a_row_for_programs(capsys, form):
         assert yaml.safe_load(out) == [{"name": NAME, "result": "cancelled"}]
     else:
         assert out == f"{NAME}: cancelled\n"
+
+
+@pytest.mark.parametrize("form", ["table", "plain"])
+def test_people_are_told_that_there_is_nothing_as_airflow_tells_it(form, capsys):
+    print_rows([], ("name",), form)
+    assert capsys.readouterr().out == "No data found\n"
+
+
+def test_cells_of_people_have_no_brackets(capsys):
+    rows = [{"name": "a", "has": {"nvidia.com/gpu": 2}, "parts": ["cpu", "gpu"], "more": {}, "why": None}]
+    print_rows(rows, tuple(rows[0]), "plain")
+    assert capsys.readouterr().out.splitlines()[1].split() == ["a", "nvidia.com/gpu:", "2", "cpu,", "gpu"]
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    options = parser().parse_args(["oscar", "services", "apply", str(tmp_path / "none.yaml")])
+    with pytest.raises(SystemExit, match=r"^error: cannot use '.*none.yaml': No such file or directory$"):
+        options.func(options)
+
+
+def test_a_reader_that_has_seen_enough_ends_a_command_without_a_traceback():
+    program = (
+        "from airflow_provider_oscar.cli.answers import print_rows, reports_errors\n"
+        "reports_errors(lambda _: print_rows([{'name': 'x' * 1000}] * 1000, ('name',), 'plain'))(None)"
+    )
+    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(program)} | head -1"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (141, "name\n", "")

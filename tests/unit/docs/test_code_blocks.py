@@ -7,6 +7,7 @@ import argparse
 import ast
 import configparser
 import json
+import linecache
 import re
 import shlex
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 from airflow.configuration import conf
+from oscar_testbed import cli as testbed
 
 from airflow_provider_oscar.cli import get_cli_commands
 from airflow_provider_oscar.get_provider_info import get_provider_info
@@ -35,7 +37,8 @@ OTHERS = {
     "curl",
     "cp",
     "export",
-    "oscar-testbed",
+    "echo",
+    "printf",
     "apt-get",
 }
 
@@ -48,11 +51,13 @@ def blocks(*languages: str) -> Iterator[object]:
 
 
 @pytest.mark.parametrize("code", blocks("python"))
-def test_python_runs(code, airflow_home):
+def test_python_runs(code, airflow_home, monkeypatch):
     tree = ast.parse(code)
     if "oscar_testbed" in code or "platform.faults" in code:
         # It would start servers: integration tests of the test bed do. Its imports are run.
         tree.body = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    # A function that is sent to a job is found by its source.
+    monkeypatch.setitem(linecache.cache, "block", (len(code), None, code.splitlines(keepends=True), "block"))
     exec(compile(tree, "block", "exec"), {"__name__": "block"})
 
 
@@ -132,6 +137,8 @@ def test_commands_are_ours_and_complete(code):
             assert {word for word in words[1:] if "=" not in word and not word.startswith("-")} <= targets, line
         elif words[:2] == ["airflow", "oscar"]:
             parser().parse_args(words[1:])
+        elif words[0] == "oscar-testbed":
+            testbed.parser().parse_args(words[1:])
         else:
             assert words[0] == "airflow", line
 
@@ -150,3 +157,33 @@ def test_tables_of_messages_quote_what_the_code_says():
     assert len(quoted) > 8
     plain = re.sub(r'"\s*\n\s*f?"', "", code)
     assert [words for words in quoted if not all(part.strip() in plain for part in re.split("…|[0-9]+", words))] == []
+
+
+def shown_in_the_tutorial() -> Iterator[object]:
+    page, begin = (ROOT / "docs" / "tutorial.md").read_text(), 0
+    for block in BLOCK.finditer(page):
+        before, begin = page[begin : block.start()], block.end()
+        if block[1] in ("python", "yaml"):
+            name = re.findall(r"`(?:[\w-]+/)?(\w+\.(?:py|yaml))`", before)[-1]
+            yield pytest.param(ROOT / "dags" / name, block[2], id=name)
+
+
+@pytest.mark.parametrize(("path", "shown"), shown_in_the_tutorial())
+def test_the_tutorial_shows_the_examples_as_they_are(path, shown):
+    text = path.read_text()
+    marked = re.search(r"# \[START \w+\]\n(.*?)# \[END ", text, re.DOTALL)
+    assert shown.strip() == (marked[1] if marked else text).strip()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings_that_are_there(page):
+    for target in re.findall(r"\]\((?!https?:|mailto:)([^)\s]+)\)", BLOCK.sub("", page.read_text())):
+        name, _, heading = target.partition("#")
+        path = (page.parent / name).resolve() if name else page
+        if name.startswith("reference/"):
+            continue  # made from the code; mkdocs checks it
+        assert path.exists(), target
+        if heading and path.suffix == ".md":
+            titles = re.findall(r"^#+ (.*)$", BLOCK.sub("", path.read_text()), re.MULTILINE)
+            slugs = {re.sub(r"[^\w -]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+            assert heading in slugs, target

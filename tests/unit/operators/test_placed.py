@@ -100,6 +100,13 @@ def test_the_job_gets_the_object_as_it_was_when_the_choice_was_made():
     assert parse_object_event(rendered) == parse_object_event(EVENT)
 
 
+def test_what_a_sensor_returns_is_an_object_if_it_is_one():
+    assert parse_object_event([EVENT]) == parse_object_event(str([EVENT])) == parse_object_event(EVENT)
+    for several in ([], [EVENT, EVENT]):
+        with pytest.raises(DefinitionError, match=rf"a list of {len(several)} objects.*expand\(object_event"):
+            parse_object_event(several)
+
+
 def test_a_run_without_an_object_is_refused_where_it_is_chosen():
     dag, _ = group()
     with pytest.raises(AirflowFailException, match="this run is about no object"):

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The page: five views over the JSON of /oscar/ui/api, looked at again every few seconds while they are seen.
 
-import { ago, airflowLink, amount, boxPlots, bytes, duration, empty, facts, h, legend, path, percent, phaseBar, replace, state, table, verdict, way, when } from "./parts.js";
+import { ago, airflowLink, amount, boxPlots, bytes, counted, duration, empty, facts, h, legend, path, percent, phaseBar, replace, state, table, verdict, way, when } from "./parts.js";
 import { healthView } from "./health.js";
 import { AIRFLOW, PAGE, airflow, ours } from "./server.js";
 
@@ -174,7 +174,7 @@ function resultsView() {
   }
   const short = (text) => (/^\S{41,}$/.test(text) ? h("span", { title: text }, `${text.slice(0, 16)}…`) : text);
   const number = (name, found) => (/(^|[_ .])bytes$/.test(name) ? bytes(found) : /(^|[_ .])seconds$/.test(name) ? duration(found) : Number.isInteger(found) ? String(found) : String(Number(found.toPrecision(4))));
-  const value = (name, found) => (Array.isArray(found) ? found.map(String).join(", ") : typeof found === "number" ? number(name, found) : typeof found === "object" && found !== null ? JSON.stringify(found) : found === null ? "" : short(String(found)));
+  const value = (name, found) => (Array.isArray(found) ? found.map(String).join(", ") : typeof found === "number" ? number(name, found) : typeof found === "object" && found !== null ? Object.entries(found).map(([inner, one]) => `${inner} ${typeof one === "object" ? "…" : one}`).join(", ") : found === null ? "" : short(String(found)));
   // Nested values one level deep become facts of their own: "energy_gev: min 127, max 164" reads better than JSON.
   const told = (found) => Object.entries(found).slice(0, 40).map(([name, each]) => [name.replaceAll("_", " "), typeof each === "object" && each !== null && !Array.isArray(each) ? h("span", {}, Object.entries(each).slice(0, 8).map(([inner, one]) => h("span", { class: "pair" }, h("span", { class: "faint" }, `${inner.replaceAll("_", " ")} `), value(inner === "cpu" || inner === "wall" || name === "seconds" ? "seconds" : inner, one)))) : value(name, each)]);
   // What was tried before, and why the job ran where it did.
@@ -211,7 +211,7 @@ function resultsView() {
     replace(list, jobs.map((job) => {
       const opened = shown.some((one) => key(one) === key(job));
       return h("li", {}, h("button", { type: "button", class: "card", "aria-pressed": String(opened), onclick: () => (opened ? drop(job) : add(identity(job))) },
-        h("span", { class: "card-title" }, path(job.object || job.task_id)), h("span", { class: "card-facts" }, state(job.state), h("span", {}, job.target), h("span", {}, `${job.outputs} outputs`), when(job.end))));
+        h("span", { class: "card-title" }, path(job.object || job.task_id)), h("span", { class: "card-facts" }, state(job.state), h("span", {}, job.target), h("span", {}, counted(job.outputs, "output")), when(job.end))));
     }));
   }
   async function add(job) {
@@ -256,7 +256,7 @@ function flowView() {
     return h("article", { class: "place" },
       h("div", { class: "head" }, h("h2", {}, one.name), failing ? h("span", { class: "state state-failed" }, h("span", { class: "dot", "aria-hidden": "true" }), "Failing") : one.triggered ? h("span", { class: "state state-success" }, h("span", { class: "dot", "aria-hidden": "true" }), "Watched") : h("span", { class: "state state-queued" }, h("span", { class: "dot", "aria-hidden": "true" }), "No triggerer has it")),
       sameText(one.uri, one.name) ? null : h("p", { class: "faint uri" }, one.uri),
-      failing ? h("p", { class: "problem" }, `${said.error || "It fails"} (${said.failures ?? 1} attempts, since ${ago(failing)})`) : null,
+      failing ? h("p", { class: "problem" }, `${said.error || "It fails"} (${counted(said.failures ?? 1, "attempt")}, since ${ago(failing)})`) : null,
       facts([["Last listing", said.last_listing ? when(said.last_listing) : ""], ["Last event", when(one.last_event)], ["Lag", said.last_event && typeof said.lag === "number" ? duration(said.lag) : ""], ["Seen", said.emitted], ["Waiting to be complete", said.waiting || ""], ["There before, not reported", said.skipped_at_start || ""], ["Left out by the filter", said.filtered || ""], ["Not readable", (said.skipped ?? 0) + (said.unreadable ?? 0) || ""], ["Feeds", one.consumers.join(", ")]].map(([name, found]) => [name, typeof found === "number" ? String(found) : found])),
       one.events.length ? h("ul", { class: "events" }, one.events.slice(0, 8).map(line)) : h("p", { class: "faint" }, "No object yet."));
   }

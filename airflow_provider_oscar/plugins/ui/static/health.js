@@ -12,7 +12,7 @@ const none = () => h("span", { class: "faint" }, "–");
 function targetsTable() {
   return table([
     { title: "Target", class: "tight", cell: (one) => h("strong", {}, one.name) },
-    { title: "Circuit", cell: (one) => h("div", {}, mark(...(CIRCUITS[one.circuit] ?? ["queued", one.circuit])), one.until ? h("p", { class: "faint" }, `tried again at ${new Date(one.until).toLocaleTimeString()}`) : null) },
+    { title: "Circuit", cell: (one) => h("div", {}, mark(...(CIRCUITS[one.circuit] ?? ["queued", one.circuit])), one.until ? h("p", { class: "faint" }, `tried again at ${new Date(one.until).toLocaleTimeString(undefined, { timeStyle: "long" })}`) : null) },
     { title: "Newest jobs", class: "tight", cell: (one) => h("span", { class: "number" }, `${one.succeeded} of ${one.jobs} succeeded`) },
     { title: "Median time", class: "right", cell: (one) => h("span", { class: "number" }, duration(one.median_seconds)) },
     { title: "Median cost", class: "right", cell: (one) => amount(one.median_cost) },

@@ -64,11 +64,15 @@ export function ago(text, now = Date.now()) {
   return seconds < 2 ? "just now" : `${duration(Math.round(seconds))} ago`;
 }
 
+// A moment as the reader's clock shows it, with its zone: people of several sites read one page.
+export const moment = (at) => new Date(at).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "long" });
+
 export function when(text) {
   if (!text) return h("span", { class: "faint" }, "–");
-  const at = new Date(text);
-  return h("time", { datetime: text, title: at.toLocaleString() }, ago(text));
+  return h("time", { datetime: text, title: moment(text) }, ago(text));
 }
+
+export const counted = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
 
 const WORDS = {
   success: "Succeeded", failed: "Failed", running: "Running", deferred: "Waiting", queued: "Queued", scheduled: "Scheduled",
@@ -101,7 +105,7 @@ export function way(steps) {
     const took = at !== null && before !== null ? duration(Math.max((at - before) / 1000, 0)) : "";
     if (at !== null) before = at;
     const words = step.state === "broken" ? ", failed" : step.state === "open" ? ", not yet" : "";
-    return h("li", { class: step.state, title: at === null ? null : new Date(at).toLocaleString() }, h("span", { class: "step" }, step.name, words ? h("span", { class: "unseen" }, words) : null), took ? h("span", { class: "took number" }, `+${took}`) : null);
+    return h("li", { class: step.state, title: at === null ? null : moment(at) }, h("span", { class: "step" }, step.name, words ? h("span", { class: "unseen" }, words) : null), took ? h("span", { class: "took number" }, `+${took}`) : null);
   }));
 }
 
@@ -200,7 +204,7 @@ export function boxPlots(boxes) {
     const top = Math.max(...[...of.values()].map((box) => box.max)) || 1;
     const height = targets.length * 34 + 26;
     const scale = (value) => 96 + (value / top) * 210;
-    const words = [...of.values()].map((box) => `${box.target}: median ${duration(box.median)}, from ${duration(box.min)} to ${duration(box.max)}, ${box.count} jobs`).join("; ");
+    const words = [...of.values()].map((box) => `${box.target}: median ${duration(box.median)}, from ${duration(box.min)} to ${duration(box.max)}, ${counted(box.count, "job")}`).join("; ");
     const picture = svg("svg", { viewBox: `0 0 320 ${height}`, role: "img", "aria-label": `${phase}. ${words}`, class: "plot" });
     targets.forEach((target, index) => {
       const y = index * 34 + 20;

@@ -125,13 +125,13 @@ class Api:
         if request.method == "GET":
             return JSONResponse(self.store.get(kind.plural, namespace, name))
         if request.method == "DELETE":
-            options = await _body(request) if await request.body() else {}
+            options = await read_body(request) if await request.body() else {}
             grace = request.query_params.get("gracePeriodSeconds", options.get("gracePeriodSeconds"))
             uid = (options.get("preconditions") or {}).get("uid")
             seconds = None if grace is None else int(grace)
             gone = self._delete(kind, namespace, name, grace=seconds, uid=uid)
             return JSONResponse(gone if kind.plural == "pods" else deleted_object(kind.plural, gone))
-        body = await _body(request)
+        body = await read_body(request)
         content_type = request.headers.get("content-type", "").partition(";")[0]
         only_status = request.url.path.endswith("/status")
         change = _replacement(body, kind.plural) if request.method == "PUT" else _patching(body, content_type)
@@ -169,7 +169,7 @@ class Api:
         if kind.plural not in CLUSTER_WIDE and namespace is None:
             raise ApiError(405, "the server does not allow this method on the requested resource")
         dry_run = request.query_params.get("dryRun") == "All"
-        made = self.create(kind.plural, namespace, await _body(request), dry_run=dry_run)
+        made = self.create(kind.plural, namespace, await read_body(request), dry_run=dry_run)
         return JSONResponse(made, status_code=201)
 
     def create(self, plural: str, namespace: str | None, body: Object, *, dry_run: bool = False) -> Object:
@@ -281,7 +281,11 @@ def _listing(kind: Kind, items: list[Object], version: int) -> Object:
     }
 
 
-async def _body(request: Request) -> Any:
+async def read_body(request: Request) -> Any:
+    """Return the decoded body.
+
+    :raises ApiError: if it is not JSON.
+    """
     try:
         return json.loads(await request.body())
     except ValueError as error:

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from oscar_testbed.errors import RejectedError
 from oscar_testbed.fakes.kubernetes.answers import ApiError, status_answer
-from oscar_testbed.fakes.kubernetes.api import CLUSTER_WIDE, KINDS, Api
+from oscar_testbed.fakes.kubernetes.api import CLUSTER_WIDE, KINDS, Api, read_body
 from oscar_testbed.fakes.kubernetes.store import (
     NotFoundError,
     now,
@@ -38,6 +38,24 @@ async def _version(_: Request) -> Response:
             "compiler": "",
         }
     )
+
+
+async def _access_review(request: Request) -> Response:
+    """Whether whoever asks may do something; the one account here may do everything."""
+    body = await read_body(request)
+    spec = body.get("spec") if isinstance(body, dict) else None
+    asked = [
+        name for name in ("resourceAttributes", "nonResourceAttributes") if isinstance(spec, dict) and spec.get(name)
+    ]
+    if len(asked) != 1:
+        raise ApiError(
+            422,
+            'SelfSubjectAccessReview.authorization.k8s.io "" is invalid: spec.resourceAttributes: Invalid value: null: '
+            "exactly one of nonResourceAttributes or resourceAttributes must be specified",
+            "Invalid",
+        )
+    made = {"kind": "SelfSubjectAccessReview", "apiVersion": "authorization.k8s.io/v1", "metadata": {}}
+    return JSONResponse({**made, "spec": spec, "status": {"allowed": True}}, status_code=201)
 
 
 async def _ok(_: Request) -> Response:
@@ -74,6 +92,7 @@ def _routes(api: Api) -> list[Route]:
     routes = [Route("/version", _version), Route("/api", _api_versions), Route("/apis", _api_groups)]
     routes += [Route(f"/{name}", _ok) for name in ("healthz", "livez", "readyz")]
     routes.append(Route("/api/v1/namespaces/{namespace}/pods/{name}/log", api.log))
+    routes.append(Route("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", _access_review, methods=["POST"]))
     many, one = ["GET", "POST", "DELETE"], ["GET", "PUT", "PATCH", "DELETE"]
     for base in ("/api/v1", "/apis/{group}/v1"):
         inside = f"{base}/namespaces/{{namespace}}/{{plural}}"
