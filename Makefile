@@ -82,6 +82,14 @@ faults: $(STAMP) ## Kill, stop and corrupt what the watchers depend on, and coun
 world: $(STAMP) ## Everything at once with faults at random, and count: none lost, doubled, forged or left (WORLD_SECONDS, WORLD_SEED).
 	@$(BIN)/python -m pytest tests/world $(AGAIN)
 
+# How long soak runs, and further words for it, such as SOAK_WORDS="--seed 7 --pace 5".
+HOURS ?= 6
+SOAK_WORDS ?=
+
+.PHONY: soak
+soak: $(STAMP) ## A steady stream for HOURS hours with restarts at random; the books of every ten minutes must balance.
+	@$(BIN)/python -m tests.world.soak --hours $(HOURS) $(SOAK_WORDS)
+
 .PHONY: e2e
 e2e: $(STAMP) ## Run the browser tests over the demo (needs chromium).
 	@$(BIN)/python -m pytest tests/e2e
@@ -181,4 +189,4 @@ release: ## Build and check the distributions, also the demo from wheels alone: 
 
 .PHONY: clean
 clean: ## Remove the virtual environment and everything generated.
-	@rm -rf $(VENV) .venv-bench .venv-clients .venv-release .demo .fuzz demo-report build dist *.egg-info testbed/build testbed/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) .venv-bench .venv-clients .venv-release .demo .fuzz demo-report soak-report build dist *.egg-info testbed/build testbed/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

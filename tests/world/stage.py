@@ -8,7 +8,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence, Set
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from tests.integration.faults.ledger import open_database, run_objects
 from tests.integration.faults.uploads import DCacheInbox, S3Inbox, Uploader
 from tests.world.books import Books, Run, close_books, read_entries
 from tests.world.incidents import Incidents
-from tests.world.plan import KINDS, draw
+from tests.world.plan import KINDS, Incident, draw
 from tests.world.wire import Wire
 
 HERE = Path(__file__).parent
@@ -113,12 +113,24 @@ class World:
 
     def play(self) -> Books:
         """Upload, let the incidents happen, wait until all is well, and return the books."""
+        self.begin()
+        plan = draw(self.seed, self.seconds, kinds=self.kinds())
+        self.say(f"seed {self.seed}: {len(plan)} incidents in {self.seconds:.0f} s")
+        self.endure(plan)
+        return self.close()
+
+    def begin(self) -> None:
+        """Start the stream of objects; returns when the first run is there."""
         for uploader in self._uploaders.values():
             uploader.start()
         self._await(lambda: any(self._runs()), 300.0, "the first run")
-        kinds = [each for each in KINDS if each != "restart_database" or self.database is not None]
-        plan = draw(self.seed, self.seconds, kinds=kinds)
-        self.say(f"seed {self.seed}: {len(plan)} incidents in {self.seconds:.0f} s")
+
+    def kinds(self) -> list[str]:
+        """Return what can go wrong here."""
+        return [each for each in KINDS if each != "restart_database" or self.database is not None]
+
+    def endure(self, plan: Sequence[Incident]) -> None:
+        """Let the incidents happen, each at its time, and mend what they leave."""
         incidents = Incidents(self)
         began = time.monotonic()
         threads = []
@@ -130,6 +142,19 @@ class World:
         for thread in threads:
             thread.join()
         incidents.mend()
+
+    def interim_books(self) -> Books:
+        """Wait until every run of what is uploaded by now has ended, and return the books of that, the stream going on."""
+        keys, began = set(self.uploaded()), time.monotonic()
+        self._await(lambda: self._settled(keys), self.patience, "the runs of this round")
+        recovery = time.monotonic() - began
+        entries = read_entries(self.ledger.read_text().splitlines())
+        runs = [run for run in self._runs() if run.key in keys]
+        # What is at work has pods and jobs; they are counted when nothing is.
+        return close_books(keys, entries, runs, orphans=(), recovery=recovery)
+
+    def close(self) -> Books:
+        """Let the stream end, wait until all is well, and return the books."""
         for uploader in self._uploaders.values():
             uploader.finished.wait(self.patience)
         ended = time.monotonic()
@@ -202,9 +227,11 @@ class World:
             ]
         return []  # the database is away
 
-    def _settled(self) -> bool:
-        runs = self._runs()
-        return len(runs) >= len(self.uploaded()) and all(run.state in ENDED for run in runs)
+    def _settled(self, keys: Set[str] | None = None) -> bool:
+        wanted = set(self.uploaded()) if keys is None else keys
+        ended = {run.key for run in self._runs() if run.state in ENDED}
+        running = {run.key for run in self._runs() if run.state not in ENDED}
+        return wanted <= ended and not wanted & running
 
     def _progress(self) -> str:
         runs = self._runs()

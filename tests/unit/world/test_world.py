@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from tests.world.books import Entry, Run, close_books, read_entries
 from tests.world.incidents import Incidents
 from tests.world.plan import KINDS, draw
+from tests.world.soak import Round, Usage, growth, summary, usage_of
 
 
 @given(seed=st.integers(0, 10**6), seconds=st.floats(30, 3600))
@@ -82,3 +84,32 @@ def test_books_name_what_went_wrong(wrong, found):
 def test_a_ledger_of_any_lines_is_read(lines):
     good = json.dumps({"key": "a", "what": "ended"})
     assert read_entries([*lines, good])[-1] == Entry("a", "ended")
+
+
+def rounds_of(*lives: list[float]) -> list[Round]:
+    """Rounds a minute apart in which a part has these megabytes; each list is a life of its process."""
+    usages = [Usage(size, 10, 60.0 * age) for life in lives for age, size in enumerate(life, 1)]
+    return [Round(number, number, {}, 1.0, {"triggerer": usage}) for number, usage in enumerate(usages, 1)]
+
+
+def test_growth_is_of_the_longest_life_after_its_first_look():
+    assert growth(rounds_of([300, 310, 311, 312], [250, 400]), "triggerer") == pytest.approx(60)
+    assert growth(rounds_of([300, 310], [250, 400]), "triggerer") is None
+    assert growth(rounds_of([300, 310, 310]), "scheduler") is None
+
+
+def test_what_a_process_takes_is_read_from_the_kernel():
+    own = usage_of(os.getpid())
+    assert own is not None
+    assert own.megabytes > 10
+    assert own.files > 2
+    assert own.seconds > 0
+    assert usage_of(2**30) is None
+
+
+def test_a_summary_tells_rounds_books_and_growth():
+    found = rounds_of([300, 310, 311, 312])
+    text = summary([*found, Round(5, 9, {"lost": 1}, 1.0, {})], books())
+    assert "5 rounds, 4 of them balanced" in text
+    assert "312 MB at most, +60.0 MB an hour" in text
+    assert json.loads(found[0].line())["usage"]["triggerer"]["files"] == 10
