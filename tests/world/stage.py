@@ -144,7 +144,7 @@ class World:
         incidents.mend()
 
     def interim_books(self) -> Books:
-        """Wait until every run of what is uploaded by now has ended, and return the books of that, the stream going on."""
+        """Wait until every run of what is uploaded by now has ended; return the books of that, the stream going on."""
         keys, began = set(self.uploaded()), time.monotonic()
         self._await(lambda: self._settled(keys), self.patience, "the runs of this round")
         recovery = time.monotonic() - began
@@ -229,9 +229,9 @@ class World:
 
     def _settled(self, keys: Set[str] | None = None) -> bool:
         wanted = set(self.uploaded()) if keys is None else keys
-        ended = {run.key for run in self._runs() if run.state in ENDED}
-        running = {run.key for run in self._runs() if run.state not in ENDED}
-        return wanted <= ended and not wanted & running
+        runs = self._runs()
+        running = {run.key for run in runs if run.state not in ENDED}
+        return wanted <= {run.key for run in runs} and not wanted & running
 
     def _progress(self) -> str:
         runs = self._runs()
