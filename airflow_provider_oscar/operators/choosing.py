@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -23,6 +25,9 @@ from airflow_provider_oscar.placement.targets import Decision, PlacementRequest,
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+log = logging.getLogger(__name__)
+#: Seconds after which a policy is said to be slow.
+SLOW = 10.0
 #: Words that leave the choice to the policy.
 AUTOMATIC = ("", "auto", "none")
 #: Seconds between two looks while no target takes the work: at first, and at most.
@@ -133,6 +138,14 @@ class Chooser:
         :param seen: what was seen of the targets.
         :raises NoTargetError: if no target takes any of them now.
         """
+        began = time.monotonic()
+        try:
+            return self._decide(requests, seen)
+        finally:
+            if (took := time.monotonic() - began) > SLOW:
+                log.warning("Policy %s took %.0f s for %d decisions", type(self.policy).__name__, took, len(requests))
+
+    def _decide(self, requests: Sequence[PlacementRequest], seen: Sequence[TargetObservation]) -> list[Decision | None]:
         if self.store is None:
             return decide_many(self.policy, requests, self.targets, seen)
         history = self.store.history(target.name for target in self.targets)

@@ -22,8 +22,8 @@ from airflow_provider_oscar.operators.placed_job import PlacedJobOperator
 from airflow_provider_oscar.operators.placement import PlacementBranchOperator
 from airflow_provider_oscar.operators.placement_of_many import PlacementOfManyOperator
 from airflow_provider_oscar.placement.learned import FastestFinish
-from airflow_provider_oscar.placement.policies import PlacementPolicy
-from airflow_provider_oscar.placement.targets import PlacementTarget, by_name
+from airflow_provider_oscar.placement.policies import PlacementPolicy, check_policy
+from airflow_provider_oscar.placement.targets import PlacementTarget
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -165,7 +165,17 @@ def placed(
         "kubernetes": partial(_make_pod_job, KubernetesJobOperator, image),
         **(make_job or {}),
     }
-    for target in by_name(targets).values():
+    chooser = policy or FastestFinish()
+    check_policy(chooser, targets)
+    tasks = dict.fromkeys((CHOOSE, ELSEWHERE, RESULT), "a task of the group")
+    for target in () if each else targets:
+        if target.task_id in tasks:
+            raise DefinitionError(
+                f"placed({group_id!r}): the task of target {target.name!r} would be named {target.task_id!r}, as "
+                f"{tasks[target.task_id]} is; give it another name or task_id"
+            )
+        tasks[target.task_id] = f"that of target {target.name!r}"
+    for target in targets:
         if target.kind not in known:
             raise DefinitionError(
                 f"placed({group_id!r}) makes no task for target {target.name!r} of kind {target.kind!r}; expected one "
@@ -174,7 +184,7 @@ def placed(
     plan = _Plan(
         group_id=group_id,
         make=known,
-        policy=policy or FastestFinish(),
+        policy=chooser,
         job={**arguments, "command": list(command), "output_uri": output_uri},
         environment=dict(environment or {}),
     )

@@ -40,7 +40,7 @@ from airflow_provider_oscar.operators.job_waiting import job_trigger
 from airflow_provider_oscar.operators.placed_state import PlacedState, TargetContext
 from airflow_provider_oscar.operators.placement import WAIT_TIMEOUT
 from airflow_provider_oscar.operators.placement_store import PLACEMENT_RUNS
-from airflow_provider_oscar.placement.policies import PlacementPolicy
+from airflow_provider_oscar.placement.policies import PlacementPolicy, check_policy
 from airflow_provider_oscar.placement.prediction import patience
 from airflow_provider_oscar.placement.targets import NoTargetError, PlacementTarget, by_name
 from airflow_provider_oscar.run_objects import current_object
@@ -102,7 +102,7 @@ class PlacedJobOperator(BaseOperator):
         if self.learn:
             kwargs["inlets"] = [*(kwargs.get("inlets") or ()), PLACEMENT_RUNS]
         super().__init__(**kwargs)
-        by_name(targets)
+        check_policy(policy, targets)
         self.policy = policy
         self.targets = tuple(targets)
         self.make_task = make_task

@@ -25,8 +25,8 @@ from airflow_provider_oscar.operators.choosing import (
 from airflow_provider_oscar.operators.job import JobOperator
 from airflow_provider_oscar.operators.job_state import parse_object_event
 from airflow_provider_oscar.operators.placement_store import PLACEMENT_RUNS
-from airflow_provider_oscar.placement.policies import PlacementPolicy
-from airflow_provider_oscar.placement.targets import NoTargetError, PlacementTarget, TargetObservation, by_name
+from airflow_provider_oscar.placement.policies import PlacementPolicy, check_policy
+from airflow_provider_oscar.placement.targets import NoTargetError, PlacementTarget, TargetObservation
 from airflow_provider_oscar.run_objects import current_object, get_object
 from airflow_provider_oscar.triggers.placement import FirstJobTrigger
 
@@ -85,7 +85,7 @@ class PlacementBranchOperator(BaseBranchOperator):
             # Named so that Airflow keeps the asset, and with it what is known.
             kwargs["inlets"] = [*(kwargs.get("inlets") or ()), PLACEMENT_RUNS]
         super().__init__(**kwargs)
-        by_name(targets)
+        check_policy(policy, targets)
         self.policy = policy
         self.targets = tuple(targets)
         self.object_event = object_event

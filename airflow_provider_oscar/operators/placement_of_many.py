@@ -16,7 +16,7 @@ from airflow_provider_oscar.operators.choosing import Chooser, facts, make_reque
 from airflow_provider_oscar.operators.job_state import parse_object_event, parsed_list
 from airflow_provider_oscar.operators.placed_job import MakeTask
 from airflow_provider_oscar.operators.placement_store import PLACEMENT_RUNS
-from airflow_provider_oscar.placement.policies import PlacementPolicy
+from airflow_provider_oscar.placement.policies import PlacementPolicy, check_policy
 from airflow_provider_oscar.placement.targets import Decision, NoTargetError, PlacementTarget
 from airflow_provider_oscar.run_objects import get_objects
 
@@ -58,6 +58,7 @@ class PlacementOfManyOperator(BaseOperator):
         if self.learn:
             kwargs["inlets"] = [*(kwargs.get("inlets") or ()), PLACEMENT_RUNS]
         super().__init__(**kwargs)
+        check_policy(policy, targets)
         self.policy = policy
         self.targets = tuple(targets)
         self.make_task = make_task

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.placement.history import RunRecord
-from airflow_provider_oscar.placement.policies import Explicit, Knowledge, PlacementPolicy
+from airflow_provider_oscar.placement.policies import Explicit, Knowledge, PlacementPolicy, ask
 from airflow_provider_oscar.placement.prediction import Prediction, predict
 from airflow_provider_oscar.placement.targets import (
     Decision,
@@ -34,7 +34,8 @@ Predictions = Mapping[str, Prediction]
 class FastestFinish:
     """Takes the target where the job is expected to end first, and now and then one that it knows too little of.
 
-    A target the request names comes first, and nothing replaces it.
+    A target of which no job is known gets one as soon as it might be the fastest, since a prior may be far too high. A
+    target the request names comes first, and nothing replaces it.
 
     :param explore_every: about one decision in so many tries the target whose last job is longest ago; 0 for never.
     :param explore_within: only targets whose lower bound is below so many times the best expectation are tried.
@@ -46,7 +47,7 @@ class FastestFinish:
     explore_within: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.explore_every < 0 or self.explore_within <= 0:
+        if not self.explore_every >= 0 or not self.explore_within > 0:
             raise DefinitionError(
                 f"FastestFinish needs explore_every >= 0 and explore_within > 0; got {self.explore_every} and "
                 f"{self.explore_within}"
@@ -62,13 +63,14 @@ class FastestFinish:
         """Return the decision, with what was expected of each target."""
         if request.target:
             return _explicit(request, targets, observations, knowledge)
-        fit, rejected, predictions = _expected(request, targets, observations, knowledge)
+        seen = list(observations)
+        fit, rejected, predictions = _expected(request, targets, seen, knowledge)
         best = min(fit, key=lambda name: predictions[name].total)
-        tried = self._to_explore(request, fit, predictions, predictions[best].total, knowledge)
+        held = {each.name: each.active for each in seen}
+        tried = self._to_explore(request, fit, predictions, knowledge, held)
         if tried is not None and tried != best:
-            why = (
-                f"tried, since its last jobs are long ago; {best} is expected to end {_gain(predictions, best, tried)}"
-            )
+            since = "its last jobs are long ago" if predictions[tried].jobs else "none of its jobs is known"
+            why = f"tried, since {since}; {best} is expected to end {_gain(predictions, best, tried)}"
             return _decision(fit[tried], (why, _expectation(predictions[tried])), rejected, predictions)
         others = [name for name in fit if name != best]
         second = min(others, key=lambda name: predictions[name].total, default=None)
@@ -82,19 +84,25 @@ class FastestFinish:
         request: PlacementRequest,
         fit: Mapping[str, PlacementTarget],
         predictions: Predictions,
-        best: float,
         knowledge: Knowledge,
+        held: Mapping[str, int],
     ) -> str | None:
         if not self.explore_every or len(fit) < 2:
             return None
+        first = min(fit, key=lambda name: predictions[name].total)
+        best = predictions[first].total
+        able = [name for name in fit if predictions[name].low <= self.explore_within * best]
+        # One job alone goes to a target of which nothing is known: while it is there, others do not follow.
+        new = [name for name in able if not knowledge.history.of_target(name) and not held.get(name)]
+        if new and predictions[first].jobs:
+            return min(new, key=lambda name: predictions[name].total)
         newest = max((record.ended_at for record in knowledge.history), default=0.0)
         text = f"{request.key}\0{request.size}\0{newest}"
         if int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()) % (
             self.explore_every
         ):
             return None
-        candidates = [name for name in fit if predictions[name].low <= self.explore_within * best]
-        return min(candidates, key=lambda name: _last_end(knowledge.history.of_target(name)), default=None)
+        return min(able, key=lambda name: _last_end(knowledge.history.of_target(name)), default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +211,7 @@ def decide_many(
     refused: NoTargetError | None = None
     for position in sorted(range(len(requests)), key=lambda each: -(requests[each].size or 0)):
         try:
-            decision = policy.decide(requests[position], targets, seen.values(), knowledge or Knowledge())
+            decision = ask(policy, requests[position], targets, list(seen.values()), knowledge or Knowledge())
         except NoTargetError as error:
             refused = error
             continue

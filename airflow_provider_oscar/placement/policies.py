@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
-from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError, TransientError, quoted
 from airflow_provider_oscar.placement.history import History
 from airflow_provider_oscar.placement.targets import (
     Decision,
@@ -63,6 +63,58 @@ class PlacementPolicy(Protocol):
         """
 
 
+def check_policy(policy: object, targets: Sequence[PlacementTarget]) -> None:
+    """Refuse what cannot decide on these targets, where the DAG is written and not when its first object comes.
+
+    :param policy: what is to decide.
+    :param targets: what there is to choose from.
+    :raises DefinitionError: if it is no policy, or names a target that is not among them.
+    """
+    if not callable(getattr(policy, "decide", None)):
+        raise DefinitionError(
+            f"policy is {quoted(policy)}; expected an object with decide(request, targets, observations, knowledge), "
+            "such as FastestFinish()"
+        )
+    known = by_name(targets)
+    names: Iterable[str] = getattr(policy, "names", ())
+    for name in names:
+        get_target(name, known)
+
+
+def ask(
+    policy: PlacementPolicy,
+    request: PlacementRequest,
+    targets: Sequence[PlacementTarget],
+    observations: Iterable[TargetObservation],
+    knowledge: Knowledge,
+) -> Decision:
+    """Return what a policy decides, of whatever author: one of the targets as they were given, and none that is out.
+
+    :param policy: what decides.
+    :param request: what is to be placed.
+    :param targets: what there is to choose from.
+    :param observations: what was seen of them.
+    :param knowledge: what past jobs took.
+    :raises TransientError: if it fails otherwise than policies may; the next try asks it again.
+    :raises DefinitionError: if what it returns cannot be followed.
+    """
+    name = type(policy).__name__.lstrip("_")
+    try:
+        decision: object = policy.decide(request, targets, observations, knowledge)
+    except OscarProviderError:
+        raise
+    except Exception as error:
+        raise TransientError(f"policy {name} failed with {type(error).__name__}: {quoted(error)}") from error
+    if not isinstance(decision, Decision) or not isinstance(decision.target, PlacementTarget):
+        raise DefinitionError(f"policy {name} returned {quoted(decision)}; expected a Decision with one of the targets")
+    chosen = get_target(decision.target.name, by_name(targets))
+    if request.target not in (None, chosen.name):
+        raise DefinitionError(f"policy {name} chose {chosen.name!r}, but somebody insists on {request.target!r}")
+    if chosen.name in request.excluded:
+        raise DefinitionError(f"policy {name} chose {chosen.name!r}, which has failed this work already")
+    return replace(decision, target=chosen)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explicit:
     """Takes the target the request names, or one fixed by the DAG author; never another.
@@ -71,6 +123,11 @@ class Explicit:
     """
 
     target: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The target it names."""
+        return (self.target,) if self.target else ()
 
     def decide(
         self,
@@ -142,6 +199,11 @@ class RuleBased:
     rules: tuple[Rule, ...] = ()
     default: str = ""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The targets it names."""
+        return (*(rule.target for rule in self.rules), *([self.default] if self.default else []))
+
     def decide(
         self,
         request: PlacementRequest,
@@ -153,7 +215,7 @@ class RuleBased:
         if request.target:
             return Explicit().decide(request, targets, observations)
         known = by_name(targets)
-        for name in (*(rule.target for rule in self.rules), *([self.default] if self.default else [])):
+        for name in self.names:
             get_target(name, known)
         fit, rejected = filter_available(request, targets, observations)
         candidates = [(rule.target, rule.reason) for rule in self.rules if rule.matches(request)]
@@ -181,6 +243,11 @@ class Fallback:
         if not order or isinstance(order, str):
             raise DefinitionError(f"Fallback needs the names of targets in order; got {self.order!r}")
         object.__setattr__(self, "order", tuple(self.order))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The targets it names."""
+        return self.order
 
     def decide(
         self,

@@ -34,6 +34,10 @@ FADE_SECONDS = 60.0
 PENDING_FACTOR = 1.5
 #: Seconds for which a job may wait in a queue in any case before it counts as late.
 SHORTEST_PATIENCE = 10.0
+#: Jobs that a target is taken to run at once, until it has held more.
+ASSUMED_CAPACITY = 4
+#: How much wider an interval is for a target of which one job is known; less the more are.
+DOUBT = 2.0
 #: Bounds of the interval: four of five jobs are expected between them.
 LOW, HIGH = 0.1, 0.9
 _GIB = 2.0**30
@@ -127,6 +131,7 @@ class TargetModel:
     overhead: Seconds
     congestion: Seconds
     per_active: Seconds
+    most_active: int
 
     def service(self, size: int | None, features: Mapping[str, float], fade: float) -> tuple[Seconds, Seconds, Seconds]:
         """Return stage-in, run and stage-out; ``fade`` is how much of a drift still counts, 0 to 1."""
@@ -179,13 +184,14 @@ def predict(
     middle = queue + service
     low, high = min(model.low, 1.0), max(model.high, 1.0)
     # Few records say little of the spread.
-    doubt = 1.0 + 1.0 / model.jobs
+    doubt = 1.0 + DOUBT / model.jobs
     return Prediction(queue, stage_in, run, stage_out, middle * low / doubt, middle * high * doubt, model.jobs)
 
 
 def _prior(request: PlacementRequest, target: PlacementTarget, observation: TargetObservation) -> Prediction:
     run = target.prior_run + target.prior_run_per_gib * (request.size or 0) / _GIB
-    queue = target.prior_queue + _waves(target.capacity or observation.capacity, observation.active) * run
+    capacity = target.capacity or observation.capacity or ASSUMED_CAPACITY
+    queue = target.prior_queue + _waves(capacity, observation.active) * run
     if observation.start_in is not None:
         queue = observation.start_in
     return Prediction(queue, 0.0, run, 0.0, (queue + run) / 4, (queue + run) * 4)
@@ -199,7 +205,9 @@ def _own_load(target: PlacementTarget, observation: TargetObservation, model: Ta
         waves = _waves(capacity, observation.active)
         typical = (model.length + service) / 2
         return max(waves - 0.5, 0.5 * waves) * typical if waves else 0.0
-    return model.per_active * observation.active
+    # How many it runs at once is not known: as many as it has held, and the rest is taken to wait for these.
+    beyond = _waves(max(model.most_active + 1, ASSUMED_CAPACITY), observation.active)
+    return max(model.per_active * observation.active, beyond * (model.length + service) / 2)
 
 
 def _waves(capacity: int | None, active: int) -> float:
@@ -253,6 +261,7 @@ def fit(records: tuple[RunRecord, ...], capacity: int | None) -> TargetModel | N
         overhead=overhead,
         congestion=congestion,
         per_active=per_active,
+        most_active=max(each.active for each in good),
     )
 
 

@@ -34,7 +34,8 @@ class PlacementTarget:
     :param carbon_per_kwh: grams of CO2 for each kilowatt-hour at this place.
     :param capabilities: words a request may require, for example ``gpu``.
     :param max_active: jobs it may hold at once, or None for no bound.
-    :param capacity: jobs it runs at once, the others wait; None where that is not known.
+    :param capacity: jobs it runs at once, the others wait; None where that is not known: then it is taken to run as
+        many as it has held before, and at least four.
     :param prior_queue: seconds a job is expected to wait, until jobs of the target say more.
     :param prior_run: seconds a job is expected to run, likewise.
     :param prior_run_per_gib: seconds more for each GiB of input, likewise.

@@ -76,6 +76,19 @@ def test_a_target_that_failed_the_work_is_not_taken_again():
     assert decision.rejected == {"fast": "it has failed this work already"}
 
 
+def test_a_target_of_which_no_job_is_known_gets_one_before_its_prior_decides_for_good():
+    known = Knowledge(History.of(past("slow", 30)), NOW)
+    first = FastestFinish(explore_every=1000).decide(PlacementRequest(key="a"), TARGETS, (), known)
+    assert first.target is FAST
+    assert first.reasons[0] == "tried, since none of its jobs is known; slow is expected to end 39 s sooner"
+    held = [TargetObservation(name="fast", active=1)]
+    assert FastestFinish(explore_every=1000).decide(PlacementRequest(key="b"), TARGETS, held, known).target is SLOW
+    quick = Knowledge(History.of(past("slow", 1)), NOW)
+    assert FastestFinish(explore_every=1000).decide(PlacementRequest(key="a"), TARGETS, (), quick).target is SLOW, (
+        "not where even the prior's lower bound is later"
+    )
+
+
 def test_now_and_then_a_target_with_old_jobs_is_tried():
     known = Knowledge(History.of(past("slow", 21, ended=NOW - timedelta(days=3)) + past("fast", 20)), NOW)
     chosen = Counter(
