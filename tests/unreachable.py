@@ -74,7 +74,8 @@ def unreachable(paths: Iterable[str], *, reported: str, known: set[str]) -> Iter
 def words_of_metadata() -> set[str]:
     """Identifiers in strings of the modules that name classes and functions for Airflow."""
     found = set(re.findall(r"\w+", (ROOT / "setup.cfg").read_text()))
-    for name in ("__init__.py", "get_provider_info.py", "cli/__init__.py"):
+    tables = [f"cli/{path.name}" for path in sorted((ROOT / PROVIDER / "cli").glob("*.py"))]
+    for name in ("__init__.py", "get_provider_info.py", *tables):
         for node in ast.walk(ast.parse((ROOT / PROVIDER / name).read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found.update(re.findall(r"\w+", node.value))

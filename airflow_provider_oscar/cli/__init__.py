@@ -9,22 +9,17 @@ from __future__ import annotations
 
 from airflow.cli.cli_config import ActionCommand, Arg, CLICommand, GroupCommand, lazy_load_command
 
+from airflow_provider_oscar.cli.arguments import CONNECTION as _CONNECTION
+from airflow_provider_oscar.cli.arguments import OUTPUT as _OUTPUT
+from airflow_provider_oscar.cli.buckets import BUCKETS
 from airflow_provider_oscar.cli.examples import with_examples
 from airflow_provider_oscar.cli.hpc import HPC
+from airflow_provider_oscar.cli.hub import HUB
 
 _FUNCTIONS = "airflow_provider_oscar.cli"
 
-_CONNECTION = Arg(("-c", "--conn-id"), default="oscar_default", help="OSCAR connection (default: oscar_default)")
-_OUTPUT = Arg(
-    ("-o", "--output"),
-    choices=("table", "json", "yaml", "plain"),
-    default="table",
-    help="form of the answer on standard output",
-)
 _SERVICE = Arg(("service",), help="name of the OSCAR service")
-_JOB = Arg(("job",), help="name of the job, as 'jobs list' prints it")
 _FDL = Arg(("file",), help="FDL file; scripts are read relative to it")
-_BUCKET = Arg(("bucket",), help="name of the bucket")
 _TEXT = Arg(("-t", "--text"), default=None, help="the input as a text; a JSON object is sent as an event")
 _FILE = Arg(("-f", "--file"), default=None, help="file that is the input")
 _DIRECTORY = Arg(("--directory",), default=".platform", help="where the embedded platform keeps its files")
@@ -220,9 +215,9 @@ _SERVICES = GroupCommand(
         _command("list", "List services", "services.services_list", _CONNECTION, _OUTPUT),
         _command(
             "delete",
-            "Delete a service; OSCAR deletes its buckets and all objects in them as well",
+            "Delete services; OSCAR deletes their buckets and all objects in them as well",
             "services.services_delete",
-            _SERVICE,
+            Arg(("service",), nargs="+", help="names of OSCAR services"),
             Arg(("-y", "--yes"), action="store_true", help="do not ask"),
             _CONNECTION,
             _OUTPUT,
@@ -234,7 +229,15 @@ _JOBS = GroupCommand(
     name="jobs",
     help="Look at and cancel the jobs of an OSCAR service",
     subcommands=(
-        _command("list", "List the jobs of a service", "services.jobs_list", _SERVICE, _CONNECTION, _OUTPUT),
+        _command(
+            "list",
+            "List the jobs of a service",
+            "services.jobs_list",
+            _SERVICE,
+            Arg(("--status",), default="", help="only jobs in these states, such as Pending,Running"),
+            _CONNECTION,
+            _OUTPUT,
+        ),
         _command(
             "logs",
             "Print the log of a job",
@@ -243,6 +246,7 @@ _JOBS = GroupCommand(
             Arg(("job",), nargs="?", default="", help="name of the job, as 'jobs list' prints it"),
             Arg(("--latest",), action="store_true", help="of the youngest job"),
             Arg(("--follow",), action="store_true", help="go on until the job has ended"),
+            Arg(("--timestamps",), action="store_true", help="put the time before each line"),
             _CONNECTION,
         ),
         _command(
@@ -254,7 +258,15 @@ _JOBS = GroupCommand(
             _CONNECTION,
             _OUTPUT,
         ),
-        _command("cancel", "Cancel a job and forget it", "services.jobs_cancel", _SERVICE, _JOB, _CONNECTION, _OUTPUT),
+        _command(
+            "cancel",
+            "Cancel jobs and forget them, with their logs",
+            "services.jobs_cancel",
+            _SERVICE,
+            Arg(("job",), nargs="+", help="names of jobs, as 'jobs list' prints them"),
+            _CONNECTION,
+            _OUTPUT,
+        ),
     ),
 )
 
@@ -264,41 +276,6 @@ _CLUSTER = GroupCommand(
     subcommands=(
         _command("info", "Print version and settings", "cluster.cluster_info", _CONNECTION, _OUTPUT),
         _command("status", "Print nodes, free resources and jobs", "cluster.cluster_status", _CONNECTION, _OUTPUT),
-    ),
-)
-
-_BUCKETS = GroupCommand(
-    name="buckets",
-    help="Work with the buckets of an OSCAR cluster",
-    subcommands=(
-        _command(
-            "list",
-            "List buckets, or the objects of one",
-            "cluster.buckets_list",
-            Arg(("bucket",), nargs="?", default="", help="name of a bucket"),
-            _CONNECTION,
-            _OUTPUT,
-        ),
-        _command(
-            "put",
-            "Upload a file",
-            "cluster.buckets_put",
-            _BUCKET,
-            Arg(("file",), help="the file"),
-            Arg(("--key",), default="", help="key of the object (default: name of the file)"),
-            _CONNECTION,
-            _OUTPUT,
-        ),
-        _command(
-            "get",
-            "Download an object",
-            "cluster.buckets_get",
-            _BUCKET,
-            Arg(("key",), help="key of the object"),
-            Arg(("--file",), default="", help="where it goes (default: the key's last part)"),
-            _CONNECTION,
-            _OUTPUT,
-        ),
     ),
 )
 
@@ -326,7 +303,8 @@ _OSCAR = GroupCommand(
         _CLUSTER,
         _SERVICES,
         _JOBS,
-        _BUCKETS,
+        BUCKETS,
+        HUB,
         ActionCommand(
             name="check",
             help="Say what a connection reaches and may do: OSCAR, S3, dCache, Kubernetes with interLink",

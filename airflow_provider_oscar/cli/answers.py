@@ -96,6 +96,20 @@ def print_done(name: str, what: str, form: str) -> None:
         print_rows([{"name": name, "result": what or "done"}], ("name", "result"), form)
 
 
+def print_document(document: object, form: str) -> None:
+    """Print one thing with all its parts.
+
+    :param document: what YAML and JSON can say.
+    :param form: ``json``, or anything else for YAML.
+    """
+    if form == "json":
+        print(json.dumps(document, indent=2))
+    else:
+        import yaml
+
+        print(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), end="")
+
+
 def _print_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -112,20 +126,6 @@ def _print_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -
         else sum(3 + max((len(cell(row[c])) for row in rows), default=0) + len(c) for c in columns) + 1
     )
     Console(width=width).print(table)
-
-
-def print_document(document: object, form: str) -> None:
-    """Print one document.
-
-    :param document: of JSON values.
-    :param form: ``json``; YAML for all others.
-    """
-    if form == "json":
-        print(json.dumps(document, indent=2))
-    else:
-        import yaml
-
-        print(yaml.safe_dump(document, sort_keys=False), end="")
 
 
 def read_pairs(words: Sequence[str] | None, option: str) -> dict[str, str]:

@@ -1,20 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``airflow oscar cluster``, ``buckets`` and ``import-config``: an OSCAR cluster and what lies in it."""
+"""``airflow oscar cluster`` and ``import-config``: OSCAR clusters and their connections."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from airflow_provider_oscar.cli.answers import print_document, print_done, print_rows, reports_errors
+from airflow_provider_oscar.cli.answers import print_document, reports_errors
 from airflow_provider_oscar.core.errors import DefinitionError
-
-if TYPE_CHECKING:
-    pass
 
 
 @reports_errors
@@ -34,68 +29,6 @@ def cluster_status(options: argparse.Namespace) -> None:
 
     hook = OscarHook(options.conn_id)
     print_document(hook.run(hook.get_status()), options.output)
-
-
-@reports_errors
-def buckets_list(options: argparse.Namespace) -> None:
-    """List buckets, or the objects of one."""
-    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
-
-    hook = OscarHook(options.conn_id)
-    columns: tuple[str, ...] = ("bucket_name", "visibility", "owner")
-    found: Sequence[object] = hook.run(hook.list_buckets())
-    if options.bucket:
-        columns = ("object_name", "size_bytes", "last_modified")
-        objects = hook.run(hook.get_bucket(options.bucket)).get("objects")
-        found = objects if isinstance(objects, list) else []
-    rows = [{name: each.get(name) or "" for name in columns} for each in found if isinstance(each, Mapping)]
-    print_rows(rows, columns, options.output)
-
-
-@reports_errors
-def buckets_put(options: argparse.Namespace) -> None:
-    """Upload a file into a bucket, through a link of OSCAR's."""
-    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
-
-    hook = OscarHook(options.conn_id)
-    path = Path(options.file)
-    key = options.key or path.name
-    link = hook.run(hook.presign(options.bucket, key, "upload"))
-    with path.open("rb") as file:
-        _transfer(link, content=file.read())
-    print_done(f"{options.bucket}/{key}", "", options.output)
-
-
-@reports_errors
-def buckets_get(options: argparse.Namespace) -> None:
-    """Download an object of a bucket, through a link of OSCAR's."""
-    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
-
-    hook = OscarHook(options.conn_id)
-    link = hook.run(hook.presign(options.bucket, options.key, "download"))
-    data = _transfer(link)
-    target = Path(options.file or Path(options.key).name)
-    target.write_bytes(data)
-    print_done(str(target), "", options.output)
-
-
-def _transfer(link: Mapping[str, object], *, content: bytes | None = None) -> bytes:
-    import httpx
-
-    headers = link.get("headers")
-    answer = httpx.request(
-        str(link["method"]),
-        str(link["url"]),
-        content=content,
-        headers={str(k): str(v) for k, v in headers.items()} if isinstance(headers, Mapping) else {},
-        timeout=300,
-    )
-    if not answer.is_success:
-        raise DefinitionError(
-            f"the store behind OSCAR answered {answer.status_code}; its address is the cluster's own, and may not be "
-            "reachable from here"
-        )
-    return answer.content
 
 
 @reports_errors

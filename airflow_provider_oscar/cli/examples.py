@@ -7,8 +7,8 @@ from airflow.cli.cli_config import ActionCommand, CLICommand, GroupCommand
 
 #: By the command's words after ``airflow oscar``.
 EXAMPLES: dict[str, tuple[str, ...]] = {
-    "buckets get": ("cowsay out/hello.txt --file hello.txt",),
-    "buckets list": ("", "cowsay -o json"),
+    "buckets get": ("cowsay out/hello.txt --file hello.txt", "cowsay out/ --latest"),
+    "buckets list": ("", "cowsay --prefix out/ -o json"),
     "buckets put": ("cowsay hello.txt --key in/hello.txt",),
     "check": ("oscar_default", "oscar_s3_default --place s3://incoming/raw/ --write -o json"),
     "cluster info": ("", "-c oscar_production -o json"),
@@ -19,11 +19,14 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "hpc jobs": ("", "-n team-a -o plain"),
     "hpc nodes": ("", "-c interlink_juelich -o json"),
     "hpc orphans": ("--older-than 180", "--remove"),
+    "hub apply": ("cowsay", "cowsay --service my-cow --dry-run"),
+    "hub list": ("", "-o json"),
+    "hub show": ("cowsay",),
     "import dcnios": ("workflow.yaml --dag-file dags/workflow.py --connections connections.json",),
     "import-config": ("", "~/.oscar-cli/config.yaml --overwrite"),
     "jobs cancel": ("cowsay cowsay-59c11b5ce8e2cab6",),
     "jobs clear": ("cowsay", "cowsay --all"),
-    "jobs list": ("cowsay", "cowsay -o json | jq -r .[].name"),
+    "jobs list": ("cowsay", "cowsay --status Pending,Running", "cowsay -o json | jq -r .[].name"),
     "jobs logs": ("cowsay --latest --follow", "cowsay cowsay-59c11b5ce8e2cab6"),
     "objects backfill": ("--asset 's3://incoming/raw/*.h5' --until 2026-11-22 --dry-run",),
     "objects list": ("--asset 's3://incoming/raw/*.h5' --since 2026-11-22",),

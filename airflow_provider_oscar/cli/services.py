@@ -70,21 +70,22 @@ def services_list(options: argparse.Namespace) -> None:
 
 @reports_errors
 def services_delete(options: argparse.Namespace) -> None:
-    """Delete a service after asking, because OSCAR deletes its buckets as well."""
+    """Delete services after asking for each, because OSCAR deletes their buckets as well."""
     from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 
-    if not options.yes:
-        print(
-            f"Deleting {options.service!r} deletes its jobs, its buckets and all objects in them. Type its name: ",
-            end="",
-            file=sys.stderr,
-            flush=True,
-        )
-        if sys.stdin.readline().strip() != options.service:
-            raise SystemExit("\nnothing was deleted; --yes asks nothing")
     hook = OscarHook(options.conn_id)
-    found = hook.run(hook.delete_service(options.service))
-    print_done(options.service, "deleted" if found else "there is no such service", options.output)
+    for service in options.service:
+        if not options.yes:
+            print(
+                f"Deleting {service!r} deletes its jobs, its buckets and all objects in them. Type its name: ",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
+            if sys.stdin.readline().strip() != service:
+                raise SystemExit(f"\n{service}: nothing was deleted; --yes asks nothing")
+        found = hook.run(hook.delete_service(service))
+        print_done(service, "deleted" if found else "there is no such service", options.output)
 
 
 @reports_errors
@@ -98,6 +99,7 @@ def jobs_list(options: argparse.Namespace) -> None:
     rows = [
         {"name": j.name, "status": j.raw, "created": j.created, "started": j.started, "finished": j.finished}
         for j in sorted(jobs, key=lambda job: (job.created, job.name), reverse=True)
+        if not options.status or j.raw.lower() in {each.lower() for each in options.status.split(",")}
     ]
     print_rows(rows, columns, options.output)
 
@@ -114,7 +116,7 @@ def jobs_logs(options: argparse.Namespace) -> None:
     shown = 0
     while True:
         found = hook.run(hook.list_jobs(options.service)).get(job) if options.follow else None
-        text = hook.run(hook.job_log(options.service, job))
+        text = hook.run(hook.job_log(options.service, job, timestamps=options.timestamps))
         sys.stdout.write((text or "")[shown:])
         sys.stdout.flush()
         shown = len(text or "")
@@ -153,12 +155,13 @@ def _latest(jobs: Mapping[str, OscarJob], service: str) -> str:
 
 @reports_errors
 def jobs_cancel(options: argparse.Namespace) -> None:
-    """Cancel a job; one that is not there counts as cancelled."""
+    """Cancel jobs; one that is not there counts as cancelled."""
     from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 
     hook = OscarHook(options.conn_id)
-    found = hook.run(hook.delete_job(options.service, options.job))
-    print_done(options.job, "cancelled" if found else "there is no such job", options.output)
+    for job in options.job:
+        found = hook.run(hook.delete_job(options.service, job))
+        print_done(job, "cancelled" if found else "there is no such job", options.output)
 
 
 @reports_errors

@@ -81,11 +81,16 @@ def termination_interrupts() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def serve_platform(directory: Path, *, s3: S3Mode, slurm: SlurmMode, images: Mapping[str, LocalImage]) -> int:
+def serve_platform(
+    directory: Path, *, s3: S3Mode, slurm: SlurmMode, images: Mapping[str, LocalImage], oscar_version: str
+) -> int:
     """Start the platform without Airflow, and keep it until SIGINT or SIGTERM; returns the exit code."""
+    from oscar_testbed.fakes.oscar import OscarOptions
+
     with only_one(directory), termination_interrupts():
         began = time.monotonic()
-        platform = LocalPlatform(directory, s3=s3, slurm=slurm, images=images, on_progress=say)
+        options = OscarOptions(version=oscar_version)
+        platform = LocalPlatform(directory, s3=s3, slurm=slurm, images=images, oscar_options=options, on_progress=say)
         with contextlib.suppress(KeyboardInterrupt), published(platform, directory):
             seconds = time.monotonic() - began
             announce(directory, f"the platform is up ({seconds:.1f} s); . {directory / _CREDENTIALS[0]}")

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from oscar_testbed import background
 from oscar_testbed.errors import MissingPrerequisite, PlatformError
+from oscar_testbed.fakes.oscar.releases import NEWEST_OSCAR, Release
 from oscar_testbed.images import LocalImage
 
 #: Exit code where the machine lacks something.
@@ -59,8 +60,17 @@ def up(options: argparse.Namespace) -> int:
         from oscar_testbed.demo.runner import serve
 
         own = options.dags.absolute() if options.dags else None
-        return serve(directory, s3=options.s3, slurm=options.slurm, images=images, own_dags=own)
-    return background.serve_platform(directory, s3=options.s3, slurm=options.slurm, images=images)
+        return serve(
+            directory,
+            s3=options.s3,
+            slurm=options.slurm,
+            images=images,
+            own_dags=own,
+            oscar_version=options.oscar_version,
+        )
+    return background.serve_platform(
+        directory, s3=options.s3, slurm=options.slurm, images=images, oscar_version=options.oscar_version
+    )
 
 
 def down(options: argparse.Namespace) -> int:
@@ -113,6 +123,14 @@ def _image(text: str) -> LocalImage:
     return LocalImage(name, path=[Path(each).resolve() for each in path.split(os.pathsep) if each])
 
 
+def _release(text: str) -> str:
+    try:
+        Release.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text if text.startswith("v") else f"v{text}"
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser; :func:`main` runs what it reads."""
     made = argparse.ArgumentParser(prog="oscar-testbed", description=__doc__)
@@ -136,6 +154,13 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--detach", action="store_true", help="return once everything answers, and leave it running")
     command.add_argument("--s3", choices=["auto", "seaweedfs", "moto"], default="auto", help="S3 server")
     command.add_argument("--slurm", choices=["auto", "real", "builtin"], default="auto", help="batch system")
+    command.add_argument(
+        "--oscar-version",
+        type=_release,
+        default=NEWEST_OSCAR,
+        metavar="VERSION",
+        help="the release that OSCAR behaves like, 3.3 or later (default: %(default)s)",
+    )
     command.add_argument(
         "--image",
         type=_image,

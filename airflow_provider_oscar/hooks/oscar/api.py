@@ -285,9 +285,15 @@ class OscarCalls:
                     return jobs
         raise LostContactError(f"{self.api.where}: the pages of the {about} do not end; try again")
 
-    def job_log(self, service: str, job: str) -> Flow[str | None]:
-        """What the job has printed so far, or None if it has not started (OSCAR: 404, or 500 without a pod)."""
-        answer = yield self.api.request("GET", f"/system/logs/{segment(service)}/{segment(job)}")
+    def job_log(self, service: str, job: str, *, timestamps: bool = False) -> Flow[str | None]:
+        """What the job has printed so far, or None if it has not started (OSCAR: 404, or 500 without a pod).
+
+        :param service: name of the service.
+        :param job: name of the job.
+        :param timestamps: put the time before each line.
+        """
+        params = {"timestamps": "true"} if timestamps else None
+        answer = yield self.api.request("GET", f"/system/logs/{segment(service)}/{segment(job)}", params=params)
         if answer.status_code in (404, 500):
             return None
         self.api.check(answer, f"the log of job {job!r} of service {service!r}")

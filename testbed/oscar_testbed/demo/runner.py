@@ -27,6 +27,7 @@ from oscar_testbed.demo import scenario
 from oscar_testbed.demo.progress import Progress
 from oscar_testbed.demo.report import print_table, write_report
 from oscar_testbed.demo.results import Findings, judge, make_row
+from oscar_testbed.fakes.oscar.releases import NEWEST_OSCAR, OscarOptions
 from oscar_testbed.fakes.s3 import S3Mode
 from oscar_testbed.fakes.slurm import SlurmMode
 from oscar_testbed.files import write_private
@@ -126,6 +127,7 @@ def serve(
     slurm: SlurmMode = "auto",
     images: Mapping[str, LocalImage] | None = None,
     own_dags: Path | None = None,
+    oscar_version: str = NEWEST_OSCAR,
 ) -> int:
     """Hold platform and Airflow until a signal comes; returns the exit code.
 
@@ -134,12 +136,20 @@ def serve(
     :param slurm: see :class:`~oscar_testbed.platform.LocalPlatform`.
     :param images: what further image names mean; ``threedgan`` and ``python`` (this Python, with numpy) are known.
     :param own_dags: directory of the user's own DAG files; made if it is not there.
+    :param oscar_version: the release that OSCAR behaves like.
     """
     progress = Progress(_console())
     with background.only_one(directory), background.termination_interrupts():
         background.empty(directory)
         python = LocalImage("python", path=[Path(sys.executable).parent])
-        platform = _platform(directory, progress, s3=s3, slurm=slurm, images={"python": python, **(images or {})})
+        platform = _platform(
+            directory,
+            progress,
+            s3=s3,
+            slurm=slurm,
+            images={"python": python, **(images or {})},
+            oscar_version=oscar_version,
+        )
         with (
             contextlib.suppress(KeyboardInterrupt),
             _running(directory, progress, _setting(platform, directory)) as (_, airflow, files),
@@ -201,9 +211,17 @@ def _platform(
     s3: S3Mode = "auto",
     slurm: SlurmMode = "auto",
     images: Mapping[str, LocalImage] | None = None,
+    oscar_version: str = NEWEST_OSCAR,
 ) -> LocalPlatform:
     known = {scenario.IMAGE: scenario.image(directory / "image-cache"), **(images or {})}
-    return LocalPlatform(directory / "platform", s3=s3, slurm=slurm, images=known, on_progress=progress.say)
+    return LocalPlatform(
+        directory / "platform",
+        s3=s3,
+        slurm=slurm,
+        images=known,
+        oscar_options=OscarOptions(version=oscar_version),
+        on_progress=progress.say,
+    )
 
 
 @contextlib.contextmanager

@@ -131,3 +131,55 @@ def test_clusters_of_oscar_cli_become_connections():
         "scopes": "",
     }
     assert cluster_connection({"oidc_account_name": "egi"})["extra"]["oidc_agent_account"] == "egi"
+
+
+def test_jobs_are_chosen_by_their_status(oscar, airflow):
+    jobs = {name: {"status": name.title()} for name in ("running", "pending", "failed")}
+    oscar.answers["GET", "/system/logs/svc"] = httpx.Response(200, json={"jobs": jobs})
+    rows = json.loads(airflow("jobs", "list", "svc", "--status", "Pending,running", "-o", "json"))
+    assert {row["name"] for row in rows} == {"running", "pending"}
+
+
+def test_log_has_times_if_asked_for(oscar, airflow):
+    oscar.answers["GET", "/system/logs/svc/j"] = httpx.Response(200, text="moo\n")
+    assert airflow("jobs", "logs", "svc", "j", "--timestamps") == "moo\n"
+    assert oscar.sent[-1].url.query == b"timestamps=true"
+
+
+def test_several_services_and_jobs_go_at_once(oscar, airflow):
+    for name in ("a", "b"):
+        oscar.answers["DELETE", f"/system/services/{name}"] = httpx.Response(204)
+        oscar.answers["DELETE", f"/system/logs/svc/{name}"] = httpx.Response(204)
+    assert airflow("services", "delete", "a", "b", "c", "--yes").splitlines() == [
+        "a: deleted",
+        "b: deleted",
+        "c: there is no such service",
+    ]
+    assert airflow("jobs", "cancel", "svc", "a", "b") == "a: cancelled\nb: cancelled\n"
+
+
+OBJECTS = [
+    {"object_name": "out/", "size_bytes": 0, "last_modified": "2026-01-09 00:00:00 +0000 UTC"},
+    {"object_name": "out/old.txt", "size_bytes": 3, "last_modified": "2026-01-01 00:00:00 +0000 UTC"},
+    {"object_name": "out/new.txt", "size_bytes": 3, "last_modified": "2026-01-02 00:00:00 +0000 UTC"},
+    {"object_name": "in/newest.txt", "size_bytes": 3, "last_modified": "2026-01-03 00:00:00 +0000 UTC"},
+]
+
+
+def test_objects_are_chosen_by_their_prefix(oscar, airflow):
+    oscar.answers["GET", "/system/buckets/b"] = httpx.Response(200, json={"objects": OBJECTS})
+    rows = json.loads(airflow("buckets", "list", "b", "--prefix", "in/", "-o", "json"))
+    assert [row["object_name"] for row in rows] == ["in/newest.txt"]
+    with pytest.raises(SystemExit, match="name their bucket"):
+        airflow("buckets", "list", "--prefix", "in/")
+
+
+def test_the_youngest_object_below_a_prefix_is_asked_for(oscar, airflow):
+    oscar.answers["GET", "/system/buckets/b"] = httpx.Response(200, json={"objects": OBJECTS})
+    with pytest.raises(SystemExit):
+        airflow("buckets", "get", "b", "out/", "--latest")
+    assert json.loads(oscar.sent[-1].content)["object_key"] == "out/new.txt"
+    with pytest.raises(SystemExit, match="no object below 'none/'"):
+        airflow("buckets", "get", "b", "none/", "--latest")
+    with pytest.raises(SystemExit, match="say --latest"):
+        airflow("buckets", "get", "b")

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+#: What the embedded OSCAR is if nobody asks for another.
+NEWEST_OSCAR = "v4.1.2"
 _VERSION = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?")
 #: Routes that came after 3.3, as method, path and release; a method of ``*`` is any.
 _ROUTES_SINCE = tuple(
@@ -153,7 +155,7 @@ class OscarOptions:
     :param volumes: has managed volumes, and with them quotas.
     """
 
-    version: str = "v4.1.2"
+    version: str = NEWEST_OSCAR
     serverless: bool = True
     volumes: bool = True
 
