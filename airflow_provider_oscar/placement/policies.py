@@ -41,8 +41,9 @@ class Knowledge:
     @property
     def time(self) -> datetime:
         """The time of the decision, in UTC."""
-        newest = max((record.ended_at for record in self.history), default=0.0)
-        return self.now or datetime.fromtimestamp(newest, UTC)
+        if self.now is not None:
+            return self.now
+        return datetime.fromtimestamp(max((record.ended_at for record in self.history), default=0.0), UTC)
 
 
 class PlacementPolicy(Protocol):

@@ -43,9 +43,9 @@ from airflow_provider_oscar.jobs.wrapping import wrapped
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from tests.support import nasty
 from tests.support.http_store import running_store
+from tests.support.supervised import SUBMISSION, job
 from tests.system import backends, scenarios
 from tests.system.scenarios import COPY
-from tests.unit.supervisor.conftest import SUBMISSION, job
 
 RESULTS = "s3://outgoing/results"
 FAIL = ["python3", "-c", "import sys; print('no theta in file'); sys.exit(3)"]

@@ -7,9 +7,8 @@ import ast
 import configparser
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 import airflow_provider_oscar
 
@@ -33,26 +32,46 @@ def _name(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("path", [*MODULES, *TESTBED_MODULES], ids=_name)
-def test_module_has_one_subject(path):
-    lines = path.read_text().splitlines()
-    assert len(lines) <= LONGEST_MODULE, "make it a package of the same name"
-    assert lines[0] == "# SPDX-License-Identifier: Apache-2.0"
-    assert ast.get_docstring(ast.parse(path.read_text())), "say what the module is"
+@cache
+def _text(path: Path) -> str:
+    return path.read_text()
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(_text(path))
+
+
+@cache
+def _functions(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return [node for node in ast.walk(_tree(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+EVERYWHERE = [*MODULES, *TESTBED_MODULES]
+
+
+def test_modules_have_one_subject():
+    lengths = {_name(path): len(_text(path).splitlines()) for path in EVERYWHERE}
+    too_long = {name: length for name, length in lengths.items() if length > LONGEST_MODULE}
+    assert too_long == {}, "make each a package of the same name"
+
+
+def test_modules_carry_the_licence_and_say_what_they_are():
+    heads = {path: _text(path).partition("\n")[0] for path in EVERYWHERE}
+    assert [_name(path) for path, head in heads.items() if head != "# SPDX-License-Identifier: Apache-2.0"] == []
+    assert [_name(path) for path in EVERYWHERE if not ast.get_docstring(_tree(path))] == []
 
 
 #: Methods that httpx wants twice of an authentication or a transport for both.
 HTTPX = ("close", "sync_auth_flow")
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "hooks").rglob("*.py")), ids=_name)
-def test_no_call_is_written_twice_for_sync_and_async(path):
-    names = {
-        node.name
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    }
-    assert {name for name in names if f"a{name}" in names or f"a_{name}" in names} - {"run", *HTTPX} == set()
+def test_no_call_is_written_twice_for_sync_and_async():
+    twice = {}
+    for path in sorted((PACKAGE / "hooks").rglob("*.py")):
+        names = {each.name for each in _functions(path)}
+        twice[_name(path)] = {n for n in names if f"a{n}" in names or f"a_{n}" in names} - {"run", *HTTPX}
+    assert {name: found for name, found in twice.items() if found} == {}
 
 
 def _arguments(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
@@ -61,16 +80,18 @@ def _arguments(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
     return names[1:] if names[:1] in (["self"], ["cls"]) else names
 
 
-@pytest.mark.parametrize("path", [*MODULES, *TESTBED_MODULES], ids=_name)
-def test_functions_that_users_do_not_call_have_few_arguments(path):
-    if path.is_relative_to(PACKAGE) and path.relative_to(PACKAGE).parts[0] in ENTRY_POINTS:
-        return
-    functions = [
-        node
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    ]
-    assert {each.name: len(_arguments(each)) for each in functions if len(_arguments(each)) > MOST_ARGUMENTS} == {}
+def _is_entry_point(path: Path) -> bool:
+    return path.is_relative_to(PACKAGE) and path.relative_to(PACKAGE).parts[0] in ENTRY_POINTS
+
+
+def test_functions_that_users_do_not_call_have_few_arguments():
+    counts = {
+        (_name(path), each.name): len(_arguments(each))
+        for path in EVERYWHERE
+        if not _is_entry_point(path)
+        for each in _functions(path)
+    }
+    assert {name: count for name, count in counts.items() if count > MOST_ARGUMENTS} == {}
 
 
 def _imported_at_run_time(tree: ast.AST) -> Iterator[str]:
@@ -98,11 +119,12 @@ def test_every_locked_dependency_of_the_package_is_pinned():
     assert wanted <= locked
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if not path.name.startswith("_airflow")], ids=_name)
-def test_private_names_of_airflow_are_imported_in_one_place(path):
-    names = "|".join(map(re.escape, PRIVATE))
-    found = list(_imported_at_run_time(ast.parse(path.read_text())))
-    assert [name for name in found if re.match(rf"airflow\.({names})\b", name)] == []
+def test_private_names_of_airflow_are_imported_in_one_place():
+    private = re.compile(rf"airflow\.({'|'.join(map(re.escape, PRIVATE))})\b")
+    elsewhere = [path for path in MODULES if not path.name.startswith("_airflow")]
+    imported = [(_name(path), name) for path in elsewhere for name in _imported_at_run_time(_tree(path))]
+    assert len(imported) > len(elsewhere)
+    assert [(path, name) for path, name in imported if private.match(name)] == []
 
 
 def test_smallest_dag_of_the_readme_is_the_tested_file():

@@ -11,7 +11,7 @@ HDF5 truncated, without theta, without showers, empty  ``test_bad_file_fails_in_
 object that vanished before its run                    ``test_object_that_vanished_fails_alone``
 key with spaces, quotes, newlines, ../, 1024 bytes,    ``test_object_of_a_hostile_key_is_processed``,
 not ASCII                                              ``tests/integration/watch/test_bad_names.py`` (being seen),
-                                                       ``tests/unit/supervisor/test_stage_in.py`` (names on disk)
+                                                       ``tests/integration/supervisor/test_stage_in.py`` (names on disk)
 two uploads of one key                                 ``test_two_uploads_of_one_key_are_two_pieces_of_work``
 zero-byte object                                       ``test_object_of_no_bytes_is_processed``
 =====================================================  ==============================================================

@@ -10,8 +10,8 @@ import pytest
 
 from airflow_provider_oscar.core.fdl import from_fdl
 from tests.support.http_store import running_store
+from tests.support.supervised import SUBMISSION, job, source, start
 from tests.unit.dags.test_dags import FOLDER, load
-from tests.unit.supervisor.conftest import SUBMISSION, job, source, start
 
 #: Keys of the use case's ``config.yaml`` (itwinai 0.4.2).
 KEYS = {

@@ -11,7 +11,7 @@ from datetime import timedelta
 import httpx
 import pytest
 from airflow.sdk import Connection
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_oscar.core.errors import OscarProviderError
@@ -91,7 +91,6 @@ def server(answers):
 
 
 @pytest.mark.parametrize("name", FLOWS)
-@settings(max_examples=60, deadline=None)
 @given(answers=st.lists(ANSWERS, min_size=1, max_size=3))
 def test_any_header_ends_in_a_result_or_in_an_error_of_ours(name, answers):
     client = httpx.Client(transport=server(answers), cookies=cookie_jar())
@@ -117,7 +116,6 @@ def test_a_cookie_that_cannot_be_sent_back_does_not_break_the_calls_that_follow(
     assert asked[1].isascii()
 
 
-@settings(max_examples=60, deadline=None)
 @given(status=st.sampled_from([200, 404, 503]), headers=st.lists(st.tuples(st.sampled_from(NAMES), VALUES), max_size=6))
 def test_headers_reach_a_flow_as_they_were_sent(status, headers):
     coded = {"Content-Encoding", "Content-Length"}

@@ -392,7 +392,7 @@ _VALUES = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_no_value_changes_the_code_of_the_file(data):
     source = {key: data.draw(_VALUES, label=key) for key in DCACHE} | {"name": data.draw(_TEXTS)}
@@ -415,7 +415,7 @@ def test_no_value_changes_the_code_of_the_file(data):
     assert len(plan.flows) <= 1
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(_VALUES)
 def test_any_yaml_is_a_workflow_or_refused(document):
     for given_ in (document, {"nifi": document}, {"nifi": {"Source": {"dCache": document}, "connection": document}}):

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from airflow_provider_oscar.jobs.manifest import Manifest
-from tests.unit.supervisor.conftest import MODULES, job, source
+from tests.support.supervised import MODULES, job, source
 
 CASES = {
     path.stem: json.loads(path.read_text()) for path in sorted(Path(__file__).parents[1].glob("manifest_cases/*.json"))

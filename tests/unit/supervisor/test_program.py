@@ -17,7 +17,7 @@ from airflow_provider_oscar.supervisor import bundle
 from airflow_provider_oscar.supervisor.errors import StageError
 from airflow_provider_oscar.supervisor.spec import safe_name
 from airflow_provider_oscar.supervisor.transport import redirected
-from tests.unit.supervisor.conftest import MODULES, command_line, job, oldest_python
+from tests.support.supervised import MODULES, command_line, job, oldest_python
 
 # Names the program must not use: (module, attribute) that Python 3.8 does not have.
 NEWER_THAN_3_8 = {
@@ -163,7 +163,7 @@ def test_headers_stay_within_their_origin(target, kept):
     assert bool(headers) is kept
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(name=st.text())
 def test_safe_name_is_always_one_plain_path_segment(name):
     found = safe_name(name)

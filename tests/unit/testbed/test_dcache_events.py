@@ -121,7 +121,7 @@ async def test_a_small_ring_loses_the_oldest(hub: EventHub, namespace: Namespace
     assert _system(await _received(await _listen(hub, channel, "0"))) == ["EVENT_LOSS"]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(count=st.integers(0, 30), ring=st.integers(1, 12), last=st.integers(0, 30))
 def test_replay_is_complete_or_a_loss_is_announced(count: int, ring: int, last: int):
     async def play() -> None:

@@ -149,7 +149,7 @@ def test_everything_is_there_after_a_restart(tmp_path: Path):
     again.close()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=st.text(min_size=1, max_size=60))
 def test_no_name_becomes_a_local_path(namespace: Namespace, name: str):
     entry = None

@@ -14,7 +14,7 @@ from airflow.triggers.shared_stream import SharedStreamManager
 from airflow_provider_oscar.core.errors import TransientError
 from airflow_provider_oscar.core.objects import ObjectEvent, Source
 from airflow_provider_oscar.triggers.objects import S3NewObjectTrigger
-from airflow_provider_oscar.watch import state_store
+from airflow_provider_oscar.watch import state_store, watcher
 from airflow_provider_oscar.watch.source import Page
 from airflow_provider_oscar.watch.source import Source as PageSource
 
@@ -80,6 +80,21 @@ class FakeAccessor:
     def _check(self) -> None:
         if self._store.failing:
             raise RuntimeError("the API server is away")
+
+
+async def quiet() -> None:
+    """Wait until nothing is left to do in the running loop, and for the threads that work for watchers.
+
+    No time decides: a thread of one worker has done all before once it did what was submitted last, and the loop has
+    nothing to do when nothing is ready but this task. What waits for a time goes on waiting.
+    """
+    loop = asyncio.get_running_loop()
+    idle = 0
+    while idle < 3:
+        for thread in (state_store._packing, watcher._pruning):
+            await loop.run_in_executor(thread, lambda: None)
+        await asyncio.sleep(0)
+        idle = 0 if loop._ready else idle + 1  # type: ignore[attr-defined]
 
 
 class FakeBucket(PageSource):
@@ -170,9 +185,8 @@ class FakeTriggerer:
 
     async def settle(self) -> None:
         """Wait until the bucket is idle and all that can be acknowledged is written."""
-        await asyncio.wait_for(self.bucket.idle.wait(), 10)
-        for _ in range(5):
-            await asyncio.sleep(0.002)
+        await asyncio.wait_for(self.bucket.idle.wait(), 60)
+        await quiet()
 
     async def sweep(self) -> None:
         """Have the bucket listed once."""

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_oscar.triggers.objects import S3NewObjectTrigger
 from airflow_provider_oscar.watch import producer
-from tests.unit.watch.conftest import FakeBucket, FakeStore, FakeTriggerer, listed, use_fakes
+from tests.unit.watch.conftest import FakeBucket, FakeStore, FakeTriggerer, listed, quiet, use_fakes
 
 
 def watcher(asset: str = "inbox", **arguments: Any) -> S3NewObjectTrigger:
@@ -65,11 +65,10 @@ async def test_what_airflow_did_not_store_is_reported_again(bucket: FakeBucket) 
     deaf = FakeTriggerer(bucket, watcher())
     deaf.storing = False
     starting = asyncio.create_task(deaf.__aenter__())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while bucket.pages < 4:  # noqa: ASYNC110 - the bucket has no event for it
             await asyncio.sleep(0.001)
-    for _ in range(100):
-        await asyncio.sleep(0)
+    await quiet()
     # Four pages wait for their events to be stored, the fifth for its turn, and no further is listed meanwhile.
     assert (bucket.pages, starting.done()) == (5, False)
     starting.cancel()
@@ -86,10 +85,10 @@ async def test_nothing_is_remembered_of_a_page_whose_events_were_never_stored(
     deaf = FakeTriggerer(bucket, watcher(), ack_timeout=0.1)
     deaf.storing = False
     async with deaf:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not deaf.failed:  # noqa: ASYNC110 - Airflow gives up on the watcher
                 await asyncio.sleep(0.02)
-        await asyncio.sleep(0.05)
+        await quiet()
     assert store.values == {}
     async with FakeTriggerer(bucket, watcher()) as successor:
         pass
@@ -232,7 +231,7 @@ STEPS = st.lists(
 
 @pytest.mark.parametrize("algorithm", ["timestamp", "snapshot", "cursor"])
 @given(steps=STEPS)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_history_loses_or_repeats_a_version(
     monkeypatch: pytest.MonkeyPatch, algorithm: str, steps: list[Any]
 ) -> None:

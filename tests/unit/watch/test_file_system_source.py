@@ -419,7 +419,5 @@ class FileHistory(RuleBasedStateMachine):
 
 def test_no_file_is_lost_and_none_repeated() -> None:
     case = FileHistory.TestCase
-    case.settings = settings(
-        max_examples=40, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
-    )
+    case.settings = settings(stateful_step_count=20, suppress_health_check=list(HealthCheck))
     case("runTest").runTest()

@@ -252,9 +252,7 @@ HISTORIES = [History, SnapshotHistory, CrowdedHistory, CursorHistory]
 @pytest.mark.parametrize("history", HISTORIES, ids=[history.__name__ for history in HISTORIES])
 def test_no_version_is_lost_and_none_repeated_that_was_stored(history: type[History]) -> None:
     test_case = history.TestCase
-    test_case.settings = settings(
-        max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
-    )
+    test_case.settings = settings(stateful_step_count=25, suppress_health_check=list(HealthCheck))
     test_case("runTest").runTest()
 
 

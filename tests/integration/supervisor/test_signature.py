@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from airflow_provider_oscar.supervisor.joblog import MarkerFilter
 from airflow_provider_oscar.supervisor.manifest import MARKER, canonical, marker_line, signed
 from airflow_provider_oscar.supervisor.text import clean
-from tests.unit.supervisor.conftest import SUBMISSION, job, start, without_privileges
+from tests.support.supervised import SUBMISSION, job, start, without_privileges
 
 KEY = "ab" * 32
 DIGEST = "sha256:" + "0" * 64

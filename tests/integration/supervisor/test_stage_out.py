@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_oscar.jobs.manifest import Manifest
 from tests.support.http_store import redirect, refuse_at_once, reset, slow, status
-from tests.unit.supervisor.conftest import job, s3_output, webdav_output
+from tests.support.supervised import job, s3_output, webdav_output
 
 KINDS = {
     "s3": ("POST", s3_output, "/out/results/t-0123456789abcdef/"),

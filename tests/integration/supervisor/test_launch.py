@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_oscar.supervisor.launch import first_node, launched
-from tests.unit.supervisor.conftest import job
+from tests.support.supervised import job
 
 NOTHING = {"submission_id": "t-1", "command": ["train", "x"], "nodes": None, "ntasks": None, "ntasks_per_node": None}
 TWO_NODES = {b"SLURM_JOB_NUM_NODES": b"2", b"SLURM_NTASKS": b"8", b"SLURM_JOB_NODELIST": b"cn[07-08]"}

@@ -11,7 +11,7 @@ import zlib
 import pytest
 
 from tests.support.http_store import reset
-from tests.unit.supervisor.conftest import SUBMISSION, job, s3_output, source, webdav_output
+from tests.support.supervised import SUBMISSION, job, s3_output, source, webdav_output
 
 COPY = ["/bin/sh", "-c", 'cp "$INPUT_FILE_PATH" "$TMP_OUTPUT_DIR/copy"']
 BASE = f"/out/results/{SUBMISSION}/"

@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_oscar.supervisor.joblog import PLAIN_LIMIT, JobLog
 from tests.support.http_store import status
-from tests.unit.supervisor.conftest import SUBMISSION, job, start, webdav_output
+from tests.support.supervised import SUBMISSION, job, start, webdav_output
 
 BASE = f"/out/results/{SUBMISSION}/"
 

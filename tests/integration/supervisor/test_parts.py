@@ -9,7 +9,7 @@ import random
 from airflow_provider_oscar.supervisor import parts
 from airflow_provider_oscar.supervisor.stores import S3Post
 from tests.support.http_store import reset, status
-from tests.unit.supervisor.conftest import SUBMISSION, job, s3_output, webdav_output
+from tests.support.supervised import SUBMISSION, job, s3_output, webdav_output
 
 BASE = f"/out/results/{SUBMISSION}/"
 MIB = 1024 * 1024

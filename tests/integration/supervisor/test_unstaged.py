@@ -12,7 +12,7 @@ from airflow_provider_oscar.supervisor.errors import StageError
 from airflow_provider_oscar.supervisor.outputs import StageOut, find_outputs
 from airflow_provider_oscar.supervisor.stores import Whole
 from tests.support.http_store import status
-from tests.unit.supervisor.conftest import SUBMISSION, job, s3_output, source, start, without_privileges
+from tests.support.supervised import SUBMISSION, job, s3_output, source, start, without_privileges
 
 BASE = f"/out/results/{SUBMISSION}/"
 

@@ -10,7 +10,7 @@ import zlib
 import pytest
 
 from tests.support.http_store import cut, redirect, reset, slow, status
-from tests.unit.supervisor.conftest import job, source
+from tests.support.supervised import job, source
 
 SHOW = ["/bin/sh", "-c", 'cat "$INPUT_FILE_PATH"; basename "$INPUT_FILE_PATH"']
 DATA = os.urandom(3_000_000).hex().encode()

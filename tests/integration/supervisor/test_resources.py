@@ -12,7 +12,7 @@ from airflow_provider_oscar.supervisor.usage import (
     parse_rocm,
     slurm_facts,
 )
-from tests.unit.supervisor.conftest import job
+from tests.support.supervised import job
 
 BURN = "import time\nuntil = time.process_time() + 0.3\nwhile time.process_time() < until: pass\n"
 

@@ -8,9 +8,9 @@ import signal
 
 import jsonschema
 
-from tests.unit.supervisor.conftest import MODULES, job, s3_output, source
-from tests.unit.supervisor.test_command import signalled
-from tests.unit.supervisor.test_signature import DIGEST, KEY, expected
+from tests.integration.supervisor.test_command import signalled
+from tests.integration.supervisor.test_signature import DIGEST, KEY, expected
+from tests.support.supervised import MODULES, job, s3_output, source
 
 SCHEMA = json.loads((MODULES.parent / "jobs" / "manifest.schema.json").read_text())
 WORK = ["/bin/sh", "-c", 'read n < "$INPUT_FILE_PATH"; echo "object $n"; echo "$n" > "$TMP_OUTPUT_DIR/n"; exit "$n"']

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from tests.unit.supervisor.conftest import SUBMISSION, job, source, start
-from tests.unit.supervisor.test_command import signalled
+from tests.integration.supervisor.test_command import signalled
+from tests.support.supervised import SUBMISSION, job, source, start
 
 BASE = f"/out/results/{SUBMISSION}/"
 

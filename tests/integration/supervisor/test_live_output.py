@@ -16,7 +16,7 @@ from oscar_testbed.fakes.oscar import faas
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.start_script import service_script
 from tests.support.http_store import running_store
-from tests.unit.supervisor.conftest import SUBMISSION, job
+from tests.support.supervised import SUBMISSION, job
 
 WAIT = 'echo first; while [ ! -e "$GO_ON" ]; do sleep 0.05; done; echo last'
 

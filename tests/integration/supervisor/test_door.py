@@ -8,7 +8,7 @@ import zlib
 import pytest
 
 from tests.support.http_store import cut, redirect, status
-from tests.unit.supervisor.conftest import SUBMISSION, job, source
+from tests.support.supervised import SUBMISSION, job, source
 
 COPY = ["/bin/sh", "-c", 'cp "$INPUT_FILE_PATH" "$TMP_OUTPUT_DIR/copy"']
 OLD, NEW = {"ETag": '"0000AAAA_1"'}, {"ETag": '"0000BBBB_2"'}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.supervisor.conftest import SUBMISSION, Run, job, source, start
+from tests.support.supervised import SUBMISSION, Run, job, source, start
 
 PRINT_ENV = ["/bin/sh", "-c", 'env > "$TMP_OUTPUT_DIR/env"; ls -d "$TMP_INPUT_DIR" "$TMP_OUTPUT_DIR" >/dev/null']
 
