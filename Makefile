@@ -95,6 +95,17 @@ SOAK_WORDS ?=
 soak: $(STAMP) ## A steady stream for HOURS hours with restarts at random; the books of every ten minutes must balance.
 	@$(BIN)/python -m tests.world.soak --hours $(HOURS) $(SOAK_WORDS)
 
+# A seed with incidents of every system; minutes on an idle machine.
+WORLD_SHORT := WORLD_SEED=7 WORLD_SECONDS=90 WORLD_OBJECTS=12 WORLD_PATIENCE=600 WORLD_RECOVERY=300 WORLD_POSTGRESQL=1
+
+.PHONY: world-short
+world-short: $(STAMP) ## The world for a minute and a half, from one seed; names what the machine lacks and passes then.
+	@$(WORLD_SHORT) $(BIN)/python -m pytest tests/world -rs $(AGAIN)
+
+.PHONY: leaks
+leaks: $(STAMP) ## A steady stream of objects and jobs; memory, descriptors and threads must stay flat (an hour; LEAKS_SECONDS).
+	@$(BIN)/python -m tests.world.leaks
+
 .PHONY: e2e
 e2e: $(STAMP) ## Run the browser tests over the demo (needs chromium).
 	@$(BIN)/python -m pytest tests/e2e

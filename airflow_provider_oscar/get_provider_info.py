@@ -326,6 +326,12 @@ def get_provider_info() -> dict[str, object]:
                     "job_timeout": _option(
                         "Seconds after which a job that has not ended is cancelled and failed.", "float", "86400"
                     ),
+                    "outage_tolerance": _option(
+                        "Seconds for which a job task with retries waits for a store or a place to run jobs that is "
+                        "away when it wants to submit, before a try fails; 0 to leave all to the retries.",
+                        "float",
+                        "900",
+                    ),
                     "access_lifetime": _option(
                         "Seconds that presigned URLs and macaroons handed to a job stay valid; "
                         "must cover its time in the queue, at most 604800.",

@@ -71,7 +71,7 @@ with DAG(
         "image": Param(IMAGE, type="string", minLength=1, description="Image of the OSCAR service."),
         "target": Param("auto", enum=["auto", "cloud-cpu", "hpc-gpu"], description="Where it runs."),
     },
-    default_args={"retries": 2, "retry_delay": timedelta(seconds=30)},
+    default_args={"retries": 5, "retry_delay": timedelta(seconds=30), "retry_exponential_backoff": 2},
     max_active_runs=4,
     catchup=False,
     tags=["3dgan", "itwinai", "inference"],

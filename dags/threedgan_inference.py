@@ -73,7 +73,7 @@ with DAG(
     description="3DGAN showers for each new file",
     schedule=incoming.each(),
     params=params,
-    default_args={"retries": 2, "retry_delay": timedelta(seconds=15)},
+    default_args={"retries": 5, "retry_delay": timedelta(seconds=15), "retry_exponential_backoff": 2},
     max_active_runs=8,
     tags=["3dgan", "inference"],
     doc_md=__doc__,

@@ -92,6 +92,8 @@ def _sorted(
         return (JobFailedError if manifest.error.permanent else TransientError), remedy
     if manifest.error is not None and manifest.error.reason == "interrupted":
         return TransientError, "It saved its state when it was told that its time ends; a retry can go on from there"
+    if manifest.error is not None and code == EXIT_UNSTAGED and manifest.error.permanent is False:
+        return TransientError, "Something of that node stood in the way, such as a full disk; a retry may succeed"
     if manifest.error is not None and code in (EXIT_UNSTAGED, EXIT_ACCESS):
         return JobFailedError, "It would fail again in the same way: remove the cause, then clear the task"
     return _by_code(manifest, code or 0)

@@ -97,6 +97,7 @@ class _Watch:
     absent_since: float | None = None
     asked_at: float | None = None
     ended: JsonObject | None = None
+    store_away: bool = False
 
     def at_the_deadline(self) -> JsonObject:
         """Return the event of a wait that is over: a job that has ended did so, whatever became of its manifest."""
@@ -159,18 +160,26 @@ class _Watch:
     async def _proven(self) -> JsonObject:
         """Ask for the manifest: what it adds to the event, nothing if it is not there."""
         self.asked_at = self.pace.clock()
-        return {"proven": True} if self.proof is not None and await self.proof() else {}
+        found = None if self.proof is None else await self.proof()
+        self.store_away = found is None
+        return {"proven": True} if found else {}
 
     async def _until_proven(self, status: JobStatus) -> JsonObject:
-        """Wait for the manifest of a job that has ended, so that the task goes on once, when all is there."""
+        """Wait for the manifest of a job that has ended, so that the task goes on once, when all is there.
+
+        Time in which its store cannot be asked does not count, as long as other outages are tolerated.
+        """
         event = self.ended = status.to_event()
         if self.proof is None or never_ran(status.reason, status.slurm_job_id):
             return event
-        until, told = self.pace.clock() + self.wait.grace, False
+        began, told, away = self.pace.clock(), False, 0.0
+        asked, longest = began, max(self.wait.grace, self.pace.tolerance.total_seconds())
         while True:
             if found := await self._proven():
                 return {**event, **found}
-            left = until - self.pace.clock()
+            now = self.pace.clock()
+            away += now - asked if self.store_away else 0.0
+            asked, left = now, min(self.wait.grace + away, longest) - (now - began)
             if left <= 0:
                 return {**event, "waited": True}
             if not told:

@@ -37,6 +37,7 @@ from airflow_provider_oscar.operators.job_outcome import (
     describe_outlets,
     hand_over,
     hand_over_at,
+    output_connection,
     placement_faults,
     placement_of,
     record_for_placement,
@@ -44,6 +45,7 @@ from airflow_provider_oscar.operators.job_outcome import (
 )
 from airflow_provider_oscar.operators.job_state import load_state, parse_object_event, remembered_job, save_state
 from airflow_provider_oscar.operators.job_waiting import PADDING, job_trigger, proof_due, wait_here, waited_too_long
+from airflow_provider_oscar.operators.outages import Outage, begin_patiently
 from airflow_provider_oscar.run_objects import run_objects
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ class JobOperator(BaseOperator, Generic[W]):
         template that gives one; by
         default the object of the run, if it is about exactly one; ``""`` for none.
     :param output_uri: ``s3://bucket/prefix`` or ``dcache://conn_id/path``.
-    :param output_conn_id: connection that reaches ``output_uri``.
+    :param output_conn_id: connection that reaches ``output_uri``; the one that a ``dcache://`` URI names by default.
     :param command: program and arguments, run without a shell.
     :param environment: further variables of the command.
     :param timeout: seconds or a timedelta after which the job is cancelled; from ``[oscar] job_timeout`` by default.
@@ -138,6 +140,7 @@ class JobOperator(BaseOperator, Generic[W]):
         self._manifest: dict[str, object] | None = None
         #: How a placement came to this target, for the manifest.
         self.placed: dict[str, object] = {}
+        self.outage: Outage | None = None
 
     # What the kinds of job differ in.
 
@@ -184,8 +187,13 @@ class JobOperator(BaseOperator, Generic[W]):
     def execute(self, context: Context) -> dict[str, object]:
         """Submit or adopt, and wait; return the manifest."""
         with airflow_errors(), placement_faults(self, context):
-            begun = self.begin(context)
+            begun = begin_patiently(self, context)
             return self._wait(context, begun) if isinstance(begun, RunningJob) else begun
+
+    def execute_again(self, context: Context, event: JsonObject | None = None) -> object:
+        """Begin anew after a pause that was made because a system was away."""
+        self.outage = Outage.from_dict(event)
+        return self.execute(context)
 
     def execute_complete(
         self, context: Context, event: JsonObject | None = None, job: Mapping[str, object] | None = None
@@ -195,9 +203,7 @@ class JobOperator(BaseOperator, Generic[W]):
             # `dag.test()` drops what was deferred with as soon as there is an event; the store has it as well.
             running = RunningJob.from_stored(job) or load_state(context)
             if running is None:
-                raise DefinitionError(
-                    f"task {self.task_id!r} was deferred by another version of this operator; clear it"
-                )
+                raise DefinitionError(f"task {self.task_id!r} was deferred by another version of this class; clear it")
             done = self.conclude(context, running, event or {})
             return self._wait(context, running, unproven=event) if done is None else done
 
@@ -206,6 +212,7 @@ class JobOperator(BaseOperator, Generic[W]):
 
         :param context: of the task.
         """
+        self.output_conn_id = output_connection(self.output_uri, self.output_conn_id)
         if self.object_event is None:
             take_objects(self, run_objects(context))
         refuse_directories(self)
@@ -230,6 +237,7 @@ class JobOperator(BaseOperator, Generic[W]):
         :param job: as it is remembered.
         :param event: of the trigger.
         """
+        self.output_conn_id = output_connection(self.output_uri, self.output_conn_id)
         self._job = self.asked = job
         if self.hands_over and event.get("status") == "queue_timeout" and not waited_too_long(self, job):
             hand_over(self, context, job)

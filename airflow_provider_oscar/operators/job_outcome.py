@@ -15,6 +15,7 @@ from airflow.sdk import Asset
 
 from airflow_provider_oscar.core.errors import OscarProviderError, PermanentError
 from airflow_provider_oscar.core.events import outputs_told
+from airflow_provider_oscar.core.objects import Source, split_uri
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.operators.placement_store import RunStore, run_record
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from airflow_provider_oscar.operators.job import JobOperator
 
 log = logging.getLogger(__name__)
+#: Connection of outputs, unless another one is given or named by their URI.
+OUTPUT_CONN_ID = "oscar_s3_default"
 #: XCom key under which a job task says that its target failed the job.
 FAULT = "target_fault"
 #: XCom key under which a job task leaves a job that waits longer than was expected.
@@ -35,6 +38,17 @@ HANDOVER = "handover"
 WHY = 500
 #: Reasons, and placements before, that a manifest tells.
 STORY = 10
+
+
+def output_connection(uri: str, conn_id: str) -> str:
+    """Return the connection of an output: the one that a ``dcache://`` URI names, if only the default is given.
+
+    :param uri: of the output.
+    :param conn_id: that was given for it.
+    """
+    if conn_id != OUTPUT_CONN_ID or not uri.startswith(f"{Source.DCACHE}://"):
+        return conn_id
+    return split_uri(uri)[1]
 
 
 def describe_outlets(outlets: Iterable[object], context: Context, manifest: Manifest, *, conn_id: str) -> None:

@@ -16,6 +16,7 @@ from airflow_provider_oscar.core.events import outputs_told
 from airflow_provider_oscar.operators.choosing import as_mapping
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.operators.job import JobOperator
+from airflow_provider_oscar.operators.job_outcome import OUTPUT_CONN_ID, output_connection
 from airflow_provider_oscar.operators.kubernetes import KubernetesJobOperator
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from airflow_provider_oscar.operators.placed_job import PlacedJobOperator
@@ -87,7 +88,8 @@ class PlacedResultOperator(BaseOperator):
 
     def _objects(self, manifest: Mapping[str, Any]) -> list[dict[str, str]]:
         outputs = [(str(each.get("key")), str(each.get("sha256") or "")) for each in manifest.get("outputs") or ()]
-        return outputs_told(f"{str(manifest.get('output_uri')).rstrip('/')}/", self.output_conn_id, outputs)
+        uri = str(manifest.get("output_uri"))
+        return outputs_told(f"{uri.rstrip('/')}/", output_connection(uri, self.output_conn_id), outputs)
 
 
 def placed(
@@ -216,7 +218,7 @@ def placed(
             task_id=RESULT,
             choose_task_id=choose.task_id,
             elsewhere_task_id=elsewhere.task_id,
-            output_conn_id=str(arguments.get("output_conn_id", "oscar_s3_default")),
+            output_conn_id=str(arguments.get("output_conn_id", OUTPUT_CONN_ID)),
             outlets=list(outlets),
             **common,
         )

@@ -47,5 +47,9 @@ class TransientError(StageError):
         self.delay = delay
 
 
+class RefusedError(StageError):
+    """The store refuses; one such answer decides nothing, since a replica without the new key may have given it."""
+
+
 class Interrupted(BaseException):
     """A signal asked to stop before the command was started; carries the signal's name and the exit code."""

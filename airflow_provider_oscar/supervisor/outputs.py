@@ -24,6 +24,8 @@ REFUSALS_LIMIT = 5
 #: So many are named in the manifest; the rest is counted.
 UNSTAGED_LIMIT = 1000
 PROGRESS_INTERVAL = 10.0
+#: Reasons that another try may not meet.
+PASSING = ("unreachable", "checksum", "local-file")
 
 
 class OutputFile:
@@ -195,7 +197,7 @@ class StageOut:
         if self.refused is not None and (not self.outputs or self._refusals >= REFUSALS_LIMIT):
             raise self.refused
         if self.unstaged and on_unstaged == "fail":
-            reasons = [each for each in self.unstaged if each["reason"] not in ("unreachable", "checksum")]
+            reasons = [each for each in self.unstaged if each["reason"] not in PASSING]
             if reasons:
                 parts = [f"{quoted(each['name'])}: {each['detail']}" for each in reasons[:5]]
                 raise StageError(
@@ -257,7 +259,7 @@ class StageOut:
                 say(f"staged out {self._done} of {total} files")
 
     def _note(self, each: OutputFile, error: StageError) -> None:
-        reason = "unreadable" if error.reason == "local-file" else error.reason
+        reason = "unreadable" if error.reason == "local-file" and error.permanent else error.reason
         self.unstaged.append(unstaged(each.original or each.key, reason, str(error)))
         if not error.permanent and reason != "changed" and self.transient is None:
             self.transient = error

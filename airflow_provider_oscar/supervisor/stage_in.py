@@ -11,7 +11,7 @@ import sys
 import zlib
 from typing import Any, NoReturn
 
-from airflow_provider_oscar.supervisor.errors import EXIT_ACCESS, EXIT_INPUT, StageError, TransientError
+from airflow_provider_oscar.supervisor.errors import EXIT_ACCESS, EXIT_INPUT, RefusedError, StageError, TransientError
 from airflow_provider_oscar.supervisor.parallel import in_parallel
 from airflow_provider_oscar.supervisor.spec import plain_etag
 from airflow_provider_oscar.supervisor.text import quoted, say, setting
@@ -132,7 +132,7 @@ class Download:
         self._seen_at_door = now
 
     def _vanished(self, status: int) -> NoReturn:
-        raise StageError(f"{self.what} vanished: the store answers {status}", EXIT_INPUT, "input-vanished")
+        raise RefusedError(f"{self.what} vanished: the store answers {status}", EXIT_INPUT, "input-vanished")
 
     def _changed(self, how: str, when: str = "after it was seen") -> NoReturn:
         raise StageError(

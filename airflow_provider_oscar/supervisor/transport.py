@@ -8,6 +8,7 @@ thousands of small files cost one round trip each, not three.
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import os
 import random
@@ -19,12 +20,19 @@ import urllib.request
 from typing import Any, Callable, Iterator, NoReturn
 from urllib.parse import urljoin, urlsplit
 
-from airflow_provider_oscar.supervisor.errors import EXIT_ACCESS, StageError, TransientError
+from airflow_provider_oscar.supervisor.errors import EXIT_ACCESS, RefusedError, StageError, TransientError
 from airflow_provider_oscar.supervisor.text import QUOTE_LIMIT, quoted, say, setting
 
 USER_AGENT = "airflow-oscar-supervisor/1.1"
 REDIRECTS = 3
 LONGEST_DELAY = 60.0
+#: Attempts in a row that get nowhere; with pauses of up to a minute they outlast a store that is away, or full, for ten
+#: minutes: what was computed in hours is not thrown away for that.
+ATTEMPTS = 26
+#: Refusals in a row that decide; one or two minutes lie between the first and the last.
+REFUSALS = 8
+#: Errors of a file that another node, or this one later, may not have.
+PASSING_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 #: Servers close what is idle for longer; a minute is common.
 IDLE_LIMIT = 20.0
 #: More than this is not read for the sake of keeping a connection.
@@ -60,7 +68,8 @@ def refusal(what: str, status: int, body: bytes) -> StageError:
     """Return the error for an answer that another attempt would not change."""
     detail = " ({})".format(quoted(body.decode("utf-8", "replace"))) if body else ""
     if status in (401, 403):
-        return StageError(
+        kind = StageError if re.search(rb"expired", body, re.I) else RefusedError
+        return kind(
             f"the store refuses {what} with {status}: the URL or token of the job has expired or does not cover it; "
             f"submit again, with a longer lifetime if the job waited long{detail}",
             EXIT_ACCESS,
@@ -72,14 +81,14 @@ def refusal(what: str, status: int, body: bytes) -> StageError:
             "correct endpoint or region of the output connection",
             reason="redirect",
         )
-    if status in (413, 507) or b"EntityTooLarge" in body:
-        return StageError(f"the store answers {status} for {what}: too large for it, or it is full{detail}")
+    if status == 413 or b"EntityTooLarge" in body:
+        return StageError(f"the store answers {status} for {what}: too large for it{detail}")
     return StageError(f"the store answers {status} for {what}{detail}")
 
 
 def is_transient(status: int) -> bool:
     """Return whether the same request may be answered otherwise later."""
-    return status in (408, 423, 425, 429) or (status >= 500 and status not in (501, 505, 507))
+    return status in (408, 423, 425, 429) or (status >= 500 and status not in (501, 505))
 
 
 def raise_for(what: str, answer: http.client.HTTPResponse) -> NoReturn:
@@ -87,7 +96,8 @@ def raise_for(what: str, answer: http.client.HTTPResponse) -> NoReturn:
     if is_transient(answer.status):
         asked = answer.getheader("Retry-After") or ""
         delay = min(float(asked), LONGEST_DELAY) if re.match(r"[0-9]{1,6}\Z", asked) else None
-        raise TransientError(f"the server answers {answer.status}", delay=delay)
+        full = ": it is full" if answer.status == 507 else ""
+        raise TransientError(f"the server answers {answer.status}{full}", delay=delay)
     body = b""
     with contextlib.suppress(OSError, http.client.HTTPException):
         body = answer.read(2 * QUOTE_LIMIT)
@@ -100,22 +110,34 @@ def local_file(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StageError(f"cannot {what}: {error.strerror or type(error).__name__}", reason="local-file") from error
+        raise StageError(
+            f"cannot {what}: {error.strerror or type(error).__name__}",
+            reason="local-file",
+            permanent=error.errno not in PASSING_ERRORS,
+        ) from error
 
 
 def persist(what: str, attempt: Callable[[], object], progress: Callable[[], int] = lambda: 0) -> Any:
     """Try until it works, cannot work, or has been tried often enough.
 
     :param what: for messages.
-    :param attempt: does it; raises :class:`TransientError` or an error of the connection to be called again.
+    :param attempt: does it; raises :class:`TransientError`, :class:`RefusedError` or an error of the connection to be
+        called again.
     :param progress: bytes kept so far; an attempt that got further starts the count anew.
     :raises StageError: when it cannot work, or too many attempts in a row got nowhere.
     """
-    attempts, first = max(1, int(setting("ATTEMPTS", 6))), setting("BACKOFF", 1.0)
-    number, reached = 1, progress()
+    attempts, first = max(1, int(setting("ATTEMPTS", ATTEMPTS))), setting("BACKOFF", 1.0)
+    most_refusals = min(max(1, int(setting("REFUSALS", REFUSALS))), attempts)
+    number, refusals, reached = 1, 0, progress()
     while True:
+        refused = False
         try:
             return attempt()
+        except RefusedError as error:
+            refusals, refused = refusals + 1, True
+            if refusals >= most_refusals:
+                raise
+            reason = TransientError(str(error))
         except TransientError as error:
             reason = error
         except ssl.SSLCertVerificationError as error:
@@ -128,6 +150,7 @@ def persist(what: str, attempt: Callable[[], object], progress: Callable[[], int
             reason = TransientError(
                 "{}{}".format(type(error).__name__, ": " + str(error.args[-1]) if error.args else "")
             )
+        refusals = refusals if refused else 0
         if progress() > reached:
             number, reached = 1, progress()
         if number >= attempts:

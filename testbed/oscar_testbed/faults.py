@@ -98,6 +98,7 @@ class DCacheFaults(ComponentFaults):
     :param truncate_listings: so many of the next listings (PROPFIND and namespace) stop half-way through the body.
     :param overlapping_pages: namespace pages are in a new order each time, so that pages overlap and miss.
     :param listing_failures: so many of the next namespace listings answer 500.
+    :param full: its pools are, so that no file can be written; what is there can be read.
     :param keep_partial_uploads: a broken upload leaves its entry behind, without size.
     :param rate_limit: three 401 within 20 s bring 429 for 10 s, per client address and part, as since 2025.
     :param clock_offset: added to the store's clock: to ``Date``, and to times of entries changed from now on.
@@ -113,6 +114,7 @@ class DCacheFaults(ComponentFaults):
     truncate_listings: int = 0
     overlapping_pages: bool = False
     listing_failures: int = 0
+    full: bool = False
     keep_partial_uploads: bool = False
     rate_limit: bool = True
     clock_offset: timedelta = timedelta(0)

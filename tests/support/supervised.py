@@ -173,6 +173,7 @@ def start(
             "TMPDIR": str(tmp_path / "work"),
             "OSCAR_SUPERVISOR_BACKOFF": "0.01",
             "OSCAR_SUPERVISOR_ATTEMPTS": "4",
+            "OSCAR_SUPERVISOR_REFUSALS": "2",
             "OSCAR_SUPERVISOR_HTTP_TIMEOUT": "0.5",
             "OSCAR_SUPERVISOR_KILL_GRACE": "0.3",
             "OSCAR_SUPERVISOR_TRANSFERS": "1",

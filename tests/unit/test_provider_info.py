@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The metadata that every ``import airflow`` reads; a fault in it would break all Airflow commands."""
+"""The metadata that every ``import airflow`` reads; a fault in it would break all Airflow commands.
+
+Keeps row T7 of the threat model true (docs/security.md).
+"""
 
 from __future__ import annotations
 

@@ -41,6 +41,7 @@ class Incidents:
         self._faults.clear()
         for wire in self._world.wires.values():
             wire.hanging.clear()
+            wire.full.clear()
             wire.reset_before = wire.reset_after = 0
         self._world.airflow.revive()
 
@@ -120,6 +121,25 @@ class Incidents:
         time.sleep(seconds)
         wire.hanging.clear()
 
+    def s3_full(self, seconds: float) -> None:
+        """Nothing can be written; what is there can be read."""
+        wire = self._world.wires["s3"]
+        wire.full.set()
+        time.sleep(seconds)
+        wire.full.clear()
+
+    def dcache_full(self, seconds: float) -> None:
+        """Nothing can be written; what is there can be read."""
+        self._during(self._faults.dcache, seconds, full=True)
+
+    def dcache_hangs(self, seconds: float) -> None:
+        """Requests are taken, and nothing comes."""
+        self._during(self._faults.dcache, seconds, slow_headers=seconds)
+
+    def kubernetes_hangs(self, seconds: float) -> None:
+        """Requests are taken, and nothing comes."""
+        self._during(self._faults.kubernetes, seconds, slow_headers=seconds)
+
     def dcache_away(self, seconds: float) -> None:
         """Door and frontend are stopped."""
         self._away(self._world.platform.dcache.stop, self._world.platform.dcache.start, seconds)
@@ -150,6 +170,31 @@ class Incidents:
         else:
             self._during(self._faults.slurm, seconds, hold_pending=True)
 
+    def slurm_restarts(self, seconds: float) -> None:
+        """Its controller is killed, and comes back with what it had saved."""
+        slurm = self._world.platform.slurm
+        if isinstance(slurm, RealSlurm):
+            slurm.kill_controller(seconds)
+
+    def slurm_requeues(self, seconds: float) -> None:
+        """Its jobs make way for others, and wait again."""
+        self._take_back(seconds, self._world.platform.slurm.requeue)
+
+    def slurm_cancels(self, seconds: float) -> None:
+        """Its jobs are ended by the site."""
+        self._take_back(seconds, self._world.platform.slurm.cancel)
+
+    def _take_back(self, seconds: float, how: Callable[[str], None]) -> None:
+        """Do something to one job that runs, as soon as there is one."""
+        until = time.monotonic() + max(seconds, 5.0)
+        while time.monotonic() < until:
+            running = [each for each in self._world.platform.slurm.jobs().values() if each.state == "R"]
+            if running:
+                self._world.note("killed", running[0].job_id)
+                how(running[0].job_id)
+                return
+            time.sleep(0.2)
+
     def interlink_away(self, seconds: float) -> None:
         """The plugin does not answer; the node is not ready."""
         self._during(self._faults.interlink, seconds, down=True)
@@ -161,6 +206,10 @@ class Incidents:
     def clock_steps_back(self, seconds: float) -> None:
         """The clock of dCache goes back by an hour, and forward again."""
         self._during(self._faults.dcache, seconds, clock_offset=-timedelta(hours=1))
+
+    def clock_steps_forward(self, seconds: float) -> None:
+        """The clock of dCache goes forward by an hour, and back again."""
+        self._during(self._faults.dcache, seconds, clock_offset=timedelta(hours=1))
 
     def _kill(self, part: str, seconds: float) -> None:
         self._world.airflow.kill(part)

@@ -27,16 +27,27 @@ KINDS: dict[str, float] = {
     "s3_away": 10,
     "s3_resets": 10,
     "s3_hangs": 20,
+    "s3_full": 30,
     "dcache_away": 10,
     "dcache_unauthorized": 10,
     "dcache_failing": 15,
+    "dcache_full": 30,
+    "dcache_hangs": 20,
     "dcache_streams_cut": 1,
     "dcache_events_lost": 5,
+    "kubernetes_hangs": 20,
     "slurm_away": 15,
+    "slurm_restarts": 10,
+    "slurm_requeues": 5,
+    "slurm_cancels": 5,
     "interlink_away": 15,
     "interlink_loses_deletes": 10,
     "clock_steps_back": 20,
+    "clock_steps_forward": 20,
 }
+#: Kinds that also come as an outage longer than all retries of a task together: a minute, ten in runs of half an hour.
+LONG_KINDS = ("s3_away", "dcache_failing", "oscar_failing", "kubernetes_failing")
+LONG, LONGEST = 60.0, 600.0
 #: Incidents of one system do not overlap: the end of one would end the other.
 SYSTEMS = ("oscar", "kubernetes", "s3", "dcache", "slurm", "interlink", "clock", "restart", "kill")
 
@@ -76,15 +87,24 @@ def draw(seed: int, seconds: float, *, kinds: Sequence[str] = tuple(KINDS), inte
     chance = random.Random(seed)
     found: list[Incident] = []
     free = dict.fromkeys(SYSTEMS, 0.0)
+    long = LONG if seconds < 1800 else LONGEST
+    for kind in () if not kinds else chance.sample(LONG_KINDS, 1 if seconds < 1800 else len(LONG_KINDS)):
+        # One after the other; a run too short for one has none.
+        begin = max([2.0, *(one.end + interval for one in found)])
+        if kind in kinds and begin + long <= seconds:
+            found.append(Incident(begin, kind, long))
+            free[found[-1].system] = found[-1].end
     waiting: list[str] = []
     at = 0.0
     while (at := at + chance.uniform(0.5, 1.5) * interval) < seconds:
-        waiting = waiting or chance.sample(sorted(kinds), len(kinds))
-        for kind in waiting:
+        fresh = [kind for kind in chance.sample(sorted(kinds), len(kinds)) if kind not in waiting]
+        for kind in [*waiting, *fresh]:
             one = Incident(at, kind, chance.uniform(0.3, 1.0) * KINDS[kind])
             if free[one.system] <= at and one.end <= seconds:
+                # One that cannot come now, since its system is away for long, does not hold up the others.
+                waiting = [*waiting, *fresh] if kind in fresh else waiting
                 waiting.remove(kind)
                 free[one.system] = one.end
                 found.append(one)
                 break
-    return found
+    return sorted(found)

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence, Set
 from functools import partial
 from pathlib import Path
@@ -58,17 +60,23 @@ class World:
     :param seconds: of uploads and incidents.
     :param objects: of both inboxes together.
     :param patience: seconds after the last incident until every run must have ended.
+    :param kinds: of the incidents; none for a world without any.
+    :param recovers_within: seconds after the last incident in which a run of each DAG must have ended.
     :param say: told what happens.
     """
 
     def __init__(
-        self, directory: Path, *, seed: int, seconds: float, objects: int, patience: float, say: Callable[[str], None]
-    ) -> None:
+        self, directory: Path, *, seed: int, seconds: float, objects: int, patience: float, say: Callable[[str], None],
+        recovers_within: float = 120.0,
+        kinds: Sequence[str] = tuple(KINDS),
+    ) -> None:  # fmt: skip
         self.directory = directory
         self.seed = seed
         self.seconds = seconds
         self.objects = objects
         self.patience = patience
+        self.recovers_within = recovers_within
+        self.chosen = kinds
         self.say = say
         self.ledger = directory / "ledger.jsonl"
         self.database: PostgreSQL | None = None
@@ -85,7 +93,8 @@ class World:
             stack.enter_context(self.platform)
             for bucket in ("inbox", "results"):
                 self.platform.s3.create_bucket(bucket)
-            self.platform.dcache.namespace.mkdir("/inbox")
+            for place in ("/inbox", "/results"):
+                self.platform.dcache.namespace.mkdir(place)
             for name, url in (("s3", self.platform.s3.endpoint), ("oscar", self.platform.oscar.url)):
                 self.wires[name] = Wire(url)
                 stack.callback(self.wires[name].stop)
@@ -127,7 +136,7 @@ class World:
 
     def kinds(self) -> list[str]:
         """Return what can go wrong here."""
-        return [each for each in KINDS if each != "restart_database" or self.database is not None]
+        return [each for each in self.chosen if each != "restart_database" or self.database is not None]
 
     def endure(self, plan: Sequence[Incident]) -> None:
         """Let the incidents happen, each at its time, and mend what they leave."""
@@ -156,22 +165,32 @@ class World:
     def close(self) -> Books:
         """Let the stream end, wait until all is well, and return the books."""
         for uploader in self._uploaders.values():
-            uploader.finished.wait(self.patience)
-        ended = time.monotonic()
+            uploader.finished.wait(self.seconds + self.patience)
+        mended = time.monotonic()
         self.say(f"all is mended; waiting until the runs have ended ({self._progress()})")
-        self._await(self._settled, self.patience, "the runs")
-        recovery = time.monotonic() - ended
+        before = Counter(run.dag_id for run in self._runs() if run.state in ENDED)
+        self._await(lambda: self._works_again(before) or self._settled(), self.patience, "a run of each DAG")
+        recovery = time.monotonic() - mended
+        self._await(self._settled, self.patience - recovery, "the runs")
         return close_books(
             self.uploaded(),
             read_entries(self.ledger.read_text().splitlines()),
             self._runs(),
             orphans=self._orphans(),
             recovery=recovery,
+            drained=time.monotonic() - mended,
+            recovers_within=self.recovers_within,
         )
 
     def uploaded(self) -> list[str]:
         """Return the keys that the stores hold."""
         return [key for uploader in self._uploaders.values() for key in list(uploader.uploaded)]
+
+    def note(self, what: str, job: str) -> None:
+        """Write into the ledger what an incident did to a job."""
+        with self.ledger.open("a") as ledger:
+            fcntl.flock(ledger, fcntl.LOCK_EX)
+            ledger.write(json.dumps({"key": "", "what": what, "job": job}) + "\n")
 
     def _image(self) -> LocalImage:
         paths = (HERE / "bin", Path(sys.executable).parent)
@@ -195,6 +214,9 @@ class World:
     def _open_airflow(self, stack: contextlib.ExitStack) -> AirflowParts:
         environment = {f"AIRFLOW_CONN_{name.upper()}": json.dumps(each) for name, each in self._connections().items()}
         environment["AIRFLOW__OSCAR__POLL_INTERVAL"] = "1"
+        # Airflow holds the place of a task whose scheduler was killed for five minutes; time is short here.
+        environment["AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT"] = "90"
+        environment["AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL"] = "5"
         environment["AIRFLOW__OSCAR__SIGNING_KEY"] = SIGNING_KEY
         parts = {name: name for name in PARTS}
         python, url = Path(sys.executable), None
@@ -220,12 +242,19 @@ class World:
                 for dag_id, run_id, state in connection.execute(text("SELECT dag_id, run_id, state FROM dag_run"))
             }
             return [
-                Run(key, states[dag_id, run_id])
+                Run(key, states[dag_id, run_id], dag_id)
                 for dag_id in DAGS
                 for run_id, (_, key) in run_objects(connection, dag_id).items()
                 if (dag_id, run_id) in states
             ]
         return []  # the database is away
+
+    def _works_again(self, before: Counter[str]) -> bool:
+        """Whether a run of each DAG has ended since, that had any left."""
+        runs = self._runs()
+        left = {run.dag_id for run in runs if run.state not in ENDED}
+        ended = Counter(run.dag_id for run in runs if run.state in ENDED)
+        return bool(runs) and all(ended[dag_id] > before[dag_id] for dag_id in left)
 
     def _settled(self, keys: Set[str] | None = None) -> bool:
         wanted = set(self.uploaded()) if keys is None else keys

@@ -10,6 +10,10 @@ import threading
 from urllib.parse import urlsplit
 
 _RESET = struct.pack("ii", 1, 0)
+_WORDS = b"<Error><Code>XMinioStorageFull</Code><Message>Storage backend has no free drive.</Message></Error>"
+_FULL = b"HTTP/1.1 507 Insufficient Storage\r\nContent-Type: application/xml\r\nConnection: close\r\n" + (
+    b"Content-Length: %d\r\n\r\n%s" % (len(_WORDS), _WORDS)
+)
 
 
 class Wire:
@@ -27,6 +31,8 @@ class Wire:
         """So many of the next requests are reset when the server has acted and before it is heard."""
         self.hanging = threading.Event()
         """While set, nothing gets through; connections are taken and kept."""
+        self.full = threading.Event()
+        """While set, what would write is answered 507, as by a store whose disks are full."""
         self._open = threading.Event()
         self._lock = threading.Lock()
         self._server = socket.create_server(("127.0.0.1", 0), backlog=256)
@@ -64,6 +70,9 @@ class Wire:
             if not first or self._take("reset_before"):
                 self._reset(client)
                 return
+            if self.full.is_set() and first.startswith((b"PUT ", b"POST ")):
+                self._refuse(client, first)
+                return
             with socket.create_connection(self._target, timeout=60) as server:
                 server.settimeout(None)
                 server.sendall(first)
@@ -84,6 +93,17 @@ class Wire:
                 target.sendall(data)
         with contextlib.suppress(OSError):
             target.shutdown(socket.SHUT_WR)
+
+    @staticmethod
+    def _refuse(client: socket.socket, first: bytes) -> None:
+        """Say that the disks are full, and read on, since a connection closed with bytes unread is reset."""
+        if b"100-continue" not in first.lower():
+            client.settimeout(0.5)
+            with contextlib.suppress(TimeoutError):
+                while client.recv(65536):
+                    pass
+        client.sendall(_FULL)
+        client.shutdown(socket.SHUT_WR)
 
     @staticmethod
     def _reset(client: socket.socket) -> None:

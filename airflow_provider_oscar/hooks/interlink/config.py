@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.hooks.interlink.bounds import BoundedPools
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -45,7 +46,9 @@ def core_api(connection: Connection, where: str) -> CoreV1Api:
         configuration.verify_ssl = False
     # A retry of ours starts from the beginning; the client's own would hide a dead server for minutes.
     configuration.retries = 1
-    return client.CoreV1Api(client.ApiClient(configuration))
+    api = client.ApiClient(configuration)
+    api.rest_client.pool_manager = BoundedPools(api.rest_client.pool_manager)
+    return client.CoreV1Api(api)
 
 
 def _kube_config(given: object, where: str) -> dict[str, Any]:

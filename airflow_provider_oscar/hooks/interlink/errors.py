@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a refusal of the Kubernetes API means for the caller; needs no Kubernetes client."""
+"""What a refusal of the Kubernetes API means for the caller; its client is imported only where it is in use."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from airflow_provider_oscar.core.errors import (
     AccessError,
@@ -70,3 +72,42 @@ def _message(body: object) -> str:
         return ""
     message = found.get("message") if isinstance(found, dict) else None
     return message if isinstance(message, str) else ""
+
+
+class RefusedError(Exception):
+    """An HTTP status that is not a success, before it is known what it means for the caller.
+
+    :param status: of HTTP.
+    :param body: of the answer.
+    """
+
+    def __init__(self, status: int, body: object) -> None:
+        super().__init__(status)
+        self.status = status
+        self.body = body
+
+
+@contextmanager
+def client_errors(where: str, about: str) -> Iterator[None]:
+    """Turn the client's exceptions into ours.
+
+    :param where: words that name the connection.
+    :param about: what was attempted.
+    """
+    from kubernetes.client.exceptions import ApiException
+    from urllib3.exceptions import HTTPError, SSLError
+
+    try:
+        yield
+    except ApiException as error:
+        raise RefusedError(int(error.status or 0), error.body) from error
+    except (HTTPError, OSError) as error:
+        cause = getattr(error, "reason", None) or error
+        if isinstance(cause, SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(cause):
+            raise DefinitionError(
+                f"{where}: the certificate of the Kubernetes API is not trusted; "
+                "put its CA into the kube config (certificate-authority-data)"
+            ) from error
+        raise TransientError(
+            f"{where}: cannot reach Kubernetes to {about} ({type(cause).__name__}: {quoted(cause)})"
+        ) from error

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseHook
 
 from airflow_provider_oscar.core.errors import (
-    DefinitionError,
     LostContactError,
     OscarProviderError,
     TransientError,
@@ -30,8 +29,9 @@ from airflow_provider_oscar.core.nodes import VirtualNode
 from airflow_provider_oscar.core.orphans import SecretInfo
 from airflow_provider_oscar.core.pods import CONTAINER_NAME
 from airflow_provider_oscar.core.podstatus import PodStatus, node_trouble
+from airflow_provider_oscar.hooks.interlink.bounds import read_whole
 from airflow_provider_oscar.hooks.interlink.config import core_api, extra_field
-from airflow_provider_oscar.hooks.interlink.errors import kubernetes_refusal
+from airflow_provider_oscar.hooks.interlink.errors import RefusedError, client_errors, kubernetes_refusal
 from airflow_provider_oscar.hooks.slurm import SlurmHook
 
 if TYPE_CHECKING:
@@ -160,7 +160,12 @@ class InterLinkHook(BaseHook):
         """The pod's status, or None if there is none of the name."""
         about = f"read pod {name!r} in namespace {self.namespace!r}"
         answer = self._call(about, self.core.read_namespaced_pod, name, self.namespace, absent=(404,))
-        return None if answer is None else PodStatus.from_api(self._json(answer))
+        if answer is None:
+            return None
+        status = PodStatus.from_api(self._json(answer))
+        if status.name != name:
+            raise self._other(about)
+        return status
 
     def delete_pod(self, name: str) -> bool:
         """Delete pod and secret; interLink cancels the SLURM job. False if neither was there.
@@ -219,7 +224,7 @@ class InterLinkHook(BaseHook):
             yield None
             return
         try:
-            with self._errors(about):
+            with client_errors(self.where, about):
                 yield answer.stream(65_536)
         finally:
             answer.close()
@@ -319,15 +324,23 @@ class InterLinkHook(BaseHook):
                 if answer is None:
                     break
                 body = self._json(answer)
-                found += [item for item in body.get("items") or () if isinstance(item, dict)]
+                if "items" not in body:
+                    # Whoever answers so is no API server; its word must not make all pods look gone.
+                    raise self._other(about)
+                found += [item for item in body["items"] or () if isinstance(item, dict)]
                 follow = str((body.get("metadata") or {}).get("continue") or "")
                 if not follow:
                     return found
         raise TransientError(f"{self.where}: Kubernetes forgot the pages in between to {about}; try again")
 
+    def _other(self, about: str) -> LostContactError:
+        return LostContactError(
+            f"{self.where}: the answer to {about} is none of a Kubernetes API; check the server in the kube config"
+        )
+
     def _json(self, answer: Any) -> dict[str, Any]:
-        with self._errors("read an answer"):
-            data = answer.data
+        with client_errors(self.where, "read an answer"):
+            data = read_whole(answer, self.where)
         try:
             body = json.loads(data)
         except ValueError as error:
@@ -346,11 +359,11 @@ class InterLinkHook(BaseHook):
         while True:
             error: OscarProviderError
             try:
-                with self._errors(about):
+                with client_errors(self.where, about):
                     answer = call(*args, **query, **_RAW)
                 self._worked = True
                 return answer
-            except _RefusedError as refused:
+            except RefusedError as refused:
                 if refused.status in absent:
                     return None
                 error = kubernetes_refusal(
@@ -364,36 +377,6 @@ class InterLinkHook(BaseHook):
                 raise error
             self.log.info("Tried again in %s s: %s", pause, error)
             self.sleep(pause)
-
-    @contextmanager
-    def _errors(self, about: str) -> Iterator[None]:
-        """Turn the client's exceptions into ours."""
-        from kubernetes.client.exceptions import ApiException
-        from urllib3.exceptions import HTTPError, SSLError
-
-        try:
-            yield
-        except ApiException as error:
-            raise _RefusedError(int(error.status or 0), error.body) from error
-        except (HTTPError, OSError) as error:
-            cause = getattr(error, "reason", None) or error
-            if isinstance(cause, SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(cause):
-                raise DefinitionError(
-                    f"{self.where}: the certificate of the Kubernetes API is not trusted; "
-                    "put its CA into the kube config (certificate-authority-data)"
-                ) from error
-            raise TransientError(
-                f"{self.where}: cannot reach Kubernetes to {about} ({type(cause).__name__}: {quoted(cause)})"
-            ) from error
-
-
-class _RefusedError(Exception):
-    """An HTTP status that is not a success, before it is known what it means for the caller."""
-
-    def __init__(self, status: int, body: object) -> None:
-        super().__init__(status)
-        self.status = status
-        self.body = body
 
 
 #: Answers as they come: decoding them into the client's classes loses what interLink adds.

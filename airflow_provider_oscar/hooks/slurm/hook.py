@@ -146,10 +146,16 @@ class SlurmHook(BaseHook):
                 f"{self.where}: SLURM's REST API cannot be reached ({type(error).__name__}: {quoted(error)})"
             ) from error
         try:
-            body = json.loads(b"".join(parts))
+            found = json.loads(b"".join(parts))
         except ValueError:
-            body = {}
-        body = body if isinstance(body, Mapping) else {}
+            found = None
+        if answer.status_code < 400 and (not answer.is_success or not isinstance(found, Mapping)):
+            # A proxy's page or a redirect says nothing of a job, least of all that there is none.
+            raise TransientError(
+                f"{self.where}: what answers {answer.status_code} to {method} {path} is not slurmrestd; "
+                "check scheme, host and port of the connection"
+            )
+        body = found if isinstance(found, Mapping) else {}
         errors = [each for each in body.get("errors") or () if isinstance(each, Mapping)]
         if any(each.get("error_number") == _UNKNOWN_JOB or "Invalid job id" in str(each) for each in errors):
             return {}

@@ -91,6 +91,10 @@ class AirflowParts:
             self._parts[name].start()
         wait_until(self._health.healthy, what="Airflow is healthy", timeout=_START_SECONDS, interval=0.5)
 
+    def pid(self, part: str) -> int | None:
+        """Number of the process of a part; None if it has ended, or there is none of the name."""
+        return self._parts[part].pid if part in self._parts else None
+
     def kill(self, part: str) -> None:
         """End a part as ``kill -9`` does, its children with it."""
         self._parts[part].kill()

@@ -94,7 +94,7 @@ def test_log_is_bounded_and_says_where_it_ends(store, supervise):
 
 def test_lost_log_does_not_cost_the_result(store, supervise):
     store.directories |= {"/results/", f"/results/{SUBMISSION}/"}
-    store.faults["PUT"].extend([None, status(403)])
+    store.faults["PUT"].extend([None, status(403), status(403)])
     command = ["/bin/sh", "-c", 'echo x; printf y > "$TMP_OUTPUT_DIR/y"']
     run = supervise(job(store, command, output=webdav_output(store)))
     assert run.code == 0, run.err

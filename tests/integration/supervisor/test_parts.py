@@ -102,7 +102,7 @@ def test_refused_parts_are_a_refusal_and_not_tried_for_ever(store, supervise):
     store.faults["POST"].extend([status(403, b"<Code>AccessDenied</Code>")] * 2)
     run = supervise(job(store, command), **SMALL_PARTS, OSCAR_SUPERVISOR_PART_CREW="1")
     assert (run.code, run.error["reason"]) == (77, "access-refused")
-    assert len(store.paths("POST")) == 2, "one part, and the manifest"
+    assert len(store.paths("POST")) == 3, "one part twice, and the manifest"
 
 
 def test_webdav_takes_a_large_file_whole(store, supervise):

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Only who was given the job can write its result, and the command is not given it."""
+"""Only who was given the job can write its result, and the command is not given it.
+
+Keeps row T1 of the threat model true (docs/security.md).
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The object arrives whole, or the manifest says why not; faults of the network are ridden out."""
+"""The object arrives whole, or the manifest says why not; faults of the network are ridden out.
+
+Keeps row T4 of the threat model true (docs/security.md).
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from tests.support.http_store import cut, redirect, reset, slow, status
 from tests.support.supervised import job, source
 
 SHOW = ["/bin/sh", "-c", 'cat "$INPUT_FILE_PATH"; basename "$INPUT_FILE_PATH"']
+COPY = ["/bin/sh", "-c", 'cp "$INPUT_FILE_PATH" "$TMP_OUTPUT_DIR/copy"']
 DATA = os.urandom(3_000_000).hex().encode()
 
 
@@ -61,11 +65,29 @@ def test_fault_that_stays_ends_with_an_io_error_after_a_bounded_number_of_attemp
 
 
 @pytest.mark.parametrize("code", [404, 410])
-def test_vanished_object_is_bad_input_at_once(store, supervise, code):
-    store.faults["GET"].append(status(code))
+def test_vanished_object_is_bad_input_when_more_than_one_answer_says_so(store, supervise, code):
+    store.faults["GET"].extend([status(code)] * 2)
     run = supervise(job(store, SHOW, input=source(store)))
-    assert (run.code, len(store.paths("GET"))) == (66, 1)
+    assert (run.code, len(store.paths("GET"))) == (66, 2)
     assert "vanished" in run.message
+
+
+@pytest.mark.parametrize(
+    ("method", "code"),
+    [("GET", 401), ("GET", 403), ("GET", 404), ("GET", 410), ("GET", 507), ("POST", 401), ("POST", 403), ("POST", 507)],
+)
+def test_one_refusal_costs_nothing(store, supervise, method, code):
+    store.faults[method].append(status(code, b"<Code>AccessDenied</Code>"))
+    run = supervise(job(store, COPY, input=source(store)))
+    assert run.code == 0, run.err
+    assert len(store.paths(method)) == (2 if method == "GET" else 3)
+
+
+def test_a_store_that_is_full_for_as_long_as_one_that_is_away_is_a_matter_for_a_retry(store, supervise):
+    store.faults["POST"].extend([status(507)] * 9)
+    run = supervise(job(store, COPY, input=source(store)))
+    assert (run.code, run.error["permanent"]) == (74, False)
+    assert "507: it is full" in run.message
 
 
 @pytest.mark.parametrize("code", [401, 403])

@@ -84,13 +84,13 @@ def test_store_that_refuses_is_not_asked_for_every_file(store, supervise):
     store.faults["POST"].extend([status(403)] * 500)
     run = supervise(job(store, script('i=0; while [ $i -lt 100 ]; do : > "$i"; i=$((i+1)); done')))
     assert (run.code, run.error["reason"]) == (77, "access-refused")
-    assert len(store.paths("POST")) < 10
+    assert len(store.paths("POST")) < 60
     assert run.raw["unstaged_count"] == 101
 
 
 def test_one_refused_key_does_not_end_the_others(store, supervise):
-    store.faults["POST"].extend([None, status(403)])
-    run = supervise(job(store, script("printf a > a; printf b > b; printf c > c")))
+    store.faults["POST"].extend([None, status(403), status(403)])
+    run = supervise(job(store, script("printf a > a; printf b > b; printf c > c")), OSCAR_SUPERVISOR_TRANSFERS="1")
     assert (run.code, [each["key"] for each in run.raw["outputs"]]) == (73, ["a", "c", "good"])
     assert [(each["name"], each["reason"]) for each in run.raw["unstaged"]] == [("b", "access-refused")]
 

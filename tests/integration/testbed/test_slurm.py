@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from oscar_testbed.errors import RejectedError
 from oscar_testbed.fakes.slurm import BatchJob, BatchSystem, open_slurm
-from oscar_testbed.fakes.slurm.real import missing_programs
+from oscar_testbed.fakes.slurm.real import RealSlurm, missing_programs
 from oscar_testbed.faults import SlurmFaults
 from oscar_testbed.process import wait_until
 
@@ -93,6 +93,15 @@ def test_cancel_kills_the_job_and_what_it_started(cluster, submit, tmp_path):
     wait_until(lambda: not _alive(child), what="the job's child is gone", timeout=10)
 
 
+def test_a_requeued_job_runs_again_under_its_number(cluster, submit, tmp_path):
+    runs = tmp_path / "runs"
+    job_id = submit(f'echo "${{SLURM_RESTART_COUNT:-0}}" >> {runs}; [ -n "$SLURM_RESTART_COUNT" ] || sleep 60')
+    _until(cluster, job_id, lambda job: job.state == "R" and runs.exists())
+    cluster.requeue(job_id)
+    assert _finish(cluster, job_id).state == "CD"
+    assert runs.read_text().split() == ["0", "1"]
+
+
 def test_cancel_before_the_start_leaves_no_code(cluster, submit):
     holder = submit("sleep 60", "--partition=gpu", "--cpus-per-task=4")
     _until(cluster, holder, lambda job: job.state == "R")
@@ -138,6 +147,22 @@ def _bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:
         return b""
+
+
+@pytest.mark.skipif(bool(missing_programs()), reason="SLURM is not installed")
+def test_a_controller_that_is_killed_finds_its_jobs(tmp_path_factory):
+    cluster = open_slurm(tmp_path_factory.mktemp("k"), "real")
+    assert isinstance(cluster, RealSlurm)
+    try:
+        directory = cluster.directory
+        script = directory / "job.sh"
+        script.write_text(f"#!/bin/bash\n#SBATCH --output={directory}/out\nsleep 4; exit 3\n")
+        job_id = cluster.submit(script)
+        _until(cluster, job_id, lambda job: job.state == "R")
+        cluster.kill_controller(0.5)
+        assert _finish(cluster, job_id).exit_code == 3
+    finally:
+        cluster.stop()
 
 
 def test_time_limit_ends_a_job_of_the_queue(tmp_path):

@@ -99,7 +99,7 @@ def test_graph_tells_the_story(inference):
     result = dag.task_dict["infer.result"]
     assert result.upstream_task_ids == {*boxes, "infer.elsewhere"}
     assert [asset.name for asset in result.outlets] == ["threedgan_results"]
-    assert all(task.retries == 2 for task in dag.tasks)
+    assert all((task.retries, task.retry_exponential_backoff) == (5, 2) for task in dag.tasks)
 
 
 def test_pipeline_is_about_forty_lines():

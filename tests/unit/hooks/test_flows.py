@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two drivers of flows: what they send, what they bound, and how transport errors come out."""
+"""The two drivers of flows: what they send, what they bound, and how transport errors come out.
+
+Keeps row T5 of the threat model true (docs/security.md).
+"""
 
 from __future__ import annotations
 

@@ -422,3 +422,12 @@ def test_virtual_nodes_say_what_they_offer(hook, core):
     assert node.ready
     assert node.to_dict()["accelerators"] == {"nvidia.com/gpu": 8}
     assert (node.name, node.cpu, node.memory, node.partitions) == ("hpc", "128", "512Gi", ("gpu", "cpu"))
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[]", b"null", b'{"kind": "Status"}'])
+def test_what_is_no_answer_of_kubernetes_makes_no_pod_look_gone(hook, core, body):
+    core.list_namespaced_pod = core.read_namespaced_pod = lambda *args, **kwargs: Answer(body)
+    with pytest.raises(LostContactError, match="none of a Kubernetes API"):
+        hook.list_pods()
+    with pytest.raises(LostContactError, match="none of a Kubernetes API"):
+        hook.read_pod("job-1")

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The S3 hook without a store: the listing parser, the connection, the errors, the capabilities."""
+"""The S3 hook without a store: the listing parser, the connection, the errors, the capabilities.
+
+Keeps row T3 of the threat model true (docs/security.md).
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SLURM's REST API in the forms of several generations, and what a cancellation may say."""
+"""SLURM's REST API in the forms of several generations, and what a cancellation may say.
+
+Keeps row T11 of the threat model true (docs/security.md).
+"""
 
 from __future__ import annotations
 
@@ -93,6 +96,23 @@ def test_a_job_that_slurm_forgot_is_none_and_its_cancellation_no_error():
 def test_an_api_that_does_not_answer_says_nothing_of_the_job(status):
     hook = slurm_hook(lambda request: httpx.Response(status), api_version="v0.0.40")
     with pytest.raises(TransientError, match="connection 'slurm_default'"):
+        hook.job("5")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(200, html="<html>log in</html>"),
+        httpx.Response(200, json=[]),
+        httpx.Response(200, json=None),
+        httpx.Response(204),
+        httpx.Response(302, headers={"Location": "http://169.254.169.254/"}),
+    ],
+    ids=["a page", "a list", "null", "nothing", "a redirect"],
+)
+def test_what_is_not_slurm_does_not_say_that_a_job_is_gone(answer):
+    hook = slurm_hook(lambda request: answer, api_version="v0.0.40")
+    with pytest.raises(TransientError, match="is not slurmrestd"):
         hook.job("5")
 
 

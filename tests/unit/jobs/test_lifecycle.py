@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One job from submission to result, over a back end of thirty lines."""
+"""One job from submission to result, over a back end of thirty lines.
+
+Keeps row T2 of the threat model true (docs/security.md).
+"""
 
 from __future__ import annotations
 

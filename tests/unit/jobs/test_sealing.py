@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What travels in OSCAR's ``EVENT``: unreadable and unchangeable without the key of the service."""
+"""What travels in OSCAR's ``EVENT``: unreadable and unchangeable without the key of the service.
+
+Keeps row T9 of the threat model true (docs/security.md).
+"""
 
 from __future__ import annotations
 

@@ -69,6 +69,18 @@ async def test_the_wait_for_a_manifest_has_an_end():
     assert 42.0 <= took < 50.0
 
 
+async def test_time_in_which_the_store_is_away_is_no_time_in_which_the_manifest_did_not_come():
+    event, took, _ = await waited(Place(JobPhase.SUCCEEDED), answers(*[None] * 100, False, True), grace=42.0)
+    assert event["proven"] is True
+    assert took > 100.0, "longer than the grace"
+
+
+async def test_a_store_that_stays_away_is_waited_for_as_long_as_other_outages_are_tolerated():
+    event, took, _ = await waited(Place(JobPhase.SUCCEEDED), answers(None), grace=42.0)
+    assert event["waited"] is True
+    assert 600.0 <= took < 610.0
+
+
 async def test_what_sbatch_refused_is_not_waited_for():
     proof = answers(False)
     event, _, _ = await waited(Place(JobPhase.FAILED, reason="ProviderFailed: sbatch: error"), proof)

@@ -72,6 +72,21 @@ def test_job_is_submitted_stored_and_waited_for_in_the_triggerer(oscar, supervis
     assert supervisor.built[0]["lifetime"] >= timedelta(hours=24)
 
 
+@pytest.mark.parametrize(
+    ("uri", "given", "used"),
+    [
+        ("dcache://site/results", {}, "site"),
+        ("dcache:///results", {}, "dcache_default"),
+        ("dcache://site/results", {"output_conn_id": "mine"}, "mine"),
+        ("s3://results", {}, "oscar_s3_default"),
+    ],
+)
+def test_the_output_is_reached_by_the_connection_that_its_uri_names(oscar, supervisor, uri, given, used):
+    pause = deferred(operator(output_uri=uri, **given), context())
+    assert supervisor.built[0]["output_conn_id"] == used
+    assert pause.trigger.result["conn_id"] == used
+
+
 def test_id_is_stored_before_the_job_is_submitted(oscar):
     store = Store()
     oscar.refuse["POST", "/job"] = 503

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The receiver in Airflow's own API server: who may post, what is registered, and what is not registered twice."""
+"""The receiver in Airflow's own API server: who may post, what is registered, and what is not registered twice.
+
+Keeps row T8 of the threat model true (docs/security.md).
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page in Airflow's own API server: who may see what, what is answered, and where a download leads."""
+"""The page in Airflow's own API server: who may see what, what is answered, and where a download leads.
+
+Keeps row T6 of the threat model true (docs/security.md).
+"""
 
 from __future__ import annotations
 

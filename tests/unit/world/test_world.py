@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.world.books import Entry, Run, close_books, read_entries
 from tests.world.incidents import Incidents
-from tests.world.plan import KINDS, draw
+from tests.world.plan import KINDS, LONG, LONG_KINDS, LONGEST, draw
 from tests.world.soak import Round, Usage, growth, summary, usage_of
 
 
@@ -29,6 +29,18 @@ def test_incidents_end_in_time_and_those_of_one_system_do_not_overlap(seed, seco
 @given(seed=st.integers(0, 10**6))
 def test_an_hour_has_every_kind(seed):
     assert {one.kind for one in draw(seed, 3600)} == set(KINDS)
+
+
+@given(seed=st.integers(0, 10**6))
+def test_one_outage_is_longer_than_all_retries_and_ten_minutes_in_a_long_run(seed):
+    assert [one.kind for one in draw(seed, 120) if one.seconds >= LONG][0] in LONG_KINDS
+    assert sorted(one.kind for one in draw(seed, 3600) if one.seconds >= LONGEST) == sorted(LONG_KINDS)
+
+
+def test_a_long_outage_does_not_keep_others_away():
+    plan = draw(7, 3600)
+    long = next(one for one in plan if one.seconds >= LONGEST)
+    assert sum(long.at < one.at < long.end for one in plan) > 50
 
 
 def test_each_kind_can_happen():
@@ -51,6 +63,22 @@ def books(entries=(("a", "ended"), ("b", "ended")), runs=(("a", "success"), ("b"
 def test_books_balance_when_each_object_has_one_run_and_one_execution():
     assert books().balanced
     assert "lost" in books().table()
+
+
+def test_a_job_that_its_site_killed_may_run_again():
+    entries = [("a", "ended", "17"), ("a", "ended", "18"), ("b", "ended", "19")]
+    assert books(entries=entries).counts["executed_twice"] == 1
+    assert books(entries=[*entries, ("", "killed", "17")]).balanced
+    assert books(entries=[*entries, ("", "killed", "19")]).counts["executed_twice"] == 1
+
+
+def test_a_requeued_job_has_the_same_number():
+    assert books(entries=[("a", "ended", "17"), ("a", "ended", "17"), ("", "killed", "17"), ("b", "ended")]).balanced
+
+
+def test_books_do_not_balance_when_recovery_took_long():
+    assert not books(recovery=121.0).balanced
+    assert books(recovery=121.0, recovers_within=300.0).balanced
 
 
 def test_a_bad_object_is_to_fail_however_often_it_is_tried():

@@ -22,12 +22,17 @@ partition = PlacementTarget(
     node="slurm-cpu",
     slurm=SlurmOptions(partition="cpu", time=timedelta(minutes=10), memory_mib=256),
 )
-ARGUMENTS = {"retries": 3, "retry_delay": timedelta(seconds=5)}
+# As in the DAGs we ship, but faster: all tries lie within minutes.
+ARGUMENTS = {"retries": 5, "retry_delay": timedelta(seconds=5), "retry_exponential_backoff": 2}
 
 with DAG("cloud", schedule=in_bucket.each(), max_active_runs=3, default_args=ARGUMENTS) as cloud:
     OscarJobOperator(task_id="infer", service="world", command=["world-job"], output_uri="s3://results/cloud/")
 
 with DAG("hpc", schedule=in_dcache.each(), max_active_runs=3, default_args=ARGUMENTS) as hpc:
     InterLinkPodOperator(
-        task_id="infer", image="world", target=partition, command=["world-job"], output_uri="s3://results/hpc/"
+        task_id="infer",
+        image="world",
+        target=partition,
+        command=["world-job"],
+        output_uri="dcache://dcache_default/results/hpc",
     )

@@ -190,7 +190,7 @@ class _Request:
             if old.directory:
                 raise NamespaceError(405, "is a directory")
             self._who.require("DELETE", self._path)  # dCache replaces a file by deleting it first
-        if limit is not None and (not declared or int(declared) > limit):
+        if self._door._faults.full or (limit is not None and (not declared or int(declared) > limit)):
             raise NamespaceError(507, "Insufficient storage: SER_DISK_FULL")
         if self._environ.get("HTTP_EXPECT", "").lower() == "100-continue":
             place = self._door._pool.ticket(self._path, self._door.url)

@@ -117,6 +117,9 @@ class BatchSystem(Protocol):
     def cancel(self, job_id: str) -> None:
         """Cancel a job; an unknown or finished one is no error."""
 
+    def requeue(self, job_id: str) -> None:
+        """End a job that runs and let it wait again, as preemption does where jobs may be requeued."""
+
     def partitions(self) -> tuple[Partition, ...]:
         """The partitions jobs can name."""
 

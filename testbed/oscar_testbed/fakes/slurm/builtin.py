@@ -26,6 +26,8 @@ from oscar_testbed.process import spawn
 _DEFAULT_LIMIT = 600.0
 _TICK = 0.1
 _KILL_WAIT = 2.0
+#: How a job ends that waits again.
+_REQUEUED = "REQUEUED"
 
 
 @dataclass
@@ -41,6 +43,7 @@ class _Entry:
     ending: str = ""
     kill_at: float = 0.0
     gpu_numbers: tuple[int, ...] = field(default=())
+    restarts: int = 0
 
 
 class BuiltinSlurm:
@@ -129,6 +132,14 @@ class BuiltinSlurm:
                 _end(entry, "CANCELLED")
         self._wake.set()
 
+    def requeue(self, job_id: str) -> None:
+        """See :meth:`BatchSystem.requeue`."""
+        with self._lock:
+            entry = self._entries.get(job_id)
+            if entry is not None and entry.process is not None:
+                _end(entry, _REQUEUED)
+        self._wake.set()
+
     def environment(self) -> dict[str, str]:
         """See :meth:`BatchSystem.environment`."""
         return {}
@@ -158,7 +169,11 @@ class BuiltinSlurm:
             # What the batch script left behind dies with it, as under SLURM's process tracking.
             _signal_group(process, signal.SIGKILL)
             entry.process = None
-            entry.job = _finished(entry, code)
+            if entry.ending == _REQUEUED:
+                entry.ending, entry.restarts, entry.submitted = "", entry.restarts + 1, now
+                entry.job = replace(entry.job, state="PD", reason="BeginTime", node="")
+            else:
+                entry.job = _finished(entry, code)
             self._log(f"job {entry.job.job_id} {entry.job.state}, wait status {entry.job.wait_status}")
         elif entry.ending and now >= entry.kill_at:
             _signal_group(process, signal.SIGKILL)
@@ -200,6 +215,7 @@ class BuiltinSlurm:
             "SLURM_CPUS_PER_TASK": str(request.cpus),
             "SLURM_JOB_NODELIST": node,
             "SLURMD_NODENAME": node,
+            **({"SLURM_RESTART_COUNT": str(entry.restarts)} if entry.restarts else {}),
         }
         if entry.gpu_numbers:
             numbers = ",".join(str(number) for number in entry.gpu_numbers)

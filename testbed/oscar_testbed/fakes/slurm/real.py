@@ -12,6 +12,7 @@ import getpass
 import os
 import re
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -135,7 +136,7 @@ def configuration(
         "MpiDefault": "none",
         "KillWait": "2",
         "MinJobAge": "300",
-        "JobRequeue": "0",
+        "JobRequeue": "1",
         "GresTypes": "gpu",
         **(settings or {}),
     }
@@ -233,6 +234,10 @@ class RealSlurm:
         """See :meth:`BatchSystem.cancel`."""
         self._run(cancel_command(job_id))
 
+    def requeue(self, job_id: str) -> None:
+        """See :meth:`BatchSystem.requeue`."""
+        self._run(["scontrol", "requeue", job_id])
+
     def partitions(self) -> tuple[Partition, ...]:
         """See :meth:`BatchSystem.partitions`."""
         return PARTITIONS
@@ -246,6 +251,18 @@ class RealSlurm:
                     os.kill(pid, number)
             if number == signal.SIGSTOP:
                 time.sleep(seconds)
+
+    def kill_controller(self, pause: float) -> None:
+        """Kill slurmctld as ``kill -9`` does, and start it again; it finds its jobs in what it had saved.
+
+        :param pause: seconds in between.
+        """
+        for daemon in self._daemons:
+            if daemon.name == "slurmctld":
+                daemon.kill()
+                time.sleep(pause)
+                daemon.start()
+                wait_until(self._nodes_up, what="every SLURM node is back", timeout=self._start_timeout, program=daemon)
 
     def environment(self) -> dict[str, str]:
         """What a shell needs so that ``squeue`` and its kin talk to this cluster."""
@@ -284,6 +301,8 @@ class RealSlurm:
             raise RejectedError(
                 f"{socket_path} is too long for a socket (107 bytes at most); choose a shorter directory"
             )
+        # Nothing of an earlier cluster of this directory is known; a controller that starts again finds its jobs.
+        shutil.rmtree(self.directory / "state", ignore_errors=True)
         for name in ("etc", "run", "log", "state", "spool", "munge"):
             (self.directory / name).mkdir(parents=True, exist_ok=True, mode=0o700)
         # sbatch and jobs write below the directory; munged refuses a key directory others may enter.
@@ -319,7 +338,7 @@ class RealSlurm:
         socket_path = run / "munge.sock"
         wait_until(socket_path.exists, what="munged opens its socket", timeout=self._start_timeout, program=daemon)
         self._start_companions()
-        controller = self._start_daemon("slurmctld", ["slurmctld", "-D", "-c", "-f", str(self._config)])
+        controller = self._start_daemon("slurmctld", ["slurmctld", "-D", "-f", str(self._config)])
         for name, _, _ in NODES:
             self._start_daemon(f"slurmd.{name}", ["slurmd", "-D", "-N", name, "-f", str(self._config)])
         wait_until(self._nodes_up, what="every SLURM node is idle", timeout=self._start_timeout, program=controller)

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What HTTP libraries log of requests, without what a reader of the log could use.
+
+At level DEBUG botocore logs each signature it makes and the request it is good for, which together are a presigned URL;
+others log URLs with their query, and headers. Airflow's own masking knows the fields of connections alone, and neither
+signatures nor the macaroons that a store makes.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+
+#: Loggers whose lines hold URLs, headers or signatures.
+LOGGERS = (
+    "botocore.auth",
+    "botocore.endpoint",
+    "botocore.hooks",
+    "botocore.httpsession",
+    "botocore.parsers",
+    "botocore.signers",
+    "httpcore.http11",
+    "httpcore.http2",
+    "httpx",
+    "kubernetes.client.rest",
+    "urllib3.connectionpool",
+)
+HIDDEN = "***"
+_PATTERNS = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        # Parameters of URLs, and fields of forms.
+        r"((?:x-amz-signature|x-amz-security-token|x-amz-credential|signature|authz|access_token|sig)=)[^&\s'\"]+",
+        # Headers: as text, as a pair of Python's, and as a line of a canonical request. A value may hold blanks.
+        r"((?:authorization|x-amz-security-token|x-[a-z-]*token|set-cookie|cookie)['\"]?\s*[:,]\s*)"
+        r"(?:b?'[^']*'|b?\"[^\"]*\"|[^\r\n,}\]]+)",
+        # What botocore.auth says.
+        r"(signature:\s*)[0-9a-f]{20,}",
+        r"('?(?:policy|x-amz-signature)'?\s*:\s*)'[^']+'",
+    )
+)
+
+
+def redacted(text: str) -> str:
+    """Return a line without secrets.
+
+    :param text: of a log.
+    """
+    for pattern in _PATTERNS:
+        text = pattern.sub(rf"\g<1>{HIDDEN}", text)
+    return text
+
+
+class Redaction(logging.Filter):
+    """Lets every record pass, its message redacted."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Redact one record.
+
+        :param record: of a library.
+        """
+        try:
+            said = record.getMessage()
+        except (TypeError, ValueError):
+            return True  # its handler will say that it cannot be formatted
+        record.msg, record.args = redacted(said), ()
+        return True
+
+
+_REDACTION = Redaction()
+
+
+def redact_logs() -> None:
+    """See to it that the libraries' loggers redact; may be called any number of times."""
+    for name in LOGGERS:
+        logging.getLogger(name).addFilter(_REDACTION)

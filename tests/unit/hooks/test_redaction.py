@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""No secret is in what hooks and their libraries log, at level DEBUG as well.
+
+Keeps row T10 of the threat model true (docs/security.md).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from airflow.sdk import Connection
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_oscar.core.errors import OscarProviderError
+from airflow_provider_oscar.hooks.dcache import DCacheHook
+from airflow_provider_oscar.hooks.http.redaction import redacted
+from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
+from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
+
+PASSWORD, SESSION, TOKEN, MACAROON = "hush-password", "hush-session", "hush-token", "hush-macaroon"
+
+
+@contextlib.contextmanager
+def server() -> Iterator[str]:
+    """Answer everything with 200, headers that hold secrets, and a body that most take."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length") or 0))
+            body = json.dumps({"macaroon": MACAROON, "items": [], "jobs": {}, "name": "svc", "token": TOKEN}).encode()
+            self.send_response(200)
+            for name, value in {
+                "ETag": '"e"', "Last-Modified": "Wed, 21 Oct 2026 07:28:00 GMT", "Content-Type": "application/json",
+                "Set-Cookie": f"session={SESSION}; Path=/", "X-Rucio-Auth-Token": TOKEN,
+                "Content-Length": str(len(body)),
+            }.items():  # fmt: skip
+                self.send_header(name, value)
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PROPFIND = do_MKCOL = answer
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    found = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    found.daemon_threads = True
+    threading.Thread(target=found.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{found.server_port}"
+    finally:
+        found.shutdown()
+        found.server_close()
+
+
+def ask_s3(url: str) -> list[str]:
+    """Use the store as watchers and jobs do; return what must not be logged."""
+    extra = json.dumps({"session_token": SESSION})
+    connection = Connection(conn_id="s", conn_type="oscar_s3", host=url, login="KEY", password=PASSWORD, extra=extra)
+    hook = OscarS3Hook("s", connection=connection)
+    event = hook.head("bucket", "key")
+    assert event is not None
+    given = hook.stage_in(event, lifetime=timedelta(hours=1))
+    taken = hook.stage_out("s3://bucket/out", submission_id="job", lifetime=timedelta(hours=1))
+    with contextlib.suppress(OscarProviderError):
+        hook.list_page("bucket", "in/")
+    signatures = [parse_qs(urlsplit(given.url).query)["X-Amz-Signature"][0], taken.fields["x-amz-signature"]]
+    return [PASSWORD, SESSION, taken.fields["policy"], *signatures]
+
+
+def ask_dcache(url: str) -> list[str]:
+    connection = Connection(conn_id="d", conn_type="dcache", host=url, login="u", password=PASSWORD)
+    hook = DCacheHook("d", connection=connection)
+    hook.put_bytes("/x", "a", b"x")
+    hook.read_bytes("dcache://d/x/a", 1000)
+    hook.capability("/x", activities=("LIST",), lifetime=timedelta(hours=1))
+    return [PASSWORD, SESSION, MACAROON]
+
+
+def ask_oscar(url: str) -> list[str]:
+    connection = Connection(conn_id="o", conn_type="oscar", host=url, login="u", password=PASSWORD)
+    hook = OscarHook("o", connection=connection)
+    hook.run(hook.get_service("svc"))
+    hook.run(hook.list_jobs("svc"))
+    return [PASSWORD, SESSION, TOKEN]
+
+
+def ask_kubernetes(url: str) -> list[str]:
+    config = {
+        "clusters": [{"name": "c", "cluster": {"server": url}}],
+        "users": [{"name": "u", "user": {"token": TOKEN}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    extra = json.dumps({"kube_config_secret": json.dumps(config)})
+    hook = InterLinkHook(connection=Connection(conn_id="i", conn_type="interlink", extra=extra))
+    hook.list_pods()
+    hook._put_secret("s", {"job.json": PASSWORD}, "uid")
+    return [PASSWORD, SESSION, TOKEN]
+
+
+@pytest.mark.parametrize("ask", [ask_s3, ask_dcache, ask_oscar, ask_kubernetes])
+def test_no_secret_is_logged_at_level_debug(ask, caplog):
+    caplog.set_level(logging.DEBUG)
+    for name in ("httpx", "httpcore", "botocore", "urllib3", "kubernetes"):
+        caplog.set_level(logging.DEBUG, logger=name)
+    with server() as url:
+        secrets = ask(url)
+    # Its client sets the level of urllib3 itself.
+    assert len(caplog.records) > 3 or ask is ask_kubernetes, "the libraries do log"
+    lines = [record.getMessage() for record in caplog.records]
+    told = {secret: [line for line in lines if secret in line] for secret in secrets}
+    assert not any(told.values()), told
+
+
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [
+        ("GET /b/k?X-Amz-Expires=60&X-Amz-Signature=abc123 HTTP/1.1", "X-Amz-Expires=60"),
+        ("Location: http://pool/f?authz=MDAxY2xv&x=1", "&x=1"),
+        ("headers={'Authorization': b'Bearer abc123', 'Accept': '*/*'}", "'Accept': '*/*'"),
+        ("authorization:Basic dTpw\nhost:h", "host:h"),
+        ("[(b'Set-Cookie', b'session=abc123; Path=/'), (b'Date', b'now')]", "now"),
+        ("Signature:\n" + "ab" * 32, "Signature"),
+    ],
+)
+def test_secrets_of_any_form_are_hidden_and_the_rest_stays(line, kept):
+    shown = redacted(line)
+    assert kept in shown
+    assert not any(secret in shown for secret in ("abc123", "MDAxY2xv", "dTpw", "ab" * 32))
+
+
+@given(st.text())
+def test_any_text_can_be_redacted_and_stays_what_it_is(text):
+    once = redacted(text)
+    assert redacted(once) == once
