@@ -3,20 +3,25 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Hashable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
+
+from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_provider_oscar.core.cancellation import ABSENT_BEFORE, Cancellation
 from airflow_provider_oscar.core.errors import AccessError, OscarProviderError, TransientError
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.times import read_iso
 from airflow_provider_oscar.hooks.oscar.errors import NotOscarError
+from airflow_provider_oscar.hooks.oscar.federation import Member, connections_of, members_of
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.hooks.oscar.submissions import PreparedJob, Submission
 from airflow_provider_oscar.jobs.running import RunningJob
@@ -57,17 +62,31 @@ class OscarBackend:
     :param conn_id: connection of type ``oscar``.
     :param service: name of the service.
     :param keep_jobs: jobs that stay in OSCAR after they ended: ``all``, ``failed`` or ``none``.
+    :param members: clusters of the service's federation: cluster id to connection; a cluster that is not in it needs a
+        connection of its own name.
+    :param elsewhere: connection and service of the members as :meth:`arguments` writes them; empty for not known yet.
     :param sleep: waits between looks, for tests.
     """
 
     name: ClassVar[str] = "oscar"
 
     def __init__(
-        self, *, conn_id: str, service: str, keep_jobs: str = "all", sleep: Callable[[float], None] = time.sleep
+        self,
+        *,
+        conn_id: str,
+        service: str,
+        keep_jobs: str = "all",
+        members: Mapping[str, str] | None = None,
+        elsewhere: str = "",
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.conn_id = conn_id
         self.service = service
         self.keep_jobs = keep_jobs
+        self._members = dict(members or {})
+        self._elsewhere: tuple[OscarBackend, ...] | None = None
+        if elsewhere:
+            self._elsewhere = self._places([(str(conn), str(name)) for conn, name in json.loads(elsewhere)])
         self._sleep = sleep
 
     @cached_property
@@ -76,13 +95,44 @@ class OscarBackend:
         return OscarHook(self.conn_id, patient=True)
 
     def arguments(self) -> dict[str, str]:
-        """Return what makes an equal backend."""
-        return {"conn_id": self.conn_id, "service": self.service}
+        """Return what makes an equal backend, the members of a federated service included."""
+        try:
+            places = [(each.conn_id, each.service) for each in self.elsewhere]
+        except (OscarProviderError, AirflowNotFoundException) as error:
+            log.warning("Whether %s hands jobs to other clusters cannot be seen: %s", self.display_name, error)
+            places = []
+        told = {"elsewhere": json.dumps(places)} if places else {}
+        return {"conn_id": self.conn_id, "service": self.service, **told}
 
     @property
     def key(self) -> Hashable:
-        """Connection and service."""
-        return ("oscar", self.conn_id, self.service)
+        """Connection and service, and those of the members."""
+        places = tuple((each.conn_id, each.service) for each in self._elsewhere or ())
+        return ("oscar", self.conn_id, self.service, *places)
+
+    @property
+    def elsewhere(self) -> tuple[OscarBackend, ...]:
+        """The services of other clusters that jobs may be handed to; asks OSCAR unless that is known.
+
+        :raises DefinitionError: for a cluster without a connection.
+        """
+        if self._elsewhere is None:
+            hook = self.hook
+            if hook.api.service_token:
+                # It may not look at its own service.
+                self._elsewhere = ()
+            else:
+                found = hook.run(hook.get_service(self.service))
+                self._federate(members_of(found or {}, endpoint=hook.api.endpoint))
+        return self._elsewhere or ()
+
+    def _federate(self, members: tuple[Member, ...]) -> None:
+        self._elsewhere = self._places(
+            connections_of(members, self._members, _is_connection, where=self.display_name) if members else ()
+        )
+
+    def _places(self, places: Sequence[tuple[str, str]]) -> tuple[OscarBackend, ...]:
+        return tuple(OscarBackend(conn_id=conn_id, service=service, elsewhere="[]") for conn_id, service in places)
 
     @property
     def display_name(self) -> str:
@@ -115,7 +165,9 @@ class OscarBackend:
             self.service, work.body, needs_supervisor=work.specification, object_uri=job.object_uri
         )
         with _access_may_come_back():
-            return self.hook.run(flow, client)
+            prepared = self.hook.run(flow, client)
+            self._federate(prepared.members)
+            return prepared
 
     def _sent(self, prepared: PreparedJob, submission_id: str, client: httpx.Client) -> bool:
         with _access_may_come_back():
@@ -126,12 +178,23 @@ class OscarBackend:
         return replace(job, job_id=made.job_id, submitted_at="" if made.adopted else work.submitted_at)
 
     def status(self, job_id: str) -> JobStatus:
-        """Look at one job; OSCAR has a list alone."""
-        return job_status(self.hook.run(self.hook.list_jobs(self.service)).get(job_id))
+        """Look at one job, where it was submitted and at the members; OSCAR has a list alone."""
+        found = self.hook.run(self.hook.list_jobs(self.service)).get(job_id)
+        if found is None:
+            for place in self.elsewhere:
+                status = place.status(job_id)
+                if status.phase is not JobPhase.ABSENT:
+                    log.info("Job %s was handed to %s", job_id, place.display_name)
+                    return status
+        return job_status(found)
 
     def log(self, job_id: str) -> str | None:
-        """Return the whole log."""
-        return self.hook.run(self.hook.job_log(self.service, job_id))
+        """Return the whole log, of the cluster that has the job."""
+        text = self.hook.run(self.hook.job_log(self.service, job_id))
+        for place in self.elsewhere if text is None else ():
+            if (text := place.log(job_id)) is not None:
+                break
+        return text
 
     def log_chunks(self, job_id: str) -> Iterator[bytes]:
         """Return the whole log; OSCAR has no pieces."""
@@ -141,8 +204,9 @@ class OscarBackend:
         """Nothing: a request brings all there is."""
 
     def cancel(self, job_id: str) -> Cancellation:
-        """Delete the job, which ends it."""
-        return _deleted(self.hook.run(self.hook.delete_job(self.service, job_id)))
+        """Delete the job, which ends it, in the cluster that has it."""
+        there = self.hook.run(self.hook.delete_job(self.service, job_id))
+        return _deleted(there or any(place.cancel(job_id).found for place in self.elsewhere))
 
     def delete_ended(self, job_id: str) -> None:
         """Delete the job and wait until OSCAR does not list it any more."""
@@ -187,15 +251,30 @@ class OscarBackend:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[OscarJobClient]:
-        """Open a client for a poll."""
-        hook = await OscarHook.resolved(self.conn_id)
-        async with hook.async_client() as client:
-            yield OscarJobClient(hook, client, self.service)
+        """Open a client for a poll, with one for each member of a federated service."""
+        async with AsyncExitStack() as stack:
+            hook = await OscarHook.resolved(self.conn_id)
+            client = await stack.enter_async_context(hook.async_client())
+            others = [await stack.enter_async_context(place.open()) for place in self._elsewhere or ()]
+            yield OscarJobClient(hook, client, self.service, tuple(others))
 
     async def acancel(self, job_id: str) -> Cancellation:
-        """Delete the job without blocking the event loop."""
+        """Delete the job without blocking the event loop, in the cluster that has it."""
         hook = await OscarHook.resolved(self.conn_id)
-        return _deleted(await hook.arun(hook.delete_job(self.service, job_id)))
+        if await hook.arun(hook.delete_job(self.service, job_id)):
+            return _deleted(there=True)
+        for place in self._elsewhere or ():
+            if (done := await place.acancel(job_id)).found:
+                return done
+        return _deleted(there=False)
+
+
+def _is_connection(conn_id: str) -> bool:
+    """Whether Airflow has a connection of type ``oscar`` of this id."""
+    try:
+        return bool(conn_id) and BaseHook.get_connection(conn_id).conn_type == OscarHook.conn_type
+    except AirflowNotFoundException:
+        return False
 
 
 def _time(text: str) -> datetime | None:
@@ -216,20 +295,34 @@ def _access_may_come_back() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class OscarJobClient:
-    """One list of jobs for all who wait for jobs of a service."""
+    """One list of jobs for all who wait for jobs of a service.
+
+    :param hook: the connection.
+    :param client: sends the requests.
+    :param service: name of the service.
+    :param others: the same for services that jobs may be handed to.
+    """
 
     hook: OscarHook
     client: httpx.AsyncClient
     service: str
+    others: tuple[OscarJobClient, ...] = ()
 
     async def statuses(self) -> Mapping[str, JobStatus]:
-        """List the jobs of the service."""
+        """List the jobs of the service, and those of the members; one that cannot be asked might have any of them."""
+        found: dict[str, JobStatus] = {}
+        for other in self.others:
+            found.update(await other.statuses())
         jobs = await self.hook.arun(self.hook.list_jobs(self.service), self.client)
-        return {name: job_status(job) for name, job in jobs.items()}
+        return found | {name: job_status(job) for name, job in jobs.items()}
 
     async def log(self, job_id: str) -> str | None:
         """Return the whole log so far."""
-        return await self.hook.arun(self.hook.job_log(self.service, job_id), self.client)
+        text = await self.hook.arun(self.hook.job_log(self.service, job_id), self.client)
+        for other in self.others if text is None else ():
+            if (text := await other.log(job_id)) is not None:
+                break
+        return text
 
 
 def _deleted(there: bool) -> Cancellation:

@@ -57,6 +57,9 @@ class OscarJobOperator(JobOperator[OscarWork]):
     :param keep_jobs: what OSCAR keeps of jobs that have ended and whose result was read: ``"all"`` (default; OSCAR
         itself removes them after 30 days), ``"failed"`` ones, or ``"none"``. Every look at a service lists all jobs
         that it keeps.
+    :param members: clusters of a federated service, which may hand its jobs to them: cluster id to connection of type
+        ``oscar`` (templated). A cluster that is not in it needs a connection of its own name; a job is found, waited
+        for, logged and cancelled wherever it was handed to.
     :param oscar_conn_id: connection of type ``oscar``.
     :param timeout: seconds (or a timedelta) after which the job is cancelled and the task fails; default from
         ``[oscar] job_timeout``.
@@ -86,6 +89,7 @@ class OscarJobOperator(JobOperator[OscarWork]):
         "command",
         "environment",
         "placement",
+        "members",
         "oscar_conn_id",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {
@@ -111,6 +115,7 @@ class OscarJobOperator(JobOperator[OscarWork]):
         success_when: SuccessWhen | None = None,
         placement: str = "",
         keep_jobs: str = "all",
+        members: Mapping[str, str] | None = None,
         oscar_conn_id: str = OscarHook.default_conn_name,
         timeout: timedelta | float | None = None,
         queue_timeout: timedelta | float | None = None,
@@ -174,12 +179,15 @@ class OscarJobOperator(JobOperator[OscarWork]):
         self.event_format = event_format
         self.success_when = success_when
         self.placement = placement
+        self.members = dict(members or {})
         self.oscar_conn_id = oscar_conn_id
 
     @cached_property
     def backend(self) -> OscarBackend:
         """The jobs of the service."""
-        return OscarBackend(conn_id=self.oscar_conn_id, service=self.service, keep_jobs=self.keep_jobs)
+        return OscarBackend(
+            conn_id=self.oscar_conn_id, service=self.service, keep_jobs=self.keep_jobs, members=self.members
+        )
 
     @property
     def hook(self) -> OscarHook:

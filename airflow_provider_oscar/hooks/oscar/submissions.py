@@ -18,6 +18,7 @@ import httpx
 from airflow_provider_oscar.core.errors import DefinitionError, LostContactError, TransientError
 from airflow_provider_oscar.hooks.http.flows import Flow
 from airflow_provider_oscar.hooks.oscar.api import OscarCalls, OscarJob, mapping, segment
+from airflow_provider_oscar.hooks.oscar.federation import Member, members_of
 from airflow_provider_oscar.hooks.oscar.repeat import JOB_ID_HEADER
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class PreparedJob:
     :param authorization: header with the service's token; empty for the connection's own.
     :param named: the server takes the name that we choose.
     :param has_inputs: files that come to the service's own input start jobs as well.
+    :param members: services of other clusters that the job may be handed to.
     """
 
     service: str
@@ -61,6 +63,7 @@ class PreparedJob:
     authorization: str = ""
     named: bool = True
     has_inputs: bool = False
+    members: tuple[Member, ...] = ()
 
 
 class OscarSubmissions(OscarCalls):
@@ -145,6 +148,7 @@ class OscarSubmissions(OscarCalls):
             authorization=f"Bearer {token}" if token else "",
             named=(yield from self.takes_job_names(found)),
             has_inputs=bool(found.get("input")),
+            members=members_of(found, endpoint=self.api.endpoint),
         )
 
     def send_job(self, job: PreparedJob, submission_id: str) -> Flow[bool]:
