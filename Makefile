@@ -128,6 +128,10 @@ bench-hpc: $(STAMP) ## Measure what waiting for jobs costs against the Kubernete
 quick-jobs: $(STAMP) ## Run 200 jobs of one second through a whole Airflow and count lost tries (half an hour).
 	@$(BIN)/python -m tests.integration.jobs.quick 200
 
+.PHONY: oscar-faults
+oscar-faults: $(STAMP) ## Run 200 OSCAR jobs without retries while OSCAR fails and the store restarts, and count (OSCAR_SUBMISSIONS, OSCAR_SEED; minutes).
+	OSCAR_SUBMISSIONS=$${OSCAR_SUBMISSIONS:-200} $(BIN)/python -m pytest tests/integration/jobs/test_exactly_once.py -q -n 0 -s --timeout 3600
+
 .PHONY: bench-oscar
 bench-oscar: $(STAMP) ## Measure waiting for 1000 OSCAR jobs against one poll each, and submitting against oscar-python (`make clients`).
 	@$(BIN)/python -m tests.bench.oscar

@@ -9,7 +9,8 @@ manifest is read before the log, and what is shown or saved of the job is saved 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Generic, Literal, Protocol, TypeVar, get_args
@@ -42,6 +43,7 @@ MANIFEST_GRACE = timedelta(seconds=60)
 KeepPod = Literal["never", "on_failure", "always"]
 KEEP_POD = get_args(KeepPod)
 
+T = TypeVar("T")
 W = TypeVar("W")
 
 
@@ -86,6 +88,9 @@ class JobLifecycle(Generic[W]):
     :param observe: for jobs that write no manifest: returns one for a job, and its log, that is seen to have succeeded.
     :param save_log: copies a log below the job's output prefix and returns its URI; None where there is no such place.
     :param report: called once with how each job ended, for metrics.
+    :param pauses: seconds between attempts to read the store, or to prepare a job with what is in it, while it is away:
+        a store that restarts fails no task, whatever its ``retries``.
+    :param sleep: waits them.
     :param keep: whether what an ended job leaves on the compute side stays there, for people to look at.
     """
 
@@ -102,6 +107,8 @@ class JobLifecycle(Generic[W]):
     save_log: Callable[[RunningJob, Iterable[bytes]], str] | None = None
     keep: KeepPod = "never"
     report: Callable[[State, Manifest | None], None] = lambda state, manifest: None
+    pauses: Sequence[float] = ()
+    sleep: Callable[[float], None] = time.sleep
 
     def start(
         self, job: RunningJob, prepare: Callable[[RunningJob], W], *, fresh: bool = False
@@ -178,7 +185,7 @@ class JobLifecycle(Generic[W]):
     def _remembered_work(self, job: RunningJob, prepare: Callable[[RunningJob], W]) -> W:
         """Remember the job, so that whatever happens to this process the next try looks for it; then make the work."""
         self.remember(job)
-        return prepare(job)
+        return self._patiently(lambda: prepare(job))
 
     def _check_owner(self, job: RunningJob, status: JobStatus) -> None:
         """Refuse to touch a job of the same name that is not this Airflow's."""
@@ -258,10 +265,11 @@ class JobLifecycle(Generic[W]):
     def _manifest(self, job: RunningJob, log: str) -> Manifest | None:
         """The stored manifest of this very job; that of the log if the store has none, or cannot be asked."""
         marked = self._marked(job, log) if log else None
+        whole = marked is not None and not marked.truncated
         try:
-            stored = self.read_manifest(job)
+            stored = self.read_manifest(job) if whole else self._patiently(lambda: self.read_manifest(job))
         except TransientError as error:
-            if marked is None or marked.truncated:
+            if not whole:
                 raise
             self.log.warning("The manifest is taken from the log, because its object cannot be read: %s", error)
             return marked
@@ -272,6 +280,16 @@ class JobLifecycle(Generic[W]):
             )
             stored = None
         return stored or marked
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """Call again and again while the other side is away, as long as ``pauses`` says."""
+        for pause in self.pauses:
+            try:
+                return call()
+            except TransientError as error:
+                self.log.warning("%s; trying again in %.0f s", error, pause)
+                self.sleep(pause)
+        return call()
 
     def _marked(self, job: RunningJob, log: str) -> Manifest | None:
         return Manifest.from_marker(log, job.submission_id, lambda manifest: self._believed(job, manifest))

@@ -97,6 +97,8 @@ class JobOperator(BaseOperator, Generic[W]):
     #: How fast a job is looked at when the task waits on a worker, and how long its manifest may take.
     pace = Pace()
     manifest_grace = MANIFEST_GRACE
+    #: Seconds between attempts while a store is away; two minutes together, in which MinIO restarts several times.
+    store_pauses: Sequence[float] = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
     #: Whether the pod of a job that has ended stays; of the operators whose jobs are pods.
     keep_pod: KeepPod = "never"
 
@@ -310,6 +312,7 @@ class JobOperator(BaseOperator, Generic[W]):
             save_log=self._save_log if self.output_uri else None,
             keep=self.keep_pod,
             report=lambda state, manifest: report(self.backend.name, state, manifest),
+            pauses=self.store_pauses,
         )
         return made
 

@@ -269,6 +269,44 @@ def test_the_marker_line_counts_while_the_store_is_away(bench):
         bench.conclude()
 
 
+def test_a_store_that_restarts_fails_no_submission_and_no_result(bench):
+    waited = []
+
+    def back_after(looks, found):
+        def read(_):
+            if len(waited) < looks:
+                raise TransientError("the store restarts")
+            return found
+
+        return read
+
+    life = bench.lifecycle()
+    life.pauses, life.sleep = (1.0, 2.0, 4.0), waited.append
+    life.read_manifest = back_after(2, None)
+    life.start(JOB, lambda job: f"work of {job.job_id}")
+    assert (bench.backend.calls, waited) == ([("submit", "work of j")], [1.0, 2.0])
+
+    waited.clear()
+    life.read_manifest = back_after(99, None)
+    with pytest.raises(TransientError, match="the store restarts"):
+        life.start(JOB, str)
+    assert waited == [1.0, 2.0, 4.0], "bounded"
+
+
+def test_what_a_job_needs_of_a_store_is_asked_for_again_while_it_is_away(bench):
+    waited = []
+
+    def prepare(job):
+        if len(waited) < 2:
+            raise TransientError("the store restarts")
+        return "work"
+
+    life = bench.lifecycle()
+    life.pauses, life.sleep = (1.0, 2.0, 4.0), waited.append
+    life.start(JOB, prepare)
+    assert (bench.backend.calls, waited) == ([("submit", "work")], [1.0, 2.0])
+
+
 def test_a_job_beyond_its_deadline_is_cancelled(bench):
     bench.backend.jobs["j"] = JobStatus(JobPhase.RUNNING)
     with pytest.raises(JobFailedError, match="within 60 seconds and was cancelled"):

@@ -37,3 +37,9 @@ def supervisor(monkeypatch):
 def hurried(monkeypatch):
     """Polls without pauses, for tasks that wait on the worker."""
     monkeypatch.setattr(JobOperator, "pace", Pace(min_pause=0.001, max_pause=0.001, absence_grace=0.01))
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    """Asks a store that is away once."""
+    monkeypatch.setattr(JobOperator, "store_pauses", ())
