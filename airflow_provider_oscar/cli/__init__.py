@@ -89,7 +89,7 @@ _OBJECTS = GroupCommand(
 
 _IMPORT = GroupCommand(
     name="import",
-    help="Make DAG files of what ran elsewhere",
+    help="Make DAG files and connections of what ran elsewhere",
     subcommands=(
         ActionCommand(
             name="dcnios",
@@ -116,6 +116,23 @@ _IMPORT = GroupCommand(
                     metavar="NAME=URL",
                     help="SQS queue of a source GetS3 or GetSQS, so that objects are heard of at once",
                 ),
+                _OUTPUT,
+            ),
+        ),
+        ActionCommand(
+            name="storage",
+            help="Make connections of the stores that OSCAR services use, and name their inputs and outputs as assets",
+            func=lazy_load_command("airflow_provider_oscar.cli.import_storage.import_storage"),
+            args=(
+                Arg(
+                    ("file",), nargs="?", default="", help="FDL file; without one, the user's own store in the cluster"
+                ),
+                Arg(("--service",), default="", help="a service of the cluster instead of a file"),
+                Arg(("--prefix",), default="", help="beginning of the connections' ids, to tell clusters apart"),
+                Arg(("--endpoint",), default="", help="URL of the cluster's own store as it is reached from here"),
+                Arg(("--overwrite",), action="store_true", help="replace connections of the same id"),
+                Arg(("--dry-run",), action="store_true", help="store nothing"),
+                _CONNECTION,
                 _OUTPUT,
             ),
         ),

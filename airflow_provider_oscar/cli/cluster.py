@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 
 from airflow_provider_oscar.cli.answers import print_document, reports_errors
@@ -34,24 +32,15 @@ def cluster_status(options: argparse.Namespace) -> None:
 @reports_errors
 def import_config(options: argparse.Namespace) -> None:
     """Make connections of the clusters in oscar-cli's configuration; passwords are stored and never printed."""
-    import subprocess
-    import tempfile
-
     import yaml
+
+    from airflow_provider_oscar.cli.oscar_cli_config import cluster_connection
+    from airflow_provider_oscar.cli.stored import store_connections
 
     path = Path(options.file).expanduser()
     found = yaml.safe_load(path.read_text(encoding="utf-8"))
     clusters = found.get("oscar") if isinstance(found, dict) else None
     if not isinstance(clusters, dict) or not clusters:
         raise DefinitionError(f"{path} has no clusters; expected oscar-cli's form, oscar: {{<id>: {{endpoint: …}}}}")
-    from airflow_provider_oscar.cli.oscar_cli_config import cluster_connection
-
     connections = {str(name): cluster_connection(cluster) for name, cluster in clusters.items()}
-    # Airflow's own command stores them; passwords go through a file that nobody else can read.
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump(connections, file)
-        file.flush()
-        command = [sys.executable, "-m", "airflow", "connections", "import", file.name]
-        done = subprocess.run([*command, *(["--overwrite"] if options.overwrite else [])], check=False)
-    if done.returncode:
-        raise SystemExit(done.returncode)
+    store_connections(connections, overwrite=options.overwrite)

@@ -23,6 +23,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "hub list": ("", "-o json"),
     "hub show": ("cowsay",),
     "import dcnios": ("workflow.yaml --dag-file dags/workflow.py --connections connections.json",),
+    "import storage": ("", "service.yaml --dry-run", "--service grayify --prefix upv_"),
     "import-config": ("", "~/.oscar-cli/config.yaml --overwrite"),
     "jobs cancel": ("cowsay cowsay-59c11b5ce8e2cab6",),
     "jobs clear": ("cowsay", "cowsay --all"),

@@ -68,6 +68,7 @@ def test_functions_behind_the_table_exist_and_no_other_is_unreachable():
         hpc,
         hub,
         import_dcnios,
+        import_storage,
         objects,
         runs,
         services,
@@ -83,7 +84,18 @@ def test_functions_behind_the_table_exist_and_no_other_is_unreachable():
     assert all(callable(getattr(hpc, path[2])) for path, _ in ACTIONS if path[1] == "hpc")
     defined = {
         name
-        for module in (buckets, cluster, events, hub, import_dcnios, objects, runs, services, testbed)
+        for module in (
+            buckets,
+            cluster,
+            events,
+            hub,
+            import_dcnios,
+            import_storage,
+            objects,
+            runs,
+            services,
+            testbed,
+        )
         for name, value in vars(module).items()
         if callable(value) and getattr(value, "__module__", "") == module.__name__ and not name.startswith("_")
     }
