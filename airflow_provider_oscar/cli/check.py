@@ -7,47 +7,32 @@ Nothing is written unless ``--write`` says so; what is written is removed again.
 from __future__ import annotations
 
 import argparse
-import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_provider_oscar.cli.answers import counted, print_rows, reports_errors
-from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError, quoted
+from airflow_provider_oscar.cli.check_rows import FILE, Check, clock_difference, run_all
+from airflow_provider_oscar.cli.check_stores import dcache_checks, s3_checks
+from airflow_provider_oscar.core.errors import DefinitionError
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
 _COLUMNS = ("check", "result", "seconds", "detail")
-#: Clocks that differ by more spoil signatures, presigned links and tokens.
-_CLOCK_SECONDS = 30.0
 #: What a Kubernetes account needs for jobs: verb and resource.
 _KUBERNETES_RIGHTS = (
     ("create", "pods", ""),
     ("list", "pods", ""),
     ("delete", "pods", ""),
+    ("get", "pods", ""),
     ("get", "pods", "log"),
     ("create", "secrets", ""),
+    ("delete", "secrets", ""),
 )
-_FILE = "airflow-oscar-check"
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that is looked at.
-
-    :param name: in the table.
-    :param look: does it; returns what was found, in words.
-    :param needed: whether a failure counts, or is only told.
-    """
-
-    name: str
-    look: Callable[[], str]
-    needed: bool = True
 
 
 @reports_errors
@@ -71,46 +56,17 @@ def check(options: argparse.Namespace) -> None:
         raise DefinitionError(
             f"connection {options.conn_id!r} is of type {connection.conn_type!r}; expected {', '.join(kinds)}"
         )
-    rows = [run(each) for each in kinds[connection.conn_type](connection, options)]
+    rows = run_all(kinds[connection.conn_type](connection, options))
     print_rows(rows, _COLUMNS, options.output)
     if any(row["result"] == "failed" for row in rows):
         raise SystemExit(1)
 
 
-def run(each: Check, clock: Callable[[], float] = time.monotonic) -> dict[str, object]:
-    """Do one check and return its row; what is not needed ends as ``warning``."""
-    began = clock()
-    try:
-        detail, result = each.look(), "ok"
-    except OscarProviderError as error:
-        detail, result = str(error), "failed" if each.needed else "warning"
-    except Exception as error:  # noqa: BLE001 - of boto3 or the Kubernetes client, each with classes of its own
-        detail, result = f"{type(error).__name__}: {quoted(error)}", "failed" if each.needed else "warning"
-    return {"check": each.name, "result": result, "seconds": round(clock() - began, 3), "detail": detail}
-
-
-def clock_difference(date: str, now: datetime) -> str:
-    """Say how far a server's ``Date`` is from our clock.
-
-    :raises DefinitionError: if it is too far, or there is none.
-    """
-    try:
-        seconds = (parsedate_to_datetime(date) - now).total_seconds()
-    except (TypeError, ValueError) as error:
-        raise DefinitionError(f"the server does not tell its time ({quoted(date)})") from error
-    if abs(seconds) > _CLOCK_SECONDS:
-        raise DefinitionError(
-            f"the server's clock differs by {seconds:.0f} s, which spoils signatures and links; set both by NTP"
-        )
-    # The header has whole seconds, so that less is not known.
-    return "less than 2 s" if abs(seconds) < 2 else f"{seconds:+.0f} s"
-
-
 def oscar_checks(connection: Connection, options: argparse.Namespace) -> Iterator[Check]:
     """Return what an OSCAR connection is used for."""
     oscar = _Oscar(connection)
-    yield Check("latency", oscar.latency)
-    yield Check("version and login", oscar.version)
+    yield Check("latency", oscar.latency, gate=True)
+    yield Check("version and login", oscar.version, gate=True)
     yield Check("clock difference", oscar.clock, needed=False)
     yield Check("list services", oscar.services)
     yield Check("names of jobs", oscar.names, needed=False)
@@ -169,114 +125,37 @@ class _Oscar:
         return ", ".join(f"{key}: {value}" for key, value in found.items() if key in ("resources", "volumes", "minio"))
 
     def write(self) -> str:
-        name = f"{_FILE}-{uuid.uuid4().hex[:8]}"
+        name = f"{FILE}-{uuid.uuid4().hex[:8]}"
         self._hook.run(self._hook.create_bucket(name))
         self._hook.run(self._hook.delete_bucket(name))
         return "a bucket was created and deleted"
 
 
-def s3_checks(connection: Connection, options: argparse.Namespace) -> Iterator[Check]:
-    """Return what an S3 connection is used for; most of it needs ``--place s3://bucket/prefix``."""
-    from airflow_provider_oscar.core.objects import split_uri
-    from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
-
-    hook = OscarS3Hook(connection.conn_id)
-    bucket, prefix = split_uri(options.place)[1:] if options.place else ("", "")
-    dates: list[str] = []
-    keys: list[str] = []
-
-    def login() -> str:
-        done, words = hook.test_connection()
-        if not done:
-            raise DefinitionError(words)
-        return words
-
-    def listing() -> str:
-        answer = hook.client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
-        dates.append(str(answer["ResponseMetadata"]["HTTPHeaders"].get("date", "")))
-        keys.extend(str(each["Key"]) for each in answer.get("Contents", []))
-        return f"{quoted(keys[0])} is the first" if keys else "allowed; nothing is there"
-
-    def reading() -> str:
-        if not keys:
-            return "nothing there to read"
-        head = hook.client.head_object(Bucket=bucket, Key=keys[0])
-        return f"{quoted(keys[0])}, {head['ContentLength']} bytes"
-
-    def notifications() -> str:
-        found = hook.client.get_bucket_notification_configuration(Bucket=bucket)
-        kinds = [key for key in found if key.endswith("Configurations") or key == "EventBridgeConfiguration"]
-        return ", ".join(kinds) or "none are set up; listings find new objects"
-
-    def write() -> str:
-        key = f"{prefix}{_FILE}-{uuid.uuid4().hex[:8]}"
-        hook.put_bytes(bucket, key, b"check")
-        hook.delete(bucket, key)
-        return "an object was written and deleted"
-
-    yield Check("latency and login", login)
-    if not options.place:
-        return
-    yield Check("list", listing)
-    yield Check("clock difference", lambda: clock_difference((dates or [""])[0], datetime.now(UTC)), needed=False)
-    yield Check("read", reading)
-    yield Check("notifications", notifications, needed=False)
-    if options.write:
-        yield Check("write", write)
-
-
-def dcache_checks(connection: Connection, options: argparse.Namespace) -> Iterator[Check]:
-    """Return what a dCache connection is used for; ``--place dcache://conn_id/path`` says where."""
-    from airflow_provider_oscar.core.objects import split_uri
-    from airflow_provider_oscar.hooks.dcache import DCacheHook
-
-    hook = DCacheHook(connection.conn_id)
-    path = split_uri(options.place)[2] if options.place else "/"
-
-    def login() -> str:
-        done, words = hook.test_connection()
-        if not done:
-            raise DefinitionError(words)
-        return words
-
-    def clock() -> str:
-        answer = hook.client.request("OPTIONS", hook.settings.webdav_url)
-        return clock_difference(answer.headers.get("date", ""), datetime.now(UTC))
-
-    def listing() -> str:
-        entry = next(iter(hook.iter_entries(path)), None)
-        return "the directory is empty" if entry is None else f"{quoted(entry.name)} and what follows"
-
-    def notifications() -> str:
-        if not hook.settings.frontend_url:
-            raise DefinitionError("no frontend_url, so nothing is heard of new files before a listing shows them")
-        return "server-sent events of the REST frontend"
-
-    def write() -> str:
-        name = f"{_FILE}-{uuid.uuid4().hex[:8]}"
-        hook.put_bytes(path, name, b"check")
-        hook.delete(path, name)
-        return "a file was written and deleted"
-
-    yield Check("latency and login", login)
-    yield Check("clock difference", clock, needed=False)
-    yield Check("list", listing)
-    yield Check("notifications", notifications, needed=False)
-    if options.write:
-        yield Check("write", write)
-
-
 def kubernetes_checks(connection: Connection, options: argparse.Namespace) -> Iterator[Check]:
     """Return what a connection to Kubernetes and interLink is used for."""
+    from kubernetes.client import ApiException
+    from urllib3.exceptions import HTTPError
+
+    from airflow_provider_oscar.hooks.interlink.errors import kubernetes_refusal
     from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 
     hook = InterLinkHook(connection.conn_id)
     seen: dict[str, str] = {}
 
+    @contextmanager
+    def asked(about: str) -> Iterator[None]:
+        try:
+            yield
+        except ApiException as error:
+            raise kubernetes_refusal(int(error.status or 0), error.body, about=about, where=hook.where) from error
+        except HTTPError as error:
+            raise kubernetes_refusal(0, "", about=about, where=hook.where) from error
+
     def version() -> str:
         from kubernetes.client import VersionApi
 
-        data, _, headers = VersionApi(hook.core.api_client).get_code_with_http_info()
+        with asked("the question for its version"):
+            data, _, headers = VersionApi(hook.core.api_client).get_code_with_http_info()
         seen["date"] = str(headers.get("Date", ""))
         return f"Kubernetes {data.git_version}, namespace {hook.namespace!r}"
 
@@ -287,32 +166,29 @@ def kubernetes_checks(connection: Connection, options: argparse.Namespace) -> It
             V1SelfSubjectAccessReview,
             V1SelfSubjectAccessReviewSpec,
         )
-        from kubernetes.client.exceptions import ApiException
 
         wanted = V1ResourceAttributes(
             namespace=hook.namespace, verb=verb, resource=resource, subresource=subresource or None
         )
         review = V1SelfSubjectAccessReview(spec=V1SelfSubjectAccessReviewSpec(resource_attributes=wanted))
-        try:
+        with asked("the question for rights"):
             answer = AuthorizationV1Api(hook.core.api_client).create_self_subject_access_review(review)
-        except ApiException as error:
-            raise DefinitionError(
-                f"Kubernetes does not say whether the account may {verb} {resource} ({error.status} {error.reason}); "
-                f"`kubectl auth can-i {verb} {resource}` asks the same"
-            ) from error
         if not answer.status.allowed:
             raise DefinitionError(
-                f"the account may not {verb} {resource} in namespace {hook.namespace!r}; deploy/rights has the roles"
+                f"the account may not {verb} {'/'.join(filter(None, (resource, subresource)))} in namespace "
+                f"{hook.namespace!r}; deploy/rights has the roles"
             )
         return "allowed"
 
     def nodes() -> str:
+        # First the right, since the list itself is asked for again and again.
+        allowed("list", "nodes", "")
         found = hook.nodes()
         if not found:
-            raise DefinitionError("no virtual node of interLink is there, or the account may not list nodes")
+            raise DefinitionError("no virtual node of interLink is there")
         return ", ".join(node.name for node in found)
 
-    yield Check("latency and version", version)
+    yield Check("latency and version", version, gate=True)
     yield Check("clock difference", lambda: clock_difference(seen.get("date", ""), datetime.now(UTC)), needed=False)
     for verb, resource, subresource in _KUBERNETES_RIGHTS:
         name = f"{resource}/{subresource}" if subresource else resource

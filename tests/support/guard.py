@@ -45,6 +45,10 @@ class Guard:
         """Whether it is granted."""
         return right in self.granted
 
+    def answer(self, path: str, body: bytes) -> tuple[int, bytes] | None:
+        """Return status and JSON of what the guard answers itself, since it knows the rights; None for all else."""
+        return None
+
     def refusal(self, right: tuple[str, str]) -> tuple[str, bytes]:
         """Return content type and body of the answer 403."""
         raise NotImplementedError
@@ -61,6 +65,8 @@ class KubernetesGuard(Guard):
         )
 
     def needed(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> list[tuple[str, str]]:
+        if path.endswith("/selfsubjectaccessreviews"):
+            return []
         found = _RESOURCE.fullmatch(urlsplit(path).path)
         if found is None:
             return [(method, path)]
@@ -70,6 +76,14 @@ class KubernetesGuard(Guard):
         if method == "GET" and "watch=" in path:
             verb = "watch"
         return [("deletecollection" if verb == "delete" and not name else verb, resource)]
+
+    def answer(self, path: str, body: bytes) -> tuple[int, bytes] | None:
+        if not path.endswith("/selfsubjectaccessreviews"):
+            return None
+        review = json.loads(body)
+        asked = review["spec"]["resourceAttributes"]
+        resource = "/".join(filter(None, (asked["resource"], asked.get("subresource"))))
+        return 201, json.dumps({**review, "status": {"allowed": self.may((asked["verb"], resource))}}).encode()
 
     def refusal(self, right: tuple[str, str]) -> tuple[str, bytes]:
         verb, resource = right
@@ -104,6 +118,10 @@ class S3Guard(Guard):
             named = re.search(rb'name="key"\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]*)', body)
             key = named[1].decode() if named else ""
             return [("s3:PutObject", f"{bucket}/{key}")]
+        if not bucket:
+            return [("s3:ListAllMyBuckets", "*?")]
+        if not key and "notification" in query:
+            return [("s3:GetBucketNotification", bucket)]
         if not key:
             action = "s3:ListBucketVersions" if "versions" in query else "s3:ListBucket"
             return [(action, f"{bucket}?{query.get('prefix', [''])[0]}")]
@@ -150,13 +168,17 @@ def guarded(upstream: str, guard: Guard) -> Iterator[str]:
                 kind, text = guard.refusal(missing[0])
                 self._answer(403, {"content-type": kind}, text)
                 return
+            if own := guard.answer(self.path, body):
+                self._answer(own[0], {"content-type": "application/json"}, own[1])
+                return
             passed = [(name, value) for name, value in self.headers.items() if name.lower() not in _HOP]
             url = httpx.URL(upstream).copy_with(raw_path=self.path.encode())
             answer = client.request(self.command, url, content=body, headers=passed)
             self._answer(answer.status_code, dict(answer.headers), answer.content)
 
         def _answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-            self.send_response(status)
+            # Without a date of its own, where the server's is passed on.
+            self.send_response_only(status)
             for name, value in headers.items():
                 if name.lower() not in _HOP | {"content-encoding"}:
                     self.send_header(name, value)

@@ -158,7 +158,8 @@ class OscarS3Hook(BaseHook):
             return False, str(error)
         except OscarProviderError as error:
             return False, str(error)
-        return True, f"Connected to {self.settings.endpoint_url or 'Amazon S3'}; {len(buckets)} buckets visible."
+        seen = f"{len(buckets)} bucket{'' if len(buckets) == 1 else 's'} visible"
+        return True, f"Connected to {self.settings.endpoint_url or 'Amazon S3'}; {seen}."
 
     def list_page(
         self,

@@ -10,7 +10,7 @@ from email.utils import format_datetime
 import httpx
 import pytest
 
-from airflow_provider_oscar.cli.check import Check, clock_difference, run
+from airflow_provider_oscar.cli.check_rows import Check, clock_difference, run
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from tests.support.oscar_faults import connect, embedded_oscar
