@@ -260,7 +260,11 @@ def get_provider_info() -> dict[str, object]:
         "sensors": [
             {
                 "integration-name": "OSCAR",
-                "python-modules": [f"{_PACKAGE}.sensors.objects", f"{_PACKAGE}.sensors.oscar"],
+                "python-modules": [
+                    f"{_PACKAGE}.sensors.objects",
+                    f"{_PACKAGE}.sensors.new_object",
+                    f"{_PACKAGE}.sensors.oscar",
+                ],
             },
             {"integration-name": "interLink", "python-modules": [f"{_PACKAGE}.sensors.interlink"]},
         ],

@@ -202,7 +202,7 @@ class FileSystemNewObjectSensor(NewObjectSensor):
     :param url: of the directory, such as ``gs://bucket/prefix`` or ``file:///data/in`` (templated).
     :param conn_id: Airflow connection, as ``ObjectStoragePath`` takes it; empty for none (templated).
     :param recursive: whether the directories below it are looked at as well.
-    :param filter: conditions on a file as one value; instead of the five that follow.
+    :param filter: conditions on a file as one value; instead of the six that follow.
     :param suffix: end of the path (templated).
     :param glob: shell pattern on the last part of the path, or on all of it if the pattern has a ``/`` (templated).
     :param regex: regular expression searched for in the path (templated).

@@ -264,7 +264,7 @@ class FileSystemNewObjectTrigger(NewObjectTrigger[FileSystemArguments]):
         host, port, login, password and extra go to fsspec. Empty for none.
     :param recursive: whether the directories below it are watched as well; links to directories are not followed.
     :param max_directories: more directories than that are an error, logged once and tried again.
-    :param filter: conditions on a file as one value; instead of the five that follow.
+    :param filter: conditions on a file as one value; instead of the six that follow.
     :param suffix: end of the path.
     :param glob: shell pattern on the last part of the path, or on all of it if the pattern has a ``/``.
     :param regex: regular expression searched for in the path.
