@@ -176,6 +176,61 @@ def watchers_of(session: Session, asset: str) -> list[tuple[str, dict[str, objec
     return []
 
 
+def newest_asset(session: Session) -> int:
+    """Return the greatest id of all assets; 0 if there is none."""
+    from airflow.models.asset import AssetModel
+    from sqlalchemy import func, select
+
+    return session.scalar(select(func.max(AssetModel.id))) or 0
+
+
+def former_assets(session: Session, asset_id: int, *, mark: str) -> list[int]:
+    """Return the assets that no DAG is scheduled by any more and that agree with another in an entry of their extra.
+
+    :param asset_id: the other one.
+    :param mark: key of the entry; assets without it agree with none.
+    :return: their ids, the newest first.
+    """
+    from airflow.models.asset import AssetModel, DagScheduleAssetReference
+    from airflow.models.dag import DagModel
+    from sqlalchemy import exists, select
+
+    own = session.get(AssetModel, asset_id)
+    wanted = None if own is None else (own.extra or {}).get(mark)
+    if wanted is None:
+        return []
+    scheduled = exists(
+        select(DagScheduleAssetReference.dag_id)
+        .join(DagModel, DagModel.dag_id == DagScheduleAssetReference.dag_id)
+        .where(DagScheduleAssetReference.asset_id == AssetModel.id, DagModel.is_stale.is_(False))
+    )
+    query = select(AssetModel.id, AssetModel.extra).where(AssetModel.id != asset_id, ~scheduled)
+    rows = session.execute(query.order_by(AssetModel.id.desc()))
+    return [number for number, extra in rows if (extra or {}).get(mark) == wanted]
+
+
+def asset_name(session: Session, asset_id: int) -> str:
+    """Return the name of an asset; empty if there is none."""
+    from airflow.models.asset import AssetModel
+
+    found = session.get(AssetModel, asset_id)
+    return "" if found is None else str(found.name)
+
+
+def triggers_of(session: Session, asset_id: int) -> list[tuple[str, dict[str, object]]]:
+    """Return class and arguments of the triggers that watch an asset now, or will when the triggerer looks."""
+    from airflow.models.asset import AssetWatcherModel
+    from airflow.models.trigger import Trigger
+    from sqlalchemy import select
+
+    query = (
+        select(Trigger)
+        .join(AssetWatcherModel, AssetWatcherModel.trigger_id == Trigger.id)
+        .where(AssetWatcherModel.asset_id == asset_id)
+    )
+    return [(trigger.classpath, dict(trigger.kwargs)) for trigger in session.scalars(query)]
+
+
 def clear_run(session: Session, dag_id: str, run_id: str) -> None:
     """Clear all tasks of a run, so that it is queued again."""
     dag = serialized_dag(session, dag_id)

@@ -243,6 +243,31 @@ def register_event(
     asset_manager.register_asset_change(asset=asset, extra=extra, partition_key=partition_key, session=session)
 
 
+def newest_consumed(session: Session, dag_id: str, asset_ids: Collection[int], *, limit: int) -> list[AssetEvent]:
+    """Return the events of assets that runs of a DAG consumed last, the oldest first."""
+    from airflow.models.asset import AssetEvent, association_table
+    from airflow.models.dagrun import DagRun
+    from sqlalchemy import select
+
+    query = (
+        select(AssetEvent)
+        .join(association_table, association_table.c.event_id == AssetEvent.id)
+        .join(DagRun, DagRun.id == association_table.c.dag_run_id)
+        .where(DagRun.dag_id == dag_id, AssetEvent.asset_id.in_(asset_ids))
+        .order_by(AssetEvent.id.desc())
+        .limit(limit)
+    )
+    return list(session.scalars(query))[::-1]
+
+
+def newest_time(session: Session, asset_ids: Collection[int]) -> datetime | None:
+    """Return when the last event of assets was registered, or None."""
+    from airflow.models.asset import AssetEvent
+    from sqlalchemy import func, select
+
+    return session.scalar(select(func.max(AssetEvent.timestamp)).where(AssetEvent.asset_id.in_(asset_ids)))
+
+
 def events_after(session: Session, asset_id: int, *, after: int, limit: int) -> list[AssetEvent]:
     """Return the oldest events of an asset whose id is greater than ``after``."""
     from airflow.models.asset import AssetEvent

@@ -117,6 +117,24 @@ def set_state(session: Session, asset_id: int, key: str, value: Any) -> None:
         row.value, row.updated_at = text, timezone.utcnow()
 
 
+def copy_states(session: Session, source: int, target: int, prefix: str) -> int:
+    """Copy the states of one asset whose key begins with ``prefix`` to another that has none of them.
+
+    :return: how many.
+    """
+    from airflow.models.asset_state_store import AssetStateStoreModel
+    from sqlalchemy import insert, literal, select
+
+    columns = [column for column in AssetStateStoreModel.__table__.c if column.name != "asset_id"]
+    rows = select(literal(target), *columns).where(
+        AssetStateStoreModel.asset_id == source, AssetStateStoreModel.key.startswith(prefix, autoescape=True)
+    )
+    done = session.execute(
+        insert(AssetStateStoreModel).from_select(["asset_id", *(column.name for column in columns)], rows)
+    )
+    return int(getattr(done, "rowcount", 0))
+
+
 def _load(row: AssetStateStoreModel | None) -> object:
     return None if row is None else json.loads(row.value)
 

@@ -9,5 +9,8 @@ ANSWER = "answer:replay:"
 #: Objects to be told of, and how many of them were not known.
 BACKFILL_REQUEST = "request:backfill:"
 BACKFILL_ANSWER = "answer:backfill:"
+#: The memory of a watcher whose filter was another one, and what became of the request.
+MEMORY_REQUEST = "request:memory:"
+MEMORY_ANSWER = "answer:memory:"
 #: Objects of one request for a backfill.
 BACKFILL_PAGE = 200

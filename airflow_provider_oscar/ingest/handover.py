@@ -25,6 +25,7 @@ from airflow_provider_oscar import _airflow_events as db_events
 from airflow_provider_oscar import _airflow_states as asset_states
 from airflow_provider_oscar.core.errors import quoted
 from airflow_provider_oscar.core.events import named_object, object_in, result_key, told_in
+from airflow_provider_oscar.ingest.inheritance import PLACE, wanted_by
 from airflow_provider_oscar.ingest.policies import Group, OpenGroup, Plan, PlannedRun, Policy, WaitingEvent
 from airflow_provider_oscar.ingest.timetable import NewObjectsTimetable
 
@@ -55,6 +56,8 @@ class Offset:
     :param recent: digests of the versions handed over last, oldest first; for policies that cannot see it from a run.
     :param runs: runs made so far from events of the asset.
     :param updated: when a run was made last.
+    :param former: assets that the place had before its filter was changed and at which events wait, each with the
+        event up to which all was handed over, as for ``low``.
     """
 
     low: int
@@ -62,6 +65,7 @@ class Offset:
     recent: tuple[bytes, ...] = ()
     runs: int = 0
     updated: str = ""
+    former: tuple[tuple[int, int], ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """Return what the asset state store holds: at most about 100 kB, usually 100 bytes."""
@@ -70,7 +74,14 @@ class Offset:
             stored["handled"] = list(self.handled)
         if self.recent:
             stored["recent"] = base64.b64encode(b"".join(self.recent)).decode()
+        if self.former:
+            stored["former"] = [list(each) for each in self.former]
         return stored
+
+    @property
+    def lows(self) -> dict[int, int]:
+        """By former asset, the event up to which all was handed over."""
+        return dict(self.former)
 
     @classmethod
     def from_json(cls, stored: Any) -> Offset | None:
@@ -83,6 +94,7 @@ class Offset:
                 recent=tuple(packed[at : at + _DIGEST] for at in range(0, len(packed), _DIGEST)),
                 runs=int(stored.get("runs", 0)),
                 updated=str(stored.get("updated", "")),
+                former=tuple((int(number), int(low)) for number, low in stored.get("former", ())),
             )
         except (AttributeError, KeyError, TypeError, ValueError):
             return None
@@ -151,11 +163,28 @@ class _Step:
         for asset_id, value in stored.items():
             offset = Offset.from_json(value)
             if offset is None:
-                since = self._consumer.assets[asset_id] - history
-                offset = Offset(
-                    db_events.newest_event_before(self._session, asset_id, after=0, upto=None, before=since)
-                )
+                offset = self._first(asset_id, since=self._consumer.assets[asset_id] - history)
             self._offsets[asset_id] = offset
+
+    def _first(self, asset_id: int, *, since: datetime) -> Offset:
+        """Return where a DAG begins in an asset that it meets, and in those that the place had with another filter."""
+        session, dag_id = self._session, self._consumer.dag_id
+        former: list[tuple[int, int]] = []
+        recent: tuple[bytes, ...] = ()
+        for number in db.former_assets(session, asset_id, mark=PLACE):
+            before = Offset.from_json(asset_states.get_state(session, number, offset_key(dag_id)))
+            low = before.low if before else self._moved(number, 0, before=since)
+            if self._moved(number, low, before=self._now) > low:
+                former.append((number, low))
+            if before and isinstance(self._policy, Group):
+                prefix = self._group_name("")
+                if not asset_states.states(session, [asset_id], prefix, limit=1):
+                    asset_states.copy_states(session, number, asset_id, prefix)
+        if former and self._policy.remembers:
+            done = db_events.newest_consumed(session, dag_id, [number for number, _ in former], limit=REMEMBERED)
+            recent = tuple(key_digest(_read(event).key) for event in done)
+        low = self._moved(asset_id, 0, before=since)
+        return Offset(low, recent=recent, former=tuple(former))
 
     def paced(self, min_interval: timedelta) -> StepResult:
         """Make at most one run, and none before ``min_interval`` has passed since the last one."""
@@ -176,22 +205,21 @@ class _Step:
         """
         limit = self._policy.page
         lows = {asset_id: offset.low for asset_id, offset in self._offsets.items()}
+        for offset in self._offsets.values():
+            lows |= offset.lows
         handled = {number for offset in self._offsets.values() for number in offset.handled}
         rows = db_events.waiting_events(self._session, self._consumer.dag_id, lows, handled=handled, limit=limit)
         if rows:
             db_events.forget_queued_events(self._session, self._consumer.dag_id)
         waiting = [_read(row) for row in rows]
         groups, homes = self._open_groups(waiting)
-        repeated = self._repeated(waiting)
-        plan = self._policy.plan(waiting, groups, self._now, repeated=repeated)
+        plan = self._plan(waiting, groups, rows)
         if most is not None and len(plan.runs) > most:
             # Runs come in the order of the events that complete them, so the events up to there make just these.
             last = max(plan.runs[most - 1].events)
             waiting = [event for event in waiting if event.id <= last]
             rows = rows[: len(waiting)]
-            plan = self._policy.plan(
-                waiting, groups, self._now, repeated=repeated.intersection(event.id for event in waiting)
-            )
+            plan = self._plan(waiting, groups, rows)
         made = self._make(plan.runs, {row.id: row for row in rows}, plan)
         self._save_groups(plan, homes)
         self._tell(plan)
@@ -199,6 +227,15 @@ class _Step:
         full = len(rows) == limit
         return StepResult([run.run_id for run in made], len(plan.handled), full and bool(plan.runs or plan.handled),
                           plan.retry_at)  # fmt: skip
+
+    def _plan(
+        self, waiting: Sequence[WaitingEvent], groups: Mapping[str, OpenGroup], rows: Sequence[AssetEvent]
+    ) -> Plan:
+        unwanted = self._unwanted(rows, waiting)
+        events = [event for event in waiting if event.id not in unwanted]
+        plan = self._policy.plan(events, groups, self._now, repeated=self._repeated(events))
+        plan.handled.extend(sorted(unwanted))
+        return plan
 
     def _repeated(self, waiting: Sequence[WaitingEvent]) -> set[int]:
         """Return the events about a version that was handed over before, or that an earlier one of the page has."""
@@ -211,6 +248,16 @@ class _Step:
             if digest in known:
                 found.add(event.id)
             known.add(digest)
+        return found
+
+    def _unwanted(self, rows: Sequence[AssetEvent], waiting: Sequence[WaitingEvent]) -> set[int]:
+        """Return the events of former assets whose objects the filter of today leaves out."""
+        found: set[int] = set()
+        for asset_id, offset in self._offsets.items():
+            old = [event for row, event in zip(rows, waiting, strict=True) if row.asset_id in offset.lows]
+            if old:
+                wanted = wanted_by(self._session, asset_id)
+                found |= {event.id for event in old if event.object is not None and not wanted(event.object)}
         return found
 
     def _make(self, runs: Sequence[PlannedRun], rows: Mapping[int, AssetEvent], plan: Plan) -> list[PlannedRun]:
@@ -277,16 +324,15 @@ class _Step:
         upto = min(left) - 1 if left else max((event.id for event in waiting), default=0)
         now = self._now.isoformat(timespec="milliseconds")
         for asset_id, offset in self._offsets.items():
-            own = [(row.id, event) for row, event in zip(rows, waiting, strict=True) if row.asset_id == asset_id]
-            low = db_events.newest_event_before(
-                self._session,
-                asset_id,
-                after=offset.low,
-                upto=upto if waiting else None,  # nothing waits: what was handed over has become old meanwhile
-                before=self._now - OVERLAP,
-            )
+            lows = {asset_id: offset.low, **offset.lows}
+            own = [(row.id, event) for row, event in zip(rows, waiting, strict=True) if row.asset_id in lows]
+            # Nothing waits: what was handed over has become old meanwhile.
+            end = upto if waiting else None
+            moved = {number: self._moved(number, low, end) for number, low in lows.items()}
+            low = moved.pop(asset_id)
             ids = {number for number, _ in own}
-            handled = [n for n in (*offset.handled, *(n for n in plan.handled if n in ids)) if n > low]
+            floor = min((low, *moved.values()))
+            handled = [n for n in (*offset.handled, *(n for n in plan.handled if n in ids)) if n > floor]
             if len(handled) > _HANDLED_LIMIT:
                 low = handled[-_HANDLED_LIMIT]
                 handled = [number for number in handled if number > low]
@@ -297,9 +343,15 @@ class _Step:
                 recent=self._recent(offset, (event for number, event in own if number in settled)),
                 runs=offset.runs + runs,
                 updated=now if runs else offset.updated,
+                former=tuple((n, last) for n, last in moved.items() if self._moved(n, last, before=self._now) > last),
             )
             if changed != offset or self._before[asset_id] is None:
                 asset_states.set_state(self._session, asset_id, offset_key(self._consumer.dag_id), changed.to_json())
+
+    def _moved(self, asset_id: int, low: int, upto: int | None = None, *, before: datetime | None = None) -> int:
+        """Return the newest event of an asset up to a limit, from a place on, older than the overlap by default."""
+        before = before or self._now - OVERLAP
+        return db_events.newest_event_before(self._session, asset_id, after=low, upto=upto, before=before)
 
     def _recent(self, offset: Offset, events: Iterable[WaitingEvent]) -> tuple[bytes, ...]:
         if not self._policy.remembers:

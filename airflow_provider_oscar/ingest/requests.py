@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tasks ask of the hand-over service, since they have no database: replays and backfills of objects.
+"""What tasks and watchers ask of the hand-over service, since they have no database.
 
-A task writes a request into the state store of an asset, and the service its answer under another key.
+Tasks ask for replays and backfills of objects, a new watcher for the memory of its predecessor. Who asks writes a
+request into the state store of an asset, and the service its answer under another key.
 """
 
 from __future__ import annotations
@@ -14,8 +15,17 @@ from airflow_provider_oscar import _airflow_db as db
 from airflow_provider_oscar import _airflow_states as asset_states
 from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError
 from airflow_provider_oscar.core.objects import ObjectEvent
-from airflow_provider_oscar.core.replay import ANSWER, BACKFILL_ANSWER, BACKFILL_PAGE, BACKFILL_REQUEST, REQUEST
+from airflow_provider_oscar.core.replay import (
+    ANSWER,
+    BACKFILL_ANSWER,
+    BACKFILL_PAGE,
+    BACKFILL_REQUEST,
+    MEMORY_ANSWER,
+    MEMORY_REQUEST,
+    REQUEST,
+)
 from airflow_provider_oscar.ingest.backfill import KnownVersions, register_unknown
+from airflow_provider_oscar.ingest.inheritance import give_memory
 from airflow_provider_oscar.ingest.replay import Selection, replay
 
 if TYPE_CHECKING:
@@ -90,4 +100,8 @@ def _backfill(session: Session, asset_id: int, value: object) -> Answer:
     return {"registered": len(new)}
 
 
-_KINDS = {REQUEST: (ANSWER, _replay), BACKFILL_REQUEST: (BACKFILL_ANSWER, _backfill)}
+_KINDS = {
+    REQUEST: (ANSWER, _replay),
+    BACKFILL_REQUEST: (BACKFILL_ANSWER, _backfill),
+    MEMORY_REQUEST: (MEMORY_ANSWER, give_memory),
+}

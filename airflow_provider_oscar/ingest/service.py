@@ -41,6 +41,7 @@ class HandOverService:
     def __init__(self, *, clock: Callable[[], datetime] | None = None) -> None:
         self._clock = clock or (lambda: datetime.now(UTC))
         self._newest = -1
+        self._newest_asset = -1
         self._due: dict[str, datetime] = {}
         self._failed: dict[str, tuple[int, datetime]] = {}
         self._swept: datetime | None = None
@@ -51,6 +52,9 @@ class HandOverService:
         now = self._clock()
         with db.transaction() as session:
             newest = db_events.newest_event(session)
+            newest_asset = db.newest_asset(session)
+        if newest_asset != self._newest_asset:  # its watcher asks soon, and must not wait long
+            self._newest_asset, self._asking_until = newest_asset, now + timedelta(seconds=ASKING)
         swept = self._swept is not None and now - self._swept < timedelta(seconds=SWEEP_INTERVAL)
         idle = newest == self._newest and swept and all(due > now for due in self._due.values())
         if idle and now >= self._asking_until:

@@ -96,7 +96,7 @@ class NewObjectTrigger(BaseEventTrigger, Generic[A]):
         """Return what decides which objects of the listing are new."""
         arguments = self.arguments
         about = f"watcher of asset {arguments.asset_name!r} on {arguments.about()}"
-        store = WatchStateStore(arguments.asset_name, arguments.identity())
+        store = WatchStateStore(arguments.asset_name, arguments.identity(), asks=True)
         return Watcher(about, arguments.policy(), store, report=report)
 
 

@@ -18,6 +18,7 @@ import hashlib
 import itertools
 import json
 import logging
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from airflow_provider_oscar._airflow import AssetStateStoreAccessor
-from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.errors import DefinitionError, TransientError, quoted
+from airflow_provider_oscar.core.replay import MEMORY_ANSWER, MEMORY_REQUEST
 from airflow_provider_oscar.core.times import read_iso
 from airflow_provider_oscar.watch.status import WatcherStatus, status_key
 from airflow_provider_oscar.watch.strategies import STRATEGIES, Fingerprints, WatchState
@@ -43,6 +45,8 @@ _MOST_CHUNKS = 2000
 #: How often a watcher marks its state as used, and after which time without that another one removes it.
 TOUCH_INTERVAL = timedelta(minutes=30)
 UNUSED_AFTER = timedelta(hours=2)
+#: Seconds a watcher without memory waits for the hand-over service, which looks each half second.
+_PATIENCE = 30.0
 #: Packing a large state takes some milliseconds, which are not to be waited for behind anything else.
 _packing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="watch-state")
 
@@ -89,6 +93,8 @@ class WatchStateStore:
     :param identity: whose state it is.
     :param clock: the time in UTC.
     :param store: where states are kept; the asset's own by default.
+    :param asks: whether the hand-over service is asked for the memory of a watcher whose asset had another name, which
+        the names of filters make.
     """
 
     def __init__(
@@ -98,11 +104,15 @@ class WatchStateStore:
         *,
         store: Store | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(tz=UTC),
+        asks: bool = False,
     ) -> None:
         self.asset_name = asset_name
         self.identity = identity
         self.predecessor = ""
         """What the watcher chose whose state was loaded; empty if it was one's own, or none."""
+        self.since: datetime | None = None
+        """From when on the place was not watched, where its former watcher's memory is gone; else None."""
+        self._asks = asks
         self._store: Store = store or AssetStateStoreAccessor(name=asset_name)
         self._clock = clock
         self._saved: WatchState | None = None
@@ -136,6 +146,19 @@ class WatchStateStore:
             if header is not None:
                 self.predecessor = choice
                 return restored(header, chunks)
+        return await self._inherited() if self._asks else None
+
+    async def _inherited(self) -> WatchState | None:
+        """Ask for the memory of a predecessor under another asset, and return it.
+
+        :raises TransientError: if nobody answers; nothing is guessed.
+        """
+        answer = await ask(self._store, {"index": self.identity.index}, about=f"the watcher of {self.asset_name!r}")
+        self._asks = False
+        if answer.get("copied"):
+            return await self.load()
+        since = answer.get("since")
+        self.since = read_iso(since) if isinstance(since, str) else None
         return None
 
     async def save(self, state: WatchState) -> None:
@@ -227,6 +250,32 @@ class WatchStateStore:
             await self._store.adelete(f"{key}:{chunk}")
         await self._store.adelete(key)
         await self._store.adelete(status_key(key))
+
+
+async def ask(
+    store: Store, request: Mapping[str, object], *, about: str, patience: float = _PATIENCE, pause: float = 0.25
+) -> Mapping[str, object]:
+    """Ask the hand-over service for a memory, and return its answer.
+
+    :param store: state store of the asset.
+    :param request: what is asked.
+    :param about: who asks, for messages.
+    :param patience: seconds to wait for an answer.
+    :param pause: seconds between two looks.
+    :raises TransientError: if there is none.
+    """
+    token = uuid.uuid4().hex
+    await store.aset(f"{MEMORY_REQUEST}{token}", dict(request))
+    for _ in range(max(1, round(patience / pause))):
+        answer = await store.aget(f"{MEMORY_ANSWER}{token}")
+        if isinstance(answer, Mapping):
+            await store.adelete(f"{MEMORY_ANSWER}{token}")
+            if "error" in answer:
+                raise DefinitionError(f"{about}: {answer['error']}")
+            return answer
+        await asyncio.sleep(pause)
+    await store.adelete(f"{MEMORY_REQUEST}{token}")
+    raise TransientError(f"{about}: the hand-over service of the triggerer does not answer; it is asked again")
 
 
 def arrange(

@@ -270,6 +270,8 @@ class Watcher:
     def _start(self) -> None:
         """Begin without any knowledge of the place."""
         start = self._policy.start
+        if self._store.since is not None and start is not Start.ALL:  # never later than the watcher before it stopped
+            start = self._store.since if start is Start.NOW else min(start, self._store.since)
         words = "is taken as known and not reported"
         if start is Start.ALL:
             self._state, self._settled, words = self._strategy(), True, "is all reported"

@@ -23,6 +23,7 @@ from tests.integration.faults.airflow_parts import AirflowParts
 from tests.integration.faults.hung_store import HungStore
 from tests.integration.faults.ledger import (
     CONSUMER,
+    FILTERED,
     PAUSED,
     PLAIN,
     SLOW,
@@ -34,6 +35,7 @@ from tests.integration.faults.ledger import (
     is_stale,
     read_ledger,
     unpause,
+    watched_by,
 )
 from tests.integration.faults.s3_proxy import S3Proxy
 from tests.integration.faults.uploads import DCacheInbox, S3Inbox, Uploader
@@ -43,7 +45,11 @@ _DCACHE_FRESH_RING = 32
 _FIRST_RUNS_SECONDS = 300.0
 #: The DAG file that is moved away and back, and how long Airflow may take to notice either.
 _DAG_FILE = "no_loss.py"
+#: The DAG file whose filter is changed, and how.
+_FILTER_FILE = "filtered.py"
+_FILTERS = ('{"start": "all", "glob": "*.dat"}', '{"start": "now", "regex": "[.]dat$"}')
 _NOTICED_SECONDS = 120.0
+_OTHERS = (PAUSED, SLOW, PLAIN, FILTERED)
 #: Watchers of the store that hangs, in the DAG file.
 _HUNG_WATCHERS = 6
 
@@ -174,10 +180,10 @@ class World:
         unpause(self.airflow.database, PAUSED)
         self._await_runs(CONSUMER)
         deadline = time.monotonic() + self.plan.patience
-        others = {name: self.ledger(name) for name in (PAUSED, SLOW, PLAIN)}
+        others = {name: self.ledger(name) for name in _OTHERS}
         while time.monotonic() < deadline and not Books(self.ledger(CONSUMER), others).balanced:
             time.sleep(1)
-            others = {name: self.ledger(name) for name in (PAUSED, SLOW, PLAIN)}
+            others = {name: self.ledger(name) for name in _OTHERS}
         time.sleep(self.plan.pause + 5)
         return Books(self.ledger(CONSUMER), {name: self.ledger(name) for name in others})
 
@@ -234,6 +240,7 @@ def _faults(world: World) -> Iterator[tuple[str, Callable[[], None]]]:
         ("the clocks step forward again", _clock_forward),
         ("the scheduler is killed and away for a while", _scheduler_away),
         ("the DAG file is moved away and back", _dag_file_away),
+        ("a word of a filter is changed", _filter_changed),
     ]
     kills = world.plan.triggerer_kills
     done = 0
@@ -270,6 +277,20 @@ def _dag_file_away(world: World) -> None:
     time.sleep(world.plan.outage)
     aside.rename(file)
     wait_until(lambda: not is_stale(database, CONSUMER), what="it is back", timeout=_NOTICED_SECONDS, interval=0.5)
+
+
+def _filter_changed(world: World) -> None:
+    """Write the filter of one DAG in other words, until Airflow has taken note; uploads go on."""
+    file, database = world.dags / _FILTER_FILE, world.airflow.database
+    before = watched_by(database, FILTERED)
+    text = file.read_text()
+    if _FILTERS[0] not in text:
+        raise RuntimeError(f"{file} has no line to be changed")
+    file.write_text(text.replace(*_FILTERS))
+    wait_until(
+        lambda: not before.intersection(watched_by(database, FILTERED)), what="the filter is another",
+        timeout=_NOTICED_SECONDS, interval=0.5,
+    )  # fmt: skip
 
 
 def _away(world: World, stop: Callable[[], None], start: Callable[[], None]) -> None:

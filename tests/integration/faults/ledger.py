@@ -14,8 +14,12 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, text
 
 CONSUMER = "per_object"
-PAUSED, SLOW, PLAIN = "paused", "slow", "plain"
-_REPORTS = text("SELECT extra FROM asset_event")
+PAUSED, SLOW, PLAIN, FILTERED = "paused", "slow", "plain", "filtered"
+#: Of the watchers that the DAG of the books has; another DAG has some of its own.
+_REPORTS = text(
+    "SELECT extra FROM asset_event WHERE asset_id IN "
+    f"(SELECT asset_id FROM dag_schedule_asset_reference WHERE dag_id = '{CONSUMER}')"
+)
 _RUN_EVENTS = text(
     "SELECT r.run_id, e.extra, r.start_date FROM dag_run r JOIN dagrun_asset_event j ON j.dag_run_id = r.id "
     "JOIN asset_event e ON e.id = j.event_id WHERE r.dag_id = :dag_id"
@@ -184,6 +188,16 @@ def is_stale(database: str, dag_id: str) -> bool:
     with open_database(database) as connection:
         query = text("SELECT is_stale FROM dag WHERE dag_id = :dag_id")
         return bool(connection.execute(query, {"dag_id": dag_id}).scalar_one())
+
+
+def watched_by(database: str, dag_id: str) -> set[str]:
+    """Return the names of the assets that a DAG is scheduled by."""
+    with open_database(database) as connection:
+        query = text(
+            "SELECT a.name FROM asset a JOIN dag_schedule_asset_reference r ON r.asset_id = a.id "
+            "WHERE r.dag_id = :dag_id"
+        )
+        return {name for (name,) in connection.execute(query, {"dag_id": dag_id})}
 
 
 def unpause(database: str, dag_id: str) -> None:

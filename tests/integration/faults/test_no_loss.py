@@ -2,7 +2,7 @@
 """Every object gets exactly one run of each DAG, whatever breaks meanwhile; the short form of ``make bench-detection``.
 
 Beside the DAG that keeps up there is one that is paused until all is uploaded, one that takes a minute for each object
-and one at a time, so that hundreds of its runs are queued, and a plain asset-aware one.
+and one at a time, so that hundreds of its runs are queued, a plain asset-aware one, and one whose filter is changed.
 """
 
 from __future__ import annotations

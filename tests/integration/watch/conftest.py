@@ -16,6 +16,8 @@ import pytest
 from oscar_testbed.fakes.dcache import LocalDCache
 from oscar_testbed.fakes.s3 import LocalS3
 
+from airflow_provider_oscar.ingest.requests import serve_requests
+
 
 @pytest.fixture
 def s3(object_store: LocalS3, monkeypatch: pytest.MonkeyPatch) -> LocalS3:
@@ -73,6 +75,7 @@ class Triggerer:
                 supervisor._service_subprocess(0.2)
                 supervisor.handle_events()
                 supervisor.handle_failed_triggers()
+                serve_requests()  # what the hand-over service does beside it
 
         try:
             yield until
