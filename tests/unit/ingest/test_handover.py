@@ -10,6 +10,7 @@ import pytest
 from airflow.sdk import Asset
 
 from airflow_provider_oscar import _airflow_db as db
+from airflow_provider_oscar import _airflow_states as asset_states
 from airflow_provider_oscar import _airflow_events as db_events
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.ingest import NewObjects
@@ -186,7 +187,7 @@ def test_two_services_never_serve_a_dag_at_once(world: World, place: Any, monkey
     dag = consumer(incoming.each())
     world.add(dag)
     world.tell(incoming.asset, made("a"))
-    monkeypatch.setattr(db, "locked_state", lambda *_: None)  # what a database with row locks answers then
+    monkeypatch.setattr(asset_states, "locked_state", lambda *_: None)  # what a database with row locks answers then
     with db.transaction() as session:
         (found,) = db.find_consumers(session, TIMETABLE, dag_ids=[dag.dag_id])
         assert hand_over(session, found).runs == []

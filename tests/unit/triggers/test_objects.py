@@ -44,7 +44,7 @@ def dcache(**arguments: Any) -> DCacheNewObjectTrigger:
 def test_a_trigger_survives_the_database(trigger: Any) -> None:
     path, stored = trigger.serialize()
     again = type(trigger)(**json.loads(json.dumps(stored)))
-    assert path == f"airflow_provider_oscar.triggers.objects.{type(trigger).__name__}"
+    assert path == f"{type(trigger).__module__}.{type(trigger).__name__}"
     assert again.serialize() == (path, stored)
 
 
