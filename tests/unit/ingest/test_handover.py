@@ -10,8 +10,8 @@ import pytest
 from airflow.sdk import Asset
 
 from airflow_provider_oscar import _airflow_db as db
-from airflow_provider_oscar import _airflow_states as asset_states
 from airflow_provider_oscar import _airflow_events as db_events
+from airflow_provider_oscar import _airflow_states as asset_states
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.ingest import NewObjects
 from airflow_provider_oscar.ingest.handover import Offset, hand_over
