@@ -8,13 +8,20 @@ so that what else the machine does hits all alike. Seconds are those of the CPU,
 
 from __future__ import annotations
 
+import resource
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
+from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import onnx
 from threedgan.architecture import LATENT
+from threedgan.data import write_input
 from threedgan.engines import Engine, OnnxRuntime, OpenVino
 from threedgan.generator import build_model
 from threedgan.weights import Weights
@@ -22,6 +29,8 @@ from threedgan.weights import Weights
 #: Showers of one network call, and calls of each engine that are measured; one before them plans the memory.
 BATCH, CALLS = 4, 6
 SIDE = 1536
+#: Files for the cost of starting.
+FILES = 12
 
 
 def operations(model: onnx.ModelProto) -> float:
@@ -51,6 +60,29 @@ def peak() -> float:
     return best
 
 
+def start_up() -> None:
+    """Print what a file of one shower costs in a process of its own, and among others in one process."""
+    command = [sys.executable, "-m", "threedgan", "infer", "--no-picture"]
+    with tempfile.TemporaryDirectory() as name:
+        inputs = Path(name, "inputs")
+        inputs.mkdir()
+        for number in range(FILES):
+            write_input(inputs / f"{number}.h5", 1, seed=number)
+        alone = _cpu_seconds([[*command, "--input", str(path), "--output", name] for path in sorted(inputs.iterdir())])
+        together = _cpu_seconds([[*command, "--input", str(inputs), "--output", name]])
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    print(f"\n{FILES} files of one shower, CPU seconds a file: {alone / FILES:.2f} in processes of their own, ", end="")
+    print(f"{together / FILES:.2f} in one process ({alone / together:.1f} times less); {peak:.0f} MiB at most")
+
+
+def _cpu_seconds(commands: Sequence[Sequence[str]]) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    for each in commands:
+        subprocess.run(each, check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
 def main() -> None:
     """Print the table."""
     weights = Weights.from_seed()
@@ -76,6 +108,7 @@ def main() -> None:
     for name, taken in seconds.items():
         each = statistics.median(taken)
         print(f"| {name} | {each:.4f} | {1 / each:.2f} | {real / each / 1e9:.1f} | {real / each / most:.0%} |")
+    start_up()
 
 
 if __name__ == "__main__":

@@ -37,8 +37,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"threedgan {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    infer = commands.add_parser("infer", help="generate one shower per shower of an HDF5 file")
-    infer.add_argument("--input", type=Path, help="HDF5 file (env INPUT_FILE_PATH)")
+    infer = commands.add_parser("infer", help="generate one shower per shower of HDF5 files")
+    infer.add_argument("--input", type=Path, help="HDF5 file, or a directory of such (env INPUT_FILE_PATH)")
     infer.add_argument("--output", type=Path, help="directory for the results (env TMP_OUTPUT_DIR)")
     infer.add_argument("--batch-size", type=int, help=f"showers per network call (env BATCH_SIZE; {BATCH_SIZE})")
     infer.add_argument("--provider", choices=PROVIDERS, help="where to compute (env ACCELERATOR=cpu|gpu; auto)")
@@ -103,6 +103,12 @@ def settings_of(options: argparse.Namespace, environment: Mapping[str, str]) -> 
 
 def _infer(options: argparse.Namespace) -> None:
     settings = settings_of(options, os.environ)
+    if settings.input.is_dir():
+        from threedgan.many import infer_many
+
+        whole = infer_many(settings)
+        log.info("done: %(showers)d showers of %(objects)d input files on %(device)s", whole)
+        return
     from threedgan.inference import infer
 
     metrics = infer(settings)

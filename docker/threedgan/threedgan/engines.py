@@ -24,10 +24,13 @@ from threedgan.generator import INPUT
 
 log = logging.getLogger("threedgan")
 
-#: Showers of one network call at most: more are not faster, and each takes about 10 MB.
-LARGEST_CALL = 16
+#: Showers of one network call at most: more are not faster, and each takes about 20 MB (both engines loaded).
+LARGEST_CALL = 8
 #: Network calls that each engine gets before the faster one is kept; the first is slower, it plans its memory.
 TRIALS = 2
+
+#: Newest times of an engine that are kept, however many calls there are.
+KEPT = 64
 
 Array = npt.NDArray[np.float32]
 
@@ -131,7 +134,9 @@ class Engines:
         engine = self._next()
         mark = self.clock()
         showers = engine.run(latent)
-        self.seconds.setdefault(engine.name, []).append((self.clock() - mark) / len(latent))
+        times = self.seconds.setdefault(engine.name, [])
+        times.append((self.clock() - mark) / len(latent))
+        del times[:-KEPT]
         return showers
 
     def _next(self) -> Engine:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from threedgan import __version__
 from threedgan.architecture import LATENT, SHOWER_SHAPE
 from threedgan.data import PICTURED, Showers, ShowerWriter, read_showers
-from threedgan.engines import Engines, load_engines
+from threedgan.engines import LARGEST_CALL, Engines, load_engines
 from threedgan.errors import OutputError, first_line
 from threedgan.generator import build_model
 from threedgan.physics import (
@@ -67,9 +67,47 @@ def latent_vectors(showers: Showers, seed: int) -> npt.NDArray[np.float32]:
     return np.column_stack([showers.energy / np.float32(ENERGY_SCALE), showers.theta, noise]).astype(np.float32)
 
 
-def infer(settings: Settings) -> dict[str, Any]:
-    """Run it all and return the metrics.
+@dataclass(frozen=True)
+class Loaded:
+    """What is the same for every input file.
 
+    :param weights: of the network.
+    :param engines: that carry it out.
+    :param warnings: for people.
+    :param seconds: it took.
+    """
+
+    weights: Weights
+    engines: Engines
+    warnings: tuple[str, ...]
+    seconds: float
+
+
+def load(settings: Settings) -> Loaded:
+    """Load weights and engines.
+
+    :param settings: which ones.
+    :raises SettingsError: if they are unusable.
+    """
+    mark = time.perf_counter()
+    weights = Weights.from_npz(settings.weights) if settings.weights else Weights.from_seed()
+    engines, warnings = load_engines(
+        build_model(weights).SerializeToString(),
+        engine=settings.engine,
+        provider=settings.provider,
+        threads=settings.threads,
+    )
+    for warning in warnings:
+        log.warning("%s", warning)
+    log.info("weights: %s%s", weights.origin, "" if weights.trained else " (untrained, as the reference runs them)")
+    return Loaded(weights, engines, warnings, time.perf_counter() - mark)
+
+
+def infer(settings: Settings, loaded: Loaded | None = None) -> dict[str, Any]:
+    """Run it all for one input file and return the metrics.
+
+    :param settings: what is wanted.
+    :param loaded: weights and engines of these settings, where they were loaded before.
     :raises PayloadError: with the line to show, if input, weights or output are unusable.
     """
     started, cpu_started = time.perf_counter(), time.process_time()
@@ -79,17 +117,9 @@ def infer(settings: Settings) -> dict[str, Any]:
     log.info("%s: %d of %d showers selected", settings.input.name, len(showers), showers.found)
 
     mark = time.perf_counter()
-    weights = Weights.from_npz(settings.weights) if settings.weights else Weights.from_seed()
-    engines, warnings = load_engines(
-        build_model(weights).SerializeToString(),
-        engine=settings.engine,
-        provider=settings.provider,
-        threads=settings.threads,
-    )
+    loaded = loaded or load(settings)
+    weights, engines, warnings = loaded.weights, loaded.engines, loaded.warnings
     timings["load"] = time.perf_counter() - mark
-    for warning in warnings:
-        log.warning("%s", warning)
-    log.info("weights: %s%s", weights.origin, "" if weights.trained else " (untrained, as the reference runs them)")
 
     _make_directory(settings.output)
     stem = settings.output / settings.input.stem
@@ -108,9 +138,9 @@ def infer(settings: Settings) -> dict[str, Any]:
         "seconds": {name: round(value, 4) for name, value in timings.items()},
         "seconds_per_shower": round(generated.seconds / len(showers), 4),
     }
-    _write_json(stem.with_name(f"{stem.name}.metrics.json"), metrics)
+    write_json(stem.with_name(f"{stem.name}.metrics.json"), metrics)
     if settings.metrics_file is not None:
-        _write_json(settings.metrics_file, metrics)
+        write_json(settings.metrics_file, metrics)
     return metrics
 
 
@@ -123,9 +153,11 @@ def _generate(settings: Settings, showers: Showers, weights: Weights, engines: E
         "weights_sha256": weights.sha256,
         "seed": settings.seed,
     }
+    # What a larger batch would hold at once is written in parts: memory is the same whatever was asked for.
+    step = min(settings.batch_size, LARGEST_CALL)
     with ShowerWriter(path, attributes) as writer:
-        for start in range(0, len(showers), settings.batch_size):
-            part = slice(start, min(start + settings.batch_size, len(showers)))
+        for start in range(0, len(showers), step):
+            part = slice(start, min(start + step, len(showers)))
             mark = time.perf_counter()
             gev = to_gev(engines.run(latent[part]))
             generated.add(gev, seconds := time.perf_counter() - mark)
@@ -204,7 +236,7 @@ def _make_directory(path: Path) -> None:
         raise OutputError(f"{path}: cannot be made: {first_line(error)}") from error
 
 
-def _write_json(path: Path, value: dict[str, Any]) -> None:
+def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write a whole file or none."""
     partial = path.with_name(f"{path.name}.part{os.getpid()}")
     try:
