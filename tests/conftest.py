@@ -29,6 +29,8 @@ os.environ.update(
         "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(os.urandom(32)).decode(),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{_HOME}/airflow.db",
         "AIRFLOW__API_AUTH__JWT_SECRET": base64.urlsafe_b64encode(os.urandom(32)).decode(),
+        # Two processes on two cores: threads of a matrix product would only wait for each other.
+        "OPENBLAS_NUM_THREADS": "1",
         # An endpoint or credential of the machine must not leak into a test.
         "AWS_EC2_METADATA_DISABLED": "true",
         "NO_PROXY": "127.0.0.1,localhost",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+from functools import lru_cache
 from pathlib import Path
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
@@ -25,7 +26,11 @@ def tls_context(
     :raises DefinitionError: if a file is missing or not usable.
     """
     try:
-        context = _verifying(verify)
+        if verify is False:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # needs no CAs
+        else:
+            # One with a certificate of its own is no other connection's.
+            context = _verifying(verify) if cert_file else _shared(verify)
         if cert_file:
             context.load_cert_chain(cert_file, key_file or None)
     except (OSError, ssl.SSLError) as error:
@@ -38,6 +43,19 @@ def tls_context(
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def _shared(verify: bool | str) -> ssl.SSLContext:
+    """Return the context of all connections that trust the same; reading the system's CAs takes 20 ms or more."""
+    default = ssl.get_default_verify_paths()
+    places = [verify] if isinstance(verify, str) else [default.cafile, default.capath]
+    return _known(verify, tuple((place, Path(place).stat().st_mtime_ns) for place in places if place))
+
+
+@lru_cache(maxsize=32)
+def _known(verify: bool | str, read: tuple[tuple[str, int], ...]) -> ssl.SSLContext:
+    # ``read`` makes it another one once the files changed.
+    return _verifying(verify)
 
 
 def _verifying(verify: bool | str) -> ssl.SSLContext:

@@ -21,6 +21,7 @@ from airflow_provider_oscar.core.errors import DefinitionError, TransientError, 
 from airflow_provider_oscar.core.orphans import SlurmJob
 from airflow_provider_oscar.core.slurm_queue import SlurmQueue, queue_of
 from airflow_provider_oscar.hooks.http.cookies import cookie_jar
+from airflow_provider_oscar.hooks.http.tls import tls_context
 
 if TYPE_CHECKING:
     import httpx
@@ -77,7 +78,8 @@ class SlurmHook(BaseHook):
         headers = {"X-SLURM-USER-NAME": str(found.login or ""), "X-SLURM-USER-TOKEN": str(found.password or "")}
         base = f"{address}:{found.port}" if found.port else address
         sent = {name: value for name, value in headers.items() if value}
-        return httpx.Client(base_url=base, headers=sent, cookies=cookie_jar(), timeout=TIMEOUT)
+        trusted = tls_context(conn_id=self.slurm_conn_id)
+        return httpx.Client(base_url=base, headers=sent, cookies=cookie_jar(), timeout=TIMEOUT, verify=trusted)
 
     @cached_property
     def version(self) -> str:

@@ -8,7 +8,7 @@ import importlib
 import json
 import re
 import sys
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -38,17 +38,17 @@ def pages() -> dict[str, str]:
         sys.path.pop(0)
 
 
-def sources() -> Iterator[tuple[Path, ast.Module]]:
-    for path in sorted(PACKAGE.rglob("*.py")):
-        yield path, ast.parse(path.read_text())
+@cache
+def sources() -> list[tuple[Path, ast.Module]]:
+    return [(path, ast.parse(path.read_text())) for path in sorted(PACKAGE.rglob("*.py"))]
 
 
-def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
-            function = node.func
-            name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-            yield name, node
+@cache
+def calls(tree: ast.AST) -> list[tuple[str, ast.Call]]:
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    functions = [node.func for node in nodes]
+    names = [each.attr if isinstance(each, ast.Attribute) else getattr(each, "id", "") for each in functions]
+    return list(zip(names, nodes, strict=True))
 
 
 def literal(node: ast.AST) -> str | None:

@@ -3,43 +3,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from tests.support.operators import cluster, hurried, impatient, oscar, supervisor
 
-import pytest
-
-from airflow_provider_oscar.jobs.poller import Pace
-from airflow_provider_oscar.operators.job import JobOperator
-from tests.support.fakes import FakeCluster, FakeOscar, FakeSupervisor
-
-
-@pytest.fixture
-def oscar(monkeypatch):
-    return FakeOscar().install(monkeypatch)
-
-
-@pytest.fixture
-def cluster(monkeypatch):
-    return FakeCluster().install(monkeypatch)
-
-
-@pytest.fixture
-def supervisor(monkeypatch):
-    """Stands in for what prepares the jobs of every operator, and for the store of their results."""
-    made = FakeSupervisor()
-    for name in ("builder", "results"):
-        prop = cached_property(lambda self: made)
-        prop.__set_name__(JobOperator, name)
-        monkeypatch.setattr(JobOperator, name, prop)
-    return made
-
-
-@pytest.fixture
-def hurried(monkeypatch):
-    """Polls without pauses, for tasks that wait on the worker."""
-    monkeypatch.setattr(JobOperator, "pace", Pace(min_pause=0.001, max_pause=0.001, absence_grace=0.01))
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    """Asks a store that is away once."""
-    monkeypatch.setattr(JobOperator, "store_pauses", ())
+__all__ = ["cluster", "hurried", "impatient", "oscar", "supervisor"]

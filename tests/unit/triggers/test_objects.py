@@ -4,10 +4,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -110,38 +107,3 @@ def test_a_filter_is_one_value_or_its_conditions() -> None:
 def test_durations_may_be_timedeltas() -> None:
     assert s3(poll_interval=timedelta(minutes=1)).arguments.poll_interval == 60
     assert dcache(quiet_period=timedelta(seconds=5)).arguments.quiet_period == 5
-
-
-MISTAKES = """
-from airflow_provider_oscar.sensors.objects import S3NewObjectSensor
-from airflow_provider_oscar.triggers.objects import DCacheNewObjectTrigger, S3NewObjectTrigger
-
-S3NewObjectTrigger(asset_name="a", conn_id="c", bukcet="x")
-S3NewObjectTrigger(asset_name="a", conn_id="c", bucket="x", poll_interval="soon")
-DCacheNewObjectTrigger(asset_name="a", path="/x", notifications="nfs")
-S3NewObjectSensor(task_id="t", bucket="b", pol_interval=3, start="later")
-S3NewObjectTrigger(asset_name="a", conn_id="c", bucket="x", suffix=".h5")
-"""
-
-
-def test_mistakes_of_a_dag_author_are_errors_of_the_type_checker(tmp_path: Path) -> None:
-    file = tmp_path / "dag.py"
-    file.write_text(MISTAKES)
-    root = Path(__file__).parents[3]
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "mypy",
-            "--follow-imports=silent",
-            "--config-file",
-            str(root / "pyproject.toml"),
-            str(file),
-        ],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    found = {int(line.split(":")[1]) for line in done.stdout.splitlines() if ": error:" in line and "dag.py" in line}
-    assert found == {5, 6, 7, 8}, done.stdout + done.stderr

@@ -17,7 +17,7 @@ from airflow_provider_oscar.decorators.interlink import interlink_task
 from airflow_provider_oscar.decorators.kubernetes import kubernetes_job_task
 from airflow_provider_oscar.decorators.oscar import oscar_task
 from tests.support.fakes import OUTPUT, FakeOscar, context
-from tests.unit.decorators.conftest import HPC, task_of, value_of
+from tests.support.functions import HPC, task_of, value_of
 
 
 @pytest.mark.usefixtures("runs")

@@ -17,8 +17,8 @@ from airflow_provider_oscar.decorators.interlink import interlink_task
 from airflow_provider_oscar.decorators.oscar import oscar_task
 from airflow_provider_oscar.jobs.environment import Requirements, make_archive, version_of_image
 from tests.support.fakes import OUTPUT
+from tests.support.functions import HPC, task_of, value_of
 from tests.support.wheels import make_wheel
-from tests.unit.decorators.conftest import HPC, task_of, value_of
 
 HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
 

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mistakes in a DAG file that a type checker finds before Airflow sees it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mypy import api
+
+ROOT = Path(__file__).parents[3]
+GOOD = """
+from datetime import datetime, timedelta
+from airflow_provider_oscar import DCacheNewObjectTrigger, ObjectFilter, S3NewObjectSensor, S3NewObjectTrigger
+
+S3NewObjectTrigger(asset_name="a", bucket="b", poll_interval=timedelta(seconds=5), filter=ObjectFilter(suffix=".h5"))
+S3NewObjectTrigger(asset_name="a", bucket="b", start=datetime(2026, 1, 1), algorithm="cursor")
+DCacheNewObjectTrigger(asset_name="a", path="/in", notifications="sse")
+S3NewObjectSensor(task_id="t", bucket="b", batch=True, mode="reschedule", deferrable=False)
+"""
+BAD = {
+    'S3NewObjectTrigger(asset_name="a", bukcet="b")': "bukcet",
+    'S3NewObjectTrigger(asset_name="a", bucket="b", poll_interval="soon")': "poll_interval",
+    'S3NewObjectTrigger(asset_name="a", bucket=5)': "bucket",
+    'S3NewObjectTrigger(asset_name="a", bucket="b", algorithm="guess")': "algorithm",
+    'DCacheNewObjectTrigger(asset_name="a", path="/in", notifications="pigeon")': "notifications",
+    'DCacheNewObjectTrigger(asset_name="a", path="/in", recursive="yes")': "recursive",
+    'S3NewObjectSensor(task_id="t", bucket="b", batch="yes")': "batch",
+    'S3NewObjectSensor(task_id="t", bucket="b", pol_interval=3)': "pol_interval",
+    'S3NewObjectTrigger(asset_name="a", bucket="b", filter=ObjectFilter(sufix=".h5"))': "sufix",
+}
+
+
+@pytest.mark.timeout(600)  # the first run has to read Airflow
+def test_a_misspelt_or_ill_typed_argument_is_an_error_of_the_type_checker(tmp_path: Path) -> None:
+    dag = tmp_path / "dag.py"
+    dag.write_text(GOOD + "\n".join(BAD) + "\n")
+    # With the options of the repository, so that what was checked already is not checked again.
+    shown, _, _ = api.run(["--config-file", str(ROOT / "pyproject.toml"), "--no-color", str(dag)])
+    first = GOOD.count("\n") + 1
+    for number, (line, word) in enumerate(BAD.items(), start=first):
+        assert any(f":{number}: error:" in each and word in each for each in shown.splitlines()), f"{line}\n{shown}"
+    assert not any(int(each.split(":")[1]) < first for each in shown.splitlines() if ": error:" in each), shown
