@@ -220,6 +220,9 @@ def measure_burst(objects: int) -> Row:
         "seconds": sum(found.seconds),
         "rate": found.rate,
         "last_to_first": found.growth,
+        "cpu_ms": 1000 * sum(found.cpu.values()) / objects,
+        "statement": found.statement[0],
+        "load": os.getloadavg()[0],
     }
 
 
@@ -282,6 +285,9 @@ TABLES: Mapping[str, tuple[str, str, Sequence[Column]]] = {
             ("seconds to the last run", "seconds", ".0f", True),
             ("objects a second", "rate", ".0f", False),
             ("last thousand to first", "last_to_first", ".2f", False),
+            ("CPU of Airflow and PostgreSQL for an object, ms", "cpu_ms", ".0f", False),
+            ("longest statement, s", "statement", ".2f", False),
+            ("load of the machine", "load", ".1f", False),
         ),
     ),
 }
@@ -294,19 +300,50 @@ def tables(figures: Mapping[str, Any]) -> str:
         rows: list[Row] = figures.get(name, {}).get("rows", [])
         if not rows:
             continue
+        columns = [column for column in columns if any(column[1] in row for row in rows)]
         heads = "".join(f" {head} |" for head, *_ in columns)
         lines = [f"| {title} |{heads}", "|---" * (len(columns) + 1) + "|"]
         for row in rows:
             cells = "".join(f" {_cell(row, rows[0], by, column)} |" for column in columns)
             lines.append(f"| {row[by]:,.0f} |{cells}".replace(",", " "))
-        measured = figures[name]
-        lines.append(f"\nMeasured {measured['date']} on {measured['cores']} cores, load {measured['load']:.1f}.")
-        parts.append("\n".join(lines))
+        parts.append("\n".join([*lines, _measured(figures[name])]))
+    if "latency" in figures:
+        parts.append(_latency(figures["latency"]))
     return "\n\n".join(parts)
+
+
+def _measured(measured: Mapping[str, Any]) -> str:
+    return f"\nMeasured {measured['date']} on {measured['cores']} cores, load {measured['load']:.1f}."
+
+
+def _latency(measured: Mapping[str, Any]) -> str:
+    """Return the seconds from an upload to the start of its run, each beside its ratio to Airflow's own."""
+    rows = {row["name"]: row for row in measured["rows"]}
+    floor = rows[measured["floor"]]
+    lines = ["| From upload to the start of the run | objects | p50, s | p99, s |", "|---|---|---|---|"]
+    for name, row in rows.items():
+        cells = " | ".join(f"{row[share]:.1f} ({row[share] / floor[share]:.1f})" for share in ("p50", "p99"))
+        lines.append(f"| {name} | {row['objects']} | {cells} |")
+    return "\n".join([*lines, _measured(measured), "In brackets the ratio to Airflow alone in the same run."])
+
+
+def about() -> dict[str, Any]:
+    """Return when and where something is measured."""
+    today = datetime.now(UTC).date().isoformat()
+    return {"date": today, "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1)}
+
+
+def keep(found: Mapping[str, Any]) -> None:
+    """Keep figures beside those of before, and put all of them into the documents."""
+    figures = read_figures() | dict(found)
+    FIGURES.write_text(json.dumps(figures, indent=2) + "\n")
+    PAGE.write_text(written(PAGE.read_text(), figures))
 
 
 def _cell(row: Row, first: Row, by: str, column: Column) -> str:
     _, field, form, linear = column
+    if field not in row:  # of a run before it was measured
+        return "-"
     text = format(row[field], form)
     if not linear or row is first or not first[field]:
         return text
@@ -348,16 +385,10 @@ def main() -> None:
         for kind, numbers in (("listing", chosen.keys), ("places", chosen.places)):
             found[kind] = [apart(kind, number, endpoint, chosen.seconds) for number in numbers]
     found["bursts"] = [measure_burst(number) for number in chosen.bursts]
-    about = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "cores": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 1),
-    }
-    figures = read_figures() | {kind: {**about, "rows": rows} for kind, rows in found.items() if rows}
-    print(tables(figures))
+    measured = {kind: {**about(), "rows": rows} for kind, rows in found.items() if rows}
+    print(tables(read_figures() | measured))
     if chosen.write:
-        FIGURES.write_text(json.dumps(figures, indent=2) + "\n")
-        PAGE.write_text(written(PAGE.read_text(), figures))
+        keep(measured)
 
 
 if __name__ == "__main__":

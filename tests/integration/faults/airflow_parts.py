@@ -7,11 +7,13 @@ parts as one.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from oscar_testbed.files import write_private
 from oscar_testbed.process import Program, wait_until
 from oscar_testbed.standalone import StandaloneAirflow
 
@@ -61,7 +63,8 @@ class AirflowParts:
         )
         self.directory = directory
         self.url = settings.url
-        self._health = settings
+        self.api = settings
+        """Asks Airflow's REST API."""
         self._make_environment = settings.environment
         self._commands = dict(parts)
         self._python = python
@@ -74,7 +77,7 @@ class AirflowParts:
     def start(self) -> None:
         """Create the database, start every part and return once all are healthy."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        (self.directory / "passwords.json").write_text("{}")
+        write_private(self.directory / "passwords.json", json.dumps({self.api.user: self.api.password}))
         environment = self._make_environment()
         with (self.directory / "migrate.log").open("wb") as log:
             command = [str(self._python), "-m", "airflow", "db", "migrate"]
@@ -89,7 +92,7 @@ class AirflowParts:
                 patience=10.0,
             )
             self._parts[name].start()
-        wait_until(self._health.healthy, what="Airflow is healthy", timeout=_START_SECONDS, interval=0.5)
+        wait_until(self.api.healthy, what="Airflow is healthy", timeout=_START_SECONDS, interval=0.5)
 
     def pid(self, part: str) -> int | None:
         """Number of the process of a part; None if it has ended, or there is none of the name."""

@@ -231,6 +231,7 @@ def _faults(world: World) -> Iterator[tuple[str, Callable[[], None]]]:
     others = [
         ("1000 objects of one second" if world.plan.burst == 1000 else "objects of one second", _same_second),
         ("listings break off half-way", _broken_listings),
+        ("a word of a filter is changed", _filter_changed),
         ("SSE streams are cut", lambda world: world.dcache.drop_event_streams()),
         ("the event buffer overflows", _overflow),
         ("events are lost without a word, then the channel", _silent_loss),
@@ -240,7 +241,6 @@ def _faults(world: World) -> Iterator[tuple[str, Callable[[], None]]]:
         ("the clocks step forward again", _clock_forward),
         ("the scheduler is killed and away for a while", _scheduler_away),
         ("the DAG file is moved away and back", _dag_file_away),
-        ("a word of a filter is changed", _filter_changed),
     ]
     kills = world.plan.triggerer_kills
     done = 0

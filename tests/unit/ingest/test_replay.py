@@ -126,7 +126,7 @@ def test_the_commands_list_and_replay(world: World, processed: Any, capsys: Any)
     said = {"objects": 1, "cleared": 1, "created": 0, "left_alone": 0, "dry_run": True}
     assert json.loads(capsys.readouterr().out) == [said]
     objects_replay(options(incoming, output="table", **chosen))
-    assert "1 objects: 1 runs cleared, 0 created, 0 left alone" in capsys.readouterr().out
+    assert "1 object: 1 run cleared, 0 created, 0 left alone" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="is not a valid time"):
         objects_list(options(incoming, since="yesterday"))
 

@@ -79,7 +79,7 @@ def test_a_dag_that_cannot_be_run_stops_no_other(
             raise ValueError("its parameters are not valid")
         return create(session, dag, **arguments)
 
-    monkeypatch.setattr(db, "create_run", refuse)
+    monkeypatch.setattr(db_events, "create_run", refuse)
     clock = Clock()
     service = HandOverService(clock=clock)
     for _ in range(4):
