@@ -337,10 +337,10 @@ def get_provider_info() -> dict[str, object]:
                         "900",
                     ),
                     "access_lifetime": _option(
-                        "Seconds that presigned URLs and macaroons handed to a job stay valid; "
-                        "must cover its time in the queue, at most 604800.",
-                        "integer",
-                        "86400",
+                        "Seconds that presigned URLs and macaroons handed to a job stay valid, at most 604800; they "
+                        "are renewed while it is waited for. By default as long as the job may take, a day at least.",
+                        "float",
+                        "",
                     ),
                     "signing_key": _option(
                         "Secret that the keys of manifests are derived from, the same on workers, triggerers and API "

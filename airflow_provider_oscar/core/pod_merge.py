@@ -23,6 +23,9 @@ _FIELDS = re.compile(
 )
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
+_PROBES, _HOOKS = ("startupProbe", "readinessProbe", "livenessProbe"), ("postStart", "preStop")
+_HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc", "sleep")
+
 #: A part of a pod while it is put together.
 Part = dict[str, Any]
 
@@ -90,6 +93,16 @@ def merge_pod(ours: Mapping[str, object], options: PodOptions, *, template: Mapp
         },
         "spec": merged,
     }
+
+
+def check_virtual_pod(pod: Mapping[str, object]) -> None:
+    """Refuse what a virtual node would lose of a whole pod.
+
+    :param pod: as it would be created.
+    :raises DefinitionError: with what works instead.
+    """
+    found: Any = plain(pod)
+    _check_virtual(f"pod {found['metadata']['name']!r}", found["spec"])
 
 
 def template_command(template: Mapping[str, object]) -> list[str]:
@@ -204,7 +217,23 @@ def _check_volume(about: str, volume: Part) -> None:
             raise DefinitionError(f"{about}: projected volume {name} has a secret, which interLink leaves out")
 
 
+def _check_handlers(about: str, container: Part) -> None:
+    """Refuse probes and hooks that interLink's plugin leaves out; it carries ``exec`` and ``httpGet`` of a number."""
+    hooks = container.get("lifecycle") or {}
+    found = {name: container.get(name) or {} for name in _PROBES}
+    found |= {f"lifecycle.{name}": hooks.get(name) or {} for name in _HOOKS}
+    for name, handler in found.items():
+        kinds = [kind for kind in _HANDLERS if handler.get(kind) is not None]
+        if kinds in ([], ["exec"]):
+            continue
+        if kinds != ["httpGet"]:
+            raise DefinitionError(f"{about}: {name} is of {', '.join(kinds)}, which interLink leaves out; use exec")
+        if not isinstance(handler["httpGet"].get("port"), int):
+            raise DefinitionError(f"{about}: {name} names its port, which interLink cannot look up; give its number")
+
+
 def _check_container(about: str, container: Part) -> None:
+    _check_handlers(about, container)
     for mount in container.get("volumeMounts") or []:
         if mount.get("subPath") or mount.get("subPathExpr"):
             raise DefinitionError(f"{about}: a subPath binds some other file on a virtual node; mount the whole volume")

@@ -13,8 +13,10 @@ import sys
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from platform import machine
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import conf
@@ -40,6 +42,7 @@ from airflow_provider_oscar.jobs.function import (
     read_exception,
     read_value,
 )
+from airflow_provider_oscar.jobs.function_source import check_names, has_future_annotations, plain_function
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.options import Attachments
 from airflow_provider_oscar.operators.job import JobOperator
@@ -48,6 +51,13 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_oscar.jobs.status import JsonObject
+
+
+#: What a function with ``**kwargs`` gets of the context: what is text, as with ``@task.virtualenv``.
+CONTEXT_TEXTS = (
+    *("ds", "ds_nodash", "ts", "ts_nodash", "ts_nodash_with_tz"),
+    *("run_id", "task_instance_key_str", "partition_key"),
+)
 
 
 class FunctionJobOperator(DecoratedOperator, JobOperator[object]):
@@ -88,6 +98,7 @@ class FunctionJobOperator(DecoratedOperator, JobOperator[object]):
                 f"{self.custom_operator_name} runs its function; remove the argument command, or use "
                 f"{self.custom_operator_name}_cmd, whose function returns a command"
             )
+        plain_function(python_callable, f"task {kwargs.get('task_id') or ''!r}")
         super().__init__(
             python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, command=("python3",), **kwargs
         )
@@ -100,11 +111,25 @@ class FunctionJobOperator(DecoratedOperator, JobOperator[object]):
         self.requirements = Requirements(lines, self.python_version, machine) if lines else None
         self._call: FunctionCall | None = None
         self._make_call((), {})  # what the source is not fit for is said in the DAG file
+        check_names(self._function(), self._source(), f"task {self.task_id!r}")
+
+    def _function(self) -> FunctionType:
+        return plain_function(self.python_callable, f"task {self.task_id!r}")
+
+    def _source(self) -> str:
+        try:
+            return str(self.get_python_source())  # type: ignore[no-untyped-call]
+        except (OSError, TypeError) as error:
+            raise DefinitionError(
+                f"task {self.task_id!r}: the source of function {self.python_callable.__name__!r} cannot be read "
+                f"({error}); define it in the DAG file or in a module of it"
+            ) from error
 
     def _make_call(self, args: Sequence[object], kwargs: Mapping[str, object]) -> FunctionCall:
         return FunctionCall(
             name=self.python_callable.__name__,
-            source=str(self.get_python_source()),  # type: ignore[no-untyped-call]
+            source=self._source(),
+            future_annotations=has_future_annotations(self._function()),
             args=args,
             kwargs=kwargs,
             task_id=self.task_id,
@@ -136,7 +161,7 @@ class FunctionJobOperator(DecoratedOperator, JobOperator[object]):
         """Run the function in a job and return its value."""
         with airflow_errors():
             args, kwargs = context_arguments(self.python_callable, self.op_args, self.op_kwargs, context)
-            self._call = self._make_call(args, kwargs)
+            self._call = self._make_call(args, self._sendable(kwargs))
             self.command = self._call.command(self.python)
         if conf.getboolean("oscar", "run_functions_locally", fallback=False):
             with airflow_errors():
@@ -148,6 +173,11 @@ class FunctionJobOperator(DecoratedOperator, JobOperator[object]):
     ) -> Any:
         """Go on after the trigger's event; return the function's value."""
         return self._told(context, lambda: JobOperator.execute_complete(self, context, event, job))
+
+    def _sendable(self, kwargs: Mapping[str, object]) -> dict[str, object]:
+        """Leave out of what a function with ``**kwargs`` gets what of the context belongs to this process."""
+        asked = {*signature(self.python_callable).parameters, *self.op_kwargs}
+        return {name: value for name, value in kwargs.items() if name in asked or name in CONTEXT_TEXTS}
 
     def _told(self, context: Context, run: Callable[[], dict[str, Any]]) -> object:
         """Return the function's value, or raise its error with the traceback of where it ran."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol, overload
@@ -25,6 +26,9 @@ class ObjectStore(Protocol):
 
     def stage_out(self, uri: str, *, submission_id: str, lifetime: timedelta, max_bytes: int | None = None) -> StageOut:
         """Return a short-lived way to upload below one prefix."""
+
+    def reading(self, container: str, key: str, /, *, lifetime: timedelta) -> tuple[str, Mapping[str, str]]:
+        """Return URL and headers with which whatever will be at a place can be read, and nothing else."""
 
     def read_bytes(self, uri: str, limit: int) -> bytes | None:
         """Return the content of a small object, or None if there is none."""

@@ -20,6 +20,7 @@ from airflow_provider_oscar.core.objects import ObjectEvent, Source, split_uri
 from airflow_provider_oscar.core.pods import InitContainer
 from airflow_provider_oscar.core.staging import StageIn, safe_name
 from airflow_provider_oscar.hooks.storage import ObjectStore, storage_hook
+from airflow_provider_oscar.jobs.access import AccessPlan, publish, terms
 from airflow_provider_oscar.jobs.environment import Requirements, prepared
 from airflow_provider_oscar.jobs.faas_supervisor import KIT_IMAGE, kit_job
 from airflow_provider_oscar.jobs.options import Attachments, Binding, InlineFile, ObjectWork, RunOptions
@@ -69,6 +70,7 @@ class JobBuilder:
         attachments: Attachments | None = None,
         options: RunOptions | None = None,
         binding: Binding | None = None,
+        outlived: bool = False,
     ) -> PreparedJob:
         """Prepare one job; makes presigned URLs or tokens, and submits nothing.
 
@@ -84,6 +86,7 @@ class JobBuilder:
         :param attachments: what the job is given beside the object.
         :param options: how the command is run.
         :param binding: signing key, digest of the request, and how it was placed.
+        :param outlived: the job may outlive its access, so the document that renews it is written now.
         :raises DefinitionError: if what was asked for cannot be expressed.
         """
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
@@ -124,21 +127,33 @@ class JobBuilder:
                 secret_mount_path="/oscar/config",
             )
         more = attachments or Attachments()
+        uploaded, files = self._job_files(more.files, output_uri, output_conn_id, submission_id, lifetime)
+        plan = AccessPlan(
+            submission_id=submission_id,
+            output_uri=output_uri,
+            output_conn_id=output_conn_id,
+            lifetime=lifetime,
+            max_bytes=wanted.max_output_bytes,
+            inputs=(*(() if event is None else (event,)), *more.inputs),
+            files=(*uploaded, *more.stored.values()),
+            resume_from=tuple(more.resume_from),
+            objects=tuple((each.submission_id, each.event) for each in more.objects),
+        )
         spec = JobSpec(
             input=None if event is None else self._stores(event).stage_in(event, lifetime=lifetime),
             output=self._stores(output_uri, output_conn_id).stage_out(
                 output_uri, submission_id=submission_id, lifetime=lifetime, max_bytes=wanted.max_output_bytes
             ),
             inputs=self._stage_in_all(more.inputs, lifetime),
-            files=(
-                *self._job_files(more.files, output_uri, output_conn_id, submission_id, lifetime),
-                *self._stored_files(more.stored, lifetime),
-            ),
+            files=(*files, *self._stored_files(more.stored, lifetime)),
             resume_from=self._stage_in_all(more.resume_from, lifetime),
             objects=self._batch(more.objects, output_uri, output_conn_id, lifetime, wanted.max_output_bytes),
             parallel=more.parallel,
+            access=terms(plan, self._stores, common["submitted_at"]) if bound.signing_key else None,
             **common,
         )
+        if outlived and bound.signing_key:
+            publish(plan, bound.signing_key, self._stores, common["submitted_at"])
         text = spec.to_json()
         limit = SECRET_LIMIT - len(encoded_program())
         if len(text) > limit:
@@ -208,9 +223,10 @@ class JobBuilder:
 
     def _job_files(
         self, files: Mapping[str, bytes], output_uri: str, output_conn_id: str, submission_id: str, lifetime: timedelta
-    ) -> tuple[InlineFile | StageIn, ...]:
-        """Return the files, the large ones uploaded beside the job's outputs."""
+    ) -> tuple[tuple[ObjectEvent, ...], tuple[InlineFile | StageIn, ...]]:
+        """Return the files, the large ones uploaded beside the job's outputs; these as objects, too."""
         found: list[InlineFile | StageIn] = []
+        uploaded: list[ObjectEvent] = []
         room = INLINE_LIMIT
         for name, content in sorted(files.items(), key=lambda item: len(item[1])):
             if len(content) <= room:
@@ -228,7 +244,8 @@ class JobBuilder:
                     f"connection {output_conn_id!r}: {quoted(path)} in {quoted(container)} was written and is not there"
                 )
             found.append(replace(store.stage_in(event, lifetime=lifetime), name=name))
-        return tuple(found)
+            uploaded.append(event)
+        return tuple(uploaded), tuple(found)
 
     def environment(self, requirements: Requirements, output_conn_id: str, output_uri: str) -> ObjectEvent:
         """Return the packed environment of requirements in the output's store, made if it is not there.

@@ -56,6 +56,7 @@ class FunctionCall:
     :param python_version: of the image, such as ``3.9``, if known: source it cannot read is refused here, and
         ``cloudpickle`` for another Python than the worker's.
     :param requirements: packages that come along; see :mod:`.environment`.
+    :param future_annotations: the source is of a file with ``from __future__ import annotations``.
     :raises DefinitionError: if an argument cannot be sent, or the source is not for that Python.
     """
 
@@ -67,6 +68,7 @@ class FunctionCall:
     serializer: Serializer = "json"
     python_version: str = ""
     requirements: Requirements | None = None
+    future_annotations: bool = False
 
     def __post_init__(self) -> None:
         if self.serializer not in get_args(Serializer):
@@ -103,6 +105,8 @@ class FunctionCall:
             "source": self.source,
             "serializer": self.serializer,
         }
+        if self.future_annotations:
+            call["future_annotations"] = True
         if self.requirements is not None:
             call["environment"] = {
                 "file": ARCHIVE,
@@ -129,6 +133,7 @@ class FunctionCall:
     def _check_json(self, name: str, value: object) -> None:
         try:
             json.dumps(value, allow_nan=False, default=_plain)
+            refuse_odd_keys(value)
         except (TypeError, ValueError, RecursionError) as error:
             raise DefinitionError(
                 f"argument {name} of function {self.name!r} of task {self.task_id!r} is a {type(value).__name__} that "
@@ -146,6 +151,21 @@ class FunctionCall:
         :param python: interpreter in the image.
         """
         return [python, "-c", _START, hashlib.sha256(self.document()).hexdigest()]
+
+
+def refuse_odd_keys(value: object) -> None:
+    """Refuse a dictionary with keys of which JSON would silently make text.
+
+    :raises TypeError: naming one.
+    """
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"the key {key!r} would become text")
+            refuse_odd_keys(each)
+    elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        for each in value:
+            refuse_odd_keys(each)
 
 
 def cloudpickle_module() -> ModuleType:

@@ -17,7 +17,6 @@ from typing import Generic, Literal, Protocol, TypeVar, get_args
 
 from airflow_provider_oscar.core.cancellation import Cancellation
 from airflow_provider_oscar.core.errors import (
-    JobFailedError,
     OscarProviderError,
     PermanentError,
     TransientError,
@@ -35,6 +34,7 @@ from airflow_provider_oscar.jobs.outcome import State, proves_success, verdict
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.signing import believed
 from airflow_provider_oscar.jobs.status import JobStatus, JsonObject
+from airflow_provider_oscar.jobs.time_limits import too_late
 
 #: How long a manifest may still be on its way after the job ended.
 MANIFEST_GRACE = timedelta(seconds=60)
@@ -81,12 +81,14 @@ class JobLifecycle(Generic[W]):
     :param log: where people read what happens.
     :param timeout: seconds the job may take, for messages.
     :param grace: how long a manifest may still be on its way after the job ended.
+    :param outlived: called with each adopted job that may outlive the access it was given; sees to fresh one.
     :param verifies: whether a manifest was signed for the job; all are believed where jobs are given no key.
     :param note: called with each job and status that became known, for XCom and links.
     :param finish: called with each job that has ended and its manifest, if it has one, before anything is cleaned up:
         makes its outputs whole.
     :param observe: for jobs that write no manifest: returns one for a job, and its log, that is seen to have succeeded.
     :param save_log: copies a log below the job's output prefix and returns its URI; None where there is no such place.
+    :param show: called with each job that ended and its whole log, after the part that is new was shown.
     :param report: called once with how each job ended, for metrics.
     :param pauses: seconds between attempts to read the store, or to prepare a job with what is in it, while it is away:
         a store that restarts fails no task, whatever its ``retries``.
@@ -100,12 +102,14 @@ class JobLifecycle(Generic[W]):
     log: Log
     timeout: float = 0.0
     grace: timedelta = MANIFEST_GRACE
+    outlived: Callable[[RunningJob], None] = lambda job: None
     verifies: Callable[[RunningJob, Manifest], bool] = lambda job, manifest: True
     note: Callable[[RunningJob, JobStatus, Manifest | None], None] = lambda job, status, manifest: None
     finish: Callable[[RunningJob, Manifest | None], None] = lambda job, manifest: None
     observe: Callable[[RunningJob, str], Manifest | None] | None = None
     save_log: Callable[[RunningJob, Iterable[bytes]], str] | None = None
     keep: KeepPod = "never"
+    show: Callable[[RunningJob, str], None] | None = None
     report: Callable[[State, Manifest | None], None] = lambda state, manifest: None
     pauses: Sequence[float] = ()
     sleep: Callable[[float], None] = time.sleep
@@ -137,6 +141,7 @@ class JobLifecycle(Generic[W]):
             self.log.info("%s; this try adopts it", status.describe(job.job_id))
             if status.phase is JobPhase.PENDING:
                 self._complete(job, prepare)
+            self._keep_access(job)
         else:
             if status.phase is not JobPhase.ABSENT:
                 text = self._read_log(job) if same else ""
@@ -153,7 +158,8 @@ class JobLifecycle(Generic[W]):
                     raise TransientError(f"{self.about(job)} is not removed while its log cannot be saved")
                 self.backend.delete_ended(job.job_id)
                 self._finish(job, None)
-            job = replace(job, job_id=job.submission_id, submitted_at="", log_lines=0)
+            until = time.time() + job.access_lifetime if job.access_lifetime else None
+            job = replace(job, job_id=job.submission_id, submitted_at="", log_lines=0, access_until=until)
             work = self._remembered_work(job, prepare)
             with faults_of_target():
                 job = self.backend.submit(job, work)
@@ -319,6 +325,17 @@ class JobLifecycle(Generic[W]):
         except OscarProviderError as error:
             self.log.warning("Whether job %s has all it needs cannot be seen: %s", job.job_id, error)
 
+    def _keep_access(self, job: RunningJob) -> None:
+        """See to it that an adopted job finds fresh access; one that cannot be helped may still end in time."""
+        if not job.outlives_access:
+            return
+        try:
+            self.outlived(job)
+        except OscarProviderError as error:
+            self.log.warning(
+                "The access of job %s to its stores, which may end first, is not renewed: %s", job.job_id, error
+            )
+
     def _save_log(self, job: RunningJob, manifest: Manifest | None) -> bool:
         """Copy the log to the job's results, unless the supervisor did; False if that cannot be done now."""
         if self.save_log is None or self.observe is not None or (manifest is not None and manifest.has_log):
@@ -365,6 +382,8 @@ class JobLifecycle(Generic[W]):
         for line in LogPosition(job.log_lines).rest(log):
             self.log.info("%s", line)
         self.log.info("::endgroup::")
+        if self.show is not None:
+            self.show(job, log)
 
     def about(self, job: RunningJob) -> str:
         """Return words that name the job and its object."""
@@ -390,21 +409,7 @@ class JobLifecycle(Generic[W]):
         self._show_rest(self._read_log(job), job)
         known = self.cancel(job)
         self._finish(job, None)
-        if event.get("status") == "timeout" and event.get("message"):
-            return JobFailedError(
-                f"{self.about(job)} was not seen to end within {self.timeout:.0f} seconds, since it could not be "
-                f"looked at: {event['message']}; it {known}"
-            )
-        if event.get("status") == "timeout":
-            return JobFailedError(
-                f"{self.about(job)} did not end within {self.timeout:.0f} seconds and {known}; "
-                "raise the timeout of the task, or see why it waited"
-            )
-        why = quoted(event["reason"]) if event.get("reason") else "no reason was given"
-        return TransientError(
-            f"{self.about(job)} did not start within its queue_timeout ({why}) and {known}; "
-            "raise queue_timeout, or choose a target with a shorter queue"
-        ).of_target()
+        return too_late(job, event, about=self.about(job), timeout=self.timeout, known=known)
 
     def _unobserved(self, job: RunningJob, event: JsonObject) -> OscarProviderError:
         message = event.get("message") or quoted(event)

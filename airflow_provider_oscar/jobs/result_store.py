@@ -6,10 +6,12 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 
 from airflow_provider_oscar.core.errors import DefinitionError, LostContactError, quoted
 from airflow_provider_oscar.core.objects import Source, split_uri
 from airflow_provider_oscar.hooks.storage import ObjectStore, storage_hook
+from airflow_provider_oscar.jobs.access import renew, withdraw
 from airflow_provider_oscar.jobs.joblog import store_log
 from airflow_provider_oscar.jobs.large_outputs import finish_outputs
 from airflow_provider_oscar.jobs.manifest import MANIFEST_LIMIT, MANIFEST_NAME, Manifest
@@ -64,6 +66,27 @@ class ResultStore:
         :raises LostContactError: if parts are missing.
         """
         finish_outputs(self._stores(output_uri, output_conn_id), output_uri, submission_id, manifest)
+
+    def renew_access(
+        self, output_conn_id: str, output_uri: str, submission_id: str, keys: Iterable[str]
+    ) -> datetime | None:
+        """Renew what a job may reach if half of its time is over; return when it is due again, None if never.
+
+        :param output_conn_id: connection of the output's store.
+        :param output_uri: the parent, as given to :meth:`.JobBuilder.build`.
+        :param submission_id: name of the job.
+        :param keys: that may sign its manifest, in hexadecimal digits.
+        """
+        return renew(output_uri, output_conn_id, submission_id, keys, stores=self._stores, now=datetime.now(UTC))
+
+    def withdraw_access(self, output_conn_id: str, output_uri: str, submission_id: str) -> None:
+        """Remove what renews the access of a job that has ended.
+
+        :param output_conn_id: connection of the output's store.
+        :param output_uri: the parent, as given to :meth:`.JobBuilder.build`.
+        :param submission_id: name of the job.
+        """
+        withdraw(output_uri, output_conn_id, submission_id, self._stores)
 
     def save_log(self, output_conn_id: str, output_uri: str, submission_id: str, chunks: Iterable[bytes]) -> str:
         """Copy a job's log beside its manifest, and return its URI; empty if there is none.

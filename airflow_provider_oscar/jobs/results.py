@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from airflow_provider_oscar.core.errors import OscarProviderError
 from airflow_provider_oscar.hooks.pool import pool_of
+from airflow_provider_oscar.jobs.access import RENEWED_AT, Keeper
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.signing import believed, configured_signer
 
@@ -60,6 +62,28 @@ class ResultPlace:
             return await pool_of("results", self.conn_id).call(self.proven)
         except OscarProviderError:
             return None
+
+    def keeper(self) -> Keeper | None:
+        """Return what renews the job's access while it is waited for; None for a job that cannot outlive it."""
+        if not self.signed or not self.job.outlives_access or self.job.access_until is None:
+            return None
+        lifetime = timedelta(seconds=self.job.access_lifetime)
+        due = datetime.fromtimestamp(self.job.access_until, UTC) - lifetime * (1 - RENEWED_AT)
+        return Keeper(self.renew_access, due, lifetime)
+
+    def renew_access(self) -> datetime | None:
+        """Renew it if half of its time is over, and return when it is due again; blocks."""
+        from airflow_provider_oscar.jobs.result_store import ResultStore
+
+        keys = configured_signer().keys(self.job)
+        return ResultStore().renew_access(self.conn_id, self.uri, self.job.submission_id, keys)
+
+    def withdraw_access(self) -> None:
+        """Remove what renews the access of a job that has ended."""
+        from airflow_provider_oscar.jobs.result_store import ResultStore
+
+        if self.signed and self.job.outlives_access:
+            ResultStore().withdraw_access(self.conn_id, self.uri, self.job.submission_id)
 
     def save_log(self, chunks: Iterable[bytes]) -> str:
         """Copy a log below the job's prefix, and return its URI; empty if nothing was printed.

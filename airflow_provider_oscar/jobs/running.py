@@ -22,6 +22,8 @@ class RunningJob:
     :param deployment_id: name of the Airflow it belongs to.
     :param max_tries: of the task when the job was submitted; changes when a person clears the task.
     :param log_lines: lines of its log that were shown already.
+    :param access_until: seconds since the epoch at which the access ends that it was given at its submission, or None.
+    :param access_lifetime: seconds for which access is given each time.
     """
 
     submission_id: str
@@ -35,6 +37,13 @@ class RunningJob:
     generation: int = 0
     max_tries: int | None = None
     log_lines: int = 0
+    access_until: float | None = None
+    access_lifetime: float = 0.0
+
+    @property
+    def outlives_access(self) -> bool:
+        """Whether it may still be at work when the access ends that it was given, so that it has to be renewed."""
+        return self.access_until is not None and (self.deadline is None or self.deadline > self.access_until)
 
     @property
     def owner(self) -> str:
@@ -62,6 +71,8 @@ class RunningJob:
             generation=int(_number(fields.get("generation")) or 0),
             max_tries=None if fields.get("max_tries") is None else int(_number(fields["max_tries"]) or 0),
             log_lines=int(_number(fields.get("log_lines")) or 0),
+            access_until=_number(fields.get("access_until")),
+            access_lifetime=_number(fields.get("access_lifetime")) or 0.0,
         )
 
 

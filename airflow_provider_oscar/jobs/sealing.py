@@ -74,12 +74,29 @@ def seal(document: bytes, key: bytes, key_id: str) -> bytes:
     """
     head, nonce = MAGIC + key_id.encode("ascii"), os.urandom(16)
     packed = zlib.compress(document, 9)
-    stream = b"".join(
-        _keyed(_keyed(key, b"encrypt"), nonce + number.to_bytes(8, "big")) for number in range(-(-len(packed) // 32))
-    )
-    mixed = int.from_bytes(packed, "big") ^ int.from_bytes(stream[: len(packed)], "big")
-    cipher = mixed.to_bytes(len(packed), "big")
+    cipher = _mixed(packed, key, nonce)
     return head + nonce + _keyed(_keyed(key, b"authenticate"), head + nonce + cipher) + cipher
+
+
+def unsealed(raw: bytes, key: bytes, limit: int) -> bytes | None:
+    """Return what :func:`seal` sealed; None if it was not sealed with this key, or is longer than the limit."""
+    head = len(MAGIC) + _KEY_ID_LENGTH
+    nonce, tag, cipher = raw[head : head + 16], raw[head + 16 : head + 48], raw[head + 48 :]
+    wanted = _keyed(_keyed(key, b"authenticate"), raw[:head] + nonce + cipher)
+    if not raw.startswith(MAGIC) or not hmac.compare_digest(tag, wanted):
+        return None
+    unpacking = zlib.decompressobj()
+    plain = unpacking.decompress(_mixed(cipher, key, nonce), limit)
+    return None if unpacking.unconsumed_tail else plain
+
+
+def _mixed(data: bytes, key: bytes, nonce: bytes) -> bytes:
+    """Return the data, every bit of it inverted where the key's stream has a one."""
+    stream = b"".join(
+        _keyed(_keyed(key, b"encrypt"), nonce + number.to_bytes(8, "big")) for number in range(-(-len(data) // 32))
+    )
+    mixed = int.from_bytes(data, "big") ^ int.from_bytes(stream[: len(data)], "big")
+    return mixed.to_bytes(len(data), "big")
 
 
 def _keyed(key: bytes, data: bytes) -> bytes:

@@ -54,6 +54,10 @@ class Signer:
         """Return the key that signs the job's manifest, in hexadecimal digits."""
         return _derive(self.masters[0], job).hex()
 
+    def keys(self, job: RunningJob) -> list[str]:
+        """Return the keys that may sign the job's manifest, the newest first."""
+        return [_derive(master, job).hex() for master in self.masters]
+
     def verifies(self, job: RunningJob, manifest: Manifest) -> bool:
         """Whether the manifest was written by a supervisor that was given this very job."""
         kind, _, signature = manifest.signature.partition(":")

@@ -21,6 +21,7 @@ from typing import Any
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.staging import StageIn, StageOut, stage_out_from_dict, strings
 from airflow_provider_oscar.core.times import in_utc
+from airflow_provider_oscar.jobs.access import AccessTerms
 from airflow_provider_oscar.jobs.options import InlineFile, RunOptions
 
 #: Version of the specification; the major number changes when an old supervisor must not go on.
@@ -87,6 +88,7 @@ class JobSpec:
     :param objects: instead of ``input``: the command runs once for each.
     :param parallel: objects at a time; 0 for as many as the job has processors.
     :param placed: how it came to its target, for the manifest: ``policy``, ``reasons`` and ``attempts``.
+    :param access: how long all these URLs and tokens last, and where fresh ones will be; None for never.
     """
 
     submission_id: str
@@ -107,6 +109,7 @@ class JobSpec:
     objects: tuple[BatchObject, ...] = ()
     parallel: int = 1
     placed: Mapping[str, object] = field(default_factory=dict)
+    access: AccessTerms | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "command", tuple(self.command))
@@ -147,6 +150,7 @@ class JobSpec:
             **self.options.to_dict(),
             "signing_key": self.signing_key,
             "request_digest": self.request_digest,
+            "access": None if self.access is None else self.access.to_dict(),
             **(
                 {"objects": [each.to_dict() for each in self.objects], "parallel": self.parallel}
                 if self.objects
@@ -194,6 +198,7 @@ class JobSpec:
                 objects=tuple(BatchObject.from_dict(each) for each in fields.get("objects") or ()),
                 parallel=int(fields.get("parallel", 1)),
                 placed=dict(fields.get("placed") or {}),
+                access=None if fields.get("access") is None else AccessTerms.from_dict(fields["access"]),
             )
         except DefinitionError:
             raise

@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
 
 from airflow_provider_oscar.core.errors import OscarProviderError
 from airflow_provider_oscar.core.logs import MARKER, LogPosition
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.refusals import NEVER_STARTS, never_ran
+from airflow_provider_oscar.hooks.pool import pool_of
+from airflow_provider_oscar.jobs.access import Keeper
 from airflow_provider_oscar.jobs.backend import JobPlace
 from airflow_provider_oscar.jobs.poller import Pace, Subscription, subscribed
 from airflow_provider_oscar.jobs.status import ABSENT, JobStatus, JsonObject
@@ -24,6 +29,16 @@ from airflow_provider_oscar.jobs.status import ABSENT, JobStatus, JsonObject
 Say = Callable[..., None]
 #: Asks whether the job's manifest is in its place; None if the store cannot be asked now.
 Proof = Callable[[], Awaitable[bool | None]]
+
+
+class Spectator(Protocol):
+    """Who else is told of a job; called in threads, where it may block."""
+
+    def started(self, job_id: str, /) -> None:
+        """The job is seen to run; called at each look."""
+
+    def lines(self, job_id: str, lines: Sequence[str], /) -> None:
+        """Further lines of its log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +71,8 @@ async def wait_for_job(
     say: Say,
     pace: Pace = Pace(),  # noqa: B008 - frozen
     proof: Proof | None = None,
+    keeper: Keeper | None = None,
+    spectator: Spectator | None = None,
 ) -> JsonObject:
     """Wait until a job has ended, or its manifest is there, and return the event of it.
 
@@ -64,24 +81,56 @@ async def wait_for_job(
     :param say: where status and log are shown.
     :param pace: how fast it is looked at.
     :param proof: asks for the job's manifest; None for a job that writes none.
+    :param keeper: renews what the job may reach; None where that lasts.
+    :param spectator: is told when the job runs, and shown its log as it grows.
     :return: ``{"status": "ended", …}`` as of :meth:`JobStatus.to_event`, with ``proven`` if the manifest is there, or
         ``waited`` if it did not come; ``{"status": "timeout"}``, with ``message`` if the place cannot be looked at;
         ``{"status": "queue_timeout", "reason": …}``; or ``{"status": "error", "message": …}`` if the place could not
         be looked at for longer than errors are tolerated. All but the first may carry ``log_lines``.
     """
-    follower = LogFollower(say, wait.log_lines, pace)
+    follower = LogFollower(say, wait.log_lines, pace, spectator)
     left = None if wait.deadline is None else max(wait.deadline - time.time(), 0.0)
     watch: _Watch | None = None
     try:
         async with asyncio.timeout(left):
-            async with subscribed(backend, wait.poll_interval, pace) as subscription:
-                watch = _Watch(subscription, wait, follower, say, pace, proof)
+            async with _renewing(keeper, backend, say), subscribed(backend, wait.poll_interval, pace) as subscription:
+                watch = _Watch(subscription, wait, follower, say, pace, proof, spectator)
                 event = await watch.until_end()
     except TimeoutError:
         event = {"status": "timeout"} if watch is None else watch.at_the_deadline()
     except OscarProviderError as error:
         event = {"status": "error", "message": str(error)}
     return {**event, "log_lines": follower.lines}
+
+
+@asynccontextmanager
+async def _renewing(keeper: Keeper | None, backend: JobPlace, say: Say) -> AsyncIterator[None]:
+    """Renew the job's access beside the waiting, in threads of its own."""
+    if keeper is None:
+        yield
+        return
+    pool = pool_of("access", backend.conn_id)
+
+    async def renew() -> None:
+        told = ""
+        while True:
+            await asyncio.sleep(keeper.pause(datetime.now(UTC)))
+            try:
+                problem = await pool.call(keeper.attempt)
+            except OscarProviderError as error:
+                problem = str(error)
+                await asyncio.sleep(1.0)
+            if problem and problem != told:
+                say("The job's access to its stores cannot be renewed now: %s", problem)
+            told = problem
+
+    task = asyncio.create_task(renew())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 @dataclass
@@ -94,6 +143,7 @@ class _Watch:
     say: Say
     pace: Pace
     proof: Proof | None
+    spectator: Spectator | None = None
     absent_since: float | None = None
     asked_at: float | None = None
     ended: JsonObject | None = None
@@ -124,6 +174,8 @@ class _Watch:
                 return await self._until_proven(status)
             if self._queued_too_long(status):
                 return {"status": "queue_timeout", "reason": status.reason}
+            if status.phase is JobPhase.RUNNING and self.spectator is not None:
+                await asyncio.to_thread(self.spectator.started, self.wait.job_id)
             marked = False
             if status.phase is JobPhase.RUNNING and self.wait.follow_log:
                 marked = await self.follower.follow(self.subscription, self.wait.job_id)
@@ -196,10 +248,12 @@ class LogFollower:
     :param say: where it is shown.
     :param lines: lines that were shown before.
     :param pace: how often the log may be read.
+    :param spectator: is shown the same lines.
     """
 
-    def __init__(self, say: Say, lines: int, pace: Pace) -> None:
+    def __init__(self, say: Say, lines: int, pace: Pace, spectator: Spectator | None = None) -> None:
         self._say = say
+        self._spectator = spectator
         self._position = LogPosition(lines)
         self._pace = pace
         self._not_before = 0.0
@@ -227,4 +281,6 @@ class LogFollower:
             lines, self._position = self._position.after(text)
             for line in lines:
                 self._say("%s", line)
+            if self._spectator is not None:
+                await asyncio.to_thread(self._spectator.lines, job_id, lines)
         return MARKER in (text or "")

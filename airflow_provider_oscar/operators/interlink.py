@@ -23,11 +23,14 @@ from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.start_script import PROGRAM_FILE
 from airflow_provider_oscar.links import OutputLink, SlurmJobLink
 from airflow_provider_oscar.operators.job_arguments import Reuse
+from airflow_provider_oscar.operators.pod_callbacks import checked_callbacks
 from airflow_provider_oscar.operators.pods import PodJobOperator
 from airflow_provider_oscar.placement.targets import PlacementTarget
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_oscar.operators.pod_callbacks import Callbacks
 
 
 class InterLinkPodOperator(PodJobOperator):
@@ -70,6 +73,8 @@ class InterLinkPodOperator(PodJobOperator):
     :param keep_pod: ``"never"`` (default), ``"on_failure"`` or ``"always"``: whether the pod of a job that has ended
         stays for people to look at, without its secret. Its log is in the output prefix in any case.
     :param pod_options: variables, volumes, containers, metadata and more of the pod, or a template of it (templated).
+    :param callbacks: one or several ``KubernetesPodOperatorCallback`` classes, as the KubernetesPodOperator takes them;
+        all are called on the worker, see docs/jobs.md.
     :param script: text of a batch script as for ``sbatch``, which runs on the compute node without a container, instead
         of image and command (templated); its ``#SBATCH`` lines count where the target says nothing else. The site's
         Python (3.8 or later) runs the supervisor.
@@ -122,6 +127,7 @@ class InterLinkPodOperator(PodJobOperator):
         mode: Mode = "inline",
         keep_pod: KeepPod = "never",
         pod_options: PodOptions | None = None,
+        callbacks: Callbacks = None,
         script: str = "",
         **kwargs: object,
     ) -> None:
@@ -164,6 +170,7 @@ class InterLinkPodOperator(PodJobOperator):
         self.mode = mode
         self.keep_pod = self.checked_keep_pod(keep_pod)
         self.pod_options = pod_options or PodOptions()
+        self.callbacks = checked_callbacks(self.task_id, callbacks)
         self.target = target
         self.interlink_conn_id = interlink_conn_id
         self.namespace = namespace

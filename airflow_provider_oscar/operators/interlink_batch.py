@@ -112,16 +112,24 @@ class InterLinkBatchOperator(InterLinkPodOperator):
             found.append((ObjectWork(event=event, submission_id=name, binding=binding), own))
         return found
 
+    def renew_access(self, job: RunningJob) -> None:
+        """Let an adopted batch find fresh access to the objects that are left."""
+        self._left = self._unfinished(job)
+        super().renew_access(job)
+
     def prepare(self, job: RunningJob, context: Context) -> PodWork:
         """Return the pod and its secret, for the objects that have not succeeded yet."""
+        self._left = self._unfinished(job)
+        return super().prepare(job, context)
+
+    def _unfinished(self, job: RunningJob) -> tuple[ObjectWork, ...]:
         works = self.works(job)
         stored = self._stored([own for _, own in works])
         left = [work for work, _ in works if not _succeeded(stored.get(work.submission_id))]
         if len(left) < len(works):
             self.log.info("%d of %d objects are done already", len(works) - len(left), len(works))
         # A batch of which all is done runs its last object again: a batch is proven by a manifest of its own.
-        self._left = tuple(left or [works[-1][0]])
-        return super().prepare(job, context)
+        return tuple(left or [works[-1][0]])
 
     def _stored(self, jobs: Sequence[RunningJob]) -> dict[str, Manifest]:
         """Return the manifests of objects that are there and count."""

@@ -30,6 +30,8 @@ from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.signing import Signer, configured_signer
 from airflow_provider_oscar.jobs.status import JobStatus, JsonObject
 from airflow_provider_oscar.jobs.summary import summarize
+from airflow_provider_oscar.jobs.waiting import Spectator
+from airflow_provider_oscar.operators.job_access import renew_access, withdraw_access
 from airflow_provider_oscar.operators.job_arguments import checked_reuse, positive_seconds, refuse_text
 from airflow_provider_oscar.operators.job_building import described_request
 from airflow_provider_oscar.operators.job_objects import refuse_directories, take_objects
@@ -101,6 +103,7 @@ class JobOperator(BaseOperator, Generic[W]):
     store_pauses: Sequence[float] = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
     #: Whether the pod of a job that has ended stays; of the operators whose jobs are pods.
     keep_pod: KeepPod = "never"
+    spectator: Spectator | None = None  # is told of the job as well, while the task waits on a worker
 
     def __init__(
         self,
@@ -306,6 +309,7 @@ class JobOperator(BaseOperator, Generic[W]):
             log=self.log,
             timeout=self.timeout_seconds(),
             grace=self.manifest_grace,
+            outlived=self.renew_access,
             verifies=self.verifies,
             note=lambda job, status, manifest: self._push(context, job, status, manifest),
             finish=self._finish_outputs,
@@ -367,6 +371,11 @@ class JobOperator(BaseOperator, Generic[W]):
     def _finish_outputs(self, job: RunningJob, manifest: Manifest | None) -> None:
         if self.output_uri and self.is_signed():
             self.results.finish_outputs(self.output_conn_id, self.output_uri, job.submission_id, manifest)
+            withdraw_access(self, job)
+
+    def renew_access(self, job: RunningJob) -> None:
+        """Let an adopted job that may outlive its access find fresh one."""
+        renew_access(self, job)
 
     @cached_property
     def further_objects(self) -> tuple[tuple[ObjectEvent, ...], tuple[ObjectEvent, ...]]:

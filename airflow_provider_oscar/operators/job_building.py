@@ -3,38 +3,25 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-
-from airflow.sdk import conf
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.jobs.options import Binding
 from airflow_provider_oscar.jobs.running import RunningJob
+from airflow_provider_oscar.operators.job_access import access_lifetime, tell
 from airflow_provider_oscar.operators.job_state import parse_object_event
-from airflow_provider_oscar.operators.job_waiting import PADDING
 
 if TYPE_CHECKING:
     from airflow_provider_oscar.jobs.prepared import PreparedJob
     from airflow_provider_oscar.operators.job import JobOperator
-
-#: Presigned URLs live at most a week.
-_LONGEST_ACCESS = timedelta(days=7)
 
 
 def build_job(task: JobOperator[Any], job: RunningJob, *, placement: str) -> PreparedJob:
     """Make what the supervisor needs: specification, program, short-lived access to input and output."""
     if not task.output_uri or not task.command:
         raise DefinitionError(f"task {task.task_id!r} needs both output_uri and command")
-    configured = timedelta(seconds=conf.getint("oscar", "access_lifetime", fallback=86_400))
-    needed = timedelta(seconds=task.timeout_seconds()) + PADDING
-    if needed > _LONGEST_ACCESS:
-        raise DefinitionError(
-            f"task {task.task_id!r}: its timeout is {timedelta(seconds=task.timeout_seconds())}, and presigned URLs "
-            f"and macaroons live for {_LONGEST_ACCESS} at most, waiting included: its results could not be staged out. "
-            "Give a timeout of less than a week, and let a longer job continue from its checkpoint (resume_from)"
-        )
+    tell(task, job)
     return task.builder.build(
         submission_id=job.submission_id,
         binding=Binding(signing_key=task.signer.key(job), request_digest=job.request_digest, placed=task.placed),
@@ -45,7 +32,8 @@ def build_job(task: JobOperator[Any], job: RunningJob, *, placement: str) -> Pre
         environment={name: str(value) for name, value in task.environment.items()},
         placement=placement,
         timeout=task.timeout_seconds(),
-        lifetime=max(min(configured, _LONGEST_ACCESS), needed),
+        lifetime=access_lifetime(task),
+        outlived=job.outlives_access,
         **task.build_options(),
     )
 

@@ -18,6 +18,7 @@ from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.signing import request_digest
 from airflow_provider_oscar.jobs.submission import submission_id
+from airflow_provider_oscar.operators.job_access import access_lifetime
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -126,7 +127,7 @@ def remembered_job(task: JobOperator[Any], context: Context, event: ObjectEvent 
         fresh = cleared or task.reuse == "never" or digest != former.request_digest
         if cleared:
             task.log.info("The task was cleared, so job %s is run again; reuse='always' takes its result", name)
-    now = time.time()
+    now, lifetime = time.time(), access_lifetime(task).total_seconds()
     job = replace(
         former,
         deadline=now + task.timeout_seconds(),
@@ -136,5 +137,7 @@ def remembered_job(task: JobOperator[Any], context: Context, event: ObjectEvent 
         deployment_id=deployment,
         generation=former.generation + fresh,
         max_tries=tries,
+        access_until=now + lifetime if fresh or former.access_until is None else former.access_until,
+        access_lifetime=lifetime,
     )
     return job, fresh

@@ -9,11 +9,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_oscar.core.times import parse_iso
-from airflow_provider_oscar.jobs.results import ResultPlace
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.signing import believed
 from airflow_provider_oscar.jobs.status import JsonObject
 from airflow_provider_oscar.jobs.waiting import Wait, wait_for_job
+from airflow_provider_oscar.operators.job_access import last_start, result_place
 from airflow_provider_oscar.triggers.jobs import JobTrigger
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ async def wait_here(task: JobOperator[Any], job: RunningJob) -> JsonObject:
         say=task.log.info,
         pace=task.pace,
         proof=proof if task.writes_manifest() else None,
+        keeper=result_place(task, job).keeper() if task.writes_manifest() else None,
+        spectator=task.spectator,
     )
 
 
@@ -46,7 +48,7 @@ def job_trigger(task: JobOperator[Any], job: RunningJob, unproven: JsonObject | 
     :param unproven: event of a job that has ended, whose success is not proven yet.
     """
     wait = what_to_wait_for(task, job)
-    place = ResultPlace(conn_id=task.output_conn_id, uri=task.output_uri, job=job, signed=task.is_signed())
+    place = result_place(task, job)
     # What the trigger took for proof the task did not, so it is not asked again.
     doubted = unproven is not None and bool(unproven.get("proven"))
     pending = None if doubted else unproven
@@ -70,7 +72,7 @@ def what_to_wait_for(task: JobOperator[Any], job: RunningJob) -> Wait:
     return Wait(
         job_id=job.job_id,
         deadline=job.deadline,
-        queue_deadline=job.queue_deadline,
+        queue_deadline=last_start(task, job),
         poll_interval=task.interval,
         log_lines=job.log_lines,
         grace=task.manifest_grace.total_seconds(),

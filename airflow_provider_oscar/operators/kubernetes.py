@@ -17,11 +17,14 @@ from airflow_provider_oscar.jobs.pods import PodWork
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.links import OutputLink
 from airflow_provider_oscar.operators.job_arguments import Reuse
+from airflow_provider_oscar.operators.pod_callbacks import checked_callbacks
 from airflow_provider_oscar.operators.pods import PodJobOperator
 from airflow_provider_oscar.placement.targets import PlacementTarget
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_oscar.operators.pod_callbacks import Callbacks
 
 
 class KubernetesJobOperator(PodJobOperator):
@@ -65,6 +68,8 @@ class KubernetesJobOperator(PodJobOperator):
     :param keep_pod: ``"never"`` (default), ``"on_failure"`` or ``"always"``: whether the pod of a job that has ended
         stays for people to look at, without its secret. Its log is in the output prefix in any case.
     :param pod_options: variables, volumes, containers, metadata and more of the pod, or a template of it (templated).
+    :param callbacks: one or several ``KubernetesPodOperatorCallback`` classes, as the KubernetesPodOperator takes them;
+        all are called on the worker, see docs/jobs.md.
     :raises DefinitionError: in the DAG file, for what Kubernetes would refuse.
     """
 
@@ -110,6 +115,7 @@ class KubernetesJobOperator(PodJobOperator):
         mode: Mode = "inline",
         keep_pod: KeepPod = "never",
         pod_options: PodOptions | None = None,
+        callbacks: Callbacks = None,
         **kwargs: object,
     ) -> None:
         super().__init__(
@@ -142,6 +148,7 @@ class KubernetesJobOperator(PodJobOperator):
         self.mode = mode
         self.keep_pod = self.checked_keep_pod(keep_pod)
         self.pod_options = pod_options or PodOptions()
+        self.callbacks = checked_callbacks(self.task_id, callbacks)
         self.container_resources = dict(container_resources or (target.resources if target else {}))
         self.target = target
         self.kubernetes_conn_id = kubernetes_conn_id

@@ -4,28 +4,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.logs import LogPosition
 from airflow_provider_oscar.core.orphans import slurm_owner
 from airflow_provider_oscar.core.pod_merge import template_command, template_image
 from airflow_provider_oscar.core.pod_options import PodOptions
 from airflow_provider_oscar.core.pods import PodRequest, build_pod, label_value
 from airflow_provider_oscar.core.podstatus import KEEP_LABEL, OWNER_LABEL, TASK_ANNOTATION
 from airflow_provider_oscar.core.slurm import COMMENT_LIMIT, SlurmOptions, flag_text
-from airflow_provider_oscar.jobs.lifecycle import KEEP_POD, KeepPod
+from airflow_provider_oscar.jobs.lifecycle import KEEP_POD, JobLifecycle, KeepPod
 from airflow_provider_oscar.jobs.options import Mode
 from airflow_provider_oscar.jobs.pods import PodBackend, PodWork
 from airflow_provider_oscar.jobs.running import RunningJob
+from airflow_provider_oscar.jobs.status import JobStatus, JsonObject
 from airflow_provider_oscar.operators.job import JobOperator
 from airflow_provider_oscar.operators.job_building import build_job
+from airflow_provider_oscar.operators.pod_callbacks import PodCallbacks
 from airflow_provider_oscar.placement.targets import PlacementTarget
 
 if TYPE_CHECKING:
     import jinja2
+    from airflow.providers.cncf.kubernetes.callbacks import KubernetesPodOperatorCallback
     from airflow.sdk import Context
+
+    from airflow_provider_oscar.jobs.manifest import Manifest
 
 
 class PodJobOperator(JobOperator[PodWork]):
@@ -35,6 +41,9 @@ class PodJobOperator(JobOperator[PodWork]):
     image: str
     mode: Mode = "inline"
     pod_options: PodOptions = PodOptions()
+    callbacks: Sequence[type[KubernetesPodOperatorCallback]] = ()
+    _called_back: PodCallbacks | None = None
+    _made = False
 
     def execute(self, context: Context) -> dict[str, object]:
         """Submit or adopt, and wait; return the manifest."""
@@ -48,6 +57,51 @@ class PodJobOperator(JobOperator[PodWork]):
                     "give them as arguments"
                 )
         return super().execute(context)
+
+    def begin(self, context: Context) -> RunningJob | dict[str, object]:
+        """Submit or adopt the job, and tell the callbacks of a pod that was created."""
+        self._made = False
+        begun = super().begin(context)
+        if self._made and isinstance(begun, RunningJob):
+            self._calls(context).created(begun.job_id)
+        return begun
+
+    def conclude(self, context: Context, job: RunningJob, event: JsonObject) -> dict[str, object] | None:
+        """Return the manifest of a job that succeeded, and tell the callbacks what became of its pod."""
+        calls = self._calls(context)
+        if self.deferrable:
+            calls.resuming(job.job_id, event)
+        try:
+            return super().conclude(context, job, event)
+        finally:
+            calls.cleaned_up(job.job_id)
+
+    def _calls(self, context: Context) -> PodCallbacks:
+        if self._called_back is None:
+            self._called_back = PodCallbacks(self.callbacks, self, cast("PodBackend", self.backend).hook, context)
+        return self._called_back
+
+    def _lifecycle(self, context: Context) -> JobLifecycle[PodWork]:
+        made = super()._lifecycle(context)
+        calls = self._calls(context)
+        if calls:
+            # What the trigger showed no callback has seen yet.
+            made.show = lambda job, log: self._lines(calls, replace(job, log_lines=0) if self.deferrable else job, log)
+            self.spectator = calls
+        return made
+
+    def _lines(self, calls: PodCallbacks, job: RunningJob, log: str) -> None:
+        """Show the callbacks the rest of a log."""
+        calls.started(job.job_id)
+        for line in LogPosition(job.log_lines).rest(log):
+            calls.lines(job.job_id, [line])
+
+    def _push(self, context: Context, job: RunningJob, status: JobStatus, manifest: Manifest | None) -> None:
+        super()._push(context, job, status, manifest)
+        calls = self._calls(context)
+        if status.phase.ended:
+            calls.started(job.job_id)
+            calls.completed(job.job_id)
 
     def request(self) -> dict[str, object]:
         """Return what is asked for, the kind of supervisor and the pod's additions included."""
@@ -160,4 +214,6 @@ class PodJobOperator(JobOperator[PodWork]):
             },
         )
         submitted_at = str(supervised.spec.to_dict()["submitted_at"])
-        return PodWork(build_pod(request), supervised.secret, submitted_at)
+        self._made = True
+        pod = self._calls(context).manifest_created(build_pod(request), backend.node)
+        return PodWork(pod, supervised.secret, submitted_at)

@@ -13,6 +13,7 @@ import sys
 import traceback
 from typing import Any
 
+from airflow_provider_oscar.supervisor.access import Access
 from airflow_provider_oscar.supervisor.command import Signals
 from airflow_provider_oscar.supervisor.errors import RUN, StageError
 from airflow_provider_oscar.supervisor.job import Job
@@ -44,6 +45,7 @@ class Batch:
         self.spec, self.work, self.signals = spec, work, signals
         self.manifest = first_manifest({**spec, "inputs": []})
         self.store: Any = open_store(spec["output"])
+        self.access = Access(spec, self.store.renew)
         self.width = spec["parallel"] or len(os.sched_getaffinity(0))
         self.running: dict[int, int] = {}
         self.done: dict[int, dict[str, object]] = {}
@@ -56,12 +58,15 @@ class Batch:
         waiting = list(range(len(self.spec["objects"])))
         while waiting or self.running:
             while waiting and len(self.running) < self.width:
+                # Here and not in a thread: a copy of this process must not inherit a lock that a thread holds.
+                self.access.refresh()
                 self._begin(waiting.pop(0))
             self.signals.wait(TICK)
             if self._pass_signals_on():
                 waiting = []
             self._reap()
         self._conclude(begun)
+        self.access.refresh()
         self._publish()
         print_marker(self.manifest, self.spec["signing_key"])
         return int(self.manifest["exit_code"])

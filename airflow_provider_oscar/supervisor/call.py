@@ -7,6 +7,7 @@ raises to ``exception.json``, with its traceback. Of several processes of one jo
 """
 
 from __future__ import annotations
+import __future__
 
 import base64
 import hashlib
@@ -22,6 +23,7 @@ import sys
 import tarfile
 import tempfile
 import traceback
+import types
 from typing import Any
 
 TRACEBACK_LIMIT = 32_000
@@ -73,9 +75,39 @@ def load_function(call: dict[str, Any]) -> Any:
     name, filename = call["name"], "<function {} of task {}>".format(call["name"], call["task_id"])
     source = call["source"]
     linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
-    space: dict[str, Any] = {"__name__": "__airflow_function__"}
-    exec(compile(source, filename, "exec"), space)
-    return space[name]
+    module = types.ModuleType("__airflow_function__")
+    # Dataclasses and pickles look their module up.
+    sys.modules[module.__name__] = module
+    flags = __future__.annotations.compiler_flag if call.get("future_annotations") else 0
+    # This file's own future statements are not the function's.
+    exec(compile(source, filename, "exec", flags, dont_inherit=True), module.__dict__)
+    return getattr(module, name)
+
+
+def called(function: Any, args: list[object], kwargs: dict[str, object]) -> object:
+    """Call it, and run what it returns to its end if it is an asynchronous function."""
+    value = function(*args, **kwargs)
+    if hasattr(value, "__await__"):
+        import asyncio
+
+        async def awaited() -> object:
+            return await value
+
+        return asyncio.run(awaited())
+    return value
+
+
+def refuse_odd_keys(value: object) -> None:
+    """Refuse a dictionary with keys of which JSON would silently make text.
+
+    :raises TypeError: naming one.
+    """
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                raise TypeError(f"the key {key!r} would become text")
+    for each in value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ():
+        refuse_odd_keys(each)
 
 
 def arguments(call: dict[str, Any]) -> tuple[list[object], dict[str, object]]:
@@ -101,10 +133,18 @@ def store_value(value: object, serializer: str) -> None:
     """
     if serializer != "json":
         pickler = pickle if serializer == "pickle" else importlib.import_module("cloudpickle")
-        write("return_value.pickle", pickler.dumps(value, protocol=4))
+        try:
+            data = pickler.dumps(value, protocol=4)
+        except (pickle.PicklingError, TypeError, AttributeError, RecursionError) as error:
+            raise TypeError(
+                f"the function returned a {type(value).__name__} that cannot be pickled ({error}); return plain data, "
+                "or write a file to TMP_OUTPUT_DIR"
+            ) from None
+        write("return_value.pickle", data)
         return
     try:
         text = json.dumps({"value": value}, allow_nan=False)
+        refuse_odd_keys(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(
             f"the function returned a {type(value).__name__} that JSON cannot hold ({error}); return numbers, text, "
@@ -135,7 +175,7 @@ def main(folder: str, digest: str) -> int:
         if call.get("environment"):
             enter_environment(folder, call["environment"])
         args, kwargs = arguments(call)
-        value = load_function(call)(*args, **kwargs)
+        value = called(load_function(call), args, kwargs)
         store_value(value, call["serializer"])
     except SystemExit as ended:
         if ended.code in (None, 0):

@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from typing import Any, Callable, Iterator
 
 from airflow_provider_oscar.supervisor import text
+from airflow_provider_oscar.supervisor.access import Access
 from airflow_provider_oscar.supervisor.command import Run, Signals
 from airflow_provider_oscar.supervisor.errors import (
     EXIT_ACCESS,
@@ -53,22 +54,25 @@ class Job:
         for folder in (self.input_dir, self.output_dir, self.checkpoint_dir, self.files_dir):
             os.mkdir(folder, 0o700)
         self.store: Any = open_store(spec["output"])
+        self.access = Access(spec, self.store.renew)
         self.log = JobLog(work)
         self.manifest = first_manifest(spec)
 
     def perform(self) -> int:
         """Do all of it; whatever happens, the manifest and its marker line come last."""
-        text.listeners.append(self.log.note)
-        try:
-            self._attempt(self._check_access, self._stage_in, self._run)
-            self.signals.stage = STAGE_OUT
-            with self._phase(STAGE_OUT):
-                self._attempt(self._stage_out)
-                self._attempt(self._stage_out_checkpoint)
-                self._attempt(self._stage_out_log)
-        finally:
-            text.listeners.remove(self.log.note)
-        self._attempt(self._publish)
+        with self.access.kept():
+            text.listeners.append(self.log.note)
+            try:
+                self._attempt(self._check_access, self._stage_in, self._run)
+                self.signals.stage = STAGE_OUT
+                with self._phase(STAGE_OUT):
+                    self.access.refresh()
+                    self._attempt(self._stage_out)
+                    self._attempt(self._stage_out_checkpoint)
+                    self._attempt(self._stage_out_log)
+            finally:
+                text.listeners.remove(self.log.note)
+            self._attempt(self._publish)
         print_marker(self.manifest, self.spec["signing_key"])
         return int(self.manifest["exit_code"])
 
@@ -111,6 +115,7 @@ class Job:
 
     def _check_access(self) -> None:
         """Notice access that ran out in the queue before hours are computed for nothing."""
+        self.access.refresh()
         expires = self.store.expires
         if expires is not None and expires <= datetime.now(timezone.utc):
             raise TransientError(

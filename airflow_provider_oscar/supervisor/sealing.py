@@ -45,6 +45,15 @@ def opened(raw: bytes, environment: Mapping[str, str]) -> bytes:
         key = bytes.fromhex(text)
     except ValueError:
         bad_spec(f"the variable {name} holds no key")
+    return opened_with(raw, key)
+
+
+def opened_with(raw: bytes, key: bytes) -> bytes:
+    """Return what was sealed with a key.
+
+    :raises StageError: if it is not what was sealed with it.
+    """
+    head = len(MAGIC) + KEY_ID_LENGTH
     nonce, tag = raw[head : head + NONCE_LENGTH], raw[head + NONCE_LENGTH : head + NONCE_LENGTH + TAG_LENGTH]
     cipher = raw[head + NONCE_LENGTH + TAG_LENGTH :]
     wanted = hmac.new(derived(key, b"authenticate"), raw[:head] + nonce + cipher, hashlib.sha256).digest()

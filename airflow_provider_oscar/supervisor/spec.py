@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from datetime import datetime, timedelta, timezone
 from typing import Any, NoReturn
 from urllib.parse import unquote, urlsplit
 
@@ -65,6 +66,7 @@ def _read_fields(spec: dict[str, Any]) -> dict[str, object]:
         "launcher": _one_of(spec, "launcher", LAUNCHERS),
         "files": [_read_file(each) for each in spec.get("files") or ()],
         "resume_from": [read_input(each, nested=True) for each in spec.get("resume_from") or ()],
+        "access": read_access(spec.get("access")),
     }
     for name in ("nodes", "ntasks", "ntasks_per_node"):
         common[name] = _count(spec.get(name), name)
@@ -78,6 +80,7 @@ def _read_fields(spec: dict[str, Any]) -> dict[str, object]:
             "submission_id": str(each["submission_id"]),
             "request_digest": str(each.get("request_digest") or ""),
             "signing_key": _key(each.get("signing_key")),
+            "batch_key": found["signing_key"],
             "inputs": _inputs(each),
             "output": read_output(each["output"]),
         }
@@ -145,6 +148,19 @@ def read_output(target: dict[str, Any]) -> dict[str, object]:
     if known["kind"] == "webdav":
         return {**known, "headers": texts(target.get("headers"))}
     bad_spec("cannot stage out to the kind {}; expected s3-post or webdav".format(quoted(known["kind"])))
+
+
+def read_access(terms: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return how long the URLs and tokens of the job last, and where fresh ones will be; None if they never will."""
+    if terms is None:
+        return None
+    until = datetime.fromisoformat(str(terms["until"]).replace("Z", "+00:00"))
+    return {
+        "url": read_url(terms["url"]),
+        "headers": texts(terms.get("headers")),
+        "until": until if until.tzinfo else until.replace(tzinfo=timezone.utc),
+        "lifetime": timedelta(seconds=float(terms["lifetime"])),
+    }
 
 
 def amount(value: object) -> object:

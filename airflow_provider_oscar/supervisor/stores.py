@@ -111,6 +111,13 @@ class S3Post:
     """
 
     def __init__(self, target: dict[str, Any]) -> None:
+        #: Whether the store's tags were seen to be MD5 sums; None as long as nobody knows.
+        self._tags_are_md5: bool | None = None
+        self._other_tags = 0
+        self.renew(target)
+
+    def renew(self, target: dict[str, Any]) -> None:
+        """Go on with a fresh policy."""
         self.url, self.fields, self.prefix = target["url"], target["fields"], target["prefix"]
         self.key_limit = S3_KEY_LIMIT - len(encoded(self.prefix))
         policy = read_policy(self.fields.get("policy", ""))
@@ -119,9 +126,6 @@ class S3Post:
         self.size_limit = S3_OBJECT_LIMIT if allowed == S3_POST_LIMIT else allowed
         self.expires = _expiration(policy)
         self._takes_sha256 = _allows(policy, "x-amz-checksum-sha256")
-        #: Whether the store's tags were seen to be MD5 sums; None as long as nobody knows.
-        self._tags_are_md5: bool | None = None
-        self._other_tags = 0
 
     def transfer(self, key: str, size: int) -> Whole | InParts:
         """Return a transfer of one file.
@@ -237,9 +241,12 @@ class WebDAV:
     expires: datetime | None = None
 
     def __init__(self, target: dict[str, Any]) -> None:
-        self.base = target["url"].rstrip("/") + "/"
-        self.headers = target["headers"]
         self._directories = threading.Lock()
+        self.renew(target)
+
+    def renew(self, target: dict[str, Any]) -> None:
+        """Go on with a fresh token."""
+        self.base, self.headers = target["url"].rstrip("/") + "/", target["headers"]
 
     def transfer(self, key: str, size: int) -> Whole:
         """Return a transfer of one file; WebDAV has none that could be resumed."""
@@ -308,6 +315,6 @@ def _compare_digest(body: FileBody, answer: http.client.HTTPResponse) -> None:
         raise TransientError(f"the store holds other content for {body.what} than was sent", reason="checksum")
 
 
-def open_store(target: dict[str, object]) -> object:
+def open_store(target: dict[str, object]) -> S3Post | WebDAV:
     """Return the store of a specification's output."""
     return S3Post(target) if target["kind"] == "s3-post" else WebDAV(target)

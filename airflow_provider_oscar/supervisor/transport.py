@@ -41,6 +41,23 @@ LEFTOVER_LIMIT = 64 * 1024
 SMALL_BODY = 64 * 1024
 
 
+class Renewal:
+    """How a job gets fresh access when a store refuses what it has."""
+
+    def __init__(self) -> None:
+        #: Fetches it, and returns whether there was any; None where there is no way.
+        self.ask: Callable[[], bool] | None = None
+        #: How often there was any.
+        self.count = 0
+
+    def worth_another_attempt(self, before: int) -> bool:
+        """Whether access is fresher than when the count was ``before``."""
+        return self.count > before or (self.ask is not None and self.ask())
+
+
+RENEWAL = Renewal()
+
+
 def origin(url: str) -> tuple[str, str, int]:
     """Return scheme, host and port."""
     parts = urlsplit(url)
@@ -130,10 +147,12 @@ def persist(what: str, attempt: Callable[[], object], progress: Callable[[], int
     most_refusals = min(max(1, int(setting("REFUSALS", REFUSALS))), attempts)
     number, refusals, reached = 1, 0, progress()
     while True:
-        refused = False
+        renewals, refused = RENEWAL.count, False
         try:
             return attempt()
         except RefusedError as error:
+            if RENEWAL.worth_another_attempt(renewals):
+                continue
             refusals, refused = refusals + 1, True
             if refusals >= most_refusals:
                 raise

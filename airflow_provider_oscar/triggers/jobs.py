@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping
 
@@ -131,7 +132,13 @@ class JobTrigger(BaseTrigger):
         )
         place = ResultPlace.from_dict(self.result)
         backend = open_backend(self.backend, self.place)
-        return await wait_for_job(backend, wait, say=self.log.info, proof=None if place is None else place.aproven)
+        return await wait_for_job(
+            backend,
+            wait,
+            say=self.log.info,
+            proof=None if place is None else place.aproven,
+            keeper=None if place is None else place.keeper(),
+        )
 
     async def on_kill(self) -> None:
         """Save the job's log and cancel it when a user marks the deferred task, or clears it."""
@@ -141,7 +148,15 @@ class JobTrigger(BaseTrigger):
         async with asyncio.timeout(KILL_TIMEOUT):
             await self._save_log(backend)
             known = await backend.acancel(self.job_id)
+            await self._withdraw_access()
         (self.log.info if known.verified else self.log.warning)("Job %s %s", self.job_id, known)
+
+    async def _withdraw_access(self) -> None:
+        """Remove what renews the access of the cancelled job; what cannot be removed is sealed, and ends by itself."""
+        place = ResultPlace.from_dict(self.result)
+        if place is not None:
+            with contextlib.suppress(OscarProviderError):
+                await pool_of("access", place.conn_id).call(place.withdraw_access)
 
     async def _save_log(self, backend: JobPlace) -> None:
         """Copy the log, which goes with the job; cancelling comes first if that takes long."""

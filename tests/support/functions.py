@@ -40,6 +40,9 @@ class HttpStore:
         prefix = f"results/{submission_id}/"
         return StageOutS3Post(uri=f"{OUTPUT}/{submission_id}/", url=f"{self.server.url}/out", fields={}, prefix=prefix)
 
+    def reading(self, container, key, *, lifetime):
+        return f"{self.server.url}/{container}/{key}", {}
+
     def read_bytes(self, uri, limit):
         return self.server.objects.get("/" + uri.removeprefix("s3://"))
 

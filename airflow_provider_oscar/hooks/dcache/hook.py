@@ -317,6 +317,17 @@ class DCacheHook(BaseHook):
         """
         return staging.stage_in(self, event, lifetime=lifetime)
 
+    def reading(self, directory: str, name: str, *, lifetime: timedelta) -> tuple[str, dict[str, str]]:
+        """Return URL and headers with which whatever will be at a path can be read.
+
+        :param directory: the directory.
+        :param name: of the file in it; there may be none yet.
+        :param lifetime: how long the macaroon is good, at most seven days.
+        """
+        path = join(directory, name)
+        headers = self.capability(path, activities=("DOWNLOAD", "READ_METADATA"), lifetime=lifetime)
+        return self.door.url(path), headers
+
     def stage_out(
         self, uri: str, *, submission_id: str, lifetime: timedelta, max_bytes: int | None = None
     ) -> StageOutWebDAV:

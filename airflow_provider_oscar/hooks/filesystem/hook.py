@@ -292,6 +292,16 @@ class FileSystemHook:
         """
         _refuse_output(uri)
 
+    def reading(self, place: str, key: str, *, lifetime: timedelta) -> tuple[str, dict[str, str]]:
+        """Refuse: what is read there belongs to results, which go to S3 or dCache.
+
+        :param place: the file system.
+        :param key: of the file.
+        :param lifetime: of the access.
+        :raises DefinitionError: always.
+        """
+        _refuse_output(f"{place}/{key}")
+
     def test_connection(self) -> tuple[bool, str]:
         """Answer a Test button: whether the file system can be opened."""
         try:

@@ -327,6 +327,10 @@ class OscarS3Hook(BaseHook):
         """
         return staging.stage_in(self, event, lifetime=lifetime)
 
+    def reading(self, bucket: str, key: str, *, lifetime: timedelta) -> tuple[str, dict[str, str]]:
+        """Do :meth:`.ObjectStore.reading`; no request is made."""
+        return staging.reading(self, bucket, key, lifetime=lifetime)
+
     def stage_out(
         self, uri: str, *, submission_id: str, lifetime: timedelta, max_bytes: int | None = None
     ) -> StageOutS3Post:

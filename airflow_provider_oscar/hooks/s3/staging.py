@@ -41,6 +41,13 @@ def stage_in(hook: OscarS3Hook, event: ObjectEvent, *, lifetime: timedelta) -> S
     )
 
 
+def reading(hook: OscarS3Hook, bucket: str, key: str, *, lifetime: timedelta) -> tuple[str, dict[str, str]]:
+    """Do :meth:`.OscarS3Hook.reading`."""
+    seconds, what = _seconds(hook, lifetime), {"Bucket": bucket, "Key": key}
+    with hook.errors(f"presign {quoted(key)}", bucket):
+        return hook.client.generate_presigned_url("get_object", Params=what, ExpiresIn=seconds), {}
+
+
 def stage_out(
     hook: OscarS3Hook, uri: str, *, submission_id: str, lifetime: timedelta, max_bytes: int | None = None
 ) -> StageOutS3Post:

@@ -267,3 +267,20 @@ def test_nothing_of_ours_is_changed_by_labels(labels):
     ours, made = pod(), pod(PodOptions(labels=labels))
     assert made["spec"] == ours["spec"]
     assert {**labels, **ours["metadata"]["labels"]} == made["metadata"]["labels"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"readinessProbe": {"tcpSocket": {"port": 80}}}, "readinessProbe is of tcpSocket"),
+        ({"livenessProbe": {"grpc": {"port": 80}}}, "livenessProbe is of grpc"),
+        ({"startupProbe": {"httpGet": {"port": "web"}}}, "startupProbe names its port"),
+        ({"lifecycle": {"preStop": {"sleep": {"seconds": 5}}}}, r"lifecycle\.preStop is of sleep"),
+        ({"lifecycle": {"postStart": {"httpGet": {"port": "web"}}}}, r"lifecycle\.postStart names its port"),
+    ],
+)
+def test_probes_and_hooks_that_the_plugin_leaves_out_are_refused_on_a_virtual_node_alone(fields, message):
+    for containers in ((main(**fields),), (main(), other(**fields))):
+        with pytest.raises(DefinitionError, match=message):
+            pod(template=template(*containers), node="hpc")
+        pod(template=template(*containers), node="")

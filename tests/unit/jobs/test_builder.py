@@ -58,6 +58,15 @@ class FakeStore:
         prefix = f"p/{submission_id}/"
         return StageOutS3Post(uri=f"{uri.rstrip('/')}/{submission_id}/", url=url, fields={"k": "secret"}, prefix=prefix)
 
+    def reading(self, container, key, *, lifetime):
+        return f"{self.server.url if self.server else 'http://store'}/{container}/{key}?sig=secret", {}
+
+    def put_bytes(self, container, key, data):
+        self.files[f"s3://{container}/{key}"] = data
+
+    def delete(self, container, key):
+        self.files.pop(f"s3://{container}/{key}", None)
+
     def read_bytes(self, uri, limit):
         self.asked.append(("read_bytes", uri, limit))
         return self.files.get(uri)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.podstatus import TASK_ANNOTATION
 from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.jobs.manifest import Output
+from airflow_provider_oscar.jobs.results import ResultPlace
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.placement.targets import PlacementTarget
 from airflow_provider_oscar.triggers.jobs import JobTrigger
@@ -282,3 +284,44 @@ def test_a_script_and_a_container_are_two_things(more):
 def test_neither_of_both_is_nothing():
     with pytest.raises(DefinitionError, match="or a script"):
         operator(image="", command=None)
+
+
+def test_access_lasts_as_long_as_the_job_may_take_and_then_nothing_renews_it(cluster, supervisor):
+    pause = deferred(operator(timeout=timedelta(days=3)), context())
+    assert (supervisor.built[0]["lifetime"], supervisor.built[0]["outlived"]) == (timedelta(days=3, minutes=10), False)
+    assert pause.trigger.queue_deadline is None
+    assert ResultPlace.from_dict(pause.trigger.result).keeper() is None
+
+
+def test_a_job_of_more_than_a_week_has_to_start_within_one_and_its_access_is_renewed(cluster, supervisor):
+    now = time.time()
+    pause = deferred(operator(timeout=timedelta(days=30)), context())
+    assert (supervisor.built[0]["lifetime"], supervisor.built[0]["outlived"]) == (timedelta(days=7), True)
+    assert pause.trigger.queue_deadline - now == pytest.approx(7 * 86_400 - 600, abs=60)
+    keeper = ResultPlace.from_dict(pause.trigger.result).keeper()
+    assert keeper.pause(datetime.now(UTC)) == pytest.approx(3.5 * 86_400, abs=60)
+    shorter = deferred(operator(timeout=timedelta(days=30), queue_timeout=60), context(partition_key="other"))
+    assert shorter.trigger.queue_deadline - now < 120
+
+
+def test_a_site_may_want_access_for_minutes_alone(cluster, supervisor, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__OSCAR__ACCESS_LIFETIME", "300")
+    pause = deferred(operator(timeout=timedelta(hours=2)), context())
+    assert (supervisor.built[0]["lifetime"], supervisor.built[0]["outlived"]) == (timedelta(minutes=5), True)
+    assert ResultPlace.from_dict(pause.trigger.result).keeper().lifetime == timedelta(minutes=5)
+
+
+def test_a_later_try_lets_the_job_that_it_adopts_find_fresh_access(cluster, supervisor, monkeypatch):
+    """The try extends the job's deadline; the URLs in its secret end when the first try said."""
+    store, renewals = Store(), []
+    deferred(operator(timeout=timedelta(days=1)), context(store))
+    (name,) = cluster.pods
+    cluster.put(name, JobPhase.RUNNING)
+    monkeypatch.setattr(ResultPlace, "renew_access", lambda self: renewals.append(self.job))
+    later = time.time() + 86_000
+    monkeypatch.setattr(time, "time", lambda: later)
+    pause = deferred(operator(timeout=timedelta(days=1)), context(store))
+    assert [job.submission_id for job in renewals] == [name]
+    assert [each["outlived"] for each in supervisor.built] == [False, True], "what renews it is written now"
+    assert len(cluster.created) == 1
+    assert ResultPlace.from_dict(pause.trigger.result).keeper() is not None

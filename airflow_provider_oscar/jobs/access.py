@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Access that outlives a queue: what a job was given at its submission is renewed as long as somebody waits for it.
+
+Presigned URLs and macaroons live a week at most, and a site may want them to live for an hour. A pod that interLink
+has taken does not see a renewed Secret, and an OSCAR job never had one. So each specification names a document beside
+the results that does not exist at first. Where a job may outlive its access, the document is written when the job is
+submitted or adopted, and whoever waits for it renews all that is in it when half of its time is over. It is sealed with
+a key derived from the one of the job's result, and removed when the job has ended; ``supervisor/access.py`` reads it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, OscarProviderError, quoted
+from airflow_provider_oscar.core.objects import ObjectEvent, Source, split_uri
+from airflow_provider_oscar.core.staging import StageIn
+from airflow_provider_oscar.core.times import read_iso
+from airflow_provider_oscar.hooks.storage import ObjectStore
+from airflow_provider_oscar.jobs.sealing import seal, unsealed
+
+#: Below the parent of the jobs' output prefixes.
+ACCESS_PREFIX = ".airflow-oscar-access"
+#: What S3 signatures and dCache's macaroons may last.
+LONGEST_ACCESS = timedelta(days=7)
+#: Share of a lifetime after which access is renewed.
+RENEWED_AT = 0.5
+#: Bytes of a document.
+DOCUMENT_LIMIT = 64 * 1024 * 1024
+_KEY_ID = "ACCESS00"
+
+#: Finds the store of an event, or of a URI and a connection.
+Stores = Callable[..., ObjectStore]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessTerms:
+    """How long a job reaches what it needs, and where it finds fresh access.
+
+    :param url: of the document.
+    :param headers: to send with the request for it.
+    :param until: when the access ends.
+    :param lifetime: for how long it was given.
+    """
+
+    url: str
+    headers: Mapping[str, str]
+    until: datetime
+    lifetime: timedelta
+
+    def to_dict(self) -> dict[str, object]:
+        """Return JSON-able fields as in ``job.schema.json``."""
+        return {
+            "url": self.url,
+            "headers": dict(self.headers),
+            "until": self.until.isoformat(),
+            "lifetime": self.lifetime.total_seconds(),
+        }
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> AccessTerms:
+        """Read what :meth:`to_dict` wrote."""
+        return cls(
+            url=str(fields["url"]),
+            headers={str(name): str(value) for name, value in fields["headers"].items()},
+            until=read_iso(str(fields["until"])),
+            lifetime=timedelta(seconds=float(fields["lifetime"])),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessPlan:
+    """All that a job reaches, in the order of its specification; what fresh access is made from.
+
+    :param submission_id: name of the job.
+    :param output_uri: parent of its output prefix.
+    :param output_conn_id: connection of the output's store.
+    :param lifetime: for how long access is given each time.
+    :param max_bytes: largest single upload, or None.
+    :param inputs: objects to stage in.
+    :param files: files of the job that are in a store.
+    :param resume_from: files of a checkpoint.
+    :param objects: of a batch: name of the result, and the object.
+    """
+
+    submission_id: str
+    output_uri: str
+    output_conn_id: str
+    lifetime: timedelta
+    max_bytes: int | None = None
+    inputs: tuple[ObjectEvent, ...] = ()
+    files: tuple[ObjectEvent, ...] = ()
+    resume_from: tuple[ObjectEvent, ...] = ()
+    objects: tuple[tuple[str, ObjectEvent], ...] = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """Return JSON-able fields; no capability is among them."""
+        return {
+            "submission_id": self.submission_id,
+            "output_uri": self.output_uri,
+            "output_conn_id": self.output_conn_id,
+            "lifetime": self.lifetime.total_seconds(),
+            "max_bytes": self.max_bytes,
+            "inputs": [each.to_dict() for each in self.inputs],
+            "files": [each.to_dict() for each in self.files],
+            "resume_from": [each.to_dict() for each in self.resume_from],
+            "objects": [[name, each.to_dict()] for name, each in self.objects],
+        }
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> AccessPlan:
+        """Read what :meth:`to_dict` returned."""
+
+        def events(name: str) -> tuple[ObjectEvent, ...]:
+            return tuple(ObjectEvent.from_dict(each) for each in fields[name])
+
+        return cls(
+            submission_id=str(fields["submission_id"]),
+            output_uri=str(fields["output_uri"]),
+            output_conn_id=str(fields["output_conn_id"]),
+            lifetime=timedelta(seconds=float(fields["lifetime"])),
+            max_bytes=fields["max_bytes"],
+            inputs=events("inputs"),
+            files=events("files"),
+            resume_from=events("resume_from"),
+            objects=tuple((str(name), ObjectEvent.from_dict(each)) for name, each in fields["objects"]),
+        )
+
+
+def document_place(output_uri: str, submission_id: str) -> tuple[str, str]:
+    """Return container and key of a job's document."""
+    source, container, key = split_uri(f"{output_uri.rstrip('/')}/{ACCESS_PREFIX}/{submission_id}")
+    if source is Source.DCACHE:
+        container, _, key = key.rpartition("/")
+    return container, key
+
+
+def terms(plan: AccessPlan, stores: Stores, now: datetime) -> AccessTerms:
+    """Return what a specification says of the document: the longest way to read it that there is.
+
+    :param plan: what the job reaches.
+    :param stores: finds stores.
+    :param now: when access is given.
+    """
+    store = stores(plan.output_uri, plan.output_conn_id)
+    url, headers = store.reading(*document_place(plan.output_uri, plan.submission_id), lifetime=LONGEST_ACCESS)
+    return AccessTerms(url=url, headers=headers, until=now + plan.lifetime, lifetime=plan.lifetime)
+
+
+def publish(plan: AccessPlan, key: str, stores: Stores, now: datetime) -> datetime:
+    """Give fresh access to all that a job reaches, write the document, and return when the access ends.
+
+    :param plan: what the job reaches.
+    :param key: that signs the job's manifest, in hexadecimal digits.
+    :param stores: finds stores.
+    :param now: the time.
+    """
+    store = stores(plan.output_uri, plan.output_conn_id)
+    fresh = terms(plan, stores, now)
+
+    def reached(event: ObjectEvent) -> dict[str, object] | None:
+        try:
+            return _brief(stores(event).stage_in(event, lifetime=plan.lifetime))
+        except BadInputError:
+            return None  # that the object is gone or another one, the job will say itself
+
+    def output(submission_id: str) -> dict[str, object]:
+        return store.stage_out(
+            plan.output_uri, submission_id=submission_id, lifetime=plan.lifetime, max_bytes=plan.max_bytes
+        ).to_dict()
+
+    document = {
+        "access": fresh.to_dict(),
+        "output": output(plan.submission_id),
+        "inputs": [reached(each) for each in plan.inputs],
+        "files": [reached(each) for each in plan.files],
+        "resume_from": [reached(each) for each in plan.resume_from],
+        "objects": [
+            {"submission_id": name, "inputs": [reached(each)], "output": output(name)} for name, each in plan.objects
+        ],
+        "plan": plan.to_dict(),
+    }
+    data = seal(json.dumps(document, separators=(",", ":")).encode(), _document_key(key), _KEY_ID)
+    store.put_bytes(*document_place(plan.output_uri, plan.submission_id), data)
+    return fresh.until
+
+
+def renew(
+    output_uri: str, output_conn_id: str, submission_id: str, keys: Iterable[str], *, stores: Stores, now: datetime
+) -> datetime | None:
+    """Renew a job's document if half of its time is over, and return when that is the case again.
+
+    :param output_uri: parent of the job's output prefix.
+    :param output_conn_id: connection of the output's store.
+    :param submission_id: name of the job.
+    :param keys: that may sign the job's manifest, in hexadecimal digits.
+    :param stores: finds stores.
+    :param now: the time.
+    :return: None if there is no document, or it is not of this job.
+    """
+    store = stores(output_uri, output_conn_id)
+    container, path = document_place(output_uri, submission_id)
+    raw = store.read_bytes(f"{output_uri.rstrip('/')}/{ACCESS_PREFIX}/{submission_id}", DOCUMENT_LIMIT)
+    if raw is None:
+        return None
+    for key in keys:
+        text = unsealed(raw, _document_key(key), DOCUMENT_LIMIT)
+        if text is None:
+            continue
+        document = json.loads(text)
+        plan, seen = AccessPlan.from_dict(document["plan"]), AccessTerms.from_dict(document["access"])
+        due = seen.until - seen.lifetime * (1 - RENEWED_AT)
+        if now < due:
+            return due
+        until = publish(plan, key, stores, now)
+        return until - plan.lifetime * (1 - RENEWED_AT)
+    raise DefinitionError(
+        f"connection {output_conn_id!r}: {quoted(path)} in {quoted(container)} is not the access of job "
+        f"{submission_id!r}, or was sealed with another [oscar] signing_key; it is not renewed"
+    )
+
+
+def withdraw(output_uri: str, output_conn_id: str, submission_id: str, stores: Stores) -> None:
+    """Remove a job's document; it is no error if there is none.
+
+    :param output_uri: parent of the job's output prefix.
+    :param output_conn_id: connection of the output's store.
+    :param submission_id: name of the job.
+    :param stores: finds stores.
+    """
+    stores(output_uri, output_conn_id).delete(*document_place(output_uri, submission_id))
+
+
+@dataclass(slots=True)
+class Keeper:
+    """Renews the access of one job while it is waited for; holds when that is due.
+
+    :param renew: does it, and returns when it is due again; None if there is nothing to renew.
+    :param due: when it is due first.
+    :param lifetime: of the access.
+    """
+
+    renew: Callable[[], datetime | None]
+    due: datetime
+    lifetime: timedelta
+
+    def pause(self, now: datetime) -> float:
+        """Seconds until the next renewal."""
+        return max((self.due - now).total_seconds(), 0.0)
+
+    def attempt(self) -> str:
+        """Renew it, and return why that failed; empty if it did not."""
+        now = datetime.now(UTC)
+        try:
+            due = self.renew()
+        except OscarProviderError as error:
+            # As often as fits into what is left, and not more often than every second.
+            self.due = now + max(self.lifetime / 16, timedelta(seconds=1))
+            return str(error)
+        self.due = due or now + self.lifetime * RENEWED_AT
+        return ""
+
+
+def _brief(given: StageIn) -> dict[str, object]:
+    return {"uri": given.uri, "url": given.url, "headers": dict(given.headers)}
+
+
+def _document_key(key: str) -> bytes:
+    return hmac.new(bytes.fromhex(key), b"access", hashlib.sha256).digest()

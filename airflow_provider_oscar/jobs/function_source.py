@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether the source of a function is enough to run it elsewhere; what is not is said in the DAG file.
+
+Only the text of the function travels. What it uses of the file around it (modules imported at the top, constants,
+other functions, variables of an enclosing function) is not there where it runs, which would show after hours in a
+queue, as a NameError.
+"""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import builtins
+import inspect
+import symtable
+from collections.abc import Callable, Iterator
+from types import FunctionType, ModuleType
+
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
+
+#: Names that every module has.
+_GIVEN = {*dir(builtins), "__name__", "__file__", "__builtins__"}
+
+
+def plain_function(function: Callable[..., object], about: str) -> FunctionType:
+    """Return the function.
+
+    :param function: what is to run elsewhere.
+    :param about: task, for messages.
+    :raises DefinitionError: if it is no function with a name, or one whose value cannot be returned.
+    """
+    if not isinstance(function, FunctionType) or function.__name__ == "<lambda>":
+        raise DefinitionError(
+            f"{about}: {quoted(function)} has no source that could be sent; give a function that is defined with def "
+            "(no lambda, method, partial or callable object)"
+        )
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise DefinitionError(
+            f"{about}: function {function.__name__!r} is a generator, and what it yields stays where it runs; return a "
+            "list, or write files to TMP_OUTPUT_DIR"
+        )
+    return function
+
+
+def has_future_annotations(function: FunctionType) -> bool:
+    """Whether the file of the function has ``from __future__ import annotations``."""
+    return bool(function.__code__.co_flags & __future__.annotations.compiler_flag)
+
+
+def check_names(function: FunctionType, source: str, about: str) -> None:
+    """Refuse a function that uses names of the file around it.
+
+    :param function: the function.
+    :param source: its definition as it is sent.
+    :param about: task, for messages.
+    :raises DefinitionError: naming them, with what works instead.
+    """
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return  # said elsewhere, for the Python of the image
+    if has_future_annotations(function):
+        tree = ast.fix_missing_locations(_WithoutAnnotations().visit(tree))
+    table = symtable.symtable(ast.unparse(tree), "<function>", "exec")
+    at_once = {each.get_name() for each in table.get_symbols() if each.is_referenced()}
+    defined = {each.get_name() for each in table.get_symbols() if each.is_assigned() or each.is_imported()}
+    later, assigned = set(), set(defined)
+    for scope in _scopes(table):
+        for each in scope.get_symbols():
+            if each.is_global() and each.is_assigned():
+                assigned.add(each.get_name())
+            elif each.is_global() and each.is_referenced():
+                later.add(each.get_name())
+    around = {**function.__globals__, **dict.fromkeys(function.__code__.co_freevars)}
+    # What decorators, defaults and annotations use is looked up at once; the rest may stand where nothing comes by.
+    missing = (at_once - defined - _GIVEN) | {name for name in later - assigned - _GIVEN if name in around}
+    if missing:
+        modules = sorted(name for name in missing if isinstance(around.get(name), ModuleType))
+        remedies = [f"import {', '.join(modules)} within it"] if modules else []
+        if len(missing) > len(modules):
+            remedies.append(
+                "define the others within it or pass values as arguments"
+                if modules
+                else "define them within it, or pass values as arguments"
+            )
+        raise DefinitionError(
+            f"{about}: function {function.__name__!r} uses {', '.join(sorted(missing))} of the file around it, which "
+            f"is not there where it runs; {', and '.join(remedies)}"
+        )
+
+
+def _scopes(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
+    for child in table.get_children():
+        yield child
+        yield from _scopes(child)
+
+
+class _WithoutAnnotations(ast.NodeTransformer):
+    """Leaves out annotations, which nobody evaluates."""
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        node.annotation = None
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.returns = None
+        return self.generic_visit(node)
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
+        node.returns = None
+        return self.generic_visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        node.annotation = ast.Constant(None)
+        return self.generic_visit(node)

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who waits for a job renews its access in time; nobody but the job can read what was renewed."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, TransientError
+from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.core.staging import StageIn, StageOutS3Post
+from airflow_provider_oscar.jobs.access import (
+    AccessPlan,
+    Keeper,
+    document_place,
+    publish,
+    renew,
+    withdraw,
+)
+from airflow_provider_oscar.jobs.running import RunningJob
+from airflow_provider_oscar.supervisor.sealing import derived, opened_with
+from tests.support.fakes import EVENT
+
+KEY, OTHER = "ab" * 32, "cd" * 32
+NOW = datetime(2026, 11, 28, tzinfo=UTC)
+PLACE = "s3://out/results/.airflow-oscar-access/t-1"
+HOUR = timedelta(hours=1)
+
+
+class FakeStore:
+    """Hands out URLs that say which they are, and counts them."""
+
+    def __init__(self):
+        self.objects, self.number, self.gone = {}, 0, False
+
+    def stage_in(self, event, *, lifetime):
+        if self.gone:
+            raise BadInputError("it is gone")
+        self.number += 1
+        url = f"http://store/x?X-Amz-Signature=number-{self.number}"
+        return StageIn(uri=event.uri, name="x", size=1, etag="", checksum=None, url=url)
+
+    def stage_out(self, uri, *, submission_id, lifetime, max_bytes=None):
+        self.number += 1
+        fields = {"policy": f"policy-{self.number}"}
+        return StageOutS3Post(
+            uri=f"{uri}/{submission_id}/", url="http://store/out", fields=fields, prefix=f"results/{submission_id}/"
+        )
+
+    def reading(self, container, key, *, lifetime):
+        return f"http://store/{container}/{key}?{lifetime.days}", {}
+
+    def read_bytes(self, uri, limit):
+        return self.objects.get(uri)
+
+    def put_bytes(self, container, key, data):
+        self.objects[f"s3://{container}/{key}"] = data
+
+    def delete(self, container, key):
+        self.objects.pop(f"s3://{container}/{key}", None)
+
+
+@pytest.fixture
+def store():
+    return FakeStore()
+
+
+@pytest.fixture
+def plan():
+    event = ObjectEvent.from_dict(EVENT)
+    common = {"submission_id": "t-1", "output_uri": "s3://out/results", "output_conn_id": "oscar_s3_default"}
+    return AccessPlan(**common, lifetime=HOUR, inputs=(event,), resume_from=(event,), objects=(("t-2", event),))
+
+
+def content(store):
+    """The document, opened as the supervisor opens it."""
+    return json.loads(opened_with(store.objects[PLACE], derived(bytes.fromhex(KEY), b"access")))
+
+
+def test_a_plan_survives_json(plan):
+    assert AccessPlan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
+
+
+def test_only_the_job_can_read_what_is_published(store, plan):
+    assert publish(plan, KEY, lambda *_: store, NOW) == NOW + HOUR
+    raw = store.objects[PLACE]
+    assert b"Signature" not in raw
+    assert b"policy" not in raw
+    assert b"http" not in raw
+    found = content(store)
+    assert found["inputs"][0]["url"].startswith("http://store/x?X-Amz-Signature=")
+    assert found["output"]["fields"]["policy"].startswith("policy-")
+    assert (found["objects"][0]["submission_id"], found["access"]["lifetime"]) == ("t-2", 3600.0)
+    with pytest.raises(DefinitionError, match="not the access of job 't-1'"):
+        renew(plan.output_uri, "c", "t-1", [OTHER], stores=lambda *_: store, now=NOW)
+
+
+def test_access_is_renewed_when_half_of_its_time_is_over_and_not_before(store, plan):
+    publish(plan, KEY, lambda *_: store, NOW)
+    first = content(store)
+
+    def after(minutes, keys=(KEY,)):
+        now = NOW + timedelta(minutes=minutes)
+        return renew(plan.output_uri, "c", "t-1", keys, stores=lambda *_: store, now=now)
+
+    assert after(29) == NOW + HOUR / 2
+    assert content(store) == first
+    assert after(31, keys=(OTHER, KEY)) == NOW + timedelta(minutes=61), "also after the master key was changed"
+    second = content(store)
+    assert second["inputs"][0]["url"] != first["inputs"][0]["url"]
+    assert second["output"]["fields"] != first["output"]["fields"]
+    assert second["access"]["until"] == (NOW + timedelta(minutes=91)).isoformat()
+
+
+def test_an_object_that_vanished_meanwhile_does_not_end_the_access_to_the_others(store, plan):
+    publish(plan, KEY, lambda *_: store, NOW)
+    store.gone = True
+    assert renew(plan.output_uri, "c", "t-1", [KEY], stores=lambda *_: store, now=NOW + HOUR)
+    assert content(store)["inputs"] == [None]
+    assert content(store)["output"]["fields"]
+
+
+def test_a_document_is_withdrawn_and_then_nothing_is_renewed(store, plan):
+    publish(plan, KEY, lambda *_: store, NOW)
+    withdraw(plan.output_uri, "c", "t-1", lambda *_: store)
+    assert store.objects == {}
+    assert renew(plan.output_uri, "c", "t-1", [KEY], stores=lambda *_: store, now=NOW) is None
+    assert document_place("dcache://door/a/b", "t-1") == ("/a/b/.airflow-oscar-access", "t-1")
+
+
+def test_a_renewal_that_fails_is_tried_again_long_before_the_access_ends():
+    def fails():
+        raise TransientError("the store is away")
+
+    keeper = Keeper(fails, datetime.now(UTC), HOUR)
+    assert keeper.attempt() == "the store is away"
+    assert 0 < keeper.pause(datetime.now(UTC)) <= HOUR.total_seconds() / 16
+    keeper.renew = lambda: None
+    assert keeper.attempt() == ""
+    assert keeper.pause(datetime.now(UTC)) > 1000
+
+
+@pytest.mark.parametrize(
+    ("deadline", "until", "outlives"),
+    [(10.0, 20.0, False), (20.0, 10.0, True), (None, 10.0, True), (10.0, None, False)],
+)
+def test_access_is_kept_for_those_alone_that_may_outlive_it(deadline, until, outlives):
+    job = RunningJob(submission_id="t", job_id="t", deadline=deadline, access_until=until, access_lifetime=5.0)
+    assert job.outlives_access is outlives
+    assert RunningJob.from_stored(job.to_dict()) == job
