@@ -70,7 +70,6 @@ class JobBuilder:
         attachments: Attachments | None = None,
         options: RunOptions | None = None,
         binding: Binding | None = None,
-        outlived: bool = False,
     ) -> PreparedJob:
         """Prepare one job; makes presigned URLs or tokens, and submits nothing.
 
@@ -86,7 +85,6 @@ class JobBuilder:
         :param attachments: what the job is given beside the object.
         :param options: how the command is run.
         :param binding: signing key, digest of the request, and how it was placed.
-        :param outlived: the job may outlive its access, so the document that renews it is written now.
         :raises DefinitionError: if what was asked for cannot be expressed.
         """
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
@@ -152,7 +150,7 @@ class JobBuilder:
             access=terms(plan, self._stores, common["submitted_at"]) if bound.signing_key else None,
             **common,
         )
-        if outlived and bound.signing_key:
+        if bound.outlived and bound.signing_key:
             publish(plan, bound.signing_key, self._stores, common["submitted_at"])
         text = spec.to_json()
         limit = SECRET_LIMIT - len(encoded_program())

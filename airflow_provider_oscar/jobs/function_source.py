@@ -60,7 +60,7 @@ def check_names(function: FunctionType, source: str, about: str) -> None:
     except SyntaxError:
         return  # said elsewhere, for the Python of the image
     if has_future_annotations(function):
-        tree = ast.fix_missing_locations(_WithoutAnnotations().visit(tree))
+        _drop_annotations(tree)
     table = symtable.symtable(ast.unparse(tree), "<function>", "exec")
     at_once = {each.get_name() for each in table.get_symbols() if each.is_referenced()}
     defined = {each.get_name() for each in table.get_symbols() if each.is_assigned() or each.is_imported()}
@@ -95,21 +95,9 @@ def _scopes(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
         yield from _scopes(child)
 
 
-class _WithoutAnnotations(ast.NodeTransformer):
-    """Leaves out annotations, which nobody evaluates."""
-
-    def visit_arg(self, node: ast.arg) -> ast.arg:
-        node.annotation = None
-        return node
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        node.returns = None
-        return self.generic_visit(node)
-
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
-        node.returns = None
-        return self.generic_visit(node)
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
-        node.annotation = ast.Constant(None)
-        return self.generic_visit(node)
+def _drop_annotations(tree: ast.AST) -> None:
+    """Leave out what nobody evaluates."""
+    for node in ast.walk(tree):
+        for name in ("annotation", "returns"):
+            if getattr(node, name, None) is not None:
+                setattr(node, name, ast.Constant(None))

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Generic, Literal, Protocol, TypeVar, get_args
+from typing import Generic, Literal, TypeVar, get_args
 
 from airflow_provider_oscar.core.cancellation import Cancellation
 from airflow_provider_oscar.core.errors import (
@@ -28,6 +28,7 @@ from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.refusals import never_ran
 from airflow_provider_oscar.core.times import parse_iso
 from airflow_provider_oscar.jobs.backend import JobBackend
+from airflow_provider_oscar.jobs.concluded import Concluded, Log
 from airflow_provider_oscar.jobs.failures import failure
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.outcome import State, proves_success, verdict
@@ -45,30 +46,6 @@ KEEP_POD = get_args(KeepPod)
 
 T = TypeVar("T")
 W = TypeVar("W")
-
-
-class Log(Protocol):
-    """The part of a logger that is used."""
-
-    def info(self, text: str, /, *values: object) -> object:
-        """Log a line."""
-
-    def warning(self, text: str, /, *values: object) -> object:
-        """Log a line that somebody should read."""
-
-
-@dataclass(frozen=True, slots=True)
-class Concluded:
-    """A job that succeeded.
-
-    :param manifest: what proves it.
-    :param job: as it is remembered.
-    :param status: the last look at it.
-    """
-
-    manifest: Manifest
-    job: RunningJob
-    status: JobStatus
 
 
 @dataclass

@@ -123,12 +123,14 @@ class Binding:
 
     :param signing_key: key of the manifest's signature, in hexadecimal digits; empty for none.
     :param request_digest: of what was asked for, repeated in the manifest.
+    :param outlived: the job may outlive its access, so what renews it is written when the job is prepared.
     :param placed: how the job came to its placement target, repeated in the manifest: ``policy``, ``reasons`` and
         ``attempts``.
     """
 
     signing_key: str = field(default="", repr=False)
     request_digest: str = ""
+    outlived: bool = False
     placed: Mapping[str, object] = field(default_factory=dict)
 
 

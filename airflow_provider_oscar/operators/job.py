@@ -7,7 +7,6 @@ backend that runs it.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -21,8 +20,9 @@ from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.jobs.backend import JobBackend
+from airflow_provider_oscar.jobs.concluded import Concluded
 from airflow_provider_oscar.jobs.job_metrics import report
-from airflow_provider_oscar.jobs.lifecycle import MANIFEST_GRACE, Concluded, JobLifecycle, KeepPod
+from airflow_provider_oscar.jobs.lifecycle import MANIFEST_GRACE, JobLifecycle, KeepPod
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.options import Attachments, RunOptions
 from airflow_provider_oscar.jobs.poller import Pace
@@ -36,17 +36,16 @@ from airflow_provider_oscar.operators.job_arguments import checked_reuse, positi
 from airflow_provider_oscar.operators.job_building import described_request
 from airflow_provider_oscar.operators.job_objects import refuse_directories, take_objects
 from airflow_provider_oscar.operators.job_outcome import (
-    describe_outlets,
     hand_over,
     hand_over_at,
     output_connection,
     placement_faults,
     placement_of,
-    record_for_placement,
+    push_outcome,
     story_of,
 )
 from airflow_provider_oscar.operators.job_state import load_state, parse_object_event, remembered_job, save_state
-from airflow_provider_oscar.operators.job_waiting import PADDING, job_trigger, proof_due, wait_here, waited_too_long
+from airflow_provider_oscar.operators.job_waiting import PADDING, job_trigger, wait_to_end, waited_too_long
 from airflow_provider_oscar.operators.outages import Outage, begin_patiently
 from airflow_provider_oscar.run_objects import run_objects
 
@@ -143,8 +142,7 @@ class JobOperator(BaseOperator, Generic[W]):
         self.asked: RunningJob | None = None
         self._lifecycle_of_job: JobLifecycle[W] | None = None
         self._manifest: dict[str, object] | None = None
-        #: How a placement came to this target, for the manifest.
-        self.placed: dict[str, object] = {}
+        self.placed: dict[str, object] = {}  # how a placement came to this target, for the manifest
         self.outage: Outage | None = None
 
     # What the kinds of job differ in.
@@ -340,14 +338,7 @@ class JobOperator(BaseOperator, Generic[W]):
         """
         if self.deferrable:
             self._defer(job, unproven)
-        while True:
-            event = asyncio.run(wait_here(self, job)) if unproven is None else unproven
-            if unproven is not None:
-                time.sleep(max(proof_due(self, unproven) - time.time(), 0.0))
-            done = self.conclude(context, job, event)
-            if done is not None:
-                return done
-            unproven = None if event.get("proven") else event
+        return wait_to_end(self, context, job, unproven)
 
     def writes_manifest(self) -> bool:
         """Whether the job leaves a manifest at a known place."""
@@ -393,14 +384,7 @@ class JobOperator(BaseOperator, Generic[W]):
         return {"options": self.run_options, "attachments": given}
 
     def _push(self, context: Context, job: RunningJob, status: JobStatus, manifest: Manifest | None) -> None:
-        slurm = (manifest.slurm_job_id if manifest else None) or status.slurm_job_id
-        context["ti"].xcom_push(key="job_id", value=job.job_id)
-        if slurm:
-            context["ti"].xcom_push(key="slurm_job_id", value=slurm)
-        if manifest is not None and manifest.succeeded:
-            describe_outlets(self.outlets, context, manifest, conn_id=self.output_conn_id)
-        self.note_links(job, slurm or "")
-        record_for_placement(self, context, job, manifest)
+        push_outcome(self, context, job, status, manifest)
 
     def timeout_seconds(self) -> float:
         """Return the seconds after which the job is cancelled."""

@@ -24,7 +24,12 @@ def build_job(task: JobOperator[Any], job: RunningJob, *, placement: str) -> Pre
     tell(task, job)
     return task.builder.build(
         submission_id=job.submission_id,
-        binding=Binding(signing_key=task.signer.key(job), request_digest=job.request_digest, placed=task.placed),
+        binding=Binding(
+            signing_key=task.signer.key(job),
+            request_digest=job.request_digest,
+            placed=task.placed,
+            outlived=job.outlives_access,
+        ),
         event=parse_object_event(task.object_event),
         command=[str(word) for word in task.command],
         output_conn_id=task.output_conn_id,
@@ -33,7 +38,6 @@ def build_job(task: JobOperator[Any], job: RunningJob, *, placement: str) -> Pre
         placement=placement,
         timeout=task.timeout_seconds(),
         lifetime=access_lifetime(task),
-        outlived=job.outlives_access,
         **task.build_options(),
     )
 

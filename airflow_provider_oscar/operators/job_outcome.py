@@ -18,6 +18,7 @@ from airflow_provider_oscar.core.events import outputs_told
 from airflow_provider_oscar.core.objects import Source, split_uri
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.running import RunningJob
+from airflow_provider_oscar.jobs.status import JobStatus
 from airflow_provider_oscar.operators.placement_store import RunStore, run_record
 from airflow_provider_oscar.placement.prediction import patience
 
@@ -38,6 +39,27 @@ HANDOVER = "handover"
 WHY = 500
 #: Reasons, and placements before, that a manifest tells.
 STORY = 10
+
+
+def push_outcome(
+    task: JobOperator[Any], context: Context, job: RunningJob, status: JobStatus, manifest: Manifest | None
+) -> None:
+    """Tell XCom, links, assets and the placement before it what became of a job.
+
+    :param task: the task.
+    :param context: of the task.
+    :param job: as it is remembered.
+    :param status: the last look at it.
+    :param manifest: of the job, if it has one.
+    """
+    slurm = (manifest.slurm_job_id if manifest else None) or status.slurm_job_id
+    context["ti"].xcom_push(key="job_id", value=job.job_id)
+    if slurm:
+        context["ti"].xcom_push(key="slurm_job_id", value=slurm)
+    if manifest is not None and manifest.succeeded:
+        describe_outlets(task.outlets, context, manifest, conn_id=task.output_conn_id)
+    task.note_links(job, slurm or "")
+    record_for_placement(task, context, job, manifest)
 
 
 def output_connection(uri: str, conn_id: str) -> str:

@@ -17,10 +17,32 @@ from airflow_provider_oscar.operators.job_access import last_start, result_place
 from airflow_provider_oscar.triggers.jobs import JobTrigger
 
 if TYPE_CHECKING:
+    from airflow.sdk import Context
+
     from airflow_provider_oscar.operators.job import JobOperator
 
 #: Added to Airflow's own timeout, so that the trigger's comes first and the job is cancelled.
 PADDING = timedelta(minutes=10)
+
+
+def wait_to_end(
+    task: JobOperator[Any], context: Context, job: RunningJob, unproven: JsonObject | None
+) -> dict[str, object]:
+    """Wait on the worker until the job has ended and what became of it is known; return its manifest.
+
+    :param task: the task.
+    :param context: of the task.
+    :param job: its job.
+    :param unproven: event of a job that has ended, whose success is not proven yet.
+    """
+    while True:
+        event = asyncio.run(wait_here(task, job)) if unproven is None else unproven
+        if unproven is not None:
+            time.sleep(max(proof_due(task, unproven) - time.time(), 0.0))
+        done = task.conclude(context, job, event)
+        if done is not None:
+            return done
+        unproven = None if event.get("proven") else event
 
 
 async def wait_here(task: JobOperator[Any], job: RunningJob) -> JsonObject:

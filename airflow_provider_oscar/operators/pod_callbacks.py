@@ -11,9 +11,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias, cast
 
-from kubernetes.client.exceptions import ApiException
-from urllib3.exceptions import HTTPError
-
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.pod_merge import check_virtual_pod
 from airflow_provider_oscar.core.pods import CONTAINER_NAME
@@ -113,6 +110,9 @@ class PodCallbacks:
 
     def _tell(self, method: str, name: str, **more: object) -> None:
         if self._callbacks:
+            from kubernetes.client.exceptions import ApiException
+            from urllib3.exceptions import HTTPError
+
             # What cannot be seen now is told of as it was seen last: a callback decides nothing about the job.
             with suppress(ApiException, HTTPError):
                 self._pod = self._hook.core.read_namespaced_pod(name, self._hook.namespace)

@@ -56,8 +56,7 @@ class OscarS3Hook(BaseHook):
         without login, boto3 looks for credentials where it always does. Host or extra ``endpoint_url`` is the
         store's URL (empty for Amazon). Further extras: ``region_name``, ``verify`` (boolean or CA file),
         ``addressing_style`` (auto, path, virtual; path where an endpoint is set), ``session_token``,
-        ``connect_timeout`` and ``read_timeout`` (seconds to reach the store, 10, and between two bytes of an answer,
-        60).
+        ``connect_timeout`` and ``read_timeout`` (seconds to reach the store, 10, and between two bytes, 60).
     :param connection: the connection itself, when the caller fetched it already (a trigger does so without
         blocking); looked up by id otherwise.
     """

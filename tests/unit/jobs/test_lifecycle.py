@@ -26,7 +26,8 @@ from airflow_provider_oscar.core.errors import (
 from airflow_provider_oscar.core.logs import LINES_LIMIT
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.jobs.backend import open_backend
-from airflow_provider_oscar.jobs.lifecycle import Concluded, JobLifecycle
+from airflow_provider_oscar.jobs.concluded import Concluded
+from airflow_provider_oscar.jobs.lifecycle import JobLifecycle
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.signing import Signer, request_digest

@@ -288,7 +288,10 @@ def test_neither_of_both_is_nothing():
 
 def test_access_lasts_as_long_as_the_job_may_take_and_then_nothing_renews_it(cluster, supervisor):
     pause = deferred(operator(timeout=timedelta(days=3)), context())
-    assert (supervisor.built[0]["lifetime"], supervisor.built[0]["outlived"]) == (timedelta(days=3, minutes=10), False)
+    assert (supervisor.built[0]["lifetime"], supervisor.built[0]["binding"].outlived) == (
+        timedelta(days=3, minutes=10),
+        False,
+    )
     assert pause.trigger.queue_deadline is None
     assert ResultPlace.from_dict(pause.trigger.result).keeper() is None
 
@@ -296,7 +299,7 @@ def test_access_lasts_as_long_as_the_job_may_take_and_then_nothing_renews_it(clu
 def test_a_job_of_more_than_a_week_has_to_start_within_one_and_its_access_is_renewed(cluster, supervisor):
     now = time.time()
     pause = deferred(operator(timeout=timedelta(days=30)), context())
-    assert (supervisor.built[0]["lifetime"], supervisor.built[0]["outlived"]) == (timedelta(days=7), True)
+    assert (supervisor.built[0]["lifetime"], supervisor.built[0]["binding"].outlived) == (timedelta(days=7), True)
     assert pause.trigger.queue_deadline - now == pytest.approx(7 * 86_400 - 600, abs=60)
     keeper = ResultPlace.from_dict(pause.trigger.result).keeper()
     assert keeper.pause(datetime.now(UTC)) == pytest.approx(3.5 * 86_400, abs=60)
@@ -307,7 +310,7 @@ def test_a_job_of_more_than_a_week_has_to_start_within_one_and_its_access_is_ren
 def test_a_site_may_want_access_for_minutes_alone(cluster, supervisor, monkeypatch):
     monkeypatch.setenv("AIRFLOW__OSCAR__ACCESS_LIFETIME", "300")
     pause = deferred(operator(timeout=timedelta(hours=2)), context())
-    assert (supervisor.built[0]["lifetime"], supervisor.built[0]["outlived"]) == (timedelta(minutes=5), True)
+    assert (supervisor.built[0]["lifetime"], supervisor.built[0]["binding"].outlived) == (timedelta(minutes=5), True)
     assert ResultPlace.from_dict(pause.trigger.result).keeper().lifetime == timedelta(minutes=5)
 
 
@@ -322,6 +325,6 @@ def test_a_later_try_lets_the_job_that_it_adopts_find_fresh_access(cluster, supe
     monkeypatch.setattr(time, "time", lambda: later)
     pause = deferred(operator(timeout=timedelta(days=1)), context(store))
     assert [job.submission_id for job in renewals] == [name]
-    assert [each["outlived"] for each in supervisor.built] == [False, True], "what renews it is written now"
+    assert [each["binding"].outlived for each in supervisor.built] == [False, True], "what renews it is written now"
     assert len(cluster.created) == 1
     assert ResultPlace.from_dict(pause.trigger.result).keeper() is not None

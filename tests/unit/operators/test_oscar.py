@@ -396,12 +396,13 @@ def test_the_key_is_nowhere_but_in_the_specification(oscar, supervisor):
     assert key not in json.dumps([store, pause.kwargs, pause.trigger.serialize()])
 
 
-def test_a_timeout_that_outlives_every_url_is_refused_before_submission(oscar, supervisor):
-    with pytest.raises(AirflowFailException, match=r"timeout is 8 days.*resume_from"):
-        operator(timeout=timedelta(days=8)).execute(context())
-    assert oscar.jobs == {}
-    deferred(operator(timeout=timedelta(days=6)), context())
-    assert supervisor.built[0]["lifetime"] >= timedelta(days=6, minutes=10)
+def test_a_timeout_that_outlives_every_url_is_told_before_submission(oscar, supervisor):
+    deferred(operator(timeout=timedelta(days=8)), context())
+    assert supervisor.built[0]["lifetime"] == timedelta(days=7)
+    assert supervisor.built[0]["binding"].outlived
+    deferred(operator(timeout=timedelta(days=6)), context(partition_key="other"))
+    assert supervisor.built[1]["lifetime"] >= timedelta(days=6, minutes=10)
+    assert not supervisor.built[1]["binding"].outlived
 
 
 def test_nothing_of_the_specification_can_be_read_in_the_request(oscar, supervisor):

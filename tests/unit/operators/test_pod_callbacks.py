@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from airflow.providers.cncf.kubernetes.callbacks import KubernetesPodOperatorCallback
 from airflow.sdk.exceptions import AirflowFailException
 from kubernetes.client import V1EmptyDirVolumeSource, V1PersistentVolumeClaimVolumeSource, V1Pod, V1Volume
+from kubernetes.client.exceptions import ApiException
 
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.operators.kubernetes import KubernetesJobOperator
-from airflow_provider_oscar.operators.pod_callbacks import PodCallbacks
+from airflow_provider_oscar.operators.pod_callbacks import PodCallbacks, as_object
 from tests.support.fakes import OUTPUT, Store, context, manifest
 from tests.unit.operators.test_interlink import deferred, operator, resumed
 
@@ -77,16 +80,19 @@ class Claims(KubernetesPodOperatorCallback):
 def told(monkeypatch):
     """What was told; a cluster that shows the pods that were created."""
     Recorder.told.clear()
-    monkeypatch.setattr(InterLinkHook, "core", object())
+    monkeypatch.setattr(InterLinkHook, "core", object())  # of no use
     return Recorder.told
 
 
 @pytest.fixture
 def pods(cluster, monkeypatch):
-    def read(self, name):
-        return next((pod for pod in cluster.created if pod["metadata"]["name"] == name and name in cluster.pods), None)
+    def read(name, namespace):
+        found = next((pod for pod in cluster.created if pod["metadata"]["name"] == name and name in cluster.pods), None)
+        if found is None:
+            raise ApiException(status=404)
+        return as_object(found)
 
-    monkeypatch.setattr(InterLinkHook, "read_pod_fields", read)
+    monkeypatch.setattr(InterLinkHook, "core", SimpleNamespace(read_namespaced_pod=read))
     return cluster
 
 
@@ -149,7 +155,7 @@ def test_an_instance_is_refused_in_the_dag_file():
 
 def test_a_task_that_waits_on_its_worker_shows_lines_as_they_come(pods, told):
     """The wait calls this from threads, at each look; the start is told once."""
-    pods.created.append({"metadata": {"name": "p"}})
+    pods.created.append({"metadata": {"name": "p"}, "spec": {"containers": []}})
     pods.put("p", JobPhase.RUNNING)
     calls = PodCallbacks([Recorder], operator(), InterLinkHook("interlink_default"), context())
     calls.started("p")

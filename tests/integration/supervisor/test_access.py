@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from airflow_provider_oscar.jobs.sealing import seal
-from tests.unit.supervisor.conftest import job, s3_output, source
+from tests.support.supervised import job, s3_output, source
 
 KEY = "ab" * 32
 COPY = ["sh", "-c", 'cp "$INPUT_FILE_PATH" "$TMP_OUTPUT_DIR/copy"']
