@@ -14,7 +14,7 @@ from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.decorators.interlink import interlink_task
 from airflow_provider_oscar.jobs.function_source import check_names
 from tests.support.fakes import OUTPUT
-from tests.unit.decorators.conftest import HPC, task_of, value_of
+from tests.support.functions import HPC, task_of, value_of
 
 if TYPE_CHECKING:
     pass
