@@ -74,7 +74,7 @@ def buckets_list(options: argparse.Namespace) -> None:
     else:
         columns = ("bucket_name", "visibility", "owner")
         found = hook.run(hook.list_buckets())
-    rows = [{name: each.get(name) or "" for name in columns} for each in found]
+    rows = [{name: "" if each.get(name) is None else each[name] for name in columns} for each in found]
     print_rows(rows, columns, options.output)
 
 
@@ -134,6 +134,10 @@ def _transfer(link: Mapping[str, object], *, content: bytes | None = None) -> by
         headers={str(k): str(v) for k, v in headers.items()} if isinstance(headers, Mapping) else {},
         timeout=300,
     )
+    if answer.status_code == 404:
+        raise DefinitionError(
+            "the store behind OSCAR has no such object; `airflow oscar buckets list BUCKET` shows those that are there"
+        )
     if not answer.is_success:
         raise DefinitionError(
             f"the store behind OSCAR answered {answer.status_code}; its address is the cluster's own, and may not be "

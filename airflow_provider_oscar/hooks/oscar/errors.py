@@ -33,6 +33,8 @@ _FINAL: tuple[tuple[re.Pattern[str], str], ...] = (
         re.compile(r"InvalidBucketName|bucket name"),
         "a bucket's name has 3 to 63 characters a-z, 0-9, '.' and '-'; correct the first part of the path",
     ),
+    # 4.1.2 answers so to a list of a bucket's objects.
+    (re.compile(r"NoSuchBucket"), "there is no such bucket; correct the name (`airflow oscar buckets list`)"),
     (re.compile(r"StorageProvider .* is not defined"), "define that provider under storage_providers"),
     (re.compile(r"is not the configured in OSCAR"), "use minio.default, which is OSCAR's own store, for inputs"),
     (re.compile(r"quantities must match|unable to parse quantity"), "correct cpu or memory, such as '500m' or '1Gi'"),
@@ -40,6 +42,10 @@ _FINAL: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"initContainers.*[Rr]equired value"), "OSCAR's administrator has to set SUPERVISOR_KIT_IMAGE"),
     (re.compile(r"image .*not allowed|not allowed .*image"), "use an image of a repository that this OSCAR allows"),
 )
+
+
+#: What OSCAR itself says with a 404: of buckets alone (``pkg/handlers/buckets``); all else it answers with nothing.
+_NO_BUCKET = re.compile(r"[Bb]ucket '[^']*' (not found|does not exist)")
 
 
 class NotOscarError(DefinitionError):
@@ -67,6 +73,8 @@ def refusal(answer: httpx.Response, *, about: str, where: str) -> OscarProviderE
         return AccessError(f"{seen}{body}: not authorised; check user, password or token of the connection")
     if status == 403:
         return AccessError(f"{seen}{body}: forbidden; the account of the connection lacks the right")
+    if status == 404 and _NO_BUCKET.search(answer.text):
+        return DefinitionError(f"{seen}{body}: correct the name (`airflow oscar buckets list`)")
     if status == 404 and answer.text.strip():
         return NotOscarError(f"{seen}{body}: there is no such route; check that the host of the connection is OSCAR")
     if status in (404, 405):

@@ -183,3 +183,24 @@ def test_the_youngest_object_below_a_prefix_is_asked_for(oscar, airflow):
         airflow("buckets", "get", "b", "none/", "--latest")
     with pytest.raises(SystemExit, match="say --latest"):
         airflow("buckets", "get", "b")
+
+
+def test_an_empty_object_has_a_size(oscar, airflow):
+    oscar.answers["GET", "/system/buckets/b"] = httpx.Response(200, json={"objects": OBJECTS})
+    sizes = {row["object_name"]: row["size_bytes"] for row in json.loads(airflow("buckets", "list", "b", "-o", "json"))}
+    assert (sizes["out/"], sizes["out/new.txt"]) == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "answer"),
+    [
+        ("POST", "/system/buckets/nosuch/presign", httpx.Response(404, text="Bucket 'nosuch' not found")),
+        ("GET", "/system/buckets/nosuch", httpx.Response(500, text="Error listing objects: NoSuchBucket: it is not")),
+    ],
+)
+def test_a_bucket_that_is_not_there_is_said_so(oscar, airflow, method, path, answer):
+    oscar.answers[method, path] = answer
+    words = ("get", "nosuch", "x") if method == "POST" else ("list", "nosuch")
+    with pytest.raises(SystemExit, match="correct the name") as ended:
+        airflow("buckets", *words)
+    assert "route" not in str(ended.value)

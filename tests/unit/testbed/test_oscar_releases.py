@@ -169,3 +169,11 @@ def test_the_token_of_a_service_opens_its_door_alone(oscar):
     assert oscar.call("GET", path, auth=None).status_code == 401
     assert oscar.call("GET", path, auth=None, headers={"Authorization": f"Bearer {token}"}).status_code == 200
     assert oscar.call("GET", path, auth=None, params={"token": token}).status_code == 200
+
+
+def test_services_up_to_4_0_have_the_fields_of_the_old_federation_in_every_answer(tmp_path):
+    oscar = Oscar(tmp_path)
+    assert oscar.call("POST", "/system/services", json=SERVICE).status_code == 201
+    assert "delegation" not in oscar.call("GET", "/system/services/svc").json()
+    oscar.options.version = "v4.0.0"
+    assert oscar.call("GET", "/system/services/svc").json()["rescheduler_threshold"] == 0

@@ -321,6 +321,11 @@ class Api:
             return Response(status_code=500)
         if text is None:
             return Response(status_code=404)
+        if request.query_params.get("timestamps", "").lower() in {"1", "t", "true"}:
+            entry = (await asyncio.to_thread(self.board.listing, name)).get(request.path_params["job"], {})
+            # When each line was printed is not known here; all have the time of the job's start.
+            at = str(entry.get("start_time") or entry.get("creation_time") or "").replace("Z", ".000000000Z").encode()
+            text = b"".join(at + b" " + line for line in text.splitlines(keepends=True))
         return Response(text, media_type="text/plain")
 
     async def delete_job(self, request: Request) -> Response:
