@@ -44,9 +44,6 @@ CALLED: dict[str, tuple[str, ...]] = {
     "uvicorn, its settings": ("access_log", "should_exit", "force_exit"),
     "onnxruntime, its settings": ("inter_op_num_threads", "intra_op_num_threads", "log_severity_level"),
     "NumPy": ("trace",),
-    "users of OSCAR's routes, which the hook has": (
-        "get_federation", "get_metrics", "get_metrics_breakdown", "get_volume",
-    ),
     "Starlette's router": ("redirect_slashes",),
     "tarfile": ("gname", "uname"),
     "pytest": ("pytest_addoption", "pytest_fixture_setup", "pytest_pyfunc_call"),
