@@ -22,11 +22,13 @@ OWN_FIELDS = frozenset(
     {"name", "image", "script", "cluster_id", "cpu", "memory", "enable_gpu", "log_level", "interlink_node_name"}
     | {"environment", "annotations", "labels", "input", "output", "expose", "storage_providers", "clusters"}
 )
-_OTHER_FIELDS = frozenset(
-    {"total_memory", "total_cpu", "ephemeral_storage_request", "enable_sgx", "image_prefetch", "synchronous"}
-    | {"federation", "alpine", "file_stage_in", "image_pull_secrets", "vo", "visibility", "allowed_users"}
-    | {"isolation_level", "mount", "volume", "kserve"}
+#: Of the others: texts, switches, and lists of texts.
+TEXT_FIELDS = frozenset(
+    {"total_memory", "total_cpu", "ephemeral_storage_request", "vo", "visibility", "isolation_level"}
 )
+FLAG_FIELDS = frozenset({"enable_sgx", "image_prefetch", "alpine", "file_stage_in"})
+LIST_FIELDS = frozenset({"image_pull_secrets", "allowed_users"})
+_OTHER_FIELDS = TEXT_FIELDS | FLAG_FIELDS | LIST_FIELDS | {"synchronous", "federation", "mount", "volume", "kserve"}
 #: What the server writes by itself; a definition that was read from one may hold it.
 SERVER_FIELDS = frozenset({"token", "owner", "namespace", "bucket_list", "volume_status", "deployment"})
 _FEDERATION = ("replicas", "delegation", "rescheduler_threshold")

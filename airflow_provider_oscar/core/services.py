@@ -14,7 +14,14 @@ from decimal import Decimal
 from typing import Any, Self
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
-from airflow_provider_oscar.core.service_fields import OWN_FIELDS, current_annotations, current_fields
+from airflow_provider_oscar.core.service_fields import (
+    FLAG_FIELDS,
+    LIST_FIELDS,
+    OWN_FIELDS,
+    TEXT_FIELDS,
+    current_annotations,
+    current_fields,
+)
 
 #: OSCAR refuses longer service names.
 NAME_LIMIT = 39
@@ -247,7 +254,7 @@ class ServiceDefinition:
             expose=_mapping(known.get("expose"), f"{where}.expose"),
             storage_providers=_mapping(known.get("storage_providers"), f"{where}.storage_providers"),
             clusters=_mapping(known.get("clusters"), f"{where}.clusters"),
-            other={name: value for name, value in known.items() if name not in OWN_FIELDS},
+            other={name: _passed(name, value, where) for name, value in known.items() if name not in OWN_FIELDS},
         )
 
     def to_api(self, *, scalar_ports: bool = False) -> dict[str, object]:
@@ -312,6 +319,22 @@ def _list(value: object, where: str) -> list[object]:
     if not isinstance(value, (list, tuple)):
         raise DefinitionError(f"{where} is {quoted(value)}; expected a list")
     return list(value)
+
+
+def _passed(name: str, value: object, where: str) -> object:
+    """Check a field that travels as it is; the server refuses another type without a line, or takes it for nothing."""
+    place = f"{where}.{name}"
+    if name in TEXT_FIELDS:
+        return _string(value, place)
+    if name in LIST_FIELDS:
+        return [_string(each, place) for each in _list(value, place)]
+    if name in FLAG_FIELDS and not isinstance(value, bool):
+        raise DefinitionError(f"{place} is {quoted(value)}; expected true or false")
+    if name == "synchronous":
+        for key, scale in _mapping(value, place).items():
+            if isinstance(scale, bool) or not isinstance(scale, int):
+                raise DefinitionError(f"{place}.{key} is {quoted(scale)}; expected a whole number")
+    return value
 
 
 def _string(value: object, where: str) -> str:

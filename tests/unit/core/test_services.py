@@ -320,3 +320,24 @@ def test_an_annotation_under_both_prefixes_is_sent_once_under_the_one_that_is_re
         made = ServiceDefinition.from_dict({**fields, "annotations": order})
         assert made.annotations == {"slurm-job.vk.io/singularity-mounts": "--bind /new:/a"}
     assert "the other counts" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"vo": []}, r"\.vo is '\[\]'; expected a text"),
+        ({"visibility": {"a": 1}}, r"\.visibility is .*expected a text"),
+        ({"alpine": "yes"}, r"\.alpine is 'yes'; expected true or false"),
+        ({"allowed_users": {"a": 1}}, r"\.allowed_users is .*expected a list"),
+        ({"synchronous": {"min_scale": "1"}}, r"\.synchronous\.min_scale is '1'; expected a whole number"),
+    ],
+)
+def test_a_field_that_travels_as_it_is_has_its_type_all_the_same(fields, message):
+    with pytest.raises(DefinitionError, match=message):
+        ServiceDefinition.from_dict({"name": "a", "image": "i", "script": "x", **fields})
+
+
+def test_numbers_and_single_names_become_what_the_server_wants():
+    fields = {"total_memory": 2, "allowed_users": "a@egi.eu", "synchronous": {"min_scale": 1}, "alpine": True}
+    body = ServiceDefinition.from_dict({"name": "a", "image": "i", "script": "x", **fields}).to_api()
+    assert (body["total_memory"], body["allowed_users"], body["alpine"]) == ("2", ["a@egi.eu"], True)
