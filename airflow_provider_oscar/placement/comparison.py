@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from html import escape
 
 #: Size of the figure, and of the room left of the boxes, in pixels.
 WIDTH, ROW, LEFT, MARGIN = 720, 56, 150, 40
+#: Marks of the axis at most, besides 0, and characters of the title that fit.
+TICKS, TITLE = 6, 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +105,8 @@ def figure(measured: Sequence[Measured], title: str, note: str = "") -> str:
     :param title: above the figure.
     :param note: below it.
     """
-    longest = max((max(each.seconds) for each in measured), default=0.0) or 1.0
+    step = _round_step(max((max(each.seconds) for each in measured), default=0.0) / TICKS)
+    longest = step * max(math.ceil(max((max(each.seconds) for each in measured), default=0.0) / step - 1e-9), 1)
     height = ROW * len(measured) + 2 * MARGIN + 20
 
     def x(seconds: float) -> float:
@@ -112,7 +116,7 @@ def figure(measured: Sequence[Measured], title: str, note: str = "") -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" font-family="sans-serif" '
         'font-size="13">',
         f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
-        f'<text x="{LEFT}" y="22" font-size="15">{escape(title)}</text>',
+        f'<text x="{LEFT}" y="22" font-size="15">{escape(_clipped(title))}</text>',
     ]
     for number, each in enumerate(measured):
         middle = MARGIN + ROW * number + ROW / 2
@@ -127,11 +131,22 @@ def figure(measured: Sequence[Measured], title: str, note: str = "") -> str:
         ]
     axis = MARGIN + ROW * len(measured)
     parts.append(_line(LEFT, axis, WIDTH - MARGIN, axis))
-    for tick in range(5):
-        value = longest * tick / 4
-        parts.append(f'<text x="{x(value):.1f}" y="{axis + 18}" text-anchor="middle">{value:.3g} s</text>')
+    for tick in range(round(longest / step) + 1):
+        parts.append(f'<text x="{x(step * tick):.1f}" y="{axis + 18}" text-anchor="middle">{step * tick:.6g} s</text>')
     parts.append(f'<text x="{LEFT}" y="{axis + 36}" fill="#555">{escape(note)}</text>')
     return "\n".join([*parts, "</svg>", ""])
+
+
+def _round_step(width: float) -> float:
+    """Return the least of 1, 2 and 5 times a power of ten that is not below a width."""
+    if width < 1e-7:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(width))
+    return next(power * each for each in (1, 2, 5, 10) if power * each >= width * (1 - 1e-9))
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= TITLE else f"{text[: TITLE - 1]}…"
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, width: float = 1.0) -> str:

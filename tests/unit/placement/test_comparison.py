@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from xml.etree import ElementTree
 
@@ -50,3 +51,18 @@ def test_the_figure_is_well_formed_and_shows_every_repetition(found):
     drawn = ElementTree.fromstring(figure(measured, "<title> & more"))
     circles = [each for each in drawn.iter() if each.tag.endswith("circle")]
     assert len(circles) == sum(len(each.seconds) for each in measured)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "marks"),
+    [
+        ((3.19, 0.5), ["0 s", "1 s", "2 s", "3 s", "4 s"]),
+        ((0.034,), ["0 s", "0.01 s", "0.02 s", "0.03 s", "0.04 s"]),
+        ((600.0,), ["0 s", "100 s", "200 s", "300 s", "400 s", "500 s", "600 s"]),
+        ((0.0,), ["0 s", "1 s"]),
+    ],
+)
+def test_the_axis_has_round_marks(seconds, marks):
+    drawn = figure([Measured(target="a", seconds=seconds)], "t" * 200)
+    assert re.findall(r">([0-9.]+ s)<", drawn) == marks
+    assert "t" * 63 + "…<" in drawn
