@@ -140,6 +140,10 @@ bench-oscar: $(STAMP) ## Measure waiting for 1000 OSCAR jobs against one poll ea
 bench-placement: $(STAMP) ## Compare the placement policies with fixed choices and with an oracle, in simulated load.
 	@$(BIN)/python -m tests.bench.placement
 
+.PHONY: placement-proof
+placement-proof: $(STAMP) ## Let three DAGs place 201 objects on the embedded platform; export and score what they predicted (half an hour).
+	@$(BIN)/python -m tests.integration.placement.proof --report build/placement
+
 .PHONY: clients
 clients: $(STAMP) ## Try the embedded OSCAR with oscar-python, OSCAR's own client (needs the package index).
 	@test -x .venv-clients/bin/python || $(BIN)/python -m venv --without-pip .venv-clients
