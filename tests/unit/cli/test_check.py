@@ -10,7 +10,7 @@ from email.utils import format_datetime
 import httpx
 import pytest
 
-from airflow_provider_oscar.cli.check_rows import Check, clock_difference, run
+from airflow_provider_oscar.cli.check_rows import Check, clock_difference, run, run_all
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from tests.support.oscar_faults import connect, embedded_oscar
@@ -93,3 +93,27 @@ def test_a_connection_that_is_not_there_is_one_line(monkeypatch):
 def test_large_differences_and_no_time_are_named(date):
     with pytest.raises(DefinitionError, match="clock differs by 300 s|does not tell its time"):
         clock_difference(date, NOON)
+
+
+def test_nothing_is_tried_after_a_gate_that_failed():
+    tried = []
+
+    def look(name: str, error: str = "") -> Check:
+        def done() -> str:
+            tried.append(name)
+            if error:
+                raise DefinitionError(error)
+            return "fine"
+
+        return Check(name, done, gate=name == "login")
+
+    assert [row["result"] for row in run_all([look("login"), look("list", "no"), look("read")])] == [
+        "ok",
+        "failed",
+        "ok",
+    ]
+    tried.clear()
+    rows = run_all([look("login", "wrong password"), look("list"), look("read")])
+    assert [row["result"] for row in rows] == ["failed", "skipped", "skipped"]
+    assert rows[2]["detail"] == "not tried after 'login' failed"
+    assert tried == ["login"], "a login that is refused again and again locks the account"
