@@ -18,7 +18,6 @@ import hashlib
 import itertools
 import json
 import logging
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -153,7 +152,8 @@ class WatchStateStore:
 
         :raises TransientError: if nobody answers; nothing is guessed.
         """
-        answer = await ask(self._store, {"index": self.identity.index}, about=f"the watcher of {self.asset_name!r}")
+        about = f"the watcher of {self.asset_name!r}"
+        answer = await ask(self._store, {"index": self.identity.index}, token=_digest(self.key), about=about)
         self._asks = False
         if answer.get("copied"):
             return await self.load()
@@ -253,18 +253,25 @@ class WatchStateStore:
 
 
 async def ask(
-    store: Store, request: Mapping[str, object], *, about: str, patience: float = _PATIENCE, pause: float = 0.25
+    store: Store,
+    request: Mapping[str, object],
+    *,
+    token: str,
+    about: str,
+    patience: float = _PATIENCE,
+    pause: float = 0.25,
 ) -> Mapping[str, object]:
     """Ask the hand-over service for a memory, and return its answer.
 
     :param store: state store of the asset.
     :param request: what is asked.
+    :param token: of who asks; he finds no answer but his own, and leaves none behind.
     :param about: who asks, for messages.
     :param patience: seconds to wait for an answer.
     :param pause: seconds between two looks.
     :raises TransientError: if there is none.
     """
-    token = uuid.uuid4().hex
+    await store.adelete(f"{MEMORY_ANSWER}{token}")  # of a triggerer that was killed meanwhile
     await store.aset(f"{MEMORY_REQUEST}{token}", dict(request))
     for _ in range(max(1, round(patience / pause))):
         answer = await store.aget(f"{MEMORY_ANSWER}{token}")

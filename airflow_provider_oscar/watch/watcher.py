@@ -20,6 +20,7 @@ from airflow_provider_oscar.core.backoff import LoggedBackoff, describe
 from airflow_provider_oscar.core.errors import quoted
 from airflow_provider_oscar.core.filters import Sentinels
 from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.core.times import read_iso
 from airflow_provider_oscar.watch.policy import Policy
 from airflow_provider_oscar.watch.source import Page
 from airflow_provider_oscar.watch.state_store import WatchStateStore
@@ -139,6 +140,8 @@ class Watcher:
             return None
         if not self._loaded:
             return None
+        if self._state is None and self.status.failing_since:
+            self._start_at_first_attempt(page)
         self._changes.begin()
         sentinels = Sentinels(self._policy.sentinel) if self._policy.sentinel else None
         return _Listing({} if self._prune_next or not self._settled else None, sentinels)
@@ -165,12 +168,12 @@ class Watcher:
         return candidates
 
     def _is_wanted(self, event: ObjectEvent) -> bool:
-        if self._baseline is not None and self._baseline(event):
-            self.status = replace(self.status, skipped_at_start=self.status.skipped_at_start + 1)
-            return False
         try:
             if not self._policy.accepts(event) or (self._sentinels is not None and self._sentinels.is_one(event)):
                 self.status = self.status.left_out(event)
+                return False
+            if self._baseline is not None and self._baseline(event):
+                self.status = replace(self.status, skipped_at_start=self.status.skipped_at_start + 1)
                 return False
             _require_storable(event)
         except Exception as error:  # noqa: BLE001 - one poisoned key must not hide the others
@@ -287,6 +290,14 @@ class Watcher:
             start.isoformat() if isinstance(start, datetime) else start.value,
             words,
         )
+
+    def _start_at_first_attempt(self, page: Page) -> None:
+        """Begin with what came since the first attempt: what could not be listed until now must not hide it."""
+        waited = datetime.now(tz=UTC) - read_iso(self.status.failing_since)
+        since = (page.server_time or datetime.now(tz=UTC)) - max(waited, timedelta(0))
+        self._state, self._baseline = self._strategy(), lambda event: event.modified < since
+        text = since.isoformat(timespec="seconds")
+        log.warning("%s: can be listed now; what was modified since the first attempt (%s) is new", self._about, text)
 
     def _inherit(self, state: WatchState) -> None:
         """Begin with what a predecessor of another filter, or strategy, knew to be listed."""

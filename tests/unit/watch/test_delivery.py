@@ -96,7 +96,7 @@ async def test_nothing_is_remembered_of_a_page_whose_events_were_never_stored(
 
 
 async def test_start_now_takes_the_first_complete_listing_as_known(bucket: FakeBucket) -> None:
-    fill(bucket, "a", "b", "c")
+    bucket.objects.update({key: listed(key, second=-60) for key in "abc"})
     bucket.fail_after_pages = 1
     async with FakeTriggerer(bucket, watcher(start="now")) as triggerer:
         bucket.fail_after_pages = None

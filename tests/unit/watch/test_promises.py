@@ -7,7 +7,8 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncGenerator
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -311,7 +312,7 @@ async def test_how_a_watcher_is_doing_is_a_small_value_beside_its_state(store: F
     assert failing.error.startswith("connection 'store': away")
     assert len(store.values["inbox", status_key(subject._store.key)]) < 2000
 
-    there = [listed("a.h5"), listed("b.h5"), listed("c.txt")]
+    there = [listed("a.h5", second=-60), listed("b.h5", second=-60), listed("c.txt", second=-60)]
     await seen(subject, Page(there, first=True, last=True, server_time=NOON))
     assert status_of(store).failing_since == ""
     now[0] += 61
@@ -360,3 +361,23 @@ async def test_empty_files_and_directory_markers_are_left_out_by_policy_and_coun
     # With content it is another version, and is reported.
     there[1] = listed("dir/a", version=2, size=5)
     assert await seen(subject, Page(there, first=True, last=True, server_time=NOON)) == ["dir/a"]
+
+
+async def test_what_came_while_a_place_could_not_be_listed_is_reported_when_it_can_be(
+    store: FakeStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bucket that is made after its watcher, a connection that is mended: what came since it began is new."""
+    monkeypatch.setattr(state_store, "AssetStateStoreAccessor", store.accessor)
+    use = watcher(start="now").watcher()
+    before = datetime.now(tz=UTC)
+    assert await use.process(Page((), hint=True, failure="NoSuchBucket")) == ()
+    assert "NoSuchBucket" in use.status.error
+    old = replace(listed("old"), modified=before - timedelta(hours=1))
+    new = replace(listed("new"), modified=datetime.now(tz=UTC) + timedelta(seconds=1))
+    page = Page([old, new], first=True, last=True)
+    assert [found.key for found in await use.process(page)] == ["new"]
+    await use.commit(page)
+    again = Page([old, new], first=True, last=True)
+    assert await use.process(again) == []
+    assert "can be listed now" in caplog.text
+    assert use.status.failing_since == ""
