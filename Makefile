@@ -151,7 +151,7 @@ clients: $(STAMP) ## Try the embedded OSCAR with oscar-python, OSCAR's own clien
 	@$(BIN)/python -m pytest tests/integration/testbed/test_oscar_python.py $(AGAIN)
 
 .PHONY: fuzz
-fuzz: $(STAMP) ## Fuzz the parsers of what servers send, 20 s each (Linux on x86-64; needs the package index).
+fuzz: $(STAMP) ## Fuzz every reader of what comes from outside, FUZZ_SECONDS (20) each, keeping new inputs in FUZZ_CORPUS (Linux on x86-64).
 	@$(UV) pip install --quiet --python $(BIN)/python -r requirements/fuzz.txt
 	@$(BIN)/python -m tests.fuzz
 

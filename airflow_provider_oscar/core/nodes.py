@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from airflow_provider_oscar.core.podstatus import node_trouble
+from airflow_provider_oscar.core.shapes import mapping_of, sequence_of
 
 #: Label of virtual nodes: since interLink 0.4.0, and before.
 _LABELS = {"virtual-node.interlink/type": "virtual-kubelet", "type": "virtual-kubelet"}
@@ -52,10 +53,10 @@ class VirtualNode:
     @classmethod
     def from_api(cls, node: Mapping[str, object]) -> VirtualNode:
         """Read a node as the API gives it."""
-        metadata, spec, status = (_mapping(node.get(part)) for part in ("metadata", "spec", "status"))
-        labels = {str(key): str(value) for key, value in _mapping(metadata.get("labels")).items()}
-        taints = tuple(str(_mapping(each).get("key") or "") for each in _sequence(spec.get("taints")))
-        offered = _mapping(status.get("allocatable")) or _mapping(status.get("capacity"))
+        metadata, spec, status = (mapping_of(node.get(part)) for part in ("metadata", "spec", "status"))
+        labels = {str(key): str(value) for key, value in mapping_of(metadata.get("labels")).items()}
+        taints = tuple(str(mapping_of(each).get("key") or "") for each in sequence_of(spec.get("taints")))
+        offered = mapping_of(status.get("allocatable")) or mapping_of(status.get("capacity"))
         return cls(
             name=str(metadata.get("name") or ""),
             unready_reason=node_trouble(node),
@@ -69,7 +70,7 @@ class VirtualNode:
             },
             labels=labels,
             taints=taints,
-            partitions=_partitions(_mapping(metadata.get("annotations")).get(_PING)),
+            partitions=_partitions(mapping_of(metadata.get("annotations")).get(_PING)),
             virtual=any(labels.get(key) == value for key, value in _LABELS.items())
             or any(taint.startswith(_TAINT_PREFIX) for taint in taints),
         )
@@ -95,17 +96,9 @@ def _partitions(answer: object) -> tuple[str, ...]:
         found = json.loads(answer) if isinstance(answer, str) else None
     except (ValueError, RecursionError):
         return ()
-    listed = _sequence(_mapping(found).get("partitions"))
-    names = (each if isinstance(each, str) else str(_mapping(each).get("name") or "") for each in listed)
+    listed = sequence_of(mapping_of(found).get("partitions"))
+    names = (each if isinstance(each, str) else str(mapping_of(each).get("name") or "") for each in listed)
     return tuple(name for name in names if name)
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _sequence(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
 
 
 def unmet_need(

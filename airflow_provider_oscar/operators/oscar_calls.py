@@ -12,6 +12,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError
+from airflow_provider_oscar.core.shapes import mappings_of
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook, encode_body
 from airflow_provider_oscar.hooks.oscar.routes import SYNC_LIMIT, decode_answer
 
@@ -222,9 +223,8 @@ class OscarBucketOperator(BaseOperator):
 
 def _buckets(service: Mapping[str, Any]) -> set[str]:
     """Buckets of a service, as its server holds it."""
-    entries = [*(service.get("input") or ()), *(service.get("output") or ())]
     return {
         str(each.get("path") or "").strip("/").split("/")[0]
-        for each in entries
-        if isinstance(each, Mapping) and str(each.get("storage_provider")).split(".")[0].lower() == "minio"
+        for each in (*mappings_of(service.get("input")), *mappings_of(service.get("output")))
+        if str(each.get("storage_provider")).split(".")[0].lower() == "minio"
     }

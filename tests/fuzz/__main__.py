@@ -2,12 +2,14 @@
 """``python -m tests.fuzz [--seconds N] [TARGET …]``: fuzz each parser for a while, in a process of its own.
 
 Exits 1 if one broke its word, and keeps the input that did it. New inputs go to a temporary corpus that starts from
-the seeds below, so that a run is bounded in time and leaves nothing behind.
+the seeds, so that a run is bounded in time and leaves nothing behind; ``--corpus`` (``FUZZ_CORPUS``) keeps them in a
+directory outside the tree and goes on from there.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -31,17 +33,22 @@ def fuzz_one(name: str, arguments: list[str]) -> None:
     atheris.Fuzz()
 
 
-def fuzz(name: str, seconds: int) -> bool:
-    """Fuzz one target in a process of its own; whether it kept its word."""
+def fuzz(name: str, seconds: int, kept: str = "") -> bool:
+    """Fuzz one target in a process of its own; whether it kept its word.
+
+    :param kept: directory whose corpus is gone on with; empty for a temporary one.
+    """
     from tests.fuzz.seeds import SEEDS
 
-    with tempfile.TemporaryDirectory() as corpus:
+    with tempfile.TemporaryDirectory() as temporary:
+        corpus = Path(kept, name) if kept else Path(temporary)
+        corpus.mkdir(parents=True, exist_ok=True)
         for number, seed in enumerate(SEEDS[name]):
-            (Path(corpus) / f"seed-{number}").write_bytes(seed)
+            (corpus / f"seed-{number}").write_bytes(seed)
         limits = [f"-max_total_time={seconds}", f"-max_len={_INPUT_BYTES}", f"-timeout={_SLOWEST}"]
         limits += [f"-rss_limit_mb={_MEMORY_MB}", f"-artifact_prefix={_FOUND}/{name}-", "-print_final_stats=1"]
         done = subprocess.run(
-            [sys.executable, "-m", "tests.fuzz", "--inside", name, *limits, corpus],
+            [sys.executable, "-m", "tests.fuzz", "--inside", name, *limits, str(corpus)],
             cwd=_ROOT, capture_output=True, text=True, errors="replace", timeout=seconds + 120, check=False,
         )  # fmt: skip
     tried = [line.rpartition(" ")[2] for line in done.stderr.splitlines() if "number_of_executed_units" in line]
@@ -61,12 +68,14 @@ def main() -> int:
 
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"any of {', '.join(SEEDS)}; all if none is named")
-    parser.add_argument("--seconds", type=int, default=20, help="for each target")
+    environment = os.environ.get
+    parser.add_argument("--seconds", type=int, default=int(environment("FUZZ_SECONDS") or 20), help="for each target")
+    parser.add_argument("--corpus", default=environment("FUZZ_CORPUS") or "", help="directory that keeps new inputs")
     chosen = parser.parse_args()
     if unknown := set(chosen.targets) - set(SEEDS):
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
     (_ROOT / _FOUND).mkdir(exist_ok=True)
-    kept = [fuzz(name, chosen.seconds) for name in chosen.targets or SEEDS]
+    kept = [fuzz(name, chosen.seconds, chosen.corpus) for name in chosen.targets or SEEDS]
     return 0 if all(kept) else 1
 
 

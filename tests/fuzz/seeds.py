@@ -15,6 +15,7 @@ from airflow_provider_oscar.jobs.options import RunOptions
 from airflow_provider_oscar.jobs.spec import JobSpec
 from airflow_provider_oscar.watch.state_store import pack
 from airflow_provider_oscar.watch.strategies import CursorState, SnapshotState, TimestampState, fingerprint
+from tests.fuzz import answer_seeds
 
 _EVENT = ObjectEvent(
     source=Source.S3, conn_id="c", container="b", key="in/a b.h5", size=3, etag="e", version_id="",
@@ -105,4 +106,5 @@ SEEDS: dict[str, list[bytes]] = {
     ],
     **{name: [json.dumps(each).encode() for each in documents] for name, documents in DOCUMENTS.items()},
     "log-lines": [b"a\tb\r\x1b[31mc\n\x00\xff run-x.out does not exist yet\nreal\t0m1.0s\n"],
+    **answer_seeds.SEEDS,
 }

@@ -24,6 +24,7 @@ from airflow_provider_oscar.hooks.s3.listing import S3ListParser
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.spec import JobSpec
 from airflow_provider_oscar.watch.state_store import pack, restored, unpack_chunk
+from tests.fuzz import answers
 from tests.fuzz.altered import altered
 from tests.fuzz.seeds import DOCUMENTS
 
@@ -177,4 +178,5 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "object-event": object_event,
     "watermark": watermark,
     "log-lines": log_lines,
+    **answers.TARGETS,
 }

@@ -13,6 +13,7 @@ from datetime import timedelta
 from urllib.parse import quote
 
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError
+from airflow_provider_oscar.core.shapes import mapping_of, mappings_of, sendable
 from airflow_provider_oscar.hooks.dcache.entries import clean_path
 from airflow_provider_oscar.hooks.dcache.rest import Frontend
 from airflow_provider_oscar.hooks.http.flows import Flow
@@ -61,8 +62,8 @@ def stage(frontend: Frontend, paths: Sequence[str], *, disk_lifetime: timedelta)
 def stage_status(frontend: Frontend, request_id: str) -> Flow[TapeRequest]:
     """How far a staging request is."""
     body = yield from _call(frontend, "GET", _staging(request_id), None, action="look at the staging request")
-    body = body if isinstance(body, dict) else {}
-    files = [item for item in body.get("files") or () if isinstance(item, dict)]
+    body = mapping_of(body)
+    files = mappings_of(body.get("files"))
     states = {frontend.relative(str(item.get("path"))): str(item.get("state") or "") for item in files}
     errors = {frontend.relative(str(item.get("path"))): str(item["error"]) for item in files if item.get("error")}
     return TapeRequest(request_id, body.get("completedAt") is not None, states, errors)
@@ -87,4 +88,4 @@ def _checked(paths: Sequence[str]) -> list[str]:
 
 
 def _staging(request_id: str) -> str:
-    return f"/tape/stage/{quote(request_id, safe='')}"
+    return f"/tape/stage/{quote(sendable(request_id), safe='')}"

@@ -28,6 +28,7 @@ from airflow_provider_oscar.core.errors import (
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.service_difference import difference
 from airflow_provider_oscar.core.services import ServiceDefinition
+from airflow_provider_oscar.core.shapes import sendable
 from airflow_provider_oscar.hooks.http.flows import Flow
 from airflow_provider_oscar.hooks.oscar.errors import BucketExistsError, refusal
 
@@ -96,7 +97,7 @@ class Api:
         return httpx.Request(
             method,
             f"{self.endpoint}{path}",
-            params=params or None,
+            params={name: sendable(value) for name, value in params.items()} if params else None,
             headers={"Accept": "*/*", "User-Agent": _USER_AGENT, **(headers or {})},
             content=content,
             extensions={"timeout": httpx.Timeout(timeout).as_dict()} if timeout else None,
@@ -360,4 +361,4 @@ def segment(name: str) -> str:
     """One path segment; ``.`` and ``..`` would leave the path."""
     if not name or name in (".", ".."):
         raise DefinitionError(f"{name!r} is not a name of a service or job")
-    return quote(name, safe="")
+    return quote(sendable(name), safe="")

@@ -19,6 +19,7 @@ from airflow.sdk import BaseHook
 
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError, quoted
 from airflow_provider_oscar.core.orphans import SlurmJob
+from airflow_provider_oscar.core.shapes import mappings_of
 from airflow_provider_oscar.core.slurm_queue import SlurmQueue, queue_of
 from airflow_provider_oscar.hooks.http.cookies import cookie_jar
 from airflow_provider_oscar.hooks.http.tls import tls_context
@@ -158,7 +159,7 @@ class SlurmHook(BaseHook):
                 "check scheme, host and port of the connection"
             )
         body = found if isinstance(found, Mapping) else {}
-        errors = [each for each in body.get("errors") or () if isinstance(each, Mapping)]
+        errors = mappings_of(body.get("errors"))
         if any(each.get("error_number") == _UNKNOWN_JOB or "Invalid job id" in str(each) for each in errors):
             return {}
         if answer.status_code in (401, 403):

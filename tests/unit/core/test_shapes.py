@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Answers of any form end in a result or in an error of ours; found by ``make fuzz``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+
+import httpx
+import pytest
+from airflow.sdk import Connection
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_oscar.core.errors import OscarProviderError
+from airflow_provider_oscar.core.shapes import mapping_of, mappings_of, sendable, sequence_of
+from airflow_provider_oscar.hooks.dcache import DCacheHook, tape
+from airflow_provider_oscar.hooks.http.flows import run
+from airflow_provider_oscar.hooks.oscar.api import Api, OscarCalls
+from airflow_provider_oscar.hooks.slurm import SlurmHook
+from airflow_provider_oscar.operators.oscar_calls import _buckets
+
+ODD = st.sampled_from([None, True, 0, 1.5, "a", "\ud800", [], [1], {}, {"a": 1}])
+
+
+class _Oscar(OscarCalls):
+    api = Api("https://oscar", "connection 'o'")
+
+
+@given(st.one_of(ODD, st.lists(ODD), st.dictionaries(st.text(), ODD)))
+def test_what_is_of_another_form_is_empty(value):
+    assert mapping_of(value) == (value if isinstance(value, dict) else {})
+    assert sequence_of(value) == (value if isinstance(value, list) else [])
+    assert mappings_of(value) == [each for each in sequence_of(value) if isinstance(each, dict)]
+
+
+@given(st.text(alphabet=st.characters()))
+def test_what_is_sent_can_be_encoded_and_is_else_unchanged(text):
+    assert sendable(text).encode().decode() == sendable(text)
+    assert sendable(text) == text or any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+@pytest.mark.parametrize("errors", [True, 1.5, {"a": 1}, "text", [3]])
+def test_slurm_may_say_anything_of_its_errors(errors):
+    body = json.dumps({"jobs": [], "errors": errors})
+    hook = SlurmHook(
+        connection=Connection(conn_id="s", conn_type="http", host="h", extra=json.dumps({"api_version": "v0.0.40"}))
+    )
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=body))
+    hook.client = lambda: httpx.Client(base_url="http://h", transport=transport)
+    with contextlib.suppress(OscarProviderError):
+        assert hook.jobs() == []
+
+
+@pytest.mark.parametrize("files", [True, 1.5, {"a": 1}, "text", [3]])
+def test_dcache_may_say_anything_of_staged_files(files):
+    connection = Connection(
+        conn_id="dc", conn_type="dcache", host="https://door", extra=json.dumps({"frontend_url": "https://front"})
+    )
+    frontend = DCacheHook(connection=connection).frontend
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=json.dumps({"files": files})))
+    with httpx.Client(transport=transport) as client:
+        assert run(client, tape.stage_status(frontend, "\ud800"), where="x").states == {}
+
+
+def test_a_page_that_cannot_be_asked_for_is_no_end_of_the_list():
+    asked = []
+
+    def answer(request):
+        asked.append(request.url.query)
+        if request.url.query:
+            return httpx.Response(500)
+        return httpx.Response(200, content=json.dumps({"jobs": {}, "next_page": "\ud800", "remaining_jobs": 1}))
+
+    with httpx.Client(transport=httpx.MockTransport(answer)) as client, pytest.raises(OscarProviderError):
+        run(client, _Oscar().list_jobs("svc"), where="connection 'o'")
+    assert b"page=%3F" in asked
+
+
+@pytest.mark.parametrize("entries", [True, 1.5, {"a": 1}, "text", [3], None])
+def test_a_service_may_hold_anything_for_inputs(entries):
+    assert _buckets({"input": entries, "output": [{"path": "b/x", "storage_provider": "minio.default"}]}) == {"b"}
