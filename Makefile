@@ -121,7 +121,7 @@ bench-inference: $(STAMP) ## Measure the 3DGAN inference against what a core can
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 PYTHONPATH=docker/threedgan $(BIN)/python -m tests.bench.inference
 
 .PHONY: bench-hpc
-bench-hpc: $(STAMP) ## Measure what waiting for jobs costs against the KubernetesPodOperator, and batches against jobs (minutes).
+bench-hpc: $(STAMP) ## Measure what waiting for jobs costs against the KubernetesPodOperator, batches against jobs, one object against Airflow alone (minutes).
 	@$(BIN)/python -m tests.bench.hpc
 
 .PHONY: quick-jobs

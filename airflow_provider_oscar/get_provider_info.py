@@ -342,6 +342,12 @@ def get_provider_info() -> dict[str, object]:
                         "float",
                         "",
                     ),
+                    "defer_after": _option(
+                        "Seconds for which a deferrable task waits for its job on the worker before it is deferred, "
+                        "half of that for a job that does not start: a quick job takes one task process. 0 for never.",
+                        "float",
+                        "10",
+                    ),
                     "signing_key": _option(
                         "Secret that the keys of manifests are derived from, the same on workers, triggerers and API "
                         "servers; several with commas between them, the newest first, to change it. By default "

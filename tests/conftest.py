@@ -31,6 +31,8 @@ os.environ.update(
         "AIRFLOW__API_AUTH__JWT_SECRET": base64.urlsafe_b64encode(os.urandom(32)).decode(),
         # Two processes on two cores: threads of a matrix product would only wait for each other.
         "OPENBLAS_NUM_THREADS": "1",
+        # Deferrals are tested as such; tests of the wait before them set it.
+        "AIRFLOW__OSCAR__DEFER_AFTER": "0",
         # An endpoint or credential of the machine must not leak into a test.
         "AWS_EC2_METADATA_DISABLED": "true",
         "NO_PROXY": "127.0.0.1,localhost",

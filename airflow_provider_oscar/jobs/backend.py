@@ -46,6 +46,9 @@ class JobPlace(Protocol):
     def arguments(self) -> dict[str, str]:
         """Return the keyword arguments that make an equal backend in another process; no secret is among them."""
 
+    looks_at_one: ClassVar[bool]
+    """Whether :meth:`status` asks for one job alone; else it lists all there are."""
+
     @property
     def key(self) -> Hashable:
         """Backends with an equal key look at the same place, and share one poll."""

@@ -69,6 +69,7 @@ class OscarBackend:
     """
 
     name: ClassVar[str] = "oscar"
+    looks_at_one: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -51,6 +51,7 @@ class PodBackend:
     """
 
     name: ClassVar[str]
+    looks_at_one: ClassVar[bool] = True
 
     def __init__(self, *, conn_id: str, namespace: str = "", node: str = "") -> None:
         self.conn_id = conn_id

@@ -31,6 +31,7 @@ from airflow_provider_oscar.jobs.signing import Signer, configured_signer
 from airflow_provider_oscar.jobs.status import JobStatus, JsonObject
 from airflow_provider_oscar.jobs.summary import summarize
 from airflow_provider_oscar.jobs.waiting import Spectator
+from airflow_provider_oscar.operators.brief_wait import wait_briefly
 from airflow_provider_oscar.operators.job_access import renew_access, withdraw_access
 from airflow_provider_oscar.operators.job_arguments import checked_reuse, positive_seconds, refuse_text
 from airflow_provider_oscar.operators.job_building import described_request
@@ -68,8 +69,7 @@ class JobOperator(BaseOperator, Generic[W]):
     A further kind of job is a subclass that has ``backend`` and ``prepare``.
 
     :param object_event: the object to process: an ``ObjectEvent``, its dictionary, a sensor's list of one, or a
-        template that gives one; by
-        default the object of the run, if it is about exactly one; ``""`` for none.
+        template that gives one; by default the object of the run, if it is about exactly one; ``""`` for none.
     :param output_uri: ``s3://bucket/prefix`` or ``dcache://conn_id/path``.
     :param output_conn_id: connection that reaches ``output_uri``; the one that a ``dcache://`` URI names by default.
     :param command: program and arguments, run without a shell.
@@ -336,6 +336,10 @@ class JobOperator(BaseOperator, Generic[W]):
 
         :param unproven: event of a job that has ended, whose success is not proven yet.
         """
+        seen = None if unproven else wait_briefly(self, job)
+        if seen and (done := self.conclude(context, job, seen)) is not None:
+            return done
+        unproven = unproven or seen
         if self.deferrable:
             self._defer(job, unproven)
         return wait_to_end(self, context, job, unproven)

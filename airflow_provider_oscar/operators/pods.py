@@ -23,6 +23,7 @@ from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.status import JobStatus, JsonObject
 from airflow_provider_oscar.operators.job import JobOperator
 from airflow_provider_oscar.operators.job_building import build_job
+from airflow_provider_oscar.operators.job_state import load_state
 from airflow_provider_oscar.operators.pod_callbacks import PodCallbacks
 from airflow_provider_oscar.placement.targets import PlacementTarget
 
@@ -66,11 +67,18 @@ class PodJobOperator(JobOperator[PodWork]):
             self._calls(context).created(begun.job_id)
         return begun
 
+    def execute_complete(
+        self, context: Context, event: JsonObject | None = None, job: Mapping[str, object] | None = None
+    ) -> dict[str, object]:
+        """Go on after the trigger's event, and tell the callbacks."""
+        running = RunningJob.from_stored(job) or load_state(context)
+        if running is not None:
+            self._calls(context).resuming(running.job_id, event or {})
+        return super().execute_complete(context, event, job)
+
     def conclude(self, context: Context, job: RunningJob, event: JsonObject) -> dict[str, object] | None:
         """Return the manifest of a job that succeeded, and tell the callbacks what became of its pod."""
         calls = self._calls(context)
-        if self.deferrable:
-            calls.resuming(job.job_id, event)
         try:
             return super().conclude(context, job, event)
         finally:

@@ -3,7 +3,8 @@
 
 Both wait for the same pods of the same embedded Kubernetes, each contender in a process of its own, with logs as
 each does by default; OSCAR's jobs are those of a server that answers like OSCAR 4.1 and nothing else. Then, where SLURM
-is installed, 64 objects of one second as 64 jobs and as one batch. ``python -m tests.bench.hpc``, or one part of it.
+is installed, 64 objects of one second as 64 jobs and as one batch, and how long one small object takes to the event of
+its result. ``python -m tests.bench.hpc``, or one part of it.
 """
 
 from __future__ import annotations
@@ -249,7 +250,7 @@ def waiting(seconds: float) -> bool:
 def main() -> None:
     """Measure what was asked for, and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", choices=("all", "waiting", "batch", "contender"), nargs="?", default="all")
+    parser.add_argument("part", choices=("all", "waiting", "batch", "result", "contender"), nargs="?", default="all")
     parser.add_argument("--kind", default="")
     parser.add_argument("--count", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=SECONDS)
@@ -257,11 +258,15 @@ def main() -> None:
     if chosen.part == "contender":
         contender(chosen.kind, chosen.count, chosen.seconds)
         return
-    good = chosen.part == "batch" or waiting(chosen.seconds)
-    if chosen.part != "waiting":
+    good = chosen.part not in ("all", "waiting") or waiting(chosen.seconds)
+    if chosen.part in ("all", "batch"):
         from tests.bench.hpc_batch import batching
 
         good = batching() >= 10.0 and good
+    if chosen.part in ("all", "result"):
+        from tests.bench.object_to_result import GOAL, compare
+
+        good = compare(rounds=7) <= GOAL and good
     sys.exit(not good)
 
 

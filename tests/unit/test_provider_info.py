@@ -136,7 +136,8 @@ def test_airflow_loads_the_provider_from_its_entry_point():
     assert {each["connection-type"] for each in INFO["connection-types"]} <= set(manager.hooks)
 
 
-def test_configuration_defaults_are_what_airflow_reads():
+def test_configuration_defaults_are_what_airflow_reads(monkeypatch):
+    monkeypatch.delenv("AIRFLOW__OSCAR__DEFER_AFTER")
     from airflow.configuration import conf
 
     for name, option in INFO["config"]["oscar"]["options"].items():
