@@ -114,6 +114,19 @@ def test_access_is_renewed_when_half_of_its_time_is_over_and_not_before(store, p
     assert second["access"]["until"] == (NOW + timedelta(minutes=91)).isoformat()
 
 
+def test_a_store_that_gives_access_for_less_than_a_week_gives_what_it_gives(store, plan):
+    given = store.reading
+
+    def reading(container, key, *, lifetime):
+        if lifetime > timedelta(days=1):
+            raise DefinitionError("more than the maximum")
+        return given(container, key, lifetime=lifetime)
+
+    store.reading = reading
+    publish(plan, KEY, lambda *_: store, NOW)
+    assert content(store)["access"]["url"].endswith("?0")
+
+
 def test_an_object_that_vanished_meanwhile_does_not_end_the_access_to_the_others(store, plan):
     publish(plan, KEY, lambda *_: store, NOW)
     store.gone = True
