@@ -190,7 +190,17 @@ def printable(line: str) -> str:
     return safe if len(text) <= LINE_LIMIT else f"{safe}… ({len(text)} characters)"
 
 
+#: Lines of OSCAR's supervisor, and ours of what went as it should.
+_AROUND = re.compile(
+    r"\d{4}-\d\d-\d\d [\d:,]+ - supervisor - (INFO|DEBUG) - |airflow-oscar: (staged in|the command ended)\b"
+)
+
+
 def tail(text: str, lines: int = 8) -> str:
-    """Return the last lines for an error message, quoted; empty if there are none."""
+    """Return the last lines for an error message, quoted; empty if there are none.
+
+    What the supervisors say around the command is left out where the command itself said something.
+    """
     kept = [line for line in strip_harness(text).split("\n") if line.strip() and MARKER not in line]
+    kept = [line for line in kept if not _AROUND.match(line)] or kept
     return " | ".join(quoted(line.rstrip("\r"), 160) for line in kept[-lines:])

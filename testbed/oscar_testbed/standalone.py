@@ -63,6 +63,8 @@ class StandaloneAirflow:
             "core__load_examples": "False",
             "core__parallelism": str(self._parallelism),
             "core__dags_are_paused_at_creation": "False",
+            # Airflow's half minute is too short for a file's imports where many programs share two processors.
+            "core__dagbag_import_timeout": "120",
             "core__execution_api_server_url": f"{self.url}/execution/",
             "core__simple_auth_manager_users": f"{_USER}:admin",
             "core__simple_auth_manager_passwords_file": str(self.directory / "passwords.json"),

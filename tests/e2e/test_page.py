@@ -126,6 +126,8 @@ def test_each_view_fits_each_width(page, job_done, view, width, theme):
     opened(page, view, theme)
     if view == "results":
         open_result(page)
+    if view == "health":
+        playwright.expect(page.get_by_role("region", name="Virtual nodes")).to_be_visible(timeout=PATIENCE)
     PICTURES.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=PICTURES / f"{view}-{width}-{theme}.png", full_page=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= width

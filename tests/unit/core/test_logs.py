@@ -143,3 +143,10 @@ def test_a_short_log_is_kept_whole_however_it_arrives(parts, size):
     whole = "".join(parts).encode()
     log = read_bounded(whole[at : at + size] for at in range(0, len(whole), size))
     assert (str(log), log.first_line) == ("".join(parts), 0)
+
+
+def test_the_tail_is_what_the_command_said_if_it_said_anything():
+    around = "2026-11-28 16:59:39,008 - supervisor - INFO - Found input\nairflow-oscar: staged in 's3://b/k'\n"
+    after = "airflow-oscar: the command ended with exit code 65\n2026-11-28 16:59:43,520 - supervisor - INFO - End\n"
+    assert tail(f"{around}threedgan: not an HDF5 file\n{after}") == "'threedgan: not an HDF5 file'"
+    assert "Found" in tail(around)

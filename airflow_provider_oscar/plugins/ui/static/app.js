@@ -138,7 +138,7 @@ function placementsView() {
   const rejected = (one) => Object.entries(one.rejected).map(([name, why]) => h("p", { class: "faint" }, `not ${name}: ${why}`));
   function expected(one) {
     const total = one.predicted.total ?? Object.values(one.predicted).reduce((sum, value) => sum + value, 0);
-    return Object.keys(one.predicted).length ? h("span", { class: "number" }, duration(total)) : h("span", { class: "faint" }, "no prediction");
+    return Object.keys(one.predicted).length ? h("span", { class: "number" }, duration(total)) : h("span", { class: "faint", title: "The policy predicts nothing" }, "–");
   }
   let drawn = "";
   return {
@@ -172,11 +172,13 @@ function resultsView() {
       result.files_left_out ? h("p", { class: "faint" }, `and ${result.files_left_out} more at ${result.output_uri}`) : null,
       result.unstaged.map((file) => h("p", { class: "problem" }, `${file.key ?? file.path ?? "A file"} was not staged out: ${file.reason ?? file.problem ?? ""}`)));
   }
-  const short = (text) => (/^\S{41,}$/.test(text) ? h("span", { title: text }, `${text.slice(0, 16)}…`) : text);
-  const number = (name, found) => (/(^|[_ .])bytes$/.test(name) ? bytes(found) : /(^|[_ .])seconds$/.test(name) ? duration(found) : Number.isInteger(found) ? String(found) : String(Number(found.toPrecision(4))));
+  const short = (text) => (/^\S{41,}$/.test(text) ? h("span", { title: text }, `${text.slice(0, 12)}…`) : text);
+  const number = (name, found) => (/(^|[_ .])bytes$/.test(name) ? bytes(found) : /(^|[_ .])seconds$/.test(name) ? duration(found) : /(^|[_ .])efficiency$/.test(name) ? percent(found) : Number.isInteger(found) ? String(found) : String(Number(found.toPrecision(4))));
   const value = (name, found) => (Array.isArray(found) ? found.map(String).join(", ") : typeof found === "number" ? number(name, found) : typeof found === "object" && found !== null ? Object.entries(found).map(([inner, one]) => `${inner} ${typeof one === "object" ? "…" : one}`).join(", ") : found === null ? "" : short(String(found)));
   // Nested values one level deep become facts of their own: "energy_gev: min 127, max 164" reads better than JSON.
-  const told = (found) => Object.entries(found).slice(0, 40).map(([name, each]) => [name.replaceAll("_", " "), typeof each === "object" && each !== null && !Array.isArray(each) ? h("span", {}, Object.entries(each).slice(0, 8).map(([inner, one]) => h("span", { class: "pair" }, h("span", { class: "faint" }, `${inner.replaceAll("_", " ")} `), value(inner === "cpu" || inner === "wall" || name === "seconds" ? "seconds" : inner, one)))) : value(name, each)]);
+  // The value has its unit already.
+  const label = (name) => name.replaceAll("_", " ").replace(/(\S) (bytes|seconds)$/, "$1");
+  const told = (found) => Object.entries(found).slice(0, 40).map(([name, each]) => [label(name), typeof each === "object" && each !== null && !Array.isArray(each) ? h("span", {}, Object.entries(each).slice(0, 8).map(([inner, one]) => h("span", { class: "pair" }, h("span", { class: "faint" }, `${label(inner)} `), value(inner === "cpu" || inner === "wall" || name === "seconds" ? "seconds" : inner, one)))) : value(name, each)]);
   // What was tried before, and why the job ran where it did.
   function story(result) {
     const placed = result.placed;

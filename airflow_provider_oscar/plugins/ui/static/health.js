@@ -90,6 +90,7 @@ export function healthView() {
   async function lookAtSystems() {
     const asked = found.filter((one) => SYSTEMS.has(one.conn_type));
     if (!asked.length || Date.now() - looked < LOOK_AGAIN) return;
+    if (!looked) for (const [name, title] of [["services", "OSCAR services"], ["nodes", "Virtual nodes"]]) replace(boxes[name], [h("h2", {}, title), h("p", { class: "faint" }, "Asking the systems…")]);
     looked = Date.now();
     const told = await Promise.all(asked.map(async (one) => {
       try {

@@ -58,10 +58,15 @@ export function amount(value) {
   return h("span", { class: "number", title: String(value) }, words);
 }
 
+// How long ago, in the one unit that tells it: the title has the moment.
 export function ago(text, now = Date.now()) {
   if (!text) return "never";
-  const seconds = Math.max((now - Date.parse(text)) / 1000, 0);
-  return seconds < 2 ? "just now" : `${duration(Math.round(seconds))} ago`;
+  const seconds = Math.round(Math.max((now - Date.parse(text)) / 1000, 0));
+  if (seconds < 2) return "just now";
+  if (seconds < 90) return `${seconds} s ago`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min ago`;
+  if (seconds < 129600) return `${Math.round(seconds / 3600)} h ago`;
+  return `${Math.round(seconds / 86400)} days ago`;
 }
 
 // A moment as the reader's clock shows it, with its zone: people of several sites read one page.
@@ -109,11 +114,22 @@ export function way(steps) {
   }));
 }
 
+// A URI as people write it; what decodes to control or direction characters stays encoded, since it would lie.
+export function readable(uri) {
+  try {
+    const text = decodeURIComponent(uri);
+    return /\p{C}/u.test(text) ? uri : text;
+  } catch {
+    return uri;
+  }
+}
+
 // A name that is long in the middle: its start and end stay visible, the whole is in the title and for copying.
-export function path(text) {
-  if (!text) return h("span", { class: "faint" }, "–");
+export function path(uri) {
+  if (!uri) return h("span", { class: "faint" }, "–");
+  const text = readable(uri);
   const cut = text.lastIndexOf("/", text.length - 2) + 1;
-  return h("span", { class: "path", title: text }, cut ? h("span", { class: "path-head" }, text.slice(0, cut)) : null, h("span", {}, text.slice(cut)));
+  return h("span", { class: "path", title: uri }, cut ? h("span", { class: "path-head" }, text.slice(0, cut)) : null, h("span", {}, text.slice(cut)));
 }
 
 // Airflow shows the page in a frame that may not open windows: its own router goes where the link says.
