@@ -28,7 +28,7 @@ from airflow_provider_oscar.core.errors import (
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.service_difference import difference
 from airflow_provider_oscar.core.services import ServiceDefinition
-from airflow_provider_oscar.core.shapes import sendable
+from airflow_provider_oscar.core.shapes import mappings_of, sendable
 from airflow_provider_oscar.hooks.http.flows import Flow
 from airflow_provider_oscar.hooks.oscar.errors import BucketExistsError, refusal
 
@@ -120,6 +120,16 @@ class Api:
                 "check that the host of the connection is OSCAR's own endpoint"
             ) from error
 
+    def objects(self, answer: httpx.Response, about: str) -> list[dict[str, object]]:
+        """Return the objects of a successful answer that is a list; Go writes an empty one as null."""
+        found = self.json(answer, about)
+        if found is not None and not isinstance(found, list):
+            raise LostContactError(
+                f"{self.where}: the answer about {about} is not a list but {quoted(answer.text)}; "
+                "check that the host of the connection is OSCAR's own endpoint"
+            )
+        return [dict(each) for each in mappings_of(found)]
+
     def check(self, answer: httpx.Response, about: str) -> None:
         """Raise the error that belongs to the status, unless it is a success."""
         if not answer.is_success:
@@ -151,8 +161,7 @@ class OscarCalls:
     def list_services(self) -> Flow[list[dict[str, object]]]:
         """Every service the account may see, in OSCAR's own form."""
         answer = yield self.api.request("GET", "/system/services")
-        services = self.api.json(answer, "services")
-        return [service for service in services or [] if isinstance(service, dict)]
+        return self.api.objects(answer, "services")
 
     def get_service(self, name: str) -> Flow[dict[str, object] | None]:
         """One service in OSCAR's own form, or None if it does not exist; holds its token, so never log it."""

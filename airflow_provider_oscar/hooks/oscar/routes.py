@@ -69,9 +69,7 @@ class OscarRoutes:
 
     def _list(self, path: str, about: str) -> Flow[list[JsonObject]]:
         answer = yield from self._ask("GET", path, about)
-        found = self.api.json(answer, about)
-        # OSCAR answers null where there is none.
-        return [dict(each) for each in found or () if isinstance(each, Mapping)]
+        return self.api.objects(answer, about)
 
     # ---- the cluster ----
 

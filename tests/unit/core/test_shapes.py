@@ -12,7 +12,7 @@ from airflow.sdk import Connection
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_oscar.core.errors import OscarProviderError
+from airflow_provider_oscar.core.errors import LostContactError, OscarProviderError
 from airflow_provider_oscar.core.shapes import mapping_of, mappings_of, sendable, sequence_of
 from airflow_provider_oscar.hooks.dcache import DCacheHook, tape
 from airflow_provider_oscar.hooks.http.flows import run
@@ -80,3 +80,10 @@ def test_a_page_that_cannot_be_asked_for_is_no_end_of_the_list():
 @pytest.mark.parametrize("entries", [True, 1.5, {"a": 1}, "text", [3], None])
 def test_a_service_may_hold_anything_for_inputs(entries):
     assert _buckets({"input": entries, "output": [{"path": "b/x", "storage_provider": "minio.default"}]}) == {"b"}
+
+
+@pytest.mark.parametrize("body", ["3", "true", "{}", '"text"'])
+def test_an_answer_without_a_list_of_services_does_not_say_that_there_are_none(body):
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=body))
+    with httpx.Client(transport=transport) as client, pytest.raises(LostContactError, match="not a list"):
+        run(client, _Oscar().list_services(), where="connection 'o'")
