@@ -38,7 +38,7 @@ class CircuitBreaker:
 
     failures: int = 3
     cool_down: timedelta = timedelta(minutes=1)
-    longest: timedelta = timedelta(minutes=5)
+    longest: timedelta = timedelta(minutes=3)
 
     def state(self, records: Sequence[RunRecord], *, now: datetime) -> tuple[BreakerState, datetime | None]:
         """Return the state of a target, and until when it is open.

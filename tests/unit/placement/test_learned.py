@@ -224,8 +224,8 @@ class TestCircuitBreaker:
         assert self.breaker.state(records, now=NOW + timedelta(minutes=1))[0] is BreakerState.HALF_OPEN
 
     def test_each_further_fault_doubles_the_time_up_to_a_bound(self):
-        assert self.breaker.state(past("slow", 1, faults=5), now=NOW)[1] == NOW + timedelta(minutes=4)
-        assert self.breaker.state(past("slow", 1, count=60, faults=60), now=NOW)[1] == NOW + timedelta(minutes=5)
+        assert self.breaker.state(past("slow", 1, faults=4), now=NOW)[1] == NOW + timedelta(minutes=2)
+        assert self.breaker.state(past("slow", 1, count=60, faults=60), now=NOW)[1] == NOW + timedelta(minutes=3)
 
     def test_a_success_closes_it(self):
         records = [*past("slow", 10, faults=5), *past("slow", 10, count=1)]
