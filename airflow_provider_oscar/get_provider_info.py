@@ -275,6 +275,7 @@ def get_provider_info() -> dict[str, object]:
                     f"{_PACKAGE}.triggers.objects",
                     f"{_PACKAGE}.triggers.first_objects",
                     f"{_PACKAGE}.triggers.jobs",
+                    f"{_PACKAGE}.triggers.outages",
                     f"{_PACKAGE}.triggers.placement",
                     f"{_PACKAGE}.triggers.service_jobs",
                 ],

@@ -10,8 +10,7 @@ from __future__ import annotations
 # [START smallest]
 from airflow.sdk import dag
 
-from airflow_provider_oscar.ingest import NewObjects
-from airflow_provider_oscar.operators.oscar import OscarJobOperator
+from airflow_provider_oscar import NewObjects, OscarJobOperator
 
 incoming = NewObjects("s3://incoming", suffix=".txt", start="all")
 

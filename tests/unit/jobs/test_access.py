@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who waits for a job renews its access in time; nobody but the job can read what was renewed."""
+"""Who waits for a job renews its access in time; nobody but the job can read what was renewed.
+
+Keeps row T12 of the threat model true (docs/security.md).
+"""
 
 from __future__ import annotations
 
