@@ -11,6 +11,8 @@ from typing import TypeAlias
 from airflow_provider_oscar.core.errors import quoted
 from airflow_provider_oscar.core.phase import JobPhase
 
+#: Longest name of a node, or number of a SLURM job, that goes into Airflow's database; both are foreign.
+NAME_LIMIT = 253
 #: Longest reason that travels in an event, through Airflow's database.
 REASON_LIMIT = 4000
 
@@ -52,8 +54,8 @@ class JobStatus:
             "phase": self.phase.value,
             "ended_at": datetime.now(UTC).isoformat(),
             "reason": self.reason[:REASON_LIMIT],
-            "slurm_job_id": self.slurm_job_id,
-            "node": self.node,
+            "slurm_job_id": self.slurm_job_id[:NAME_LIMIT],
+            "node": self.node[:NAME_LIMIT],
             "exit_code": self.exit_code,
         }
 

@@ -23,7 +23,8 @@ from airflow_provider_oscar.hooks.pool import pool_of
 from airflow_provider_oscar.jobs.access import Keeper
 from airflow_provider_oscar.jobs.backend import JobPlace
 from airflow_provider_oscar.jobs.poller import Pace, Subscription, subscribed
-from airflow_provider_oscar.jobs.status import ABSENT, JobStatus, JsonObject
+from airflow_provider_oscar.jobs.status import ABSENT, REASON_LIMIT, JobStatus, JsonObject
+from airflow_provider_oscar.jobs.summary import storable
 
 #: A logging function that takes a format and its values.
 Say = Callable[..., None]
@@ -100,7 +101,8 @@ async def wait_for_job(
         event = {"status": "timeout"} if watch is None else watch.at_the_deadline()
     except OscarProviderError as error:
         event = {"status": "error", "message": str(error)}
-    return {**event, "log_lines": follower.lines}
+    # What others wrote is in it, and PostgreSQL holds not all of what they may write.
+    return {**{name: storable(value) for name, value in event.items()}, "log_lines": follower.lines}
 
 
 @asynccontextmanager
@@ -173,7 +175,7 @@ class _Watch:
             if status.phase.ended:
                 return await self._until_proven(status)
             if self._queued_too_long(status):
-                return {"status": "queue_timeout", "reason": status.reason}
+                return {"status": "queue_timeout", "reason": status.reason[:REASON_LIMIT]}
             if status.phase is JobPhase.RUNNING and self.spectator is not None:
                 await asyncio.to_thread(self.spectator.started, self.wait.job_id)
             marked = False

@@ -18,7 +18,8 @@ from airflow_provider_oscar.core.events import outputs_told
 from airflow_provider_oscar.core.objects import Source, split_uri
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.running import RunningJob
-from airflow_provider_oscar.jobs.status import JobStatus
+from airflow_provider_oscar.jobs.status import NAME_LIMIT, JobStatus
+from airflow_provider_oscar.jobs.summary import storable
 from airflow_provider_oscar.operators.placement_store import RunStore, run_record
 from airflow_provider_oscar.placement.prediction import patience
 
@@ -55,7 +56,7 @@ def push_outcome(
     slurm = (manifest.slurm_job_id if manifest else None) or status.slurm_job_id
     context["ti"].xcom_push(key="job_id", value=job.job_id)
     if slurm:
-        context["ti"].xcom_push(key="slurm_job_id", value=slurm)
+        context["ti"].xcom_push(key="slurm_job_id", value=storable(slurm[:NAME_LIMIT]))
     if manifest is not None and manifest.succeeded:
         describe_outlets(task.outlets, context, manifest, conn_id=task.output_conn_id)
     task.note_links(job, slurm or "")

@@ -34,6 +34,8 @@ class Guard:
 
     def __init__(self, granted: Iterable[tuple[str, str]]) -> None:
         self.granted = set(granted)
+        #: As it was before a test took something away.
+        self.known = set(self.granted)
         #: What was asked for.
         self.asked: set[tuple[str, str]] = set()
 
@@ -48,6 +50,9 @@ class Guard:
     def answer(self, path: str, body: bytes) -> tuple[int, bytes] | None:
         """Return status and JSON of what the guard answers itself, since it knows the rights; None for all else."""
         return None
+
+    def done(self, method: str, path: str, status: int) -> None:
+        """Note how a request that was passed on was answered."""
 
     def refusal(self, right: tuple[str, str]) -> tuple[str, bytes]:
         """Return content type and body of the answer 403."""
@@ -147,6 +152,131 @@ class S3Guard(Guard):
         return "application/xml", f'<?xml version="1.0" encoding="UTF-8"?>\n{text}'.encode()
 
 
+class DCacheGuard(Guard):
+    """By access control lists, in the form of dCache's ``setfacl``: pairs of a letter and what it is on.
+
+    That is the directory itself (``/results``), or the directories (``/results/*/``) or files (``/results/*``) that
+    come below it and inherit.
+    """
+
+    @classmethod
+    def of_acl(cls, text: str) -> DCacheGuard:
+        """Grant what commands of the admin interface grant."""
+        guard = cls(())
+        for line in text.splitlines():
+            words = line.split("#")[0].split()
+            if not words:
+                continue
+            assert words[0] == "setfacl"
+            for entry in words[2:]:
+                kind, _, access, *flags = entry.split(":")
+                assert kind == "USER"
+                assert access[0] == "+"
+                inherited = "".join(flags)
+                scopes = [] if "o" in inherited else [words[1]]
+                scopes += [f"{words[1]}/*/"] if "d" in inherited else []
+                scopes += [f"{words[1]}/*"] if "f" in inherited else []
+                guard.granted |= {(letter, scope) for letter in access[1:] for scope in scopes}
+            guard.roots.append(words[1])
+        guard.known = set(guard.granted)
+        return guard
+
+    def __init__(self, granted: Iterable[tuple[str, str]]) -> None:
+        super().__init__(granted)
+        self.roots: list[str] = []
+        #: Paths of files and directories that were made by way of this.
+        self.written: set[str] = set()
+        self.made: set[str] = set()
+
+    def needed(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> list[tuple[str, str]]:
+        parts = urlsplit(path)
+        name = unquote(parts.path)
+        if name.startswith("/api/v1/"):
+            if not name.startswith("/api/v1/namespace/"):
+                return []  # of one's own channels and requests
+            name = "/" + name.removeprefix("/api/v1/namespace/").lstrip("/")
+            listing = "children=true" in parts.query
+            return self._entered(name) + [("l", self._scope(name, True)) if listing else ("t", self._of_any(name))]
+        parent = name.rstrip("/").rpartition("/")[0] or "/"
+        match method:
+            case "GET":
+                rights = [("r", self._scope(name, False))]
+            case "PROPFIND" if headers.get("depth", "0") != "0":
+                rights = [("l", self._scope(name, True))]
+            case "HEAD" | "PROPFIND":
+                rights = [("t", self._of_any(name))]
+            case "PUT":
+                rights = self._to_write(name, parent)
+            case "MKCOL":
+                # One that is there is said to be there, whatever the right.
+                there = name.rstrip("/") in self.made | set(self.roots)
+                rights = [] if there else [("s", self._scope(parent, True))]
+            case "DELETE":
+                rights = [("D", self._scope(parent, True)), ("d", self._of_any(name))]
+            case _:
+                return []  # a macaroon has no more rights than its owner
+        return self._entered(name) + rights
+
+    def _to_write(self, name: str, parent: str) -> list[tuple[str, str]]:
+        rights = [("f", self._scope(parent, True))]
+        if parent not in self.made | set(self.roots):  # the door makes the directories on the way
+            rights.append(("s", self._scope(parent.rpartition("/")[0], True)))
+        if name in self.written:  # dCache replaces a file by deleting it first
+            rights += [("D", self._scope(parent, True)), ("d", self._scope(name, False))]
+        return rights
+
+    def done(self, method: str, path: str, status: int) -> None:
+        """Remember what was made."""
+        name = unquote(urlsplit(path).path)
+        if status in (200, 201, 204, 307):
+            (self.written if method == "PUT" else self.made if method == "MKCOL" else set()).add(name.rstrip("/"))
+            if method == "PUT":
+                self.made.add(name.rpartition("/")[0])
+
+    def refusal(self, right: tuple[str, str]) -> tuple[str, bytes]:
+        return "text/plain", f"Permission denied: no {right[0]} on {right[1]}\n".encode()
+
+    def _entered(self, name: str) -> list[tuple[str, str]]:
+        """The right to go into every directory on the way below a root."""
+        parent = name.rstrip("/").rpartition("/")[0]
+        root = next((each for each in self.roots if f"{parent}/".startswith(f"{each}/")), None)
+        if root is None:
+            return []
+        below = [("x", f"{root}/*/")] if parent != root else []
+        return [("x", root), *below]
+
+    def _scope(self, name: str, directory: bool) -> str:
+        name = name.rstrip("/") or "/"
+        root = next((each for each in self.roots if f"{name}/".startswith(f"{each}/")), None)
+        if root is None or name == root:
+            return name
+        return f"{root}/*/" if directory else f"{root}/*"
+
+    def _of_any(self, name: str) -> str:
+        return self._scope(name, name.endswith("/") or name.rstrip("/") in self.made)
+
+
+class OscarGuard(Guard):
+    """By routes: pairs of a method and a path with names in braces."""
+
+    @classmethod
+    def of_routes(cls, text: str) -> OscarGuard:
+        """Grant the routes of a file."""
+        lines = [line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+        return cls((method, route) for method, route in lines)
+
+    def needed(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> list[tuple[str, str]]:
+        asked = urlsplit(path).path
+        for granted in sorted(self.known):
+            pattern = re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(granted[1]))
+            if granted[0] == method and re.fullmatch(pattern, asked):
+                return [granted]
+        return [(method, asked)]
+
+    def refusal(self, right: tuple[str, str]) -> tuple[str, bytes]:
+        return "text/plain", f"{right[0]} {right[1]} is not open to this account\n".encode()
+
+
 @contextmanager
 def guarded(upstream: str, guard: Guard) -> Iterator[str]:
     """Serve in front of a server; yields the address.
@@ -174,6 +304,7 @@ def guarded(upstream: str, guard: Guard) -> Iterator[str]:
             passed = [(name, value) for name, value in self.headers.items() if name.lower() not in _HOP]
             url = httpx.URL(upstream).copy_with(raw_path=self.path.encode())
             answer = client.request(self.command, url, content=body, headers=passed)
+            guard.done(self.command, self.path, answer.status_code)
             self._answer(answer.status_code, dict(answer.headers), answer.content)
 
         def _answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
@@ -189,6 +320,7 @@ def guarded(upstream: str, guard: Guard) -> Iterator[str]:
                 self.wfile.write(body)
 
         do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _pass
+        do_PROPFIND = do_MKCOL = do_MOVE = do_OPTIONS = _pass
 
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing."""

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from airflow_provider_oscar.core.errors import TransientError
 from airflow_provider_oscar.core.logs import MARKER
@@ -153,3 +156,15 @@ async def test_a_place_that_cannot_be_looked_at_is_said_at_the_deadline():
     wait = Wait(job_id="j", poll_interval=0.002, deadline=time.time() + 0.05)
     event = await wait_for_job(place, wait, say=lambda *_: None, pace=only_once())
     assert (event["status"], event["message"]) == ("timeout", "cannot list pods: forbidden")
+
+
+@pytest.mark.parametrize("phase", [JobPhase.FAILED, JobPhase.PENDING])
+@given(st.text(alphabet=st.characters(codec=None), max_size=30), st.integers(1, 50_000))
+async def test_whatever_the_place_says_the_event_fits_into_the_database(phase, text, times):
+    said = f"\0\udc80{text}" * times
+    place = Place(phase, reason=said, slurm_job_id=said, node=said)
+    changes = {"queue_deadline": 1.0} if phase is JobPhase.PENDING else {}
+    event, _, _ = await waited(place, None, **changes)
+    stored = json.dumps(event, ensure_ascii=False).encode()
+    assert b"\\u0000" not in stored
+    assert len(stored) < 40_000
