@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import asynccontextmanager
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from airflow_provider_oscar.core.errors import TransientError
@@ -70,6 +71,7 @@ class StoreConnection(Generic[H]):
         self._threads = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="store")
         self._slots = asyncio.Semaphore(workers)
         self._hanging = 0
+        self._at_work: set[Future[object]] = set()
         self._opening = asyncio.Lock()
         self._lease: _Lease[H] | None = None
 
@@ -79,7 +81,10 @@ class StoreConnection(Generic[H]):
         :raises TransientError: if it does not end within the deadline, or all threads hang.
         """
         await self._slot()
-        work = asyncio.get_running_loop().run_in_executor(self._threads, function)
+        job = self._threads.submit(function)
+        self._at_work.add(cast("Future[object]", job))
+        job.add_done_callback(lambda done: self._at_work.discard(cast("Future[object]", done)))
+        work = asyncio.wrap_future(job)
         work.add_done_callback(lambda _: self._slots.release())
         try:
             return await asyncio.wait_for(asyncio.shield(work), self._deadline)
@@ -138,6 +143,14 @@ class StoreConnection(Generic[H]):
                 self._close(lease.hook)
 
     def _close(self, hook: H) -> None:
+        """Close a hook in a thread, when none of those at work may be using it any more.
+
+        A socket that is closed under a thread that reads from it leaves its number to the next that is opened, and the
+        thread goes on reading there. Whoever was cancelled does not wait for its thread.
+        """
+        if busy := set(self._at_work):
+            threading.Thread(target=lambda: (wait(busy), hook.close()), name="close-store", daemon=True).start()
+            return
         try:
             self._threads.submit(hook.close)
         except RuntimeError:  # the threads are gone, because the process ends

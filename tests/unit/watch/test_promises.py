@@ -106,6 +106,30 @@ async def test_a_call_that_hangs_ends_with_an_error_that_names_the_connection() 
     connection.close()
 
 
+async def test_a_hook_is_not_closed_under_a_thread_that_uses_it() -> None:
+    hook = FakeHook()
+    connections: Connections[FakeHook] = Connections("s3", lambda _: hook)
+    connection = connections.acquire("store")
+
+    async def list_once() -> None:
+        async with connection.hook() as lent:
+            await connection.call(lent.list)
+
+    task = asyncio.create_task(list_once())
+    async with asyncio.timeout(20):
+        while not hook.calls:  # noqa: ASYNC110 - a thread calls it
+            await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    connections.release("store")
+    assert any(each.name == "close-store" for each in threading.enumerate()), "it waits for the thread"
+    assert not hook.closed
+    hook.released.set()
+    async with asyncio.timeout(20):
+        while not hook.closed:  # noqa: ASYNC110 - a thread closes it
+            await asyncio.sleep(0.01)
+
+
 async def test_watchers_of_one_connection_share_one_hook_until_the_last_is_gone() -> None:
     made: list[FakeHook] = []
 
