@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two thousand polls of watchers and three hundred waits for jobs leave no descriptor, thread or object behind.
+"""Three hundred waits for jobs leave no descriptor, thread or object behind.
 
-Each round begins and ends its watchers and waits, since what leaks does so at beginnings and ends. The first rounds
-fill caches and pools; ``make leaks`` does the same with a whole Airflow for an hour.
+The first rounds fill caches and pools; ``make leaks`` does it with a whole Airflow for an hour, watchers included.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from oscar_testbed import LocalPlatform
 from oscar_testbed.webserver import AsgiServer
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -27,26 +25,14 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from airflow_provider_oscar.triggers.jobs import JobTrigger
-from airflow_provider_oscar.watch.arguments.base import WatchArguments
-from airflow_provider_oscar.watch.arguments.dcache import DCacheArguments
-from airflow_provider_oscar.watch.arguments.s3 import S3Arguments
-from tests.support.watching import Watch, watching
 
 ROUNDS = 10
 #: Rounds after which nothing may grow.
 WARM = 4
-#: Polls of each of two watchers, and waits, in a round.
-POLLS, WAITS = 100, 30
-#: KiB that ROUNDS - WARM rounds may add: 0.5 for each wait or 15 polls, where one connection left open holds 50.
+#: Waits in a round.
+WAITS = 30
+#: KiB that ROUNDS - WARM rounds may add: 0.5 for each wait, where one connection left open holds 50.
 MEMORY = 96.0
-
-
-@pytest.fixture
-def platform(running_platform: LocalPlatform, monkeypatch: pytest.MonkeyPatch) -> LocalPlatform:
-    """The platform behind the default connections."""
-    for name, value in running_platform.environment().items():
-        monkeypatch.setenv(name, value)
-    return running_platform
 
 
 @dataclass(frozen=True)
@@ -91,43 +77,6 @@ def assert_flat(before: Held, after: Held) -> None:
     assert after.memory - before.memory <= MEMORY
 
 
-async def polled(arguments: WatchArguments) -> None:
-    """Watch until there were so many polls."""
-    watch = Watch(arguments.source)  # type: ignore[arg-type]
-    task = asyncio.create_task(watch.follow())
-    try:
-        await watch.until(lambda: watch.sweeps >= POLLS, seconds=240)
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-    assert watch.heard
-
-
-@pytest.mark.timeout(900)
-async def test_watchers_that_come_and_go_leave_nothing(
-    platform: LocalPlatform, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    platform.s3.create_bucket("flat")
-    for number in range(5):
-        platform.s3.client().put_object(Bucket="flat", Key=f"in/{number}", Body=b"x")
-        platform.dcache.put(f"/flat/{number}", b"x")
-    options: dict[str, Any] = {"start": "all", "poll_interval": 0.001}
-    s3 = S3Arguments(asset_name="s3", conn_id="oscar_s3_default", bucket="flat", prefix="in/", **options)
-    dcache = DCacheArguments(
-        asset_name="dcache", conn_id="dcache_default", path="/flat", notifications="none", **options
-    )
-
-    async def heard() -> None:
-        async with watching("/flat", start="all") as watch:
-            assert watch.heard
-
-    async def one() -> None:
-        await asyncio.gather(polled(s3), polled(dcache), heard())
-
-    assert_flat(*await rounds(one))
-
-
 def _oscar() -> Starlette:
     async def jobs(_: Request) -> Response:
         return JSONResponse({"jobs": {f"job-{number}": {"status": "Succeeded"} for number in range(WAITS)}})
@@ -149,7 +98,7 @@ def _oscar() -> Starlette:
 
 @contextlib.asynccontextmanager
 async def oscar_of_ended_jobs(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    server = AsgiServer(_oscar(), "oscar")
+    server = AsgiServer(_oscar())
     await asyncio.to_thread(server.start)
     try:
         fields = {"conn_type": "oscar", "host": server.url, "login": "u", "password": "p"}
