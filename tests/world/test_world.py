@@ -2,7 +2,7 @@
 """The world test: everything at once, faults at random from one seed, and the books must balance; ``make world``.
 
 ``WORLD_SECONDS`` (240 by default; an hour is a good long form), ``WORLD_OBJECTS`` and ``WORLD_SEED`` change it; the
-seed of a run is printed, and the same one brings the same incidents. ``make world-short`` is what CI runs.
+seed of a run is printed, and the same one brings the same incidents. ``make world-short`` is a form of a minute and a half.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SEED = int(os.environ.get("WORLD_SEED") or random.randrange(10**6))
 PATIENCE = float(os.environ.get("WORLD_PATIENCE", "420"))
 #: Seconds after it in which a run of each DAG must have ended.
 RECOVERY = float(os.environ.get("WORLD_RECOVERY", "120"))
-#: Where CI runs it, a machine without PostgreSQL is passed over.
+#: In the short form a machine without PostgreSQL is passed over.
 MUST_HAVE_POSTGRESQL = bool(os.environ.get("WORLD_POSTGRESQL"))
 
 
