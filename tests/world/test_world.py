@@ -2,7 +2,8 @@
 """The world test: everything at once, faults at random from one seed, and the books must balance; ``make world``.
 
 ``WORLD_SECONDS`` (240 by default; an hour is a good long form), ``WORLD_OBJECTS`` and ``WORLD_SEED`` change it; the
-seed of a run is printed, and the same one brings the same incidents. ``make world-short`` is a form of a minute and a half.
+seed of a run is printed, and the same one brings the same incidents.
+``make world-short`` is a form of a minute and a half.
 """
 
 from __future__ import annotations
