@@ -156,7 +156,7 @@ def asset_id(session: Session, name: str) -> int | None:
     return session.scalar(select(AssetModel.id).where(AssetModel.name == name, AssetModel.active.has()))
 
 
-def watchers_of(session: Session, asset: str) -> list[tuple[str, dict[str, object]]]:
+def find_watchers(session: Session, asset: str) -> list[tuple[str, dict[str, object]]]:
     """Return class and arguments of the triggers of an asset's watchers, as the newest version of a DAG has them."""
     from airflow.models.asset import AssetModel, DagScheduleAssetReference
     from sqlalchemy import select

@@ -31,7 +31,7 @@ class DatasetName(NamedTuple):
     name: str
 
 
-def inputs_of(manifest: Mapping[str, object]) -> list[DatasetName]:
+def input_datasets(manifest: Mapping[str, object]) -> list[DatasetName]:
     """Return what a job read.
 
     :param manifest: as the operators return it.
@@ -40,7 +40,7 @@ def inputs_of(manifest: Mapping[str, object]) -> list[DatasetName]:
     return _named(str(source["uri"])) if isinstance(source, Mapping) and source.get("uri") else []
 
 
-def outputs_of(manifest: Mapping[str, object]) -> list[DatasetName]:
+def output_datasets(manifest: Mapping[str, object]) -> list[DatasetName]:
     """Return what a job wrote: each output, or their place if there are many.
 
     :param manifest: as the operators return it.
@@ -76,6 +76,6 @@ def operator_lineage(manifest: Mapping[str, object]) -> OperatorLineage:
     from airflow.providers.openlineage.extractors import OperatorLineage
 
     return OperatorLineage(
-        inputs=[Dataset(namespace=each.namespace, name=each.name) for each in inputs_of(manifest)],
-        outputs=[Dataset(namespace=each.namespace, name=each.name) for each in outputs_of(manifest)],
+        inputs=[Dataset(namespace=each.namespace, name=each.name) for each in input_datasets(manifest)],
+        outputs=[Dataset(namespace=each.namespace, name=each.name) for each in output_datasets(manifest)],
     )

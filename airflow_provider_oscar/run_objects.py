@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, quoted
-from airflow_provider_oscar.core.events import object_in, told_in
+from airflow_provider_oscar.core.events import parse_object, parse_outputs
 from airflow_provider_oscar.core.fsspec_urls import OWN_SCHEMES, FsspecUrl
 from airflow_provider_oscar.core.objects import ObjectEvent, Source, split_uri
 
@@ -101,8 +101,10 @@ def _objects(context: Mapping[str, object]) -> list[ObjectEvent]:
         return [look_up(*named)]
     found: dict[str, tuple[object, ObjectEvent]] = {}
     for event in _events(context):
-        whole = object_in(event.extra)
-        told = [] if whole is not None else told_in(event.extra, partition_key=getattr(event, "partition_key", None))
+        whole = parse_object(event.extra)
+        told = (
+            [] if whole is not None else parse_outputs(event.extra, partition_key=getattr(event, "partition_key", None))
+        )
         looked_up = (look_up(each.uri, each.conn_id or DEFAULT_S3_CONNECTION) for each in told)
         for each in looked_up if whole is None else (whole,):
             found.setdefault(each.id, (event.timestamp, each))

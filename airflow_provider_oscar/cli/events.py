@@ -31,13 +31,13 @@ def events_convert(options: argparse.Namespace) -> None:
         "minio": to_minio_event,
         "dcache": to_dcache_event,
     }
-    for event in _events_in(text, options):
+    for event in _read_events(text, options):
         print(json.dumps(written[options.to](event), separators=(",", ":")))
 
 
-def _events_in(text: str, options: argparse.Namespace) -> Iterator[ObjectEvent]:
+def _read_events(text: str, options: argparse.Namespace) -> Iterator[ObjectEvent]:
     from airflow_provider_oscar.core.notification_formats import UnknownFormatError, detect
-    from airflow_provider_oscar.core.notifications import SourceFormat
+    from airflow_provider_oscar.core.notifications import NotificationFormat
     from airflow_provider_oscar.core.objects import ObjectEvent, Reason, Source
 
     try:
@@ -59,7 +59,7 @@ def _events_in(text: str, options: argparse.Namespace) -> Iterator[ObjectEvent]:
                 f"the notification of {each.key!r} carries no time, so the version it speaks of has no identity; "
                 "look the object up in its store instead"
             )
-        dcache = each.source_format in (SourceFormat.DCACHE_SSE, SourceFormat.DCACHE_KAFKA)
+        dcache = each.source_format in (NotificationFormat.DCACHE_SSE, NotificationFormat.DCACHE_KAFKA)
         yield ObjectEvent(
             source=Source.DCACHE if dcache else Source.S3,
             conn_id=options.store_conn_id,

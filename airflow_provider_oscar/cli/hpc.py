@@ -110,13 +110,13 @@ def orphans(options: argparse.Namespace) -> None:
     from airflow.configuration import conf
 
     from airflow_provider_oscar.core.orphans import Ages
-    from airflow_provider_oscar.jobs.leftovers import Removal, orphans_of, remove
+    from airflow_provider_oscar.jobs.leftovers import Removal, remove, select_orphans
     from airflow_provider_oscar.jobs.signing import configured_signer
 
     hook = _hook(options)
     deployment = conf.get("oscar", "deployment_id", fallback="") or configured_signer().deployment_id
     ages = Ages(older_than=timedelta(minutes=options.older_than))
-    found = orphans_of(hook, ages=ages, deployment_id=deployment)
+    found = select_orphans(hook, ages=ages, deployment_id=deployment)
     done = [Removal(orphan, "", gone=False) for orphan in found]
     if options.remove:
         done = remove(hook, found, lambda name, chunks: _save(options.logs, name, chunks))

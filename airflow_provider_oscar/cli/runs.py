@@ -59,7 +59,7 @@ CHUNK = 5000
 @reports_errors
 def runs_export(options: argparse.Namespace) -> None:
     """Write one row for each placed job, oldest first."""
-    rows = (_row_of(record) for record in _records(options))
+    rows = (_record_row(record) for record in _records(options))
     if options.output == "parquet":
         if not options.file:
             raise DefinitionError("Parquet is no text: name the file it goes to with --file")
@@ -80,13 +80,13 @@ def runs_score(options: argparse.Namespace) -> None:
     for record in _records(options):
         groups.setdefault(str(getattr(record, options.by)), []).append(record)
         everything.append(record)
-    rows = [_score_of(options.by, name, records) for name, records in sorted(groups.items())]
+    rows = [_score_row(options.by, name, records) for name, records in sorted(groups.items())]
     if len(groups) > 1:
-        rows.append(_score_of(options.by, ALL, everything))
+        rows.append(_score_row(options.by, ALL, everything))
     print_rows(rows, (options.by, *SCORES), options.output)
 
 
-def _score_of(by: str, name: str, records: Sequence[RunRecord]) -> dict[str, object]:
+def _score_row(by: str, name: str, records: Sequence[RunRecord]) -> dict[str, object]:
     found = score(records)
     return {
         by: name,
@@ -115,7 +115,7 @@ def runs_prune(options: argparse.Namespace) -> None:
     print_done(counted(gone, "record"), f"removed, older than {counted(options.older_than, 'day')}", options.output)
 
 
-def _row_of(record: RunRecord) -> dict[str, object]:
+def _record_row(record: RunRecord) -> dict[str, object]:
     """Return a record as a row of an export."""
     low, high = record.interval or (None, None)
     values: dict[str, object] = {
@@ -132,7 +132,7 @@ def _row_of(record: RunRecord) -> dict[str, object]:
 def _write_text(rows: Iterable[Mapping[str, object]], file: IO[str], form: str) -> None:
     """Write rows one by one.
 
-    :param rows: of :func:`_row_of`.
+    :param rows: of :func:`_record_row`.
     :param file: where they go.
     :param form: ``csv`` or ``json``, a list with one row a line.
     """
@@ -156,7 +156,7 @@ def _plain_cell(value: object) -> object:
 def _write_parquet(rows: Iterator[dict[str, object]], path: Path) -> None:
     """Write rows as a Parquet file, some thousand at once.
 
-    :param rows: of :func:`_row_of`.
+    :param rows: of :func:`_record_row`.
     :param path: the file.
     :raises DefinitionError: without the extra ``parquet``.
     """

@@ -18,7 +18,7 @@ _SCHEMES = ("s3://", "dcache://")
 MOST_TOLD = 1000
 
 
-class ToldObject(NamedTuple):
+class ProducedObject(NamedTuple):
     """An object that an event names without saying what version it is.
 
     :param uri: of the object.
@@ -29,7 +29,7 @@ class ToldObject(NamedTuple):
     conn_id: str = ""
 
 
-def object_in(extra: object) -> ObjectEvent | None:
+def parse_object(extra: object) -> ObjectEvent | None:
     """Return the object in an event's extra, or None.
 
     Watchers write ``payload``, the receiver and our operators ``object``; other producers may write the fields
@@ -46,7 +46,7 @@ def object_in(extra: object) -> ObjectEvent | None:
     return None
 
 
-def uri_in(extra: object, *, partition_key: str | None = None) -> str | None:
+def parse_uri(extra: object, *, partition_key: str | None = None) -> str | None:
     """Return the URI of an object that a producer names without the fields of an :class:`ObjectEvent`, or None.
 
     That is ``{"uri": "s3://…"}`` or ``{"bucket": …, "key": …}``, or a partition key that is such a URI; what posts to
@@ -64,8 +64,8 @@ def uri_in(extra: object, *, partition_key: str | None = None) -> str | None:
     return None
 
 
-def outputs_told(output_uri: str, conn_id: str, outputs: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
-    """Return what an event says of the files that a job wrote, at most 1000 of them; :func:`told_in` reads it.
+def describe_outputs(output_uri: str, conn_id: str, outputs: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    """Return what an event says of the files that a job wrote, at most 1000 of them; :func:`parse_outputs` reads it.
 
     :param output_uri: prefix or directory of the files, with a slash at its end.
     :param conn_id: connection that reaches it.
@@ -77,20 +77,20 @@ def outputs_told(output_uri: str, conn_id: str, outputs: Sequence[tuple[str, str
     ]
 
 
-def told_in(extra: object, *, partition_key: str | None = None) -> list[ToldObject]:
+def parse_outputs(extra: object, *, partition_key: str | None = None) -> list[ProducedObject]:
     """Return the objects that an event names by their URIs: those of a job's result, or a single one.
 
     :param extra: of the event.
-    :param partition_key: of the event; see :func:`uri_in`.
+    :param partition_key: of the event; see :func:`parse_uri`.
     """
     fields = extra if isinstance(extra, Mapping) else {}
     listed = fields.get("objects")
     if isinstance(listed, list):
         entries = [each for each in listed[:MOST_TOLD] if isinstance(each, Mapping)]
-        found = [(uri_in(each), str(each.get("conn_id") or "")) for each in entries]
-        return [ToldObject(uri, conn_id) for uri, conn_id in found if uri is not None]
-    uri = uri_in(extra, partition_key=partition_key)
-    return [] if uri is None else [ToldObject(uri, str(fields.get("conn_id") or ""))]
+        found = [(parse_uri(each), str(each.get("conn_id") or "")) for each in entries]
+        return [ProducedObject(uri, conn_id) for uri, conn_id in found if uri is not None]
+    uri = parse_uri(extra, partition_key=partition_key)
+    return [] if uri is None else [ProducedObject(uri, str(fields.get("conn_id") or ""))]
 
 
 def named_object(uri: str, conn_id: str, when: datetime) -> ObjectEvent | None:

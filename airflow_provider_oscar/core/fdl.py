@@ -144,7 +144,7 @@ def from_fdl(
         raise DefinitionError(f"functions.oscar is {quoted(elements)}; expected a list of - <cluster>: {{name: …}}")
     services: list[ServiceDefinition] = []
     for number, element in enumerate(elements or ()):
-        for cluster, fields in _clusters_of(element, f"functions.oscar[{number}]").items():
+        for cluster, fields in _read_clusters(element, f"functions.oscar[{number}]").items():
             where = f"functions.oscar[{number}].{cluster}"
             found = _mapping(_filled(fields, fill_in), where)
             line = fields.line if isinstance(fields, _Mapping) else 0
@@ -163,7 +163,7 @@ def from_fdl(
     return in_order(services)
 
 
-def _clusters_of(element: object, where: str) -> dict[str, object]:
+def _read_clusters(element: object, where: str) -> dict[str, object]:
     """An element's services by cluster; OSCAR's page on federation leaves the cluster out."""
     found = _mapping(element, where)
     if isinstance(found.get("name"), str) and ("image" in found or "script" in found):

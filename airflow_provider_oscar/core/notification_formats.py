@@ -18,8 +18,7 @@ from urllib.parse import unquote_plus
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.notifications import (
     Notification,
-    SourceFormat,
-    etag_of,
+    NotificationFormat,
     from_aws_s3,
     from_ceph,
     from_dcache_kafka,
@@ -29,11 +28,12 @@ from airflow_provider_oscar.core.notifications import (
     from_minio_webhook,
     from_s3_records,
     from_seaweedfs,
+    get_etag,
+    get_size,
+    get_text,
     mapping,
     parse,
-    size_of,
-    text_of,
-    time_of,
+    parse_time,
     unwrap_sns,
 )
 from airflow_provider_oscar.core.objects import Reason, Source, split_uri
@@ -138,30 +138,36 @@ def from_plain(body: Mapping[str, object]) -> list[Notification]:
 
     ``bucket`` may be a text or have a ``name``; the key is ``key``, ``name``, ``object.key`` or ``object`` itself.
     """
-    uri = text_of(body, "uri")
+    uri = get_text(body, "uri")
     if uri:
         source, container, path = split_uri(uri)
         if source is Source.DCACHE:
             container, _, path = path.rpartition("/")
             container = container or "/"
-        return [Notification(source_format=SourceFormat.PLAIN, container=container, key=path, reason=Reason.CREATED)]
+        return [
+            Notification(source_format=NotificationFormat.PLAIN, container=container, key=path, reason=Reason.CREATED)
+        ]
     item = mapping(body, "object") or body
-    container = text_of(body, "bucket") or text_of(mapping(body, "bucket"), "name")
-    key = text_of(item, "key") or text_of(item, "name") or text_of(body, "object")
+    container = get_text(body, "bucket") or get_text(mapping(body, "bucket"), "name")
+    key = get_text(item, "key") or get_text(item, "name") or get_text(body, "object")
     if not container or not key:
         return []
-    word = text_of(body, "action") or text_of(body, "eventType") or text_of(body, "event")
+    word = get_text(body, "action") or get_text(body, "eventType") or get_text(body, "event")
     gone = any(part in word.lower() for part in _GONE)
     google = body.get("kind") == "storage#object"
     is_r2 = "action" in body and "account" in body
     return [
         Notification(
-            source_format=SourceFormat.R2 if is_r2 else SourceFormat.GOOGLE if google else SourceFormat.PLAIN,
+            source_format=NotificationFormat.R2
+            if is_r2
+            else NotificationFormat.GOOGLE
+            if google
+            else NotificationFormat.PLAIN,
             container=container,
             key=key,
             size=_number(item),
-            etag=etag_of(item),
-            event_time=time_of(body.get("eventTime") or body.get("time") or item.get("updated")),
+            etag=get_etag(item),
+            event_time=parse_time(body.get("eventTime") or body.get("time") or item.get("updated")),
             reason=None if gone else Reason.CREATED,
         )
     ]
@@ -179,10 +185,10 @@ _READERS: tuple[tuple[set[str], Callable[[Mapping[str, object]], list[Notificati
 
 def _from_cloud_event(body: Mapping[str, Any], directory: str, depth: int) -> list[Notification] | None:
     """Read a CloudEvent in structured mode (CloudEvents 1.0, JSON format)."""
-    kind = text_of(body, "type") or text_of(body, "eventType")
+    kind = get_text(body, "type") or get_text(body, "eventType")
     data = body.get("data")
     if isinstance(body.get("data_base64"), str):
-        data = _json_in(body["data_base64"])
+        data = _decode_json(body["data_base64"])
     if isinstance(data, str):
         try:
             data = json.loads(data)
@@ -200,17 +206,17 @@ def _from_cloud_event(body: Mapping[str, Any], directory: str, depth: int) -> li
 
 def _from_subject(body: Mapping[str, object], kind: str) -> list[Notification] | None:
     """Read a CloudEvent that names its object by source and subject alone."""
-    bucket = text_of(body, "source").rstrip("/").rpartition("/")[2]
-    key = text_of(body, "subject").removeprefix("objects/")
+    bucket = get_text(body, "source").rstrip("/").rpartition("/")[2]
+    key = get_text(body, "subject").removeprefix("objects/")
     if not bucket or not key or "object" not in kind.lower():
         return None
     gone = any(word in kind.lower() for word in _GONE)
     return [
         Notification(
-            source_format=SourceFormat.PLAIN,
+            source_format=NotificationFormat.PLAIN,
             container=bucket,
             key=key,
-            event_time=time_of(body.get("time")),
+            event_time=parse_time(body.get("time")),
             reason=None if gone else Reason.CREATED,
         )
     ]
@@ -220,20 +226,20 @@ def _from_pub_sub(body: Mapping[str, object]) -> list[Notification] | None:
     """Read what Google Pub/Sub pushes for a bucket (Cloud Storage, "Pub/Sub notifications": attributes and payload)."""
     message = mapping(body, "message")
     attributes = mapping(message, "attributes")
-    container, key = text_of(attributes, "bucketId"), text_of(attributes, "objectId")
-    word = text_of(attributes, "eventType")
-    resource = _json_in(text_of(message, "data"))
+    container, key = get_text(attributes, "bucketId"), get_text(attributes, "objectId")
+    word = get_text(attributes, "eventType")
+    resource = _decode_json(get_text(message, "data"))
     if not container or not key:
         return from_plain(resource) or None if isinstance(resource, Mapping) else None
     item = resource if isinstance(resource, Mapping) else {}
     return [
         Notification(
-            source_format=SourceFormat.GOOGLE,
+            source_format=NotificationFormat.GOOGLE,
             container=container,
             key=key,
             size=_number(item),
-            etag=etag_of(item),
-            event_time=time_of(attributes.get("eventTime")),
+            etag=get_etag(item),
+            event_time=parse_time(attributes.get("eventTime")),
             reason=Reason.CREATED if word in ("OBJECT_FINALIZE", "") else None,
         )
     ]
@@ -276,9 +282,9 @@ def _with_facts(found: Notification, fields: Mapping[str, object]) -> Notificati
     return replace(
         found,
         size=_number(fields),
-        etag=etag_of(fields),
+        etag=get_etag(fields),
         version_id=str(version) if isinstance(version, (str, int)) and not isinstance(version, bool) else "",
-        event_time=time_of(fields.get("time")),
+        event_time=parse_time(fields.get("time")),
         other_key=other if other != found.key and "uri" not in fields else "",
     )
 
@@ -319,10 +325,10 @@ def _number(item: Mapping[str, object]) -> int | None:
     text = item.get("size")
     if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) < 20:  # Google writes it so
         return int(text)
-    return size_of(item)
+    return get_size(item)
 
 
-def _json_in(encoded: str) -> object:
+def _decode_json(encoded: str) -> object:
     try:
         return json.loads(base64.b64decode(encoded, validate=True))
     except (binascii.Error, ValueError, RecursionError):

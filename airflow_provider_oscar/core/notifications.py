@@ -36,7 +36,7 @@ from airflow_provider_oscar.core.times import read_iso
 Payload = str | bytes | Mapping[str, object]
 
 
-class SourceFormat(StrEnum):
+class NotificationFormat(StrEnum):
     """Who worded a notification."""
 
     AWS_S3 = "aws-s3"
@@ -81,7 +81,7 @@ class Notification:
     :param other_key: the key read the other way, where a store does not say whether it encodes it; empty if equal.
     """
 
-    source_format: SourceFormat
+    source_format: NotificationFormat
     container: str
     key: str
     size: int | None = None
@@ -105,7 +105,7 @@ def from_aws_s3(payload: Payload) -> list[Notification]:
     :raises DefinitionError: if the text is not JSON. Test events, deletions and what is unknown give an empty list.
     """
     body = unwrap_sns(parse(payload))
-    return list(_records(body, SourceFormat.AWS_S3, ("aws:s3",), _unquote))
+    return list(_records(body, NotificationFormat.AWS_S3, ("aws:s3",), _unquote))
 
 
 def from_minio_webhook(payload: Payload) -> list[Notification]:
@@ -113,7 +113,7 @@ def from_minio_webhook(payload: Payload) -> list[Notification]:
 
     :raises DefinitionError: as :func:`from_aws_s3`.
     """
-    return list(_records(parse(payload), SourceFormat.MINIO_WEBHOOK, ("minio:s3",), _unquote))
+    return list(_records(parse(payload), NotificationFormat.MINIO_WEBHOOK, ("minio:s3",), _unquote))
 
 
 def from_minio_listen(payload: Payload) -> list[Notification]:
@@ -123,7 +123,7 @@ def from_minio_listen(payload: Payload) -> list[Notification]:
     """
     if isinstance(payload, (str, bytes)) and not payload.strip():
         return []
-    return list(_records(parse(payload), SourceFormat.MINIO_LISTEN, ("minio:s3",), _raw))
+    return list(_records(parse(payload), NotificationFormat.MINIO_LISTEN, ("minio:s3",), _raw))
 
 
 def from_ceph(payload: Payload) -> list[Notification]:
@@ -131,7 +131,7 @@ def from_ceph(payload: Payload) -> list[Notification]:
 
     :raises DefinitionError: as :func:`from_aws_s3`.
     """
-    return list(_records(parse(payload), SourceFormat.CEPH, ("ceph:s3",), _raw))
+    return list(_records(parse(payload), NotificationFormat.CEPH, ("ceph:s3",), _raw))
 
 
 def from_s3_records(payload: Payload) -> list[Notification]:
@@ -139,7 +139,7 @@ def from_s3_records(payload: Payload) -> list[Notification]:
 
     :raises DefinitionError: as :func:`from_aws_s3`.
     """
-    return list(_records(parse(payload), SourceFormat.S3_RECORDS, None, _unquote))
+    return list(_records(parse(payload), NotificationFormat.S3_RECORDS, None, _unquote))
 
 
 def from_eventbridge(payload: Payload) -> list[Notification]:
@@ -148,22 +148,22 @@ def from_eventbridge(payload: Payload) -> list[Notification]:
     :raises DefinitionError: as :func:`from_aws_s3`.
     """
     body = parse(payload)
-    name = text_of(body, "detail-type")
+    name = get_text(body, "detail-type")
     detail = mapping(body, "detail")
     item = mapping(detail, "object")
-    container, key = text_of(mapping(detail, "bucket"), "name"), text_of(item, "key")
+    container, key = get_text(mapping(detail, "bucket"), "name"), get_text(item, "key")
     if not container or not key or "Deleted" in name:
         return []
     return [
         Notification(
-            source_format=SourceFormat.EVENTBRIDGE,
+            source_format=NotificationFormat.EVENTBRIDGE,
             container=container,
             key=key,
-            size=size_of(item),
-            etag=etag_of(item),
-            version_id=text_of(item, "version-id"),
-            event_time=time_of(body.get("time")),
-            sequencer=text_of(item, "sequencer"),
+            size=get_size(item),
+            etag=get_etag(item),
+            version_id=get_text(item, "version-id"),
+            event_time=parse_time(body.get("time")),
+            sequencer=get_text(item, "sequencer"),
             reason=Reason.CREATED if name == "Object Created" else None,
         )
     ]
@@ -175,11 +175,11 @@ def from_seaweedfs(payload: Payload) -> list[Notification]:
     :raises DefinitionError: as :func:`from_aws_s3`.
     """
     body = parse(payload)
-    name, message = text_of(body, "event_type"), mapping(body, "message")
+    name, message = get_text(body, "event_type"), mapping(body, "message")
     entry = mapping(message, "new_entry")
-    path = text_of(body, "key")
-    if name == "rename" and text_of(message, "new_parent_path"):
-        path = f"{text_of(message, 'new_parent_path')}/{text_of(entry, 'name')}"
+    path = get_text(body, "key")
+    if name == "rename" and get_text(message, "new_parent_path"):
+        path = f"{get_text(message, 'new_parent_path')}/{get_text(entry, 'name')}"
     container, _, key = path.removeprefix("/buckets/").partition("/")
     internal = container.startswith(".") or ".uploads" in key.split("/") or ".versions/" in key
     if not path.startswith("/buckets/") or not key or not entry or entry.get("is_directory") or internal:
@@ -187,12 +187,12 @@ def from_seaweedfs(payload: Payload) -> list[Notification]:
     attributes = mapping(entry, "attributes")
     return [
         Notification(
-            source_format=SourceFormat.SEAWEEDFS,
+            source_format=NotificationFormat.SEAWEEDFS,
             container=container,
             key=key,
-            size=size_of(attributes, "file_size"),
-            etag=_base64text_of(text_of(mapping(entry, "extended"), "Seaweed-X-Amz-ETag")),
-            event_time=time_of(attributes.get("mtime")),
+            size=get_size(attributes, "file_size"),
+            etag=_decode_base64(get_text(mapping(entry, "extended"), "Seaweed-X-Amz-ETag")),
+            event_time=parse_time(attributes.get("mtime")),
             reason={"create": Reason.CREATED, "update": Reason.CREATED, "rename": Reason.MOVED}.get(name),
         )
     ]
@@ -208,7 +208,7 @@ def from_dcache_sse(payload: Payload, *, directory: str) -> list[Notification]:
     :raises DefinitionError: as :func:`from_aws_s3`.
     """
     event = mapping(parse(payload), "event")
-    name = text_of(event, "name")
+    name = get_text(event, "name")
     listed = event.get("mask")
     mask = sorted({word for word in listed if isinstance(word, str)} if isinstance(listed, list) else ())
     if not name or name in (".", "..") or "/" in name or {"IN_DELETE", "IN_MOVED_FROM"}.intersection(mask):
@@ -216,7 +216,7 @@ def from_dcache_sse(payload: Payload, *, directory: str) -> list[Notification]:
     reason = Reason.MOVED if "IN_MOVED_TO" in mask else Reason.CREATED if "IN_CLOSE_WRITE" in mask else None
     return [
         Notification(
-            source_format=SourceFormat.DCACHE_SSE,
+            source_format=NotificationFormat.DCACHE_SSE,
             container=directory,
             key=name,
             reason=None if "IN_ISDIR" in mask else reason,
@@ -232,20 +232,20 @@ def from_dcache_kafka(payload: Payload, *, directory: str) -> list[Notification]
     :raises DefinitionError: as :func:`from_aws_s3`.
     """
     body = parse(payload)
-    path = text_of(body, "transferPath")
+    path = get_text(body, "transferPath")
     root = directory.rstrip("/") + "/"
-    kind = text_of(body, "msgType")
+    kind = get_text(body, "msgType")
     key = path.removeprefix(root)
     if kind == "remove" or not path.startswith(root) or not key:
         return []
     written = kind == "transfer" and body.get("isWrite") == "write" and body.get("isP2p") is False
     return [
         Notification(
-            source_format=SourceFormat.DCACHE_KAFKA,
+            source_format=NotificationFormat.DCACHE_KAFKA,
             container=directory,
             key=key,
-            size=size_of(body, "fileSize"),
-            event_time=time_of(body.get("date")),
+            size=get_size(body, "fileSize"),
+            event_time=parse_time(body.get("date")),
             reason=Reason.CREATED if written and mapping(body, "status").get("code") == 0 else None,
         )
     ]
@@ -274,7 +274,7 @@ def unwrap_sns(body: Mapping[str, object]) -> Mapping[str, object]:
 
 def _records(
     body: Mapping[str, object],
-    source_format: SourceFormat,
+    source_format: NotificationFormat,
     sources: tuple[str, ...] | None,
     decode: Callable[[str], str],
 ) -> Iterator[Notification]:
@@ -286,20 +286,20 @@ def _records(
             continue
         s3 = mapping(record, "s3")
         item = mapping(s3, "object")
-        name = text_of(record, "eventName").removeprefix("s3:")
-        written = text_of(item, "key")
-        container, key = text_of(mapping(s3, "bucket"), "name"), decode(written)
+        name = get_text(record, "eventName").removeprefix("s3:")
+        written = get_text(item, "key")
+        container, key = get_text(mapping(s3, "bucket"), "name"), decode(written)
         if not container or not key or name.startswith(("ObjectRemoved", "LifecycleExpiration", "TestEvent")):
             continue
         yield Notification(
             source_format=source_format,
             container=container,
             key=key,
-            size=size_of(item),
-            etag=etag_of(item),
-            version_id=text_of(item, "versionId"),
-            event_time=time_of(record.get("eventTime")),
-            sequencer=text_of(item, "sequencer"),
+            size=get_size(item),
+            etag=get_etag(item),
+            version_id=get_text(item, "versionId"),
+            event_time=parse_time(record.get("eventTime")),
+            sequencer=get_text(item, "sequencer"),
             reason=Reason.CREATED if name.startswith(("ObjectCreated", "ObjectRestore:Completed")) else None,
             other_key=written if sources is None and written != key else "",
         )
@@ -319,25 +319,25 @@ def mapping(fields: Mapping[str, object], name: str) -> Mapping[str, object]:
     return value if isinstance(value, Mapping) else {}
 
 
-def text_of(fields: Mapping[str, object], name: str) -> str:
+def get_text(fields: Mapping[str, object], name: str) -> str:
     """Return a field that is a text, or an empty one."""
     value = fields.get(name)
     return value if isinstance(value, str) else ""
 
 
-def size_of(fields: Mapping[str, object], name: str = "size") -> int | None:
+def get_size(fields: Mapping[str, object], name: str = "size") -> int | None:
     """Return a field that is a number of bytes, or None."""
     value = fields.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
-def etag_of(item: Mapping[str, object]) -> str:
+def get_etag(item: Mapping[str, object]) -> str:
     """Return the entity tag of a record without quotes, or an empty text."""
     # moto's EventBridge events write eTag, Amazon's etag.
-    return (text_of(item, "eTag") or text_of(item, "etag")).removeprefix("W/").strip('"')
+    return (get_text(item, "eTag") or get_text(item, "etag")).removeprefix("W/").strip('"')
 
 
-def time_of(value: object) -> datetime | None:
+def parse_time(value: object) -> datetime | None:
     """Read ISO 8601 or seconds since 1970."""
     try:
         if isinstance(value, str):
@@ -349,7 +349,7 @@ def time_of(value: object) -> datetime | None:
     return None
 
 
-def _base64text_of(text: str) -> str:
+def _decode_base64(text: str) -> str:
     try:
         return base64.b64decode(text, validate=True).decode("ascii").strip('"')
     except (binascii.Error, ValueError):

@@ -82,7 +82,7 @@ class PodStatus:
             phase=_PHASES.get(raw.casefold()) or JobPhase(raw),
             raw=raw,
             uid=str(metadata.get("uid") or ""),
-            reason=": ".join(dict.fromkeys(_said(word) for word in words if word)),
+            reason=": ".join(dict.fromkeys(_decode_message(word) for word in words if word)),
             exit_code=max(codes, default=None),
             slurm_job_id=str(mapping_of(metadata.get("annotations")).get(JOB_ID_ANNOTATION) or ""),
             node=str(spec.get("nodeName") or ""),
@@ -125,7 +125,7 @@ def _secret(spec: Mapping[str, Any]) -> str:
     return ""
 
 
-def _said(text: str) -> str:
+def _decode_message(text: str) -> str:
     """What sbatch or the plugin wrote, out of interLink's wrapping, which repeats it and escapes it for HTML."""
     wrapping, found, answer = text.rpartition("Body: ")
     if not found or "HTTP InterLink session" not in wrapping:

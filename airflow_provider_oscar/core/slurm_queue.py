@@ -32,7 +32,7 @@ class SlurmQueue:
 _ASIDE = ("Held", "Dependency", "BeginTime", "JobHeld")
 
 
-def queue_of(jobs: Iterable[SlurmJob], partition: str, *, now: datetime) -> SlurmQueue:
+def summarize_queue(jobs: Iterable[SlurmJob], partition: str, *, now: datetime) -> SlurmQueue:
     """Return the queue of a partition, or of all where none is named.
 
     :param jobs: that SLURM shows.

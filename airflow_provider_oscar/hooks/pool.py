@@ -64,7 +64,7 @@ _POOLS: dict[tuple[str, str], BoundedPool] = {}
 _LOCK = threading.Lock()
 
 
-def pool_of(system: str, conn_id: str) -> BoundedPool:
+def get_pool(system: str, conn_id: str) -> BoundedPool:
     """Return the pool of a connection; one for each connection and process.
 
     :param system: kind of the system, such as ``s3``.

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_oscar import _airflow_db as db
 from airflow_provider_oscar import _airflow_events as db_events
 from airflow_provider_oscar import _airflow_states as asset_states
-from airflow_provider_oscar.core.events import object_in
+from airflow_provider_oscar.core.events import parse_object
 from airflow_provider_oscar.ingest.handover import OVERLAP, REMEMBERED, Offset, key_digest, offset_key
 from airflow_provider_oscar.ingest.policies import MOST_OBJECTS
 
@@ -87,7 +87,7 @@ def _opened(session: Session, dag_id: str, asset_id: int, since: datetime, now: 
 
 
 def _version(event: AssetEvent) -> bytes | None:
-    found = object_in(event.extra)
+    found = parse_object(event.extra)
     return None if found is None else key_digest(found.partition_key)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_oscar import _airflow_db as db
 from airflow_provider_oscar import _airflow_events as db_events
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
-from airflow_provider_oscar.core.events import object_in
+from airflow_provider_oscar.core.events import parse_object
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.ingest.handover import key_digest
 from airflow_provider_oscar.ingest.replay import Selection
@@ -60,7 +60,7 @@ class KnownVersions:
     def read(self, session: Session) -> None:
         """Read the events that came since the last time."""
         while page := db_events.events_after(session, self._asset_id, after=self._after, limit=PAGE):
-            found = (object_in(row.extra) for row in page)
+            found = (parse_object(row.extra) for row in page)
             self._digests.update(key_digest(each.partition_key) for each in found if each is not None)
             self._after = page[-1].id
             for row in page:
@@ -77,14 +77,14 @@ class KnownVersions:
 _registering = threading.Lock()
 
 
-def watcher_of(session: Session, asset: str) -> WatchArguments:
+def find_watcher(session: Session, asset: str) -> WatchArguments:
     """Return the arguments of the watcher of an asset.
 
     :raises DefinitionError: if no active DAG names the asset, or nothing watches it.
     """
     if db.asset_id(session, asset) is None:
         raise DefinitionError(f"there is no asset {quoted(asset)}; 'airflow assets list' shows their names")
-    found = (watch_arguments(classpath, kwargs) for classpath, kwargs in db.watchers_of(session, asset))
+    found = (watch_arguments(classpath, kwargs) for classpath, kwargs in db.find_watchers(session, asset))
     return require_watcher(next((each for each in found if each is not None), None), asset)
 
 
@@ -125,7 +125,7 @@ async def backfill(
     :raises OscarProviderError: if the place cannot be listed; what was registered until then stays.
     """
     with db.transaction() as session:
-        arguments = watcher_of(session, selection.asset)
+        arguments = find_watcher(session, selection.asset)
         asset_id = db.asset_id(session, selection.asset)
     assert asset_id is not None
     known, done = KnownVersions(asset_id), Backfilled()

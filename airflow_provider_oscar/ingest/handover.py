@@ -24,7 +24,7 @@ from airflow_provider_oscar import _airflow_db as db
 from airflow_provider_oscar import _airflow_events as db_events
 from airflow_provider_oscar import _airflow_states as asset_states
 from airflow_provider_oscar.core.errors import quoted
-from airflow_provider_oscar.core.events import named_object, object_in, result_key, told_in
+from airflow_provider_oscar.core.events import named_object, parse_object, parse_outputs, result_key
 from airflow_provider_oscar.ingest.inheritance import PLACE, wanted_by
 from airflow_provider_oscar.ingest.policies import Group, OpenGroup, Plan, PlannedRun, Policy, WaitingEvent
 from airflow_provider_oscar.ingest.timetable import NewObjectsTimetable
@@ -361,8 +361,8 @@ class _Step:
 
 
 def _read(row: AssetEvent) -> WaitingEvent:
-    found = object_in(row.extra)
-    told = [] if found is not None else told_in(row.extra, partition_key=row.partition_key)
+    found = parse_object(row.extra)
+    told = [] if found is not None else parse_outputs(row.extra, partition_key=row.partition_key)
     if found is None and row.partition_key is None and not told:
         log.warning("event %s of asset %s names no object; its run gets the event as it is", row.id, row.asset_id)
     # A result has a key of its own: Airflow gives its event the partition key of the run that made it.

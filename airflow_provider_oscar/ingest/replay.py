@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_oscar import _airflow_db as db
 from airflow_provider_oscar import _airflow_events as db_events
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
-from airflow_provider_oscar.core.events import object_in
+from airflow_provider_oscar.core.events import parse_object
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.core.times import in_utc
 from airflow_provider_oscar.ingest.policies import Each, run_id
@@ -136,7 +136,7 @@ def find_objects(session: Session, selection: Selection) -> Iterator[KnownObject
     seen: set[str] = set()
     while page := db_events.events_after(session, asset_id, after=after, limit=PAGE):
         after = page[-1].id
-        chosen = {row.id: found for row in page if (found := object_in(row.extra)) and selection.takes(found)}
+        chosen = {row.id: found for row in page if (found := parse_object(row.extra)) and selection.takes(found)}
         runs = db_events.runs_of_events(session, list(chosen), dag_ids=selection.dag_ids) if chosen else {}
         for number, found in chosen.items():
             own = runs.get(number, {})

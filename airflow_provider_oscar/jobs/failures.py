@@ -18,7 +18,7 @@ from airflow_provider_oscar.core.errors import (
 from airflow_provider_oscar.core.logs import tail
 from airflow_provider_oscar.core.refusals import Cause, find_cause
 from airflow_provider_oscar.jobs.manifest import Manifest
-from airflow_provider_oscar.jobs.outcome import State, Verdict
+from airflow_provider_oscar.jobs.outcome import JobOutcome, OutcomeState
 
 #: Exit codes of the supervisor itself (``sysexits.h``).
 EXIT_NO_INPUT = 66
@@ -33,7 +33,7 @@ _KILLED = (137, 143)
 
 
 def failure(
-    outcome: Verdict,
+    outcome: JobOutcome,
     manifest: Manifest | None,
     *,
     where: str,
@@ -54,7 +54,7 @@ def failure(
     """
     about = f" of {quoted(object_uri)}" if object_uri else ""
     seen = f"{where}: {outcome.reason}{about}"
-    proven = manifest if outcome.state is State.FAILED else None
+    proven = manifest if outcome.state is OutcomeState.FAILED else None
     if proven is None and exit_code is not None:
         seen += f"; container exit code {exit_code}"
     if reported:
@@ -74,7 +74,7 @@ def _by_target(manifest: Manifest | None, kind: type[OscarProviderError]) -> boo
 
 
 def _sorted(
-    outcome: Verdict, manifest: Manifest | None, *, reported: str, exit_code: int | None
+    outcome: JobOutcome, manifest: Manifest | None, *, reported: str, exit_code: int | None
 ) -> tuple[type[OscarProviderError], str]:
     code = manifest.exit_code if manifest is not None else exit_code
     limited = manifest is None or code in _KILLED
@@ -112,7 +112,7 @@ def _by_code(manifest: Manifest, code: int) -> tuple[type[OscarProviderError], s
     return JobFailedError, "Correct the command or its input, then clear the task"
 
 
-def _unproven(outcome: Verdict, reported: str) -> tuple[type[OscarProviderError], str]:
+def _unproven(outcome: JobOutcome, reported: str) -> tuple[type[OscarProviderError], str]:
     cause = find_cause(reported)
     # Once the supervisor has said a word the image was there, and the words are those of the command.
     if cause is not None and cause.cause is Cause.BAD_IMAGE and "airflow-oscar:" not in reported:
@@ -121,6 +121,6 @@ def _unproven(outcome: Verdict, reported: str) -> tuple[type[OscarProviderError]
     if cause is not None and "ProviderFailed" in reported:
         kind = DefinitionError if cause.cause is Cause.BAD_REQUEST else TransientError
         return kind, cause.remedy
-    if outcome.state is State.LOST:
+    if outcome.state is OutcomeState.LOST:
         return LostContactError, "A retry looks at it again, and submits it anew if nothing proves its success"
     return TransientError, "Nothing proves what happened (node failure, image, submission); a retry submits it anew"

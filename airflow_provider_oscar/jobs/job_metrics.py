@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from airflow_provider_oscar._airflow import count, measure
 from airflow_provider_oscar.jobs.manifest import Manifest
-from airflow_provider_oscar.jobs.outcome import State
+from airflow_provider_oscar.jobs.outcome import OutcomeState
 
 
-def report(kind: str, state: State, manifest: Manifest | None) -> None:
+def report(kind: str, state: OutcomeState, manifest: Manifest | None) -> None:
     """Count the job, and send how long each of its phases took.
 
     :param kind: name of the job backend, for jobs whose placement is not known.

@@ -35,7 +35,7 @@ class Removal:
     gone: bool
 
 
-def orphans_of(
+def select_orphans(
     hook: InterLinkHook,
     *,
     ages: Ages = Ages(),  # noqa: B008 - frozen
@@ -65,7 +65,7 @@ def remove(hook: InterLinkHook, orphans: Iterable[Orphan], save_log: SaveLog) ->
     """Remove orphans, the log of a pod saved first; one that cannot be removed stops no other.
 
     :param hook: of the connection and namespace.
-    :param orphans: what :func:`orphans_of` returned.
+    :param orphans: what :func:`select_orphans` returned.
     :param save_log: copies a log; a pod whose log cannot be copied stays.
     """
     done: list[Removal] = []

@@ -31,7 +31,7 @@ from airflow_provider_oscar.jobs.backend import JobBackend
 from airflow_provider_oscar.jobs.concluded import Concluded, Log
 from airflow_provider_oscar.jobs.failures import failure
 from airflow_provider_oscar.jobs.manifest import Manifest
-from airflow_provider_oscar.jobs.outcome import State, proves_success, verdict
+from airflow_provider_oscar.jobs.outcome import OutcomeState, evaluate, proves_success
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.signing import believed
 from airflow_provider_oscar.jobs.status import JobStatus, JsonObject
@@ -87,7 +87,7 @@ class JobLifecycle(Generic[W]):
     save_log: Callable[[RunningJob, Iterable[bytes]], str] | None = None
     keep: KeepPod = "never"
     show: Callable[[RunningJob, str], None] | None = None
-    report: Callable[[State, Manifest | None], None] = lambda state, manifest: None
+    report: Callable[[OutcomeState, Manifest | None], None] = lambda state, manifest: None
     pauses: Sequence[float] = ()
     sleep: Callable[[float], None] = time.sleep
 
@@ -204,7 +204,7 @@ class JobLifecycle(Generic[W]):
     def _decide(self, job: RunningJob, status: JobStatus, age: timedelta) -> Concluded | None:
         log = "" if status.phase is JobPhase.ABSENT else self._read_log(job)
         manifest = self._manifest(job, log) or self._observed(job, status, log)
-        outcome = verdict(
+        outcome = evaluate(
             job.submission_id,
             manifest,
             status.phase,
@@ -212,19 +212,19 @@ class JobLifecycle(Generic[W]):
             grace=self.grace,
             submitted_at=parse_iso(job.submitted_at),
         )
-        if outcome.state is State.RUNNING:
+        if outcome.state is OutcomeState.RUNNING:
             self.log.info("%s", outcome.reason)
             return None
         self._show_rest(log, job)
         self.note(job, status, manifest)
         self.report(outcome.state, manifest)
         self.log.info("%s", outcome.reason)
-        if outcome.state is State.SUCCEEDED:
+        if outcome.state is OutcomeState.SUCCEEDED:
             self.finish(job, manifest)
         else:
             self._finish(job, manifest)
-        self._cleanup(job, manifest, succeeded=outcome.state is State.SUCCEEDED)
-        if outcome.state is State.SUCCEEDED and manifest is not None:
+        self._cleanup(job, manifest, succeeded=outcome.state is OutcomeState.SUCCEEDED)
+        if outcome.state is OutcomeState.SUCCEEDED and manifest is not None:
             return Concluded(manifest, job, status)
         raise failure(
             outcome,

@@ -19,7 +19,7 @@ from airflow_provider_oscar.jobs.manifest import Manifest
 WRAPPED = "wrapped"
 
 
-class State(StrEnum):
+class OutcomeState(StrEnum):
     """How a job stands."""
 
     RUNNING = "running"
@@ -33,19 +33,19 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class JobOutcome:
     """How a job stands, and why, in one line."""
 
-    state: State
+    state: OutcomeState
     reason: str
 
     @property
     def final(self) -> bool:
         """Looking again would not change it."""
-        return self.state is not State.RUNNING
+        return self.state is not OutcomeState.RUNNING
 
 
-def verdict(
+def evaluate(
     submission_id: str,
     manifest: Manifest | None,
     phase: JobPhase | str,
@@ -53,7 +53,7 @@ def verdict(
     age: timedelta,
     grace: timedelta,
     submitted_at: datetime | None = None,
-) -> Verdict:
+) -> JobOutcome:
     """Decide how a job stands.
 
     Read the phase before the manifest: the manifest is complete before the job ends.
@@ -68,27 +68,29 @@ def verdict(
     """
     phase = JobPhase(phase)
     if manifest is not None and manifest.submission_id == submission_id and not _older(manifest, submitted_at):
-        state = State.SUCCEEDED if manifest.succeeded else State.FAILED
+        state = OutcomeState.SUCCEEDED if manifest.succeeded else OutcomeState.FAILED
         if manifest.succeeded and manifest.proof == WRAPPED and phase is not JobPhase.SUCCEEDED:
             # The script ended well; whether its outputs went out, OSCAR's own supervisor says by its end.
             active = phase in (JobPhase.PENDING, JobPhase.RUNNING, JobPhase.UNKNOWN)
-            return Verdict(
-                State.RUNNING if active or age <= grace and phase is JobPhase.ABSENT else State.FAILED,
+            return JobOutcome(
+                OutcomeState.RUNNING if active or age <= grace and phase is JobPhase.ABSENT else OutcomeState.FAILED,
                 f"job {quoted(submission_id)} is {phase.value} after its script ended with exit code 0: OSCAR's "
                 "supervisor has not staged its outputs out",
             )
-        return Verdict(state, f"job {quoted(submission_id)}: {manifest.summary}")
+        return JobOutcome(state, f"job {quoted(submission_id)}: {manifest.summary}")
     if phase in (JobPhase.PENDING, JobPhase.RUNNING, JobPhase.UNKNOWN):
-        return Verdict(State.RUNNING, f"job {quoted(submission_id)} is {phase.value}")
+        return JobOutcome(OutcomeState.RUNNING, f"job {quoted(submission_id)} is {phase.value}")
     if age <= grace:
-        return Verdict(State.RUNNING, f"job {quoted(submission_id)} is {phase.value}; waiting for its manifest")
+        return JobOutcome(
+            OutcomeState.RUNNING, f"job {quoted(submission_id)} is {phase.value}; waiting for its manifest"
+        )
     if phase is JobPhase.FAILED:
-        return Verdict(
-            State.FAILED, f"job {quoted(submission_id)} failed before it could write a manifest; see its log"
+        return JobOutcome(
+            OutcomeState.FAILED, f"job {quoted(submission_id)} failed before it could write a manifest; see its log"
         )
     what = "is not known there" if phase is JobPhase.ABSENT else "is reported as succeeded"
-    return Verdict(
-        State.LOST,
+    return JobOutcome(
+        OutcomeState.LOST,
         f"job {quoted(submission_id)} {what}, but no manifest came within {grace}; "
         "its result is not proven: see its log and its output prefix",
     )

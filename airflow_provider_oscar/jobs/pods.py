@@ -17,7 +17,7 @@ from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.podstatus import PodStatus
 from airflow_provider_oscar.hooks.interlink.cancel import cancel_pod
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
-from airflow_provider_oscar.hooks.pool import pool_of
+from airflow_provider_oscar.hooks.pool import get_pool
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.status import ABSENT, JobStatus
 from airflow_provider_oscar.placement.targets import TargetObservation
@@ -158,7 +158,7 @@ class PodBackend:
     async def acancel(self, job_id: str) -> Cancellation:
         """Do it without blocking the event loop, within the time that Airflow gives a trigger."""
         hook = await InterLinkHook.resolved(self.conn_id, namespace=self._namespace or None)
-        return await pool_of("cancel", self.conn_id).call(cancel_pod, hook, job_id, patience=12.0)
+        return await get_pool("cancel", self.conn_id).call(cancel_pod, hook, job_id, patience=12.0)
 
 
 @dataclass(frozen=True)
@@ -169,13 +169,13 @@ class PodClient:
 
     async def statuses(self) -> Mapping[str, JobStatus]:
         """List the pods of this provider."""
-        pool = pool_of("kubernetes", self.hook.interlink_conn_id)
+        pool = get_pool("kubernetes", self.hook.interlink_conn_id)
         pods = await pool.call(lambda: self.hook.list_pods(label_selector=OURS))
         return {pod.name: pod_job_status(pod) for pod in pods}
 
     async def log(self, job_id: str) -> str | None:
         """Return the whole log so far."""
-        return await pool_of("kubernetes", self.hook.interlink_conn_id).call(self.hook.read_log, job_id)
+        return await get_pool("kubernetes", self.hook.interlink_conn_id).call(self.hook.read_log, job_id)
 
 
 def pod_job_status(pod: PodStatus | None) -> JobStatus:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from airflow_provider_oscar.core.errors import OscarProviderError
-from airflow_provider_oscar.hooks.pool import pool_of
+from airflow_provider_oscar.hooks.pool import get_pool
 from airflow_provider_oscar.jobs.access import RENEWED_AT, Keeper
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.signing import believed, configured_signer
@@ -59,7 +59,7 @@ class ResultPlace:
     async def aproven(self) -> bool | None:
         """Do what :meth:`proven` does in threads of the connection's own; None if the store could not be asked."""
         try:
-            return await pool_of("results", self.conn_id).call(self.proven)
+            return await get_pool("results", self.conn_id).call(self.proven)
         except OscarProviderError:
             return None
 

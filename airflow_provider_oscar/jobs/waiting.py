@@ -19,7 +19,7 @@ from airflow_provider_oscar.core.errors import OscarProviderError
 from airflow_provider_oscar.core.logs import MARKER, LogPosition
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.refusals import NEVER_STARTS, never_ran
-from airflow_provider_oscar.hooks.pool import pool_of
+from airflow_provider_oscar.hooks.pool import get_pool
 from airflow_provider_oscar.jobs.access import Keeper
 from airflow_provider_oscar.jobs.backend import JobPlace
 from airflow_provider_oscar.jobs.poller import Pace, Subscription, subscribed
@@ -111,7 +111,7 @@ async def _renewing(keeper: Keeper | None, backend: JobPlace, say: Say) -> Async
     if keeper is None:
         yield
         return
-    pool = pool_of("access", backend.conn_id)
+    pool = get_pool("access", backend.conn_id)
 
     async def renew() -> None:
         told = ""

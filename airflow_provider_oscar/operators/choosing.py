@@ -56,16 +56,16 @@ def make_request(
 
 
 def observe(
-    targets: Sequence[PlacementTarget], place_of: Callable[[PlacementTarget], JobPlace | None]
+    targets: Sequence[PlacementTarget], job_place: Callable[[PlacementTarget], JobPlace | None]
 ) -> list[TargetObservation]:
     """Look at targets, all at once; one that nobody tells how to look at is left out.
 
     :param targets: what there is to choose from.
-    :param place_of: where the jobs of a target run.
+    :param job_place: where the jobs of a target run.
     """
 
     def look(target: PlacementTarget) -> TargetObservation | None:
-        place = place_of(target)
+        place = job_place(target)
         if place is None:
             return None
         try:

@@ -250,9 +250,9 @@ class InterLinkPodOperator(PodJobOperator):
             return slurm
         return replace(slurm or SlurmOptions(), **counts)
 
-    def note_links(self, job: RunningJob, slurm_job_id: str) -> None:
+    def set_link_urls(self, job: RunningJob, slurm_job_id: str) -> None:
         """Note the URLs of the extra links."""
-        super().note_links(job, slurm_job_id)
+        super().set_link_urls(job, slurm_job_id)
         pattern = str(self.hook.connection.extra_dejson.get("slurm_job_url") or "")
         if slurm_job_id.isdigit() and pattern.startswith(("https://", "http://")):
             self.link_urls[SlurmJobLink.name] = pattern.replace("{job_id}", slurm_job_id)

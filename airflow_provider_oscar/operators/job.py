@@ -37,13 +37,13 @@ from airflow_provider_oscar.operators.job_arguments import checked_reuse, positi
 from airflow_provider_oscar.operators.job_building import described_request
 from airflow_provider_oscar.operators.job_objects import refuse_directories, take_objects
 from airflow_provider_oscar.operators.job_outcome import (
+    get_placement,
     hand_over,
     hand_over_at,
     output_connection,
     placement_faults,
-    placement_of,
+    placement_story,
     push_outcome,
-    story_of,
 )
 from airflow_provider_oscar.operators.job_state import load_state, parse_object_event, remembered_job, save_state
 from airflow_provider_oscar.operators.job_waiting import PADDING, job_trigger, wait_to_end, waited_too_long
@@ -168,7 +168,7 @@ class JobOperator(BaseOperator, Generic[W]):
         """Whether the job is given a key and signs its manifest; a service's own script is not."""
         return True
 
-    def note_links(self, job: RunningJob, slurm_job_id: str) -> None:
+    def set_link_urls(self, job: RunningJob, slurm_job_id: str) -> None:
         """Note the URLs of the extra links."""
         if self.output_uri:
             self.link_urls["Output"] = f"{self.output_uri.rstrip('/')}/{job.submission_id}/"
@@ -219,18 +219,18 @@ class JobOperator(BaseOperator, Generic[W]):
         if self.object_event is None:
             take_objects(self, run_objects(context))
         refuse_directories(self)
-        self.placed = story_of(placement_of(self, context))
+        self.placed = placement_story(get_placement(self, context))
         lifecycle = self._lifecycle(context)
         job, fresh = remembered_job(self, context, parse_object_event(self.object_event))
         if self.hands_over:
             job = replace(job, queue_deadline=hand_over_at(self, context, job))
         self.asked = job
-        self.note_links(job, "")
+        self.set_link_urls(job, "")
         started = lifecycle.start(job, lambda job: self.prepare(job, context), fresh=fresh)
         if isinstance(started, Concluded):
             return self._returned(started.manifest)
         self._job = started
-        self.note_links(started, "")
+        self.set_link_urls(started, "")
         return started
 
     def conclude(self, context: Context, job: RunningJob, event: JsonObject) -> dict[str, object] | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.sdk import Asset
 
 from airflow_provider_oscar.core.errors import OscarProviderError, PermanentError
-from airflow_provider_oscar.core.events import outputs_told
+from airflow_provider_oscar.core.events import describe_outputs
 from airflow_provider_oscar.core.objects import Source, split_uri
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.running import RunningJob
@@ -59,7 +59,7 @@ def push_outcome(
         context["ti"].xcom_push(key="slurm_job_id", value=storable(slurm[:NAME_LIMIT]))
     if manifest is not None and manifest.succeeded:
         describe_outlets(task.outlets, context, manifest, conn_id=task.output_conn_id)
-    task.note_links(job, slurm or "")
+    task.set_link_urls(job, slurm or "")
     record_for_placement(task, context, job, manifest)
 
 
@@ -86,7 +86,7 @@ def describe_outlets(outlets: Iterable[object], context: Context, manifest: Mani
     if events is None:
         return
     outputs = [(each.key, each.sha256) for each in manifest.outputs]
-    told = outputs_told(manifest.output_uri.rstrip("/") + "/", conn_id, outputs)
+    told = describe_outputs(manifest.output_uri.rstrip("/") + "/", conn_id, outputs)
     extra: dict[str, JsonValue] = {
         "job_id": manifest.submission_id,
         "output_uri": manifest.output_uri,
@@ -102,7 +102,7 @@ def describe_outlets(outlets: Iterable[object], context: Context, manifest: Mani
             event.extra = {**extra, **event.extra}
 
 
-def placement_of(task: JobOperator[Any], context: Context) -> Mapping[str, Any] | None:
+def get_placement(task: JobOperator[Any], context: Context) -> Mapping[str, Any] | None:
     """Return the decision by which a job runs where it does; None if no placement task is before it.
 
     :param task: of the job.
@@ -117,7 +117,7 @@ def placement_of(task: JobOperator[Any], context: Context) -> Mapping[str, Any] 
     return decision if isinstance(decision, Mapping) else None
 
 
-def story_of(decision: Mapping[str, Any] | None) -> dict[str, object]:
+def placement_story(decision: Mapping[str, Any] | None) -> dict[str, object]:
     """Return how a job came to its target, as its manifest tells it; empty where nothing decided.
 
     :param decision: as a placement task left it, with the ``attempts`` before.
@@ -150,7 +150,7 @@ def record_for_placement(
     :param manifest: of it, if there is one.
     :param target_fault: whether its target failed it.
     """
-    decision = placement_of(task, context)
+    decision = get_placement(task, context)
     if decision is None or not decision.get("learn") or (manifest is None and not target_fault):
         return
     ti = context["ti"]
@@ -179,7 +179,7 @@ def placement_faults(task: JobOperator[Any], context: Context) -> Iterator[None]
     try:
         yield
     except OscarProviderError as error:
-        decision = placement_of(task, context) if error.target_fault else None
+        decision = get_placement(task, context) if error.target_fault else None
         if decision is None:
             raise
         if task.asked is not None:
@@ -200,7 +200,7 @@ def hand_over_at(task: JobOperator[Any], context: Context, job: RunningJob) -> f
     :param context: of the task.
     :param job: the job; its own limit is kept if it comes first.
     """
-    decision = placement_of(task, context) or {}
+    decision = get_placement(task, context) or {}
     predictions = decision.get("predictions") or {}
     wait = patience(predictions.get(decision.get("target")) or {})
     if wait is None or decision.get("forced"):

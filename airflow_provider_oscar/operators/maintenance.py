@@ -16,7 +16,7 @@ from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.orphans import KEEP_FOR, OLDER_THAN, Ages, Orphan
 from airflow_provider_oscar.core.podstatus import PodStatus
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
-from airflow_provider_oscar.jobs.leftovers import Removal, orphans_of, remove
+from airflow_provider_oscar.jobs.leftovers import Removal, remove, select_orphans
 from airflow_provider_oscar.jobs.signing import configured_signer
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class InterLinkMaintenanceOperator(BaseOperator):
             def taskless(pod: PodStatus) -> str:
                 return self._why_taskless(context, pod) if pod.owner.partition(".")[0] == deployment else ""
 
-            found = orphans_of(hook, ages=ages, deployment_id=deployment, taskless=taskless)
+            found = select_orphans(hook, ages=ages, deployment_id=deployment, taskless=taskless)
             if self.dry_run_only:
                 done = [Removal(orphan, "left there: this was asked for", gone=False) for orphan in found]
             else:

@@ -253,7 +253,7 @@ class OscarJobOperator(JobOperator[OscarWork]):
             made.observe = lambda job, log: observe(rule, job, log, output_conn_id=self.output_conn_id)
         return made
 
-    def note_links(self, job: RunningJob, slurm_job_id: str) -> None:
+    def set_link_urls(self, job: RunningJob, slurm_job_id: str) -> None:
         """Note the URLs of the extra links."""
-        super().note_links(job, slurm_job_id)
+        super().set_link_urls(job, slurm_job_id)
         self.link_urls[OscarJobLogLink.name] = self.hook.job_log_url(self.service, job.job_id)

@@ -12,7 +12,7 @@ from airflow.sdk import Asset, BaseOperator, TaskGroup, XComArg
 
 from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.core.errors import DefinitionError, LostContactError
-from airflow_provider_oscar.core.events import outputs_told
+from airflow_provider_oscar.core.events import describe_outputs
 from airflow_provider_oscar.operators.choosing import as_mapping
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.operators.job import JobOperator
@@ -89,7 +89,7 @@ class PlacedResultOperator(BaseOperator):
     def _objects(self, manifest: Mapping[str, Any]) -> list[dict[str, str]]:
         outputs = [(str(each.get("key")), str(each.get("sha256") or "")) for each in manifest.get("outputs") or ()]
         uri = str(manifest.get("output_uri"))
-        return outputs_told(f"{uri.rstrip('/')}/", output_connection(uri, self.output_conn_id), outputs)
+        return describe_outputs(f"{uri.rstrip('/')}/", output_connection(uri, self.output_conn_id), outputs)
 
 
 def placed(

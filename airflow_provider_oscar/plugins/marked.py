@@ -119,7 +119,7 @@ def marked(previous_state: object, task_instance: Any) -> None:
     from airflow_provider_oscar.plugins.ui import store, systems
 
     found = store.remembered(task_instance)
-    place = None if found is None else systems.place_of(found[0])
+    place = None if found is None else systems.job_place(found[0])
     if found is not None and place is not None:
         _canceller.submit(place, found[1].job_id)
 

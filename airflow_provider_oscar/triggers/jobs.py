@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError
-from airflow_provider_oscar.hooks.pool import pool_of
+from airflow_provider_oscar.hooks.pool import get_pool
 from airflow_provider_oscar.jobs.backend import JobPlace, open_backend
 from airflow_provider_oscar.jobs.results import ResultPlace
 from airflow_provider_oscar.jobs.status import JsonObject
@@ -156,7 +156,7 @@ class JobTrigger(BaseTrigger):
         place = ResultPlace.from_dict(self.result)
         if place is not None:
             with contextlib.suppress(OscarProviderError):
-                await pool_of("access", place.conn_id).call(place.withdraw_access)
+                await get_pool("access", place.conn_id).call(place.withdraw_access)
 
     async def _save_log(self, backend: JobPlace) -> None:
         """Copy the log, which goes with the job; cancelling comes first if that takes long."""
@@ -165,7 +165,7 @@ class JobTrigger(BaseTrigger):
             return
         try:
             async with asyncio.timeout(LOG_TIMEOUT):
-                pool = pool_of("cancel", backend.conn_id)
+                pool = get_pool("cancel", backend.conn_id)
                 uri = await pool.call(place.save_log, backend.log_chunks(self.job_id))
         except (OscarProviderError, TimeoutError) as error:
             self.log.warning("The log of job %s is lost with it: %s", self.job_id, error or "no answer in time")

@@ -13,7 +13,7 @@ from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderErr
 from airflow_provider_oscar.core.nodes import unmet_need
 from airflow_provider_oscar.core.patience import ErrorHistory
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
-from airflow_provider_oscar.hooks.pool import pool_of
+from airflow_provider_oscar.hooks.pool import get_pool
 
 
 class VirtualNodeTrigger(BaseTrigger):
@@ -65,7 +65,7 @@ class VirtualNodeTrigger(BaseTrigger):
         while True:
             try:
                 hook = await InterLinkHook.resolved(self.conn_id)
-                nodes = await pool_of("kubernetes", self.conn_id).call(hook.nodes)
+                nodes = await get_pool("kubernetes", self.conn_id).call(hook.nodes)
                 errors.reset()
                 found, reason = unmet_need(nodes, node=self.node, accelerators=self.accelerators)
             except OscarProviderError as error:

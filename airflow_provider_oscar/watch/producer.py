@@ -18,7 +18,7 @@ from functools import cache
 
 from airflow_provider_oscar._airflow import AdvanceItem, SharedStreamProducer
 from airflow_provider_oscar.core.backoff import LoggedBackoff, describe
-from airflow_provider_oscar.watch.source import Commit, Page, Source
+from airflow_provider_oscar.watch.source import Commit, ListingSource, Page
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +45,9 @@ class WatchProducer(SharedStreamProducer):
     :param outstanding: pages handed out and not yet advanced.
     """
 
-    def __init__(self, make_source: Callable[[], Source], *, outstanding: int = PAGES_OUTSTANDING) -> None:
+    def __init__(self, make_source: Callable[[], ListingSource], *, outstanding: int = PAGES_OUTSTANDING) -> None:
         self._make_source = make_source
-        self._source: Source | None = None
+        self._source: ListingSource | None = None
         self._limit = outstanding
         self._outstanding = 0
         self._room = asyncio.Event()
@@ -99,7 +99,7 @@ class WatchProducer(SharedStreamProducer):
         self._room.set()
         await self._save()
 
-    def _direct(self, source: Source, page: Page) -> None:
+    def _direct(self, source: ListingSource, page: Page) -> None:
         """Have the source's next listing be what the watchers of the page need."""
         if page.needs_full_listing:
             source.resume_after("")

@@ -20,8 +20,7 @@ from airflow_provider_oscar.hooks.oscar.api import OscarJob
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.watch.arguments.base import WatchArguments
 from airflow_provider_oscar.watch.policy import Policy
-from airflow_provider_oscar.watch.source import Page
-from airflow_provider_oscar.watch.source import Source as Watched
+from airflow_provider_oscar.watch.source import ListingSource, Page
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 #: OSCAR cuts the name of a service that is as long as this, to the length that follows, before it adds the UUID.
@@ -57,7 +56,7 @@ def job_event(conn_id: str, service: str, job: OscarJob, *, now: datetime) -> Ob
     )
 
 
-class ServiceJobsSource(Watched):
+class ServiceJobsSource(ListingSource):
     """Lists the jobs of a service; those that have ended are its objects.
 
     :param conn_id: connection of type ``oscar``.

@@ -83,7 +83,7 @@ class Page:
         return self._digests
 
 
-class Source(ABC):
+class ListingSource(ABC):
     """One place that is listed again and again; owned by one producer, so never used concurrently.
 
     :param interval: seconds between the end of one listing and the start of the next.

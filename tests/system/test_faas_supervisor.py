@@ -34,7 +34,7 @@ from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.jobs.builder import JobBuilder
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.options import RunOptions
-from airflow_provider_oscar.jobs.outcome import State, verdict
+from airflow_provider_oscar.jobs.outcome import OutcomeState, evaluate
 from airflow_provider_oscar.jobs.result_store import ResultStore
 from airflow_provider_oscar.jobs.sealing import seal, with_key
 from airflow_provider_oscar.jobs.signing import configured_signer
@@ -203,8 +203,8 @@ def test_supervisor_calls_a_failed_command_a_success_and_the_manifest_does_not(r
     assert ended.code == 0
     assert (manifest.succeeded, manifest.exit_code) == (False, 3)
     minute = timedelta(minutes=1)
-    decided = verdict(manifest.submission_id, manifest, JobPhase.SUCCEEDED, age=minute, grace=minute)
-    assert (decided.state, "exit code 3" in decided.reason) == (State.FAILED, True)
+    decided = evaluate(manifest.submission_id, manifest, JobPhase.SUCCEEDED, age=minute, grace=minute)
+    assert (decided.state, "exit code 3" in decided.reason) == (OutcomeState.FAILED, True)
 
 
 def test_lines_of_a_job_appear_while_it_runs(supervisor, tmp_path):

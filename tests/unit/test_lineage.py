@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_oscar.lineage import OUTPUTS_NAMED, inputs_of, operator_lineage, outputs_of
+from airflow_provider_oscar.lineage import OUTPUTS_NAMED, input_datasets, operator_lineage, output_datasets
 
 MANIFEST = {
     "input": {"uri": "s3://in/a%20b.h5", "size": 3},
@@ -17,15 +17,15 @@ MANIFEST = {
 
 
 def test_input_and_outputs_are_named_as_openlineage_names_object_stores():
-    assert inputs_of(MANIFEST) == [("s3://in", "a b.h5")]
-    assert outputs_of(MANIFEST) == [
+    assert input_datasets(MANIFEST) == [("s3://in", "a b.h5")]
+    assert output_datasets(MANIFEST) == [
         ("dcache://site", "/results/infer-1/x.h5"),
         ("dcache://site", "/results/infer-1/x.png"),
     ]
 
 
 def test_outputs_at_the_top_of_a_bucket_have_their_key_as_name():
-    found = outputs_of({**MANIFEST, "output_uri": "s3://out/"})
+    found = output_datasets({**MANIFEST, "output_uri": "s3://out/"})
     assert found == [
         ("s3://out", "infer-1/x.h5"),
         ("s3://out", "infer-1/x.png"),
@@ -34,13 +34,13 @@ def test_outputs_at_the_top_of_a_bucket_have_their_key_as_name():
 
 def test_of_many_outputs_their_place_is_the_dataset():
     many = {**MANIFEST, "outputs": [{"key": f"infer-1/{number}"} for number in range(OUTPUTS_NAMED + 1)]}
-    assert outputs_of(many) == [("dcache://site", "/results")]
+    assert output_datasets(many) == [("dcache://site", "/results")]
 
 
 @pytest.mark.parametrize("broken", [{}, {"input": {"uri": "http://x"}}, {"outputs": [3], "output_uri": "?"}])
 def test_what_is_not_known_is_left_out(broken):
-    assert inputs_of(broken) == []
-    assert outputs_of(broken) == []
+    assert input_datasets(broken) == []
+    assert output_datasets(broken) == []
 
 
 @given(
@@ -49,7 +49,7 @@ def test_what_is_not_known_is_left_out(broken):
     )
 )
 def test_a_manifest_of_any_kind_is_no_error(manifest):
-    assert isinstance(inputs_of(manifest) + outputs_of(manifest), list)
+    assert isinstance(input_datasets(manifest) + output_datasets(manifest), list)
 
 
 def test_airflows_provider_gets_its_own_classes():

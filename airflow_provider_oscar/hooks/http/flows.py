@@ -53,12 +53,12 @@ def run(client: httpx.Client, flow: Flow[T], *, where: str = "", limit: int = BO
                 try:
                     body = bytearray()
                     for chunk in answer.iter_bytes():
-                        if _enough(body, chunk, answer=answer, limit=limit, where=where):
+                        if _take_chunk(body, chunk, answer=answer, limit=limit, where=where):
                             break
                 finally:
                     answer.close()
             except TRANSPORT_ERRORS as error:
-                request = _thrown(flow, error, request=request, where=where)
+                request = _throw_into(flow, error, request=request, where=where)
             else:
                 request = flow.send(_complete(answer, body, request))
     except StopIteration as end:
@@ -84,12 +84,12 @@ async def arun(
                 try:
                     body = bytearray()
                     async for chunk in answer.aiter_bytes():
-                        if _enough(body, chunk, answer=answer, limit=limit, where=where):
+                        if _take_chunk(body, chunk, answer=answer, limit=limit, where=where):
                             break
                 finally:
                     await answer.aclose()
             except TRANSPORT_ERRORS as error:
-                request = _thrown(flow, error, request=request, where=where)
+                request = _throw_into(flow, error, request=request, where=where)
             else:
                 request = flow.send(_complete(answer, body, request))
     except StopIteration as end:
@@ -110,7 +110,7 @@ def transport_error(
     A failed verification of the server's certificate is for the user to correct, everything else on the
     way may pass. URLs are shown without query, since presigned ones hold a signature there.
     """
-    place = " ".join(part for part in (where, f"at {_shown(request)}" if request else "") if part)
+    place = " ".join(part for part in (where, f"at {_describe_request(request)}" if request else "") if part)
     prefix = f"{place}: " if place else ""
     cause = _root(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
@@ -134,7 +134,7 @@ def transport_error(
     return TransientError(f"{prefix}the exchange broke off ({type(error).__name__}: {quoted(error)})")
 
 
-def _enough(body: bytearray, chunk: bytes, *, answer: httpx.Response, limit: int, where: str) -> bool:
+def _take_chunk(body: bytearray, chunk: bytes, *, answer: httpx.Response, limit: int, where: str) -> bool:
     """Take one more piece of a body; an error's page is cut, a result that is too large is refused."""
     body += chunk
     if not answer.is_success:
@@ -142,7 +142,7 @@ def _enough(body: bytearray, chunk: bytes, *, answer: httpx.Response, limit: int
         return len(body) == ERROR_BODY_LIMIT
     if len(body) > limit:
         raise PermanentError(
-            f"{where + ' ' if where else ''}at {_shown(answer.request)}: "
+            f"{where + ' ' if where else ''}at {_describe_request(answer.request)}: "
             f"{answer.request.method} answered more than {limit} bytes; refused"
         )
     return False
@@ -162,7 +162,7 @@ def _complete(answer: httpx.Response, body: bytearray, request: httpx.Request) -
     )
 
 
-def _thrown(
+def _throw_into(
     flow: Flow[T],
     error: httpx.HTTPError | httpx.InvalidURL | UnicodeError,
     *,
@@ -193,6 +193,6 @@ def _reason(error: ssl.SSLError) -> str:
     return str(getattr(error, "verify_message", None) or getattr(error, "reason", None) or quoted(error))
 
 
-def _shown(request: httpx.Request) -> str:
+def _describe_request(request: httpx.Request) -> str:
     url = request.url
     return quoted(str(url.copy_with(query=None, fragment=None, userinfo=None)))

@@ -288,7 +288,7 @@ class OscarCalls:
                 )
                 if answer.status_code == 500 and page and restarts < 2:
                     break
-                found, following = _jobs_of(self.api.json(answer, about))
+                found, following = _parse_jobs(self.api.json(answer, about))
                 jobs |= found
                 page = following
                 if not page or len(seen) == most_pages:
@@ -351,7 +351,7 @@ def tells_job_names(service: Mapping[str, object]) -> bool | None:
     return True if "volume_status" in service else None
 
 
-def _jobs_of(body: object) -> tuple[dict[str, OscarJob], str]:
+def _parse_jobs(body: object) -> tuple[dict[str, OscarJob], str]:
     if not isinstance(body, Mapping):
         return {}, ""
     paged = not set(body) - {"jobs", "next_page", "remaining_jobs"}

@@ -200,7 +200,7 @@ async def listen(client: httpx.AsyncClient, request: ListenRequest) -> AsyncGene
     try:
         async with client.stream("GET", request.url, headers={**request.headers, **_PLAIN}) as answer:
             if answer.status_code != 200:
-                raise _refused(answer.status_code, await _start_of(answer), request.where)
+                raise _refused(answer.status_code, await _read_start(answer), request.where)
             yield b""
             waiting = b""
             async for chunk in answer.aiter_bytes():
@@ -228,7 +228,7 @@ def _checked(line: bytes, where: str) -> bytes:
     return line
 
 
-async def _start_of(answer: httpx.Response) -> str:
+async def _read_start(answer: httpx.Response) -> str:
     async for chunk in answer.aiter_bytes():
         return chunk[:1024].decode("utf-8", "replace")
     return ""

@@ -116,7 +116,7 @@ class SlurmHook(BaseHook):
         :param partition: its name; empty for the whole cluster.
         :raises TransientError: if SLURM could not be asked, or shows more jobs than can be read for that.
         """
-        return queue_of(self.jobs(), partition, now=datetime.now(UTC))
+        return summarize_queue(self.jobs(), partition, now=datetime.now(UTC))
 
     def cancel(self, job_id: str) -> None:
         """Do what ``scancel`` does; it is no error if SLURM does not know the job."""

@@ -157,13 +157,13 @@ def _element(label: str, entry: object, number: int, report: Report) -> Element 
     if kind is None:
         report.add(about, "an element of unknown kind", Outcome.NOT_MAPPED, remark=f"expected {', '.join(Kind)}")
         return None
-    if not isinstance(entry, Mapping) or not text_of(entry.get("name")):
+    if not isinstance(entry, Mapping) or not get_text(entry.get("name")):
         report.add(about, "an element without a name", Outcome.NOT_MAPPED, remark="give it a name")
         return None
-    name = text_of(entry["name"])
+    name = get_text(entry["name"])
     steps, merging = _alterations(name, entry.get("alterations"), report)
     ssl_context = entry.get("ssl_context")
-    plain = {str(key): text_of(value) for key, value in entry.items() if text_of(value) and key != "name"}
+    plain = {str(key): get_text(value) for key, value in entry.items() if get_text(value) and key != "name"}
     return Element(
         kind,
         name,
@@ -171,11 +171,11 @@ def _element(label: str, entry: object, number: int, report: Report) -> Element 
         tuple(_components(name, entry.get("components"), report)),
         steps,
         merging,
-        {str(key): text_of(value) for key, value in ssl_context.items()} if isinstance(ssl_context, Mapping) else None,
+        {str(key): get_text(value) for key, value in ssl_context.items()} if isinstance(ssl_context, Mapping) else None,
     )
 
 
-def text_of(value: object) -> str:
+def get_text(value: object) -> str:
     """Return a scalar of YAML as text; empty for anything else. ``on`` and ``off`` come as booleans."""
     if isinstance(value, bool):
         return str(value).lower()
@@ -184,7 +184,7 @@ def text_of(value: object) -> str:
 
 def _number(value: object) -> float | None:
     try:
-        number = float(text_of(value).removesuffix("sec").strip())
+        number = float(get_text(value).removesuffix("sec").strip())
     except ValueError:
         return None
     return number if 0 <= number < 1e9 else None  # neither NaN nor infinite
@@ -200,14 +200,14 @@ def _entries(name: str, what: str, given: object, report: Report) -> Iterator[Ma
 
 def _components(name: str, given: object, report: Report) -> Iterator[Component]:
     for entry in _entries(name, "components", given, report):
-        yield Component(text_of(entry.get("name")), _number(entry.get("seconds")), text_of(entry.get("node")))
+        yield Component(get_text(entry.get("name")), _number(entry.get("seconds")), get_text(entry.get("node")))
 
 
 def _alterations(name: str, given: object, report: Report) -> tuple[tuple[str, ...], Merging | None]:
     steps: list[str] = []
     merging: Merging | None = None
     for entry in _entries(name, "alterations", given, report):
-        action = text_of(entry.get("action"))
+        action = get_text(entry.get("action"))
         what = f"alteration {quoted(action, 40)}"
         if action == "Merge" and merging is None:
             most, window = _number(entry.get("maxMessages")), _number(entry.get("windowSeconds"))
@@ -217,7 +217,7 @@ def _alterations(name: str, given: object, report: Report) -> tuple[tuple[str, .
             merging = Merging(int(most), window)
             steps.append(MERGE)
         elif action in ("Encode", "Decode"):
-            encoding = text_of(entry.get("Encoding")) or _DEFAULT_ENCODING
+            encoding = get_text(entry.get("Encoding")) or _DEFAULT_ENCODING
             if encoding in ENCODINGS:
                 steps.append(f"{action.lower()}:{encoding}")
             else:
@@ -233,7 +233,7 @@ def _connections(
 ) -> Iterator[tuple[str, str]]:
     seen: set[tuple[str, str]] = set()
     for entry in _entries("connection", "connection", body.get("connection"), report):
-        pair = text_of(entry.get("from")), text_of(entry.get("to"))
+        pair = get_text(entry.get("from")), get_text(entry.get("to"))
         missing = [name for name in pair if name not in elements]
         if missing:
             remark = f"there is no element {', '.join(quoted(name, 60) for name in missing)}; correct its name"

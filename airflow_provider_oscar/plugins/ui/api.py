@@ -123,8 +123,8 @@ def found_job(session: SessionDep, dags: Dags, task: Task) -> FoundJob:
     row = store.one_row(session, *task) if task.dag_id in dags else None
     if row is None:
         raise HTTPException(HTTPStatus.NOT_FOUND, "no such task instance")
-    decision = store.decisions_of(session, [row]).get((row.dag_id, row.run_id))
-    return FoundJob(row, views.manifest_of(row), store.remembered_job(session, row), decision)
+    decision = store.find_decisions(session, [row]).get((row.dag_id, row.run_id))
+    return FoundJob(row, views.get_manifest(row), store.remembered_job(session, row), decision)
 
 
 Found = Annotated[FoundJob, Depends(found_job)]
@@ -178,7 +178,7 @@ def _jobs(
     session: Session, dags: set[str], *, limit: int = store.ROWS, run: tuple[str, str] | None = None
 ) -> list[dict[str, Any]]:
     rows = store.job_rows(session, dags, limit=limit, run=run)
-    decisions = store.decisions_of(session, rows)
+    decisions = store.find_decisions(session, rows)
     found = [views.job_view(row, decisions.get((row.dag_id, row.run_id))) for row in rows]
     return [{**job, "url": views.links(base_path(), job)} for job in found]
 
@@ -218,7 +218,7 @@ def flow(session: SessionDep, dags: Dags) -> dict[str, object]:
     places: list[dict[str, Any]] = [views.flow_view(asset) for asset in store.watched_assets(session)]
     keys = {str(event["partition_key"]) for place in places for event in place["events"] if event["partition_key"]}
     found = _jobs(session, dags)
-    runs = store.runs_of(session, dags, keys, {job["run_id"] for job in found})
+    runs = store.find_runs(session, dags, keys, {job["run_id"] for job in found})
     decided = _decisions(session, dags, found)
     for place in places:
         place["consumers"] = [name for name in place["consumers"] if name in dags]
@@ -272,7 +272,7 @@ class _Outside:
 
     async def whereabouts(self, found: Found) -> dict[str, str]:
         """Answer what the system that runs the job says of it: the truth about a job that was cancelled."""
-        place = systems.place_of(found.row)
+        place = systems.job_place(found.row)
         if place is None:
             raise HTTPException(HTTPStatus.CONFLICT, "the task does not say where its job runs; its log does")
         if found.job is None:

@@ -97,7 +97,7 @@ def one_row(session: Session, dag_id: str, run_id: str, task_id: str, map_index:
     return found[0] if found else None
 
 
-def decisions_of(session: Session, rows: Iterable[TaskRow]) -> dict[tuple[str, str], dict[str, object]]:
+def find_decisions(session: Session, rows: Iterable[TaskRow]) -> dict[tuple[str, str], dict[str, object]]:
     """Return the decision of each of the rows' runs that has one, by DAG id and run id; of several, the last."""
     wanted = {(row.dag_id, row.run_id) for row in rows}
     if not wanted:
@@ -143,7 +143,7 @@ def remembered(task_instance: Any) -> tuple[TaskRow, RunningJob] | None:
     return None if row is None or job is None else (row, job)
 
 
-def runs_of(session: Session, dags: Collection[str], keys: Collection[str], runs: Collection[str]) -> list[RunRow]:
+def find_runs(session: Session, dags: Collection[str], keys: Collection[str], runs: Collection[str]) -> list[RunRow]:
     """Return the runs with these partition keys or run ids, newest first.
 
     :param dags: the DAGs the user may read.

@@ -48,7 +48,7 @@ class JobPlace:
     within: str
 
 
-def place_of(row: TaskRow) -> JobPlace | None:
+def job_place(row: TaskRow) -> JobPlace | None:
     """Return where the job of a task runs; None if the task does not say."""
     given = {name: str(value or "") for name, value in row.rendered.items()}
     if given.get("service"):

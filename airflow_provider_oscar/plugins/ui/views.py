@@ -52,7 +52,7 @@ class TaskRow:
     rendered: Mapping[str, object] = field(default_factory=dict)
 
 
-def manifest_of(row: TaskRow) -> JsonObject | None:
+def get_manifest(row: TaskRow) -> JsonObject | None:
     """Return the manifest, or its summary, that a job task returned; None while there is none."""
     found = row.xcoms.get("return_value")
     if not isinstance(found, dict) or not isinstance(found.get("submission_id"), str):
@@ -65,7 +65,7 @@ def job_view(row: TaskRow, decision: Mapping[str, object] | None = None) -> Json
 
     :param decision: of the placement task of the same run, if there is one.
     """
-    manifest = manifest_of(row) or {}
+    manifest = get_manifest(row) or {}
     decision = decision if decision and _decided(decision, row.task_id) else {}
     phases = phase_seconds(manifest)
     source = _mapping(manifest.get("input")) or _event(row.rendered.get("object_event"))

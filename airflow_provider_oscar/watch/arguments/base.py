@@ -13,7 +13,7 @@ from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.filters import ObjectFilter, Sentinels
 from airflow_provider_oscar.core.times import read_iso
 from airflow_provider_oscar.watch.policy import Policy
-from airflow_provider_oscar.watch.source import Source
+from airflow_provider_oscar.watch.source import ListingSource
 from airflow_provider_oscar.watch.state_store import StateIdentity
 from airflow_provider_oscar.watch.strategies import STRATEGIES, Start, WatchOptions
 
@@ -93,7 +93,7 @@ class WatchArguments:
         """Return what makes the place another place; how it is listed does not."""
         raise NotImplementedError
 
-    def source(self) -> Source:
+    def source(self) -> ListingSource:
         """Return what lists the place."""
         raise NotImplementedError
 

@@ -18,7 +18,7 @@ from airflow_provider_oscar.watch.notifications.kafka import kafka_channel
 from airflow_provider_oscar.watch.notifications.listener import Channel
 from airflow_provider_oscar.watch.notifications.sqs import new_keys
 from airflow_provider_oscar.watch.policy import Policy
-from airflow_provider_oscar.watch.source import Source
+from airflow_provider_oscar.watch.source import ListingSource
 from airflow_provider_oscar.watch.sources.dcache import DCACHE_CONNECTIONS, DCacheSource
 from airflow_provider_oscar.watch.sources.notified import NotifiedSource
 from airflow_provider_oscar.watch.strategies import WatchOptions
@@ -72,7 +72,7 @@ class DCacheArguments(WatchArguments):
                 f"{self.reconcile_interval}, {self.quiet_period} and {self.max_directories}"
             )
 
-    def source(self) -> Source:
+    def source(self) -> ListingSource:
         """Return the listing of the directory."""
         source = DCacheSource(
             conn_id=self.conn_id,

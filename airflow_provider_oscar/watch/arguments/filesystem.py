@@ -15,7 +15,7 @@ from airflow_provider_oscar.watch.notifications.choice import NotificationKind, 
 from airflow_provider_oscar.watch.notifications.listener import Channel
 from airflow_provider_oscar.watch.notifications.rucio import RucioChannel
 from airflow_provider_oscar.watch.policy import Policy
-from airflow_provider_oscar.watch.source import Source
+from airflow_provider_oscar.watch.source import ListingSource
 from airflow_provider_oscar.watch.sources.filesystem import FileSystemSource
 from airflow_provider_oscar.watch.sources.notified import NotifiedSource, Unconfirmed
 from airflow_provider_oscar.watch.strategies import WatchOptions
@@ -70,7 +70,7 @@ class FileSystemArguments(WatchArguments):
                 f"{self.quiet_period} and {self.max_directories}"
             )
 
-    def source(self) -> Source:
+    def source(self) -> ListingSource:
         """Return the listing of the directory."""
         source = FileSystemSource(
             url=self.url,

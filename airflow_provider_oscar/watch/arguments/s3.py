@@ -16,7 +16,7 @@ from airflow_provider_oscar.watch.notifications.listener import Channel
 from airflow_provider_oscar.watch.notifications.minio import MinioChannel
 from airflow_provider_oscar.watch.notifications.sqs import SqsChannel, new_keys
 from airflow_provider_oscar.watch.policy import Policy
-from airflow_provider_oscar.watch.source import Source
+from airflow_provider_oscar.watch.source import ListingSource
 from airflow_provider_oscar.watch.sources.notified import NotifiedSource
 from airflow_provider_oscar.watch.sources.s3 import S3_CONNECTIONS, S3Source
 from airflow_provider_oscar.watch.strategies import STRATEGIES, WatchOptions
@@ -68,7 +68,7 @@ class S3Arguments(WatchArguments):
         """Return what decides how the prefix is listed; cursors need a listing of their own."""
         return {**super().place(), "cursor": self.algorithm == "cursor"}
 
-    def source(self) -> Source:
+    def source(self) -> ListingSource:
         """Return the listing of the prefix."""
         source = S3Source(
             conn_id=self.conn_id,

@@ -165,7 +165,7 @@ class KafkaChannel(Channel):
                     self._offsets.read(message)
                 for message in messages:
                     ack = partial(self._settle, reader, message)
-                    keys = self._keys_of(message.value)
+                    keys = self._read_keys(message.value)
                     if keys:
                         yield Delivery(keys, ack=ack)
                     else:
@@ -175,7 +175,7 @@ class KafkaChannel(Channel):
             self._reader = None
             self._threads.submit(reader.close)
 
-    def _keys_of(self, value: bytes) -> dict[str, Reason]:
+    def _read_keys(self, value: bytes) -> dict[str, Reason]:
         try:
             pointed = bool(self._pointers)
             found = from_pointers(value, self._pointers) if pointed else detect(value, directory=self._directory)

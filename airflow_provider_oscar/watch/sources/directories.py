@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 from airflow_provider_oscar.core.errors import PermanentError, TransientError, quoted
 from airflow_provider_oscar.watch.connections import Closable, Connections
-from airflow_provider_oscar.watch.source import Page, Source
+from airflow_provider_oscar.watch.source import ListingSource, Page
 
 #: Entries handed over at a time, so that judging them never holds the event loop for long.
 PAGE_SIZE = 1000
@@ -41,7 +41,7 @@ async def _watch_nothing(directory: str) -> None:
     """Stand for notifications where there are none."""
 
 
-class DirectorySource(Source, Generic[H, E]):
+class DirectorySource(ListingSource, Generic[H, E]):
     """Lists a directory, or the whole tree below it, again and again.
 
     :param conn_id: what the connection is known by to ``connections``.

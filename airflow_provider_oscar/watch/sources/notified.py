@@ -16,7 +16,7 @@ from enum import Enum, auto
 
 from airflow_provider_oscar.core.objects import ObjectEvent, Reason
 from airflow_provider_oscar.watch.notifications.listener import Channel, Delivery, NotificationListener
-from airflow_provider_oscar.watch.source import Page, Source
+from airflow_provider_oscar.watch.source import ListingSource, Page
 
 #: Seconds a listing waits for the channel, so that one does where two would be needed.
 _CONNECT_PATIENCE = 10.0
@@ -53,7 +53,7 @@ class _Retry:
     due: float
 
 
-class NotifiedSource(Source):
+class NotifiedSource(ListingSource):
     """Lists a place, hears of new objects, and lists it again whenever some may have been missed.
 
     :param source: what lists the place.
@@ -68,7 +68,7 @@ class NotifiedSource(Source):
 
     def __init__(
         self,
-        source: Source,
+        source: ListingSource,
         open_channel: OpenChannel,
         confirm: Confirm,
         *,

@@ -13,7 +13,7 @@ from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, 
 from airflow_provider_oscar.core.objects import ObjectEvent, Reason
 from airflow_provider_oscar.watch.connections import Connections
 from airflow_provider_oscar.watch.notifications.listener import SkipCounter
-from airflow_provider_oscar.watch.source import Page, Source
+from airflow_provider_oscar.watch.source import ListingSource, Page
 from airflow_provider_oscar.watch.sources.notified import Unconfirmed
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def _open_hook(conn_id: str) -> OscarS3Hook:
 S3_CONNECTIONS: Connections[OscarS3Hook] = Connections("s3", _open_hook)
 
 
-class S3Source(Source):
+class S3Source(ListingSource):
     """Lists ``prefix`` of ``bucket`` with ListObjectsV2, in key order unless several workers do it.
 
     :param conn_id: Airflow connection of type ``oscar_s3`` or ``aws``.

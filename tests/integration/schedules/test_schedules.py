@@ -90,8 +90,8 @@ def airflow(platform: LocalPlatform, tmp_path_factory: pytest.TempPathFactory) -
     for path in (ROOT / "dags").glob("schedule_*.py"):
         shutil.copy(path, directory / "dags")
     files = directory / "dags" / "schedule_files.py"
-    text_of = files.read_text().replace("file:///data/in", (directory / "files").as_uri())
-    files.write_text(text_of.replace('"quiet_period": 10', '"quiet_period": 2'))
+    get_text = files.read_text().replace("file:///data/in", (directory / "files").as_uri())
+    files.write_text(get_text.replace('"quiet_period": 10', '"quiet_period": 2'))
     (directory / "files" / "sub").mkdir(parents=True)
     timed = directory / "dags" / "schedule_asset_or_time.py"
     timed.write_text(timed.read_text().replace("0 6 * * *", "* * * * *"))

@@ -59,10 +59,10 @@ def staged_out(hook, bucket, folder, size, monkeypatch):
     out = StageOut(S3Post(target.to_dict()), None)
     out.run(str(folder))
     out.check("fail")
-    return data, manifest_of(out.outputs, bucket)
+    return data, get_manifest(out.outputs, bucket)
 
 
-def manifest_of(outputs, bucket, **more):
+def get_manifest(outputs, bucket, **more):
     at = "2026-11-22T09:00:00+00:00"
     return Manifest.from_dict(
         {
@@ -128,7 +128,7 @@ def test_log_and_checkpoint_of_a_failed_job_become_whole_as_well(hook):
     for name in ("job.log.gz", "checkpoint/state"):
         store.put_bytes(bucket, f"out/job-1/{PARTS_PREFIX}{name}/00001", name.encode())
         entries.append(msgspec.to_builtins(Output(name, len(name), "0" * 64, Parts(5 * MIB, 1))))
-    manifest = manifest_of([], bucket, exit_code=1, log=entries[0], checkpoint=entries[1:])
+    manifest = get_manifest([], bucket, exit_code=1, log=entries[0], checkpoint=entries[1:])
     finish_outputs(store, f"s3://{bucket}/out", "job-1", manifest)
     assert sorted(keys(store, bucket)) == ["out/job-1/checkpoint/state", "out/job-1/job.log.gz"]
     assert store.read_bytes(f"s3://{bucket}/out/job-1/checkpoint/state", 99) == b"checkpoint/state"
@@ -137,4 +137,4 @@ def test_log_and_checkpoint_of_a_failed_job_become_whole_as_well(hook):
 def test_a_manifest_cut_to_fit_the_log_does_not_pass_for_one_without_parts(hook):
     store, bucket = hook
     with pytest.raises(LostContactError, match="2 of its outputs are in parts"):
-        finish_outputs(store, f"s3://{bucket}/out", "job-1", manifest_of([], bucket, truncated=True, in_parts=2))
+        finish_outputs(store, f"s3://{bucket}/out", "job-1", get_manifest([], bucket, truncated=True, in_parts=2))

@@ -16,7 +16,7 @@ from airflow_provider_oscar.core import notification_formats as formats
 from airflow_provider_oscar.core import notifications as n
 from airflow_provider_oscar.core import oscar_events
 from airflow_provider_oscar.core.errors import DefinitionError
-from airflow_provider_oscar.core.notifications import SourceFormat
+from airflow_provider_oscar.core.notifications import NotificationFormat
 from airflow_provider_oscar.core.objects import ObjectEvent, Reason, Source
 from airflow_provider_oscar.watch.notifications.sqs import new_keys
 
@@ -101,7 +101,7 @@ class TestS3Records:
     def test_everything_told_is_kept(self):
         body = records("aws:s3", "a", size=5, eTag='W/"abc"', versionId="v1", sequencer="0A")
         assert only(n.from_aws_s3(json.dumps(body).encode())) == n.Notification(
-            source_format=SourceFormat.AWS_S3, container="bucket", key="a", size=5, etag="abc", version_id="v1",
+            source_format=NotificationFormat.AWS_S3, container="bucket", key="a", size=5, etag="abc", version_id="v1",
             event_time=NOON, sequencer="0A", reason=Reason.CREATED,
         )  # fmt: skip
 
@@ -143,7 +143,7 @@ class TestS3Records:
 
     def test_sequencers_of_different_length_compare_as_numbers(self):
         made = [
-            n.Notification(source_format=SourceFormat.CEPH, container="b", key="a", sequencer=text)
+            n.Notification(source_format=NotificationFormat.CEPH, container="b", key="a", sequencer=text)
             for text in ("FF", "100")
         ]
         assert made[0].order < made[1].order

@@ -20,7 +20,7 @@ from airflow_provider_oscar.core.errors import DefinitionError, TransientError
 from airflow_provider_oscar.core.orphans import SlurmJob
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.podstatus import PodStatus
-from airflow_provider_oscar.core.slurm_queue import SlurmQueue, queue_of
+from airflow_provider_oscar.core.slurm_queue import SlurmQueue, summarize_queue
 from airflow_provider_oscar.hooks.interlink.cancel import cancel_pod
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.hooks.slurm import SlurmHook
@@ -148,10 +148,10 @@ def test_the_queue_of_a_partition_is_what_stands_in_a_newcomers_way():
         slurm_job("PENDING", partition="cpu", starts=5000),
         slurm_job("COMPLETED"),
     ]
-    assert queue_of(jobs, "gpu", now=NOON) == SlurmQueue(waiting=3, running=1, start_in=300.0)
-    assert queue_of(jobs, "", now=NOON).waiting == 4
-    assert queue_of([], "gpu", now=NOON) == SlurmQueue(waiting=0, running=0)
-    assert queue_of([slurm_job("PENDING", starts=-5)], "gpu", now=NOON).start_in == 0.0
+    assert summarize_queue(jobs, "gpu", now=NOON) == SlurmQueue(waiting=3, running=1, start_in=300.0)
+    assert summarize_queue(jobs, "", now=NOON).waiting == 4
+    assert summarize_queue([], "gpu", now=NOON) == SlurmQueue(waiting=0, running=0)
+    assert summarize_queue([slurm_job("PENDING", starts=-5)], "gpu", now=NOON).start_in == 0.0
 
 
 def test_the_queue_is_asked_of_slurm():

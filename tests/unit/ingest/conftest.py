@@ -105,13 +105,13 @@ class World:
         from airflow.models.dagrun import DagRun
         from airflow.utils.session import create_session
 
-        from airflow_provider_oscar.core.events import object_in
+        from airflow_provider_oscar.core.events import parse_object
 
         with create_session() as session:
             found = session.query(DagRun).filter_by(dag_id=dag.dag_id).order_by(DagRun.id).all()
             for run in found:
                 events = sorted(run.consumed_asset_events, key=lambda event: event.id)
-                run.objects = [each.key for event in events if (each := object_in(event.extra))]
+                run.objects = [each.key for event in events if (each := parse_object(event.extra))]
                 session.expunge(run)
             return found
 

@@ -25,11 +25,11 @@ from airflow_provider_oscar.ingest.backfill import backfill
 from airflow_provider_oscar.ingest.replay import Selection
 from airflow_provider_oscar.ingest.service import HandOverService
 from airflow_provider_oscar.watch.arguments.s3 import S3Arguments
-from airflow_provider_oscar.watch.source import Page, Source
+from airflow_provider_oscar.watch.source import ListingSource, Page
 from tests.unit.ingest.conftest import NOON, World, consumer, made
 
 
-class Listing(Source):
+class Listing(ListingSource):
     """A place that shows what the test says."""
 
     interval = 1.0

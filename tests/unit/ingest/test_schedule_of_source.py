@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from airflow.sdk import Asset, AssetAll, AssetAny, AssetOrTimeSchedule, CronTriggerTimetable
 
-from airflow_provider_oscar.core.events import outputs_told
+from airflow_provider_oscar.core.events import describe_outputs
 from airflow_provider_oscar.core.objects import ObjectEvent, Reason, Source
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.ingest import NewObjects, get_objects
@@ -45,7 +45,7 @@ def rest_key(world: World, asset: Any, found: ObjectEvent) -> None:
 
 
 def job(world: World, asset: Any, found: ObjectEvent) -> None:
-    told = outputs_told(f"s3://{found.container}/", found.conn_id, [(found.key, "0" * 64)])
+    told = describe_outputs(f"s3://{found.container}/", found.conn_id, [(found.key, "0" * 64)])
     world.event(asset, {"job_id": f"job-{found.key}", "objects": told}, partition_key=f"run-{found.key}")
 
 

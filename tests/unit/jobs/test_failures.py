@@ -15,10 +15,10 @@ from airflow_provider_oscar.core.errors import (
 )
 from airflow_provider_oscar.jobs.failures import failure
 from airflow_provider_oscar.jobs.manifest import Failure, Manifest
-from airflow_provider_oscar.jobs.outcome import State, Verdict
+from airflow_provider_oscar.jobs.outcome import JobOutcome, OutcomeState
 
-FAILED = Verdict(State.FAILED, "job 'j' failed")
-LOST = Verdict(State.LOST, "job 'j' vanished")
+FAILED = JobOutcome(OutcomeState.FAILED, "job 'j' failed")
+LOST = JobOutcome(OutcomeState.LOST, "job 'j' vanished")
 
 
 def manifest(code: int, error: Failure | None = None) -> Manifest:

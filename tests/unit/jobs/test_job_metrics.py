@@ -10,7 +10,7 @@ import pytest
 from airflow_provider_oscar.core.errors import JobFailedError
 from airflow_provider_oscar.jobs import job_metrics
 from airflow_provider_oscar.jobs.manifest import Manifest
-from airflow_provider_oscar.jobs.outcome import State
+from airflow_provider_oscar.jobs.outcome import OutcomeState
 from airflow_provider_oscar.metrics import METRICS
 from tests.support.fakes import manifest
 from tests.unit.jobs.test_lifecycle import Bench
@@ -38,7 +38,7 @@ def phases(**seconds):
 def test_a_job_is_counted_by_target_and_outcome_and_each_phase_is_measured(sent):
     fields = {**manifest("j").to_dict(), "placement": "hpc-gpu"}
     fields["phases"] = phases(queued=40, stage_in=2, run=30, stage_out=3, unheard_of=1)
-    job_metrics.report("interlink", State.SUCCEEDED, Manifest.from_dict(fields))
+    job_metrics.report("interlink", OutcomeState.SUCCEEDED, Manifest.from_dict(fields))
     assert {(name, str(value)) for name, value, _ in sent} == {
         ("oscar.job.ended", "1"),
         ("oscar.job.queue", "0:00:40"),
@@ -50,7 +50,7 @@ def test_a_job_is_counted_by_target_and_outcome_and_each_phase_is_measured(sent)
 
 
 def test_a_job_without_a_manifest_is_counted_by_its_kind(sent):
-    job_metrics.report("oscar", State.LOST, None)
+    job_metrics.report("oscar", OutcomeState.LOST, None)
     assert sent == [("oscar.job.ended", 1, {"target": "oscar", "outcome": "lost"})]
 
 
@@ -70,4 +70,4 @@ def test_a_conclusion_reports_once_and_the_retry_that_finds_the_result_not_again
     bench.stored = manifest("j")
     bench.conclude()
     bench.start()
-    assert reported == [State.FAILED, State.SUCCEEDED]
+    assert reported == [OutcomeState.FAILED, OutcomeState.SUCCEEDED]

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.jobs.manifest import Manifest
-from airflow_provider_oscar.jobs.outcome import State, verdict
+from airflow_provider_oscar.jobs.outcome import OutcomeState, evaluate
 
 CASES = Path(__file__).parents[1] / "manifest_cases"
 GOOD = Manifest.from_dict(json.loads((CASES / "success.json").read_text())["manifest"])
@@ -25,49 +25,54 @@ YOUNG, OLD = timedelta(seconds=59), timedelta(seconds=61)
 
 
 @pytest.mark.parametrize("phase", JobPhase)
-@pytest.mark.parametrize(("manifest", "state"), [(GOOD, State.SUCCEEDED), (BAD, State.FAILED)], ids=["good", "bad"])
+@pytest.mark.parametrize(
+    ("manifest", "state"), [(GOOD, OutcomeState.SUCCEEDED), (BAD, OutcomeState.FAILED)], ids=["good", "bad"]
+)
 def test_manifest_decides_against_any_phase(manifest, state, phase):
-    assert verdict(JOB, manifest, phase, age=OLD, grace=GRACE).state is state
+    assert evaluate(JOB, manifest, phase, age=OLD, grace=GRACE).state is state
 
 
 @pytest.mark.parametrize(
     ("phase", "before", "after"),
     [
-        (JobPhase.PENDING, State.RUNNING, State.RUNNING),
-        (JobPhase.RUNNING, State.RUNNING, State.RUNNING),
-        (JobPhase.UNKNOWN, State.RUNNING, State.RUNNING),
-        (JobPhase.SUCCEEDED, State.RUNNING, State.LOST),
-        (JobPhase.ABSENT, State.RUNNING, State.LOST),
-        (JobPhase.FAILED, State.RUNNING, State.FAILED),
+        (JobPhase.PENDING, OutcomeState.RUNNING, OutcomeState.RUNNING),
+        (JobPhase.RUNNING, OutcomeState.RUNNING, OutcomeState.RUNNING),
+        (JobPhase.UNKNOWN, OutcomeState.RUNNING, OutcomeState.RUNNING),
+        (JobPhase.SUCCEEDED, OutcomeState.RUNNING, OutcomeState.LOST),
+        (JobPhase.ABSENT, OutcomeState.RUNNING, OutcomeState.LOST),
+        (JobPhase.FAILED, OutcomeState.RUNNING, OutcomeState.FAILED),
     ],
 )
 def test_without_a_manifest_the_phase_decides_after_the_grace(phase, before, after):
-    assert verdict(JOB, None, phase, age=YOUNG, grace=GRACE).state is before
-    assert verdict(JOB, None, phase, age=OLD, grace=GRACE).state is after
+    assert evaluate(JOB, None, phase, age=YOUNG, grace=GRACE).state is before
+    assert evaluate(JOB, None, phase, age=OLD, grace=GRACE).state is after
 
 
 def test_manifest_of_another_job_is_no_manifest():
-    assert verdict("other", GOOD, JobPhase.SUCCEEDED, age=OLD, grace=GRACE).state is State.LOST
+    assert evaluate("other", GOOD, JobPhase.SUCCEEDED, age=OLD, grace=GRACE).state is OutcomeState.LOST
 
 
 def test_manifest_of_an_earlier_attempt_is_no_manifest():
     moment = BAD.submitted_at
     later = moment + timedelta(seconds=1)
-    assert verdict(JOB, BAD, "running", age=OLD, grace=GRACE, submitted_at=later).state is State.RUNNING
-    assert verdict(JOB, BAD, "running", age=OLD, grace=GRACE, submitted_at=moment).state is State.FAILED
+    assert evaluate(JOB, BAD, "running", age=OLD, grace=GRACE, submitted_at=later).state is OutcomeState.RUNNING
+    assert evaluate(JOB, BAD, "running", age=OLD, grace=GRACE, submitted_at=moment).state is OutcomeState.FAILED
 
 
 def test_manifest_without_a_queued_phase_is_believed():
     bare = replace(GOOD, phases={})
-    assert verdict(JOB, bare, "running", age=OLD, grace=GRACE, submitted_at=GOOD.submitted_at).state is State.SUCCEEDED
+    assert (
+        evaluate(JOB, bare, "running", age=OLD, grace=GRACE, submitted_at=GOOD.submitted_at).state
+        is OutcomeState.SUCCEEDED
+    )
 
 
 @given(phase=st.text(), seconds=st.integers(0, 10**6))
 def test_nonsense_never_raises_and_never_succeeds(phase, seconds):
-    found = verdict(JOB, None, phase, age=timedelta(seconds=seconds), grace=GRACE)
-    assert found.state is not State.SUCCEEDED
+    found = evaluate(JOB, None, phase, age=timedelta(seconds=seconds), grace=GRACE)
+    assert found.state is not OutcomeState.SUCCEEDED
     assert "\n" not in found.reason
-    assert found.final is (found.state is not State.RUNNING)
+    assert found.final is (found.state is not OutcomeState.RUNNING)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +91,6 @@ def test_words_of_the_compute_sides_are_normalised(word, phase):
 
 
 def test_lost_verdict_says_where_to_look():
-    reason = verdict(JOB, None, "succeeded", age=OLD, grace=GRACE).reason
+    reason = evaluate(JOB, None, "succeeded", age=OLD, grace=GRACE).reason
     assert "no manifest came within 0:01:00" in reason
     assert "see its log and its output prefix" in reason

@@ -18,7 +18,7 @@ from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.services import ServiceDefinition, StoragePath
 from airflow_provider_oscar.jobs.manifest import Manifest
-from airflow_provider_oscar.jobs.outcome import State, proves_success, verdict
+from airflow_provider_oscar.jobs.outcome import OutcomeState, evaluate, proves_success
 from airflow_provider_oscar.jobs.sealing import with_key
 from airflow_provider_oscar.jobs.signing import Signer
 from airflow_provider_oscar.jobs.wrapping import wrapped
@@ -68,7 +68,7 @@ def without_python(tmp_path):
     return place
 
 
-def manifest_of(done):
+def get_manifest(done):
     found = Manifest.from_marker(done.stdout, JOB)
     assert found is not None, done.stdout + done.stderr
     return found
@@ -81,7 +81,7 @@ def test_exit_code_and_outputs_of_a_script_are_told(tmp_path, code):
     done = run(wrapped(service(script)), EVENT, tmp_path)
     assert done.returncode == 0, "OSCAR's supervisor ignores it"
     assert 'got {"' in done.stdout
-    found = manifest_of(done)
+    found = get_manifest(done)
     assert (found.exit_code, found.succeeded, found.proof) == (code, code == 0, "wrapped")
     assert found.output_uri == "s3://voices/out/"
     digest = hashlib.sha256(b"hello").hexdigest()
@@ -101,7 +101,7 @@ def test_script_sees_nothing_of_the_wrapping(tmp_path):
 def test_marker_printed_by_the_script_is_not_the_verdict(tmp_path):
     lie = '##airflow-oscar-manifest {"version":"1.0","exit_code":0}'
     done = run(wrapped(service(f"echo '{lie}'; exit 4\n")), EVENT, tmp_path)
-    assert (manifest_of(done).exit_code, done.stdout.count("##airflow-oscar-manifest")) == (4, 1)
+    assert (get_manifest(done).exit_code, done.stdout.count("##airflow-oscar-manifest")) == (4, 1)
 
 
 @pytest.mark.parametrize("code", [0, 5])
@@ -119,7 +119,7 @@ def test_image_without_python_tells_the_exit_code(tmp_path, without_python, code
     )
     assert done.returncode == code, done.stderr
     assert f"here is {JOB}" in done.stdout
-    found = manifest_of(done)
+    found = get_manifest(done)
     assert (found.exit_code, found.output_uri, found.proof) == (code, "s3://voices/out/", "wrapped")
     assert (output / "a.txt").read_text() == "a%b"
 
@@ -132,12 +132,12 @@ def test_success_needs_oscar_to_have_staged_the_outputs_out():
     def state(code, phase):
         found = Manifest.from_dict({**fields, "exit_code": code})
         assert proves_success(found, phase) == (code == 0 and phase is JobPhase.SUCCEEDED)
-        return verdict(JOB, found, phase, age=2 * MINUTE, grace=MINUTE).state
+        return evaluate(JOB, found, phase, age=2 * MINUTE, grace=MINUTE).state
 
-    assert state(0, JobPhase.SUCCEEDED) is State.SUCCEEDED
-    assert state(0, JobPhase.FAILED) is State.FAILED
-    assert state(0, JobPhase.RUNNING) is State.RUNNING
-    assert state(1, JobPhase.SUCCEEDED) is State.FAILED
+    assert state(0, JobPhase.SUCCEEDED) is OutcomeState.SUCCEEDED
+    assert state(0, JobPhase.FAILED) is OutcomeState.FAILED
+    assert state(0, JobPhase.RUNNING) is OutcomeState.RUNNING
+    assert state(1, JobPhase.SUCCEEDED) is OutcomeState.FAILED
 
 
 def test_fdl_names_the_script_to_wrap(tmp_path):

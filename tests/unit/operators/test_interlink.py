@@ -16,7 +16,7 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError
-from airflow_provider_oscar.core.events import told_in
+from airflow_provider_oscar.core.events import parse_outputs
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.podstatus import TASK_ANNOTATION
 from airflow_provider_oscar.core.slurm import SlurmOptions
@@ -242,7 +242,7 @@ def test_the_asset_event_of_an_outlet_says_what_was_produced(cluster, supervisor
     objects = [{"uri": f"{place}a%20b.txt", "conn_id": task.output_conn_id, "sha256": "0" * 64}]
     told = {"job_id": name, "output_uri": place, "outputs": 1, "placement": "", "objects": objects}
     assert extra == {**told, "mine": 1}
-    assert [each.uri for each in told_in(extra)] == [f"{place}a%20b.txt"]
+    assert [each.uri for each in parse_outputs(extra)] == [f"{place}a%20b.txt"]
 
 
 @pytest.mark.parametrize("given", ["object_event", "inputs"])

@@ -15,7 +15,7 @@ from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.plugins import marked
 from airflow_provider_oscar.plugins.marked import GRACE, PAUSES, Canceller
 from airflow_provider_oscar.plugins.ui import systems
-from airflow_provider_oscar.plugins.ui.systems import JobPlace, cancel_at_work, place_of
+from airflow_provider_oscar.plugins.ui.systems import JobPlace, cancel_at_work, job_place
 from airflow_provider_oscar.plugins.ui.views import TaskRow
 
 OSCAR = JobPlace("oscar", "oscar_default", "words")
@@ -153,7 +153,7 @@ def test_only_a_job_at_work_is_cancelled_since_an_ended_one_holds_its_log(monkey
 
 def test_where_a_job_runs_is_read_from_what_its_task_was_given():
     given = {"interlink_conn_id": "interlink_default", "namespace": "jobs"}
-    assert place_of(ROW) == OSCAR
+    assert job_place(ROW) == OSCAR
     for rendered, place in (
         (given, PODS),
         ({**given, "namespace": "None"}, JobPlace("pods", "interlink_default", "")),
@@ -161,4 +161,4 @@ def test_where_a_job_runs_is_read_from_what_its_task_was_given():
         ({"bash_command": "true"}, None),
     ):
         row = TaskRow(**{**{name: getattr(ROW, name) for name in ROW.__slots__}, "rendered": rendered})
-        assert place_of(row) == place
+        assert job_place(row) == place

@@ -16,8 +16,7 @@ from airflow_provider_oscar.core.objects import ObjectEvent, Source
 from airflow_provider_oscar.core.replay import MEMORY_ANSWER, MEMORY_REQUEST
 from airflow_provider_oscar.triggers.objects import S3NewObjectTrigger
 from airflow_provider_oscar.watch import state_store, watcher
-from airflow_provider_oscar.watch.source import Page
-from airflow_provider_oscar.watch.source import Source as PageSource
+from airflow_provider_oscar.watch.source import ListingSource, Page
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -101,7 +100,7 @@ async def quiet() -> None:
         idle = 0 if loop._ready else idle + 1  # type: ignore[attr-defined]
 
 
-class FakeBucket(PageSource):
+class FakeBucket(ListingSource):
     """A place whose sweeps happen when a test says so."""
 
     interval = 1.0

@@ -17,7 +17,7 @@ from airflow_provider_oscar.core.rucio_messages import read_message
 from airflow_provider_oscar.hooks.stomp.client import StompSettings
 from airflow_provider_oscar.triggers.objects import FileSystemNewObjectTrigger, S3NewObjectTrigger
 from airflow_provider_oscar.watch.notifications.rucio import RucioChannel
-from airflow_provider_oscar.watch.source import Page, Source
+from airflow_provider_oscar.watch.source import ListingSource, Page
 from airflow_provider_oscar.watch.sources.notified import NotifiedSource, Unconfirmed
 
 TOPIC = "/topic/rucio.events"
@@ -60,7 +60,7 @@ def test_what_is_none_of_rucios_messages_is_refused(body):
         read_message(body)
 
 
-class Listing(Source):
+class Listing(ListingSource):
     """A dataset that counts how often it is listed."""
 
     about = "the dataset"

@@ -14,13 +14,13 @@ from airflow_provider_oscar.core.errors import PermanentError, TransientError
 from airflow_provider_oscar.hooks.dcache.entries import NamespaceEntry
 from airflow_provider_oscar.hooks.s3.listing import ListingPage
 from airflow_provider_oscar.watch.connections import Connections
-from airflow_provider_oscar.watch.source import Page, Source
+from airflow_provider_oscar.watch.source import ListingSource, Page
 from airflow_provider_oscar.watch.sources.dcache import DCacheSource
 from airflow_provider_oscar.watch.sources.s3 import S3Source
 from tests.unit.watch.conftest import NOON, listed
 
 
-async def pages_of(source: Source) -> list[Page]:
+async def pages_of(source: ListingSource) -> list[Page]:
     return [page async for page in source.full_listing()]
 
 
