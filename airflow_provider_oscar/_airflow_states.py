@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The values of assets' state stores in Airflow's database, for code that is no task and no trigger.
+"""The values of assets' state stores in Airflow's database, for code that is neither a task nor a trigger.
 
 Beside :mod:`airflow_provider_oscar._airflow_db`, under the same rules.
 """

@@ -26,7 +26,7 @@ def sanitize_s3_uri(uri: SplitResult) -> SplitResult:
     :raises ValueError: if the bucket is missing or no bucket's name, or a query is there.
     """
     if not _BUCKET.fullmatch(uri.netloc) or uri.query:
-        raise ValueError(f"{uri.geturl()!r} is no S3 URI; expected s3://bucket/key without login, port and query")
+        raise ValueError(f"{uri.geturl()!r} is not an S3 URI; expected s3://bucket/key without login, port and query")
     return uri._replace(path=_path(uri))
 
 
@@ -36,7 +36,7 @@ def sanitize_dcache_uri(uri: SplitResult) -> SplitResult:
     :raises ValueError: if the connection or the path is missing, or the path has ``.`` or ``..`` segments.
     """
     if not _CONN_ID.fullmatch(uri.netloc) or uri.query:
-        raise ValueError(f"{uri.geturl()!r} is no dCache URI; expected dcache://conn_id/path without query")
+        raise ValueError(f"{uri.geturl()!r} is not a dCache URI; expected dcache://conn_id/path without query")
     return uri._replace(path=_path(uri, clean=True))
 
 
@@ -47,7 +47,7 @@ def sanitize_oscar_uri(uri: SplitResult) -> SplitResult:
     """
     service = uri.path.strip("/")
     if not _CONN_ID.fullmatch(uri.netloc) or not _SERVICE.fullmatch(service) or uri.query:
-        raise ValueError(f"{uri.geturl()!r} is no OSCAR URI; expected oscar://conn_id/service")
+        raise ValueError(f"{uri.geturl()!r} is not an OSCAR URI; expected oscar://conn_id/service")
     return uri._replace(path=f"/{service}")
 
 

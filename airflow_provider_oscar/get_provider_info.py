@@ -93,7 +93,7 @@ _DCACHE = {
     "conn-fields": {
         "frontend_url": _text(
             "Frontend URL",
-            "REST frontend with events and name space, for example https://dcache.example.org:3880; "
+            "REST frontend with events and namespace, for example https://dcache.example.org:3880; "
             "empty for a plain WebDAV server.",
         ),
         "auth": _text(
@@ -112,10 +112,10 @@ _DCACHE = {
         ),
         "door_root": _text(
             "Root of the WebDAV door",
-            "Directory of the name space that the WebDAV URL shows as /; empty for the whole.",
+            "Directory of the namespace that the WebDAV URL shows as /; empty for the whole.",
         ),
         "frontend_root": _text(
-            "Root of the frontend", "Directory of the name space that the frontend shows as /; empty for the whole."
+            "Root of the frontend", "Directory of the namespace that the frontend shows as /; empty for the whole."
         ),
         "allow_insecure_http": _flag(
             "Allow plain http", "Without it, plain http is refused except to this machine.", False

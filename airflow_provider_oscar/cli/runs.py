@@ -62,7 +62,7 @@ def runs_export(options: argparse.Namespace) -> None:
     rows = (_record_row(record) for record in _records(options))
     if options.output == "parquet":
         if not options.file:
-            raise DefinitionError("Parquet is no text: name the file it goes to with --file")
+            raise DefinitionError("Parquet is not text: name the file it goes to with --file")
         _write_parquet(rows, Path(options.file))
         return
     if not options.file:

@@ -59,7 +59,7 @@ class VirtualNode:
         offered = mapping_of(status.get("allocatable")) or mapping_of(status.get("capacity"))
         return cls(
             name=str(metadata.get("name") or ""),
-            unready_reason=node_trouble(node),
+            unready_reason=node_unready_reason(node),
             cpu=str(offered.get("cpu") or ""),
             memory=str(offered.get("memory") or ""),
             pods=str(offered.get("pods") or ""),

@@ -33,7 +33,7 @@ class Source(StrEnum):
     S3 = "s3"
     """A bucket behind the S3 API; ``container`` is the bucket."""
     DCACHE = "dcache"
-    """A dCache or other WebDAV name space; ``container`` is the watched directory."""
+    """A dCache or other WebDAV namespace; ``container`` is the watched directory."""
     FSSPEC = "fsspec"
     """Any file system of fsspec; ``container`` is the URL of the watched directory."""
     OSCAR = "oscar"
@@ -190,7 +190,7 @@ def normalised_etag(etag: str) -> str:
 
 
 def utf8(text: str) -> bytes:
-    """Return the bytes of a name; those that were no UTF-8 when it was decoded (PEP 383) come back as they were."""
+    """Return the bytes of a name; those that were not UTF-8 when it was decoded (PEP 383) come back as they were."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:

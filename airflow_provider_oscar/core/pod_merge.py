@@ -193,7 +193,7 @@ def _check_virtual(about: str, spec: Part) -> None:
         if init.get("restartPolicy") == "Always":
             raise DefinitionError(
                 f"{about}: init container {init.get('name')!r} has restartPolicy Always; interLink would wait for its "
-                "end for ever: put it among the containers"
+                "end forever: put it among the containers"
             )
 
 
@@ -240,7 +240,9 @@ def _check_container(about: str, container: Part) -> None:
     for variable in container.get("env") or []:
         name, source = str(variable.get("name") or ""), variable.get("valueFrom") or {}
         if not _IDENTIFIER.fullmatch(name):
-            raise DefinitionError(f"{about}: variable {quoted(name)} is no shell identifier, which breaks all others")
+            raise DefinitionError(
+                f"{about}: variable {quoted(name)} is not a shell identifier, which breaks all others"
+            )
         if "resourceFieldRef" in source:
             raise DefinitionError(f"{about}: variable {name} is of a resourceFieldRef, which interLink drops")
         path = str((source.get("fieldRef") or {}).get("fieldPath") or "")

@@ -220,8 +220,8 @@ def _check_maps(request: PodRequest) -> None:
     for name, value in request.env.items():
         if not _IDENTIFIER.fullmatch(name):
             raise DefinitionError(
-                f"pod {request.name!r}: environment variable {quoted(name)} is no shell identifier, and one such name "
-                "breaks the whole environment on the HPC side; rename it"
+                f"pod {request.name!r}: environment variable {quoted(name)} is not a shell identifier, and one such "
+                "name breaks the whole environment on the HPC side; rename it"
             )
         if not isinstance(value, str) or "\0" in value:
             raise DefinitionError(f"pod {request.name!r}: environment variable {name} must be a text without NUL")
@@ -234,7 +234,7 @@ def _check_maps(request: PodRequest) -> None:
     check_annotations(request.annotations)
     for key in (*request.labels, *request.annotations):
         if not _META_KEY.fullmatch(key):
-            raise DefinitionError(f"pod {request.name!r}: {quoted(key)} is no key for a label or annotation")
+            raise DefinitionError(f"pod {request.name!r}: {quoted(key)} is not a key for a label or annotation")
     for key, value in request.labels.items():
         if not _LABEL_VALUE.fullmatch(value):
             raise DefinitionError(

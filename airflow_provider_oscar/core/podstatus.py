@@ -95,7 +95,7 @@ class PodStatus:
         )
 
 
-def node_trouble(node: Mapping[str, object]) -> str:
+def node_unready_reason(node: Mapping[str, object]) -> str:
     """Return why a node takes no work, or an empty text if it is Ready."""
     status, spec = mapping_of(node.get("status")), mapping_of(node.get("spec"))
     if spec.get("unschedulable"):

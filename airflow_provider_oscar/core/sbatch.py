@@ -96,7 +96,9 @@ def _flags(script: str) -> Iterator[tuple[str, str]]:
             if not word.startswith("--"):
                 name, value = _LONG.get(word[1:2], ""), word[2:].removeprefix("=")
             if not word.startswith("-") or not name:
-                raise DefinitionError(f"{quoted(line)}: {quoted(word)} is no option that is known; write --name=value")
+                raise DefinitionError(
+                    f"{quoted(line)}: {quoted(word)} is not an option that is known; write --name=value"
+                )
             if not value and words and not words[0].startswith("-"):
                 value = words.pop(0)
             yield name, value

@@ -22,7 +22,7 @@ def difference(ours: ServiceDefinition, theirs: Mapping[str, object]) -> dict[st
     """Return the fields in which a server's definition is not ours: name to (ours, theirs), secrets masked.
 
     Only fields we send are compared; what the server fills in by itself (token, owner, labels of its own,
-    ``minio.default``) and secrets it does not return are no difference.
+    ``minio.default``) and secrets it does not return do not count.
 
     :param ours: what we want.
     :param theirs: body of ``GET /system/services/<name>``.
@@ -34,7 +34,7 @@ def difference(ours: ServiceDefinition, theirs: Mapping[str, object]) -> dict[st
         mine, other = sent[name], theirs.get(name)
         if name == "expose":
             other = _ports_listed(other)
-            # Defaults that we add are no difference where the server is older than the field.
+            # Defaults that we add do not count where the server is older than the field.
             held = other if isinstance(other, Mapping) else {}
             listed = mine if isinstance(mine, Mapping) else {}
             mine = {key: each for key, each in listed.items() if key in ours.expose or key in held}

@@ -46,7 +46,7 @@ class ObjectStore(Protocol):
         """Write an object with the content of a local file."""
 
     def delete(self, container: str, key: str, /) -> None:
-        """Delete an object; it is no error if there is none."""
+        """Delete an object; it is not an error if there is none."""
 
     def test_connection(self) -> tuple[bool, str]:
         """Answer the Test button."""

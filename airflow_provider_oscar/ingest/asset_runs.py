@@ -95,7 +95,7 @@ def _repeats(session: Session, run: DagRun, offsets: Mapping[int, Offset], event
     """Return the events that tell again of a version that a run of the DAG got by another event.
 
     A watcher tells twice when it dies after telling, or when its memory was lost. What an earlier run was given by the
-    same event is no repetition: that run has failed, and its objects are due again.
+    same event is not a repetition: that run has failed, and its objects are due again.
     """
     tried = db_events.tried_events(session, run, [event.id for event in events])
     seen = {digest for offset in offsets.values() for digest in offset.recent}

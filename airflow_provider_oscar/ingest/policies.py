@@ -239,7 +239,7 @@ class Group:
     :param suffixes: the group is complete when a member with each of these endings is there.
     :param count: or when so many members are there.
     :param sentinel: or when a member is there whose file name matches this glob.
-    :param timeout: seconds after the first member, when an incomplete group is given up; None to wait for ever.
+    :param timeout: seconds after the first member, when an incomplete group is given up; None to wait forever.
     :param on_timeout: ``"drop"`` an incomplete group, with a warning, or ``"run"`` it as it is.
     """
 

@@ -232,7 +232,7 @@ def renew(
 
 
 def withdraw(output_uri: str, output_conn_id: str, submission_id: str, stores: Stores) -> None:
-    """Remove a job's document; it is no error if there is none.
+    """Remove a job's document; it is not an error if there is none.
 
     :param output_uri: parent of the job's output prefix.
     :param output_conn_id: connection of the output's store.

@@ -73,7 +73,7 @@ class JobPlace(Protocol):
         """Remove a job that has ended, and return when its name is free again."""
 
     @property
-    def tidies(self) -> bool:
+    def cleans_up(self) -> bool:
         """Whether :meth:`cleanup` removes anything of a job that succeeded."""
 
     def cleanup(self, job_id: str, *, succeeded: bool) -> None:

@@ -64,7 +64,9 @@ class Requirements:
             )
         for line in self.packages:
             if not line.strip() or "\n" in line:
-                raise DefinitionError(f"{quoted(line)} is no requirement; give one line for each, such as 'numpy==2.1'")
+                raise DefinitionError(
+                    f"{quoted(line)} is not a requirement; give one line for each, such as 'numpy==2.1'"
+                )
 
     @property
     def digest(self) -> str:

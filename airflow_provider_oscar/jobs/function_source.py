@@ -27,7 +27,7 @@ def plain_function(function: Callable[..., object], about: str) -> FunctionType:
 
     :param function: what is to run elsewhere.
     :param about: task, for messages.
-    :raises DefinitionError: if it is no function with a name, or one whose value cannot be returned.
+    :raises DefinitionError: if it is not a function with a name, or one whose value cannot be returned.
     """
     if not isinstance(function, FunctionType) or function.__name__ == "<lambda>":
         raise DefinitionError(

@@ -159,7 +159,7 @@ class JobLifecycle(Generic[W]):
         try:
             new = self.backend.submit_new(job, work)
         except OscarProviderError as error:
-            # What cannot be prepared is no fault of the place that would have run it.
+            # What cannot be prepared is not the fault of the place that would have run it.
             raise error if error in own else error.of_target() from error.__cause__
         if new is not None:
             self.remember(new)
@@ -342,7 +342,7 @@ class JobLifecycle(Generic[W]):
 
     def _cleanup_earlier(self, job: RunningJob, manifest: Manifest) -> None:
         """Remove what a try that was killed left of a job whose success is proven, if it is ours and has ended."""
-        if not self.backend.tidies:
+        if not self.backend.cleans_up:
             return
         try:
             status = self.backend.status(job.job_id)

@@ -38,14 +38,14 @@ def message_payload(
     :param event_format: as for :func:`message_bytes`.
     :param alterations: as for :func:`message_bytes`.
     :raises DefinitionError: as :func:`message_bytes` does.
-    :raises BadInputError: if the message is no text.
+    :raises BadInputError: if the message is not text.
     """
     as_file = bool(alterations) and alterations[-1] == _TO_BASE64
     made = message_bytes(objects, event_format=event_format, alterations=alterations[:-1] if as_file else alterations)
     try:
         text = made.decode()
     except UnicodeDecodeError as error:
-        raise BadInputError("the altered message is no text, so that a task cannot hand it on; encode it") from error
+        raise BadInputError("the altered message is not text, so that a task cannot hand it on; encode it") from error
     if not as_file:
         try:
             found = json.loads(text)

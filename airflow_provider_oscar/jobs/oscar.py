@@ -219,7 +219,7 @@ class OscarBackend:
         raise TransientError(f"{self.display_name}: job {job_id!r} of an earlier try was deleted but is still listed")
 
     @property
-    def tidies(self) -> bool:
+    def cleans_up(self) -> bool:
         """Whether jobs that succeeded are removed."""
         return self.keep_jobs != "all"
 

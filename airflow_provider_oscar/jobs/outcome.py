@@ -58,13 +58,13 @@ def evaluate(
 
     Read the phase before the manifest: the manifest is complete before the job ends.
 
-    :param submission_id: the job asked about; another job's manifest is no manifest.
+    :param submission_id: the job asked about; another job's manifest does not count.
     :param manifest: from the output prefix or from the log, or None.
     :param phase: normalised by the hook; any other text counts as unknown.
     :param age: how long the job has been in this phase, or since its submission if never seen.
     :param grace: how long the manifest may still be on its way after the compute side reported an end
         or does not know the job.
-    :param submitted_at: of this attempt; an older attempt's manifest at the same place is no manifest.
+    :param submitted_at: of this attempt; an older attempt's manifest at the same place does not count.
     """
     phase = JobPhase(phase)
     if manifest is not None and manifest.submission_id == submission_id and not _older(manifest, submitted_at):

@@ -118,7 +118,7 @@ class PodBackend:
         self.hook.await_deleted(job_id)
 
     @property
-    def tidies(self) -> bool:
+    def cleans_up(self) -> bool:
         """Pods do not go away by themselves."""
         return True
 

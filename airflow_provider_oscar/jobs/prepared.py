@@ -12,7 +12,7 @@ from airflow_provider_oscar.core.pods import SECRET_MOUNT_PATH, InitContainer
 from airflow_provider_oscar.jobs.spec import JobSpec
 
 #: The body of ``POST /job`` becomes one variable, on interLink nodes once more in base64.
-BODY_LIMIT = 98_298
+JOB_BODY_LIMIT = 98_298
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,9 @@ class PreparedJob:
         """
         document = self.spec.to_json().encode()
         data = base64.b64encode(document if seal is None else seal(document))
-        if len(data) > BODY_LIMIT:
+        if len(data) > JOB_BODY_LIMIT:
             raise DefinitionError(
                 f"the specification of job {self.spec.submission_id!r} takes {len(data)} bytes, OSCAR can pass "
-                f"{BODY_LIMIT}; shorten command or environment, or read them from an object"
+                f"{JOB_BODY_LIMIT}; shorten command or environment, or read them from an object"
             )
         return data

@@ -156,7 +156,7 @@ class DCacheBringOnlineOperator(BaseOperator):
         absent = [path for path in paths if path not in found]
         if absent:
             raise BadInputError(
-                f"{self.hook.settings.where}: {len(absent)} of {len(paths)} are no files, such as {quoted(absent[0])}"
+                f"{self.hook.settings.where}: {len(absent)} of {len(paths)} are not files, such as {quoted(absent[0])}"
             )
         return {path: entry for path, entry in found.items() if not entry.complete}
 

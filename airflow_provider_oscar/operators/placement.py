@@ -132,7 +132,7 @@ class PlacementBranchOperator(BaseBranchOperator):
                 self.object_event = get_object(context) if self.needs_object else current_object(context)
             event = parse_object_event(self.object_event)
             request = make_request(event, self.force, self.requires)
-            # Where the user insists on a target, an outage of another is no concern.
+            # Where the user insists on a target, an outage of another does not matter.
             seen = self.observations([each for each in self.targets if request.target in (None, each.name)])
             chooser = Chooser.of_task(context, policy=self.policy, targets=self.targets, learn=self.learn)
             decision = chooser.decide(request, seen)

@@ -32,7 +32,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     :param target: name of the placement target.
     :param ended_at: when it ended, in seconds since the epoch (UTC).
-    :param succeeded: whether its manifest proved success; a failure is no measure of time, but of trust.
+    :param succeeded: whether its manifest proved success; a failure is not a measure of time, but of trust.
     :param target_fault: whether it failed by the fault of the target, not of the job.
     :param size: bytes of its input, or None.
     :param features: further numbers the run time depends on, as the request declared them.

@@ -69,7 +69,7 @@ def check_policy(policy: object, targets: Sequence[PlacementTarget]) -> None:
 
     :param policy: what is to decide.
     :param targets: what there is to choose from.
-    :raises DefinitionError: if it is no policy, or names a target that is not among them.
+    :raises DefinitionError: if it is not a policy, or names a target that is not among them.
     """
     if not callable(getattr(policy, "decide", None)):
         raise DefinitionError(

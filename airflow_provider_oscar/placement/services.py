@@ -66,7 +66,7 @@ def _service(definition: ServiceDefinition, target: PlacementTarget, image: str)
         image=image or definition.image,
         cpu=quantities.get("cpu", definition.cpu),
         memory=quantities.get("memory", definition.memory),
-        # On a virtual node the GPU is SLURM's to give; asked of Kubernetes as well, the pod would wait for ever.
+        # On a virtual node the GPU is SLURM's to give; asked of Kubernetes as well, the pod would wait forever.
         enable_gpu=not target.node and "gpu" in target.capabilities,
         interlink_node_name=target.node,
         annotations={**kept, **slurm},

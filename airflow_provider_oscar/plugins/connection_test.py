@@ -22,7 +22,7 @@ CONNECTION_TYPES: Final = frozenset({"oscar", "dcache", "oscar_s3", "interlink"}
 #: Both ways of the API to test a connection.
 PATHS: Final = ("/api/v2/connections/test", "/api/v2/connections/enqueue-test")
 #: Bytes of a body that is looked at; a connection form is far smaller.
-BODY_LIMIT: Final = 1024 * 1024
+REQUEST_LIMIT: Final = 1024 * 1024
 
 
 class PortlessConnectionTest:
@@ -61,7 +61,7 @@ async def _read(receive: Receive) -> list[Message]:
     """Return the messages of the body, up to its end or the limit."""
     messages: list[Message] = []
     size = 0
-    while size <= BODY_LIMIT:
+    while size <= REQUEST_LIMIT:
         message = await receive()
         messages.append(message)
         size += len(message.get("body", b""))

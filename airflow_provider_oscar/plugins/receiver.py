@@ -41,7 +41,7 @@ from airflow_provider_oscar.plugins.pools import BoundedPool, PoolFullError, Poo
 log = logging.getLogger(__name__)
 
 #: Bytes of one delivery; stores send some kilobytes.
-BODY_LIMIT = 1024 * 1024
+REQUEST_LIMIT = 1024 * 1024
 DEFAULT_CONNECTION = "oscar_notifications"
 
 
@@ -197,15 +197,15 @@ def _password(encoded: bytes) -> bytes:
 
 
 async def _bounded_body(request: Request) -> bytes:
-    too_long = _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {BODY_LIMIT} bytes")
+    too_long = _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {REQUEST_LIMIT} bytes")
     told = request.headers.get("content-length", "")
-    if told.isdigit() and int(told) > BODY_LIMIT:
+    if told.isdigit() and int(told) > REQUEST_LIMIT:
         raise too_long
     parts: list[bytes] = []
     size = 0
     async for part in request.stream():
         size += len(part)
-        if size > BODY_LIMIT:
+        if size > REQUEST_LIMIT:
             raise too_long
         parts.append(part)
     return b"".join(parts)

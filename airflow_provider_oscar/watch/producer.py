@@ -39,7 +39,7 @@ def _spare_collections() -> None:
 
 
 class WatchProducer(SharedStreamProducer):
-    """Hands out the pages of ``source`` for ever; no error of the source ends it.
+    """Hands out the pages of ``source`` forever; no error of the source ends it.
 
     :param make_source: makes what is listed, on the first use, since the factory must not touch the network.
     :param outstanding: pages handed out and not yet advanced.

@@ -38,7 +38,7 @@ def is_named_by_oscar(service: str, job: str) -> bool:
 def job_event(conn_id: str, service: str, job: OscarJob, *, now: datetime) -> ObjectEvent:
     """Return a job as an object.
 
-    :param now: stands for the time of its end where OSCAR does not tell it; it is no part of the identity.
+    :param now: stands for the time of its end where OSCAR does not tell it; it is not part of the identity.
     """
     try:
         ended = read_iso(job.finished or job.started or job.created)

@@ -125,7 +125,7 @@ async def measure_listing(keys: int) -> Row:
             asset_name="bench", conn_id="bench", bucket="b", prefix=prefix, poll_interval=0.01, start="all"
         )
 
-    warm_up = place(1).source()  # what is imported at the first use is no part of the measurement
+    warm_up = place(1).source()  # what is imported at the first use is not part of the measurement
     async with aclosing(warm_up.full_listing()) as pages:
         _ = [page async for page in pages]
     await warm_up.aclose()

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-#: By what they are about. The last is no UTF-8: what ``os.fsdecode`` makes of the byte E9.
+#: By what they are about. The last is not UTF-8: what ``os.fsdecode`` makes of the byte E9.
 NASTY_VALUES = {
     "empty": "",
     "single quote": "it's 'quoted'",

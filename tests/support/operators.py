@@ -34,7 +34,7 @@ def supervisor(monkeypatch):
 
 
 @pytest.fixture
-def hurried(monkeypatch):
+def no_delays(monkeypatch):
     """Polls without pauses, for tasks that wait on the worker."""
     monkeypatch.setattr(JobOperator, "pace", Pace(min_pause=0.001, max_pause=0.001, absence_grace=0.01))
 

@@ -68,7 +68,7 @@ class FaultyTransport(httpx.BaseTransport):
 
 @contextmanager
 def embedded_oscar(directory: Path, *, version: str = "v4.1.2", **service: object) -> Iterator[tuple[Oscar, str]]:
-    """An OSCAR over HTTP whose jobs wait for ever, and its address; it has one service, ``svc``."""
+    """An OSCAR over HTTP whose jobs wait forever, and its address; it has one service, ``svc``."""
     oscar = Oscar(directory)
     oscar.options.version = version
     server = AsgiServer(application(oscar.api))

@@ -84,7 +84,7 @@ def test_answers_and_events_are_those_that_were_recorded(site):
 
 
 class TestFiles:
-    """Hook, name spaces, names, large directories."""
+    """Hook, namespaces, names, large directories."""
 
     @pytest.mark.parametrize("frontend", ["", "none"], ids=["frontend", "door alone"])
     @pytest.mark.parametrize("below", ["", "/", "/sp%20ace", "/sp%20ace/d%C3%B6/", "/sp ace/dö", "/sp%20ace/%64%c3%b6"])

@@ -282,7 +282,7 @@ exec {program} -m faassupervisor.supervisor
 def oscar_with_upstream(upstream: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform]:
     """The embedded OSCAR, whose jobs run the real supervisor."""
     with LocalPlatform(tmp_path_factory.mktemp("platform"), images=backends.images()) as platform:
-        platform.oscar.board.supervisor.write_text(_WRAPPER.format(program=shlex.quote(str(upstream))))
+        platform.oscar.registry.supervisor.write_text(_WRAPPER.format(program=shlex.quote(str(upstream))))
         platform.s3.create_bucket("outgoing")
         yield platform
 

@@ -15,13 +15,13 @@ from airflow_provider_oscar.core.errors import PermanentError, quoted
 from airflow_provider_oscar.hooks.dcache import webdav
 from airflow_provider_oscar.hooks.dcache.entries import NamespaceEntry
 from airflow_provider_oscar.hooks.dcache.propfind import PropfindParser
-from airflow_provider_oscar.hooks.dcache.webdav import Door
+from airflow_provider_oscar.hooks.dcache.webdav import WebDavEndpoint
 from airflow_provider_oscar.hooks.http.flows import TRANSPORT_ERRORS, transport_error
 
 
 def list_at_door(
     client: httpx.Client,
-    door: Door,
+    door: WebDavEndpoint,
     path: str,
     *,
     max_entries: int,
@@ -83,7 +83,7 @@ def _require_whole(parser: PropfindParser, path: str, *, itself: bool, where: st
         )
 
 
-def _require_listable(client: httpx.Client, door: Door, path: str) -> None:
+def _require_listable(client: httpx.Client, door: WebDavEndpoint, path: str) -> None:
     """Refuse to believe an empty listing of a directory that may not be listed, which a door answers so.
 
     :raises DefinitionError: if the door does not show the directory to a reader.

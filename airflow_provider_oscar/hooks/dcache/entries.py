@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One name in a name space, as a listing or a look at it shows."""
+"""One name in a namespace, as a listing or a look at it shows."""
 
 from __future__ import annotations
 

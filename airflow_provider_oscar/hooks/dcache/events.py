@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import httpx
 
 from airflow_provider_oscar.core.errors import PermanentError, TransientError, quoted
-from airflow_provider_oscar.hooks.dcache.rest import Frontend
+from airflow_provider_oscar.hooks.dcache.rest import RestEndpoint
 from airflow_provider_oscar.hooks.http.flows import TRANSPORT_ERRORS, Flow, transport_error
 from airflow_provider_oscar.hooks.http.sse import SseEvent, SseParser
 
@@ -51,7 +51,7 @@ class SystemMessage:
     subscription: str = ""
 
 
-def create_channel(frontend: Frontend, *, client_id: str = "") -> Flow[str]:
+def create_channel(frontend: RestEndpoint, *, client_id: str = "") -> Flow[str]:
     """Make a channel and return its path; a user may have 128 (TransientError beyond)."""
     body = {"client-id": client_id[:CLIENT_ID_LIMIT]} if client_id else None
     action = "make an event channel"
@@ -60,20 +60,20 @@ def create_channel(frontend: Frontend, *, client_id: str = "") -> Flow[str]:
     return frontend.located(answer, action=action)
 
 
-def set_channel_timeout(frontend: Frontend, channel: str, seconds: int) -> Flow[None]:
+def set_channel_timeout(frontend: RestEndpoint, channel: str, seconds: int) -> Flow[None]:
     """Say for how long the channel keeps events without a reader; dCache allows 1 to 86400 seconds."""
     answer = yield frontend.request("PATCH", channel, json={"timeout": seconds})
     _gone(answer, frontend)
     frontend.expect(answer, action=f"set the channel's timeout to {seconds} s", ok=(200, 204))
 
 
-def delete_channel(frontend: Frontend, channel: str) -> Flow[None]:
-    """Delete a channel; it is no error if it is gone."""
+def delete_channel(frontend: RestEndpoint, channel: str) -> Flow[None]:
+    """Delete a channel; it is not an error if it is gone."""
     answer = yield frontend.request("DELETE", channel)
     frontend.expect(answer, action="delete the event channel", ok=(200, 204, 404))
 
 
-def watch(frontend: Frontend, channel: str, path: str, *, flags: Sequence[str] = WATCH_FLAGS) -> Flow[str]:
+def watch(frontend: RestEndpoint, channel: str, path: str, *, flags: Sequence[str] = WATCH_FLAGS) -> Flow[str]:
     """Watch a directory; return the subscription's path. A directory watched already gets the new flags.
 
     :raises PermanentError: if it does not exist, is not a directory, or may not be listed (dCache says 400 to all).
@@ -86,7 +86,7 @@ def watch(frontend: Frontend, channel: str, path: str, *, flags: Sequence[str] =
     return frontend.located(answer, action=action)
 
 
-def heartbeat(frontend: Frontend, channel: str, *, seconds: float = 60.0) -> Flow[str]:
+def heartbeat(frontend: RestEndpoint, channel: str, *, seconds: float = 60.0) -> Flow[str]:
     """Have the channel send a ``metronome`` event every so often; dCache has no heartbeat of its own.
 
     :param seconds: from a millionth to 300.
@@ -99,8 +99,8 @@ def heartbeat(frontend: Frontend, channel: str, *, seconds: float = 60.0) -> Flo
     return frontend.located(answer, action=action)
 
 
-def unsubscribe(frontend: Frontend, subscription: str) -> Flow[None]:
-    """End a subscription; it is no error if it is gone.
+def unsubscribe(frontend: RestEndpoint, subscription: str) -> Flow[None]:
+    """End a subscription; it is not an error if it is gone.
 
     :raises PermanentError: if dCache cannot: it answers 404 to an id with a slash in it, and goes on sending.
     """
@@ -113,7 +113,7 @@ def unsubscribe(frontend: Frontend, subscription: str) -> Flow[None]:
     frontend.expect(answer, action="end a subscription", ok=(200, 204, 404))
 
 
-def stream_request(frontend: Frontend, channel: str, *, last_event_id: str | None = None) -> httpx.Request:
+def stream_request(frontend: RestEndpoint, channel: str, *, last_event_id: str | None = None) -> httpx.Request:
     """Build the request that opens the stream.
 
     :param last_event_id: id of the last event that was dealt with. Never a guess: dCache throws the backlog away when
@@ -127,7 +127,7 @@ def stream_request(frontend: Frontend, channel: str, *, last_event_id: str | Non
 
 
 async def stream(
-    client: httpx.AsyncClient, frontend: Frontend, request: httpx.Request, *, silence: float, parser: SseParser
+    client: httpx.AsyncClient, frontend: RestEndpoint, request: httpx.Request, *, silence: float, parser: SseParser
 ) -> AsyncIterator[SseEvent]:
     """Yield the events of a stream until it ends, which it does with an error; close the generator when done.
 
@@ -187,6 +187,6 @@ def subscription_id(url: str) -> str:
     return unquote(last).replace("+", "-").replace("/", "_").rstrip("=")
 
 
-def _gone(answer: httpx.Response, frontend: Frontend) -> None:
+def _gone(answer: httpx.Response, frontend: RestEndpoint) -> None:
     if answer.status_code == 404:
         raise ChannelGone(f"{frontend.where}: the event channel is gone (expired, deleted, or the frontend restarted)")

@@ -35,11 +35,11 @@ from airflow_provider_oscar.hooks.dcache.auth import CredentialGuard, credential
 from airflow_provider_oscar.hooks.dcache.door_listing import list_at_door
 from airflow_provider_oscar.hooks.dcache.entries import NamespaceEntry, clean_path, join
 from airflow_provider_oscar.hooks.dcache.propfind import LISTING_BYTES
-from airflow_provider_oscar.hooks.dcache.rest import Frontend
+from airflow_provider_oscar.hooks.dcache.rest import RestEndpoint
 from airflow_provider_oscar.hooks.dcache.settings import AuthMode, DCacheSettings
-from airflow_provider_oscar.hooks.dcache.webdav import Door
+from airflow_provider_oscar.hooks.dcache.webdav import WebDavEndpoint
 from airflow_provider_oscar.hooks.http.cookies import cookie_jar
-from airflow_provider_oscar.hooks.http.flows import BODY_LIMIT, Flow, run
+from airflow_provider_oscar.hooks.http.flows import ANSWER_LIMIT, Flow, run
 from airflow_provider_oscar.hooks.http.tls import tls_context
 
 if TYPE_CHECKING:
@@ -95,14 +95,14 @@ class DCacheHook(BaseHook):
         return self.settings.connect_timeout + self.settings.read_timeout
 
     @cached_property
-    def door(self) -> Door:
+    def door(self) -> WebDavEndpoint:
         """The WebDAV endpoint, for the flows of :mod:`.webdav`."""
-        return Door(self.settings)
+        return WebDavEndpoint(self.settings)
 
     @cached_property
-    def frontend(self) -> Frontend:
+    def frontend(self) -> RestEndpoint:
         """The REST endpoint, for the flows of :mod:`.rest`, :mod:`.events` and :mod:`.tape`."""
-        return Frontend(self.settings)
+        return RestEndpoint(self.settings)
 
     @property
     def client(self) -> httpx.Client:
@@ -137,7 +137,7 @@ class DCacheHook(BaseHook):
                 self._client.close()
                 self._client = None
 
-    def run(self, flow: Flow[T], *, limit: int = BODY_LIMIT) -> T:
+    def run(self, flow: Flow[T], *, limit: int = ANSWER_LIMIT) -> T:
         """Send the requests of a flow and return its result."""
         return run(self.client, flow, where=self.settings.where, limit=limit)
 
@@ -151,7 +151,7 @@ class DCacheHook(BaseHook):
                 if settings.auth is not AuthMode.NONE and who.get("status") != "AUTHENTICATED":
                     return False, f"{settings.where}: the REST frontend takes us for an anonymous user; check 'auth'."
                 words.append(f"REST frontend knows us as {quoted(who.get('username', 'anonymous'))}")
-            entry = self.run(webdav.look(self.door, "/"))
+            entry = self.run(webdav.stat(self.door, "/"))
             if entry is None:
                 return False, f"{settings.where}: the path of the WebDAV URL does not exist on the server."
             if settings.frontend_url:
@@ -179,7 +179,7 @@ class DCacheHook(BaseHook):
             "set the extras 'door_root' and 'frontend_root' to what the site shows as their roots"
         )
 
-    def _at_frontend(self, flow: Flow[T], *, limit: int = BODY_LIMIT) -> tuple[bool, T | None]:
+    def _at_frontend(self, flow: Flow[T], *, limit: int = ANSWER_LIMIT) -> tuple[bool, T | None]:
         """Run a flow at the frontend; (False, None) if it cannot answer now, so that the door is to be asked.
 
         The door shows the same files with the same identity, so that a frontend that restarts hides nothing. One that
@@ -204,7 +204,7 @@ class DCacheHook(BaseHook):
             answered, found = self._at_frontend(rest.stat(self.frontend, path))
             if answered:
                 return found
-        return self.run(webdav.look(self.door, path))
+        return self.run(webdav.stat(self.door, path))
 
     def iter_entries(
         self, path: str, *, max_entries: int = MAX_ENTRIES, unreadable: Callable[[int], None] | None = None
@@ -296,7 +296,7 @@ class DCacheHook(BaseHook):
         self.put_bytes(container, key, path.read_bytes())
 
     def delete(self, container: str, key: str) -> None:
-        """Delete a file or directory; it is no error if there is none."""
+        """Delete a file or directory; it is not an error if there is none."""
         self.run(webdav.delete(self.door, join(container, key)))
 
     def make_directory(self, path: str) -> None:

@@ -30,7 +30,7 @@ _BODY = (
     'xmlns:S="http://srm.lbl.gov/StorageResourceManager"><D:prop>'
     "<D:resourcetype/><D:getcontentlength/><D:getlastmodified/><D:getetag/>{more}</D:prop></D:propfind>"
 )
-#: Explicit properties: dCache answers "allprop" with extra name-space calls for every entry.
+#: Explicit properties: dCache answers "allprop" with extra namespace calls for every entry.
 PROPFIND_BODY = _BODY.format(more="<C:Checksums/><S:FileLocality/>").encode()
 #: Without dCache's own: Apache opens a property database for each property it does not know, which costs it
 #: three times the time.

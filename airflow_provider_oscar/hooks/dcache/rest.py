@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Flows over dCache's REST frontend: name space, who am I. Channels are in :mod:`.events`, tape in :mod:`.tape`.
+"""Flows over dCache's REST frontend: namespace, who am I. Channels are in :mod:`.events`, tape in :mod:`.tape`.
 
 Source: dCache 12.1, ``FileResources``, ``JsonFileAttributes``, ``UserResource``.
 """
@@ -22,7 +22,7 @@ _FLAGS = {"locality": "true", "checksum": "true"}
 
 
 @dataclass(frozen=True, slots=True)
-class Frontend:
+class RestEndpoint:
     """The REST endpoint as the flows need it."""
 
     settings: DCacheSettings
@@ -109,7 +109,7 @@ class Frontend:
         return "/" + rest
 
 
-def stat(frontend: Frontend, path: str) -> Flow[NamespaceEntry | None]:
+def stat(frontend: RestEndpoint, path: str) -> Flow[NamespaceEntry | None]:
     """The entry of one path with locality and checksums, or None if there is none."""
     answer = yield frontend.request("GET", _namespace(frontend, path), params=_FLAGS)
     if answer.status_code == 404:
@@ -118,7 +118,7 @@ def stat(frontend: Frontend, path: str) -> Flow[NamespaceEntry | None]:
     return entry_from_json(body, clean_path(path)) if isinstance(body, dict) else None
 
 
-def children(frontend: Frontend, path: str) -> Flow[tuple[list[NamespaceEntry], int]]:
+def children(frontend: RestEndpoint, path: str) -> Flow[tuple[list[NamespaceEntry], int]]:
     """The entries of one directory, unsorted, in one request, and how many others could not be read.
 
     dCache's pages have no order and may overlap or leave gaps while files arrive, so that one request is asked for all.
@@ -143,7 +143,7 @@ def children(frontend: Frontend, path: str) -> Flow[tuple[list[NamespaceEntry], 
     return found, len(listed) - len(found)
 
 
-def require_listable(frontend: Frontend, path: str) -> Flow[None]:
+def require_listable(frontend: RestEndpoint, path: str) -> Flow[None]:
     """Ask for one entry of a directory.
 
     :raises OscarProviderError: if it may not be listed, or is not there.
@@ -153,7 +153,7 @@ def require_listable(frontend: Frontend, path: str) -> Flow[None]:
     frontend.expect(answer, action=f"list {quoted(clean_path(path))}", ok=(200,))
 
 
-def user(frontend: Frontend) -> Flow[dict[str, object]]:
+def user(frontend: RestEndpoint) -> Flow[dict[str, object]]:
     """Who the frontend takes us for: ``status`` (AUTHENTICATED or ANONYMOUS), ``username``, ``homeDirectory``..."""
     answer = yield frontend.request("GET", "/user")
     body = frontend.json(answer, action="ask who we are")
@@ -161,7 +161,7 @@ def user(frontend: Frontend) -> Flow[dict[str, object]]:
 
 
 def entry_from_json(body: dict[str, object], path: str) -> NamespaceEntry:
-    """Read one file of the name-space API; words it does not know are kept as they are."""
+    """Read one file of the namespace API; words it does not know are kept as they are."""
     is_directory = body.get("fileType") == "DIR"
     size, pnfsid = body.get("size"), str(body.get("pnfsId") or "")
     checksums = body.get("checksums")
@@ -181,7 +181,7 @@ def entry_from_json(body: dict[str, object], path: str) -> NamespaceEntry:
     )
 
 
-def _namespace(frontend: Frontend, path: str) -> str:
+def _namespace(frontend: RestEndpoint, path: str) -> str:
     return "/namespace" + encoded(frontend.absolute(path))
 
 

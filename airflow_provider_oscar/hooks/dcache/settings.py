@@ -173,7 +173,7 @@ def _parsed(text: str, conn_id: str, name: str, insecure: bool) -> httpx.URL:
     try:
         url = httpx.URL(text)
     except httpx.InvalidURL as error:
-        raise DefinitionError(f"connection {conn_id!r}: {name!r} is no URL ({quoted(error)})") from error
+        raise DefinitionError(f"connection {conn_id!r}: {name!r} is not a URL ({quoted(error)})") from error
     if url.scheme not in ("http", "https") or not url.host or url.query or url.fragment or url.userinfo:
         raise DefinitionError(
             f"connection {conn_id!r}: {name!r} is {quoted(str(url.copy_with(userinfo=None)))}; "

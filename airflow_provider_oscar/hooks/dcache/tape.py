@@ -15,7 +15,7 @@ from urllib.parse import quote
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError
 from airflow_provider_oscar.core.shapes import mapping_of, mappings_of, sendable
 from airflow_provider_oscar.hooks.dcache.entries import clean_path
-from airflow_provider_oscar.hooks.dcache.rest import Frontend
+from airflow_provider_oscar.hooks.dcache.rest import RestEndpoint
 from airflow_provider_oscar.hooks.http.flows import Flow
 
 #: dCache refuses larger requests with 413.
@@ -44,7 +44,7 @@ class TapeRequest:
         return tuple(path for path, state in self.states.items() if state in _FILE_ENDED and state != "COMPLETED")
 
 
-def stage(frontend: Frontend, paths: Sequence[str], *, disk_lifetime: timedelta) -> Flow[str]:
+def stage(frontend: RestEndpoint, paths: Sequence[str], *, disk_lifetime: timedelta) -> Flow[str]:
     """Ask for files to be brought online; return the id of the request.
 
     :param paths: at most 500.
@@ -59,7 +59,7 @@ def stage(frontend: Frontend, paths: Sequence[str], *, disk_lifetime: timedelta)
     return identity
 
 
-def stage_status(frontend: Frontend, request_id: str) -> Flow[TapeRequest]:
+def stage_status(frontend: RestEndpoint, request_id: str) -> Flow[TapeRequest]:
     """How far a staging request is."""
     body = yield from _call(frontend, "GET", _staging(request_id), None, action="look at the staging request")
     body = mapping_of(body)
@@ -69,13 +69,13 @@ def stage_status(frontend: Frontend, request_id: str) -> Flow[TapeRequest]:
     return TapeRequest(request_id, body.get("completedAt") is not None, states, errors)
 
 
-def forget_stage(frontend: Frontend, request_id: str) -> Flow[None]:
-    """Delete a staging request; it is no error if it is gone."""
+def forget_stage(frontend: RestEndpoint, request_id: str) -> Flow[None]:
+    """Delete a staging request; it is not an error if it is gone."""
     answer = yield frontend.request("DELETE", _staging(request_id))
     frontend.expect(answer, action="delete the staging request", ok=(200, 204, 404))
 
 
-def _call(frontend: Frontend, method: str, path: str, body: object, *, action: str) -> Flow[object]:
+def _call(frontend: RestEndpoint, method: str, path: str, body: object, *, action: str) -> Flow[object]:
     answer = yield frontend.request(method, path, json=body)
     frontend.expect(answer, action=action, ok=(200, 201, 204))
     return frontend.json(answer, action=action) if answer.content else {}

@@ -35,7 +35,7 @@ class MacaroonsUnsupported(DefinitionError):
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class WebDavEndpoint:
     """A WebDAV endpoint as the flows need it."""
 
     settings: DCacheSettings
@@ -86,7 +86,7 @@ class Door:
         return httpx.Request(request.method, target, headers=headers, content=_content(request))
 
 
-def follow(door: Door, request: httpx.Request, *, limit: int = REDIRECT_LIMIT) -> Flow[httpx.Response]:
+def follow(door: WebDavEndpoint, request: httpx.Request, *, limit: int = REDIRECT_LIMIT) -> Flow[httpx.Response]:
     """Send a request and follow a few redirects, as dCache's doors use to pass readers on to pools."""
     for _ in range(limit + 1):
         answer = yield request
@@ -96,7 +96,7 @@ def follow(door: Door, request: httpx.Request, *, limit: int = REDIRECT_LIMIT) -
     raise PermanentError(f"{door.where}: redirected more than {REDIRECT_LIMIT} times; given up")
 
 
-def read(door: Door, path: str) -> Flow[bytes | None]:
+def read(door: WebDavEndpoint, path: str) -> Flow[bytes | None]:
     """The content of a file, or None if there is none."""
     request = door.request("GET", door.url(path))
     answer = yield request
@@ -113,7 +113,7 @@ def read(door: Door, path: str) -> Flow[bytes | None]:
     return answer.content
 
 
-def head(door: Door, path: str) -> Flow[httpx.Response | None]:
+def head(door: WebDavEndpoint, path: str) -> Flow[httpx.Response | None]:
     """The headers of a file, its adler32 asked for, or None if there is none."""
     answer = yield from follow(door, door.request("HEAD", door.url(path), headers={"Want-Digest": "adler32"}))
     if answer.status_code == 404:
@@ -123,7 +123,7 @@ def head(door: Door, path: str) -> Flow[httpx.Response | None]:
     return answer
 
 
-def write(door: Door, path: str, data: bytes) -> Flow[None]:
+def write(door: WebDavEndpoint, path: str, data: bytes) -> Flow[None]:
     """Write a file, creating its directory if the server does not."""
     request = door.request("PUT", door.url(path), content=data)
     answer = yield from follow(door, request)
@@ -134,8 +134,8 @@ def write(door: Door, path: str, data: bytes) -> Flow[None]:
         raise door.error(answer, f"write {quoted(path)}")
 
 
-def make_directory(door: Door, path: str) -> Flow[None]:
-    """Make a directory and those above it; it is no error if it is there."""
+def make_directory(door: WebDavEndpoint, path: str) -> Flow[None]:
+    """Make a directory and those above it; it is not an error if it is there."""
     path = clean_path(path)
     missing: list[str] = []
     at = path
@@ -153,7 +153,7 @@ def make_directory(door: Door, path: str) -> Flow[None]:
             raise door.error(answer, f"make the directory {quoted(at)}")
 
 
-def move(door: Door, source: str, target: str, *, overwrite: bool = False) -> Flow[None]:
+def move(door: WebDavEndpoint, source: str, target: str, *, overwrite: bool = False) -> Flow[None]:
     """Rename a file or directory."""
     headers = {"Destination": door.url(target), "Overwrite": "T" if overwrite else "F"}
     answer = yield door.request("MOVE", door.url(source), headers=headers)
@@ -161,14 +161,14 @@ def move(door: Door, source: str, target: str, *, overwrite: bool = False) -> Fl
         raise door.error(answer, f"move {quoted(source)} to {quoted(target)}")
 
 
-def delete(door: Door, path: str) -> Flow[None]:
-    """Delete a file or directory; it is no error if there is none."""
+def delete(door: WebDavEndpoint, path: str) -> Flow[None]:
+    """Delete a file or directory; it is not an error if there is none."""
     answer = yield door.request("DELETE", door.url(path))
     if answer.status_code not in (200, 202, 204, 404):
         raise door.error(answer, f"delete {quoted(path)}")
 
 
-def propfind_request(door: Door, path: str, *, depth: int, plain: bool = False) -> httpx.Request:
+def propfind_request(door: WebDavEndpoint, path: str, *, depth: int, plain: bool = False) -> httpx.Request:
     """Build a PROPFIND for the properties that :class:`PropfindParser` reads.
 
     :param depth: 0 for the path itself, 1 for its children as well.
@@ -179,7 +179,7 @@ def propfind_request(door: Door, path: str, *, depth: int, plain: bool = False) 
     return door.request("PROPFIND", door.url(path, directory=depth > 0), headers=headers, content=body)
 
 
-def look(door: Door, path: str) -> Flow[NamespaceEntry | None]:
+def stat(door: WebDavEndpoint, path: str) -> Flow[NamespaceEntry | None]:
     """The entry of one path, or None if there is none."""
     answer = yield propfind_request(door, path, depth=0)
     if answer.status_code in (301, 302, 307, 308):  # Apache sends directories to the form with a slash
@@ -194,7 +194,7 @@ def look(door: Door, path: str) -> Flow[NamespaceEntry | None]:
     return next((entry for entry in parser.take() if entry.path == clean_path(path)), None)
 
 
-def is_dcache(door: Door) -> Flow[bool]:
+def is_dcache(door: WebDavEndpoint) -> Flow[bool]:
     """Whether the server is a dCache, by its ``Server`` header or by the locality it knows of its root."""
     answer = yield propfind_request(door, "/", depth=0)
     if answer.status_code != 207:
@@ -208,7 +208,7 @@ def is_dcache(door: Door) -> Flow[bool]:
 
 
 def mint_macaroon(
-    door: Door, path: str, *, activities: Sequence[str], lifetime: timedelta, max_upload: int | None = None
+    door: WebDavEndpoint, path: str, *, activities: Sequence[str], lifetime: timedelta, max_upload: int | None = None
 ) -> Flow[str]:
     """A macaroon for one path and some activities: a capability that can be handed out.
 

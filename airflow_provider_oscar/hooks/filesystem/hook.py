@@ -228,7 +228,7 @@ class FileSystemHook:
             self.fs.put_file(str(path), target)
 
     def delete(self, container: str, key: str) -> None:
-        """Delete a file; it is no error if there is none."""
+        """Delete a file; it is not an error if there is none."""
         path = f"{self.root(container).rstrip('/')}/{key}"
         try:
             with self._errors(f"delete {quoted(path)}"):

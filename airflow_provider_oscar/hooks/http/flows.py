@@ -29,12 +29,12 @@ Flow = Generator[httpx.Request, httpx.Response, T]
 #: What httpx raises while it sends; ``UnicodeError`` where it cannot encode or decode what a server sent.
 TRANSPORT_ERRORS = (httpx.HTTPError, httpx.InvalidURL, UnicodeError)
 #: Bytes of a decoded body that are read before the answer is refused.
-BODY_LIMIT = 64 * 1024 * 1024
+ANSWER_LIMIT = 64 * 1024 * 1024
 #: Bytes of the body of an error that are kept.
 ERROR_BODY_LIMIT = 64 * 1024
 
 
-def run(client: httpx.Client, flow: Flow[T], *, where: str = "", limit: int = BODY_LIMIT) -> T:
+def run(client: httpx.Client, flow: Flow[T], *, where: str = "", limit: int = ANSWER_LIMIT) -> T:
     """Send the requests of ``flow`` one after the other and return its result.
 
     :param client: carries credentials, TLS and timeouts; it should not follow redirects.
@@ -73,7 +73,7 @@ async def arun(
     flow: Flow[T],
     *,
     where: str = "",
-    limit: int = BODY_LIMIT,
+    limit: int = ANSWER_LIMIT,
 ) -> T:
     """Do what :func:`run` does without blocking the event loop; same parameters and errors."""
     try:

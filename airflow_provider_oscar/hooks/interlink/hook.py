@@ -273,10 +273,10 @@ class InterLinkHook(BaseHook):
     def node_status(self, node: str) -> str:
         """Return why the node takes no work, or an empty text if it is Ready."""
         answer = self._call(f"read node {node!r}", self.core.read_node, node, absent=(404,))
-        return f"there is no node {node!r}" if answer is None else node_trouble(self._json(answer))
+        return f"there is no node {node!r}" if answer is None else node_unready_reason(self._json(answer))
 
     def test_connection(self) -> tuple[bool, str]:
-        """Check address, credentials and name space, for the Test button."""
+        """Check address, credentials and namespace, for the Test button."""
         self.pauses = ()
         try:
             count = len(self.list_pods())
@@ -326,7 +326,7 @@ class InterLinkHook(BaseHook):
                     break
                 body = self._json(answer)
                 if "items" not in body:
-                    # Whoever answers so is no API server; its word must not make all pods look gone.
+                    # Whoever answers so is not an API server; its word must not make all pods look gone.
                     raise self._other(about)
                 found += [item for item in sequence_of(body["items"]) if isinstance(item, dict)]
                 follow = str(mapping_of(body.get("metadata")).get("continue") or "")

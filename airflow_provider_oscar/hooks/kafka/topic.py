@@ -41,7 +41,7 @@ class _Hook(KafkaConsumerHook):
 
 
 class KafkaTopic:
-    """A consumer of one topic; use it from one thread, but for :meth:`settle`.
+    """A consumer of one topic; use it from one thread, but for :meth:`acknowledge`.
 
     The group's place moves to what was settled: before each read, when a partition goes to another consumer, and at the
     end. What was read before a partition was taken away says nothing about its place afterwards.
@@ -123,7 +123,7 @@ class KafkaTopic:
         self._trouble = None
         return found
 
-    def settle(self, message: TopicMessage, position: int) -> None:
+    def acknowledge(self, message: TopicMessage, position: int) -> None:
         """Let the group go on from an offset of the message's partition, unless that was taken away meanwhile."""
         with self._lock:
             if self._assigned.get(message.partition) == message.assignment:

@@ -71,7 +71,7 @@ class OscarJob:
 
 
 @dataclass(frozen=True, slots=True)
-class Api:
+class OscarRequests:
     """Builds requests to one endpoint and reads answers.
 
     :param endpoint: base URL without a trailing slash.
@@ -140,7 +140,7 @@ class OscarCalls:
     """The calls, as flows; :class:`~airflow_provider_oscar.hooks.oscar.hook.OscarHook` adds the two drivers."""
 
     @property
-    def api(self) -> Api:
+    def api(self) -> OscarRequests:
         """Endpoint and name of the connection."""
         raise NotImplementedError
 

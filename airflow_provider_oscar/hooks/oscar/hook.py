@@ -19,7 +19,7 @@ from airflow_provider_oscar.hooks.http import flows
 from airflow_provider_oscar.hooks.http.cookies import cookie_jar
 from airflow_provider_oscar.hooks.http.flows import Flow
 from airflow_provider_oscar.hooks.http.tls import read_verify, tls_context
-from airflow_provider_oscar.hooks.oscar.api import Api, OscarJob
+from airflow_provider_oscar.hooks.oscar.api import OscarJob, OscarRequests
 from airflow_provider_oscar.hooks.oscar.auth import (
     BearerAuth,
     OidcAgentAuth,
@@ -102,10 +102,10 @@ class OscarHook(OscarSubmissions, OscarRoutes, BaseHook):
         return found
 
     @cached_property
-    def api(self) -> Api:
+    def api(self) -> OscarRequests:
         """Endpoint and name of the connection."""
         token = self._auth_type == "service_token"
-        return Api(endpoint=_endpoint(self.connection), where=self.where, service_token=token)
+        return OscarRequests(endpoint=_endpoint(self.connection), where=self.where, service_token=token)
 
     @property
     def where(self) -> str:
@@ -208,7 +208,7 @@ def _endpoint(connection: Connection) -> str:
     url = host if "://" in host else f"https://{host}"
     try:
         parts = urlsplit(url)
-        # Reading the port raises where it is no number.
+        # Reading the port raises where it is not a number.
         if parts.port is None and connection.port:
             parts = parts._replace(netloc=f"{parts.netloc}:{connection.port}")
         usable = (

@@ -69,7 +69,7 @@ class Crate:
     def from_metadata(cls, slug: str, metadata: bytes) -> Self:
         """Read ``ro-crate-metadata.json``.
 
-        :raises DefinitionError: if it is no RO-Crate.
+        :raises DefinitionError: if it is not an RO-Crate.
         """
         try:
             document = json.loads(metadata)
@@ -79,7 +79,7 @@ class Crate:
         entities = [each for each in graph if isinstance(each, Mapping)] if isinstance(graph, list) else []
         root = next((each for each in entities if each.get("@id") == "./"), None)
         if root is None:
-            raise DefinitionError(f"the metadata of {slug!r} in the Hub are no RO-Crate: the root './' is not there")
+            raise DefinitionError(f"the metadata of {slug!r} in the Hub is not an RO-Crate: the root './' is not there")
         parts = root.get("hasPart")
         files = tuple(name for name in map(_text, parts if isinstance(parts, list) else ()) if _is_path(name))
         return cls(
@@ -101,7 +101,7 @@ class Hub:
     """One Hub.
 
     :param url: of the folder of all services, with GitHub's contents API; a ``?ref=`` chooses branch or tag.
-    :raises DefinitionError: if it is no http(s) URL.
+    :raises DefinitionError: if it is not an http(s) URL.
     """
 
     url: str = HUB_URL
@@ -142,7 +142,7 @@ class Hub:
 
         :param slug: name of the service's folder.
         :param path: below it.
-        :raises DefinitionError: if it is not there, is no text, or leads out of the folder.
+        :raises DefinitionError: if it is not there, is not text, or leads out of the folder.
         """
         if not _is_path(path):
             raise DefinitionError(f"{slug!r} of the Hub names the file {quoted(path)}, which leads out of its folder")
@@ -153,7 +153,7 @@ class Hub:
         try:
             return data.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise DefinitionError(f"file {quoted(path)} of {slug!r} in the Hub is no text") from error
+            raise DefinitionError(f"file {quoted(path)} of {slug!r} in the Hub is not text") from error
 
     def _client(self) -> httpx.Client:
         # Without credentials, and blind to redirects: where an answer leads is not ours to follow.
@@ -190,8 +190,8 @@ class Hub:
             entries = None
         if not isinstance(entries, list):
             raise DefinitionError(
-                f"{self._place} is no folder of a repository: it answers {quoted(answer.text)}; the URL of a Hub looks "
-                f"like {HUB_URL}"
+                f"{self._place} is not a folder of a repository: it answers {quoted(answer.text)}; the URL of a Hub "
+                f"looks like {HUB_URL}"
             )
         folders = [each for each in entries if isinstance(each, Mapping) and each.get("type") == "dir"]
         names = [name for name in (str(each.get("name")) for each in folders) if _NAME.fullmatch(name)]

@@ -18,7 +18,7 @@ import httpx
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.hooks.http.flows import Flow
-from airflow_provider_oscar.hooks.oscar.api import SLOW, Api
+from airflow_provider_oscar.hooks.oscar.api import SLOW, OscarRequests
 
 #: One JSON object as OSCAR sends it.
 JsonObject: TypeAlias = dict[str, object]
@@ -30,7 +30,7 @@ class OscarRoutes:
     """The further calls, as flows."""
 
     @property
-    def api(self) -> Api:
+    def api(self) -> OscarRequests:
         """Endpoint and name of the connection."""
         raise NotImplementedError
 

@@ -24,7 +24,7 @@ from airflow_provider_oscar.hooks.oscar.repeat import JOB_ID_HEADER
 log = logging.getLogger(__name__)
 
 #: Linux allows 128 KiB for one environment variable, and OSCAR puts the body into ``EVENT``.
-BODY_LIMIT = 131_065
+SUBMISSION_LIMIT = 131_065
 #: The same where OSCAR encodes the body once more, for services offloaded through interLink.
 INTERLINK_BODY_LIMIT = 98_298
 #: Stands in the script of every service that runs this provider's supervisor.
@@ -193,7 +193,7 @@ class OscarSubmissions(OscarCalls):
         )
 
     def _check_body(self, service: str, body: bytes, found: Mapping[str, object]) -> None:
-        limit = INTERLINK_BODY_LIMIT if found.get("interlink_node_name") else BODY_LIMIT
+        limit = INTERLINK_BODY_LIMIT if found.get("interlink_node_name") else SUBMISSION_LIMIT
         if len(body) > limit:
             raise DefinitionError(
                 f"{self.api.where}: the body for service {service!r} has {len(body)} bytes, but OSCAR passes it in an "

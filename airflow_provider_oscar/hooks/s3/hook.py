@@ -312,7 +312,7 @@ class OscarS3Hook(BaseHook):
                 ) from error
 
     def delete(self, bucket: str, key: str) -> None:
-        """Delete an object; it is no error if there is none."""
+        """Delete an object; it is not an error if there is none."""
         with self.errors(f"delete {quoted(key)}", bucket):
             self.client.delete_object(Bucket=bucket, Key=key)
 

@@ -53,7 +53,7 @@ MakeEvent = Callable[[str, int | None, str, datetime], ObjectEvent]
 
 
 def require_progress(page: ListingPage, token: str | None, *, what: str) -> None:
-    """Refuse a page that leads to itself, which would be listed for ever.
+    """Refuse a page that leads to itself, which would be listed forever.
 
     :param page: the page.
     :param token: with which it was asked for.

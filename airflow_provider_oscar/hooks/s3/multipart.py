@@ -66,7 +66,7 @@ def composite_tag(tags: Sequence[str]) -> str:
     """Return the tag Amazon gives an object of parts: the MD5 of their MD5 sums, and their number.
 
     Not what each store gives it (SeaweedFS copies chunks, and tags a copied part by them), so it says which parts were
-    sent, and not what became of them. Empty if a tag is no MD5.
+    sent, and not what became of them. Empty if a tag is not an MD5 sum.
     """
     try:
         sums = b"".join(bytes.fromhex(tag) for tag in tags)
@@ -88,7 +88,7 @@ def delete_below(hook: OscarS3Hook, bucket: str, prefix: str) -> int:
 
 
 def delete_objects(hook: OscarS3Hook, bucket: str, keys: Sequence[str]) -> int:
-    """Delete objects and return how many; it is no error if one is not there.
+    """Delete objects and return how many; it is not an error if one is not there.
 
     :param hook: of the store.
     :param bucket: the bucket.

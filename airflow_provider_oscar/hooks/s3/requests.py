@@ -37,7 +37,7 @@ def stream_page(client: httpx.Client, url: str, make_event: MakeEvent, *, what: 
     :param make_event: makes the events.
     :param what: words for messages.
     :raises TransientError: if the answer is cut short.
-    :raises PermanentError: if it is no listing, or passes a bound.
+    :raises PermanentError: if it is not a listing, or passes a bound.
     """
     parser = S3ListParser(make_event, what=what)
     try:

@@ -119,7 +119,7 @@ class SlurmHook(BaseHook):
         return summarize_queue(self.jobs(), partition, now=datetime.now(UTC))
 
     def cancel(self, job_id: str) -> None:
-        """Do what ``scancel`` does; it is no error if SLURM does not know the job."""
+        """Do what ``scancel`` does; it is not an error if SLURM does not know the job."""
         self._ask("DELETE", f"/slurm/{self.version}/job/{_number(job_id)}")
 
     def test_connection(self) -> tuple[bool, str]:

@@ -48,7 +48,7 @@ class FrameParser:
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Yield the frames that are complete now; line ends between frames are signs of life and nothing else.
 
-        :raises PermanentError: if it is no STOMP.
+        :raises PermanentError: if it is not STOMP.
         """
         self._buffer += data
         while True:

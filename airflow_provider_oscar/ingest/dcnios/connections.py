@@ -82,7 +82,7 @@ def _remark(element: Element, made: ConnectionPlan) -> str:
     if made.conn_type == "aws" and not made.login:
         return "no keys in the workflow: they are looked for in Airflow's environment and ~/.aws, as DCNiOS does"
     if not made.host and made.conn_type not in ("aws", "kafka"):
-        return "the endpoint is no http(s) URL; fill it in"
+        return "the endpoint is not an http(s) URL; fill it in"
     if element.kind is Kind.OSCAR and made.extra.get("auth_type") == "service_token":
         return "the token starts jobs and cannot look at them, so their end is not seen; give user and password"
     return ""

@@ -3,7 +3,7 @@
 
 What comes from the workflow stands in the file as literals of Python alone, written by ``ascii``, or as names that
 :func:`~airflow_provider_oscar.ingest.dcnios.mapping.identifier` made: no name, path or bucket becomes code, whatever it
-holds. It is no argument of a task either, where Airflow would look for templates; the service is, and was checked.
+holds. It is not an argument of a task either, where Airflow would look for templates; the service is, and was checked.
 """
 
 from __future__ import annotations

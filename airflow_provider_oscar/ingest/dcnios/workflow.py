@@ -112,13 +112,13 @@ def read_workflow(document: object, report: Report) -> Workflow:
 
     :param document: what YAML made of the file.
     :param report: gets a line for what cannot be read.
-    :raises DefinitionError: if it is no workflow of DCNiOS at all.
+    :raises DefinitionError: if it is not a workflow of DCNiOS at all.
     """
     body = document.get("nifi", document) if isinstance(document, Mapping) else None
     groups = dict(_groups(body)) if isinstance(body, Mapping) else {}
     if not isinstance(body, Mapping) or not groups:
         raise DefinitionError(
-            "this is no workflow of DCNiOS: expected 'nifi:' with 'Source:' and 'Destination:' below it, such as "
+            "this is not a workflow of DCNiOS: expected 'nifi:' with 'Source:' and 'Destination:' below it, such as "
             "nifi: {Source: {dCache: [...]}, Destination: {OSCAR: [...]}, connection: [{from: ..., to: ...}]}"
         )
     elements: dict[str, Element] = {}

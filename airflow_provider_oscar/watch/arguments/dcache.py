@@ -103,7 +103,7 @@ class DCacheArguments(WatchArguments):
         notified = NotifiedSource(
             source,
             open_channel,
-            source.look,
+            source.look_up,
             expand=source.expand,
             reconcile_interval=self.reconcile_interval,
             spacing=min(_DCACHE_SPACING, self.poll_interval),

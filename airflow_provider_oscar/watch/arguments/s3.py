@@ -87,7 +87,7 @@ class S3Arguments(WatchArguments):
         return NotifiedSource(
             source,
             open_channel,
-            source.look,
+            source.look_up,
             reconcile_interval=chosen.reconcile_interval,
             spacing=self.poll_interval,
         )

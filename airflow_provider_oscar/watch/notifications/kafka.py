@@ -45,7 +45,7 @@ class TopicReader(Protocol):
     def read(self, most: int, seconds: float) -> list[TopicMessage]:
         """Return the next messages, waiting so many seconds for the first; none for 0, which only keeps in touch."""
 
-    def settle(self, message: TopicMessage, position: int) -> None:
+    def acknowledge(self, message: TopicMessage, position: int) -> None:
         """Have the group go on from this offset of the message's partition; called in any thread."""
 
     def close(self) -> None:
@@ -150,7 +150,7 @@ class KafkaChannel(Channel):
         return f"messages of the Kafka topic {quoted(self._topic)} (connection {self._conn_id!r})"
 
     async def listen(self) -> AsyncGenerator[Delivery | None, None]:
-        """Read messages for ever."""
+        """Read messages forever."""
         self._offsets, self._failed = Offsets(), False
         opening = partial(self._open_reader, self._conn_id, self._topic, self._group)
         self._reader = reader = await self._blocking(opening)
@@ -164,7 +164,7 @@ class KafkaChannel(Channel):
                 for message in messages:
                     self._offsets.read(message)
                 for message in messages:
-                    ack = partial(self._settle, reader, message)
+                    ack = partial(self._acknowledge, reader, message)
                     keys = self._read_keys(message.value)
                     if keys:
                         yield Delivery(keys, ack=ack)
@@ -187,13 +187,13 @@ class KafkaChannel(Channel):
             self.skipped.add("messages without a new object of this place", quoted(value[:200]))
         return keys
 
-    def _settle(self, reader: TopicReader, message: TopicMessage, stored: bool) -> None:
+    def _acknowledge(self, reader: TopicReader, message: TopicMessage, stored: bool) -> None:
         if reader is not self._reader:
             return  # of a connection that is gone; its messages come again
         if not stored:
             self._failed = True
         elif (position := self._offsets.done(message)) is not None:
-            reader.settle(message, position)
+            reader.acknowledge(message, position)
 
     async def _blocking(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)

@@ -92,7 +92,7 @@ class SkipCounter:
 
 
 class NotificationListener:
-    """A task that keeps a channel open for ever, and what it delivered; started once, ended by :meth:`aclose`.
+    """A task that keeps a channel open forever, and what it delivered; started once, ended by :meth:`aclose`.
 
     :param clock: seconds of a steady clock.
     :param channel: where the notifications come from.

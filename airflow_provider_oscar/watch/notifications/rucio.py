@@ -71,7 +71,7 @@ class RucioChannel(Channel):
         return f"messages of Rucio at {quoted(self._destination)} (connection {self._conn_id!r})"
 
     async def listen(self) -> AsyncGenerator[Delivery | None, None]:
-        """Read messages for ever."""
+        """Read messages forever."""
         from airflow_provider_oscar.hooks.stomp.client import subscribe
 
         loop = asyncio.get_running_loop()

@@ -99,7 +99,7 @@ class SqsChannel(Channel):
         return f"messages of the SQS queue {quoted(self._url)} (connection {self._conn_id!r})"
 
     async def listen(self) -> AsyncGenerator[Delivery | None, None]:
-        """Receive messages for ever."""
+        """Receive messages forever."""
         try:
             while True:
                 while len(self._open) >= _MOST_OPEN:
@@ -107,7 +107,7 @@ class SqsChannel(Channel):
                     await self._fewer.wait()
                 for message in await self._blocking(self._receive):
                     self._open.add(message.receipt)
-                    ack = partial(self._settle, message.receipt)
+                    ack = partial(self._acknowledge, message.receipt)
                     keys = self._keys(message.body)
                     if keys:
                         yield Delivery(keys, ack=ack)
@@ -134,7 +134,7 @@ class SqsChannel(Channel):
             self.skipped.add("messages without a new object of this place", quoted(body))
         return keys
 
-    def _settle(self, receipt: str, stored: bool) -> None:
+    def _acknowledge(self, receipt: str, stored: bool) -> None:
         (self._done if stored else self._failed).append(receipt)
         if self._settling is None:
             self._settling = asyncio.get_running_loop().create_task(self._settle_all())

@@ -94,7 +94,7 @@ class DCacheSource(DirectorySource["DCacheHook", "NamespaceEntry"]):
                 (ready if entry.complete else not_ready).append(event)
         return Page(ready, first=first, not_ready=not_ready)
 
-    async def look(self, key: str, reason: Reason) -> ObjectEvent | Unconfirmed | None:
+    async def look_up(self, key: str, reason: Reason) -> ObjectEvent | Unconfirmed | None:
         """Return the file a notification named, if it is whole."""
         path = f"{self.container.rstrip('/')}/{key}"
         async with self._store.hook() as hook:

@@ -185,11 +185,11 @@ class NotifiedSource(ListingSource):
                 wanted.setdefault(key, (retry.reason, retry.looks))
         gate = asyncio.Semaphore(_PARALLEL_LOOKS)
 
-        async def look(key: str, reason: Reason) -> ObjectEvent | Unconfirmed | None:
+        async def look_up(key: str, reason: Reason) -> ObjectEvent | Unconfirmed | None:
             async with gate:
                 return await self._confirm(key, reason)
 
-        found = await asyncio.gather(*(look(key, reason) for key, (reason, _) in wanted.items()))
+        found = await asyncio.gather(*(look_up(key, reason) for key, (reason, _) in wanted.items()))
         events: list[ObjectEvent] = []
         for (key, (reason, looks)), seen in zip(wanted.items(), found, strict=True):
             if isinstance(seen, ObjectEvent):

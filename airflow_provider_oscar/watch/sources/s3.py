@@ -122,7 +122,7 @@ class S3Source(ListingSource):
             unreadable=listing.skipped,
         )
 
-    async def look(self, key: str, reason: Reason) -> ObjectEvent | Unconfirmed | None:
+    async def look_up(self, key: str, reason: Reason) -> ObjectEvent | Unconfirmed | None:
         """Return the object a notification named, with the identity that a listing gives it."""
         try:
             async with self._store.hook() as hook:

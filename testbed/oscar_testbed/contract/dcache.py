@@ -18,7 +18,7 @@ CASES: Mapping[str, Callable[[Talk], None]] = {
     "macaroons": dcache_door.macaroons,
     "macaroon for a file": dcache_door.download,
     "macaroon for a directory": dcache_door.upload,
-    "name space": dcache_frontend.namespace,
+    "namespace": dcache_frontend.namespace,
     "actions": dcache_frontend.actions,
     "event channels": dcache_frontend.channels,
     "subscriptions": dcache_frontend.subscriptions,

@@ -15,7 +15,7 @@ _PATIENCE = 30.0
 
 
 def namespace(talk: Talk) -> None:
-    """Looking at the name space by REST."""
+    """Looking at the namespace by REST."""
     talk.ask("user", "GET", f"{talk.api}/user")
     talk.ask("user, nobody", "GET", f"{talk.api}/user", credentials=None)
     role = base64.b64encode(f"{talk.user}#admin:{talk.password}".encode()).decode()
@@ -60,7 +60,7 @@ def namespace(talk: Talk) -> None:
 
 
 def actions(talk: Talk) -> None:
-    """Changing the name space by REST."""
+    """Changing the namespace by REST."""
     talk.ask("mkdir", "POST", talk.named(""), body={"action": "mkdir", "name": "made"})
     talk.ask("mkdir again", "POST", talk.named(""), body={"action": "mkdir", "name": "made"})
     talk.ask("mv of what is not there", "POST", talk.named("/nope"), body={"action": "mv", "destination": "moved.bin"})

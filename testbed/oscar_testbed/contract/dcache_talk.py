@@ -59,7 +59,7 @@ class Talk:
         return self.door + self.base + path
 
     def named(self, path: str) -> str:
-        """The same at the frontend's name space."""
+        """The same at the frontend's namespace."""
         return f"{self.api}/namespace{self.base}{path}"
 
     def here(self, url: str) -> str:

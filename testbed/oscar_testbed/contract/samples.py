@@ -30,7 +30,7 @@ EXPLAINED: dict[str, tuple[tuple[str, str], ...]] = {
             "Status and reason are the same; what a parser says of its input is its own.",
         ),
         (r".*/apis/nonsense/v1/things\..*", "Also a group that is not served is answered with a Status object."),
-        (r"watching: .*nonsense\).*", "A watch from a version that is no number starts now."),
+        (r"watching: .*nonsense\).*", "A watch from a version that is not a number starts now."),
     ),
     "oscar": (
         (

@@ -35,7 +35,7 @@ def apply(client: httpx.Client, path: str, body: Mapping[str, Any]) -> None:
 
 
 def remove_pods(kubeconfig: Mapping[str, Any], image: str) -> None:
-    """Remove the pods of an image from the default name space, and with those on virtual nodes their batch jobs."""
+    """Remove the pods of an image from the default namespace, and with those on virtual nodes their batch jobs."""
     with kube_client(kubeconfig) as client:
         for pod in client.get(_PODS).raise_for_status().json()["items"]:
             if any(container["image"] == image for container in pod["spec"]["containers"]):

@@ -2,7 +2,7 @@
 """Source and binary packages of other Debian releases, without touching the system's own lists.
 
 The archive's address is taken from the machine's apt configuration, or from ``OSCAR_STACK_DEBIAN`` where the
-machine is no Debian.
+machine is not Debian.
 """
 
 from __future__ import annotations

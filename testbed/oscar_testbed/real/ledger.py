@@ -69,7 +69,7 @@ def read_sysctl(name: str) -> str:
 
 def _sysctl_path(name: str) -> Path:
     if not _SYSCTL.fullmatch(name):
-        raise ValueError(f"{name!r} is no sysctl")
+        raise ValueError(f"{name!r} is not a sysctl")
     return _PROC / "sys" / name.replace(".", "/")
 
 

@@ -91,7 +91,7 @@ def put_environment(core: Any, namespace: str, environment: Mapping[str, str]) -
 
 
 def remove_environment(core: Any, namespace: str) -> None:
-    """Remove the Secret; it is no error if there is none."""
+    """Remove the Secret; it is not an error if there is none."""
     core.delete_collection_namespaced_secret(namespace, field_selector=f"metadata.name={SECRET}")
 
 

@@ -52,7 +52,7 @@ def test_embedded_dcache_differs_from_the_recorded_one_only_where_the_page_says(
     [
         ("files", "put", "status", 200),
         ("reads", "head", "headers", {}),
-        ("name space", "file", "body", {}),
+        ("namespace", "file", "body", {}),
         ("macaroons", "unknown caveat", "reason", "no"),
     ],
 )

@@ -114,7 +114,7 @@ def test_annotations_that_nobody_evaluates_need_not_be_there():
 
 
 class Thing:
-    """Has what is no function."""
+    """Has what is not a function."""
 
     def method(self):
         return 1

@@ -91,7 +91,11 @@ def test_other_python_than_was_said_is_told_by_the_job(store):
         (interlink_task, {"image": "docker://site/own"}, "say python_version"),
         (oscar_task, {"service": "s"}, "say python_version"),
         (interlink_task, {"image": "docker://python:3.9-slim", "python_version": "3.12"}, "its image is of Python 3.9"),
-        (interlink_task, {"image": "docker://python:3.9", "requirements": ["a\n--index-url=x"]}, "is no requirement"),
+        (
+            interlink_task,
+            {"image": "docker://python:3.9", "requirements": ["a\n--index-url=x"]},
+            "is not a requirement",
+        ),
     ],
 )
 def test_what_cannot_fit_is_told_in_the_dag_file(decorator, arguments, words):

@@ -87,7 +87,7 @@ class DCacheInbox:
         return answer.is_success
 
     def holds(self, key: str) -> bool:
-        """Look into the name space."""
+        """Look into the namespace."""
         entry = self._dcache.namespace.stat(f"{self._directory}/{key}")
         return entry is not None and entry.size is not None
 

@@ -127,7 +127,7 @@ def test_each_task_without_retries_has_one_job_and_none_gives_up(platform, servi
     assert [task.error for task in tasks if task.error] == []
     names = [str(task.manifest["submission_id"]) for task in tasks]
     assert len(set(names)) == COUNT
-    listed = platform.oscar.board.listing(service)
+    listed = platform.oscar.registry.listing(service)
     ours = {name: entry["status"] for name, entry in listed.items() if "once" in name or name in names}
     assert sorted(ours) == sorted(names), "a job that no task has is an orphan"
     assert set(ours.values()) == {"Succeeded"}

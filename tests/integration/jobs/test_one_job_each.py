@@ -143,7 +143,7 @@ def test_jobs_that_ended_stay_as_keep_jobs_says(monkeypatch, tmp_path, keep, lef
         for name in ("good", "bad"):
             oscar.submit(name=name)
         backend = OscarBackend(conn_id="oscar_default", service="svc", keep_jobs=keep)
-        assert backend.tidies is (keep != "all")
+        assert backend.cleans_up is (keep != "all")
         backend.cleanup("good", succeeded=True)
         backend.cleanup("bad", succeeded=False)
         assert sorted(oscar.runner.jobs("svc")) == left

@@ -71,7 +71,7 @@ def test_messages_are_read_and_only_what_is_committed_is_not_read_again(cluster,
     first = KafkaTopic(conn_id, name, group="g1")
     assert read(first, 3) == ["a", "b", "c"]
     assert not first.read(0, 0.1)
-    first.settle(TopicMessage(0, 1, b"b", 1), 2)
+    first.acknowledge(TopicMessage(0, 1, b"b", 1), 2)
     first.close()
     second = KafkaTopic(conn_id, name, group="g1")
     assert read(second, 1) == ["c"]
@@ -109,7 +109,7 @@ def test_a_partition_that_goes_to_another_is_left_at_what_is_settled(cluster, co
     wait_until(lambda: len(found.extend(first.read(100, 0.2)) or found) == 40, what="all are read", timeout=60)
     half = [message for message in found if message.offset == 4]  # of ten in each partition, five are done
     for message in half:
-        first.settle(message, 5)
+        first.acknowledge(message, 5)
     second = KafkaTopic(conn_id, name, group="moving")
     moved: list[TopicMessage] = []
 
@@ -122,7 +122,7 @@ def test_a_partition_that_goes_to_another_is_left_at_what_is_settled(cluster, co
     assert min(message.offset for message in moved) == 5  # neither what was settled, nor less
     taken = {message.partition for message in moved}
     for message in found:  # too late for those that are gone
-        first.settle(message, 10)
+        first.acknowledge(message, 10)
     first.read(0, 0.2)
     first.close()
     second.close()
@@ -130,7 +130,7 @@ def test_a_partition_that_goes_to_another_is_left_at_what_is_settled(cluster, co
     again: list[TopicMessage] = []
     wait_until(
         lambda: {message.partition for message in again.extend(third.read(100, 0.2)) or again} >= taken,
-        what="what the second did not settle is read again", timeout=60,
+        what="what the second did not acknowledge is read again", timeout=60,
     )  # fmt: skip
     assert min(message.offset for message in again if message.partition in taken) == 5
     third.close()

@@ -270,7 +270,7 @@ def tell(proof: Proof) -> None:
 
 
 def main() -> int:
-    """Prove it once, and print; 1 if an object was not done once, or the predictions were no good."""
+    """Prove it once, and print; 1 if an object was not done once, or the predictions were not good."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("objects", type=int, nargs="?", default=201, help="in all, a third for each DAG")
     parser.add_argument("--report", type=Path, help="where runs.csv and score.json are kept")

@@ -221,4 +221,4 @@ def test_the_streamed_and_the_single_look_agree(make_dav):
     hook = make_dav()
     hook.put_bytes("/agree", "a", b"abc")
     (listed,) = hook.list_entries("/agree")
-    assert hook.run(webdav.look(hook.door, "/agree/a")) == listed
+    assert hook.run(webdav.stat(hook.door, "/agree/a")) == listed

@@ -92,7 +92,7 @@ async def test_a_busy_frontend_is_asked_again(dcache: Any) -> None:
 
 
 def test_files_that_do_not_exist_fail_at_once(dcache: Any) -> None:
-    with pytest.raises(AirflowFailException, match=r"1 of 1 are no files, such as '/tape/none'"):
+    with pytest.raises(AirflowFailException, match=r"1 of 1 are not files, such as '/tape/none'"):
         operator(["/tape/none"]).execute({})
 
 

@@ -150,7 +150,7 @@ def test_addresses_in_answers_are_not_followed(hub, airflow):
     [
         ((403, {"x-ratelimit-remaining": "0"}, b"{}"), "60 requests an hour"),
         ((401, {}, b"no"), "answers 401.*check --url"),
-        ((200, {}, b"<html>a page</html>"), "is no folder of a repository"),
+        ((200, {}, b"<html>a page</html>"), "is not a folder of a repository"),
         ((200, {}, b"x" * (3 * 1024 * 1024)), "too large"),
     ],
 )

@@ -64,7 +64,7 @@ def test_any_key_has_a_uri_an_id_and_a_partition_key_airflow_takes(event):
 
 @given(events)
 def test_a_uri_leads_back_to_the_object(event):
-    assume(event.source is not Source.OSCAR)  # a job is no object that a store has
+    assume(event.source is not Source.OSCAR)  # a job is not an object that a store has
     assume(not any("\ud800" <= character <= "\udfff" for character in event.key))
     if event.source is Source.FSSPEC:
         url = FsspecUrl.parse(event.uri, encoded=True)

@@ -209,7 +209,7 @@ LOST = {
     "resource": (PodOptions(env=[{"name": "CPU", "valueFrom": {"resourceFieldRef": {}}}]), "drops"),
     "pull secrets": (PodOptions(image_pull_secrets=["r"]), "SINGULARITY_DOCKER_USERNAME"),
     "user": (PodOptions(pod_template_dict=template(main(), securityContext={"runAsUser": 0})), "--uid"),
-    "sidecar": (PodOptions(init_containers=[other("i", restartPolicy="Always")]), "for ever"),
+    "sidecar": (PodOptions(init_containers=[other("i", restartPolicy="Always")]), "forever"),
 }
 
 

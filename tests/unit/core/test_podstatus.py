@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_oscar.core.phase import JobPhase
-from airflow_provider_oscar.core.podstatus import PodStatus, node_trouble
+from airflow_provider_oscar.core.podstatus import PodStatus, node_unready_reason
 
 NONSENSE = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
@@ -75,17 +75,17 @@ def test_reason_exit_code_and_slurm_job_are_found():
 def test_no_status_of_a_pod_or_node_raises(found):
     if isinstance(found, dict):
         PodStatus.from_api(found)
-        assert isinstance(node_trouble(found), str)
+        assert isinstance(node_unready_reason(found), str)
 
 
 def test_node_is_in_order_only_if_it_says_so():
     ready = {"type": "Ready", "status": "True"}
-    assert node_trouble({"status": {"conditions": [ready]}}) == ""
-    assert "not ready: no ping" in node_trouble(
+    assert node_unready_reason({"status": {"conditions": [ready]}}) == ""
+    assert "not ready: no ping" in node_unready_reason(
         {"status": {"conditions": [{**ready, "status": "False", "message": "no ping"}]}}
     )
-    assert "cordoned" in node_trouble({"spec": {"unschedulable": True}, "status": {"conditions": [ready]}})
-    assert "does not say" in node_trouble({})
+    assert "cordoned" in node_unready_reason({"spec": {"unschedulable": True}, "status": {"conditions": [ready]}})
+    assert "does not say" in node_unready_reason({})
 
 
 def test_words_of_sbatch_are_taken_out_of_what_interlink_wraps_around_them():

@@ -32,8 +32,8 @@ def settings(**fields) -> DCacheSettings:
     return DCacheSettings.from_connection(Connection(**base | fields, extra=json.dumps(extra)))
 
 
-DOOR_API = webdav.Door(settings())
-FRONT_API = rest.Frontend(settings())
+DOOR_API = webdav.WebDavEndpoint(settings())
+FRONT_API = rest.RestEndpoint(settings())
 
 
 def play(flow, *answers):
@@ -348,7 +348,7 @@ class TestNamespace:
         assert request.url.raw_path.partition(b"?")[0] == b"/api/v1/namespace/base/a%20b%3F/%C3%BC"
 
     def test_without_frontend_the_extra_is_named(self):
-        bare = rest.Frontend(settings(extra={"frontend_url": ""}))
+        bare = rest.RestEndpoint(settings(extra={"frontend_url": ""}))
         with pytest.raises(DefinitionError, match="'frontend_url' is empty"):
             next(rest.user(bare))
 

@@ -63,9 +63,9 @@ FILE = response(
 )
 def test_one_path_is_one_file_at_door_and_frontend(host, extra, seen):
     settings = DCacheSettings.from_connection(connection(host, **extra))
-    request = next(rest.stat(rest.Frontend(settings), "/in"))
+    request = next(rest.stat(rest.RestEndpoint(settings), "/in"))
     assert request.url.raw_path.partition(b"?")[0].decode() == f"/api/v1/namespace{seen}"
-    assert webdav.Door(settings).url("/in") == f"{host.rstrip('/')}/in"
+    assert webdav.WebDavEndpoint(settings).url("/in") == f"{host.rstrip('/')}/in"
 
 
 def test_frontend_that_does_not_show_the_directory_is_refused():
@@ -74,7 +74,7 @@ def test_frontend_that_does_not_show_the_directory_is_refused():
 
 
 def test_paths_of_the_frontend_come_back_as_paths_of_the_connection():
-    frontend = rest.Frontend(DCacheSettings.from_connection(connection()))
+    frontend = rest.RestEndpoint(DCacheSettings.from_connection(connection()))
     assert frontend.relative(frontend.absolute("/in/a")) == "/in/a"
     assert frontend.relative("/base") == "/"
     assert frontend.relative("/basement/x") == "/basement/x"
@@ -218,7 +218,7 @@ def test_test_button_compares_both_views():
 
 
 def test_404_of_a_pool_is_not_an_absent_file():
-    door = webdav.Door(DCacheSettings.from_connection(connection()))
+    door = webdav.WebDavEndpoint(DCacheSettings.from_connection(connection()))
     flow = webdav.read(door, "/in/a")
     next(flow)
     flow.send(httpx.Response(302, headers={"location": "https://pool.example/x?dcache-http-uuid=1"}))
@@ -227,7 +227,7 @@ def test_404_of_a_pool_is_not_an_absent_file():
 
 
 def test_subscription_that_dcache_cannot_end_is_not_taken_for_gone():
-    frontend = rest.Frontend(DCacheSettings.from_connection(connection()))
+    frontend = rest.RestEndpoint(DCacheSettings.from_connection(connection()))
     flow = events.unsubscribe(frontend, "/events/channels/A/subscriptions/inotify/AA%2FA")
     next(flow)
     with pytest.raises(PermanentError, match="cannot end"):

@@ -65,7 +65,7 @@ FLOWS = {
     "channel": lambda: events.create_channel(HOOK.frontend),
     "watch": lambda: events.watch(HOOK.frontend, "/events/channels/x", "/a"),
     "heartbeat": lambda: events.heartbeat(HOOK.frontend, "/events/channels/x"),
-    "look": lambda: webdav.look(HOOK.door, "/a"),
+    "look": lambda: webdav.stat(HOOK.door, "/a"),
     "read": lambda: webdav.read(HOOK.door, "/a"),
     "head": lambda: webdav.head(HOOK.door, "/a"),
     "write": lambda: webdav.write(HOOK.door, "/a/b", b"x"),

@@ -19,18 +19,18 @@ from airflow_provider_oscar.core.errors import (
 )
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.services import ServiceDefinition, StoragePath
-from airflow_provider_oscar.hooks.oscar.api import Api, OscarJob
+from airflow_provider_oscar.hooks.oscar.api import OscarJob, OscarRequests
 from airflow_provider_oscar.hooks.oscar.errors import BucketExistsError, refusal
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook, encode_body
 from airflow_provider_oscar.hooks.oscar.repeat import JOB_ID_HEADER
-from airflow_provider_oscar.hooks.oscar.submissions import BODY_LIMIT, OscarSubmissions, Submission
+from airflow_provider_oscar.hooks.oscar.submissions import SUBMISSION_LIMIT, OscarSubmissions, Submission
 from airflow_provider_oscar.jobs.oscar import OscarBackend
 
 TOKEN = "ab" * 32
 
 
 class Calls(OscarSubmissions):
-    api = Api("https://oscar.test", "connection 'oscar_default'")  # type: ignore[assignment]
+    api = OscarRequests("https://oscar.test", "connection 'oscar_default'")  # type: ignore[assignment]
 
 
 def drive(flow, *answers):
@@ -123,7 +123,7 @@ def test_job_specification_is_never_given_to_a_foreign_script():
 
 def test_service_token_starts_its_service_without_reading_it():
     calls = Calls()
-    calls.api = Api("https://oscar.test", "connection 'c'", service_token=True)
+    calls.api = OscarRequests("https://oscar.test", "connection 'c'", service_token=True)
     result, requests = drive(calls.submit_job("infer", b"", "x"), answer(201))
     assert (result, [request.method for request in requests]) == (Submission("x"), ["POST"])
 
@@ -156,7 +156,7 @@ def test_unknown_service_is_named_with_the_remedy():
         drive(Calls().submit_job("infer", b"", "x"), answer(404))
 
 
-@pytest.mark.parametrize(("node", "size"), [("", BODY_LIMIT + 1), ("hpc", 98_299)], ids=["plain", "interlink"])
+@pytest.mark.parametrize(("node", "size"), [("", SUBMISSION_LIMIT + 1), ("hpc", 98_299)], ids=["plain", "interlink"])
 def test_body_that_does_not_fit_the_environment_is_refused_before_it_is_sent(node, size):
     service = answer(body={"name": "infer", "interlink_node_name": node})
     with pytest.raises(DefinitionError, match="environment variable"):

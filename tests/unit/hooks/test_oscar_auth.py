@@ -95,7 +95,7 @@ def test_oidc_agent_that_does_not_know_the_account_is_said(tmp_path):
 
 
 class Server:
-    """Answers with what it was given, one after the other, the last one for ever."""
+    """Answers with what it was given, one after the other, the last one forever."""
 
     def __init__(self, *answers):
         self.answers = list(answers)

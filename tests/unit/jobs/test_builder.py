@@ -22,7 +22,7 @@ from airflow_provider_oscar.core.staging import StageIn, StageOutS3Post
 from airflow_provider_oscar.jobs.builder import JOB_FILE, WORK_PATH, JobBuilder
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.options import Attachments, Binding, ObjectWork, RunOptions
-from airflow_provider_oscar.jobs.prepared import BODY_LIMIT
+from airflow_provider_oscar.jobs.prepared import JOB_BODY_LIMIT
 from airflow_provider_oscar.jobs.result_store import ResultStore
 from airflow_provider_oscar.jobs.sealing import seal
 from airflow_provider_oscar.jobs.spec import JobSpec
@@ -247,8 +247,8 @@ def test_service_script_runs_the_body_oscar_decoded(hook, server, tmp_path):
 
 
 def test_body_that_fits_no_event_is_refused(hook):
-    job = build(hook, environment={"A": "x" * BODY_LIMIT})
-    with pytest.raises(DefinitionError, match=f"OSCAR can pass {BODY_LIMIT}"):
+    job = build(hook, environment={"A": "x" * JOB_BODY_LIMIT})
+    with pytest.raises(DefinitionError, match=f"OSCAR can pass {JOB_BODY_LIMIT}"):
         job.body(None)
 
 

@@ -76,7 +76,7 @@ class Backend:
         self.calls.append(("delete_ended", job_id))
         self.jobs.pop(job_id, None)
 
-    tidies = True
+    cleans_up = True
 
     def submit_new(self, job, prepare):
         return None

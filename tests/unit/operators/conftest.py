@@ -3,6 +3,6 @@
 
 from __future__ import annotations
 
-from tests.support.operators import cluster, hurried, impatient, oscar, supervisor
+from tests.support.operators import cluster, impatient, no_delays, oscar, supervisor
 
-__all__ = ["cluster", "hurried", "impatient", "oscar", "supervisor"]
+__all__ = ["cluster", "no_delays", "impatient", "oscar", "supervisor"]

@@ -225,7 +225,7 @@ def test_task_killed_before_it_submitted_cancels_nothing(oscar):
     assert oscar.calls == []
 
 
-@pytest.mark.usefixtures("hurried")
+@pytest.mark.usefixtures("no_delays")
 def test_waiting_on_the_worker_is_the_same_wait(oscar, supervisor):
     task = operator(deferrable=False, poll_interval=0.001)
 
@@ -238,7 +238,7 @@ def test_waiting_on_the_worker_is_the_same_wait(oscar, supervisor):
     assert task.execute(context())["exit_code"] == 0
 
 
-@pytest.mark.usefixtures("hurried")
+@pytest.mark.usefixtures("no_delays")
 def test_waiting_on_the_worker_gives_up_on_a_lost_job(oscar, monkeypatch):
     monkeypatch.setattr(JobOperator, "manifest_grace", timedelta(seconds=0.02))
     oscar.after_list = [lambda: None] * 3 + [oscar.jobs.clear]

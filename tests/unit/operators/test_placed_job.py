@@ -274,7 +274,7 @@ def test_a_late_job_is_started_twice_and_the_loser_is_cancelled(world, winner):
     world["cluster"].put(second, JobPhase.SUCCEEDED if winner == 1 else JobPhase.PENDING)
     found = run.resume("elsewhere", pause, ended(index=winner))
     assert found["submission_id"] == (first, second)[winner]
-    assert revoked == [(second, first)[winner]], "whatever the loser left is no result"
+    assert revoked == [(second, first)[winner]], "whatever the loser left is not a result"
     assert (first if winner else second) not in {**world["oscar"].jobs, **world["cluster"].pods}
     assert run.execute("result")["output_uri"] == found["output_uri"]
 

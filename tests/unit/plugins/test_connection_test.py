@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_oscar.plugins.connection_test import (
-    BODY_LIMIT,
     CONNECTION_TYPES,
     PATHS,
+    REQUEST_LIMIT,
     PortlessConnectionTest,
     without_port_zero,
 )
@@ -53,7 +53,7 @@ async def test_port_zero_of_our_connections_becomes_no_port(kind, path):
         (PATHS[0], b'{"conn_type": ["oscar"],  "port": 0}'),
         (PATHS[0], b'{"conn_type": "oscar"'),
         (PATHS[0], b"[" * 100_000),
-        (PATHS[0], b" " * (BODY_LIMIT + 1) + b'{"conn_type": "oscar", "port": 0}'),
+        (PATHS[0], b" " * (REQUEST_LIMIT + 1) + b'{"conn_type": "oscar", "port": 0}'),
         ("/api/v2/connections", b'{"conn_type": "oscar",  "port": 0}'),
     ],
     ids=["another type", "a real port", "odd type", "cut JSON", "deep JSON", "too long", "another path"],

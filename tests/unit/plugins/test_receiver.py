@@ -25,7 +25,7 @@ from airflow_provider_oscar.core.errors import TransientError
 from airflow_provider_oscar.core.objects import ObjectEvent, Source
 from airflow_provider_oscar.ingest import notifications as intake
 from airflow_provider_oscar.plugins import receiver
-from airflow_provider_oscar.plugins.receiver import BODY_LIMIT
+from airflow_provider_oscar.plugins.receiver import REQUEST_LIMIT
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SECRET = "s\u00e9cret of the store"
@@ -216,7 +216,7 @@ def test_a_delivery_of_many_objects_registers_each(client: Any, store: FakeStore
         pytest.param("received", b'{"what": "is this"}', 422, id="unknown form"),
         pytest.param("received", b"[1, 2]", 422, id="numbers"),
         pytest.param("received", b"[" * 200_000, 400, id="deep JSON"),
-        pytest.param("received", b" " * (BODY_LIMIT + 1), 413, id="too long"),
+        pytest.param("received", b" " * (REQUEST_LIMIT + 1), 413, id="too long"),
         pytest.param("others", b"{}", 404, id="asset not set up"),
         pytest.param("wrong", b"{}", 500, id="set up wrongly"),
         pytest.param("nobody-uses", json.dumps(minio()).encode(), 500, id="asset not in use"),

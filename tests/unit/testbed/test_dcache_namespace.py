@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The name space of the embedded dCache."""
+"""The namespace of the embedded dCache."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oscar_testbed.errors import RejectedError
 from oscar_testbed.fakes.kubernetes.patches import json_patch, merge_patch
-from oscar_testbed.fakes.kubernetes.pods import choose_node, misfits, problems, with_defaults
+from oscar_testbed.fakes.kubernetes.pods import choose_node, decode_errors, validation_errors, with_defaults
 from oscar_testbed.fakes.kubernetes.selectors import field_selector, label_selector
 from oscar_testbed.fakes.kubernetes.store import ConflictError, ExpiredError, NotFoundError, ObjectStore
 
@@ -99,7 +99,7 @@ def test_json_patch_of_an_absent_path_is_refused():
     ],
 )
 def test_invalid_pods_are_named(change, word):
-    assert any(word in problem for problem in problems(with_defaults({**copy.deepcopy(POD), **change})))
+    assert any(word in problem for problem in validation_errors(with_defaults({**copy.deepcopy(POD), **change})))
 
 
 @pytest.mark.parametrize(
@@ -111,12 +111,12 @@ def test_invalid_pods_are_named(change, word):
 )
 def test_pods_that_cannot_be_decoded_are_named(change, word):
     container = {"name": "x", "image": "i", **change}
-    assert any(word in misfit for misfit in misfits({**copy.deepcopy(POD), "spec": {"containers": [container]}}))
-    assert misfits(POD) == []
+    assert any(word in misfit for misfit in decode_errors({**copy.deepcopy(POD), "spec": {"containers": [container]}}))
+    assert decode_errors(POD) == []
 
 
 def test_valid_pod_has_no_problem():
-    assert problems(with_defaults(copy.deepcopy(POD))) == []
+    assert validation_errors(with_defaults(copy.deepcopy(POD))) == []
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import base64
 import httpx
 import pytest
 from oscar_testbed.fakes.oscar.api import Api, application
-from oscar_testbed.fakes.oscar.board import JobBoard
 from oscar_testbed.fakes.oscar.buckets import Buckets
 from oscar_testbed.fakes.oscar.definitions import RefusedError, check_storage, normalised
+from oscar_testbed.fakes.oscar.job_registry import JobRegistry
 from oscar_testbed.fakes.oscar.jobs import CloudRunner, job_environment
 from oscar_testbed.fakes.oscar.services import ServiceStore
 from oscar_testbed.faults import OscarFaults
@@ -54,11 +54,11 @@ class Oscar:
         self.buckets = MemoryBuckets()
         services = ServiceStore(directory / "services")
         runner = CloudRunner(directory / "jobs")
-        board = JobBoard(directory / "jobs", services, runner=runner, offloader=None, faults=self.faults)
+        registry = JobRegistry(directory / "jobs", services, runner=runner, offloader=None, faults=self.faults)
         self.services = services
         self.runner = runner
-        self.options = board.options
-        self.api = Api(services, board, self.buckets, ("oscar", "pw"), self.faults)
+        self.options = registry.options
+        self.api = Api(services, registry, self.buckets, ("oscar", "pw"), self.faults)
         self._app = application(self.api)
 
     def call(self, method, path, *, auth=("oscar", "pw"), **options):

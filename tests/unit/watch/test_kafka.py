@@ -49,7 +49,7 @@ class Reader:
             for offset in range(at, self._next)
         ]
 
-    def settle(self, message: TopicMessage, position: int) -> None:
+    def acknowledge(self, message: TopicMessage, position: int) -> None:
         self._topic.committed = position
 
     def close(self) -> None:

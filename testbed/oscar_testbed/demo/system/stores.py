@@ -61,7 +61,7 @@ def shared(url: str, doorway: Doorway | None) -> str:
 def shared_dcache(connection: Mapping[str, Any], doorway: Doorway | None) -> dict[str, Any]:
     """dCache's connection with a shared WebDAV door; only Airflow asks its frontend.
 
-    The provider refuses plain http elsewhere than on loopback, and does not know that this address is no network.
+    The provider refuses plain http elsewhere than on loopback, and does not know that this address is not a network.
     """
     extra = {**connection.get("extra", {}), **({"allow_insecure_http": True} if doorway else {})}
     return {**connection, "host": shared(connection["host"], doorway), "extra": extra}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the REST name space of the embedded dCache says of a file or directory."""
+"""What the REST namespace of the embedded dCache says of a file or directory."""
 
 from __future__ import annotations
 

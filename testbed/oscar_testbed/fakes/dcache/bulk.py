@@ -254,7 +254,7 @@ def _told(**values: object) -> Mapping[str, object]:
 async def json_object(request: Request) -> dict[str, Any]:
     """The body of a request.
 
-    :raises NamespaceError: 400 if it is no JSON object.
+    :raises NamespaceError: 400 if it is not a JSON object.
     """
     try:
         body = json.loads(await request.body())

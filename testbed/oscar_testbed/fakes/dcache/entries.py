@@ -52,7 +52,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """What the name space tells its listener.
+    """What the namespace tells its listener.
 
     :param watched: PNFS-ID of the entry whose watchers are told.
     :param name: name of the child it happened to, or None if it happened to ``watched`` itself.

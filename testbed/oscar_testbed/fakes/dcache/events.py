@@ -98,7 +98,7 @@ class Channel:
     def attach(self, connection: Connection, last_id: str | None) -> None:
         """Make ``connection`` the one listener, and replay what follows ``last_id``.
 
-        A wrong id empties the buffer; no id, or one that is no number, replays nothing: as in dCache.
+        A wrong id empties the buffer; no id, or one that is not a number, replays nothing: as in dCache.
         """
         self.announce("COMPETING_CLIENT")
         self.detach()
@@ -120,7 +120,7 @@ class Channel:
 
 
 class EventHub:
-    """All channels of one frontend; called from the frontend's loop and from the name space's threads.
+    """All channels of one frontend; called from the frontend's loop and from the namespace's threads.
 
     :param base_url: prefix of the URLs handed out, such as ``http://127.0.0.1:3880/api/v1``.
     """
@@ -279,7 +279,7 @@ class EventHub:
                 channel.announce("SUBSCRIPTION_CLOSED", subscription=subscription.url)
 
     def hear(self, happening: Happening) -> None:
-        """Take an event from the name space to every subscription that wants it, unless it gets lost."""
+        """Take an event from the namespace to every subscription that wants it, unless it gets lost."""
         with self._lock:
             for channel in list(self._channels.values()):
                 for subscription in list(channel.subscriptions.values()):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The REST frontend of the embedded dCache (``/api/v1``), as a Starlette application.
 
-Name space and user here; the event resources are in :mod:`.event_routes`, staging in :mod:`.tape`.
+Namespace and user here; the event resources are in :mod:`.event_routes`, staging in :mod:`.tape`.
 """
 
 from __future__ import annotations

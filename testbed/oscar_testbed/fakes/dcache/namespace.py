@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The name space of the embedded dCache and the bytes of its files.
+"""The namespace of the embedded dCache and the bytes of its files.
 
 Names live in SQLite and bytes in files called by PNFS-ID, so that no name from outside ever becomes a
 local path. A file has no size until its upload is committed, as in real dCache.

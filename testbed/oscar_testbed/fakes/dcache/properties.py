@@ -65,7 +65,7 @@ def changed(body: bytes) -> tuple[dict[str, str], list[str], list[Name]]:
 def multistatus(responses: Iterable[tuple[str, Entry]], names: Iterable[Name], *, missing: bool = False) -> bytes:
     """The answer to a PROPFIND.
 
-    A name space that no property was found in is not declared, and its names come without it, as from dCache.
+    A namespace that no property was found in is not declared, and its names come without it, as from dCache.
 
     :param responses: path as it is shown, and the entry.
     :param missing: say of every property that it is not there, as dCache does after a PROPPATCH.

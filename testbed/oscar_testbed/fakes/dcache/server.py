@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The embedded dCache as one component: the door, its pool and the frontend over one name space."""
+"""The embedded dCache as one component: the door, its pool and the frontend over one namespace."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class LocalDCache:
 
     @property
     def namespace(self) -> Namespace:
-        """The name space behind the doors; what is done here is seen by watchers like any client's work."""
+        """The namespace behind the doors; what is done here is seen by watchers like any client's work."""
         if self._namespace is None:
             raise PlatformError("the embedded dCache is not running; call start() first")
         return self._namespace

@@ -6,7 +6,7 @@ The process gets an environment of its own (nothing of the caller's but ``SINGUL
 ``APPTAINERENV_*``), the PATH and variables of the image's :class:`~oscar_testbed.images.LocalImage`,
 and its mounts below a private directory named by ``CONTAINER_SANDBOX_MOUNT_POINT``, which is what Kubernetes
 does for HostProcess containers: mount ``/data`` is found at ``$CONTAINER_SANDBOX_MOUNT_POINT/data``.
-It isolates nothing and is no security boundary; ``ro`` is not enforced.
+It isolates nothing and is not a security boundary; ``ro`` is not enforced.
 
 A program of its own, started with ``python -I -S``: it must import nothing but the standard library.
 """

@@ -22,10 +22,10 @@ from oscar_testbed.fakes.kubernetes.answers import ApiError, deleted_object
 from oscar_testbed.fakes.kubernetes.patches import json_patch, merge_patch
 from oscar_testbed.fakes.kubernetes.pods import (
     choose_node,
-    misfits,
-    name_problem,
-    problems,
+    decode_errors,
+    name_error,
     scheduled,
+    validation_errors,
     with_defaults,
 )
 from oscar_testbed.fakes.kubernetes.selectors import field_selector, label_selector
@@ -224,13 +224,13 @@ class Api:
         if kind.plural == "pods":
             unreadable = 'Pod in version "v1" cannot be handled as a Pod:'
             try:
-                if wrong := misfits(body):
+                if wrong := decode_errors(body):
                     raise ApiError(400, f"{unreadable} {'; '.join(wrong)}")
-                found = problems(with_defaults(body))
+                found = validation_errors(with_defaults(body))
             except (AttributeError, TypeError) as error:
                 raise ApiError(400, f"{unreadable} {error}") from error
         else:
-            found = [problem] if (problem := name_problem(body["metadata"])) else []
+            found = [problem] if (problem := name_error(body["metadata"])) else []
         if kind.plural == "secrets":
             _merge_string_data(body)
         if found:

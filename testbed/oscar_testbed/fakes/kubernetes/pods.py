@@ -49,7 +49,7 @@ def containers(pod: Mapping[str, Any]) -> list[Any]:
     return [c for key in ("initContainers", "containers") for c in spec.get(key) or [] if isinstance(c, dict)]
 
 
-def misfits(pod: Mapping[str, Any]) -> list[str]:
+def decode_errors(pod: Mapping[str, Any]) -> list[str]:
     """Why the API server could not even decode the pod and would answer 400; empty when it could."""
     return list(_misfits(pod))
 
@@ -68,12 +68,12 @@ def _misfits(pod: Mapping[str, Any]) -> Iterator[str]:
                 yield f"Resources: {group}: quantities must match the regular expression {_QUANTITY.pattern}"
 
 
-def problems(pod: Mapping[str, Any]) -> list[str]:
+def validation_errors(pod: Mapping[str, Any]) -> list[str]:
     """Why the API server would answer 422; empty when the pod is valid."""
     return list(_problems(pod))
 
 
-def name_problem(meta: Mapping[str, Any]) -> str:
+def name_error(meta: Mapping[str, Any]) -> str:
     """What is wrong with an object's name; empty if nothing."""
     if not meta.get("name"):
         return "metadata.name: Required value: name or generateName is required"
@@ -91,7 +91,7 @@ def _quoted(value: Any) -> str:
 
 def _problems(pod: Mapping[str, Any]) -> Iterator[str]:
     meta, spec = pod.get("metadata") or {}, pod.get("spec") or {}
-    if wrong := name_problem(meta):
+    if wrong := name_error(meta):
         yield wrong
     for key, value in (meta.get("labels") or {}).items():
         if _LABEL_VALUE.fullmatch(value) is None:

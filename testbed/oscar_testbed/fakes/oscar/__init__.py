@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 from oscar_testbed.fakes.interlink.containers import install_runtime
 from oscar_testbed.fakes.kubernetes import LocalKubernetes
 from oscar_testbed.fakes.oscar.api import Api, application
-from oscar_testbed.fakes.oscar.board import JobBoard
 from oscar_testbed.fakes.oscar.buckets import Buckets, S3Store
 from oscar_testbed.fakes.oscar.exposed import Exposed
+from oscar_testbed.fakes.oscar.job_registry import JobRegistry
 from oscar_testbed.fakes.oscar.jobs import CloudRunner, Runner
 from oscar_testbed.fakes.oscar.offload import Offloader
 from oscar_testbed.fakes.oscar.releases import OscarOptions
@@ -81,7 +81,7 @@ class LocalOscar:
         self.services = ServiceStore(self.directory / "services")
         self._runner = runner or CloudRunner(self.directory / "jobs", slots=slots)
         self._offloader = Offloader(kubernetes) if kubernetes is not None else None
-        self.board = JobBoard(
+        self.registry = JobRegistry(
             self.directory / "jobs",
             self.services,
             runner=self._runner,
@@ -89,10 +89,10 @@ class LocalOscar:
             faults=self.faults,
             options=self.options,
         )
-        self._exposed = Exposed(self.services, self.board.container, self.directory / "exposed")
+        self._exposed = Exposed(self.services, self.registry.container, self.directory / "exposed")
         self._buckets = Buckets(s3)
         self._webhooks = Webhooks(
-            self.services, self._buckets.below, lambda service, body: self.board.submit(service, body, "")
+            self.services, self._buckets.below, lambda service, body: self.registry.submit(service, body, "")
         )
         self._server: AsgiServer | None = None
 
@@ -105,19 +105,19 @@ class LocalOscar:
         """Install the container runtime, serve the API and open the job slots."""
         self.directory.mkdir(parents=True, exist_ok=True)
         runtime = install_runtime(self.directory / "bin", self._images)
-        self.board.supervisor = runtime.parent / "kit" / "supervisor"
+        self.registry.supervisor = runtime.parent / "kit" / "supervisor"
         self._write_keys()
         self.services.default_provider = {"endpoint": self._s3.endpoint, "verify": True, "region": self._s3.region}
         self.services.refresh()
         if self._dcache is not None:
-            self.board.plain_http_hosts = (urlsplit(self._dcache.webdav_url).netloc,)
+            self.registry.plain_http_hosts = (urlsplit(self._dcache.webdav_url).netloc,)
         if self._server is None:
             self.password = self._password()
             credentials = (self.username, self.password)
             offloading = self._offloader.available if self._offloader else None
             api = Api(
                 self.services,
-                self.board,
+                self.registry,
                 self._buckets,
                 credentials,
                 self.faults,
@@ -153,10 +153,10 @@ class LocalOscar:
         }
 
     def _write_keys(self) -> None:
-        self.board.keys = {"accessKey": self._s3.access_key, "secretKey": self._s3.secret_key}
+        self.registry.keys = {"accessKey": self._s3.access_key, "secretKey": self._s3.secret_key}
         place = self.directory / "keys"
         place.mkdir(exist_ok=True, mode=0o700)
-        for name, text in self.board.keys.items():
+        for name, text in self.registry.keys.items():
             write_private(place / name, text)
 
     def _password(self) -> str:

@@ -20,7 +20,6 @@ from starlette.routing import Route
 
 from oscar_testbed.fakes.kubernetes.answers import ApiError
 from oscar_testbed.fakes.kubernetes.pods import valid_name
-from oscar_testbed.fakes.oscar.board import JobBoard
 from oscar_testbed.fakes.oscar.bucket_api import BucketApi, JSONResponse
 from oscar_testbed.fakes.oscar.buckets import Buckets, refused_name
 from oscar_testbed.fakes.oscar.cluster_api import ClusterApi
@@ -37,6 +36,7 @@ from oscar_testbed.fakes.oscar.definitions import (
 )
 from oscar_testbed.fakes.oscar.exposed import Exposed
 from oscar_testbed.fakes.oscar.federation import FederationApi
+from oscar_testbed.fakes.oscar.job_registry import JobRegistry
 from oscar_testbed.fakes.oscar.journal import Journal
 from oscar_testbed.fakes.oscar.pages import before_suspended, page_token, read_page_token
 from oscar_testbed.fakes.oscar.services import ServiceStore
@@ -70,7 +70,7 @@ class Api:
     def __init__(  # noqa: PLR0917 - the parts it answers for
         self,
         services: ServiceStore,
-        board: JobBoard,
+        registry: JobRegistry,
         storage: Buckets,
         credentials: tuple[str, str],
         faults: OscarFaults,
@@ -79,15 +79,15 @@ class Api:
         exposed: Exposed | None = None,
     ) -> None:
         self.services = services
-        self.board = board
+        self.registry = registry
         self.buckets = storage
         self.faults = faults
-        self.options = board.options
+        self.options = registry.options
         self._offloading = offloading or (lambda: False)
-        self.cluster = ClusterApi(services, board, storage, self.options, self._offloading)
+        self.cluster = ClusterApi(services, registry, storage, self.options, self._offloading)
         self.volumes = VolumeApi(services)
         self.federation = FederationApi(services)
-        self.exposed = exposed or Exposed(services, board.container, services.directory.parent / "exposed")
+        self.exposed = exposed or Exposed(services, registry.container, services.directory.parent / "exposed")
         self.journal = Journal(services)
         word = base64.b64encode(":".join(credentials).encode()).decode()
         self._basic = f"Basic {word}"
@@ -209,8 +209,8 @@ class Api:
             self.buckets.create(bucket, folders)
 
     def _delete(self, service: Service) -> bool:
-        for job in self.board.listing(service["name"]):
-            self.board.delete(service["name"], job)
+        for job in self.registry.listing(service["name"]):
+            self.registry.delete(service["name"], job)
         self.services.remove(service["name"])
         self.exposed.remove(service["name"])
         self.volumes.drop(service)
@@ -237,7 +237,7 @@ class Api:
                 return PlainTextResponse("invalid character looking for beginning of value", 500)
             except (KeyError, TypeError, IndexError):
                 return Response(status_code=500)  # a panic
-        await asyncio.to_thread(self.board.submit, service, body, wanted)
+        await asyncio.to_thread(self.registry.submit, service, body, wanted)
         return Response(status_code=201)
 
     async def run(self, request: Request) -> Response:
@@ -268,7 +268,7 @@ class Api:
             return Response()
         if self.services.get(name) is None:
             return Response(status_code=404)
-        found = self.board.listing(name)
+        found = self.registry.listing(name)
         release = self.options.release
         if not release.pages_jobs or self.faults.flat_job_list:
             await self._throttle(2)
@@ -303,9 +303,9 @@ class Api:
         if self.services.get(name) is None:
             return Response(status_code=404)
         everything = request.query_params.get("all", "").lower() == "true"
-        for job, entry in self.board.listing(name).items():
+        for job, entry in self.registry.listing(name).items():
             if everything or entry["status"] == "Succeeded":
-                await asyncio.to_thread(self.board.delete, name, job)
+                await asyncio.to_thread(self.registry.delete, name, job)
         return Response(status_code=204)
 
     async def read_log(self, request: Request) -> Response:
@@ -316,13 +316,13 @@ class Api:
         if self.services.get(name) is None:
             return Response(status_code=404)
         try:
-            text = await asyncio.to_thread(self.board.log, name, request.path_params["job"])
+            text = await asyncio.to_thread(self.registry.log, name, request.path_params["job"])
         except (LookupError, FileNotFoundError):
             return Response(status_code=500)
         if text is None:
             return Response(status_code=404)
         if request.query_params.get("timestamps", "").lower() in {"1", "t", "true"}:
-            entry = (await asyncio.to_thread(self.board.listing, name)).get(request.path_params["job"], {})
+            entry = (await asyncio.to_thread(self.registry.listing, name)).get(request.path_params["job"], {})
             # When each line was printed is not known here; all have the time of the job's start.
             at = str(entry.get("start_time") or entry.get("creation_time") or "").replace("Z", ".000000000Z").encode()
             text = b"".join(at + b" " + line for line in text.splitlines(keepends=True))
@@ -333,7 +333,7 @@ class Api:
         name, job = request.path_params["name"], request.path_params["job"]
         if self.services.get(name) is None:
             return PlainTextResponse("You do not have permission to access this service", 403)
-        done = await asyncio.to_thread(self.board.delete, name, job)
+        done = await asyncio.to_thread(self.registry.delete, name, job)
         return Response(status_code=204 if done else 404)
 
 

@@ -54,7 +54,7 @@ class Buckets:
                 client.put_object(Bucket=name, Key=f"{folder.strip('/')}/", Body=b"")
 
     def remove(self, name: str) -> None:
-        """Remove a bucket with everything in it; an absent one is no error."""
+        """Remove a bucket with everything in it; an absent one is not an error."""
         if name not in self.names():
             return
         client = self.store.client()

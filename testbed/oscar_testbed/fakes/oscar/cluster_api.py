@@ -14,10 +14,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from oscar_testbed.fakes.oscar.board import JobBoard
 from oscar_testbed.fakes.oscar.bucket_api import JSONResponse
 from oscar_testbed.fakes.oscar.buckets import Buckets
 from oscar_testbed.fakes.oscar.definitions import decoded
+from oscar_testbed.fakes.oscar.job_registry import JobRegistry
 from oscar_testbed.fakes.oscar.releases import OscarOptions
 from oscar_testbed.fakes.oscar.services import ServiceStore
 
@@ -34,13 +34,13 @@ class ClusterApi:
     def __init__(
         self,
         services: ServiceStore,
-        board: JobBoard,
+        registry: JobRegistry,
         storage: Buckets,
         options: OscarOptions,
         offloading: Callable[[], bool],
     ) -> None:
         self._services = services
-        self._board = board
+        self._registry = registry
         self._buckets = storage
         self._options = options
         self._offloading = offloading
@@ -150,7 +150,7 @@ class ClusterApi:
             "status": "Ready",
             "conditions": [{"type": "Ready", "status": True}],
         }
-        jobs = [entry for name in self._services.names() for entry in self._board.listing(name).values()]
+        jobs = [entry for name in self._services.names() for entry in self._registry.listing(name).values()]
         names = self._buckets.names()
         return {
             # A virtual node has no metrics, and what has none is left out.

@@ -61,11 +61,13 @@ class Release:
     def parse(cls, version: str) -> Release:
         """Read ``v4.1.2`` or ``3.6``.
 
-        :raises ValueError: if it is no version, or one before 3.3.
+        :raises ValueError: if it is not a version, or one before 3.3.
         """
         found = _VERSION.fullmatch(version)
         if found is None or (number := (int(found[1]), int(found[2]), int(found[3] or 0))) < (3, 3, 0):
-            raise ValueError(f"{version!r} is no release the embedded OSCAR can be; expected 3.3 or later, as 'v4.1.2'")
+            raise ValueError(
+                f"{version!r} is not a release the embedded OSCAR can be; expected 3.3 or later, as 'v4.1.2'"
+            )
         return cls(number)
 
     def has_route(self, method: str, path: str) -> bool:

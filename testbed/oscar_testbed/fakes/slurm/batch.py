@@ -115,7 +115,7 @@ class BatchSystem(Protocol):
         """
 
     def cancel(self, job_id: str) -> None:
-        """Cancel a job; an unknown or finished one is no error."""
+        """Cancel a job; an unknown or finished one is not an error."""
 
     def requeue(self, job_id: str) -> None:
         """End a job that runs and let it wait again, as preemption does where jobs may be requeued."""

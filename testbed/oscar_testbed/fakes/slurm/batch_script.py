@@ -148,7 +148,7 @@ def refusal(request: Request) -> str:
     if partition is None:
         return "Invalid partition name specified"
     cpus, memory = partition.cpus // partition.nodes, partition.memory_mib // partition.nodes
-    # More CPUs than the whole partition has is accepted by SLURM, and waits for ever.
+    # More CPUs than the whole partition has is accepted by SLURM, and waits forever.
     too_wide = cpus < request.cpus <= partition.cpus
     if too_wide or request.memory_mib > memory or request.gpus > partition.gpus:
         return "Requested node configuration is not available"

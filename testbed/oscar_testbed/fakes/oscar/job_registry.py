@@ -19,7 +19,7 @@ from oscar_testbed.fakes.oscar.services import ServiceStore
 from oscar_testbed.faults import OscarFaults
 
 
-class JobBoard:
+class JobRegistry:
     """One list of jobs over the cloud slots and the virtual nodes."""
 
     def __init__(
