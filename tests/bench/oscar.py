@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-from oscar_testbed.fakes.oscar.api import application
+from oscar_testbed.fakes.oscar.server import application
 from oscar_testbed.webserver import AsgiServer
 
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook

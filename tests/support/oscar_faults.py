@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from oscar_testbed.fakes.oscar.api import application
+from oscar_testbed.fakes.oscar.server import application
 from oscar_testbed.webserver import AsgiServer
 
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
-from oscar_testbed.fakes.oscar.api import application
+from oscar_testbed.fakes.oscar.server import application
 
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from tests.unit.testbed.test_oscar_api import Oscar

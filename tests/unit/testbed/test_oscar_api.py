@@ -8,11 +8,12 @@ import base64
 
 import httpx
 import pytest
-from oscar_testbed.fakes.oscar.api import Api, application
+from oscar_testbed.fakes.oscar.api import Api
 from oscar_testbed.fakes.oscar.buckets import Buckets
 from oscar_testbed.fakes.oscar.definitions import RefusedError, check_storage, normalised
 from oscar_testbed.fakes.oscar.job_registry import JobRegistry
 from oscar_testbed.fakes.oscar.jobs import CloudRunner, job_environment
+from oscar_testbed.fakes.oscar.server import application
 from oscar_testbed.fakes.oscar.services import ServiceStore
 from oscar_testbed.faults import OscarFaults
 

@@ -17,13 +17,14 @@ from urllib.parse import urlsplit
 
 from oscar_testbed.fakes.interlink.containers import install_runtime
 from oscar_testbed.fakes.kubernetes import LocalKubernetes
-from oscar_testbed.fakes.oscar.api import Api, application
+from oscar_testbed.fakes.oscar.api import Api
 from oscar_testbed.fakes.oscar.buckets import Buckets, S3Store
 from oscar_testbed.fakes.oscar.exposed import Exposed
 from oscar_testbed.fakes.oscar.job_registry import JobRegistry
 from oscar_testbed.fakes.oscar.jobs import CloudRunner, Runner
 from oscar_testbed.fakes.oscar.offload import Offloader
 from oscar_testbed.fakes.oscar.releases import OscarOptions
+from oscar_testbed.fakes.oscar.server import application
 from oscar_testbed.fakes.oscar.services import ServiceStore
 from oscar_testbed.fakes.oscar.webhooks import Webhooks
 from oscar_testbed.faults import OscarFaults
