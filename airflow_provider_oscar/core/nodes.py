@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from airflow_provider_oscar.core.podstatus import node_trouble
+from airflow_provider_oscar.core.podstatus import node_unready_reason
 from airflow_provider_oscar.core.shapes import mapping_of, sequence_of
 
 #: Label of virtual nodes: since interLink 0.4.0, and before.

@@ -28,7 +28,7 @@ from airflow_provider_oscar.core.logs import LogText, read_bounded
 from airflow_provider_oscar.core.nodes import VirtualNode
 from airflow_provider_oscar.core.orphans import SecretInfo
 from airflow_provider_oscar.core.pods import CONTAINER_NAME
-from airflow_provider_oscar.core.podstatus import PodStatus, node_trouble
+from airflow_provider_oscar.core.podstatus import PodStatus, node_unready_reason
 from airflow_provider_oscar.core.shapes import mapping_of, sequence_of
 from airflow_provider_oscar.hooks.interlink.bounds import read_whole
 from airflow_provider_oscar.hooks.interlink.config import core_api, extra_field

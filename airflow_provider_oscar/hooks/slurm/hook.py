@@ -20,7 +20,7 @@ from airflow.sdk import BaseHook
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError, quoted
 from airflow_provider_oscar.core.orphans import SlurmJob
 from airflow_provider_oscar.core.shapes import mappings_of
-from airflow_provider_oscar.core.slurm_queue import SlurmQueue, queue_of
+from airflow_provider_oscar.core.slurm_queue import SlurmQueue, summarize_queue
 from airflow_provider_oscar.hooks.http.cookies import cookie_jar
 from airflow_provider_oscar.hooks.http.tls import tls_context
 
