@@ -15,7 +15,7 @@ from airflow.sdk import Connection
 
 from airflow_provider_oscar.core.errors import OscarProviderError
 from airflow_provider_oscar.core.fdl import from_fdl
-from airflow_provider_oscar.core.podstatus import PodStatus, node_trouble
+from airflow_provider_oscar.core.podstatus import PodStatus, node_unready_reason
 from airflow_provider_oscar.hooks.dcache import DCacheHook, events, rest, tape, webdav
 from airflow_provider_oscar.hooks.http.cookies import cookie_jar
 from airflow_provider_oscar.hooks.http.flows import run
@@ -83,7 +83,7 @@ def kubernetes(data: bytes) -> None:
             f"{status.reason} {status.created_at}".encode("utf-8", "surrogatepass")
     for document in _documents("node", data):
         if isinstance(document, dict):
-            node_trouble(document)
+            node_unready_reason(document)
 
 
 class _Oscar(OscarCalls):
