@@ -16,7 +16,7 @@ from airflow_provider_oscar.core.errors import LostContactError, OscarProviderEr
 from airflow_provider_oscar.core.shapes import mapping_of, mappings_of, sendable, sequence_of
 from airflow_provider_oscar.hooks.dcache import DCacheHook, tape
 from airflow_provider_oscar.hooks.http.flows import run
-from airflow_provider_oscar.hooks.oscar.api import Api, OscarCalls
+from airflow_provider_oscar.hooks.oscar.api import OscarCalls, OscarRequests
 from airflow_provider_oscar.hooks.slurm import SlurmHook
 from airflow_provider_oscar.operators.oscar_calls import _buckets
 
@@ -24,7 +24,7 @@ ODD = st.sampled_from([None, True, 0, 1.5, "a", "\ud800", [], [1], {}, {"a": 1}]
 
 
 class _Oscar(OscarCalls):
-    api = Api("https://oscar", "connection 'o'")
+    api = OscarRequests("https://oscar", "connection 'o'")
 
 
 @given(st.one_of(ODD, st.lists(ODD), st.dictionaries(st.text(), ODD)))
