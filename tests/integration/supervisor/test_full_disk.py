@@ -14,7 +14,7 @@ import pytest
 from airflow_provider_oscar.core.errors import TransientError
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.jobs.failures import failure
-from airflow_provider_oscar.jobs.outcome import verdict
+from airflow_provider_oscar.jobs.outcome import evaluate
 from tests.support.http_store import Store
 from tests.support.supervised import SUBMISSION, job, source
 
@@ -42,7 +42,7 @@ def test_an_input_that_finds_no_room_is_a_matter_for_another_node(store: Store, 
     run = supervise(job(store, ["true"], input=source(store, BIG)))
     assert (run.error["reason"], run.error["permanent"], run.error["stage"]) == ("local-file", False, "stage-in")
     assert "No space left on device" in run.message
-    outcome = verdict(SUBMISSION, run.manifest, JobPhase.FAILED, age=timedelta(0), grace=timedelta(minutes=1))
+    outcome = evaluate(SUBMISSION, run.manifest, JobPhase.FAILED, age=timedelta(0), grace=timedelta(minutes=1))
     error = failure(outcome, run.manifest, where="here", object_uri="", reported="", exit_code=run.code, log="")
     assert isinstance(error, TransientError), "it is tried again, as retries says"
 
