@@ -145,8 +145,7 @@ class _Poll:
         self.ended = True
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.gather(self._task, return_exceptions=True)
         return True
 
     async def _run(self) -> None:
@@ -180,7 +179,8 @@ class _Poll:
             self._broadcast(found)
             await self.pace.sleep(min(self.pace.min_pause, self._interval))
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), max(self._interval - self.pace.min_pause, 0.0))
+                async with asyncio.timeout(max(self._interval - self.pace.min_pause, 0.0)):
+                    await self._wake.wait()
 
     @property
     def _interval(self) -> float:

@@ -44,7 +44,8 @@ class BoundedPool:
         future = self._executor.submit(function, *args, **kwargs)
         future.add_done_callback(self._leave)
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), deadline)
+            async with asyncio.timeout(deadline):
+                return await asyncio.wrap_future(future)
         except TimeoutError:
             future.cancel()  # helps only if it has not begun
             raise PoolFullError(f"not done within {deadline:g} s") from None

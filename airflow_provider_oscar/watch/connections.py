@@ -85,28 +85,30 @@ class StoreConnection(Generic[H]):
         self._at_work.add(cast("Future[object]", job))
         job.add_done_callback(lambda done: self._at_work.discard(cast("Future[object]", done)))
         work = asyncio.wrap_future(job)
-        work.add_done_callback(lambda _: self._slots.release())
-        try:
-            return await asyncio.wait_for(asyncio.shield(work), self._deadline)
-        except TimeoutError:
-            if work.done():
-                raise
-            self._hanging += 1
-            work.add_done_callback(self._ended)
-            raise TransientError(
-                f"{self.about}: no answer within {self._deadline:g} s; {self._hanging} of {self._workers} calls to it "
-                "hang. Other connections are not affected"
-            ) from None
+        work.add_done_callback(self._returned)
+        done, _ = await asyncio.wait((work,), timeout=self._deadline)
+        if done:
+            return work.result()
+        self._hanging += 1
+        work.add_done_callback(self._stopped_hanging)
+        raise TransientError(
+            f"{self.about}: no answer within {self._deadline:g} s; {self._hanging} of {self._workers} calls to it "
+            "hang. Other connections are not affected"
+        )
 
-    def _ended(self, work: asyncio.Future[T]) -> None:
-        self._hanging -= 1
+    def _returned(self, work: asyncio.Future[T]) -> None:
+        self._slots.release()
         if not work.cancelled():
-            work.exception()  # nobody waits for it any more
+            work.exception()  # perhaps nobody waits for it any more
+
+    def _stopped_hanging(self, _: asyncio.Future[T]) -> None:
+        self._hanging -= 1
 
     async def _slot(self) -> None:
         while True:
             try:
-                await asyncio.wait_for(self._slots.acquire(), self._deadline)
+                async with asyncio.timeout(self._deadline):
+                    await self._slots.acquire()
             except TimeoutError:
                 if self._hanging >= self._workers:
                     raise TransientError(

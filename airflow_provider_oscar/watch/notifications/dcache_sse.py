@@ -160,7 +160,8 @@ class DCacheEventChannel(Channel):
             await self._beat(HEARTBEAT)
         await self.watch(self._root)
         try:
-            await asyncio.wait_for(self._open.wait(), 1.0)
+            async with asyncio.timeout(1.0):
+                await self._open.wait()
         except TimeoutError:
             await self._probe()
 
@@ -221,7 +222,8 @@ class DCacheEventChannel(Channel):
         try:
             if self._channel and self._client is not None and self._hook is not None:
                 flow = events.delete_channel(self._hook.frontend, self._channel)
-                await asyncio.wait_for(arun(self._client, flow), 5)
+                async with asyncio.timeout(5):
+                    await arun(self._client, flow)
         except Exception as error:  # noqa: BLE001 - the channel ends by its timeout as well
             log.info("%s: the channel could not be deleted: %s", self._about, error)
         finally:

@@ -119,7 +119,8 @@ class NotificationListener:
     async def wait_first_attempt(self, seconds: float) -> None:
         """Wait until the first attempt to connect has succeeded or failed, ``seconds`` at most."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._attempted.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._attempted.wait()
 
     def mark_listing_started(self) -> None:
         """Take note that the place is listed from now on, which covers what was missed."""
@@ -189,7 +190,6 @@ class NotificationListener:
         """Stop listening."""
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
         await self.channel.aclose()

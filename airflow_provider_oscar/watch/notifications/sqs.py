@@ -162,8 +162,10 @@ class SqsChannel(Channel):
         """Return what is not settled, so that it is delivered again at once."""
         with suppress(Exception):
             if self._settling is not None:
-                await asyncio.wait_for(self._settling, 5)
+                async with asyncio.timeout(5):
+                    await self._settling
             if self._queue is not None and self._open:
                 returned = partial(self._queue.give_back, list(self._open), seconds=0)
-                await asyncio.wait_for(self._blocking(returned), 5)
+                async with asyncio.timeout(5):
+                    await self._blocking(returned)
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -145,7 +145,8 @@ class NotifiedSource(ListingSource):
                 looks = (retry.due for retry in self._retries.values())
                 wake = min(due, early if listener.missed else due, beat + self.interval, *looks)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(listener.changed.wait(), max(wake - now, 0.01))
+                    async with asyncio.timeout(max(wake - now, 0.01)):
+                        await listener.changed.wait()
                 listener.changed.clear()
             deliveries = listener.drain(_KEYS_PER_PAGE)
             with self._missed_on_error(deliveries):

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,10 +15,12 @@ from airflow_provider_oscar.core.errors import PermanentError, TransientError
 from airflow_provider_oscar.hooks.dcache.entries import NamespaceEntry
 from airflow_provider_oscar.hooks.s3.listing import ListingPage
 from airflow_provider_oscar.watch.connections import Connections
+from airflow_provider_oscar.watch.notifications.listener import Channel, Delivery
 from airflow_provider_oscar.watch.source import ListingSource, Page
 from airflow_provider_oscar.watch.sources.dcache import DCacheSource
+from airflow_provider_oscar.watch.sources.notified import NotifiedSource, Unconfirmed
 from airflow_provider_oscar.watch.sources.s3 import S3Source
-from tests.unit.watch.conftest import NOON, listed
+from tests.unit.watch.conftest import NOON, FakeBucket, listed, quiet
 
 
 async def pages_of(source: ListingSource) -> list[Page]:
@@ -180,3 +183,38 @@ async def test_entries_that_cannot_be_read_reach_the_page_and_speak_against_an_e
 async def test_an_empty_directory_is_a_complete_listing() -> None:
     (page,) = await pages_of(dcache_source({"/in": []}))
     assert (page.first, page.last) == (True, True)
+
+
+class SilentChannel(Channel):
+    """A channel that is open and says nothing."""
+
+    lossy = False
+    about = "a silent channel"
+
+    async def listen(self) -> AsyncGenerator[Delivery | None, None]:
+        yield None
+        await asyncio.Event().wait()
+
+
+async def test_a_watcher_that_is_cancelled_while_something_is_delivered_ends():
+    async def open_channel() -> Channel:
+        return SilentChannel()
+
+    async def confirm(key: str, reason: object) -> Unconfirmed:
+        return Unconfirmed.LISTING
+
+    async def follow() -> None:
+        async for _ in watched.full_listing():
+            pass
+        async for _ in watched.incremental(3600.0):
+            pass
+
+    watched = NotifiedSource(FakeBucket({}), open_channel, confirm, reconcile_interval=3600.0, spacing=0.0)
+    task = asyncio.create_task(follow())
+    await quiet()
+    assert watched.listener is not None
+    watched.listener.changed.set()
+    task.cancel()
+    await quiet()
+    assert task.cancelled()
+    await watched.aclose()

@@ -66,7 +66,8 @@ async def _lines(  # noqa: PLR0917 - private, called once
 
 async def _wait(changed: asyncio.Event, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(changed.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await changed.wait()
 
 
 def _changes(store: ObjectStore, plural: str, matches: Matches, at: int) -> tuple[list[bytes], int]:
