@@ -201,7 +201,7 @@ LOST = {
         PodOptions(volumes=[SHARED], volume_mounts=[{"name": "shared", "mountPath": "/s", "subPath": "a"}]),
         "subPath",
     ),
-    "name of a variable": (PodOptions(env=[{"name": "a.b", "value": "1"}]), "no shell identifier"),
+    "name of a variable": (PodOptions(env=[{"name": "a.b", "value": "1"}]), "not a shell identifier"),
     "pod address": (
         PodOptions(env=[{"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]),
         "stay Pending",

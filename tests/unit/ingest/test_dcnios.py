@@ -340,7 +340,7 @@ def test_a_form_that_was_never_filled_in_gives_a_dag_file_to_fill_in(dags):
     ids=repr,
 )
 def test_what_is_no_workflow_is_refused(document):
-    with pytest.raises(DefinitionError, match="no workflow of DCNiOS"):
+    with pytest.raises(DefinitionError, match="not a workflow of DCNiOS"):
         read_workflow(document, Report())
 
 
