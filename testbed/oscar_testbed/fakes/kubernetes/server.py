@@ -89,7 +89,9 @@ async def _resources(request: Request) -> Response:
 
 
 def _routes(api: Api) -> list[Route]:
-    routes = [Route("/version", _version), Route("/api", _api_versions), Route("/apis", _api_groups)]
+    # A real API server takes these with and without a slash at the end, and redirects nowhere.
+    fixed = {"/version": _version, "/api": _api_versions, "/apis": _api_groups}
+    routes = [Route(f"{path}{end}", answer) for path, answer in fixed.items() for end in ("", "/")]
     routes += [Route(f"/{name}", _ok) for name in ("healthz", "livez", "readyz")]
     routes.append(Route("/api/v1/namespaces/{namespace}/pods/{name}/log", api.log))
     routes.append(Route("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", _access_review, methods=["POST"]))
@@ -131,7 +133,7 @@ def application(api: Api, *, token: str, faults: KubernetesFaults) -> Starlette:
         code = getattr(error, "status_code", 404)
         return status_answer(code, "the server could not find the requested resource")
 
-    return Starlette(
+    made = Starlette(
         routes=_routes(api),
         middleware=[Middleware(BaseHTTPMiddleware, dispatch=guard)],
         exception_handlers={
@@ -142,3 +144,5 @@ def application(api: Api, *, token: str, faults: KubernetesFaults) -> Starlette:
             405: unknown,
         },
     )
+    made.router.redirect_slashes = False
+    return made
