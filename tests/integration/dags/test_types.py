@@ -26,7 +26,7 @@ BAD = {
     'DCacheNewObjectTrigger(asset_name="a", path="/in", notifications="pigeon")': "notifications",
     'DCacheNewObjectTrigger(asset_name="a", path="/in", recursive="yes")': "recursive",
     'S3NewObjectSensor(task_id="t", bucket="b", batch="yes")': "batch",
-    'S3NewObjectSensor(task_id="t", bucket="b", pol_interval=3)': "pol_interval",
+    'S3NewObjectSensor(task_id="t", bucket="b", start=3)': "start",
     'S3NewObjectTrigger(asset_name="a", bucket="b", filter=ObjectFilter(sufix=".h5"))': "sufix",
 }
 

@@ -64,7 +64,7 @@ def measure(directory: Path, jobs: int, platform: LocalPlatform, *, patience: fl
         environment={**platform.environment(), "QUICK_JOBS": str(jobs), "QUICK_NODE": _node(platform)},
         parallelism=4,
     )
-    before = len(platform.slurm.jobs())
+    before = _newest_job(platform)
     try:
         airflow.start()
         environment = airflow.environment()
@@ -80,9 +80,14 @@ def measure(directory: Path, jobs: int, platform: LocalPlatform, *, patience: fl
         )
         tries = _query(airflow, "SELECT sum(try_number) FROM task_instance WHERE dag_id = 'quick'")[0][0]
         mismatches = _query(airflow, "SELECT count(*) FROM log WHERE event = 'state mismatch'")[0][0]
-        return Quick(states, tries, mismatches, len(platform.slurm.jobs()) - before, seconds)
+        return Quick(states, tries, mismatches, _newest_job(platform) - before, seconds)
     finally:
         airflow.stop()
+
+
+def _newest_job(platform: LocalPlatform) -> int:
+    """Return the number of the last job; SLURM counts them up, and soon forgets those that have ended."""
+    return max(map(int, platform.slurm.jobs()), default=0)
 
 
 def _node(platform: LocalPlatform) -> str:

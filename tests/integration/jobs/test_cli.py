@@ -118,11 +118,13 @@ def test_a_service_that_is_not_there_is_said_the_same_way_everywhere(airflow, wo
         airflow(*words, "none")
 
 
-def test_a_job_that_is_not_there_has_no_log(airflow, service):
-    with pytest.raises(SystemExit, match=f"service '{service}' has no job 'none'; `airflow oscar jobs list {service}`"):
-        airflow("jobs", "logs", service, "none")
-    assert airflow("jobs", "list", service) == "No data found\n"
-    assert airflow("jobs", "list", service, "-o", "json") == "[]\n"
+def test_a_job_that_is_not_there_has_no_log(airflow, fdl):
+    airflow("services", "apply", str(fdl))
+    with pytest.raises(SystemExit, match="service 'by-cli' has no job 'none'; `airflow oscar jobs list by-cli`"):
+        airflow("jobs", "logs", "by-cli", "none")
+    assert airflow("jobs", "list", "by-cli") == "No data found\n"
+    assert airflow("jobs", "list", "by-cli", "-o", "json") == "[]\n"
+    airflow("services", "delete", "by-cli", "--yes")
 
 
 def test_check_passes_on_every_connection_of_the_embedded_platform(airflow, platform):

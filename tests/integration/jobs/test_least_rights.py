@@ -21,7 +21,7 @@ from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.placement.targets import PlacementTarget
-from tests.integration.jobs.conftest import IMAGE
+from tests.integration.conftest import HASTY_IMAGE
 from tests.support.fakes import context
 from tests.support.guard import KubernetesGuard, S3Guard, guarded
 
@@ -82,7 +82,7 @@ def find_and_run(node: str, run: str) -> dict[str, Any]:
         name="hpc-cpu", task_id="x", kind="interlink", node=node, slurm=SlurmOptions(time="10", memory_mib=256)
     )
     task = InterLinkPodOperator(
-        task_id="least", image=IMAGE, target=cpu, object_event=found, command=COPY, output_uri="s3://results/words",
+        task_id="least", image=HASTY_IMAGE, target=cpu, object_event=found, command=COPY, output_uri="s3://results/words",
         timeout=20, poll_interval=0.3, deferrable=False,
     )  # fmt: skip
     manifest = task.execute(context(partition_key=run, task_id="least"))
