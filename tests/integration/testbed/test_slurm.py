@@ -37,13 +37,13 @@ def submit(cluster, tmp_path):
     return call
 
 
-def _finish(cluster: BatchSystem, job_id: str) -> BatchJob:
-    _until(cluster, job_id, lambda job: job.finished)
+def _finish(cluster: BatchSystem, job_id: str, timeout: float = 30) -> BatchJob:
+    _until(cluster, job_id, lambda job: job.finished, timeout)
     return cluster.jobs()[job_id]
 
 
-def _until(cluster, job_id, test) -> None:
-    wait_until(lambda: test(cluster.jobs()[job_id]), what=f"job {job_id} gets there", timeout=30, interval=0.1)
+def _until(cluster, job_id, test, timeout: float = 30) -> None:
+    wait_until(lambda: test(cluster.jobs()[job_id]), what=f"job {job_id} gets there", timeout=timeout, interval=0.1)
 
 
 def _alive(pid: int) -> bool:
@@ -98,7 +98,7 @@ def test_a_requeued_job_runs_again_under_its_number(cluster, submit, tmp_path):
     job_id = submit(f'echo "${{SLURM_RESTART_COUNT:-0}}" >> {runs}; [ -n "$SLURM_RESTART_COUNT" ] || sleep 60')
     _until(cluster, job_id, lambda job: job.state == "R" and runs.exists())
     cluster.requeue(job_id)
-    assert _finish(cluster, job_id).state == "CD"
+    assert _finish(cluster, job_id, timeout=240).state == "CD"  # SLURM lets it wait for two minutes
     assert runs.read_text().split() == ["0", "1"]
 
 

@@ -37,6 +37,8 @@ from oscar_testbed.programs import find_program, missing
 PROGRAMS = ("sbatch", "squeue", "scancel", "sinfo", "slurmctld", "slurmd", "munged")
 #: Names of the nodes, the partition they belong to and the fake GPUs they have.
 NODES = (("cn1", "cpu", 0), ("cn2", "cpu", 0), ("gn1", "gpu", 2))
+#: Seconds in which slurmctld has written down what changed.
+_SAVED_WITHIN = 8.0
 _WIDTHS = (20, 12, 12, 40, 40, 60)
 _COLUMNS = ("JobArrayID", "StateCompact", "exit_code", "Partition", "NodeList", "Reason")
 
@@ -253,10 +255,20 @@ class RealSlurm:
                 time.sleep(seconds)
 
     def kill_controller(self, pause: float) -> None:
-        """Kill slurmctld as ``kill -9`` does, and start it again; it finds its jobs in what it had saved.
+        """Kill slurmctld as ``kill -9`` does once it has saved its jobs, and start it again; it finds them there.
+
+        It saves them within seconds of a change. Killed before that, it launches a job again that runs, which the node
+        refuses and SLURM then holds: nobody's job survives that, with us or without.
 
         :param pause: seconds in between.
         """
+        began, saved = time.time(), self.directory / "state" / "job_state"
+        with suppress(PlatformError):
+            wait_until(
+                lambda: saved.exists() and saved.stat().st_mtime > began,
+                what="the jobs are saved",
+                timeout=_SAVED_WITHIN,
+            )
         for daemon in self._daemons:
             if daemon.name == "slurmctld":
                 daemon.kill()
