@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 PLACE = "watches"
 #: A former asset counts as left just now if it had an event within this time.
 _LATELY = timedelta(days=1)
-#: Where the predecessor's memory is gone already: objects modified so long before are looked at once more.
+#: Objects modified so long before a predecessor's last event are looked at once more: its memory may be gone already,
+#: and of what it reported last, Airflow drops the events once no DAG names its asset.
 _GAP = timedelta(hours=1)
 
 
@@ -39,7 +40,7 @@ def give_memory(session: Session, asset_id: int, value: object) -> dict[str, obj
 
     :param asset_id: asset of the watcher.
     :param value: the request: ``index`` is the key of the states of its place.
-    :return: ``copied``, how many states; or ``since``, a time in ISO 8601; or nothing, if the place is new.
+    :return: ``copied``, how many states, if any; ``since``, a time in ISO 8601; nothing, if the place is new.
     """
     index = value.get("index") if isinstance(value, Mapping) else None
     if not isinstance(index, str) or not index.startswith("watch:"):
@@ -47,17 +48,16 @@ def give_memory(session: Session, asset_id: int, value: object) -> dict[str, obj
     if asset_states.get_state(session, asset_id, index) is not None:
         return {}  # it has one meanwhile
     former = db.former_assets(session, asset_id, mark=PLACE)
+    last = db_events.newest_time(session, former) if former else None
+    now = datetime.now(UTC)
+    since = (min(now, last or now) - _GAP).isoformat()
     for number in former:
         found = asset_states.get_state(session, number, index) is not None
         if found and (copied := asset_states.copy_states(session, number, asset_id, index)):
             log.info("the watcher of asset %r goes on from what that of %r knew", db.asset_name(session, asset_id),
                      db.asset_name(session, number))  # fmt: skip
-            return {"copied": copied}
-    last = db_events.newest_time(session, former) if former else None
-    now = datetime.now(UTC)
-    if last is None or now - last > _LATELY:
-        return {}
-    return {"since": (min(now, last) - _GAP).isoformat()}
+            return {"copied": copied, "since": since}
+    return {} if last is None or now - last > _LATELY else {"since": since}
 
 
 def wanted_by(session: Session, asset_id: int) -> Callable[[ObjectEvent], bool]:

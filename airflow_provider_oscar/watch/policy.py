@@ -35,3 +35,15 @@ class Policy:
     def holds_back(self) -> bool:
         """Whether objects wait for the end of a listing, when all is known of what may release them."""
         return bool(self.quiet_period or self.sentinel)
+
+
+def require_storable(event: ObjectEvent) -> None:
+    """Refuse what Airflow's messages or database cannot hold: lone surrogates, and NUL in PostgreSQL.
+
+    :param event: an object.
+    :raises ValueError: if it cannot be stored.
+    """
+    for text in (event.key, event.container, event.etag, event.version_id):
+        text.encode("utf-8")
+        if "\0" in text:
+            raise ValueError("it holds a NUL character, which Airflow's database cannot store")

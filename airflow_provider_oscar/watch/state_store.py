@@ -155,11 +155,9 @@ class WatchStateStore:
         about = f"the watcher of {self.asset_name!r}"
         answer = await ask(self._store, {"index": self.identity.index}, token=_digest(self.key), about=about)
         self._asks = False
-        if answer.get("copied"):
-            return await self.load()
         since = answer.get("since")
         self.since = read_iso(since) if isinstance(since, str) else None
-        return None
+        return await self.load() if answer.get("copied") else None
 
     async def save(self, state: WatchState) -> None:
         """Write what changed since the last time."""

@@ -21,7 +21,7 @@ from airflow_provider_oscar.core.errors import quoted
 from airflow_provider_oscar.core.filters import Sentinels
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.core.times import read_iso
-from airflow_provider_oscar.watch.policy import Policy
+from airflow_provider_oscar.watch.policy import Policy, require_storable
 from airflow_provider_oscar.watch.source import Page
 from airflow_provider_oscar.watch.state_store import WatchStateStore
 from airflow_provider_oscar.watch.status import WatcherStatus
@@ -91,6 +91,9 @@ class Watcher:
         self._state: WatchState | None = None
         self._loaded = False
         self._baseline: Callable[[ObjectEvent], bool] | None = None
+        # Airflow drops events of an asset that no DAG names any more, so what its watcher reported last may be lost
+        # though it is remembered; it is reported once more, and what had its run makes none.
+        self._again_since: datetime | None = None
         self._settled = False  # the state may be stored: it does not depend on a first listing that is under way
         self._listing: _Listing | None = None  # None outside a listing that was seen from its start
         self._sentinels = Sentinels(policy.sentinel) if policy.sentinel else None  # of the last complete listing
@@ -159,6 +162,9 @@ class Watcher:
         listing.count += len(page.events) + len(page.not_ready)
         listing.known += known + waiting
         listing.unreadable += page.unreadable
+        if self._again_since is not None:
+            recent = zip(digests, page.events, strict=True)
+            new |= {digest: each for digest, each in recent if each.modified >= self._again_since}
         candidates: dict[int, ObjectEvent] = {}
         for digest, event in new.items():
             if self._is_wanted(event):
@@ -175,7 +181,7 @@ class Watcher:
             if self._baseline is not None and self._baseline(event):
                 self.status = replace(self.status, skipped_at_start=self.status.skipped_at_start + 1)
                 return False
-            _require_storable(event)
+            require_storable(event)
         except Exception as error:  # noqa: BLE001 - one poisoned key must not hide the others
             self.status = replace(self.status, skipped=self.status.skipped + 1)
             log.warning("%s: key %s is skipped: %s", self._about, quoted(event.key), quoted(error))
@@ -269,6 +275,8 @@ class Watcher:
         else:
             self._state, self._settled = state, True
             log.info("%s: goes on from %d remembered objects", self._about, len(state.seen))
+        if state is not None and self._store.since is not None:  # of another asset, which no DAG names any more
+            self._again_since, self._settled = self._store.since, False
 
     def _start(self) -> None:
         """Begin without any knowledge of the place."""
@@ -330,7 +338,7 @@ class Watcher:
             self._state = self._strategy(seen=known)
             self.status = replace(self.status, skipped_at_start=len(listing.held) - len(waiting))
             log.warning("%s: %d objects were there already and are not reported", self._about, len(known))
-        self._settled, self._baseline = True, None
+        self._settled, self._baseline, self._again_since = True, None, None
         state, options, listed = self._state, self._policy.options, listing.listed
         pruned = listed is not None and not listing.unreadable
         if listed is not None and pruned:
@@ -388,11 +396,3 @@ class Watcher:
             self._writing.record_failure(error)
             raise
         self._writing.reset()
-
-
-def _require_storable(event: ObjectEvent) -> None:
-    """Refuse what Airflow's messages or database cannot hold: lone surrogates, and NUL in PostgreSQL."""
-    for text in (event.key, event.container, event.etag, event.version_id):
-        text.encode("utf-8")
-        if "\0" in text:
-            raise ValueError("it holds a NUL character, which Airflow's database cannot store")

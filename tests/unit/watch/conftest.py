@@ -43,6 +43,14 @@ class FakeStore:
         self.failing = False
         self.writes = 0
         self.written = 0
+        self.former = ""
+        self.since = NOON
+
+    def hand_over(self, name: str) -> dict[str, Any]:
+        """Copy the states of the former asset of the place, if there was one, as the hand-over service does."""
+        copied = {key: value for (asset, key), value in self.values.items() if asset == self.former != name}
+        self.values |= {(name, key): value for key, value in copied.items()}
+        return {"copied": len(copied), "since": self.since.isoformat()} if copied else {}
 
     def accessor(self, *, name: str) -> FakeAccessor:
         return FakeAccessor(self, name)
@@ -69,8 +77,9 @@ class FakeAccessor:
 
     async def aset(self, key: str, value: Any) -> None:
         self._check()
-        if key.startswith(MEMORY_REQUEST):  # the hand-over service knows of no former asset of the place
-            self._store.values[self._name, key.replace(MEMORY_REQUEST, MEMORY_ANSWER)] = "{}"
+        if key.startswith(MEMORY_REQUEST):
+            answer = json.dumps(self._store.hand_over(self._name))
+            self._store.values[self._name, key.replace(MEMORY_REQUEST, MEMORY_ANSWER)] = answer
             return
         self._store.writes += 1
         self._store.written += len(json.dumps(value))

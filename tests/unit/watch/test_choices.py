@@ -58,6 +58,22 @@ def fill(bucket: FakeBucket, *keys: str, version: int = 0) -> None:
     bucket.objects.update({key: listed(key, version) for key in keys})
 
 
+@pytest.mark.parametrize("regex", ["", ".*"])
+async def test_what_a_former_asset_was_told_last_is_reported_once_more(
+    bucket: OrderedBucket, store: FakeStore, regex: str
+) -> None:
+    bucket.objects |= {"old": listed("old", second=-1), "late": listed("late", second=1)}
+    async with FakeTriggerer(bucket, watcher()) as triggerer:
+        await triggerer.sweep()
+    store.former = "inbox"
+    async with FakeTriggerer(bucket, watcher("other", regex=regex)) as successor:
+        fill(bucket, "new")
+        await successor.sweep()
+        await successor.sweep()
+    assert triggerer.keys() == ["old", "late"]
+    assert successor.keys("other") == ["late", "new"]
+
+
 @pytest.mark.parametrize("algorithm", ["timestamp", "snapshot", "cursor"])
 async def test_each_version_is_reported_once_whatever_the_memory(
     bucket: OrderedBucket, store: FakeStore, algorithm: str
