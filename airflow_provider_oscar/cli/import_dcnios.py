@@ -16,7 +16,7 @@ from airflow_provider_oscar.cli.answers import print_rows, reports_errors
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 
 if TYPE_CHECKING:
-    from airflow_provider_oscar.ingest.dcnios.connections import ConnectionPlan
+    from airflow_provider_oscar.core.connection_plans import ConnectionPlan
 
 _COLUMNS = ("element", "what", "outcome", "becomes", "remark")
 

@@ -142,6 +142,17 @@ def _of_service(hook: OscarHook, service: str, flow: Flow[T]) -> T:
         raise
 
 
+def _existing_service(hook: OscarHook, service: str) -> dict[str, object]:
+    """Return a service as OSCAR holds it.
+
+    :raises DefinitionError: if there is none.
+    """
+    found = hook.run(hook.get_service(service))
+    if found is None:
+        raise _no_service(service)
+    return found
+
+
 def _no_service(service: str) -> DefinitionError:
     return DefinitionError(f"there is no service {service!r}; `airflow oscar services list` shows them")
 
@@ -171,9 +182,7 @@ def services_get(options: argparse.Namespace) -> None:
     from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 
     hook = OscarHook(options.conn_id)
-    found = hook.run(hook.get_service(options.service))
-    if found is None:
-        raise _no_service(options.service)
+    found = _existing_service(hook, options.service)
     print_document(masked(found), options.output)
 
 
@@ -184,9 +193,7 @@ def services_run(options: argparse.Namespace) -> None:
     from airflow_provider_oscar.hooks.oscar.routes import decode_answer
 
     hook = OscarHook(options.conn_id)
-    found = hook.run(hook.get_service(options.service))
-    if found is None:
-        raise _no_service(options.service)
+    found = _existing_service(hook, options.service)
     token = "" if hook.uses_oidc else str(found.get("token") or "")
     answer = hook.run(hook.run_service(options.service, _payload(options), token=token))
     sys.stdout.buffer.write(decode_answer(answer.content))

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
+from airflow_provider_oscar.core.connection_plans import ConnectionPlan
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.services import ServiceDefinition
 
@@ -21,38 +22,16 @@ _HIDDEN = ("", "hidden")
 _KINDS = ("minio", "s3", "onedata", "webdav", "rucio")
 
 
-@dataclass(frozen=True, slots=True)
-class StorageConnection:
+@dataclass(frozen=True, kw_only=True)
+class StorageConnection(ConnectionPlan):
     """The connection of one provider.
 
     :param provider: ``<type>.<id>`` as services name it.
-    :param conn_id: id of the connection.
-    :param conn_type: its type.
-    :param host: URL.
-    :param login: user or access key.
-    :param password: secret.
-    :param extra: further fields.
     :param remark: what a person has to see to; empty if all is there.
     """
 
     provider: str
-    conn_id: str
-    conn_type: str
-    host: str = ""
-    login: str = field(default="", repr=False)
-    password: str = field(default="", repr=False)
-    extra: Mapping[str, object] = field(default_factory=dict)
     remark: str = ""
-
-    def to_json(self) -> dict[str, object]:
-        """Return the fields as ``airflow connections import`` reads them, secrets included."""
-        return {
-            "conn_type": self.conn_type,
-            "host": self.host or None,
-            "login": self.login or None,
-            "password": self.password or None,
-            "extra": dict(self.extra),
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +143,9 @@ def _minio(provider: str, conn_id: str, fields: Mapping[str, object]) -> Storage
     inner = (urlsplit(endpoint).hostname or "").endswith((".svc", ".local", ".svc.cluster.local"))
     remark = "the address is the cluster's inner one; give --endpoint of the store as it is reached from here"
     keys = _text(fields, "access_key"), _text(fields, "secret_key")
-    return StorageConnection(provider, conn_id, "oscar_s3", endpoint, *keys, extra, remark if inner else "")
+    return StorageConnection(
+        conn_id, "oscar_s3", endpoint, *keys, extra, provider=provider, remark=remark if inner else ""
+    )
 
 
 def _s3(provider: str, conn_id: str, fields: Mapping[str, object]) -> StorageConnection:
@@ -172,7 +153,7 @@ def _s3(provider: str, conn_id: str, fields: Mapping[str, object]) -> StorageCon
     keys = _text(fields, "access_key"), _text(fields, "secret_key")
     extra: dict[str, object] = {"region_name": region} if region else {}
     remark = "" if all(keys) else "no keys are written there: boto3 looks for some in Airflow's environment"
-    return StorageConnection(provider, conn_id, "oscar_s3", "", *keys, extra, remark)
+    return StorageConnection(conn_id, "oscar_s3", "", *keys, extra, provider=provider, remark=remark)
 
 
 def _webdav(provider: str, conn_id: str, fields: Mapping[str, object]) -> StorageConnection:
@@ -181,21 +162,30 @@ def _webdav(provider: str, conn_id: str, fields: Mapping[str, object]) -> Storag
     # OSCAR's supervisor speaks https and Basic alone.
     remark = "" if host else "no hostname is written there; fill in https://host:port"
     return StorageConnection(
-        provider, conn_id, "dcache", f"https://{host}" if host else "", login, password, {"auth": "basic"}, remark
+        conn_id,
+        "dcache",
+        f"https://{host}" if host else "",
+        login,
+        password,
+        {"auth": "basic"},
+        provider=provider,
+        remark=remark,
     )
 
 
 def _onedata(provider: str, conn_id: str, fields: Mapping[str, object]) -> StorageConnection:
     named = quoted(_text(fields, "oneprovider_host"))
     remark = f"fill in the host of the Onezone: OSCAR names the Oneprovider alone, {named}"
-    return StorageConnection(provider, conn_id, "generic", "", "", _text(fields, "token"), {}, remark)
+    return StorageConnection(conn_id, "generic", "", "", _text(fields, "token"), {}, provider=provider, remark=remark)
 
 
 def _rucio(provider: str, conn_id: str, fields: Mapping[str, object]) -> StorageConnection:
     extra = {name: _text(fields, name) for name in ("account", "auth_host") if _text(fields, name)}
     remark = "fill in the password with a token, or login and password: a refresh token is not used here"
     host = _text(fields, "host")
-    return StorageConnection(provider, conn_id, "generic", host, "", "", {**extra, "auth_type": "token"}, remark)
+    return StorageConnection(
+        conn_id, "generic", host, "", "", {**extra, "auth_type": "token"}, provider=provider, remark=remark
+    )
 
 
 _MAKERS = {"minio": _minio, "s3": _s3, "onedata": _onedata, "webdav": _webdav, "rucio": _rucio}

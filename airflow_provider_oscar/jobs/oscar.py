@@ -23,7 +23,7 @@ from airflow_provider_oscar.core.times import read_iso
 from airflow_provider_oscar.hooks.oscar.errors import NotOscarError
 from airflow_provider_oscar.hooks.oscar.federation import Member, connections_of, members_of
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
-from airflow_provider_oscar.hooks.oscar.submissions import PreparedJob, Submission
+from airflow_provider_oscar.hooks.oscar.submissions import JobRequest, Submission
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.status import ABSENT, JobStatus
 from airflow_provider_oscar.jobs.unnamed import UnnamedJobs
@@ -161,7 +161,7 @@ class OscarBackend:
         log.info("This OSCAR is older than 4.1 and called the job %s", made.job_id)
         return self._started(job, work, made)
 
-    def _prepared(self, job: RunningJob, work: OscarWork, client: httpx.Client) -> PreparedJob:
+    def _prepared(self, job: RunningJob, work: OscarWork, client: httpx.Client) -> JobRequest:
         flow = self.hook.prepare_job(
             self.service, work.body, needs_supervisor=work.specification, object_uri=job.object_uri
         )
@@ -170,7 +170,7 @@ class OscarBackend:
             self._federate(prepared.members)
             return prepared
 
-    def _sent(self, prepared: PreparedJob, submission_id: str, client: httpx.Client) -> bool:
+    def _sent(self, prepared: JobRequest, submission_id: str, client: httpx.Client) -> bool:
         with _access_may_come_back():
             return self.hook.run(self.hook.send_job(prepared, submission_id), client)
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from airflow_provider_oscar.core.errors import AccessError, LostContactError, TransientError
 from airflow_provider_oscar.hooks.oscar.errors import NotOscarError
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
-from airflow_provider_oscar.hooks.oscar.submissions import PreparedJob, Submission
+from airflow_provider_oscar.hooks.oscar.submissions import JobRequest, Submission
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class UnnamedJobs:
     sleep: Callable[[float], None] = time.sleep
     folder: Path | None = None
 
-    def submit(self, job: PreparedJob, submission_id: str) -> Submission:
+    def submit(self, job: JobRequest, submission_id: str) -> Submission:
         """Start a job once, whatever becomes of requests, answers and this process.
 
         :raises LostContactError: if several jobs appeared, or none that OSCAR accepted.
@@ -98,7 +98,7 @@ class UnnamedJobs:
     def _ours(
         self,
         found: list[str],
-        job: PreparedJob,
+        job: JobRequest,
         note: _Notes,
         submission_id: str,
         *,

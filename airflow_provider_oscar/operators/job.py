@@ -8,6 +8,7 @@ backend that runs it.
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import timedelta
@@ -145,16 +146,14 @@ class JobOperator(BaseOperator, Generic[W]):
         self.placed: dict[str, object] = {}  # how a placement came to this target, for the manifest
         self.outage: Outage | None = None
 
-    # What the kinds of job differ in.
-
-    @cached_property
+    @property
+    @abstractmethod
     def backend(self) -> JobBackend[W]:
         """Where the job runs."""
-        raise NotImplementedError
 
+    @abstractmethod
     def prepare(self, job: RunningJob, context: Context) -> W:
         """Return what the backend submits."""
-        raise NotImplementedError
 
     def submission_name(self) -> str:
         """Readable part of the submission id."""

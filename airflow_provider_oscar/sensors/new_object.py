@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,8 +20,6 @@ from airflow_provider_oscar.watch.strategies import Start
 
 #: Seconds that one look of a sensor that pokes may take.
 _ONE_LOOK = 60.0
-
-
 #: Where a sensor that pokes keeps the moment it started.
 _STATE_KEY = "airflow_provider_oscar.since"
 
@@ -149,13 +148,13 @@ class NewObjectSensor(BaseSensorOperator):
             sentinel=self.sentinel,
         )
 
+    @abstractmethod
     def place(self) -> Mapping[str, object]:
         """Return where to look."""
-        raise NotImplementedError
 
+    @abstractmethod
     def store_time(self) -> datetime:
         """Return what the store's clock shows, or ours where it shows none."""
-        raise NotImplementedError
 
 
 async def _first_event(trigger: ObjectsTrigger) -> dict[str, object] | None:

@@ -9,7 +9,8 @@ import pytest
 
 from airflow_provider_oscar.jobs.poller import Pace
 from airflow_provider_oscar.operators.job import JobOperator
-from tests.support.fakes import FakeCluster, FakeOscar, FakeSupervisor
+from airflow_provider_oscar.operators.oscar import OscarJobOperator
+from tests.support.fakes import EVENT, OUTPUT, FakeCluster, FakeOscar, FakeSupervisor
 
 
 @pytest.fixture
@@ -43,3 +44,16 @@ def no_delays(monkeypatch):
 def impatient(monkeypatch):
     """Asks a store that is away once."""
     monkeypatch.setattr(JobOperator, "store_pauses", ())
+
+
+def oscar_operator(**arguments):
+    """An operator with a command, an object and an output; ``arguments`` win."""
+    wanted = {
+        "task_id": "infer",
+        "service": "svc",
+        "object_event": EVENT,
+        "output_uri": OUTPUT,
+        "command": ["python3", "infer.py"],
+        "timeout": 600,
+    }
+    return OscarJobOperator(**wanted | arguments)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -136,13 +137,17 @@ class OscarRequests:
             raise refusal(answer, about=about, where=self.where)
 
 
-class OscarCalls:
-    """The calls, as flows; :class:`~airflow_provider_oscar.hooks.oscar.hook.OscarHook` adds the two drivers."""
+class OscarFlows(ABC):
+    """What the groups of calls have in common."""
 
     @property
+    @abstractmethod
     def api(self) -> OscarRequests:
         """Endpoint and name of the connection."""
-        raise NotImplementedError
+
+
+class OscarCalls(OscarFlows):
+    """The calls, as flows; :class:`~airflow_provider_oscar.hooks.oscar.hook.OscarHook` adds the two drivers."""
 
     def health(self) -> Flow[bool]:
         """Whether the server answers its health route; needs no credentials."""

@@ -18,7 +18,7 @@ import httpx
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.hooks.http.flows import Flow
-from airflow_provider_oscar.hooks.oscar.api import SLOW, OscarRequests
+from airflow_provider_oscar.hooks.oscar.api import SLOW, OscarFlows
 
 #: One JSON object as OSCAR sends it.
 JsonObject: TypeAlias = dict[str, object]
@@ -26,13 +26,8 @@ JsonObject: TypeAlias = dict[str, object]
 SYNC_LIMIT = 300.0
 
 
-class OscarRoutes:
+class OscarRoutes(OscarFlows):
     """The further calls, as flows."""
-
-    @property
-    def api(self) -> OscarRequests:
-        """Endpoint and name of the connection."""
-        raise NotImplementedError
 
     def _ask(
         self,

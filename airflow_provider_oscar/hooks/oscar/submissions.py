@@ -47,7 +47,7 @@ class Submission:
 
 
 @dataclass(frozen=True, slots=True)
-class PreparedJob:
+class JobRequest:
     """A job that can be sent.
 
     :param service: name of the service.
@@ -107,12 +107,12 @@ class OscarSubmissions(OscarCalls):
 
     def prepare_job(
         self, service: str, body: Body, *, needs_supervisor: bool = False, object_uri: str = ""
-    ) -> Flow[PreparedJob]:
+    ) -> Flow[JobRequest]:
         """Check that a service takes a body, and get its token; parameters as for :meth:`submit_job`."""
         if self.api.service_token:
             body = body(()) if callable(body) else body
             self._check_body(service, body, {"interlink_node_name": "unknown"})
-            return PreparedJob(service, body)
+            return JobRequest(service, body)
         found = yield from self.get_service(service)
         if found is None:
             raise DefinitionError(
@@ -142,7 +142,7 @@ class OscarSubmissions(OscarCalls):
         # Basic credentials are not taken there; with OIDC the client's own token replaces this one, so that the
         # job belongs to its user.
         token = str(found.get("token") or "")
-        return PreparedJob(
+        return JobRequest(
             service,
             body,
             authorization=f"Bearer {token}" if token else "",
@@ -151,7 +151,7 @@ class OscarSubmissions(OscarCalls):
             members=members_of(found, endpoint=self.api.endpoint),
         )
 
-    def send_job(self, job: PreparedJob, submission_id: str) -> Flow[bool]:
+    def send_job(self, job: JobRequest, submission_id: str) -> Flow[bool]:
         """Start a job; False if one of its name is there already.
 
         Where the server does not take the name, the request has none, so that it is not sent again by itself.

@@ -3,47 +3,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from airflow_provider_oscar.core.connection_plans import ConnectionPlan
 from airflow_provider_oscar.ingest.dcnios.report import Outcome, Report
 from airflow_provider_oscar.ingest.dcnios.workflow import Element, Kind
 
 #: Port of a dCache WebDAV door, as dCache is delivered.
 _WEBDAV_PORT = 2880
 _PEM = "openssl pkcs12 -in FILE -cacerts -nokeys -out ca.pem (keytool -exportcert for JKS)"
-
-
-@dataclass(frozen=True)
-class ConnectionPlan:
-    """One connection.
-
-    :param conn_id: its id.
-    :param conn_type: its type.
-    :param host: URL or host.
-    :param login: user or access key.
-    :param password: secret.
-    :param extra: further fields; may hold secrets.
-    """
-
-    conn_id: str
-    conn_type: str
-    host: str = ""
-    login: str = ""
-    password: str = field(default="", repr=False)
-    extra: Mapping[str, object] = field(default_factory=dict, repr=False)
-
-    def to_json(self) -> dict[str, object]:
-        """Return the fields as ``airflow connections import`` reads them, secrets included."""
-        return {
-            "conn_type": self.conn_type,
-            "host": self.host or None,
-            "login": self.login or None,
-            "password": self.password or None,
-            "extra": json.dumps(self.extra) if self.extra else None,
-        }
 
 
 def plan_connection(element: Element, conn_id: str, report: Report) -> ConnectionPlan:

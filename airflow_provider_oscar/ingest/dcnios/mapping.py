@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from airflow_provider_oscar.core.alterations import MERGE
+from airflow_provider_oscar.core.connection_plans import ConnectionPlan
 from airflow_provider_oscar.core.errors import quoted
-from airflow_provider_oscar.ingest.dcnios.connections import ConnectionPlan, plan_connection
+from airflow_provider_oscar.ingest.dcnios.connections import plan_connection
 from airflow_provider_oscar.ingest.dcnios.report import Outcome, Report
 from airflow_provider_oscar.ingest.dcnios.sources import SourceOptions, SourcePlan, plan_source
 from airflow_provider_oscar.ingest.dcnios.workflow import Element, Kind, Merging, Workflow

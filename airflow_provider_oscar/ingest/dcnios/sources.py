@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
+from airflow_provider_oscar.core.connection_plans import ConnectionPlan
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.objects import utf8
-from airflow_provider_oscar.ingest.dcnios.connections import ConnectionPlan
 from airflow_provider_oscar.ingest.dcnios.report import Outcome, Report
 from airflow_provider_oscar.ingest.dcnios.workflow import Element, Kind
 from airflow_provider_oscar.ingest.new_objects import NewObjects

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 
@@ -19,7 +20,7 @@ from airflow_provider_oscar.watch.strategies import STRATEGIES, Start, WatchOpti
 
 
 @dataclass(frozen=True, kw_only=True)
-class WatchArguments:
+class WatchArguments(ABC):
     """What all watchers have; the triggers of :mod:`~airflow_provider_oscar.triggers.objects` say what each means."""
 
     asset_name: str
@@ -89,17 +90,17 @@ class WatchArguments:
         """Return what tells this watcher from all others, short."""
         return hashlib.sha256(json.dumps([self.asset_name, *self.state_place()]).encode()).hexdigest()[:12]
 
+    @abstractmethod
     def state_place(self) -> tuple[str, ...]:
         """Return what makes the place another place; how it is listed does not."""
-        raise NotImplementedError
 
+    @abstractmethod
     def source(self) -> ListingSource:
         """Return what lists the place."""
-        raise NotImplementedError
 
+    @abstractmethod
     def about(self) -> str:
         """Return words that name the place."""
-        raise NotImplementedError
 
     def policy(self) -> Policy:
         """Return what the watcher wants to see."""

@@ -16,14 +16,11 @@ import yaml
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_oscar.core.errors import OscarProviderError
-from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
-from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
-from airflow_provider_oscar.placement.targets import PlacementTarget
 from tests.integration.conftest import HASTY_IMAGE
-from tests.support.fakes import context
 from tests.support.guard import KubernetesGuard, S3Guard, guarded
+from tests.support.least_rights import run_on_slurm
 
 RIGHTS = Path(__file__).parents[3] / "deploy" / "rights"
 ROLE = next(
@@ -78,14 +75,9 @@ def find_and_run(node: str, run: str) -> dict[str, Any]:
     """What a watcher and a job operator do with one object."""
     store = OscarS3Hook()
     (found,) = [event for page in store.list_pages("incoming", "a.txt") for event in page.events]
-    cpu = PlacementTarget(
-        name="hpc-cpu", task_id="x", kind="interlink", node=node, slurm=SlurmOptions(time="10", memory_mib=256)
+    manifest = run_on_slurm(
+        node, run, found, image=HASTY_IMAGE, command=COPY, output_uri="s3://results/words", timeout=20
     )
-    task = InterLinkPodOperator(
-        task_id="least", image=HASTY_IMAGE, target=cpu, object_event=found, command=COPY, output_uri="s3://results/words",
-        timeout=20, poll_interval=0.3, deferrable=False,
-    )  # fmt: skip
-    manifest = task.execute(context(partition_key=run, task_id="least"))
     (output,) = manifest["outputs"]
     assert store.read_bytes(f"{manifest['output_uri']}{output['key']}", 100) == b"hello"
     return manifest

@@ -13,16 +13,14 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_oscar.core.errors import OscarProviderError
-from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.hooks.dcache import DCacheHook
 from airflow_provider_oscar.jobs.poller import Pace
-from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.operators.job import JobOperator
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
-from airflow_provider_oscar.placement.targets import PlacementTarget
 from tests.integration.conftest import HASTY_IMAGE
 from tests.support.fakes import context
 from tests.support.guard import DCacheGuard, OscarGuard, guarded
+from tests.support.least_rights import run_on_slurm
 
 RIGHTS = Path(__file__).parents[3] / "deploy" / "rights"
 ACL = (RIGHTS / "dcache.acl").read_text()
@@ -54,16 +52,11 @@ def find_and_run(node: str, run: str) -> dict[str, Any]:
     """What a watcher and a job operator do with one file; twice, since a later attempt replaces files."""
     store = DCacheHook()
     (found,) = [event for event in store.list_directory("/incoming") if event.key == "a.txt"]
-    cpu = PlacementTarget(
-        name="hpc-cpu", task_id="x", kind="interlink", node=node, slurm=SlurmOptions(time="10", memory_mib=256)
-    )
     for _ in range(2):
-        task = InterLinkPodOperator(
-            task_id="least", image=HASTY_IMAGE, target=cpu, object_event=found, command=COPY,
-            output_uri="dcache://dcache_default/results", timeout=40, poll_interval=0.3, deferrable=False,
+        manifest = run_on_slurm(
+            node, run, found, image=HASTY_IMAGE, command=COPY, output_uri="dcache://dcache_default/results", timeout=40,
             reuse="never",
         )  # fmt: skip
-        manifest = task.execute(context(partition_key=run, task_id="least"))
     (output,) = manifest["outputs"]
     assert store.read_bytes(f"{manifest['output_uri']}{output['key']}", 100) == b"hello"
     return manifest

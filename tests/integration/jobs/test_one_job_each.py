@@ -11,7 +11,7 @@ import pytest
 
 from airflow_provider_oscar.core.errors import LostContactError, TransientError
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
-from airflow_provider_oscar.hooks.oscar.submissions import PreparedJob
+from airflow_provider_oscar.hooks.oscar.submissions import JobRequest
 from airflow_provider_oscar.jobs.oscar import OscarBackend, OscarWork
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.unnamed import UnnamedJobs
@@ -115,7 +115,7 @@ def test_one_submission_at_a_time_has_the_service(monkeypatch, tmp_path):
         waits = threading.Event()
         first, second = (UnnamedJobs(OscarHook(), "svc", folder=tmp_path / "n", sleep=lambda _: None) for _ in "ab")
         with first._lock(), pytest.raises(TransientError, match="takes one at a time"):
-            second.submit(PreparedJob("svc", b"aGk=", named=False), "svc-1")
+            second.submit(JobRequest("svc", b"aGk=", named=False), "svc-1")
         waits.set()
 
 

@@ -88,14 +88,13 @@ def cluster(monkeypatch, tmp_path):
 
 def made(stored, name):
     fields = stored[name]
-    extra = json.dumps(fields["extra"])
     return Connection(
         conn_id=name,
         conn_type=fields["conn_type"],
         host=fields["host"],
         login=fields["login"],
         password=fields["password"],
-        extra=extra,
+        extra=fields["extra"],
     )
 
 

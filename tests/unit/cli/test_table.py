@@ -60,21 +60,20 @@ def test_every_command_and_argument_has_a_help_text(path, command):
 
 
 def test_functions_behind_the_table_exist_and_no_other_is_unreachable():
-    from airflow_provider_oscar.cli import (
-        buckets,
-        check,
-        cluster,
-        events,
-        hpc,
-        hub,
-        import_dcnios,
-        import_storage,
-        objects,
-        runs,
-        services,
-        testbed,
-    )
+    from airflow_provider_oscar.cli import check, hpc
 
+    names = [
+        "buckets",
+        "cluster",
+        "events",
+        "hub",
+        "import_dcnios",
+        "import_storage",
+        "objects",
+        "runs",
+        "services",
+        "testbed",
+    ]
     expected = {
         "_".join(path[1:]) if len(path) == 3 else {"up": "platform_up"}.get(path[1], path[1].replace("-", "_"))
         for path, _ in ACTIONS
@@ -84,18 +83,7 @@ def test_functions_behind_the_table_exist_and_no_other_is_unreachable():
     assert all(callable(getattr(hpc, path[2])) for path, _ in ACTIONS if path[1] == "hpc")
     defined = {
         name
-        for module in (
-            buckets,
-            cluster,
-            events,
-            hub,
-            import_dcnios,
-            import_storage,
-            objects,
-            runs,
-            services,
-            testbed,
-        )
+        for module in (import_module(f"airflow_provider_oscar.cli.{name}") for name in names)
         for name, value in vars(module).items()
         if callable(value) and getattr(value, "__module__", "") == module.__name__ and not name.startswith("_")
     }

@@ -21,23 +21,11 @@ from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.jobs.manifest import Failure
 from airflow_provider_oscar.operators.job import JobOperator
 from airflow_provider_oscar.operators.job_state import STATE_KEY
-from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from airflow_provider_oscar.triggers.jobs import JobTrigger
 from tests.support.fakes import EVENT, OUTPUT, Store, context, manifest
+from tests.support.operators import oscar_operator
 
 pytestmark = pytest.mark.usefixtures("supervisor")
-
-
-def operator(**arguments):
-    wanted = {
-        "task_id": "infer",
-        "service": "svc",
-        "object_event": EVENT,
-        "output_uri": OUTPUT,
-        "command": ["python3", "infer.py"],
-        "timeout": 600,
-    }
-    return OscarJobOperator(**wanted | arguments)
 
 
 def deferred(task, seen):
@@ -58,7 +46,7 @@ def resumed(task, seen, pause, event):
 
 def test_job_is_submitted_stored_and_waited_for_in_the_triggerer(oscar, supervisor):
     store = Store()
-    pause = deferred(operator(), context(store))
+    pause = deferred(oscar_operator(), context(store))
     (name,) = oscar.jobs
     assert name.startswith("svc-")
     assert store[STATE_KEY]["job_id"] == name
@@ -82,7 +70,7 @@ def test_job_is_submitted_stored_and_waited_for_in_the_triggerer(oscar, supervis
     ],
 )
 def test_the_output_is_reached_by_the_connection_that_its_uri_names(oscar, supervisor, uri, given, used):
-    pause = deferred(operator(output_uri=uri, **given), context())
+    pause = deferred(oscar_operator(output_uri=uri, **given), context())
     assert supervisor.built[0]["output_conn_id"] == used
     assert pause.trigger.result["conn_id"] == used
 
@@ -91,55 +79,55 @@ def test_id_is_stored_before_the_job_is_submitted(oscar):
     store = Store()
     oscar.refuse["POST", "/job"] = 503
     with pytest.raises(TransientError):
-        operator().execute(context(store))
+        oscar_operator().execute(context(store))
     assert store[STATE_KEY]["submission_id"].startswith("svc-")
 
 
 def test_retry_adopts_the_job_that_runs(oscar, supervisor):
     store = Store()
-    deferred(operator(), context(store))
+    deferred(oscar_operator(), context(store))
     (name,) = oscar.jobs
     oscar.jobs[name] = "Running"
-    pause = deferred(operator(), context(store))
+    pause = deferred(oscar_operator(), context(store))
     assert (list(oscar.jobs), oscar.posts(), len(supervisor.built)) == ([name], 1, 1)
     assert pause.kwargs["job"]["submitted_at"], "the age of the adopted job is remembered"
 
 
 def test_job_is_adopted_although_the_first_try_died_before_it_stored_anything(oscar):
-    deferred(operator(), context(Store()))
-    deferred(operator(), context(Store()))
+    deferred(oscar_operator(), context(Store()))
+    deferred(oscar_operator(), context(Store()))
     assert oscar.posts() == 1
 
 
 def test_second_run_for_the_same_object_adopts_and_one_for_another_does_not(oscar):
     for key in ("p-1", "p-1", "p-2"):
-        deferred(operator(), context(partition_key=key))
+        deferred(oscar_operator(), context(partition_key=key))
     assert oscar.posts() == 2
 
 
 def test_work_that_succeeded_before_is_not_run_again(oscar, supervisor):
-    deferred(operator(), context())
+    deferred(oscar_operator(), context())
     (name,) = oscar.jobs
     supervisor.manifests[name] = manifest(name)
     seen = context()
-    assert operator().execute(seen)["submission_id"] == name
+    assert oscar_operator().execute(seen)["submission_id"] == name
     assert oscar.posts() == 1
     assert seen["ti"].xcoms["job_id"] == name
 
 
 def test_job_that_failed_in_an_earlier_try_is_removed_and_submitted_again(oscar, supervisor):
     store = Store()
-    deferred(operator(), context(store))
+    deferred(oscar_operator(), context(store))
     (name,) = oscar.jobs
     oscar.jobs[name] = "Failed"
     supervisor.manifests[name] = manifest(name, 74, error=Failure("stage-in", "503"))
-    deferred(operator(), context(store))
+    deferred(oscar_operator(), context(store))
     assert oscar.posts() == 2
     assert ("DELETE", f"/system/logs/svc/{name}") in oscar.calls
 
 
 def test_manifest_of_an_earlier_try_does_not_condemn_the_new_job(oscar, supervisor):
-    task, seen = operator(), context()
+    task, seen = oscar_operator(), context()
     pause = deferred(task, seen)
     (name,) = oscar.jobs
     supervisor.manifests[name] = manifest(name, 1, submitted=datetime.now(UTC) - timedelta(hours=1))
@@ -149,7 +137,7 @@ def test_manifest_of_an_earlier_try_does_not_condemn_the_new_job(oscar, supervis
 
 
 def test_success_is_what_the_manifest_proves(oscar, supervisor):
-    task, seen = operator(), context()
+    task, seen = oscar_operator(), context()
     pause = deferred(task, seen)
     (name,) = oscar.jobs
     supervisor.manifests[name] = manifest(name)
@@ -158,7 +146,7 @@ def test_success_is_what_the_manifest_proves(oscar, supervisor):
 
 
 def test_marker_line_proves_success_when_the_store_is_away(oscar, supervisor):
-    task, seen = operator(), context()
+    task, seen = oscar_operator(), context()
     pause = deferred(task, seen)
     (name,) = oscar.jobs
     oscar.logs[name] = "done\n" + supervisor.marker(manifest(name))
@@ -167,7 +155,7 @@ def test_marker_line_proves_success_when_the_store_is_away(oscar, supervisor):
 
 
 def test_succeeded_without_manifest_is_waited_for_and_then_lost(oscar):
-    task, seen = operator(), context()
+    task, seen = oscar_operator(), context()
     pause = deferred(task, seen)
     with pytest.raises(TaskDeferred):
         resumed(task, seen, pause, ended(seconds_ago=10))
@@ -177,7 +165,7 @@ def test_succeeded_without_manifest_is_waited_for_and_then_lost(oscar):
 
 
 def test_bad_input_is_not_tried_again_and_the_message_says_what_and_where(oscar, supervisor):
-    task, seen = operator(), context()
+    task, seen = oscar_operator(), context()
     pause = deferred(task, seen)
     (name,) = oscar.jobs
     oscar.logs[name] = "opening\nOSError: truncated file\n"
@@ -190,14 +178,14 @@ def test_bad_input_is_not_tried_again_and_the_message_says_what_and_where(oscar,
 
 
 def test_node_failure_is_tried_again(oscar):
-    task, seen = operator(), context()
+    task, seen = oscar_operator(), context()
     pause = deferred(task, seen)
     with pytest.raises(TransientError):
         resumed(task, seen, pause, ended("failed", seconds_ago=600))
 
 
 def test_timeout_cancels_the_job_and_fails(oscar):
-    task, seen = operator(), context()
+    task, seen = oscar_operator(), context()
     pause = deferred(task, seen)
     with pytest.raises(AirflowFailException, match="did not end within 600 seconds and was cancelled"):
         resumed(task, seen, pause, {"status": "timeout"})
@@ -205,7 +193,7 @@ def test_timeout_cancels_the_job_and_fails(oscar):
 
 
 def test_a_place_that_could_not_be_looked_at_leaves_the_job_for_the_next_try(oscar):
-    task, seen = operator(), context()
+    task, seen = oscar_operator(), context()
     pause = deferred(task, seen)
     with pytest.raises(TransientError, match="cannot be observed and was left running: 401"):
         resumed(task, seen, pause, {"status": "error", "message": "401"})
@@ -213,7 +201,7 @@ def test_a_place_that_could_not_be_looked_at_leaves_the_job_for_the_next_try(osc
 
 
 def test_killed_task_cancels_its_job(oscar):
-    task = operator()
+    task = oscar_operator()
     deferred(task, context())
     task.on_kill()
     task.on_kill()
@@ -221,13 +209,13 @@ def test_killed_task_cancels_its_job(oscar):
 
 
 def test_task_killed_before_it_submitted_cancels_nothing(oscar):
-    operator().on_kill()
+    oscar_operator().on_kill()
     assert oscar.calls == []
 
 
 @pytest.mark.usefixtures("no_delays")
 def test_waiting_on_the_worker_is_the_same_wait(oscar, supervisor):
-    task = operator(deferrable=False, poll_interval=0.001)
+    task = oscar_operator(deferrable=False, poll_interval=0.001)
 
     def finish():
         (name,) = oscar.jobs
@@ -243,12 +231,12 @@ def test_waiting_on_the_worker_gives_up_on_a_lost_job(oscar, monkeypatch):
     monkeypatch.setattr(JobOperator, "manifest_grace", timedelta(seconds=0.02))
     oscar.after_list = [lambda: None] * 3 + [oscar.jobs.clear]
     with pytest.raises(LostContactError):
-        operator(deferrable=False, poll_interval=0.01).execute(context())
+        oscar_operator(deferrable=False, poll_interval=0.01).execute(context())
 
 
 def test_payload_is_sent_as_an_event_or_as_a_file(oscar):
-    deferred(operator(command=None, object_event=None, payload={"a": 1}), context())
-    deferred(operator(command=None, object_event=None, payload="text"), context(partition_key="p-2"))
+    deferred(oscar_operator(command=None, object_event=None, payload={"a": 1}), context())
+    deferred(oscar_operator(command=None, object_event=None, payload="text"), context(partition_key="p-2"))
     assert sorted(oscar.bodies.values()) == sorted([b'{"a":1}', base64.b64encode(b"text")])
 
 
@@ -265,7 +253,7 @@ def test_payload_is_sent_as_an_event_or_as_a_file(oscar):
 )
 def test_mistakes_are_found_in_the_dag_file(arguments, message):
     with pytest.raises(DefinitionError, match=message):
-        operator(**arguments)
+        oscar_operator(**arguments)
 
 
 @pytest.mark.parametrize(
@@ -280,20 +268,20 @@ def test_mistakes_are_found_in_the_dag_file(arguments, message):
     ids=["JSON", "rendered dictionary", "extra of ingest", "extra of a watcher", "extra as JSON"],
 )
 def test_object_event_may_arrive_in_any_of_its_forms(oscar, supervisor, form):
-    deferred(operator(object_event=form), context())
+    deferred(oscar_operator(object_event=form), context())
     assert supervisor.built[0]["event"].key == "a b.h5"
 
 
 @pytest.mark.parametrize("form", ["", "None", None])
 def test_task_without_object_has_no_input(oscar, supervisor, form):
-    deferred(operator(object_event=form), context())
+    deferred(oscar_operator(object_event=form), context())
     assert supervisor.built[0]["event"] is None
 
 
 @pytest.mark.parametrize("form", ["not an event", 7, {"key": "x"}, "{'key': "])
 def test_anything_else_is_no_object_event(oscar, form):
     with pytest.raises(AirflowFailException, match="ObjectEvent"):
-        operator(object_event=form).execute(context())
+        oscar_operator(object_event=form).execute(context())
 
 
 def test_missing_connection_fails_at_once_by_name(monkeypatch):
@@ -302,11 +290,11 @@ def test_missing_connection_fails_at_once_by_name(monkeypatch):
 
     monkeypatch.setattr(OscarHook, "get_connection", staticmethod(get_connection))
     with pytest.raises(AirflowFailException, match="no_such_conn"):
-        operator(oscar_conn_id="no_such_conn").execute(context())
+        oscar_operator(oscar_conn_id="no_such_conn").execute(context())
 
 
 def test_links_lead_to_log_and_output(oscar):
-    task, seen = operator(), context()
+    task, seen = oscar_operator(), context()
     deferred(task, seen)
     (name,) = oscar.jobs
     key = SimpleNamespace(dag_id="d", run_id="r", task_id="t", map_index=-1)
@@ -317,35 +305,35 @@ def test_links_lead_to_log_and_output(oscar):
 
 
 def test_links_are_empty_before_the_task_ran():
-    task = operator()
+    task = oscar_operator()
     assert {link.get_link(task, ti_key=None) for link in task.operator_extra_links} == {""}
 
 
 def test_resumed_task_finds_its_job_in_the_state_store(oscar, supervisor):
     """``dag.test()`` resumes with the event alone."""
-    task, seen = operator(), context()
+    task, seen = oscar_operator(), context()
     deferred(task, seen)
     (name,) = oscar.jobs
     supervisor.manifests[name] = manifest(name)
-    assert operator().execute_complete(seen, event=ended())["submission_id"] == name
+    assert oscar_operator().execute_complete(seen, event=ended())["submission_id"] == name
 
 
 def test_a_cleared_task_runs_again_and_an_automatic_retry_does_not(oscar, supervisor):
     store = Store()
     first = context(store)
     first["ti"].max_tries = 2
-    deferred(operator(), first)
+    deferred(oscar_operator(), first)
     (name,) = oscar.jobs
     oscar.jobs[name] = "Succeeded"
     supervisor.manifests[name] = manifest(name)
     again = context(store)
     again["ti"].max_tries = 2
-    assert operator().execute(again)["submission_id"] == name
+    assert oscar_operator().execute(again)["submission_id"] == name
     cleared = context(store)
     cleared["ti"].max_tries = 4
-    assert operator(reuse="always").execute(cleared)["submission_id"] == name
+    assert oscar_operator(reuse="always").execute(cleared)["submission_id"] == name
     cleared["ti"].max_tries = 5
-    deferred(operator(), cleared)
+    deferred(oscar_operator(), cleared)
     assert oscar.posts() == 2
     keys = [each["binding"].signing_key for each in supervisor.built]
     assert keys[0] != keys[1], "the result of the first does not prove the second"
@@ -356,57 +344,57 @@ def test_a_cleared_task_runs_again_and_an_automatic_retry_does_not(oscar, superv
 )
 def test_a_changed_request_does_not_get_the_former_result(oscar, supervisor, change):
     store = Store()
-    deferred(operator(), context(store))
+    deferred(oscar_operator(), context(store))
     (name,) = oscar.jobs
     oscar.jobs[name] = "Succeeded"
     supervisor.manifests[name] = supervisor.signed(manifest(name))
-    deferred(operator(**change), context(store))
+    deferred(oscar_operator(**change), context(store))
     assert oscar.posts() == 2
 
 
 def test_with_reuse_never_each_try_runs_anew(oscar, supervisor):
     store = Store()
     for _ in range(2):
-        deferred(operator(reuse="never"), context(store))
+        deferred(oscar_operator(reuse="never"), context(store))
     assert oscar.posts() == 2
 
 
 def test_two_deployments_do_not_share_jobs(oscar, monkeypatch):
-    deferred(operator(), context())
+    deferred(oscar_operator(), context())
     monkeypatch.setenv("AIRFLOW__OSCAR__DEPLOYMENT_ID", "other")
-    deferred(operator(), context())
+    deferred(oscar_operator(), context())
     assert len(oscar.jobs) == 2
 
 
 def test_a_manifest_put_at_the_computable_place_beforehand_proves_nothing(oscar, supervisor):
-    deferred(operator(), context())
+    deferred(oscar_operator(), context())
     (name,) = oscar.jobs
     oscar.jobs.clear()
     supervisor.built.clear()
     supervisor.manifests[name] = manifest(name)
-    deferred(operator(), context())
+    deferred(oscar_operator(), context())
     assert oscar.posts() == 2
 
 
 def test_the_key_is_nowhere_but_in_the_specification(oscar, supervisor):
     store = Store()
-    pause = deferred(operator(), context(store))
+    pause = deferred(oscar_operator(), context(store))
     key = supervisor.built[0]["binding"].signing_key
     assert len(key) == 64
     assert key not in json.dumps([store, pause.kwargs, pause.trigger.serialize()])
 
 
 def test_a_timeout_that_outlives_every_url_is_told_before_submission(oscar, supervisor):
-    deferred(operator(timeout=timedelta(days=8)), context())
+    deferred(oscar_operator(timeout=timedelta(days=8)), context())
     assert supervisor.built[0]["lifetime"] == timedelta(days=7)
     assert supervisor.built[0]["binding"].outlived
-    deferred(operator(timeout=timedelta(days=6)), context(partition_key="other"))
+    deferred(oscar_operator(timeout=timedelta(days=6)), context(partition_key="other"))
     assert supervisor.built[1]["lifetime"] >= timedelta(days=6, minutes=10)
     assert not supervisor.built[1]["binding"].outlived
 
 
 def test_nothing_of_the_specification_can_be_read_in_the_request(oscar, supervisor):
-    deferred(operator(environment={"LICENCE": "a-secret-licence"}), context())
+    deferred(oscar_operator(environment={"LICENCE": "a-secret-licence"}), context())
     ((name, body),) = oscar.bodies.items()
     assert oscar.specifications("svc")[name]["environment"] == {"LICENCE": "a-secret-licence"}
     assert b"LICENCE" not in base64.b64decode(body)
@@ -415,10 +403,10 @@ def test_nothing_of_the_specification_can_be_read_in_the_request(oscar, supervis
 def test_a_service_without_a_key_gets_no_job_unless_the_connection_allows_it(oscar, supervisor, monkeypatch, capsys):
     oscar.has_key = False
     with pytest.raises(AirflowFailException, match="'svc' has no key.*apply it again"):
-        operator().execute(context())
+        oscar_operator().execute(context())
     assert oscar.bodies == {}
     monkeypatch.setattr(OscarHook, "extra", {"allow_plain_specifications": True})
-    deferred(operator(), context())
+    deferred(oscar_operator(), context())
     (body,) = oscar.bodies.values()
     assert json.loads(base64.b64decode(body))["submission_id"]
     assert "is readable for whoever may read the pods" in capsys.readouterr().out

@@ -13,26 +13,17 @@ from hypothesis import strategies as st
 
 from airflow_provider_oscar.core.errors import AccessError, OscarProviderError, TransientError
 from airflow_provider_oscar.operators import outages
-from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from airflow_provider_oscar.operators.outages import LONGEST, Outage
 from airflow_provider_oscar.triggers.jobs import JobTrigger
 from airflow_provider_oscar.triggers.outages import OutageTrigger
-from tests.support.fakes import EVENT, OUTPUT, Store, context
+from tests.support.fakes import Store, context
+from tests.support.operators import oscar_operator
 
 pytestmark = pytest.mark.usefixtures("supervisor")
 
 
 def operator(**arguments):
-    wanted = {
-        "task_id": "infer",
-        "service": "svc",
-        "object_event": EVENT,
-        "output_uri": OUTPUT,
-        "command": ["python3", "infer.py"],
-        "timeout": 600,
-        "retries": 3,
-    }
-    return OscarJobOperator(**wanted | arguments)
+    return oscar_operator(**{"retries": 3} | arguments)
 
 
 def deferred(run):
