@@ -2,23 +2,24 @@
 """Any notification: its shape decides how it is read, not the name that its sender gives itself.
 
 Every object is looked up in its store before anything is made of it, so that a format that is read too readily costs a
-request and nothing else.
+request and nothing else. What cannot be read is always said, also where it stands beside something that can.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any
-from urllib.parse import unquote_plus
+from dataclasses import dataclass, field, replace
+from urllib.parse import unquote, unquote_plus
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.event_names import is_known_event
 from airflow_provider_oscar.core.notifications import (
     Notification,
     NotificationFormat,
+    Payload,
+    decode_json,
     from_aws_s3,
     from_ceph,
     from_dcache_kafka,
@@ -34,109 +35,236 @@ from airflow_provider_oscar.core.notifications import (
     mapping,
     parse,
     parse_time,
-    unwrap_sns,
+    record_body,
 )
 from airflow_provider_oscar.core.objects import Reason, Source, split_uri
 
 #: Documents in one list, and lists or envelopes inside each other.
-_MOST_DOCUMENTS = 1000
-_DEEPEST = 4
-_KNOWN_SOURCES = {"aws:s3": from_aws_s3, "ceph:s3": from_ceph}
-#: What pointers may find of an object: where it is, and what is said of it.
-_WHERE = ("uri", "bucket", "key")
-_FACTS = ("event", "size", "etag", "version_id", "time")
-_GONE = ("delete", "remove", "archive", "expir")
+MOST_DOCUMENTS = 1000
+_DEEPEST = 6
+#: Words that tell of something else than new content: what went, what only its description changed, what was read.
+_NOT_NEW = re.compile(
+    r"(?i)delet|remov|archiv|expir|purg|trash|metadata|tagg|accessed|^(s3:)?(get|head|list|read|download)"
+)
+_ACL = re.compile(r"ACL|Acl|\bacl\b")
 _SAID_BY_SNS = ("SubscriptionConfirmation", "UnsubscribeConfirmation", "Notification")
+#: Fields in which envelopes of queues, streams and functions carry what they were given: Kafka Connect, Kafka REST,
+#: Lambda, Kinesis, Firehose, SQS, Pub/Sub, MinIO's access format; as JSON, as its text, or as the base64 of that.
+_CONTENTS = (
+    "payload", "value", "body", "Body", "data", "Data", "Message", "message", "Sns", "kinesis", "detail", "event",
+    "Event", "records", "Messages", "messages", "events",
+)  # fmt: skip
+#: Azure's name of an object (Event Grid, "Azure Blob Storage as Event Grid source").
+_AZURE = re.compile(r"/?blobServices/default/containers/([^/]+)/blobs/(.+)", re.DOTALL)
+_VALIDATION = "Microsoft.EventGrid.SubscriptionValidationEvent"
+
+_Body = Mapping[str, object]
 
 
 class UnknownFormatError(DefinitionError):
     """A notification of a form that nobody has taught us."""
 
 
-def detect(payload: object, *, directory: str = "") -> list[Notification]:
+def detect(payload: object, *, directory: str = "", unread: list[str] | None = None) -> list[Notification]:
     """Read a notification of any known form; one that is about something else than objects gives an empty list.
 
-    Known are S3 event records of any store, also through SNS and SQS; EventBridge; MinIO's stream; SeaweedFS; dCache;
-    CloudEvents around any of these; Google Cloud Storage through Pub/Sub; Cloudflare R2; ``{"bucket", "key"}`` and
-    ``{"uri"}``; and lists of these.
+    Known are S3 event records of any store, one or many; EventBridge; MinIO's stream; SeaweedFS; dCache; CloudEvents
+    around any of these; Google Cloud Storage; Oracle; Azure Event Grid; Cloudflare R2; ``{"bucket", "key"}`` and
+    ``{"uri"}``; lists of these; and what queues, streams and functions wrap around them.
 
     :param payload: JSON text or what it parses to.
     :param directory: watched directory, for the two dCache formats; empty means they are not expected.
+    :param unread: gets one sentence for each part that could not be read while others could.
     :raises DefinitionError: if the text is not JSON.
-    :raises UnknownFormatError: if the form is not known.
+    :raises UnknownFormatError: if the form is not known, of none of its parts.
     """
     if isinstance(payload, (str, bytes)):
         parse(payload)  # says what is wrong with it
         payload = json.loads(payload)
-    return _read(payload, directory, 0)
-
-
-def _read(body: object, directory: str, depth: int) -> list[Notification]:
-    if depth > _DEEPEST:
-        raise UnknownFormatError("the notification is wrapped too often to be read")
-    if isinstance(body, list) and body:
-        if len(body) > _MOST_DOCUMENTS:
-            raise DefinitionError(f"{len(body)} notifications in one list; expected at most {_MOST_DOCUMENTS}")
-        return [found for each in body for found in _read(each, directory, depth + 1)]
-    if not isinstance(body, Mapping):
-        raise _unknown(body)
-    found = _known(body, directory, depth)
-    if found is None:
-        raise _unknown(body)
+    reader = _Reader(directory)
+    found = reader.read(payload, 0)
+    if found is None or (reader.unread and not found):
+        raise UnknownFormatError(reader.unread[0] if reader.unread else _unknown(payload))
+    if unread is not None:
+        unread += reader.unread
     return found
 
 
-def _unknown(body: object) -> UnknownFormatError:
+def validation_code(payload: object) -> str:
+    """Return what Azure Event Grid wants to hear before it delivers anything; empty for any other payload.
+
+    Source: Azure, "Endpoint validation with Event Grid event schema".
+
+    :param payload: JSON text or what it parses to.
+    """
+    if isinstance(payload, (str, bytes)):
+        payload = json.loads(payload)
+    first = payload[0] if isinstance(payload, list) and payload else payload
+    if not isinstance(first, Mapping) or first.get("eventType") != _VALIDATION:
+        return ""
+    return get_text(mapping(first, "data"), "validationCode")[:200]
+
+
+def _unknown(body: object) -> str:
     names = f"the fields {', '.join(quoted(name) for name in list(body)[:12])}" if isinstance(body, Mapping) else body
-    return UnknownFormatError(
+    return (
         f"the notification has no form that is known: {names if isinstance(names, str) else quoted(names)}; "
         "let the sender post S3 event records, CloudEvents, {'bucket', 'key'} or {'uri'}, or map its fields"
     )
 
 
-def _known(body: Mapping[str, object], directory: str, depth: int) -> list[Notification] | None:
-    """Return what a document says, None if its form is not known."""
-    if body.get("Type") in _SAID_BY_SNS and "Records" not in body:
-        return _from_sns(body, directory, depth)
-    if "specversion" in body or "cloudEventsVersion" in body:
-        return _from_cloud_event(body, directory, depth)
-    if isinstance(body.get("message"), Mapping) and "subscription" in body:
-        return _from_pub_sub(body)
-    if body.get("Event") == "s3:TestEvent":
-        return []
-    if "subscription" in body and "event" in body:
-        return from_dcache_sse(body, directory=directory) if directory else []
-    if "msgType" in body:
-        return from_dcache_kafka(body, directory=directory) if directory else []
-    for fields, read in _READERS:
-        if fields <= body.keys():
-            return read(body)
-    return None
+@dataclass
+class _Reader:
+    """Reads one payload; its methods return None for a form that is not known."""
+
+    directory: str
+    unread: list[str] = field(default_factory=list)
+
+    def read(self, body: object, depth: int) -> list[Notification] | None:
+        if depth > _DEEPEST:
+            raise UnknownFormatError("the notification is wrapped too often to be read")
+        if isinstance(body, list):
+            return self._each(body, depth)
+        return self._known(body, depth) if isinstance(body, Mapping) else None
+
+    def _each(self, bodies: list[object], depth: int) -> list[Notification] | None:
+        if len(bodies) > MOST_DOCUMENTS:
+            raise DefinitionError(f"{len(bodies)} notifications in one list; expected at most {MOST_DOCUMENTS}")
+        read = [self.read(each, depth + 1) for each in bodies]
+        self.unread += [_unknown(body) for body, found in zip(bodies, read, strict=True) if found is None]
+        return [each for found in read for each in found or ()] if any(found is not None for found in read) else None
+
+    def _known(self, body: _Body, depth: int) -> list[Notification] | None:
+        if body.get("Type") in _SAID_BY_SNS and "Records" not in body:
+            return [] if "Confirmation" in str(body["Type"]) else self._content(body.get("Message"), depth)
+        if "specversion" in body or "cloudEventsVersion" in body:
+            return self._cloud_event(body, depth)
+        if isinstance(body.get("message"), Mapping) and "subscription" in body:
+            return self._pub_sub(body, depth)
+        if body.get("Event") == "s3:TestEvent" or body.get("eventType") == _VALIDATION:
+            return []
+        if "subscription" in body and "event" in body:
+            return from_dcache_sse(body, directory=self.directory) if self.directory else []
+        if "msgType" in body:
+            return from_dcache_kafka(body, directory=self.directory) if self.directory else []
+        if "Records" in body:
+            return self._records(body, depth)
+        return self._shaped(body, depth)
+
+    def _shaped(self, body: _Body, depth: int) -> list[Notification] | None:
+        if record_body(body):
+            return self._record(body, {}, depth)
+        if "detail-type" in body and mapping(mapping(body, "detail"), "bucket"):
+            return self._told(from_eventbridge(body), get_text(body, "detail-type"))
+        if {"event_type", "message"} <= body.keys():
+            return from_seaweedfs(body)
+        found = _from_azure(body)
+        try:
+            found = from_plain(body) if found is None else found
+        except DefinitionError as error:
+            self.unread.append(str(error))
+        return self._wrapped(body, depth) if found is None else found
+
+    def _records(self, body: _Body, depth: int) -> list[Notification] | None:
+        records = body["Records"]
+        if not records and (records is None or isinstance(records, list)):
+            return []  # a sign of life
+        if not isinstance(records, list):
+            return None
+        read = [self._record(each, body, depth) if isinstance(each, Mapping) else None for each in records]
+        self.unread += [_unknown(record) for record, found in zip(records, read, strict=True) if found is None]
+        return [each for found in read for each in found or ()]
+
+    def _record(self, record: _Body, around: _Body, depth: int) -> list[Notification] | None:
+        """Read one S3 event record by the words of its own sender, or what a queue made a record of."""
+        if not record_body(record):
+            return self._wrapped(record, depth)
+        read: Callable[[Payload], list[Notification]] = from_s3_records
+        source = record.get("eventSource", "aws:s3")
+        if source == "minio:s3":
+            read = from_minio_webhook if "Key" in around or "EventName" in around else _from_minio
+        elif isinstance(source, str):
+            read = {"aws:s3": from_aws_s3, "ceph:s3": from_ceph}.get(source, from_s3_records)
+        return self._told(read({"Records": [record]}), get_text(record, "eventName"))
+
+    def _told(self, found: list[Notification], event: str) -> list[Notification]:
+        if any(each.reason is None for each in found) and not is_known_event(event):
+            self.unread.append(f"the event {quoted(event)} of a notification is not known, and is taken for no object")
+        return found
+
+    def _wrapped(self, body: _Body, depth: int) -> list[Notification] | None:
+        """Read what an envelope carries, whatever the envelope is called."""
+        for name in _CONTENTS:
+            if name in body and (found := self._content(body[name], depth)) is not None:
+                return found
+        return None
+
+    def _content(self, value: object, depth: int) -> list[Notification] | None:
+        if isinstance(value, str):
+            value = decode_json(value)
+        if not isinstance(value, (Mapping, list)):
+            return None
+        before = len(self.unread)
+        found = self.read(value, depth + 1)
+        if found is None:
+            del self.unread[before:]
+        return found
+
+    def _cloud_event(self, body: _Body, depth: int) -> list[Notification] | None:
+        """Read a CloudEvent in structured mode (CloudEvents 1.0, JSON format)."""
+        kind = get_text(body, "type") or get_text(body, "eventType")
+        found = _from_azure(body)
+        if found is None:
+            data = body.get("data_base64") if isinstance(body.get("data_base64"), str) else body.get("data")
+            found = self._content(data, depth)
+        if found is None:
+            found = _from_subject(body, kind)
+        return found and [replace(each, reason=None) if _is_not_new(kind) else each for each in found]
+
+    def _pub_sub(self, body: _Body, depth: int) -> list[Notification] | None:
+        """Read what Google Pub/Sub pushes (Cloud Storage, "Pub/Sub notifications": attributes and payload)."""
+        message = mapping(body, "message")
+        attributes = mapping(message, "attributes")
+        container, key = get_text(attributes, "bucketId"), get_text(attributes, "objectId")
+        if not container or not key:
+            return self._content(message.get("data"), depth)
+        word = get_text(attributes, "eventType")
+        item = decode_json(get_text(message, "data"))
+        item = item if isinstance(item, Mapping) else {}
+        return [
+            Notification(
+                source_format=NotificationFormat.GOOGLE,
+                container=container,
+                key=key,
+                size=number_of_bytes(item),
+                etag=get_etag(item),
+                event_time=parse_time(attributes.get("eventTime")),
+                reason=Reason.CREATED if word in ("OBJECT_FINALIZE", "") else None,
+            )
+        ]
 
 
-def _from_sns(body: Mapping[str, object], directory: str, depth: int) -> list[Notification] | None:
-    inner = unwrap_sns(body)
-    if inner is body or inner.get("Type") == body.get("Type"):
-        return [] if "Confirmation" in str(body["Type"]) else None
-    return _read(inner, directory, depth + 1)
+def _from_minio(body: Payload) -> list[Notification]:
+    """Read records of MinIO that came without its envelope: raw from its stream, encoded from its other targets."""
+    return [
+        replace(
+            each, other_key=other if (other := unquote_plus(each.key, errors="surrogateescape")) != each.key else ""
+        )
+        for each in from_minio_listen(body)
+    ]
 
 
-def _from_records(body: Mapping[str, object]) -> list[Notification]:
-    records = body["Records"] if isinstance(body["Records"], list) else []
-    first = records[0] if records and isinstance(records[0], Mapping) else {}
-    source = str(first.get("eventSource", "aws:s3"))
-    if source == "minio:s3":
-        return from_minio_webhook(body) if "Key" in body or "EventName" in body else from_minio_listen(body)
-    found = _KNOWN_SOURCES.get(source, from_s3_records)(body)
-    own = first.get("eventSource")
-    others = [each for each in records if isinstance(each, Mapping) and each.get("eventSource") != own]
-    return found + (from_s3_records({"Records": others}) if others and source in _KNOWN_SOURCES else [])
+def _first_text(fields: _Body, *names: str) -> str:
+    return next((text for name in names if (text := get_text(fields, name))), "")
 
 
-def from_plain(body: Mapping[str, object]) -> list[Notification]:
-    """Read ``{"uri": "s3://…"}``, ``{"bucket": …, "key": …}``, R2's message, or Google's object resource.
+def from_plain(body: _Body) -> list[Notification] | None:
+    """Read ``{"uri": "s3://…"}``, ``{"bucket": …, "key": …}``, R2's message, Google's or Oracle's resource.
 
-    ``bucket`` may be a text or have a ``name``; the key is ``key``, ``name``, ``object.key`` or ``object`` itself.
+    ``bucket`` may be a text or have a ``name``, and be called ``Bucket``, ``bucketName`` or ``container``; the key is
+    ``key``, ``Key``, ``objectKey``, ``name``, ``object.key`` or ``object`` itself. None if there is no object in it.
+
+    :raises DefinitionError: if the URI is not one of a store.
     """
     uri = get_text(body, "uri")
     if uri:
@@ -144,16 +272,16 @@ def from_plain(body: Mapping[str, object]) -> list[Notification]:
         if source is Source.DCACHE:
             container, _, path = path.rpartition("/")
             container = container or "/"
-        return [
-            Notification(source_format=NotificationFormat.PLAIN, container=container, key=path, reason=Reason.CREATED)
-        ]
-    item = mapping(body, "object") or body
-    container = get_text(body, "bucket") or get_text(mapping(body, "bucket"), "name")
-    key = get_text(item, "key") or get_text(item, "name") or get_text(body, "object")
+        told = Notification(
+            source_format=NotificationFormat.PLAIN, container=container, key=path, reason=_reason(_word(body))
+        )
+        return [told] if path else None
+    item, details = mapping(body, "object") or body, mapping(body, "additionalDetails")
+    container = _first_text(body, "bucket", "Bucket", "bucketName", "container") or get_text(details, "bucketName")
+    container = container or get_text(mapping(body, "bucket"), "name")
+    key = _first_text(item, "key", "Key", "objectKey", "name") or _first_text(body, "object", "resourceName")
     if not container or not key:
-        return []
-    word = get_text(body, "action") or get_text(body, "eventType") or get_text(body, "event")
-    gone = any(part in word.lower() for part in _GONE)
+        return None
     google = body.get("kind") == "storage#object"
     is_r2 = "action" in body and "account" in body
     return [
@@ -165,171 +293,67 @@ def from_plain(body: Mapping[str, object]) -> list[Notification]:
             else NotificationFormat.PLAIN,
             container=container,
             key=key,
-            size=_number(item),
-            etag=get_etag(item),
+            size=number_of_bytes(item),
+            etag=get_etag(item) or get_etag(details),
             event_time=parse_time(body.get("eventTime") or body.get("time") or item.get("updated")),
-            reason=None if gone else Reason.CREATED,
+            reason=_reason(_word(body)),
         )
     ]
 
 
-#: Which reader the fields of a document ask for, in this order.
-_READERS: tuple[tuple[set[str], Callable[[Mapping[str, object]], list[Notification]]], ...] = (
-    ({"Records"}, _from_records),
-    ({"detail-type"}, from_eventbridge),
-    ({"event_type", "message"}, from_seaweedfs),
-    ({"bucket"}, from_plain),
-    ({"uri"}, from_plain),
-)
+def _word(body: _Body) -> str:
+    return _first_text(body, "action", "eventType", "event", "eventName", "EventName", "method")
 
 
-def _from_cloud_event(body: Mapping[str, Any], directory: str, depth: int) -> list[Notification] | None:
-    """Read a CloudEvent in structured mode (CloudEvents 1.0, JSON format)."""
-    kind = get_text(body, "type") or get_text(body, "eventType")
-    data = body.get("data")
-    if isinstance(body.get("data_base64"), str):
-        data = _decode_json(body["data_base64"])
-    if isinstance(data, str):
-        try:
-            data = json.loads(data)
-        except ValueError:
-            data = None
-    if not isinstance(data, (Mapping, list)):
-        return _from_subject(body, kind)
-    try:
-        found = _read(data, directory, depth + 1)
-    except UnknownFormatError:
-        return _from_subject(body, kind)
-    gone = any(word in kind.lower() for word in _GONE)
-    return [replace(each, reason=None) if gone else each for each in found]
+def _is_not_new(word: str) -> bool:
+    return _NOT_NEW.search(word) is not None or _ACL.search(word) is not None
 
 
-def _from_subject(body: Mapping[str, object], kind: str) -> list[Notification] | None:
+def _reason(word: str) -> Reason | None:
+    return None if _is_not_new(word) else Reason.CREATED
+
+
+def _from_azure(body: _Body) -> list[Notification] | None:
+    """Read Azure's event of a blob, in its own schema or as a CloudEvent; both name it in ``subject``."""
+    named = _AZURE.fullmatch(get_text(body, "subject"))
+    if named is None:
+        return None
+    data = mapping(body, "data")
+    key = unquote(named[2], errors="surrogateescape")
+    return [
+        Notification(
+            source_format=NotificationFormat.AZURE,
+            container=named[1],
+            key=key,
+            size=get_size(data, "contentLength"),
+            etag=get_etag(data),
+            event_time=parse_time(body.get("eventTime") or body.get("time")),
+            reason=_reason(_first_text(body, "eventType", "type")),
+            other_key=named[2] if named[2] != key else "",
+        )
+    ]
+
+
+def _from_subject(body: _Body, kind: str) -> list[Notification] | None:
     """Read a CloudEvent that names its object by source and subject alone."""
-    bucket = get_text(body, "source").rstrip("/").rpartition("/")[2]
+    bucket = re.split("[/:]", get_text(body, "source").rstrip("/"))[-1]
     key = get_text(body, "subject").removeprefix("objects/")
     if not bucket or not key or "object" not in kind.lower():
         return None
-    gone = any(word in kind.lower() for word in _GONE)
     return [
         Notification(
             source_format=NotificationFormat.PLAIN,
             container=bucket,
             key=key,
             event_time=parse_time(body.get("time")),
-            reason=None if gone else Reason.CREATED,
+            reason=Reason.CREATED,
         )
     ]
 
 
-def _from_pub_sub(body: Mapping[str, object]) -> list[Notification] | None:
-    """Read what Google Pub/Sub pushes for a bucket (Cloud Storage, "Pub/Sub notifications": attributes and payload)."""
-    message = mapping(body, "message")
-    attributes = mapping(message, "attributes")
-    container, key = get_text(attributes, "bucketId"), get_text(attributes, "objectId")
-    word = get_text(attributes, "eventType")
-    resource = _decode_json(get_text(message, "data"))
-    if not container or not key:
-        return from_plain(resource) or None if isinstance(resource, Mapping) else None
-    item = resource if isinstance(resource, Mapping) else {}
-    return [
-        Notification(
-            source_format=NotificationFormat.GOOGLE,
-            container=container,
-            key=key,
-            size=_number(item),
-            etag=get_etag(item),
-            event_time=parse_time(attributes.get("eventTime")),
-            reason=Reason.CREATED if word in ("OBJECT_FINALIZE", "") else None,
-        )
-    ]
-
-
-def from_pointers(payload: object, pointers: Mapping[str, str]) -> list[Notification]:
-    """Read any JSON by JSON pointers (RFC 6901): ``{"each": "/files", "bucket": "/store", "key": "/path"}``.
-
-    :param payload: JSON text or what it parses to.
-    :param pointers: ``uri``, or ``bucket`` and ``key``; optionally ``each``, which finds a list, to whose items the
-        others refer; ``event``, a word, of which those that tell of a deletion make no run; and ``size`` (bytes),
-        ``etag``, ``version_id`` and ``time`` (ISO 8601, or seconds since 1970), each ignored where it finds nothing of
-        its kind. A value that begins with ``=`` is a text itself, as in ``{"bucket": "=incoming"}``.
-    :raises DefinitionError: if the text is not JSON.
-    :raises UnknownFormatError: if the pointers find nothing.
-    """
-    if isinstance(payload, (str, bytes)):
-        parse(payload)
-        payload = json.loads(payload)
-    items = _pointed(payload, pointers["each"]) if "each" in pointers else [payload]
-    if not isinstance(items, list) or len(items) > _MOST_DOCUMENTS:
-        raise UnknownFormatError(f"the pointer {quoted(pointers['each'])} does not find a list of at most 1000 items")
-    found: list[Notification] = []
-    for item in items:
-        fields = {name: _pointed(item, pointer) for name, pointer in pointers.items() if name != "each"}
-        named = {name: value for name, value in fields.items() if name in _WHERE and isinstance(value, str)}
-        read = from_plain({**named, "event": fields.get("event")})
-        if not read:
-            raise UnknownFormatError(
-                f"the pointers {', '.join(map(quoted, pointers.values()))} find no object in the notification"
-            )
-        found += [_with_facts(each, fields) for each in read]
-    return found
-
-
-def _with_facts(found: Notification, fields: Mapping[str, object]) -> Notification:
-    version = fields.get("version_id")
-    # Nobody says whether such a key is percent-encoded.
-    other = unquote_plus(found.key, errors="surrogateescape")
-    return replace(
-        found,
-        size=_number(fields),
-        etag=get_etag(fields),
-        version_id=str(version) if isinstance(version, (str, int)) and not isinstance(version, bool) else "",
-        event_time=parse_time(fields.get("time")),
-        other_key=other if other != found.key and "uri" not in fields else "",
-    )
-
-
-def check_pointers(pointers: object) -> dict[str, str]:
-    """Return the pointers of a mapping.
-
-    :raises DefinitionError: if they cannot be used.
-    """
-    if (
-        not isinstance(pointers, Mapping)
-        or not all(isinstance(value, str) and value[:1] in ("/", "=", "") for value in pointers.values())
-        or not pointers.keys() <= {"each", *_WHERE, *_FACTS}
-        or not ("uri" in pointers or {"bucket", "key"} <= pointers.keys())
-    ):
-        raise DefinitionError(
-            f"json: {quoted(pointers)}; expected JSON pointers for uri, or for bucket and key, and perhaps for each, "
-            f"{', '.join(_FACTS)}"
-        )
-    return dict(pointers)
-
-
-def _pointed(value: object, pointer: str) -> object:
-    if pointer.startswith("="):
-        return pointer[1:]
-    for word in pointer.split("/")[1:]:
-        word = word.replace("~1", "/").replace("~0", "~")
-        if isinstance(value, Mapping):
-            value = value.get(word)
-        elif isinstance(value, list) and word.isdigit() and len(word) < 7 and int(word) < len(value):
-            value = value[int(word)]
-        else:
-            return None
-    return value
-
-
-def _number(item: Mapping[str, object]) -> int | None:
+def number_of_bytes(item: _Body) -> int | None:
+    """Return the size that a document tells as a number, or as Google does as a text."""
     text = item.get("size")
-    if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) < 20:  # Google writes it so
+    if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) < 20:
         return int(text)
     return get_size(item)
-
-
-def _decode_json(encoded: str) -> object:
-    try:
-        return json.loads(base64.b64decode(encoded, validate=True))
-    except (binascii.Error, ValueError, RecursionError):
-        return None

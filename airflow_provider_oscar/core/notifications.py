@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -30,9 +31,11 @@ from enum import StrEnum
 from urllib.parse import unquote_plus
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.event_names import GONE_EVENTS, reason_of_event
 from airflow_provider_oscar.core.objects import Reason
 from airflow_provider_oscar.core.times import read_iso
 
+_URL_SAFE = str.maketrans("-_", "+/")
 Payload = str | bytes | Mapping[str, object]
 
 
@@ -61,6 +64,8 @@ class NotificationFormat(StrEnum):
     """Google Cloud Storage, through Pub/Sub or as a CloudEvent."""
     R2 = "r2"
     """Cloudflare R2 event notification."""
+    AZURE = "azure"
+    """Azure Event Grid's event of a blob."""
     PLAIN = "plain"
     """``{"bucket", "key"}`` or ``{"uri"}``, as scripts write it, or what a JSON pointer finds."""
 
@@ -164,7 +169,7 @@ def from_eventbridge(payload: Payload) -> list[Notification]:
             version_id=get_text(item, "version-id"),
             event_time=parse_time(body.get("time")),
             sequencer=get_text(item, "sequencer"),
-            reason=Reason.CREATED if name == "Object Created" else None,
+            reason=Reason.CREATED if name in ("Object Created", "Object Restore Completed") else None,
         )
     ]
 
@@ -272,6 +277,19 @@ def unwrap_sns(body: Mapping[str, object]) -> Mapping[str, object]:
         return {}
 
 
+#: Where a record holds bucket and object: Amazon's name and those of stores that copied all but it.
+_RECORD_BODIES = ("s3", "oss", "obs")
+
+
+def record_body(record: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the part of an S3 event record that holds bucket and object, or an empty one if it is none."""
+    for name in _RECORD_BODIES:
+        body = mapping(record, name)
+        if get_text(mapping(body, "bucket"), "name") and get_text(mapping(body, "object"), "key"):
+            return body
+    return {}
+
+
 def _records(
     body: Mapping[str, object],
     source_format: NotificationFormat,
@@ -284,23 +302,23 @@ def _records(
             sources is not None and record.get("eventSource", sources[0]) not in sources
         ):
             continue
-        s3 = mapping(record, "s3")
-        item = mapping(s3, "object")
+        part = record_body(record)
+        item = mapping(part, "object")
         name = get_text(record, "eventName").removeprefix("s3:")
         written = get_text(item, "key")
-        container, key = get_text(mapping(s3, "bucket"), "name"), decode(written)
-        if not container or not key or name.startswith(("ObjectRemoved", "LifecycleExpiration", "TestEvent")):
+        key = decode(written)
+        if not key or name.startswith(GONE_EVENTS):
             continue
         yield Notification(
             source_format=source_format,
-            container=container,
+            container=get_text(mapping(part, "bucket"), "name"),
             key=key,
             size=get_size(item),
             etag=get_etag(item),
             version_id=get_text(item, "versionId"),
             event_time=parse_time(record.get("eventTime")),
             sequencer=get_text(item, "sequencer"),
-            reason=Reason.CREATED if name.startswith(("ObjectCreated", "ObjectRestore:Completed")) else None,
+            reason=reason_of_event(name),
             other_key=written if sources is None and written != key else "",
         )
 
@@ -347,6 +365,18 @@ def parse_time(value: object) -> datetime | None:
     except (ValueError, OverflowError, OSError):
         pass
     return None
+
+
+def decode_json(text: str) -> object:
+    """Return what a JSON text, or the base64 of one, holds; None if it is neither."""
+    for read in (str.encode, _from_base64):
+        with contextlib.suppress(binascii.Error, ValueError, RecursionError):
+            return json.loads(read(text))
+    return None
+
+
+def _from_base64(text: str) -> bytes:
+    return base64.b64decode(text.translate(_URL_SAFE), validate=True)
 
 
 def _decode_base64(text: str) -> str:

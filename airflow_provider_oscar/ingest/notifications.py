@@ -23,12 +23,8 @@ from airflow_provider_oscar import _airflow_states as asset_states
 from airflow_provider_oscar._airflow import server_connection
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, PermanentError, TransientError, quoted
 from airflow_provider_oscar.core.filters import DEFAULT_IGNORED, ObjectFilter
-from airflow_provider_oscar.core.notification_formats import (
-    UnknownFormatError,
-    check_pointers,
-    detect,
-    from_pointers,
-)
+from airflow_provider_oscar.core.notification_formats import UnknownFormatError, detect
+from airflow_provider_oscar.core.notification_pointers import check_pointers, from_pointers
 from airflow_provider_oscar.core.notifications import Notification
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.ingest.handover import key_digest
@@ -86,17 +82,19 @@ class ReceiverRule:
             json=check_pointers(entry["json"]) if "json" in entry else None,
         )
 
-    def notifications(self, body: bytes) -> list[Notification]:
+    def notifications(self, body: bytes, unread: list[str]) -> list[Notification]:
         """Read a delivery.
 
+        :param body: JSON.
+        :param unread: gets one sentence for each part that could not be read while others could.
         :raises UnknownFormatError: if its form is not known.
         :raises BadInputError: if it is not JSON, or too much of it.
         """
         try:
             if self.json is not None:
-                found = from_pointers(body, self.json)
+                found = from_pointers(body, self.json, unread=unread)
             else:
-                found = detect(body)
+                found = detect(body, unread=unread)
                 for directory in () if found else self.directories:
                     found += detect(body, directory=directory)
         except UnknownFormatError:
@@ -130,15 +128,18 @@ class NotificationIngester:
         :param until: time of the monotonic clock after which no further object is looked at.
 
         ``registered`` are new, ``repeated`` had an event already, ``absent`` are not there (any more) or not whole,
-        ``refused`` are outside the allowed places, ``ignored`` are not about new objects or filtered out.
+        ``refused`` are outside the allowed places, ``ignored`` are not about new objects or filtered out, ``unread``
+        are parts that no known form has, beside others.
 
         :raises UnknownFormatError: if the form of the body is not known.
         :raises BadInputError: if the body cannot be read.
         :raises DefinitionError: if connection or asset are not set up.
         :raises TransientError: if the store cannot be asked now.
         """
-        counts = dict.fromkeys(("registered", "repeated", "absent", "refused", "ignored"), 0)
-        notifications = self._read(asset, rule, body)
+        counts = dict.fromkeys(("registered", "repeated", "absent", "refused", "ignored", "unread"), 0)
+        unread: list[str] = []
+        notifications = self._read(asset, rule, body, unread)
+        counts["unread"] = len(unread)
         if not notifications:
             counts["ignored"] = 1
             self._tell_subscription(body)
@@ -164,15 +165,18 @@ class NotificationIngester:
             counts["registered"], counts["repeated"] = new, len(events) - new
         return counts
 
-    def _read(self, asset: str, rule: ReceiverRule, body: bytes) -> list[Notification]:
+    def _read(self, asset: str, rule: ReceiverRule, body: bytes, unread: list[str]) -> list[Notification]:
         try:
-            return rule.notifications(body)
+            return rule.notifications(body, unread)
         except UnknownFormatError as error:
-            said = (asset, f"form of {str(error)[:200]}")
-            if said not in self._told and len(self._told) < MOST_NOTIFICATIONS:
-                self._told.add(said)
-                log.warning("notification for asset %s: %s", quoted(asset), error)
+            unread.append(str(error))
             raise
+        finally:
+            for each in unread:
+                said = (asset, f"form of {each[:200]}")
+                if said not in self._told and len(self._told) < MOST_NOTIFICATIONS:
+                    self._told.add(said)
+                    log.warning("notification for asset %s: %s", quoted(asset), each)
 
     def _looked_at(
         self, rule: ReceiverRule, notifications: Sequence[Notification], until: float | None

@@ -16,11 +16,14 @@ import asyncio
 import base64
 import binascii
 import hmac
+import json
 import logging
 import time
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from urllib.parse import unquote
 
 from airflow.configuration import conf
 from fastapi import FastAPI, Request
@@ -34,7 +37,7 @@ from airflow_provider_oscar.core.errors import (
     TransientError,
     quoted,
 )
-from airflow_provider_oscar.core.notification_formats import UnknownFormatError
+from airflow_provider_oscar.core.notification_formats import UnknownFormatError, validation_code
 from airflow_provider_oscar.ingest.notifications import NotificationIngester, ReceiverRule
 from airflow_provider_oscar.plugins.pools import BoundedPool, PoolFullError, Pools
 
@@ -62,6 +65,7 @@ def receiver_app(ingester: NotificationIngester | None = None, *, deadline: floa
     routes = _Routes(ingester or NotificationIngester(), deadline)
     app.add_api_route("/notifications/{asset:path}", routes.alive, methods=["GET", "HEAD"])
     app.add_api_route("/notifications/{asset:path}", routes.post, methods=["POST"])
+    app.add_api_route("/notifications/{asset:path}", routes.permit, methods=["OPTIONS"])
     return app
 
 
@@ -120,6 +124,15 @@ class _Routes:
         """Answer MinIO, which looks before it sends; tells nothing about assets."""
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
+    async def permit(self, asset: str, request: Request) -> Response:
+        """Answer a sender of CloudEvents that asks whether it may send; to whom the secret is known, says the rest.
+
+        Source: CloudEvents, "HTTP 1.1 Web Hooks for Event Delivery", 4.
+        """
+        origin = request.headers.get("webhook-request-origin", "")
+        headers = {"Allow": "POST", **({"WebHook-Allowed-Origin": origin[:256]} if origin.isprintable() else {})}
+        return Response(status_code=HTTPStatus.OK, headers=headers)
+
     async def post(self, asset: str, request: Request) -> Response:
         """Take one delivery."""
         try:
@@ -127,7 +140,9 @@ class _Routes:
             if not _proves(request.headers.get("authorization", ""), settings.secret):
                 raise _Refused(HTTPStatus.UNAUTHORIZED, "not authorised")
             rule = settings.rule(asset)
-            body = await _bounded_body(request)
+            body = _structured(await _bounded_body(request), request.headers)
+            if code := _asked_for_validation(body):
+                return JSONResponse({"validationResponse": code})
             counts = await self._pools.get(rule.conn_id).run(
                 self._ingester.take,
                 asset,
@@ -208,4 +223,45 @@ async def _bounded_body(request: Request) -> bytes:
         if size > REQUEST_LIMIT:
             raise too_long
         parts.append(part)
-    return b"".join(parts)
+    return _unpacked(b"".join(parts), request.headers.get("content-encoding", ""), too_long)
+
+
+def _unpacked(body: bytes, coding: str, too_long: _Refused) -> bytes:
+    """Undo the compression of a body, within the same bound."""
+    coding = coding.strip().lower()
+    if coding in ("", "identity"):
+        return body
+    if coding not in ("gzip", "x-gzip", "deflate"):
+        raise _Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body is compressed otherwise than by gzip or deflate")
+    packed = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+    try:
+        text = packed.decompress(body, REQUEST_LIMIT + 1)
+    except zlib.error as error:
+        raise _Refused(HTTPStatus.BAD_REQUEST, f"the body is not {coding}, as its Content-Encoding says") from error
+    if len(text) > REQUEST_LIMIT:
+        raise too_long
+    if not packed.eof:
+        raise _Refused(HTTPStatus.BAD_REQUEST, "the compressed body was cut short")
+    return text
+
+
+def _structured(body: bytes, headers: Mapping[str, str]) -> bytes:
+    """Return a CloudEvent whose attributes are headers (binary mode) as one document; any other body as it is."""
+    if "ce-specversion" not in headers:
+        return body
+    names = ("specversion", "type", "source", "subject", "time", "id")
+    told = {name: unquote(headers[f"ce-{name}"]) for name in names if f"ce-{name}" in headers}
+    try:
+        return json.dumps({**told, "data": json.loads(body) if body.strip() else None}).encode()
+    except (ValueError, RecursionError):
+        return body  # whoever reads it says what is wrong
+
+
+def _asked_for_validation(body: bytes) -> str:
+    """Return what Azure Event Grid wants to hear before it delivers."""
+    if b"validationCode" not in body:
+        return ""
+    try:
+        return validation_code(body)
+    except (ValueError, RecursionError):
+        return ""

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
-from airflow_provider_oscar.core.notification_formats import check_pointers
+from airflow_provider_oscar.core.notification_pointers import check_pointers
 
 
 class NotificationKind(StrEnum):

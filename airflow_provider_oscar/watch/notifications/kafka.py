@@ -17,7 +17,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError, quoted
-from airflow_provider_oscar.core.notification_formats import detect, from_pointers
+from airflow_provider_oscar.core.notification_formats import detect
+from airflow_provider_oscar.core.notification_pointers import from_pointers
 from airflow_provider_oscar.core.notifications import Notification
 from airflow_provider_oscar.core.objects import Reason
 from airflow_provider_oscar.hooks.kafka.messages import TopicMessage
@@ -176,12 +177,17 @@ class KafkaChannel(Channel):
             self._threads.submit(reader.close)
 
     def _read_keys(self, value: bytes) -> dict[str, Reason]:
+        unread: list[str] = []
         try:
-            pointed = bool(self._pointers)
-            found = from_pointers(value, self._pointers) if pointed else detect(value, directory=self._directory)
+            if self._pointers:
+                found = from_pointers(value, self._pointers, unread=unread)
+            else:
+                found = detect(value, directory=self._directory, unread=unread)
         except DefinitionError as error:
-            self.skipped.add("messages that are not a notification", quoted(error))
+            self.skipped.add("messages that are not a notification", quoted(error), unknown=True)
             return {}
+        for each in unread:
+            self.skipped.add("parts of messages that are not a notification", each, unknown=True)
         keys = self._keys(found)
         if not keys:
             self.skipped.add("messages without a new object of this place", quoted(value[:200]))

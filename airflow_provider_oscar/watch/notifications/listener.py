@@ -83,12 +83,19 @@ class SkipCounter:
         self._about = about
         self.counts: Counter[str] = Counter()
 
-    def add(self, kind: str, example: str = "") -> None:
-        """Count one of a kind."""
+    def add(self, kind: str, example: str = "", *, unknown: bool = False) -> None:
+        """Count one of a kind.
+
+        :param kind: what it is.
+        :param example: quoted.
+        :param unknown: it could not be read, so that it may have told of an object: a warning.
+        """
         self.counts[kind] += 1
         count = self.counts[kind]
         if str(count).rstrip("0") == "1":
-            log.info("%s: %d %s passed over%s", self._about, count, kind, f", such as {example}" if example else "")
+            level = logging.WARNING if unknown else logging.INFO
+            such = f", such as {example}" if example else ""
+            log.log(level, "%s: %d %s passed over%s", self._about, count, kind, such)
 
 
 class NotificationListener:

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
-from airflow_provider_oscar.core.notifications import from_minio_listen
+from airflow_provider_oscar.core.notification_formats import detect
 from airflow_provider_oscar.core.objects import Reason
 from airflow_provider_oscar.watch.connections import Connections
 from airflow_provider_oscar.watch.notifications.listener import Channel, Delivery, SkipCounter
@@ -67,9 +67,15 @@ class MinioChannel(Channel):
                 yield Delivery(keys) if keys else None
 
     def _keys(self, line: bytes) -> dict[str, Reason]:
-        try:
-            found = from_minio_listen(line)
-        except DefinitionError as error:
-            self.skipped.add("lines that are not a notification", quoted(error))
+        if not line:
             return {}
+        unread: list[str] = []
+        try:
+            # By the shape, since servers that took over MinIO's stream write another source into it.
+            found = detect(line, unread=unread)
+        except DefinitionError as error:
+            self.skipped.add("lines that are not a notification", quoted(error), unknown=True)
+            return {}
+        for each in unread:
+            self.skipped.add("parts of lines that are not a notification", each, unknown=True)
         return new_keys(found, bucket=self._bucket, prefix=self._prefix)

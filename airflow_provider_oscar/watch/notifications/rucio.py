@@ -84,7 +84,7 @@ class RucioChannel(Channel):
         try:
             message = read_message(body)
         except DefinitionError as error:
-            self.skipped.add("messages that are none of Rucio's", quoted(error))
+            self.skipped.add("messages that are none of Rucio's", quoted(error), unknown=True)
             return None
         return _MISSED if message.concerns(*self._did) else None
 

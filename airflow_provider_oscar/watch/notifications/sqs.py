@@ -124,11 +124,14 @@ class SqsChannel(Channel):
         return self._queue.receive(wait=self._wait, visibility=_VISIBILITY)
 
     def _keys(self, body: str) -> dict[str, Reason]:
+        unread: list[str] = []
         try:
-            found = detect(body)
+            found = detect(body, unread=unread)
         except DefinitionError as error:
-            self.skipped.add("messages that are not a notification", quoted(error))
+            self.skipped.add("messages that are not a notification", quoted(error), unknown=True)
             return {}
+        for each in unread:
+            self.skipped.add("parts of messages that are not a notification", each, unknown=True)
         keys = new_keys(found, bucket=self._bucket, prefix=self._prefix)
         if not keys:
             self.skipped.add("messages without a new object of this place", quoted(body))

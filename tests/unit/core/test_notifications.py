@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_oscar.core import notification_formats as formats
+from airflow_provider_oscar.core import notification_pointers as pointers_of
 from airflow_provider_oscar.core import notifications as n
 from airflow_provider_oscar.core import oscar_events
 from airflow_provider_oscar.core.errors import DefinitionError
@@ -108,7 +109,7 @@ class TestS3Records:
     def test_what_is_not_told_stays_empty(self):
         body = {"Records": [{"s3": {"bucket": {"name": "b"}, "object": {"key": "a"}}}]}
         found = only(n.from_aws_s3(body))
-        assert (found.size, found.etag, found.event_time, found.reason) == (None, "", None, None)
+        assert (found.size, found.etag, found.event_time, found.reason) == (None, "", None, Reason.CREATED)
 
     def test_an_sns_delivery_is_unwrapped(self):
         body = {"Type": "Notification", "Message": json.dumps(records("aws:s3", "a+b"))}
@@ -256,6 +257,17 @@ class TestDCache:
         assert self.kafka(**change) == []
 
 
+RECORD = records("aws:s3", "in/a+b")["Records"][0]
+UNKNOWN = [
+    {}, [], None, 5, {"a": 1}, [[{}]], {"message": {"data": "x"}}, {"Records": [5]}, {"Records": {"s3": {}}},
+    {"Records": [{"eventSource": "qcs::cos", "cos": {"cosBucket": {"name": "b"}}}]},
+    {"Records": [{"s3": {"bucket": {"name": "b"}, "object": {"key": ""}}}]},
+    {"detail-type": "AWS API Call via CloudTrail", "detail": {"eventName": "PutObject"}},
+    {"Type": "Notification", "Message": "hello"}, {"bucket": "b"}, {"bucket": "b", "key": 7}, {"uri": "s3://b"},
+    {"uri": 5}, {"specversion": "1.0", "type": "x", "source": "y", "data_base64": "AAAA"},
+]  # fmt: skip
+
+
 class TestDetect:
     @pytest.mark.parametrize(
         ("body", "expected"),
@@ -278,11 +290,11 @@ class TestDetect:
         assert formats.detect({"event": {"name": "a"}, "subscription": "x"}) == []
         assert formats.detect({"msgType": "transfer", "transferPath": "/a"}) == []
 
-    @pytest.mark.parametrize("body", [{"Records": []}, {"Records": [5]}, {"Event": "s3:TestEvent"}], ids=str)
+    @pytest.mark.parametrize("body", [{"Records": []}, {"Records": None}, {"Event": "s3:TestEvent"}], ids=str)
     def test_a_known_form_that_says_nothing_gives_nothing(self, body):
         assert formats.detect(json.dumps(body)) == []
 
-    @pytest.mark.parametrize("body", [{}, [], None, 5, {"a": 1}, [[{}]], {"message": {"data": "x"}}], ids=str)
+    @pytest.mark.parametrize("body", UNKNOWN, ids=str)
     def test_an_unknown_form_is_said(self, body):
         with pytest.raises(formats.UnknownFormatError, match="has no form that is known"):
             formats.detect(json.dumps(body))
@@ -316,6 +328,17 @@ class TestDetect:
         "cloud event, base64": {"specversion": "1.0", "type": "x.created", "source": "y",
                                 "data_base64": base64.b64encode(b'{"bucket": "b", "key": "in/a b"}').decode()},
         "a list": [{"bucket": "b", "key": "in/a b"}],
+        "boto3's words": {"Bucket": "b", "Key": "in/a b"},
+        "swift": {"container": "b", "object": "in/a b", "method": "PUT"},
+        "oracle": {"cloudEventsVersion": "0.1", "eventType": "com.oraclecloud.objectstorage.createobject",
+                   "source": "ObjectStorage", "data": {"resourceName": "in/a b", "resourceId": "/n/x/b/b/o/in/a b",
+                                                       "additionalDetails": {"bucketName": "b", "eTag": "e"}}},
+        "azure": [{"topic": "/x", "subject": "/blobServices/default/containers/b/blobs/in/a%20b",
+                   "eventType": "Microsoft.Storage.BlobCreated", "data": {"contentLength": 5, "eTag": "0x8"}}],
+        "azure as a cloud event": {"specversion": "1.0", "type": "Microsoft.Storage.BlobCreated", "source": "/x",
+                                   "subject": "blobServices/default/containers/b/blobs/in/a%20b", "data": {"url": "h"}},
+        "cloud event of an arn": {"specversion": "1.0", "type": "com.amazon.s3.objectcreated",
+                                  "source": "arn:aws:s3:::b", "subject": "in/a b"},
     }  # fmt: skip
 
     @pytest.mark.parametrize("body", SHAPES.values(), ids=SHAPES)
@@ -330,18 +353,100 @@ class TestDetect:
             {"specversion": "1.0", "type": "google.cloud.storage.object.v1.deleted", "source": "s", "data": GOOGLE},
             {"message": {"attributes": {"bucketId": "b", "objectId": "k", "eventType": "OBJECT_DELETE"}},
              "subscription": "s"},
+            {"account": "x", "action": "LifecycleDeletion", "bucket": "b", "object": {"key": "k"}},
+            {"specversion": "1.0", "type": "google.cloud.storage.object.v1.metadataUpdated", "source": "s",
+             "data": GOOGLE},
+            {"container": "b", "object": "k", "method": "DELETE"},
+            {"subject": "/blobServices/default/containers/b/blobs/k", "eventType": "Microsoft.Storage.BlobDeleted"},
+            {"bucket": "b", "key": "k", "event": "s3:ObjectAcl:Put"},
+            {"bucket": "b", "key": "k", "event": "GetObject"},
         ],
     )  # fmt: skip
-    def test_what_went_has_no_reason(self, body):
+    def test_what_is_not_new_has_no_reason(self, body):
         assert [each.reason for each in formats.detect(body)] == [None]
+
+    ENVELOPES = {
+        "itself": RECORD,
+        "a list": [RECORD],
+        "sns": {"Type": "Notification", "Message": json.dumps(RECORD)},
+        "sqs": {"Messages": [{"MessageId": "1", "Body": json.dumps({"Records": [RECORD]})}]},
+        "a function fed by sqs": {"Records": [{"eventSource": "aws:sqs", "body": json.dumps({"Records": [RECORD]})}]},
+        "a function fed by sns": {"Records": [{"EventSource": "aws:sns", "Sns": {"Message": json.dumps(RECORD)}}]},
+        "kinesis": {"Records": [{"kinesis": {"data": base64.b64encode(json.dumps(RECORD).encode()).decode()}}]},
+        "firehose": {"requestId": "1", "records": [
+            {"data": base64.urlsafe_b64encode(json.dumps(RECORD).encode()).decode()},
+        ]},
+        "kafka connect": {"schema": {"type": "string"}, "payload": json.dumps({"Records": [RECORD]})},
+        "kafka rest": {"records": [{"key": "x", "value": {"Records": [RECORD]}}]},
+        "pub/sub": {"message": {"data": base64.b64encode(json.dumps(RECORD).encode()).decode()}, "subscription": "s"},
+        "cloud event": {"specversion": "1.0", "type": "x", "source": "y", "data": RECORD},
+        "minio's access format": [{"Event": [RECORD], "EventTime": "x"}],
+    }  # fmt: skip
+
+    @pytest.mark.parametrize("body", ENVELOPES.values(), ids=ENVELOPES)
+    def test_what_queues_and_streams_wrap_around_it_does_not_hide_a_record(self, body):
+        unread: list[str] = []
+        assert only(formats.detect(json.dumps(body), unread=unread)).key == "in/a b"
+        assert unread == []
+
+    @pytest.mark.parametrize("part", ["oss", "obs", "s3"])
+    def test_a_store_that_calls_the_body_of_a_record_otherwise_is_read(self, part):
+        record = {**{k: v for k, v in RECORD.items() if k != "s3"}, "eventSource": "acs:oss", part: RECORD["s3"]}
+        assert only(formats.detect({"events": [record]})).key == "in/a b"
+
+    @pytest.mark.parametrize("odd", [5, None, "text", {"a": 1}, {"uri": "ftp://x/y"}, {"s3": {}}], ids=str)
+    def test_one_part_that_cannot_be_read_costs_no_other_and_is_said(self, odd):
+        for body in ([RECORD, odd], {"Records": [odd, RECORD]}):
+            unread: list[str] = []
+            assert only(formats.detect(json.dumps(body), unread=unread)).key == "in/a b"
+            assert len(unread) >= 1
+
+    def test_a_record_is_read_by_its_own_source_and_not_that_of_the_first(self):
+        both = records("minio:s3", "a+b")["Records"] + records("aws:s3", "a+b")["Records"]
+        assert [each.key for each in formats.detect({"Records": both})] == ["a+b", "a b"]
+
+    @pytest.mark.parametrize(
+        ("event", "reason", "said"),
+        [
+            ("", Reason.CREATED, False),
+            ("s3:ObjectSynced:Create", Reason.CREATED, False),
+            ("s3:ObjectRestore:Completed", Reason.CREATED, False),
+            ("PutObject", Reason.CREATED, False),
+            ("s3:ObjectTagging:Put", None, False),
+            ("s3:Replication:OperationCompletedReplication", None, False),
+            ("s3:ObjectRestore:Post", None, False),
+            ("s3:Fandango", None, True),
+        ],
+    )
+    def test_an_event_of_a_name_that_nobody_knows_is_said(self, event, reason, said):
+        unread: list[str] = []
+        body = records("aws:s3", "a", name=event)
+        assert only(formats.detect(body, unread=unread)).reason is reason
+        assert bool(unread) is said
+
+    @given(inner=anything)
+    def test_nothing_beside_a_record_makes_it_unseen(self, inner):
+        found = formats.detect({"Records": [inner, RECORD, inner]})
+        assert "in/a b" in [each.key for each in found]
+
+    def test_a_confirmation_of_sns_is_no_unknown_form(self):
+        body = {"Type": "SubscriptionConfirmation", "Token": "t", "Message": "You have chosen to subscribe"}
+        assert formats.detect(json.dumps(body)) == []
+
+    def test_one_item_without_an_object_costs_no_other(self):
+        unread: list[str] = []
+        body = {"files": [{"k": "a"}, {}, {"k": "b"}]}
+        found = pointers_of.from_pointers(body, {"each": "/files", "bucket": "=b", "key": "/k"}, unread=unread)
+        assert [each.key for each in found] == ["a", "b"]
+        assert len(unread) == 1
 
     def test_any_json_can_be_mapped_by_pointers(self):
         body = {"store": {"name": "b"}, "files": [{"p/q": "k1"}, {"p/q": "k2"}]}
-        found = formats.from_pointers(json.dumps(body), {"each": "/files", "bucket": "=b", "key": "/p~1q"})
+        found = pointers_of.from_pointers(json.dumps(body), {"each": "/files", "bucket": "=b", "key": "/p~1q"})
         assert [(each.container, each.key) for each in found] == [("b", "k1"), ("b", "k2")]
-        assert only(formats.from_pointers({"a": ["s3://b/k"]}, {"uri": "/a/0"})).key == "k"
+        assert only(pointers_of.from_pointers({"a": ["s3://b/k"]}, {"uri": "/a/0"})).key == "k"
         with pytest.raises(formats.UnknownFormatError, match="find no object"):
-            formats.from_pointers(body, {"uri": "/files/9"})
+            pointers_of.from_pointers(body, {"uri": "/files/9"})
 
     @pytest.mark.parametrize(
         ("told", "size", "etag", "version", "time"),
@@ -355,19 +460,19 @@ class TestDetect:
     )
     def test_pointers_find_size_entity_tag_version_and_time(self, told, size, etag, version, time):
         pointers = {"uri": "/u", "size": "/n", "etag": "/tag", "version_id": "/v", "time": "/t"}
-        assert formats.check_pointers(pointers) == pointers
-        found = only(formats.from_pointers({"u": "s3://b/k", **told}, pointers))
+        assert pointers_of.check_pointers(pointers) == pointers
+        found = only(pointers_of.from_pointers({"u": "s3://b/k", **told}, pointers))
         assert (found.key, found.size, found.etag, found.version_id, found.event_time) == (
             "k", size, etag, version, time,
         )  # fmt: skip
 
     @pytest.mark.parametrize(("word", "reason"), [("object.created", Reason.CREATED), ("OBJECT_DELETE", None)])
     def test_a_word_that_pointers_find_tells_what_went(self, word, reason):
-        found = formats.from_pointers({"b": "b", "k": "k", "w": word}, {"bucket": "/b", "key": "/k", "event": "/w"})
+        found = pointers_of.from_pointers({"b": "b", "k": "k", "w": word}, {"bucket": "/b", "key": "/k", "event": "/w"})
         assert only(found).reason is reason
 
     def test_a_mapped_key_may_be_encoded_or_not(self):
-        found = only(formats.from_pointers({"b": "b", "k": "in/a%20b+c"}, {"bucket": "/b", "key": "/k"}))
+        found = only(pointers_of.from_pointers({"b": "b", "k": "in/a%20b+c"}, {"bucket": "/b", "key": "/k"}))
         assert (found.key, found.other_key) == ("in/a%20b+c", "in/a b c")
         assert new_keys([found], bucket="b", prefix="in/").keys() == {"in/a%20b+c", "in/a b c"}
 
@@ -376,7 +481,7 @@ class TestDetect:
     )
     def test_pointers_that_cannot_be_used_are_refused(self, wrong):
         with pytest.raises(DefinitionError, match="expected JSON pointers"):
-            formats.check_pointers(wrong)
+            pointers_of.check_pointers(wrong)
 
 
 @every_reader

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import base64
 import gc
+import gzip
 import json
 import subprocess
 import sys
 import threading
 import warnings
+import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -151,7 +153,7 @@ def test_each_stores_words_register_the_object_once(client: Any, store: FakeStor
     path = f"/oscar/notifications/{asset}"
     assert client.post(path, json=body, headers=bearer()).json()["registered"] == 1
     assert client.post(path, json=body, headers=bearer()).json() == {
-        "registered": 0, "repeated": 1, "absent": 0, "refused": 0, "ignored": 0,
+        "registered": 0, "repeated": 1, "absent": 0, "refused": 0, "ignored": 0, "unread": 0,
     }  # fmt: skip
     (found,) = registered()
     assert (found["key"], found["version_id"], found["modified"]) == (KEY, "", NOON.isoformat())
@@ -235,6 +237,75 @@ def test_an_unknown_form_is_told_once(client: Any, store: FakeStore, asset: str,
         answer = client.post(f"/oscar/notifications/{asset}", json={"odd": 1}, headers=bearer())
         assert "no form that is known" in answer.json()["detail"]
     assert sum("no form that is known" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_a_part_of_an_unknown_form_is_told_once_and_costs_no_other(
+    client: Any, store: FakeStore, asset: str, caplog: Any
+) -> None:
+    body = {"Records": [{"strange": 2}, *minio()["Records"]]}
+    counts = [
+        client.post(f"/oscar/notifications/{asset}", json=body, headers=bearer()).json()[word]
+        for word in ("registered", "unread")
+    ]
+    assert counts == [1, 1]
+    assert sum("no form that is known" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_a_subscription_of_sns_is_left_to_a_person(client: Any, store: FakeStore, asset: str, caplog: Any) -> None:
+    body = {"Type": "SubscriptionConfirmation", "TopicArn": "arn:x", "Token": "tok", "Message": "You have chosen",
+            "SubscribeURL": "http://evil.example/"}  # fmt: skip
+    answer = client.post(f"/oscar/notifications/{asset}", json=body, headers=bearer())
+    assert (answer.status_code, answer.json()["ignored"]) == (200, 1)
+    told = "\n".join(record.getMessage() for record in caplog.records)
+    assert "aws sns confirm-subscription" in told
+    assert "evil.example" not in told
+
+
+COMPRESSED = {
+    "gzip": gzip.compress(json.dumps(minio()).encode()),
+    "deflate": zlib.compress(json.dumps(minio()).encode()),
+}
+
+
+@pytest.mark.parametrize("coding", COMPRESSED)
+def test_a_compressed_body_is_read(client: Any, store: FakeStore, asset: str, coding: str) -> None:
+    headers = {**bearer(), "content-encoding": coding}
+    answer = client.post(f"/oscar/notifications/{asset}", content=COMPRESSED[coding], headers=headers)
+    assert answer.json()["registered"] == 1
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "status"),
+    [
+        pytest.param("gzip", gzip.compress(b" " * (REQUEST_LIMIT * 64)), 413, id="bomb"),
+        pytest.param("gzip", COMPRESSED["gzip"][:-9], 400, id="cut"),
+        pytest.param("gzip", b"{}", 400, id="not compressed"),
+        pytest.param("br", b"{}", 415, id="unknown"),
+    ],
+)
+def test_a_compressed_body_is_bounded(
+    client: Any, store: FakeStore, asset: str, coding: str, body: bytes, status: int
+) -> None:
+    headers = {**bearer(), "content-encoding": coding}
+    assert client.post(f"/oscar/notifications/{asset}", content=body, headers=headers).status_code == status
+
+
+@pytest.mark.parametrize(("kind", "count"), [("object.finalized", 1), ("object.deleted", 0), ("metadataUpdated", 0)])
+def test_a_cloud_event_may_have_its_attributes_in_headers(
+    client: Any, store: FakeStore, asset: str, kind: str, count: int
+) -> None:
+    headers = {**bearer(), "ce-specversion": "1.0", "ce-type": f"google.cloud.storage.{kind}", "ce-source": "//s"}
+    body = {"bucket": "incoming", "name": KEY}
+    assert client.post(f"/oscar/notifications/{asset}", json=body, headers=headers).json()["registered"] == count
+
+
+def test_event_grid_and_cloud_events_are_told_that_they_may_send(client: Any, store: FakeStore, asset: str) -> None:
+    body = [{"eventType": "Microsoft.EventGrid.SubscriptionValidationEvent", "data": {"validationCode": "512d38b6"}}]
+    path = f"/oscar/notifications/{asset}"
+    assert client.post(path, json=body).status_code == 401
+    assert client.post(path, json=body, headers=bearer()).json() == {"validationResponse": "512d38b6"}
+    answer = client.options(path, headers={"webhook-request-origin": "eventgrid.azure.net"})
+    assert (answer.status_code, answer.headers["webhook-allowed-origin"]) == (200, "eventgrid.azure.net")
 
 
 def test_any_json_is_taken_by_its_pointers(client: Any, store: FakeStore, asset: str, monkeypatch: Any) -> None:
