@@ -6,19 +6,22 @@ from __future__ import annotations
 import inspect
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.jobs.access import AccessDocument
 from airflow_provider_oscar.jobs.manifest import ManifestFields
+from airflow_provider_oscar.jobs.spec import JobSpec
 
 PROVIDER = Path(__file__).parents[1] / "airflow_provider_oscar"
 #: File below the provider, its type, and its title.
 SCHEMAS: dict[str, tuple[type, str]] = {
     "core/object-event.schema.json": (ObjectEvent, "ObjectEvent: one version of one object, in asset events and XCom"),
+    "jobs/access.schema.json": (AccessDocument, "Access document: fresh access for a job that is waited for"),
+    "jobs/job.schema.json": (JobSpec, "Job specification: what the supervisor is told about one job"),
     "jobs/manifest.schema.json": (ManifestFields, "Manifest: what the supervisor says about one finished job"),
 }
 
@@ -28,8 +31,9 @@ def schema_of(kind: type, name: str, title: str) -> dict[str, Any]:
     (root,), components = msgspec.json.schema_components(
         [kind], schema_hook=lambda _: {"$comment": "any JSON value"}, ref_template="#/$defs/{name}"
     )
+    classes = _classes(msgspec.inspect.type_info(kind))
     for part, schema in components.items():
-        _describe(schema, getattr(sys.modules[kind.__module__], part))
+        _describe(schema, classes[part])
     found = components.pop(root["$ref"].rpartition("/")[2])
     about = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -41,12 +45,28 @@ def schema_of(kind: type, name: str, title: str) -> dict[str, Any]:
     return {**about, **kept, "$defs": components}
 
 
+def _classes(found: object) -> dict[str, type]:
+    """Return the classes of what msgspec knows of a type, those inside of them included, by name."""
+    if isinstance(found, msgspec.inspect.StructType | msgspec.inspect.DataclassType):
+        inside = [_classes(field.type) for field in found.fields]
+        return {found.cls.__name__: found.cls} | {name: kind for each in inside for name, kind in each.items()}
+    if isinstance(found, msgspec.inspect.EnumType):
+        return {found.cls.__name__: found.cls}
+    parts = [getattr(found, name, None) for name in ("item_type", "value_type", "type")]
+    parts += getattr(found, "types", ())
+    return {name: kind for part in parts if part is not None for name, kind in _classes(part).items()}
+
+
 def _describe(schema: dict[str, Any], kind: type) -> None:
-    text = inspect.getdoc(kind) or ""
-    schema["description"] = text.partition("\n")[0]
-    for name, words in re.findall(r"^:param (\w+): (.*(?:\n    .*)*)", text, re.MULTILINE):
-        if name in schema.get("properties", ()):
-            schema["properties"][name]["description"] = re.sub(r"\s+", " ", words).replace("``", "`")
+    schema["description"] = (inspect.getdoc(kind) or "").partition("\n")[0]
+    for base in reversed(kind.__mro__):
+        text = inspect.cleandoc(base.__doc__ or "")
+        for name, words in re.findall(r"^:param (\w+): (.*(?:\n    .*)*)", text, re.MULTILINE):
+            if name in schema.get("properties", ()):
+                schema["properties"][name]["description"] = re.sub(r"\s+", " ", words).replace("``", "`")
+    config = getattr(kind, "__struct_config__", None)
+    if config is not None and config.tag:
+        schema["properties"][config.tag_field]["description"] = f"always `{config.tag}`"
 
 
 def written(path: str) -> str:

@@ -2,15 +2,17 @@
 """Access to one object to read, and to one place to write, as the supervisor on the compute side is given it.
 
 Both hold short-lived capabilities (presigned URLs, macaroons): they travel in a Kubernetes Secret or in the body of
-a request, never in an environment, and their ``repr`` does not show them.
+a request, never in an environment, and their ``repr`` does not show them. The types here are the only statement of
+their form, as those of :mod:`airflow_provider_oscar.jobs.spec` are: ``job.schema.json`` is generated from them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, cast
+from typing import Annotated, ClassVar, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 
@@ -19,6 +21,10 @@ NAME_LIMIT = 200
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 ChecksumType: TypeAlias = Literal["adler32", "md5", "sha256"]
+#: Percent-encoded: what sends the request would quote anything else, signature included.
+Url = Annotated[str, Meta(pattern="^https?://[!-~]+$", extra_json_schema={"format": "uri"})]
+#: Names and values that go into protocols line by line: none has control characters.
+Line = Annotated[str, Meta(pattern=r"^(?![\s\S]*[\x00-\x1f\x7f])")]
 CHECKSUM_TYPES: tuple[ChecksumType, ...] = ("adler32", "md5", "sha256")
 
 
@@ -37,8 +43,17 @@ def safe_name(key: str) -> str:
     return name or "input"
 
 
-@dataclass(frozen=True, slots=True)
-class Checksum:
+class Secretive(msgspec.Struct, frozen=True):
+    """A value whose ``repr`` leaves out the fields that hold capabilities."""
+
+    hidden: ClassVar[frozenset[str]] = frozenset()
+
+    def __repr__(self) -> str:
+        shown = (f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__ if name not in self.hidden)
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+class Checksum(msgspec.Struct, frozen=True):
     """A checksum the store gave for the object.
 
     :param type: ``adler32``, ``md5`` or ``sha256``.
@@ -46,7 +61,7 @@ class Checksum:
     """
 
     type: ChecksumType
-    value: str
+    value: Annotated[str, Meta(pattern="^[0-9A-Fa-f]+$")]
 
     def __post_init__(self) -> None:
         if self.type not in CHECKSUM_TYPES or not re.fullmatch(r"[0-9A-Fa-f]+", self.value):
@@ -56,13 +71,12 @@ class Checksum:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class StageIn:
+class StageIn(Secretive, frozen=True):
     """One object to download before the command runs.
 
     :param uri: the object's URI, for the manifest and for messages.
-    :param name: local file name, see :func:`safe_name`.
-    :param size: bytes, or None where the store did not tell.
+    :param name: local file name; of further objects it may be a path below the input directory.
+    :param size: bytes, or null where the store did not tell.
     :param etag: entity tag without quotes; empty where unknown. Another one at download means that the
         object was overwritten meanwhile.
     :param checksum: compared after the download, when known.
@@ -72,48 +86,17 @@ class StageIn:
     """
 
     uri: str
-    name: str
-    size: int | None
+    name: Annotated[str, Meta(pattern="^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$", max_length=1024)]
+    size: Annotated[int, Meta(ge=0)] | None
     etag: str
     checksum: Checksum | None
-    url: str = field(repr=False)
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    event: Mapping[str, object] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the ``input`` part of the specification."""
-        return {
-            "uri": self.uri,
-            "name": self.name,
-            "size": self.size,
-            "etag": self.etag,
-            "checksum": None if self.checksum is None else {"type": self.checksum.type, "value": self.checksum.value},
-            "url": self.url,
-            "headers": dict(self.headers),
-            "event": dict(self.event),
-        }
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> StageIn:
-        """Read the ``input`` part of a specification."""
-        checksum = fields.get("checksum")
-        size = fields.get("size")
-        return cls(
-            uri=str(fields["uri"]),
-            name=str(fields["name"]),
-            size=None if size is None else int(size),
-            etag=str(fields.get("etag") or ""),
-            checksum=None
-            if checksum is None
-            else Checksum(cast("ChecksumType", str(checksum["type"])), str(checksum["value"])),
-            url=str(fields["url"]),
-            headers=strings(fields.get("headers") or {}),
-            event=dict(fields.get("event") or {}),
-        )
+    url: Url
+    headers: dict[Line, Line] = msgspec.field(default_factory=dict)
+    event: dict[str, object] = msgspec.field(default_factory=dict)
+    hidden: ClassVar[frozenset[str]] = frozenset({"url", "headers"})
 
 
-@dataclass(frozen=True, slots=True)
-class StageOutS3Post:
+class StageOutS3Post(Secretive, frozen=True, tag_field="kind", tag="s3-post"):
     """Where results go: a presigned POST policy that allows every key below one prefix, and nothing else.
 
     :param uri: ``s3://bucket/prefix/<submission id>/``, where the manifest will be.
@@ -123,24 +106,13 @@ class StageOutS3Post:
     """
 
     uri: str
-    url: str = field(repr=False)
-    fields: Mapping[str, str] = field(repr=False)
+    url: Url
+    fields: dict[Line, Line]
     prefix: str
-    kind: Literal["s3-post"] = "s3-post"
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the ``output`` part of the specification."""
-        return {
-            "uri": self.uri,
-            "kind": self.kind,
-            "url": self.url,
-            "fields": dict(self.fields),
-            "prefix": self.prefix,
-        }
+    hidden: ClassVar[frozenset[str]] = frozenset({"url", "fields"})
 
 
-@dataclass(frozen=True, slots=True)
-class StageOutWebDAV:
+class StageOutWebDAV(Secretive, frozen=True, tag_field="kind", tag="webdav"):
     """Where results go: a directory behind a WebDAV door, with a token that is good for it alone.
 
     :param uri: ``dcache://conn_id/path/<submission id>/``, where the manifest will be.
@@ -149,37 +121,9 @@ class StageOutWebDAV:
     """
 
     uri: str
-    url: str = field(repr=False)
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    kind: Literal["webdav"] = "webdav"
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the ``output`` part of the specification."""
-        return {"uri": self.uri, "kind": self.kind, "url": self.url, "headers": dict(self.headers)}
+    url: Url
+    headers: dict[Line, Line] = msgspec.field(default_factory=dict)
+    hidden: ClassVar[frozenset[str]] = frozenset({"url", "headers"})
 
 
 StageOut: TypeAlias = StageOutS3Post | StageOutWebDAV
-
-
-def stage_out_from_dict(fields: Mapping[str, Any]) -> StageOut:
-    """Read the ``output`` part of a specification.
-
-    :raises DefinitionError: if its kind is another one.
-    """
-    if fields.get("kind") == "s3-post":
-        return StageOutS3Post(
-            uri=str(fields["uri"]),
-            url=str(fields["url"]),
-            fields=strings(fields["fields"]),
-            prefix=str(fields["prefix"]),
-        )
-    if fields.get("kind") == "webdav":
-        return StageOutWebDAV(
-            uri=str(fields["uri"]), url=str(fields["url"]), headers=strings(fields.get("headers") or {})
-        )
-    raise DefinitionError(f"cannot stage out to the kind {quoted(fields.get('kind'))}; expected s3-post or webdav")
-
-
-def strings(mapping: Mapping[str, Any]) -> dict[str, str]:
-    """Return keys and values as text."""
-    return {str(name): str(value) for name, value in mapping.items()}

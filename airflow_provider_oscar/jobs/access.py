@@ -13,17 +13,19 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import ClassVar
+
+import msgspec
 
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, OscarProviderError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent, Source, split_uri
-from airflow_provider_oscar.core.staging import StageIn
-from airflow_provider_oscar.core.times import read_iso
+from airflow_provider_oscar.core.staging import Line, Secretive, StageOut, Url
 from airflow_provider_oscar.hooks.storage import ObjectStore
 from airflow_provider_oscar.jobs.sealing import seal, unsealed
+from airflow_provider_oscar.jobs.spec import AccessTerms
 
 #: Below the parent of the jobs' output prefixes.
 ACCESS_PREFIX = ".airflow-oscar-access"
@@ -39,50 +41,16 @@ _KEY_ID = "ACCESS00"
 Stores = Callable[..., ObjectStore]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccessTerms:
-    """How long a job reaches what it needs, and where it finds fresh access.
-
-    :param url: of the document.
-    :param headers: to send with the request for it.
-    :param until: when the access ends.
-    :param lifetime: for how long it was given.
-    """
-
-    url: str
-    headers: Mapping[str, str]
-    until: datetime
-    lifetime: timedelta
-
-    def to_dict(self) -> dict[str, object]:
-        """Return JSON-able fields as in ``job.schema.json``."""
-        return {
-            "url": self.url,
-            "headers": dict(self.headers),
-            "until": self.until.isoformat(),
-            "lifetime": self.lifetime.total_seconds(),
-        }
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> AccessTerms:
-        """Read what :meth:`to_dict` wrote."""
-        return cls(
-            url=str(fields["url"]),
-            headers={str(name): str(value) for name, value in fields["headers"].items()},
-            until=read_iso(str(fields["until"])),
-            lifetime=timedelta(seconds=float(fields["lifetime"])),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccessPlan:
+class AccessPlan(msgspec.Struct, frozen=True, kw_only=True):
     """All that a job reaches, in the order of its specification; what fresh access is made from.
+
+    No capability is among it.
 
     :param submission_id: name of the job.
     :param output_uri: parent of its output prefix.
     :param output_conn_id: connection of the output's store.
     :param lifetime: for how long access is given each time.
-    :param max_bytes: largest single upload, or None.
+    :param max_bytes: largest single upload, or null.
     :param inputs: objects to stage in.
     :param files: files of the job that are in a store.
     :param resume_from: files of a checkpoint.
@@ -99,38 +67,53 @@ class AccessPlan:
     resume_from: tuple[ObjectEvent, ...] = ()
     objects: tuple[tuple[str, ObjectEvent], ...] = ()
 
-    def to_dict(self) -> dict[str, object]:
-        """Return JSON-able fields; no capability is among them."""
-        return {
-            "submission_id": self.submission_id,
-            "output_uri": self.output_uri,
-            "output_conn_id": self.output_conn_id,
-            "lifetime": self.lifetime.total_seconds(),
-            "max_bytes": self.max_bytes,
-            "inputs": [each.to_dict() for each in self.inputs],
-            "files": [each.to_dict() for each in self.files],
-            "resume_from": [each.to_dict() for each in self.resume_from],
-            "objects": [[name, each.to_dict()] for name, each in self.objects],
-        }
 
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> AccessPlan:
-        """Read what :meth:`to_dict` returned."""
+class RenewedInput(Secretive, frozen=True):
+    """Fresh access to one object.
 
-        def events(name: str) -> tuple[ObjectEvent, ...]:
-            return tuple(ObjectEvent.from_dict(each) for each in fields[name])
+    :param uri: which object, as the specification names it.
+    :param url: where to ``GET`` it.
+    :param headers: sent to the origin of ``url`` and to no other.
+    """
 
-        return cls(
-            submission_id=str(fields["submission_id"]),
-            output_uri=str(fields["output_uri"]),
-            output_conn_id=str(fields["output_conn_id"]),
-            lifetime=timedelta(seconds=float(fields["lifetime"])),
-            max_bytes=fields["max_bytes"],
-            inputs=events("inputs"),
-            files=events("files"),
-            resume_from=events("resume_from"),
-            objects=tuple((str(name), ObjectEvent.from_dict(each)) for name, each in fields["objects"]),
-        )
+    uri: str
+    url: Url
+    headers: dict[Line, Line] = msgspec.field(default_factory=dict)
+    hidden: ClassVar[frozenset[str]] = frozenset({"url", "headers"})
+
+
+class RenewedObject(msgspec.Struct, frozen=True):
+    """Fresh access for one object of a batch.
+
+    :param submission_id: name of its result.
+    :param inputs: the object; null if it cannot be reached any more.
+    :param output: where its results go.
+    """
+
+    submission_id: str
+    inputs: tuple[RenewedInput | None, ...]
+    output: StageOut
+
+
+class AccessDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """Fresh access for one job, as the supervisor reads it when it is unsealed.
+
+    :param access: how long this access lasts, and where the next will be.
+    :param output: where the job's results go.
+    :param inputs: its inputs, in the order of the specification; null for what cannot be reached any more.
+    :param files: its stored files, likewise.
+    :param resume_from: files of its checkpoint, likewise.
+    :param objects: the objects of a batch.
+    :param plan: what all this was made from; the supervisor does not read it.
+    """
+
+    access: AccessTerms
+    output: StageOut
+    inputs: tuple[RenewedInput | None, ...]
+    files: tuple[RenewedInput | None, ...]
+    resume_from: tuple[RenewedInput | None, ...]
+    objects: tuple[RenewedObject, ...]
+    plan: AccessPlan
 
 
 def document_place(output_uri: str, submission_id: str) -> tuple[str, str]:
@@ -155,7 +138,8 @@ def terms(plan: AccessPlan, stores: Stores, now: datetime) -> AccessTerms:
     except DefinitionError:
         # A dCache door refuses more than its dcache.macaroons.max-lifetime; what it took for the rest it takes here.
         url, headers = store.reading(*place, lifetime=plan.lifetime)
-    return AccessTerms(url=url, headers=headers, until=now + plan.lifetime, lifetime=plan.lifetime)
+    lifetime = plan.lifetime.total_seconds()
+    return AccessTerms(url=url, headers=dict(headers), until=now + plan.lifetime, lifetime=lifetime)
 
 
 def publish(plan: AccessPlan, key: str, stores: Stores, now: datetime) -> datetime:
@@ -169,29 +153,28 @@ def publish(plan: AccessPlan, key: str, stores: Stores, now: datetime) -> dateti
     store = stores(plan.output_uri, plan.output_conn_id)
     fresh = terms(plan, stores, now)
 
-    def reached(event: ObjectEvent) -> dict[str, object] | None:
+    def reached(event: ObjectEvent) -> RenewedInput | None:
         try:
-            return _brief(stores(event).stage_in(event, lifetime=plan.lifetime))
+            given = stores(event).stage_in(event, lifetime=plan.lifetime)
         except BadInputError:
             return None  # that the object is gone or another one, the job will say itself
+        return RenewedInput(given.uri, given.url, given.headers)
 
-    def output(submission_id: str) -> dict[str, object]:
+    def output(submission_id: str) -> StageOut:
         return store.stage_out(
             plan.output_uri, submission_id=submission_id, lifetime=plan.lifetime, max_bytes=plan.max_bytes
-        ).to_dict()
+        )
 
-    document = {
-        "access": fresh.to_dict(),
-        "output": output(plan.submission_id),
-        "inputs": [reached(each) for each in plan.inputs],
-        "files": [reached(each) for each in plan.files],
-        "resume_from": [reached(each) for each in plan.resume_from],
-        "objects": [
-            {"submission_id": name, "inputs": [reached(each)], "output": output(name)} for name, each in plan.objects
-        ],
-        "plan": plan.to_dict(),
-    }
-    data = seal(json.dumps(document, separators=(",", ":")).encode(), _document_key(key), _KEY_ID)
+    document = AccessDocument(
+        access=fresh,
+        output=output(plan.submission_id),
+        inputs=tuple(reached(each) for each in plan.inputs),
+        files=tuple(reached(each) for each in plan.files),
+        resume_from=tuple(reached(each) for each in plan.resume_from),
+        objects=tuple(RenewedObject(name, (reached(each),), output(name)) for name, each in plan.objects),
+        plan=plan,
+    )
+    data = seal(_written(document), _document_key(key), _KEY_ID)
     store.put_bytes(*document_place(plan.output_uri, plan.submission_id), data)
     return fresh.until
 
@@ -218,9 +201,9 @@ def renew(
         text = unsealed(raw, _document_key(key), DOCUMENT_LIMIT)
         if text is None:
             continue
-        document = json.loads(text)
-        plan, seen = AccessPlan.from_dict(document["plan"]), AccessTerms.from_dict(document["access"])
-        due = seen.until - seen.lifetime * (1 - RENEWED_AT)
+        document = _read(text, f"connection {output_conn_id!r}: {quoted(path)} in {quoted(container)}")
+        plan, until = document.plan, document.access.until
+        due = until - plan.lifetime * (1 - RENEWED_AT)
         if now < due:
             return due
         until = publish(plan, key, stores, now)
@@ -272,8 +255,19 @@ class Keeper:
         return ""
 
 
-def _brief(given: StageIn) -> dict[str, object]:
-    return {"uri": given.uri, "url": given.url, "headers": dict(given.headers)}
+def _written(document: AccessDocument) -> bytes:
+    # Not msgspec's writer: names that are not UTF-8 hold surrogates, which only ASCII escapes can carry.
+    return json.dumps(msgspec.to_builtins(document), separators=(",", ":")).encode()
+
+
+def _read(text: bytes, where: str) -> AccessDocument:
+    try:
+        return msgspec.convert(json.loads(text), AccessDocument)
+    except (ValueError, DefinitionError) as error:
+        raise DefinitionError(
+            f"{where} is not the access of a job ({quoted(error)}); expected the fields of access.schema.json. "
+            "It was written by another version of this provider; the job keeps what it was given when it was submitted"
+        ) from error
 
 
 def _document_key(key: str) -> bytes:

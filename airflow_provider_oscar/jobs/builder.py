@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent, Source, split_uri
@@ -23,9 +25,10 @@ from airflow_provider_oscar.hooks.storage import ObjectStore, storage_hook
 from airflow_provider_oscar.jobs.access import AccessPlan, publish, terms
 from airflow_provider_oscar.jobs.environment import Requirements, prepared
 from airflow_provider_oscar.jobs.faas_supervisor import KIT_IMAGE, kit_job
+from airflow_provider_oscar.jobs.manifest import Placed
 from airflow_provider_oscar.jobs.options import Attachments, Binding, InlineFile, ObjectWork, RunOptions
 from airflow_provider_oscar.jobs.prepared import PreparedJob
-from airflow_provider_oscar.jobs.spec import BatchObject, JobSpec
+from airflow_provider_oscar.jobs.spec import JOB_VERSION, BatchObject, JobSpec
 from airflow_provider_oscar.jobs.start_script import (
     PROGRAM_FILE,
     PYTHON_PATH,
@@ -90,16 +93,17 @@ class JobBuilder:
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         bound, wanted = binding or Binding(), options or RunOptions()
         common: dict[str, Any] = {
+            "version": JOB_VERSION,
             "submission_id": submission_id,
             "placement": placement,
             "submitted_at": datetime.now(UTC),
             "command": tuple(command),
             "environment": dict(environment or {}),
             "timeout": seconds,
-            "options": wanted,
+            **wanted.settings(),
             "signing_key": bound.signing_key,
             "request_digest": bound.request_digest,
-            "placed": dict(bound.placed),
+            "placed": msgspec.convert(bound.placed, Placed) if bound.placed else None,
         }
         if wanted.mode == "faas-supervisor":
             if attachments is not None:
@@ -125,7 +129,8 @@ class JobBuilder:
                 secret_mount_path="/oscar/config",
             )
         more = attachments or Attachments()
-        uploaded, files = self._job_files(more.files, output_uri, output_conn_id, submission_id, lifetime)
+        inline, uploaded = self._job_files(more.files, output_uri, output_conn_id, submission_id)
+        stored = {**uploaded, **more.stored}
         plan = AccessPlan(
             submission_id=submission_id,
             output_uri=output_uri,
@@ -133,7 +138,7 @@ class JobBuilder:
             lifetime=lifetime,
             max_bytes=wanted.max_output_bytes,
             inputs=(*(() if event is None else (event,)), *more.inputs),
-            files=(*uploaded, *more.stored.values()),
+            files=tuple(stored.values()),
             resume_from=tuple(more.resume_from),
             objects=tuple((each.submission_id, each.event) for each in more.objects),
         )
@@ -143,7 +148,8 @@ class JobBuilder:
                 output_uri, submission_id=submission_id, lifetime=lifetime, max_bytes=wanted.max_output_bytes
             ),
             inputs=self._stage_in_all(more.inputs, lifetime),
-            files=(*files, *self._stored_files(more.stored, lifetime)),
+            files=inline,
+            stored_files=self._stored_files(stored, lifetime),
             resume_from=self._stage_in_all(more.resume_from, lifetime),
             objects=self._batch(more.objects, output_uri, output_conn_id, lifetime, wanted.max_output_bytes),
             parallel=more.parallel,
@@ -220,16 +226,16 @@ class JobBuilder:
         )
 
     def _job_files(
-        self, files: Mapping[str, bytes], output_uri: str, output_conn_id: str, submission_id: str, lifetime: timedelta
-    ) -> tuple[tuple[ObjectEvent, ...], tuple[InlineFile | StageIn, ...]]:
-        """Return the files, the large ones uploaded beside the job's outputs; these as objects, too."""
-        found: list[InlineFile | StageIn] = []
-        uploaded: list[ObjectEvent] = []
+        self, files: Mapping[str, bytes], output_uri: str, output_conn_id: str, submission_id: str
+    ) -> tuple[tuple[InlineFile, ...], dict[str, ObjectEvent]]:
+        """Return the small files, and by name the large ones, which are uploaded beside the job's outputs."""
+        inline: list[InlineFile] = []
+        uploaded: dict[str, ObjectEvent] = {}
         room = INLINE_LIMIT
         for name, content in sorted(files.items(), key=lambda item: len(item[1])):
             if len(content) <= room:
                 room -= len(content)
-                found.append(InlineFile(name, content))
+                inline.append(InlineFile(name, content))
                 continue
             store = self._stores(output_uri, output_conn_id)
             source, container, path = split_uri(f"{output_uri.rstrip('/')}/{submission_id}/files/{name}")
@@ -241,9 +247,8 @@ class JobBuilder:
                 raise TransientError(
                     f"connection {output_conn_id!r}: {quoted(path)} in {quoted(container)} was written and is not there"
                 )
-            found.append(replace(store.stage_in(event, lifetime=lifetime), name=name))
-            uploaded.append(event)
-        return tuple(uploaded), tuple(found)
+            uploaded[name] = event
+        return tuple(inline), uploaded
 
     def environment(self, requirements: Requirements, output_conn_id: str, output_uri: str) -> ObjectEvent:
         """Return the packed environment of requirements in the output's store, made if it is not there.

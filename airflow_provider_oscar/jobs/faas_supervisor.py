@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 import yaml
 from airflow.sdk import BaseHook
 
@@ -146,7 +147,7 @@ def _script(spec: JobSpec, event: ObjectEvent | None) -> str:
         "version": MANIFEST_VERSION,
         "submission_id": spec.submission_id,
         "placement": spec.placement,
-        **({"placed": dict(spec.placed)} if spec.placed else {}),
+        **({"placed": msgspec.to_builtins(spec.placed)} if spec.placed else {}),
         "input": None if event is None else {"uri": event.uri, "etag": event.etag, "size": event.size},
         "output_uri": spec.output.uri,
         "outputs": [],

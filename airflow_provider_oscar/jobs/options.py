@@ -3,23 +3,48 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Literal, TypeAlias, get_args
+
+import msgspec
+from msgspec import Meta
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent
-from airflow_provider_oscar.core.staging import safe_name
+from airflow_provider_oscar.core.staging import NAME_LIMIT, safe_name
 
 Launcher: TypeAlias = Literal["none", "srun", "mpirun", "torchrun"]
 Mode: TypeAlias = Literal["inline", "faas-supervisor"]
 OnUnstaged: TypeAlias = Literal["fail", "warn"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
+class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How the supervisor runs a command, as the specification has it.
+
+    :param on_unstaged: what becomes of a job some of whose outputs cannot be staged out however often it is tried (a
+        pipe, a link that leads away, a file that is too large): ``fail``, or ``warn`` and succeed. Either way the
+        others are staged out and the manifest names these.
+    :param grace_period: seconds between SIGTERM and SIGKILL when the job is cancelled or its time is up; null for the
+        supervisor's 10.
+    :param max_output_bytes: bytes that may be staged out in all, or null.
+    :param launcher: starts the command: ``none`` runs it once; ``srun``, ``mpirun`` and ``torchrun`` as many times as
+        the next three say, or as SLURM's variables say where they are null. The program must be in the image.
+    :param nodes: nodes of the command, or null.
+    :param ntasks: processes in all, or null.
+    :param ntasks_per_node: processes on each node, or null.
+    """
+
+    on_unstaged: OnUnstaged = "fail"
+    grace_period: Annotated[float, Meta(ge=0)] | None = None
+    max_output_bytes: Annotated[int, Meta(ge=0)] | None = None
+    launcher: Launcher = "none"
+    nodes: Annotated[int, Meta(ge=1)] | None = None
+    ntasks: Annotated[int, Meta(ge=1)] | None = None
+    ntasks_per_node: Annotated[int, Meta(ge=1)] | None = None
+
+
+class RunOptions(RunSettings, frozen=True, kw_only=True):
     """How the supervisor runs a command.
 
     :param mode: ``inline``, this provider's supervisor; or ``faas-supervisor``, OSCAR's own, which takes none of the
@@ -42,14 +67,7 @@ class RunOptions:
     """
 
     mode: Mode = "inline"
-    on_unstaged: OnUnstaged = "fail"
-    grace_period: float | None = None
-    max_output_bytes: int | None = None
-    launcher: Launcher = "none"
     supervisor_image: str = ""
-    nodes: int | None = None
-    ntasks: int | None = None
-    ntasks_per_node: int | None = None
 
     def __post_init__(self) -> None:
         choices = (("mode", Mode), ("on_unstaged", OnUnstaged), ("launcher", Launcher))
@@ -67,54 +85,27 @@ class RunOptions:
         if self.grace_period is not None and not self.grace_period >= 0:
             raise DefinitionError(f"grace_period is {self.grace_period}; expected seconds, not negative")
 
-    def to_dict(self) -> dict[str, object]:
-        """Return the fields as they are in the specification."""
-        return {
-            "on_unstaged": self.on_unstaged,
-            "grace_period": self.grace_period,
-            "max_output_bytes": self.max_output_bytes,
-            "launcher": self.launcher,
-            "nodes": self.nodes,
-            "ntasks": self.ntasks,
-            "ntasks_per_node": self.ntasks_per_node,
-        }
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> RunOptions:
-        """Read the fields of a specification; absent ones have their defaults."""
-        known = cls().to_dict()
-        return cls(**{name: fields[name] for name in known if fields.get(name) is not None})
+    def settings(self) -> dict[str, Any]:
+        """Return the fields of :class:`RunSettings`."""
+        return {name: getattr(self, name) for name in RunSettings.__struct_fields__}
 
 
-@dataclass(frozen=True, slots=True)
-class InlineFile:
+class InlineFile(msgspec.Struct, frozen=True):
     """A small file that travels within the specification.
 
     :param name: in ``JOB_FILES_DIR``.
-    :param content: its bytes.
+    :param content: its bytes, in base64.
     """
 
-    name: str
-    content: bytes = field(repr=False)
+    name: Annotated[str, Meta(pattern="^[A-Za-z0-9_][A-Za-z0-9._-]*$", max_length=NAME_LIMIT)]
+    content: bytes
 
     def __post_init__(self) -> None:
         if safe_name(self.name) != self.name:
             raise DefinitionError(f"a file of the job is named {quoted(self.name)}; use letters, digits and ._-")
 
-    def to_dict(self) -> dict[str, str]:
-        """Return the file as it is in the specification."""
-        return {"name": self.name, "content": base64.b64encode(self.content).decode("ascii")}
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, object]) -> InlineFile:
-        """Read :meth:`to_dict`'s result.
-
-        :raises DefinitionError: if the content is not base64.
-        """
-        try:
-            return cls(str(fields["name"]), base64.b64decode(str(fields["content"]), validate=True))
-        except binascii.Error as error:
-            raise DefinitionError(f"the file {quoted(fields['name'])} of a job is not base64") from error
+    def __repr__(self) -> str:
+        return f"InlineFile({self.name!r}, {len(self.content)} bytes)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,8 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import msgspec
+
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.pod_options import PodOptions
 from airflow_provider_oscar.core.sbatch import with_script
@@ -231,7 +233,7 @@ class InterLinkPodOperator(PodJobOperator):
             for name in ("nodes", "ntasks", "ntasks_per_node")
             if getattr(wanted, name) is None and getattr(slurm, name) is not None
         }
-        return {**options, "options": replace(wanted, **counts)}
+        return {**options, "options": msgspec.structs.replace(wanted, **counts)}
 
     def _slurm(self) -> SlurmOptions | None:
         """Ask SLURM for the nodes and processes that the launcher will start, where the options leave it open."""

@@ -56,7 +56,7 @@ def described_request(task: JobOperator[Any]) -> dict[str, object]:
         "further": [
             [[each.uri, each.version_id or each.etag, each.size] for each in found] for found in task.further_objects
         ],
-        "options": task.run_options.to_dict(),
+        "options": task.run_options.settings(),
     }
 
 

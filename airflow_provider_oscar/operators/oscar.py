@@ -225,7 +225,7 @@ class OscarJobOperator(JobOperator[OscarWork]):
             made = build_job(self, job, placement=self.placement)
             return OscarWork(
                 lambda secrets: made.body(self._seal(secrets)),
-                str(made.spec.to_dict()["submitted_at"]),
+                made.spec.submitted_at.isoformat(),
                 specification=True,
             )
         if isinstance(self.payload, Mapping):

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
+
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.logs import LogPosition
 from airflow_provider_oscar.core.orphans import slurm_owner
@@ -153,7 +155,7 @@ class PodJobOperator(JobOperator[PodWork]):
     def build_options(self) -> dict[str, Any]:
         """Return further arguments of the builder."""
         options = super().build_options()
-        return {**options, "options": replace(options["options"], mode=self.mode)}
+        return {**options, "options": msgspec.structs.replace(options["options"], mode=self.mode)}
 
     def render_template(
         self,
@@ -221,7 +223,7 @@ class PodJobOperator(JobOperator[PodWork]):
                 **({} if self.keep_pod == "never" else {KEEP_LABEL: self.keep_pod}),
             },
         )
-        submitted_at = str(supervised.spec.to_dict()["submitted_at"])
+        submitted_at = supervised.spec.submitted_at.isoformat()
         self._made = True
         pod = self._calls(context).manifest_created(build_pod(request), backend.node)
         return PodWork(pod, supervised.secret, submitted_at)

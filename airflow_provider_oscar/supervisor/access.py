@@ -18,7 +18,14 @@ from typing import Any, Callable, Iterator
 
 from airflow_provider_oscar.supervisor.errors import EXIT_SPEC, StageError, TransientError
 from airflow_provider_oscar.supervisor.sealing import derived, opened_with
-from airflow_provider_oscar.supervisor.spec import SPEC_LIMIT, read_access, read_output, read_url, texts
+from airflow_provider_oscar.supervisor.spec import (
+    NOT_OF_THE_FORM,
+    SPEC_LIMIT,
+    read_access,
+    read_output,
+    read_url,
+    texts,
+)
 from airflow_provider_oscar.supervisor.text import quoted, say
 from airflow_provider_oscar.supervisor.transport import RENEWAL, exchange, persist, raise_for
 
@@ -108,9 +115,9 @@ class Access:
             if answer.status != 200:
                 raise_for("the job's renewed access", answer)
             raw = answer.read(SPEC_LIMIT)
-        document = _read(raw, self.spec.get("batch_key") or self.spec["signing_key"])
-        fresh = read_access(document.get("access"))
-        if fresh is None or fresh["until"] <= terms["until"]:
+        document = read_document(raw, self.spec.get("batch_key") or self.spec["signing_key"])
+        fresh = document["access"]
+        if fresh["until"] <= terms["until"]:
             return False
         apply(self.spec, document)
         self.spec["access"] = fresh
@@ -124,12 +131,18 @@ def _now() -> datetime:
     return datetime.now(timezone.utc)
 
 
-def _read(raw: bytes, key: bytes) -> dict[str, Any]:
+def read_document(raw: bytes, key: bytes) -> dict[str, Any]:
+    """Return a document as of ``jobs/access.schema.json``, its ``access`` read.
+
+    :param raw: as the store has it, sealed.
+    :param key: that signs the job's manifest.
+    :raises StageError: if it is not one that was made for this job.
+    """
     try:
         document = json.loads(opened_with(raw, derived(key, PURPOSE)).decode("utf-8"))
-        return dict(document)
-    except (ValueError, TypeError) as error:
-        raise StageError("it is not what it should be", EXIT_SPEC, "bad-specification") from error
+        return {**document, "access": read_access({**document["access"]})}
+    except NOT_OF_THE_FORM as error:
+        raise StageError(f"it is not what it should be: {quoted(error)}", EXIT_SPEC, "bad-specification") from error
 
 
 def apply(spec: dict[str, Any], document: dict[str, Any]) -> None:
@@ -156,5 +169,5 @@ def apply(spec: dict[str, Any], document: dict[str, Any]) -> None:
         spec["output"].update(output)
         for each in spec["objects"]:
             apply(each, document)
-    except (KeyError, TypeError, AttributeError) as error:
+    except NOT_OF_THE_FORM as error:
         raise StageError(f"it lacks {quoted(error)}", EXIT_SPEC, "bad-specification") from error

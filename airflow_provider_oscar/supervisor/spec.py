@@ -19,6 +19,8 @@ from airflow_provider_oscar.supervisor.text import encoded, quoted
 SPEC_LIMIT = 64 * 1024 * 1024
 CHECKSUM_TYPES = ("adler32", "md5", "sha256")
 LAUNCHERS = ("none", "srun", "mpirun", "torchrun")
+#: What reading a document raises that has another form.
+NOT_OF_THE_FORM = (KeyError, TypeError, ValueError, OverflowError, AttributeError, RecursionError)
 #: Variables that carry us or our envelope; the command never sees them.
 PRIVATE_PREFIXES = (b"OSCAR_SUPERVISOR", b"OSCARENV_")
 
@@ -42,7 +44,7 @@ def read_spec(raw: bytes) -> dict[str, object]:
                 "use the supervisor of the provider that submits the job"
             )
         return _read_fields(spec)
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except NOT_OF_THE_FORM as error:
         bad_spec(f"{type(error).__name__}: {quoted(error)}")
 
 
@@ -64,7 +66,8 @@ def _read_fields(spec: dict[str, Any]) -> dict[str, object]:
         "max_output_bytes": amount(spec.get("max_output_bytes")),
         "on_unstaged": _one_of(spec, "on_unstaged", ("fail", "warn")),
         "launcher": _one_of(spec, "launcher", LAUNCHERS),
-        "files": [_read_file(each) for each in spec.get("files") or ()],
+        "files": [_read_file(each) for each in spec.get("files") or ()]
+        + [read_input(each) for each in spec.get("stored_files") or ()],
         "resume_from": [read_input(each, nested=True) for each in spec.get("resume_from") or ()],
         "access": read_access(spec.get("access")),
     }
@@ -134,9 +137,7 @@ def read_input(source: dict[str, Any], nested: bool = False) -> dict[str, object
 
 
 def _read_file(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return a file of the job itself: its content, or where to fetch it."""
-    if "url" in fields:
-        return read_input(fields)
+    """Return a small file of the job itself, with its content."""
     return {"name": safe_name(str(fields["name"])), "content": base64.b64decode(fields["content"], validate=True)}
 
 

@@ -42,6 +42,7 @@ def pages() -> Iterator[tuple[str, str]]:
     yield "reference/metrics.md", _metrics()
     yield "reference/manifest-fields.md", _schema("Manifest fields", "jobs/manifest.schema.json")
     yield "reference/job-fields.md", _schema("Job specification fields", "jobs/job.schema.json")
+    yield "reference/access-fields.md", _schema("Fields of renewed access", "jobs/access.schema.json")
     yield "reference/object-event-fields.md", _schema("Object event fields", "core/object-event.schema.json")
 
 

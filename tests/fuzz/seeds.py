@@ -11,8 +11,7 @@ from typing import Any
 from airflow_provider_oscar.core.objects import ObjectEvent, Source
 from airflow_provider_oscar.core.oscar_events import to_dcache_event, to_minio_event
 from airflow_provider_oscar.core.staging import Checksum, StageIn, StageOutS3Post
-from airflow_provider_oscar.jobs.options import RunOptions
-from airflow_provider_oscar.jobs.spec import JobSpec
+from airflow_provider_oscar.jobs.spec import JOB_VERSION, JobSpec
 from airflow_provider_oscar.watch.state_store import pack
 from airflow_provider_oscar.watch.strategies import CursorState, SnapshotState, TimestampState, fingerprint
 from tests.fuzz import answer_seeds
@@ -65,6 +64,7 @@ DOCUMENTS: dict[str, list[Any]] = {
     "job": [
         json.loads(
             JobSpec(
+                version=JOB_VERSION,
                 submission_id="t-0123456789abcdef",
                 placement="hpc-cpu",
                 submitted_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
@@ -82,7 +82,7 @@ DOCUMENTS: dict[str, list[Any]] = {
                 command=("run", "it"),
                 environment={"A": "b"},
                 timeout=60.0,
-                options=RunOptions(max_output_bytes=10),
+                max_output_bytes=10,
             ).to_json()
         )
     ],

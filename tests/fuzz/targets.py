@@ -22,7 +22,8 @@ from airflow_provider_oscar.hooks.dcache.propfind import PropfindParser
 from airflow_provider_oscar.hooks.http.sse import SseParser
 from airflow_provider_oscar.hooks.s3.listing import S3ListParser
 from airflow_provider_oscar.jobs.manifest import Manifest
-from airflow_provider_oscar.jobs.spec import JobSpec
+from airflow_provider_oscar.supervisor.errors import StageError
+from airflow_provider_oscar.supervisor.spec import read_spec
 from airflow_provider_oscar.watch.state_store import pack, restored, unpack_chunk
 from tests.fuzz import answers
 from tests.fuzz.altered import altered
@@ -120,10 +121,10 @@ def manifest(data: bytes) -> None:
 
 
 def job(data: bytes) -> None:
-    """A job's specification."""
+    """A job's specification, as the supervisor reads it."""
     for document in _documents("job", data):
-        with suppress(OscarProviderError):
-            JobSpec.from_dict(document)
+        with suppress(StageError):
+            read_spec(json.dumps(document).encode())
 
 
 def object_event(data: bytes) -> None:

@@ -22,7 +22,7 @@ from airflow_provider_oscar.jobs.manifest import Failure, Manifest, Phase
 from airflow_provider_oscar.jobs.prepared import PreparedJob
 from airflow_provider_oscar.jobs.sealing import service_keys
 from airflow_provider_oscar.jobs.signing import configured_signer
-from airflow_provider_oscar.jobs.spec import JobSpec
+from airflow_provider_oscar.jobs.spec import JOB_VERSION, JobSpec
 from airflow_provider_oscar.supervisor import manifest as supervisor_manifest
 from airflow_provider_oscar.supervisor.sealing import opened
 
@@ -196,6 +196,7 @@ class FakeSupervisor:
         self.built.append(wanted)
         name = wanted["submission_id"]
         spec = JobSpec(
+            version=JOB_VERSION,
             submission_id=name,
             placement=wanted["placement"],
             submitted_at=datetime.now(UTC),

@@ -141,7 +141,9 @@ def test_every_command_is_in_the_reference(pages):
     assert [command for command in commands if f"## {command}\n" not in pages["reference/cli.md"]] == []
 
 
-@pytest.mark.parametrize(("name", "page"), [("manifest", "manifest-fields"), ("job", "job-fields")])
+@pytest.mark.parametrize(
+    ("name", "page"), [("manifest", "manifest-fields"), ("job", "job-fields"), ("access", "access-fields")]
+)
 def test_every_field_of_a_schema_is_in_the_reference_with_a_sentence(pages, name, page):
     schema = json.loads((PACKAGE / "jobs" / f"{name}.schema.json").read_text())
     rows = dict(re.findall(r"^\| `([^`]+)` \|.*\| ([^|]*) \|$", pages[f"reference/{page}.md"], re.MULTILINE))

@@ -7,9 +7,14 @@ Keeps row T12 of the threat model true (docs/security.md).
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from importlib import resources
 
+import jsonschema
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, TransientError
 from airflow_provider_oscar.core.objects import ObjectEvent
@@ -23,9 +28,15 @@ from airflow_provider_oscar.jobs.access import (
     withdraw,
 )
 from airflow_provider_oscar.jobs.running import RunningJob
+from airflow_provider_oscar.jobs.sealing import seal
+from airflow_provider_oscar.supervisor.access import PURPOSE, apply, read_document
+from airflow_provider_oscar.supervisor.errors import StageError
 from airflow_provider_oscar.supervisor.sealing import derived, opened_with
+from tests.fuzz.altered import altered
 from tests.support.fakes import EVENT
+from tests.support.from_schema import documents
 
+SCHEMA = json.loads(resources.files("airflow_provider_oscar.jobs").joinpath("access.schema.json").read_text())
 KEY, OTHER = "ab" * 32, "cd" * 32
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
 PLACE = "s3://out/results/.airflow-oscar-access/t-1"
@@ -82,10 +93,6 @@ def content(store):
     return json.loads(opened_with(store.objects[PLACE], derived(bytes.fromhex(KEY), b"access")))
 
 
-def test_a_plan_survives_json(plan):
-    assert AccessPlan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
-
-
 def test_only_the_job_can_read_what_is_published(store, plan):
     assert publish(plan, KEY, lambda *_: store, NOW) == NOW + HOUR
     raw = store.objects[PLACE]
@@ -114,7 +121,7 @@ def test_access_is_renewed_when_half_of_its_time_is_over_and_not_before(store, p
     second = content(store)
     assert second["inputs"][0]["url"] != first["inputs"][0]["url"]
     assert second["output"]["fields"] != first["output"]["fields"]
-    assert second["access"]["until"] == (NOW + timedelta(minutes=91)).isoformat()
+    assert datetime.fromisoformat(second["access"]["until"]) == NOW + timedelta(minutes=91)
 
 
 def test_a_store_that_gives_access_for_less_than_a_week_gives_what_it_gives(store, plan):
@@ -166,3 +173,46 @@ def test_access_is_kept_for_those_alone_that_may_outlive_it(deadline, until, out
     job = RunningJob(submission_id="t", job_id="t", deadline=deadline, access_until=until, access_lifetime=5.0)
     assert job.outlives_access is outlives
     assert RunningJob.from_stored(job.to_dict()) == job
+
+
+def test_the_document_follows_its_schema_and_names_any_file_name_can_have(store):
+    event = replace(ObjectEvent.from_dict(EVENT), key="caf\udce9/\u65e5")
+    works = (("t-2", event), ("t-3", event))
+    plan = AccessPlan(
+        submission_id="t-1",
+        output_uri="s3://out/results",
+        output_conn_id="c",
+        lifetime=HOUR,
+        inputs=(event,),
+        files=(event,),
+        objects=works,
+    )
+    publish(plan, KEY, lambda *_: store, NOW)
+    jsonschema.validate(content(store), SCHEMA, format_checker=jsonschema.FormatChecker())
+    assert renew(plan.output_uri, "c", "t-1", [KEY], stores=lambda *_: store, now=NOW) == NOW + HOUR / 2
+
+
+@pytest.mark.parametrize("text", [b"{}", b"not JSON", b'{"access": 1}'], ids=["empty", "text", "another form"])
+def test_a_document_of_another_form_is_named_with_what_was_expected(store, plan, text):
+    store.objects[PLACE] = seal(text, derived(bytes.fromhex(KEY), b"access"), "ACCESS00")
+    with pytest.raises(DefinitionError, match=r"in 'out' is not the access of a job .*fields of access\.schema\.json"):
+        renew(plan.output_uri, "c", "t-1", [KEY], stores=lambda *_: store, now=NOW)
+
+
+@given(documents(SCHEMA), st.binary(min_size=2, max_size=6) | st.just(b""))
+def test_the_compute_side_takes_every_document_of_the_schema_and_fails_at_no_other(document, changes):
+    key = bytes.fromhex(KEY)
+    stale = {"url": "http://old", "headers": {}}
+    spec = {"submission_id": "t-1", "objects": [], "output": {"uri": document["output"]["uri"]}}
+    for name in ("inputs", "files", "resume_from"):
+        spec[name] = [{"uri": each["uri"] if each else "", **stale} for each in document[name]]
+    sealed = seal(json.dumps(altered(document, changes)).encode(), derived(key, PURPOSE), "ACCESS00")
+    try:
+        apply(spec, read_document(sealed, key))
+    except StageError:
+        assert changes
+        return
+    if not changes:
+        assert [each["url"] for each in spec["inputs"]] == [
+            each["url"] if each else stale["url"] for each in document["inputs"]
+        ]

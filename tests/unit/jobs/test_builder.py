@@ -12,6 +12,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 import yaml
 
@@ -147,9 +148,9 @@ def test_specification_says_what_was_asked_for(hook, store):
         options=RunOptions(max_output_bytes=5),
         environment={"A": "b"},
     )  # fmt: skip
-    spec = JobSpec.from_dict(json.loads(job.secret[JOB_FILE]))
+    spec = msgspec.convert(json.loads(job.secret[JOB_FILE]), JobSpec)
     assert spec == job.spec
-    assert (spec.placement, spec.timeout, spec.options.max_output_bytes, spec.environment) == (
+    assert (spec.placement, spec.timeout, spec.max_output_bytes, spec.environment) == (
         "hpc-gpu",
         120,
         5,
@@ -420,7 +421,7 @@ def test_the_client_of_a_store_is_made_once_for_a_whole_batch():
         output_uri="s3://out/results",
         attachments=Attachments(objects=works, parallel=4),
     )
-    spec = job.spec.to_dict()
+    spec = msgspec.to_builtins(job.spec)
     assert (len(spec["objects"]), spec["parallel"]) == (50, 4)
     assert len({each["output"]["prefix"] for each in spec["objects"]}) == 50
     assert len(made) <= 3

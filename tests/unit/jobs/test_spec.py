@@ -3,23 +3,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import resources
 
 import jsonschema
+import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.staging import Checksum, StageIn, StageOutS3Post, StageOutWebDAV, safe_name
 from airflow_provider_oscar.jobs.builder import relative_names
 from airflow_provider_oscar.jobs.options import InlineFile, RunOptions
-from airflow_provider_oscar.jobs.spec import JobSpec
+from airflow_provider_oscar.jobs.spec import JOB_VERSION, JobSpec
+from airflow_provider_oscar.supervisor.errors import StageError
 from airflow_provider_oscar.supervisor.spec import read_spec
+from tests.fuzz.altered import altered
+from tests.support.from_schema import ANYTHING, documents
 
 SCHEMA = json.loads(resources.files("airflow_provider_oscar.jobs").joinpath("job.schema.json").read_text())
 INPUT = StageIn(
@@ -40,6 +45,7 @@ OUTPUTS = [
 
 def spec(**changes):
     known = {
+        "version": JOB_VERSION,
         "submission_id": "t-0123456789abcdef",
         "placement": "hpc-cpu",
         "submitted_at": datetime(2026, 11, 22, 9, tzinfo=UTC),
@@ -48,9 +54,14 @@ def spec(**changes):
         "command": ("run", "it"),
         "environment": {"A": "secret"},
         "timeout": 60.0,
-        "options": RunOptions(max_output_bytes=10),
+        "max_output_bytes": 10,
     }
     return JobSpec(**{**known, **changes})
+
+
+def read(fields):
+    """The specification as its types read it; the program on the compute side has a reader of its own."""
+    return msgspec.convert(fields, JobSpec)
 
 
 @pytest.mark.parametrize("output", OUTPUTS, ids=["s3-post", "webdav"])
@@ -59,7 +70,7 @@ def test_specification_survives_json_and_follows_its_schema(output, source):
     made = spec(output=output, input=source)
     fields = json.loads(made.to_json())
     jsonschema.validate(fields, SCHEMA, format_checker=jsonschema.FormatChecker())
-    assert JobSpec.from_dict(fields) == made
+    assert read(fields) == made
 
 
 @given(
@@ -70,7 +81,7 @@ def test_specification_survives_json_and_follows_its_schema(output, source):
 )
 def test_command_and_environment_of_any_characters_survive_json(command, environment):
     made = spec(command=command, environment=environment)
-    assert JobSpec.from_dict(json.loads(made.to_json())) == made
+    assert read(json.loads(made.to_json())) == made
     assert made.to_json().isascii()
 
 
@@ -79,22 +90,55 @@ def test_no_capability_is_shown_in_a_repr():
         assert "secret" not in repr(spec(output=output))
 
 
-@pytest.mark.parametrize("version", ["2.0", "10.1", "1", "", "x"])
-def test_other_major_version_is_refused_by_name(version):
-    with pytest.raises(DefinitionError, match=f"version '{version}'; this provider reads 1.x"):
-        JobSpec.from_dict({**spec().to_dict(), "version": version})
+def _names(fields):
+    """Local names of the inputs, as the compute side makes them safe."""
+    found = [] if fields.get("input") is None else [safe_name(fields["input"]["name"])]
+    return found + [each["name"] for each in fields.get("inputs", ())]
 
 
-def test_newer_minor_version_with_unknown_fields_is_read():
-    assert JobSpec.from_dict({**spec().to_dict(), "version": "1.3", "new": 1}).version == "1.3"
+@given(documents(SCHEMA), st.dictionaries(st.just("new"), ANYTHING))
+def test_the_compute_side_reads_all_that_follows_the_schema(fields, unknown):
+    assume(all(len(set(_names(each))) == len(_names(each)) for each in (fields, *fields.get("objects", ()))))
+    there = read_spec(json.dumps({**fields, **unknown}).encode())
+    assert (there["submission_id"], there["command"]) == (fields["submission_id"], fields["command"])
+    assert there["environment"] == fields.get("environment", {})
+    assert there["output"] == {"headers": {}, **fields["output"]} if fields["output"]["kind"] == "webdav" else True
+    assert [each["uri"] for each in there["resume_from"]] == [each["uri"] for each in fields.get("resume_from", ())]
+    assert [each["submission_id"] for each in there["objects"]] == [
+        each["submission_id"] for each in fields.get("objects", ())
+    ]
+    assert read(fields).submission_id == fields["submission_id"]
 
 
-@pytest.mark.parametrize("missing", ["submission_id", "submitted_at", "output", "command", "version"])
-def test_missing_field_is_named(missing):
-    fields = spec().to_dict()
+@given(documents(SCHEMA), st.binary(min_size=2, max_size=6))
+def test_the_compute_side_reads_or_refuses_any_other_form_and_never_fails(fields, changes):
+    with contextlib.suppress(StageError):
+        read_spec(json.dumps(altered(fields, changes)).encode())
+
+
+@pytest.mark.parametrize("lifetime", [1e300, "inf", "nan", None, []])
+def test_a_lifetime_beyond_any_clock_is_refused_as_what_it_is(lifetime):
+    fields = json.loads(spec().to_json())
+    access = {"url": "https://s3/a", "headers": {}, "until": "2026-11-28T00:00:00Z", "lifetime": lifetime}
+    with pytest.raises(StageError, match="cannot use the job specification"):
+        read_spec(json.dumps({**fields, "access": access}).encode())
+
+
+@pytest.mark.parametrize("missing", sorted(SCHEMA["properties"].keys() - {*SCHEMA["required"]}))
+def test_field_that_need_not_be_there_has_its_default_on_the_compute_side(missing):
+    whole = spec(environment={}, timeout=None, max_output_bytes=None, signing_key="", request_digest="")
+    fields = json.loads(whole.to_json())
     del fields[missing]
-    with pytest.raises(DefinitionError, match=missing):
-        JobSpec.from_dict(fields)
+    jsonschema.validate(fields, SCHEMA)
+    assert read_spec(json.dumps(fields).encode()) == read_spec(whole.to_json().encode())
+
+
+@pytest.mark.parametrize("required", ["submission_id", "submitted_at", "output", "command", "version"])
+def test_field_that_must_be_there_is_missed_on_the_compute_side(required):
+    fields = json.loads(spec().to_json())
+    del fields[required]
+    with pytest.raises(StageError, match=required):
+        read_spec(json.dumps(fields).encode())
 
 
 @pytest.mark.parametrize(
@@ -158,16 +202,17 @@ def test_safe_name_keeps_what_scripts_look_at(key, name):
 )
 def test_options_and_files_survive_json_and_follow_the_schema(options, files):
     made = spec(
-        options=options,
-        files=(*(InlineFile(name, content) for name, content in files.items()), INPUT),
+        **options.settings(),
+        files=tuple(InlineFile(name, content) for name, content in files.items()),
+        stored_files=(INPUT,),
         inputs=(replace(INPUT, name="b.h5"), replace(INPUT, name="run_1/b.h5")),
         resume_from=(INPUT,),
     )
     fields = json.loads(made.to_json())
     jsonschema.validate(fields, SCHEMA, format_checker=jsonschema.FormatChecker())
-    assert JobSpec.from_dict(fields) == made
-    read = read_spec(made.to_json().encode())
-    assert {name: read[name] for name in options.to_dict()} == options.to_dict()
+    assert read(fields) == made
+    there = read_spec(made.to_json().encode())
+    assert {name: there[name] for name in options.settings()} == options.settings()
 
 
 @pytest.mark.parametrize(
