@@ -32,7 +32,7 @@ from urllib.parse import unquote_plus
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.event_names import GONE_EVENTS, reason_of_event
-from airflow_provider_oscar.core.objects import Reason
+from airflow_provider_oscar.core.objects import Reason, normalised_etag
 from airflow_provider_oscar.core.times import read_iso
 
 _URL_SAFE = str.maketrans("-_", "+/")
@@ -352,7 +352,7 @@ def get_size(fields: Mapping[str, object], name: str = "size") -> int | None:
 def get_etag(item: Mapping[str, object]) -> str:
     """Return the entity tag of a record without quotes, or an empty text."""
     # moto's EventBridge events write eTag, Amazon's etag.
-    return (get_text(item, "eTag") or get_text(item, "etag")).removeprefix("W/").strip('"')
+    return normalised_etag(get_text(item, "eTag") or get_text(item, "etag"))
 
 
 def parse_time(value: object) -> datetime | None:

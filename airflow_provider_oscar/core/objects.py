@@ -24,6 +24,8 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 #: dCache's id of a file (Chimera's 36 hexadecimal digits, or PNFS's 24); its doors append "_" and a number, which
 #: changes without the content, to form the entity tag. Source: dCache 12.0, DcacheFileResource.getUniqueId.
 _PNFSID = re.compile(r"([0-9A-Fa-f]{36}|[0-9A-Fa-f]{24})(_\d+)?")
+_WEAK = re.compile(r"[Ww]/")
+_COMPRESSED = re.compile(r"(--?|;)(gzip|br|zstd|deflate|df)$")
 _HEX = re.compile(r"[0-9A-Fa-f]{32,64}(-\d+)?")
 
 
@@ -182,10 +184,10 @@ _FIELDS = tuple(each.name for each in fields(ObjectEvent))
 def normalised_etag(etag: str) -> str:
     """Return an entity tag as every answer about the same version has it.
 
-    Quotes, the mark ``W/`` and the ``-gzip`` that web servers append on the way are left out; the case counts, except
-    in a hexadecimal one such as an MD5 sum.
+    Quotes, the mark ``W/`` and what web servers append when they compress (``-gzip``, ``--gzip``, ``;br``) are left
+    out; the case counts, except in a hexadecimal one such as an MD5 sum.
     """
-    bare = etag.strip().removeprefix("W/").strip('"').removesuffix("-gzip")
+    bare = _COMPRESSED.sub("", _WEAK.sub("", etag.strip(), count=1).strip('"'))
     return bare.lower() if _HEX.fullmatch(bare) else bare
 
 

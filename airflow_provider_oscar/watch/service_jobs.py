@@ -20,7 +20,7 @@ from airflow_provider_oscar.hooks.oscar.api import OscarJob
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.watch.arguments.base import WatchArguments
 from airflow_provider_oscar.watch.policy import Policy
-from airflow_provider_oscar.watch.source import ListingSource, Page
+from airflow_provider_oscar.watch.source import BelievedEmpty, ListingSource, Page
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 #: OSCAR cuts the name of a service that is as long as this, to the length that follows, before it adds the UUID.
@@ -68,6 +68,7 @@ class ServiceJobsSource(ListingSource):
         self.interval = interval
         self._conn_id = conn_id
         self._service = service
+        self._believed = BelievedEmpty()
 
     @property
     def about(self) -> str:
@@ -78,6 +79,7 @@ class ServiceJobsSource(ListingSource):
         """List the jobs once."""
         hook = await OscarHook.resolved(self._conn_id)
         jobs = await hook.arun(hook.list_jobs(self._service))
+        self._believed.require(len(jobs), self.about)
         now = datetime.now(tz=UTC)
         seen = {name: job_event(self._conn_id, self._service, job, now=now) for name, job in jobs.items()}
         ended = [event for name, event in seen.items() if jobs[name].phase.ended]

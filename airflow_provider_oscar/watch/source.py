@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Itera
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from airflow_provider_oscar.core.errors import TransientError
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.watch.strategies.base import fingerprint
 
@@ -81,6 +82,54 @@ class Page:
                 [fingerprint(event) for event in self.not_ready],
             )
         return self._digests
+
+
+class BelievedEmpty:
+    """When a listing without any entry is believed of a place that had some: after so many in a row.
+
+    A server that fails, a proxy in its place, or a file system that is not mounted answers with an empty one.
+    """
+
+    IN_A_ROW = 3
+
+    def __init__(self) -> None:
+        self._left: dict[str, int] = {}
+
+    def plausible(self, count: int, place: str = "") -> bool:
+        """Take note of a listing, and return whether it may be believed.
+
+        :param count: its entries, those that cannot be read included.
+        :param place: which of several.
+        """
+        if count:
+            self._left[place] = self.IN_A_ROW
+            return True
+        left = self._left.get(place, 0) - 1
+        if left <= 0:
+            self._left.pop(place, None)
+            return True
+        self._left[place] = left
+        return False
+
+    def require(self, count: int, about: str) -> None:
+        """Take note of a listing.
+
+        :param count: its entries.
+        :param about: words for the message.
+        :raises TransientError: if it is not to be believed.
+        """
+        if not self.plausible(count):
+            raise implausible(about)
+
+
+def implausible(about: str) -> TransientError:
+    """Return the error of a listing that is not believed.
+
+    :param about: words for the message.
+    """
+    return TransientError(
+        f"{about}: the listing was suddenly empty; not believed until it was so {BelievedEmpty.IN_A_ROW} times"
+    )
 
 
 class ListingSource(ABC):

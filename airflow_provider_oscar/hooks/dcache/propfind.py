@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
-from urllib.parse import unquote, urlsplit
+from unicodedata import normalize
+from urllib.parse import unquote
 
 from airflow_provider_oscar.core.errors import PermanentError
 from airflow_provider_oscar.core.objects import normalised_etag
@@ -43,6 +45,7 @@ _WANTED = {
     "http://www.dcache.org/2013/webdav}Checksums": "checksums",
     "http://srm.lbl.gov/StorageResourceManager}FileLocality": "locality",
 }
+_ORIGIN = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 _MONTHS = {"JanFebMarAprMayJunJulAugSepOctNovDec"[at : at + 3]: at // 3 + 1 for at in range(0, 36, 3)}
 
 
@@ -74,6 +77,8 @@ class PropfindParser(BoundedXml):
         self._base = base.rstrip("/")
         self._found: list[NamespaceEntry] = []
         self._href = ""
+        self._more_hrefs = 0
+        self._told = False
         self._good: dict[str, str] = {}
         self._props: dict[str, str] = {}
         self._in_propstat = False
@@ -94,7 +99,8 @@ class PropfindParser(BoundedXml):
                 raise PermanentError(f"{self.what}: the answer is not a WebDAV multistatus; is this a WebDAV URL?")
         elif name == "DAV:}response":
             self._href = self._response_status = ""
-            self._good = {}
+            self._more_hrefs = 0
+            self._good, self._told = {}, False
         elif name == "DAV:}propstat":
             self._props, self._status, self._in_propstat = {}, "", True
 
@@ -102,8 +108,9 @@ class PropfindParser(BoundedXml):
         """Take what a tag closed."""
         if self._in_propstat:
             self._on_propstat(name, text)
-        elif name == "DAV:}href" and not self._href:
-            self._href = text
+        elif name == "DAV:}href":
+            self._more_hrefs += bool(self._href)
+            self._href = self._href or text
         elif name == "DAV:}status":
             self._response_status = text
         elif name == "DAV:}response":
@@ -120,17 +127,20 @@ class PropfindParser(BoundedXml):
             self._in_propstat = False
             if not self._status.strip() or _succeeded(self._status):  # some servers leave it out
                 self._good |= self._props
+                self._told = True
 
     def _on_response(self) -> None:
         self.count_entry()
         path = self._path()
-        if path is None or (self._response_status and not _succeeded(self._response_status)):
-            self.skipped += 1
+        # One whose properties are all refused, or that comes with others in a bare list, may be a directory or a file.
+        if path is None or not self._told or (self._response_status and not _succeeded(self._response_status)):
+            self.skipped += 1 + self._more_hrefs
             return
         good = self._good
         etag, pnfsid = split_etag(normalised_etag(good.get("etag", "")))
         size = good.get("size", "")
-        is_directory = "directory" in good
+        # Servers that tell directories by another property still write them with a slash.
+        is_directory = "directory" in good or (not size and self._href.rstrip().endswith("/"))
         self._found.append(
             NamespaceEntry(
                 path,
@@ -150,19 +160,34 @@ class PropfindParser(BoundedXml):
         raw = self._href.strip()
         try:
             if not raw.startswith("/"):
-                raw = urlsplit(raw).path
+                # By hand: "?" and "#" that a server left as they are belong to the name.
+                raw = _ORIGIN.sub("", raw, count=1)
             if "%" in raw:
                 if "%2f" in raw.lower():  # a slash within a name would move the file to another directory
                     return None
                 raw = unquote(raw, errors="strict")
         except (ValueError, UnicodeDecodeError):
             return None
-        if raw != self._base and not raw.startswith(self._base + "/"):
+        if "//" in raw:  # some servers join the directory, which has a slash, and "/name"
+            raw = re.sub("/{2,}", "/", raw)
+        if raw == self._base or raw.startswith(self._base + "/"):
+            rest = raw[len(self._base) :].rstrip("/")
+        elif (below := _below(raw, self._base)) is not None:
+            rest = below
+        else:
             return None
-        rest = raw[len(self._base) :].rstrip("/")
-        if "\0" in rest or "//" in rest or "/./" in rest or "/../" in rest or rest.endswith(("/.", "/..")):
+        if "\0" in rest or "/./" in rest or "/../" in rest or rest.endswith(("/.", "/..")):
             return None
         return rest or "/"
+
+
+def _below(path: str, base: str) -> str | None:
+    """Return what of a path is below a base that a server spells with other forms of the same letters, or None."""
+    given, wanted = path.rstrip("/").split("/"), base.split("/")
+    shared = [normalize("NFC", each) for each in given[: len(wanted)]]
+    if path.isascii() or shared != [normalize("NFC", each) for each in wanted]:
+        return None
+    return "".join(f"/{each}" for each in given[len(wanted) :])
 
 
 @lru_cache(maxsize=4096)
@@ -197,6 +222,5 @@ def parse_checksums(text: str) -> tuple[tuple[str, str], ...]:
 
 
 def _succeeded(status: str) -> bool:
-    """Read a status line such as ``HTTP/1.1 200 OK``."""
-    parts = status.split(None, 2)
-    return len(parts) > 1 and parts[1] == "200"
+    """Read a status line such as ``HTTP/1.1 200 OK``, also without the protocol."""
+    return "200" in status.split(None, 2)[:2]

@@ -30,6 +30,8 @@ class BoundedXml:
     ends: frozenset[str] = frozenset()
     #: Names whose text is put into :attr:`values`, without a call.
     leaves: frozenset[str] = frozenset()
+    #: Deeper ones are none: what stands in an owner or a tag says nothing of the entry.
+    leaf_depth: int = DEPTH_LIMIT
 
     def __init__(self, what: str, *, max_bytes: int, max_entries: int, separator: str | None) -> None:
         self.what = what
@@ -84,7 +86,7 @@ class BoundedXml:
         text: list[str] = []
         depth = 0
         starts, ends, leaves, values = self.starts, self.ends, self.leaves, self.values
-        on_start, on_end, join = self.on_start, self.on_end, "".join
+        on_start, on_end, join, leaf_depth = self.on_start, self.on_end, "".join, self.leaf_depth
 
         def start(name: str, _attributes: object) -> None:
             nonlocal depth
@@ -105,7 +107,8 @@ class BoundedXml:
             nonlocal depth
             depth -= 1
             if name in leaves:
-                values[name] = join(text)
+                if depth < leaf_depth:
+                    values[name] = join(text)
             elif name in ends:
                 on_end(name, join(text))
             elif strip_prefix and ":" in name:

@@ -8,7 +8,7 @@ boto3 when a store refuses it. All methods block: triggers call them through ``a
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
@@ -38,7 +38,7 @@ from airflow_provider_oscar.hooks.http.cookies import cookie_jar
 from airflow_provider_oscar.hooks.http.tls import tls_context
 from airflow_provider_oscar.hooks.s3 import staging
 from airflow_provider_oscar.hooks.s3.errors import is_redirect, redirect_error, s3_error
-from airflow_provider_oscar.hooks.s3.listing import ListingPage, MakeEvent, require_progress
+from airflow_provider_oscar.hooks.s3.listing import ListingPage, MakeEvent, Progress
 from airflow_provider_oscar.hooks.s3.requests import Unlisted, boto_page, stream_page
 from airflow_provider_oscar.hooks.s3.settings import AccessKeys, S3Settings
 
@@ -197,7 +197,7 @@ class OscarS3Hook(BaseHook):
                 return answer
             refused = answer is Unlisted.REFUSED
         with self.errors(f"list {quoted(prefix)}", bucket):
-            page = boto_page(self.client, asked, self._event_maker(bucket))
+            page = boto_page(self.client, asked, self._event_maker(bucket), what=self._listing(bucket))
         if refused:  # a store that answers boto3 but not us is not asked again
             self._boto_only.set()
         return page
@@ -206,14 +206,12 @@ class OscarS3Hook(BaseHook):
         self, bucket: str, prefix: str = "", *, start_after: str | None = None, delimiter: str = ""
     ) -> Iterator[ListingPage]:
         """Yield every page below a prefix; a token that repeats ends in an error and not in a loop."""
-        token: str | None = None
+        token, progress = "", Progress(self._listing(bucket))
         while True:
             page = self.list_page(bucket, prefix, token=token, start_after=start_after, delimiter=delimiter)
             yield page
-            if not page.next_token:
+            if not (token := progress.take(page.next_token)):
                 return
-            require_progress(page, token, what=self._listing(bucket))
-            token = page.next_token
 
     def list_fan_out(self, bucket: str, prefix: str = "", *, workers: int = 4) -> Iterator[ListingPage]:
         """Yield every page below a prefix, several of its sub-prefixes at a time; pages come in no order.
@@ -230,17 +228,17 @@ class OscarS3Hook(BaseHook):
             known |= found
             yield page
         running: dict[Future[ListingPage], tuple[str, str | None]] = {}
+        progress: dict[str, Progress] = defaultdict(lambda: Progress(self._listing(bucket)))
         with ThreadPoolExecutor(max_workers=max(1, workers), thread_name_prefix="s3-listing") as pool:
             while waiting or running:
                 while waiting and len(running) < workers:
                     below, token = waiting.popleft()
                     running[pool.submit(self.list_page, bucket, below, token=token)] = (below, token)
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    below, token = running.pop(future)
+                    below, _ = running.pop(future)
                     page = future.result()
-                    if page.next_token:
-                        require_progress(page, token, what=self._listing(bucket))
-                        waiting.appendleft((below, page.next_token))
+                    if following := progress[below].take(page.next_token):
+                        waiting.appendleft((below, following))
                     yield page
 
     def _listing(self, bucket: str) -> str:

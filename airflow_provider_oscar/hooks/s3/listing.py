@@ -11,20 +11,25 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from urllib.parse import unquote_plus
 
-from airflow_provider_oscar.core.errors import PermanentError
+from airflow_provider_oscar.core.errors import PermanentError, TransientError
 from airflow_provider_oscar.core.objects import ObjectEvent, normalised_etag
-from airflow_provider_oscar.core.times import in_utc, parse_iso
+from airflow_provider_oscar.core.times import in_utc, parse_iso, read_http
 from airflow_provider_oscar.hooks.http.xml import BoundedXml
 
 #: A page of 1000 keys of 1024 bytes, each byte percent-encoded, takes under 4 MiB; some stores honour larger pages.
 PAGE_BYTES = 32 * 1024 * 1024
 PAGE_ENTRIES = 20_000
-#: A year, or seconds since the epoch.
-_DATED = re.compile(r"(?<!\d)\d{4}(?!\d)|^\d{9,10}(\.\d+)?$")
+#: A year beside something else.
+_DATED = re.compile(r"(?<!\d)\d{4}(?!\d)(?!$)|(?<!\d)(?<!^)\d{4}(?!\d)")
+#: Seconds, milliseconds, microseconds or nanoseconds since the epoch.
+_EPOCH = re.compile(r"(\d{9,10})(\.\d+)?|(\d{10})\d{3}|(\d{10})\d{6}|(\d{10})\d{9}")
+_WEEKDAY = re.compile(r"[A-Za-z]{3,9},? ")
+#: As RFC 3339 writes a second that clocks of Python do not have.
+_LEAP_SECOND = re.compile(r":60(?!\d)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +57,46 @@ class ListingPage:
 MakeEvent = Callable[[str, int | None, str, datetime], ObjectEvent]
 
 
-def require_progress(page: ListingPage, token: str | None, *, what: str) -> None:
-    """Refuse a page that leads to itself, which would be listed forever.
+class NotAListingError(TransientError):
+    """The answer is another document: an error, or a page that a proxy put in the store's place.
 
-    :param page: the page.
-    :param token: with which it was asked for.
-    :param what: words for the message.
-    :raises PermanentError: if it does.
+    :param message: what was seen.
+    :param root: name of its root.
     """
-    if page.next_token == token:
-        raise PermanentError(f"{what} returned the same token twice")
+
+    def __init__(self, message: str, *, root: str = "") -> None:
+        super().__init__(message)
+        self.root = root
+
+
+class Progress:
+    """Notices pages that lead to one that was there before, which would be listed forever.
+
+    One token is kept at a time, at distances that double, so that a cycle of any length is found (Brent).
+
+    :param what: words for the message.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._kept = ""
+        self._steps, self._limit = 0, 1
+
+    def take(self, token: str) -> str:
+        """Return the token of the next page.
+
+        :param token: empty on the last page.
+        :raises TransientError: if it was there before.
+        """
+        if token and token == self._kept:
+            raise TransientError(
+                f"{self._what}: the store returned the same continuation token twice, so this listing has no end; "
+                "it is not believed"
+            )
+        self._steps += 1
+        if self._steps == self._limit:
+            self._kept, self._steps, self._limit = token, 0, 2 * self._limit
+        return token
 
 
 @lru_cache(maxsize=4096)
@@ -70,8 +105,24 @@ def read_modified(text: str) -> datetime | None:
 
     A time before 1970, as servers without one write, is not usable.
     """
-    found = parse_iso(text) or _as_boto(text.strip().lstrip(":"))
+    text = _LEAP_SECOND.sub(":59", text.strip().lstrip(":"))
+    found = parse_iso(text) or _since_epoch(text) or _as_http(text) or _as_boto(text)
     return found if found is not None and found.year >= 1970 else None
+
+
+def _since_epoch(text: str) -> datetime | None:
+    matched = _EPOCH.fullmatch(text) if text.isascii() else None
+    if matched is None:
+        return None
+    whole = next(each for number, each in enumerate(matched.groups(), 1) if each and number != 2)
+    return datetime.fromtimestamp(float(whole + (matched[2] or "")), UTC)
+
+
+def _as_http(text: str) -> datetime | None:
+    try:
+        return read_http(text) if _WEEKDAY.match(text) else None
+    except ValueError:
+        return None
 
 
 def _as_boto(text: str) -> datetime | None:
@@ -98,10 +149,12 @@ class S3ListParser(BoundedXml):
     :param max_entries: of the answer.
     """
 
-    starts = ends = frozenset({"Contents", "CommonPrefixes"})
+    starts = frozenset({"Contents", "CommonPrefixes"})
+    ends = starts | {"Prefix"}
     leaves = frozenset(
-        {"Key", "LastModified", "ETag", "Size", "Prefix", "NextContinuationToken", "IsTruncated", "EncodingType"}
+        {"Key", "LastModified", "ETag", "Size", "NextContinuationToken", "IsTruncated", "EncodingType", "KeyCount"}
     )
+    leaf_depth = 3
 
     def __init__(
         self, make_event: MakeEvent, *, what: str, max_bytes: int = PAGE_BYTES, max_entries: int = PAGE_ENTRIES
@@ -119,7 +172,11 @@ class S3ListParser(BoundedXml):
         if not self._root:
             self._root = name
             if self._root != "ListBucketResult":
-                raise PermanentError(f"{self.what}: the answer is <{self._root[:40]!r}>, not a ListBucketResult")
+                raise NotAListingError(
+                    f"{self.what}: the answer is <{self._root[:40]!r}>, not a ListBucketResult; it is not believed (is "
+                    "this an S3 endpoint?)",
+                    root=self._root,
+                )
         elif not self._container:
             self._container = name
             if self.values:
@@ -128,6 +185,10 @@ class S3ListParser(BoundedXml):
 
     def on_end(self, name: str, text: str) -> None:
         """Take the texts of an entry."""
+        if name == "Prefix":
+            if self._container == "CommonPrefixes":  # some servers put all of them into one element
+                self._prefixes.append(text)
+            return
         if name != self._container:
             return
         self._container = ""
@@ -135,8 +196,6 @@ class S3ListParser(BoundedXml):
         if name == "Contents":
             found = self.values.get
             self._raw.append((found("Key", ""), found("Size", ""), found("ETag", ""), found("LastModified", "")))
-        else:
-            self._prefixes.append(self.values.get("Prefix", ""))
         self.values.clear()
 
     def page(self, server_time: datetime | None) -> ListingPage:
@@ -146,22 +205,33 @@ class S3ListParser(BoundedXml):
         :raises PermanentError: if the store says there is more but gives no token to ask for it.
         """
         self._page |= self.values
-        more = self._page.get("IsTruncated", "").strip().lower() == "true"
-        token = self._page.get("NextContinuationToken", "")
+        token = self._page.get("NextContinuationToken", "").strip()
+        # A store that does not say whether there is more, and gives a token, has more.
+        more = {"true": True, "1": True, "false": False, "0": False}.get(
+            self._page.get("IsTruncated", "").strip().lower(), bool(token)
+        )
         if more and not token:
             raise PermanentError(f"{self.what}: the listing is truncated but carries no continuation token")
         encoded = self._page.get("EncodingType", "").strip().lower() == "url"
         events = [event for entry in self._raw if (event := self._event(*entry, encoded)) is not None]
-        prefixes = [unquote_plus(prefix) if encoded else prefix for prefix in self._prefixes]
+        prefixes = [unquote_plus(prefix, errors="surrogateescape") if encoded else prefix for prefix in self._prefixes]
         raw = [prefix for prefix, decoded in zip(self._prefixes, prefixes, strict=True) if prefix != decoded]
-        skipped = len(self._raw) - len(events)
+        skipped = len(self._raw) - len(events) + self._unseen()
         return ListingPage(events, prefixes, token if more else "", server_time, skipped, raw)
+
+    def _unseen(self) -> int:
+        """Count what the page holds, or says it holds, in elements that are none of ours."""
+        counted = self._page.get("KeyCount", "").strip()
+        said = int(counted) if counted.isascii() and counted.isdigit() and len(counted) < 10 else 0
+        missing = said - len(self._raw) - len(self._prefixes)
+        return max(missing, 1 if self._page.keys() & {"Key", "LastModified"} else 0, 0)
 
     def _event(self, key: str, size: str, etag: str, modified: str, encoded: bool) -> ObjectEvent | None:
         when = read_modified(modified)
         if not key or when is None:
             return None
         if encoded and ("%" in key or "+" in key):
-            key = unquote_plus(key)
+            key = unquote_plus(key, errors="surrogateescape")
+        size = size.strip()
         number = int(size) if size.isascii() and size.isdigit() and len(size) < 20 else None
         return self._make_event(key, number, normalised_etag(etag), when)

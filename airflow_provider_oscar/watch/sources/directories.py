@@ -10,15 +10,12 @@ from contextlib import aclosing, contextmanager, suppress
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
-from airflow_provider_oscar.core.errors import PermanentError, TransientError, quoted
+from airflow_provider_oscar.core.errors import PermanentError, quoted
 from airflow_provider_oscar.watch.connections import Closable, Connections
-from airflow_provider_oscar.watch.source import ListingSource, Page
+from airflow_provider_oscar.watch.source import BelievedEmpty, ListingSource, Page, implausible
 
 #: Entries handed over at a time, so that judging them never holds the event loop for long.
 PAGE_SIZE = 1000
-#: A listing that lost everything is believed after so many in a row: a server that fails, or a file system that is not
-#: mounted, answers with an empty one.
-_EMPTY_IN_A_ROW = 3
 
 
 class Entry(Protocol):
@@ -62,7 +59,7 @@ class DirectorySource(ListingSource, Generic[H, E]):
         self._connections = connections
         self._connection = conn_id
         self._store = connections.acquire(conn_id)
-        self._filled: dict[str, int] = {}
+        self._believed = BelievedEmpty()
 
     @abstractmethod
     async def top(self, hook: H) -> str:
@@ -99,31 +96,16 @@ class DirectorySource(ListingSource, Generic[H, E]):
                         first = False
                         if self._recursive:
                             waiting.extend(entry.path for entry in batch if entry.is_directory)
-                if not self._plausible(directory, count + sum(unreadable) - unread):
+                if not self._believed.plausible(count + sum(unreadable) - unread, directory):
                     doubtful = directory
         if doubtful:
-            raise TransientError(
-                f"{self.about}: the listing of {quoted(doubtful)} was suddenly empty; not believed until it was so "
-                f"{_EMPTY_IN_A_ROW} times"
-            )
+            raise implausible(f"{self.about}: directory {quoted(doubtful)}")
         yield Page((), first=first, last=True, unreadable=sum(unreadable))
 
     async def _batches(self, hook: H, directory: str, unreadable: Callable[[int], None]) -> AsyncGenerator[list[E]]:
         with _closing(self.entries(hook, directory, unreadable)) as entries:
             while batch := await self._store.call(lambda: list(islice(entries, PAGE_SIZE))):
                 yield batch
-
-    def _plausible(self, directory: str, count: int) -> bool:
-        """Whether an empty listing may be believed."""
-        if count:
-            self._filled[directory] = _EMPTY_IN_A_ROW
-            return True
-        left = self._filled.get(directory, 0) - 1
-        if left <= 0:
-            self._filled.pop(directory, None)
-            return True
-        self._filled[directory] = left
-        return False
 
     async def aclose(self) -> None:
         """Give the connection back."""

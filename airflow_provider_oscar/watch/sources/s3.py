@@ -9,11 +9,11 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError, quoted
+from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent, Reason
 from airflow_provider_oscar.watch.connections import Connections
 from airflow_provider_oscar.watch.notifications.listener import SkipCounter
-from airflow_provider_oscar.watch.source import ListingSource, Page
+from airflow_provider_oscar.watch.source import BelievedEmpty, ListingSource, Page
 from airflow_provider_oscar.watch.sources.notified import Unconfirmed
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class S3Source(ListingSource):
         self._store = connections.acquire(conn_id)
         self._skipped = SkipCounter(f"{self.about}: notifications")
         self._after = ""
+        self._believed = BelievedEmpty()
 
     @property
     def about(self) -> str:
@@ -84,14 +85,18 @@ class S3Source(ListingSource):
                     yield page
 
     async def _in_order(self, hook: OscarS3Hook) -> AsyncGenerator[Page, None]:
+        from airflow_provider_oscar.hooks.s3.listing import Progress
+
         token: str | None = None
-        after, first = self._after, True
+        after, first, count = self._after, True, 0
+        progress = Progress(self.about)
         while True:
             asked = partial(hook.list_page, token=token, page_size=PAGE_SIZE, start_after=after or None)
             listing = await self._store.call(partial(asked, self._bucket, self._prefix))
-            if listing.next_token and listing.next_token == token:
-                raise TransientError(f"{self.about}: the store gave the same continuation token twice")
-            token = listing.next_token or None
+            token = progress.take(listing.next_token) or None
+            count += len(listing.events) + listing.skipped
+            if token is None and not after:
+                self._believed.require(count, self.about)
             yield self._page(listing, first=first, last=token is None, after=after)
             first = False
             if token is None:
@@ -99,10 +104,11 @@ class S3Source(ListingSource):
 
     async def _in_parallel(self, hook: OscarS3Hook) -> AsyncGenerator[Page, None]:
         listings = hook.list_fan_out(self._bucket, self._prefix, workers=self._workers)
-        first, server_time = True, None
+        first, server_time, count = True, None, 0
         try:
             while (listing := await self._store.call(lambda: next(listings, None))) is not None:
                 server_time = server_time or listing.server_time  # the earliest: what is younger may be missing
+                count += len(listing.events) + listing.skipped
                 page = self._page(listing, first=first, last=False)
                 page.server_time = server_time
                 yield page
@@ -110,6 +116,7 @@ class S3Source(ListingSource):
         finally:
             with contextlib.suppress(ValueError):  # a worker thread may still be in it after a cancellation
                 getattr(listings, "close", lambda: None)()
+        self._believed.require(count, self.about)
         yield Page((), first=first, last=True, server_time=server_time)
 
     def _page(self, listing: ListingPage, *, first: bool, last: bool, after: str = "") -> Page:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from unicodedata import normalize
 from urllib.parse import quote
 from xml.sax.saxutils import escape
 
@@ -103,6 +104,58 @@ def test_a_file_without_length_has_no_size():
 def test_hrefs_are_read_alike_and_stay_below_the_configured_endpoint(href):
     (entry,), _ = parse(listing(response(href)))
     assert entry.path == "/in/é+x"
+
+
+@pytest.mark.parametrize(
+    ("href", "path"),
+    [
+        ("/dav//in///a", "/in/a"),
+        ("https://h:1/dav/in/what?#1", "/in/what?#1"),
+        ("http://h/dav/in/a;v=1", "/in/a;v=1"),
+        ("/dav/in/100%", "/in/100%"),
+        ("\n  /dav/in/a\n", "/in/a"),
+    ],
+)
+def test_hrefs_that_servers_write_carelessly_are_read(href, path):
+    ((entry,), skipped) = parse(listing(response(href)))
+    assert (entry.path, skipped) == (path, 0)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_server_may_spell_the_endpoint_with_other_forms_of_the_same_letters(form):
+    name = normalize("NFD", "\u00e9.h5")
+    href = quote(normalize(form, "/caf\u00e9/")) + quote(name)
+    ((entry,), skipped) = parse(listing(response(href)), base=normalize("NFC", "/caf\u00e9"))
+    assert (entry.path, skipped) == (f"/{name}", 0)
+
+
+@pytest.mark.parametrize(
+    ("body", "skipped"),
+    [
+        (response("/dav/x").replace("200 OK", "403 Forbidden"), 1),
+        (response("/dav/x").replace("200 OK", "404 Not Found"), 1),
+        ("<D:response><D:href>/dav/x</D:href><D:status>HTTP/1.1 200 OK</D:status></D:response>", 1),
+        ("<D:response><D:href>/dav/x</D:href></D:response>", 1),
+        ("<D:response><D:href>/dav/x</D:href><D:href>/dav/y</D:href><D:status>HTTP/1.1 200 OK</D:status>"
+         "</D:response>", 2),
+        ("<D:response><D:href>/dav/x</D:href><D:status>HTTP/1.1 423 Locked</D:status></D:response>", 1),
+    ],
+    ids=["all refused", "none there", "bare", "nothing", "many names", "locked"],
+)  # fmt: skip
+def test_an_entry_of_which_nothing_is_told_is_no_file_and_is_counted(body, skipped):
+    assert parse(listing(body), plain=True) == ([], skipped)
+
+
+@pytest.mark.parametrize("status", ["HTTP/1.1 200 OK", "HTTP/2 200", "200 OK", "HTTP/1.1 200", ""])
+def test_a_status_is_read_in_the_words_that_servers_use(status):
+    ((entry,), _) = parse(listing(response("/dav/x", status=status)))
+    assert entry.size == 3
+
+
+def test_a_directory_may_be_known_by_its_slash_alone():
+    ((entry,), _) = parse(listing(response("/dav/x/", size=None)), plain=True)
+    assert entry.is_directory
+    assert not entry.complete
 
 
 HOSTILE_HREFS = {

@@ -32,7 +32,7 @@ from airflow_provider_oscar.core.errors import (
 from airflow_provider_oscar.core.objects import ObjectEvent, Source, normalised_etag
 from airflow_provider_oscar.hooks.s3.errors import s3_error
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
-from airflow_provider_oscar.hooks.s3.listing import ListingPage, S3ListParser
+from airflow_provider_oscar.hooks.s3.listing import ListingPage, Progress, S3ListParser
 from airflow_provider_oscar.hooks.s3.settings import S3Settings
 
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
@@ -123,8 +123,104 @@ def test_too_many_entries_are_refused():
 
 
 def test_a_page_of_html_is_not_an_empty_listing():
-    with pytest.raises(PermanentError, match="not a ListBucketResult"):
+    with pytest.raises(TransientError, match="not a ListBucketResult"):
         parse(b"<html><body/></html>")
+
+
+@pytest.mark.parametrize("boto_only", [False, True], ids=["our reader", "boto3"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html><body/></html>",
+        b"<Error><Code>Odd</Code><Message>m</Message></Error>",
+        b"<Error><Code>InternalError</Code><Message>m</Message></Error>",
+        b"",
+        b"{}",
+    ],
+    ids=["html", "error", "internal error", "nothing", "json"],
+)
+def test_another_document_with_status_200_is_not_an_empty_listing(boto_only, body, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    with plain_server(lambda path: (200, {"Content-Type": "application/xml"}, body)) as url:
+        hook = OscarS3Hook("store", connection=connection(extra={"endpoint_url": url}))
+        if boto_only:
+            hook._boto_only.set()
+        with pytest.raises((TransientError, PermanentError)):
+            hook.list_page("bucket")
+        hook.client.close()
+        hook.close()
+
+
+def test_a_listing_by_boto3_that_is_cut_without_a_token_is_not_complete():
+    body = document(["a"], token="t").replace(b"<NextContinuationToken>t</NextContinuationToken>", b"")
+    with plain_server(lambda path: (200, {"Content-Type": "application/xml"}, body)) as url:
+        hook = OscarS3Hook("store", connection=connection(extra={"endpoint_url": url}))
+        hook._boto_only.set()
+        with pytest.raises(PermanentError, match="no continuation token"):
+            hook.list_page("bucket")
+        hook.client.close()
+        hook.close()
+
+
+def test_what_stands_in_an_owner_or_a_tag_says_nothing_of_the_object():
+    inner = b"<Owner><ID>x</ID><Key>evil</Key><Contents/></Owner><Tags><Tag><Key>k</Key></Tag></Tags>"
+    page = parse(document(["a", "b"]).replace(b"<Owner><ID>x</ID></Owner>", inner.replace(b"<Contents/>", b"")))
+    assert [event.key for event in page.events] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("told", "token"),
+    [
+        ("<IsTruncated>1</IsTruncated><NextContinuationToken>t</NextContinuationToken>", "t"),
+        ("<IsTruncated> True </IsTruncated><NextContinuationToken>\nt\n</NextContinuationToken>", "t"),
+        ("<NextContinuationToken>t</NextContinuationToken>", "t"),
+        ("<IsTruncated>false</IsTruncated><NextContinuationToken>t</NextContinuationToken>", ""),
+        ("<IsTruncated>0</IsTruncated><NextContinuationToken>t</NextContinuationToken>", ""),
+        ("", ""),
+    ],
+)
+def test_a_listing_goes_on_where_the_store_says_so_in_whatever_words(told, token):
+    raw = document(["a"]).replace(b"<Name>bucket</Name>", told.encode())
+    assert parse(raw).next_token == token
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        b"<KeyCount>3</KeyCount>",
+        b"<Version><Key>k</Key><LastModified>2026-11-22T09:00:00Z</LastModified></Version>",
+        b"<Objects><Contents><Key>k</Key></Contents></Objects>",
+    ],
+    ids=["the store counts more", "another element", "a list around them"],
+)
+def test_entries_in_elements_of_another_name_are_counted_as_unread(entry):
+    page = parse(document(["a", "b"]).replace(b"<Name>bucket</Name>", entry))
+    assert page.skipped >= 1
+
+
+def test_common_prefixes_in_one_element_are_all_there():
+    raw = document([], prefixes=["a/", "b/"]).replace(b"</CommonPrefixes><CommonPrefixes>", b"")
+    assert parse(raw).common_prefixes == ["a/", "b/"]
+
+
+def test_a_key_that_is_not_utf_8_stays_what_it_is():
+    raw = document(["x", "y"]).replace(b"<Key>x<", b"<Key>a%FF<").replace(b"<Key>y<", b"<Key>a%FE<")
+    assert [event.key for event in parse(raw).events] == ["a\udcff", "a\udcfe"]
+
+
+@given(lead=st.integers(0, 40), cycle=st.integers(1, 40))
+def test_tokens_that_come_round_end_the_listing(lead, cycle):
+    progress = Progress("the listing")
+    tokens = [f"lead {number}" for number in range(lead)] + [f"cycle {number % cycle}" for number in range(400)]
+    with pytest.raises(TransientError, match="has no end"):
+        list(map(progress.take, tokens))
+
+
+@given(st.integers(1, 2000))
+def test_a_long_listing_has_its_end(pages):
+    progress = Progress("the listing")
+    assert [progress.take(str(number)) for number in range(pages)] == [str(number) for number in range(pages)]
+    assert progress.take("") == ""
 
 
 def test_an_entry_without_time_is_skipped_and_counted():
@@ -140,9 +236,15 @@ def test_an_entry_without_time_is_skipped_and_counted():
         ("2025-11-26 10:00:00 UTC", datetime(2025, 11, 26, 10, tzinfo=UTC)),
         (":2025-11-26T10:00:00.000Z", datetime(2025, 11, 26, 10, tzinfo=UTC)),
         ("1764151200", datetime(2025, 11, 26, 10, tzinfo=UTC)),
+        ("1764151200000", datetime(2025, 11, 26, 10, tzinfo=UTC)),
+        ("1764151200000000000", datetime(2025, 11, 26, 10, tzinfo=UTC)),
+        ("Wednesday, 26-Nov-25 10:00:00 GMT", datetime(2025, 11, 26, 10, tzinfo=UTC)),
+        ("2016-12-31T23:59:60Z", datetime(2016, 12, 31, 23, 59, 59, tzinfo=UTC)),
+        (" 2025-11-26T10:00:00Z\n", datetime(2025, 11, 26, 10, tzinfo=UTC)),
     ],
-    ids=["RFC 1123", "words", "leading colon", "seconds"],
-)
+    ids=["RFC 1123", "words", "leading colon", "seconds", "milliseconds", "nanoseconds", "RFC 850", "leap second",
+         "blanks"],
+)  # fmt: skip
 def test_times_of_other_servers_are_read_as_boto3_reads_them(written, read):
     raw = document(["a"]).replace(b"2026-11-22T09:00:00.123Z", written.encode())
     page = parse(raw)
@@ -150,7 +252,9 @@ def test_times_of_other_servers_are_read_as_boto3_reads_them(written, read):
     assert page.skipped == 0
 
 
-@pytest.mark.parametrize("written", ["", "0001-01-01T00:00:00Z", "10:00", "9" * 400, "\u0663\u0663\u0663\u0663"])
+@pytest.mark.parametrize(
+    "written", ["", "0001-01-01T00:00:00Z", "10:00", "2024", "9" * 400, "\u0663\u0663\u0663\u0663"]
+)
 def test_entry_without_a_usable_time_is_counted(written):
     raw = document(["a", "b"]).replace(b"2026-11-22T09:00:00.123Z", written.encode())
     page = parse(raw)
@@ -224,7 +328,13 @@ def test_more_without_a_token_is_an_error():
         parse(raw)
 
 
-@pytest.mark.parametrize("written", ['"abc"', "abc", 'W/"abc"', ' "abc" '], ids=["quoted", "bare", "weak", "blanks"])
+ETAGS = {
+    "quoted": '"abc"', "bare": "abc", "weak": 'W/"abc"', "weak too": 'w/"abc"', "blanks": ' "abc" ',
+    "Apache": '"abc-gzip"', "Jetty": '"abc--gzip"', "brotli": 'W/"abc-br"', "semicolon": '"abc;gzip"',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("written", ETAGS.values(), ids=ETAGS)
 def test_entity_tags_have_one_form(written):
     assert normalised_etag(written) == "abc"
 

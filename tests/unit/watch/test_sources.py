@@ -64,6 +64,19 @@ async def test_a_token_given_twice_ends_the_sweep() -> None:
         await pages_of(source)
 
 
+async def test_a_prefix_that_is_suddenly_empty_is_not_believed_at_once() -> None:
+    hook = FakeS3Hook({None: (["a"], "")})
+    source = S3Source(conn_id="store", bucket="b", prefix="", interval=1, connections=Connections("s3", lambda _: hook))
+    await pages_of(source)
+    hook._pages[None] = ([], "")
+    for _ in range(2):
+        with pytest.raises(TransientError, match="suddenly empty"):
+            await pages_of(source)
+    assert (await pages_of(source))[-1].last
+    source.resume_after("a")  # nothing new behind a cursor says nothing
+    assert (await pages_of(source))[-1].last
+
+
 async def test_a_call_hangs_after_the_time_outs_of_its_connection_and_the_message_names_the_store() -> None:
     release = threading.Event()
 
