@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.core.services import ServiceDefinition
 from airflow_provider_oscar.jobs.access import AccessDocument
 from airflow_provider_oscar.jobs.manifest import ManifestFields
 from airflow_provider_oscar.jobs.spec import JobSpec
@@ -19,6 +20,10 @@ from airflow_provider_oscar.jobs.spec import JobSpec
 PROVIDER = Path(__file__).parents[1] / "airflow_provider_oscar"
 #: File below the provider, its type, and its title.
 SCHEMAS: dict[str, tuple[type, str]] = {
+    "core/service.schema.json": (
+        ServiceDefinition,
+        "Service definition: one service of OSCAR, in FDL files and its API",
+    ),
     "core/object-event.schema.json": (ObjectEvent, "ObjectEvent: one version of one object, in asset events and XCom"),
     "jobs/access.schema.json": (AccessDocument, "Access document: fresh access for a job that is waited for"),
     "jobs/job.schema.json": (JobSpec, "Job specification: what the supervisor is told about one job"),
@@ -45,9 +50,12 @@ def schema_of(kind: type, name: str, title: str) -> dict[str, Any]:
     return {**about, **kept, "$defs": components}
 
 
+_WITH_FIELDS = msgspec.inspect.StructType | msgspec.inspect.DataclassType | msgspec.inspect.TypedDictType
+
+
 def _classes(found: object) -> dict[str, type]:
     """Return the classes of what msgspec knows of a type, those inside of them included, by name."""
-    if isinstance(found, msgspec.inspect.StructType | msgspec.inspect.DataclassType):
+    if isinstance(found, _WITH_FIELDS):
         inside = [_classes(field.type) for field in found.fields]
         return {found.cls.__name__: found.cls} | {name: kind for each in inside for name, kind in each.items()}
     if isinstance(found, msgspec.inspect.EnumType):
@@ -59,9 +67,12 @@ def _classes(found: object) -> dict[str, type]:
 
 def _describe(schema: dict[str, Any], kind: type) -> None:
     schema["description"] = (inspect.getdoc(kind) or "").partition("\n")[0]
+    struct = isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+    renamed = dict(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True)) if struct else {}
     for base in reversed(kind.__mro__):
         text = inspect.cleandoc(base.__doc__ or "")
-        for name, words in re.findall(r"^:param (\w+): (.*(?:\n    .*)*)", text, re.MULTILINE):
+        for field, words in re.findall(r"^:param (\w+): (.*(?:\n    .*)*)", text, re.MULTILINE):
+            name = renamed.get(field, field)
             if name in schema.get("properties", ()):
                 schema["properties"][name]["description"] = re.sub(r"\s+", " ", words).replace("``", "`")
     config = getattr(kind, "__struct_config__", None)

@@ -6,11 +6,12 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand, lazy_load_command
+from msgspec.structs import replace
 
 from airflow_provider_oscar.cli.answers import print_document, print_done, print_rows, reports_errors
 from airflow_provider_oscar.cli.arguments import CONNECTION, OUTPUT

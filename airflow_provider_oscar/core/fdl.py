@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 
 import yaml
 
+from airflow_provider_oscar.core.coercion import mapping
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.services import ServiceDefinition
 
@@ -121,7 +122,7 @@ def read_yaml(text: str) -> dict[str, object]:
         raise DefinitionError(f"the FDL is not YAML: {place}{quoted(error.problem or error.context)}") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise DefinitionError(f"the FDL is not YAML: {quoted(error)}") from error
-    return _mapping(document, "the FDL")
+    return mapping(document, "the FDL")
 
 
 def from_fdl(
@@ -138,15 +139,15 @@ def from_fdl(
     :raises DefinitionError: with the place in the file.
     """
     document = read_yaml(text)
-    shared = {name: _mapping(document.get(name), name) for name in ("storage_providers", "clusters")}
-    elements = _mapping(document.get("functions"), "functions").get("oscar")
+    shared = {name: mapping(document.get(name), name) for name in ("storage_providers", "clusters")}
+    elements = mapping(document.get("functions"), "functions").get("oscar")
     if elements is not None and not isinstance(elements, list):
         raise DefinitionError(f"functions.oscar is {quoted(elements)}; expected a list of - <cluster>: {{name: …}}")
     services: list[ServiceDefinition] = []
     for number, element in enumerate(elements or ()):
         for cluster, fields in _read_clusters(element, f"functions.oscar[{number}]").items():
             where = f"functions.oscar[{number}].{cluster}"
-            found = _mapping(_filled(fields, fill_in), where)
+            found = mapping(_filled(fields, fill_in), where)
             line = fields.line if isinstance(fields, _Mapping) else 0
             try:
                 services.append(_service(found, shared, cluster, where=where, read_script=read_script, fill_in=fill_in))
@@ -165,7 +166,7 @@ def from_fdl(
 
 def _read_clusters(element: object, where: str) -> dict[str, object]:
     """An element's services by cluster; OSCAR's page on federation leaves the cluster out."""
-    found = _mapping(element, where)
+    found = mapping(element, where)
     if isinstance(found.get("name"), str) and ("image" in found or "script" in found):
         bare = _Mapping(found)
         bare.line = element.line if isinstance(element, _Mapping) else 0
@@ -191,7 +192,7 @@ def _service(
     service["script"] = script if "\n" in script.strip() else read_script(script_path(script))
     service["cluster_id"] = "" if cluster == DEFAULT_CLUSTER else str(cluster)
     for name, values in shared.items():
-        service[name] = {**_mapping(_filled(values, fill_in), name), **_mapping(service.get(name), f"{where}.{name}")}
+        service[name] = {**mapping(_filled(values, fill_in), name), **mapping(service.get(name), f"{where}.{name}")}
     return ServiceDefinition.from_dict(service)
 
 
@@ -237,11 +238,3 @@ def in_order(services: list[ServiceDefinition]) -> list[ServiceDefinition]:
         done += following
         waiting = [one for one in waiting if not any(one is each for each in following)]
     return done
-
-
-def _mapping(value: object, where: str) -> dict[str, object]:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise DefinitionError(f"{where} is {quoted(value)}; expected a mapping of names to values")
-    return value if isinstance(value, dict) else dict(value)

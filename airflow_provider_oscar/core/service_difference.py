@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from airflow_provider_oscar.core.coercion import coerced
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.services import PORT_FIELDS, ServiceDefinition, StoragePath
 from airflow_provider_oscar.core.slurm import ANNOTATION_PREFIX
@@ -42,7 +43,7 @@ def difference(ours: ServiceDefinition, theirs: Mapping[str, object]) -> dict[st
             found[name] = (masked(mine), masked(other))
     _compare_maps(sent, theirs, found)
     for name, paths in (("input", ours.inputs), ("output", ours.outputs)):
-        here, there = [_canonical(ours, path.to_dict()) for path in paths], _there(theirs, name, list)
+        here, there = [_canonical(ours, path.to_api()) for path in paths], _there(theirs, name, list)
         if here != [_canonical(ours, path) for path in there]:
             found[name] = (sent[name], there)
     return found
@@ -102,8 +103,8 @@ def _covers(mine: object, other: object) -> bool:
 
 def _canonical(service: ServiceDefinition, fields: Any) -> Any:
     try:
-        path = StoragePath.from_dict({key: value for key, value in fields.items() if value is not None}, where="theirs")
-    except (DefinitionError, AttributeError):
+        path = coerced(fields, StoragePath, "theirs")
+    except DefinitionError:
         return None
     return path.storage_provider, service.full_path(path), path.suffix, path.prefix, path.options
 

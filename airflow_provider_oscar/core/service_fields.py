@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of the fields of an OSCAR service: those of 4.1, and what became of older ones.
+"""The nested fields of an OSCAR service as 4.1 has them, and what became of older ones.
 
 OSCAR drops a field it does not know without a word, so that a service meant for a supercomputer runs in the cloud.
 Older names are translated with a warning, anything else is refused with the nearest name that exists. Source:
@@ -8,72 +8,167 @@ Older names are translated with a warning, anything else is refused with the nea
 
 from __future__ import annotations
 
-import difflib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from typing import Any, TypedDict
 
-from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.slurm import ANNOTATION_PREFIX, DEAD_PREFIXES
 
 log = logging.getLogger(__name__)
 
-#: Fields of ``ServiceDefinition``; the others travel as they are.
-OWN_FIELDS = frozenset(
-    {"name", "image", "script", "cluster_id", "cpu", "memory", "enable_gpu", "log_level", "interlink_node_name"}
-    | {"environment", "annotations", "labels", "input", "output", "expose", "storage_providers", "clusters"}
-)
-#: Of the others: texts, switches, and lists of texts.
-TEXT_FIELDS = frozenset(
-    {"total_memory", "total_cpu", "ephemeral_storage_request", "vo", "visibility", "isolation_level"}
-)
-FLAG_FIELDS = frozenset({"enable_sgx", "image_prefetch", "alpine", "file_stage_in"})
-LIST_FIELDS = frozenset({"image_pull_secrets", "allowed_users"})
-_OTHER_FIELDS = TEXT_FIELDS | FLAG_FIELDS | LIST_FIELDS | {"synchronous", "federation", "mount", "volume", "kserve"}
+
+class Environment(TypedDict, total=False):
+    """Variables of a service's container.
+
+    :param variables: names and values.
+    :param secrets: likewise; the server keeps these in a Kubernetes Secret and never returns them.
+    """
+
+    variables: dict[str, str]
+    secrets: dict[str, str]
+
+
+class Synchronous(TypedDict, total=False):
+    """Copies that Knative keeps of a service that is called synchronously.
+
+    :param min_scale: at least so many; 0 for none while nobody calls.
+    :param max_scale: at most so many; 0 for no limit.
+    """
+
+    min_scale: int
+    max_scale: int
+
+
+class Expose(TypedDict, total=False):
+    """Ports and scale of an exposed service.
+
+    :param min_scale: copies at least, 1 by default.
+    :param max_scale: copies at most, 10 by default.
+    :param api_port: ports of the container; the service is exposed if the first is not 0. One up to OSCAR 4.0.
+    :param cpu_threshold: per cent of the CPU above which another copy is started, 80 by default.
+    :param rewrite_target: take the service's path off before a request is passed on.
+    :param nodePort: ports on all nodes of the cluster, instead of a path of the cluster's.
+    :param default_command: run the image's own command and not the script.
+    :param set_auth: ask callers for name and token of the service.
+    :param auth_type: how callers prove who they are, from OSCAR 4.1 on.
+    :param health_path: path that is asked whether a copy is well, ``/`` by default.
+    :param probe_mode: how a copy is asked whether it is well, from OSCAR 4.0 on.
+    """
+
+    min_scale: int
+    max_scale: int
+    api_port: list[int]
+    cpu_threshold: int
+    rewrite_target: bool
+    nodePort: list[int]
+    default_command: bool
+    set_auth: bool
+    auth_type: str
+    health_path: str
+    probe_mode: str
+
+
+class Federation(TypedDict, total=False):
+    """Other clusters that may run a service's jobs, from OSCAR 4.1 on.
+
+    :param group_id: name of the federation, the service's by default.
+    :param topology: ``none``, ``star`` or ``mesh``.
+    :param delegation: how a member is chosen: ``static``, ``random``, ``load-based`` or ``topsis``.
+    :param rescheduler_threshold: seconds that a job waits before it is delegated.
+    :param members: the other services, each an object as in OSCAR's documentation.
+    """
+
+    group_id: str
+    topology: str
+    delegation: str
+    rescheduler_threshold: int
+    members: list[Any]
+
+
+class Mount(TypedDict, total=False):
+    """A place of a store that is mounted beside the command.
+
+    :param storage_provider: ``<type>`` or ``<type>.<id>``, as of an input.
+    :param path: bucket and folder, or path of the store.
+    :param suffix: not read for a mount.
+    :param prefix: not read for a mount.
+    :param options: options of the mount, one text.
+    """
+
+    storage_provider: str
+    path: str
+    suffix: list[str]
+    prefix: list[str]
+    options: str
+
+
+class Volume(TypedDict, total=False):
+    """A volume of the cluster: one that is there, or one made with the service.
+
+    :param name: needed where there is no size.
+    :param size: as a Kubernetes quantity; a volume is made.
+    :param mount_path: absolute, and not below ``/oscar/config`` or ``/oscar/bin``.
+    :param lifecycle_policy: ``delete`` it with the service, or ``retain`` it.
+    """
+
+    name: str
+    size: str
+    mount_path: str
+    lifecycle_policy: str
+
+
 #: What the server writes by itself; a definition that was read from one may hold it.
 SERVER_FIELDS = frozenset({"token", "owner", "namespace", "bucket_list", "volume_status", "deployment"})
 _FEDERATION = ("replicas", "delegation", "rescheduler_threshold")
-_NESTED: dict[str, frozenset[str]] = {
-    "environment": frozenset({"variables", "secrets"}),
-    "synchronous": frozenset({"min_scale", "max_scale"}),
-    "expose": frozenset(
-        {"min_scale", "max_scale", "api_port", "cpu_threshold", "rewrite_target", "nodePort", "default_command"}
-        | {"set_auth", "auth_type", "health_path", "probe_mode"}
-    ),
-    "federation": frozenset({"group_id", "topology", "delegation", "rescheduler_threshold", "members"}),
-    "mount": frozenset({"storage_provider", "path", "suffix", "prefix", "options"}),
-    "volume": frozenset({"name", "size", "mount_path", "lifecycle_policy"}),
-}
 _RENAMED = {
     "interlink": "interlink_node_name",
     "interlinknodename": "interlink_node_name",
     "interlink_node": "interlink_node_name",
 }
 _RENAMED_EXPOSE = {"port": "api_port", "max_replicas": "max_scale", "min_replicas": "min_scale"}
+#: Lower case of ``enable_InterLink``.
+_SWITCH = "enable_interlink"
 _IGNORED = {
     "image_rules": "no OSCAR since 3.0 reads it",
     "supervisor_url": "OSCAR brings its own supervisor",
 }
 
 
-def current_fields(fields: Mapping[str, object], where: str) -> dict[str, object]:
-    """Return the fields of a service under their present names, without those that say nothing.
+def current_fields(fields: Mapping[str, object], where: str) -> list[tuple[str, object]]:
+    """Return the fields of a service under their present names, without those that no server reads.
 
     :param fields: of an FDL, of arguments, or of a server's answer; capitals do not matter, as for the server.
     :param where: words that name the service.
-    :raises DefinitionError: for a field that no server knows, with the nearest one that it does.
+    :raises DefinitionError: for a field of former servers that cannot be said any more.
     """
-    found = _spelt(fields, OWN_FIELDS | _OTHER_FIELDS | SERVER_FIELDS | {*_FEDERATION}, _RENAMED, where)
-    for name, known in _NESTED.items():
-        inner = found.get(name)
-        if isinstance(inner, Mapping):
-            renamed = _RENAMED_EXPOSE if name == "expose" else {}
-            found[name] = _spelt(inner, known, renamed, f"{where}.{name}")
-    _without_switch(fields, found, where)
-    _federate(found, where)
-    annotations = found.get("annotations")
-    if isinstance(annotations, Mapping):
-        found["annotations"] = current_annotations(annotations, where)
-    return {name: value for name, value in found.items() if name not in SERVER_FIELDS}
+    found: list[tuple[str, object]] = []
+    federation: dict[str, object] = {}
+    for key, value in fields.items():
+        name = str(key).lower()
+        if name in SERVER_FIELDS:
+            continue
+        if name in _IGNORED:
+            log.warning("%s: the field %r is left out: %s", where, key, _IGNORED[name])
+        elif name == _SWITCH:
+            _check_switch(fields, value, where)
+        elif name in _FEDERATION:
+            federation |= {} if value is None else {name: value}
+        elif name == "expose" and isinstance(value, Mapping):
+            found.append((key, dict(_renamed(value, _RENAMED_EXPOSE, f"{where}.expose"))))
+        else:
+            found += _renamed({key: value}, _RENAMED, where)
+    return found + _federation(fields, federation, where)
+
+
+def _renamed(fields: Mapping[str, object], names: Mapping[str, str], where: str) -> list[tuple[str, object]]:
+    found = []
+    for key, value in fields.items():
+        name = names.get(str(key).lower(), key)
+        if name != key:
+            log.warning("%s: the field %r is now called %r and is sent under that name", where, key, name)
+        found.append((name, value))
+    return found
 
 
 def current_annotations(annotations: Mapping[str, object], where: str) -> dict[str, object]:
@@ -95,42 +190,12 @@ def current_annotations(annotations: Mapping[str, object], where: str) -> dict[s
     return found
 
 
-def _spelt(
-    fields: Mapping[str, object], known: Iterable[str], renamed: Mapping[str, str], where: str
-) -> dict[str, object]:
-    spelling = {name.lower(): name for name in known}
-    found: dict[str, object] = {}
-    for given, value in fields.items():
-        key = str(given)
-        name = spelling.get(key.lower())
-        if name is None and key.lower() in _IGNORED:
-            log.warning("%s: the field %r is left out: %s", where, key, _IGNORED[key.lower()])
-            continue
-        if name is None and key.lower() in renamed:
-            name = renamed[key.lower()]
-            log.warning("%s: the field %r is now called %r and is sent under that name", where, key, name)
-        if name is None and key.lower() == "enable_interlink" and "interlink_node_name" in spelling:
-            continue
-        if name is None:
-            close = difflib.get_close_matches(key.lower(), [*spelling, *renamed], n=1, cutoff=0.5)
-            nearest = spelling.get(close[0]) or renamed[close[0]] if close else ""
-            hint = f"did you mean {nearest!r}?" if nearest else f"it knows {', '.join(sorted(spelling.values()))}"
-            raise DefinitionError(
-                f"{where} has the unknown field {quoted(key)}, which OSCAR would drop silently; {hint}"
-            )
-        if name in found and value is not None and found[name] != value:
-            raise DefinitionError(f"{where} has the field {name!r} twice, under two spellings; keep one")
-        if value is not None:
-            found[name] = value
-    return found
-
-
-def _without_switch(fields: Mapping[str, object], found: Mapping[str, object], where: str) -> None:
+def _check_switch(fields: Mapping[str, object], value: object, where: str) -> None:
     """``enable_InterLink`` of 2024 meant one node, whose name was in OSCAR's source."""
-    switched = next((value for key, value in fields.items() if str(key).lower() == "enable_interlink"), None)
-    if switched in (None, False, "false"):
+    if value in (None, False, "false"):
         return
-    if not found.get("interlink_node_name"):
+    named = {"interlink_node_name", *_RENAMED}
+    if not any(each for key, each in fields.items() if str(key).lower() in named):
         raise DefinitionError(
             f"{where} has enable_InterLink, which OSCAR drops since 3.1, so that its jobs would run in the cloud; "
             "write the virtual node's name into interlink_node_name"
@@ -138,13 +203,12 @@ def _without_switch(fields: Mapping[str, object], found: Mapping[str, object], w
     log.warning("%s: enable_InterLink is left out; interlink_node_name alone says it since OSCAR 3.1", where)
 
 
-def _federate(found: dict[str, object], where: str) -> None:
+def _federation(fields: Mapping[str, object], old: Mapping[str, object], where: str) -> list[tuple[str, object]]:
     """Fields of a federation were at the top level before 4.1."""
-    old = {name: found.pop(name) for name in _FEDERATION if name in found}
     if not old:
-        return
-    if "federation" in found:
+        return []
+    if any(value is not None for key, value in fields.items() if str(key).lower() == "federation"):
         raise DefinitionError(f"{where} has {sorted(old)} beside federation; write them into federation")
     log.warning("%s: %s are fields of 'federation' since OSCAR 4.1 and are sent there", where, ", ".join(sorted(old)))
-    members = old.pop("replicas", None)
-    found["federation"] = {**old, **({"members": members} if members else {})}
+    kept = {name: value for name, value in old.items() if name != "replicas"}
+    return [("federation", {**kept, **({"members": old["replicas"]} if old.get("replicas") else {})})]

@@ -9,16 +9,21 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
-from decimal import Decimal
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
+import msgspec
+from msgspec.structs import force_setattr, replace
+
+from airflow_provider_oscar.core.coercion import coerced, field_names, mapping, spelt
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.redacted import Redacted
 from airflow_provider_oscar.core.service_fields import (
-    FLAG_FIELDS,
-    LIST_FIELDS,
-    OWN_FIELDS,
-    TEXT_FIELDS,
+    Environment,
+    Expose,
+    Federation,
+    Mount,
+    Synchronous,
+    Volume,
     current_annotations,
     current_fields,
 )
@@ -34,16 +39,15 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _QUANTITY = re.compile(r"\+?(\d+\.?\d*|\.\d+)(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][-+]?\d+)?")
 # Written into every new definition, because the server's Go decoder does not apply its own defaults.
 _EXPOSE_DEFAULTS = {"min_scale": 1, "max_scale": 10, "cpu_threshold": 80, "health_path": "/"}
+#: Sent even where they are empty; ``False`` is no emptiness.
+_ALWAYS = frozenset({"log_level", "interlink_node_name", "environment", "annotations", "labels", "input", "output"})
 #: Fields of ``expose`` that hold ports.
 PORT_FIELDS = ("api_port", "nodePort")
 
 log = logging.getLogger(__name__)
-#: Go prints a million and more with an exponent, if there is a point in it.
-_EXPONENT_FROM = 6
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoragePath:
+class StoragePath(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One input or output of a service.
 
     :param storage_provider: ``<type>`` or ``<type>.<id>``, for example ``minio.default``.
@@ -53,43 +57,23 @@ class StoragePath:
     :param options: options of the mount, one text.
     """
 
-    storage_provider: str
-    path: str
+    storage_provider: str = "minio"
+    path: str = ""
     suffix: tuple[str, ...] = ()
     prefix: tuple[str, ...] = ()
     options: str = ""
 
     def __post_init__(self) -> None:
         kind, _, identity = self.storage_provider.partition(".")
-        object.__setattr__(self, "storage_provider", f"{kind.lower()}.{identity or 'default'}")
-        object.__setattr__(self, "path", self.path.strip(" /"))
+        force_setattr(self, "storage_provider", f"{kind.lower()}.{identity or 'default'}")
+        force_setattr(self, "path", self.path.strip(" /"))
 
-    @classmethod
-    def from_dict(cls, fields: object, *, where: str) -> Self:
-        """Read one element of ``input`` or ``output``."""
-        fields = {str(key).lower(): value for key, value in _mapping(fields, where).items() if value is not None}
-        unknown = sorted(fields.keys() - {"storage_provider", "path", "suffix", "prefix", "options"})
-        if unknown:
-            raise DefinitionError(
-                f"{where} has the unknown field {quoted(unknown[0])}, which OSCAR would drop silently"
-            )
-        return cls(
-            storage_provider=_string(fields.get("storage_provider", "minio"), f"{where}.storage_provider"),
-            path=_string(fields.get("path", ""), f"{where}.path"),
-            suffix=tuple(_string(item, f"{where}.suffix") for item in _list(fields.get("suffix"), f"{where}.suffix")),
-            prefix=tuple(_string(item, f"{where}.prefix") for item in _list(fields.get("prefix"), f"{where}.prefix")),
-            options=_string(fields.get("options") or "", f"{where}.options"),
-        )
-
-    def to_dict(self) -> dict[str, object]:
+    def to_api(self) -> dict[str, object]:
         """Return the element as the API takes it."""
-        fields: dict[str, object] = {"storage_provider": self.storage_provider, "path": self.path}
-        optional = {"suffix": list(self.suffix), "prefix": list(self.prefix), "options": self.options}
-        return fields | {name: value for name, value in optional.items() if value}
+        return {"path": "", **{name: _plain(value) for name, value in msgspec.to_builtins(self).items()}}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceDefinition:
+class ServiceDefinition(Redacted, frozen=True, kw_only=True, rename={"inputs": "input", "outputs": "output"}):
     """One OSCAR service.
 
     :param name: 1 to 39 characters, a DNS-1123 label, unique in the cluster; becomes the default bucket name.
@@ -101,8 +85,7 @@ class ServiceDefinition:
     :param enable_gpu: ask for one NVIDIA GPU.
     :param log_level: level of OSCAR's supervisor.
     :param interlink_node_name: virtual node that offloads the jobs; empty means the cluster itself.
-    :param variables: environment variables.
-    :param secrets: environment variables the server keeps in a Kubernetes Secret and never returns.
+    :param environment: ``variables``, and ``secrets`` that the server keeps in a Kubernetes Secret and never returns.
     :param annotations: annotations of job and pod; SLURM options go here (``SlurmOptions.to_annotations()``).
     :param labels: labels of job and pod.
     :param inputs: where events come from; empty for a service that is only invoked.
@@ -110,32 +93,65 @@ class ServiceDefinition:
     :param expose: an exposed service's ports and scale.
     :param storage_providers: type to id to credentials, for providers other than ``minio.default``.
     :param clusters: other clusters, for federation.
-    :param other: any further field of the API, sent as it is.
+    :param total_cpu: CPUs of all its jobs together, where YuniKorn schedules.
+    :param total_memory: memory of all its jobs together, where YuniKorn schedules.
+    :param ephemeral_storage_request: disk to ask for, as a Kubernetes quantity.
+    :param enable_sgx: ask for an SGX enclave; None, as for the three below, leaves it to the server.
+    :param image_prefetch: bring the image to all nodes when the service is made.
+    :param alpine: the image is an Alpine Linux.
+    :param file_stage_in: OSCAR's name says the reverse of what it does: true leaves the input where it is.
+    :param image_pull_secrets: Kubernetes Secrets with which the image is pulled.
+    :param synchronous: copies that Knative keeps.
+    :param federation: other clusters that may run the jobs.
+    :param mount: a place of a store that is mounted.
+    :param volume: a volume of the cluster; it cannot be changed later.
+    :param kserve: a model server, as OSCAR's documentation has it.
+    :param vo: virtual organisation it belongs to.
+    :param visibility: ``private``, ``public`` or ``restricted``; empty for the server's choice.
+    :param allowed_users: who may use a restricted service.
+    :param isolation_level: ``SERVICE`` or ``USER``; empty for the server's choice.
     :raises DefinitionError: for what the server would refuse, or accept and never serve.
     """
 
     name: str
     image: str
-    script: str = field(repr=False)
+    script: str
     cluster_id: str = ""
     cpu: str = "0.2"
     memory: str = "256Mi"
     enable_gpu: bool = False
     log_level: str = "INFO"
     interlink_node_name: str = ""
-    variables: Mapping[str, str] = field(default_factory=dict)
-    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
-    annotations: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
+    environment: Environment = msgspec.field(default_factory=Environment)
+    annotations: Mapping[str, str] = msgspec.field(default_factory=dict)
+    labels: Mapping[str, str] = msgspec.field(default_factory=dict)
     inputs: tuple[StoragePath, ...] = ()
     outputs: tuple[StoragePath, ...] = ()
-    expose: Mapping[str, object] = field(default_factory=dict)
-    storage_providers: Mapping[str, object] = field(default_factory=dict, repr=False)
-    clusters: Mapping[str, object] = field(default_factory=dict, repr=False)
-    other: Mapping[str, object] = field(default_factory=dict)
+    expose: Expose = msgspec.field(default_factory=Expose)
+    storage_providers: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
+    clusters: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    total_cpu: str = ""
+    total_memory: str = ""
+    ephemeral_storage_request: str = ""
+    enable_sgx: bool | None = None
+    image_prefetch: bool | None = None
+    alpine: bool | None = None
+    file_stage_in: bool | None = None
+    image_pull_secrets: tuple[str, ...] = ()
+    synchronous: Synchronous = msgspec.field(default_factory=Synchronous)
+    federation: Federation = msgspec.field(default_factory=Federation)
+    mount: Mount = msgspec.field(default_factory=Mount)
+    volume: Volume = msgspec.field(default_factory=Volume)
+    kserve: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    vo: str = ""
+    visibility: str = ""
+    allowed_users: tuple[str, ...] = ()
+    isolation_level: str = ""
+    redacted: ClassVar[frozenset[str]] = frozenset({"script", "environment", "storage_providers", "clusters"})
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "script", self.script.replace("\r\n", "\n").replace("\r", "\n"))
+        force_setattr(self, "script", self.script.replace("\r\n", "\n").replace("\r", "\n"))
+        force_setattr(self, "environment", {"variables": {}, "secrets": {}, **self.environment})
         where = f"service {quoted(self.name)}"
         if not _NAME.fullmatch(self.name) or len(self.name) > NAME_LIMIT:
             raise DefinitionError(f"{where}: expected a name of 1 to {NAME_LIMIT} characters a-z, 0-9 and '-'")
@@ -154,9 +170,9 @@ class ServiceDefinition:
                 "%s: OSCAR takes log_level %s for INFO; it knows %s", where, quoted(level), ", ".join(LOG_LEVELS)
             )
             level = "INFO"
-        object.__setattr__(self, "log_level", level)
+        force_setattr(self, "log_level", level)
         annotations = {key: str(value) for key, value in current_annotations(self.annotations, where).items()}
-        object.__setattr__(self, "annotations", annotations)
+        force_setattr(self, "annotations", annotations)
         self._check_paths(where)
 
     def _check_paths(self, where: str) -> None:
@@ -169,7 +185,7 @@ class ServiceDefinition:
                     raise DefinitionError(
                         f"{where}: OSCAR takes no {label} of type {quoted(kind)}; expected one of {', '.join(types)}"
                     )
-                known = _mapping(self.storage_providers.get(kind), f"{where}: storage_providers.{kind}")
+                known = mapping(self.storage_providers.get(kind), f"{where}: storage_providers.{kind}")
                 if path.storage_provider != "minio.default" and identity not in known:
                     raise DefinitionError(
                         f"{where}: the {label} {quoted(path.path)} needs the storage provider "
@@ -219,77 +235,38 @@ class ServiceDefinition:
 
         :raises DefinitionError: if a field is unknown, of the wrong type, or the service could not work.
         """
-        raw = _mapping(fields, "a service")
-        where = f"service {quoted(next((value for key, value in raw.items() if str(key).lower() == 'name'), ''))}"
-        known: dict[str, object] = current_fields(raw, where)
+        raw = mapping(fields, "a service")
+        where = f"service {quoted(next((value for key, value in raw.items() if key.lower() == 'name'), ''))}"
+        known = spelt(current_fields(raw, where), field_names(cls), where)
         for name in ("cpu", "memory", "log_level"):
             if known.get(name) == "":
                 del known[name]
-        environment = {
-            str(key).lower(): value for key, value in _mapping(known.get("environment"), f"{where}.environment").items()
-        }
-        texts = ("name", "image", "script", "cluster_id", "cpu", "memory", "log_level", "interlink_node_name")
-        lists = {
-            name: tuple(
-                StoragePath.from_dict(item, where=f"{where}.{name}[{number}]")
-                for number, item in enumerate(_list(known.get(name), f"{where}.{name}"))
-            )
-            for name in ("input", "output")
-        }
-        missing = [name for name in ("name", "image", "script") if name not in known]
-        if missing:
-            raise DefinitionError(f"{where} has no {missing[0]}")
-        gpu = known.get("enable_gpu", False)
-        if not isinstance(gpu, bool):
-            raise DefinitionError(f"{where}: enable_gpu is {quoted(gpu)}; expected true or false")
-        return cls(
-            **{name: _string(known[name], f"{where}.{name}") for name in texts if name in known},
-            enable_gpu=gpu,
-            variables=_strings(environment.get("variables"), f"{where}.environment.variables"),
-            secrets=_strings(environment.get("secrets"), f"{where}.environment.secrets"),
-            annotations=_strings(known.get("annotations"), f"{where}.annotations"),
-            labels=_strings(known.get("labels"), f"{where}.labels"),
-            inputs=lists["input"],
-            outputs=lists["output"],
-            expose=_mapping(known.get("expose"), f"{where}.expose"),
-            storage_providers=_mapping(known.get("storage_providers"), f"{where}.storage_providers"),
-            clusters=_mapping(known.get("clusters"), f"{where}.clusters"),
-            other={name: _passed(name, value, where) for name, value in known.items() if name not in OWN_FIELDS},
-        )
+        return coerced(known, cls, where)
 
     def to_api(self, *, scalar_ports: bool = False) -> dict[str, object]:
         """Return the body of ``POST`` or ``PUT /system/services``.
 
         :param scalar_ports: write ``api_port`` and ``nodePort`` as one number, as servers up to 4.0 want them.
         """
-        body: dict[str, object] = {
-            "name": self.name,
-            "image": self.image,
-            "script": self.script,
-            "cpu": self.cpu,
-            "memory": self.memory,
-            "enable_gpu": self.enable_gpu,
-            "log_level": self.log_level,
-            "interlink_node_name": self.interlink_node_name,
-            "environment": {"variables": dict(self.variables), "secrets": dict(self.secrets)},
-            "annotations": dict(self.annotations),
-            "labels": dict(self.labels),
-            "input": [path.to_dict() for path in self.inputs],
-            "output": [path.to_dict() for path in self.outputs],
-        }
-        optional = {
-            "cluster_id": self.cluster_id,
-            "expose": _expose(self.expose, scalar_ports=scalar_ports),
-            "storage_providers": dict(self.storage_providers),
-            "clusters": dict(self.clusters),
-        }
-        return dict(self.other) | body | {name: value for name, value in optional.items() if value}
+        written = (getattr(self, name) for name in self.__struct_fields__)
+        fields: dict[str, Any] = dict(zip(field_names(type(self)), map(_plain, written), strict=True))
+        fields["expose"] = _expose(self.expose, scalar_ports=scalar_ports)
+        return {name: value for name, value in fields.items() if name in _ALWAYS or value not in ("", {}, [], None)}
 
 
-def _expose(fields: Mapping[str, Any], *, scalar_ports: bool) -> dict[str, object]:
+def _plain(value: object) -> object:
+    """Return a field as JSON has it."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, tuple):
+        return [each.to_api() if isinstance(each, StoragePath) else each for each in value]
+    return value
+
+
+def _expose(fields: Expose, *, scalar_ports: bool) -> dict[str, object]:
     if not fields:
         return {}
-    expose = {**_EXPOSE_DEFAULTS, **fields}
+    expose: dict[str, Any] = {**_EXPOSE_DEFAULTS, **fields}
     for name in PORT_FIELDS:
         if name in expose:
             ports = expose[name] if isinstance(expose[name], (list, tuple)) else [expose[name]]
@@ -301,68 +278,3 @@ def _expose(fields: Mapping[str, Any], *, scalar_ports: bool) -> dict[str, objec
                 raise DefinitionError(f"expose.{name} lists {len(ports)} ports; OSCAR before 4.1 takes one")
             expose[name] = ports[0] if scalar_ports else list(ports)
     return expose
-
-
-def _mapping(value: object, where: str) -> dict[str, object]:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise DefinitionError(f"{where} is {quoted(value)}; expected a mapping of names to values")
-    return dict(value)
-
-
-def _list(value: object, where: str) -> list[object]:
-    if value is None:
-        return []
-    if isinstance(value, str):
-        return [value] if value else []
-    if not isinstance(value, (list, tuple)):
-        raise DefinitionError(f"{where} is {quoted(value)}; expected a list")
-    return list(value)
-
-
-def _passed(name: str, value: object, where: str) -> object:
-    """Check a field that travels as it is; the server refuses another type without a line, or takes it for nothing."""
-    place = f"{where}.{name}"
-    if name in TEXT_FIELDS:
-        return _string(value, place)
-    if name in LIST_FIELDS:
-        return [_string(each, place) for each in _list(value, place)]
-    if name in FLAG_FIELDS and not isinstance(value, bool):
-        raise DefinitionError(f"{place} is {quoted(value)}; expected true or false")
-    if name == "synchronous":
-        for key, scale in _mapping(value, place).items():
-            if isinstance(scale, bool) or not isinstance(scale, int):
-                raise DefinitionError(f"{place}.{key} is {quoted(scale)}; expected a whole number")
-    return value
-
-
-def _string(value: object, where: str) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (int, float)):
-        return go_text(value)
-    if not isinstance(value, str):
-        raise DefinitionError(f"{where} is {quoted(value)}; expected a text")
-    return value
-
-
-def _strings(value: object, where: str) -> dict[str, str]:
-    found = _mapping(value, where)
-    return {str(key): "" if text is None else _string(text, f"{where}.{key}") for key, text in found.items()}
-
-
-def go_text(number: float) -> str:
-    """Return a number as Go prints it, which is what oscar-cli sends for it."""
-    if isinstance(number, int):
-        return str(number)
-    if number in (float("inf"), float("-inf")) or number != number:
-        return {"inf": "+Inf", "-inf": "-Inf"}.get(repr(number), "NaN")
-    sign, digits, exponent = Decimal(repr(number)).normalize().as_tuple()
-    shift = len(digits) + int(exponent) - 1
-    text = "".join(map(str, digits))
-    if number and (shift < -4 or shift >= _EXPONENT_FROM):
-        text = f"{text[0]}{'.' if text[1:] else ''}{text[1:]}e{'-' if shift < 0 else '+'}{abs(shift):02d}"
-    else:
-        text = f"{Decimal(text).scaleb(int(exponent)):f}"
-    return f"-{text}" if sign else text

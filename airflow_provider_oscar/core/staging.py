@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.redacted import Redacted
 
 #: Longest local name given to an input; file systems allow 255 bytes.
 NAME_LIMIT = 200
@@ -43,16 +44,6 @@ def safe_name(key: str) -> str:
     return name or "input"
 
 
-class Secretive(msgspec.Struct, frozen=True):
-    """A value whose ``repr`` leaves out the fields that hold capabilities."""
-
-    hidden: ClassVar[frozenset[str]] = frozenset()
-
-    def __repr__(self) -> str:
-        shown = (f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__ if name not in self.hidden)
-        return f"{type(self).__name__}({', '.join(shown)})"
-
-
 class Checksum(msgspec.Struct, frozen=True):
     """A checksum the store gave for the object.
 
@@ -71,7 +62,7 @@ class Checksum(msgspec.Struct, frozen=True):
             )
 
 
-class StageIn(Secretive, frozen=True):
+class StageIn(Redacted, frozen=True):
     """One object to download before the command runs.
 
     :param uri: the object's URI, for the manifest and for messages.
@@ -93,10 +84,10 @@ class StageIn(Secretive, frozen=True):
     url: Url
     headers: dict[Line, Line] = msgspec.field(default_factory=dict)
     event: dict[str, object] = msgspec.field(default_factory=dict)
-    hidden: ClassVar[frozenset[str]] = frozenset({"url", "headers"})
+    redacted: ClassVar[frozenset[str]] = frozenset({"url", "headers"})
 
 
-class StageOutS3Post(Secretive, frozen=True, tag_field="kind", tag="s3-post"):
+class StageOutS3Post(Redacted, frozen=True, tag_field="kind", tag="s3-post"):
     """Where results go: a presigned POST policy that allows every key below one prefix, and nothing else.
 
     :param uri: ``s3://bucket/prefix/<submission id>/``, where the manifest will be.
@@ -109,10 +100,10 @@ class StageOutS3Post(Secretive, frozen=True, tag_field="kind", tag="s3-post"):
     url: Url
     fields: dict[Line, Line]
     prefix: str
-    hidden: ClassVar[frozenset[str]] = frozenset({"url", "fields"})
+    redacted: ClassVar[frozenset[str]] = frozenset({"url", "fields"})
 
 
-class StageOutWebDAV(Secretive, frozen=True, tag_field="kind", tag="webdav"):
+class StageOutWebDAV(Redacted, frozen=True, tag_field="kind", tag="webdav"):
     """Where results go: a directory behind a WebDAV door, with a token that is good for it alone.
 
     :param uri: ``dcache://conn_id/path/<submission id>/``, where the manifest will be.
@@ -123,7 +114,7 @@ class StageOutWebDAV(Secretive, frozen=True, tag_field="kind", tag="webdav"):
     uri: str
     url: Url
     headers: dict[Line, Line] = msgspec.field(default_factory=dict)
-    hidden: ClassVar[frozenset[str]] = frozenset({"url", "headers"})
+    redacted: ClassVar[frozenset[str]] = frozenset({"url", "headers"})
 
 
 StageOut: TypeAlias = StageOutS3Post | StageOutWebDAV

@@ -22,7 +22,8 @@ import msgspec
 
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, OscarProviderError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent, Source, split_uri
-from airflow_provider_oscar.core.staging import Line, Secretive, StageOut, Url
+from airflow_provider_oscar.core.redacted import Redacted
+from airflow_provider_oscar.core.staging import Line, StageOut, Url
 from airflow_provider_oscar.hooks.storage import ObjectStore
 from airflow_provider_oscar.jobs.sealing import seal, unsealed
 from airflow_provider_oscar.jobs.spec import AccessTerms
@@ -68,7 +69,7 @@ class AccessPlan(msgspec.Struct, frozen=True, kw_only=True):
     objects: tuple[tuple[str, ObjectEvent], ...] = ()
 
 
-class RenewedInput(Secretive, frozen=True):
+class RenewedInput(Redacted, frozen=True):
     """Fresh access to one object.
 
     :param uri: which object, as the specification names it.
@@ -79,7 +80,7 @@ class RenewedInput(Secretive, frozen=True):
     uri: str
     url: Url
     headers: dict[Line, Line] = msgspec.field(default_factory=dict)
-    hidden: ClassVar[frozenset[str]] = frozenset({"url", "headers"})
+    redacted: ClassVar[frozenset[str]] = frozenset({"url", "headers"})
 
 
 class RenewedObject(msgspec.Struct, frozen=True):

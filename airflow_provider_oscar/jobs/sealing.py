@@ -15,7 +15,8 @@ import hmac
 import os
 import zlib
 from collections.abc import Collection
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.services import ServiceDefinition
@@ -39,7 +40,8 @@ def with_key(definition: ServiceDefinition, signer: Signer) -> ServiceDefinition
     if SUPERVISOR_MARK not in definition.script:
         return definition
     name, key = next(iter(service_keys(signer, definition.name).items()))
-    return replace(definition, secrets={**definition.secrets, name: key.hex()})
+    given = definition.environment
+    return replace(definition, environment={**given, "secrets": {**given.get("secrets", {}), name: key.hex()}})
 
 
 def seal_for(signer: Signer, service: str, secrets: Collection[str], document: bytes) -> bytes:

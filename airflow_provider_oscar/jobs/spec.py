@@ -20,7 +20,8 @@ import msgspec
 from msgspec import Meta
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
-from airflow_provider_oscar.core.staging import Line, Secretive, StageIn, StageOut, Url
+from airflow_provider_oscar.core.redacted import Redacted
+from airflow_provider_oscar.core.staging import Line, StageIn, StageOut, Url
 from airflow_provider_oscar.core.times import in_utc
 from airflow_provider_oscar.jobs.manifest import Placed
 from airflow_provider_oscar.jobs.options import InlineFile, RunSettings
@@ -36,7 +37,7 @@ Variable = Annotated[str, Meta(pattern=r"^(?![\s\S]*[\x00=])[\s\S]")]
 Key = Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")]
 
 
-class BatchObject(Secretive, frozen=True):
+class BatchObject(Redacted, frozen=True):
     """One object of a job that has many.
 
     :param submission_id: name of its result, the same whichever batch it comes in.
@@ -51,10 +52,10 @@ class BatchObject(Secretive, frozen=True):
     output: StageOut
     signing_key: Key = ""
     request_digest: str = ""
-    hidden: ClassVar[frozenset[str]] = frozenset({"signing_key"})
+    redacted: ClassVar[frozenset[str]] = frozenset({"signing_key"})
 
 
-class AccessTerms(Secretive, frozen=True, kw_only=True):
+class AccessTerms(Redacted, frozen=True, kw_only=True):
     """How long a job reaches what it needs, and where it finds fresh access.
 
     :param url: of the document, see :mod:`~airflow_provider_oscar.jobs.access`.
@@ -67,10 +68,10 @@ class AccessTerms(Secretive, frozen=True, kw_only=True):
     headers: dict[Line, Line] = msgspec.field(default_factory=dict)
     until: Annotated[datetime, Meta(tz=True)]
     lifetime: Annotated[float, Meta(gt=0, le=3660 * 86400)]
-    hidden: ClassVar[frozenset[str]] = frozenset({"url", "headers"})
+    redacted: ClassVar[frozenset[str]] = frozenset({"url", "headers"})
 
 
-class JobSpec(RunSettings, Secretive, frozen=True, kw_only=True):
+class JobSpec(RunSettings, Redacted, frozen=True, kw_only=True):
     """One job: input, command, output.
 
     :param version: of this form, major.minor.
@@ -113,7 +114,7 @@ class JobSpec(RunSettings, Secretive, frozen=True, kw_only=True):
     parallel: Annotated[int, Meta(ge=0)] = 1
     placed: Placed | None = None
     access: AccessTerms | None = None
-    hidden: ClassVar[frozenset[str]] = frozenset({"environment", "files", "signing_key"})
+    redacted: ClassVar[frozenset[str]] = frozenset({"environment", "files", "signing_key"})
 
     def __post_init__(self) -> None:
         if not self.command or not all(isinstance(word, str) and "\0" not in word for word in self.command):

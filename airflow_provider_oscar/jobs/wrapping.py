@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.logs import MARKER

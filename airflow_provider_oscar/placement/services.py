@@ -7,7 +7,8 @@ On OSCAR a target is a service: node, SLURM options and resources belong to the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.services import NAME_LIMIT, ServiceDefinition

@@ -44,6 +44,7 @@ def pages() -> Iterator[tuple[str, str]]:
     yield "reference/job-fields.md", _schema("Job specification fields", "jobs/job.schema.json")
     yield "reference/access-fields.md", _schema("Fields of renewed access", "jobs/access.schema.json")
     yield "reference/object-event-fields.md", _schema("Object event fields", "core/object-event.schema.json")
+    yield "reference/service-fields.md", _schema("Service definition fields", "core/service.schema.json")
 
 
 def _named(module: str) -> Iterator[str]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from airflow_provider_oscar.core.errors import JobFailedError
 from airflow_provider_oscar.core.phase import JobPhase
@@ -105,7 +105,7 @@ def test_service_is_created_updated_left_alone_and_deleted(request, backend, hoo
     first = definition(backend, name)
     assert run(definition=first) == "created"
     assert run(definition=first) == "unchanged"
-    assert run(definition=replace(first, memory="512Mi", variables={"MODE": "b"})) == "updated"
+    assert run(definition=replace(first, memory="512Mi", environment={"variables": {"MODE": "b"}})) == "updated"
     found = hook.run(hook.get_service(name))
     assert (found["memory"], found["environment"]["variables"]["MODE"]) == ("512Mi", "b")
     assert run(service=name, action="delete", delete_buckets=True) == "deleted"

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_oscar.core.coercion import go_text
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.fdl import from_fdl, in_order, read_yaml
-from airflow_provider_oscar.core.services import ServiceDefinition, StoragePath, go_text
+from airflow_provider_oscar.core.services import ServiceDefinition, StoragePath
 
 #: Text of an environment value, and what oscar-cli sends for it.
 SENT = {
@@ -45,7 +46,7 @@ def services(text: str) -> list[ServiceDefinition]:
 @pytest.mark.parametrize(("written", "sent"), SENT.items(), ids=map(repr, SENT))
 def test_values_are_those_that_oscar_cli_sends(written, sent):
     (service,) = services(fdl(written))
-    assert service.variables == {"A": sent, "yes": "1"}
+    assert service.environment["variables"] == {"A": sent, "yes": "1"}
 
 
 @pytest.mark.parametrize("written", ["09", "123456789012345678901234567890"])

@@ -93,7 +93,7 @@ class TestFdl:
         assert from_fdl(FDL, read)[0].script == "#!/bin/sh\necho scripts/run.sh\n"
 
     def test_variables_of_either_spelling_become_text(self):
-        assert from_fdl(FDL, read)[0].variables == {"BATCH": "64", "FAST": "true"}
+        assert from_fdl(FDL, read)[0].environment["variables"] == {"BATCH": "64", "FAST": "true"}
 
     def test_storage_providers_and_clusters_are_copied_into_each_service(self):
         for one in from_fdl(FDL, read):
@@ -201,7 +201,9 @@ class TestValidation:
             service(inputs=paths)
 
     def test_secrets_are_not_shown(self):
-        shown = repr(service(secrets={"T": "hush"}, storage_providers={"s3": {"a": {"secret_key": "hush"}}}))
+        shown = repr(
+            service(environment={"secrets": {"T": "hush"}}, storage_providers={"s3": {"a": {"secret_key": "hush"}}})
+        )
         assert "hush" not in shown
 
 

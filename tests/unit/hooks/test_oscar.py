@@ -300,7 +300,7 @@ def test_input_bucket_that_is_there_is_refused_with_the_remedy():
 
 
 def test_what_the_server_did_not_keep_is_said(caplog):
-    wanted = ServiceDefinition(name="infer", image="i", script="x\n", other={"volume": {"name": "v", "size": "1Gi"}})
+    wanted = ServiceDefinition(name="infer", image="i", script="x\n", volume={"name": "v", "size": "1Gi"})
     kept = wanted.to_api()
     del kept["volume"]
     drive(Calls().apply_service(wanted), answer(404), answer(201), answer(body=kept))

@@ -15,7 +15,7 @@ DEFINITION = ServiceDefinition(
     name="web",
     image="i",
     script="true",
-    variables={"A": "1"},
+    environment={"variables": {"A": "1"}},
     inputs=(StoragePath(storage_provider="minio", path="web/in"),),
     expose={"api_port": 5000},
 )

@@ -75,8 +75,8 @@ def test_a_service_without_our_key_is_refused_with_the_remedy(secrets, words):
 
 
 def test_only_a_service_of_the_supervisor_gets_a_key():
-    ours = ServiceDefinition(name="svc", image="i", script="OSCAR_SUPERVISOR='x'", secrets={"A": "1"})
-    assert with_key(ours, SIGNER).secrets == {"A": "1", NEWEST: HEX[NEWEST]}
+    ours = ServiceDefinition(name="svc", image="i", script="OSCAR_SUPERVISOR='x'", environment={"secrets": {"A": "1"}})
+    assert with_key(ours, SIGNER).environment["secrets"] == {"A": "1", NEWEST: HEX[NEWEST]}
     foreign = ServiceDefinition(name="svc", image="i", script="#!/bin/sh\n")
     assert with_key(foreign, SIGNER) == foreign
 
