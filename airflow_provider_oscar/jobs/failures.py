@@ -52,7 +52,7 @@ def failure(
     :param exit_code: of the container, used only without a manifest.
     :param log: the job's log; its end is quoted.
     """
-    about = f" of {quoted(object_uri)}" if object_uri else ""
+    about = f" (object {quoted(object_uri)})" if object_uri else ""
     seen = f"{where}: {outcome.reason}{about}"
     proven = manifest if outcome.state is OutcomeState.FAILED else None
     if proven is None and exit_code is not None:

@@ -83,7 +83,7 @@ def test_message_names_place_object_reason_log_and_remedy():
     assert "\n" not in text
     for part in (
         "OSCAR service 'infer' (connection 'oscar_default')",
-        "of 's3://in/a%0Ab.h5'",
+        "(object 's3://in/a%0Ab.h5')",
         "container exit code 3",
         "'ValueError: no theta'",
         "a retry submits it anew",
