@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
@@ -33,13 +33,16 @@ class OscarJobSensor(BaseSensorOperator):
     ``poke_interval`` and ``timeout`` are those of every sensor, in seconds; all waiting sensors of one service share
     one request.
 
-    :param service: name of the OSCAR service.
-    :param job_id: name of the job.
-    :param oscar_conn_id: connection of type ``oscar``.
+    :param service: name of the OSCAR service. (templated)
+    :param job_id: name of the job. (templated)
+    :param members: clusters of a federated service, which may hand its jobs to them, as of ``OscarJobOperator``:
+        cluster id to connection of type ``oscar`` (templated). A cluster that is not in it needs a connection of its
+        own name; the job is looked for wherever it may have been handed to.
+    :param oscar_conn_id: connection of type ``oscar``. (templated)
     :param deferrable: wait in the triggerer (default) instead of on a worker.
     """
 
-    template_fields: Sequence[str] = ("service", "job_id", "oscar_conn_id")
+    template_fields: Sequence[str] = ("service", "job_id", "members", "oscar_conn_id")
     ui_color = "#d7ecf7"
 
     def __init__(
@@ -47,6 +50,7 @@ class OscarJobSensor(BaseSensorOperator):
         *,
         service: str,
         job_id: str,
+        members: Mapping[str, str] | None = None,
         oscar_conn_id: str = OscarHook.default_conn_name,
         deferrable: bool = True,
         **kwargs: Any,
@@ -54,6 +58,7 @@ class OscarJobSensor(BaseSensorOperator):
         super().__init__(**kwargs)
         self.service = service
         self.job_id = job_id
+        self.members = dict(members or {})
         self.oscar_conn_id = oscar_conn_id
         self.deferrable = deferrable
 
@@ -92,7 +97,7 @@ class OscarJobSensor(BaseSensorOperator):
 
     @property
     def _backend(self) -> OscarBackend:
-        return OscarBackend(conn_id=self.oscar_conn_id, service=self.service)
+        return OscarBackend(conn_id=self.oscar_conn_id, service=self.service, members=self.members)
 
     def _look(self) -> str | None:
         status = self._backend.status(self.job_id)

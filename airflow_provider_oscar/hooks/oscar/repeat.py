@@ -4,7 +4,7 @@
 That is reading, deleting, and starting a job under a name of our choice: OSCAR starts a job of one name once. Without
 it a single lost answer costs a task that has no retries, and leaves a job that nobody watches. A few answers that
 contradict the credentials are passed over too, since OSCAR says 401 when an issuer was away for a moment, and a proxy
-says 404 while OSCAR is replaced.
+says 404 while OSCAR is replaced. An answer that breaks off counts as lost, but for one so large that it is not held.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import httpx
 
@@ -25,6 +25,8 @@ JOB_ID_HEADER = "X-Delegated-Job-ID"
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
 #: The longest ``Retry-After`` that is waited for inside a call.
 _LONGEST_WAIT = 10.0
+#: Bytes of an answer that are read before it counts; of a larger one, such as a log, the rest is not asked for again.
+_HELD = 1024 * 1024
 _PASSING = frozenset({408, 425, 429, 502, 503, 504})
 #: Answers about access that are passed over before they are believed, by who is not patient.
 _ACCESS_REPEATS = 2
@@ -60,6 +62,72 @@ def _pause(answer: httpx.Response | None, attempt: int) -> float:
     return PAUSES[attempt] * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
 
 
+class _Held(httpx.SyncByteStream):
+    """The bytes that were read, then those that are left; all of it as it was sent."""
+
+    def __init__(self, held: list[bytes], rest: Iterator[bytes], source: httpx.SyncByteStream) -> None:
+        self._held, self._rest, self._source = held, rest, source
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._held
+        yield from self._rest
+
+    def close(self) -> None:
+        self._source.close()
+
+
+class _AsyncHeld(httpx.AsyncByteStream):
+    """The same for the event loop."""
+
+    def __init__(self, held: list[bytes], rest: AsyncIterator[bytes], source: httpx.AsyncByteStream) -> None:
+        self._held, self._rest, self._source = held, rest, source
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for chunk in self._held:
+            yield chunk
+        async for chunk in self._rest:
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._source.aclose()
+
+
+def _hold(answer: httpx.Response) -> None:
+    """Read the beginning of an answer, so that one that breaks off there is noticed."""
+    source = answer.stream
+    if not isinstance(source, httpx.SyncByteStream):
+        return
+    held, rest, size = list[bytes](), iter(source), 0
+    try:
+        for chunk in rest:
+            held.append(chunk)
+            size += len(chunk)
+            if size > _HELD:
+                break
+    except BaseException:
+        source.close()
+        raise
+    answer.stream = _Held(held, rest, source)
+
+
+async def _ahold(answer: httpx.Response) -> None:
+    """The same for the event loop."""
+    source = answer.stream
+    if not isinstance(source, httpx.AsyncByteStream):
+        return
+    held, rest, size = list[bytes](), aiter(source), 0
+    try:
+        async for chunk in rest:
+            held.append(chunk)
+            size += len(chunk)
+            if size > _HELD:
+                break
+    except BaseException:
+        await source.aclose()
+        raise
+    answer.stream = _AsyncHeld(held, rest, source)
+
+
 class RepeatingTransport(httpx.BaseTransport):
     """Sends through ``inner``, and again where that is safe.
 
@@ -83,6 +151,7 @@ class RepeatingTransport(httpx.BaseTransport):
             try:
                 answer = self._inner.handle_request(request)
                 if answer.status_code < 400:
+                    _hold(answer)
                     return answer
                 answer.request = request
                 answer.read()
@@ -126,6 +195,7 @@ class AsyncRepeatingTransport(httpx.AsyncBaseTransport):
             try:
                 answer = await self._inner.handle_async_request(request)
                 if answer.status_code < 400:
+                    await _ahold(answer)
                     return answer
                 answer.request = request
                 await answer.aread()

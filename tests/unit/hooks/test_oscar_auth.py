@@ -151,6 +151,60 @@ def test_only_what_may_be_sent_twice_is_sent_again(request_line, answers, status
     assert (answer.status_code, server.seen, len(pauses)) == (status, seen, seen - 1)
 
 
+class Broken(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """A body of some chunks after which the connection is gone."""
+
+    def __init__(self, *chunks):
+        self.chunks = chunks
+
+    def __iter__(self):
+        yield from self.chunks
+        raise httpx.RemoteProtocolError("peer closed connection without sending complete message body")
+
+    async def __aiter__(self):
+        for chunk in iter(self):
+            yield chunk
+
+
+@pytest.mark.parametrize(
+    ("chunks", "whole"), [((b'{"jo',), True), ((), True), ((b"x" * 700_000, b"y" * 700_000, b"z"), False)]
+)
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_an_answer_that_breaks_off_counts_as_lost_unless_it_is_too_large_to_hold(way, chunks, whole):
+    asked, sent = [], []
+
+    def server(request):
+        asked.append(request)
+        return httpx.Response(200, stream=Broken(*chunks)) if len(asked) == 1 else httpx.Response(200, text="all")
+
+    async def nothing(seconds):
+        """Time passes."""
+
+    async def read(client):
+        async with client, client.stream("GET", "https://oscar.test/system/logs/svc/job") as answer:
+            async for chunk in answer.aiter_bytes():
+                sent.append(chunk)
+
+    def ask():
+        if way == "async":
+            transport = AsyncRepeatingTransport(httpx.MockTransport(server), sleep=nothing)
+            asyncio.run(read(httpx.AsyncClient(transport=transport)))
+            return
+        with (
+            httpx.Client(transport=RepeatingTransport(httpx.MockTransport(server), sleep=lambda _: None)) as client,
+            client.stream("GET", "https://oscar.test/system/logs/svc/job") as answer,
+        ):
+            sent.extend(answer.iter_bytes())
+
+    if whole:
+        ask()
+        assert (b"".join(sent), len(asked)) == (b"all", 2)
+    else:
+        with pytest.raises(httpx.RemoteProtocolError):
+            ask()
+        assert (b"".join(sent), len(asked)) == (b"".join(chunks), 1)
+
+
 def test_wish_of_the_server_to_wait_is_granted_within_bounds():
     server, pauses = Server((429, "", ("Retry-After", "3")), (429, "", ("Retry-After", "999")), OK), []
     with httpx.Client(transport=RepeatingTransport(httpx.MockTransport(server), sleep=pauses.append)) as client:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.phase import JobPhase
@@ -16,6 +17,8 @@ from airflow_provider_oscar.hooks.oscar.federation import Member, members_of
 from airflow_provider_oscar.jobs.backend import open_backend
 from airflow_provider_oscar.jobs.oscar import OscarBackend, OscarWork
 from airflow_provider_oscar.jobs.running import RunningJob
+from airflow_provider_oscar.sensors.oscar import OscarJobSensor
+from tests.support.fakes import context
 from tests.support.oscar_faults import connect, embedded_oscar
 
 NAME = "svc-1"
@@ -102,6 +105,27 @@ def test_a_service_that_is_not_federated_costs_no_further_list(monkeypatch, tmp_
     with embedded_oscar(tmp_path) as (_, url), httpx.HTTPTransport() as direct:
         connect(monkeypatch, url, direct)
         assert submitted().arguments() == {"conn_id": "oscar_default", "service": "svc"}
+
+
+def test_a_sensor_finds_a_job_that_was_handed_on_and_waits_for_it_there(monkeypatch, tmp_path):
+    with two_clusters(monkeypatch, tmp_path, "mine") as (north, south):
+        submitted(members={"south": "mine"})
+        sensor = OscarJobSensor(task_id="wait", service="svc", job_id=NAME, members={"south": "{{ params.there }}"})
+        sensor.render_template_fields({"params": {"there": "mine"}})
+        with pytest.raises(TaskDeferred) as raised:
+            sensor.execute(context())
+        assert json.loads(raised.value.trigger.place["elsewhere"]) == [["mine", "svc"]]
+        south.runner.jobs("svc")[NAME].status = "Succeeded"
+        monkeypatch.setattr(type(south.runner.jobs("svc")[NAME]), "has_pod", lambda _: True)
+        assert sensor.execute(context()) == "succeeded"
+        assert list(north.runner.jobs("svc")) == []
+
+
+def test_a_sensor_says_which_cluster_it_cannot_look_at(monkeypatch, tmp_path):
+    with two_clusters(monkeypatch, tmp_path, "another"):
+        sensor = OscarJobSensor(task_id="wait", service="svc", job_id=NAME)
+        with pytest.raises(AirflowFailException, match=r"cluster 'south'.*members=\{'south'"):
+            sensor.execute(context())
 
 
 @pytest.mark.parametrize(
