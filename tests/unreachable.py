@@ -33,7 +33,7 @@ CALLED: dict[str, tuple[str, ...]] = {
     "OpenLineage": ("get_openlineage_facets_on_complete",),
     "tenacity": ("retry_state", "attempt_number"),
     "httpx": ("requires_response_body", "sync_auth_flow", "async_auth_flow"),
-    "PyYAML": ("yaml_implicit_resolvers", "loader"),
+    "PyYAML": ("yaml_implicit_resolvers",),
     "boto3, as arguments": ("aws_access_key_id", "aws_secret_access_key", "aws_session_token"),
     "Python": ("__getattr__", "__dir__", "_missing_", "find_class", "persistent_load"),
     "fsspec": ("cachable", "join_url"),

@@ -8,6 +8,7 @@ the entry of a mapping that is wrong. This one goes by the same types (:func:`ms
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import TypeVar
@@ -21,6 +22,8 @@ T = TypeVar("T")
 
 #: Go prints a million and more with an exponent, if there is a point in it.
 _EXPONENT_FROM = 6
+#: Places whose values are not shown, since some are secrets.
+_HIDDEN = re.compile(r"\b(storage_providers|clusters|environment)\b")
 _EXPECTED = {bool: "true or false", int: "a whole number"}
 
 
@@ -79,7 +82,7 @@ def mapping(value: object, where: str) -> dict[str, object]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise DefinitionError(f"{where} is {quoted(value)}; expected a mapping of names to values")
+        raise DefinitionError(f"{where} is {_shown(value, where)}; expected a mapping of names to values")
     return {str(key): each for key, each in value.items()}
 
 
@@ -124,8 +127,16 @@ def _list(value: object, kind: inspect.ListType | inspect.VarTupleType, where: s
     if single is not None and isinstance(value, single):
         return [value]
     if not isinstance(value, list | tuple):
-        raise DefinitionError(f"{where} is {quoted(value)}; expected a list")
+        raise DefinitionError(f"{where} is {_shown(value, where)}; expected a list")
     return list(value)
+
+
+def _shown(value: object, where: str) -> str:
+    if _HIDDEN.search(where) is None:
+        return quoted(value)
+    return (
+        "a mapping" if isinstance(value, Mapping) else "a list" if isinstance(value, list | tuple) else "no such thing"
+    )
 
 
 def _said(value: object, kind: inspect.DictType) -> object:
@@ -139,7 +150,7 @@ def _text(value: object, where: str) -> str:
     if isinstance(value, int | float):
         return go_text(value)
     if not isinstance(value, str):
-        raise DefinitionError(f"{where} is {quoted(value)}; expected a text")
+        raise DefinitionError(f"{where} is {_shown(value, where)}; expected a text")
     return value
 
 

@@ -9,6 +9,7 @@ field as Go prints it (``1.10`` becomes ``1.1``). All of it was compared with th
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
@@ -23,8 +24,14 @@ from airflow_provider_oscar.core.services import ServiceDefinition
 DEFAULT_CLUSTER = "default-cluster"
 _BREAKS = "\0\r\n\x85\u2028\u2029"
 _INTEGER = re.compile(r"[-+]?(0x[0-9a-fA-F_]+|0b[01_]+|0o?[0-9_]+|[0-9][0-9_]*)\Z")
-_FLOAT = re.compile(r"[-+]?(\.[0-9][0-9_]*|[0-9][0-9_]*\.[0-9_]*)([eE][-+]?[0-9]+)?\Z")
+_FLOAT = re.compile(
+    r"([-+]?(\.[0-9][0-9_]*|[0-9][0-9_]*\.[0-9_]*)([eE][-+]?[0-9]+)?|-?\.(inf|Inf|INF)|\.(nan|NaN|NAN))\Z"
+)
 _LARGEST = 2**64
+_SMALLEST = -(2**63)
+#: What YAML keeps for itself at the start of a word, and that library does not.
+_PLAIN = "@`%"
+log = logging.getLogger(__name__)
 
 
 class _Mapping(dict[str, object]):
@@ -39,13 +46,14 @@ class _Scanner(yaml.SafeLoader):
     yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML keeps it by class
 
     def scan_to_next_token(self) -> None:
-        """Pass over tabs as over blanks; at the start of a line only if nothing follows."""
+        """Pass over tabs as over blanks; at the start of a line only within brackets, or if nothing follows."""
         while True:
             super().scan_to_next_token()
             length = 0
             while self.peek(length) in "\t ":
                 length += 1
-            if not length or (self.column == 0 and self.peek(length) not in _BREAKS + "#"):
+            indented = self.column == 0 and not self.flow_level
+            if not length or (indented and self.peek(length) not in _BREAKS + "#"):
                 return
             self.forward(length)
 
@@ -64,14 +72,30 @@ class _Scanner(yaml.SafeLoader):
             return super().scan_plain_spaces(indent, start_mark) or []
         return [white]
 
+    def check_plain(self) -> bool:
+        """Let a plain scalar begin as that library lets it."""
+        return self.peek() in _PLAIN or bool(super().check_plain())
+
     def read_mapping(self, node: yaml.MappingNode) -> _Mapping:
         """Construct a mapping; every key is the text that stands there."""
+        own = sum(key.tag != "tag:yaml.org,2002:merge" for key, _ in node.value)
         self.flatten_mapping(node)
+        # What is merged in comes first, and may be written anew.
+        merged = len(node.value) - own
         found = _Mapping()
         found.line = node.start_mark.line + 1
-        for key, value in node.value:
+        seen = set[str]()
+        for number, (key, value) in enumerate(node.value):
             if not isinstance(key, yaml.ScalarNode):
                 raise yaml.constructor.ConstructorError(None, None, "a key is not a text", key.start_mark)
+            if key.value in seen:
+                log.warning(
+                    "line %s: the key %s is there twice; the last one counts, as for oscar-cli",
+                    key.start_mark.line + 1,
+                    quoted(key.value),
+                )
+            if number >= merged:
+                seen.add(key.value)
             found[key.value] = self.construct_object(value, deep=True)
         return found
 
@@ -84,7 +108,7 @@ class _Scanner(yaml.SafeLoader):
             value = int(digits[2:] if digits[1:2] in ("x", "b", "o") else digits, base)
         except ValueError:
             value = _LARGEST
-        if value >= _LARGEST:
+        if value >= _LARGEST or (text.startswith("-") and -value < _SMALLEST):
             raise yaml.constructor.ConstructorError(
                 None, None, f"{node.value!r} is not a number that oscar-cli can read; put it in quotes", node.start_mark
             )
@@ -92,7 +116,8 @@ class _Scanner(yaml.SafeLoader):
 
     def read_float(self, node: yaml.ScalarNode) -> float:
         """Read a number with a point."""
-        return float(node.value.replace("_", ""))
+        text = node.value.replace("_", "")
+        return float(text.replace(".", "") if text[-1].isalpha() else text)
 
 
 for _tag, _pattern, _first in (
@@ -109,20 +134,52 @@ _Scanner.add_constructor("tag:yaml.org,2002:float", _Scanner.read_float)
 _Scanner.add_constructor("tag:yaml.org,2002:merge", lambda loader, node: str(node.value))
 
 
+#: Remedies for what PyYAML says.
+_REMEDIES = {
+    "alias": "put a text that begins with '*' in quotes",
+    "expected alphabetic or numeric character": "put a text that begins with '*' or '&' in quotes",
+    "tag": "put a text that begins with '!' in quotes",
+    "could not find expected ':'": "indent what follows, or put it in quotes",
+    "mapping values are not allowed": "put a text with ': ' in it in quotes",
+}
+
+
 def read_yaml(text: str) -> dict[str, object]:
     """Return the mapping that an FDL is.
 
     :raises DefinitionError: naming the line.
     """
     try:
-        document = yaml.load(text, Loader=_Scanner)  # noqa: S506 - a subclass of SafeLoader
+        documents = _documents(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"line {mark.line + 1}: " if mark else ""
-        raise DefinitionError(f"the FDL is not YAML: {place}{quoted(error.problem or error.context)}") from error
+        problem = error.problem or error.context or ""
+        remedy = next((f"; {words}" for sign, words in _REMEDIES.items() if sign in problem), "")
+        raise DefinitionError(f"the FDL is not YAML: {place}{quoted(problem)}{remedy}") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise DefinitionError(f"the FDL is not YAML: {quoted(error)}") from error
-    return mapping(document, "the FDL")
+    if len(documents) > 1:
+        raise DefinitionError(
+            f"line {documents[1][0]}: the FDL has another document after '---', of which oscar-cli would read nothing; "
+            "write all services below one 'functions', or make it another file"
+        )
+    return mapping(documents[0][1] if documents else None, "the FDL")
+
+
+def _documents(text: str) -> list[tuple[int, object]]:
+    """Return what a file holds, each with its line, without documents of nothing."""
+    loader = _Scanner(text)
+    found = []
+    try:
+        while loader.check_node():
+            node = loader.get_node()
+            value = None if node is None else loader.construct_document(node)
+            if node is not None and value is not None:
+                found.append((node.start_mark.line + 1, value))
+    finally:
+        loader.dispose()
+    return found
 
 
 def from_fdl(
@@ -183,7 +240,11 @@ def _service(
     read_script: Callable[[str], str],
     fill_in: Callable[[str], str],
 ) -> ServiceDefinition:
-    service = {str(key).lower(): value for key, value in fields.items()}
+    service: dict[str, object] = {}
+    for key, value in fields.items():
+        if key.lower() in service:
+            raise DefinitionError(f"{where} has the field {key.lower()!r} twice, under two spellings; keep one")
+        service[key.lower()] = value
     script = service.get("script")
     if script is None or script == "":
         raise DefinitionError(f"{where} has no script; expected its path relative to the FDL")

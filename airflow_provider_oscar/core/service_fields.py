@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.service_stores import Member
 from airflow_provider_oscar.core.slurm import ANNOTATION_PREFIX, DEAD_PREFIXES
 
 log = logging.getLogger(__name__)
@@ -76,14 +77,14 @@ class Federation(TypedDict, total=False):
     :param topology: ``none``, ``star`` or ``mesh``.
     :param delegation: how a member is chosen: ``static``, ``random``, ``load-based`` or ``topsis``.
     :param rescheduler_threshold: seconds that a job waits before it is delegated.
-    :param members: the other services, each an object as in OSCAR's documentation.
+    :param members: the other services.
     """
 
     group_id: str
     topology: str
     delegation: str
     rescheduler_threshold: int
-    members: list[Any]
+    members: list[Member]
 
 
 class Mount(TypedDict, total=False):
@@ -116,6 +117,59 @@ class Volume(TypedDict, total=False):
     size: str
     mount_path: str
     lifecycle_policy: str
+
+
+class KServeInference(TypedDict, total=False):
+    """A model of one of KServe's formats.
+
+    :param model_format: needed, such as ``sklearn``.
+    :param runtime: KServe's runtime; its own choice by default.
+    """
+
+    model_format: str
+    runtime: str
+
+
+class KServeLanguageModel(TypedDict, total=False):
+    """A large language model.
+
+    :param runtime_image: image of the runtime.
+    """
+
+    runtime_image: str
+
+
+class KServe(TypedDict, total=False):
+    """A model server, from OSCAR 4.1 on.
+
+    :param type: ``inference`` or ``llm_inference``.
+    :param inference: what the first needs.
+    :param llm_inference: what the second needs.
+    :param storage_uri: where the model is; needed.
+    :param api_version: ``v1`` or ``v2``.
+    :param min_scale: copies at least, 0 by default.
+    :param max_scale: copies at most, 1 by default.
+    :param cpu: of each, as a Kubernetes quantity.
+    :param memory: of each, likewise.
+    :param args: arguments of the runtime.
+    :param env: its variables.
+    :param enable_gpu: ask for an NVIDIA GPU.
+    :param set_auth: ask callers for name and token of the service; true by default.
+    """
+
+    type: str
+    inference: KServeInference
+    llm_inference: KServeLanguageModel
+    storage_uri: str
+    api_version: str
+    min_scale: int
+    max_scale: int
+    cpu: str
+    memory: str
+    args: list[str]
+    env: dict[str, str]
+    enable_gpu: bool
+    set_auth: bool
 
 
 #: What the server writes by itself; a definition that was read from one may hold it.

@@ -21,12 +21,14 @@ from airflow_provider_oscar.core.service_fields import (
     Environment,
     Expose,
     Federation,
+    KServe,
     Mount,
     Synchronous,
     Volume,
     current_annotations,
     current_fields,
 )
+from airflow_provider_oscar.core.service_stores import Cluster, StorageProviders
 
 #: OSCAR refuses longer service names.
 NAME_LIMIT = 39
@@ -128,8 +130,8 @@ class ServiceDefinition(Redacted, frozen=True, kw_only=True, rename={"inputs": "
     inputs: tuple[StoragePath, ...] = ()
     outputs: tuple[StoragePath, ...] = ()
     expose: Expose = msgspec.field(default_factory=Expose)
-    storage_providers: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
-    clusters: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    storage_providers: StorageProviders = msgspec.field(default_factory=StorageProviders)
+    clusters: Mapping[str, Cluster] = msgspec.field(default_factory=dict)
     total_cpu: str = ""
     total_memory: str = ""
     ephemeral_storage_request: str = ""
@@ -142,7 +144,7 @@ class ServiceDefinition(Redacted, frozen=True, kw_only=True, rename={"inputs": "
     federation: Federation = msgspec.field(default_factory=Federation)
     mount: Mount = msgspec.field(default_factory=Mount)
     volume: Volume = msgspec.field(default_factory=Volume)
-    kserve: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    kserve: KServe = msgspec.field(default_factory=KServe)
     vo: str = ""
     visibility: str = ""
     allowed_users: tuple[str, ...] = ()

@@ -82,8 +82,8 @@ def connection_of(
 ) -> str:
     """Return the connection of the cluster that a service of an FDL is meant for.
 
-    A file for one cluster goes to the connection of the task, whatever the file calls the cluster. In a file for
-    several, each cluster is mapped, or has a connection of its own name.
+    A file for one cluster goes to the connection of the task, whatever the file calls the cluster, unless clusters are
+    mapped. In a file for several, each cluster is mapped, or has a connection of its own name.
 
     :param definition: the service.
     :param among: all services of the file.
@@ -94,16 +94,19 @@ def connection_of(
     cluster = definition.cluster_id
     if cluster in clusters:
         return clusters[cluster]
-    if not cluster or len({each.cluster_id for each in among}) == 1:
+    if not cluster or (not clusters and len({each.cluster_id for each in among}) == 1):
         return default
     try:
-        BaseHook.get_connection(str(cluster))
+        found = BaseHook.get_connection(cluster)
+        if found.conn_type != OscarHook.conn_type:
+            raise AirflowNotFoundException(f"connection {cluster!r} is of type {found.conn_type!r}")
     except AirflowNotFoundException as error:
         raise DefinitionError(
-            f"the FDL has services for several clusters, and {cluster!r} of service {definition.name!r} has no "
-            f"connection; say clusters={{{cluster!r}: '<connection id>'}}, or make a connection of that name"
+            f"the FDL has services for several clusters, or clusters are mapped, and {cluster!r} of service "
+            f"{definition.name!r} has no connection; say clusters={{{cluster!r}: '<connection id>'}}, or make a "
+            "connection of type oscar of that name"
         ) from error
-    return str(cluster)
+    return cluster
 
 
 def apply_services(

@@ -24,7 +24,10 @@ SENT = {
     "1234567.5": "1.2345675e+06", "123456789.0": "1.23456789e+08", "100000000": "100000000", "1.2.3": "1.2.3",
     "1e400": "1e400", "0": "0", "00": "0", "0xG": "0xG", "1__0": "10", "_1": "_1", "1_": "1", "1e": "1e",
     "12e03": "12e03", "<<": "<<", "b\t\t": "b", "'q'\t": "q", "b c\t\td": "b c\t\td", "b #c": "b", "x:y": "x:y",
-    "http://x:80/y": "http://x:80/y", "!!str yes": "yes", "2024-01-02 10:00": "2024-01-02 10:00", "'x\ty'": "x\ty",
+    ".inf": "+Inf", "-.Inf": "-Inf", "+.inf": "+.inf", ".NaN": "NaN", "nan": "nan", "@me": "@me", "`d`": "`d`",
+    "%d": "%d", "1_0.5_0": "10.5", "-18446744073709551615x": "-18446744073709551615x", "!!float 1": "1",
+    "a, b": "a, b", "http://x:80/y": "http://x:80/y", "!!str yes": "yes", "2024-01-02 10:00": "2024-01-02 10:00",
+    "'x\ty'": "x\ty",
 }  # fmt: skip
 
 
@@ -49,7 +52,7 @@ def test_values_are_those_that_oscar_cli_sends(written, sent):
     assert service.environment["variables"] == {"A": sent, "yes": "1"}
 
 
-@pytest.mark.parametrize("written", ["09", "123456789012345678901234567890"])
+@pytest.mark.parametrize("written", ["09", "123456789012345678901234567890", "-9223372036854775809", "0o8"])
 def test_number_that_oscar_cli_would_falsify_is_refused_with_line_and_remedy(written):
     with pytest.raises(DefinitionError, match=rf"line 9: .*{written}.*put it in quotes"):
         services(fdl(written))
@@ -108,6 +111,16 @@ def test_forms_of_public_files_are_understood(fields, sent):
         ("expose: {health_pth: /}", "did you mean 'health_path'"),
         ("volumes: {}", "did you mean 'volume'"),
         ("environment: {variable: {}}", "did you mean 'variables'"),
+        ("storage_providers: {webdav: {dcache: {host: d}}}", r"webdav\.dcache has .*'host'.*did you mean 'hostname'"),
+        ("storage_providers: {webdev: {}}", "'webdev'.*did you mean 'webdav'"),
+        ("storage_providers: {s3: {aws: {acces_key: a}}}", r"s3\.aws has .*did you mean 'access_key'"),
+        ("clusters: {c: {endpoint: https://c, user: u}}", r"clusters\.c has .*'user'"),
+        ("federation: {members: [{type: oscar, cluster: c}]}", r"members\[0\] has .*did you mean 'cluster_id'"),
+        ("replicas: [{type: oscar, service: c}]", r"members\[0\] has .*did you mean 'service_name'"),
+        ("kserve: {storage_ur: x}", r"kserve has .*did you mean 'storage_uri'"),
+        ("kserve: {inference: {format: x}}", r"kserve\.inference has .*did you mean 'model_format'"),
+        ("mount: {storage_provider: minio, pth: a}", r"mount has .*did you mean 'path'"),
+        ("Name: svc2", "the field 'name' twice, under two spellings"),
         ("replicas: []\n      federation: {}", "write them into federation"),
     ],
     ids=str,
@@ -115,6 +128,88 @@ def test_forms_of_public_files_are_understood(fields, sent):
 def test_what_the_server_would_drop_is_refused_with_the_nearest_name(fields, message):
     with pytest.raises(DefinitionError, match=message):
         services(f"functions:\n  oscar:\n  - c:\n      name: svc\n      image: i\n      script: s.sh\n      {fields}\n")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ("expose: {api_port: 80, set_auth: 'yes'}", r"expose\.set_auth is 'yes'; expected true or false"),
+        ("expose: {api_port: 80, min_scale: '1'}", r"expose\.min_scale is '1'; expected a whole number"),
+        ("expose: {api_port: 80, cpu_threshold: 0.8}", r"expose\.cpu_threshold is '0.8'"),
+        ("federation: {members: {}}", r"federation\.members is '{}'; expected a list"),
+        (
+            "storage_providers: {minio: {x: {secret_key: [hunter2]}}}",
+            r"minio\.x\.secret_key is a list; expected a text",
+        ),
+        ("storage_providers: {minio: hunter2}", r"storage_providers\.minio is no such thing; expected a mapping"),
+        ("storage_providers: {minio: {x: {verify: 'true'}}}", r"minio\.x\.verify is 'true'; expected true or false"),
+        ("environment: {secrets: [hunter2]}", r"environment\.secrets is a list"),
+    ],
+    ids=str,
+)
+def test_a_value_of_another_type_is_refused_with_line_and_place_and_without_a_secret(fields, message):
+    with pytest.raises(DefinitionError, match=f"line 4: .*{message}") as raised:
+        services(f"functions:\n  oscar:\n  - c:\n      name: svc\n      image: i\n      script: s.sh\n      {fields}\n")
+    assert "hunter2" not in str(raised.value)
+
+
+def test_numbers_in_credentials_are_sent_as_the_texts_that_oscar_cli_sends():
+    provider = "storage_providers: {webdav: {dcache: {hostname: d, login: 12345, password: 1.50}}}\n"
+    (service,) = services(f"functions: {{oscar: [{{c: {{name: svc, image: i, script: s.sh}}}}]}}\n{provider}")
+    assert service.to_api()["storage_providers"]["webdav"]["dcache"] == {
+        "hostname": "d",
+        "login": "12345",
+        "password": "1.5",
+    }
+
+
+ONE = "functions:\n  oscar:\n  - c:\n      name: svc\n      image: i\n      script: s.sh\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeff" + ONE,
+        ONE.replace("\n", "\r\n"),
+        "---\n" + ONE + "...\n",
+        "---\n---\n" + ONE + "---\n",
+        "%YAML 1.1\n---\n" + ONE,
+        '{\n\t"functions": {\n\t\t"oscar": [\n\t\t\t{"c": {"name": "svc", "image": "i", "script": "s.sh"}}]}}',
+        ONE.replace("script:", "script:\t") + "\t\n\t# comment\n",
+    ],
+    ids=["byte order mark", "CRLF", "one document", "empty documents", "directive", "JSON with tabs", "tabs"],
+)
+def test_a_file_of_another_form_is_the_same_service(text):
+    assert services(text) == services(ONE)
+
+
+def test_a_second_document_is_refused_with_its_line():
+    with pytest.raises(DefinitionError, match=r"line 8: the FDL has another document.*below one 'functions'"):
+        services(f"{ONE}---\n{ONE}")
+
+
+@pytest.mark.parametrize(
+    ("text", "warned"),
+    [
+        (f"{ONE}      image: j\n", "line 7: the key 'image' is there twice; the last one counts"),
+        ("x: &a {A: '1'}\n" + ONE + "      environment: {Variables: {<<: *a, A: '2'}}\n", ""),
+        ("x: &a {A: '1'}\ny: &b {<<: *a, A: '2'}\n" + ONE + "      environment: {Variables: {<<: [*b, *a]}}\n", ""),
+    ],
+)
+def test_a_key_that_is_there_twice_is_said_unless_it_overrides_what_is_merged_in(text, warned, caplog):
+    (service,) = services(text)
+    assert caplog.text.count("there twice") == bool(warned)
+    assert warned in caplog.text
+    assert (service.image, service.environment["variables"].get("A", "2")) == ("j" if warned else "i", "2")
+
+
+@pytest.mark.parametrize(
+    ("value", "remedy"),
+    [("*.txt", r"begins with '\*'"), ("*all", r"begins with '\*'"), ("!x y", "begins with '!'"), ("a: b", "': '")],
+)
+def test_a_text_that_yaml_takes_for_something_else_is_refused_with_the_remedy(value, remedy):
+    with pytest.raises(DefinitionError, match=rf"line 9: .*{remedy}.* in quotes|line 9: .*{remedy}"):
+        services(fdl(value))
 
 
 def test_service_without_a_cluster_belongs_to_the_cluster_of_the_connection():

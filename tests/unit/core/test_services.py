@@ -155,7 +155,7 @@ class TestFdl:
             ({"enable_gpu": "yes"}, "expected true or false"),
             ({"cpu": [1]}, "cpu is"),
             ({"environment": {"variables": {"A": [1]}}}, r"environment\.variables\.A"),
-            ({"environment": 5}, r"environment is '5'"),
+            ({"environment": 5}, "environment is no such thing; expected a mapping"),
             ({"input": {"path": "x"}}, "expected a list"),
             ({"input": [5]}, r"input\[0\] is '5'"),
             ({"output": [{"path": "a/b", "sufix": ["x"]}]}, "unknown field 'sufix'"),

@@ -74,6 +74,21 @@ def test_each_cluster_has_its_own_connection(oscar, monkeypatch):
     assert task.execute(context()) == {"cluster-a/same": "updated", "cluster-b/same": "updated"}
 
 
+def test_a_cluster_that_is_not_among_those_that_are_mapped_does_not_go_to_the_connection_of_the_task(oscar):
+    fdl = "functions: {oscar: [{cluster-a: {name: svc, image: i, script: '@supervisor'}}]}"
+    task = OscarServiceOperator(task_id="services", fdl=fdl, clusters={"clsuter-a": "oscar_default"})
+    with pytest.raises(AirflowFailException, match="clusters are mapped, and 'cluster-a' of service 'svc' has no"):
+        task.execute(context())
+    assert oscar.calls == []
+
+
+def test_a_connection_of_another_type_is_no_cluster(oscar, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_CLUSTER-B", "http://u:p@https%3A%2F%2Fb.test")
+    task = OscarServiceOperator(task_id="services", fdl=TWO, clusters={"cluster-a": "oscar_default"})
+    with pytest.raises(AirflowFailException, match="'cluster-b'.*no connection.*of type oscar"):
+        task.execute(context())
+
+
 def test_file_for_one_cluster_goes_to_the_connection_of_the_task(oscar):
     fdl = "functions: {oscar: [{somewhere: {name: svc, image: i, script: '@supervisor'}}]}"
     assert OscarServiceOperator(task_id="services", fdl=fdl).execute(context()) == {"svc": "updated"}
