@@ -196,7 +196,7 @@ LOCKED_EXTRAS := --extra threedgan --extra dev
 UPGRADE ?=
 
 .PHONY: lock
-lock: $(STAMP) ## Resolve the lock file anew from setup.cfg (UPGRADE=--upgrade for newer versions).
+lock: $(STAMP) ## Resolve the lock file again from setup.cfg (UPGRADE=--upgrade for newer versions).
 	@$(UV) pip compile setup.cfg testbed/setup.cfg $(LOCKED_EXTRAS) --python-version 3.11 --universal --quiet $(UPGRADE) -o $(LOCK)
 
 .PHONY: docs

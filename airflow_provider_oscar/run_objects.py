@@ -11,7 +11,7 @@ from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, quoted
 from airflow_provider_oscar.core.events import parse_object, parse_outputs
 from airflow_provider_oscar.core.fsspec_urls import OWN_SCHEMES, FsspecUrl
-from airflow_provider_oscar.core.objects import ObjectEvent, Source, split_uri
+from airflow_provider_oscar.core.objects import ObjectEvent, StoreType, split_uri
 
 #: DAG param, or key of a run's configuration, by which a run started by hand names its object.
 URI_PARAM = "object_uri"
@@ -146,7 +146,7 @@ def look_up(uri: str, conn_id: str = DEFAULT_S3_CONNECTION) -> ObjectEvent:
     if uri.startswith("dcache:///"):
         uri = f"dcache://{DEFAULT_DCACHE_CONNECTION}{uri.removeprefix('dcache://')}"
     source, container, key = split_uri(uri)
-    if source is Source.DCACHE:
+    if source is StoreType.DCACHE:
         conn_id, (container, _, key) = container, key.rpartition("/")
         container = container or "/"
     return _required(storage_hook(uri, conn_id).head(container, key) if key else None, uri, conn_id)
@@ -157,7 +157,7 @@ def _look_up_file(uri: str) -> ObjectEvent:
 
     url = FsspecUrl.parse(uri, encoded=True)
     folder, _, name = url.path.rpartition("/")
-    place = replace(url, path=folder).place
+    place = replace(url, path=folder).url
     return _required(FileSystemHook.of_place(place, url.conn_id).head(place, name) if name else None, uri, url.conn_id)
 
 

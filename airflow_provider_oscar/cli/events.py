@@ -38,7 +38,7 @@ def events_convert(options: argparse.Namespace) -> None:
 def _read_events(text: str, options: argparse.Namespace) -> Iterator[ObjectEvent]:
     from airflow_provider_oscar.core.notification_formats import UnknownFormatError, detect
     from airflow_provider_oscar.core.notifications import NotificationFormat
-    from airflow_provider_oscar.core.objects import ObjectEvent, Reason, Source
+    from airflow_provider_oscar.core.objects import ObjectEvent, Reason, StoreType
 
     try:
         fields = json.loads(text) if text.lstrip().startswith("{") else {}
@@ -61,7 +61,7 @@ def _read_events(text: str, options: argparse.Namespace) -> Iterator[ObjectEvent
             )
         dcache = each.source_format in (NotificationFormat.DCACHE_SSE, NotificationFormat.DCACHE_KAFKA)
         yield ObjectEvent(
-            source=Source.DCACHE if dcache else Source.S3,
+            source=StoreType.DCACHE if dcache else StoreType.S3,
             conn_id=options.store_conn_id,
             container=each.container,
             key=each.key,

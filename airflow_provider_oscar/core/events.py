@@ -11,7 +11,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from airflow_provider_oscar.core.errors import DefinitionError
-from airflow_provider_oscar.core.objects import ObjectEvent, Source, split_uri, utf8
+from airflow_provider_oscar.core.objects import ObjectEvent, StoreType, split_uri, utf8
 
 _SCHEMES = ("s3://", "dcache://")
 #: Objects that one event tells of at most: a run takes no more.
@@ -105,7 +105,7 @@ def named_object(uri: str, conn_id: str, when: datetime) -> ObjectEvent | None:
     except DefinitionError:
         return None
     container, key = authority, path
-    if source is Source.DCACHE:
+    if source is StoreType.DCACHE:
         container, _, key = path.rpartition("/")
         conn_id = authority
     return ObjectEvent(
@@ -117,7 +117,7 @@ def named_object(uri: str, conn_id: str, when: datetime) -> ObjectEvent | None:
 def result_key(extra: object) -> str | None:
     """Return what tells the result of a job from other results: the job and the content of its files; or None.
 
-    The same result told twice (a task that was tried again) has the same key, what was computed anew another one.
+    The same result told twice (a task that was tried again) has the same key, what was computed again another one.
     """
     fields = extra if isinstance(extra, Mapping) else {}
     listed, job = fields.get("objects"), fields.get("job_id")

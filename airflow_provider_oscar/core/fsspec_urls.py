@@ -68,7 +68,7 @@ class FsspecUrl:
         return cls(protocol, user, host, f"/{'/'.join(segments)}" if path.strip("/") else "")
 
     @property
-    def place(self) -> str:
+    def url(self) -> str:
         """The raw URL without connection, as fsspec takes it."""
         return f"{self.protocol}://{self.authority}{self.path or ('' if self.authority else '/')}"
 

@@ -37,7 +37,7 @@ from airflow_provider_oscar.core.notifications import (
     parse_time,
     record_body,
 )
-from airflow_provider_oscar.core.objects import Reason, Source, split_uri
+from airflow_provider_oscar.core.objects import Reason, StoreType, split_uri
 
 #: Documents in one list, and lists or envelopes inside each other.
 MOST_DOCUMENTS = 1000
@@ -269,7 +269,7 @@ def from_plain(body: _Body) -> list[Notification] | None:
     uri = get_text(body, "uri")
     if uri:
         source, container, path = split_uri(uri)
-        if source is Source.DCACHE:
+        if source is StoreType.DCACHE:
             container, _, path = path.rpartition("/")
             container = container or "/"
         told = Notification(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What stores say when an object appears, read into one shape; and the two shapes OSCAR's supervisor reads.
 
-A :class:`Notification` is a hint and no :class:`~airflow_provider_oscar.core.objects.ObjectEvent`: no format
+A :class:`Notification` is not an :class:`~airflow_provider_oscar.core.objects.ObjectEvent` yet: no format
 carries the store's time of last modification, several lack size or entity tag, and all may be late, doubled
 or lost. A watcher therefore looks the object up before it emits.
 

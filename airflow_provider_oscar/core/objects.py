@@ -29,7 +29,7 @@ _COMPRESSED = re.compile(r"(--?|;)(gzip|br|zstd|deflate|df)$")
 _HEX = re.compile(r"[0-9A-Fa-f]{32,64}(-\d+)?")
 
 
-class Source(StrEnum):
+class StoreType(StrEnum):
     """Which kind of store holds the object."""
 
     S3 = "s3"
@@ -68,7 +68,7 @@ class ObjectEvent:
     :param reason: how it was noticed; not part of the identity.
     """
 
-    source: Source
+    source: StoreType
     conn_id: str
     container: str
     key: str
@@ -81,10 +81,16 @@ class ObjectEvent:
     def __post_init__(self) -> None:
         if self.modified.tzinfo is None:
             raise DefinitionError(f"the modification time of {quoted(self.key)} has no time zone")
-        if type(self.source) is not Source:  # a listing makes these by the hundred thousand, of the right types
-            object.__setattr__(self, "source", Source(self.source))
-        kind = Source.FSSPEC if "://" in self.container else Source.DCACHE if self.container[:1] == "/" else Source.S3
-        named = Source.S3 if self.source is Source.OSCAR else self.source
+        if type(self.source) is not StoreType:  # a listing makes these by the hundred thousand, of the right types
+            object.__setattr__(self, "source", StoreType(self.source))
+        kind = (
+            StoreType.FSSPEC
+            if "://" in self.container
+            else StoreType.DCACHE
+            if self.container[:1] == "/"
+            else StoreType.S3
+        )
+        named = StoreType.S3 if self.source is StoreType.OSCAR else self.source
         if not self.container or named is not kind:
             raise DefinitionError(
                 f"the container of {quoted(self.key)} is {quoted(self.container)}; expected a bucket name for S3, an "
@@ -104,12 +110,12 @@ class ObjectEvent:
         stands where ``ObjectStoragePath`` has it.
         """
         path = quote(utf8(self.key), safe="/~")
-        if self.source is Source.S3:
+        if self.source is StoreType.S3:
             return f"s3://{self.container}/{path}"
-        if self.source is Source.FSSPEC:
+        if self.source is StoreType.FSSPEC:
             base = replace(FsspecUrl.parse(self.container), conn_id=self.conn_id).uri
             return f"{base}{path}" if base.endswith("/") else f"{base}/{path}"
-        if self.source is Source.OSCAR:
+        if self.source is StoreType.OSCAR:
             return f"oscar://{self.conn_id}/{quote(self.container, safe='')}/{path}"
         return f"dcache://{self.conn_id}{quote(utf8(self.container.rstrip('/')), safe='/~')}/{path}"
 
@@ -123,11 +129,11 @@ class ObjectEvent:
         """
         if self.version_id:
             return self.version_id
-        if not self.etag and self.source is Source.FSSPEC:  # one file system tells one time, in all its answers
+        if not self.etag and self.source is StoreType.FSSPEC:  # one file system tells one time, in all its answers
             return f"{self.size}@{self.modified.isoformat()}"
         if not self.etag:
             return f"{self.size}@{int(self.modified.timestamp())}"
-        if self.source is Source.DCACHE and (found := _PNFSID.fullmatch(self.etag.strip('"'))):
+        if self.source is StoreType.DCACHE and (found := _PNFSID.fullmatch(self.etag.strip('"'))):
             return found[1].upper()
         return f"{normalised_etag(self.etag)}/{self.size}"
 
@@ -203,7 +209,7 @@ def utf8(text: str) -> bytes:
 _DCACHE_DEFAULT = "dcache_default"
 
 
-def split_uri(uri: str) -> tuple[Source, str, str]:
+def split_uri(uri: str) -> tuple[StoreType, str, str]:
     """Split ``s3://bucket/key`` or ``dcache://conn_id/path`` into (source, authority, decoded path).
 
     The path has no leading slash for S3 and one for dCache. ``dcache:///path`` means the connection
@@ -213,12 +219,12 @@ def split_uri(uri: str) -> tuple[Source, str, str]:
     """
     parts = urlsplit(uri, allow_fragments=False)
     authority = parts.netloc
-    if parts.scheme == Source.DCACHE and uri.startswith("dcache:///"):
+    if parts.scheme == StoreType.DCACHE and uri.startswith("dcache:///"):
         authority = _DCACHE_DEFAULT
-    if parts.scheme not in (Source.S3, Source.DCACHE) or not authority or parts.query:
+    if parts.scheme not in (StoreType.S3, StoreType.DCACHE) or not authority or parts.query:
         raise DefinitionError(
             f"cannot read the object URI {uri!r}; expected s3://bucket/key or dcache://conn_id/path, percent-encoded. "
             "Jobs reach no other store: copy a file of another one first, with ObjectStoragePath for example"
         )
     path = unquote(parts.path, errors="surrogateescape")
-    return Source(parts.scheme), authority, path.removeprefix("/") if parts.scheme == Source.S3 else path
+    return StoreType(parts.scheme), authority, path.removeprefix("/") if parts.scheme == StoreType.S3 else path

@@ -141,7 +141,7 @@ TABLE: tuple[Row, ...] = (
         r"socket timed out|unable to contact slurm controller|connection refused|node fail|nodefail|requeued"
         r"|preempted|slurm_load_jobs error|transport endpoint|communication connection failure",
         Cause.SITE,
-        "Something at the site failed; a retry submits it anew",
+        "Something at the site failed; a retry submits it again",
     ),
 )
 #: Reasons for which SLURM leaves a job in the queue for good, as a status or ``squeue`` shows them.

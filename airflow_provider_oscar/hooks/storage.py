@@ -11,7 +11,7 @@ from typing import Protocol, overload
 from airflow.sdk import BaseHook
 
 from airflow_provider_oscar.core.errors import DefinitionError
-from airflow_provider_oscar.core.objects import ObjectEvent, Source, split_uri
+from airflow_provider_oscar.core.objects import ObjectEvent, StoreType, split_uri
 from airflow_provider_oscar.core.staging import StageIn, StageOut
 from airflow_provider_oscar.hooks.dcache import DCacheHook
 from airflow_provider_oscar.hooks.filesystem.hook import FileSystemHook
@@ -52,7 +52,7 @@ class ObjectStore(Protocol):
         """Answer the Test button."""
 
 
-_BY_CONN_TYPE = {"oscar_s3": Source.S3, "aws": Source.S3, "dcache": Source.DCACHE}
+_BY_CONN_TYPE = {"oscar_s3": StoreType.S3, "aws": StoreType.S3, "dcache": StoreType.DCACHE}
 
 
 @overload
@@ -70,12 +70,12 @@ def storage_hook(target: ObjectEvent | str, conn_id: str = "") -> OscarS3Hook | 
     :raises DefinitionError: if it is none of these, or the connection is of another type.
     """
     if isinstance(target, ObjectEvent):
-        if target.source is Source.FSSPEC:
+        if target.source is StoreType.FSSPEC:
             return FileSystemHook.of_place(target.container, target.conn_id)
         return _hook(target.source, target.conn_id)
     if "://" in target:
         source, authority, _path = split_uri(target)
-        default = OscarS3Hook.default_conn_name if source is Source.S3 else authority
+        default = OscarS3Hook.default_conn_name if source is StoreType.S3 else authority
         return _hook(source, conn_id or default)
     conn_type = str(BaseHook.get_connection(target).conn_type)
     if conn_type not in _BY_CONN_TYPE:
@@ -85,5 +85,5 @@ def storage_hook(target: ObjectEvent | str, conn_id: str = "") -> OscarS3Hook | 
     return _hook(_BY_CONN_TYPE[conn_type], target)
 
 
-def _hook(source: Source, conn_id: str) -> OscarS3Hook | DCacheHook:
-    return OscarS3Hook(conn_id) if source is Source.S3 else DCacheHook(conn_id)
+def _hook(source: StoreType, conn_id: str) -> OscarS3Hook | DCacheHook:
+    return OscarS3Hook(conn_id) if source is StoreType.S3 else DCacheHook(conn_id)

@@ -59,7 +59,7 @@ class _Place:
         scheme = uri.partition("://")[0]
         if scheme not in OWN_SCHEMES and (scheme in available_protocols() or scheme in schemes):
             url = FsspecUrl.parse(uri, encoded=True)
-            return cls(scheme, conn_id or url.conn_id, url.place, url.path)
+            return cls(scheme, conn_id or url.conn_id, url.url, url.path)
         parts = urlsplit(uri, allow_fragments=False)
         known = parts.scheme in ("s3", "dcache", "webdav", "oscar")
         if not known or parts.query or (parts.scheme == "s3" and not parts.netloc):

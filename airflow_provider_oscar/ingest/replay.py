@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Process again: which objects a place had, what became of them, and the runs made anew.
+"""Process again: which objects a place had, what became of them, and the runs made again.
 
 A run that has ended is cleared, as a person would clear it; a run that was deleted, or never made because the object
 came before the DAG's history, is made. Nothing is done to runs that wait or run. Repeating a replay is harmless.

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 #: Seconds between two looks for new events.
 INTERVAL = 0.5
 #: Seconds between two looks that do not depend on a new event: for DAGs that were switched on, and late events.
-SWEEP_INTERVAL = 5.0
+RESCAN_INTERVAL = 5.0
 #: Seconds after a request in which another is likely, so that it is looked for each time.
 ASKING = 30.0
 #: Seconds in which the triggerer starts its process before this thread does anything.
@@ -44,7 +44,7 @@ class HandOverService:
         self._newest_asset = -1
         self._due: dict[str, datetime] = {}
         self._failed: dict[str, tuple[int, datetime]] = {}
-        self._swept: datetime | None = None
+        self._scanned: datetime | None = None
         self._asking_until = datetime.min.replace(tzinfo=UTC)
 
     def look(self) -> bool:
@@ -55,8 +55,8 @@ class HandOverService:
             newest_asset = db.newest_asset(session)
         if newest_asset != self._newest_asset:  # its watcher asks soon, and must not wait long
             self._newest_asset, self._asking_until = newest_asset, now + timedelta(seconds=ASKING)
-        swept = self._swept is not None and now - self._swept < timedelta(seconds=SWEEP_INTERVAL)
-        idle = newest == self._newest and swept and all(due > now for due in self._due.values())
+        scanned = self._scanned is not None and now - self._scanned < timedelta(seconds=RESCAN_INTERVAL)
+        idle = newest == self._newest and scanned and all(due > now for due in self._due.values())
         if idle and now >= self._asking_until:
             return False
         from airflow_provider_oscar.ingest.requests import serve_requests
@@ -68,7 +68,7 @@ class HandOverService:
             return False
         with db.transaction() as session:
             consumers = db.find_consumers(session, TIMETABLE)
-        self._swept, self._newest = now, newest
+        self._scanned, self._newest = now, newest
         more = False
         for consumer in consumers:
             if not consumer.is_paused and self._failed.get(consumer.dag_id, (0, now))[1] <= now:

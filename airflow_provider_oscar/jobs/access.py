@@ -21,7 +21,7 @@ from typing import ClassVar
 import msgspec
 
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, OscarProviderError, quoted
-from airflow_provider_oscar.core.objects import ObjectEvent, Source, split_uri
+from airflow_provider_oscar.core.objects import ObjectEvent, StoreType, split_uri
 from airflow_provider_oscar.core.redacted import Redacted
 from airflow_provider_oscar.core.staging import Line, StageOut, Url
 from airflow_provider_oscar.hooks.storage import ObjectStore
@@ -120,7 +120,7 @@ class AccessDocument(msgspec.Struct, frozen=True, kw_only=True):
 def document_place(output_uri: str, submission_id: str) -> tuple[str, str]:
     """Return container and key of a job's document."""
     source, container, key = split_uri(f"{output_uri.rstrip('/')}/{ACCESS_PREFIX}/{submission_id}")
-    if source is Source.DCACHE:
+    if source is StoreType.DCACHE:
         container, _, key = key.rpartition("/")
     return container, key
 

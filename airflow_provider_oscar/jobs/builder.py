@@ -18,13 +18,13 @@ import msgspec
 from msgspec.structs import replace
 
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError, quoted
-from airflow_provider_oscar.core.objects import ObjectEvent, Source, split_uri
+from airflow_provider_oscar.core.objects import ObjectEvent, StoreType, split_uri
 from airflow_provider_oscar.core.pods import InitContainer
 from airflow_provider_oscar.core.staging import StageIn, safe_name
 from airflow_provider_oscar.hooks.storage import ObjectStore, storage_hook
 from airflow_provider_oscar.jobs.access import AccessPlan, publish, terms
 from airflow_provider_oscar.jobs.environment import Requirements, prepared
-from airflow_provider_oscar.jobs.faas_supervisor import KIT_IMAGE, kit_job
+from airflow_provider_oscar.jobs.faas_supervisor import FAAS_SUPERVISOR_IMAGE, faas_supervisor_job
 from airflow_provider_oscar.jobs.manifest import Placed
 from airflow_provider_oscar.jobs.options import Attachments, Binding, InlineFile, ObjectWork, RunOptions
 from airflow_provider_oscar.jobs.prepared import PreparedJob
@@ -50,12 +50,14 @@ SECRET_LIMIT = 1_000_000
 class JobBuilder:
     """Prepares jobs; reaches stores through their own hooks.
 
-    :param kit_image: image that holds OSCAR's FaaS Supervisor, for ``mode="faas-supervisor"``.
+    :param faas_supervisor_image: image that holds OSCAR's FaaS Supervisor, for ``mode="faas-supervisor"``.
     :param stores: finds the store of an event, or of a URI and a connection; for tests.
     """
 
-    def __init__(self, *, kit_image: str = KIT_IMAGE, stores: Callable[..., ObjectStore] = storage_hook) -> None:
-        self.kit_image = kit_image
+    def __init__(
+        self, *, faas_supervisor_image: str = FAAS_SUPERVISOR_IMAGE, stores: Callable[..., ObjectStore] = storage_hook
+    ) -> None:
+        self.faas_supervisor_image = faas_supervisor_image
         self._stores = stores
 
     def build(
@@ -111,19 +113,19 @@ class JobBuilder:
                     f"job {submission_id!r}: OSCAR's supervisor stages one object; further inputs, files and "
                     "checkpoints need mode='inline'"
                 )
-            kit = kit_job(common, event=event, output_conn_id=output_conn_id, output_uri=output_uri)
+            job = faas_supervisor_job(common, event=event, output_conn_id=output_conn_id, output_uri=output_uri)
             init = InitContainer(
                 name="supervisor-container",
-                image=self.kit_image,
+                image=self.faas_supervisor_image,
                 command=("/bin/sh", "-c"),
                 args=("cp -r /supervisor/* /data",),
             )
             return PreparedJob(
-                spec=kit.spec,
-                secret=kit.secret,
+                spec=job.spec,
+                secret=job.secret,
                 command=("/bin/sh", "-c"),
                 args=("echo $EVENT | base64 -d | /data/supervisor",),
-                env={"EVENT": kit.event, "JOB_UUID": submission_id},
+                env={"EVENT": job.event, "JOB_UUID": submission_id},
                 empty_dirs={"supervisor-share-data": "/data"},
                 init_containers=(init,),
                 secret_mount_path="/oscar/config",
@@ -193,7 +195,7 @@ class JobBuilder:
         if not works:
             return ()
         place = self._stores(output_uri, output_conn_id)
-        sources: dict[tuple[Source, str], ObjectStore] = {}
+        sources: dict[tuple[StoreType, str], ObjectStore] = {}
         found = []
         for each in works:
             key = (each.event.source, each.event.conn_id)
@@ -239,7 +241,7 @@ class JobBuilder:
                 continue
             store = self._stores(output_uri, output_conn_id)
             source, container, path = split_uri(f"{output_uri.rstrip('/')}/{submission_id}/files/{name}")
-            if source is Source.DCACHE:
+            if source is StoreType.DCACHE:
                 container, _, path = path.rpartition("/")
             store.put_bytes(container, path, content)
             event = store.head(container, path)

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError, quoted
-from airflow_provider_oscar.core.objects import ObjectEvent, Source, split_uri
+from airflow_provider_oscar.core.objects import ObjectEvent, StoreType, split_uri
 from airflow_provider_oscar.hooks.storage import ObjectStore
 
 #: Below the parent of the jobs' output prefixes.
@@ -100,7 +100,7 @@ def prepared(requirements: Requirements, store: ObjectStore, output_uri: str) ->
     """
     uri = f"{output_uri.rstrip('/')}/{ENVIRONMENTS_PREFIX}/{requirements.digest}.tar.gz"
     source, container, key = split_uri(uri)
-    if source is Source.DCACHE:
+    if source is StoreType.DCACHE:
         container, _, key = key.rpartition("/")
     found = store.head(container, key)
     if found is not None:

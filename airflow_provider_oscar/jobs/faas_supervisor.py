@@ -25,21 +25,21 @@ from airflow.sdk import BaseHook
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.logs import MARKER
-from airflow_provider_oscar.core.objects import ObjectEvent, Source, split_uri
+from airflow_provider_oscar.core.objects import ObjectEvent, StoreType, split_uri
 from airflow_provider_oscar.core.oscar_events import to_dcache_event, to_minio_event
 from airflow_provider_oscar.core.staging import StageOut, StageOutS3Post, StageOutWebDAV
 from airflow_provider_oscar.jobs.manifest import MANIFEST_NAME, MANIFEST_VERSION
 from airflow_provider_oscar.jobs.spec import JobSpec
 
 #: The release that OSCAR's Helm chart deploys.
-KIT_IMAGE = "ghcr.io/grycap/faas-supervisor-kit:1.6.2"
+FAAS_SUPERVISOR_IMAGE = "ghcr.io/grycap/faas-supervisor-kit:1.6.2"
 
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)
-class KitJob:
+class FaasSupervisorJob:
     """What differs from an inline job: ``secret`` is mounted at ``/oscar/config``, ``event`` goes into EVENT."""
 
     spec: JobSpec
@@ -47,7 +47,9 @@ class KitJob:
     event: str
 
 
-def kit_job(common: Mapping[str, Any], *, event: ObjectEvent | None, output_conn_id: str, output_uri: str) -> KitJob:
+def faas_supervisor_job(
+    common: Mapping[str, Any], *, event: ObjectEvent | None, output_conn_id: str, output_uri: str
+) -> FaasSupervisorJob:
     """Return the pieces of a job for OSCAR's supervisor.
 
     :param common: the arguments of :class:`JobSpec` but input and output.
@@ -58,7 +60,7 @@ def kit_job(common: Mapping[str, Any], *, event: ObjectEvent | None, output_conn
     uri = f"{output_uri.rstrip('/')}/{common['submission_id']}/"
     providers: dict[str, dict[str, object]] = {}
     output: StageOut
-    if source is Source.S3:
+    if source is StoreType.S3:
         provider = _s3_provider(output_conn_id)
         output = StageOutS3Post(uri=uri, url=provider["endpoint"], fields={}, prefix=folder.lstrip("/") + "/")
         providers["minio"] = {"output": provider}
@@ -75,7 +77,7 @@ def kit_job(common: Mapping[str, Any], *, event: ObjectEvent | None, output_conn
         "storage_providers": providers,
     }
     message: dict[str, object] = {}
-    if event is not None and event.source is Source.S3:
+    if event is not None and event.source is StoreType.S3:
         # Plain events always mean minio.default; the wrapper names another provider, by its bare id.
         message = {"storage_provider": "input", "event": json.dumps(to_minio_event(event), separators=(",", ":"))}
         providers.setdefault("minio", {})["input"] = _s3_provider(event.conn_id)
@@ -90,7 +92,7 @@ def kit_job(common: Mapping[str, Any], *, event: ObjectEvent | None, output_conn
         "script.sh": _script(spec, event),
     }
     text = json.dumps(message, separators=(",", ":"))
-    return KitJob(spec=spec, secret=secret, event=base64.b64encode(text.encode()).decode())
+    return FaasSupervisorJob(spec=spec, secret=secret, event=base64.b64encode(text.encode()).decode())
 
 
 def _s3_provider(conn_id: str) -> dict[str, Any]:

@@ -122,5 +122,5 @@ def _unproven(outcome: JobOutcome, reported: str) -> tuple[type[OscarProviderErr
         kind = DefinitionError if cause.cause is Cause.BAD_REQUEST else TransientError
         return kind, cause.remedy
     if outcome.state is OutcomeState.LOST:
-        return LostContactError, "A retry looks at it again, and submits it anew if nothing proves its success"
-    return TransientError, "Nothing proves what happened (node failure, image, submission); a retry submits it anew"
+        return LostContactError, "A retry looks at it first, and submits it again if nothing proves its success"
+    return TransientError, "Nothing proves what happened (node failure, image, submission); a retry submits it again"

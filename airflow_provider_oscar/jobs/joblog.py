@@ -7,7 +7,7 @@ import gzip
 import tempfile
 from collections.abc import Iterable
 
-from airflow_provider_oscar.core.objects import Source, split_uri
+from airflow_provider_oscar.core.objects import StoreType, split_uri
 from airflow_provider_oscar.hooks.storage import ObjectStore
 
 #: Names of the log below the output prefix, as the supervisor gives them.
@@ -45,7 +45,7 @@ def store_log(store: ObjectStore, prefix: str, chunks: Iterable[bytes]) -> str:
         name, data = LOG_NAME, gzip.decompress(data)
     uri = f"{prefix}/{name}"
     source, container, path = split_uri(uri)
-    if source is Source.DCACHE:
+    if source is StoreType.DCACHE:
         container, _, path = path.rpartition("/")
     store.put_bytes(container, path, data)
     return uri

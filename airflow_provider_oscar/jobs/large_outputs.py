@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterator
 
 from airflow_provider_oscar.core.errors import LostContactError, OscarProviderError, quoted
-from airflow_provider_oscar.core.objects import Source, split_uri
+from airflow_provider_oscar.core.objects import StoreType, split_uri
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.hooks.s3.multipart import delete_below, delete_objects, join_objects
 from airflow_provider_oscar.hooks.storage import ObjectStore
@@ -58,7 +58,7 @@ def finish_outputs(store: ObjectStore, output_uri: str, submission_id: str, mani
     if not isinstance(store, OscarS3Hook):
         return
     source, bucket, path = split_uri(output_uri)
-    if source is not Source.S3:
+    if source is not StoreType.S3:
         return
     prefix = f"{path.rstrip('/')}/{submission_id}/".lstrip("/")
     known: list[str] = []

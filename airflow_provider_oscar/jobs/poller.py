@@ -152,7 +152,7 @@ class _Poll:
         try:
             while True:
                 try:
-                    # Opened anew after each error, so that a renewed credential is used.
+                    # Opened again after each error, so that a renewed credential is used.
                     async with self._backend.open() as self.client:
                         await self._look_again_and_again(self.client)
                 except OscarProviderError as error:

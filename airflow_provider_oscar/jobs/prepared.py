@@ -19,7 +19,7 @@ JOB_BODY_LIMIT = 98_298
 class PreparedJob:
     """One job, ready for a pod (the fields of ``PodRequest`` of the same names) or for OSCAR (:meth:`body`).
 
-    :param spec: the job specification; in ``kit`` mode without any capability.
+    :param spec: the job specification; with ``mode="faas-supervisor"`` without any capability.
     :param secret: contents of the Secret that is mounted whole at ``secret_mount_path``.
     :param command: of the container.
     :param args: of the container.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from airflow_provider_oscar.core.errors import DefinitionError, LostContactError, quoted
-from airflow_provider_oscar.core.objects import Source, split_uri
+from airflow_provider_oscar.core.objects import StoreType, split_uri
 from airflow_provider_oscar.hooks.storage import ObjectStore, storage_hook
 from airflow_provider_oscar.jobs.access import renew, withdraw
 from airflow_provider_oscar.jobs.joblog import store_log
@@ -108,7 +108,7 @@ class ResultStore:
         """
         uri = f"{output_uri.rstrip('/')}/{submission_id}/{MANIFEST_NAME}"
         source, container, key = split_uri(uri)
-        if source is Source.DCACHE:
+        if source is StoreType.DCACHE:
             container, _, key = key.rpartition("/")
         self._stores(uri, output_conn_id).delete(container, key)
 

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from typing import TypeAlias
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
-from airflow_provider_oscar.core.objects import Source, split_uri
+from airflow_provider_oscar.core.objects import StoreType, split_uri
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.hooks.storage import storage_hook
 from airflow_provider_oscar.jobs.manifest import InputObject, Manifest, Output
@@ -108,7 +108,7 @@ def _objects(uri: str, conn_id: str) -> Iterator[Output]:
     source, authority, path = split_uri(uri)
     pattern = path if any(character in path for character in "*?[") else f"{path}*"
     prefix = re.split(r"[*?[]", pattern, maxsplit=1)[0]
-    hook = storage_hook(uri, conn_id if source is Source.S3 else "")
+    hook = storage_hook(uri, conn_id if source is StoreType.S3 else "")
     number = 0
     if isinstance(hook, OscarS3Hook):
         found = ((event.key, event.size or 0) for page in hook.list_pages(authority, prefix) for event in page.events)

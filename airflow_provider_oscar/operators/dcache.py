@@ -20,7 +20,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, JobFailedError, TransientError, quoted
-from airflow_provider_oscar.core.objects import ObjectEvent, Source
+from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 from airflow_provider_oscar.triggers.dcache_tape import DCacheTapeTrigger
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class DCacheBringOnlineOperator(BaseOperator):
                 paths.append(clean_path(item))
                 continue
             event = item if isinstance(item, ObjectEvent) else ObjectEvent.from_dict(item)
-            if event.source is not Source.DCACHE:
+            if event.source is not StoreType.DCACHE:
                 raise DefinitionError(f"task {self.task_id!r}: {quoted(event.uri)} is not a file of dCache")
             paths.append(join(event.container, event.key))
         return list(dict.fromkeys(paths))

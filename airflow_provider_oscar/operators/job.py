@@ -81,7 +81,7 @@ class JobOperator(BaseOperator, Generic[W]):
     :param deferrable: wait in the triggerer instead of on a worker.
     :param reuse: ``"retries"``: an automatic retry, and another run for the same object, take the job or result that is
         there; a task that a person cleared, or whose request has changed, runs again. ``"always"``: a cleared task
-        takes them as well. ``"never"``: each try runs anew.
+        takes them as well. ``"never"``: each try runs the job again.
     :param run_options: launcher, grace period and what becomes of outputs that cannot be staged out.
     :param inputs: further objects to stage in, each as ``object_event`` may be, or a URI; one that ends with ``/``
         stands for all objects below. By default those of the run, if it is about several and there is a command.
@@ -193,7 +193,7 @@ class JobOperator(BaseOperator, Generic[W]):
             return self._wait(context, begun) if isinstance(begun, RunningJob) else begun
 
     def execute_again(self, context: Context, event: JsonObject | None = None) -> object:
-        """Begin anew after a pause that was made because a system was away."""
+        """Start over after a pause that was made because a system was away."""
         self.outage = Outage.from_dict(event)
         return self.execute(context)
 

@@ -71,7 +71,7 @@ def tell(task: JobOperator[Any], job: RunningJob) -> None:
 
 
 def renew_access(task: JobOperator[Any], job: RunningJob) -> None:
-    """Let an adopted job find fresh access; all of it is made anew if nobody did so before.
+    """Let an adopted job find fresh access; all of it is made again if nobody did so before.
 
     :param task: the task.
     :param job: its job.

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, quoted
-from airflow_provider_oscar.core.objects import ObjectEvent, Source, split_uri
+from airflow_provider_oscar.core.objects import ObjectEvent, StoreType, split_uri
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.hooks.storage import storage_hook
 from airflow_provider_oscar.operators.job_state import parse_object_event, parsed_list
@@ -52,9 +52,9 @@ def _address(value: object) -> tuple[str, str]:
 
 def _below(uri: str, conn_id: str) -> Iterator[ObjectEvent]:
     source, container, path = split_uri(uri)
-    hook = storage_hook(uri, conn_id if source is Source.S3 else "")
+    hook = storage_hook(uri, conn_id if source is StoreType.S3 else "")
     if not path.endswith("/"):
-        folder, name = (container, path) if source is Source.S3 else path.rsplit("/", 1)
+        folder, name = (container, path) if source is StoreType.S3 else path.rsplit("/", 1)
         event = hook.head(folder, name)
         if event is None:
             raise BadInputError(f"there is no object {quoted(uri)}")

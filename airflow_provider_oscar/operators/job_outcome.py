@@ -15,7 +15,7 @@ from airflow.sdk import Asset
 
 from airflow_provider_oscar.core.errors import OscarProviderError, PermanentError
 from airflow_provider_oscar.core.events import describe_outputs
-from airflow_provider_oscar.core.objects import Source, split_uri
+from airflow_provider_oscar.core.objects import StoreType, split_uri
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.status import NAME_LIMIT, JobStatus
@@ -69,7 +69,7 @@ def output_connection(uri: str, conn_id: str) -> str:
     :param uri: of the output.
     :param conn_id: that was given for it.
     """
-    if conn_id != OUTPUT_CONN_ID or not uri.startswith(f"{Source.DCACHE}://"):
+    if conn_id != OUTPUT_CONN_ID or not uri.startswith(f"{StoreType.DCACHE}://"):
         return conn_id
     return split_uri(uri)[1]
 

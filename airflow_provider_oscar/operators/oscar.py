@@ -69,7 +69,7 @@ class OscarJobOperator(JobOperator[OscarWork]):
     :param deferrable: wait in the triggerer (default) instead of on a worker.
     :param reuse: ``"retries"`` (default): an automatic retry, and another run for the same object, take the job or
         result that is there; a task that a person cleared, or whose request has changed, runs again. ``"always"``: a
-        cleared task takes them as well. ``"never"``: each try runs anew.
+        cleared task takes them as well. ``"never"``: each try runs the job again.
     :param run_options: launcher, grace period, limit of bytes, and what becomes of outputs that cannot be staged out;
         ``RunOptions`` of :mod:`airflow_provider_oscar.jobs.options`.
     :param inputs: further objects, each as ``object_event`` may be (templated), by default those of a run about

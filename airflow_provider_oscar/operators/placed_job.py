@@ -268,7 +268,7 @@ class PlacedJobOperator(BaseOperator):
         """Return if it is worth waiting for a target."""
         story = "; ".join(f"{target}: {why}" for target, why in self._state.failed.items())
         if self._state.failed.keys() >= {target.name for target in self.targets}:
-            # A try that Airflow makes later begins anew with all of them.
+            # A try that Airflow makes later starts over with all of them.
             self._state.clear(context)
             raise TransientError(f"every target failed this job. {story}") from error
         now = time.time()

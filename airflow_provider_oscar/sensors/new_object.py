@@ -140,7 +140,7 @@ class NewObjectSensor(BaseSensorOperator):
     def _trigger(self, since: datetime | None) -> ObjectsTrigger:
         return ObjectsTrigger(
             kind=self.kind,
-            place=self.place(),
+            place=self.location(),
             filter=self.object_filter(),
             poll_interval=self.poll_interval,
             since=since.isoformat() if since else None,
@@ -149,7 +149,7 @@ class NewObjectSensor(BaseSensorOperator):
         )
 
     @abstractmethod
-    def place(self) -> Mapping[str, object]:
+    def location(self) -> Mapping[str, object]:
         """Return where to look."""
 
     @abstractmethod

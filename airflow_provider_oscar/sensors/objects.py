@@ -4,7 +4,7 @@
 They hold no worker while they wait (unless ``deferrable=False``), and they look at times of modification instead of
 remembering what they saw: new is what the store dates at or after the second in which the sensor started, by the
 store's own clock. HTTP and most stores tell whole seconds, so what came in that second just before the sensor counts as
-new rather than being missed. A sensor that is retried starts anew.
+new rather than being missed. A sensor that is retried starts over.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class S3NewObjectSensor(NewObjectSensor):
         self.prefix = prefix
         self.fan_out = fan_out
 
-    def place(self) -> Mapping[str, object]:
+    def location(self) -> Mapping[str, object]:
         """Return bucket, prefix and connection."""
         return {"conn_id": self.conn_id, "bucket": self.bucket, "prefix": self.prefix, "fan_out": self.fan_out}
 
@@ -173,7 +173,7 @@ class DCacheNewObjectSensor(NewObjectSensor):
         self.path = path
         self.recursive = recursive
 
-    def place(self) -> Mapping[str, object]:
+    def location(self) -> Mapping[str, object]:
         """Return directory and connection."""
         return {"conn_id": self.conn_id, "path": self.path, "recursive": self.recursive}
 
@@ -262,7 +262,7 @@ class FileSystemNewObjectSensor(NewObjectSensor):
         self.url = url
         self.recursive = recursive
 
-    def place(self) -> Mapping[str, object]:
+    def location(self) -> Mapping[str, object]:
         """Return directory and connection."""
         return {"conn_id": self.conn_id, "url": self.url, "recursive": self.recursive}
 

@@ -152,7 +152,7 @@ class Download:
             self._vanished(answer.status)
         if answer.status == 416:
             self._restart()
-            raise TransientError("the server has no more bytes; starting anew")
+            raise TransientError("the server has no more bytes; starting over")
         if answer.status not in (200, 206):
             self._refused(answer)
         total = self._total(answer)
@@ -168,7 +168,7 @@ class Download:
             raise
 
     def _total(self, answer: http.client.HTTPResponse) -> int | None:
-        """Return the length of the whole object, and start anew where the server sends it from its start."""
+        """Return the length of the whole object, and start over where the server sends it from its start."""
         if answer.status == 200:
             self._restart()
             return answer.length
@@ -230,7 +230,7 @@ class Download:
             self._mismatch(f"its MD5 is {seen}, its entity tag {quoted(self.source['etag'])}", seen)
 
     def _mismatch(self, problem: str, seen: str) -> None:
-        """Fetch it anew; the same wrong content twice was not damaged on its way, and stays what it is."""
+        """Fetch it again; the same wrong content twice was not damaged on its way, and stays what it is."""
         self._restart()
         if seen == self._wrong:
             raise StageError(

@@ -140,7 +140,7 @@ def persist(what: str, attempt: Callable[[], object], progress: Callable[[], int
     :param what: for messages.
     :param attempt: does it; raises :class:`TransientError`, :class:`RefusedError` or an error of the connection to be
         called again.
-    :param progress: bytes kept so far; an attempt that got further starts the count anew.
+    :param progress: bytes kept so far; an attempt that got further starts the count again.
     :raises StageError: when it cannot work, or too many attempts in a row got nowhere.
     """
     attempts, first = max(1, int(setting("ATTEMPTS", ATTEMPTS))), setting("BACKOFF", 1.0)

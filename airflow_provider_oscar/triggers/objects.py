@@ -68,7 +68,10 @@ class NewObjectTrigger(BaseEventTrigger, Generic[A]):
 
     def shared_stream_key(self) -> Hashable:
         """Watchers with an equal key are served by one listing."""
-        return (type(self).__name__, *sorted((name, repr(value)) for name, value in self.arguments.place().items()))
+        return (
+            type(self).__name__,
+            *sorted((name, repr(value)) for name, value in self.arguments.listing_arguments().items()),
+        )
 
     @classmethod
     def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedStreamProducer:

@@ -124,7 +124,7 @@ class StoreConnection(Generic[H]):
 
     @asynccontextmanager
     async def hook(self) -> AsyncIterator[H]:
-        """Lend the hook; after an error it is made anew, for all."""
+        """Lend the hook; after an error it is made again, for all."""
         async with self._opening:
             if self._lease is None:
                 hook, self._deadline = await self.call(self._opened)

@@ -74,7 +74,7 @@ class WatchProducer(SharedStreamProducer):
                 except Exception as error:  # noqa: BLE001 - whatever a source raises, the watch goes on
                     pause = backoff.record_failure(error)
                     await self._wait_for_room()
-                    failed = Page((), hint=True, failure=describe(error))
+                    failed = Page((), incremental=True, failure=describe(error))
                     yield failed, failed
                     if not ends:
                         await asyncio.sleep(pause)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
-from airflow_provider_oscar.core.objects import ObjectEvent, Source
+from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.times import read_iso
 from airflow_provider_oscar.hooks.oscar.api import OscarJob
@@ -45,7 +45,7 @@ def job_event(conn_id: str, service: str, job: OscarJob, *, now: datetime) -> Ob
     except ValueError:
         ended = now
     return ObjectEvent(
-        source=Source.OSCAR,
+        source=StoreType.OSCAR,
         conn_id=conn_id,
         container=service,
         key=job.name,

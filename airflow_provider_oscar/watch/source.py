@@ -22,25 +22,25 @@ class Page:
     """Some objects, seen at one time.
 
     A *full listing* goes from its ``first`` to its ``last`` page (one page may be both). A page outside a full
-    listing is a hint: objects that a notification named, already confirmed by the store.
+    listing is incremental: objects that a notification named, already confirmed by the store.
 
     :param events: the objects, in the order of the store.
     :param first: a full listing begins here; what an unfinished one gathered is void.
     :param last: the listing is complete: whatever it did not show was not there.
-    :param hint: outside any full listing; proves nothing about other objects.
+    :param incremental: outside any full listing; proves nothing about other objects.
     :param server_time: the store's clock when the page was made, or None if it does not tell.
     :param not_ready: there, but not to be reported now; listed so that they are not taken as gone.
     :param after: the listing began after this key; what sorts before it is not shown.
     :param on_persisted: called with whether all that follows from the page is stored; None where nobody waits.
     :param unreadable: entries that the store sent and that could not be read; the listing then proves nothing about
         what it does not show.
-    :param failure: why the place could not be listed; such a page is a hint without objects.
+    :param failure: why the place could not be listed; such a page is incremental and without objects.
     """
 
     events: Sequence[ObjectEvent]
     first: bool = False
     last: bool = False
-    hint: bool = False
+    incremental: bool = False
     server_time: datetime | None = None
     not_ready: Sequence[ObjectEvent] = ()
     after: str = ""
@@ -50,7 +50,7 @@ class Page:
     commits: dict[Hashable, Commit] = field(default_factory=dict)
     """Filled by the watchers that received the page, one each."""
     needs_full_listing: bool = False
-    """Set by a watcher that needs a whole listing, because it joined meanwhile or a hint does not tell enough."""
+    """Set by a watcher that needs a whole listing: it joined meanwhile, or an incremental page does not tell enough."""
     cursors: list[str] = field(default_factory=list)
     """Filled with the last page of a listing: the keys after which each watcher wants the next one to begin."""
     _digests: tuple[list[int], list[int]] | None = None
@@ -66,7 +66,7 @@ class Page:
                 self.events[start : start + size],
                 first=self.first and start == 0,
                 last=self.last and ends,
-                hint=self.hint,
+                incremental=self.incremental,
                 server_time=self.server_time,
                 not_ready=self.not_ready if start == 0 else (),
                 after=self.after,

@@ -121,17 +121,17 @@ class Watcher:
             if not self._loaded:
                 await self._load()
             self._listing = self._begin(page)
-        if not self._loaded or (self._listing is None and not page.hint):
+        if not self._loaded or (self._listing is None and not page.incremental):
             self._listing = None
-            page.needs_full_listing = page.needs_full_listing or page.hint
+            page.needs_full_listing = page.needs_full_listing or page.incremental
             return ()
-        if page.hint and self._sentinels is not None:
+        if page.incremental and self._sentinels is not None:
             page.needs_full_listing = page.needs_full_listing or self._may_release(page, self._sentinels)
             return ()
-        if page.hint and (self._state is None or not self._settled):
+        if page.incremental and (self._state is None or not self._settled):
             page.needs_full_listing = page.needs_full_listing or bool(page.events)
             return ()
-        listing = _Listing(None) if page.hint or self._listing is None else self._listing
+        listing = _Listing(None) if page.incremental or self._listing is None else self._listing
         candidates = self._candidates(page, listing)
         self._emitting = self._release(candidates, page, listing)
         return sorted(self._emitting.values(), key=lambda event: (event.modified, event.key))
@@ -198,7 +198,7 @@ class Watcher:
             return {}
         if not self._policy.holds_back:
             return self._steady(candidates)
-        if page.hint:
+        if page.incremental:
             return {}
         listing.held |= candidates
         if not page.last:
@@ -226,7 +226,7 @@ class Watcher:
         return passed
 
     def _may_release(self, page: Page, sentinels: Sentinels) -> bool:
-        """Whether a hint names a sentinel, or what one released that was there before."""
+        """Whether an incremental page names a sentinel, or what one released that was there before."""
         return any(sentinels.is_one(event) or sentinels.released(event) is not None for event in page.events)
 
     async def commit(self, page: Page) -> None:

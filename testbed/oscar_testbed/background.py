@@ -39,7 +39,7 @@ _CREDENTIALS = ("environment", "connections.json")
 
 @contextlib.contextmanager
 def only_one(directory: Path) -> Iterator[None]:
-    """Hold a directory, mark what is started as its own, and end what an earlier holder left behind.
+    """Hold a directory, mark what is started as its own, and end what an earlier owner left behind.
 
     :raises PlatformError: if another process holds it.
     """
@@ -128,7 +128,7 @@ def detach(command: Sequence[str], directory: Path) -> int:
 
     :raises PlatformError: if one runs there already, or it does not come up.
     """
-    if pid := lock.holder(directory / _LOCK):
+    if pid := lock.owner(directory / _LOCK):
         with contextlib.suppress(OSError, ValueError, KeyError):
             say(json.loads((directory / _STATE).read_text())["message"])
         raise PlatformError(f"it is already up (process {pid}, state in {directory}); `{_down(directory)}` stops it")
@@ -165,7 +165,7 @@ def stop(directory: Path) -> str:
     """
     asked: int | None = None
     deadline = time.monotonic() + _DOWN_SECONDS
-    while (pid := lock.holder(directory / _LOCK)) is not None:
+    while (pid := lock.owner(directory / _LOCK)) is not None:
         if asked is None:
             asked = pid
             with contextlib.suppress(ProcessLookupError):

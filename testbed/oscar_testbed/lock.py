@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A lock file that one process holds at a time, with the holder's process id in it.
+"""A lock file that one process holds at a time, with its owner's process id in it.
 
-The lock is the kernel's (``flock``): it ends with its holder, however that ends, and what the file says is only read
+The lock is the kernel's (``flock``): it ends with its owner, however that ends, and what the file says is only read
 while somebody holds it.
 """
 
@@ -17,7 +17,7 @@ from typing import IO
 
 from oscar_testbed.errors import PlatformError
 
-#: :func:`holder` takes the lock for a moment to see whether it is free; who wants it meanwhile tries again.
+#: :func:`owner` takes the lock for a moment to see whether it is free; who wants it meanwhile tries again.
 _ATTEMPTS = 5
 _PAUSE = 0.05
 
@@ -46,7 +46,7 @@ def hold(path: Path, busy: str, remedy: str, *, error: type[Exception] = Platfor
         file.truncate(0)
 
 
-def holder(path: Path) -> int | None:
+def owner(path: Path) -> int | None:
     """Process id of who holds a lock, or None."""
     with contextlib.suppress(FileNotFoundError), path.open("r+", encoding="ascii") as file:
         if not _try(file):

@@ -30,7 +30,7 @@ def airflow() -> Iterator[dict[str, Any]]:
     One that runs already is used as it is and left running, so that a test may be run again without waiting for it.
     """
     directory = ROOT / ".demo" / "up"
-    running = lock.holder(directory / "lock") is not None and (directory / "state.json").exists()
+    running = lock.owner(directory / "lock") is not None and (directory / "state.json").exists()
     if not running:
         _testbed("up", "--airflow", "--detach")
     try:

@@ -21,16 +21,16 @@ def altered(document: Any, data: bytes) -> Any:
         places = list(_places(found))
         if not places:
             return found
-        holder, key = places[data[at] % len(places)]
+        parent, key = places[data[at] % len(places)]
         choice = data[at + 1] % (len(_ODD) + 3)
         if choice < len(_ODD):
-            holder[key] = copy.deepcopy(_ODD[choice])
+            parent[key] = copy.deepcopy(_ODD[choice])
         elif choice == len(_ODD):
-            del holder[key]
+            del parent[key]
         elif choice == len(_ODD) + 1:
-            holder[key] = data[at + 2 :].decode("utf-8", "replace")
+            parent[key] = data[at + 2 :].decode("utf-8", "replace")
         else:
-            holder[key] = [holder[key]]
+            parent[key] = [parent[key]]
     return found
 
 

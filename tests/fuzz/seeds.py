@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_oscar.core.objects import ObjectEvent, Source
+from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 from airflow_provider_oscar.core.oscar_events import to_dcache_event, to_minio_event
 from airflow_provider_oscar.core.staging import Checksum, StageIn, StageOutS3Post
 from airflow_provider_oscar.jobs.spec import JOB_VERSION, JobSpec
@@ -17,7 +17,7 @@ from airflow_provider_oscar.watch.strategies import CursorState, SnapshotState, 
 from tests.fuzz import answer_seeds
 
 _EVENT = ObjectEvent(
-    source=Source.S3, conn_id="c", container="b", key="in/a b.h5", size=3, etag="e", version_id="",
+    source=StoreType.S3, conn_id="c", container="b", key="in/a b.h5", size=3, etag="e", version_id="",
     modified=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
 )  # fmt: skip
 _LISTED = (

@@ -16,7 +16,7 @@ from typing import Any
 from airflow_provider_oscar.core import notification_formats
 from airflow_provider_oscar.core.errors import OscarProviderError
 from airflow_provider_oscar.core.logs import printable, strip_harness
-from airflow_provider_oscar.core.objects import ObjectEvent, Source
+from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 from airflow_provider_oscar.hooks.dcache.events import read_message
 from airflow_provider_oscar.hooks.dcache.propfind import PropfindParser
 from airflow_provider_oscar.hooks.http.sse import SseParser
@@ -40,7 +40,7 @@ def _pieces(data: bytes) -> tuple[int, bytes]:
 
 def _event(key: str, size: int | None, etag: str, modified: Any) -> ObjectEvent:
     return ObjectEvent(
-        source=Source.S3, conn_id="c", container="b", key=key, size=size, etag=etag, version_id="", modified=modified
+        source=StoreType.S3, conn_id="c", container="b", key=key, size=size, etag=etag, version_id="", modified=modified
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 from airflow.sdk import DAG
 
-from airflow_provider_oscar.core.objects import ObjectEvent, Source
+from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.staging import StageIn, StageOutS3Post
 from airflow_provider_oscar.decorators.interlink import interlink_task
@@ -57,7 +57,7 @@ class HttpStore:
         data = self.server.objects.get(f"/{container}/{key}")
         if data is None:
             return None
-        return ObjectEvent(Source.S3, "out", container, key, len(data), "", "", datetime(2026, 1, 1, tzinfo=UTC))
+        return ObjectEvent(StoreType.S3, "out", container, key, len(data), "", "", datetime(2026, 1, 1, tzinfo=UTC))
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def store(monkeypatch):
         made = HttpStore(server)
         for kind in (JobBuilder, ResultStore):
             monkeypatch.setattr(
-                kind, "__init__", lambda self: self.__dict__.update(kit_image="", _stores=lambda *_: made)
+                kind, "__init__", lambda self: self.__dict__.update(faas_supervisor_image="", _stores=lambda *_: made)
             )
         yield made
 

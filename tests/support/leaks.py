@@ -114,7 +114,7 @@ def growths(process: str, samples: Sequence[Sample], *, warm_up: float = 1 / 3) 
 class Meter:
     """Takes samples in a thread, until it is stopped.
 
-    :param pids: returns the number of each process; one that ended and began anew begins anew here as well.
+    :param pids: returns the number of each process; one that ended and started over starts over here as well.
     :param interval: seconds between two samples.
     """
 

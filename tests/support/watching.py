@@ -17,13 +17,13 @@ from airflow_provider_oscar.watch.sources.notified import NotifiedSource
 
 
 class Watch:
-    """What a source told: keys in the order of their first page, with the reason, and how many sweeps there were."""
+    """What a source told: keys in the order of their first page, with the reason, and how many listings there were."""
 
     def __init__(self, source: Callable[[], NotifiedSource]) -> None:
         self._make_source = source
         self._source: NotifiedSource | None = None
         self.heard: dict[str, str] = {}
-        self.sweeps = 0
+        self.listings = 0
         #: Cleared while nothing is acknowledged, so that notifications pile up.
         self.acknowledging = asyncio.Event()
         self.acknowledging.set()
@@ -51,7 +51,7 @@ class Watch:
             async for page, payload in producer.open_stream():
                 for event in page.events:
                     self.heard.setdefault(event.key, event.reason.value)
-                self.sweeps += page.last
+                self.listings += page.last
                 await self.acknowledging.wait()
                 await producer.advance([AdvanceItem(payload, AdvanceOutcome(acked=1, failed=0))])
         finally:
@@ -82,7 +82,7 @@ async def watching(
     watch = Watch(arguments.source)  # type: ignore[arg-type]
     task = asyncio.create_task(watch.follow())
     try:
-        await watch.until(lambda: watch.sweeps > 0 and (watch.connected or not connected), seconds=60)
+        await watch.until(lambda: watch.listings > 0 and (watch.connected or not connected), seconds=60)
         yield watch
     finally:
         task.cancel()

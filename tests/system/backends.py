@@ -103,10 +103,10 @@ def real_interlink(directory: Path) -> Iterator[tuple[Backend, Any]]:
         with api.client() as client:
             # Pods need one, and making it is the controllers' work; nothing else of theirs is needed for pods.
             client.post("/api/v1/namespaces/default/serviceaccounts", json={"metadata": {"name": "default"}})
-        kit = install_supervisor(directory / "kit").parent
-        kit_image = {SUPERVISOR_KIT_IMAGE: LocalImage(SUPERVISOR_KIT_IMAGE)}
+        supervisor = install_supervisor(directory / "faas-supervisor").parent
+        supervisor_image = {SUPERVISOR_KIT_IMAGE: LocalImage(SUPERVISOR_KIT_IMAGE)}
         runtime = overlay_container.install(
-            directory / "bin", {**images(), **kit_image}, {SUPERVISOR_KIT_IMAGE: {"/supervisor": kit}}
+            directory / "bin", {**images(), **supervisor_image}, {SUPERVISOR_KIT_IMAGE: {"/supervisor": supervisor}}
         )
         nodes = UpstreamNodes(api, slurm, directory / "nodes", lambda: runtime)
         running.callback(nodes.stop)

@@ -17,7 +17,7 @@ from oscar_testbed.fakes.slurm import BatchSystem
 from oscar_testbed.process import wait_until
 from oscar_testbed.real.base import Component
 from oscar_testbed.real.slurm import Slurm
-from oscar_testbed.real.stack import TOOLS_IMAGE, Part, Stack, default_directory, holder, only_one, part_line
+from oscar_testbed.real.stack import TOOLS_IMAGE, Part, Stack, default_directory, only_one, owner, part_line
 
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from tests.system.table import Table
@@ -81,7 +81,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         site = _live(Path(os.environ.get("KUBECONFIG", "~/.kube/config")).expanduser())
         lines.append(f"live cluster {site.kubeconfig['clusters'][0]['cluster']['server']}, node {site.cpu_node}")
         yield site
-    elif holder(default_directory()):
+    elif owner(default_directory()):
         site = _running(default_directory())
         lines += [part_line(part) for part in site.parts]
         yield site

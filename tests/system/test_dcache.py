@@ -214,12 +214,12 @@ class TestWatching:
         hook.put_bytes("/watch", "there", b"1")
         hook.put_bytes("/elsewhere", "moved", b"1")
         async with watching("/watch", recursive=True) as watch:
-            sweeps = watch.sweeps
+            listings = watch.listings
             await asyncio.to_thread(hook.put_bytes, "/watch", "new 'é", b"1")
             await watch.until(lambda: "new 'é" in watch.heard, seconds=PATIENCE)
             await asyncio.to_thread(hook.move, "/elsewhere/moved", "/watch/moved")
             await watch.until(lambda: watch.heard.get("moved") == "moved", seconds=PATIENCE)
-            assert watch.sweeps == sweeps
+            assert watch.listings == listings
             await asyncio.to_thread(hook.put_bytes, "/watch/a/b", "deep", b"1")
             await watch.until(lambda: "a/b/deep" in watch.heard, seconds=PATIENCE)
             assert watch.heard["there"] == "listed"
@@ -243,13 +243,13 @@ class TestWatching:
             async with watching("/ring") as watch:
                 await asyncio.to_thread(hook.put_bytes, "/ring", "before", b"1")
                 await watch.until(lambda: "before" in watch.heard, seconds=PATIENCE)
-                channel, sweeps = watch.channel, watch.sweeps
+                channel, listings = watch.channel, watch.listings
                 between.shut = True
                 between.cut()
                 await asyncio.to_thread(hook.put_bytes, "/ring", "in between", b"1")
                 await asyncio.to_thread(self._run_over, site, channel)
                 between.shut = False
-                await watch.until(lambda: watch.connected and watch.sweeps > sweeps, seconds=PATIENCE)
+                await watch.until(lambda: watch.connected and watch.listings > listings, seconds=PATIENCE)
                 await watch.until(lambda: watch.heard.get("in between") == "listed", seconds=PATIENCE)
                 await asyncio.to_thread(hook.put_bytes, "/ring", "after", b"1")
                 await watch.until(lambda: watch.heard.get("after") == "created", seconds=PATIENCE)

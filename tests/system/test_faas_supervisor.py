@@ -161,10 +161,10 @@ def run_job(supervisor: Supervisor, s3: OscarS3Hook) -> Callable[..., tuple[Ende
             command=command,
             output_conn_id="oscar_s3_default",
             output_uri=RESULTS,
-            options=RunOptions(mode="faas-supervisor" if mode == "kit" else "inline"),
+            options=RunOptions(mode=mode),
             environment=environment,
         )
-        if mode == "kit":
+        if mode == "faas-supervisor":
             secret = job.secret
             definition = secret["function_config.yaml"]
             ended = supervisor.run(job.env["EVENT"], secret["script.sh"], definition=definition, decode=True)
@@ -176,7 +176,7 @@ def run_job(supervisor: Supervisor, s3: OscarS3Hook) -> Callable[..., tuple[Ende
     return run
 
 
-@pytest.mark.parametrize("mode", ["inline", "kit"])
+@pytest.mark.parametrize("mode", ["inline", "faas-supervisor"])
 @pytest.mark.parametrize("key", HOSTILE_KEYS)
 def test_object_is_staged_in_and_out_and_the_manifest_written(run_job, s3, key, mode):
     ended, manifest = run_job(COPY, key, mode=mode)
@@ -190,14 +190,14 @@ def test_object_is_staged_in_and_out_and_the_manifest_written(run_job, s3, key, 
     assert Manifest.from_marker(ended.out.decode(), manifest.submission_id) is not None
 
 
-@pytest.mark.parametrize("mode", ["inline", "kit"])
+@pytest.mark.parametrize("mode", ["inline", "faas-supervisor"])
 def test_every_value_arrives_byte_for_byte(run_job, s3, mode):
     ended, manifest = run_job(nasty.COMMAND, mode=mode, environment=nasty.ENVIRONMENT)
     assert manifest.succeeded, ended.err.decode()
     assert s3.read_bytes(f"{RESULTS}/{manifest.submission_id}/got", 100_000) == nasty.EXPECTED
 
 
-@pytest.mark.parametrize("mode", ["inline", "kit"])
+@pytest.mark.parametrize("mode", ["inline", "faas-supervisor"])
 def test_supervisor_calls_a_failed_command_a_success_and_the_manifest_does_not(run_job, mode):
     ended, manifest = run_job(FAIL, mode=mode)
     assert ended.code == 0

@@ -153,7 +153,7 @@ class TestListening:
             await asyncio.to_thread(upload_in_parts, store, "in/large.h5")
             wanted = {"in/there": "listed", "in/a.h5": "created", HOSTILE: "created", "in/large.h5": "created"}
             await watch.until(lambda: watch.heard.keys() >= wanted.keys())
-            assert (watch.heard, watch.sweeps) == (wanted, 1)
+            assert (watch.heard, watch.listings) == (wanted, 1)
 
     async def test_a_quiet_stream_stays_open(self, minio, monkeypatch):
         monkeypatch.setattr("airflow_provider_oscar.hooks.s3.notifications.SILENCE", 5.0)
@@ -161,10 +161,10 @@ class TestListening:
         async with following(self.source()) as watch:
             await watch.until(lambda: watch.connected)
             await asyncio.sleep(15)
-            assert watch.sweeps == 1
+            assert watch.listings == 1
             await asyncio.to_thread(store.put_bytes, BUCKET, "in/late", b"abc")
             await watch.until(lambda: "in/late" in watch.heard)
-            assert (watch.heard["in/late"], watch.sweeps) == ("created", 1)
+            assert (watch.heard["in/late"], watch.listings) == ("created", 1)
 
     async def test_what_came_while_minio_was_away_is_found(self, minio, monkeypatch):
         store = open_store(minio, monkeypatch)
@@ -183,7 +183,7 @@ class TestListening:
         open_store(minio, monkeypatch)
         wrong = {**minio.connection(), "password": "wrong-password"}
         monkeypatch.setenv("AIRFLOW_CONN_MINIO", json.dumps(wrong))
-        task = asyncio.create_task(self._first_sweep())
+        task = asyncio.create_task(self._first_listing())
         try:
             async with asyncio.timeout(30):
                 while "listen" not in caplog.text and "refused" not in caplog.text:  # noqa: ASYNC110
@@ -193,7 +193,7 @@ class TestListening:
         assert minio.secret_key not in caplog.text
         assert "wrong-password" not in caplog.text
 
-    async def _first_sweep(self) -> None:
+    async def _first_listing(self) -> None:
         async with following(self.source(poll_interval=1)):
             pass
 

@@ -52,9 +52,9 @@ def _crash(directory: Path) -> None:
     """Kill a process that has such a cluster, with a job in it."""
     with subprocess.Popen(
         [sys.executable, "-c", _HOLDER, str(directory)], cwd=Path(__file__).parents[2], stdout=subprocess.PIPE
-    ) as holder:
+    ) as process:
         try:
-            assert holder.stdout is not None
-            assert holder.stdout.readline() == b"runs\n"
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"runs\n"
         finally:
-            os.kill(holder.pid, signal.SIGKILL)
+            os.kill(process.pid, signal.SIGKILL)

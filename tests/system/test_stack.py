@@ -16,7 +16,7 @@ from oscar_testbed.errors import MissingPrerequisite
 from oscar_testbed.fakes.slurm import real as slurm_programs
 from oscar_testbed.real import debian, kubelet, kubernetes_build, slurm
 from oscar_testbed.real.ledger import Ledger, mounts_below
-from oscar_testbed.real.stack import holder, only_one
+from oscar_testbed.real.stack import only_one, owner
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,10 +42,10 @@ def processes_with(text):
 
 def test_second_stack_in_a_directory_is_refused(tmp_path):
     with only_one(tmp_path):
-        assert holder(tmp_path) == os.getpid()
+        assert owner(tmp_path) == os.getpid()
         with pytest.raises(MissingPrerequisite, match="already runs"), only_one(tmp_path):
             pass
-    assert holder(tmp_path) is None
+    assert owner(tmp_path) is None
 
 
 def test_ledger_is_undone_up_to_the_half_line_of_a_crash(tmp_path):

@@ -37,7 +37,7 @@ class Usage:
 
     :param megabytes: resident memory.
     :param files: open descriptors.
-    :param seconds: since it started; one that was restarted begins anew.
+    :param seconds: since it started; one that was restarted starts over.
     """
 
     megabytes: float

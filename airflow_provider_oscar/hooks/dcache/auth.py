@@ -40,7 +40,7 @@ def discover_wlcg_token(environment: Mapping[str, str], uid: int) -> str:
 
 
 def credentials(settings: DCacheSettings) -> Callable[[], str]:
-    """Return a function that makes the ``Authorization`` header anew at each call; empty for none."""
+    """Return a function that makes the ``Authorization`` header again at each call; empty for none."""
     if settings.auth is AuthMode.BASIC:
         pair = f"{settings.login}:{settings.password}".encode()
         header = "Basic " + base64.b64encode(pair).decode("ascii")

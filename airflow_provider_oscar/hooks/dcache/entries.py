@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from urllib.parse import quote
 
 from airflow_provider_oscar.core.errors import DefinitionError
-from airflow_provider_oscar.core.objects import ObjectEvent, Reason, Source
+from airflow_provider_oscar.core.objects import ObjectEvent, Reason, StoreType
 
 #: A PNFS-ID, of Chimera or of the older PNFS, and what a door appends.
 _DOOR_TAG = re.compile(r"([0-9A-F]{36}|[0-9A-F]{24})_-?\d+")
@@ -59,7 +59,7 @@ class NamespaceEntry:
     def to_event(self, *, conn_id: str, container: str, reason: Reason = Reason.LISTED) -> ObjectEvent:
         """Return the event of this file, as seen from a watched directory."""
         return ObjectEvent(
-            Source.DCACHE,
+            StoreType.DCACHE,
             conn_id,
             container,
             relative(self.path, container),

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, quoted
-from airflow_provider_oscar.core.objects import ObjectEvent, Source, normalised_etag, split_uri
+from airflow_provider_oscar.core.objects import ObjectEvent, StoreType, normalised_etag, split_uri
 from airflow_provider_oscar.core.oscar_events import to_dcache_event
 from airflow_provider_oscar.core.staging import CHECKSUM_TYPES, Checksum, StageIn, StageOutWebDAV, safe_name
 from airflow_provider_oscar.hooks.dcache import webdav
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def stage_in(hook: DCacheHook, event: ObjectEvent, *, lifetime: timedelta) -> StageIn:
     """Do :meth:`.DCacheHook.stage_in`."""
-    if event.source is not Source.DCACHE:
+    if event.source is not StoreType.DCACHE:
         raise DefinitionError(f"{event.uri!r} is not a dCache file; use the hook of its store")
     path = join(event.container, event.key)
     etag, checksum = _require_unchanged(hook, event, path)
@@ -87,7 +87,7 @@ def dcache_path(uri: str) -> str:
     :raises DefinitionError: if it is another URI.
     """
     source, _authority, path = split_uri(uri)
-    if source is not Source.DCACHE:
+    if source is not StoreType.DCACHE:
         raise DefinitionError(f"{uri!r} is not a dCache URI; expected dcache://conn_id/path")
     return clean_path(path or "/")
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from airflow_provider_oscar.core.objects import ObjectEvent, Reason, Source, normalised_etag
+from airflow_provider_oscar.core.objects import ObjectEvent, Reason, StoreType, normalised_etag
 from airflow_provider_oscar.core.times import in_utc, parse_iso, read_http
 
 EPOCH = datetime.fromtimestamp(0, UTC)
@@ -61,7 +61,7 @@ class FileEntry:
         :param key: relative to the place.
         :param reason: how it was noticed.
         """
-        return ObjectEvent(Source.FSSPEC, conn_id, container, key, self.size, self.etag, "", self.modified, reason)
+        return ObjectEvent(StoreType.FSSPEC, conn_id, container, key, self.size, self.etag, "", self.modified, reason)
 
 
 def read_entry(info: object, directory: str) -> FileEntry | None:

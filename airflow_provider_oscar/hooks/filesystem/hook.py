@@ -27,7 +27,7 @@ from airflow_provider_oscar.core.errors import (
     quoted,
 )
 from airflow_provider_oscar.core.fsspec_urls import OBJECT_STORES, WITH_HOST, FsspecUrl
-from airflow_provider_oscar.core.objects import ObjectEvent, Reason, Source
+from airflow_provider_oscar.core.objects import ObjectEvent, Reason, StoreType
 from airflow_provider_oscar.core.staging import StageIn, StageOut, safe_name
 from airflow_provider_oscar.hooks.filesystem import onedata
 from airflow_provider_oscar.hooks.filesystem.entries import EPOCH, FileEntry, UnreadableEntryError, read_entry
@@ -205,7 +205,7 @@ class FileSystemHook:
         :param limit: most bytes; a larger file is an error, not cut.
         :raises PermanentError: if the file is larger.
         """
-        path = self.root(FsspecUrl.parse(uri, encoded=True).place)
+        path = self.root(FsspecUrl.parse(uri, encoded=True).url)
         try:
             with self._errors(f"read {quoted(path)}"):
                 data = bytes(self.fs.cat_file(path, start=0, end=limit + 1))
@@ -246,7 +246,7 @@ class FileSystemHook:
         :raises BadInputError: if the file is gone or was overwritten.
         :raises DefinitionError: if jobs cannot read such a file.
         """
-        if event.source is not Source.FSSPEC:
+        if event.source is not StoreType.FSSPEC:
             raise DefinitionError(f"{event.uri!r} is not a file of an fsspec file system; use the hook of its store")
         if lifetime > _LONGEST_LIFETIME:
             raise DefinitionError(f"access to {quoted(event.uri)} for {lifetime}; expected at most seven days")

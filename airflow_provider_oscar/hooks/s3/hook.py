@@ -32,7 +32,7 @@ from airflow_provider_oscar.core.errors import (
     TransientError,
     quoted,
 )
-from airflow_provider_oscar.core.objects import ObjectEvent, Source, normalised_etag
+from airflow_provider_oscar.core.objects import ObjectEvent, StoreType, normalised_etag
 from airflow_provider_oscar.core.staging import StageIn, StageOutS3Post
 from airflow_provider_oscar.hooks.http.cookies import cookie_jar
 from airflow_provider_oscar.hooks.http.tls import tls_context
@@ -257,7 +257,7 @@ class OscarS3Hook(BaseHook):
                 self._require_bucket(bucket)
             return None
         return ObjectEvent(
-            source=Source.S3,
+            source=StoreType.S3,
             conn_id=self.s3_conn_id,
             container=bucket,
             key=key,
@@ -344,7 +344,7 @@ class OscarS3Hook(BaseHook):
         conn_id = self.s3_conn_id
 
         def make(key: str, size: int | None, etag: str, modified: datetime) -> ObjectEvent:
-            return ObjectEvent(Source.S3, conn_id, bucket, key, size, etag, "", modified)
+            return ObjectEvent(StoreType.S3, conn_id, bucket, key, size, etag, "", modified)
 
         return make
 

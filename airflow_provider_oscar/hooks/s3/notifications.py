@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where stores tell of new objects: an SQS queue, and MinIO's ListenBucketNotification stream.
 
-Both carry the credentials of an S3 connection. What they say is a hint: :mod:`.s3` tells whether it is true.
+Both carry the credentials of an S3 connection. What they say is not trusted: :mod:`.s3` tells whether it is true.
 :class:`SqsQueue` blocks; :func:`listen` belongs to the event loop.
 """
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, quoted
-from airflow_provider_oscar.core.objects import ObjectEvent, Source, split_uri
+from airflow_provider_oscar.core.objects import ObjectEvent, StoreType, split_uri
 from airflow_provider_oscar.core.oscar_events import to_minio_event
 from airflow_provider_oscar.core.staging import StageIn, StageOutS3Post, safe_name
 
@@ -74,13 +74,13 @@ def s3_path(uri: str) -> tuple[str, str]:
     :raises DefinitionError: if it is another URI.
     """
     source, bucket, key = split_uri(uri)
-    if source is not Source.S3:
+    if source is not StoreType.S3:
         raise DefinitionError(f"{uri!r} is not an S3 URI; expected s3://bucket/key")
     return bucket, key
 
 
 def _require_unchanged(hook: OscarS3Hook, event: ObjectEvent) -> None:
-    if event.source is not Source.S3:
+    if event.source is not StoreType.S3:
         raise DefinitionError(f"{event.uri!r} is not an S3 object; use the hook of its store")
     if event.version_id:
         return

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the objects of a DCNiOS source come from here.
 
-DCNiOS passes messages on, whatever they say. Here a message is a hint that an object is new: the place is listed as
+DCNiOS passes messages on, whatever they say. Here a message only says where to look: the place is listed as
 well, so that nothing is lost when a message is. What a workflow does not say (which bucket the messages of a queue are
 about) has to be said beside it, or the DAG takes what is posted to the asset.
 """
@@ -113,12 +113,12 @@ def _tell(element: Element, uri: str, queue: bool, report: Report) -> None:
         report.add(element.name, "statefile", Outcome.NOT_NEEDED, "", "what was seen is remembered at the asset")
     elif element.kind is Kind.KAFKA and queue:
         remark = (
-            "messages are hints, the place is listed every 300 s as well; the topic is a name here and no pattern; "
+            "messages are checked, the place is listed every 300 s as well; the topic is a name here and no pattern; "
             "messages of a form of their own need pointers (docs/detection.md); install airflow-provider-oscar[kafka]"
         )
         report.add(element.name, f"source {element.kind}", Outcome.MAPPED, becomes, remark)
     elif element.kind in (Kind.S3, Kind.SQS) and queue:
-        remark = "messages are hints, the bucket is listed every 300 s as well; the queue is neither made nor removed"
+        remark = "messages are checked, the bucket is listed every 300 s as well; the queue is neither made nor removed"
         report.add(element.name, f"source {element.kind}", Outcome.MAPPED, becomes, remark)
     else:
         remark = "the place is listed every 10 s (poll_interval)"

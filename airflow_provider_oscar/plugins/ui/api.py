@@ -301,11 +301,11 @@ def link_to(open_store: Opener, row: views.TaskRow, uri: str) -> str:
 
     :raises OscarProviderError: if the object is gone, or its store has no such URLs.
     """
-    from airflow_provider_oscar.core.objects import Source, split_uri
+    from airflow_provider_oscar.core.objects import StoreType, split_uri
 
     hook = open_store(uri, str(row.rendered.get("output_conn_id") or ""))
     source, container, key = split_uri(uri)
-    if source is Source.DCACHE:
+    if source is StoreType.DCACHE:
         container, _, key = key.rpartition("/")
     event = hook.head(container, key)
     if event is None:
@@ -314,6 +314,6 @@ def link_to(open_store: Opener, row: views.TaskRow, uri: str) -> str:
     if not access.headers:
         return access.url
     scheme, _, macaroon = access.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or event.source is not Source.DCACHE:
+    if scheme.lower() != "bearer" or event.source is not StoreType.DCACHE:
         raise DefinitionError(f"{uri} cannot be linked to: its server gives no short-lived access to a single file")
     return f"{access.url}?authz={quote(macaroon, safe='')}"

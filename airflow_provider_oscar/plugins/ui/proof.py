@@ -2,7 +2,7 @@
 """Whether what lies at a job's place is still the manifest that proved its success; pure.
 
 Airflow believed a manifest once, when the job ended, and keeps its summary. Whoever may write to the place can change
-the copy there afterwards, so the page verifies that copy anew and shows it only if it is genuine.
+the copy there afterwards, so the page verifies that copy again and shows it only if it is genuine.
 """
 
 from __future__ import annotations

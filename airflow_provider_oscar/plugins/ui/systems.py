@@ -158,12 +158,12 @@ def proven_manifest(
 
 def open_store(uri: str, conn_id: str) -> StoreHook:
     """Return the hook that reaches a URI, with the connection read the way the API server can."""
-    from airflow_provider_oscar.core.objects import Source, split_uri
+    from airflow_provider_oscar.core.objects import StoreType, split_uri
     from airflow_provider_oscar.hooks.dcache import DCacheHook
     from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 
     source, authority, _path = split_uri(uri)
-    if source is Source.S3:
+    if source is StoreType.S3:
         named = conn_id or OscarS3Hook.default_conn_name
         return OscarS3Hook(named, connection=server_connection(named))
     named = conn_id or authority

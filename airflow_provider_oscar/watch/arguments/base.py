@@ -68,7 +68,7 @@ class WatchArguments(ABC):
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {**values, "filter": self.filter.to_dict()}
 
-    def place(self) -> dict[str, object]:
+    def listing_arguments(self) -> dict[str, object]:
         """Return the arguments that decide what is listed and how; watchers that agree on them share one listing."""
         own = {field.name for field in fields(WatchArguments)} - {"conn_id", "poll_interval"}
         values = {field.name: getattr(self, field.name) for field in fields(self)}

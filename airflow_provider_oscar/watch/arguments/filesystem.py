@@ -55,7 +55,7 @@ class FileSystemArguments(WatchArguments):
             raise DefinitionError(
                 f"the url of a watcher holds a login or a connection ({quoted(self.url)}); give conn_id instead"
             )
-        object.__setattr__(self, "url", url.place)
+        object.__setattr__(self, "url", url.url)
         if self.notifications is not None:
             chosen = Notifications.from_argument(self.notifications)
             if chosen.kind != NotificationKind.RUCIO or url.protocol != "rucio":

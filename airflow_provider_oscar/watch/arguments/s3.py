@@ -64,9 +64,9 @@ class S3Arguments(WatchArguments):
         found = super().to_dict()
         return {**found, "notifications": None if self.notifications is None else dict(self.notifications)}
 
-    def place(self) -> dict[str, object]:
+    def listing_arguments(self) -> dict[str, object]:
         """Return what decides how the prefix is listed; cursors need a listing of their own."""
-        return {**super().place(), "cursor": self.algorithm == "cursor"}
+        return {**super().listing_arguments(), "cursor": self.algorithm == "cursor"}
 
     def source(self) -> ListingSource:
         """Return the listing of the prefix."""

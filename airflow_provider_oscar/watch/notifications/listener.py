@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """One listener for all notification channels.
 
-What a channel delivers is a hint. A channel may lose it, repeat it, or deliver what is not true: each object that is
-named is looked at, and whenever something may have been missed the place is listed. So notifications need not be
-stored, and a lost channel costs a listing.
+What a channel delivers proves nothing. A channel may lose it, repeat it, or deliver what is not true: each object
+that is named is looked at, and whenever something may have been missed the place is listed. So notifications need not
+be stored, and a lost channel costs a listing.
 """
 
 from __future__ import annotations

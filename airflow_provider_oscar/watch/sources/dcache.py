@@ -116,5 +116,5 @@ class DCacheSource(DirectorySource["DCacheHook", "NamespaceEntry"]):
                 directory = waiting.pop()
                 await self.before_listing(directory)
                 entries = await self._store.call(lambda: hook.list_entries(directory))  # noqa: B023
-                yield Page(self.page(entries, first=False).events, hint=True)
+                yield Page(self.page(entries, first=False).events, incremental=True)
                 waiting.extend(entry.path for entry in entries if entry.is_directory)

@@ -66,7 +66,7 @@ class FileSystemSource(DirectorySource["FileSystemHook", "FileEntry"]):
             connections=connections,
         )
         self._conn_id = conn_id
-        self.container = place.place
+        self.container = place.url
         self._root = ""
 
     @property

@@ -202,7 +202,7 @@ class NotifiedSource(ListingSource):
         waits = any(delivery.ack is not None for delivery in deliveries)
         return Page(
             events,
-            hint=True,
+            incremental=True,
             server_time=self._server_time(),
             on_persisted=_ack(deliveries) if waits else None,
         )

@@ -34,16 +34,16 @@ class Since:
         self._found: list[ObjectEvent] = []
 
     def process(self, page: Page) -> list[ObjectEvent]:
-        """Return the new objects, oldest first, once a listing is complete or a hint tells enough."""
-        if page.first or page.hint:
+        """Return the new objects, oldest first, once a listing is complete or an incremental page tells enough."""
+        if page.first or page.incremental:
             self._found = []
             self._sentinels = Sentinels(self._sentinel) if self._sentinel else None
         if self._sentinels is None:
             self._found += [event for event in page.events if self._accepts(event) and self._is_new(event)]
-            return self._ordered(self._found) if page.last or page.hint else []
+            return self._ordered(self._found) if page.last or page.incremental else []
         self._sentinels.note(page.events)
         self._found += [event for event in page.events if self._accepts(event)]
-        if page.hint:
+        if page.incremental:
             page.needs_full_listing = bool(page.events)  # the rest is not known between listings
             return []
         return self._released(self._sentinels) if page.last else []

@@ -132,7 +132,7 @@ class EmbeddedPlugin:
     def delete(self, pod: dict[str, Any]) -> Answer:
         known = self.plugin.log_files(pod["metadata"]["uid"], "job") is not None
         self.plugin.delete(pod["metadata"]["uid"])
-        self.plugin.sweep()
+        self.plugin.remove_leftovers()
         return Answer(200 if known else 0, "")
 
     def directory(self, pod: dict[str, Any]) -> Path:

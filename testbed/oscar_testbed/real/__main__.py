@@ -30,8 +30,8 @@ from oscar_testbed.real.stack import (
     clean_up,
     default_directory,
     forget,
-    holder,
     only_one,
+    owner,
     part_line,
     publish,
 )
@@ -85,7 +85,7 @@ def build(_: argparse.Namespace) -> int:
 def up(options: argparse.Namespace) -> int:
     """Start a keeper in the background and wait until everything answers."""
     directory: Path = options.directory.absolute()
-    if pid := holder(directory):
+    if pid := owner(directory):
         raise MissingPrerequisite(f"it is up already (process {pid}); `python -m oscar_testbed.real down` stops it")
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     state, log_path = directory / "stack.json", directory / "keeper.log"
@@ -143,10 +143,10 @@ def down(options: argparse.Namespace) -> int:
     """Stop the stack, or undo what a crashed one left; one that does not run is fine."""
     directory: Path = options.directory.absolute()
     deadline = time.monotonic() + _DOWN_SECONDS
-    pid = holder(directory)
+    pid = owner(directory)
     if pid is not None:
         os.kill(pid, signal.SIGTERM)
-    while holder(directory) is not None:
+    while owner(directory) is not None:
         if time.monotonic() > deadline:
             _say(f"process {pid} does not stop; kill it and run `down` again, which then cleans up after it")
             return 1
@@ -166,7 +166,7 @@ def down(options: argparse.Namespace) -> int:
 def status(options: argparse.Namespace) -> int:
     """Print the table of parts; 1 when nothing runs."""
     state = options.directory.absolute() / "stack.json"
-    if holder(options.directory.absolute()) is None or not state.exists():
+    if owner(options.directory.absolute()) is None or not state.exists():
         _say("the stack is down")
         return 1
     for part in json.loads(state.read_text())["parts"]:
@@ -177,7 +177,7 @@ def status(options: argparse.Namespace) -> int:
 def run(options: argparse.Namespace) -> int:
     """Run the system tests against the stack, which is brought up and taken down again unless it is up."""
     directory: Path = options.directory.absolute()
-    if holder(directory) is not None:
+    if owner(directory) is not None:
         return _test(options)
     if options.short:
         with _at_most(options.build_minutes, "building Kubernetes"):

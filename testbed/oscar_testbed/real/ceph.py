@@ -102,7 +102,7 @@ class CephGateway:
         return f"http://{LOOPBACK}:{self._port}"
 
     def start(self) -> None:
-        """Make the cluster anew, and return once the gateway answers and has a user.
+        """Make the cluster again, and return once the gateway answers and has a user.
 
         :raises MissingPrerequisite: when programs are not installed.
         """

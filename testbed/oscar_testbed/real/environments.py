@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Python environments of the tests' own: made once, outside the checkout, and made anew when what they hold changes."""
+"""Python environments of the tests' own: made once, outside the checkout, and again when what they hold changes."""
 
 from __future__ import annotations
 

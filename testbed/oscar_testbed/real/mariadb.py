@@ -51,7 +51,7 @@ class MariaDB:
         return run([_program("mariadbd"), "--version"]).split("Ver ")[1].split()[0]
 
     def start(self) -> None:
-        """Make the database anew and serve it."""
+        """Make the database again and serve it."""
         if lack := missing_programs():
             raise MissingPrerequisite(f"{', '.join(lack)} not found; install mariadb-server")
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -84,7 +84,7 @@ class PostgreSQL:
         return f"{scheme}://{USER}:{self.password}@{LOOPBACK}:{self.port}/{DATABASE}"
 
     def start(self) -> None:
-        """Make the database anew and serve it.
+        """Make the database again and serve it.
 
         :raises MissingPrerequisite: when something is not installed.
         """

@@ -42,7 +42,7 @@ class HpcRuntime:
         self.real = False
         self.version = f"process containers {__version__}"
         self.program = directory / "singularity"
-        #: What image names mean; read by every job anew, see :func:`add_image`.
+        #: What image names mean; read by every job again, see :func:`add_image`.
         self.images_path = directory / "apptainer-images.json"
         self._process_images = process_images
         self._wanted = apptainer_wanted

@@ -188,9 +188,9 @@ def only_one(directory: Path) -> Iterator[None]:
         yield
 
 
-def holder(directory: Path) -> int | None:
+def owner(directory: Path) -> int | None:
     """Process id of the stack that runs in a directory, or None."""
-    return lock.holder(directory / "lock")
+    return lock.owner(directory / "lock")
 
 
 def publish(stack: Stack) -> Path:
@@ -200,4 +200,4 @@ def publish(stack: Stack) -> Path:
     return path
 
 
-__all__ = ["TOOLS_IMAGE", "ApiServer", "Part", "Stack", "clean_up", "default_directory", "forget", "holder", "only_one"]
+__all__ = ["TOOLS_IMAGE", "ApiServer", "Part", "Stack", "clean_up", "default_directory", "forget", "owner", "only_one"]

@@ -26,7 +26,7 @@ from oscar_testbed.real import environments
 from oscar_testbed.real.postgres import PostgreSQL
 from sqlalchemy import create_engine, text
 
-from airflow_provider_oscar.core.objects import ObjectEvent, Source
+from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 from tests.integration.faults.airflow_parts import AirflowParts
 
 DAGS = Path(__file__).parent / "burst_dags"
@@ -163,7 +163,7 @@ def _cpu(pid: int | None) -> float:
 
 
 def _event(number: int, now: datetime) -> ObjectEvent:
-    return ObjectEvent(Source.S3, "store", "burst", f"in/{number:06d}.h5", 1, f"etag-{number}", "", now)
+    return ObjectEvent(StoreType.S3, "store", "burst", f"in/{number:06d}.h5", 1, f"etag-{number}", "", now)
 
 
 def main() -> None:

@@ -65,7 +65,7 @@ class Task:
         self._work(lambda task: task.execute(self.context))
 
     def resume(self, event: Mapping[str, Any]) -> None:
-        """What a worker does with the trigger's event, in another process as a rule: with an operator made anew."""
+        """What a worker does with the trigger's event, in another process as a rule: with an operator made again."""
         assert self.pause is not None
         arguments = self.pause.kwargs or {}
         self._work(lambda task: task.execute_complete(self.context, event=dict(event), **arguments))

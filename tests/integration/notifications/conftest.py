@@ -17,12 +17,12 @@ from airflow_provider_oscar.watch.sources.notified import NotifiedSource
 
 
 class Watch:
-    """What a source told: keys in the order of their first page, and how many sweeps there were."""
+    """What a source told: keys in the order of their first page, and how many listings there were."""
 
     def __init__(self, source: NotifiedSource) -> None:
         self.source = source
         self.heard: dict[str, str] = {}
-        self.sweeps = 0
+        self.listings = 0
         self.storing = True
         self.failing = 0
         self._held: list[Page] = []
@@ -39,7 +39,7 @@ class Watch:
             async for page, _ in self._producer.open_stream():
                 for event in page.events:
                     self.heard.setdefault(event.key, event.reason.value)
-                self.sweeps += page.last
+                self.listings += page.last
                 self._held.append(page)
                 if self.storing:
                     await self.store()
@@ -62,11 +62,11 @@ class Watch:
 
 @asynccontextmanager
 async def following(source: NotifiedSource) -> AsyncIterator[Watch]:
-    """Follow a source from its first sweep on."""
+    """Follow a source from its first listing on."""
     watch = Watch(source)
     task = asyncio.create_task(watch.follow())
     try:
-        await watch.until(lambda: watch.sweeps > 0)
+        await watch.until(lambda: watch.listings > 0)
         yield watch
     finally:
         task.cancel()

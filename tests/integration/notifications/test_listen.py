@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from airflow_provider_oscar.core.objects import ObjectEvent, Source
+from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 from airflow_provider_oscar.hooks.s3.listing import ListingPage
 from airflow_provider_oscar.watch.connections import Connections
 from airflow_provider_oscar.watch.notifications.listener import Channel
@@ -89,7 +89,7 @@ class FakeHook:
         return self._event(key) if key in self.keys else None
 
     def _event(self, key: str) -> ObjectEvent:
-        return ObjectEvent(Source.S3, "minio", "incoming", key, 3, "etag", "", NOON)
+        return ObjectEvent(StoreType.S3, "minio", "incoming", key, 3, "etag", "", NOON)
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ async def test_objects_are_heard_of_and_looked_at(server: ListenServer) -> None:
         for key in ("in put/a+%20b.h5", "in put/gone", "elsewhere"):
             server.created(key)
         await watch.until(lambda: bool(watch.heard))
-        assert (watch.heard, watch.sweeps) == ({"in put/a+%20b.h5": "created"}, 1)
+        assert (watch.heard, watch.listings) == ({"in put/a+%20b.h5": "created"}, 1)
     line, headers = server.requests[0]
     query = parse_qs(urlsplit(line.split()[1]).query)
     assert query == {"events": ["s3:ObjectCreated:*"], "prefix": ["in put/"]}
@@ -139,11 +139,11 @@ async def test_after_each_connection_the_place_is_listed(server: ListenServer) -
             hook.keys.add(name)
             await watch.until(lambda name=name: name in watch.heard)
             await watch.until(lambda: watch.connected)
-        sweeps = watch.sweeps
+        listings = watch.listings
         hook.keys.add("in put/heard")
         server.created("in put/heard")
         await watch.until(lambda: "in put/heard" in watch.heard)
-        assert sweeps >= 3
+        assert listings >= 3
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ async def test_objects_are_heard_of_between_listings_and_messages_deleted(cloud:
         await asyncio.to_thread(cloud.put, "in/sp ace+\u00fc.h5")
         await watch.until(lambda: "in/sp ace+\u00fc.h5" in watch.heard)
         assert watch.heard["in/sp ace+\u00fc.h5"] == "created"
-        assert watch.sweeps == 1
+        assert watch.listings == 1
         await watch.until(lambda: cloud.left() == 0)
 
 

@@ -103,13 +103,13 @@ def test_a_requeued_job_runs_again_under_its_number(cluster, submit, tmp_path):
 
 
 def test_cancel_before_the_start_leaves_no_code(cluster, submit):
-    holder = submit("sleep 60", "--partition=gpu", "--cpus-per-task=4")
-    _until(cluster, holder, lambda job: job.state == "R")
+    blocker = submit("sleep 60", "--partition=gpu", "--cpus-per-task=4")
+    _until(cluster, blocker, lambda job: job.state == "R")
     job_id = submit("true", "--partition=gpu", "--cpus-per-task=4")
     cluster.cancel(job_id)
     job = _finish(cluster, job_id)
     assert (job.state, job.wait_status) == ("CA", 0)
-    cluster.cancel(holder)
+    cluster.cancel(blocker)
     cluster.cancel("999999")
 
 

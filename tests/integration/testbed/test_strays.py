@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from oscar_testbed import background, strays
 from oscar_testbed.errors import PlatformError
-from oscar_testbed.lock import hold, holder
+from oscar_testbed.lock import hold, owner
 from oscar_testbed.process import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
@@ -71,9 +71,9 @@ def test_the_next_platform_ends_what_was_left_behind(tmp_path: Path, capfd: pyte
     with stray(tmp_path) as process:
         with background.only_one(tmp_path):
             assert process.wait(30) != 0
-            assert holder(tmp_path / "lock") == os.getpid()
+            assert owner(tmp_path / "lock") == os.getpid()
         assert "ended 1 processes" in capfd.readouterr().err
-    assert holder(tmp_path / "lock") is None
+    assert owner(tmp_path / "lock") is None
 
 
 def test_a_second_platform_is_refused_with_the_first_one_s_process_and_what_to_do(tmp_path: Path):

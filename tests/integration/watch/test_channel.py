@@ -17,27 +17,27 @@ async def test_a_channel_that_another_client_takes_is_left_to_it(dcache: Any, mo
     monkeypatch.setattr(dcache_sse, "_COMPETITION_PAUSE", 0.3)
     dcache.put("/competed/there", b"1")
     async with watching("/competed") as watch:
-        channel, sweeps = watch.channel, watch.sweeps
+        channel, listings = watch.channel, watch.listings
         hook = DCacheHook("dcache_default")
         async with hook.async_client() as client:
             request = events.stream_request(hook.frontend, channel)
             async with client.stream(request.method, request.url, headers=request.headers) as thief:
                 assert thief.status_code == 200
                 await watch.until(lambda: watch.channel not in ("", channel))
-                await watch.until(lambda: watch.connected and watch.sweeps > sweeps)
+                await watch.until(lambda: watch.connected and watch.listings > listings)
                 dcache.put("/competed/after", b"1")
-                # A sweep may see it before the stream tells of it.
+                # A listing may see it before the stream tells of it.
                 await watch.until(lambda: "after" in watch.heard)
 
 
 async def test_after_429_the_channel_is_made_when_the_server_said(dcache: Any) -> None:
     dcache.put("/throttled/there", b"1")
     async with watching("/throttled", poll_interval=0.3) as watch:
-        sweeps = watch.sweeps
+        listings = watch.listings
         dcache.namespace.faults.set(throttle_next=3)
         await asyncio.to_thread(dcache.restart_frontend)
         dcache.put("/throttled/meanwhile", b"1")
-        await watch.until(lambda: "meanwhile" in watch.heard and watch.sweeps > sweeps, seconds=30)
+        await watch.until(lambda: "meanwhile" in watch.heard and watch.listings > listings, seconds=30)
         await watch.until(lambda: watch.connected, seconds=30)
         assert dcache.namespace.faults.throttle_next == 0
         dcache.put("/throttled/after", b"1")

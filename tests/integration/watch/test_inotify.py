@@ -20,7 +20,7 @@ def channels(dcache: Any) -> int:
 async def test_files_are_heard_of_between_listings_when_they_are_whole(dcache: Any) -> None:
     dcache.put("/heard/there", b"1")
     async with watching("/heard") as watch:
-        sweeps = watch.sweeps
+        listings = watch.listings
         dcache.put("/heard/new\n..'\"é", b"1")
         await watch.hears("new\n..'\"é", "created")
         upload = dcache.begin_upload("/heard/slow")
@@ -31,7 +31,7 @@ async def test_files_are_heard_of_between_listings_when_they_are_whole(dcache: A
         upload.commit()
         await watch.hears("slow", "created")
         assert watch.heard["there"] == "listed"
-        assert watch.sweeps == sweeps
+        assert watch.listings == listings
     assert channels(dcache) == 0
 
 
@@ -60,10 +60,10 @@ async def test_after_a_fault_the_directory_is_listed_and_heard_again(dcache: Any
     path = f"/fault-{request.node.callspec.id.replace(' ', '-')}"
     dcache.put(f"{path}/there", b"1")
     async with watching(path) as watch:
-        sweeps = watch.sweeps
+        listings = watch.listings
         await asyncio.to_thread(fault, dcache)
         dcache.put(f"{path}/meanwhile", b"1")
-        await watch.until(lambda: watch.sweeps > sweeps and watch.connected)
+        await watch.until(lambda: watch.listings > listings and watch.connected)
         await watch.until(lambda: "meanwhile" in watch.heard)
         dcache.put(f"{path}/afterwards", b"1")
         await watch.until(lambda: "afterwards" in watch.heard)
@@ -104,13 +104,13 @@ async def test_many_files_at_once_are_listed_instead_of_looked_at(dcache: Any, m
     monkeypatch.setattr(DCacheEventChannel, "most_pending", 20)
     dcache.put("/burst/there", b"1")
     async with watching("/burst") as watch:
-        sweeps = watch.sweeps
+        listings = watch.listings
         watch.acknowledging.clear()
         dcache.put("/burst/first", b"1")
         await watch.hears("first", "created")
         await asyncio.to_thread(lambda: [dcache.put(f"/burst/{number}", b"1") for number in range(100)])
         await watch.until(lambda: watch.source.listener.missed)
-        assert watch.sweeps == sweeps
+        assert watch.listings == listings
         watch.acknowledging.set()
         await watch.until(lambda: len(watch.heard) == 102)
-        assert watch.sweeps == sweeps + 1
+        assert watch.listings == listings + 1

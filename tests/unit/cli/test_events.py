@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_oscar.cli.events import events_convert
-from airflow_provider_oscar.core.objects import ObjectEvent, Reason, Source
+from airflow_provider_oscar.core.objects import ObjectEvent, Reason, StoreType
 from airflow_provider_oscar.core.oscar_events import to_dcache_event, to_minio_event
 
 EVENT = ObjectEvent(
-    source=Source.S3,
+    source=StoreType.S3,
     conn_id="oscar_s3_default",
     container="bucket",
     key="in/a b+ü.h5",

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.filters import ObjectFilter, Sentinels
-from airflow_provider_oscar.core.objects import ObjectEvent, Source
+from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 
 
 def written(key: str, size: int | None = 1) -> ObjectEvent:
-    return ObjectEvent(Source.S3, "c", "bucket", key, size, "a", "", datetime(2026, 1, 1, tzinfo=UTC))
+    return ObjectEvent(StoreType.S3, "c", "bucket", key, size, "a", "", datetime(2026, 1, 1, tzinfo=UTC))
 
 
 def keys(events) -> list[str]:

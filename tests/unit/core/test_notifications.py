@@ -18,7 +18,7 @@ from airflow_provider_oscar.core import notifications as n
 from airflow_provider_oscar.core import oscar_events
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.notifications import NotificationFormat
-from airflow_provider_oscar.core.objects import ObjectEvent, Reason, Source
+from airflow_provider_oscar.core.objects import ObjectEvent, Reason, StoreType
 from airflow_provider_oscar.watch.notifications.sqs import new_keys
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -68,7 +68,7 @@ def only(found: list) -> n.Notification:
 
 def written(key: str, **changes) -> ObjectEvent:
     fields = {
-        "source": Source.S3, "conn_id": "c", "container": "bucket", "key": key, "size": 7, "etag": "e",
+        "source": StoreType.S3, "conn_id": "c", "container": "bucket", "key": key, "size": 7, "etag": "e",
         "version_id": "", "modified": NOON,
     }  # fmt: skip
     return ObjectEvent(**(fields | changes))
@@ -535,7 +535,7 @@ class TestEventsForOscar:
 
     @pytest.mark.parametrize(("reason", "mask"), [("moved", "IN_MOVED_TO"), ("listed", "IN_CLOSE_WRITE")])
     def test_a_dcache_event_names_the_file_and_has_a_subscription(self, reason, mask):
-        event = written("a.h5", source=Source.DCACHE, container="/data/in", reason=reason)
+        event = written("a.h5", source=StoreType.DCACHE, container="/data/in", reason=reason)
         assert oscar_events.to_dcache_event(event) == {
             "event": {"name": "a.h5", "mask": [mask]},
             "subscription": "/data/in",

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.fsspec_urls import FsspecUrl
-from airflow_provider_oscar.core.objects import PARTITION_KEY_LIMIT, ObjectEvent, Reason, Source, split_uri, utf8
+from airflow_provider_oscar.core.objects import PARTITION_KEY_LIMIT, ObjectEvent, Reason, StoreType, split_uri, utf8
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HOSTILE = [
@@ -29,7 +29,7 @@ def placed(source, **fields) -> ObjectEvent:
 
 events = st.builds(
     placed,
-    source=st.sampled_from(Source),
+    source=st.sampled_from(StoreType),
     conn_id=st.sampled_from(["oscar_s3_default", "other"]),
     key=st.text(alphabet=st.characters(), min_size=1),
     size=st.none() | st.integers(0, 2**60),
@@ -64,16 +64,16 @@ def test_any_key_has_a_uri_an_id_and_a_partition_key_airflow_takes(event):
 
 @given(events)
 def test_a_uri_leads_back_to_the_object(event):
-    assume(event.source is not Source.OSCAR)  # a job is not an object that a store has
+    assume(event.source is not StoreType.OSCAR)  # a job is not an object that a store has
     assume(not any("\ud800" <= character <= "\udfff" for character in event.key))
-    if event.source is Source.FSSPEC:
+    if event.source is StoreType.FSSPEC:
         url = FsspecUrl.parse(event.uri, encoded=True)
         assert (url.conn_id, url.authority) == (event.conn_id, "bucket")
         assert event.uri == f"gs://{event.conn_id}@bucket/in/{quote(utf8(event.key), safe='/~')}"
         return
     source, authority, path = split_uri(event.uri)
     assert source is event.source
-    if source is Source.S3:
+    if source is StoreType.S3:
         assert (authority, path) == (event.container, event.key)
     else:
         assert (authority, path) == (event.conn_id, f"{event.container.rstrip('/')}/{event.key}")
@@ -178,6 +178,6 @@ def test_names_that_are_no_text_have_bytes():
 
 
 def test_a_dcache_uri_without_a_connection_means_the_default_one():
-    assert split_uri("dcache:///data/a.h5") == (Source.DCACHE, "dcache_default", "/data/a.h5")
+    assert split_uri("dcache:///data/a.h5") == (StoreType.DCACHE, "dcache_default", "/data/a.h5")
     with pytest.raises(DefinitionError):
         split_uri("s3:///a.h5")

@@ -97,10 +97,10 @@ def test_the_secret_is_for_the_jobs_user_alone_where_it_is_written_to_a_shared_f
 
 
 def test_init_containers_share_the_empty_directories_and_not_the_secret():
-    kit = InitContainer(name="kit", image="kit:1", command=("cp",), args=("a", "/data"))
-    pod = offloaded(init_containers=(kit,), empty_dirs={"share": "/data"}, secret_name="s")
+    copy = InitContainer(name="copy", image="tools:1", command=("cp",), args=("a", "/data"))
+    pod = offloaded(init_containers=(copy,), empty_dirs={"share": "/data"}, secret_name="s")
     assert pod["spec"]["initContainers"] == [
-        {"name": "kit", "image": "kit:1", "command": ["cp"], "args": ["a", "/data"],
+        {"name": "copy", "image": "tools:1", "command": ["cp"], "args": ["a", "/data"],
          "volumeMounts": [{"name": "share", "mountPath": "/data"}]}
     ]  # fmt: skip
     assert pod["spec"]["volumes"][0] == {"name": "share", "emptyDir": {}}

@@ -29,7 +29,7 @@ from airflow_provider_oscar.core.errors import (
     PermanentError,
     TransientError,
 )
-from airflow_provider_oscar.core.objects import ObjectEvent, Source, normalised_etag
+from airflow_provider_oscar.core.objects import ObjectEvent, StoreType, normalised_etag
 from airflow_provider_oscar.hooks.s3.errors import s3_error
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.hooks.s3.listing import ListingPage, Progress, S3ListParser
@@ -39,7 +39,7 @@ NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 
 
 def make_event(key, size, etag, modified):
-    return ObjectEvent(Source.S3, "c", "bucket", key, size, etag, "", modified)
+    return ObjectEvent(StoreType.S3, "c", "bucket", key, size, etag, "", modified)
 
 
 def document(keys, *, encoded=True, token="", prefixes=()):
@@ -372,7 +372,7 @@ def hook(**fields) -> OscarS3Hook:
 
 
 def test_a_version_gets_a_presigned_url_for_the_asked_time():
-    event = ObjectEvent(Source.S3, "store", "bucket", "in/a b.h5", 3, "e", "v1", NOW)
+    event = ObjectEvent(StoreType.S3, "store", "bucket", "in/a b.h5", 3, "e", "v1", NOW)
     stage_in = hook().stage_in(event, lifetime=timedelta(hours=2))
     query = parse_qs(urlsplit(stage_in.url).query)
     assert query["X-Amz-Expires"] == ["7200"]
@@ -384,7 +384,7 @@ def test_a_version_gets_a_presigned_url_for_the_asked_time():
 
 @pytest.mark.parametrize("days", [-1, 0, 8], ids=["past", "none", "too long"])
 def test_a_lifetime_that_s3_cannot_sign_is_refused(days):
-    event = ObjectEvent(Source.S3, "store", "bucket", "a", 3, "e", "v1", NOW)
+    event = ObjectEvent(StoreType.S3, "store", "bucket", "a", 3, "e", "v1", NOW)
     with pytest.raises(DefinitionError, match="7 days"):
         hook().stage_in(event, lifetime=timedelta(days=days))
 

@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 import pytest
 
 from airflow_provider_oscar.core.errors import DefinitionError
-from airflow_provider_oscar.core.objects import ObjectEvent, Source
+from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 from airflow_provider_oscar.hooks.dcache import DCacheHook
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.hooks.storage import storage_hook
 
-EVENT = ObjectEvent(Source.S3, "store", "bucket", "key", 1, "e", "", datetime(2026, 1, 1, tzinfo=UTC))
+EVENT = ObjectEvent(StoreType.S3, "store", "bucket", "key", 1, "e", "", datetime(2026, 1, 1, tzinfo=UTC))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_oscar.core.objects import ObjectEvent, Source
+from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 
 _NUMBERS = itertools.count(1)
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -20,7 +20,7 @@ NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 def made(key: str, *, second: int = 0, size: int = 1, container: str = "bucket") -> ObjectEvent:
     """An object that a listing might show."""
     return ObjectEvent(
-        source=Source.S3,
+        source=StoreType.S3,
         conn_id="store",
         container=container,
         key=key,

@@ -14,7 +14,7 @@ import pytest
 from airflow.sdk import Asset, AssetAll, AssetAny, AssetOrTimeSchedule, CronTriggerTimetable
 
 from airflow_provider_oscar.core.events import describe_outputs
-from airflow_provider_oscar.core.objects import ObjectEvent, Reason, Source
+from airflow_provider_oscar.core.objects import ObjectEvent, Reason, StoreType
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.ingest import NewObjects, get_objects
 from tests.unit.ingest.conftest import World, consumer, made
@@ -24,9 +24,9 @@ _NUMBERS = itertools.count(1)
 Tell = Callable[[World, Any, ObjectEvent], None]
 
 
-def watcher(reason: Reason, source: Source = Source.S3) -> Tell:
+def watcher(reason: Reason, source: StoreType = StoreType.S3) -> Tell:
     def tell(world: World, asset: Any, found: ObjectEvent) -> None:
-        where = {"container": "/data"} if source is Source.DCACHE else {}
+        where = {"container": "/data"} if source is StoreType.DCACHE else {}
         world.tell(asset, replace(found, reason=reason, source=source, **where))
 
     return tell
@@ -52,8 +52,8 @@ def job(world: World, asset: Any, found: ObjectEvent) -> None:
 SOURCES: dict[str, Tell] = {
     "S3 listing": watcher(Reason.LISTED),
     "S3 notification": watcher(Reason.CREATED),
-    "dCache listing": watcher(Reason.LISTED, Source.DCACHE),
-    "dCache event": watcher(Reason.CREATED, Source.DCACHE),
+    "dCache listing": watcher(Reason.LISTED, StoreType.DCACHE),
+    "dCache event": watcher(Reason.CREATED, StoreType.DCACHE),
     "receiver": receiver,
     "REST API": rest,
     "REST API, partition key": rest_key,

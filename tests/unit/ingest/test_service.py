@@ -59,7 +59,7 @@ def test_a_dag_that_is_switched_on_needs_no_new_event(world: World, place: Any) 
     service = HandOverService(clock=clock)
     service.look()
     world.pause(dag, False)
-    clock.now += timedelta(seconds=module.SWEEP_INTERVAL)
+    clock.now += timedelta(seconds=module.RESCAN_INTERVAL)
     service.look()
     assert world.keys(dag) == [["a"]]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the hook builds is run for real: the pod's command, the service's script, the kit's script."""
+"""What the hook builds is run for real: the pod's command, the service's script, the FaaS Supervisor's script."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError
-from airflow_provider_oscar.core.objects import ObjectEvent, Source
+from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 from airflow_provider_oscar.core.pods import PodRequest, build_pod
 from airflow_provider_oscar.core.staging import StageIn, StageOutS3Post
 from airflow_provider_oscar.jobs.builder import JOB_FILE, WORK_PATH, JobBuilder
@@ -89,7 +89,7 @@ def hook(store):
     return JobBuilder(stores=lambda target, conn_id="": store)
 
 
-def event(source=Source.S3, conn_id="in", container="inbox", key="a b.h5"):
+def event(source=StoreType.S3, conn_id="in", container="inbox", key="a b.h5"):
     return ObjectEvent(source, conn_id, container, key, 4, "e", "", MOMENT)
 
 
@@ -301,7 +301,7 @@ def connections(monkeypatch):
         monkeypatch.setenv(f"AIRFLOW_CONN_{name}", json.dumps(fields))
 
 
-def test_kit_has_the_shape_oscar_gives_it(hook, connections):
+def test_faas_supervisor_has_the_shape_oscar_gives_it(hook, connections):
     job = build(hook, mode="faas-supervisor")
     [init] = job.init_containers
     assert asdict(init) == {
@@ -314,7 +314,7 @@ def test_kit_has_the_shape_oscar_gives_it(hook, connections):
     assert (job.empty_dirs, job.secret_mount_path) == ({"supervisor-share-data": "/data"}, "/oscar/config")
 
 
-def test_kit_keeps_credentials_in_the_secret(hook, connections):
+def test_faas_supervisor_keeps_credentials_in_the_secret(hook, connections):
     job = build(hook, mode="faas-supervisor")
     assert "hush" not in repr(job) + json.dumps(dict(job.env)) + job.spec.to_json()
     definition = yaml.safe_load(job.secret["function_config.yaml"])
@@ -322,14 +322,14 @@ def test_kit_keeps_credentials_in_the_secret(hook, connections):
     assert definition["output"] == [{"storage_provider": "minio.output", "path": f"out/p/{JOB}"}]
 
 
-def test_kit_names_its_provider_by_the_bare_id(hook, connections):
+def test_faas_supervisor_names_its_provider_by_the_bare_id(hook, connections):
     message = json.loads(base64.b64decode(build(hook, mode="faas-supervisor").env["EVENT"]))
     assert message["storage_provider"] == "input"
     assert json.loads(message["event"])["Records"][0]["s3"]["object"]["key"] == "a+b.h5"
 
 
-def test_kit_for_dcache_uses_the_one_provider_id_upstream_knows(hook, connections):
-    found = event(Source.DCACHE, "door", "/data/in", "x.h5")
+def test_faas_supervisor_for_dcache_uses_the_one_provider_id_upstream_knows(hook, connections):
+    found = event(StoreType.DCACHE, "door", "/data/in", "x.h5")
     job = build(hook, mode="faas-supervisor", event=found, output_conn_id="door", output_uri="dcache://door/data/out")
     definition = yaml.safe_load(job.secret["function_config.yaml"])
     assert definition["input"] == [{"storage_provider": "webdav.dcache", "path": "/data/in"}]
@@ -338,7 +338,7 @@ def test_kit_for_dcache_uses_the_one_provider_id_upstream_knows(hook, connection
     assert json.loads(base64.b64decode(job.env["EVENT"]))["event"]["name"] == "x.h5"
 
 
-def test_kit_refuses_a_door_upstream_cannot_reach(hook, connections):
+def test_faas_supervisor_refuses_a_door_upstream_cannot_reach(hook, connections):
     with pytest.raises(
         DefinitionError, match="connection 'plain' cannot serve mode='faas-supervisor'.* use mode='inline'"
     ):
@@ -346,7 +346,7 @@ def test_kit_refuses_a_door_upstream_cannot_reach(hook, connections):
 
 
 @pytest.mark.parametrize("code", [0, 3])
-def test_kit_script_tells_the_exit_code_upstream_drops(hook, connections, tmp_path, code):
+def test_faas_supervisor_script_tells_the_exit_code_upstream_drops(hook, connections, tmp_path, code):
     job = build(
         hook, ["/bin/sh", "-c", f'printf "%s" "$A" > "$TMP_OUTPUT_DIR/a"; exit {code}'], mode="faas-supervisor",
         environment={"A": "it's 100% \\n"}, placement="caf\u00e9 %s",
@@ -364,13 +364,13 @@ def test_kit_script_tells_the_exit_code_upstream_drops(hook, connections, tmp_pa
     assert manifest.phases["run"].duration >= timedelta(0)
 
 
-@pytest.mark.parametrize("mode", ["inline", "kit", "service"])
+@pytest.mark.parametrize("mode", ["inline", "faas-supervisor", "service"])
 def test_every_value_arrives_byte_for_byte(hook, connections, server, tmp_path, mode):
-    chosen = "faas-supervisor" if mode == "kit" else None
+    chosen = mode if mode == "faas-supervisor" else None
     job = build(hook, nasty.COMMAND, environment=nasty.ENVIRONMENT, mode=chosen)
     output = tmp_path / "output"
     output.mkdir()
-    if mode == "kit":
+    if mode == "faas-supervisor":
         script = job.secret["script.sh"]
         assert script.isascii()
         (tmp_path / "script.sh").write_text(script)
@@ -391,7 +391,7 @@ def test_every_value_arrives_byte_for_byte(hook, connections, server, tmp_path, 
     assert server.objects[f"/out/p/{JOB}/got"] == nasty.EXPECTED, done.stderr
 
 
-def test_kit_refuses_a_variable_no_shell_exports(hook, connections):
+def test_faas_supervisor_refuses_a_variable_no_shell_exports(hook, connections):
     with pytest.raises(DefinitionError, match="cannot export the variable 'A-B'"):
         build(hook, mode="faas-supervisor", environment={"A-B": "x"})
 

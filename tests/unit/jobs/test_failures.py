@@ -86,7 +86,7 @@ def test_message_names_place_object_reason_log_and_remedy():
         "(object 's3://in/a%0Ab.h5')",
         "container exit code 3",
         "'ValueError: no theta'",
-        "a retry submits it anew",
+        "a retry submits it again",
     ):
         assert part in text
 

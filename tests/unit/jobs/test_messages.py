@@ -10,14 +10,14 @@ from datetime import UTC, datetime
 import pytest
 
 from airflow_provider_oscar.core.errors import DefinitionError
-from airflow_provider_oscar.core.objects import ObjectEvent, Source
+from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 from airflow_provider_oscar.jobs.events import event_body
 from airflow_provider_oscar.jobs.messages import message_bytes, message_payload
 
 
 def made(key: str) -> ObjectEvent:
     return ObjectEvent(
-        source=Source.S3,
+        source=StoreType.S3,
         conn_id="store",
         container="bucket",
         key=key,

@@ -24,7 +24,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from airflow_provider_oscar.core.errors import TransientError
-from airflow_provider_oscar.core.objects import ObjectEvent, Source
+from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 from airflow_provider_oscar.ingest import notifications as intake
 from airflow_provider_oscar.plugins import receiver
 from airflow_provider_oscar.plugins.receiver import REQUEST_LIMIT
@@ -49,7 +49,7 @@ class FakeStore:
             raise TransientError("the store is away", delay=7)
         if key not in self.keys:
             return None
-        return ObjectEvent(Source.S3, "store", bucket, key, 3, "etag", "version-1", NOON)
+        return ObjectEvent(StoreType.S3, "store", bucket, key, 3, "etag", "version-1", NOON)
 
 
 @pytest.fixture(scope="module")
@@ -320,7 +320,7 @@ def test_what_a_store_does_not_tell_is_taken_from_the_notification(
     client: Any, store: FakeStore, asset: str, monkeypatch: Any
 ) -> None:
     def head(bucket: str, key: str) -> ObjectEvent:
-        return ObjectEvent(Source.S3, "store", bucket, key, 3, "", "", datetime.fromtimestamp(0, UTC))
+        return ObjectEvent(StoreType.S3, "store", bucket, key, 3, "", "", datetime.fromtimestamp(0, UTC))
 
     monkeypatch.setattr(store, "head", head)
     rule = {**PLACE, "json": {"bucket": "=incoming", "key": "/name", "etag": "/sum", "time": "/at"}}

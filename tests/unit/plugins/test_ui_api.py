@@ -19,7 +19,7 @@ import msgspec
 import pytest
 
 from airflow_provider_oscar.core.errors import TransientError
-from airflow_provider_oscar.core.objects import ObjectEvent, Source
+from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 from airflow_provider_oscar.core.staging import StageIn
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.signing import Signer
@@ -96,7 +96,7 @@ class FakeStore:
     def head(self, container: str, key: str) -> ObjectEvent | None:
         if self.away:
             raise TransientError("the store is away")
-        source = Source.DCACHE if container.startswith("/") else Source.S3
+        source = StoreType.DCACHE if container.startswith("/") else StoreType.S3
         return ObjectEvent(source, "store", container, key, 3, "etag", "", NOON) if key.endswith("a.png") else None
 
     def stage_in(self, event: ObjectEvent, *, lifetime: Any) -> StageIn:

@@ -83,18 +83,18 @@ def test_a_token_works_until_it_expires(access: Access, clock: Clock):
 
 
 def test_a_macaroon_is_held_to_its_activities_and_path(access: Access):
-    holder = access.authenticate("Bearer " + _mint(access, "activity:DOWNLOAD", "path:/in"), HERE)
-    assert holder.allows("DOWNLOAD", "/in/a")
-    assert not holder.allows("UPLOAD", "/in/a")
-    assert not holder.allows("DOWNLOAD", "/inner/a")
-    assert not holder.allows("DOWNLOAD", "/")
-    assert holder.allows("READ_METADATA", "/")
+    bearer = access.authenticate("Bearer " + _mint(access, "activity:DOWNLOAD", "path:/in"), HERE)
+    assert bearer.allows("DOWNLOAD", "/in/a")
+    assert not bearer.allows("UPLOAD", "/in/a")
+    assert not bearer.allows("DOWNLOAD", "/inner/a")
+    assert not bearer.allows("DOWNLOAD", "/")
+    assert bearer.allows("READ_METADATA", "/")
 
 
 def test_the_requested_path_is_a_path_caveat(access: Access):
-    holder = access.authenticate("Bearer " + _mint(access, path="/out/job"), HERE)
-    assert holder.allows("UPLOAD", "/out/job/x")
-    assert not holder.allows("UPLOAD", "/out/other")
+    bearer = access.authenticate("Bearer " + _mint(access, path="/out/job"), HERE)
+    assert bearer.allows("UPLOAD", "/out/job/x")
+    assert not bearer.allows("UPLOAD", "/out/other")
 
 
 def test_a_macaroon_expires(access: Access, clock: Clock):
@@ -109,9 +109,9 @@ def test_a_macaroon_expires(access: Access, clock: Clock):
 def test_a_macaroon_of_a_macaroon_is_no_wider(access: Access):
     narrow = access.authenticate("Bearer " + _mint(access, "activity:DOWNLOAD", path="/in"), HERE)
     again = access.mint(narrow, "/", b"", HERE)
-    holder = access.authenticate(f"Bearer {again}", HERE)
-    assert not holder.allows("UPLOAD", "/in/a")
-    assert not holder.allows("DOWNLOAD", "/out")
+    bearer = access.authenticate(f"Bearer {again}", HERE)
+    assert not bearer.allows("UPLOAD", "/in/a")
+    assert not bearer.allows("DOWNLOAD", "/out")
 
 
 def test_a_holder_can_narrow_but_not_widen_a_macaroon(access: Access):
@@ -125,8 +125,8 @@ def test_a_holder_can_narrow_but_not_widen_a_macaroon(access: Access):
 
 
 def test_a_path_caveat_is_below_the_path_so_far(access: Access):
-    holder = access.authenticate("Bearer " + _mint(access, "path:/sub", path="/in"), HERE)
-    assert holder.path == "/in/sub"
+    bearer = access.authenticate("Bearer " + _mint(access, "path:/sub", path="/in"), HERE)
+    assert bearer.path == "/in/sub"
 
 
 def test_an_activity_that_is_none_makes_a_macaroon_for_nobody(access: Access):

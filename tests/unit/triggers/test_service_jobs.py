@@ -9,7 +9,7 @@ import uuid
 import pytest
 
 from airflow_provider_oscar.core.errors import DefinitionError
-from airflow_provider_oscar.core.objects import ObjectEvent, Source
+from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 from airflow_provider_oscar.ingest import NewObjects
 from airflow_provider_oscar.triggers.service_jobs import OscarServiceJobsTrigger
 from airflow_provider_oscar.watch import state_store
@@ -106,7 +106,7 @@ def test_the_event_says_service_job_and_how_it_ended_and_survives_the_database()
     event = ObjectEvent.from_dict(
         {"source": "oscar", "conn_id": "c", "container": "infer", "key": "infer-1", "modified": "2026-11-28T06:00:00Z"}
     )
-    assert (event.source, event.uri) == (Source.OSCAR, "oscar://c/infer/infer-1")
+    assert (event.source, event.uri) == (StoreType.OSCAR, "oscar://c/infer/infer-1")
 
 
 def test_new_objects_stand_for_the_jobs_of_a_service():

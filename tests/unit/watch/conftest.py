@@ -12,7 +12,7 @@ from typing import Any
 from airflow.triggers.shared_stream import SharedStreamManager
 
 from airflow_provider_oscar.core.errors import TransientError
-from airflow_provider_oscar.core.objects import ObjectEvent, Source
+from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 from airflow_provider_oscar.core.replay import MEMORY_ANSWER, MEMORY_REQUEST
 from airflow_provider_oscar.triggers.objects import S3NewObjectTrigger
 from airflow_provider_oscar.watch import state_store, watcher
@@ -24,7 +24,7 @@ NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 def listed(key: str, version: int = 0, *, second: int = 0, size: int | None = 1) -> ObjectEvent:
     """An object as a listing shows it."""
     return ObjectEvent(
-        source=Source.S3,
+        source=StoreType.S3,
         conn_id="store",
         container="bucket",
         key=key,
@@ -110,17 +110,17 @@ async def quiet() -> None:
 
 
 class FakeBucket(ListingSource):
-    """A place whose sweeps happen when a test says so."""
+    """A place whose listings happen when a test says so."""
 
     interval = 1.0
 
     def __init__(self, objects: dict[str, ObjectEvent], *, page_size: int = 2) -> None:
         self.objects = objects
         self.page_size = page_size
-        self.sweeps = 0
+        self.listings = 0
         self.pages = 0
         self.fail_after_pages: int | None = None
-        self.hint: ObjectEvent | None = None
+        self.notification: ObjectEvent | None = None
         self.closed = False
         self.idle = asyncio.Event()
         self._go = asyncio.Event()
@@ -130,7 +130,7 @@ class FakeBucket(ListingSource):
         return "watching a fake bucket"
 
     async def full_listing(self) -> AsyncGenerator[Page, None]:
-        self.sweeps += 1
+        self.listings += 1
         self.idle.clear()
         found = [self.objects[key] for key in sorted(self.objects)]
         batches = [found[at : at + self.page_size] for at in range(0, len(found), self.page_size)] or [[]]
@@ -146,10 +146,10 @@ class FakeBucket(ListingSource):
             await self._go.wait()
             self._go.clear()
             self.idle.clear()
-            if self.hint is None:
+            if self.notification is None:
                 return
-            hint, self.hint = self.hint, None
-            yield Page([hint], hint=True, server_time=NOON)
+            notified, self.notification = self.notification, None
+            yield Page([notified], incremental=True, server_time=NOON)
 
     def go(self) -> None:
         self.idle.clear()
@@ -200,7 +200,7 @@ class FakeTriggerer:
         await asyncio.wait_for(self.bucket.idle.wait(), 60)
         await quiet()
 
-    async def sweep(self) -> None:
+    async def list_once(self) -> None:
         """Have the bucket listed once."""
         self.bucket.go()
         await self.settle()

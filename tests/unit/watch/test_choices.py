@@ -64,12 +64,12 @@ async def test_what_a_former_asset_was_told_last_is_reported_once_more(
 ) -> None:
     bucket.objects |= {"old": listed("old", second=-1), "late": listed("late", second=1)}
     async with FakeTriggerer(bucket, watcher()) as triggerer:
-        await triggerer.sweep()
+        await triggerer.list_once()
     store.former = "inbox"
     async with FakeTriggerer(bucket, watcher("other", regex=regex)) as successor:
         fill(bucket, "new")
-        await successor.sweep()
-        await successor.sweep()
+        await successor.list_once()
+        await successor.list_once()
     assert triggerer.keys() == ["old", "late"]
     assert successor.keys("other") == ["late", "new"]
 
@@ -82,10 +82,10 @@ async def test_each_version_is_reported_once_whatever_the_memory(
     async with FakeTriggerer(bucket, watcher(algorithm=algorithm)) as triggerer:
         fill(bucket, "c")
         fill(bucket, "b", version=1)
-        await triggerer.sweep()
+        await triggerer.list_once()
     fill(bucket, "d")
     async with FakeTriggerer(bucket, watcher(algorithm=algorithm)) as successor:
-        await successor.sweep()
+        await successor.list_once()
     assert (triggerer.keys(), successor.keys()) == (["a", "b", "b", "c"], ["d"])
     headers = [json.loads(value) for value in store.values.values()]
     assert {header["strategy"] for header in headers if "strategy" in header} == {algorithm}
@@ -96,14 +96,14 @@ async def test_a_cursor_begins_listings_near_the_end_and_a_newcomer_gets_a_whole
     fill(bucket, *(f"{number:05}" for number in range(1500)))
     early, late = watcher("early", algorithm="cursor"), watcher("late", algorithm="cursor")
     async with FakeTriggerer(bucket, early) as triggerer:
-        await triggerer.sweep()
+        await triggerer.list_once()
         assert bucket.after == "00499"
         fill(bucket, "01500")
-        await triggerer.sweep()
+        await triggerer.list_once()
         assert len(triggerer.keys("early")) == 1501
     async with FakeTriggerer(bucket, early, late) as both:
         for _ in range(3):
-            await both.sweep()
+            await both.list_once()
         assert both.keys("early") == []
         assert len(both.keys("late")) == 1501
         assert bucket.after == "00500"
@@ -112,14 +112,14 @@ async def test_a_cursor_begins_listings_near_the_end_and_a_newcomer_gets_a_whole
 async def test_files_wait_for_the_sentinel_of_their_directory(bucket: OrderedBucket) -> None:
     fill(bucket, "run1/a", "run1/b", "run2/c")
     async with FakeTriggerer(bucket, watcher(sentinel="_SUCCESS")) as triggerer:
-        await triggerer.sweep()
+        await triggerer.list_once()
         assert triggerer.keys() == []
         fill(bucket, "run1/_SUCCESS")
-        await triggerer.sweep()
+        await triggerer.list_once()
         assert triggerer.keys() == ["run1/a", "run1/b"]
         fill(bucket, "run1/late", "run2/_SUCCESS")
-        await triggerer.sweep()
-        await triggerer.sweep()
+        await triggerer.list_once()
+        await triggerer.list_once()
     assert triggerer.keys() == ["run1/a", "run1/b", "run1/late", "run2/c"]
 
 
@@ -128,7 +128,7 @@ async def test_a_file_waits_for_its_own_sentinel_even_if_it_was_there_first(buck
     choices = {"sentinel": ".done", "suffix": ".h5", "start": "now"}
     async with FakeTriggerer(bucket, watcher(**choices)) as triggerer:
         fill(bucket, "waiting.h5.done", "new.h5")
-        await triggerer.sweep()
+        await triggerer.list_once()
     assert triggerer.keys() == ["waiting.h5"]
 
 
@@ -139,10 +139,10 @@ async def test_a_hint_of_a_sentinel_calls_for_a_listing(bucket: OrderedBucket) -
     async with FakeTriggerer(bucket, watcher(sentinel=".done")) as triggerer:
         for key, calls in (("b.h5", 0), ("a.h5.done", 1)):
             fill(bucket, key)
-            bucket.hint = bucket.objects[key]
-            await triggerer.sweep()
+            bucket.notification = bucket.objects[key]
+            await triggerer.list_once()
             assert (len(called), triggerer.keys()) == (calls, [])
-        await triggerer.sweep()
+        await triggerer.list_once()
     assert triggerer.keys() == ["a.h5"]
 
 

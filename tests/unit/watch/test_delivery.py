@@ -43,10 +43,10 @@ def fill(bucket: FakeBucket, *keys: str, version: int = 0) -> None:
 async def test_each_version_is_reported_once(bucket: FakeBucket) -> None:
     fill(bucket, "a", "b", "c")
     async with FakeTriggerer(bucket, watcher()) as triggerer:
-        await triggerer.sweep()
+        await triggerer.list_once()
         fill(bucket, "b", version=1)
-        await triggerer.sweep()
-        await triggerer.sweep()
+        await triggerer.list_once()
+        await triggerer.list_once()
     assert triggerer.keys() == ["a", "b", "c", "b"]
 
 
@@ -56,7 +56,7 @@ async def test_a_successor_goes_on_from_what_was_stored(bucket: FakeBucket, stor
         pass
     fill(bucket, "d")
     async with FakeTriggerer(bucket, watcher()) as successor:
-        await successor.sweep()
+        await successor.list_once()
     assert successor.keys() == ["d"]
 
 
@@ -100,9 +100,9 @@ async def test_start_now_takes_the_first_complete_listing_as_known(bucket: FakeB
     bucket.fail_after_pages = 1
     async with FakeTriggerer(bucket, watcher(start="now")) as triggerer:
         bucket.fail_after_pages = None
-        await triggerer.sweep()
+        await triggerer.list_once()
         fill(bucket, "d")
-        await triggerer.sweep()
+        await triggerer.list_once()
     assert triggerer.keys() == ["d"]
 
 
@@ -111,7 +111,7 @@ async def test_a_listing_that_breaks_off_forgets_and_repeats_nothing(bucket: Fak
     async with FakeTriggerer(bucket, watcher()) as triggerer:
         for pages in (0, 1, None, 1, None):
             bucket.fail_after_pages = pages
-            await triggerer.sweep()
+            await triggerer.list_once()
     assert triggerer.keys() == ["a", "b", "c", "d"]
     assert triggerer.failed == []
 
@@ -119,9 +119,9 @@ async def test_a_listing_that_breaks_off_forgets_and_repeats_nothing(bucket: Fak
 async def test_watchers_with_other_filters_share_one_listing(bucket: FakeBucket) -> None:
     fill(bucket, "a.h5", "b.root")
     async with FakeTriggerer(bucket, watcher("h5", suffix=".h5"), watcher("root", glob="*.root")) as triggerer:
-        await triggerer.sweep()
+        await triggerer.list_once()
     assert (triggerer.keys("h5"), triggerer.keys("root")) == (["a.h5"], ["b.root"])
-    assert bucket.sweeps == 2
+    assert bucket.listings == 2
 
 
 async def test_a_watcher_that_joins_later_gets_everything(bucket: FakeBucket) -> None:
@@ -129,26 +129,26 @@ async def test_a_watcher_that_joins_later_gets_everything(bucket: FakeBucket) ->
     async with FakeTriggerer(bucket, watcher("early")):
         pass
     async with FakeTriggerer(bucket, watcher("early"), watcher("late")) as triggerer:
-        await triggerer.sweep()
+        await triggerer.list_once()
     assert (triggerer.keys("early"), triggerer.keys("late")) == ([], ["a", "b"])
 
 
 async def test_a_hint_is_reported_at_once_and_not_again(bucket: FakeBucket) -> None:
     async with FakeTriggerer(bucket, watcher()) as triggerer:
         fill(bucket, "a")
-        bucket.hint = bucket.objects["a"]
-        await triggerer.sweep()
+        bucket.notification = bucket.objects["a"]
+        await triggerer.list_once()
         assert triggerer.keys() == ["a"]
-        await triggerer.sweep()
+        await triggerer.list_once()
     async with FakeTriggerer(bucket, watcher()) as successor:
-        await successor.sweep()
+        await successor.list_once()
     assert (triggerer.keys(), successor.keys()) == (["a"], [])
 
 
 async def test_poisoned_keys_are_skipped_and_told(bucket: FakeBucket, caplog: pytest.LogCaptureFixture) -> None:
     fill(bucket, "good", "with\0nul", "lone \udcff surrogate", "also good\n../'\"")
     async with FakeTriggerer(bucket, watcher()) as triggerer:
-        await triggerer.sweep()
+        await triggerer.list_once()
     assert sorted(triggerer.keys()) == ["also good\n../'\"", "good"]
     assert caplog.text.count("is skipped") == 2
 
@@ -161,13 +161,13 @@ async def test_a_state_store_that_is_away_delays_and_loses_nothing(
     async with FakeTriggerer(bucket, watcher(start="all")) as triggerer:
         assert triggerer.keys() == []
         store.failing = False
-        await triggerer.sweep()
+        await triggerer.list_once()
         assert triggerer.keys() == ["a"]
         store.failing = True
         fill(bucket, "b")
-        await triggerer.sweep()
+        await triggerer.list_once()
         store.failing = False
-        await triggerer.sweep()
+        await triggerer.list_once()
     async with FakeTriggerer(bucket, watcher()) as successor:
         pass
     assert (triggerer.keys(), successor.keys()) == (["a", "b"], [])
@@ -179,7 +179,7 @@ async def test_a_large_page_is_dealt_with_in_parts(bucket: FakeBucket, monkeypat
     bucket.page_size = 100
     fill(bucket, *(f"{number:02}" for number in range(20)))
     async with FakeTriggerer(bucket, watcher()) as triggerer:
-        await triggerer.sweep()
+        await triggerer.list_once()
     assert triggerer.keys() == [f"{number:02}" for number in range(20)]
 
 
@@ -189,7 +189,7 @@ async def test_what_is_gone_is_forgotten(bucket: FakeBucket, store: FakeStore) -
         assert store.remembered() == 3
         del bucket.objects["a"], bucket.objects["b"]
         for _ in range(3):
-            await triggerer.sweep()
+            await triggerer.list_once()
         assert store.remembered() == 1
     assert triggerer.keys() == ["a", "b", "c"]
 
@@ -197,10 +197,10 @@ async def test_what_is_gone_is_forgotten(bucket: FakeBucket, store: FakeStore) -
 async def test_a_listing_without_news_writes_nothing(bucket: FakeBucket, store: FakeStore) -> None:
     fill(bucket, "a", "b")
     async with FakeTriggerer(bucket, watcher()) as triggerer:
-        await triggerer.sweep()
+        await triggerer.list_once()
         writes = store.writes
-        await triggerer.sweep()
-        await triggerer.sweep()
+        await triggerer.list_once()
+        await triggerer.list_once()
     assert store.writes == writes
 
 
@@ -220,9 +220,9 @@ STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("put"), st.integers(0, 6), st.integers(0, 5)),
         st.tuples(st.just("delete"), st.integers(0, 6), st.just(0)),
-        st.tuples(st.just("hint"), st.integers(0, 6), st.just(0)),
-        st.tuples(st.just("sweep"), st.just(0), st.just(0)),
-        st.tuples(st.just("broken sweep"), st.integers(0, 3), st.just(0)),
+        st.tuples(st.just("notification"), st.integers(0, 6), st.just(0)),
+        st.tuples(st.just("listing"), st.just(0), st.just(0)),
+        st.tuples(st.just("broken listing"), st.integers(0, 3), st.just(0)),
         st.tuples(st.just("restart"), st.just(0), st.just(0)),
     ),
     max_size=14,
@@ -261,10 +261,10 @@ def test_no_history_loses_or_repeats_a_version(
                     elif what == "restart":
                         restarted = True
                     else:
-                        bucket.hint = bucket.objects.get(str(number)) if what == "hint" else None
-                        bucket.fail_after_pages = number if what == "broken sweep" else None
-                        await triggerer.sweep()
-                        if what == "sweep":
+                        bucket.notification = bucket.objects.get(str(number)) if what == "notification" else None
+                        bucket.fail_after_pages = number if what == "broken listing" else None
+                        await triggerer.list_once()
+                        if what == "listing":
                             must.update(event.id for event in bucket.objects.values())
             reported.update(event.id for event in triggerer.stored["inbox"])
             if not restarted:

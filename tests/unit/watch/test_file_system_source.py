@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, PermanentError, TransientError
 from airflow_provider_oscar.core.fsspec_urls import FsspecUrl
-from airflow_provider_oscar.core.objects import ObjectEvent, Source
+from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 from airflow_provider_oscar.hooks.filesystem import hook as hooks
 from airflow_provider_oscar.hooks.filesystem.entries import EPOCH, UnreadableEntryError, read_entry, read_time
 from airflow_provider_oscar.hooks.filesystem.hook import FileSystemHook
@@ -102,7 +102,7 @@ def bucket() -> Any:
 )
 def test_a_place_has_a_raw_url_without_connection_and_a_uri_with_it(text: str, place: str, uri: str) -> None:
     url = FsspecUrl.parse(text)
-    assert (url.place, url.uri) == (place, uri)
+    assert (url.url, url.uri) == (place, uri)
     assert FsspecUrl.parse(url.uri, encoded=True) == url
 
 
@@ -201,7 +201,7 @@ async def test_local_files_are_listed_with_directories_and_without_links_into_ci
     found = await events_of(f"file://{tmp_path}")
     assert {"a b%20/x?#.h5", "top"} <= found.keys() <= {"a b%20/x?#.h5", "top", "link"}
     event = found["a b%20/x?#.h5"]
-    assert (event.size, event.source, event.container) == (3, Source.FSSPEC, f"file://{tmp_path}")
+    assert (event.size, event.source, event.container) == (3, StoreType.FSSPEC, f"file://{tmp_path}")
     assert event.uri == f"file://{tmp_path}/a%20b%2520/x%3F%23.h5"
     assert ObjectEvent.from_dict(event.to_dict()) == event
     assert look_up(event.uri).version == event.version

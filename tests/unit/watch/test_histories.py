@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from airflow_provider_oscar.core.filters import ObjectFilter
-from airflow_provider_oscar.core.objects import ObjectEvent, Source
+from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 from airflow_provider_oscar.watch.policy import Policy
 from airflow_provider_oscar.watch.source import Page
 from airflow_provider_oscar.watch.state_store import StateIdentity, WatchStateStore
@@ -83,7 +83,7 @@ class History(RuleBasedStateMachine):
         """Write or overwrite; multipart uploads are dated back, and a few dates lie in the future."""
         self.writes += 1
         modified = self.clock - timedelta(seconds=age)
-        self.store[name] = ObjectEvent(Source.S3, "c", "b", name, self.writes, f"e{self.writes}", "", modified)
+        self.store[name] = ObjectEvent(StoreType.S3, "c", "b", name, self.writes, f"e{self.writes}", "", modified)
 
     @rule(count=st.integers(4, 6), age=st.sampled_from([0, 4000, 8000]))
     def upload_many(self, count: int, age: int) -> None:
@@ -96,7 +96,7 @@ class History(RuleBasedStateMachine):
         """Only the time of an object changes, which does not make another version."""
         if name in self.store:
             old = self.store[name]
-            self.store[name] = ObjectEvent(Source.S3, "c", "b", name, old.size, old.etag, "", self.clock)
+            self.store[name] = ObjectEvent(StoreType.S3, "c", "b", name, old.size, old.etag, "", self.clock)
 
     @rule(name=key_names)
     def delete(self, name: str) -> None:

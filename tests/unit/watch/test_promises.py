@@ -160,13 +160,13 @@ async def test_a_word_of_the_filter_changes_and_nothing_is_lost_or_repeated(
     fill(bucket, "d.h5", "e.txt")  # while no watcher runs
     with caplog.at_level(logging.WARNING):
         async with FakeTriggerer(bucket, watcher(regex="[.]h5$", start="now")) as successor:
-            await successor.sweep()
+            await successor.list_once()
     assert successor.keys() == ["c.h5", "d.h5"]
     assert "the choice of objects was changed" in caplog.text
     assert '"suffix": ".h5"' in caplog.text
     async with FakeTriggerer(bucket, watcher(start="now")) as wider:
         fill(bucket, "f.txt")
-        await wider.sweep()
+        await wider.list_once()
     assert wider.keys() == ["f.txt"]  # what was listed before is known, whether or not it was of interest
 
 
@@ -177,7 +177,7 @@ async def test_another_algorithm_goes_on_from_what_was_known(bucket: FakeBucket,
         pass
     fill(bucket, "c")
     async with FakeTriggerer(bucket, watcher(algorithm=algorithm)) as successor:
-        await successor.sweep()
+        await successor.list_once()
     assert successor.keys() == ["c"]
 
 
@@ -185,10 +185,10 @@ async def test_two_watchers_of_one_place_and_asset_do_not_disturb_each_other(buc
     pair = watcher(suffix=".h5"), watcher(suffix=".txt")
     async with FakeTriggerer(bucket, *pair) as triggerer:
         fill(bucket, "a.h5", "b.txt")
-        await triggerer.sweep()
+        await triggerer.list_once()
     async with FakeTriggerer(bucket, *pair) as successors:
         fill(bucket, "c.h5", "d.txt")
-        await successors.sweep()
+        await successors.list_once()
     assert sorted(triggerer.keys()) == ["a.h5", "b.txt"]
     assert sorted(successors.keys()) == ["c.h5", "d.txt"]
 
@@ -217,11 +217,11 @@ async def test_start_may_be_a_time(bucket: FakeBucket) -> None:
     fill(bucket, "old", second=-1)
     fill(bucket, "new", second=0)
     async with FakeTriggerer(bucket, watcher(start=NOON)) as triggerer:
-        await triggerer.sweep()
+        await triggerer.list_once()
         fill(bucket, "moved in", second=-5)
-        await triggerer.sweep()
+        await triggerer.list_once()
     async with FakeTriggerer(bucket, watcher(start=NOON.isoformat())) as successor:
-        await successor.sweep()
+        await successor.list_once()
     assert (triggerer.keys(), successor.keys()) == (["new", "moved in"], [])
 
 
@@ -280,9 +280,9 @@ async def test_entries_that_cannot_be_read_are_told_once_and_nothing_is_taken_as
     async with FakeTriggerer(bucket, watcher()) as triggerer:
         hidden = bucket.objects.pop("a")
         for _ in range(3):
-            await triggerer.sweep()
+            await triggerer.list_once()
         bucket.objects["a"] = hidden
-        await triggerer.sweep()
+        await triggerer.list_once()
     assert triggerer.keys() == ["a", "b"]
     assert caplog.text.count("2 entries of the listing could not be read") == 1
 
@@ -294,7 +294,7 @@ async def test_an_object_that_is_another_one_at_every_look_does_not_run_for_ever
         for number in range(12):
             fill(bucket, "flickering", version=number)
             fill(bucket, f"file-{number}")
-            await triggerer.sweep()
+            await triggerer.list_once()
     assert triggerer.keys().count("flickering") <= 4
     assert len(set(triggerer.keys())) == 13
     assert caplog.text.count("another version at every listing") == 1
@@ -330,7 +330,7 @@ async def test_how_a_watcher_is_doing_is_a_small_value_beside_its_state(store: F
 
     subject = opened()
     for _ in range(3):
-        await seen(subject, Page((), hint=True, failure="connection 'store': away " + "x" * 5000))
+        await seen(subject, Page((), incremental=True, failure="connection 'store': away " + "x" * 5000))
     failing = status_of(store)
     assert failing.failing_since
     assert failing.error.startswith("connection 'store': away")
@@ -394,7 +394,7 @@ async def test_what_came_while_a_place_could_not_be_listed_is_reported_when_it_c
     monkeypatch.setattr(state_store, "AssetStateStoreAccessor", store.accessor)
     use = watcher(start="now").watcher()
     before = datetime.now(tz=UTC)
-    assert await use.process(Page((), hint=True, failure="NoSuchBucket")) == ()
+    assert await use.process(Page((), incremental=True, failure="NoSuchBucket")) == ()
     assert "NoSuchBucket" in use.status.error
     old = replace(listed("old"), modified=before - timedelta(hours=1))
     new = replace(listed("new"), modified=datetime.now(tz=UTC) + timedelta(seconds=1))

@@ -57,7 +57,7 @@ async def test_s3_pages_are_listed_in_another_thread_until_there_is_no_token() -
     assert threading.get_ident() not in hook.threads
 
 
-async def test_a_token_given_twice_ends_the_sweep() -> None:
+async def test_a_token_given_twice_ends_the_listing() -> None:
     hook = FakeS3Hook({None: (["a"], "t1"), "t1": (["a"], "t1")})
     source = S3Source(conn_id="store", bucket="b", prefix="", interval=1, connections=Connections("s3", lambda _: hook))
     with pytest.raises(TransientError, match="same continuation token"):

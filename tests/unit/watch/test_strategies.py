@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_oscar.core.errors import DefinitionError
-from airflow_provider_oscar.core.objects import ObjectEvent, Source
+from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 from airflow_provider_oscar.watch.strategies import (
     STRATEGIES,
     CursorState,
@@ -32,7 +32,7 @@ def seconds(number: float) -> timedelta:
 
 
 def written(key: str, modified: datetime = NOON, etag: str = "a", size: int | None = 1) -> ObjectEvent:
-    return ObjectEvent(Source.S3, "c", "bucket", key, size, etag, "", modified)
+    return ObjectEvent(StoreType.S3, "c", "bucket", key, size, etag, "", modified)
 
 
 def digests(events: list[ObjectEvent]) -> dict[int, ObjectEvent]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from oscar_testbed.demo.runner import run_demo
 from oscar_testbed.demo.system.setting import open_setting
-from oscar_testbed.real.stack import default_directory, forget, holder
+from oscar_testbed.real.stack import default_directory, forget, owner
 
 
 def run_on_stack(directory: Path, report: Path, *, stack: Path | None, patience: float) -> int:
@@ -26,6 +26,6 @@ def run_on_stack(directory: Path, report: Path, *, stack: Path | None, patience:
     """
     where = (stack or default_directory()).absolute()
     code = run_demo(directory, report, open_setting=functools.partial(open_setting, where), patience=patience)
-    if code == 0 and holder(where) is None:
+    if code == 0 and owner(where) is None:
         forget(where)  # its logs are for those who look for what went wrong
     return code

@@ -33,7 +33,7 @@ from oscar_testbed.real.doorway import Doorway
 from oscar_testbed.real.oci import Registry
 from oscar_testbed.real.pod_runner import PodRunner
 from oscar_testbed.real.runtime import add_image, wants_root
-from oscar_testbed.real.stack import Part, Stack, holder, only_one, part_line
+from oscar_testbed.real.stack import Part, Stack, only_one, owner, part_line
 from oscar_testbed.real.upstream import programs
 from oscar_testbed.real.upstream.minio import MinIO
 from oscar_testbed.real.upstream.oscar import Oscar
@@ -118,7 +118,7 @@ def open_setting(stack: Path, directory: Path, progress: Progress) -> Iterator[s
 @contextlib.contextmanager
 def _stack(directory: Path, progress: Progress) -> Iterator[dict[str, Any]]:
     """The stack's description of itself; one that is up already, or one for this demo alone."""
-    if holder(directory):
+    if owner(directory):
         state = directory / "stack.json"
         wait_until(state.exists, what=f"the stack in {directory} is up", timeout=_UP_SECONDS)
         found = json.loads(state.read_text())

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who may do what in the embedded dCache: passwords, bearer tokens, macaroons, and the brake on bad logins.
 
-Macaroons have dCache's caveats and wire format, and can be narrowed by their holder.
+Macaroons have dCache's caveats and wire format, and can be narrowed by their bearer.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ _KEY = b"macaroons-key-generator"
 
 @dataclass(frozen=True, slots=True)
 class Macaroon:
-    """A token whose holder can narrow it without asking.
+    """A token whose bearer can narrow it without asking.
 
     :param location: a hint for people.
     :param identifier: says which secret it was signed with.

@@ -41,8 +41,8 @@ def install_runtime(directory: Path, images: Mapping[str, LocalImage]) -> Path:
             "environment": dict(image.environment),
         }
         entries |= {key: entry, image.name: entry}
-    kit = install_supervisor(directory / "kit").parent
-    entries[SUPERVISOR_KIT_IMAGE] = {"path": [], "environment": {"SUPERVISOR_KIT": str(kit)}}
+    supervisor = install_supervisor(directory / "faas-supervisor").parent
+    entries[SUPERVISOR_KIT_IMAGE] = {"path": [], "environment": {"SUPERVISOR_KIT": str(supervisor)}}
     image_map = directory / "images.json"
     image_map.write_text(json.dumps(entries, indent=1))
     program = directory / "singularity"

@@ -161,9 +161,9 @@ class SlurmPlugin:
         if pod is not None:
             self._batch.cancel(pod.job_id)
             self._leftovers.append(pod.directory)
-        self.sweep()
+        self.remove_leftovers()
 
-    def sweep(self) -> None:
+    def remove_leftovers(self) -> None:
         """Remove directories that a job still wrote to when they were removed first."""
         for directory in list(self._leftovers):
             shutil.rmtree(directory, ignore_errors=True)

@@ -173,7 +173,7 @@ class VirtualNode:
                 if jobs is not None:
                     self._refresh(pod, jobs)
         if look:
-            self._plugin.sweep()
+            self._plugin.remove_leftovers()
 
     def _ping(self) -> bool:
         """Whether the plugin answers; the node's Ready condition follows."""

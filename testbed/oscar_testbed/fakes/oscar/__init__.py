@@ -106,7 +106,7 @@ class LocalOscar:
         """Install the container runtime, serve the API and open the job slots."""
         self.directory.mkdir(parents=True, exist_ok=True)
         runtime = install_runtime(self.directory / "bin", self._images)
-        self.registry.supervisor = runtime.parent / "kit" / "supervisor"
+        self.registry.supervisor = runtime.parent / "faas-supervisor" / "supervisor"
         self._write_keys()
         self.services.default_provider = {"endpoint": self._s3.endpoint, "verify": True, "region": self._s3.region}
         self.services.refresh()

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from oscar_testbed.demo.results import Findings, Row, RunFacts, judge, make_row
 
-from airflow_provider_oscar.core.objects import ObjectEvent, Source
+from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 
 PREFIX = "s3://out/job-1/"
-EVENT = ObjectEvent(Source.S3, "store", "in", "a.h5", 10, "etag", "", datetime(2026, 1, 1, tzinfo=UTC))
+EVENT = ObjectEvent(StoreType.S3, "store", "in", "a.h5", 10, "etag", "", datetime(2026, 1, 1, tzinfo=UTC))
 RUN = RunFacts("run-1", "success", False, EVENT, {"target": "hpc-gpu", "reasons": ["large"]}, PREFIX)
 PICTURE = b"a picture"
 
