@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from oscar_testbed.demo.learning import Choice
 from oscar_testbed.demo.results import PHASES, Findings, Row, mean_seconds
 
 _COLOURS = ("#9aa5b1", "#5b8def", "#1f9d76", "#e0a03c")
@@ -36,14 +37,26 @@ def print_table(rows: Sequence[Row], console: Console) -> None:
     console.print(table)
 
 
-def write_report(path: Path, rows: Sequence[Row], findings: Findings, facts: Sequence[str]) -> None:
+def print_choices(choices: Sequence[Choice], console: Console) -> None:
+    """Print what placement learnt, a line for each step; foreign text is shown literally."""
+    table = Table(show_lines=False, header_style="bold", title="What placement learnt", title_justify="left")
+    for heading in ("what had happened", "where the work went", "in the decision's own words"):
+        table.add_column(heading, overflow="fold")
+    for each in choices:
+        table.add_row(*(Text(cell) for cell in (each.title, each.summary, "; ".join(each.words))))
+    console.print(table)
+
+
+def write_report(
+    path: Path, rows: Sequence[Row], findings: Findings, facts: Sequence[str], choices: Sequence[Choice] = ()
+) -> None:
     """Write the page; it needs no other file and no network."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
     environment.filters["b64"] = lambda data: base64.b64encode(data).decode()
     page = environment.get_template("report.html.jinja").render(
-        rows=rows, findings=findings, facts=facts, phases=PHASES, chart=run_time_chart(rows)
+        rows=rows, findings=findings, facts=facts, choices=choices, phases=PHASES, chart=run_time_chart(rows)
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")

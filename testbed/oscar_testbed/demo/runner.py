@@ -24,8 +24,10 @@ from rich.console import Console
 
 from oscar_testbed import __version__, background
 from oscar_testbed.demo import scenario
+from oscar_testbed.demo.learning import DAG_ID as LEARNING_DAG
+from oscar_testbed.demo.learning import judge_learning, learn
 from oscar_testbed.demo.progress import Progress
-from oscar_testbed.demo.report import print_table, write_report
+from oscar_testbed.demo.report import print_choices, print_table, write_report
 from oscar_testbed.demo.results import Findings, judge, make_row
 from oscar_testbed.fakes.oscar.releases import NEWEST_OSCAR, OscarOptions
 from oscar_testbed.fakes.s3 import S3Mode
@@ -82,7 +84,12 @@ def _play(
     progress.say(f"{len(uris)} files are in place: {sum(d.source == 's3' for d in files)} in S3, the others in dCache")
     forced = scenario.trigger_by_hand(airflow, uris[0], scenario.FORCED_TARGET)
     progress.say(f"one more run is triggered through the REST API, placed on {scenario.FORCED_TARGET} by hand")
-    runs = scenario.wait_for_runs(airflow, len(uris) + 1, patience=patience, say=progress.say)
+    with ThreadPoolExecutor(1) as pool:
+        objects = scenario.known_objects(files)
+        learnt = pool.submit(learn, airflow, objects, patience=patience, say=progress.say)
+        runs = scenario.wait_for_runs(airflow, len(uris) + 1, patience=patience, say=progress.say)
+        progress.show("waiting for what placement learns")
+        choices = learnt.result()
     progress.show("reading manifests and outputs back")
     stores = {"s3": "oscar_s3_default", "dcache": "dcache_default"}
 
@@ -92,10 +99,12 @@ def _play(
     found = (scenario.get_run_facts(airflow, run, forced) for run in runs)
     rows = sorted((make_row(one, read) for one in found), key=lambda row: (row.forced, row.object))
     findings = judge(uris, rows, scenario.TARGETS)
+    findings = Findings([*findings.failed, *judge_learning(choices)], findings.unfinished)
     progress.close()
     print_table(rows, progress.console)
+    print_choices(choices, progress.console)
     facts = [*setting.facts, *_versions(), f"{progress.elapsed:.0f} s after start"]
-    write_report(report / "report.html", rows, findings, facts)
+    write_report(report / "report.html", rows, findings, facts, choices)
     for problem in findings.unfinished:
         progress.say(f"NOT FINISHED: {problem}")
     for problem in findings.failed:
@@ -252,7 +261,7 @@ def _running(
         _link_dags(directory / "dags")
         progress.say(f"Airflow is up: {airflow.url}; waiting for its DAGs, at most {_UP_SECONDS / 60:g} minutes")
         deadline = time.monotonic() + _UP_SECONDS
-        dags = (scenario.INFERENCE_DAG, scenario.SERVICE_DAG)
+        dags = (scenario.INFERENCE_DAG, scenario.SERVICE_DAG, LEARNING_DAG)
         scenario.wait_for_dags(airflow, dags, deadline=deadline)
         scenario.wait_for_service(airflow, deadline=deadline)
         progress.say("the DAGs are parsed and the OSCAR service is applied")
@@ -276,3 +285,5 @@ def _link_dags(directory: Path) -> None:
     """Put the use case alone into a DAG folder; links, so that an edit in a checkout takes effect."""
     for path in sorted(example_dags().glob("threedgan_*")):
         (directory / path.name).symlink_to(path)
+    learning = Path(__file__).with_name("placement_learns.py")
+    (directory / learning.name).symlink_to(learning)

@@ -158,6 +158,15 @@ def upload(store: ObjectStore, files: dict[Drop, Path]) -> list[str]:
     return uris
 
 
+def known_objects(files: Mapping[Drop, Path]) -> list[dict[str, object]]:
+    """Return the files that were dropped in S3, as the events that tasks know them by."""
+    from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
+
+    hook = OscarS3Hook("oscar_s3_default")
+    found = [hook.head(BUCKET, f"{S3_PREFIX}{drop.name}") for drop in files if drop.source == "s3"]
+    return [each.to_dict() for each in found if each is not None]
+
+
 def trigger_by_hand(airflow: StandaloneAirflow, uri: str, target: str) -> str:
     """Trigger a run through the REST API with the placement forced, as the UI does; return its run id."""
     made = airflow.post(
