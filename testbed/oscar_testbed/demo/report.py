@@ -43,7 +43,7 @@ def print_choices(choices: Sequence[Choice], console: Console) -> None:
     for heading in ("what had happened", "where the work went", "in the decision's own words"):
         table.add_column(heading, overflow="fold")
     for each in choices:
-        table.add_row(*(Text(cell) for cell in (each.title, each.summary, "; ".join(each.words))))
+        table.add_row(*(Text(cell) for cell in (each.step.title, each.summary, "; ".join(each.words))))
     console.print(table)
 
 

@@ -31,17 +31,26 @@ class Airflow:
         return [{"object_event": {}, "decision": {"target": each, "reasons": reasons}} for each in target]
 
 
-GOOD = ("hpc-cpu hpc-cpu hpc-gpu hpc-gpu", "hpc-gpu hpc-gpu hpc-gpu", "hpc-cpu")
+SPREAD, FAST, SLOW = "hpc-cpu hpc-cpu hpc-gpu hpc-gpu", "hpc-gpu hpc-gpu", "hpc-cpu hpc-cpu"
 
 
-def test_each_step_is_a_run_and_its_decisions_are_told_in_their_own_words(tmp_path):
-    airflow, said = Airflow(*GOOD), []
-    found = learn(airflow, [{"key": "a"}, {"key": "b"}], patience=5, say=said.append)
-    assert [len(conf["objects"]) for conf in airflow.posted] == [step.objects for step in STEPS]
+def learnt(*chosen: str) -> tuple[Airflow, list[Choice]]:
+    airflow = Airflow(*chosen)
+    return airflow, learn(airflow, [{"key": "a"}, {"key": "b"}], patience=5, say=lambda _: None)
+
+
+def test_a_step_is_repeated_until_its_choice_is_learnt():
+    airflow, found = learnt(SPREAD, SPREAD, FAST, FAST, SLOW)
+    assert [each.step for each in found] == [STEPS[0], STEPS[1], STEPS[1], STEPS[2], STEPS[2]]
+    assert [len(conf["objects"]) for conf in airflow.posted] == [4, 2, 2, 2, 2]
+    assert [conf.get("seconds_gpu") for conf in airflow.posted] == [None, None, None, 20.0, 20.0]
     assert airflow.posted[0]["objects"][2] == {"key": "a"}
-    assert [each.summary for each in found] == ["hpc-cpu 2, hpc-gpu 2", "hpc-gpu 3", "hpc-cpu 1"]
-    assert judge_learning(found) == []
-    assert len(said) == 3
+    assert judge_learning(found).proven
+
+
+def test_the_report_tells_each_run_in_the_words_of_its_decision(tmp_path):
+    _, found = learnt(SPREAD, FAST, FAST, SLOW)
+    assert [each.summary for each in found] == ["hpc-cpu 2, hpc-gpu 2", "hpc-gpu 2", "hpc-gpu 2", "hpc-cpu 2"]
     write_report(tmp_path / "r.html", [], Findings(), [], found)
     page = (tmp_path / "r.html").read_text()
     assert "What placement learnt" in page
@@ -51,18 +60,23 @@ def test_each_step_is_a_run_and_its_decisions_are_told_in_their_own_words(tmp_pa
 @pytest.mark.parametrize(
     ("chosen", "problem"),
     [
-        (("hpc-gpu hpc-gpu", GOOD[1], GOOD[2]), "with nothing known the work went to hpc-gpu 2 alone"),
-        ((GOOD[0], "hpc-gpu hpc-cpu", GOOD[2]), "had not learnt that hpc-gpu is faster: it chose hpc-cpu 1, hpc-gpu 1"),
-        ((GOOD[0], GOOD[1], "hpc-gpu"), "did not notice that hpc-gpu had become slower: it chose hpc-gpu 1"),
-        ((GOOD[0], GOOD[1], ""), "did not notice"),
+        ((SPREAD, *[SLOW] * 3, *[SLOW]), f"placement did not come to choose hpc-gpu, but hpc-cpu 2: {STEPS[1].title}"),
+        ((SPREAD, FAST, *[FAST] * 4), f"placement did not come to choose hpc-cpu, but hpc-gpu 2: {STEPS[2].title}"),
+        ((SPREAD, FAST, *[""] * 4), f"placement did not come to choose hpc-cpu, but success: {STEPS[2].title}"),
     ],
 )
-def test_a_choice_that_was_not_learnt_is_a_failure_of_the_demo(chosen, problem):
-    (found,) = judge_learning(learn(Airflow(*chosen), [{}], patience=5, say=lambda _: None))
-    assert problem in found
+def test_a_choice_that_was_not_learnt_is_not_finished(chosen, problem):
+    findings = judge_learning(learnt(*chosen)[1])
+    assert (list(findings.failed), list(findings.unfinished)) == ([], [problem])
 
 
-def test_a_step_whose_run_failed_is_named():
-    failed = Choice("The next choice", "failed", {}, ())
-    assert judge_learning([failed]) == ["The next choice: its run is failed"]
-    assert judge_learning([]) == ["the steps that show what placement learns did not take place"]
+def test_work_that_is_not_spread_when_nothing_is_known_is_a_failure():
+    findings = judge_learning(learnt(FAST, FAST, SLOW)[1])
+    assert list(findings.failed) == ["with nothing known all the work went to hpc-gpu 2"]
+
+
+def test_a_run_that_failed_is_named_and_ends_the_steps():
+    findings = judge_learning([Choice(STEPS[0], "failed", {}, ())])
+    assert list(findings.failed) == [f"what placement learns: the run is failed: {STEPS[0].title}"]
+    assert len(findings.unfinished) == 2
+    assert len(judge_learning([]).unfinished) == 3
