@@ -40,7 +40,7 @@ class Step:
 STEPS = (
     Step("Nothing is known yet", 4, {}),
     Step("Both targets were tried", 2, {}, until=FAST, rounds=3),
-    Step(f"{FAST} became 40 times slower, and nobody says so", 2, {"seconds_gpu": 20.0}, until=SLOW, rounds=4),
+    Step(f"{FAST} became 24 times slower, and nobody says so", 2, {"seconds_gpu": 12.0}, until=SLOW, rounds=4),
 )
 
 
