@@ -168,10 +168,10 @@ def _cancel_when(state: str) -> Callable[[Driver, dict[str, Any], str], None]:
 
 
 _WORK = (
-    f'printf "%s" "$VALUE" | base64 -w 0; echo; echo "job in $SLURM_JOB_PARTITION"; cat "{SANDBOX}/work/seed"; '
+    f'printf "%s" "$VALUE" | base64 -w 0; echo; echo "job in $SLURM_JOB_PARTITION"; cat "{SANDBOX}/scratch/seed"; '
     f'cd "{SANDBOX}/var/run/secrets/airflow-oscar" && ls && cat job.json && echo; echo err >&2'
 )
-_SEED = {"seed": f'echo from init; echo seeded > "{SANDBOX}/work/seed"'}
+_SEED = {"seed": f'echo from init; echo seeded > "{SANDBOX}/scratch/seed"'}
 _LATER = "--time=5 --begin=now+1hour"
 _SECRET = {"cap": {"job.json": '{"a": "$HOME `id` \\n"}', "second.json": "2"}}
 _ODD_LOGS: tuple[tuple[str, Mapping[str, Any]], ...] = (
@@ -183,7 +183,7 @@ CASES = (
     Case(
         "our pod with secret, init container and nasty values",
         request(
-            _WORK, variables={"VALUE": NASTY}, secret_name="cap", empty_dirs={"work": "/work"}, init=_SEED
+            _WORK, variables={"VALUE": NASTY}, secret_name="cap", empty_dirs={"scratch": "/scratch"}, init=_SEED
         ),
         secrets=_SECRET,
         logs=(("job", {}), ("seed", {})),
@@ -206,7 +206,7 @@ CASES = (
     Case("value with a blank in a flag", changed(request("true"), _flags("--time=5 --comment='two words'"))),
     Case("short flags", changed(request('echo "$SLURM_JOB_PARTITION"'), _flags("-p gpu -t 5"))),
     Case("no limits", changed(request("true"), _no_limits)),
-    Case("claim among the volumes", changed(request("true", empty_dirs={"work": "/work"}), _claim)),
+    Case("claim among the volumes", changed(request("true", empty_dirs={"scratch": "/scratch"}), _claim)),
     Case("host path without type", changed(request("true"), _host_path)),
     Case(
         "renamed key of a secret",
