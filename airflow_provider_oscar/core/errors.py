@@ -18,6 +18,7 @@ Airflow's task runner understands.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import Self
 
+# Airflow's page folds its log at these markers, wherever in a line they stand.
+_GROUP = re.compile(r"::(?=(?:end)?group\b)|##(?=\[(?:end)?group\])")
 #: Longest part of a foreign text (a response body, a log line) that is quoted in a message.
 QUOTE_LIMIT = 256
 
@@ -88,8 +91,16 @@ def quoted(text: object, limit: int = QUOTE_LIMIT) -> str:
     not start a log record of its own.
     """
     raw = text if isinstance(text, str) else str(text)
-    shown = repr(raw[:limit])
+    shown = without_groups(repr(raw[:limit]))
     return shown if len(raw) <= limit else f"{shown}… ({len(raw)} characters)"
+
+
+def without_groups(text: str) -> str:
+    """Return text in which nothing begins or ends a group of Airflow's log: a backslash parts such markers.
+
+    :param text: foreign text.
+    """
+    return _GROUP.sub(lambda found: f"{found[0][0]}\\{found[0][1]}", text)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from airflow_provider_oscar.core.errors import quoted
+from airflow_provider_oscar.core.errors import quoted, without_groups
 
 #: What precedes the one-line JSON of a manifest in a log.
 MARKER = "##airflow-oscar-manifest "
@@ -45,7 +45,8 @@ _HARNESS = re.compile(
     """,
     re.VERBOSE,
 )
-_GROUP = re.compile(r"\s*(?:::|##\[)(?:end)?group")
+# What terminals take as colours, erasing, moving the cursor, titles and links.
+_TERMINAL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 #: The plugin's notice where a container has not begun, which it writes into the stream itself.
 _NOT_YET = re.compile(r".*\b(?:run|init)-\S+\.out\b.*does not exist yet.*")
 
@@ -174,18 +175,24 @@ class LogPosition:
             yield from lines
 
 
+def progress(text: str) -> str:
+    """Return what a progress bar at the end of a growing log shows now; empty if there is none.
+
+    :param text: the log so far. A bar such as tqdm's is one line until it is done, so its states are no lines.
+    """
+    bar = text.rpartition("\n")[2][-LINE_LIMIT:]
+    return printable(bar).strip() if "\r" in bar else ""
+
+
 def printable(line: str) -> str:
     """Return one line without control characters, at most :data:`LINE_LIMIT` characters long.
 
     A job's output may hold terminal sequences, carriage returns and half a character; none of it may
-    start a record of its own or move a reader's cursor.
+    start a record of its own, move a reader's cursor, or close a group of ours.
     """
     # A progress bar overwrites itself; what a terminal would show in the end is enough.
-    text = line.rstrip("\r").rpartition("\r")[2]
-    cut = text[:LINE_LIMIT]
-    if _GROUP.match(text):
-        # Airflow folds what stands between these markers, and a job's must not close ours.
-        cut = f"\\{cut}"
+    text = _TERMINAL.sub("", line).rstrip("\r").rpartition("\r")[2]
+    cut = without_groups(text[:LINE_LIMIT])
     safe = "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in cut)
     return safe if len(text) <= LINE_LIMIT else f"{safe}… ({len(text)} characters)"
 

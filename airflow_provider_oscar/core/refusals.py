@@ -19,7 +19,7 @@ class Cause(StrEnum):
     BAD_REQUEST = "bad request"
     """The request can never be granted as it is."""
     BAD_IMAGE = "bad image"
-    """The image is not there, or may not be pulled."""
+    """The image is not there, may not be pulled, or cannot be run as asked."""
     TIME_LIMIT = "time limit"
     """The job reached its wall-clock limit."""
     OUT_OF_MEMORY = "out of memory"
@@ -60,7 +60,7 @@ TABLE: tuple[Row, ...] = (
         "no node has the features: correct SlurmOptions.constraint",
     ),
     Row(
-        r"invalid generic resource|invalid gres|invalid TRES",
+        r"invalid generic resource|invalid gres|invalid (?:trackable resource|TRES)",
         Cause.BAD_REQUEST,
         "the partition has no such GPU: correct SlurmOptions.gpus or --gres",
     ),
@@ -77,12 +77,14 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(
         r"requested node configuration is not available|requested nodes? .*not available|node count specification"
-        r"|invalid node (?:count|name)|more processors requested than permitted|requested topology",
+        r"|invalid node (?:count|name)|more processors requested than permitted|requested topology"
+        r"|(?:task|cpu|core) count (?:specification invalid|.{0,20}can not be satisfied)"
+        r"|memory (?:specification can not be satisfied|required by task is not available)",
         Cause.BAD_REQUEST,
         "no node has so many CPUs, GPUs or so much memory: ask for less, or for another partition",
     ),
     Row(
-        r"requested time limit is invalid|invalid (?:job )?time limit|time limit specification",
+        r"requested time limit is invalid|invalid (?:job )?time limit|(?:time limit|invalid (?:--)?time) specification",
         Cause.BAD_REQUEST,
         "the time limit is more than the partition allows: lower SlurmOptions.time",
     ),
@@ -97,14 +99,15 @@ TABLE: tuple[Row, ...] = (
         "the job it depends on is not there: correct the flag --dependency",
     ),
     Row(
-        r"job violates accounting/qos policy|(?:QOS|Assoc)Max\w*(?:Submit|Limit)|QOSMaxSubmitJobPerUserLimit"
-        r"|MaxSubmitJobs?",
+        r"job violates accounting/qos policy|(?:QOS|Assoc)(?:Max|Grp|Group)\w*(?:Submit|Limit)|MaxSubmitJobs?",
         Cause.LIMIT_REACHED,
         "a limit of the account or quality of service is used up; a retry may go through once other jobs have ended",
     ),
     Row(
         r"unable to allocate resources: requested .*|unrecognized option|invalid (?:option|argument|directive)"
-        r"|mutually exclusive|not permitted|user's group not permitted|invalid user id|ambiguous option",
+        r"|mutually exclusive|not permitted|invalid user id|ambiguous option|option '[^']*' is ambiguous"
+        r"|invalid (?:--\S+|wckey|numeric value|cluster name|burst buffer|job array|\S+ specification)"
+        r"|burst buffer request|access/permission denied|parameter too long|presently disabled",
         Cause.BAD_REQUEST,
         f"SLURM refused the request: {_OPTIONS}",
     ),
@@ -117,12 +120,37 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(
         r"could not open image|image path .* doesn't exist|failed to (?:resolve path|open).*\.s(?:if|img)"
-        r"|unable to open file .*\.sif|while checking container (?:image|encryption)",
+        r"|unable to open file .*\.sif|while checking container (?:image|encryption)"
+        r"|no such file or directory: \S+\.sqsh",
         Cause.BAD_IMAGE,
         "the image file is not on the compute node, or cannot be read: correct its path",
     ),
     Row(
-        r"toomanyrequests|pull rate limit|ErrImagePull|ImagePullBackOff|unable to pull|failed to (?:pull|fetch)",
+        r"image's architecture .* could not run on|exec format error",
+        Cause.BAD_IMAGE,
+        "the image is for another kind of processor than the compute node has: name one for the node's",
+    ),
+    Row(
+        r"fatal:.*mount (?:source|hook)?.*(?:doesn't exist|no such file)|destination \S+ doesn't exist in container"
+        r"|mount source \S+ doesn't exist",
+        Cause.BAD_IMAGE,
+        "what is mounted is not on the compute node, or not in the image: correct SlurmOptions.mounts",
+    ),
+    Row(
+        r"(?:unknown flag|unknown shorthand flag|flag provided but not defined): ",
+        Cause.BAD_IMAGE,
+        "the container runtime does not know an option: correct SlurmOptions.options",
+    ),
+    Row(
+        r"unable to handle \S+ uri: (?:unsupported|unknown|invalid|failed to parse|parsing)|invalid image source"
+        r"|invalid reference format|could not parse image|has no library client"
+        r"|url https?://\S+ returned error code: 40[134]",
+        Cause.BAD_IMAGE,
+        "the image's name is not one that the site's container runtime can fetch: correct it",
+    ),
+    Row(
+        r"toomanyrequests|pull rate limit|ErrImagePull|ImagePullBackOff|unable to pull|failed to (?:pull|fetch)"
+        r"|fatal:.*(?:while performing build|conveyor failed|making image from|no space left on device)",
         Cause.SITE,
         "the image could not be pulled; a retry may succeed, a local .sif file always does",
     ),
@@ -139,7 +167,11 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(
         r"socket timed out|unable to contact slurm controller|connection refused|node fail|nodefail|requeued"
-        r"|preempted|slurm_load_jobs error|transport endpoint|communication connection failure",
+        r"|preempted|slurm_load_jobs error|transport endpoint|communication connection failure"
+        r"|temporarily unable to accept job|resource temporarily unavailable|queue full|protocol authentication error"
+        r"|zero bytes were transmitted|writing script/environment|creating the batch script"
+        r"|(?:partition|nodes?) not available \(|partition in (?:down|inactive)|requested nodes are busy"
+        r"|failed to create user namespace",
         Cause.SITE,
         "Something at the site failed; a retry submits it again",
     ),

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
 
+from airflow_provider_oscar.core.checks import check_fields
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.slurm_signals import passing_on
 
 ANNOTATION_PREFIX = "slurm-job.vk.io/"
 
@@ -77,7 +79,14 @@ _REFUSED_FLAGS = {
     "test-only": "no job would be submitted",
     "uid": "only a plugin that runs as root may set it",
     "gid": "only a plugin that runs as root may set it",
+    "help": "no job would be submitted",
+    "usage": "no job would be submitted",
+    "version": "no job would be submitted",
+    "clusters": "the plugin looks for its jobs in its own cluster",
 }
+#: Longer limits are beyond what SLURM counts: 2**32 minutes are none.
+_LONGEST = timedelta(days=3650)
+_MOUNT = re.compile(r"/[^:,]*:/[^:,]*(?::r[ow])?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +137,9 @@ class SlurmOptions:
     def __post_init__(self) -> None:
         for name in ("extra_flags", "mounts", "options"):
             object.__setattr__(self, name, _words(name, getattr(self, name)))
+        for name in _NUMBERS:
+            if isinstance(text := getattr(self, name), str) and _is_number(name, text):
+                object.__setattr__(self, name, int(text))
         if not self.is_template:
             self._check()
 
@@ -138,16 +150,20 @@ class SlurmOptions:
             if number is None and name in ("nodes", "ntasks", "ntasks_per_node"):
                 continue
             if not isinstance(number, int) or isinstance(number, bool) or number < least:
-                raise DefinitionError(f"SlurmOptions.{name} is {quoted(number)}; expected a whole number >= {least}")
+                raise DefinitionError(
+                    f"SlurmOptions.{name} is {quoted(number)}; expected a whole number >= {least}{_hint(name)}"
+                )
+        check_fields(self, "SlurmOptions")
         for name in ("partition", "account", "qos", "constraint", "job_name", "comment"):
             _check(name, getattr(self, name), _VALUE)
         _check("image_root", self.image_root, _WORD)
         for word in (*self.mounts, *self.options):
             _check("mounts/options", word, _WORD)
         for mount in self.mounts:
-            if not 2 <= len(mount.split(":")) <= 3:
+            if _MOUNT.fullmatch(mount) is None:
                 raise DefinitionError(
-                    f"SlurmOptions.mounts holds {quoted(mount)}; expected source:destination or source:destination:ro"
+                    f"SlurmOptions.mounts holds {quoted(mount)}; expected source:destination or source:destination:ro, "
+                    "one of them each, both absolute paths"
                 )
         _check_extra_flags(self.extra_flags, gpus=bool(self.gpus))
         _check_pre_exec(self.pre_exec)
@@ -213,7 +229,7 @@ class SlurmOptions:
         """Return the pod annotations, all below ``slurm-job.vk.io/``."""
         annotations = {
             "flags": " ".join(self.flags()),
-            "pre-exec": f"{_EXPORT}{self.pre_exec}".rstrip("\n") + "\n",
+            "pre-exec": f"{passing_on(self.extra_flags)}{_EXPORT}{self.pre_exec}".rstrip("\n") + "\n",
             "singularity-mounts": " ".join(f"--bind {mount}" for mount in self.mounts),
             "singularity-options": " ".join(self.options),
             # The plugin glues prefix and image together without a slash of its own.
@@ -229,16 +245,32 @@ def format_time(limit: timedelta | str) -> str:
     """
     if isinstance(limit, timedelta):
         seconds = -(-limit // timedelta(seconds=1))
-        if seconds > 0:
+        if timedelta(0) < limit <= _LONGEST:
             days, rest = divmod(seconds, 86400)
             clock = f"{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
             return f"{days}-{clock}" if days else clock
-    elif isinstance(limit, str) and _TIME.fullmatch(limit) and limit.strip("0:-"):
+    elif isinstance(limit, str) and _TIME.fullmatch(limit) and timedelta(0) < duration_of(limit) <= _LONGEST:
         return limit
     raise DefinitionError(
         f"SlurmOptions.time is {quoted(limit)}; expected a positive timedelta, or minutes, MM:SS, HH:MM:SS, D-HH, "
-        "D-HH:MM or D-HH:MM:SS"
+        f"D-HH:MM or D-HH:MM:SS, at most {_LONGEST.days} days"
     )
+
+
+def duration_of(limit: str) -> timedelta:
+    """Return what SLURM reads in a time: minutes where there is one number; after days, hours come first.
+
+    :param limit: in one of its notations.
+    """
+    days, dash, rest = limit.rpartition("-")
+    numbers = [min(int(each), 10**9) for each in rest.split(":")]
+    if dash:
+        hours, minutes, seconds = [*numbers, 0, 0][:3]
+    elif len(numbers) < 3:
+        hours, (minutes, seconds) = 0, [*numbers, 0][:2]
+    else:
+        hours, minutes, seconds = numbers
+    return timedelta(min(int(days or 0), 10**6), hours=hours, minutes=minutes, seconds=seconds)
 
 
 def check_annotations(annotations: Mapping[str, str]) -> None:
@@ -268,10 +300,21 @@ def _is_number(name: str, text: str) -> bool:
     return name in _NUMBERS and text.isascii() and text.isdigit()
 
 
+def _hint(name: str) -> str:
+    """How people who know SLURM's own notation say the same here."""
+    if name == "memory_mib":
+        return " of MiB, such as 4096 for 4G"
+    return "; for a type of GPU write extra_flags=('--gres=gpu:TYPE:NUMBER',)" if name == "gpus" else ""
+
+
 def _words(name: str, value: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(value, str):
+    if isinstance(value, (str, bytes)):
         raise DefinitionError(f"SlurmOptions.{name} is the text {quoted(value)}; expected a tuple of words")
-    return tuple(value)
+    words = tuple(value) if isinstance(value, Iterable) else (value,)
+    for word in words:
+        if not isinstance(word, str):
+            raise DefinitionError(f"SlurmOptions.{name} holds {quoted(word)}; expected a tuple of words")
+    return words
 
 
 def _check(name: str, value: str, allowed: re.Pattern[str]) -> None:
@@ -294,7 +337,12 @@ def _check_extra_flags(flags: tuple[str, ...], *, gpus: bool) -> None:
             raise DefinitionError(f"SlurmOptions.extra_flags holds {quoted(flag)}; use the field {FIELD_OF_FLAG[name]}")
         if name in _REFUSED_FLAGS:
             raise DefinitionError(f"SlurmOptions.extra_flags holds {quoted(flag)}: {_REFUSED_FLAGS[name]}")
-        if name in names or (name == "gres" and gpus):
+        # sbatch takes any beginning that is the only one of its kind.
+        if whole := [each for each in (*_REFUSED_FLAGS, *FIELD_OF_FLAG) if each.startswith(name)]:
+            raise DefinitionError(
+                f"SlurmOptions.extra_flags holds {quoted(flag)}, which sbatch may take for --{whole[0]}; write it out"
+            )
+        if name in names or (name in ("gres", "gpus") and gpus):
             raise DefinitionError(f"SlurmOptions asks for --{name} twice; the plugin would keep only the last one")
         names.add(name)
 

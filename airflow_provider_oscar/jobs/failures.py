@@ -17,7 +17,7 @@ from airflow_provider_oscar.core.errors import (
 )
 from airflow_provider_oscar.core.logs import tail
 from airflow_provider_oscar.core.refusals import Cause, find_cause
-from airflow_provider_oscar.jobs.manifest import Manifest
+from airflow_provider_oscar.jobs.manifest import KILLED, Manifest
 from airflow_provider_oscar.jobs.outcome import JobOutcome, OutcomeState
 
 #: Exit codes of the supervisor itself (``sysexits.h``).
@@ -28,8 +28,6 @@ EXIT_ACCESS = 77
 EXIT_CONFIG = 78
 # A command uses the first for data it cannot read.
 _EXIT_DATA = 65
-#: Killed by SIGTERM or SIGKILL from outside: preemption, a drained node, or memory.
-_KILLED = (137, 143)
 
 
 def failure(
@@ -70,14 +68,14 @@ def _by_target(manifest: Manifest | None, kind: type[OscarProviderError]) -> boo
     """Whether the same job may well succeed elsewhere: it did not run to its end, and met no limit of its own."""
     if kind in (JobFailedError, BadInputError):
         return False
-    return manifest is None or manifest.exit_code in _KILLED
+    return manifest is None or manifest.exit_code in KILLED
 
 
 def _sorted(
     outcome: JobOutcome, manifest: Manifest | None, *, reported: str, exit_code: int | None
 ) -> tuple[type[OscarProviderError], str]:
     code = manifest.exit_code if manifest is not None else exit_code
-    limited = manifest is None or code in _KILLED
+    limited = manifest is None or code in KILLED
     limit = find_cause(reported, Cause.TIME_LIMIT, Cause.OUT_OF_MEMORY) if limited else None
     if limit is not None:
         return JobFailedError, limit.remedy
@@ -107,7 +105,7 @@ def _by_code(manifest: Manifest, code: int) -> tuple[type[OscarProviderError], s
             DefinitionError,
             "Provider and supervisor do not fit: apply the service again with this provider's script",
         )
-    if code in _KILLED:
+    if code in KILLED:
         return TransientError, "Something killed it from outside (preemption, drained node); a retry may succeed"
     return JobFailedError, "Correct the command or its input, then clear the task"
 

@@ -31,6 +31,9 @@ MARKER_LIMIT = 60_000
 #: Most bytes of a manifest object a reader fetches.
 MANIFEST_LIMIT = 16 * 1024 * 1024
 
+#: Exit codes of what SIGKILL or SIGTERM from outside ended: preemption, a drained node, or memory.
+KILLED = (137, 143)
+
 _NEWEST_MAJOR = int(MANIFEST_VERSION.partition(".")[0])
 
 Bytes = Annotated[int, Meta(ge=0)]
@@ -253,6 +256,11 @@ class Manifest(ManifestFields, frozen=True, kw_only=True, eq=False):
     def succeeded(self) -> bool:
         """The command ended with 0, and everything around it worked."""
         return self.exit_code == 0 and self.error is None
+
+    @property
+    def killed(self) -> bool:
+        """It was ended from outside: cancelled, or taken back by a site that may let it start again."""
+        return self.exit_code in KILLED or (self.error is not None and self.error.reason == "cancelled")
 
     @property
     def submitted_at(self) -> datetime | None:

@@ -45,21 +45,28 @@ class ResultPlace:
         signed = fields.get("signed") is not False
         return cls(conn_id=str(fields.get("conn_id") or ""), uri=str(fields["uri"]), job=job, signed=signed)
 
-    def proven(self) -> bool:
-        """Whether the store has the manifest of this very submission; blocks."""
+    def proven(self, ended: bool = True) -> bool:
+        """Whether the store has the manifest of this very submission; blocks.
+
+        :param ended: the job has ended where it ran. While it has not, one that says that it was killed does not count:
+            SLURM lets a job start again that it took back.
+        """
         from airflow_provider_oscar.jobs.result_store import ResultStore
 
         manifest = ResultStore().read_manifest(self.conn_id, self.uri, self.job.submission_id)
-        if manifest is None:
+        if manifest is None or (manifest.killed and not ended):
             return False
         return (
             believed(self.job, manifest, configured_signer().verifies) if self.signed else believed(self.job, manifest)
         )
 
-    async def aproven(self) -> bool | None:
-        """Do what :meth:`proven` does in threads of the connection's own; None if the store could not be asked."""
+    async def aproven(self, ended: bool = True) -> bool | None:
+        """Do what :meth:`proven` does in threads of the connection's own; None if the store could not be asked.
+
+        :param ended: see there.
+        """
         try:
-            return await get_pool("results", self.conn_id).call(self.proven)
+            return await get_pool("results", self.conn_id).call(self.proven, ended)
         except OscarProviderError:
             return None
 

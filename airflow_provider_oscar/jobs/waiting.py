@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from airflow_provider_oscar.core.errors import OscarProviderError
-from airflow_provider_oscar.core.logs import MARKER, LogPosition
+from airflow_provider_oscar.core.logs import MARKER, LogPosition, progress
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.refusals import NEVER_STARTS, never_ran
 from airflow_provider_oscar.hooks.pool import get_pool
@@ -28,8 +28,9 @@ from airflow_provider_oscar.jobs.summary import storable
 
 #: A logging function that takes a format and its values.
 Say = Callable[..., None]
-#: Asks whether the job's manifest is in its place; None if the store cannot be asked now.
-Proof = Callable[[], Awaitable[bool | None]]
+#: Asks whether the job's manifest is in its place, of a job that has ended there or of one that goes on; None if the
+#: store cannot be asked now.
+Proof = Callable[[bool], Awaitable[bool | None]]
 
 
 class Spectator(Protocol):
@@ -164,7 +165,7 @@ class _Watch:
             if status.phase is JobPhase.ABSENT:
                 if self._is_gone():
                     # The list may have lost a job that did its work.
-                    return {**ABSENT.to_event(), **await self._proven(), "waited": True}
+                    return {**ABSENT.to_event(), **await self._proven(ended=True), "waited": True}
                 continue
             self.absent_since = None
             # Compared by value, so that a change of node or SLURM job is shown as well.
@@ -180,7 +181,7 @@ class _Watch:
             marked = False
             if status.phase is JobPhase.RUNNING and self.wait.follow_log:
                 marked = await self.follower.follow(self.subscription, self.wait.job_id)
-            if (marked or self._is_due(status)) and await self._proven():
+            if (marked or self._is_due(status)) and await self._proven(ended=False):
                 self.say(
                     "The result of job %s is there; that its place notices the end (interLink takes minutes where many "
                     "jobs end together) is not waited for",
@@ -210,10 +211,10 @@ class _Watch:
         often = 1.0 if status.phase is JobPhase.RUNNING else 4.0
         return now - self.asked_at > self.subscription.proof_pause * often
 
-    async def _proven(self) -> JsonObject:
+    async def _proven(self, *, ended: bool) -> JsonObject:
         """Ask for the manifest: what it adds to the event, nothing if it is not there."""
         self.asked_at = self.pace.clock()
-        found = None if self.proof is None else await self.proof()
+        found = None if self.proof is None else await self.proof(ended)
         self.store_away = found is None
         return {"proven": True} if found else {}
 
@@ -228,7 +229,7 @@ class _Watch:
         began, told, away = self.pace.clock(), False, 0.0
         asked, longest = began, max(self.wait.grace, self.pace.tolerance.total_seconds())
         while True:
-            if found := await self._proven():
+            if found := await self._proven(ended=True):
                 return {**event, **found}
             now = self.pace.clock()
             away += now - asked if self.store_away else 0.0
@@ -258,6 +259,7 @@ class LogFollower:
         self._position = LogPosition(lines)
         self._pace = pace
         self._not_before = 0.0
+        self._bar = ""
 
     @property
     def lines(self) -> int:
@@ -282,6 +284,10 @@ class LogFollower:
             lines, self._position = self._position.after(text)
             for line in lines:
                 self._say("%s", line)
+            bar, before = progress(text), self._bar
+            self._bar = bar
+            if bar and bar != before and not lines:
+                self._say("%s", bar)
             if self._spectator is not None:
                 await asyncio.to_thread(self._spectator.lines, job_id, lines)
         return MARKER in (text or "")

@@ -81,7 +81,8 @@ def wait_briefly(task: JobOperator[Any], job: RunningJob) -> JsonObject | None:
 
     def proven() -> bool:
         manifest = task.read_manifest(job)
-        return manifest is not None and believed(job, manifest, task.verifies)
+        # One that was killed may start again; its place says so.
+        return manifest is not None and not manifest.killed and believed(job, manifest, task.verifies)
 
     status = (lambda: task.backend.status(job.job_id)) if task.backend.looks_at_one else None
     return BriefWait(seconds=seconds, status=status, proven=proven).event()

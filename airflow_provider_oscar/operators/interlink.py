@@ -15,6 +15,7 @@ from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.pod_options import PodOptions
 from airflow_provider_oscar.core.sbatch import with_script
 from airflow_provider_oscar.core.slurm import SlurmOptions
+from airflow_provider_oscar.core.slurm_signals import check_signal
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.jobs.host_script import HOST_IMAGE, HOST_MARK, SCRIPT_COMMAND, SCRIPT_FILE, host_pre_exec
 from airflow_provider_oscar.jobs.interlink import InterLinkBackend
@@ -243,6 +244,8 @@ class InterLinkPodOperator(PodJobOperator):
 
             slurm = with_script(slurm or SlurmOptions(), self.script)
             slurm = replace(slurm, pre_exec=f"{slurm.pre_exec}\n{host_pre_exec(JOB_FILE, PROGRAM_FILE)}")
+        if slurm is not None:
+            check_signal(slurm.extra_flags, steps=bool(self.script) or wanted.launcher != "none")
         counts = {
             name: getattr(wanted, name)
             for name in ("nodes", "ntasks", "ntasks_per_node")

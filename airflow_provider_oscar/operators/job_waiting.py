@@ -48,9 +48,11 @@ def wait_to_end(
 async def wait_here(task: JobOperator[Any], job: RunningJob) -> JsonObject:
     """Wait on the worker, and return the event that the trigger would send."""
 
-    async def proof() -> bool:
+    async def proof(ended: bool) -> bool:
         manifest = await asyncio.to_thread(task.read_manifest, job)
-        return manifest is not None and believed(job, manifest, task.verifies)
+        if manifest is None or (manifest.killed and not ended):
+            return False
+        return believed(job, manifest, task.verifies)
 
     return await wait_for_job(
         task.backend,

@@ -7,12 +7,12 @@ import contextlib
 import io
 import json
 import os
-import shutil
 import signal
 import sys
 import traceback
 from typing import Any
 
+from airflow_provider_oscar.supervisor import trees
 from airflow_provider_oscar.supervisor.access import Access
 from airflow_provider_oscar.supervisor.command import Signals
 from airflow_provider_oscar.supervisor.errors import RUN, StageError
@@ -121,7 +121,7 @@ class Batch:
                 message = "the process of this object ended without a result; see the job's log"
                 lost = {"stage": RUN, "message": message, "reason": "killed", "permanent": False}
                 result = {"exit_code": code, "error": lost}
-            shutil.rmtree(folder, ignore_errors=True)
+            trees.remove(folder)
             self.done[number] = {
                 "submission_id": each["submission_id"],
                 "output_uri": each["output"]["uri"],

@@ -185,18 +185,24 @@ class Job:
             in_parts = sum("parts" in each for each in out.outputs)
             if in_parts:
                 self.manifest["in_parts"] = in_parts
-            if out.unstaged:
-                self.manifest["unstaged"] = out.unstaged[:UNSTAGED_LIMIT]
-                self.manifest["unstaged_count"] = len(out.unstaged)
+            self._note_unstaged(out.unstaged)
         out.check(self.spec["on_unstaged"])
 
     def _stage_out_checkpoint(self) -> None:
         """Keep the state of a command that did not finish; of one that did, nobody needs it."""
-        if self.manifest["exit_code"] == 0 or not os.listdir(self.checkpoint_dir):
+        if self.manifest["exit_code"] == 0 or not os.path.isdir(self.checkpoint_dir):
             return
-        out = StageOut(self.store, None, CHECKPOINT_PREFIX)
+        taken = frozenset(str(each["key"]) for each in self.manifest["outputs"])
+        out = StageOut(self.store, None, CHECKPOINT_PREFIX, taken)
         out.run(self.checkpoint_dir)
-        self.manifest["checkpoint"] = out.outputs
+        if out.outputs:
+            self.manifest["checkpoint"] = out.outputs
+        self._note_unstaged([{**each, "name": CHECKPOINT_PREFIX + each["name"]} for each in out.unstaged])
+
+    def _note_unstaged(self, entries: list[dict[str, str]]) -> None:
+        if entries:
+            self.manifest["unstaged_count"] = self.manifest.get("unstaged_count", 0) + len(entries)
+            self.manifest["unstaged"] = (self.manifest.get("unstaged", []) + entries)[:UNSTAGED_LIMIT]
 
     def _stage_out_log(self) -> None:
         """Put the whole output beside the manifest; a result does not fail for the want of its log."""

@@ -6,9 +6,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import shutil
 import tempfile
 
+from airflow_provider_oscar.supervisor import trees
 from airflow_provider_oscar.supervisor.batch import perform_all
 from airflow_provider_oscar.supervisor.command import Signals, hide_from_others
 from airflow_provider_oscar.supervisor.errors import EXIT_IO, STAGE_IN, STAGE_OUT, Interrupted, StageError
@@ -101,7 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
     finally:
         signals.stage = STAGE_OUT
         if work:
-            shutil.rmtree(work, ignore_errors=True)
+            trees.remove(work)
         with contextlib.suppress(ChildProcessError):  # as process 1 of a container we inherit the orphans
             while os.waitpid(-1, os.WNOHANG) != (0, 0):
                 pass

@@ -8,6 +8,7 @@ import threading
 import time
 from typing import Any
 
+from airflow_provider_oscar.supervisor import trees
 from airflow_provider_oscar.supervisor.errors import EXIT_ACCESS, EXIT_UNSTAGED, StageError, TransientError
 from airflow_provider_oscar.supervisor.parallel import in_parallel
 from airflow_provider_oscar.supervisor.parts import PARTS_PREFIX, InParts
@@ -65,7 +66,12 @@ def find_outputs(root: str, key_limit: int, reserved: bool = True) -> tuple[list
     problems: list[dict[str, str]] = []
     unreadable: list[OSError] = []
     real_root = os.path.realpath(root)
-    for folder, folders, names in os.walk(root, onerror=unreadable.append):
+    for folder, folders, names in trees.walk(root, unreadable.append):
+        here = os.path.relpath(folder, root)
+        if len(os.fsencode(here)) > key_limit:
+            folders.clear()
+            problems.append(_too_long(visible(here), key_limit))
+            continue
         for name in names + [each for each in folders if os.path.islink(os.path.join(folder, each))]:
             path = os.path.join(folder, name)
             relative = os.path.relpath(path, root).replace(os.sep, "/")
@@ -98,14 +104,19 @@ def _judge(
             return None
         return unstaged(name, "not-regular", "it is not a regular file (a pipe, socket or device)")
     if len(name.encode("utf-8", "replace")) > key_limit:
-        return unstaged(name, "name-too-long", f"its name is longer than the {key_limit} bytes its key may have")
-    if reserved and name in (MANIFEST_NAME, *LOG_NAMES):
-        return OutputFile(name + RENAMED_SUFFIX, real, name, "reserved-name")
+        return _too_long(name, key_limit)
+    first, slash, rest = name.partition("/")
+    if reserved and first in (MANIFEST_NAME, *LOG_NAMES):
+        return OutputFile(f"{first}{RENAMED_SUFFIX}{slash}{rest}", real, name, "reserved-name")
     if name.startswith(PARTS_PREFIX):
         return OutputFile(name[1:], real, name, "reserved-name")  # our side removes what is below the prefix
     if name.encode("utf-8") != os.fsencode(relative):
         return OutputFile(name, real, name, "name-not-utf8")
     return OutputFile(name, real)
+
+
+def _too_long(name: str, key_limit: int) -> dict[str, str]:
+    return unstaged(name, "name-too-long", f"its name is longer than the {key_limit} bytes its key may have")
 
 
 def _without_collisions(files: list[OutputFile]) -> list[OutputFile]:
@@ -152,10 +163,11 @@ class StageOut:
     :param store: see :mod:`airflow_provider_oscar.supervisor.stores`.
     :param budget: bytes that may be staged out in all, or None.
     :param prefix: put before every key.
+    :param taken: keys that other files have already.
     """
 
-    def __init__(self, store: Any, budget: float | None, prefix: str = "") -> None:
-        self.store, self.prefix = store, prefix
+    def __init__(self, store: Any, budget: float | None, prefix: str = "", taken: frozenset[str] = frozenset()) -> None:
+        self.store, self.prefix, self.taken = store, prefix, taken
         self.budget = float("inf") if budget is None else budget
         self.outputs: list[dict[str, Any]] = []
         self.unstaged: list[dict[str, str]] = []
@@ -170,6 +182,10 @@ class StageOut:
         """Stage out what can be; the rest is in ``unstaged`` afterwards."""
         files, problems = find_outputs(root, self.store.key_limit - len(self.prefix), reserved=not self.prefix)
         self.unstaged += problems
+        for each in files:
+            if self.prefix + each.key in self.taken:
+                each.original, each.reason = each.original or each.key, "reserved-name"
+                each.key += RENAMED_SUFFIX
         affordable = [each for each in files if self._affordable(each)]
         results = in_parallel(lambda each: self._upload(each, len(affordable)), affordable, self._threads())
         for each, result in zip(affordable, results):

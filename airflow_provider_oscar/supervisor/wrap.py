@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 
+from airflow_provider_oscar.supervisor import trees
 from airflow_provider_oscar.supervisor.command import Run, Signals
 from airflow_provider_oscar.supervisor.errors import RUN, StageError
 from airflow_provider_oscar.supervisor.joblog import JobLog
@@ -79,7 +79,7 @@ def wrap(text: str) -> int:
         print_marker(manifest, b"")
         return int(manifest["exit_code"])
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        trees.remove(work)
 
 
 def outputs_below(folder: str, prefixes: tuple[str, ...], suffixes: tuple[str, ...]) -> list[dict[str, object]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,12 +42,18 @@ class VirtualNodes:
 
     :param connections: Airflow connections by id.
     :param patience: seconds until what happened at one end is known at the other.
+    :param restart: ends plugin and virtual nodes, and starts them again.
+    :param store: of the results.
     :param embedded: the embedded nodes, if it is those.
+    :param kubernetes: the embedded API server, if it is that.
     """
 
     connections: Mapping[str, Mapping[str, Any]]
     patience: float
+    restart: Callable[[], None]
+    store: LocalS3
     embedded: LocalInterLink | None = None
+    kubernetes: LocalKubernetes | None = None
 
     def environment(self) -> dict[str, str]:
         """The connections as Airflow reads them."""
@@ -61,7 +67,12 @@ def embedded(directory: Path, slurm: BatchSystem) -> Iterator[VirtualNodes]:
     interlink = LocalInterLink(kubernetes, slurm, _images(), directory / "nodes")
     with _running(kubernetes, interlink), _store(directory) as store:
         connections = {"interlink_default": kubernetes.connection(), "oscar_s3_default": store.connection()}
-        yield VirtualNodes(connections, patience=30, embedded=interlink)
+
+        def restart() -> None:
+            interlink.stop()
+            interlink.start()
+
+        yield VirtualNodes(connections, 30, restart, store, embedded=interlink, kubernetes=kubernetes)
 
 
 @contextlib.contextmanager
@@ -75,7 +86,7 @@ def upstream(directory: Path, slurm: RealSlurm) -> Iterator[VirtualNodes]:
     nodes = UpstreamNodes(api, slurm, directory / "nodes", lambda: runtime)
     with _running(etcd, api, scheduler, controllers, nodes), _store(directory) as store:
         connections = {"interlink_default": api.connection(), "oscar_s3_default": store.connection()}
-        yield VirtualNodes(connections, patience=90)
+        yield VirtualNodes(connections, 90, nodes.restart, store)
 
 
 @contextlib.contextmanager

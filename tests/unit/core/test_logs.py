@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_oscar.core.errors import quoted
 from airflow_provider_oscar.core.logs import (
     LINE_LIMIT,
     LINES_LIMIT,
     MARKER,
     LogPosition,
     printable,
+    progress,
     read_bounded,
     strip_harness,
     tail,
@@ -84,9 +88,43 @@ def test_of_a_flood_the_next_look_shows_what_this_one_did_not():
     assert position.after(text) == ([], position)
 
 
-@pytest.mark.parametrize("line", ["::endgroup::", "  ::group::x", "##[endgroup]", "##[group]x"])
+@pytest.mark.parametrize(
+    "line", ["::endgroup::", "  ::group::x", "x ::endgroup:: y", "\x1b[1m::\x1b[0mgroup::", "a::b"]
+)
 def test_a_group_marker_is_shown_as_text(line):
-    assert printable(line) == f"\\{line}"
+    # Airflow's page looks for these two anywhere in a line.
+    for shown in (printable(line), quoted(line), tail(f"{line}\n")):
+        assert "::group::" not in shown
+        assert "::endgroup::" not in shown
+    assert printable(line).replace("\\", "") == re.sub(r"\x1b\[.m", "", line)
+
+
+@pytest.mark.parametrize("line", ["##[endgroup]", "x ##[group]y"])
+def test_so_is_one_of_github(line):
+    assert printable(line) == line.replace("##[", "#\\#[")
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("\x1b[31mred\x1b[0m", "red"),
+        ("\x1b[2K\x1b[1Gdone", "done"),
+        ("\x1b[38;2;1;2;3mtrue colour\x1b[m", "true colour"),
+        ("\x1b]8;;https://x\x07link\x1b]8;;\x07", "link"),
+        ("\x1b]0;title\x1b\\rest", "rest"),
+        ("half \x1b[", "half \\x1b["),
+        ("10 %\r\x1b[Kdone\r", "done"),
+    ],
+)
+def test_what_only_terminals_understand_is_left_out(line, shown):
+    assert printable(line) == shown
+
+
+def test_a_progress_bar_that_is_not_done_has_a_state():
+    assert progress("begun\n  5%|#   | 1/20\r 10%|##  | 2/20") == "10%|##  | 2/20"
+    assert progress("begun\nno bar") == ""
+    assert progress("begun\n 100%|####|\r100%\n") == ""
+    assert progress("x" * 10_000_000 + "\r42 %") == "42 %"
 
 
 @given(st.text())

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_oscar.core.errors import DefinitionError
-from airflow_provider_oscar.core.slurm import SlurmOptions, check_annotations, format_time
+from airflow_provider_oscar.core.slurm import SlurmOptions, check_annotations, duration_of, format_time
 
 FLAGS = "slurm-job.vk.io/flags"
 
@@ -129,6 +129,22 @@ def test_time_is_written_as_slurm_reads_it(limit, text):
     assert format_time(limit) == text
 
 
+@pytest.mark.parametrize(
+    ("limit", "duration"),
+    [("90", timedelta(minutes=90)), ("1:30", timedelta(seconds=90)), ("1:30:00", timedelta(hours=1.5)),
+     ("1-0", timedelta(1)), ("1-12", timedelta(1.5)), ("1-12:30", timedelta(1, hours=12, minutes=30)),
+     ("1-12:30:15", timedelta(1, 15, hours=12, minutes=30))],
+)  # fmt: skip
+def test_a_time_is_understood_as_slurm_does(limit, duration):
+    assert duration_of(limit) == duration
+
+
+@pytest.mark.parametrize("limit", ["4294967296", "99999999999", "4000-0", timedelta(4000), "1" * 400])
+def test_a_time_that_slurm_would_count_beyond_its_end_is_refused(limit):
+    with pytest.raises(DefinitionError, match=r"SlurmOptions\.time"):
+        SlurmOptions(time=limit)
+
+
 @pytest.mark.parametrize("limit", [timedelta(0), timedelta(-1), "0", "00:00:00", "", "1h", "1:2:3:4", "-5", "٣", 60])
 def test_a_time_slurm_would_misread_is_refused(limit):
     with pytest.raises(DefinitionError, match=r"SlurmOptions\.time"):
@@ -149,7 +165,7 @@ def test_words_that_would_end_the_command_line_are_refused(field, value):
         SlurmOptions(**{field: (value,)})
 
 
-@pytest.mark.parametrize("mount", ["/a", "/a:/b:ro:x"])
+@pytest.mark.parametrize("mount", ["/a", "/a:/b:ro:x", "/a:", "a:/b", "/a:b", "/a:/b:xx", "/a:/b,/c:/d"])
 def test_a_mount_has_a_source_and_a_destination(mount):
     with pytest.raises(DefinitionError, match="source:destination"):
         SlurmOptions(mounts=(mount,))
@@ -164,11 +180,31 @@ def test_a_text_in_place_of_a_tuple_is_refused(field):
 @pytest.mark.parametrize(
     ("field", "value"),
     [("cpus_per_task", 0), ("memory_mib", 0), ("gpus", -1), ("nodes", 0), ("gpus", True), ("cpus_per_task", 1.5),
-     ("memory_mib", None)],
+     ("memory_mib", None), ("memory_mib", "4G"), ("memory_mib", "4Gi"), ("gpus", "a100:1"), ("nodes", "2-4"),
+     ("cpus_per_task", "1500m")],
 )  # fmt: skip
 def test_numbers_out_of_range_are_refused(field, value):
     with pytest.raises(DefinitionError, match=f"{field} is"):
         SlurmOptions(**{field: value})
+
+
+def test_a_number_may_be_a_text():
+    assert SlurmOptions(memory_mib="4096", nodes="2").limits() == SlurmOptions(memory_mib=4096, nodes=2).limits()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("partition", None), ("partition", 5), ("job_name", b"x"), ("pre_exec", ["module load x"]), ("image_root", True)],
+)
+def test_what_is_no_text_is_refused_by_the_name_of_its_field(field, value):
+    with pytest.raises(DefinitionError, match=f"{field} of SlurmOptions is"):
+        SlurmOptions(**{field: value})
+
+
+@pytest.mark.parametrize("value", [(b"--x",), (1,), None, (None,)])
+def test_what_is_no_word_is_refused_by_the_name_of_its_field(value):
+    with pytest.raises(DefinitionError, match="extra_flags holds"):
+        SlurmOptions(extra_flags=value)
 
 
 @pytest.mark.parametrize(
@@ -184,6 +220,13 @@ def test_numbers_out_of_range_are_refused(field, value):
         ("--array=1-3", "one pod is one job"),
         ("--wait", "block the plugin"),
         ("--verbose", "standard error as a failure"),
+        ("--help", "no job would be submitted"),
+        ("--clusters=other", "in its own cluster"),
+        ("--outpu=/tmp/x", "may take for --output"),
+        ("--wra=id", "may take for --wrap"),
+        ("--arra=1-3", "may take for --array"),
+        ("--ti=5", "may take for --time"),
+        ("--ntasks-per=5", "may take for --ntasks-per-node"),
     ],
 )
 def test_flags_that_break_the_plugin_are_refused_with_the_reason(flag, message):
@@ -194,6 +237,8 @@ def test_flags_that_break_the_plugin_are_refused_with_the_reason(flag, message):
 def test_a_flag_said_twice_is_refused():
     with pytest.raises(DefinitionError, match="--gres twice"):
         SlurmOptions(gpus=1, extra_flags=("--gres=gpu:a100:1",))
+    with pytest.raises(DefinitionError, match="--gpus twice"):
+        SlurmOptions(gpus=1, extra_flags=("--gpus=2",))
     with pytest.raises(DefinitionError, match="--exclusive twice"):
         SlurmOptions(extra_flags=("--exclusive", "--exclusive=user"))
     assert SlurmOptions(extra_flags=("--gres=gpu:a100:1",)).flags()[-1] == "--gres=gpu:a100:1"

@@ -52,8 +52,8 @@ async def waited(place, proof, **changes):
 def answers(*given):
     left, asked = list(given), []
 
-    async def proof():
-        asked.append(True)
+    async def proof(ended):
+        asked.append(ended)
         return left.pop(0) if len(left) > 1 else left[0]
 
     proof.asked = asked
@@ -110,11 +110,28 @@ async def test_the_supervisor_s_last_line_has_the_manifest_asked_for_at_once():
     assert took < 10.0
 
 
+async def test_a_manifest_is_asked_for_with_whether_the_job_goes_on():
+    place = Place(JobPhase.RUNNING, text=f"{MARKER}{{}}\n")
+    asked = []
+
+    async def proof(ended):
+        asked.append(ended)
+        # The manifest of a job that SLURM took back: it counts only if the job does not start again.
+        if len(asked) == 3:
+            place.jobs = {"j": JobStatus(JobPhase.PENDING)}
+        if len(asked) == 5:
+            place.jobs = {"j": JobStatus(JobPhase.SUCCEEDED)}
+        return ended
+
+    event, _, _ = await waited(place, proof)
+    assert (event["phase"], event["proven"], asked[-1], set(asked[:-1])) == ("succeeded", True, True, {False})
+
+
 async def test_a_marker_line_of_the_command_ends_nothing():
     place = Place(JobPhase.RUNNING, text=f"{MARKER}{{}}\n")
     asked = 0
 
-    async def proof():
+    async def proof(ended):
         nonlocal asked
         asked += 1
         if asked == 5:
@@ -168,3 +185,18 @@ async def test_whatever_the_place_says_the_event_fits_into_the_database(phase, t
     stored = json.dumps(event, ensure_ascii=False).encode()
     assert b"\\u0000" not in stored
     assert len(stored) < 40_000
+
+
+async def test_the_states_of_a_progress_bar_are_shown_while_it_is_one_unfinished_line():
+    place = Place(JobPhase.RUNNING, text="begun\n  0%")
+    states = iter(["\r 10%", "\r 10%", "\r 20%", "\r100%\nend\n"])
+
+    async def proof(ended):
+        added = next(states, "")
+        place.text += added
+        if not added:
+            place.jobs = {"j": JobStatus(JobPhase.SUCCEEDED)}
+        return ended
+
+    _, _, lines = await waited(place, proof)
+    assert [line for line in lines if "job" not in line.lower()] == ["begun", "10%", "20%", "100%", "end"]

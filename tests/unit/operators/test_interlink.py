@@ -21,6 +21,7 @@ from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.podstatus import TASK_ANNOTATION
 from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.jobs.manifest import Output
+from airflow_provider_oscar.jobs.options import RunOptions
 from airflow_provider_oscar.jobs.results import ResultPlace
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.placement.targets import PlacementTarget
@@ -328,3 +329,12 @@ def test_a_later_try_lets_the_job_that_it_adopts_find_fresh_access(cluster, supe
     assert [each["binding"].outlived for each in supervisor.built] == [False, True], "what renews it is written now"
     assert len(cluster.created) == 1
     assert ResultPlace.from_dict(pause.trigger.result).keeper() is not None
+
+
+def test_a_signal_that_the_command_would_never_get_is_refused_with_the_form_it_gets(cluster):
+    lost = replace(TARGET, slurm=SlurmOptions(extra_flags=("--signal=USR1@60",)))
+    with pytest.raises(AirflowFailException, match="write --signal=B:USR1@60"):
+        operator(target=lost).execute(context(task_id="train"))
+    assert not cluster.created
+    deferred(operator(target=lost, run_options=RunOptions(launcher="srun")), context(task_id="train"))
+    assert len(cluster.created) == 1, "steps of srun do get it"

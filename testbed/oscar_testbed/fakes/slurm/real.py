@@ -240,6 +240,15 @@ class RealSlurm:
         """See :meth:`BatchSystem.requeue`."""
         self._run(["scontrol", "requeue", job_id])
 
+    def control(self, *words: str) -> None:
+        """Let the site's administrator act: ``scontrol`` with these words.
+
+        :raises PlatformError: with what it said when it refused.
+        """
+        done = self._run(["scontrol", *words])
+        if done.returncode != 0:
+            raise PlatformError(f"scontrol {' '.join(words)}: {quoted((done.stderr or done.stdout).strip())}")
+
     def partitions(self) -> tuple[Partition, ...]:
         """See :meth:`BatchSystem.partitions`."""
         return PARTITIONS

@@ -34,6 +34,7 @@ class UpstreamNodes:
         self._runtime = runtime
         self._running = ExitStack()
         self.nodes: list[InterLinkPrograms] = []
+        self._plugins: list[SlurmPluginProgram] = []
 
     @property
     def version(self) -> str:
@@ -50,6 +51,7 @@ class UpstreamNodes:
                 plugin = SlurmPluginProgram(directory, self._slurm, runtime, (f"--partition={partition.name}",))
                 self._running.callback(plugin.stop)
                 plugin.start()
+                self._plugins.append(plugin)
                 node = InterLinkPrograms(directory, name, plugin, self._api.kubeconfig_path, ready=self._ready)
                 self._running.callback(node.stop)
                 node.launch()
@@ -67,7 +69,18 @@ class UpstreamNodes:
             with self._api.client() as client:
                 for node in self.nodes:
                     client.delete(f"/api/v1/nodes/{node.node}")
-        self.nodes = []
+        self.nodes, self._plugins = [], []
+
+    def restart(self) -> None:
+        """End the programs of all nodes and start them again; jobs, pods and nodes stay where they are."""
+        for node, plugin in zip(self.nodes, self._plugins, strict=True):
+            node.stop()
+            plugin.stop()
+        for node, plugin in zip(self.nodes, self._plugins, strict=True):
+            plugin.start()
+            node.launch()
+        for node in self.nodes:
+            node.await_ready()
 
     def healthy(self) -> bool:
         """Whether every node is looked after and Ready."""

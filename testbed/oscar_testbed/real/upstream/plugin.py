@@ -46,9 +46,10 @@ class SlurmPluginProgram:
         self._program = Program(
             "SLURM plugin", [str(program)], log_path=self.log_path, env=environment, cwd=self.directory
         )
-        self._client = httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(self.socket)), base_url="http://plugin", timeout=60
-        )
+        self._client = self._connect()
+
+    def _connect(self) -> httpx.Client:
+        return httpx.Client(transport=httpx.HTTPTransport(uds=str(self.socket)), base_url="http://plugin", timeout=60)
 
     @property
     def url(self) -> str:
@@ -56,7 +57,9 @@ class SlurmPluginProgram:
         return f"unix://{self.socket}"
 
     def start(self) -> None:
-        """Write the configuration and wait until the plugin answers."""
+        """Write the configuration and wait until the plugin answers; it may have been stopped before."""
+        if self._client.is_closed:
+            self._client = self._connect()
         self.jobs.mkdir(parents=True, exist_ok=True)
         config: dict[str, Any] = {
             "Socket": self.url,
