@@ -79,9 +79,10 @@ class DCacheInbox:
         self._client = httpx.Client(auth=(dcache.user, dcache.password), timeout=10, follow_redirects=True)
 
     def put(self, key: str) -> bool:
-        """Try once."""
+        """Try once, and only where nothing is: a try that was given up may reach the server later than this one."""
+        url = f"{self._dcache.webdav_url}{self._directory}/{quote(key)}"
         try:
-            answer = self._client.put(f"{self._dcache.webdav_url}{self._directory}/{quote(key)}", content=key.encode())
+            answer = self._client.put(url, content=key.encode(), headers={"If-None-Match": "*"})
         except httpx.HTTPError:
             return False
         return answer.is_success

@@ -171,3 +171,14 @@ def test_a_path_that_no_file_can_have_is_refused(namespace: Namespace, path: str
 def test_dots_are_resolved_and_lead_nowhere_out_of_the_root(names: list[str]):
     found = split_path("/" + "/".join(names))
     assert "/" + "/".join(found) == posixpath.normpath("/" + "/".join(names))
+
+
+def test_of_two_uploads_that_must_be_new_one_gets_through(namespace: Namespace):
+    first = namespace.begin_upload("/a", only_new=True)
+    with pytest.raises(NamespaceError) as refused:
+        namespace.begin_upload("/a", only_new=True)
+    assert refused.value.status == 412
+    with first as upload:
+        upload.write(b"first")
+        upload.commit()
+    assert namespace.require("/a").size == 5

@@ -184,8 +184,9 @@ class _Request:
         self._who.require("UPLOAD", self._path)
         declared = self._environ.get("CONTENT_LENGTH")
         limit = self._who.max_upload
+        only_new = self._environ.get("HTTP_IF_NONE_MATCH", "").strip() == "*"
         if (old := self._names.stat(self._path)) is not None:
-            if self._environ.get("HTTP_IF_NONE_MATCH", "").strip() == "*":
+            if only_new:
                 raise NamespaceError(412, "exists")
             if old.directory:
                 raise NamespaceError(405, "is a directory")
@@ -196,7 +197,7 @@ class _Request:
             place = self._door._pool.ticket(self._path, self._door.url)
             return self._say(307, b"", ("Location", place), ("Connection", "close"))
         md5 = hashlib.md5(usedforsecurity=False)
-        with self._names.begin_upload(self._path) as upload:
+        with self._names.begin_upload(self._path, only_new=only_new) as upload:
             try:
                 for block in received(self._environ):
                     md5.update(block)

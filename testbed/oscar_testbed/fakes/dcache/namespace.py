@@ -134,12 +134,14 @@ class Namespace:
                 entry = child
             return entry
 
-    def begin_upload(self, path: str) -> Upload:
+    def begin_upload(self, path: str, *, only_new: bool = False) -> Upload:
         """Create the entry of a file, without size, and return the transfer that fills it.
 
         Missing parents are made; an existing file is deleted first, as dCache does.
 
-        :raises NamespaceError: 409 if the path is a directory, or below a file.
+        :param path: of the file.
+        :param only_new: refuse to replace a file; of several at once one gets through, as in dCache.
+        :raises NamespaceError: 409 if the path is a directory, or below a file; 412 if a file is not to be replaced.
         """
         with self._lock:
             names = split_path(path)
@@ -150,6 +152,8 @@ class Namespace:
             if old is not None:
                 if old.directory:
                     raise NamespaceError(409, "is a directory")
+                if only_new:
+                    raise NamespaceError(412, "exists")
                 self._remove(old)
             entry = self._insert(parent.pnfsid, names[-1], directory=False)
             self._tell(entry, "IN_CREATE")
