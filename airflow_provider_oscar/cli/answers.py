@@ -35,6 +35,8 @@ def reports_errors(function: Callable[[argparse.Namespace], None]) -> Callable[[
         except OSError as error:
             named = f"cannot use {str(error.filename)!r}: {error.strerror}" if error.filename else str(error)
             raise SystemExit(f"error: {named}") from error
+        except UnicodeDecodeError as error:
+            raise SystemExit(f"error: a file is not UTF-8: {error.reason} at byte {error.start}") from error
         except OscarProviderError as error:
             raise SystemExit(f"error: {error}") from error
 
@@ -47,14 +49,25 @@ def counted(number: int, noun: str) -> str:
 
 
 def cell(value: object) -> str:
-    """Return a value as people read it: lists and dictionaries without brackets, nothing as an empty cell."""
+    """Return a value as people read it: lists and dictionaries without brackets, nothing as an empty cell.
+
+    What would move the cursor or colour the terminal, such as a new line in a key, is shown as Python writes it.
+    """
     if value is None:
         return ""
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {each}" for key, each in value.items())
+        return ", ".join(f"{shown(key)}: {shown(each)}" for key, each in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(map(str, value))
-    return str(value)
+        return ", ".join(map(shown, value))
+    return shown(value)
+
+
+def shown(value: object) -> str:
+    """Return a text without what a terminal obeys, or cannot print."""
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def print_rows(rows: Sequence[Mapping[str, object]], columns: Sequence[str], form: str) -> None:
@@ -91,7 +104,7 @@ def print_done(name: str, what: str, form: str) -> None:
     :param form: ``table``, ``plain``, ``json`` or ``yaml``.
     """
     if form in ("table", "plain"):
-        print(f"{name}: {what}" if what else name)
+        print(f"{shown(name)}: {what}" if what else shown(name))
     else:
         print_rows([{"name": name, "result": what or "done"}], ("name", "result"), form)
 

@@ -4,14 +4,20 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
 from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand, lazy_load_command
 
 from airflow_provider_oscar.cli.answers import print_done, print_rows, reports_errors
 from airflow_provider_oscar.cli.arguments import CONNECTION, OUTPUT
-from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
+
+if TYPE_CHECKING:
+    import httpx
 
 _BUCKET = Arg(("bucket",), help="name of the bucket")
 
@@ -87,8 +93,7 @@ def buckets_put(options: argparse.Namespace) -> None:
     path = Path(options.file)
     key = options.key or path.name
     link = hook.run(hook.presign(options.bucket, key, "upload"))
-    with path.open("rb") as file:
-        _transfer(link, content=file.read())
+    _upload(link, path)
     print_done(f"{options.bucket}/{key}", "", options.output)
 
 
@@ -110,10 +115,8 @@ def buckets_get(options: argparse.Namespace) -> None:
         )
     elif not key:
         raise DefinitionError("name the key of an object, or say --latest")
-    link = hook.run(hook.presign(options.bucket, key, "download"))
-    data = _transfer(link)
-    target = Path(options.file or Path(key).name)
-    target.write_bytes(data)
+    target = Path(options.file or _file_name(key))
+    _download(hook.run(hook.presign(options.bucket, key, "download")), target)
     print_done(str(target), "", options.output)
 
 
@@ -123,24 +126,59 @@ def _objects(found: object) -> list[Mapping[str, object]]:
     return [each for each in listed if isinstance(each, Mapping) and each.get("object_name")]
 
 
-def _transfer(link: Mapping[str, object], *, content: bytes | None = None) -> bytes:
+def _file_name(key: str) -> str:
+    """Return the last part of a key, as a file of this directory."""
+    name = key.rstrip("/").rpartition("/")[2]
+    if name in ("", ".", "..") or "\0" in name:
+        raise DefinitionError(f"the key {quoted(key)} does not end with the name of a file; say --file")
+    return name
+
+
+def _upload(link: Mapping[str, object], path: Path) -> None:
+    """Send a file, which need not fit into memory."""
+    with path.open("rb") as file, _store(link, file) as answer:
+        answer.read()
+
+
+def _download(link: Mapping[str, object], target: Path) -> None:
+    """Write an object to a file, piece by piece; what breaks off leaves no file."""
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        with _store(link) as answer, part.open("wb") as file:
+            for chunk in answer.iter_bytes():
+                file.write(chunk)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _store(link: Mapping[str, object], content: IO[bytes] | None = None) -> Iterator[httpx.Response]:
+    """Follow a link of OSCAR's to its store.
+
+    :raises OscarProviderError: if the store refuses, or cannot be reached.
+    """
     import httpx
 
+    from airflow_provider_oscar.hooks.http.flows import TRANSPORT_ERRORS, transport_error
+
     headers = link.get("headers")
-    answer = httpx.request(
-        str(link["method"]),
-        str(link["url"]),
-        content=content,
-        headers={str(k): str(v) for k, v in headers.items()} if isinstance(headers, Mapping) else {},
-        timeout=300,
-    )
-    if answer.status_code == 404:
-        raise DefinitionError(
-            "the store behind OSCAR has no such object; `airflow oscar buckets list BUCKET` shows those that are there"
-        )
-    if not answer.is_success:
-        raise DefinitionError(
-            f"the store behind OSCAR answered {answer.status_code}; its address is the cluster's own, and may not be "
-            "reachable from here"
-        )
-    return answer.content
+    sent = {str(k): str(v) for k, v in headers.items()} if isinstance(headers, Mapping) else {}
+    try:
+        with httpx.stream(
+            str(link.get("method") or "GET"), str(link.get("url") or ""), content=content, headers=sent, timeout=300
+        ) as answer:
+            if answer.status_code == 404:
+                raise DefinitionError(
+                    "the store behind OSCAR has no such object; `airflow oscar buckets list BUCKET` shows those that "
+                    "are there"
+                )
+            if not answer.is_success:
+                raise DefinitionError(
+                    f"the store behind OSCAR answered {answer.status_code}; its address is the cluster's own, and may "
+                    "not be reachable from here"
+                )
+            yield answer
+    except TRANSPORT_ERRORS as error:
+        about = "the store behind OSCAR, whose address is the cluster's own and may not be reachable from here"
+        raise transport_error(error, where=about) from error

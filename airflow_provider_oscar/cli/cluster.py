@@ -32,15 +32,15 @@ def cluster_status(options: argparse.Namespace) -> None:
 @reports_errors
 def import_config(options: argparse.Namespace) -> None:
     """Make connections of the clusters in oscar-cli's configuration; passwords are stored and never printed."""
-    import yaml
-
     from airflow_provider_oscar.cli.oscar_cli_config import cluster_connection
     from airflow_provider_oscar.cli.stored import store_connections
+    from airflow_provider_oscar.core.fdl import read_yaml
 
     path = Path(options.file).expanduser()
-    found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    clusters = found.get("oscar") if isinstance(found, dict) else None
-    if not isinstance(clusters, dict) or not clusters:
+    found = read_yaml(path.read_text(encoding="utf-8"), str(path))
+    clusters = found.get("oscar")
+    usable = isinstance(clusters, dict) and all(isinstance(each, dict) for each in clusters.values())
+    if not isinstance(clusters, dict) or not clusters or not usable:
         raise DefinitionError(f"{path} has no clusters; expected oscar-cli's form, oscar: {{<id>: {{endpoint: …}}}}")
     connections = {str(name): cluster_connection(cluster) for name, cluster in clusters.items()}
     store_connections(connections, overwrite=options.overwrite)

@@ -7,14 +7,16 @@ import base64
 import json
 from collections.abc import Mapping
 
+from airflow_provider_oscar.core.coercion import coerced
+
 
 def cluster_connection(cluster: Mapping[str, object]) -> dict[str, object]:
     """Return the connection for one cluster of oscar-cli's configuration, for ``airflow connections import``."""
     return {
         "conn_type": "oscar",
-        "host": str(cluster.get("endpoint") or ""),
-        "login": str(cluster.get("auth_user") or "") or None,
-        "password": str(cluster.get("auth_password") or "") or None,
+        "host": _text(cluster, "endpoint"),
+        "login": _text(cluster, "auth_user") or None,
+        "password": _text(cluster, "auth_password") or None,
         "extra": cluster_extra(cluster),
     }
 
@@ -24,7 +26,7 @@ def cluster_extra(cluster: Mapping[str, object]) -> dict[str, object]:
     extra: dict[str, object] = {}
     if cluster.get("ssl_verify") is False:
         extra["verify"] = False
-    refresh, account = str(cluster.get("oidc_refresh_token") or ""), str(cluster.get("oidc_account_name") or "")
+    refresh, account = _text(cluster, "oidc_refresh_token"), _text(cluster, "oidc_account_name")
     if refresh:
         claims = _claims(refresh)
         issuer = str(claims.get("iss") or "").rstrip("/")
@@ -38,6 +40,11 @@ def cluster_extra(cluster: Mapping[str, object]) -> dict[str, object]:
     elif account:
         extra |= {"auth_type": "oidc", "oidc_agent_account": account}
     return extra
+
+
+def _text(cluster: Mapping[str, object], name: str) -> str:
+    """Return a text as oscar-cli reads it: a password of digits alone is a number in YAML."""
+    return coerced("" if cluster.get(name) is None else cluster[name], str, f"clusters.{name}")
 
 
 def _claims(token: str) -> Mapping[str, object]:

@@ -193,7 +193,8 @@ def services_run(options: argparse.Namespace) -> None:
     from airflow_provider_oscar.hooks.oscar.routes import decode_answer
 
     hook = OscarHook(options.conn_id)
-    found = _existing_service(hook, options.service)
+    # A service token starts its service, and may not look at it.
+    found = {} if hook.api.service_token else _existing_service(hook, options.service)
     token = "" if hook.uses_oidc else str(found.get("token") or "")
     answer = hook.run(hook.run_service(options.service, _payload(options), token=token))
     sys.stdout.buffer.write(decode_answer(answer.content))
@@ -213,15 +214,17 @@ def services_job(options: argparse.Namespace) -> None:
 
 def _payload(options: argparse.Namespace) -> bytes:
     """The body of a request: JSON as it is, anything else in base64, as OSCAR's supervisor wants it."""
+    from airflow_provider_oscar.core.oscar_events import shell_json
     from airflow_provider_oscar.hooks.oscar.hook import encode_body
 
     if (options.text is None) == (options.file is None):
         raise DefinitionError("say either --text or --file")
     data = options.text.encode() if options.text is not None else Path(options.file).read_bytes()
     try:
-        return data if isinstance(json.loads(data), dict) else encode_body(data)
+        found = json.loads(data)
     except ValueError:
         return encode_body(data)
+    return shell_json(found, "the text") if isinstance(found, dict) else encode_body(data)
 
 
 @reports_errors

@@ -144,9 +144,11 @@ _REMEDIES = {
 }
 
 
-def read_yaml(text: str) -> dict[str, object]:
-    """Return the mapping that an FDL is.
+def read_yaml(text: str, what: str = "the FDL") -> dict[str, object]:
+    """Return the mapping that an FDL is, or another file of oscar-cli's.
 
+    :param text: the YAML.
+    :param what: words that name the file.
     :raises DefinitionError: naming the line.
     """
     try:
@@ -156,15 +158,15 @@ def read_yaml(text: str) -> dict[str, object]:
         place = f"line {mark.line + 1}: " if mark else ""
         problem = error.problem or error.context or ""
         remedy = next((f"; {words}" for sign, words in _REMEDIES.items() if sign in problem), "")
-        raise DefinitionError(f"the FDL is not YAML: {place}{quoted(problem)}{remedy}") from error
+        raise DefinitionError(f"{what} is not YAML: {place}{quoted(problem)}{remedy}") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise DefinitionError(f"the FDL is not YAML: {quoted(error)}") from error
+        raise DefinitionError(f"{what} is not YAML: {quoted(error)}") from error
     if len(documents) > 1:
         raise DefinitionError(
-            f"line {documents[1][0]}: the FDL has another document after '---', of which oscar-cli would read nothing; "
+            f"line {documents[1][0]}: {what} has another document after '---', of which oscar-cli would read nothing; "
             "write all services below one 'functions', or make it another file"
         )
-    return mapping(documents[0][1] if documents else None, "the FDL")
+    return mapping(documents[0][1] if documents else None, what)
 
 
 def _documents(text: str) -> list[tuple[int, object]]:

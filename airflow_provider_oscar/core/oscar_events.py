@@ -1,12 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An :class:`ObjectEvent` as the two notifications that OSCAR and its supervisor read."""
+"""An :class:`ObjectEvent` as the two notifications that OSCAR and its supervisor read, and JSON as it gets there.
+
+A job's container has the body of its request in a variable and runs ``echo $EVENT | supervisor`` (OSCAR 4.1.2,
+``pkg/handlers/job.go``). Kubernetes puts variables in for ``$(NAME)``, the shell takes ``*`` for files and several
+blanks for one, and the ``echo`` of dash takes ``\\n`` for a new line.
+"""
 
 from __future__ import annotations
 
+import json
+import re
+import string
 from typing import Any
 from urllib.parse import quote_plus
 
+from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.objects import ObjectEvent, Reason, utf8
+
+#: A text in JSON.
+_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"')
+#: What stays as it is on the way to the supervisor.
+_PLAIN = frozenset(string.ascii_letters + string.digits + "!#%&'()+,-./:;<=>@^_{|}~")
+
+
+def shell_json(value: object, about: str) -> bytes:
+    """Return JSON that arrives as it was sent: what a shell or Kubernetes would change is written as ``\\u0020``.
+
+    :param value: what is sent.
+    :param about: words that name it.
+    :raises DefinitionError: if JSON cannot say it.
+    """
+    try:
+        text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DefinitionError(f"{about} cannot be sent as JSON: {error}") from error
+    return _TEXT.sub(lambda found: f'"{"".join(map(_escaped, json.loads(found[0])))}"', text).encode()
+
+
+def _escaped(character: str) -> str:
+    if character in _PLAIN:
+        return character
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
 def to_minio_event(

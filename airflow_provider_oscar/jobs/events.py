@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.objects import ObjectEvent
-from airflow_provider_oscar.core.oscar_events import to_dcache_event, to_minio_event
+from airflow_provider_oscar.core.oscar_events import shell_json, to_dcache_event, to_minio_event
 
 #: Names of the forms, as ``OscarJobOperator(event_format=…)`` takes them.
 EVENT_FORMATS = ("minio", "s3", "dcache", "webdav", "rucio", "raw")
@@ -25,17 +24,18 @@ def event_body(event: ObjectEvent, form: str) -> bytes:
         dictionary of the event as a file.
     """
     if form == "raw":
-        return base64.b64encode(_compact(event.to_dict()))
+        return base64.b64encode(shell_json(event.to_dict(), "the object"))
     if form in ("minio", "s3"):
         made = to_minio_event(event)
         if form == "s3":
             for record in made["Records"]:
                 record["eventSource"] = "aws:s3"
-        return _compact(made)
+        return shell_json(made, "the event")
     if form in ("dcache", "webdav"):
-        return _compact(to_dcache_event(event))
+        return shell_json(to_dcache_event(event), "the event")
     if form == "rucio":
-        return _compact({"event_type": "close", "payload": {"scope": event.container, "name": event.key}})
+        payload = {"scope": event.container, "name": event.key}
+        return shell_json({"event_type": "close", "payload": payload}, "the event")
     raise DefinitionError(f"event_format is {form!r}; expected one of {', '.join(EVENT_FORMATS)}")
 
 
@@ -65,7 +65,3 @@ def _need(found: Any, path: tuple[str, ...], about: str) -> None:
                 "object_event and event_format instead of a payload, and it is made complete"
             )
         found = found[name]
-
-
-def _compact(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()

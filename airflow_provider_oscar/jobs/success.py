@@ -7,13 +7,16 @@ finds is *observed*, not proven, and the manifest says so (``proof``).
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TypeAlias
 
-from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow.sdk.exceptions import AirflowException
+
+from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError, TransientError, quoted
 from airflow_provider_oscar.core.objects import StoreType, split_uri
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.hooks.storage import storage_hook
@@ -47,11 +50,17 @@ def check_rule(rule: SuccessWhen, about: str) -> None:
 
     :raises DefinitionError: with the forms there are.
     """
-    if callable(rule) or rule == "status":
+    if callable(rule):
+        _check_function(rule, about)
+        return
+    if rule == "status":
         return
     if isinstance(rule, Mapping) and rule and set(rule) <= {"log", "objects", "conn_id"} and set(rule) != {"conn_id"}:
+        for name, value in rule.items():
+            if not isinstance(value, str) or not value.strip():
+                raise DefinitionError(f"success_when of {about}: {name} is {quoted(value)}; expected a text")
         try:
-            re.compile(rule.get("log", ""))
+            re.compile(rule.get("log", "."))
         except re.error as error:
             raise DefinitionError(f"success_when of {about}: {rule['log']!r} is not a pattern ({error})") from error
         if "objects" in rule and "{" not in rule["objects"]:
@@ -63,6 +72,22 @@ def check_rule(rule: SuccessWhen, about: str) -> None:
     )
 
 
+def _check_function(rule: Judge, about: str) -> None:
+    if inspect.iscoroutinefunction(rule) or inspect.isasyncgenfunction(rule):
+        raise DefinitionError(f"success_when of {about} is an async function; expected one that returns its answer")
+    try:
+        parameters = inspect.signature(rule)
+    except (TypeError, ValueError):
+        # One of Python's own, which does not tell.
+        return
+    try:
+        parameters.bind(None)
+    except TypeError as error:
+        raise DefinitionError(
+            f"success_when of {about} is a function of {parameters}; expected one of a single EndedJob ({error})"
+        ) from error
+
+
 def observe(rule: SuccessWhen, job: RunningJob, log: str, *, output_conn_id: str) -> Manifest | None:
     """Return the manifest of a job that satisfies the rule, None if it does not (yet).
 
@@ -70,15 +95,16 @@ def observe(rule: SuccessWhen, job: RunningJob, log: str, *, output_conn_id: str
     :param job: the job, which ended well as far as OSCAR knows.
     :param log: what it printed.
     :param output_conn_id: connection of the objects, unless the rule names one.
+    :raises TransientError: if a function raises something else; the job stays, and a retry asks the function again.
     """
     outputs: tuple[Output, ...] = ()
     uri, by = "", "status"
     if callable(rule):
         by = getattr(rule, "__name__", "a function")
-        found = rule(EndedJob(job.job_id, log))
+        found = _judged(rule, EndedJob(job.job_id, log), by)
         if not found:
             return None
-        if isinstance(found, list | tuple):
+        if isinstance(found, list):
             outputs = tuple(Output(str(each), 0, "") for each in found[:OUTPUTS_LIMIT])
     elif isinstance(rule, Mapping):
         by = " and ".join(sorted(set(rule) - {"conn_id"}))
@@ -101,6 +127,26 @@ def observe(rule: SuccessWhen, job: RunningJob, log: str, *, output_conn_id: str
         proof="observed",
         observed_by=by,
     )
+
+
+def _judged(rule: Judge, job: EndedJob, name: str) -> object:
+    """Return what a function says of a job; a list of what it found, whatever holds it."""
+    try:
+        found = rule(job)
+        if inspect.isawaitable(found):
+            if inspect.iscoroutine(found):
+                found.close()
+            raise DefinitionError(f"success_when: {name} returns something to be awaited; expected its answer")
+        if isinstance(found, Iterable) and not isinstance(found, str | bytes | Mapping):
+            return list(found)
+        return found
+    except (OscarProviderError, AirflowException):
+        raise
+    except Exception as error:
+        raise TransientError(
+            f"success_when: {name} raised {type(error).__name__} ({quoted(error)}) about job {job.job_id!r}, which has "
+            "ended well as far as OSCAR knows; the job stays, and a retry asks the function again"
+        ) from error
 
 
 def _objects(uri: str, conn_id: str) -> Iterator[Output]:

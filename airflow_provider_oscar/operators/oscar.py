@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.oscar_events import shell_json
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook, encode_body
 from airflow_provider_oscar.jobs.events import EVENT_FORMATS, check_event, event_body
 from airflow_provider_oscar.jobs.lifecycle import JobLifecycle
@@ -51,8 +51,9 @@ class OscarJobOperator(JobOperator[OscarWork]):
     :param event_format: instead of command and payload: send ``object_event`` to the service's own script as an event,
         in the form ``minio``, ``s3``, ``dcache``, ``webdav``, ``rucio`` or ``raw``.
     :param success_when: for a service whose script writes no manifest, when its job has succeeded: ``"status"``
-        (OSCAR's word alone, given also when the script failed), ``{"log": pattern}``, ``{"objects": uri}`` with ``*``
-        and ``{job_id}`` in it, or a function of an ``EndedJob``. The result is a manifest with ``"proof": "observed"``.
+        (OSCAR's word alone, given also when the script failed), ``{"log": pattern}``, ``{"objects": uri}`` with ``*``,
+        ``{job_id}`` and templates in it, or a function of an ``EndedJob``. The result is a manifest with
+        ``"proof": "observed"``.
     :param placement: name of the placement target, for the manifest.
     :param keep_jobs: what OSCAR keeps of jobs that have ended and whose result was read: ``"all"`` (default; OSCAR
         itself removes them after 30 days), ``"failed"`` ones, or ``"none"``. Every look at a service lists all jobs
@@ -230,7 +231,7 @@ class OscarJobOperator(JobOperator[OscarWork]):
             )
         if isinstance(self.payload, Mapping):
             check_event(self.payload, f"task {self.task_id!r}")
-            return OscarWork(json.dumps(self.payload, separators=(",", ":")).encode())
+            return OscarWork(shell_json(self.payload, f"the payload of task {self.task_id!r}"))
         return OscarWork(encode_body(self.payload if isinstance(self.payload, bytes) else self.payload.encode()))
 
     def _seal(self, secrets: Collection[str]) -> Callable[[bytes], bytes] | None:
@@ -249,6 +250,9 @@ class OscarJobOperator(JobOperator[OscarWork]):
     def _lifecycle(self, context: Context) -> JobLifecycle[OscarWork]:
         made = super()._lifecycle(context)
         rule = self.success_when
+        if isinstance(rule, Mapping):
+            # A pattern is no template: braces mean something else there.
+            rule = {name: each if name == "log" else self.render_template(each, context) for name, each in rule.items()}
         if rule is not None:
             made.observe = lambda job, log: observe(rule, job, log, output_conn_id=self.output_conn_id)
         return made

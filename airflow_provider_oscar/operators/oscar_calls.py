@@ -12,6 +12,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError
+from airflow_provider_oscar.core.oscar_events import shell_json
 from airflow_provider_oscar.core.shapes import mappings_of
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook, encode_body
 from airflow_provider_oscar.hooks.oscar.routes import SYNC_LIMIT, decode_answer
@@ -67,7 +68,7 @@ class OscarInvokeOperator(BaseOperator):
             token = "" if hook.uses_oidc or hook.api.service_token else self._token(hook)
             body = self.payload
             if isinstance(body, Mapping):
-                data = json.dumps(body, separators=(",", ":")).encode()
+                data = shell_json(body, f"the payload of task {self.task_id!r}")
             else:
                 data = encode_body(body if isinstance(body, bytes) else body.encode())
             flow = hook.run_service(self.service, data, token=token, timeout=self.timeout)
@@ -148,10 +149,11 @@ class OscarDeleteServiceOperator(BaseOperator):
                     f"{hook.where}: service {self.service!r} still has {len(active)} running job(s), such as "
                     f"{active[0]!r}; wait for them, or say running_jobs='cancel'"
                 )
-            before = {str(each.get("bucket_name")) for each in hook.run(hook.list_buckets())}
+            before = _listed(hook)
             hook.run(hook.delete_service(self.service))
-            after = {str(each.get("bucket_name")) for each in hook.run(hook.list_buckets())}
-            own = _buckets(found) & before
+            own = _buckets(found) if before is None else _buckets(found) & before
+            # Before 3.6, OSCAR neither shows buckets nor deletes them.
+            after = own if before is None else _listed(hook) or set()
             gone, kept = sorted(own - after), sorted(own & after)
             self.log.info("Service %s was deleted, with the buckets %s", self.service, gone or "none")
             if kept:
@@ -221,9 +223,21 @@ class OscarBucketOperator(BaseOperator):
             return "updated"
 
 
+def _listed(hook: OscarHook) -> set[str] | None:
+    """Names of the buckets there are; None where the server has no route for them."""
+    try:
+        return {str(each.get("bucket_name")) for each in hook.run(hook.list_buckets())}
+    except DefinitionError as error:
+        if "does not have the route" in str(error):
+            return None
+        raise
+
+
 def _buckets(service: Mapping[str, Any]) -> set[str]:
-    """Buckets of a service, as its server holds it."""
-    return {
+    """Buckets of a service, as its server holds it; those of its users too, where each has one."""
+    users = service.get("bucket_list")
+    own = {str(each) for each in users if each} if isinstance(users, list) else set()
+    return own | {
         str(each.get("path") or "").strip("/").split("/")[0]
         for each in (*mappings_of(service.get("input")), *mappings_of(service.get("output")))
         if str(each.get("storage_provider")).split(".")[0].lower() == "minio"

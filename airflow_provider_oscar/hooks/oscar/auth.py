@@ -20,6 +20,10 @@ from airflow_provider_oscar.core.errors import DefinitionError, TransientError, 
 
 #: Seconds before its end at which an access token is renewed.
 _RENEW_BEFORE = 60.0
+#: Seconds of an access token whose issuer does not say.
+_LIFETIME = 300.0
+#: What an issuer says of itself (RFC 6749, 4.1.2.1), and not of the request.
+_PASSING_ERRORS = frozenset({"temporarily_unavailable", "server_error", "slow_down"})
 #: Seconds that oidc-agent has for an answer.
 _AGENT_SECONDS = 20.0
 #: Seconds an access token of oidc-agent is used before it is asked again.
@@ -61,9 +65,9 @@ class BearerAuth(httpx.Auth):
     """
 
     def __init__(self, token: str, *, where: str, clock: Callable[[], float] = time.time) -> None:
-        self._token = token
+        self._token = token.strip()
         self._where = where
-        self._ends = _expiry(token)
+        self._ends = _expiry(self._token)
         self._clock = clock
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
@@ -93,7 +97,7 @@ class ServiceTokenAuth(httpx.Auth):
     """
 
     def __init__(self, token: str, *, where: str) -> None:
-        self._token = token
+        self._token = token.strip()
         self._where = where
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
@@ -118,11 +122,19 @@ class _TokenStore:
     """Tokens that this process was given, so that a rotated refresh token is not lost with its hook."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self._lock = threading.Lock()
+        self._exchanges: dict[str, threading.Lock] = {}
         self.found: dict[str, tuple[str, float, str]] = {}
+
+    def exchange(self, key: str) -> threading.Lock:
+        """Held while tokens are asked for, since an issuer that rotates takes a refresh token once."""
+        with self._lock:
+            return self._exchanges.setdefault(key, threading.Lock())
 
 
 _TOKENS = _TokenStore()
+#: Seconds between two looks whether another exchange has ended.
+_EXCHANGE_PAUSE = 0.05
 
 
 class OidcRefreshAuth(httpx.Auth):
@@ -139,8 +151,8 @@ class OidcRefreshAuth(httpx.Auth):
     requires_response_body = True
 
     def __init__(self, extra: Mapping[str, object], *, where: str, tokens: _TokenStore = _TOKENS) -> None:
-        self._endpoint = str(extra["token_endpoint"])
-        self._refresh_token = str(extra["refresh_token"])
+        self._endpoint = str(extra["token_endpoint"]).strip()
+        self._refresh_token = str(extra["refresh_token"]).strip()
         self._form = {
             "grant_type": "refresh_token",
             "client_id": str(extra.get("client_id") or ""),
@@ -153,41 +165,94 @@ class OidcRefreshAuth(httpx.Auth):
         if not is_secure(self._endpoint):
             raise DefinitionError(f"{where}: the token endpoint {self._endpoint!r} is not https")
 
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+    def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Add an access token, and get a new one where needed."""
-        if request.headers.get("Authorization") == "":
-            del request.headers["Authorization"]
-            yield request
-            return
         refused = ""
-        for _ in range(2):
-            token, until, refresh = self._tokens.found.get(self._key, ("", 0.0, self._refresh_token))
-            if token == refused or time.monotonic() > until - _RENEW_BEFORE:
-                form = {name: value for name, value in {**self._form, "refresh_token": refresh}.items() if value}
-                answer = yield httpx.Request("POST", self._endpoint, data=form, headers={"Accept": "application/json"})
-                token = self._accept(answer, refresh)
-            request.headers["Authorization"] = f"Bearer {token}"
-            answer = yield request
+        for _ in range(2 if self._prepared(request) else 0):
+            with self._tokens.exchange(self._key):
+                if (exchange := self._exchange(refused)) is not None:
+                    answer = yield exchange
+                    answer.read()
+                    self._accept(answer)
+            answer = yield self._with_token(request)
             if answer.status_code != 401:
                 return
-            refused = token
+            refused = self._token
+        if not request.headers.get("Authorization"):
+            yield request
 
-    def _accept(self, answer: httpx.Response, refresh: str) -> str:
-        if answer.status_code >= 500 or answer.status_code == 429:
-            raise TransientError(f"{self._where}: the token endpoint answered {answer.status_code}")
+    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        """The same without blocking the event loop."""
+        refused = ""
+        for _ in range(2 if self._prepared(request) else 0):
+            lock = self._tokens.exchange(self._key)
+            # Hooks of other threads wait for the same exchange, so that no event of one loop serves them.
+            while not lock.acquire(blocking=False):  # noqa: ASYNC110
+                await asyncio.sleep(_EXCHANGE_PAUSE)
+            try:
+                if (exchange := self._exchange(refused)) is not None:
+                    answer = yield exchange
+                    await answer.aread()
+                    self._accept(answer)
+            finally:
+                lock.release()
+            answer = yield self._with_token(request)
+            if answer.status_code != 401:
+                return
+            refused = self._token
+        if not request.headers.get("Authorization"):
+            yield request
+
+    @property
+    def _token(self) -> str:
+        return self._tokens.found[self._key][0]
+
+    def _prepared(self, request: httpx.Request) -> bool:
+        """Whether the request is to have a token."""
+        if request.headers.get("Authorization") == "":
+            del request.headers["Authorization"]
+            return False
+        return True
+
+    def _with_token(self, request: httpx.Request) -> httpx.Request:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+    def _exchange(self, refused: str) -> httpx.Request | None:
+        """Return the request for a new token; None if there is one that was not refused."""
+        token, until, refresh = self._tokens.found.get(self._key, ("", 0.0, self._refresh_token))
+        if token and token != refused and time.monotonic() <= until - _RENEW_BEFORE:
+            return None
+        form = {name: value for name, value in {**self._form, "refresh_token": refresh}.items() if value}
+        return httpx.Request("POST", self._endpoint, data=form, headers={"Accept": "application/json"})
+
+    def _accept(self, answer: httpx.Response) -> None:
+        """Keep what the issuer gave; its body may repeat the token, so it is not shown."""
+        refresh = self._tokens.found.get(self._key, ("", 0.0, self._refresh_token))[2]
         try:
-            body = answer.json() if answer.is_success else {}
-            token = str(body["access_token"])
-            until = time.monotonic() + float(body.get("expires_in") or 300)
-        except (ValueError, KeyError, TypeError) as error:
-            # The body may repeat the token, so it is not shown.
+            found = answer.json()
+        except ValueError:
+            found = None
+        body = found if isinstance(found, dict) else {}
+        token = body.get("access_token")
+        if answer.is_success and isinstance(token, str) and token.strip():
+            lifetime = body.get("expires_in")
+            seconds = float(lifetime) if isinstance(lifetime, int | float) and lifetime > 0 else _LIFETIME
+            following = body.get("refresh_token")
+            kept = following if isinstance(following, str) and following else refresh
+            self._tokens.found[self._key] = (token.strip(), time.monotonic() + seconds, kept)
+            return
+        seen = f"{self._where}: the token endpoint {self._endpoint!r} gave no access token (status {answer.status_code}"
+        code = body.get("error")
+        named = isinstance(code, str) and answer.status_code in (401, 403)
+        if (named or answer.status_code == 400) and code not in _PASSING_ERRORS:
+            said = f", {quoted(code)}" if isinstance(code, str) else ""
             raise DefinitionError(
-                f"{self._where}: the token endpoint {self._endpoint!r} gave no access token (status "
-                f"{answer.status_code}); renew refresh_token, and check client_id and scopes"
-            ) from error
-        with self._tokens.lock:
-            self._tokens.found[self._key] = (token, until, str(body.get("refresh_token") or refresh))
-        return token
+                f"{seen}{said}); renew refresh_token, and check client_id and scopes (an issuer that takes a refresh "
+                "token once serves one process alone: use oidc_agent_account there)"
+            )
+        # A proxy or an issuer that starts says anything but that.
+        raise TransientError(f"{seen}); if that lasts, check that token_endpoint is the issuer's")
 
 
 class OidcAgentAuth(httpx.Auth):

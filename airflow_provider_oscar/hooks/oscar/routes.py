@@ -24,6 +24,8 @@ from airflow_provider_oscar.hooks.oscar.api import SLOW, OscarFlows
 JsonObject: TypeAlias = dict[str, object]
 #: Seconds OSCAR lets a synchronous call take, whatever the client allows.
 SYNC_LIMIT = 300.0
+#: Characters of a word that a script may have printed.
+_SHORT = 32
 
 
 class OscarRoutes(OscarFlows):
@@ -257,12 +259,36 @@ class OscarRoutes(OscarFlows):
 
 
 def decode_answer(content: bytes) -> bytes:
-    """Return what a synchronous call gave: OSCAR's supervisor encodes files in base64, and prints other output."""
+    """Return what a synchronous call gave: OSCAR's supervisor encodes files in base64, and prints other output.
+
+    Output that might be base64 as well (``test``, ``12345678``) is taken for what it is: JSON, or a text whose bytes
+    would be no text.
+    """
     text = content.strip()
+    if not text or len(text) % 4 or _is_json(text):
+        return content
     try:
-        return base64.b64decode(text, validate=True) if text and len(text) % 4 == 0 else content
+        found = base64.b64decode(text, validate=True)
     except binascii.Error:
         return content
+    # A word has neither the length of a file nor base64's own signs.
+    word = len(text) <= _SHORT and text.isalnum()
+    return content if word and not _is_text(found) else found
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_text(found: bytes) -> bool:
+    try:
+        return all(each.isprintable() or each in "\t\r\n" for each in found.decode())
+    except UnicodeDecodeError:
+        return False
 
 
 def _service(name: str) -> str:

@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import base64
+import http.server
 import json
+import threading
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -23,7 +26,7 @@ class Oscar:
     """Answers by method and path, and keeps what was sent."""
 
     def __init__(self, monkeypatch) -> None:
-        self.answers: dict[tuple[str, str], httpx.Response] = {}
+        self.answers: dict[tuple[str, str], Any] = {}
         self.sent: list[httpx.Request] = []
         monkeypatch.setenv("AIRFLOW_CONN_OSCAR_DEFAULT", json.dumps({"conn_type": "oscar", "host": "https://o.test"}))
         transport = httpx.MockTransport(self)
@@ -31,7 +34,8 @@ class Oscar:
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.sent.append(request)
-        return self.answers.get((request.method, request.url.path), httpx.Response(404))
+        found = self.answers.get((request.method, request.url.path), httpx.Response(404))
+        return found(request) if callable(found) else found
 
 
 @pytest.fixture
@@ -84,7 +88,7 @@ def test_service_is_shown_without_its_token(oscar, airflow):
 
 
 @pytest.mark.parametrize(
-    ("text", "body"), [("hello", base64.b64encode(b"hello")), ('{"Key": "a/b"}', b'{"Key": "a/b"}')]
+    ("text", "body"), [("hello", base64.b64encode(b"hello")), ('{"Key": "a  b*"}', rb'{"Key":"a\u0020\u0020b\u002a"}')]
 )
 def test_job_gets_an_event_as_it_is_and_anything_else_in_base64(oscar, airflow, text, body):
     oscar.answers["GET", "/system/services/svc"] = httpx.Response(200, json=SERVICE)
@@ -110,6 +114,118 @@ def test_youngest_job_is_found(oscar, airflow):
     oscar.answers["GET", "/system/logs/svc/young"] = httpx.Response(200, text="moo\n")
     assert airflow("jobs", "logs", "svc", "--latest") == "moo\n"
     assert airflow("jobs", "logs", "svc", "--latest", "--follow") == "moo\n"
+
+
+class Store(http.server.BaseHTTPRequestHandler):
+    """A store that keeps one object, and breaks off within it where it is told to."""
+
+    content = b""
+    breaks_off = False
+
+    def do_PUT(self):
+        type(self).content = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.end_headers()
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.content) + self.breaks_off))
+        self.end_headers()
+        self.wfile.write(self.content)
+
+    def log_message(self, *words):
+        """Say nothing."""
+
+
+@pytest.fixture
+def store(oscar):
+    handler = type("Handler", (Store,), {})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/b/k"
+
+        def link(request):
+            method = {"upload": "PUT", "download": "GET"}[json.loads(request.content)["operation"]]
+            return httpx.Response(200, json={"method": method, "url": url, "headers": {}})
+
+        oscar.answers["POST", "/system/buckets/b/presign"] = link
+        yield handler
+        server.shutdown()
+
+
+def test_a_file_goes_into_a_bucket_and_out_again(store, airflow, tmp_path):
+    (tmp_path / "in").write_bytes(bytes(range(256)) * 5000)
+    assert airflow("buckets", "put", "b", str(tmp_path / "in"), "--key", "k") == "b/k\n"
+    airflow("buckets", "get", "b", "k", "--file", str(tmp_path / "out"))
+    assert (tmp_path / "out").read_bytes() == (tmp_path / "in").read_bytes()
+
+
+def test_a_download_that_breaks_off_leaves_what_was_there(store, airflow, tmp_path):
+    store.content, store.breaks_off = b"half", True
+    (tmp_path / "out").write_text("before")
+    with pytest.raises(SystemExit, match="error: the store behind OSCAR.*broke off"):
+        airflow("buckets", "get", "b", "k", "--file", str(tmp_path / "out"))
+    assert [each.read_text() for each in tmp_path.iterdir()] == ["before"]
+
+
+def test_a_store_that_is_not_reached_is_said_in_one_line(oscar, airflow, tmp_path):
+    link = {"method": "GET", "url": "http://127.0.0.1:1/b/k"}
+    oscar.answers["POST", "/system/buckets/b/presign"] = httpx.Response(200, json=link)
+    with pytest.raises(SystemExit, match="error: the store behind OSCAR.*cannot connect"):
+        airflow("buckets", "get", "b", "k", "--file", str(tmp_path / "out"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("key", ["a/..", "..", ".", "/", "a\0b"])
+def test_a_key_that_names_no_file_is_refused(store, airflow, key):
+    with pytest.raises(SystemExit, match="does not end with the name of a file; say --file"):
+        airflow("buckets", "get", "b", key)
+
+
+@pytest.mark.parametrize("form", ["table", "plain", "json", "yaml"])
+def test_names_that_a_terminal_would_obey_are_written_out(oscar, airflow, form):
+    name = "a\x1b[31m\nred\ud800\u202e"
+    oscar.answers["GET", "/system/buckets"] = httpx.Response(200, content=json.dumps([{"bucket_name": name}]).encode())
+    out = airflow("buckets", "list", "-o", form)
+    assert not set("\x1b\ud800\u202e") & set(out)
+    assert "ud800" in out.lower()
+
+
+@pytest.mark.parametrize("words", [("services", "apply"), ("import-config",), ("import", "storage")])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"functions: \xff\xfe", "not UTF-8"), (b"a: [", "is not YAML: line"), (b"- a", "expected a mapping")],
+)
+def test_a_file_that_cannot_be_read_is_said_in_one_line(oscar, airflow, tmp_path, words, content, message):
+    (tmp_path / "f").write_bytes(content)
+    with pytest.raises(SystemExit, match=f"error: .*{message}"):
+        airflow(*words, str(tmp_path / "f"))
+
+
+@pytest.mark.parametrize("content", ["oscar: {c: }", "oscar: {c: [1]}", "oscar: []", "{}"])
+def test_a_configuration_without_clusters_is_said(airflow, tmp_path, content):
+    (tmp_path / "f").write_text(content)
+    with pytest.raises(SystemExit, match="has no clusters; expected oscar-cli's form"):
+        airflow("import-config", str(tmp_path / "f"))
+
+
+def test_credentials_are_the_texts_that_oscar_cli_reads(airflow, tmp_path, monkeypatch):
+    stored = {}
+    monkeypatch.setattr(
+        "airflow_provider_oscar.cli.stored.store_connections", lambda found, overwrite: stored.update(found)
+    )
+    (tmp_path / "f").write_text("oscar: {c: {endpoint: 'https://o', auth_user: 0123, auth_password: off}}")
+    airflow("import-config", str(tmp_path / "f"))
+    assert (stored["c"]["login"], stored["c"]["password"]) == ("83", "off")
+
+
+def test_a_service_token_calls_its_service_without_looking_at_it(oscar, capsysbinary, monkeypatch):
+    fields = {"conn_type": "oscar", "host": "https://o.test", "password": "t", "extra": {"auth_type": "service_token"}}
+    monkeypatch.setenv("AIRFLOW_CONN_OSCAR_DEFAULT", json.dumps(fields))
+    oscar.answers["POST", "/run/svc"] = httpx.Response(200, content=b"moo")
+    options = parser().parse_args(["oscar", "services", "run", "svc", "--text", "x"])
+    options.func(options)
+    assert (capsysbinary.readouterr().out, len(oscar.sent)) == (b"moo", 1)
 
 
 def test_clusters_of_oscar_cli_become_connections():

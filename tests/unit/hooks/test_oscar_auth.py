@@ -6,11 +6,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
-from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.errors import DefinitionError, TransientError
 from airflow_provider_oscar.hooks.oscar.auth import (
     BearerAuth,
     OidcAgentAuth,
@@ -26,10 +28,12 @@ def jwt(**claims) -> str:
     return f"e30.{payload}.x"
 
 
-def sent(auth, path="/system/info") -> str | None:
+def sent(auth, path="/system/info", transport=None) -> str | None:
     seen = []
 
     def handler(request):
+        if transport is not None and request.url.host != "oscar.test":
+            return transport.handle_request(request)
         seen.append(request.headers.get("authorization"))
         return httpx.Response(200)
 
@@ -75,6 +79,134 @@ def test_rotated_refresh_token_is_kept_for_the_next_hook():
         with httpx.Client(auth=auth, transport=httpx.MockTransport(handler)) as client:
             assert client.get("https://oscar.test/system/info").status_code == 200
     assert exchanged == ["r0", "r1"]
+
+
+class Issuer:
+    """Takes each refresh token once, as one with rotation does, and needs some time for it."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.good, self.exchanges = "r0", 0
+
+    def __call__(self, request):
+        if request.url.host != "issuer.test":
+            return httpx.Response(200, text=request.headers["authorization"])
+        with self.lock:
+            given = dict(httpx.QueryParams(request.content.decode()))["refresh_token"]
+            if given != self.good:
+                return httpx.Response(400, json={"error": "invalid_grant"})
+            self.exchanges += 1
+            self.good = f"r{self.exchanges}"
+            return httpx.Response(200, json={"access_token": f"t{self.exchanges}", "refresh_token": self.good})
+
+
+ROTATING = {"refresh_token": " r0\n", "token_endpoint": "https://issuer.test/token"}
+
+
+def test_many_threads_use_a_refresh_token_once():
+    issuer, tokens, together = Issuer(), _TokenStore(), threading.Barrier(8)
+
+    def ask(_):
+        auth = OidcRefreshAuth(ROTATING, where="c", tokens=tokens)
+        together.wait()
+        with httpx.Client(auth=auth, transport=httpx.MockTransport(issuer)) as client:
+            return client.get("https://oscar.test/system/info").text
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(ask, range(8))) == {"Bearer t1"}
+    assert issuer.exchanges == 1
+
+
+def test_many_triggers_of_an_event_loop_use_a_refresh_token_once():
+    issuer, tokens = Issuer(), _TokenStore()
+
+    async def slowly(request):
+        await asyncio.sleep(0)
+        return issuer(request)
+
+    async def ask():
+        auth = OidcRefreshAuth(ROTATING, where="c", tokens=tokens)
+        async with httpx.AsyncClient(auth=auth, transport=httpx.MockTransport(slowly)) as client:
+            return (await client.get("https://oscar.test/system/info")).text
+
+    async def all_of_them():
+        return await asyncio.gather(*(ask() for _ in range(8)))
+
+    assert set(asyncio.run(all_of_them())) == {"Bearer t1"}
+    assert issuer.exchanges == 1
+
+
+def test_a_cancelled_exchange_does_not_block_the_next():
+    issuer, tokens = Issuer(), _TokenStore()
+
+    async def never(request):
+        if request.url.host == "issuer.test":
+            await asyncio.Event().wait()
+
+    async def ask(handler):
+        auth = OidcRefreshAuth(ROTATING, where="c", tokens=tokens)
+        async with httpx.AsyncClient(auth=auth, transport=httpx.MockTransport(handler)) as client:
+            return (await client.get("https://oscar.test/system/info")).text
+
+    async def one_after_the_other():
+        hanging = asyncio.create_task(ask(never))
+        await asyncio.sleep(0)
+        hanging.cancel()
+        await asyncio.gather(hanging, return_exceptions=True)
+
+        async def served(request):
+            return issuer(request)
+
+        return await ask(served)
+
+    assert asyncio.run(one_after_the_other()) == "Bearer t1"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (400, '{"error": "invalid_grant"}', DefinitionError),
+        (401, '{"error": "invalid_client"}', DefinitionError),
+        (400, "<html>no</html>", DefinitionError),
+        (400, '{"error": "temporarily_unavailable"}', TransientError),
+        (401, "", TransientError),
+        (403, "<html>Forbidden</html>", TransientError),
+        (404, "404 page not found", TransientError),
+        (302, "", TransientError),
+        (429, "", TransientError),
+        (503, '{"error": "server_error"}', TransientError),
+        (200, "<html>log in</html>", TransientError),
+        (200, '{"access_token": null}', TransientError),
+        (200, '["t"]', TransientError),
+    ],
+)
+def test_only_what_an_issuer_says_of_the_request_itself_is_final(status, body, kind):
+    auth = OidcRefreshAuth({**ROTATING, "refresh_token": "secret-r"}, where="c", tokens=_TokenStore())
+    server = httpx.MockTransport(lambda request: httpx.Response(status, text=body))
+    with (
+        httpx.Client(auth=auth, transport=server) as client,
+        pytest.raises(kind, match="gave no access token") as raised,
+    ):
+        client.get("https://oscar.test/system/info")
+    assert "secret-r" not in str(raised.value)
+
+
+@pytest.mark.parametrize("lifetime", [3600, None, "3600", 0, -5, [1]])
+def test_an_odd_lifetime_of_a_token_is_the_usual_one(lifetime):
+    asked = []
+
+    def server(request):
+        asked.append(request.url.host)
+        return httpx.Response(200, json={"access_token": " t\n", "expires_in": lifetime})
+
+    auth = OidcRefreshAuth(ROTATING, where="c", tokens=_TokenStore())
+    assert [sent(auth, transport=httpx.MockTransport(server)) for _ in range(2)] == ["Bearer t", "Bearer t"]
+    assert asked.count("issuer.test") == 1
+
+
+def test_white_space_around_a_token_that_was_pasted_is_left_out():
+    assert sent(BearerAuth(" abc\n", where="c")) == "Bearer abc"
+    assert sent(ServiceTokenAuth("abc\r\n", where="c"), "/job/svc") == "Bearer abc"
 
 
 def test_oidc_agent_is_asked_once(tmp_path):

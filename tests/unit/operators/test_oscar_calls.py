@@ -78,6 +78,13 @@ def oscar(monkeypatch):
         ("text", b"plain words", "plain words"),
         ("json", b'{"a": [1]}', {"a": [1]}),
         ("base64", base64.b64encode(b"\xff\x00"), "/wA="),
+        ("text", b"test", "test"),
+        ("text", b"12345678\n", "12345678\n"),
+        ("json", b"true", True),
+        ("json", b"12345678", 12345678),
+        ("json", base64.b64encode(b'{"a": 1}'), {"a": 1}),
+        ("text", base64.b64encode("é".encode()), "é"),
+        ("base64", base64.b64encode(bytes(range(90))), base64.b64encode(bytes(range(90))).decode()),
     ],
 )
 def test_answer_of_a_service_is_decoded(oscar, answer, sent, returned):
@@ -90,7 +97,7 @@ def test_answer_of_a_service_is_decoded(oscar, answer, sent, returned):
 
 def test_event_is_sent_as_json(oscar):
     OscarInvokeOperator(task_id="t", service="svc", payload={"Key": "a b"}).execute(context())
-    assert oscar.sent[-1].content == b'{"Key":"a b"}'
+    assert json.loads(oscar.sent[-1].content) == {"Key": "a b"}
 
 
 def test_server_without_a_serverless_backend_is_named_with_the_remedy(oscar):
@@ -104,6 +111,23 @@ def test_deletion_says_which_buckets_went_and_which_stayed(oscar):
     assert found == {"service": "svc", "result": "deleted", "deleted_buckets": ["svc"], "kept_buckets": ["kept"]}
     again = OscarDeleteServiceOperator(task_id="t", service="svc", delete_buckets=True).execute(context())
     assert again["result"] == "absent"
+
+
+def test_deletion_where_oscar_has_no_buckets_says_that_all_stayed(oscar, monkeypatch):
+    monkeypatch.setattr(oscar, "bucket", lambda request: httpx.Response(404, text="404 page not found"))
+    found = OscarDeleteServiceOperator(task_id="t", service="svc", delete_buckets=True).execute(context())
+    assert (found["result"], found["kept_buckets"]) == ("deleted", ["kept", "svc"])
+
+
+def test_buckets_of_the_users_of_a_service_are_its_own(oscar):
+    oscar.service["bucket_list"] = ["other", None]
+    found = OscarDeleteServiceOperator(task_id="t", service="svc", delete_buckets=True).execute(context())
+    assert found["kept_buckets"] == ["kept", "other"]
+
+
+def test_a_payload_that_json_cannot_say_is_refused(oscar):
+    with pytest.raises(AirflowFailException, match="payload of task 't' cannot be sent as JSON"):
+        OscarInvokeOperator(task_id="t", service="svc", payload={"at": object()}).execute(context())
 
 
 def test_service_with_running_jobs_is_not_deleted_unless_that_is_meant(oscar):
