@@ -73,10 +73,10 @@ def _explain(error: BaseException) -> None:
     """Log an error as people read it."""
     # Airflow's page cuts long lines at its edge unless its reader lets it wrap them.
     log.error("%s", textwrap.fill(str(error), LINE, break_long_words=False, break_on_hyphens=False))
-    said = str(error)
+    message = str(error)
     for cause in _causes(error):
         words = str(cause)
-        if words and words not in said:
+        if words and words not in message:
             log.info("Caused by %s: %s", type(cause).__name__, words)
     log.debug("Where it came from", exc_info=error)
 

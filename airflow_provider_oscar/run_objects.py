@@ -102,10 +102,10 @@ def _objects(context: Mapping[str, object]) -> list[ObjectEvent]:
     found: dict[str, tuple[object, ObjectEvent]] = {}
     for event in _events(context):
         whole = parse_object(event.extra)
-        told = (
+        outputs = (
             [] if whole is not None else parse_outputs(event.extra, partition_key=getattr(event, "partition_key", None))
         )
-        looked_up = (look_up(each.uri, each.conn_id or DEFAULT_S3_CONNECTION) for each in told)
+        looked_up = (look_up(each.uri, each.conn_id or DEFAULT_S3_CONNECTION) for each in outputs)
         for each in looked_up if whole is None else (whole,):
             found.setdefault(each.id, (event.timestamp, each))
     return [each for _, each in sorted(found.values(), key=lambda pair: (pair[0], pair[1].key))]

@@ -57,11 +57,11 @@ def judge(
             "the extra field slurm_conn_id of the connection names where to ask SLURM",
         )
     if ended(slurm_state):
-        said = f"SLURM says {slurm_state}" if slurm_state else "SLURM does not know it any more"
+        slurm_words = f"SLURM says {slurm_state}" if slurm_state else "SLURM does not know it any more"
         return Cancellation(
             found=True,
             verified=True,
-            known=f"was cancelled: its pod is gone, and SLURM job {slurm_job_id} has ended ({said})",
+            known=f"was cancelled: its pod is gone, and SLURM job {slurm_job_id} has ended ({slurm_words})",
         )
     return Cancellation(
         found=True,

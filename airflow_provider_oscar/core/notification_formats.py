@@ -155,7 +155,7 @@ class _Reader:
         if record_body(body):
             return self._record(body, {}, depth)
         if "detail-type" in body and mapping(mapping(body, "detail"), "bucket"):
-            return self._told(from_eventbridge(body), get_text(body, "detail-type"))
+            return self._checked_event(from_eventbridge(body), get_text(body, "detail-type"))
         if {"event_type", "message"} <= body.keys():
             return from_seaweedfs(body)
         found = _from_azure(body)
@@ -185,9 +185,9 @@ class _Reader:
             read = from_minio_webhook if "Key" in around or "EventName" in around else _from_minio
         elif isinstance(source, str):
             read = {"aws:s3": from_aws_s3, "ceph:s3": from_ceph}.get(source, from_s3_records)
-        return self._told(read({"Records": [record]}), get_text(record, "eventName"))
+        return self._checked_event(read({"Records": [record]}), get_text(record, "eventName"))
 
-    def _told(self, found: list[Notification], event: str) -> list[Notification]:
+    def _checked_event(self, found: list[Notification], event: str) -> list[Notification]:
         if any(each.reason is None for each in found) and not is_known_event(event):
             self.unread.append(f"the event {quoted(event)} of a notification is not known, and is taken for no object")
         return found
@@ -272,10 +272,10 @@ def from_plain(body: _Body) -> list[Notification] | None:
         if source is StoreType.DCACHE:
             container, _, path = path.rpartition("/")
             container = container or "/"
-        told = Notification(
+        named = Notification(
             source_format=NotificationFormat.PLAIN, container=container, key=path, reason=_reason(_word(body))
         )
-        return [told] if path else None
+        return [named] if path else None
     item, details = mapping(body, "object") or body, mapping(body, "additionalDetails")
     container = _first_text(body, "bucket", "Bucket", "bucketName", "container") or get_text(details, "bucketName")
     container = container or get_text(mapping(body, "bucket"), "name")

@@ -166,20 +166,20 @@ class FunctionJobOperator(DecoratedOperator, JobOperator[object]):
         if conf.getboolean("oscar", "run_functions_locally", fallback=False):
             with airflow_errors():
                 return self._run_here(self._call)
-        return self._told(context, lambda: JobOperator.execute(self, context))
+        return self._function_value(context, lambda: JobOperator.execute(self, context))
 
     def execute_complete(
         self, context: Context, event: JsonObject | None = None, job: Mapping[str, object] | None = None
     ) -> Any:
         """Go on after the trigger's event; return the function's value."""
-        return self._told(context, lambda: JobOperator.execute_complete(self, context, event, job))
+        return self._function_value(context, lambda: JobOperator.execute_complete(self, context, event, job))
 
     def _sendable(self, kwargs: Mapping[str, object]) -> dict[str, object]:
         """Leave out of what a function with ``**kwargs`` gets what of the context belongs to this process."""
         asked = {*signature(self.python_callable).parameters, *self.op_kwargs}
         return {name: value for name, value in kwargs.items() if name in asked or name in CONTEXT_TEXTS}
 
-    def _told(self, context: Context, run: Callable[[], dict[str, Any]]) -> object:
+    def _function_value(self, context: Context, run: Callable[[], dict[str, Any]]) -> object:
         """Return the function's value, or raise its error with the traceback of where it ran."""
         try:
             found = run()

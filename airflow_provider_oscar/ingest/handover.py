@@ -362,10 +362,10 @@ class _Step:
 
 def _read(row: AssetEvent) -> WaitingEvent:
     found = parse_object(row.extra)
-    told = [] if found is not None else parse_outputs(row.extra, partition_key=row.partition_key)
-    if found is None and row.partition_key is None and not told:
+    outputs = [] if found is not None else parse_outputs(row.extra, partition_key=row.partition_key)
+    if found is None and row.partition_key is None and not outputs:
         log.warning("event %s of asset %s names no object; its run gets the event as it is", row.id, row.asset_id)
     # A result has a key of its own: Airflow gives its event the partition key of the run that made it.
     key = result_key(row.extra) or row.partition_key
-    named = named_object(*told[0], row.timestamp) if len(told) == 1 else None
+    named = named_object(*outputs[0], row.timestamp) if len(outputs) == 1 else None
     return WaitingEvent(row.id, row.timestamp, found, key, named)

@@ -166,10 +166,10 @@ class NewObjects:
             "sentinel": sentinel,
         }
         self._options = {"start": start, "poll_interval": poll_interval, **(watch or {})}
-        told = [uri.name for uri in uris if isinstance(uri, Asset)]
-        if told and _readable_filter(self._conditions):
+        given = [uri.name for uri in uris if isinstance(uri, Asset)]
+        if given and _readable_filter(self._conditions):
             raise DefinitionError(
-                f"asset {quoted(told[0])} gets events that others make, so a filter has nothing to choose from; give "
+                f"asset {quoted(given[0])} gets events that others make, so a filter has nothing to choose from; give "
                 "the filter to what makes the events"
             )
         self.assets: tuple[Asset, ...] = tuple(

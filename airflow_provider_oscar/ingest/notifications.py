@@ -117,7 +117,7 @@ class NotificationIngester:
         self._hooks: dict[str, tuple[float, object]] = {}
         self._hooks_lock = threading.Lock()
         self._registering = threading.Lock()
-        self._told: set[tuple[str, str]] = set()
+        self._warned: set[tuple[str, str]] = set()
 
     def take(self, asset: str, rule: ReceiverRule, body: bytes, *, until: float | None = None) -> dict[str, int]:
         """Register what a delivery tells of, and return how many objects were dealt with in which way.
@@ -173,9 +173,9 @@ class NotificationIngester:
             raise
         finally:
             for each in unread:
-                said = (asset, f"form of {each[:200]}")
-                if said not in self._told and len(self._told) < MOST_NOTIFICATIONS:
-                    self._told.add(said)
+                problem = (asset, f"form of {each[:200]}")
+                if problem not in self._warned and len(self._warned) < MOST_NOTIFICATIONS:
+                    self._warned.add(problem)
                     log.warning("notification for asset %s: %s", quoted(asset), each)
 
     def _looked_at(
@@ -231,9 +231,9 @@ class NotificationIngester:
         return len(new)
 
     def _tell_refused(self, asset: str, notification: Notification) -> None:
-        told = (asset, notification.container)
-        if told not in self._told and len(self._told) < MOST_NOTIFICATIONS:
-            self._told.add(told)
+        unwatched = (asset, notification.container)
+        if unwatched not in self._warned and len(self._warned) < MOST_NOTIFICATIONS:
+            self._warned.add(unwatched)
             log.warning("asset %r takes nothing from %s; correct the store's configuration, or the list", asset,
                         quoted(notification.container))  # fmt: skip
 
@@ -249,7 +249,7 @@ class NotificationIngester:
             )
 
 
-def as_listed(event: ObjectEvent, told: Notification) -> ObjectEvent:
+def as_listed(event: ObjectEvent, notification: Notification) -> ObjectEvent:
     """Return an object that was looked at with the identity that a listing gives it.
 
     That is without version id, which listings do not tell. What the store's answer lacks, a listing has, and so may
@@ -259,9 +259,9 @@ def as_listed(event: ObjectEvent, told: Notification) -> ObjectEvent:
     return replace(
         event,
         version_id="",
-        etag=event.etag or told.etag,
-        modified=told.event_time if unknown and told.event_time is not None else event.modified,
-        reason=told.reason or event.reason,
+        etag=event.etag or notification.etag,
+        modified=notification.event_time if unknown and notification.event_time is not None else event.modified,
+        reason=notification.reason or event.reason,
     )
 
 

@@ -83,8 +83,8 @@ def _remove(hook: InterLinkHook, orphan: Orphan, save_log: SaveLog) -> Removal:
         return Removal(orphan, "deleted" if there else "was not there any more", gone=True)
     if orphan.kind == "slurm":
         state = end_of_slurm_job(hook, orphan.name, patience=20.0)
-        said = "cannot be asked what became of it" if state is None else state or "does not know it any more"
-        return Removal(orphan, f"cancelled; SLURM: {said}", gone=state is not None and ended(state))
+        state_text = "cannot be asked what became of it" if state is None else state or "does not know it any more"
+        return Removal(orphan, f"cancelled; SLURM: {state_text}", gone=state is not None and ended(state))
     saved = save_log(orphan.name, hook.log_chunks(orphan.name))
     where = f"; its log is {saved}" if saved else "; it had no log"
     if orphan.active:

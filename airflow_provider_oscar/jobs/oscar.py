@@ -102,8 +102,8 @@ class OscarBackend:
         except (OscarProviderError, AirflowNotFoundException) as error:
             log.warning("Whether %s hands jobs to other clusters cannot be seen: %s", self.display_name, error)
             places = []
-        told = {"elsewhere": json.dumps(places)} if places else {}
-        return {"conn_id": self.conn_id, "service": self.service, **told}
+        places_argument = {"elsewhere": json.dumps(places)} if places else {}
+        return {"conn_id": self.conn_id, "service": self.service, **places_argument}
 
     @property
     def key(self) -> Hashable:

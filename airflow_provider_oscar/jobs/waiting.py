@@ -115,7 +115,7 @@ async def _renewing(keeper: Keeper | None, backend: JobPlace, say: Say) -> Async
     pool = get_pool("access", backend.conn_id)
 
     async def renew() -> None:
-        told = ""
+        warned = ""
         while True:
             await asyncio.sleep(keeper.pause(datetime.now(UTC)))
             try:
@@ -123,9 +123,9 @@ async def _renewing(keeper: Keeper | None, backend: JobPlace, say: Say) -> Async
             except OscarProviderError as error:
                 problem = str(error)
                 await asyncio.sleep(1.0)
-            if problem and problem != told:
+            if problem and problem != warned:
                 say("The job's access to its stores cannot be renewed now: %s", problem)
-            told = problem
+            warned = problem
 
     task = asyncio.create_task(renew())
     try:
@@ -226,7 +226,7 @@ class _Watch:
         event = self.ended = status.to_event()
         if self.proof is None or never_ran(status.reason, status.slurm_job_id):
             return event
-        began, told, away = self.pace.clock(), False, 0.0
+        began, warned, away = self.pace.clock(), False, 0.0
         asked, longest = began, max(self.wait.grace, self.pace.tolerance.total_seconds())
         while True:
             if found := await self._proven(ended=True):
@@ -236,11 +236,11 @@ class _Watch:
             asked, left = now, min(self.wait.grace + away, longest) - (now - began)
             if left <= 0:
                 return {**event, "waited": True}
-            if not told:
+            if not warned:
                 self.say(
                     "Job %s has ended; its manifest is waited for, %d s at most", self.wait.job_id, self.wait.grace
                 )
-                told = True
+                warned = True
             await self.pace.sleep(min(left, self.wait.poll_interval, 5.0))
 
 

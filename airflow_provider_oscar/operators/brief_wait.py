@@ -49,7 +49,7 @@ class BriefWait:
 
     def event(self) -> JsonObject | None:
         """Return the event of a job that has ended, as its trigger would; None for one that is left to the trigger."""
-        begun = self.clock()
+        started = self.clock()
         seen = JobStatus(JobPhase.PENDING)
         while True:
             try:
@@ -62,7 +62,7 @@ class BriefWait:
                 return None  # the trigger tolerates what comes and goes
             if seen.phase.ended:
                 return seen.to_event()
-            left = self.seconds - (self.clock() - begun)
+            left = self.seconds - (self.clock() - started)
             waits = self.status is not None and seen.phase is JobPhase.PENDING
             if left <= PAUSE or (waits and left < self.seconds * (1 - QUEUE_SHARE)):
                 return None

@@ -189,8 +189,8 @@ class JobOperator(BaseOperator, Generic[W]):
     def execute(self, context: Context) -> dict[str, object]:
         """Submit or adopt, and wait; return the manifest."""
         with airflow_errors(), placement_faults(self, context):
-            begun = begin_patiently(self, context)
-            return self._wait(context, begun) if isinstance(begun, RunningJob) else begun
+            running = begin_patiently(self, context)
+            return self._wait(context, running) if isinstance(running, RunningJob) else running
 
     def execute_again(self, context: Context, event: JsonObject | None = None) -> object:
         """Start over after a pause that was made because a system was away."""

@@ -86,14 +86,14 @@ def describe_outlets(outlets: Iterable[object], context: Context, manifest: Mani
     if events is None:
         return
     outputs = [(each.key, each.sha256) for each in manifest.outputs]
-    told = describe_outputs(manifest.output_uri.rstrip("/") + "/", conn_id, outputs)
+    described = describe_outputs(manifest.output_uri.rstrip("/") + "/", conn_id, outputs)
     extra: dict[str, JsonValue] = {
         "job_id": manifest.submission_id,
         "output_uri": manifest.output_uri,
         "outputs": len(manifest.outputs),
         "placement": manifest.placement,
         # What a DAG that is scheduled by the asset gets from get_objects(context).
-        "objects": [{**each} for each in told],
+        "objects": [{**each} for each in described],
     }
     for outlet in outlets:
         if isinstance(outlet, Asset):

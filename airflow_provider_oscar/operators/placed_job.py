@@ -213,13 +213,13 @@ class PlacedJobOperator(BaseOperator):
             self._state.decisions[target] = dict(decision)
             context["ti"].xcom_push(key="decision", value=dict(decision))
             try:
-                begun = self._task(context, target).begin(self._context(context, target))
+                running = self._task(context, target).begin(self._context(context, target))
             except OscarProviderError as error:
                 self._failed(context, target, error)
                 continue
-            if not isinstance(begun, RunningJob):
-                return self._won(context, target, begun)
-            self._state.running[target] = asdict(begun)
+            if not isinstance(running, RunningJob):
+                return self._won(context, target, running)
+            self._state.running[target] = asdict(running)
             self._state.late = False
             self._state.save(context)
             return None
@@ -241,8 +241,8 @@ class PlacedJobOperator(BaseOperator):
         chooser = Chooser.of_task(context, policy=self.policy, targets=self.targets, learn=self.learn)
         decision = chooser.decide(request, seen)
         tell(decision, self.log.info)
-        told = facts(decision, request, event, policy=self.policy, learn=self.learn)
-        return {**told, "task_id": self.task_id, "attempts": attempts}
+        decision_facts = facts(decision, request, event, policy=self.policy, learn=self.learn)
+        return {**decision_facts, "task_id": self.task_id, "attempts": attempts}
 
     def _failed(self, context: Context, target: str, error: OscarProviderError) -> None:
         """Note that a target failed the job; raise if the job itself is at fault, or a user insists on the target."""
@@ -334,7 +334,9 @@ class PlacedJobOperator(BaseOperator):
         ((target, _),) = self._state.running.items()
         decision = as_mapping(self._state.decisions.get(target))
         wait = patience(as_mapping(as_mapping(decision.get("predictions")).get(target)))
-        return None if wait is None else max(self._state.begun.setdefault(target, time.time()) + wait, time.time() + 1)
+        if wait is None:
+            return None
+        return max(self._state.waiting_since.setdefault(target, time.time()) + wait, time.time() + 1)
 
     def _defer(self, trigger: FirstJobTrigger) -> NoReturn:
         self.defer(trigger=trigger, method_name="execute_complete", kwargs={"state": self._state.to_dict()})

@@ -25,7 +25,7 @@ class PlacedState(msgspec.Struct, kw_only=True):
     :param running: the job at each target where there is one, as the fields of ``RunningJob``.
     :param decisions: by which a target was chosen.
     :param unproven: events of jobs that have ended, whose success is not proven yet.
-    :param begun: when a job began to wait at a target, in seconds since the epoch.
+    :param waiting_since: when a job began to wait at a target, in seconds since the epoch.
     :param since: since when no target takes the work, in seconds since the epoch.
     :param late: whether the job waits longer than was expected.
     :param tries: ``max_tries`` of the task, which changes when a person clears it.
@@ -35,7 +35,7 @@ class PlacedState(msgspec.Struct, kw_only=True):
     running: dict[str, JsonObject] = msgspec.field(default_factory=dict)
     decisions: dict[str, JsonObject] = msgspec.field(default_factory=dict)
     unproven: dict[str, JsonObject] = msgspec.field(default_factory=dict)
-    begun: dict[str, float] = msgspec.field(default_factory=dict)
+    waiting_since: dict[str, float] = msgspec.field(default_factory=dict)
     since: float | None = None
     late: bool = False
     tries: int | None = None
@@ -72,7 +72,7 @@ class PlacedState(msgspec.Struct, kw_only=True):
     def clear(self, context: Context) -> None:
         """Forget all but the tries."""
         self.failed, self.running, self.decisions = {}, {}, {}
-        self.unproven, self.begun, self.since, self.late = {}, {}, None, False
+        self.unproven, self.waiting_since, self.since, self.late = {}, {}, None, False
         self.save(context)
 
 

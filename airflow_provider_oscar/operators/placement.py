@@ -137,8 +137,8 @@ class PlacementBranchOperator(BaseBranchOperator):
             chooser = Chooser.of_task(context, policy=self.policy, targets=self.targets, learn=self.learn)
             decision = chooser.decide(request, seen)
         tell(decision, self.log.info)
-        told = facts(decision, request, event, policy=self.policy, learn=self.learn)
-        context["ti"].xcom_push(key="decision", value=told)
+        decided = facts(decision, request, event, policy=self.policy, learn=self.learn)
+        context["ti"].xcom_push(key="decision", value=decided)
         return decision.target.task_id
 
     def observations(self, targets: Sequence[PlacementTarget] | None = None) -> list[TargetObservation]:

@@ -64,10 +64,10 @@ class PodJobOperator(JobOperator[PodWork]):
     def begin(self, context: Context) -> RunningJob | dict[str, object]:
         """Submit or adopt the job, and tell the callbacks of a pod that was created."""
         self._made = False
-        begun = super().begin(context)
-        if self._made and isinstance(begun, RunningJob):
-            self._calls(context).created(begun.job_id)
-        return begun
+        running = super().begin(context)
+        if self._made and isinstance(running, RunningJob):
+            self._calls(context).created(running.job_id)
+        return running
 
     def execute_complete(
         self, context: Context, event: JsonObject | None = None, job: Mapping[str, object] | None = None

@@ -213,8 +213,8 @@ def _password(encoded: bytes) -> bytes:
 
 async def _bounded_body(request: Request) -> bytes:
     too_long = _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {REQUEST_LIMIT} bytes")
-    told = request.headers.get("content-length", "")
-    if told.isdigit() and int(told) > REQUEST_LIMIT:
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > REQUEST_LIMIT:
         raise too_long
     parts: list[bytes] = []
     size = 0
@@ -250,9 +250,9 @@ def _structured(body: bytes, headers: Mapping[str, str]) -> bytes:
     if "ce-specversion" not in headers:
         return body
     names = ("specversion", "type", "source", "subject", "time", "id")
-    told = {name: unquote(headers[f"ce-{name}"]) for name in names if f"ce-{name}" in headers}
+    declared = {name: unquote(headers[f"ce-{name}"]) for name in names if f"ce-{name}" in headers}
     try:
-        return json.dumps({**told, "data": json.loads(body) if body.strip() else None}).encode()
+        return json.dumps({**declared, "data": json.loads(body) if body.strip() else None}).encode()
     except (ValueError, RecursionError):
         return body  # whoever reads it says what is wrong
 

@@ -52,7 +52,7 @@ class Batch:
 
     def perform(self) -> int:
         """Do all objects; the exit code is 0 if every one succeeded."""
-        begun = utc_now()
+        started = utc_now()
         # Signals are kept for this loop, which passes them on.
         self.signals.stage = RUN
         waiting = list(range(len(self.spec["objects"])))
@@ -65,7 +65,7 @@ class Batch:
             if self._pass_signals_on():
                 waiting = []
             self._reap()
-        self._conclude(begun)
+        self._conclude(started)
         self.access.refresh()
         self._publish()
         print_marker(self.manifest, self.spec["signing_key"])
@@ -129,12 +129,12 @@ class Batch:
                 "error": result["error"],
             }
 
-    def _conclude(self, begun: str) -> None:
+    def _conclude(self, started: str) -> None:
         done: list[Any] = [self.done[number] for number in sorted(self.done)]
         failed = [each for each in done if each["exit_code"] != 0 or each["error"] is not None]
         missing = len(self.spec["objects"]) - len(done)
         self.manifest["objects"] = done
-        self.manifest["phases"][RUN] = {"start": begun, "end": utc_now()}
+        self.manifest["phases"][RUN] = {"start": started, "end": utc_now()}
         if failed or missing:
             self.manifest["exit_code"] = (failed[0]["exit_code"] if failed else 0) or 128 + signal.SIGTERM
             self.manifest["error"] = {

@@ -137,7 +137,7 @@ class Run:
         :raises StageError: if it cannot be started.
         """
         pump = OutputPump(self._log)
-        begun = time.monotonic()
+        started = time.monotonic()
         try:
             process = start(command, environment, pump.writer)
         except StageError:
@@ -147,12 +147,12 @@ class Run:
         sampler = usage.Sampler(process.pid)
         sampler.start()
         if self._timeout:
-            self._deadline = begun + self._timeout
+            self._deadline = started + self._timeout
         while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             self._forward(process.pid)
             self._watch_the_clock(process.pid)
             self._signals.wait(min(self._deadline, self._kill_at) - time.monotonic())
-        seconds = time.monotonic() - begun
+        seconds = time.monotonic() - started
         io = usage.process_io(process.pid)  # a zombie still answers, for all it waited for
         signal_group(process.pid, signal.SIGKILL)  # what it left in the background must not write outputs any more
         _, status, rusage = os.wait4(process.pid, 0)

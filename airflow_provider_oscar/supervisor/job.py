@@ -107,11 +107,11 @@ class Job:
 
     @contextlib.contextmanager
     def _phase(self, name: str) -> Iterator[None]:
-        begun = utc_now()
+        started = utc_now()
         try:
             yield
         finally:
-            self.manifest["phases"][name] = {"start": begun, "end": utc_now()}
+            self.manifest["phases"][name] = {"start": started, "end": utc_now()}
 
     def _check_access(self) -> None:
         """Notice access that ran out in the queue before hours are computed for nothing."""

@@ -176,7 +176,7 @@ class StageOut:
         self._refusals = 0
         self._done = 0
         self._lock = threading.Lock()
-        self._told = time.monotonic()
+        self._reported_at = time.monotonic()
 
     def run(self, root: str) -> None:
         """Stage out what can be; the rest is in ``unstaged`` afterwards."""
@@ -270,8 +270,8 @@ class StageOut:
         with self._lock:
             self._done += 1
             self._refusals = 0
-            if time.monotonic() - self._told > PROGRESS_INTERVAL:
-                self._told = time.monotonic()
+            if time.monotonic() - self._reported_at > PROGRESS_INTERVAL:
+                self._reported_at = time.monotonic()
                 say(f"staged out {self._done} of {total} files")
 
     def _note(self, each: OutputFile, error: StageError) -> None:

@@ -209,7 +209,7 @@ class Sampler:
         return self._gpus.summary()
 
     def _run(self) -> None:
-        begun = gpu_at = time.monotonic()
+        started = gpu_at = time.monotonic()
         interval = setting("SAMPLE_INTERVAL", 10.0)
         first = True
         while not self._ended.is_set():
@@ -220,7 +220,7 @@ class Sampler:
                 self._gpus.add(self._read_gpus(), moment - gpu_at)
                 gpu_at, first = moment, False
             # Often at first, because many commands are short; a long one costs next to nothing.
-            self._ended.wait(min(interval, max(0.1, (moment - begun) / 20)))
+            self._ended.wait(min(interval, max(0.1, (moment - started) / 20)))
 
     def _read_gpus(self) -> list[dict[str, object]]:
         try:

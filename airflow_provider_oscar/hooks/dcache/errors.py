@@ -20,38 +20,38 @@ def status_error(answer: httpx.Response, *, where: str, action: str) -> OscarPro
     :param action: what was attempted, in words, with paths quoted.
     """
     status = answer.status_code
-    said = f"HTTP {status}{_text(answer) or _reason_phrase(answer)}"
+    reply = f"HTTP {status}{_text(answer) or _reason_phrase(answer)}"
     prefix = f"{where}: cannot {action}"
     delay = retry_after(answer.headers, DELAY_WHEN_UNSAID if status == 429 else None)
-    return http_error(status, f"{prefix}: {_reason(status, said, answer)}", delay=delay)
+    return http_error(status, f"{prefix}: {_reason(status, reply, answer)}", delay=delay)
 
 
-def _reason(status: int, said: str, answer: httpx.Response) -> str:
+def _reason(status: int, reply: str, answer: httpx.Response) -> str:
     """Return what the status means to the user, and the remedy."""
     if status == 401:
         return (
-            f"the server does not accept the credentials ({said}); "
+            f"the server does not accept the credentials ({reply}); "
             "correct login and password, or renew the token or certificate"
         )
     if status == 403:
-        return f"permission denied ({said}); ask for the right, or correct the path"
+        return f"permission denied ({reply}); ask for the right, or correct the path"
     if status in (404, 410):
-        return f"there is no such path ({said})"
+        return f"there is no such path ({reply})"
     if status == 429:
-        return f"the server asks us to wait ({said})"
+        return f"the server asks us to wait ({reply})"
     if issubclass(error_class(status), TransientError):
-        return f"the server cannot do it now ({said})"
+        return f"the server cannot do it now ({reply})"
     if 300 <= status < 400:
         target = quoted(answer.headers.get("location", "").partition("?")[0])
-        return f"the server redirects to {target}, where it should not ({said}); check scheme, host and port"
-    return f"refused ({said})"
+        return f"the server redirects to {target}, where it should not ({reply}); check scheme, host and port"
+    return f"refused ({reply})"
 
 
 def _reason_phrase(answer: httpx.Response) -> str:
     """Quote the status line's reason where it is not the usual one: dCache says there why a login failed."""
-    said = answer.reason_phrase.strip()
+    reply = answer.reason_phrase.strip()
     known = {phrase.lower() for phrase in (httpx.codes.get_reason_phrase(answer.status_code), "Server Error")}
-    return f": {quoted(said)}" if said and said.lower() not in known else ""
+    return f": {quoted(reply)}" if reply and reply.lower() not in known else ""
 
 
 def _text(answer: httpx.Response) -> str:

@@ -78,7 +78,7 @@ class PropfindParser(BoundedXml):
         self._found: list[NamespaceEntry] = []
         self._href = ""
         self._more_hrefs = 0
-        self._told = False
+        self._described = False
         self._good: dict[str, str] = {}
         self._props: dict[str, str] = {}
         self._in_propstat = False
@@ -100,7 +100,7 @@ class PropfindParser(BoundedXml):
         elif name == "DAV:}response":
             self._href = self._response_status = ""
             self._more_hrefs = 0
-            self._good, self._told = {}, False
+            self._good, self._described = {}, False
         elif name == "DAV:}propstat":
             self._props, self._status, self._in_propstat = {}, "", True
 
@@ -127,13 +127,13 @@ class PropfindParser(BoundedXml):
             self._in_propstat = False
             if not self._status.strip() or _succeeded(self._status):  # some servers leave it out
                 self._good |= self._props
-                self._told = True
+                self._described = True
 
     def _on_response(self) -> None:
         self.count_entry()
         path = self._path()
         # One whose properties are all refused, or that comes with others in a bare list, may be a directory or a file.
-        if path is None or not self._told or (self._response_status and not _succeeded(self._response_status)):
+        if path is None or not self._described or (self._response_status and not _succeeded(self._response_status)):
             self.skipped += 1 + self._more_hrefs
             return
         good = self._good

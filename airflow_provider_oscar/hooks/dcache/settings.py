@@ -188,13 +188,13 @@ def _parsed(text: str, conn_id: str, name: str, insecure: bool) -> httpx.URL:
 
 
 def _mode(connection: Connection, extra: dict[str, object]) -> AuthMode:
-    said = str(extra.get("auth") or "")
-    if said:
+    given = str(extra.get("auth") or "")
+    if given:
         try:
-            return AuthMode(said.lower())
+            return AuthMode(given.lower())
         except ValueError:
             raise DefinitionError(
-                f"connection {connection.conn_id!r}: extra 'auth' is {quoted(said)}; "
+                f"connection {connection.conn_id!r}: extra 'auth' is {quoted(given)}; "
                 f"expected one of {', '.join(mode.value for mode in AuthMode)}"
             ) from None
     for name, mode in (("token", AuthMode.TOKEN), ("token_file", AuthMode.TOKEN_FILE), ("cert_file", AuthMode.X509)):

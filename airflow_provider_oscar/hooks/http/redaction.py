@@ -60,10 +60,10 @@ class Redaction(logging.Filter):
         :param record: of a library.
         """
         try:
-            said = record.getMessage()
+            text = record.getMessage()
         except (TypeError, ValueError):
             return True  # its handler will say that it cannot be formatted
-        record.msg, record.args = redacted(said), ()
+        record.msg, record.args = redacted(text), ()
         return True
 
 

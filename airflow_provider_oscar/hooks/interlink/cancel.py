@@ -54,17 +54,17 @@ def end_of_slurm_job(hook: InterLinkHook, job_id: str, *, patience: float) -> st
     slurm = hook.slurm
     if slurm is None or not (job_id.isascii() and job_id.isdigit()):
         return None
-    waited, told = 0.0, False
+    waited, warned = 0.0, False
     try:
         while True:
             job = slurm.job(job_id)
             state = "" if job is None else job.state
             if ended(state) or waited >= patience:
                 return state
-            if waited >= patience / 2 and not told:
+            if waited >= patience / 2 and not warned:
                 log.warning("SLURM job %s goes on although its pod was deleted; SLURM itself is told to end it", job_id)
                 slurm.cancel(job_id)
-                told = True
+                warned = True
             hook.sleep(1.0)
             waited += 1.0
     except OscarProviderError as error:

@@ -333,8 +333,8 @@ class OscarCalls(OscarFlows):
 
         :param service: an answer of :meth:`get_service`, which tells without a further request.
         """
-        if service is not None and (told := tells_job_names(service)) is not None:
-            return told
+        if service is not None and (has_names := tells_job_names(service)) is not None:
+            return has_names
         info = yield from self.get_info()
         version = re.match(r"v?(\d+)\.(\d+)", str(info.get("version") or ""))
         if version:

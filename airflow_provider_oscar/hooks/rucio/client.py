@@ -195,8 +195,8 @@ class RucioClient:
     def _checked(self, answer: _Answer, url: str) -> _Answer:
         if answer.status in (200, 206):
             return answer
-        said = f"{answer.headers.get('ExceptionClass', '')} {answer.headers.get('ExceptionMessage', '')}".strip()
-        words = f"{self._where}: {url} answered {answer.status} {quoted(said)}"
+        reply = f"{answer.headers.get('ExceptionClass', '')} {answer.headers.get('ExceptionMessage', '')}".strip()
+        words = f"{self._where}: {url} answered {answer.status} {quoted(reply)}"
         if answer.status == 404:
             raise FileNotFoundError(words)
         if answer.status in (401, 403):

@@ -62,27 +62,29 @@ def _from_answer(error: boto.ClientError, *, where: str, bucket: str) -> OscarPr
     code = str(detail.get("Code", ""))
     metadata = error.response.get("ResponseMetadata", {})
     status = int(metadata.get("HTTPStatusCode", 0) or 0)
-    said = f"{status} {code}: {quoted(detail.get('Message', ''))}"
+    reply = f"{status} {code}: {quoted(detail.get('Message', ''))}"
     if code in _NO_BUCKET:
-        return DefinitionError(f"{where}: bucket {bucket!r} does not exist ({said}); create it or correct the name")
+        return DefinitionError(f"{where}: bucket {bucket!r} does not exist ({reply}); create it or correct the name")
     if code in _NO_KEY or status == 404:
-        return BadInputError(f"{where}: there is no such object ({said})")
+        return BadInputError(f"{where}: there is no such object ({reply})")
     if code in _WRONG_KEY or status == 401:
-        return AccessError(f"{where}: the access key or secret key is wrong ({said}); correct login and password")
+        return AccessError(f"{where}: the access key or secret key is wrong ({reply}); correct login and password")
     if code == "RequestTimeTooSkewed":
-        return DefinitionError(f"{where}: our clock and the store's differ too much ({said}); synchronise this machine")
+        return DefinitionError(
+            f"{where}: our clock and the store's differ too much ({reply}); synchronise this machine"
+        )
     if code in _WRONG_REGION:
-        return DefinitionError(f"{where}: the bucket is in another region ({said}); set the extra 'region_name'")
+        return DefinitionError(f"{where}: the bucket is in another region ({reply}); set the extra 'region_name'")
     if code in _LATER or status == 429 or status >= 500:
         return TransientError(
-            f"{where}: the store is busy or failing ({said})", delay=retry_after(metadata.get("HTTPHeaders") or {})
+            f"{where}: the store is busy or failing ({reply})", delay=retry_after(metadata.get("HTTPHeaders") or {})
         )
     if code in _DENIED or status == 403:
         return AccessError(
-            f"{where}: the access key may not do this{f' in bucket {bucket!r}' if bucket else ''} ({said}); "
+            f"{where}: the access key may not do this{f' in bucket {bucket!r}' if bucket else ''} ({reply}); "
             "grant it the right, or use another connection"
         )
-    return PermanentError(f"{where}: refused ({said})")
+    return PermanentError(f"{where}: refused ({reply})")
 
 
 def is_redirect(status: int) -> bool:

@@ -222,8 +222,8 @@ class S3ListParser(BoundedXml):
     def _unseen(self) -> int:
         """Count what the page holds, or says it holds, in elements that are none of ours."""
         counted = self._page.get("KeyCount", "").strip()
-        said = int(counted) if counted.isascii() and counted.isdigit() and len(counted) < 10 else 0
-        missing = said - len(self._raw) - len(self._prefixes)
+        key_count = int(counted) if counted.isascii() and counted.isdigit() and len(counted) < 10 else 0
+        missing = key_count - len(self._raw) - len(self._prefixes)
         return max(missing, 1 if self._page.keys() & {"Key", "LastModified"} else 0, 0)
 
     def _event(self, key: str, size: str, etag: str, modified: str, encoded: bool) -> ObjectEvent | None:

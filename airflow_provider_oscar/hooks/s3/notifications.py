@@ -235,13 +235,13 @@ async def _read_start(answer: httpx.Response) -> str:
 
 
 def _refused(status: int, body: str, where: str) -> Exception:
-    said = f"{status}: {quoted(body)}"
+    reply = f"{status}: {quoted(body)}"
     if status == 429 or status >= 500:
-        return TransientError(f"{where}: the store is busy or failing ({said})")
+        return TransientError(f"{where}: the store is busy or failing ({reply})")
     if status in (401, 403):
         return DefinitionError(
-            f"{where}: refused ({said}); the access key needs s3:ListenBucketNotification on the bucket"
+            f"{where}: refused ({reply}); the access key needs s3:ListenBucketNotification on the bucket"
         )
     if status == 404:
-        return DefinitionError(f"{where}: no such bucket ({said})")
-    return DefinitionError(f"{where}: the store knows no listen stream ({said}); remove notifications")
+        return DefinitionError(f"{where}: no such bucket ({reply})")
+    return DefinitionError(f"{where}: the store knows no listen stream ({reply}); remove notifications")

@@ -168,9 +168,9 @@ class SlurmHook(BaseHook):
                 "'scontrol token' live half an hour by default"
             )
         if answer.status_code >= 400 or (errors and not body.get("jobs")):
-            said = quoted(errors[0].get("error") or errors[0]) if errors else "no reason given"
+            reply = quoted(errors[0].get("error") or errors[0]) if errors else "no reason given"
             raise TransientError(
-                f"{self.where}: SLURM's REST API answered {answer.status_code} to {method} {path} ({said})"
+                f"{self.where}: SLURM's REST API answered {answer.status_code} to {method} {path} ({reply})"
             )
         return body
 

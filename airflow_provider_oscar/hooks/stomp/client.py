@@ -159,9 +159,9 @@ def _hello(settings: StompSettings) -> Frame:
     return Frame("CONNECT", {"accept-version": "1.2", "host": host, **login, "heart-beat": f"{beat},{beat}"})
 
 
-def _intervals(said: str) -> tuple[float, float]:
+def _intervals(reply: str) -> tuple[float, float]:
     """Return the seconds between our signs of life and the broker's; 0 for none (what both sides can and want)."""
-    can, _, wants = said.partition(",")
+    can, _, wants = reply.partition(",")
     if not (can.isdigit() and wants.isdigit()):
         return 0.0, 0.0
     return (max(HEARTBEAT, int(wants) / 1000) if int(wants) else 0.0,
@@ -189,7 +189,7 @@ async def _receive(
 
 def _refused(settings: StompSettings, frame: Frame) -> DefinitionError:
     """Return the error of a frame that says no; the broker words it in the header ``message`` or in the body."""
-    said = frame.headers.get("message") or frame.body[:200].decode(errors="replace") or frame.command
+    reply = frame.headers.get("message") or frame.body[:200].decode(errors="replace") or frame.command
     return DefinitionError(
-        f"{settings.where} refuses: {quoted(said)}; check login, certificate and the name of the destination"
+        f"{settings.where} refuses: {quoted(reply)}; check login, certificate and the name of the destination"
     )

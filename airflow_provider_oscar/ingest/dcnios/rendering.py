@@ -37,10 +37,10 @@ def _imports(plan: Plan) -> Iterator[str]:
     tokens = [flow for flow in oscar if flow.token_only]
     puts = [flow for flow in plan.flows if flow.destination is Kind.PUT_S3]
     tasks = puts or tokens or any(_has_message(flow) for flow in oscar)
-    told = any(flow.source.asset for flow in plan.flows)
+    uses_assets = any(flow.source.asset for flow in plan.flows)
     if tokens:
         yield "import json\n"
-    sdk = [*(["Asset"] if told else []), "dag", *(["get_current_context", "task"] if tasks else [])]
+    sdk = [*(["Asset"] if uses_assets else []), "dag", *(["get_current_context", "task"] if tasks else [])]
     yield f"from airflow.sdk import {', '.join(sdk)}\n"
     if tokens:
         yield "from airflow_provider_oscar.hooks.oscar.hook import OscarHook, encode_body"

@@ -62,12 +62,12 @@ def plan_source(element: Element, connection: ConnectionPlan, options: SourceOpt
     :param options: what the workflow does not say.
     :param report: gets lines about it.
     """
-    said = options.places.get(element.name, "")
-    uri = said or _place(element, connection)
+    stated = options.places.get(element.name, "")
+    uri = stated or _place(element, connection)
     asset = f"dcnios/{connection.conn_id}"
     scheme = uri.partition("://")[0]
     event_format = _SENT.get(element.kind) or _FORMATS.get(scheme, "minio")
-    if said and element.kind in (Kind.RUCIO, Kind.SQS) and scheme in _FORMATS and scheme != "s3":
+    if stated and element.kind in (Kind.RUCIO, Kind.SQS) and scheme in _FORMATS and scheme != "s3":
         event_format = _FORMATS[scheme]
     arguments: dict[str, object] = {}
     if uri and connection.conn_type in ("aws", "oscar_s3"):
@@ -80,7 +80,7 @@ def plan_source(element: Element, connection: ConnectionPlan, options: SourceOpt
         notifications = {"kind": "kafka", "topic": topic, "conn_id": connection.conn_id}
         arguments["watch"] = {"notifications": notifications}
     problem = _problem(uri, arguments) if uri else ""
-    if said and problem:
+    if stated and problem:
         raise DefinitionError(f"the place given for {quoted(element.name, 60)} cannot be watched: {problem}")
     if not uri or problem:
         _tell_of_asset(element, asset, problem, report)

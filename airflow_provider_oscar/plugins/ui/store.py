@@ -287,12 +287,12 @@ def _status(session: Session, assets: Iterable[int]) -> dict[int, tuple[Any, Any
     )
     found: dict[int, tuple[Any, object]] = {}
     for asset_id, value, updated_at in session.execute(query):
-        said = decoded(decoded(value))
-        if not isinstance(said, dict):
+        watcher_status = decoded(decoded(value))
+        if not isinstance(watcher_status, dict):
             continue
         known = found.get(asset_id)
-        if known is None or said.get("failing_since") or not known[0].get("failing_since"):
-            found[asset_id] = (said, updated_at)
+        if known is None or watcher_status.get("failing_since") or not known[0].get("failing_since"):
+            found[asset_id] = (watcher_status, updated_at)
     return found
 
 
