@@ -116,7 +116,7 @@ def find_orphans(
     *,
     now: datetime,
     ages: Ages = Ages(),  # noqa: B008 - frozen
-    taskless: Callable[[PodStatus], str] = lambda pod: "",
+    orphaned: Callable[[PodStatus], str] = lambda pod: "",
 ) -> list[Orphan]:
     """Return what was left behind, oldest first.
 
@@ -127,7 +127,7 @@ def find_orphans(
     :param secrets: secrets of this provider.
     :param now: the time.
     :param ages: what is younger is passed over.
-    :param taskless: why nobody waits for an active pod; empty if somebody does, or that is not known.
+    :param orphaned: why nobody waits for an active pod; empty if somebody does, or that is not known.
     """
     known = {pod.name: pod for pod in pods}
     found: list[Orphan] = []
@@ -138,7 +138,7 @@ def find_orphans(
         if pod.phase.ended:
             why = f"it has {pod.phase.value} and nobody removed it"
             found.append(Orphan("pod", pod.name, age, why, pod.slurm_job_id))
-        elif why := taskless(pod):
+        elif why := orphaned(pod):
             found.append(Orphan("pod", pod.name, age, why, pod.slurm_job_id, active=True))
     for secret in secrets:
         age = _age(secret.created_at, now)

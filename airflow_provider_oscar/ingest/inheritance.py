@@ -35,7 +35,7 @@ _LATELY = timedelta(days=1)
 _GAP = timedelta(hours=1)
 
 
-def give_memory(session: Session, asset_id: int, value: object) -> dict[str, object]:
+def hand_over_state(session: Session, asset_id: int, value: object) -> dict[str, object]:
     """Answer a watcher that has no memory: copy that of its predecessor, or say from when on to look.
 
     :param asset_id: asset of the watcher.

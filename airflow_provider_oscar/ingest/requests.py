@@ -25,7 +25,7 @@ from airflow_provider_oscar.core.replay import (
     REQUEST,
 )
 from airflow_provider_oscar.ingest.backfill import KnownVersions, register_unknown
-from airflow_provider_oscar.ingest.inheritance import give_memory
+from airflow_provider_oscar.ingest.inheritance import hand_over_state
 from airflow_provider_oscar.ingest.replay import Selection, replay
 
 if TYPE_CHECKING:
@@ -103,5 +103,5 @@ def _backfill(session: Session, asset_id: int, value: object) -> Answer:
 _KINDS = {
     REQUEST: (ANSWER, _replay),
     BACKFILL_REQUEST: (BACKFILL_ANSWER, _backfill),
-    MEMORY_REQUEST: (MEMORY_ANSWER, give_memory),
+    MEMORY_REQUEST: (MEMORY_ANSWER, hand_over_state),
 }

@@ -227,7 +227,7 @@ def withdraw(output_uri: str, output_conn_id: str, submission_id: str, stores: S
 
 
 @dataclass(slots=True)
-class Keeper:
+class AccessRenewer:
     """Renews the access of one job while it is waited for; holds when that is due.
 
     :param renew: does it, and returns when it is due again; None if there is nothing to renew.

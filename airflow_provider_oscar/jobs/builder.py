@@ -32,7 +32,7 @@ from airflow_provider_oscar.jobs.spec import JOB_VERSION, BatchObject, JobSpec
 from airflow_provider_oscar.jobs.start_script import (
     PROGRAM_FILE,
     PYTHON_PATH,
-    bring_python,
+    copy_python,
     encoded_program,
     pod_script,
 )
@@ -168,7 +168,7 @@ class JobBuilder:
                 "shorten command or environment, or read them from an object"
             )
         brought = InitContainer(
-            name="supervisor-python", image=wanted.supervisor_image, command=("/bin/sh", "-c"), args=(bring_python(),)
+            name="supervisor-python", image=wanted.supervisor_image, command=("/bin/sh", "-c"), args=(copy_python(),)
         )
         return PreparedJob(
             spec=spec,

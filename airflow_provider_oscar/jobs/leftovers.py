@@ -40,7 +40,7 @@ def select_orphans(
     *,
     ages: Ages = Ages(),  # noqa: B008 - frozen
     deployment_id: str = "",
-    taskless: Callable[[PodStatus], str] = lambda pod: "",
+    orphaned: Callable[[PodStatus], str] = lambda pod: "",
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> list[Orphan]:
     """Return what was left in the hook's namespace, and at the SLURM that its connection names.
@@ -48,7 +48,7 @@ def select_orphans(
     :param hook: of the connection and namespace.
     :param ages: what is younger is passed over.
     :param deployment_id: of this Airflow, whose SLURM jobs are looked for; empty for none.
-    :param taskless: why nobody waits for an active pod; empty if somebody does.
+    :param orphaned: why nobody waits for an active pod; empty if somebody does.
     :param now: the clock.
     """
     # Secrets first: one that is made between the two lists has its pod in the second, or is too young.
@@ -56,7 +56,7 @@ def select_orphans(
     # SLURM's jobs before the pods for the same reason.
     jobs = [] if hook.slurm is None or not deployment_id else hook.slurm.jobs()
     pods = hook.list_pods(label_selector=OURS)
-    found = find_orphans(pods, secrets, now=now(), ages=ages, taskless=taskless)
+    found = find_orphans(pods, secrets, now=now(), ages=ages, orphaned=orphaned)
     owner = slurm_owner(deployment_id, hook.namespace)
     return found + find_slurm_orphans(jobs, pods, owner=owner, now=now(), older_than=ages.older_than)
 

@@ -25,7 +25,7 @@ LOG_BURST = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pace:
+class PollTiming:
     """How fast jobs are looked at; all in seconds.
 
     :param min_pause: shortest pause between two looks, also when subscribers arrive in a row.
@@ -102,7 +102,7 @@ class Subscription:
 class _Poll:
     """The task that looks, and who wants to know."""
 
-    def __init__(self, backend: JobPlace, pace: Pace) -> None:
+    def __init__(self, backend: JobPlace, pace: PollTiming) -> None:
         self.subscriptions: set[Subscription] = set()
         self.ended = False
         #: Why the place cannot be looked at now; empty while it can.
@@ -198,7 +198,7 @@ _POLLS: dict[tuple[asyncio.AbstractEventLoop, Hashable], _Poll] = {}
 async def subscribed(
     backend: JobPlace,
     interval: float,
-    pace: Pace = Pace(),  # noqa: B008 - frozen
+    pace: PollTiming = PollTiming(),  # noqa: B008 - frozen
 ) -> AsyncIterator[Subscription]:
     """Take part in the poll of a place; starts it if nobody did.
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from airflow_provider_oscar.core.errors import OscarProviderError
 from airflow_provider_oscar.hooks.pool import get_pool
-from airflow_provider_oscar.jobs.access import RENEWED_AT, Keeper
+from airflow_provider_oscar.jobs.access import RENEWED_AT, AccessRenewer
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.signing import believed, configured_signer
 
@@ -70,13 +70,13 @@ class ResultPlace:
         except OscarProviderError:
             return None
 
-    def keeper(self) -> Keeper | None:
+    def renewer(self) -> AccessRenewer | None:
         """Return what renews the job's access while it is waited for; None for a job that cannot outlive it."""
         if not self.signed or not self.job.outlives_access or self.job.access_until is None:
             return None
         lifetime = timedelta(seconds=self.job.access_lifetime)
         due = datetime.fromtimestamp(self.job.access_until, UTC) - lifetime * (1 - RENEWED_AT)
-        return Keeper(self.renew_access, due, lifetime)
+        return AccessRenewer(self.renew_access, due, lifetime)
 
     def renew_access(self) -> datetime | None:
         """Renew it if half of its time is over, and return when it is due again; blocks."""

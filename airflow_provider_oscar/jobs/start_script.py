@@ -79,7 +79,7 @@ def pod_script(job_file: str, *, brought: bool = False) -> str:
     return _READ_PROGRAM + start + _NO_PYTHON
 
 
-def bring_python() -> str:
+def copy_python() -> str:
     """Return the script of the init container that copies its image's Python into the volume at PYTHON_PATH."""
     return f'cp -R "${{AIRFLOW_OSCAR_PYTHON:-/python}}/." "$CONTAINER_SANDBOX_MOUNT_POINT{PYTHON_PATH}/"'
 

@@ -20,9 +20,9 @@ from airflow_provider_oscar.core.logs import MARKER, LogPosition, progress
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.refusals import NEVER_STARTS, never_ran
 from airflow_provider_oscar.hooks.pool import get_pool
-from airflow_provider_oscar.jobs.access import Keeper
+from airflow_provider_oscar.jobs.access import AccessRenewer
 from airflow_provider_oscar.jobs.backend import JobPlace
-from airflow_provider_oscar.jobs.poller import Pace, Subscription, subscribed
+from airflow_provider_oscar.jobs.poller import PollTiming, Subscription, subscribed
 from airflow_provider_oscar.jobs.status import ABSENT, REASON_LIMIT, JobStatus, JsonObject
 from airflow_provider_oscar.jobs.summary import storable
 
@@ -33,7 +33,7 @@ Say = Callable[..., None]
 Proof = Callable[[bool], Awaitable[bool | None]]
 
 
-class Spectator(Protocol):
+class JobObserver(Protocol):
     """Who else is told of a job; called in threads, where it may block."""
 
     def started(self, job_id: str, /) -> None:
@@ -71,10 +71,10 @@ async def wait_for_job(
     wait: Wait,
     *,
     say: Say,
-    pace: Pace = Pace(),  # noqa: B008 - frozen
+    pace: PollTiming = PollTiming(),  # noqa: B008 - frozen
     proof: Proof | None = None,
-    keeper: Keeper | None = None,
-    spectator: Spectator | None = None,
+    renewer: AccessRenewer | None = None,
+    observer: JobObserver | None = None,
 ) -> JsonObject:
     """Wait until a job has ended, or its manifest is there, and return the event of it.
 
@@ -83,20 +83,20 @@ async def wait_for_job(
     :param say: where status and log are shown.
     :param pace: how fast it is looked at.
     :param proof: asks for the job's manifest; None for a job that writes none.
-    :param keeper: renews what the job may reach; None where that lasts.
-    :param spectator: is told when the job runs, and shown its log as it grows.
+    :param renewer: renews what the job may reach; None where that lasts.
+    :param observer: is told when the job runs, and shown its log as it grows.
     :return: ``{"status": "ended", …}`` as of :meth:`JobStatus.to_event`, with ``proven`` if the manifest is there, or
         ``waited`` if it did not come; ``{"status": "timeout"}``, with ``message`` if the place cannot be looked at;
         ``{"status": "queue_timeout", "reason": …}``; or ``{"status": "error", "message": …}`` if the place could not
         be looked at for longer than errors are tolerated. All but the first may carry ``log_lines``.
     """
-    follower = LogFollower(say, wait.log_lines, pace, spectator)
+    follower = LogFollower(say, wait.log_lines, pace, observer)
     left = None if wait.deadline is None else max(wait.deadline - time.time(), 0.0)
     watch: _Watch | None = None
     try:
         async with asyncio.timeout(left):
-            async with _renewing(keeper, backend, say), subscribed(backend, wait.poll_interval, pace) as subscription:
-                watch = _Watch(subscription, wait, follower, say, pace, proof, spectator)
+            async with _renewing(renewer, backend, say), subscribed(backend, wait.poll_interval, pace) as subscription:
+                watch = _Watch(subscription, wait, follower, say, pace, proof, observer)
                 event = await watch.until_end()
     except TimeoutError:
         event = {"status": "timeout"} if watch is None else watch.at_the_deadline()
@@ -107,9 +107,9 @@ async def wait_for_job(
 
 
 @asynccontextmanager
-async def _renewing(keeper: Keeper | None, backend: JobPlace, say: Say) -> AsyncIterator[None]:
+async def _renewing(renewer: AccessRenewer | None, backend: JobPlace, say: Say) -> AsyncIterator[None]:
     """Renew the job's access beside the waiting, in threads of its own."""
-    if keeper is None:
+    if renewer is None:
         yield
         return
     pool = get_pool("access", backend.conn_id)
@@ -117,9 +117,9 @@ async def _renewing(keeper: Keeper | None, backend: JobPlace, say: Say) -> Async
     async def renew() -> None:
         warned = ""
         while True:
-            await asyncio.sleep(keeper.pause(datetime.now(UTC)))
+            await asyncio.sleep(renewer.pause(datetime.now(UTC)))
             try:
-                problem = await pool.call(keeper.attempt)
+                problem = await pool.call(renewer.attempt)
             except OscarProviderError as error:
                 problem = str(error)
                 await asyncio.sleep(1.0)
@@ -143,9 +143,9 @@ class _Watch:
     wait: Wait
     follower: LogFollower
     say: Say
-    pace: Pace
+    pace: PollTiming
     proof: Proof | None
-    spectator: Spectator | None = None
+    observer: JobObserver | None = None
     absent_since: float | None = None
     asked_at: float | None = None
     ended: JsonObject | None = None
@@ -176,8 +176,8 @@ class _Watch:
                 return await self._until_proven(status)
             if self._queued_too_long(status):
                 return {"status": "queue_timeout", "reason": status.reason[:REASON_LIMIT]}
-            if status.phase is JobPhase.RUNNING and self.spectator is not None:
-                await asyncio.to_thread(self.spectator.started, self.wait.job_id)
+            if status.phase is JobPhase.RUNNING and self.observer is not None:
+                await asyncio.to_thread(self.observer.started, self.wait.job_id)
             marked = False
             if status.phase is JobPhase.RUNNING and self.wait.follow_log:
                 marked = await self.follower.follow(self.subscription, self.wait.job_id)
@@ -250,12 +250,12 @@ class LogFollower:
     :param say: where it is shown.
     :param lines: lines that were shown before.
     :param pace: how often the log may be read.
-    :param spectator: is shown the same lines.
+    :param observer: is shown the same lines.
     """
 
-    def __init__(self, say: Say, lines: int, pace: Pace, spectator: Spectator | None = None) -> None:
+    def __init__(self, say: Say, lines: int, pace: PollTiming, observer: JobObserver | None = None) -> None:
         self._say = say
-        self._spectator = spectator
+        self._observer = observer
         self._position = LogPosition(lines)
         self._pace = pace
         self._not_before = 0.0
@@ -288,6 +288,6 @@ class LogFollower:
             self._bar = bar
             if bar and bar != before and not lines:
                 self._say("%s", bar)
-            if self._spectator is not None:
-                await asyncio.to_thread(self._spectator.lines, job_id, lines)
+            if self._observer is not None:
+                await asyncio.to_thread(self._observer.lines, job_id, lines)
         return MARKER in (text or "")

@@ -26,12 +26,12 @@ from airflow_provider_oscar.jobs.job_metrics import report
 from airflow_provider_oscar.jobs.lifecycle import MANIFEST_GRACE, JobLifecycle, KeepPod
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.options import Attachments, RunOptions
-from airflow_provider_oscar.jobs.poller import Pace
+from airflow_provider_oscar.jobs.poller import PollTiming
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.signing import Signer, configured_signer
 from airflow_provider_oscar.jobs.status import JobStatus, JsonObject
 from airflow_provider_oscar.jobs.summary import summarize
-from airflow_provider_oscar.jobs.waiting import Spectator
+from airflow_provider_oscar.jobs.waiting import JobObserver
 from airflow_provider_oscar.operators.brief_wait import wait_briefly
 from airflow_provider_oscar.operators.job_access import renew_access, withdraw_access
 from airflow_provider_oscar.operators.job_arguments import checked_reuse, positive_seconds, refuse_text
@@ -97,13 +97,13 @@ class JobOperator(BaseOperator, Generic[W]):
     #: What a placement decided for this job; by default the XCom of the placement task before this one.
     decision: Mapping[str, object] | None = None
     #: How fast a job is looked at when the task waits on a worker, and how long its manifest may take.
-    pace = Pace()
+    pace = PollTiming()
     manifest_grace = MANIFEST_GRACE
     #: Seconds between attempts while a store is away; two minutes together, in which MinIO restarts several times.
     store_pauses: Sequence[float] = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
     #: Whether the pod of a job that has ended stays; of the operators whose jobs are pods.
     keep_pod: KeepPod = "never"
-    spectator: Spectator | None = None  # is told of the job as well, while the task waits on a worker
+    observer: JobObserver | None = None  # is told of the job as well, while the task waits on a worker
 
     def __init__(
         self,

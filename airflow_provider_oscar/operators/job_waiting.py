@@ -60,8 +60,8 @@ async def wait_here(task: JobOperator[Any], job: RunningJob) -> JsonObject:
         say=task.log.info,
         pace=task.pace,
         proof=proof if task.writes_manifest() else None,
-        keeper=result_place(task, job).keeper() if task.writes_manifest() else None,
-        spectator=task.spectator,
+        renewer=result_place(task, job).renewer() if task.writes_manifest() else None,
+        observer=task.observer,
     )
 
 

@@ -81,10 +81,10 @@ class InterLinkMaintenanceOperator(BaseOperator):
             deployment = conf.get("oscar", "deployment_id", fallback="") or configured_signer().deployment_id
             ages = Ages(older_than=timedelta(seconds=self.older_than), keep_for=timedelta(seconds=self.keep_for))
 
-            def taskless(pod: PodStatus) -> str:
-                return self._why_taskless(context, pod) if pod.owner.partition(".")[0] == deployment else ""
+            def orphaned(pod: PodStatus) -> str:
+                return self._why_orphaned(context, pod) if pod.owner.partition(".")[0] == deployment else ""
 
-            found = select_orphans(hook, ages=ages, deployment_id=deployment, taskless=taskless)
+            found = select_orphans(hook, ages=ages, deployment_id=deployment, orphaned=orphaned)
             if self.dry_run_only:
                 done = [Removal(orphan, "left there: this was asked for", gone=False) for orphan in found]
             else:
@@ -100,7 +100,7 @@ class InterLinkMaintenanceOperator(BaseOperator):
 
         return ResultStore().save_log(self.logs_conn_id, self.logs_uri, name, chunks)
 
-    def _why_taskless(self, context: Context, pod: PodStatus) -> str:
+    def _why_orphaned(self, context: Context, pod: PodStatus) -> str:
         """Ask Airflow for the task of an active pod; whatever is not clear leaves the pod alone."""
         try:
             task = json.loads(pod.task)

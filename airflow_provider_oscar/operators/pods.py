@@ -97,7 +97,7 @@ class PodJobOperator(JobOperator[PodWork]):
         if calls:
             # What the trigger showed no callback has seen yet.
             made.show = lambda job, log: self._lines(calls, replace(job, log_lines=0) if self.deferrable else job, log)
-            self.spectator = calls
+            self.observer = calls
         return made
 
     def _lines(self, calls: PodCallbacks, job: RunningJob, log: str) -> None:

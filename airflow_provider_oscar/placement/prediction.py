@@ -142,7 +142,7 @@ class TargetModel:
             factor * self.stage_out.at(size, self.typical_size, features),
         )
 
-    def fade(self, now: datetime) -> float:
+    def decay(self, now: datetime) -> float:
         """Return how much of what the last jobs showed still counts, from 1 (just seen) down to 0."""
         # A queue takes about as long to go as a newcomer would have waited in it.
         half_life = max(FADE_JOBS * self.length, FADE_QUEUES * self.congestion, FADE_SECONDS)
@@ -168,7 +168,7 @@ def predict(
     model = fit(tuple(records), target.capacity or observation.capacity)
     if model is None:
         return _prior(request, target, observation)
-    fade = model.fade(now)
+    fade = model.decay(now)
     stage_in, run, stage_out = model.service(request.size, request.features, fade)
     service = stage_in + run + stage_out
     # A job that waits there tells of a queue before any that ended does: who comes now is behind it. While it waits,

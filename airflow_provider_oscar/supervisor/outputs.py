@@ -11,8 +11,8 @@ from typing import Any
 from airflow_provider_oscar.supervisor import trees
 from airflow_provider_oscar.supervisor.errors import EXIT_ACCESS, EXIT_UNSTAGED, StageError, TransientError
 from airflow_provider_oscar.supervisor.parallel import in_parallel
-from airflow_provider_oscar.supervisor.parts import PARTS_PREFIX, InParts
-from airflow_provider_oscar.supervisor.stores import Whole, open_regular
+from airflow_provider_oscar.supervisor.parts import PARTS_PREFIX, MultipartUpload
+from airflow_provider_oscar.supervisor.stores import SingleUpload, open_regular
 from airflow_provider_oscar.supervisor.text import clip, quoted, say, setting
 from airflow_provider_oscar.supervisor.transport import local_file, persist
 
@@ -135,7 +135,7 @@ class Upload:
     def __init__(self, store: Any, key: str, path: str) -> None:
         self._store, self._key, self._path = store, key, path
         self._version: tuple[int, int] | None = None
-        self._transfer: Whole | InParts | None = None
+        self._transfer: SingleUpload | MultipartUpload | None = None
 
     @property
     def count(self) -> int:

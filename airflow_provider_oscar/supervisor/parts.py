@@ -72,7 +72,7 @@ class Region:
         return data
 
 
-class InParts:
+class MultipartUpload:
     """One file on its way in parts; an attempt sends those that are still missing.
 
     :param post: sends one object and returns its MD5, or None where the store's tags are not that.

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Callable, Iterator
 from urllib.parse import quote, urlsplit
 
 from airflow_provider_oscar.supervisor.errors import StageError, TransientError
-from airflow_provider_oscar.supervisor.parts import S3_OBJECT_LIMIT, InParts, Region, goes_in_parts, longest_key
+from airflow_provider_oscar.supervisor.parts import S3_OBJECT_LIMIT, MultipartUpload, Region, goes_in_parts, longest_key
 from airflow_provider_oscar.supervisor.spec import plain_etag
 from airflow_provider_oscar.supervisor.stage_in import CHUNK, new_digest
 from airflow_provider_oscar.supervisor.text import encoded, quoted, say
@@ -91,7 +91,7 @@ def open_regular(path: str) -> tuple[BinaryIO, os.stat_result]:
     return file, status
 
 
-class Whole:
+class SingleUpload:
     """One file on its way in one request; nothing of an attempt is kept."""
 
     count = 0
@@ -127,21 +127,21 @@ class S3Post:
         self.expires = _expiration(policy)
         self._takes_sha256 = _allows(policy, "x-amz-checksum-sha256")
 
-    def transfer(self, key: str, size: int) -> Whole | InParts:
+    def transfer(self, key: str, size: int) -> SingleUpload | MultipartUpload:
         """Return a transfer of one file.
 
         :raises StageError: if its key leaves no room for the names of parts, and it is too large for one request.
         """
         if goes_in_parts(size):
             if len(encoded(key)) <= longest_key(self.key_limit):
-                return InParts(self._put_part, key, size)
+                return MultipartUpload(self._put_part, key, size)
             if size > S3_POST_LIMIT:
                 raise StageError(
                     f"output {quoted(key)}: its name is longer than the {longest_key(self.key_limit)} bytes that a "
                     "file of more than 5 GiB may have, which goes in parts",
                     reason="name-too-long",
                 )
-        return Whole(self.put, key, size)
+        return SingleUpload(self.put, key, size)
 
     def put(self, key: str, file: BinaryIO, size: int) -> str:
         """Upload one file and return its SHA-256.
@@ -248,9 +248,9 @@ class WebDAV:
         """Go on with a fresh token."""
         self.base, self.headers = target["url"].rstrip("/") + "/", target["headers"]
 
-    def transfer(self, key: str, size: int) -> Whole:
+    def transfer(self, key: str, size: int) -> SingleUpload:
         """Return a transfer of one file; WebDAV has none that could be resumed."""
-        return Whole(self.put, key, size)
+        return SingleUpload(self.put, key, size)
 
     def put(self, key: str, file: BinaryIO, size: int) -> str:
         """Upload one file and return its SHA-256.

@@ -137,7 +137,7 @@ class JobTrigger(BaseTrigger):
             wait,
             say=self.log.info,
             proof=None if place is None else place.aproven,
-            keeper=None if place is None else place.keeper(),
+            renewer=None if place is None else place.renewer(),
         )
 
     async def on_kill(self) -> None:

@@ -20,7 +20,7 @@ from airflow_provider_oscar.hooks.oscar.api import OscarJob
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.watch.arguments.base import WatchArguments
 from airflow_provider_oscar.watch.policy import Policy
-from airflow_provider_oscar.watch.source import BelievedEmpty, ListingSource, Page
+from airflow_provider_oscar.watch.source import EmptyListingGuard, ListingSource, Page
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 #: OSCAR cuts the name of a service that is as long as this, to the length that follows, before it adds the UUID.
@@ -68,7 +68,7 @@ class ServiceJobsSource(ListingSource):
         self.interval = interval
         self._conn_id = conn_id
         self._service = service
-        self._believed = BelievedEmpty()
+        self._believed = EmptyListingGuard()
 
     @property
     def about(self) -> str:

@@ -84,7 +84,7 @@ class Page:
         return self._digests
 
 
-class BelievedEmpty:
+class EmptyListingGuard:
     """When a listing without any entry is believed of a place that had some: after so many in a row.
 
     A server that fails, a proxy in its place, or a file system that is not mounted answers with an empty one.
@@ -119,16 +119,16 @@ class BelievedEmpty:
         :raises TransientError: if it is not to be believed.
         """
         if not self.plausible(count):
-            raise implausible(about)
+            raise empty_listing_error(about)
 
 
-def implausible(about: str) -> TransientError:
+def empty_listing_error(about: str) -> TransientError:
     """Return the error of a listing that is not believed.
 
     :param about: words for the message.
     """
     return TransientError(
-        f"{about}: the listing was suddenly empty; not believed until it was so {BelievedEmpty.IN_A_ROW} times"
+        f"{about}: the listing was suddenly empty; not believed until it was so {EmptyListingGuard.IN_A_ROW} times"
     )
 
 

@@ -213,7 +213,7 @@ class Watcher:
 
     def _steady(self, new: dict[int, ObjectEvent]) -> dict[int, ObjectEvent]:
         before = len(self._changes.unstable)
-        passed = self._changes.steady(new.items())
+        passed = self._changes.stable(new.items())
         unstable = self._changes.unstable
         if unstable and not before:
             log.warning(
@@ -381,7 +381,7 @@ class Watcher:
             return False
         self._unpruned += 1
         again = kept > 1.2 * self._kept or self._unpruned >= _PRUNE_AGAIN_AFTER
-        return listing.known < kept or (state.crowded(self._policy.options) and again)
+        return listing.known < kept or (state.exceeds_limit(self._policy.options) and again)
 
     async def _save(self, state: WatchState | None) -> None:
         try:

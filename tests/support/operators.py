@@ -7,7 +7,7 @@ from functools import cached_property
 
 import pytest
 
-from airflow_provider_oscar.jobs.poller import Pace
+from airflow_provider_oscar.jobs.poller import PollTiming
 from airflow_provider_oscar.operators.job import JobOperator
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from tests.support.fakes import EVENT, OUTPUT, FakeCluster, FakeOscar, FakeSupervisor
@@ -37,7 +37,7 @@ def supervisor(monkeypatch):
 @pytest.fixture
 def no_delays(monkeypatch):
     """Polls without pauses, for tasks that wait on the worker."""
-    monkeypatch.setattr(JobOperator, "pace", Pace(min_pause=0.001, max_pause=0.001, absence_grace=0.01))
+    monkeypatch.setattr(JobOperator, "pace", PollTiming(min_pause=0.001, max_pause=0.001, absence_grace=0.01))
 
 
 @pytest.fixture(autouse=True)

@@ -28,7 +28,7 @@ from airflow_provider_oscar.core.errors import LostContactError
 from airflow_provider_oscar.core.pods import VIRTUAL_NODE_TAINT
 from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
-from airflow_provider_oscar.jobs.poller import Pace
+from airflow_provider_oscar.jobs.poller import PollTiming
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.operators.job import JobOperator
 from airflow_provider_oscar.placement.targets import PlacementTarget
@@ -44,7 +44,7 @@ _numbers = itertools.count()
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A killed task is a process that is gone; here it is a thread that has to come to an end by itself."""
     monkeypatch.setattr(JobOperator, "manifest_grace", timedelta(seconds=3))
-    monkeypatch.setattr(JobOperator, "pace", Pace(absence_grace=3.0))
+    monkeypatch.setattr(JobOperator, "pace", PollTiming(absence_grace=3.0))
 
 
 @pytest.fixture

@@ -145,7 +145,9 @@ def ui_app(open_store: Opener | None = None) -> FastAPI:
     app.add_api_route("/api/targets", targets, methods=["GET"], dependencies=[_website, _instances, _xcom])
     app.add_api_route("/api/result", outside.result, methods=["GET"], dependencies=[_website, _xcom])
     app.add_api_route("/api/download", outside.download, methods=["GET"], dependencies=[_website, _xcom])
-    app.add_api_route("/api/whereabouts", outside.whereabouts, methods=["GET"], dependencies=[_website, _instances])
+    app.add_api_route(
+        "/api/backend_status", outside.backend_status, methods=["GET"], dependencies=[_website, _instances]
+    )
     app.add_api_route("/api/flow", flow, methods=["GET"], dependencies=[_website, assets])
     app.add_api_route("/api/health", health, methods=["GET"], dependencies=[_website, some_connection])
     app.add_api_route("/api/system", outside.system, methods=["GET"], dependencies=[_website, some_connection])
@@ -270,7 +272,7 @@ class _Outside:
         url = await self._ask(system, link_to, self._open, found.row, f"{output_uri.rstrip('/')}/{quote(key)}")
         return RedirectResponse(url, HTTPStatus.TEMPORARY_REDIRECT, headers=_HEADERS)
 
-    async def whereabouts(self, found: Found) -> dict[str, str]:
+    async def backend_status(self, found: Found) -> dict[str, str]:
         """Answer what the system that runs the job says of it: the truth about a job that was cancelled."""
         place = systems.job_place(found.row)
         if place is None:

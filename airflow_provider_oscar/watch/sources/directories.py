@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 from airflow_provider_oscar.core.errors import PermanentError, quoted
 from airflow_provider_oscar.watch.connections import Closable, Connections
-from airflow_provider_oscar.watch.source import BelievedEmpty, ListingSource, Page, implausible
+from airflow_provider_oscar.watch.source import EmptyListingGuard, ListingSource, Page, empty_listing_error
 
 #: Entries handed over at a time, so that judging them never holds the event loop for long.
 PAGE_SIZE = 1000
@@ -59,7 +59,7 @@ class DirectorySource(ListingSource, Generic[H, E]):
         self._connections = connections
         self._connection = conn_id
         self._store = connections.acquire(conn_id)
-        self._believed = BelievedEmpty()
+        self._believed = EmptyListingGuard()
 
     @abstractmethod
     async def top(self, hook: H) -> str:
@@ -99,7 +99,7 @@ class DirectorySource(ListingSource, Generic[H, E]):
                 if not self._believed.plausible(count + sum(unreadable) - unread, directory):
                     doubtful = directory
         if doubtful:
-            raise implausible(f"{self.about}: directory {quoted(doubtful)}")
+            raise empty_listing_error(f"{self.about}: directory {quoted(doubtful)}")
         yield Page((), first=first, last=True, unreadable=sum(unreadable))
 
     async def _batches(self, hook: H, directory: str, unreadable: Callable[[int], None]) -> AsyncGenerator[list[E]]:

@@ -13,7 +13,7 @@ from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, 
 from airflow_provider_oscar.core.objects import ObjectEvent, Reason
 from airflow_provider_oscar.watch.connections import Connections
 from airflow_provider_oscar.watch.notifications.listener import SkipCounter
-from airflow_provider_oscar.watch.source import BelievedEmpty, ListingSource, Page
+from airflow_provider_oscar.watch.source import EmptyListingGuard, ListingSource, Page
 from airflow_provider_oscar.watch.sources.notified import Unconfirmed
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class S3Source(ListingSource):
         self._store = connections.acquire(conn_id)
         self._skipped = SkipCounter(f"{self.about}: notifications")
         self._after = ""
-        self._believed = BelievedEmpty()
+        self._believed = EmptyListingGuard()
 
     @property
     def about(self) -> str:

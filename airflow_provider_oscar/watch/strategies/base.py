@@ -113,7 +113,7 @@ class WatchState(ABC):
 
     def remembering(self, digests: Iterable[int]) -> Self:
         """Return the state with more versions known; nothing is forgotten."""
-        return replace(self, seen=self.seen.adding(digests))
+        return replace(self, seen=self.seen.union(digests))
 
     @abstractmethod
     def pruned(self, listed: Mapping[int, object], *, now: datetime, options: WatchOptions) -> Self:
@@ -132,7 +132,7 @@ class WatchState(ABC):
         """Return what tells that an object is known though its fingerprint was forgotten; None if there are none."""
         return None
 
-    def crowded(self, options: WatchOptions) -> bool:
+    def exceeds_limit(self, options: WatchOptions) -> bool:
         """Whether more is remembered than should be."""
         return False
 

@@ -51,7 +51,7 @@ class CursorState(WatchState):
         seen = Fingerprints(digest for digest, key in kept.items() if key > start_after)
         return replace(self, seen=seen, start_after=start_after)
 
-    def crowded(self, options: WatchOptions) -> bool:
+    def exceeds_limit(self, options: WatchOptions) -> bool:
         """Whether more than ``lookback_keys`` are remembered."""
         return len(self.seen) > options.lookback_keys
 

@@ -54,7 +54,7 @@ class Fingerprints(AbstractSet[int]):
         place, count = self._places.get, self._count
         return [place(member, _NEVER) < count for member in members]
 
-    def adding(self, members: Iterable[int]) -> Fingerprints:
+    def union(self, members: Iterable[int]) -> Fingerprints:
         """Return the set with more fingerprints."""
         grown = self if self._count == len(self._order) else Fingerprints(self)
         order, places = grown._order, grown._places

@@ -67,7 +67,7 @@ class ChangeDetector:
         self._changes = {key: each for key, each in self._changes.items() if each.listing >= self._listing - 1}
         self.unstable = {key: event for key, event in self.unstable.items() if key in self._changes}
 
-    def steady(self, new: Iterable[tuple[int, ObjectEvent]]) -> dict[int, ObjectEvent]:
+    def stable(self, new: Iterable[tuple[int, ObjectEvent]]) -> dict[int, ObjectEvent]:
         """Return those new versions that may be reported."""
         passed: dict[int, ObjectEvent] = {}
         for digest, event in new:

@@ -60,7 +60,7 @@ class TimestampState(WatchState):
                 state = replace(state, watermark=max(watermark, state.watermark or watermark))
         return replace(state, seen=kept)
 
-    def crowded(self, options: WatchOptions) -> bool:
+    def exceeds_limit(self, options: WatchOptions) -> bool:
         """Whether more than ``max_entries`` are remembered."""
         return len(self.seen) > options.max_entries
 

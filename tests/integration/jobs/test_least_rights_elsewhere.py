@@ -14,7 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_oscar.core.errors import OscarProviderError
 from airflow_provider_oscar.hooks.dcache import DCacheHook
-from airflow_provider_oscar.jobs.poller import Pace
+from airflow_provider_oscar.jobs.poller import PollTiming
 from airflow_provider_oscar.operators.job import JobOperator
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from tests.integration.conftest import HASTY_IMAGE
@@ -139,7 +139,7 @@ def test_without_a_route_of_oscar_the_error_names_service_and_connection(
 ):
     assert right in oscar.granted
     oscar.granted.discard(right)
-    monkeypatch.setattr(JobOperator, "pace", Pace(tolerance=timedelta(seconds=1), max_pause=0.5))
+    monkeypatch.setattr(JobOperator, "pace", PollTiming(tolerance=timedelta(seconds=1), max_pause=0.5))
     with pytest.raises(REFUSED) as raised:
         run_service(service, s3, request.node.name)
     assert "oscar_default" in str(raised.value)

@@ -139,4 +139,4 @@ def test_no_file_has_more_parts_than_s3_takes_nor_smaller_ones():
 def test_a_file_above_five_gibibytes_goes_in_parts_unless_the_policy_allows_less(store):
     made = S3Post({**s3_output(store), "fields": {}})
     assert made.size_limit == parts.S3_OBJECT_LIMIT
-    assert isinstance(made.transfer("big", 6 * 1024**3), parts.InParts)
+    assert isinstance(made.transfer("big", 6 * 1024**3), parts.MultipartUpload)

@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_oscar.supervisor.errors import StageError
 from airflow_provider_oscar.supervisor.outputs import StageOut, find_outputs
-from airflow_provider_oscar.supervisor.stores import Whole
+from airflow_provider_oscar.supervisor.stores import SingleUpload
 from tests.support.http_store import status
 from tests.support.supervised import SUBMISSION, job, s3_output, source, start, without_privileges
 
@@ -126,7 +126,7 @@ class GrowingStore:
         self.path, self.uploads = path, 0
 
     def transfer(self, key, size):
-        return Whole(self.put, key, size)
+        return SingleUpload(self.put, key, size)
 
     def put(self, key, file, size):
         self.uploads += 1

@@ -74,7 +74,7 @@ def test_a_pod_that_was_kept_stays_for_as_long_as_it_was_kept_for(keep, phase, h
 def test_an_active_pod_whose_task_is_over_is_an_orphan_and_known_to_be_active():
     pods = [pod("a", JobPhase.RUNNING), pod("b", JobPhase.PENDING), pod("young", JobPhase.RUNNING, hours=0.5)]
     found = find_orphans(
-        pods, (), now=NOW, ages=AGES, taskless=lambda pod: "" if pod.name == "b" else "its task is failed"
+        pods, (), now=NOW, ages=AGES, orphaned=lambda pod: "" if pod.name == "b" else "its task is failed"
     )
     assert [(each.name, each.active, each.why) for each in found] == [("a", True, "its task is failed")]
 

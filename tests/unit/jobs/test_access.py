@@ -21,7 +21,7 @@ from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.core.staging import StageIn, StageOutS3Post
 from airflow_provider_oscar.jobs.access import (
     AccessPlan,
-    Keeper,
+    AccessRenewer,
     document_place,
     publish,
     renew,
@@ -157,12 +157,12 @@ def test_a_renewal_that_fails_is_tried_again_long_before_the_access_ends():
     def fails():
         raise TransientError("the store is away")
 
-    keeper = Keeper(fails, datetime.now(UTC), HOUR)
-    assert keeper.attempt() == "the store is away"
-    assert 0 < keeper.pause(datetime.now(UTC)) <= HOUR.total_seconds() / 16
-    keeper.renew = lambda: None
-    assert keeper.attempt() == ""
-    assert keeper.pause(datetime.now(UTC)) > 1000
+    renewer = AccessRenewer(fails, datetime.now(UTC), HOUR)
+    assert renewer.attempt() == "the store is away"
+    assert 0 < renewer.pause(datetime.now(UTC)) <= HOUR.total_seconds() / 16
+    renewer.renew = lambda: None
+    assert renewer.attempt() == ""
+    assert renewer.pause(datetime.now(UTC)) > 1000
 
 
 @pytest.mark.parametrize(

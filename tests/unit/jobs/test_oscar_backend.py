@@ -12,14 +12,14 @@ from airflow_provider_oscar.core.errors import DefinitionError, TransientError
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.jobs import poller
 from airflow_provider_oscar.jobs.oscar import OscarBackend, OscarWork
-from airflow_provider_oscar.jobs.poller import Pace
+from airflow_provider_oscar.jobs.poller import PollTiming
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.waiting import Wait, wait_for_job
 from airflow_provider_oscar.triggers.jobs import SAFE_AFTER, JobTrigger
 from tests.support.fakes import FakeOscar
 
 PLACE = {"conn_id": "oscar_default", "service": "infer"}
-HURRIED = Pace(min_pause=0.001, max_pause=0.001, absence_grace=0.01, log_interval=0.0, log_spacing=0.0)
+HURRIED = PollTiming(min_pause=0.001, max_pause=0.001, absence_grace=0.01, log_interval=0.0, log_spacing=0.0)
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ async def test_an_answer_that_contradicts_what_worked_before_does_not_end_the_wa
 async def test_what_never_works_is_an_error_that_names_the_connection(oscar):
     oscar.refuse["GET", "/system/logs"] = 401
     seconds = iter(range(0, 10**6, 60))
-    impatient = Pace(min_pause=0.001, max_pause=0.001, clock=lambda: float(next(seconds)))
+    impatient = PollTiming(min_pause=0.001, max_pause=0.001, clock=lambda: float(next(seconds)))
     event = await only_event(Waiter(pace=impatient))
     assert event["status"] == "error"
     assert "connection 'oscar_default'" in event["message"]

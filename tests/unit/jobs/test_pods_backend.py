@@ -17,13 +17,13 @@ from airflow_provider_oscar.jobs import poller
 from airflow_provider_oscar.jobs.interlink import InterLinkBackend
 from airflow_provider_oscar.jobs.kubernetes import KubernetesBackend
 from airflow_provider_oscar.jobs.pods import pod_job_status
-from airflow_provider_oscar.jobs.poller import Pace
+from airflow_provider_oscar.jobs.poller import PollTiming
 from airflow_provider_oscar.jobs.waiting import Wait, wait_for_job
 from airflow_provider_oscar.triggers.jobs import JobTrigger
 from tests.support.fakes import FakeCluster
 
 PLACE = {"conn_id": "interlink_default", "namespace": "n", "node": "hpc"}
-HURRIED = Pace(min_pause=0.001, max_pause=0.001, absence_grace=0.01, log_interval=0.0, log_spacing=0.0)
+HURRIED = PollTiming(min_pause=0.001, max_pause=0.001, absence_grace=0.01, log_interval=0.0, log_spacing=0.0)
 
 
 @pytest.fixture

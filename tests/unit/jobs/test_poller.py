@@ -11,7 +11,7 @@ import pytest
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.jobs import poller
-from airflow_provider_oscar.jobs.poller import LOG_BURST, Pace, subscribed
+from airflow_provider_oscar.jobs.poller import LOG_BURST, PollTiming, subscribed
 from airflow_provider_oscar.jobs.status import JobStatus
 
 TICK = 0.002
@@ -33,7 +33,7 @@ class Clock:
 
 def pace():
     clock = Clock()
-    return Pace(min_pause=TICK, clock=clock, sleep=clock.sleep)
+    return PollTiming(min_pause=TICK, clock=clock, sleep=clock.sleep)
 
 
 class Source:

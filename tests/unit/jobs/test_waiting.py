@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from airflow_provider_oscar.core.errors import TransientError
 from airflow_provider_oscar.core.logs import MARKER
 from airflow_provider_oscar.core.phase import JobPhase
-from airflow_provider_oscar.jobs.poller import Pace
+from airflow_provider_oscar.jobs.poller import PollTiming
 from airflow_provider_oscar.jobs.status import JobStatus
 from airflow_provider_oscar.jobs.waiting import Wait, wait_for_job
 from tests.unit.jobs.test_poller import Clock, Source
@@ -43,7 +43,7 @@ async def waited(place, proof, **changes):
     clock = Hours()
     lines = []
     wait = Wait(job_id="j", poll_interval=0.002, **changes)
-    pace = Pace(min_pause=0.001, clock=clock, sleep=clock.sleep)
+    pace = PollTiming(min_pause=0.001, clock=clock, sleep=clock.sleep)
     say = lambda text, *values: lines.append(text % values)  # noqa: E731
     event = await asyncio.wait_for(wait_for_job(place, wait, say=say, pace=pace, proof=proof), 20)
     return event, clock.now, lines
@@ -149,7 +149,7 @@ async def test_a_job_that_vanished_may_have_left_its_manifest():
     assert (event["phase"], event["proven"]) == ("absent", True)
 
 
-def only_once() -> Pace:
+def only_once() -> PollTiming:
     """A pace at which whoever looks, looks once; the deadline of whoever waits comes with its first pause."""
     waiting = asyncio.current_task()
 
@@ -158,7 +158,7 @@ def only_once() -> Pace:
             raise TimeoutError
         await asyncio.Event().wait()
 
-    return Pace(min_pause=0.001, sleep=sleep)
+    return PollTiming(min_pause=0.001, sleep=sleep)
 
 
 async def test_a_deadline_does_not_make_a_job_that_has_ended_one_that_did_not():

@@ -294,7 +294,7 @@ def test_access_lasts_as_long_as_the_job_may_take_and_then_nothing_renews_it(clu
         False,
     )
     assert pause.trigger.queue_deadline is None
-    assert ResultPlace.from_dict(pause.trigger.result).keeper() is None
+    assert ResultPlace.from_dict(pause.trigger.result).renewer() is None
 
 
 def test_a_job_of_more_than_a_week_has_to_start_within_one_and_its_access_is_renewed(cluster, supervisor):
@@ -302,8 +302,8 @@ def test_a_job_of_more_than_a_week_has_to_start_within_one_and_its_access_is_ren
     pause = deferred(operator(timeout=timedelta(days=30)), context())
     assert (supervisor.built[0]["lifetime"], supervisor.built[0]["binding"].outlived) == (timedelta(days=7), True)
     assert pause.trigger.queue_deadline - now == pytest.approx(7 * 86_400 - 600, abs=60)
-    keeper = ResultPlace.from_dict(pause.trigger.result).keeper()
-    assert keeper.pause(datetime.now(UTC)) == pytest.approx(3.5 * 86_400, abs=60)
+    renewer = ResultPlace.from_dict(pause.trigger.result).renewer()
+    assert renewer.pause(datetime.now(UTC)) == pytest.approx(3.5 * 86_400, abs=60)
     shorter = deferred(operator(timeout=timedelta(days=30), queue_timeout=60), context(partition_key="other"))
     assert shorter.trigger.queue_deadline - now < 120
 
@@ -312,7 +312,7 @@ def test_a_site_may_want_access_for_minutes_alone(cluster, supervisor, monkeypat
     monkeypatch.setenv("AIRFLOW__OSCAR__ACCESS_LIFETIME", "300")
     pause = deferred(operator(timeout=timedelta(hours=2)), context())
     assert (supervisor.built[0]["lifetime"], supervisor.built[0]["binding"].outlived) == (timedelta(minutes=5), True)
-    assert ResultPlace.from_dict(pause.trigger.result).keeper().lifetime == timedelta(minutes=5)
+    assert ResultPlace.from_dict(pause.trigger.result).renewer().lifetime == timedelta(minutes=5)
 
 
 def test_a_later_try_lets_the_job_that_it_adopts_find_fresh_access(cluster, supervisor, monkeypatch):
@@ -328,7 +328,7 @@ def test_a_later_try_lets_the_job_that_it_adopts_find_fresh_access(cluster, supe
     assert [job.submission_id for job in renewals] == [name]
     assert [each["binding"].outlived for each in supervisor.built] == [False, True], "what renews it is written now"
     assert len(cluster.created) == 1
-    assert ResultPlace.from_dict(pause.trigger.result).keeper() is not None
+    assert ResultPlace.from_dict(pause.trigger.result).renewer() is not None
 
 
 def test_a_signal_that_the_command_would_never_get_is_refused_with_the_form_it_gets(cluster):

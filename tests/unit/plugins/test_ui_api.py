@@ -45,7 +45,7 @@ ROUTES = {
     "flow": "/oscar/ui/api/flow",
     "health": "/oscar/ui/api/health",
     "targets": "/oscar/ui/api/targets",
-    "whereabouts": "/oscar/ui/api/whereabouts?dag_id=ui_dag&run_id=run:1&task_id=infer",
+    "backend_status": "/oscar/ui/api/backend_status?dag_id=ui_dag&run_id=run:1&task_id=infer",
     "system": "/oscar/ui/api/system?conn_id=ui_cluster",
 }
 MANIFEST = {
@@ -365,7 +365,7 @@ def test_outputs_of_a_forged_manifest_cannot_be_downloaded(client, rows, store, 
 
 
 def test_the_truth_about_a_job_is_asked_of_the_system_that_runs_it(client, rows, asked):
-    answer = client.get(ROUTES["whereabouts"], headers=login("viewer"))
+    answer = client.get(ROUTES["backend_status"], headers=login("viewer"))
     assert answer.json() == {"state": "absent", "where": "OSCAR"}
     assert asked == [(systems.JobPlace("oscar", "ui_cluster", "words"), "infer-1")]
 
@@ -373,7 +373,7 @@ def test_the_truth_about_a_job_is_asked_of_the_system_that_runs_it(client, rows,
 def test_a_task_that_does_not_say_where_its_job_runs_is_not_taken_for_one_without_a_job(client, rows, asked):
     for task_id in ("choose", "other"):
         answer = client.get(
-            ROUTES["whereabouts"].replace("task_id=infer", f"task_id={task_id}"), headers=login("viewer")
+            ROUTES["backend_status"].replace("task_id=infer", f"task_id={task_id}"), headers=login("viewer")
         )
         assert (answer.status_code, asked) == (409, [])
 
@@ -392,7 +392,7 @@ def test_an_outage_of_a_system_is_said_in_its_own_words(client, rows, asked, mon
         raise TransientError("the cluster is away")
 
     monkeypatch.setattr(systems, "job_at", away)
-    answer = client.get(ROUTES["whereabouts"], headers=login("viewer"))
+    answer = client.get(ROUTES["backend_status"], headers=login("viewer"))
     assert (answer.status_code, answer.json()["detail"]) == (502, "the cluster is away")
 
 

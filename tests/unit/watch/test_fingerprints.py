@@ -30,7 +30,7 @@ def test_whatever_grows_out_of_whatever_each_set_stays_what_it_was(steps: list[t
     sets, models = [Fingerprints()], [frozenset[int]()]
     for origin, members, grows in steps:
         before, model = sets[origin % len(sets)], models[origin % len(sets)]
-        sets.append(before.adding(members) if grows else before.kept(members))
+        sets.append(before.union(members) if grows else before.kept(members))
         models.append(model | members if grows else model & members)
         if grows and before:
             added = sets[-1].since(before)
@@ -43,9 +43,9 @@ def test_whatever_grows_out_of_whatever_each_set_stays_what_it_was(steps: list[t
 
 def test_what_was_added_since_is_told_of_the_set_it_grew_out_of_alone():
     first = Fingerprints({1, 2})
-    second = first.adding([3])
+    second = first.union([3])
     assert (second.since(first), second.since(second), first.since(second)) == ([3], [], None)
-    assert first.adding([4]).since(second) is None
+    assert first.union([4]).since(second) is None
     assert Fingerprints({1, 2, 3}).since(first) is None
 
 

@@ -245,7 +245,7 @@ def test_chunks_hold_what_is_remembered_and_merge_when_they_are_many() -> None:
     seen = Fingerprints()
     stored: dict[int, frozenset[int]] = {}
     for step in range(60):
-        held, seen = seen, seen.adding(range(step * 100, step * 100 + 100))
+        held, seen = seen, seen.union(range(step * 100, step * 100 + 100))
         if step % 3 == 2:
             seen = seen.kept(frozenset(range(step * 20, 6000)))
         chunks, changed = arrange(chunks, seen, held, entries=1000)

@@ -130,7 +130,7 @@ class TestWatermark:
     def test_nothing_within_the_lookback_is_forgotten_however_much_it_is(self) -> None:
         state = self.poll(TimestampState(), [written(f"k{number}", NOON - seconds(number)) for number in range(100)])
         assert (len(state.state.seen), state.state.watermark) == (100, None)
-        assert state.state.crowded(self.options)
+        assert state.state.exceeds_limit(self.options)
 
     def test_the_watermark_stays_before_what_was_not_emitted(self) -> None:
         listing = [written(f"k{age}", NOON - age * HOUR) for age in range(2, 9)]
@@ -228,7 +228,7 @@ class TestChangeDetector:
         released = []
         for event in events:
             detector.begin()
-            passed = detector.steady([(fingerprint(event), event)] if fingerprint(event) not in seen else [])
+            passed = detector.stable([(fingerprint(event), event)] if fingerprint(event) not in seen else [])
             seen |= passed.keys()
             released.append(bool(passed))
         return released

@@ -85,7 +85,7 @@ function jobsView() {
     let last = "";
     for (let look = 0; look < LOOKS; look += 1) {
       try {
-        const found = await ours("whereabouts", identity(job));
+        const found = await ours("backend_status", identity(job));
         if (found.state === "absent") return note(`Cancelled: ${found.where} has it no more.`);
         if (found.state === "succeeded" || found.state === "failed") return note(`It had ended: ${found.where} says ${found.state}.`);
         last = `${found.where} still says ${found.state}`;
