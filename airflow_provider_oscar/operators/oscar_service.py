@@ -25,6 +25,7 @@ from airflow_provider_oscar.placement.services import services_for
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_oscar.hooks.http.flows import Flow
     from airflow_provider_oscar.placement.targets import PlacementTarget
 
 
@@ -132,7 +133,8 @@ def apply_services(
     names = [each.name for each in definitions]
     hooks: dict[str, OscarHook] = {}
     done: dict[str, str] = {}
-    for definition, connection in zip(definitions, connections, strict=True):
+    unfinished: list[tuple[OscarHook, ServiceDefinition]] = []
+    for number, (definition, connection) in enumerate(zip(definitions, connections, strict=True)):
         hook = hooks.setdefault(connection, OscarHook(connection))
         others = [
             each
@@ -149,8 +151,23 @@ def apply_services(
                 done[label] = f"would be updated ({shown})"
         else:
             claimed = {bucket for each in others for bucket in each.input_buckets}
+            later = zip(definitions[number + 1 :], connections[number + 1 :], strict=True)
+            read_later = {bucket for each, place in later if place == connection for bucket in each.input_buckets}
+            first = definition.without_outputs(read_later)
+            if first != definition and hook.run(_is_unfinished(hook, definition)):
+                # Services in a circle: the buckets of the readers are made with the readers.
+                unfinished.append((hook, definition))
+                definition = first
             done[label] = hook.run(hook.apply_service(definition, claimed=claimed))
+    for hook, definition in unfinished:
+        hook.run(hook.apply_service(definition))
     return done
+
+
+def _is_unfinished(hook: OscarHook, definition: ServiceDefinition) -> Flow[bool]:
+    """Whether a service is not there, or not as defined."""
+    theirs = yield from hook.get_service(definition.name)
+    return theirs is None or bool(difference(definition, theirs))
 
 
 class OscarServiceOperator(BaseOperator):

@@ -6,9 +6,11 @@ from __future__ import annotations
 import httpx
 import pytest
 
+from airflow_provider_oscar.core.fdl import in_order
 from airflow_provider_oscar.core.services import ServiceDefinition, StoragePath
 from airflow_provider_oscar.hooks.oscar.api import tells_job_names
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+from airflow_provider_oscar.operators.oscar_service import apply_services
 from tests.support.oscar_faults import connect, embedded_oscar
 
 DEFINITION = ServiceDefinition(
@@ -30,6 +32,44 @@ def test_an_exposed_service_applies_and_is_unchanged_the_second_time(monkeypatch
         found = hook.run(hook.get_service("web"))
         assert found["expose"]["api_port"] == ([5000] if version == "v4.1.2" else 5000)
         assert hook.run(hook.apply_service(DEFINITION)) == "unchanged"
+
+
+def chain(*links: tuple[str, str, str]) -> list[ServiceDefinition]:
+    """Services by name, bucket that is read and bucket that is written."""
+    return in_order(
+        [
+            ServiceDefinition(
+                name=name,
+                image="i",
+                script="true",
+                inputs=(StoragePath(storage_provider="minio", path=f"{read}/in"),),
+                outputs=(StoragePath(storage_provider="minio", path=f"{written}/out"),),
+            )
+            for name, read, written in links
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    "services",
+    [
+        chain(("aaa", "bucket-a", "bucket-b"), ("bbb", "bucket-b", "bucket-c"), ("ccc", "bucket-c", "bucket-d")),
+        chain(("aaa", "bucket-a", "bucket-b"), ("bbb", "bucket-b", "bucket-a")),
+        chain(("aaa", "bucket-a", "bucket-b"), ("bbb", "bucket-b", "bucket-c"), ("ccc", "bucket-c", "bucket-a")),
+        chain(("aaa", "bucket-a", "bucket-a")),
+        chain(("aaa", "bucket-a", "shared"), ("bbb", "bucket-b", "shared"), ("ccc", "shared", "shared")),
+    ],
+    ids=["chain of three", "circle of two", "circle of three", "into its own bucket", "one bucket of three"],
+)
+@pytest.mark.parametrize("version", ["v3.3.3", "v3.6.0", "v4.0.0", "v4.1.2"])
+def test_services_that_read_what_others_write_apply_and_are_unchanged_the_second_time(
+    monkeypatch, tmp_path, version, services
+):
+    with embedded_oscar(tmp_path, version=version) as (_, url), httpx.HTTPTransport() as direct:
+        connect(monkeypatch, url, direct)
+        first = apply_services(services, clusters={}, conn_id="oscar_default")
+        assert set(first.values()) == {"created"}
+        assert set(apply_services(services, clusters={}, conn_id="oscar_default").values()) == {"unchanged"}
 
 
 @pytest.mark.parametrize(

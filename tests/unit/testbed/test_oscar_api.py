@@ -9,8 +9,8 @@ import base64
 import httpx
 import pytest
 from oscar_testbed.fakes.oscar.api import Api
-from oscar_testbed.fakes.oscar.buckets import Buckets
-from oscar_testbed.fakes.oscar.definitions import RefusedError, check_storage, normalised
+from oscar_testbed.fakes.oscar.buckets import Buckets, refused_name
+from oscar_testbed.fakes.oscar.definitions import RefusedError, check_objects, check_storage, normalised
 from oscar_testbed.fakes.oscar.job_registry import JobRegistry
 from oscar_testbed.fakes.oscar.jobs import CloudRunner, job_environment
 from oscar_testbed.fakes.oscar.server import application
@@ -191,6 +191,53 @@ def test_bad_definitions_are_refused(change, status, text):
     with pytest.raises(RefusedError, match=text) as refused:
         check_storage(normalised({**SERVICE, **change}))
     assert refused.value.status == status
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (
+            {"storage_providers": {"webdav": {"x": {"login": 5}}}},
+            "number into .*storage_providers.webdav.login of type str",
+        ),
+        ({"storage_providers": {"minio": {"x": {"verify": "yes"}}}}, "string into .*minio.verify of type bool"),
+        ({"storage_providers": {"s3": []}}, "array into .*s3 of type map"),
+        ({"input": [{"path": "a/b", "suffix": ".txt"}]}, r"string into .*input.suffix of type \[\]string"),
+        ({"clusters": {"c": "https://c"}}, "string into .*clusters of type struct"),
+        ({"federation": {"members": [{"priority": "1"}]}}, "string into .*members.priority of type uint"),
+        ({"expose": {"api_port": [80], "set_auth": "yes"}}, "string into .*expose.set_auth of type bool"),
+        ({"synchronous": {"min_scale": 1.5}}, "number into .*min_scale of type int"),
+    ],
+    ids=str,
+)
+def test_a_value_of_another_type_is_refused_however_deep_it_is(change, text):
+    with pytest.raises(RefusedError, match=text) as refused:
+        normalised({**SERVICE, **change})
+    assert refused.value.status == 400
+
+
+def test_keys_below_a_field_are_matched_without_case_and_unknown_ones_dropped():
+    providers = {"WebDAV": {"dcache": {"host": "d", "Login": "l", "password": None}}, "ftp": {"x": {}}}
+    service = normalised({**SERVICE, "storage_providers": providers, "mount": {"Path": "a/b", "ro": True}})
+    assert service["storage_providers"] == {"webdav": {"dcache": {"login": "l"}}}
+    assert service["mount"] == {"path": "a/b"}
+
+
+@pytest.mark.parametrize(
+    ("field", "key", "value"),
+    [("labels", "a b", "x"), ("labels", "a", "x y"), ("annotations", "x/y/z", "v"), ("annotations", "/a", "v")],
+)
+def test_labels_and_annotations_that_kubernetes_refuses_are_refused(field, key, value):
+    with pytest.raises(RefusedError, match=f'PodTemplate "svc" is invalid: metadata.{field}: Invalid value') as refused:
+        check_objects(normalised({**SERVICE, "name": "svc", field: {key: value}}))
+    assert refused.value.status == 500
+    check_objects(normalised({**SERVICE, "annotations": {"slurm-job.vk.io/flags": "--time=1 --mem 2G"}}))
+
+
+@pytest.mark.parametrize("name", ["a..b", "1.2.3.4", "a.-b", "ab", "-ab", "Abc"])
+def test_a_name_that_no_store_takes_is_refused(name):
+    assert "InvalidBucketName" in refused_name(name)
+    assert refused_name("a.b-c") == ""
 
 
 def test_keys_are_matched_without_case_and_unknown_ones_ignored():

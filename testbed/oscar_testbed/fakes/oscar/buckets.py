@@ -8,13 +8,15 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+#: What a store takes for an address, or for an empty part of a domain (``CheckValidBucketName`` of minio-go).
+_NO_NAME = re.compile(r"\d+(\.\d+){3}|.*(\.\.|\.-|-\.).*")
 #: How the store's own complaints end; there is no request to name.
 NO_REQUEST = "\n\tstatus code: 400, request id: 0, host id: 0"
 
 
 def refused_name(name: str) -> str:
     """What OSCAR says of a name that no bucket may have; empty for any other."""
-    if _NAME.fullmatch(name):
+    if _NAME.fullmatch(name) and not _NO_NAME.fullmatch(name):
         return ""
     return f"error creating bucket {name}: InvalidBucketName: The specified bucket is not valid.{NO_REQUEST}"
 

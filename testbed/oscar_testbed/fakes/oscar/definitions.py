@@ -14,13 +14,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from oscar_testbed.fakes.kubernetes.pods import valid_name
+from oscar_testbed.fakes.oscar.go_fields import EXPOSED, JSON_NAMES, NESTED, WrongTypeError, decoded_field
 from oscar_testbed.fakes.oscar.releases import Release
 
 Service = dict[str, Any]
 
 OWNER = "cluster_admin"
-#: What JSON calls a value, and Go a field.
-_JSON = {bool: "bool", str: "string", int: "number", float: "number", list: "array", dict: "object"}
 _TEXTS = "map[string]string"
 _FIELDS: dict[str, tuple[type, str]] = {
     **dict.fromkeys(("name", "image", "script", "memory", "cpu", "log_level", "interlink_node_name"), (str, "string")),
@@ -80,12 +79,20 @@ _EXPOSE = {
     "probe_mode": "probe_mode",
 }
 _PORTS = ("api_port", "nodePort")
+_PORT_KEYS = frozenset(map(str.lower, _PORTS))
 _NEWEST = Release.parse("v4.1.2")
 _LEVELS = frozenset({"NOTSET", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"})
 _INPUTS = frozenset({"minio", "webdav", "rucio"})
 _QUANTITY = re.compile(r"[-+]?[0-9.]+[eEinumkKMGTP]*[-+]?[0-9]*")
 _VARIABLE = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 _LONGEST_NAME = 39
+#: Part of a key of a label, or its value (``k8s.io/apimachinery/pkg/util/validation``).
+_LABEL = re.compile(r"(?=.{0,63}\Z)(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
+_PREFIX = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_QUALIFIED_WORDS = (
+    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric "
+    "character"
+)
 
 
 class RefusedError(Exception):
@@ -139,7 +146,9 @@ def normalised(body: Any, release: Release = _NEWEST) -> Service:
     :raises RefusedError: with what OSCAR answers to a definition it cannot use.
     """
     if not isinstance(body, dict):
-        raise _invalid(f"json: cannot unmarshal {_JSON.get(type(body), 'null')} into Go value of type types.Service")
+        raise _invalid(
+            f"json: cannot unmarshal {JSON_NAMES.get(type(body), 'null')} into Go value of type types.Service"
+        )
     # Go's decoder does not care for the case of keys.
     service: Service = {
         **{key: copy.deepcopy(value) for key, value in _DEFAULTS.items() if release.knows(key)},
@@ -150,6 +159,13 @@ def normalised(body: Any, release: Release = _NEWEST) -> Service:
     service = {key: value for key, value in service.items() if key in _KNOWN and release.knows(key)}
     for problem in _wrong_types(service):
         raise _invalid(f"json: cannot unmarshal {problem}")
+    try:
+        for key in NESTED.keys() & service.keys():
+            service[key] = decoded_field(service[key], NESTED[key], key)
+        ports = {key: value for key, value in service["expose"].items() if key.lower() in _PORT_KEYS}
+        service["expose"] = decoded_field(service["expose"], EXPOSED, "expose") | ports
+    except WrongTypeError as error:
+        raise _invalid(str(error)) from error
     if problems := list(_wrong_values(service)):
         raise _invalid("\n".join(problems))
     environment = _lower(service["environment"])
@@ -213,6 +229,20 @@ def check_objects(service: Mapping[str, Any]) -> None:
             place = f"template.spec.containers[0].env[{number}].name"
             reason = f'{place}: Invalid value: "{variable}": a valid environment variable name is required'
             raise RefusedError(500, f'{why} PodTemplate "{name}" is invalid: {reason}')
+    for field in ("labels", "annotations"):
+        for key, value in service[field].items():
+            wrong = (
+                key if not _is_qualified(key) else value if field == "labels" and not _LABEL.fullmatch(value) else None
+            )
+            if wrong is not None:
+                reason = f'metadata.{field}: Invalid value: "{wrong}": {_QUALIFIED_WORDS}'
+                raise RefusedError(500, f'{why} PodTemplate "{name}" is invalid: {reason}')
+
+
+def _is_qualified(key: str) -> bool:
+    """Whether Kubernetes takes a key of a label or annotation."""
+    prefix, slash, name = key.rpartition("/")
+    return bool(_LABEL.fullmatch(name)) and bool(name) and (not slash or _PREFIX.fullmatch(prefix) is not None)
 
 
 def check_storage(service: Mapping[str, Any]) -> None:
@@ -237,9 +267,8 @@ def _exposed(fields: Mapping[str, Any], release: Release) -> dict[str, Any]:
             continue
         if release.lists_ports != isinstance(sent[key], list):
             wanted = "[]int" if release.lists_ports else "int"
-            raise _invalid(
-                f"json: cannot unmarshal {_JSON[type(sent[key])]} into Go struct field .expose.{key} of type {wanted}"
-            )
+            found = JSON_NAMES[type(sent[key])]
+            raise _invalid(f"json: cannot unmarshal {found} into Go struct field .expose.{key} of type {wanted}")
         if not release.lists_ports:
             sent[key] = [sent[key]] if sent[key] else []
     defaults = {key: value for key, value in _DEFAULTS["expose"].items() if release.exposes(key)}
@@ -267,18 +296,18 @@ def _lower(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _wrong_types(service: Service) -> Iterator[str]:
     for key, (wanted, type_name) in _FIELDS.items():
         if key in service and type(service[key]) is not wanted:
-            yield f"{_JSON.get(type(service[key]), 'null')} into Go struct field Service.{key} of type {type_name}"
+            yield f"{JSON_NAMES.get(type(service[key]), 'null')} into Go struct field Service.{key} of type {type_name}"
             return
     texts = {key: (service[key], f"Service.{key}") for key in ("annotations", "labels")}
     nested = _lower(service["environment"])
     texts |= {key: (nested[key], f".environment.{key}") for key in ("variables", "secrets") if key in nested}
     for found, place in texts.values():
         if not isinstance(found, dict):
-            yield f"{_JSON[type(found)]} into Go struct field {place} of type {_TEXTS}"
+            yield f"{JSON_NAMES[type(found)]} into Go struct field {place} of type {_TEXTS}"
             continue
         for value in found.values():
             if not isinstance(value, str):
-                yield f"{_JSON.get(type(value), 'null')} into Go struct field {place} of type string"
+                yield f"{JSON_NAMES.get(type(value), 'null')} into Go struct field {place} of type string"
 
 
 def _wrong_values(service: Service) -> Iterator[str]:
