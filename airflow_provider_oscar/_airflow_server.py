@@ -8,7 +8,7 @@ Apart from :mod:`._airflow`, because importing it imports the API server, which 
 from __future__ import annotations
 
 from airflow.api_fastapi.app import get_auth_manager
-from airflow.api_fastapi.auth.managers.models.resource_details import AccessView, DagAccessEntity
+from airflow.api_fastapi.auth.managers.models.resource_details import AccessView, DagAccessEntity, DagDetails
 from airflow.api_fastapi.common.db.common import SessionDep
 from airflow.api_fastapi.core_api.security import (
     GetUserDep,
@@ -35,6 +35,7 @@ __all__ = [
     "AssetWatcherModel",
     "Connection",
     "DagAccessEntity",
+    "DagDetails",
     "DagRun",
     "DagScheduleAssetReference",
     "GetUserDep",

@@ -22,6 +22,8 @@ from oscar_testbed.files import write_private
 from oscar_testbed.process import LOOPBACK, Program, free_ports, wait_until
 
 _USER = "admin"
+#: May look at everything but connections, and change nothing.
+VIEWER = "viewer"
 _COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 #: Airflow stops its parts one after the other and waits for each.
 _PATIENCE = 20.0
@@ -44,7 +46,9 @@ class StandaloneAirflow:
     ) -> None:
         self.directory = directory
         self.user = _USER
-        self.password = secrets.token_urlsafe(12)
+        self.logins = {role: secrets.token_urlsafe(12) for role in (_USER, VIEWER)}
+        """Passwords of the users, each named as its role."""
+        self.password = self.logins[_USER]
         self.dags = dags
         self.log_path = directory / "standalone.log"
         self._extra = dict(environment or {})
@@ -66,7 +70,7 @@ class StandaloneAirflow:
             # Airflow's half minute is too short for a file's imports where many programs share two processors.
             "core__dagbag_import_timeout": "120",
             "core__execution_api_server_url": f"{self.url}/execution/",
-            "core__simple_auth_manager_users": f"{_USER}:admin",
+            "core__simple_auth_manager_users": ",".join(f"{role}:{role}" for role in self.logins),
             "core__simple_auth_manager_passwords_file": str(self.directory / "passwords.json"),
             "core__test_connection": "Enabled",
             "core__fernet_key": self._secret("fernet_key"),
@@ -108,7 +112,7 @@ class StandaloneAirflow:
     def launch(self) -> None:
         """Start it without waiting."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        write_private(self.directory / "passwords.json", json.dumps({_USER: self.password}))
+        write_private(self.directory / "passwords.json", json.dumps(self.logins))
         self._program = Program(
             "Airflow",
             [sys.executable, "-m", "airflow", "standalone"],

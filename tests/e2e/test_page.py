@@ -225,7 +225,7 @@ def test_a_row_keeps_its_focus_while_the_list_is_looked_at_again(page, job_done)
 @pytest.mark.parametrize(
     ("target", "task", "jobs"), [("cloud-cpu", "in_cloud", jobs_in_cloud), ("hpc-cpu", "on_hpc", pods_on_hpc)]
 )
-def test_a_running_job_is_cancelled_where_it_runs_before_the_page_says_so(page, job_done, target, task, jobs):
+def test_a_running_job_is_cancelled_where_it_runs_before_the_page_says_so(page, viewer, job_done, target, task, jobs):
     page.set_viewport_size({"width": 1500, "height": 950})
     before = set(jobs())
     run_id = trigger(page, target=target, seconds=900)
@@ -235,6 +235,10 @@ def test_a_running_job_is_cancelled_where_it_runs_before_the_page_says_so(page, 
     row = page.locator("tbody tr").filter(has_text=task).first
     playwright.expect(row.locator(".state-deferred, .state-running")).to_be_visible(timeout=PATIENCE)
     playwright.expect(row).to_contain_text(target)
+    opened(viewer, "jobs")
+    theirs = viewer.locator("tbody tr").filter(has_text=task).first
+    playwright.expect(theirs.locator(".state-deferred, .state-running")).to_be_visible(timeout=PATIENCE)
+    playwright.expect(theirs.get_by_role("button")).to_have_count(0)
     cancel = row.get_by_role("button", name=f"Cancel {task}")
     cancel.click()
     playwright.expect(cancel).to_have_text("Really cancel?")
@@ -246,6 +250,21 @@ def test_a_running_job_is_cancelled_where_it_runs_before_the_page_says_so(page, 
     playwright.expect(row.locator(".state-failed")).to_be_visible(timeout=PATIENCE)
     found = page.request.get(f"/api/v2/dags/placed_sleep/dagRuns/{run_id}/taskInstances/{task}").json()
     assert (found["state"], found["note"]) == ("failed", "Cancelled on the OSCAR page")
+
+
+def test_a_viewer_sees_all_but_connections_and_changes_nothing(viewer, job_done):
+    for view, words in (("flow", "threedgan"), ("placements", "cloud-cpu"), ("jobs", "Succeeded")):
+        opened(viewer, view)
+        playwright.expect(viewer.locator("main")).to_contain_text(words, timeout=PATIENCE)
+    opened(viewer, "results")
+    open_result(viewer)
+    answer = viewer.request.get(viewer.locator(".files a").first.get_attribute("href"))
+    assert answer.ok
+    opened(viewer, "health")
+    playwright.expect(viewer.locator("main")).to_contain_text("Your role in Airflow does not allow you to see this.")
+    viewer.screenshot(path=PICTURES / "health-of-a-viewer.png")
+    assert viewer.request.post("/api/v2/dags/placed_sleep/dagRuns", data={"logical_date": None}).status == 403
+    assert viewer.faults == []
 
 
 def test_a_forged_manifest_is_shown_as_not_proven(page, job_done):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from http import HTTPStatus
 from importlib.resources import files
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
@@ -21,6 +22,7 @@ from airflow_provider_oscar._airflow import AirflowNotFoundException
 from airflow_provider_oscar._airflow_server import (
     AccessView,
     DagAccessEntity,
+    DagDetails,
     GetUserDep,
     SessionDep,
     get_auth_manager,
@@ -83,6 +85,18 @@ def permitted_connections(user: GetUserDep) -> set[str]:
     return found
 
 
+def changeable_dags(user: GetUserDep) -> Callable[[str], bool]:
+    """Return a function that says whether the user may change the task instances of a DAG, and so cancel its jobs."""
+
+    @cache
+    def may_change(dag_id: str) -> bool:
+        details, tasks = DagDetails(id=dag_id), DagAccessEntity.TASK_INSTANCE
+        manager = get_auth_manager()
+        return bool(manager.is_authorized_dag(method="PUT", access_entity=tasks, details=details, user=user))
+
+    return may_change
+
+
 class TaskId(NamedTuple):
     """Names one task instance."""
 
@@ -99,6 +113,7 @@ def named_task(dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> T
 
 Task = Annotated[TaskId, Depends(named_task)]
 Dags = Annotated[set[str], Depends(permitted_dags)]
+MayChange = Annotated[Callable[[str], bool], Depends(changeable_dags)]
 Connections = Annotated[set[str], Depends(permitted_connections)]
 Limit = Annotated[int, Query(ge=1, le=store.ROWS)]
 
@@ -168,12 +183,19 @@ def static(name: str) -> Response:
 
 
 def jobs(
-    session: SessionDep, dags: Dags, limit: Limit = 100, dag_id: str | None = None, run_id: str | None = None
+    session: SessionDep,
+    dags: Dags,
+    may_change: MayChange,
+    *,
+    limit: Limit = 100,
+    dag_id: str | None = None,
+    run_id: str | None = None,
 ) -> dict[str, object]:
-    """Answer the newest jobs, or those of one run."""
+    """Answer the newest jobs, or those of one run, and of each whether the user may cancel it."""
     run = (dag_id, run_id) if dag_id and run_id else None
     allowed = dags & {dag_id} if dag_id else dags
-    return {"jobs": _jobs(session, allowed, limit=limit, run=run)}
+    found = _jobs(session, allowed, limit=limit, run=run)
+    return {"jobs": [{**job, "may_cancel": may_change(job["dag_id"])} for job in found]}
 
 
 def _jobs(

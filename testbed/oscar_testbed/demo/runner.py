@@ -35,7 +35,7 @@ from oscar_testbed.fakes.slurm import SlurmMode
 from oscar_testbed.files import write_private
 from oscar_testbed.images import LocalImage
 from oscar_testbed.platform import LocalPlatform
-from oscar_testbed.standalone import StandaloneAirflow
+from oscar_testbed.standalone import VIEWER, StandaloneAirflow
 
 #: How long :func:`run_demo` waits, by default, for any run to change its state.
 PATIENCE = 600.0
@@ -178,6 +178,7 @@ def serve(
             background.announce(
                 directory,
                 f"\nAirflow: {airflow.url}   user: {airflow.user}   password: {airflow.password}\n"
+                f"  (who may look and change nothing: {VIEWER}, {airflow.logins[VIEWER]})\n"
                 f"S3: {platform.s3.endpoint} (bucket {scenario.BUCKET}, prefix {scenario.S3_PREFIX}); "
                 f"dCache: {platform.dcache.webdav_url}{scenario.DCACHE_DIRECTORY}\n"
                 f"DAG files of your own: {own_dags or 'none; start with --dags DIRECTORY'}\n"
@@ -189,6 +190,7 @@ def serve(
                 airflow=airflow.url,
                 user=airflow.user,
                 password=airflow.password,
+                viewer_password=airflow.logins[VIEWER],
                 s3=platform.s3.endpoint,
                 dcache=platform.dcache.webdav_url,
             )

@@ -80,7 +80,7 @@ class AirflowInParts(StandaloneAirflow):
     def launch(self) -> None:
         """Make the tables and start every part, without waiting for them."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        write_private(self.directory / "passwords.json", json.dumps({self.user: self.password}))
+        write_private(self.directory / "passwords.json", json.dumps(self.logins))
         environment = self.environment()
         done = subprocess.run(
             [self._python, "-m", "airflow", "db", "migrate"],

@@ -77,7 +77,7 @@ class AirflowParts:
     def start(self) -> None:
         """Create the database, start every part and return once all are healthy."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        write_private(self.directory / "passwords.json", json.dumps({self.api.user: self.api.password}))
+        write_private(self.directory / "passwords.json", json.dumps(self.api.logins))
         environment = self._make_environment()
         with (self.directory / "migrate.log").open("wb") as log:
             command = [str(self._python), "-m", "airflow", "db", "migrate"]

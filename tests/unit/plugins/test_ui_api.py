@@ -226,6 +226,12 @@ def test_a_viewer_sees_all_but_connections(client, rows, store, asked, name):
     assert answer.status_code == expected, answer.text
 
 
+@pytest.mark.parametrize(("role", "may"), [("viewer", False), ("user", True), ("admin", True)])
+def test_a_job_may_be_cancelled_by_who_may_change_its_task(client, rows, store, asked, role, may):
+    found = client.get(ROUTES["jobs"], headers=login(role)).json()["jobs"]
+    assert {job["may_cancel"] for job in found} == {may}
+
+
 def test_every_route_is_in_this_test(api):
     app = api.ui_app()
     assert {route.path.replace("{name}", "app.js") for route in app.routes} == {

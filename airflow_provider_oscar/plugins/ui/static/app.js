@@ -54,7 +54,7 @@ function jobsView() {
 
   function actions(job) {
     if (job.has_result) return h("button", { class: "quiet", type: "button", onclick: () => open("results", identity(job)), "aria-label": `Result of ${job.task_id}` }, "Result");
-    if (!ACTIVE.has(job.state) || (job.note && !job.note.refused)) return h("span");
+    if (!job.may_cancel || !ACTIVE.has(job.state) || (job.note && !job.note.refused)) return h("span");
     return h("button", { class: "quiet danger", type: "button", onclick: (event) => cancel(event.currentTarget, job), "aria-label": `Cancel ${job.task_id}` }, "Cancel");
   }
   async function cancel(button, job) {
