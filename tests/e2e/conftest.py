@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import shutil
@@ -47,33 +46,36 @@ def _testbed(*words: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def page(airflow: dict[str, Any]) -> Iterator[Any]:
-    """A page of the admin."""
-    with _logged_in(airflow["airflow"], airflow["user"], airflow["password"]) as page:
-        yield page
-
-
-@pytest.fixture(scope="module")
-def viewer(airflow: dict[str, Any]) -> Iterator[Any]:
-    """A page of a user who may look at everything but connections, and change nothing."""
-    with _logged_in(airflow["airflow"], VIEWER, airflow["viewer_password"]) as page:
-        yield page
-
-
-@contextlib.contextmanager
-def _logged_in(url: str, user: str, password: str) -> Iterator[Any]:
-    """A logged-in page that collects what goes wrong in it."""
+def browser() -> Iterator[Any]:
+    """Chromium; each page of it is a visitor of its own."""
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": 1500, "height": 950}, base_url=url)
-        page.set_default_timeout(45_000)
-        page.faults = []
-        page.on("pageerror", lambda error: page.faults.append(str(error)))
-        page.goto("/")
-        page.fill("input[name=username]", user)
-        page.fill("input[name=password]", password)
-        page.keyboard.press("Enter")
-        page.wait_for_url(re.compile(r"/(home|dags)?$"))
-        yield page
+        yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def page(browser: Any, airflow: dict[str, Any]) -> Any:
+    """A page of the admin."""
+    return _logged_in(browser, airflow["airflow"], airflow["user"], airflow["password"])
+
+
+@pytest.fixture(scope="module")
+def viewer(browser: Any, airflow: dict[str, Any]) -> Any:
+    """A page of a user who may look at everything but connections, and change nothing."""
+    return _logged_in(browser, airflow["airflow"], VIEWER, airflow["viewer_password"])
+
+
+def _logged_in(browser: Any, url: str, user: str, password: str) -> Any:
+    """Return a logged-in page that collects what goes wrong in it."""
+    page = browser.new_page(viewport={"width": 1500, "height": 950}, base_url=url)
+    page.set_default_timeout(45_000)
+    page.faults = []
+    page.on("pageerror", lambda error: page.faults.append(str(error)))
+    page.goto("/")
+    page.fill("input[name=username]", user)
+    page.fill("input[name=password]", password)
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile(r"/(home|dags)?$"))
+    return page

@@ -261,7 +261,9 @@ def test_a_viewer_sees_all_but_connections_and_changes_nothing(viewer, job_done)
     answer = viewer.request.get(viewer.locator(".files a").first.get_attribute("href"))
     assert answer.ok
     opened(viewer, "health")
-    playwright.expect(viewer.locator("main")).to_contain_text("Your role in Airflow does not allow you to see this.")
+    playwright.expect(viewer.locator("main")).to_contain_text(
+        "Your role in Airflow does not allow you to see connections."
+    )
     viewer.screenshot(path=PICTURES / "health-of-a-viewer.png")
     assert viewer.request.post("/api/v2/dags/placed_sleep/dagRuns", data={"logical_date": None}).status == 403
     assert viewer.faults == []
