@@ -17,8 +17,8 @@ from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderErr
 
 if TYPE_CHECKING:
     from airflow_provider_oscar.hooks.http.flows import Flow
-    from airflow_provider_oscar.hooks.oscar.api import OscarJob
     from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+    from airflow_provider_oscar.hooks.oscar.requests import OscarJob
 
 T = TypeVar("T")
 

@@ -121,7 +121,7 @@ class JobLifecycle(Generic[W]):
             self._keep_access(job)
         else:
             if status.phase is not JobPhase.ABSENT:
-                text = self._read_log(job) if same else ""
+                text = self._needed_log(job, status) if same else ""
                 marked = (self._marked(job, text) or self._observed(job, status, text)) if same else None
                 if marked is not None and proves_success(marked, status.phase):
                     self.finish(job, marked)
@@ -279,6 +279,13 @@ class JobLifecycle(Generic[W]):
 
     def _believed(self, job: RunningJob, manifest: Manifest) -> bool:
         return believed(job, manifest, self.verifies)
+
+    def _needed_log(self, job: RunningJob, status: JobStatus) -> str:
+        """Return the log of an earlier try's job; of one that ended well it may hold the proof, so it has to be read.
+
+        :raises OscarProviderError: if it cannot be: without it a good job would be removed and run again.
+        """
+        return (self.backend.log(job.job_id) or "") if status.phase is JobPhase.SUCCEEDED else self._read_log(job)
 
     def _read_log(self, job: RunningJob) -> str:
         """Return the log; an empty one if it cannot be read: a log decides nothing that the manifest proves."""

@@ -32,7 +32,7 @@ from airflow_provider_oscar.placement.targets import TargetObservation
 if TYPE_CHECKING:
     import httpx
 
-    from airflow_provider_oscar.hooks.oscar.api import OscarJob
+    from airflow_provider_oscar.hooks.oscar.requests import OscarJob
 
 log = logging.getLogger(__name__)
 _USUAL = {"Pending", "Running", "Succeeded", "Failed"}

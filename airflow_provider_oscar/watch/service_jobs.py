@@ -16,8 +16,8 @@ from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.times import read_iso
-from airflow_provider_oscar.hooks.oscar.api import OscarJob
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+from airflow_provider_oscar.hooks.oscar.requests import OscarJob
 from airflow_provider_oscar.watch.arguments.base import WatchArguments
 from airflow_provider_oscar.watch.policy import Policy
 from airflow_provider_oscar.watch.source import EmptyListingGuard, ListingSource, Page

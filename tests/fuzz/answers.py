@@ -19,7 +19,8 @@ from airflow_provider_oscar.core.podstatus import PodStatus, node_unready_reason
 from airflow_provider_oscar.hooks.dcache import DCacheHook, events, rest, tape, webdav
 from airflow_provider_oscar.hooks.http.cookies import cookie_jar
 from airflow_provider_oscar.hooks.http.flows import run
-from airflow_provider_oscar.hooks.oscar.api import OscarCalls, OscarRequests
+from airflow_provider_oscar.hooks.oscar.api import OscarCalls
+from airflow_provider_oscar.hooks.oscar.requests import OscarRequests
 from airflow_provider_oscar.hooks.rucio.client import RucioClient, RucioSettings
 from airflow_provider_oscar.hooks.slurm import SlurmHook
 from airflow_provider_oscar.hooks.stomp.frames import FrameParser

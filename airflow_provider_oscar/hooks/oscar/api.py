@@ -14,127 +14,30 @@ import logging
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
-
-import httpx
 
 from airflow_provider_oscar.core.errors import (
     DefinitionError,
     LostContactError,
     TransientError,
-    quoted,
 )
-from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.service_difference import difference
 from airflow_provider_oscar.core.services import ServiceDefinition
-from airflow_provider_oscar.core.shapes import mappings_of, sendable
 from airflow_provider_oscar.hooks.http.flows import Flow
-from airflow_provider_oscar.hooks.oscar.errors import BucketExistsError, refusal
+from airflow_provider_oscar.hooks.oscar.errors import BucketExistsError
+from airflow_provider_oscar.hooks.oscar.requests import OscarJob, OscarRequests, mapping, segment
 
 log = logging.getLogger(__name__)
 
 #: Seconds for creating and deleting a service: OSCAR restarts MinIO inside the request.
 SLOW = 180.0
 _PAGES = 10_000
+#: What OSCAR or Kubernetes answers for the token of a page that is too old.
+_EXPIRED = frozenset({400, 410, 500})
 #: What a server up to 4.0 says of a list of ports.
 _LIST_OF_PORTS = re.compile(r"cannot unmarshal array into .*(api_port|nodePort)")
 #: Owner of what is made with user name and password.
 _ADMINISTRATOR = "cluster_admin"
-_USER_AGENT = "airflow-provider-oscar"
-
-
-@dataclass(frozen=True, slots=True)
-class OscarJob:
-    """One entry of OSCAR's job list; ``raw`` keeps OSCAR's own word for the phase."""
-
-    name: str
-    phase: JobPhase
-    raw: str = ""
-    created: str = ""
-    started: str = ""
-    finished: str = ""
-
-    @classmethod
-    def from_oscar(cls, name: str, fields: object) -> OscarJob:
-        """Read an entry; words and fields it does not know make an unknown phase, never an error."""
-        known = fields if isinstance(fields, Mapping) else {}
-        raw = str(known.get("status") or "")
-        return cls(
-            name=name,
-            phase=JobPhase(raw),
-            raw=raw,
-            created=str(known.get("creation_time") or ""),
-            started=str(known.get("start_time") or ""),
-            finished=str(known.get("finish_time") or ""),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class OscarRequests:
-    """Builds requests to one endpoint and reads answers.
-
-    :param endpoint: base URL without a trailing slash.
-    :param where: words that name the connection in messages.
-    :param service_token: the connection has the token of one service alone.
-    """
-
-    endpoint: str
-    where: str
-    service_token: bool = False
-
-    def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
-        content: bytes | None = None,
-        timeout: float | None = None,
-    ) -> httpx.Request:
-        """Return the request for ``path`` below the endpoint."""
-        return httpx.Request(
-            method,
-            f"{self.endpoint}{path}",
-            params={name: sendable(value) for name, value in params.items()} if params else None,
-            headers={"Accept": "*/*", "User-Agent": _USER_AGENT, **(headers or {})},
-            content=content,
-            extensions={"timeout": httpx.Timeout(timeout).as_dict()} if timeout else None,
-        )
-
-    def json(self, answer: httpx.Response, about: str) -> Any:
-        """Return the decoded body of a successful answer."""
-        self.check(answer, about)
-        if not answer.content.strip():
-            # OSCAR answers 200 with nothing to callers who may not see the service.
-            raise DefinitionError(
-                f"{self.where}: OSCAR shows nothing of {about} to this user (status {answer.status_code}, empty body); "
-                "use an account that may read it"
-            )
-        try:
-            return answer.json()
-        except ValueError as error:
-            raise LostContactError(
-                f"{self.where}: the answer about {about} is not JSON but {quoted(answer.text)}; "
-                "check that the host of the connection is OSCAR's own endpoint"
-            ) from error
-
-    def objects(self, answer: httpx.Response, about: str) -> list[dict[str, object]]:
-        """Return the objects of a successful answer that is a list; Go writes an empty one as null."""
-        found = self.json(answer, about)
-        if found is not None and not isinstance(found, list):
-            raise LostContactError(
-                f"{self.where}: the answer about {about} is not a list but {quoted(answer.text)}; "
-                "check that the host of the connection is OSCAR's own endpoint"
-            )
-        return [dict(each) for each in mappings_of(found)]
-
-    def check(self, answer: httpx.Response, about: str) -> None:
-        """Raise the error that belongs to the status, unless it is a success."""
-        if not answer.is_success:
-            raise refusal(answer, about=about, where=self.where)
 
 
 class OscarFlows(ABC):
@@ -156,12 +59,12 @@ class OscarCalls(OscarFlows):
     def get_info(self) -> Flow[dict[str, Any]]:
         """Version and Kubernetes version; checks the credentials on the way."""
         answer = yield self.api.request("GET", "/system/info")
-        return mapping(self.api.json(answer, "the server"))
+        return self.api.fields(answer, "the server")
 
     def get_config(self) -> Flow[dict[str, object]]:
         """The server's settings; holds MinIO keys, so never log it."""
         answer = yield self.api.request("GET", "/system/config")
-        return mapping(self.api.json(answer, "its configuration"))
+        return self.api.fields(answer, "its configuration")
 
     def list_services(self) -> Flow[list[dict[str, object]]]:
         """Every service the account may see, in OSCAR's own form."""
@@ -174,7 +77,7 @@ class OscarCalls(OscarFlows):
         if answer.status_code == 404 and not answer.text.strip():
             # What OSCAR itself does not have it answers with nothing; a text is a proxy's.
             return None
-        return mapping(self.api.json(answer, f"service {name!r}"))
+        return self.api.fields(answer, f"service {name!r}")
 
     def apply_service(self, definition: ServiceDefinition, *, claimed: Collection[str] = ()) -> Flow[str]:
         """Make the service be as defined; return ``created``, ``updated`` or ``unchanged``.
@@ -281,6 +184,8 @@ class OscarCalls(OscarFlows):
         :param most_pages: pages after which it is enough; before 3.6.4 there is one.
 
         OSCAR answers 500 for an expired token, and before 3.6.4 with one flat map for all jobs.
+
+        :raises LostContactError: if the pages do not end, or one is something else.
         """
         about = f"jobs of service {service!r}"
         for restarts in range(3):
@@ -291,9 +196,9 @@ class OscarCalls(OscarFlows):
                 answer = yield self.api.request(
                     "GET", f"/system/logs/{segment(service)}", params={"page": page} if page else None
                 )
-                if answer.status_code == 500 and page and restarts < 2:
+                if answer.status_code in _EXPIRED and page and restarts < 2:
                     break
-                found, following = _parse_jobs(self.api.json(answer, about))
+                found, following = self.api.jobs(answer, about)
                 jobs |= found
                 page = following
                 if not page or len(seen) == most_pages:
@@ -301,7 +206,9 @@ class OscarCalls(OscarFlows):
         raise LostContactError(f"{self.api.where}: the pages of the {about} do not end; try again")
 
     def job_log(self, service: str, job: str, *, timestamps: bool = False) -> Flow[str | None]:
-        """What the job has printed so far, or None if it has not started (OSCAR: 404, or 500 without a pod).
+        """What the job has printed so far, or None if it has not started.
+
+        OSCAR says so with 404, or with 500 where there is no pod, and no text; a text is an error's, or a proxy's.
 
         :param service: name of the service.
         :param job: name of the job.
@@ -309,9 +216,15 @@ class OscarCalls(OscarFlows):
         """
         params = {"timestamps": "true"} if timestamps else None
         answer = yield self.api.request("GET", f"/system/logs/{segment(service)}/{segment(job)}", params=params)
-        if answer.status_code in (404, 500):
+        about = f"the log of job {job!r} of service {service!r}"
+        if answer.status_code in (404, 500) and not answer.text.strip():
             return None
-        self.api.check(answer, f"the log of job {job!r} of service {service!r}")
+        self.api.check(answer, about)
+        if answer.headers.get("content-type", "").startswith("text/html"):
+            raise LostContactError(
+                f"{self.api.where}: the answer about {about} is a web page, such as that of a login; check that the "
+                "host of the connection is OSCAR's own endpoint"
+            )
         if not answer.content and "content-type" not in answer.headers:
             # The log of a job that printed nothing is an empty text; to others OSCAR answers 200 with nothing at all.
             raise DefinitionError(
@@ -354,25 +267,3 @@ def tells_job_names(service: Mapping[str, object]) -> bool | None:
     if "delegation" in service or "rescheduler_threshold" in service:
         return False
     return True if "volume_status" in service else None
-
-
-def _parse_jobs(body: object) -> tuple[dict[str, OscarJob], str]:
-    if not isinstance(body, Mapping):
-        return {}, ""
-    paged = not set(body) - {"jobs", "next_page", "remaining_jobs"}
-    entries = body.get("jobs") if paged else body
-    found = entries if isinstance(entries, Mapping) else {}
-    jobs = {str(name): OscarJob.from_oscar(str(name), job) for name, job in found.items()}
-    return jobs, str(body.get("next_page") or "") if paged else ""
-
-
-def mapping(body: object) -> dict[str, object]:
-    """Return a JSON object; an empty one for anything else."""
-    return dict(body) if isinstance(body, Mapping) else {}
-
-
-def segment(name: str) -> str:
-    """One path segment; ``.`` and ``..`` would leave the path."""
-    if not name or name in (".", ".."):
-        raise DefinitionError(f"{name!r} is not a name of a service or job")
-    return quote(sendable(name), safe="")

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError
 from airflow_provider_oscar.hooks.http.flows import Flow
-from airflow_provider_oscar.hooks.oscar.api import mapping
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+from airflow_provider_oscar.hooks.oscar.requests import mapping
 
 
 @dataclass(frozen=True, slots=True)

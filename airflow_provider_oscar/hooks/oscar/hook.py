@@ -19,7 +19,6 @@ from airflow_provider_oscar.hooks.http import flows
 from airflow_provider_oscar.hooks.http.cookies import cookie_jar
 from airflow_provider_oscar.hooks.http.flows import Flow
 from airflow_provider_oscar.hooks.http.tls import read_verify, tls_context
-from airflow_provider_oscar.hooks.oscar.api import OscarJob, OscarRequests
 from airflow_provider_oscar.hooks.oscar.auth import (
     BearerAuth,
     OidcAgentAuth,
@@ -29,6 +28,7 @@ from airflow_provider_oscar.hooks.oscar.auth import (
     is_secure,
 )
 from airflow_provider_oscar.hooks.oscar.repeat import AsyncRepeatingTransport, RepeatingTransport
+from airflow_provider_oscar.hooks.oscar.requests import OscarJob, OscarRequests
 from airflow_provider_oscar.hooks.oscar.routes import OscarRoutes
 from airflow_provider_oscar.hooks.oscar.submissions import OscarSubmissions, Submission
 

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import httpx
 
-from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.errors import DefinitionError, LostContactError
 from airflow_provider_oscar.hooks.http.flows import Flow
 from airflow_provider_oscar.hooks.oscar.api import SLOW, OscarFlows
 
@@ -61,8 +61,7 @@ class OscarRoutes(OscarFlows):
         self, method: str, path: str, about: str, *, body: object = None, params: Mapping[str, str] | None = None
     ) -> Flow[JsonObject]:
         answer = yield from self._ask(method, path, about, body=body, params=params)
-        found = self.api.json(answer, about)
-        return dict(found) if isinstance(found, Mapping) else {}
+        return self.api.fields(answer, about)
 
     def _list(self, path: str, about: str) -> Flow[list[JsonObject]]:
         answer = yield from self._ask("GET", path, about)
@@ -74,9 +73,9 @@ class OscarRoutes(OscarFlows):
         """Nodes, free CPUs (in thousandths) and memory, jobs and pods."""
         return self._object("GET", "/system/status", "the status of the cluster")
 
-    def set_allowed_images(self, repositories: list[str]) -> Flow[JsonObject]:
+    def set_allowed_images(self, repositories: list[str]) -> Flow[None]:
         """Allow images of these repositories alone; for the administrator."""
-        return self._object(
+        yield from self._ask(
             "PUT", "/system/config", "the configuration", body={"allowed_image_repositories": repositories}
         )
 
@@ -202,11 +201,18 @@ class OscarRoutes(OscarFlows):
     # ---- buckets and volumes ----
 
     def list_buckets(self) -> Flow[list[JsonObject]]:
-        """The buckets that the account sees."""
-        return self._list("/system/buckets", "buckets")
+        """The buckets that the account sees; some versions have the list below a name."""
+        answer = yield from self._ask("GET", "/system/buckets", "buckets")
+        found = self.api.json(answer, "buckets")
+        if isinstance(found, Mapping) and isinstance(found.get("buckets"), list):
+            return [dict(each) for each in found["buckets"] if isinstance(each, Mapping)]
+        return self.api.objects(answer, "buckets")
 
     def get_bucket(self, name: str) -> Flow[JsonObject]:
-        """A bucket with all objects in it."""
+        """A bucket with all objects in it.
+
+        :raises LostContactError: if its pages do not end, or end before the bucket does.
+        """
         about, page, objects = f"bucket {name!r}", "", list[object]()
         found: JsonObject = {}
         seen: set[str] = set()
@@ -216,7 +222,9 @@ class OscarRoutes(OscarFlows):
             more = found.get("objects")
             objects += more if isinstance(more, list) else []
             page = str(found.get("next_page") or "")
-            if not page or page in seen:
+            if page in seen or (not page and found.get("is_truncated") is True):
+                raise LostContactError(f"{self.api.where}: the pages of {about} do not end as they should; try again")
+            if not page:
                 return {**found, "objects": objects}
             seen.add(page)
 

@@ -17,9 +17,10 @@ import httpx
 
 from airflow_provider_oscar.core.errors import DefinitionError, LostContactError, TransientError
 from airflow_provider_oscar.hooks.http.flows import Flow
-from airflow_provider_oscar.hooks.oscar.api import OscarCalls, OscarJob, mapping, segment
+from airflow_provider_oscar.hooks.oscar.api import OscarCalls
 from airflow_provider_oscar.hooks.oscar.federation import Member, members_of
 from airflow_provider_oscar.hooks.oscar.repeat import JOB_ID_HEADER
+from airflow_provider_oscar.hooks.oscar.requests import OscarJob, mapping, segment
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,8 @@ from airflow_provider_oscar.core.errors import LostContactError, OscarProviderEr
 from airflow_provider_oscar.core.shapes import mapping_of, mappings_of, sendable, sequence_of
 from airflow_provider_oscar.hooks.dcache import DCacheHook, tape
 from airflow_provider_oscar.hooks.http.flows import run
-from airflow_provider_oscar.hooks.oscar.api import OscarCalls, OscarRequests
+from airflow_provider_oscar.hooks.oscar.api import OscarCalls
+from airflow_provider_oscar.hooks.oscar.requests import OscarRequests
 from airflow_provider_oscar.hooks.slurm import SlurmHook
 from airflow_provider_oscar.operators.oscar_calls import _buckets
 

@@ -18,7 +18,8 @@ from airflow_provider_oscar.core.errors import OscarProviderError
 from airflow_provider_oscar.hooks.dcache import DCacheHook, events, rest, tape, webdav
 from airflow_provider_oscar.hooks.http.cookies import cookie_jar
 from airflow_provider_oscar.hooks.http.flows import arun, run
-from airflow_provider_oscar.hooks.oscar.api import OscarCalls, OscarRequests
+from airflow_provider_oscar.hooks.oscar.api import OscarCalls
+from airflow_provider_oscar.hooks.oscar.requests import OscarRequests
 
 STATUSES = [200, 201, 204, 207, 301, 302, 303, 307, 400, 401, 403, 404, 409, 412, 429, 500, 503, 507]
 NAMES = [

@@ -11,6 +11,7 @@ import pytest
 from airflow.sdk import Connection
 
 from airflow_provider_oscar.core.errors import (
+    AccessError,
     DefinitionError,
     LostContactError,
     OscarProviderError,
@@ -19,17 +20,18 @@ from airflow_provider_oscar.core.errors import (
 )
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.services import ServiceDefinition, StoragePath
-from airflow_provider_oscar.hooks.oscar.api import OscarJob, OscarRequests
 from airflow_provider_oscar.hooks.oscar.errors import BucketExistsError, refusal
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook, encode_body
 from airflow_provider_oscar.hooks.oscar.repeat import JOB_ID_HEADER
+from airflow_provider_oscar.hooks.oscar.requests import OscarJob, OscarRequests
+from airflow_provider_oscar.hooks.oscar.routes import OscarRoutes
 from airflow_provider_oscar.hooks.oscar.submissions import SUBMISSION_LIMIT, OscarSubmissions, Submission
 from airflow_provider_oscar.jobs.oscar import OscarBackend
 
 TOKEN = "ab" * 32
 
 
-class Calls(OscarSubmissions):
+class Calls(OscarSubmissions, OscarRoutes):
     api = OscarRequests("https://oscar.test", "connection 'oscar_default'")  # type: ignore[assignment]
 
 
@@ -186,10 +188,65 @@ def test_flat_list_of_old_servers_is_read():
     assert result["a"].phase is JobPhase.SUCCEEDED
 
 
-@pytest.mark.parametrize("body", [{"jobs": None}, {}, [], {"jobs": {"a": None}}, {"jobs": {"a": {"status": 7}}}])
+@pytest.mark.parametrize(
+    "body",
+    [{"jobs": None}, {}, {"jobs": {"a": {"status": 7}}}, {"a": {}}, {"jobs": {"a": {"start_time": [1]}}, "total": 3}],
+)
 def test_odd_lists_of_jobs_do_not_raise(body):
     result, _ = drive(Calls().list_jobs("infer"), answer(body=body))
     assert all(job.phase is JobPhase.UNKNOWN for job in result.values())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [[], 5, "x", {"error": "no"}, {"jobs": []}, {"jobs": "x"}, {"jobs": {"a": None}}, {"jobs": {"a": "Running"}}]
+    + [{"a": {"status": "Running"}, "b": 1}, [{"name": "a", "status": "Running"}]],
+    ids=str,
+)
+@pytest.mark.parametrize("page", [1, 2])
+def test_what_is_no_list_of_jobs_is_not_a_service_without_jobs(body, page):
+    answers = [jobs("x", next_page="t")] * (page - 1) + [answer(body=body)]
+    with pytest.raises(LostContactError, match="the answer about jobs of service 'infer' is not "):
+        drive(Calls().list_jobs("infer"), *answers)
+
+
+@pytest.mark.parametrize("status", [400, 410, 500])
+def test_token_of_a_page_that_is_too_old_starts_the_list_again(status):
+    again = [jobs("a", next_page="t"), answer(status, text="Expired"), jobs("a")]
+    result, sent = drive(Calls().list_jobs("infer"), *again)
+    assert (list(result), len(sent)) == (["a"], 3)
+
+
+@pytest.mark.parametrize("body", ["[]", "null", '"x"', "5"])
+@pytest.mark.parametrize("call", ["get_service", "get_bucket"])
+def test_what_is_no_object_is_not_an_empty_one(call, body):
+    with pytest.raises(LostContactError, match="is not an object"):
+        drive(getattr(Calls(), call)("x"), httpx.Response(200, text=body))
+
+
+def test_buckets_below_a_name_are_read():
+    result, _ = drive(Calls().list_buckets(), answer(body={"buckets": [{"bucket_name": "b"}]}))
+    assert result == [{"bucket_name": "b"}]
+
+
+@pytest.mark.parametrize("pages", [[{"objects": [], "is_truncated": True}], [{"objects": [], "next_page": "t"}] * 2])
+def test_a_bucket_whose_pages_do_not_end_as_they_should_is_not_shown_in_part(pages):
+    with pytest.raises(LostContactError, match="pages of bucket 'b' do not end"):
+        drive(Calls().get_bucket("b"), *(answer(body=page) for page in pages))
+
+
+@pytest.mark.parametrize(
+    ("found", "kind"),
+    [
+        (answer(500, text="boom"), TransientError),
+        (answer(404, text="404 page not found"), DefinitionError),
+        (answer(403), AccessError),
+        (httpx.Response(200, html="<html>log in</html>"), LostContactError),
+    ],
+)
+def test_what_is_no_log_is_not_taken_for_one_that_is_not_there_yet(found, kind):
+    with pytest.raises(kind):
+        drive(Calls().job_log("infer", "j"), found)
 
 
 def test_empty_answer_means_that_the_user_may_not_see_it():

@@ -9,6 +9,7 @@ import json
 import pytest
 
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError
+from airflow_provider_oscar.jobs.oscar import OscarBackend
 from airflow_provider_oscar.jobs.success import observe
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from tests.support.fakes import EVENT, Store, context
@@ -43,6 +44,25 @@ def test_retry_does_not_repeat_a_job_whose_success_can_be_observed(oscar):
     (name,) = oscar.jobs
     oscar.jobs[name], oscar.logs[name] = "Succeeded", "moo hello\n"
     assert plain(success_when={"log": "moo"}).execute(context(store))["proof"] == "observed"
+    assert (oscar.posts(), list(oscar.jobs)) == (1, [name])
+
+
+@pytest.mark.parametrize(
+    "rule", [{"log": "moo"}, lambda job: "moo" in job.log, None], ids=["pattern", "function", "marker of a manifest"]
+)
+def test_retry_that_cannot_read_the_log_removes_no_job_that_ended_well(oscar, monkeypatch, rule):
+    store = Store()
+    deferred(plain(success_when=rule), context(store))
+    (name,) = oscar.jobs
+    oscar.jobs[name] = "Succeeded"
+
+    def unreachable(backend, job_id):
+        raise TransientError("the log is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(OscarBackend, "log", unreachable)
+        with pytest.raises(TransientError, match="the log is away"):
+            plain(success_when=rule).execute(context(store))
     assert (oscar.posts(), list(oscar.jobs)) == (1, [name])
 
 

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Requests to one OSCAR, and what its answers hold: a job, an object, a list, or the error that belongs to a status."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from airflow_provider_oscar.core.errors import DefinitionError, LostContactError, quoted
+from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.core.shapes import mappings_of, sendable
+from airflow_provider_oscar.hooks.oscar.errors import refusal
+
+_USER_AGENT = "airflow-provider-oscar"
+
+
+@dataclass(frozen=True, slots=True)
+class OscarJob:
+    """One entry of OSCAR's job list; ``raw`` keeps OSCAR's own word for the phase."""
+
+    name: str
+    phase: JobPhase
+    raw: str = ""
+    created: str = ""
+    started: str = ""
+    finished: str = ""
+
+    @classmethod
+    def from_oscar(cls, name: str, fields: object) -> OscarJob:
+        """Read an entry; words and fields it does not know make an unknown phase, never an error."""
+        known = fields if isinstance(fields, Mapping) else {}
+        raw = str(known.get("status") or "")
+        return cls(
+            name=name,
+            phase=JobPhase(raw),
+            raw=raw,
+            created=str(known.get("creation_time") or ""),
+            started=str(known.get("start_time") or ""),
+            finished=str(known.get("finish_time") or ""),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class OscarRequests:
+    """Builds requests to one endpoint and reads answers.
+
+    :param endpoint: base URL without a trailing slash.
+    :param where: words that name the connection in messages.
+    :param service_token: the connection has the token of one service alone.
+    """
+
+    endpoint: str
+    where: str
+    service_token: bool = False
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        timeout: float | None = None,
+    ) -> httpx.Request:
+        """Return the request for ``path`` below the endpoint."""
+        return httpx.Request(
+            method,
+            f"{self.endpoint}{path}",
+            params={name: sendable(value) for name, value in params.items()} if params else None,
+            headers={"Accept": "*/*", "User-Agent": _USER_AGENT, **(headers or {})},
+            content=content,
+            extensions={"timeout": httpx.Timeout(timeout).as_dict()} if timeout else None,
+        )
+
+    def json(self, answer: httpx.Response, about: str) -> Any:
+        """Return the decoded body of a successful answer."""
+        self.check(answer, about)
+        if not answer.content.strip():
+            # OSCAR answers 200 with nothing to callers who may not see the service.
+            raise DefinitionError(
+                f"{self.where}: OSCAR shows nothing of {about} to this user (status {answer.status_code}, empty body); "
+                "use an account that may read it"
+            )
+        try:
+            return answer.json()
+        except ValueError as error:
+            raise LostContactError(
+                f"{self.where}: the answer about {about} is not JSON but {quoted(answer.text)}; "
+                "check that the host of the connection is OSCAR's own endpoint"
+            ) from error
+
+    def fields(self, answer: httpx.Response, about: str) -> dict[str, object]:
+        """Return the object of a successful answer.
+
+        :raises LostContactError: for any other JSON: that nothing is there OSCAR says in other ways.
+        """
+        found = self.json(answer, about)
+        if not isinstance(found, Mapping):
+            raise self._another_form(answer, about, "an object")
+        return dict(found)
+
+    def objects(self, answer: httpx.Response, about: str) -> list[dict[str, object]]:
+        """Return the objects of a successful answer that is a list; Go writes an empty one as null."""
+        found = self.json(answer, about)
+        if found is not None and not isinstance(found, list):
+            raise self._another_form(answer, about, "a list")
+        return [dict(each) for each in mappings_of(found)]
+
+    def _another_form(self, answer: httpx.Response, about: str, wanted: str) -> LostContactError:
+        return LostContactError(
+            f"{self.where}: the answer about {about} is not {wanted} but {quoted(answer.text)}; "
+            "check that the host of the connection is OSCAR's own endpoint"
+        )
+
+    def jobs(self, answer: httpx.Response, about: str) -> tuple[dict[str, OscarJob], str]:
+        """Return the jobs of a page by name, and the token of the next page or nothing.
+
+        :raises LostContactError: for anything but a list of jobs, since a job that is missing there counts as gone.
+        """
+        body = self.fields(answer, about)
+        listed = body.get("jobs")
+        # Before 3.6.4 the jobs were not below a name of their own.
+        paged = not body or "jobs" in body
+        entries = ({} if listed is None else listed) if paged else body
+        if not isinstance(entries, Mapping) or not all(isinstance(each, Mapping) for each in entries.values()):
+            raise self._another_form(answer, about, "a list of jobs")
+        jobs = {str(name): OscarJob.from_oscar(str(name), job) for name, job in entries.items()}
+        return jobs, str(body.get("next_page") or "") if paged else ""
+
+    def check(self, answer: httpx.Response, about: str) -> None:
+        """Raise the error that belongs to the status, unless it is a success."""
+        if not answer.is_success:
+            raise refusal(answer, about=about, where=self.where)
+
+
+def mapping(body: object) -> dict[str, object]:
+    """Return a JSON object; an empty one for anything else."""
+    return dict(body) if isinstance(body, Mapping) else {}
+
+
+def segment(name: str) -> str:
+    """One path segment; ``.`` and ``..`` would leave the path."""
+    if not name or name in (".", ".."):
+        raise DefinitionError(f"{name!r} is not a name of a service or job")
+    return quote(sendable(name), safe="")
