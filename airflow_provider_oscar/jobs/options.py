@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeAlias, get_args
@@ -82,8 +83,17 @@ class RunOptions(RunSettings, frozen=True, kw_only=True):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise DefinitionError(f"{name} is {quoted(value)}; expected a positive integer, or None")
-        if self.grace_period is not None and not self.grace_period >= 0:
-            raise DefinitionError(f"grace_period is {self.grace_period}; expected seconds, not negative")
+        for name, kinds, what in (
+            ("grace_period", (int, float), "seconds, not negative, or None"),
+            ("max_output_bytes", (int,), "a number of bytes, not negative, or None"),
+        ):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if not isinstance(value, kinds) or isinstance(value, bool) or not 0 <= value < math.inf:
+                raise DefinitionError(f"{name} is {quoted(value)}; expected {what}")
+        if not isinstance(self.supervisor_image, str):
+            raise DefinitionError(f"supervisor_image is {quoted(self.supervisor_image)}; expected the name of an image")
 
     def settings(self) -> dict[str, Any]:
         """Return the fields of :class:`RunSettings`."""

@@ -28,6 +28,8 @@ from airflow_provider_oscar.jobs.options import InlineFile, RunSettings
 
 #: Version of the specification; the major number changes when an old supervisor must not go on.
 JOB_VERSION = "1.0"
+#: Bytes that Linux gives to one argument or one ``NAME=value``, with the NUL at its end.
+WORD_LIMIT = 128 * 1024
 
 Name = Annotated[str, Meta(min_length=1)]
 #: What a process can be given.
@@ -69,6 +71,10 @@ class AccessTerms(Redacted, frozen=True, kw_only=True):
     until: Annotated[datetime, Meta(tz=True)]
     lifetime: Annotated[float, Meta(gt=0, le=3660 * 86400)]
     redacted: ClassVar[frozenset[str]] = frozenset({"url", "headers"})
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 class JobSpec(RunSettings, Redacted, frozen=True, kw_only=True):
@@ -122,7 +128,22 @@ class JobSpec(RunSettings, Redacted, frozen=True, kw_only=True):
                 f"the command of job {self.submission_id!r} is {quoted(self.command)}; "
                 "expected a list of at least one string without NUL characters"
             )
+        for word in self.command:
+            if _bytes(word) >= WORD_LIMIT:
+                raise DefinitionError(
+                    f"a word of the command of job {self.submission_id!r} has {_bytes(word)} bytes, and Linux takes "
+                    f"{WORD_LIMIT - 1}; give the job a file instead: {quoted(word, 40)}"
+                )
         for name, value in self.environment.items():
+            if not isinstance(name, str) or not isinstance(value, str):
+                raise DefinitionError(
+                    f"the variable {quoted(name)} of job {self.submission_id!r} is {quoted(value)}, which is not a text"
+                )
+            if _bytes(name) + _bytes(value) + 1 >= WORD_LIMIT:
+                raise DefinitionError(
+                    f"the variable {quoted(name)} of job {self.submission_id!r} has {_bytes(value)} bytes, and Linux "
+                    f"takes {WORD_LIMIT - 1} with its name; give the job a file instead"
+                )
             if not name or "=" in name or "\0" in name + value:
                 raise DefinitionError(
                     f"the variable {quoted(name)} of job {self.submission_id!r} cannot be set; "

@@ -97,17 +97,20 @@ def called(function: Any, args: list[object], kwargs: dict[str, object]) -> obje
     return value
 
 
-def refuse_odd_keys(value: object) -> None:
-    """Refuse a dictionary with keys of which JSON would silently make text.
+def refuse_odd_texts(value: object) -> None:
+    """Refuse keys of which JSON would silently make text, and text that the database of an Airflow cannot hold.
 
     :raises TypeError: naming one.
     """
+    if isinstance(value, str) and ("\0" in value or any("\ud800" <= each <= "\udfff" for each in value)):
+        raise TypeError(f"{value[:80]!r} has a NUL or half a character in it, which databases do not take")
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str):
                 raise TypeError(f"the key {key!r} would become text")
+            refuse_odd_texts(key)
     for each in value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ():
-        refuse_odd_keys(each)
+        refuse_odd_texts(each)
 
 
 def arguments(call: dict[str, Any]) -> tuple[list[object], dict[str, object]]:
@@ -144,7 +147,7 @@ def store_value(value: object, serializer: str) -> None:
         return
     try:
         text = json.dumps({"value": value}, allow_nan=False)
-        refuse_odd_keys(value)
+        refuse_odd_texts(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(
             f"the function returned a {type(value).__name__} that JSON cannot hold ({error}); return numbers, text, "

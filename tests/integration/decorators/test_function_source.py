@@ -221,3 +221,12 @@ def test_a_value_that_cannot_be_pickled_is_an_error_that_says_what_to_do(store):
 
     with pytest.raises(AirflowFailException, match="returned a lock that cannot be pickled.*return plain data"):
         value_of(lock, serializer="pickle")
+
+
+@pytest.mark.parametrize("text", ["half \udc80", "zero \0"])
+def test_a_text_that_no_database_takes_is_refused_where_it_was_made(store, text):
+    def makes(code):
+        return {"deep": ["text " + chr(code)]}
+
+    with pytest.raises(AirflowFailException, match="NUL or half a character.*databases do not take"):
+        value_of(makes, ord(text[-1]))

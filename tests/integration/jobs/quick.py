@@ -61,47 +61,48 @@ def measure(directory: Path, jobs: int, platform: LocalPlatform, *, patience: fl
     airflow = AirflowParts(
         directory / "airflow",
         dags=DAGS,
-        environment={**platform.environment(), "QUICK_JOBS": str(jobs), "QUICK_NODE": _node(platform)},
+        environment={**platform.environment(), "QUICK_JOBS": str(jobs), "QUICK_NODE": node_of(platform)},
         parallelism=4,
     )
-    before = _newest_job(platform)
+    before = newest_job(platform)
     try:
         airflow.start()
         environment = airflow.environment()
-        _until(lambda: _query(airflow, "SELECT count(*) FROM dag WHERE dag_id = 'quick'")[0][0] == 1, 120)
+        until(lambda: query(airflow, "SELECT count(*) FROM dag WHERE dag_id = 'quick'")[0][0] == 1, 120)
         command = [sys.executable, "-m", "airflow", "dags", "trigger", "quick"]
         subprocess.run(command, env=environment, check=True, capture_output=True, timeout=120)
         begun = time.monotonic()
         done = "SELECT count(*) FROM task_instance WHERE dag_id = 'quick' AND state IN ('success', 'failed')"
-        _until(lambda: _query(airflow, done)[0][0] >= jobs, patience)
+        until(lambda: query(airflow, done)[0][0] >= jobs, patience)
         seconds = time.monotonic() - begun
-        states = dict(
-            _query(airflow, "SELECT state, count(*) FROM task_instance WHERE dag_id = 'quick' GROUP BY state")
-        )
-        tries = _query(airflow, "SELECT sum(try_number) FROM task_instance WHERE dag_id = 'quick'")[0][0]
-        mismatches = _query(airflow, "SELECT count(*) FROM log WHERE event = 'state mismatch'")[0][0]
-        return Quick(states, tries, mismatches, _newest_job(platform) - before, seconds)
+        states = dict(query(airflow, "SELECT state, count(*) FROM task_instance WHERE dag_id = 'quick' GROUP BY state"))
+        tries = query(airflow, "SELECT sum(try_number) FROM task_instance WHERE dag_id = 'quick'")[0][0]
+        mismatches = query(airflow, "SELECT count(*) FROM log WHERE event = 'state mismatch'")[0][0]
+        return Quick(states, tries, mismatches, newest_job(platform) - before, seconds)
     finally:
         airflow.stop()
 
 
-def _newest_job(platform: LocalPlatform) -> int:
+def newest_job(platform: LocalPlatform) -> int:
     """Return the number of the last job; SLURM counts them up, and soon forgets those that have ended."""
     return max(map(int, platform.slurm.jobs()), default=0)
 
 
-def _node(platform: LocalPlatform) -> str:
+def node_of(platform: LocalPlatform) -> str:
+    """Name of the virtual node for CPUs."""
     names = [node["metadata"]["name"] for node in platform.kubernetes.store.objects("nodes")]
     return next(name for name in names if "cpu" in name)
 
 
-def _query(airflow: AirflowParts, text: str) -> list[tuple[object, ...]]:
+def query(airflow: AirflowParts, text: str) -> list[tuple[object, ...]]:
+    """Ask Airflow's database."""
     path = airflow.database.partition("///")[2].partition("?")[0]
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=60)) as database:
         return database.execute(text).fetchall()
 
 
-def _until(condition: Callable[[], bool], seconds: float) -> None:
+def until(condition: Callable[[], bool], seconds: float) -> None:
+    """Wait for something to come true."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:

@@ -255,7 +255,7 @@ def test_body_that_fits_no_event_is_refused(hook):
 
 def test_specification_that_fits_no_secret_is_refused(hook):
     with pytest.raises(DefinitionError, match="a Secret has room for"):
-        build(hook, environment={"A": "x" * 1_000_000})
+        build(hook, environment={f"A{number}": "x" * 100_000 for number in range(10)})
 
 
 def test_unknown_mode_is_refused(hook):

@@ -149,6 +149,11 @@ def test_field_that_must_be_there_is_missed_on_the_compute_side(required):
         ({"environment": {"A=B": "c"}}, "'A=B' of job"),
         ({"environment": {"": "c"}}, "cannot be set"),
         ({"environment": {"A": "\0"}}, "has NUL characters"),
+        ({"environment": {"A": 1}}, "variable 'A' of job .* which is not a text"),
+        ({"environment": {"A": None}}, "which is not a text"),
+        ({"environment": {1: "x"}}, "which is not a text"),
+        ({"environment": {"A": "x" * 131_071}}, "has 131071 bytes, and Linux takes 131071 with its name"),
+        ({"command": ("cat", "ü" * 65_536)}, "has 131072 bytes .*give the job a file"),
         ({"timeout": 0}, "expected a positive number of seconds"),
         ({"submitted_at": datetime(2026, 1, 1)}, "has no time zone"),  # noqa: DTZ001
     ],
@@ -216,8 +221,11 @@ def test_options_and_files_survive_json_and_follow_the_schema(options, files):
 
 
 @pytest.mark.parametrize(
-    "change", [{"launcher": "ssh"}, {"on_unstaged": "ignore"}, {"nodes": 0}, {"ntasks": True}, {"grace_period": -1}]
-)
+    "change",
+    [{"launcher": "ssh"}, {"on_unstaged": "ignore"}, {"nodes": 0}, {"ntasks": True}, {"grace_period": -1},
+     {"grace_period": "30"}, {"grace_period": float("inf")}, {"grace_period": True}, {"max_output_bytes": "1G"},
+     {"max_output_bytes": -1}, {"max_output_bytes": 1.5}, {"supervisor_image": 5}],
+)  # fmt: skip
 def test_option_that_is_none_is_refused(change):
     with pytest.raises(DefinitionError, match=next(iter(change))):
         RunOptions(**change)
