@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Mapping
 
 from airflow_provider_oscar.core.coercion import coerced
+from airflow_provider_oscar.core.shapes import parse_json
 
 
 def cluster_connection(cluster: Mapping[str, object]) -> dict[str, object]:
@@ -51,7 +51,7 @@ def _claims(token: str) -> Mapping[str, object]:
     """Return what a JWT says, unverified; nothing if it is of another form."""
     try:
         payload = token.split(".")[1]
-        found = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        found = parse_json(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
         return found if isinstance(found, dict) else {}
     except (IndexError, ValueError):
         return {}

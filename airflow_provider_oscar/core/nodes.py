@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from airflow_provider_oscar.core.podstatus import node_unready_reason
-from airflow_provider_oscar.core.shapes import mapping_of, sequence_of
+from airflow_provider_oscar.core.shapes import mapping_of, parse_json, sequence_of
 
 #: Label of virtual nodes: since interLink 0.4.0, and before.
 _LABELS = {"virtual-node.interlink/type": "virtual-kubelet", "type": "virtual-kubelet"}
@@ -93,8 +92,8 @@ class VirtualNode:
 
 def _partitions(answer: object) -> tuple[str, ...]:
     try:
-        found = json.loads(answer) if isinstance(answer, str) else None
-    except (ValueError, RecursionError):
+        found = parse_json(answer) if isinstance(answer, str) else None
+    except ValueError:
         return ()
     listed = sequence_of(mapping_of(found).get("partitions"))
     names = (each if isinstance(each, str) else str(mapping_of(each).get("name") or "") for each in listed)

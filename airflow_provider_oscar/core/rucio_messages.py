@@ -8,11 +8,11 @@ Source: Rucio 41, ``daemons/hermes/hermes.py`` (the envelope), ``core/request.py
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.shapes import parse_json
 
 #: Types of messages after which a dataset has what it did not have before, or may have.
 _TELLING = frozenset({
@@ -50,8 +50,8 @@ def read_message(body: bytes) -> RucioMessage:
     :raises DefinitionError: if it is none of Rucio's messages.
     """
     try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
+        found = parse_json(body)
+    except ValueError:
         found = None
     payload = found.get("payload") if isinstance(found, dict) else None
     if not isinstance(found, dict) or not isinstance(found.get("event_type"), str) or not isinstance(payload, dict):

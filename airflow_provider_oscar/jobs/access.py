@@ -23,6 +23,7 @@ import msgspec
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, OscarProviderError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType, split_uri
 from airflow_provider_oscar.core.redacted import Redacted
+from airflow_provider_oscar.core.shapes import parse_json
 from airflow_provider_oscar.core.staging import Line, StageOut, Url
 from airflow_provider_oscar.hooks.storage import ObjectStore
 from airflow_provider_oscar.jobs.sealing import seal, unsealed
@@ -263,7 +264,7 @@ def _written(document: AccessDocument) -> bytes:
 
 def _read(text: bytes, where: str) -> AccessDocument:
     try:
-        return msgspec.convert(json.loads(text), AccessDocument)
+        return msgspec.convert(parse_json(text), AccessDocument)
     except (ValueError, DefinitionError) as error:
         raise DefinitionError(
             f"{where} is not the access of a job ({quoted(error)}); expected the fields of access.schema.json. "

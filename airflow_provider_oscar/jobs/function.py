@@ -22,6 +22,7 @@ from typing import Literal, TypeAlias, get_args
 
 from airflow_provider_oscar.core.errors import DefinitionError, LostContactError, quoted
 from airflow_provider_oscar.core.logs import printable
+from airflow_provider_oscar.core.shapes import parse_json
 from airflow_provider_oscar.jobs.environment import ARCHIVE, Requirements
 
 Serializer: TypeAlias = Literal["json", "pickle", "cloudpickle"]
@@ -203,7 +204,7 @@ def read_value(data: bytes | None, serializer: Serializer, *, about: str) -> obj
     if data is None:
         raise LostContactError(f"{about}: the job succeeded, but its function's value is not among the outputs")
     try:
-        return json.loads(data)["value"] if serializer == "json" else pickle.loads(data)
+        return parse_json(data)["value"] if serializer == "json" else pickle.loads(data)
     except (ValueError, KeyError, TypeError, pickle.UnpicklingError, EOFError, ImportError, AttributeError) as error:
         raise LostContactError(f"{about}: what its function returned cannot be read ({quoted(error)})") from error
 
@@ -213,7 +214,7 @@ def read_exception(data: bytes | None) -> str:
     if data is None:
         return ""
     try:
-        found = json.loads(data)
+        found = parse_json(data)
         lines = str(found["traceback"]).rstrip().split("\n")
     except (ValueError, KeyError, TypeError, RecursionError):
         return ""

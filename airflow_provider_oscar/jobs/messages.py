@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from airflow_provider_oscar.core.alterations import altered
 from airflow_provider_oscar.core.errors import BadInputError
 from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.core.shapes import parse_json
 from airflow_provider_oscar.jobs.events import event_body
 
 _TO_BASE64 = "encode:base64"
@@ -48,7 +48,7 @@ def message_payload(
         raise BadInputError("the altered message is not text, so that a task cannot hand it on; encode it") from error
     if not as_file:
         try:
-            found = json.loads(text)
+            found = parse_json(text)
         except ValueError:
             return text
         if isinstance(found, dict):

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from airflow_provider_oscar.core.checks import seconds
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.orphans import KEEP_FOR, OLDER_THAN, Ages, Orphan
 from airflow_provider_oscar.core.podstatus import PodStatus
+from airflow_provider_oscar.core.shapes import parse_json
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.jobs.leftovers import Removal, remove, select_orphans
 from airflow_provider_oscar.jobs.signing import configured_signer
@@ -103,7 +103,7 @@ class InterLinkMaintenanceOperator(BaseOperator):
     def _why_orphaned(self, context: Context, pod: PodStatus) -> str:
         """Ask Airflow for the task of an active pod; whatever is not clear leaves the pod alone."""
         try:
-            task = json.loads(pod.task)
+            task = parse_json(pod.task)
             dag_id, run_id, task_id = str(task["dag_id"]), str(task["run_id"]), str(task["task_id"])
             index = int(task["map_index"])
         except (ValueError, TypeError, KeyError):

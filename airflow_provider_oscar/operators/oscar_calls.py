@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,7 +12,7 @@ from airflow.sdk import BaseOperator
 from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError
 from airflow_provider_oscar.core.oscar_events import shell_json
-from airflow_provider_oscar.core.shapes import mappings_of
+from airflow_provider_oscar.core.shapes import mappings_of, parse_json
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook, encode_body
 from airflow_provider_oscar.hooks.oscar.routes import SYNC_LIMIT, decode_answer
 
@@ -92,7 +91,7 @@ class OscarInvokeOperator(BaseOperator):
         if self.answer == "text":
             return text
         try:
-            return json.loads(text)
+            return parse_json(text)
         except ValueError as error:
             raise PermanentError(f"service {self.service!r} did not answer JSON but {text[:200]!r}") from error
 

@@ -12,6 +12,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError, quoted
+from airflow_provider_oscar.core.shapes import parse_json
 from airflow_provider_oscar.hooks.oscar.exposed import exposed_service, is_ready
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.hooks.oscar.routes import SYNC_LIMIT
@@ -133,6 +134,6 @@ class OscarExposedServiceOperator(BaseOperator):
         if self.answer == "text":
             return text
         try:
-            return json.loads(text)
+            return parse_json(text)
         except ValueError as error:
             raise PermanentError(f"service {self.service!r} did not answer JSON but {quoted(text)}") from error

@@ -6,7 +6,7 @@ from __future__ import annotations
 import httpx
 
 from airflow_provider_oscar.core.errors import OscarProviderError, TransientError, quoted
-from airflow_provider_oscar.hooks.http.errors import error_class, http_error, retry_after
+from airflow_provider_oscar.hooks.http.errors import error_class, http_error, retry_after, target_of
 
 #: dCache answers 429 after three failed logins and does not say for how long.
 DELAY_WHEN_UNSAID = 60.0
@@ -39,11 +39,13 @@ def _reason(status: int, reply: str, answer: httpx.Response) -> str:
         return f"there is no such path ({reply})"
     if status == 429:
         return f"the server asks us to wait ({reply})"
+    if 300 <= status < 400:
+        target = target_of(answer.headers)
+        return f"the server redirects to {target}, where it should not ({reply}); check scheme, host and port"
+    if status < 300:
+        return f"something else answered in the server's place ({reply}); check scheme, host and port"
     if issubclass(error_class(status), TransientError):
         return f"the server cannot do it now ({reply})"
-    if 300 <= status < 400:
-        target = quoted(answer.headers.get("location", "").partition("?")[0])
-        return f"the server redirects to {target}, where it should not ({reply}); check scheme, host and port"
     return f"refused ({reply})"
 
 

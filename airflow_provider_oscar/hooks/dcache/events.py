@@ -7,7 +7,6 @@ dCache 12.1, ``EventResources``, ``Channel``, ``InotifySelector``; the traps are
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
@@ -15,6 +14,7 @@ from urllib.parse import unquote
 import httpx
 
 from airflow_provider_oscar.core.errors import PermanentError, TransientError, quoted
+from airflow_provider_oscar.core.shapes import parse_json
 from airflow_provider_oscar.hooks.dcache.rest import RestEndpoint
 from airflow_provider_oscar.hooks.http.flows import TRANSPORT_ERRORS, Flow, transport_error
 from airflow_provider_oscar.hooks.http.sse import SseEvent, SseParser
@@ -160,8 +160,8 @@ async def stream(
 def read_message(event: SseEvent) -> InotifyMessage | SystemMessage | None:
     """Read an event of dCache; None for what is neither inotify nor SYSTEM, or malformed: it must not stop the rest."""
     try:
-        body = json.loads(event.data)
-    except (ValueError, RecursionError):
+        body = parse_json(event.data)
+    except ValueError:
         return None
     if not isinstance(body, dict):
         return None

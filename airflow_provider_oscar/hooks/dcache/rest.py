@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 
 import httpx
 
-from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, quoted
+from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError, quoted
+from airflow_provider_oscar.core.shapes import parse_json
 from airflow_provider_oscar.hooks.dcache.entries import EPOCH, NamespaceEntry, clean_path, encoded
 from airflow_provider_oscar.hooks.dcache.errors import status_error
 from airflow_provider_oscar.hooks.dcache.settings import DCacheSettings
@@ -78,9 +79,9 @@ class RestEndpoint:
         if answer.status_code not in ok:
             raise self.error(answer, action)
         try:
-            return answer.json()
+            return parse_json(answer.content)
         except ValueError as error:
-            raise PermanentError(
+            raise TransientError(
                 f"{self.where}: cannot {action}: the answer is not JSON; is this a dCache frontend?"
             ) from error
 
@@ -115,7 +116,7 @@ def stat(frontend: RestEndpoint, path: str) -> Flow[NamespaceEntry | None]:
     if answer.status_code == 404:
         return None
     body = frontend.json(answer, action=f"look at {quoted(path)}")
-    return entry_from_json(body, clean_path(path)) if isinstance(body, dict) else None
+    return entry_from_json(_file(frontend, body, action=f"look at {quoted(path)}"), clean_path(path))
 
 
 def children(frontend: RestEndpoint, path: str) -> Flow[tuple[list[NamespaceEntry], int]]:
@@ -128,7 +129,8 @@ def children(frontend: RestEndpoint, path: str) -> Flow[tuple[list[NamespaceEntr
     answer = yield frontend.request("GET", _namespace(frontend, path), params={**_FLAGS, "children": "true"})
     action = f"list {quoted(path)}"
     body = frontend.json(answer, action=action)
-    if not isinstance(body, dict) or body.get("fileType") != "DIR":
+    body = _file(frontend, body, action=action)
+    if body["fileType"] != "DIR":
         raise PermanentError(f"{frontend.where}: cannot {action}: it is not a directory")
     listed = body.get("children")
     if listed is None:
@@ -141,6 +143,16 @@ def children(frontend: RestEndpoint, path: str) -> Flow[tuple[list[NamespaceEntr
         if isinstance(name, str) and name not in ("", ".", "..") and "/" not in name and "\0" not in name:
             found.append(entry_from_json(child, f"{clean_path(path).rstrip('/')}/{name}"))
     return found, len(listed) - len(found)
+
+
+def _file(frontend: RestEndpoint, body: object, *, action: str) -> dict[str, object]:
+    """Return an answer about one name.
+
+    :raises TransientError: if it is none: it must not be taken for a file that is not there, or not whole.
+    """
+    if not isinstance(body, dict) or not isinstance(body.get("fileType"), str):
+        raise TransientError(f"{frontend.where}: cannot {action}: the answer is none of a dCache frontend")
+    return body
 
 
 def require_listable(frontend: RestEndpoint, path: str) -> Flow[None]:

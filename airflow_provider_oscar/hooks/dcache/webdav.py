@@ -17,10 +17,12 @@ from datetime import timedelta
 import httpx
 
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError, quoted
+from airflow_provider_oscar.core.shapes import parse_json
 from airflow_provider_oscar.hooks.dcache.entries import NamespaceEntry, clean_path, encoded
 from airflow_provider_oscar.hooks.dcache.errors import status_error
 from airflow_provider_oscar.hooks.dcache.propfind import PROPFIND_BODY, PROPFIND_PLAIN_BODY, PropfindParser
 from airflow_provider_oscar.hooks.dcache.settings import DCacheSettings, is_loopback
+from airflow_provider_oscar.hooks.http.errors import is_page
 from airflow_provider_oscar.hooks.http.flows import Flow
 
 #: Redirects followed for one request; dCache needs one, to the pool.
@@ -74,7 +76,9 @@ class WebDavEndpoint:
             target = request.url.join(answer.headers.get("location", ""))
         except httpx.InvalidURL as error:
             raise PermanentError(f"{self.where}: redirected to an unusable URL ({quoted(error)})") from error
-        if not answer.headers.get("location") or target.scheme not in ("http", "https") or not target.host:
+        if not answer.headers.get("location"):
+            raise TransientError(f"{self.where}: redirected to nowhere ({answer.status_code}); is this WebDAV?")
+        if target.scheme not in ("http", "https") or not target.host:
             raise PermanentError(f"{self.where}: redirected to {quoted(_bare(target))}, which is not a place to go")
         insecure = self.settings.allow_insecure_http
         if target.scheme == "http" and not insecure and (request.url.scheme == "https" or not is_loopback(target.host)):
@@ -130,7 +134,7 @@ def write(door: WebDavEndpoint, path: str, data: bytes) -> Flow[None]:
     if answer.status_code in (404, 409):
         yield from make_directory(door, path.rpartition("/")[0] or "/")
         answer = yield from follow(door, door.request("PUT", door.url(path), content=data))
-    if answer.status_code not in (200, 201, 204):
+    if answer.status_code not in (200, 201, 204) or _is_other(answer):
         raise door.error(answer, f"write {quoted(path)}")
 
 
@@ -141,7 +145,9 @@ def make_directory(door: WebDavEndpoint, path: str) -> Flow[None]:
     at = path
     while at != "/":
         answer = yield door.request("MKCOL", door.url(at, directory=True))
-        if answer.status_code in (200, 201, 301, 405):  # 405: it exists; Apache says 301 on a form of its name
+        if answer.status_code in (200, 201, 301, 405) and not _is_other(
+            answer
+        ):  # 405: it exists; Apache says 301 on a form of its name
             break
         if answer.status_code not in (404, 409):
             raise door.error(answer, f"make the directory {quoted(at)}")
@@ -149,7 +155,7 @@ def make_directory(door: WebDavEndpoint, path: str) -> Flow[None]:
         at = at.rpartition("/")[0] or "/"
     for at in reversed(missing):
         answer = yield door.request("MKCOL", door.url(at, directory=True))
-        if answer.status_code not in (200, 201, 405):
+        if answer.status_code not in (200, 201, 405) or _is_other(answer):
             raise door.error(answer, f"make the directory {quoted(at)}")
 
 
@@ -157,14 +163,14 @@ def move(door: WebDavEndpoint, source: str, target: str, *, overwrite: bool = Fa
     """Rename a file or directory."""
     headers = {"Destination": door.url(target), "Overwrite": "T" if overwrite else "F"}
     answer = yield door.request("MOVE", door.url(source), headers=headers)
-    if answer.status_code not in (200, 201, 204):
+    if answer.status_code not in (200, 201, 204) or _is_other(answer):
         raise door.error(answer, f"move {quoted(source)} to {quoted(target)}")
 
 
 def delete(door: WebDavEndpoint, path: str) -> Flow[None]:
     """Delete a file or directory; it is not an error if there is none."""
     answer = yield door.request("DELETE", door.url(path))
-    if answer.status_code not in (200, 202, 204, 404):
+    if answer.status_code not in (200, 202, 204, 404) or _is_other(answer):
         raise door.error(answer, f"delete {quoted(path)}")
 
 
@@ -191,7 +197,13 @@ def stat(door: WebDavEndpoint, path: str) -> Flow[NamespaceEntry | None]:
     parser = PropfindParser(door.base_path, what=f"{door.where}: {quoted(path)}", max_entries=10)
     parser.feed(answer.content)
     parser.close()
-    return next((entry for entry in parser.take() if entry.path == clean_path(path)), None)
+    found = next((entry for entry in parser.take() if entry.path == clean_path(path)), None)
+    if found is None and b" 404 " not in answer.content:
+        raise TransientError(
+            f"{door.where}: cannot look at {quoted(path)}: the answer tells nothing of it; is this the URL of the "
+            "server itself?"
+        )
+    return found
 
 
 def is_dcache(door: WebDavEndpoint) -> Flow[bool]:
@@ -246,12 +258,17 @@ def _macaroon(answer: httpx.Response) -> str:
     if answer.status_code != 200:
         return ""
     try:
-        body = answer.json()
+        body = parse_json(answer.content)
     except ValueError:
         return ""
     value = body.get("macaroon") if isinstance(body, dict) else None
     usable = isinstance(value, str) and value.isascii() and value.isprintable() and " " not in value
     return str(value) if usable else ""
+
+
+def _is_other(answer: httpx.Response) -> bool:
+    """Whether a page answered 200 in the server's place; what is made is 201 or 204, with a page on some servers."""
+    return answer.status_code == 200 and is_page(answer.headers, answer.content)
 
 
 def _content(request: httpx.Request) -> bytes | None:

@@ -6,6 +6,7 @@ A system that means something else by a status says so in ``overrides``; the wor
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -16,6 +17,7 @@ from airflow_provider_oscar.core.errors import (
     OscarProviderError,
     PermanentError,
     TransientError,
+    quoted,
 )
 from airflow_provider_oscar.core.times import read_http
 
@@ -24,9 +26,14 @@ LONGEST_DELAY = 3600.0
 
 ErrorClass = type[DefinitionError] | type[TransientError] | type[PermanentError]
 
-#: Statuses below 500 with a meaning of their own. Others below 500 are permanent; 500 and above may pass.
+#: Statuses below 500 with a meaning of their own. Others from 300 to 499 are permanent. 500 and above may pass, and so
+#: may a success that is none of those that a call has: something else answered in the server's place.
 STATUS_ERRORS: Mapping[int, ErrorClass] = MappingProxyType(
     {
+        # Sent away for now: a proxy's login, or its page while the server is being replaced.
+        302: TransientError,
+        303: TransientError,
+        307: TransientError,
         401: AccessError,
         403: AccessError,
         404: BadInputError,
@@ -39,6 +46,9 @@ STATUS_ERRORS: Mapping[int, ErrorClass] = MappingProxyType(
 )
 
 
+_PAGE = re.compile(rb"(?i)(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?<(!doctype )?html")
+
+
 def error_class(status: int, overrides: Mapping[int, ErrorClass] | None = None) -> ErrorClass:
     """Return the class of the error for a status that does not mean success.
 
@@ -47,7 +57,29 @@ def error_class(status: int, overrides: Mapping[int, ErrorClass] | None = None) 
     """
     if overrides and status in overrides:
         return overrides[status]
-    return STATUS_ERRORS.get(status, TransientError if status >= 500 else PermanentError)
+    return STATUS_ERRORS.get(status, PermanentError if 300 <= status < 500 else TransientError)
+
+
+def target_of(headers: Mapping[str, str]) -> str:
+    """Return where a redirect leads, fit for a message: without user, password, query and fragment.
+
+    :param headers: with names as httpx has them (any case) or in lower case.
+    """
+    found = str(headers.get("location", ""))
+    rest = re.split("[?#]", found, maxsplit=1)[0]
+    scheme, marker, place = rest.partition("//")
+    authority, slash, path = place.partition("/")
+    return quoted(f"{scheme}{marker}{authority.rpartition('@')[2]}{slash}{path}" if marker else rest)
+
+
+def is_page(headers: Mapping[str, str], body: bytes = b"") -> bool:
+    """Whether an answer is a page for people, which no API sends: a proxy's login, or its word on an outage.
+
+    :param headers: with names as httpx has them (any case) or in lower case.
+    :param body: or its beginning; empty if the headers are to tell alone.
+    """
+    kind = str(headers.get("content-type", "")).partition(";")[0].strip().lower()
+    return kind in ("text/html", "application/xhtml+xml") or _PAGE.match(body[:500]) is not None
 
 
 def http_error(

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,6 +14,8 @@ from airflow_provider_oscar.core.errors import (
     TransientError,
     quoted,
 )
+from airflow_provider_oscar.core.shapes import parse_json
+from airflow_provider_oscar.hooks.http.errors import error_class
 
 _NOT_ACCEPTED = "it does not accept what was sent; correct the arguments of the task"
 _REMEDIES = {
@@ -55,19 +56,35 @@ def kubernetes_refusal(
         return DefinitionError(f"{seen}: {_REMEDIES[status]}")
     if status == 409:
         return TransientError(f"{seen}: something else changed it at the same moment")
-    if status in (408, 425, 429):
+    if status in (408, 423, 425, 429):
         return TransientError(f"{seen}: it asks to come back later")
     if 300 <= status < 400:
-        return DefinitionError(f"{seen}: it redirects; put the API server's own address into the kube config")
+        said = f"{seen}: it redirects; put the API server's own address into the kube config"
+        return TransientError(said) if error_class(status) is TransientError else DefinitionError(said)
     if status in (501, 505) or 400 <= status < 500:
         return PermanentError(f"{seen}: refused")
     return TransientError(f"{seen}: trouble on the server")
 
 
+def is_own(body: object) -> bool:
+    """Whether the body of a refusal is one of Kubernetes, which answers with its ``Status``.
+
+    A 404 of a proxy says nothing of what was asked for.
+
+    :param body: bytes or text.
+    """
+    text = body.decode("utf-8", "replace") if isinstance(body, bytes) else str(body or "")
+    try:
+        found = parse_json(text)
+    except ValueError:
+        return False
+    return isinstance(found, dict) and found.get("kind") == "Status"
+
+
 def _message(body: object) -> str:
     text = body.decode("utf-8", "replace") if isinstance(body, bytes) else str(body or "")
     try:
-        found = json.loads(text)
+        found = parse_json(text)
     except ValueError:
         return ""
     message = found.get("message") if isinstance(found, dict) else None

@@ -9,7 +9,6 @@ interLink makes up. The Kubernetes client is imported when it is first used.
 from __future__ import annotations
 
 import base64
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,17 +21,16 @@ from airflow_provider_oscar.core.errors import (
     LostContactError,
     OscarProviderError,
     TransientError,
-    quoted,
 )
 from airflow_provider_oscar.core.logs import LogText, read_bounded
 from airflow_provider_oscar.core.nodes import VirtualNode
 from airflow_provider_oscar.core.orphans import SecretInfo
 from airflow_provider_oscar.core.pods import CONTAINER_NAME
 from airflow_provider_oscar.core.podstatus import PodStatus, node_unready_reason
-from airflow_provider_oscar.core.shapes import mapping_of, sequence_of
+from airflow_provider_oscar.core.shapes import described, mapping_of, parse_json, sequence_of
 from airflow_provider_oscar.hooks.interlink.bounds import read_whole
 from airflow_provider_oscar.hooks.interlink.config import core_api, extra_field
-from airflow_provider_oscar.hooks.interlink.errors import RefusedError, client_errors, kubernetes_refusal
+from airflow_provider_oscar.hooks.interlink.errors import RefusedError, client_errors, is_own, kubernetes_refusal
 from airflow_provider_oscar.hooks.slurm import SlurmHook
 
 if TYPE_CHECKING:
@@ -218,6 +216,7 @@ class InterLinkHook(BaseHook):
             name,
             self.namespace,
             absent=(400, 404, 500, 502, 503, 504),
+            foreign=True,
             container=container,
             insecure_skip_tls_verify_backend=True,
         )
@@ -315,12 +314,12 @@ class InterLinkHook(BaseHook):
         self, about: str, call: Callable[..., object], *args: object, **selectors: str
     ) -> list[Mapping[str, object]]:
         """Return the items of all pages; begins again where the server has forgotten the page that comes next."""
-        given = {name: text for name, text in selectors.items() if text}
+        given: dict[str, Any] = {name: text for name, text in selectors.items() if text}
         for _ in range(3):
             found: list[Mapping[str, object]] = []
             follow = ""
             while True:
-                more = {"_continue": follow} if follow else {}
+                more: dict[str, Any] = {"_continue": follow} if follow else {}
                 answer = self._call(about, call, *args, absent=(410,), limit=_LISTED_AT_ONCE, **more, **given)
                 if answer is None:
                     break
@@ -343,15 +342,24 @@ class InterLinkHook(BaseHook):
         with client_errors(self.where, "read an answer"):
             data = read_whole(answer, self.where)
         try:
-            body = json.loads(data)
+            body = parse_json(data)
         except ValueError as error:
-            raise LostContactError(f"{self.where}: Kubernetes answered no JSON but {quoted(data)}") from error
+            raise LostContactError(f"{self.where}: Kubernetes answered no JSON but {described(data)}") from error
         return body if isinstance(body, dict) else {}
 
     def _call(
-        self, about: str, call: Callable[..., object], *args: object, absent: tuple[int, ...] = (), **query: object
+        self,
+        about: str,
+        call: Callable[..., object],
+        *args: object,
+        absent: tuple[int, ...] = (),
+        foreign: bool = False,
+        **query: object,
     ) -> Any:
         """Make one call, and repeat it while the server cannot answer; None for a status in ``absent``.
+
+        What is not there, or is there already, is so by Kubernetes' own word alone, and not by a proxy's page; but with
+        ``foreign``, of what is fetched from elsewhere.
 
         A refused login is repeated as well: API servers say 401 for seconds while a token is renewed. All calls may be
         repeated: what was created before a connection broke is found as being there (409).
@@ -365,8 +373,10 @@ class InterLinkHook(BaseHook):
                 self._worked = True
                 return answer
             except RefusedError as refused:
-                if refused.status in absent:
+                if refused.status in absent and (foreign or is_own(refused.body)):
                     return None
+                if refused.status in absent:
+                    raise self._other(about) from refused
                 error = kubernetes_refusal(
                     refused.status, refused.body, about=about, where=self.where, worked_before=self._worked
                 )

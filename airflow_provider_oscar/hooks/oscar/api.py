@@ -23,6 +23,8 @@ from airflow_provider_oscar.core.errors import (
 )
 from airflow_provider_oscar.core.service_difference import difference
 from airflow_provider_oscar.core.services import ServiceDefinition
+from airflow_provider_oscar.core.shapes import parse_json
+from airflow_provider_oscar.hooks.http.errors import is_page
 from airflow_provider_oscar.hooks.http.flows import Flow
 from airflow_provider_oscar.hooks.oscar.errors import BucketExistsError
 from airflow_provider_oscar.hooks.oscar.requests import OscarJob, OscarRequests, mapping, segment
@@ -59,7 +61,7 @@ class OscarCalls(OscarFlows):
     def get_info(self) -> Flow[dict[str, Any]]:
         """Version and Kubernetes version; checks the credentials on the way."""
         answer = yield self.api.request("GET", "/system/info")
-        return self.api.fields(answer, "the server")
+        return self.api.fields(answer, "the server", having="version")
 
     def get_config(self) -> Flow[dict[str, object]]:
         """The server's settings; holds MinIO keys, so never log it."""
@@ -77,7 +79,7 @@ class OscarCalls(OscarFlows):
         if answer.status_code == 404 and not answer.text.strip():
             # What OSCAR itself does not have it answers with nothing; a text is a proxy's.
             return None
-        return self.api.fields(answer, f"service {name!r}")
+        return self.api.fields(answer, f"service {name!r}", having="name")
 
     def apply_service(self, definition: ServiceDefinition, *, claimed: Collection[str] = ()) -> Flow[str]:
         """Make the service be as defined; return ``created``, ``updated`` or ``unchanged``.
@@ -121,7 +123,10 @@ class OscarCalls(OscarFlows):
     def offloads(self) -> Flow[bool]:
         """Whether this OSCAR saw a virtual node when it started; if not, jobs meant for one run in the cloud."""
         answer = yield self.api.request("GET", "/system/config")
-        config = mapping(answer.json()).get("config") if answer.is_success and answer.content else None
+        try:
+            config = mapping(parse_json(answer.content)).get("config") if answer.is_success else None
+        except ValueError:
+            config = None
         return not isinstance(config, Mapping) or bool(config.get("interLink_available", True))
 
     def _create_service(self, definition: ServiceDefinition, claimed: Collection[str]) -> Flow[None]:
@@ -172,7 +177,7 @@ class OscarCalls(OscarFlows):
     def delete_service(self, name: str) -> Flow[bool]:
         """Delete a service **with its input and output buckets**; False if it was not there."""
         answer = yield self.api.request("DELETE", f"/system/services/{segment(name)}", timeout=SLOW)
-        if answer.status_code == 404:
+        if answer.status_code == 404 and not answer.text.strip():
             return False
         self.api.check(answer, f"deletion of service {name!r}")
         return True
@@ -220,11 +225,6 @@ class OscarCalls(OscarFlows):
         if answer.status_code in (404, 500) and not answer.text.strip():
             return None
         self.api.check(answer, about)
-        if answer.headers.get("content-type", "").startswith("text/html"):
-            raise LostContactError(
-                f"{self.api.where}: the answer about {about} is a web page, such as that of a login; check that the "
-                "host of the connection is OSCAR's own endpoint"
-            )
         if not answer.content and "content-type" not in answer.headers:
             # The log of a job that printed nothing is an empty text; to others OSCAR answers 200 with nothing at all.
             raise DefinitionError(
@@ -236,7 +236,10 @@ class OscarCalls(OscarFlows):
     def delete_job(self, service: str, job: str) -> Flow[bool]:
         """Cancel and remove a job; False if it was not there, which is as good (OSCAR says 404 or 403)."""
         answer = yield self.api.request("DELETE", f"/system/logs/{segment(service)}/{segment(job)}")
-        if answer.status_code in (403, 404):
+        # What OSCAR itself does not have it answers with nothing, or 403 and a text; a page is a proxy's.
+        if answer.status_code == 404 and not answer.text.strip():
+            return False
+        if answer.status_code == 403 and not is_page(answer.headers, answer.content):
             return False
         self.api.check(answer, f"deletion of job {job!r} of service {service!r}")
         return True

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError, quoted
+from airflow_provider_oscar.core.shapes import parse_json
 
 #: Seconds before its end at which an access token is renewed.
 _RENEW_BEFORE = 60.0
@@ -230,7 +231,7 @@ class OidcRefreshAuth(httpx.Auth):
         """Keep what the issuer gave; its body may repeat the token, so it is not shown."""
         refresh = self._tokens.found.get(self._key, ("", 0.0, self._refresh_token))[2]
         try:
-            found = answer.json()
+            found = parse_json(answer.content)
         except ValueError:
             found = None
         body = found if isinstance(found, dict) else {}
@@ -312,7 +313,7 @@ def _expiry(token: str) -> float | None:
     """Return the ``exp`` of a JWT in seconds since the epoch; None if it has none, or is of another form."""
     try:
         payload = token.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        claims = parse_json(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
         return float(claims["exp"])
     except (IndexError, ValueError, KeyError, TypeError):
         return None

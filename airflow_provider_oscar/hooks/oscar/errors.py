@@ -19,9 +19,8 @@ from airflow_provider_oscar.core.errors import (
     TransientError,
     quoted,
 )
+from airflow_provider_oscar.hooks.http.errors import error_class, is_page, retry_after, target_of
 
-#: The most seconds of a ``Retry-After`` that are believed.
-_LONGEST_DELAY = 3600.0
 #: Texts of a 500 that is final, with the remedy.
 _FINAL: tuple[tuple[re.Pattern[str], str], ...] = (
     (
@@ -68,7 +67,7 @@ def refusal(answer: httpx.Response, *, about: str, where: str) -> OscarProviderE
     """Return the error for an answer that is not a success; total over all statuses."""
     status = answer.status_code
     seen = f"{where}: OSCAR answered {status} about {about}"
-    body = f" ({quoted(answer.text)})" if answer.text.strip() and len(answer.text) < 10_000 else ""
+    body = f" ({quoted(answer.text)})" if answer.text.strip() and not is_page(answer.headers, answer.content) else ""
     if status == 401:
         return AccessError(f"{seen}{body}: not authorised; check user, password or token of the connection")
     if status == 403:
@@ -79,17 +78,19 @@ def refusal(answer: httpx.Response, *, about: str, where: str) -> OscarProviderE
         return NotOscarError(f"{seen}{body}: there is no such route; check that the host of the connection is OSCAR")
     if status in (404, 405):
         return DefinitionError(f"{seen}{body}: not there; check the name, and that the host of the connection is OSCAR")
-    if status in (408, 425, 429):
-        return TransientError(f"{seen}{body}: it asks to come back later", delay=_retry_after(answer))
+    if status in (408, 423, 425, 429):
+        return TransientError(f"{seen}{body}: it asks to come back later", delay=retry_after(answer.headers))
     if status in (400, 406, 415, 422):
         return DefinitionError(f"{seen}{body}: it does not accept what was sent; correct the definition")
     if 300 <= status < 400:
-        target = quoted(answer.headers.get("location", ""))
-        return DefinitionError(f"{seen}: it redirects to {target}; put OSCAR's own address into the connection's host")
+        message = (
+            f"{seen}: it redirects to {target_of(answer.headers)}; put OSCAR's own address into the connection's host"
+        )
+        return TransientError(message) if error_class(status) is TransientError else DefinitionError(message)
     if status in (501, 505) or 400 <= status < 500:
         return PermanentError(f"{seen}{body}: refused")
     return _final(answer.text, f"{seen}{body}") or TransientError(
-        f"{seen}{body}: the server failed", delay=_retry_after(answer)
+        f"{seen}{body}: the server failed", delay=retry_after(answer.headers)
     )
 
 
@@ -107,8 +108,3 @@ def _final(text: str, seen: str) -> DefinitionError | None:
             return BucketExistsError(f"{seen}: {remedy}", bucket[1])
         return DefinitionError(f"{seen}: {remedy}")
     return None
-
-
-def _retry_after(answer: httpx.Response) -> float | None:
-    value = answer.headers.get("retry-after", "")
-    return min(float(value), _LONGEST_DELAY) if value.isascii() and value.isdigit() else None

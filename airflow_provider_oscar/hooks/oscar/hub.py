@@ -9,7 +9,6 @@ address in an answer is followed, names are checked before they become a path, a
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import httpx
 
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError, quoted
 from airflow_provider_oscar.core.logs import printable
+from airflow_provider_oscar.core.shapes import parse_json
 from airflow_provider_oscar.hooks.http import flows
 from airflow_provider_oscar.hooks.http.flows import Flow
 
@@ -72,7 +72,7 @@ class Crate:
         :raises DefinitionError: if it is not an RO-Crate.
         """
         try:
-            document = json.loads(metadata)
+            document = parse_json(metadata)
         except (ValueError, RecursionError) as error:
             raise DefinitionError(f"the metadata of {slug!r} in the Hub are not JSON") from error
         graph = document.get("@graph") if isinstance(document, Mapping) else None
@@ -185,7 +185,7 @@ class Hub:
         answer = yield self._request("", "application/vnd.github+json")
         self._check(answer)
         try:
-            entries = answer.json()
+            entries = parse_json(answer.content)
         except ValueError:
             entries = None
         if not isinstance(entries, list):

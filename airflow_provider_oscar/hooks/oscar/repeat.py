@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import httpx
 
+from airflow_provider_oscar.hooks.http.errors import retry_after
 from airflow_provider_oscar.hooks.oscar.errors import is_final
 
 #: Header that chooses the name of the job (OSCAR 4.1 and later; ignored before).
@@ -56,9 +57,9 @@ def _again(request: httpx.Request, answer: httpx.Response, attempt: int, *, pati
 
 
 def _pause(answer: httpx.Response | None, attempt: int) -> float:
-    wanted = answer.headers.get("retry-after", "") if answer is not None else ""
-    if wanted.isascii() and wanted.isdigit():
-        return min(float(wanted), _LONGEST_WAIT)
+    wanted = retry_after(answer.headers) if answer is not None else None
+    if wanted is not None:
+        return min(wanted, _LONGEST_WAIT)
     return PAUSES[attempt] * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
 
 

@@ -10,9 +10,10 @@ from urllib.parse import quote
 
 import httpx
 
-from airflow_provider_oscar.core.errors import DefinitionError, LostContactError, quoted
+from airflow_provider_oscar.core.errors import DefinitionError, LostContactError
 from airflow_provider_oscar.core.phase import JobPhase
-from airflow_provider_oscar.core.shapes import mappings_of, sendable
+from airflow_provider_oscar.core.shapes import described, mappings_of, parse_json, sendable
+from airflow_provider_oscar.hooks.http.errors import is_page
 from airflow_provider_oscar.hooks.oscar.errors import refusal
 
 _USER_AGENT = "airflow-provider-oscar"
@@ -87,21 +88,24 @@ class OscarRequests:
                 "use an account that may read it"
             )
         try:
-            return answer.json()
+            return parse_json(answer.content)
         except ValueError as error:
             raise LostContactError(
-                f"{self.where}: the answer about {about} is not JSON but {quoted(answer.text)}; "
+                f"{self.where}: the answer about {about} is not JSON but {described(answer.content)}; "
                 "check that the host of the connection is OSCAR's own endpoint"
             ) from error
 
-    def fields(self, answer: httpx.Response, about: str) -> dict[str, object]:
+    def fields(self, answer: httpx.Response, about: str, *, having: str = "") -> dict[str, object]:
         """Return the object of a successful answer.
 
+        :param answer: the answer.
+        :param about: what was asked for.
+        :param having: a field that OSCAR's own always has.
         :raises LostContactError: for any other JSON: that nothing is there OSCAR says in other ways.
         """
         found = self.json(answer, about)
-        if not isinstance(found, Mapping):
-            raise self._another_form(answer, about, "an object")
+        if not isinstance(found, Mapping) or (having and having not in found):
+            raise self._another_form(answer, about, f"an object with the field {having!r}" if having else "an object")
         return dict(found)
 
     def objects(self, answer: httpx.Response, about: str) -> list[dict[str, object]]:
@@ -113,7 +117,7 @@ class OscarRequests:
 
     def _another_form(self, answer: httpx.Response, about: str, wanted: str) -> LostContactError:
         return LostContactError(
-            f"{self.where}: the answer about {about} is not {wanted} but {quoted(answer.text)}; "
+            f"{self.where}: the answer about {about} is not {wanted} but {described(answer.content)}; "
             "check that the host of the connection is OSCAR's own endpoint"
         )
 
@@ -133,9 +137,11 @@ class OscarRequests:
         return jobs, str(body.get("next_page") or "") if paged else ""
 
     def check(self, answer: httpx.Response, about: str) -> None:
-        """Raise the error that belongs to the status, unless it is a success."""
+        """Raise the error that belongs to the status, unless it is a success, and not that of a proxy's page."""
         if not answer.is_success:
             raise refusal(answer, about=about, where=self.where)
+        if is_page(answer.headers, answer.content):
+            raise self._another_form(answer, about, "OSCAR's own")
 
 
 def mapping(body: object) -> dict[str, object]:

@@ -17,6 +17,7 @@ from urllib.parse import quote
 import httpx
 
 from airflow_provider_oscar.core.errors import DefinitionError, LostContactError
+from airflow_provider_oscar.core.shapes import parse_json
 from airflow_provider_oscar.hooks.http.flows import Flow
 from airflow_provider_oscar.hooks.oscar.api import SLOW, OscarFlows
 
@@ -187,7 +188,7 @@ class OscarRoutes(OscarFlows):
         about = f"the federation of {service!r}"
         answer = yield from self._ask(method, f"/system/federation/{quote(service, safe='')}", about, body=dict(body))
         try:
-            found = answer.json() if answer.content else {}
+            found = parse_json(answer.content) if answer.content else {}
         except ValueError:
             found = {"warning": answer.text}
         return dict(found) if isinstance(found, Mapping) else {}

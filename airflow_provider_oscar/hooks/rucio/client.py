@@ -7,7 +7,6 @@ Source: Rucio 41, ``web/rest/flaskapi/v1/auth.py`` and ``dids.py``. It speaks HT
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from urllib.parse import quote_plus
 import httpx
 
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError, quoted
+from airflow_provider_oscar.core.shapes import parse_json
 from airflow_provider_oscar.hooks.http.timeouts import read_timeout
 from airflow_provider_oscar.hooks.http.tls import read_verify, tls_context
 
@@ -143,7 +143,7 @@ class RucioClient:
             if number >= MOST_FILES:
                 raise PermanentError(f"{self._where}: {quoted(f'{scope}:{name}')} has more than {MOST_FILES} files")
             try:
-                found = json.loads(line)
+                found = parse_json(line)
             except ValueError:
                 found = None
             yield found if isinstance(found, dict) else {}

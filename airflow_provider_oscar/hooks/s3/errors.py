@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from botocore import exceptions as boto
@@ -17,14 +18,21 @@ from airflow_provider_oscar.core.errors import (
     TransientError,
     quoted,
 )
-from airflow_provider_oscar.hooks.http.errors import retry_after
+from airflow_provider_oscar.hooks.http.errors import error_class, is_page, retry_after
 
 _WRONG_KEY = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "AuthFailure"}
 _DENIED = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "Forbidden", "403"}
 _NO_BUCKET = {"NoSuchBucket", "InvalidBucketName"}
 _NO_KEY = {"NoSuchKey", "NoSuchVersion", "404", "NotFound"}
+#: What boto3 has for a code where the answer has none.
+_UNSAID = {"404", "NotFound", ""}
 _WRONG_REGION = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301"}
-_LATER = {"SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "Throttling", "TooManyRequests"}
+_LATER = {
+    "SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "Throttling", "TooManyRequests",
+    "OperationAborted", "ConditionalRequestConflict",
+}  # fmt: skip
+#: Operations whose answers have no body, so that no code tells whose a 404 is.
+_BODILESS = ("HeadObject", "HeadBucket")
 
 
 def s3_error(error: Exception, *, conn_id: str, endpoint: str, action: str, bucket: str = "") -> OscarProviderError:
@@ -65,6 +73,11 @@ def _from_answer(error: boto.ClientError, *, where: str, bucket: str) -> OscarPr
     reply = f"{status} {code}: {quoted(detail.get('Message', ''))}"
     if code in _NO_BUCKET:
         return DefinitionError(f"{where}: bucket {bucket!r} does not exist ({reply}); create it or correct the name")
+    if status == 404 and code in _UNSAID and error.operation_name not in _BODILESS:
+        return TransientError(
+            f"{where}: what answered {reply} is not an S3 store; a proxy does so while the store is replaced, "
+            "or the connection's endpoint is not that of the store"
+        )
     if code in _NO_KEY or status == 404:
         return BadInputError(f"{where}: there is no such object ({reply})")
     if code in _WRONG_KEY or status == 401:
@@ -75,7 +88,7 @@ def _from_answer(error: boto.ClientError, *, where: str, bucket: str) -> OscarPr
         )
     if code in _WRONG_REGION:
         return DefinitionError(f"{where}: the bucket is in another region ({reply}); set the extra 'region_name'")
-    if code in _LATER or status == 429 or status >= 500:
+    if code in _LATER or status < 300 or issubclass(error_class(status), TransientError):
         return TransientError(
             f"{where}: the store is busy or failing ({reply})", delay=retry_after(metadata.get("HTTPHeaders") or {})
         )
@@ -87,21 +100,45 @@ def _from_answer(error: boto.ClientError, *, where: str, bucket: str) -> OscarPr
     return PermanentError(f"{where}: refused ({reply})")
 
 
-def is_redirect(status: int) -> bool:
-    """Whether an answer sends the client elsewhere."""
-    return status in (301, 302, 303, 307, 308)
+def require_store(
+    status: int, headers: Mapping[str, str], body: object, operation: str, *, conn_id: str, endpoint: str
+) -> None:
+    """Refuse an answer of something else than a store, or that sends us elsewhere.
 
+    boto3 would follow a redirect round in circles, and take a proxy's page with status 200 for an object, or for a
+    write that was made. A redirect to the bucket's region carries that region, and is boto3's own matter.
 
-def redirect_error(target: str, *, conn_id: str, endpoint: str) -> DefinitionError:
-    """Return the error for an endpoint that sends its clients to another one, such as from http to https.
-
-    :param target: its ``Location``.
+    :param status: of HTTP.
+    :param headers: with names in lower case.
+    :param body: as botocore has it: bytes, or a stream that was not read.
+    :param operation: name of S3's API.
     :param conn_id: connection of the store.
-    :param endpoint: URL of the connection.
+    :param endpoint: URL of the connection; empty for Amazon.
+    :raises DefinitionError: for an endpoint that sends its clients to another one for good, as from http to https.
+    :raises TransientError: for one that does so now, and for an answer of something else.
     """
+    if status in (301, 302, 303, 307, 308) and endpoint and "x-amz-bucket-region" not in headers:
+        raise _redirect_error(headers.get("location", ""), status, conn_id=conn_id, endpoint=endpoint)
+    if status < 300 and not _is_of_store(operation, headers, body if isinstance(body, bytes) else b""):
+        raise TransientError(
+            f"connection {conn_id!r} ({endpoint or 'Amazon S3'}): what answered to {operation} is not an S3 store; a "
+            "proxy does so while the store is away, or the connection's endpoint is not that of the store"
+        )
+
+
+def _is_of_store(operation: str, headers: Mapping[str, str], body: bytes) -> bool:
+    named = any(name.startswith("x-amz-") for name in headers)
+    if operation in ("GetObject", "HeadObject", "PutObject"):  # of which the content type is the object's
+        return named or "etag" in headers or "last-modified" in headers
+    return named or not is_page(headers, body)
+
+
+def _redirect_error(target: str, status: int, *, conn_id: str, endpoint: str) -> DefinitionError | TransientError:
     parts = urlsplit(target)
     shown = f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}"
-    return DefinitionError(
-        f"connection {conn_id!r} ({endpoint}): the endpoint redirects to {quoted(shown if parts.scheme else target)}; "
+    to = "nowhere" if not target else quoted(shown if parts.scheme else target)
+    said = (
+        f"connection {conn_id!r} ({endpoint}): the endpoint redirects to {to}; "
         "set the host or the extra 'endpoint_url' to the URL that answers itself"
     )
+    return TransientError(said) if error_class(status) is TransientError else DefinitionError(said)

@@ -23,6 +23,7 @@ from airflow.sdk import BaseHook
 from boto3.exceptions import S3UploadFailedError
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from airflow_provider_oscar.core.errors import (
     BadInputError,
@@ -37,7 +38,7 @@ from airflow_provider_oscar.core.staging import StageIn, StageOutS3Post
 from airflow_provider_oscar.hooks.http.cookies import cookie_jar
 from airflow_provider_oscar.hooks.http.tls import tls_context
 from airflow_provider_oscar.hooks.s3 import staging
-from airflow_provider_oscar.hooks.s3.errors import is_redirect, redirect_error, s3_error
+from airflow_provider_oscar.hooks.s3.errors import require_store, s3_error
 from airflow_provider_oscar.hooks.s3.listing import ListingPage, MakeEvent, Progress
 from airflow_provider_oscar.hooks.s3.requests import Unlisted, boto_page, stream_page
 from airflow_provider_oscar.hooks.s3.settings import AccessKeys, S3Settings
@@ -117,20 +118,14 @@ class OscarS3Hook(BaseHook):
                 config=config,
                 **self.keys(),
             )
-        client.meta.events.register("before-parse.s3", self._require_no_redirect)
+        client.meta.events.register("before-parse.s3", self._require_store)
         return client
 
-    def _require_no_redirect(self, response_dict: Mapping[str, Any], **_: object) -> None:
-        """Refuse an answer that sends us to another endpoint, which boto3 would follow round in circles.
-
-        A redirect to the bucket's region carries that region, and is boto3's own matter.
-        """
-        headers = response_dict.get("headers") or {}
-        if not is_redirect(int(response_dict["status_code"])) or "x-amz-bucket-region" in headers:
-            return
-        target = str(headers.get("location") or "")
-        if target and self.settings.endpoint_url:
-            raise redirect_error(target, conn_id=self.s3_conn_id, endpoint=self.settings.endpoint_url)
+    def _require_store(self, response_dict: Mapping[str, Any], event_name: str, **_: object) -> None:
+        headers = {str(name).lower(): str(value) for name, value in (response_dict.get("headers") or {}).items()}
+        status, operation = int(response_dict["status_code"]), event_name.rpartition(".")[2]
+        body = response_dict.get("body")
+        require_store(status, headers, body, operation, conn_id=self.s3_conn_id, endpoint=self.settings.endpoint_url)
 
     def keys(self) -> AccessKeys:
         """Return the access key as boto3's clients take it; empty if boto3 is to look for one."""
@@ -281,7 +276,10 @@ class OscarS3Hook(BaseHook):
         bucket, key = staging.s3_path(uri)
         try:
             with self.errors(f"read {quoted(key)}", bucket), closing(self._open(bucket, key)) as body:
-                data = body.read(limit + 1)
+                data = b""
+                # To its end, since only there it is noticed that it was cut short.
+                while len(data) <= limit and (more := body.read(limit + 1 - len(data))):
+                    data += more
         except BadInputError:
             return None
         if len(data) > limit:
@@ -386,7 +384,7 @@ class OscarS3Hook(BaseHook):
         words = f"{action} in bucket {bucket!r}" if bucket else action
         try:
             yield
-        except (BotoCoreError, ClientError, ValueError) as error:
+        except (BotoCoreError, ClientError, ResponseParserError, ValueError) as error:
             if isinstance(error, OscarProviderError):
                 raise
             raise s3_error(

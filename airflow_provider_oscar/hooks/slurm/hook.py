@@ -8,7 +8,6 @@ word, later a list of words, and a number may be ``{"set": …, "number": …}``
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ from airflow.sdk import BaseHook
 
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError, quoted
 from airflow_provider_oscar.core.orphans import SlurmJob
-from airflow_provider_oscar.core.shapes import mappings_of
+from airflow_provider_oscar.core.shapes import mappings_of, parse_json
 from airflow_provider_oscar.core.slurm_queue import SlurmQueue, summarize_queue
 from airflow_provider_oscar.hooks.http.cookies import cookie_jar
 from airflow_provider_oscar.hooks.http.tls import tls_context
@@ -34,6 +33,9 @@ TIMEOUT = 20.0
 ANSWER_LIMIT = 64 * 1024 * 1024
 #: What SLURM says of a job id that it does not know (any more): ESLURM_INVALID_JOB_ID.
 _UNKNOWN_JOB = 2017
+#: Some of these are in all that slurmrestd answers, but for the description of its API.
+_FIELDS = {"jobs", "errors", "meta"}
+_DOCUMENTS = ("/openapi/v3",)
 _PATH = re.compile(r"/slurm/(v\d+\.\d+\.(\d+))/job/\{job_id\}/?")
 
 
@@ -149,10 +151,11 @@ class SlurmHook(BaseHook):
                 f"{self.where}: SLURM's REST API cannot be reached ({type(error).__name__}: {quoted(error)})"
             ) from error
         try:
-            found = json.loads(b"".join(parts))
+            found = parse_json(b"".join(parts))
         except ValueError:
             found = None
-        if answer.status_code < 400 and (not answer.is_success or not isinstance(found, Mapping)):
+        known = isinstance(found, Mapping) and (path in _DOCUMENTS or found.keys() & _FIELDS)
+        if answer.status_code < 400 and (not answer.is_success or not known):
             # A proxy's page or a redirect says nothing of a job, least of all that there is none.
             raise TransientError(
                 f"{self.where}: what answers {answer.status_code} to {method} {path} is not slurmrestd; "

@@ -39,6 +39,13 @@ class Answer:
         pass
 
 
+def own(status):
+    """Refuse as Kubernetes does, in whose body it says that it is Kubernetes."""
+    error = ApiException(status=status, reason="no")
+    error.body = json.dumps({"kind": "Status", "code": status}).encode()
+    return error
+
+
 class FakeCore:
     """The calls of ``CoreV1Api`` the hook makes, over dictionaries; ``refuse`` maps a call to a status."""
 
@@ -54,17 +61,17 @@ class FakeCore:
         if isinstance(status, BaseException):
             raise status
         if status:
-            raise ApiException(status=status, reason="no")
+            raise own(status)
 
     def _get(self, kind, name):
         if name not in kind:
-            raise ApiException(status=404)
+            raise own(404)
         return Answer(kind[name])
 
     def create_namespaced_pod(self, namespace, body, **_):
         self._called("create pod", body["metadata"]["name"])
         if body["metadata"]["name"] in self.pods:
-            raise ApiException(status=409)
+            raise own(409)
         body = json.loads(json.dumps(body))
         body["metadata"]["uid"] = "uid-1"
         self.pods[body["metadata"]["name"]] = body
@@ -95,7 +102,7 @@ class FakeCore:
     def create_namespaced_secret(self, namespace, body, dry_run="", **_):
         self._called("create secret", body["metadata"]["name"])
         if body["metadata"]["name"] in self.secrets:
-            raise ApiException(status=409)
+            raise own(409)
         if not dry_run:
             self.secrets[body["metadata"]["name"]] = body
         return Answer(body)

@@ -400,7 +400,8 @@ def test_every_status_has_an_error():
         (501, PermanentError),
         (502, TransientError),
         (504, TransientError),
-        (302, DefinitionError),
+        (301, DefinitionError),
+        (302, TransientError),
     ],
 )
 def test_status_is_sorted_by_what_to_do_next(status, kind):
@@ -439,7 +440,7 @@ def test_basic_credentials_go_to_the_system_routes_and_the_services_token_to_job
         seen.append((request.url.path, request.headers.get("authorization")))
         if request.method == "POST":
             return answer(201)
-        return answer(body={"token": TOKEN, "version": "v4.1.0"})
+        return answer(body={"name": "infer", "token": TOKEN, "version": "v4.1.0"})
 
     hook = hook_with(handler)
     assert hook.run(hook.submit_job("infer", b"", "x")) == Submission("x")
@@ -465,7 +466,11 @@ def test_refresh_token_is_exchanged_once_and_again_after_a_401():
             issued.append(1)
             return answer(body={"access_token": f"t{len(issued)}", "expires_in": 3600})
         calls.append(request.headers["authorization"])
-        return answer(401) if request.headers["authorization"] == "Bearer t1" and len(calls) > 1 else answer(body={})
+        return (
+            answer(401)
+            if request.headers["authorization"] == "Bearer t1" and len(calls) > 1
+            else answer(body={"version": "v4.1.0"})
+        )
 
     hook = hook_with(
         handler,

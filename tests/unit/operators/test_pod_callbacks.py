@@ -89,7 +89,9 @@ def pods(cluster, monkeypatch):
     def read(name, namespace):
         found = next((pod for pod in cluster.created if pod["metadata"]["name"] == name and name in cluster.pods), None)
         if found is None:
-            raise ApiException(status=404)
+            error = ApiException(status=404)
+            error.body = b'{"kind": "Status", "code": 404}'
+            raise error
         return as_object(found)
 
     monkeypatch.setattr(InterLinkHook, "core", SimpleNamespace(read_namespaced_pod=read))

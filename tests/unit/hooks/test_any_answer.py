@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every hook makes of answers that no client hopes for: of proxies, of servers that restart, of strangers.
+
+One bad answer never decides, and none is taken for an absence, an empty listing, an object, or a write that was made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from airflow.sdk import Connection
+
+from airflow_provider_oscar.core.errors import (
+    AccessError,
+    DefinitionError,
+    OscarProviderError,
+    PermanentError,
+    TransientError,
+)
+from airflow_provider_oscar.hooks.dcache import DCacheHook, rest, webdav
+from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
+from airflow_provider_oscar.hooks.oscar import repeat
+from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
+from airflow_provider_oscar.hooks.slurm import SlurmHook
+
+SECRET = "hush-hush-secret"
+JSON, XML, HTML = "application/json", "application/xml", "text/html"
+PAGE = b"<html><head><title>Sign in</title></head><body>x</body></html>"
+
+
+class Server:
+    """Answers every request with the same bytes, whatever they are."""
+
+    def __init__(self) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.answer = b""
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._one, args=(connection,), daemon=True).start()
+
+    def _one(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.settimeout(20)
+            data = b""
+            while b"\r\n\r\n" not in data:
+                if not (more := connection.recv(65536)):
+                    return
+                data += more
+            head, _, body = data.partition(b"\r\n\r\n")
+            if b"100-continue" in head.lower():
+                connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+            told = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+            while len(body) < int(told[1] if told else 0) and (more := connection.recv(65536)):
+                body += more
+            start, blank, rest_of_it = self.answer.partition(b"\r\n\r\n")
+            connection.sendall(start + blank + (b"" if head.startswith(b"HEAD") else rest_of_it))
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    made = Server()
+    yield made
+    made.close()
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    monkeypatch.setattr(repeat, "PAUSES", (0.0,))
+    monkeypatch.setattr(repeat, "_LONGEST_WAIT", 0.0)
+
+
+def http(status: int, body: bytes = b"", kind: str = "", *, length: int | None = None, **headers: str) -> bytes:
+    told = {"Content-Type": kind, "Content-Length": str(len(body) if length is None else length), **headers}
+    lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in told.items() if value)
+    return f"HTTP/1.1 {status} Said\r\n{lines}Connection: close\r\n\r\n".encode() + body
+
+
+#: What none of the systems ever says, so that it is an error for every call, and never a final one.
+NOT_THEIRS = {
+    "a page": http(200, PAGE, HTML),
+    "a page of XML": http(200, b'<?xml version="1.0"?>' + PAGE, XML),
+    "a page, 206": http(206, PAGE, HTML),
+    "no answer": b"",
+    "another protocol": b"SSH-2.0-OpenSSH_9.2\r\n",
+    "cut": http(200, b'{"items": [], "a"', JSON, length=5000),
+    "not compressed": http(200, b"{}", JSON, Content_Encoding="gzip"),
+    "sent away for now": http(302, Location="https://login.example/?code=hush-hush-secret"),
+    "sent nowhere": http(302),
+    "later, in seconds": http(429, Retry_After="7"),
+    "later, in words": http(429, Retry_After="soon"),
+    "later, in the past": http(429, Retry_After="Fri, 31 Dec 1999 23:59:59 GMT"),
+    "later, negative": http(429, Retry_After="-5"),
+    "later, for ages": http(429, Retry_After="9" * 30),
+    "too early": http(425),
+    "locked": http(423),
+    "slow": http(408),
+    "broken, a page": http(502, PAGE, HTML),
+    "away": http(503, Retry_After="3"),
+    "gateway": http(504, PAGE, HTML),
+    "full": http(507),
+    "unknown": http(599),
+}
+#: JSON that a proxy or another API says with 200.
+OTHER_JSON = {
+    "nothing": http(200, b"null", JSON),
+    "a text": http(200, b'"x"', JSON),
+    "a list": http(200, b"[]", JSON),
+    "an error": http(200, b'{"error": "maintenance"}', JSON),
+    "a refusal": http(200, b'{"kind": "Status", "status": "Failure", "code": 500}', JSON),
+    "cut JSON": http(200, b'{"name": "hush-hush-secret", "items": [', JSON),
+    "deep": http(200, b"[" * 100_000, JSON),
+    "a long number": http(200, b'{"items": ' + b"9" * 10_000, JSON),
+    "bytes": http(200, b"\xff\xfe\x00", JSON),
+}
+#: What is not there, by the word of something that does not know.
+NOT_THEIR_404 = {
+    "a page, 404": http(404, PAGE, HTML),
+    "a proxy's 404": http(404, b"404 page not found", "text/plain"),
+}
+Call = Callable[[], object]
+
+
+def connection(kind: str, url: str = "", **extra: Any) -> Connection:
+    return Connection(conn_id="c", conn_type=kind, host=url, login="u", password=SECRET, extra=json.dumps(extra))
+
+
+def s3_calls(url: str) -> dict[str, Call]:
+    store = OscarS3Hook("c", connection=connection("oscar_s3", url))
+    by_boto = OscarS3Hook("c", connection=connection("oscar_s3", url))
+    by_boto._boto_only.set()
+    return {
+        "list": lambda: store.list_page("b"),
+        "list by boto3": lambda: by_boto.list_page("b"),
+        "head": lambda: store.head("b", "k"),
+        "read": lambda: store.read_bytes("s3://b/k", 100_000),
+        "put": lambda: store.put_bytes("b", "k", b"x"),
+        "delete": lambda: store.delete("b", "k"),
+    }
+
+
+def door_calls(url: str) -> dict[str, Call]:
+    hook = DCacheHook("c", connection=connection("dcache", f"{url}/base"))
+    minted = {"activities": ["LIST"], "lifetime": timedelta(hours=1)}
+    return {
+        "stat": lambda: hook.stat("/x"),
+        "list": lambda: hook.list_entries("/x"),
+        "put": lambda: hook.put_bytes("/", "k", b"x"),
+        "delete": lambda: hook.delete("/", "k"),
+        "make a directory": lambda: hook.make_directory("/a"),
+        "move": lambda: hook.move("/a", "/b"),
+        "macaroon": lambda: hook.run(webdav.mint_macaroon(hook.door, "/a", **minted)),  # type: ignore[arg-type]
+    }
+
+
+def frontend_calls(url: str) -> dict[str, Call]:
+    hook = DCacheHook("c", connection=connection("dcache", "http://127.0.0.1:9/", frontend_url=url))
+    return {
+        "stat": lambda: hook.run(rest.stat(hook.frontend, "/x")),
+        "list": lambda: hook.run(rest.children(hook.frontend, "/x")),
+    }
+
+
+def oscar_calls(url: str) -> dict[str, Call]:
+    hook = OscarHook("c", connection=connection("oscar", url))
+    return {
+        "info": lambda: hook.run(hook.get_info()),
+        "service": lambda: hook.run(hook.get_service("s")),
+        "jobs": lambda: hook.run(hook.list_jobs("s")),
+        "delete a job": lambda: hook.run(hook.delete_job("s", "j")),
+        "delete a service": lambda: hook.run(hook.delete_service("s")),
+    }
+
+
+def kubernetes_calls(url: str) -> dict[str, Call]:
+    config = {
+        "clusters": [{"name": "c", "cluster": {"server": url}}],
+        "users": [{"name": "u", "user": {"token": SECRET}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    hook = InterLinkHook("c", connection=connection("interlink", kube_config_secret=json.dumps(config)))
+    hook.pauses = ()
+    return {
+        "read a pod": lambda: hook.read_pod("p"),
+        "list pods": hook.list_pods,
+        "list nodes": hook.nodes,
+        "list secrets": hook.list_secrets,
+        "create a pod": lambda: hook.create_or_adopt_pod({"metadata": {"name": "p"}}, {"a": "b"}),
+    }
+
+
+def slurm_calls(url: str) -> dict[str, Call]:
+    hook = SlurmHook("c", connection=connection("http", url, api_version="v0.0.40"))
+    return {"job": lambda: hook.job("5"), "jobs": hook.jobs, "cancel": lambda: hook.cancel("5")}
+
+
+SYSTEMS: dict[str, Callable[[str], dict[str, Call]]] = {
+    "s3": s3_calls,
+    "door": door_calls,
+    "frontend": frontend_calls,
+    "oscar": oscar_calls,
+    "kubernetes": kubernetes_calls,
+    "slurm": slurm_calls,
+}
+CALLS = [(system, call) for system, calls in SYSTEMS.items() for call in calls("http://127.0.0.1:9")]
+#: Systems whose answers are JSON, and the calls whose answers nobody reads.
+JSON_CALLS = [
+    (system, call)
+    for system, call in CALLS
+    if system in ("frontend", "oscar", "kubernetes", "slurm") and not call.startswith(("delete", "cancel"))
+]
+every_call = pytest.mark.parametrize(("system", "call"), CALLS, ids=[" ".join(each) for each in CALLS])
+every_json_call = pytest.mark.parametrize(("system", "call"), JSON_CALLS, ids=[" ".join(each) for each in JSON_CALLS])
+
+
+def outcomes(server: Server, system: str, call: str, answers: dict[str, bytes]) -> dict[str, OscarProviderError | str]:
+    """Return the errors of ours that a call ends in, or what it returned, by the name of the answer."""
+    ask, found = SYSTEMS[system](server.url)[call], dict[str, OscarProviderError | str]()
+    for name, server.answer in answers.items():
+        try:
+            found[name] = repr(ask())
+        except OscarProviderError as error:
+            found[name] = error
+        assert SECRET not in str(found[name])
+    return found
+
+
+def outcome(server: Server, system: str, call: str, answer: bytes) -> OscarProviderError | str:
+    """Return what one answer leads to."""
+    return outcomes(server, system, call, {"": answer})[""]
+
+
+def judged(server: Server, system: str, call: str, answers: dict[str, bytes]) -> dict[str, str]:
+    """Return those answers that were taken for a result, or for a fault that no repetition mends."""
+    wrong = {}
+    for name, found in outcomes(server, system, call, answers).items():
+        final = isinstance(found, (DefinitionError, PermanentError)) and not isinstance(found, AccessError)
+        if isinstance(found, str) or final:
+            wrong[name] = f"{type(found).__name__}: {found}"
+    return wrong
+
+
+@every_call
+def test_no_answer_of_something_else_is_a_result_or_final(server: Server, system: str, call: str) -> None:
+    wrong = judged(server, system, call, NOT_THEIRS)
+    if (system, call) == ("door", "macaroon"):
+        # What a server without macaroons says is not known; jobs are then given other access, or that is said.
+        wrong = {name: why for name, why in wrong.items() if not why.startswith("MacaroonsUnsupported")}
+    assert wrong == {}
+
+
+@every_json_call
+def test_other_json_is_not_a_result(server: Server, system: str, call: str) -> None:
+    assert judged(server, system, call, OTHER_JSON) == {}
+
+
+@pytest.mark.parametrize(
+    ("system", "call"),
+    [("s3", "list"), ("s3", "read"), ("s3", "put"), ("oscar", "delete a job"), ("oscar", "delete a service"),
+     ("kubernetes", "read a pod"), ("kubernetes", "create a pod"), ("slurm", "job"), ("slurm", "cancel")],
+)  # fmt: skip
+def test_a_proxy_does_not_know_that_something_is_not_there(server: Server, system: str, call: str) -> None:
+    for answer in NOT_THEIR_404.values():
+        assert isinstance(outcome(server, system, call, answer), OscarProviderError)
+
+
+@every_call
+def test_a_bomb_is_refused_within_bounds(server: Server, system: str, call: str) -> None:
+    bomb = http(200, gzip.compress(b" " * (80 * 1024 * 1024), 9), JSON, Content_Encoding="gzip")
+    found = outcome(server, system, call, bomb)
+    if not call.startswith(("delete", "cancel", "put", "move", "make", "head", "read")):
+        assert isinstance(found, OscarProviderError)
+
+
+STATUSES = (301, 308, 400, 401, 403, 404, 405, 409, 410, 412, 413, 415, 422, 500, 501, 520, 999)
+
+
+@every_call
+def test_no_status_ends_in_an_error_that_is_not_ours(server: Server, system: str, call: str) -> None:
+    outcomes(server, system, call, {str(status): http(status) for status in STATUSES})
+    told = {"Location": f"ftp://u:{SECRET}@h/"}
+    outcomes(
+        server, system, call, {str(status): http(status, b'{"message": "x"}', JSON, **told) for status in STATUSES}
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "delay"),
+    [("later, in seconds", 7.0), ("away", 3.0), ("later, for ages", None), ("later, negative", None)],
+)
+@pytest.mark.parametrize(("system", "call"), [("s3", "head"), ("oscar", "jobs")])
+def test_the_time_that_a_server_asks_for_is_kept_within_reason(
+    server: Server, system: str, call: str, answer: str, delay: float | None
+) -> None:
+    found = outcome(server, system, call, NOT_THEIRS[answer])
+    assert isinstance(found, TransientError)
+    assert found.delay == delay
+
+
+def test_an_object_that_is_cut_short_is_not_read_as_a_shorter_one(server: Server) -> None:
+    cut = http(200, b'{"a"', "binary/octet-stream", length=5000, ETag='"e"')
+    assert isinstance(outcome(server, "s3", "read", cut), TransientError)
