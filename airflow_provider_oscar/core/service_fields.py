@@ -183,6 +183,7 @@ _RENAMED = {
 _RENAMED_EXPOSE = {"port": "api_port", "max_replicas": "max_scale", "min_replicas": "min_scale"}
 #: Lower case of ``enable_InterLink``.
 _SWITCH = "enable_interlink"
+_OF_OSCAR_CLI = frozenset({"memory", "log_level", "oidc_account_name", "oidc_refresh_token"})
 _IGNORED = {
     "image_rules": "no OSCAR since 3.0 reads it",
     "supervisor_url": "OSCAR brings its own supervisor",
@@ -208,11 +209,23 @@ def current_fields(fields: Mapping[str, object], where: str) -> list[tuple[str, 
             _check_switch(fields, value, where)
         elif name in _FEDERATION:
             federation |= {} if value is None else {name: value}
+        elif name == "clusters" and isinstance(value, Mapping):
+            found.append((key, {each: _cluster(held, f"{where}.clusters.{each}") for each, held in value.items()}))
         elif name == "expose" and isinstance(value, Mapping):
             found.append((key, dict(_renamed(value, _RENAMED_EXPOSE, f"{where}.expose"))))
         else:
             found += _renamed({key: value}, _RENAMED, where)
     return found + _federation(fields, federation, where)
+
+
+def _cluster(fields: object, where: str) -> object:
+    """A cluster without what oscar-cli's own file has of it, from which public FDLs copy it."""
+    if not isinstance(fields, Mapping):
+        return fields
+    for key in fields:
+        if str(key).lower() in _OF_OSCAR_CLI:
+            log.warning("%s: the field %r is left out: it is one of oscar-cli's file, and OSCAR reads none", where, key)
+    return {key: value for key, value in fields.items() if str(key).lower() not in _OF_OSCAR_CLI}
 
 
 def _renamed(fields: Mapping[str, object], names: Mapping[str, str], where: str) -> list[tuple[str, object]]:

@@ -11,19 +11,27 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import BaseOperator
 
 from airflow_provider_oscar._airflow import airflow_errors
-from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError, quoted
+from airflow_provider_oscar.core.errors import (
+    DefinitionError,
+    OscarProviderError,
+    PermanentError,
+    TransientError,
+    quoted,
+)
 from airflow_provider_oscar.core.shapes import parse_json
 from airflow_provider_oscar.hooks.oscar.exposed import exposed_service, is_ready
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.hooks.oscar.routes import SYNC_LIMIT
 
 if TYPE_CHECKING:
+    import httpx
     from airflow.sdk import Context
 
 #: Bytes of an answer that XCom takes.
 _ANSWER_LIMIT = 1024 * 1024
 #: What a proxy answers while there is nothing behind it.
 _NOT_YET = frozenset({502, 503, 504})
+_NO_CONTENT = 204
 
 
 class OscarExposedServiceOperator(BaseOperator):
@@ -89,7 +97,14 @@ class OscarExposedServiceOperator(BaseOperator):
                 return self._called(hook)
             finally:
                 if self.stop_after:
-                    hook.run(hook.control_service(self.service, "stop"))
+                    self._stop(hook)
+
+    def _stop(self, hook: OscarHook) -> None:
+        """Stop the service; that it goes on is said, and costs neither the answer nor the reason of a failure."""
+        try:
+            hook.run(hook.control_service(self.service, "stop"))
+        except OscarProviderError as error:
+            self.log.error("Service %s was not stopped and goes on: %s", self.service, error)
 
     def _called(self, hook: OscarHook) -> object:
         found = hook.run(exposed_service(hook, self.service))
@@ -108,7 +123,7 @@ class OscarExposedServiceOperator(BaseOperator):
                     )
                 )
                 if answer.status_code not in _NOT_YET:
-                    return self._decoded(answer.status_code, answer.content)
+                    return self._decoded(answer)
             if time.monotonic() >= deadline:
                 raise TransientError(
                     f"{hook.where}: service {self.service!r} did not answer within {self.wait:.0f} seconds; "
@@ -121,7 +136,14 @@ class OscarExposedServiceOperator(BaseOperator):
             return json.dumps(self.payload).encode()
         return self.payload.encode()
 
-    def _decoded(self, status: int, content: bytes) -> object:
+    def _decoded(self, answer: httpx.Response) -> object:
+        status, content = answer.status_code, answer.content
+        if answer.is_redirect:
+            raise PermanentError(
+                f"service {self.service!r} redirects {self.method} {self.path!r} to "
+                f"{quoted(answer.headers.get('location', ''))} ({status}), which is not followed; give the path that "
+                "answers"
+            )
         text = content[: _ANSWER_LIMIT + 1].decode("utf-8", "replace").replace("\0", "")
         if status >= 400:
             kind = TransientError if status in (408, 425, 429, 500) else PermanentError
@@ -133,6 +155,8 @@ class OscarExposedServiceOperator(BaseOperator):
             )
         if self.answer == "text":
             return text
+        if status == _NO_CONTENT:
+            return None
         try:
             return parse_json(text)
         except ValueError as error:

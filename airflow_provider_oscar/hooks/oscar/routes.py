@@ -12,11 +12,11 @@ import binascii
 import json
 from collections.abc import Mapping
 from typing import TypeAlias
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import httpx
 
-from airflow_provider_oscar.core.errors import DefinitionError, LostContactError
+from airflow_provider_oscar.core.errors import DefinitionError, LostContactError, quoted
 from airflow_provider_oscar.core.shapes import parse_json
 from airflow_provider_oscar.hooks.http.flows import Flow
 from airflow_provider_oscar.hooks.oscar.api import SLOW, OscarFlows
@@ -173,7 +173,10 @@ class OscarRoutes(OscarFlows):
         :param token: of the service, where it was exposed with ``set_auth``; the account of the connection is never
             sent, since the service is somebody's program.
         :param timeout: seconds.
+        :raises DefinitionError: for a path that leads out of the service, to OSCAR's own routes.
         """
+        if {".", ".."} & set(unquote(path.partition("?")[0]).split("/")):
+            raise DefinitionError(f"the path {quoted(path)} leads out of service {service!r}; leave '.' and '..' out")
         word = base64.b64encode(f"{service}:{token}".encode()).decode() if token else ""
         sent = {**(headers or {}), "Authorization": f"Basic {word}" if word else ""}
         url = f"{_service(service)}/exposed/{quote(path.lstrip('/'), safe='/?&=%~')}"

@@ -91,6 +91,7 @@ def test_any_text_is_read_or_refused(text):
         ("replicas: [{type: oscar}]", {"federation": {"members": [{"type": "oscar"}]}}),
         ("annotations: {job.vk.io/pre-exec: x}", {"annotations": {"slurm-job.vk.io/pre-exec": "x"}}),
         ("image_rules: [x]", {"image": "i"}),
+        ("clusters: {c: {endpoint: e, memory: 1Gi, log_level: INFO}}", {"clusters": {"c": {"endpoint": "e"}}}),
         ("enable_InterLink: false", {"interlink_node_name": ""}),
         ("expose: {port: 5000}", {"expose": EXPOSED}),
         ("output: [{storage_provider: minio, path: a/b, suffix: .txt}]", {"output": [TEXTS]}),

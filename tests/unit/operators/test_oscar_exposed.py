@@ -27,6 +27,7 @@ class Oscar:
         self.states = ["ready"]
         self.answers = [httpx.Response(200, json={"ok": True})]
         self.old = False
+        self.stops = None
         self.calls = []
         self.actions = []
         fields = {"conn_type": "oscar", "host": "https://o.test", "login": "u", "password": "p"}
@@ -45,6 +46,8 @@ class Oscar:
             return httpx.Response(200, json={"state": self.states.pop(0) if len(self.states) > 1 else self.states[0]})
         if path.endswith("/deployment/logs"):
             return httpx.Response(200, json={"entries": [{"message": "no such module"}]})
+        if path.endswith("/stop") and self.stops is not None:
+            return self.stops
         if request.method == "POST":
             self.actions.append(path.rpartition("/")[2])
             return httpx.Response(200, json={"state": "ready"})
@@ -88,6 +91,39 @@ def test_it_is_started_before_and_stopped_after_also_when_it_fails(oscar):
     with pytest.raises(AirflowFailException, match="answered 400"):
         call(start=True, stop_after=True)
     assert oscar.actions == ["start", "stop"]
+
+
+@pytest.mark.parametrize("answer", ["json", "text"])
+def test_a_redirect_is_no_answer(oscar, answer):
+    oscar.answers = [httpx.Response(302, headers={"Location": "https://login.test/?next=x"})]
+    with pytest.raises(AirflowFailException, match=r"redirects POST '/predict\?n=1' to 'https://login.test.* \(302\)"):
+        call(answer=answer)
+
+
+def test_an_answer_without_content_is_none(oscar):
+    oscar.answers = [httpx.Response(204)]
+    assert call() is None
+    assert call(answer="text") == ""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_service_that_cannot_be_stopped_is_said_and_costs_nothing_else(oscar, fails):
+    if fails:
+        oscar.answers = [httpx.Response(400, text="bad")]
+    oscar.stops = httpx.Response(403)
+    task = OscarExposedServiceOperator(task_id="t", service="svc", path="/predict", stop_after=True)
+    if fails:
+        with pytest.raises(AirflowFailException, match="answered 400"):
+            task.execute(context())
+    else:
+        assert task.execute(context()) == {"ok": True}
+
+
+@pytest.mark.parametrize("path", ["../../../logs/svc", "a/../../x", "%2e%2e/x", "./x"])
+def test_a_path_that_leads_out_of_the_service_is_refused(oscar, path):
+    with pytest.raises(AirflowFailException, match="leads out of service 'svc'"):
+        call(path=path)
+    assert oscar.calls == []
 
 
 def test_a_service_that_never_answers_ends_the_wait(oscar):
