@@ -6,12 +6,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.fsspec_urls import FsspecUrl
@@ -24,8 +25,8 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 #: dCache's id of a file (Chimera's 36 hexadecimal digits, or PNFS's 24); its doors append "_" and a number, which
 #: changes without the content, to form the entity tag. Source: dCache 12.0, DcacheFileResource.getUniqueId.
 _PNFSID = re.compile(r"([0-9A-Fa-f]{36}|[0-9A-Fa-f]{24})(_\d+)?")
-_WEAK = re.compile(r"[Ww]/")
-_COMPRESSED = re.compile(r"(--?|;)(gzip|br|zstd|deflate|df)$")
+_CODINGS = ("gzip", "br", "zstd", "deflate", "df")
+_COMPRESSED = re.compile(rf"(--?|;)({'|'.join(_CODINGS)})$")
 _HEX = re.compile(r"[0-9A-Fa-f]{32,64}(-\d+)?")
 
 
@@ -53,8 +54,7 @@ class Reason(StrEnum):
     """A listing showed it."""
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectEvent:
+class ObjectEvent(msgspec.Struct, frozen=True):
     """One version of one object.
 
     :param source: kind of store.
@@ -82,24 +82,17 @@ class ObjectEvent:
         if self.modified.tzinfo is None:
             raise DefinitionError(f"the modification time of {quoted(self.key)} has no time zone")
         if type(self.source) is not StoreType:  # a listing makes these by the hundred thousand, of the right types
-            object.__setattr__(self, "source", StoreType(self.source))
-        kind = (
-            StoreType.FSSPEC
-            if "://" in self.container
-            else StoreType.DCACHE
-            if self.container[:1] == "/"
-            else StoreType.S3
-        )
+            force_setattr(self, "source", StoreType(self.source))
         named = StoreType.S3 if self.source is StoreType.OSCAR else self.source
-        if not self.container or named is not kind:
+        if not self.container or named is not _store_of(self.container):
             raise DefinitionError(
                 f"the container of {quoted(self.key)} is {quoted(self.container)}; expected a bucket name for S3, an "
                 "absolute path for dCache, a URL for fsspec and the name of a service for OSCAR"
             )
         if type(self.reason) is not Reason:
-            object.__setattr__(self, "reason", Reason(self.reason))
+            force_setattr(self, "reason", Reason(self.reason))
         if self.modified.tzinfo is not UTC:
-            object.__setattr__(self, "modified", in_utc(self.modified))
+            force_setattr(self, "modified", in_utc(self.modified))
 
     @property
     def uri(self) -> str:
@@ -184,7 +177,14 @@ class ObjectEvent:
             ) from error
 
 
-_FIELDS = tuple(each.name for each in fields(ObjectEvent))
+_FIELDS = ObjectEvent.__struct_fields__
+
+
+def _store_of(container: str) -> StoreType:
+    """Return which kind of store has containers of this form."""
+    if container[:1] == "/":
+        return StoreType.DCACHE
+    return StoreType.FSSPEC if "://" in container else StoreType.S3
 
 
 def normalised_etag(etag: str) -> str:
@@ -193,8 +193,12 @@ def normalised_etag(etag: str) -> str:
     Quotes, the mark ``W/`` and what web servers append when they compress (``-gzip``, ``--gzip``, ``;br``) are left
     out; the case counts, except in a hexadecimal one such as an MD5 sum.
     """
-    bare = _COMPRESSED.sub("", _WEAK.sub("", etag.strip(), count=1).strip('"'))
-    return bare.lower() if _HEX.fullmatch(bare) else bare
+    bare = etag.strip()
+    bare = (bare[2:] if bare[:2] in ("W/", "w/") else bare).strip('"')
+    # An expression takes a microsecond, and a listing has hundreds of thousands of tags.
+    if bare.endswith(_CODINGS):
+        bare = _COMPRESSED.sub("", bare)
+    return bare.lower() if len(bare) >= 32 and not bare.islower() and _HEX.fullmatch(bare) else bare
 
 
 def utf8(text: str) -> bytes:

@@ -25,7 +25,7 @@ from tests.system.conftest import Site
 
 T = TypeVar("T")
 _numbers = itertools.count()
-#: Factor of every patience, for exceeds_limit machines.
+#: Factor of every patience, for crowded machines.
 _PATIENCE = float(os.environ.get("SYSTEM_PATIENCE", "1"))
 _OVER = (JobPhase.SUCCEEDED, JobPhase.FAILED)
 

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import quote
+
+import msgspec
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.objects import ObjectEvent, Reason, StoreType
@@ -18,8 +19,7 @@ EPOCH = datetime.fromtimestamp(0, UTC)
 READABLE = frozenset({"ONLINE", "ONLINE_AND_NEARLINE"})
 
 
-@dataclass(frozen=True, slots=True)
-class NamespaceEntry:
+class NamespaceEntry(msgspec.Struct, frozen=True):
     """A file or directory.
 
     :param path: absolute path below the connection's root, decoded; hostile text.
@@ -42,7 +42,7 @@ class NamespaceEntry:
     locality: str = ""
     pnfsid: str = ""
     checksums: tuple[tuple[str, str], ...] = ()
-    unsized: bool = field(default=False, compare=False)
+    unsized: bool = False
 
     @property
     def name(self) -> str:
@@ -77,7 +77,7 @@ def split_etag(etag: str) -> tuple[str, str]:
     The PNFS-ID alone is the version, as the REST frontend tells it; for the tag of another server it is empty.
     Source: dCache 12.0, ``DcacheFileResource.getUniqueId``.
     """
-    found = _DOOR_TAG.fullmatch(etag)
+    found = _DOOR_TAG.fullmatch(etag) if "_" in etag else None
     return (found[1], found[1]) if found else (etag, "")
 
 

@@ -38,13 +38,11 @@ PROPFIND_BODY = _BODY.format(more="<C:Checksums/><S:FileLocality/>").encode()
 #: three times the time.
 PROPFIND_PLAIN_BODY = _BODY.format(more="").encode()
 
-_WANTED = {
-    "DAV:}getcontentlength": "size",
-    "DAV:}getlastmodified": "modified",
-    "DAV:}getetag": "etag",
-    "http://www.dcache.org/2013/webdav}Checksums": "checksums",
-    "http://srm.lbl.gov/StorageResourceManager}FileLocality": "locality",
-}
+_SIZE, _MODIFIED, _ETAG = "DAV:}getcontentlength", "DAV:}getlastmodified", "DAV:}getetag"
+_CHECKSUMS = "http://www.dcache.org/2013/webdav}Checksums"
+_LOCALITY = "http://srm.lbl.gov/StorageResourceManager}FileLocality"
+_OK = "HTTP/1.1 200 OK"
+_COLLECTION, _STATUS = "DAV:}collection", "DAV:}status"
 _ORIGIN = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 _MONTHS = {"JanFebMarAprMayJunJulAugSepOctNovDec"[at : at + 3]: at // 3 + 1 for at in range(0, 36, 3)}
 
@@ -60,7 +58,8 @@ class PropfindParser(BoundedXml):
     """
 
     starts = frozenset({"DAV:}response", "DAV:}propstat"})
-    ends = starts | {"DAV:}href", "DAV:}status", "DAV:}collection", *_WANTED}
+    ends = starts | {"DAV:}href"}
+    leaves = frozenset({_STATUS, _COLLECTION, _SIZE, _MODIFIED, _ETAG, _CHECKSUMS, _LOCALITY})
 
     def __init__(
         self,
@@ -80,10 +79,7 @@ class PropfindParser(BoundedXml):
         self._more_hrefs = 0
         self._described = False
         self._good: dict[str, str] = {}
-        self._props: dict[str, str] = {}
         self._in_propstat = False
-        self._status = ""
-        self._response_status = ""
         self._root = ""
 
     def take(self) -> Iterator[NamespaceEntry]:
@@ -97,60 +93,53 @@ class PropfindParser(BoundedXml):
             self._root = name
             if name != "DAV:}multistatus":
                 raise PermanentError(f"{self.what}: the answer is not a WebDAV multistatus; is this a WebDAV URL?")
-        elif name == "DAV:}response":
-            self._href = self._response_status = ""
+            return
+        self.values.clear()
+        if name == "DAV:}response":
+            self._href = ""
             self._more_hrefs = 0
             self._good, self._described = {}, False
-        elif name == "DAV:}propstat":
-            self._props, self._status, self._in_propstat = {}, "", True
+        else:
+            self._in_propstat = True
 
     def on_end(self, name: str, text: str) -> None:
         """Take what a tag closed."""
-        if self._in_propstat:
-            self._on_propstat(name, text)
-        elif name == "DAV:}href":
+        if name == "DAV:}propstat":
+            self._in_propstat = False
+            status = self.values.pop(_STATUS, "")
+            if status == _OK or not status.strip() or _succeeded(status):  # some servers leave it out
+                self._good |= self.values
+                self._described = True
+            self.values.clear()
+        elif name == "DAV:}response":
+            self._on_response(self.values.get(_STATUS, ""))
+        elif not self._in_propstat:
             self._more_hrefs += bool(self._href)
             self._href = self._href or text
-        elif name == "DAV:}status":
-            self._response_status = text
-        elif name == "DAV:}response":
-            self._on_response()
 
-    def _on_propstat(self, name: str, text: str) -> None:
-        if name in _WANTED:
-            self._props[_WANTED[name]] = text.strip()
-        elif name == "DAV:}collection":
-            self._props["directory"] = "yes"
-        elif name == "DAV:}status":
-            self._status = text
-        elif name == "DAV:}propstat":
-            self._in_propstat = False
-            if not self._status.strip() or _succeeded(self._status):  # some servers leave it out
-                self._good |= self._props
-                self._described = True
-
-    def _on_response(self) -> None:
+    def _on_response(self, status: str) -> None:
         self.count_entry()
         path = self._path()
         # One whose properties are all refused, or that comes with others in a bare list, may be a directory or a file.
-        if path is None or not self._described or (self._response_status and not _succeeded(self._response_status)):
+        if path is None or not self._described or (status and not _succeeded(status)):
             self.skipped += 1 + self._more_hrefs
             return
         good = self._good
-        etag, pnfsid = split_etag(normalised_etag(good.get("etag", "")))
-        size = good.get("size", "")
+        size, modified = good.get(_SIZE, "").strip(), good.get(_MODIFIED, "").strip()
+        checksums, locality = good.get(_CHECKSUMS, "").strip(), good.get(_LOCALITY, "").strip()
+        etag, pnfsid = split_etag(normalised_etag(good.get(_ETAG, "")))
         # Servers that tell directories by another property still write them with a slash.
-        is_directory = "directory" in good or (not size and self._href.rstrip().endswith("/"))
+        is_directory = _COLLECTION in good or (not size and self._href.rstrip().endswith("/"))
         self._found.append(
             NamespaceEntry(
                 path,
                 is_directory,
                 int(size) if not is_directory and size.isascii() and size.isdigit() and len(size) < 20 else None,
-                parse_http_date(good.get("modified", "")) or EPOCH,
+                parse_http_date(modified) or EPOCH,
                 etag,
-                good.get("locality", ""),
+                locality,
                 pnfsid,
-                parse_checksums(good["checksums"]) if good.get("checksums") else (),
+                parse_checksums(checksums) if checksums else (),
                 unsized=self._plain and not pnfsid,
             )
         )

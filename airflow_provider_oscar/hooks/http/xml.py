@@ -14,6 +14,8 @@ from airflow_provider_oscar.core.errors import PermanentError, TransientError, q
 
 #: Deepest nesting that is read; a listing needs about six levels.
 DEPTH_LIMIT = 32
+#: Names of elements that are remembered as of no interest; a listing has about twenty.
+_MOST_NAMES = 200
 
 
 class BoundedXml:
@@ -85,6 +87,8 @@ class BoundedXml:
         """Set the handlers: closures, since they run a dozen times for each entry of a listing."""
         text: list[str] = []
         depth = 0
+        #: Names seen of which nothing is to be done at their start.
+        quiet = set(self.leaves - self.starts)
         starts, ends, leaves, values = self.starts, self.ends, self.leaves, self.values
         on_start, on_end, join, leaf_depth = self.on_start, self.on_end, "".join, self.leaf_depth
 
@@ -93,15 +97,17 @@ class BoundedXml:
             depth += 1
             if text:
                 text.clear()
-            if name in starts or not 1 < depth <= DEPTH_LIMIT or (strip_prefix and ":" in name):
+            if name not in quiet or not 1 < depth <= DEPTH_LIMIT:
                 unusual(name)
 
         def unusual(name: str) -> None:
             if depth > DEPTH_LIMIT:
                 raise PermanentError(f"{self.what}: XML nested deeper than {DEPTH_LIMIT} levels; refused")
-            name = name.rpartition(":")[2] if strip_prefix else name
-            if name in starts or depth == 1:
-                on_start(name)
+            bare = name.rpartition(":")[2] if strip_prefix else name
+            if bare in starts or depth == 1:
+                on_start(bare)
+            elif len(quiet) < _MOST_NAMES:
+                quiet.add(name)
 
         def end(name: str) -> None:
             nonlocal depth
@@ -114,10 +120,10 @@ class BoundedXml:
             elif strip_prefix and ":" in name:
                 depth += 1
                 end(name.rpartition(":")[2])
+            elif not depth:
+                self._done = True
             if text:
                 text.clear()
-            if not depth:
-                self._done = True
 
         self._expat.StartElementHandler = start
         self._expat.EndElementHandler = end

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent, Reason

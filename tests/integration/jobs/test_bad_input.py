@@ -23,13 +23,13 @@ import io
 import json
 import socket
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import h5py
 import pytest
 from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowFailException
+from msgspec.structs import replace
 from threedgan.data import synthetic_showers
 
 from airflow_provider_oscar.core.errors import (

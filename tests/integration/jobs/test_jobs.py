@@ -6,11 +6,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from msgspec.structs import replace
 
 from airflow_provider_oscar.core.errors import BadInputError, JobFailedError
 from airflow_provider_oscar.core.phase import JobPhase

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.sdk import Asset, AssetAll, AssetAny, AssetOrTimeSchedule, CronTriggerTimetable
+from msgspec.structs import replace
 
 from airflow_provider_oscar.core.events import describe_outputs
 from airflow_provider_oscar.core.objects import ObjectEvent, Reason, StoreType

@@ -7,7 +7,6 @@ Keeps row T12 of the threat model true (docs/security.md).
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib import resources
 
@@ -15,6 +14,7 @@ import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, TransientError
 from airflow_provider_oscar.core.objects import ObjectEvent

@@ -7,11 +7,11 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncGenerator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from airflow_provider_oscar._airflow import set_gauge
 from airflow_provider_oscar.core.errors import TransientError
