@@ -16,6 +16,7 @@ from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.fdl import from_fdl
 from airflow_provider_oscar.core.service_difference import difference
 from airflow_provider_oscar.core.services import ServiceDefinition
+from airflow_provider_oscar.hooks.oscar.errors import BucketExistsError
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.jobs.sealing import with_key
 from airflow_provider_oscar.jobs.signing import configured_signer
@@ -158,7 +159,17 @@ def apply_services(
                 # Services in a circle: the buckets of the readers are made with the readers.
                 unfinished.append((hook, definition))
                 definition = first
-            done[label] = hook.run(hook.apply_service(definition, claimed=claimed))
+            try:
+                done[label] = hook.run(hook.apply_service(definition, claimed=claimed))
+            except BucketExistsError as error:
+                readers = [each.name for each in others if error.bucket in each.input_buckets]
+                if not readers or error.bucket not in definition.input_buckets:
+                    raise
+                raise DefinitionError(
+                    f"services {readers[0]!r} and {definition.name!r} both have an input in the bucket "
+                    f"{error.bucket!r}, which OSCAR makes for one of them alone since 3.6; give {definition.name!r} a "
+                    f"bucket of its own, and let what it reads be written there ({error})"
+                ) from error
     for hook, definition in unfinished:
         hook.run(hook.apply_service(definition))
     return done

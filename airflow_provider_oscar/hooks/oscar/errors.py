@@ -43,6 +43,7 @@ _FINAL: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 
 
+_FEDERATED = "write the refresh token that reaches the other clusters into environment.secrets.refresh_token"
 #: What OSCAR itself says with a 404: of buckets alone (``pkg/handlers/buckets``); all else it answers with nothing.
 _NO_BUCKET = re.compile(r"[Bb]ucket '[^']*' (not found|does not exist)")
 
@@ -81,7 +82,8 @@ def refusal(answer: httpx.Response, *, about: str, where: str) -> OscarProviderE
     if status in (408, 423, 425, 429):
         return TransientError(f"{seen}{body}: it asks to come back later", delay=retry_after(answer.headers))
     if status in (400, 406, 415, 422):
-        return DefinitionError(f"{seen}{body}: it does not accept what was sent; correct the definition")
+        remedy = _FEDERATED if "refresh_token secret is required" in answer.text else "correct the definition"
+        return DefinitionError(f"{seen}{body}: it does not accept what was sent; {remedy}")
     if 300 <= status < 400:
         message = (
             f"{seen}: it redirects to {target_of(answer.headers)}; put OSCAR's own address into the connection's host"

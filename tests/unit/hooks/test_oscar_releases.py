@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import httpx
 import pytest
+from msgspec.structs import replace
 
+from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.fdl import in_order
 from airflow_provider_oscar.core.services import ServiceDefinition, StoragePath
 from airflow_provider_oscar.hooks.oscar.api import tells_job_names
@@ -70,6 +72,29 @@ def test_services_that_read_what_others_write_apply_and_are_unchanged_the_second
         first = apply_services(services, clusters={}, conn_id="oscar_default")
         assert set(first.values()) == {"created"}
         assert set(apply_services(services, clusters={}, conn_id="oscar_default").values()) == {"unchanged"}
+
+
+@pytest.mark.parametrize(("version", "works"), [("v3.3.3", True), ("v3.6.0", False), ("v4.1.2", False)])
+def test_two_services_that_read_one_bucket_are_named_with_the_remedy_where_oscar_refuses_them(
+    monkeypatch, tmp_path, version, works
+):
+    services = chain(("aaa", "one-bucket", "one-bucket"), ("bbb", "one-bucket", "bucket-c"))
+    with embedded_oscar(tmp_path, version=version) as (_, url), httpx.HTTPTransport() as direct:
+        connect(monkeypatch, url, direct)
+        if works:
+            assert set(apply_services(services, clusters={}, conn_id="oscar_default").values()) == {"created"}
+        else:
+            with pytest.raises(DefinitionError, match="services 'aaa' and 'bbb' both have an input in .*'one-bucket'"):
+                apply_services(services, clusters={}, conn_id="oscar_default")
+
+
+def test_a_federated_service_without_a_refresh_token_is_refused_with_the_place_to_write_it(monkeypatch, tmp_path):
+    federated = replace(DEFINITION, federation={"members": [{"type": "oscar", "cluster_id": "c"}]})
+    with embedded_oscar(tmp_path) as (_, url), httpx.HTTPTransport() as direct:
+        connect(monkeypatch, url, direct)
+        hook = OscarHook()
+        with pytest.raises(DefinitionError, match=r"into environment\.secrets\.refresh_token"):
+            hook.run(hook.apply_service(federated))
 
 
 @pytest.mark.parametrize(
