@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Annotated
 
@@ -34,6 +34,8 @@ MANIFEST_LIMIT = 16 * 1024 * 1024
 #: Exit codes of what SIGKILL or SIGTERM from outside ended: preemption, a drained node, or memory.
 KILLED = (137, 143)
 
+#: Markers of one line that are looked at.
+_MARKERS = 8
 _NEWEST_MAJOR = int(MANIFEST_VERSION.partition(".")[0])
 
 Bytes = Annotated[int, Meta(ge=0)]
@@ -343,15 +345,13 @@ class Manifest(ManifestFields, frozen=True, kw_only=True, eq=False):
         :raises PermanentError: if its major version is newer than this provider.
         """
         for line in reversed(log_text.split("\n")):
-            _, marker, text = line.partition(MARKER)
-            if not marker:
-                continue
-            try:
-                manifest = cls.from_json(text)
-            except LostContactError:
-                continue
-            if submission_id in (None, manifest.submission_id) and accepts(manifest):
-                return manifest
+            for text in _marked(line):
+                try:
+                    manifest = cls.from_json(text)
+                except LostContactError:
+                    continue
+                if submission_id in (None, manifest.submission_id) and accepts(manifest):
+                    return manifest
         return None
 
 
@@ -361,6 +361,16 @@ _OPTIONAL = frozenset({
     "inputs", "in_parts", "unstaged", "unstaged_count", "log", "resources", "interrupted", "checkpoint", "objects",
     "placed", "proof", "observed_by", "truncated", "request_digest", "signature",
 })  # fmt: skip
+
+
+def _marked(line: str) -> Iterator[str]:
+    """Yield what may be the manifest of a line: what a command printed before it may hold the marker too."""
+    text = line
+    for _ in range(_MARKERS):
+        _, marker, text = text.partition(MARKER)
+        if not marker:
+            return
+        yield text
 
 
 def _canonical(found: Mapping[str, object]) -> bytes:

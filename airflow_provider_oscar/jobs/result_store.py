@@ -8,8 +8,9 @@ import logging
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
-from airflow_provider_oscar.core.errors import DefinitionError, LostContactError, quoted
+from airflow_provider_oscar.core.errors import DefinitionError, LostContactError, TransientError, quoted
 from airflow_provider_oscar.core.objects import StoreType, split_uri
+from airflow_provider_oscar.hooks.http.errors import is_page
 from airflow_provider_oscar.hooks.storage import ObjectStore, storage_hook
 from airflow_provider_oscar.jobs.access import renew, withdraw
 from airflow_provider_oscar.jobs.joblog import store_log
@@ -124,6 +125,12 @@ class ResultStore:
         data = self._stores(output_uri, output_conn_id).read_bytes(uri, MANIFEST_LIMIT)
         if data is None:
             return None
+        if is_page({}, data):
+            # Not passed over: the store that has the manifest is away, which is no time in which it did not come.
+            raise TransientError(
+                f"connection {output_conn_id!r}: a web page answered in place of {quoted(uri)}; a proxy does so while "
+                "the store is away"
+            )
         try:
             manifest = Manifest.from_json(data)
         except LostContactError as error:

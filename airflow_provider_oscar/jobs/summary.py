@@ -15,6 +15,8 @@ from airflow_provider_oscar.jobs.status import JsonObject
 
 #: Bytes of a summary; XCom rows beyond that slow down every page that shows a task.
 SUMMARY_LIMIT = 48_000
+#: As in ``supervisor/text.py``, below the fields of a manifest.
+DEPTH_LIMIT = 40
 #: Fields that may be long, the least needed first.
 _LONG = ("metrics", "unstaged", "outputs", "objects", "inputs")
 
@@ -39,16 +41,24 @@ def summarize(manifest: Manifest) -> JsonObject:
     return found
 
 
-def storable(value: object) -> object:
-    """Return a value without what JSON or PostgreSQL refuses: numbers that are not finite, NUL, lone surrogates."""
+def storable(value: object, depth: int = 0) -> object:
+    """Return a value without what JSON, PostgreSQL or Airflow refuses.
+
+    That is numbers that are not finite, NUL, lone surrogates, and what is nested deeper than readers that recurse bear.
+
+    :param value: read from JSON.
+    :param depth: how deep it lies.
+    """
+    if depth >= DEPTH_LIMIT and isinstance(value, (Mapping, list, tuple)):
+        return "(nested too deeply)"
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
     if isinstance(value, Mapping):
-        return {str(storable(str(name))): storable(each) for name, each in value.items()}
+        return {str(storable(str(name))): storable(each, depth + 1) for name, each in value.items()}
     if isinstance(value, list | tuple):
-        return [storable(each) for each in value]
+        return [storable(each, depth + 1) for each in value]
     return value
 
 

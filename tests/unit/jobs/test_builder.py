@@ -16,7 +16,7 @@ import msgspec
 import pytest
 import yaml
 
-from airflow_provider_oscar.core.errors import DefinitionError, PermanentError
+from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 from airflow_provider_oscar.core.pods import PodRequest, build_pod
 from airflow_provider_oscar.core.staging import StageIn, StageOutS3Post
@@ -285,6 +285,13 @@ def test_what_is_no_manifest_of_the_job_counts_as_none(results, store, data, cap
     store.files[f"s3://out/p/{JOB}/manifest.json"] = data
     assert results.read_manifest("out", "s3://out/p", JOB) is None
     assert "passed over" in caplog.text
+
+
+@pytest.mark.parametrize("data", [b"<html>sign in</html>", b'\n<?xml version="1.0"?>\n<!DOCTYPE html><html/>'])
+def test_a_page_in_place_of_the_manifest_means_that_the_store_is_away(results, store, data):
+    store.files[f"s3://out/p/{JOB}/manifest.json"] = data
+    with pytest.raises(TransientError, match="web page answered in place of"):
+        results.read_manifest("out", "s3://out/p", JOB)
 
 
 def test_manifest_of_a_newer_major_version_is_refused(results, store):

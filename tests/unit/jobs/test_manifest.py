@@ -60,6 +60,21 @@ def test_last_marker_line_of_a_log_wins_whatever_precedes_it(prefix):
     assert Manifest.from_marker(log) == Manifest.from_dict(last)
 
 
+@pytest.mark.parametrize("before", [MARKER, "100 %" + MARKER, MARKER + '{"version": "1.0"} ', "\ufeff", MARKER * 7])
+def test_what_a_command_printed_without_a_newline_hides_no_manifest(before):
+    manifest = CASES["success"]["manifest"]
+    assert Manifest.from_marker(before + MARKER + json.dumps(manifest) + "\r") == Manifest.from_dict(manifest)
+
+
+def test_a_manifest_may_hold_the_marker():
+    manifest = {**CASES["success"]["manifest"], "metrics": {"log": MARKER + "{}"}}
+    assert Manifest.from_marker(MARKER + json.dumps(manifest)) == Manifest.from_dict(manifest)
+
+
+def test_a_line_of_markers_costs_little():
+    assert Manifest.from_marker(MARKER * 300_000) is None
+
+
 def test_marker_line_of_another_job_is_passed_over():
     log = MARKER + json.dumps({**CASES["success"]["manifest"], "submission_id": "other"})
     assert Manifest.from_marker(log, "t-0123456789abcdef") is None

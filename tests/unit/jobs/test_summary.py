@@ -49,6 +49,14 @@ def test_what_comes_out_fits_json_and_postgresql(value):
     text.encode("utf-8")
 
 
+@pytest.mark.parametrize("depth", [50, 500, 900])
+def test_what_is_nested_deeply_becomes_text(depth):
+    text = json.dumps(manifest("j").to_dict() | {"metrics": {"a": "@"}}).replace('"@"', "[" * depth + "]" * depth)
+    found = json.dumps(summarize(Manifest.from_json(text)))
+    assert "nested too deeply" in found
+    assert found.count("[") < 60
+
+
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 def test_a_number_that_is_not_finite_becomes_none(number):
     assert summarize(replace(manifest("j"), metrics={"loss": number}))["metrics"] == {"loss": None}
