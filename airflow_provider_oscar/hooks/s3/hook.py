@@ -17,11 +17,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import httpx
 from airflow.sdk import BaseHook
 from boto3.exceptions import S3UploadFailedError
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
@@ -38,6 +36,7 @@ from airflow_provider_oscar.core.staging import StageIn, StageOutS3Post
 from airflow_provider_oscar.hooks.http.cookies import cookie_jar
 from airflow_provider_oscar.hooks.http.tls import tls_context
 from airflow_provider_oscar.hooks.s3 import staging
+from airflow_provider_oscar.hooks.s3.clients import make_client
 from airflow_provider_oscar.hooks.s3.errors import require_store, s3_error
 from airflow_provider_oscar.hooks.s3.listing import ListingPage, MakeEvent, Progress
 from airflow_provider_oscar.hooks.s3.requests import Unlisted, boto_page, stream_page
@@ -92,32 +91,9 @@ class OscarS3Hook(BaseHook):
 
     @cached_property
     def client(self) -> S3Client:
-        """The boto3 client; safe to use from several threads.
-
-        Checksums are sent and demanded only where the API requires them, since stores other than Amazon's
-        often know no others.
-        """
-        settings = self.settings
-        config = Config(
-            signature_version="s3v4",
-            connect_timeout=settings.connect_timeout,
-            read_timeout=settings.read_timeout,
-            retries={"mode": "standard", "total_max_attempts": 4},
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            s3={"addressing_style": settings.addressing_style},
-            max_pool_connections=20,
-            user_agent_extra="airflow-provider-oscar",
-        )
+        """The boto3 client; safe to use from several threads."""
         with self.errors("set up the client"):
-            client = boto3.session.Session().client(
-                "s3",
-                endpoint_url=settings.endpoint_url or None,
-                region_name=settings.region,
-                verify=settings.verify,
-                config=config,
-                **self.keys(),
-            )
+            client = make_client(self.settings, self.keys())
         client.meta.events.register("before-parse.s3", self._require_store)
         return client
 

@@ -18,6 +18,7 @@ from xml.sax.saxutils import escape
 import pytest
 from airflow.sdk import Connection
 from botocore import exceptions as boto
+from botocore.loaders import JSONFileLoader
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -443,3 +444,24 @@ def test_an_unreachable_store_fails_the_test_button_with_a_sentence():
     ok, text = hook().test_connection()
     assert not ok
     assert "not reachable" in text
+
+
+def test_the_next_client_reads_no_description_of_s3_again(monkeypatch):
+    def client(**keys):
+        fields = {"conn_type": "oscar_s3", "extra": {"endpoint_url": "http://127.0.0.1:9"}, **keys}
+        return OscarS3Hook(connection=Connection.from_json(json.dumps(fields))).client
+
+    read = []
+    load = JSONFileLoader.load_file
+    monkeypatch.setattr(JSONFileLoader, "load_file", lambda self, path: read.append(path) or load(self, path))
+    one = client(login="a", password="b")
+    read.clear()
+    other = client(login="c", password="d")
+    assert read == []
+    credentials = [each._request_signer._credentials.access_key for each in (one, other)]
+    assert credentials == ["a", "c"], "what is shared is not whose they are"
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "first")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    assert client()._request_signer._credentials.access_key == "first"
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "second")
+    assert client()._request_signer._credentials.access_key == "second"
