@@ -26,7 +26,7 @@ from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.jobs.oscar import OscarBackend, OscarWork
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.waiting import Wait, wait_for_job
-from tests.unit.testbed.test_oscar_api import SERVICE, Oscar
+from tests.support.oscar_api import SERVICE, Oscar
 
 ROOT = Path(__file__).parents[2]
 CLIENTS = ROOT / ".venv-clients" / "bin" / "python"

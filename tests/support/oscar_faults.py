@@ -17,7 +17,7 @@ from oscar_testbed.webserver import AsgiServer
 
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.hooks.oscar.repeat import RepeatingTransport
-from tests.unit.testbed.test_oscar_api import SERVICE, Oscar
+from tests.support.oscar_api import SERVICE, Oscar
 
 #: Answers of a proxy, an issuer or a server that is away; the 404 has the text that a proxy's has.
 _REFUSALS = (401, 403, 404, 429, 500, 502, 503)

@@ -27,8 +27,8 @@ from airflow_provider_oscar.jobs.start_script import service_script
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from airflow_provider_oscar.placement.targets import PlacementTarget
+from tests.support.dag_files import load
 from tests.support.fakes import context
-from tests.unit.dags.test_dags import load
 
 pytestmark = [
     pytest.mark.timeout(3600),

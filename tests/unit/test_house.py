@@ -135,3 +135,15 @@ def test_smallest_dag_of_the_readme_is_the_tested_file():
     assert marked
     assert shown
     assert shown[1].strip() == marked[1].strip()
+
+
+def test_what_several_test_trees_share_is_no_test_module_of_one():
+    taken = {
+        f"{_name(path)}: {node.module}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for node in ast.walk(_tree(path))
+        if isinstance(node, ast.ImportFrom)
+        and (found := re.fullmatch(r"tests\.(\w+)(\.\w+)*\.test_\w+", node.module or ""))
+        and found[1] != path.relative_to(ROOT).parts[1]
+    }
+    assert taken == set(), "move what is shared to tests/support"

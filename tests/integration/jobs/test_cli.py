@@ -12,7 +12,7 @@ import pytest
 
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook, encode_body
 from tests.integration.conftest import PLAIN_IMAGE
-from tests.unit.cli.test_table import parser
+from tests.support.command_line import parser
 
 FDL = f"""
 functions:

@@ -14,8 +14,8 @@ import yaml
 from oscar_testbed import LocalPlatform
 
 from airflow_provider_oscar.hooks.dcache import DCacheHook
+from tests.support.command_line import parser
 from tests.support.guard import KubernetesGuard, S3Guard, guarded
-from tests.unit.cli.test_table import parser
 
 RIGHTS = Path(__file__).parents[3] / "deploy" / "rights"
 ROLE = next(

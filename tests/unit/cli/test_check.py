@@ -13,8 +13,8 @@ import pytest
 from airflow_provider_oscar.cli.check_rows import Check, clock_difference, run, run_all
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+from tests.support.command_line import parser
 from tests.support.oscar_faults import connect, embedded_oscar
-from tests.unit.cli.test_table import parser
 
 NOON = datetime(2026, 11, 28, 12, tzinfo=UTC)
 

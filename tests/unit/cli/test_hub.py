@@ -13,8 +13,8 @@ import pytest
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.hooks.oscar.hub import Crate, Hub
+from tests.support.command_line import parser
 from tests.support.oscar_faults import connect, embedded_oscar
-from tests.unit.cli.test_table import parser
 
 FDL = """\
 functions:

@@ -15,8 +15,8 @@ from airflow_provider_oscar.core.provider_storage import connection_id, own_stor
 from airflow_provider_oscar.hooks.dcache.settings import DCacheSettings
 from airflow_provider_oscar.hooks.s3.settings import S3Settings
 from airflow_provider_oscar.ingest.new_objects import NewObjects
+from tests.support.command_line import parser
 from tests.support.oscar_faults import connect, embedded_oscar
-from tests.unit.cli.test_table import parser
 
 SECRETS = ("AK-minio", "SK-minio", "AK-s3", "SK-s3", "TOKEN-onedata", "PW-dcache", "RT-rucio")
 FDL = """\

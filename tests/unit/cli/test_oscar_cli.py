@@ -16,7 +16,7 @@ import yaml
 
 from airflow_provider_oscar.cli.oscar_cli_config import cluster_connection
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
-from tests.unit.cli.test_table import parser
+from tests.support.command_line import parser
 
 ROOT = Path(__file__).parents[3]
 SERVICE = {"name": "svc", "image": "i", "script": "x", "token": "t" * 64, "cpu": "1", "memory": "1Gi"}

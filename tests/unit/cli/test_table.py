@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import shlex
 import subprocess
@@ -18,6 +17,7 @@ from airflow.cli.cli_config import ActionCommand, CLICommand, GroupCommand
 from airflow_provider_oscar.cli import get_cli_commands
 from airflow_provider_oscar.cli.answers import print_done, print_rows
 from airflow_provider_oscar.cli.examples import EXAMPLES
+from tests.support.command_line import parser
 
 
 def walk(commands: Sequence[CLICommand], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], CLICommand]]:
@@ -30,18 +30,6 @@ def walk(commands: Sequence[CLICommand], path: tuple[str, ...] = ()) -> Iterator
 
 COMMANDS = list(walk(get_cli_commands()))
 ACTIONS = [(path, command) for path, command in COMMANDS if isinstance(command, ActionCommand)]
-
-
-def parser() -> argparse.ArgumentParser:
-    """Airflow's own way from the table to a parser, without its other commands."""
-    from airflow.cli.cli_parser import AirflowHelpFormatter, DefaultHelpParser, _add_command
-
-    made = DefaultHelpParser(prog="airflow", formatter_class=AirflowHelpFormatter)
-    subparsers = made.add_subparsers(dest="subcommand", metavar="GROUP_OR_COMMAND")
-    subparsers.required = True
-    for command in get_cli_commands():
-        _add_command(subparsers, command)
-    return made
 
 
 @pytest.mark.parametrize("path", [path for path, _ in COMMANDS], ids=" ".join)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
-import sys
 from copy import deepcopy
 from pathlib import Path
 from types import ModuleType
@@ -15,22 +14,10 @@ import pytest
 from airflow.sdk.exceptions import ParamValidationError
 
 from airflow_provider_oscar.placement.targets import PlacementRequest
+from tests.support.dag_files import FOLDER, load
 
-FOLDER = Path(__file__).parents[3] / "dags"
 FILES = sorted(FOLDER.glob("[!_]*.py"))
 LONGEST = 180
-
-
-def load(name: str) -> ModuleType:
-    """Import a DAG file as the DAG processor does: by path, leaving nothing in the source tree."""
-    spec = importlib.util.spec_from_file_location(f"dag_file_{name}", FOLDER / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.dont_write_bytecode = before
-    return module
 
 
 def expectations(path: Path) -> dict[str, list[str]]:

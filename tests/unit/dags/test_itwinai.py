@@ -9,9 +9,9 @@ import jinja2
 import pytest
 
 from airflow_provider_oscar.core.fdl import from_fdl
+from tests.support.dag_files import FOLDER, load
 from tests.support.http_store import running_store
 from tests.support.supervised import SUBMISSION, job, source, start
-from tests.unit.dags.test_dags import FOLDER, load
 
 #: Keys of the use case's ``config.yaml`` (itwinai 0.4.2).
 KEYS = {

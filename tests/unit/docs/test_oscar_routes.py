@@ -11,7 +11,7 @@ import pytest
 from oscar_testbed.fakes.oscar.server import application
 
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
-from tests.unit.testbed.test_oscar_api import Oscar
+from tests.support.oscar_api import Oscar
 
 ROOT = Path(__file__).parents[3]
 RECORDED = ROOT / "testbed" / "oscar_testbed" / "contract" / "recorded" / "oscar"

@@ -426,7 +426,7 @@ def test_any_yaml_is_a_workflow_or_refused(document):
 
 
 def test_command_writes_the_file_the_report_and_the_connections_for_one_pair_of_eyes(tmp_path, capsys):
-    from tests.unit.cli.test_table import parser
+    from tests.support.command_line import parser
 
     (tmp_path / "flow.yaml").write_text(yaml.safe_dump(workflow(KAFKA)))
     made, connections = tmp_path / "flow_dag.py", tmp_path / "connections.json"
@@ -456,7 +456,7 @@ def test_command_writes_the_file_the_report_and_the_connections_for_one_pair_of_
     ids=["yaml", "size", "element", "pair", "no-connection"],
 )
 def test_command_says_in_a_line_what_is_wrong(tmp_path, content, words, message):
-    from tests.unit.cli.test_table import parser
+    from tests.support.command_line import parser
 
     (tmp_path / "flow.yaml").write_text(content)
     options = parser().parse_args(["oscar", "import", "dcnios", str(tmp_path / "flow.yaml"), *words])

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from oscar_testbed.fakes.oscar.releases import OscarOptions, Release
 
-from tests.unit.testbed.test_oscar_api import SERVICE, Oscar
+from tests.support.oscar_api import SERVICE, Oscar
 
 #: Route, and the release it came with.
 ROUTES = [
