@@ -39,6 +39,11 @@ _FINAL: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"quantities must match|unable to parse quantity"), "correct cpu or memory, such as '500m' or '1Gi'"),
     (re.compile(r'" is invalid:|is not a valid|is forbidden: .*maximum'), "correct what the text names"),
     (re.compile(r"initContainers.*[Rr]equired value"), "OSCAR's administrator has to set SUPERVISOR_KIT_IMAGE"),
+    # 3.3.0 reads every body of a job as an event with records (``pkg/handlers/job.go``).
+    (
+        re.compile(r"invalid character .*looking for beginning of value"),
+        "OSCAR 3.3.0 takes MinIO events alone for its jobs; send one (event_format='minio'), or upgrade OSCAR",
+    ),
     (re.compile(r"image .*not allowed|not allowed .*image"), "use an image of a repository that this OSCAR allows"),
 )
 

@@ -11,7 +11,7 @@ from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.fdl import in_order
 from airflow_provider_oscar.core.services import ServiceDefinition, StoragePath
 from airflow_provider_oscar.hooks.oscar.api import tells_job_names
-from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+from airflow_provider_oscar.hooks.oscar.hook import OscarHook, encode_body
 from airflow_provider_oscar.operators.oscar_service import apply_services
 from tests.support.oscar_faults import connect, embedded_oscar
 
@@ -72,6 +72,20 @@ def test_services_that_read_what_others_write_apply_and_are_unchanged_the_second
         first = apply_services(services, clusters={}, conn_id="oscar_default")
         assert set(first.values()) == {"created"}
         assert set(apply_services(services, clusters={}, conn_id="oscar_default").values()) == {"unchanged"}
+
+
+@pytest.mark.parametrize(("version", "works"), [("v3.3.0", False), ("v3.3.1", True), ("v4.1.2", True)])
+def test_a_release_that_takes_events_alone_is_named_with_the_remedy(monkeypatch, tmp_path, version, works):
+    with embedded_oscar(tmp_path, version=version) as (oscar, url), httpx.HTTPTransport() as direct:
+        connect(monkeypatch, url, direct)
+        hook = OscarHook()
+        submission = hook.submit_job("svc", encode_body(b"hello"), "svc-1")
+        if works:
+            hook.run(submission)
+        else:
+            with pytest.raises(DefinitionError, match=r"OSCAR 3\.3\.0 takes MinIO events alone.*event_format='minio'"):
+                hook.run(submission)
+        assert len(oscar.runner.jobs("svc")) == works
 
 
 @pytest.mark.parametrize(("version", "works"), [("v3.3.3", True), ("v3.6.0", False), ("v4.1.2", False)])
