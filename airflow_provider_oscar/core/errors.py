@@ -103,6 +103,17 @@ def without_groups(text: str) -> str:
     return _GROUP.sub(lambda found: f"{found[0][0]}\\{found[0][1]}", text)
 
 
+def bare_url(url: str) -> str:
+    """Return a URL fit for a message: without user, password, query and fragment.
+
+    :param url: of a connection or of a stranger; what is not a URL stays but for these.
+    """
+    rest = re.split("[?#]", url, maxsplit=1)[0]
+    scheme, marker, place = rest.partition("//")
+    authority, slash, path = place.partition("/")
+    return f"{scheme}{marker}{authority.rpartition('@')[2]}{slash}{path}" if marker else rest.rpartition("@")[2]
+
+
 @contextmanager
 def faults_of_target() -> Iterator[None]:
     """Mark errors as the fault of the place that is called."""

@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote, urlsplit
 import msgspec
 from msgspec.structs import force_setattr
 
-from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.errors import DefinitionError, bare_url, quoted
 from airflow_provider_oscar.core.fsspec_urls import FsspecUrl
 from airflow_provider_oscar.core.times import in_utc
 
@@ -225,10 +225,12 @@ def split_uri(uri: str) -> tuple[StoreType, str, str]:
     authority = parts.netloc
     if parts.scheme == StoreType.DCACHE and uri.startswith("dcache:///"):
         authority = _DCACHE_DEFAULT
-    if parts.scheme not in (StoreType.S3, StoreType.DCACHE) or not authority or parts.query:
+    if parts.scheme not in (StoreType.S3, StoreType.DCACHE) or not authority or parts.query or "@" in authority:
+        login = " with a login" if "@" in authority else ""
         raise DefinitionError(
-            f"cannot read the object URI {uri!r}; expected s3://bucket/key or dcache://conn_id/path, percent-encoded. "
-            "Jobs reach no other store: copy a file of another one first, with ObjectStoragePath for example"
+            f"cannot read the object URI {bare_url(uri)!r}{login}; expected s3://bucket/key or dcache://conn_id/path, "
+            "percent-encoded. Jobs reach no other store: copy a file of another one first, with ObjectStoragePath for "
+            "example"
         )
     path = unquote(parts.path, errors="surrogateescape")
     return StoreType(parts.scheme), authority, path.removeprefix("/") if parts.scheme == StoreType.S3 else path

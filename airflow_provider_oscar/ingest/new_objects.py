@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote, urlsplit
 from airflow.sdk import Asset, AssetAny, AssetWatcher
 from fsspec import available_protocols
 
-from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.errors import DefinitionError, bare_url, quoted
 from airflow_provider_oscar.core.filters import DEFAULT_IGNORED
 from airflow_provider_oscar.core.fsspec_urls import OWN_SCHEMES, FsspecUrl
 from airflow_provider_oscar.core.objects import ObjectEvent, utf8
@@ -63,10 +63,17 @@ class _Place:
         parts = urlsplit(uri, allow_fragments=False)
         known = parts.scheme in ("s3", "dcache", "webdav", "oscar")
         if not known or parts.query or (parts.scheme == "s3" and not parts.netloc):
-            raise DefinitionError(f"cannot watch {quoted(uri)}; expected {_FORMS}, percent-encoded")
+            raise DefinitionError(f"cannot watch {quoted(bare_url(uri))}; expected {_FORMS}, percent-encoded")
+        named, _, authority = parts.netloc.rpartition("@")
+        if ":" in named or (named and parts.scheme != "s3"):
+            raise DefinitionError(
+                f"{quoted(bare_url(uri))} is given with a login, which everybody would see in the asset's name; put it "
+                "into a connection"
+            )
         path = unquote(parts.path, errors="surrogateescape")
         if parts.scheme == "s3":
-            return cls("s3", conn_id or DEFAULT_S3_CONNECTION, parts.netloc, path.removeprefix("/"))
+            # As ObjectStoragePath writes it, a connection may stand before the bucket.
+            return cls("s3", conn_id or named or DEFAULT_S3_CONNECTION, authority, path.removeprefix("/"))
         if parts.scheme == "oscar":
             if not _SERVICE.fullmatch(path.strip("/")):
                 raise DefinitionError(f"{quoted(uri)} names no service; expected {_FORMS}")

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import httpx
 
-from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.errors import DefinitionError, bare_url, quoted
 from airflow_provider_oscar.hooks.http.timeouts import read_timeout
 from airflow_provider_oscar.hooks.http.tls import read_verify
 
@@ -173,10 +173,10 @@ def _parsed(text: str, conn_id: str, name: str, insecure: bool) -> httpx.URL:
     try:
         url = httpx.URL(text)
     except httpx.InvalidURL as error:
-        raise DefinitionError(f"connection {conn_id!r}: {name!r} is not a URL ({quoted(error)})") from error
+        raise DefinitionError(f"connection {conn_id!r}: {name!r} is not a URL ({type(error).__name__})") from error
     if url.scheme not in ("http", "https") or not url.host or url.query or url.fragment or url.userinfo:
         raise DefinitionError(
-            f"connection {conn_id!r}: {name!r} is {quoted(str(url.copy_with(userinfo=None)))}; "
+            f"connection {conn_id!r}: {name!r} is {quoted(bare_url(str(url)))}; "
             "expected https://host:port/path, without login, query and fragment"
         )
     if url.scheme == "http" and not insecure and not is_loopback(url.host):

@@ -17,6 +17,7 @@ from airflow_provider_oscar.core.errors import (
     OscarProviderError,
     PermanentError,
     TransientError,
+    bare_url,
     quoted,
 )
 from airflow_provider_oscar.core.times import read_http
@@ -65,11 +66,7 @@ def target_of(headers: Mapping[str, str]) -> str:
 
     :param headers: with names as httpx has them (any case) or in lower case.
     """
-    found = str(headers.get("location", ""))
-    rest = re.split("[?#]", found, maxsplit=1)[0]
-    scheme, marker, place = rest.partition("//")
-    authority, slash, path = place.partition("/")
-    return quoted(f"{scheme}{marker}{authority.rpartition('@')[2]}{slash}{path}" if marker else rest)
+    return quoted(bare_url(str(headers.get("location", ""))))
 
 
 def is_page(headers: Mapping[str, str], body: bytes = b"") -> bool:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from airflow_provider_oscar.core.errors import DefinitionError, TransientError, quoted
+from airflow_provider_oscar.core.errors import DefinitionError, TransientError, bare_url, quoted
 from airflow_provider_oscar.core.shapes import parse_json
 
 #: Seconds before its end at which an access token is renewed.
@@ -164,7 +164,7 @@ class OidcRefreshAuth(httpx.Auth):
         identity = json.dumps([self._endpoint, self._refresh_token, self._form])
         self._key = hashlib.sha256(identity.encode()).hexdigest()
         if not is_secure(self._endpoint):
-            raise DefinitionError(f"{where}: the token endpoint {self._endpoint!r} is not https")
+            raise DefinitionError(f"{where}: the token endpoint {bare_url(self._endpoint)!r} is not https")
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Add an access token, and get a new one where needed."""
@@ -243,7 +243,8 @@ class OidcRefreshAuth(httpx.Auth):
             kept = following if isinstance(following, str) and following else refresh
             self._tokens.found[self._key] = (token.strip(), time.monotonic() + seconds, kept)
             return
-        seen = f"{self._where}: the token endpoint {self._endpoint!r} gave no access token (status {answer.status_code}"
+        place = bare_url(self._endpoint)
+        seen = f"{self._where}: the token endpoint {place!r} gave no access token (status {answer.status_code}"
         code = body.get("error")
         named = isinstance(code, str) and answer.status_code in (401, 403)
         if (named or answer.status_code == 400) and code not in _PASSING_ERRORS:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 from airflow.sdk import BaseHook
 
-from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError, quoted
+from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError, bare_url, quoted
 from airflow_provider_oscar.hooks.http import flows
 from airflow_provider_oscar.hooks.http.cookies import cookie_jar
 from airflow_provider_oscar.hooks.http.flows import Flow
@@ -218,7 +218,7 @@ def _endpoint(connection: Connection) -> str:
         usable = False
     if not usable:
         raise DefinitionError(
-            f"connection {connection.conn_id!r} has no usable OSCAR endpoint in its host ({quoted(host)}); "
+            f"connection {connection.conn_id!r} has no usable OSCAR endpoint in its host ({quoted(bare_url(host))}); "
             "expected a URL such as https://oscar.example.org"
         )
     url = parts.geturl().rstrip("/")

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict, cast, get_args
 
-from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.errors import DefinitionError, bare_url, quoted
 from airflow_provider_oscar.hooks.http.timeouts import read_timeout
 from airflow_provider_oscar.hooks.http.tls import read_verify
 
@@ -51,9 +51,11 @@ class S3Settings:
         conn_id = connection.conn_id
         extra = connection.extra_dejson
         endpoint = str(extra.get("endpoint_url") or "") or _endpoint_from_host(connection)
-        if endpoint and not endpoint.startswith(("http://", "https://")):
+        named = "@" in endpoint.partition("://")[2].partition("/")[0] or not {"?", "#"}.isdisjoint(endpoint)
+        if endpoint and (named or not endpoint.startswith(("http://", "https://"))):
             raise DefinitionError(
-                f"connection {conn_id!r}: the endpoint is {quoted(endpoint)}; expected http(s)://host:port"
+                f"connection {conn_id!r}: the endpoint is {quoted(bare_url(endpoint))}"
+                f"{' with a login, query or fragment, which is not shown' if named else ''}; expected http(s)://host:port"
             )
         style = str(extra.get("addressing_style") or ("path" if endpoint else "auto"))
         if style not in get_args(AddressingStyle):
