@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+import msgspec
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningJob:
@@ -59,22 +61,8 @@ class RunningJob:
         """Read what a former try stored; None if it is not what this class stores."""
         if not isinstance(fields, Mapping) or not fields.get("submission_id") or not fields.get("job_id"):
             return None
-        return cls(
-            submission_id=str(fields["submission_id"]),
-            job_id=str(fields["job_id"]),
-            submitted_at=str(fields.get("submitted_at") or ""),
-            deadline=_number(fields.get("deadline")),
-            queue_deadline=_number(fields.get("queue_deadline")),
-            object_uri=str(fields.get("object_uri") or ""),
-            request_digest=str(fields.get("request_digest") or ""),
-            deployment_id=str(fields.get("deployment_id") or ""),
-            generation=int(_number(fields.get("generation")) or 0),
-            max_tries=None if fields.get("max_tries") is None else int(_number(fields["max_tries"]) or 0),
-            log_lines=int(_number(fields.get("log_lines")) or 0),
-            access_until=_number(fields.get("access_until")),
-            access_lifetime=_number(fields.get("access_lifetime")) or 0.0,
-        )
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+        given = {name: value for name, value in fields.items() if value is not None}
+        try:
+            return msgspec.convert(given, cls, strict=False)
+        except msgspec.ValidationError:
+            return None

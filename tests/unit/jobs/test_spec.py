@@ -153,7 +153,7 @@ def test_field_that_must_be_there_is_missed_on_the_compute_side(required):
         ({"environment": {"A": None}}, "which is not a text"),
         ({"environment": {1: "x"}}, "which is not a text"),
         ({"environment": {"A": "x" * 131_071}}, "has 131071 bytes, and Linux takes 131071 with its name"),
-        ({"command": ("cat", "ü" * 65_536)}, "has 131072 bytes .*give the job a file"),
+        ({"command": ("cat", "ü" * 65_536)}, "has 131072 bytes, .*give the job a file"),
         ({"timeout": 0}, "expected a positive number of seconds"),
         ({"submitted_at": datetime(2026, 1, 1)}, "has no time zone"),  # noqa: DTZ001
     ],

@@ -22,12 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from oscar_testbed import strays
-from oscar_testbed.errors import (
-    MissingPrerequisite,
-    PlatformError,
-    RejectedError,
-    quoted,
-)
+from oscar_testbed.errors import MissingPrerequisite, PlatformError, RejectedError, quoted
 from oscar_testbed.fakes.slurm.batch import PARTITIONS, BatchJob, Partition
 from oscar_testbed.files import write_private
 from oscar_testbed.process import Program, free_ports, wait_until
