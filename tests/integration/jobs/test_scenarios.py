@@ -43,7 +43,7 @@ SETTINGS = {
     "PartitionName": f"{URGENT} Nodes=cn1,cn2 PriorityTier=100 MaxTime=01:00:00 DefMemPerCPU=500 State=UP",
 }
 NODES = {"embedded": virtual_nodes.embedded, "real": virtual_nodes.upstream}
-#: How many jobs "many" are; 200 take a quarter of an hour on two processors.
+#: How many jobs "many" are; 200 take some minutes on two processors.
 MANY = int(os.environ.get("SCENARIO_JOBS", "20"))
 #: Says that it runs, and ends with success when the test lets it.
 UNTIL_LET = "echo begun; while [ ! -e {gate} ]; do sleep 0.2; done; echo let > $TMP_OUTPUT_DIR/done"
