@@ -160,7 +160,9 @@ def test_the_place_of_a_rule_may_be_a_template_and_its_pattern_is_none(oscar, mo
 
 
 @pytest.mark.parametrize(
-    "found", [["s3://b/x"], ("s3://b/x",), {"s3://b/x": 1}.keys(), {"s3://b/x"}, iter(["s3://b/x"])], ids=str
+    "found",
+    [["s3://b/x"], ("s3://b/x",), {"s3://b/x": 1}.keys(), {"s3://b/x"}, iter(["s3://b/x"])],
+    ids=["list", "tuple", "keys", "set", "iterator"],
 )
 def test_a_function_lists_outputs_in_whatever_holds_several(oscar, found):
     task, seen, pause = succeeded(oscar, lambda job: found)
