@@ -22,6 +22,7 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 import httpx
+import msgspec
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
 from oscar_testbed.contract import samples
@@ -156,7 +157,7 @@ class TestStaging:
     def test_a_job_reads_its_input_and_nothing_else(self, site, hook, tmp_path):
         hook.put_bytes("/jobs", "données 1", b"input")
         hook.put_bytes("/jobs", "other", b"secret")
-        given = hook.stage_in(hook.head("/jobs", "données 1"), lifetime=HOUR).to_dict()
+        given = msgspec.to_builtins(hook.stage_in(hook.head("/jobs", "données 1"), lifetime=HOUR))
         assert supervised.stage_in([read_input(given)], str(tmp_path)) == [5]
         assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"input"]
         other = httpx.get(f"{site.door}{site.base}/jobs/other", headers=given["headers"], verify=site.tls)
@@ -164,7 +165,7 @@ class TestStaging:
 
     def test_an_overwritten_input_is_named(self, hook, tmp_path):
         hook.put_bytes("/jobs", "again", b"old")
-        given = hook.stage_in(hook.head("/jobs", "again"), lifetime=HOUR).to_dict()
+        given = msgspec.to_builtins(hook.stage_in(hook.head("/jobs", "again"), lifetime=HOUR))
         hook.put_bytes("/jobs", "again", b"new")
         with pytest.raises(StageError, match="was overwritten"):
             supervised.stage_in([read_input(given)], str(tmp_path))

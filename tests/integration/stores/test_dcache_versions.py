@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 
+import msgspec
 import pytest
 from airflow.sdk import Connection
 from oscar_testbed.fakes.dcache import LocalDCache
@@ -38,7 +39,7 @@ def hook(dcache, request):
 def seen(hook):
     """A file, and what a job that shall read it is given."""
     hook.put_bytes("/in", "f", b"the old one")
-    return hook.stage_in(hook.head("/in", "f"), lifetime=timedelta(hours=1)).to_dict()
+    return msgspec.to_builtins(hook.stage_in(hook.head("/in", "f"), lifetime=timedelta(hours=1)))
 
 
 def test_the_file_that_was_seen_is_read(seen, tmp_path):

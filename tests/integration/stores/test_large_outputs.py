@@ -56,7 +56,7 @@ def staged_out(hook, bucket, folder, size, monkeypatch):
     (folder / "a b").mkdir()
     (folder / "a b" / "größe.bin").write_bytes(data)
     target = hook.stage_out(f"s3://{bucket}/out", submission_id="job-1", lifetime=HOUR)
-    out = StageOut(S3Post(target.to_dict()), None)
+    out = StageOut(S3Post(msgspec.to_builtins(target)), None)
     out.run(str(folder))
     out.check("fail")
     return data, get_manifest(out.outputs, bucket)
