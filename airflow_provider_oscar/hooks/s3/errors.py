@@ -130,7 +130,9 @@ def _is_of_store(operation: str, headers: Mapping[str, str], body: bytes) -> boo
     named = any(name.startswith("x-amz-") for name in headers)
     if operation in ("GetObject", "HeadObject", "PutObject"):  # of which the content type is the object's
         return named or "etag" in headers or "last-modified" in headers
-    return named or not is_page(headers, body)
+    # Some stores call their XML, or an answer without a body, HTML.
+    named_page = is_page(headers) and body.lstrip()[:1] not in {b"", b"<"}
+    return named or not (named_page or is_page({}, body))
 
 
 def _redirect_error(target: str, status: int, *, conn_id: str, endpoint: str) -> DefinitionError | TransientError:

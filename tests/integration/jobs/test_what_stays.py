@@ -54,7 +54,7 @@ def test_the_log_of_a_job_that_slurm_killed_is_beside_where_its_manifest_would_b
     with pytest.raises((TransientError, AirflowFailException)):
         task.execute_complete(run_id(request), event=event, **json.loads(json.dumps(pause.kwargs)))
     assert b"step 1" in s3.read_bytes(f"s3://outgoing/kept/{name}/job.log", 1_000_000)
-    assert name not in names(InterLinkHook())[0]
+    until(lambda: name not in names(InterLinkHook())[0])
 
 
 def test_the_log_of_a_job_that_is_cancelled_while_it_is_deferred_is_kept(request, hpc, s3):
