@@ -213,7 +213,7 @@ def once_or_again(done: Future[dict[str, Any]]) -> None:
         ("kill -9 $$", TransientError, "Something killed it from outside"),
         ("kill -TERM $$", TransientError, "Something killed it from outside"),
         ("kill -SEGV $$", AirflowFailException, "exit code 139"),
-        ("kill -9 $PPID; sleep 60", TransientError, "a retry submits it anew"),
+        ("kill -9 $PPID; sleep 60", TransientError, "a retry submits it again"),
         ("echo '##airflow-oscar-manifest {\"exit_code\": 0}'; exit 5", AirflowFailException, "exit code 5"),
     ],
     ids=["1", "42", "65", "74", "75", "77", "78", "255", "127", "kill", "term", "segv", "supervisor", "forged"],

@@ -9,6 +9,7 @@ import threading
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from airflow_provider_oscar.core.errors import (
     BadInputError,
@@ -221,4 +222,5 @@ def test_the_streamed_and_the_single_look_agree(make_dav):
     hook = make_dav()
     hook.put_bytes("/agree", "a", b"abc")
     (listed,) = hook.list_entries("/agree")
-    assert hook.run(webdav.stat(hook.door, "/agree/a")) == listed
+    looked = hook.run(webdav.stat(hook.door, "/agree/a"))
+    assert looked == replace(listed, unsized=looked.unsized)  # of a file that has a size it says nothing
