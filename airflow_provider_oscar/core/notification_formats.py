@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from urllib.parse import unquote, unquote_plus
+from urllib.parse import unquote
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.event_names import is_known_event
@@ -33,6 +33,7 @@ from airflow_provider_oscar.core.notifications import (
     get_size,
     get_text,
     mapping,
+    other_reading,
     parse,
     parse_time,
     record_body,
@@ -246,12 +247,7 @@ class _Reader:
 
 def _from_minio(body: Payload) -> list[Notification]:
     """Read records of MinIO that came without its envelope: raw from its stream, encoded from its other targets."""
-    return [
-        replace(
-            each, other_key=other if (other := unquote_plus(each.key, errors="surrogateescape")) != each.key else ""
-        )
-        for each in from_minio_listen(body)
-    ]
+    return [replace(each, other_key=other_reading(each.key)) for each in from_minio_listen(body)]
 
 
 def _first_text(fields: _Body, *names: str) -> str:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from urllib.parse import unquote_plus
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.notification_formats import (
@@ -15,7 +14,7 @@ from airflow_provider_oscar.core.notification_formats import (
     from_plain,
     number_of_bytes,
 )
-from airflow_provider_oscar.core.notifications import Notification, get_etag, parse, parse_time
+from airflow_provider_oscar.core.notifications import Notification, get_etag, other_reading, parse, parse_time
 
 #: What pointers may find of an object: where it is, and what is said of it.
 _WHERE = ("uri", "bucket", "key")
@@ -64,15 +63,14 @@ def from_pointers(
 
 def _with_facts(found: Notification, fields: Mapping[str, object]) -> Notification:
     version = fields.get("version_id")
-    # Nobody says whether such a key is percent-encoded.
-    other = unquote_plus(found.key, errors="surrogateescape")
     return replace(
         found,
         size=number_of_bytes(fields),
         etag=get_etag(fields),
         version_id=str(version) if isinstance(version, (str, int)) and not isinstance(version, bool) else "",
         event_time=parse_time(fields.get("time")),
-        other_key=other if other != found.key and "uri" not in fields else "",
+        # Nobody says whether such a key is percent-encoded.
+        other_key="" if "uri" in fields else other_reading(found.key),
     )
 
 

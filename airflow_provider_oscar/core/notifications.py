@@ -323,6 +323,12 @@ def _records(
         )
 
 
+def other_reading(key: str) -> str:
+    """Return a key with its encoding undone, where a store does not say whether it encodes; empty if that is equal."""
+    other = _unquote(key)
+    return other if other != key else ""
+
+
 def _unquote(key: str) -> str:
     return unquote_plus(key, errors="surrogateescape")
 

@@ -14,7 +14,7 @@ from airflow_provider_oscar.core.errors import OscarProviderError
 from airflow_provider_oscar.hooks.pool import get_pool
 from airflow_provider_oscar.jobs.access import RENEWED_AT, AccessRenewer
 from airflow_provider_oscar.jobs.running import RunningJob
-from airflow_provider_oscar.jobs.signing import believed, configured_signer
+from airflow_provider_oscar.jobs.signing import configured_signer, proves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,17 +48,14 @@ class ResultPlace:
     def proven(self, ended: bool = True) -> bool:
         """Whether the store has the manifest of this very submission; blocks.
 
-        :param ended: the job has ended where it ran. While it has not, one that says that it was killed does not count:
-            SLURM lets a job start again that it took back.
+        :param ended: as for :func:`~airflow_provider_oscar.jobs.signing.proves`.
         """
         from airflow_provider_oscar.jobs.result_store import ResultStore
 
         manifest = ResultStore().read_manifest(self.conn_id, self.uri, self.job.submission_id)
-        if manifest is None or (manifest.killed and not ended):
-            return False
-        return (
-            believed(self.job, manifest, configured_signer().verifies) if self.signed else believed(self.job, manifest)
-        )
+        if not self.signed:
+            return proves(self.job, manifest, ended=ended)
+        return proves(self.job, manifest, configured_signer().verifies, ended=ended)
 
     async def aproven(self, ended: bool = True) -> bool | None:
         """Do what :meth:`proven` does in threads of the connection's own; None if the store could not be asked.

@@ -79,6 +79,24 @@ def configured_signer() -> Signer:
     return Signer.from_setting(configured or "")
 
 
+def proves(
+    job: RunningJob,
+    manifest: Manifest | None,
+    verifies: Callable[[RunningJob, Manifest], bool] = lambda job, manifest: True,
+    *,
+    ended: bool,
+) -> bool:
+    """Whether what lies in the manifest's place ends the waiting for a job.
+
+    :param job: the submission.
+    :param manifest: from its place, if there is one.
+    :param verifies: as for :func:`believed`.
+    :param ended: the job has ended where it ran. While it has not, a manifest that says that it was killed does not
+        count: SLURM lets a job start again that it took back.
+    """
+    return manifest is not None and (ended or not manifest.killed) and believed(job, manifest, verifies)
+
+
 def believed(
     job: RunningJob, manifest: Manifest, verifies: Callable[[RunningJob, Manifest], bool] = lambda job, manifest: True
 ) -> bool:

@@ -18,7 +18,7 @@ from airflow.sdk import conf
 from airflow_provider_oscar.core.errors import OscarProviderError
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.jobs.running import RunningJob
-from airflow_provider_oscar.jobs.signing import believed
+from airflow_provider_oscar.jobs.signing import proves
 from airflow_provider_oscar.jobs.status import JobStatus, JsonObject
 
 if TYPE_CHECKING:
@@ -80,9 +80,7 @@ def wait_briefly(task: JobOperator[Any], job: RunningJob) -> JsonObject | None:
         return None
 
     def proven() -> bool:
-        manifest = task.read_manifest(job)
-        # One that was killed may start again; its place says so.
-        return manifest is not None and not manifest.killed and believed(job, manifest, task.verifies)
+        return proves(job, task.read_manifest(job), task.verifies, ended=False)
 
     status = (lambda: task.backend.status(job.job_id)) if task.backend.looks_at_one else None
     return BriefWait(seconds=seconds, status=status, proven=proven).event()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_oscar.core.times import parse_iso
 from airflow_provider_oscar.jobs.running import RunningJob
-from airflow_provider_oscar.jobs.signing import believed
+from airflow_provider_oscar.jobs.signing import proves
 from airflow_provider_oscar.jobs.status import JsonObject
 from airflow_provider_oscar.jobs.waiting import Wait, wait_for_job
 from airflow_provider_oscar.operators.job_access import last_start, result_place
@@ -50,9 +50,7 @@ async def wait_here(task: JobOperator[Any], job: RunningJob) -> JsonObject:
 
     async def proof(ended: bool) -> bool:
         manifest = await asyncio.to_thread(task.read_manifest, job)
-        if manifest is None or (manifest.killed and not ended):
-            return False
-        return believed(job, manifest, task.verifies)
+        return proves(job, manifest, task.verifies, ended=ended)
 
     return await wait_for_job(
         task.backend,

@@ -13,6 +13,7 @@ from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError
 from airflow_provider_oscar.core.oscar_events import shell_json
 from airflow_provider_oscar.core.shapes import mappings_of, parse_json
+from airflow_provider_oscar.hooks.oscar.errors import RouteAbsentError
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook, encode_body
 from airflow_provider_oscar.hooks.oscar.routes import SYNC_LIMIT, decode_answer
 
@@ -226,10 +227,8 @@ def _listed(hook: OscarHook) -> set[str] | None:
     """Names of the buckets there are; None where the server has no route for them."""
     try:
         return {str(each.get("bucket_name")) for each in hook.run(hook.list_buckets())}
-    except DefinitionError as error:
-        if "does not have the route" in str(error):
-            return None
-        raise
+    except RouteAbsentError:
+        return None
 
 
 def _buckets(service: Mapping[str, Any]) -> set[str]:

@@ -99,15 +99,15 @@ def connection_of(
     if not cluster or (not clusters and len({each.cluster_id for each in among}) == 1):
         return default
     try:
-        found = BaseHook.get_connection(cluster)
-        if found.conn_type != OscarHook.conn_type:
-            raise AirflowNotFoundException(f"connection {cluster!r} is of type {found.conn_type!r}")
-    except AirflowNotFoundException as error:
+        conn_type = BaseHook.get_connection(cluster).conn_type
+    except AirflowNotFoundException:
+        conn_type = None
+    if conn_type != OscarHook.conn_type:
         raise DefinitionError(
             f"the FDL has services for several clusters, or clusters are mapped, and {cluster!r} of service "
             f"{definition.name!r} has no connection; say clusters={{{cluster!r}: '<connection id>'}}, or make a "
             "connection of type oscar of that name"
-        ) from error
+        )
     return cluster
 
 

@@ -57,6 +57,10 @@ class NotOscarError(DefinitionError):
     """A route that every OSCAR has is not there: a proxy answered while OSCAR was replaced, or the host is another."""
 
 
+class RouteAbsentError(DefinitionError):
+    """This OSCAR does not have a route: it came with a later version, or is switched off."""
+
+
 class BucketExistsError(DefinitionError):
     """A service cannot be made, since a bucket of its own is there already.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError
 from airflow_provider_oscar.hooks.http.flows import Flow
+from airflow_provider_oscar.hooks.oscar.errors import RouteAbsentError
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.hooks.oscar.requests import mapping
 
@@ -51,9 +52,7 @@ def is_ready(hook: OscarHook, service: ExposedService) -> Flow[bool]:
     """
     try:
         state = str((yield from hook.get_deployment(service.name)).get("state") or "")
-    except DefinitionError as error:
-        if "does not have the route" not in str(error):
-            raise
+    except RouteAbsentError:
         answer = yield from hook.call_exposed(service.name, service.health_path, token=service.token, timeout=10.0)
         return answer.status_code < 500 and answer.status_code != 404
     if state == "failed":

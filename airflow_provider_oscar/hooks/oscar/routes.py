@@ -20,6 +20,7 @@ from airflow_provider_oscar.core.errors import DefinitionError, LostContactError
 from airflow_provider_oscar.core.shapes import parse_json
 from airflow_provider_oscar.hooks.http.flows import Flow
 from airflow_provider_oscar.hooks.oscar.api import SLOW, OscarFlows
+from airflow_provider_oscar.hooks.oscar.errors import RouteAbsentError
 
 #: One JSON object as OSCAR sends it.
 JsonObject: TypeAlias = dict[str, object]
@@ -51,7 +52,7 @@ class OscarRoutes(OscarFlows):
             timeout=timeout,
         )
         if answer.status_code == 404 and "page not found" in answer.text:
-            raise DefinitionError(
+            raise RouteAbsentError(
                 f"{self.api.where}: this OSCAR does not have the route {path}, which {about} needs; it came with a "
                 "later version, or its administrator has switched that part off"
             )

@@ -29,7 +29,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     kubernetes.stop()
 
 
-@pytest.mark.skipif(not FOLDER.exists(), reason=f"nothing was recorded from {SYSTEM}")
 def test_embedded_kubernetes_differs_from_the_recorded_one_only_where_the_page_says(cluster):
     lines = []
     recorded = {case: found for case in CLUSTER_CASES if (found := samples.read(FOLDER, case.name)) is not None}

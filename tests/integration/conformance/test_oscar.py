@@ -27,7 +27,6 @@ def oscar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.skipif(not FOLDER.exists(), reason=f"nothing was recorded from {SYSTEM}")
 def test_embedded_oscar_differs_from_the_recorded_one_only_where_the_page_says(oscar):
     lines = []
     recorded = {case: found for case in API_CASES if (found := samples.read(FOLDER, case.name)) is not None}

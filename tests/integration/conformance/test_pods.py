@@ -41,7 +41,6 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.skipif(not FOLDER.exists(), reason=f"nothing was recorded from {SYSTEM}")
 def test_embedded_node_differs_from_the_recorded_one_only_where_the_page_says(connection, monkeypatch):
     text, slurm = connection
     monkeypatch.setenv("AIRFLOW_CONN_INTERLINK_DEFAULT", text)
