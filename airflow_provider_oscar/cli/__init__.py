@@ -20,6 +20,13 @@ _FUNCTIONS = "airflow_provider_oscar.cli"
 
 _SERVICE = Arg(("service",), help="name of the OSCAR service")
 _FDL = Arg(("file",), help="FDL file; scripts are read relative to it")
+_MEMBER = Arg(
+    ("--member",),
+    action="append",
+    metavar="ID=CONN_ID",
+    help="connection of a cluster that the service's federation hands jobs to; one of the cluster's own name is found "
+    "by itself",
+)
 _TEXT = Arg(("-t", "--text"), default=None, help="the input as a text; a JSON object is sent as an event")
 _FILE = Arg(("-f", "--file"), default=None, help="file that is the input")
 _DIRECTORY = Arg(("--directory",), default=".platform", help="where the embedded platform keeps its files")
@@ -249,27 +256,29 @@ _JOBS = GroupCommand(
         _command(
             "list",
             "List the jobs of a service",
-            "services.jobs_list",
+            "jobs.jobs_list",
             _SERVICE,
             Arg(("--status",), default="", help="only jobs in these states, such as Pending,Running"),
+            _MEMBER,
             _CONNECTION,
             _OUTPUT,
         ),
         _command(
             "logs",
             "Print the log of a job",
-            "services.jobs_logs",
+            "jobs.jobs_logs",
             _SERVICE,
             Arg(("job",), nargs="?", default="", help="name of the job, as 'jobs list' prints it"),
             Arg(("--latest",), action="store_true", help="of the youngest job"),
             Arg(("--follow",), action="store_true", help="go on until the job has ended"),
             Arg(("--timestamps",), action="store_true", help="put the time before each line"),
+            _MEMBER,
             _CONNECTION,
         ),
         _command(
             "clear",
             "Remove the jobs of a service that succeeded",
-            "services.jobs_clear",
+            "jobs.jobs_clear",
             _SERVICE,
             Arg(("--all",), action="store_true", help="failed and running ones too"),
             _CONNECTION,
@@ -278,9 +287,10 @@ _JOBS = GroupCommand(
         _command(
             "cancel",
             "Cancel jobs and forget them, with their logs",
-            "services.jobs_cancel",
+            "jobs.jobs_cancel",
             _SERVICE,
             Arg(("job",), nargs="+", help="names of jobs, as 'jobs list' prints them"),
+            _MEMBER,
             _CONNECTION,
             _OUTPUT,
         ),

@@ -1,29 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``airflow oscar services`` and ``jobs``: options become values, values go to the hook that operators use."""
+"""``airflow oscar services``: options become values, values go to the hook that operators use."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-import time
 import uuid
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
 
 from airflow_provider_oscar.cli.answers import print_document, print_done, print_rows, read_pairs, reports_errors
-from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError
-
-if TYPE_CHECKING:
-    from airflow_provider_oscar.hooks.http.flows import Flow
-    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
-    from airflow_provider_oscar.hooks.oscar.requests import OscarJob
-
-T = TypeVar("T")
-
-#: Seconds between looks at a log that is followed.
-_FOLLOW_SECONDS = 2.0
+from airflow_provider_oscar.cli.lookup import existing_service, of_service
+from airflow_provider_oscar.core.errors import DefinitionError
 
 
 @reports_errors
@@ -89,100 +77,13 @@ def services_delete(options: argparse.Namespace) -> None:
 
 
 @reports_errors
-def jobs_list(options: argparse.Namespace) -> None:
-    """List the jobs of a service, newest first."""
-    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
-
-    hook = OscarHook(options.conn_id)
-    jobs = _of_service(hook, options.service, hook.list_jobs(options.service)).values()
-    columns = ("name", "status", "created", "started", "finished")
-    rows = [
-        {"name": j.name, "status": j.raw, "created": j.created, "started": j.started, "finished": j.finished}
-        for j in sorted(jobs, key=lambda job: (job.created, job.name), reverse=True)
-        if not options.status or j.raw.lower() in {each.lower() for each in options.status.split(",")}
-    ]
-    print_rows(rows, columns, options.output)
-
-
-@reports_errors
-def jobs_logs(options: argparse.Namespace) -> None:
-    """Print the log of a job; with ``--follow`` until it has ended."""
-    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
-
-    hook = OscarHook(options.conn_id)
-    if bool(options.job) == options.latest:
-        raise DefinitionError("name a job, or say --latest")
-    job = options.job or _latest(_of_service(hook, options.service, hook.list_jobs(options.service)), options.service)
-    shown = 0
-    while True:
-        found = hook.run(hook.list_jobs(options.service)).get(job) if options.follow else None
-        text = hook.run(hook.job_log(options.service, job, timestamps=options.timestamps))
-        sys.stdout.write((text or "")[shown:])
-        sys.stdout.flush()
-        shown = len(text or "")
-        if found is None or not found.phase.active:
-            break
-        time.sleep(_FOLLOW_SECONDS)
-    if text is None:
-        if job not in _of_service(hook, options.service, hook.list_jobs(options.service)):
-            raise DefinitionError(
-                f"service {options.service!r} has no job {job!r}; "
-                f"`airflow oscar jobs list {options.service}` shows its jobs"
-            )
-        raise SystemExit(f"error: job {job!r} of service {options.service!r} has printed nothing yet")
-
-
-def _of_service(hook: OscarHook, service: str, flow: Flow[T]) -> T:
-    """Ask about a service; if that fails for want of the service, the error says so and no more."""
-    try:
-        return hook.run(flow)
-    except OscarProviderError:
-        if hook.run(hook.get_service(service)) is None:
-            raise _no_service(service) from None
-        raise
-
-
-def _existing_service(hook: OscarHook, service: str) -> dict[str, object]:
-    """Return a service as OSCAR holds it.
-
-    :raises DefinitionError: if there is none.
-    """
-    found = hook.run(hook.get_service(service))
-    if found is None:
-        raise _no_service(service)
-    return found
-
-
-def _no_service(service: str) -> DefinitionError:
-    return DefinitionError(f"there is no service {service!r}; `airflow oscar services list` shows them")
-
-
-def _latest(jobs: Mapping[str, OscarJob], service: str) -> str:
-    """Name of the youngest job; one that waits for a place has no times yet and counts as younger."""
-    if not jobs:
-        raise DefinitionError(f"service {service!r} has no jobs")
-    return max(jobs.values(), key=lambda job: (not job.created, job.created, job.name)).name
-
-
-@reports_errors
-def jobs_cancel(options: argparse.Namespace) -> None:
-    """Cancel jobs; one that is not there counts as cancelled."""
-    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
-
-    hook = OscarHook(options.conn_id)
-    for job in options.job:
-        found = hook.run(hook.delete_job(options.service, job))
-        print_done(job, "cancelled" if found else "there is no such job", options.output)
-
-
-@reports_errors
 def services_get(options: argparse.Namespace) -> None:
     """Print a service as OSCAR holds it, without its token and credentials."""
     from airflow_provider_oscar.core.service_difference import masked
     from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 
     hook = OscarHook(options.conn_id)
-    found = _existing_service(hook, options.service)
+    found = existing_service(hook, options.service)
     print_document(masked(found), options.output)
 
 
@@ -194,7 +95,7 @@ def services_run(options: argparse.Namespace) -> None:
 
     hook = OscarHook(options.conn_id)
     # A service token starts its service, and may not look at it.
-    found = {} if hook.api.service_token else _existing_service(hook, options.service)
+    found = {} if hook.api.service_token else existing_service(hook, options.service)
     token = "" if hook.uses_oidc else str(found.get("token") or "")
     answer = hook.run(hook.run_service(options.service, _payload(options), token=token))
     sys.stdout.buffer.write(decode_answer(answer.content))
@@ -208,7 +109,7 @@ def services_job(options: argparse.Namespace) -> None:
 
     hook = OscarHook(options.conn_id)
     name = options.name or f"{options.service[:16].strip('-')}-{uuid.uuid4()}"
-    submitted = _of_service(hook, options.service, hook.submit_job(options.service, _payload(options), name))
+    submitted = of_service(hook, options.service, hook.submit_job(options.service, _payload(options), name))
     print_done(submitted.job_id, "", options.output)
 
 
@@ -225,13 +126,3 @@ def _payload(options: argparse.Namespace) -> bytes:
     except ValueError:
         return encode_body(data)
     return shell_json(found, "the text") if isinstance(found, dict) else encode_body(data)
-
-
-@reports_errors
-def jobs_clear(options: argparse.Namespace) -> None:
-    """Remove the jobs of a service that succeeded, or all of them."""
-    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
-
-    hook = OscarHook(options.conn_id)
-    _of_service(hook, options.service, hook.delete_jobs(options.service, unfinished=options.all))
-    print_done(options.service, f"{'all jobs' if options.all else 'jobs that succeeded'} removed", options.output)

@@ -75,7 +75,7 @@ def read_bounded(chunks: Iterable[bytes], limit: int = LOG_LIMIT) -> LogText:
     """
     kept: list[str] = []
     size = first = 0
-    for line in _without_harness(_lines(chunks, limit)):
+    for line in _without_harness(decoded_lines(chunks, limit)):
         kept.append(line)
         size += len(line)
         if size > 2 * limit:
@@ -95,8 +95,12 @@ def strip_harness(text: str) -> str:
     return "".join(_without_harness(iter(pieces)))
 
 
-def _lines(chunks: Iterable[bytes], limit: int) -> Iterator[str]:
-    """Cut chunks into lines, newline included; a line longer than the limit is cut into several pieces."""
+def decoded_lines(chunks: Iterable[bytes], limit: int) -> Iterator[str]:
+    """Cut chunks into lines, newline included; a line longer than the limit is cut into several pieces.
+
+    :param chunks: UTF-8 of any size; what cannot be decoded is replaced.
+    :param limit: characters.
+    """
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     rest = ""
     for chunk in chunks:

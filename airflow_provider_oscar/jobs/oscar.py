@@ -129,7 +129,7 @@ class OscarBackend:
 
     def _federate(self, members: tuple[Member, ...]) -> None:
         self._elsewhere = self._places(
-            connections_of(members, self._members, _is_connection, where=self.display_name) if members else ()
+            connections_of(members, self._members, is_oscar_connection, where=self.display_name) if members else ()
         )
 
     def _places(self, places: Sequence[tuple[str, str]]) -> tuple[OscarBackend, ...]:
@@ -190,7 +190,7 @@ class OscarBackend:
         return job_status(found)
 
     def log(self, job_id: str) -> str | None:
-        """Return the whole log, of the cluster that has the job."""
+        """Return the log, of a very long one its end, of the cluster that has the job."""
         text = self.hook.run(self.hook.job_log(self.service, job_id))
         for place in self.elsewhere if text is None else ():
             if (text := place.log(job_id)) is not None:
@@ -198,8 +198,13 @@ class OscarBackend:
         return text
 
     def log_chunks(self, job_id: str) -> Iterator[bytes]:
-        """Return the whole log; OSCAR has no pieces."""
-        yield (self.log(job_id) or "").encode("utf-8", "surrogateescape")
+        """Return the whole log in pieces, of the cluster that has the job."""
+        for place in (self, *self.elsewhere):
+            chunks = place.hook.log_chunks(place.service, job_id)
+            if first := next(chunks, b""):
+                yield first
+                yield from chunks
+                return
 
     def complete(self, job: RunningJob, prepare: Callable[[], OscarWork]) -> None:
         """Nothing: a request brings all there is."""
@@ -270,7 +275,7 @@ class OscarBackend:
         return _deleted(there=False)
 
 
-def _is_connection(conn_id: str) -> bool:
+def is_oscar_connection(conn_id: str) -> bool:
     """Whether Airflow has a connection of type ``oscar`` of this id."""
     try:
         return bool(conn_id) and BaseHook.get_connection(conn_id).conn_type == OscarHook.conn_type

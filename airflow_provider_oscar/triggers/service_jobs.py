@@ -31,6 +31,9 @@ class OscarServiceJobsTrigger(NewObjectTrigger[ServiceJobsArguments]):
     :param conn_id: connection of type ``oscar``.
     :param states: how the job must have ended: ``"succeeded"`` (default), ``"failed"``, or both.
     :param submitted: report jobs as well that were submitted under a chosen name.
+    :param members: clusters of a federated service, which may hand its jobs to them, as of ``OscarJobOperator``:
+        cluster id to connection of type ``oscar``. A cluster that is not in it needs a connection of its own name.
+        The event of a job that was handed on has the connection and the service where it is.
     :param filter: conditions on the name of the job as one value; instead of the five that follow.
     :param suffix: end of the name.
     :param glob: shell pattern on the name.
@@ -53,6 +56,7 @@ class OscarServiceJobsTrigger(NewObjectTrigger[ServiceJobsArguments]):
         conn_id: str = "oscar_default",
         states: Sequence[str] = ("succeeded",),
         submitted: bool = False,
+        members: Mapping[str, str] | None = None,
         filter: ObjectFilter | Mapping[str, object] | None = None,
         suffix: str = "",
         glob: str | None = None,
@@ -73,6 +77,7 @@ class OscarServiceJobsTrigger(NewObjectTrigger[ServiceJobsArguments]):
             service=service,
             states=tuple(states),
             submitted=submitted,
+            members=tuple((members or {}).items()),
             filter=conditions,
             start=start.isoformat() if isinstance(start, datetime) else start,
             poll_interval=seconds(poll_interval),

@@ -8,19 +8,22 @@ and a UUID (``pkg/handlers/job.go``). Such a job is told from those that this pr
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+
+from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.times import read_iso
+from airflow_provider_oscar.hooks.oscar.federation import Member, connections_of, members_of
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.hooks.oscar.requests import OscarJob
 from airflow_provider_oscar.watch.arguments.base import WatchArguments
 from airflow_provider_oscar.watch.policy import Policy
-from airflow_provider_oscar.watch.source import EmptyListingGuard, ListingSource, Page
+from airflow_provider_oscar.watch.source import EmptyListingGuard, ListingSource, Page, empty_listing_error
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 #: OSCAR cuts the name of a service that is as long as this, to the length that follows, before it adds the UUID.
@@ -62,12 +65,16 @@ class ServiceJobsSource(ListingSource):
     :param conn_id: connection of type ``oscar``.
     :param service: name of the service.
     :param interval: seconds between listings.
+    :param members: clusters of the service's federation: cluster id to connection.
     """
 
-    def __init__(self, *, conn_id: str, service: str, interval: float) -> None:
+    def __init__(
+        self, *, conn_id: str, service: str, interval: float, members: Mapping[str, str] | None = None
+    ) -> None:
         self.interval = interval
         self._conn_id = conn_id
         self._service = service
+        self._members = dict(members or {})
         self._believed = EmptyListingGuard()
 
     @property
@@ -76,15 +83,39 @@ class ServiceJobsSource(ListingSource):
         return f"watching the jobs of OSCAR service {self._service!r} (connection {self._conn_id!r})"
 
     async def full_listing(self) -> AsyncGenerator[Page, None]:
-        """List the jobs once."""
+        """List the jobs once: of the service, then of each cluster that may have been handed some."""
         hook = await OscarHook.resolved(self._conn_id)
-        jobs = await hook.arun(hook.list_jobs(self._service))
-        self._believed.require(len(jobs), self.about)
-        now = datetime.now(tz=UTC)
-        seen = {name: job_event(self._conn_id, self._service, job, now=now) for name, job in jobs.items()}
-        ended = [event for name, event in seen.items() if jobs[name].phase.ended]
-        # A job that runs is another version of what it will be, so nothing of it is remembered.
-        yield Page(ended, first=True, last=True)
+        found = await hook.arun(hook.get_service(self._service))
+        members = members_of(found or {}, endpoint=hook.api.endpoint)
+        places = [(self._conn_id, self._service), *await self._elsewhere(members)]
+        ended: set[str] = set()
+        for number, (conn_id, service) in enumerate(places):
+            there = hook if number == 0 else await OscarHook.resolved(conn_id)
+            jobs = await there.arun(there.list_jobs(service))
+            if not self._believed.plausible(len(jobs), place=f"{conn_id}/{service}"):
+                raise empty_listing_error(self.about)
+            now = datetime.now(tz=UTC)
+            # A job that runs is another version of what it will be, so nothing of it is remembered.
+            events = [
+                job_event(conn_id, service, job, now=now)
+                for name, job in jobs.items()
+                if job.phase.ended and name not in ended
+            ]
+            ended |= {event.key for event in events}
+            yield Page(events, first=number == 0, last=number == len(places) - 1)
+
+    async def _elsewhere(self, members: tuple[Member, ...]) -> tuple[tuple[str, str], ...]:
+        own = {each.cluster_id for each in members} - self._members.keys()
+        known = {each for each in own if await _is_connection(each)}
+        return connections_of(members, self._members, known.__contains__, where=self.about)
+
+
+async def _is_connection(conn_id: str) -> bool:
+    """Whether Airflow has a connection of type ``oscar`` of this id; asked without blocking the event loop."""
+    try:
+        return bool(conn_id) and (await OscarHook.aget_connection(conn_id)).conn_type == OscarHook.conn_type
+    except AirflowNotFoundException:
+        return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,15 +125,18 @@ class ServiceJobsArguments(WatchArguments):
     :param service: name of the service.
     :param states: how a job must have ended: ``succeeded``, ``failed``.
     :param submitted: whether jobs that were submitted under a chosen name count as well.
+    :param members: clusters of the service's federation: cluster id to connection.
     """
 
     service: str
     states: tuple[str, ...] = ("succeeded",)
     submitted: bool = False
+    members: tuple[tuple[str, str], ...] = ()
     personal = frozenset({"states", "submitted"})
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "states", tuple(self.states))
+        object.__setattr__(self, "members", tuple(sorted(dict(self.members).items())))
         super().__post_init__()
         if not self.service:
             raise DefinitionError("service of a watcher is empty; give the name of an OSCAR service")
@@ -113,7 +147,7 @@ class ServiceJobsArguments(WatchArguments):
 
     def to_dict(self) -> dict[str, object]:
         """Return what the database holds: every argument, as JSON."""
-        return {**super().to_dict(), "states": list(self.states)}
+        return {**super().to_dict(), "states": list(self.states), "members": dict(self.members)}
 
     def state_place(self) -> tuple[str, ...]:
         """Return connection, service and which of its jobs count."""
@@ -121,7 +155,9 @@ class ServiceJobsArguments(WatchArguments):
 
     def source(self) -> ServiceJobsSource:
         """Return the listing of the jobs."""
-        return ServiceJobsSource(conn_id=self.conn_id, service=self.service, interval=self.poll_interval)
+        return ServiceJobsSource(
+            conn_id=self.conn_id, service=self.service, interval=self.poll_interval, members=dict(self.members)
+        )
 
     def about(self) -> str:
         """Return service and connection."""

@@ -53,6 +53,8 @@ class FakeOscar:
         self.started = 0
         #: Whether the service was applied with the key for its jobs' specifications.
         self.has_key = True
+        #: Further fields of the service.
+        self.fields: dict[str, Any] = {}
 
     def specifications(self, service: str) -> dict[str, dict[str, Any]]:
         """What the jobs of a service were given, opened as the supervisor opens it, by job."""
@@ -74,7 +76,7 @@ class FakeOscar:
             return httpx.Response(200, json={"version": "v4.1.2", "config": {}})
         if parts[1] == "services":
             secrets = {name: "" for name in service_keys(configured_signer(), parts[2]) if self.has_key}
-            found = {"name": parts[2], "token": "t" * 64, "script": "OSCAR_SUPERVISOR=1"}
+            found = {"name": parts[2], "token": "t" * 64, "script": "OSCAR_SUPERVISOR=1", **self.fields}
             return httpx.Response(200, json={**found, "environment": {"variables": {}, "secrets": secrets}})
         if len(parts) == 3:
             listed = httpx.Response(200, json={"jobs": {name: {"status": word} for name, word in self.jobs.items()}})

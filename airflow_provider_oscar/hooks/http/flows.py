@@ -32,6 +32,12 @@ TRANSPORT_ERRORS = (httpx.HTTPError, httpx.InvalidURL, UnicodeError)
 ANSWER_LIMIT = 64 * 1024 * 1024
 #: Bytes of the body of an error that are kept.
 ERROR_BODY_LIMIT = 64 * 1024
+#: Extension of a request whose answer may be of any size: so many bytes at least are kept of its end.
+KEEP_END = "keep_end"
+#: Extension of such an answer: line ends in what was left out before.
+LINES_BEFORE = "lines_before"
+#: Bytes of such an answer after which it counts as one that does not end.
+ENDLESS = 4 * 1024**3
 
 
 def run(client: httpx.Client, flow: Flow[T], *, where: str = "", limit: int = ANSWER_LIMIT) -> T:
@@ -51,9 +57,9 @@ def run(client: httpx.Client, flow: Flow[T], *, where: str = "", limit: int = AN
             try:
                 answer = client.send(request, stream=True)
                 try:
-                    body = bytearray()
+                    body = _Body(answer, limit=limit, where=where)
                     for chunk in answer.iter_bytes():
-                        if _take_chunk(body, chunk, answer=answer, limit=limit, where=where):
+                        if body.take(chunk):
                             break
                 finally:
                     answer.close()
@@ -82,9 +88,9 @@ async def arun(
             try:
                 answer = await client.send(request, stream=True)
                 try:
-                    body = bytearray()
+                    body = _Body(answer, limit=limit, where=where)
                     async for chunk in answer.aiter_bytes():
-                        if _take_chunk(body, chunk, answer=answer, limit=limit, where=where):
+                        if body.take(chunk):
                             break
                 finally:
                     await answer.aclose()
@@ -134,21 +140,44 @@ def transport_error(
     return TransientError(f"{prefix}the exchange broke off ({type(error).__name__}: {quoted(error)})")
 
 
-def _take_chunk(body: bytearray, chunk: bytes, *, answer: httpx.Response, limit: int, where: str) -> bool:
-    """Take one more piece of a body; an error's page is cut, a result that is too large is refused."""
-    body += chunk
-    if not answer.is_success:
-        del body[ERROR_BODY_LIMIT:]
-        return len(body) == ERROR_BODY_LIMIT
-    if len(body) > limit:
-        raise PermanentError(
-            f"{where + ' ' if where else ''}at {_describe_request(answer.request)}: "
-            f"{answer.request.method} answered more than {limit} bytes; refused"
-        )
-    return False
+class _Body:
+    """What was read of one answer: an error's page is cut, a result that is too large is refused, or its end kept."""
+
+    def __init__(self, answer: httpx.Response, *, limit: int, where: str) -> None:
+        self.data = bytearray()
+        self.lines_before = 0
+        self._answer = answer
+        self._limit = limit
+        self._where = where
+        self._end = int(answer.request.extensions.get(KEEP_END, 0))
+        self._left_out = 0
+
+    def take(self, chunk: bytes) -> bool:
+        """Take one more piece; True if that is enough.
+
+        :raises PermanentError: if it is too much.
+        """
+        self.data += chunk
+        if not self._answer.is_success:
+            del self.data[ERROR_BODY_LIMIT:]
+            return len(self.data) == ERROR_BODY_LIMIT
+        if self._end:
+            # Not at every piece, since the rest has to be moved.
+            if len(self.data) > self._end + self._end // 4:
+                cut = len(self.data) - self._end
+                self.lines_before += self.data.count(b"\n", 0, cut)
+                self._left_out += cut
+                del self.data[:cut]
+            return self._left_out > ENDLESS
+        if len(self.data) > self._limit:
+            raise PermanentError(
+                f"{self._where + ' ' if self._where else ''}at {_describe_request(self._answer.request)}: "
+                f"{self._answer.request.method} answered more than {self._limit} bytes; refused"
+            )
+        return False
 
 
-def _complete(answer: httpx.Response, body: bytearray, request: httpx.Request) -> httpx.Response:
+def _complete(answer: httpx.Response, body: _Body, request: httpx.Request) -> httpx.Response:
     """Return the answer as if read in the ordinary way; the body is decoded already."""
     coded = {b"content-encoding", b"transfer-encoding", b"content-length"}
     # Bytes stay bytes: a dCache pool names files in Latin-1, and httpx would write text as ASCII.
@@ -156,9 +185,12 @@ def _complete(answer: httpx.Response, body: bytearray, request: httpx.Request) -
     return httpx.Response(
         answer.status_code,
         headers=headers,
-        content=bytes(body),
+        content=bytes(body.data),
         request=answer.request or request,
-        extensions={"reason_phrase": answer.reason_phrase.encode("ascii", "replace")},
+        extensions={
+            "reason_phrase": answer.reason_phrase.encode("ascii", "replace"),
+            LINES_BEFORE: body.lines_before,
+        },
     )
 
 

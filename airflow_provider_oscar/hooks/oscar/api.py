@@ -21,11 +21,12 @@ from airflow_provider_oscar.core.errors import (
     LostContactError,
     TransientError,
 )
+from airflow_provider_oscar.core.logs import LogText
 from airflow_provider_oscar.core.service_difference import difference
 from airflow_provider_oscar.core.services import ServiceDefinition
 from airflow_provider_oscar.core.shapes import parse_json
 from airflow_provider_oscar.hooks.http.errors import is_page
-from airflow_provider_oscar.hooks.http.flows import Flow
+from airflow_provider_oscar.hooks.http.flows import ANSWER_LIMIT, LINES_BEFORE, Flow
 from airflow_provider_oscar.hooks.oscar.errors import BucketExistsError
 from airflow_provider_oscar.hooks.oscar.requests import OscarJob, OscarRequests, mapping, segment
 
@@ -33,7 +34,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds for creating and deleting a service: OSCAR restarts MinIO inside the request.
 SLOW = 180.0
-_PAGES = 10_000
+#: Pages after which a list counts as one that does not end.
+PAGES = 10_000
 #: What OSCAR or Kubernetes answers for the token of a page that is too old.
 _EXPIRED = frozenset({400, 410, 500})
 #: What a server up to 4.0 says of a list of ports.
@@ -182,7 +184,7 @@ class OscarCalls(OscarFlows):
         self.api.check(answer, f"deletion of service {name!r}")
         return True
 
-    def list_jobs(self, service: str, *, most_pages: int = _PAGES) -> Flow[dict[str, OscarJob]]:
+    def list_jobs(self, service: str, *, most_pages: int = PAGES) -> Flow[dict[str, OscarJob]]:
         """Every job of a service by name, all pages; starts over when a page token has expired.
 
         :param service: name of the service.
@@ -196,7 +198,7 @@ class OscarCalls(OscarFlows):
         for restarts in range(3):
             jobs: dict[str, OscarJob] = {}
             page, seen = "", set[str]()
-            while page not in seen and len(seen) < _PAGES:
+            while page not in seen and len(seen) < PAGES:
                 seen.add(page)
                 answer = yield self.api.request(
                     "GET", f"/system/logs/{segment(service)}", params={"page": page} if page else None
@@ -215,12 +217,15 @@ class OscarCalls(OscarFlows):
 
         OSCAR says so with 404, or with 500 where there is no pod, and no text; a text is an error's, or a proxy's.
 
+        Of a log beyond 64 MiB the end is kept, and ``first_line`` of the text says how many lines stand before it.
+
         :param service: name of the service.
         :param job: name of the job.
         :param timestamps: put the time before each line.
         """
         params = {"timestamps": "true"} if timestamps else None
-        answer = yield self.api.request("GET", f"/system/logs/{segment(service)}/{segment(job)}", params=params)
+        path = f"/system/logs/{segment(service)}/{segment(job)}"
+        answer = yield self.api.request("GET", path, params=params, keep_end=ANSWER_LIMIT)
         about = f"the log of job {job!r} of service {service!r}"
         if answer.status_code in (404, 500) and not answer.text.strip():
             return None
@@ -231,7 +236,7 @@ class OscarCalls(OscarFlows):
                 f"{self.api.where}: OSCAR shows nothing of the log of job {job!r} of service {service!r} to this user; "
                 "use an account that may read it"
             )
-        return answer.content.decode("utf-8", "replace")
+        return LogText(answer.content.decode("utf-8", "replace"), answer.extensions.get(LINES_BEFORE, 0))
 
     def delete_job(self, service: str, job: str) -> Flow[bool]:
         """Cancel and remove a job; False if it was not there, which is as good (OSCAR says 404 or 403)."""

@@ -6,7 +6,8 @@ from __future__ import annotations
 import base64
 import logging
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -185,6 +186,27 @@ class OscarHook(OscarSubmissions, OscarRoutes, BaseHook):
             return await flows.arun(client, flow, where=self.where)
         async with self.async_client() as own:
             return await flows.arun(own, flow, where=self.where)
+
+    def log_chunks(self, service: str, job: str, *, timestamps: bool = False) -> Iterator[bytes]:
+        """Return what the job has printed so far in pieces, whatever its size; nothing if it has not started.
+
+        :param service: name of the service.
+        :param job: name of the job.
+        :param timestamps: put the time before each line.
+        """
+        request = next(self.job_log(service, job, timestamps=timestamps))
+        with self.client() as client:
+            try:
+                answer = client.send(request, stream=True)
+                with closing(answer):
+                    if answer.is_success and answer.headers.get("content-type", "").startswith("text/plain"):
+                        yield from answer.iter_bytes()
+                        return
+            except flows.TRANSPORT_ERRORS as error:
+                raise flows.transport_error(error, request=request, where=self.where) from error
+            # Any other answer is read as job_log reads it: as an error, or as no log yet.
+            text = self.run(self.job_log(service, job, timestamps=timestamps), client)
+            yield (text or "").encode()
 
     def job_log_url(self, service: str, job: str) -> str:
         """Where a browser finds the job's log (with the cluster's own login)."""

@@ -14,6 +14,7 @@ from airflow_provider_oscar.core.errors import DefinitionError, LostContactError
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.shapes import described, mappings_of, parse_json, sendable
 from airflow_provider_oscar.hooks.http.errors import is_page
+from airflow_provider_oscar.hooks.http.flows import KEEP_END
 from airflow_provider_oscar.hooks.oscar.errors import refusal
 
 _USER_AGENT = "airflow-provider-oscar"
@@ -67,15 +68,19 @@ class OscarRequests:
         headers: Mapping[str, str] | None = None,
         content: bytes | None = None,
         timeout: float | None = None,
+        keep_end: int = 0,
     ) -> httpx.Request:
-        """Return the request for ``path`` below the endpoint."""
+        """Return the request for ``path`` below the endpoint; ``keep_end`` is for an answer of any size."""
         return httpx.Request(
             method,
             f"{self.endpoint}{path}",
             params={name: sendable(value) for name, value in params.items()} if params else None,
             headers={"Accept": "*/*", "User-Agent": _USER_AGENT, **(headers or {})},
             content=content,
-            extensions={"timeout": httpx.Timeout(timeout).as_dict()} if timeout else None,
+            extensions={
+                **({"timeout": httpx.Timeout(timeout).as_dict()} if timeout else {}),
+                **({KEEP_END: keep_end} if keep_end else {}),
+            },
         )
 
     def json(self, answer: httpx.Response, about: str) -> Any:

@@ -19,7 +19,7 @@ import httpx
 from airflow_provider_oscar.core.errors import DefinitionError, LostContactError, quoted
 from airflow_provider_oscar.core.shapes import parse_json
 from airflow_provider_oscar.hooks.http.flows import Flow
-from airflow_provider_oscar.hooks.oscar.api import SLOW, OscarFlows
+from airflow_provider_oscar.hooks.oscar.api import PAGES, SLOW, OscarFlows
 from airflow_provider_oscar.hooks.oscar.errors import RouteAbsentError
 
 #: One JSON object as OSCAR sends it.
@@ -227,7 +227,7 @@ class OscarRoutes(OscarFlows):
             more = found.get("objects")
             objects += more if isinstance(more, list) else []
             page = str(found.get("next_page") or "")
-            if page in seen or (not page and found.get("is_truncated") is True):
+            if page in seen or len(seen) == PAGES or (not page and found.get("is_truncated") is True):
                 raise LostContactError(f"{self.api.where}: the pages of {about} do not end as they should; try again")
             if not page:
                 return {**found, "objects": objects}

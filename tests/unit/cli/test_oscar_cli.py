@@ -74,6 +74,7 @@ def test_template_without_a_value_names_the_option(oscar, airflow, tmp_path):
 @pytest.mark.parametrize("form", ["json", "yaml", "plain", "table"])
 def test_every_form_has_the_whole_name(oscar, airflow, form):
     name = "job-" + "x" * 59
+    oscar.answers["GET", "/system/services/svc"] = httpx.Response(200, json=SERVICE)
     oscar.answers["GET", "/system/logs/svc"] = httpx.Response(200, json={"jobs": {name: {"status": "Running"}}})
     out = airflow("jobs", "list", "svc", "-o", form)
     assert name in out
@@ -109,6 +110,7 @@ def test_call_of_a_service_prints_its_decoded_answer(oscar, capsysbinary):
 
 def test_youngest_job_is_found(oscar, airflow):
     jobs = {"old": {"status": "Succeeded", "creation_time": "2026-01-01T00:00:00Z"}}
+    oscar.answers["GET", "/system/services/svc"] = httpx.Response(200, json=SERVICE)
     jobs["young"] = {"status": "Succeeded", "creation_time": "2026-01-02T00:00:00Z"}
     oscar.answers["GET", "/system/logs/svc"] = httpx.Response(200, json={"jobs": jobs})
     oscar.answers["GET", "/system/logs/svc/young"] = httpx.Response(200, text="moo\n")
@@ -251,12 +253,14 @@ def test_clusters_of_oscar_cli_become_connections():
 
 def test_jobs_are_chosen_by_their_status(oscar, airflow):
     jobs = {name: {"status": name.title()} for name in ("running", "pending", "failed")}
+    oscar.answers["GET", "/system/services/svc"] = httpx.Response(200, json=SERVICE)
     oscar.answers["GET", "/system/logs/svc"] = httpx.Response(200, json={"jobs": jobs})
     rows = json.loads(airflow("jobs", "list", "svc", "--status", "Pending,running", "-o", "json"))
     assert {row["name"] for row in rows} == {"running", "pending"}
 
 
 def test_log_has_times_if_asked_for(oscar, airflow):
+    oscar.answers["GET", "/system/services/svc"] = httpx.Response(200, json=SERVICE)
     oscar.answers["GET", "/system/logs/svc/j"] = httpx.Response(200, text="moo\n")
     assert airflow("jobs", "logs", "svc", "j", "--timestamps") == "moo\n"
     assert oscar.sent[-1].url.query == b"timestamps=true"
@@ -271,7 +275,70 @@ def test_several_services_and_jobs_go_at_once(oscar, airflow):
         "b: deleted",
         "c: there is no such service",
     ]
+    oscar.answers["GET", "/system/services/svc"] = httpx.Response(200, json=SERVICE)
     assert airflow("jobs", "cancel", "svc", "a", "b") == "a: cancelled\nb: cancelled\n"
+
+
+def federated(oscar, monkeypatch, *, conn_id="SOUTH"):
+    """The service may hand its jobs to another cluster, under another name; its connection is ours, elsewhere."""
+    member = {"type": "oscar", "cluster_id": "south", "service_name": "svc-eu", "priority": 1}
+    fields = {"federation": {"members": [member]}, "clusters": {"south": {"endpoint": "https://south.test"}}}
+    oscar.answers["GET", "/system/services/svc"] = httpx.Response(200, json=SERVICE | fields)
+    oscar.answers["GET", "/system/logs/svc"] = httpx.Response(200, json={"jobs": {"here": {"status": "Running"}}})
+    oscar.answers["GET", "/system/logs/svc-eu"] = httpx.Response(200, json={"jobs": {"there": {"status": "Succeeded"}}})
+    oscar.answers["GET", "/system/logs/svc-eu/there"] = httpx.Response(200, text="moo\n")
+    oscar.answers["DELETE", "/system/logs/svc-eu/there"] = httpx.Response(204)
+    there = {"conn_type": "oscar", "host": "https://south.test"}
+    monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id}", json.dumps(there))
+
+
+@pytest.mark.parametrize(("conn_id", "words"), [("SOUTH", ()), ("MINE", ("--member", "south=mine"))])
+def test_jobs_that_a_federation_handed_on_are_listed_printed_and_cancelled_where_they_are(
+    oscar, airflow, monkeypatch, conn_id, words
+):
+    federated(oscar, monkeypatch, conn_id=conn_id)
+    rows = json.loads(airflow("jobs", "list", "svc", "-o", "json", *words))
+    assert {row["name"]: row["connection"] for row in rows} == {"here": "oscar_default", "there": conn_id.lower()}
+    assert "connection" in airflow("jobs", "list", "svc", *words).lower()
+    assert airflow("jobs", "logs", "svc", "there", *words) == "moo\n"
+    assert airflow("jobs", "logs", "svc", "there", "--follow", *words) == "moo\n"
+    assert airflow("jobs", "cancel", "svc", "there", *words) == "there: cancelled\n"
+    assert oscar.sent[-1].url == "https://south.test/system/logs/svc-eu/there"
+
+
+def test_a_cluster_where_nobody_looks_is_named_beside_the_list(oscar, monkeypatch, capsys):
+    federated(oscar, monkeypatch, conn_id="UNKNOWN")
+    options = parser().parse_args(["oscar", "jobs", "list", "svc"])
+    options.func(options)
+    out, err = capsys.readouterr()
+    assert "here" in out
+    assert "may hand jobs to cluster 'south', where nobody looks; say --member south=CONN_ID" in err
+
+
+def test_a_log_that_grows_is_followed_by_whole_lines_over_the_hand_over_to_another_cluster(oscar, airflow, monkeypatch):
+    federated(oscar, monkeypatch)
+    looks = iter(["one\ntw", "one\ntwo\n"])
+    oscar.answers["GET", "/system/logs/svc/here"] = lambda _: httpx.Response(200, text=next(looks))
+
+    def hand_over(_):
+        oscar.answers["GET", "/system/logs/svc"] = httpx.Response(200, json={"jobs": {}})
+        gone = {"jobs": {"here": {"status": "Succeeded"}}}
+        oscar.answers["GET", "/system/logs/svc-eu"] = httpx.Response(200, json=gone)
+        oscar.answers["GET", "/system/logs/svc-eu/here"] = httpx.Response(200, text="one\ntwo\nthree")
+
+    pauses = iter([lambda _: None, hand_over])
+    monkeypatch.setattr("airflow_provider_oscar.cli.jobs.time.sleep", lambda seconds: next(pauses)(seconds))
+    assert airflow("jobs", "logs", "svc", "here", "--follow") == "one\ntwo\nthree"
+
+
+def test_a_name_that_no_job_has_is_refused_with_the_command_that_shows_them(oscar, airflow):
+    oscar.answers["GET", "/system/services/svc"] = httpx.Response(200, json=SERVICE)
+    oscar.answers["GET", "/system/logs/svc"] = httpx.Response(200, json={"jobs": {}})
+    for words in ((), ("--follow",)):
+        with pytest.raises(SystemExit, match="no job 'mine'; `airflow oscar jobs list svc` shows"):
+            airflow("jobs", "logs", "svc", "mine", *words)
+    with pytest.raises(SystemExit, match="there is no service 'nosuch'"):
+        airflow("jobs", "list", "nosuch")
 
 
 OBJECTS = [

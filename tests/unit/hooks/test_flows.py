@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import itertools
 import ssl
 
 import httpx
@@ -18,7 +19,8 @@ from airflow_provider_oscar.core.errors import (
     PermanentError,
     TransientError,
 )
-from airflow_provider_oscar.hooks.http.flows import Flow, arun, run
+from airflow_provider_oscar.hooks.http import flows
+from airflow_provider_oscar.hooks.http.flows import KEEP_END, LINES_BEFORE, Flow, arun, run
 
 
 def collect(pages: int) -> Flow[list[str]]:
@@ -127,3 +129,40 @@ def test_the_page_of_an_error_is_cut_and_does_not_count_against_the_limit(send):
         return answer.status_code, len(answer.content)
 
     assert send(status, look(), limit=10) == (404, 64 * 1024)
+
+
+LINES = b"".join(b"%d\n" % number for number in range(20_000))
+
+
+def long_log(request):
+    """A body in pieces that end anywhere."""
+    return httpx.Response(200, content=(LINES[start : start + 997] for start in range(0, len(LINES), 997)))
+
+
+def long_log_async(request):
+    """The same; httpx takes the body of its asynchronous client from an asynchronous generator."""
+
+    async def chunks():
+        for chunk in long_log(request).iter_bytes():
+            yield chunk
+
+    return httpx.Response(200, content=chunks())
+
+
+def log_of(keep_end: int) -> Flow[httpx.Response]:
+    return (yield httpx.Request("GET", "http://h/log", extensions={KEEP_END: keep_end}))
+
+
+@both
+@pytest.mark.parametrize("keep_end", [1, 996, 5_000, 1_000_000])
+def test_of_an_answer_of_any_size_the_end_is_kept_with_the_number_of_its_first_line(send, keep_end):
+    found = send(long_log if send is send_sync else long_log_async, log_of(keep_end), limit=10)
+    assert LINES.endswith(found.content)
+    assert min(keep_end, len(LINES)) <= len(found.content) <= keep_end + keep_end // 4 + 997
+    assert found.extensions[LINES_BEFORE] == LINES[: len(LINES) - len(found.content)].count(b"\n")
+
+
+def test_an_answer_that_does_not_end_is_left(monkeypatch):
+    monkeypatch.setattr(flows, "ENDLESS", 100_000)
+    endless = itertools.repeat(b"moo\n" * 100)
+    assert len(send_sync(lambda _: httpx.Response(200, content=endless), log_of(1000)).content) < 3000

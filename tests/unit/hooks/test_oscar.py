@@ -249,6 +249,15 @@ def test_what_is_no_log_is_not_taken_for_one_that_is_not_there_yet(found, kind):
         drive(Calls().job_log("infer", "j"), found)
 
 
+def test_pages_of_new_names_for_ever_end(monkeypatch):
+    monkeypatch.setattr("airflow_provider_oscar.hooks.oscar.routes.PAGES", 5)
+    monkeypatch.setattr("airflow_provider_oscar.hooks.oscar.api.PAGES", 5)
+    with pytest.raises(LostContactError, match="pages of bucket 'b' do not end"):
+        drive(Calls().get_bucket("b"), *(answer(body={"objects": [], "next_page": f"t{n}"}) for n in range(9)))
+    with pytest.raises(LostContactError, match="pages of the jobs of service 'infer' do not end"):
+        drive(Calls().list_jobs("infer"), *(jobs("a", next_page=f"t{n}") for n in range(99)))
+
+
 def test_empty_answer_means_that_the_user_may_not_see_it():
     with pytest.raises(DefinitionError, match="shows nothing of jobs of service 'infer'"):
         drive(Calls().list_jobs("infer"), answer(200))
@@ -261,6 +270,44 @@ def test_suspended_job_waits():
 @pytest.mark.parametrize("status", [404, 500])
 def test_log_of_a_job_without_pod_is_none(status):
     assert drive(Calls().job_log("infer", "a"), answer(status))[0] is None
+
+
+def test_of_a_long_log_the_number_of_its_first_line_is_told():
+    cut = httpx.Response(200, text="moo\n", extensions={"lines_before": 7})
+    text, (request,) = drive(Calls().job_log("infer", "a"), cut)
+    assert (text, text.first_line, request.extensions["keep_end"]) == ("moo\n", 7, 64 * 1024 * 1024)
+
+
+class Breaking(httpx.SyncByteStream):
+    """A body that breaks off."""
+
+    def __iter__(self):
+        yield b"moo\n"
+        raise httpx.ReadError("reset")
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (httpx.Response(200, text="moo\n" * 5), b"moo\n" * 5),
+        (httpx.Response(404), b""),
+        (httpx.Response(500), b""),
+        (httpx.Response(500, text="boom"), TransientError),
+        (httpx.Response(200), DefinitionError),
+        (httpx.Response(200, html="<html>log in</html>"), LostContactError),
+        (httpx.Response(200, stream=Breaking(), headers={"Content-Type": "text/plain"}), TransientError),
+    ],
+)
+def test_a_log_of_any_size_comes_in_pieces_and_what_is_no_log_is_told_apart(monkeypatch, found, said):
+    monkeypatch.setenv("AIRFLOW_CONN_OSCAR_DEFAULT", json.dumps({"conn_type": "oscar", "host": "https://o.test"}))
+    transport = httpx.MockTransport(lambda _: found)
+    monkeypatch.setattr(OscarHook, "client", lambda self: httpx.Client(transport=transport))
+    chunks = OscarHook().log_chunks("infer", "a")
+    if isinstance(said, bytes):
+        assert b"".join(chunks) == said
+    else:
+        with pytest.raises(said):
+            list(chunks)
 
 
 def test_log_of_any_bytes_is_text():

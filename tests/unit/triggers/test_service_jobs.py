@@ -6,10 +6,12 @@ from __future__ import annotations
 import json
 import uuid
 
+import httpx
 import pytest
 
-from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.errors import DefinitionError, TransientError
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
+from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.ingest import NewObjects
 from airflow_provider_oscar.triggers.service_jobs import OscarServiceJobsTrigger
 from airflow_provider_oscar.watch import state_store
@@ -35,14 +37,15 @@ class Process:
         self.watcher = made.watcher()
 
     async def look(self, *, stored=True):
-        found = []
+        self.places = {}
         async for page in self.trigger.arguments.source().full_listing():
-            found += await self.watcher.process(page)
+            found = await self.watcher.process(page)
+            self.places |= {event.key: (event.conn_id, event.container) for event in found}
             await self.watcher.commit(page)
             if stored:
                 for commit in page.commits.values():
                     await commit()
-        return [event.key for event in found]
+        return [*self.places]
 
 
 @pytest.fixture
@@ -91,6 +94,69 @@ async def test_failed_jobs_are_reported_where_they_are_asked_for(oscar):
     assert sorted(await Process(trigger(states=["failed", "succeeded"])).look()) == sorted([bad, good])
 
 
+class Federation:
+    """The service's own cluster, and another of the federation under another name."""
+
+    def __init__(self, monkeypatch, *, conn_id="south"):
+        self.north, self.south = FakeOscar().install(monkeypatch), FakeOscar()
+        member = {"type": "oscar", "cluster_id": "south", "service_name": "infer-eu", "priority": 1}
+        self.north.fields = {
+            "federation": {"group_id": "g", "topology": "star", "members": [member]},
+            "clusters": {"south": {"endpoint": "https://south.test"}},
+        }
+        transport = httpx.MockTransport(self)
+        monkeypatch.setattr(
+            OscarHook, "async_client", lambda self: httpx.AsyncClient(auth=self.auth, transport=transport)
+        )
+        if conn_id:
+            there = {"conn_type": "oscar", "host": "https://south.test", "login": "u", "password": "p"}
+            monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(there))
+
+    def __call__(self, request):
+        return (self.south if request.url.host == "south.test" else self.north)(request)
+
+    def hand_over(self, job):
+        """OSCAR's resource manager sends a job on and forgets it."""
+        self.south.jobs[job] = self.north.jobs.pop(job)
+
+
+@pytest.mark.parametrize(("conn_id", "members"), [("south", None), ("mine", {"south": "mine"})])
+async def test_a_job_that_was_handed_to_another_cluster_is_reported_once_and_with_where_it_is(
+    oscar, monkeypatch, conn_id, members
+):
+    clusters = Federation(monkeypatch, conn_id=conn_id)
+    clusters.north.jobs |= {(stays := own()): "Succeeded", (moves := own()): "Pending"}
+    process = Process(trigger(members=members))
+    assert await process.look() == [stays]
+    clusters.hand_over(moves)
+    clusters.south.jobs |= {moves: "Running", own("infer-eu"): "Succeeded"}
+    assert await process.look() == []
+    clusters.south.jobs[moves] = "Succeeded"
+    assert await process.look() == [moves]
+    assert process.places == {moves: (conn_id, "infer-eu")}
+    assert await process.look() == []
+    assert await Process(trigger(members=members)).look() == [], "what is remembered outlives the triggerer"
+
+
+async def test_jobs_of_the_own_cluster_are_reported_while_another_is_away(oscar, monkeypatch):
+    clusters = Federation(monkeypatch)
+    clusters.north.jobs[mine := own()] = "Succeeded"
+    clusters.south.refuse["GET", "/system/logs"] = 500
+    process = Process(trigger())
+    with pytest.raises(TransientError):
+        await process.look()
+    assert [*process.places] == [mine]
+    clusters.south.refuse.clear()
+    clusters.south.jobs[theirs := own()] = "Succeeded"
+    assert await process.look() == [theirs]
+
+
+async def test_a_cluster_without_a_connection_is_named_with_the_remedy(oscar, monkeypatch):
+    Federation(monkeypatch, conn_id="")
+    with pytest.raises(DefinitionError, match=r"cluster 'south'.*say members=\{'south': '<connection id>'\}"):
+        await Process(trigger()).look()
+
+
 @pytest.mark.parametrize("service", ["a", "infer", "a" * 24, "a" * 25, "a-b" * 13])
 def test_names_of_oscar_s_own_making_are_known(service):
     assert is_named_by_oscar(service, own(service))
@@ -99,7 +165,7 @@ def test_names_of_oscar_s_own_making_are_known(service):
 
 
 def test_the_event_says_service_job_and_how_it_ended_and_survives_the_database():
-    made = trigger(states=["failed"], poll_interval=5)
+    made = trigger(states=["failed"], poll_interval=5, members={"south": "mine"})
     path, stored = made.serialize()
     assert path == "airflow_provider_oscar.triggers.service_jobs.OscarServiceJobsTrigger"
     assert OscarServiceJobsTrigger(**json.loads(json.dumps(stored))).serialize() == (path, stored)

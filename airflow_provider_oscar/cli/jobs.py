@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``airflow oscar jobs``: the jobs of a service, also those that its federation handed to other clusters."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from airflow_provider_oscar.cli.answers import counted, print_done, print_rows, read_pairs, reports_errors
+from airflow_provider_oscar.cli.lookup import existing_service, of_service
+from airflow_provider_oscar.core.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+    from airflow_provider_oscar.hooks.oscar.requests import OscarJob
+
+#: Seconds between looks at a log that is followed.
+_FOLLOW_SECONDS = 2.0
+
+
+class _Place(NamedTuple):
+    """Where jobs of the service may be: a connection, and the name of the service there."""
+
+    hook: OscarHook
+    service: str
+
+
+class _Found(NamedTuple):
+    """A job, and where it is."""
+
+    place: _Place
+    job: OscarJob
+
+
+def _places(options: argparse.Namespace) -> list[_Place]:
+    """Return where jobs of the service may be, its own cluster first; a member without a connection is named."""
+    from airflow_provider_oscar.hooks.oscar.federation import connections_of, members_of
+    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+    from airflow_provider_oscar.jobs.oscar import is_oscar_connection
+
+    hook = OscarHook(options.conn_id)
+    found = existing_service(hook, options.service)
+    mapped = read_pairs(options.member, "--member")
+    places = {(options.conn_id, options.service): _Place(hook, options.service)}
+    for member in members_of(found, endpoint=hook.api.endpoint):
+        try:
+            ((conn_id, service),) = connections_of((member,), mapped, is_oscar_connection, where=hook.where)
+        except DefinitionError:
+            cluster = member.cluster_id
+            print(
+                f"service {options.service!r} may hand jobs to cluster {cluster!r}, where nobody looks; say --member "
+                f"{cluster}=CONN_ID, or make a connection of type oscar of that name",
+                file=sys.stderr,
+            )
+        else:
+            places.setdefault((conn_id, service), _Place(OscarHook(conn_id), service))
+    return list(places.values())
+
+
+def _jobs(places: Iterable[_Place]) -> list[_Found]:
+    """List the jobs of all places."""
+    return [
+        _Found(place, job) for place in places for job in place.hook.run(place.hook.list_jobs(place.service)).values()
+    ]
+
+
+@reports_errors
+def jobs_list(options: argparse.Namespace) -> None:
+    """List the jobs of a service, newest first."""
+    places = _places(options)
+    wanted = {each.lower() for each in options.status.split(",")} if options.status else set[str]()
+    columns = ("name", "status", "created", "started", "finished")
+    rows = [
+        {
+            "name": job.name,
+            "status": job.raw,
+            "created": job.created,
+            "started": job.started,
+            "finished": job.finished,
+            "connection": place.hook.oscar_conn_id,
+        }
+        for place, job in sorted(_jobs(places), key=lambda found: (found.job.created, found.job.name), reverse=True)
+        if not wanted or job.raw.lower() in wanted
+    ]
+    # Which cluster has a job is worth a column where there are several.
+    print_rows(rows, (*columns, "connection") if len(places) > 1 else columns, options.output)
+
+
+@reports_errors
+def jobs_logs(options: argparse.Namespace) -> None:
+    """Print the log of a job; with ``--follow`` until it has ended."""
+    if bool(options.job) == options.latest:
+        raise DefinitionError("name a job, or say --latest")
+    places = _places(options)
+    found = _latest(_jobs(places), options.service) if options.latest else _named(places, options)
+    if options.follow:
+        printed = _follow(places, found, options)
+    else:
+        hook, service = found.place
+        printed = _print_whole(hook.log_chunks(service, found.job.name, timestamps=options.timestamps))
+    sys.stdout.flush()
+    if not printed:
+        if options.job:
+            _listed(places, options)
+        raise SystemExit(f"error: job {found.job.name!r} of service {options.service!r} has printed nothing yet")
+
+
+def _print_whole(chunks: Iterable[bytes]) -> bool:
+    """Print a log as it is, or to a terminal without what that would obey; return whether there was any."""
+    from airflow_provider_oscar.core.logs import LOG_LIMIT, decoded_lines
+
+    printed = False
+    if sys.stdout.isatty():
+        for line in decoded_lines(chunks, LOG_LIMIT):
+            sys.stdout.write(_for_people(line))
+            printed = True
+        return printed
+    for chunk in chunks:
+        sys.stdout.buffer.write(chunk)
+        printed = printed or bool(chunk)
+    return printed
+
+
+def _for_people(line: str) -> str:
+    """Return a line of a log for where it is printed: a terminal gets nothing that it would obey."""
+    from airflow_provider_oscar.core.logs import printable
+
+    end = "\n" if line.endswith("\n") else ""
+    return printable(line.removesuffix("\n")) + end if sys.stdout.isatty() else line
+
+
+def _follow(places: Sequence[_Place], found: _Found, options: argparse.Namespace) -> bool:
+    """Print whole lines as they come, until the job has ended or is gone; return whether there were any."""
+    from airflow_provider_oscar.core.logs import LogText
+
+    printed, name = 0, found.job.name
+    while True:
+        hook, service = found.place
+        text = hook.run(hook.job_log(service, name, timestamps=options.timestamps)) or ""
+        lines = [f"{line}\n" for line in text.split("\n")]
+        # Without a last newline the line may still grow.
+        rest = lines.pop().removesuffix("\n")
+        ended = not found.job.phase.active
+        if rest and ended:
+            lines.append(rest)
+        before = text.first_line if isinstance(text, LogText) else 0
+        if before > printed:
+            print(f"… {counted(before - printed, 'line')} not shown …", file=sys.stderr)
+        sys.stdout.write("".join(map(_for_people, lines[max(printed - before, 0) :])))
+        sys.stdout.flush()
+        printed = max(printed, before + len(lines))
+        if ended:
+            return printed > 0
+        time.sleep(_FOLLOW_SECONDS)
+        # Its cluster may have handed it on.
+        again = [each for each in _jobs(places) if each.job.name == name]
+        if not again:
+            print(f"job {name!r} is not listed any more", file=sys.stderr)
+            return printed > 0
+        found = again[-1]
+
+
+def _named(places: Sequence[_Place], options: argparse.Namespace) -> _Found:
+    """Return the job that was named; where one cluster alone can have it, the log itself tells, without a list."""
+    from airflow_provider_oscar.core.phase import JobPhase
+    from airflow_provider_oscar.hooks.oscar.requests import OscarJob
+
+    if len(places) == 1 and not options.follow:
+        return _Found(places[0], OscarJob(options.job, JobPhase.UNKNOWN))
+    return _listed(places, options)
+
+
+def _listed(places: Sequence[_Place], options: argparse.Namespace) -> _Found:
+    """Return the job that was named, with its state.
+
+    :raises DefinitionError: if there is none of the name.
+    """
+    for each in _jobs(places):
+        if each.job.name == options.job:
+            return each
+    raise DefinitionError(
+        f"service {options.service!r} has no job {options.job!r}; `airflow oscar jobs list {options.service}` shows "
+        "its jobs"
+    )
+
+
+def _latest(jobs: Sequence[_Found], service: str) -> _Found:
+    """Return the youngest job; one that waits for a place has no times yet and counts as younger."""
+    if not jobs:
+        raise DefinitionError(f"service {service!r} has no jobs")
+    return max(jobs, key=lambda found: (not found.job.created, found.job.created, found.job.name))
+
+
+@reports_errors
+def jobs_cancel(options: argparse.Namespace) -> None:
+    """Cancel jobs; one that is not there counts as cancelled."""
+    places = _places(options)
+    for job in options.job:
+        found = any(place.hook.run(place.hook.delete_job(place.service, job)) for place in places)
+        print_done(job, "cancelled" if found else "there is no such job", options.output)
+
+
+@reports_errors
+def jobs_clear(options: argparse.Namespace) -> None:
+    """Remove the jobs of a service that succeeded, or all of them, on its own cluster."""
+    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+
+    hook = OscarHook(options.conn_id)
+    of_service(hook, options.service, hook.delete_jobs(options.service, unfinished=options.all))
+    print_done(options.service, f"{'all jobs' if options.all else 'jobs that succeeded'} removed", options.output)

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What commands about one service share: that there is one, and what is said if there is none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError
+
+if TYPE_CHECKING:
+    from airflow_provider_oscar.hooks.http.flows import Flow
+    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+
+T = TypeVar("T")
+
+
+def of_service(hook: OscarHook, service: str, flow: Flow[T]) -> T:
+    """Ask about a service; if that fails for want of the service, the error says so and no more."""
+    try:
+        return hook.run(flow)
+    except OscarProviderError:
+        if hook.run(hook.get_service(service)) is None:
+            raise _no_service(service) from None
+        raise
+
+
+def existing_service(hook: OscarHook, service: str) -> dict[str, object]:
+    """Return a service as OSCAR holds it.
+
+    :raises DefinitionError: if there is none.
+    """
+    found = hook.run(hook.get_service(service))
+    if found is None:
+        raise _no_service(service)
+    return found
+
+
+def _no_service(service: str) -> DefinitionError:
+    return DefinitionError(f"there is no service {service!r}; `airflow oscar services list` shows them")
