@@ -21,7 +21,12 @@ class OffloadBatch:
     :param max_objects: objects of one job, 1 to 250.
     :param max_bytes: bytes of them together, or None; the object that reaches it is the last.
     :param max_wait: how long the first object of a batch waits for others, in seconds or as a timedelta.
-    :param parallel: objects at a time within the job; 0 for as many as the job has processors.
+    :param parallel: objects at a time within the job; 0 for as many as the job has processors. More is right for
+        commands that wait, for a store or a service.
+    :param persistent_worker: start the command ``parallel`` times, not once for each object: it reads of one object
+        after another from its standard input, so that what it loads it loads once. A line is a JSON object with the
+        variables that a command started for that object would find; the answer is a line with the exit code, written to
+        the file that ``SUPERVISOR_ANSWERS`` names.
     :raises DefinitionError: for a number out of its range.
     """
 
@@ -29,6 +34,7 @@ class OffloadBatch:
     max_bytes: int | None = None
     max_wait: timedelta | float = 60.0
     parallel: int = 0
+    persistent_worker: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_objects <= MOST_OBJECTS:

@@ -155,6 +155,7 @@ class JobBuilder:
             resume_from=self._stage_in_all(more.resume_from, lifetime),
             objects=self._batch(more.objects, output_uri, output_conn_id, lifetime, wanted.max_output_bytes),
             parallel=more.parallel,
+            persistent_worker=more.persistent_worker,
             access=terms(plan, self._stores, common["submitted_at"]) if bound.signing_key else None,
             **common,
         )

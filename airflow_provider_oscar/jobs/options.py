@@ -155,7 +155,7 @@ class Attachments:
 
     :param objects: instead of the one object: the command runs once for each.
     :param parallel: of these at a time; 0 for as many as the job has processors.
-
+    :param persistent_worker: the command is told of one object after another.
     :param inputs: further objects to stage in, below the input directory as they are below what they share.
     :param files: files of the job's own, by name, for its ``JOB_FILES_DIR``; large ones go through the output's store.
     :param stored: files of the job's own that are in a store already, by name.
@@ -164,6 +164,7 @@ class Attachments:
 
     objects: Sequence[ObjectWork] = ()
     parallel: int = 1
+    persistent_worker: bool = False
     inputs: Sequence[ObjectEvent] = ()
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     stored: Mapping[str, ObjectEvent] = field(default_factory=dict)

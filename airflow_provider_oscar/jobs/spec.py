@@ -98,6 +98,8 @@ class JobSpec(RunSettings, Redacted, frozen=True, kw_only=True):
     :param request_digest: of what was asked for, repeated in the manifest.
     :param objects: instead of ``input``: the command runs once for each.
     :param parallel: objects at a time; 0 for as many as the job has processors.
+    :param persistent_worker: the command does one object after another and is told of them by its standard input, see
+        :mod:`~airflow_provider_oscar.supervisor.worker`.
     :param access: how long all these URLs and tokens last, and where fresh ones will be; null for never.
     """
 
@@ -118,6 +120,7 @@ class JobSpec(RunSettings, Redacted, frozen=True, kw_only=True):
     request_digest: str = ""
     objects: tuple[BatchObject, ...] = ()
     parallel: Annotated[int, Meta(ge=0)] = 1
+    persistent_worker: bool = False
     placed: Placed | None = None
     access: AccessTerms | None = None
     redacted: ClassVar[frozenset[str]] = frozenset({"environment", "files", "signing_key"})

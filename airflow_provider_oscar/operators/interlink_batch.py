@@ -55,6 +55,11 @@ class InterLinkBatchOperator(InterLinkPodOperator):
         if self.mode != "inline":
             raise DefinitionError(f"task {self.task_id!r} is a batch, which needs mode='inline'")
         self.offload = offload or OffloadBatch()
+        if self.offload.persistent_worker and self.run_options.launcher != "none":
+            raise DefinitionError(
+                f"task {self.task_id!r}: a persistent worker is one process, and "
+                f"launcher={self.run_options.launcher!r} starts several; use one of the two"
+            )
         self.objects = objects
         self._events: tuple[ObjectEvent, ...] = ()
         self._left: tuple[ObjectWork, ...] = ()
@@ -94,7 +99,13 @@ class InterLinkBatchOperator(InterLinkPodOperator):
         options = super().build_options()
         found = options["attachments"]
         given = found if isinstance(found, Attachments) else Attachments()
-        return {**options, "attachments": replace(given, objects=self._left, parallel=self.offload.parallel)}
+        attachments = replace(
+            given,
+            objects=self._left,
+            parallel=self.offload.parallel,
+            persistent_worker=self.offload.persistent_worker,
+        )
+        return {**options, "attachments": attachments}
 
     def works(self, job: RunningJob) -> list[tuple[ObjectWork, RunningJob]]:
         """Return each object's work, and whose result counts for it.

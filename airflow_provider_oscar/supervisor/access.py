@@ -120,7 +120,8 @@ class Access:
         if fresh["until"] <= terms["until"]:
             return False
         apply(self.spec, document)
-        self.spec["access"] = fresh
+        for each in (self.spec, *self.spec["objects"]):
+            each["access"] = fresh
         self._renewed(self.spec["output"])
         RENEWAL.count += 1
         say("the job's access was renewed and lasts until {}".format(fresh["until"].isoformat(timespec="seconds")))

@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import json
 import os
 import signal
-import sys
-import traceback
 from typing import Any
 
 from airflow_provider_oscar.supervisor import trees
@@ -19,6 +18,7 @@ from airflow_provider_oscar.supervisor.errors import RUN, StageError
 from airflow_provider_oscar.supervisor.job import Job
 from airflow_provider_oscar.supervisor.manifest import first_manifest, print_marker, signed
 from airflow_provider_oscar.supervisor.outputs import MANIFEST_NAME
+from airflow_provider_oscar.supervisor.slots import Slot, start_slot
 from airflow_provider_oscar.supervisor.stores import open_store
 from airflow_provider_oscar.supervisor.text import quoted, say, utc_now
 from airflow_provider_oscar.supervisor.transport import persist
@@ -37,8 +37,8 @@ def perform_all(spec: dict[str, object], work: str, signals: Signals) -> int:
 class Batch:
     """A job of many objects: one manifest for each, below its own prefix, and one that lists them.
 
-    Each object is done by a process of its own, ``parallel`` at a time. One that fails stops no other; a signal that
-    stops the job, or says that its time ends, reaches those that run, and no further one is begun.
+    Processes of ours do them, ``parallel`` at a time. An object that fails stops no other; a signal that stops the job,
+    or says that its time ends, reaches those that run, and no further one is begun.
     """
 
     def __init__(self, spec: dict[str, Any], work: str, signals: Signals) -> None:
@@ -47,87 +47,101 @@ class Batch:
         self.store: Any = open_store(spec["output"])
         self.access = Access(spec, self.store.renew)
         self.width = spec["parallel"] or len(os.sched_getaffinity(0))
-        self.running: dict[int, int] = {}
+        self.slots: list[Slot] = []
+        self.waiting = list(range(len(spec["objects"])))
         self.done: dict[int, dict[str, object]] = {}
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
 
     def perform(self) -> int:
         """Do all objects; the exit code is 0 if every one succeeded."""
         started = utc_now()
+        # What is there by now is there for good: collections in each copy of this process would look at all of it, and
+        # make a copy of its memory, which costs more than all else a small object needs.
+        gc.collect()
+        gc.freeze()
         # Signals are kept for this loop, which passes them on.
         self.signals.stage = RUN
-        waiting = list(range(len(self.spec["objects"])))
-        while waiting or self.running:
-            while waiting and len(self.running) < self.width:
-                # Here and not in a thread: a copy of this process must not inherit a lock that a thread holds.
-                self.access.refresh()
-                self._begin(waiting.pop(0))
-            self.signals.wait(TICK)
+        while self.slots or self.waiting:
+            self._hand_out()
+            self.signals.wait(TICK, (self._reader,))
             if self._pass_signals_on():
-                waiting = []
-            self._reap()
+                self.waiting = []
+            self._collect()
         self._conclude(started)
         self.access.refresh()
         self._publish()
         print_marker(self.manifest, self.spec["signing_key"])
         return int(self.manifest["exit_code"])
 
-    def _begin(self, number: int) -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        pid = os.fork()
-        if pid:
-            self.running[pid] = number
-            return
-        try:
-            self._perform_one(number)
-        except BaseException:  # noqa: BLE001 (a copy of this process must never return into what it was copied from)
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(0)
-
-    def _perform_one(self, number: int) -> None:
-        """In the process of one object: do it, and leave what became of it as a file."""
-        each, folder = self.spec["objects"][number], os.path.join(self.work, str(number))
-        os.mkdir(folder, 0o700)
-        job = Job(each, folder, Signals())
-        job.perform()
-        with open(f"{folder}.result", "w", encoding="ascii") as file:
-            json.dump({"exit_code": job.manifest["exit_code"], "error": job.manifest["error"]}, file)
+    def _hand_out(self) -> None:
+        """Give every process that has none an object, or nothing more to wait for."""
+        for slot in [each for each in self.slots if each.number is None]:
+            if self.waiting:
+                slot.give(self.waiting.pop(0))
+            else:
+                slot.dismiss()
+        while self.waiting and len(self.slots) < self.width:
+            try:
+                self.slots.append(start_slot(self.spec, self.work, self.signals, self._writer, self.slots))
+            except OSError as error:
+                if not self.slots:
+                    raise
+                say(f"no more than {len(self.slots)} objects at a time can be done: {error.strerror}")
+                self.width = len(self.slots)
+                break
+            self.slots[-1].give(self.waiting.pop(0))
 
     def _pass_signals_on(self) -> bool:
         """Whether no further object is to be begun."""
         received = list(self.signals.received)
         del self.signals.received[: len(received)]
         for number in received:
-            for pid in self.running:
+            for slot in self.slots:
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, number)
+                    os.kill(slot.pid, number)
         return bool(received)
 
-    def _reap(self) -> None:
-        for pid, number in list(self.running.items()):
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            if not ended:
-                continue
-            del self.running[pid]
-            each, folder = self.spec["objects"][number], os.path.join(self.work, str(number))
-            try:
-                with open(f"{folder}.result", encoding="ascii") as file:
-                    result = json.load(file)
-            except (OSError, ValueError):
-                code = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else 1
-                message = "the process of this object ended without a result; see the job's log"
-                lost = {"stage": RUN, "message": message, "reason": "killed", "permanent": False}
-                result = {"exit_code": code, "error": lost}
-            trees.remove(folder)
-            self.done[number] = {
-                "submission_id": each["submission_id"],
-                "output_uri": each["output"]["uri"],
-                "exit_code": result["exit_code"],
-                "error": result["error"],
-            }
+    def _collect(self) -> None:
+        """Note what is done, and which processes ended."""
+        ended = {slot.pid: os.waitpid(slot.pid, os.WNOHANG) for slot in self.slots}
+        told = b""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                told += os.read(self._reader, 4096)
+        for number in map(int, told.split()):
+            self._note(number)
+        for slot in list(self.slots):
+            if slot.number in self.done:
+                slot.number = None
+            pid, status = ended[slot.pid]
+            if pid:
+                self.slots.remove(slot)
+                slot.dismiss()
+                if slot.number is not None:
+                    self._note(slot.number, status)
+
+    def _note(self, number: int, status: int = 0) -> None:
+        """Note what became of one object.
+
+        :param status: of the process that ended without a word about it.
+        """
+        each, folder = self.spec["objects"][number], os.path.join(self.work, str(number))
+        try:
+            with open(f"{folder}.result", encoding="ascii") as file:
+                result = json.load(file)
+        except (OSError, ValueError):
+            code = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else 1
+            message = "the process of this object ended without a result; see the job's log"
+            lost = {"stage": RUN, "message": message, "reason": "killed", "permanent": False}
+            result = {"exit_code": code, "error": lost}
+        trees.remove(folder)
+        self.done[number] = {
+            "submission_id": each["submission_id"],
+            "output_uri": each["output"]["uri"],
+            "exit_code": result["exit_code"],
+            "error": result["error"],
+        }
 
     def _conclude(self, started: str) -> None:
         done: list[Any] = [self.done[number] for number in sorted(self.done)]

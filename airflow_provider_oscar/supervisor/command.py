@@ -13,6 +13,7 @@ import time
 
 from airflow_provider_oscar.supervisor import usage
 from airflow_provider_oscar.supervisor.errors import (
+    BETWEEN,
     EXIT_CANNOT_RUN,
     EXIT_INTERRUPTED,
     EXIT_NOT_FOUND,
@@ -50,9 +51,11 @@ class Signals:
     FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, *CHECKPOINT_SIGNALS)
     STOP = (signal.SIGTERM, signal.SIGINT)
 
-    def __init__(self) -> None:
-        self.stage = STAGE_IN
+    def __init__(self, stage: str = STAGE_IN) -> None:
+        self.stage = stage
         self.received: list[int] = []
+        #: What came between two objects of a batch; it is for the next one.
+        self.held: list[int] = []
         self._reader, writer = os.pipe()
         for end in (self._reader, writer):
             os.set_blocking(end, False)
@@ -62,20 +65,34 @@ class Signals:
             signal.signal(number, self._handle)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
 
+    def begin(self) -> None:
+        """Begin with the staging in.
+
+        :raises Interrupted: if what came before says so.
+        """
+        self.stage = STAGE_IN
+        while self.held:
+            self._handle(self.held.pop(0), None)
+
     def _handle(self, number: int, frame: object) -> None:
-        if self.stage == STAGE_IN and number in self.STOP:
+        if self.stage == BETWEEN:
+            self.held.append(number)
+        elif self.stage == STAGE_IN and number in self.STOP:
             self.stage = STAGE_OUT
             raise Interrupted(signal.Signals(number).name, 128 + number)
-        if self.stage == RUN:
+        elif self.stage == RUN:
             self.received.append(number)
         elif number in self.STOP:
             say(f"{signal.Signals(number).name} received while staging out; finishing that first")
 
-    def wait(self, seconds: float) -> None:
-        """Sleep until a signal or a child's end, at most ``seconds``."""
-        ready, _, _ = select.select([self._reader], [], [], min(max(seconds, 0.0), 60.0))
+    def wait(self, seconds: float, also: tuple[int, ...] = ()) -> None:
+        """Sleep until a signal or a child's end, at most ``seconds``.
+
+        :param also: descriptors that end it as well when there is something to read.
+        """
+        ready, _, _ = select.select([self._reader, *also], [], [], min(max(seconds, 0.0), 60.0))
         with contextlib.suppress(BlockingIOError):
-            while ready and os.read(self._reader, 1024):
+            while self._reader in ready and os.read(self._reader, 1024):
                 pass
 
 
@@ -85,8 +102,10 @@ def signal_group(group: int, number: int) -> None:
         os.killpg(group, number)
 
 
-def start(command: list[str], environment: dict[bytes, bytes], output: int) -> subprocess.Popen[bytes]:
-    """Start the command; standard output and error go where ``output`` leads.
+def start(
+    command: list[str], environment: dict[bytes, bytes], output: int, source: int = subprocess.DEVNULL
+) -> subprocess.Popen[bytes]:
+    """Start the command; standard output and error go where ``output`` leads, standard input comes from ``source``.
 
     :raises StageError: if it cannot be run.
     """
@@ -97,7 +116,7 @@ def start(command: list[str], environment: dict[bytes, bytes], output: int) -> s
         return subprocess.Popen(
             words,
             env=environment,
-            stdin=subprocess.DEVNULL,
+            stdin=source,
             stdout=output,
             stderr=output,
             start_new_session=True,

@@ -14,6 +14,8 @@ EXIT_TIMEOUT = 124  # as timeout(1); only where the command itself reported succ
 EXIT_CANNOT_RUN, EXIT_NOT_FOUND = 126, 127  # as a shell has it
 
 STAGE_IN, RUN, STAGE_OUT = "stage-in", "run", "stage-out"
+#: Where a process of a batch is while it has no object.
+BETWEEN = "between"
 
 
 class StageError(Exception):

@@ -32,6 +32,7 @@ from airflow_provider_oscar.supervisor.stage_in import stage_in
 from airflow_provider_oscar.supervisor.stores import open_store
 from airflow_provider_oscar.supervisor.text import clip, say, utc_now
 from airflow_provider_oscar.supervisor.transport import local_file, persist
+from airflow_provider_oscar.supervisor.worker import Worker, WorkerRun
 
 #: Where checkpoints are, below the output prefix.
 CHECKPOINT_PREFIX = "checkpoint/"
@@ -42,10 +43,11 @@ class Job:
 
     :param spec: see :func:`airflow_provider_oscar.supervisor.spec.read_spec`.
     :param work: an empty directory of its own.
+    :param worker: does it, instead of a process of its own.
     """
 
-    def __init__(self, spec: dict[str, Any], work: str, signals: Signals) -> None:
-        self.spec, self.signals, self.work = spec, signals, work
+    def __init__(self, spec: dict[str, Any], work: str, signals: Signals, worker: Worker | None = None) -> None:
+        self.spec, self.signals, self.work, self.worker = spec, signals, work, worker
         self.input_dir = os.path.join(work, "input")
         self.output_dir = os.path.join(work, "output")
         self.checkpoint_dir = os.path.join(work, "checkpoint")
@@ -63,7 +65,7 @@ class Job:
         with self.access.kept():
             text.listeners.append(self.log.note)
             try:
-                self._attempt(self._check_access, self._stage_in, self._run)
+                self._attempt(self.signals.begin, self._check_access, self._stage_in, self._run)
                 self.signals.stage = STAGE_OUT
                 with self._phase(STAGE_OUT):
                     self.access.refresh()
@@ -162,7 +164,8 @@ class Job:
         threads = thread_count(spec, environment)
         if threads:
             environment[b"OMP_NUM_THREADS"] = str(threads).encode("ascii")
-        run = Run(self.signals, self.log, spec["timeout"], spec["grace_period"])
+        bounds = (self.signals, self.log, spec["timeout"], spec["grace_period"])
+        run = Run(*bounds) if self.worker is None else WorkerRun(self.worker, *bounds)
         self.signals.stage = RUN
         with self._phase(RUN):
             run.perform(launched(spec, environment), environment)

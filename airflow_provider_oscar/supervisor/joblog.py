@@ -8,8 +8,11 @@ short and compressed as it grows; memory and delay do not depend on its length.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
+import struct
+import termios
 import threading
 import time
 import zlib
@@ -145,6 +148,7 @@ class OutputPump:
         self._reader, self.writer = os.pipe()
         self._ended = threading.Event()
         self._at_line_start = True
+        self._busy = threading.Lock()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._out = 1
 
@@ -158,8 +162,29 @@ class OutputPump:
         self._ended.set()
         self._thread.join()
         os.close(self._reader)
-        rest = self._filter.feed(b"", last=True)
-        self._show(rest)
+        self._end_line()
+
+    def settle(self) -> None:
+        """Take what is in the pipe by now."""
+        deadline = time.monotonic() + DRAIN_SECONDS
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            with self._busy:
+                if not struct.unpack("i", fcntl.ioctl(self._reader, termios.FIONREAD, bytes(4)))[0]:
+                    break
+            time.sleep(0.001)
+        with self._busy:
+            self._end_line()
+
+    def switch(self, log: JobLog) -> None:
+        """Let what comes from now on be of another log.
+
+        :param log: keeps it.
+        """
+        with self._busy:
+            self._log = log
+
+    def _end_line(self) -> None:
+        self._show(self._filter.feed(b"", last=True))
         if not self._at_line_start:
             self._show(b"\n")
 
@@ -176,10 +201,11 @@ class OutputPump:
             if ended and deadline == float("inf"):
                 deadline = time.monotonic() + DRAIN_SECONDS
             if ready:
-                data = os.read(self._reader, CHUNK)
+                with self._busy:
+                    data = os.read(self._reader, CHUNK)
+                    self._show(self._filter.feed(data))
                 if not data:
                     return
-                self._show(self._filter.feed(data))
             elif ended:
                 return
 

@@ -75,6 +75,7 @@ def _read_fields(spec: dict[str, Any]) -> dict[str, object]:
         common[name] = _count(spec.get(name), name)
     # 0 stands for as many as the job has processors.
     common["parallel"] = 0 if spec.get("parallel") == 0 else _count(spec.get("parallel"), "parallel") or 1
+    common["persistent_worker"] = _flag(spec, "persistent_worker")
     found = {**common, "inputs": _inputs(spec)}
     found["objects"] = [
         {
@@ -175,6 +176,13 @@ def _count(value: object, name: str) -> object:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         bad_spec(f"{name} is {quoted(value)}; expected a positive integer")
     return value
+
+
+def _flag(spec: dict[str, object], name: str) -> bool:
+    value = spec.get(name)
+    if value not in (None, True, False):
+        bad_spec(f"{name} is {quoted(value)}; expected true or false")
+    return bool(value)
 
 
 def _one_of(spec: dict[str, object], name: str, known: tuple[str, ...]) -> str:

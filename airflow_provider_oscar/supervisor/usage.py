@@ -8,6 +8,7 @@ machine is counted: of a command that ``srun`` starts elsewhere, SLURM's own acc
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import shutil
@@ -266,6 +267,7 @@ class Sampler:
         return self._parse(done.stdout.decode("utf-8", "replace"))
 
 
+@functools.lru_cache(None)
 def _gpu_program() -> tuple[tuple[str, ...], Callable[[str], list[dict[str, object]]]]:
     for query, parse in ((NVIDIA, parse_nvidia), (ROCM, parse_rocm)):
         if shutil.which(query[0]):

@@ -15,8 +15,9 @@ from oscar_testbed import LocalPlatform
 from oscar_testbed.images import LocalImage
 
 OBJECTS = 64
-#: Objects at a time within the batch: they wait, so that the ratio does not depend on this machine's processors.
-PARALLEL = 32
+#: Objects at a time within the batch, ``OffloadBatch(parallel=64)``: they wait, so that neither processors nor the
+#: default, which is one for each of the job's, bound them.
+PARALLEL = 64
 IMAGE = "python:3-slim"
 COMMAND = ("sh", "-c", 'sleep 1; cp "$INPUT_FILE_PATH" "$TMP_OUTPUT_DIR"')
 

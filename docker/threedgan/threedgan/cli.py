@@ -102,6 +102,14 @@ def settings_of(options: argparse.Namespace, environment: Mapping[str, str]) -> 
 
 
 def _infer(options: argparse.Namespace) -> None:
+    answers = os.environ.get("SUPERVISOR_ANSWERS", "")
+    if answers and options.input is None:
+        from threedgan.worker import serve
+
+        with open(answers, "w", encoding="ascii") as file:
+            count = serve(lambda variables: settings_of(options, variables), os.environ, sys.stdin, file)
+        log.info("no more input files after %d", count)
+        return
     settings = settings_of(options, os.environ)
     if settings.input.is_dir():
         from threedgan.many import infer_many
