@@ -29,6 +29,7 @@ COLUMNS = (
     "submission_id",
     "succeeded",
     "target_fault",
+    "started",
     "size",
     "features",
     "active",
@@ -87,6 +88,7 @@ def runs_score(options: argparse.Namespace) -> None:
 
 
 def _score_row(by: str, name: str, records: Sequence[RunRecord]) -> dict[str, object]:
+    records = [each for each in records if each.started]
     found = score(records)
     return {
         by: name,
@@ -169,7 +171,7 @@ def _write_parquet(rows: Iterator[dict[str, object]], path: Path) -> None:
         ) from error
     texts = {"ended_at", "target", "dag_id", "run_id", "submission_id", "features", "policy", "reason"}
     kinds = {"size": pa.int64(), "active": pa.int64()} | dict.fromkeys(texts, pa.string())
-    kinds |= dict.fromkeys(("succeeded", "target_fault", "within_interval", "forced"), pa.bool_())
+    kinds |= dict.fromkeys(("succeeded", "target_fault", "started", "within_interval", "forced"), pa.bool_())
     schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in COLUMNS])
     with pq.ParquetWriter(path, schema) as writer:
         while chunk := list(islice(rows, CHUNK)):

@@ -141,6 +141,7 @@ def record_for_placement(
     manifest: Manifest | None,
     *,
     target_fault: bool = False,
+    waited: float | None = None,
 ) -> None:
     """Keep what the job took, for later placements; only if the one that placed it learns.
 
@@ -149,9 +150,10 @@ def record_for_placement(
     :param job: the job.
     :param manifest: of it, if there is one.
     :param target_fault: whether its target failed it.
+    :param waited: seconds that it has waited and not started, until another target had its result.
     """
     decision = get_placement(task, context)
-    if decision is None or not decision.get("learn") or (manifest is None and not target_fault):
+    if decision is None or not decision.get("learn") or (manifest is None and not target_fault and waited is None):
         return
     ti = context["ti"]
     try:
@@ -160,6 +162,7 @@ def record_for_placement(
             job=job,
             manifest=manifest,
             target_fault=target_fault,
+            waited=waited,
             dag_id=ti.dag_id,
             run_id=str(context["run_id"]),
             now=datetime.now(UTC),
@@ -201,8 +204,7 @@ def hand_over_at(task: JobOperator[Any], context: Context, job: RunningJob) -> f
     :param job: the job; its own limit is kept if it comes first.
     """
     decision = get_placement(task, context) or {}
-    predictions = decision.get("predictions") or {}
-    wait = patience(predictions.get(decision.get("target")) or {})
+    wait = patience(decision.get("predictions") or {}, str(decision.get("target")))
     if wait is None or decision.get("forced"):
         return job.queue_deadline
     late = time.time() + wait

@@ -7,7 +7,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
@@ -20,6 +20,8 @@ from airflow_provider_oscar.core.errors import (
     PermanentError,
     TransientError,
 )
+from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.core.times import parse_iso
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.status import JsonObject
 from airflow_provider_oscar.links import OscarJobLogLink, OutputLink, SlurmJobLink
@@ -240,6 +242,7 @@ class PlacedJobOperator(BaseOperator):
         seen = observe(open_, lambda target: self._task(context, target.name).observable_backend())
         chooser = Chooser.of_task(context, policy=self.policy, targets=self.targets, learn=self.learn)
         decision = chooser.decide(request, seen)
+        decision = replace(decision, rejected={**decision.rejected, **dict.fromkeys(self._state.running, late)})
         tell(decision, self.log.info)
         decision_facts = facts(decision, request, event, policy=self.policy, learn=self.learn)
         return {**decision_facts, "task_id": self.task_id, "attempts": attempts}
@@ -280,11 +283,27 @@ class PlacedJobOperator(BaseOperator):
     def _won(self, context: Context, target: str, manifest: dict[str, object]) -> dict[str, object]:
         """Cancel the others, and return the one result."""
         self._state.running.pop(target, None)
+        for other in self._state.running:
+            self._note_wait(context, other)
         self._cancel_all(context, f"{target} has the result")
         self.link_urls = self._task(context, target).link_urls
         self._story(context, target)
         self._state.clear(context)
         return manifest
+
+    def _note_wait(self, context: Context, target: str) -> None:
+        """Keep for later placements how long a job has waited that has not started by now."""
+        task, job = self._task(context, target), RunningJob.from_stored(self._state.running[target])
+        submitted = None if job is None else parse_iso(job.submitted_at)
+        if job is None or submitted is None:
+            return
+        try:
+            pending = task.backend.status(job.job_id).phase is JobPhase.PENDING
+        except OscarProviderError:
+            return
+        if pending:
+            waited = max((datetime.now(UTC) - submitted).total_seconds(), 0.0)
+            record_for_placement(task, self._context(context, target), job, None, waited=waited)
 
     def _cancel_all(self, context: Context, why: str) -> None:
         for target, fields in self._state.running.items():
@@ -306,7 +325,7 @@ class PlacedJobOperator(BaseOperator):
             return False
         ((target, fields),) = self._state.running.items()
         status = self._task(context, target).backend.status(str(fields["job_id"]))
-        if status.phase.value != "pending":
+        if status.phase is not JobPhase.PENDING:
             return False
         self.log.warning("Job %s waits at %s longer than was expected", fields["job_id"], target)
         return True
@@ -333,7 +352,7 @@ class PlacedJobOperator(BaseOperator):
     def _late_at(self) -> float | None:
         ((target, _),) = self._state.running.items()
         decision = as_mapping(self._state.decisions.get(target))
-        wait = patience(as_mapping(as_mapping(decision.get("predictions")).get(target)))
+        wait = patience(as_mapping(decision.get("predictions")), target)
         if wait is None:
             return None
         return max(self._state.waiting_since.setdefault(target, time.time()) + wait, time.time() + 1)

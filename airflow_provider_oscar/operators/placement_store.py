@@ -131,6 +131,7 @@ def run_record(
     job: RunningJob,
     manifest: Manifest | None,
     target_fault: bool,
+    waited: float | None = None,
     dag_id: str,
     run_id: str,
     now: datetime,
@@ -141,6 +142,7 @@ def run_record(
     :param job: the job.
     :param manifest: its manifest, if there is one.
     :param target_fault: whether it failed, and by the fault of its target.
+    :param waited: seconds that it has waited and not started, until another target had its result.
     :param dag_id: of the run.
     :param run_id: of the run.
     :param now: when it ended.
@@ -151,17 +153,19 @@ def run_record(
         return 0.0 if found is None else found.duration.total_seconds()
 
     target = str(decision.get("target") or "")
-    expected = (decision.get("predictions") or {}).get(target) or {}
+    # How a job that never started would have ended says nothing of what was expected.
+    expected = {} if waited is not None else (decision.get("predictions") or {}).get(target) or {}
     hours = sum(map(took, ("stage-in", "run", "stage-out"))) / 3600
     return RunRecord(
         target=target,
         ended_at=now.timestamp(),
         succeeded=manifest is not None and manifest.succeeded and not target_fault,
         target_fault=target_fault,
+        started=waited is None,
         size=decision.get("size"),
         features=dict(decision.get("features") or {}),
         active=int(decision.get("active") or 0),
-        queued=took("queued"),
+        queued=took("queued") if waited is None else waited,
         stage_in=took("stage-in"),
         run=took("run"),
         stage_out=took("stage-out"),

@@ -48,6 +48,8 @@ class CircuitBreaker:
         """
         in_a_row = 0
         for record in reversed(records):
+            if not record.started:
+                continue
             if not record.target_fault:
                 break
             in_a_row += 1
@@ -55,7 +57,8 @@ class CircuitBreaker:
             return BreakerState.CLOSED, None
         # The exponent is bounded, since 60 failures would be more than a timedelta can hold.
         opened = min(self.cool_down * 2 ** min(in_a_row - self.failures, 20), self.longest)
-        until = datetime.fromtimestamp(records[-1].ended_at, UTC) + opened
+        last = max(record.ended_at for record in records if record.target_fault)
+        until = datetime.fromtimestamp(last, UTC) + opened
         return (BreakerState.OPEN if now < until else BreakerState.HALF_OPEN), until
 
     def apply(

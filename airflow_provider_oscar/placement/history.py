@@ -34,6 +34,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     :param ended_at: when it ended, in seconds since the epoch (UTC).
     :param succeeded: whether its manifest proved success; a failure is not a measure of time, but of trust.
     :param target_fault: whether it failed by the fault of the target, not of the job.
+    :param started: False for a job that was cancelled while it waited, since another target had its result: ``queued``
+        is how long it had waited by then, and it says nothing else.
     :param size: bytes of its input, or None.
     :param features: further numbers the run time depends on, as the request declared them.
     :param active: jobs the target held when it was chosen.
@@ -57,6 +59,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ended_at: float
     succeeded: bool = True
     target_fault: bool = False
+    started: bool = True
     size: int | None = None
     features: dict[str, float] = msgspec.field(default_factory=dict)
     active: int = 0

@@ -88,15 +88,32 @@ class Prediction:
         }
 
 
-def patience(expected: Mapping[str, object]) -> Seconds | None:
-    """Return how long a job may wait in the queue and still be within what was expected; None if nothing was.
+def patience(predictions: Mapping[str, object], target: str) -> Seconds | None:
+    """Return how long a job may wait in the queue until it is to be started elsewhere too; None if nothing was
+    expected of it.
 
-    :param expected: a prediction, as of :meth:`Prediction.to_dict`.
+    It may until it is later than its interval says, or, where that is sooner, until it has waited for as long as
+    another target would need longer in all: then the wait costs no more than twice the best choice would have, however
+    long it still is.
+
+    :param predictions: of the decision, per target, each as of :meth:`Prediction.to_dict`.
+    :param target: where the job waits.
     """
-    total, high, queue = (expected.get(name) for name in ("total", "high", "queue"))
-    if not isinstance(total, int | float) or not isinstance(high, int | float) or not isinstance(queue, int | float):
+    expected = _numbers(predictions.get(target))
+    if expected is None:
         return None
-    return max(float(high) - (float(total) - float(queue)), SHORTEST_PATIENCE)
+    total, high, queue = expected
+    service = total - queue
+    others = [found[0] for name in predictions if name != target and (found := _numbers(predictions[name]))]
+    return max(min([high, *others]) - service, SHORTEST_PATIENCE)
+
+
+def _numbers(expected: object) -> tuple[float, float, float] | None:
+    """Return total, upper bound and queue of a stored prediction."""
+    fields = expected if isinstance(expected, Mapping) else {}
+    found = [fields.get(name) for name in ("total", "high", "queue")]
+    numbers = [float(each) for each in found if isinstance(each, int | float)]
+    return (numbers[0], numbers[1], numbers[2]) if len(numbers) == len(found) else None
 
 
 @dataclass(frozen=True)
@@ -239,19 +256,29 @@ def fit(records: tuple[RunRecord, ...], capacity: int | None) -> TargetModel | N
     per_active = 0.0
     if capacity is None:
         per_active = theil_sen([float(each.active) for each in good], [each.queued for each in good], weights).slope
-    load = [_waves(capacity, each.active) * length + per_active * each.active for each in good]
+
+    def own_load(record: RunRecord) -> Seconds:
+        return _waves(capacity, record.active) * length + per_active * record.active
+
+    load = list(map(own_load, good))
     beyond = [max(each.queued - own, 0.0) for each, own in zip(good, load, strict=True)]
     overhead = weighted_quantile(beyond, weights, 0.25)
-    recent = beyond[-AGREEING:]
+    # A job that was cancelled in the queue would have waited longer still.
+    waited = [
+        max((1.0 if each.started else PENDING_FACTOR) * each.queued - own_load(each), 0.0)
+        for each in records
+        if each.succeeded or not each.started
+    ]
+    recent = waited[-AGREEING:]
     # That a queue has gone shows in one job; that it has grown shows in those that wait (`oldest_pending`) as well.
-    congestion = max(min(sorted(recent)[len(recent) // 2], beyond[-1]) - overhead, 0.0)
+    congestion = max(min(sorted(recent)[len(recent) // 2], waited[-1]) - overhead, 0.0)
     whole = [
         each.total / max(own + overhead + expected, 1e-9)
         for each, own, expected in zip(good, load, fitted, strict=True)
     ]
     return TargetModel(
         jobs=len(good),
-        last=good[-1],
+        last=next(each for each in reversed(records) if each.succeeded or not each.started),
         length=length,
         typical_size=typical,
         **phases,

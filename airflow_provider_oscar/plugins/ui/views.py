@@ -292,6 +292,7 @@ def target_view(name: str, records: Sequence[RunRecord], *, circuit: str, until:
     :param circuit: state of its circuit breaker.
     :param until: time at which an open one is tried again.
     """
+    records = [record for record in records if record.started]
     good = [record for record in records if record.succeeded]
     costs = [record.cost for record in good if record.cost > 0]
     judged = [inside for record in records if (inside := record.within_interval) is not None]

@@ -245,10 +245,11 @@ def test_one_job_of_all_dags_tries_a_target_that_had_failed(world, rows):
 SLOW = {"predictions": {"cloud": {"total": 5.0, "high": 8.0, "low": 3.0, "queue": 1.0}}}
 
 
-def speculating(world):
+def speculating(world, **arguments):
     """A run whose job waits in the cloud longer than was expected, and was handed over."""
-    run = Run(speculate=True)
-    run.choose()
+    world["supervisor"].revoke = lambda conn_id, uri, submission_id: None
+    run = Run(speculate=True, **arguments)
+    assert run.choose() == "cloud"
     run.contexts["infer.choose"]["ti"].xcoms["decision"].update(SLOW)
     pause = run.defers("cloud")
     assert 0 < pause.trigger.queue_deadline - time.time() <= 10
@@ -261,6 +262,7 @@ def speculating(world):
     assert [each["job_id"] for each in pause.trigger.jobs] == [first, second]
     (before,) = told_to(world, second)["attempts"]
     assert (before["target"], before["outcome"]) == ("cloud", "waits")
+    assert "waits longer" in run.pull("infer.elsewhere", "decision")["rejected"]["cloud"]
     return run, pause, first, second
 
 
@@ -277,6 +279,21 @@ def test_a_late_job_is_started_twice_and_the_loser_is_cancelled(world, winner):
     assert revoked == [(second, first)[winner]], "whatever the loser left is not a result"
     assert (first if winner else second) not in {**world["oscar"].jobs, **world["cluster"].pods}
     assert run.execute("result")["output_uri"] == found["output_uri"]
+
+
+@pytest.mark.parametrize(("phase", "noted"), [("Pending", True), ("Running", False), ("Succeeded", False)])
+def test_how_long_the_loser_waited_is_learnt_unless_it_had_started(world, rows, phase, noted):
+    run, pause, first, second = speculating(world, policy=FastestFinish(explore_every=0), rows=rows)
+    prove(world, second)
+    world["oscar"].jobs[first] = phase
+    world["cluster"].put(second, JobPhase.SUCCEEDED)
+    run.resume("elsewhere", pause, ended(index=1))
+    found = [each for each in decode_records(rows.get("recent:cloud")) if not each.started]
+    assert len(found) == noted
+    for record in found:
+        assert (record.submission_id, record.predicted, record.target_fault) == (first, None, False)
+        assert 0 <= record.queued < 60
+    assert [each.started for each in decode_records(rows["recent:hpc"])] == [True]
 
 
 def test_the_other_of_two_jobs_goes_on_when_one_is_lost(world):

@@ -253,6 +253,12 @@ class TestCircuitBreaker:
             set() if up else {up},
         )
 
+    def test_a_job_that_was_cancelled_in_the_queue_neither_closes_nor_opens_it(self):
+        gone = RunRecord(target="slow", ended_at=NOW.timestamp() + 1, started=False, succeeded=False, submission_id="x")
+        failed = past("slow", 10, faults=3)
+        assert self.breaker.state([*failed, gone], now=NOW) == self.breaker.state(failed, now=NOW)
+        assert self.breaker.state([gone] * 5, now=NOW) == (BreakerState.CLOSED, None)
+
     def test_what_is_down_for_another_reason_keeps_it(self):
         history = History.of(past("slow", 10, faults=3))
         seen = [TargetObservation(name="slow", up=False, reason="no ping")]
@@ -269,6 +275,17 @@ def test_in_simulated_load_the_fastest_finish_is_near_the_oracle(scenario):
     assert ours.mean <= TO_ORACLE * play_oracle(scenario.sites, scenario.jobs).mean
     assert ours.mean <= TO_BEST_FIXED * min(fixed)
     assert (recovered_after(scenario, ours) or 0) <= RECOVERY
+
+
+@pytest.mark.parametrize("seed", ["2", "4"])
+def test_a_queue_storm_nobody_tells_of_is_met_by_starting_late_jobs_elsewhere_too(seed):
+    (storm,) = (each for each in scenarios(600, seed) if each.name == "queue storm on the GPUs")
+    oracle = play_oracle(storm.sites, storm.jobs).mean
+    once = play(FastestFinish(), storm.sites, storm.jobs)
+    twice = play(FastestFinish(), storm.sites, storm.jobs, speculate=True)
+    assert twice.mean <= TO_ORACLE * oracle < once.mean
+    assert len(twice.seconds) == len([each for each in twice.records if each.succeeded]), "never two results"
+    assert [each for each in twice.records if not each.started]
 
 
 def test_each_decision_of_many_knows_of_those_before_it_and_tells_what_is_expected_whatever_the_policy():

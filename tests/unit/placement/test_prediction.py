@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_oscar.placement.history import RunRecord
-from airflow_provider_oscar.placement.prediction import predict
+from airflow_provider_oscar.placement.prediction import SHORTEST_PATIENCE, Prediction, patience, predict
 from airflow_provider_oscar.placement.robust import theil_sen, weighted_quantile
 from airflow_provider_oscar.placement.targets import PlacementRequest, PlacementTarget, TargetObservation
 
@@ -84,6 +84,33 @@ def test_a_queue_is_taken_to_be_there_while_a_job_of_ours_waits_and_to_have_gone
     assert expected(records, seen=TargetObservation(name="a"), **later).queue < 100
     assert expected(records, seen=TargetObservation(name="a", queue_length=0)).queue < 100
     assert expected(records, seen=TargetObservation(name="a", queue_length=4)).queue > 300
+
+
+def test_jobs_that_were_cancelled_in_the_queue_tell_of_it_and_of_nothing_else():
+    calm = [job(each) for each in range(20)]
+    gone = [job(20 + each, queued=400.0, run=0.0, started=False, succeeded=False) for each in range(3)]
+    found = expected([*calm, *gone])
+    assert found.queue > 400, "they would have waited longer still"
+    assert (found.run, found.jobs) == (expected(calm).run, 20)
+    assert expected(gone) == expected([]), "of a target where nothing ever started only the prior is known"
+
+
+def seen_as(total: float, high: float, queue: float) -> dict[str, float]:
+    return Prediction(queue, 0.0, total - queue, 0.0, total / 2, high).to_dict()
+
+
+def test_a_job_may_wait_within_its_interval_while_no_other_target_would_be_sooner():
+    alone = {"a": seen_as(total=100, high=160, queue=20)}
+    assert patience(alone, "a") == 80
+    assert patience({**alone, "b": seen_as(total=900, high=1000, queue=0)}, "a") == 80
+    assert patience({**alone, "b": seen_as(total=120, high=1000, queue=0)}, "a") == 40
+    assert patience({**alone, "b": seen_as(total=1, high=2, queue=0)}, "a") == SHORTEST_PATIENCE
+
+
+@pytest.mark.parametrize("fields", [None, {}, {"total": 1.0}, {"total": "1", "high": 2, "queue": 0}])
+def test_where_nothing_was_expected_there_is_no_end_of_patience(fields):
+    assert patience({"a": fields}, "a") is None
+    assert patience({}, "a") is None
 
 
 def test_an_estimate_of_the_scheduler_replaces_our_own():
