@@ -10,27 +10,51 @@ from dataclasses import fields, replace
 from typing import Any
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
-from airflow_provider_oscar.core.slurm import FIELD_OF_FLAG, SlurmOptions
+from airflow_provider_oscar.core.slurm import FIELD_OF_FLAG, SlurmOptions, flag_text
 
+#: sbatch's own short forms; those of the second table take no value.
 _LONG = {
     "A": "account",
+    "B": "extra-node-info",
     "C": "constraint",
     "D": "chdir",
+    "F": "nodefile",
     "G": "gpus",
     "J": "job-name",
     "L": "licenses",
+    "M": "clusters",
     "N": "nodes",
+    "S": "core-spec",
+    "a": "array",
+    "b": "begin",
     "c": "cpus-per-task",
+    "d": "dependency",
     "e": "error",
+    "i": "input",
+    "m": "distribution",
     "n": "ntasks",
     "o": "output",
     "p": "partition",
     "q": "qos",
     "t": "time",
-    "d": "dependency",
     "w": "nodelist",
     "x": "exclude",
 }
+_SWITCHES = {
+    "H": "hold",
+    "O": "overcommit",
+    "Q": "quiet",
+    "V": "version",
+    "W": "wait",
+    "h": "help",
+    "k": "no-kill",
+    "s": "oversubscribe",
+    "v": "verbose",
+}
+#: Their values are read by people alone, so what cannot be in them is replaced.
+_LABELS = ("job-name", "comment")
+#: Separates the parts of a heterogeneous job.
+_PARTS = ("hetjob", "packjob")
 #: The log is the job's own, so where the script would have it does not count.
 _LEFT_OUT = ("output", "error", "open-mode")
 _NUMBERS = ("cpus_per_task", "nodes", "ntasks", "ntasks_per_node")
@@ -58,10 +82,33 @@ def with_script(slurm: SlurmOptions, script: str) -> SlurmOptions:
         elif field is None:
             further.append(f"--{name}={value}" if value else f"--{name}")
         else:
-            found[field] = _value(name, field, value)
+            found[field] = flag_text(value) if name in _LABELS else _value(name, field, value)
     given = {flag.partition("=")[0] for flag in slurm.extra_flags}
     extra = (*slurm.extra_flags, *(flag for flag in further if flag.partition("=")[0] not in given))
     return replace(slurm, **{name: value for name, value in found.items() if name in untouched}, extra_flags=extra)
+
+
+def interpreter(script: str) -> list[str]:
+    """Return the program that the script's first line names, with its argument, as Linux reads it.
+
+    :param script: text of the script.
+    :raises DefinitionError: for a script that ``sbatch`` would refuse.
+    """
+    first = script.partition("\n")[0]
+    words = first.removeprefix("#!").split(None, 1)
+    if not first.startswith("#!") or not words:
+        raise DefinitionError(
+            f"the script begins with {quoted(first[:80])}; sbatch wants #! and the path of an interpreter, such as "
+            "#!/bin/bash, in the first line of its text (give the text of a file, not its name)"
+        )
+    if "\r\n" in script:
+        raise DefinitionError(
+            "the script has DOS line breaks (\\r\\n), of which each shell makes part of the words; sbatch refuses it "
+            "as well. Convert it, for example by dos2unix"
+        )
+    if "\0" in script:
+        raise DefinitionError("the script has a NUL in it, at which shells and sbatch stop reading")
+    return [word.strip() for word in words]
 
 
 def _value(name: str, field: str, value: str) -> object:
@@ -81,24 +128,33 @@ def _value(name: str, field: str, value: str) -> object:
 
 def _flags(script: str) -> Iterator[tuple[str, str]]:
     """Names and values of the directives, which end at the first command."""
-    for line in script.splitlines():
-        if not line.startswith("#SBATCH"):
-            if line.strip() and not line.startswith("#"):
-                return
+    for line in script.split("\n"):
+        if line.startswith("#SBATCH"):
+            try:
+                words = shlex.split(line.removeprefix("#SBATCH"), comments=True)
+            except ValueError as error:
+                raise DefinitionError(f"{quoted(line)}: {error}") from error
+            yield from _options(line, words)
+        elif line.strip() and not line.lstrip().startswith("#"):
+            return
+
+
+def _options(line: str, words: list[str]) -> Iterator[tuple[str, str]]:
+    while words:
+        word = words.pop(0)
+        if word in _PARTS:
+            raise DefinitionError(
+                f"{quoted(line)}: a heterogeneous job has several parts, and one pod is one job of one part; submit "
+                "one task for each part, or ask for what all parts together need"
+            )
+        if word.startswith("-") and word[1:] in _SWITCHES:
+            yield _SWITCHES[word[1:]], ""
             continue
-        try:
-            words = shlex.split(line.removeprefix("#SBATCH"), comments=True)
-        except ValueError as error:
-            raise DefinitionError(f"{quoted(line)}: {error}") from error
-        while words:
-            word = words.pop(0)
-            name, _, value = word.removeprefix("--").partition("=")
-            if not word.startswith("--"):
-                name, value = _LONG.get(word[1:2], ""), word[2:].removeprefix("=")
-            if not word.startswith("-") or not name:
-                raise DefinitionError(
-                    f"{quoted(line)}: {quoted(word)} is not an option that is known; write --name=value"
-                )
-            if not value and words and not words[0].startswith("-"):
-                value = words.pop(0)
-            yield name, value
+        name, _, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--"):
+            name, value = _LONG.get(word[1:2], ""), word[2:].removeprefix("=")
+        if not word.startswith("-") or not name:
+            raise DefinitionError(f"{quoted(line)}: {quoted(word)} is not an option that is known; write --name=value")
+        if not value and words and not words[0].startswith("-"):
+            value = words.pop(0)
+        yield name, value

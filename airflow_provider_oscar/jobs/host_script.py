@@ -8,6 +8,9 @@ That text runs the supervisor on the host, writes log and exit code where the pl
 
 from __future__ import annotations
 
+import shlex
+
+from airflow_provider_oscar.core.sbatch import interpreter
 from airflow_provider_oscar.jobs.start_script import launcher
 
 #: Stands where a pod needs an image; it is never pulled.
@@ -15,9 +18,18 @@ HOST_IMAGE = "docker://no-container.invalid/this-job-runs-on-the-host"
 #: Key of the job's Secret that says so. A plugin that mixes up the texts of two pods (its prefix is one variable for
 #: all) thereby cannot make a job leave its container.
 HOST_MARK = "on-host"
-#: Name of the script among the job's files, and the command that runs it.
+#: Name of the script among the job's files.
 SCRIPT_FILE = "script.sh"
-SCRIPT_COMMAND = ("/bin/sh", "-c", f'exec /bin/bash "$JOB_FILES_DIR/{SCRIPT_FILE}"')
+
+
+def script_command(script: str) -> list[str]:
+    """Return the command that runs the script with the interpreter of its first line.
+
+    :param script: text of the script.
+    :raises DefinitionError: for a script that ``sbatch`` would refuse.
+    """
+    # The file itself need not be executable where it is: file systems for jobs may forbid that.
+    return ["/bin/sh", "-c", f'exec {shlex.join(interpreter(script))} "$JOB_FILES_DIR/{SCRIPT_FILE}"']
 
 
 def host_pre_exec(job_file: str, program_file: str) -> str:

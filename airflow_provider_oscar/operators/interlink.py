@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
+from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.pod_options import PodOptions
-from airflow_provider_oscar.core.sbatch import with_script
+from airflow_provider_oscar.core.sbatch import interpreter, with_script
 from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.core.slurm_signals import check_signal
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
-from airflow_provider_oscar.jobs.host_script import HOST_IMAGE, HOST_MARK, SCRIPT_COMMAND, SCRIPT_FILE, host_pre_exec
+from airflow_provider_oscar.jobs.host_script import HOST_IMAGE, HOST_MARK, SCRIPT_FILE, host_pre_exec, script_command
 from airflow_provider_oscar.jobs.interlink import InterLinkBackend
 from airflow_provider_oscar.jobs.lifecycle import KeepPod
 from airflow_provider_oscar.jobs.options import Attachments, Mode, RunOptions
@@ -31,6 +32,7 @@ from airflow_provider_oscar.operators.pods import PodJobOperator
 from airflow_provider_oscar.placement.targets import PlacementTarget
 
 if TYPE_CHECKING:
+    import jinja2
     from airflow.sdk import Context
 
     from airflow_provider_oscar.operators.pod_callbacks import Callbacks
@@ -168,6 +170,8 @@ class InterLinkPodOperator(PodJobOperator):
             raise DefinitionError(
                 f"task {self.task_id!r} needs image and command, a pod template that has them, or a script"
             )
+        if script and not script.startswith("{"):
+            interpreter(script)  # what sbatch would refuse is said in the DAG file
         self.script = script
         self.image = image
         self.mode = mode
@@ -215,7 +219,8 @@ class InterLinkPodOperator(PodJobOperator):
     def execute(self, context: Context) -> dict[str, object]:
         """Submit or adopt, and wait; return the manifest."""
         if self.script:
-            self.image, self.command = HOST_IMAGE, list(SCRIPT_COMMAND)
+            with airflow_errors():
+                self.image, self.command = HOST_IMAGE, script_command(self.script)
         return super().execute(context)
 
     def build_options(self) -> dict[str, object]:
@@ -224,7 +229,10 @@ class InterLinkPodOperator(PodJobOperator):
         if self.script:
             found = options["attachments"]
             given = found if isinstance(found, Attachments) else Attachments()
-            options = {**options, "attachments": replace(given, files={SCRIPT_FILE: self.script.encode()})}
+            options = {
+                **options,
+                "attachments": replace(given, files={SCRIPT_FILE: self.script.encode("utf-8", "surrogateescape")}),
+            }
         wanted: RunOptions = options["options"]
         slurm = self.target.slurm
         if slurm is None or wanted.launcher == "none":
@@ -235,6 +243,18 @@ class InterLinkPodOperator(PodJobOperator):
             if getattr(wanted, name) is None and getattr(slurm, name) is not None
         }
         return {**options, "options": msgspec.structs.replace(wanted, **counts)}
+
+    def render_template(
+        self,
+        content: object,
+        context: Context,
+        jinja_env: jinja2.Environment | None = None,
+        seen_oids: set[int] | None = None,
+    ) -> object:
+        """Render as every operator does; ``${#…}`` in a script is the shell's, and no comment of Jinja's."""
+        if isinstance(content, str) and content and content == self.script:
+            content = content.replace("{#", "{{ '{#' }}")
+        return super().render_template(content, context, jinja_env, seen_oids)
 
     def _slurm(self) -> SlurmOptions | None:
         """Ask SLURM for the nodes and processes that the launcher will start, where the options leave it open."""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.sbatch import with_script
 from airflow_provider_oscar.core.slurm import SlurmOptions
+from airflow_provider_oscar.jobs.host_script import script_command
 
 SCRIPT = """#!/bin/bash
 #SBATCH --partition=gpu
@@ -58,6 +59,13 @@ def test_sizes_of_memory(size):
         ("#SBATCH --array=1-5", "one pod is one job"),
         ("#SBATCH partition=x", "not an option that is known"),
         ("#SBATCH -Z 1", "not an option that is known"),
+        ("#SBATCH -a 1-5", "one pod is one job"),
+        ("#SBATCH -W", "would block the plugin"),
+        ("#SBATCH -vn 4", "not an option that is known"),
+        ("#SBATCH hetjob", "one task for each part"),
+        ("#SBATCH --wrap=hostname", "a script of its own"),
+        ("#SBATCH --mem=4G \\", "No escaped character"),
+        ("#SBATCH --cpus-per-task=$N", "one number"),
         ('#SBATCH --comment="a', "quotation"),
         ("#SBATCH --constraint='a b'", "blanks"),
     ],
@@ -65,6 +73,65 @@ def test_sizes_of_memory(size):
 def test_what_cannot_be_passed_on_is_refused(line, why):
     with pytest.raises(DefinitionError, match=why):
         with_script(SlurmOptions(), f"#!/bin/bash\n{line}\n")
+
+
+@pytest.mark.parametrize(
+    ("lines", "flags"),
+    [
+        ("  # an indented comment\n\n   \n#SBATCH --hold", ("--hold",)),
+        ("# a line\u2028separator\x0cand a form feed\n#SBATCH -H -s", ("--hold", "--oversubscribe")),
+        ("##SBATCH --hold\n# SBATCH --hold\n #SBATCH --hold\n#SBATCH", ()),
+        ("#SBATCH--hold # why\n", ("--hold",)),
+        ("#SBATCH --mail-type=BEGIN,END --mail-user=a@b.org -d afterok:1:2", None),
+        (
+            "#SBATCH --export=NONE\n#SBATCH --begin 2026-11-29T10:00:00",
+            ("--export=NONE", "--begin=2026-11-29T10:00:00"),
+        ),
+        ("cat <<END\n#SBATCH --hold\nEND\n", ()),
+    ],
+)
+def test_directives_are_found_as_sbatch_finds_them(lines, flags):
+    found = with_script(SlurmOptions(), f"#!/bin/bash\n{lines}\n").extra_flags
+    assert found == (
+        flags if flags is not None else ("--mail-type=BEGIN,END", "--mail-user=a@b.org", "--dependency=afterok:1:2")
+    )
+
+
+def test_a_name_for_people_may_have_blanks_which_are_replaced():
+    found = with_script(SlurmOptions(), "#!/bin/sh\n#SBATCH -J 'my job' --comment=\"it's ü\"\n")
+    assert (found.job_name, found.comment) == ("my_job", "it_s_")
+
+
+@pytest.mark.parametrize(
+    ("first", "program"),
+    [
+        ("#!/bin/bash", "exec /bin/bash "),
+        ("#!/bin/bash -l", "exec /bin/bash -l "),
+        ("#! /usr/bin/env python3 ", "exec /usr/bin/env python3 "),
+        ("#!/usr/bin/env -S python3 -u", "exec /usr/bin/env '-S python3 -u' "),
+        ("#!/bin/csh; rm -rf /", "exec '/bin/csh;' 'rm -rf /' "),
+    ],
+)
+def test_a_script_runs_with_the_interpreter_of_its_first_line(first, program):
+    assert script_command(f"{first}\ntrue\n")[:2] == ["/bin/sh", "-c"]
+    assert script_command(f"{first}\ntrue\n")[2].startswith(program)
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ("hostname\n", "wants #! and the path"),
+        ("job.sh", "not its name"),
+        ("\n#!/bin/bash\n", "wants #!"),
+        ("#!\nhostname\n", "wants #!"),
+        ("\ufeff#!/bin/bash\n", "wants #!"),
+        ("#!/bin/bash\r\nhostname\r\n", "DOS line breaks"),
+        ("#!/bin/bash\nhostname\0", "NUL"),
+    ],
+)
+def test_what_sbatch_would_not_take_as_a_script_is_refused(script, why):
+    with pytest.raises(DefinitionError, match=why):
+        script_command(script)
 
 
 @given(st.text(max_size=80))

@@ -276,6 +276,18 @@ def test_a_batch_script_runs_on_the_host_and_its_directives_count(cluster, super
     assert built["attachments"].files == {"script.sh": script.encode()}
 
 
+def test_the_shells_own_braces_in_a_script_are_no_comments_and_templates_are_rendered(cluster, supervisor):
+    script = "#!/bin/bash\na=(1 2); echo ${#a[@]} ${a[0]#1} {{ 20 + 3 }} # {#x#}\n"
+    task = operator(image="", command=None, script=script)
+    task.render_template_fields(context(task_id="train"))
+    assert task.script == script.replace("{{ 20 + 3 }}", "23").rstrip("\n")  # as Jinja has it
+
+
+def test_what_is_no_script_is_refused_in_the_dag_file():
+    with pytest.raises(DefinitionError, match="not its name"):
+        operator(image="", command=None, script="job.sh")
+
+
 @pytest.mark.parametrize("more", [{"image": "docker://x"}, {"command": ["x"]}, {"mode": "faas-supervisor"}])
 def test_a_script_and_a_container_are_two_things(more):
     with pytest.raises(DefinitionError, match="without a container"):
