@@ -35,6 +35,8 @@ CALLED: dict[str, tuple[str, ...]] = {
     "httpx": ("requires_response_body", "sync_auth_flow", "async_auth_flow"),
     "PyYAML": ("yaml_implicit_resolvers",),
     "boto3, as arguments": ("aws_access_key_id", "aws_secret_access_key", "aws_session_token"),
+    "boto3, of a connection": ("_consume_headers",),
+    "urllib3": ("ConnectionCls", "pool_classes_by_scheme"),
     "Python": ("__getattr__", "__dir__", "_missing_", "find_class", "persistent_load"),
     "fsspec": ("cachable", "join_url"),
     "expat, its parser's fields": (

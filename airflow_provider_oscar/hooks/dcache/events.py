@@ -17,6 +17,7 @@ from airflow_provider_oscar.core.errors import PermanentError, TransientError, q
 from airflow_provider_oscar.core.shapes import parse_json
 from airflow_provider_oscar.hooks.dcache.rest import RestEndpoint
 from airflow_provider_oscar.hooks.http.flows import TRANSPORT_ERRORS, Flow, transport_error
+from airflow_provider_oscar.hooks.http.pace import Silence
 from airflow_provider_oscar.hooks.http.sse import SseEvent, SseParser
 
 #: A file is whole after one of the first two; the last two say that the watch has to be looked at again.
@@ -138,7 +139,7 @@ async def stream(
     :raises ChannelGone: if the channel does not exist.
     :raises TransientError: if the stream ends, breaks off or falls silent.
     """
-    request.extensions["timeout"] = httpx.Timeout(silence, connect=frontend.settings.connect_timeout).as_dict()
+    request.extensions["timeout"] = httpx.Timeout(Silence(silence), connect=frontend.settings.connect_timeout).as_dict()
     try:
         answer = await client.send(request, stream=True)
         try:

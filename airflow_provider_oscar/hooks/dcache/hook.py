@@ -40,6 +40,7 @@ from airflow_provider_oscar.hooks.dcache.settings import AuthMode, DCacheSetting
 from airflow_provider_oscar.hooks.dcache.webdav import WebDavEndpoint
 from airflow_provider_oscar.hooks.http.cookies import cookie_jar
 from airflow_provider_oscar.hooks.http.flows import ANSWER_LIMIT, Flow, run
+from airflow_provider_oscar.hooks.http.pace import paced
 from airflow_provider_oscar.hooks.http.tls import tls_context
 
 if TYPE_CHECKING:
@@ -109,12 +110,12 @@ class DCacheHook(BaseHook):
         """The client that carries credentials and TLS; it follows no redirects."""
         with self._lock:
             if self._client is None:
-                self._client = httpx.Client(**self.client_options())
+                self._client = paced(httpx.Client(**self.client_options()))
             return self._client
 
     def async_client(self) -> httpx.AsyncClient:
         """Return a new client of the same kind for the event loop; the caller closes it."""
-        return httpx.AsyncClient(**self.client_options())
+        return paced(httpx.AsyncClient(**self.client_options()))
 
     def client_options(self) -> dict[str, Any]:
         """Return what an httpx client needs to speak for this connection: credentials, TLS, timeouts."""

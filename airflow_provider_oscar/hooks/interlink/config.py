@@ -47,6 +47,9 @@ def core_api(connection: Connection, where: str) -> CoreV1Api:
     # A retry of ours starts from the beginning; the client's own would hide a dead server for minutes.
     configuration.retries = 1
     api = client.ApiClient(configuration)
+    from airflow_provider_oscar.hooks.http.paced_pools import pace_pools
+
+    pace_pools(api.rest_client.pool_manager)
     api.rest_client.pool_manager = BoundedPools(api.rest_client.pool_manager)
     return client.CoreV1Api(api)
 

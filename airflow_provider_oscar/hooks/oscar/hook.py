@@ -19,6 +19,7 @@ from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderErr
 from airflow_provider_oscar.hooks.http import flows
 from airflow_provider_oscar.hooks.http.cookies import cookie_jar
 from airflow_provider_oscar.hooks.http.flows import Flow
+from airflow_provider_oscar.hooks.http.pace import paced
 from airflow_provider_oscar.hooks.http.tls import read_verify, tls_context
 from airflow_provider_oscar.hooks.oscar.auth import (
     BearerAuth,
@@ -160,7 +161,7 @@ class OscarHook(OscarSubmissions, OscarRoutes, BaseHook):
 
         :param repeat: send again what may be sent twice, if the server is away for some seconds.
         """
-        direct = httpx.HTTPTransport(verify=self._tls)
+        direct = paced(httpx.HTTPTransport(verify=self._tls))
         transport = RepeatingTransport(direct, patient=self.patient) if repeat else direct
         return httpx.Client(
             auth=self.auth, transport=transport, timeout=self._timeout, cookies=cookie_jar(), follow_redirects=False
@@ -168,7 +169,7 @@ class OscarHook(OscarSubmissions, OscarRoutes, BaseHook):
 
     def async_client(self) -> httpx.AsyncClient:
         """The same for the event loop."""
-        transport = AsyncRepeatingTransport(httpx.AsyncHTTPTransport(verify=self._tls))
+        transport = AsyncRepeatingTransport(paced(httpx.AsyncHTTPTransport(verify=self._tls)))
         return httpx.AsyncClient(
             auth=self.auth, transport=transport, timeout=self._timeout, cookies=cookie_jar(), follow_redirects=False
         )

@@ -22,6 +22,7 @@ from airflow_provider_oscar.core.logs import printable
 from airflow_provider_oscar.core.shapes import parse_json
 from airflow_provider_oscar.hooks.http import flows
 from airflow_provider_oscar.hooks.http.flows import Flow
+from airflow_provider_oscar.hooks.http.pace import paced
 
 #: The curated services of OSCAR's makers.
 HUB_URL = "https://api.github.com/repos/grycap/oscar-hub/contents/crates?ref=main"
@@ -158,7 +159,7 @@ class Hub:
     def _client(self) -> httpx.Client:
         # Without credentials, and blind to redirects: where an answer leads is not ours to follow.
         headers = {"User-Agent": "airflow-provider-oscar"}
-        return httpx.Client(timeout=_TIMEOUT, follow_redirects=False, headers=headers)
+        return paced(httpx.Client(timeout=_TIMEOUT, follow_redirects=False, headers=headers))
 
     def _run(self, client: httpx.Client, flow: Flow[_T], about: str) -> _T:
         try:

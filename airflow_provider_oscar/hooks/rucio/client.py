@@ -16,6 +16,9 @@ import httpx
 
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError, quoted
 from airflow_provider_oscar.core.shapes import parse_json
+from airflow_provider_oscar.hooks.http.errors import is_page
+from airflow_provider_oscar.hooks.http.flows import TRANSPORT_ERRORS, transport_error
+from airflow_provider_oscar.hooks.http.pace import paced
 from airflow_provider_oscar.hooks.http.timeouts import read_timeout
 from airflow_provider_oscar.hooks.http.tls import read_verify, tls_context
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 AUTH_TYPES = ("userpass", "x509", "x509_proxy", "token")
 #: Files of one dataset, and bytes of one answer; a file takes some 200.
 MOST_FILES = 1_000_000
+_STREAM = "application/x-json-stream"
 _LONGEST_ANSWER = 512 * 1024 * 1024
 
 
@@ -119,13 +123,14 @@ class RucioClient:
         self.settings = settings
         self._token = settings.password if settings.auth_type == "token" else ""
         connect, read = settings.timeouts
-        self._http = httpx.Client(
+        client = httpx.Client(
             verify=tls_context(
                 settings.verify, cert_file=settings.cert_file, key_file=settings.key_file, conn_id=settings.conn_id
             ),
             timeout=httpx.Timeout(read, connect=connect),
             transport=transport,
         )
+        self._http = paced(client)
 
     def files(self, scope: str, name: str) -> Iterator[Mapping[str, object]]:
         """Yield what is known of each file of a dataset or container: scope, name, bytes, adler32, guid.
@@ -138,7 +143,11 @@ class RucioClient:
         :raises PermissionError: if the server refuses the account.
         :raises TransientError: if the server cannot answer now, or its answer was cut short.
         """
-        answer = self._get(f"{self.settings.host}/dids/{quote_plus(scope)}/{quote_plus(name)}/files")
+        url = f"{self.settings.host}/dids/{quote_plus(scope)}/{quote_plus(name)}/files"
+        answer = self._get(url)
+        if not answer.headers.get("Content-Type", "").startswith(_STREAM):
+            # Rucio says so of an empty list too (flaskapi/v1/common.py, try_stream).
+            raise TransientError(f"{self._where}: {url} answered with no list of files; check the host, and any proxy")
         for number, line in enumerate(filter(bytes.strip, answer.body.split(b"\n"))):
             if number >= MOST_FILES:
                 raise PermanentError(f"{self._where}: {quoted(f'{scope}:{name}')} has more than {MOST_FILES} files")
@@ -155,7 +164,7 @@ class RucioClient:
     def _get(self, url: str) -> _Answer:
         for attempt in (1, 2):
             fresh = not self._token
-            answer = self._send(url, {"X-Rucio-Auth-Token": self._authorised(), "Accept": "application/x-json-stream"})
+            answer = self._send(url, {"X-Rucio-Auth-Token": self._authorised(), "Accept": _STREAM})
             if answer.status != 401 or fresh or self.settings.auth_type == "token" or attempt == 2:
                 break
             self._token = ""  # it has expired; Rucio's tokens live for an hour
@@ -170,11 +179,13 @@ class RucioClient:
             url = f"{settings.auth_host}/auth/{settings.auth_type}"
             answer = self._checked(self._send(url, headers), url)
             self._token = answer.headers.get("X-Rucio-Auth-Token", "")
-            if not self._token:  # 206: the user has several accounts
+            if not self._token:
                 accounts = answer.headers.get("X-Rucio-Auth-Accounts", "")
+                if not accounts:
+                    raise TransientError(f"{self._where}: {url} gave no token; check the host, and any proxy before it")
+                # 206: the user has several accounts
                 raise DefinitionError(
-                    f"{self._where}: the server gave no token; set the extra 'account'"
-                    + (f" to one of {quoted(accounts)}" if accounts else "")
+                    f"{self._where}: the server gave no token; set the extra 'account' to one of {quoted(accounts)}"
                 )
         return self._token
 
@@ -189,14 +200,19 @@ class RucioClient:
                     if len(body) > _LONGEST_ANSWER:
                         raise PermanentError(f"{self._where}: {url} answered more than {_LONGEST_ANSWER} bytes")
                 return _Answer(answer.status_code, answer.headers, bytes(body))
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise TransientError(f"{self._where}: {url} cannot be reached ({type(error).__name__}: {error})") from error
+        except TRANSPORT_ERRORS as error:
+            raise transport_error(error, request=httpx.Request("GET", url), where=self._where) from error
 
     def _checked(self, answer: _Answer, url: str) -> _Answer:
-        if answer.status in (200, 206):
+        said = f"{self._where}: {url} answered {answer.status}"
+        name = answer.headers.get("ExceptionClass", "")
+        if answer.status in (200, 206) and not is_page(answer.headers, answer.body):
             return answer
-        reply = f"{answer.headers.get('ExceptionClass', '')} {answer.headers.get('ExceptionMessage', '')}".strip()
-        words = f"{self._where}: {url} answered {answer.status} {quoted(reply)}"
+        if answer.status < 500 and answer.status not in (408, 425, 429) and not name:
+            # Rucio names the exception of each refusal (flaskapi/v1/common.py); a proxy says nothing of a dataset.
+            raise TransientError(f"{said}, but not as Rucio does; check the host of the connection, and any proxy")
+        reply = f"{name} {answer.headers.get('ExceptionMessage', '')}".strip()
+        words = f"{said} {quoted(reply)}"
         if answer.status == 404:
             raise FileNotFoundError(words)
         if answer.status in (401, 403):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import boto3
 from botocore.config import Config
 
+from airflow_provider_oscar.hooks.s3.pace import pace_boto
 from airflow_provider_oscar.hooks.s3.settings import AccessKeys, S3Settings
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def make_client(settings: S3Settings, keys: AccessKeys) -> S3Client:
     )
     with _LOCK:
         session = _shared_session() if keys else boto3.session.Session()
-        return session.client(
+        client = session.client(
             "s3",
             endpoint_url=settings.endpoint_url or None,
             region_name=settings.region,
@@ -58,3 +59,5 @@ def make_client(settings: S3Settings, keys: AccessKeys) -> S3Client:
             config=config,
             **keys,
         )
+    pace_boto(client)
+    return client

@@ -34,6 +34,7 @@ from airflow_provider_oscar.core.errors import (
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType, normalised_etag
 from airflow_provider_oscar.core.staging import StageIn, StageOutS3Post
 from airflow_provider_oscar.hooks.http.cookies import cookie_jar
+from airflow_provider_oscar.hooks.http.pace import paced
 from airflow_provider_oscar.hooks.http.tls import tls_context
 from airflow_provider_oscar.hooks.s3 import staging
 from airflow_provider_oscar.hooks.s3.clients import make_client
@@ -326,12 +327,13 @@ class OscarS3Hook(BaseHook):
         with self._lock:
             if self._http is None:
                 settings = self.settings
-                self._http = httpx.Client(
+                client = httpx.Client(
                     verify=tls_context(settings.verify, conn_id=self.s3_conn_id),
                     cookies=cookie_jar(),
                     timeout=httpx.Timeout(settings.read_timeout, connect=settings.connect_timeout),
                     follow_redirects=False,
                 )
+                self._http = paced(client)
             return self._http
 
     def close(self) -> None:

@@ -23,11 +23,15 @@ from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError, quoted
+from airflow_provider_oscar.core.shapes import parse_json
 from airflow_provider_oscar.hooks.http.cookies import cookie_jar
-from airflow_provider_oscar.hooks.http.flows import TRANSPORT_ERRORS
+from airflow_provider_oscar.hooks.http.errors import error_class, is_page
+from airflow_provider_oscar.hooks.http.flows import TRANSPORT_ERRORS, transport_error
+from airflow_provider_oscar.hooks.http.pace import Silence, paced
 from airflow_provider_oscar.hooks.http.tls import tls_context
 from airflow_provider_oscar.hooks.s3.errors import s3_error
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
+from airflow_provider_oscar.hooks.s3.pace import pace_boto
 
 #: Messages of one answer; the most SQS gives.
 BATCH = 10
@@ -35,6 +39,8 @@ BATCH = 10
 LINE_LIMIT = 1024 * 1024
 #: Seconds without a byte until a listen stream counts as dead; MinIO sends a blank every half second.
 SILENCE = 60.0
+#: Bytes of a line that tell XML from a page for people.
+_PAGE_BEGINS = 500
 _CREATED = "s3:ObjectCreated:*"
 #: MinIO compresses for whoever accepts it, which is of no use to lines that are flushed one by one.
 _PLAIN = {"Accept-Encoding": "identity"}
@@ -71,7 +77,7 @@ class SqsQueue:
         region = labels[1] if amazon and labels[0] == "sqs" else self._hook.settings.region
         settings = self._hook.settings
         with self._errors("set up the client"):
-            return boto3.session.Session().client(
+            client = boto3.session.Session().client(
                 "sqs",
                 endpoint_url=None if amazon else f"{parts.scheme}://{parts.netloc}",
                 region_name=region,
@@ -82,6 +88,21 @@ class SqsQueue:
                     retries={"mode": "standard"},
                 ),
                 **self._hook.keys(),
+            )
+        pace_boto(client)
+        client.meta.events.register("before-parse.sqs", self._require_queue)
+        return client
+
+    def _require_queue(self, response_dict: Mapping[str, Any], **_: object) -> None:
+        """Refuse a success that is none of SQS, which boto3 takes for one without messages."""
+        try:
+            found = parse_json(response_dict.get("body") or b"")
+        except ValueError:
+            found = None
+        if int(response_dict["status_code"]) < 400 and not isinstance(found, dict):
+            raise TransientError(
+                f"connection {self._hook.s3_conn_id!r}: what answered for the SQS queue {quoted(self._url)} is not "
+                "SQS; check queue_url, and any proxy before it"
             )
 
     def receive(self, *, wait: int, visibility: int) -> list[QueueMessage]:
@@ -183,12 +204,13 @@ def listen_request(hook: OscarS3Hook, bucket: str, prefix: str = "") -> ListenRe
 def listen_client(hook: OscarS3Hook) -> httpx.AsyncClient:
     """Return a client for :func:`listen`; the caller closes it."""
     settings = hook.settings
-    return httpx.AsyncClient(
+    client = httpx.AsyncClient(
         verify=tls_context(settings.verify, conn_id=hook.s3_conn_id),
         cookies=cookie_jar(),
-        timeout=httpx.Timeout(SILENCE, connect=settings.connect_timeout),
+        timeout=httpx.Timeout(Silence(SILENCE), connect=settings.connect_timeout),
         follow_redirects=False,
     )
+    return paced(client)
 
 
 async def listen(client: httpx.AsyncClient, request: ListenRequest) -> AsyncGenerator[bytes, None]:
@@ -201,6 +223,8 @@ async def listen(client: httpx.AsyncClient, request: ListenRequest) -> AsyncGene
         async with client.stream("GET", request.url, headers={**request.headers, **_PLAIN}) as answer:
             if answer.status_code != 200:
                 raise _refused(answer.status_code, await _read_start(answer), request.where)
+            if is_page(answer.headers):
+                _checked(b"<html>", request.where)
             yield b""
             waiting = b""
             async for chunk in answer.aiter_bytes():
@@ -208,16 +232,20 @@ async def listen(client: httpx.AsyncClient, request: ListenRequest) -> AsyncGene
                 waiting = waiting.lstrip()
                 for line in lines:
                     yield _checked(line.strip(), request.where)
-                _checked(waiting[:1], request.where)
+                if len(waiting) > _PAGE_BEGINS:
+                    _checked(waiting[:_PAGE_BEGINS], request.where)
                 if len(waiting) > LINE_LIMIT:
                     raise PermanentError(f"{request.where}: a line of the stream exceeds {LINE_LIMIT} bytes")
                 yield b""
+            _checked(waiting, request.where)
     except TRANSPORT_ERRORS as error:
-        raise TransientError(f"{request.where}: the stream broke off ({type(error).__name__}: {error})") from error
+        raise transport_error(error, where=request.where) from error
     raise TransientError(f"{request.where}: the store ended the stream")
 
 
 def _checked(line: bytes, where: str) -> bytes:
+    if is_page({}, line):
+        raise TransientError(f"{where}: a page answered and not the store; check its endpoint, and any proxy")
     if line[:1] == b"<":
         raise DefinitionError(
             f"{where}: the store answered with XML and not with events, so it has no listen stream as MinIO does; "
@@ -236,7 +264,7 @@ async def _read_start(answer: httpx.Response) -> str:
 
 def _refused(status: int, body: str, where: str) -> Exception:
     reply = f"{status}: {quoted(body)}"
-    if status == 429 or status >= 500:
+    if status < 300 or issubclass(error_class(status), TransientError):
         return TransientError(f"{where}: the store is busy or failing ({reply})")
     if status in (401, 403):
         return DefinitionError(

@@ -21,7 +21,7 @@ from airflow_provider_oscar.core.orphans import SlurmJob
 from airflow_provider_oscar.core.shapes import mappings_of, parse_json
 from airflow_provider_oscar.core.slurm_queue import SlurmQueue, summarize_queue
 from airflow_provider_oscar.hooks.http.cookies import cookie_jar
-from airflow_provider_oscar.hooks.http.tls import tls_context
+from airflow_provider_oscar.hooks.http.tls import read_verify, tls_context
 
 if TYPE_CHECKING:
     import httpx
@@ -43,8 +43,8 @@ class SlurmHook(BaseHook):
     """One SLURM cluster through ``slurmrestd``; blocking.
 
     Connection of type ``http``: host, port and schema of slurmrestd, ``login`` the user that interLink's plugin submits
-    as, ``password`` that user's JSON Web Token (``scontrol token``), extra ``api_version`` (``v0.0.40``; by default the
-    newest that the server offers).
+    as, ``password`` that user's JSON Web Token (``scontrol token``), extras ``api_version`` (``v0.0.40``; by default
+    the newest that the server offers) and ``verify`` (boolean or CA file).
 
     :param slurm_conn_id: Airflow connection.
     :param connection: the connection itself, where it was resolved already.
@@ -73,6 +73,8 @@ class SlurmHook(BaseHook):
         """Return a client; the token is in its headers alone."""
         import httpx
 
+        from airflow_provider_oscar.hooks.http.pace import paced
+
         found = self.connection
         if not found.host:
             raise DefinitionError(f"{self.where} has no host; expected that of slurmrestd")
@@ -81,8 +83,9 @@ class SlurmHook(BaseHook):
         headers = {"X-SLURM-USER-NAME": str(found.login or ""), "X-SLURM-USER-TOKEN": str(found.password or "")}
         base = f"{address}:{found.port}" if found.port else address
         sent = {name: value for name, value in headers.items() if value}
-        trusted = tls_context(conn_id=self.slurm_conn_id)
-        return httpx.Client(base_url=base, headers=sent, cookies=cookie_jar(), timeout=TIMEOUT, verify=trusted)
+        verify = read_verify(found.extra_dejson.get("verify"), conn_id=self.slurm_conn_id)
+        trusted = tls_context(verify, conn_id=self.slurm_conn_id)
+        return paced(httpx.Client(base_url=base, headers=sent, cookies=cookie_jar(), timeout=TIMEOUT, verify=trusted))
 
     @cached_property
     def version(self) -> str:
@@ -133,7 +136,7 @@ class SlurmHook(BaseHook):
 
     def _ask(self, method: str, path: str) -> Mapping[str, object]:
         """Make one request; an unknown job gives an empty answer."""
-        import httpx
+        from airflow_provider_oscar.hooks.http.flows import TRANSPORT_ERRORS, transport_error
 
         try:
             with self.client() as client, client.stream(method, path) as answer:
@@ -146,10 +149,9 @@ class SlurmHook(BaseHook):
                             f"{ANSWER_LIMIT} bytes"
                         )
                     parts.append(part)
-        except httpx.HTTPError as error:
-            raise TransientError(
-                f"{self.where}: SLURM's REST API cannot be reached ({type(error).__name__}: {quoted(error)})"
-            ) from error
+        except TRANSPORT_ERRORS as error:
+            where = f"{self.where}: SLURM's REST API cannot be reached"
+            raise transport_error(error, where=where) from error
         try:
             found = parse_json(b"".join(parts))
         except ValueError:

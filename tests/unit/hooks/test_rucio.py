@@ -142,7 +142,7 @@ async def test_lines_that_cannot_be_read_are_counted(rucio, files):
 async def test_an_answer_that_is_cut_short_is_no_listing(rucio, files):
     rucio.datasets["user.me", "run"] = [file("a")]
     rucio.cut = True
-    with pytest.raises(TransientError, match="Rucio connection 'grid': .*RemoteProtocolError"):
+    with pytest.raises(TransientError, match="Rucio connection 'grid' .*RemoteProtocolError"):
         _ = [page async for page in source_of(files, "rucio://user.me/run").full_listing()]
 
 
