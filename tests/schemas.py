@@ -12,26 +12,42 @@ from typing import Any
 import msgspec
 
 from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.core.replay import Selection
 from airflow_provider_oscar.core.services import ServiceDefinition
+from airflow_provider_oscar.ingest.handover import Offset
+from airflow_provider_oscar.ingest.policies import OpenGroup, Policy
 from airflow_provider_oscar.jobs.access import AccessDocument
 from airflow_provider_oscar.jobs.manifest import ManifestFields
 from airflow_provider_oscar.jobs.spec import JobSpec
+from airflow_provider_oscar.jobs.status import JobEvent
+from airflow_provider_oscar.watch.state_shapes import StateChunk, StateIndex
+from airflow_provider_oscar.watch.status import WatcherStatus
+from airflow_provider_oscar.watch.strategies import StoredHeader
 
 PROVIDER = Path(__file__).parents[1] / "airflow_provider_oscar"
 #: File below the provider, its type, and its title.
-SCHEMAS: dict[str, tuple[type, str]] = {
+SCHEMAS: dict[str, tuple[Any, str]] = {
     "core/service.schema.json": (
         ServiceDefinition,
         "Service definition: one service of OSCAR, in FDL files and its API",
     ),
     "core/object-event.schema.json": (ObjectEvent, "ObjectEvent: one version of one object, in asset events and XCom"),
+    "core/selection.schema.json": (Selection, "Selection: which objects are processed again, in a request for it"),
+    "ingest/offset.schema.json": (Offset, "Offset: how far a DAG got in the events of an asset, in its state store"),
+    "ingest/open-group.schema.json": (OpenGroup, "Open group: members of an incomplete group, in the state store"),
+    "ingest/policy.schema.json": (Policy, "Policy: which objects share a run, in the timetable of a DAG"),
     "jobs/access.schema.json": (AccessDocument, "Access document: fresh access for a job that is waited for"),
+    "jobs/event.schema.json": (JobEvent, "Job event: how the wait for a job ended, from the triggerer to the task"),
     "jobs/job.schema.json": (JobSpec, "Job specification: what the supervisor is told about one job"),
     "jobs/manifest.schema.json": (ManifestFields, "Manifest: what the supervisor says about one finished job"),
+    "watch/chunk.schema.json": (StateChunk, "Chunk: fingerprints that a watcher knows, in the state store"),
+    "watch/header.schema.json": (StoredHeader, "Header: what a watcher knows beside fingerprints, in the state store"),
+    "watch/index.schema.json": (StateIndex, "Index: the watchers of a place, in the state store"),
+    "watch/status.schema.json": (WatcherStatus, "Status: how a watcher is doing, in the state store"),
 }
 
 
-def schema_of(kind: type, name: str, title: str) -> dict[str, Any]:
+def schema_of(kind: Any, name: str, title: str) -> dict[str, Any]:
     """Return the schema of a type; what ``:param`` says of a field is its description."""
     (root,), components = msgspec.json.schema_components(
         [kind], schema_hook=lambda _: {"$comment": "any JSON value"}, ref_template="#/$defs/{name}"
@@ -39,7 +55,7 @@ def schema_of(kind: type, name: str, title: str) -> dict[str, Any]:
     classes = _classes(msgspec.inspect.type_info(kind))
     for part, schema in components.items():
         _describe(schema, classes[part])
-    found = components.pop(root["$ref"].rpartition("/")[2])
+    found = components.pop(root["$ref"].rpartition("/")[2]) if "$ref" in root else root
     about = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"airflow-provider-oscar/{name}/1.0",

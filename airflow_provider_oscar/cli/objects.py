@@ -15,7 +15,7 @@ from airflow_provider_oscar.cli.answers import counted, print_rows, reports_erro
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 
 if TYPE_CHECKING:
-    from airflow_provider_oscar.ingest.replay import Selection
+    from airflow_provider_oscar.core.replay import Selection
 
 
 @reports_errors
@@ -69,8 +69,8 @@ def objects_backfill(options: argparse.Namespace) -> None:
     """Register what a place has and its asset knows nothing of."""
     import asyncio
 
+    from airflow_provider_oscar.core.replay import Selection
     from airflow_provider_oscar.ingest.backfill import backfill
-    from airflow_provider_oscar.ingest.replay import Selection
 
     selection = Selection(
         asset=options.asset, since=_time(options.since), until=_time(options.until), prefix=options.prefix
@@ -99,7 +99,7 @@ def _sayer(form: str) -> Callable[[str], None]:
 
 
 def _selection(options: argparse.Namespace) -> Selection:
-    from airflow_provider_oscar.ingest.replay import Selection
+    from airflow_provider_oscar.core.replay import Selection
 
     return Selection(
         asset=options.asset,

@@ -3,6 +3,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
+import msgspec
+from msgspec.structs import force_setattr
+
+from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.core.stored import read_stored, to_stored
+from airflow_provider_oscar.core.times import in_utc
+
 #: A replay of objects that the place had, and its answer.
 REQUEST = "request:replay:"
 ANSWER = "answer:replay:"
@@ -14,3 +23,50 @@ MEMORY_REQUEST = "request:memory:"
 MEMORY_ANSWER = "answer:memory:"
 #: Objects of one request for a backfill.
 BACKFILL_PAGE = 200
+
+
+class Selection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which objects, and for which DAGs.
+
+    :param asset: name of the asset of the watched place.
+    :param since: objects modified at or after this time.
+    :param until: objects modified before this time.
+    :param prefix: start of the key.
+    :param failed_only: only objects of failed runs.
+    :param dag_ids: these DAGs; all that are scheduled by the asset if empty.
+    """
+
+    asset: str
+    since: datetime | None = None
+    until: datetime | None = None
+    prefix: str = ""
+    failed_only: bool = False
+    dag_ids: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("since", "until"):
+            value = getattr(self, name)
+            if value is not None:
+                force_setattr(self, name, in_utc(value))
+
+    def to_json(self) -> dict[str, object]:
+        """Return JSON-able fields."""
+        return to_stored(self)
+
+    @classmethod
+    def from_json(cls, stored: object) -> Selection:
+        """Read :meth:`to_json`.
+
+        :raises DefinitionError: if it cannot be read.
+        """
+        return read_stored(
+            stored, cls, "a request for a replay", remedy="not a selection of objects; ask for the replay again"
+        )
+
+    def takes(self, found: ObjectEvent) -> bool:
+        """Whether time and key of an object are those asked for."""
+        return (
+            (self.since is None or found.modified >= self.since)
+            and (self.until is None or found.modified < self.until)
+            and found.key.startswith(self.prefix)
+        )

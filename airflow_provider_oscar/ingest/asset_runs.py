@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from airflow_provider_oscar import _airflow_db as db
 from airflow_provider_oscar import _airflow_events as db_events
 from airflow_provider_oscar import _airflow_states as asset_states
 from airflow_provider_oscar.core.events import parse_object
-from airflow_provider_oscar.ingest.handover import OVERLAP, REMEMBERED, Offset, key_digest, offset_key
+from airflow_provider_oscar.ingest.handover import OVERLAP, Offset, key_digest, offset_key, remembered
 from airflow_provider_oscar.ingest.policies import MOST_OBJECTS
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def _opened(session: Session, dag_id: str, asset_id: int, since: datetime, now: 
     """Return how far a DAG got in the events of an asset, moved up to what no successful run of it has."""
     offset = Offset.from_json(asset_states.get_state(session, asset_id, offset_key(dag_id)))
     if offset is None:
-        offset = Offset(db_events.newest_event_before(session, asset_id, after=0, upto=None, before=since))
+        offset = Offset(low=db_events.newest_event_before(session, asset_id, after=0, upto=None, before=since))
     first = db_events.first_unproven_event(session, dag_id, asset_id, after=offset.low, handled=offset.handled)
     upto = None if first is None else first - 1
     low = db_events.newest_event_before(session, asset_id, after=offset.low, upto=upto, before=now - OVERLAP)
@@ -98,7 +99,7 @@ def _repeats(session: Session, run: DagRun, offsets: Mapping[int, Offset], event
     same event is not a repetition: that run has failed, and its objects are due again.
     """
     tried = db_events.tried_events(session, run, [event.id for event in events])
-    seen = {digest for offset in offsets.values() for digest in offset.recent}
+    seen = {digest for offset in offsets.values() for digest in offset.digests}
     found: set[int] = set()
     for event in sorted((event for event in events if event.asset_id in offsets), key=lambda event: event.id):
         digest = _version(event)
@@ -116,9 +117,9 @@ def _advanced(offset: Offset, events: Sequence[AssetEvent], repeats: Collection[
     return replace(
         offset,
         handled=tuple(sorted({*offset.handled, *later}))[-_HANDLED_LIMIT:],
-        recent=tuple(dict.fromkeys((*offset.recent, *new)))[-REMEMBERED:],
+        recent=remembered((*offset.digests, *new)),
         runs=offset.runs + 1,
-        updated=now.isoformat(timespec="seconds"),
+        updated=now,
     )
 
 

@@ -12,19 +12,21 @@ run consumed which event.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from airflow_provider_oscar import _airflow_db as db
 from airflow_provider_oscar import _airflow_events as db_events
 from airflow_provider_oscar import _airflow_states as asset_states
-from airflow_provider_oscar.core.errors import quoted
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.events import named_object, parse_object, parse_outputs, result_key
+from airflow_provider_oscar.core.stored import Moment, read_stored, to_stored
 from airflow_provider_oscar.ingest.inheritance import PLACE, wanted_by
 from airflow_provider_oscar.ingest.policies import Group, OpenGroup, Plan, PlannedRun, Policy, WaitingEvent
 from airflow_provider_oscar.ingest.timetable import NewObjectsTimetable
@@ -47,13 +49,15 @@ _EXPIRING = 200
 _DIGEST = 8
 
 
-@dataclass(frozen=True)
-class Offset:
+class Offset(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"low": "event"}):
     """How far a DAG got in the events of one asset; lives in the asset state store, where the UI shows it.
+
+    It takes at most about 100 kB there, and usually 100 bytes.
 
     :param low: all events up to this id were handed over, or needed no run.
     :param handled: ids of later events that needed no run.
-    :param recent: digests of the versions handed over last, oldest first; for policies that cannot see it from a run.
+    :param recent: digests of the versions handed over last, 8 bytes each, oldest first; for policies that cannot see it
+        from a run.
     :param runs: runs made so far from events of the asset.
     :param updated: when a run was made last.
     :param former: assets that the place had before its filter was changed and at which events wait, each with the
@@ -62,42 +66,37 @@ class Offset:
 
     low: int
     handled: tuple[int, ...] = ()
-    recent: tuple[bytes, ...] = ()
+    recent: bytes = b""
     runs: int = 0
-    updated: str = ""
+    updated: Moment | None = None
     former: tuple[tuple[int, int], ...] = ()
-
-    def to_json(self) -> dict[str, object]:
-        """Return what the asset state store holds: at most about 100 kB, usually 100 bytes."""
-        stored: dict[str, object] = {"version": 1, "event": self.low, "runs": self.runs, "updated": self.updated}
-        if self.handled:
-            stored["handled"] = list(self.handled)
-        if self.recent:
-            stored["recent"] = base64.b64encode(b"".join(self.recent)).decode()
-        if self.former:
-            stored["former"] = [list(each) for each in self.former]
-        return stored
 
     @property
     def lows(self) -> dict[int, int]:
         """By former asset, the event up to which all was handed over."""
         return dict(self.former)
 
+    @property
+    def digests(self) -> list[bytes]:
+        """The digests of :attr:`recent`."""
+        return [self.recent[at : at + _DIGEST] for at in range(0, len(self.recent), _DIGEST)]
+
+    def to_json(self) -> dict[str, object]:
+        """Return what the asset state store holds."""
+        return to_stored(self)
+
     @classmethod
-    def from_json(cls, stored: Any) -> Offset | None:
+    def from_json(cls, stored: object) -> Offset | None:
         """Read :meth:`to_json`; None for whatever is not that."""
         try:
-            packed = base64.b64decode(stored.get("recent", ""))
-            return cls(
-                low=int(stored["event"]),
-                handled=tuple(int(number) for number in stored.get("handled", ())),
-                recent=tuple(packed[at : at + _DIGEST] for at in range(0, len(packed), _DIGEST)),
-                runs=int(stored.get("runs", 0)),
-                updated=str(stored.get("updated", "")),
-                former=tuple((int(number), int(low)) for number, low in stored.get("former", ())),
-            )
-        except (AttributeError, KeyError, TypeError, ValueError):
+            return read_stored(stored, cls, "the place of a DAG", remedy="it is found again from the DAG's runs")
+        except DefinitionError:
             return None
+
+
+def remembered(digests: Iterable[bytes]) -> bytes:
+    """Return what :attr:`Offset.recent` holds: each digest once, and the last of them if they are many."""
+    return b"".join(tuple(dict.fromkeys(digests))[-REMEMBERED:])
 
 
 def key_digest(key: str) -> bytes:
@@ -170,7 +169,7 @@ class _Step:
         """Return where a DAG begins in an asset that it meets, and in those that the place had with another filter."""
         session, dag_id = self._session, self._consumer.dag_id
         former: list[tuple[int, int]] = []
-        recent: tuple[bytes, ...] = ()
+        recent = b""
         for number in db.former_assets(session, asset_id, mark=PLACE):
             before = Offset.from_json(asset_states.get_state(session, number, offset_key(dag_id)))
             low = before.low if before else self._moved(number, 0, before=since)
@@ -182,15 +181,13 @@ class _Step:
                     asset_states.copy_states(session, number, asset_id, prefix)
         if former and self._policy.remembers:
             done = db_events.newest_consumed(session, dag_id, [number for number, _ in former], limit=REMEMBERED)
-            recent = tuple(key_digest(_read(event).key) for event in done)
+            recent = remembered(key_digest(_read(event).key) for event in done)
         low = self._moved(asset_id, 0, before=since)
-        return Offset(low, recent=recent, former=tuple(former))
+        return Offset(low=low, recent=recent, former=tuple(former))
 
     def paced(self, min_interval: timedelta) -> StepResult:
         """Make at most one run, and none before ``min_interval`` has passed since the last one."""
-        last = max(
-            (datetime.fromisoformat(each.updated) for each in self._offsets.values() if each.updated), default=None
-        )
+        last = max((each.updated for each in self._offsets.values() if each.updated), default=None)
         if last is not None and self._now < last + min_interval:
             return StepResult(retry_at=last + min_interval)
         result = self.run(most=1)
@@ -241,7 +238,7 @@ class _Step:
         """Return the events about a version that was handed over before, or that an earlier one of the page has."""
         known: set[bytes] = set()
         if self._policy.remembers:
-            known = {digest for offset in self._offsets.values() for digest in offset.recent}
+            known = {digest for offset in self._offsets.values() for digest in offset.digests}
         found: set[int] = set()
         for event in waiting:
             digest = key_digest(event.key)
@@ -294,9 +291,11 @@ class _Step:
         assets = list(self._consumer.assets)
         rows = asset_states.states_of_keys(self._session, assets, names) if names else []
         rows += asset_states.states(self._session, assets, self._group_name(""), limit=_EXPIRING)
-        for asset_id, _, value in rows:
-            found[value["key"]] = OpenGroup.from_json(value)
-            homes[value["key"]] = asset_id
+        for asset_id, name, value in rows:
+            about = f"the open group {name} of DAG {self._consumer.dag_id!r}"
+            group = read_stored(value, OpenGroup, about, remedy="remove this entry from the asset's state store")
+            found[group.key] = group
+            homes[group.key] = asset_id
         return found, homes
 
     def _group_name(self, key: str) -> str:
@@ -306,7 +305,7 @@ class _Step:
     def _save_groups(self, plan: Plan, homes: Mapping[str, int]) -> None:
         first = next(iter(self._consumer.assets))
         for key, group in plan.groups.items():
-            value = None if group is None else {"key": key, **group.to_json()}
+            value = None if group is None else to_stored(group)
             asset_states.set_state(self._session, homes.get(key, first), self._group_name(key), value)
 
     def _tell(self, plan: Plan) -> None:
@@ -322,7 +321,6 @@ class _Step:
         settled = {*plan.handled, *(number for run in made for number in run.events)}
         left = [event.id for event in waiting if event.id not in settled]
         upto = min(left) - 1 if left else max((event.id for event in waiting), default=0)
-        now = self._now.isoformat(timespec="milliseconds")
         for asset_id, offset in self._offsets.items():
             lows = {asset_id: offset.low, **offset.lows}
             own = [(row.id, event) for row, event in zip(rows, waiting, strict=True) if row.asset_id in lows]
@@ -342,7 +340,7 @@ class _Step:
                 handled=tuple(handled),
                 recent=self._recent(offset, (event for number, event in own if number in settled)),
                 runs=offset.runs + runs,
-                updated=now if runs else offset.updated,
+                updated=self._now if runs else offset.updated,
                 former=tuple((n, last) for n, last in moved.items() if self._moved(n, last, before=self._now) > last),
             )
             if changed != offset or self._before[asset_id] is None:
@@ -353,11 +351,10 @@ class _Step:
         before = before or self._now - OVERLAP
         return db_events.newest_event_before(self._session, asset_id, after=low, upto=upto, before=before)
 
-    def _recent(self, offset: Offset, events: Iterable[WaitingEvent]) -> tuple[bytes, ...]:
+    def _recent(self, offset: Offset, events: Iterable[WaitingEvent]) -> bytes:
         if not self._policy.remembers:
-            return ()
-        new = (key_digest(event.key) for event in events)
-        return tuple(dict.fromkeys((*offset.recent, *new)))[-REMEMBERED:]
+            return b""
+        return remembered((*offset.digests, *(key_digest(event.key) for event in events)))
 
 
 def _read(row: AssetEvent) -> WaitingEvent:

@@ -10,14 +10,18 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import ClassVar
+
+import msgspec
+from msgspec.structs import force_setattr
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.core.stored import Moment, read_stored, to_stored
 
 #: Objects of one run at most: each task of the run is given all of them when it starts.
 MOST_OBJECTS = 1000
@@ -92,40 +96,21 @@ class Plan:
     retry_at: datetime | None = None
 
 
-@dataclass(frozen=True)
-class OpenGroup:
-    """Members of an incomplete group.
+class OpenGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """Members of an incomplete group, as the asset state store has them.
 
+    :param key: of the group.
     :param events: ids of the members' events, in the order of arrival.
     :param names: keys of the members' objects, in the same order.
     :param first: when the first member came.
     :param modified: newest modification time.
     """
 
+    key: str
     events: tuple[int, ...]
     names: tuple[str, ...]
-    first: datetime
-    modified: datetime | None
-
-    def to_json(self) -> dict[str, object]:
-        """Return what the asset state store holds."""
-        return {
-            "events": list(self.events),
-            "names": list(self.names),
-            "first": self.first.isoformat(),
-            "modified": self.modified.isoformat() if self.modified else None,
-        }
-
-    @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> OpenGroup:
-        """Read :meth:`to_json`."""
-        modified = stored["modified"]
-        return cls(
-            events=tuple(int(number) for number in stored["events"]),
-            names=tuple(str(name) for name in stored["names"]),
-            first=datetime.fromisoformat(stored["first"]),
-            modified=datetime.fromisoformat(modified) if modified else None,
-        )
+    first: Moment
+    modified: Moment | None = None
 
 
 def run_id(partition_key: str) -> str:
@@ -144,11 +129,18 @@ def _newest(events: Iterable[WaitingEvent]) -> datetime | None:
     return max((event.object.modified for event in events if event.object is not None), default=None)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Each:
+class Schedule(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
+    """What the policies have in common: they are stored with the DAG, by their kind."""
+
+    @property
+    def kind(self) -> str:
+        """Its name."""
+        return str(self.__struct_config__.tag)
+
+
+class Each(Schedule, frozen=True, kw_only=True, tag="each"):
     """One run per version of an object."""
 
-    kind: ClassVar[str] = "each"
     #: Events looked at in one step.
     page: ClassVar[int] = 100
     #: Whether repetitions are known by the run they would make, or have to be remembered.
@@ -165,8 +157,7 @@ class Each:
         return plan
 
 
-@dataclass(frozen=True, kw_only=True)
-class Batch:
+class Batch(Schedule, frozen=True, kw_only=True, tag="batch"):
     """One run per batch: ``size`` objects, ``wait`` seconds after the first or ``max_bytes``, whichever comes first.
 
     :param size: most objects of a run, at most 1000.
@@ -177,7 +168,6 @@ class Batch:
     size: int = 100
     wait: float = 60.0
     max_bytes: int | None = None
-    kind: ClassVar[str] = "batch"
     remembers: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -229,8 +219,7 @@ def _batch_run(batch: Sequence[WaitingEvent]) -> PlannedRun:
     return PlannedRun(f"batch-{len(batch)}-{ids[0]}-{digest}", ids, _newest(batch))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Group:
+class Group(Schedule, frozen=True, kw_only=True, tag="group"):
     """One run per group of files that belong together, once it is complete.
 
     :param key: regular expression, found in ``container/key`` of the object; its groups (or the whole match) name the
@@ -249,12 +238,11 @@ class Group:
     sentinel: str | None = None
     timeout: float | None = 86_400.0
     on_timeout: str = "drop"
-    kind: ClassVar[str] = "group"
     page: ClassVar[int] = 200
     remembers: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "suffixes", tuple(self.suffixes))
+        force_setattr(self, "suffixes", tuple(self.suffixes))
         if sum((bool(self.suffixes), self.count is not None, self.sentinel is not None)) != 1:
             raise DefinitionError(
                 "a group needs one of complete=[suffixes], complete=count or complete='glob of a sentinel'"
@@ -311,9 +299,9 @@ class Group:
                 plan.dropped[f"no group: {event.key}"] = (event.key,)
                 continue
             name = about.key if about is not None else event.key
-            group = _joined(opened.get(key), event, name)
+            group = _joined(opened.get(key), key, event, name)
             if self.is_complete(group.names) or len(group.events) >= MOST_OBJECTS:
-                plan.runs.append(_group_run(key, group))
+                plan.runs.append(_group_run(group))
                 opened.pop(key, None)
                 plan.groups[key] = None
             else:
@@ -332,50 +320,53 @@ class Group:
                 continue
             plan.groups[key] = None
             if self.on_timeout == "run":
-                plan.runs.append(_group_run(key, group, complete=False))
+                plan.runs.append(_group_run(group, complete=False))
             else:
                 plan.dropped[key] = group.names
 
 
-def _joined(group: OpenGroup | None, event: WaitingEvent, name: str) -> OpenGroup:
+def _joined(group: OpenGroup | None, key: str, event: WaitingEvent, name: str) -> OpenGroup:
     modified = event.object.modified if event.object is not None else None
     if group is None:
-        return OpenGroup((event.id,), (name,), event.time, modified)
+        return OpenGroup(key=key, events=(event.id,), names=(name,), first=event.time, modified=modified)
     newest = max((each for each in (group.modified, modified) if each is not None), default=None)
     # A new version of a member takes the place of the old one.
     kept = [(number, each) for number, each in zip(group.events, group.names, strict=True) if each != name]
     kept.append((event.id, name))
-    return OpenGroup(tuple(n for n, _ in kept), tuple(each for _, each in kept), group.first, newest)
+    return OpenGroup(
+        key=key,
+        events=tuple(number for number, _ in kept),
+        names=tuple(each for _, each in kept),
+        first=group.first,
+        modified=newest,
+    )
 
 
-def _group_run(key: str, group: OpenGroup, *, complete: bool = True) -> PlannedRun:
+def _group_run(group: OpenGroup, *, complete: bool = True) -> PlannedRun:
     # Events decide the id as well: the same group may come again with new versions of its members.
-    text = "\n".join((key, *(str(number) for number in group.events)))
+    text = "\n".join((group.key, *(str(number) for number in group.events)))
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    readable = _UNSAFE.sub("_", key)[:200]
+    readable = _UNSAFE.sub("_", group.key)[:200]
     return PlannedRun(f"group-{readable}-{digest}", group.events, group.modified, complete)
 
 
 Policy = Each | Batch | Group
-_KINDS: dict[str, type[Each] | type[Batch] | type[Group]] = {"each": Each, "batch": Batch, "group": Group}
 
 
 def to_json(policy: Policy) -> dict[str, object]:
     """Return a policy as JSON-able fields."""
-    values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(policy).items()}
-    return {"kind": policy.kind, **values}
+    return to_stored(policy)
 
 
-def from_json(stored: Mapping[str, Any]) -> Policy:
+def from_json(stored: object) -> Policy:
     """Read :func:`to_json`.
 
     :raises DefinitionError: if it is of another form.
     """
-    kind = _KINDS.get(str(stored.get("kind")))
-    if kind is None:
-        raise DefinitionError(f"not a schedule of this provider: {quoted(stored)}")
-    known = {each.name for each in fields(kind)}
-    try:
-        return kind(**{name: value for name, value in stored.items() if name in known})
-    except TypeError as error:
-        raise DefinitionError(f"not a schedule of this provider: {quoted(stored)}") from error
+    read: Policy = read_stored(
+        stored,
+        Policy,  # type: ignore[arg-type]  # a union is not a type to mypy
+        "the schedule of a DAG",
+        remedy="expected a schedule of this provider; parse the DAG file again",
+    )
+    return read

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_provider_oscar import _airflow_db as db
 from airflow_provider_oscar import _airflow_events as db_events
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.events import parse_object
 from airflow_provider_oscar.core.objects import ObjectEvent
-from airflow_provider_oscar.core.times import in_utc
+from airflow_provider_oscar.core.replay import Selection
 from airflow_provider_oscar.ingest.policies import Each, run_id
 from airflow_provider_oscar.ingest.timetable import TIMETABLE, NewObjectsTimetable
 
@@ -28,70 +28,6 @@ if TYPE_CHECKING:
 PAGE = 500
 MOST = 100_000
 _ENDED = ("success", "failed")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Selection:
-    """Which objects, and for which DAGs.
-
-    :param asset: name of the asset of the watched place.
-    :param since: objects modified at or after this time.
-    :param until: objects modified before this time.
-    :param prefix: start of the key.
-    :param failed_only: only objects of failed runs.
-    :param dag_ids: these DAGs; all that are scheduled by the asset if empty.
-    """
-
-    asset: str
-    since: datetime | None = None
-    until: datetime | None = None
-    prefix: str = ""
-    failed_only: bool = False
-    dag_ids: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        for name in ("since", "until"):
-            value = getattr(self, name)
-            if value is not None:
-                object.__setattr__(self, name, in_utc(value if value.tzinfo else value.replace(tzinfo=UTC)))
-
-    def to_json(self) -> dict[str, object]:
-        """Return JSON-able fields."""
-        return {
-            "asset": self.asset,
-            "since": self.since.isoformat() if self.since else None,
-            "until": self.until.isoformat() if self.until else None,
-            "prefix": self.prefix,
-            "failed_only": self.failed_only,
-            "dag_ids": list(self.dag_ids),
-        }
-
-    @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> Selection:
-        """Read :meth:`to_json`.
-
-        :raises DefinitionError: if it cannot be read.
-        """
-        try:
-            since, until = stored.get("since"), stored.get("until")
-            return cls(
-                asset=str(stored["asset"]),
-                since=datetime.fromisoformat(since) if since else None,
-                until=datetime.fromisoformat(until) if until else None,
-                prefix=str(stored.get("prefix") or ""),
-                failed_only=bool(stored.get("failed_only")),
-                dag_ids=tuple(map(str, stored.get("dag_ids") or ())),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise DefinitionError(f"not a selection of objects: {quoted(stored)}") from error
-
-    def takes(self, found: ObjectEvent) -> bool:
-        """Whether time and key of an object are those asked for."""
-        return (
-            (self.since is None or found.modified >= self.since)
-            and (self.until is None or found.modified < self.until)
-            and found.key.startswith(self.prefix)
-        )
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,11 @@ from airflow_provider_oscar.core.replay import (
     MEMORY_ANSWER,
     MEMORY_REQUEST,
     REQUEST,
+    Selection,
 )
 from airflow_provider_oscar.ingest.backfill import KnownVersions, register_unknown
 from airflow_provider_oscar.ingest.inheritance import hand_over_state
-from airflow_provider_oscar.ingest.replay import Selection, replay
+from airflow_provider_oscar.ingest.replay import replay
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

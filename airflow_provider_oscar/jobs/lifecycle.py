@@ -34,7 +34,7 @@ from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.outcome import OutcomeState, evaluate, proves_success
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.signing import believed
-from airflow_provider_oscar.jobs.status import JobStatus, JsonObject
+from airflow_provider_oscar.jobs.status import JobEvent, JobStatus, JsonObject
 from airflow_provider_oscar.jobs.time_limits import too_late
 
 #: How long a manifest may still be on its way after the job ended.
@@ -187,19 +187,17 @@ class JobLifecycle(Generic[W]):
         :param event: of :func:`~airflow_provider_oscar.jobs.waiting.wait_for_job`.
         :raises OscarProviderError: if the job failed, was not seen to end in time, or could not be observed.
         """
-        lines = event.get("log_lines")
-        job = replace(job, log_lines=max(job.log_lines, lines)) if isinstance(lines, int) else job
-        status = event.get("status")
-        if status in ("timeout", "queue_timeout"):
-            raise self._timed_out(job, event)
-        if status != "ended":
-            raise self._unobserved(job, event)
-        ended = parse_iso(str(event.get("ended_at") or ""))
-        seen = JobStatus.from_event(event)
+        seen = JobEvent.from_dict(event)
+        job = replace(job, log_lines=max(job.log_lines, seen.log_lines))
+        if seen.status == "error":
+            raise self._unobserved(job, seen)
+        if seen.status != "ended":
+            raise self._timed_out(job, seen)
         # What was never submitted writes no manifest, so there is nothing to wait for; or it was waited for already.
-        hopeless = ended is None or event.get("waited") is True or never_ran(seen.reason, seen.slurm_job_id)
-        age = self.grace * 2 if hopeless or ended is None else max(datetime.now(UTC) - ended, timedelta(0))
-        return self._decide(job, seen, age)
+        hopeless = seen.waited or never_ran(seen.reason, seen.slurm_job_id)
+        ended = None if hopeless else seen.ended_at
+        age = self.grace * 2 if ended is None else max(datetime.now(UTC) - ended, timedelta(0))
+        return self._decide(job, seen.job_status, age)
 
     def _decide(self, job: RunningJob, status: JobStatus, age: timedelta) -> Concluded | None:
         log = "" if status.phase is JobPhase.ABSENT else self._read_log(job)
@@ -389,12 +387,11 @@ class JobLifecycle(Generic[W]):
             )
         return self.backend.cancel(job.job_id)
 
-    def _timed_out(self, job: RunningJob, event: JsonObject) -> OscarProviderError:
+    def _timed_out(self, job: RunningJob, event: JobEvent) -> OscarProviderError:
         self._show_rest(self._read_log(job), job)
         known = self.cancel(job)
         self._finish(job, None)
         return too_late(job, event, about=self.about(job), timeout=self.timeout, known=known)
 
-    def _unobserved(self, job: RunningJob, event: JsonObject) -> OscarProviderError:
-        message = event.get("message") or quoted(event)
-        return TransientError(f"{self.about(job)} cannot be observed and was left running: {message}").of_target()
+    def _unobserved(self, job: RunningJob, event: JobEvent) -> OscarProviderError:
+        return TransientError(f"{self.about(job)} cannot be observed and was left running: {event.message}").of_target()

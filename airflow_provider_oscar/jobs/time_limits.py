@@ -8,11 +8,11 @@ import time
 from airflow_provider_oscar.core.cancellation import Cancellation
 from airflow_provider_oscar.core.errors import JobFailedError, OscarProviderError, TransientError, quoted
 from airflow_provider_oscar.jobs.running import RunningJob
-from airflow_provider_oscar.jobs.status import JsonObject
+from airflow_provider_oscar.jobs.status import JobEvent
 
 
 def too_late(
-    job: RunningJob, event: JsonObject, *, about: str, timeout: float, known: Cancellation
+    job: RunningJob, event: JobEvent, *, about: str, timeout: float, known: Cancellation
 ) -> OscarProviderError:
     """Return the error for a job that did not end, or did not start, in its time.
 
@@ -22,17 +22,17 @@ def too_late(
     :param timeout: seconds it may take.
     :param known: what was seen of its cancellation.
     """
-    if event.get("status") == "timeout" and event.get("message"):
+    if event.status == "timeout" and event.message:
         return JobFailedError(
             f"{about} was not seen to end within {timeout:.0f} seconds, since it could not be "
-            f"looked at: {event['message']}; it {known}"
+            f"looked at: {event.message}; it {known}"
         )
-    if event.get("status") == "timeout":
+    if event.status == "timeout":
         return JobFailedError(
             f"{about} did not end within {timeout:.0f} seconds and {known}; "
             "raise the timeout of the task, or see why it waited"
         )
-    why = quoted(event["reason"]) if event.get("reason") else "no reason was given"
+    why = quoted(event.reason) if event.reason else "no reason was given"
     limit, remedy = "its queue_timeout", "raise queue_timeout, or choose a target with a shorter queue"
     if job.outlives_access and (job.queue_deadline is None or time.time() < job.queue_deadline):
         limit, remedy = "the week for which it can find fresh access to its stores", "the next try submits it again"

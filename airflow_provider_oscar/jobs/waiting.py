@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from airflow_provider_oscar.core.errors import OscarProviderError
 from airflow_provider_oscar.core.logs import MARKER, LogPosition, progress
 from airflow_provider_oscar.core.phase import JobPhase
@@ -23,7 +25,7 @@ from airflow_provider_oscar.hooks.pool import get_pool
 from airflow_provider_oscar.jobs.access import AccessRenewer
 from airflow_provider_oscar.jobs.backend import JobPlace
 from airflow_provider_oscar.jobs.poller import PollTiming, Subscription, subscribed
-from airflow_provider_oscar.jobs.status import ABSENT, REASON_LIMIT, JobStatus, JsonObject
+from airflow_provider_oscar.jobs.status import ABSENT, REASON_LIMIT, JobEvent, JobStatus, JsonObject
 from airflow_provider_oscar.jobs.summary import storable
 
 #: A logging function that takes a format and its values.
@@ -85,10 +87,7 @@ async def wait_for_job(
     :param proof: asks for the job's manifest; None for a job that writes none.
     :param renewer: renews what the job may reach; None where that lasts.
     :param observer: is told when the job runs, and shown its log as it grows.
-    :return: ``{"status": "ended", …}`` as of :meth:`JobStatus.to_event`, with ``proven`` if the manifest is there, or
-        ``waited`` if it did not come; ``{"status": "timeout"}``, with ``message`` if the place cannot be looked at;
-        ``{"status": "queue_timeout", "reason": …}``; or ``{"status": "error", "message": …}`` if the place could not
-        be looked at for longer than errors are tolerated. All but the first may carry ``log_lines``.
+    :return: a :class:`~airflow_provider_oscar.jobs.status.JobEvent` as JSON.
     """
     follower = LogFollower(say, wait.log_lines, pace, observer)
     left = None if wait.deadline is None else max(wait.deadline - time.time(), 0.0)
@@ -99,11 +98,12 @@ async def wait_for_job(
                 watch = _Watch(subscription, wait, follower, say, pace, proof, observer)
                 event = await watch.until_end()
     except TimeoutError:
-        event = {"status": "timeout"} if watch is None else watch.at_the_deadline()
+        event = JobEvent(status="timeout") if watch is None else watch.at_the_deadline()
     except OscarProviderError as error:
-        event = {"status": "error", "message": str(error)}
+        event = JobEvent(status="error", message=str(error))
+    event = replace(event, log_lines=follower.lines)
     # What others wrote is in it, and PostgreSQL holds not all of what they may write.
-    return {**{name: storable(value) for name, value in event.items()}, "log_lines": follower.lines}
+    return {name: storable(value) for name, value in event.to_dict().items()}
 
 
 @asynccontextmanager
@@ -148,24 +148,23 @@ class _Watch:
     observer: JobObserver | None = None
     absent_since: float | None = None
     asked_at: float | None = None
-    ended: JsonObject | None = None
+    ended: JobEvent | None = None
     store_away: bool = False
 
-    def at_the_deadline(self) -> JsonObject:
+    def at_the_deadline(self) -> JobEvent:
         """Return the event of a wait that is over: a job that has ended did so, whatever became of its manifest."""
         if self.ended is not None:
-            return {**self.ended, "waited": True}
-        trouble = self.subscription.poll.trouble
-        return {"status": "timeout", **({"message": trouble} if trouble else {})}
+            return replace(self.ended, waited=True)
+        return JobEvent(status="timeout", message=self.subscription.poll.trouble)
 
-    async def until_end(self) -> JsonObject:
+    async def until_end(self) -> JobEvent:
         last: JobStatus | None = None
         while True:
             status = (await self.subscription.next()).get(self.wait.job_id, ABSENT)
             if status.phase is JobPhase.ABSENT:
                 if self._is_gone():
                     # The list may have lost a job that did its work.
-                    return {**ABSENT.to_event(), **await self._proven(ended=True), "waited": True}
+                    return replace(ABSENT.to_event(), proven=await self._proven(ended=True), waited=True)
                 continue
             self.absent_since = None
             # Compared by value, so that a change of node or SLURM job is shown as well.
@@ -175,7 +174,7 @@ class _Watch:
             if status.phase.ended:
                 return await self._until_proven(status)
             if self._queued_too_long(status):
-                return {"status": "queue_timeout", "reason": status.reason[:REASON_LIMIT]}
+                return JobEvent(status="queue_timeout", reason=status.reason[:REASON_LIMIT])
             if status.phase is JobPhase.RUNNING and self.observer is not None:
                 await asyncio.to_thread(self.observer.started, self.wait.job_id)
             marked = False
@@ -187,7 +186,7 @@ class _Watch:
                     "jobs end together) is not waited for",
                     self.wait.job_id,
                 )
-                return {**status.to_event(), "proven": True}
+                return replace(status.to_event(), proven=True)
 
     def _is_gone(self) -> bool:
         now = self.pace.clock()
@@ -211,14 +210,14 @@ class _Watch:
         often = 1.0 if status.phase is JobPhase.RUNNING else 4.0
         return now - self.asked_at > self.subscription.proof_pause * often
 
-    async def _proven(self, *, ended: bool) -> JsonObject:
-        """Ask for the manifest: what it adds to the event, nothing if it is not there."""
+    async def _proven(self, *, ended: bool) -> bool:
+        """Ask for the manifest, and return whether it is there."""
         self.asked_at = self.pace.clock()
         found = None if self.proof is None else await self.proof(ended)
         self.store_away = found is None
-        return {"proven": True} if found else {}
+        return bool(found)
 
-    async def _until_proven(self, status: JobStatus) -> JsonObject:
+    async def _until_proven(self, status: JobStatus) -> JobEvent:
         """Wait for the manifest of a job that has ended, so that the task goes on once, when all is there.
 
         Time in which its store cannot be asked does not count, as long as other outages are tolerated.
@@ -229,13 +228,13 @@ class _Watch:
         began, warned, away = self.pace.clock(), False, 0.0
         asked, longest = began, max(self.wait.grace, self.pace.tolerance.total_seconds())
         while True:
-            if found := await self._proven(ended=True):
-                return {**event, **found}
+            if await self._proven(ended=True):
+                return replace(event, proven=True)
             now = self.pace.clock()
             away += now - asked if self.store_away else 0.0
             asked, left = now, min(self.wait.grace + away, longest) - (now - began)
             if left <= 0:
-                return {**event, "waited": True}
+                return replace(event, waited=True)
             if not warned:
                 self.say(
                     "Job %s has ended; its manifest is waited for, %d s at most", self.wait.job_id, self.wait.grace

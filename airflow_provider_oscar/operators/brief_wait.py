@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import conf
+from msgspec.structs import replace
 
 from airflow_provider_oscar.core.errors import OscarProviderError
 from airflow_provider_oscar.core.phase import JobPhase
@@ -55,13 +56,13 @@ class BriefWait:
             try:
                 if self.proven():
                     # What its place says of it comes later, and changes nothing.
-                    return {**seen.to_event(), "status": "ended", "proven": True}
+                    return replace(seen.to_event(), proven=True).to_dict()
                 if self.status is not None:
                     seen = self.status()
             except OscarProviderError:
                 return None  # the trigger tolerates what comes and goes
             if seen.phase.ended:
-                return seen.to_event()
+                return seen.to_event().to_dict()
             left = self.seconds - (self.clock() - started)
             waits = self.status is not None and seen.phase is JobPhase.PENDING
             if left <= PAUSE or (waits and left < self.seconds * (1 - QUEUE_SHARE)):

@@ -29,7 +29,7 @@ from airflow_provider_oscar.jobs.options import Attachments, RunOptions
 from airflow_provider_oscar.jobs.poller import PollTiming
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.signing import Signer, configured_signer
-from airflow_provider_oscar.jobs.status import JobStatus, JsonObject
+from airflow_provider_oscar.jobs.status import JobEvent, JobStatus, JsonObject
 from airflow_provider_oscar.jobs.summary import summarize
 from airflow_provider_oscar.jobs.waiting import JobObserver
 from airflow_provider_oscar.operators.brief_wait import wait_briefly
@@ -241,7 +241,7 @@ class JobOperator(BaseOperator, Generic[W]):
         """
         self.output_conn_id = output_connection(self.output_uri, self.output_conn_id)
         self._job = self.asked = job
-        if self.hands_over and event.get("status") == "queue_timeout" and not waited_too_long(self, job):
+        if self.hands_over and JobEvent.from_dict(event).status == "queue_timeout" and not waited_too_long(self, job):
             hand_over(self, context, job)
         lifecycle = self._lifecycle_of_job or self._lifecycle(context)
         concluded = lifecycle.conclude(job, event)

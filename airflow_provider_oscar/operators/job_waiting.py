@@ -8,10 +8,9 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_oscar.core.times import parse_iso
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.signing import proves
-from airflow_provider_oscar.jobs.status import JsonObject
+from airflow_provider_oscar.jobs.status import JobEvent, JsonObject
 from airflow_provider_oscar.jobs.waiting import Wait, wait_for_job
 from airflow_provider_oscar.operators.job_access import last_start, result_place
 from airflow_provider_oscar.triggers.jobs import JobTrigger
@@ -42,7 +41,7 @@ def wait_to_end(
         done = task.conclude(context, job, event)
         if done is not None:
             return done
-        unproven = None if event.get("proven") else event
+        unproven = None if JobEvent.from_dict(event).proven else event
 
 
 async def wait_here(task: JobOperator[Any], job: RunningJob) -> JsonObject:
@@ -72,7 +71,7 @@ def job_trigger(task: JobOperator[Any], job: RunningJob, unproven: JsonObject | 
     wait = what_to_wait_for(task, job)
     place = result_place(task, job)
     # What the trigger took for proof the task did not, so it is not asked again.
-    doubted = unproven is not None and bool(unproven.get("proven"))
+    doubted = unproven is not None and JobEvent.from_dict(unproven).proven
     pending = None if doubted else unproven
     return JobTrigger(
         backend=task.backend.name,
@@ -103,7 +102,7 @@ def what_to_wait_for(task: JobOperator[Any], job: RunningJob) -> Wait:
 
 def proof_due(task: JobOperator[Any], event: JsonObject) -> float:
     """When what proves the success of an ended job must be there, in seconds since the epoch."""
-    ended = parse_iso(str(event.get("ended_at") or ""))
+    ended = JobEvent.from_dict(event).ended_at
     return 0.0 if ended is None else (ended + task.manifest_grace).timestamp()
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
 from airflow_provider_oscar._airflow import AssetStateStoreAccessor, airflow_errors
 from airflow_provider_oscar.core.checks import seconds
-from airflow_provider_oscar.core.replay import ANSWER, REQUEST
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.replay import ANSWER, REQUEST, Selection
+from airflow_provider_oscar.core.times import read_iso
 from airflow_provider_oscar.operators.service_requests import ask_service
 
 if TYPE_CHECKING:
@@ -68,16 +70,26 @@ class ReplayObjectsOperator(BaseOperator):
         with airflow_errors():
             return self._ask(AssetStateStoreAccessor(name=self.asset))
 
+    def _time(self, name: str) -> datetime | None:
+        text = getattr(self, name)
+        try:
+            return read_iso(text) if text else None
+        except ValueError as error:
+            raise DefinitionError(
+                f"{name} of the replay of {self.asset!r} is {quoted(text)}; expected an ISO 8601 time such as "
+                "2026-11-28T06:00:00Z"
+            ) from error
+
     def _ask(self, store: Any) -> dict[str, Any]:
-        request = {
-            "asset": self.asset,
-            "since": self.since or None,
-            "until": self.until or None,
-            "prefix": self.prefix,
-            "failed_only": self.failed_only,
-            "dag_ids": list(self.dag_ids),
-            "dry_run": self.dry_run_only,
-        }
+        selection = Selection(
+            asset=self.asset,
+            since=self._time("since"),
+            until=self._time("until"),
+            prefix=self.prefix,
+            failed_only=self.failed_only,
+            dag_ids=tuple(self.dag_ids),
+        )
+        request = {**selection.to_json(), "dry_run": self.dry_run_only}
         answer = ask_service(
             store,
             request,

@@ -16,7 +16,7 @@ from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.hooks.oscar.exposed import exposed_service, is_ready
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.jobs.oscar import OscarBackend
-from airflow_provider_oscar.jobs.status import JobStatus, JsonObject
+from airflow_provider_oscar.jobs.status import JobEvent, JobStatus, JsonObject
 from airflow_provider_oscar.triggers.jobs import JobTrigger
 
 if TYPE_CHECKING:
@@ -81,12 +81,12 @@ class OscarJobSensor(BaseSensorOperator):
     def execute_complete(self, context: Context, event: JsonObject | None = None) -> str:
         """Go on after the trigger's event."""
         with airflow_errors():
-            event = event or {}
-            if event.get("status") == "timeout":
+            seen = JobEvent.from_dict(event)
+            if seen.status == "timeout":
                 raise JobFailedError(f"{self._about} did not end within {self.timeout:.0f} seconds")
-            if event.get("status") != "ended":
-                raise TransientError(f"{self._about} cannot be observed: {event.get('message') or 'no reason given'}")
-            status = JobStatus.from_event(event)
+            if seen.status != "ended":
+                raise TransientError(f"{self._about} cannot be observed: {seen.message or 'no reason given'}")
+            status = seen.job_status
             if status.phase is JobPhase.ABSENT:
                 raise LostContactError(f"{self._about} is not there, or no longer; check its name")
             return self._ended(status)

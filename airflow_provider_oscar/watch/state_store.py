@@ -4,42 +4,40 @@
 The state belongs to the place. Under ``<place>`` lies an index of the watchers of the place, one per filter, with the
 time each was last used; a watcher that is new there, because a word of its filter was changed, starts with what its
 predecessor knew to be listed. States that nobody used for a while are removed.
-
-Chunks grow like a log: what is new goes into the last, small chunk, and small chunks are merged now and then. So the
-characters written are proportional to what is new and not to what is known.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import hashlib
 import itertools
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from airflow_provider_oscar._airflow import AssetStateStoreAccessor
-from airflow_provider_oscar.core.errors import DefinitionError, TransientError, quoted
+from airflow_provider_oscar.core.errors import DefinitionError, TransientError
 from airflow_provider_oscar.core.replay import MEMORY_ANSWER, MEMORY_REQUEST
+from airflow_provider_oscar.core.stored import to_stored
 from airflow_provider_oscar.core.times import read_iso
+from airflow_provider_oscar.watch.state_shapes import (
+    StateIndex,
+    UsedState,
+    arrange,
+    pack,
+    read_header,
+    read_index,
+    unpack_chunk,
+)
 from airflow_provider_oscar.watch.status import WatcherStatus, status_key
-from airflow_provider_oscar.watch.strategies import STRATEGIES, Fingerprints, WatchState
-from airflow_provider_oscar.watch.strategies.base import DIGEST_BYTES
+from airflow_provider_oscar.watch.strategies import Fingerprints, StateHeader, WatchState
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 2
-#: Fingerprints of one chunk, of which 5600 take the 60 000 characters that Airflow's store takes without a warning.
-CHUNK_ENTRIES = 5600
-#: Fingerprints of a chunk that is still written to, and how many such chunks there may be.
-_SMALL = 512
-_MOST_SMALL = 8
 _MOST_CHUNKS = 2000
 #: How often a watcher marks its state as used, and after which time without that another one removes it.
 TOUCH_INTERVAL = timedelta(minutes=30)
@@ -115,7 +113,7 @@ class WatchStateStore:
         self._store: Store = store or AssetStateStoreAccessor(name=asset_name)
         self._clock = clock
         self._saved: WatchState | None = None
-        self._header: dict[str, Any] | None = None
+        self._header: StateHeader | None = None
         self._chunks: list[frozenset[int]] = []
         self._arranged = Fingerprints()  # what the chunks hold
         self._unwritten: set[int] = set()
@@ -135,16 +133,16 @@ class WatchStateStore:
         header, chunks = await self._read(self.key)
         if header is not None:
             self._header, self._chunks, self._unwritten = header, chunks, set()
-            self._saved = restored(header, chunks)
+            self._saved = header.state(Fingerprints(itertools.chain.from_iterable(chunks)))
             self._arranged = self._saved.seen
             return self._saved
         others = await self._index()
         others.pop(self.key, None)
-        for key, (choice, _) in sorted(others.items(), key=lambda item: item[1][1], reverse=True):
+        for key, other in sorted(others.items(), key=lambda item: item[1].used, reverse=True):
             header, chunks = await self._read(key)
             if header is not None:
-                self.predecessor = choice
-                return restored(header, chunks)
+                self.predecessor = other.choice
+                return header.state(Fingerprints(itertools.chain.from_iterable(chunks)))
         return await self._inherited() if self._asks else None
 
     async def _inherited(self) -> WatchState | None:
@@ -167,24 +165,24 @@ class WatchStateStore:
         loop = asyncio.get_running_loop()
         before, held = self._chunks, self._arranged
         chunks, changed = await loop.run_in_executor(_packing, arrange, before, state.seen, held)
-        header = {"format": _FORMAT, "strategy": state.name, **state.header()}
+        header = state.header()
         is_new = self._header is None
         # Nothing counts as written until all of it is. A new header comes last: it says that the state can be used.
         self._saved, self._unwritten = None, self._unwritten | changed
         self._chunks, self._arranged = chunks, state.seen
         if not is_new and header != self._header:
-            await self._store.aset(self.key, header)
+            await self._store.aset(self.key, to_stored(header))
             self._header = header
         written = sorted(number for number in self._unwritten if number < len(chunks))
         for number in (*written, *sorted(self._unwritten.difference(written), reverse=True)):
             if number < len(chunks):
-                text = await loop.run_in_executor(_packing, pack, chunks[number])
-                await self._store.aset(f"{self.key}:{number}", {"format": _FORMAT, "seen": text})
+                packed = await loop.run_in_executor(_packing, pack, chunks[number])
+                await self._store.aset(f"{self.key}:{number}", packed)
             else:
                 await self._store.adelete(f"{self.key}:{number}")
             self._unwritten.discard(number)
         if is_new:
-            await self._store.aset(self.key, header)
+            await self._store.aset(self.key, to_stored(header))
             self._header = header
         self._saved = state
         await self._touch()
@@ -194,7 +192,7 @@ class WatchStateStore:
         found = await self._store.aget(status_key(self.key))
         try:
             return None if found is None else WatcherStatus.from_dict(found)
-        except (DefinitionError, TypeError):
+        except DefinitionError:
             return None
 
     async def save_status(self, status: WatcherStatus) -> None:
@@ -207,31 +205,25 @@ class WatchStateStore:
         if self._touched is not None and now - self._touched < TOUCH_INTERVAL:
             return
         known = await self._index()
-        unused = [key for key, (_, used) in known.items() if key != self.key and now - used > UNUSED_AFTER]
+        unused = [key for key, each in known.items() if key != self.key and now - each.used > UNUSED_AFTER]
         for key in unused:
             await self._remove(key)
-            log.info("state %s of asset %r was not used since %s and is removed", key, self.asset_name, known[key][1])
-        known = {key: entry for key, entry in known.items() if key not in unused}
-        known[self.key] = (self.identity.choice, now)
-        value = {key: {"choice": choice, "used": used.isoformat()} for key, (choice, used) in known.items()}
-        await self._store.aset(self.identity.index, {"format": _FORMAT, "states": value})
+            log.info("state %s of asset %r was not used since %s and is removed", key, self.asset_name, known[key].used)
+        kept = {key: each for key, each in known.items() if key not in unused}
+        index = StateIndex(states={**kept, self.key: UsedState(self.identity.choice, now)})
+        await self._store.aset(self.identity.index, to_stored(index))
         self._touched = now
 
-    async def _index(self) -> dict[str, tuple[str, datetime]]:
-        """Return the states of the place by key: what each watcher chose, and when it was last used."""
+    async def _index(self) -> dict[str, UsedState]:
+        """Return the states of the place by key."""
         value = await self._store.aget(self.identity.index)
-        try:
-            return {} if value is None else {
-                str(key): (str(entry["choice"]), read_iso(str(entry["used"])))
-                for key, entry in value["states"].items()
-            }  # fmt: skip
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise DefinitionError(f"the index {self.identity.index} of watchers is not readable: {error!r}") from error
+        return {} if value is None else read_index(value, self.identity.index).states
 
-    async def _read(self, key: str) -> tuple[dict[str, object] | None, list[frozenset[int]]]:
-        header = await self._store.aget(key)
-        if header is None:
+    async def _read(self, key: str) -> tuple[StateHeader | None, list[frozenset[int]]]:
+        value = await self._store.aget(key)
+        if value is None:
             return None, []
+        header = read_header(value)
         chunks: list[frozenset[int]] = []
         while len(chunks) < _MOST_CHUNKS:
             chunk = await self._store.aget(f"{key}:{len(chunks)}")
@@ -281,101 +273,6 @@ async def ask(
         await asyncio.sleep(pause)
     await store.adelete(f"{MEMORY_REQUEST}{token}")
     raise TransientError(f"{about}: the hand-over service of the triggerer does not answer; it is asked again")
-
-
-def arrange(
-    chunks: Sequence[frozenset[int]],
-    seen: Fingerprints,
-    held: Fingerprints | None = None,
-    *,
-    entries: int = CHUNK_ENTRIES,
-) -> tuple[list[frozenset[int]], set[int]]:
-    """Return the chunks that hold ``seen``, and the numbers of those to be written, or deleted at the end.
-
-    :param chunks: what is stored.
-    :param seen: what is to be stored.
-    :param held: what the chunks hold. If ``seen`` grew out of it, only what was added is looked at.
-    :param entries: most fingerprints of a chunk.
-    """
-    small = min(_SMALL, entries)
-    after = list(chunks)
-    added = None if held is None else seen.since(held)
-    if added is None:
-        wanted = frozenset(seen)
-        after = [chunk if chunk <= wanted else chunk & wanted for chunk in chunks]
-        added = list(wanted.difference(*after))
-    changed = {number for number, (old, new) in enumerate(zip(chunks, after, strict=True)) if old is not new}
-    added.sort()
-    if added and after and len(after[-1]) + len(added) <= small:
-        after[-1] = after[-1].union(added)
-        changed.add(len(after) - 1)
-    else:
-        for start in range(0, len(added), entries):
-            changed.add(len(after))
-            after.append(frozenset(added[start : start + entries]))
-    light = [number for number, chunk in enumerate(after) if len(chunk) < entries // 2]
-    if len(light) > _MOST_SMALL:
-        merged = sorted(frozenset().union(*(after[number] for number in light)))
-        kept = [chunk for chunk in after if len(chunk) >= entries // 2]
-        after = kept + [frozenset(merged[start : start + entries]) for start in range(0, len(merged), entries)]
-        changed = {
-            number
-            for number in range(max(len(after), len(chunks)))
-            if number >= len(after) or number >= len(chunks) or after[number] is not chunks[number]
-        }
-    return after, changed
-
-
-def pack(digests: Iterable[int]) -> str:
-    """Return fingerprints as text."""
-    return base64.b64encode(b"".join(digest.to_bytes(DIGEST_BYTES) for digest in sorted(digests))).decode("ascii")
-
-
-def unpack(text: str) -> frozenset[int]:
-    """Read what :func:`pack` made.
-
-    :raises ValueError: if it is something else.
-    """
-    try:
-        raw = base64.b64decode(text, validate=True)
-    except binascii.Error as error:
-        raise ValueError(f"broken base64 of {len(text)} characters") from error
-    if len(raw) % DIGEST_BYTES:
-        raise ValueError(f"{len(raw)} bytes of fingerprints")
-    return frozenset(int.from_bytes(raw[at : at + DIGEST_BYTES]) for at in range(0, len(raw), DIGEST_BYTES))
-
-
-def unpack_chunk(chunk: Any) -> frozenset[int]:
-    """Read a stored chunk.
-
-    :raises DefinitionError: if it is not one.
-    """
-    try:
-        return unpack(chunk["seen"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise DefinitionError(
-            f"the watcher's state is not readable ({type(error).__name__}: {error}); clear it to start again"
-        ) from error
-
-
-def restored(header: Mapping[str, Any], chunks: Iterable[frozenset[int]]) -> WatchState:
-    """Return a stored state; chunks that a crash left over, or lost, do no harm but repetitions.
-
-    :raises DefinitionError: if it is not readable or of another format.
-    """
-    try:
-        if header["format"] != _FORMAT:
-            raise DefinitionError(
-                f"the watcher's state has format {quoted(header['format'])} and this version reads {_FORMAT}; "
-                "upgrade the provider, or clear the state to start again"
-            )
-        return STRATEGIES[header["strategy"]].from_header(header, Fingerprints(itertools.chain.from_iterable(chunks)))
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, DefinitionError):
-            raise
-        raise DefinitionError(
-            f"the watcher's state is not readable ({type(error).__name__}: {error}); clear it to start again"
-        ) from error
 
 
 def _digest(text: str) -> str:

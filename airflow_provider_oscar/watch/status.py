@@ -6,13 +6,13 @@ It is stored under the keys of :func:`status_key`; readers find them by :data:`K
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
-from typing import Any
 
-from airflow_provider_oscar.core.errors import DefinitionError, quoted
+import msgspec
+from msgspec.structs import replace
+
 from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.core.stored import read_stored, to_stored
 
 #: Keys of an asset's state store that begin so hold the status of a watcher.
 KEY_PREFIX = "watcher:"
@@ -23,8 +23,7 @@ WRITE_INTERVAL = 60.0
 IDLE_WRITE_INTERVAL = 600.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WatcherStatus:
+class WatcherStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What a watcher has seen since it began; times are ISO 8601, in UTC.
 
     :param about: the asset, the place and the connection.
@@ -47,7 +46,7 @@ class WatcherStatus:
     :param error: the last failure.
     """
 
-    about: str = ""
+    about: str
     last_listing: str = ""
     last_event: str = ""
     lag: float = 0.0
@@ -90,18 +89,15 @@ class WatcherStatus:
 
     def to_dict(self) -> dict[str, object]:
         """Return JSON values."""
-        return {**asdict(self), "about": self.about[:_MESSAGE_LIMIT]}
+        return to_stored(replace(self, about=self.about[:_MESSAGE_LIMIT]))
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> WatcherStatus:
+    def from_dict(cls, values: object) -> WatcherStatus:
         """Read what :meth:`to_dict` made; fields of other versions are left out.
 
         :raises DefinitionError: if it is not a status.
         """
-        names = {field.name for field in fields(cls)}
-        if not isinstance(values, Mapping) or "about" not in values:
-            raise DefinitionError(f"{quoted(values)} is not the status of a watcher")
-        return cls(**{name: value for name, value in values.items() if name in names})
+        return read_stored(values, cls, "the status of a watcher", remedy="it is written anew within minutes")
 
     def is_due(self, written: WatcherStatus, seconds: float) -> bool:
         """Whether it is worth writing, given what was written and how many seconds ago; the first listing always is."""

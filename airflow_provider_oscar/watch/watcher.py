@@ -13,8 +13,10 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+
+from msgspec.structs import replace
 
 from airflow_provider_oscar.core.backoff import LoggedBackoff, describe
 from airflow_provider_oscar.core.errors import quoted
@@ -105,7 +107,7 @@ class Watcher:
         self._emitting: Mapping[int, ObjectEvent] = {}
         self._passed: set[int] = set()
         self.status = WatcherStatus(about=about)
-        self._status_saved = WatcherStatus()
+        self._status_saved = self.status
         self._status_time = clock()
 
     async def process(self, page: Page) -> Sequence[ObjectEvent]:

@@ -11,8 +11,9 @@ from typing import Any
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 from airflow_provider_oscar.core.oscar_events import to_dcache_event, to_minio_event
 from airflow_provider_oscar.core.staging import Checksum, StageIn, StageOutS3Post
+from airflow_provider_oscar.core.stored import to_stored
 from airflow_provider_oscar.jobs.spec import JOB_VERSION, JobSpec
-from airflow_provider_oscar.watch.state_store import pack
+from airflow_provider_oscar.watch.state_shapes import pack
 from airflow_provider_oscar.watch.strategies import CursorState, SnapshotState, TimestampState, fingerprint
 from tests.fuzz import answer_seeds
 
@@ -88,7 +89,7 @@ DOCUMENTS: dict[str, list[Any]] = {
     ],
     "object-event": [_EVENT.to_dict()],
     "watermark": [
-        [{"format": 2, "strategy": state.name, **state.header()}, {"format": 2, "seen": pack([fingerprint(_EVENT)])}]
+        [to_stored(state.header()), pack([fingerprint(_EVENT)])]
         for state in (SnapshotState(), TimestampState(watermark=_EVENT.modified), CursorState(start_after="k"))
     ],
 }

@@ -17,6 +17,7 @@ from airflow_provider_oscar.core import notification_formats
 from airflow_provider_oscar.core.errors import OscarProviderError
 from airflow_provider_oscar.core.logs import printable, strip_harness
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
+from airflow_provider_oscar.core.stored import to_stored
 from airflow_provider_oscar.hooks.dcache.events import read_message
 from airflow_provider_oscar.hooks.dcache.propfind import PropfindParser
 from airflow_provider_oscar.hooks.http.sse import SseParser
@@ -24,7 +25,8 @@ from airflow_provider_oscar.hooks.s3.listing import S3ListParser
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.supervisor.errors import StageError
 from airflow_provider_oscar.supervisor.spec import read_spec
-from airflow_provider_oscar.watch.state_store import pack, restored, unpack_chunk
+from airflow_provider_oscar.watch.state_shapes import pack, read_header, unpack_chunk
+from airflow_provider_oscar.watch.strategies import Fingerprints
 from tests.fuzz import answers
 from tests.fuzz.altered import altered
 from tests.fuzz.seeds import DOCUMENTS
@@ -144,11 +146,12 @@ def watermark(data: bytes) -> None:
         if not isinstance(document, list) or not document or not isinstance(document[0], dict):
             continue
         try:
-            found = restored(document[0], [unpack_chunk(chunk) for chunk in document[1:]])
+            seen = [digest for chunk in document[1:] for digest in unpack_chunk(chunk)]
+            found = read_header(document[0]).state(Fingerprints(seen))
         except OscarProviderError:
             continue
-        header = {**document[0], **found.header()}
-        _agree(restored(header, [unpack_chunk({"seen": pack(found.seen)})]), found)
+        stored = {**document[0], **to_stored(found.header())}
+        _agree(read_header(stored).state(Fingerprints(unpack_chunk(pack(found.seen)))), found)
 
 
 def log_lines(data: bytes) -> None:

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
-from airflow_provider_oscar.watch.strategies.base import Start, WatchOptions, WatchState, fingerprint
-from airflow_provider_oscar.watch.strategies.cursor import CursorState
+from airflow_provider_oscar.watch.strategies.base import Start, StateHeader, WatchOptions, WatchState, fingerprint
+from airflow_provider_oscar.watch.strategies.cursor import CursorHeader, CursorState
 from airflow_provider_oscar.watch.strategies.fingerprints import Fingerprints
-from airflow_provider_oscar.watch.strategies.snapshot import SnapshotState
-from airflow_provider_oscar.watch.strategies.timestamp import TimestampState
+from airflow_provider_oscar.watch.strategies.snapshot import SnapshotHeader, SnapshotState
+from airflow_provider_oscar.watch.strategies.timestamp import TimestampHeader, TimestampState
 
 #: The states by the name of their strategy; the first is the default.
 STRATEGIES: dict[str, type[WatchState]] = {kind.name: kind for kind in (TimestampState, SnapshotState, CursorState)}
+
+#: What is stored of each, read by its ``strategy``.
+StoredHeader = TimestampHeader | SnapshotHeader | CursorHeader
 
 __all__ = [
     "STRATEGIES",
@@ -18,6 +21,8 @@ __all__ = [
     "Fingerprints",
     "SnapshotState",
     "Start",
+    "StateHeader",
+    "StoredHeader",
     "TimestampState",
     "WatchOptions",
     "WatchState",

@@ -6,7 +6,7 @@ A state is pure and immutable. It is used in four steps, so that nothing unackno
     new = state.unknown(page, fingerprints, now=now, options=options, listed=listed)   # for each page
     state = state.remembering(digests)                     # what was emitted, or is of no interest
     state = state.pruned(listed, now=now, options=options) # after a complete listing: forget what is gone
-    state.header(), state.seen                             # stored; from_header() reads them
+    state.header(), state.seen                             # stored; header.state(seen) is the state again
 
 Everything follows from 64-bit fingerprints of (container, key, version as the store calls it), see
 :attr:`.ObjectEvent.version`. Equal timestamps, overwrites, objects dated in the future and deletion with re-creation
@@ -23,11 +23,15 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar, Self
 
+import msgspec
+
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.watch.strategies.fingerprints import Fingerprints
 
 DIGEST_BYTES = 8
+#: Of all that is stored of a state.
+FORMAT = 2
 
 #: What a listing showed: fingerprints, with what the strategy notes of each object.
 Listed = dict[int, object]
@@ -65,6 +69,22 @@ def fingerprint(event: ObjectEvent) -> int:
     """Return 64 bits over the same parts as :attr:`.ObjectEvent.id`, much faster."""
     text = f"{event.container}\0{event.key}\0{event.version}"
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest())
+
+
+class StateHeader(msgspec.Struct, frozen=True, kw_only=True, tag_field="strategy"):
+    """What is stored of a state beside its fingerprints.
+
+    :param format: of the header and of the chunks of fingerprints.
+    """
+
+    format: int = FORMAT
+
+    def state(self, seen: Fingerprints) -> WatchState:
+        """Return the state.
+
+        :param seen: its fingerprints.
+        """
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,11 +165,6 @@ class WatchState(ABC):
         """Key after which the next listing may begin; empty for whole listings."""
         return ""
 
-    def header(self) -> dict[str, str | None]:
-        """Return what is stored beside the fingerprints, as JSON values."""
-        return {}
-
-    @classmethod
-    def from_header(cls, header: Mapping[str, object], seen: Fingerprints) -> Self:
-        """Read what :meth:`header` made."""
-        return cls(seen=seen)
+    @abstractmethod
+    def header(self) -> StateHeader:
+        """Return what is stored beside the fingerprints."""

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import ClassVar, Self, cast
 
 from airflow_provider_oscar.core.objects import ObjectEvent
-from airflow_provider_oscar.watch.strategies.base import WatchOptions, WatchState
+from airflow_provider_oscar.watch.strategies.base import StateHeader, WatchOptions, WatchState
 from airflow_provider_oscar.watch.strategies.fingerprints import Fingerprints
 
 
@@ -64,11 +64,19 @@ class CursorState(WatchState):
         """The cursor."""
         return self.start_after
 
-    def header(self) -> dict[str, str | None]:
+    def header(self) -> CursorHeader:
         """Return the cursor."""
-        return {"start_after": self.start_after}
+        return CursorHeader(start_after=self.start_after)
 
-    @classmethod
-    def from_header(cls, header: Mapping[str, object], seen: Fingerprints) -> Self:
-        """Read the cursor."""
-        return cls(seen=seen, start_after=str(header["start_after"]))
+
+class CursorHeader(StateHeader, frozen=True, kw_only=True, tag=CursorState.name):
+    """Of the strategy that remembers the last keys.
+
+    :param start_after: the cursor.
+    """
+
+    start_after: str
+
+    def state(self, seen: Fingerprints) -> CursorState:
+        """Return the state."""
+        return CursorState(seen=seen, start_after=self.start_after)

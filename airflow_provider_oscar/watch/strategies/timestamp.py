@@ -15,9 +15,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Self, cast
 
+from msgspec.structs import force_setattr
+
 from airflow_provider_oscar.core.objects import ObjectEvent
-from airflow_provider_oscar.core.times import read_iso
-from airflow_provider_oscar.watch.strategies.base import WatchOptions, WatchState
+from airflow_provider_oscar.core.times import in_utc
+from airflow_provider_oscar.watch.strategies.base import StateHeader, WatchOptions, WatchState
 from airflow_provider_oscar.watch.strategies.fingerprints import Fingerprints
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -64,15 +66,9 @@ class TimestampState(WatchState):
         """Whether more than ``max_entries`` are remembered."""
         return len(self.seen) > options.max_entries
 
-    def header(self) -> dict[str, str | None]:
+    def header(self) -> TimestampHeader:
         """Return the watermark."""
-        return {"watermark": None if self.watermark is None else self.watermark.isoformat()}
-
-    @classmethod
-    def from_header(cls, header: Mapping[str, object], seen: Fingerprints) -> Self:
-        """Read the watermark."""
-        watermark = header["watermark"]
-        return cls(seen=seen, watermark=None if watermark is None else read_iso(str(watermark)))
+        return TimestampHeader(watermark=self.watermark)
 
     def _watermark_at(self, now: datetime, options: WatchOptions) -> datetime | None:
         # It never passed "now - lookback", so if it lies beyond it today the clock went back.
@@ -83,3 +79,20 @@ class TimestampState(WatchState):
         floor = self.watermark or _EPOCH
         waiting = (time for digest, time in times.items() if time > floor and digest not in self.seen)
         return min(now - options.lookback, min(waiting, default=now) - _TICK)
+
+
+class TimestampHeader(StateHeader, frozen=True, kw_only=True, tag=TimestampState.name):
+    """Of the strategy that remembers at least the versions younger than its look-back.
+
+    :param watermark: null while nothing had to be forgotten.
+    """
+
+    watermark: datetime | None
+
+    def __post_init__(self) -> None:
+        if self.watermark is not None:
+            force_setattr(self, "watermark", in_utc(self.watermark))
+
+    def state(self, seen: Fingerprints) -> TimestampState:
+        """Return the state."""
+        return TimestampState(seen=seen, watermark=self.watermark)

@@ -50,7 +50,7 @@ def test_the_log_of_a_job_that_slurm_killed_is_beside_where_its_manifest_would_b
         if not process.finished:
             platform.slurm.cancel(process.job_id)
     until(lambda: task.backend.status(name).phase.ended)
-    event = {**task.backend.status(name).to_event(), "waited": True}
+    event = {**task.backend.status(name).to_event().to_dict(), "waited": True}
     with pytest.raises((TransientError, AirflowFailException)):
         task.execute_complete(run_id(request), event=event, **json.loads(json.dumps(pause.kwargs)))
     assert b"step 1" in s3.read_bytes(f"s3://outgoing/kept/{name}/job.log", 1_000_000)

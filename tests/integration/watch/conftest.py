@@ -120,7 +120,7 @@ class Triggerer:
                 .join(AssetModel, AssetModel.id == AssetStateStoreModel.asset_id)
                 .where(AssetModel.name == asset.name)
             )
-            from airflow_provider_oscar.watch.state_store import unpack_chunk
+            from airflow_provider_oscar.watch.state_shapes import unpack_chunk
 
             chunks = [json.loads(row) if isinstance(row, str) else row for row in rows]
             seen = [unpack_chunk(chunk) for chunk in chunks if "seen" in chunk]

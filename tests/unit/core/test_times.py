@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.core.times import in_utc, parse_iso, read_clock, read_http, read_iso
-from airflow_provider_oscar.watch.state_store import restored
+from airflow_provider_oscar.watch.state_shapes import read_header
 
 BEYOND = ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"]
 WHEN = datetime(2026, 11, 22, 9, 54, 36, tzinfo=UTC)
@@ -60,5 +60,5 @@ def test_a_time_beyond_the_calendar_is_refused_by_name_wherever_it_comes_from(te
     with pytest.raises(DefinitionError, match="not an ObjectEvent"):
         ObjectEvent.from_dict({**event.to_dict(), "modified": text})
     with pytest.raises(DefinitionError, match="state is not readable"):
-        restored({"format": 2, "strategy": "timestamp", "watermark": text}, [])
+        read_header({"format": 2, "strategy": "timestamp", "watermark": text})
     assert parse_iso(text) is None

@@ -20,9 +20,9 @@ from airflow_provider_oscar import _airflow_states as asset_states
 from airflow_provider_oscar.cli.objects import objects_backfill
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError
 from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.core.replay import Selection
 from airflow_provider_oscar.ingest import NewObjects, requests
 from airflow_provider_oscar.ingest.backfill import backfill
-from airflow_provider_oscar.ingest.replay import Selection
 from airflow_provider_oscar.ingest.service import HandOverService
 from airflow_provider_oscar.watch.arguments.s3 import S3Arguments
 from airflow_provider_oscar.watch.source import ListingSource, Page

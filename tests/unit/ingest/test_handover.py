@@ -273,7 +273,7 @@ def test_an_incomplete_group_is_given_up_and_told(world: World, place: Any, on_t
 def test_an_offset_that_cannot_be_read_counts_as_none() -> None:
     assert Offset.from_json({"event": "x"}) is None
     assert Offset.from_json(None) is None
-    whole = Offset(5, (7, 9), (b"12345678",), 3, "now")
+    whole = Offset(low=5, handled=(7, 9), recent=b"12345678", runs=3, updated=datetime(2026, 11, 28, tzinfo=UTC))
     assert Offset.from_json(whole.to_json()) == whole
 
 

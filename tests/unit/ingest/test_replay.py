@@ -14,7 +14,8 @@ from airflow_provider_oscar import _airflow_db as db
 from airflow_provider_oscar import _airflow_states as asset_states
 from airflow_provider_oscar.cli.objects import objects_list, objects_replay
 from airflow_provider_oscar.core.errors import DefinitionError
-from airflow_provider_oscar.ingest.replay import Replayed, Selection, find_objects, replay
+from airflow_provider_oscar.core.replay import Selection
+from airflow_provider_oscar.ingest.replay import Replayed, find_objects, replay
 from tests.unit.ingest.conftest import NOON, World, consumer, made
 
 
@@ -169,7 +170,7 @@ def test_a_task_asks_the_service_and_gets_its_counts(world: World, processed: An
     assert states(world, dag)["b"] == "queued"
     bad = ReplayObjectsOperator(task_id="bad", asset=incoming.asset.name, since="yesterday")
     bad._sleep = serve
-    with pytest.raises(DefinitionError, match="not a selection"):
+    with pytest.raises(DefinitionError, match="since of the replay.*expected an ISO 8601 time"):
         bad._ask(store)
 
 

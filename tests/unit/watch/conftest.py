@@ -15,7 +15,7 @@ from airflow_provider_oscar.core.errors import TransientError
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 from airflow_provider_oscar.core.replay import MEMORY_ANSWER, MEMORY_REQUEST
 from airflow_provider_oscar.triggers.objects import S3NewObjectTrigger
-from airflow_provider_oscar.watch import state_store, watcher
+from airflow_provider_oscar.watch import state_shapes, state_store, watcher
 from airflow_provider_oscar.watch.source import ListingSource, Page
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -62,7 +62,7 @@ class FakeStore:
     def remembered(self) -> int:
         """Object versions that all stored states hold."""
         chunks = [value for value in self.read().values() if "seen" in value]
-        return sum(len(state_store.unpack_chunk(chunk)) for chunk in chunks)
+        return sum(len(state_shapes.unpack_chunk(chunk)) for chunk in chunks)
 
 
 class FakeAccessor:

@@ -21,7 +21,8 @@ from airflow_provider_oscar.watch import metrics, state_store
 from airflow_provider_oscar.watch.connections import Connections, StoreConnection
 from airflow_provider_oscar.watch.policy import Policy
 from airflow_provider_oscar.watch.source import Page
-from airflow_provider_oscar.watch.state_store import StateIdentity, WatchStateStore, arrange
+from airflow_provider_oscar.watch.state_shapes import arrange
+from airflow_provider_oscar.watch.state_store import StateIdentity, WatchStateStore
 from airflow_provider_oscar.watch.status import (
     IDLE_WRITE_INTERVAL,
     KEY_PREFIX,
@@ -361,7 +362,7 @@ async def test_a_quiet_watcher_writes_its_status_seldom(store: FakeStore) -> Non
     assert WatcherStatus(about="a", emitted=1).is_due(status, WRITE_INTERVAL)
     assert not WatcherStatus(about="a", emitted=1).is_due(status, WRITE_INTERVAL - 1)
     assert later.failed("away", NOON).is_due(status, 0)
-    assert status.is_due(WatcherStatus(), 0)
+    assert status.is_due(WatcherStatus(about="a"), 0)
 
 
 def test_the_numbers_of_a_watcher_are_metrics_of_airflow(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,7 +92,7 @@ class TestEveryStrategy:
     def test_the_state_survives_its_header(self, kind: type[WatchState]) -> None:
         options = WatchOptions(max_entries=2, lookback_keys=2)
         state = Poll(kind(), [written(f"k{age}", NOON - age * HOUR) for age in range(2, 8)], options=options).state
-        assert kind.from_header(state.header(), state.seen) == state
+        assert state.header().state(state.seen) == state
 
 
 @pytest.mark.parametrize("name", ["lookback", "max_entries", "lookback_keys"])
