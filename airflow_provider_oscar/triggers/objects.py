@@ -173,7 +173,7 @@ class S3NewObjectTrigger(NewObjectTrigger[S3Arguments]):
             algorithm=algorithm,
             sentinel=sentinel,
             fan_out=fan_out,
-            notifications=notifications.to_dict() if isinstance(notifications, Notifications) else notifications,
+            notifications=notifications,
         )
         super().__init__(arguments)
 
@@ -247,7 +247,7 @@ class DCacheNewObjectTrigger(NewObjectTrigger[DCacheArguments]):
             poll_interval=seconds(poll_interval),
             reconcile_interval=seconds(reconcile_interval),
             quiet_period=seconds(quiet_period),
-            notifications=notifications.to_dict() if isinstance(notifications, Notifications) else notifications,
+            notifications=notifications,
             algorithm=algorithm,
             sentinel=sentinel,
         )
@@ -328,7 +328,7 @@ class FileSystemNewObjectTrigger(NewObjectTrigger[FileSystemArguments]):
             quiet_period=seconds(quiet_period),
             algorithm=algorithm,
             sentinel=sentinel,
-            notifications=notifications.to_dict() if isinstance(notifications, Notifications) else notifications,
+            notifications=notifications,
         )
         super().__init__(arguments)
 

@@ -11,6 +11,7 @@ from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, 
 from airflow_provider_oscar.core.filters import Sentinels
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.watch.arguments.base import WatchArguments
+from airflow_provider_oscar.watch.policy import require_storable
 from airflow_provider_oscar.watch.sources.notified import NotifiedSource
 
 
@@ -67,13 +68,12 @@ async def list_objects(
 
 
 def storable(found: ObjectEvent) -> bool:
-    """Whether Airflow's database can hold what is said of an object: no NUL, no name that is not UTF-8."""
+    """Whether Airflow's database can hold what is said of an object."""
     try:
-        text = "".join((found.key, found.container, found.etag, found.version_id))
-        text.encode("utf-8")
-    except UnicodeEncodeError:
+        require_storable(found)
+    except ValueError:
         return False
-    return "\0" not in text
+    return True
 
 
 def require_watcher(arguments: WatchArguments | None, asset: str) -> WatchArguments:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from airflow.sdk.exceptions import AirflowNotFoundException
@@ -59,6 +59,7 @@ def job_event(conn_id: str, service: str, job: OscarJob, *, now: datetime) -> Ob
     )
 
 
+@dataclass(eq=False, kw_only=True)
 class ServiceJobsSource(ListingSource):
     """Lists the jobs of a service; those that have ended are its objects.
 
@@ -68,31 +69,30 @@ class ServiceJobsSource(ListingSource):
     :param members: clusters of the service's federation: cluster id to connection.
     """
 
-    def __init__(
-        self, *, conn_id: str, service: str, interval: float, members: Mapping[str, str] | None = None
-    ) -> None:
-        self.interval = interval
-        self._conn_id = conn_id
-        self._service = service
-        self._members = dict(members or {})
-        self._believed = EmptyListingGuard()
+    conn_id: str
+    service: str
+    interval: float
+    members: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._empty_listings = EmptyListingGuard()
 
     @property
     def about(self) -> str:
         """Service and connection."""
-        return f"watching the jobs of OSCAR service {self._service!r} (connection {self._conn_id!r})"
+        return f"watching the jobs of OSCAR service {self.service!r} (connection {self.conn_id!r})"
 
     async def full_listing(self) -> AsyncGenerator[Page, None]:
         """List the jobs once: of the service, then of each cluster that may have been handed some."""
-        hook = await OscarHook.resolved(self._conn_id)
-        found = await hook.arun(hook.get_service(self._service))
+        hook = await OscarHook.resolved(self.conn_id)
+        found = await hook.arun(hook.get_service(self.service))
         members = members_of(found or {}, endpoint=hook.api.endpoint)
-        places = [(self._conn_id, self._service), *await self._elsewhere(members)]
+        places = [(self.conn_id, self.service), *await self._elsewhere(members)]
         ended: set[str] = set()
         for number, (conn_id, service) in enumerate(places):
             there = hook if number == 0 else await OscarHook.resolved(conn_id)
             jobs = await there.arun(there.list_jobs(service))
-            if not self._believed.plausible(len(jobs), place=f"{conn_id}/{service}"):
+            if not self._empty_listings.plausible(len(jobs), place=f"{conn_id}/{service}"):
                 raise empty_listing_error(self.about)
             now = datetime.now(tz=UTC)
             # A job that runs is another version of what it will be, so nothing of it is remembered.
@@ -105,9 +105,9 @@ class ServiceJobsSource(ListingSource):
             yield Page(events, first=number == 0, last=number == len(places) - 1)
 
     async def _elsewhere(self, members: tuple[Member, ...]) -> tuple[tuple[str, str], ...]:
-        own = {each.cluster_id for each in members} - self._members.keys()
+        own = {each.cluster_id for each in members} - self.members.keys()
         known = {each for each in own if await _is_connection(each)}
-        return connections_of(members, self._members, known.__contains__, where=self.about)
+        return connections_of(members, self.members, known.__contains__, where=self.about)
 
 
 async def _is_connection(conn_id: str) -> bool:
@@ -120,13 +120,7 @@ async def _is_connection(conn_id: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceJobsArguments(WatchArguments):
-    """What a watcher of a service's jobs has; ``OscarServiceJobsTrigger`` says what each means.
-
-    :param service: name of the service.
-    :param states: how a job must have ended: ``succeeded``, ``failed``.
-    :param submitted: whether jobs that were submitted under a chosen name count as well.
-    :param members: clusters of the service's federation: cluster id to connection.
-    """
+    """What a watcher of a service's jobs has; ``OscarServiceJobsTrigger`` says what each means."""
 
     service: str
     states: tuple[str, ...] = ("succeeded",)

@@ -55,6 +55,13 @@ class Page:
     """Filled with the last page of a listing: the keys after which each watcher wants the next one to begin."""
     _digests: tuple[list[int], list[int]] | None = None
 
+    def call_for_listing(self, needed: bool) -> None:
+        """Have the place listed as a whole, if a watcher needs that.
+
+        :param needed: whether it does.
+        """
+        self.needs_full_listing = self.needs_full_listing or needed
+
     def slices(self, size: int) -> Iterator[Page]:
         """Yield the page in parts of at most ``size`` objects, so that no part takes long to judge or to store."""
         if len(self.events) <= size:

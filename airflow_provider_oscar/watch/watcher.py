@@ -125,13 +125,13 @@ class Watcher:
             self._listing = self._begin(page)
         if not self._loaded or (self._listing is None and not page.incremental):
             self._listing = None
-            page.needs_full_listing = page.needs_full_listing or page.incremental
+            page.call_for_listing(page.incremental)
             return ()
         if page.incremental and self._sentinels is not None:
-            page.needs_full_listing = page.needs_full_listing or self._may_release(page, self._sentinels)
+            page.call_for_listing(self._may_release(page, self._sentinels))
             return ()
         if page.incremental and (self._state is None or not self._settled):
-            page.needs_full_listing = page.needs_full_listing or bool(page.events)
+            page.call_for_listing(bool(page.events))
             return ()
         listing = _Listing(None) if page.incremental or self._listing is None else self._listing
         candidates = self._candidates(page, listing)

@@ -13,6 +13,7 @@ from airflow_provider_oscar.core.checks import check_fields
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.filters import ObjectFilter, Sentinels
 from airflow_provider_oscar.core.times import read_iso
+from airflow_provider_oscar.watch.notifications.choice import NotificationKind, Notifications
 from airflow_provider_oscar.watch.policy import Policy
 from airflow_provider_oscar.watch.source import ListingSource
 from airflow_provider_oscar.watch.state_store import StateIdentity
@@ -45,6 +46,15 @@ class WatchArguments(ABC):
             raise DefinitionError(
                 f"algorithm of a watcher is {quoted(self.algorithm)}; expected one of {', '.join(self.algorithms)}"
             )
+        given = getattr(self, "notifications", None)
+        if given is not None and not isinstance(given, str):
+            chosen = Notifications.from_argument(given)
+            if chosen.kind not in self.kinds:
+                raise DefinitionError(
+                    f"notifications of the watcher of {self.about()} are of kind {quoted(chosen.kind)}; expected "
+                    f"{' or '.join(map(repr, map(str, self.kinds)))}"
+                )
+            object.__setattr__(self, "notifications", chosen)
         if self.sentinel:
             Sentinels(self.sentinel)
         if not self.poll_interval > 0:
@@ -66,7 +76,16 @@ class WatchArguments(ABC):
     def to_dict(self) -> dict[str, object]:
         """Return what the database holds: every argument, as JSON."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**values, "filter": self.filter.to_dict()}
+        return {
+            name: value.to_dict() if isinstance(value, ObjectFilter | Notifications) else value
+            for name, value in values.items()
+        }
+
+    @property
+    def chosen(self) -> Notifications | None:
+        """What the watcher listens to besides its listings, if it says so."""
+        given = getattr(self, "notifications", None)
+        return given if isinstance(given, Notifications) else None
 
     def listing_arguments(self) -> dict[str, object]:
         """Return the arguments that decide what is listed and how; watchers that agree on them share one listing."""
@@ -80,6 +99,8 @@ class WatchArguments(ABC):
     """Arguments of a subclass that each watcher applies for itself."""
     algorithms = tuple(name for name, kind in STRATEGIES.items() if not kind.needs_key_order)
     """Names of the algorithms that fit the kind of store."""
+    kinds = tuple[NotificationKind, ...]()
+    """The notifications that fit it."""
 
     def identity(self) -> StateIdentity:
         """Return whose state the watcher's is: it belongs to the place, and to what is chosen of it."""

@@ -15,8 +15,7 @@ from airflow_provider_oscar.watch.arguments.base import WatchArguments
 from airflow_provider_oscar.watch.notifications.choice import NotificationKind, Notifications
 from airflow_provider_oscar.watch.notifications.dcache_sse import DCacheEventChannel
 from airflow_provider_oscar.watch.notifications.kafka import kafka_channel
-from airflow_provider_oscar.watch.notifications.listener import Channel
-from airflow_provider_oscar.watch.notifications.sqs import new_keys
+from airflow_provider_oscar.watch.notifications.listener import Channel, new_keys
 from airflow_provider_oscar.watch.policy import Policy
 from airflow_provider_oscar.watch.source import ListingSource
 from airflow_provider_oscar.watch.sources.dcache import DCACHE_CONNECTIONS, DCacheSource
@@ -25,46 +24,30 @@ from airflow_provider_oscar.watch.strategies import WatchOptions
 
 #: Least seconds between listings of dCache that are called for; its notifications do not tell sizes.
 _DCACHE_SPACING = 1.0
+DCACHE_NOTIFICATIONS = ("auto", "sse", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DCacheArguments(WatchArguments):
-    """What a dCache watcher has.
-
-    :param path: absolute directory to watch.
-    :param recursive: whether the directories below it are watched as well.
-    :param max_directories: more directories than that are an error, told once and tried again.
-    :param reconcile_interval: seconds between listings while notifications are received.
-    :param quiet_period: seconds a file must look the same before it is reported; for WebDAV servers that show
-        unfinished uploads. dCache does not show a size before an upload is complete.
-    :param notifications: ``"sse"`` receives them from dCache's REST frontend, ``"none"`` only lists, and ``"auto"``
-        decides by whether the connection names a frontend.
-    """
+    """What a dCache watcher has; the trigger of the same store says what each argument means."""
 
     path: str
     recursive: bool = False
     max_directories: int = 1000
     reconcile_interval: float = 300.0
     quiet_period: float = 0.0
-    notifications: str | Mapping[str, object] = "auto"
+    notifications: str | Notifications | Mapping[str, object] = "auto"
     personal = frozenset({"quiet_period"})
+    kinds = (NotificationKind.KAFKA,)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.path.startswith("/") or any(part in (".", "..") for part in self.path.split("/")):
             raise DefinitionError(f"path of a dCache watcher is {quoted(self.path)}; expected an absolute directory")
-        if not isinstance(self.notifications, str):
-            chosen = Notifications.from_argument(self.notifications)
-            if chosen.kind != NotificationKind.KAFKA:
-                raise DefinitionError(
-                    f"notifications of a dCache watcher are of kind {quoted(chosen.kind)}; expected 'kafka', or one of "
-                    f"{', '.join(DCACHE_NOTIFICATIONS)}"
-                )
-            object.__setattr__(self, "notifications", chosen.to_dict())
-        elif self.notifications not in DCACHE_NOTIFICATIONS:
+        if self.chosen is None and self.notifications not in DCACHE_NOTIFICATIONS:
             raise DefinitionError(
                 f"notifications of a dCache watcher is {quoted(self.notifications)}; expected one of "
-                f"{', '.join(DCACHE_NOTIFICATIONS)}"
+                f"{', '.join(DCACHE_NOTIFICATIONS)}, or notifications of kind 'kafka'"
             )
         if self.reconcile_interval <= 0 or self.quiet_period < 0 or self.max_directories < 1:
             raise DefinitionError(
@@ -86,8 +69,7 @@ class DCacheArguments(WatchArguments):
         digest = hashlib.sha256(json.dumps([*self.state_place(), self.max_directories]).encode()).hexdigest()[:12]
 
         async def open_channel() -> Channel | None:
-            if not isinstance(self.notifications, str):
-                chosen = Notifications.from_argument(self.notifications)
+            if (chosen := self.chosen) is not None:
                 keys = partial(new_keys, bucket=source.container, prefix="")
                 return kafka_channel(chosen, self.identity_digest(), keys, directory=source.container)
             if self.notifications == "auto" and not await source.has_frontend():
@@ -133,6 +115,3 @@ class DCacheArguments(WatchArguments):
             WatchOptions(lookback=timedelta(days=1), max_entries=200_000),
             quiet_period=timedelta(seconds=self.quiet_period),
         )
-
-
-DCACHE_NOTIFICATIONS = ("auto", "sse", "none")

@@ -26,26 +26,17 @@ _RUCIO_SPACING = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class FileSystemArguments(WatchArguments):
-    """What a watcher of a file system of fsspec has.
-
-    :param url: of the directory to watch.
-    :param recursive: whether the directories below it are watched as well.
-    :param max_directories: more directories than that are an error, told once and tried again.
-    :param quiet_period: seconds a file must look the same before it is reported; many file systems show uploads that
-        are under way.
-    :param notifications: for datasets of Rucio, where its messages are: a
-        :class:`~airflow_provider_oscar.triggers.objects.Notifications` or a dictionary such as
-        ``{"kind": "rucio", "topic": "/topic/rucio.events"}``.
-    """
+    """What a watcher of a file system of fsspec has; the trigger of the same store says what each argument means."""
 
     url: str
     recursive: bool = False
     max_directories: int = 1000
     quiet_period: float = 10.0
-    notifications: Mapping[str, object] | None = None
+    notifications: Notifications | Mapping[str, object] | None = None
     algorithm: str = "snapshot"
     optional = frozenset({"conn_id"})
     personal = frozenset({"quiet_period"})
+    kinds = (NotificationKind.RUCIO,)
     algorithms = ("snapshot",)  # the others go by the store's clock, which fsspec does not tell
 
     def __post_init__(self) -> None:
@@ -56,14 +47,11 @@ class FileSystemArguments(WatchArguments):
                 f"the url of a watcher holds a login or a connection ({quoted(self.url)}); give conn_id instead"
             )
         object.__setattr__(self, "url", url.url)
-        if self.notifications is not None:
-            chosen = Notifications.from_argument(self.notifications)
-            if chosen.kind != NotificationKind.RUCIO or url.protocol != "rucio":
-                raise DefinitionError(
-                    f"notifications of the place {quoted(self.url)} are of kind {quoted(chosen.kind)}; a place of "
-                    "fsspec is listed, and only datasets of Rucio have notifications, of kind 'rucio'"
-                )
-            object.__setattr__(self, "notifications", chosen.to_dict())
+        if self.chosen is not None and url.protocol != "rucio":
+            raise DefinitionError(
+                f"the place {quoted(self.url)} has notifications; a place of fsspec is listed, and only datasets of "
+                "Rucio have them"
+            )
         if self.quiet_period < 0 or self.max_directories < 1:
             raise DefinitionError(
                 "a watcher of a file system needs quiet_period >= 0 and max_directories >= 1; got "
@@ -79,9 +67,9 @@ class FileSystemArguments(WatchArguments):
             max_directories=self.max_directories,
             interval=self.poll_interval,
         )
-        if self.notifications is None:
+        chosen = self.chosen
+        if chosen is None:
             return source
-        chosen = Notifications.from_argument(self.notifications)
         url = FsspecUrl.parse(self.url)
 
         async def open_channel() -> Channel:

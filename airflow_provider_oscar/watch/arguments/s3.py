@@ -12,9 +12,9 @@ from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.watch.arguments.base import WatchArguments
 from airflow_provider_oscar.watch.notifications.choice import NotificationKind, Notifications
 from airflow_provider_oscar.watch.notifications.kafka import kafka_channel
-from airflow_provider_oscar.watch.notifications.listener import Channel
+from airflow_provider_oscar.watch.notifications.listener import Channel, new_keys
 from airflow_provider_oscar.watch.notifications.minio import MinioChannel
-from airflow_provider_oscar.watch.notifications.sqs import SqsChannel, new_keys
+from airflow_provider_oscar.watch.notifications.sqs import SqsChannel
 from airflow_provider_oscar.watch.policy import Policy
 from airflow_provider_oscar.watch.source import ListingSource
 from airflow_provider_oscar.watch.sources.notified import NotifiedSource
@@ -24,26 +24,16 @@ from airflow_provider_oscar.watch.strategies import STRATEGIES, WatchOptions
 
 @dataclass(frozen=True, kw_only=True)
 class S3Arguments(WatchArguments):
-    """What an S3 watcher has.
-
-    :param bucket: bucket to list.
-    :param prefix: start of the key; it is the store that selects by it.
-    :param lookback: seconds an object may appear behind the store's clock: the longest multipart upload on AWS,
-        which dates an object by the start of its upload.
-    :param fan_out: requests at a time; above 1, the parts of the first level below the prefix are listed at the same
-        time, which helps where the store answers slowly.
-    :param notifications: how the store tells of new objects, so that they are seen at once and listings may be rare:
-        a :class:`~airflow_provider_oscar.triggers.objects.Notifications` or a dictionary such as
-        ``{"kind": "sqs", "queue_url": …}`` or ``{"kind": "minio-listen"}``.
-    """
+    """What an S3 watcher has; the trigger of the same store says what each argument means."""
 
     bucket: str
     prefix: str = ""
     lookback: float = 3600.0
     fan_out: int = 1
-    notifications: Mapping[str, object] | None = None
+    notifications: Notifications | Mapping[str, object] | None = None
     personal = frozenset({"lookback"})
     algorithms = tuple(STRATEGIES)
+    kinds = (NotificationKind.SQS, NotificationKind.MINIO_LISTEN, NotificationKind.KAFKA)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -53,16 +43,6 @@ class S3Arguments(WatchArguments):
             raise DefinitionError(f"fan_out of an S3 watcher is {self.fan_out}; expected 1 to {_MOST_WORKERS}")
         if self.fan_out > 1 and self.algorithm == "cursor":
             raise DefinitionError("algorithm='cursor' needs listings in key order; leave fan_out at 1")
-        if self.notifications is not None:
-            chosen = Notifications.from_argument(self.notifications)
-            if chosen.kind == NotificationKind.RUCIO:
-                raise DefinitionError("notifications of an S3 watcher are of kind 'rucio'; watch the dataset itself")
-            object.__setattr__(self, "notifications", chosen.to_dict())
-
-    def to_dict(self) -> dict[str, object]:
-        """Return what the database holds."""
-        found = super().to_dict()
-        return {**found, "notifications": None if self.notifications is None else dict(self.notifications)}
 
     def listing_arguments(self) -> dict[str, object]:
         """Return what decides how the prefix is listed; cursors need a listing of their own."""
@@ -77,9 +57,9 @@ class S3Arguments(WatchArguments):
             interval=self.poll_interval,
             workers=self.fan_out,
         )
-        if self.notifications is None:
+        chosen = self.chosen
+        if chosen is None:
             return source
-        chosen = Notifications.from_argument(self.notifications)
 
         async def open_channel() -> Channel:
             return self._channel(chosen)

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
 from urllib.parse import urlsplit
+
+import msgspec
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.notification_pointers import check_pointers
+from airflow_provider_oscar.core.stored import to_stored
 
 
 class NotificationKind(StrEnum):
@@ -26,8 +27,7 @@ class NotificationKind(StrEnum):
     """The messages of a Rucio server, at a destination of a STOMP broker."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Notifications:
+class Notifications(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The value of a watcher's ``notifications``; a dictionary with these keys does as well.
 
     :param kind: ``"sqs"``, ``"minio-listen"``, ``"kafka"`` or ``"rucio"``.
@@ -74,7 +74,7 @@ class Notifications:
             )
 
     @classmethod
-    def from_argument(cls, value: Notifications | Mapping[str, Any]) -> Notifications:
+    def from_argument(cls, value: Notifications | Mapping[str, object]) -> Notifications:
         """Read what a DAG file or the database holds.
 
         :raises DefinitionError: if a key is not known or a value not usable.
@@ -82,13 +82,15 @@ class Notifications:
         if isinstance(value, Notifications):
             return value
         try:
-            return cls(**value)
-        except TypeError as error:
+            return msgspec.convert(value, cls)
+        except msgspec.ValidationError as error:
+            if isinstance(error.__cause__, DefinitionError):
+                raise error.__cause__ from None
             raise DefinitionError(
                 f"notifications is {quoted(value)} ({error}); expected a dictionary with kind, and queue_url, topic, "
                 "pointers, conn_id and reconcile_interval as needed"
             ) from error
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return what the database holds."""
-        return asdict(self)
+        return to_stored(self)

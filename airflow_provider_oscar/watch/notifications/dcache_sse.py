@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping
-from typing import TYPE_CHECKING
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 from airflow_provider_oscar.core.errors import TransientError
 from airflow_provider_oscar.core.objects import Reason
@@ -42,27 +43,28 @@ _GONE = frozenset({"IN_IGNORED", "IN_DELETE_SELF", "IN_MOVE_SELF"})
 _MISSED = Delivery(missed=True)
 
 
+@dataclass(eq=False)
 class DCacheEventChannel(Channel):
     """Connects, subscribes and reads.
 
-    :param about: the place and the connection, for messages.
+    :param place: the place and the connection, for messages.
     :param client_id: shown to the site's administrators.
     :param root: directory that is always watched; keys are relative to it.
     :param connections: where the hook comes from.
     :param conn_id: Airflow connection.
     """
 
-    lossy = True
-    most_pending = MOST_FILES
+    lossy: ClassVar[bool] = True
+    most_pending: ClassVar[int] = MOST_FILES
 
-    def __init__(
-        self, about: str, *, connections: Connections[DCacheHook], conn_id: str, client_id: str, root: str
-    ) -> None:
-        self._about = f"{about}: notifications"
-        self._connections = connections
-        self._conn_id = conn_id
-        self._client_id = client_id
-        self._root = root
+    place: str
+    _: KW_ONLY
+    connections: Connections[DCacheHook]
+    conn_id: str
+    client_id: str
+    root: str
+
+    def __post_init__(self) -> None:
         self._open = asyncio.Event()
         self._hook: DCacheHook | None = None
         self._client: httpx.AsyncClient | None = None
@@ -73,7 +75,7 @@ class DCacheEventChannel(Channel):
     @property
     def about(self) -> str:
         """Directory and connection."""
-        return self._about
+        return f"{self.place}: notifications"
 
     async def watch(self, directory: str) -> None:
         """Watch a directory from now on; list it afterwards.
@@ -115,7 +117,7 @@ class DCacheEventChannel(Channel):
 
     def _connected(self) -> tuple[DCacheHook, httpx.AsyncClient]:
         if self._hook is None or self._client is None:
-            raise TransientError(f"{self._about}: not connected")
+            raise TransientError(f"{self.about}: not connected")
         return self._hook, self._client
 
     async def _make_channel(self) -> None:
@@ -123,17 +125,17 @@ class DCacheEventChannel(Channel):
         if self._channel:
             return
         await self._close_client()
-        store = self._connections.acquire(self._conn_id)
+        store = self.connections.acquire(self.conn_id)
         try:
-            hook = await store.call(lambda: self._connections.open_hook(self._conn_id))
+            hook = await store.call(lambda: self.connections.open_hook(self.conn_id))
             client = await store.call(hook.async_client)
         finally:
-            self._connections.release(self._conn_id)
+            self.connections.release(self.conn_id)
         self._hook, self._client = hook, client
         where, frontend = hook.settings.where, hook.frontend
         self._last_id = None
         self._watches.clear()
-        channel = await arun(client, events.create_channel(frontend, client_id=self._client_id), where=where)
+        channel = await arun(client, events.create_channel(frontend, client_id=self.client_id), where=where)
         await arun(client, events.set_channel_timeout(frontend, channel, CHANNEL_TIMEOUT), where=where)
         self._channel = channel
 
@@ -158,7 +160,7 @@ class DCacheEventChannel(Channel):
         await asyncio.sleep(_HEAD_START)  # the stream asked for first, so that it may carry NEW_SUBSCRIPTION
         if not self._watches:
             await self._beat(HEARTBEAT)
-        await self.watch(self._root)
+        await self.watch(self.root)
         try:
             async with asyncio.timeout(1.0):
                 await self._open.wait()
@@ -203,7 +205,7 @@ class DCacheEventChannel(Channel):
             return _MISSED
         if not name or "/" in name or "\0" in name or name in (".", ".."):
             return None
-        key = relative(f"{directory.rstrip('/')}/{name}", self._root)
+        key = relative(f"{directory.rstrip('/')}/{name}", self.root)
         if "IN_ISDIR" in mask:
             return Delivery(directories=(key,)) if mask & {"IN_CREATE", "IN_MOVED_TO"} else None
         reasons: Mapping[str, Reason] = {"IN_MOVED_TO": Reason.MOVED, "IN_CLOSE_WRITE": Reason.CREATED}
@@ -225,7 +227,7 @@ class DCacheEventChannel(Channel):
                 async with asyncio.timeout(5):
                     await arun(self._client, flow)
         except Exception as error:  # noqa: BLE001 - the channel ends by its timeout as well
-            log.info("%s: the channel could not be deleted: %s", self._about, error)
+            log.info("%s: the channel could not be deleted: %s", self.about, error)
         finally:
             self._channel = ""
             await self._close_client()

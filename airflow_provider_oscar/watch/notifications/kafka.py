@@ -8,13 +8,11 @@ from it for longer, so the place is listed after each connection as for every ch
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import ClassVar, Protocol
 
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError, quoted
 from airflow_provider_oscar.core.notification_formats import detect
@@ -23,14 +21,15 @@ from airflow_provider_oscar.core.notifications import Notification
 from airflow_provider_oscar.core.objects import Reason
 from airflow_provider_oscar.hooks.kafka.messages import TopicMessage
 from airflow_provider_oscar.watch.notifications.choice import Notifications
-from airflow_provider_oscar.watch.notifications.listener import Channel, Delivery, SkipCounter
-
-if TYPE_CHECKING:
-    from airflow_provider_oscar.core.objects import Reason
+from airflow_provider_oscar.watch.notifications.listener import (
+    BlockingChannel,
+    Delivery,
+    Detect,
+    KeyReader,
+    SkipCounter,
+)
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 #: Seconds one call waits for messages; a triggerer that stops waits for it to end.
 _WAIT = 1.0
@@ -106,7 +105,8 @@ def open_reader(conn_id: str, topic: str, group: str) -> TopicReader:
     return KafkaTopic(conn_id, topic, group=group)
 
 
-class KafkaChannel(Channel):
+@dataclass(eq=False)
+class KafkaChannel(BlockingChannel):
     """Reads a topic as one consumer group; watchers of several places have a group each.
 
     :param topic: name of the topic.
@@ -118,42 +118,39 @@ class KafkaChannel(Channel):
     :param open_reader: joins the topic; called again after a failure.
     """
 
-    lossy = True
-    most_pending = _MOST_OPEN + _BATCH  # never reached: the channel itself reads no more before, and stays in touch
+    lossy: ClassVar[bool] = True
+    # Never reached: the channel itself reads no more before, and stays in touch.
+    most_pending: ClassVar[int] = _MOST_OPEN + _BATCH
 
-    def __init__(  # noqa: PLR0913 - each is one fact
-        self,
-        topic: str,
-        *,
-        conn_id: str,
-        group: str,
-        keys: Callable[[list[Notification]], dict[str, Reason]],
-        directory: str = "",
-        pointers: Mapping[str, str] | None = None,
-        open_reader: Callable[[str, str, str], TopicReader] = open_reader,
-    ) -> None:
-        self._topic = topic
-        self._conn_id = conn_id
-        self._group = group
-        self._keys = keys
-        self._directory = directory
-        self._pointers = dict(pointers or {})
-        self._open_reader = open_reader
+    topic: str
+    _: KW_ONLY
+    conn_id: str
+    group: str
+    keys: Callable[[list[Notification]], dict[str, Reason]]
+    directory: str = ""
+    pointers: Mapping[str, str] | None = None
+    open_reader: Callable[[str, str, str], TopicReader] = open_reader
+
+    def __post_init__(self) -> None:
+        super().__init__("kafka")
         self._reader: TopicReader | None = None
-        self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kafka")
         self._offsets = Offsets()
         self._failed = False
         self.skipped = SkipCounter(self.about)
+        read: Detect = partial(detect, directory=self.directory)
+        if self.pointers:
+            read = partial(from_pointers, pointers=self.pointers)
+        self._keys = KeyReader(self.skipped, self.keys, read=read)
 
     @property
     def about(self) -> str:
         """Topic and connection."""
-        return f"messages of the Kafka topic {quoted(self._topic)} (connection {self._conn_id!r})"
+        return f"messages of the Kafka topic {quoted(self.topic)} (connection {self.conn_id!r})"
 
     async def listen(self) -> AsyncGenerator[Delivery | None, None]:
         """Read messages forever."""
         self._offsets, self._failed = Offsets(), False
-        opening = partial(self._open_reader, self._conn_id, self._topic, self._group)
+        opening = partial(self.open_reader, self.conn_id, self.topic, self.group)
         self._reader = reader = await self._blocking(opening)
         try:
             while True:
@@ -166,7 +163,7 @@ class KafkaChannel(Channel):
                     self._offsets.read(message)
                 for message in messages:
                     ack = partial(self._acknowledge, reader, message)
-                    keys = self._read_keys(message.value)
+                    keys = self._keys(message.value)
                     if keys:
                         yield Delivery(keys, ack=ack)
                     else:
@@ -176,23 +173,6 @@ class KafkaChannel(Channel):
             self._reader = None
             self._threads.submit(reader.close)
 
-    def _read_keys(self, value: bytes) -> dict[str, Reason]:
-        unread: list[str] = []
-        try:
-            if self._pointers:
-                found = from_pointers(value, self._pointers, unread=unread)
-            else:
-                found = detect(value, directory=self._directory, unread=unread)
-        except DefinitionError as error:
-            self.skipped.add("messages that are not a notification", quoted(error), unknown=True)
-            return {}
-        for each in unread:
-            self.skipped.add("parts of messages that are not a notification", each, unknown=True)
-        keys = self._keys(found)
-        if not keys:
-            self.skipped.add("messages without a new object of this place", quoted(value[:200]))
-        return keys
-
     def _acknowledge(self, reader: TopicReader, message: TopicMessage, stored: bool) -> None:
         if reader is not self._reader:
             return  # of a connection that is gone; its messages come again
@@ -200,13 +180,6 @@ class KafkaChannel(Channel):
             self._failed = True
         elif (position := self._offsets.done(message)) is not None:
             reader.acknowledge(message, position)
-
-    async def _blocking(self, function: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
-
-    async def aclose(self) -> None:
-        """Leave; what is not committed is read again."""
-        self._threads.shutdown(wait=False)
 
 
 def kafka_channel(

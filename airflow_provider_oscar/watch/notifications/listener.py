@@ -15,13 +15,20 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import ClassVar, Protocol, TypeVar
 
 from airflow_provider_oscar.core.backoff import LoggedBackoff
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.notification_formats import detect
+from airflow_provider_oscar.core.notifications import Notification
 from airflow_provider_oscar.core.objects import Reason
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: Seconds a connection must hold until failures before it are forgotten.
 _STEADY = 2.0
@@ -46,9 +53,9 @@ class Delivery:
 class Channel(ABC):
     """One way on which a store tells of new objects; owned by one :class:`NotificationListener`."""
 
-    lossy: bool
+    lossy: ClassVar[bool]
     """Whether what happens while nobody reads is lost, so that the place must be listed after each connection."""
-    most_pending = 1000
+    most_pending: ClassVar[int] = 1000
     """Deliveries kept until they are looked at; beyond that, what can be lost calls for a listing, the rest waits."""
 
     @property
@@ -71,6 +78,24 @@ class Channel(ABC):
 
     async def aclose(self) -> None:  # noqa: B027 - not every channel holds something
         """Release connections; must not raise."""
+
+
+class BlockingChannel(Channel):
+    """A channel whose client blocks: it has threads of its own, since waiting for messages keeps one busy.
+
+    :param name: of the threads.
+    :param workers: how many.
+    """
+
+    def __init__(self, name: str, workers: int = 1) -> None:
+        self._threads = ThreadPoolExecutor(max_workers=workers, thread_name_prefix=name)
+
+    async def _blocking(self, function: Callable[..., T], *values: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *values)
+
+    async def aclose(self) -> None:
+        """End the threads; one that waits ends by itself."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 class SkipCounter:
@@ -96,6 +121,65 @@ class SkipCounter:
             level = logging.WARNING if unknown else logging.INFO
             such = f", such as {example}" if example else ""
             log.log(level, "%s: %d %s passed over%s", self._about, count, kind, such)
+
+
+class Detect(Protocol):
+    """Reads the notifications of one message."""
+
+    def __call__(self, value: bytes | str, /, *, unread: list[str]) -> list[Notification]:
+        """Return them; what cannot be read is added to ``unread``.
+
+        :raises DefinitionError: if it is not a message of notifications.
+        """
+
+
+class KeyReader:
+    """Takes the keys of the watched place out of messages, and counts what it passes over.
+
+    :param skipped: counts.
+    :param keys: takes what belongs to the place from a message's notifications.
+    :param read: reads a message; by its shape, unless another form is agreed on.
+    :param what: what a message is called in the log.
+    """
+
+    def __init__(
+        self,
+        skipped: SkipCounter,
+        keys: Callable[[list[Notification]], dict[str, Reason]],
+        *,
+        read: Detect = detect,
+        what: str = "messages",
+    ) -> None:
+        self._skipped = skipped
+        self._keys = keys
+        self._read = read
+        self._what = what
+
+    def __call__(self, message: bytes | str) -> dict[str, Reason]:
+        """Return the keys of objects that may be there now, and how they came to be."""
+        unread: list[str] = []
+        try:
+            found = self._read(message, unread=unread)
+        except DefinitionError as error:
+            self._skipped.add(f"{self._what} that are not a notification", quoted(error), unknown=True)
+            return {}
+        for each in unread:
+            self._skipped.add(f"parts of {self._what} that are not a notification", each, unknown=True)
+        keys = self._keys(found)
+        if not keys:
+            self._skipped.add(f"{self._what} without a new object of this place", quoted(message[:200]))
+        return keys
+
+
+def new_keys(notifications: list[Notification], *, bucket: str, prefix: str) -> dict[str, Reason]:
+    """Return the keys of objects that may be there now and belong to the place, and how they came to be."""
+    return {
+        key: each.reason
+        for each in notifications
+        # Where a sender does not say whether it encodes the key, both are looked at.
+        for key in (each.key, each.other_key)
+        if key and each.reason is not None and each.container == bucket and key.startswith(prefix)
+    }
 
 
 class NotificationListener:

@@ -5,14 +5,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
 
-from airflow_provider_oscar.core.errors import DefinitionError, quoted
-from airflow_provider_oscar.core.notification_formats import detect
-from airflow_provider_oscar.core.objects import Reason
 from airflow_provider_oscar.watch.connections import Connections
-from airflow_provider_oscar.watch.notifications.listener import Channel, Delivery, SkipCounter
-from airflow_provider_oscar.watch.notifications.sqs import new_keys
+from airflow_provider_oscar.watch.notifications.listener import Channel, Delivery, KeyReader, SkipCounter, new_keys
 
 if TYPE_CHECKING:
     import httpx
@@ -28,6 +26,7 @@ def _open_stream(hook: OscarS3Hook, bucket: str, prefix: str) -> tuple[httpx.Asy
     return listen_client(hook), listen_request(hook, bucket, prefix)
 
 
+@dataclass(eq=False, kw_only=True)
 class MinioChannel(Channel):
     """Reads MinIO's listen stream; its server forgets what is not read.
 
@@ -37,45 +36,34 @@ class MinioChannel(Channel):
     :param prefix: of the keys.
     """
 
-    lossy = True
+    lossy: ClassVar[bool] = True
 
-    def __init__(self, *, connections: Connections[OscarS3Hook], conn_id: str, bucket: str, prefix: str) -> None:
-        self._connections = connections
-        self._conn_id = conn_id
-        self._bucket = bucket
-        self._prefix = prefix
+    connections: Connections[OscarS3Hook]
+    conn_id: str
+    bucket: str
+    prefix: str
+
+    def __post_init__(self) -> None:
         self.skipped = SkipCounter(self.about)
+        keys = partial(new_keys, bucket=self.bucket, prefix=self.prefix)
+        self._keys = KeyReader(self.skipped, keys, what="lines")
 
     @property
     def about(self) -> str:
         """Bucket, prefix and connection."""
-        return f"the listen stream of s3 bucket {self._bucket!r} prefix {self._prefix!r} (connection {self._conn_id!r})"
+        return f"the listen stream of s3 bucket {self.bucket!r} prefix {self.prefix!r} (connection {self.conn_id!r})"
 
     async def listen(self) -> AsyncGenerator[Delivery | None, None]:
         """Open the stream and read it to its end."""
         from airflow_provider_oscar.hooks.s3.notifications import listen
 
-        store = self._connections.acquire(self._conn_id)
+        store = self.connections.acquire(self.conn_id)
         try:
             async with store.hook() as hook:
-                client, request = await store.call(lambda: _open_stream(hook, self._bucket, self._prefix))
+                client, request = await store.call(lambda: _open_stream(hook, self.bucket, self.prefix))
         finally:
-            self._connections.release(self._conn_id)
+            self.connections.release(self.conn_id)
         async with client, aclosing(listen(client, request)) as lines:
             async for line in lines:
-                keys = self._keys(line)
+                keys = self._keys(line) if line else {}
                 yield Delivery(keys) if keys else None
-
-    def _keys(self, line: bytes) -> dict[str, Reason]:
-        if not line:
-            return {}
-        unread: list[str] = []
-        try:
-            # By the shape, since servers that took over MinIO's stream write another source into it.
-            found = detect(line, unread=unread)
-        except DefinitionError as error:
-            self.skipped.add("lines that are not a notification", quoted(error), unknown=True)
-            return {}
-        for each in unread:
-            self.skipped.add("parts of lines that are not a notification", each, unknown=True)
-        return new_keys(found, bucket=self._bucket, prefix=self._prefix)

@@ -8,16 +8,14 @@ is lost costs time only.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from functools import partial
-from typing import TYPE_CHECKING
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.rucio_messages import read_message
-from airflow_provider_oscar.watch.notifications.listener import Channel, Delivery, SkipCounter
+from airflow_provider_oscar.watch.notifications.listener import BlockingChannel, Delivery, SkipCounter
 
 if TYPE_CHECKING:
     import ssl
@@ -37,7 +35,8 @@ def _open_settings(conn_id: str) -> tuple[StompSettings, ssl.SSLContext | None]:
     return settings, settings.context()
 
 
-class RucioChannel(Channel):
+@dataclass(eq=False)
+class RucioChannel(BlockingChannel):
     """Subscribes to a destination of the broker.
 
     :param destination: such as ``/topic/rucio.events``.
@@ -47,36 +46,30 @@ class RucioChannel(Channel):
     :param open_settings: reads the connection; called again after a failure, so that a corrected one is used.
     """
 
-    lossy = True
+    lossy: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        destination: str,
-        *,
-        conn_id: str,
-        scope: str,
-        name: str,
-        open_settings: Callable[[str], tuple[StompSettings, ssl.SSLContext | None]] = _open_settings,
-    ) -> None:
-        self._destination = destination
-        self._conn_id = conn_id
-        self._did = (scope, name)
-        self._open_settings = open_settings
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="stomp")
+    destination: str
+    _: KW_ONLY
+    conn_id: str
+    scope: str
+    name: str
+    open_settings: Callable[[str], tuple[StompSettings, ssl.SSLContext | None]] = _open_settings
+
+    def __post_init__(self) -> None:
+        super().__init__("stomp")
         self.skipped = SkipCounter(self.about)
 
     @property
     def about(self) -> str:
         """Destination and connection."""
-        return f"messages of Rucio at {quoted(self._destination)} (connection {self._conn_id!r})"
+        return f"messages of Rucio at {quoted(self.destination)} (connection {self.conn_id!r})"
 
     async def listen(self) -> AsyncGenerator[Delivery | None, None]:
         """Read messages forever."""
         from airflow_provider_oscar.hooks.stomp.client import subscribe
 
-        loop = asyncio.get_running_loop()
-        settings, context = await loop.run_in_executor(self._thread, partial(self._open_settings, self._conn_id))
-        async with aclosing(subscribe(settings, context, self._destination)) as frames:
+        settings, context = await self._blocking(self.open_settings, self.conn_id)
+        async with aclosing(subscribe(settings, context, self.destination)) as frames:
             async for frame in frames:
                 yield None if frame is None else self._delivery(frame.body)
 
@@ -87,7 +80,3 @@ class RucioChannel(Channel):
             self.skipped.add("messages that are none of Rucio's", quoted(error), unknown=True)
             return None
         return _MISSED if message.concerns(*self._did) else None
-
-    async def aclose(self) -> None:
-        """End the thread."""
-        self._thread.shutdown(wait=False)

@@ -6,23 +6,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ClassVar
 
-from airflow_provider_oscar.core.errors import DefinitionError, quoted
-from airflow_provider_oscar.core.notification_formats import detect
-from airflow_provider_oscar.core.notifications import Notification
-from airflow_provider_oscar.core.objects import Reason
-from airflow_provider_oscar.watch.notifications.listener import Channel, Delivery, SkipCounter
+from airflow_provider_oscar.core.errors import quoted
+from airflow_provider_oscar.watch.notifications.listener import (
+    BlockingChannel,
+    Delivery,
+    KeyReader,
+    SkipCounter,
+    new_keys,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_oscar.hooks.s3.notifications import QueueMessage, SqsQueue
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
 #: Seconds one receive call waits for a message; a triggerer that stops waits for it to end.
 _WAIT = 10
 #: Seconds until a message that was neither deleted nor given back is delivered again: longer than Airflow waits for
@@ -34,17 +36,6 @@ _RETURN = 10
 _MOST_OPEN = 50
 
 
-def new_keys(notifications: list[Notification], *, bucket: str, prefix: str) -> dict[str, Reason]:
-    """Return the keys of objects that may be there now and belong to the place, and how they came to be."""
-    return {
-        key: each.reason
-        for each in notifications
-        # Where a sender does not say whether it encodes the key, both are looked at.
-        for key in (each.key, each.other_key)
-        if key and each.reason is not None and each.container == bucket and key.startswith(prefix)
-    }
-
-
 def _open_queue(conn_id: str, queue_url: str) -> SqsQueue:
     """Make the queue where it is used, in the worker thread."""
     from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
@@ -53,10 +44,9 @@ def _open_queue(conn_id: str, queue_url: str) -> SqsQueue:
     return SqsQueue(OscarS3Hook(conn_id), queue_url)
 
 
-class SqsChannel(Channel):
+@dataclass(eq=False)
+class SqsChannel(BlockingChannel):
     """Receives messages, and deletes each when all that follows from it is stored.
-
-    It has threads of its own, since a long poll keeps one busy.
 
     :param open_queue: makes the queue; called again after a failure, so that a corrected connection is used.
     :param queue_url: of the queue.
@@ -66,37 +56,31 @@ class SqsChannel(Channel):
     :param wait: seconds of a long poll, 20 at most.
     """
 
-    lossy = False
+    lossy: ClassVar[bool] = False
 
-    def __init__(
-        self,
-        queue_url: str,
-        *,
-        conn_id: str,
-        bucket: str,
-        prefix: str,
-        open_queue: Callable[[str, str], SqsQueue] = _open_queue,
-        wait: int = _WAIT,
-    ) -> None:
-        self._url = queue_url
-        self._conn_id = conn_id
-        self._bucket = bucket
-        self._prefix = prefix
-        self._open_queue = open_queue
-        self._wait = wait
+    queue_url: str
+    _: KW_ONLY
+    conn_id: str
+    bucket: str
+    prefix: str
+    open_queue: Callable[[str, str], SqsQueue] = _open_queue
+    wait: int = _WAIT
+
+    def __post_init__(self) -> None:
+        super().__init__("sqs", workers=2)
         self._queue: SqsQueue | None = None
-        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sqs")
         self._open: set[str] = set()
         self._done: list[str] = []
         self._failed: list[str] = []
         self._settling: asyncio.Task[None] | None = None
         self._fewer = asyncio.Event()
         self.skipped = SkipCounter(self.about)
+        self._keys = KeyReader(self.skipped, partial(new_keys, bucket=self.bucket, prefix=self.prefix))
 
     @property
     def about(self) -> str:
         """Queue and connection."""
-        return f"messages of the SQS queue {quoted(self._url)} (connection {self._conn_id!r})"
+        return f"messages of the SQS queue {quoted(self.queue_url)} (connection {self.conn_id!r})"
 
     async def listen(self) -> AsyncGenerator[Delivery | None, None]:
         """Receive messages forever."""
@@ -120,22 +104,8 @@ class SqsChannel(Channel):
 
     def _receive(self) -> list[QueueMessage]:
         if self._queue is None:
-            self._queue = self._open_queue(self._conn_id, self._url)
-        return self._queue.receive(wait=self._wait, visibility=_VISIBILITY)
-
-    def _keys(self, body: str) -> dict[str, Reason]:
-        unread: list[str] = []
-        try:
-            found = detect(body, unread=unread)
-        except DefinitionError as error:
-            self.skipped.add("messages that are not a notification", quoted(error), unknown=True)
-            return {}
-        for each in unread:
-            self.skipped.add("parts of messages that are not a notification", each, unknown=True)
-        keys = new_keys(found, bucket=self._bucket, prefix=self._prefix)
-        if not keys:
-            self.skipped.add("messages without a new object of this place", quoted(body))
-        return keys
+            self._queue = self.open_queue(self.conn_id, self.queue_url)
+        return self._queue.receive(wait=self.wait, visibility=_VISIBILITY)
 
     def _acknowledge(self, receipt: str, stored: bool) -> None:
         (self._done if stored else self._failed).append(receipt)
@@ -158,9 +128,6 @@ class SqsChannel(Channel):
             self._fewer.set()
         self._settling = None
 
-    async def _blocking(self, function: Callable[..., T], *values: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *values)
-
     async def aclose(self) -> None:
         """Return what is not settled, so that it is delivered again at once."""
         with suppress(Exception):
@@ -171,4 +138,4 @@ class SqsChannel(Channel):
                 returned = partial(self._queue.give_back, list(self._open), seconds=0)
                 async with asyncio.timeout(5):
                     await self._blocking(returned)
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        await super().aclose()

@@ -8,6 +8,7 @@ as not ready, so that they stay known; unfinished uploads, which have no size in
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_oscar.core.objects import ObjectEvent, Reason
@@ -34,42 +35,25 @@ def _open_hook(conn_id: str) -> DCacheHook:
 DCACHE_CONNECTIONS: Connections[DCacheHook] = Connections("dCache", _open_hook)
 
 
+@dataclass(kw_only=True, eq=False)
 class DCacheSource(DirectorySource["DCacheHook", "NamespaceEntry"]):
     """Lists a directory again and again.
 
-    :param conn_id: Airflow connection of type ``dcache``.
     :param path: absolute directory.
-    :param recursive: whether directories below it are listed as well.
-    :param max_directories: more of them are an error.
-    :param interval: seconds between full listings.
-    :param connections: where the hook comes from.
     """
 
-    def __init__(
-        self,
-        *,
-        conn_id: str,
-        path: str,
-        recursive: bool = False,
-        max_directories: int = 1000,
-        interval: float,
-        connections: Connections[DCacheHook] = DCACHE_CONNECTIONS,
-    ) -> None:
-        super().__init__(
-            conn_id, recursive=recursive, max_directories=max_directories, interval=interval, connections=connections
-        )
-        self._conn_id = conn_id
-        self._path = path
+    path: str
+    connections: Connections[DCacheHook] = DCACHE_CONNECTIONS
 
     @property
     def about(self) -> str:
         """Directory and connection."""
-        return f"watching dCache directory {self._path!r} (connection {self._conn_id!r})"
+        return f"watching dCache directory {self.path!r} (connection {self.conn_id!r})"
 
     @property
     def container(self) -> str:
         """The directory as events name it."""
-        return "/" + "/".join(part for part in self._path.split("/") if part)
+        return "/" + "/".join(part for part in self.path.split("/") if part)
 
     async def has_frontend(self) -> bool:
         """Whether the connection names a REST frontend, which sends notifications."""
@@ -90,7 +74,7 @@ class DCacheSource(DirectorySource["DCacheHook", "NamespaceEntry"]):
         not_ready: list[ObjectEvent] = []
         for entry in batch:
             if not entry.is_directory and (entry.size is not None or entry.unsized):
-                event = entry.to_event(conn_id=self._conn_id, container=self.container)
+                event = entry.to_event(conn_id=self.conn_id, container=self.container)
                 (ready if entry.complete else not_ready).append(event)
         return Page(ready, first=first, not_ready=not_ready)
 
@@ -102,17 +86,17 @@ class DCacheSource(DirectorySource["DCacheHook", "NamespaceEntry"]):
         if entry is None or entry.is_directory:
             return None
         if entry.complete:
-            return entry.to_event(conn_id=self._conn_id, container=self.container, reason=reason)
+            return entry.to_event(conn_id=self.conn_id, container=self.container, reason=reason)
         return Unconfirmed.UNFINISHED if entry.size is None else None
 
     async def expand(self, key: str) -> AsyncGenerator[Page, None]:
         """Watch a directory that appeared, and offer what is in it already; the next full listing does so again."""
-        if not self._recursive:
+        if not self.recursive:
             return
         waiting = [f"{self.container.rstrip('/')}/{key}"]
         visited = 0
         async with self._store.hook() as hook:
-            while waiting and (visited := visited + 1) <= self._max_directories:
+            while waiting and (visited := visited + 1) <= self.max_directories:
                 directory = waiting.pop()
                 await self.before_listing(directory)
                 entries = await self._store.call(lambda: hook.list_entries(directory))  # noqa: B023

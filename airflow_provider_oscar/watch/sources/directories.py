@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
+from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
@@ -38,28 +39,33 @@ async def _watch_nothing(directory: str) -> None:
     """Stand for notifications where there are none."""
 
 
+@dataclass(kw_only=True, eq=False)
 class DirectorySource(ListingSource, Generic[H, E]):
     """Lists a directory, or the whole tree below it, again and again.
 
-    :param conn_id: what the connection is known by to ``connections``.
+    :param conn_id: Airflow connection; empty for none.
     :param recursive: whether directories below it are listed as well.
     :param max_directories: more of them are an error.
     :param interval: seconds between full listings.
     :param connections: where the hook comes from.
     """
 
-    def __init__(
-        self, conn_id: str, *, recursive: bool, max_directories: int, interval: float, connections: Connections[H]
-    ) -> None:
-        self.interval = interval
+    conn_id: str
+    recursive: bool = False
+    max_directories: int = 1000
+    interval: float
+    connections: Connections[H]
+
+    def __post_init__(self) -> None:
         self.before_listing: Callable[[str], Awaitable[None]] = _watch_nothing
         """Called with each directory before it is listed."""
-        self._recursive = recursive
-        self._max_directories = max_directories
-        self._connections = connections
-        self._connection = conn_id
-        self._store = connections.acquire(conn_id)
-        self._believed = EmptyListingGuard()
+        self._store = self.connections.acquire(self.connection)
+        self._empty_listings = EmptyListingGuard()
+
+    @property
+    def connection(self) -> str:
+        """What the connection is known by to :attr:`connections`."""
+        return self.conn_id
 
     @abstractmethod
     async def top(self, hook: H) -> str:
@@ -81,9 +87,9 @@ class DirectorySource(ListingSource, Generic[H, E]):
             waiting, visited = deque([await self.top(hook)]), 0
             while waiting:
                 visited += 1
-                if visited > self._max_directories:
+                if visited > self.max_directories:
                     raise PermanentError(
-                        f"{self.about}: more than max_directories={self._max_directories} directories; "
+                        f"{self.about}: more than max_directories={self.max_directories} directories; "
                         "watch a smaller part or raise the limit"
                     )
                 directory = waiting.popleft()
@@ -94,9 +100,9 @@ class DirectorySource(ListingSource, Generic[H, E]):
                         count += len(batch)
                         yield self.page(batch, first=first)
                         first = False
-                        if self._recursive:
+                        if self.recursive:
                             waiting.extend(entry.path for entry in batch if entry.is_directory)
-                if not self._believed.plausible(count + sum(unreadable) - unread, directory):
+                if not self._empty_listings.plausible(count + sum(unreadable) - unread, directory):
                     doubtful = directory
         if doubtful:
             raise empty_listing_error(f"{self.about}: directory {quoted(doubtful)}")
@@ -109,7 +115,7 @@ class DirectorySource(ListingSource, Generic[H, E]):
 
     async def aclose(self) -> None:
         """Give the connection back."""
-        self._connections.release(self._connection)
+        self.connections.release(self.connection)
 
 
 @contextmanager

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError
@@ -32,47 +33,35 @@ def _open_hook(place: str) -> FileSystemHook:
 FILE_SYSTEMS: Connections[FileSystemHook] = Connections("file system", _open_hook)
 
 
+@dataclass(kw_only=True, eq=False)
 class FileSystemSource(DirectorySource["FileSystemHook", "FileEntry"]):
     """Lists a place such as ``gs://bucket/prefix`` again and again.
 
     A directory below it that may not be listed counts as an entry that cannot be read; one that is gone does not.
 
-    :param conn_id: Airflow connection, or empty.
     :param url: the place.
-    :param recursive: whether directories below it are listed as well.
-    :param max_directories: more of them are an error.
-    :param interval: seconds between full listings.
-    :param connections: where the hook comes from.
     """
 
-    def __init__(
-        self,
-        *,
-        conn_id: str,
-        url: str,
-        recursive: bool = True,
-        max_directories: int = 1000,
-        interval: float,
-        connections: Connections[FileSystemHook] = FILE_SYSTEMS,
-    ) -> None:
-        place = FsspecUrl.parse(url)
-        # Only a host is part of what a client is for: a client of Google or Azure serves all buckets.
-        host = place.authority if place.protocol in WITH_HOST else ""
-        super().__init__(
-            f"{place.protocol}://{conn_id}@{host}/",
-            recursive=recursive,
-            max_directories=max_directories,
-            interval=interval,
-            connections=connections,
-        )
-        self._conn_id = conn_id
-        self.container = place.url
+    url: str
+    recursive: bool = True
+    connections: Connections[FileSystemHook] = FILE_SYSTEMS
+
+    def __post_init__(self) -> None:
+        self._place = FsspecUrl.parse(self.url)
+        self.container = self._place.url
         self._root = ""
+        super().__post_init__()
+
+    @property
+    def connection(self) -> str:
+        """Protocol, connection and host; without the bucket, since a client of Google or Azure serves all of them."""
+        host = self._place.authority if self._place.protocol in WITH_HOST else ""
+        return f"{self._place.protocol}://{self.conn_id}@{host}/"
 
     @property
     def about(self) -> str:
         """Place and connection."""
-        return f"watching {self.container!r} (connection {self._conn_id or 'none'!r})"
+        return f"watching {self.container!r} (connection {self.conn_id or 'none'!r})"
 
     async def top(self, hook: FileSystemHook) -> str:
         """Return the place as the file system names it."""
@@ -95,6 +84,6 @@ class FileSystemSource(DirectorySource["FileSystemHook", "FileEntry"]):
         """Return the files."""
         files = ((entry, below(entry.path, self._root)) for entry in batch if not entry.is_directory)
         events = [
-            entry.to_event(conn_id=self._conn_id, container=self.container, key=key) for entry, key in files if key
+            entry.to_event(conn_id=self.conn_id, container=self.container, key=key) for entry, key in files if key
         ]
         return Page(events, first=first)

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
 
@@ -53,6 +53,7 @@ class _Retry:
     due: float
 
 
+@dataclass(eq=False)
 class NotifiedSource(ListingSource):
     """Lists a place, hears of new objects, and lists it again whenever some may have been missed.
 
@@ -66,27 +67,19 @@ class NotifiedSource(ListingSource):
     :param clock: seconds of a steady clock.
     """
 
-    def __init__(
-        self,
-        source: ListingSource,
-        open_channel: OpenChannel,
-        confirm: Confirm,
-        *,
-        expand: Expand | None = None,
-        reconcile_interval: float,
-        spacing: float,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.source = source
-        self.interval = source.interval
+    source: ListingSource
+    open_channel: OpenChannel
+    confirm: Confirm
+    _: KW_ONLY
+    expand: Expand | None = None
+    reconcile_interval: float
+    spacing: float
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        self.interval = self.source.interval
         self.listener: NotificationListener | None = None
-        self._open_channel = open_channel
-        self._confirm = confirm
-        self._expand = expand
-        self._reconcile_interval = reconcile_interval
-        self._spacing = spacing
         self._rest = 0.0
-        self._clock = clock
         self._server_clock: tuple[datetime, float] | None = None
         self._retries: dict[str, _Retry] = {}
 
@@ -111,21 +104,21 @@ class NotifiedSource(ListingSource):
 
     async def full_listing(self) -> AsyncGenerator[Page, None]:
         """List the place; what was missed before is covered by it."""
-        if self.listener is None and (channel := await self._open_channel()) is not None:
-            self.listener = NotificationListener(channel, clock=self._clock)
+        if self.listener is None and (channel := await self.open_channel()) is not None:
+            self.listener = NotificationListener(channel, clock=self.clock)
         if self.listener is not None:
             self.listener.start()
             await self.listener.wait_first_attempt(_CONNECT_PATIENCE)
             self.listener.mark_listing_started()
         self._retries.clear()
-        began = self._clock()
+        began = self.clock()
         with self._missed_on_error():
             async with contextlib.aclosing(self.source.full_listing()) as pages:
                 async for page in pages:
                     if page.first and page.server_time is not None:
-                        self._server_clock = page.server_time, self._clock()
+                        self._server_clock = page.server_time, self.clock()
                     yield page
-        self._rest = _REST * (self._clock() - began)
+        self._rest = _REST * (self.clock() - began)
 
     async def incremental(self, pause: float) -> AsyncGenerator[Page, None]:
         """Look at what was delivered, until a full listing is due or called for."""
@@ -134,11 +127,11 @@ class NotifiedSource(ListingSource):
             async for page in self.source.incremental(pause):
                 yield page
             return
-        started = beat = self._clock()
+        started = beat = self.clock()
         while True:
-            now = self._clock()
-            due = started + max(pause, self._reconcile_interval if listener.connected else self.interval)
-            early = started + max(pause, self._spacing, min(self._rest, self.interval))
+            now = self.clock()
+            due = started + max(pause, self.reconcile_interval if listener.connected else self.interval)
+            early = started + max(pause, self.spacing, min(self._rest, self.interval))
             if due <= now or (listener.missed and early <= now):
                 return
             if not listener.pending:
@@ -153,8 +146,8 @@ class NotifiedSource(ListingSource):
                 async for page in self._expanded(deliveries):
                     yield page
                 page = await self._confirmed(deliveries)
-            if page.events or self._clock() - beat >= self.interval:  # an empty page lets newcomers speak up
-                beat = self._clock()
+            if page.events or self.clock() - beat >= self.interval:  # an empty page lets newcomers speak up
+                beat = self.clock()
                 yield page
             elif page.on_persisted is not None:
                 page.on_persisted(True)
@@ -170,15 +163,15 @@ class NotifiedSource(ListingSource):
             raise
 
     async def _expanded(self, deliveries: list[Delivery]) -> AsyncGenerator[Page, None]:
-        directories = [each for delivery in deliveries for each in delivery.directories] if self._expand else []
+        directories = [each for delivery in deliveries for each in delivery.directories] if self.expand else []
         for directory in directories:
-            assert self._expand is not None
-            async for page in self._expand(directory):
+            assert self.expand is not None
+            async for page in self.expand(directory):
                 yield page
 
     async def _confirmed(self, deliveries: list[Delivery]) -> Page:
         """Return those of the objects that are there and whole."""
-        now = self._clock()
+        now = self.clock()
         wanted = {key: (reason, 0) for delivery in deliveries for key, reason in delivery.keys.items()}
         for key, retry in list(self._retries.items()):
             if retry.due <= now:
@@ -188,7 +181,7 @@ class NotifiedSource(ListingSource):
 
         async def look_up(key: str, reason: Reason) -> ObjectEvent | Unconfirmed | None:
             async with gate:
-                return await self._confirm(key, reason)
+                return await self.confirm(key, reason)
 
         found = await asyncio.gather(*(look_up(key, reason) for key, (reason, _) in wanted.items()))
         events: list[ObjectEvent] = []
@@ -198,7 +191,7 @@ class NotifiedSource(ListingSource):
             elif seen is Unconfirmed.LISTING:
                 self.request_full_listing()
             elif seen is Unconfirmed.UNFINISHED and looks < len(_LOOK_AGAIN_AFTER):
-                self._retries[key] = _Retry(reason, looks + 1, self._clock() + _LOOK_AGAIN_AFTER[looks])
+                self._retries[key] = _Retry(reason, looks + 1, self.clock() + _LOOK_AGAIN_AFTER[looks])
         waits = any(delivery.ack is not None for delivery in deliveries)
         return Page(
             events,
@@ -211,7 +204,7 @@ class NotifiedSource(ListingSource):
         if self._server_clock is None:
             return None
         then, moment = self._server_clock
-        return then + timedelta(seconds=self._clock() - moment)
+        return then + timedelta(seconds=self.clock() - moment)
 
     async def aclose(self) -> None:
         """Close the channel and the source."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ def _open_hook(conn_id: str) -> OscarS3Hook:
 S3_CONNECTIONS: Connections[OscarS3Hook] = Connections("s3", _open_hook)
 
 
+@dataclass(eq=False, kw_only=True)
 class S3Source(ListingSource):
     """Lists ``prefix`` of ``bucket`` with ListObjectsV2, in key order unless several workers do it.
 
@@ -47,31 +49,23 @@ class S3Source(ListingSource):
     :param prefix: of the keys.
     """
 
-    def __init__(
-        self,
-        *,
-        conn_id: str,
-        bucket: str,
-        prefix: str,
-        interval: float,
-        workers: int = 1,
-        connections: Connections[OscarS3Hook] = S3_CONNECTIONS,
-    ) -> None:
-        self.interval = interval
-        self._conn_id = conn_id
-        self._bucket = bucket
-        self._prefix = prefix
-        self._workers = workers
-        self._connections = connections
-        self._store = connections.acquire(conn_id)
+    conn_id: str
+    bucket: str
+    prefix: str
+    interval: float
+    workers: int = 1
+    connections: Connections[OscarS3Hook] = S3_CONNECTIONS
+
+    def __post_init__(self) -> None:
+        self._store = self.connections.acquire(self.conn_id)
         self._skipped = SkipCounter(f"{self.about}: notifications")
         self._after = ""
-        self._believed = EmptyListingGuard()
+        self._empty_listings = EmptyListingGuard()
 
     @property
     def about(self) -> str:
         """Bucket, prefix and connection."""
-        return f"watching s3 bucket {self._bucket!r} prefix {self._prefix!r} (connection {self._conn_id!r})"
+        return f"watching s3 bucket {self.bucket!r} prefix {self.prefix!r} (connection {self.conn_id!r})"
 
     def resume_after(self, key: str) -> None:
         """Have listings begin after a key."""
@@ -80,7 +74,7 @@ class S3Source(ListingSource):
     async def full_listing(self) -> AsyncGenerator[Page, None]:
         """List the prefix once; the event loop only ever waits."""
         async with self._store.hook() as hook:
-            pages = self._in_parallel(hook) if self._workers > 1 else self._in_order(hook)
+            pages = self._in_parallel(hook) if self.workers > 1 else self._in_order(hook)
             async with contextlib.aclosing(pages):
                 async for page in pages:
                     yield page
@@ -93,18 +87,18 @@ class S3Source(ListingSource):
         progress = Progress(self.about)
         while True:
             asked = partial(hook.list_page, token=token, page_size=PAGE_SIZE, start_after=after or None)
-            listing = await self._store.call(partial(asked, self._bucket, self._prefix))
+            listing = await self._store.call(partial(asked, self.bucket, self.prefix))
             token = progress.take(listing.next_token) or None
             count += len(listing.events) + listing.skipped
             if token is None and not after:
-                self._believed.require(count, self.about)
+                self._empty_listings.require(count, self.about)
             yield self._page(listing, first=first, last=token is None, after=after)
             first = False
             if token is None:
                 return
 
     async def _in_parallel(self, hook: OscarS3Hook) -> AsyncGenerator[Page, None]:
-        listings = hook.list_fan_out(self._bucket, self._prefix, workers=self._workers)
+        listings = hook.list_fan_out(self.bucket, self.prefix, workers=self.workers)
         first, server_time, count = True, None, 0
         try:
             while (listing := await self._store.call(lambda: next(listings, None))) is not None:
@@ -117,7 +111,7 @@ class S3Source(ListingSource):
         finally:
             with contextlib.suppress(ValueError):  # a worker thread may still be in it after a cancellation
                 getattr(listings, "close", lambda: None)()
-        self._believed.require(count, self.about)
+        self._empty_listings.require(count, self.about)
         yield Page((), first=first, last=True, server_time=server_time)
 
     def _page(self, listing: ListingPage, *, first: bool, last: bool, after: str = "") -> Page:
@@ -134,7 +128,7 @@ class S3Source(ListingSource):
         """Return the object a notification named, with the identity that a listing gives it."""
         try:
             async with self._store.hook() as hook:
-                event = await self._store.call(lambda: hook.head(self._bucket, key))
+                event = await self._store.call(lambda: hook.head(self.bucket, key))
         except (DefinitionError, PermanentError) as error:
             # Where HEAD is not allowed, or the store refuses this key, the listing has to show it.
             self._skipped.add("objects that could not be looked at and are left to the listing", quoted(error))
@@ -143,4 +137,4 @@ class S3Source(ListingSource):
 
     async def aclose(self) -> None:
         """Give the connection back."""
-        self._connections.release(self._conn_id)
+        self.connections.release(self.conn_id)

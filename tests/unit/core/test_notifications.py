@@ -19,7 +19,7 @@ from airflow_provider_oscar.core import oscar_events
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.notifications import NotificationFormat
 from airflow_provider_oscar.core.objects import ObjectEvent, Reason, StoreType
-from airflow_provider_oscar.watch.notifications.sqs import new_keys
+from airflow_provider_oscar.watch.notifications.listener import new_keys
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 READERS = {

@@ -16,8 +16,7 @@ from airflow_provider_oscar.core.objects import Reason
 from airflow_provider_oscar.hooks.kafka.messages import TopicMessage
 from airflow_provider_oscar.triggers.objects import DCacheNewObjectTrigger, Notifications, S3NewObjectTrigger
 from airflow_provider_oscar.watch.notifications.kafka import KafkaChannel, Offsets
-from airflow_provider_oscar.watch.notifications.listener import Delivery, NotificationListener
-from airflow_provider_oscar.watch.notifications.sqs import new_keys
+from airflow_provider_oscar.watch.notifications.listener import Delivery, NotificationListener, new_keys
 
 
 class Topic:
