@@ -109,14 +109,14 @@ def orphans(options: argparse.Namespace) -> None:
     """List what was left behind, and delete it if that is asked for."""
     from airflow.configuration import conf
 
-    from airflow_provider_oscar.core.orphans import Ages
+    from airflow_provider_oscar.core.orphans import RetentionLimits
     from airflow_provider_oscar.jobs.leftovers import Removal, remove, select_orphans
     from airflow_provider_oscar.jobs.signing import configured_signer
 
     hook = _hook(options)
     deployment = conf.get("oscar", "deployment_id", fallback="") or configured_signer().deployment_id
-    ages = Ages(older_than=timedelta(minutes=options.older_than))
-    found = select_orphans(hook, ages=ages, deployment_id=deployment)
+    limits = RetentionLimits(older_than=timedelta(minutes=options.older_than))
+    found = select_orphans(hook, limits=limits, deployment_id=deployment)
     done = [Removal(orphan, "", gone=False) for orphan in found]
     if options.remove:
         done = remove(hook, found, lambda name, chunks: _save(options.logs, name, chunks))

@@ -162,7 +162,7 @@ class ObjectEvent(msgspec.Struct, frozen=True):
 
     @classmethod
     def from_dict(cls, found: Mapping[str, object]) -> ObjectEvent:
-        """Read what :meth:`to_dict` wrote; derived fields are computed again, not believed.
+        """Read what :meth:`to_dict` wrote; derived fields are computed again, not trusted.
 
         :raises DefinitionError: if a field is missing or of the wrong type.
         """

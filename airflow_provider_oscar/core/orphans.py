@@ -99,7 +99,7 @@ class Orphan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ages:
+class RetentionLimits:
     """From which age on something counts as left behind.
 
     :param older_than: what is younger may still be in use.
@@ -115,7 +115,7 @@ def find_orphans(
     secrets: Iterable[SecretInfo],
     *,
     now: datetime,
-    ages: Ages = Ages(),  # noqa: B008 - frozen
+    limits: RetentionLimits = RetentionLimits(),  # noqa: B008 - frozen
     orphaned: Callable[[PodStatus], str] = lambda pod: "",
 ) -> list[Orphan]:
     """Return what was left behind, oldest first.
@@ -126,14 +126,14 @@ def find_orphans(
     :param pods: pods of this provider.
     :param secrets: secrets of this provider.
     :param now: the time.
-    :param ages: what is younger is passed over.
+    :param limits: what is younger is passed over.
     :param orphaned: why nobody waits for an active pod; empty if somebody does, or that is not known.
     """
     known = {pod.name: pod for pod in pods}
     found: list[Orphan] = []
     for pod in known.values():
         age = _age(pod.created_at, now)
-        if pod.deleting or _is_young(age, ages.keep_for if _was_kept(pod) else ages.older_than):
+        if pod.deleting or _is_young(age, limits.keep_for if _was_kept(pod) else limits.older_than):
             continue
         if pod.phase.ended:
             why = f"it has {pod.phase.value} and nobody removed it"
@@ -142,7 +142,7 @@ def find_orphans(
             found.append(Orphan("pod", pod.name, age, why, pod.slurm_job_id, active=True))
     for secret in secrets:
         age = _age(secret.created_at, now)
-        if secret.name not in known and not _is_young(age, ages.older_than):
+        if secret.name not in known and not _is_young(age, limits.older_than):
             found.append(Orphan("secret", secret.name, age, "there is no pod of its name"))
     return _oldest_first(found)
 

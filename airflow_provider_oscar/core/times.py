@@ -51,7 +51,7 @@ def read_http(text: str) -> datetime:
 
 
 def read_clock(header: str | None) -> datetime | None:
-    """Read the clock of a server from its ``Date`` header; None if it says none that can be believed."""
+    """Read the clock of a server from its ``Date`` header; None if it says none that can be used."""
     try:
         found = read_http(header or "")
     except ValueError:

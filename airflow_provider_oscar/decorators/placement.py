@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_oscar._airflow import DecoratedOperator, TaskDecorator, call_with_context, task_decorator_factory
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.operators.placement import PlacementBranchOperator
-from airflow_provider_oscar.placement.policies import Explicit, Knowledge, Rule, RuleBased
+from airflow_provider_oscar.placement.policies import Explicit, HistorySnapshot, Rule, RuleBased
 from airflow_provider_oscar.placement.targets import PlacementRequest
 
 if TYPE_CHECKING:
@@ -33,11 +33,11 @@ class _Returned:
         request: PlacementRequest,
         targets: Sequence[PlacementTarget],
         observations: Iterable[TargetObservation] = (),
-        knowledge: Knowledge = Knowledge(),  # noqa: B008
+        snapshot: HistorySnapshot = HistorySnapshot(),  # noqa: B008
     ) -> Decision:
         returned = self.function()
         if callable(getattr(returned, "decide", None)):
-            decided: Decision = returned.decide(request, targets, observations, knowledge)
+            decided: Decision = returned.decide(request, targets, observations, snapshot)
             return decided
         if not isinstance(returned, str) or not returned:
             raise DefinitionError(
@@ -45,7 +45,7 @@ class _Returned:
                 f"or a policy; the targets are {', '.join(target.name for target in targets)}"
             )
         rule = Rule(target=returned, because=f"the function of task {self.name} chose it")
-        return RuleBased(rules=(rule,)).decide(request, targets, observations, knowledge)
+        return RuleBased(rules=(rule,)).decide(request, targets, observations, snapshot)
 
 
 class _PlacementDecoratedOperator(DecoratedOperator, PlacementBranchOperator):

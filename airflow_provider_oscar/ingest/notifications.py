@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a store's notification to one asset event per object: looked at, compared with what is there, registered.
 
-A notification is not believed: the object is looked at in its store, which also gives it the identity that a
+A notification is not trusted: the object is looked at in its store, which also gives it the identity that a
 watcher's listing gives it, so that watcher and receiver may be used together.
 """
 

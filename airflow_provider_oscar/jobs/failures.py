@@ -43,7 +43,7 @@ def failure(
     """Return the error for a job that did not succeed.
 
     :param outcome: the verdict; FAILED or LOST.
-    :param manifest: if there is one, it is believed more than anything else.
+    :param manifest: if there is one, it counts more than anything else.
     :param where: connection and service or pod, for the message.
     :param object_uri: the object that was processed, if any.
     :param reported: what the compute side gave as the reason; foreign text.

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from airflow_provider_oscar.core.cancellation import ended
 from airflow_provider_oscar.core.errors import OscarProviderError
-from airflow_provider_oscar.core.orphans import Ages, Orphan, find_orphans, find_slurm_orphans, slurm_owner
+from airflow_provider_oscar.core.orphans import Orphan, RetentionLimits, find_orphans, find_slurm_orphans, slurm_owner
 from airflow_provider_oscar.core.podstatus import PodStatus
 from airflow_provider_oscar.hooks.interlink.cancel import cancel_pod, end_of_slurm_job
 from airflow_provider_oscar.hooks.interlink.hook import OURS, InterLinkHook
@@ -38,7 +38,7 @@ class Removal:
 def select_orphans(
     hook: InterLinkHook,
     *,
-    ages: Ages = Ages(),  # noqa: B008 - frozen
+    limits: RetentionLimits = RetentionLimits(),  # noqa: B008 - frozen
     deployment_id: str = "",
     orphaned: Callable[[PodStatus], str] = lambda pod: "",
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -46,7 +46,7 @@ def select_orphans(
     """Return what was left in the hook's namespace, and at the SLURM that its connection names.
 
     :param hook: of the connection and namespace.
-    :param ages: what is younger is passed over.
+    :param limits: what is younger is passed over.
     :param deployment_id: of this Airflow, whose SLURM jobs are looked for; empty for none.
     :param orphaned: why nobody waits for an active pod; empty if somebody does.
     :param now: the clock.
@@ -56,9 +56,9 @@ def select_orphans(
     # SLURM's jobs before the pods for the same reason.
     jobs = [] if hook.slurm is None or not deployment_id else hook.slurm.jobs()
     pods = hook.list_pods(label_selector=OURS)
-    found = find_orphans(pods, secrets, now=now(), ages=ages, orphaned=orphaned)
+    found = find_orphans(pods, secrets, now=now(), limits=limits, orphaned=orphaned)
     owner = slurm_owner(deployment_id, hook.namespace)
-    return found + find_slurm_orphans(jobs, pods, owner=owner, now=now(), older_than=ages.older_than)
+    return found + find_slurm_orphans(jobs, pods, owner=owner, now=now(), older_than=limits.older_than)
 
 
 def remove(hook: InterLinkHook, orphans: Iterable[Orphan], save_log: SaveLog) -> list[Removal]:

@@ -33,7 +33,7 @@ from airflow_provider_oscar.jobs.failures import failure
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.outcome import OutcomeState, evaluate, proves_success
 from airflow_provider_oscar.jobs.running import RunningJob
-from airflow_provider_oscar.jobs.signing import believed
+from airflow_provider_oscar.jobs.signing import is_authentic
 from airflow_provider_oscar.jobs.status import JobEvent, JobStatus, JsonObject
 from airflow_provider_oscar.jobs.time_limits import too_late
 
@@ -59,7 +59,7 @@ class JobLifecycle(Generic[W]):
     :param timeout: seconds the job may take, for messages.
     :param grace: how long a manifest may still be on its way after the job ended.
     :param outlived: called with each adopted job that may outlive the access it was given; sees to fresh one.
-    :param verifies: whether a manifest was signed for the job; all are believed where jobs are given no key.
+    :param verifies: whether a manifest was signed for the job; all count where jobs are given no key.
     :param note: called with each job and status that became known, for XCom and links.
     :param finish: called with each job that has ended and its manifest, if it has one, before anything is cleaned up:
         makes its outputs whole.
@@ -254,7 +254,7 @@ class JobLifecycle(Generic[W]):
                 raise
             self.log.warning("The manifest is taken from the log, because its object cannot be read: %s", error)
             return marked
-        if stored is not None and not self._believed(job, stored):
+        if stored is not None and not self._is_authentic(job, stored):
             self.log.warning(
                 "A manifest of job %s in its output prefix is passed over: it is not signed for this submission",
                 job.submission_id,
@@ -273,10 +273,10 @@ class JobLifecycle(Generic[W]):
         return call()
 
     def _marked(self, job: RunningJob, log: str) -> Manifest | None:
-        return Manifest.from_marker(log, job.submission_id, lambda manifest: self._believed(job, manifest))
+        return Manifest.from_marker(log, job.submission_id, lambda manifest: self._is_authentic(job, manifest))
 
-    def _believed(self, job: RunningJob, manifest: Manifest) -> bool:
-        return believed(job, manifest, self.verifies)
+    def _is_authentic(self, job: RunningJob, manifest: Manifest) -> bool:
+        return is_authentic(job, manifest, self.verifies)
 
     def _needed_log(self, job: RunningJob, status: JobStatus) -> str:
         """Return the log of an earlier try's job; of one that ended well it may hold the proof, so it has to be read.

@@ -90,21 +90,21 @@ def proves(
 
     :param job: the submission.
     :param manifest: from its place, if there is one.
-    :param verifies: as for :func:`believed`.
+    :param verifies: as for :func:`is_authentic`.
     :param ended: the job has ended where it ran. While it has not, a manifest that says that it was killed does not
         count: SLURM lets a job start again that it took back.
     """
-    return manifest is not None and (ended or not manifest.killed) and believed(job, manifest, verifies)
+    return manifest is not None and (ended or not manifest.killed) and is_authentic(job, manifest, verifies)
 
 
-def believed(
+def is_authentic(
     job: RunningJob, manifest: Manifest, verifies: Callable[[RunningJob, Manifest], bool] = lambda job, manifest: True
 ) -> bool:
     """Whether a manifest speaks of this submission and was written by who was given it.
 
     :param job: the submission.
     :param manifest: from its place, or from a log.
-    :param verifies: checks the signature; all are believed where jobs are given no key.
+    :param verifies: checks the signature; all count where jobs are given no key.
     """
     if manifest.submission_id != job.submission_id:
         return False

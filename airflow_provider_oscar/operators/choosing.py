@@ -19,7 +19,7 @@ from airflow_provider_oscar.jobs.backend import JobPlace
 from airflow_provider_oscar.operators.placement_store import RunStore
 from airflow_provider_oscar.placement.breaker import CircuitBreaker
 from airflow_provider_oscar.placement.learned import decide_many
-from airflow_provider_oscar.placement.policies import Knowledge, PlacementPolicy
+from airflow_provider_oscar.placement.policies import HistorySnapshot, PlacementPolicy
 from airflow_provider_oscar.placement.targets import Decision, PlacementRequest, PlacementTarget, TargetObservation
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def observe(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chooser:
+class TargetSelector:
     """Decides for one placement task.
 
     :param policy: decides.
@@ -101,8 +101,8 @@ class Chooser:
     @classmethod
     def of_task(
         cls, context: Context, *, policy: PlacementPolicy, targets: Sequence[PlacementTarget], learn: bool
-    ) -> Chooser:
-        """Return the chooser of a task.
+    ) -> TargetSelector:
+        """Return the selector of a task.
 
         :param context: of the task.
         :param policy: decides.
@@ -149,15 +149,15 @@ class Chooser:
         if self.store is None:
             return decide_many(self.policy, requests, self.targets, seen)
         history = self.store.history(target.name for target in self.targets)
-        knowledge = Knowledge(history, self.now)
+        snapshot = HistorySnapshot(history, self.now)
         if any(request.target for request in requests):
-            return decide_many(self.policy, requests, self.targets, seen, knowledge)
+            return decide_many(self.policy, requests, self.targets, seen, snapshot)
         breaker = CircuitBreaker()
         tried = breaker.half_open(self.targets, history, now=self.now)
         taken = set(self.store.probes(tried, owner=self.owner, now=self.now))
         while True:
             known = breaker.apply(self.targets, seen, history, now=self.now, probed=taken)
-            decided = decide_many(self.policy, requests, self.targets, known, knowledge, single=tried - taken)
+            decided = decide_many(self.policy, requests, self.targets, known, snapshot, single=tried - taken)
             chosen = {each.target.name for each in decided if each is not None} & (tried - taken)
             lost = {name for name in chosen if not self.store.claim(name, owner=self.owner, now=self.now)}
             if not lost:

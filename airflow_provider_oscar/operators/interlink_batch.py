@@ -17,7 +17,7 @@ from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.options import Attachments, Binding, ObjectWork
 from airflow_provider_oscar.jobs.pods import PodWork
 from airflow_provider_oscar.jobs.running import RunningJob
-from airflow_provider_oscar.jobs.signing import believed, request_digest
+from airflow_provider_oscar.jobs.signing import is_authentic, request_digest
 from airflow_provider_oscar.jobs.status import JobStatus, JsonObject
 from airflow_provider_oscar.jobs.submission import submission_id
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
@@ -149,7 +149,7 @@ class InterLinkBatchOperator(InterLinkPodOperator):
         return {
             own.submission_id: manifest
             for own, manifest in zip(jobs, found, strict=True)
-            if manifest is not None and believed(own, manifest, self.verifies)
+            if manifest is not None and is_authentic(own, manifest, self.verifies)
         }
 
     def _finish_outputs(self, job: RunningJob, manifest: Manifest | None) -> None:

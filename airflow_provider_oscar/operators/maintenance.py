@@ -12,7 +12,7 @@ from airflow.sdk import BaseOperator, conf
 from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.core.checks import seconds
 from airflow_provider_oscar.core.errors import DefinitionError
-from airflow_provider_oscar.core.orphans import KEEP_FOR, OLDER_THAN, Ages, Orphan
+from airflow_provider_oscar.core.orphans import KEEP_FOR, OLDER_THAN, Orphan, RetentionLimits
 from airflow_provider_oscar.core.podstatus import PodStatus
 from airflow_provider_oscar.core.shapes import parse_json
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
@@ -79,12 +79,14 @@ class InterLinkMaintenanceOperator(BaseOperator):
         with airflow_errors():
             hook = InterLinkHook(self.interlink_conn_id, namespace=self.namespace or None)
             deployment = conf.get("oscar", "deployment_id", fallback="") or configured_signer().deployment_id
-            ages = Ages(older_than=timedelta(seconds=self.older_than), keep_for=timedelta(seconds=self.keep_for))
+            limits = RetentionLimits(
+                older_than=timedelta(seconds=self.older_than), keep_for=timedelta(seconds=self.keep_for)
+            )
 
             def orphaned(pod: PodStatus) -> str:
                 return self._why_orphaned(context, pod) if pod.owner.partition(".")[0] == deployment else ""
 
-            found = select_orphans(hook, ages=ages, deployment_id=deployment, orphaned=orphaned)
+            found = select_orphans(hook, limits=limits, deployment_id=deployment, orphaned=orphaned)
             if self.dry_run_only:
                 done = [Removal(orphan, "left there: this was asked for", gone=False) for orphan in found]
             else:

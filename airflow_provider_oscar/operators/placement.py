@@ -14,7 +14,7 @@ from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.jobs.backend import JobPlace
 from airflow_provider_oscar.operators.choosing import (
-    Chooser,
+    TargetSelector,
     facts,
     make_request,
     next_look,
@@ -134,8 +134,8 @@ class PlacementBranchOperator(BaseBranchOperator):
             request = make_request(event, self.force, self.requires)
             # Where the user insists on a target, an outage of another does not matter.
             seen = self.observations([each for each in self.targets if request.target in (None, each.name)])
-            chooser = Chooser.of_task(context, policy=self.policy, targets=self.targets, learn=self.learn)
-            decision = chooser.decide(request, seen)
+            selector = TargetSelector.of_task(context, policy=self.policy, targets=self.targets, learn=self.learn)
+            decision = selector.decide(request, seen)
         tell(decision, self.log.info)
         decided = facts(decision, request, event, policy=self.policy, learn=self.learn)
         context["ti"].xcom_push(key="decision", value=decided)

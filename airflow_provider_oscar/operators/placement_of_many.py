@@ -12,7 +12,7 @@ from airflow.sdk import BaseOperator
 from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.jobs.backend import JobPlace
-from airflow_provider_oscar.operators.choosing import Chooser, facts, make_request, observe
+from airflow_provider_oscar.operators.choosing import TargetSelector, facts, make_request, observe
 from airflow_provider_oscar.operators.job_state import parse_object_event, parsed_list
 from airflow_provider_oscar.operators.placed_job import MakeTask
 from airflow_provider_oscar.operators.placement_store import PLACEMENT_RUNS
@@ -76,10 +76,10 @@ class PlacementOfManyOperator(BaseOperator):
             requests = [make_request(event, self.force, self.requires) for event in events]
             wanted = [each for each in self.targets if requests[0].target in (None, each.name)]
             seen = observe(wanted, lambda target: self._place(target, context))
-            chooser = Chooser.of_task(context, policy=self.policy, targets=self.targets, learn=self.learn)
+            selector = TargetSelector.of_task(context, policy=self.policy, targets=self.targets, learn=self.learn)
             decided: Sequence[Decision | None]
             try:
-                decided = chooser.decide_many(requests, seen)
+                decided = selector.decide_many(requests, seen)
             except NoTargetError as error:
                 self.log.info("Each object waits for itself: %s", error)
                 decided = [None] * len(events)

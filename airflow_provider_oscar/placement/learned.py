@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Policies that predict from past jobs: the fastest finish, and the cheapest or greenest within a deadline.
 
-All are pure and answer alike to equal input: time and history come in as :class:`~.policies.Knowledge`.
+All are pure and answer alike to equal input: time and history come in as :class:`~.policies.HistorySnapshot`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.placement.history import RunRecord
-from airflow_provider_oscar.placement.policies import Explicit, Knowledge, PlacementPolicy, ask
+from airflow_provider_oscar.placement.policies import Explicit, HistorySnapshot, PlacementPolicy, ask
 from airflow_provider_oscar.placement.prediction import Prediction, predict
 from airflow_provider_oscar.placement.targets import (
     Decision,
@@ -58,16 +58,16 @@ class FastestFinish:
         request: PlacementRequest,
         targets: Sequence[PlacementTarget],
         observations: Iterable[TargetObservation] = (),
-        knowledge: Knowledge = Knowledge(),  # noqa: B008 - frozen, and empty
+        snapshot: HistorySnapshot = HistorySnapshot(),  # noqa: B008 - frozen, and empty
     ) -> Decision:
         """Return the decision, with what was expected of each target."""
         if request.target:
-            return _explicit(request, targets, observations, knowledge)
+            return _explicit(request, targets, observations, snapshot)
         seen = list(observations)
-        fit, rejected, predictions = _expected(request, targets, seen, knowledge)
+        fit, rejected, predictions = _expected(request, targets, seen, snapshot)
         best = min(fit, key=lambda name: predictions[name].total)
         held = {each.name: each.active for each in seen}
-        tried = self._to_explore(request, fit, predictions, knowledge, held)
+        tried = self._to_explore(request, fit, predictions, snapshot, held)
         if tried is not None and tried != best:
             since = "its last jobs are long ago" if predictions[tried].jobs else "none of its jobs is known"
             why = f"tried, since {since}; {best} is expected to end {_gain(predictions, best, tried)}"
@@ -84,7 +84,7 @@ class FastestFinish:
         request: PlacementRequest,
         fit: Mapping[str, PlacementTarget],
         predictions: Predictions,
-        knowledge: Knowledge,
+        snapshot: HistorySnapshot,
         held: Mapping[str, int],
     ) -> str | None:
         if not self.explore_every or len(fit) < 2:
@@ -93,16 +93,16 @@ class FastestFinish:
         best = predictions[first].total
         able = [name for name in fit if predictions[name].low <= self.explore_within * best]
         # One job alone goes to a target of which nothing is known: while it is there, others do not follow.
-        new = [name for name in able if not knowledge.history.of_target(name) and not held.get(name)]
+        new = [name for name in able if not snapshot.history.of_target(name) and not held.get(name)]
         if new and predictions[first].jobs:
             return min(new, key=lambda name: predictions[name].total)
-        newest = max((record.ended_at for record in knowledge.history), default=0.0)
+        newest = max((record.ended_at for record in snapshot.history), default=0.0)
         text = f"{request.key}\0{request.size}\0{newest}"
         if int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()) % (
             self.explore_every
         ):
             return None
-        return min(able, key=lambda name: _last_end(knowledge.history.of_target(name)), default=None)
+        return min(able, key=lambda name: _last_end(snapshot.history.of_target(name)), default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,14 +123,14 @@ class CheapestWithinDeadline:
         request: PlacementRequest,
         targets: Sequence[PlacementTarget],
         observations: Iterable[TargetObservation] = (),
-        knowledge: Knowledge = Knowledge(),  # noqa: B008
+        snapshot: HistorySnapshot = HistorySnapshot(),  # noqa: B008
     ) -> Decision:
         """Return the decision; the first reason names the price."""
         return _within_deadline(
             request,
             targets,
             observations,
-            knowledge,
+            snapshot,
             deadline=_seconds(self.deadline),
             price=lambda target, expected: target.cost_per_hour * expected.service / 3600,
             words="costs {:.4g}",
@@ -156,7 +156,7 @@ class GreenestWithinDeadline:
         request: PlacementRequest,
         targets: Sequence[PlacementTarget],
         observations: Iterable[TargetObservation] = (),
-        knowledge: Knowledge = Knowledge(),  # noqa: B008
+        snapshot: HistorySnapshot = HistorySnapshot(),  # noqa: B008
     ) -> Decision:
         """Return the decision; the first reason names grams of CO2 or kilowatt-hours.
 
@@ -177,7 +177,7 @@ class GreenestWithinDeadline:
             request,
             targets,
             observations,
-            knowledge,
+            snapshot,
             deadline=_seconds(self.deadline),
             price=price,
             words="emits {:.4g} g CO2" if carbon else "uses {:.4g} kWh",
@@ -189,7 +189,7 @@ def decide_many(
     requests: Sequence[PlacementRequest],
     targets: Sequence[PlacementTarget],
     observations: Iterable[TargetObservation] = (),
-    knowledge: Knowledge | None = None,
+    snapshot: HistorySnapshot | None = None,
     *,
     single: Collection[str] = (),
 ) -> list[Decision | None]:
@@ -199,7 +199,7 @@ def decide_many(
     :param requests: what is to be placed.
     :param targets: what there is to choose from.
     :param observations: what was seen of them.
-    :param knowledge: what past jobs took; given that, each decision tells what is expected at its target, whatever
+    :param snapshot: what past jobs took; given that, each decision tells what is expected at its target, whatever
         the policy, so that it can be scored.
     :param single: names of targets that take one of the requests alone, since their circuit breaker is half open.
     :return: a decision for each request, in the order of the requests; None for those that no target has room for
@@ -211,15 +211,15 @@ def decide_many(
     refused: NoTargetError | None = None
     for position in sorted(range(len(requests)), key=lambda each: -(requests[each].size or 0)):
         try:
-            decision = ask(policy, requests[position], targets, list(seen.values()), knowledge or Knowledge())
+            decision = ask(policy, requests[position], targets, list(seen.values()), snapshot or HistorySnapshot())
         except NoTargetError as error:
             refused = error
             continue
         name = decision.target.name
         now = seen.get(name, TargetObservation(name=name))
-        if knowledge is not None and name not in decision.predictions:
-            records = knowledge.history.of_target(name)
-            expected = predict(requests[position], decision.target, now, records, now=knowledge.time)
+        if snapshot is not None and name not in decision.predictions:
+            records = snapshot.history.of_target(name)
+            expected = predict(requests[position], decision.target, now, records, now=snapshot.time)
             decision = replace(decision, predictions={**decision.predictions, name: expected.to_dict()})
         decision = replace(decision, active=now.active)
         # An estimate of the scheduler's knows nothing of the jobs that are chosen here.
@@ -236,15 +236,15 @@ def _within_deadline(
     request: PlacementRequest,
     targets: Sequence[PlacementTarget],
     observations: Iterable[TargetObservation],
-    knowledge: Knowledge,
+    snapshot: HistorySnapshot,
     *,
     deadline: float,
     price: Callable[[PlacementTarget, Prediction], float],
     words: str,
 ) -> Decision:
     if request.target:
-        return _explicit(request, targets, observations, knowledge)
-    fit, rejected, predictions = _expected(request, targets, observations, knowledge)
+        return _explicit(request, targets, observations, snapshot)
+    fit, rejected, predictions = _expected(request, targets, observations, snapshot)
     in_time = [name for name in fit if predictions[name].high <= deadline]
     prices = {name: price(fit[name], predictions[name]) for name in fit}
     if not in_time:
@@ -262,7 +262,7 @@ def _expected(
     request: PlacementRequest,
     targets: Sequence[PlacementTarget],
     observations: Iterable[TargetObservation],
-    knowledge: Knowledge,
+    snapshot: HistorySnapshot,
 ) -> tuple[dict[str, PlacementTarget], dict[str, str], dict[str, Prediction]]:
     by_name(targets)
     seen = {each.name: each for each in observations}
@@ -274,8 +274,8 @@ def _expected(
             request,
             target,
             seen.get(name, TargetObservation(name=name)),
-            knowledge.history.of_target(name),
-            now=knowledge.time,
+            snapshot.history.of_target(name),
+            now=snapshot.time,
         )
         for name, target in fit.items()
     }
@@ -286,12 +286,12 @@ def _explicit(
     request: PlacementRequest,
     targets: Sequence[PlacementTarget],
     observations: Iterable[TargetObservation],
-    knowledge: Knowledge,
+    snapshot: HistorySnapshot,
 ) -> Decision:
     """Follow the request, and say what was expected all the same, so that the prediction can be scored."""
     seen = list(observations)
     decision = Explicit().decide(request, targets, seen)
-    _, _, predictions = _expected(replace(request, target=None), [decision.target], seen, knowledge)
+    _, _, predictions = _expected(replace(request, target=None), [decision.target], seen, snapshot)
     return replace(decision, predictions={name: each.to_dict() for name, each in predictions.items()})
 
 

@@ -28,7 +28,7 @@ from airflow_provider_oscar.placement.targets import (
 
 
 @dataclass(frozen=True, slots=True)
-class Knowledge:
+class HistorySnapshot:
     """What is known besides the present state of the targets.
 
     :param history: the newest jobs of each target.
@@ -54,7 +54,7 @@ class PlacementPolicy(Protocol):
         request: PlacementRequest,
         targets: Sequence[PlacementTarget],
         observations: Iterable[TargetObservation] = (),
-        knowledge: Knowledge = Knowledge(),  # noqa: B008 - frozen, and empty
+        snapshot: HistorySnapshot = HistorySnapshot(),  # noqa: B008 - frozen, and empty
     ) -> Decision:
         """Return the decision.
 
@@ -73,7 +73,7 @@ def check_policy(policy: object, targets: Sequence[PlacementTarget]) -> None:
     """
     if not callable(getattr(policy, "decide", None)):
         raise DefinitionError(
-            f"policy is {quoted(policy)}; expected an object with decide(request, targets, observations, knowledge), "
+            f"policy is {quoted(policy)}; expected an object with decide(request, targets, observations, snapshot), "
             "such as FastestFinish()"
         )
     known = by_name(targets)
@@ -87,7 +87,7 @@ def ask(
     request: PlacementRequest,
     targets: Sequence[PlacementTarget],
     observations: Iterable[TargetObservation],
-    knowledge: Knowledge,
+    snapshot: HistorySnapshot,
 ) -> Decision:
     """Return what a policy decides, of whatever author: one of the targets as they were given, and none that is out.
 
@@ -95,13 +95,13 @@ def ask(
     :param request: what is to be placed.
     :param targets: what there is to choose from.
     :param observations: what was seen of them.
-    :param knowledge: what past jobs took.
+    :param snapshot: what past jobs took.
     :raises TransientError: if it fails otherwise than policies may; the next try asks it again.
     :raises DefinitionError: if what it returns cannot be followed.
     """
     name = type(policy).__name__.lstrip("_")
     try:
-        decision: object = policy.decide(request, targets, observations, knowledge)
+        decision: object = policy.decide(request, targets, observations, snapshot)
     except OscarProviderError:
         raise
     except Exception as error:
@@ -135,7 +135,7 @@ class Explicit:
         request: PlacementRequest,
         targets: Sequence[PlacementTarget],
         observations: Iterable[TargetObservation] = (),
-        knowledge: Knowledge = Knowledge(),  # noqa: B008 - frozen, and empty
+        snapshot: HistorySnapshot = HistorySnapshot(),  # noqa: B008 - frozen, and empty
     ) -> Decision:
         """Return the named target, if it can take the work now."""
         name = request.target or self.target
@@ -210,7 +210,7 @@ class RuleBased:
         request: PlacementRequest,
         targets: Sequence[PlacementTarget],
         observations: Iterable[TargetObservation] = (),
-        knowledge: Knowledge = Knowledge(),  # noqa: B008 - frozen, and empty
+        snapshot: HistorySnapshot = HistorySnapshot(),  # noqa: B008 - frozen, and empty
     ) -> Decision:
         """Return the decision; each target passed over is recorded with its reason."""
         if request.target:
@@ -255,11 +255,11 @@ class Fallback:
         request: PlacementRequest,
         targets: Sequence[PlacementTarget],
         observations: Iterable[TargetObservation] = (),
-        knowledge: Knowledge = Knowledge(),  # noqa: B008
+        snapshot: HistorySnapshot = HistorySnapshot(),  # noqa: B008
     ) -> Decision:
         """Return the decision; each target passed over is recorded with its reason."""
         if request.target:
-            return Explicit().decide(request, targets, observations, knowledge)
+            return Explicit().decide(request, targets, observations, snapshot)
         known = by_name(targets)
         named = [get_target(name, known) for name in dict.fromkeys(self.order)]
         fit, rejected = filter_available(request, named, observations)

@@ -50,7 +50,7 @@ DEFAULT_CONNECTION = "oscar_notifications"
 
 #: Seconds a delivery may take; stores wait for an answer about as long.
 DEADLINE = 10.0
-#: Seconds the receiver's connection is believed before it is read again, and may take to be read.
+#: Seconds the receiver's connection is kept before it is read again, and may take to be read.
 _SETTINGS_LIFE = 15.0
 _SETTINGS_DEADLINE = 5.0
 

@@ -19,7 +19,7 @@ class Policy:
     :param start: what to do when nothing is known of the place: ``now``, ``all``, or the time of modification from
         which on objects are new.
     :param options: how far the memory reaches.
-    :param quiet_period: how long an object must look the same before it is believed to be complete.
+    :param quiet_period: how long an object must look the same before it counts as complete.
     :param strategy: how it is remembered what was reported: ``timestamp``, ``snapshot`` or ``cursor``.
     :param sentinel: name or ending of the file that says that others are complete; empty for none.
     """

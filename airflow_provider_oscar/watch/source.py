@@ -92,7 +92,7 @@ class Page:
 
 
 class EmptyListingGuard:
-    """When a listing without any entry is believed of a place that had some: after so many in a row.
+    """When a listing without any entry is trusted of a place that had some: after so many in a row.
 
     A server that fails, a proxy in its place, or a file system that is not mounted answers with an empty one.
     """
@@ -103,7 +103,7 @@ class EmptyListingGuard:
         self._left: dict[str, int] = {}
 
     def plausible(self, count: int, place: str = "") -> bool:
-        """Take note of a listing, and return whether it may be believed.
+        """Take note of a listing, and return whether it may be trusted.
 
         :param count: its entries, those that cannot be read included.
         :param place: which of several.
@@ -123,19 +123,19 @@ class EmptyListingGuard:
 
         :param count: its entries.
         :param about: words for the message.
-        :raises TransientError: if it is not to be believed.
+        :raises TransientError: if it is not to be trusted yet.
         """
         if not self.plausible(count):
             raise empty_listing_error(about)
 
 
 def empty_listing_error(about: str) -> TransientError:
-    """Return the error of a listing that is not believed.
+    """Return the error of a listing that is not trusted.
 
     :param about: words for the message.
     """
     return TransientError(
-        f"{about}: the listing was suddenly empty; not believed until it was so {EmptyListingGuard.IN_A_ROW} times"
+        f"{about}: the listing was suddenly empty; not trusted until it was so {EmptyListingGuard.IN_A_ROW} times"
     )
 
 

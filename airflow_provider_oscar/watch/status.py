@@ -97,7 +97,7 @@ class WatcherStatus(msgspec.Struct, frozen=True, kw_only=True):
 
         :raises DefinitionError: if it is not a status.
         """
-        return read_stored(values, cls, "the status of a watcher", remedy="it is written anew within minutes")
+        return read_stored(values, cls, "the status of a watcher", remedy="it is written again within minutes")
 
     def is_due(self, written: WatcherStatus, seconds: float) -> bool:
         """Whether it is worth writing, given what was written and how many seconds ago; the first listing always is."""

@@ -67,7 +67,7 @@ class BoundedXml:
         """
         self._parse(b"", final=True)
         if not self._done:
-            raise TransientError(f"{self.what}: the answer ended before the listing did; it is not believed")
+            raise TransientError(f"{self.what}: the answer ended before the listing did; it is not used")
 
     def on_start(self, name: str) -> None:
         """Called at the start of the root, and of an element in :attr:`starts`."""
@@ -135,7 +135,7 @@ class BoundedXml:
         except expat.ExpatError as error:
             raise TransientError(
                 f"{self.what}: the answer is not well-formed XML or was cut short "
-                f"({quoted(expat.ErrorString(error.code))}, byte {self._expat.CurrentByteIndex}); it is not believed"
+                f"({quoted(expat.ErrorString(error.code))}, byte {self._expat.CurrentByteIndex}); it is not used"
             ) from error
         except (LookupError, ValueError) as error:
             # The document may name an encoding that Python does not know or cannot use.

@@ -59,8 +59,8 @@ def kubernetes_refusal(
     if status in (408, 423, 425, 429):
         return TransientError(f"{seen}: it asks to come back later")
     if 300 <= status < 400:
-        said = f"{seen}: it redirects; put the API server's own address into the kube config"
-        return TransientError(said) if error_class(status) is TransientError else DefinitionError(said)
+        words = f"{seen}: it redirects; put the API server's own address into the kube config"
+        return TransientError(words) if error_class(status) is TransientError else DefinitionError(words)
     if status in (501, 505) or 400 <= status < 500:
         return PermanentError(f"{seen}: refused")
     return TransientError(f"{seen}: trouble on the server")

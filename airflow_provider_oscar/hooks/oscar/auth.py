@@ -248,10 +248,10 @@ class OidcRefreshAuth(httpx.Auth):
         code = body.get("error")
         named = isinstance(code, str) and answer.status_code in (401, 403)
         if (named or answer.status_code == 400) and code not in _PASSING_ERRORS:
-            said = f", {quoted(code)}" if isinstance(code, str) else ""
+            named_code = f", {quoted(code)}" if isinstance(code, str) else ""
             raise DefinitionError(
-                f"{seen}{said}); renew refresh_token, and check client_id and scopes (an issuer that takes a refresh "
-                "token once serves one process alone: use oidc_agent_account there)"
+                f"{seen}{named_code}); renew refresh_token, and check client_id and scopes (an issuer that takes a "
+                "refresh token once serves one process alone: use oidc_agent_account there)"
             )
         # A proxy or an issuer that starts says anything but that.
         raise TransientError(f"{seen}); if that lasts, check that token_endpoint is the issuer's")

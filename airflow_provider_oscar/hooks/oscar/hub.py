@@ -223,7 +223,9 @@ class Hub:
 
 def _checked(slug: str) -> str:
     if not _NAME.fullmatch(slug):
-        raise DefinitionError(f"{quoted(slug)} is no name of a service in the Hub; `airflow oscar hub list` shows them")
+        raise DefinitionError(
+            f"{quoted(slug)} is not the name of a service in the Hub; `airflow oscar hub list` shows them"
+        )
     return slug
 
 

@@ -29,7 +29,7 @@ _LONGEST_WAIT = 10.0
 #: Bytes of an answer that are read before it counts; of a larger one, such as a log, the rest is not asked for again.
 _HELD = 1024 * 1024
 _PASSING = frozenset({408, 425, 429, 502, 503, 504})
-#: Answers about access that are passed over before they are believed, by who is not patient.
+#: Answers about access that are passed over before they count, for callers who are not patient.
 _ACCESS_REPEATS = 2
 #: Routes that every OSCAR has.
 _EVERYWHERE = re.compile(r".*/(system/(info|config|services(/[^/]+)?|logs/.+)|job/[^/]+)$")

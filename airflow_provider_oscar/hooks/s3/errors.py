@@ -139,8 +139,8 @@ def _redirect_error(target: str, status: int, *, conn_id: str, endpoint: str) ->
     parts = urlsplit(target)
     shown = f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}"
     to = "nowhere" if not target else quoted(shown if parts.scheme else target)
-    said = (
+    words = (
         f"connection {conn_id!r} ({endpoint}): the endpoint redirects to {to}; "
         "set the host or the extra 'endpoint_url' to the URL that answers itself"
     )
-    return TransientError(said) if error_class(status) is TransientError else DefinitionError(said)
+    return TransientError(words) if error_class(status) is TransientError else DefinitionError(words)

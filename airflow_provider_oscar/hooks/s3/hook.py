@@ -40,7 +40,7 @@ from airflow_provider_oscar.hooks.s3 import staging
 from airflow_provider_oscar.hooks.s3.clients import make_client
 from airflow_provider_oscar.hooks.s3.errors import require_store, s3_error
 from airflow_provider_oscar.hooks.s3.listing import ListingPage, MakeEvent, Progress
-from airflow_provider_oscar.hooks.s3.requests import Unlisted, boto_page, stream_page
+from airflow_provider_oscar.hooks.s3.requests import StreamFailure, boto_page, stream_page
 from airflow_provider_oscar.hooks.s3.settings import AccessKeys, S3Settings
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ class OscarS3Hook(BaseHook):
             answer = stream_page(self._http_client(), url, self._event_maker(bucket), what=self._listing(bucket))
             if isinstance(answer, ListingPage):
                 return answer
-            refused = answer is Unlisted.REFUSED
+            refused = answer is StreamFailure.REFUSED
         with self.errors(f"list {quoted(prefix)}", bucket):
             page = boto_page(self.client, asked, self._event_maker(bucket), what=self._listing(bucket))
         if refused:  # a store that answers boto3 but not us is not asked again

@@ -91,7 +91,7 @@ class Progress:
         if token and token == self._kept:
             raise TransientError(
                 f"{self._what}: the store returned the same continuation token twice, so this listing has no end; "
-                "it is not believed"
+                "it is not used"
             )
         self._steps += 1
         if self._steps == self._limit:
@@ -173,7 +173,7 @@ class S3ListParser(BoundedXml):
             self._root = name
             if self._root != "ListBucketResult":
                 raise NotAListingError(
-                    f"{self.what}: the answer is <{self._root[:40]!r}>, not a ListBucketResult; it is not believed (is "
+                    f"{self.what}: the answer is <{self._root[:40]!r}>, not a ListBucketResult; it is not used (is "
                     "this an S3 endpoint?)",
                     root=self._root,
                 )

@@ -23,7 +23,7 @@ _CHUNK = 64 * 1024
 _LISTING = {"Name", "IsTruncated", "KeyCount", "MaxKeys", "Contents", "CommonPrefixes"}
 
 
-class Unlisted(Enum):
+class StreamFailure(Enum):
     """Why the streaming reader has no page, so that boto3 is asked, which repeats and knows the errors."""
 
     REFUSED = "refused"
@@ -32,7 +32,7 @@ class Unlisted(Enum):
     """It could not answer now."""
 
 
-def stream_page(client: httpx.Client, url: str, make_event: MakeEvent, *, what: str) -> ListingPage | Unlisted:
+def stream_page(client: httpx.Client, url: str, make_event: MakeEvent, *, what: str) -> ListingPage | StreamFailure:
     """Return the page behind a presigned ListObjectsV2 URL, read as it arrives.
 
     :param client: follows no redirects.
@@ -47,14 +47,14 @@ def stream_page(client: httpx.Client, url: str, make_event: MakeEvent, *, what: 
         with client.stream("GET", url) as answer:
             if answer.status_code != 200:
                 refused = 400 <= answer.status_code < 500 and answer.status_code != 429
-                return Unlisted.REFUSED if refused else Unlisted.FAILED
+                return StreamFailure.REFUSED if refused else StreamFailure.FAILED
             for chunk in answer.iter_bytes(_CHUNK):
                 parser.feed(chunk)
     except TRANSPORT_ERRORS:
-        return Unlisted.FAILED
+        return StreamFailure.FAILED
     except NotAListingError as error:
         if error.root == "Error":  # S3 may find out that it cannot answer after it said 200
-            return Unlisted.FAILED
+            return StreamFailure.FAILED
         raise
     parser.close()
     return parser.page(read_clock(answer.headers.get("date")))
@@ -72,7 +72,7 @@ def boto_page(client: S3Client, asked: ListObjectsV2RequestTypeDef, make_event: 
     """
     answer = client.list_objects_v2(**asked)
     if not answer.keys() & _LISTING:
-        raise NotAListingError(f"{what}: the answer is not a ListBucketResult; it is not believed")
+        raise NotAListingError(f"{what}: the answer is not a ListBucketResult; it is not used")
     events = [
         make_event(item["Key"], item.get("Size"), normalised_etag(item.get("ETag", "")), item["LastModified"])
         for item in answer.get("Contents", [])

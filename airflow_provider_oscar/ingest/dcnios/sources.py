@@ -133,7 +133,7 @@ _WHY = {
     Kind.KAFKA: "the workflow does not say where the objects are that the messages of the topic are about",
     Kind.SQS: "the workflow does not say which bucket the messages of the queue are about",
     Kind.RUCIO: "the workflow does not say where Rucio's files can be listed",
-    Kind.S3: "AWS_S3_BUCKET is no name of a bucket",
+    Kind.S3: "AWS_S3_BUCKET is not a valid bucket name",
     Kind.DCACHE: "folder is missing",
 }
 

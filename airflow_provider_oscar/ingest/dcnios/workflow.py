@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The YAML of a DCNiOS workflow as values (``cli/env.py`` and ``cli/sources`` of interTwin-eu/dcnios, September 2025).
 
-Everything in it is a stranger's: names and values are texts, whatever YAML makes of them, and nothing is believed to be
+Everything in it is a stranger's: names and values are texts, whatever YAML makes of them, and nothing is taken to be
 there. Older workflows have the elements directly below ``nifi``, and ``SQS`` and ``S3`` for ``GetSQS`` and ``GetS3``.
 """
 

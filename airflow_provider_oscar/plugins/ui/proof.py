@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether what lies at a job's place is still the manifest that proved its success; pure.
 
-Airflow believed a manifest once, when the job ended, and keeps its summary. Whoever may write to the place can change
+Airflow checked a manifest once, when the job ended, and keeps its summary. Whoever may write to the place can change
 the copy there afterwards, so the page verifies that copy again and shows it only if it is genuine.
 """
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What sources of directories share: a tree listed directory by directory, within bounds, and believed with care."""
+"""What sources of directories share: a tree is listed directory by directory, within bounds."""
 
 from __future__ import annotations
 

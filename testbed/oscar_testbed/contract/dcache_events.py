@@ -67,7 +67,7 @@ class Stream:
             try:
                 event = self._events.get(timeout=_PATIENCE)
             except queue.Empty as error:
-                raise TimeoutError(f"waited in vain; heard {found}") from error
+                raise TimeoutError(f"waited in vain; received {found}") from error
             if event is None:
                 return found
             self.last = str(event.get("id", self.last or "")) or None
@@ -129,7 +129,7 @@ def _abort(talk: Talk, path: str) -> None:
 
 
 def happenings(talk: Talk) -> Transcript:
-    """What is heard of each thing that is done in a watched directory."""
+    """What is received of each thing that is done in a watched directory."""
     _do(talk, "MKCOL", talk.at("/"))
     _do(talk, "MKCOL", talk.at("/in/"))
     _do(talk, "PUT", talk.at("/moved"), b"x")
@@ -168,10 +168,10 @@ def happenings(talk: Talk) -> Transcript:
             act()
             mark = uuid.uuid4().hex
             _do(talk, "PUT", talk.at(f"/in/{mark}"))
-            heard = [each for each in stream.until(_closed(mark)) if mark not in str(each["data"])]
+            received = [each for each in stream.until(_closed(mark)) if mark not in str(each["data"])]
             _do(talk, "DELETE", talk.at(f"/in/{mark}"))
             stream.until(_gone(mark))
-            found[name] = [shown(talk, each) for each in heard]
+            found[name] = [shown(talk, each) for each in received]
         _do(talk, "DELETE", talk.at("/in/"))
         end = stream.until(lambda event: "IN_IGNORED" in str(event["data"]))
         listed = ("IN_OPEN", "IN_CLOSE_NOWRITE")  # how often it is listed before it goes is chance
@@ -192,7 +192,7 @@ def _gone(mark: str) -> Callable[[Mapping[str, object]], bool]:
 
 
 def reconnections(talk: Talk) -> Transcript:
-    """What is heard after a connection was lost, by the id it begins with."""
+    """What is received after a connection was lost, by the id it begins with."""
     found: Transcript = {}
     with _channel(talk) as channel:
         place = f"{channel}/subscriptions/metronome"
@@ -203,10 +203,10 @@ def reconnections(talk: Talk) -> Transcript:
             ("without id", None), ("id 5", "5"), ("id 5 again", "5"), ("id 12", "12"), ("the newest id", "19"),
             ("an id that is no longer kept", "3"), ("a good id after that", "15"), ("no id of dCache", "garbage"),
         ):  # fmt: skip
-            heard = Stream(talk, channel, last).rest(1.5)
-            kinds = [each["event"] for each in heard]
-            ids = [str(each["id"]) for each in heard if "id" in each]
-            system = [shown(talk, each) for each in heard if each["event"] == "SYSTEM"]
+            received = Stream(talk, channel, last).rest(1.5)
+            kinds = [each["event"] for each in received]
+            ids = [str(each["id"]) for each in received if "id" in each]
+            system = [shown(talk, each) for each in received if each["event"] == "SYSTEM"]
             found[name] = {"events": len(kinds), "first": ids[:1], "last": ids[-1:], "system": system}
         first = Stream(talk, channel)
         second = Stream(talk, channel)
@@ -217,6 +217,6 @@ def reconnections(talk: Talk) -> Transcript:
 
 #: The cases, each in a conversation of its own.
 CASES: Mapping[str, Callable[[Talk], Transcript]] = {
-    "what is heard": happenings,
+    "what is received": happenings,
     "reconnections": reconnections,
 }

@@ -172,9 +172,9 @@ class CephGateway:
         # An endpoint with a login is taken over TLS only; this is what a proxy that ends TLS says.
         topics.meta.events.register("before-send.sns.*", _through_tls)
         made = topics.create_topic(Name=topic, Attributes={"push-endpoint": endpoint, "OpaqueData": "of the test"})
-        told = {"Id": topic, "TopicArn": made["TopicArn"], "Events": ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]}
+        notify = {"Id": topic, "TopicArn": made["TopicArn"], "Events": ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]}
         self.client().put_bucket_notification_configuration(
-            Bucket=bucket, NotificationConfiguration={"TopicConfigurations": [told]}
+            Bucket=bucket, NotificationConfiguration={"TopicConfigurations": [notify]}
         )
 
     def _start(self) -> None:
@@ -222,8 +222,8 @@ class CephGateway:
             return None
 
     def _osd_is_up(self) -> bool:
-        said = self._ceph("osd", "stat", "--format=json")
-        return said is not None and bool(json.loads(said).get("num_up_osds"))
+        answer = self._ceph("osd", "stat", "--format=json")
+        return answer is not None and bool(json.loads(answer).get("num_up_osds"))
 
     def _make_user(self) -> None:
         """Let the gateway's tool make up the keys: on its command line everybody could read them."""

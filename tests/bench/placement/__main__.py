@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from airflow_provider_oscar.placement.history import score
 from airflow_provider_oscar.placement.learned import CheapestWithinDeadline, FastestFinish
-from airflow_provider_oscar.placement.policies import Explicit, Fallback, Knowledge, PlacementPolicy
+from airflow_provider_oscar.placement.policies import Explicit, Fallback, HistorySnapshot, PlacementPolicy
 from airflow_provider_oscar.placement.targets import (
     Decision,
     PlacementRequest,
@@ -45,7 +45,7 @@ class Peer:
         request: PlacementRequest,
         targets: Sequence[PlacementTarget],
         observations: Iterable[TargetObservation] = (),
-        knowledge: Knowledge = Knowledge(),  # noqa: B008
+        snapshot: HistorySnapshot = HistorySnapshot(),  # noqa: B008
     ) -> Decision:
         """Return the decision."""
         seen = {each.name: each for each in observations}

@@ -120,8 +120,8 @@ def test_a_service_is_applied_with_its_script_and_is_unchanged_the_second_time(a
     ("name", "message"),
     [
         ("nosuch", "has no service 'nosuch'.*hub list"),
-        ("../x", "no name of a service"),
-        ("a/b", "no name of a service"),
+        ("../x", "not the name of a service"),
+        ("a/b", "not the name of a service"),
     ],
 )
 def test_a_name_that_is_none_is_refused_before_it_becomes_an_address(hub, airflow, name, message):

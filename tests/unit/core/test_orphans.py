@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_oscar.core.orphans import (
-    Ages,
+    RetentionLimits,
     SecretInfo,
     SlurmJob,
     find_orphans,
@@ -22,7 +22,7 @@ from airflow_provider_oscar.core.podstatus import PodStatus
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-AGES = Ages(older_than=HOUR, keep_for=100 * HOUR)
+LIMITS = RetentionLimits(older_than=HOUR, keep_for=100 * HOUR)
 
 
 def pod(name="j", phase=JobPhase.SUCCEEDED, hours=2.0, **fields):
@@ -31,7 +31,7 @@ def pod(name="j", phase=JobPhase.SUCCEEDED, hours=2.0, **fields):
 
 def orphans(*pods, secrets=()):
     found = [SecretInfo(name, NOW - hours * HOUR) for name, hours in secrets]
-    return [(each.kind, each.name) for each in find_orphans(pods, found, now=NOW, ages=AGES)]
+    return [(each.kind, each.name) for each in find_orphans(pods, found, now=NOW, limits=LIMITS)]
 
 
 @pytest.mark.parametrize("phase", list(JobPhase))
@@ -74,7 +74,7 @@ def test_a_pod_that_was_kept_stays_for_as_long_as_it_was_kept_for(keep, phase, h
 def test_an_active_pod_whose_task_is_over_is_an_orphan_and_known_to_be_active():
     pods = [pod("a", JobPhase.RUNNING), pod("b", JobPhase.PENDING), pod("young", JobPhase.RUNNING, hours=0.5)]
     found = find_orphans(
-        pods, (), now=NOW, ages=AGES, orphaned=lambda pod: "" if pod.name == "b" else "its task is failed"
+        pods, (), now=NOW, limits=LIMITS, orphaned=lambda pod: "" if pod.name == "b" else "its task is failed"
     )
     assert [(each.name, each.active, each.why) for each in found] == [("a", True, "its task is failed")]
 

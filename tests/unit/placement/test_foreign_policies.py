@@ -14,7 +14,7 @@ from airflow_provider_oscar import Explicit, Fallback, FastestFinish, Rule, Rule
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError
 from airflow_provider_oscar.placement.history import History, RunRecord
 from airflow_provider_oscar.placement.learned import decide_many
-from airflow_provider_oscar.placement.policies import Knowledge
+from airflow_provider_oscar.placement.policies import HistorySnapshot
 from airflow_provider_oscar.placement.targets import Decision, PlacementRequest, PlacementTarget
 
 CLOUD = PlacementTarget(name="cloud", kind="oscar")
@@ -28,7 +28,7 @@ class Own:
     def __init__(self, answer: Callable[[PlacementRequest], object]) -> None:
         self.answer = answer
 
-    def decide(self, request, targets, observations=(), knowledge=None):
+    def decide(self, request, targets, observations=(), snapshot=None):
         return self.answer(request)
 
 
@@ -115,13 +115,13 @@ def test_a_thousand_objects_are_placed_in_a_moment():
     ]
     requests = [PlacementRequest(key=f"{number}.h5", size=number) for number in range(1000)]
     spent = time.process_time()
-    found = decide_many(FastestFinish(), requests, TARGETS, (), Knowledge(History.of(records)))
+    found = decide_many(FastestFinish(), requests, TARGETS, (), HistorySnapshot(History.of(records)))
     chosen = Counter(each.target.name for each in found if each is not None)
     assert min(chosen["cloud"], chosen["hpc-gpu"]) > 300, "although nobody knows how many jobs they run at once"
     assert time.process_time() - spent < 20, "a second on a quiet machine"
 
 
 def test_a_first_thousand_is_spread_although_nothing_is_known_at_all():
-    found = decide_many(FastestFinish(), [PlacementRequest()] * 1000, TARGETS, (), Knowledge())
+    found = decide_many(FastestFinish(), [PlacementRequest()] * 1000, TARGETS, (), HistorySnapshot())
     chosen = Counter(each.target.name for each in found if each is not None)
     assert min(chosen["cloud"], chosen["hpc-gpu"]) > 300

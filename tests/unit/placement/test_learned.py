@@ -19,7 +19,7 @@ from airflow_provider_oscar.placement.learned import (
     GreenestWithinDeadline,
     decide_many,
 )
-from airflow_provider_oscar.placement.policies import Explicit, Fallback, Knowledge, RuleBased
+from airflow_provider_oscar.placement.policies import Explicit, Fallback, HistorySnapshot, RuleBased
 from airflow_provider_oscar.placement.targets import PlacementRequest, PlacementTarget, TargetObservation
 from tests.bench.placement.__main__ import RECOVERY, TO_BEST_FIXED, TO_ORACLE, recovered_after
 from tests.bench.placement.scenarios import scenarios
@@ -47,7 +47,7 @@ def past(name: str, run: float, *, count: int = 20, faults: int = 0, ended: date
     ]
 
 
-KNOWN = Knowledge(History.of(past("slow", 100) + past("fast", 20)), NOW)
+KNOWN = HistorySnapshot(History.of(past("slow", 100) + past("fast", 20)), NOW)
 CALM = FastestFinish(explore_every=0)
 
 
@@ -77,20 +77,20 @@ def test_a_target_that_failed_the_work_is_not_taken_again():
 
 
 def test_a_target_of_which_no_job_is_known_gets_one_before_its_prior_decides_for_good():
-    known = Knowledge(History.of(past("slow", 30)), NOW)
+    known = HistorySnapshot(History.of(past("slow", 30)), NOW)
     first = FastestFinish(explore_every=1000).decide(PlacementRequest(key="a"), TARGETS, (), known)
     assert first.target is FAST
     assert first.reasons[0] == "tried, since none of its jobs is known; slow is expected to end 39 s sooner"
     held = [TargetObservation(name="fast", active=1)]
     assert FastestFinish(explore_every=1000).decide(PlacementRequest(key="b"), TARGETS, held, known).target is SLOW
-    quick = Knowledge(History.of(past("slow", 1)), NOW)
+    quick = HistorySnapshot(History.of(past("slow", 1)), NOW)
     assert FastestFinish(explore_every=1000).decide(PlacementRequest(key="a"), TARGETS, (), quick).target is SLOW, (
         "not where even the prior's lower bound is later"
     )
 
 
 def test_now_and_then_a_target_with_old_jobs_is_tried():
-    known = Knowledge(History.of(past("slow", 21, ended=NOW - timedelta(days=3)) + past("fast", 20)), NOW)
+    known = HistorySnapshot(History.of(past("slow", 21, ended=NOW - timedelta(days=3)) + past("fast", 20)), NOW)
     chosen = Counter(
         FastestFinish(explore_every=10, explore_within=1.5)
         .decide(PlacementRequest(key=f"object {each}"), TARGETS, (), known)
@@ -175,8 +175,8 @@ def test_decisions_come_in_the_order_of_the_requests():
 
 
 def test_without_a_clock_the_newest_job_says_what_time_it_is():
-    assert Knowledge(History.of(past("slow", 1))).time == NOW
-    assert Knowledge().time == datetime(1970, 1, 1, tzinfo=UTC)
+    assert HistorySnapshot(History.of(past("slow", 1))).time == NOW
+    assert HistorySnapshot().time == datetime(1970, 1, 1, tzinfo=UTC)
 
 
 observations = st.lists(

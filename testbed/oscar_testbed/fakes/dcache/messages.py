@@ -34,8 +34,8 @@ def answered(
     content = body.encode("utf-8", "surrogateescape") if isinstance(body, str) else body
     named = {name.lower() for name, _ in headers}
     kind = [_PLAIN] if isinstance(body, str) and body and "content-type" not in named else []
-    said = [(REASON, reason)] if reason else []
-    start_response(f"{status} {phrase(status)}", [("Content-Length", str(len(content))), *kind, *headers, *said])
+    extra = [(REASON, reason)] if reason else []
+    start_response(f"{status} {phrase(status)}", [("Content-Length", str(len(content))), *kind, *headers, *extra])
     return [content]
 
 

@@ -171,9 +171,9 @@ class Api:
         await asyncio.to_thread(self.exposed.apply, service)
         owner, old, new = service["owner"], buckets(before), buckets(service)
         trouble = _NO_USER.format(owner) if owner else _NO_OWNER
-        told = [f"Error creating the service: {trouble}" for bucket in new if bucket not in old]
-        told += [f"error setting new policies: {_NO_OWNER}" for bucket in old if bucket not in new]
-        return PlainTextResponse("".join(told), 500) if told else Response(status_code=204)
+        refusals = [f"Error creating the service: {trouble}" for bucket in new if bucket not in old]
+        refusals += [f"error setting new policies: {_NO_OWNER}" for bucket in old if bucket not in new]
+        return PlainTextResponse("".join(refusals), 500) if refusals else Response(status_code=204)
 
     async def delete_service(self, request: Request) -> Response:
         """204; takes the service's jobs and buckets with it, the latter only if it still has its owner."""

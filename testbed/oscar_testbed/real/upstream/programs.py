@@ -36,7 +36,7 @@ def version(name: str) -> str:
     path = find(name)
     if path is None:
         return "absent"
-    said = path.with_name(f"{name}.version")
-    if said.exists():
-        return said.read_text().strip()
+    version_file = path.with_name(f"{name}.version")
+    if version_file.exists():
+        return version_file.read_text().strip()
     return f"sha256-{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
