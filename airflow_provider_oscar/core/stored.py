@@ -29,7 +29,7 @@ def read_stored(value: object, kind: type[T], about: str, *, remedy: str) -> T:
         return msgspec.convert(value, kind)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise DefinitionError(
-            f"{about} cannot be read ({quoted(str(error))}), found {quoted(value)}; {remedy}"
+            f"{about} is not readable ({quoted(str(error))}), found {quoted(value)}; {remedy}"
         ) from error
 
 

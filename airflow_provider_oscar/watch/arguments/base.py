@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 
@@ -46,19 +47,26 @@ class WatchArguments(ABC):
             raise DefinitionError(
                 f"algorithm of a watcher is {quoted(self.algorithm)}; expected one of {', '.join(self.algorithms)}"
             )
-        given = getattr(self, "notifications", None)
-        if given is not None and not isinstance(given, str):
-            chosen = Notifications.from_argument(given)
-            if chosen.kind not in self.kinds:
-                raise DefinitionError(
-                    f"notifications of the watcher of {self.about()} are of kind {quoted(chosen.kind)}; expected "
-                    f"{' or '.join(map(repr, map(str, self.kinds)))}"
-                )
-            object.__setattr__(self, "notifications", chosen)
+        self._check_notifications(getattr(self, "notifications", None))
         if self.sentinel:
             Sentinels(self.sentinel)
         if not self.poll_interval > 0:
             raise DefinitionError(f"poll_interval of a watcher is {self.poll_interval}; expected seconds above 0")
+
+    def _check_notifications(self, given: Notifications | Mapping[str, object] | str | None) -> None:
+        if given is None or (isinstance(given, str) and given in self.modes):
+            return
+        if isinstance(given, str) and self.modes:
+            raise DefinitionError(
+                f"notifications of {self.about()} is {quoted(given)}; expected one of {', '.join(self.modes)}, or "
+                f"{self.kinds_expected}"
+            )
+        chosen = Notifications.from_argument(given)  # type: ignore[arg-type]  # a text is refused there
+        if chosen.kind not in self.kinds:
+            raise DefinitionError(
+                f"notifications of {self.about()} are of kind {quoted(chosen.kind)}; expected {self.kinds_expected}"
+            )
+        object.__setattr__(self, "notifications", chosen)
 
     @property
     def begins(self) -> Start | datetime:
@@ -101,6 +109,10 @@ class WatchArguments(ABC):
     """Names of the algorithms that fit the kind of store."""
     kinds = tuple[NotificationKind, ...]()
     """The notifications that fit it."""
+    kinds_expected = "none"
+    """The same in words."""
+    modes = tuple[str, ...]()
+    """Words that choose among the notifications that need no further settings."""
 
     def identity(self) -> StateIdentity:
         """Return whose state the watcher's is: it belongs to the place, and to what is chosen of it."""

@@ -24,7 +24,6 @@ from airflow_provider_oscar.watch.strategies import WatchOptions
 
 #: Least seconds between listings of dCache that are called for; its notifications do not tell sizes.
 _DCACHE_SPACING = 1.0
-DCACHE_NOTIFICATIONS = ("auto", "sse", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,17 +37,14 @@ class DCacheArguments(WatchArguments):
     quiet_period: float = 0.0
     notifications: str | Notifications | Mapping[str, object] = "auto"
     personal = frozenset({"quiet_period"})
+    modes = ("auto", "sse", "none")
     kinds = (NotificationKind.KAFKA,)
+    kinds_expected = "'kafka', or one of auto, sse, none"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.path.startswith("/") or any(part in (".", "..") for part in self.path.split("/")):
             raise DefinitionError(f"path of a dCache watcher is {quoted(self.path)}; expected an absolute directory")
-        if self.chosen is None and self.notifications not in DCACHE_NOTIFICATIONS:
-            raise DefinitionError(
-                f"notifications of a dCache watcher is {quoted(self.notifications)}; expected one of "
-                f"{', '.join(DCACHE_NOTIFICATIONS)}, or notifications of kind 'kafka'"
-            )
         if self.reconcile_interval <= 0 or self.quiet_period < 0 or self.max_directories < 1:
             raise DefinitionError(
                 "a dCache watcher needs reconcile_interval > 0, quiet_period >= 0 and max_directories >= 1; got "

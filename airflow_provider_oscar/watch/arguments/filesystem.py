@@ -37,6 +37,7 @@ class FileSystemArguments(WatchArguments):
     optional = frozenset({"conn_id"})
     personal = frozenset({"quiet_period"})
     kinds = (NotificationKind.RUCIO,)
+    kinds_expected = "those of kind 'rucio', for a dataset of Rucio"
     algorithms = ("snapshot",)  # the others go by the store's clock, which fsspec does not tell
 
     def __post_init__(self) -> None:
@@ -49,8 +50,8 @@ class FileSystemArguments(WatchArguments):
         object.__setattr__(self, "url", url.url)
         if self.chosen is not None and url.protocol != "rucio":
             raise DefinitionError(
-                f"the place {quoted(self.url)} has notifications; a place of fsspec is listed, and only datasets of "
-                "Rucio have them"
+                f"notifications of {self.about()} are of kind {quoted(self.chosen.kind)}; a place of fsspec is listed, "
+                "and only datasets of Rucio have notifications, of kind 'rucio'"
             )
         if self.quiet_period < 0 or self.max_directories < 1:
             raise DefinitionError(

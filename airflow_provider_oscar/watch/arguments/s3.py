@@ -34,6 +34,7 @@ class S3Arguments(WatchArguments):
     personal = frozenset({"lookback"})
     algorithms = tuple(STRATEGIES)
     kinds = (NotificationKind.SQS, NotificationKind.MINIO_LISTEN, NotificationKind.KAFKA)
+    kinds_expected = "'sqs', 'minio-listen' or 'kafka'; for messages of Rucio watch the dataset itself"
 
     def __post_init__(self) -> None:
         super().__post_init__()
