@@ -79,4 +79,4 @@ class RucioChannel(BlockingChannel):
         except DefinitionError as error:
             self.skipped.add("messages that are none of Rucio's", quoted(error), unknown=True)
             return None
-        return _MISSED if message.concerns(*self._did) else None
+        return _MISSED if message.concerns(self.scope, self.name) else None
