@@ -18,7 +18,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol, TypeVar
+from typing import ClassVar, TypeVar
 
 from airflow_provider_oscar.core.backoff import LoggedBackoff
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
@@ -123,14 +123,8 @@ class SkipCounter:
             log.log(level, "%s: %d %s passed over%s", self._about, count, kind, such)
 
 
-class Detect(Protocol):
-    """Reads the notifications of one message."""
-
-    def __call__(self, value: bytes | str, /, *, unread: list[str]) -> list[Notification]:
-        """Return them; what cannot be read is added to ``unread``.
-
-        :raises DefinitionError: if it is not a message of notifications.
-        """
+#: Reads the notifications of one message; what cannot be read is added to the list ``unread``.
+Detect = Callable[..., list[Notification]]
 
 
 class KeyReader:
