@@ -26,7 +26,7 @@ from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.status import JsonObject
 from airflow_provider_oscar.links import OscarJobLogLink, OutputLink, SlurmJobLink
 from airflow_provider_oscar.operators.choosing import (
-    Chooser,
+    TargetSelector,
     as_mapping,
     facts,
     make_request,
@@ -240,8 +240,8 @@ class PlacedJobOperator(BaseOperator):
         wanted = [each for each in self.targets if request.target in (None, each.name)]
         open_ = [each for each in wanted if each.name not in request.excluded]
         seen = observe(open_, lambda target: self._task(context, target.name).observable_backend())
-        chooser = Chooser.of_task(context, policy=self.policy, targets=self.targets, learn=self.learn)
-        decision = chooser.decide(request, seen)
+        selector = TargetSelector.of_task(context, policy=self.policy, targets=self.targets, learn=self.learn)
+        decision = selector.decide(request, seen)
         decision = replace(decision, rejected={**decision.rejected, **dict.fromkeys(self._state.running, late)})
         tell(decision, self.log.info)
         decision_facts = facts(decision, request, event, policy=self.policy, learn=self.learn)

@@ -19,7 +19,7 @@ from functools import partial
 from airflow_provider_oscar.core.errors import TransientError
 from airflow_provider_oscar.placement.breaker import CircuitBreaker
 from airflow_provider_oscar.placement.history import KEPT, History, RunRecord
-from airflow_provider_oscar.placement.policies import Knowledge, PlacementPolicy
+from airflow_provider_oscar.placement.policies import HistorySnapshot, PlacementPolicy
 from airflow_provider_oscar.placement.prediction import patience
 from airflow_provider_oscar.placement.targets import PlacementRequest, PlacementTarget, TargetObservation
 
@@ -263,7 +263,7 @@ class _Play:
         others = self.attempts.get(position, [])
         try:
             known = CircuitBreaker().apply(self.targets, seen, self.history, now=moment)
-            decision = self.policy.decide(request, self.targets, known, Knowledge(self.history, moment))
+            decision = self.policy.decide(request, self.targets, known, HistorySnapshot(self.history, moment))
         except TransientError:
             if not others:
                 self._at(now + ASK_AGAIN, partial(self._place, position, frozenset()))
