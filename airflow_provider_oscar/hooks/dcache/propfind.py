@@ -11,7 +11,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from unicodedata import normalize
 from urllib.parse import unquote
@@ -42,9 +42,14 @@ _SIZE, _MODIFIED, _ETAG = "DAV:}getcontentlength", "DAV:}getlastmodified", "DAV:
 _CHECKSUMS = "http://www.dcache.org/2013/webdav}Checksums"
 _LOCALITY = "http://srm.lbl.gov/StorageResourceManager}FileLocality"
 _OK = "HTTP/1.1 200 OK"
-_COLLECTION, _STATUS = "DAV:}collection", "DAV:}status"
+_COLLECTION, _STATUS, _HREF = "DAV:}collection", "DAV:}status", "DAV:}href"
+#: Elements around those of a response: it, and the root.
+_IN_RESPONSE = 2
 _ORIGIN = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
-_MONTHS = {"JanFebMarAprMayJunJulAugSepOctNovDec"[at : at + 3]: at // 3 + 1 for at in range(0, 36, 3)}
+#: As dCache writes them, and most often: read by one expression each.
+_DOOR_TAG = re.compile(r'"([0-9A-F]{36}|[0-9A-F]{24})_\d+"')
+_ADLER32 = re.compile("adler32=([0-9a-f]{8})")
+_MONTHS = {"JanFebMarAprMayJunJulAugSepOctNovDec"[at : at + 3]: f"{at // 3 + 1:02d}" for at in range(0, 36, 3)}
 
 
 class PropfindParser(BoundedXml):
@@ -57,8 +62,8 @@ class PropfindParser(BoundedXml):
     :param plain: whether the server is not a dCache, so that a file without length need not be incomplete.
     """
 
-    starts = frozenset({"DAV:}response", "DAV:}propstat"})
-    ends = starts | {"DAV:}href"}
+    ends = frozenset({"DAV:}response", "DAV:}propstat", _HREF})
+    call_depth = 2  # a status there is that of the response
     leaves = frozenset({_STATUS, _COLLECTION, _SIZE, _MODIFIED, _ETAG, _CHECKSUMS, _LOCALITY})
 
     def __init__(
@@ -74,13 +79,13 @@ class PropfindParser(BoundedXml):
         self.skipped = 0
         self._plain = plain
         self._base = base.rstrip("/")
+        self._inside = f"{self._base}/"
         self._found: list[NamespaceEntry] = []
         self._href = ""
         self._more_hrefs = 0
         self._described = False
+        self._status = ""
         self._good: dict[str, str] = {}
-        self._in_propstat = False
-        self._root = ""
 
     def take(self) -> Iterator[NamespaceEntry]:
         """Yield the entries read since the last call."""
@@ -88,46 +93,45 @@ class PropfindParser(BoundedXml):
         yield from found
 
     def on_start(self, name: str) -> None:
-        """Begin a response or a propstat."""
-        if not self._root:
-            self._root = name
-            if name != "DAV:}multistatus":
-                raise PermanentError(f"{self.what}: the answer is not a WebDAV multistatus; is this a WebDAV URL?")
-            return
-        self.values.clear()
-        if name == "DAV:}response":
-            self._href = ""
-            self._more_hrefs = 0
-            self._good, self._described = {}, False
-        else:
-            self._in_propstat = True
+        """Refuse what is not an answer to PROPFIND."""
+        if name != "DAV:}multistatus":
+            raise PermanentError(f"{self.what}: the answer is not a WebDAV multistatus; is this a WebDAV URL?")
 
-    def on_end(self, name: str, text: str) -> None:
+    def on_end(self, name: str, text: str, depth: int) -> None:
         """Take what a tag closed."""
         if name == "DAV:}propstat":
-            self._in_propstat = False
-            status = self.values.pop(_STATUS, "")
+            values = self.values
+            status = values.pop(_STATUS, "")
             if status == _OK or not status.strip() or _succeeded(status):  # some servers leave it out
-                self._good |= self.values
+                self._good |= values
                 self._described = True
-            self.values.clear()
+            values.clear()
         elif name == "DAV:}response":
-            self._on_response(self.values.get(_STATUS, ""))
-        elif not self._in_propstat:
-            self._more_hrefs += bool(self._href)
-            self._href = self._href or text
+            self._on_response()
+            self._good.clear()
+            self._href = self._status = ""
+            self._more_hrefs, self._described = 0, False
+        elif depth == _IN_RESPONSE:  # and not in a property
+            if name == _STATUS:
+                self._status = text
+            elif name == _HREF:
+                self._more_hrefs += bool(self._href)
+                self._href = self._href or text
 
-    def _on_response(self, status: str) -> None:
+    def _on_response(self) -> None:
         self.count_entry()
+        status = self._status
         path = self._path()
         # One whose properties are all refused, or that comes with others in a bare list, may be a directory or a file.
         if path is None or not self._described or (status and not _succeeded(status)):
             self.skipped += 1 + self._more_hrefs
             return
         good = self._good
-        size, modified = good.get(_SIZE, "").strip(), good.get(_MODIFIED, "").strip()
-        checksums, locality = good.get(_CHECKSUMS, "").strip(), good.get(_LOCALITY, "").strip()
-        etag, pnfsid = split_etag(normalised_etag(good.get(_ETAG, "")))
+        found = good.get
+        size, checksums = found(_SIZE, "").strip(), found(_CHECKSUMS, "")
+        tag = found(_ETAG, "")
+        door = _DOOR_TAG.fullmatch(tag)
+        etag, pnfsid = (door[1], door[1]) if door else split_etag(normalised_etag(tag))
         # Servers that tell directories by another property still write them with a slash.
         is_directory = _COLLECTION in good or (not size and self._href.rstrip().endswith("/"))
         self._found.append(
@@ -135,12 +139,12 @@ class PropfindParser(BoundedXml):
                 path,
                 is_directory,
                 int(size) if not is_directory and size.isascii() and size.isdigit() and len(size) < 20 else None,
-                parse_http_date(modified) or EPOCH,
+                parse_http_date(found(_MODIFIED, "").strip()) or EPOCH,
                 etag,
-                locality,
+                found(_LOCALITY, "").strip(),
                 pnfsid,
                 parse_checksums(checksums) if checksums else (),
-                unsized=self._plain and not pnfsid,
+                self._plain and not pnfsid,
             )
         )
 
@@ -159,13 +163,13 @@ class PropfindParser(BoundedXml):
             return None
         if "//" in raw:  # some servers join the directory, which has a slash, and "/name"
             raw = re.sub("/{2,}", "/", raw)
-        if raw == self._base or raw.startswith(self._base + "/"):
+        if raw == self._base or raw.startswith(self._inside):
             rest = raw[len(self._base) :].rstrip("/")
         elif (below := _below(raw, self._base)) is not None:
             rest = below
         else:
             return None
-        if "\0" in rest or "/./" in rest or "/../" in rest or rest.endswith(("/.", "/..")):
+        if "\0" in rest or ("/." in rest and ("/./" in rest or "/../" in rest or rest.endswith(("/.", "/..")))):
             return None
         return rest or "/"
 
@@ -182,17 +186,21 @@ def _below(path: str, base: str) -> str | None:
 @lru_cache(maxsize=4096)
 def parse_http_date(text: str) -> datetime | None:
     """Read an HTTP date (RFC 9110 5.6.7) or an ISO 8601 time; None if it is neither."""
+    if len(text) == 29 and text.endswith(" GMT"):  # the one form that servers send, and the quick way to read it
+        try:
+            return datetime.fromisoformat(f"{text[12:16]}-{_MONTHS[text[8:11]]}-{text[5:7]}T{text[17:25]}+00:00")
+        except (ValueError, KeyError):
+            pass
     try:
-        if len(text) == 29 and text.endswith(" GMT"):  # the one form that servers send, and the quick way to read it
-            clock = int(text[17:19]), int(text[20:22]), int(text[23:25])
-            return datetime(int(text[12:16]), _MONTHS[text[8:11]], int(text[5:7]), *clock, tzinfo=UTC)
         return read_http(text)
-    except (ValueError, KeyError):
+    except ValueError:
         return parse_iso(text)
 
 
 def parse_checksums(text: str) -> tuple[tuple[str, str], ...]:
     """Read dCache's ``Checksums`` or a ``Digest`` header: ``md5=<base64>,adler32=<hex>`` to hex throughout."""
+    if usual := _ADLER32.fullmatch(text):
+        return (("adler32", usual[1]),)
     found = []
     for part in text[:1024].split(","):
         kind, equals, value = part.strip().partition("=")

@@ -27,13 +27,15 @@ class BoundedXml:
     :param separator: character between namespace and name; None leaves names as written but for their prefix.
     """
 
-    #: Names whose start and end cause a call.
+    #: Names whose start or end cause a call.
     starts: frozenset[str] = frozenset()
     ends: frozenset[str] = frozenset()
     #: Names whose text is put into :attr:`values`, without a call.
     leaves: frozenset[str] = frozenset()
     #: Deeper ones are none: what stands in an owner or a tag says nothing of the entry.
     leaf_depth: int = DEPTH_LIMIT
+    #: Those that lie no deeper than this cause a call like :attr:`ends`.
+    call_depth: int = 0
 
     def __init__(self, what: str, *, max_bytes: int, max_entries: int, separator: str | None) -> None:
         self.what = what
@@ -72,8 +74,13 @@ class BoundedXml:
     def on_start(self, name: str) -> None:
         """Called at the start of the root, and of an element in :attr:`starts`."""
 
-    def on_end(self, name: str, text: str) -> None:
-        """Called at the end of an element in :attr:`ends`, with the text since the last tag."""
+    def on_end(self, name: str, text: str, depth: int) -> None:
+        """Called at the end of an element in :attr:`ends`.
+
+        :param name: of the element.
+        :param text: since the last start of an element.
+        :param depth: elements around it.
+        """
 
     def count_entry(self) -> None:
         """Count one entry against the bound."""
@@ -87,23 +94,25 @@ class BoundedXml:
         """Set the handlers: closures, since they run a dozen times for each entry of a listing."""
         text: list[str] = []
         depth = 0
-        #: Names seen of which nothing is to be done at their start.
-        quiet = set(self.leaves - self.starts)
+        #: Names seen of which nothing is to be done at their start; none before the root.
+        quiet: set[str] = set()
         starts, ends, leaves, values = self.starts, self.ends, self.leaves, self.values
-        on_start, on_end, join, leaf_depth = self.on_start, self.on_end, "".join, self.leaf_depth
+        on_start, on_end, join, clear = self.on_start, self.on_end, "".join, text.clear
+        leaf_depth, call_depth, deepest = self.leaf_depth, self.call_depth, DEPTH_LIMIT
 
         def start(name: str, _attributes: object) -> None:
             nonlocal depth
             depth += 1
-            if text:
-                text.clear()
-            if name not in quiet or not 1 < depth <= DEPTH_LIMIT:
+            clear()
+            if name not in quiet or depth > deepest:
                 unusual(name)
 
         def unusual(name: str) -> None:
             if depth > DEPTH_LIMIT:
                 raise PermanentError(f"{self.what}: XML nested deeper than {DEPTH_LIMIT} levels; refused")
             bare = name.rpartition(":")[2] if strip_prefix else name
+            if depth == 1:
+                quiet.update(leaves - starts)
             if bare in starts or depth == 1:
                 on_start(bare)
             elif len(quiet) < _MOST_NAMES:
@@ -113,17 +122,17 @@ class BoundedXml:
             nonlocal depth
             depth -= 1
             if name in leaves:
-                if depth < leaf_depth:
+                if call_depth < depth < leaf_depth:
                     values[name] = join(text)
+                elif depth < leaf_depth:
+                    on_end(name, join(text), depth)
             elif name in ends:
-                on_end(name, join(text))
+                on_end(name, join(text), depth)
             elif strip_prefix and ":" in name:
                 depth += 1
                 end(name.rpartition(":")[2])
             elif not depth:
                 self._done = True
-            if text:
-                text.clear()
 
         self._expat.StartElementHandler = start
         self._expat.EndElementHandler = end

@@ -183,7 +183,7 @@ class S3ListParser(BoundedXml):
                 self._page |= self.values
                 self.values.clear()
 
-    def on_end(self, name: str, text: str) -> None:
+    def on_end(self, name: str, text: str, depth: int) -> None:
         """Take the texts of an entry."""
         if name == "Prefix":
             if self._container == "CommonPrefixes":  # some servers put all of them into one element
