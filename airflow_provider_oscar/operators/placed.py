@@ -167,8 +167,8 @@ def placed(
         "kubernetes": partial(_make_pod_job, KubernetesJobOperator, image),
         **(make_job or {}),
     }
-    chosen = policy or FastestFinish()
-    check_policy(chosen, targets)
+    placement_policy = policy or FastestFinish()
+    check_policy(placement_policy, targets)
     tasks = dict.fromkeys((CHOOSE, ELSEWHERE, RESULT), "a task of the group")
     for target in () if each else targets:
         if target.task_id in tasks:
@@ -186,7 +186,7 @@ def placed(
     plan = _Plan(
         group_id=group_id,
         make=known,
-        policy=chosen,
+        policy=placement_policy,
         job={**arguments, "command": list(command), "output_uri": output_uri},
         environment=dict(environment or {}),
     )
