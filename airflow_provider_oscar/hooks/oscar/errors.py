@@ -48,7 +48,18 @@ _FINAL: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 
 
-_FEDERATED = "write the refresh token that reaches the other clusters into environment.secrets.refresh_token"
+#: Texts of a 400, with the remedy; others say by themselves what is wrong.
+_REFUSED: tuple[tuple[re.Pattern[str], str], ...] = (
+    (
+        re.compile(r"refresh_token secret is required"),
+        "write the refresh token that reaches the other clusters into environment.secrets.refresh_token",
+    ),
+    (re.compile(r"already exists"), "use what is there, or choose another name"),
+    (re.compile(r"InvalidBucketName"), "a bucket's name has 3 to 63 characters a-z, 0-9, '.' and '-'; correct it"),
+    (re.compile(r"is not exposed"), "only a service with expose.api_port in its FDL can be started and stopped"),
+)
+#: What OSCAR says with a 503 for a part that it was installed without (``pkg/handlers/quotas.go``).
+_SWITCHED_OFF = re.compile(r"is not enabled")
 #: What OSCAR itself says with a 404: of buckets alone (``pkg/handlers/buckets``); all else it answers with nothing.
 _NO_BUCKET = re.compile(r"[Bb]ucket '[^']*' (not found|does not exist)")
 
@@ -91,7 +102,7 @@ def refusal(answer: httpx.Response, *, about: str, where: str) -> OscarProviderE
     if status in (408, 423, 425, 429):
         return TransientError(f"{seen}{body}: it asks to come back later", delay=retry_after(answer.headers))
     if status in (400, 406, 415, 422):
-        remedy = _FEDERATED if "refresh_token secret is required" in answer.text else "correct the definition"
+        remedy = next((remedy for pattern, remedy in _REFUSED if pattern.search(answer.text)), "correct the definition")
         return DefinitionError(f"{seen}{body}: it does not accept what was sent; {remedy}")
     if 300 <= status < 400:
         message = (
@@ -100,7 +111,7 @@ def refusal(answer: httpx.Response, *, about: str, where: str) -> OscarProviderE
         return TransientError(message) if error_class(status) is TransientError else DefinitionError(message)
     if status in (501, 505) or 400 <= status < 500:
         return PermanentError(f"{seen}{body}: refused")
-    return _final(answer.text, f"{seen}{body}") or TransientError(
+    return _final(answer, f"{seen}{body}") or TransientError(
         f"{seen}{body}: the server failed", delay=retry_after(answer.headers)
     )
 
@@ -110,7 +121,10 @@ def is_final(answer: httpx.Response) -> bool:
     return any(pattern.search(answer.text) for pattern, _ in _FINAL) or "already exists" in answer.text
 
 
-def _final(text: str, seen: str) -> DefinitionError | None:
+def _final(answer: httpx.Response, seen: str) -> DefinitionError | None:
+    text = answer.text
+    if answer.status_code == 503 and _SWITCHED_OFF.search(text):
+        return RouteAbsentError(f"{seen}: this OSCAR's administrator has switched that part off")
     for pattern, remedy in _FINAL:
         if not pattern.search(text):
             continue

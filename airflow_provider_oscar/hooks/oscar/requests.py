@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import httpx
 
-from airflow_provider_oscar.core.errors import DefinitionError, LostContactError
+from airflow_provider_oscar.core.errors import DefinitionError, LostContactError, quoted
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.shapes import described, mappings_of, parse_json, sendable
 from airflow_provider_oscar.hooks.http.errors import is_page
@@ -154,8 +154,14 @@ def mapping(body: object) -> dict[str, object]:
     return dict(body) if isinstance(body, Mapping) else {}
 
 
-def segment(name: str) -> str:
-    """One path segment; ``.`` and ``..`` would leave the path."""
-    if not name or name in (".", ".."):
-        raise DefinitionError(f"{name!r} is not a name of a service or job")
-    return quote(sendable(name), safe="")
+def segment(name: str, kind: str = "service or job") -> str:
+    """Return a name as one segment of a path.
+
+    :param name: any text.
+    :param kind: what it names, for the message.
+    :raises DefinitionError: for what would reach another route of OSCAR, whose router decodes ``%2F``, and for what
+        none of its names has: nothing, ``.``, ``..``, a slash, control characters.
+    """
+    if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or not name.isprintable():
+        raise DefinitionError(f"{quoted(name)} is not a name of a {kind}")
+    return quote(name, safe="")

@@ -17,10 +17,11 @@ from urllib.parse import quote, unquote
 import httpx
 
 from airflow_provider_oscar.core.errors import DefinitionError, LostContactError, quoted
-from airflow_provider_oscar.core.shapes import parse_json
+from airflow_provider_oscar.core.shapes import parse_json, sendable
 from airflow_provider_oscar.hooks.http.flows import Flow
 from airflow_provider_oscar.hooks.oscar.api import PAGES, SLOW, OscarFlows
 from airflow_provider_oscar.hooks.oscar.errors import RouteAbsentError
+from airflow_provider_oscar.hooks.oscar.requests import segment
 
 #: One JSON object as OSCAR sends it.
 JsonObject: TypeAlias = dict[str, object]
@@ -48,7 +49,7 @@ class OscarRoutes(OscarFlows):
             path,
             params=params,
             headers={} if body is None else {"Content-Type": "application/json"},
-            content=None if body is None else json.dumps(body).encode(),
+            content=None if body is None else _json(body, about),
             timeout=timeout,
         )
         if answer.status_code == 404 and "page not found" in answer.text:
@@ -93,7 +94,7 @@ class OscarRoutes(OscarFlows):
         :param service: name of a service, or empty for all.
         :param params: ``start`` and ``end`` (RFC 3339), and ``metric`` for a service.
         """
-        path = f"/system/metrics/{quote(service, safe='')}" if service else "/system/metrics"
+        path = f"/system/metrics/{segment(service, 'service')}" if service else "/system/metrics"
         return self._object("GET", path, "metrics", params=params)
 
     def get_metrics_breakdown(self, group_by: str, *, params: Mapping[str, str] | None = None) -> Flow[JsonObject]:
@@ -103,11 +104,11 @@ class OscarRoutes(OscarFlows):
 
     def get_quota(self, user: str = "") -> Flow[JsonObject]:
         """What a user may use; one's own, or for the administrator another's."""
-        return self._object("GET", f"/system/quotas/user{'/' + quote(user, safe='') if user else ''}", "quotas")
+        return self._object("GET", f"/system/quotas/user{'/' + segment(user, 'user') if user else ''}", "quotas")
 
     def set_quota(self, user: str, quota: Mapping[str, object]) -> Flow[JsonObject]:
         """Change what a user may use; for the administrator."""
-        return self._object("PUT", f"/system/quotas/user/{quote(user, safe='')}", "quotas", body=dict(quota))
+        return self._object("PUT", f"/system/quotas/user/{segment(user, 'user')}", "quotas", body=dict(quota))
 
     # ---- services ----
 
@@ -124,7 +125,7 @@ class OscarRoutes(OscarFlows):
         headers = {"Content-Type": "application/octet-stream"}
         if token:
             headers["Authorization"] = f"Bearer {token}"
-        path = f"/run/{quote(service, safe='')}"
+        path = f"/run/{segment(service, 'service')}"
         answer = yield self.api.request("POST", path, headers=headers, content=body, timeout=timeout)
         if answer.status_code == 404 and "page not found" in answer.text:
             raise DefinitionError(
@@ -180,17 +181,23 @@ class OscarRoutes(OscarFlows):
             raise DefinitionError(f"the path {quoted(path)} leads out of service {service!r}; leave '.' and '..' out")
         word = base64.b64encode(f"{service}:{token}".encode()).decode() if token else ""
         sent = {**(headers or {}), "Authorization": f"Basic {word}" if word else ""}
-        url = f"{_service(service)}/exposed/{quote(path.lstrip('/'), safe='/?&=%~')}"
+        url = f"{_service(service)}/exposed/{quote(sendable(path.lstrip('/')), safe='/?&=%~')}"
         return (yield self.api.request(method, url, headers=sent, content=body or None, timeout=timeout))
 
     def get_federation(self, service: str) -> Flow[JsonObject]:
         """Topology and members of a federated service."""
-        return self._object("GET", f"/system/federation/{quote(service, safe='')}", f"the federation of {service!r}")
+        return self._object(
+            "GET", f"/system/federation/{segment(service, 'service')}", f"the federation of {service!r}"
+        )
 
     def change_federation(self, service: str, method: str, body: Mapping[str, object]) -> Flow[JsonObject]:
         """Add (``POST``), replace (``PUT``) or remove (``DELETE``) members."""
+        if method not in ("POST", "PUT", "DELETE"):
+            raise DefinitionError(f"{method!r} is no change of a federation; expected 'POST', 'PUT' or 'DELETE'")
         about = f"the federation of {service!r}"
-        answer = yield from self._ask(method, f"/system/federation/{quote(service, safe='')}", about, body=dict(body))
+        answer = yield from self._ask(
+            method, f"/system/federation/{segment(service, 'service')}", about, body=dict(body)
+        )
         try:
             found = parse_json(answer.content) if answer.content else {}
         except ValueError:
@@ -199,7 +206,7 @@ class OscarRoutes(OscarFlows):
 
     def delete_jobs(self, service: str, *, unfinished: bool = False) -> Flow[None]:
         """Remove the jobs of a service that succeeded, or with ``unfinished`` all of them, running ones too."""
-        path = f"/system/logs/{quote(service, safe='')}"
+        path = f"/system/logs/{segment(service, 'service')}"
         params = {"all": "true"} if unfinished else None
         yield from self._ask("DELETE", path, f"the jobs of service {service!r}", params=params)
 
@@ -223,7 +230,7 @@ class OscarRoutes(OscarFlows):
         seen: set[str] = set()
         while True:
             params = {"page": page} if page else None
-            found = yield from self._object("GET", f"/system/buckets/{quote(name, safe='')}", about, params=params)
+            found = yield from self._object("GET", f"/system/buckets/{segment(name, 'bucket')}", about, params=params)
             more = found.get("objects")
             objects += more if isinstance(more, list) else []
             page = str(found.get("next_page") or "")
@@ -245,13 +252,13 @@ class OscarRoutes(OscarFlows):
 
     def delete_bucket(self, name: str) -> Flow[None]:
         """Delete a bucket **with all objects in it**."""
-        path = f"/system/buckets/{quote(name, safe='')}"
+        path = f"/system/buckets/{segment(name, 'bucket')}"
         yield from self._ask("DELETE", path, f"deletion of bucket {name!r}", timeout=SLOW)
 
     def presign(self, bucket: str, key: str, operation: str, *, seconds: int = 900) -> Flow[JsonObject]:
         """Return a URL for one ``upload`` or ``download``, with its method and headers."""
         body = {"object_key": key, "operation": operation, "expires_in": seconds}
-        path = f"/system/buckets/{quote(bucket, safe='')}/presign"
+        path = f"/system/buckets/{segment(bucket, 'bucket')}/presign"
         return self._object("POST", path, f"a link to an object of bucket {bucket!r}", body=body)
 
     def list_volumes(self) -> Flow[list[JsonObject]]:
@@ -260,7 +267,7 @@ class OscarRoutes(OscarFlows):
 
     def get_volume(self, name: str) -> Flow[JsonObject]:
         """One managed volume."""
-        return self._object("GET", f"/system/volumes/{quote(name, safe='')}", f"volume {name!r}")
+        return self._object("GET", f"/system/volumes/{segment(name, 'volume')}", f"volume {name!r}")
 
     def create_volume(self, name: str, size: str) -> Flow[JsonObject]:
         """Create a managed volume of a size such as ``1Gi``."""
@@ -268,7 +275,7 @@ class OscarRoutes(OscarFlows):
 
     def delete_volume(self, name: str) -> Flow[None]:
         """Delete a managed volume; refused while a service uses it."""
-        yield from self._ask("DELETE", f"/system/volumes/{quote(name, safe='')}", f"deletion of volume {name!r}")
+        yield from self._ask("DELETE", f"/system/volumes/{segment(name, 'volume')}", f"deletion of volume {name!r}")
 
 
 def decode_answer(content: bytes) -> bytes:
@@ -305,6 +312,19 @@ def _is_text(found: bytes) -> bool:
 
 
 def _service(name: str) -> str:
-    if not name or name in (".", ".."):
-        raise DefinitionError(f"{name!r} is not a name of a service")
-    return f"/system/services/{quote(name, safe='')}"
+    return f"/system/services/{segment(name, 'service')}"
+
+
+def _federation(service: str) -> str:
+    return f"/system/federation/{segment(service, 'service')}"
+
+
+def _json(body: object, about: str) -> bytes:
+    """Return a body as JSON.
+
+    :raises DefinitionError: for what JSON has no word for, such as NaN, or a value of another type.
+    """
+    try:
+        return json.dumps(body, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DefinitionError(f"what is to be sent about {about} is not JSON: {quoted(error)}") from error

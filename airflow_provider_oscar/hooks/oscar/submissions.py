@@ -9,13 +9,14 @@ name and told nobody: there the list before and after is all there is to go by
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 import httpx
 
-from airflow_provider_oscar.core.errors import DefinitionError, LostContactError, TransientError
+from airflow_provider_oscar.core.errors import DefinitionError, LostContactError, TransientError, quoted
 from airflow_provider_oscar.hooks.http.flows import Flow
 from airflow_provider_oscar.hooks.oscar.api import OscarCalls
 from airflow_provider_oscar.hooks.oscar.federation import Member, members_of
@@ -30,6 +31,8 @@ SUBMISSION_LIMIT = 131_065
 INTERLINK_BODY_LIMIT = 98_298
 #: Stands in the script of every service that runs this provider's supervisor.
 SUPERVISOR_MARK = "OSCAR_SUPERVISOR"
+#: A DNS-1123 label, which Kubernetes wants for the name that the job's pods have as a label.
+_JOB_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 #: The body of a request, or what makes it, given the names of the service's secret variables.
 Body = bytes | Callable[[Collection[str]], bytes]
@@ -157,6 +160,11 @@ class OscarSubmissions(OscarCalls):
 
         Where the server does not take the name, the request has none, so that it is not sent again by itself.
         """
+        if job.named and _JOB_NAME.fullmatch(submission_id) is None:
+            raise DefinitionError(
+                f"{quoted(submission_id)} is not a name of a job; it has 1 to 63 characters a-z, 0-9 and '-', and "
+                "begins and ends with a letter or digit"
+            )
         headers = {"Content-Type": "application/octet-stream"}
         headers |= {JOB_ID_HEADER: submission_id} if job.named else {}
         headers |= {"Authorization": job.authorization} if job.authorization else {}

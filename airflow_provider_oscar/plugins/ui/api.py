@@ -36,7 +36,7 @@ from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.placement.breaker import BreakerState, CircuitBreaker
 from airflow_provider_oscar.plugins.oscar import base_path
 from airflow_provider_oscar.plugins.pools import PoolFullError, Pools
-from airflow_provider_oscar.plugins.ui import journey, store, systems, views
+from airflow_provider_oscar.plugins.ui import comparing, journey, store, systems, views
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -191,11 +191,12 @@ def jobs(
     dag_id: str | None = None,
     run_id: str | None = None,
 ) -> dict[str, object]:
-    """Answer the newest jobs, or those of one run, and of each whether the user may cancel it."""
+    """Answer the newest jobs, or those of one run compared by target, and of each whether the user may cancel it."""
     run = (dag_id, run_id) if dag_id and run_id else None
     allowed = dags & {dag_id} if dag_id else dags
     found = _jobs(session, allowed, limit=limit, run=run)
-    return {"jobs": [{**job, "may_cancel": may_change(job["dag_id"])} for job in found]}
+    answer: dict[str, object] = {"jobs": [{**job, "may_cancel": may_change(job["dag_id"])} for job in found]}
+    return {**answer, "comparison": comparing.comparison(found)} if run else answer
 
 
 def _jobs(

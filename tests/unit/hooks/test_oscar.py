@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import inspect
 import json
 
 import httpx
@@ -20,12 +21,12 @@ from airflow_provider_oscar.core.errors import (
 )
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.services import ServiceDefinition, StoragePath
-from airflow_provider_oscar.hooks.oscar.errors import BucketExistsError, refusal
+from airflow_provider_oscar.hooks.oscar.errors import BucketExistsError, RouteAbsentError, refusal
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook, encode_body
 from airflow_provider_oscar.hooks.oscar.repeat import JOB_ID_HEADER
 from airflow_provider_oscar.hooks.oscar.requests import OscarJob, OscarRequests
 from airflow_provider_oscar.hooks.oscar.routes import OscarRoutes
-from airflow_provider_oscar.hooks.oscar.submissions import SUBMISSION_LIMIT, OscarSubmissions, Submission
+from airflow_provider_oscar.hooks.oscar.submissions import SUBMISSION_LIMIT, JobRequest, OscarSubmissions, Submission
 from airflow_provider_oscar.jobs.oscar import OscarBackend
 
 TOKEN = "ab" * 32
@@ -249,6 +250,69 @@ def test_what_is_no_log_is_not_taken_for_one_that_is_not_there_yet(found, kind):
         drive(Calls().job_log("infer", "j"), found)
 
 
+#: Calls that put a name into a path of OSCAR's, with what else they need.
+NAMED = {
+    "call_exposed": (), "change_federation": ("POST", {}), "control_service": ("stop",), "delete_bucket": (),
+    "delete_jobs": (), "delete_service": (), "delete_volume": (), "get_bucket": (), "get_deployment": (),
+    "get_deployment_logs": (), "get_federation": (), "get_service": (), "get_volume": (), "job_log": ("j",),
+    "delete_job": ("j",), "list_jobs": (), "presign": ("k", "upload"), "prepare_job": (b"eA==",),
+    "run_service": (b"x",), "set_quota": ({},), "submit_job": (b"eA==", "j"),
+}  # fmt: skip
+#: Calls that have an address for no name as well.
+OPTIONAL = {"get_metrics": (), "get_quota": ()}
+
+
+def test_every_call_with_a_name_in_its_path_is_in_the_next_test():
+    first = ("name", "service", "bucket", "user")
+    calls = {
+        name
+        for name, each in inspect.getmembers(Calls, inspect.isfunction)
+        if not name.startswith("_") and [*inspect.signature(each).parameters][1:2] and name not in ("send_job", "check")
+        if [*inspect.signature(each).parameters][1] in first
+    }
+    # They make no path of it, or what they have besides it would not be what this test gives them.
+    rest = {"create_bucket", "create_volume", "update_bucket", "unlisted", "ambiguous", "takes_job_names"}
+    assert calls - rest == NAMED.keys() | OPTIONAL.keys()
+
+
+@pytest.mark.parametrize("name", [".", "..", "a/b", "../config", "a\nb", "a\0b", "\ud800", "\u202eb", None, ""])
+@pytest.mark.parametrize("call", [*NAMED, *OPTIONAL])
+def test_a_name_that_would_reach_another_route_is_never_sent(call, name):
+    if call in OPTIONAL and not name:
+        return
+    with pytest.raises(DefinitionError, match=r"is not a name of a (service|bucket|volume|user)"):
+        drive(getattr(Calls(), call)(name, *(NAMED | OPTIONAL)[call]))
+
+
+@pytest.mark.parametrize("name", ["", "Upper", "a_b", "a b", "é", "a\nb", "-a", "a-", "a" * 64])
+def test_a_job_of_a_name_that_kubernetes_does_not_take_is_never_sent(name):
+    with pytest.raises(DefinitionError, match="is not a name of a job; it has 1 to 63 characters"):
+        drive(Calls().send_job(JobRequest("svc", b"eA=="), name))
+
+
+@pytest.mark.parametrize("value", [float("nan"), {1, 2}, object(), b"x"])
+def test_what_json_has_no_word_for_is_refused_before_it_is_sent(value):
+    with pytest.raises(DefinitionError, match="about quotas is not JSON"):
+        drive(Calls().set_quota("u", {"cpu": value}))
+    with pytest.raises(DefinitionError, match="is no change of a federation"):
+        drive(Calls().change_federation("svc", "PATCH", {}))
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "kind", "remedy"),
+    [
+        (400, 'the bucket "b" already exists', DefinitionError, "use what is there, or choose another name"),
+        (400, "InvalidBucketName: The specified bucket is not valid", DefinitionError, "3 to 63 characters"),
+        (400, 'service "svc" is not exposed', DefinitionError, "expose.api_port"),
+        (503, "kueue is not enabled: it requires KUEUE_ENABLE=true", RouteAbsentError, "switched that part off"),
+    ],
+)
+def test_what_no_repetition_mends_has_its_remedy(status, text, kind, remedy):
+    error = refusal(answer(status, text=text), about="x", where="here")
+    assert isinstance(error, kind)
+    assert remedy in str(error)
+
+
 def test_pages_of_new_names_for_ever_end(monkeypatch):
     monkeypatch.setattr("airflow_provider_oscar.hooks.oscar.routes.PAGES", 5)
     monkeypatch.setattr("airflow_provider_oscar.hooks.oscar.api.PAGES", 5)
@@ -327,8 +391,8 @@ def test_names_cannot_leave_the_path(name):
 
 
 def test_hostile_name_stays_one_segment():
-    _, requests = drive(Calls().delete_job("a/b", "../x?y"), answer(204))
-    assert requests[0].url.raw_path == b"/system/logs/a%2Fb/..%2Fx%3Fy"
+    _, requests = drive(Calls().delete_job("a b", "..x?y#z"), answer(204))
+    assert requests[0].url.raw_path == b"/system/logs/a%20b/..x%3Fy%23z"
 
 
 DEFINITION = ServiceDefinition(name="infer", image="python:3", script="#!/bin/sh\ntrue\n")

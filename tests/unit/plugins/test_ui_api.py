@@ -262,6 +262,7 @@ def test_jobs_of_the_newest_runs_are_listed_with_a_link_to_airflow(client, rows)
     assert ours[0]["url"].endswith(f"/dags/{ours[0]['dag_id']}/runs/run%3A1/tasks/infer")
     of_run = client.get(ROUTES["jobs"], params={"dag_id": "ui_dag", "run_id": "run:1"}, headers=login("viewer")).json()
     assert [job["dag_id"] for job in of_run["jobs"]] == ["ui_dag"]
+    assert of_run["comparison"] is None, "one job is compared with nothing"
 
 
 def test_dags_that_the_user_may_not_read_are_left_out(client, rows, store, monkeypatch):

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_oscar.plugins.ui.comparing import comparison
 from airflow_provider_oscar.plugins.ui.views import (
     OUTPUTS_SHOWN,
     TaskRow,
@@ -152,6 +153,22 @@ def test_boxes_hold_only_jobs_that_succeeded_and_know_their_target():
         ("hpc-gpu", "run", 1),
         ("hpc-gpu", "stage-out", 1),
     ]
+
+
+def test_jobs_of_one_run_at_several_targets_are_compared_with_the_slowest():
+    def job(target, seconds, state="success"):
+        return {"target": target, "state": state, "phases": {"run": seconds, "queued": 1.0}}
+
+    found = comparison(
+        [job("gpu", 2.0), job("cloud", 9.0), job("cloud", 11.0), job("cloud", 99.0, "failed"), job("", 5.0)]
+    )
+    assert [(row["target"], row["jobs"], row["median"], row["faster"]) for row in found["rows"]] == [
+        ("cloud", 2, 10.0, 0.0),
+        ("gpu", 1, 2.0, 80.0),
+    ]
+    assert {(box["target"], box["phase"]) for box in found["boxes"]} >= {("gpu", "run"), ("cloud", "queued")}
+    assert comparison([job("gpu", 2.0), job("gpu", 3.0)]) is None, "one target is compared with nothing"
+    assert comparison([{"target": "a", "state": "success", "phases": "x"}, job("b", 1.0)]) is None
 
 
 def test_links_lead_to_the_task_below_airflows_own_path():

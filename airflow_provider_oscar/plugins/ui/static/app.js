@@ -50,8 +50,19 @@ function jobsView() {
   const counts = h("div", { class: "counts" });
   const chips = h("div", { class: "chips", role: "group", "aria-label": "Show" });
   const nothing = h("div");
+  const comparison = h("div");
   const notes = new Map();
 
+  let compared = "null";
+
+  // A run with jobs at several targets, such as a benchmark: how long its command took at each.
+  function compare({ rows, boxes }) {
+    const slowest = rows[0].target;
+    const columns = [["Jobs", (row) => row.jobs], ["Least", (row) => duration(row.least)], ["Lower quartile", (row) => duration(row["lower quartile"])], ["Median", (row) => duration(row.median)], ["Upper quartile", (row) => duration(row["upper quartile"])], ["Greatest", (row) => duration(row.greatest)], [`Faster than ${slowest}`, (row) => (row.target === slowest ? "–" : `${Math.round(row.faster)} %`)]];
+    const lines = table([{ title: "Target", class: "tight", cell: (row) => h("strong", {}, row.target) }, ...columns.map(([title, cell]) => ({ title, class: "right", cell: (row) => h("span", { class: "number" }, cell(row)) }))], "Seconds of the command at each target");
+    lines.update(rows.map((row) => ({ ...row, id: row.target })));
+    return [h("div", { class: "head" }, h("h2", {}, "What this run's jobs took"), h("p", { class: "faint" }, "The command at each target, and every phase: box from quartile to quartile, line at the median, whiskers to the extremes.")), lines.element, boxPlots(boxes)];
+  }
   function actions(job) {
     if (job.has_result) return h("button", { class: "quiet", type: "button", onclick: () => open("results", identity(job)), "aria-label": `Result of ${job.task_id}` }, "Result");
     if (!job.may_cancel || !ACTIVE.has(job.state) || (job.note && !job.note.refused)) return h("span");
@@ -115,10 +126,14 @@ function jobsView() {
       : empty("No jobs yet", "Jobs appear here as soon as a task of OscarJobOperator, InterLinkPodOperator or KubernetesJobOperator starts.")]);
   }
   return {
-    element: h("section", {}, h("div", { class: "bar-of-tools" }, chips, counts, legend()), lists.element, nothing),
+    element: h("section", {}, comparison, h("div", { class: "bar-of-tools" }, chips, counts, legend()), lists.element, nothing),
     async update() {
-      found = (await ours("jobs", RUN ?? {})).jobs;
+      const answer = await ours("jobs", RUN ?? {});
+      found = answer.jobs;
       show();
+      if (JSON.stringify(answer.comparison ?? null) === compared) return;
+      compared = JSON.stringify(answer.comparison ?? null);
+      replace(comparison, answer.comparison ? compare(answer.comparison) : []);
     },
   };
 }

@@ -106,12 +106,12 @@ class ClusterApi:
         """Which images services may use."""
         body = decoded(await request.body(), "configuration")
         wanted = body.get("allowed_image_repositories") if isinstance(body, dict) else None
-        if wanted is not None and not isinstance(wanted, list):
+        if wanted is not None and not (isinstance(wanted, list) and all(isinstance(each, str) for each in wanted)):
             why = (
                 "json: cannot unmarshal into Go struct field ConfigForUser.allowed_image_repositories of type []string"
             )
             return PlainTextResponse(f"The configuration specification is not valid: {why}", 400)
-        self.allowed_images = [str(each) for each in wanted or []]
+        self.allowed_images = list(wanted or [])
         return JSONResponse(wanted)
 
     async def status(self, _: Request) -> Response:

@@ -54,7 +54,10 @@ class FederationApi:
     def _changing(self, change: Callable[[list[Any], dict[str, Any]], list[Any]]) -> Callable[[Request], Any]:
         async def endpoint(request: Request) -> Response:
             body = decoded(await request.body(), "federation")
-            if not isinstance(body, dict):
+            lists = [body.get(key) or [] for key in ("members", "update")] if isinstance(body, dict) else []
+            if not lists or not all(
+                isinstance(each, list) and all(isinstance(m, dict) for m in each) for each in lists
+            ):
                 return PlainTextResponse("Invalid payload: json: cannot unmarshal", 400)
             service = self._services.get(request.path_params["name"])
             if service is None:
@@ -100,6 +103,10 @@ def hand_over(service: Service, body: bytes, name: str) -> bool:
         if answer.status_code == httpx.codes.CREATED:
             return True
     return False
+
+
+def _is_list_of_objects(found: object) -> bool:
+    return found is None or (isinstance(found, list) and all(isinstance(each, dict) for each in found))
 
 
 def _members(found: Any) -> list[dict[str, Any]]:
