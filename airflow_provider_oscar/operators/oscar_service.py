@@ -105,8 +105,8 @@ def connection_of(
     if conn_type != OscarHook.conn_type:
         raise DefinitionError(
             f"the FDL has services for several clusters, or clusters are mapped, and {cluster!r} of service "
-            f"{definition.name!r} has no connection; say clusters={{{cluster!r}: '<connection id>'}}, or make a "
-            "connection of type oscar of that name"
+            f"{definition.name!r} has no connection; say clusters={{{cluster!r}: '<connection id>'}} (on the command "
+            f"line --cluster {cluster}=CONN_ID), or make a connection of type oscar of that name"
         )
     return cluster
 

@@ -54,9 +54,8 @@ class FederationApi:
     def _changing(self, change: Callable[[list[Any], dict[str, Any]], list[Any]]) -> Callable[[Request], Any]:
         async def endpoint(request: Request) -> Response:
             body = decoded(await request.body(), "federation")
-            lists = [body.get(key) or [] for key in ("members", "update")] if isinstance(body, dict) else []
-            if not lists or not all(
-                isinstance(each, list) and all(isinstance(m, dict) for m in each) for each in lists
+            if not isinstance(body, dict) or not all(
+                _is_list_of_objects(body.get(key)) for key in ("members", "update")
             ):
                 return PlainTextResponse("Invalid payload: json: cannot unmarshal", 400)
             service = self._services.get(request.path_params["name"])
