@@ -66,7 +66,9 @@ class UnknownFormatError(DefinitionError):
     """A notification of a form that nobody has taught us."""
 
 
-def detect(payload: object, *, directory: str = "", unread: list[str] | None = None) -> list[Notification]:
+def detect(
+    payload: object, *, directory: str = "", base: str = "", unread: list[str] | None = None
+) -> list[Notification]:
     """Read a notification of any known form; one that is about something else than objects gives an empty list.
 
     Known are S3 event records of any store, one or many; EventBridge; MinIO's stream; SeaweedFS; dCache; CloudEvents
@@ -75,6 +77,7 @@ def detect(payload: object, *, directory: str = "", unread: list[str] | None = N
 
     :param payload: JSON text or what it parses to.
     :param directory: watched directory, for the two dCache formats; empty means they are not expected.
+    :param base: what comes before it in dCache's namespace, see :func:`.from_dcache_kafka`.
     :param unread: gets one sentence for each part that could not be read while others could.
     :raises DefinitionError: if the text is not JSON.
     :raises UnknownFormatError: if the form is not known, of none of its parts.
@@ -82,7 +85,7 @@ def detect(payload: object, *, directory: str = "", unread: list[str] | None = N
     if isinstance(payload, (str, bytes)):
         parse(payload)  # says what is wrong with it
         payload = json.loads(payload)
-    reader = _Reader(directory)
+    reader = _Reader(directory, base)
     found = reader.read(payload, 0)
     if found is None or (reader.unread and not found):
         raise UnknownFormatError(reader.unread[0] if reader.unread else _unknown(payload))
@@ -119,6 +122,7 @@ class _Reader:
     """Reads one payload; its methods return None for a form that is not known."""
 
     directory: str
+    base: str = ""
     unread: list[str] = field(default_factory=list)
 
     def read(self, body: object, depth: int) -> list[Notification] | None:
@@ -147,7 +151,7 @@ class _Reader:
         if "subscription" in body and "event" in body:
             return from_dcache_sse(body, directory=self.directory) if self.directory else []
         if "msgType" in body:
-            return from_dcache_kafka(body, directory=self.directory) if self.directory else []
+            return from_dcache_kafka(body, directory=self.directory, base=self.base) if self.directory else []
         if "Records" in body:
             return self._records(body, depth)
         return self._shaped(body, depth)

@@ -229,16 +229,18 @@ def from_dcache_sse(payload: Payload, *, directory: str) -> list[Notification]:
     ]
 
 
-def from_dcache_kafka(payload: Payload, *, directory: str) -> list[Notification]:
+def from_dcache_kafka(payload: Payload, *, directory: str, base: str = "") -> list[Notification]:
     """Read one billing message of dCache's Kafka topic, which carries the transfers of all users.
 
     :param payload: JSON text or what it parses to.
-    :param directory: absolute path of interest; other paths give an empty list.
+    :param directory: absolute path of interest, as the connection names it; other paths give an empty list.
+    :param base: where the connection's paths begin in dCache's namespace, without a slash at the end; messages name
+        paths from its root.
     :raises DefinitionError: as :func:`from_aws_s3`.
     """
     body = parse(payload)
     path = get_text(body, "transferPath")
-    root = directory.rstrip("/") + "/"
+    root = base + directory.rstrip("/") + "/"
     kind = get_text(body, "msgType")
     key = path.removeprefix(root)
     if kind == "remove" or not path.startswith(root) or not key:

@@ -84,10 +84,11 @@ class ReceiverRule:
             json=check_pointers(entry["json"]) if "json" in entry else None,
         )
 
-    def notifications(self, body: bytes, unread: list[str]) -> list[Notification]:
+    def notifications(self, body: bytes, unread: list[str], *, base: str = "") -> list[Notification]:
         """Read a delivery.
 
         :param body: JSON.
+        :param base: what comes before the directories in dCache's namespace.
         :param unread: gets one sentence for each part that could not be read while others could.
         :raises UnknownFormatError: if its form is not known.
         :raises BadInputError: if it is not JSON, or too much of it.
@@ -98,7 +99,7 @@ class ReceiverRule:
             else:
                 found = detect(body, unread=unread)
                 for directory in () if found else self.directories:
-                    found += detect(body, directory=directory)
+                    found += detect(body, directory=directory, base=base)
         except UnknownFormatError:
             raise
         except DefinitionError as error:
@@ -169,7 +170,8 @@ class NotificationIngester:
 
     def _read(self, asset: str, rule: ReceiverRule, body: bytes, unread: list[str]) -> list[Notification]:
         try:
-            return rule.notifications(body, unread)
+            base = _namespace_base(self._hook(rule.conn_id)) if rule.directories else ""
+            return rule.notifications(body, unread, base=base)
         except UnknownFormatError as error:
             unread.append(str(error))
             raise
@@ -273,6 +275,13 @@ def _unpack(stored: Any) -> list[bytes]:
     except (KeyError, TypeError, ValueError):
         return []
     return [packed[at : at + _DIGEST] for at in range(0, len(packed), _DIGEST)]
+
+
+def _namespace_base(hook: object) -> str:
+    """Where a connection's paths begin in dCache's namespace; empty for other stores."""
+    from airflow_provider_oscar.hooks.dcache import DCacheHook
+
+    return hook.settings.namespace_base if isinstance(hook, DCacheHook) else ""
 
 
 def _open_hook(conn_id: str) -> object:

@@ -19,7 +19,9 @@ from oscar_testbed.real.base import Component
 from oscar_testbed.real.slurm import Slurm
 from oscar_testbed.real.stack import TOOLS_IMAGE, Part, Stack, default_directory, only_one, owner, part_line
 
+from airflow_provider_oscar.hooks.dcache import DCacheHook
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
+from tests.system.dcache_site import DCacheSite, named
 from tests.system.table import Table
 
 _LINES: pytest.StashKey[list[str]] = pytest.StashKey()
@@ -111,6 +113,26 @@ def hook(site: Site, monkeypatch: pytest.MonkeyPatch) -> InterLinkHook:
     """The provider's own hook on the cluster."""
     monkeypatch.setenv("AIRFLOW_CONN_INTERLINK_DEFAULT", site.connection())
     return InterLinkHook()
+
+
+@pytest.fixture(scope="session")
+def dcache_site() -> Iterator[DCacheSite]:
+    """A dCache, with a directory of our own; skips where none is named and none runs."""
+    found = named()
+    with found.hook() as hook:
+        hook.make_directory(found.base)
+        yield found
+        hook.delete("/", found.base)
+
+
+@pytest.fixture
+def dcache_hook(dcache_site: DCacheSite, monkeypatch: pytest.MonkeyPatch) -> Iterator[DCacheHook]:
+    """The hook, whose paths are below our directory; also the connection ``dcache_default``."""
+    monkeypatch.setenv("AIRFLOW_CONN_DCACHE_DEFAULT", json.dumps(dcache_site.fields(dcache_site.base)))
+    if dcache_site.ca:
+        monkeypatch.setenv("SSL_CERT_FILE", dcache_site.ca)
+    with dcache_site.hook(dcache_site.base) as found:
+        yield found
 
 
 def _site(kubeconfig: dict[str, Any], slurm: BatchSystem | None, parts: tuple[Part, ...]) -> Site:

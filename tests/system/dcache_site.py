@@ -5,16 +5,17 @@ from __future__ import annotations
 
 import json
 import os
-import ssl
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import httpx
 import pytest
 from airflow.models.connection import Connection
 from oscar_testbed.contract.dcache_talk import Talk
+from oscar_testbed.real.named_dcache import NamedDCache
 
 from airflow_provider_oscar.hooks.dcache import DCacheHook
 
@@ -31,53 +32,48 @@ VARIABLES = {
     "DCACHE_TAPE_EVICT": "command after which files on tape are no longer on disk, unless they leave it by themselves",
     "DCACHE_RESTART_FRONTEND": "command that restarts the first frontend and returns when it answers",
     "DCACHE_RESTART_DOOR": "the same for the door",
+    "DCACHE_RESTART_POOL": "the same for the pool, or for all of them",
+    "DCACHE_CERTIFICATE": "file with a client certificate of the user and its key",
+    "DCACHE_ISSUER": "URL at loopback of the token issuer that dCache trusts; the tests serve it",
+    "DCACHE_ISSUER_PEM": "file with certificate and RSA key of that issuer",
+    "DCACHE_ISSUER_SUBJECT": "whom dCache takes for the user",
+    "DCACHE_KAFKA": "bootstrap servers of the topic to which it tells its transfers",
 }
 
 
-@dataclass(frozen=True)
-class DCacheSite:
-    """Where it is.
+@dataclass(frozen=True, kw_only=True)
+class DCacheSite(NamedDCache):
+    """A dCache, and where these tests work in it.
 
     :param base: directory of this run, made and removed by the tests.
     """
 
-    door: str
-    frontends: tuple[str, ...]
-    user: str
-    password: str = field(repr=False)
-    ca: str
     base: str
 
-    def fields(self, path: str = "", *, frontend: str = "", **extra: object) -> dict[str, object]:
+    def fields(
+        self, path: str = "", *, frontend: str = "", with_password: bool = True, **extra: object
+    ) -> dict[str, object]:
         """The Airflow connection for what is below a path.
 
         :param frontend: another frontend than the first; ``none`` for the door alone.
+        :param with_password: False for a connection whose login is in the extras.
         """
-        more: dict[str, object] = {"verify": self.ca} if self.ca else {}
-        if frontend != "none":
-            more["frontend_url"] = frontend or self.frontends[0]
-        return {
-            "conn_type": "dcache",
-            "host": self.door + path,
-            "login": self.user,
-            "password": self.password,
-            "extra": {**more, **extra},
-        }
+        if frontend:
+            extra["frontend_url"] = "" if frontend == "none" else frontend
+        fields = self.connection(path, **extra)
+        return fields if with_password else {**fields, "login": None, "password": None}
 
     @contextmanager
-    def hook(self, path: str = "", *, frontend: str = "", **extra: object) -> Iterator[DCacheHook]:
+    def hook(
+        self, path: str = "", *, frontend: str = "", with_password: bool = True, **extra: object
+    ) -> Iterator[DCacheHook]:
         """The hook for the same."""
-        fields = json.dumps(self.fields(path, frontend=frontend, **extra))
+        fields = json.dumps(self.fields(path, frontend=frontend, with_password=with_password, **extra))
         hook = DCacheHook(connection=Connection.from_json(fields, conn_id="dcache_default"))
         try:
             yield hook
         finally:
             hook.close()
-
-    @property
-    def tls(self) -> ssl.SSLContext:
-        """Whom to trust."""
-        return ssl.create_default_context(cafile=self.ca or None)
 
     @contextmanager
     def talk(self) -> Iterator[Talk]:
@@ -86,39 +82,20 @@ class DCacheSite:
         with httpx.Client(verify=self.tls, timeout=120) as client:
             yield Talk(client, self.door, self.frontends[0], self.user, self.password, base, self.tls)
 
-    def answers(self) -> bool:
-        """Whether it is there and takes the login."""
-        login = (self.user, self.password)
-        try:
-            answer = httpx.get(f"{self.frontends[0]}/api/v1/user", auth=login, verify=self.tls, timeout=20)
-        except httpx.HTTPError:
-            return False
-        return answer.status_code == 200
-
 
 def named() -> DCacheSite:
     """The dCache that the environment names, or one that runs on this machine.
 
     Skips the test if there is none.
     """
-    user, password = os.environ.get("DCACHE_USER", ""), os.environ.get("DCACHE_PASSWORD", "")
-    if not user or not password:
+    found = NamedDCache.from_environment()
+    if found is None:
         pytest.skip("no dCache is named: set DCACHE_USER and DCACHE_PASSWORD, and DCACHE_URL if it is elsewhere")
-    site = DCacheSite(
-        door=os.environ.get("DCACHE_URL", "https://localhost:2881").rstrip("/"),
-        frontends=tuple(
-            each.rstrip("/") for each in os.environ.get("DCACHE_FRONTEND", "https://localhost:3881").split(",")
-        ),
-        user=user,
-        password=password,
-        ca=os.environ.get("DCACHE_CA", ""),
-        base=f"{os.environ.get('DCACHE_HOME', '').rstrip('/')}/oscar-{uuid.uuid4().hex[:8]}",
-    )
-    if not site.answers():
+    if not found.version():
         if "DCACHE_URL" in os.environ or "DCACHE_FRONTEND" in os.environ:
-            pytest.fail(f"the dCache that is named does not answer at {site.frontends[0]}, or not to {user!r}")
+            pytest.fail(f"the dCache that is named does not answer at {found.frontends[0]}, or not to {found.user!r}")
         pytest.skip("no dCache runs on this machine")
-    return site
+    return DCacheSite(**vars(found), base=f"{found.home}/oscar-{uuid.uuid4().hex[:8]}")
 
 
 def variable(name: str) -> str:
@@ -126,3 +103,15 @@ def variable(name: str) -> str:
     if not (value := os.environ.get(name, "")):
         pytest.skip(f"{name} is not set: {VARIABLES[name]}")
     return value
+
+
+#: Seconds for what a busy machine does.
+PATIENCE = 120
+
+
+def until(condition: Callable[[], object], *, seconds: float = PATIENCE) -> None:
+    """Wait for what others do."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.5)

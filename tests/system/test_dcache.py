@@ -16,7 +16,6 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from urllib.parse import urlsplit
@@ -37,34 +36,24 @@ from airflow_provider_oscar.supervisor import stage_in as supervised
 from airflow_provider_oscar.supervisor.errors import StageError
 from airflow_provider_oscar.supervisor.spec import read_input
 from tests.support.watching import watching
-from tests.system.dcache_site import DCacheSite, named, variable
+from tests.system.dcache_site import PATIENCE, DCacheSite, until, variable
 
 HOUR = timedelta(hours=1)
-#: Seconds for what a busy machine does.
-PATIENCE = 120
 HOSTILE = [
     "sp ace", "plus+percent%41", "ünïcødé", "日本", "quote'\"", "semi;colon?q#f", "-rf", "a" * 200, ".hidden", r"c\d",
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def site() -> Iterator[DCacheSite]:
+@pytest.fixture
+def site(dcache_site: DCacheSite) -> DCacheSite:
     """The dCache, with a directory of our own."""
-    found = named()
-    with found.hook() as hook:
-        hook.make_directory(found.base)
-        yield found
-        hook.delete("/", found.base)
+    return dcache_site
 
 
 @pytest.fixture
-def hook(site: DCacheSite, monkeypatch: pytest.MonkeyPatch) -> Iterator[DCacheHook]:
+def hook(dcache_hook: DCacheHook) -> DCacheHook:
     """The hook, whose paths are below our directory; also the connection ``dcache_default``."""
-    monkeypatch.setenv("AIRFLOW_CONN_DCACHE_DEFAULT", json.dumps(site.fields(site.base)))
-    if site.ca:
-        monkeypatch.setenv("SSL_CERT_FILE", site.ca)
-    with site.hook(site.base) as found:
-        yield found
+    return dcache_hook
 
 
 @pytest.mark.timeout(400)
@@ -190,16 +179,26 @@ class TestStaging:
         answer = httpx.head(f"{site.door}{site.base}/jobs/short", headers=headers, verify=site.tls)
         assert (answer.status_code, "expired" in answer.reason_phrase) == (401, True)
 
+    @pytest.mark.timeout(600)
+    async def test_a_pool_that_restarts_costs_no_transfer(self, hook, tmp_path):
+        command = variable("DCACHE_RESTART_POOL")
+        hook.put_bytes("/jobs", "pool", b"input")
+        given = msgspec.to_builtins(hook.stage_in(hook.head("/jobs", "pool"), lifetime=HOUR))
+        restarting = await asyncio.create_subprocess_shell(command, stdout=subprocess.DEVNULL)
+        assert await asyncio.to_thread(supervised.stage_in, [read_input(given)], str(tmp_path)) == [5]
+        assert await restarting.wait() == 0
+        assert hook.read_bytes(given["uri"], 10) == b"input"
+
     @pytest.mark.timeout(900)
     async def test_a_file_comes_back_from_tape(self, site, monkeypatch):
         path = f"{variable('DCACHE_TAPE').rstrip('/')}/{uuid.uuid4().hex}"
         monkeypatch.setenv("AIRFLOW_CONN_DCACHE_DEFAULT", json.dumps(site.fields()))
         with site.hook() as root:
             root.put_bytes(path.rpartition("/")[0], path.rpartition("/")[2], b"frozen")
-            await asyncio.to_thread(_until, lambda: "NEARLINE" in root.stat(path).locality, seconds=300)
+            await asyncio.to_thread(until, lambda: "NEARLINE" in root.stat(path).locality, seconds=300)
             if evict := os.environ.get("DCACHE_TAPE_EVICT"):
                 await (await asyncio.create_subprocess_shell(evict)).wait()
-            await asyncio.to_thread(_until, lambda: root.stat(path).locality == "NEARLINE", seconds=300)
+            await asyncio.to_thread(until, lambda: root.stat(path).locality == "NEARLINE", seconds=300)
             task = DCacheBringOnlineOperator(task_id="bring", paths=[path], poll_interval=1)
             with pytest.raises(TaskDeferred) as caught:
                 task.execute({})
@@ -263,7 +262,7 @@ class TestWatching:
             made = client.post(f"{place}/metronome", json={"frequency": 2000, "count": 17000, "message": "x"})
             assert made.status_code == 201
             here = f"{site.frontends[0]}{urlsplit(made.headers['location']).path}"
-            _until(lambda: client.get(here).status_code == 404)  # it has ticked to its end
+            until(lambda: client.get(here).status_code == 404)  # it has ticked to its end
 
     @pytest.mark.timeout(600)
     async def test_a_frontend_that_restarts_hides_nothing(self, site, hook):
@@ -316,13 +315,6 @@ def test_a_macaroon_serves_as_the_connections_token(site, hook):
             other.put_bytes("/token", "g", b"1")
 
 
-def _until(condition, *, seconds=PATIENCE):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.5)
-
-
 def _patiently(act):
     def done():
         with contextlib.suppress(OscarProviderError):
@@ -330,7 +322,7 @@ def _patiently(act):
             return True
         return False
 
-    _until(done)
+    until(done)
 
 
 class Between:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import ssl
 import tarfile
 from hashlib import sha256
 
@@ -15,6 +16,7 @@ from oscar_testbed.fakes.interlink import install_runtime
 from oscar_testbed.fakes.interlink.runtime import find_image
 from oscar_testbed.images import LocalImage
 from oscar_testbed.process import LOOPBACK
+from oscar_testbed.real.base import run
 from oscar_testbed.real.doorway import Doorway
 from oscar_testbed.real.oci import Registry, write_layout
 from oscar_testbed.real.runtime import add_image
@@ -90,6 +92,31 @@ def test_doorway_turns_others_away():
             connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
             with contextlib.suppress(ConnectionResetError):
                 assert connection.recv(1) == b""
+
+
+@pytest.mark.parametrize("size", [0, 3_000_000], ids=["small", "large"])
+def test_doorway_speaks_tls_with_a_server_whose_authority_pods_do_not_know(tmp_path, size):
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    words = ["-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    words += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
+    run(["openssl", "req", *words])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server = AsgiServer(_echo, ssl=context)
+    known = ssl.create_default_context(cafile=str(certificate))
+    with started(server), started(Doorway(LOOPBACK, "127.0.0.0/8")) as doorway:
+        url = f"http://{doorway.admit(server.port, known)}/"
+        for _ in range(2):  # the client goes away between them, and the doorway with it
+            assert httpx.post(url, content=b"x" * size).content == b"x" * size
+
+
+async def _echo(scope, receive, send):
+    content, more = b"", True
+    while more:
+        message = await receive()
+        content, more = content + message["body"], message.get("more_body", False)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": content})
 
 
 def test_doorway_closes_what_is_open_when_it_stops():

@@ -76,12 +76,17 @@ class DCacheSettings:
         return unquote(raw, errors="surrogateescape").rstrip("/")
 
     @property
+    def namespace_base(self) -> str:
+        """Directory of dCache's namespace below which the connection's paths are; its messages name whole paths."""
+        return self.door_root + self.base_path
+
+    @property
     def frontend_base(self) -> str:
         """What comes before a path of the connection at the frontend, so that both views show one file.
 
         :raises DefinitionError: if the frontend does not show the directory that the WebDAV URL names.
         """
-        base = self.door_root + self.base_path
+        base = self.namespace_base
         if base != self.frontend_root and not base.startswith(self.frontend_root + "/"):
             raise DefinitionError(
                 f"{self.where}: the WebDAV URL shows {quoted(base or '/')}, which is not below the extra "

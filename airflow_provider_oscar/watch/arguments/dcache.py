@@ -67,7 +67,8 @@ class DCacheArguments(WatchArguments):
         async def open_channel() -> Channel | None:
             if (chosen := self.chosen) is not None:
                 keys = partial(new_keys, bucket=source.container, prefix="")
-                return kafka_channel(chosen, self.identity_digest(), keys, directory=source.container)
+                base = await source.namespace_base()
+                return kafka_channel(chosen, self.identity_digest(), keys, directory=source.container, base=base)
             if self.notifications == "auto" and not await source.has_frontend():
                 return None
             return DCacheEventChannel(

@@ -114,6 +114,7 @@ class KafkaChannel(BlockingChannel):
     :param group: consumer group, where the connection's extra names no ``group.id``.
     :param keys: takes what belongs to the place from a message's notifications.
     :param directory: watched directory, for dCache's own topic; else empty.
+    :param base: what comes before it in dCache's namespace.
     :param pointers: JSON pointers for messages of a form of one's own.
     :param open_reader: joins the topic; called again after a failure.
     """
@@ -128,6 +129,7 @@ class KafkaChannel(BlockingChannel):
     group: str
     keys: Callable[[list[Notification]], dict[str, Reason]]
     directory: str = ""
+    base: str = ""
     pointers: Mapping[str, str] | None = None
     open_reader: Callable[[str, str, str], TopicReader] = open_reader
 
@@ -137,7 +139,7 @@ class KafkaChannel(BlockingChannel):
         self._offsets = Offsets()
         self._failed = False
         self.skipped = SkipCounter(self.about)
-        read: Detect = partial(detect, directory=self.directory)
+        read: Detect = partial(detect, directory=self.directory, base=self.base)
         if self.pointers:
             read = partial(from_pointers, pointers=self.pointers)
         self._keys = KeyReader(self.skipped, self.keys, read=read)
@@ -188,6 +190,7 @@ def kafka_channel(
     keys: Callable[[list[Notification]], dict[str, Reason]],
     *,
     directory: str = "",
+    base: str = "",
 ) -> KafkaChannel:
     """Return the channel of a topic; each watcher is a consumer group of its own, so that each gets every message."""
     return KafkaChannel(
@@ -196,5 +199,6 @@ def kafka_channel(
         group=f"airflow-provider-oscar-{digest}",
         keys=keys,
         directory=directory,
+        base=base,
         pointers=chosen.pointers,
     )

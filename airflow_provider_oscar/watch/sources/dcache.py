@@ -60,6 +60,11 @@ class DCacheSource(DirectorySource["DCacheHook", "NamespaceEntry"]):
         async with self._store.hook() as hook:
             return bool(hook.settings.frontend_url)
 
+    async def namespace_base(self) -> str:
+        """Where the connection's paths begin in dCache's namespace."""
+        async with self._store.hook() as hook:
+            return hook.settings.namespace_base
+
     async def top(self, hook: DCacheHook) -> str:
         """Return the directory."""
         return self.container

@@ -120,7 +120,7 @@ class ApiServer:
             f"--cert-dir={self.directory}/certs",
             f"--bind-address={LOOPBACK}",
             f"--secure-port={self.port}",
-            "--insecure-port=0",
+            *_without_insecure_port("--insecure-port=0"),
             "--service-cluster-ip-range=10.96.0.0/16",
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={self.service_account_key}",
@@ -206,7 +206,8 @@ class ControlLoop:
         """Run it as the only one of its kind."""
         self._port = free_ports(1)[0]
         command = [str(_program(self.name)), f"--kubeconfig={self._api.kubeconfig_path}", "--leader-elect=false"]
-        command += [f"--bind-address={LOOPBACK}", "--port=0", f"--secure-port={self._port}"]
+        command += [f"--bind-address={LOOPBACK}", f"--secure-port={self._port}"]
+        command += _without_insecure_port("--port=0")
         command += [f"--cert-dir={self._directory / self.name}", *self._arguments]
         self._program = Program(self.name, command, log_path=self.log_path)
         self._program.start()
@@ -226,8 +227,9 @@ class ControllerManager(ControlLoop):
     """kube-controller-manager: jobs, default service accounts, owned objects, node leases."""
 
     def __init__(self, directory: Path, api: ApiServer) -> None:
-        key = f"--service-account-private-key-file={api.service_account_key}"
-        super().__init__("kube-controller-manager", directory, api, key, "--use-service-account-credentials=false")
+        words = [f"--service-account-private-key-file={api.service_account_key}"]
+        words += [f"--root-ca-file={api.ca_path}", "--use-service-account-credentials=false"]
+        super().__init__("kube-controller-manager", directory, api, *words)
 
     def start(self) -> None:
         """Run it, and wait for the service accounts without which no pod is accepted."""
@@ -257,6 +259,11 @@ def _program(name: str) -> Path:
             f"{name} has not been built; `python -m oscar_testbed.real build` does it in a few minutes"
         )
     return path
+
+
+def _without_insecure_port(flag: str) -> list[str]:
+    """The flag that closes the port without TLS, where there still is one."""
+    return [flag] if kubernetes_build.minor() < 24 else []
 
 
 def _answers(url: str, text: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import threading
 from ipaddress import ip_address, ip_network
 
@@ -56,14 +57,18 @@ class Doorway:
         """Whether it forwards."""
         return self._thread is not None and self._thread.is_alive()
 
-    def admit(self, port: int) -> str:
-        """Let pods in to a port of loopback, and return host and port under which they find it."""
-        server = asyncio.run_coroutine_threadsafe(self._listen(port), self._loop).result(_PATIENCE)
+    def admit(self, port: int, tls: ssl.SSLContext | None = None) -> str:
+        """Let pods in to a port of loopback, and return host and port under which they find it.
+
+        :param tls: to speak TLS with a server whose certificate is for ``localhost``, and plainly with the pods, which
+            know nothing of its authority.
+        """
+        server = asyncio.run_coroutine_threadsafe(self._listen(port, tls), self._loop).result(_PATIENCE)
         return f"{self._address}:{server.sockets[0].getsockname()[1]}"
 
-    async def _listen(self, port: int) -> asyncio.Server:
+    async def _listen(self, port: int, tls: ssl.SSLContext | None) -> asyncio.Server:
         def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.create_task(self._forward(port, reader, writer))
+            task = asyncio.create_task(self._forward(port, tls, reader, writer))
             self._connections.add(task)
             task.add_done_callback(self._connections.discard)
 
@@ -71,13 +76,19 @@ class Doorway:
         self._servers.append(server)
         return server
 
-    async def _forward(self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(
+        self, port: int, tls: ssl.SSLContext | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         with contextlib.closing(writer), contextlib.suppress(OSError):
             if ip_address(writer.get_extra_info("peername")[0]) not in self._inside:
                 return
-            back, forth = await asyncio.open_connection(LOOPBACK, port)
-            with contextlib.closing(forth):
+            name = None if tls is None else "localhost"
+            back, forth = await asyncio.open_connection(LOOPBACK, port, ssl=tls, server_hostname=name)
+            try:
                 await asyncio.gather(_pump(reader, forth), _pump(back, writer))
+            finally:
+                # Whatever was to be sent has been, and TLS would take rounds of the loop to say goodbye.
+                forth.transport.abort()
 
     async def _close(self) -> None:
         for server in self._servers:
@@ -94,3 +105,5 @@ async def _pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> N
         await target.drain()
     if target.can_write_eof():
         target.write_eof()
+    else:
+        target.close()  # TLS cannot be closed in one direction alone

@@ -210,13 +210,13 @@ class Kubelet:
             f"--kubeconfig={self._api.kubeconfig_path}",
             f"--root-dir={root}",
             f"--cert-dir={self.directory}/certs",
-            "--container-runtime=remote",
             f"--container-runtime-endpoint=unix://{self._containerd.socket}",
             f"--hostname-override={NODE}",
             f"--node-ip={ADDRESS}",
             "--register-with-taints=",
-            f"--pod-infra-container-image={PAUSE_IMAGE}",
         ]
+        if kubernetes_build.minor() < 27:  # later ones know no other runtime
+            command += ["--container-runtime=remote", f"--pod-infra-container-image={PAUSE_IMAGE}"]
         self._program = Program("kubelet", command, log_path=self.log_path, env=_environment())
         self._program.start()
         wait_until(self.healthy, what="the node is ready", timeout=120, program=self._program)

@@ -250,6 +250,18 @@ class TestDCache:
     def test_other_transfers_have_no_reason(self, change):
         assert only(self.kafka(**change)).reason is None
 
+    def test_paths_of_a_connection_begin_where_it_does(self):
+        """The message names a path from dCache's root, the connection one below its own base."""
+        body = {"msgType": "transfer", "isWrite": "write", "isP2p": False, "status": {"code": 0}}
+        body["transferPath"] = "/site/dö/data/in/x/a"
+        for found in (
+            n.from_dcache_kafka(body, directory="/data/in", base="/site/dö"),
+            formats.detect(body, directory="/data/in/", base="/site/dö"),
+        ):
+            assert (only(found).key, only(found).container.rstrip("/")) == ("x/a", "/data/in")
+        assert n.from_dcache_kafka(body, directory="/data/in") == []
+        assert n.from_dcache_kafka(body, directory="/data/in", base="/site") == []
+
     @pytest.mark.parametrize(
         "change", [{"msgType": "remove"}, {"transferPath": "/data/inside/a"}, {"transferPath": "/data/in/"}], ids=str
     )

@@ -22,9 +22,11 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
+from airflow.sdk import Connection
 
 from airflow_provider_oscar.core.errors import TransientError
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
+from airflow_provider_oscar.hooks.dcache import DCacheHook
 from airflow_provider_oscar.ingest import notifications as intake
 from airflow_provider_oscar.plugins import receiver
 from airflow_provider_oscar.plugins.receiver import REQUEST_LIMIT
@@ -314,6 +316,27 @@ def test_any_json_is_taken_by_its_pointers(client: Any, store: FakeStore, asset:
     monkeypatch.setenv("AIRFLOW_CONN_OSCAR_NOTIFICATIONS", json.dumps(connection))
     answer = client.post(f"/oscar/notifications/{asset}", json={"file": {"name": KEY}}, headers=bearer())
     assert answer.json()["registered"] == 1
+
+
+def test_a_transfer_below_the_base_of_a_dcache_connection_is_found(
+    client: Any, store: FakeStore, asset: str, monkeypatch: Any
+) -> None:
+    """dCache names paths from its root, the connection and the list of directories below the connection's base."""
+    fields = {"conn_type": "dcache", "host": "https://door.example.org:2880/site"}
+    hook = DCacheHook("store", connection=Connection.from_json(json.dumps(fields), conn_id="store"))
+
+    def head(directory: str, key: str) -> ObjectEvent:
+        return ObjectEvent(StoreType.DCACHE, "store", directory, key, 3, "etag", "", NOON)
+
+    monkeypatch.setattr(hook, "head", head)
+    monkeypatch.setattr(intake, "_open_hook", lambda _: hook)
+    rule = {"conn_id": "store", "directories": ["/data"]}
+    connection = {"conn_type": "generic", "password": SECRET, "extra": {"assets": {"received": rule}}}
+    monkeypatch.setenv("AIRFLOW_CONN_OSCAR_NOTIFICATIONS", json.dumps(connection))
+    for path, registered in ((f"/site/data/{KEY}", 1), (f"/data/{KEY}", 0), (f"/site/database/{KEY}", 0)):
+        body = {"msgType": "transfer", "isWrite": "write", "isP2p": False, "status": {"code": 0}, "transferPath": path}
+        answer = client.post(f"/oscar/notifications/{asset}", json=body, headers=bearer())
+        assert answer.json()["registered"] == registered, path
 
 
 def test_what_a_store_does_not_tell_is_taken_from_the_notification(

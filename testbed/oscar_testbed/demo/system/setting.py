@@ -19,7 +19,8 @@ from oscar_testbed import __version__
 from oscar_testbed.demo import scenario
 from oscar_testbed.demo.progress import Progress
 from oscar_testbed.demo.system.image import inference_image
-from oscar_testbed.demo.system.stores import SharedS3, shared, shared_dcache
+from oscar_testbed.demo.system.stores import SharedDCache, SharedS3, named_dcache, shared, shared_dcache
+from oscar_testbed.errors import MissingPrerequisite
 from oscar_testbed.fakes.dcache import LocalDCache
 from oscar_testbed.fakes.interlink.containers import SUPERVISOR_KIT_IMAGE
 from oscar_testbed.fakes.oscar import LocalOscar
@@ -30,6 +31,7 @@ from oscar_testbed.real import kubelet, oscar_volume
 from oscar_testbed.real.base import run
 from oscar_testbed.real.cluster import prefetch, remove_pods
 from oscar_testbed.real.doorway import Doorway
+from oscar_testbed.real.named_dcache import NamedDCache
 from oscar_testbed.real.oci import Registry
 from oscar_testbed.real.pod_runner import PodRunner
 from oscar_testbed.real.runtime import add_image, wants_root
@@ -96,16 +98,14 @@ def open_setting(stack: Path, directory: Path, progress: Progress) -> Iterator[s
         process = scenario.image(directory / "image-cache")
         add_image(images, reference, root, process)
         store, server = _s3(scene, doorway)
-        dcache = LocalDCache(directory / "dcache")
-        seconds = scene.start(dcache)
-        scene.note(Part("dCache", False, __version__, seconds, str(dcache.log_path)))
+        dcache = _dcache(scene, doorway)
         if node and isinstance(server, MinIO) and programs.find("oscar"):
             oscar = _upstream_oscar(scene, server, kubeconfig)
         else:
             oscar = _embedded_oscar(scene, store, dcache, kubeconfig, {reference: process})
         connections = {
             "oscar_s3_default": store.connection(),
-            "dcache_default": shared_dcache(dcache.connection(), doorway),
+            "dcache_default": dcache.connection,
             "oscar_default": oscar,
             "interlink_default": {"conn_type": "interlink", "extra": {"kube_config": json.dumps(kubeconfig)}},
         }
@@ -150,8 +150,31 @@ def _version(kind: str) -> str:
     return version(kind) if weed is None else run([str(weed), "version"]).split()[2]
 
 
+def _dcache(scene: _Scene, doorway: Doorway | None) -> SharedDCache:
+    """The dCache that the environment names, else the embedded one; as everybody reaches it.
+
+    :raises MissingPrerequisite: if one is named that does not answer.
+    """
+    if (named := NamedDCache.from_environment()) is not None:
+        if not (number := named.version()):
+            raise MissingPrerequisite(
+                f"the dCache that DCACHE_USER and DCACHE_PASSWORD are for does not answer at {named.frontends[0]}"
+            )
+        shared = scene.running.enter_context(named_dcache(named, doorway))
+        scene.note(Part("dCache", True, number, 0.0, ""))
+        return shared
+    dcache = LocalDCache(scene.directory / "dcache")
+    seconds = scene.start(dcache)
+    scene.note(Part("dCache", False, __version__, seconds, str(dcache.log_path)))
+    return SharedDCache(dcache.webdav_url, shared_dcache(dcache.connection(), doorway))
+
+
 def _embedded_oscar(
-    scene: _Scene, store: SharedS3, dcache: LocalDCache, kubeconfig: Mapping[str, Any], images: Mapping[str, LocalImage]
+    scene: _Scene,
+    store: SharedS3,
+    dcache: SharedDCache,
+    kubeconfig: Mapping[str, Any],
+    images: Mapping[str, LocalImage],
 ) -> dict[str, Any]:
     """Our own OSCAR, whose jobs are pods where there is a real node; returns its connection."""
     node = scene.found["node"]

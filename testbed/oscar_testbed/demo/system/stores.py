@@ -4,13 +4,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import json
+import uuid
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from airflow.sdk import Connection
+
+from airflow_provider_oscar.hooks.dcache import DCacheHook
 from oscar_testbed.fakes.s3 import open_client
+from oscar_testbed.process import LOOPBACK
 from oscar_testbed.real.doorway import Doorway
+from oscar_testbed.real.named_dcache import NamedDCache
 
 
 @dataclass
@@ -65,3 +72,42 @@ def shared_dcache(connection: Mapping[str, Any], doorway: Doorway | None) -> dic
     """
     extra = {**connection.get("extra", {}), **({"allow_insecure_http": True} if doorway else {})}
     return {**connection, "host": shared(connection["host"], doorway), "extra": extra}
+
+
+@dataclass(frozen=True)
+class SharedDCache:
+    """A dCache that somebody named, with a directory of ours.
+
+    :param webdav_url: its door, the same for everybody.
+    """
+
+    webdav_url: str
+    connection: Mapping[str, Any]
+
+
+@contextlib.contextmanager
+def named_dcache(dcache: NamedDCache, doorway: Doorway | None) -> Iterator[SharedDCache]:
+    """Let jobs use a dCache, below a directory that is removed at the end.
+
+    One on loopback is reached through a doorway, which speaks TLS for those who do not know its certificate authority;
+    its door must not send readers on to pools, where nobody else would find them. Any other is reached as it is.
+    """
+    place = f"{dcache.home}/oscar-demo-{uuid.uuid4().hex[:8]}"
+    with contextlib.ExitStack() as running:
+        door = dcache.door
+        extra: dict[str, Any] = {}
+        parts = urlsplit(door)
+        if parts.hostname in ("localhost", LOOPBACK):
+            if doorway is None:
+                doorway = Doorway(LOOPBACK, "127.0.0.0/8")
+                running.callback(doorway.stop)
+                doorway.start()
+            tls = dcache.tls if parts.scheme == "https" else None
+            door, extra = f"http://{doorway.admit(parts.port or 443, tls)}", {"allow_insecure_http": True}
+        root = DCacheHook(
+            connection=Connection.from_json(json.dumps(dcache.connection(door=door, **extra)), conn_id="dcache_default")
+        )
+        running.callback(root.close)
+        root.make_directory(place)
+        running.callback(root.delete, "/", place)
+        yield SharedDCache(door, dcache.connection(place, door=door, **extra))
