@@ -85,34 +85,41 @@ class BucketExistsError(DefinitionError):
 
 
 def refusal(answer: httpx.Response, *, about: str, where: str) -> OscarProviderError:
-    """Return the error for an answer that is not a success; total over all statuses."""
+    """Return the error for an answer that is not a success, what it means first; total over all statuses.
+
+    :param answer: of OSCAR, or of what stands before it.
+    :param about: what the request was about, such as ``service 'cowsay'``.
+    :param where: words that name the connection.
+    """
     status = answer.status_code
-    seen = f"{where}: OSCAR answered {status} about {about}"
-    body = f" ({quoted(answer.text)})" if answer.text.strip() and not is_page(answer.headers, answer.content) else ""
+    body = f": {quoted(answer.text)}" if answer.text.strip() and not is_page(answer.headers, answer.content) else ""
+    seen = f"{where}: OSCAR answered {status}{body}"
     if status == 401:
-        return AccessError(f"{seen}{body}: not authorised; check user, password or token of the connection")
+        return AccessError(f"not authorised for {about}; check user, password or token of the connection ({seen})")
     if status == 403:
-        return AccessError(f"{seen}{body}: forbidden; the account of the connection lacks the right")
-    if status == 404 and _NO_BUCKET.search(answer.text):
-        return DefinitionError(f"{seen}{body}: correct the name (`airflow oscar buckets list`)")
-    if status == 404 and answer.text.strip():
-        return NotOscarError(f"{seen}{body}: there is no such route; check that the host of the connection is OSCAR")
+        return AccessError(f"{about} is forbidden; the account of the connection lacks the right ({seen})")
+    if status == 404 and answer.text.strip() and not _NO_BUCKET.search(answer.text):
+        return NotOscarError(
+            f"there is no such route for {about}; check that the host of the connection is OSCAR ({seen})"
+        )
     if status in (404, 405):
-        return DefinitionError(f"{seen}{body}: not there; check the name, and that the host of the connection is OSCAR")
+        remedy = "the name (`airflow oscar buckets list`)" if body else "the name, and that the host is OSCAR"
+        return DefinitionError(f"{about} is not there; check {remedy} ({seen})")
     if status in (408, 423, 425, 429):
-        return TransientError(f"{seen}{body}: it asks to come back later", delay=retry_after(answer.headers))
+        return TransientError(f"OSCAR asks to come back later for {about} ({seen})", delay=retry_after(answer.headers))
     if status in (400, 406, 415, 422):
         remedy = next((remedy for pattern, remedy in _REFUSED if pattern.search(answer.text)), "correct the definition")
-        return DefinitionError(f"{seen}{body}: it does not accept what was sent; {remedy}")
+        return DefinitionError(f"OSCAR does not accept {about}: {remedy} ({seen})")
     if 300 <= status < 400:
         message = (
-            f"{seen}: it redirects to {target_of(answer.headers)}; put OSCAR's own address into the connection's host"
+            f"{about} is redirected to {target_of(answer.headers)}; put OSCAR's own address into the connection's host "
+            f"({seen})"
         )
         return TransientError(message) if error_class(status) is TransientError else DefinitionError(message)
     if status in (501, 505) or 400 <= status < 500:
-        return PermanentError(f"{seen}{body}: refused")
-    return _final(answer, f"{seen}{body}") or TransientError(
-        f"{seen}{body}: the server failed", delay=retry_after(answer.headers)
+        return PermanentError(f"OSCAR refuses {about} ({seen})")
+    return _final(answer, about, seen) or TransientError(
+        f"OSCAR failed at {about} ({seen})", delay=retry_after(answer.headers)
     )
 
 
@@ -121,15 +128,14 @@ def is_final(answer: httpx.Response) -> bool:
     return any(pattern.search(answer.text) for pattern, _ in _FINAL) or "already exists" in answer.text
 
 
-def _final(answer: httpx.Response, seen: str) -> DefinitionError | None:
+def _final(answer: httpx.Response, about: str, seen: str) -> DefinitionError | None:
     text = answer.text
     if answer.status_code == 503 and _SWITCHED_OFF.search(text):
-        return RouteAbsentError(f"{seen}: this OSCAR's administrator has switched that part off")
+        return RouteAbsentError(f"{about} cannot be had: this OSCAR's administrator has switched that off ({seen})")
     for pattern, remedy in _FINAL:
         if not pattern.search(text):
             continue
+        message = f"OSCAR does not accept {about}: {remedy} ({seen})"
         bucket = re.search(r'the bucket "([^"]*)" already exists', text)
-        if bucket:
-            return BucketExistsError(f"{seen}: {remedy}", bucket[1])
-        return DefinitionError(f"{seen}: {remedy}")
+        return BucketExistsError(message, bucket[1]) if bucket else DefinitionError(message)
     return None

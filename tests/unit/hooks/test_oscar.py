@@ -89,7 +89,7 @@ def test_job_that_exists_is_adopted():
 
 
 def test_any_other_500_on_submission_is_tried_again():
-    with pytest.raises(TransientError, match="answered 500 about job 'infer-1'"):
+    with pytest.raises(TransientError, match="OSCAR failed at job 'infer-1'.*answered 500"):
         drive(Calls().submit_job("infer", b"", "infer-1"), SERVICE, INFO, answer(500, text="quota"))
 
 
@@ -304,7 +304,7 @@ def test_what_json_has_no_word_for_is_refused_before_it_is_sent(value):
         (400, 'the bucket "b" already exists', DefinitionError, "use what is there, or choose another name"),
         (400, "InvalidBucketName: The specified bucket is not valid", DefinitionError, "3 to 63 characters"),
         (400, 'service "svc" is not exposed', DefinitionError, "expose.api_port"),
-        (503, "kueue is not enabled: it requires KUEUE_ENABLE=true", RouteAbsentError, "switched that part off"),
+        (503, "kueue is not enabled: it requires KUEUE_ENABLE=true", RouteAbsentError, "switched that off"),
     ],
 )
 def test_what_no_repetition_mends_has_its_remedy(status, text, kind, remedy):
