@@ -8,6 +8,7 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_oscar.core.errors import OscarProviderError
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.signing import proves
 from airflow_provider_oscar.jobs.status import JobEvent, JsonObject
@@ -47,8 +48,11 @@ def wait_to_end(
 async def wait_here(task: JobOperator[Any], job: RunningJob) -> JsonObject:
     """Wait on the worker, and return the event that the trigger would send."""
 
-    async def proof(ended: bool) -> bool:
-        manifest = await asyncio.to_thread(task.read_manifest, job)
+    async def proof(ended: bool) -> bool | None:
+        try:
+            manifest = await asyncio.to_thread(task.read_manifest, job)
+        except OscarProviderError:
+            return None  # how long that is tolerated is decided where it is waited
         return proves(job, manifest, task.verifies, ended=ended)
 
     return await wait_for_job(

@@ -305,11 +305,11 @@ def test_a_signal_before_the_time_limit_lets_the_command_save_its_state(place):
         "trap 'echo saved > $TMP_OUTPUT_DIR/done; echo state > $CHECKPOINT_DIR/state; exit 75' USR1; echo begun; "
         "while :; do sleep 0.2; done"
     )
-    task = place.task(script, minutes=1, extra_flags=("--signal=B:USR1@50",))
+    task = place.task(script, minutes=2, extra_flags=("--signal=B:USR1@75",))
     done = place.start(task)
     place.begun(task)
     with pytest.raises(TransientError, match="It saved its state"):
-        done.result(timeout=200)
+        done.result(timeout=300)
     manifest = task.results.read_manifest("oscar_s3_default", "s3://outgoing/results", task._job.submission_id)
     assert (manifest.exit_code, [each.key for each in manifest.outputs]) == (75, ["done"])
     assert [each.key for each in manifest.checkpoint] == ["checkpoint/state"]

@@ -227,6 +227,27 @@ def test_waiting_on_the_worker_is_the_same_wait(oscar, supervisor):
 
 
 @pytest.mark.usefixtures("no_delays")
+def test_a_store_that_is_away_while_its_result_is_asked_for_ends_no_wait_on_the_worker(oscar, supervisor, monkeypatch):
+    task, away, read = oscar_operator(deferrable=False, poll_interval=0.001), [], supervisor.read_manifest
+
+    def read_manifest(*where):
+        if away:
+            raise away.pop()
+        return read(*where)
+
+    def finish():
+        (name,) = oscar.jobs
+        oscar.jobs[name] = "Succeeded"
+        supervisor.manifests[name] = manifest(name)
+        away.extend([TransientError("the endpoint is not reachable")] * 3)
+
+    monkeypatch.setattr(supervisor, "read_manifest", read_manifest)
+    oscar.after_list = [finish]
+    assert task.execute(context())["exit_code"] == 0
+    assert away == []
+
+
+@pytest.mark.usefixtures("no_delays")
 def test_waiting_on_the_worker_gives_up_on_a_lost_job(oscar, monkeypatch):
     monkeypatch.setattr(JobOperator, "manifest_grace", timedelta(seconds=0.02))
     oscar.after_list = [lambda: None] * 3 + [oscar.jobs.clear]
