@@ -27,6 +27,8 @@ Url = Annotated[str, Meta(pattern="^https?://[!-~]+$", extra_json_schema={"forma
 #: Names and values that go into protocols line by line: none has control characters.
 Line = Annotated[str, Meta(pattern=r"^(?![\s\S]*[\x00-\x1f\x7f])")]
 CHECKSUM_TYPES: tuple[ChecksumType, ...] = ("adler32", "md5", "sha256")
+#: The same, as they are preferred.
+STRONGEST_FIRST: tuple[ChecksumType, ...] = ("sha256", "md5", "adler32")
 
 
 def safe_name(key: str) -> str:

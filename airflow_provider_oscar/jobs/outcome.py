@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether a job is running, done, failed or lost: the only place that decides.
 
-Operators, triggers, sensors and the CLI all ask :func:`verdict`. Pod phases and OSCAR's job states lie in
-both directions (``reference`` of OSCAR 1.8 and interLink 4.5), so only a manifest proves success.
+Operators, triggers, sensors and the CLI all ask :func:`evaluate`. Pod phases and OSCAR's job states lie in
+both directions (OSCAR copies the phase of a pod, interLink what a script made of SLURM's word), so only a manifest
+proves success.
 """
 
 from __future__ import annotations

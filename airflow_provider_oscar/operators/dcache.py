@@ -14,11 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from airflow.sdk import BaseOperator
 
 from airflow_provider_oscar._airflow import airflow_errors
+from airflow_provider_oscar.base_arguments import OperatorArguments
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, JobFailedError, TransientError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 from airflow_provider_oscar.triggers.dcache_tape import DCacheTapeTrigger
@@ -59,7 +60,7 @@ class DCacheBringOnlineOperator(BaseOperator):
         timeout: timedelta = timedelta(hours=24),
         poll_interval: float = 30.0,
         deferrable: bool = True,
-        **kwargs: Any,
+        **kwargs: Unpack[OperatorArguments],
     ) -> None:
         super().__init__(**kwargs)
         if poll_interval <= 0 or timeout <= timedelta(0) or disk_lifetime <= timedelta(0):

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 import msgspec
 
 from airflow_provider_oscar._airflow import airflow_errors
+from airflow_provider_oscar.base_arguments import OperatorArguments
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.pod_options import PodOptions
 from airflow_provider_oscar.core.sbatch import interpreter, with_script
@@ -134,7 +135,7 @@ class InterLinkPodOperator(PodJobOperator):
         pod_options: PodOptions | None = None,
         callbacks: Callbacks = None,
         script: str = "",
-        **kwargs: object,
+        **kwargs: Unpack[OperatorArguments],
     ) -> None:
         super().__init__(
             object_event=object_event,

@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Unpack
 
+from airflow_provider_oscar.base_arguments import OperatorArguments
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.pod_options import PodOptions
 from airflow_provider_oscar.jobs.kubernetes import KubernetesBackend
@@ -116,7 +117,7 @@ class KubernetesJobOperator(PodJobOperator):
         keep_pod: KeepPod = "never",
         pod_options: PodOptions | None = None,
         callbacks: Callbacks = None,
-        **kwargs: object,
+        **kwargs: Unpack[OperatorArguments],
     ) -> None:
         super().__init__(
             object_event=object_event,

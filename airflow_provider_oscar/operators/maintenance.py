@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 from airflow.sdk import BaseOperator, conf
 
 from airflow_provider_oscar._airflow import airflow_errors
+from airflow_provider_oscar.base_arguments import OperatorArguments
 from airflow_provider_oscar.core.checks import seconds
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.orphans import KEEP_FOR, OLDER_THAN, Orphan, RetentionLimits
@@ -58,7 +59,7 @@ class InterLinkMaintenanceOperator(BaseOperator):
         older_than: timedelta | float = OLDER_THAN,
         keep_for: timedelta | float = KEEP_FOR,
         dry_run_only: bool = False,
-        **kwargs: Any,
+        **kwargs: Unpack[OperatorArguments],
     ) -> None:
         super().__init__(**kwargs)
         if not logs_uri and not dry_run_only:

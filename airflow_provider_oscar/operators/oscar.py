@@ -7,8 +7,9 @@ import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Unpack
 
+from airflow_provider_oscar.base_arguments import OperatorArguments
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.oscar_events import shell_json
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook, encode_body
@@ -126,7 +127,7 @@ class OscarJobOperator(JobOperator[OscarWork]):
         run_options: RunOptions | None = None,
         inputs: object = None,
         resume_from: object = None,
-        **kwargs: object,
+        **kwargs: Unpack[OperatorArguments],
     ) -> None:
         super().__init__(
             object_event=object_event,

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 from airflow.sdk import BaseOperator
 
 from airflow_provider_oscar._airflow import airflow_errors
+from airflow_provider_oscar.base_arguments import OperatorArguments
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError
 from airflow_provider_oscar.core.oscar_events import shell_json
 from airflow_provider_oscar.core.shapes import mappings_of, parse_json
@@ -50,7 +51,7 @@ class OscarInvokeOperator(BaseOperator):
         answer: str = "text",
         oscar_conn_id: str = OscarHook.default_conn_name,
         timeout: float = SYNC_LIMIT,
-        **kwargs: Any,
+        **kwargs: Unpack[OperatorArguments],
     ) -> None:
         super().__init__(**kwargs)
         if answer not in ("text", "json", "base64"):
@@ -119,7 +120,7 @@ class OscarDeleteServiceOperator(BaseOperator):
         delete_buckets: bool = False,
         running_jobs: str = "refuse",
         oscar_conn_id: str = OscarHook.default_conn_name,
-        **kwargs: Any,
+        **kwargs: Unpack[OperatorArguments],
     ) -> None:
         super().__init__(**kwargs)
         if not delete_buckets:
@@ -185,7 +186,7 @@ class OscarBucketOperator(BaseOperator):
         users: Sequence[str] = (),
         delete_objects: bool = False,
         oscar_conn_id: str = OscarHook.default_conn_name,
-        **kwargs: Any,
+        **kwargs: Unpack[OperatorArguments],
     ) -> None:
         super().__init__(**kwargs)
         if action not in ("create", "update", "delete"):

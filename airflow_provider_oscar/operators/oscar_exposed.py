@@ -6,11 +6,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Unpack
 
 from airflow.sdk import BaseOperator
 
 from airflow_provider_oscar._airflow import airflow_errors
+from airflow_provider_oscar.base_arguments import OperatorArguments
 from airflow_provider_oscar.core.errors import (
     DefinitionError,
     OscarProviderError,
@@ -71,7 +72,7 @@ class OscarExposedServiceOperator(BaseOperator):
         wait: float = 300.0,
         timeout: float = SYNC_LIMIT,
         oscar_conn_id: str = OscarHook.default_conn_name,
-        **kwargs: Any,
+        **kwargs: Unpack[OperatorArguments],
     ) -> None:
         super().__init__(**kwargs)
         if answer not in ("json", "text"):

@@ -6,11 +6,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from airflow.sdk import Asset, BaseOperator, TaskGroup, XComArg
 
 from airflow_provider_oscar._airflow import airflow_errors
+from airflow_provider_oscar.base_arguments import OperatorArguments
 from airflow_provider_oscar.core.errors import DefinitionError, LostContactError
 from airflow_provider_oscar.core.events import describe_outputs
 from airflow_provider_oscar.operators.choosing import as_mapping
@@ -52,7 +53,9 @@ class PlacedResultOperator(BaseOperator):
 
     ui_color = "#fbeccb"
 
-    def __init__(self, *, choose_task_id: str, elsewhere_task_id: str, output_conn_id: str, **kwargs: object) -> None:
+    def __init__(
+        self, *, choose_task_id: str, elsewhere_task_id: str, output_conn_id: str, **kwargs: Unpack[OperatorArguments]
+    ) -> None:
         super().__init__(**{"trigger_rule": "one_success", **kwargs})  # type: ignore[arg-type]
         self.choose_task_id = choose_task_id
         self.elsewhere_task_id = elsewhere_task_id

@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Unpack
 
 from airflow.sdk import BaseOperator
 
 from airflow_provider_oscar._airflow import airflow_errors
+from airflow_provider_oscar.base_arguments import OperatorArguments
 from airflow_provider_oscar.core.errors import (
     DefinitionError,
     OscarProviderError,
@@ -98,7 +99,7 @@ class PlacedJobOperator(BaseOperator):
         speculate: bool = False,
         wait_timeout: timedelta | float = WAIT_TIMEOUT,
         deferrable: bool = True,
-        **kwargs: Any,
+        **kwargs: Unpack[OperatorArguments],
     ) -> None:
         self.learn = bool(getattr(policy, "learns", False)) if learn is None else learn
         if self.learn:

@@ -6,11 +6,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, ClassVar, NoReturn, Unpack
 
 from airflow.sdk import BaseBranchOperator
 
 from airflow_provider_oscar._airflow import airflow_errors
+from airflow_provider_oscar.base_arguments import OperatorArguments
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.jobs.backend import JobPlace
 from airflow_provider_oscar.operators.choosing import (
@@ -78,7 +79,7 @@ class PlacementBranchOperator(BaseBranchOperator):
         learn: bool | None = None,
         wait_timeout: timedelta | float = WAIT_TIMEOUT,
         deferrable: bool = True,
-        **kwargs: Any,
+        **kwargs: Unpack[OperatorArguments],
     ) -> None:
         self.learn = bool(getattr(policy, "learns", False)) if learn is None else learn
         if self.learn:

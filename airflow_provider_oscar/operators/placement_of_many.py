@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 from airflow.sdk import BaseOperator
 
 from airflow_provider_oscar._airflow import airflow_errors
+from airflow_provider_oscar.base_arguments import OperatorArguments
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.jobs.backend import JobPlace
 from airflow_provider_oscar.operators.choosing import TargetSelector, facts, make_request, observe
@@ -52,7 +53,7 @@ class PlacementOfManyOperator(BaseOperator):
         force: str = "",
         requires: Iterable[str] = (),
         learn: bool | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[OperatorArguments],
     ) -> None:
         self.learn = bool(getattr(policy, "learns", False)) if learn is None else learn
         if self.learn:

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_provider_oscar._airflow import airflow_errors
+from airflow_provider_oscar.base_arguments import SensorArguments
 from airflow_provider_oscar.core.errors import TransientError
 from airflow_provider_oscar.core.nodes import unmet_need
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
@@ -42,7 +43,7 @@ class InterLinkNodeSensor(BaseSensorOperator):
         accelerators: Mapping[str, int] | None = None,
         interlink_conn_id: str = InterLinkHook.default_conn_name,
         deferrable: bool = True,
-        **kwargs: Any,
+        **kwargs: Unpack[SensorArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.node = node

@@ -7,11 +7,12 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Unpack
 
 from airflow.sdk import BaseSensorOperator, Context, PokeReturnValue
 
 from airflow_provider_oscar._airflow import airflow_errors
+from airflow_provider_oscar.base_arguments import SensorArguments
 from airflow_provider_oscar.core.checks import seconds
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.filters import FilterArgument, ObjectFilter, Sentinels
@@ -61,7 +62,7 @@ class NewObjectSensor(BaseSensorOperator):
         poll_interval: timedelta | float,
         sentinel: str,
         deferrable: bool,
-        **kwargs: Any,
+        **kwargs: Unpack[SensorArguments],
     ) -> None:
         super().__init__(**kwargs)
         if start not in tuple(Start):

@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
+from airflow_provider_oscar.base_arguments import SensorArguments
 from airflow_provider_oscar.core.filters import FilterArgument
 from airflow_provider_oscar.core.times import read_clock
 from airflow_provider_oscar.sensors.new_object import NewObjectSensor
@@ -69,7 +70,7 @@ class S3NewObjectSensor(NewObjectSensor):
         sentinel: str = "",
         fan_out: int = 1,
         deferrable: bool = True,
-        **kwargs: object,
+        **kwargs: Unpack[SensorArguments],
     ) -> None:
         super().__init__(
             conn_id=conn_id,
@@ -152,7 +153,7 @@ class DCacheNewObjectSensor(NewObjectSensor):
         poll_interval: timedelta | float = 10.0,
         sentinel: str = "",
         deferrable: bool = True,
-        **kwargs: object,
+        **kwargs: Unpack[SensorArguments],
     ) -> None:
         super().__init__(
             conn_id=conn_id,
@@ -241,7 +242,7 @@ class FileSystemNewObjectSensor(NewObjectSensor):
         poll_interval: timedelta | float = 10.0,
         sentinel: str = "",
         deferrable: bool = True,
-        **kwargs: Any,
+        **kwargs: Unpack[SensorArguments],
     ) -> None:
         super().__init__(
             conn_id=conn_id,

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Unpack
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_provider_oscar._airflow import airflow_errors
+from airflow_provider_oscar.base_arguments import SensorArguments, WaitingArguments
 from airflow_provider_oscar.core.errors import JobFailedError, LostContactError, TransientError
 from airflow_provider_oscar.core.logs import tail
 from airflow_provider_oscar.core.phase import JobPhase
@@ -53,7 +54,7 @@ class OscarJobSensor(BaseSensorOperator):
         members: Mapping[str, str] | None = None,
         oscar_conn_id: str = OscarHook.default_conn_name,
         deferrable: bool = True,
-        **kwargs: Any,
+        **kwargs: Unpack[SensorArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.service = service
@@ -142,7 +143,7 @@ class OscarExposedServiceSensor(BaseSensorOperator):
         service: str,
         oscar_conn_id: str = OscarHook.default_conn_name,
         mode: str = "reschedule",
-        **kwargs: Any,
+        **kwargs: Unpack[WaitingArguments],
     ) -> None:
         super().__init__(mode=mode, **kwargs)
         self.service = service

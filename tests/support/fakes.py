@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import pytest
 
 from airflow_provider_oscar.core.logs import MARKER
 from airflow_provider_oscar.core.phase import JobPhase
@@ -102,7 +103,7 @@ class FakeOscar:
         """Jobs that were started."""
         return self.started
 
-    def install(self, monkeypatch: Any) -> FakeOscar:
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> FakeOscar:
         transport = httpx.MockTransport(self)
         monkeypatch.setenv(
             "AIRFLOW_CONN_OSCAR_DEFAULT",
@@ -125,7 +126,7 @@ class FakeCluster:
         self.deleted: list[str] = []
         self.log: str | None = ""
 
-    def install(self, monkeypatch: Any) -> FakeCluster:
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
         monkeypatch.setenv(
             "AIRFLOW_CONN_INTERLINK_DEFAULT",
             json.dumps(

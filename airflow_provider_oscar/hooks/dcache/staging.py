@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType, normalised_etag, split_uri
 from airflow_provider_oscar.core.oscar_events import to_dcache_event
-from airflow_provider_oscar.core.staging import CHECKSUM_TYPES, Checksum, StageIn, StageOutWebDAV, safe_name
+from airflow_provider_oscar.core.staging import STRONGEST_FIRST, Checksum, StageIn, StageOutWebDAV, safe_name
 from airflow_provider_oscar.hooks.dcache import webdav
 from airflow_provider_oscar.hooks.dcache.auth import credentials
 from airflow_provider_oscar.hooks.dcache.entries import clean_path, join
@@ -120,7 +120,7 @@ def _same_version(before: str, now: str) -> bool:
 
 def _checksum(found: tuple[tuple[str, str], ...]) -> Checksum | None:
     by_type = dict(found)
-    for kind in reversed(CHECKSUM_TYPES):  # the strongest that the supervisor knows
+    for kind in STRONGEST_FIRST:
         if value := by_type.get(kind):
             return Checksum(kind, value)
     return None

@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
+from oscar_testbed.platform import LocalPlatform
 from threedgan.data import write_input
 
 from airflow_provider_oscar.hooks.dcache import DCacheHook
@@ -95,7 +96,7 @@ def opened_specifications(environments: set[bytes]) -> Iterator[dict[str, Any]]:
 class Evidence:
     """What the runs left, by the place a reader would look at, and the secrets that were in use."""
 
-    def __init__(self, platform: Any, database: Path, output: str, spy: Spy, triggers: list[Any]) -> None:
+    def __init__(self, platform: LocalPlatform, database: Path, output: str, spy: Spy, triggers: list[Any]) -> None:
         changes = platform.kubernetes.store.since("pods", 0)
         self.pods = [each.after for each in changes if each.after is not None]
         bodies = [each.after for each in platform.kubernetes.store.since("secrets", 0) if each.after is not None]

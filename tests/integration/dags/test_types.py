@@ -3,20 +3,26 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import pytest
+from airflow.sdk import BaseOperator, BaseSensorOperator
 from mypy import api
+
+from airflow_provider_oscar.base_arguments import OperatorArguments, SensorArguments
 
 ROOT = Path(__file__).parents[3]
 GOOD = """
 from datetime import datetime, timedelta
+from airflow_provider_oscar import DCacheBringOnlineOperator, KubernetesJobOperator, OscarJobOperator, OscarJobSensor
 from airflow_provider_oscar import DCacheNewObjectTrigger, ObjectFilter, S3NewObjectSensor, S3NewObjectTrigger
 
 S3NewObjectTrigger(asset_name="a", bucket="b", poll_interval=timedelta(seconds=5), filter=ObjectFilter(suffix=".h5"))
 S3NewObjectTrigger(asset_name="a", bucket="b", start=datetime(2026, 1, 1), algorithm="cursor")
 DCacheNewObjectTrigger(asset_name="a", path="/in", notifications="sse")
-S3NewObjectSensor(task_id="t", bucket="b", batch=True, mode="reschedule", deferrable=False)
+S3NewObjectSensor(task_id="t", bucket="b", batch=True, mode="reschedule", deferrable=False, retries=2)
+OscarJobOperator(task_id="t", service="s", retry_delay=timedelta(minutes=1), pool="p", outlets=[], timeout=60)
 """
 BAD = {
     'S3NewObjectTrigger(asset_name="a", bukcet="b")': "bukcet",
@@ -27,8 +33,25 @@ BAD = {
     'DCacheNewObjectTrigger(asset_name="a", path="/in", recursive="yes")': "recursive",
     'S3NewObjectSensor(task_id="t", bucket="b", batch="yes")': "batch",
     'S3NewObjectSensor(task_id="t", bucket="b", start=3)': "start",
+    'S3NewObjectSensor(task_id="t", bucket="b", pol_interval=5)': "pol_interval",
+    'OscarJobSensor(task_id="t", service="s", job_id="j", poke_intervall=5)': "poke_intervall",
+    'OscarJobOperator(task_id="t", service="s", servce="s")': "servce",
+    'OscarJobOperator(task_id="t", service=5)': "service",
+    'OscarJobOperator(task_id="t", service="s", retris=3)': "retris",
+    'KubernetesJobOperator(task_id="t", output_uri="s3://b/", imge="i")': "imge",
+    'DCacheBringOnlineOperator(task_id="t", paths=["/a"], lifetme=5)': "lifetme",
     'S3NewObjectTrigger(asset_name="a", bucket="b", filter=ObjectFilter(sufix=".h5"))': "sufix",
 }
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [(OperatorArguments, BaseOperator), (SensorArguments, BaseSensorOperator)],
+    ids=["task", "sensor"],
+)
+def test_the_arguments_of_every_operator_are_those_of_airflow(ours: type, theirs: type) -> None:
+    known = {*inspect.signature(BaseOperator.__init__).parameters, *inspect.signature(theirs.__init__).parameters}
+    assert ours.__required_keys__ | ours.__optional_keys__ == known - {"self", "kwargs"}
 
 
 @pytest.mark.timeout(600)  # the first run has to read Airflow

@@ -30,6 +30,7 @@ import pytest
 from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowFailException
 from msgspec.structs import replace
+from oscar_testbed.platform import LocalPlatform
 from threedgan.data import synthetic_showers
 
 from airflow_provider_oscar.core.errors import (
@@ -62,7 +63,7 @@ HOOKS: dict[str, tuple[type[Any], Callable[[Any], Any]]] = {
 }
 
 
-def broken(platform: Any, conn_id: str, **fields: Any) -> tuple[Any, Callable[[], Any]]:
+def broken(platform: LocalPlatform, conn_id: str, **fields: Any) -> tuple[Any, Callable[[], Any]]:
     """A hook whose connection differs from the working one, and one call of it."""
     known = {**platform.connections[conn_id]}
     extra = known.pop("extra", {}) | fields.pop("extra", {})
@@ -77,7 +78,7 @@ def closed_port() -> str:
         return f"http://127.0.0.1:{probe.getsockname()[1]}"
 
 
-def kube_config(platform: Any, *, server: str = "", token: str = "") -> dict[str, str]:
+def kube_config(platform: LocalPlatform, *, server: str = "", token: str = "") -> dict[str, str]:
     config = platform.kubernetes.kubeconfig()
     config["clusters"][0]["cluster"]["server"] = server or platform.kubernetes.url
     config["users"][0]["user"]["token"] = token or platform.kubernetes.token

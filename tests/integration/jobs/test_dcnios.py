@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from oscar_testbed.platform import LocalPlatform
 
 from airflow_provider_oscar.core.services import ServiceDefinition
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
@@ -28,7 +29,7 @@ SCRIPT = 'echo "begin of input"; cat "$INPUT_FILE_PATH"; echo; echo "end of inpu
 
 
 @pytest.fixture
-def service(platform: Any) -> str:
+def service(platform: LocalPlatform) -> str:
     """A service whose script shows its input; it knows nothing of Airflow."""
     hook = OscarHook()
     hook.run(hook.apply_service(ServiceDefinition(name=SERVICE, image=IMAGE, script=SCRIPT)))
@@ -37,7 +38,7 @@ def service(platform: Any) -> str:
 
 @pytest.fixture
 def imported(
-    airflow_db: Path, platform: Any, service: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    airflow_db: Path, platform: LocalPlatform, service: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Any]:
     """Import a workflow of one source and one destination; return a function that runs its DAG for an object."""
 
@@ -93,7 +94,7 @@ def run(module: Any, uri: str) -> dict[str, Any]:
     return {**returned, "run_id": result.run_id}
 
 
-def oscar(platform: Any, **more: str) -> dict[str, str]:
+def oscar(platform: LocalPlatform, **more: str) -> dict[str, str]:
     """The destination that the workflow names, with the login of the embedded OSCAR."""
     fields = platform.connections["oscar_default"]
     login = {"user": fields["login"], "password": fields["password"]}

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from airflow.sdk.exceptions import AirflowFailException
+from oscar_testbed.platform import LocalPlatform
 
 from airflow_provider_oscar.core.errors import OscarProviderError
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
@@ -53,7 +54,7 @@ def node_name(node: str) -> str:
 
 
 @pytest.fixture
-def guards(platform: Any, node_name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guards]:
+def guards(platform: LocalPlatform, node_name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guards]:
     """Connections that lead through the guards; buckets of the names that the policy has."""
     for bucket in ("incoming", "results"):
         platform.s3.create_bucket(bucket)

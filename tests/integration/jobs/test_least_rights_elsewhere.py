@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
+from oscar_testbed.platform import LocalPlatform
 
 from airflow_provider_oscar.core.errors import OscarProviderError
 from airflow_provider_oscar.hooks.dcache import DCacheHook
@@ -34,7 +35,7 @@ REFUSED = (OscarProviderError, AirflowFailException)
 
 
 @pytest.fixture
-def dcache(platform: Any, node: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[DCacheGuard]:
+def dcache(platform: LocalPlatform, node: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[DCacheGuard]:
     """The connection of dCache leads through a guard that has the ACL of the file, at door and frontend."""
     guard = DCacheGuard.of_acl(ACL)
     for path in guard.roots:
@@ -101,7 +102,7 @@ def test_without_a_right_of_dcache_the_error_names_the_path(request, dcache, nod
 
 
 @pytest.fixture
-def oscar(platform: Any, service: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[OscarGuard]:
+def oscar(platform: LocalPlatform, service: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[OscarGuard]:
     """The connection of OSCAR leads through a guard that knows the routes of the file; the service is there before."""
     guard = OscarGuard.of_routes(ROUTES)
     connection = json.loads(json.dumps(platform.connections["oscar_default"]))

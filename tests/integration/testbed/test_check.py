@@ -33,7 +33,9 @@ S3_RIGHTS = (
 
 
 @pytest.fixture
-def check(running_platform: LocalPlatform, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Callable[..., Any]:
+def check(
+    running_platform: LocalPlatform, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Any]:
     """Run the command; return its exit code, its rows by check, and the text that a person reads."""
     for name, value in running_platform.environment().items():
         monkeypatch.setenv(name, value)

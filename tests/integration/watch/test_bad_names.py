@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from airflow.sdk import Asset, AssetWatcher
+from oscar_testbed.fakes.dcache import LocalDCache
+from oscar_testbed.fakes.s3 import LocalS3
 
 from airflow_provider_oscar.triggers.objects import DCacheNewObjectTrigger, S3NewObjectTrigger
+from tests.integration.watch.conftest import Triggerer
 
 LONG = "in/" + "/".join(["x" * 200] * 4)
 KEYS = [
@@ -23,7 +24,7 @@ KEYS = [
 ]
 
 
-def test_every_name_in_a_bucket_is_reported_once_per_upload(s3: Any, triggerer: Any) -> None:
+def test_every_name_in_a_bucket_is_reported_once_per_upload(s3: LocalS3, triggerer: Triggerer) -> None:
     s3.create_bucket("names")
     put = s3.client().put_object
     trigger = S3NewObjectTrigger(
@@ -40,7 +41,7 @@ def test_every_name_in_a_bucket_is_reported_once_per_upload(s3: Any, triggerer: 
     assert sorted(triggerer.reported(inbox)) == sorted([*KEYS, "in/twice.h5"])
 
 
-def test_every_name_in_a_dcache_folder_is_reported_once_per_upload(dcache: Any, triggerer: Any) -> None:
+def test_every_name_in_a_dcache_folder_is_reported_once_per_upload(dcache: LocalDCache, triggerer: Triggerer) -> None:
     names = [key.removeprefix("in/") for key in KEYS if key.count("/") == 1]
     trigger = DCacheNewObjectTrigger(
         asset_name="names-dcache", conn_id="dcache_default", path="/names", start="all", poll_interval=0.5

@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
+from oscar_testbed.fakes.dcache import LocalDCache
 
 from airflow_provider_oscar.hooks.dcache import DCacheHook, events
 from airflow_provider_oscar.watch.notifications import dcache_sse
 from tests.integration.watch.test_inotify import watching
 
 
-async def test_a_channel_that_another_client_takes_is_left_to_it(dcache: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_channel_that_another_client_takes_is_left_to_it(
+    dcache: LocalDCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(dcache_sse, "_COMPETITION_PAUSE", 0.3)
     dcache.put("/competed/there", b"1")
     async with watching("/competed") as watch:
@@ -30,7 +32,7 @@ async def test_a_channel_that_another_client_takes_is_left_to_it(dcache: Any, mo
                 await watch.until(lambda: "after" in watch.heard)
 
 
-async def test_after_429_the_channel_is_made_when_the_server_said(dcache: Any) -> None:
+async def test_after_429_the_channel_is_made_when_the_server_said(dcache: LocalDCache) -> None:
     dcache.put("/throttled/there", b"1")
     async with watching("/throttled", poll_interval=0.3) as watch:
         listings = watch.listings

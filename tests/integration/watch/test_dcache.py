@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 from airflow.sdk import Asset, AssetWatcher
+from oscar_testbed.fakes.dcache import LocalDCache
 
 from airflow_provider_oscar.triggers.objects import DCacheNewObjectTrigger
+from tests.integration.watch.conftest import Triggerer
 
 
 def watched(name: str, path: str, **arguments: Any) -> Asset:
@@ -17,7 +19,7 @@ def watched(name: str, path: str, **arguments: Any) -> Asset:
 
 
 @pytest.mark.parametrize("mode", ["auto", "none"])
-def test_whole_files_are_reported_once_across_restarts(mode: str, dcache: Any, triggerer: Any) -> None:
+def test_whole_files_are_reported_once_across_restarts(mode: str, dcache: LocalDCache, triggerer: Triggerer) -> None:
     path = f"/once-{mode}"
     dcache.put(f"{path}/there.h5", b"a")
     inbox = watched(f"once-{mode}", path, start="all", poll_interval=0.5, notifications=mode)

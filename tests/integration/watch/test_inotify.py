@@ -8,16 +8,17 @@ import logging
 from typing import Any
 
 import pytest
+from oscar_testbed.fakes.dcache import LocalDCache
 
 from airflow_provider_oscar.watch.notifications.dcache_sse import DCacheEventChannel
 from tests.support.watching import watching
 
 
-def channels(dcache: Any) -> int:
+def channels(dcache: LocalDCache) -> int:
     return len(dcache._hub.channels(dcache.user))
 
 
-async def test_files_are_heard_of_between_listings_when_they_are_whole(dcache: Any) -> None:
+async def test_files_are_heard_of_between_listings_when_they_are_whole(dcache: LocalDCache) -> None:
     dcache.put("/heard/there", b"1")
     async with watching("/heard") as watch:
         listings = watch.listings
@@ -35,7 +36,7 @@ async def test_files_are_heard_of_between_listings_when_they_are_whole(dcache: A
     assert channels(dcache) == 0
 
 
-async def test_new_directories_are_watched_and_listed(dcache: Any) -> None:
+async def test_new_directories_are_watched_and_listed(dcache: LocalDCache) -> None:
     dcache.put("/tree/a/there", b"1")
     async with watching("/tree", recursive=True) as watch:
         dcache.put("/tree/b/c/at once", b"1")
@@ -56,7 +57,9 @@ async def test_new_directories_are_watched_and_listed(dcache: Any) -> None:
         pytest.param(lambda dcache: dcache.restart_frontend(announce=True), id="frontend shut down in order"),
     ],
 )
-async def test_after_a_fault_the_directory_is_listed_and_heard_again(dcache: Any, fault: Any, request: Any) -> None:
+async def test_after_a_fault_the_directory_is_listed_and_heard_again(
+    dcache: LocalDCache, fault: Any, request: Any
+) -> None:
     path = f"/fault-{request.node.callspec.id.replace(' ', '-')}"
     dcache.put(f"{path}/there", b"1")
     async with watching(path) as watch:
@@ -74,7 +77,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 
 
 async def test_without_notifications_the_directory_is_listed_more_often(
-    dcache: Any, caplog: pytest.LogCaptureFixture
+    dcache: LocalDCache, caplog: pytest.LogCaptureFixture
 ) -> None:
     dcache.put("/quiet/there", b"1")
     async with watching("/quiet", poll_interval=0.3) as watch:
@@ -89,7 +92,7 @@ async def test_without_notifications_the_directory_is_listed_more_often(
     assert len(warnings(caplog)) <= 6
 
 
-async def test_a_watch_that_loses_its_directory_finds_the_new_one(dcache: Any) -> None:
+async def test_a_watch_that_loses_its_directory_finds_the_new_one(dcache: LocalDCache) -> None:
     dcache.put("/replaced/old", b"1")
     async with watching("/replaced", poll_interval=0.3) as watch:
         await asyncio.to_thread(dcache.namespace.delete, "/replaced", recursive=True)
@@ -100,7 +103,9 @@ async def test_a_watch_that_loses_its_directory_finds_the_new_one(dcache: Any) -
         await watch.hears("newer", "created")
 
 
-async def test_many_files_at_once_are_listed_instead_of_looked_at(dcache: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_files_at_once_are_listed_instead_of_looked_at(
+    dcache: LocalDCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(DCacheEventChannel, "most_pending", 20)
     dcache.put("/burst/there", b"1")
     async with watching("/burst") as watch:

@@ -7,12 +7,16 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.sdk import DAG
+from oscar_testbed.fakes.dcache import LocalDCache
+from oscar_testbed.fakes.s3 import LocalS3
 
 from airflow_provider_oscar.sensors.objects import DCacheNewObjectSensor, S3NewObjectSensor
+from tests.integration.watch.conftest import Triggerer
 from tests.integration.watch.test_dcache import watched
 from tests.support.servers import WebDavServer, apache_webdav
 
@@ -29,7 +33,7 @@ def apache(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebDavSer
 
 
 def test_a_file_that_grows_on_a_webdav_server_is_reported_once_it_is_quiet(
-    apache: WebDavServer, triggerer: Any
+    apache: WebDavServer, triggerer: Triggerer
 ) -> None:
     (apache.root / "in").mkdir()
     (apache.root / "in" / "whole").write_bytes(b"whole")
@@ -60,7 +64,9 @@ def test_a_file_that_grows_on_a_webdav_server_is_reported_once_it_is_quiet(
     assert triggerer.reported(inbox) == ["whole", "growing"]
 
 
-def test_a_dcache_without_a_frontend_is_listed(dcache: Any, triggerer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dcache_without_a_frontend_is_listed(
+    dcache: LocalDCache, triggerer: Triggerer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     connection = dcache.connection()
     extra = connection["extra"]
     fields = json.loads(extra) if isinstance(extra, str) else dict(extra)
@@ -80,7 +86,7 @@ def test_a_dcache_without_a_frontend_is_listed(dcache: Any, triggerer: Any, monk
 
 
 @pytest.mark.filterwarnings("default")
-def test_sensors_defer_in_a_dag_run_and_return_what_came(s3: Any, dcache: Any, airflow_db: Any) -> None:
+def test_sensors_defer_in_a_dag_run_and_return_what_came(s3: LocalS3, dcache: LocalDCache, airflow_db: Path) -> None:
     from airflow.dag_processing.bundles.manager import DagBundlesManager
     from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
 

@@ -6,8 +6,10 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.sdk import Asset, AssetWatcher
+from oscar_testbed.fakes.s3 import LocalS3
 
 from airflow_provider_oscar.triggers.objects import S3NewObjectTrigger
+from tests.integration.watch.conftest import Triggerer
 
 
 def watched(name: str, bucket: str, **arguments: Any) -> Asset:
@@ -17,7 +19,7 @@ def watched(name: str, bucket: str, **arguments: Any) -> Asset:
     return Asset(name, watchers=[AssetWatcher(name=name, trigger=trigger)])
 
 
-def test_a_restarted_triggerer_goes_on_where_the_last_one_stopped(s3: Any, triggerer: Any) -> None:
+def test_a_restarted_triggerer_goes_on_where_the_last_one_stopped(s3: LocalS3, triggerer: Triggerer) -> None:
     s3.create_bucket("restart")
     put = s3.client().put_object
     inbox = watched("restart-inbox", "restart", prefix="in/", start="all", suffix=".h5")
@@ -36,7 +38,7 @@ def test_a_restarted_triggerer_goes_on_where_the_last_one_stopped(s3: Any, trigg
     assert sorted(triggerer.reported(inbox)) == ["in/a.h5", "in/a.h5", "in/hostile ../\"'\u00e9.h5"]
 
 
-def test_watchers_of_one_prefix_get_their_own_objects(s3: Any, triggerer: Any) -> None:
+def test_watchers_of_one_prefix_get_their_own_objects(s3: LocalS3, triggerer: Triggerer) -> None:
     s3.create_bucket("shared")
     put = s3.client().put_object
     put(Bucket="shared", Key="old.h5", Body=b"a")

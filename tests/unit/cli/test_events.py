@@ -30,7 +30,9 @@ EVENT = ObjectEvent(
 )
 
 
-def convert(monkeypatch: Any, capsys: Any, text: str, **options: Any) -> tuple[list[Any], str]:
+def convert(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str, **options: Any
+) -> tuple[list[Any], str]:
     """Documents on standard output, and what was said on standard error."""
     monkeypatch.setattr("sys.stdin", io.StringIO(text))
     known = {"file": "-", "to": "object-event", "store_conn_id": "oscar_s3_default", "directory": ""}

@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
+
+if TYPE_CHECKING:
+    from airflow_provider_oscar.ingest import NewObjects
 
 _NUMBERS = itertools.count(1)
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -147,11 +150,18 @@ def world(airflow_db: Path) -> Iterator[World]:
     return World()
 
 
-@pytest.fixture
-def place() -> Callable[..., Any]:
+class MakePlace(Protocol):
     """Makes :class:`NewObjects` of a bucket that no other test has."""
 
-    def make(**arguments: Any) -> Any:
+    def __call__(self, **arguments: Any) -> NewObjects:
+        """Make them, with these arguments."""
+
+
+@pytest.fixture
+def place() -> MakePlace:
+    """Makes :class:`NewObjects` of a bucket that no other test has."""
+
+    def make(**arguments: Any) -> NewObjects:
         from airflow_provider_oscar.ingest import NewObjects
 
         return NewObjects(f"s3://bucket-{next(_NUMBERS)}/in/", **arguments)

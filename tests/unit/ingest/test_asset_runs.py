@@ -12,7 +12,7 @@ from airflow.sdk import Asset, AssetAll, AssetAny, AssetOrTimeSchedule, CronTrig
 from airflow_provider_oscar import _airflow_db as db
 from airflow_provider_oscar import _airflow_events as db_events
 from airflow_provider_oscar.ingest import asset_runs
-from tests.unit.ingest.conftest import World, consumer, made
+from tests.unit.ingest.conftest import MakePlace, World, consumer, made
 
 
 def start(world: World, dag: Any, *, events: int = 1, end: str | None = None, again: bool = False) -> list[str]:
@@ -58,7 +58,7 @@ SCHEDULES = {
 
 @pytest.mark.parametrize("schedule", [s for name, s in SCHEDULES.items() if name != "a reference"],
                          ids=[name for name in SCHEDULES if name != "a reference"])  # fmt: skip
-def test_a_run_gets_all_objects_since_the_last_success(world: World, place: Any, schedule: Any) -> None:
+def test_a_run_gets_all_objects_since_the_last_success(world: World, place: MakePlace, schedule: Any) -> None:
     incoming = place()
     dag = consumer(schedule(incoming), start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False)
     world.add(dag)
@@ -71,7 +71,7 @@ def test_a_run_gets_all_objects_since_the_last_success(world: World, place: Any,
     assert start(world, dag, events=0) == []
 
 
-def test_a_reference_to_the_asset_works_as_the_asset(world: World, place: Any) -> None:
+def test_a_reference_to_the_asset_works_as_the_asset(world: World, place: MakePlace) -> None:
     incoming = place()
     anchor = consumer(incoming.each())
     dag = consumer(SCHEDULES["a reference"](incoming))
@@ -80,7 +80,7 @@ def test_a_reference_to_the_asset_works_as_the_asset(world: World, place: Any) -
     assert start(world, dag, events=0) == ["a", "b"]
 
 
-def test_runs_at_the_same_time_share_nothing(world: World, place: Any) -> None:
+def test_runs_at_the_same_time_share_nothing(world: World, place: MakePlace) -> None:
     incoming = place()
     dag = consumer([incoming.asset])
     world.add(dag)
@@ -90,7 +90,7 @@ def test_runs_at_the_same_time_share_nothing(world: World, place: Any) -> None:
     assert start(world, dag, events=0) == ["c"]
 
 
-def test_what_airflow_gives_a_second_time_is_taken_away(world: World, place: Any) -> None:
+def test_what_airflow_gives_a_second_time_is_taken_away(world: World, place: MakePlace) -> None:
     incoming = place()
     dag = consumer([incoming.asset])
     world.add(dag)
@@ -103,7 +103,7 @@ def test_what_airflow_gives_a_second_time_is_taken_away(world: World, place: Any
 
 
 def test_a_run_takes_a_bounded_number_and_asks_for_another(
-    world: World, place: Any, monkeypatch: pytest.MonkeyPatch
+    world: World, place: MakePlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from airflow.models.asset import AssetDagRunQueue
 
@@ -120,7 +120,7 @@ def test_a_run_takes_a_bounded_number_and_asks_for_another(
     assert start(world, dag, end="success") == ["3", "4"]
 
 
-def test_a_cleared_run_and_other_assets_are_left_alone(world: World, place: Any) -> None:
+def test_a_cleared_run_and_other_assets_are_left_alone(world: World, place: MakePlace) -> None:
     incoming = place()
     dag = consumer([incoming.asset])
     stranger = consumer([Asset("strangers-asset")])
@@ -136,7 +136,7 @@ def test_a_cleared_run_and_other_assets_are_left_alone(world: World, place: Any)
     assert start(world, stranger) == ["x"]
 
 
-def test_a_version_told_again_is_not_given_to_a_second_run(world: World, place: Any) -> None:
+def test_a_version_told_again_is_not_given_to_a_second_run(world: World, place: MakePlace) -> None:
     incoming = place()
     dag = consumer([incoming.asset])
     world.add(dag)
@@ -151,7 +151,7 @@ def test_a_version_told_again_is_not_given_to_a_second_run(world: World, place: 
     assert start(world, dag, end="success") == ["b"]
 
 
-def test_objects_of_a_failed_run_are_due_again_though_their_versions_are_known(world: World, place: Any) -> None:
+def test_objects_of_a_failed_run_are_due_again_though_their_versions_are_known(world: World, place: MakePlace) -> None:
     incoming = place()
     dag = consumer([incoming.asset])
     world.add(dag)
@@ -163,7 +163,7 @@ def test_objects_of_a_failed_run_are_due_again_though_their_versions_are_known(w
     assert start(world, dag, events=0) == []
 
 
-def test_repetitions_do_not_hold_up_the_place_of_a_dag(world: World, place: Any) -> None:
+def test_repetitions_do_not_hold_up_the_place_of_a_dag(world: World, place: MakePlace) -> None:
     incoming = place()
     dag = consumer([incoming.asset])
     world.add(dag)

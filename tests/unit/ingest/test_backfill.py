@@ -26,7 +26,7 @@ from airflow_provider_oscar.ingest.backfill import backfill
 from airflow_provider_oscar.ingest.service import HandOverService
 from airflow_provider_oscar.watch.arguments.s3 import S3Arguments
 from airflow_provider_oscar.watch.source import ListingSource, Page
-from tests.unit.ingest.conftest import NOON, World, consumer, made
+from tests.unit.ingest.conftest import NOON, MakePlace, World, consumer, made
 
 
 class Listing(ListingSource):
@@ -63,7 +63,7 @@ def run(incoming: Any, *, dry_run: bool = False, **choice: Any) -> dict[str, int
     return asdict(asyncio.run(backfill(Selection(asset=incoming.asset.name, **choice), dry_run=dry_run)))
 
 
-def test_what_was_there_before_the_watcher_is_taken_in_once(world: World, place: Any, store: Listing) -> None:
+def test_what_was_there_before_the_watcher_is_taken_in_once(world: World, place: MakePlace, store: Listing) -> None:
     incoming = place(suffix=".h5")
     dag = consumer(incoming.each())
     world.add(dag)
@@ -77,7 +77,7 @@ def test_what_was_there_before_the_watcher_is_taken_in_once(world: World, place:
     assert run(incoming)["registered"] == 1
 
 
-def test_time_and_prefix_select_and_a_dry_run_registers_nothing(world: World, place: Any, store: Listing) -> None:
+def test_time_and_prefix_select_and_a_dry_run_registers_nothing(world: World, place: MakePlace, store: Listing) -> None:
     incoming = place()
     dag = consumer(incoming.each())
     world.add(dag)
@@ -90,7 +90,7 @@ def test_time_and_prefix_select_and_a_dry_run_registers_nothing(world: World, pl
     assert world.keys(dag) == [["b/1"], ["b/2"]]
 
 
-def test_a_batch_gets_what_was_taken_in_and_no_version_twice(world: World, place: Any, store: Listing) -> None:
+def test_a_batch_gets_what_was_taken_in_and_no_version_twice(world: World, place: MakePlace, store: Listing) -> None:
     incoming = place()
     dag = consumer(incoming.batch(size=3, wait=60))
     world.add(dag)
@@ -102,7 +102,7 @@ def test_a_batch_gets_what_was_taken_in_and_no_version_twice(world: World, place
     assert world.keys(dag) == [["a", "b", "c"], ["d", "e", "f"]]
 
 
-def test_a_sentinel_holds_what_it_has_not_released(world: World, place: Any, store: Listing) -> None:
+def test_a_sentinel_holds_what_it_has_not_released(world: World, place: MakePlace, store: Listing) -> None:
     incoming = place(sentinel=".done")
     world.add(consumer(incoming.each()))
     store.objects = [made(name) for name in ("a", "b", "b.done", "c")]
@@ -110,7 +110,7 @@ def test_a_sentinel_holds_what_it_has_not_released(world: World, place: Any, sto
 
 
 def test_names_that_cannot_be_stored_are_counted_and_unreadable_entries_told(
-    world: World, place: Any, store: Listing
+    world: World, place: MakePlace, store: Listing
 ) -> None:
     incoming = place()
     world.add(consumer(incoming.each()))
@@ -134,7 +134,7 @@ def test_an_asset_without_a_place_is_refused(world: World, store: Listing) -> No
 
 
 def test_the_command_says_what_it_did(
-    world: World, place: Any, store: Listing, capsys: pytest.CaptureFixture[str]
+    world: World, place: MakePlace, store: Listing, capsys: pytest.CaptureFixture[str]
 ) -> None:
     incoming = place()
     world.add(consumer(incoming.each()))
@@ -194,7 +194,7 @@ def task(incoming: Any, monkeypatch: pytest.MonkeyPatch, *, answers: bool = True
 
 
 def test_the_operator_does_the_same_page_by_page(
-    world: World, place: Any, store: Listing, monkeypatch: pytest.MonkeyPatch
+    world: World, place: MakePlace, store: Listing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("airflow_provider_oscar.operators.backfill.BACKFILL_PAGE", 2)
     incoming = place()
@@ -212,7 +212,7 @@ def test_the_operator_does_the_same_page_by_page(
 
 
 def test_the_operator_says_what_is_wrong(
-    world: World, place: Any, store: Listing, monkeypatch: pytest.MonkeyPatch
+    world: World, place: MakePlace, store: Listing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from airflow_provider_oscar.core.errors import TransientError
     from airflow_provider_oscar.operators.backfill import BackfillObjectsOperator
@@ -230,7 +230,7 @@ def test_the_operator_says_what_is_wrong(
         BackfillObjectsOperator(task_id="told", asset=Asset("told"))
 
 
-def test_a_request_of_another_form_is_answered_with_its_error(world: World, place: Any, store: Listing) -> None:
+def test_a_request_of_another_form_is_answered_with_its_error(world: World, place: MakePlace, store: Listing) -> None:
     incoming = place()
     world.add(consumer(incoming.each()))
     states = StateStore(incoming.asset.name)

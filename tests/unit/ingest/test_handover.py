@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from airflow.sdk import Asset
@@ -16,10 +15,10 @@ from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.ingest import NewObjects
 from airflow_provider_oscar.ingest.handover import Offset, hand_over
 from airflow_provider_oscar.ingest.timetable import TIMETABLE, NewObjectsTimetable
-from tests.unit.ingest.conftest import NOON, World, consumer, made
+from tests.unit.ingest.conftest import NOON, MakePlace, World, consumer, made
 
 
-def test_each_object_gets_its_own_run(world: World, place: Any) -> None:
+def test_each_object_gets_its_own_run(world: World, place: MakePlace) -> None:
     incoming = place()
     dag = consumer(incoming.each())
     world.add(dag)
@@ -33,7 +32,7 @@ def test_each_object_gets_its_own_run(world: World, place: Any) -> None:
     assert {str(run.run_type) for run in runs} == {"asset_triggered"}
 
 
-def test_a_repeated_report_makes_no_second_run_and_a_new_version_does(world: World, place: Any) -> None:
+def test_a_repeated_report_makes_no_second_run_and_a_new_version_does(world: World, place: MakePlace) -> None:
     incoming = place()
     dag = consumer(incoming.each())
     world.add(dag)
@@ -47,7 +46,7 @@ def test_a_repeated_report_makes_no_second_run_and_a_new_version_does(world: Wor
     assert len(world.runs(dag)) == 2
 
 
-def test_a_paused_dag_gets_later_what_came_meanwhile(world: World, place: Any) -> None:
+def test_a_paused_dag_gets_later_what_came_meanwhile(world: World, place: MakePlace) -> None:
     incoming = place()
     dag = consumer(incoming.each())
     world.add(dag, paused=True)
@@ -68,7 +67,7 @@ def test_a_paused_dag_gets_later_what_came_meanwhile(world: World, place: Any) -
     assert world.keys(dag) == [["c"], ["d"]]
 
 
-def test_a_dag_added_later_gets_what_came_in_its_history(world: World, place: Any) -> None:
+def test_a_dag_added_later_gets_what_came_in_its_history(world: World, place: MakePlace) -> None:
     incoming = place()
     first = consumer(incoming.each())
     world.add(first)
@@ -85,7 +84,7 @@ def test_a_dag_added_later_gets_what_came_in_its_history(world: World, place: An
     assert world.keys(all_of_it) == [["old"], ["new"]]
 
 
-def test_airflow_itself_makes_no_run_and_its_queue_is_emptied(world: World, place: Any) -> None:
+def test_airflow_itself_makes_no_run_and_its_queue_is_emptied(world: World, place: MakePlace) -> None:
     from airflow.models.asset import AssetDagRunQueue
     from airflow.models.dag import DagModel
 
@@ -103,7 +102,7 @@ def test_airflow_itself_makes_no_run_and_its_queue_is_emptied(world: World, plac
         assert session.query(AssetDagRunQueue).count() == 0
 
 
-def test_the_timetable_survives_the_database(world: World, place: Any) -> None:
+def test_the_timetable_survives_the_database(world: World, place: MakePlace) -> None:
     incoming = place(suffix=".h5")
     schedules = (
         incoming.each(history=3),
@@ -121,7 +120,7 @@ def test_the_timetable_survives_the_database(world: World, place: Any) -> None:
         assert (stored.policy, stored.history) == (schedule.policy, schedule.history)
 
 
-def test_an_event_that_becomes_visible_late_is_not_passed_over(world: World, place: Any) -> None:
+def test_an_event_that_becomes_visible_late_is_not_passed_over(world: World, place: MakePlace) -> None:
     from airflow.models.asset import AssetEvent, AssetModel
 
     incoming = place()
@@ -140,7 +139,7 @@ def test_an_event_that_becomes_visible_late_is_not_passed_over(world: World, pla
     assert sorted(world.keys(dag)) == [["a"], ["b"], ["late"]]
 
 
-def test_the_place_of_a_dag_moves_up_when_events_are_old_and_stays_small(world: World, place: Any) -> None:
+def test_the_place_of_a_dag_moves_up_when_events_are_old_and_stays_small(world: World, place: MakePlace) -> None:
     incoming = place()
     dag = consumer(incoming.each())
     world.add(dag)
@@ -156,7 +155,7 @@ def test_the_place_of_a_dag_moves_up_when_events_are_old_and_stays_small(world: 
     assert after["runs"] == 3
 
 
-def test_a_step_asks_for_the_same_whatever_waits(world: World, place: Any) -> None:
+def test_a_step_asks_for_the_same_whatever_waits(world: World, place: MakePlace) -> None:
     from sqlalchemy import event as sqlalchemy_event
 
     incoming = place()
@@ -182,7 +181,9 @@ def test_a_step_asks_for_the_same_whatever_waits(world: World, place: Any) -> No
     assert cost(400) <= first + 2
 
 
-def test_two_services_never_serve_a_dag_at_once(world: World, place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_services_never_serve_a_dag_at_once(
+    world: World, place: MakePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     incoming = place()
     dag = consumer(incoming.each())
     world.add(dag)
@@ -194,7 +195,7 @@ def test_two_services_never_serve_a_dag_at_once(world: World, place: Any, monkey
     assert world.runs(dag) == []
 
 
-def test_events_of_other_producers_make_runs_too(world: World, place: Any) -> None:
+def test_events_of_other_producers_make_runs_too(world: World, place: MakePlace) -> None:
     incoming = place()
     dag = consumer(incoming.each())
     world.add(dag)
@@ -205,7 +206,7 @@ def test_events_of_other_producers_make_runs_too(world: World, place: Any) -> No
     assert [run.partition_key for run in world.runs(dag)] == ["my key", made("z").partition_key]
 
 
-def test_several_places_share_a_dag_in_the_order_of_their_events(world: World, place: Any) -> None:
+def test_several_places_share_a_dag_in_the_order_of_their_events(world: World, place: MakePlace) -> None:
     one, other = place(), place(suffix=".h5")
     dag = consumer((one | other).each())
     world.add(dag)
@@ -216,7 +217,7 @@ def test_several_places_share_a_dag_in_the_order_of_their_events(world: World, p
     assert world.keys(dag) == [["1"], ["2"], ["3"]]
 
 
-def test_batches_end_by_size_bytes_or_time(world: World, place: Any) -> None:
+def test_batches_end_by_size_bytes_or_time(world: World, place: MakePlace) -> None:
     incoming = place()
     dag = consumer(incoming.batch(size=3, wait=60, max_bytes=100))
     world.add(dag)
@@ -230,7 +231,7 @@ def test_batches_end_by_size_bytes_or_time(world: World, place: Any) -> None:
     assert world.keys(dag)[2:] == [["last"]]
 
 
-def test_a_group_runs_when_it_is_complete(world: World, place: Any) -> None:
+def test_a_group_runs_when_it_is_complete(world: World, place: MakePlace) -> None:
     incoming = place()
     dag = consumer(incoming.group(key=r"(run_\d+)", complete=[".h5", ".json"], timeout=3600))
     world.add(dag)
@@ -247,7 +248,7 @@ def test_a_group_runs_when_it_is_complete(world: World, place: Any) -> None:
 
 
 @pytest.mark.parametrize("on_timeout", ["drop", "run"])
-def test_an_incomplete_group_is_given_up_and_told(world: World, place: Any, on_timeout: str) -> None:
+def test_an_incomplete_group_is_given_up_and_told(world: World, place: MakePlace, on_timeout: str) -> None:
     from airflow.models.log import Log
 
     incoming = place()
@@ -277,7 +278,7 @@ def test_an_offset_that_cannot_be_read_counts_as_none() -> None:
     assert Offset.from_json(whole.to_json()) == whole
 
 
-def test_min_interval_parts_runs_and_loses_nothing(world: World, place: Any) -> None:
+def test_min_interval_parts_runs_and_loses_nothing(world: World, place: MakePlace) -> None:
     incoming = place()
     dag = consumer(incoming.each(min_interval=timedelta(seconds=5)))
     world.add(dag)
@@ -291,7 +292,7 @@ def test_min_interval_parts_runs_and_loses_nothing(world: World, place: Any) -> 
     assert world.keys(dag) == [["0"], ["1"], ["2"]]
 
 
-def test_min_interval_says_when_the_next_run_is_due(world: World, place: Any) -> None:
+def test_min_interval_says_when_the_next_run_is_due(world: World, place: MakePlace) -> None:
     incoming = place()
     dag = consumer(incoming.each(min_interval=5))
     world.add(dag)
@@ -308,7 +309,7 @@ def test_min_interval_says_when_the_next_run_is_due(world: World, place: Any) ->
 
 
 @pytest.mark.parametrize("kind", ["batch", "group"])
-def test_min_interval_parts_batches_and_groups_as_well(world: World, place: Any, kind: str) -> None:
+def test_min_interval_parts_batches_and_groups_as_well(world: World, place: MakePlace, kind: str) -> None:
     incoming = place()
     schedule = (
         incoming.batch(size=2, wait=3600, min_interval=5)
@@ -325,7 +326,7 @@ def test_min_interval_parts_batches_and_groups_as_well(world: World, place: Any,
 
 
 @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])
-def test_an_interval_that_cannot_be_is_refused(place: Any, seconds: float) -> None:
+def test_an_interval_that_cannot_be_is_refused(place: MakePlace, seconds: float) -> None:
     with pytest.raises(DefinitionError, match="expected 0 seconds or more"):
         place().each(min_interval=seconds)
 

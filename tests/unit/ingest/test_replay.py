@@ -16,7 +16,7 @@ from airflow_provider_oscar.cli.objects import objects_list, objects_replay
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.replay import Selection
 from airflow_provider_oscar.ingest.replay import Replayed, find_objects, replay
-from tests.unit.ingest.conftest import NOON, World, consumer, made
+from tests.unit.ingest.conftest import NOON, MakePlace, World, consumer, made
 
 
 def end(world: World, dag: Any, **states: str) -> None:
@@ -39,7 +39,7 @@ def states(world: World, dag: Any) -> dict[str, str]:
 
 
 @pytest.fixture
-def processed(world: World, place: Any) -> tuple[Any, Any]:
+def processed(world: World, place: MakePlace) -> tuple[Any, Any]:
     """A place with four objects of four days, of which b failed, and the DAG that processed them."""
     incoming = place()
     dag = consumer(incoming.each())
@@ -115,7 +115,7 @@ def options(incoming: Any, **values: Any) -> argparse.Namespace:
     return argparse.Namespace(asset=incoming.asset.name, **{**defaults, **values})
 
 
-def test_the_commands_list_and_replay(world: World, processed: Any, capsys: Any) -> None:
+def test_the_commands_list_and_replay(world: World, processed: Any, capsys: pytest.CaptureFixture[str]) -> None:
     incoming, dag = processed
     capsys.readouterr()
     objects_list(options(incoming, failed_only=True))

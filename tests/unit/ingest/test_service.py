@@ -15,7 +15,7 @@ from airflow_provider_oscar import _airflow_db as db
 from airflow_provider_oscar import _airflow_events as db_events
 from airflow_provider_oscar.ingest import service as module
 from airflow_provider_oscar.ingest.service import HandOverListener, HandOverService
-from tests.unit.ingest.conftest import World, consumer, made
+from tests.unit.ingest.conftest import MakePlace, World, consumer, made
 
 
 class Clock:
@@ -26,7 +26,7 @@ class Clock:
         return self.now
 
 
-def test_new_events_are_handed_over_at_once_and_the_rest_in_its_time(world: World, place: Any) -> None:
+def test_new_events_are_handed_over_at_once_and_the_rest_in_its_time(world: World, place: MakePlace) -> None:
     incoming = place()
     each, batch = consumer(incoming.each()), consumer(incoming.batch(size=9, wait=60))
     world.add(each, batch)
@@ -41,7 +41,9 @@ def test_new_events_are_handed_over_at_once_and_the_rest_in_its_time(world: Worl
     assert world.keys(batch) == [["a"]]
 
 
-def test_a_look_at_nothing_new_asks_one_question(world: World, place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_look_at_nothing_new_asks_one_question(
+    world: World, place: MakePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.add(consumer(place().each()))
     clock = Clock()
     service = HandOverService(clock=clock)
@@ -50,7 +52,7 @@ def test_a_look_at_nothing_new_asks_one_question(world: World, place: Any, monke
     assert service.look() is False
 
 
-def test_a_dag_that_is_switched_on_needs_no_new_event(world: World, place: Any) -> None:
+def test_a_dag_that_is_switched_on_needs_no_new_event(world: World, place: MakePlace) -> None:
     incoming = place()
     dag = consumer(incoming.each())
     world.add(dag, paused=True)
@@ -65,7 +67,7 @@ def test_a_dag_that_is_switched_on_needs_no_new_event(world: World, place: Any) 
 
 
 def test_a_dag_that_cannot_be_run_stops_no_other(
-    world: World, place: Any, caplog: Any, monkeypatch: pytest.MonkeyPatch
+    world: World, place: MakePlace, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     incoming = place()
     broken = consumer(incoming.each(), dag_id="a_broken_one")
@@ -94,7 +96,7 @@ def test_a_dag_that_cannot_be_run_stops_no_other(
     assert any("a_broken_one" in record.getMessage() for record in caplog.records)
 
 
-def test_a_long_backlog_of_one_dag_lets_the_others_have_their_turn(world: World, place: Any) -> None:
+def test_a_long_backlog_of_one_dag_lets_the_others_have_their_turn(world: World, place: MakePlace) -> None:
     incoming, other = place(), place()
     busy, quick = consumer(incoming.batch(size=1, wait=0), dag_id="a_busy_one"), consumer(other.each())
     world.add(busy, quick)

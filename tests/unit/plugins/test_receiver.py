@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -30,6 +30,9 @@ from airflow_provider_oscar.hooks.dcache import DCacheHook
 from airflow_provider_oscar.ingest import notifications as intake
 from airflow_provider_oscar.plugins import receiver
 from airflow_provider_oscar.plugins.receiver import REQUEST_LIMIT
+
+if TYPE_CHECKING:
+    from starlette.testclient import TestClient
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SECRET = "s\u00e9cret of the store"
@@ -55,7 +58,7 @@ class FakeStore:
 
 
 @pytest.fixture(scope="module")
-def client(airflow_db: Path) -> Iterator[Any]:
+def client(airflow_db: Path) -> Iterator[TestClient]:
     """A client of the real API server with the installed plugin."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -151,7 +154,9 @@ BODIES = {
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-def test_each_stores_words_register_the_object_once(client: Any, store: FakeStore, asset: str, body: Any) -> None:
+def test_each_stores_words_register_the_object_once(
+    client: TestClient, store: FakeStore, asset: str, body: Any
+) -> None:
     path = f"/oscar/notifications/{asset}"
     assert client.post(path, json=body, headers=bearer()).json()["registered"] == 1
     assert client.post(path, json=body, headers=bearer()).json() == {
@@ -176,7 +181,7 @@ BASIC = base64.b64encode(f"store:{SECRET}".encode()).decode()
     ],
 )
 def test_only_who_knows_the_secret_is_served(
-    client: Any, store: FakeStore, asset: str, headers: Any, status: int
+    client: TestClient, store: FakeStore, asset: str, headers: Any, status: int
 ) -> None:
     answer = client.post(f"/oscar/notifications/{asset}", json=minio(), headers=headers)
     assert answer.status_code == status
@@ -184,14 +189,14 @@ def test_only_who_knows_the_secret_is_served(
     assert status == 200 or not store.asked
 
 
-def test_without_a_connection_nobody_is_served(client: Any, asset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_connection_nobody_is_served(client: TestClient, asset: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AIRFLOW_CONN_OSCAR_NOTIFICATIONS", raising=False)
     for secret in (SECRET, ""):
         assert client.post("/oscar/notifications/received", json={}, headers=bearer(secret)).status_code == 401
 
 
 def test_what_is_not_a_new_object_of_the_place_is_counted_and_not_registered(
-    client: Any, store: FakeStore, asset: str
+    client: TestClient, store: FakeStore, asset: str
 ) -> None:
     def counts(body: Any) -> dict[str, int]:
         answer = client.post(f"/oscar/notifications/{asset}", json=body, headers=bearer())
@@ -207,7 +212,7 @@ def test_what_is_not_a_new_object_of_the_place_is_counted_and_not_registered(
     assert "others" not in str(store.asked)
 
 
-def test_a_delivery_of_many_objects_registers_each(client: Any, store: FakeStore, asset: str) -> None:
+def test_a_delivery_of_many_objects_registers_each(client: TestClient, store: FakeStore, asset: str) -> None:
     many = minio("in/b.h5")
     many["Records"] += minio()["Records"] * 3
     assert client.post(f"/oscar/notifications/{asset}", json=many, headers=bearer()).json()["registered"] == 2
@@ -227,14 +232,16 @@ def test_a_delivery_of_many_objects_registers_each(client: Any, store: FakeStore
     ],
 )
 def test_what_cannot_be_taken_is_answered_with_a_reason(
-    client: Any, store: FakeStore, asset: str, path: str, body: bytes, status: int
+    client: TestClient, store: FakeStore, asset: str, path: str, body: bytes, status: int
 ) -> None:
     answer = client.post(f"/oscar/notifications/{path}", content=body, headers=bearer())
     assert (answer.status_code, registered()) == (status, [])
     assert SECRET not in answer.text
 
 
-def test_an_unknown_form_is_told_once(client: Any, store: FakeStore, asset: str, caplog: Any) -> None:
+def test_an_unknown_form_is_told_once(
+    client: TestClient, store: FakeStore, asset: str, caplog: pytest.LogCaptureFixture
+) -> None:
     for _ in range(3):
         answer = client.post(f"/oscar/notifications/{asset}", json={"odd": 1}, headers=bearer())
         assert "no form that is known" in answer.json()["detail"]
@@ -242,7 +249,7 @@ def test_an_unknown_form_is_told_once(client: Any, store: FakeStore, asset: str,
 
 
 def test_a_part_of_an_unknown_form_is_told_once_and_costs_no_other(
-    client: Any, store: FakeStore, asset: str, caplog: Any
+    client: TestClient, store: FakeStore, asset: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     body = {"Records": [{"strange": 2}, *minio()["Records"]]}
     counts = [
@@ -253,7 +260,9 @@ def test_a_part_of_an_unknown_form_is_told_once_and_costs_no_other(
     assert sum("no form that is known" in record.getMessage() for record in caplog.records) == 1
 
 
-def test_a_subscription_of_sns_is_left_to_a_person(client: Any, store: FakeStore, asset: str, caplog: Any) -> None:
+def test_a_subscription_of_sns_is_left_to_a_person(
+    client: TestClient, store: FakeStore, asset: str, caplog: pytest.LogCaptureFixture
+) -> None:
     body = {"Type": "SubscriptionConfirmation", "TopicArn": "arn:x", "Token": "tok", "Message": "You have chosen",
             "SubscribeURL": "http://evil.example/"}  # fmt: skip
     answer = client.post(f"/oscar/notifications/{asset}", json=body, headers=bearer())
@@ -270,7 +279,7 @@ COMPRESSED = {
 
 
 @pytest.mark.parametrize("coding", COMPRESSED)
-def test_a_compressed_body_is_read(client: Any, store: FakeStore, asset: str, coding: str) -> None:
+def test_a_compressed_body_is_read(client: TestClient, store: FakeStore, asset: str, coding: str) -> None:
     headers = {**bearer(), "content-encoding": coding}
     answer = client.post(f"/oscar/notifications/{asset}", content=COMPRESSED[coding], headers=headers)
     assert answer.json()["registered"] == 1
@@ -286,7 +295,7 @@ def test_a_compressed_body_is_read(client: Any, store: FakeStore, asset: str, co
     ],
 )
 def test_a_compressed_body_is_bounded(
-    client: Any, store: FakeStore, asset: str, coding: str, body: bytes, status: int
+    client: TestClient, store: FakeStore, asset: str, coding: str, body: bytes, status: int
 ) -> None:
     headers = {**bearer(), "content-encoding": coding}
     assert client.post(f"/oscar/notifications/{asset}", content=body, headers=headers).status_code == status
@@ -294,14 +303,16 @@ def test_a_compressed_body_is_bounded(
 
 @pytest.mark.parametrize(("kind", "count"), [("object.finalized", 1), ("object.deleted", 0), ("metadataUpdated", 0)])
 def test_a_cloud_event_may_have_its_attributes_in_headers(
-    client: Any, store: FakeStore, asset: str, kind: str, count: int
+    client: TestClient, store: FakeStore, asset: str, kind: str, count: int
 ) -> None:
     headers = {**bearer(), "ce-specversion": "1.0", "ce-type": f"google.cloud.storage.{kind}", "ce-source": "//s"}
     body = {"bucket": "incoming", "name": KEY}
     assert client.post(f"/oscar/notifications/{asset}", json=body, headers=headers).json()["registered"] == count
 
 
-def test_event_grid_and_cloud_events_are_told_that_they_may_send(client: Any, store: FakeStore, asset: str) -> None:
+def test_event_grid_and_cloud_events_are_told_that_they_may_send(
+    client: TestClient, store: FakeStore, asset: str
+) -> None:
     body = [{"eventType": "Microsoft.EventGrid.SubscriptionValidationEvent", "data": {"validationCode": "512d38b6"}}]
     path = f"/oscar/notifications/{asset}"
     assert client.post(path, json=body).status_code == 401
@@ -310,7 +321,9 @@ def test_event_grid_and_cloud_events_are_told_that_they_may_send(client: Any, st
     assert (answer.status_code, answer.headers["webhook-allowed-origin"]) == (200, "eventgrid.azure.net")
 
 
-def test_any_json_is_taken_by_its_pointers(client: Any, store: FakeStore, asset: str, monkeypatch: Any) -> None:
+def test_any_json_is_taken_by_its_pointers(
+    client: TestClient, store: FakeStore, asset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rule = {**PLACE, "json": {"bucket": "=incoming", "key": "/file/name"}}
     connection = {"conn_type": "generic", "password": SECRET, "extra": {"assets": {"received": rule}}}
     monkeypatch.setenv("AIRFLOW_CONN_OSCAR_NOTIFICATIONS", json.dumps(connection))
@@ -340,7 +353,7 @@ def test_a_transfer_below_the_base_of_a_dcache_connection_is_found(
 
 
 def test_what_a_store_does_not_tell_is_taken_from_the_notification(
-    client: Any, store: FakeStore, asset: str, monkeypatch: Any
+    client: TestClient, store: FakeStore, asset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def head(bucket: str, key: str) -> ObjectEvent:
         return ObjectEvent(StoreType.S3, "store", bucket, key, 3, "", "", datetime.fromtimestamp(0, UTC))
@@ -358,7 +371,7 @@ def test_what_a_store_does_not_tell_is_taken_from_the_notification(
     ]  # fmt: skip
 
 
-async def test_a_store_that_hangs_holds_its_own_threads_only(store: FakeStore, monkeypatch: Any) -> None:
+async def test_a_store_that_hangs_holds_its_own_threads_only(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
     import asyncio
 
     import httpx
@@ -393,7 +406,7 @@ async def test_a_store_that_hangs_holds_its_own_threads_only(store: FakeStore, m
             released.set()
 
 
-async def test_who_does_not_know_the_secret_costs_one_look_at_the_connection(monkeypatch: Any) -> None:
+async def test_who_does_not_know_the_secret_costs_one_look_at_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     import asyncio
 
     import httpx
@@ -418,12 +431,14 @@ async def test_who_does_not_know_the_secret_costs_one_look_at_the_connection(mon
             released.set()
 
 
-def test_a_long_body_without_a_length_is_cut_off(client: Any, store: FakeStore, asset: str) -> None:
+def test_a_long_body_without_a_length_is_cut_off(client: TestClient, store: FakeStore, asset: str) -> None:
     answer = client.post(f"/oscar/notifications/{asset}", content=iter([b" " * 700_000] * 2), headers=bearer())
     assert answer.status_code == 413
 
 
-def test_while_the_store_is_away_the_sender_is_asked_to_come_again(client: Any, store: FakeStore, asset: str) -> None:
+def test_while_the_store_is_away_the_sender_is_asked_to_come_again(
+    client: TestClient, store: FakeStore, asset: str
+) -> None:
     store.away = True
     answer = client.post(f"/oscar/notifications/{asset}", json=minio(), headers=bearer())
     assert (answer.status_code, answer.headers["retry-after"], registered()) == (503, "7", [])
@@ -431,7 +446,7 @@ def test_while_the_store_is_away_the_sender_is_asked_to_come_again(client: Any, 
 
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
 @pytest.mark.parametrize("name", ["received", "unknown"])
-def test_a_look_for_life_tells_nothing(client: Any, method: str, name: str) -> None:
+def test_a_look_for_life_tells_nothing(client: TestClient, method: str, name: str) -> None:
     answer = client.request(method, f"/oscar/notifications/{name}")
     assert (answer.status_code, answer.content) == (204, b"")
 

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -29,6 +30,9 @@ from airflow_provider_oscar.placement.history import RunRecord, encode_records
 from airflow_provider_oscar.plugins.ui import systems
 from airflow_provider_oscar.plugins.ui.views import TaskRow
 from airflow_provider_oscar.supervisor.manifest import signed as signed_manifest
+
+if TYPE_CHECKING:
+    from starlette.testclient import TestClient
 
 # Airflow makes a short key for itself where none is configured.
 pytestmark = pytest.mark.filterwarnings("ignore:The HMAC key is")
@@ -110,7 +114,7 @@ class FakeStore:
 
 
 @pytest.fixture(scope="module")
-def api(airflow_db: Path) -> Any:
+def api(airflow_db: Path) -> ModuleType:
     """The module; importing it imports Airflow's API server, whose test client warns."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -120,7 +124,7 @@ def api(airflow_db: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def client(api: Any) -> Iterator[Any]:
+def client(api: ModuleType) -> Iterator[TestClient]:
     """A client of the real API server with the installed plugin."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -132,7 +136,7 @@ def client(api: Any) -> Iterator[Any]:
 
 
 @pytest.fixture
-def store(api: Any, monkeypatch: pytest.MonkeyPatch) -> FakeStore:
+def store(api: ModuleType, monkeypatch: pytest.MonkeyPatch) -> FakeStore:
     """What outputs are in."""
     fake = FakeStore()
     monkeypatch.setenv("AIRFLOW__OSCAR__SIGNING_KEY", KEY)
@@ -141,7 +145,7 @@ def store(api: Any, monkeypatch: pytest.MonkeyPatch) -> FakeStore:
 
 
 @pytest.fixture
-def asked(api: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
+def asked(api: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
     """What the page asked of an outside system; it answers at once."""
     calls: list[tuple[object, ...]] = []
     monkeypatch.setattr(systems, "job_at", lambda *words: calls.append(words) or {"state": "absent", "where": "OSCAR"})

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from airflow.triggers.shared_stream import SharedStreamManager
 
 from airflow_provider_oscar.core.errors import TransientError
@@ -209,7 +210,7 @@ class FakeTriggerer:
         return [event.key for event in self.stored[asset]]
 
 
-def use_fakes(monkeypatch: Any, bucket: FakeBucket, store: FakeStore) -> None:
+def use_fakes(monkeypatch: pytest.MonkeyPatch, bucket: FakeBucket, store: FakeStore) -> None:
     """Let watchers list ``bucket`` and remember in ``store``."""
     from airflow_provider_oscar.watch.arguments.s3 import S3Arguments
 
