@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Required, TypedDict
+from typing import TYPE_CHECKING, Any, Required, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG, Context, TaskGroup
-    from airflow.sdk.bases.operator import TaskStateChangeCallback
     from airflow.sdk.definitions.retry_policy import RetryPolicy
     from airflow.sdk.types import WeightRuleParam
+
+    Callback: TypeAlias = Callable[[Context], None]
 
 
 class OperatorArguments(TypedDict, total=False):
@@ -46,12 +47,12 @@ class OperatorArguments(TypedDict, total=False):
     pool_slots: int
     sla: timedelta | None
     execution_timeout: timedelta | None
-    on_execute_callback: TaskStateChangeCallback | list[TaskStateChangeCallback] | None
-    on_failure_callback: TaskStateChangeCallback | list[TaskStateChangeCallback] | None
-    on_success_callback: TaskStateChangeCallback | list[TaskStateChangeCallback] | None
-    on_retry_callback: TaskStateChangeCallback | list[TaskStateChangeCallback] | None
-    on_skipped_callback: TaskStateChangeCallback | list[TaskStateChangeCallback] | None
-    pre_execute: Callable[[Context], None] | None
+    on_execute_callback: Callback | list[Callback] | None
+    on_failure_callback: Callback | list[Callback] | None
+    on_success_callback: Callback | list[Callback] | None
+    on_retry_callback: Callback | list[Callback] | None
+    on_skipped_callback: Callback | list[Callback] | None
+    pre_execute: Callback | None
     post_execute: Callable[[Context, Any], None] | None
     trigger_rule: str
     resources: dict[str, Any] | None
