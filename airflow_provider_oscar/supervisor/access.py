@@ -104,7 +104,8 @@ class Access:
 
     def _must_renew(self) -> None:
         with self._lock:
-            if not self._take():
+            # The thread that keeps it fresh may have taken it while this one paused.
+            if self.expired and not self._take():
                 raise TransientError("nobody has renewed it yet")
 
     def _take(self) -> bool:

@@ -15,7 +15,7 @@ from tests.integration.jobs import quick
 DAGS = Path(__file__).parent / "killed_dags"
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 @pytest.mark.filterwarnings("default")
 def test_jobs_of_a_killed_triggerer_and_of_killed_workers_run_once_and_succeed(tmp_path, platform):
     variables = {**platform.environment(), "QUICK_NODE": quick.node_of(platform), "AIRFLOW__OSCAR__DEFER_AFTER": "0"}
@@ -30,13 +30,13 @@ def test_jobs_of_a_killed_triggerer_and_of_killed_workers_run_once_and_succeed(t
         quick.until(lambda: quick.query(airflow, "SELECT count(*) FROM dag WHERE dag_id = 'killed'")[0][0] == 1, 120)
         command = [sys.executable, "-m", "airflow", "dags", "trigger", "killed"]
         subprocess.run(command, env=airflow.environment(), check=True, capture_output=True, timeout=120)
-        quick.until(lambda: quick.newest_job(platform) - before == 5, 240)
-        quick.until(lambda: sum(state == "deferred" for _, state, _ in states()) == 3, 60)
+        quick.until(lambda: quick.newest_job(platform) - before == 5, 480)
+        quick.until(lambda: sum(state == "deferred" for _, state, _ in states()) == 3, 180)
         for part in ("triggerer", "scheduler"):
             airflow.kill(part)
         for part in ("triggerer", "scheduler"):
             airflow.start_part(part)
-        quick.until(lambda: all(state in ("success", "failed") for _, state, _ in states()), 500)
+        quick.until(lambda: all(state in ("success", "failed") for _, state, _ in states()), 600)
         found = states()
     finally:
         airflow.stop()

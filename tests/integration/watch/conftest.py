@@ -66,7 +66,7 @@ class Triggerer:
             job=job, capacity=10, logger=structlog.get_logger("triggerer"), queues=None, team_name=None
         )
 
-        def until(condition: Callable[[], bool], *, seconds: float = 60) -> None:
+        def until(condition: Callable[[], bool], *, seconds: float = 240) -> None:
             deadline = time.monotonic() + seconds
             while not condition():
                 assert time.monotonic() < deadline, "the condition did not come true"
