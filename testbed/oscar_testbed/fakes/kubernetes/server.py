@@ -28,8 +28,12 @@ async def _version(_: Request) -> Response:
     return JSONResponse(
         {
             "major": "1",
-            "minor": "33",
-            "gitVersion": "v1.33.0-embedded",
+            "minor": "34",
+            "emulationMajor": "1",
+            "emulationMinor": "34",
+            "minCompatibilityMajor": "1",
+            "minCompatibilityMinor": "33",
+            "gitVersion": "v1.34.0-embedded",
             "platform": "linux/amd64",
             "gitCommit": "",
             "gitTreeState": "clean",
