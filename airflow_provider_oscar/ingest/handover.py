@@ -44,6 +44,10 @@ OVERLAP = timedelta(seconds=60)
 REMEMBERED = 4000
 #: Events of the last minute that need no run; with more, the place moves up to them.
 _HANDLED_LIMIT = 5000
+#: The watcher of a former asset ends when a triggerer has seen that the DAG has another, which takes it some seconds.
+_WATCHED_ON = timedelta(minutes=10)
+#: An event's time is that of another machine, whose clock may be ahead.
+_ANY_CLOCK = timedelta(days=3650)
 #: Open groups whose time-out is looked at in one step.
 _EXPIRING = 200
 _DIGEST = 8
@@ -173,7 +177,7 @@ class _Step:
         for number in db.former_assets(session, asset_id, mark=PLACE):
             before = Offset.from_json(asset_states.get_state(session, number, offset_key(dag_id)))
             low = before.low if before else self._moved(number, 0, before=since)
-            if self._moved(number, low, before=self._now) > low:
+            if self._may_follow(asset_id, number, low):
                 former.append((number, low))
             if before and isinstance(self._policy, Group):
                 prefix = self._group_name("")
@@ -341,10 +345,15 @@ class _Step:
                 recent=self._recent(offset, (event for number, event in own if number in settled)),
                 runs=offset.runs + runs,
                 updated=self._now if runs else offset.updated,
-                former=tuple((n, last) for n, last in moved.items() if self._moved(n, last, before=self._now) > last),
+                former=tuple((n, last) for n, last in moved.items() if self._may_follow(asset_id, n, last)),
             )
             if changed != offset or self._before[asset_id] is None:
                 asset_states.set_state(self._session, asset_id, offset_key(self._consumer.dag_id), changed.to_json())
+
+    def _may_follow(self, asset_id: int, former: int, low: int) -> bool:
+        """Whether events of a former asset wait, whatever the clock says, or its watcher may still be at work."""
+        ends = self._consumer.assets[asset_id] + _WATCHED_ON
+        return self._now < ends or self._moved(former, low, before=self._now + _ANY_CLOCK) > low
 
     def _moved(self, asset_id: int, low: int, upto: int | None = None, *, before: datetime | None = None) -> int:
         """Return the newest event of an asset up to a limit, from a place on, older than the overlap by default."""

@@ -109,6 +109,8 @@ def test_what_waited_for_a_paused_dag_is_delivered_after_a_change_of_its_filter(
     world.hand_over(dag)
     # What the new filter leaves out is not delivered, though it was reported.
     assert sorted(key for keys in world.keys(dag) for key in keys) == ["a.h5", "b.h5", "d.h5"]
+    assert len(Offset.from_json(world.offset(dag, new.asset)).former) == 1, "its watcher may tell something still"
+    world.hand_over(dag, later=timedelta(minutes=15))
     assert Offset.from_json(world.offset(dag, new.asset)).former == ()
 
 
