@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import re
+
 from airflow_provider_oscar.core.errors import (
     BadInputError,
     DefinitionError,
@@ -26,6 +28,10 @@ EXIT_UNSTAGED = 73
 EXIT_IO = 74
 EXIT_ACCESS = 77
 EXIT_CONFIG = 78
+# What srun says of a process that failed by itself, before it kills the others, whose exit code it then returns.
+_FIRST_RANK = re.compile(
+    r"^srun: error: \S+: tasks? (?P<rank>\S+): Exited with exit code (?P<code>(?!137$|143$)\d+)$", re.MULTILINE
+)
 # A command uses the first for data it cannot read.
 _EXIT_DATA = 65
 
@@ -94,16 +100,22 @@ def _sorted(
         return TransientError, "Something of that node stood in the way, such as a full disk; a retry may succeed"
     if manifest.error is not None and code in (EXIT_UNSTAGED, EXIT_ACCESS):
         return JobFailedError, "It would fail again in the same way: remove the cause, then clear the task"
-    return _by_code(manifest, code or 0)
+    return _by_code(manifest, code or 0, reported)
 
 
-def _by_code(manifest: Manifest, code: int) -> tuple[type[OscarProviderError], str]:
+def _by_code(manifest: Manifest, code: int, reported: str) -> tuple[type[OscarProviderError], str]:
     if code in (EXIT_NO_INPUT, _EXIT_DATA):
         return BadInputError, "Check the object: it is absent, was overwritten meanwhile, or the program cannot read it"
     if code == EXIT_CONFIG and manifest.error is not None:
         return (
             DefinitionError,
             "Provider and supervisor do not fit: apply the service again with this provider's script",
+        )
+    first = _FIRST_RANK.search(reported) if code in KILLED and manifest.error is None else None
+    if first is not None:
+        return JobFailedError, (
+            f"Process {first['rank']} of the command ended with exit code {first['code']}, and srun ended the others: "
+            "correct the command or its input, then clear the task"
         )
     if code in KILLED:
         return TransientError, "Something killed it from outside (preemption, drained node); a retry may succeed"

@@ -95,3 +95,27 @@ def test_a_time_limit_in_the_output_of_a_command_that_failed_by_itself_is_not_sl
     error = failure(FAILED, manifest(2), where="x", log="upload reached its time limit\n")
     assert "SlurmOptions.time" not in str(error)
     assert isinstance(error, PermanentError)
+
+
+SRUN = "srun: error: cn2: task 1: Exited with exit code {}\nsrun: launch/slurm: _step_signal: Terminating StepId=3.0\n"
+
+
+@pytest.mark.parametrize("code", [137, 143])
+def test_a_process_that_failed_by_itself_is_not_taken_for_those_that_srun_killed_after_it(code):
+    error = failure(FAILED, manifest(code), where="x", log="0: begun\n" + SRUN.format(9))
+    assert type(error) is JobFailedError
+    assert "Process 1 of the command ended with exit code 9, and srun ended the others" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("found", "log"),
+    [
+        (manifest(143), SRUN.format(143)),
+        (manifest(143), "srun: error: cn2: task 1: Killed\n"),
+        (manifest(143), "1: the text srun: error: cn2: task 1: Exited with exit code 9\n"),
+        (manifest(143, Failure("run", "cancelled by SIGTERM", "cancelled", False)), SRUN.format(9)),
+    ],
+    ids=["by a signal", "killed", "words of a command", "the job was stopped first"],
+)
+def test_processes_that_were_killed_from_outside_are_tried_again(found, log):
+    assert type(failure(FAILED, found, where="x", log=log)) is TransientError
