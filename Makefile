@@ -117,8 +117,9 @@ bench-detection: $(STAMP) ## Measure how new objects are found, against named pe
 	@$(BIN)/python -m tests.bench.detection --no-loss
 
 .PHONY: bench-inference
-bench-inference: $(STAMP) ## Measure the 3DGAN inference against what a core can do, for each engine.
+bench-inference: $(STAMP) ## Measure the 3DGAN inference against what a core can do, for each engine, and a process for each object against a worker.
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 PYTHONPATH=docker/threedgan $(BIN)/python -m tests.bench.inference
+	@PYTHONPATH=docker/threedgan $(BIN)/python -m tests.bench.persistent_worker
 
 .PHONY: bench-hpc
 bench-hpc: $(STAMP) ## Measure what waiting for jobs costs against the KubernetesPodOperator, batches against jobs, one object against Airflow alone (minutes).
