@@ -93,14 +93,23 @@ class OscarCalls(OscarFlows):
         :param claimed: buckets of other services that this one writes to.
         """
         theirs = yield from self.get_service(definition.name)
+        made = False
         if theirs is None:
-            yield from self._create_service(definition, claimed)
-            done = "created"
-        elif not difference(definition, theirs):
-            return "unchanged"
-        else:
+            try:
+                yield from self._create_service(definition, claimed)
+                made = True
+            except BucketExistsError:
+                raise
+            except DefinitionError:
+                # Another task that applies it may have been quicker.
+                theirs = yield from self.get_service(definition.name)
+                if theirs is None:
+                    raise
+        if theirs is not None:
+            if not difference(definition, theirs):
+                return "unchanged"
             yield from self._update_service(definition, theirs)
-            done = "updated"
+        done = "created" if made else "updated"
         kept = yield from self.get_service(definition.name)
         lost = difference(definition, kept) if kept else {}
         if lost:

@@ -407,6 +407,15 @@ def test_service_is_created_when_absent():
     assert requests[1].extensions["timeout"]["read"] >= 120
 
 
+def test_a_service_that_another_task_made_meanwhile_is_there():
+    exists = answer(400, text="A service with the provided name already exists")
+    made = answer(body=DEFINITION.to_api())
+    result, requests = drive(Calls().apply_service(DEFINITION), answer(404), exists, made)
+    assert (result, [request.method for request in requests]) == ("unchanged", ["GET", "POST", "GET"])
+    with pytest.raises(DefinitionError, match="already exists"):
+        drive(Calls().apply_service(DEFINITION), answer(404), exists, answer(404))
+
+
 def test_service_that_differs_is_updated_and_never_deleted():
     theirs = DEFINITION.to_api() | {"image": "python:2"}
     result, requests = drive(
