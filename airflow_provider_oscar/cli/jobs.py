@@ -108,12 +108,16 @@ def jobs_logs(options: argparse.Namespace) -> None:
         raise SystemExit(f"error: job {found.job.name!r} of service {options.service!r} has printed nothing yet")
 
 
+def _is_terminal() -> bool:
+    return sys.stdout.isatty()
+
+
 def _print_whole(chunks: Iterable[bytes]) -> bool:
     """Print a log as it is, or to a terminal without what that would obey; return whether there was any."""
     from airflow_provider_oscar.core.logs import LOG_LIMIT, decoded_lines
 
     printed = False
-    if sys.stdout.isatty():
+    if _is_terminal():
         for line in decoded_lines(chunks, LOG_LIMIT):
             sys.stdout.write(_for_people(line))
             printed = True
@@ -129,7 +133,7 @@ def _for_people(line: str) -> str:
     from airflow_provider_oscar.core.logs import printable
 
     end = "\n" if line.endswith("\n") else ""
-    return printable(line.removesuffix("\n")) + end if sys.stdout.isatty() else line
+    return printable(line.removesuffix("\n")) + end if _is_terminal() else line
 
 
 def _follow(places: Sequence[_Place], found: _Found, options: argparse.Namespace) -> bool:

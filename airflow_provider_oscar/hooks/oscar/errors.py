@@ -103,8 +103,10 @@ def refusal(answer: httpx.Response, *, about: str, where: str) -> OscarProviderE
             f"there is no such route for {about}; check that the host of the connection is OSCAR ({seen})"
         )
     if status in (404, 405):
-        remedy = "the name (`airflow oscar buckets list`)" if body else "the name, and that the host is OSCAR"
-        return DefinitionError(f"{about} is not there; check {remedy} ({seen})")
+        remedy = (
+            "correct the name (`airflow oscar buckets list`)" if body else "check its name, and that the host is OSCAR"
+        )
+        return DefinitionError(f"{about} is not there; {remedy} ({seen})")
     if status in (408, 423, 425, 429):
         return TransientError(f"OSCAR asks to come back later for {about} ({seen})", delay=retry_after(answer.headers))
     if status in (400, 406, 415, 422):

@@ -331,6 +331,18 @@ def test_a_log_that_grows_is_followed_by_whole_lines_over_the_hand_over_to_anoth
     assert airflow("jobs", "logs", "svc", "here", "--follow") == "one\ntwo\nthree"
 
 
+@pytest.mark.parametrize("words", [(), ("--follow",)])
+def test_a_log_moves_no_cursor_of_a_terminal_and_is_whole_elsewhere(oscar, airflow, monkeypatch, words):
+    hostile = "\x1b]0;owned\x07moo \x1b[2Jmoo\n\x9b31mthere\n"
+    oscar.answers["GET", "/system/services/svc"] = httpx.Response(200, json=SERVICE)
+    oscar.answers["GET", "/system/logs/svc"] = httpx.Response(200, json={"jobs": {"j": {"status": "Failed"}}})
+    oscar.answers["GET", "/system/logs/svc/j"] = lambda _: httpx.Response(200, text=hostile)
+    assert airflow("jobs", "logs", "svc", "j", *words) == hostile
+    monkeypatch.setattr("airflow_provider_oscar.cli.jobs._is_terminal", lambda: True)
+    shown = airflow("jobs", "logs", "svc", "j", *words)
+    assert shown.splitlines() == ["moo moo", "\\x9b31mthere"]
+
+
 def test_a_name_that_no_job_has_is_refused_with_the_command_that_shows_them(oscar, airflow):
     oscar.answers["GET", "/system/services/svc"] = httpx.Response(200, json=SERVICE)
     oscar.answers["GET", "/system/logs/svc"] = httpx.Response(200, json={"jobs": {}})
