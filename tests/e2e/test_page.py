@@ -3,13 +3,10 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 import shutil
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +15,12 @@ import httpx
 import kubernetes
 import pytest
 
+from tests.support.oscar_page import PATIENCE, PICTURES, ROOT, connections, opened, wait_until
+
 playwright = pytest.importorskip("playwright.sync_api")
 
-ROOT = Path(__file__).parents[2]
-PATIENCE = 45_000
-PICTURES = ROOT / "demo-report" / "page"
 VIEWS = ("flow", "placements", "jobs", "results", "health")
 WIDTHS = (390, 1024, 1600)
-VISITS = itertools.count()
 #: Name of a file that would run a script in a page that takes it for HTML.
 HOSTILE = "<img src=x onerror=window.owned=1>broken.h5"
 
@@ -77,17 +72,6 @@ def trigger(page: Any, **conf: Any) -> str:
     return answer.json()["dag_run_id"]
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not so within {seconds:g} seconds"
-        time.sleep(0.5)
-
-
-def connections() -> dict[str, Any]:
-    return json.loads((ROOT / ".demo" / "up" / "connections.json").read_text())
-
-
 def jobs_in_cloud() -> dict[str, Any]:
     """What OSCAR itself says, asked without the provider."""
     stored = connections()["oscar_default"]
@@ -108,14 +92,6 @@ def open_result(page: Any, number: int = 0) -> None:
     pictures = page.locator(".pictures img")
     playwright.expect(pictures.first).to_be_visible()
     pictures.evaluate_all("images => Promise.all(images.map(image => image.decode()))")
-
-
-def opened(page: Any, view: str, theme: str = "light") -> None:
-    page.evaluate(f"localStorage.setItem('theme', '{theme}')")
-    # Another address each time: to the same one the browser would not go again.
-    page.goto(f"/oscar/ui/?visit={next(VISITS)}#{view}")
-    playwright.expect(page.get_by_role("tab", selected=True)).to_have_text(re.compile(view, re.IGNORECASE))
-    playwright.expect(page.locator("#live-text")).to_have_text("Live", timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
