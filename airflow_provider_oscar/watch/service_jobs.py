@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from airflow.sdk.exceptions import AirflowNotFoundException
@@ -22,7 +22,6 @@ from airflow_provider_oscar.hooks.oscar.federation import Member, connections_of
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.hooks.oscar.requests import OscarJob
 from airflow_provider_oscar.watch.arguments.base import WatchArguments
-from airflow_provider_oscar.watch.policy import Policy
 from airflow_provider_oscar.watch.source import EmptyListingGuard, ListingSource, Page, empty_listing_error
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -157,11 +156,8 @@ class ServiceJobsArguments(WatchArguments):
         """Return service and connection."""
         return f"jobs of OSCAR service {self.service!r} (connection {self.conn_id!r})"
 
-    def policy(self) -> Policy:
-        """Return what the watcher wants to see."""
-        return replace(super().policy(), accepts=self._accepts)
-
-    def _accepts(self, event: ObjectEvent) -> bool:
+    def accepts(self, event: ObjectEvent) -> bool:
+        """Whether a job is of interest."""
         wanted = {STATES[state].value for state in self.states}
         own = self.submitted or is_named_by_oscar(self.service, event.key)
         return own and event.etag in wanted and self.filter.accepts(event)

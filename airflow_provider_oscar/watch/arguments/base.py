@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from airflow_provider_oscar.core.checks import check_fields
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.filters import ObjectFilter, Sentinels
+from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.core.times import read_iso
 from airflow_provider_oscar.watch.notifications.choice import NotificationKind, Notifications
 from airflow_provider_oscar.watch.policy import Policy
@@ -54,17 +55,18 @@ class WatchArguments(ABC):
             raise DefinitionError(f"poll_interval of a watcher is {self.poll_interval}; expected seconds above 0")
 
     def _check_notifications(self, given: Notifications | Mapping[str, object] | str | None) -> None:
+        # The place is not named here: its URL may hold a login, which is refused later.
         if given is None or (isinstance(given, str) and given in self.modes):
             return
         if isinstance(given, str) and self.modes:
             raise DefinitionError(
-                f"notifications of {self.about()} is {quoted(given)}; expected one of {', '.join(self.modes)}, or "
+                f"notifications of a watcher is {quoted(given)}; expected one of {', '.join(self.modes)}, or "
                 f"{self.kinds_expected}"
             )
         chosen = Notifications.from_argument(given)  # type: ignore[arg-type]  # a text is refused there
         if chosen.kind not in self.kinds:
             raise DefinitionError(
-                f"notifications of {self.about()} are of kind {quoted(chosen.kind)}; expected {self.kinds_expected}"
+                f"notifications of a watcher are of kind {quoted(chosen.kind)}; expected {self.kinds_expected}"
             )
         object.__setattr__(self, "notifications", chosen)
 
@@ -135,16 +137,50 @@ class WatchArguments(ABC):
     def about(self) -> str:
         """Return words that name the place."""
 
+    @property
+    def options(self) -> WatchOptions:
+        """How long it is remembered what was reported."""
+        return WatchOptions()
+
+    @property
+    def held_back(self) -> timedelta:
+        """How long an object must look the same before it is reported."""
+        return timedelta(0)
+
+    def accepts(self, event: ObjectEvent) -> bool:
+        """Whether an object is of interest."""
+        return self.filter.accepts(event)
+
     def policy(self) -> Policy:
         """Return what the watcher wants to see."""
-        return self._policy(WatchOptions())
-
-    def _policy(self, options: WatchOptions, *, quiet_period: timedelta = timedelta(0)) -> Policy:
         return Policy(
-            accepts=self.filter.accepts,
+            accepts=self.accepts,
             start=self.begins,
-            options=options,
-            quiet_period=quiet_period,
+            options=self.options,
+            quiet_period=self.held_back,
             strategy=self.algorithm,
             sentinel=self.sentinel,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectoryArguments(WatchArguments):
+    """What watchers of directories have besides."""
+
+    recursive: bool = False
+    max_directories: int = 1000
+    quiet_period: float = 0.0
+    personal = frozenset({"quiet_period"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.quiet_period < 0 or self.max_directories < 1:
+            raise DefinitionError(
+                f"a watcher of a directory needs quiet_period >= 0 and max_directories >= 1; got "
+                f"{self.quiet_period} and {self.max_directories}"
+            )
+
+    @property
+    def held_back(self) -> timedelta:
+        """How long a file must look the same before it is reported."""
+        return timedelta(seconds=self.quiet_period)

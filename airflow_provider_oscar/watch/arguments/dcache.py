@@ -11,12 +11,11 @@ from datetime import timedelta
 from functools import partial
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
-from airflow_provider_oscar.watch.arguments.base import WatchArguments
+from airflow_provider_oscar.watch.arguments.base import DirectoryArguments
 from airflow_provider_oscar.watch.notifications.choice import NotificationKind, Notifications
 from airflow_provider_oscar.watch.notifications.dcache_sse import DCacheEventChannel
 from airflow_provider_oscar.watch.notifications.kafka import kafka_channel
 from airflow_provider_oscar.watch.notifications.listener import Channel, new_keys
-from airflow_provider_oscar.watch.policy import Policy
 from airflow_provider_oscar.watch.source import ListingSource
 from airflow_provider_oscar.watch.sources.dcache import DCACHE_CONNECTIONS, DCacheSource
 from airflow_provider_oscar.watch.sources.notified import NotifiedSource
@@ -27,16 +26,12 @@ _DCACHE_SPACING = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class DCacheArguments(WatchArguments):
+class DCacheArguments(DirectoryArguments):
     """What a dCache watcher has; the trigger of the same store says what each argument means."""
 
     path: str
-    recursive: bool = False
-    max_directories: int = 1000
     reconcile_interval: float = 300.0
-    quiet_period: float = 0.0
     notifications: str | Notifications | Mapping[str, object] = "auto"
-    personal = frozenset({"quiet_period"})
     modes = ("auto", "sse", "none")
     kinds = (NotificationKind.KAFKA,)
     kinds_expected = "'kafka', or one of auto, sse, none"
@@ -45,10 +40,9 @@ class DCacheArguments(WatchArguments):
         super().__post_init__()
         if not self.path.startswith("/") or any(part in (".", "..") for part in self.path.split("/")):
             raise DefinitionError(f"path of a dCache watcher is {quoted(self.path)}; expected an absolute directory")
-        if self.reconcile_interval <= 0 or self.quiet_period < 0 or self.max_directories < 1:
+        if self.reconcile_interval <= 0:
             raise DefinitionError(
-                "a dCache watcher needs reconcile_interval > 0, quiet_period >= 0 and max_directories >= 1; got "
-                f"{self.reconcile_interval}, {self.quiet_period} and {self.max_directories}"
+                f"the watcher of {self.about()} needs reconcile_interval > 0; got {self.reconcile_interval}"
             )
 
     def source(self) -> ListingSource:
@@ -103,12 +97,7 @@ class DCacheArguments(WatchArguments):
         """Return directory and connection."""
         return f"dCache directory {self.path!r} (connection {self.conn_id!r})"
 
-    def policy(self) -> Policy:
-        """Return what the watcher wants to see.
-
-        The memory is exact for 200 000 files, since a file moved in may be of any age.
-        """
-        return self._policy(
-            WatchOptions(lookback=timedelta(days=1), max_entries=200_000),
-            quiet_period=timedelta(seconds=self.quiet_period),
-        )
+    @property
+    def options(self) -> WatchOptions:
+        """How long it is remembered what was reported: exact for 200 000 files, since one moved in is of any age."""
+        return WatchOptions(lookback=timedelta(days=1), max_entries=200_000)

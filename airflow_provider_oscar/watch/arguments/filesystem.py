@@ -5,37 +5,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.fsspec_urls import FsspecUrl
 from airflow_provider_oscar.core.objects import Reason
-from airflow_provider_oscar.watch.arguments.base import WatchArguments
+from airflow_provider_oscar.watch.arguments.base import DirectoryArguments
 from airflow_provider_oscar.watch.notifications.choice import NotificationKind, Notifications
 from airflow_provider_oscar.watch.notifications.listener import Channel
 from airflow_provider_oscar.watch.notifications.rucio import RucioChannel
-from airflow_provider_oscar.watch.policy import Policy
 from airflow_provider_oscar.watch.source import ListingSource
 from airflow_provider_oscar.watch.sources.filesystem import FileSystemSource
 from airflow_provider_oscar.watch.sources.notified import NotifiedSource, Unconfirmed
-from airflow_provider_oscar.watch.strategies import WatchOptions
 
 #: Least seconds between listings of a dataset that Rucio's messages call for.
 _RUCIO_SPACING = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class FileSystemArguments(WatchArguments):
+class FileSystemArguments(DirectoryArguments):
     """What a watcher of a file system of fsspec has; the trigger of the same store says what each argument means."""
 
     url: str
-    recursive: bool = False
-    max_directories: int = 1000
     quiet_period: float = 10.0
     notifications: Notifications | Mapping[str, object] | None = None
     algorithm: str = "snapshot"
     optional = frozenset({"conn_id"})
-    personal = frozenset({"quiet_period"})
     kinds = (NotificationKind.RUCIO,)
     kinds_expected = "those of kind 'rucio', for a dataset of Rucio"
     algorithms = ("snapshot",)  # the others go by the store's clock, which fsspec does not tell
@@ -52,11 +46,6 @@ class FileSystemArguments(WatchArguments):
             raise DefinitionError(
                 f"notifications of {self.about()} are of kind {quoted(self.chosen.kind)}; a place of fsspec is listed, "
                 "and only datasets of Rucio have notifications, of kind 'rucio'"
-            )
-        if self.quiet_period < 0 or self.max_directories < 1:
-            raise DefinitionError(
-                "a watcher of a file system needs quiet_period >= 0 and max_directories >= 1; got "
-                f"{self.quiet_period} and {self.max_directories}"
             )
 
     def source(self) -> ListingSource:
@@ -99,7 +88,3 @@ class FileSystemArguments(WatchArguments):
     def about(self) -> str:
         """Return directory and connection."""
         return f"directory {self.url!r}" + (f" (connection {self.conn_id!r})" if self.conn_id else "")
-
-    def policy(self) -> Policy:
-        """Return what the watcher wants to see."""
-        return self._policy(WatchOptions(), quiet_period=timedelta(seconds=self.quiet_period))

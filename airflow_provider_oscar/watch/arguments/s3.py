@@ -15,7 +15,6 @@ from airflow_provider_oscar.watch.notifications.kafka import kafka_channel
 from airflow_provider_oscar.watch.notifications.listener import Channel, new_keys
 from airflow_provider_oscar.watch.notifications.minio import MinioChannel
 from airflow_provider_oscar.watch.notifications.sqs import SqsChannel
-from airflow_provider_oscar.watch.policy import Policy
 from airflow_provider_oscar.watch.source import ListingSource
 from airflow_provider_oscar.watch.sources.notified import NotifiedSource
 from airflow_provider_oscar.watch.sources.s3 import S3_CONNECTIONS, S3Source
@@ -91,9 +90,10 @@ class S3Arguments(WatchArguments):
         """Return bucket, prefix and connection."""
         return f"s3 bucket {self.bucket!r} prefix {self.prefix!r} (connection {self.conn_id!r})"
 
-    def policy(self) -> Policy:
-        """Return what the watcher wants to see."""
-        return self._policy(WatchOptions(lookback=timedelta(seconds=self.lookback)))
+    @property
+    def options(self) -> WatchOptions:
+        """How long it is remembered what was reported."""
+        return WatchOptions(lookback=timedelta(seconds=self.lookback))
 
 
 _MOST_WORKERS = 16

@@ -82,6 +82,22 @@ def test_arguments_that_cannot_be_used_are_refused_in_the_dag_file(arguments, wo
         FileSystemNewObjectTrigger(asset_name="inbox", **arguments)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"quiet_period": -1},
+        {"max_directories": 0},
+        {"algorithm": "timestamp"},
+        {"notifications": {"kind": "kafka", "topic": "t"}},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_a_password_in_the_url_is_not_shown_whatever_else_is_wrong(wrong):
+    with pytest.raises(DefinitionError) as refused:
+        FileSystemNewObjectTrigger(asset_name="inbox", url="sftp://me:hunter2@host/in", **wrong)
+    assert "hunter2" not in str(refused.value)
+
+
 def test_a_trigger_comes_back_from_the_database_as_it_was():
     trigger = FileSystemNewObjectTrigger(asset_name="inbox", url="gs://b/in", conn_id="gcp", glob="*.h5", start="all")
     path, values = trigger.serialize()
