@@ -7,6 +7,7 @@ Both carry the credentials of an S3 connection. What they say is not trusted: :m
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ LINE_LIMIT = 1024 * 1024
 SILENCE = 60.0
 #: Bytes of a line that tell XML from a page for people.
 _PAGE_BEGINS = 500
+#: The first element of XML or HTML, whole; such an answer may stay open, so its line is not waited for.
+_FIRST_TAG = re.compile(rb"(?:<\?[^>]*>\s*)?<(?:[A-Za-z]|![Dd])[^>]*>")
 _CREATED = "s3:ObjectCreated:*"
 #: MinIO compresses for whoever accepts it, which is of no use to lines that are flushed one by one.
 _PLAIN = {"Accept-Encoding": "identity"}
@@ -232,7 +235,7 @@ async def listen(client: httpx.AsyncClient, request: ListenRequest) -> AsyncGene
                 waiting = waiting.lstrip()
                 for line in lines:
                     yield _checked(line.strip(), request.where)
-                if len(waiting) > _PAGE_BEGINS:
+                if len(waiting) > _PAGE_BEGINS or _FIRST_TAG.match(waiting):
                     _checked(waiting[:_PAGE_BEGINS], request.where)
                 if len(waiting) > LINE_LIMIT:
                     raise PermanentError(f"{request.where}: a line of the stream exceeds {LINE_LIMIT} bytes")
