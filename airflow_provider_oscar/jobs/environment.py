@@ -39,6 +39,8 @@ GLIBC = 28
 _TEXT_LIMIT = 3000
 
 log = logging.getLogger(__name__)
+#: Options of a requirements file that lead to other files.
+_FILE_OPTION = re.compile(r"\s*(-[rce]|--(requirement|constraint|editable))\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,11 @@ class Requirements:
             if not line.strip() or "\n" in line:
                 raise DefinitionError(
                     f"{quoted(line)} is not a requirement; give one line for each, such as 'numpy==2.1'"
+                )
+            if _FILE_OPTION.match(line):
+                raise DefinitionError(
+                    f"the requirement {quoted(line)} names a file of this machine, whose changes would not be noticed; "
+                    "give the lines of the file, for example Path(…).read_text()"
                 )
 
     @property

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import sys
 import tarfile
@@ -15,7 +16,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow_provider_oscar.core.errors import DefinitionError, JobFailedError
 from airflow_provider_oscar.decorators.interlink import interlink_task
 from airflow_provider_oscar.decorators.oscar import oscar_task
-from airflow_provider_oscar.jobs.environment import Requirements, make_archive, version_of_image
+from airflow_provider_oscar.jobs.environment import Requirements, make_archive, requirement_lines, version_of_image
 from tests.support.fakes import OUTPUT
 from tests.support.functions import HPC, task_of, value_of
 from tests.support.wheels import make_wheel
@@ -210,3 +211,24 @@ def test_failure_of_an_import_is_in_the_error_of_the_task(store):
 
     with pytest.raises((AirflowFailException, JobFailedError), match="No module named 'absent_package'"):
         value_of(compute, requirements=["tinyrules"], python_version=HERE)
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_hashes_of_a_compiled_requirements_file_are_held_to(index, tmp_path, good):
+    (wheel,) = index.glob("tinybase-*.whl")
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest() if good else "1" * 64
+    hashes = "".join(f" \\\n    --hash=sha256:{each}" for each in ("0" * 64, digest))
+    text = f"# by pip-compile\ntinybase==2.0{hashes}\n    # via x\n"
+    wanted = Requirements(requirement_lines(text), HERE, "x86_64")
+    if good:
+        with tarfile.open(make_archive(wanted, tmp_path)) as archive:
+            assert "tinybase.py" in archive.getnames()
+    else:
+        with pytest.raises(DefinitionError, match="DO NOT MATCH THE HASHES"):
+            make_archive(wanted, tmp_path)
+
+
+@pytest.mark.parametrize("line", ["-r other.txt", "-c /etc/constraints.txt", "--requirement=x", "-e ."])
+def test_a_requirement_that_names_a_file_of_this_machine_is_refused_in_the_dag_file(line):
+    with pytest.raises(DefinitionError, match="names a file of this machine"):
+        Requirements(("numpy", line), HERE, "x86_64")
