@@ -275,7 +275,8 @@ def test_result_of_the_job_arrives_with_ours_and_keeps_their_job_running(request
 def test_key_of_the_store_is_on_the_hpc_side_with_theirs_and_not_with_ours(request, theirs, ours, slurm, hook, store):
     """Both read and write the same store; theirs needs its key for that, here from a Kubernetes secret."""
     name = f"store-{os.getpid()}-{next(_numbers)}"
-    hook._put_secret(name, {"key": store.secret_key})
+    secret = {"metadata": {"name": name}, "stringData": {"key": store.secret_key}}
+    hook.core.create_namespaced_secret(hook.namespace, secret)
     before = set(slurm.jobs())
     task = theirs("echo ready; sleep 600", secrets=[Secret("env", "SECRET_KEY", name, "key")])
     started(task, run_of(request))

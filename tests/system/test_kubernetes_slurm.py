@@ -123,7 +123,8 @@ def test_missing_secret_keeps_the_pod_waiting_until_it_comes(jobs):
     time.sleep(2)
     status = jobs.hook.read_pod(name)
     assert (status.phase, status.slurm_job_id) == (JobPhase.PENDING, "")
-    jobs.hook._put_secret("comes-late", {"job.json": "{}"})
+    secret = {"metadata": {"name": "comes-late"}, "stringData": {"job.json": "{}"}}
+    jobs.hook.core.create_namespaced_secret(jobs.hook.namespace, secret)
     assert jobs.over(name).phase is JobPhase.SUCCEEDED
     jobs.hook.core.delete_namespaced_secret("comes-late", jobs.hook.namespace)
 
