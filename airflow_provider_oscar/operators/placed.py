@@ -195,7 +195,9 @@ def placed(
     )
     common: dict[str, Any] = {name: arguments[name] for name in _OF_ALL if name in arguments}
     choice: dict[str, Any] = {**common, "policy": plan.policy, "force": force, "requires": requires, "learn": learn}
-    again: dict[str, Any] = {**choice, "targets": targets, "make_task": plan.unbound, "speculate": speculate}
+    output_conn_id = str(arguments.get("output_conn_id", OUTPUT_CONN_ID))
+    stored = {"output_uri": output_uri, "output_conn_id": output_conn_id}
+    again: dict[str, Any] = {**choice, **stored, "targets": targets, "make_task": plan.unbound, "speculate": speculate}
     with TaskGroup(group_id) as group:
         if each:
             many = PlacementOfManyOperator(
@@ -221,7 +223,7 @@ def placed(
             task_id=RESULT,
             choose_task_id=choose.task_id,
             elsewhere_task_id=elsewhere.task_id,
-            output_conn_id=str(arguments.get("output_conn_id", OUTPUT_CONN_ID)),
+            output_conn_id=output_conn_id,
             outlets=list(outlets),
             **common,
         )

@@ -68,6 +68,8 @@ class PlacedJobOperator(BaseOperator):
     :param make_task: makes the job task of a target.
     :param object_event: the object (templated): an ``ObjectEvent``, its dictionary, or a template that gives one; by
         default the object of the run.
+    :param output_uri: where the jobs leave their results (templated), and what the result is held against later.
+    :param output_conn_id: connection that reaches it (templated).
     :param decision: of a placement task before it (templated), followed at first.
     :param choose_task_id: the placement task of the group whose job tasks it stands behind; empty if there is none.
     :param force: name of the target a user insists on (templated).
@@ -79,7 +81,7 @@ class PlacedJobOperator(BaseOperator):
     :param deferrable: wait in the triggerer instead of on a worker.
     """
 
-    template_fields: Sequence[str] = ("object_event", "decision", "force", "requires")
+    template_fields: Sequence[str] = ("object_event", "output_uri", "output_conn_id", "decision", "force", "requires")
     template_fields_renderers: ClassVar[dict[str, str]] = {"object_event": "json", "decision": "json"}
     operator_extra_links = (OscarJobLogLink(), SlurmJobLink(), OutputLink())
     ui_color = "#fbeccb"
@@ -91,6 +93,8 @@ class PlacedJobOperator(BaseOperator):
         targets: Sequence[PlacementTarget],
         make_task: MakeTask,
         object_event: object = None,
+        output_uri: str = "",
+        output_conn_id: str = "",
         decision: object = None,
         choose_task_id: str = "",
         force: str = "",
@@ -110,6 +114,7 @@ class PlacedJobOperator(BaseOperator):
         self.targets = tuple(targets)
         self.make_task = make_task
         self.object_event = object_event
+        self.output_uri, self.output_conn_id = output_uri, output_conn_id
         self.decision = decision
         self.choose_task_id = choose_task_id
         self.force = force

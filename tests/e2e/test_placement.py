@@ -118,4 +118,7 @@ def test_work_that_its_target_lost_is_done_elsewhere_and_its_result_tells_so(pag
     story = page.get_by_role("list", name="How it came to its target")
     playwright.expect(story).to_contain_text("hpc-cpu failed it", timeout=PATIENCE)
     playwright.expect(story).to_contain_text("cloud-cpu chosen by Fallback")
+    playwright.expect(page.locator(".verdict-proven")).to_be_visible()
+    answer = page.request.get(page.locator(".files a").first.get_attribute("href"))
+    assert answer.ok
     page.screenshot(path=PICTURES / "placed-elsewhere.png", full_page=True)

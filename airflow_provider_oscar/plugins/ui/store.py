@@ -29,7 +29,7 @@ from airflow_provider_oscar.operators.job_state import STATE_KEY
 from airflow_provider_oscar.operators.placement_store import PLACEMENT_RUNS, recent_key
 from airflow_provider_oscar.placement.history import RunRecord, decode_records
 from airflow_provider_oscar.plugins.ui.journey import RunRow
-from airflow_provider_oscar.plugins.ui.views import TaskRow, WatchedAsset, decoded, event_object
+from airflow_provider_oscar.plugins.ui.views import TaskRow, WatchedAsset, decoded, event_object, get_manifest
 from airflow_provider_oscar.watch.status import KEY_PREFIX
 
 if TYPE_CHECKING:
@@ -120,15 +120,19 @@ def find_decisions(session: Session, rows: Iterable[TaskRow]) -> dict[tuple[str,
 
 
 def remembered_job(session: Session, row: TaskRow) -> RunningJob | None:
-    """Return what a task instance remembers of its job; None if it has none (any more)."""
-    query = select(TaskState.value).where(
+    """Return what a task instance remembers of its job, of several that of the target its result is from; or None."""
+    target = (get_manifest(row) or {}).get("placement")
+    keys = (STATE_KEY, f"{STATE_KEY}@{target}")
+    query = select(TaskState.key, TaskState.value).where(
         TaskState.dag_id == row.dag_id,
         TaskState.run_id == row.run_id,
         TaskState.task_id == row.task_id,
         TaskState.map_index == row.map_index,
-        TaskState.key == STATE_KEY,
+        TaskState.key.in_(keys),
     )
-    return RunningJob.from_stored(decoded(decoded(session.scalar(query))))
+    found: dict[str, object] = {row.key: row.value for row in session.execute(query)}
+    # A task that places its work has a memory for each target beside its own.
+    return RunningJob.from_stored(decoded(decoded(found.get(keys[1]) or found.get(keys[0]))))
 
 
 def remembered(task_instance: Any) -> tuple[TaskRow, RunningJob] | None:

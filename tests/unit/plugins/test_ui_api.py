@@ -188,8 +188,10 @@ def rows(airflow_db: Path) -> None:
                 "output_uri": "s3://out/words", "output_conn_id": "results", "service": "words",
                 "oscar_conn_id": "ui_cluster",
             }  # fmt: skip
+            # The other one's task placed its work itself, and so has a memory for each target.
+            key = STATE_KEY if dag_id == "ui_dag" else f"{STATE_KEY}@{MANIFEST['placement']}"
             state = {
-                "dag_run_id": run.id, "task_id": "infer", "map_index": -1, "key": STATE_KEY, "dag_id": dag_id,
+                "dag_run_id": run.id, "task_id": "infer", "map_index": -1, "key": key, "dag_id": dag_id,
                 "run_id": "run:1", "value": json.dumps(asdict(JOB)), "updated_at": NOON,
             }  # fmt: skip
             session.execute(insert(TaskStateStoreModel.__table__).values(state))
@@ -332,6 +334,17 @@ def proven(store: FakeStore, accepted: dict[str, Any], job: RunningJob | None = 
     row = replace(ROW, rendered={"output_uri": "s3://out/words"})
     verdict, shown = systems.proven_manifest(store.open, row, accepted, job)
     return verdict.state.value, shown
+
+
+@pytest.mark.parametrize("dag_id", ["ui_dag", "ui_other"])
+def test_the_job_of_a_result_is_remembered_whoever_placed_it(rows, dag_id):
+    from airflow.utils.session import create_session
+
+    from airflow_provider_oscar.plugins.ui import store as ui_store
+
+    with create_session() as session:
+        row = ui_store.one_row(session, dag_id, "run:1", "infer", -1)
+        assert ui_store.remembered_job(session, row) == JOB
 
 
 def test_a_signed_manifest_at_the_place_is_verified_and_shown_whole(store):
