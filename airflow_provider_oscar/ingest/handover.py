@@ -324,6 +324,8 @@ class _Step:
         """Move the places up, each to the last event before which nothing waits and that is older than the overlap."""
         settled = {*plan.handled, *(number for run in made for number in run.events)}
         left = [event.id for event in waiting if event.id not in settled]
+        # One that repeats another that waits on needs no run, but its version has none yet.
+        without_run = {event.key for event in waiting if event.id not in settled}
         upto = min(left) - 1 if left else max((event.id for event in waiting), default=0)
         for asset_id, offset in self._offsets.items():
             lows = {asset_id: offset.low, **offset.lows}
@@ -342,7 +344,9 @@ class _Step:
             changed = Offset(
                 low=low,
                 handled=tuple(handled),
-                recent=self._recent(offset, (event for number, event in own if number in settled)),
+                recent=self._recent(
+                    offset, (event for number, event in own if number in settled and event.key not in without_run)
+                ),
                 runs=offset.runs + runs,
                 updated=self._now if runs else offset.updated,
                 former=tuple((n, last) for n, last in moved.items() if self._may_follow(asset_id, n, last)),

@@ -231,6 +231,22 @@ def test_batches_end_by_size_bytes_or_time(world: World, place: MakePlace) -> No
     assert world.keys(dag)[2:] == [["last"]]
 
 
+def test_a_version_repeated_while_it_waits_for_its_batch_is_in_it_once(world: World, place: MakePlace) -> None:
+    incoming = place()
+    dag = consumer(incoming.batch(size=10, wait=timedelta(minutes=5)))
+    world.add(dag)
+    world.tell(incoming.asset, made("a"))
+    world.tell(incoming.asset, made("a"), made("b"))  # repeated after a crash of the watcher
+    for _ in range(3):
+        world.hand_over(dag)
+    assert world.keys(dag) == []
+    world.hand_over(dag, later=timedelta(minutes=6))
+    assert world.keys(dag) == [["a", "b"]]
+    world.tell(incoming.asset, made("a"))
+    world.hand_over(dag, later=timedelta(minutes=20))
+    assert world.keys(dag) == [["a", "b"]]
+
+
 def test_a_group_runs_when_it_is_complete(world: World, place: MakePlace) -> None:
     incoming = place()
     dag = consumer(incoming.group(key=r"(run_\d+)", complete=[".h5", ".json"], timeout=3600))
