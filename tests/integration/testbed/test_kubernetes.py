@@ -46,7 +46,7 @@ def test_wrong_token_is_401(cluster):
 
 
 def test_version_and_namespaces_are_there(api):
-    assert kubernetes.client.VersionApi(api.api_client).get_code().minor == "33"
+    assert kubernetes.client.VersionApi(api.api_client).get_code().minor == "34"
     assert "default" in [one.metadata.name for one in api.list_namespace().items]
 
 
