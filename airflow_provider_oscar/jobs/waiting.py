@@ -150,6 +150,9 @@ class _Watch:
     asked_at: float | None = None
     ended: JobEvent | None = None
     store_away: bool = False
+    last: JobStatus | None = None
+    requeued: bool = False
+    failed_since: float | None = None
 
     def at_the_deadline(self) -> JobEvent:
         """Return the event of a wait that is over: a job that has ended did so, whatever became of its manifest."""
@@ -158,7 +161,6 @@ class _Watch:
         return JobEvent(status="timeout", message=self.subscription.poll.trouble)
 
     async def until_end(self) -> JobEvent:
-        last: JobStatus | None = None
         while True:
             status = (await self.subscription.next()).get(self.wait.job_id, ABSENT)
             if status.phase is JobPhase.ABSENT:
@@ -167,11 +169,8 @@ class _Watch:
                     return replace(ABSENT.to_event(), proven=await self._proven(ended=True), waited=True)
                 continue
             self.absent_since = None
-            # Compared by value, so that a change of node or SLURM job is shown as well.
-            if status != last:
-                self._tell(status)
-                last = status
-            if status.phase.ended:
+            self._note(status)
+            if self._has_ended(status):
                 return await self._until_proven(status)
             if self._queued_too_long(status):
                 return JobEvent(status="queue_timeout", reason=status.reason[:REASON_LIMIT])
@@ -192,6 +191,26 @@ class _Watch:
         now = self.pace.clock()
         self.absent_since = now if self.absent_since is None else self.absent_since
         return now - self.absent_since > self.pace.absence_grace
+
+    def _note(self, status: JobStatus) -> None:
+        """Show what is new. Compared by value, so that a change of node or SLURM job is shown as well."""
+        if status == self.last:
+            return
+        self._tell(status)
+        if self.last is not None and (self.last.phase, status.phase) == (JobPhase.RUNNING, JobPhase.PENDING):
+            self.requeued = True
+        self.last = status
+
+    def _has_ended(self, status: JobStatus) -> bool:
+        """Whether it has ended; that a requeued job failed may be interLink taking SLURM's CF for an end."""
+        if not status.phase.ended:
+            self.failed_since = None
+            return False
+        if not self.requeued or status.phase is not JobPhase.FAILED:
+            return True
+        now = self.pace.clock()
+        self.failed_since = now if self.failed_since is None else self.failed_since
+        return now - self.failed_since > self.pace.absence_grace
 
     def _tell(self, status: JobStatus) -> None:
         self.say("%s", status.describe(self.wait.job_id))

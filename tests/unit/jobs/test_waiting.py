@@ -127,6 +127,43 @@ async def test_a_manifest_is_asked_for_with_whether_the_job_goes_on():
     assert (event["phase"], event["proven"], asked[-1], set(asked[:-1])) == ("succeeded", True, True, {False})
 
 
+class Phases(Place):
+    """One job that is in another phase at each look, and stays in the last."""
+
+    def __init__(self, *phases):
+        super().__init__(phases[0])
+        self.phases = list(phases)
+
+    async def statuses(self):
+        phase = self.phases.pop(0) if len(self.phases) > 1 else self.phases[0]
+        self.jobs = {"j": JobStatus(phase)}
+        return await super().statuses()
+
+
+RUNNING, PENDING, FAILED, SUCCEEDED = JobPhase.RUNNING, JobPhase.PENDING, JobPhase.FAILED, JobPhase.SUCCEEDED
+
+
+async def test_a_requeued_job_that_is_being_started_again_has_not_ended():
+    # Its node is being prepared: SLURM's CF, of which interLink's plugin makes an end. The first run left a manifest.
+    place = Phases(RUNNING, PENDING, FAILED, FAILED, RUNNING, SUCCEEDED)
+    proof = answers(True)
+    event, _, _ = await waited(place, proof, follow_log=False)
+    assert (event["phase"], event["proven"]) == ("succeeded", True)
+    assert proof.asked[-1] is True
+
+
+async def test_a_requeued_job_that_stays_failed_has_ended():
+    event, took, _ = await waited(Phases(RUNNING, PENDING, FAILED), answers(True), follow_log=False)
+    assert (event["phase"], event["proven"]) == ("failed", True)
+    assert took > 60.0
+
+
+async def test_a_job_that_was_never_requeued_ends_at_once():
+    event, took, _ = await waited(Phases(PENDING, RUNNING, FAILED), answers(True), follow_log=False)
+    assert (event["phase"], event["proven"]) == ("failed", True)
+    assert took < 10.0
+
+
 async def test_a_marker_line_of_the_command_ends_nothing():
     place = Place(JobPhase.RUNNING, text=f"{MARKER}{{}}\n")
     asked = 0
