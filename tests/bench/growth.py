@@ -213,6 +213,7 @@ def measure_burst(objects: int) -> Row:
 
     with tempfile.TemporaryDirectory(prefix="burst-") as directory:
         found = measure(Path(directory), objects, say=lambda words: print(f"  {words}", flush=True))
+    print(f"  {found.table()}", flush=True)
     if found.runs != objects or found.objects != objects:
         raise RuntimeError(f"{found.runs} runs for {found.objects} of {objects} objects")
     return {
