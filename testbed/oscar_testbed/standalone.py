@@ -190,6 +190,9 @@ class StandaloneAirflow:
                 return None
             if answer.is_success:
                 return answer.json() if answer.content else None
+            if attempt < 4 and _changed_nothing(method, answer):
+                time.sleep(0.5 * 2**attempt)
+                continue
             raise PlatformError(
                 f"Airflow at {self.url} answered {answer.status_code} to {method} {path}: {quoted(answer.text)}"
             )
@@ -217,3 +220,8 @@ class StandaloneAirflow:
             self.directory.mkdir(parents=True, exist_ok=True)
             write_private(path, base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
         return path.read_text()
+
+
+def _changed_nothing(method: str, answer: httpx.Response) -> bool:
+    """Whether a request that failed can be repeated: Airflow rolls back what its database, a locked SQLite, refuses."""
+    return answer.is_server_error and (method == "GET" or '"Database error"' in answer.text)
