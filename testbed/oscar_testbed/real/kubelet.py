@@ -17,7 +17,7 @@ from oscar_testbed.real import kubernetes_build
 from oscar_testbed.real.base import run
 from oscar_testbed.real.control_plane import ApiServer
 from oscar_testbed.real.images import image_archive
-from oscar_testbed.real.ledger import Ledger, read_sysctl
+from oscar_testbed.real.ledger import Ledger, read_sysctl, remove_tree
 
 NODE = "cloud"
 PAUSE_IMAGE = "localhost/pause:1"
@@ -87,6 +87,9 @@ class Containerd:
         if lack := missing():
             raise MissingPrerequisite(lack)
         self.directory.mkdir(parents=True, exist_ok=True)
+        # What one that was killed left need not agree with itself; all images are loaded anew anyway.
+        for left in ("root", "state"):
+            remove_tree(self.directory / left)
         self._ledger.note("mounts", str(self.directory))
         self._ledger.note("link", _BRIDGE)
         self._ledger.note("cgroup", _CGROUP)
