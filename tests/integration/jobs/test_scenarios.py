@@ -50,7 +50,10 @@ UNTIL_LET = "echo begun; while [ ! -e {gate} ]; do sleep 0.2; done; echo let > $
 #: Says that it runs, and never ends by itself.
 FOR_EVER = "echo begun; sleep 600"
 #: The same, but the second start, after SLURM began it anew, ends at once.
-ONCE_MORE = 'echo begun; [ "${SLURM_RESTART_COUNT:-0}" != 0 ] || sleep 300; echo again > $TMP_OUTPUT_DIR/done'
+# SLURM signals one process after the other, so that the shell may outlive the sleep for a moment.
+ONCE_MORE = (
+    'echo begun; [ "${SLURM_RESTART_COUNT:-0}" != 0 ] || sleep 300 || exit 143; echo again > $TMP_OUTPUT_DIR/done'
+)
 
 pytestmark = pytest.mark.skipif(bool(missing_programs()), reason="SLURM is not installed")
 
