@@ -5,7 +5,7 @@ Debian 12's source package ``kubernetes`` is the whole upstream tree with its de
 itself builds only kubectl from it; later releases ship less. Go 1.19 of the same release builds it in GOPATH
 mode. Nothing but Debian's own archive is asked.
 
-Another release is named by ``OSCAR_STACK_KUBERNETES``, such as 1.34.4; :mod:`.kubernetes_modules` builds it.
+Who has the programs of another release names their folder in ``OSCAR_STACK_KUBERNETES``; they are used as they are.
 
 What was fetched, generated and compiled stays (about 1 GB) until everything is built, so that a build that was
 interrupted goes on where it was.
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import subprocess
 import tarfile
@@ -24,8 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from oscar_testbed import lock
-from oscar_testbed.errors import MissingPrerequisite, quoted
-from oscar_testbed.real import kubernetes_modules
+from oscar_testbed.errors import MissingPrerequisite
 from oscar_testbed.real.base import cache_directory, run
 from oscar_testbed.real.debian import fetch_source
 
@@ -33,9 +31,8 @@ from oscar_testbed.real.debian import fetch_source
 CONTROL_PLANE = ("kube-apiserver", "kube-scheduler", "kube-controller-manager")
 PROGRAMS = (*CONTROL_PLANE, "kubelet")
 SUITE = "bookworm"
-#: What Debian's source package is of, and what is built unless another release is named.
-DEBIAN_VERSION = "1.20.2"
 VARIABLE = "OSCAR_STACK_KUBERNETES"
+GIT_VERSION = "v1.20.2"
 _IMPORT = "k8s.io/kubernetes"
 _TAG = b"+k8s:openapi-gen="
 _VERSION_PACKAGES = ("component-base/version", "client-go/pkg/version")
@@ -44,25 +41,17 @@ _NICE = ("nice", "-n", "5")
 _GO_NAMES = ("/usr/lib/go-1.19/bin/go",)
 
 
-def wanted_version() -> str:
-    """The release that is built and run, without ``v``.
-
-    :raises MissingPrerequisite: if what the environment names is none.
-    """
-    given = os.environ.get(VARIABLE, "").removeprefix("v") or DEBIAN_VERSION
-    if not re.fullmatch(r"1\.\d+\.\d+", given):
-        raise MissingPrerequisite(f"{VARIABLE} is {quoted(given)}; name a release such as {DEBIAN_VERSION} or 1.34.4")
-    return given
+def directory() -> Path:
+    """Where the programs are: the user's own folder, or where they are kept once they are built."""
+    if given := os.environ.get(VARIABLE):
+        return Path(given).absolute()
+    return cache_directory() / f"kubernetes-{GIT_VERSION.removeprefix('v')}"
 
 
 def minor() -> int:
     """The release's second number, by which command lines differ."""
-    return int(wanted_version().split(".")[1])
-
-
-def directory() -> Path:
-    """Where the programs are kept."""
-    return cache_directory() / f"kubernetes-{wanted_version()}"
+    found = version(directory() / CONTROL_PLANE[0]) if os.environ.get(VARIABLE) else GIT_VERSION
+    return int(found.split(".")[1])
 
 
 def missing_programs(wanted: Sequence[str] = CONTROL_PLANE) -> tuple[str, ...]:
@@ -90,60 +79,33 @@ def build(progress: Callable[[str], None], wanted: Sequence[str] = PROGRAMS, *, 
     :raises MissingPrerequisite: when Go or the source package cannot be had.
     """
     target = directory()
-    if not missing_programs(wanted):
+    missing = missing_programs(wanted)
+    if not missing:
         return target
-    version = wanted_version()
-    debian = version == DEBIAN_VERSION
-    go = find_go() if debian else kubernetes_modules.find_go()
+    if os.environ.get(VARIABLE):
+        raise MissingPrerequisite(f"{VARIABLE} names {target}, where there is no {', '.join(missing)}")
+    go = find_go()
     target.mkdir(parents=True, exist_ok=True)
-    scratch = cache_directory() / ("kubernetes-build" if debian else f"kubernetes-build-{version}")
+    scratch = cache_directory() / "kubernetes-build"
     busy, remedy = f"Kubernetes is being built in {scratch}", "wait for it"
     with lock.hold(cache_directory() / "kubernetes-build.lock", busy, remedy, error=MissingPrerequisite):
         scratch.mkdir(exist_ok=True)
-        compile_program = (_prepared if debian else _prepared_modules)(go, scratch, progress)
+        tree, environment = scratch / "go" / "src" / _IMPORT, _environment(scratch, go)
+
+        def fetch() -> None:
+            archive = next(path for path in fetch_source("kubernetes", SUITE, scratch) if ".orig.tar." in path.name)
+            shutil.rmtree(tree, ignore_errors=True)
+            _unpack(archive, tree)
+
+        _once(scratch / "fetched", "fetching Debian's source package kubernetes", fetch, progress)
+        what = "generating the OpenAPI definitions, which the source package leaves out"
+        _once(scratch / "generated", what, lambda: _generate(go, tree, scratch, environment), progress)
         for name in missing_programs(wanted):
             with _said_meanwhile(f"building {name}", progress):
-                compile_program(name, target)
+                _build(go, tree, name, target, environment)
     if not keep:
         shutil.rmtree(scratch, ignore_errors=True)
     return target
-
-
-_Compile = Callable[[str, Path], None]
-
-
-def _prepared(go: Path, scratch: Path, progress: Callable[[str], None]) -> _Compile:
-    """Debian's source package, ready to be compiled."""
-    tree, environment = scratch / "go" / "src" / _IMPORT, _environment(scratch, go)
-
-    def fetch() -> None:
-        archive = next(path for path in fetch_source("kubernetes", SUITE, scratch) if ".orig.tar." in path.name)
-        shutil.rmtree(tree, ignore_errors=True)
-        _unpack(archive, tree)
-
-    _once(scratch / "fetched", "fetching Debian's source package kubernetes", fetch, progress)
-    what = "generating the OpenAPI definitions, which the source package leaves out"
-    _once(scratch / "generated", what, lambda: _generate(go, tree, scratch, environment), progress)
-    return lambda name, target: _build(go, tree, name, target, environment)
-
-
-def _prepared_modules(go: Path, scratch: Path, progress: Callable[[str], None]) -> _Compile:
-    """The release that is named, from Go's module proxy."""
-    version = wanted_version()
-
-    def run_go(words: Sequence[str], folder: Path, environment: Mapping[str, str]) -> str:
-        return run([*_NICE, str(go), *words], cwd=folder, env=environment, timeout=3600)
-
-    def fetch() -> None:
-        kubernetes_modules.prepare(run_go, scratch, version)
-
-    def compile_program(name: str, target: Path) -> None:
-        part = target / f".{name}.part"
-        kubernetes_modules.compile_program(run_go, scratch, name, part, version)
-        part.replace(target / name)
-
-    _once(scratch / "fetched", f"fetching Kubernetes {version} from Go's module proxy", fetch, progress)
-    return compile_program
 
 
 def _once(done: Path, what: str, step: Callable[[], None], progress: Callable[[str], None]) -> None:
@@ -230,8 +192,8 @@ def _tagged(tree: Path) -> Iterator[Path]:
 
 
 def _build(go: Path, tree: Path, name: str, target: Path, environment: Mapping[str, str]) -> None:
-    major, second = DEBIAN_VERSION.split(".")[:2]
-    values = {"gitVersion": f"v{DEBIAN_VERSION}", "gitMajor": major, "gitMinor": second}
+    major, minor = GIT_VERSION.removeprefix("v").split(".")[:2]
+    values = {"gitVersion": GIT_VERSION, "gitMajor": major, "gitMinor": minor}
     # The server reports client-go's variables, the others component-base's.
     flags = " ".join(
         f"-X {_IMPORT}/vendor/k8s.io/{package}.{key}={value}"

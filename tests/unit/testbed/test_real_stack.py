@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from oscar_testbed.errors import MissingPrerequisite
 from oscar_testbed.images import LocalImage
-from oscar_testbed.real import kubernetes_build, kubernetes_modules
+from oscar_testbed.real import kubernetes_build
 from oscar_testbed.real.upstream import overlay_container
 
 
@@ -80,64 +80,26 @@ def test_interrupted_build_goes_on_where_it_was(tmp_path, monkeypatch):
     assert said[-1] == "building kubelet"
 
 
-UPSTREAM = """module k8s.io/kubernetes
-
-go 1.24.0
-
-godebug default=go1.24
-
-require (
-\tgithub.com/blang/semver/v4 v4.0.0
-\tk8s.io/api v0.0.0
-\tk8s.io/kube-openapi v0.0.0-20250710124328-f3f2b991d03b
-)
-
-require k8s.io/endpointslice v0.0.0 // indirect
-"""
+@pytest.fixture
+def newer(tmp_path, monkeypatch):
+    """The folder of somebody's own Kubernetes, without a kubelet."""
+    for name in kubernetes_build.CONTROL_PLANE:
+        (tmp_path / name).write_text("#!/bin/sh\necho Kubernetes v1.34.4\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv(kubernetes_build.VARIABLE, str(tmp_path))
+    return tmp_path
 
 
-def test_parts_of_a_release_are_named_as_they_are_published():
-    lines = kubernetes_modules.module_text("1.34.4", UPSTREAM).splitlines()
-    assert lines[1:] == [
-        "go 1.24.0",
-        "require k8s.io/kubernetes v1.34.4",
-        "replace k8s.io/api => k8s.io/api v0.34.4",
-        "replace k8s.io/endpointslice => k8s.io/endpointslice v0.34.4",
-    ]
+def test_programs_of_another_release_are_used_as_they_are(newer):
+    assert kubernetes_build.build(lambda text: None, kubernetes_build.CONTROL_PLANE) == newer
+    assert kubernetes_build.minor() == 34
 
 
-@pytest.mark.parametrize(("given", "minor"), [("", 20), ("1.34.4", 34), ("v1.35.0", 35)])
-def test_release_of_kubernetes_is_the_users_to_choose(given, minor, monkeypatch):
-    monkeypatch.setenv(kubernetes_build.VARIABLE, given)
-    assert kubernetes_build.minor() == minor
-    assert kubernetes_build.directory().name == f"kubernetes-{given.removeprefix('v') or '1.20.2'}"
+def test_a_program_that_is_not_in_the_folder_is_named_and_not_built(newer):
+    with pytest.raises(MissingPrerequisite, match=f"{newer}, where there is no kubelet"):
+        kubernetes_build.build(lambda text: None)
 
 
-@pytest.mark.parametrize("given", ["1.34", "latest", "../x", "1.34.4-rc.1", "2.0.0"])
-def test_what_is_no_release_of_kubernetes_is_refused(given, monkeypatch):
-    monkeypatch.setenv(kubernetes_build.VARIABLE, given)
-    with pytest.raises(MissingPrerequisite, match="name a release such as"):
-        kubernetes_build.directory()
-
-
-def test_a_named_release_is_built_from_its_modules(tmp_path, monkeypatch):
-    """Go is played by a script that writes what it was told."""
-    go, gomod = tmp_path / "go", tmp_path / "upstream.mod"
-    gomod.write_text(UPSTREAM)
-    go.write_text(
-        f"""#!/bin/sh
-case "$1" in
-mod) echo 'go: downloading'; echo '{{"GoMod": "{gomod}"}}';;
-build) while [ "$1" != -o ]; do shift; done; echo "$3" > "$2";;
-esac
-"""
-    )
-    go.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.setenv(kubernetes_build.VARIABLE, "1.34.4")
-    monkeypatch.setattr(kubernetes_build, "cache_directory", lambda: tmp_path)
-    folder = kubernetes_build.build(lambda text: None, kubernetes_build.CONTROL_PLANE)
-    assert {path.name: path.read_text() for path in folder.iterdir()} == {
-        name: f"k8s.io/kubernetes/cmd/{name}\n" for name in kubernetes_build.CONTROL_PLANE
-    }
-    assert not (tmp_path / "kubernetes-build-1.34.4").exists()
+def test_without_a_folder_the_release_is_debian_s(monkeypatch):
+    monkeypatch.delenv(kubernetes_build.VARIABLE, raising=False)
+    assert kubernetes_build.minor() == 20
