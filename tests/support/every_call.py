@@ -8,22 +8,24 @@ import contextlib
 import json
 import re
 import socket
-import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from airflow.sdk import Connection
 
 from airflow_provider_oscar.hooks.dcache import DCacheHook, rest, webdav
 from airflow_provider_oscar.hooks.filesystem.hook import FileSystemHook
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
+from airflow_provider_oscar.hooks.oscar import repeat
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.hooks.rucio.client import RucioClient, RucioSettings
 from airflow_provider_oscar.hooks.rucio.filesystem import RucioFileSystem
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.hooks.s3.notifications import SqsQueue, listen, listen_client, listen_request
 from airflow_provider_oscar.hooks.slurm import SlurmHook
+from tests.support.accepting import accept_all
 
 SECRET = "hush-hush-secret"
 
@@ -36,15 +38,7 @@ class Server:
         self.port = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.answer = b""
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._socket.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._one, args=(connection,), daemon=True).start()
+        accept_all(self._socket, self._one)
 
     def _one(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
@@ -71,6 +65,13 @@ def http(status: int, body: bytes = b"", kind: str = "", *, length: int | None =
     told = {"Content-Type": kind, "Content-Length": str(len(body) if length is None else length), **headers}
     lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in told.items() if value)
     return f"HTTP/1.1 {status} Said\r\n{lines}Connection: close\r\n\r\n".encode() + body
+
+
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let hooks not wait between attempts."""
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    monkeypatch.setattr(repeat, "PAUSES", (0.0,))
+    monkeypatch.setattr(repeat, "_LONGEST_WAIT", 0.0)
 
 
 Call = Callable[[], object]

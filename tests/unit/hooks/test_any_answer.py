@@ -18,8 +18,7 @@ from airflow_provider_oscar.core.errors import (
     PermanentError,
     TransientError,
 )
-from airflow_provider_oscar.hooks.oscar import repeat
-from tests.support.every_call import SECRET, SYSTEMS, Server, http
+from tests.support.every_call import SECRET, SYSTEMS, Server, http, no_pauses
 
 JSON, XML, HTML = "application/json", "application/xml", "text/html"
 PAGE = b"<html><head><title>Sign in</title></head><body>x</body></html>"
@@ -34,9 +33,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("time.sleep", lambda _: None)
-    monkeypatch.setattr(repeat, "PAUSES", (0.0,))
-    monkeypatch.setattr(repeat, "_LONGEST_WAIT", 0.0)
+    no_pauses(monkeypatch)
 
 
 #: What none of the systems ever says, so that it is an error for every call, and never a final one.

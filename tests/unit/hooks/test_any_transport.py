@@ -24,10 +24,10 @@ from cryptography.x509.oid import NameOID
 from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError, PermanentError, TransientError
 from airflow_provider_oscar.hooks.http.pace import Pace
 from airflow_provider_oscar.hooks.interlink import hook as kubernetes_hook
-from airflow_provider_oscar.hooks.oscar import repeat
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.hooks.slurm import hook as slurm_hook
-from tests.support.every_call import SECRET, SYSTEMS, connection
+from tests.support.accepting import accept_all
+from tests.support.every_call import SECRET, SYSTEMS, connection, no_pauses
 
 #: Seconds between two bytes that clients wait here, and between those that slow servers send.
 TIMEOUT, DRIP = 0.2, 0.02
@@ -52,15 +52,7 @@ class Peer:
         self.url = f"{'https' if context else 'http'}://127.0.0.1:{self.port}"
         self.play: Callable[[socket.socket], None] = lambda _: None
         self.over = threading.Event()
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                found, _ = self._socket.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._one, args=(found,), daemon=True).start()
+        accept_all(self._socket, self._one)
 
     def _one(self, found: socket.socket) -> None:
         with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
@@ -97,9 +89,7 @@ def peer() -> Iterator[Peer]:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients wait a fifth of a second for a byte, and not at all between attempts."""
-    monkeypatch.setattr("time.sleep", lambda _: None)
-    monkeypatch.setattr(repeat, "PAUSES", (0.0,))
-    monkeypatch.setattr(repeat, "_LONGEST_WAIT", 0.0)
+    no_pauses(monkeypatch)
     monkeypatch.setitem(kubernetes_hook._RAW, "_request_timeout", (TIMEOUT, TIMEOUT))
     monkeypatch.setattr(slurm_hook, "TIMEOUT", TIMEOUT)
     monkeypatch.setattr("airflow_provider_oscar.hooks.s3.notifications.SILENCE", TIMEOUT)
