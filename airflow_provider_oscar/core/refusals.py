@@ -181,6 +181,8 @@ NEVER_STARTS = re.compile(
     r"\b(?:BadConstraints|PartitionNodeLimit|PartitionTimeLimit|DependencyNeverSatisfied|InvalidAccount|InvalidQOS"
     r"|AssocMaxJobsLimit0|QOSNotAllowed|AccountNotAllowed|JobHeldAdmin|ReservationDeleted)\b"
 )
+#: What ``slurmstepd`` writes into the output of a job that SLURM stops and, where the site allows it, starts again.
+TAKEN_BACK = re.compile(r"CANCELLED AT \S+ DUE TO (?:JOB REQUEUE|PREEMPTION|NODE FAILURE)", re.IGNORECASE)
 _COMPILED = tuple((re.compile(row.pattern, re.IGNORECASE | re.DOTALL), row) for row in TABLE)
 #: Longest part of a text that is searched, from its end.
 _SEARCHED = 20_000

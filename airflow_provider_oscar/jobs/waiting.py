@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from airflow_provider_oscar.core.errors import OscarProviderError
 from airflow_provider_oscar.core.logs import MARKER, LogPosition, progress
 from airflow_provider_oscar.core.phase import JobPhase
-from airflow_provider_oscar.core.refusals import NEVER_STARTS, never_ran
+from airflow_provider_oscar.core.refusals import NEVER_STARTS, TAKEN_BACK, never_ran
 from airflow_provider_oscar.hooks.pool import get_pool
 from airflow_provider_oscar.jobs.access import AccessRenewer
 from airflow_provider_oscar.jobs.backend import JobPlace
@@ -170,7 +170,7 @@ class _Watch:
                 continue
             self.absent_since = None
             self._note(status)
-            if self._has_ended(status):
+            if await self._has_ended(status):
                 return await self._until_proven(status)
             if self._queued_too_long(status):
                 return JobEvent(status="queue_timeout", reason=status.reason[:REASON_LIMIT])
@@ -201,16 +201,28 @@ class _Watch:
             self.requeued = True
         self.last = status
 
-    def _has_ended(self, status: JobStatus) -> bool:
+    async def _has_ended(self, status: JobStatus) -> bool:
         """Whether it has ended; that a requeued job failed may be interLink taking SLURM's CF for an end."""
         if not status.phase.ended:
             self.failed_since = None
             return False
-        if not self.requeued or status.phase is not JobPhase.FAILED:
+        if status.phase is not JobPhase.FAILED:
             return True
         now = self.pace.clock()
-        self.failed_since = now if self.failed_since is None else self.failed_since
-        return now - self.failed_since > self.pace.absence_grace
+        if self.failed_since is None:
+            self.failed_since = now
+            self.requeued = self.requeued or await self._is_taken_back(status)
+        return not self.requeued or now - self.failed_since > self.pace.absence_grace
+
+    async def _is_taken_back(self, status: JobStatus) -> bool:
+        """Whether SLURM wrote into the log that it stops the job to start it again; it may do so between two looks."""
+        if not status.slurm_job_id or never_ran(status.reason, status.slurm_job_id):
+            return False
+        try:
+            text = await self.subscription.log(self.wait.job_id)
+        except OscarProviderError:
+            return False
+        return TAKEN_BACK.search(text or "") is not None
 
     def _tell(self, status: JobStatus) -> None:
         self.say("%s", status.describe(self.wait.job_id))

@@ -29,6 +29,8 @@ from airflow_provider_oscar.triggers.jobs import JobTrigger
 ROUNDS = 10
 #: Rounds after which nothing may grow.
 WARM = 4
+#: Rounds at the end that are compared with the first.
+LAST = 3
 #: Waits in a round.
 WAITS = 30
 #: KiB that ROUNDS - WARM rounds may add: 0.5 for each wait, where one connection left open holds 50.
@@ -60,21 +62,23 @@ def traced() -> Any:
         tracemalloc.stop()
 
 
-async def rounds(one: Callable[[], Awaitable[None]]) -> tuple[Held, Held]:
-    """Return what is held after the first rounds, and after all."""
+async def rounds(one: Callable[[], Awaitable[None]]) -> list[Held]:
+    """Return what is held after each round."""
     held = []
     with traced():
         for _ in range(ROUNDS):
             await one()
             held.append(Held.now())
     print(*held, sep="\n")
-    return held[WARM - 1], held[-1]
+    return held
 
 
-def assert_flat(before: Held, after: Held) -> None:
-    assert after.descriptors <= before.descriptors
-    assert after.threads <= before.threads
-    assert after.memory - before.memory <= MEMORY
+def assert_flat(held: list[Held]) -> None:
+    """What leaks grows with each round; how many connections a pool keeps differs a little from one to the next."""
+    first, last = held[:WARM], held[-LAST:]
+    assert min(one.descriptors for one in last) <= max(one.descriptors for one in first)
+    assert min(one.threads for one in last) <= max(one.threads for one in first)
+    assert last[-1].memory - first[-1].memory <= MEMORY
 
 
 def _oscar() -> Starlette:
@@ -121,4 +125,4 @@ async def test_waits_for_jobs_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> 
         await asyncio.gather(*(wait(number) for number in range(WAITS)))
 
     async with oscar_of_ended_jobs(monkeypatch):
-        assert_flat(*await rounds(one))
+        assert_flat(await rounds(one))

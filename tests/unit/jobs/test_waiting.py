@@ -27,8 +27,11 @@ class Place(Source):
         super().__init__()
         self.jobs = {"j": JobStatus(phase, **fields)}
         self.text = text
+        self.unreadable = False
 
     async def log(self, job):
+        if self.unreadable:
+            raise TransientError("the log cannot be read")
         return self.text
 
 
@@ -136,7 +139,7 @@ class Phases(Place):
 
     async def statuses(self):
         phase = self.phases.pop(0) if len(self.phases) > 1 else self.phases[0]
-        self.jobs = {"j": JobStatus(phase)}
+        self.jobs = {"j": JobStatus(phase, slurm_job_id="15")}
         return await super().statuses()
 
 
@@ -160,6 +163,30 @@ async def test_a_requeued_job_that_stays_failed_has_ended():
 
 async def test_a_job_that_was_never_requeued_ends_at_once():
     event, took, _ = await waited(Phases(PENDING, RUNNING, FAILED), answers(True), follow_log=False)
+    assert (event["phase"], event["proven"]) == ("failed", True)
+    assert took < 10.0
+
+
+@pytest.mark.parametrize("cause", ["JOB REQUEUE", "PREEMPTION", "NODE FAILURE"])
+async def test_a_job_that_slurm_takes_back_between_two_looks_has_not_ended(cause):
+    place = Phases(RUNNING, FAILED, FAILED, RUNNING, SUCCEEDED)
+    place.text = f"slurmstepd-cn1: error: *** JOB 15 ON cn1 CANCELLED AT 2026-11-29T01:57:19 DUE TO {cause} ***\n"
+    event, _, _ = await waited(place, answers(True), follow_log=False)
+    assert (event["phase"], event["proven"]) == ("succeeded", True)
+
+
+async def test_a_job_that_slurm_ends_at_its_limit_has_ended():
+    place = Phases(RUNNING, FAILED)
+    place.text = "slurmstepd-cn1: error: *** JOB 15 ON cn1 CANCELLED AT 2026-11-29T01:57:19 DUE TO TIME LIMIT ***\n"
+    event, took, _ = await waited(place, answers(True), follow_log=False)
+    assert (event["phase"], event["proven"]) == ("failed", True)
+    assert took < 10.0
+
+
+async def test_a_log_that_cannot_be_read_keeps_no_failed_job_from_ending():
+    place = Phases(RUNNING, FAILED)
+    place.unreadable = True
+    event, took, _ = await waited(place, answers(True), follow_log=False)
     assert (event["phase"], event["proven"]) == ("failed", True)
     assert took < 10.0
 
