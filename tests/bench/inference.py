@@ -93,21 +93,23 @@ def main() -> None:
     engines: list[Engine] = [OnnxRuntime(data, "cpu", 1)]
     if find_spec("openvino"):
         engines.append(OpenVino(data, 1))
+        engines += [OpenVino(data, 1, "bfloat16")] if OpenVino.has_bfloat16() else []
     most = peak()
-    seconds: dict[str, list[float]] = {each.name: [] for each in engines}
+    seconds: dict[tuple[str, str], list[float]] = {(each.name, each.precision): [] for each in engines}
     for call in range(CALLS + 1):
         for engine in engines:
             start = time.process_time()
             engine.run(latent)
             if call:
-                seconds[engine.name].append((time.process_time() - start) / BATCH)
+                seconds[engine.name, engine.precision].append((time.process_time() - start) / BATCH)
     print(f"operations of a shower: {real / 1e9:.2f} GFLOP as carried out, {defined / 1e9:.2f} GFLOP as defined")
     print(f"one core at most (sgemm): {most / 1e9:.1f} GFLOP/s\n")
-    print("| engine | CPU seconds a shower | showers a second and core | GFLOP/s | of the peak |")
+    print("| engine, precision | CPU seconds a shower | showers a second and core | GFLOP/s | of the peak |")
     print("|---|---|---|---|---|")
-    for name, taken in seconds.items():
+    for (name, precision), taken in seconds.items():
         each = statistics.median(taken)
-        print(f"| {name} | {each:.4f} | {1 / each:.2f} | {real / each / 1e9:.1f} | {real / each / most:.0%} |")
+        gained = real / each
+        print(f"| {name}, {precision} | {each:.4f} | {1 / each:.2f} | {gained / 1e9:.1f} | {gained / most:.0%} |")
     start_up()
 
 

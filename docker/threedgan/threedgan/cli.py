@@ -20,6 +20,7 @@ from threedgan.settings import (
     BATCH_SIZE,
     ENGINES,
     NOISE_SEED,
+    PRECISIONS,
     PROVIDERS,
     Settings,
     number,
@@ -43,6 +44,9 @@ def build_parser() -> argparse.ArgumentParser:
     infer.add_argument("--batch-size", type=int, help=f"showers per network call (env BATCH_SIZE; {BATCH_SIZE})")
     infer.add_argument("--provider", choices=PROVIDERS, help="where to compute (env ACCELERATOR=cpu|gpu; auto)")
     infer.add_argument("--engine", choices=ENGINES, help="what computes (env THREEDGAN_ENGINE; the faster one)")
+    infer.add_argument(
+        "--precision", choices=PRECISIONS, help="bfloat16 where it holds (env THREEDGAN_PRECISION; float32)"
+    )
     infer.add_argument("--weights", type=Path, help=".npz of trained weights (env THREEDGAN_WEIGHTS; seeded ones)")
     infer.add_argument("--seed", type=int, help=f"seed of the latent noise (env THREEDGAN_SEED; {NOISE_SEED})")
     infer.add_argument("--max-showers", type=int, help="stop after so many (env MAX_DATA_SAMPLES; all)")
@@ -92,6 +96,7 @@ def settings_of(options: argparse.Namespace, environment: Mapping[str, str]) -> 
         batch_size=whole(options.batch_size, "BATCH_SIZE", BATCH_SIZE),
         provider=options.provider or provider_of(environment),
         engine=options.engine or environment.get("THREEDGAN_ENGINE", "").strip().lower() or "auto",
+        precision=options.precision or environment.get("THREEDGAN_PRECISION", "").strip().lower() or "float32",
         weights=path(options.weights, "THREEDGAN_WEIGHTS"),
         seed=whole(options.seed, "THREEDGAN_SEED", NOISE_SEED),
         limit=options.max_showers if options.max_showers is not None else number(environment, "MAX_DATA_SAMPLES"),

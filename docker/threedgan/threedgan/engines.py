@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -21,6 +22,7 @@ import numpy.typing as npt
 from threedgan.architecture import SHOWER_SHAPE
 from threedgan.errors import SettingsError
 from threedgan.generator import INPUT
+from threedgan.precision import CheckedPrecision
 
 log = logging.getLogger("threedgan")
 
@@ -38,11 +40,22 @@ Array = npt.NDArray[np.float32]
 class Engine(Protocol):
     """One way to carry out the network.
 
-    ``name`` is ``onnxruntime`` or ``openvino``, ``device`` what really computes: ``cpu`` or ``gpu``.
+    ``name`` is ``onnxruntime`` or ``openvino``, ``device`` what really computes: ``cpu`` or ``gpu``, ``precision``
+    that of the computing: ``float32`` or ``bfloat16``, ``differences`` by how much the physics of a lower one differed
+    at most, empty where none is used.
     """
 
-    name: str
-    device: str
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def precision(self) -> str: ...
+
+    @property
+    def differences(self) -> Mapping[str, float]: ...
 
     def run(self, latent: Array) -> Array:
         """Return showers (n, 51, 51, 25) in the network's units."""
@@ -57,6 +70,8 @@ class OnnxRuntime:
     """
 
     name = "onnxruntime"
+    precision = "float32"
+    differences: Mapping[str, float] = MappingProxyType({})
 
     def __init__(self, model: bytes, provider: str, threads: int) -> None:
         import onnxruntime
@@ -78,24 +93,27 @@ class OnnxRuntime:
 
 
 class OpenVino:
-    """OpenVINO on the CPU, in 32-bit floating point.
+    """OpenVINO on the CPU.
 
     :param model: serialised ONNX model.
     :param threads: CPU threads.
+    :param precision: ``float32``, or ``bfloat16`` on a processor that has it.
     """
 
     name = "openvino"
     device = "cpu"
+    differences: Mapping[str, float] = MappingProxyType({})
 
-    def __init__(self, model: bytes, threads: int) -> None:
+    def __init__(self, model: bytes, threads: int, precision: str = "float32") -> None:
         import openvino
 
         core = openvino.Core()
+        self.precision = precision
         config = {
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             # bfloat16 is chosen by itself where the processor has it, and changes the showers.
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
         }
         self._compiled = core.compile_model(core.read_model(model), "CPU", config)
 
@@ -104,6 +122,13 @@ class OpenVino:
         output: Array = self._compiled(latent)[0]
         # The array belongs to the request and is overwritten by the next call.
         return output.reshape(-1, *SHOWER_SHAPE).copy()
+
+    @staticmethod
+    def has_bfloat16() -> bool:
+        """Whether this processor computes in bfloat16 by itself; elsewhere it would be slower."""
+        import openvino
+
+        return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 @dataclass
@@ -146,18 +171,25 @@ class Engines:
                     return engine
         return self.chosen
 
+    def differences(self) -> dict[str, float]:
+        """Return by how much the physics of a lower precision differed at most; empty where none was tried."""
+        return {name: float(f"{value:.3g}") for name, value in self.chosen.differences.items()}
+
     def measured(self) -> dict[str, float]:
         """Return the best seconds per shower of each engine that was tried."""
         return {name: round(min(times), 5) for name, times in self.seconds.items()}
 
 
-def load_engines(model: bytes, *, engine: str, provider: str, threads: int) -> tuple[Engines, tuple[str, ...]]:
+def load_engines(
+    model: bytes, *, engine: str, provider: str, threads: int, precision: str = "float32"
+) -> tuple[Engines, tuple[str, ...]]:
     """Load what can carry out the model here; return it, and warnings for people.
 
     :param model: serialised ONNX model.
     :param engine: ``onnxruntime``, ``openvino``, or ``auto`` for whichever is faster.
     :param provider: ``cpu``, ``cuda`` or ``auto``.
     :param threads: CPU threads.
+    :param precision: ``float32``, or ``auto`` for bfloat16 where the processor has it and the physics holds.
     :raises SettingsError: if the engine that was asked for is not installed, or cannot do what was asked for.
     """
     if engine == "openvino" and provider == "cuda":
@@ -166,7 +198,7 @@ def load_engines(model: bytes, *, engine: str, provider: str, threads: int) -> t
     if engine == "openvino":
         if not has_openvino:
             raise SettingsError("THREEDGAN_ENGINE=openvino, but the package openvino is not installed")
-        return Engines([OpenVino(model, threads)]), ()
+        return Engines([_openvino(model, threads, precision)]), ()
     runtime = OnnxRuntime(model, provider, threads)
     warnings: tuple[str, ...] = ()
     if provider == "cuda" and runtime.device == "cpu":
@@ -174,7 +206,14 @@ def load_engines(model: bytes, *, engine: str, provider: str, threads: int) -> t
     if engine == "onnxruntime" or runtime.device == "gpu" or not has_openvino:
         return Engines([runtime]), warnings
     try:
-        return Engines([OpenVino(model, threads), runtime]), warnings
+        return Engines([_openvino(model, threads, precision), runtime]), warnings
     except Exception as error:  # noqa: BLE001 - a processor or a library it does not like must not cost the run
         log.warning("OpenVINO is not used: %s", str(error).splitlines()[0] if str(error) else type(error).__name__)
         return Engines([runtime]), warnings
+
+
+def _openvino(model: bytes, threads: int, precision: str) -> Engine:
+    exact = OpenVino(model, threads)
+    if precision == "float32" or not OpenVino.has_bfloat16():
+        return exact
+    return CheckedPrecision(exact, OpenVino(model, threads, "bfloat16"))

@@ -96,6 +96,7 @@ def load(settings: Settings) -> Loaded:
         engine=settings.engine,
         provider=settings.provider,
         threads=settings.threads,
+        precision=settings.precision,
     )
     for warning in warnings:
         log.warning("%s", warning)
@@ -188,6 +189,8 @@ def _circumstances(settings: Settings, weights: Weights, engines: Engines, warni
         "device": engines.chosen.device,
         "requested": {"cuda": "gpu"}.get(settings.provider, settings.provider),
         "engine": engines.chosen.name,
+        "precision": engines.chosen.precision,
+        "precision_differences": engines.differences(),
         "engine_seconds_per_shower": engines.measured(),
         "warnings": list(warnings),
         "batch_size": settings.batch_size,

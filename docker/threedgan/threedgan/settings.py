@@ -17,6 +17,7 @@ BATCH_SIZE = 4
 NOISE_SEED = 4231162351
 PROVIDERS = ("auto", "cpu", "cuda")
 ENGINES = ("auto", "onnxruntime", "openvino")
+PRECISIONS = ("float32", "auto")
 _ACCELERATORS = {"cpu": "cpu", "gpu": "cuda", "cuda": "cuda", "auto": "auto", "": "auto"}
 _SWITCH = {"": True, "true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
@@ -28,6 +29,7 @@ class Settings:
 
     :param provider: ``cpu``, ``cuda`` (falls back to the CPU, visibly) or ``auto`` (CUDA where there is some).
     :param engine: ``onnxruntime``, ``openvino``, or ``auto`` for whichever the first network calls show to be faster.
+    :param precision: ``float32``, or ``auto`` for bfloat16 where the processor has it and the physics holds.
     :param weights: an ``.npz`` of weights, or None for the seeded ones.
     :param seed: seed of the latent noise.
     :param limit: at most this many showers.
@@ -39,6 +41,7 @@ class Settings:
     batch_size: int = BATCH_SIZE
     provider: str = "auto"
     engine: str = "auto"
+    precision: str = "float32"
     weights: Path | None = None
     seed: int = NOISE_SEED
     limit: int | None = None
@@ -56,6 +59,8 @@ class Settings:
             raise SettingsError(f"provider must be one of {', '.join(PROVIDERS)}, got {self.provider!r}")
         if self.engine not in ENGINES:
             raise SettingsError(f"engine must be one of {', '.join(ENGINES)}, got {self.engine!r}")
+        if self.precision not in PRECISIONS:
+            raise SettingsError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
 
 
 def number(environment: Mapping[str, str], name: str) -> int | None:

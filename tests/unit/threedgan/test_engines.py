@@ -23,7 +23,8 @@ def model() -> bytes:
 class Timed:
     """An engine that takes a known time per shower and remembers the sizes of its calls."""
 
-    device = "cpu"
+    device, precision = "cpu", "float32"
+    differences = {}
 
     def __init__(self, name: str, seconds: float, clock: list[float]) -> None:
         self.name, self.seconds, self.clock, self.calls = name, seconds, clock, []
