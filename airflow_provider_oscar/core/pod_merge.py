@@ -122,6 +122,13 @@ def template_image(template: Mapping[str, object]) -> str:
     return str(main.get("image") or "")
 
 
+def template_limits(template: Mapping[str, object]) -> dict[str, str]:
+    """Return the resource limits of the job's container of a template."""
+    base: Any = plain(template)
+    main, _ = _main_container("the template", (base.get("spec") or {}).get("containers") or [])
+    return {name: str(value) for name, value in ((main.get("resources") or {}).get("limits") or {}).items()}
+
+
 def _main_container(about: str, containers: list[Part]) -> tuple[Part, list[Part]]:
     for name in _MAIN:
         for container in containers:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
-from airflow_provider_oscar.core.pod_merge import merge_pod
+from airflow_provider_oscar.core.pod_merge import merge_pod, template_limits
 from airflow_provider_oscar.core.pod_options import PodOptions
 from airflow_provider_oscar.core.podstatus import SECRET_VOLUME
 from airflow_provider_oscar.core.slurm import SlurmOptions, check_annotations
@@ -24,6 +24,9 @@ CONTAINER_NAME = "job"
 SECRET_MOUNT_PATH = "/var/run/secrets/airflow-oscar"
 #: Taint of every virtual node, in all versions of interLink.
 VIRTUAL_NODE_TAINT = "virtual-node.interlink/no-schedule"
+
+#: Limits of a job on a virtual node that nothing else gives; without a limit interLink's plugin asks SLURM for 1 MB.
+DEFAULT_LIMITS = {"cpu": "1", "memory": "1024Mi"}
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
@@ -163,7 +166,8 @@ def _resources(request: PodRequest) -> dict[str, object]:
     slurm = request.slurm or SlurmOptions()
     # A virtual node reports what is free, so a full cluster would make Kubernetes refuse the pod; with no
     # request it is accepted and waits in SLURM's queue. The plugin reads limits only.
-    return {"limits": {**slurm.limits(), **request.resources}, "requests": {"cpu": "0", "memory": "0"}}
+    given = {**DEFAULT_LIMITS, **template_limits(request.template), **slurm.limits(), **request.resources}
+    return {"limits": given, "requests": {"cpu": "0", "memory": "0"}}
 
 
 def _annotations(request: PodRequest) -> dict[str, str]:

@@ -95,8 +95,9 @@ class SlurmOptions:
 
     :param partition: SLURM partition; empty means the site's default.
     :param time: wall-clock limit, as a timedelta or in a SLURM notation (``90`` minutes, ``1:30:00``, ``2-12``).
-    :param cpus_per_task: CPUs; becomes the pod's cpu limit.
-    :param memory_mib: memory in MiB; becomes the pod's memory limit. Without one the plugin asks for 1 MB.
+    :param cpus_per_task: CPUs; becomes the pod's cpu limit. None for the limit that the pod's template or the service's
+        definition has, or else 1.
+    :param memory_mib: memory in MiB; becomes the pod's memory limit. None as above, or else 1024.
     :param gpus: number of GPUs (``--gres=gpu:N``). For a type write ``extra_flags=("--gres=gpu:a100:1",)`` instead.
     :param account: account that is charged.
     :param qos: quality of service.
@@ -117,8 +118,8 @@ class SlurmOptions:
 
     partition: str = ""
     time: timedelta | str = timedelta(hours=1)
-    cpus_per_task: int | str = 1
-    memory_mib: int | str = 1024
+    cpus_per_task: int | str | None = None
+    memory_mib: int | str | None = None
     gpus: int | str = 0
     account: str = ""
     qos: str = ""
@@ -147,7 +148,7 @@ class SlurmOptions:
         format_time(self.time)
         for name, least in _NUMBERS.items():
             number = getattr(self, name)
-            if number is None and name in ("nodes", "ntasks", "ntasks_per_node"):
+            if number is None and name != "gpus":
                 continue
             if not isinstance(number, int) or isinstance(number, bool) or number < least:
                 raise DefinitionError(
@@ -222,8 +223,9 @@ class SlurmOptions:
         return (*(f"--{name}={value}" for name, value in known if value), *self.extra_flags)
 
     def limits(self) -> dict[str, str]:
-        """Return the pod limits that become ``--cpus-per-task`` and ``--mem``."""
-        return {"cpu": str(self.cpus_per_task), "memory": f"{self.memory_mib}Mi"}
+        """Return the pod limits that become ``--cpus-per-task`` and ``--mem``, as far as they are given."""
+        found = {"cpu": str(self.cpus_per_task or ""), "memory": f"{self.memory_mib}Mi" if self.memory_mib else ""}
+        return {name: value for name, value in found.items() if value}
 
     def to_annotations(self) -> dict[str, str]:
         """Return the pod annotations, all below ``slurm-job.vk.io/``."""

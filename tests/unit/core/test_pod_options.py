@@ -171,6 +171,20 @@ def test_ours_wins_over_variables_and_over_what_the_template_says_of_restarts():
     assert made["spec"]["automountServiceAccountToken"] is False
 
 
+@pytest.mark.parametrize(
+    ("slurm", "wanted"),
+    [
+        (SlurmOptions(), {"cpu": "4", "memory": "8Gi"}),
+        (SlurmOptions(memory_mib=2048), {"cpu": "4", "memory": "2048Mi"}),
+        (SlurmOptions(cpus_per_task=1, memory_mib=1024), {"cpu": "1", "memory": "1024Mi"}),
+    ],
+)
+def test_limits_of_a_template_count_unless_the_slurm_options_say_another(slurm, wanted):
+    limits = {"cpu": 4, "memory": "8Gi", "example.com/fpga": "1"}
+    made = pod(template=template(main(resources={"limits": limits})), slurm=slurm)
+    assert job_of(made)["resources"]["limits"] == {**wanted, "example.com/fpga": "1"}
+
+
 def test_the_job_lands_on_its_node_whatever_the_user_adds():
     options = PodOptions(
         node_selector={"kubernetes.io/hostname": "other", "disk": "ssd"}, service_account="sa", priority_class="low"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.pods import PodRequest, build_pod
 from airflow_provider_oscar.core.slurm import SlurmOptions, check_annotations, duration_of, format_time
 
 FLAGS = "slurm-job.vk.io/flags"
@@ -20,8 +22,10 @@ FLAGS = "slurm-job.vk.io/flags"
 
 def test_without_any_wish_there_is_still_a_time_limit_and_a_memory_limit():
     options = SlurmOptions()
-    assert options.flags() == ("--time=01:00:00",)
-    assert options.limits() == {"cpu": "1", "memory": "1024Mi"}
+    assert (options.flags(), options.limits()) == (("--time=01:00:00",), {})
+    request = PodRequest(name="j", namespace="n", node="hpc", image="docker://i", slurm=options)
+    made = json.loads(json.dumps(build_pod(request)))
+    assert made["spec"]["containers"][0]["resources"]["limits"] == {"cpu": "1", "memory": "1024Mi"}
 
 
 def test_every_wish_becomes_one_word():
@@ -180,7 +184,7 @@ def test_a_text_in_place_of_a_tuple_is_refused(field):
 @pytest.mark.parametrize(
     ("field", "value"),
     [("cpus_per_task", 0), ("memory_mib", 0), ("gpus", -1), ("nodes", 0), ("gpus", True), ("cpus_per_task", 1.5),
-     ("memory_mib", None), ("memory_mib", "4G"), ("memory_mib", "4Gi"), ("gpus", "a100:1"), ("nodes", "2-4"),
+     ("memory_mib", 1.5), ("memory_mib", "4G"), ("memory_mib", "4Gi"), ("gpus", "a100:1"), ("nodes", "2-4"),
      ("cpus_per_task", "1500m")],
 )  # fmt: skip
 def test_numbers_out_of_range_are_refused(field, value):
