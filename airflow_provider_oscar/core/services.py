@@ -37,6 +37,8 @@ OUTPUT_TYPES = ("minio", "s3", "onedata", "webdav", "rucio")
 LOG_LEVELS = ("NOTSET", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+# What MinIO takes for a bucket (``IsValidBucketName``): labels, but no IPv4 address.
+_BUCKET = re.compile(r"(?=.{3,63}\Z)(?!\d+(\.\d+){3}\Z)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 # A Kubernetes quantity (k8s.io/apimachinery/pkg/api/resource); negative ones make no sense here.
 _QUANTITY = re.compile(r"\+?(\d+\.?\d*|\.\d+)(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][-+]?\d+)?")
 # Written into every new definition, because the server's Go decoder does not apply its own defaults.
@@ -192,6 +194,12 @@ class ServiceDefinition(Redacted, frozen=True, kw_only=True, rename={"inputs": "
                     raise DefinitionError(
                         f"{where}: the {label} {quoted(path.path)} needs the storage provider "
                         f"{quoted(path.storage_provider)}; define it under storage_providers"
+                    )
+                bucket = self.full_path(path).split("/")[0]
+                if path.storage_provider == "minio.default" and not _BUCKET.fullmatch(bucket):
+                    raise DefinitionError(
+                        f"{where}: the {label} {quoted(path.path)} lies in {quoted(bucket)}, which MinIO takes for no "
+                        "bucket; its name has 3 to 63 characters a-z, 0-9, '.' and '-', and '.' and '-' only inside"
                     )
         buckets = [
             self.full_path(path).split("/")[0] for path in self.inputs if path.storage_provider.startswith("minio.")

@@ -17,7 +17,6 @@ from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.fdl import from_fdl
 from airflow_provider_oscar.core.service_difference import difference
 from airflow_provider_oscar.core.services import ServiceDefinition
-from airflow_provider_oscar.hooks.oscar.errors import BucketExistsError
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.jobs.sealing import with_key
 from airflow_provider_oscar.jobs.signing import configured_signer
@@ -123,7 +122,7 @@ def apply_services(
 
     Return what was done, by name, or ``cluster/name`` where names repeat.
 
-    Every cluster is known before the first service is sent.
+    Every cluster is known before the first service is sent, and what cannot work together is refused.
 
     :param definitions: in the order in which they are sent.
     :param clusters: cluster id to connection.
@@ -132,18 +131,21 @@ def apply_services(
     """
     definitions = [with_key(each, configured_signer()) for each in definitions]
     connections = [connection_of(each, definitions, clusters, conn_id) for each in definitions]
-    names = [each.name for each in definitions]
-    hooks: dict[str, OscarHook] = {}
+    hooks = {connection: OscarHook(connection) for connection in connections}
+    for connection, hook in hooks.items():
+        _check_together(
+            hook, [each for each, place in zip(definitions, connections, strict=True) if place == connection]
+        )
     done: dict[str, str] = {}
     unfinished: list[tuple[OscarHook, ServiceDefinition]] = []
     for number, (definition, connection) in enumerate(zip(definitions, connections, strict=True)):
-        hook = hooks.setdefault(connection, OscarHook(connection))
+        hook = hooks[connection]
         others = [
             each
             for each, place in zip(definitions, connections, strict=True)
             if place == connection and each is not definition
         ]
-        label = definition.name if names.count(definition.name) == 1 else f"{definition.cluster_id}/{definition.name}"
+        label = _label(definition, definitions)
         if dry_run:
             theirs = hook.run(hook.get_service(definition.name))
             found = difference(definition, theirs) if theirs is not None else {}
@@ -160,20 +162,49 @@ def apply_services(
                 # Services in a circle: the buckets of the readers are made with the readers.
                 unfinished.append((hook, definition))
                 definition = first
-            try:
-                done[label] = hook.run(hook.apply_service(definition, claimed=claimed))
-            except BucketExistsError as error:
-                readers = [each.name for each in others if error.bucket in each.input_buckets]
-                if not readers or error.bucket not in definition.input_buckets:
-                    raise
-                raise DefinitionError(
-                    f"services {readers[0]!r} and {definition.name!r} both have an input in the bucket "
-                    f"{error.bucket!r}, which OSCAR makes for one of them alone since 3.6; give {definition.name!r} a "
-                    f"bucket of its own, and let what it reads be written there ({error})"
-                ) from error
+            done[label] = hook.run(hook.apply_service(definition, claimed=claimed))
     for hook, definition in unfinished:
         hook.run(hook.apply_service(definition))
     return done
+
+
+def _label(definition: ServiceDefinition, among: Sequence[ServiceDefinition]) -> str:
+    """What a service is called in the result: its name, with its cluster where the name is there again."""
+    once = sum(each.name == definition.name for each in among) == 1
+    return definition.name if once else f"{definition.cluster_id}/{definition.name}"
+
+
+def _check_together(hook: OscarHook, services: Sequence[ServiceDefinition]) -> None:
+    """Refuse services of one server that would overwrite each other, or of which only the first could be made.
+
+    :param services: in the order in which they are sent.
+    """
+    by_name: dict[str, ServiceDefinition] = {}
+    for each in services:
+        if (other := by_name.setdefault(each.name, each)) is not each:
+            raise DefinitionError(
+                f"the service {each.name!r} of the clusters {other.cluster_id!r} and {each.cluster_id!r} would be "
+                f"applied twice at {hook.where}, each in the other's place; give the clusters different connections, "
+                "or the services different names"
+            )
+    readers: dict[str, str] = {}
+    for each in services:
+        for bucket in each.input_buckets:
+            first = readers.setdefault(bucket, each.name)
+            if first != each.name and hook.run(_is_refused(hook, each)):
+                raise DefinitionError(
+                    f"services {first!r} and {each.name!r} both have an input in the bucket {bucket!r}, which OSCAR "
+                    f"makes for one of them alone since 3.6; give {each.name!r} a bucket of its own, and let what it "
+                    "reads be written there"
+                )
+
+
+def _is_refused(hook: OscarHook, definition: ServiceDefinition) -> Flow[bool]:
+    """Whether a service whose bucket is there cannot be made: it is new, and the server makes buckets once."""
+    if (yield from hook.get_service(definition.name)) is not None:
+        return False
+    version = yield from hook.get_version()
+    return version is None or version >= (3, 6)
 
 
 def _is_unfinished(hook: OscarHook, definition: ServiceDefinition) -> Flow[bool]:
@@ -288,13 +319,18 @@ class OscarServiceOperator(BaseOperator):
         return made
 
     def _delete(self, definitions: Sequence[ServiceDefinition]) -> dict[str, str]:
-        wanted = {
-            each.name: connection_of(each, definitions, self.clusters, self.oscar_conn_id) for each in definitions
-        }
+        wanted = [
+            (
+                _label(each, definitions),
+                each.name,
+                connection_of(each, definitions, self.clusters, self.oscar_conn_id),
+            )
+            for each in definitions
+        ]
         done: dict[str, str] = {}
-        for name, connection in (wanted or {self.service: self.oscar_conn_id}).items():
+        for label, name, connection in wanted or [(self.service, self.service, self.oscar_conn_id)]:
             hook = OscarHook(connection)
-            done[name] = "deleted" if hook.run(hook.delete_service(name)) else "absent"
+            done[label] = "deleted" if hook.run(hook.delete_service(name)) else "absent"
         return done
 
     def _definitions(self, context: Context) -> list[ServiceDefinition]:

@@ -33,12 +33,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_fixture_setup(request: pytest.FixtureRequest) -> Generator[None, Any, Any]:
-    """Skip what needs a fixture that the machine cannot have."""
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Skip what needs a fixture that the machine cannot have, also where an earlier test has asked for it."""
     try:
         return (yield)
     except MissingPrerequisite as lack:
-        skip_or_fail(request.config, lack)
+        skip_or_fail(item.config, lack)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -72,6 +72,8 @@ class FakeOscar:
         if request.method == "POST":
             return self.submit(request)
         if request.method == "PUT":
+            sent = json.loads(request.content)
+            self.fields = {**self.fields, **{key: sent[key] for key in sent if key not in ("name", "environment")}}
             return httpx.Response(204)
         if parts[1] in ("info", "config"):
             return httpx.Response(200, json={"version": "v4.1.2", "config": {}})

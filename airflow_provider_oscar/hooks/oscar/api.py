@@ -87,13 +87,15 @@ class OscarCalls(OscarFlows):
         """Make the service be as defined; return ``created``, ``updated`` or ``unchanged``.
 
         Never deletes: deleting a service deletes its buckets with every object in them. What the server does not keep
-        is said in a warning, since OSCAR drops fields silently that it does not know.
+        is said in a warning, since OSCAR drops fields silently that it does not know; a service that differs in such
+        fields alone is ``unchanged``.
 
         :param definition: the service.
         :param claimed: buckets of other services that this one writes to.
         """
         theirs = yield from self.get_service(definition.name)
         made = False
+        before: Mapping[str, object] = {}
         if theirs is None:
             try:
                 yield from self._create_service(definition, claimed)
@@ -106,16 +108,17 @@ class OscarCalls(OscarFlows):
                 if theirs is None:
                     raise
         if theirs is not None:
-            if not difference(definition, theirs):
+            before = difference(definition, theirs)
+            if not before:
                 return "unchanged"
             yield from self._update_service(definition, theirs)
-        done = "created" if made else "updated"
         kept = yield from self.get_service(definition.name)
         lost = difference(definition, kept) if kept else {}
+        done = "created" if made else "unchanged" if lost == before else "updated"
         if lost:
             log.warning(
                 "%s: OSCAR did not keep %s of service %r as sent, because its version does not know it or refuses it; "
-                "each apply will update it again: %s",
+                "each apply will send it again: %s",
                 self.api.where,
                 ", ".join(sorted(lost)),
                 definition.name,
@@ -258,6 +261,12 @@ class OscarCalls(OscarFlows):
         self.api.check(answer, f"deletion of job {job!r} of service {service!r}")
         return True
 
+    def get_version(self) -> Flow[tuple[int, int] | None]:
+        """Major and minor number of the server's release; None for a build that has none, which is a new one."""
+        info = yield from self.get_info()
+        found = re.match(r"v?(\d+)\.(\d+)", str(info.get("version") or ""))
+        return (int(found[1]), int(found[2])) if found else None
+
     def takes_job_names(self, service: Mapping[str, object] | None = None) -> Flow[bool]:
         """Whether the server lets the client name a job, as OSCAR does since 4.1.
 
@@ -265,10 +274,9 @@ class OscarCalls(OscarFlows):
         """
         if service is not None and (has_names := tells_job_names(service)) is not None:
             return has_names
-        info = yield from self.get_info()
-        version = re.match(r"v?(\d+)\.(\d+)", str(info.get("version") or ""))
+        version = yield from self.get_version()
         if version:
-            return (int(version[1]), int(version[2])) >= (4, 1)
+            return version >= (4, 1)
         # A build from its main branch calls itself "devel"; a route that came with 4.1 tells.
         answer = yield self.api.request("GET", "/system/federation/none")
         return answer.status_code != 404 or "page not found" not in answer.text

@@ -32,7 +32,7 @@ SENT = {
 
 
 EXPOSED = {"min_scale": 1, "max_scale": 10, "cpu_threshold": 80, "health_path": "/", "api_port": [5000]}
-TEXTS = {"storage_provider": "minio.default", "path": "a/b", "suffix": [".txt"]}
+TEXTS = {"storage_provider": "minio.default", "path": "abc/b", "suffix": [".txt"]}
 
 
 def fdl(variable: str) -> str:
@@ -94,7 +94,7 @@ def test_any_text_is_read_or_refused(text):
         ("clusters: {c: {endpoint: e, memory: 1Gi, log_level: INFO}}", {"clusters": {"c": {"endpoint": "e"}}}),
         ("enable_InterLink: false", {"interlink_node_name": ""}),
         ("expose: {port: 5000}", {"expose": EXPOSED}),
-        ("output: [{storage_provider: minio, path: a/b, suffix: .txt}]", {"output": [TEXTS]}),
+        ("output: [{storage_provider: minio, path: abc/b, suffix: .txt}]", {"output": [TEXTS]}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
@@ -246,5 +246,24 @@ def test_reader_of_a_bucket_comes_before_its_writers():
 
     chain = [one("a", "first/in", "second/in"), one("b", "second/in", "third/in"), one("c", "third/in", "last/out")]
     assert [each.name for each in in_order(chain)] == ["c", "b", "a"]
-    circle = [one("a", "x/in", "y/in"), one("b", "y/in", "x/in")]
+    circle = [one("a", "first/in", "second/in"), one("b", "second/in", "first/in")]
     assert sorted(each.name for each in in_order(circle)) == ["a", "b"]
+
+
+BUCKET = "functions: {oscar: [{c: {name: one, image: i, script: 'a\n', SIDE: [{path: 'BUCKET/in'}]}}]}"
+
+
+@pytest.mark.parametrize("side", ["input", "output"])
+@pytest.mark.parametrize(
+    "bucket", ["od", "Upper", "under_score", "-dash", "dash-", "two..dots", ".dot", "192.168.1.1", "x" * 64, "ü" * 4]
+)
+def test_a_name_that_minio_takes_for_no_bucket_is_refused_with_line_and_remedy(bucket, side):
+    text = BUCKET.replace("BUCKET", bucket).replace("SIDE", side)
+    with pytest.raises(DefinitionError, match=rf"line 1: service 'one': the {side} .*3 to 63 characters"):
+        from_fdl(text, lambda path: "true")
+
+
+@pytest.mark.parametrize("bucket", ["abc", "a.b-c", "1.2.3", "x" * 63])
+def test_a_name_that_minio_takes_is_sent(bucket):
+    (service,) = from_fdl(BUCKET.replace("BUCKET", bucket).replace("SIDE", "input"), lambda path: "true")
+    assert service.input_buckets == (bucket,)

@@ -17,7 +17,7 @@ WORK = ServiceDefinition(
     script="true",
     memory="1Gi",
     annotations={"mine": "yes", "slurm-job.vk.io/flags": "--time=10"},
-    inputs=(StoragePath(storage_provider="minio", path="in/x"),),
+    inputs=(StoragePath(storage_provider="minio", path="inbox/x"),),
     outputs=(StoragePath(storage_provider="minio", path="out/x"),),
 )
 
