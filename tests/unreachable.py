@@ -50,7 +50,7 @@ CALLED: dict[str, tuple[str, ...]] = {
     "NumPy": ("trace",),
     "Starlette's router": ("redirect_slashes",),
     "tarfile": ("gname", "uname"),
-    "pytest": ("pytest_addoption", "pytest_fixture_setup", "pytest_pyfunc_call"),
+    "pytest": ("pytest_addoption", "pytest_runtest_setup", "pytest_pyfunc_call"),
     "the fault switches, through ComponentFaults.take": ("watch_gone_next", "lose_next_jobs"),
 }  # fmt: skip
 #: Decorators whose functions are called by somebody else.
