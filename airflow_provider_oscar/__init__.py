@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from airflow_provider_oscar.core.objects import ObjectEvent
     from airflow_provider_oscar.core.pod_options import PodOptions
     from airflow_provider_oscar.core.slurm import SlurmOptions
+    from airflow_provider_oscar.decorators.collection import task
     from airflow_provider_oscar.decorators.interlink import interlink_command_task, interlink_task
     from airflow_provider_oscar.decorators.kubernetes import kubernetes_job_task
     from airflow_provider_oscar.decorators.oscar import oscar_task
@@ -118,6 +119,7 @@ __all__ = [
     "placement_param",
     "placement_task",
     "s3_asset",
+    "task",
 ]
 
 #: The module of each name, below this package.
@@ -177,6 +179,7 @@ _MODULES = {
     "placement_param": "params",
     "placement_task": "decorators.placement",
     "s3_asset": "assets",
+    "task": "decorators.collection",
 }
 
 

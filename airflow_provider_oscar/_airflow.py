@@ -16,6 +16,8 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, determine_kwargs, task_decorator_factory
+from airflow.sdk.definitions._internal.mixins import ResolveMixin
+from airflow.sdk.definitions.decorators import TaskDecoratorCollection
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 from airflow.sdk.execution_time.context import NEVER_EXPIRE, AssetStateStoreAccessor
 from airflow.sdk.observability import stats
@@ -30,8 +32,10 @@ __all__ = [
     "AirflowNotFoundException",
     "AssetStateStoreAccessor",
     "DecoratedOperator",
+    "ResolveMixin",
     "SharedStreamProducer",
     "TaskDecorator",
+    "TaskDecoratorCollection",
     "airflow_errors",
     "call_with_context",
     "context_arguments",

@@ -2,13 +2,21 @@
 """The arguments that every operator and sensor of Airflow has, as types: a misspelt one is an error of a type checker.
 
 They are Airflow's own, which hands them on as ``**kwargs: Any``; a test compares the names with Airflow's signatures.
+For a DAG file that no type checker reads, :func:`checks_arguments` compares the types of our own while it is parsed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Required, TypeAlias, TypedDict
+from types import FunctionType, SimpleNamespace
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Required, TypeAlias, TypedDict, TypeVar, get_type_hints
+
+from airflow_provider_oscar.core.checks import check_value, takes_list
+
+P = ParamSpec("P")
+S = TypeVar("S")
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG, Context, TaskGroup
@@ -18,10 +26,9 @@ if TYPE_CHECKING:
     Callback: TypeAlias = Callable[[Context], None]
 
 
-class OperatorArguments(TypedDict, total=False):
-    """Those of ``BaseOperator``; Airflow's documentation says what each means."""
+class CommonArguments(TypedDict, total=False):
+    """Those of ``BaseOperator`` but for ``task_id``; Airflow's documentation says what each means."""
 
-    task_id: Required[str]
     owner: str
     email: str | Sequence[str] | None
     email_on_retry: bool
@@ -78,6 +85,18 @@ class OperatorArguments(TypedDict, total=False):
     render_template_as_native_obj: bool | None
 
 
+class OperatorArguments(CommonArguments, total=False):
+    """Those of ``BaseOperator``."""
+
+    task_id: Required[str]
+
+
+class DecoratorArguments(CommonArguments, total=False):
+    """Those of a ``@task`` decorator: the task is named as its function by default."""
+
+    task_id: str
+
+
 class WaitingArguments(OperatorArguments, total=False):
     """Those of ``BaseSensorOperator`` but for ``mode``."""
 
@@ -94,3 +113,45 @@ class SensorArguments(WaitingArguments, total=False):
     """Those of ``BaseSensorOperator``."""
 
     mode: str
+
+
+def checks_arguments(constructor: Callable[Concatenate[S, P], None]) -> Callable[Concatenate[S, P], None]:
+    """Let the constructor of an operator refuse values of other types than it declares, while the DAG file is parsed.
+
+    Templates and results of other tasks are taken for every templated argument.
+
+    :param constructor: with keyword arguments that are annotated.
+    :return: it, raising ``DefinitionError`` with task, argument, value and what was expected.
+    """
+
+    @functools.wraps(constructor)
+    def checked(self: S, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        templated = getattr(self, "template_fields", ())
+        for name, hint in _hints(constructor).items():
+            if name in kwargs and not (name in templated and _is_unresolved(kwargs[name], hint)):
+                check_value(kwargs[name], hint, f"{name} of task {kwargs.get('task_id') or ''!r}")
+        constructor(self, *args, **kwargs)
+
+    return checked
+
+
+@functools.cache
+def _hints(constructor: Callable[..., object]) -> Mapping[str, object]:
+    """The types of the arguments; not of those whose types are imported for type checkers alone."""
+    assert isinstance(constructor, FunctionType)
+    found: dict[str, object] = {}
+    for name in {*constructor.__annotations__} - {"kwargs", "return"}:
+        one = SimpleNamespace(__annotations__={name: constructor.__annotations__[name]})
+        try:
+            found |= get_type_hints(one, constructor.__globals__)
+        except NameError:
+            continue
+    return found
+
+
+def _is_unresolved(value: object, hint: object) -> bool:
+    """Whether a value is known only when the task runs; a template becomes a text, never a list."""
+    from airflow_provider_oscar._airflow import ResolveMixin
+
+    template = isinstance(value, str) and ("{{" in value or "{%" in value)
+    return isinstance(value, ResolveMixin) or (template and not takes_list(hint))

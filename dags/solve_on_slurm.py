@@ -10,9 +10,9 @@ from __future__ import annotations
 # [START solve]
 from datetime import timedelta
 
-from airflow.sdk import dag, task
+from airflow.sdk import dag
 
-from airflow_provider_oscar import PlacementTarget, SlurmOptions
+from airflow_provider_oscar import PlacementTarget, SlurmOptions, task
 
 hpc = PlacementTarget(
     name="hpc-cpu",

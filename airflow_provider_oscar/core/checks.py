@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import math
 import types
+from collections.abc import Sequence
 from dataclasses import Field, fields
 from datetime import timedelta
-from typing import ClassVar, Protocol, get_args, get_type_hints
+from typing import ClassVar, Literal, Protocol, Union, get_args, get_origin, get_type_hints
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 
 _PLAIN = (str, int, float, bool)
+_UNIONS = (Union, types.UnionType)
+_WORDS: dict[object, str] = {Sequence: "a list", types.NoneType: "None"}
 
 
 class Dataclass(Protocol):
@@ -30,23 +33,58 @@ def check_fields(value: Dataclass, about: str) -> None:
     hints = get_type_hints(type(value))
     for field in fields(value):
         hint = hints[field.name]
-        accepted = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-        plain = tuple(kind for kind in accepted if kind in (*_PLAIN, types.NoneType))
-        if len(plain) < len(accepted):
-            continue
-        given = getattr(value, field.name)
-        if not _fits(given, plain):
-            names = " or ".join("None" if kind is types.NoneType else kind.__name__ for kind in plain)
-            shown = quoted(given) if isinstance(given, str) else repr(given)[:100]
-            raise DefinitionError(f"{field.name} of {about} is {shown}; expected {names}")
+        if all(kind in (*_PLAIN, types.NoneType) for kind in _alternatives(hint)):
+            check_value(getattr(value, field.name), hint, f"{field.name} of {about}")
 
 
-def _fits(given: object, plain: tuple[type, ...]) -> bool:
+def check_value(given: object, hint: object, about: str) -> None:
+    """Refuse a value that is not of a type; what is inside of a list or mapping is not looked at.
+
+    :param given: the value.
+    :param hint: the type, as in an annotation.
+    :param about: words for messages, such as ``image of task 'infer'``.
+    :raises DefinitionError: naming what was given and what was expected.
+    """
+    if not any(_fits(given, kind) for kind in _alternatives(hint)):
+        shown = quoted(given) if isinstance(given, str) else repr(given)[:100]
+        example = f", such as {given.split()!r}" if isinstance(given, str) and takes_list(hint) else ""
+        raise DefinitionError(f"{about} is {shown}; expected {_words(hint)}{example}")
+
+
+def takes_list(hint: object) -> bool:
+    """Whether a list is of the type, and a text is not."""
+    kinds = [get_origin(kind) or kind for kind in _alternatives(hint)]
+    return Sequence in kinds and str not in kinds
+
+
+def _alternatives(hint: object) -> tuple[object, ...]:
+    if get_origin(hint) in _UNIONS:
+        return tuple(each for kind in get_args(hint) for each in _alternatives(kind))
+    return (hint,)
+
+
+def _fits(given: object, hint: object) -> bool:
+    if get_origin(hint) is Literal:
+        return given in get_args(hint)
+    kind = get_origin(hint) or hint
+    if not isinstance(kind, type) or kind is object or getattr(kind, "_is_protocol", False):
+        return True
     if isinstance(given, bool):
-        return bool in plain
-    if isinstance(given, int):
-        return int in plain or float in plain
-    return isinstance(given, plain) and not (isinstance(given, float) and math.isnan(given))
+        return kind is bool
+    if kind is float and isinstance(given, int | float):
+        return not math.isnan(given)
+    return isinstance(given, kind) and not (kind is Sequence and isinstance(given, str | bytes))
+
+
+def _words(hint: object) -> str:
+    names = []
+    for kind in _alternatives(hint):
+        if get_origin(kind) is Literal:
+            names.append(f"one of {', '.join(map(repr, get_args(kind)))}")
+        else:
+            plain = get_origin(kind) or kind
+            names.append(_WORDS.get(plain) or str(getattr(plain, "__name__", plain)))
+    return " or ".join(names)
 
 
 def seconds(value: timedelta | float) -> float:

@@ -42,7 +42,12 @@ from airflow_provider_oscar.jobs.function import (
     read_exception,
     read_value,
 )
-from airflow_provider_oscar.jobs.function_source import check_names, has_future_annotations, plain_function
+from airflow_provider_oscar.jobs.function_source import (
+    check_names,
+    has_future_annotations,
+    plain_function,
+    without_decorator,
+)
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.options import Attachments
 from airflow_provider_oscar.operators.job import JobOperator
@@ -93,11 +98,6 @@ class FunctionJobOperator(DecoratedOperator, JobOperator[object]):
         machine: str = "x86_64",
         **kwargs: Any,
     ) -> None:
-        if "command" in kwargs:
-            raise DefinitionError(
-                f"{self.custom_operator_name} runs its function; remove the argument command, or use "
-                f"{self.custom_operator_name}_cmd, whose function returns a command"
-            )
         plain_function(python_callable, f"task {kwargs.get('task_id') or ''!r}")
         super().__init__(
             python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, command=("python3",), **kwargs
@@ -118,12 +118,14 @@ class FunctionJobOperator(DecoratedOperator, JobOperator[object]):
 
     def _source(self) -> str:
         try:
-            return str(self.get_python_source())  # type: ignore[no-untyped-call]
+            source = str(self.get_python_source())  # type: ignore[no-untyped-call]
         except (OSError, TypeError) as error:
             raise DefinitionError(
                 f"task {self.task_id!r}: the source of function {self.python_callable.__name__!r} cannot be read "
                 f"({error}); define it in the DAG file or in a module of it"
             ) from error
+        name = self.custom_operator_name.removeprefix("@")
+        return without_decorator(source, (name, f"{name.removeprefix('task.')}_task"))
 
     def _make_call(self, args: Sequence[object], kwargs: Mapping[str, object]) -> FunctionCall:
         return FunctionCall(

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 from airflow_provider_oscar._airflow import (
     DecoratedOperator,
@@ -14,6 +14,7 @@ from airflow_provider_oscar._airflow import (
     task_decorator_factory,
 )
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.decorators.arguments import InterLinkArguments, InterLinkFunctionArguments, takes
 from airflow_provider_oscar.decorators.function import FunctionJobOperator
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 
@@ -35,7 +36,10 @@ class _InterLinkFunctionOperator(FunctionJobOperator, InterLinkPodOperator):
     custom_operator_name = "@task.interlink"
 
 
-def interlink_task(python_callable: Callable[..., object] | None = None, **kwargs: Any) -> TaskDecorator:
+@takes(_InterLinkFunctionOperator, InterLinkFunctionArguments)
+def interlink_task(
+    python_callable: Callable[..., object] | None = None, **kwargs: Unpack[InterLinkFunctionArguments]
+) -> TaskDecorator:
     """Turn a function into a task that runs it on the HPC side, behind interLink, and returns its value.
 
     ::
@@ -79,12 +83,8 @@ class _InterLinkCommandOperator(DecoratedOperator, InterLinkPodOperator):
         python_callable: Callable[..., object],
         op_args: Collection[object] | None = None,
         op_kwargs: Mapping[str, object] | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[InterLinkArguments],
     ) -> None:
-        if "command" in kwargs:
-            raise DefinitionError(
-                "@task.interlink_cmd takes the command from its function; remove the argument command"
-            )
         super().__init__(python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, command=(), **kwargs)
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -100,7 +100,10 @@ class _InterLinkCommandOperator(DecoratedOperator, InterLinkPodOperator):
         return manifest
 
 
-def interlink_command_task(python_callable: Callable[..., object] | None = None, **kwargs: Any) -> TaskDecorator:
+@takes(_InterLinkCommandOperator, InterLinkArguments)
+def interlink_command_task(
+    python_callable: Callable[..., object] | None = None, **kwargs: Unpack[InterLinkArguments]
+) -> TaskDecorator:
     """Turn a function into a task that runs the command the function returns in a pod behind interLink.
 
     ::

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar, Unpack
 
 from airflow_provider_oscar._airflow import DecoratedOperator, TaskDecorator, task_decorator_factory
+from airflow_provider_oscar.decorators.arguments import KubernetesFunctionArguments, takes
 from airflow_provider_oscar.decorators.function import FunctionJobOperator
 from airflow_provider_oscar.operators.kubernetes import KubernetesJobOperator
 
@@ -25,7 +26,10 @@ class _KubernetesFunctionOperator(FunctionJobOperator, KubernetesJobOperator):
     custom_operator_name = "@task.kubernetes_job"
 
 
-def kubernetes_job_task(python_callable: Callable[..., object] | None = None, **kwargs: Any) -> TaskDecorator:
+@takes(_KubernetesFunctionOperator, KubernetesFunctionArguments)
+def kubernetes_job_task(
+    python_callable: Callable[..., object] | None = None, **kwargs: Unpack[KubernetesFunctionArguments]
+) -> TaskDecorator:
     """Turn a function into a task that runs it in a pod on an ordinary node, and returns its value.
 
     Everything is as with ``@task.interlink``; the name is not ``kubernetes``, which is the official provider's.

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar, Unpack
 
 from airflow_provider_oscar._airflow import DecoratedOperator, TaskDecorator, task_decorator_factory
+from airflow_provider_oscar.decorators.arguments import OscarFunctionArguments, takes
 from airflow_provider_oscar.decorators.function import FunctionJobOperator
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
 
@@ -25,7 +26,10 @@ class _OscarFunctionOperator(FunctionJobOperator, OscarJobOperator):
     custom_operator_name = "@task.oscar"
 
 
-def oscar_task(python_callable: Callable[..., object] | None = None, **kwargs: Any) -> TaskDecorator:
+@takes(_OscarFunctionOperator, OscarFunctionArguments)
+def oscar_task(
+    python_callable: Callable[..., object] | None = None, **kwargs: Unpack[OscarFunctionArguments]
+) -> TaskDecorator:
     """Turn a function into a task that runs it as a job of an OSCAR service, and returns its value.
 
     ::

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 from airflow_provider_oscar._airflow import DecoratedOperator, TaskDecorator, call_with_context, task_decorator_factory
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.decorators.arguments import PlacementArguments, takes
 from airflow_provider_oscar.operators.placement import PlacementBranchOperator
 from airflow_provider_oscar.placement.policies import Explicit, HistorySnapshot, Rule, RuleBased
 from airflow_provider_oscar.placement.targets import PlacementRequest
@@ -65,10 +66,8 @@ class _PlacementDecoratedOperator(DecoratedOperator, PlacementBranchOperator):
         python_callable: Callable[..., Any],
         op_args: Collection[object] | None = None,
         op_kwargs: Mapping[str, object] | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[PlacementArguments],
     ) -> None:
-        if "policy" in kwargs:
-            raise DefinitionError("@task.placement is its own policy; remove the argument policy")
         super().__init__(
             python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, policy=Explicit(), **kwargs
         )
@@ -84,7 +83,10 @@ class _PlacementDecoratedOperator(DecoratedOperator, PlacementBranchOperator):
         return PlacementBranchOperator.execute(self, context)
 
 
-def placement_task(python_callable: Callable[..., object] | None = None, **kwargs: Any) -> TaskDecorator:
+@takes(_PlacementDecoratedOperator, PlacementArguments, function="policy")
+def placement_task(
+    python_callable: Callable[..., object] | None = None, **kwargs: Unpack[PlacementArguments]
+) -> TaskDecorator:
     """Turn a function that returns the name of a target, or a policy, into a ``PlacementBranchOperator``.
 
     ::

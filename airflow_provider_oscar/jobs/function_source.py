@@ -13,7 +13,7 @@ import ast
 import builtins
 import inspect
 import symtable
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from types import FunctionType, ModuleType
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
@@ -45,6 +45,24 @@ def plain_function(function: Callable[..., object], about: str) -> FunctionType:
 def has_future_annotations(function: FunctionType) -> bool:
     """Whether the file of the function has ``from __future__ import annotations``."""
     return bool(function.__code__.co_flags & __future__.annotations.compiler_flag)
+
+
+def without_decorator(source: str, names: Container[str]) -> str:
+    """Return the definition of a function without the decorator that made it a task.
+
+    :param source: the definition.
+    :param names: of the decorator, as it may be written after the names of modules.
+    """
+    try:
+        (definition, *_) = ast.parse(source).body
+    except (SyntaxError, ValueError):
+        return source  # said elsewhere, for the Python of the image
+    lines = source.splitlines(keepends=True)
+    for each in reversed(getattr(definition, "decorator_list", [])):
+        words = ast.unparse(each.func if isinstance(each, ast.Call) else each).split(".")
+        if any(".".join(words[at:]) in names for at in range(len(words))):
+            del lines[each.lineno - 1 : each.end_lineno]
+    return "".join(lines)
 
 
 def check_names(function: FunctionType, source: str, about: str) -> None:

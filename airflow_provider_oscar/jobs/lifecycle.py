@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Generic, Literal, TypeVar, get_args
+from typing import Generic, Literal, TypeVar
 
 from airflow_provider_oscar.core.cancellation import Cancellation
 from airflow_provider_oscar.core.errors import (
@@ -42,7 +42,6 @@ MANIFEST_GRACE = timedelta(seconds=60)
 
 #: What becomes of a pod whose job has ended.
 KeepPod = Literal["never", "on_failure", "always"]
-KEEP_POD = get_args(KeepPod)
 
 T = TypeVar("T")
 W = TypeVar("W")

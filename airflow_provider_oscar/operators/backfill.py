@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from airflow.sdk import Asset, BaseOperator
 
 from airflow_provider_oscar._airflow import AssetStateStoreAccessor, airflow_errors
-from airflow_provider_oscar.base_arguments import OperatorArguments
+from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
 from airflow_provider_oscar.core.checks import seconds
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent
@@ -46,6 +46,7 @@ class BackfillObjectsOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("since", "until", "prefix")
 
+    @checks_arguments
     def __init__(
         self,
         *,

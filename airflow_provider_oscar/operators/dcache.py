@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, Unpack
 from airflow.sdk import BaseOperator
 
 from airflow_provider_oscar._airflow import airflow_errors
-from airflow_provider_oscar.base_arguments import OperatorArguments
+from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, JobFailedError, TransientError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
+from airflow_provider_oscar.operators.job_arguments import positive_seconds
 from airflow_provider_oscar.triggers.dcache_tape import DCacheTapeTrigger
 
 if TYPE_CHECKING:
@@ -51,28 +52,24 @@ class DCacheBringOnlineOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("paths", "dcache_conn_id")
 
+    @checks_arguments
     def __init__(
         self,
         *,
         paths: Sequence[str | Mapping[str, object] | ObjectEvent] | str,
         dcache_conn_id: str = "dcache_default",
-        disk_lifetime: timedelta = timedelta(days=2),
-        timeout: timedelta = timedelta(hours=24),
-        poll_interval: float = 30.0,
+        disk_lifetime: timedelta | float = timedelta(days=2),
+        timeout: timedelta | float = timedelta(hours=24),
+        poll_interval: timedelta | float = 30.0,
         deferrable: bool = True,
         **kwargs: Unpack[OperatorArguments],
     ) -> None:
         super().__init__(**kwargs)
-        if poll_interval <= 0 or timeout <= timedelta(0) or disk_lifetime <= timedelta(0):
-            raise DefinitionError(
-                f"task {self.task_id!r}: poll_interval, timeout and disk_lifetime must be above 0; got "
-                f"{poll_interval}, {timeout} and {disk_lifetime}"
-            )
         self.paths = paths
         self.dcache_conn_id = dcache_conn_id
-        self.disk_lifetime = disk_lifetime
-        self.timeout = timeout
-        self.poll_interval = poll_interval
+        self.disk_lifetime = timedelta(seconds=positive_seconds(self.task_id, "disk_lifetime", disk_lifetime))
+        self.timeout = timedelta(seconds=positive_seconds(self.task_id, "timeout", timeout))
+        self.poll_interval = positive_seconds(self.task_id, "poll_interval", poll_interval)
         self.deferrable = deferrable
         self._requests: list[str] = []
 

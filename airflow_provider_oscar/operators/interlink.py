@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 import msgspec
 
 from airflow_provider_oscar._airflow import airflow_errors
-from airflow_provider_oscar.base_arguments import OperatorArguments
+from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.pod_options import PodOptions
 from airflow_provider_oscar.core.sbatch import interpreter, with_script
@@ -63,7 +63,7 @@ class InterLinkPodOperator(PodJobOperator):
         queue included; default from ``[oscar] job_timeout``.
     :param queue_timeout: seconds (or a timedelta) after which the pod is deleted if the job has not started, and the
         task fails so that it can be retried; None for never.
-    :param poll_interval: seconds between two looks; default from ``[oscar] poll_interval``.
+    :param poll_interval: seconds (or a timedelta) between two looks; default from ``[oscar] poll_interval``.
     :param deferrable: wait in the triggerer (default) instead of on a worker.
     :param reuse: ``"retries"`` (default): an automatic retry, and another run for the same object, take the job or
         result that is there; a task that a person cleared, or whose request has changed, runs again. ``"always"``: a
@@ -110,6 +110,7 @@ class InterLinkPodOperator(PodJobOperator):
     command_at_parse_time: ClassVar[bool] = True
     """Whether the DAG file has to say the command; a subclass may find it out when it runs."""
 
+    @checks_arguments
     def __init__(
         self,
         *,
@@ -124,7 +125,7 @@ class InterLinkPodOperator(PodJobOperator):
         namespace: str | None = None,
         timeout: timedelta | float | None = None,
         queue_timeout: timedelta | float | None = None,
-        poll_interval: float | None = None,
+        poll_interval: timedelta | float | None = None,
         deferrable: bool = True,
         reuse: Reuse = "retries",
         run_options: RunOptions | None = None,
@@ -176,7 +177,7 @@ class InterLinkPodOperator(PodJobOperator):
         self.script = script
         self.image = image
         self.mode = mode
-        self.keep_pod = self.checked_keep_pod(keep_pod)
+        self.keep_pod = keep_pod
         self.pod_options = pod_options or PodOptions()
         self.callbacks = checked_callbacks(self.task_id, callbacks)
         self.target = target

@@ -6,26 +6,35 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Unpack
 
 from airflow_provider_oscar._airflow import airflow_errors
+from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
 from airflow_provider_oscar.core.batches import MOST_OBJECTS, OffloadBatch
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.core.pod_options import PodOptions
+from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.jobs.large_outputs import outputs_in_parts
+from airflow_provider_oscar.jobs.lifecycle import KeepPod
 from airflow_provider_oscar.jobs.manifest import Manifest
-from airflow_provider_oscar.jobs.options import Attachments, Binding, ObjectWork
+from airflow_provider_oscar.jobs.options import Attachments, Binding, ObjectWork, RunOptions
 from airflow_provider_oscar.jobs.pods import PodWork
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.signing import is_authentic, request_digest
 from airflow_provider_oscar.jobs.status import JobStatus, JsonObject
 from airflow_provider_oscar.jobs.submission import submission_id
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
+from airflow_provider_oscar.operators.job_arguments import Reuse
 from airflow_provider_oscar.operators.job_inputs import find_objects
+from airflow_provider_oscar.placement.targets import PlacementTarget
 from airflow_provider_oscar.run_objects import run_objects
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_oscar.operators.pod_callbacks import Callbacks
 
 #: Manifests that are read at a time.
 _READERS = 8
@@ -39,21 +48,95 @@ class InterLinkBatchOperator(InterLinkPodOperator):
     fails if any did; its next try, and any other batch of the same task, runs those alone that have not succeeded. What
     became of each object is in the XCom ``objects``, also when the task fails.
 
-    All other arguments are those of :class:`~.interlink.InterLinkPodOperator`.
+    Everything is as with :class:`~.interlink.InterLinkPodOperator`, but for ``offload`` and ``objects``.
 
+    :param output_uri: ``s3://bucket/prefix`` or ``dcache://conn_id/path``; results go below ``<its id>/`` there
+        (templated).
+    :param target: where to run: virtual node, SLURM options, resource limits (both templated).
     :param offload: how many objects of the batch run at a time; its other fields make batches, see ``OffloadBatch``.
     :param objects: the objects, as ``inputs`` of the other operator may be (templated); those of the run by default.
+    :param image: container image with Python 3.8 or later, ``docker://…``, or the absolute path of a ``.sif`` file that
+        the site has (templated); that of the pod template by default.
+    :param command: program and arguments for one object, run without a shell (templated); those of the pod template by
+        default.
+    :param output_conn_id: connection that reaches ``output_uri`` (templated).
+    :param environment: further variables of the command (templated); not for secrets.
+    :param interlink_conn_id: connection of type ``interlink`` or ``kubernetes`` (templated).
+    :param namespace: namespace of the pod (templated); default is the connection's.
+    :param timeout: seconds or a timedelta after which the pod is deleted and the task fails, waiting in SLURM's queue
+        included; default from ``[oscar] job_timeout``.
+    :param queue_timeout: seconds or a timedelta after which the pod is deleted if the job has not started, and the task
+        fails so that it can be retried; None for never.
+    :param poll_interval: seconds or a timedelta between two looks; default from ``[oscar] poll_interval``.
+    :param deferrable: wait in the triggerer (default) instead of on a worker.
+    :param reuse: ``"retries"`` (default), ``"always"`` or ``"never"``: when a job or result that is there is taken.
+    :param run_options: launcher, grace period, limit of bytes, and what becomes of outputs that cannot be staged out.
+    :param resume_from: files of a former job's checkpoint (templated); the command finds them in ``CHECKPOINT_DIR``.
+    :param keep_pod: ``"never"`` (default), ``"on_failure"`` or ``"always"``: whether the pod of a job that has ended
+        stays for people to look at, without its secret.
+    :param pod_options: variables, volumes, containers, metadata and more of the pod, or a template of it (templated).
+    :param callbacks: one or several ``KubernetesPodOperatorCallback`` classes, called on the worker.
+    :param script: text of a batch script as for ``sbatch``, instead of image and command (templated).
     :raises DefinitionError: in the DAG file, for what Kubernetes would refuse or interLink would mangle.
     """
 
     template_fields: Sequence[str] = (*InterLinkPodOperator.template_fields, "objects")
 
-    def __init__(self, *, offload: OffloadBatch | None = None, objects: object = None, **kwargs: Any) -> None:
-        if kwargs.get("object_event") or kwargs.get("inputs"):
-            raise DefinitionError("a batch takes objects; object_event and inputs are for a job of one command")
-        super().__init__(**{**kwargs, "object_event": ""})
-        if self.mode != "inline":
-            raise DefinitionError(f"task {self.task_id!r} is a batch, which needs mode='inline'")
+    @checks_arguments
+    def __init__(
+        self,
+        *,
+        output_uri: str,
+        target: PlacementTarget,
+        offload: OffloadBatch | None = None,
+        objects: object = None,
+        image: str = "",
+        command: Sequence[str] | None = None,
+        output_conn_id: str = "oscar_s3_default",
+        environment: Mapping[str, str] | None = None,
+        interlink_conn_id: str = InterLinkHook.default_conn_name,
+        namespace: str | None = None,
+        timeout: timedelta | float | None = None,
+        queue_timeout: timedelta | float | None = None,
+        poll_interval: timedelta | float | None = None,
+        deferrable: bool = True,
+        reuse: Reuse = "retries",
+        run_options: RunOptions | None = None,
+        resume_from: object = None,
+        keep_pod: KeepPod = "never",
+        pod_options: PodOptions | None = None,
+        callbacks: Callbacks = None,
+        script: str = "",
+        **kwargs: Unpack[OperatorArguments],
+    ) -> None:
+        if unfit := sorted({"object_event", "inputs", "mode"} & kwargs.keys()):
+            raise DefinitionError(
+                f"task {kwargs['task_id']!r} is a batch and takes no {unfit[0]}, which is for a job of one object; "
+                "give objects"
+            )
+        super().__init__(
+            object_event="",
+            output_uri=output_uri,
+            target=target,
+            image=image,
+            command=command,
+            output_conn_id=output_conn_id,
+            environment=environment,
+            interlink_conn_id=interlink_conn_id,
+            namespace=namespace,
+            timeout=timeout,
+            queue_timeout=queue_timeout,
+            poll_interval=poll_interval,
+            deferrable=deferrable,
+            reuse=reuse,
+            run_options=run_options,
+            resume_from=resume_from,
+            keep_pod=keep_pod,
+            pod_options=pod_options,
+            callbacks=callbacks,
+            script=script,
+            **kwargs,
+        )
         self.offload = offload or OffloadBatch()
         if self.offload.persistent_worker and self.run_options.launcher != "none":
             raise DefinitionError(

@@ -35,7 +35,7 @@ from airflow_provider_oscar.jobs.summary import summarize
 from airflow_provider_oscar.jobs.waiting import JobObserver
 from airflow_provider_oscar.operators.brief_wait import wait_briefly
 from airflow_provider_oscar.operators.job_access import renew_access, withdraw_access
-from airflow_provider_oscar.operators.job_arguments import checked_reuse, positive_seconds, refuse_text
+from airflow_provider_oscar.operators.job_arguments import Reuse, positive_seconds
 from airflow_provider_oscar.operators.job_building import described_request
 from airflow_provider_oscar.operators.job_objects import refuse_directories, take_objects
 from airflow_provider_oscar.operators.job_outcome import (
@@ -116,16 +116,15 @@ class JobOperator(BaseOperator, Generic[W]):
         environment: Mapping[str, str] | None,
         timeout: timedelta | float | None,
         queue_timeout: timedelta | float | None,
-        poll_interval: float | None,
+        poll_interval: timedelta | float | None,
         deferrable: bool,
-        reuse: str,
+        reuse: Reuse,
         run_options: RunOptions | None = None,
         inputs: object = None,
         resume_from: object = None,
         **kwargs: Unpack[OperatorArguments],
     ) -> None:
         super().__init__(**kwargs)
-        refuse_text(self.task_id, command)
         self.object_event = object_event
         self.output_uri = output_uri
         self.output_conn_id = output_conn_id
@@ -138,7 +137,7 @@ class JobOperator(BaseOperator, Generic[W]):
         self.queue_timeout = positive_seconds(self.task_id, "queue_timeout", queue_timeout)
         self.poll_interval = positive_seconds(self.task_id, "poll_interval", poll_interval)
         self.deferrable = deferrable
-        self.reuse = checked_reuse(self.task_id, reuse)
+        self.reuse = reuse
         self.link_urls: dict[str, str] = {}
         self._job: RunningJob | None = None
         self.asked: RunningJob | None = None

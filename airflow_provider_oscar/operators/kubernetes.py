@@ -8,7 +8,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Unpack
 
-from airflow_provider_oscar.base_arguments import OperatorArguments
+from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.pod_options import PodOptions
 from airflow_provider_oscar.jobs.kubernetes import KubernetesBackend
@@ -53,7 +53,7 @@ class KubernetesJobOperator(PodJobOperator):
         ``[oscar] job_timeout``.
     :param queue_timeout: seconds (or a timedelta) after which the pod is deleted if it has not started, and the task
         fails so that it can be retried; None for never.
-    :param poll_interval: seconds between two looks; default from ``[oscar] poll_interval``.
+    :param poll_interval: seconds (or a timedelta) between two looks; default from ``[oscar] poll_interval``.
     :param deferrable: wait in the triggerer (default) instead of on a worker.
     :param reuse: ``"retries"`` (default): an automatic retry, and another run for the same object, take the job or
         result that is there; a task that a person cleared, or whose request has changed, runs again. ``"always"``: a
@@ -92,6 +92,7 @@ class KubernetesJobOperator(PodJobOperator):
     operator_extra_links = (OutputLink(),)
     ui_color = "#dbe7fb"
 
+    @checks_arguments
     def __init__(
         self,
         *,
@@ -107,7 +108,7 @@ class KubernetesJobOperator(PodJobOperator):
         namespace: str | None = None,
         timeout: timedelta | float | None = None,
         queue_timeout: timedelta | float | None = None,
-        poll_interval: float | None = None,
+        poll_interval: timedelta | float | None = None,
         deferrable: bool = True,
         reuse: Reuse = "retries",
         run_options: RunOptions | None = None,
@@ -147,7 +148,7 @@ class KubernetesJobOperator(PodJobOperator):
             )
         self.image = image
         self.mode = mode
-        self.keep_pod = self.checked_keep_pod(keep_pod)
+        self.keep_pod = keep_pod
         self.pod_options = pod_options or PodOptions()
         self.callbacks = checked_callbacks(self.task_id, callbacks)
         self.container_resources = dict(container_resources or (target.resources if target else {}))

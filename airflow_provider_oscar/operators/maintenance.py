@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Unpack
 from airflow.sdk import BaseOperator, conf
 
 from airflow_provider_oscar._airflow import airflow_errors
-from airflow_provider_oscar.base_arguments import OperatorArguments
+from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
 from airflow_provider_oscar.core.checks import seconds
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.orphans import KEEP_FOR, OLDER_THAN, Orphan, RetentionLimits
@@ -49,6 +49,7 @@ class InterLinkMaintenanceOperator(BaseOperator):
     template_fields: Sequence[str] = ("logs_uri", "logs_conn_id", "interlink_conn_id", "namespace")
     ui_color = "#e4dcf5"
 
+    @checks_arguments
     def __init__(
         self,
         *,

@@ -9,7 +9,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Unpack
 
-from airflow_provider_oscar.base_arguments import OperatorArguments
+from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.oscar_events import shell_json
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook, encode_body
@@ -67,7 +67,7 @@ class OscarJobOperator(JobOperator[OscarWork]):
         ``[oscar] job_timeout``.
     :param queue_timeout: seconds (or a timedelta) after which the job is cancelled if it has not started, and the task
         fails so that it can be retried; None for never.
-    :param poll_interval: seconds between two looks; default from ``[oscar] poll_interval``.
+    :param poll_interval: seconds (or a timedelta) between two looks; default from ``[oscar] poll_interval``.
     :param deferrable: wait in the triggerer (default) instead of on a worker.
     :param reuse: ``"retries"`` (default): an automatic retry, and another run for the same object, take the job or
         result that is there; a task that a person cleared, or whose request has changed, runs again. ``"always"``: a
@@ -103,6 +103,7 @@ class OscarJobOperator(JobOperator[OscarWork]):
     operator_extra_links = (OscarJobLogLink(), OutputLink())
     ui_color = "#d7ecf7"
 
+    @checks_arguments
     def __init__(
         self,
         *,
@@ -121,7 +122,7 @@ class OscarJobOperator(JobOperator[OscarWork]):
         oscar_conn_id: str = OscarHook.default_conn_name,
         timeout: timedelta | float | None = None,
         queue_timeout: timedelta | float | None = None,
-        poll_interval: float | None = None,
+        poll_interval: timedelta | float | None = None,
         deferrable: bool = True,
         reuse: Reuse = "retries",
         run_options: RunOptions | None = None,

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 from airflow.sdk import BaseOperator
 
 from airflow_provider_oscar._airflow import airflow_errors
-from airflow_provider_oscar.base_arguments import OperatorArguments
+from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
+from airflow_provider_oscar.core.checks import seconds
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError
 from airflow_provider_oscar.core.oscar_events import shell_json
 from airflow_provider_oscar.core.shapes import mappings_of, parse_json
@@ -35,7 +37,7 @@ class OscarInvokeOperator(BaseOperator):
     :param payload: a dictionary is sent as JSON (an event), text or bytes as a file. (templated)
     :param answer: ``"text"``, ``"json"`` or ``"base64"``: how the answer is returned.
     :param oscar_conn_id: connection of type ``oscar``. (templated)
-    :param timeout: seconds.
+    :param timeout: seconds or a timedelta of the call.
     :raises DefinitionError: in the DAG file, if ``answer`` is another word.
     """
 
@@ -43,6 +45,7 @@ class OscarInvokeOperator(BaseOperator):
     template_fields_renderers: ClassVar[dict[str, str]] = {"payload": "json"}
     ui_color = "#d7ecf7"
 
+    @checks_arguments
     def __init__(
         self,
         *,
@@ -50,7 +53,7 @@ class OscarInvokeOperator(BaseOperator):
         payload: Mapping[str, object] | str | bytes = "",
         answer: str = "text",
         oscar_conn_id: str = OscarHook.default_conn_name,
-        timeout: float = SYNC_LIMIT,
+        timeout: timedelta | float = SYNC_LIMIT,
         **kwargs: Unpack[OperatorArguments],
     ) -> None:
         super().__init__(**kwargs)
@@ -60,7 +63,7 @@ class OscarInvokeOperator(BaseOperator):
         self.payload = payload
         self.answer = answer
         self.oscar_conn_id = oscar_conn_id
-        self.timeout = timeout
+        self.timeout = seconds(timeout)
 
     def execute(self, context: Context) -> object:
         """Call the service."""
@@ -113,6 +116,7 @@ class OscarDeleteServiceOperator(BaseOperator):
     template_fields: Sequence[str] = ("service", "oscar_conn_id")
     ui_color = "#d7ecf7"
 
+    @checks_arguments
     def __init__(
         self,
         *,
@@ -177,6 +181,7 @@ class OscarBucketOperator(BaseOperator):
     template_fields: Sequence[str] = ("bucket", "users", "oscar_conn_id")
     ui_color = "#d7ecf7"
 
+    @checks_arguments
     def __init__(
         self,
         *,

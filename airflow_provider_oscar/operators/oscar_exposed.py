@@ -6,12 +6,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, ClassVar, Unpack
 
 from airflow.sdk import BaseOperator
 
 from airflow_provider_oscar._airflow import airflow_errors
-from airflow_provider_oscar.base_arguments import OperatorArguments
+from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
+from airflow_provider_oscar.core.checks import seconds
 from airflow_provider_oscar.core.errors import (
     DefinitionError,
     OscarProviderError,
@@ -48,7 +50,7 @@ class OscarExposedServiceOperator(BaseOperator):
     :param start: start the service first, if it was stopped (OSCAR 4.1).
     :param stop_after: stop it after the call, so that it costs nothing.
     :param wait: seconds that the service has to get ready.
-    :param timeout: seconds of the call.
+    :param timeout: seconds or a timedelta of the call.
     :param oscar_conn_id: connection of type ``oscar``. (templated)
     :raises DefinitionError: in the DAG file, if ``answer`` is another word.
     """
@@ -59,6 +61,7 @@ class OscarExposedServiceOperator(BaseOperator):
     #: Waits between two looks, for tests.
     sleep = staticmethod(time.sleep)
 
+    @checks_arguments
     def __init__(
         self,
         *,
@@ -70,7 +73,7 @@ class OscarExposedServiceOperator(BaseOperator):
         start: bool = False,
         stop_after: bool = False,
         wait: float = 300.0,
-        timeout: float = SYNC_LIMIT,
+        timeout: timedelta | float = SYNC_LIMIT,
         oscar_conn_id: str = OscarHook.default_conn_name,
         **kwargs: Unpack[OperatorArguments],
     ) -> None:
@@ -85,7 +88,7 @@ class OscarExposedServiceOperator(BaseOperator):
         self.start = start
         self.stop_after = stop_after
         self.wait = wait
-        self.timeout = timeout
+        self.timeout = seconds(timeout)
         self.oscar_conn_id = oscar_conn_id
 
     def execute(self, context: Context) -> object:

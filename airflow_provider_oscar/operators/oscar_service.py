@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from msgspec.structs import replace
 
 from airflow_provider_oscar._airflow import airflow_errors
-from airflow_provider_oscar.base_arguments import OperatorArguments
+from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.fdl import from_fdl
 from airflow_provider_oscar.core.service_difference import difference
@@ -243,6 +243,7 @@ class OscarServiceOperator(BaseOperator):
     template_fields: Sequence[str] = ("service", "clusters", "oscar_conn_id")
     ui_color = "#d7ecf7"
 
+    @checks_arguments
     def __init__(
         self,
         *,

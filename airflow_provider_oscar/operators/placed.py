@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from airflow.sdk import Asset, BaseOperator, TaskGroup, XComArg
 
 from airflow_provider_oscar._airflow import airflow_errors
-from airflow_provider_oscar.base_arguments import OperatorArguments
+from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
 from airflow_provider_oscar.core.errors import DefinitionError, LostContactError
 from airflow_provider_oscar.core.events import describe_outputs
 from airflow_provider_oscar.operators.choosing import as_mapping
@@ -53,6 +53,7 @@ class PlacedResultOperator(BaseOperator):
 
     ui_color = "#fbeccb"
 
+    @checks_arguments
     def __init__(
         self, *, choose_task_id: str, elsewhere_task_id: str, output_conn_id: str, **kwargs: Unpack[OperatorArguments]
     ) -> None:

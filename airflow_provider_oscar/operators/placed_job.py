@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Unpack
 from airflow.sdk import BaseOperator
 
 from airflow_provider_oscar._airflow import airflow_errors
-from airflow_provider_oscar.base_arguments import OperatorArguments
+from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
 from airflow_provider_oscar.core.errors import (
     DefinitionError,
     OscarProviderError,
@@ -86,6 +86,7 @@ class PlacedJobOperator(BaseOperator):
     operator_extra_links = (OscarJobLogLink(), SlurmJobLink(), OutputLink())
     ui_color = "#fbeccb"
 
+    @checks_arguments
     def __init__(
         self,
         *,

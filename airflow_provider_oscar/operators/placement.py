@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, NoReturn, Unpack
 from airflow.sdk import BaseBranchOperator
 
 from airflow_provider_oscar._airflow import airflow_errors
-from airflow_provider_oscar.base_arguments import OperatorArguments
+from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.jobs.backend import JobPlace
 from airflow_provider_oscar.operators.choosing import (
@@ -66,6 +66,7 @@ class PlacementBranchOperator(BaseBranchOperator):
     template_fields_renderers: ClassVar[dict[str, str]] = {"object_event": "json"}
     ui_color = "#fbeccb"
 
+    @checks_arguments
     def __init__(
         self,
         *,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Unpack
 from airflow.sdk import BaseOperator
 
 from airflow_provider_oscar._airflow import airflow_errors
-from airflow_provider_oscar.base_arguments import OperatorArguments
+from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.jobs.backend import JobPlace
 from airflow_provider_oscar.operators.choosing import TargetSelector, facts, make_request, observe
@@ -43,6 +43,7 @@ class PlacementOfManyOperator(BaseOperator):
     template_fields: Sequence[str] = ("object_events", "force", "requires")
     ui_color = "#fbeccb"
 
+    @checks_arguments
     def __init__(
         self,
         *,

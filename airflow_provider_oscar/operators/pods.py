@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.logs import LogPosition
 from airflow_provider_oscar.core.orphans import slurm_owner
 from airflow_provider_oscar.core.pod_merge import template_command, template_image
@@ -18,7 +18,7 @@ from airflow_provider_oscar.core.pod_options import PodOptions
 from airflow_provider_oscar.core.pods import PodRequest, build_pod, label_value
 from airflow_provider_oscar.core.podstatus import KEEP_LABEL, OWNER_LABEL, TASK_ANNOTATION
 from airflow_provider_oscar.core.slurm import COMMENT_LIMIT, SlurmOptions, flag_text
-from airflow_provider_oscar.jobs.lifecycle import KEEP_POD, JobLifecycle, KeepPod
+from airflow_provider_oscar.jobs.lifecycle import JobLifecycle
 from airflow_provider_oscar.jobs.options import Mode
 from airflow_provider_oscar.jobs.pods import PodBackend, PodWork
 from airflow_provider_oscar.jobs.running import RunningJob
@@ -136,17 +136,6 @@ class PodJobOperator(JobOperator[PodWork]):
         if not isinstance(found, Mapping) or "spec" not in found:
             raise DefinitionError(f"pod_template_file {path!r} of task {self.task_id!r} holds no pod: it has no 'spec'")
         return found
-
-    def checked_keep_pod(self, keep_pod: KeepPod) -> KeepPod:
-        """Return the argument.
-
-        :raises DefinitionError: if it is not one of the three words.
-        """
-        if keep_pod not in KEEP_POD:
-            raise DefinitionError(
-                f"keep_pod of task {self.task_id!r} is {quoted(keep_pod)}; expected one of {', '.join(KEEP_POD)}"
-            )
-        return keep_pod
 
     def is_signed(self) -> bool:
         """Whether the job signs its manifest; OSCAR's own supervisor does not."""

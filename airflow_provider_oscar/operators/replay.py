@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from airflow.sdk import BaseOperator
 
 from airflow_provider_oscar._airflow import AssetStateStoreAccessor, airflow_errors
-from airflow_provider_oscar.base_arguments import OperatorArguments
+from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
 from airflow_provider_oscar.core.checks import seconds
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.replay import ANSWER, REQUEST, Selection
@@ -42,6 +42,7 @@ class ReplayObjectsOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("asset", "since", "until", "prefix", "dag_ids")
 
+    @checks_arguments
     def __init__(
         self,
         *,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Unpack
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_provider_oscar._airflow import airflow_errors
-from airflow_provider_oscar.base_arguments import SensorArguments
+from airflow_provider_oscar.base_arguments import SensorArguments, checks_arguments
 from airflow_provider_oscar.core.errors import TransientError
 from airflow_provider_oscar.core.nodes import unmet_need
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
@@ -36,6 +36,7 @@ class InterLinkNodeSensor(BaseSensorOperator):
     template_fields: Sequence[str] = ("node", "interlink_conn_id")
     ui_color = "#e4dcf5"
 
+    @checks_arguments
     def __init__(
         self,
         *,

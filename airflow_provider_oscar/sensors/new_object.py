@@ -17,7 +17,6 @@ from airflow_provider_oscar.core.checks import seconds
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.filters import FilterArgument, ObjectFilter, Sentinels
 from airflow_provider_oscar.triggers.first_objects import ObjectsTrigger
-from airflow_provider_oscar.watch.strategies import Start
 
 #: Seconds that one look of a sensor that pokes may take.
 _ONE_LOOK = 60.0
@@ -65,8 +64,6 @@ class NewObjectSensor(BaseSensorOperator):
         **kwargs: Unpack[SensorArguments],
     ) -> None:
         super().__init__(**kwargs)
-        if start not in tuple(Start):
-            raise DefinitionError(f"start of {self.task_id!r} is {quoted(start)}; expected 'now' or 'all'")
         self.conn_id = conn_id
         # The parts stay apart, since they may be templates that only a run can fill in.
         self.filter = filter

@@ -14,7 +14,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Unpack
 
-from airflow_provider_oscar.base_arguments import SensorArguments
+from airflow_provider_oscar.base_arguments import SensorArguments, checks_arguments
 from airflow_provider_oscar.core.filters import FilterArgument
 from airflow_provider_oscar.core.times import read_clock
 from airflow_provider_oscar.sensors.new_object import NewObjectSensor
@@ -51,6 +51,7 @@ class S3NewObjectSensor(NewObjectSensor):
     template_fields = ("bucket", "prefix", "conn_id", "suffix", "glob", "regex")
     kind = "s3"
 
+    @checks_arguments
     def __init__(
         self,
         *,
@@ -135,6 +136,7 @@ class DCacheNewObjectSensor(NewObjectSensor):
     template_fields = ("path", "conn_id", "suffix", "glob", "regex")
     kind = "dcache"
 
+    @checks_arguments
     def __init__(
         self,
         *,
@@ -224,6 +226,7 @@ class FileSystemNewObjectSensor(NewObjectSensor):
     template_fields = ("url", "conn_id", "suffix", "glob", "regex")
     kind = "fsspec"
 
+    @checks_arguments
     def __init__(
         self,
         *,

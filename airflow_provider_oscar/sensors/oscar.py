@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Unpack
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_provider_oscar._airflow import airflow_errors
-from airflow_provider_oscar.base_arguments import SensorArguments, WaitingArguments
+from airflow_provider_oscar.base_arguments import SensorArguments, WaitingArguments, checks_arguments
 from airflow_provider_oscar.core.errors import JobFailedError, LostContactError, TransientError
 from airflow_provider_oscar.core.logs import tail
 from airflow_provider_oscar.core.phase import JobPhase
@@ -46,6 +46,7 @@ class OscarJobSensor(BaseSensorOperator):
     template_fields: Sequence[str] = ("service", "job_id", "members", "oscar_conn_id")
     ui_color = "#d7ecf7"
 
+    @checks_arguments
     def __init__(
         self,
         *,
@@ -137,6 +138,7 @@ class OscarExposedServiceSensor(BaseSensorOperator):
     template_fields: Sequence[str] = ("service", "oscar_conn_id")
     ui_color = "#d7ecf7"
 
+    @checks_arguments
     def __init__(
         self,
         *,

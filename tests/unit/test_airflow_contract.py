@@ -9,9 +9,10 @@ import warnings
 from datetime import timedelta
 
 import pytest
-from airflow.sdk import Asset, BaseOperatorLink
+from airflow.sdk import Asset, BaseOperatorLink, XComArg, task
 from airflow.sdk.bases.decorator import determine_kwargs
 from airflow.sdk.bases.operator import BaseOperator
+from airflow.sdk.definitions.param import DagParam
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowNotFoundException
 from airflow.sdk.execution_time.context import TaskStateStoreAccessor
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger
@@ -31,6 +32,15 @@ from airflow_provider_oscar.core.errors import (
 
 def parameters(function):
     return set(inspect.signature(function).parameters)
+
+
+def test_what_is_known_only_at_run_time_has_one_base():
+    assert issubclass(XComArg, _airflow.ResolveMixin)
+    assert issubclass(DagParam, _airflow.ResolveMixin)
+
+
+def test_decorators_of_airflow_are_attributes_of_one_class():
+    assert isinstance(task, _airflow.TaskDecoratorCollection)
 
 
 def test_task_state_store_keeps_a_value_for_ever():

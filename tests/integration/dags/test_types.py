@@ -17,12 +17,49 @@ GOOD = """
 from datetime import datetime, timedelta
 from airflow_provider_oscar import DCacheBringOnlineOperator, KubernetesJobOperator, OscarJobOperator, OscarJobSensor
 from airflow_provider_oscar import DCacheNewObjectTrigger, ObjectFilter, S3NewObjectSensor, S3NewObjectTrigger
+from airflow_provider_oscar import InterLinkBatchOperator, OffloadBatch, PlacementTarget, SlurmOptions, task
+
+HPC = PlacementTarget(name="hpc", kind="interlink", node="vk", slurm=SlurmOptions(partition="gpu"))
+IMAGE, OUT = "docker://python:3.12", "s3://results/"
 
 S3NewObjectTrigger(asset_name="a", bucket="b", poll_interval=timedelta(seconds=5), filter=ObjectFilter(suffix=".h5"))
 S3NewObjectTrigger(asset_name="a", bucket="b", start=datetime(2026, 1, 1), algorithm="cursor")
 DCacheNewObjectTrigger(asset_name="a", path="/in", notifications="sse")
 S3NewObjectSensor(task_id="t", bucket="b", batch=True, mode="reschedule", deferrable=False, retries=2)
 OscarJobOperator(task_id="t", service="s", retry_delay=timedelta(minutes=1), pool="p", outlets=[], timeout=60)
+InterLinkBatchOperator(
+    task_id="t", output_uri=OUT, target=HPC, image=IMAGE, command=["true"], offload=OffloadBatch(parallel=4), retries=1
+)
+
+
+@task.interlink(image=IMAGE, target=HPC, output_uri=OUT, requirements=["numpy==2"], retries=3, timeout=timedelta(1))
+def one(x: int) -> int:
+    return x
+
+
+@task.interlink_cmd(image=IMAGE, target=HPC, output_uri=OUT, keep_pod="on_failure")
+def two() -> list[str]:
+    return ["true"]
+
+
+@task.oscar(service="python", output_uri=OUT, serializer="pickle", queue_timeout=60)
+def three() -> int:
+    return 1
+
+
+@task.kubernetes_job(image=IMAGE, output_uri=OUT, container_resources={"cpu": "1"})
+def four() -> int:
+    return 1
+
+
+@task.placement(targets=[HPC], force="{{ params.target }}", wait_timeout=timedelta(hours=1))
+def five() -> str:
+    return "hpc"
+
+
+@task
+def six() -> int:
+    return 6
 """
 BAD = {
     'S3NewObjectTrigger(asset_name="a", bukcet="b")': "bukcet",
@@ -40,6 +77,22 @@ BAD = {
     'OscarJobOperator(task_id="t", service="s", retris=3)': "retris",
     'KubernetesJobOperator(task_id="t", output_uri="s3://b/", imge="i")': "imge",
     'DCacheBringOnlineOperator(task_id="t", paths=["/a"], lifetme=5)': "lifetme",
+    'InterLinkBatchOperator(task_id="t", output_uri=OUT, target=HPC, objcts=[])': "objcts",
+    'InterLinkBatchOperator(task_id="t", output_uri=OUT, target="hpc")': "target",
+    'InterLinkBatchOperator(task_id="t", output_uri=OUT, target=HPC, inputs=[])': "inputs",
+    'InterLinkBatchOperator(task_id="t", output_uri=OUT, target=HPC, offload=4)': "offload",
+    "task.interlink(imge=IMAGE, target=HPC, output_uri=OUT)": "imge",
+    "task.interlink(image=5, target=HPC, output_uri=OUT)": "image",
+    "task.interlink(image=IMAGE, target=HPC)": "output_uri",
+    'task.interlink(image=IMAGE, target=HPC, output_uri=OUT, command=["x"])': "command",
+    'task.interlink(image=IMAGE, target=HPC, output_uri=OUT, serializer="xml")': "serializer",
+    'task.interlink_cmd(image=IMAGE, target=HPC, output_uri=OUT, requirements=["x"])': "requirements",
+    'task.interlink_cmd(image=IMAGE, target=HPC, output_uri=OUT, keep_pod="yes")': "keep_pod",
+    'task.oscar(servce="python")': "servce",
+    'task.oscar(service="python", timeout="soon")': "timeout",
+    "task.kubernetes_job(image=IMAGE, output_uri=OUT, retris=3)": "retris",
+    "task.placement(targets=[HPC], policy=None)": "policy",
+    "task.placement(targets=HPC)": "targets",
     'S3NewObjectTrigger(asset_name="a", bucket="b", filter=ObjectFilter(sufix=".h5"))': "sufix",
 }
 

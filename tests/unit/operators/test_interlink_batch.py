@@ -125,7 +125,7 @@ def test_too_few_and_too_many_are_refused(cluster, supervisor, count):
 
 
 def test_one_object_and_a_batch_of_them_are_two_things():
-    with pytest.raises(DefinitionError, match="takes objects"):
+    with pytest.raises(DefinitionError, match="takes no object_event, which is for a job of one object; give objects"):
         operator(object_event=EVENT)
 
 

@@ -264,7 +264,7 @@ def test_payload_is_sent_as_an_event_or_as_a_file(oscar):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"command": "python3 x.py"}, "give a list of words"),
+        ({"command": "python3 x.py"}, "expected a list or None, such as"),
         ({"command": None}, "exactly one of command, payload and event_format"),
         ({"payload": "x"}, "exactly one of command, payload and event_format"),
         ({"output_uri": ""}, "no output_uri"),

@@ -108,7 +108,7 @@ def test_the_result_is_the_list_of_objects() -> None:
 def test_wrong_words_fail_in_the_dag_file() -> None:
     with pytest.raises(DefinitionError, match="poll_interval"):
         S3NewObjectSensor(task_id="wait", bucket="b", poll_interval=0)
-    with pytest.raises(DefinitionError, match="expected 'now' or 'all'"):
+    with pytest.raises(DefinitionError, match="expected one of 'now', 'all'"):
         S3NewObjectSensor(task_id="wait", bucket="b", start="later")  # type: ignore[arg-type]
 
 
