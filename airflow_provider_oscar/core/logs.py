@@ -45,6 +45,8 @@ _HARNESS = re.compile(
     """,
     re.VERBOSE,
 )
+#: The plugin's lines hold a path or two; a longer line is the job's, and need not be searched.
+_HARNESS_LONGEST = 16_384
 # What terminals take as colours, erasing, moving the cursor, titles and links.
 _TERMINAL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 #: The plugin's notice where a container has not begun, which it writes into the stream itself.
@@ -102,14 +104,21 @@ def decoded_lines(chunks: Iterable[bytes], limit: int) -> Iterator[str]:
     :param limit: characters.
     """
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    rest = ""
+    # A line may come in any number of pieces, which are joined once.
+    begun: list[str] = []
+    size = 0
     for chunk in chunks:
-        *whole, rest = (rest + decoder.decode(chunk)).split("\n")
-        yield from (f"{line}\n" for line in whole)
-        if len(rest) > limit:
-            yield rest
-            rest = ""
-    rest += decoder.decode(b"", final=True)
+        first, *more = decoder.decode(chunk).split("\n")
+        begun.append(first)
+        size += len(first)
+        if more:
+            yield "".join(begun) + "\n"
+            yield from (f"{line}\n" for line in more[:-1])
+            begun, size = [more[-1]], len(more[-1])
+        if size > limit:
+            yield "".join(begun)
+            begun, size = [], 0
+    rest = "".join(begun) + decoder.decode(b"", final=True)
     if rest:
         yield rest
 
@@ -121,8 +130,9 @@ def _without_harness(lines: Iterator[str]) -> Iterator[str]:
     for piece in lines:
         number += 1
         line = piece.rstrip("\n")
-        bannered = bannered or (number <= _BANNER_WITHIN and _BANNER.match(line) is not None)
-        dropped = _NOT_YET.fullmatch(line) or (bannered and _HARNESS.fullmatch(line.rstrip("\r")))
+        short = len(line) <= _HARNESS_LONGEST
+        bannered = bannered or (short and number <= _BANNER_WITHIN and _BANNER.match(line) is not None)
+        dropped = short and (_NOT_YET.fullmatch(line) or (bannered and _HARNESS.fullmatch(line.rstrip("\r"))))
         # bash's `time` puts an empty line before its three.
         if empty and not (dropped and line.startswith("real\t")):
             yield empty

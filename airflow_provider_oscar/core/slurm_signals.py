@@ -19,30 +19,39 @@ _FLAG = "--signal="
 _FORM = re.compile(r"(?:[RB]+:)?(?:SIG)?(?P<name>[A-Z0-9]+)(?:@\d+)?")
 
 # The supervisor is the first process below the job that has the argument `--job`; copies of it, for the objects of a
-# batch, hear from it. It forbids others to look into it, but not to see its arguments and its parent.
+# batch, hear from it. It forbids others to look into it, but not to see its arguments, its parent and whether it is
+# ready for the signal. One that comes before that (an image is pulled for minutes) is kept until it is.
 _PASS_ON = """\
 if [ -z "${OSCAR_SIGNALS-}" ]; then
   export OSCAR_SIGNALS=NAME
   trap '' NAME
   bash "$0" "$@" &
   OSCAR_JOB=$!
+  OSCAR_EARLY=
+  oscar_ready() {
+    OSCAR_CAUGHT=$(sed -n 's/^SigCgt:[[:space:]]*//p' "/proc/$1/status" 2> /dev/null)
+    [ $(( 0x${OSCAR_CAUGHT:-0} >> (NUMBER - 1) & 1 )) = 1 ]
+  }
   oscar_supervises() {
-    { tr '\\0' '\\n' < "/proc/$1/cmdline" | grep -qxe --job; } 2> /dev/null
+    grep -qzxe --job "/proc/$1/cmdline" 2> /dev/null
   }
   oscar_pass_on() {
-    for OSCAR_PROCESS in /proc/[0-9]*; do
+    OSCAR_EARLY=1
+    for OSCAR_PROCESS in $(grep -lzxe --job /proc/[0-9]*/cmdline 2> /dev/null); do
       OSCAR_PROCESS=${OSCAR_PROCESS#/proc/}
-      oscar_supervises "$OSCAR_PROCESS" || continue
+      OSCAR_PROCESS=${OSCAR_PROCESS%/cmdline}
       OSCAR_PARENT=$OSCAR_PROCESS
       while [ "$OSCAR_PARENT" != "$OSCAR_JOB" ]; do
         OSCAR_PARENT=$(sed 's/.*) . //; s/ .*//' "/proc/$OSCAR_PARENT/stat" 2> /dev/null)
         [ "${OSCAR_PARENT:-0}" -gt 1 ] && ! oscar_supervises "$OSCAR_PARENT" || continue 2
       done
-      kill -NAME "$OSCAR_PROCESS"
+      oscar_ready "$OSCAR_PROCESS" && kill -NAME "$OSCAR_PROCESS" && OSCAR_EARLY=
     done
   }
   trap oscar_pass_on NAME
-  while kill -0 "$OSCAR_JOB" 2> /dev/null; do wait "$OSCAR_JOB"; done
+  while kill -0 "$OSCAR_JOB" 2> /dev/null; do
+    if [ -n "$OSCAR_EARLY" ]; then sleep 1; oscar_pass_on; else wait "$OSCAR_JOB"; fi
+  done
   wait "$OSCAR_JOB"
   exit $?
 fi
@@ -82,5 +91,6 @@ def passing_on(flags: Iterable[str]) -> str:
         match = _FORM.fullmatch(flag.removeprefix(_FLAG)) if flag.startswith(f"{_FLAG}B:") else None
         if match is not None:
             names = {number: name for name, number in PASSED_ON.items()}
-            return _PASS_ON.replace("NAME", names.get(match["name"], match["name"]))
+            name = names.get(match["name"], match["name"])
+            return _PASS_ON.replace("NAME", name).replace("NUMBER", PASSED_ON.get(name, "0"))
     return ""

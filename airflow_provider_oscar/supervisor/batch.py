@@ -11,7 +11,7 @@ import os
 import signal
 from typing import Any
 
-from airflow_provider_oscar.supervisor import trees
+from airflow_provider_oscar.supervisor import trees, usage
 from airflow_provider_oscar.supervisor.access import Access
 from airflow_provider_oscar.supervisor.command import Signals
 from airflow_provider_oscar.supervisor.errors import RUN, StageError
@@ -21,7 +21,7 @@ from airflow_provider_oscar.supervisor.outputs import MANIFEST_NAME
 from airflow_provider_oscar.supervisor.slots import Slot, start_slot
 from airflow_provider_oscar.supervisor.stores import open_store
 from airflow_provider_oscar.supervisor.text import quoted, say, utc_now
-from airflow_provider_oscar.supervisor.transport import persist
+from airflow_provider_oscar.supervisor.transport import CONNECTIONS, persist
 
 #: Seconds between two looks while nothing tells of an end.
 TICK = 1.0
@@ -56,6 +56,12 @@ class Batch:
     def perform(self) -> int:
         """Do all objects; the exit code is 0 if every one succeeded."""
         started = utc_now()
+        for url in {
+            self.spec["output"]["url"],
+            *(each["url"] for one in self.spec["objects"] for each in one["inputs"]),
+        }:
+            CONNECTIONS.prepare(url)
+        usage.prepare()
         # What is there by now is there for good: collections in each copy of this process would look at all of it, and
         # make a copy of its memory, which costs more than all else a small object needs.
         gc.collect()

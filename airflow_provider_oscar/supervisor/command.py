@@ -30,6 +30,10 @@ from airflow_provider_oscar.supervisor.text import encoded, quoted, say, setting
 PR_SET_DUMPABLE = 4
 #: What SLURM's ``--signal=B:USR1@60`` sends, and what else may announce the end.
 CHECKPOINT_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
+#: Seconds that a command has to set up its handlers; a checkpoint signal that comes before them waits so long.
+STARTUP = 30.0
+#: Seconds between two looks at whether it has.
+STARTUP_TICK = 0.2
 
 
 def hide_from_others() -> bool:
@@ -80,8 +84,8 @@ class Signals:
         elif self.stage == STAGE_IN and number in self.STOP:
             self.stage = STAGE_OUT
             raise Interrupted(signal.Signals(number).name, 128 + number)
-        elif self.stage == RUN:
-            self.received.append(number)
+        elif self.stage == RUN or (self.stage == STAGE_IN and number not in self.STOP):
+            self.received.append(number)  # what comes too early is the command's as soon as there is one
         elif number in self.STOP:
             say(f"{signal.Signals(number).name} received while staging out; finishing that first")
 
@@ -149,6 +153,7 @@ class Run:
         self.interrupted = ""
         self.resources: dict[str, object] = {}
         self._deadline = self._kill_at = float("inf")
+        self._set_up_by = 0.0
 
     def perform(self, command: list[str], environment: dict[bytes, bytes]) -> None:
         """Run it to the end.
@@ -167,10 +172,11 @@ class Run:
         sampler.start()
         if self._timeout:
             self._deadline = started + self._timeout
+        self._set_up_by = started + setting("STARTUP", STARTUP)
         while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             self._forward(process.pid)
             self._watch_the_clock(process.pid)
-            self._signals.wait(min(self._deadline, self._kill_at) - time.monotonic())
+            self._signals.wait(self._pause())
         seconds = time.monotonic() - started
         io = usage.process_io(process.pid)  # a zombie still answers, for all it waited for
         signal_group(process.pid, signal.SIGKILL)  # what it left in the background must not write outputs any more
@@ -182,9 +188,19 @@ class Run:
         self.resources = usage.summary(seconds, rusage, io, sampler, here)
         self._judge_interruption()
 
+    def _pause(self) -> float:
+        """Seconds until something is to be done that no signal tells of."""
+        left = min(self._deadline, self._kill_at) - time.monotonic()
+        return min(left, STARTUP_TICK) if self._signals.received else left
+
     def _forward(self, group: int) -> None:
-        while self._signals.received:
-            number = self._signals.received.pop(0)
+        """Pass on what came; a checkpoint signal only when the command is ready for it, or had the time to be."""
+        early = time.monotonic() < self._set_up_by
+        received, self._signals.received = self._signals.received, []
+        for number in received:
+            if early and number in CHECKPOINT_SIGNALS and not usage.handles(group, number):
+                self._signals.received.append(number)
+                continue
             name = signal.Signals(number).name
             say(f"forwarding {name}")
             signal_group(group, number)

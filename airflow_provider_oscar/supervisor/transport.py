@@ -225,6 +225,13 @@ class Connections:
                     connection.close()
             self._idle.clear()
 
+    def prepare(self, url: str) -> None:
+        """Load what a connection needs, which copies of this process need not load once each."""
+        with contextlib.suppress(UnicodeError):
+            (urlsplit(url).hostname or "").encode("idna")
+        if url.startswith("https:"):
+            self._context()
+
     def _open(self, url: str) -> http.client.HTTPConnection:
         parts = urlsplit(url)
         proxy = proxy_for(url)

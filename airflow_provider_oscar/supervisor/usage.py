@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import os
 import re
 import shutil
 import subprocess
 import threading
 import time
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 
 from airflow_provider_oscar.supervisor.text import setting
 
@@ -180,16 +181,34 @@ def family_memory(pid: int) -> int:
 
     What left the family is not seen. But it costs a few files, and not one for each process of the machine.
     """
-    page, total, pending = os.sysconf("SC_PAGE_SIZE"), 0, [pid]
+    page, total = os.sysconf("SC_PAGE_SIZE"), 0
+    for member in family(pid):
+        with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{member}/statm", "rb") as file:
+            total += int(file.read().split()[1]) * page
+    return total
+
+
+def family(pid: int) -> Iterator[int]:
+    """Yield a process and its descendants, as far as the kernel tells who they are."""
+    pending = [pid]
     while pending:
         member = pending.pop()
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            with open(f"/proc/{member}/statm", "rb") as file:
-                total += int(file.read().split()[1]) * page
+        yield member
+        with contextlib.suppress(OSError, ValueError):
             for thread in os.listdir(f"/proc/{member}/task"):
                 with open(f"/proc/{member}/task/{thread}/children", "rb") as file:
                     pending += [int(each) for each in file.read().split()]
-    return total
+
+
+def handles(pid: int, number: int) -> bool:
+    """Whether a process or one of its descendants catches or ignores a signal."""
+    for member in family(pid):
+        with contextlib.suppress(OSError, ValueError):
+            with open(f"/proc/{member}/status", encoding="ascii", errors="replace") as file:
+                masks = [line.split()[1] for line in file if line.startswith(("SigCgt:", "SigIgn:"))]
+            if any(int(mask, 16) >> (number - 1) & 1 for mask in masks):
+                return True
+    return False
 
 
 def process_io(pid: int) -> dict[str, int]:
@@ -273,6 +292,13 @@ def _gpu_program() -> tuple[tuple[str, ...], Callable[[str], list[dict[str, obje
         if shutil.which(query[0]):
             return query, parse
     return (), parse_nvidia
+
+
+def prepare() -> None:
+    """Find out what is the same for every command, before copies of this process find it out once each."""
+    _gpu_program()
+    with contextlib.suppress(ImportError):
+        importlib.import_module("resource")  # os.wait4 does so when it is first called
 
 
 def summary(

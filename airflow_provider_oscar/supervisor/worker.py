@@ -19,7 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from airflow_provider_oscar.supervisor import usage
-from airflow_provider_oscar.supervisor.command import Run, Signals, signal_group, start
+from airflow_provider_oscar.supervisor.command import STARTUP, Run, Signals, signal_group, start
 from airflow_provider_oscar.supervisor.errors import StageError
 from airflow_provider_oscar.supervisor.joblog import JobLog, OutputPump
 from airflow_provider_oscar.supervisor.text import quoted, say, setting
@@ -165,10 +165,11 @@ class WorkerRun(Run):
         sampler.start()
         if self._timeout:
             self._deadline = started + self._timeout
+        self._set_up_by = started + setting("STARTUP", STARTUP)
         while (answer := worker.answer()) is None and not worker.ended():
             self._forward(pid)
             self._watch_the_clock(pid)
-            left = min(self._deadline, self._kill_at) - time.monotonic()
+            left = self._pause()
             self._signals.wait(left if worker.flush() else min(left, FLUSH_PAUSE), (worker.answers,))
         answer = worker.answer() if answer is None else answer
         seconds = time.monotonic() - started

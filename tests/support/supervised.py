@@ -176,6 +176,7 @@ def start(
             "OSCAR_SUPERVISOR_REFUSALS": "2",
             "OSCAR_SUPERVISOR_HTTP_TIMEOUT": "0.5",
             "OSCAR_SUPERVISOR_KILL_GRACE": "0.3",
+            "OSCAR_SUPERVISOR_STARTUP": "0.3",
             "OSCAR_SUPERVISOR_TRANSFERS": "1",
             **environment,
         },

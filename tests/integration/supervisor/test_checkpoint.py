@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 import time
 
 import pytest
@@ -93,3 +94,38 @@ def test_signal_reaches_the_whole_process_group(store, tmp_path, name):
     process.send_signal(getattr(signal, name))
     out, _ = process.communicate(timeout=30)
     assert "child got it" in out
+
+
+def test_a_signal_that_comes_while_the_input_is_staged_in_is_the_commands(store, tmp_path):
+    asked, gate = threading.Event(), threading.Event()
+
+    def late(handler):
+        asked.set()
+        gate.wait(60)
+        handler.answer(200, store.objects["/in/a b.h5"])
+
+    store.faults["GET"].append(late)
+    spec = job(store, saving(tmp_path / "ready", 75), input=source(store))
+    process = start(tmp_path, spec, OSCAR_SUPERVISOR_HTTP_TIMEOUT="60", OSCAR_SUPERVISOR_STARTUP="60")
+    assert asked.wait(30)
+    process.send_signal(signal.SIGUSR1)
+    gate.set()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 75, err
+    assert store.objects[BASE + "checkpoint/state"] == b"state\n"
+
+
+def test_a_signal_waits_for_a_command_that_is_still_starting(store, tmp_path):
+    ready, gate = tmp_path / "ready", tmp_path / "gate"
+    program, *words = saving(tmp_path / "set-up", 75)
+    words[-1] = f"touch {ready}; until [ -e {gate} ]; do sleep 0.05; done; {words[-1]}"
+    process = start(tmp_path, job(store, [program, *words]), OSCAR_SUPERVISOR_STARTUP="60")
+    while not ready.exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGUSR1)
+    # Longer than a look takes; a signal that is passed on at once ends the shell.
+    time.sleep(0.5)
+    gate.touch()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 75, err
+    assert store.objects[BASE + "checkpoint/state"] == b"state\n"

@@ -88,7 +88,7 @@ def test_answers_nobody_asked_for_are_not_taken_for_the_next_object(store, super
 
 
 def test_an_object_that_takes_too_long_ends_its_worker_and_not_the_batch(store, supervise):
-    run = supervise(batch(store, [60, 3], parallel=1, timeout=1))
+    run = supervise(batch(store, [60, 3], parallel=1, timeout=8))
     assert [each["exit_code"] for each in run.raw["objects"]] == [143, 3]
     assert stored(store, 60)["error"]["reason"] == "timeout"
     assert pid(store, 60) != pid(store, 3)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from airflow_provider_oscar.core.logs import (
     LINES_LIMIT,
     MARKER,
     LogPosition,
+    decoded_lines,
     printable,
     progress,
     read_bounded,
@@ -174,6 +176,26 @@ def test_of_a_long_log_the_end_is_kept_and_the_lines_before_it_are_counted(size)
 def test_one_endless_line_is_bounded_as_well():
     log = read_bounded((b"x" * 1_000 for _ in range(1_000)), limit=1_000)
     assert len(log) <= 4_000
+
+
+def test_a_line_without_end_needs_no_memory_of_its_length():
+    tracemalloc.start()
+    try:
+        log = read_bounded((b"x" * 65_536 for _ in range(1_024)), limit=100_000)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(log) <= 400_000
+    assert peak < 4_000_000, "of 64 MiB"
+
+
+@given(st.lists(st.text(alphabet="a\nü", max_size=9)), st.integers(1, 5), st.integers(1, 30))
+def test_lines_are_the_same_however_they_arrive_and_none_is_longer_than_the_limit_and_a_piece(parts, size, limit):
+    whole = "".join(parts)
+    raw = whole.encode()
+    lines = list(decoded_lines((raw[at : at + size] for at in range(0, len(raw), size)), limit))
+    assert "".join(lines) == whole
+    assert all(line.count("\n") <= 1 and "\n" not in line[:-1] and len(line) <= limit + size + 1 for line in lines)
 
 
 @given(st.lists(st.text(alphabet="a\n\r ü", max_size=9)), st.integers(1, 5))

@@ -48,6 +48,35 @@ def test_the_supervisor_alone_hears_the_signal_and_the_exit_code_is_the_scripts(
     assert out.read_text().split("\n") == ["once", "ready", f"heard {int(signal.SIGUSR1)}", ""]
 
 
+def test_a_signal_that_comes_before_the_supervisor_is_ready_is_kept_for_it(tmp_path):
+    program, script, out = tmp_path / "supervisor.py", tmp_path / "job.slurm", tmp_path / "out"
+    gate = tmp_path / "gate"
+    # It has its arguments long before it is ready; so does an interpreter that starts from a busy file system.
+    late = f"import os, time\nprint('begun', flush=True)\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.05)\n"
+    program.write_text(late + _SUPERVISOR)
+    script.write_text(
+        f"#!/bin/bash\n{passing_on(['--signal=B:USR1@60'])}"
+        f"echo pulling; while [ ! -e {gate}.image ]; do sleep 0.05; done\n"
+        f"sh -c '{sys.executable} {program} --job x & wait $!; exit $?'\nexit $?\n"
+    )
+    with out.open("w") as log:
+        batch = subprocess.Popen(["bash", str(script)], stdout=log, stderr=log, start_new_session=True)
+
+    def until(word):
+        end = time.monotonic() + 60
+        while word not in out.read_text():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+    until("pulling")
+    os.kill(batch.pid, signal.SIGUSR1)
+    (tmp_path / "gate.image").touch()
+    until("begun")
+    gate.touch()
+    assert batch.wait(60) == 7
+    assert out.read_text().split("\n") == ["pulling", "begun", "ready", f"heard {int(signal.SIGUSR1)}", ""]
+
+
 def test_without_a_signal_nothing_is_added():
     assert passing_on(["--exclusive", "--signal=USR1@60"]) == ""
     assert (
