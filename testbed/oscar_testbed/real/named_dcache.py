@@ -25,6 +25,8 @@ class NamedDCache:
     :param frontends: URLs of the REST frontends.
     :param ca: file with the certificate authority; empty for the system's.
     :param home: directory to work below; empty for the root.
+    :param job_door: URL of a WebDAV door that serves readers itself, for jobs that cannot reach the pools; empty for
+        the first one.
     """
 
     door: str
@@ -33,6 +35,7 @@ class NamedDCache:
     password: str = field(repr=False)
     ca: str = ""
     home: str = ""
+    job_door: str = ""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> NamedDCache | None:
@@ -47,6 +50,7 @@ class NamedDCache:
             password=password,
             ca=environment.get("DCACHE_CA", ""),
             home=environment.get("DCACHE_HOME", "").rstrip("/"),
+            job_door=environment.get("DCACHE_JOB_DOOR", "").rstrip("/"),
         )
 
     @property
@@ -62,6 +66,15 @@ class NamedDCache:
         except httpx.HTTPError:
             return ""
         return answer.headers.get("server", "").partition("/")[2] or "?" if answer.status_code == 200 else ""
+
+    def sends_on(self, door: str, path: str) -> bool:
+        """Whether a door sends those who read a file on to a pool.
+
+        :param door: its URL.
+        :param path: of a file that is there.
+        """
+        login = (self.user, self.password)
+        return httpx.get(door + path, auth=login, verify=self.tls, timeout=_PATIENCE).is_redirect
 
     def connection(self, path: str = "", *, door: str = "", **extra: object) -> dict[str, Any]:
         """The Airflow connection for what is below a path.

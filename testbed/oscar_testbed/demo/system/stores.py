@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from airflow.sdk import Connection
 
 from airflow_provider_oscar.hooks.dcache import DCacheHook
+from oscar_testbed.errors import MissingPrerequisite
 from oscar_testbed.fakes.s3 import open_client
 from oscar_testbed.process import LOOPBACK
 from oscar_testbed.real.doorway import Doorway
@@ -91,10 +92,12 @@ def named_dcache(dcache: NamedDCache, doorway: Doorway | None) -> Iterator[Share
 
     One on loopback is reached through a doorway, which speaks TLS for those who do not know its certificate authority;
     its door must not send readers on to pools, where nobody else would find them. Any other is reached as it is.
+
+    :raises MissingPrerequisite: if its door sends readers on.
     """
     place = f"{dcache.home}/oscar-demo-{uuid.uuid4().hex[:8]}"
     with contextlib.ExitStack() as running:
-        door = dcache.door
+        own = door = dcache.job_door or dcache.door
         extra: dict[str, Any] = {}
         parts = urlsplit(door)
         if parts.hostname in ("localhost", LOOPBACK):
@@ -110,4 +113,12 @@ def named_dcache(dcache: NamedDCache, doorway: Doorway | None) -> Iterator[Share
         running.callback(root.close)
         root.make_directory(place)
         running.callback(root.delete, "/", place)
+        if own != door:
+            root.put_bytes(place, "probe", b"probe")
+            if dcache.sends_on(own, f"{place}/probe"):
+                raise MissingPrerequisite(
+                    f"the door {own} of dCache sends readers on to pools on loopback, where jobs find nothing; name one "
+                    "in DCACHE_JOB_DOOR that has webdav.redirect.on-read = false"
+                )
+            root.delete(place, "probe")
         yield SharedDCache(door, dcache.connection(place, door=door, **extra))
