@@ -94,3 +94,13 @@ def test_settings_replace_ours_and_are_added():
 def test_control_group_settings_are_written(tmp_path):
     real.RealSlurm(tmp_path, cgroup={"ConstrainRAMSpace": "yes"})._write_configuration()
     assert (tmp_path / "etc" / "cgroup.conf").read_text() == "CgroupPlugin=cgroup/v1\nConstrainRAMSpace=yes\n"
+
+
+@pytest.mark.parametrize(
+    ("printed", "wait_status", "exit_code"),
+    [("1792", 1792, 7), ("15", 15, 0), ("0", 0, 0), ("7:0", 1792, 7), ("0:15", 15, 0), ("0:0", 0, 0), ("", 0, 0)],
+)
+def test_exit_codes_of_slurm_22_and_of_later_releases_are_read_alike(printed, wait_status, exit_code):
+    line = f"{'9':<20}{'F':<12}{printed:<12}{'cpu':<40}{'cn1':<40}{'NonZeroExitCode':<60}\n"
+    job = real.parse_jobs(0, line, "")["9"]
+    assert (job.wait_status, job.exit_code) == (wait_status, exit_code)

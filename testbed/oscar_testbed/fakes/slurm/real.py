@@ -83,9 +83,17 @@ def parse_jobs(code: int, stdout: str, stderr: str) -> dict[str, BatchJob]:
         job_id, state, status, partition, node, reason = cells
         if not job_id.isdigit() or not state:
             continue
-        wait_status = int(status) if status.isdigit() else 0
+        wait_status = _wait_status(status)
         found[job_id] = BatchJob(job_id, state, wait_status=wait_status, reason=reason, partition=partition, node=node)
     return found
+
+
+def _wait_status(text: str) -> int:
+    """Read an exit code as SLURM up to 22 prints it (the wait status), or as later ones do (``code:signal``)."""
+    found = re.fullmatch(r"(\d+)(?::(\d+))?", text)
+    if found is None:
+        return 0
+    return int(found[1]) if found[2] is None else (int(found[1]) << 8) + int(found[2])
 
 
 def cancel_command(job_id: str) -> list[str]:
