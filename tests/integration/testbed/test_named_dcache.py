@@ -68,7 +68,8 @@ def test_a_door_that_sends_readers_on_is_refused_with_the_remedy_and_nothing_sta
 
 def test_another_door_that_serves_readers_itself_is_the_jobs(named, serving):
     with named_dcache(replace(named, job_door=serving), None) as shared:
-        hook = DCacheHook(connection=Connection.from_json(json.dumps(dict(shared.connection)), conn_id="dcache_default"))
+        connection = Connection.from_json(json.dumps(dict(shared.connection)), conn_id="dcache_default")
+        hook = DCacheHook(connection=connection)
         hook.put_bytes("/in", "a", b"12")
         assert hook.read_bytes("dcache://dcache_default/in/a", 10) == b"12"
         hook.close()

@@ -117,8 +117,8 @@ def named_dcache(dcache: NamedDCache, doorway: Doorway | None) -> Iterator[Share
             root.put_bytes(place, "probe", b"probe")
             if dcache.sends_on(own, f"{place}/probe"):
                 raise MissingPrerequisite(
-                    f"the door {own} of dCache sends readers on to pools on loopback, where jobs find nothing; name one "
-                    "in DCACHE_JOB_DOOR that has webdav.redirect.on-read = false"
+                    f"the door {own} of dCache sends readers on to pools on loopback, where jobs find nothing; name "
+                    "one in DCACHE_JOB_DOOR that has webdav.redirect.on-read = false"
                 )
             root.delete(place, "probe")
         yield SharedDCache(door, dcache.connection(place, door=door, **extra))
