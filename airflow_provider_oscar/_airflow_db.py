@@ -107,10 +107,13 @@ def read_condition(stored: Any) -> SerializedAssetBase:
     return decode_asset_like(stored)
 
 
-def watched_assets(session: Session, dag_id: str, *, mark: str) -> dict[int, datetime]:
-    """Return the assets that a DAG is scheduled by and whose extra has the key ``mark``, with the time since when.
+def plain_schedules(
+    session: Session, timetable: str, *, dag_id: str | None = None
+) -> list[tuple[str, AssetModel, datetime]]:
+    """Return the DAGs that are scheduled by active assets, or references to them, each with the time since when.
 
-    :param dag_id: a DAG that is scheduled by assets, or by references to them.
+    :param timetable: qualified name of a timetable's class, whose DAGs are left out.
+    :param dag_id: only this DAG; None for all that are not paused.
     """
     from airflow.models.asset import (
         AssetModel,
@@ -118,25 +121,46 @@ def watched_assets(session: Session, dag_id: str, *, mark: str) -> dict[int, dat
         DagScheduleAssetReference,
         DagScheduleAssetUriReference,
     )
+    from airflow.models.dag import DagModel
     from sqlalchemy import select
 
-    found: dict[int, datetime] = {}
-    queries = (
-        select(AssetModel, DagScheduleAssetReference.created_at)
-        .join(DagScheduleAssetReference, DagScheduleAssetReference.asset_id == AssetModel.id)
-        .where(DagScheduleAssetReference.dag_id == dag_id),
-        select(AssetModel, DagScheduleAssetNameReference.created_at)
-        .join(DagScheduleAssetNameReference, DagScheduleAssetNameReference.name == AssetModel.name)
-        .where(DagScheduleAssetNameReference.dag_id == dag_id),
-        select(AssetModel, DagScheduleAssetUriReference.created_at)
-        .join(DagScheduleAssetUriReference, DagScheduleAssetUriReference.uri == AssetModel.uri)
-        .where(DagScheduleAssetUriReference.dag_id == dag_id),
+    if dag_id is None:
+        wanted = [DagModel.is_paused.is_(False), DagModel.is_stale.is_(False)]
+    else:
+        wanted = [DagModel.dag_id == dag_id]
+    found: dict[tuple[str, int], tuple[str, AssetModel, datetime]] = {}
+    for reference, condition in (
+        (DagScheduleAssetReference, DagScheduleAssetReference.asset_id == AssetModel.id),
+        (DagScheduleAssetNameReference, DagScheduleAssetNameReference.name == AssetModel.name),
+        (DagScheduleAssetUriReference, DagScheduleAssetUriReference.uri == AssetModel.uri),
+    ):
+        query = (
+            select(DagModel.dag_id, AssetModel, reference.created_at)
+            .join(reference, condition)
+            .join(DagModel, DagModel.dag_id == reference.dag_id)
+            .where(AssetModel.active.has(), DagModel.timetable_type != timetable, *wanted)
+            .order_by(DagModel.dag_id, AssetModel.id)
+        )
+        for owner, asset, since in session.execute(query):
+            found.setdefault((owner, asset.id), (owner, asset, since))
+    return list(found.values())
+
+
+def produced_assets(session: Session, timetable: str) -> set[int]:
+    """Return the ids of the assets that tasks of DAGs with a timetable have as outlets.
+
+    :param timetable: qualified name of the timetable's class.
+    """
+    from airflow.models.asset import TaskOutletAssetReference
+    from airflow.models.dag import DagModel
+    from sqlalchemy import select
+
+    query = (
+        select(TaskOutletAssetReference.asset_id)
+        .join(DagModel, DagModel.dag_id == TaskOutletAssetReference.dag_id)
+        .where(DagModel.timetable_type == timetable)
     )
-    for query in queries:
-        for asset, since in session.execute(query.where(AssetModel.active.has())):
-            if mark in (asset.extra or {}):
-                found.setdefault(asset.id, since)
-    return found
+    return set(session.scalars(query))
 
 
 def locked_asset(session: Session, name: str) -> AssetModel | None:

@@ -6,8 +6,9 @@ Beside :mod:`airflow_provider_oscar._airflow_db`, under the same rules.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -41,6 +42,42 @@ def newest_event_before(session: Session, asset_id: int, *, after: int, upto: in
     return session.scalar(query) or after
 
 
+def _unconsumed(
+    session: Session, dag_id: str, lows: Mapping[int, int], *, states: Collection[str] | None, handled: Collection[int]
+) -> Iterator[int]:
+    """Yield the ids of the events that no run of a DAG has consumed, oldest first.
+
+    In two simple questions for each thousand events: one that joins both takes databases seconds while they have no
+    statistics of the tables, as after a burst.
+
+    :param lows: by asset id, the event after which to look.
+    :param states: only runs in these states count; None for all.
+    :param handled: ids that are left out.
+    """
+    from airflow.models.asset import AssetEvent, association_table
+    from airflow.models.dagrun import DagRun
+    from sqlalchemy import and_, or_, select
+
+    skipped = set(handled)
+    places = or_(*(and_(AssetEvent.asset_id == asset_id, AssetEvent.id > low) for asset_id, low in lows.items()))
+    after = min(lows.values(), default=0)
+    while True:
+        query = select(AssetEvent.id).where(AssetEvent.id > after, places).order_by(AssetEvent.id).limit(_IN_LIMIT)
+        ids = list(session.scalars(query)) if lows else []
+        if not ids:
+            return
+        consumed = (
+            select(association_table.c.event_id)
+            .join(DagRun, DagRun.id == association_table.c.dag_run_id)
+            .where(association_table.c.event_id.in_(ids), DagRun.dag_id == dag_id)
+        )
+        done = set(session.scalars(consumed if states is None else consumed.where(DagRun.state.in_(states))))
+        yield from (number for number in ids if number not in done and number not in skipped)
+        if len(ids) < _IN_LIMIT:
+            return
+        after = ids[-1]
+
+
 def waiting_events(
     session: Session, dag_id: str, lows: Mapping[int, int], *, handled: Collection[int], limit: int
 ) -> list[AssetEvent]:
@@ -48,22 +85,10 @@ def waiting_events(
 
     :param lows: by asset id, the event up to which all was handed over.
     :param handled: ids of later events that need no run.
+    :param limit: most events.
     """
-    from airflow.models.asset import AssetEvent, association_table
-    from airflow.models.dagrun import DagRun
-    from sqlalchemy import and_, exists, or_, select
-
-    consumed = exists(
-        select(association_table.c.event_id)
-        .join(DagRun, DagRun.id == association_table.c.dag_run_id)
-        .where(association_table.c.event_id == AssetEvent.id, DagRun.dag_id == dag_id)
-    )
-    places = or_(*(and_(AssetEvent.asset_id == asset_id, AssetEvent.id > low) for asset_id, low in lows.items()))
-    query = select(AssetEvent).where(places, ~consumed).order_by(AssetEvent.id)
-    skipped = set(handled)
-    # What was handled without a run lies in the last minute only, so that reading past it stays bounded.
-    found = session.scalars(query.limit(limit + len(skipped)))
-    return [event for event in found if event.id not in skipped][:limit]
+    found = events_by_id(session, list(islice(_unconsumed(session, dag_id, lows, states=None, handled=handled), limit)))
+    return [found[number] for number in sorted(found)]
 
 
 def events_by_id(session: Session, ids: Sequence[int]) -> dict[int, AssetEvent]:
@@ -124,24 +149,18 @@ def create_run(
     return run
 
 
-def forget_queued_events(session: Session, dag_id: str) -> None:
-    """Remove what Airflow noted to make a run of a DAG from; its timetable never lets it."""
+def forget_queued_events(session: Session, dag_id: str, asset_ids: Collection[int] | None = None) -> None:
+    """Remove what Airflow noted to make a run of a DAG from.
+
+    :param asset_ids: only events of these assets; None for all.
+    """
     from airflow.models.asset import AssetDagRunQueue
     from sqlalchemy import delete
 
-    session.execute(delete(AssetDagRunQueue).where(AssetDagRunQueue.target_dag_id == dag_id))
-
-
-def _consumed_by(dag_id: str, states: Collection[str]) -> Any:
-    from airflow.models.asset import AssetEvent, association_table
-    from airflow.models.dagrun import DagRun
-    from sqlalchemy import exists, select
-
-    return exists(
-        select(association_table.c.event_id)
-        .join(DagRun, DagRun.id == association_table.c.dag_run_id)
-        .where(association_table.c.event_id == AssetEvent.id, DagRun.dag_id == dag_id, DagRun.state.in_(states))
-    )
+    query = delete(AssetDagRunQueue).where(AssetDagRunQueue.target_dag_id == dag_id)
+    if asset_ids is not None:
+        query = query.where(AssetDagRunQueue.asset_id.in_(asset_ids))
+    session.execute(query)
 
 
 def first_unproven_event(
@@ -152,17 +171,7 @@ def first_unproven_event(
     :param after: only later events.
     :param handled: ids of events that need no run.
     """
-    from airflow.models.asset import AssetEvent
-    from sqlalchemy import select
-
-    query = (
-        select(AssetEvent.id)
-        .where(AssetEvent.asset_id == asset_id, AssetEvent.id > after, ~_consumed_by(dag_id, ("success",)))
-        .where(AssetEvent.id.not_in(handled))
-        .order_by(AssetEvent.id)
-        .limit(1)
-    )
-    return session.scalar(query)
+    return next(_unconsumed(session, dag_id, {asset_id: after}, states=("success",), handled=handled), None)
 
 
 def undelivered_events(
@@ -174,13 +183,9 @@ def undelivered_events(
     :param handled: ids of events that need no run.
     :param limit: most events.
     """
-    from airflow.models.asset import AssetEvent
-    from sqlalchemy import and_, or_, select
-
-    places = or_(*(and_(AssetEvent.asset_id == asset_id, AssetEvent.id > low) for asset_id, low in lows.items()))
-    consumed = _consumed_by(dag_id, ("queued", "running", "success"))
-    query = select(AssetEvent).where(places, ~consumed, AssetEvent.id.not_in(handled))
-    return list(session.scalars(query.order_by(AssetEvent.id).limit(limit)))
+    ids = _unconsumed(session, dag_id, lows, states=("queued", "running", "success"), handled=handled)
+    found = events_by_id(session, list(islice(ids, limit)))
+    return [found[number] for number in sorted(found)]
 
 
 def tried_events(session: Session, run: DagRun, ids: Sequence[int]) -> set[int]:
@@ -226,12 +231,52 @@ def delivered_elsewhere(session: Session, run: DagRun, asset_ids: Collection[int
     return set(session.scalars(query))
 
 
-def queue_event(session: Session, dag_id: str, asset_id: int, *, at: datetime) -> None:
-    """Let Airflow make one more run of a DAG for an asset."""
+def queue_event(session: Session, dag_id: str, asset_id: int, *, at: datetime | None = None) -> None:
+    """Let Airflow make one more run of a DAG for an asset.
+
+    :param at: not before; None for now, by this machine's clock.
+    """
+    from airflow._shared.timezones import timezone
     from airflow.models.asset import AssetDagRunQueue
+    from sqlalchemy.exc import IntegrityError
 
     if session.get(AssetDagRunQueue, (asset_id, dag_id)) is None:
-        session.add(AssetDagRunQueue(asset_id=asset_id, target_dag_id=dag_id, created_at=at))
+        try:
+            with session.begin_nested():
+                session.add(
+                    AssetDagRunQueue(asset_id=asset_id, target_dag_id=dag_id, created_at=at or timezone.utcnow())
+                )
+        except IntegrityError:
+            pass  # Airflow has just queued it
+
+
+def will_run(session: Session, dag_id: str, asset_id: int) -> bool:
+    """Whether Airflow is about to make a run of a DAG for an asset, or has one that takes all events when it starts."""
+    from airflow.models.asset import AssetDagRunQueue
+    from airflow.models.dagrun import DagRun
+    from sqlalchemy import select
+
+    if session.get(AssetDagRunQueue, (asset_id, dag_id)) is not None:
+        return True
+    queued = select(DagRun.id).where(DagRun.dag_id == dag_id, DagRun.state == "queued")
+    return session.scalar(queued.where(DagRun.clear_number == 0, DagRun.partition_key.is_(None)).limit(1)) is not None
+
+
+def newest_event_of(session: Session, asset_id: int) -> AssetEvent | None:
+    """Return the youngest event of an asset, or None."""
+    from airflow.models.asset import AssetEvent
+    from sqlalchemy import select
+
+    query = select(AssetEvent).where(AssetEvent.asset_id == asset_id).order_by(AssetEvent.timestamp.desc()).limit(1)
+    return session.scalar(query)
+
+
+def assets_with_events(session: Session, *, after: int) -> set[int]:
+    """Return the ids of the assets that have an event whose id is greater than ``after``."""
+    from airflow.models.asset import AssetEvent
+    from sqlalchemy import select
+
+    return set(session.scalars(select(AssetEvent.asset_id).where(AssetEvent.id > after).distinct()))
 
 
 def register_event(

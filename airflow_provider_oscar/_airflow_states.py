@@ -34,6 +34,31 @@ def locked_state(session: Session, asset_ids: Collection[int], key: str) -> dict
     return {asset_id: _load(rows.get(asset_id)) for asset_id in asset_ids}
 
 
+def claimed_state(session: Session, asset_ids: Collection[int], key: str) -> dict[int, object]:
+    """Return a value of several assets' state stores, locked until the transaction ends; waits for whom has the lock.
+
+    :param asset_ids: ids of the assets; where one has no such value, it gets null.
+    """
+    from airflow.models.asset_state_store import AssetStateStoreModel
+    from airflow.utils.sqlalchemy import with_row_locks
+    from sqlalchemy import select
+    from sqlalchemy.exc import IntegrityError
+
+    wanted = sorted(asset_ids)
+    where = (AssetStateStoreModel.asset_id.in_(wanted), AssetStateStoreModel.key == key)
+    there = set(session.scalars(select(AssetStateStoreModel.asset_id).where(*where)))
+    for asset_id in wanted:
+        if asset_id not in there:
+            try:
+                with session.begin_nested():
+                    session.add(AssetStateStoreModel(asset_id=asset_id, key=key, value="null"))
+            except IntegrityError:
+                pass  # another process has just made it
+    query = select(AssetStateStoreModel).where(*where).order_by(AssetStateStoreModel.asset_id)
+    rows = session.scalars(with_row_locks(query, session=session).execution_options(populate_existing=True))
+    return {row.asset_id: _load(row) for row in rows}
+
+
 def states(
     session: Session, asset_ids: Collection[int] | None, prefix: str, *, limit: int
 ) -> list[tuple[int, str, Any]]:

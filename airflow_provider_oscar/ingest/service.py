@@ -16,6 +16,7 @@ from typing import Any
 
 from airflow_provider_oscar import _airflow_db as db
 from airflow_provider_oscar import _airflow_events as db_events
+from airflow_provider_oscar.ingest.missed_events import MissedEvents
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class HandOverService:
         self._failed: dict[str, tuple[int, datetime]] = {}
         self._scanned: datetime | None = None
         self._asking_until = datetime.min.replace(tzinfo=UTC)
+        self._missed = MissedEvents()
 
     def look(self) -> bool:
         """Do what is due, in bounded steps; return whether there is more to do at once."""
@@ -66,6 +68,7 @@ class HandOverService:
             self._asking_until = now + timedelta(seconds=ASKING)
         if idle:
             return False
+        self._missed.queue(now=now)
         with db.transaction() as session:
             consumers = db.find_consumers(session, TIMETABLE)
         self._scanned, self._newest = now, newest

@@ -203,6 +203,26 @@ def test_other_errors_pass_unchanged():
         raise ZeroDivisionError
 
 
+def test_the_schedules_of_airflow_itself_and_their_queue_have_these_columns():
+    from airflow.models import asset
+    from airflow.models.dag import DagModel
+    from airflow.models.dagrun import DagRun
+
+    columns = {
+        asset.DagScheduleAssetReference: "dag_id asset_id created_at",
+        asset.DagScheduleAssetNameReference: "dag_id name created_at",
+        asset.DagScheduleAssetUriReference: "dag_id uri created_at",
+        asset.TaskOutletAssetReference: "dag_id asset_id",
+        asset.AssetDagRunQueue: "target_dag_id asset_id created_at",
+        DagModel: "dag_id is_paused is_stale timetable_type",
+        DagRun: "state clear_number partition_key consumed_asset_events",
+    }
+    missing = [
+        (model.__name__, name) for model, names in columns.items() for name in names.split() if not hasattr(model, name)
+    ]
+    assert missing == []
+
+
 def test_the_page_finds_the_columns_and_guards_of_the_api_server():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
+from airflow_provider_oscar.core.events import describe_outputs, parse_object, result_key
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 
 if TYPE_CHECKING:
@@ -32,6 +34,12 @@ def made(key: str, *, second: int = 0, size: int = 1, container: str = "bucket")
         version_id="",
         modified=NOON + timedelta(seconds=second),
     )
+
+
+def result(output_uri: str, *names: str, job_id: str = "job", content: str = "1") -> dict[str, object]:
+    """What the event of a job operator's outlet says of its files."""
+    outputs = [(name, hashlib.sha256(f"{name}{content}".encode()).hexdigest()) for name in names]
+    return {"job_id": f"{job_id}-{output_uri}", "objects": describe_outputs(output_uri, "store", outputs)}
 
 
 class World:
@@ -103,18 +111,57 @@ class World:
                 break
         return made
 
-    def runs(self, dag: Any) -> list[Any]:
-        """The runs of a DAG, oldest first, with the objects they consume as ``objects``."""
+    def schedule(self, only: Any = None, *, start: bool = True) -> None:
+        """Let Airflow's scheduler make the runs of plain asset-aware DAGs that are due, and start what is queued.
+
+        :param only: start runs of this DAG alone.
+        """
+        from airflow.jobs.job import Job
+        from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
+        from airflow.models.dag import DagModel
+        from airflow.models.dagrun import DagRun
+
+        from airflow_provider_oscar import _airflow_db as db
+
+        scheduler = SchedulerJobRunner(job=Job())
+        with db.transaction() as session:
+            found, triggered = DagModel.dags_needing_dagruns(session)
+            scheduler._create_dag_runs_asset_triggered(
+                dag_models=[dag for dag in found if dag.dag_id in triggered], session=session
+            )
+        if start:
+            with db.transaction() as session:
+                queued = session.query(DagRun).filter_by(state="queued")
+                if only is not None:  # it starts a few at a time
+                    queued.filter(DagRun.dag_id != only.dag_id).update({"run_after": datetime(2099, 1, 1, tzinfo=UTC)})
+                    queued = queued.filter_by(dag_id=only.dag_id)
+                for run in queued:
+                    run.run_after -= timedelta(seconds=1)  # SQLite's "now" has whole seconds
+                session.flush()
+                scheduler._start_queued_dagruns(session)
+
+    def end(self, dag: Any, state: str) -> None:
+        """Let the running runs of a DAG end."""
         from airflow.models.dagrun import DagRun
         from airflow.utils.session import create_session
 
-        from airflow_provider_oscar.core.events import parse_object
+        with create_session() as session:
+            for run in session.query(DagRun).filter_by(dag_id=dag.dag_id, state="running"):
+                run.state = state
+
+    def runs(self, dag: Any) -> list[Any]:
+        """The runs of a DAG, oldest first, with ``objects``, ``versions``, ``results`` and ids of events they consumed."""
+        from airflow.models.dagrun import DagRun
+        from airflow.utils.session import create_session
 
         with create_session() as session:
             found = session.query(DagRun).filter_by(dag_id=dag.dag_id).order_by(DagRun.id).all()
             for run in found:
                 events = sorted(run.consumed_asset_events, key=lambda event: event.id)
                 run.objects = [each.key for event in events if (each := parse_object(event.extra))]
+                run.consumed = [event.id for event in events]
+                run.versions = [each.partition_key for event in events if (each := parse_object(event.extra))]
+                run.results = [key for event in events if (key := result_key(event.extra))]
                 session.expunge(run)
             return found
 
