@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Asset
     from airflow.serialization.definitions.assets import SerializedAssetBase
     from airflow.serialization.definitions.dag import SerializedDAG
+    from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
 
 
@@ -124,10 +125,9 @@ def plain_schedules(
     from airflow.models.dag import DagModel
     from sqlalchemy import select
 
+    wanted: list[ColumnElement[bool]] = [DagModel.dag_id == dag_id]
     if dag_id is None:
         wanted = [DagModel.is_paused.is_(False), DagModel.is_stale.is_(False)]
-    else:
-        wanted = [DagModel.dag_id == dag_id]
     found: dict[tuple[str, int], tuple[str, AssetModel, datetime]] = {}
     for reference, condition in (
         (DagScheduleAssetReference, DagScheduleAssetReference.asset_id == AssetModel.id),

@@ -150,7 +150,7 @@ class World:
                 run.state = state
 
     def runs(self, dag: Any) -> list[Any]:
-        """The runs of a DAG, oldest first, with ``objects``, ``versions``, ``results`` and ids of events they consumed."""
+        """The runs of a DAG, oldest first, with ``objects``, ``versions``, ``results`` and event ids they consumed."""
         from airflow.models.dagrun import DagRun
         from airflow.utils.session import create_session
 
