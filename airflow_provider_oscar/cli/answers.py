@@ -43,11 +43,6 @@ def reports_errors(function: Callable[[argparse.Namespace], None]) -> Callable[[
     return wrapped
 
 
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun, as ``1 object`` and ``2 objects``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def cell(value: object) -> str:
     """Return a value as people read it: lists and dictionaries without brackets, nothing as an empty cell.
 

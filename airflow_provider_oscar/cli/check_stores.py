@@ -13,8 +13,8 @@ from itertools import islice
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from airflow_provider_oscar.cli.check_rows import FILE, Check, clock_difference
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.hooks.checks import FILE, Check, clock_difference
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection

@@ -9,9 +9,9 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from airflow_provider_oscar.cli.answers import counted, print_done, print_rows, read_pairs, reports_errors
+from airflow_provider_oscar.cli.answers import print_done, print_rows, read_pairs, reports_errors
 from airflow_provider_oscar.cli.lookup import existing_service, of_service
-from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.errors import DefinitionError, counted
 
 if TYPE_CHECKING:
     from airflow_provider_oscar.hooks.oscar.hook import OscarHook

@@ -11,8 +11,8 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from airflow_provider_oscar.cli.answers import counted, print_rows, reports_errors
-from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.cli.answers import print_rows, reports_errors
+from airflow_provider_oscar.core.errors import DefinitionError, counted, quoted
 
 if TYPE_CHECKING:
     from airflow_provider_oscar.core.replay import Selection

@@ -13,8 +13,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from airflow_provider_oscar.cli.answers import counted, print_done, print_rows, reports_errors
-from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.cli.answers import print_done, print_rows, reports_errors
+from airflow_provider_oscar.core.errors import DefinitionError, counted, quoted
 from airflow_provider_oscar.placement.history import RunRecord, decode_records, score
 
 if TYPE_CHECKING:

@@ -121,3 +121,8 @@ def faults_of_target() -> Iterator[None]:
         yield
     except OscarProviderError as error:
         raise error.of_target() from error.__cause__
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, as ``1 object`` and ``2 objects``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -2,23 +2,34 @@
 """The seam between jobs and the systems that run them: one class per system, found by the name of its module.
 
 A kind of job is one module of this package, ``jobs/<name>.py``, that names its class ``BACKEND``, and the hook it
-uses. Operators, the one trigger, sensors and placement know the protocol alone.
+uses; or, in a distribution of its own, an entry point ``<name>`` of the group ``airflow_provider_oscar.job_backends``
+that leads to the class. Operators, the one trigger, sensors, placement, the page and the command line know the
+protocol alone.
 """
 
 from __future__ import annotations
 
+import pkgutil
 import re
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from importlib import import_module
-from typing import ClassVar, Protocol, TypeVar, cast
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar, cast
 
 from airflow_provider_oscar.core.cancellation import Cancellation
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.hooks.checks import Check
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.status import JobStatus
 from airflow_provider_oscar.placement.targets import TargetObservation
 
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+#: Entry points of back ends that other distributions bring.
+GROUP = "airflow_provider_oscar.job_backends"
 W_contra = TypeVar("W_contra", contravariant=True)
 
 
@@ -41,7 +52,37 @@ class JobPlace(Protocol):
     conn_id: str
     """Airflow connection of the system."""
     name: ClassVar[str]
-    """Name of the module, as triggers and placement targets store it."""
+    """Name of the module or entry point, as triggers store it and as placement targets have it as their ``kind``."""
+    operator: ClassVar[str]
+    """Path of the operator whose tasks submit these jobs; a placement makes them by its ``for_target``."""
+    conn_types: ClassVar[tuple[str, ...]]
+    """Types of the connections it takes."""
+    connection: Connection | None
+    """The connection, where it was read already: in the API server, which also repeats no call for long."""
+
+    @classmethod
+    def checks(cls, connection: Connection, *, write: bool) -> Iterator[Check]:
+        """Return what ``airflow oscar check`` looks at.
+
+        :param connection: of one of ``conn_types``.
+        :param write: also try what leaves a trace for a moment.
+        """
+
+    parts_title: ClassVar[str]
+    """What the page calls the parts of such a system, in the plural."""
+
+    @classmethod
+    def parts(cls, connection: Connection) -> list[dict[str, object]]:
+        """Return what the page shows of a system, nothing secret: one row for each part, with its ``name``.
+
+        :param connection: of one of ``conn_types``.
+        """
+
+    def address(self) -> dict[str, str]:
+        """Return the keyword arguments that make a backend which finds a job of this one again; asks nobody."""
+
+    def cancel_command(self, job_id: str) -> str:
+        """Return the command line by which a person cancels a job."""
 
     def arguments(self) -> dict[str, str]:
         """Return the keyword arguments that make an equal backend in another process; no secret is among them."""
@@ -109,20 +150,52 @@ class JobBackend(JobPlace, Protocol[W_contra]):
         """Give an adopted job that waits what its submission did not come to, if anything."""
 
 
-def open_backend(name: str, arguments: Mapping[str, str]) -> JobPlace:
-    """Make the backend that a trigger or a sensor stored.
+def find_backend(name: str) -> type[JobPlace]:
+    """Return the back end of a name.
 
-    :param name: name of a module of this package.
-    :param arguments: from :meth:`JobPlace.arguments`.
-    :raises DefinitionError: if there is no such backend, or it does not take these arguments.
+    :param name: name of a module of this package, or of an entry point.
+    :raises DefinitionError: if there is none.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise DefinitionError(f"{quoted(name)} is not the name of a job backend")
+    own = f"{__package__}.{name}"
     try:
-        kind = import_module(f"airflow_provider_oscar.jobs.{name}").BACKEND
-    except (ModuleNotFoundError, AttributeError) as error:
-        raise DefinitionError(f"there is no job backend {name!r}") from error
+        return cast("type[JobPlace]", import_module(own).BACKEND)
+    except ModuleNotFoundError as error:
+        if error.name != own:
+            raise
+    except AttributeError:
+        pass
+    for each in entry_points(group=GROUP, name=name):
+        return cast("type[JobPlace]", each.load())
+    raise DefinitionError(f"there is no job backend {name!r}; expected one of {', '.join(backend_names())}")
+
+
+def backend_names() -> list[str]:
+    """Return the names of all back ends, sorted."""
+    modules = (each.name for each in pkgutil.iter_modules([str(Path(__file__).parent)]))
+    own = {name for name in modules if hasattr(import_module(f"{__package__}.{name}"), "BACKEND")}
+    return sorted(own | {each.name for each in entry_points(group=GROUP)})
+
+
+def backends_by_connection() -> dict[str, type[JobPlace]]:
+    """Return the back end of each type of connection; of several that share one, the first by name."""
+    found: dict[str, type[JobPlace]] = {}
+    for kind in map(find_backend, backend_names()):
+        for conn_type in kind.conn_types:
+            found.setdefault(conn_type, kind)
+    return found
+
+
+def open_backend(name: str, arguments: Mapping[str, str]) -> JobPlace:
+    """Make the back end that a trigger, a sensor or a job stored.
+
+    :param name: as of :func:`find_backend`.
+    :param arguments: from :meth:`JobPlace.arguments` or :meth:`JobPlace.address`.
+    :raises DefinitionError: if there is no such back end, or it does not take these arguments.
+    """
+    kind = find_backend(name)
     try:
-        return cast("JobPlace", kind(**arguments))
+        return kind(**arguments)
     except TypeError as error:
         raise DefinitionError(f"job backend {name!r} cannot be made: {error}") from error

@@ -21,6 +21,7 @@ class InterLinkBackend(PodBackend):
     """
 
     name: ClassVar[str] = "interlink"
+    operator: ClassVar[str] = "airflow_provider_oscar.operators.interlink.InterLinkPodOperator"
 
     def __init__(self, *, conn_id: str, namespace: str = "", node: str = "", partition: str = "") -> None:
         super().__init__(conn_id=conn_id, namespace=namespace, node=node)

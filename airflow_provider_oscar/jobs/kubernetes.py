@@ -12,6 +12,7 @@ class KubernetesBackend(PodBackend):
     """The pods of one namespace, on whatever node the scheduler finds; parameters as of :class:`~.pods.PodBackend`."""
 
     name: ClassVar[str] = "kubernetes"
+    operator: ClassVar[str] = "airflow_provider_oscar.operators.kubernetes.KubernetesJobOperator"
 
 
 BACKEND = KubernetesBackend

@@ -20,6 +20,8 @@ from airflow_provider_oscar.core.cancellation import ABSENT_BEFORE, Cancellation
 from airflow_provider_oscar.core.errors import AccessError, OscarProviderError, TransientError
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.times import read_iso
+from airflow_provider_oscar.hooks.checks import Check
+from airflow_provider_oscar.hooks.oscar.checks import oscar_checks
 from airflow_provider_oscar.hooks.oscar.errors import NotOscarError
 from airflow_provider_oscar.hooks.oscar.federation import Member, connections_of, members_of
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
@@ -31,10 +33,13 @@ from airflow_provider_oscar.placement.targets import TargetObservation
 
 if TYPE_CHECKING:
     import httpx
+    from airflow.sdk import Connection
 
     from airflow_provider_oscar.hooks.oscar.requests import OscarJob
 
 log = logging.getLogger(__name__)
+#: What the page shows of a service, whose own form holds its token.
+SERVICE_FIELDS = ("name", "image", "cpu", "memory", "interlink_node_name")
 _USUAL = {"Pending", "Running", "Succeeded", "Failed"}
 #: Pages of the job list that a placement looks at; the order is that of random names.
 _OBSERVED_PAGES = 3
@@ -70,6 +75,9 @@ class OscarBackend:
 
     name: ClassVar[str] = "oscar"
     looks_at_one: ClassVar[bool] = False
+    operator: ClassVar[str] = "airflow_provider_oscar.operators.oscar.OscarJobOperator"
+    conn_types: ClassVar[tuple[str, ...]] = ("oscar",)
+    parts_title: ClassVar[str] = "OSCAR services"
 
     def __init__(
         self,
@@ -82,6 +90,7 @@ class OscarBackend:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.conn_id = conn_id
+        self.connection: Connection | None = None
         self.service = service
         self.keep_jobs = keep_jobs
         self._members = dict(members or {})
@@ -93,7 +102,27 @@ class OscarBackend:
     @cached_property
     def hook(self) -> OscarHook:
         """The hook of the connection, for a worker."""
-        return OscarHook(self.conn_id, patient=True)
+        return OscarHook(self.conn_id, connection=self.connection, patient=self.connection is None)
+
+    @classmethod
+    def checks(cls, connection: Connection, *, write: bool) -> Iterator[Check]:
+        """Return what is looked at; a bucket is made and deleted to see whether that is allowed."""
+        return oscar_checks(connection, write=write)
+
+    @classmethod
+    def parts(cls, connection: Connection) -> list[dict[str, object]]:
+        """Return the services."""
+        hook = OscarHook(connection.conn_id, connection=connection)
+        services = hook.run(hook.list_services())
+        return [{name: str(each.get(name) or "") for name in SERVICE_FIELDS} for each in services]
+
+    def address(self) -> dict[str, str]:
+        """Return connection and service; jobs of its federation are not looked for."""
+        return {"conn_id": self.conn_id, "service": self.service, "elsewhere": "[]"}
+
+    def cancel_command(self, job_id: str) -> str:
+        """Return the command that deletes the job."""
+        return f"airflow oscar jobs cancel {self.service} {job_id} --conn-id {self.conn_id}"
 
     def arguments(self) -> dict[str, str]:
         """Return what makes an equal backend, the members of a federated service included."""

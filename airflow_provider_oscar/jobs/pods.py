@@ -9,20 +9,28 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from airflow_provider_oscar.core.cancellation import Cancellation
 from airflow_provider_oscar.core.errors import OscarProviderError
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.podstatus import PodStatus
+from airflow_provider_oscar.hooks.checks import Check
 from airflow_provider_oscar.hooks.interlink.cancel import cancel_pod
+from airflow_provider_oscar.hooks.interlink.checks import kubernetes_checks
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.hooks.pool import get_pool
 from airflow_provider_oscar.jobs.running import RunningJob
-from airflow_provider_oscar.jobs.status import ABSENT, JobStatus
+from airflow_provider_oscar.jobs.status import ABSENT, CANCELLING, JobStatus
 from airflow_provider_oscar.placement.targets import TargetObservation
 
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
 log = logging.getLogger(__name__)
+
+#: What the page shows of a node.
+NODE_FIELDS = ("name", "ready", "unready_reason", "cpu", "memory", "pods", "accelerators", "partitions")
 
 #: Label that :func:`~airflow_provider_oscar.core.pods.build_pod` gives every pod.
 OURS = "app.kubernetes.io/managed-by=airflow-provider-oscar"
@@ -52,16 +60,43 @@ class PodBackend:
 
     name: ClassVar[str]
     looks_at_one: ClassVar[bool] = True
+    conn_types: ClassVar[tuple[str, ...]] = ("interlink", "kubernetes")
+    parts_title: ClassVar[str] = "Virtual nodes"
 
     def __init__(self, *, conn_id: str, namespace: str = "", node: str = "") -> None:
         self.conn_id = conn_id
+        self.connection: Connection | None = None
         self.node = node
         self._namespace = namespace
 
     @cached_property
     def hook(self) -> InterLinkHook:
         """The hook of the connection, for a worker."""
-        return InterLinkHook(self.conn_id, namespace=self._namespace or None)
+        hook = InterLinkHook(self.conn_id, namespace=self._namespace or None, connection=self.connection)
+        if self.connection is not None:
+            hook.pauses = ()
+        return hook
+
+    @classmethod
+    def checks(cls, connection: Connection, *, write: bool) -> Iterator[Check]:
+        """Return what is looked at: rights above all; nothing is written."""
+        return kubernetes_checks(connection)
+
+    @classmethod
+    def parts(cls, connection: Connection) -> list[dict[str, object]]:
+        """Return the virtual nodes."""
+        hook = InterLinkHook(connection.conn_id, connection=connection)
+        hook.pauses = ()
+        return [{name: node.to_dict()[name] for name in NODE_FIELDS} for node in hook.nodes()]
+
+    def address(self) -> dict[str, str]:
+        """Return connection and namespace."""
+        return {"conn_id": self.conn_id, "namespace": self._namespace}
+
+    def cancel_command(self, job_id: str) -> str:
+        """Return the command that deletes the pod."""
+        namespace = f" --namespace {self._namespace}" if self._namespace else ""
+        return f"airflow oscar hpc cancel {job_id} --conn-id {self.conn_id}{namespace}"
 
     def arguments(self) -> dict[str, str]:
         """Return what makes an equal backend."""
@@ -180,8 +215,10 @@ class PodClient:
 
 def pod_job_status(pod: PodStatus | None) -> JobStatus:
     """Return one look at a pod; a pod that is being removed counts as not there."""
-    if pod is None or (pod.deleting and not pod.phase.ended):
+    if pod is None:
         return ABSENT
+    if pod.deleting and not pod.phase.ended:
+        return CANCELLING
     return JobStatus(
         phase=pod.phase,
         reason=pod.reason,

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import msgspec
 
@@ -26,6 +26,8 @@ class RunningJob:
     :param log_lines: lines of its log that were shown already.
     :param access_until: seconds since the epoch at which the access ends that it was given at its submission, or None.
     :param access_lifetime: seconds for which access is given each time.
+    :param backend: name of the back end that runs it; empty in what older versions stored.
+    :param place: arguments of that back end, :meth:`~airflow_provider_oscar.jobs.backend.JobPlace.address`.
     """
 
     submission_id: str
@@ -41,6 +43,8 @@ class RunningJob:
     log_lines: int = 0
     access_until: float | None = None
     access_lifetime: float = 0.0
+    backend: str = ""
+    place: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def outlives_access(self) -> bool:

@@ -31,6 +31,7 @@ class JobStatus:
     :param slurm_job_id: where there is one.
     :param node: where it runs.
     :param exit_code: of its container, where known.
+    :param cancelling: it is being removed, and counts as not there.
     :param owner: :attr:`RunningJob.owner` that it carries; empty where jobs carry none, ``-`` for somebody else's.
     """
 
@@ -40,6 +41,7 @@ class JobStatus:
     node: str = ""
     exit_code: int | None = None
     owner: str = ""
+    cancelling: bool = False
 
     def describe(self, job_id: str) -> str:
         """Return one line that says where the job stands."""
@@ -110,3 +112,4 @@ class JobEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 ABSENT = JobStatus(JobPhase.ABSENT)
+CANCELLING = JobStatus(JobPhase.ABSENT, cancelling=True)

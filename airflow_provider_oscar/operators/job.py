@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
 
 from airflow.sdk import BaseOperator, conf
 
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_oscar.jobs.builder import JobBuilder
     from airflow_provider_oscar.jobs.result_store import ResultStore
+    from airflow_provider_oscar.placement.targets import PlacementTarget
 
 #: Seconds that saving the log of a job may take whose task is killed; it is cancelled then in any case.
 KILL_PATIENCE = 15.0
@@ -145,6 +146,11 @@ class JobOperator(BaseOperator, Generic[W]):
         self._manifest: dict[str, object] | None = None
         self.placed: dict[str, object] = {}  # how a placement came to this target, for the manifest
         self.outage: Outage | None = None
+
+    @classmethod
+    @abstractmethod
+    def for_target(cls, target: PlacementTarget, *, service: str, image: str, **arguments: Any) -> Self:
+        """Return the task that does a placement's work; ``arguments`` are those of every job operator."""
 
     @property
     @abstractmethod
@@ -340,21 +346,16 @@ class JobOperator(BaseOperator, Generic[W]):
             return done
         unproven = unproven or seen
         if self.deferrable:
-            self._defer(job, unproven)
+            left = timedelta(seconds=max((job.deadline or time.time()) - time.time(), 0.0))
+            trigger = job_trigger(self, job, unproven)
+            self.defer(
+                trigger=trigger, method_name="execute_complete", kwargs={"job": asdict(job)}, timeout=left + PADDING
+            )
         return wait_to_end(self, context, job, unproven)
 
     def writes_manifest(self) -> bool:
         """Whether the job leaves a manifest at a known place."""
         return bool(self.output_uri)
-
-    def _defer(self, job: RunningJob, unproven: JsonObject | None) -> NoReturn:
-        left = timedelta(seconds=max((job.deadline or time.time()) - time.time(), 0.0))
-        self.defer(
-            trigger=job_trigger(self, job, unproven),
-            method_name="execute_complete",
-            kwargs={"job": asdict(job)},
-            timeout=left + PADDING,
-        )
 
     def read_manifest(self, job: RunningJob) -> Manifest | None:
         """Return the stored manifest of a job, or None."""

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
 from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
 from airflow_provider_oscar.core.errors import DefinitionError
@@ -28,6 +28,8 @@ from airflow_provider_oscar.operators.job_state import parse_object_event
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_oscar.placement.targets import PlacementTarget
 
 
 class OscarJobOperator(JobOperator[OscarWork]):
@@ -184,6 +186,13 @@ class OscarJobOperator(JobOperator[OscarWork]):
         self.placement = placement
         self.members = dict(members or {})
         self.oscar_conn_id = oscar_conn_id
+
+    @classmethod
+    def for_target(cls, target: PlacementTarget, *, service: str, image: str, **arguments: Any) -> Self:
+        """Return the task that does a placement's work with the service that it names; the service has the image."""
+        if not service:
+            raise DefinitionError(f"target {target.name!r} is of kind 'oscar'; say which service: placed(…, service=…)")
+        return cls(service=service, placement=target.name, **arguments)
 
     @cached_property
     def backend(self) -> OscarBackend:

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Unpack
 
 from airflow.sdk import Asset, BaseOperator, TaskGroup, XComArg
@@ -14,12 +14,10 @@ from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
 from airflow_provider_oscar.core.errors import DefinitionError, LostContactError
 from airflow_provider_oscar.core.events import describe_outputs
+from airflow_provider_oscar.jobs.backend import find_backend
 from airflow_provider_oscar.operators.choosing import as_mapping
-from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.operators.job import JobOperator
 from airflow_provider_oscar.operators.job_outcome import OUTPUT_CONN_ID, output_connection
-from airflow_provider_oscar.operators.kubernetes import KubernetesJobOperator
-from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from airflow_provider_oscar.operators.placed_job import PlacedJobOperator
 from airflow_provider_oscar.operators.placement import PlacementBranchOperator
 from airflow_provider_oscar.operators.placement_of_many import PlacementOfManyOperator
@@ -32,11 +30,6 @@ if TYPE_CHECKING:
 
 #: Names of the tasks of a group, beside those of the targets.
 CHOOSE, ELSEWHERE, RESULT, RUN = "choose", "elsewhere", "result", "run"
-
-
-#: Makes the job task of a target: called with the target, and by keyword with ``task_id``, ``command``, ``output_uri``,
-#: ``object_event``, ``environment`` and the further arguments of :func:`placed`.
-MakeJob = Callable[..., BaseOperator]
 
 
 class PlacedResultOperator(BaseOperator):
@@ -113,7 +106,6 @@ def placed(
     each: bool = False,
     speculate: bool = False,
     learn: bool | None = None,
-    make_job: Mapping[str, MakeJob] | None = None,
     **arguments: object,
 ) -> XComArg:
     """Run a command on an object at the target that a policy chooses; make the tasks for it.
@@ -158,19 +150,12 @@ def placed(
     :param learn: read what past jobs took, pass over targets that failed several jobs in a row, record what these jobs
         take, and what was expected of them; by default for policies that predict. With it ``airflow oscar runs`` shows
         the jobs of any policy.
-    :param make_job: what makes the job tasks of further kinds of targets, by kind.
     :param arguments: of every job task, such as ``output_conn_id``, ``timeout`` or ``run_options``, and of all tasks
         alike, such as ``retries``.
     :return: what the task ``result`` returns, see :class:`PlacedResultOperator`, or with ``each`` the manifests of the
         task ``run``; ``>>`` goes on from there.
     :raises DefinitionError: in the DAG file, for targets of the same name, or of a kind that nothing makes tasks of.
     """
-    known: dict[str, MakeJob] = {
-        "oscar": partial(_make_oscar_job, service),
-        "interlink": partial(_make_pod_job, InterLinkPodOperator, image),
-        "kubernetes": partial(_make_pod_job, KubernetesJobOperator, image),
-        **(make_job or {}),
-    }
     placement_policy = policy or FastestFinish()
     check_policy(placement_policy, targets)
     tasks = dict.fromkeys((CHOOSE, ELSEWHERE, RESULT), "a task of the group")
@@ -181,16 +166,11 @@ def placed(
                 f"{tasks[target.task_id]} is; give it another name or task_id"
             )
         tasks[target.task_id] = f"that of target {target.name!r}"
-    for target in targets:
-        if target.kind not in known:
-            raise DefinitionError(
-                f"placed({group_id!r}) makes no task for target {target.name!r} of kind {target.kind!r}; expected one "
-                f"of {', '.join(sorted(known))}, or give make_job={{{target.kind!r}: …}}"
-            )
     plan = _Plan(
         group_id=group_id,
-        make=known,
         policy=placement_policy,
+        service=service,
+        image=image,
         job={**arguments, "command": list(command), "output_uri": output_uri},
         environment=dict(environment or {}),
     )
@@ -198,11 +178,17 @@ def placed(
     choice: dict[str, Any] = {**common, "policy": plan.policy, "force": force, "requires": requires, "learn": learn}
     output_conn_id = str(arguments.get("output_conn_id", OUTPUT_CONN_ID))
     stored = {"output_uri": output_uri, "output_conn_id": output_conn_id}
-    again: dict[str, Any] = {**choice, **stored, "targets": targets, "make_task": plan.unbound, "speculate": speculate}
+    again: dict[str, Any] = {
+        **choice,
+        **stored,
+        "targets": targets,
+        "make_task": plan.make_task,
+        "speculate": speculate,
+    }
     with TaskGroup(group_id) as group:
         if each:
             many = PlacementOfManyOperator(
-                task_id=CHOOSE, targets=targets, make_task=plan.unbound, object_events=object_event, **choice
+                task_id=CHOOSE, targets=targets, make_task=plan.make_task, object_events=object_event, **choice
             )
             run = PlacedJobOperator.partial(task_id=RUN, outlets=list(outlets), **again)
             return XComArg(run.expand_kwargs(many.output))
@@ -217,9 +203,8 @@ def placed(
             task_id=ELSEWHERE, object_event=chosen, choose_task_id=choose.task_id, trigger_rule="one_failed", **again
         )
         for job in jobs:
-            if isinstance(job, JobOperator):
-                job.elsewhere = elsewhere.task_id
-                job.hands_over = speculate
+            job.elsewhere = elsewhere.task_id
+            job.hands_over = speculate
         result = PlacedResultOperator(
             task_id=RESULT,
             choose_task_id=choose.task_id,
@@ -238,49 +223,34 @@ class _Plan:
     """Makes the job tasks of a group.
 
     :param group_id: of the group, and all that is shown of this, so that a DAG is the same each time it is read.
-    :param make: makes a task of each kind of target.
     :param policy: decides.
-    :param job: arguments of all job tasks.
+    :param service: OSCAR service of the jobs.
+    :param image: container image of the jobs.
+    :param job: further arguments of all job tasks.
     :param environment: of all job tasks.
     """
 
     group_id: str
-    make: Mapping[str, MakeJob] = field(repr=False)
     policy: PlacementPolicy = field(repr=False)
+    service: str = field(repr=False)
+    image: str = field(repr=False)
     job: Mapping[str, object] = field(repr=False)
     environment: Mapping[str, str] = field(repr=False)
 
-    def make_task(self, target: PlacementTarget, task_id: str, object_event: object) -> BaseOperator:
+    def make_task(self, target: PlacementTarget, task_id: str, object_event: object) -> JobOperator[Any]:
         """Return the job task of a target, in the DAG that is being made, if one is."""
-        return self.make[target.kind](
+        module, _, name = find_backend(target.kind).operator.rpartition(".")
+        operator: type[JobOperator[Any]] = getattr(import_module(module), name)
+        return operator.for_target(
             target,
             task_id=task_id,
+            service=self.service,
+            image=self.image,
             object_event=object_event,
             environment={**self.environment, **target.environment},
             **self.job,
         )
 
-    def unbound(self, target: PlacementTarget, task_id: str, object_event: object) -> JobOperator[Any]:
-        """Return a job task that is in no DAG."""
-        task = self.make_task(target, task_id, object_event)
-        if not isinstance(task, JobOperator):
-            raise DefinitionError(f"what make_job made for target {target.name!r} is not a JobOperator")
-        return task
-
 
 #: Arguments of :func:`placed` that all its tasks take.
 _OF_ALL = ("retries", "retry_delay", "pool", "priority_weight", "queue", "owner", "executor")
-
-
-def _make_oscar_job(service: str, target: PlacementTarget, **arguments: Any) -> BaseOperator:
-    if not service:
-        raise DefinitionError(f"target {target.name!r} is of kind 'oscar'; say which service: placed(…, service=…)")
-    return OscarJobOperator(service=service, placement=target.name, **arguments)
-
-
-def _make_pod_job(
-    kind: type[InterLinkPodOperator | KubernetesJobOperator], image: str, target: PlacementTarget, **arguments: Any
-) -> BaseOperator:
-    if not image:
-        raise DefinitionError(f"target {target.name!r} is of kind {target.kind!r}; say which image: placed(…, image=…)")
-    return kind(image=image, target=target, **arguments)

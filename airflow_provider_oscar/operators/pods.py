@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import msgspec
 
@@ -136,6 +136,15 @@ class PodJobOperator(JobOperator[PodWork]):
         if not isinstance(found, Mapping) or "spec" not in found:
             raise DefinitionError(f"pod_template_file {path!r} of task {self.task_id!r} holds no pod: it has no 'spec'")
         return found
+
+    @classmethod
+    def for_target(cls, target: PlacementTarget, *, service: str, image: str, **arguments: Any) -> Self:
+        """Return the task that does a placement's work in a pod of the image that it names."""
+        if not image:
+            raise DefinitionError(
+                f"target {target.name!r} is of kind {target.kind!r}; say which image: placed(…, image=…)"
+            )
+        return cls(target=target, image=image, **arguments)  # type: ignore[call-arg]
 
     def is_signed(self) -> bool:
         """Whether the job signs its manifest; OSCAR's own supervisor does not."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.listeners import hookimpl
 
 if TYPE_CHECKING:
-    from airflow_provider_oscar.plugins.ui.systems import JobPlace
+    from airflow_provider_oscar.jobs.backend import JobPlace
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,10 @@ class Canceller:
         with self._lock:
             if self._waiting.get(place.conn_id, 0) >= WAITING:
                 log.error(
-                    "%s is not cancelled, since %d jobs wait for that: %s", job_id, WAITING, _remedy(place, job_id)
+                    "%s is not cancelled, since %d jobs wait for that: %s",
+                    job_id,
+                    WAITING,
+                    place.cancel_command(job_id),
                 )
                 return False
             self._waiting[place.conn_id] = self._waiting.get(place.conn_id, 0) + 1
@@ -94,19 +97,12 @@ class Canceller:
                     return
                 except (OscarProviderError, AirflowNotFoundException) as error:
                     if pause is None:
-                        log.error("%s is not cancelled (%s): %s", job_id, error, _remedy(place, job_id))
+                        log.error("%s is not cancelled (%s): %s", job_id, error, place.cancel_command(job_id))
                         return
                     self._sleep(pause)
         finally:
             with self._lock:
                 self._waiting[place.conn_id] -= 1
-
-
-def _remedy(place: JobPlace, job_id: str) -> str:
-    if place.kind == "oscar":
-        return f"airflow oscar jobs cancel {place.within} {job_id} --conn-id {place.conn_id}"
-    namespace = f" --namespace {place.within}" if place.within else ""
-    return f"airflow oscar hpc cancel {job_id} --conn-id {place.conn_id}{namespace}"
 
 
 _canceller = Canceller()
@@ -118,10 +114,10 @@ def marked(previous_state: object, task_instance: Any) -> None:
         return
     from airflow_provider_oscar.plugins.ui import store, systems
 
-    found = store.remembered(task_instance)
-    place = None if found is None else systems.job_place(found[0])
-    if found is not None and place is not None:
-        _canceller.submit(place, found[1].job_id)
+    job = store.remembered(task_instance)
+    place = None if job is None else systems.job_place(job)
+    if job is not None and place is not None:
+        _canceller.submit(place, job.job_id)
 
 
 @hookimpl

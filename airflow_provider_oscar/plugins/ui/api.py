@@ -297,11 +297,11 @@ class _Outside:
 
     async def backend_status(self, found: Found) -> dict[str, str]:
         """Answer what the system that runs the job says of it: the truth about a job that was cancelled."""
-        place = systems.job_place(found.row)
-        if place is None:
-            raise HTTPException(HTTPStatus.CONFLICT, "the task does not say where its job runs; its log does")
         if found.job is None:
             raise HTTPException(HTTPStatus.NOT_FOUND, "the task has not submitted a job")
+        place = systems.job_place(found.job)
+        if place is None:
+            raise HTTPException(HTTPStatus.CONFLICT, "the task did not remember where its job runs; its log says it")
         return await self._ask(place.conn_id, systems.job_at, place, found.job.job_id)
 
     async def system(self, allowed: Connections, conn_id: str) -> dict[str, object]:

@@ -24,6 +24,7 @@ from airflow_provider_oscar._airflow_server import AssetStateStoreModel as State
 from airflow_provider_oscar._airflow_server import RenderedTaskInstanceFields as Rendered
 from airflow_provider_oscar._airflow_server import TaskInstance as TI
 from airflow_provider_oscar._airflow_server import TaskStateStoreModel as TaskState
+from airflow_provider_oscar.jobs.backend import backend_names, backends_by_connection, find_backend
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.operators.job_state import STATE_KEY
 from airflow_provider_oscar.operators.placement_store import PLACEMENT_RUNS, recent_key
@@ -42,18 +43,11 @@ RUNS = 1000
 ROWS = 200
 #: Newest events shown of each watched place.
 EVENTS = 20
-#: Task types whose instances run jobs, beside those that left a job's name in XCom.
-JOB_OPERATORS = (
-    "OscarJobOperator",
-    "InterLinkPodOperator",
-    "KubernetesJobOperator",
-    "_InterLinkDecoratedOperator",
-)
 #: What tasks leave in XCom that is of interest here.
 XCOM_KEYS = ("return_value", "job_id", "slurm_job_id", "decision")
 #: Bytes of an XCom value that are read; a manifest in XCom is a summary.
 XCOM_LIMIT = 1024 * 1024
-CONNECTION_TYPES = ("oscar", "dcache", "oscar_s3", "aws", "interlink", "kubernetes")
+STORE_TYPES = ("dcache", "oscar_s3", "aws")
 
 
 def job_rows(
@@ -72,10 +66,24 @@ def job_rows(
         XComModel.map_index == TI.map_index,
         XComModel.key == "job_id",
     )
+    remembers = exists().where(
+        TaskState.dag_id == TI.dag_id,
+        TaskState.run_id == TI.run_id,
+        TaskState.task_id == TI.task_id,
+        TaskState.map_index == TI.map_index,
+        TaskState.key == STATE_KEY,
+    )
     query = _instances(dags, run).where(
-        or_(TI.operator.in_(JOB_OPERATORS), left_job), TI.state.is_not(None), TI.state.not_in(("skipped", "removed"))
+        or_(TI.operator.in_(_job_operators()), left_job, remembers),
+        TI.state.is_not(None),
+        TI.state.not_in(("skipped", "removed")),
     )
     return _rows(session, query.limit(min(limit, ROWS)))
+
+
+def _job_operators() -> list[str]:
+    """The types of tasks that run jobs, whether or not they have submitted one."""
+    return [find_backend(name).operator.rpartition(".")[2] for name in backend_names()]
 
 
 def decision_rows(session: Session, dags: Collection[str], *, limit: int = ROWS) -> list[TaskRow]:
@@ -135,16 +143,15 @@ def remembered_job(session: Session, row: TaskRow) -> RunningJob | None:
     return RunningJob.from_stored(decoded(decoded(found.get(keys[1]) or found.get(keys[0]))))
 
 
-def remembered(task_instance: Any) -> tuple[TaskRow, RunningJob] | None:
-    """Return a task instance and what it remembers of its job; None if it runs no job.
+def remembered(task_instance: Any) -> RunningJob | None:
+    """Return what a task instance remembers of its job; None if it runs no job.
 
     :param task_instance: as a listener gets it.
     """
     ti = task_instance
     with transaction() as session:
         row = one_row(session, ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
-        job = None if row is None else remembered_job(session, row)
-    return None if row is None or job is None else (row, job)
+        return None if row is None else remembered_job(session, row)
 
 
 def find_runs(session: Session, dags: Collection[str], keys: Collection[str], runs: Collection[str]) -> list[RunRow]:
@@ -312,13 +319,20 @@ def _events(session: Session, asset_id: int) -> tuple[tuple[Any, str, str], ...]
 
 def connections(session: Session, allowed: Collection[str]) -> list[dict[str, object]]:
     """Return the connections of our types that the user may read: names, types and hosts, no more."""
+    backends = backends_by_connection()
     query = (
         select(Connection.conn_id, Connection.conn_type, Connection.host, Connection.description)
-        .where(Connection.conn_type.in_(CONNECTION_TYPES), Connection.conn_id.in_(allowed))
+        .where(Connection.conn_type.in_((*STORE_TYPES, *backends)), Connection.conn_id.in_(allowed))
         .order_by(Connection.conn_id)
         .limit(ROWS)
     )
     return [
-        {"conn_id": conn_id, "conn_type": conn_type, "host": host or "", "description": description or ""}
+        {
+            "conn_id": conn_id,
+            "conn_type": conn_type,
+            "host": host or "",
+            "description": description or "",
+            "parts_title": backends[conn_type].parts_title if conn_type in backends else "",
+        }
         for conn_id, conn_type, host, description in session.execute(query)
     ]

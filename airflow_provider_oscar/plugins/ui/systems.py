@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_oscar._airflow import AirflowNotFoundException, server_connection
 from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError
-from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.jobs.backend import JobPlace, backends_by_connection, open_backend
 from airflow_provider_oscar.jobs.signing import configured_signer
 from airflow_provider_oscar.plugins.ui import proof
 from airflow_provider_oscar.plugins.ui.views import TaskRow
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_provider_oscar.hooks.dcache import DCacheHook
-    from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
-    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
     from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
     from airflow_provider_oscar.jobs.running import RunningJob
 
@@ -29,38 +26,14 @@ if TYPE_CHECKING:
 MANIFEST_LIMIT = 4 * 1024 * 1024
 #: Services and nodes of one system that are shown.
 SHOWN = 200
-#: What is shown of each; a service's own form holds its token.
-SERVICE_FIELDS = ("name", "image", "cpu", "memory", "interlink_node_name")
-NODE_FIELDS = ("name", "ready", "unready_reason", "cpu", "memory", "pods", "accelerators", "partitions")
 
 
-@dataclass(frozen=True, slots=True)
-class JobPlace:
-    """Where the job of a task runs, as far as its rendered fields say.
+def job_place(job: RunningJob) -> JobPlace | None:
+    """Return where a job runs; None if the task did not remember it.
 
-    :param kind: ``oscar`` or ``pods``.
-    :param conn_id: Airflow connection.
-    :param within: service, or namespace (empty for the connection's own).
+    :raises DefinitionError: if there is no such back end any more.
     """
-
-    kind: str
-    conn_id: str
-    within: str
-
-
-def job_place(row: TaskRow) -> JobPlace | None:
-    """Return where the job of a task runs; None if the task does not say."""
-    given = {name: str(value or "") for name, value in row.rendered.items()}
-    if given.get("service"):
-        return JobPlace("oscar", given.get("oscar_conn_id") or "oscar_default", given["service"])
-    for name in ("interlink_conn_id", "kubernetes_conn_id"):
-        if given.get(name):
-            return JobPlace("pods", given[name], _plain(given.get("namespace", "")))
-    return None
-
-
-def _plain(text: str) -> str:
-    return "" if text in ("None", "null") else text
+    return open_backend(job.backend, job.place) if job.backend else None
 
 
 def job_at(place: JobPlace, job_id: str) -> dict[str, str]:
@@ -68,14 +41,9 @@ def job_at(place: JobPlace, job_id: str) -> dict[str, str]:
 
     :raises OscarProviderError: if it cannot be asked.
     """
-    if place.kind == "oscar":
-        oscar = _oscar(place.conn_id)
-        found = oscar.run(oscar.list_jobs(place.within)).get(job_id)
-        where = f"OSCAR service {place.within}"
-        return {"state": "absent" if found is None else found.phase.value, "where": where}
-    pod = _cluster(place.conn_id, place.within).read_pod(job_id)
-    state = "absent" if pod is None else "cancelling" if pod.deleting else pod.phase.value
-    return {"state": state, "where": f"Kubernetes ({place.conn_id})"}
+    place.connection = server_connection(place.conn_id)
+    status = place.status(job_id)
+    return {"state": "cancelling" if status.cancelling else status.phase.value, "where": place.display_name}
 
 
 def cancel_at_work(place: JobPlace, job_id: str) -> str:
@@ -85,45 +53,24 @@ def cancel_at_work(place: JobPlace, job_id: str) -> str:
 
     :raises OscarProviderError: if the system cannot be asked.
     """
-    if not JobPhase(job_at(place, job_id)["state"]).active:
+    place.connection = server_connection(place.conn_id)
+    if not place.status(job_id).phase.active:
         return ""
-    if place.kind == "oscar":
-        oscar = _oscar(place.conn_id)
-        return "was cancelled" if oscar.run(oscar.delete_job(place.within, job_id)) else ""
-    from airflow_provider_oscar.hooks.interlink.cancel import cancel_pod
-
-    return str(cancel_pod(_cluster(place.conn_id, place.within), job_id))
+    seen = place.cancel(job_id)
+    return str(seen) if seen.found else ""
 
 
 def parts_of(conn_id: str) -> dict[str, object]:
-    """Return the services of an OSCAR cluster, or the virtual nodes of a Kubernetes one; nothing secret.
+    """Return what a system that runs jobs consists of, such as services or nodes; nothing secret.
 
-    :raises OscarProviderError: if it cannot be asked, or has no such parts.
+    :raises OscarProviderError: if it cannot be asked, or runs no jobs.
     """
-    kind = server_connection(conn_id).conn_type
-    if kind == "oscar":
-        hook = _oscar(conn_id)
-        services = hook.run(hook.list_services())
-        shown = [{name: str(each.get(name) or "") for name in SERVICE_FIELDS} for each in services[:SHOWN]]
-        return {"services": sorted(shown, key=lambda each: each["name"])}
-    if kind in ("interlink", "kubernetes"):
-        nodes = _cluster(conn_id).nodes()
-        return {"nodes": [{name: node.to_dict()[name] for name in NODE_FIELDS} for node in nodes[:SHOWN]]}
-    raise DefinitionError(f"connection {conn_id!r} is of type {kind!r}, which has neither services nor nodes")
-
-
-def _oscar(conn_id: str) -> OscarHook:
-    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
-
-    return OscarHook(conn_id, connection=server_connection(conn_id))
-
-
-def _cluster(conn_id: str, namespace: str = "") -> InterLinkHook:
-    from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
-
-    hook = InterLinkHook(conn_id, namespace=namespace or None, connection=server_connection(conn_id))
-    hook.pauses = ()
-    return hook
+    connection = server_connection(conn_id)
+    backends = backends_by_connection()
+    if connection.conn_type not in backends:
+        raise DefinitionError(f"connection {conn_id!r} is of type {connection.conn_type!r}, which runs no jobs")
+    found = backends[connection.conn_type].parts(connection)
+    return {"parts": sorted(found, key=lambda part: str(part["name"]))[:SHOWN]}
 
 
 def asked_for(row: TaskRow) -> str:

@@ -10,8 +10,8 @@ from email.utils import format_datetime
 import httpx
 import pytest
 
-from airflow_provider_oscar.cli.check_rows import Check, clock_difference, run, run_all
 from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.hooks.checks import Check, clock_difference, run, run_all
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from tests.support.command_line import parser
 from tests.support.oscar_faults import connect, embedded_oscar
@@ -64,7 +64,7 @@ def test_a_wrong_password_fails_and_the_exit_code_says_so(check, monkeypatch, tm
 def test_another_type_of_connection_is_refused(check, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_HTTP_DEFAULT", json.dumps({"conn_type": "http", "host": "h"}))
     options = parser().parse_args(["oscar", "check", "http_default"])
-    with pytest.raises(SystemExit, match="is of type 'http'; expected oscar, oscar_s3"):
+    with pytest.raises(SystemExit, match="is of type 'http'; expected aws, dcache, interlink, kubernetes, oscar"):
         options.func(options)
 
 

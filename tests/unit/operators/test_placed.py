@@ -12,7 +12,6 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow_provider_oscar import placed, placement_param
 from airflow_provider_oscar.core.errors import DefinitionError, LostContactError
 from airflow_provider_oscar.operators.job_state import parse_object_event
-from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from airflow_provider_oscar.placement.learned import FastestFinish
 from airflow_provider_oscar.placement.targets import PlacementTarget
 from tests.support.fakes import EVENT, OUTPUT, context
@@ -63,22 +62,16 @@ def test_arguments_of_the_job_tasks_reach_them():
         ({"service": ""}, "'cloud-cpu' is of kind 'oscar'; say which service"),
         ({"image": ""}, "'hpc-gpu' is of kind 'interlink'; say which image"),
         ({"targets": [CLOUD, CLOUD]}, "targets with different names"),
-        ({"targets": [PlacementTarget(name="q", kind="quantum")]}, "makes no task for target 'q' of kind 'quantum'"),
+        (
+            {"targets": [PlacementTarget(name="q", kind="quantum")]},
+            "there is no job backend 'quantum'; expected one of interlink",
+        ),
     ],
     ids=["service", "image", "twins", "kind"],
 )
 def test_what_is_missing_is_said_in_the_dag_file(arguments, message):
     with pytest.raises(DefinitionError, match=message):
         group(**arguments)
-
-
-def test_a_kind_of_ones_own_brings_its_tasks():
-    def quantum(target, /, *, task_id, **arguments):
-        return OscarJobOperator(task_id=task_id, service=f"at-{target.name}", **arguments)
-
-    own = PlacementTarget(name="q", kind="quantum")
-    dag, _ = group(targets=[CLOUD, own], make_job={"quantum": quantum})
-    assert dag.task_dict["infer.q"].service == "at-q"
 
 
 def choose(dag, state, **force):

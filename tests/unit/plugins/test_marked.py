@@ -9,22 +9,23 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk import BaseHook
 
 from airflow_provider_oscar.core.errors import TransientError
+from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.jobs.backend import JobPlace, open_backend
+from airflow_provider_oscar.jobs.interlink import InterLinkBackend
+from airflow_provider_oscar.jobs.oscar import OscarBackend
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.plugins import marked
 from airflow_provider_oscar.plugins.marked import GRACE, PAUSES, Canceller
 from airflow_provider_oscar.plugins.ui import systems
-from airflow_provider_oscar.plugins.ui.systems import JobPlace, cancel_at_work, job_place
-from airflow_provider_oscar.plugins.ui.views import TaskRow
+from airflow_provider_oscar.plugins.ui.systems import cancel_at_work, job_place
+from tests.support.fakes import FakeCluster, FakeOscar
 
-OSCAR = JobPlace("oscar", "oscar_default", "words")
-PODS = JobPlace("pods", "interlink_default", "jobs")
-ROW = TaskRow(
-    dag_id="d", run_id="r", task_id="t", map_index=-1, operator="", state="failed", try_number=1, start=None, end=None,
-    rendered={"service": "words", "oscar_conn_id": "oscar_default"},
-)  # fmt: skip
-JOB = RunningJob(submission_id="t-1", job_id="t-1")
+OSCAR = OscarBackend(conn_id="oscar_default", service="words", elsewhere="[]")
+PODS = InterLinkBackend(conn_id="interlink_default", namespace="jobs")
+JOB = RunningJob(submission_id="t-1", job_id="t-1", backend="oscar", place=OSCAR.address())
 
 
 class FakeSystem:
@@ -57,7 +58,7 @@ def store() -> Any:
 def system(store: Any, monkeypatch: pytest.MonkeyPatch) -> FakeSystem:
     fake = FakeSystem()
     monkeypatch.setattr(marked, "_canceller", Canceller(fake.cancel, grace=0))
-    monkeypatch.setattr(store, "remembered", lambda _: (ROW, JOB))
+    monkeypatch.setattr(store, "remembered", lambda _: JOB)
     return fake
 
 
@@ -73,7 +74,8 @@ def system(store: Any, monkeypatch: pytest.MonkeyPatch) -> FakeSystem:
 def test_the_job_of_a_task_that_was_marked_by_hand_is_cancelled(system, mark):
     mark(SimpleNamespace())
     assert system.done.wait(20)
-    assert system.asked == [(OSCAR, "t-1")]
+    ((place, job_id),) = system.asked
+    assert (place.key, job_id) == (OSCAR.key, "t-1")
 
 
 def test_tasks_that_end_by_themselves_are_left_alone(system):
@@ -123,7 +125,7 @@ def test_a_hanging_system_delays_no_other():
     free, other = threading.Event(), FakeSystem()
 
     def cancel(place: JobPlace, job_id: str) -> str:
-        return other.cancel(place, job_id) if place == PODS else str(free.wait(60))
+        return other.cancel(place, job_id) if place is PODS else str(free.wait(60))
 
     canceller = Canceller(cancel, grace=0)
     for _ in range(5):
@@ -134,31 +136,24 @@ def test_a_hanging_system_delays_no_other():
 
 
 @pytest.mark.parametrize(
-    ("state", "expected"), [("running", True), ("pending", True), ("succeeded", False), ("absent", False)]
+    ("phase", "expected"), [("running", True), ("pending", True), ("succeeded", False), ("", False)]
 )
-@pytest.mark.parametrize("place", [OSCAR, PODS], ids=["oscar", "pods"])
-def test_only_a_job_at_work_is_cancelled_since_an_ended_one_holds_its_log(monkeypatch, place, state, expected):
-    deleted = []
-    oscar = SimpleNamespace(run=lambda flow: flow, delete_job=lambda *words: deleted.append(words) or True)
-    pod = SimpleNamespace(slurm_job_id="", phase=SimpleNamespace(ended=False))
-    cluster = SimpleNamespace(
-        read_pod=lambda _: None if deleted else pod, delete_pod=lambda *words: deleted.append(words) or True
-    )
-    monkeypatch.setattr(systems, "job_at", lambda *_: {"state": state, "where": ""})
-    monkeypatch.setattr(systems, "_oscar", lambda _: oscar)
-    monkeypatch.setattr(systems, "_cluster", lambda *_: cluster)
+@pytest.mark.parametrize("kind", ["oscar", "pods"])
+def test_only_a_job_at_work_is_cancelled_since_an_ended_one_holds_its_log(monkeypatch, kind, phase, expected):
+    monkeypatch.setattr(systems, "server_connection", BaseHook.get_connection)
+    fake = (FakeOscar if kind == "oscar" else FakeCluster)().install(monkeypatch)
+    place = open_backend("oscar", OSCAR.address()) if kind == "oscar" else open_backend("interlink", PODS.address())
+    if phase and kind == "oscar":
+        fake.jobs["t-1"] = phase.capitalize()
+    elif phase:
+        fake.put("t-1", JobPhase(phase))
     assert bool(cancel_at_work(place, "t-1")) is expected
-    assert bool(deleted) is expected
+    assert (place.status("t-1").phase is JobPhase.ABSENT) is (expected or not phase)
 
 
-def test_where_a_job_runs_is_read_from_what_its_task_was_given():
-    given = {"interlink_conn_id": "interlink_default", "namespace": "jobs"}
-    assert job_place(ROW) == OSCAR
-    for rendered, place in (
-        (given, PODS),
-        ({**given, "namespace": "None"}, JobPlace("pods", "interlink_default", "")),
-        ({"kubernetes_conn_id": "k"}, JobPlace("pods", "k", "")),
-        ({"bash_command": "true"}, None),
-    ):
-        row = TaskRow(**{**{name: getattr(ROW, name) for name in ROW.__slots__}, "rendered": rendered})
-        assert job_place(row) == place
+@pytest.mark.parametrize("place", [OSCAR, PODS], ids=["oscar", "pods"])
+def test_where_a_job_runs_is_what_its_task_remembered(place):
+    found = job_place(RunningJob(submission_id="t-1", job_id="t-1", backend=place.name, place=place.address()))
+    assert found is not None
+    assert (found.name, found.key) == (place.name, place.key)
+    assert job_place(RunningJob(submission_id="t-1", job_id="t-1")) is None

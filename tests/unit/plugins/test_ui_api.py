@@ -73,7 +73,14 @@ SIGNED = {
     "metrics": {"stored": 1},
 }
 #: What the task remembers of its job, and how Airflow's summary of the manifest looks.
-JOB = RunningJob(submission_id="infer-1", job_id="infer-1", request_digest="d1", deployment_id="dep")
+JOB = RunningJob(
+    submission_id="infer-1",
+    job_id="infer-1",
+    request_digest="d1",
+    deployment_id="dep",
+    backend="oscar",
+    place={"conn_id": "ui_cluster", "service": "words"},
+)
 SUMMARY = {**MANIFEST, "signature": "hmac-sha256:of-the-whole", "outputs_omitted": 1}
 KEY = "a key of the deployment"
 
@@ -149,7 +156,7 @@ def asked(api: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[tuple[object
     """What the page asked of an outside system; it answers at once."""
     calls: list[tuple[object, ...]] = []
     monkeypatch.setattr(systems, "job_at", lambda *words: calls.append(words) or {"state": "absent", "where": "OSCAR"})
-    monkeypatch.setattr(systems, "parts_of", lambda *words: calls.append(words) or {"services": []})
+    monkeypatch.setattr(systems, "parts_of", lambda *words: calls.append(words) or {"parts": []})
     return calls
 
 
@@ -252,9 +259,8 @@ def test_an_operator_sees_names_of_connections_and_no_secret(client, rows):
     with create_session() as session:
         session.add(Connection(conn_id="ui_conn", conn_type="oscar", host="https://o.test", password="hidden-word"))
     answer = client.get(ROUTES["health"], headers=login("op"))
-    assert {"conn_id": "ui_conn", "conn_type": "oscar", "host": "https://o.test", "description": ""} in answer.json()[
-        "connections"
-    ]
+    shown = {"conn_id": "ui_conn", "conn_type": "oscar", "host": "https://o.test", "description": ""}
+    assert {**shown, "parts_title": "OSCAR services"} in answer.json()["connections"]
     assert "hidden-word" not in answer.text
 
 
@@ -391,15 +397,16 @@ def test_outputs_of_a_forged_manifest_cannot_be_downloaded(client, rows, store, 
 def test_the_truth_about_a_job_is_asked_of_the_system_that_runs_it(client, rows, asked):
     answer = client.get(ROUTES["backend_status"], headers=login("viewer"))
     assert answer.json() == {"state": "absent", "where": "OSCAR"}
-    assert asked == [(systems.JobPlace("oscar", "ui_cluster", "words"), "infer-1")]
+    ((place, job_id),) = asked
+    assert (place.display_name, job_id) == ("OSCAR service 'words' (connection 'ui_cluster')", "infer-1")
 
 
-def test_a_task_that_does_not_say_where_its_job_runs_is_not_taken_for_one_without_a_job(client, rows, asked):
+def test_a_task_without_a_job_has_no_system_to_ask(client, rows, asked):
     for task_id in ("choose", "other"):
         answer = client.get(
             ROUTES["backend_status"].replace("task_id=infer", f"task_id={task_id}"), headers=login("viewer")
         )
-        assert (answer.status_code, asked) == (409, [])
+        assert (answer.status_code, asked) == (404, [])
 
 
 def test_a_system_is_asked_only_over_a_connection_that_the_user_may_read(client, rows, asked, monkeypatch):
@@ -407,7 +414,7 @@ def test_a_system_is_asked_only_over_a_connection_that_the_user_may_read(client,
 
     assert client.get(ROUTES["system"], headers=login("op")).status_code == 404
     monkeypatch.setattr(SimpleAuthManager, "get_authorized_connections", lambda self, **_: {"ui_cluster"})
-    assert client.get(ROUTES["system"], headers=login("op")).json() == {"services": []}
+    assert client.get(ROUTES["system"], headers=login("op")).json() == {"parts": []}
     assert asked == [("ui_cluster",)]
 
 

@@ -4,7 +4,6 @@
 import { amount, duration, empty, h, mark, path, replace, table, when } from "./parts.js";
 import { AIRFLOW, airflow, ask, ours } from "./server.js";
 
-const SYSTEMS = new Set(["oscar", "interlink", "kubernetes"]);
 const LOOK_AGAIN = 60000;
 const CIRCUITS = { closed: ["success", "Takes work"], open: ["failed", "Open: gets no work"], "half-open": ["up_for_retry", "Half open: one job tries it"] };
 const none = () => h("span", { class: "faint" }, "–");
@@ -44,6 +43,17 @@ function nodesTable() {
   ], "Virtual nodes");
 }
 
+function partsTable(title) {
+  const further = (one) => Object.entries(one).filter(([name]) => !["id", "conn_id", "name"].includes(name));
+  return table([
+    { title: "Name", class: "tight", cell: (one) => h("strong", {}, one.name) },
+    { title: "Connection", class: "tight", cell: (one) => one.conn_id },
+    { title: "", class: "wide", cell: (one) => further(one).map(([name, value]) => `${name}: ${value}`).join(", ") || none() },
+  ], title);
+}
+
+const TABLES = { "OSCAR services": servicesTable, "Virtual nodes": nodesTable };
+
 function connectionsTable(answers, show) {
   function answer(one) {
     if (!one.answer) return h("span", { class: "faint" }, "not checked");
@@ -71,9 +81,10 @@ function connectionsTable(answers, show) {
 export function healthView() {
   const answers = new Map();
   const parts = h("div", { class: "parts" });
-  const [targets, services, nodes] = [targetsTable(), servicesTable(), nodesTable()];
+  const targets = targetsTable();
   const lists = connectionsTable(answers, () => show());
-  const boxes = { targets: h("div"), connections: h("div"), services: h("div"), nodes: h("div") };
+  const boxes = { targets: h("div"), connections: h("div"), systems: h("div") };
+  const kinds = new Map();
   let found = [];
   let drawn = "";
   let looked = 0;
@@ -88,25 +99,32 @@ export function healthView() {
   }
   // Rarely, and each system apart from the others: one that hangs leaves the rest of the page as it is.
   async function lookAtSystems() {
-    const asked = found.filter((one) => SYSTEMS.has(one.conn_type));
+    const asked = found.filter((one) => one.parts_title);
     if (!asked.length || Date.now() - looked < LOOK_AGAIN) return;
-    if (!looked) for (const [name, title] of [["services", "OSCAR services"], ["nodes", "Virtual nodes"]]) replace(boxes[name], [h("h2", {}, title), h("p", { class: "faint" }, "Asking the systems…")]);
+    const titles = [...new Set(asked.map((one) => one.parts_title))].sort();
+    for (const title of titles) if (!kinds.has(title)) {
+      const kind = { box: h("div"), list: (TABLES[title] ?? partsTable)(title) };
+      kinds.set(title, kind);
+      boxes.systems.append(kind.box);
+      replace(kind.box, [h("h2", {}, title), h("p", { class: "faint" }, "Asking the systems…")]);
+    }
     looked = Date.now();
     const told = await Promise.all(asked.map(async (one) => {
       try {
-        return { conn_id: one.conn_id, conn_type: one.conn_type, ...(await ours("system", { conn_id: one.conn_id })) };
+        return { ...one, ...(await ours("system", { conn_id: one.conn_id })) };
       } catch (error) {
-        return { conn_id: one.conn_id, conn_type: one.conn_type, error: error.message };
+        return { ...one, parts: [], error: error.message };
       }
     }));
-    const all = (name) => told.flatMap((each) => (each[name] ?? []).map((one) => ({ ...one, conn_id: each.conn_id, id: `${each.conn_id}/${one.name}` })));
-    const problems = (oscar) => told.filter((each) => each.error && (each.conn_type === "oscar") === oscar).map((each) => h("p", { class: "problem" }, `${each.conn_id}: ${each.error}`));
-    const words = (oscar, text) => (problems(oscar).length ? h("div", {}, problems(oscar)) : h("p", { class: "faint" }, text));
-    fill(boxes.services, "OSCAR services", services, all("services"), words(true, "None that you may see."));
-    fill(boxes.nodes, "Virtual nodes", nodes, all("nodes"), words(false, "None that you may see."));
+    for (const title of titles) {
+      const mine = told.filter((each) => each.parts_title === title);
+      const rows = mine.flatMap((each) => each.parts.map((one) => ({ ...one, conn_id: each.conn_id, id: `${each.conn_id}/${one.name}` })));
+      const problems = mine.filter((each) => each.error).map((each) => h("p", { class: "problem" }, `${each.conn_id}: ${each.error}`));
+      fill(kinds.get(title).box, title, kinds.get(title).list, rows, problems.length ? h("div", {}, problems) : h("p", { class: "faint" }, "None that you may see."));
+    }
   }
   return {
-    element: h("section", { class: "health" }, h("h2", {}, "Airflow"), parts, boxes.targets, boxes.connections, boxes.services, boxes.nodes),
+    element: h("section", { class: "health" }, h("h2", {}, "Airflow"), parts, boxes.targets, boxes.connections, boxes.systems),
     async update() {
       let refused = "";
       const hidden = (error) => {

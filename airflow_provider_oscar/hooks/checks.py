@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One thing that ``airflow oscar check`` looks at, and its row."""
+"""One thing that is looked at to see whether a connection works, and its row in ``airflow oscar check``."""
 
 from __future__ import annotations
 
