@@ -185,11 +185,14 @@ def cloudpickle_module() -> ModuleType:
 
 
 def _plain(value: object) -> object:
-    """Return Airflow's mappings and sequences (params, XComs) as JSON's."""
+    """Return Airflow's mappings and sequences (params, XComs) and numbers of NumPy's as JSON's."""
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         return list(value)
+    item = getattr(value, "item", None)
+    if getattr(value, "shape", None) == () and callable(item):
+        return item()
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 

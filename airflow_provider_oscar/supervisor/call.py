@@ -97,6 +97,16 @@ def called(function: Any, args: list[object], kwargs: dict[str, object]) -> obje
     return value
 
 
+def plain_number(value: Any) -> object:
+    """Return a number of NumPy's, or a tensor without dimensions, as one of Python's.
+
+    :raises TypeError: for anything else.
+    """
+    if getattr(value, "shape", None) == () and callable(getattr(value, "item", None)):
+        return value.item()
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
+
 def refuse_odd_texts(value: object) -> None:
     """Refuse keys of which JSON would silently make text, and text that the database of an Airflow cannot hold.
 
@@ -146,7 +156,7 @@ def store_value(value: object, serializer: str) -> None:
         write("return_value.pickle", data)
         return
     try:
-        text = json.dumps({"value": value}, allow_nan=False)
+        text = json.dumps({"value": value}, allow_nan=False, default=plain_number)
         refuse_odd_texts(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(

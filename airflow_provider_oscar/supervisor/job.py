@@ -193,7 +193,7 @@ class Job:
 
     def _stage_out_checkpoint(self) -> None:
         """Keep the state of a command that did not finish; of one that did, nobody needs it."""
-        if self.manifest["exit_code"] == 0 or not os.path.isdir(self.checkpoint_dir):
+        if self.manifest["exit_code"] == 0 or not os.path.lexists(self.checkpoint_dir):
             return
         taken = frozenset(str(each["key"]) for each in self.manifest["outputs"])
         out = StageOut(self.store, None, CHECKPOINT_PREFIX, taken)
@@ -211,15 +211,18 @@ class Job:
         """Put the whole output beside the manifest; a result does not fail for the want of its log."""
         self.log.close()
         if not self.log.bytes:
+            self.log.release()
             return
         name = self.log.name
-        upload = Upload(self.store, name, self.log.path)
+        upload = Upload(self.store, name, self.log.opened)
         try:
             entry = persist("stage-out of the log", upload.attempt, lambda: upload.count)
         except StageError as error:
             say(f"the log was not staged out: {error}")
             self.manifest["log"] = {"key": None, "problem": clip(str(error))}
             return
+        finally:
+            self.log.release()
         self.manifest["log"] = {**entry, "bytes": self.log.bytes}
         if self.log.truncated:
             self.manifest["log"]["problem"] = self.log.truncated

@@ -8,6 +8,7 @@ short and compressed as it grows; memory and delay do not depend on its length.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import select
@@ -66,8 +67,9 @@ class JobLog:
         self.bytes = 0
         self.truncated = ""
         self._file: BinaryIO | None = None
+        self._whole: BinaryIO | None = None
         try:
-            self._file = open(self._plain, "wb")  # noqa: SIM115 (closed in close)
+            self._file = open(self._plain, "w+b")  # noqa: SIM115 (closed in release)
         except OSError as error:
             self.truncated = f"cannot be kept: {error.strerror}"
 
@@ -103,25 +105,41 @@ class JobLog:
             self.bytes += 0 if ours else len(data)
 
     def close(self) -> None:
-        """Finish the file; it can be read afterwards."""
+        """Finish the file; it can be read afterwards, until it is released."""
         with self._lock:
             if self._file is not None:
                 with contextlib.suppress(OSError):
                     if self._pack is not None:
                         self._file.write(self._pack.flush())
-                    self._file.close()
-            self._file = None
+                    self._file.flush()
+                self._whole, self._file = self._file, None
+
+    def opened(self) -> tuple[BinaryIO, os.stat_result]:
+        """Open what was written, wherever its name leads by now: the command can remove or replace it."""
+        if self._whole is None:
+            raise OSError(errno.EBADF, "there is no file of it")
+        file = os.fdopen(os.dup(self._whole.fileno()), "rb")
+        file.seek(0)
+        return file, os.fstat(file.fileno())
+
+    def release(self) -> None:
+        """Let go of the file."""
+        with contextlib.suppress(OSError):
+            if self._whole is not None:
+                self._whole.close()
+        self._whole = None
 
     def _start_packing(self) -> None:
         assert self._file is not None
-        self._file.close()
         pack = zlib.compressobj(6, zlib.DEFLATED, 16 + zlib.MAX_WBITS)  # with gzip's head and checksum
-        packed = open(self._packed, "wb")  # noqa: SIM115 (closed in close)
-        self._file = packed
-        with open(self._plain, "rb") as plain:
+        packed = open(self._packed, "w+b")  # noqa: SIM115 (closed in release)
+        with self._file as plain:
+            plain.seek(0)
+            self._file = packed
             packed.write(pack.compress(plain.read()))
         self._pack = pack
-        os.unlink(self._plain)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._plain)
 
     def _stop(self, why: str) -> None:
         """Keep what there is, and say in it why there is no more."""
@@ -132,8 +150,8 @@ class JobLog:
                 self._file.write(note if self._pack is None else self._pack.compress(note))
                 if self._pack is not None:
                     self._file.write(self._pack.flush())
-            with contextlib.suppress(OSError):
-                self._file.close()
+                self._file.flush()
+            self._whole = self._file
         self._file = None
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from typing import Any
+from typing import Any, BinaryIO, Callable
 
 from airflow_provider_oscar.supervisor import trees
 from airflow_provider_oscar.supervisor.errors import EXIT_ACCESS, EXIT_UNSTAGED, StageError, TransientError
@@ -130,10 +130,13 @@ def _without_collisions(files: list[OutputFile]) -> list[OutputFile]:
 
 
 class Upload:
-    """One file on its way out; an attempt keeps what the one before stored, if the file is still the same."""
+    """One file on its way out; an attempt keeps what the one before stored, if the file is still the same.
 
-    def __init__(self, store: Any, key: str, path: str) -> None:
-        self._store, self._key, self._path = store, key, path
+    :param opened: opens it, and returns it with its status.
+    """
+
+    def __init__(self, store: Any, key: str, opened: Callable[[], tuple[BinaryIO, os.stat_result]]) -> None:
+        self._store, self._key, self._opened = store, key, opened
         self._version: tuple[int, int] | None = None
         self._transfer: SingleUpload | MultipartUpload | None = None
 
@@ -145,7 +148,7 @@ class Upload:
     def attempt(self) -> dict[str, object]:
         """Send it, and return its entry in the manifest."""
         with local_file(f"read output {quoted(self._key)}"):
-            file, status = open_regular(self._path)
+            file, status = self._opened()
         with file:
             version = (status.st_size, status.st_mtime_ns)
             if self._transfer is None or version != self._version:
@@ -251,7 +254,7 @@ class StageOut:
         if self.refused is not None and self._refusals >= REFUSALS_LIMIT:
             raise self.refused
 
-        upload = Upload(self.store, self.prefix + each.key, each.path)
+        upload = Upload(self.store, self.prefix + each.key, lambda: open_regular(each.path))
         try:
             done: dict[str, object] = persist(f"stage-out of {quoted(each.key)}", upload.attempt, lambda: upload.count)
         except StageError as error:

@@ -119,6 +119,30 @@ def test_log_file_holds_exactly_what_was_written(tmp_path, size):
         log.write(data[begin : min(begin + 60_000, size)])
     log.close()
     raw = (tmp_path / log.name).read_bytes()
+    log.release()
     assert (gzip.decompress(raw) if log.name.endswith(".gz") else raw) == data[:size]
     assert log.name == ("job.log" if size <= PLAIN_LIMIT else "job.log.gz")
     assert {path.name for path in tmp_path.iterdir()} == {log.name}
+
+
+@pytest.mark.parametrize("size", [1_000, 3_000_000])
+@pytest.mark.parametrize(
+    "how",
+    ['rm -rf "$work"/job.log*', 'for each in "$work"/job.log*; do echo forged > "$each.x"; mv "$each.x" "$each"; done'],
+)
+def test_a_command_that_removes_or_replaces_the_file_changes_nothing_of_the_log(store, supervise, how, size):
+    script = (
+        f'work=$(dirname "$TMP_OUTPUT_DIR"); echo begun; head -c {size} /dev/zero | tr "\\0" x; {how}; echo; echo end'
+    )
+    run = supervise(job(store, ["/bin/sh", "-c", script]))
+    assert run.code == 0, run.err
+    raw = store.objects[f"/out/results/{SUBMISSION}/{run.raw['log']['key']}"]
+    kept = (gzip.decompress(raw) if run.raw["log"]["key"].endswith(".gz") else raw).decode()
+    assert kept.startswith("begun\n")
+    assert "x" * size + "\nend\n" in kept
+
+
+def test_a_checkpoint_directory_that_is_none_any_more_is_named(store, supervise):
+    script = 'rmdir "$CHECKPOINT_DIR"; echo state > "$CHECKPOINT_DIR"; exit 75'
+    run = supervise(job(store, ["/bin/sh", "-c", script]))
+    assert (run.code, [each["name"] for each in run.raw["unstaged"]]) == (75, ["checkpoint/."])

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from airflow_provider_oscar.supervisor.launch import first_node, launched
+from tests.support.launchers import needs_mpirun, needs_torchrun, of_the_launcher
 from tests.support.supervised import job
 
 NOTHING = {"submission_id": "t-1", "command": ["train", "x"], "nodes": None, "ntasks": None, "ntasks_per_node": None}
@@ -78,6 +81,61 @@ def test_missing_launcher_is_named(store, supervise):
     run = supervise(job(store, ["true"], launcher="mpirun"), PATH="/nowhere")
     assert run.code == 127
     assert "'mpirun'" in run.message
+
+
+RANK = "${OMPI_COMM_WORLD_RANK:-${PMI_RANK:-none}}"
+
+
+@needs_mpirun
+def test_mpirun_itself_starts_each_rank_once(store, supervise):
+    command = ["/bin/sh", "-c", f'echo "rank {RANK}" > "$TMP_OUTPUT_DIR/rank-{RANK}"; echo "here is rank {RANK}"']
+    run = supervise(
+        job(store, command, launcher="mpirun", ntasks=3),
+        **of_the_launcher(),
+    )
+    assert run.code == 0, run.err
+    assert sorted(line for line in run.out.split("\n") if "here is" in line) == [
+        f"here is rank {number}" for number in range(3)
+    ]
+    assert [each["key"] for each in run.raw["outputs"]] == ["rank-0", "rank-1", "rank-2"]
+
+
+@needs_mpirun
+def test_a_rank_of_mpirun_that_fails_fails_the_job_with_its_code_and_ends_the_others(store, supervise):
+    command = ["/bin/sh", "-c", f'[ "{RANK}" = 0 ] && exit 3; exec sleep 300']
+    run = supervise(
+        job(store, command, launcher="mpirun", ntasks=2),
+        **of_the_launcher(),
+    )
+    assert (run.code, run.raw["error"]) == (3, None)
+    assert run.raw["resources"]["wall_seconds"] < 250, "the other rank went on"
+
+
+@needs_torchrun
+def test_torchrun_itself_starts_each_rank_once(store, supervise, tmp_path):
+    command = ["/bin/sh", "-c", 'echo "$LOCAL_RANK of $WORLD_SIZE" > "$TMP_OUTPUT_DIR/$RANK"']
+    # It leaves files where temporary ones go.
+    own = {"TMPDIR": str(tmp_path)}
+    run = supervise(
+        job(store, command, launcher="torchrun", ntasks_per_node=2, environment=own), HOME=os.environ["HOME"]
+    )
+    assert run.code == 0, run.err
+    assert {
+        each["key"]: store.objects[run.raw["output_uri"].replace("s3:/", "") + each["key"]]
+        for each in run.raw["outputs"]
+    } == {"0": b"0 of 2\n", "1": b"1 of 2\n"}
+
+
+@needs_torchrun
+def test_a_rank_of_torchrun_that_fails_fails_the_job_and_ends_the_others(store, supervise, tmp_path):
+    command = ["/bin/sh", "-c", '[ "$RANK" = 0 ] && exit 3; exec sleep 300']
+    # It leaves files where temporary ones go.
+    own = {"TMPDIR": str(tmp_path)}
+    run = supervise(
+        job(store, command, launcher="torchrun", ntasks_per_node=2, environment=own), HOME=os.environ["HOME"]
+    )
+    assert run.code not in (0, 66, 73, 74, 75, 77, 78)
+    assert run.raw["resources"]["wall_seconds"] < 250, "the other rank went on"
 
 
 @pytest.mark.parametrize("change", [{"launcher": "ssh"}, {"nodes": 0}, {"ntasks": "2"}, {"ntasks_per_node": True}])
