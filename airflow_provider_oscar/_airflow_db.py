@@ -241,7 +241,7 @@ def asset_name(session: Session, asset_id: int) -> str:
     return "" if found is None else str(found.name)
 
 
-def triggers_of(session: Session, asset_id: int) -> list[tuple[str, dict[str, object]]]:
+def find_triggers(session: Session, asset_id: int) -> list[tuple[str, dict[str, object]]]:
     """Return class and arguments of the triggers that watch an asset now, or will when the triggerer looks."""
     from airflow.models.asset import AssetWatcherModel
     from airflow.models.trigger import Trigger

@@ -327,7 +327,7 @@ def get_provider_info() -> dict[str, object]:
                         "string",
                         "oscar_notifications",
                     ),
-                    "poll_interval": _option("Seconds between two looks at a job or a listing.", "float", "10"),
+                    "poll_interval": _option("Seconds between two polls at a job or a listing.", "float", "10"),
                     "job_timeout": _option(
                         "Seconds after which a job that has not ended is cancelled and failed.", "float", "86400"
                     ),

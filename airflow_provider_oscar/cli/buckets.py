@@ -14,6 +14,7 @@ from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand, lazy_load_c
 
 from airflow_provider_oscar.cli.answers import print_done, print_rows, reports_errors
 from airflow_provider_oscar.cli.arguments import CONNECTION, OUTPUT
+from airflow_provider_oscar.cli.lookup import oscar_hook
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 
 if TYPE_CHECKING:
@@ -67,9 +68,7 @@ BUCKETS = GroupCommand(
 @reports_errors
 def buckets_list(options: argparse.Namespace) -> None:
     """List buckets, or the objects of one."""
-    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
-
-    hook = OscarHook(options.conn_id)
+    hook = oscar_hook(options)
     found: Sequence[Mapping[str, object]]
     if options.bucket:
         columns: tuple[str, ...] = ("object_name", "size_bytes", "last_modified")
@@ -87,9 +86,7 @@ def buckets_list(options: argparse.Namespace) -> None:
 @reports_errors
 def buckets_put(options: argparse.Namespace) -> None:
     """Upload a file into a bucket, through a link of OSCAR's."""
-    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
-
-    hook = OscarHook(options.conn_id)
+    hook = oscar_hook(options)
     path = Path(options.file)
     key = options.key or path.name
     link = hook.run(hook.presign(options.bucket, key, "upload"))
@@ -100,9 +97,7 @@ def buckets_put(options: argparse.Namespace) -> None:
 @reports_errors
 def buckets_get(options: argparse.Namespace) -> None:
     """Download an object of a bucket, through a link of OSCAR's."""
-    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
-
-    hook = OscarHook(options.conn_id)
+    hook = oscar_hook(options)
     key = options.key
     if options.latest:
         objects = _objects(hook.run(hook.get_bucket(options.bucket)).get("objects"))

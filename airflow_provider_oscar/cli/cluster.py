@@ -7,15 +7,14 @@ import argparse
 from pathlib import Path
 
 from airflow_provider_oscar.cli.answers import print_document, reports_errors
+from airflow_provider_oscar.cli.lookup import oscar_hook
 from airflow_provider_oscar.core.errors import DefinitionError
 
 
 @reports_errors
 def cluster_info(options: argparse.Namespace) -> None:
     """Print version and settings of a cluster, without keys."""
-    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
-
-    hook = OscarHook(options.conn_id)
+    hook = oscar_hook(options)
     config = hook.run(hook.get_config()).get("config")
     print_document({**hook.run(hook.get_info()), "config": config}, options.output)
 
@@ -23,9 +22,7 @@ def cluster_info(options: argparse.Namespace) -> None:
 @reports_errors
 def cluster_status(options: argparse.Namespace) -> None:
     """Print nodes, free resources and jobs of a cluster."""
-    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
-
-    hook = OscarHook(options.conn_id)
+    hook = oscar_hook(options)
     print_document(hook.run(hook.get_status()), options.output)
 
 

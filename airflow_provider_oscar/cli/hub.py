@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from airflow_provider_oscar.cli.answers import print_document, print_done, print_rows, reports_errors
 from airflow_provider_oscar.cli.arguments import CONNECTION, OUTPUT
 from airflow_provider_oscar.core.errors import DefinitionError
-from airflow_provider_oscar.core.logs import printable
+from airflow_provider_oscar.core.logs import sanitize_line
 
 if TYPE_CHECKING:
     from airflow_provider_oscar.core.services import ServiceDefinition
@@ -90,7 +90,7 @@ def hub_show(options: argparse.Namespace) -> None:
     print_document({name: value for name, value in found.items() if value}, options.output)
     if options.output != "json":
         print(f"\n# {crate.fdl}")
-        print("\n".join(map(printable, definition.splitlines())))
+        print("\n".join(map(sanitize_line, definition.splitlines())))
 
 
 @reports_errors

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_provider_oscar.cli.answers import print_rows, reports_errors
+from airflow_provider_oscar.cli.lookup import oscar_hook
 from airflow_provider_oscar.cli.stored import known_connections, store_connections
 from airflow_provider_oscar.core.errors import DefinitionError
 
@@ -23,7 +24,6 @@ _COLUMNS = ("what", "name", "becomes", "result", "remark")
 def import_storage(options: argparse.Namespace) -> None:
     """Make connections of storage providers, and say what inputs and outputs are in a DAG file."""
     from airflow_provider_oscar.core.provider_storage import OWN_STORE, own_store, storage_connections, storage_places
-    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 
     definitions = _definitions(options)
     found: dict[str, StorageConnection] = {}
@@ -37,7 +37,7 @@ def import_storage(options: argparse.Namespace) -> None:
                 )
     used = {path.storage_provider for each in definitions for path in (*each.inputs, *each.outputs)}
     if not definitions or (OWN_STORE in used and OWN_STORE not in {each.provider for each in found.values()}):
-        hook = OscarHook(options.conn_id)
+        hook = oscar_hook(options)
         own = own_store(hook.run(hook.get_config()), prefix=options.prefix, endpoint=options.endpoint)
         found[own.conn_id] = own
     there = known_connections(found)
@@ -64,7 +64,6 @@ def _definitions(options: argparse.Namespace) -> Sequence[ServiceDefinition]:
     """Read the services of a file, or one of the server; none for the user's own store alone."""
     from airflow_provider_oscar.core.fdl import from_fdl
     from airflow_provider_oscar.core.services import ServiceDefinition
-    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 
     if options.file and options.service:
         raise DefinitionError("say either a file or --service")
@@ -73,7 +72,7 @@ def _definitions(options: argparse.Namespace) -> Sequence[ServiceDefinition]:
         return from_fdl(Path(options.file).read_text(encoding="utf-8"), lambda _: "#")
     if not options.service:
         return ()
-    hook = OscarHook(options.conn_id)
+    hook = oscar_hook(options)
     theirs = hook.run(hook.get_service(options.service))
     if theirs is None:
         raise DefinitionError(f"there is no service {options.service!r}; `airflow oscar services list` shows them")

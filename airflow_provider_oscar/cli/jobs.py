@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_oscar.cli.answers import print_done, print_rows, read_pairs, reports_errors
-from airflow_provider_oscar.cli.lookup import existing_service, of_service
+from airflow_provider_oscar.cli.lookup import existing_service, of_service, oscar_hook
 from airflow_provider_oscar.core.errors import DefinitionError, counted
 
 if TYPE_CHECKING:
@@ -37,17 +37,17 @@ class _Found(NamedTuple):
 
 def _places(options: argparse.Namespace) -> list[_Place]:
     """Return where jobs of the service may be, its own cluster first; a member without a connection is named."""
-    from airflow_provider_oscar.hooks.oscar.federation import connections_of, members_of
+    from airflow_provider_oscar.hooks.oscar.federation import find_connections, get_members
     from airflow_provider_oscar.hooks.oscar.hook import OscarHook
     from airflow_provider_oscar.jobs.oscar import is_oscar_connection
 
-    hook = OscarHook(options.conn_id)
+    hook = oscar_hook(options)
     found = existing_service(hook, options.service)
     mapped = read_pairs(options.member, "--member")
     places = {(options.conn_id, options.service): _Place(hook, options.service)}
-    for member in members_of(found, endpoint=hook.api.endpoint):
+    for member in get_members(found, endpoint=hook.api.endpoint):
         try:
-            ((conn_id, service),) = connections_of((member,), mapped, is_oscar_connection, where=hook.where)
+            ((conn_id, service),) = find_connections((member,), mapped, is_oscar_connection, where=hook.where)
         except DefinitionError:
             cluster = member.cluster_id
             print(
@@ -130,10 +130,10 @@ def _print_whole(chunks: Iterable[bytes]) -> bool:
 
 def _for_people(line: str) -> str:
     """Return a line of a log for where it is printed: a terminal gets nothing that it would obey."""
-    from airflow_provider_oscar.core.logs import printable
+    from airflow_provider_oscar.core.logs import sanitize_line
 
     end = "\n" if line.endswith("\n") else ""
-    return printable(line.removesuffix("\n")) + end if _is_terminal() else line
+    return sanitize_line(line.removesuffix("\n")) + end if _is_terminal() else line
 
 
 def _follow(places: Sequence[_Place], found: _Found, options: argparse.Namespace) -> bool:
@@ -210,8 +210,6 @@ def jobs_cancel(options: argparse.Namespace) -> None:
 @reports_errors
 def jobs_clear(options: argparse.Namespace) -> None:
     """Remove the jobs of a service that succeeded, or all of them, on its own cluster."""
-    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
-
-    hook = OscarHook(options.conn_id)
+    hook = oscar_hook(options)
     of_service(hook, options.service, hook.delete_jobs(options.service, unfinished=options.all))
     print_done(options.service, f"{'all jobs' if options.all else 'jobs that succeeded'} removed", options.output)

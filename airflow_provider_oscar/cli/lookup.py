@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What commands about one service share: that there is one, and what is said if there is none."""
+"""What commands about OSCAR share: the hook, and that there is a service, or what is said if there is none."""
 
 from __future__ import annotations
 
+import argparse
 from typing import TYPE_CHECKING, TypeVar
 
 from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError
@@ -12,6 +13,13 @@ if TYPE_CHECKING:
     from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 
 T = TypeVar("T")
+
+
+def oscar_hook(options: argparse.Namespace) -> OscarHook:
+    """Return the hook of the connection that ``--conn-id`` names."""
+    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+
+    return OscarHook(options.conn_id)
 
 
 def of_service(hook: OscarHook, service: str, flow: Flow[T]) -> T:

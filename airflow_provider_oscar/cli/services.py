@@ -10,7 +10,7 @@ import uuid
 from pathlib import Path
 
 from airflow_provider_oscar.cli.answers import print_document, print_done, print_rows, read_pairs, reports_errors
-from airflow_provider_oscar.cli.lookup import existing_service, of_service
+from airflow_provider_oscar.cli.lookup import existing_service, of_service, oscar_hook
 from airflow_provider_oscar.core.errors import DefinitionError
 
 
@@ -48,9 +48,7 @@ def services_apply(options: argparse.Namespace) -> None:
 @reports_errors
 def services_list(options: argparse.Namespace) -> None:
     """List services without their tokens and credentials."""
-    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
-
-    hook = OscarHook(options.conn_id)
+    hook = oscar_hook(options)
     columns = ("name", "image", "cpu", "memory", "interlink_node_name", "owner")
     rows = [{name: service.get(name) or "" for name in columns} for service in hook.run(hook.list_services())]
     print_rows(sorted(rows, key=lambda row: str(row["name"])), columns, options.output)
@@ -59,9 +57,7 @@ def services_list(options: argparse.Namespace) -> None:
 @reports_errors
 def services_delete(options: argparse.Namespace) -> None:
     """Delete services after asking for each, because OSCAR deletes their buckets as well."""
-    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
-
-    hook = OscarHook(options.conn_id)
+    hook = oscar_hook(options)
     for service in options.service:
         if not options.yes:
             print(
@@ -80,9 +76,8 @@ def services_delete(options: argparse.Namespace) -> None:
 def services_get(options: argparse.Namespace) -> None:
     """Print a service as OSCAR holds it, without its token and credentials."""
     from airflow_provider_oscar.core.service_difference import masked
-    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 
-    hook = OscarHook(options.conn_id)
+    hook = oscar_hook(options)
     found = existing_service(hook, options.service)
     print_document(masked(found), options.output)
 
@@ -90,10 +85,9 @@ def services_get(options: argparse.Namespace) -> None:
 @reports_errors
 def services_run(options: argparse.Namespace) -> None:
     """Call a service and print its answer."""
-    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
     from airflow_provider_oscar.hooks.oscar.routes import decode_answer
 
-    hook = OscarHook(options.conn_id)
+    hook = oscar_hook(options)
     # A service token starts its service, and may not look at it.
     found = {} if hook.api.service_token else existing_service(hook, options.service)
     token = "" if hook.uses_oidc else str(found.get("token") or "")
@@ -105,9 +99,7 @@ def services_run(options: argparse.Namespace) -> None:
 @reports_errors
 def services_job(options: argparse.Namespace) -> None:
     """Start a job of a service and print its name."""
-    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
-
-    hook = OscarHook(options.conn_id)
+    hook = oscar_hook(options)
     name = options.name or f"{options.service[:16].strip('-')}-{uuid.uuid4()}"
     submitted = of_service(hook, options.service, hook.submit_job(options.service, _payload(options), name))
     print_done(submitted.job_id, "", options.output)

@@ -169,7 +169,7 @@ class LogPosition:
         start = max(self.lines - first, 0)
         # What does not fit this look comes at the next one.
         fresh = lines[start : start + LINES_LIMIT]
-        shown = [printable(line) for line in fresh if MARKER not in line]
+        shown = [sanitize_line(line) for line in fresh if MARKER not in line]
         if first > self.lines:
             skipped = f"… {first - self.lines} lines are not shown here; the whole log is job.log beside the manifest"
             shown.insert(0, skipped)
@@ -195,10 +195,10 @@ def progress(text: str) -> str:
     :param text: the log so far. A bar such as tqdm's is one line until it is done, so its states are no lines.
     """
     bar = text.rpartition("\n")[2][-LINE_LIMIT:]
-    return printable(bar).strip() if "\r" in bar else ""
+    return sanitize_line(bar).strip() if "\r" in bar else ""
 
 
-def printable(line: str) -> str:
+def sanitize_line(line: str) -> str:
     """Return one line without control characters, at most :data:`LINE_LIMIT` characters long.
 
     A job's output may hold terminal sequences, carriage returns and half a character; none of it may
@@ -217,7 +217,7 @@ _AROUND = re.compile(
 )
 
 
-def tail(text: str, lines: int = 8) -> str:
+def last_lines(text: str, lines: int = 8) -> str:
     """Return the last lines for an error message, quoted; empty if there are none.
 
     What the supervisors say around the command is left out where the command itself said something.

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from airflow_provider_oscar.core.podstatus import node_unready_reason
-from airflow_provider_oscar.core.shapes import mapping_of, parse_json, sequence_of
+from airflow_provider_oscar.core.shapes import as_list, as_mapping, parse_json
 
 #: Label of virtual nodes: since interLink 0.4.0, and before.
 _LABELS = {"virtual-node.interlink/type": "virtual-kubelet", "type": "virtual-kubelet"}
@@ -52,10 +52,10 @@ class VirtualNode:
     @classmethod
     def from_api(cls, node: Mapping[str, object]) -> VirtualNode:
         """Read a node as the API gives it."""
-        metadata, spec, status = (mapping_of(node.get(part)) for part in ("metadata", "spec", "status"))
-        labels = {str(key): str(value) for key, value in mapping_of(metadata.get("labels")).items()}
-        taints = tuple(str(mapping_of(each).get("key") or "") for each in sequence_of(spec.get("taints")))
-        offered = mapping_of(status.get("allocatable")) or mapping_of(status.get("capacity"))
+        metadata, spec, status = (as_mapping(node.get(part)) for part in ("metadata", "spec", "status"))
+        labels = {str(key): str(value) for key, value in as_mapping(metadata.get("labels")).items()}
+        taints = tuple(str(as_mapping(each).get("key") or "") for each in as_list(spec.get("taints")))
+        offered = as_mapping(status.get("allocatable")) or as_mapping(status.get("capacity"))
         return cls(
             name=str(metadata.get("name") or ""),
             unready_reason=node_unready_reason(node),
@@ -69,7 +69,7 @@ class VirtualNode:
             },
             labels=labels,
             taints=taints,
-            partitions=_partitions(mapping_of(metadata.get("annotations")).get(_PING)),
+            partitions=_partitions(as_mapping(metadata.get("annotations")).get(_PING)),
             virtual=any(labels.get(key) == value for key, value in _LABELS.items())
             or any(taint.startswith(_TAINT_PREFIX) for taint in taints),
         )
@@ -95,8 +95,8 @@ def _partitions(answer: object) -> tuple[str, ...]:
         found = parse_json(answer) if isinstance(answer, str) else None
     except ValueError:
         return ()
-    listed = sequence_of(mapping_of(found).get("partitions"))
-    names = (each if isinstance(each, str) else str(mapping_of(each).get("name") or "") for each in listed)
+    listed = as_list(as_mapping(found).get("partitions"))
+    names = (each if isinstance(each, str) else str(as_mapping(each).get("name") or "") for each in listed)
     return tuple(name for name in names if name)
 
 

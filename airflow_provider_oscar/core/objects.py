@@ -84,7 +84,7 @@ class ObjectEvent(msgspec.Struct, frozen=True):
         if type(self.source) is not StoreType:  # a listing makes these by the hundred thousand, of the right types
             force_setattr(self, "source", StoreType(self.source))
         named = StoreType.S3 if self.source is StoreType.OSCAR else self.source
-        if not self.container or named is not _store_of(self.container):
+        if not self.container or named is not _store_type(self.container):
             raise DefinitionError(
                 f"the container of {quoted(self.key)} is {quoted(self.container)}; expected a bucket name for S3, an "
                 "absolute path for dCache, a URL for fsspec and the name of a service for OSCAR"
@@ -180,7 +180,7 @@ class ObjectEvent(msgspec.Struct, frozen=True):
 _FIELDS = ObjectEvent.__struct_fields__
 
 
-def _store_of(container: str) -> StoreType:
+def _store_type(container: str) -> StoreType:
     """Return which kind of store has containers of this form."""
     if container[:1] == "/":
         return StoreType.DCACHE

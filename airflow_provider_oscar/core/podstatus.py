@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from airflow_provider_oscar.core.phase import JobPhase
-from airflow_provider_oscar.core.shapes import mapping_of, sequence_of
+from airflow_provider_oscar.core.shapes import as_list, as_mapping
 from airflow_provider_oscar.core.times import read_iso
 
 #: Annotation in which the virtual node keeps the SLURM job id.
@@ -68,12 +68,12 @@ class PodStatus:
     @classmethod
     def from_api(cls, pod: Mapping[str, object]) -> PodStatus:
         """Read a pod as the API gives it; whatever is missing or of another form is passed over."""
-        metadata, spec, status = (mapping_of(pod.get(part)) for part in ("metadata", "spec", "status"))
+        metadata, spec, status = (as_mapping(pod.get(part)) for part in ("metadata", "spec", "status"))
         raw = str(status.get("phase") or "")
         words, codes = [str(status.get("reason") or ""), str(status.get("message") or "")], []
-        for container in sequence_of(status.get("containerStatuses")):
-            state = mapping_of(mapping_of(container).get("state"))
-            for part in (mapping_of(state.get("terminated")), mapping_of(state.get("waiting"))):
+        for container in as_list(status.get("containerStatuses")):
+            state = as_mapping(as_mapping(container).get("state"))
+            for part in (as_mapping(state.get("terminated")), as_mapping(state.get("waiting"))):
                 words += [str(part.get("reason") or ""), str(part.get("message") or "")]
                 if isinstance(part.get("exitCode"), int):
                     codes.append(part["exitCode"])
@@ -84,24 +84,24 @@ class PodStatus:
             uid=str(metadata.get("uid") or ""),
             reason=": ".join(dict.fromkeys(_decode_message(word) for word in words if word)),
             exit_code=max(codes, default=None),
-            slurm_job_id=str(mapping_of(metadata.get("annotations")).get(JOB_ID_ANNOTATION) or ""),
+            slurm_job_id=str(as_mapping(metadata.get("annotations")).get(JOB_ID_ANNOTATION) or ""),
             node=str(spec.get("nodeName") or ""),
             deleting=bool(metadata.get("deletionTimestamp")),
-            owner=str(mapping_of(metadata.get("labels")).get(OWNER_LABEL) or ""),
+            owner=str(as_mapping(metadata.get("labels")).get(OWNER_LABEL) or ""),
             created_at=read_created(metadata.get("creationTimestamp")),
             secret=_secret(spec),
-            keep=str(mapping_of(metadata.get("labels")).get(KEEP_LABEL) or ""),
-            task=str(mapping_of(metadata.get("annotations")).get(TASK_ANNOTATION) or ""),
+            keep=str(as_mapping(metadata.get("labels")).get(KEEP_LABEL) or ""),
+            task=str(as_mapping(metadata.get("annotations")).get(TASK_ANNOTATION) or ""),
         )
 
 
 def node_unready_reason(node: Mapping[str, object]) -> str:
     """Return why a node takes no work, or an empty text if it is Ready."""
-    status, spec = mapping_of(node.get("status")), mapping_of(node.get("spec"))
+    status, spec = as_mapping(node.get("status")), as_mapping(node.get("spec"))
     if spec.get("unschedulable"):
         return "the node is cordoned"
-    for entry in sequence_of(status.get("conditions")):
-        condition = mapping_of(entry)
+    for entry in as_list(status.get("conditions")):
+        condition = as_mapping(entry)
         if condition.get("type") == "Ready":
             if condition.get("status") == "True":
                 return ""
@@ -119,9 +119,9 @@ def read_created(value: object) -> datetime | None:
 
 
 def _secret(spec: Mapping[str, Any]) -> str:
-    for volume in map(mapping_of, sequence_of(spec.get("volumes"))):
+    for volume in map(as_mapping, as_list(spec.get("volumes"))):
         if volume.get("name") == SECRET_VOLUME:
-            return str(mapping_of(volume.get("secret")).get("secretName") or "")
+            return str(as_mapping(volume.get("secret")).get("secretName") or "")
     return ""
 
 

@@ -41,19 +41,19 @@ def described(body: str | bytes) -> str:
     return f"a JSON object of {len(found)} field(s): {', '.join(quoted(name, 40) for name in list(found)[:12])}"
 
 
-def mapping_of(value: object) -> Mapping[str, Any]:
+def as_mapping(value: object) -> Mapping[str, Any]:
     """Return a JSON object, or an empty one."""
     return value if isinstance(value, Mapping) else {}
 
 
-def sequence_of(value: object) -> list[Any]:
+def as_list(value: object) -> list[Any]:
     """Return a JSON array, or an empty one."""
     return value if isinstance(value, list) else []
 
 
-def mappings_of(value: object) -> list[Mapping[str, Any]]:
+def as_mappings(value: object) -> list[Mapping[str, Any]]:
     """Return the objects of a JSON array."""
-    return [each for each in sequence_of(value) if isinstance(each, Mapping)]
+    return [each for each in as_list(value) if isinstance(each, Mapping)]
 
 
 def sendable(text: str) -> str:

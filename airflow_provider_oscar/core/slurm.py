@@ -251,7 +251,7 @@ def format_time(limit: timedelta | str) -> str:
             days, rest = divmod(seconds, 86400)
             clock = f"{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
             return f"{days}-{clock}" if days else clock
-    elif isinstance(limit, str) and _TIME.fullmatch(limit) and timedelta(0) < duration_of(limit) <= _LONGEST:
+    elif isinstance(limit, str) and _TIME.fullmatch(limit) and timedelta(0) < parse_time_limit(limit) <= _LONGEST:
         return limit
     raise DefinitionError(
         f"SlurmOptions.time is {quoted(limit)}; expected a positive timedelta, or minutes, MM:SS, HH:MM:SS, D-HH, "
@@ -259,7 +259,7 @@ def format_time(limit: timedelta | str) -> str:
     )
 
 
-def duration_of(limit: str) -> timedelta:
+def parse_time_limit(limit: str) -> timedelta:
     """Return what SLURM reads in a time: minutes where there is one number; after days, hours come first.
 
     :param limit: in one of its notations.

@@ -22,14 +22,14 @@ class Check:
     """One thing that is looked at.
 
     :param name: in the table.
-    :param look: does it; returns what was found, in words.
+    :param call: does it; returns what was found, in words.
     :param needed: whether a failure counts, or is only told.
     :param gate: nothing after it makes sense if it fails; a login that is refused is not tried again, since servers
         lock accounts out.
     """
 
     name: str
-    look: Callable[[], str]
+    call: Callable[[], str]
     needed: bool = True
     gate: bool = False
 
@@ -38,7 +38,7 @@ def run(each: Check, clock: Callable[[], float] = time.monotonic) -> dict[str, o
     """Do one check and return its row; what is not needed ends as ``warning``."""
     began = clock()
     try:
-        detail, result = each.look(), "ok"
+        detail, result = each.call(), "ok"
     except OscarProviderError as error:
         detail, result = str(error), "failed" if each.needed else "warning"
     except Exception as error:  # noqa: BLE001 - of boto3 or the Kubernetes client, each with classes of its own

@@ -290,7 +290,7 @@ class _Step:
         if not isinstance(policy, Group):
             return found, homes
         named = [(event.object or event.named, event.partition_key) for event in waiting]
-        keys = {key if about is None else policy.group_of(about) for about, key in named}
+        keys = {key if about is None else policy.group_key(about) for about, key in named}
         names = [self._group_name(key) for key in keys if key is not None]
         assets = list(self._consumer.assets)
         rows = asset_states.states_of_keys(self._session, assets, names) if names else []

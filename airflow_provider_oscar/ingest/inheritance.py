@@ -63,7 +63,7 @@ def hand_over_state(session: Session, asset_id: int, value: object) -> dict[str,
 def wanted_by(session: Session, asset_id: int) -> Callable[[ObjectEvent], bool]:
     """Return what tells whether the watcher of an asset would report an object; everything if that is not known."""
     # Airflow writes the triggers with the DAG's assets, and the DAG itself half a minute later.
-    written = db.triggers_of(session, asset_id) or db.find_watchers(session, db.asset_name(session, asset_id))
+    written = db.find_triggers(session, asset_id) or db.find_watchers(session, db.asset_name(session, asset_id))
     found = (watch_arguments(*each) for each in written)
     filters = [arguments.filter for arguments in found if arguments is not None]
     return lambda event: not filters or any(each.accepts(event) for each in filters)

@@ -189,7 +189,7 @@ class NotificationIngester:
             return []
         hook = self._hook(rule.conn_id)
 
-        def look(each: Notification) -> ObjectEvent | None:
+        def read(each: Notification) -> ObjectEvent | None:
             if until is not None and time.monotonic() > until:
                 raise TransientError(f"the store of connection {rule.conn_id!r} is too slow now", delay=30)
             event: ObjectEvent | None = None
@@ -205,9 +205,9 @@ class NotificationIngester:
             return as_listed(event, each)
 
         if len(notifications) == 1:
-            return [look(notifications[0])]
+            return [read(notifications[0])]
         with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="oscar-notifications") as pool:
-            return list(pool.map(look, notifications))
+            return list(pool.map(read, notifications))
 
     def _hook(self, conn_id: str) -> Any:
         now = time.monotonic()

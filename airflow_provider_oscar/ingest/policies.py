@@ -259,7 +259,7 @@ class Group(Schedule, frozen=True, kw_only=True, tag="group"):
             except re.error as error:
                 raise DefinitionError(f"key of a group is not a regular expression: {quoted(self.key)}") from error
 
-    def group_of(self, found: ObjectEvent) -> str | None:
+    def group_key(self, found: ObjectEvent) -> str | None:
         """Return the key of the group that an object belongs to, or None."""
         if re.fullmatch(r"[\w.]+:\w+", self.key):
             module, _, name = self.key.partition(":")
@@ -293,7 +293,7 @@ class Group(Schedule, frozen=True, kw_only=True, tag="group"):
             if event.id in repeated:
                 continue
             about = event.object or event.named
-            key = self.group_of(about) if about is not None else event.partition_key
+            key = self.group_key(about) if about is not None else event.partition_key
             if key is None:
                 plan.handled.append(event.id)
                 plan.dropped[f"no group: {event.key}"] = (event.key,)

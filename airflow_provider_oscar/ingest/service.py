@@ -20,9 +20,9 @@ from airflow_provider_oscar.ingest.missed_events import MissedEvents
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks for new events.
+#: Seconds between two polls for new events.
 INTERVAL = 0.5
-#: Seconds between two looks that do not depend on a new event: for DAGs that were switched on, and late events.
+#: Seconds between two polls that do not depend on a new event: for DAGs that were switched on, and late events.
 RESCAN_INTERVAL = 5.0
 #: Seconds after a request in which another is likely, so that it is looked for each time.
 ASKING = 30.0
@@ -49,7 +49,7 @@ class HandOverService:
         self._asking_until = datetime.min.replace(tzinfo=UTC)
         self._missed = MissedEvents()
 
-    def look(self) -> bool:
+    def run_once(self) -> bool:
         """Do what is due, in bounded steps; return whether there is more to do at once."""
         now = self._clock()
         with db.transaction() as session:
@@ -111,7 +111,7 @@ class HandOverService:
         while not stopped.is_set():
             pause = INTERVAL
             try:
-                if self.look():
+                if self.run_once():
                     pause = 0.0
                 if failures:
                     log.info("Airflow's database can be used again")

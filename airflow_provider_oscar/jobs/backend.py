@@ -43,7 +43,7 @@ class JobClient(Protocol):
         """Return the whole log so far, or None while there is none."""
 
 
-class JobPlace(Protocol):
+class JobSystem(Protocol):
     """One place that runs jobs: a service, or a namespace.
 
     The methods without ``async`` block and are called on a worker; those with it are called in the triggerer.
@@ -133,7 +133,7 @@ class JobPlace(Protocol):
         """Do what :meth:`cancel` does without blocking the event loop."""
 
 
-class JobBackend(JobPlace, Protocol[W_contra]):
+class JobBackend(JobSystem, Protocol[W_contra]):
     """A place to which jobs can be submitted; ``W`` is what it takes: a request body, or a pod and its secret."""
 
     def submit_new(self, job: RunningJob, prepare: Callable[[RunningJob], W_contra]) -> RunningJob | None:
@@ -150,7 +150,7 @@ class JobBackend(JobPlace, Protocol[W_contra]):
         """Give an adopted job that waits what its submission did not come to, if anything."""
 
 
-def find_backend(name: str) -> type[JobPlace]:
+def find_backend(name: str) -> type[JobSystem]:
     """Return the back end of a name.
 
     :param name: name of a module of this package, or of an entry point.
@@ -160,14 +160,14 @@ def find_backend(name: str) -> type[JobPlace]:
         raise DefinitionError(f"{quoted(name)} is not the name of a job backend")
     own = f"{__package__}.{name}"
     try:
-        return cast("type[JobPlace]", import_module(own).BACKEND)
+        return cast("type[JobSystem]", import_module(own).BACKEND)
     except ModuleNotFoundError as error:
         if error.name != own:
             raise
     except AttributeError:
         pass
     for each in entry_points(group=GROUP, name=name):
-        return cast("type[JobPlace]", each.load())
+        return cast("type[JobSystem]", each.load())
     raise DefinitionError(f"there is no job backend {name!r}; expected one of {', '.join(backend_names())}")
 
 
@@ -178,20 +178,20 @@ def backend_names() -> list[str]:
     return sorted(own | {each.name for each in entry_points(group=GROUP)})
 
 
-def backends_by_connection() -> dict[str, type[JobPlace]]:
+def backends_by_connection() -> dict[str, type[JobSystem]]:
     """Return the back end of each type of connection; of several that share one, the first by name."""
-    found: dict[str, type[JobPlace]] = {}
+    found: dict[str, type[JobSystem]] = {}
     for kind in map(find_backend, backend_names()):
         for conn_type in kind.conn_types:
             found.setdefault(conn_type, kind)
     return found
 
 
-def open_backend(name: str, arguments: Mapping[str, str]) -> JobPlace:
+def open_backend(name: str, arguments: Mapping[str, str]) -> JobSystem:
     """Make the back end that a trigger, a sensor or a job stored.
 
     :param name: as of :func:`find_backend`.
-    :param arguments: from :meth:`JobPlace.arguments` or :meth:`JobPlace.address`.
+    :param arguments: from :meth:`JobSystem.arguments` or :meth:`JobSystem.address`.
     :raises DefinitionError: if there is no such back end, or it does not take these arguments.
     """
     kind = find_backend(name)

@@ -17,7 +17,7 @@ from airflow_provider_oscar.core.errors import (
     TransientError,
     quoted,
 )
-from airflow_provider_oscar.core.logs import tail
+from airflow_provider_oscar.core.logs import last_lines
 from airflow_provider_oscar.core.refusals import Cause, find_cause
 from airflow_provider_oscar.jobs.manifest import KILLED, Manifest
 from airflow_provider_oscar.jobs.outcome import JobOutcome, OutcomeState
@@ -63,7 +63,7 @@ def failure(
         seen += f"; container exit code {exit_code}"
     if reported:
         seen += f"; reported: {quoted(reported)}"
-    end = tail(log)
+    end = last_lines(log)
     log_part = f". Last lines of its log: {end}" if end else ". Its log is empty"
     kind, remedy = _sorted(outcome, proven, reported=f"{reported}\n{log[-20_000:]}", exit_code=exit_code)
     error = kind(f"{seen}{log_part}. {remedy}")

@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Literal, TypeAlias, get_args
 
 from airflow_provider_oscar.core.errors import DefinitionError, LostContactError, quoted
-from airflow_provider_oscar.core.logs import printable
+from airflow_provider_oscar.core.logs import sanitize_line
 from airflow_provider_oscar.core.shapes import parse_json
 from airflow_provider_oscar.jobs.environment import ARCHIVE, Requirements
 
@@ -221,4 +221,4 @@ def read_exception(data: bytes | None) -> str:
         lines = str(found["traceback"]).rstrip().split("\n")
     except (ValueError, KeyError, TypeError, RecursionError):
         return ""
-    return "\n".join(printable(line) for line in lines)
+    return "\n".join(sanitize_line(line) for line in lines)

@@ -23,7 +23,7 @@ from airflow_provider_oscar.core.times import read_iso
 from airflow_provider_oscar.hooks.checks import Check
 from airflow_provider_oscar.hooks.oscar.checks import oscar_checks
 from airflow_provider_oscar.hooks.oscar.errors import NotOscarError
-from airflow_provider_oscar.hooks.oscar.federation import Member, connections_of, members_of
+from airflow_provider_oscar.hooks.oscar.federation import Member, find_connections, get_members
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.hooks.oscar.submissions import JobRequest, Submission
 from airflow_provider_oscar.jobs.running import RunningJob
@@ -153,12 +153,12 @@ class OscarBackend:
                 self._elsewhere = ()
             else:
                 found = hook.run(hook.get_service(self.service))
-                self._federate(members_of(found or {}, endpoint=hook.api.endpoint))
+                self._federate(get_members(found or {}, endpoint=hook.api.endpoint))
         return self._elsewhere or ()
 
     def _federate(self, members: tuple[Member, ...]) -> None:
         self._elsewhere = self._places(
-            connections_of(members, self._members, is_oscar_connection, where=self.display_name) if members else ()
+            find_connections(members, self._members, is_oscar_connection, where=self.display_name) if members else ()
         )
 
     def _places(self, places: Sequence[tuple[str, str]]) -> tuple[OscarBackend, ...]:

@@ -17,7 +17,7 @@ from datetime import timedelta
 
 from airflow_provider_oscar.core.errors import OscarProviderError, TransientError
 from airflow_provider_oscar.core.patience import ErrorHistory
-from airflow_provider_oscar.jobs.backend import JobClient, JobPlace
+from airflow_provider_oscar.jobs.backend import JobClient, JobSystem
 from airflow_provider_oscar.jobs.status import JobStatus
 
 #: Logs of one place that may be read one after the other before the spacing counts.
@@ -28,7 +28,7 @@ LOG_BURST = 5.0
 class PollTiming:
     """How fast jobs are looked at; all in seconds.
 
-    :param min_pause: shortest pause between two looks, also when subscribers arrive in a row.
+    :param min_pause: shortest pause between two polls, also when subscribers arrive in a row.
     :param max_pause: longest pause between two attempts while the other side is away.
     :param tolerance: how long errors are tolerated before the waiting tasks are given back to Airflow.
     :param absence_grace: how long a job may be missing from the list before it counts as gone.
@@ -102,7 +102,7 @@ class Subscription:
 class _Poll:
     """The task that looks, and who wants to know."""
 
-    def __init__(self, backend: JobPlace, pace: PollTiming) -> None:
+    def __init__(self, backend: JobSystem, pace: PollTiming) -> None:
         self.subscriptions: set[Subscription] = set()
         self.ended = False
         #: Why the place cannot be looked at now; empty while it can.
@@ -196,14 +196,14 @@ _POLLS: dict[tuple[asyncio.AbstractEventLoop, Hashable], _Poll] = {}
 
 @asynccontextmanager
 async def subscribed(
-    backend: JobPlace,
+    backend: JobSystem,
     interval: float,
     pace: PollTiming = PollTiming(),  # noqa: B008 - frozen
 ) -> AsyncIterator[Subscription]:
     """Take part in the poll of a place; starts it if nobody did.
 
     :param backend: what is looked at; backends with an equal ``key`` share one poll.
-    :param interval: most seconds between two looks; the shortest of all subscribers counts.
+    :param interval: most seconds between two polls; the shortest of all subscribers counts.
     :param pace: of the poll, if it is started here.
     """
     place = (asyncio.get_running_loop(), backend.key)

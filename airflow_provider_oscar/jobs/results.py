@@ -18,7 +18,7 @@ from airflow_provider_oscar.jobs.signing import configured_signer, proves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResultPlace:
+class ResultLocation:
     """The store of one job's results, and whose results count.
 
     :param conn_id: connection of the store.
@@ -37,7 +37,7 @@ class ResultPlace:
         return {"conn_id": self.conn_id, "uri": self.uri, "job": self.job.to_dict(), "signed": self.signed}
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, object] | None) -> ResultPlace | None:
+    def from_dict(cls, fields: Mapping[str, object] | None) -> ResultLocation | None:
         """Read what :meth:`to_dict` returned; None if it is not that."""
         job = RunningJob.from_stored((fields or {}).get("job"))
         if fields is None or job is None or not fields.get("uri"):

@@ -27,7 +27,7 @@ class RunningJob:
     :param access_until: seconds since the epoch at which the access ends that it was given at its submission, or None.
     :param access_lifetime: seconds for which access is given each time.
     :param backend: name of the back end that runs it; empty in what older versions stored.
-    :param place: arguments of that back end, :meth:`~airflow_provider_oscar.jobs.backend.JobPlace.address`.
+    :param place: arguments of that back end, :meth:`~airflow_provider_oscar.jobs.backend.JobSystem.address`.
     """
 
     submission_id: str

@@ -23,7 +23,7 @@ from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.refusals import NEVER_STARTS, TAKEN_BACK, never_ran
 from airflow_provider_oscar.hooks.pool import get_pool
 from airflow_provider_oscar.jobs.access import AccessRenewer
-from airflow_provider_oscar.jobs.backend import JobPlace
+from airflow_provider_oscar.jobs.backend import JobSystem
 from airflow_provider_oscar.jobs.poller import PollTiming, Subscription, subscribed
 from airflow_provider_oscar.jobs.status import ABSENT, REASON_LIMIT, JobEvent, JobStatus, JsonObject
 from airflow_provider_oscar.jobs.summary import storable
@@ -53,7 +53,7 @@ class Wait:
     :param deadline: seconds since the epoch at which the wait ends with ``timeout``, or None for never.
     :param queue_deadline: seconds since the epoch at which it ends with ``queue_timeout`` if the job has not
         started, or None.
-    :param poll_interval: seconds between two looks.
+    :param poll_interval: seconds between two polls.
     :param follow_log: show the job's log as it grows.
     :param log_lines: lines of the log that were shown before.
     :param grace: seconds for which a manifest is waited for after the job has ended.
@@ -69,7 +69,7 @@ class Wait:
 
 
 async def wait_for_job(
-    backend: JobPlace,
+    backend: JobSystem,
     wait: Wait,
     *,
     say: Say,
@@ -107,7 +107,7 @@ async def wait_for_job(
 
 
 @asynccontextmanager
-async def _renewing(renewer: AccessRenewer | None, backend: JobPlace, say: Say) -> AsyncIterator[None]:
+async def _renewing(renewer: AccessRenewer | None, backend: JobSystem, say: Say) -> AsyncIterator[None]:
     """Renew the job's access beside the waiting, in threads of its own."""
     if renewer is None:
         yield
@@ -215,7 +215,7 @@ class _Watch:
         return not self.requeued or now - self.failed_since > self.pace.absence_grace
 
     async def _is_taken_back(self, status: JobStatus) -> bool:
-        """Whether SLURM wrote into the log that it stops the job to start it again; it may do so between two looks."""
+        """Whether SLURM wrote into the log that it stops the job to start it again; it may do so between two polls."""
         if not status.slurm_job_id or never_ran(status.reason, status.slurm_job_id):
             return False
         try:

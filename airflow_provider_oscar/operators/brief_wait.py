@@ -25,7 +25,7 @@ from airflow_provider_oscar.jobs.status import JobStatus, JsonObject
 if TYPE_CHECKING:
     from airflow_provider_oscar.operators.job import JobOperator
 
-#: Seconds between two looks.
+#: Seconds between two polls.
 PAUSE = 0.5
 #: Share of the time for which a job may seem to wait in its queue.
 QUEUE_SHARE = 0.5

@@ -15,7 +15,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.objects import ObjectEvent
-from airflow_provider_oscar.jobs.backend import JobPlace
+from airflow_provider_oscar.jobs.backend import JobSystem
 from airflow_provider_oscar.operators.placement_store import RunStore
 from airflow_provider_oscar.placement.breaker import CircuitBreaker
 from airflow_provider_oscar.placement.learned import decide_many
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 SLOW = 10.0
 #: Words that leave the choice to the policy.
 AUTOMATIC = ("", "auto", "none")
-#: Seconds between two looks while no target takes the work: at first, and at most.
+#: Seconds between two polls while no target takes the work: at first, and at most.
 SHORTEST_WAIT, LONGEST_WAIT = 15.0, 300.0
 
 
@@ -56,29 +56,29 @@ def make_request(
 
 
 def observe(
-    targets: Sequence[PlacementTarget], job_place: Callable[[PlacementTarget], JobPlace | None]
+    targets: Sequence[PlacementTarget], job_system: Callable[[PlacementTarget], JobSystem | None]
 ) -> list[TargetObservation]:
     """Look at targets, all at once; one that nobody tells how to look at is left out.
 
     :param targets: what there is to choose from.
-    :param job_place: where the jobs of a target run.
+    :param job_system: where the jobs of a target run.
     """
 
-    def look(target: PlacementTarget) -> TargetObservation | None:
-        place = job_place(target)
-        if place is None:
+    def observe_one(target: PlacementTarget) -> TargetObservation | None:
+        system = job_system(target)
+        if system is None:
             return None
         try:
-            return replace(place.observe(), name=target.name)
+            return replace(system.observe(), name=target.name)
         except AirflowNotFoundException:
             # It makes its own target unusable, and no other.
-            why = f"connection {place.conn_id!r} is not defined; create it in Airflow"
+            why = f"connection {system.conn_id!r} is not defined; create it in Airflow"
             return TargetObservation(name=target.name, up=False, reason=why)
 
     if not targets:
         return []
     with ThreadPoolExecutor(max_workers=len(targets)) as pool:
-        return [each for each in pool.map(look, targets) if each is not None]
+        return [each for each in pool.map(observe_one, targets) if each is not None]
 
 
 @dataclass(frozen=True, kw_only=True)

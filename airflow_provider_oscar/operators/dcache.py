@@ -45,7 +45,7 @@ class DCacheBringOnlineOperator(BaseOperator):
     :param dcache_conn_id: connection of type ``dcache`` with a REST frontend. (templated)
     :param disk_lifetime: for how long the files are to stay on disk; 2 days by default.
     :param timeout: for how long to wait; 24 hours by default. Tape is slow.
-    :param poll_interval: seconds between two looks at a request; 30 by default.
+    :param poll_interval: seconds between two polls at a request; 30 by default.
     :param deferrable: wait in the triggerer (default) instead of on a worker.
     :raises AirflowFailException: if a file does not exist, or the site could not bring it online.
     """

@@ -63,7 +63,7 @@ class InterLinkPodOperator(PodJobOperator):
         queue included; default from ``[oscar] job_timeout``.
     :param queue_timeout: seconds (or a timedelta) after which the pod is deleted if the job has not started, and the
         task fails so that it can be retried; None for never.
-    :param poll_interval: seconds (or a timedelta) between two looks; default from ``[oscar] poll_interval``.
+    :param poll_interval: seconds (or a timedelta) between two polls; default from ``[oscar] poll_interval``.
     :param deferrable: wait in the triggerer (default) instead of on a worker.
     :param reuse: ``"retries"`` (default): an automatic retry, and another run for the same object, take the job or
         result that is there; a task that a person cleared, or whose request has changed, runs again. ``"always"``: a
@@ -103,7 +103,7 @@ class InterLinkPodOperator(PodJobOperator):
         "script",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"object_event": "json", "environment": "json"}
-    place_fields = ("interlink_conn_id", "namespace")
+    backend_fields = ("interlink_conn_id", "namespace")
     operator_extra_links = (SlurmJobLink(), OutputLink())
     ui_color = "#e4dcf5"
 

@@ -67,7 +67,7 @@ class InterLinkBatchOperator(InterLinkPodOperator):
         included; default from ``[oscar] job_timeout``.
     :param queue_timeout: seconds or a timedelta after which the pod is deleted if the job has not started, and the task
         fails so that it can be retried; None for never.
-    :param poll_interval: seconds or a timedelta between two looks; default from ``[oscar] poll_interval``.
+    :param poll_interval: seconds or a timedelta between two polls; default from ``[oscar] poll_interval``.
     :param deferrable: wait in the triggerer (default) instead of on a worker.
     :param reuse: ``"retries"`` (default), ``"always"`` or ``"never"``: when a job or result that is there is taken.
     :param run_options: launcher, grace period, limit of bytes, and what becomes of outputs that cannot be staged out.

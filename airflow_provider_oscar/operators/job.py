@@ -79,7 +79,7 @@ class JobOperator(BaseOperator, Generic[W]):
     :param environment: further variables of the command.
     :param timeout: seconds or a timedelta after which the job is cancelled; from ``[oscar] job_timeout`` by default.
     :param queue_timeout: seconds or a timedelta after which a job that has not started is cancelled; None for never.
-    :param poll_interval: seconds between two looks; from ``[oscar] poll_interval`` by default.
+    :param poll_interval: seconds between two polls; from ``[oscar] poll_interval`` by default.
     :param deferrable: wait in the triggerer instead of on a worker.
     :param reuse: ``"retries"``: an automatic retry, and another run for the same object, take the job or result that is
         there; a task that a person cleared, or whose request has changed, runs again. ``"always"``: a cleared task
@@ -91,7 +91,7 @@ class JobOperator(BaseOperator, Generic[W]):
     """
 
     #: Names of the arguments that say where the job runs; placement looks there while none of them is a template.
-    place_fields: tuple[str, ...] = ()
+    backend_fields: tuple[str, ...] = ()
     #: Of a task that :func:`~airflow_provider_oscar.operators.placed.placed` made: the task that places its work again
     #: if its target fails, and whether that also gets a job that waits longer than was expected.
     elsewhere = ""
@@ -301,7 +301,7 @@ class JobOperator(BaseOperator, Generic[W]):
 
     def observable_backend(self) -> JobBackend[W] | None:
         """Return the backend for a look before the task runs; None if only the task itself can render where it is."""
-        texts = [str(getattr(self, name) or "") for name in self.place_fields]
+        texts = [str(getattr(self, name) or "") for name in self.backend_fields]
         return None if any("{{" in text or "{%" in text for text in texts) else self.backend
 
     def _lifecycle(self, context: Context) -> JobLifecycle[W]:
@@ -396,5 +396,5 @@ class JobOperator(BaseOperator, Generic[W]):
 
     @property
     def interval(self) -> float:
-        """Seconds between two looks."""
+        """Seconds between two polls."""
         return self.poll_interval or conf.getfloat("oscar", "poll_interval", fallback=10.0)

@@ -11,7 +11,7 @@ from airflow.sdk import conf
 
 from airflow_provider_oscar.core.errors import OscarProviderError
 from airflow_provider_oscar.jobs.access import LONGEST_ACCESS
-from airflow_provider_oscar.jobs.results import ResultPlace
+from airflow_provider_oscar.jobs.results import ResultLocation
 from airflow_provider_oscar.jobs.running import RunningJob
 
 if TYPE_CHECKING:
@@ -32,13 +32,13 @@ def access_lifetime(task: JobOperator[Any]) -> timedelta:
     return min(timedelta(seconds=float(configured)) if configured else needed, LONGEST_ACCESS)
 
 
-def result_place(task: JobOperator[Any], job: RunningJob) -> ResultPlace:
+def result_location(task: JobOperator[Any], job: RunningJob) -> ResultLocation:
     """Return where the job's results are.
 
     :param task: the task.
     :param job: its job.
     """
-    return ResultPlace(conn_id=task.output_conn_id, uri=task.output_uri, job=job, signed=task.is_signed())
+    return ResultLocation(conn_id=task.output_conn_id, uri=task.output_uri, job=job, signed=task.is_signed())
 
 
 def last_start(task: JobOperator[Any], job: RunningJob) -> float | None:
@@ -78,7 +78,7 @@ def renew_access(task: JobOperator[Any], job: RunningJob) -> None:
     """
     from airflow_provider_oscar.operators.job_building import build_job
 
-    if task.output_uri and task.command and task.is_signed() and result_place(task, job).renew_access() is None:
+    if task.output_uri and task.command and task.is_signed() and result_location(task, job).renew_access() is None:
         build_job(task, job, placement="")
 
 
@@ -89,6 +89,6 @@ def withdraw_access(task: JobOperator[Any], job: RunningJob) -> None:
     :param job: its job.
     """
     try:
-        result_place(task, job).withdraw_access()
+        result_location(task, job).withdraw_access()
     except OscarProviderError as error:
         task.log.warning("The sealed access of job %s is left in the store: %s", job.submission_id, error)

@@ -13,7 +13,7 @@ from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.signing import proves
 from airflow_provider_oscar.jobs.status import JobEvent, JsonObject
 from airflow_provider_oscar.jobs.waiting import Wait, wait_for_job
-from airflow_provider_oscar.operators.job_access import last_start, result_place
+from airflow_provider_oscar.operators.job_access import last_start, result_location
 from airflow_provider_oscar.triggers.jobs import JobTrigger
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ async def wait_here(task: JobOperator[Any], job: RunningJob) -> JsonObject:
         say=task.log.info,
         pace=task.pace,
         proof=proof if task.writes_manifest() else None,
-        renewer=result_place(task, job).renewer() if task.writes_manifest() else None,
+        renewer=result_location(task, job).renewer() if task.writes_manifest() else None,
         observer=task.observer,
     )
 
@@ -73,7 +73,7 @@ def job_trigger(task: JobOperator[Any], job: RunningJob, unproven: JsonObject | 
     :param unproven: event of a job that has ended, whose success is not proven yet.
     """
     wait = what_to_wait_for(task, job)
-    place = result_place(task, job)
+    place = result_location(task, job)
     # What the trigger took for proof the task did not, so it is not asked again.
     doubted = unproven is not None and JobEvent.from_dict(unproven).proven
     pending = None if doubted else unproven

@@ -69,7 +69,7 @@ class OscarJobOperator(JobOperator[OscarWork]):
         ``[oscar] job_timeout``.
     :param queue_timeout: seconds (or a timedelta) after which the job is cancelled if it has not started, and the task
         fails so that it can be retried; None for never.
-    :param poll_interval: seconds (or a timedelta) between two looks; default from ``[oscar] poll_interval``.
+    :param poll_interval: seconds (or a timedelta) between two polls; default from ``[oscar] poll_interval``.
     :param deferrable: wait in the triggerer (default) instead of on a worker.
     :param reuse: ``"retries"`` (default): an automatic retry, and another run for the same object, take the job or
         result that is there; a task that a person cleared, or whose request has changed, runs again. ``"always"``: a
@@ -101,7 +101,7 @@ class OscarJobOperator(JobOperator[OscarWork]):
         "payload": "json",
         "environment": "json",
     }
-    place_fields = ("oscar_conn_id", "service")
+    backend_fields = ("oscar_conn_id", "service")
     operator_extra_links = (OscarJobLogLink(), OutputLink())
     ui_color = "#d7ecf7"
 

@@ -15,7 +15,7 @@ from airflow_provider_oscar.base_arguments import OperatorArguments, checks_argu
 from airflow_provider_oscar.core.checks import seconds
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError
 from airflow_provider_oscar.core.oscar_events import shell_json
-from airflow_provider_oscar.core.shapes import mappings_of, parse_json
+from airflow_provider_oscar.core.shapes import as_mappings, parse_json
 from airflow_provider_oscar.hooks.oscar.errors import RouteAbsentError
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook, encode_body
 from airflow_provider_oscar.hooks.oscar.routes import SYNC_LIMIT, decode_answer
@@ -243,6 +243,6 @@ def _buckets(service: Mapping[str, Any]) -> set[str]:
     own = {str(each) for each in users if each} if isinstance(users, list) else set()
     return own | {
         str(each.get("path") or "").strip("/").split("/")[0]
-        for each in (*mappings_of(service.get("input")), *mappings_of(service.get("output")))
+        for each in (*as_mappings(service.get("input")), *as_mappings(service.get("output")))
         if str(each.get("storage_provider")).split(".")[0].lower() == "minio"
     }

@@ -58,7 +58,7 @@ class OscarExposedServiceOperator(BaseOperator):
     template_fields: Sequence[str] = ("service", "path", "payload", "oscar_conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {"payload": "json"}
     ui_color = "#d7ecf7"
-    #: Waits between two looks, for tests.
+    #: Waits between two polls, for tests.
     sleep = staticmethod(time.sleep)
 
     @checks_arguments

@@ -79,7 +79,7 @@ def load_fdl(
     ]
 
 
-def connection_of(
+def member_connection(
     definition: ServiceDefinition, among: Sequence[ServiceDefinition], clusters: Mapping[str, str], default: str
 ) -> str:
     """Return the connection of the cluster that a service of an FDL is meant for.
@@ -130,7 +130,7 @@ def apply_services(
     :param dry_run: compare alone.
     """
     definitions = [with_key(each, configured_signer()) for each in definitions]
-    connections = [connection_of(each, definitions, clusters, conn_id) for each in definitions]
+    connections = [member_connection(each, definitions, clusters, conn_id) for each in definitions]
     hooks = {connection: OscarHook(connection) for connection in connections}
     for connection, hook in hooks.items():
         _check_together(
@@ -310,7 +310,7 @@ class OscarServiceOperator(BaseOperator):
             )
         made = services_for(definitions[0], self.targets, images=self.images)
         offloaded = [each.name for each in made if each.interlink_node_name]
-        hook = OscarHook(connection_of(definitions[0], definitions, self.clusters, self.oscar_conn_id))
+        hook = OscarHook(member_connection(definitions[0], definitions, self.clusters, self.oscar_conn_id))
         if self.action == "apply" and offloaded and not hook.run(hook.offloads()):
             raise DefinitionError(
                 f"{hook.where}: this OSCAR offloads nothing (interLink_available is false), so the services "
@@ -324,7 +324,7 @@ class OscarServiceOperator(BaseOperator):
             (
                 _label(each, definitions),
                 each.name,
-                connection_of(each, definitions, self.clusters, self.oscar_conn_id),
+                member_connection(each, definitions, self.clusters, self.oscar_conn_id),
             )
             for each in definitions
         ]

@@ -13,7 +13,7 @@ from airflow.sdk import BaseBranchOperator
 from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
 from airflow_provider_oscar.core.errors import DefinitionError
-from airflow_provider_oscar.jobs.backend import JobPlace
+from airflow_provider_oscar.jobs.backend import JobSystem
 from airflow_provider_oscar.operators.choosing import (
     TargetSelector,
     facts,
@@ -147,7 +147,7 @@ class PlacementBranchOperator(BaseBranchOperator):
         """Look at targets at once (all by default); one that no job operator tells how to look at is left out."""
         return observe(self.targets if targets is None else targets, self._place) if self.observe else []
 
-    def _place(self, target: PlacementTarget) -> JobPlace | None:
+    def _place(self, target: PlacementTarget) -> JobSystem | None:
         task = self._job_task(target)
         return None if task is None else task.observable_backend()
 

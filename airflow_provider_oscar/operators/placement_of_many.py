@@ -12,7 +12,7 @@ from airflow.sdk import BaseOperator
 from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
 from airflow_provider_oscar.core.objects import ObjectEvent
-from airflow_provider_oscar.jobs.backend import JobPlace
+from airflow_provider_oscar.jobs.backend import JobSystem
 from airflow_provider_oscar.operators.choosing import TargetSelector, facts, make_request, observe
 from airflow_provider_oscar.operators.job_state import parse_object_event, parsed_list
 from airflow_provider_oscar.operators.placed_job import MakeTask
@@ -95,7 +95,7 @@ class PlacementOfManyOperator(BaseOperator):
             for event, request, decision in zip(events, requests, decided, strict=True)
         ]
 
-    def _place(self, target: PlacementTarget, context: Context) -> JobPlace | None:
+    def _place(self, target: PlacementTarget, context: Context) -> JobSystem | None:
         task = self.make_task(target, target.name, "")
         task.render_template_fields(context)
         return task.observable_backend()

@@ -28,7 +28,7 @@ def ask_service(
     :param keys: what the keys of request and answer begin with.
     :param about: words that name the request, for messages.
     :param timeout: seconds to wait.
-    :param pause: seconds between two looks.
+    :param pause: seconds between two polls.
     :param sleep: waits seconds.
     :raises DefinitionError: if the service refuses the request.
     :raises TransientError: if it does not answer; the request is taken back.

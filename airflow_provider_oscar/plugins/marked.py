@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.listeners import hookimpl
 
 if TYPE_CHECKING:
-    from airflow_provider_oscar.jobs.backend import JobPlace
+    from airflow_provider_oscar.jobs.backend import JobSystem
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Canceller:
 
     def __init__(
         self,
-        cancel: Callable[[JobPlace, str], str] | None = None,
+        cancel: Callable[[JobSystem, str], str] | None = None,
         *,
         sleep: Callable[[float], None] = time.sleep,
         grace: float = GRACE,
@@ -53,37 +53,37 @@ class Canceller:
         self._lock = threading.Lock()
         self._executors: dict[str, ThreadPoolExecutor] = {}
         self._waiting: dict[str, int] = {}
-        self._due: queue.SimpleQueue[tuple[float, JobPlace, str]] = queue.SimpleQueue()
+        self._due: queue.SimpleQueue[tuple[float, JobSystem, str]] = queue.SimpleQueue()
         self._dispatcher: threading.Thread | None = None
 
-    def submit(self, place: JobPlace, job_id: str) -> bool:
+    def submit(self, system: JobSystem, job_id: str) -> bool:
         """Have a job cancelled soon; False if too many wait for it."""
         with self._lock:
-            if self._waiting.get(place.conn_id, 0) >= WAITING:
+            if self._waiting.get(system.conn_id, 0) >= WAITING:
                 log.error(
                     "%s is not cancelled, since %d jobs wait for that: %s",
                     job_id,
                     WAITING,
-                    place.cancel_command(job_id),
+                    system.cancel_command(job_id),
                 )
                 return False
-            self._waiting[place.conn_id] = self._waiting.get(place.conn_id, 0) + 1
-            if place.conn_id not in self._executors:
-                self._executors[place.conn_id] = ThreadPoolExecutor(2, thread_name_prefix="oscar-cancel")
+            self._waiting[system.conn_id] = self._waiting.get(system.conn_id, 0) + 1
+            if system.conn_id not in self._executors:
+                self._executors[system.conn_id] = ThreadPoolExecutor(2, thread_name_prefix="oscar-cancel")
             if self._dispatcher is None:
                 self._dispatcher = threading.Thread(target=self._dispatch, name="oscar-cancel", daemon=True)
                 self._dispatcher.start()
-        self._due.put((time.monotonic() + self._grace, place, job_id))
+        self._due.put((time.monotonic() + self._grace, system, job_id))
         return True
 
     def _dispatch(self) -> None:
         # All wait equally long, so that the first in the queue is the first that is due.
         while True:
-            due, place, job_id = self._due.get()
+            due, system, job_id = self._due.get()
             self._sleep(max(due - time.monotonic(), 0.0))
-            self._executors[place.conn_id].submit(self._work, place, job_id)
+            self._executors[system.conn_id].submit(self._work, system, job_id)
 
-    def _work(self, place: JobPlace, job_id: str) -> None:
+    def _work(self, system: JobSystem, job_id: str) -> None:
         from airflow_provider_oscar._airflow import AirflowNotFoundException
         from airflow_provider_oscar.core.errors import OscarProviderError
         from airflow_provider_oscar.plugins.ui.systems import cancel_at_work
@@ -92,17 +92,17 @@ class Canceller:
         try:
             for pause in (*PAUSES, None):
                 try:
-                    if seen := cancel(place, job_id):
+                    if seen := cancel(system, job_id):
                         log.info("Job %s of a task that was marked by hand %s", job_id, seen)
                     return
                 except (OscarProviderError, AirflowNotFoundException) as error:
                     if pause is None:
-                        log.error("%s is not cancelled (%s): %s", job_id, error, place.cancel_command(job_id))
+                        log.error("%s is not cancelled (%s): %s", job_id, error, system.cancel_command(job_id))
                         return
                     self._sleep(pause)
         finally:
             with self._lock:
-                self._waiting[place.conn_id] -= 1
+                self._waiting[system.conn_id] -= 1
 
 
 _canceller = Canceller()
@@ -115,9 +115,9 @@ def marked(previous_state: object, task_instance: Any) -> None:
     from airflow_provider_oscar.plugins.ui import store, systems
 
     job = store.remembered(task_instance)
-    place = None if job is None else systems.job_place(job)
-    if job is not None and place is not None:
-        _canceller.submit(place, job.job_id)
+    system = None if job is None else systems.job_system(job)
+    if job is not None and system is not None:
+        _canceller.submit(system, job.job_id)
 
 
 @hookimpl

@@ -157,5 +157,5 @@ class NewObjectSensor(BaseSensorOperator):
 
 async def _first_event(trigger: ObjectsTrigger) -> dict[str, object] | None:
     """Return the trigger's event, or None if a look shows nothing new."""
-    found = await trigger.look_once(_ONE_LOOK)
+    found = await trigger.poll_once(_ONE_LOOK)
     return None if not found else {"objects": found}

@@ -12,7 +12,7 @@ from airflow.sdk import BaseSensorOperator, PokeReturnValue
 from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.base_arguments import SensorArguments, WaitingArguments, checks_arguments
 from airflow_provider_oscar.core.errors import JobFailedError, LostContactError, TransientError
-from airflow_provider_oscar.core.logs import tail
+from airflow_provider_oscar.core.logs import last_lines
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.hooks.oscar.exposed import exposed_service, is_ready
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
@@ -109,7 +109,7 @@ class OscarJobSensor(BaseSensorOperator):
         if status.phase is JobPhase.SUCCEEDED:
             return status.phase.value
         log = self._backend.log(self.job_id) or ""
-        raise JobFailedError(f"{self._about} failed. Last lines of its log: {tail(log) or 'none'}")
+        raise JobFailedError(f"{self._about} failed. Last lines of its log: {last_lines(log) or 'none'}")
 
     def _defer(self) -> NoReturn:
         self.defer(
@@ -132,7 +132,7 @@ class OscarExposedServiceSensor(BaseSensorOperator):
 
     :param service: name of the OSCAR service. (templated)
     :param oscar_conn_id: connection of type ``oscar``. (templated)
-    :param mode: ``"reschedule"`` (default) holds no worker between two looks, ``"poke"`` does.
+    :param mode: ``"reschedule"`` (default) holds no worker between two polls, ``"poke"`` does.
     """
 
     template_fields: Sequence[str] = ("service", "oscar_conn_id")

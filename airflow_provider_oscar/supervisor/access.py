@@ -33,7 +33,7 @@ from airflow_provider_oscar.supervisor.transport import RENEWAL, exchange, persi
 PURPOSE = b"access"
 #: Shares of a lifetime: at this age access is renewed, and so often is looked whether it is.
 STALE, LOOKS = 0.5, 16.0
-#: Seconds between two looks, at least and at most.
+#: Seconds between two polls, at least and at most.
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.2, 3600.0
 #: What a store answers where there is no such document; S3 says 403 to whom it does not let list.
 NONE_THERE = (401, 403, 404, 410)

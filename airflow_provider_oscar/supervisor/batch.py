@@ -23,7 +23,7 @@ from airflow_provider_oscar.supervisor.stores import open_store
 from airflow_provider_oscar.supervisor.text import quoted, say, utc_now
 from airflow_provider_oscar.supervisor.transport import CONNECTIONS, persist
 
-#: Seconds between two looks while nothing tells of an end.
+#: Seconds between two polls while nothing tells of an end.
 TICK = 1.0
 
 

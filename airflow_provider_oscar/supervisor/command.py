@@ -32,7 +32,7 @@ PR_SET_DUMPABLE = 4
 CHECKPOINT_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
 #: Seconds that a command has to set up its handlers; a checkpoint signal that comes before them waits so long.
 STARTUP = 30.0
-#: Seconds between two looks at whether it has.
+#: Seconds between two polls at whether it has.
 STARTUP_TICK = 0.2
 
 

@@ -26,7 +26,7 @@ from airflow_provider_oscar.supervisor.transport import (
 )
 
 CHUNK = 1024 * 1024
-#: Headers by which two looks at a door are compared.
+#: Headers by which two polls at a door are compared.
 DOOR_VERSION = ("ETag", "Last-Modified", "Content-Length")
 
 

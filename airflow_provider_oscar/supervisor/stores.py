@@ -162,7 +162,7 @@ class S3Post:
         fields = {**self.fields, "key": self.prefix + key}
         if self._takes_sha256:
             fields["x-amz-checksum-algorithm"] = "SHA256"
-            fields["x-amz-checksum-sha256"] = _sha256_of(what, file, size)
+            fields["x-amz-checksum-sha256"] = _sha256(what, file, size)
         head = "".join(f"{part.format(name)}\r\n\r\n{value}\r\n" for name, value in fields.items())
         # S3 replaces ${filename} within a key by the part's file name; this makes it replace it by itself.
         head += part.format("file") + '; filename="${filename}"\r\nContent-Type: application/octet-stream\r\n\r\n'
@@ -226,7 +226,7 @@ def _expiration(policy: dict[str, object]) -> datetime | None:
     return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
 
 
-def _sha256_of(what: str, file: BinaryIO | Region, size: int) -> str:
+def _sha256(what: str, file: BinaryIO | Region, size: int) -> str:
     body = FileBody(what, file, size)
     for _ in body.chunks():
         pass
@@ -260,7 +260,7 @@ class WebDAV:
         """
         what, url = f"output {quoted(key)}", self.base + quote(encoded(key), safe="/~")
         body = FileBody(what, file, size)
-        remedies: list[Callable[[str], object]] = [self._make_directory_of, self._delete]
+        remedies: list[Callable[[str], object]] = [self._make_parent, self._delete]
         # 409 is a missing directory or, on dCache with webdav.enable.overwrite=false, an earlier attempt's file.
         for remedy in remedies:
             if self._put(url, body):
@@ -285,7 +285,7 @@ class WebDAV:
                 url, headers = redirected(url, headers, answer.getheader("Location"))
         raise StageError(f"{body.what}: more than {REDIRECTS} redirects", reason="redirect")
 
-    def _make_directory_of(self, url: str) -> None:
+    def _make_parent(self, url: str) -> None:
         with self._directories:
             self._make(url.rstrip("/").rpartition("/")[0] + "/")
 

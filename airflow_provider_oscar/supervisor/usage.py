@@ -158,7 +158,7 @@ def _greater(old: float | None, new: float | None) -> float | None:
     return new if old is None else old if new is None else max(old, new)
 
 
-#: Seconds between two looks at all processes of the machine for those that left the command's family.
+#: Seconds between two polls at all processes of the machine for those that left the command's family.
 SCAN_INTERVAL = 2.0
 
 

@@ -35,7 +35,7 @@ class DCacheTapeTrigger(BaseTrigger):
     :param conn_id: connection of type ``dcache``.
     :param requests: ids of the staging requests.
     :param deadline: seconds since the epoch at which the wait ends with ``timeout``.
-    :param poll_interval: seconds between two looks at a request.
+    :param poll_interval: seconds between two polls at a request.
     :raises DefinitionError: if ``poll_interval`` is not above 0.
     """
 

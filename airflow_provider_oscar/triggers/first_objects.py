@@ -17,7 +17,7 @@ from airflow_provider_oscar.watch.arguments.dcache import DCacheArguments
 from airflow_provider_oscar.watch.arguments.filesystem import FileSystemArguments
 from airflow_provider_oscar.watch.arguments.s3 import S3Arguments
 from airflow_provider_oscar.watch.producer import WatchProducer
-from airflow_provider_oscar.watch.strategies.since import first_found
+from airflow_provider_oscar.watch.strategies.since import wait_for_first
 
 
 class ObjectsTrigger(BaseTrigger):
@@ -90,7 +90,7 @@ class ObjectsTrigger(BaseTrigger):
         """Yield one event and end."""
         yield TriggerEvent({"objects": await self._find()})
 
-    async def look_once(self, limit: float) -> list[dict[str, object]]:
+    async def poll_once(self, limit: float) -> list[dict[str, object]]:
         """Return what one listing shows, for a sensor that pokes; nothing if there is nothing new.
 
         :param limit: seconds the listing may take.
@@ -105,7 +105,7 @@ class ObjectsTrigger(BaseTrigger):
         since = datetime.fromisoformat(self.since) if self.since else None
         producer = WatchProducer(self.watch().source)
         try:
-            found = await first_found(
+            found = await wait_for_first(
                 producer, self.filter.accepts, since=since, sentinel=self.sentinel, one_listing=one_listing
             )
         finally:

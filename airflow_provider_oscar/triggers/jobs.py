@@ -12,8 +12,8 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError
 from airflow_provider_oscar.hooks.pool import get_pool
-from airflow_provider_oscar.jobs.backend import JobPlace, open_backend
-from airflow_provider_oscar.jobs.results import ResultPlace
+from airflow_provider_oscar.jobs.backend import JobSystem, open_backend
+from airflow_provider_oscar.jobs.results import ResultLocation
 from airflow_provider_oscar.jobs.status import JsonObject
 from airflow_provider_oscar.jobs.waiting import Wait, wait_for_job
 
@@ -37,12 +37,12 @@ class JobTrigger(BaseTrigger):
     :param job_id: name of the job or pod.
     :param deadline: seconds since the epoch at which the wait ends, or None for never.
     :param queue_deadline: seconds since the epoch at which it ends if the job has not started, or None.
-    :param poll_interval: seconds between two looks.
+    :param poll_interval: seconds between two polls.
     :param pending_event: an event that an earlier trigger yielded; it is yielded again at ``pending_until``, because
         what proves the job's success was not there yet.
     :param pending_until: seconds since the epoch.
     :param result: where the job's manifest will be, as of
-        :meth:`~airflow_provider_oscar.jobs.results.ResultPlace.to_dict`; None for a job that writes none.
+        :meth:`~airflow_provider_oscar.jobs.results.ResultLocation.to_dict`; None for a job that writes none.
     :param grace: seconds for which the manifest is waited for after the job has ended.
     :param follow_log: show the job's log as it grows.
     :param log_lines: lines of the log that were shown before.
@@ -130,7 +130,7 @@ class JobTrigger(BaseTrigger):
             log_lines=self.log_lines,
             grace=self.grace,
         )
-        place = ResultPlace.from_dict(self.result)
+        place = ResultLocation.from_dict(self.result)
         backend = open_backend(self.backend, self.place)
         return await wait_for_job(
             backend,
@@ -153,14 +153,14 @@ class JobTrigger(BaseTrigger):
 
     async def _withdraw_access(self) -> None:
         """Remove what renews the access of the cancelled job; what cannot be removed is sealed, and ends by itself."""
-        place = ResultPlace.from_dict(self.result)
+        place = ResultLocation.from_dict(self.result)
         if place is not None:
             with contextlib.suppress(OscarProviderError):
                 await get_pool("access", place.conn_id).call(place.withdraw_access)
 
-    async def _save_log(self, backend: JobPlace) -> None:
+    async def _save_log(self, backend: JobSystem) -> None:
         """Copy the log, which goes with the job; cancelling comes first if that takes long."""
-        place = ResultPlace.from_dict(self.result)
+        place = ResultLocation.from_dict(self.result)
         if place is None:
             return
         try:

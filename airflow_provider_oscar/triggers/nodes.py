@@ -24,7 +24,7 @@ class VirtualNodeTrigger(BaseTrigger):
     :param node: name of the virtual node; empty for any.
     :param accelerators: least number of each kind of accelerator, by resource name.
     :param deadline: seconds since the epoch at which the wait ends.
-    :param poll_interval: seconds between two looks.
+    :param poll_interval: seconds between two polls.
     :raises DefinitionError: if ``poll_interval`` is not above 0.
     """
 

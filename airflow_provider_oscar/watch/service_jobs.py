@@ -18,7 +18,7 @@ from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.times import read_iso
-from airflow_provider_oscar.hooks.oscar.federation import Member, connections_of, members_of
+from airflow_provider_oscar.hooks.oscar.federation import Member, find_connections, get_members
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.hooks.oscar.requests import OscarJob
 from airflow_provider_oscar.watch.arguments.base import WatchArguments
@@ -85,7 +85,7 @@ class ServiceJobsSource(ListingSource):
         """List the jobs once: of the service, then of each cluster that may have been handed some."""
         hook = await OscarHook.resolved(self.conn_id)
         found = await hook.arun(hook.get_service(self.service))
-        members = members_of(found or {}, endpoint=hook.api.endpoint)
+        members = get_members(found or {}, endpoint=hook.api.endpoint)
         places = [(self.conn_id, self.service), *await self._elsewhere(members)]
         ended: set[str] = set()
         for number, (conn_id, service) in enumerate(places):
@@ -106,7 +106,7 @@ class ServiceJobsSource(ListingSource):
     async def _elsewhere(self, members: tuple[Member, ...]) -> tuple[tuple[str, str], ...]:
         own = {each.cluster_id for each in members} - self.members.keys()
         known = {each for each in own if await _is_connection(each)}
-        return connections_of(members, self.members, known.__contains__, where=self.about)
+        return find_connections(members, self.members, known.__contains__, where=self.about)
 
 
 async def _is_connection(conn_id: str) -> bool:
@@ -142,7 +142,7 @@ class ServiceJobsArguments(WatchArguments):
         """Return what the database holds: every argument, as JSON."""
         return {**super().to_dict(), "states": list(self.states), "members": dict(self.members)}
 
-    def state_place(self) -> tuple[str, ...]:
+    def state_location(self) -> tuple[str, ...]:
         """Return connection, service and which of its jobs count."""
         return ("oscar", self.conn_id, self.service, ",".join(sorted(self.states)), str(self.submitted))
 

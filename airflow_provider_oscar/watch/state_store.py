@@ -258,7 +258,7 @@ async def ask(
     :param token: of who asks; he finds no answer but his own, and leaves none behind.
     :param about: who asks, for messages.
     :param patience: seconds to wait for an answer.
-    :param pause: seconds between two looks.
+    :param pause: seconds between two polls.
     :raises TransientError: if there is none.
     """
     await store.adelete(f"{MEMORY_ANSWER}{token}")  # of a triggerer that was killed meanwhile

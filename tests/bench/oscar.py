@@ -30,7 +30,7 @@ from tests.support.oscar_api import SERVICE, Oscar
 
 ROOT = Path(__file__).parents[2]
 CLIENTS = ROOT / ".venv-clients" / "bin" / "python"
-#: Seconds between two looks of a waiting task.
+#: Seconds between two polls of a waiting task.
 INTERVAL = 10.0
 _PEER = """
 import sys, time

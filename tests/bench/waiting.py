@@ -19,7 +19,7 @@ from airflow_provider_oscar.jobs.status import JobStatus
 from airflow_provider_oscar.jobs.waiting import Wait, wait_for_job
 from tests.bench.measure import Figures, loop_watched
 
-#: Seconds between two looks: the default of ``[oscar] poll_interval``.
+#: Seconds between two polls: the default of ``[oscar] poll_interval``.
 INTERVAL = 10.0
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from airflow_provider_oscar.core import notification_formats
 from airflow_provider_oscar.core.errors import OscarProviderError
-from airflow_provider_oscar.core.logs import printable, strip_harness
+from airflow_provider_oscar.core.logs import sanitize_line, strip_harness
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 from airflow_provider_oscar.core.stored import to_stored
 from airflow_provider_oscar.hooks.dcache.events import read_message
@@ -157,7 +157,7 @@ def watermark(data: bytes) -> None:
 def log_lines(data: bytes) -> None:
     """Foreign log text: what is shown holds no control character."""
     for line in strip_harness(data.decode("utf-8", "replace")).splitlines():
-        shown = printable(line)
+        shown = sanitize_line(line)
         if any(ord(letter) < 32 and letter != "\t" for letter in shown):
             raise AssertionError(f"a control character is shown: {shown!r}")
 

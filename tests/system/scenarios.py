@@ -23,7 +23,7 @@ NASTY = "a \"b\" 'c' $HOME `id` \\ $(id) \n\t; & | < > * ? # ~ {x,y} ü€ %41 e
 _numbers = itertools.count()
 
 
-def run_of_task(request: pytest.FixtureRequest, store: Store | None = None) -> Any:
+def make_context(request: pytest.FixtureRequest, store: Store | None = None) -> Any:
     """A context no other run of this or another test has."""
     key = f"{os.getpid()}-{next(_numbers)}-{request.node.name}"
     return {**context(partition_key=key, task_id="run"), **({"task_state_store": store} if store is not None else {})}
@@ -47,7 +47,7 @@ def deferred(task: Any, state: Any) -> TaskDeferred:
     return raised.value
 
 
-def failure_of(task: Any, state: Any) -> AirflowFailException:
+def raised_failure(task: Any, state: Any) -> AirflowFailException:
     """Run a task that must fail for good, and return why."""
     with pytest.raises(AirflowFailException) as raised:
         task.execute(state)

@@ -26,10 +26,10 @@ from oscar_testbed.files import write_private
 from oscar_testbed.real import environments, worker_pods
 from oscar_testbed.real.airflow import CELERY_WORKER, PARTS, AirflowInParts
 from oscar_testbed.real.kubelet import NODE, Containerd
-from oscar_testbed.real.ledger import Ledger
 from oscar_testbed.real.postgres import PostgreSQL
 from oscar_testbed.real.redis import Redis
 from oscar_testbed.real.stack import default_directory
+from oscar_testbed.real.undo_log import UndoLog
 
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.hooks.storage import storage_hook
@@ -189,7 +189,7 @@ def cluster(site: Site, hook: InterLinkHook, tmp_path: Path) -> Iterator[InterLi
     if site.slurm is None or NODE not in nodes:
         pytest.skip(f"worker pods need the stack's own node {NODE!r}, which is not there (nodes: {', '.join(nodes)})")
     directory = default_directory()
-    worker_pods.load_image(Containerd(directory / "containerd", Ledger(directory)), tmp_path)
+    worker_pods.load_image(Containerd(directory / "containerd", UndoLog(directory)), tmp_path)
     yield hook
     worker_pods.remove_pods(hook.core, hook.namespace)
     worker_pods.remove_environment(hook.core, hook.namespace)

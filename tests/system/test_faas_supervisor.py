@@ -306,13 +306,13 @@ def task(service: str, command: list[str]) -> OscarJobOperator:
 
 
 def test_task_succeeds_through_the_real_supervisor(request, service):
-    found = task(service, ["true"]).execute(scenarios.run_of_task(request))
+    found = task(service, ["true"]).execute(scenarios.make_context(request))
     assert found["exit_code"] == 0
 
 
 def test_task_fails_although_oscar_calls_the_job_succeeded(request, service):
-    state = scenarios.run_of_task(request)
+    state = scenarios.make_context(request)
     failing = task(service, FAIL)
-    failure = scenarios.failure_of(failing, state)
+    failure = scenarios.raised_failure(failing, state)
     scenarios.says(failure, "exit code 3", "no theta in file")
     assert failing.backend.status(state["ti"].xcoms["job_id"]).phase is JobPhase.SUCCEEDED

@@ -25,8 +25,8 @@ from tests.system.scenarios import (
     NASTY,
     SLEEP,
     deferred,
-    failure_of,
-    run_of_task,
+    make_context,
+    raised_failure,
     says,
     until,
 )
@@ -94,7 +94,7 @@ def _slurm_id(hook: InterLinkHook, backend: Backend, name: str) -> str:
 def test_object_with_a_hostile_name_is_processed_and_proven(request, backend, task, s3):
     s3.put_bytes("incoming", HOSTILE_KEY, b"hello")
     letter = s3.head("incoming", HOSTILE_KEY)
-    state = run_of_task(request)
+    state = make_context(request)
     found = task(object_event=letter, command=COPY).execute(state)
     assert (found["exit_code"], found["input"]["uri"]) == (0, letter.uri)
     assert s3.read_bytes(found["output_uri"] + found["outputs"][0]["key"], 100) == b"hello"
@@ -104,7 +104,7 @@ def test_object_with_a_hostile_name_is_processed_and_proven(request, backend, ta
 
 def test_exit_code_and_last_words_reach_the_task(request, task):
     command = ["python3", "-c", "import sys; print('no theta in file'); sys.exit(3)"]
-    error = failure_of(task(command=command), run_of_task(request))
+    error = raised_failure(task(command=command), make_context(request))
     assert isinstance(error.__context__, JobFailedError)
     says(error, "exit code 3", "no theta in file")
 
@@ -115,13 +115,13 @@ def test_nasty_environment_and_arguments_arrive_byte_for_byte(request, task, s3)
         "f.write(os.environ['VALUE']+'|'+'|'.join(sys.argv[1:]))"
     )
     words = ["", " two  words ", "$(id)", "-n", "a'b\"c"]
-    found = task(command=["python3", "-c", script, *words], environment={"VALUE": NASTY}).execute(run_of_task(request))
+    found = task(command=["python3", "-c", script, *words], environment={"VALUE": NASTY}).execute(make_context(request))
     got = s3.read_bytes(found["output_uri"] + "got", 10_000)
     assert got.decode() == NASTY + "|" + "|".join(words)
 
 
 def test_second_try_adopts_the_running_job_and_a_kill_cancels_it(request, backend, task, hook):
-    state = run_of_task(request, Store())
+    state = make_context(request, Store())
     first = deferred(task(command=SLEEP, deferrable=True), state)
     name = first.kwargs["job"]["job_id"]
     job_id = _slurm_id(hook, backend, name)
@@ -136,7 +136,7 @@ def test_second_try_adopts_the_running_job_and_a_kill_cancels_it(request, backen
 
 def test_job_in_the_queue_is_cancelled(request, backend, task, hook):
     later = SlurmOptions(time="10", memory_mib=64, extra_flags=("--begin=now+1hour",))
-    waiting = deferred(task(later, command=SLEEP, deferrable=True), run_of_task(request, Store()))
+    waiting = deferred(task(later, command=SLEEP, deferrable=True), make_context(request, Store()))
     name = waiting.kwargs["job"]["job_id"]
     job_id = _slurm_id(hook, backend, name)
     assert backend.slurm.jobs()[job_id].state == "PD"
@@ -147,7 +147,7 @@ def test_job_in_the_queue_is_cancelled(request, backend, task, hook):
 def test_job_cancelled_behind_our_back_in_the_queue_is_no_success(request, backend, task, hook):
     later = SlurmOptions(time="10", memory_mib=64, extra_flags=("--begin=now+1hour",))
     operator = task(later, command=SLEEP, deferrable=True)
-    waiting = deferred(operator, run_of_task(request, Store()))
+    waiting = deferred(operator, make_context(request, Store()))
     name = waiting.kwargs["job"]["job_id"]
     backend.slurm.cancel(_slurm_id(hook, backend, name))
     ended = (JobPhase.SUCCEEDED, JobPhase.FAILED)
@@ -164,13 +164,13 @@ def test_job_cancelled_behind_our_back_in_the_queue_is_no_success(request, backe
 
 def test_refusal_of_sbatch_reaches_the_task(request, task):
     options = SlurmOptions(time="10", memory_mib=64, partition="nope")
-    error = failure_of(task(options, command=COPY), run_of_task(request))
+    error = raised_failure(task(options, command=COPY), make_context(request))
     says(error, "Invalid partition name")
 
 
 def test_timeout_of_the_task_cancels_the_job(request, backend, task):
     before = set(backend.slurm.jobs())
-    error = failure_of(task(command=SLEEP, timeout=15), run_of_task(request))
+    error = raised_failure(task(command=SLEEP, timeout=15), make_context(request))
     says(error, "did not end within 15 seconds and was cancelled")
     (job_id,) = set(backend.slurm.jobs()) - before
     _job_ended(backend, job_id)
@@ -178,7 +178,7 @@ def test_timeout_of_the_task_cancels_the_job(request, backend, task):
 
 def test_log_grows_while_the_job_runs(request, backend, task, hook):
     command = ["python3", "-c", "import time; print('first words', flush=True); time.sleep(600)"]
-    running = deferred(task(command=command, deferrable=True), run_of_task(request, Store()))
+    running = deferred(task(command=command, deferrable=True), make_context(request, Store()))
     name = running.kwargs["job"]["job_id"]
     until(lambda: "first words" in (hook.read_log(name) or ""), backend.patience, "the log shows")
     log = hook.read_log(name)
@@ -203,7 +203,9 @@ def test_pod_whose_secret_is_missing_waits_and_can_be_deleted(backend, hook):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_time_limit_of_slurm_is_told_apart(request, task):
-    error = failure_of(task(SlurmOptions(time="1", memory_mib=64), command=SLEEP, timeout=400), run_of_task(request))
+    error = raised_failure(
+        task(SlurmOptions(time="1", memory_mib=64), command=SLEEP, timeout=400), make_context(request)
+    )
     says(error, "time limit")
 
 
@@ -213,7 +215,7 @@ def test_twenty_pods_at_once_all_end_proven(request, backend, task, hook):
     state = Store()
     names = []
     for _ in range(20):
-        waiting = deferred(task(command=["true"], deferrable=True, timeout=800), run_of_task(request, state))
+        waiting = deferred(task(command=["true"], deferrable=True, timeout=800), make_context(request, state))
         names.append(waiting.kwargs["job"]["job_id"])
     results = task(command=["true"]).results
 

@@ -34,7 +34,7 @@ from airflow_provider_oscar.operators.job import JobOperator
 from airflow_provider_oscar.placement.targets import PlacementTarget
 from tests.support.fakes import Store
 from tests.system.conftest import Site
-from tests.system.scenarios import failure_of, run_of_task, says, until
+from tests.system.scenarios import make_context, raised_failure, says, until
 
 LATER = "--begin=now+1hour"
 _numbers = itertools.count()
@@ -116,7 +116,7 @@ def ours(site: Site, connections: None, hook: InterLinkHook) -> Iterator[Any]:
 
 def run_of(request: pytest.FixtureRequest, *, store: Store | None = None, try_number: int = 1) -> Any:
     """A task's run as either operator wants to see it."""
-    state = run_of_task(request, store)
+    state = make_context(request, store)
     state["dag"] = SimpleNamespace()
     state["run_id"] = state["partition_key"][:60]
     vars(state["ti"]).update(try_number=try_number, run_id=state["run_id"], start_date=datetime.now(UTC))
@@ -176,7 +176,7 @@ def test_failure_fails_the_task_with_both_and_only_ours_says_the_code_and_the_la
         theirs("echo no theta; exit 42", log_pod_spec_on_failure=False).execute(run_of(request))
     assert "42" not in str(raised.value)
     assert "no theta" not in str(raised.value)
-    says(failure_of(ours("echo no theta; exit 42"), run_of(request)), "exit code 42", "no theta")
+    says(raised_failure(ours("echo no theta; exit 42"), run_of(request)), "exit code 42", "no theta")
 
 
 @pytest.mark.parametrize("operator", ["theirs", "ours"])

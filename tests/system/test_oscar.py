@@ -27,7 +27,7 @@ from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from airflow_provider_oscar.operators.oscar_service import OscarServiceOperator
 from tests.support.fakes import Store
 from tests.system.backends import PREFIX, Backend, embedded, live_oscar, real_oscar
-from tests.system.scenarios import COPY, HOSTILE_KEY, SLEEP, deferred, failure_of, run_of_task, says, until
+from tests.system.scenarios import COPY, HOSTILE_KEY, SLEEP, deferred, make_context, raised_failure, says, until
 
 OPENERS = {"live": live_oscar} if os.environ.get("OSCAR_URL") else {"embedded": embedded, "real": real_oscar}
 SERVICE = f"{PREFIX}words"
@@ -98,7 +98,7 @@ def jobs(hook: OscarHook) -> dict[str, Any]:
 @pytest.mark.timeout(600)
 def test_service_is_created_updated_left_alone_and_deleted(request, backend, hook):
     def run(**arguments: Any) -> str:
-        done = OscarServiceOperator(task_id="service", **arguments).execute(run_of_task(request))
+        done = OscarServiceOperator(task_id="service", **arguments).execute(make_context(request))
         return str(done[name])
 
     name = f"{PREFIX}life"
@@ -116,7 +116,7 @@ def test_service_is_created_updated_left_alone_and_deleted(request, backend, hoo
 @pytest.mark.timeout(600)
 def test_service_gets_another_bucket_and_goes_with_all_of_them(request, backend, hook, s3):
     def run(**arguments: Any) -> str:
-        done = OscarServiceOperator(task_id="service", **arguments).execute(run_of_task(request))
+        done = OscarServiceOperator(task_id="service", **arguments).execute(make_context(request))
         return str(done[name])
 
     def buckets() -> set[str]:
@@ -146,7 +146,7 @@ def test_service_gets_another_bucket_and_goes_with_all_of_them(request, backend,
 def test_object_with_a_hostile_name_is_processed_and_proven(request, backend, task, s3):
     s3.put_bytes(INCOMING, HOSTILE_KEY, b"hello")
     letter = s3.head(INCOMING, HOSTILE_KEY)
-    found = task(object_event=letter, command=COPY).execute(run_of_task(request))
+    found = task(object_event=letter, command=COPY).execute(make_context(request))
     assert (found["exit_code"], found["input"]["uri"]) == (0, letter.uri)
     assert s3.read_bytes(found["output_uri"] + found["outputs"][0]["key"], 100) == b"hello"
     if backend.slurm is not None:
@@ -157,7 +157,7 @@ def test_object_with_a_hostile_name_is_processed_and_proven(request, backend, ta
 def test_script_that_exits_3_is_a_success_for_oscar_and_a_failure_for_us(request, backend, task, hook):
     before = set(jobs(hook))
     command = ["python3", "-c", "import sys; print('no theta in file'); sys.exit(3)"]
-    error = failure_of(task(command=command), run_of_task(request))
+    error = raised_failure(task(command=command), make_context(request))
     assert isinstance(error.__context__, JobFailedError)
     says(error, "exit code 3", "no theta in file")
     (name,) = set(jobs(hook)) - before
@@ -166,7 +166,7 @@ def test_script_that_exits_3_is_a_success_for_oscar_and_a_failure_for_us(request
 
 @pytest.mark.timeout(600)
 def test_second_try_adopts_the_job_shows_its_log_and_a_kill_cancels_it(request, backend, task, hook):
-    state = run_of_task(request, Store())
+    state = make_context(request, Store())
     before = set(jobs(hook))
     name = deferred(task(command=SLEEP, deferrable=True), state).kwargs["job"]["job_id"]
     second = deferred(task(command=SLEEP, deferrable=True), state)

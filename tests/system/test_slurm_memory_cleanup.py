@@ -13,13 +13,13 @@ import pytest
 from oscar_testbed.fakes.slurm.real import missing_programs
 from oscar_testbed.real import slurm_memory
 from oscar_testbed.real.base import cache_directory
-from oscar_testbed.real.ledger import stray_jobs
 from oscar_testbed.real.stack import clean_up, only_one
+from oscar_testbed.real.undo_log import stray_jobs
 
 _HOLDER = """
 import sys, time
 from pathlib import Path
-from oscar_testbed.real.ledger import Ledger
+from oscar_testbed.real.undo_log import Ledger
 from oscar_testbed.real.slurm_memory import MemoryBoundSlurm
 directory = Path(sys.argv[1])
 slurm = MemoryBoundSlurm(directory / "slurm", Ledger(directory))

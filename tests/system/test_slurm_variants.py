@@ -13,10 +13,10 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from oscar_testbed.real import slurm_memory
 from oscar_testbed.real.base import cache_directory
-from oscar_testbed.real.ledger import Ledger
 from oscar_testbed.real.slurm_accounting import Account, AccountedSlurm
 from oscar_testbed.real.slurm_memory import MemoryBoundSlurm
 from oscar_testbed.real.stack import clean_up, only_one
+from oscar_testbed.real.undo_log import UndoLog
 
 from airflow_provider_oscar.core.errors import JobFailedError
 from airflow_provider_oscar.core.phase import JobPhase
@@ -71,22 +71,22 @@ def account(slurm: AccountedSlurm, job_id: str, state: str) -> Account:
 
 
 def test_manifest_and_account_of_a_success_agree(request, on_accounted):
-    state = scenarios.run_of_task(request)
+    state = scenarios.make_context(request)
     found = virtual_nodes.job(["true"]).execute(state)
     recorded = account(on_accounted, found["slurm_job_id"], "COMPLETED")
     assert (found["exit_code"], recorded.exit_code) == (0, "0:0")
 
 
 def test_failure_and_account_have_the_same_exit_code(request, on_accounted):
-    state = scenarios.run_of_task(request)
-    failure = scenarios.failure_of(virtual_nodes.job(["sh", "-c", "echo no theta; exit 42"]), state)
+    state = scenarios.make_context(request)
+    failure = scenarios.raised_failure(virtual_nodes.job(["sh", "-c", "echo no theta; exit 42"]), state)
     scenarios.says(failure, "exit code 42", "no theta")
     assert account(on_accounted, state["ti"].xcoms["slurm_job_id"], "FAILED").exit_code == "42:0"
 
 
 def test_job_of_a_task_that_took_too_long_is_cancelled_in_the_accounts(request, on_accounted, accounted_nodes):
     task = virtual_nodes.job(scenarios.SLEEP, deferrable=True)
-    state = scenarios.run_of_task(request)
+    state = scenarios.make_context(request)
     scenarios.deferred(task, state)
     patience = accounted_nodes.patience
     job_id = scenarios.until(
@@ -94,7 +94,7 @@ def test_job_of_a_task_that_took_too_long_is_cancelled_in_the_accounts(request, 
     )
     scenarios.until(lambda: task.backend.status(task._job.job_id).phase is JobPhase.RUNNING, patience, "it runs")
     scenarios.says(
-        scenarios.failure_of(virtual_nodes.job(scenarios.SLEEP, timeout=1), state), "did not end within 1 second"
+        scenarios.raised_failure(virtual_nodes.job(scenarios.SLEEP, timeout=1), state), "did not end within 1 second"
     )
     account(on_accounted, job_id, "CANCELLED")
 
@@ -104,7 +104,7 @@ def test_exit_code_arrives_although_the_scheduler_has_forgotten_the_job(request,
     nodes = accounted_nodes.embedded
     if nodes is None:
         pytest.skip("interLink's own nodes cannot be sent away for a while: they would be taken out of the cluster")
-    state = scenarios.run_of_task(request)
+    state = scenarios.make_context(request)
     task = virtual_nodes.job(["sh", "-c", "sleep 3; exit 42"], deferrable=True)
     with pytest.raises(TaskDeferred) as deferral:
         task.execute(state)
@@ -128,14 +128,14 @@ def memory_bound(start: Any) -> Iterator[MemoryBoundSlurm]:
     directory = cache_directory() / "slurm-memory"
     with only_one(directory):
         clean_up(directory)
-        ledger = Ledger(directory)
-        slurm = MemoryBoundSlurm(directory / "slurm", ledger)
+        undo_log = UndoLog(directory)
+        slurm = MemoryBoundSlurm(directory / "slurm", undo_log)
         start(slurm)
         try:
             yield slurm
         finally:
             slurm.stop()
-            assert ledger.undo() == []
+            assert undo_log.undo() == []
     assert slurm_memory.groups() == []
 
 
@@ -154,8 +154,8 @@ def on_memory_bound(memory_bound, memory_bound_nodes, monkeypatch) -> MemoryBoun
 
 
 def test_task_whose_job_took_too_much_memory_says_so(request, on_memory_bound):
-    state = scenarios.run_of_task(request)
-    failure = scenarios.failure_of(virtual_nodes.job(["python3", "-c", _GREEDY], memory_mib=128), state)
+    state = scenarios.make_context(request)
+    failure = scenarios.raised_failure(virtual_nodes.job(["python3", "-c", _GREEDY], memory_mib=128), state)
     assert isinstance(failure.__context__, JobFailedError)
     scenarios.says(failure, "out-of-memory", "It ran out of memory: raise the memory of the target", "exit code 137")
     assert on_memory_bound.jobs()[state["ti"].xcoms["slurm_job_id"]].state == "OOM"
@@ -184,7 +184,7 @@ def test_pod_without_a_supervisor_says_so_as_well(on_memory_bound, memory_bound_
 
 
 def test_job_within_its_memory_succeeds_and_its_control_group_goes(request, on_memory_bound):
-    found = virtual_nodes.job(["python3", "-c", _GREEDY], memory_mib=800).execute(scenarios.run_of_task(request))
+    found = virtual_nodes.job(["python3", "-c", _GREEDY], memory_mib=800).execute(scenarios.make_context(request))
     assert found["exit_code"] == 0
     name = f"job_{found['slurm_job_id']}"
 

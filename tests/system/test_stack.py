@@ -15,8 +15,8 @@ import pytest
 from oscar_testbed.errors import MissingPrerequisite
 from oscar_testbed.fakes.slurm import real as slurm_programs
 from oscar_testbed.real import debian, kubelet, kubernetes_build, slurm
-from oscar_testbed.real.ledger import Ledger, mounts_below
 from oscar_testbed.real.stack import only_one, owner
+from oscar_testbed.real.undo_log import UndoLog, mounts_below
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,20 +49,20 @@ def test_second_stack_in_a_directory_is_refused(tmp_path):
 
 
 def test_ledger_is_undone_up_to_the_half_line_of_a_crash(tmp_path):
-    ledger = Ledger(tmp_path)
-    ledger.note("mounts", str(tmp_path / "nothing"))
-    ledger.note("link", "no-such-link0")
-    with ledger.path.open("a") as file:
+    undo_log = UndoLog(tmp_path)
+    undo_log.note("mounts", str(tmp_path / "nothing"))
+    undo_log.note("link", "no-such-link0")
+    with undo_log.path.open("a") as file:
         file.write('["sysctl", "kernel.pa')
-    assert ledger.undo() == []
-    assert not ledger.path.exists()
+    assert undo_log.undo() == []
+    assert not undo_log.path.exists()
 
 
 def test_ledger_keeps_what_it_could_not_undo(tmp_path):
-    ledger = Ledger(tmp_path)
-    ledger.note("unheard-of", "x")
-    assert ledger.undo() == ["unheard-of x: 'unheard-of'"]
-    assert ledger.path.exists()
+    undo_log = UndoLog(tmp_path)
+    undo_log.note("unheard-of", "x")
+    assert undo_log.undo() == ["unheard-of x: 'unheard-of'"]
+    assert undo_log.path.exists()
 
 
 def test_absent_programs_are_named_with_their_packages(monkeypatch, tmp_path):

@@ -17,7 +17,7 @@ from oscar_testbed.fakes.interlink.runtime import find_image
 from oscar_testbed.images import LocalImage
 from oscar_testbed.process import LOOPBACK
 from oscar_testbed.real.base import run
-from oscar_testbed.real.doorway import Doorway
+from oscar_testbed.real.loopback_forwarder import LoopbackForwarder
 from oscar_testbed.real.oci import Registry, write_layout
 from oscar_testbed.real.runtime import add_image
 from oscar_testbed.webserver import AsgiServer
@@ -80,14 +80,14 @@ async def _answer(scope, receive, send):
 
 def test_doorway_lets_its_network_in():
     server = AsgiServer(_answer)
-    with started(server), started(Doorway(LOOPBACK, "127.0.0.0/8")) as doorway:
-        assert httpx.get(f"http://{doorway.admit(server.port)}/").text == "inside"
+    with started(server), started(LoopbackForwarder(LOOPBACK, "127.0.0.0/8")) as forwarder:
+        assert httpx.get(f"http://{forwarder.admit(server.port)}/").text == "inside"
 
 
 def test_doorway_turns_others_away():
     server = AsgiServer(_answer)
-    with started(server), started(Doorway(LOOPBACK)) as doorway:
-        host, _, port = doorway.admit(server.port).partition(":")
+    with started(server), started(LoopbackForwarder(LOOPBACK)) as forwarder:
+        host, _, port = forwarder.admit(server.port).partition(":")
         with socket.create_connection((host, int(port)), timeout=5) as connection:
             connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
             with contextlib.suppress(ConnectionResetError):
@@ -104,9 +104,9 @@ def test_doorway_speaks_tls_with_a_server_whose_authority_pods_do_not_know(tmp_p
     context.load_cert_chain(certificate, key)
     server = AsgiServer(_echo, ssl=context)
     known = ssl.create_default_context(cafile=str(certificate))
-    with started(server), started(Doorway(LOOPBACK, "127.0.0.0/8")) as doorway:
-        url = f"http://{doorway.admit(server.port, known)}/"
-        for _ in range(2):  # the client goes away between them, and the doorway with it
+    with started(server), started(LoopbackForwarder(LOOPBACK, "127.0.0.0/8")) as forwarder:
+        url = f"http://{forwarder.admit(server.port, known)}/"
+        for _ in range(2):  # the client goes away between them, and the forwarder with it
             assert httpx.post(url, content=b"x" * size).content == b"x" * size
 
 
@@ -121,14 +121,14 @@ async def _echo(scope, receive, send):
 
 def test_doorway_closes_what_is_open_when_it_stops():
     with socket.create_server((LOOPBACK, 0)) as behind:
-        doorway = Doorway(LOOPBACK, "127.0.0.0/8")
-        with started(doorway):
-            host, _, port = doorway.admit(behind.getsockname()[1]).partition(":")
+        forwarder = LoopbackForwarder(LOOPBACK, "127.0.0.0/8")
+        with started(forwarder):
+            host, _, port = forwarder.admit(behind.getsockname()[1]).partition(":")
             connection = socket.create_connection((host, int(port)), timeout=5)
             behind.accept()[0].close()
         with connection, contextlib.suppress(ConnectionResetError):
             assert connection.recv(1) == b""
-    assert not doorway.healthy()
+    assert not forwarder.healthy()
 
 
 def test_image_is_made_known_to_a_runtime_that_is_in_use(tmp_path):

@@ -6,7 +6,7 @@ from __future__ import annotations
 import httpx
 
 from airflow_provider_oscar.core.errors import OscarProviderError, TransientError, quoted
-from airflow_provider_oscar.hooks.http.errors import error_class, http_error, retry_after, target_of
+from airflow_provider_oscar.hooks.http.errors import error_class, http_error, redirect_target, retry_after
 
 #: dCache answers 429 after three failed logins and does not say for how long.
 DELAY_WHEN_UNSAID = 60.0
@@ -40,7 +40,7 @@ def _reason(status: int, reply: str, answer: httpx.Response) -> str:
     if status == 429:
         return f"the server asks us to wait ({reply})"
     if 300 <= status < 400:
-        target = target_of(answer.headers)
+        target = redirect_target(answer.headers)
         return f"the server redirects to {target}, where it should not ({reply}); check scheme, host and port"
     if status < 300:
         return f"something else answered in the server's place ({reply}); check scheme, host and port"

@@ -13,7 +13,7 @@ from datetime import timedelta
 from urllib.parse import quote
 
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError
-from airflow_provider_oscar.core.shapes import mapping_of, mappings_of, sendable
+from airflow_provider_oscar.core.shapes import as_mapping, as_mappings, sendable
 from airflow_provider_oscar.hooks.dcache.entries import clean_path
 from airflow_provider_oscar.hooks.dcache.rest import RestEndpoint
 from airflow_provider_oscar.hooks.http.flows import Flow
@@ -62,8 +62,8 @@ def stage(frontend: RestEndpoint, paths: Sequence[str], *, disk_lifetime: timede
 def stage_status(frontend: RestEndpoint, request_id: str) -> Flow[TapeRequest]:
     """How far a staging request is."""
     body = yield from _call(frontend, "GET", _staging(request_id), None, action="look at the staging request")
-    body = mapping_of(body)
-    files = mappings_of(body.get("files"))
+    body = as_mapping(body)
+    files = as_mappings(body.get("files"))
     states = {frontend.relative(str(item.get("path"))): str(item.get("state") or "") for item in files}
     errors = {frontend.relative(str(item.get("path"))): str(item["error"]) for item in files if item.get("error")}
     return TapeRequest(request_id, body.get("completedAt") is not None, states, errors)

@@ -61,7 +61,7 @@ def error_class(status: int, overrides: Mapping[int, ErrorClass] | None = None) 
     return STATUS_ERRORS.get(status, PermanentError if 300 <= status < 500 else TransientError)
 
 
-def target_of(headers: Mapping[str, str]) -> str:
+def redirect_target(headers: Mapping[str, str]) -> str:
     """Return where a redirect leads, fit for a message: without user, password, query and fragment.
 
     :param headers: with names as httpx has them (any case) or in lower case.

@@ -27,7 +27,7 @@ from airflow_provider_oscar.core.nodes import VirtualNode
 from airflow_provider_oscar.core.orphans import SecretInfo
 from airflow_provider_oscar.core.pods import CONTAINER_NAME
 from airflow_provider_oscar.core.podstatus import PodStatus, node_unready_reason
-from airflow_provider_oscar.core.shapes import described, mapping_of, parse_json, sequence_of
+from airflow_provider_oscar.core.shapes import as_list, as_mapping, described, parse_json
 from airflow_provider_oscar.hooks.interlink.bounds import read_whole
 from airflow_provider_oscar.hooks.interlink.config import core_api, extra_field
 from airflow_provider_oscar.hooks.interlink.errors import RefusedError, client_errors, is_own, kubernetes_refusal
@@ -327,8 +327,8 @@ class InterLinkHook(BaseHook):
                 if "items" not in body:
                     # Whoever answers so is not an API server; its word must not make all pods look gone.
                     raise self._other(about)
-                found += [item for item in sequence_of(body["items"]) if isinstance(item, dict)]
-                follow = str(mapping_of(body.get("metadata")).get("continue") or "")
+                found += [item for item in as_list(body["items"]) if isinstance(item, dict)]
+                follow = str(as_mapping(body.get("metadata")).get("continue") or "")
                 if not follow:
                     return found
         raise TransientError(f"{self.where}: Kubernetes forgot the pages in between to {about}; try again")

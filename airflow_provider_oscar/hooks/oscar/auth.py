@@ -134,7 +134,7 @@ class _TokenStore:
 
 
 _TOKENS = _TokenStore()
-#: Seconds between two looks whether another exchange has ended.
+#: Seconds between two polls whether another exchange has ended.
 _EXCHANGE_PAUSE = 0.05
 
 

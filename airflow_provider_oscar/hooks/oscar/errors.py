@@ -19,7 +19,7 @@ from airflow_provider_oscar.core.errors import (
     TransientError,
     quoted,
 )
-from airflow_provider_oscar.hooks.http.errors import error_class, is_page, retry_after, target_of
+from airflow_provider_oscar.hooks.http.errors import error_class, is_page, redirect_target, retry_after
 
 #: Texts of a 500 that is final, with the remedy.
 _FINAL: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -114,8 +114,8 @@ def refusal(answer: httpx.Response, *, about: str, where: str) -> OscarProviderE
         return DefinitionError(f"OSCAR does not accept {about}: {remedy} ({seen})")
     if 300 <= status < 400:
         message = (
-            f"{about} is redirected to {target_of(answer.headers)}; put OSCAR's own address into the connection's host "
-            f"({seen})"
+            f"{about} is redirected to {redirect_target(answer.headers)}; put OSCAR's own address into the "
+            f"connection's host ({seen})"
         )
         return TransientError(message) if error_class(status) is TransientError else DefinitionError(message)
     if status in (501, 505) or 400 <= status < 500:

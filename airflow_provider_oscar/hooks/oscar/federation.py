@@ -27,7 +27,7 @@ class Member:
     endpoint: str = ""
 
 
-def members_of(service: Mapping[str, object], *, endpoint: str) -> tuple[Member, ...]:
+def get_members(service: Mapping[str, object], *, endpoint: str) -> tuple[Member, ...]:
     """Return the OSCAR services that jobs of a service may be handed to.
 
     :param service: as its server holds it: ``federation.members`` since 4.1, ``replicas`` before.
@@ -50,7 +50,7 @@ def members_of(service: Mapping[str, object], *, endpoint: str) -> tuple[Member,
     return tuple(found)
 
 
-def connections_of(
+def find_connections(
     members: tuple[Member, ...], mapped: Mapping[str, str], known: Callable[[str], bool], *, where: str
 ) -> tuple[tuple[str, str], ...]:
     """Return connection and service of each member.

@@ -18,7 +18,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError, quoted
-from airflow_provider_oscar.core.logs import printable
+from airflow_provider_oscar.core.logs import sanitize_line
 from airflow_provider_oscar.core.shapes import parse_json
 from airflow_provider_oscar.hooks.http import flows
 from airflow_provider_oscar.hooks.http.flows import Flow
@@ -240,4 +240,4 @@ def _text(value: object) -> str:
         value = value.get("@id") or value.get("name") or ""
     if isinstance(value, list):
         return ", ".join(filter(None, map(_text, value)))[:_TEXT_LIMIT]
-    return printable(" ".join(str(value if value is not None else "").split()))[:_TEXT_LIMIT]
+    return sanitize_line(" ".join(str(value if value is not None else "").split()))[:_TEXT_LIMIT]

@@ -12,7 +12,7 @@ import httpx
 
 from airflow_provider_oscar.core.errors import DefinitionError, LostContactError, quoted
 from airflow_provider_oscar.core.phase import JobPhase
-from airflow_provider_oscar.core.shapes import described, mappings_of, parse_json, sendable
+from airflow_provider_oscar.core.shapes import as_mappings, described, parse_json, sendable
 from airflow_provider_oscar.hooks.http.errors import is_page
 from airflow_provider_oscar.hooks.http.flows import KEEP_END
 from airflow_provider_oscar.hooks.oscar.errors import refusal
@@ -118,7 +118,7 @@ class OscarRequests:
         found = self.json(answer, about)
         if found is not None and not isinstance(found, list):
             raise self._another_form(answer, about, "a list")
-        return [dict(each) for each in mappings_of(found)]
+        return [dict(each) for each in as_mappings(found)]
 
     def _another_form(self, answer: httpx.Response, about: str, wanted: str) -> LostContactError:
         return LostContactError(

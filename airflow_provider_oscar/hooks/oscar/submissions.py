@@ -19,7 +19,7 @@ import httpx
 from airflow_provider_oscar.core.errors import DefinitionError, LostContactError, TransientError, quoted
 from airflow_provider_oscar.hooks.http.flows import Flow
 from airflow_provider_oscar.hooks.oscar.api import OscarCalls
-from airflow_provider_oscar.hooks.oscar.federation import Member, members_of
+from airflow_provider_oscar.hooks.oscar.federation import Member, get_members
 from airflow_provider_oscar.hooks.oscar.repeat import JOB_ID_HEADER
 from airflow_provider_oscar.hooks.oscar.requests import OscarJob, mapping, segment
 
@@ -152,7 +152,7 @@ class OscarSubmissions(OscarCalls):
             authorization=f"Bearer {token}" if token else "",
             named=(yield from self.takes_job_names(found)),
             has_inputs=bool(found.get("input")),
-            members=members_of(found, endpoint=self.api.endpoint),
+            members=get_members(found, endpoint=self.api.endpoint),
         )
 
     def send_job(self, job: JobRequest, submission_id: str) -> Flow[bool]:

@@ -18,7 +18,7 @@ from airflow.sdk import BaseHook
 
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError, quoted
 from airflow_provider_oscar.core.orphans import SlurmJob
-from airflow_provider_oscar.core.shapes import mappings_of, parse_json
+from airflow_provider_oscar.core.shapes import as_mappings, parse_json
 from airflow_provider_oscar.core.slurm_queue import SlurmQueue, summarize_queue
 from airflow_provider_oscar.hooks.http.cookies import cookie_jar
 from airflow_provider_oscar.hooks.http.tls import read_verify, tls_context
@@ -164,7 +164,7 @@ class SlurmHook(BaseHook):
                 "check scheme, host and port of the connection"
             )
         body = found if isinstance(found, Mapping) else {}
-        errors = mappings_of(body.get("errors"))
+        errors = as_mappings(body.get("errors"))
         if any(each.get("error_number") == _UNKNOWN_JOB or "Invalid job id" in str(each) for each in errors):
             return {}
         if answer.status_code in (401, 403):

@@ -299,7 +299,7 @@ class _Outside:
         """Answer what the system that runs the job says of it: the truth about a job that was cancelled."""
         if found.job is None:
             raise HTTPException(HTTPStatus.NOT_FOUND, "the task has not submitted a job")
-        place = systems.job_place(found.job)
+        place = systems.job_system(found.job)
         if place is None:
             raise HTTPException(HTTPStatus.CONFLICT, "the task did not remember where its job runs; its log says it")
         return await self._ask(place.conn_id, systems.job_at, place, found.job.job_id)
@@ -308,7 +308,7 @@ class _Outside:
         """Answer the services or nodes of one connection that the user may read."""
         if conn_id not in allowed:
             raise HTTPException(HTTPStatus.NOT_FOUND, "no such connection")
-        return await self._ask(conn_id, systems.parts_of, conn_id)
+        return await self._ask(conn_id, systems.get_parts, conn_id)
 
 
 def within(row: views.TaskRow, output_uri: str) -> None:

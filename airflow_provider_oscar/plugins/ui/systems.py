@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_oscar._airflow import AirflowNotFoundException, server_connection
 from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError
-from airflow_provider_oscar.jobs.backend import JobPlace, backends_by_connection, open_backend
+from airflow_provider_oscar.jobs.backend import JobSystem, backends_by_connection, open_backend
 from airflow_provider_oscar.jobs.signing import configured_signer
 from airflow_provider_oscar.plugins.ui import proof
 from airflow_provider_oscar.plugins.ui.views import TaskRow
@@ -28,7 +28,7 @@ MANIFEST_LIMIT = 4 * 1024 * 1024
 SHOWN = 200
 
 
-def job_place(job: RunningJob) -> JobPlace | None:
+def job_system(job: RunningJob) -> JobSystem | None:
     """Return where a job runs; None if the task did not remember it.
 
     :raises DefinitionError: if there is no such back end any more.
@@ -36,31 +36,31 @@ def job_place(job: RunningJob) -> JobPlace | None:
     return open_backend(job.backend, job.place) if job.backend else None
 
 
-def job_at(place: JobPlace, job_id: str) -> dict[str, str]:
+def job_at(system: JobSystem, job_id: str) -> dict[str, str]:
     """Return what the system itself says of a job: ``absent`` if it is not there (any more).
 
     :raises OscarProviderError: if it cannot be asked.
     """
-    place.connection = server_connection(place.conn_id)
-    status = place.status(job_id)
-    return {"state": "cancelling" if status.cancelling else status.phase.value, "where": place.display_name}
+    system.connection = server_connection(system.conn_id)
+    status = system.status(job_id)
+    return {"state": "cancelling" if status.cancelling else status.phase.value, "where": system.display_name}
 
 
-def cancel_at_work(place: JobPlace, job_id: str) -> str:
+def cancel_at_work(system: JobSystem, job_id: str) -> str:
     """Cancel a job that waits or runs, and return what was seen of its end; empty if nothing was at work.
 
     A job that has ended is left, since its log and results go with it.
 
     :raises OscarProviderError: if the system cannot be asked.
     """
-    place.connection = server_connection(place.conn_id)
-    if not place.status(job_id).phase.active:
+    system.connection = server_connection(system.conn_id)
+    if not system.status(job_id).phase.active:
         return ""
-    seen = place.cancel(job_id)
+    seen = system.cancel(job_id)
     return str(seen) if seen.found else ""
 
 
-def parts_of(conn_id: str) -> dict[str, object]:
+def get_parts(conn_id: str) -> dict[str, object]:
     """Return what a system that runs jobs consists of, such as services or nodes; nothing secret.
 
     :raises OscarProviderError: if it cannot be asked, or runs no jobs.

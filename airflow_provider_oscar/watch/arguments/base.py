@@ -119,14 +119,14 @@ class WatchArguments(ABC):
     def identity(self) -> StateIdentity:
         """Return whose state the watcher's is: it belongs to the place, and to what is chosen of it."""
         choice = {"filter": self.filter.to_dict(), "algorithm": self.algorithm, "sentinel": self.sentinel}
-        return StateIdentity(place=self.state_place(), choice=json.dumps(choice, sort_keys=True))
+        return StateIdentity(place=self.state_location(), choice=json.dumps(choice, sort_keys=True))
 
     def identity_digest(self) -> str:
         """Return what tells this watcher from all others, short."""
-        return hashlib.sha256(json.dumps([self.asset_name, *self.state_place()]).encode()).hexdigest()[:12]
+        return hashlib.sha256(json.dumps([self.asset_name, *self.state_location()]).encode()).hexdigest()[:12]
 
     @abstractmethod
-    def state_place(self) -> tuple[str, ...]:
+    def state_location(self) -> tuple[str, ...]:
         """Return what makes the place another place; how it is listed does not."""
 
     @abstractmethod

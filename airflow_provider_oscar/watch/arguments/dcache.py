@@ -56,7 +56,7 @@ class DCacheArguments(DirectoryArguments):
         )
         if self.notifications == "none":
             return source
-        digest = hashlib.sha256(json.dumps([*self.state_place(), self.max_directories]).encode()).hexdigest()[:12]
+        digest = hashlib.sha256(json.dumps([*self.state_location(), self.max_directories]).encode()).hexdigest()[:12]
 
         async def open_channel() -> Channel | None:
             if (chosen := self.chosen) is not None:
@@ -89,7 +89,7 @@ class DCacheArguments(DirectoryArguments):
         source.before_listing = watch
         return notified
 
-    def state_place(self) -> tuple[str, ...]:
+    def state_location(self) -> tuple[str, ...]:
         """Return connection, directory and whether it is the whole tree."""
         return ("dcache", self.conn_id, self.path.rstrip("/") or "/", str(self.recursive))
 

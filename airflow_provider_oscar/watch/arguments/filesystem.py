@@ -81,7 +81,7 @@ class FileSystemArguments(DirectoryArguments):
             spacing=min(_RUCIO_SPACING, self.poll_interval),
         )
 
-    def state_place(self) -> tuple[str, ...]:
+    def state_location(self) -> tuple[str, ...]:
         """Return connection, directory and whether it is the whole tree."""
         return ("fsspec", self.conn_id, self.url, str(self.recursive))
 

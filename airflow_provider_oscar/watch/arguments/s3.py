@@ -82,7 +82,7 @@ class S3Arguments(WatchArguments):
             return kafka_channel(chosen, self.identity_digest(), keys)
         return MinioChannel(connections=S3_CONNECTIONS, conn_id=self.conn_id, bucket=self.bucket, prefix=self.prefix)
 
-    def state_place(self) -> tuple[str, ...]:
+    def state_location(self) -> tuple[str, ...]:
         """Return connection, bucket and prefix."""
         return ("s3", self.conn_id, self.bucket, self.prefix)
 

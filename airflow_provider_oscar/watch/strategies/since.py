@@ -64,7 +64,7 @@ class Since:
         return self._moment is None or moment >= self._moment
 
 
-async def first_found(
+async def wait_for_first(
     producer: WatchProducer,
     accepts: Callable[[ObjectEvent], bool],
     *,

@@ -58,7 +58,7 @@ EXPLAINED: dict[str, tuple[tuple[str, str], ...]] = {
 }
 
 
-def name_of(case: str) -> str:
+def case_name(case: str) -> str:
     """File name for a case."""
     return re.sub(r"[^a-z0-9]+", "-", case.lower()).strip("-") + ".json"
 
@@ -76,7 +76,7 @@ def newest(system: str) -> Path:
 
 def read(folder: Path, case: str) -> Any:
     """One recorded answer, or None."""
-    path = folder / name_of(case)
+    path = folder / case_name(case)
     return read_path(path) if path.exists() else None
 
 
@@ -89,7 +89,7 @@ def write(folder: Path, case: str, transcript: Mapping[str, Any]) -> None:
     """Record one answer."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(transcript, indent=1, sort_keys=True, ensure_ascii=False)
-    (folder / name_of(case)).write_text(f"{text}\n", encoding="utf-8")
+    (folder / case_name(case)).write_text(f"{text}\n", encoding="utf-8")
 
 
 def compare(case: str, recorded: Any, found: Any) -> list[str]:

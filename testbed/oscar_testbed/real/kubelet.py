@@ -17,7 +17,7 @@ from oscar_testbed.real import kubernetes_build
 from oscar_testbed.real.base import run
 from oscar_testbed.real.control_plane import ApiServer
 from oscar_testbed.real.images import image_archive
-from oscar_testbed.real.ledger import Ledger, read_sysctl, remove_tree
+from oscar_testbed.real.undo_log import UndoLog, read_sysctl, remove_tree
 
 NODE = "cloud"
 PAUSE_IMAGE = "localhost/pause:1"
@@ -70,11 +70,11 @@ class Containerd:
     name = "containerd and runc"
     real = True
 
-    def __init__(self, directory: Path, ledger: Ledger) -> None:
+    def __init__(self, directory: Path, undo_log: UndoLog) -> None:
         self.directory = directory
         self.log_path = directory / "containerd.log"
         self.socket = directory / "containerd.sock"
-        self._ledger = ledger
+        self._undo_log = undo_log
         self._program: Program | None = None
 
     @property
@@ -90,10 +90,10 @@ class Containerd:
         # What one that was killed left need not agree with itself; all images are loaded anew anyway.
         for left in ("root", "state"):
             remove_tree(self.directory / left)
-        self._ledger.note("mounts", str(self.directory))
-        self._ledger.note("link", _BRIDGE)
-        self._ledger.note("cgroup", _CGROUP)
-        self._ledger.note("shims", str(self.socket))
+        self._undo_log.note("mounts", str(self.directory))
+        self._undo_log.note("link", _BRIDGE)
+        self._undo_log.note("cgroup", _CGROUP)
+        self._undo_log.note("shims", str(self.socket))
         config = self.directory / "config.toml"
         config.write_text(self._configuration())
         self._write_network()
@@ -179,12 +179,12 @@ class Kubelet:
     name = "kubelet"
     real = True
 
-    def __init__(self, directory: Path, api: ApiServer, containerd: Containerd, ledger: Ledger) -> None:
+    def __init__(self, directory: Path, api: ApiServer, containerd: Containerd, undo_log: UndoLog) -> None:
         self.directory = directory
         self.log_path = directory / "kubelet.log"
         self._api = api
         self._containerd = containerd
-        self._ledger = ledger
+        self._undo_log = undo_log
         self._program: Program | None = None
 
     @property
@@ -196,11 +196,11 @@ class Kubelet:
         """Register the node and wait until it is ready."""
         self.directory.mkdir(parents=True, exist_ok=True)
         root = self.directory / "pods"
-        self._ledger.note("mounts", str(root))
+        self._undo_log.note("mounts", str(root))
         for name in _SYSCTLS:
-            self._ledger.note("sysctl", name, read_sysctl(name))
+            self._undo_log.note("sysctl", name, read_sysctl(name))
         # A node's address may not be of the loopback range. Not every kernel has dummy links; bridges pods need anyway.
-        self._ledger.note("link", _LINK)
+        self._undo_log.note("link", _LINK)
         run(["ip", "link", "add", _LINK, "type", "bridge"])
         run(["ip", "address", "add", f"{ADDRESS}/32", "dev", _LINK])
         run(["ip", "link", "set", _LINK, "up"])

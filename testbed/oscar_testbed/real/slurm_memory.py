@@ -11,8 +11,8 @@ from pathlib import Path
 
 from oscar_testbed.errors import MissingPrerequisite
 from oscar_testbed.fakes.slurm.real import NODES
-from oscar_testbed.real.ledger import Ledger
 from oscar_testbed.real.slurm import Slurm
+from oscar_testbed.real.undo_log import UndoLog
 
 CGROUPS = Path("/sys/fs/cgroup")
 _HIERARCHIES = ("memory", "freezer")
@@ -51,7 +51,7 @@ class MemoryBoundSlurm(Slurm):
 
     name = "SLURM with memory limits"
 
-    def __init__(self, directory: Path, ledger: Ledger) -> None:
+    def __init__(self, directory: Path, undo_log: UndoLog) -> None:
         super().__init__(
             directory,
             settings={"TaskPlugin": "task/cgroup", "ProctrackType": "proctrack/cgroup"},
@@ -63,12 +63,12 @@ class MemoryBoundSlurm(Slurm):
                 "ConstrainDevices": "no",
             },
         )
-        self._ledger = ledger
+        self._undo_log = undo_log
 
     def start(self) -> None:
         """See :meth:`RealSlurm.start`."""
         if lack := missing():
             raise MissingPrerequisite(lack)
         for node, _, _ in NODES:
-            self._ledger.note("cgroup", _group(node))
+            self._undo_log.note("cgroup", _group(node))
         super().start()

@@ -21,9 +21,9 @@ from oscar_testbed.real import kubelet, kubernetes_build
 from oscar_testbed.real.base import Component, cache_directory
 from oscar_testbed.real.control_plane import ApiServer, control_plane
 from oscar_testbed.real.kubelet import Containerd, Kubelet
-from oscar_testbed.real.ledger import Ledger, end_processes, remove_tree, stray_jobs
 from oscar_testbed.real.runtime import TOOLS_IMAGE, HpcRuntime
 from oscar_testbed.real.slurm import Slurm
+from oscar_testbed.real.undo_log import UndoLog, end_processes, remove_tree, stray_jobs
 from oscar_testbed.real.upstream.nodes import UpstreamNodes
 from oscar_testbed.real.upstream.programs import INTERLINK, find
 from oscar_testbed.real.virtual_node import VirtualNodes
@@ -68,7 +68,7 @@ class Stack:
         progress: Callable[[str], None] | None = None,
     ) -> None:
         self.directory = (directory or default_directory()).absolute()
-        self.ledger = Ledger(self.directory)
+        self.undo_log = UndoLog(self.directory)
         self.parts: list[Part] = []
         self._say = progress or (lambda text: log.info("%s", text))
         self._started: list[Component] = []
@@ -84,8 +84,8 @@ class Stack:
         if all(find(name) for name in INTERLINK):
             nodes = UpstreamNodes
         self.nodes = nodes(self.api, self.slurm, self.directory / "interlink", lambda: self.runtime.program)
-        self.containerd = Containerd(self.directory / "containerd", self.ledger)
-        self.kubelet = Kubelet(self.directory / "kubelet", self.api, self.containerd, self.ledger)
+        self.containerd = Containerd(self.directory / "containerd", self.undo_log)
+        self.kubelet = Kubelet(self.directory / "kubelet", self.api, self.containerd, self.undo_log)
         self._node = node
 
     def components(self) -> list[Component]:
@@ -168,7 +168,7 @@ def part_line(part: Part) -> str:
 def clean_up(directory: Path) -> list[str]:
     """Undo what an earlier stack in this directory left on the machine; returns what could not be undone."""
     end_processes(stray_jobs(directory / "slurm"))
-    return Ledger(directory).undo()
+    return UndoLog(directory).undo()
 
 
 def forget(directory: Path) -> None:

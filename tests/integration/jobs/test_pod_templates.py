@@ -346,7 +346,7 @@ def task_of(spec: Mapping[str, Any]) -> InterLinkPodOperator:
 @pytest.mark.parametrize("form", FORMS)
 def test_each_pod_of_the_test_set_runs_as_a_job_and_is_proven(request, site, form):
     spec, wanted = FORMS[form]
-    found = task_of(spec).execute(scenarios.run_of_task(request))
+    found = task_of(spec).execute(scenarios.make_context(request))
     assert (found["exit_code"], [each["key"] for each in found["outputs"]]) == (0, ["done"])
     got = OscarS3Hook().read_bytes(found["output_uri"] + "done", 10_000).decode()
     # The name of the pod is known when it runs.
@@ -365,4 +365,4 @@ def test_each_pod_of_the_test_set_runs_as_a_job_and_is_proven(request, site, for
 def test_a_job_of_the_test_set_that_fails_is_no_success_though_all_beside_it_do(request, site, script, says):
     spec = {"containers": [job(script), sh("true")]}
     with pytest.raises(AirflowFailException, match=says):
-        task_of(spec).execute(scenarios.run_of_task(request))
+        task_of(spec).execute(scenarios.make_context(request))

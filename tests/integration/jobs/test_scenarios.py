@@ -106,7 +106,7 @@ class Place:
 
     def start(self, task: InterLinkPodOperator) -> Future[dict[str, Any]]:
         """Let a task work beside the test, as it does on a worker."""
-        future = self.pool.submit(task.execute, scenarios.run_of_task(self.request))
+        future = self.pool.submit(task.execute, scenarios.make_context(self.request))
         self.started.append(future)
         return future
 
@@ -225,7 +225,7 @@ def test_an_exit_code_decides_whether_it_is_tried_again(place, script, kind, wor
     task = place.task(script)
     task.manifest_grace = type(task.manifest_grace)(seconds=5)
     with pytest.raises(kind) as raised:
-        task.execute(scenarios.run_of_task(place.request))
+        task.execute(scenarios.make_context(place.request))
     scenarios.says(raised.value, words)
     assert len(place.new_jobs()) == 1
 
@@ -383,7 +383,7 @@ def test_every_line_of_a_long_log_is_in_the_log_and_in_the_store(place, capsys):
     script = "seq 1 20000; echo TRACEBACK; seq -f frame%g 1 12; printf 'no newline'; exit 1"
     task = place.task(script)
     with pytest.raises(AirflowFailException, match="no newline"):
-        task.execute(scenarios.run_of_task(place.request))
+        task.execute(scenarios.make_context(place.request))
     shown = re.findall(r"\[info +\] (.*?) +\[airflow", capsys.readouterr().out)
     saved = OscarS3Hook().read_bytes(f"s3://outgoing/results/{task._job.submission_id}/job.log", 10**6).decode()
     wanted = [str(number) for number in range(1, 20001)] + ["TRACEBACK", *(f"frame{n}" for n in range(1, 13))]
@@ -466,7 +466,7 @@ def test_a_deletion_that_is_lost_is_not_called_a_cancellation(place, faults):
 def test_many_jobs_at_once_all_end_proven_and_once(place):
     tasks = [place.task("true", deferrable=True, timeout=1400) for _ in range(MANY)]
     begin: Callable[[InterLinkPodOperator], str] = lambda task: str(  # noqa: E731
-        scenarios.deferred(task, scenarios.run_of_task(place.request)).kwargs["job"]["job_id"]
+        scenarios.deferred(task, scenarios.make_context(place.request)).kwargs["job"]["job_id"]
     )
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(8) as pool:
         patch.setenv("AIRFLOW__OSCAR__DEFER_AFTER", "0")

@@ -17,11 +17,11 @@ from airflow_provider_oscar.core.logs import (
     MARKER,
     LogPosition,
     decoded_lines,
-    printable,
+    last_lines,
     progress,
     read_bounded,
+    sanitize_line,
     strip_harness,
-    tail,
 )
 
 # As interLink's SLURM plugin 0.6.3 answers: job.out, then run-job.out.
@@ -95,15 +95,15 @@ def test_of_a_flood_the_next_look_shows_what_this_one_did_not():
 )
 def test_a_group_marker_is_shown_as_text(line):
     # Airflow's page looks for these two anywhere in a line.
-    for shown in (printable(line), quoted(line), tail(f"{line}\n")):
+    for shown in (sanitize_line(line), quoted(line), last_lines(f"{line}\n")):
         assert "::group::" not in shown
         assert "::endgroup::" not in shown
-    assert printable(line).replace("\\", "") == re.sub(r"\x1b\[.m", "", line)
+    assert sanitize_line(line).replace("\\", "") == re.sub(r"\x1b\[.m", "", line)
 
 
 @pytest.mark.parametrize("line", ["##[endgroup]", "x ##[group]y"])
 def test_so_is_one_of_github(line):
-    assert printable(line) == line.replace("##[", "#\\#[")
+    assert sanitize_line(line) == line.replace("##[", "#\\#[")
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_so_is_one_of_github(line):
     ],
 )
 def test_what_only_terminals_understand_is_left_out(line, shown):
-    assert printable(line) == shown
+    assert sanitize_line(line) == shown
 
 
 def test_a_progress_bar_that_is_not_done_has_a_state():
@@ -131,16 +131,16 @@ def test_a_progress_bar_that_is_not_done_has_a_state():
 
 @given(st.text())
 def test_a_printable_line_holds_no_control_character(text):
-    shown = printable(text)
+    shown = sanitize_line(text)
     assert all(character.isprintable() or character == "\t" for character in shown)
 
 
 def test_a_long_line_is_cut():
-    assert len(printable("y" * 10_000)) < LINE_LIMIT + 40
+    assert len(sanitize_line("y" * 10_000)) < LINE_LIMIT + 40
 
 
 def test_of_a_progress_bar_the_last_state_is_shown():
-    assert printable("10 %\r50 %\r100 %\r") == "100 %"
+    assert sanitize_line("10 %\r50 %\r100 %\r") == "100 %"
 
 
 @given(st.lists(st.text(alphabet=st.characters(exclude_characters="\r\n"), max_size=20), max_size=30), st.data())
@@ -151,12 +151,12 @@ def test_every_complete_line_is_shown_exactly_once_in_order(lines, data):
     for cut in [*cuts, len(text)]:
         fresh, position = position.after(text[:cut])
         shown += fresh
-    assert shown == [printable(line) for line in lines if MARKER not in line]
+    assert shown == [sanitize_line(line) for line in lines if MARKER not in line]
 
 
 def test_the_tail_quotes_the_last_lines_without_marker_and_blanks():
-    assert tail(f"a\nb\n\n{MARKER}{{}}\n", lines=1) == "'b'"
-    assert tail("") == ""
+    assert last_lines(f"a\nb\n\n{MARKER}{{}}\n", lines=1) == "'b'"
+    assert last_lines("") == ""
 
 
 @pytest.mark.parametrize("size", [1, 7, 4096])
@@ -208,5 +208,5 @@ def test_a_short_log_is_kept_whole_however_it_arrives(parts, size):
 def test_the_tail_is_what_the_command_said_if_it_said_anything():
     around = "2026-11-28 16:59:39,008 - supervisor - INFO - Found input\nairflow-oscar: staged in 's3://b/k'\n"
     after = "airflow-oscar: the command ended with exit code 65\n2026-11-28 16:59:43,520 - supervisor - INFO - End\n"
-    assert tail(f"{around}threedgan: not an HDF5 file\n{after}") == "'threedgan: not an HDF5 file'"
-    assert "Found" in tail(around)
+    assert last_lines(f"{around}threedgan: not an HDF5 file\n{after}") == "'threedgan: not an HDF5 file'"
+    assert "Found" in last_lines(around)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_oscar.core.errors import LostContactError, OscarProviderError
-from airflow_provider_oscar.core.shapes import mapping_of, mappings_of, sendable, sequence_of
+from airflow_provider_oscar.core.shapes import as_list, as_mapping, as_mappings, sendable
 from airflow_provider_oscar.hooks.dcache import DCacheHook, tape
 from airflow_provider_oscar.hooks.http.flows import run
 from airflow_provider_oscar.hooks.oscar.api import OscarCalls
@@ -30,9 +30,9 @@ class _Oscar(OscarCalls):
 
 @given(st.one_of(ODD, st.lists(ODD), st.dictionaries(st.text(), ODD)))
 def test_what_is_of_another_form_is_empty(value):
-    assert mapping_of(value) == (value if isinstance(value, dict) else {})
-    assert sequence_of(value) == (value if isinstance(value, list) else [])
-    assert mappings_of(value) == [each for each in sequence_of(value) if isinstance(each, dict)]
+    assert as_mapping(value) == (value if isinstance(value, dict) else {})
+    assert as_list(value) == (value if isinstance(value, list) else [])
+    assert as_mappings(value) == [each for each in as_list(value) if isinstance(each, dict)]
 
 
 @given(st.text(alphabet=st.characters()))

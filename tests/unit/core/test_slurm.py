@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.pods import PodRequest, build_pod
-from airflow_provider_oscar.core.slurm import SlurmOptions, check_annotations, duration_of, format_time
+from airflow_provider_oscar.core.slurm import SlurmOptions, check_annotations, format_time, parse_time_limit
 
 FLAGS = "slurm-job.vk.io/flags"
 
@@ -140,7 +140,7 @@ def test_time_is_written_as_slurm_reads_it(limit, text):
      ("1-12:30:15", timedelta(1, 15, hours=12, minutes=30))],
 )  # fmt: skip
 def test_a_time_is_understood_as_slurm_does(limit, duration):
-    assert duration_of(limit) == duration
+    assert parse_time_limit(limit) == duration
 
 
 @pytest.mark.parametrize("limit", ["4294967296", "99999999999", "4000-0", timedelta(4000), "1" * 400])

@@ -10,6 +10,7 @@ import json
 import linecache
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from oscar_testbed import cli as testbed
 
 from airflow_provider_oscar.cli import get_cli_commands
 from airflow_provider_oscar.get_provider_info import get_provider_info
+from airflow_provider_oscar.jobs.backend import GROUP
 
 ROOT = Path(__file__).parents[3]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -116,8 +118,14 @@ def commands(code: str) -> Iterator[str]:
     assert not text, f"a quotation is not closed: {text}"
 
 
+@pytest.mark.parametrize("code", blocks("toml"))
+def test_entry_points_are_of_groups_that_somebody_reads(code):
+    (found,) = tomllib.loads(code)["project"]["entry-points"]
+    assert found == GROUP
+
+
 def test_every_block_says_its_language():
-    known = {"python", "yaml", "json", "ini", "console", "mermaid", "text"}
+    known = {"python", "yaml", "json", "ini", "toml", "console", "mermaid", "text"}
     used = {language for page in PAGES for language, _ in BLOCK.findall(page.read_text())}
     assert used <= known
 

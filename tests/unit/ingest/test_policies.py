@@ -113,7 +113,7 @@ def test_a_waiting_batch_says_when_it_is_due() -> None:
 
 def test_a_group_key_may_come_from_a_function() -> None:
     policy = Group(key="tests.unit.ingest.test_new_objects:group_key", count=2)
-    assert policy.group_of(made("run_1.h5")) == "run_1"
+    assert policy.group_key(made("run_1.h5")) == "run_1"
 
 
 def test_a_group_may_be_completed_by_a_sentinel() -> None:

@@ -32,12 +32,12 @@ def test_new_events_are_handed_over_at_once_and_the_rest_in_its_time(world: Worl
     world.add(each, batch)
     clock = Clock()
     service = HandOverService(clock=clock)
-    service.look()
+    service.run_once()
     world.tell(incoming.asset, made("a"))
-    service.look()
+    service.run_once()
     assert (world.keys(each), world.keys(batch)) == ([["a"]], [])
     clock.now += timedelta(minutes=10)  # the event is as old as the machine is slow
-    service.look()
+    service.run_once()
     assert world.keys(batch) == [["a"]]
 
 
@@ -47,9 +47,9 @@ def test_a_look_at_nothing_new_asks_one_question(
     world.add(consumer(place().each()))
     clock = Clock()
     service = HandOverService(clock=clock)
-    service.look()
+    service.run_once()
     monkeypatch.setattr(db, "find_consumers", lambda *_, **__: pytest.fail("asked for the DAGs again"))
-    assert service.look() is False
+    assert service.run_once() is False
 
 
 def test_a_dag_that_is_switched_on_needs_no_new_event(world: World, place: MakePlace) -> None:
@@ -59,10 +59,10 @@ def test_a_dag_that_is_switched_on_needs_no_new_event(world: World, place: MakeP
     world.tell(incoming.asset, made("a"))
     clock = Clock()
     service = HandOverService(clock=clock)
-    service.look()
+    service.run_once()
     world.pause(dag, False)
     clock.now += timedelta(seconds=module.RESCAN_INTERVAL)
-    service.look()
+    service.run_once()
     assert world.keys(dag) == [["a"]]
 
 
@@ -85,13 +85,13 @@ def test_a_dag_that_cannot_be_run_stops_no_other(
     clock = Clock()
     service = HandOverService(clock=clock)
     for _ in range(4):
-        service.look()
+        service.run_once()
         clock.now += timedelta(seconds=20)
     assert world.keys(well) == [["a"]]
     assert world.runs(broken) == []
     monkeypatch.undo()
     clock.now += timedelta(seconds=60)
-    service.look()
+    service.run_once()
     assert world.keys(broken) == [["a"]]
     assert any("a_broken_one" in record.getMessage() for record in caplog.records)
 
@@ -103,10 +103,10 @@ def test_a_long_backlog_of_one_dag_lets_the_others_have_their_turn(world: World,
     world.tell(incoming.asset, *(made(str(n)) for n in range(30)))
     world.tell(other.asset, made("x"))
     service = HandOverService(clock=Clock())
-    assert service.look() is True
+    assert service.run_once() is True
     assert world.keys(quick) == [["x"]]
     assert len(world.runs(busy)) < 30
-    while service.look():
+    while service.run_once():
         pass
 
 
@@ -115,7 +115,7 @@ def test_a_database_that_is_away_is_tried_again(monkeypatch: pytest.MonkeyPatch)
     looks: list[int] = []
 
     class Service(HandOverService):
-        def look(self) -> bool:
+        def run_once(self) -> bool:
             looks.append(1)
             if len(looks) == 3:
                 stopped.set()

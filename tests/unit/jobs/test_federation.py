@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.phase import JobPhase
-from airflow_provider_oscar.hooks.oscar.federation import Member, members_of
+from airflow_provider_oscar.hooks.oscar.federation import Member, get_members
 from airflow_provider_oscar.jobs.backend import open_backend
 from airflow_provider_oscar.jobs.oscar import OscarBackend, OscarWork
 from airflow_provider_oscar.jobs.running import RunningJob
@@ -147,4 +147,4 @@ def test_a_sensor_says_which_cluster_it_cannot_look_at(monkeypatch, tmp_path):
     ],
 )
 def test_members_are_read_in_every_form_a_server_has(service, found):
-    assert members_of(service, endpoint="https://h") == found
+    assert get_members(service, endpoint="https://h") == found

@@ -22,7 +22,7 @@ from airflow_provider_oscar.core.podstatus import TASK_ANNOTATION
 from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.jobs.manifest import Output
 from airflow_provider_oscar.jobs.options import RunOptions
-from airflow_provider_oscar.jobs.results import ResultPlace
+from airflow_provider_oscar.jobs.results import ResultLocation
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.placement.targets import PlacementTarget
 from airflow_provider_oscar.triggers.jobs import JobTrigger
@@ -306,7 +306,7 @@ def test_access_lasts_as_long_as_the_job_may_take_and_then_nothing_renews_it(clu
         False,
     )
     assert pause.trigger.queue_deadline is None
-    assert ResultPlace.from_dict(pause.trigger.result).renewer() is None
+    assert ResultLocation.from_dict(pause.trigger.result).renewer() is None
 
 
 def test_a_job_of_more_than_a_week_has_to_start_within_one_and_its_access_is_renewed(cluster, supervisor):
@@ -314,7 +314,7 @@ def test_a_job_of_more_than_a_week_has_to_start_within_one_and_its_access_is_ren
     pause = deferred(operator(timeout=timedelta(days=30)), context())
     assert (supervisor.built[0]["lifetime"], supervisor.built[0]["binding"].outlived) == (timedelta(days=7), True)
     assert pause.trigger.queue_deadline - now == pytest.approx(7 * 86_400 - 600, abs=60)
-    renewer = ResultPlace.from_dict(pause.trigger.result).renewer()
+    renewer = ResultLocation.from_dict(pause.trigger.result).renewer()
     assert renewer.pause(datetime.now(UTC)) == pytest.approx(3.5 * 86_400, abs=60)
     shorter = deferred(operator(timeout=timedelta(days=30), queue_timeout=60), context(partition_key="other"))
     assert shorter.trigger.queue_deadline - now < 120
@@ -324,7 +324,7 @@ def test_a_site_may_want_access_for_minutes_alone(cluster, supervisor, monkeypat
     monkeypatch.setenv("AIRFLOW__OSCAR__ACCESS_LIFETIME", "300")
     pause = deferred(operator(timeout=timedelta(hours=2)), context())
     assert (supervisor.built[0]["lifetime"], supervisor.built[0]["binding"].outlived) == (timedelta(minutes=5), True)
-    assert ResultPlace.from_dict(pause.trigger.result).renewer().lifetime == timedelta(minutes=5)
+    assert ResultLocation.from_dict(pause.trigger.result).renewer().lifetime == timedelta(minutes=5)
 
 
 def test_a_later_try_lets_the_job_that_it_adopts_find_fresh_access(cluster, supervisor, monkeypatch):
@@ -333,14 +333,14 @@ def test_a_later_try_lets_the_job_that_it_adopts_find_fresh_access(cluster, supe
     deferred(operator(timeout=timedelta(days=1)), context(store))
     (name,) = cluster.pods
     cluster.put(name, JobPhase.RUNNING)
-    monkeypatch.setattr(ResultPlace, "renew_access", lambda self: renewals.append(self.job))
+    monkeypatch.setattr(ResultLocation, "renew_access", lambda self: renewals.append(self.job))
     later = time.time() + 86_000
     monkeypatch.setattr(time, "time", lambda: later)
     pause = deferred(operator(timeout=timedelta(days=1)), context(store))
     assert [job.submission_id for job in renewals] == [name]
     assert [each["binding"].outlived for each in supervisor.built] == [False, True], "what renews it is written now"
     assert len(cluster.created) == 1
-    assert ResultPlace.from_dict(pause.trigger.result).renewer() is not None
+    assert ResultLocation.from_dict(pause.trigger.result).renewer() is not None
 
 
 def test_a_signal_that_the_command_would_never_get_is_refused_with_the_form_it_gets(cluster):

@@ -96,9 +96,9 @@ def test_the_page_shows_what_the_system_says_and_cancels_what_is_at_work(systems
     store = Store()
     submitted(store)
     job = RunningJob.from_stored(store[STATE_KEY])
-    place = systems.job_place(job)
+    place = systems.job_system(job)
     assert systems.job_at(place, job.job_id) == {"state": "pending", "where": "folder (connection 'folder_default')"}
-    assert systems.parts_of("folder_default") == {"parts": [{"name": job.job_id}]}
+    assert systems.get_parts("folder_default") == {"parts": [{"name": job.job_id}]}
     assert place.cancel_command(job.job_id) == f"rm -r {job.job_id}"
     assert systems.cancel_at_work(place, job.job_id) == "was cancelled"
     assert list(installed.iterdir()) == []

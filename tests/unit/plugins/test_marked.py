@@ -13,14 +13,14 @@ from airflow.sdk import BaseHook
 
 from airflow_provider_oscar.core.errors import TransientError
 from airflow_provider_oscar.core.phase import JobPhase
-from airflow_provider_oscar.jobs.backend import JobPlace, open_backend
+from airflow_provider_oscar.jobs.backend import JobSystem, open_backend
 from airflow_provider_oscar.jobs.interlink import InterLinkBackend
 from airflow_provider_oscar.jobs.oscar import OscarBackend
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.plugins import marked
 from airflow_provider_oscar.plugins.marked import GRACE, PAUSES, Canceller
 from airflow_provider_oscar.plugins.ui import systems
-from airflow_provider_oscar.plugins.ui.systems import cancel_at_work, job_place
+from airflow_provider_oscar.plugins.ui.systems import cancel_at_work, job_system
 from tests.support.fakes import FakeCluster, FakeOscar
 
 OSCAR = OscarBackend(conn_id="oscar_default", service="words", elsewhere="[]")
@@ -33,10 +33,10 @@ class FakeSystem:
 
     def __init__(self, refusals: int = 0) -> None:
         self.refusals = refusals
-        self.asked: list[tuple[JobPlace, str]] = []
+        self.asked: list[tuple[JobSystem, str]] = []
         self.done = threading.Event()
 
-    def cancel(self, place: JobPlace, job_id: str) -> str:
+    def cancel(self, place: JobSystem, job_id: str) -> str:
         self.asked.append((place, job_id))
         if len(self.asked) <= self.refusals:
             raise TransientError("the system is away")
@@ -124,7 +124,7 @@ def test_trigger_and_worker_have_their_time_first():
 def test_a_hanging_system_delays_no_other():
     free, other = threading.Event(), FakeSystem()
 
-    def cancel(place: JobPlace, job_id: str) -> str:
+    def cancel(place: JobSystem, job_id: str) -> str:
         return other.cancel(place, job_id) if place is PODS else str(free.wait(60))
 
     canceller = Canceller(cancel, grace=0)
@@ -153,7 +153,7 @@ def test_only_a_job_at_work_is_cancelled_since_an_ended_one_holds_its_log(monkey
 
 @pytest.mark.parametrize("place", [OSCAR, PODS], ids=["oscar", "pods"])
 def test_where_a_job_runs_is_what_its_task_remembered(place):
-    found = job_place(RunningJob(submission_id="t-1", job_id="t-1", backend=place.name, place=place.address()))
+    found = job_system(RunningJob(submission_id="t-1", job_id="t-1", backend=place.name, place=place.address()))
     assert found is not None
     assert (found.name, found.key) == (place.name, place.key)
-    assert job_place(RunningJob(submission_id="t-1", job_id="t-1")) is None
+    assert job_system(RunningJob(submission_id="t-1", job_id="t-1")) is None

@@ -156,7 +156,7 @@ def asked(api: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[tuple[object
     """What the page asked of an outside system; it answers at once."""
     calls: list[tuple[object, ...]] = []
     monkeypatch.setattr(systems, "job_at", lambda *words: calls.append(words) or {"state": "absent", "where": "OSCAR"})
-    monkeypatch.setattr(systems, "parts_of", lambda *words: calls.append(words) or {"parts": []})
+    monkeypatch.setattr(systems, "get_parts", lambda *words: calls.append(words) or {"parts": []})
     return calls
 
 

@@ -33,10 +33,10 @@ def watched(tmp_path):
 
 
 def test_each_upload_below_the_folder_starts_one_job(watched):
-    watched.hooks.look(quiet=True)
+    watched.hooks.poll(quiet=True)
     watched.objects |= {"new/a b.txt": ("e1", 3), "old/x": ("e2", 1)}
-    watched.hooks.look()
-    watched.hooks.look()
+    watched.hooks.poll()
+    watched.hooks.poll()
     (event,) = watched.events
     record = event["Records"][0]
     assert event["Key"] == "in/new/a b.txt"
@@ -45,16 +45,16 @@ def test_each_upload_below_the_folder_starts_one_job(watched):
 
 def test_replaced_object_starts_another_job_and_what_was_there_none(watched):
     watched.objects["new/there"] = ("e1", 1)
-    watched.hooks.look(quiet=True)
-    watched.hooks.look()
+    watched.hooks.poll(quiet=True)
+    watched.hooks.poll()
     assert watched.events == []
     watched.objects["new/there"] = ("e2", 1)
-    watched.hooks.look()
+    watched.hooks.poll()
     assert len(watched.events) == 1
 
 
 def test_bucket_that_cannot_be_listed_stops_nothing(watched, monkeypatch):
-    watched.hooks.look(quiet=True)
+    watched.hooks.poll(quiet=True)
     watched.objects["new/a"] = ("e", 1)
     whole = watched.below
 
@@ -62,7 +62,7 @@ def test_bucket_that_cannot_be_listed_stops_nothing(watched, monkeypatch):
         raise ConnectionError("gone")
 
     monkeypatch.setattr(watched.hooks, "_listing", fails)
-    watched.hooks.look()
+    watched.hooks.poll()
     monkeypatch.setattr(watched.hooks, "_listing", whole)
-    watched.hooks.look()
+    watched.hooks.poll()
     assert len(watched.events) == 1

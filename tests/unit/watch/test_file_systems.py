@@ -119,5 +119,5 @@ async def test_a_sensor_looks_at_the_same_place(tmp_path: Path):
     sensor = FileSystemNewObjectSensor(task_id="wait", url=tmp_path.as_uri(), start="all", suffix=".h5")
     trigger = sensor._trigger(None)
     assert isinstance(trigger, ObjectsTrigger)
-    found = await trigger.look_once(30)
+    found = await trigger.poll_once(30)
     assert [each["key"] for each in found] == ["a.h5"]

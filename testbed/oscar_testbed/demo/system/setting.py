@@ -30,7 +30,7 @@ from oscar_testbed.process import LOOPBACK, Component, wait_until
 from oscar_testbed.real import kubelet, oscar_volume
 from oscar_testbed.real.base import run
 from oscar_testbed.real.cluster import prefetch, remove_pods
-from oscar_testbed.real.doorway import Doorway
+from oscar_testbed.real.loopback_forwarder import LoopbackForwarder
 from oscar_testbed.real.named_dcache import NamedDCache
 from oscar_testbed.real.oci import Registry
 from oscar_testbed.real.pod_runner import PodRunner
@@ -84,21 +84,21 @@ def open_setting(stack: Path, directory: Path, progress: Progress) -> Iterator[s
         scene = _Scene(directory, progress, found, running, [Part(**part) for part in found["parts"]])
         kubeconfig = json.loads(Path(found["kubeconfig"]).read_text())
         images, root = Path(found["hpc_images"]), None
-        doorway, reference = None, f"localhost/{_REPOSITORY}:1"
+        forwarder, reference = None, f"localhost/{_REPOSITORY}:1"
         if (node := found["node"]) or wants_root(images):
             image = inference_image(scenario.payload(), progress.say)
             root = image.root
         if node:
-            doorway, registry = Doorway(kubelet.ADDRESS), Registry({_REPOSITORY: image.layout})
-            scene.start(doorway)
+            forwarder, registry = LoopbackForwarder(kubelet.ADDRESS), Registry({_REPOSITORY: image.layout})
+            scene.start(forwarder)
             scene.start(registry)
             reference = registry.reference(_REPOSITORY)
             prefetch(kubeconfig, node, reference)
         running.callback(remove_pods, kubeconfig, reference)
         process = scenario.image(directory / "image-cache")
         add_image(images, reference, root, process)
-        store, server = _s3(scene, doorway)
-        dcache = _dcache(scene, doorway)
+        store, server = _s3(scene, forwarder)
+        dcache = _dcache(scene, forwarder)
         if node and isinstance(server, MinIO) and programs.find("oscar"):
             oscar = _upstream_oscar(scene, server, kubeconfig)
         else:
@@ -130,7 +130,7 @@ def _stack(directory: Path, progress: Progress) -> Iterator[dict[str, Any]]:
         yield stack.description()
 
 
-def _s3(scene: _Scene, doorway: Doorway | None) -> tuple[SharedS3, MinIO | LocalS3]:
+def _s3(scene: _Scene, forwarder: LoopbackForwarder | None) -> tuple[SharedS3, MinIO | LocalS3]:
     """MinIO where the user brought it, else SeaweedFS; as everybody reaches it, and itself."""
     server: MinIO | LocalS3
     if programs.find("minio"):
@@ -142,7 +142,7 @@ def _s3(scene: _Scene, doorway: Doorway | None) -> tuple[SharedS3, MinIO | Local
     seconds = scene.start(server)
     scene.note(Part("S3", not what.startswith("moto"), what, seconds, str(server.log_path)))
     url = server.url if isinstance(server, MinIO) else server.endpoint
-    return SharedS3(shared(url, doorway), server.access_key, server.secret_key), server
+    return SharedS3(shared(url, forwarder), server.access_key, server.secret_key), server
 
 
 def _version(kind: str) -> str:
@@ -150,7 +150,7 @@ def _version(kind: str) -> str:
     return version(kind) if weed is None else run([str(weed), "version"]).split()[2]
 
 
-def _dcache(scene: _Scene, doorway: Doorway | None) -> SharedDCache:
+def _dcache(scene: _Scene, forwarder: LoopbackForwarder | None) -> SharedDCache:
     """The dCache that the environment names, else the embedded one; as everybody reaches it.
 
     :raises MissingPrerequisite: if one is named that does not answer.
@@ -160,13 +160,13 @@ def _dcache(scene: _Scene, doorway: Doorway | None) -> SharedDCache:
             raise MissingPrerequisite(
                 f"the dCache that DCACHE_USER and DCACHE_PASSWORD are for does not answer at {named.frontends[0]}"
             )
-        shared = scene.running.enter_context(named_dcache(named, doorway))
+        shared = scene.running.enter_context(named_dcache(named, forwarder))
         scene.note(Part("dCache", True, number, 0.0, ""))
         return shared
     dcache = LocalDCache(scene.directory / "dcache")
     seconds = scene.start(dcache)
     scene.note(Part("dCache", False, __version__, seconds, str(dcache.log_path)))
-    return SharedDCache(dcache.webdav_url, shared_dcache(dcache.connection(), doorway))
+    return SharedDCache(dcache.webdav_url, shared_dcache(dcache.connection(), forwarder))
 
 
 def _embedded_oscar(

@@ -17,7 +17,7 @@ from airflow_provider_oscar.hooks.dcache import DCacheHook
 from oscar_testbed.errors import MissingPrerequisite
 from oscar_testbed.fakes.s3 import open_client
 from oscar_testbed.process import LOOPBACK
-from oscar_testbed.real.doorway import Doorway
+from oscar_testbed.real.loopback_forwarder import LoopbackForwarder
 from oscar_testbed.real.named_dcache import NamedDCache
 
 
@@ -56,23 +56,23 @@ class SharedS3:
         }
 
 
-def shared(url: str, doorway: Doorway | None) -> str:
-    """The address of a server on loopback for everybody: through the doorway where there is a real node."""
-    if doorway is None:
+def shared(url: str, forwarder: LoopbackForwarder | None) -> str:
+    """The address of a server on loopback for everybody: through the forwarder where there is a real node."""
+    if forwarder is None:
         return url
     parts = urlsplit(url)
     if parts.port is None:
         raise ValueError(f"{url} names no port")
-    return parts._replace(netloc=doorway.admit(parts.port)).geturl()
+    return parts._replace(netloc=forwarder.admit(parts.port)).geturl()
 
 
-def shared_dcache(connection: Mapping[str, Any], doorway: Doorway | None) -> dict[str, Any]:
+def shared_dcache(connection: Mapping[str, Any], forwarder: LoopbackForwarder | None) -> dict[str, Any]:
     """dCache's connection with a shared WebDAV door; only Airflow asks its frontend.
 
     The provider refuses plain http elsewhere than on loopback, and does not know that this address is not a network.
     """
-    extra = {**connection.get("extra", {}), **({"allow_insecure_http": True} if doorway else {})}
-    return {**connection, "host": shared(connection["host"], doorway), "extra": extra}
+    extra = {**connection.get("extra", {}), **({"allow_insecure_http": True} if forwarder else {})}
+    return {**connection, "host": shared(connection["host"], forwarder), "extra": extra}
 
 
 @dataclass(frozen=True)
@@ -87,11 +87,12 @@ class SharedDCache:
 
 
 @contextlib.contextmanager
-def named_dcache(dcache: NamedDCache, doorway: Doorway | None) -> Iterator[SharedDCache]:
+def named_dcache(dcache: NamedDCache, forwarder: LoopbackForwarder | None) -> Iterator[SharedDCache]:
     """Let jobs use a dCache, below a directory that is removed at the end.
 
-    One on loopback is reached through a doorway, which speaks TLS for those who do not know its certificate authority;
-    its door must not send readers on to pools, where nobody else would find them. Any other is reached as it is.
+    One on loopback is reached through a forwarder, which speaks TLS for those who do not know its certificate
+    authority; its door must not send readers on to pools, where nobody else would find them. Any other is
+    reached as it is.
 
     :raises MissingPrerequisite: if its door sends readers on.
     """
@@ -101,12 +102,12 @@ def named_dcache(dcache: NamedDCache, doorway: Doorway | None) -> Iterator[Share
         extra: dict[str, Any] = {}
         parts = urlsplit(door)
         if parts.hostname in ("localhost", LOOPBACK):
-            if doorway is None:
-                doorway = Doorway(LOOPBACK, "127.0.0.0/8")
-                running.callback(doorway.stop)
-                doorway.start()
+            if forwarder is None:
+                forwarder = LoopbackForwarder(LOOPBACK, "127.0.0.0/8")
+                running.callback(forwarder.stop)
+                forwarder.start()
             tls = dcache.tls if parts.scheme == "https" else None
-            door, extra = f"http://{doorway.admit(parts.port or 443, tls)}", {"allow_insecure_http": True}
+            door, extra = f"http://{forwarder.admit(parts.port or 443, tls)}", {"allow_insecure_http": True}
         root = DCacheHook(
             connection=Connection.from_json(json.dumps(dcache.connection(door=door, **extra)), conn_id="dcache_default")
         )

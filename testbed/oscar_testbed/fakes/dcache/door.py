@@ -24,7 +24,7 @@ from oscar_testbed.fakes.dcache.messages import (
     StartResponse,
     answered,
     digest_header,
-    headers_of,
+    message_headers,
     received,
 )
 from oscar_testbed.fakes.dcache.namespace import Namespace
@@ -167,7 +167,7 @@ class _Request:
         return self._say(200, page, *_tagged(entry), _modified(entry), ("Link", link), _HTML)
 
     def _head(self, entry: Entry) -> Iterable[bytes]:
-        digest = headers_of(digest_header(entry, str(self._environ.get("HTTP_WANT_DIGEST", ""))))
+        digest = message_headers(digest_header(entry, str(self._environ.get("HTTP_WANT_DIGEST", ""))))
         kind = ("Content-Type", properties.content_type(entry))
         size = [] if entry.size is None else [("Content-Length", str(entry.size))]
         self._start("200 OK", [*_tagged(entry), _modified(entry), kind, *size, *digest])
@@ -209,7 +209,7 @@ class _Request:
                 raise NamespaceError(400, "Received a bad PUT request.")
             upload.commit()
         entry = self._names.require(self._path)
-        digest = headers_of(digest_header(entry, str(self._environ.get("HTTP_WANT_DIGEST", ""))))
+        digest = message_headers(digest_header(entry, str(self._environ.get("HTTP_WANT_DIGEST", ""))))
         return self._say(201, b"", *_tagged(entry), *digest)
 
     def _post(self) -> Iterable[bytes]:

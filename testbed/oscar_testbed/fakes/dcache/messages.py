@@ -69,6 +69,6 @@ def digest_header(entry: Entry, wanted: str) -> tuple[str, str] | None:
     return "Digest", f"adler32={entry.adler32}"
 
 
-def headers_of(*found: tuple[str, str] | None) -> list[tuple[str, str]]:
+def message_headers(*found: tuple[str, str] | None) -> list[tuple[str, str]]:
     """The headers that there are."""
     return [each for each in found if each is not None]

@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from oscar_testbed.fakes.dcache.entries import Entry
-from oscar_testbed.fakes.dcache.messages import Environ, StartResponse, answered, digest_header, headers_of, received
+from oscar_testbed.fakes.dcache.messages import (
+    Environ,
+    StartResponse,
+    answered,
+    digest_header,
+    message_headers,
+    received,
+)
 from oscar_testbed.fakes.dcache.namespace import Namespace
 from oscar_testbed.webserver import AsgiServer, from_wsgi
 
@@ -88,7 +95,7 @@ class Pool:
     ) -> Iterable[bytes]:
         size = entry.size or 0
         wanted = _range(str(environ.get("HTTP_RANGE", "")), size)
-        digest = headers_of(digest_header(entry, str(environ.get("HTTP_WANT_DIGEST", ""))))
+        digest = message_headers(digest_header(entry, str(environ.get("HTTP_WANT_DIGEST", ""))))
         if wanted is not None:
             first, last = wanted
             more = [("Content-Range", f"bytes {first}-{last}/{size}"), ("Accept-Ranges", "bytes"), *digest]

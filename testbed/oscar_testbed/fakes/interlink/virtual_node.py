@@ -40,7 +40,7 @@ class VirtualNode:
     """One node and the thread that looks after its pods.
 
     :param name: node name, as pods select it by ``kubernetes.io/hostname``.
-    :param poll_interval: seconds between two looks at the batch system; 5 and more in reality.
+    :param poll_interval: seconds between two polls at the batch system; 5 and more in reality.
     """
 
     def __init__(  # noqa: PLR0917 - used here only

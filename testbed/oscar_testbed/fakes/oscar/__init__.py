@@ -106,12 +106,12 @@ class LocalOscar:
         """Install the container runtime, serve the API and open the job slots."""
         self.directory.mkdir(parents=True, exist_ok=True)
         runtime = install_runtime(self.directory / "bin", self._images)
-        self.registry.supervisor = runtime.parent / "faas-supervisor" / "supervisor"
-        self._write_keys()
-        self.services.default_provider = {"endpoint": self._s3.endpoint, "verify": True, "region": self._s3.region}
-        self.services.refresh()
-        if self._dcache is not None:
-            self.registry.plain_http_hosts = (urlsplit(self._dcache.webdav_url).netloc,)
+        self.registry.start(
+            supervisor=runtime.parent / "faas-supervisor" / "supervisor",
+            keys=self._write_keys(),
+            plain_http_hosts=() if self._dcache is None else (urlsplit(self._dcache.webdav_url).netloc,),
+        )
+        self.services.start({"endpoint": self._s3.endpoint, "verify": True, "region": self._s3.region})
         if self._server is None:
             self.password = self._password()
             credentials = (self.username, self.password)
@@ -126,10 +126,9 @@ class LocalOscar:
                 exposed=self._exposed,
             )
             self._server = AsgiServer(application(api))
-        self._exposed.runtime = runtime
         self._runner.start(runtime)
         self._server.start()
-        self._exposed.start_all()
+        self._exposed.start_all(runtime)
         self._webhooks.start()
 
     def stop(self) -> None:
@@ -153,12 +152,13 @@ class LocalOscar:
             "password": self.password,
         }
 
-    def _write_keys(self) -> None:
-        self.registry.keys = {"accessKey": self._s3.access_key, "secretKey": self._s3.secret_key}
+    def _write_keys(self) -> dict[str, str]:
+        keys = {"accessKey": self._s3.access_key, "secretKey": self._s3.secret_key}
         place = self.directory / "keys"
         place.mkdir(exist_ok=True, mode=0o700)
-        for name, text in self.registry.keys.items():
+        for name, text in keys.items():
             write_private(place / name, text)
+        return keys
 
     def _password(self) -> str:
         path = self.directory / "credentials.json"

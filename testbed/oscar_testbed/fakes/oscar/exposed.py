@@ -95,8 +95,9 @@ class Exposed:
             self._stopped.discard(name)
             self._changed.pop(name, None)
 
-    def start_all(self) -> None:
-        """Run every exposed service."""
+    def start_all(self, runtime: Path) -> None:
+        """Run every exposed service, from now on with this container runtime."""
+        self.runtime = runtime
         for name in self._services.names():
             if service := self._services.get(name):
                 self.apply(service)

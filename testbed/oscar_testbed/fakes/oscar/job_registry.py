@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,20 @@ class JobRegistry:
         self._runner = runner
         self._offloader = offloader
         self._faults = faults
-        #: Set at start: program directory and storage keys that are mounted into every job.
         self.supervisor = Path()
-        self.keys: dict[str, str] = {}
-        self.plain_http_hosts: tuple[str, ...] = ()
+        self._keys: Mapping[str, str] = {}
+        self._plain_http_hosts: Sequence[str] = ()
+
+    def start(self, *, supervisor: Path, keys: Mapping[str, str], plain_http_hosts: Sequence[str]) -> None:
+        """Tell what every job gets that comes from now on.
+
+        :param supervisor: program that is mounted into every job.
+        :param keys: storage keys that are mounted likewise, by name.
+        :param plain_http_hosts: servers that may be spoken to without TLS.
+        """
+        self.supervisor = supervisor
+        self._keys = keys
+        self._plain_http_hosts = plain_http_hosts
 
     def submit(self, service: Service, body: bytes, wanted: str) -> None:
         """Start a job under the wanted name, or one of OSCAR's making.
@@ -63,13 +74,13 @@ class JobRegistry:
         if self._faults.no_room and hand_over(service, body, name):
             return
         further = {"SUPERVISOR_STRICT": "1"} if self._faults.strict else {}
-        if self.plain_http_hosts:
-            further["SUPERVISOR_PLAIN_HTTP_HOSTS"] = " ".join(self.plain_http_hosts)
+        if self._plain_http_hosts:
+            further["SUPERVISOR_PLAIN_HTTP_HOSTS"] = " ".join(self._plain_http_hosts)
         secrets = self._services.secret_values(service["name"])
         if service["interlink_node_name"] and self._offloader is not None and self._offloader.available():
             place = self._services.directory / service["name"]
             files = {one: (place / one).read_text() for one in ("function_config.yaml", "script.sh")}
-            self._offloader.publish(service, files, self.keys, secrets)
+            self._offloader.publish(service, files, self._keys, secrets)
             self._offloader.submit(build_pod(service, name, body, secret=bool(secrets), further=further))
             return
         text = body.decode(errors="surrogateescape")
@@ -119,7 +130,7 @@ class JobRegistry:
             (config / "function_config.yaml", "/oscar/config/function_config.yaml"),
             (config / "script.sh", "/oscar/config/script.sh"),
             (self.supervisor, "/oscar/bin/supervisor"),
-            *((self._directory.parent / "keys" / key, f"{secrets}/{key}") for key in self.keys),
+            *((self._directory.parent / "keys" / key, f"{secrets}/{key}") for key in self._keys),
         )
 
     def _submit_to_cloud(self, service: Service, name: str, environment: dict[str, str]) -> None:

@@ -21,8 +21,7 @@ class ServiceStore:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        #: Settings of ``minio.default``, which OSCAR writes into every definition; the keys stay hidden.
-        self.default_provider: dict[str, Any] = {}
+        self._default_provider: dict[str, Any] = {}
         self._lock = threading.RLock()
 
     def names(self) -> list[str]:
@@ -46,7 +45,7 @@ class ServiceStore:
             old = self.get(service["name"]) or {}
             stored = {**copy.deepcopy(service), "token": old.get("token") or secrets.token_hex(32)}
             hidden = {"access_key": "hidden", "secret_key": "hidden"}
-            stored["storage_providers"].setdefault("minio", {})["default"] = {**self.default_provider, **hidden}
+            stored["storage_providers"].setdefault("minio", {})["default"] = {**self._default_provider, **hidden}
             place = self.directory / service["name"]
             place.mkdir(parents=True, exist_ok=True, mode=0o700)
             values = stored["environment"].get("secrets") or {}
@@ -57,6 +56,11 @@ class ServiceStore:
             write_private(place / "script.sh", service["script"])
             write_private(place / "function_config.yaml", json.dumps(stored, indent=1))
             return stored
+
+    def start(self, default_provider: dict[str, Any]) -> None:
+        """Tell the settings of ``minio.default``, which OSCAR writes into every definition; the keys stay hidden."""
+        self._default_provider = default_provider
+        self.refresh()
 
     def refresh(self) -> None:
         """Write every definition again, with the store's present address."""

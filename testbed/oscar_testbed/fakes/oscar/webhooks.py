@@ -81,7 +81,7 @@ class Webhooks:
     def start(self) -> None:
         """Look from now on; what lies there already starts nothing."""
         self._stopped.clear()
-        self.look(quiet=True)
+        self.poll(quiet=True)
         self._thread = threading.Thread(target=self._watch, name="oscar-webhooks", daemon=True)
         self._thread.start()
 
@@ -92,7 +92,7 @@ class Webhooks:
             self._thread.join()
             self._thread = None
 
-    def look(self, *, quiet: bool = False) -> None:
+    def poll(self, *, quiet: bool = False) -> None:
         """Look once, and start a job for each object that is new or was replaced."""
         watched = set()
         for name in self._services.names():
@@ -119,6 +119,6 @@ class Webhooks:
     def _watch(self) -> None:
         while not self._stopped.wait(INTERVAL):
             try:
-                self.look()
+                self.poll()
             except Exception:
                 log.exception("uploads could not be turned into jobs")

@@ -19,7 +19,7 @@ _PROC = Path("/proc")
 _PATIENCE = 5.0
 
 
-class Ledger:
+class UndoLog:
     """One line of JSON per change, in order; :meth:`undo` takes them back from the last to the first.
 
     :param directory: the stack's; the file lies in it.

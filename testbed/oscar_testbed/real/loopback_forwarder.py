@@ -20,14 +20,14 @@ _BLOCK = 1 << 16
 _PATIENCE = 10.0
 
 
-class Doorway:
+class LoopbackForwarder:
     """Forwards connections to loopback.
 
     :param address: where to listen; the node's.
     :param network: addresses that may use it.
     """
 
-    name = "doorway"
+    name = "forwarder"
 
     def __init__(self, address: str, network: str = NETWORK) -> None:
         self._address = address
@@ -40,7 +40,7 @@ class Doorway:
 
     def start(self) -> None:
         """Be ready for :meth:`admit`."""
-        self._thread = threading.Thread(target=self._loop.run_forever, name="doorway", daemon=True)
+        self._thread = threading.Thread(target=self._loop.run_forever, name="forwarder", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
