@@ -10,6 +10,7 @@ and proves its result by a manifest. ``faas-supervisor`` is OSCAR's FaaS Supervi
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -37,6 +38,8 @@ from airflow_provider_oscar.jobs.start_script import (
     pod_script,
 )
 
+# Where a supervisor puts what a job left in its CHECKPOINT_DIR: below the name of its submission.
+_CHECKPOINT = re.compile(r"(?:^|/)[^/]+-[0-9a-f]{16}/checkpoint/(?P<name>.+)", re.DOTALL)
 #: Key of the specification in the pod's Secret.
 JOB_FILE = "job.json"
 #: Work directory of the supervisor in a pod; an emptyDir, because ``/tmp`` of an HPC container is a few megabytes.
@@ -149,10 +152,10 @@ class JobBuilder:
             output=self._stores(output_uri, output_conn_id).stage_out(
                 output_uri, submission_id=submission_id, lifetime=lifetime, max_bytes=wanted.max_output_bytes
             ),
-            inputs=self._stage_in_all(more.inputs, lifetime),
+            inputs=self._stage_in_all(more.inputs, lifetime, relative_names([each.key for each in more.inputs])),
             files=inline,
             stored_files=self._stored_files(stored, lifetime),
-            resume_from=self._stage_in_all(more.resume_from, lifetime),
+            resume_from=self._stage_in_all(more.resume_from, lifetime, checkpoint_names(more.resume_from)),
             objects=self._batch(more.objects, output_uri, output_conn_id, lifetime, wanted.max_output_bytes),
             parallel=more.parallel,
             persistent_worker=more.persistent_worker,
@@ -216,8 +219,9 @@ class JobBuilder:
             )
         return tuple(found)
 
-    def _stage_in_all(self, events: Sequence[ObjectEvent], lifetime: timedelta) -> tuple[StageIn, ...]:
-        names = relative_names([event.key for event in events])
+    def _stage_in_all(
+        self, events: Sequence[ObjectEvent], lifetime: timedelta, names: Sequence[str]
+    ) -> tuple[StageIn, ...]:
         return tuple(
             replace(self._stores(event).stage_in(event, lifetime=lifetime), name=name)
             for event, name in zip(events, names, strict=True)
@@ -261,6 +265,15 @@ class JobBuilder:
         :param output_uri: the parent, as given to :meth:`build`.
         """
         return prepared(requirements, self._stores(output_uri, output_conn_id), output_uri)
+
+
+def checkpoint_names(events: Sequence[ObjectEvent]) -> list[str]:
+    """Return local paths for the files of a checkpoint: those that they had, where a job of ours left them."""
+    found = [_CHECKPOINT.search(split_uri(event.uri)[2]) for event in events]
+    names = [match["name"] for match in found if match is not None]
+    if len(names) == len(events) == len(set(names)):
+        return names
+    return relative_names([event.key for event in events])
 
 
 def relative_names(keys: Sequence[str]) -> list[str]:

@@ -27,7 +27,7 @@ from airflow_provider_oscar.jobs.status import JobStatus, JsonObject
 from airflow_provider_oscar.jobs.submission import submission_id
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.operators.job_arguments import Reuse
-from airflow_provider_oscar.operators.job_inputs import find_objects
+from airflow_provider_oscar.operators.job_inputs import PREVIOUS_TRY, find_objects
 from airflow_provider_oscar.placement.targets import PlacementTarget
 from airflow_provider_oscar.run_objects import run_objects
 
@@ -114,6 +114,8 @@ class InterLinkBatchOperator(InterLinkPodOperator):
                 f"task {kwargs['task_id']!r} is a batch and takes no {unfit[0]}, which is for a job of one object; "
                 "give objects"
             )
+        if resume_from == PREVIOUS_TRY:
+            raise DefinitionError(f"task {kwargs['task_id']!r} is a batch; resume_from={PREVIOUS_TRY!r} is for one job")
         super().__init__(
             object_event="",
             output_uri=output_uri,

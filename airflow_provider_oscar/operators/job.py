@@ -87,7 +87,7 @@ class JobOperator(BaseOperator, Generic[W]):
     :param run_options: launcher, grace period and what becomes of outputs that cannot be staged out.
     :param inputs: further objects to stage in, each as ``object_event`` may be, or a URI; one that ends with ``/``
         stands for all objects below. By default those of the run, if it is about several and there is a command.
-    :param resume_from: files of an earlier try's checkpoint, each as ``object_event`` may be.
+    :param resume_from: files of a checkpoint, each as ``object_event`` may be, or ``"previous-try"``.
     """
 
     #: Names of the arguments that say where the job runs; placement looks there while none of them is a template.
@@ -375,11 +375,11 @@ class JobOperator(BaseOperator, Generic[W]):
     @cached_property
     def further_objects(self) -> tuple[tuple[ObjectEvent, ...], tuple[ObjectEvent, ...]]:
         """The objects of ``inputs`` and of ``resume_from``, looked up once."""
-        from airflow_provider_oscar.operators.job_inputs import find_objects
+        from airflow_provider_oscar.operators.job_inputs import find_objects, named_checkpoint
 
         conn_id = self.output_conn_id if self.output_uri.startswith("s3://") else ""
-        inputs, checkpoint = (find_objects(given, conn_id=conn_id) for given in (self.inputs, self.resume_from))
-        return inputs, checkpoint
+        named = named_checkpoint(self.resume_from)
+        return find_objects(self.inputs, conn_id=conn_id), find_objects(named, conn_id=conn_id)
 
     def build_options(self) -> dict[str, Any]:
         """Return further arguments of :meth:`~airflow_provider_oscar.jobs.builder.JobBuilder.build`."""

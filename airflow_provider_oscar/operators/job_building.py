@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.objects import ObjectEvent
-from airflow_provider_oscar.jobs.options import Binding
+from airflow_provider_oscar.jobs.options import Attachments, Binding
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.operators.job_access import access_lifetime, tell
+from airflow_provider_oscar.operators.job_inputs import PREVIOUS_TRY, own_checkpoint
 from airflow_provider_oscar.operators.job_state import parse_object_event
 
 if TYPE_CHECKING:
@@ -22,6 +24,9 @@ def build_job(task: JobOperator[Any], job: RunningJob, *, placement: str) -> Pre
     if not task.output_uri or not task.command:
         raise DefinitionError(f"task {task.task_id!r} needs both output_uri and command")
     tell(task, job)
+    options = task.build_options()
+    if task.resume_from == PREVIOUS_TRY and (saved := own_checkpoint(task, job)):
+        options["attachments"] = replace(options.get("attachments") or Attachments(), resume_from=saved)
     return task.builder.build(
         submission_id=job.submission_id,
         binding=Binding(
@@ -38,7 +43,7 @@ def build_job(task: JobOperator[Any], job: RunningJob, *, placement: str) -> Pre
         placement=placement,
         timeout=task.timeout_seconds(),
         lifetime=access_lifetime(task),
-        **task.build_options(),
+        **options,
     )
 
 

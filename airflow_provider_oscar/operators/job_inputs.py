@@ -4,13 +4,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType, split_uri
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.hooks.storage import storage_hook
+from airflow_provider_oscar.jobs.running import RunningJob
+from airflow_provider_oscar.jobs.signing import is_authentic
 from airflow_provider_oscar.operators.job_state import parse_object_event, parsed_list
 
+if TYPE_CHECKING:
+    from airflow_provider_oscar.operators.job import JobOperator
+
+#: As ``resume_from``: what the task's own last try saved.
+PREVIOUS_TRY = "previous-try"
 #: Objects that one job may be given; each has an address of its own in the job's Secret.
 OBJECTS_LIMIT = 500
 
@@ -38,6 +47,39 @@ def find_objects(value: object, *, conn_id: str = "") -> tuple[ObjectEvent, ...]
                     f"there are more than {OBJECTS_LIMIT} objects for one job, {quoted(uri)} among them; name a "
                     "smaller prefix, or give the command the prefix and credentials of its own"
                 )
+    return tuple(found)
+
+
+def named_checkpoint(value: object) -> object:
+    """Return the files that ``resume_from`` names by themselves; None where the last try decides.
+
+    :param value: the argument.
+    """
+    return None if value == PREVIOUS_TRY else value
+
+
+def own_checkpoint(task: JobOperator[Any], job: RunningJob) -> tuple[ObjectEvent, ...]:
+    """Return what the last try of a job saved in its ``CHECKPOINT_DIR``; empty if there was none, or it saved nothing.
+
+    A manifest of another request, or from before a person cleared the task, does not count.
+
+    :param task: of the job.
+    :param job: that is about to be submitted.
+    """
+    manifest = task.read_manifest(job)
+    if manifest is None or not is_authentic(job, manifest, task.verifies):
+        return ()
+    base = f"{task.output_uri.rstrip('/')}/{job.submission_id}/"
+    found: list[ObjectEvent] = []
+    for each in manifest.checkpoint:
+        uri = base + quote(each.key, safe="/~")
+        try:
+            found += find_objects([uri], conn_id=task.output_conn_id if base.startswith("s3://") else "")
+        except BadInputError as error:
+            task.log.warning("The state that the last try saved is not whole, so this one begins anew: %s", error)
+            return ()
+    if found:
+        task.log.info("It continues from %d file(s) that the last try saved", len(found))
     return tuple(found)
 
 

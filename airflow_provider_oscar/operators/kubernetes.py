@@ -64,6 +64,7 @@ class KubernetesJobOperator(PodJobOperator):
         objects below (templated); those of a run about several by default. With them ``INPUT_FILE_PATH`` is the
         directory of all.
     :param resume_from: files of a former job's checkpoint (templated); the command finds them in ``CHECKPOINT_DIR``.
+        ``"previous-try"`` stands for what the task's own last try saved there before it failed or was interrupted.
     :param mode: ``inline``, this provider's supervisor; or ``faas-supervisor``, OSCAR's own beside the command, which
         needs the stores' credentials on the compute side and proves less: its manifest is not bound to the attempt.
     :param keep_pod: ``"never"`` (default), ``"on_failure"`` or ``"always"``: whether the pod of a job that has ended

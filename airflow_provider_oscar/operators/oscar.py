@@ -79,6 +79,7 @@ class OscarJobOperator(JobOperator[OscarWork]):
     :param inputs: further objects, each as ``object_event`` may be (templated), by default those of a run about
         several; with them ``INPUT_FILE_PATH`` is the directory of all.
     :param resume_from: files of a former job's checkpoint (templated); the command finds them in ``CHECKPOINT_DIR``.
+        ``"previous-try"`` stands for what the task's own last try saved there before it failed or was interrupted.
     :raises DefinitionError: in the DAG file, if both or neither of ``command`` and ``payload`` are given.
     """
 

@@ -68,7 +68,7 @@ def _read_fields(spec: dict[str, Any]) -> dict[str, object]:
         "launcher": _one_of(spec, "launcher", LAUNCHERS),
         "files": [_read_file(each) for each in spec.get("files") or ()]
         + [read_input(each) for each in spec.get("stored_files") or ()],
-        "resume_from": [read_input(each, nested=True) for each in spec.get("resume_from") or ()],
+        "resume_from": [_read_saved(each) for each in spec.get("resume_from") or ()],
         "access": read_access(spec.get("access")),
     }
     for name in ("nodes", "ntasks", "ntasks_per_node"):
@@ -135,6 +135,11 @@ def read_input(source: dict[str, Any], nested: bool = False) -> dict[str, object
         "headers": texts(source.get("headers")),
         "event": source.get("event") or {},
     }
+
+
+def _read_saved(source: dict[str, Any]) -> dict[str, object]:
+    """Return one file of a checkpoint, which keeps its name."""
+    return {**read_input(source, nested=True), "name": exact_path(source["name"])}
 
 
 def _read_file(fields: dict[str, Any]) -> dict[str, Any]:
@@ -219,6 +224,14 @@ def read_url(url: str) -> str:
 def safe_path(name: str) -> str:
     """Return a path below a directory of ours, whatever was asked for: at most 15 safe names, joined by slashes."""
     return "/".join([safe_name(part) for part in name.split("/") if part][-15:]) or "input"
+
+
+def exact_path(name: object) -> str:
+    """Return the path of a file of a checkpoint as it is, which the command knows by its name; below its directory."""
+    parts = str(name).split("/")
+    if any(part in ("", ".", "..") or "\0" in part for part in parts):
+        bad_spec(f"a file of the checkpoint is called {quoted(name)}, which is no path below a directory")
+    return str(name)
 
 
 def safe_name(name: str) -> str:

@@ -67,6 +67,20 @@ def test_next_try_finds_the_state_of_the_one_before(store, supervise):
     assert run.out.startswith("state of before")
 
 
+@pytest.mark.parametrize("name", ["step 1.pt", "deep/.hidden", "-x", "ü/a b", "a\nb", "x" * 255])
+def test_files_of_a_checkpoint_keep_their_names(store, supervise, name):
+    store.objects["/in/state"] = b"saved"
+    state = {**source(store), "uri": "s3://out/state", "name": name, "size": None, "url": f"{store.url}/in/state"}
+    run = supervise(job(store, ["/bin/sh", "-c", 'cat "$CHECKPOINT_DIR/$0"', name], resume_from=[state]))
+    assert (run.code, run.out.startswith("saved")) == (0, True), run.err
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "a//b", "a/./b", "", "a/", "a\0b"])
+def test_a_file_of_a_checkpoint_that_would_leave_its_directory_is_refused(store, supervise, name):
+    state = {**source(store), "uri": "s3://out/state", "name": name, "size": None}
+    assert supervise(job(store, ["true"], resume_from=[state])).code == 78
+
+
 def test_state_is_kept_when_the_command_fails_or_is_cancelled(store, tmp_path):
     ready = tmp_path / "ready"
     run = signalled(tmp_path, job(store, saving(ready, 0, "TERM")), ready, signal.SIGTERM)

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 from airflow_provider_oscar.core.staging import Checksum, StageIn, StageOutS3Post, StageOutWebDAV, safe_name
-from airflow_provider_oscar.jobs.builder import relative_names
+from airflow_provider_oscar.jobs.builder import checkpoint_names, relative_names
 from airflow_provider_oscar.jobs.options import InlineFile, RunOptions
 from airflow_provider_oscar.jobs.spec import JOB_VERSION, JobSpec
 from airflow_provider_oscar.supervisor.errors import StageError
@@ -242,3 +243,19 @@ def test_local_names_keep_what_differs_below_the_shared_directory():
     assert relative_names(["in/run 1/a.h5", "in/run 1/deep/b.h5"]) == ["a.h5", "deep/b.h5"]
     assert relative_names(["x/a", "y/a"]) == ["x/a", "y/a"]
     assert relative_names([]) == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "names"),
+    [
+        (["r/t-0123456789abcdef/checkpoint/state"], ["state"]),
+        (["r/t-0123456789abcdef/checkpoint/deep/step 1.pt"], ["deep/step 1.pt"]),
+        (["checkpoint/t-0123456789abcdef/checkpoint/checkpoint/x"], ["checkpoint/x"]),
+        (["saved/by hand/a", "saved/by hand/deep/b"], ["a", "deep/b"]),
+        ([], []),
+    ],
+)
+def test_files_of_a_checkpoint_are_called_as_they_were(keys, names):
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    events = [ObjectEvent(StoreType.S3, "c", "b", key, 4, "e", "", moment) for key in keys]
+    assert checkpoint_names(events) == names

@@ -127,6 +127,8 @@ def test_too_few_and_too_many_are_refused(cluster, supervisor, count):
 def test_one_object_and_a_batch_of_them_are_two_things():
     with pytest.raises(DefinitionError, match="takes no object_event, which is for a job of one object; give objects"):
         operator(object_event=EVENT)
+    with pytest.raises(DefinitionError, match="is a batch; resume_from='previous-try' is for one job"):
+        operator(resume_from="previous-try")
 
 
 @pytest.mark.parametrize("wrong", [{"max_objects": 0}, {"max_objects": 251}, {"max_bytes": 0}, {"parallel": -1}])
