@@ -60,7 +60,7 @@ TABLE: tuple[Row, ...] = (
         "no node has the features: correct SlurmOptions.constraint",
     ),
     Row(
-        r"invalid generic resource|invalid gres|invalid (?:trackable resource|TRES)",
+        r"invalid generic resource|invalid gres|invalid (?:trackable resource|TRES)|GRES option unsupported",
         Cause.BAD_REQUEST,
         "the partition has no such GPU: correct SlurmOptions.gpus or --gres",
     ),
@@ -99,15 +99,22 @@ TABLE: tuple[Row, ...] = (
         "the job it depends on is not there: correct the flag --dependency",
     ),
     Row(
-        r"job violates accounting/qos policy|(?:QOS|Assoc)(?:Max|Grp|Group)\w*(?:Submit|Limit)|MaxSubmitJobs?",
+        r"job violates accounting/qos policy|(?:QOS|Assoc)(?:Max|Grp|Group)\w*(?:Submit|Limit)|MaxSubmitJobs?"
+        r"|reached the maximum number of jobs",
         Cause.LIMIT_REACHED,
         "a limit of the account or quality of service is used up; a retry may go through once other jobs have ended",
+    ),
+    Row(
+        r"sbatch: error: lua: |cli_filter plugin terminated|job_submit plugin",
+        Cause.BAD_REQUEST,
+        "a rule of the site refused the request, in its own words: correct the SlurmOptions of the target",
     ),
     Row(
         r"unable to allocate resources: requested .*|unrecognized option|invalid (?:option|argument|directive)"
         r"|mutually exclusive|not permitted|invalid user id|ambiguous option|option '[^']*' is ambiguous"
         r"|invalid (?:--\S+|wckey|numeric value|cluster name|burst buffer|job array|\S+ specification)"
-        r"|burst buffer request|access/permission denied|parameter too long|presently disabled",
+        r"|burst buffer request|access/permission denied|parameter too long|presently disabled"
+        r"|sbatch: fatal: [^\n]* is not allowed",
         Cause.BAD_REQUEST,
         f"SLURM refused the request: {_OPTIONS}",
     ),
@@ -124,6 +131,11 @@ TABLE: tuple[Row, ...] = (
         r"|no such file or directory: \S+\.sqsh",
         Cause.BAD_IMAGE,
         "the image file is not on the compute node, or cannot be read: correct its path",
+    ),
+    Row(
+        r"fatal:[^\n]*executable file not found in \$PATH|fatal: +(?:exec|stat) \S+(?: failed)?: no such file",
+        Cause.BAD_IMAGE,
+        "the image has no such program; jobs need sh, and Python 3.8 or later or RunOptions(supervisor_image=…)",
     ),
     Row(
         r"image's architecture .* could not run on|exec format error",
@@ -171,7 +183,9 @@ TABLE: tuple[Row, ...] = (
         r"|temporarily unable to accept job|resource temporarily unavailable|queue full|protocol authentication error"
         r"|zero bytes were transmitted|writing script/environment|creating the batch script"
         r"|(?:partition|nodes?) not available \(|partition in (?:down|inactive)|requested nodes are busy"
-        r"|failed to create user namespace",
+        r"|failed to create user namespace|unable to create namespaces|root filesystem extraction failed"
+        r"|slurmstepd: error: [^\n]*no space left on device|job credential expired|security violation, slurm message"
+        r"|prolog (?:hung|error|failed)|sbatch: (?:command )?not found",
         Cause.SITE,
         "Something at the site failed; a retry submits it again",
     ),

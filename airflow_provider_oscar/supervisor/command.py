@@ -30,7 +30,7 @@ from airflow_provider_oscar.supervisor.text import encoded, quoted, say, setting
 PR_SET_DUMPABLE = 4
 #: What SLURM's ``--signal=B:USR1@60`` sends, and what else may announce the end.
 CHECKPOINT_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
-#: Seconds that a command has to set up its handlers; a checkpoint signal that comes before them waits so long.
+#: Seconds that a command has to set up its handlers; a signal that comes before, and does not stop it, waits so long.
 STARTUP = 30.0
 #: Seconds between two polls at whether it has.
 STARTUP_TICK = 0.2
@@ -194,11 +194,11 @@ class Run:
         return min(left, STARTUP_TICK) if self._signals.received else left
 
     def _forward(self, group: int) -> None:
-        """Pass on what came; a checkpoint signal only when the command is ready for it, or had the time to be."""
+        """Pass on what came; what does not ask to stop only when the command is ready for it, or had the time to be."""
         early = time.monotonic() < self._set_up_by
         received, self._signals.received = self._signals.received, []
         for number in received:
-            if early and number in CHECKPOINT_SIGNALS and not usage.handles(group, number):
+            if early and number not in Signals.STOP and not usage.handles(group, number):
                 self._signals.received.append(number)
                 continue
             name = signal.Signals(number).name
