@@ -59,11 +59,6 @@ class BackfillObjectsOperator(BaseOperator):
         **kwargs: Unpack[OperatorArguments],
     ) -> None:
         super().__init__(**kwargs)
-        if not isinstance(asset, Asset):
-            raise DefinitionError(
-                f"asset of task {self.task_id!r} is {quoted(asset)}; expected the asset of one place, such as "
-                "NewObjects(...).assets[0]"
-            )
         self.asset_name = asset.name
         triggers = [watcher.trigger for watcher in asset.watchers]
         self._arguments: WatchArguments = require_watcher(

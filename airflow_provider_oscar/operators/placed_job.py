@@ -11,8 +11,6 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Unpack
 
-from airflow.sdk import BaseOperator
-
 from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
 from airflow_provider_oscar.core.errors import (
@@ -42,8 +40,8 @@ from airflow_provider_oscar.operators.job_state import parse_object_event
 from airflow_provider_oscar.operators.job_waiting import job_trigger
 from airflow_provider_oscar.operators.placed_state import PlacedState, TargetContext
 from airflow_provider_oscar.operators.placement import WAIT_TIMEOUT
-from airflow_provider_oscar.operators.placement_store import PLACEMENT_RUNS
-from airflow_provider_oscar.placement.policies import PlacementPolicy, check_policy
+from airflow_provider_oscar.operators.placement_base import PlacementOperator
+from airflow_provider_oscar.placement.policies import PlacementPolicy
 from airflow_provider_oscar.placement.prediction import patience
 from airflow_provider_oscar.placement.targets import NoTargetError, PlacementTarget, by_name
 from airflow_provider_oscar.run_objects import current_object
@@ -56,7 +54,7 @@ if TYPE_CHECKING:
 MakeTask = Callable[[PlacementTarget, str, object], JobOperator[Any]]
 
 
-class PlacedJobOperator(BaseOperator):
+class PlacedJobOperator(PlacementOperator):
     """Runs one job at the target a policy chooses; places it again, without that target, if the target fails it.
 
     :func:`~airflow_provider_oscar.operators.placed.placed` makes these: as the task ``elsewhere`` behind the job tasks
@@ -106,20 +104,12 @@ class PlacedJobOperator(BaseOperator):
         deferrable: bool = True,
         **kwargs: Unpack[OperatorArguments],
     ) -> None:
-        self.learn = bool(getattr(policy, "learns", False)) if learn is None else learn
-        if self.learn:
-            kwargs["inlets"] = [*(kwargs.get("inlets") or ()), PLACEMENT_RUNS]
-        super().__init__(**kwargs)
-        check_policy(policy, targets)
-        self.policy = policy
-        self.targets = tuple(targets)
+        super().__init__(policy=policy, targets=targets, force=force, requires=requires, learn=learn, **kwargs)
         self.make_task = make_task
         self.object_event = object_event
         self.output_uri, self.output_conn_id = output_uri, output_conn_id
         self.decision = decision
         self.choose_task_id = choose_task_id
-        self.force = force
-        self.requires = [requires] if isinstance(requires, str) else list(requires)
         self.speculate = speculate
         self.wait_timeout = seconds(wait_timeout)
         self.deferrable = deferrable

@@ -25,8 +25,8 @@ from airflow_provider_oscar.operators.choosing import (
 )
 from airflow_provider_oscar.operators.job import JobOperator
 from airflow_provider_oscar.operators.job_state import parse_object_event
-from airflow_provider_oscar.operators.placement_store import PLACEMENT_RUNS
-from airflow_provider_oscar.placement.policies import PlacementPolicy, check_policy
+from airflow_provider_oscar.operators.placement_base import PlacementOperator
+from airflow_provider_oscar.placement.policies import PlacementPolicy
 from airflow_provider_oscar.placement.targets import NoTargetError, PlacementTarget, TargetObservation
 from airflow_provider_oscar.run_objects import current_object, get_object
 from airflow_provider_oscar.triggers.placement import FirstJobTrigger
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 WAIT_TIMEOUT = timedelta(hours=6)
 
 
-class PlacementBranchOperator(BaseBranchOperator):
+class PlacementBranchOperator(PlacementOperator, BaseBranchOperator):
     """Follows the task of the target that the policy chooses, and skips the others.
 
     Before it decides it looks at each target, or at the forced one alone: where the job operator runs its jobs that the
@@ -82,18 +82,9 @@ class PlacementBranchOperator(BaseBranchOperator):
         deferrable: bool = True,
         **kwargs: Unpack[OperatorArguments],
     ) -> None:
-        self.learn = bool(getattr(policy, "learns", False)) if learn is None else learn
-        if self.learn:
-            # Named so that Airflow keeps the asset, and with it what is known.
-            kwargs["inlets"] = [*(kwargs.get("inlets") or ()), PLACEMENT_RUNS]
-        super().__init__(**kwargs)
-        check_policy(policy, targets)
-        self.policy = policy
-        self.targets = tuple(targets)
+        super().__init__(policy=policy, targets=targets, force=force, requires=requires, learn=learn, **kwargs)
         self.object_event = object_event
         self.needs_object = needs_object
-        self.force = force
-        self.requires = [requires] if isinstance(requires, str) else list(requires)
         self.observe = observe
         self.wait_timeout = seconds(wait_timeout)
         self.deferrable = deferrable

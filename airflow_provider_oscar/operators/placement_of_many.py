@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Unpack
 
-from airflow.sdk import BaseOperator
-
 from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
 from airflow_provider_oscar.core.objects import ObjectEvent
@@ -16,8 +14,8 @@ from airflow_provider_oscar.jobs.backend import JobSystem
 from airflow_provider_oscar.operators.choosing import TargetSelector, facts, make_request, observe
 from airflow_provider_oscar.operators.job_state import parse_object_event, parsed_list
 from airflow_provider_oscar.operators.placed_job import MakeTask
-from airflow_provider_oscar.operators.placement_store import PLACEMENT_RUNS
-from airflow_provider_oscar.placement.policies import PlacementPolicy, check_policy
+from airflow_provider_oscar.operators.placement_base import PlacementOperator
+from airflow_provider_oscar.placement.policies import PlacementPolicy
 from airflow_provider_oscar.placement.targets import Decision, NoTargetError, PlacementTarget
 from airflow_provider_oscar.run_objects import get_objects
 
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-class PlacementOfManyOperator(BaseOperator):
+class PlacementOfManyOperator(PlacementOperator):
     """Decides on all objects of a run together, so that a batch is spread over the targets.
 
     Returns for each object a dictionary with ``object_event`` and ``decision``; an object that no target has room for
@@ -56,17 +54,9 @@ class PlacementOfManyOperator(BaseOperator):
         learn: bool | None = None,
         **kwargs: Unpack[OperatorArguments],
     ) -> None:
-        self.learn = bool(getattr(policy, "learns", False)) if learn is None else learn
-        if self.learn:
-            kwargs["inlets"] = [*(kwargs.get("inlets") or ()), PLACEMENT_RUNS]
-        super().__init__(**kwargs)
-        check_policy(policy, targets)
-        self.policy = policy
-        self.targets = tuple(targets)
+        super().__init__(policy=policy, targets=targets, force=force, requires=requires, learn=learn, **kwargs)
         self.make_task = make_task
         self.object_events = object_events
-        self.force = force
-        self.requires = [requires] if isinstance(requires, str) else list(requires)
 
     def execute(self, context: Context) -> list[dict[str, object]]:
         """Decide, and tell how many objects go where."""

@@ -13,10 +13,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, closing
 from typing import TYPE_CHECKING
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_oscar.core.backoff import LoggedBackoff
 from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError, PermanentError
+from airflow_provider_oscar.triggers.stored import StoredTrigger
 
 if TYPE_CHECKING:
     import httpx
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class DCacheTapeTrigger(BaseTrigger):
+class DCacheTapeTrigger(StoredTrigger):
     """Yields one event: ``{"status": "ended" | "timeout" | "error", …}``.
 
     ``ended`` carries ``errors``, the server's words by path, of those files that ended otherwise than well;
@@ -47,18 +48,6 @@ class DCacheTapeTrigger(BaseTrigger):
         self.requests = list(requests)
         self.deadline = deadline
         self.poll_interval = poll_interval
-
-    def serialize(self) -> tuple[str, dict[str, object]]:
-        """Return the class path and every argument, as Airflow stores them."""
-        return (
-            "airflow_provider_oscar.triggers.dcache_tape.DCacheTapeTrigger",
-            {
-                "conn_id": self.conn_id,
-                "requests": self.requests,
-                "deadline": self.deadline,
-                "poll_interval": self.poll_interval,
-            },
-        )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait until all requests have ended."""

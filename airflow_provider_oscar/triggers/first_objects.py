@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.filters import FilterArgument, ObjectFilter
+from airflow_provider_oscar.triggers.stored import StoredTrigger
 from airflow_provider_oscar.watch.arguments.base import WatchArguments
 from airflow_provider_oscar.watch.arguments.dcache import DCacheArguments
 from airflow_provider_oscar.watch.arguments.filesystem import FileSystemArguments
@@ -20,7 +21,7 @@ from airflow_provider_oscar.watch.producer import WatchProducer
 from airflow_provider_oscar.watch.strategies.since import wait_for_first
 
 
-class ObjectsTrigger(BaseTrigger):
+class ObjectsTrigger(StoredTrigger):
     """Waits for new objects once and reports ``{"objects": [ObjectEvent.to_dict(), …]}``; belongs to the sensors.
 
     :param kind: ``s3``, ``dcache`` or ``fsspec``; decides which of the others count.
@@ -69,21 +70,6 @@ class ObjectsTrigger(BaseTrigger):
             poll_interval=self.poll_interval,
             sentinel=self.sentinel,
             **self.place,
-        )
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class path and every argument, as Airflow stores them."""
-        return (
-            "airflow_provider_oscar.triggers.first_objects.ObjectsTrigger",
-            {
-                "kind": self.kind,
-                "place": self.place,
-                "filter": self.filter.to_dict(),
-                "poll_interval": self.poll_interval,
-                "since": self.since,
-                "batch": self.batch,
-                "sentinel": self.sentinel,
-            },
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:

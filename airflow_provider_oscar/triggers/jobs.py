@@ -8,7 +8,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError
 from airflow_provider_oscar.hooks.pool import get_pool
@@ -16,6 +16,7 @@ from airflow_provider_oscar.jobs.backend import JobSystem, open_backend
 from airflow_provider_oscar.jobs.results import ResultLocation
 from airflow_provider_oscar.jobs.status import JsonObject
 from airflow_provider_oscar.jobs.waiting import Wait, wait_for_job
+from airflow_provider_oscar.triggers.stored import StoredTrigger
 
 #: Seconds that :meth:`JobTrigger.on_kill` may take; Airflow allows 30.
 KILL_TIMEOUT = 25.0
@@ -26,7 +27,7 @@ LOG_TIMEOUT = 8.0
 SAFE_AFTER = 5.0
 
 
-class JobTrigger(BaseTrigger):
+class JobTrigger(StoredTrigger):
     """Waits until a job has ended, and shows its log meanwhile; yields the one event of
     :func:`~airflow_provider_oscar.jobs.waiting.wait_for_job`.
 
@@ -87,27 +88,6 @@ class JobTrigger(BaseTrigger):
         self.follow_log = follow_log
         self.log_lines = log_lines
         self.cancel_on_kill = cancel_on_kill
-
-    def serialize(self) -> tuple[str, dict[str, object]]:
-        """Return the class path and the arguments, as Airflow stores them."""
-        return (
-            "airflow_provider_oscar.triggers.jobs.JobTrigger",
-            {
-                "backend": self.backend,
-                "place": self.place,
-                "job_id": self.job_id,
-                "deadline": self.deadline,
-                "queue_deadline": self.queue_deadline,
-                "poll_interval": self.poll_interval,
-                "pending_event": self.pending_event,
-                "pending_until": self.pending_until,
-                "result": self.result,
-                "grace": self.grace,
-                "follow_log": self.follow_log,
-                "log_lines": self.log_lines,
-                "cancel_on_kill": self.cancel_on_kill,
-            },
-        )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait for the end of the job."""

@@ -7,16 +7,17 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError
 from airflow_provider_oscar.core.nodes import unmet_need
 from airflow_provider_oscar.core.patience import ErrorHistory
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.hooks.pool import get_pool
+from airflow_provider_oscar.triggers.stored import StoredTrigger
 
 
-class VirtualNodeTrigger(BaseTrigger):
+class VirtualNodeTrigger(StoredTrigger):
     """Yields one event: ``{"status": "ready", "node": {…}}``, ``{"status": "timeout", "reason": …}``, or
     ``{"status": "error", "message": …}`` if the cluster could not be asked for ten minutes.
 
@@ -45,19 +46,6 @@ class VirtualNodeTrigger(BaseTrigger):
         self.accelerators = dict(accelerators or {})
         self.deadline = deadline
         self.poll_interval = poll_interval
-
-    def serialize(self) -> tuple[str, dict[str, object]]:
-        """Return the class path and every argument, as Airflow stores them."""
-        return (
-            "airflow_provider_oscar.triggers.nodes.VirtualNodeTrigger",
-            {
-                "conn_id": self.conn_id,
-                "node": self.node,
-                "accelerators": self.accelerators,
-                "deadline": self.deadline,
-                "poll_interval": self.poll_interval,
-            },
-        )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look again and again."""

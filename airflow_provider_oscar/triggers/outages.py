@@ -7,12 +7,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_oscar.triggers.jobs import SAFE_AFTER
+from airflow_provider_oscar.triggers.stored import StoredTrigger
 
 
-class OutageTrigger(BaseTrigger):
+class OutageTrigger(StoredTrigger):
     """Yields what it was given, at a time.
 
     :param until: seconds since the epoch.
@@ -26,13 +27,6 @@ class OutageTrigger(BaseTrigger):
         super().__init__()  # type: ignore[no-untyped-call]
         self.until = until
         self.outage = dict(outage)
-
-    def serialize(self) -> tuple[str, dict[str, object]]:
-        """Return the class path and the arguments, as Airflow stores them."""
-        return (
-            "airflow_provider_oscar.triggers.outages.OutageTrigger",
-            {"until": self.until, "outage": self.outage},
-        )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait."""

@@ -8,16 +8,17 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_oscar.jobs.status import JsonObject
 from airflow_provider_oscar.triggers.jobs import SAFE_AFTER, JobTrigger
+from airflow_provider_oscar.triggers.stored import StoredTrigger
 
 #: Status of the event of a wait that came to its time.
 WAKE = "wake"
 
 
-class FirstJobTrigger(BaseTrigger):
+class FirstJobTrigger(StoredTrigger):
     """Yields one event: ``{"status": "job", "index": …, "event": …}`` for the first of the jobs that ends, with the
     event that :class:`~airflow_provider_oscar.triggers.jobs.JobTrigger` would have yielded, or ``{"status": "wake"}``.
 
@@ -44,13 +45,6 @@ class FirstJobTrigger(BaseTrigger):
         :param wake_at: seconds since the epoch at which to wake up in any case, or None for never.
         """
         return cls(jobs=[each.serialize()[1] for each in triggers], wake_at=wake_at)
-
-    def serialize(self) -> tuple[str, dict[str, object]]:
-        """Return the class path and the arguments, as Airflow stores them."""
-        return (
-            "airflow_provider_oscar.triggers.placement.FirstJobTrigger",
-            {"jobs": self.jobs, "wake_at": self.wake_at},
-        )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait."""

@@ -19,7 +19,14 @@ from airflow_provider_oscar import decorators, operators, sensors, triggers
 
 ROOT = Path(airflow_provider_oscar.__file__).parent
 #: What the public classes have in common; users name a subclass.
-BASES = {"FunctionJobOperator", "JobOperator", "NewObjectSensor", "NewObjectTrigger", "PodJobOperator"}
+BASES = {
+    "FunctionJobOperator",
+    "JobOperator",
+    "NewObjectSensor",
+    "NewObjectTrigger",
+    "PlacementOperator",
+    "PodJobOperator",
+}
 
 
 def test_names_are_sorted_and_each_is_what_its_module_calls_so() -> None:

@@ -85,7 +85,7 @@ def kube_config(platform: LocalPlatform, *, server: str = "", token: str = "") -
     return {"kube_config_secret": json.dumps(config)}
 
 
-def told(hook: Any, conn_id: str) -> str:
+def error_message(hook: Any, conn_id: str) -> str:
     """What the Test button says: never an exception, always the connection's name."""
     good, message = hook.test_connection()
     assert not good
@@ -114,7 +114,7 @@ MISSING = {
 @pytest.mark.parametrize(("conn_id", "fields", "words"), MISSING.values(), ids=MISSING)
 def test_missing_field_is_named(platform, conn_id, fields, words):
     hook, call = broken(platform, conn_id, **fields)
-    assert words in told(hook, conn_id)
+    assert words in error_message(hook, conn_id)
     with pytest.raises(DefinitionError, match=conn_id):
         call()
 
@@ -125,7 +125,7 @@ def test_unreachable_endpoint_is_named_and_worth_another_try(platform, conn_id):
     extra = {"dcache_default": {"frontend_url": nowhere}, "interlink_default": kube_config(platform, server=nowhere)}
     fields = {} if "interlink" in conn_id else {"host": nowhere}
     hook, call = broken(platform, conn_id, **fields, extra=extra.get(conn_id, {}))
-    told(hook, conn_id)
+    error_message(hook, conn_id)
     with pytest.raises(TransientError, match=conn_id):
         call()
 
@@ -135,7 +135,7 @@ def test_wrong_credentials_are_named_and_not_shown(platform, conn_id):
     guess = "wrong-but-secret"
     fields = {"extra": kube_config(platform, token=guess)} if "interlink" in conn_id else {"password": guess}
     hook, call = broken(platform, conn_id, **fields)
-    message = told(hook, conn_id)
+    message = error_message(hook, conn_id)
     # A token of Kubernetes is renewed by others, so its refusal is never final.
     with pytest.raises(TransientError if "interlink" in conn_id else DefinitionError, match=conn_id) as raised:
         call()

@@ -93,6 +93,7 @@ class Place:
     hook: InterLinkHook = field(default_factory=InterLinkHook)
     pool: ThreadPoolExecutor = field(default_factory=ThreadPoolExecutor)
     started: list[Future[dict[str, Any]]] = field(default_factory=list)
+    polls: list[float] = field(default_factory=list)  # of the jobs, by whoever waits for them
 
     def task(
         self, script: str, *, extra_flags: tuple[str, ...] = (), minutes: int = 10, **given: Any
@@ -145,6 +146,11 @@ class Place:
         """A task whose command ends when :meth:`let` is called."""
         return self.task(UNTIL_LET.format(gate=self.gate))
 
+    def polled_again(self, times: int = 4) -> None:
+        """Return when the jobs have been looked at some times more, whatever came of it."""
+        wanted = len(self.polls) + times
+        scenarios.until(lambda: len(self.polls) >= wanted, self.nodes.patience, f"the jobs were polled {times} times")
+
     def let(self) -> None:
         """Let the command end."""
         self.gate.touch()
@@ -165,6 +171,13 @@ def place(
     for name, value in nodes.environment().items():
         monkeypatch.setenv(name, value)
     found = Place(request, slurm, nodes, set(slurm.jobs()), Path("/dev/shm", f"airflow-oscar-{uuid.uuid4()}"))
+    list_pods = InterLinkHook.list_pods
+
+    def counted(self: InterLinkHook, **words: Any) -> Any:
+        found.polls.append(time.monotonic())
+        return list_pods(self, **words)
+
+    monkeypatch.setattr(InterLinkHook, "list_pods", counted)
     yield found
     if any(not future.done() for future in found.started):
         # Only after a failure; what is waited for below is what went right.
@@ -284,7 +297,7 @@ def test_a_job_the_site_holds_and_releases_is_waited_for(place):
     task = place.task(UNTIL_LET.format(gate=place.gate), extra_flags=("--hold",))
     done = place.start(task)
     job_id = place.job("PD")
-    time.sleep(3)
+    place.polled_again()
     assert not done.done()
     place.slurm.control("release", job_id)
     succeeds(done, b"let\n")
@@ -296,7 +309,7 @@ def test_a_job_the_site_suspends_and_resumes_is_waited_for(place):
     job_id = place.begun(task)
     place.slurm.control("suspend", job_id)
     place.job("S")
-    time.sleep(3)
+    place.polled_again()
     assert not done.done()
     place.slurm.control("resume", job_id)
     place.let()
@@ -420,7 +433,7 @@ def test_an_api_that_is_away_for_a_while_ends_no_wait(place, faults):
     job_id = place.begun(task)
     with kubernetes.during(fail_next=1_000_000):
         place.let()
-        time.sleep(12)
+        place.polled_again()
     assert succeeds(done, b"let\n")["slurm_job_id"] == job_id
     assert place.new_jobs() == [job_id]
 

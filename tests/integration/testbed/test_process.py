@@ -98,7 +98,7 @@ def test_a_program_dies_with_a_platform_that_is_killed(tmp_path: Path):
         "import time, sys, pathlib\n"
         "from oscar_testbed.process import Program\n"
         f"p = Program('x', ['sleep', '60'], log_path=pathlib.Path({str(tmp_path / 'log')!r}))\n"
-        "p.start(); time.sleep(0.5); print(p.pid, flush=True); time.sleep(60)\n"
+        "p.start(); print(p.pid, flush=True); time.sleep(60)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None

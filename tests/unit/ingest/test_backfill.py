@@ -167,7 +167,7 @@ class StateStore:
     def set(self, key: str, value: Any) -> None:
         self._write(key, value)
         if self.service is not None:
-            thread = threading.Thread(target=self.service.look)  # another process, to a task
+            thread = threading.Thread(target=self.service.run_once)  # another process, to a task
             thread.start()
             thread.join()
 
@@ -224,7 +224,7 @@ def test_the_operator_says_what_is_wrong(
         task(incoming, monkeypatch, answers=False, answer_timeout=0.001).execute({})
     with pytest.raises(AirflowFailException, match="'yesterday' is not a valid time"):
         task(incoming, monkeypatch, since="yesterday").execute({})
-    with pytest.raises(DefinitionError, match="expected the asset of one place"):
+    with pytest.raises(DefinitionError, match="asset of task 'bad' is 's3://bucket/'; expected Asset"):
         BackfillObjectsOperator(task_id="bad", asset="s3://bucket/")  # type: ignore[arg-type]
     with pytest.raises(DefinitionError, match="no watcher of this provider"):
         BackfillObjectsOperator(task_id="told", asset=Asset("told"))

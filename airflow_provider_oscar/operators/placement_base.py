@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the operators that place work have in common: policy, targets, and whether they learn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Unpack
+
+from airflow.sdk import BaseOperator
+
+from airflow_provider_oscar.base_arguments import OperatorArguments
+from airflow_provider_oscar.operators.placement_store import PLACEMENT_RUNS
+from airflow_provider_oscar.placement.policies import PlacementPolicy, check_policy
+from airflow_provider_oscar.placement.targets import PlacementTarget
+
+
+class PlacementOperator(BaseOperator):
+    """Base of the operators that place work.
+
+    :param policy: decides; see :mod:`airflow_provider_oscar.placement.policies`.
+    :param targets: what there is to choose from.
+    :param force: name of the target a user insists on; empty or ``auto`` leaves it to the policy.
+    :param requires: capabilities the target must have.
+    :param learn: give the policy what past jobs took, and record these; by default for policies that predict.
+    :raises DefinitionError: in the DAG file, if two targets have the same name or there is none.
+    """
+
+    def __init__(
+        self,
+        *,
+        policy: PlacementPolicy,
+        targets: Sequence[PlacementTarget],
+        force: str,
+        requires: Iterable[str],
+        learn: bool | None,
+        **kwargs: Unpack[OperatorArguments],
+    ) -> None:
+        self.learn = bool(getattr(policy, "learns", False)) if learn is None else learn
+        if self.learn:
+            # Named so that Airflow keeps the asset, and with it what is known.
+            kwargs["inlets"] = [*(kwargs.get("inlets") or ()), PLACEMENT_RUNS]
+        super().__init__(**kwargs)
+        check_policy(policy, targets)
+        self.policy = policy
+        self.targets = tuple(targets)
+        self.force = force
+        self.requires = [requires] if isinstance(requires, str) else list(requires)
