@@ -28,6 +28,8 @@ EXPORTED = (
     *(f"SLURM_JOB_{name}" for name in ("CPUS_PER_NODE", "GPUS", "START_TIME", "END_TIME")),
     *(f"SLURM_{name}" for name in ("CLUSTER_NAME", "CPUS_ON_NODE", "CPUS_PER_TASK", "GPUS_ON_NODE", "MEM_PER_NODE")),
     *(f"SLURM_{name}" for name in ("NNODES", "NPROCS", "NTASKS", "NTASKS_PER_NODE", "TASKS_PER_NODE")),
+    # By these older names MPI libraries find the allocation; without them they start all ranks on the first node.
+    *("SLURM_JOBID", "SLURM_NODELIST", "SLURM_MEM_PER_CPU"),
     *("SLURM_RESTART_COUNT", "SLURM_CONF", "SLURMD_NODENAME", "OMP_NUM_THREADS"),
     *("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ZE_AFFINITY_MASK"),
 )

@@ -12,9 +12,11 @@ needs_mpirun = pytest.mark.skipif(shutil.which("mpirun") is None, reason="needs 
 needs_torchrun = pytest.mark.skipif(shutil.which("torchrun") is None, reason="needs torchrun (PyPI: torch)")
 
 
-def of_the_launcher() -> dict[str, str]:
-    """Variables by which an installation of the launcher is found, and root is allowed to use it."""
+def of_the_launcher(*, crowded: bool = True) -> dict[str, str]:
+    """Variables by which an installation of the launcher is found, and root is allowed to use it.
+
+    :param crowded: there may be more ranks than processors.
+    """
     found = {name: value for name, value in os.environ.items() if name.startswith(("OPAL_", "PMIX_", "LD_LIBRARY_"))}
-    # More ranks than a small machine has processors.
-    allowed = ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "OMPI_MCA_rmaps_base_oversubscribe")
-    return {**found, **dict.fromkeys(allowed, "1")}
+    allowed = ["OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"]
+    return {**found, **dict.fromkeys(allowed + ["OMPI_MCA_rmaps_base_oversubscribe"] * crowded, "1")}

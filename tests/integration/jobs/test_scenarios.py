@@ -292,6 +292,15 @@ def test_a_job_the_site_cancels_in_the_queue_is_no_success_and_may_be_tried_agai
         done.result(timeout=200)
 
 
+def test_a_job_that_waits_longer_than_it_may_is_cancelled_and_may_be_tried_again(place):
+    task = place.task(FOR_EVER, extra_flags=("--begin=now+1hour",), queue_timeout=8)
+    done = place.start(task)
+    job_id = place.job("PD")
+    with pytest.raises(TransientError, match="queue_timeout"):
+        done.result(timeout=300)
+    scenarios.until(lambda: place.slurm.jobs()[job_id].state == "CA", place.nodes.patience, "it is cancelled")
+
+
 def test_a_job_the_site_holds_and_releases_is_waited_for(place):
     place.let()
     task = place.task(UNTIL_LET.format(gate=place.gate), extra_flags=("--hold",))
