@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-#: Where the first node listens for torchrun's rendezvous, unless the job sets MASTER_PORT.
+#: Where the first node listens for torchrun's rendezvous, unless the job sets MASTER_PORT. The node is called as SLURM
+#: calls it, unless the job sets MASTER_ADDR.
 TORCH_PORT = 29500
 
 
@@ -65,7 +66,7 @@ def _torchrun(spec: dict[str, Any], environment: dict[bytes, bytes]) -> list[str
     words = ["torchrun", f"--nnodes={nodes}", f"--nproc-per-node={per_node}", "--no-python"]
     if nodes == 1:
         return [*words[:1], "--standalone", *words[2:]]
-    host = first_node(environment.get(b"SLURM_JOB_NODELIST", b"").decode("ascii", "replace"))
+    host = _text(environment, "MASTER_ADDR") or first_node(_text(environment, "SLURM_JOB_NODELIST"))
     port = _number(environment, "MASTER_PORT") or TORCH_PORT
     start = ["srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit=1"]
     return [
@@ -77,6 +78,10 @@ def _torchrun(spec: dict[str, Any], environment: dict[bytes, bytes]) -> list[str
     ]
 
 
+def _text(environment: dict[bytes, bytes], name: str) -> str:
+    return environment.get(name.encode("ascii"), b"").decode("ascii", "replace")
+
+
 def _number(environment: dict[bytes, bytes], name: str) -> int | None:
-    value = environment.get(name.encode("ascii"), b"").decode("ascii", "replace")
+    value = _text(environment, name)
     return int(value) if value.isdigit() and int(value) > 0 else None

@@ -34,6 +34,13 @@ TWO_NODES = {b"SLURM_JOB_NUM_NODES": b"2", b"SLURM_NTASKS": b"8", b"SLURM_JOB_NO
         (
             "torchrun",
             {},
+            {**TWO_NODES, b"SLURM_NTASKS": b"2", b"MASTER_ADDR": b"10.0.0.7", b"MASTER_PORT": b"4711"},
+            "srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --kill-on-bad-exit=1 torchrun --nnodes=2 "
+            "--nproc-per-node=1 --no-python --rdzv-backend=c10d --rdzv-endpoint=10.0.0.7:4711 --rdzv-id=t-1 train x",
+        ),
+        (
+            "torchrun",
+            {},
             TWO_NODES,
             "srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --kill-on-bad-exit=1 torchrun --nnodes=2 "
             "--nproc-per-node=4 --no-python --rdzv-backend=c10d --rdzv-endpoint=cn07:29500 --rdzv-id=t-1 train x",
