@@ -241,6 +241,7 @@ def get_provider_info() -> dict[str, object]:
                     f"{_PACKAGE}.operators.placed",
                     f"{_PACKAGE}.operators.placed_job",
                     f"{_PACKAGE}.operators.placement",
+                    f"{_PACKAGE}.operators.placement_base",
                     f"{_PACKAGE}.operators.placement_of_many",
                     f"{_PACKAGE}.operators.backfill",
                     f"{_PACKAGE}.operators.replay",
@@ -278,6 +279,7 @@ def get_provider_info() -> dict[str, object]:
                     f"{_PACKAGE}.triggers.outages",
                     f"{_PACKAGE}.triggers.placement",
                     f"{_PACKAGE}.triggers.service_jobs",
+                    f"{_PACKAGE}.triggers.stored",
                 ],
             },
             {

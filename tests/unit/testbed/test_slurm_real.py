@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from oscar_testbed.errors import PlatformError, RejectedError
-from oscar_testbed.fakes.slurm import open_slurm, real
+from oscar_testbed.fakes.slurm import commands, open_slurm, real
 
 
 def _line(*cells: str) -> str:
@@ -17,7 +17,7 @@ def _line(*cells: str) -> str:
 
 
 def test_job_id_is_read_from_what_sbatch_prints():
-    assert real.parse_submit(0, "Submitted batch job 17\n", "") == "17"
+    assert commands.parse_submit(0, "Submitted batch job 17\n", "") == "17"
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_job_id_is_read_from_what_sbatch_prints():
 )
 def test_anything_but_a_plain_acceptance_is_a_refusal(code, stdout, stderr):
     with pytest.raises(RejectedError, match=stderr.strip() or "sbatch exit status"):
-        real.parse_submit(code, stdout, stderr)
+        commands.parse_submit(code, stdout, stderr)
 
 
 def test_job_list_keeps_words_it_does_not_know():
@@ -43,7 +43,7 @@ def test_job_list_keeps_words_it_does_not_know():
             "slurm_load_jobs: something odd",
         ]
     )
-    jobs = real.parse_jobs(0, text, "")
+    jobs = commands.parse_jobs(0, text, "")
     assert sorted(jobs) == ["1", "2"]
     assert (jobs["1"].state, jobs["1"].node, jobs["1"].finished) == ("R", "cn1", False)
     assert (jobs["2"].state, jobs["2"].exit_code, jobs["2"].finished) == ("ZZ", 3, False)
@@ -52,12 +52,12 @@ def test_job_list_keeps_words_it_does_not_know():
 
 def test_failing_squeue_is_worth_another_try():
     with pytest.raises(PlatformError, match="slurmctld"):
-        real.parse_jobs(1, "", "slurm_load_jobs error: Unable to contact slurm controller")
+        commands.parse_jobs(1, "", "slurm_load_jobs error: Unable to contact slurm controller")
 
 
 @given(st.text())
 def test_no_answer_of_squeue_breaks_the_reader(text):
-    for job_id, job in real.parse_jobs(0, text, "").items():
+    for job_id, job in commands.parse_jobs(0, text, "").items():
         assert job.job_id == job_id
         assert job.state
 
@@ -102,5 +102,5 @@ def test_control_group_settings_are_written(tmp_path):
 )
 def test_exit_codes_of_slurm_22_and_of_later_releases_are_read_alike(printed, wait_status, exit_code):
     line = f"{'9':<20}{'F':<12}{printed:<12}{'cpu':<40}{'cn1':<40}{'NonZeroExitCode':<60}\n"
-    job = real.parse_jobs(0, line, "")["9"]
+    job = commands.parse_jobs(0, line, "")["9"]
     assert (job.wait_status, job.exit_code) == (wait_status, exit_code)
