@@ -13,7 +13,7 @@ from oscar_testbed.fakes.slurm import commands, open_slurm, real
 
 
 def _line(*cells: str) -> str:
-    return "".join(cell.ljust(width) for cell, width in zip(cells, real._WIDTHS, strict=True))
+    return "".join(cell.ljust(width) for cell, width in zip(cells, commands._WIDTHS, strict=True))
 
 
 def test_job_id_is_read_from_what_sbatch_prints():
