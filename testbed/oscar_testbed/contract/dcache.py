@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from oscar_testbed.contract import dcache_door, dcache_frontend
+from oscar_testbed.contract import dcache_door, dcache_frontend, dcache_odd
 from oscar_testbed.contract.dcache_talk import Talk, Transcript
 
 #: The cases in their order.
@@ -24,6 +24,11 @@ CASES: Mapping[str, Callable[[Talk], None]] = {
     "subscriptions": dcache_frontend.subscriptions,
     "staging": dcache_frontend.staging,
     "bulk requests": dcache_frontend.bulk,
+    "conditions": dcache_odd.conditions,
+    "parts of files": dcache_odd.ranges,
+    "seldom verbs": dcache_odd.verbs,
+    "attributes": dcache_odd.attributes,
+    "more bulk requests": dcache_odd.more_bulk,
 }
 
 

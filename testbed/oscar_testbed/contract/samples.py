@@ -22,6 +22,15 @@ EXPLAINED: dict[str, tuple[tuple[str, str], ...]] = {
             r"subscriptions: (bad JSON|flags as text|unknown field|unknown flag))\.body\.detail",
             "Status and title are the same; what a parser says of its input is its own.",
         ),
+        (
+            r"more bulk requests: (bad JSON|list|no body|stage a list|stage files as text|stage without files|"
+            r"stage, bad JSON)\.body\.detail",
+            "Status and title are the same; what a parser says of its input is its own.",
+        ),
+        (
+            r"more bulk requests: cancel an unknown one\.(body|headers\.content-type)",
+            "The real one calls this one JSON answer plain text.",
+        ),
         (r"staging: well-known\.body\..*", "Each site says here what it is called and where its API is."),
     ),
     "kubernetes": (

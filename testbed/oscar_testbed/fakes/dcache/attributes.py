@@ -4,16 +4,39 @@
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 from typing import Any
 
-from oscar_testbed.fakes.dcache.entries import ROOT_ID, Entry
+from oscar_testbed.fakes.dcache.entries import ROOT_ID, Entry, NamespaceError
 from oscar_testbed.fakes.dcache.namespace import Namespace
 from oscar_testbed.fakes.dcache.properties import content_type
 
 _OWNER = 1000
 
 
-def attributes(namespace: Namespace, entry: Entry, wanted: AbstractSet[str], path: str) -> dict[str, Any]:
+@dataclass
+class Marks:
+    """Labels and modes that were set by REST, by PNFS-ID; the door knows nothing of them."""
+
+    labels: dict[str, list[str]] = field(default_factory=dict)
+    modes: dict[str, int] = field(default_factory=dict)
+
+    def label(self, entry: Entry, label: str) -> None:
+        """Give an entry a label, once."""
+        known = self.labels.setdefault(entry.pnfsid, [])
+        self.labels[entry.pnfsid] = sorted({*known, label})
+
+    def unlabel(self, entry: Entry, label: str) -> None:
+        """Take a label away.
+
+        :raises NamespaceError: 400 if there is none.
+        """
+        if label not in self.labels.get(entry.pnfsid, ()):
+            raise NamespaceError(400, f"No such label {label}")
+        self.labels[entry.pnfsid].remove(label)
+
+
+def attributes(namespace: Namespace, entry: Entry, wanted: AbstractSet[str], path: str, marks: Marks) -> dict[str, Any]:
     """The attributes of an entry, by dCache's names.
 
     :param wanted: flags of the request that are ``true``.
@@ -25,8 +48,8 @@ def attributes(namespace: Namespace, entry: Entry, wanted: AbstractSet[str], pat
         "nlink": namespace.links(entry) if entry.directory else 1,
         "mtime": int(entry.mtime * 1000),
         "creationTime": int(entry.created * 1000),
-        "mode": 0o777 if entry.directory else 0o666,
-        "labels": [],
+        "mode": marks.modes.get(entry.pnfsid, 0o777 if entry.directory else 0o666),
+        "labels": marks.labels.get(entry.pnfsid, []) if "labels" in wanted else [],
     }
     if entry.directory:
         body["size"] = 512

@@ -24,6 +24,14 @@ _BASE = "/api/v1/bulk-requests"
 _ACTIVITIES = {
     "STAGE": "STAGE", "PIN": "STAGE", "UNPIN": "STAGE", "RELEASE": "STAGE", "UPDATE_QOS": "MANAGE", "DELETE": "DELETE",
 }  # fmt: skip
+#: Fields of a request, as dCache writes and reads them.
+_FIELDS = frozenset(
+    {"activity", "arguments", "cancelOnFailure", "clearOnFailure", "clearOnSuccess", "expandDirectories",
+     "expand_directories", "prestore", "target", "targetPrefix", "target_prefix", "urlPrefix"}
+)  # fmt: skip
+_STATES = frozenset({"INCOMPLETE", "QUEUED", "STARTED", "COMPLETED", "CANCELLING", "CANCELLED"})
+_ENUM = "Internal error: java.lang.IllegalArgumentException: No enum constant"
+_NULL = 'Internal error: java.lang.NullPointerException: Cannot invoke "java.util.List.stream()"'
 _ENDED = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
 
 
@@ -177,13 +185,19 @@ class _BulkRoutes:
 
     async def submit(self, request: Request) -> Response:
         body = await json_object(request)
-        activity = str(body.get("activity", "")).upper()
+        if unknown := sorted(set(body) - _FIELDS):
+            raise NamespaceError(400, f"unsupported arguments: [{', '.join(unknown)}]")
+        if (depth := str(body.get("expandDirectories", "NONE")).upper()) not in ("NONE", "TARGETS", "ALL"):
+            raise NamespaceError(500, f"{_ENUM} org.dcache.services.bulk.BulkRequest.Depth.{depth}")
+        activity = str(body.get("activity", "null")).upper()
         if activity not in _ACTIVITIES:
-            raise NamespaceError(400, f"{activity} is not a recognized activity.")
-        asked = body.get("target")
-        paths = [str(each) for each in (asked if isinstance(asked, list) else [asked] if asked else [])]
+            shown = "null" if activity == "NULL" else activity
+            raise NamespaceError(400, f"{shown} is not a recognized activity.")
+        if (asked := body.get("target")) is None:
+            raise NamespaceError(500, f'{_NULL} because "target" is null')
+        paths = [str(each) for each in (asked if isinstance(asked, list) else [asked])]
         if not paths:
-            raise NamespaceError(400, "request has no targets.")
+            raise NamespaceError(400, "request contains no targets.")
         who: Principal = request.state.principal
         for path in paths:
             who.require(_ACTIVITIES[activity], path)
@@ -193,9 +207,18 @@ class _BulkRoutes:
 
     async def list(self, request: Request) -> Response:
         who: Principal = request.state.principal
+        states = request.query_params.get("status", "").upper()
+        for state in filter(None, states.split(",")):
+            if state not in _STATES:
+                shown = request.query_params["status"]
+                raise NamespaceError(500, f"{_ENUM} org.dcache.services.bulk.BulkRequestStatus.{shown}")
+        if request.query_params.get("owner", f"{who.uid}:{who.uid}") != f"{who.uid}:{who.uid}":
+            return JSONResponse([])
         found = []
         for number, each in enumerate(self._service.requests(who.user)):
             place = f"{request.url.scheme}://{request.url.netloc}{_BASE}/{each.uid}"
+            if states and each.status not in states.split(","):
+                continue
             summary = {"id": number, "url": place, "owner": f"{who.uid}:{who.uid}", "activity": each.activity}
             found.append({**summary, "status": each.status, "active": int(each.status == "STARTED")})
         return JSONResponse(found)

@@ -39,6 +39,9 @@ _XML = (("Content-Type", "application/xml; charset=utf-8"), ("DAV", "1, 2"))
 _INFINITY = 3
 _RANGES = ("Accept-Ranges", "bytes")
 
+#: Verbs that the door knows, and does not serve.
+_KNOWN = frozenset({"LOCK", "REPORT", "TRACE", "UNLOCK"})
+
 
 class Door:
     """The application.
@@ -105,6 +108,8 @@ class _Request:
 
     def answer(self) -> Iterable[bytes]:
         """Log in and do what is asked."""
+        if self._method == "OPTIONS" and not self._authorization:
+            return self._options()
         try:
             self._who = self._door._access.authenticate(self._authorization, self._address)
         except AccessError:
@@ -115,8 +120,10 @@ class _Request:
             "MKCOL": self._mkcol, "MOVE": self._move, "COPY": self._copy, "OPTIONS": self._options,
             "PROPFIND": self._propfind, "PROPPATCH": self._proppatch,
         }.get(self._method)  # fmt: skip
-        if serve is None:
+        if serve is None and self._method in _KNOWN:
             return self._say(501, f"Method {self._method} is not implemented.\n")
+        if serve is None:
+            return self._say(500, b"", reason="Server Error")
         try:
             return serve()
         except AccessError:
@@ -185,7 +192,11 @@ class _Request:
         declared = self._environ.get("CONTENT_LENGTH")
         limit = self._who.max_upload
         only_new = self._environ.get("HTTP_IF_NONE_MATCH", "").strip() == "*"
-        if (old := self._names.stat(self._path)) is not None:
+        old = self._names.stat(self._path)
+        tags = str(self._environ.get("HTTP_IF_MATCH", ""))
+        if tags and (old is None or (tags.strip() != "*" and f'"{old.etag}"' not in tags)):
+            raise NamespaceError(412, "another version")
+        if old is not None:
             if only_new:
                 raise NamespaceError(412, "exists")
             if old.directory:
@@ -245,18 +256,36 @@ class _Request:
         return self._say(201, b"")
 
     def _move(self) -> Iterable[bytes]:
-        target = unquote(urlsplit(str(self._environ.get("HTTP_DESTINATION", ""))).path, errors="surrogateescape")
+        if "HTTP_DESTINATION" not in self._environ:
+            return self._broken('Cannot invoke "String.length()" because "this.input" is null')
+        if self._elsewhere("HTTP_DESTINATION"):
+            raise NamespaceError(412, "another server")
+        target = unquote(urlsplit(str(self._environ["HTTP_DESTINATION"])).path, errors="surrogateescape")
         self._who.require("MANAGE", self._path)
         self._who.require("MANAGE", target)
         entry = self._names.require(self._path)
         there = self._names.stat(target)
         if there is not None and self._environ.get("HTTP_OVERWRITE") != "T":
             raise NamespaceError(412, "exists")  # dCache does not follow RFC 4918's default of T
+        if entry.directory and target.startswith(f"{self._path}/"):
+            return self._broken("Cannot move directory into itself.")
         self._names.move(self._path, target)
         return self._say(201 if there is None else 204, b"", *_tagged(entry))
 
+    def _broken(self, what: str) -> Iterable[bytes]:
+        return self._say(500, f"Internal problem: {what}\n", reason="Server Error")
+
+    def _elsewhere(self, header: str) -> bool:
+        """Whether a URL in a header is that of another host."""
+        host = urlsplit(str(self._environ.get(header, ""))).hostname
+        return host not in (None, urlsplit(f"//{self._environ.get('HTTP_HOST', '')}").hostname)
+
     def _copy(self) -> Iterable[bytes]:
         self._names.require(self._path)
+        if ("HTTP_DESTINATION" in self._environ) is ("HTTP_SOURCE" in self._environ):
+            return self._say(400, b"")
+        if self._elsewhere("HTTP_DESTINATION"):  # this one reaches no other
+            return self._say(400, b"", reason="Unknown destination hostname")
         return self._say(500, b"", reason="transfer service unavailable")
 
     def _options(self) -> Iterable[bytes]:
@@ -293,13 +322,13 @@ class _Request:
         try:
             put, gone, names = properties.changed(b"".join(received(self._environ)))
         except ValueError:
-            return self._say(400, "")
+            put, gone, names = {}, [], []
         if put:
             self._names.set_xattrs(self._path, put)
-        if gone:
-            self._names.remove_xattrs(self._path, gone)
+        if there := [name for name in gone if name in entry.xattrs]:
+            self._names.remove_xattrs(self._path, there)
         # dCache sets them, and says of each that it is not there.
-        return self._say(207, properties.multistatus([(self._shown, entry)], names, missing=True), *_XML)
+        return self._say(207, properties.refused(self._shown, names), *_XML)
 
 
 def _unauthorized(start_response: StartResponse) -> list[bytes]:

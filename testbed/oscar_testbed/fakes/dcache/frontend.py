@@ -21,7 +21,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from oscar_testbed.fakes.dcache.access import Access, AccessError, Principal
-from oscar_testbed.fakes.dcache.attributes import attributes
+from oscar_testbed.fakes.dcache.attributes import Marks, attributes
 from oscar_testbed.fakes.dcache.bulk import bulk_routes
 from oscar_testbed.fakes.dcache.entries import Entry, NamespaceError, split_path
 from oscar_testbed.fakes.dcache.event_routes import event_routes
@@ -61,6 +61,9 @@ class _AnyPath(PathConvertor):
 
 register_url_convertor("any_path", _AnyPath())
 
+#: How an extended attribute may be set.
+_MODES = ("CREATE", "MODIFY", "EITHER")
+
 
 class Frontend:
     """The application and what its routes need."""
@@ -72,6 +75,7 @@ class Frontend:
         self.tape = tape
         self.faults = namespace.faults
         self._random = random.Random(0)
+        self._marks = Marks()
         self._routes = Starlette(
             routes=[
                 Route("/", self._page),
@@ -90,6 +94,7 @@ class Frontend:
                 EventError: self._refused,
                 NamespaceError: self._refused,
                 404: lambda request, error: error_answer(404, _NOTHING, media_type=""),
+                405: lambda request, error: error_answer(405, "Method Not Allowed", media_type=""),
             },
         )
         self._routes.router.redirect_slashes = False
@@ -175,10 +180,10 @@ class Frontend:
         request.state.principal.require("READ_METADATA", path)
         wanted = {name for name, value in request.query_params.items() if value.lower() == "true"}
         entry = self.namespace.require(path)
-        limit, offset = (_whole(request.query_params.get(name)) for name in ("limit", "offset"))
-        body = attributes(self.namespace, entry, wanted, path)
+        body = attributes(self.namespace, entry, wanted, path, self._marks)
         if "children" not in wanted or not entry.directory:
             return _json(body)
+        limit, offset = (_whole(request.query_params.get(name)) for name in ("limit", "offset"))
         request.state.principal.require("LIST", path)
         if not self.namespace.listable(entry):
             raise AccessError(403, "Forbidden")
@@ -187,7 +192,10 @@ class Frontend:
         children = await asyncio.to_thread(self._children, entry)
         chosen = children[offset or 0 :][: len(children) if limit is None else limit]
         body["children"] = [
-            {"fileName": each.name, **attributes(self.namespace, each, wanted, f"{path.rstrip('/')}/{each.name}")}
+            {
+                "fileName": each.name,
+                **attributes(self.namespace, each, wanted, f"{path.rstrip('/')}/{each.name}", self._marks),
+            }
             for each in chosen
         ]
         if self.faults.take("truncate_listings"):
@@ -203,25 +211,35 @@ class Frontend:
 
     async def _act(self, request: Request) -> Response:
         path = _path(request)
+        if request.headers.get("content-type", "").partition(";")[0] != "application/json":
+            return error_answer(415, "Unsupported Media Type", media_type="")
         try:
             body = json.loads(await request.body())
             action = body["action"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise NamespaceError(400, "A JSONObject text must begin with '{' and have an action") from error
+        except KeyError as error:
+            raise NamespaceError(400, 'JSONObject["action"] not found.') from error
+        except (ValueError, TypeError) as error:
+            raise NamespaceError(400, "A JSONObject text must begin with '{' at 1 [character 2 line 1]") from error
         who: Principal = request.state.principal
         perform = self._actions().get(action)
         if perform is None:
             raise NamespaceError(400, f"No such action {str(action)[:40]}")
         try:
             await perform(who, path, body)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise NamespaceError(400, f"Bad request: {action} lacks a field") from error
+        except KeyError as error:
+            raise NamespaceError(400, f'JSONObject["{error.args[0]}"] not found.') from error
+        except (TypeError, AttributeError, ValueError) as error:
+            raise NamespaceError(400, f"Bad request: a field of {action} is of another type") from error
         return _json({"status": "success"}, 201)
 
     def _actions(self) -> dict[str, Callable[[Principal, str, Any], Awaitable[None]]]:
         return {
             "mkdir": self._mkdir,
             "mv": self._mv,
+            "set-label": self._set_label,
+            "rm-label": self._rm_label,
+            "chmod": self._chmod,
+            "chgrp": self._chgrp,
             "set-xattr": self._set_xattr,
             "rm-xattr": self._rm_xattr,
             "pin": self._pin,
@@ -233,6 +251,8 @@ class Frontend:
         who.require("UPLOAD", target)
         if self.namespace.stat(target) is not None:
             raise NamespaceError(400, f"File exists: {target}")
+        if (parent := self.namespace.stat(path)) is not None and not parent.directory:
+            raise AccessError(403, "Forbidden")
         self.namespace.mkdir(target)
 
     async def _mv(self, who: Principal, path: str, body: Any) -> None:
@@ -247,8 +267,34 @@ class Frontend:
 
     async def _set_xattr(self, who: Principal, path: str, body: Any) -> None:
         who.require("UPDATE_METADATA", path)
-        values = {str(name): str(value) for name, value in body["attributes"].items()}
-        self.namespace.set_xattrs(path, values, str(body.get("mode", "EITHER")).upper())
+        mode = str(body.get("mode", "EITHER")).upper()
+        if mode not in _MODES:
+            raise NamespaceError(400, f'Unknown mode "{body["mode"]}", must be one of [{", ".join(_MODES)}]')
+        for name, value in body["attributes"].items():
+            if not isinstance(value, str):
+                kind = f"class java.lang.{type(value).__name__.replace('int', 'Integer')} : {value}"
+                raise NamespaceError(400, f'JSONObject["{name}"] is not a string ({kind}).')
+        self.namespace.set_xattrs(path, body["attributes"], mode)
+
+    async def _set_label(self, who: Principal, path: str, body: Any) -> None:
+        who.require("UPDATE_METADATA", path)
+        self._marks.label(self.namespace.require(path), str(body["label"]))
+
+    async def _rm_label(self, who: Principal, path: str, body: Any) -> None:
+        who.require("UPDATE_METADATA", path)
+        self._marks.unlabel(self.namespace.require(path), str(body["label"]))
+
+    async def _chmod(self, who: Principal, path: str, body: Any) -> None:
+        who.require("UPDATE_METADATA", path)
+        try:
+            mode = int(body["mode"])
+        except ValueError as error:
+            raise NamespaceError(400, f'For input string: "{body["mode"]}"') from error
+        self._marks.modes[self.namespace.require(path).pnfsid] = mode
+
+    async def _chgrp(self, who: Principal, path: str, body: Any) -> None:
+        if int(body["gid"]) != who.uid:
+            raise AccessError(403, "Forbidden")
 
     async def _rm_xattr(self, who: Principal, path: str, body: Any) -> None:
         who.require("UPDATE_METADATA", path)

@@ -209,14 +209,14 @@ class Namespace:
     def delete(self, path: str, *, recursive: bool = False) -> None:
         """Delete an entry.
 
-        :raises NamespaceError: 404, or 409 for a directory that is not empty unless ``recursive``.
+        :raises NamespaceError: 404, or 400 for a directory that is not empty unless ``recursive``.
         """
         with self._lock:
             entry = self.require(path)
             if not entry.parent:
-                raise NamespaceError(403, "the root cannot be deleted")
+                raise NamespaceError(400, "Cannot delete file system root.")
             if entry.directory and not recursive and self._select("parent = ?", entry.pnfsid):
-                raise NamespaceError(409, "is not empty")
+                raise NamespaceError(400, f"Directory is not empty: {path}")
             self._remove(entry)
 
     def set_xattrs(self, path: str, attributes: Mapping[str, str], mode: str = "EITHER") -> None:

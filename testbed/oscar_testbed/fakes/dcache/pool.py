@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import uuid
 from collections.abc import Iterable, Iterator
@@ -22,6 +23,9 @@ from oscar_testbed.fakes.dcache.namespace import Namespace
 from oscar_testbed.webserver import AsgiServer, from_wsgi
 
 _BLOCK = 1 << 18
+_BOUNDARY = "__AAAAAAAAAAAAAAAA__"
+_PART_OF_RANGE = re.compile(r"([0-9]*)-([0-9]*)")
+_RANGES = ("Accept-Ranges", "bytes")
 #: Characters a path has in dCache's Content-Location, besides those of every URL.
 _PATH = "/!$&'()*+,;=:@~"
 
@@ -67,9 +71,9 @@ class Pool:
         if method == "PUT" and ticket.entry is None:
             self._use(name)
             return self._take(environ, start_response, ticket)
-        if method == "GET" and ticket.entry is not None:
+        if method in ("GET", "HEAD") and ticket.entry is not None:
             return self._give(environ, start_response, name, ticket, ticket.entry)
-        return answered(start_response, 405, f"Method {method} is not allowed.\n")
+        return answered(start_response, 501, b"", reason="The requested operation is not supported by dCache")
 
     def _use(self, name: str) -> None:
         if (ticket := self._tickets.pop(name, None)) is not None:
@@ -94,23 +98,45 @@ class Pool:
         self, environ: Environ, start_response: StartResponse, name: str, ticket: _Ticket, entry: Entry
     ) -> Iterable[bytes]:
         size = entry.size or 0
-        wanted = _range(str(environ.get("HTTP_RANGE", "")), size)
         digest = message_headers(digest_header(entry, str(environ.get("HTTP_WANT_DIGEST", ""))))
-        if wanted is not None:
-            first, last = wanted
-            more = [("Content-Range", f"bytes {first}-{last}/{size}"), ("Accept-Ranges", "bytes"), *digest]
-            start_response("206 Partial Content", [("Content-Length", str(last + 1 - first)), *more])
-            return self._read(entry, first, last + 1 - first)
+        if "HTTP_RANGE" in environ and environ["REQUEST_METHOD"] == "GET":
+            return self._give_parts(environ, start_response, entry, digest)
         headers = [  # no ETag: dCache's pools send none
             ("Content-Length", str(size)),
-            ("Accept-Ranges", "bytes"),
+            _RANGES,
             ("Content-Disposition", _disposition(entry.name)),
             ("Content-Location", ticket.door + _latin(ticket.path)),
             *digest,
         ]
-        self._use(name)
         start_response("200 OK", headers)
+        if environ["REQUEST_METHOD"] == "HEAD":
+            return []
+        self._use(name)
         return self._read(entry, 0, size)
+
+    def _give_parts(
+        self, environ: Environ, start_response: StartResponse, entry: Entry, digest: list[tuple[str, str]]
+    ) -> Iterable[bytes]:
+        """One part as it is, several in the envelope of a pool."""
+        size = entry.size or 0
+        try:
+            parts = parse_ranges(str(environ["HTTP_RANGE"]), size)
+        except ValueError as error:
+            return answered(start_response, 400, b"", reason=str(error))
+        if not parts:
+            return answered(start_response, 416, b"", reason="Invalid (empty) list of valid ranges")
+        if len(parts) == 1:
+            ((first, last),) = parts
+            more = [("Content-Range", f"bytes {first}-{last}/{size}"), _RANGES, *digest]
+            start_response("206 Partial Content", [("Content-Length", str(last + 1 - first)), *more])
+            return self._read(entry, first, last + 1 - first)
+        body = b"".join(
+            f"\r\n--{_BOUNDARY}\r\nContent-Range: bytes {first}-{last}/{size}\r\n\r\n".encode()
+            + b"".join(self._read(entry, first, last + 1 - first))
+            for first, last in parts
+        )
+        kind = ("Content-Type", f'multipart/byteranges;boundary="{_BOUNDARY}"')
+        return answered(start_response, 206, body + f"\r\n--{_BOUNDARY}--\r\n".encode(), kind, _RANGES, *digest)
 
     def _read(self, entry: Entry, first: int, length: int) -> Iterator[bytes]:
         self._namespace.tell_read(entry, "IN_OPEN")
@@ -137,13 +163,21 @@ def _disposition(name: str) -> str:
     return f"attachment;filename*=UTF-8''{quote(name, safe='!$&+-.^_`|~')}"
 
 
-def _range(header: str, size: int) -> tuple[int, int] | None:
-    """First and last byte of a range request, None for the whole file."""
+def parse_ranges(header: str, size: int) -> list[tuple[int, int]]:
+    """First and last byte of each part that a file has of those that are asked for.
+
+    :raises ValueError: if the header is not of the form ``bytes=…``, in dCache's words.
+    """
     unit, _, asked = header.partition("=")
-    first, dash, last = asked.partition("-")
-    if unit.strip() != "bytes" or not dash or "," in asked:
-        return None
-    if not first:
-        return max(0, size - int(last)), size - 1
-    end = min(int(last), size - 1) if last else size - 1
-    return (int(first), end) if int(first) <= end else None
+    if unit.strip() != "bytes" or not asked.strip():
+        raise ValueError("Invalid definition of ranges")
+    found = []
+    for each in asked.split(","):
+        part = _PART_OF_RANGE.fullmatch(each.strip())
+        if part is None or not (part[1] or part[2]):
+            continue
+        first = int(part[1]) if part[1] else max(0, size - int(part[2]))
+        last = min(int(part[2]), size - 1) if part[1] and part[2] else size - 1
+        if first <= last:
+            found.append((first, last))
+    return found

@@ -31,6 +31,8 @@ _ALL = (
     "getlastmodified",
     "creationdate",
 )
+#: What is told besides to those who ask for all in so many words.
+_MORE = ("getcreated", "iscollection", "isreadonly", "name", "supported-report-set")
 #: Name of a property: its namespace and itself.
 Name = tuple[str, str]
 
@@ -41,6 +43,8 @@ def wanted(body: bytes) -> list[Name]:
         root = ElementTree.fromstring(body)  # noqa: S314  # expat, of Python 3.11 and newer
     except ElementTree.ParseError:
         return [(DAV, name) for name in _ALL]
+    if root.find(f"{{{DAV}}}allprop") is not None:
+        return [(DAV, name) for name in _ALL + _MORE]
     asked = root.find(f"{{{DAV}}}prop")
     if asked is None:
         return [(DAV, name) for name in _ALL]
@@ -62,18 +66,28 @@ def changed(body: bytes) -> tuple[dict[str, str], list[str], list[Name]]:
     return put, [name for space, name in removing if space == XATTR], [*setting, *removing]
 
 
-def multistatus(responses: Iterable[tuple[str, Entry]], names: Iterable[Name], *, missing: bool = False) -> bytes:
+def refused(path: str, names: Iterable[Name]) -> bytes:
+    """The answer to a PROPPATCH: what is the server's may not be changed, of all else dCache says it is not there."""
+    asked = list(names)
+    parts = [f'{_HEAD}<d:multistatus {_FIXED} xmlns:d="DAV:"><d:response>']
+    parts.append(f"<d:href>{escape(quote(path, safe=_HREF))}</d:href>")
+    for status, own in (("403 Forbidden", True), ("404 Not Found", False)):
+        if inside := "".join(_element({DAV: "d:"}, name, "") for name in asked if (name[0] == DAV) is own):
+            parts.append(f"<d:propstat><d:prop>{inside}</d:prop><d:status>HTTP/1.1 {status}</d:status></d:propstat>")
+    return "".join([*parts, "</d:response></d:multistatus>"]).encode()
+
+
+def multistatus(responses: Iterable[tuple[str, Entry]], names: Iterable[Name]) -> bytes:
     """The answer to a PROPFIND.
 
     A namespace that no property was found in is not declared, and its names come without it, as from dCache.
 
     :param responses: path as it is shown, and the entry.
-    :param missing: say of every property that it is not there, as dCache does after a PROPPATCH.
     """
     asked = list(names)
     found: list[tuple[str, dict[Name, str], list[Name]]] = []
     for path, entry in responses:
-        values = {} if missing else {name: value for name in asked if (value := _value(entry, name)) is not None}
+        values = {name: value for name in asked if (value := _value(entry, name)) is not None}
         found.append((path, values, [name for name in asked if name not in values]))
     spaces = sorted({space for _, values, _ in found for space, _ in values} - {DAV})
     prefixes = {DAV: "d:", **{space: f"ns{number}:" for number, space in enumerate(spaces, 1)}}
@@ -105,6 +119,7 @@ def _value(entry: Entry, name: Name) -> str | None:
     space, local = name
     values: Mapping[str, str | None] = {}
     if space == DAV:
+        made = datetime.fromtimestamp(entry.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         values = {
             "resourcetype": "<d:collection/>" if entry.directory else None,
             "getcontentlength": None if entry.directory or entry.size is None else str(entry.size),
@@ -112,7 +127,12 @@ def _value(entry: Entry, name: Name) -> str | None:
             "displayname": escape(entry.name),
             "getcontenttype": "text/html; charset=utf-8" if entry.directory else content_type(entry),
             "getlastmodified": email.utils.formatdate(entry.mtime, usegmt=True),
-            "creationdate": datetime.fromtimestamp(entry.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "creationdate": made,
+            "getcreated": made,
+            "iscollection": str(entry.directory).upper(),
+            "isreadonly": "FALSE",
+            "name": escape(entry.name),
+            "supported-report-set": "",
         }
     elif space == SRM and not entry.directory:
         values = {"FileLocality": entry.locality}

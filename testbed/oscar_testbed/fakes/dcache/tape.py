@@ -72,7 +72,7 @@ class _TapeRoutes:
         files = body.get("files")
         if not isinstance(files, list) or not files:
             raise NamespaceError(400, "request contains no files.")
-        paths = [self._checked(each) for each in files]
+        paths = [self._checked(number, each) for number, each in enumerate(files)]
         if len(paths) > _PATHS:
             raise NamespaceError(413, "Request Entity Too Large")
         for path in paths:
@@ -82,9 +82,9 @@ class _TapeRoutes:
         return JSONResponse({"requestId": made.uid}, status_code=201, headers={"Location": place})
 
     @staticmethod
-    def _checked(file: Any) -> str:
+    def _checked(number: int, file: Any) -> str:
         if not isinstance(file, dict) or not isinstance(file.get("path"), str):
-            raise NamespaceError(400, "file object without path.")
+            raise NamespaceError(400, f"file object {number} has no path.")
         try:
             parse_duration(str(file.get("diskLifetime") or "P1D"))
         except ValueError as error:
