@@ -23,6 +23,7 @@ from oscar_testbed.demo import scenario
 from oscar_testbed.demo.results import Row, make_row
 from oscar_testbed.demo.runner import example_dags
 from oscar_testbed.files import write_private
+from oscar_testbed.process import wait_until
 from oscar_testbed.real import environments, worker_pods
 from oscar_testbed.real.airflow import CELERY_WORKER, PARTS, AirflowInParts
 from oscar_testbed.real.kubelet import NODE, Containerd
@@ -173,12 +174,18 @@ def test_files_are_processed_under_celery(platform, dags, database, python, star
         with CommandLines(secrets) as command_lines:
             play(airflow, platform, [SMALL_IN_S3, SMALL_IN_DCACHE], tmp_path)
         ended = airflow.query(_ENDED)
-        finished = airflow.query("SELECT task_id FROM celery_taskmeta WHERE status = 'SUCCESS'")
+        tasks = {task[3] for task in ended}
+
+        def told() -> bool:
+            finished = airflow.query("SELECT task_id FROM celery_taskmeta WHERE status = 'SUCCESS'")
+            return tasks <= {task for (task,) in finished}
+
+        # A worker writes its result down after the task has told Airflow its own.
+        wait_until(told, what="Celery has the results of all tasks", timeout=120)
     finally:
         airflow.stop()
         redis.stop()
     assert len(ended) == 2 * len(["choose", "a target", "result"])
-    assert {task[3] for task in ended} <= {task for (task,) in finished}
     assert command_lines.seen == set()
 
 

@@ -258,7 +258,7 @@ def steady(case: Case, found: dict[str, Any]) -> dict[str, Any]:
     """The transcript without what is chance: how far a job's scripts get that are ended together.
 
     Whether the batch script or the container's is signalled first decides whether SLURM reports a signal or the shell's
-    exit code for one, and whether the shell still writes it down.
+    exit code for one, and whether the shell still writes it down, or the plugin what it made of it.
     """
     if case.name != _CANCELLED or found.get("end") is None:
         return found
@@ -266,7 +266,7 @@ def steady(case: Case, found: dict[str, Any]) -> dict[str, Any]:
         {**one, "state": {kind: _ended_by_signal(detail, "exitCode") for kind, detail in one["state"].items()}}
         for one in found["end"]
     ]
-    files = [name for name in found["files"] if not name.startswith("run-job.status")]
+    files = [name for name in found["files"] if not name.startswith(("run-job.status", "init-job.status"))]
     return {**found, "end": end, "files": files, "job": _ended_by_signal(found["job"], "wait_status")}
 
 

@@ -36,6 +36,13 @@ def test_cancelled_job_that_ends_otherwise_differs(found):
     assert samples.compare(CANCELLED.name, steady(CANCELLED, recorded), steady(CANCELLED, found)) != []
 
 
+def test_cancelled_job_of_which_the_plugin_writes_no_code_down_is_as_recorded():
+    recorded = samples.read(FOLDER, CANCELLED.name)
+    found = ended(143, 36608, "run-job.status 644")
+    found["files"].remove("init-job.status 644")
+    assert samples.compare(CANCELLED.name, steady(CANCELLED, recorded), steady(CANCELLED, found)) == []
+
+
 def test_other_cases_are_compared_to_the_last_code():
     recorded = samples.read(FOLDER, FAILED.name)
     found = copy.deepcopy(recorded)
