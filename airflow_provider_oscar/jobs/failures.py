@@ -42,6 +42,7 @@ def failure(
     *,
     where: str,
     object_uri: str = "",
+    conn_ids: tuple[str, str] = ("", ""),
     reported: str = "",
     exit_code: int | None = None,
     log: str = "",
@@ -52,6 +53,7 @@ def failure(
     :param manifest: if there is one, it counts more than anything else.
     :param where: connection and service or pod, for the message.
     :param object_uri: the object that was processed, if any.
+    :param conn_ids: connections of its store and of the output's.
     :param reported: what the compute side gave as the reason; foreign text.
     :param exit_code: of the container, used only without a manifest.
     :param log: the job's log; its end is quoted.
@@ -65,7 +67,8 @@ def failure(
         seen += f"; reported: {quoted(reported)}"
     end = last_lines(log)
     log_part = f". Last lines of its log: {end}" if end else ". Its log is empty"
-    kind, remedy = _sorted(outcome, proven, reported=f"{reported}\n{log[-20_000:]}", exit_code=exit_code)
+    told = f"{reported}\n{log[-20_000:]}"
+    kind, remedy = _refused_access(proven, conn_ids) or _sorted(outcome, proven, reported=told, exit_code=exit_code)
     error = kind(f"{seen}{log_part}. {remedy}")
     return error.of_target() if _by_target(proven, kind) else error
 
@@ -89,8 +92,6 @@ def _sorted(
         return _unproven(outcome, reported)
     if manifest.error is not None and code == EXIT_IO:
         return TransientError, "The store could not be reached from the job; a retry is made if the task has retries"
-    if manifest.error is not None and code == EXIT_ACCESS and manifest.error.stage == "stage-in":
-        return TransientError, "Its access had expired before it began; a retry brings a new one"
     if manifest.error is not None and manifest.error.reason == "objects-failed":
         remedy = "The others are done: the next try runs those that failed alone"
         return (JobFailedError if manifest.error.permanent else TransientError), remedy
@@ -98,9 +99,29 @@ def _sorted(
         return TransientError, "It saved its state when it was told that its time ends; a retry can go on from there"
     if manifest.error is not None and code == EXIT_UNSTAGED and manifest.error.permanent is False:
         return TransientError, "Something of that node stood in the way, such as a full disk; a retry may succeed"
-    if manifest.error is not None and code in (EXIT_UNSTAGED, EXIT_ACCESS):
+    if manifest.error is not None and code == EXIT_UNSTAGED:
         return JobFailedError, "It would fail again in the same way: remove the cause, then clear the task"
     return _by_code(manifest, code or 0, reported)
+
+
+def _refused_access(
+    manifest: Manifest | None, conn_ids: tuple[str, str]
+) -> tuple[type[OscarProviderError], str] | None:
+    """What to do where a store refused a job's access, which can do no more than the account that gave it."""
+    if manifest is None or manifest.error is None or manifest.exit_code != EXIT_ACCESS:
+        return None
+    reading = manifest.error.stage == "stage-in"
+    conn_id = conn_ids[0] if reading else conn_ids[1]
+    account = f"the account of connection {conn_id!r}" if conn_id else "the account of the store's connection"
+    if reading:
+        return TransientError, (
+            f"Its access had expired before it began, for which a retry brings a new one; or {account} may not read "
+            "the object: grant it s3:GetObject (s3:GetObjectVersion in buckets with versions), in dCache r and t"
+        )
+    return JobFailedError, (
+        f"Either its access had expired, or {account} may not write there: grant it s3:PutObject, in dCache s, f and "
+        "t, and to replace files D and d; then clear the task"
+    )
 
 
 def _by_code(manifest: Manifest, code: int, reported: str) -> tuple[type[OscarProviderError], str]:

@@ -228,6 +228,7 @@ class JobLifecycle(Generic[W]):
             manifest,
             where=self.backend.display_name,
             object_uri=job.object_uri,
+            conn_ids=(job.input_conn_id, job.output_conn_id),
             reported=status.reason,
             exit_code=status.exit_code,
             log=log,

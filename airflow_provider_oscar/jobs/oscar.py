@@ -22,7 +22,7 @@ from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.times import read_iso
 from airflow_provider_oscar.hooks.checks import Check
 from airflow_provider_oscar.hooks.oscar.checks import oscar_checks
-from airflow_provider_oscar.hooks.oscar.errors import NotOscarError
+from airflow_provider_oscar.hooks.oscar.errors import ACCESS_REMEDY, NotOscarError
 from airflow_provider_oscar.hooks.oscar.federation import Member, find_connections, get_members
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.hooks.oscar.submissions import JobRequest, Submission
@@ -241,15 +241,27 @@ class OscarBackend:
     def cancel(self, job_id: str) -> Cancellation:
         """Delete the job, which ends it, in the cluster that has it."""
         there = self.hook.run(self.hook.delete_job(self.service, job_id))
-        return _deleted(there or any(place.cancel(job_id).found for place in self.elsewhere))
+        there = there or any(place.cancel(job_id).found for place in self.elsewhere)
+        # OSCAR answers 403 for what is not there; so does whoever refuses to delete what is.
+        if not there and self.status(job_id).phase.active:
+            raise self._undeleted(job_id)
+        return _deleted(there)
+
+    def _undeleted(self, job_id: str) -> AccessError:
+        return AccessError(
+            f"{self.display_name}: job {job_id!r} is listed and was not deleted; for DELETE "
+            f"'/system/logs/{self.service}/{job_id}' {ACCESS_REMEDY}"
+        )
 
     def delete_ended(self, job_id: str) -> None:
         """Delete the job and wait until OSCAR does not list it any more."""
-        self.cancel(job_id)
+        there = self.cancel(job_id).found
         for pause in _PAUSES:
             if self.status(job_id).phase is JobPhase.ABSENT:
                 return
             self._sleep(pause)
+        if not there:
+            raise self._undeleted(job_id)
         raise TransientError(f"{self.display_name}: job {job_id!r} of an earlier try was deleted but is still listed")
 
     @property

@@ -19,6 +19,8 @@ class RunningJob:
     :param deadline: seconds since the epoch at which it is cancelled, or None.
     :param queue_deadline: seconds since the epoch at which it is cancelled if it has not started, or None.
     :param object_uri: what it processes, or empty.
+    :param input_conn_id: connection of its store, or empty.
+    :param output_conn_id: connection of the output's store, or empty.
     :param request_digest: of what was asked for; another request is another job.
     :param generation: how often a person had the same work done again; part of what signs the manifest.
     :param deployment_id: name of the Airflow it belongs to.
@@ -36,6 +38,8 @@ class RunningJob:
     deadline: float | None = None
     queue_deadline: float | None = None
     object_uri: str = ""
+    input_conn_id: str = ""
+    output_conn_id: str = ""
     request_digest: str = ""
     deployment_id: str = ""
     generation: int = 0

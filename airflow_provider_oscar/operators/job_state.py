@@ -133,6 +133,8 @@ def remembered_job(task: JobOperator[Any], context: Context, event: ObjectEvent 
         deadline=now + task.timeout_seconds(),
         queue_deadline=None if task.queue_timeout is None else now + task.queue_timeout,
         object_uri=event.uri if event else "",
+        input_conn_id=event.conn_id if event else "",
+        output_conn_id=task.output_conn_id if task.output_uri else "",
         request_digest=digest,
         deployment_id=deployment,
         generation=former.generation + fresh,

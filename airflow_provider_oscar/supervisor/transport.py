@@ -87,8 +87,8 @@ def refusal(what: str, status: int, body: bytes) -> StageError:
     if status in (401, 403):
         kind = StageError if re.search(rb"expired", body, re.I) else RefusedError
         return kind(
-            f"the store refuses {what} with {status}: the URL or token of the job has expired or does not cover it; "
-            f"submit again, with a longer lifetime if the job waited long{detail}",
+            f"the store refuses {what} with {status}: the URL or token of the job has expired or does not cover it, "
+            f"or its account lacks the right; submit again, with a longer lifetime if the job waited long{detail}",
             EXIT_ACCESS,
             "access-refused",
         )

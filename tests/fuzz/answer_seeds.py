@@ -161,6 +161,55 @@ DOCUMENTS: dict[str, list[Any]] = {
         }
     ],
     "rucio": [{"scope": "s", "name": "n", "bytes": 3, "adler32": "0000abcd", "guid": None, "events": None}],
+    "rucio message": [
+        {
+            "event_type": "close",
+            "created_at": "2026-01-02 03:04:05",
+            "payload": {"scope": "s", "name": "d", "account": "a", "dids": [{"scope": "s", "name": "f"}]},
+        }
+    ],
+    "own form": [
+        {"files": [{"store": "b", "path": "/a b", "bytes": 3, "tag": "e", "at": 1767323045, "what": "created"}]},
+    ],
+    "entry": [
+        {"name": "dir/a", "type": "file", "size": 3, "mtime": 1767323045.5, "ETag": '"e"'},
+        {"name": "/dir/a", "type": "file", "size": 3, "modify": "20260102030405.5", "content_settings": {"md5": "e"}},
+        {"name": "dir/b", "type": "directory", "islink": False, "size": 0, "date_time": [2026, 1, 2, 3, 4, 5]},
+    ],
+    "onedata": [
+        {
+            "children": [{"name": "a", "type": "REG", "size": 3, "mtime": 1767323045}, {"name": "b", "type": "DIR"}],
+            "isLast": True,
+            "nextPageToken": "t",
+        }
+    ],
+    "kube config": [
+        {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "c",
+            "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u", "namespace": "n"}}],
+            "clusters": [{"name": "k", "cluster": {"server": "https://h:6443", "insecure-skip-tls-verify": True}}],
+            "users": [{"name": "u", "user": {"token": "t"}}],
+        }
+    ],
+    "oscar-cli": [
+        {
+            "oscar": {
+                "c": {
+                    "endpoint": "https://o",
+                    "auth_user": "u",
+                    "auth_password": 17,
+                    "ssl_verify": False,
+                    "memory": "1",
+                    "log_level": "INFO",
+                },
+                "d": {"endpoint": "https://o", "oidc_refresh_token": "e30.eyJpc3MiOiAiaHR0cHM6Ly9pIn0.x"},
+                "e": {"endpoint": "https://o", "oidc_account_name": "a"},
+            },
+            "default": "c",
+        }
+    ],
     "slurm": [
         {
             "jobs": [
@@ -193,6 +242,10 @@ SEEDS: dict[str, list[bytes]] = {
     "headers": [b"\x03\0https://h/\xfc", b"\0\x02a=b; Path=/", b"\x07\x0399999999999999"],
     "rucio": [b'{"name": "a"}\n{}\n'],
     "slurm": [b'{"jobs": []}'],
+    "channels": [b"[]", b"\0\x01", b'{"Records": []}'],
+    "file-systems": [b"\0\x01", b"\x03\x02\x01\0"],
+    "kube-config": [b"apiVersion: v1\nclusters: []\n", b"\0\x01"],
+    "oscar-cli": [b"oscar:\n  c:\n    endpoint: https://o\n", b"\0\x01"],
     "stomp": [
         b"\x05CONNECTED\nversion:1.2\nheart-beat:0,0\n\n\0\n"
         b"MESSAGE\nsubscription:0\nmessage-id:1\ncontent-length:2\n\n{}\0"

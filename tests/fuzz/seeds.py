@@ -53,6 +53,15 @@ DOCUMENTS: dict[str, list[Any]] = {
             "message": {"newEntry": {"name": "a", "attributes": {"mtime": 1, "fileSize": 3, "md5": "MDE="}}},
         },
         {
+            "specversion": "1.0",
+            "type": "com.amazonaws.s3.ObjectCreated:Put",
+            "source": "aws:s3.r.b",
+            "subject": "a",
+            "id": "i",
+            "time": "2026-01-02T03:04:05Z",
+            "data": {"s3": {"bucket": {"name": "b"}, "object": {"key": "a", "size": 3, "eTag": "e"}}},
+        },
+        {
             "msgType": "transfer",
             "date": "2026-01-02T03:04:05Z",
             "billingPath": "/watched/a",

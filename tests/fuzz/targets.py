@@ -27,7 +27,7 @@ from airflow_provider_oscar.supervisor.errors import StageError
 from airflow_provider_oscar.supervisor.spec import read_spec
 from airflow_provider_oscar.watch.state_shapes import pack, read_header, unpack_chunk
 from airflow_provider_oscar.watch.strategies import Fingerprints
-from tests.fuzz import answers
+from tests.fuzz import answers, channels
 from tests.fuzz.altered import altered
 from tests.fuzz.seeds import DOCUMENTS
 
@@ -183,4 +183,5 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "watermark": watermark,
     "log-lines": log_lines,
     **answers.TARGETS,
+    **channels.TARGETS,
 }

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 PLAIN_IMAGE = "python:3-slim"
 #: An image whose Python is none, and one with a Python that can be copied elsewhere.
 BARE_IMAGE, PYTHON_IMAGE = "bare:1", "python-to-copy:3"
-#: An image whose supervisor believes the first refusal of a store.
+#: An image whose supervisor believes the first refusal of a store, and sends what is larger than 5 MiB in parts.
 HASTY_IMAGE = "hasty:3"
 #: The payload's image.
 THREEDGAN_IMAGE = "threedgan"
@@ -56,7 +56,15 @@ def running_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local
     python = Path(sys.executable).parent
     images = {
         PLAIN_IMAGE: LocalImage(PLAIN_IMAGE, path=[python]),
-        HASTY_IMAGE: LocalImage(HASTY_IMAGE, path=[python], environment={"OSCAR_SUPERVISOR_REFUSALS": "1"}),
+        HASTY_IMAGE: LocalImage(
+            HASTY_IMAGE,
+            path=[python],
+            environment={
+                "OSCAR_SUPERVISOR_REFUSALS": "1",
+                "OSCAR_SUPERVISOR_PARTS_FROM": "1",
+                "OSCAR_SUPERVISOR_PART_SIZE": str(5 * 1024 * 1024),
+            },
+        ),
         BARE_IMAGE: LocalImage(BARE_IMAGE, path=[directory_without_python(directory / "bare")]),
         PYTHON_IMAGE: LocalImage(
             PYTHON_IMAGE, environment={"AIRFLOW_OSCAR_PYTHON": str(python_to_copy(directory / "python"))}

@@ -2,7 +2,8 @@
 """A proxy that grants what a file of rights grants and no more, in the words of Kubernetes and S3.
 
 The embedded servers have one account that may do everything. In front of them this decides as the real ones do: by the
-rules of a Role, or the statements of a bucket policy. Requests pass unchanged, so that signatures stay valid.
+rules of a Role, or the statements of a bucket policy; and says no more of it than they do. Requests pass unchanged, so
+that signatures stay valid.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, unquote, urlsplit
+from xml.sax.saxutils import unescape
 
 import httpx
 
@@ -54,8 +56,16 @@ class Guard:
     def done(self, method: str, path: str, status: int) -> None:
         """Note how a request that was passed on was answered."""
 
-    def refusal(self, right: tuple[str, str]) -> tuple[str, bytes]:
-        """Return content type and body of the answer 403."""
+    def refused_later(self, method: str, path: str, status: int) -> tuple[str, str] | None:
+        """Return the right for want of which the server hides its answer; None if it does not."""
+        return None
+
+    def fault(self, method: str, path: str) -> bytes | None:
+        """Return the body of an answer 400, which a test wants; None to pass the request on."""
+        return None
+
+    def refusal(self, right: tuple[str, str], method: str, path: str, body: bytes) -> tuple[int, str, bytes]:
+        """Return status, content type and body of the answer to a request that lacks a right."""
         raise NotImplementedError
 
 
@@ -90,13 +100,13 @@ class KubernetesGuard(Guard):
         resource = "/".join(filter(None, (asked["resource"], asked.get("subresource"))))
         return 201, json.dumps({**review, "status": {"allowed": self.may((asked["verb"], resource))}}).encode()
 
-    def refusal(self, right: tuple[str, str]) -> tuple[str, bytes]:
+    def refusal(self, right: tuple[str, str], method: str, path: str, body: bytes) -> tuple[int, str, bytes]:
         verb, resource = right
         user = "system:serviceaccount:team-a:airflow-oscar"
         what = f'cannot {verb} resource "{resource}" in API group ""'
         message = f'{resource} is forbidden: User "{user}" {what} in the namespace "default"'
         status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Forbidden", "code": 403}
-        return "application/json", json.dumps({**status, "message": message}).encode()
+        return 403, "application/json", json.dumps({**status, "message": message}).encode()
 
 
 class S3Guard(Guard):
@@ -108,28 +118,35 @@ class S3Guard(Guard):
         guard = cls(())
         for statement in policy["Statement"]:
             assert statement["Effect"] == "Allow"
-            condition = statement.get("Condition", {}).get("StringLike", {}).get("s3:prefix", "")
+            assert "Condition" not in statement
+            resources = statement["Resource"]
             for action in statement["Action"]:
-                resource = statement["Resource"].removeprefix("arn:aws:s3:::")
-                guard.granted.add((action, f"{resource}?{condition}" if condition else resource))
+                for resource in [resources] if isinstance(resources, str) else resources:
+                    guard.granted.add((action, resource.removeprefix("arn:aws:s3:::")))
+        guard.known = set(guard.granted)
         return guard
+
+    #: Query word of requests that are answered 400, as stores do to a part that is too small.
+    broken = ""
 
     def needed(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> list[tuple[str, str]]:
         parts = urlsplit(path)
         query = parse_qs(parts.query, keep_blank_values=True)
         bucket, _, key = unquote(parts.path).lstrip("/").partition("/")
-        if not key and method == "POST" and "delete" not in query:
+        if not key and method == "POST" and "delete" in query:
+            keys = re.findall(r"<Key>([^<]*)</Key>", body.decode())
+            return [("s3:DeleteObject", f"{bucket}/{unescape(each)}") for each in keys]
+        if not key and method == "POST":
             # A form, as a presigned POST is; its key comes before the file.
             named = re.search(rb'name="key"\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]*)', body)
             key = named[1].decode() if named else ""
             return [("s3:PutObject", f"{bucket}/{key}")]
         if not bucket:
-            return [("s3:ListAllMyBuckets", "*?")]
+            return [("s3:ListAllMyBuckets", "*")]
         if not key and "notification" in query:
             return [("s3:GetBucketNotification", bucket)]
         if not key:
-            action = "s3:ListBucketVersions" if "versions" in query else "s3:ListBucket"
-            return [(action, f"{bucket}?{query.get('prefix', [''])[0]}")]
+            return [("s3:ListBucketVersions" if "versions" in query else "s3:ListBucket", bucket)]
         of_key = f"{bucket}/{key}"
         if method == "DELETE":
             return [("s3:AbortMultipartUpload" if "uploadId" in query else "s3:DeleteObject", of_key)]
@@ -140,22 +157,39 @@ class S3Guard(Guard):
 
     def may(self, right: tuple[str, str]) -> bool:
         action, wanted = right
-        name, _, prefix = wanted.partition("?") if action.startswith("s3:List") else (wanted, "", "")
-        for granted, resource in self.granted:
-            pattern, _, condition = resource.partition("?")
-            if granted == action and fnmatchcase(name, pattern) and (not condition or fnmatchcase(prefix, condition)):
-                return True
-        return False
+        return any(granted == action and fnmatchcase(wanted, pattern) for granted, pattern in self.granted)
 
-    def refusal(self, right: tuple[str, str]) -> tuple[str, bytes]:
+    def refused_later(self, method: str, path: str, status: int) -> tuple[str, str] | None:
+        """As Amazon and Ceph do: what is not there is 403 to whoever may not list the bucket."""
+        bucket, _, key = unquote(urlsplit(path).path).lstrip("/").partition("/")
+        right = ("s3:ListBucket", bucket)
+        if status != 404 or not key or method not in ("GET", "HEAD"):
+            return None
+        self.asked.add(right)
+        return None if self.may(right) else right
+
+    def fault(self, method: str, path: str) -> bytes | None:
+        if not self.broken or self.broken not in parse_qs(urlsplit(path).query) or method != "POST":
+            return None
+        return b"<Error><Code>InvalidPart</Code><Message>One of the parts could not be found.</Message></Error>"
+
+    def refusal(self, right: tuple[str, str], method: str, path: str, body: bytes) -> tuple[int, str, bytes]:
+        if method == "POST" and "delete" in parse_qs(urlsplit(path).query, keep_blank_values=True):
+            # Refused key by key, in an answer that says 200.
+            refused = "".join(
+                f"<Error><Key>{each}</Key><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+                for each in re.findall(r"<Key>([^<]*)</Key>", body.decode())
+            )
+            return 200, "application/xml", f"<DeleteResult>{refused}</DeleteResult>".encode()
         text = "<Error><Code>AccessDenied</Code><Message>Access Denied.</Message><Resource>/</Resource></Error>"
-        return "application/xml", f'<?xml version="1.0" encoding="UTF-8"?>\n{text}'.encode()
+        return 403, "application/xml", f'<?xml version="1.0" encoding="UTF-8"?>\n{text}'.encode()
 
 
 class DCacheGuard(Guard):
     """By access control lists, in the form of dCache's ``setfacl``: pairs of a letter and what it is on.
 
-    That is the directory itself (``/results``), or the directories (``/results/*/``) or files (``/results/*``) that
+    A door looks at what is named before it does anything with it, so each request needs ``t`` as well.
+    A scope is the directory itself (``/results``), or the directories (``/results/*/``) or files (``/results/*``) that
     come below it and inherit.
     """
 
@@ -196,13 +230,15 @@ class DCacheGuard(Guard):
                 return []  # of one's own channels and requests
             name = "/" + name.removeprefix("/api/v1/namespace/").lstrip("/")
             listing = "children=true" in parts.query
-            return self._entered(name) + [("l", self._scope(name, True)) if listing else ("t", self._of_any(name))]
+            if listing:
+                return [*self._entered(name), ("t", self._scope(name, True)), ("l", self._scope(name, True))]
+            return [*self._entered(name), ("t", self._of_any(name))]
         parent = name.rstrip("/").rpartition("/")[0] or "/"
         match method:
             case "GET":
-                rights = [("r", self._scope(name, False))]
+                rights = [("t", self._scope(name, False)), ("r", self._scope(name, False))]
             case "PROPFIND" if headers.get("depth", "0") != "0":
-                rights = [("l", self._scope(name, True))]
+                rights = [("t", self._scope(name, True)), ("l", self._scope(name, True))]
             case "HEAD" | "PROPFIND":
                 rights = [("t", self._of_any(name))]
             case "PUT":
@@ -210,7 +246,7 @@ class DCacheGuard(Guard):
             case "MKCOL":
                 # One that is there is said to be there, whatever the right.
                 there = name.rstrip("/") in self.made | set(self.roots)
-                rights = [] if there else [("s", self._scope(parent, True))]
+                rights = [] if there else [("t", self._scope(parent, True)), ("s", self._scope(parent, True))]
             case "DELETE":
                 rights = [("D", self._scope(parent, True)), ("d", self._of_any(name))]
             case _:
@@ -218,10 +254,11 @@ class DCacheGuard(Guard):
         return self._entered(name) + rights
 
     def _to_write(self, name: str, parent: str) -> list[tuple[str, str]]:
-        rights = [("f", self._scope(parent, True))]
+        rights = [("t", self._scope(parent, True)), ("f", self._scope(parent, True))]
         if parent not in self.made | set(self.roots):  # the door makes the directories on the way
             rights.append(("s", self._scope(parent.rpartition("/")[0], True)))
         if name in self.written:  # dCache replaces a file by deleting it first
+            rights += [("t", self._scope(name, False))]
             rights += [("D", self._scope(parent, True)), ("d", self._scope(name, False))]
         return rights
 
@@ -233,8 +270,9 @@ class DCacheGuard(Guard):
             if method == "PUT":
                 self.made.add(name.rpartition("/")[0])
 
-    def refusal(self, right: tuple[str, str]) -> tuple[str, bytes]:
-        return "text/plain", f"Permission denied: no {right[0]} on {right[1]}\n".encode()
+    def refusal(self, right: tuple[str, str], method: str, path: str, body: bytes) -> tuple[int, str, bytes]:
+        # dCache does not say which right it is.
+        return 403, "text/plain", b"Permission denied\n"
 
     def _entered(self, name: str) -> list[tuple[str, str]]:
         """The right to go into every directory on the way below a root."""
@@ -273,8 +311,74 @@ class OscarGuard(Guard):
                 return [granted]
         return [(method, asked)]
 
-    def refusal(self, right: tuple[str, str]) -> tuple[str, bytes]:
-        return "text/plain", f"{right[0]} {right[1]} is not open to this account\n".encode()
+    def refusal(self, right: tuple[str, str], method: str, path: str, body: bytes) -> tuple[int, str, bytes]:
+        return 403, "text/plain", b"Forbidden\n"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Passes on what the guard grants."""
+
+    protocol_version = "HTTP/1.1"
+    guard: ClassVar[Guard]
+    upstream: ClassVar[str]
+    client: ClassVar[httpx.Client]
+
+    def _pass(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        if not self._answered_here(body):
+            passed = [(name, value) for name, value in self.headers.items() if name.lower() not in _HOP]
+            url = httpx.URL(self.upstream).copy_with(raw_path=self.path.encode())
+            answer = self.client.request(self.command, url, content=body, headers=passed)
+            if later := self.guard.refused_later(self.command, self.path, answer.status_code):
+                self._refuse(later, body)
+                return
+            self.guard.done(self.command, self.path, answer.status_code)
+            self._answer(answer.status_code, dict(answer.headers), answer.content)
+
+    def _answered_here(self, body: bytes) -> bool:
+        """Whether the guard answered itself."""
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        needed = self.guard.needed(self.command, self.path, headers, body)
+        self.guard.asked.update(needed)
+        missing = [right for right in needed if not self.guard.may(right)]
+        if missing:
+            self._refuse(missing[0], body)
+        elif (broken := self.guard.fault(self.command, self.path)) is not None:
+            self._answer(400, {"content-type": "application/xml"}, broken)
+        elif own := self.guard.answer(self.path, body):
+            self._answer(own[0], {"content-type": "application/json"}, own[1])
+        else:
+            return False
+        return True
+
+    def _refuse(self, right: tuple[str, str], body: bytes) -> None:
+        status, kind, text = self.guard.refusal(right, self.command, self.path, body)
+        self._answer(status, {"content-type": kind}, text)
+
+    def _answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        # Without a date of its own, where the server's is passed on.
+        self.send_response_only(status)
+        for name, value in headers.items():
+            if name.lower() not in _HOP | {"content-encoding"}:
+                self.send_header(name, value)
+        length = headers.get("content-length", "0") if self.command == "HEAD" else str(len(body))
+        self.send_header("Content-Length", length)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _pass
+    do_PROPFIND = do_MKCOL = do_MOVE = do_OPTIONS = _pass
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of clients that went away."""
 
 
 @contextmanager
@@ -284,57 +388,12 @@ def guarded(upstream: str, guard: Guard) -> Iterator[str]:
     :param upstream: URL of the server.
     :param guard: decides.
     """
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def _pass(self) -> None:
-            body = self.rfile.read(int(self.headers.get("content-length") or 0))
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            needed = guard.needed(self.command, self.path, headers, body)
-            guard.asked.update(needed)
-            missing = [right for right in needed if not guard.may(right)]
-            if missing:
-                kind, text = guard.refusal(missing[0])
-                self._answer(403, {"content-type": kind}, text)
-                return
-            if own := guard.answer(self.path, body):
-                self._answer(own[0], {"content-type": "application/json"}, own[1])
-                return
-            passed = [(name, value) for name, value in self.headers.items() if name.lower() not in _HOP]
-            url = httpx.URL(upstream).copy_with(raw_path=self.path.encode())
-            answer = client.request(self.command, url, content=body, headers=passed)
-            guard.done(self.command, self.path, answer.status_code)
-            self._answer(answer.status_code, dict(answer.headers), answer.content)
-
-        def _answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-            # Without a date of its own, where the server's is passed on.
-            self.send_response_only(status)
-            for name, value in headers.items():
-                if name.lower() not in _HOP | {"content-encoding"}:
-                    self.send_header(name, value)
-            length = headers.get("content-length", "0") if self.command == "HEAD" else str(len(body))
-            self.send_header("Content-Length", length)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
-
-        do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _pass
-        do_PROPFIND = do_MKCOL = do_MOVE = do_OPTIONS = _pass
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, request: object, client_address: object) -> None:
-            """Say nothing of clients that went away."""
-
-    with httpx.Client(timeout=60, trust_env=False) as client, Server(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
+    with httpx.Client(timeout=60, trust_env=False) as client:
+        handler = type("Handler", (_Handler,), {"guard": guard, "upstream": upstream, "client": client})
+        with _Server(("127.0.0.1", 0), handler) as server:
+            thread = threading.Thread(target=server.serve_forever, daemon=True)
+            thread.start()
+            try:
+                yield f"http://127.0.0.1:{server.server_port}"
+            finally:
+                server.shutdown()

@@ -34,7 +34,7 @@ def _reason(status: int, reply: str, answer: httpx.Response) -> str:
             "correct login and password, or renew the token or certificate"
         )
     if status == 403:
-        return f"permission denied ({reply}); ask for the right, or correct the path"
+        return f"permission denied ({reply}); {_remedy(answer)}, or correct the path"
     if status in (404, 410):
         return f"there is no such path ({reply})"
     if status == 429:
@@ -47,6 +47,29 @@ def _reason(status: int, reply: str, answer: httpx.Response) -> str:
     if issubclass(error_class(status), TransientError):
         return f"the server cannot do it now ({reply})"
     return f"refused ({reply})"
+
+
+#: Rights that requests need, with the letters of dCache's access control lists (its book, "ACLs in dCache").
+_RIGHTS = {
+    "GET": "to read the file (r)",
+    "PUT": "to add files (f) and directories (s) to its directory, and to replace a file (D there, d on the file)",
+    "MKCOL": "to add directories (s) there",
+    "DELETE": "to delete (D on its directory, d on itself)",
+}
+
+
+def _remedy(answer: httpx.Response) -> str:
+    """Return what to ask for, by the request; a token or macaroon may lack it as well as the account."""
+    try:
+        request = answer.request
+    except RuntimeError:
+        return "ask for the right"
+    listing = request.headers.get("depth", "0") != "0" or request.url.params.get("children") == "true"
+    if listing or "/api/v1/events" in request.url.path:
+        right = "to list the directory (l), "
+    else:
+        right = f"{_RIGHTS[request.method]}, " if request.method in _RIGHTS else ""
+    return f"the account or its token needs the rights {right}to look at it (t) and to enter (x) what is on the way"
 
 
 def _reason_phrase(answer: httpx.Response) -> str:

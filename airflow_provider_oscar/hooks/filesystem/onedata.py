@@ -25,7 +25,7 @@ def list_directory(client: Any, directory: str) -> list[Mapping[str, object]]:
     :param client: ``OnedataFileRESTClient``, or one like it.
     :param directory: ``space/path``; the first part names the space.
     :raises FileNotFoundError: if there is no such directory.
-    :raises TransientError: if the pages do not come to an end.
+    :raises TransientError: if the pages do not come to an end, or are of another form.
     """
     space, _, path = directory.strip("/").partition("/")
     if not space:
@@ -45,7 +45,13 @@ def list_directory(client: Any, directory: str) -> list[Mapping[str, object]]:
             if "enoent" in str(error).lower():
                 raise FileNotFoundError(directory) from error
             raise
-        found += [_info(directory, child) for child in page["children"]]
+        children = page.get("children") if isinstance(page, Mapping) else None
+        if not isinstance(page, Mapping) or not isinstance(children, list):
+            # A page of something else must not make the directory look empty.
+            raise TransientError(
+                f"the listing of {quoted(directory)} has no list of children; is the provider of Onedata what answers?"
+            )
+        found += [_info(directory, child) for child in children]
         following = page.get("nextPageToken")
         if page.get("isLast", not following):
             return found
@@ -54,9 +60,11 @@ def list_directory(client: Any, directory: str) -> list[Mapping[str, object]]:
         token = following
 
 
-def _info(directory: str, child: Mapping[str, object]) -> Mapping[str, object]:
+def _info(directory: str, child: object) -> Mapping[str, object]:
+    if not isinstance(child, Mapping):
+        return {}
     name = child.get("name")
-    kind = "directory" if child.get("type") in _DIRECTORY else "file"
+    kind = "directory" if str(child.get("type")) in _DIRECTORY else "file"
     return {
         "name": f"{directory.rstrip('/')}/{name}" if isinstance(name, str) else None,
         "type": kind,

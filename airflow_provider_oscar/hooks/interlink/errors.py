@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,19 +18,31 @@ from airflow_provider_oscar.core.errors import (
 from airflow_provider_oscar.core.shapes import parse_json
 from airflow_provider_oscar.hooks.http.errors import error_class
 
+_CALL = re.compile(r"(create|delete|list|patch|read|replace)_(?:namespaced_)?([a-z]+)(?:_(log|status))?")
 _NOT_ACCEPTED = "it does not accept what was sent; correct the arguments of the task"
 _REMEDIES = {
     401: "not authenticated; renew the kube config of the connection",
-    403: "forbidden; the account needs get, list, create and delete on pods, get on pods/log and on nodes, create and "
-    "delete on secrets",
+    403: "forbidden; grant the account what deploy/rights/kubernetes.yaml has",
     404: "not there; check the namespace and names",
     405: "not there; check that the address is that of a Kubernetes API server",
     **dict.fromkeys((400, 406, 413, 415, 422), _NOT_ACCEPTED),
 }
 
 
+def right_of(call: object) -> str:
+    """Return the right that a call of the Kubernetes client needs, in the words of a Role; empty for other calls.
+
+    :param call: the client's method, such as ``read_namespaced_pod_log``.
+    """
+    found = _CALL.fullmatch(getattr(call, "__name__", ""))
+    if found is None:
+        return ""
+    verb, resource, part = found.groups()
+    return f"{'get' if verb == 'read' else verb} on {resource}s{f'/{part}' if part else ''}"
+
+
 def kubernetes_refusal(
-    status: int, body: object, *, about: str, where: str, worked_before: bool = False
+    status: int, body: object, *, about: str, where: str, worked_before: bool = False, call: object = None
 ) -> OscarProviderError:
     """Return the error for an HTTP status of the API server; total over all statuses.
 
@@ -41,6 +54,7 @@ def kubernetes_refusal(
     :param about: what was attempted.
     :param where: words that name the connection.
     :param worked_before: the same account was answered before.
+    :param call: the client's method that was called.
     """
     message = _message(body)
     seen = f"{where}: Kubernetes answered {status} to {about}" + (f" ({quoted(message)})" if message else "")
@@ -48,10 +62,14 @@ def kubernetes_refusal(
         return TransientError(f"{where}: no answer from Kubernetes to {about}; check that the API server is reachable")
     if status == 403 and "exceeded quota" in message:
         return TransientError(f"{seen}: the namespace's quota is used up")
-    if status == 401 or (status == 403 and worked_before):
-        return TransientError(f"{seen}: {_REMEDIES[status]}")
     if status == 403:
-        return AccessError(f"{seen}: {_REMEDIES[status]}")
+        right = right_of(call)
+        granted = "kubernetes-nodes" if right.endswith("nodes") else "kubernetes"
+        named = f"forbidden; grant the account {right} (deploy/rights/{granted}.yaml has it)"
+        words = f"{seen}: {named if right else _REMEDIES[status]}"
+        return TransientError(words) if worked_before else AccessError(words)
+    if status == 401:
+        return TransientError(f"{seen}: {_REMEDIES[status]}")
     if status in _REMEDIES:
         return DefinitionError(f"{seen}: {_REMEDIES[status]}")
     if status == 409:

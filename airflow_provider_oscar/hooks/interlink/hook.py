@@ -171,8 +171,10 @@ class InterLinkHook(BaseHook):
 
         The plugin removes the job's directory with the pod, so read the log before.
         """
-        pod = self._delete(self.core.delete_namespaced_pod, name, f"delete pod {name!r}")
-        secret = self._delete(self.core.delete_namespaced_secret, name, f"delete secret {name!r}")
+        try:
+            pod = self._delete(self.core.delete_namespaced_pod, name, f"delete pod {name!r}")
+        finally:  # a pod that has to stay keeps no access to the stores
+            secret = self.delete_secret(name)
         return pod or secret
 
     def await_deleted(self, name: str, *, timeout: float = 120.0) -> None:
@@ -378,7 +380,7 @@ class InterLinkHook(BaseHook):
                 if refused.status in absent:
                     raise self._other(about) from refused
                 error = kubernetes_refusal(
-                    refused.status, refused.body, about=about, where=self.where, worked_before=self._worked
+                    refused.status, refused.body, about=about, where=self.where, worked_before=self._worked, call=call
                 )
                 doubtful = refused.status in (401, 403) or isinstance(error, TransientError)
             except TransientError as lost:

@@ -64,6 +64,13 @@ _SWITCHED_OFF = re.compile(r"is not enabled")
 _NO_BUCKET = re.compile(r"[Bb]ucket '[^']*' (not found|does not exist)")
 
 
+#: What a refused account needs, after the route.
+ACCESS_REMEDY = (
+    "the account of the connection has to be the owner or among the allowed_users, and a proxy before OSCAR has to let "
+    "it through"
+)
+
+
 class NotOscarError(DefinitionError):
     """A route that every OSCAR has is not there: a proxy answered while OSCAR was replaced, or the host is another."""
 
@@ -97,7 +104,7 @@ def refusal(answer: httpx.Response, *, about: str, where: str) -> OscarProviderE
     if status == 401:
         return AccessError(f"not authorised for {about}; check user, password or token of the connection ({seen})")
     if status == 403:
-        return AccessError(f"{about} is forbidden; the account of the connection lacks the right ({seen})")
+        return AccessError(f"{about} is forbidden; {_route(answer)}{ACCESS_REMEDY} ({seen})")
     if status == 404 and answer.text.strip() and not _NO_BUCKET.search(answer.text):
         return NotOscarError(
             f"there is no such route for {about}; check that the host of the connection is OSCAR ({seen})"
@@ -123,6 +130,15 @@ def refusal(answer: httpx.Response, *, about: str, where: str) -> OscarProviderE
     return _final(answer, about, seen) or TransientError(
         f"OSCAR failed at {about} ({seen})", delay=retry_after(answer.headers)
     )
+
+
+def _route(answer: httpx.Response) -> str:
+    """What was asked for, as the remedy has to name it; nothing of an answer that has no request."""
+    try:
+        request = answer.request
+    except RuntimeError:
+        return ""
+    return f"for {request.method} {quoted(request.url.path)} "
 
 
 def is_final(answer: httpx.Response) -> bool:

@@ -31,6 +31,22 @@ _LATER = {
     "SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "Throttling", "TooManyRequests",
     "OperationAborted", "ConditionalRequestConflict",
 }  # fmt: skip
+#: Rights that calls need, as AWS, MinIO and Ceph name them in policies.
+# https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazons3.html
+_RIGHTS = {
+    "AbortMultipartUpload": "s3:AbortMultipartUpload",
+    "DeleteObject": "s3:DeleteObject",
+    "DeleteObjects": "s3:DeleteObject",
+    "GetBucketNotificationConfiguration": "s3:GetBucketNotification",
+    "GetObject": "s3:GetObject",
+    "HeadBucket": "s3:ListBucket",
+    "HeadObject": "s3:GetObject",
+    "ListBuckets": "s3:ListAllMyBuckets",
+    "ListObjectsV2": "s3:ListBucket",
+    "PutBucketNotificationConfiguration": "s3:PutBucketNotification",
+    **dict.fromkeys(("CompleteMultipartUpload", "CreateMultipartUpload", "PutObject", "UploadPart"), "s3:PutObject"),
+    "UploadPartCopy": "s3:PutObject, or s3:GetObject on what is copied",
+}
 #: Operations whose answers have no body, so that no code tells whose a 404 is.
 _BODILESS = ("HeadObject", "HeadBucket")
 
@@ -88,16 +104,25 @@ def _from_answer(error: boto.ClientError, *, where: str, bucket: str) -> OscarPr
         )
     if code in _WRONG_REGION:
         return DefinitionError(f"{where}: the bucket is in another region ({reply}); set the extra 'region_name'")
+    if code in _DENIED or status == 403:
+        return AccessError(
+            f"{where}: the access key may not do this{f' in bucket {bucket!r}' if bucket else ''} ({reply}); "
+            f"{_remedy(error.operation_name)}"
+        )
     if code in _LATER or status < 300 or issubclass(error_class(status), TransientError):
         return TransientError(
             f"{where}: the store is busy or failing ({reply})", delay=retry_after(metadata.get("HTTPHeaders") or {})
         )
-    if code in _DENIED or status == 403:
-        return AccessError(
-            f"{where}: the access key may not do this{f' in bucket {bucket!r}' if bucket else ''} ({reply}); "
-            "grant it the right, or use another connection"
-        )
     return PermanentError(f"{where}: refused ({reply})")
+
+
+def _remedy(operation: str) -> str:
+    right = _RIGHTS.get(operation)
+    if right is None:
+        return f"grant it the right that {operation} needs, or use another connection"
+    # https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html, "Permissions": so do Amazon and Ceph.
+    absent = " (and s3:ListBucket on the bucket, without which stores say 403 of objects that are not there)"
+    return f"grant it {right}{absent if right == 's3:GetObject' else ''}, or use another connection"
 
 
 def require_store(

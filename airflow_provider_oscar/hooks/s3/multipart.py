@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from airflow_provider_oscar.core.errors import LostContactError, OscarProviderError, quoted
 
@@ -130,7 +130,8 @@ def _copy(hook: OscarS3Hook, bucket: str, key: str, parts: Sequence[str], tags: 
             client.complete_multipart_upload(Bucket=bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": done})
     except OscarProviderError:
         try:
-            client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload)
-        except (BotoCoreError, ClientError) as error:
-            log.warning("The upload %s of %s is left unfinished in bucket %s: %s", upload, quoted(key), bucket, error)
+            with hook.errors(f"break off the upload of {quoted(key)}", bucket):
+                client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload)
+        except OscarProviderError as error:
+            log.warning("The upload %s of %s is left unfinished: %s", quoted(upload), quoted(key), error)
         raise

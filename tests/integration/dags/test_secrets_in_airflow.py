@@ -22,6 +22,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from cryptography.fernet import Fernet
 from oscar_testbed import LocalPlatform
 from oscar_testbed.process import wait_until
 from oscar_testbed.standalone import StandaloneAirflow
@@ -31,12 +32,14 @@ from airflow_provider_oscar.hooks.dcache import DCacheHook
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
+from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.sealing import with_key
 from airflow_provider_oscar.jobs.signing import Signer
 from airflow_provider_oscar.jobs.start_script import service_script
+from airflow_provider_oscar.lineage import input_datasets, output_datasets
 from tests.integration.conftest import PLAIN_IMAGE
 from tests.integration.jobs.quick import node_of
-from tests.support.secret_search import Spy, leaks
+from tests.support.secret_search import Collector, Spy, leaks
 
 pytestmark = [
     pytest.mark.timeout(1200),
@@ -47,6 +50,14 @@ STATES = {"service", "wait", "on_slurm", "fails", "to_dcache", "on_oscar", "swee
 #: Files that hold a secret by their nature, each readable by its owner alone.
 HOLDERS = {"passwords.json", ".fernet_key", ".secret_key", ".jwt_secret"}
 PATIENCE = 600.0
+#: Changes the service of the walk, whose key OSCAR has.
+FDL = """functions:
+  oscar:
+  - c:
+      name: count-words
+      image: other:1
+      script: "true"
+"""
 
 
 def canary(name: str) -> str:
@@ -57,9 +68,23 @@ def canary(name: str) -> str:
 class Walk:
     """What an Airflow with two runs left, and the secrets that were in use."""
 
-    def __init__(self, platform: LocalPlatform, airflow: StandaloneAirflow, spy: Spy, known: dict[str, str]) -> None:
-        self.platform, self.airflow, self.spy = platform, airflow, spy
+    def __init__(
+        self,
+        platform: LocalPlatform,
+        airflow: StandaloneAirflow,
+        spy: Spy,
+        collector: Collector,
+        known: dict[str, str],
+    ) -> None:
+        self.platform, self.airflow, self.spy, self.collector = platform, airflow, spy, collector
         self.secrets = known
+        #: Rows of triggers while they ran: class, and arguments as they are stored.
+        self.triggers: set[tuple[str, str]] = set()
+
+    def look_at_triggers(self) -> None:
+        """Keep what is stored of those that run now."""
+        with closing(sqlite3.connect(f"file:{self.airflow.directory}/airflow.db?mode=ro", uri=True)) as database:
+            self.triggers.update(database.execute("SELECT classpath, kwargs FROM trigger"))
 
     def states(self) -> dict[str, dict[str, str]]:
         """States of the tasks of each run."""
@@ -143,8 +168,9 @@ def walk(running_platform: LocalPlatform, tmp_path_factory: pytest.TempPathFacto
         "SECRETS_IMAGE": PLAIN_IMAGE,
     }
     directory = tmp_path_factory.mktemp("walk")
-    airflow = StandaloneAirflow(directory / "airflow", dags=DAGS, environment=environment, parallelism=3)
-    with pytest.MonkeyPatch.context() as patch, Spy(platform.directory / "interlink") as spy:
+    with pytest.MonkeyPatch.context() as patch, Spy(platform.directory / "interlink") as spy, Collector() as collector:
+        environment |= collector.environment
+        airflow = StandaloneAirflow(directory / "airflow", dags=DAGS, environment=environment, parallelism=3)
         for name, value in platform.environment().items():
             patch.setenv(name, value)
         for bucket in ("incoming", "results"):
@@ -167,20 +193,20 @@ def walk(running_platform: LocalPlatform, tmp_path_factory: pytest.TempPathFacto
             airflow.add_connection(
                 "stored", {"conn_type": "oscar_s3", "login": "a", "password": planted["stored"], "extra": {}}
             )
-            made = Walk(platform, airflow, spy, known)
+            made = Walk(platform, airflow, spy, collector, known)
             wait_until(lambda: airflow.get("dags/secrets_walk") is not None, what="the DAG", timeout=120, interval=1)
             OscarS3Hook().put_bytes("incoming", "walk/a.txt", b"two words")
             DCacheHook().put_bytes("/data/walk", "b.txt", b"three more words")
             over = {"success", "failed", "upstream_failed", "skipped"}
-            wait_until(
-                lambda: (
-                    len(found := made.states()) == 2
-                    and all(run.keys() == STATES and set(run.values()) <= over for run in found.values())
-                ),
-                what="both runs end",
-                timeout=PATIENCE,
-                interval=2,
-            )
+
+            def both_ended() -> bool:
+                made.look_at_triggers()
+                found = made.states()
+                return len(found) == 2 and all(
+                    run.keys() == STATES and set(run.values()) <= over for run in found.values()
+                )
+
+            wait_until(both_ended, what="both runs end", timeout=PATIENCE, interval=1)
             yield made
         finally:
             airflow.stop()
@@ -216,6 +242,37 @@ def test_no_row_of_the_metadata_database_holds_a_secret_or_a_signed_url(walk: Wa
         assert word not in dump
 
 
+def test_arguments_of_triggers_are_stored_encrypted_and_hold_no_secret_inside(walk: Walk) -> None:
+    classes = {classpath.rpartition(".")[2] for classpath, _ in walk.triggers}
+    assert {"S3ObjectTrigger", "DCacheObjectTrigger"} <= classes, classes
+    key = Fernet(walk.airflow.environment()["AIRFLOW__CORE__FERNET_KEY"].encode())
+    for classpath, kwargs in walk.triggers:
+        inside = key.decrypt(kwargs.encode()).decode()
+        assert leaks(inside, walk.secrets) == [], classpath
+        assert "X-Amz-Signature=" not in inside, classpath
+
+
+def test_no_metric_has_a_secret_in_its_name_or_tags(walk: Walk) -> None:
+    sent = b"\n".join(walk.collector.received).decode("utf-8", "replace")
+    assert "airflow.oscar." in sent
+    assert leaks(sent, walk.secrets) == []
+    assert "X-Amz-Signature" not in sent
+
+
+def test_lineage_names_places_and_no_access_to_them(walk: Walk) -> None:
+    store, told = OscarS3Hook(), ""
+    for page in store.list_pages("results", ""):
+        for each in page.events:
+            if each.key.endswith("/manifest.json"):
+                raw = store.read_bytes(each.uri, 1_000_000) or b""
+                manifest = Manifest.from_json(raw).to_dict()
+                told += repr(input_datasets(manifest) + output_datasets(manifest)) + raw.decode()
+    assert "s3://incoming" in told
+    assert leaks(told, walk.secrets) == []
+    for word in ("X-Amz-", "Signature", "macaroon", "authz="):
+        assert word not in told
+
+
 def test_no_answer_of_any_endpoint_holds_a_secret(walk: Walk) -> None:
     found: dict[str, list[str]] = {}
     looked = 0
@@ -246,9 +303,11 @@ def test_nothing_of_a_run_is_in_pods_services_jobs_or_command_lines(walk: Walk) 
         assert "X-Amz-Signature=" not in text, place
 
 
-def test_rendering_and_a_trial_run_show_no_secret(walk: Walk) -> None:
+def test_rendering_trial_runs_and_commands_show_no_secret(walk: Walk, tmp_path: Path) -> None:
     run = next(iter(walk.states()))
     said = ""
+    fdl = tmp_path / "service.yaml"
+    fdl.write_text(FDL)
     for words in (
         ["tasks", "render", "secrets_walk", "on_slurm", run],
         ["tasks", "render", "secrets_walk", "on_oscar", run],
@@ -256,6 +315,15 @@ def test_rendering_and_a_trial_run_show_no_secret(walk: Walk) -> None:
         ["dags", "details", "secrets_walk"],
         ["oscar", "check"],
         ["oscar", "hpc", "orphans"],
+        ["oscar", "hpc", "orphans", "-o", "json"],
+        ["oscar", "check", "-o", "json"],
+        ["oscar", "cluster", "info", "-o", "json"],
+        ["oscar", "services", "list", "-o", "json"],
+        ["oscar", "services", "get", "count-words", "-o", "json"],
+        ["oscar", "services", "apply", str(fdl), "--dry-run"],
+        ["oscar", "jobs", "list", "count-words", "-o", "json"],
+        ["oscar", "buckets", "list", "-o", "json"],
+        ["oscar", "objects", "list", "--asset", "s3://incoming/walk/*.txt", "-o", "json"],
     ):
         done = subprocess.run(
             [sys.executable, "-m", "airflow", *words],

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import yaml
 
+from airflow_provider_oscar.jobs.access import ACCESS_PREFIX
 from airflow_provider_oscar.jobs.large_outputs import PARTS_PREFIX
+from airflow_provider_oscar.jobs.manifest import MANIFEST_NAME
 
 ROOT = Path(__file__).parents[3]
 RIGHTS = ROOT / "deploy" / "rights"
@@ -54,7 +56,9 @@ def test_no_secret_can_be_read_with_the_role():
 def test_the_s3_policy_neither_deletes_nor_writes_inputs():
     statements = json.loads((RIGHTS / "s3-policy.json").read_text())["Statement"]
     writes = [each for each in statements if any("Put" in action or "Delete" in action for action in each["Action"])]
-    assert [each["Sid"] for each in writes] == ["WriteAndReadResults", "RemovePartsOfLargeResults"]
+    assert [each["Sid"] for each in writes] == ["WriteAndReadResults", "RemovePartsRenewedAccessAndSecondManifests"]
     assert not any("*" in action for each in statements for action in each["Action"])
-    deletes = [each["Resource"] for each in writes if any("Delete" in action for action in each["Action"])]
-    assert all(each.endswith(f"/{PARTS_PREFIX}*") for each in deletes), "of results, only the parts of large ones"
+    (deletes,) = [each["Resource"] for each in writes if any("Delete" in action for action in each["Action"])]
+    results = "arn:aws:s3:::results/words/"
+    may = [f"{results}*/{PARTS_PREFIX}*", f"{results}{ACCESS_PREFIX}/*", f"{results}*/{MANIFEST_NAME}"]
+    assert deletes == may, "of results, none of the outputs"

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from airflow_provider_oscar.core.errors import DefinitionError, TransientError
+from airflow_provider_oscar.core.errors import AccessError, DefinitionError
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.jobs import poller
 from airflow_provider_oscar.jobs.oscar import OscarBackend, OscarWork
@@ -213,11 +213,19 @@ def test_a_deleted_job_is_waited_for_until_it_is_gone(oscar):
     assert len(pauses) == 3
 
 
-def test_a_deleted_job_that_stays_is_an_error(oscar):
-    oscar.refuse["DELETE", "/system/logs"] = 404
+def test_a_job_that_may_not_be_deleted_is_an_error_with_route_and_remedy(oscar):
+    oscar.refuse["DELETE", "/system/logs"] = 403
     oscar.jobs["j"] = "Failed"
-    with pytest.raises(TransientError, match="still listed"):
+    with pytest.raises(AccessError, match="for DELETE '/system/logs/infer/j' the account .* allowed_users"):
         OscarBackend(**PLACE, sleep=lambda _: None).delete_ended("j")
+
+
+def test_a_running_job_that_may_not_be_deleted_is_not_said_to_be_gone(oscar):
+    oscar.refuse["DELETE", "/system/logs"] = 403
+    oscar.jobs["j"] = "Running"
+    with pytest.raises(AccessError, match="'oscar_default'.*job 'j' is listed and was not deleted"):
+        OscarBackend(**PLACE).cancel("j")
+    assert not OscarBackend(**PLACE).cancel("another").found
 
 
 def test_a_submitted_job_is_remembered_with_the_time_of_its_specification(oscar):
