@@ -195,14 +195,15 @@ def more_bulk(talk: Talk) -> None:
     talk.ask("change an unknown one", "PATCH", f"{service}/{'0' * 8}", body={"action": "cancel"})
     talk.ask("delete an unknown one", "DELETE", f"{service}/{'0' * 8}")
     stage = f"{talk.api}/tape/stage"
-    for name, body in (
-        ("stage a list", ["x"]),
-        ("stage without files", {}),
-        ("stage files as text", {"files": "x"}),
-        ("stage without path", {"files": [{"diskLifetime": "PT1S"}]}),
-        ("stage a relative path", {"files": [{"path": "x"}]}),
-    ):
-        talk.ask(name, "POST", stage, body=body)
+    stages: dict[str, object] = {
+        "stage a list": ["x"],
+        "stage without files": {},
+        "stage files as text": {"files": "x"},
+        "stage without path": {"files": [{"diskLifetime": "PT1S"}]},
+        "stage a relative path": {"files": [{"path": "x"}]},
+    }
+    for name, asked in stages.items():
+        talk.ask(name, "POST", stage, body=asked)
     talk.ask("stage, bad JSON", "POST", stage, JSON, b"{x")
     talk.ask("stage, nobody", "POST", stage, body={"files": [{"path": f"{base}/gone"}]}, credentials=None)
     talk.ask("archiveinfo, nobody", "POST", f"{talk.api}/tape/archiveinfo", body={"paths": []}, credentials=None)
