@@ -17,7 +17,7 @@ from oscar_testbed.fakes.slurm import BatchSystem
 from oscar_testbed.process import wait_until
 from oscar_testbed.real.base import Component
 from oscar_testbed.real.slurm import Slurm
-from oscar_testbed.real.stack import TOOLS_IMAGE, Part, Stack, default_directory, only_one, owner, part_line
+from oscar_testbed.real.stack import TOOLS_IMAGE, Part, Stack, default_directory, only_one, owner, part_line, publish
 
 from airflow_provider_oscar.hooks.dcache import DCacheHook
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
@@ -90,7 +90,11 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     else:
         with only_one(default_directory()), Stack(progress=lambda text: None) as stack:
             lines += [part_line(part) for part in stack.parts]
-            yield _site(stack.api.kubeconfig(), stack.slurm, tuple(stack.parts))
+            state = publish(stack)  # where the demo finds it
+            try:
+                yield _site(stack.api.kubeconfig(), stack.slurm, tuple(stack.parts))
+            finally:
+                state.unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ ROLE = next(
 BUCKET, PLACE = "checked", "s3://checked/in/"
 S3_RIGHTS = (
     ("s3:ListAllMyBuckets", "*"),
-    ("s3:ListBucket", f"{BUCKET}?in/*"),
+    ("s3:ListBucket", BUCKET),
     ("s3:GetObject", f"{BUCKET}/in/*"),
     ("s3:PutObject", f"{BUCKET}/in/*"),
     ("s3:DeleteObject", f"{BUCKET}/in/*"),
@@ -117,7 +117,7 @@ def test_each_right_of_a_store_is_missed(check, store, right, missed, result):
     code, rows, _ = check("oscar_s3_default", "--place", PLACE, "--write")
     assert (rows[missed]["result"], code) == (result, 1 if result == "failed" else 0)
     assert "may not do this in bucket 'checked'" in rows[missed]["detail"]
-    assert "grant it the right" in rows[missed]["detail"]
+    assert f"grant it {right}" in rows[missed]["detail"]
 
 
 def test_a_key_that_may_not_list_buckets_is_fine(check, store):
