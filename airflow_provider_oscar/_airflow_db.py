@@ -46,6 +46,26 @@ def transaction() -> Iterator[Session]:
         yield session
 
 
+def insert_unless_there(session: Session, model: type, **values: object) -> None:
+    """Insert a row, unless another process has just inserted it.
+
+    Not by ``session.begin_nested()``: the scheduler forbids its session to commit (``prohibit_commit``), and takes the
+    end of a savepoint of the session for one. A savepoint of its connection is none.
+
+    :param model: class of the row.
+    :param values: its columns.
+    """
+    from sqlalchemy import insert
+    from sqlalchemy.exc import IntegrityError
+
+    connection = session.connection()
+    try:
+        with connection.begin_nested():
+            connection.execute(insert(model).values(**values))
+    except IntegrityError:
+        pass
+
+
 def find_consumers(session: Session, timetable: str, *, dag_ids: Collection[str] | None = None) -> list[Consumer]:
     """Return the DAGs with a timetable, those of active assets.
 

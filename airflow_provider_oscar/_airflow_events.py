@@ -11,6 +11,8 @@ from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_oscar._airflow_db import insert_unless_there
+
 if TYPE_CHECKING:
     from airflow.models.asset import AssetEvent, AssetModel
     from airflow.models.dagrun import DagRun
@@ -238,16 +240,10 @@ def queue_event(session: Session, dag_id: str, asset_id: int, *, at: datetime | 
     """
     from airflow._shared.timezones import timezone
     from airflow.models.asset import AssetDagRunQueue
-    from sqlalchemy.exc import IntegrityError
 
     if session.get(AssetDagRunQueue, (asset_id, dag_id)) is None:
-        try:
-            with session.begin_nested():
-                session.add(
-                    AssetDagRunQueue(asset_id=asset_id, target_dag_id=dag_id, created_at=at or timezone.utcnow())
-                )
-        except IntegrityError:
-            pass  # Airflow has just queued it
+        queued = {"asset_id": asset_id, "target_dag_id": dag_id, "created_at": at or timezone.utcnow()}
+        insert_unless_there(session, AssetDagRunQueue, **queued)
 
 
 def will_run(session: Session, dag_id: str, asset_id: int) -> bool:

@@ -11,6 +11,8 @@ from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_oscar._airflow_db import insert_unless_there
+
 if TYPE_CHECKING:
     from airflow.models.asset_state_store import AssetStateStoreModel
     from sqlalchemy.orm import Session
@@ -42,18 +44,13 @@ def claimed_state(session: Session, asset_ids: Collection[int], key: str) -> dic
     from airflow.models.asset_state_store import AssetStateStoreModel
     from airflow.utils.sqlalchemy import with_row_locks
     from sqlalchemy import select
-    from sqlalchemy.exc import IntegrityError
 
     wanted = sorted(asset_ids)
     where = (AssetStateStoreModel.asset_id.in_(wanted), AssetStateStoreModel.key == key)
     there = set(session.scalars(select(AssetStateStoreModel.asset_id).where(*where)))
     for asset_id in wanted:
         if asset_id not in there:
-            try:
-                with session.begin_nested():
-                    session.add(AssetStateStoreModel(asset_id=asset_id, key=key, value="null"))
-            except IntegrityError:
-                pass  # another process has just made it
+            insert_unless_there(session, AssetStateStoreModel, asset_id=asset_id, key=key, value="null")
     query = select(AssetStateStoreModel).where(*where).order_by(AssetStateStoreModel.asset_id)
     rows = session.scalars(with_row_locks(query, session=session).execution_options(populate_existing=True))
     return {row.asset_id: _load(row) for row in rows}

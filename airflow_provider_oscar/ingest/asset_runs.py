@@ -158,5 +158,4 @@ def on_dag_run_running(dag_run: Any) -> None:
 
     session = object_session(dag_run)
     if session is not None:
-        with session.begin_nested():  # whatever goes wrong here, the scheduler's transaction can go on
-            complete_events(session, dag_run)
+        complete_events(session, dag_run)

@@ -13,7 +13,6 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from airflow.sdk.exceptions import TaskDeferred
 from oscar_testbed.platform import LocalPlatform
 from threedgan.data import write_input
 
@@ -21,6 +20,7 @@ from airflow_provider_oscar.hooks.dcache import DCacheHook
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.operators.job import JobOperator
 from airflow_provider_oscar.operators.job_state import RunningJob
+from airflow_provider_oscar.operators.job_waiting import job_trigger
 from airflow_provider_oscar.supervisor.sealing import is_sealed, opened
 from tests.integration.conftest import BUCKET, INBOX
 from tests.support.runs import Runner
@@ -176,7 +176,5 @@ def test_job_triggers_carry_names_only(evidence, inference):
     assert len(jobs) == 3
     for task in jobs:
         job = RunningJob(submission_id="n", job_id="n", deadline=1.0, object_uri="s3://b/k")
-        with pytest.raises(TaskDeferred) as deferral:
-            task._defer(job, None)
-        _, arguments = deferral.value.trigger.serialize()
+        _, arguments = job_trigger(task, job, None).serialize()
         assert leaks(json.dumps(arguments), evidence.secrets) == []

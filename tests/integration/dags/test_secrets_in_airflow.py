@@ -244,7 +244,7 @@ def test_no_row_of_the_metadata_database_holds_a_secret_or_a_signed_url(walk: Wa
 
 def test_arguments_of_triggers_are_stored_encrypted_and_hold_no_secret_inside(walk: Walk) -> None:
     classes = {classpath.rpartition(".")[2] for classpath, _ in walk.triggers}
-    assert {"S3ObjectTrigger", "DCacheObjectTrigger"} <= classes, classes
+    assert {"S3NewObjectTrigger", "DCacheNewObjectTrigger"} <= classes, classes
     key = Fernet(walk.airflow.environment()["AIRFLOW__CORE__FERNET_KEY"].encode())
     for classpath, kwargs in walk.triggers:
         inside = key.decrypt(kwargs.encode()).decode()

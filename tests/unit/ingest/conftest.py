@@ -120,17 +120,18 @@ class World:
         from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
         from airflow.models.dag import DagModel
         from airflow.models.dagrun import DagRun
+        from airflow.utils.sqlalchemy import prohibit_commit
 
         from airflow_provider_oscar import _airflow_db as db
 
         scheduler = SchedulerJobRunner(job=Job())
-        with db.transaction() as session:
+        with db.transaction() as session, prohibit_commit(session):
             found, triggered = DagModel.dags_needing_dagruns(session)
             scheduler._create_dag_runs_asset_triggered(
                 dag_models=[dag for dag in found if dag.dag_id in triggered], session=session
             )
         if start:
-            with db.transaction() as session:
+            with db.transaction() as session, prohibit_commit(session):
                 queued = session.query(DagRun).filter_by(state="queued")
                 if only is not None:  # it starts a few at a time
                     queued.filter(DagRun.dag_id != only.dag_id).update({"run_after": datetime(2099, 1, 1, tzinfo=UTC)})

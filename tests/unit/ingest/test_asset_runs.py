@@ -19,9 +19,10 @@ def start(world: World, dag: Any, *, events: int = 1, end: str | None = None, ag
     """Make a run with the first waiting events, as Airflow's scheduler does, and start it; return its objects."""
     from airflow.models.asset import AssetEvent, AssetModel
     from airflow.models.dagrun import DagRun
+    from airflow.utils.sqlalchemy import prohibit_commit
     from airflow.utils.state import DagRunState
 
-    with db.transaction() as session:
+    with db.transaction() as session, prohibit_commit(session):
         dag_ = db.serialized_dag(session, dag.dag_id)
         names = [key.name for key, _ in dag_.timetable.asset_condition.iter_assets()]
         ids = [asset.id for asset in session.query(AssetModel).filter(AssetModel.name.in_(names))]
