@@ -38,6 +38,7 @@ from airflow_provider_oscar.hooks.dcache.propfind import LISTING_BYTES
 from airflow_provider_oscar.hooks.dcache.rest import RestEndpoint
 from airflow_provider_oscar.hooks.dcache.settings import AuthMode, DCacheSettings
 from airflow_provider_oscar.hooks.dcache.webdav import WebDavEndpoint
+from airflow_provider_oscar.hooks.http.closing import closes_itself
 from airflow_provider_oscar.hooks.http.cookies import cookie_jar
 from airflow_provider_oscar.hooks.http.flows import ANSWER_LIMIT, Flow, run
 from airflow_provider_oscar.hooks.http.pace import paced
@@ -110,7 +111,7 @@ class DCacheHook(BaseHook):
         """The client that carries credentials and TLS; it follows no redirects."""
         with self._lock:
             if self._client is None:
-                self._client = paced(httpx.Client(**self.client_options()))
+                self._client = closes_itself(paced(httpx.Client(**self.client_options())))
             return self._client
 
     def async_client(self) -> httpx.AsyncClient:

@@ -16,6 +16,7 @@ import httpx
 
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError, quoted
 from airflow_provider_oscar.core.shapes import parse_json
+from airflow_provider_oscar.hooks.http.closing import closes_itself
 from airflow_provider_oscar.hooks.http.errors import is_page
 from airflow_provider_oscar.hooks.http.flows import TRANSPORT_ERRORS, transport_error
 from airflow_provider_oscar.hooks.http.pace import paced
@@ -130,7 +131,7 @@ class RucioClient:
             timeout=httpx.Timeout(read, connect=connect),
             transport=transport,
         )
-        self._http = paced(client)
+        self._http = closes_itself(paced(client))
 
     def files(self, scope: str, name: str) -> Iterator[Mapping[str, object]]:
         """Yield what is known of each file of a dataset or container: scope, name, bytes, adler32, guid.

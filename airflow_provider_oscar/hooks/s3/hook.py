@@ -33,6 +33,7 @@ from airflow_provider_oscar.core.errors import (
 )
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType, normalised_etag
 from airflow_provider_oscar.core.staging import StageIn, StageOutS3Post
+from airflow_provider_oscar.hooks.http.closing import closes_itself
 from airflow_provider_oscar.hooks.http.cookies import cookie_jar
 from airflow_provider_oscar.hooks.http.pace import paced
 from airflow_provider_oscar.hooks.http.tls import tls_context
@@ -333,7 +334,7 @@ class OscarS3Hook(BaseHook):
                     timeout=httpx.Timeout(settings.read_timeout, connect=settings.connect_timeout),
                     follow_redirects=False,
                 )
-                self._http = paced(client)
+                self._http = closes_itself(paced(client))
             return self._http
 
     def close(self) -> None:
