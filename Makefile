@@ -71,8 +71,8 @@ unit: $(STAMP) ## Run the unit tests.
 	@$(BIN)/python -m pytest tests/unit $(PARALLEL) $(AGAIN)
 
 .PHONY: coverage
-coverage: $(STAMP) ## Run the unit tests with more examples of each property, and say which lines they run; it fails if core/ has less than 98 %.
-	@$(BIN)/python -m pytest tests/unit $(PARALLEL) --hypothesis-profile=thorough --cov --cov-report=term $(AGAIN)
+coverage: $(STAMP) ## Run unit tests and those of ingest/ with more examples of each property, and say which lines they run; it fails if core/ has less than 98 %.
+	@$(BIN)/python -m pytest tests/unit tests/integration/ingest $(PARALLEL) --hypothesis-profile=thorough --cov --cov-report=term $(AGAIN)
 	@$(BIN)/python -m coverage report --include='airflow_provider_oscar/core/*' --fail-under=98
 
 .PHONY: integration

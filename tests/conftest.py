@@ -41,7 +41,7 @@ os.environ.update(
 (_HOME / "dags").mkdir()
 
 # Property tests judge results and not speed, so a busy machine must not fail them; the examples are the same each time.
-# `make coverage`, which CI runs, chooses the thorough profile (--hypothesis-profile=thorough).
+# `make coverage` chooses the thorough profile (--hypothesis-profile=thorough).
 for _profile, _examples in (("quick", 15), ("thorough", 100)):
     settings.register_profile(_profile, max_examples=_examples, deadline=None, derandomize=True, database=None)
 settings.load_profile("quick")

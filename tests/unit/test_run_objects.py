@@ -14,7 +14,7 @@ from airflow_provider_oscar.core.errors import TransientError
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.ingest import current_object, get_object, get_objects
-from tests.unit.ingest.conftest import made
+from tests.support.object_events import made
 
 
 def context(*extras: Any, conf: Any = None, key: str | None = None, **params: Any) -> dict[str, Any]:

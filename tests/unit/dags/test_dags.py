@@ -47,7 +47,7 @@ def test_file_says_what_it_solves_and_its_examples_are_marked(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_file_imports_without_connections_and_defines_the_dags_it_promises(path, airflow_db):
+def test_file_imports_without_connections_and_defines_the_dags_it_promises(path):
     from airflow.dag_processing.dagbag import DagBag
 
     bag = DagBag(dag_folder=str(path))
@@ -58,7 +58,7 @@ def test_file_imports_without_connections_and_defines_the_dags_it_promises(path,
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_dag_survives_serialisation(path, airflow_db):
+def test_dag_survives_serialisation(path):
     from airflow.dag_processing.dagbag import DagBag
     from airflow.serialization.serialized_objects import DagSerialization
 
@@ -220,7 +220,7 @@ SCHEDULES = {
 @pytest.mark.parametrize(
     "path", [path for path in FILES if path.stem.startswith("schedule_")], ids=lambda path: path.stem
 )
-def test_each_example_has_the_schedule_of_its_name_and_needs_no_stub(path, airflow_db):
+def test_each_example_has_the_schedule_of_its_name_and_needs_no_stub(path):
     from airflow.dag_processing.dagbag import DagBag
 
     for dag_id, dag in DagBag(dag_folder=str(path)).dags.items():

@@ -57,7 +57,9 @@ def ask_s3_by_boto3(url: str) -> None:
 
 
 def ask_rucio(url: str) -> None:
-    connection = Connection(conn_id="r", conn_type="rucio", host=url, password="token", extra=json.dumps({"account": "a"}))
+    connection = Connection(
+        conn_id="r", conn_type="rucio", host=url, password="token", extra=json.dumps({"account": "a"})
+    )
     client = RucioClient(RucioSettings.from_connection(connection))
     assert client._http.get(url).status_code == 404
 

@@ -107,7 +107,7 @@ def outcomes(report: Report, element: str) -> dict[str, Outcome]:
 
 
 @pytest.fixture
-def dags(tmp_path: Path, airflow_db: Path) -> Any:
+def dags(tmp_path: Path) -> Any:
     """Write the DAG file of a plan, and return what Airflow makes of it."""
 
     def load(plan: Plan) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from airflow_provider_oscar.ingest.policies import (
     run_id,
     to_json,
 )
-from tests.unit.ingest.conftest import NOON, made
+from tests.support.object_events import NOON, made
 
 keys = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from([".h5", ".json", ".x"])), max_size=30)
 policies = st.one_of(

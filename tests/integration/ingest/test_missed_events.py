@@ -11,7 +11,8 @@ from airflow.sdk import Asset, AssetAll
 from airflow_provider_oscar import _airflow_db as db
 from airflow_provider_oscar.ingest import NewObjects
 from airflow_provider_oscar.ingest.missed_events import MissedEvents
-from tests.unit.ingest.conftest import MakePlace, World, consumer, made, result
+from tests.support.metadata_db import MakePlace, World, consumer
+from tests.support.object_events import made, result
 
 
 def queued(dag: Any) -> int:

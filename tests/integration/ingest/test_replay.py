@@ -16,7 +16,8 @@ from airflow_provider_oscar.cli.objects import objects_list, objects_replay
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.replay import Selection
 from airflow_provider_oscar.ingest.replay import Replayed, find_objects, replay
-from tests.unit.ingest.conftest import NOON, MakePlace, World, consumer, made
+from tests.support.metadata_db import MakePlace, World, consumer
+from tests.support.object_events import NOON, made
 
 
 def end(world: World, dag: Any, **states: str) -> None:

@@ -17,8 +17,9 @@ from airflow_provider_oscar.core.events import describe_outputs
 from airflow_provider_oscar.core.objects import ObjectEvent, Reason, StoreType
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.ingest import NewObjects, get_objects
-from tests.unit.ingest.conftest import World, consumer, made
-from tests.unit.ingest.test_asset_runs import start
+from tests.integration.ingest.test_asset_runs import start
+from tests.support.metadata_db import World, consumer
+from tests.support.object_events import made
 
 _NUMBERS = itertools.count(1)
 Tell = Callable[[World, Any, ObjectEvent], None]

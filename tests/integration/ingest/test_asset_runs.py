@@ -12,7 +12,8 @@ from airflow.sdk import Asset, AssetAll, AssetAny, AssetOrTimeSchedule, CronTrig
 from airflow_provider_oscar import _airflow_db as db
 from airflow_provider_oscar import _airflow_events as db_events
 from airflow_provider_oscar.ingest import asset_runs
-from tests.unit.ingest.conftest import MakePlace, World, consumer, made
+from tests.support.metadata_db import MakePlace, World, consumer
+from tests.support.object_events import made
 
 
 def start(world: World, dag: Any, *, events: int = 1, end: str | None = None, again: bool = False) -> list[str]:

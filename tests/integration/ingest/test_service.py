@@ -15,7 +15,8 @@ from airflow_provider_oscar import _airflow_db as db
 from airflow_provider_oscar import _airflow_events as db_events
 from airflow_provider_oscar.ingest import service as module
 from airflow_provider_oscar.ingest.service import HandOverListener, HandOverService
-from tests.unit.ingest.conftest import MakePlace, World, consumer, made
+from tests.support.metadata_db import MakePlace, World, consumer
+from tests.support.object_events import made
 
 
 class Clock:

@@ -3,43 +3,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
-import pytest
+from airflow_provider_oscar.core.events import parse_object, result_key
+from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.ingest import NewObjects
 
-from airflow_provider_oscar.core.events import describe_outputs, parse_object, result_key
-from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
-
-if TYPE_CHECKING:
-    from airflow_provider_oscar.ingest import NewObjects
-
-_NUMBERS = itertools.count(1)
-NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
-
-
-def made(key: str, *, second: int = 0, size: int = 1, container: str = "bucket") -> ObjectEvent:
-    """An object that a listing might show."""
-    return ObjectEvent(
-        source=StoreType.S3,
-        conn_id="store",
-        container=container,
-        key=key,
-        size=size,
-        etag=f"etag-{key}-{second}",
-        version_id="",
-        modified=NOON + timedelta(seconds=second),
-    )
-
-
-def result(output_uri: str, *names: str, job_id: str = "job", content: str = "1") -> dict[str, object]:
-    """What the event of a job operator's outlet says of its files."""
-    outputs = [(name, hashlib.sha256(f"{name}{content}".encode()).hexdigest()) for name in names]
-    return {"job_id": f"{job_id}-{output_uri}", "objects": describe_outputs(output_uri, "store", outputs)}
+#: Numbers for names that no other test of the session has.
+NUMBERS = itertools.count(1)
+MakePlace = Callable[..., NewObjects]
 
 
 class World:
@@ -183,38 +158,9 @@ class World:
             return dict(asset_states.get_state(session, model.id, offset_key(dag.dag_id)))
 
 
-@pytest.fixture
-def world(airflow_db: Path) -> Iterator[World]:
-    """An empty world."""
-    from airflow.models.asset import AssetDagRunQueue, AssetEvent
-    from airflow.models.asset_state_store import AssetStateStoreModel
-    from airflow.models.dagrun import DagRun
-    from airflow.utils.session import create_session
-    from sqlalchemy import delete
-
-    with create_session() as session:
-        for model in (DagRun, AssetEvent, AssetStateStoreModel, AssetDagRunQueue):
-            session.execute(delete(model))
-    return World()
-
-
-class MakePlace(Protocol):
-    """Makes :class:`NewObjects` of a bucket that no other test has."""
-
-    def __call__(self, **arguments: Any) -> NewObjects:
-        """Make them, with these arguments."""
-
-
-@pytest.fixture
-def place() -> MakePlace:
-    """Makes :class:`NewObjects` of a bucket that no other test has."""
-
-    def make(**arguments: Any) -> NewObjects:
-        from airflow_provider_oscar.ingest import NewObjects
-
-        return NewObjects(f"s3://bucket-{next(_NUMBERS)}/in/", **arguments)
-
-    return make
+def make_place(**arguments: Any) -> NewObjects:
+    """New objects of a bucket that no other test has."""
+    return NewObjects(f"s3://bucket-{next(NUMBERS)}/in/", **arguments)
 
 
 def consumer(schedule: Any, *, dag_id: str | None = None, **arguments: Any) -> Any:
@@ -222,6 +168,6 @@ def consumer(schedule: Any, *, dag_id: str | None = None, **arguments: Any) -> A
     from airflow.providers.standard.operators.empty import EmptyOperator
     from airflow.sdk import DAG
 
-    with DAG(dag_id or f"consumer_{next(_NUMBERS)}", schedule=schedule, **arguments) as dag:
+    with DAG(dag_id or f"consumer_{next(NUMBERS)}", schedule=schedule, **arguments) as dag:
         EmptyOperator(task_id="work")
     return dag

@@ -29,7 +29,8 @@ from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.ingest.handover import hand_over
 from airflow_provider_oscar.ingest.missed_events import MissedEvents
 from airflow_provider_oscar.ingest.timetable import TIMETABLE
-from tests.unit.ingest.conftest import World, consumer, made, result
+from tests.support.metadata_db import World, consumer
+from tests.support.object_events import made, result
 
 #: Seconds of the waits and time-outs of the schedules here.
 WAIT, TIMEOUT = 30.0, 3600.0

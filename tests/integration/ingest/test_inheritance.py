@@ -23,7 +23,8 @@ from airflow_provider_oscar.watch.strategies import Start, WatchOptions
 from airflow_provider_oscar.watch.strategies.fingerprints import Fingerprints
 from airflow_provider_oscar.watch.strategies.snapshot import SnapshotState
 from airflow_provider_oscar.watch.watcher import Watcher
-from tests.unit.ingest.conftest import World, consumer, made
+from tests.support.metadata_db import NUMBERS, World, consumer
+from tests.support.object_events import made
 
 PLACE = ("s3", "store", "bucket", "in/")
 
@@ -149,10 +150,9 @@ def test_a_backlog_of_any_length_is_delivered_page_by_page(airflow_db, reported,
     from airflow.models.dagrun import DagRun
 
     from airflow_provider_oscar.ingest.policies import Each
-    from tests.unit.ingest.conftest import _NUMBERS
 
     world = World()
-    old = NewObjects(f"s3://backlog-{next(_NUMBERS)}/in/", suffix=".h5")
+    old = NewObjects(f"s3://backlog-{next(NUMBERS)}/in/", suffix=".h5")
     dag = consumer(old.each())
     world.add(dag)
     world.tell(old.asset, *(made(f"{n}.h5") for n in range(min(before, reported))))

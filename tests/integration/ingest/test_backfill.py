@@ -26,7 +26,8 @@ from airflow_provider_oscar.ingest.backfill import backfill
 from airflow_provider_oscar.ingest.service import HandOverService
 from airflow_provider_oscar.watch.arguments.s3 import S3Arguments
 from airflow_provider_oscar.watch.source import ListingSource, Page
-from tests.unit.ingest.conftest import NOON, MakePlace, World, consumer, made
+from tests.support.metadata_db import MakePlace, World, consumer
+from tests.support.object_events import NOON, made
 
 
 class Listing(ListingSource):

@@ -15,7 +15,8 @@ from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.ingest import NewObjects
 from airflow_provider_oscar.ingest.handover import Offset, hand_over
 from airflow_provider_oscar.ingest.timetable import TIMETABLE, NewObjectsTimetable
-from tests.unit.ingest.conftest import NOON, MakePlace, World, consumer, made
+from tests.support.metadata_db import MakePlace, World, consumer
+from tests.support.object_events import NOON, made
 
 
 def test_each_object_gets_its_own_run(world: World, place: MakePlace) -> None:
