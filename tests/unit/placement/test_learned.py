@@ -21,9 +21,6 @@ from airflow_provider_oscar.placement.learned import (
 )
 from airflow_provider_oscar.placement.policies import Explicit, Fallback, HistorySnapshot, RuleBased
 from airflow_provider_oscar.placement.targets import PlacementRequest, PlacementTarget, TargetObservation
-from tests.bench.placement.__main__ import RECOVERY, TO_BEST_FIXED, TO_ORACLE, recovered_after
-from tests.bench.placement.scenarios import scenarios
-from tests.bench.placement.simulator import play, play_oracle
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SLOW = PlacementTarget(name="slow", task_id="s", kind="oscar", cost_per_hour=1, power_kw=0.1, capacity=8)
@@ -263,29 +260,6 @@ class TestCircuitBreaker:
         history = History.of(past("slow", 10, faults=3))
         seen = [TargetObservation(name="slow", up=False, reason="no ping")]
         assert self.breaker.apply(TARGETS, seen, history, now=NOW) == seen
-
-
-@pytest.mark.parametrize("scenario", scenarios(400), ids=lambda each: each.name)
-def test_in_simulated_load_the_fastest_finish_is_near_the_oracle(scenario):
-    ours = play(FastestFinish(), scenario.sites, scenario.jobs)
-    fixed = [
-        play(Explicit(target=site.target.name), scenario.sites, scenario.jobs, elsewhere=False).mean
-        for site in scenario.sites
-    ]
-    assert ours.mean <= TO_ORACLE * play_oracle(scenario.sites, scenario.jobs).mean
-    assert ours.mean <= TO_BEST_FIXED * min(fixed)
-    assert (recovered_after(scenario, ours) or 0) <= RECOVERY
-
-
-@pytest.mark.parametrize("seed", ["2", "4"])
-def test_a_queue_storm_nobody_tells_of_is_met_by_starting_late_jobs_elsewhere_too(seed):
-    (storm,) = (each for each in scenarios(600, seed) if each.name == "queue storm on the GPUs")
-    oracle = play_oracle(storm.sites, storm.jobs).mean
-    once = play(FastestFinish(), storm.sites, storm.jobs)
-    twice = play(FastestFinish(), storm.sites, storm.jobs, speculate=True)
-    assert twice.mean <= TO_ORACLE * oracle < once.mean
-    assert len(twice.seconds) == len([each for each in twice.records if each.succeeded]), "never two results"
-    assert [each for each in twice.records if not each.started]
 
 
 def test_each_decision_of_many_knows_of_those_before_it_and_tells_what_is_expected_whatever_the_policy():
