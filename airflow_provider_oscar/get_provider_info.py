@@ -3,7 +3,8 @@
 
 A fault here would break every Airflow command of the environment, so ``tests/unit`` validates the
 result with the two JSON schemas that Airflow ships (``provider_info.schema.json`` and the connection
-types of ``provider.yaml.schema.json``).
+types of ``provider.yaml.schema.json``). Since nothing is imported, what the code says as well stands here
+once more: the tests compare fields with the extras that the hooks read, choices and defaults with the settings.
 """
 
 _PACKAGE = "airflow_provider_oscar"

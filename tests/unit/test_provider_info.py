@@ -11,9 +11,11 @@ import inspect
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import airflow
 import jsonschema
@@ -22,6 +24,9 @@ from airflow.api_fastapi.core_api.datamodels.connections import ConnectionRespon
 
 from airflow_provider_oscar import get_provider_info as module
 from airflow_provider_oscar.get_provider_info import get_provider_info
+from airflow_provider_oscar.hooks.dcache import settings as dcache
+from airflow_provider_oscar.hooks.dcache.settings import AuthMode
+from airflow_provider_oscar.hooks.s3 import settings as s3
 from airflow_provider_oscar.plugins.connection_test import CONNECTION_TYPES
 
 INFO: dict[str, Any] = get_provider_info()
@@ -154,21 +159,62 @@ def test_file_system_is_found_through_its_entry_points():
     assert upath.registry.get_upath_class("dcache") is DCachePath
 
 
-@pytest.mark.parametrize(
-    ("connection_type", "words"),
-    [
-        ("interlink", ["slurm_job_url"]),
-        ("dcache", ["ca_path", "allow_credential_forwarding", "frontend_url"]),
-        ("oscar", ["auth_type", "token_endpoint"]),
-    ],
-    ids=["interlink", "dcache", "oscar"],
-)
-def test_form_offers_every_extra_that_the_code_reads(connection_type, words):
+#: Words of other providers' connections that are read as well: Amazon's, Kubernetes'.
+NOT_OURS = {"endpoint_url", "kube_config", "disable_verify_ssl"}
+PACKAGE = Path(module.__file__).parent
+
+
+def _words_of_the_extra(path: Path) -> Iterator[str]:
+    """Yield what is looked up in something called ``extra``, or asked of a function together with it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Subscript):
+            subjects, words = [node.value], [node.slice]
+        elif isinstance(node, ast.Call):
+            subjects, words = [node.func, *node.args], node.args
+            if isinstance(node.func, ast.Attribute):
+                subjects.append(node.func.value)
+        else:
+            continue
+        if any(ast.unparse(each).endswith(("extra", "extra_dejson", "extra_field")) for each in subjects):
+            texts = (word.value for word in words if isinstance(word, ast.Constant))
+            yield from (text for text in texts if isinstance(text, str) and text.isidentifier())
+
+
+@cache
+def _texts_of_the_code() -> set[str]:
+    """Whole texts in the code, but for the metadata."""
+    return {
+        node.value
+        for path in PACKAGE.rglob("*.py")
+        if path.name != "get_provider_info.py"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+
+
+@pytest.mark.parametrize("connection", INFO["connection-types"], ids=lambda each: each["connection-type"])
+def test_form_offers_every_extra_that_the_hook_reads_and_none_that_nobody_reads(connection):
+    hook = PACKAGE.joinpath(*connection["hook-class-name"].split(".")[1:3])
+    read = {word for path in hook.rglob("*.py") for word in _words_of_the_extra(path)}
+    assert len(read) > 3
+    assert read - set(connection["conn-fields"]) <= NOT_OURS
+    assert set(connection["conn-fields"]) - read <= _texts_of_the_code()
+    assert all(field["description"] for field in connection["conn-fields"].values())
+
+
+def _form(connection_type: str) -> dict[str, Any]:
     (form,) = (each for each in INFO["connection-types"] if each["connection-type"] == connection_type)
-    assert set(words) <= set(form["conn-fields"])
-    assert all(form["conn-fields"][word]["description"] for word in words)
+    return dict(form["conn-fields"])
+
+
+def test_choices_and_defaults_of_the_forms_are_those_of_the_settings():
+    assert sorted(_form("dcache")["auth"]["schema"]["enum"]) == sorted(AuthMode)
+    assert sorted(_form("oscar_s3")["addressing_style"]["schema"]["enum"]) == sorted(get_args(s3.AddressingStyle))
+    connect, read = (_form("dcache")[f"{kind}_timeout"]["description"] for kind in ("connect", "read"))
+    assert connect.endswith(f" {dcache.CONNECT_TIMEOUT:.0f} if empty.")
+    assert s3.CONNECT_TIMEOUT == dcache.CONNECT_TIMEOUT
+    assert f" {s3.READ_TIMEOUT:.0f} for S3 and {dcache.READ_TIMEOUT:.0f} for dCache " in read
 
 
 def test_form_says_what_a_service_token_cannot_do():
-    (form,) = (each for each in INFO["connection-types"] if each["connection-type"] == "oscar")
-    assert "neither lists, reads nor cancels" in form["conn-fields"]["auth_type"]["description"]
+    assert "neither lists, reads nor cancels" in _form("oscar")["auth_type"]["description"]
