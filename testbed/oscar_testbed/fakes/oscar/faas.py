@@ -5,6 +5,7 @@ It runs inside a job, as OSCAR starts it (``echo $EVENT | supervisor``), and is 
 surprises: the script's exit code is ignored, missing credentials mean that nothing is transferred, and a
 body that is neither JSON nor base64 is a crash. ``SUPERVISOR_STRICT=1`` passes the script's code on.
 Different from :mod:`airflow_provider_oscar.supervisor`, which is what this provider sends along with a job.
+What it has not of the real one is listed in ``docs/conformance.md``.
 
 A program of its own: it imports nothing of the package, and boto3 only for S3.
 """
