@@ -39,7 +39,7 @@ CALLED: dict[str, tuple[str, ...]] = {
     "boto3, as arguments": ("aws_access_key_id", "aws_secret_access_key", "aws_session_token"),
     "boto3, of a connection": ("_consume_headers",),
     "urllib3": ("ConnectionCls", "pool_classes_by_scheme"),
-    "Python": ("__getattr__", "__dir__", "_missing_", "find_class", "persistent_load"),
+    "Python": ("__getattr__", "__dir__", "_missing_", "atexit", "find_class", "persistent_load"),
     "fsspec": ("cachable", "join_url"),
     "expat, its parser's fields": (
         "buffer_text", "buffer_size", "CharacterDataHandler", "EndElementHandler", "StartDoctypeDeclHandler",
