@@ -48,15 +48,26 @@ def output_datasets(manifest: Mapping[str, object]) -> list[DatasetName]:
     place = _named(str(manifest.get("output_uri") or ""))
     listed = manifest.get("outputs")
     outputs = listed if isinstance(listed, list) else []
-    keys = [str(each["key"]) for each in outputs if isinstance(each, Mapping) and each.get("key")]
-    if not place or not keys:
+    written = [each for each in outputs if isinstance(each, Mapping) and each.get("key")]
+    if not place or not written:
         return []
-    if len(keys) > OUTPUTS_NAMED:
-        return place
-    store, prefix = place[0]
+    # Each place has a name of its own; most jobs have one.
+    places = {uri: _named(uri)[0] if uri else place[0] for uri in {_elsewhere(each): None for each in written}}
+    if len(written) > OUTPUTS_NAMED:
+        return list(dict.fromkeys(places.values()))
+    return [_below(places[_elsewhere(each)], str(each["key"])) for each in written]
+
+
+def _elsewhere(output: Mapping[str, object]) -> str:
+    """Where an output is that went to another place by its name; empty if it did not, or nobody can read where."""
+    uri = str(output.get("uri") or "")
+    return uri if _named(uri) else ""
+
+
+def _below(place: DatasetName, key: str) -> DatasetName:
     # Paths of dCache are absolute, keys of S3 have no slash at their beginning.
-    below = "" if prefix == "/" and store.startswith("s3:") else f"{prefix.rstrip('/')}/"
-    return [DatasetName(store, below + key) for key in keys]
+    below = "" if place.name == "/" and place.namespace.startswith("s3:") else f"{place.name.rstrip('/')}/"
+    return DatasetName(place.namespace, below + key)
 
 
 def _named(uri: str) -> list[DatasetName]:

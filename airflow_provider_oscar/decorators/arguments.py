@@ -48,6 +48,7 @@ class JobArguments(DecoratorArguments, total=False):
     run_options: RunOptions | None
     inputs: object
     resume_from: object
+    outputs: Mapping[str, object] | None
 
 
 class PodArguments(JobArguments, total=False):

@@ -99,6 +99,9 @@ class FunctionJobOperator(DecoratedOperator, JobOperator[object]):
         **kwargs: Any,
     ) -> None:
         plain_function(python_callable, f"task {kwargs.get('task_id') or ''!r}")
+        if isinstance(outputs := kwargs.get("outputs"), Mapping):
+            # The value comes back from where the manifest is, whatever the patterns say.
+            kwargs["outputs"] = {RETURN_VALUE[serializer]: "", EXCEPTION: "", **outputs}
         super().__init__(
             python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, command=("python3",), **kwargs
         )

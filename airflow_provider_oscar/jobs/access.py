@@ -57,6 +57,8 @@ class AccessPlan(msgspec.Struct, frozen=True, kw_only=True):
     :param files: files of the job that are in a store.
     :param resume_from: files of a checkpoint.
     :param objects: of a batch: name of the result, and the object.
+    :param outputs: of each pattern of output names: parent of the place, and its connection; both empty for
+        ``output_uri``.
     """
 
     submission_id: str
@@ -68,6 +70,7 @@ class AccessPlan(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[ObjectEvent, ...] = ()
     resume_from: tuple[ObjectEvent, ...] = ()
     objects: tuple[tuple[str, ObjectEvent], ...] = ()
+    outputs: tuple[tuple[str, str], ...] = ()
 
 
 class RenewedInput(Redacted, frozen=True):
@@ -90,11 +93,13 @@ class RenewedObject(msgspec.Struct, frozen=True):
     :param submission_id: name of its result.
     :param inputs: the object; null if it cannot be reached any more.
     :param output: where its results go.
+    :param outputs: where they go by their names, in the order of the specification.
     """
 
     submission_id: str
     inputs: tuple[RenewedInput | None, ...]
     output: StageOut
+    outputs: tuple[StageOut | None, ...] = ()
 
 
 class AccessDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +111,7 @@ class AccessDocument(msgspec.Struct, frozen=True, kw_only=True):
     :param files: its stored files, likewise.
     :param resume_from: files of its checkpoint, likewise.
     :param objects: the objects of a batch.
+    :param outputs: where results go by their names, in the order of the specification; null for ``output``.
     :param plan: what all this was made from; the supervisor does not read it.
     """
 
@@ -116,6 +122,23 @@ class AccessDocument(msgspec.Struct, frozen=True, kw_only=True):
     resume_from: tuple[RenewedInput | None, ...]
     objects: tuple[RenewedObject, ...]
     plan: AccessPlan
+    outputs: tuple[StageOut | None, ...] = ()
+
+
+def open_stores(places: Iterable[tuple[str, str]], stores: Stores) -> list[tuple[ObjectStore, str] | None]:
+    """Return store and URI of each place; each store's client is made once.
+
+    :param places: URI and connection; None is returned for an empty URI.
+    :param stores: finds stores.
+    """
+    known: dict[tuple[str, str], ObjectStore] = {}
+    found: list[tuple[ObjectStore, str] | None] = []
+    for uri, conn_id in places:
+        key = (uri.partition("://")[0], conn_id)
+        if uri and key not in known:
+            known[key] = stores(uri, conn_id)
+        found.append((known[key], uri) if uri else None)
+    return found
 
 
 def document_place(output_uri: str, submission_id: str) -> tuple[str, str]:
@@ -153,6 +176,7 @@ def publish(plan: AccessPlan, key: str, stores: Stores, now: datetime) -> dateti
     :param now: the time.
     """
     store = stores(plan.output_uri, plan.output_conn_id)
+    others = open_stores(plan.outputs, stores)
     fresh = terms(plan, stores, now)
 
     def reached(event: ObjectEvent) -> RenewedInput | None:
@@ -167,14 +191,26 @@ def publish(plan: AccessPlan, key: str, stores: Stores, now: datetime) -> dateti
             plan.output_uri, submission_id=submission_id, lifetime=plan.lifetime, max_bytes=plan.max_bytes
         )
 
+    def outputs(submission_id: str) -> tuple[StageOut | None, ...]:
+        return tuple(
+            each
+            and each[0].stage_out(
+                each[1], submission_id=submission_id, lifetime=plan.lifetime, max_bytes=plan.max_bytes
+            )
+            for each in others
+        )
+
     document = AccessDocument(
         access=fresh,
         output=output(plan.submission_id),
         inputs=tuple(reached(each) for each in plan.inputs),
         files=tuple(reached(each) for each in plan.files),
         resume_from=tuple(reached(each) for each in plan.resume_from),
-        objects=tuple(RenewedObject(name, (reached(each),), output(name)) for name, each in plan.objects),
+        objects=tuple(
+            RenewedObject(name, (reached(each),), output(name), outputs(name)) for name, each in plan.objects
+        ),
         plan=plan,
+        outputs=() if plan.objects else outputs(plan.submission_id),
     )
     data = seal(_written(document), _document_key(key), _KEY_ID)
     store.put_bytes(*document_place(plan.output_uri, plan.submission_id), data)

@@ -20,16 +20,17 @@ from msgspec.structs import replace
 
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType, split_uri
+from airflow_provider_oscar.core.output_rules import OutputRule
 from airflow_provider_oscar.core.pods import InitContainer
 from airflow_provider_oscar.core.staging import StageIn, safe_name
 from airflow_provider_oscar.hooks.storage import ObjectStore, storage_hook
-from airflow_provider_oscar.jobs.access import AccessPlan, publish, terms
+from airflow_provider_oscar.jobs.access import AccessPlan, open_stores, publish, terms
 from airflow_provider_oscar.jobs.environment import Requirements, prepared
 from airflow_provider_oscar.jobs.faas_supervisor import FAAS_SUPERVISOR_IMAGE, faas_supervisor_job
 from airflow_provider_oscar.jobs.manifest import Placed
 from airflow_provider_oscar.jobs.options import Attachments, Binding, InlineFile, ObjectWork, RunOptions
 from airflow_provider_oscar.jobs.prepared import PreparedJob
-from airflow_provider_oscar.jobs.spec import JOB_VERSION, BatchObject, JobSpec
+from airflow_provider_oscar.jobs.spec import JOB_VERSION, BatchObject, JobSpec, RoutedOutput
 from airflow_provider_oscar.jobs.start_script import (
     PROGRAM_FILE,
     PYTHON_PATH,
@@ -113,8 +114,8 @@ class JobBuilder:
         if wanted.mode == "faas-supervisor":
             if attachments is not None:
                 raise DefinitionError(
-                    f"job {submission_id!r}: OSCAR's supervisor stages one object; further inputs, files and "
-                    "checkpoints need mode='inline'"
+                    f"job {submission_id!r}: OSCAR's supervisor stages one object and puts all results in one place; "
+                    "further inputs, files, checkpoints and outputs by pattern need mode='inline'"
                 )
             job = faas_supervisor_job(common, event=event, output_conn_id=output_conn_id, output_uri=output_uri)
             init = InitContainer(
@@ -146,7 +147,9 @@ class JobBuilder:
             files=tuple(stored.values()),
             resume_from=tuple(more.resume_from),
             objects=tuple((each.submission_id, each.event) for each in more.objects),
+            outputs=tuple((each.uri, each.conn_id) for each in more.outputs),
         )
+        routed = self._routes(more.outputs, lifetime, wanted.max_output_bytes)
         spec = JobSpec(
             input=None if event is None else self._stores(event).stage_in(event, lifetime=lifetime),
             output=self._stores(output_uri, output_conn_id).stage_out(
@@ -156,7 +159,11 @@ class JobBuilder:
             files=inline,
             stored_files=self._stored_files(stored, lifetime),
             resume_from=self._stage_in_all(more.resume_from, lifetime, checkpoint_names(more.resume_from)),
-            objects=self._batch(more.objects, output_uri, output_conn_id, lifetime, wanted.max_output_bytes),
+            objects=self._batch(
+                more.objects, output_uri, output_conn_id, lifetime, wanted.max_output_bytes, routed=routed
+            ),
+            # Of a batch, each object has places of its own.
+            outputs=() if more.objects else routed(submission_id),
             parallel=more.parallel,
             persistent_worker=more.persistent_worker,
             access=terms(plan, self._stores, common["submitted_at"]) if bound.signing_key else None,
@@ -169,7 +176,7 @@ class JobBuilder:
         if len(text) > limit:
             raise DefinitionError(
                 f"the specification of job {submission_id!r} takes {len(text)} bytes, a Secret has room for {limit}; "
-                "shorten command or environment, or read them from an object"
+                "shorten command or environment, or read them from an object; of a batch, give it fewer objects"
             )
         brought = InitContainer(
             name="supervisor-python", image=wanted.supervisor_image, command=("/bin/sh", "-c"), args=(copy_python(),)
@@ -194,6 +201,8 @@ class JobBuilder:
         output_conn_id: str,
         lifetime: timedelta,
         max_bytes: int | None,
+        *,
+        routed: Callable[[str], tuple[RoutedOutput, ...]],
     ) -> tuple[BatchObject, ...]:
         """Prepare each object of a batch; each store's client is made once, which takes longer than all it is for."""
         if not works:
@@ -215,9 +224,30 @@ class JobBuilder:
                     output=output,
                     signing_key=each.binding.signing_key,
                     request_digest=each.binding.request_digest,
+                    outputs=routed(each.submission_id),
                 )
             )
         return tuple(found)
+
+    def _routes(
+        self, rules: Sequence[OutputRule], lifetime: timedelta, max_bytes: int | None
+    ) -> Callable[[str], tuple[RoutedOutput, ...]]:
+        """Return what makes the places of a job's rules, given the name of its result."""
+        places = open_stores([(each.uri, each.conn_id) for each in rules], self._stores)
+
+        def routed(submission_id: str) -> tuple[RoutedOutput, ...]:
+            return tuple(
+                RoutedOutput(
+                    rule.pattern,
+                    place
+                    and place[0].stage_out(
+                        place[1], submission_id=submission_id, lifetime=lifetime, max_bytes=max_bytes
+                    ),
+                )
+                for rule, place in zip(rules, places, strict=True)
+            )
+
+        return routed
 
     def _stage_in_all(
         self, events: Sequence[ObjectEvent], lifetime: timedelta, names: Sequence[str]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from urllib.parse import quote
 
 from airflow_provider_oscar.core.errors import LostContactError, OscarProviderError, quoted
 from airflow_provider_oscar.core.objects import StoreType, split_uri
@@ -46,13 +47,16 @@ def outputs_in_parts(manifest: Manifest) -> Iterator[Output]:
         )
 
 
-def finish_outputs(store: ObjectStore, output_uri: str, submission_id: str, manifest: Manifest | None) -> None:
+def finish_outputs(
+    store: ObjectStore, output_uri: str, submission_id: str, manifest: Manifest | None, *, elsewhere: bool = False
+) -> None:
     """Join what the manifest says is in parts, and remove all parts of the job.
 
     :param store: of the job's output; only S3 has parts.
     :param output_uri: parent of the job's prefix.
     :param submission_id: name of the job.
     :param manifest: of the job, None if there is none.
+    :param elsewhere: it is not the job's own place, but one that outputs went to by their names.
     :raises LostContactError: if parts are missing.
     """
     if not isinstance(store, OscarS3Hook):
@@ -61,9 +65,12 @@ def finish_outputs(store: ObjectStore, output_uri: str, submission_id: str, mani
     if source is not StoreType.S3:
         return
     prefix = f"{path.rstrip('/')}/{submission_id}/".lstrip("/")
+    uri = f"s3://{bucket}/{quote(prefix, safe='/~')}" if elsewhere else ""
     known: list[str] = []
     for each in () if manifest is None else outputs_in_parts(manifest):
         assert each.parts is not None
+        if each.uri != uri:
+            continue
         keys = [prefix + key for key in part_keys(each)]
         join_objects(store, bucket, prefix + each.key, keys, size=each.size, etag=each.parts.etag)
         known += keys

@@ -60,16 +60,18 @@ class Parts(msgspec.Struct, frozen=True):
 class Output(msgspec.Struct, frozen=True, omit_defaults=True):
     """One staged-out file.
 
-    :param key: relative to the output URI.
+    :param key: relative to the output URI, or to ``uri``.
     :param size: bytes.
     :param sha256: hexadecimal digits; empty where nobody computed it.
     :param parts: of a large file that is still to be joined.
+    :param uri: of a file that went elsewhere by its name: prefix or directory, with a slash at its end.
     """
 
     key: Annotated[str, Meta(min_length=1)]
     size: Bytes
     sha256: Sha256
     parts: Parts | None = None
+    uri: str = ""
 
 
 class InputObject(msgspec.Struct, frozen=True):

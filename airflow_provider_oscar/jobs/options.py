@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.core.output_rules import OutputRule
 from airflow_provider_oscar.core.staging import NAME_LIMIT, safe_name
 
 Launcher: TypeAlias = Literal["none", "srun", "mpirun", "torchrun"]
@@ -160,6 +161,7 @@ class Attachments:
     :param files: files of the job's own, by name, for its ``JOB_FILES_DIR``; large ones go through the output's store.
     :param stored: files of the job's own that are in a store already, by name.
     :param resume_from: files of a checkpoint, for its ``CHECKPOINT_DIR``.
+    :param outputs: where its outputs go by their names.
     """
 
     objects: Sequence[ObjectWork] = ()
@@ -169,3 +171,4 @@ class Attachments:
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     stored: Mapping[str, ObjectEvent] = field(default_factory=dict)
     resume_from: Sequence[ObjectEvent] = ()
+    outputs: Sequence[OutputRule] = ()

@@ -30,7 +30,7 @@ class ResultStore:
         self._stores = stores
 
     def read_output(self, output_conn_id: str, manifest: Manifest, key: str, limit: int) -> bytes | None:
-        """Return the content of one output of a job, compared with the manifest; None if it is not among them.
+        """Return the content of an output at a job's own place, compared with the manifest; None if it is not there.
 
         :param output_conn_id: connection of the output's store.
         :param manifest: of the job.
@@ -38,7 +38,7 @@ class ResultStore:
         :param limit: most bytes to read.
         :raises LostContactError: if what is stored is not what the manifest says.
         """
-        output = next((each for each in manifest.outputs if each.key == key), None)
+        output = next((each for each in manifest.outputs if each.key == key and not each.uri), None)
         if output is None:
             return None
         if output.size > limit:
@@ -56,7 +56,13 @@ class ResultStore:
         return data
 
     def finish_outputs(
-        self, output_conn_id: str, output_uri: str, submission_id: str, manifest: Manifest | None
+        self,
+        output_conn_id: str,
+        output_uri: str,
+        submission_id: str,
+        manifest: Manifest | None,
+        *,
+        elsewhere: bool = False,
     ) -> None:
         """Make whole what an ended job left in parts, and remove the parts; see :mod:`.large_outputs`.
 
@@ -64,9 +70,11 @@ class ResultStore:
         :param output_uri: the parent, as given to :meth:`.JobBuilder.build`.
         :param submission_id: name of the job.
         :param manifest: of the job, None if there is none.
+        :param elsewhere: it is a place that outputs went to by their names.
         :raises LostContactError: if parts are missing.
         """
-        finish_outputs(self._stores(output_uri, output_conn_id), output_uri, submission_id, manifest)
+        store = self._stores(output_uri, output_conn_id)
+        finish_outputs(store, output_uri, submission_id, manifest, elsewhere=elsewhere)
 
     def renew_access(
         self, output_conn_id: str, output_uri: str, submission_id: str, keys: Iterable[str]

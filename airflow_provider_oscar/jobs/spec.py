@@ -39,6 +39,18 @@ Variable = Annotated[str, Meta(pattern=r"^(?![\s\S]*[\x00=])[\s\S]")]
 Key = Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")]
 
 
+class RoutedOutput(msgspec.Struct, frozen=True):
+    """Where files go whose name matches a pattern.
+
+    :param pattern: of the shell; ``*`` matches slashes, and without a slash it is matched against the last part of the
+        name.
+    :param output: the place; null for the job's own output.
+    """
+
+    pattern: Name
+    output: StageOut | None
+
+
 class BatchObject(Redacted, frozen=True):
     """One object of a job that has many.
 
@@ -47,6 +59,7 @@ class BatchObject(Redacted, frozen=True):
     :param output: where its results and its manifest go.
     :param signing_key: key of its manifest's signature, in hexadecimal digits; empty for none.
     :param request_digest: of what was asked for, for this object.
+    :param outputs: where outputs go by their names; the first pattern that matches counts.
     """
 
     submission_id: Name
@@ -54,6 +67,7 @@ class BatchObject(Redacted, frozen=True):
     output: StageOut
     signing_key: Key = ""
     request_digest: str = ""
+    outputs: tuple[RoutedOutput, ...] = ()
     redacted: ClassVar[frozenset[str]] = frozenset({"signing_key"})
 
 
@@ -100,6 +114,8 @@ class JobSpec(RunSettings, Redacted, frozen=True, kw_only=True):
     :param parallel: objects at a time; 0 for as many as the job has processors.
     :param persistent_worker: the command does one object after another and is told of them by its standard input, see
         :mod:`~airflow_provider_oscar.supervisor.worker`.
+    :param outputs: where outputs go by their names, the first pattern that matches counts; the rest, log and manifest
+        go to ``output``.
     :param access: how long all these URLs and tokens last, and where fresh ones will be; null for never.
     """
 
@@ -122,6 +138,7 @@ class JobSpec(RunSettings, Redacted, frozen=True, kw_only=True):
     parallel: Annotated[int, Meta(ge=0)] = 1
     persistent_worker: bool = False
     placed: Placed | None = None
+    outputs: tuple[RoutedOutput, ...] = ()
     access: AccessTerms | None = None
     redacted: ClassVar[frozenset[str]] = frozenset({"environment", "files", "signing_key"})
 

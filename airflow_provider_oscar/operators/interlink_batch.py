@@ -28,6 +28,7 @@ from airflow_provider_oscar.jobs.submission import submission_id
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.operators.job_arguments import Reuse
 from airflow_provider_oscar.operators.job_inputs import PREVIOUS_TRY, find_objects
+from airflow_provider_oscar.operators.job_outputs import places
 from airflow_provider_oscar.placement.targets import PlacementTarget
 from airflow_provider_oscar.run_objects import run_objects
 
@@ -72,6 +73,10 @@ class InterLinkBatchOperator(InterLinkPodOperator):
     :param reuse: ``"retries"`` (default), ``"always"`` or ``"never"``: when a job or result that is there is taken.
     :param run_options: launcher, grace period, limit of bytes, and what becomes of outputs that cannot be staged out.
     :param resume_from: files of a former job's checkpoint (templated); the command finds them in ``CHECKPOINT_DIR``.
+    :param outputs: where outputs go by their names: ``{"*.png": "s3://pictures/run", "logs/*": "dcache://conn/path"}``
+        (values templated). The first pattern that matches counts, ``*`` matches slashes too, and without a slash a
+        pattern is matched against the last part of the name. Such files are below ``<its id>/`` there; the rest, log
+        and manifest go to ``output_uri``, which ``""`` stands for. ``{"uri": …, "conn_id": …}`` names a connection.
     :param keep_pod: ``"never"`` (default), ``"on_failure"`` or ``"always"``: whether the pod of a job that has ended
         stays for people to look at, without its secret.
     :param pod_options: variables, volumes, containers, metadata and more of the pod, or a template of it (templated).
@@ -103,6 +108,7 @@ class InterLinkBatchOperator(InterLinkPodOperator):
         reuse: Reuse = "retries",
         run_options: RunOptions | None = None,
         resume_from: object = None,
+        outputs: Mapping[str, object] | None = None,
         keep_pod: KeepPod = "never",
         pod_options: PodOptions | None = None,
         callbacks: Callbacks = None,
@@ -133,6 +139,7 @@ class InterLinkBatchOperator(InterLinkPodOperator):
             reuse=reuse,
             run_options=run_options,
             resume_from=resume_from,
+            outputs=outputs,
             keep_pod=keep_pod,
             pod_options=pod_options,
             callbacks=callbacks,
@@ -242,6 +249,8 @@ class InterLinkBatchOperator(InterLinkPodOperator):
         for name, each in self._stored([own for _, own in self.works(job)]).items():
             if any(True for _ in outputs_in_parts(each)):
                 self.results.finish_outputs(self.output_conn_id, self.output_uri, name, each)
+                for uri, conn_id in places(self).items():
+                    self.results.finish_outputs(conn_id, uri, name, each, elsewhere=True)
 
     def _push(self, context: Context, job: RunningJob, status: JobStatus, manifest: Manifest | None) -> None:
         super()._push(context, job, status, manifest)

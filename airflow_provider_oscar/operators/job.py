@@ -31,10 +31,10 @@ from airflow_provider_oscar.jobs.poller import PollTiming
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.signing import Signer, configured_signer
 from airflow_provider_oscar.jobs.status import JobEvent, JobStatus, JsonObject
-from airflow_provider_oscar.jobs.summary import summarize
 from airflow_provider_oscar.jobs.waiting import JobObserver
+from airflow_provider_oscar.operators import job_outputs
 from airflow_provider_oscar.operators.brief_wait import wait_briefly
-from airflow_provider_oscar.operators.job_access import renew_access, withdraw_access
+from airflow_provider_oscar.operators.job_access import renew_access
 from airflow_provider_oscar.operators.job_arguments import Reuse, positive_seconds
 from airflow_provider_oscar.operators.job_building import described_request
 from airflow_provider_oscar.operators.job_objects import refuse_directories, take_objects
@@ -42,7 +42,6 @@ from airflow_provider_oscar.operators.job_outcome import (
     get_placement,
     hand_over,
     hand_over_at,
-    output_connection,
     placement_faults,
     placement_story,
     push_outcome,
@@ -88,6 +87,7 @@ class JobOperator(BaseOperator, Generic[W]):
     :param inputs: further objects to stage in, each as ``object_event`` may be, or a URI; one that ends with ``/``
         stands for all objects below. By default those of the run, if it is about several and there is a command.
     :param resume_from: files of a checkpoint, each as ``object_event`` may be, or ``"previous-try"``.
+    :param outputs: where outputs go by their names, see :mod:`airflow_provider_oscar.core.output_rules`.
     """
 
     #: Names of the arguments that say where the job runs; placement looks there while none of them is a template.
@@ -123,6 +123,7 @@ class JobOperator(BaseOperator, Generic[W]):
         run_options: RunOptions | None = None,
         inputs: object = None,
         resume_from: object = None,
+        outputs: Mapping[str, object] | None = None,
         **kwargs: Unpack[OperatorArguments],
     ) -> None:
         super().__init__(**kwargs)
@@ -134,6 +135,7 @@ class JobOperator(BaseOperator, Generic[W]):
         self.run_options = run_options or RunOptions()
         self.inputs = inputs
         self.resume_from = resume_from
+        self.outputs = job_outputs.checked_outputs(self.task_id, outputs)
         self.timeout = positive_seconds(self.task_id, "timeout", timeout)
         self.queue_timeout = positive_seconds(self.task_id, "queue_timeout", queue_timeout)
         self.poll_interval = positive_seconds(self.task_id, "poll_interval", poll_interval)
@@ -220,7 +222,7 @@ class JobOperator(BaseOperator, Generic[W]):
 
         :param context: of the task.
         """
-        self.output_conn_id = output_connection(self.output_uri, self.output_conn_id)
+        self.output_conn_id = job_outputs.output_connection(self.output_uri, self.output_conn_id)
         if self.object_event is None:
             take_objects(self, run_objects(context))
         refuse_directories(self)
@@ -245,7 +247,7 @@ class JobOperator(BaseOperator, Generic[W]):
         :param job: as it is remembered.
         :param event: of the trigger.
         """
-        self.output_conn_id = output_connection(self.output_uri, self.output_conn_id)
+        self.output_conn_id = job_outputs.output_connection(self.output_uri, self.output_conn_id)
         self._job = self.asked = job
         if self.hands_over and JobEvent.from_dict(event).status == "queue_timeout" and not waited_too_long(self, job):
             hand_over(self, context, job)
@@ -255,13 +257,10 @@ class JobOperator(BaseOperator, Generic[W]):
 
     def _returned(self, manifest: Manifest) -> dict[str, object]:
         self._manifest = manifest.to_dict()
-        return summarize(manifest)
+        return job_outputs.returned(self, manifest)
 
     def get_openlineage_facets_on_complete(self, task_instance: object) -> OperatorLineage | None:
-        """Tell Airflow's OpenLineage provider what the job read and wrote.
-
-        :param task_instance: of this task.
-        """
+        """Tell Airflow's OpenLineage provider what the job read and wrote."""
         from airflow_provider_oscar.lineage import operator_lineage
 
         return None if self._manifest is None else operator_lineage(self._manifest)
@@ -364,9 +363,7 @@ class JobOperator(BaseOperator, Generic[W]):
         return self.results.read_manifest(self.output_conn_id, self.output_uri, job.submission_id)
 
     def _finish_outputs(self, job: RunningJob, manifest: Manifest | None) -> None:
-        if self.output_uri and self.is_signed():
-            self.results.finish_outputs(self.output_conn_id, self.output_uri, job.submission_id, manifest)
-            withdraw_access(self, job)
+        job_outputs.finish_outputs(self, job, manifest)
 
     def renew_access(self, job: RunningJob) -> None:
         """Let an adopted job that may outlive its access find fresh one."""
@@ -384,8 +381,8 @@ class JobOperator(BaseOperator, Generic[W]):
     def build_options(self) -> dict[str, Any]:
         """Return further arguments of :meth:`~airflow_provider_oscar.jobs.builder.JobBuilder.build`."""
         inputs, checkpoint = self.further_objects
-        given = Attachments(inputs=inputs, resume_from=checkpoint) if inputs or checkpoint else None
-        return {"options": self.run_options, "attachments": given}
+        given = Attachments(inputs=inputs, resume_from=checkpoint, outputs=job_outputs.output_rules(self))
+        return {"options": self.run_options, "attachments": None if given == Attachments() else given}
 
     def _push(self, context: Context, job: RunningJob, status: JobStatus, manifest: Manifest | None) -> None:
         push_outcome(self, context, job, status, manifest)

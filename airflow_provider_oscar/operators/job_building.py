@@ -12,6 +12,7 @@ from airflow_provider_oscar.jobs.options import Attachments, Binding
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.operators.job_access import access_lifetime, tell
 from airflow_provider_oscar.operators.job_inputs import PREVIOUS_TRY, own_checkpoint
+from airflow_provider_oscar.operators.job_outputs import output_rules
 from airflow_provider_oscar.operators.job_state import parse_object_event
 
 if TYPE_CHECKING:
@@ -52,12 +53,14 @@ def described_request(task: JobOperator[Any]) -> dict[str, object]:
 
     :param task: the task.
     """
-    event = parse_object_event(task.object_event)
+    event, rules = parse_object_event(task.object_event), output_rules(task)
     return {
         "command": None if task.command is None else [str(word) for word in task.command],
         "environment": {name: str(value) for name, value in task.environment.items()},
         "input": None if event is None else _identity(event),
         "output": [task.output_conn_id, task.output_uri],
+        # As it was without patterns, so that their coming changes no request that has none.
+        **({"outputs": [[each.pattern, each.uri, each.conn_id] for each in rules]} if rules else {}),
         "further": [
             [[each.uri, each.version_id or each.etag, each.size] for each in found] for found in task.further_objects
         ],

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.sdk import Asset
 
 from airflow_provider_oscar.core.errors import OscarProviderError, PermanentError
-from airflow_provider_oscar.core.events import describe_outputs
-from airflow_provider_oscar.core.objects import StoreType, split_uri
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.status import NAME_LIMIT, JobStatus
 from airflow_provider_oscar.jobs.summary import storable
+from airflow_provider_oscar.operators.job_outputs import described, reached
 from airflow_provider_oscar.operators.placement_store import RunStore, run_record
 from airflow_provider_oscar.placement.prediction import patience
 
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from airflow_provider_oscar.operators.job import JobOperator
 
 log = logging.getLogger(__name__)
-#: Connection of outputs, unless another one is given or named by their URI.
-OUTPUT_CONN_ID = "oscar_s3_default"
 #: XCom key under which a job task says that its target failed the job.
 FAULT = "target_fault"
 #: XCom key under which a job task leaves a job that waits longer than was expected.
@@ -58,42 +55,34 @@ def push_outcome(
     if slurm:
         context["ti"].xcom_push(key="slurm_job_id", value=storable(slurm[:NAME_LIMIT]))
     if manifest is not None and manifest.succeeded:
-        describe_outlets(task.outlets, context, manifest, conn_id=task.output_conn_id)
+        elsewhere = dict(reached(task, {each.uri for each in manifest.outputs if each.uri}))
+        describe_outlets(task.outlets, context, manifest, conn_id=task.output_conn_id, elsewhere=elsewhere)
     task.set_link_urls(job, slurm or "")
     record_for_placement(task, context, job, manifest)
 
 
-def output_connection(uri: str, conn_id: str) -> str:
-    """Return the connection of an output: the one that a ``dcache://`` URI names, if only the default is given.
-
-    :param uri: of the output.
-    :param conn_id: that was given for it.
-    """
-    if conn_id != OUTPUT_CONN_ID or not uri.startswith(f"{StoreType.DCACHE}://"):
-        return conn_id
-    return split_uri(uri)[1]
-
-
-def describe_outlets(outlets: Iterable[object], context: Context, manifest: Manifest, *, conn_id: str) -> None:
+def describe_outlets(
+    outlets: Iterable[object], context: Context, manifest: Manifest, *, conn_id: str, elsewhere: Mapping[str, str]
+) -> None:
     """Say in the asset events of a task's ``outlets``, which Airflow emits, what was produced and where.
 
     :param outlets: of the task.
     :param context: of the task.
     :param manifest: of the job that succeeded.
     :param conn_id: connection that reaches its files.
+    :param elsewhere: connections of the places where some went by their names.
     """
     events = context.get("outlet_events")
     if events is None:
         return
-    outputs = [(each.key, each.sha256) for each in manifest.outputs]
-    described = describe_outputs(manifest.output_uri.rstrip("/") + "/", conn_id, outputs)
+    listed = [{"key": each.key, "sha256": each.sha256, "uri": each.uri} for each in manifest.outputs]
     extra: dict[str, JsonValue] = {
         "job_id": manifest.submission_id,
         "output_uri": manifest.output_uri,
         "outputs": len(manifest.outputs),
         "placement": manifest.placement,
         # What a DAG that is scheduled by the asset gets from get_objects(context).
-        "objects": [{**each} for each in described],
+        "objects": [{**each} for each in described(listed, (manifest.output_uri, conn_id), elsewhere)],
     }
     for outlet in outlets:
         if isinstance(outlet, Asset):

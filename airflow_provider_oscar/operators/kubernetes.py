@@ -65,6 +65,10 @@ class KubernetesJobOperator(PodJobOperator):
         directory of all.
     :param resume_from: files of a former job's checkpoint (templated); the command finds them in ``CHECKPOINT_DIR``.
         ``"previous-try"`` stands for what the task's own last try saved there before it failed or was interrupted.
+    :param outputs: where outputs go by their names: ``{"*.png": "s3://pictures/run", "logs/*": "dcache://conn/path"}``
+        (values templated). The first pattern that matches counts, ``*`` matches slashes too, and without a slash a
+        pattern is matched against the last part of the name. Such files are below ``<its id>/`` there; the rest, log
+        and manifest go to ``output_uri``, which ``""`` stands for. ``{"uri": …, "conn_id": …}`` names a connection.
     :param mode: ``inline``, this provider's supervisor; or ``faas-supervisor``, OSCAR's own beside the command, which
         needs the stores' credentials on the compute side and proves less: its manifest is not bound to the attempt.
     :param keep_pod: ``"never"`` (default), ``"on_failure"`` or ``"always"``: whether the pod of a job that has ended
@@ -81,6 +85,7 @@ class KubernetesJobOperator(PodJobOperator):
         "object_event",
         "inputs",
         "resume_from",
+        "outputs",
         "output_uri",
         "output_conn_id",
         "environment",
@@ -115,6 +120,7 @@ class KubernetesJobOperator(PodJobOperator):
         run_options: RunOptions | None = None,
         inputs: object = None,
         resume_from: object = None,
+        outputs: Mapping[str, object] | None = None,
         mode: Mode = "inline",
         keep_pod: KeepPod = "never",
         pod_options: PodOptions | None = None,
@@ -135,6 +141,7 @@ class KubernetesJobOperator(PodJobOperator):
             run_options=run_options,
             inputs=inputs,
             resume_from=resume_from,
+            outputs=outputs,
             **kwargs,
         )
         if target is not None and target.kind != KubernetesBackend.name:

@@ -80,6 +80,10 @@ class OscarJobOperator(JobOperator[OscarWork]):
         several; with them ``INPUT_FILE_PATH`` is the directory of all.
     :param resume_from: files of a former job's checkpoint (templated); the command finds them in ``CHECKPOINT_DIR``.
         ``"previous-try"`` stands for what the task's own last try saved there before it failed or was interrupted.
+    :param outputs: where outputs go by their names: ``{"*.png": "s3://pictures/run", "logs/*": "dcache://conn/path"}``
+        (values templated). The first pattern that matches counts, ``*`` matches slashes too, and without a slash a
+        pattern is matched against the last part of the name. Such files are below ``<its id>/`` there; the rest, log
+        and manifest go to ``output_uri``, which ``""`` stands for. ``{"uri": …, "conn_id": …}`` names a connection.
     :raises DefinitionError: in the DAG file, if both or neither of ``command`` and ``payload`` are given.
     """
 
@@ -88,6 +92,7 @@ class OscarJobOperator(JobOperator[OscarWork]):
         "object_event",
         "inputs",
         "resume_from",
+        "outputs",
         "payload",
         "output_uri",
         "output_conn_id",
@@ -131,6 +136,7 @@ class OscarJobOperator(JobOperator[OscarWork]):
         run_options: RunOptions | None = None,
         inputs: object = None,
         resume_from: object = None,
+        outputs: Mapping[str, object] | None = None,
         **kwargs: Unpack[OperatorArguments],
     ) -> None:
         super().__init__(
@@ -147,6 +153,7 @@ class OscarJobOperator(JobOperator[OscarWork]):
             run_options=run_options,
             inputs=inputs,
             resume_from=resume_from,
+            outputs=outputs,
             **kwargs,
         )
         if sum((command is not None, payload is not None, bool(event_format))) != 1:

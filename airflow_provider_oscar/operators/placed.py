@@ -13,11 +13,10 @@ from airflow.sdk import Asset, BaseOperator, TaskGroup, XComArg
 from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
 from airflow_provider_oscar.core.errors import DefinitionError, LostContactError
-from airflow_provider_oscar.core.events import describe_outputs
 from airflow_provider_oscar.jobs.backend import find_backend
 from airflow_provider_oscar.operators.choosing import as_mapping
 from airflow_provider_oscar.operators.job import JobOperator
-from airflow_provider_oscar.operators.job_outcome import OUTPUT_CONN_ID, output_connection
+from airflow_provider_oscar.operators.job_outputs import OUTPUT_CONN_ID, PLACES, described, output_connection
 from airflow_provider_oscar.operators.placed_job import PlacedJobOperator
 from airflow_provider_oscar.operators.placement import PlacementBranchOperator
 from airflow_provider_oscar.operators.placement_of_many import PlacementOfManyOperator
@@ -84,9 +83,10 @@ class PlacedResultOperator(BaseOperator):
         return summary
 
     def _objects(self, manifest: Mapping[str, Any]) -> list[dict[str, str]]:
-        outputs = [(str(each.get("key")), str(each.get("sha256") or "")) for each in manifest.get("outputs") or ()]
         uri = str(manifest.get("output_uri"))
-        return describe_outputs(f"{uri.rstrip('/')}/", output_connection(uri, self.output_conn_id), outputs)
+        own = (uri, output_connection(uri, self.output_conn_id))
+        elsewhere = {str(each["uri"]): str(each["conn_id"]) for each in manifest.get(PLACES) or ()}
+        return described(manifest.get("outputs") or (), own, elsewhere)
 
 
 def placed(

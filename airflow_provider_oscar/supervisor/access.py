@@ -14,7 +14,7 @@ import http.client
 import json
 import threading
 from datetime import datetime, timezone
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, Sequence
 
 from airflow_provider_oscar.supervisor.errors import EXIT_SPEC, StageError, TransientError
 from airflow_provider_oscar.supervisor.sealing import derived, opened_with
@@ -169,7 +169,17 @@ def apply(spec: dict[str, Any], document: dict[str, Any]) -> None:
                 if fresh is not None and fresh["uri"] == each["uri"]:
                     each.update(url=read_url(fresh["url"]), headers=texts(fresh.get("headers")))
         spec["output"].update(output)
+        _apply_places(spec["outputs"], document.get("outputs") or ())
         for each in spec["objects"]:
             apply(each, document)
     except NOT_OF_THE_FORM as error:
         raise StageError(f"it lacks {quoted(error)}", EXIT_SPEC, "bad-specification") from error
+
+
+def _apply_places(known: list[dict[str, Any]], renewed: Sequence[dict[str, Any] | None]) -> None:
+    """Put fresh access to the places where outputs go by their names."""
+    for each, fresh in zip(known, renewed):
+        if each["output"] is not None and fresh is not None:
+            output = read_output(fresh)
+            if output["uri"] == each["output"]["uri"]:
+                each["output"].update(output)

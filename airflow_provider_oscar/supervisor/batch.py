@@ -59,6 +59,7 @@ class Batch:
         for url in {
             self.spec["output"]["url"],
             *(each["url"] for one in self.spec["objects"] for each in one["inputs"]),
+            *(each["output"]["url"] for one in self.spec["objects"] for each in one["outputs"] if each["output"]),
         }:
             CONNECTIONS.prepare(url)
         usage.prepare()

@@ -14,6 +14,7 @@ from typing import Any, Callable, Iterator
 from airflow_provider_oscar.supervisor import text
 from airflow_provider_oscar.supervisor.access import Access
 from airflow_provider_oscar.supervisor.command import Run, Signals
+from airflow_provider_oscar.supervisor.destinations import open_destinations
 from airflow_provider_oscar.supervisor.errors import (
     EXIT_ACCESS,
     RUN,
@@ -56,9 +57,17 @@ class Job:
         for folder in (self.input_dir, self.output_dir, self.checkpoint_dir, self.files_dir):
             os.mkdir(folder, 0o700)
         self.store: Any = open_store(spec["output"])
-        self.access = Access(spec, self.store.renew)
+        self.others = open_destinations(spec)
+        self.access = Access(spec, self._renew)
         self.log = JobLog(work)
         self.manifest = first_manifest(spec)
+
+    def _renew(self, target: dict[str, object]) -> None:
+        """Go on with fresh access to the output, and to the places of its patterns."""
+        self.store.renew(target)
+        for place, given in zip(self.others, self.spec["outputs"]):
+            if place.store is not None:
+                place.store.renew(given["output"])
 
     def perform(self) -> int:
         """Do all of it; whatever happens, the manifest and its marker line come last."""
@@ -118,7 +127,8 @@ class Job:
     def _check_access(self) -> None:
         """Notice access that ran out in the queue before hours are computed for nothing."""
         self.access.refresh()
-        expires = self.store.expires
+        stores = [self.store, *(each.store for each in self.others if each.store is not None)]
+        expires = min((each.expires for each in stores if each.expires is not None), default=None)
         if expires is not None and expires <= datetime.now(timezone.utc):
             raise TransientError(
                 f"the access to the output store expired at {expires.isoformat(timespec='seconds')}, while the job "
@@ -180,7 +190,7 @@ class Job:
     def _stage_out(self) -> None:
         metrics = self.manifest["metrics"] = read_metrics(self.metrics_path)
         self.manifest["device"] = clip(str(metrics["device"])) if metrics.get("device") is not None else None
-        out = StageOut(self.store, self.spec["max_output_bytes"])
+        out = StageOut(self.store, self.spec["max_output_bytes"], others=self.others)
         try:
             out.run(self.output_dir)
         finally:
@@ -195,7 +205,7 @@ class Job:
         """Keep the state of a command that did not finish; of one that did, nobody needs it."""
         if self.manifest["exit_code"] == 0 or not os.path.lexists(self.checkpoint_dir):
             return
-        taken = frozenset(str(each["key"]) for each in self.manifest["outputs"])
+        taken = frozenset(str(each["key"]) for each in self.manifest["outputs"] if "uri" not in each)
         out = StageOut(self.store, None, CHECKPOINT_PREFIX, taken)
         out.run(self.checkpoint_dir)
         if out.outputs:

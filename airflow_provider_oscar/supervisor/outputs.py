@@ -6,22 +6,21 @@ from __future__ import annotations
 import os
 import threading
 import time
-from typing import Any, BinaryIO, Callable
+from typing import Any, BinaryIO, Callable, Sequence
 
 from airflow_provider_oscar.supervisor import trees
+from airflow_provider_oscar.supervisor.destinations import Destination, choose
 from airflow_provider_oscar.supervisor.errors import EXIT_ACCESS, EXIT_UNSTAGED, StageError, TransientError
 from airflow_provider_oscar.supervisor.parallel import in_parallel
 from airflow_provider_oscar.supervisor.parts import PARTS_PREFIX, MultipartUpload
 from airflow_provider_oscar.supervisor.stores import SingleUpload, open_regular
-from airflow_provider_oscar.supervisor.text import clip, quoted, say, setting
+from airflow_provider_oscar.supervisor.text import clip, encoded, quoted, say, setting
 from airflow_provider_oscar.supervisor.transport import local_file, persist
 
 MANIFEST_NAME = "manifest.json"
 LOG_NAMES = ("job.log", "job.log.gz")
 #: Added to the name of a file that cannot have its own.
 RENAMED_SUFFIX = ".output"
-#: Refusals in a row, without one success, after which the store is not asked for every other file as well.
-REFUSALS_LIMIT = 5
 #: So many are named in the manifest; the rest is counted.
 UNSTAGED_LIMIT = 1000
 PROGRESS_INTERVAL = 10.0
@@ -39,6 +38,11 @@ class OutputFile:
 
     def __init__(self, key: str, path: str, original: str = "", reason: str = "") -> None:
         self.key, self.path, self.original, self.reason = key, path, original, reason
+
+    @property
+    def name(self) -> str:
+        """What the command called it."""
+        return self.original or self.key
 
 
 def unstaged(name: str, reason: str, detail: str) -> dict[str, str]:
@@ -167,28 +171,38 @@ class StageOut:
     :param budget: bytes that may be staged out in all, or None.
     :param prefix: put before every key.
     :param taken: keys that other files have already.
+    :param others: further places, for names that match their patterns; the first counts.
     """
 
-    def __init__(self, store: Any, budget: float | None, prefix: str = "", taken: frozenset[str] = frozenset()) -> None:
-        self.store, self.prefix, self.taken = store, prefix, taken
+    def __init__(
+        self,
+        store: Any,
+        budget: float | None,
+        prefix: str = "",
+        taken: frozenset[str] = frozenset(),
+        others: Sequence[Destination] = (),
+    ) -> None:
+        self.prefix, self.taken = prefix, taken
+        self.main, self.others = Destination(store), others
         self.budget = float("inf") if budget is None else budget
         self.outputs: list[dict[str, Any]] = []
         self.unstaged: list[dict[str, str]] = []
         self.transient: StageError | None = None
-        self.refused: StageError | None = None
-        self._refusals = 0
         self._done = 0
         self._lock = threading.Lock()
         self._reported_at = time.monotonic()
 
     def run(self, root: str) -> None:
         """Stage out what can be; the rest is in ``unstaged`` afterwards."""
-        files, problems = find_outputs(root, self.store.key_limit - len(self.prefix), reserved=not self.prefix)
+        longest = max(each.store.key_limit for each in self._places()) - len(self.prefix)
+        files, problems = find_outputs(root, longest, reserved=not self.prefix)
         self.unstaged += problems
         for each in files:
             if self.prefix + each.key in self.taken:
-                each.original, each.reason = each.original or each.key, "reserved-name"
+                each.original, each.reason = each.name, "reserved-name"
                 each.key += RENAMED_SUFFIX
+            elif each.reason == "reserved-name" and self._is_free_elsewhere(each):
+                each.key, each.original, each.reason = each.name, "", ""
         affordable = [each for each in files if self._affordable(each)]
         results = in_parallel(lambda each: self._upload(each, len(affordable)), affordable, self._threads())
         for each, result in zip(affordable, results):
@@ -200,12 +214,18 @@ class StageOut:
                 self.outputs.append(result)
                 if each.reason:
                     self._note_renamed(each)
+        if files or problems:
+            self._tell()
+
+    def _tell(self) -> None:
         for entry in self.unstaged[:20]:
             say(f"{quoted(entry['name'])} was not staged out: {entry['detail']}")
         size = sum(each["size"] for each in self.outputs)
-        if files or problems:
-            left = f"; {len(self.unstaged)} cannot be, see the manifest" if self.unstaged else ""
-            say(f"staged out {len(self.outputs)} file(s), {size} bytes{left}")
+        left = f"; {len(self.unstaged)} cannot be, see the manifest" if self.unstaged else ""
+        say(f"staged out {len(self.outputs)} file(s), {size} bytes{left}")
+        for place in self.others:
+            if place.stored:
+                say(f"{place.stored} of them match {quoted(place.pattern)} and went to {place.uri}")
 
     def check(self, on_unstaged: str) -> None:
         """Raise what has to become of the job.
@@ -213,8 +233,9 @@ class StageOut:
         :param on_unstaged: ``fail``, or ``warn`` for what no repetition would mend.
         :raises StageError: if results are missing that should be there.
         """
-        if self.refused is not None and (not self.outputs or self._refusals >= REFUSALS_LIMIT):
-            raise self.refused
+        for place in self._places():
+            if place.refused is not None and (not place.stored or place.gives_up):
+                raise place.refused
         if self.unstaged and on_unstaged == "fail":
             reasons = [each for each in self.unstaged if each["reason"] not in PASSING]
             if reasons:
@@ -231,55 +252,64 @@ class StageOut:
     def _threads(self) -> int:
         return int(setting("TRANSFERS", 16))
 
+    def _places(self) -> list[Destination]:
+        return [self.main, *(each for each in self.others if each.store is not None)]
+
+    def _is_free_elsewhere(self, each: OutputFile) -> bool:
+        """Whether a name that is reserved where log and manifest are goes to a place that has neither."""
+        return self._place(each) is not self.main and not each.name.startswith(PARTS_PREFIX)
+
+    def _place(self, each: OutputFile) -> Destination:
+        return choose(each.name, self.main, self.others)
+
     def _affordable(self, each: OutputFile) -> bool:
+        store = self._place(each).store
+        if len(encoded(self.prefix + each.key)) > store.key_limit:
+            self.unstaged.append(_too_long(each.name, store.key_limit - len(self.prefix)))
+            return False
         try:
             size = os.stat(each.path).st_size
         except OSError as error:
-            self.unstaged.append(
-                unstaged(each.original or each.key, "unreadable", f"it cannot be read: {error.strerror}")
-            )
+            self.unstaged.append(unstaged(each.name, "unreadable", f"it cannot be read: {error.strerror}"))
             return False
-        if size > self.store.size_limit:
-            detail = f"it has {size} bytes, one upload takes {self.store.size_limit} at most"
-            self.unstaged.append(unstaged(each.original or each.key, "too-large", detail))
+        if size > store.size_limit:
+            detail = f"it has {size} bytes, one upload takes {store.size_limit} at most"
+            self.unstaged.append(unstaged(each.name, "too-large", detail))
             return False
         if size > self.budget:
             detail = f"it has {size} bytes, and {self.budget} bytes are left of what the job may stage out"
-            self.unstaged.append(unstaged(each.original or each.key, "over-limit", detail))
+            self.unstaged.append(unstaged(each.name, "over-limit", detail))
             return False
         self.budget -= size
         return True
 
     def _upload(self, each: OutputFile, total: int) -> dict[str, object]:
-        if self.refused is not None and self._refusals >= REFUSALS_LIMIT:
-            raise self.refused
+        place = self._place(each)
+        if place.refused is not None and place.gives_up:
+            raise place.refused
 
-        upload = Upload(self.store, self.prefix + each.key, lambda: open_regular(each.path))
+        upload = Upload(place.store, self.prefix + each.key, lambda: open_regular(each.path))
         try:
             done: dict[str, object] = persist(f"stage-out of {quoted(each.key)}", upload.attempt, lambda: upload.count)
         except StageError as error:
-            self._count_refusal(error)
-            raise
-        self._count_success(total)
-        return done
-
-    def _count_refusal(self, error: StageError) -> None:
-        with self._lock:
             if error.code == EXIT_ACCESS:
-                self._refusals += 1
-                self.refused = self.refused or error
+                with self._lock:
+                    place.note_refusal(error)
+            raise
+        self._count_success(place, total)
+        return {**done, "uri": place.uri} if place.uri else done
 
-    def _count_success(self, total: int) -> None:
+    def _count_success(self, place: Destination, total: int) -> None:
         with self._lock:
             self._done += 1
-            self._refusals = 0
+            place.note_success()
             if time.monotonic() - self._reported_at > PROGRESS_INTERVAL:
                 self._reported_at = time.monotonic()
                 say(f"staged out {self._done} of {total} files")
 
     def _note(self, each: OutputFile, error: StageError) -> None:
         reason = "unreadable" if error.reason == "local-file" and error.permanent else error.reason
-        self.unstaged.append(unstaged(each.original or each.key, reason, str(error)))
+        self.unstaged.append(unstaged(each.name, reason, str(error)))
         if not error.permanent and reason != "changed" and self.transient is None:
             self.transient = error
 

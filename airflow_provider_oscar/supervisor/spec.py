@@ -59,6 +59,7 @@ def _read_fields(spec: dict[str, Any]) -> dict[str, object]:
         "signing_key": _key(spec.get("signing_key")),
         "request_digest": str(spec.get("request_digest") or ""),
         "output": read_output(spec["output"]),
+        "outputs": _read_outputs(spec),
         "command": [str(word) for word in spec["command"]],
         "environment": texts(spec.get("environment"), r"\0"),
         "timeout": amount(spec.get("timeout")),
@@ -87,6 +88,7 @@ def _read_fields(spec: dict[str, Any]) -> dict[str, object]:
             "batch_key": found["signing_key"],
             "inputs": _inputs(each),
             "output": read_output(each["output"]),
+            "outputs": _read_outputs(each),
         }
         for each in spec.get("objects") or ()
     ]
@@ -155,6 +157,14 @@ def read_output(target: dict[str, Any]) -> dict[str, object]:
     if known["kind"] == "webdav":
         return {**known, "headers": texts(target.get("headers"))}
     bad_spec("cannot stage out to the kind {}; expected s3-post or webdav".format(quoted(known["kind"])))
+
+
+def _read_outputs(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the patterns of names that go elsewhere, each with its place; None stands for the job's own output."""
+    return [
+        {"pattern": str(each["pattern"]), "output": None if each["output"] is None else read_output(each["output"])}
+        for each in spec.get("outputs") or ()
+    ]
 
 
 def read_access(terms: dict[str, Any] | None) -> dict[str, Any] | None:

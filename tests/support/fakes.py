@@ -225,7 +225,13 @@ class FakeSupervisor:
         return None if found is None else self.signed(found)
 
     def finish_outputs(
-        self, output_conn_id: str, output_uri: str, submission_id: str, manifest: Manifest | None
+        self,
+        output_conn_id: str,
+        output_uri: str,
+        submission_id: str,
+        manifest: Manifest | None,
+        *,
+        elsewhere: bool = False,
     ) -> None:
         self.finished.append((submission_id, None if manifest is None else manifest.exit_code))
 

@@ -32,6 +32,15 @@ def test_outputs_at_the_top_of_a_bucket_have_their_key_as_name():
     ]
 
 
+def test_outputs_that_went_elsewhere_are_named_where_they_are():
+    outputs = [{"key": "a"}, {"key": "p/b.png", "uri": "s3://pictures/x/infer-1/"}, {"key": "c", "uri": "nowhere"}]
+    assert output_datasets({**MANIFEST, "outputs": outputs}) == [
+        ("dcache://site", "/results/a"),
+        ("s3://pictures", "x/infer-1/p/b.png"),
+        ("dcache://site", "/results/c"),
+    ]
+
+
 def test_of_many_outputs_their_place_is_the_dataset():
     many = {**MANIFEST, "outputs": [{"key": f"infer-1/{number}"} for number in range(OUTPUTS_NAMED + 1)]}
     assert output_datasets(many) == [("dcache://site", "/results")]

@@ -157,11 +157,15 @@ def _story(manifest: Mapping[str, object]) -> JsonObject | None:
 
 
 def output_keys(manifest: Mapping[str, object]) -> frozenset[str]:
-    """Return the keys that a manifest lists, relative to its output URI: what may be downloaded."""
+    """Return the keys that a manifest lists, relative to its output URI: what may be downloaded.
+
+    What went elsewhere by its name may not: there the page would be led by what a job wrote.
+    """
     return frozenset(
         str(each["key"])
         for each in _sequence(manifest.get("outputs"))
         if isinstance(each, dict) and isinstance(each.get("key"), str) and is_plain_key(each["key"])
+        if not each.get("uri")
     )
 
 
@@ -176,7 +180,8 @@ def _output(found: Mapping[str, object]) -> JsonObject:
         "key": key if is_plain_key(key) else "",
         "size": _number(found.get("size")),
         "sha256": _text(found.get("sha256")),
-        "picture": PurePosixPath(key).suffix.lower() in PICTURES,
+        "picture": PurePosixPath(key).suffix.lower() in PICTURES and not found.get("uri"),
+        "uri": _text(found.get("uri")),
     }
 
 

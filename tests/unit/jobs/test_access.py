@@ -206,6 +206,8 @@ def test_the_compute_side_takes_every_document_of_the_schema_and_fails_at_no_oth
     spec = {"submission_id": "t-1", "objects": [], "output": {"uri": document["output"]["uri"]}}
     for name in ("inputs", "files", "resume_from"):
         spec[name] = [{"uri": each["uri"] if each else "", **stale} for each in document[name]]
+    renewed = document.get("outputs", [])
+    spec["outputs"] = [{"pattern": "*", "output": {"uri": each["uri"], **stale} if each else None} for each in renewed]
     sealed = seal(json.dumps(altered(document, changes)).encode(), derived(key, PURPOSE), "ACCESS00")
     try:
         apply(spec, read_document(sealed, key))

@@ -109,6 +109,16 @@ def test_the_result_lists_its_files_and_hides_the_signature():
     assert "signature" not in found["manifest"]
 
 
+def test_what_went_elsewhere_is_shown_where_it_is_and_cannot_be_downloaded_by_a_jobs_word():
+    elsewhere = {"key": "a.png", "uri": "s3://pictures/x/infer-1/", "size": 1, "sha256": ""}
+    found = {**MANIFEST, "outputs": [elsewhere, {"key": "b.png"}]}
+    assert output_keys(found) == {"b.png"}
+    assert [(file["uri"], file["picture"]) for file in result_view(row(), found)["files"]] == [
+        ("s3://pictures/x/infer-1/", False),
+        ("", True),
+    ]
+
+
 def test_of_many_outputs_the_first_are_listed_and_the_others_counted():
     many = {**MANIFEST, "outputs": [{"key": f"infer-1/{number}"} for number in range(OUTPUTS_SHOWN + 7)]}
     found = result_view(row(), many)

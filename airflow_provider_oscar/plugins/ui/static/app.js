@@ -182,7 +182,7 @@ function resultsView() {
     const pictures = result.files.filter((file) => file.picture).slice(0, 12);
     return h("div", {},
       pictures.length ? h("div", { class: "pictures" }, pictures.map((file) => h("a", { href: link(file), download: true }, h("img", { src: link(file), alt: `Output ${file.key}` })))) : null,
-      h("ul", { class: "files" }, result.files.map((file) => h("li", {}, h("a", { href: link(file), download: true, title: file.sha256 ? `SHA-256 ${file.sha256}` : null }, file.key.split("/").slice(1).join("/") || file.key), h("span", { class: "number" }, bytes(file.size))))),
+      h("ul", { class: "files" }, result.files.map((file) => h("li", {}, file.uri ? h("span", { title: file.sha256 ? `SHA-256 ${file.sha256}` : null }, `${file.uri}${file.key}`) : h("a", { href: link(file), download: true, title: file.sha256 ? `SHA-256 ${file.sha256}` : null }, file.key.split("/").slice(1).join("/") || file.key), h("span", { class: "number" }, bytes(file.size))))),
       result.files.length ? null : h("p", { class: "faint" }, "No outputs."),
       result.files_left_out ? h("p", { class: "faint" }, `and ${result.files_left_out} more at ${result.output_uri}`) : null,
       result.unstaged.map((file) => h("p", { class: "problem" }, `${file.key ?? file.path ?? "A file"} was not staged out: ${file.reason ?? file.problem ?? ""}`)));

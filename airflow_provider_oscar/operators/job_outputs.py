@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the outputs of a task's job go by their names, and what is done about each place when the job has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.events import MOST_TOLD, describe_outputs
+from airflow_provider_oscar.core.objects import StoreType, split_uri
+from airflow_provider_oscar.core.output_rules import OutputRule, read_output_rules
+from airflow_provider_oscar.jobs.manifest import Manifest
+from airflow_provider_oscar.jobs.running import RunningJob
+from airflow_provider_oscar.jobs.summary import summarize
+from airflow_provider_oscar.operators.job_access import withdraw_access
+
+if TYPE_CHECKING:
+    from airflow_provider_oscar.operators.job import JobOperator
+
+#: Connection of outputs, unless another one is given or named by their URI.
+OUTPUT_CONN_ID = "oscar_s3_default"
+#: In what a task returns: the places its outputs went to by their names, with their connections.
+PLACES = "output_places"
+
+
+def output_connection(uri: str, conn_id: str) -> str:
+    """Return the connection of an output: the one that a ``dcache://`` URI names, if only the default is given.
+
+    :param uri: of the output.
+    :param conn_id: that was given for it.
+    """
+    if conn_id != OUTPUT_CONN_ID or not uri.startswith(f"{StoreType.DCACHE}://"):
+        return conn_id
+    return split_uri(uri)[1]
+
+
+def checked_outputs(task_id: str, value: Mapping[str, object] | None) -> Mapping[str, object] | None:
+    """Return the argument as it is; what of it is wrong shows when the DAG file is read.
+
+    :param task_id: of the task.
+    :param value: the argument.
+    """
+    if isinstance(value, Mapping):  # and no XComArg
+        read_output_rules(value, OUTPUT_CONN_ID, f"task {task_id!r}")
+    return value
+
+
+def output_rules(task: JobOperator[Any]) -> tuple[OutputRule, ...]:
+    """Return the rules of a task, for the rendered argument; a place that is the job's own output has no URI.
+
+    :param task: the task.
+    :raises DefinitionError: for what is no rule, or one place with two connections.
+    """
+    own = task.output_conn_id if task.output_uri.startswith("s3://") else OUTPUT_CONN_ID
+    rules = read_output_rules(task.outputs, own, f"task {task.task_id!r}")
+    if rules and not task.output_uri:
+        raise DefinitionError(f"task {task.task_id!r} has outputs and no output_uri, where manifest and log go")
+    known = {_place(task.output_uri): task.output_conn_id} if task.output_uri else {}
+    found = []
+    for rule in rules:
+        place = _place(rule.uri)
+        if rule.uri and known.setdefault(place, rule.conn_id) != rule.conn_id:
+            raise DefinitionError(
+                f"outputs of task {task.task_id!r} reaches {quoted(rule.uri)} by the connections {known[place]!r} and "
+                f"{rule.conn_id!r}; use one"
+            )
+        found.append(replace(rule, uri="") if place == _place(task.output_uri) else rule)
+    return tuple(found)
+
+
+def _place(uri: str) -> str:
+    return uri.rstrip("/")
+
+
+def places(task: JobOperator[Any]) -> dict[str, str]:
+    """Return the further places of a task's outputs, each once, with its connection.
+
+    :param task: the task.
+    """
+    return {_place(rule.uri): rule.conn_id for rule in output_rules(task) if rule.uri}
+
+
+def finish_outputs(task: JobOperator[Any], job: RunningJob, manifest: Manifest | None) -> None:
+    """Make whole what an ended job left in parts, wherever it went, and take its access away.
+
+    :param task: of the job.
+    :param job: that has ended.
+    :param manifest: of it, if there is one.
+    """
+    if not task.output_uri or not task.is_signed():
+        return
+    task.results.finish_outputs(task.output_conn_id, task.output_uri, job.submission_id, manifest)
+    for uri, conn_id in places(task).items():
+        task.results.finish_outputs(conn_id, uri, job.submission_id, manifest, elsewhere=True)
+    withdraw_access(task, job)
+
+
+def returned(task: JobOperator[Any], manifest: Manifest) -> dict[str, object]:
+    """Return what a task returns of a manifest: a summary, and how to reach outputs that went elsewhere.
+
+    :param task: of the job.
+    :param manifest: of the job that succeeded.
+    """
+    found = summarize(manifest)
+    went = {each.uri for each in manifest.outputs if each.uri}
+    listed = [{"uri": uri, "conn_id": conn_id} for uri, conn_id in reached(task, went)]
+    return {**found, PLACES: listed} if listed else found
+
+
+def reached(task: JobOperator[Any], uris: set[str]) -> Iterator[tuple[str, str]]:
+    """Yield each of a manifest's places that is one of the task's own, with its connection.
+
+    :param task: of the job.
+    :param uris: as the manifest has them.
+    """
+    known = [(split_uri(uri), conn_id) for uri, conn_id in places(task).items()]
+    for uri in sorted(uris):
+        source, authority, path = split_uri(uri)
+        for (own_source, own_authority, own_path), conn_id in known:
+            parent = path.rstrip("/").rpartition("/")[0]
+            if (source, authority, parent.strip("/")) == (own_source, own_authority, own_path.strip("/")):
+                yield uri, conn_id
+                break
+
+
+def described(
+    outputs: Iterable[Mapping[str, Any]], own: tuple[str, str], elsewhere: Mapping[str, str]
+) -> list[dict[str, str]]:
+    """Return what an asset event says of a job's outputs, wherever they went.
+
+    :param outputs: of its manifest.
+    :param own: the job's own place, and its connection.
+    :param elsewhere: connections of the further places.
+    """
+    found: list[dict[str, str]] = []
+    for each in outputs:
+        uri = str(each.get("uri") or "")
+        base, conn_id = (uri, elsewhere.get(uri, "")) if uri else own
+        key = (str(each.get("key")), str(each.get("sha256") or ""))
+        found += describe_outputs(f"{base.rstrip('/')}/", conn_id, [key])
+        if len(found) == MOST_TOLD:
+            break
+    return found
