@@ -67,6 +67,16 @@ def viewer(browser: Any, airflow: dict[str, Any]) -> Any:
     return _logged_in(browser, airflow["airflow"], VIEWER, airflow["viewer_password"])
 
 
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """axe-core from npm, which finds what keeps people from using a page."""
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not installed")
+    directory = tmp_path_factory.mktemp("axe")
+    subprocess.run(["npm", "install", "--silent", "--no-save", "axe-core@4"], cwd=directory, check=True, timeout=300)
+    return (directory / "node_modules" / "axe-core" / "axe.min.js").read_text()
+
+
 def _logged_in(browser: Any, url: str, user: str, password: str) -> Any:
     """Return a logged-in page that collects what goes wrong in it."""
     page = browser.new_page(viewport={"width": 1500, "height": 950}, base_url=url)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import httpx
 import kubernetes
 import pytest
 
-from tests.support.oscar_page import PATIENCE, PICTURES, ROOT, connections, opened, wait_until
+from tests.support.oscar_page import PATIENCE, PICTURES, ROOT, axe_faults, connections, opened, wait_until
 
 playwright = pytest.importorskip("playwright.sync_api")
 
@@ -26,16 +25,6 @@ HOSTILE = "<img src=x onerror=window.owned=1>broken.h5"
 
 #: With the start of Airflow and of the jobs, which a busy machine draws out.
 pytestmark = pytest.mark.timeout(1800)
-
-
-@pytest.fixture(scope="module")
-def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """axe-core from npm, which finds what keeps people from using a page."""
-    if shutil.which("npm") is None:
-        pytest.skip("npm is not installed")
-    directory = tmp_path_factory.mktemp("axe")
-    subprocess.run(["npm", "install", "--silent", "--no-save", "axe-core@4"], cwd=directory, check=True, timeout=300)
-    return (directory / "node_modules" / "axe-core" / "axe.min.js").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -117,14 +106,7 @@ def test_axe_finds_nothing_serious(page, job_done, axe, view, theme):
     opened(page, view, theme)
     if view == "results":
         open_result(page)
-    page.evaluate(axe)
-    found = page.evaluate("axe.run()")
-    serious = [
-        (each["id"], [node["html"][:150] for node in each["nodes"]])
-        for each in found["violations"]
-        if each["impact"] in ("serious", "critical")
-    ]
-    assert serious == []
+    assert axe_faults(page, axe) == []
 
 
 def test_the_page_is_in_airflows_navigation_and_opens_there(page, job_done):

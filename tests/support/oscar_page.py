@@ -36,3 +36,15 @@ def opened(page: Any, view: str, theme: str = "light") -> None:
 
     expect(page.get_by_role("tab", selected=True)).to_have_text(re.compile(view, re.IGNORECASE))
     expect(page.locator("#live-text")).to_have_text("Live", timeout=PATIENCE)
+
+
+def axe_faults(page: Any, axe: str) -> list[tuple[str, list[str]]]:
+    """Return what axe finds serious or critical in the page as it is, with the first parts that have it."""
+    if not page.evaluate("typeof axe === 'object'"):
+        page.evaluate(axe)
+    found = page.evaluate("axe.run()")
+    return [
+        (each["id"], [node["html"][:150] for node in each["nodes"][:5]])
+        for each in found["violations"]
+        if each["impact"] in ("serious", "critical")
+    ]

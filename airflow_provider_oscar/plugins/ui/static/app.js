@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The page: five views over the JSON of /oscar/ui/api, looked at again every few seconds while they are seen.
 
-import { ago, airflowLink, amount, boxPlots, bytes, counted, duration, empty, facts, h, legend, path, percent, phaseBar, replace, state, table, verdict, way, when } from "./parts.js";
+import { ago, airflowLink, amount, boxPlots, bytes, counted, duration, empty, facts, h, keyed, legend, path, percent, phaseBar, replace, runningFor, state, table, tick, verdict, way, when } from "./parts.js";
 import { healthView } from "./health.js";
 import { AIRFLOW, PAGE, airflow, ours } from "./server.js";
 
@@ -39,9 +39,9 @@ function jobsView() {
   const lists = table([
     { title: "State", class: "tight", cell: (job) => state(job.state) },
     { title: "Object", class: "wide", cell: (job) => path(job.object) },
-    { title: "Target", class: "tight", cell: (job) => h("div", {}, job.target || h("span", { class: "faint" }, "–"), job.slurm_job_id ? h("div", { class: "faint" }, `SLURM ${job.slurm_job_id}`) : null) },
+    { title: "Target", class: "tight target", cell: (job) => h("div", {}, job.target || h("span", { class: "faint" }, "–"), job.slurm_job_id ? h("div", { class: "faint" }, `SLURM ${job.slurm_job_id}`) : null) },
     { title: "Job", class: "wide", cell: (job) => h("div", {}, airflowLink(job.url, job.task_id + (job.map_index >= 0 ? ` [${job.map_index}]` : "")), job.note ? h("p", { class: job.note.bad ? "problem" : "faint", role: "status" }, job.note.text) : null) },
-    { title: "Time", cell: (job) => (job.has_result ? phaseBar(job.phases) : h("span", { class: "number" }, job.start ? duration(((job.end ? Date.parse(job.end) : Date.now()) - Date.parse(job.start)) / 1000) : "–")) },
+    { title: "Time", cell: (job) => (job.has_result ? phaseBar(job.phases) : job.start && !job.end ? runningFor(job.start) : h("span", { class: "number" }, job.start ? duration((Date.parse(job.end) - Date.parse(job.start)) / 1000) : "–")) },
     { title: "CPU", class: "right", cell: (job) => percent(job.efficiency) },
     { title: "Cost", class: "right", cell: (job) => amount(job.cost) },
     { title: "Started", class: "tight", cell: (job) => when(job.start) },
@@ -59,7 +59,7 @@ function jobsView() {
   function compare({ rows, boxes }) {
     const slowest = rows[0].target;
     const columns = [["Jobs", (row) => row.jobs], ["Least", (row) => duration(row.least)], ["Lower quartile", (row) => duration(row["lower quartile"])], ["Median", (row) => duration(row.median)], ["Upper quartile", (row) => duration(row["upper quartile"])], ["Greatest", (row) => duration(row.greatest)], [`Faster than ${slowest}`, (row) => (row.target === slowest ? "–" : `${Math.round(row.faster)} %`)]];
-    const lines = table([{ title: "Target", class: "tight", cell: (row) => h("strong", {}, row.target) }, ...columns.map(([title, cell]) => ({ title, class: "right", cell: (row) => h("span", { class: "number" }, cell(row)) }))], "Seconds of the command at each target");
+    const lines = table([{ title: "Target", class: "tight target", cell: (row) => h("strong", {}, row.target) }, ...columns.map(([title, cell]) => ({ title, class: "right", cell: (row) => h("span", { class: "number" }, cell(row)) }))], "Seconds of the command at each target");
     lines.update(rows.map((row) => ({ ...row, id: row.target })));
     return [h("div", { class: "head" }, h("h2", {}, "What this run's jobs took"), h("p", { class: "faint" }, "The command at each target, and every phase: box from quartile to quartile, line at the median, whiskers to the extremes.")), lines.element, boxPlots(boxes)];
   }
@@ -143,7 +143,7 @@ function placementsView() {
   const rows = table([
     { title: "Decided", class: "tight", cell: (one) => when(one.at) },
     { title: "Object", class: "wide", cell: (one) => path(one.object) },
-    { title: "Target", class: "tight", cell: (one) => h("strong", {}, one.target) },
+    { title: "Target", class: "tight target", cell: (one) => h("strong", {}, one.target) },
     { title: "Because", class: "prose", cell: (one) => h("div", {}, one.reasons.map((reason) => h("p", {}, reason)), rejected(one)) },
     { title: "Expected", class: "right", cell: (one) => expected(one) },
     { title: "Took", cell: (one) => phaseBar(one.took) },
@@ -172,7 +172,8 @@ function placementsView() {
 }
 
 function resultsView() {
-  const chosen = h("div");
+  const chosen = h("div", { class: "chosen" });
+  const refused = h("p", { class: "problem", role: "alert" });
   const list = h("ul", { class: "cards" });
   let shown = [];
   let jobs = [];
@@ -224,26 +225,27 @@ function resultsView() {
     replace(chosen, shown.length ? [h("div", { class: shown.length > 1 ? "compare" : "" }, shown.map(card))] : []);
     choices();
   }
+  const drawCards = keyed(list, (job) => h("li", {}, h("button", { type: "button", class: "card", "aria-pressed": String(job.opened), onclick: () => (job.opened ? drop(job) : add(identity(job))) },
+    h("span", { class: "card-title" }, path(job.object || job.task_id)), h("span", { class: "card-facts" }, state(job.state), h("span", {}, job.target), h("span", {}, counted(job.outputs, "output")), when(job.end)))));
   function choices() {
-    replace(list, jobs.map((job) => {
-      const opened = shown.some((one) => key(one) === key(job));
-      return h("li", {}, h("button", { type: "button", class: "card", "aria-pressed": String(opened), onclick: () => (opened ? drop(job) : add(identity(job))) },
-        h("span", { class: "card-title" }, path(job.object || job.task_id)), h("span", { class: "card-facts" }, state(job.state), h("span", {}, job.target), h("span", {}, counted(job.outputs, "output")), when(job.end))));
-    }));
+    drawCards(jobs.map((job) => ({ ...job, opened: shown.some((one) => key(one) === key(job)) })));
   }
   async function add(job) {
     try {
       const result = await ours("result", job);
       shown = [...shown.filter((one) => key(one) !== key(result)), result].slice(-2);
+      refused.textContent = "";
       draw();
+      // It opens above the list: whoever chose it far below would not see it come.
+      chosen.scrollIntoView({ block: "start" });
     } catch (error) {
-      say(error.message, true);
+      refused.textContent = `The result of ${job.task_id} cannot be shown: ${error.message}`;
     }
   }
   const nothing = h("div");
   let drawn = "";
   return {
-    element: h("section", {}, chosen, h("div", { class: "head" }, h("h2", {}, "Newest results"), h("p", { class: "faint" }, "Choose one, or two to compare them side by side.")), list, nothing),
+    element: h("section", {}, refused, chosen, h("div", { class: "head" }, h("h2", {}, "Newest results"), h("p", { class: "faint" }, "Choose one, or two to compare them side by side.")), list, nothing),
     open: add,
     async update() {
       jobs = (await ours("jobs", RUN ?? {})).jobs.filter((job) => job.has_result);
@@ -273,19 +275,16 @@ function flowView() {
     return h("article", { class: "place" },
       h("div", { class: "head" }, h("h2", {}, one.name), failing ? h("span", { class: "state state-failed" }, h("span", { class: "dot", "aria-hidden": "true" }), "Failing") : one.triggered ? h("span", { class: "state state-success" }, h("span", { class: "dot", "aria-hidden": "true" }), "Watched") : h("span", { class: "state state-queued" }, h("span", { class: "dot", "aria-hidden": "true" }), "No triggerer has it")),
       sameText(one.uri, one.name) ? null : h("p", { class: "faint uri" }, one.uri),
-      failing ? h("p", { class: "problem" }, `${said.error || "It fails"} (${counted(said.failures ?? 1, "attempt")}, since ${ago(failing)})`) : null,
-      facts([["Last listing", said.last_listing ? when(said.last_listing) : ""], ["Last event", when(one.last_event)], ["Lag", said.last_event && typeof said.lag === "number" ? duration(said.lag) : ""], ["Seen", said.emitted], ["Waiting to be complete", said.waiting || ""], ["There before, not reported", said.skipped_at_start || ""], ["Left out by the filter", said.filtered || ""], ["Not readable", (said.skipped ?? 0) + (said.unreadable ?? 0) || ""], ["Feeds", one.consumers.join(", ")]].map(([name, found]) => [name, typeof found === "number" ? String(found) : found])),
+      failing ? h("p", { class: "problem" }, `${said.error || "It fails"} (${counted(said.failures ?? 1, "attempt")}, the first ${ago(failing)})`) : null,
+      facts([["Last listing", said.last_listing ? when(said.last_listing) : ""], ["Last event", when(one.last_event)], ["Lag", said.last_event && typeof said.lag === "number" ? duration(said.lag) : ""], ["Seen", said.emitted], ["Waiting to be complete", said.waiting || ""], ["There before, not reported", said.skipped_at_start || ""], ["Left out by the filter", said.filtered || ""], ["Not readable", (said.skipped ?? 0) + (said.unreadable ?? 0) || ""], ["Feeds", one.consumers.join(", ")]].map(([name, found]) => [name, typeof found === "number" ? found.toLocaleString() : found])),
       one.events.length ? h("ul", { class: "events" }, one.events.slice(0, 8).map(line)) : h("p", { class: "faint" }, "No object yet."));
   }
-  let drawn = "";
+  const drawPlaces = keyed(places, place);
   return {
     element: h("section", {}, places, nothing),
     async update() {
       const found = await ours("flow");
-      const now = JSON.stringify(found);
-      if (now === drawn) return;
-      drawn = now;
-      replace(places, found.places.map(place));
+      drawPlaces(found.places);
       replace(nothing, found.places.length ? [] : [empty("Nothing is watched", "An asset with a watcher appears here while a DAG that is not paused is scheduled by it.")]);
     },
   };
@@ -296,9 +295,26 @@ const tabs = document.getElementById("tabs");
 const made = {};
 let current = "";
 
-function say(words, bad = false) {
-  live.classList.toggle("bad", bad);
+const trouble = document.getElementById("trouble");
+const loading = h("p", { class: "empty" }, "Loading…");
+const answered = new Map();
+
+function say(words, problem = "") {
+  live.classList.toggle("bad", Boolean(problem));
   if (liveText.textContent !== words) liveText.textContent = words;
+  trouble.hidden = !problem;
+  // An alert is read out whenever it changes.
+  if (trouble.textContent !== problem) trouble.textContent = problem;
+}
+
+// What is wrong, and how old what is seen is.
+function told(error, view) {
+  const since = answered.get(view);
+  return `${error.message} ${since ? `What you see is from ${new Date(since).toLocaleTimeString(undefined, { timeStyle: "short" })}. ` : ""}It is asked again every few seconds.`;
+}
+
+function show(name) {
+  panel.replaceChildren(answered.has(name) ? made[name].element : loading);
 }
 
 function open(name, job = null) {
@@ -307,7 +323,8 @@ function open(name, job = null) {
   current = name;
   if (before !== name) {
     made[name] ??= VIEWS[name][1]();
-    panel.replaceChildren(made[name].element);
+    show(name);
+    panel.setAttribute("aria-busy", String(!answered.has(name)));
     panel.setAttribute("aria-labelledby", `tab-${name}`);
     for (const tab of tabs.children) {
       const selected = tab.dataset.view === name;
@@ -327,12 +344,19 @@ async function refresh() {
   asking = view;
   try {
     await made[view].update();
+    const first = !answered.has(view);
+    answered.set(view, Date.now());
+    if (view !== current) return;
+    if (first) show(view);
     say("Live");
   } catch (error) {
-    say(error.message, true);
+    if (view !== current) return;
+    if (!answered.has(view)) panel.replaceChildren();
+    say("Not up to date", told(error, view));
   } finally {
     if (asking === view) asking = null;
-    panel.removeAttribute("aria-busy");
+    if (view === current) panel.removeAttribute("aria-busy");
+    tick();
   }
 }
 

@@ -10,7 +10,7 @@ const none = () => h("span", { class: "faint" }, "–");
 
 function targetsTable() {
   return table([
-    { title: "Target", class: "tight", cell: (one) => h("strong", {}, one.name) },
+    { title: "Target", class: "tight target", cell: (one) => h("strong", {}, one.name) },
     { title: "Circuit", cell: (one) => h("div", {}, mark(...(CIRCUITS[one.circuit] ?? ["queued", one.circuit])), one.until ? h("p", { class: "faint" }, `tried again at ${new Date(one.until).toLocaleTimeString(undefined, { timeStyle: "long" })}`) : null) },
     { title: "Newest jobs", class: "tight", cell: (one) => h("span", { class: "number" }, `${one.succeeded} of ${one.jobs} succeeded`) },
     { title: "Median time", class: "right", cell: (one) => h("span", { class: "number" }, duration(one.median_seconds)) },
@@ -91,7 +91,8 @@ export function healthView() {
 
   function fill(box, title, list, rows, nothing) {
     list.update(rows);
-    replace(box, [h("h2", {}, title), rows.length ? list.element : nothing]);
+    const shown = rows.length ? list.element : nothing;
+    if (box.lastChild !== shown) replace(box, [h("h2", {}, title), shown]);
   }
   function show(refused = "") {
     const rows = found.map((one) => ({ ...one, id: one.conn_id, answer: answers.get(one.conn_id) ?? null }));

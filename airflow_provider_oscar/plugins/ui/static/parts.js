@@ -13,8 +13,21 @@ export function h(tag, attributes = {}, ...children) {
   return element;
 }
 
+const focusable = (element) => [...element.querySelectorAll("a[href], button, summary, [tabindex]")];
+
+// Let a change of elements keep the focus: on the same one, or on the one that took its place.
+function keepingFocus(before, change) {
+  const focused = before.contains(document.activeElement) ? document.activeElement : null;
+  const place = focused ? focusable(before).indexOf(focused) : -1;
+  const after = change();
+  if (place >= 0) (after.contains(focused) ? focused : focusable(after)[place])?.focus({ preventScroll: true });
+}
+
 export function replace(element, children) {
-  element.replaceChildren(...children.flat().filter(Boolean));
+  keepingFocus(element, () => {
+    element.replaceChildren(...children.flat().filter(Boolean));
+    return element;
+  });
 }
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -145,39 +158,63 @@ export function airflowLink(url, ...children) {
   }, ...children);
 }
 
-// A table whose rows are kept: a row changes only if what it shows did, so focus, selection and scrolling stay.
-export function table(columns, caption) {
-  const body = h("tbody");
+// How long something runs already.
+export function runningFor(start) {
+  const element = h("span", { class: "number", "data-since": start });
+  element.textContent = duration((Date.now() - Date.parse(start)) / 1000);
+  return element;
+}
+
+// Let what depends on the clock say what is true now, in rows that did not change.
+export function tick(root = document) {
+  for (const element of root.querySelectorAll("time[datetime]")) {
+    const words = ago(element.dateTime);
+    if (element.textContent !== words) element.textContent = words;
+  }
+  for (const element of root.querySelectorAll("[data-since]")) element.textContent = duration((Date.now() - Date.parse(element.dataset.since)) / 1000);
+}
+
+// Elements of a list that are kept: one is made again only if what it shows changed, so focus, selection and scrolling stay.
+export function keyed(parent, make) {
   const known = new Map();
-  const element = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
-    h("table", {}, h("caption", { class: "unseen" }, caption),
-      h("thead", {}, h("tr", {}, columns.map((column) => h("th", { scope: "col", class: column.class }, column.title)))), body));
-  function update(rows) {
+  return (rows) => {
     const seen = new Set();
-    let before = body.firstChild;
+    let before = parent.firstChild;
     for (const row of rows) {
       seen.add(row.id);
       const text = JSON.stringify(row);
       const old = known.get(row.id);
-      let line = old?.line;
+      let element = old?.element;
       if (!old || old.text !== text) {
-        line = h("tr", {}, columns.map((column) => h("td", { class: column.class, "data-title": column.title }, column.cell(row))));
+        element = make(row);
         if (old) {
-          if (before === old.line) before = line;
-          old.line.replaceWith(line);
+          if (before === old.element) before = element;
+          keepingFocus(old.element, () => {
+            old.element.replaceWith(element);
+            return element;
+          });
         }
-        known.set(row.id, { line, text });
+        known.set(row.id, { element, text });
       }
-      if (line !== before) body.insertBefore(line, before);
+      if (element !== before) parent.insertBefore(element, before);
       else before = before.nextSibling;
     }
-    for (const [id, { line }] of known) {
+    for (const [id, { element }] of known) {
       if (!seen.has(id)) {
-        line.remove();
+        element.remove();
         known.delete(id);
       }
     }
-  }
+  };
+}
+
+// A table whose rows are kept.
+export function table(columns, caption) {
+  const body = h("tbody");
+  const element = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+    h("table", {}, h("caption", { class: "unseen" }, caption),
+      h("thead", {}, h("tr", {}, columns.map((column) => h("th", { scope: "col", class: column.class }, column.title)))), body));
+  const update = keyed(body, (row) => h("tr", {}, columns.map((column) => h("td", { class: column.class, "data-title": column.title }, column.cell(row)))));
   return { element, update };
 }
 
@@ -219,13 +256,13 @@ export function boxPlots(boxes) {
     const of = new Map(boxes.filter((box) => box.phase === phase).map((box) => [box.target, box]));
     const top = Math.max(...[...of.values()].map((box) => box.max)) || 1;
     const height = targets.length * 34 + 26;
-    const scale = (value) => 96 + (value / top) * 210;
+    const scale = (value) => 126 + (value / top) * 180;
     const words = [...of.values()].map((box) => `${box.target}: median ${duration(box.median)}, from ${duration(box.min)} to ${duration(box.max)}, ${counted(box.count, "job")}`).join("; ");
     const picture = svg("svg", { viewBox: `0 0 320 ${height}`, role: "img", "aria-label": `${phase}. ${words}`, class: "plot" });
     targets.forEach((target, index) => {
       const y = index * 34 + 20;
-      const label = svg("text", { x: 88, y: y + 4, class: "plot-label", "text-anchor": "end" });
-      label.textContent = target.length > 14 ? `${target.slice(0, 13)}…` : target;
+      const label = svg("text", { x: 118, y: y + 4, class: "plot-label", "text-anchor": "end" });
+      label.textContent = target.length > 18 ? `${target.slice(0, 17)}…` : target;
       picture.append(label);
       const box = of.get(target);
       if (!box) return;
@@ -235,11 +272,11 @@ export function boxPlots(boxes) {
         svg("line", { x1: scale(box.median), x2: scale(box.median), y1: y - 8, y2: y + 8, class: "median" }),
       );
     });
-    const least = svg("text", { x: 96, y: height - 4, class: "plot-tick" });
+    const least = svg("text", { x: 126, y: height - 4, class: "plot-tick" });
     least.textContent = "0";
     const most = svg("text", { x: 306, y: height - 4, class: "plot-tick", "text-anchor": "end" });
     most.textContent = duration(top);
-    picture.append(svg("line", { x1: 96, x2: 306, y1: height - 16, y2: height - 16, class: "axis" }), least, most);
+    picture.append(svg("line", { x1: 126, x2: 306, y1: height - 16, y2: height - 16, class: "axis" }), least, most);
     return h("figure", {}, h("figcaption", {}, phase), picture);
   }));
 }

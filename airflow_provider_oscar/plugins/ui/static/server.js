@@ -5,11 +5,13 @@ export const PAGE = new URL(".", window.location.href);
 export const AIRFLOW = new URL("../../", PAGE);
 
 export async function ask(url, options = {}) {
-  const answer = await fetch(url, { credentials: "same-origin", ...options });
+  const answer = await fetch(url, { credentials: "same-origin", ...options }).catch(() => {
+    throw new Error("Airflow does not answer.");
+  });
   const body = await answer.json().catch(() => ({}));
   if (answer.ok) return body;
-  const words = typeof body.detail === "string" ? body.detail : answer.statusText;
-  const error = new Error(answer.status === 401 ? "You are not logged in any more." : answer.status === 403 ? "Your role in Airflow does not allow you to see this." : words);
+  const words = typeof body.detail === "string" ? body.detail : `Airflow answered with error ${answer.status}${answer.statusText ? ` (${answer.statusText})` : ""}.`;
+  const error = new Error(answer.status === 401 ? "You are not logged in any more. Load the page again to log in." : answer.status === 403 ? "Your role in Airflow does not allow you to see this." : words);
   error.status = answer.status;
   throw error;
 }
