@@ -9,7 +9,7 @@ holds each name against the installed Airflow.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -46,24 +46,32 @@ def transaction() -> Iterator[Session]:
         yield session
 
 
+@contextmanager
+def savepoint(session: Session) -> Iterator[Session]:
+    """Open a session within the transaction of another, of which an error undoes what was done in it and no more.
+
+    Not ``session.begin_nested()``: the scheduler forbids its session to commit (``prohibit_commit``), and takes the end
+    of a savepoint of the session for one; and a failed flush would end the session itself.
+
+    :param session: is flushed before. What it has loaded of rows that are changed is out of date afterwards.
+    """
+    from sqlalchemy.orm import Session
+
+    session.flush()
+    with Session(bind=session.connection(), join_transaction_mode="create_savepoint") as inner, inner.begin():
+        yield inner
+
+
 def insert_unless_there(session: Session, model: type, **values: object) -> None:
     """Insert a row, unless another process has just inserted it.
-
-    Not by ``session.begin_nested()``: the scheduler forbids its session to commit (``prohibit_commit``), and takes the
-    end of a savepoint of the session for one. A savepoint of its connection is none.
 
     :param model: class of the row.
     :param values: its columns.
     """
-    from sqlalchemy import insert
     from sqlalchemy.exc import IntegrityError
 
-    connection = session.connection()
-    try:
-        with connection.begin_nested():
-            connection.execute(insert(model).values(**values))
-    except IntegrityError:
-        pass
+    with suppress(IntegrityError), savepoint(session) as inner:
+        inner.add(model(**values))
 
 
 def find_consumers(session: Session, timetable: str, *, dag_ids: Collection[str] | None = None) -> list[Consumer]:

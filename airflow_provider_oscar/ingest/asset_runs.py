@@ -158,4 +158,7 @@ def on_dag_run_running(dag_run: Any) -> None:
 
     session = object_session(dag_run)
     if session is not None:
-        complete_events(session, dag_run)
+        # Whatever goes wrong here, the scheduler's transaction goes on, and the run starts with what Airflow gave it.
+        with db.savepoint(session) as inner:
+            complete_events(inner, inner.get_one(type(dag_run), dag_run.id))
+        session.expire(dag_run, ["consumed_asset_events"])

@@ -179,3 +179,23 @@ def test_repetitions_do_not_hold_up_the_place_of_a_dag(world: World, place: Make
     found = world.offset(dag, incoming.asset)
     assert found["event"] >= 3
     assert "handled" not in found
+
+
+def test_an_error_while_a_run_is_completed_leaves_the_scheduler_its_transaction(
+    world: World, place: MakePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.models.asset_state_store import AssetStateStoreModel
+
+    def fail(session: Any, *args: Any) -> None:
+        session.add(AssetStateStoreModel(asset_id=None, key="x", value="null"))
+        session.flush()
+
+    incoming = place()
+    dag = consumer([incoming.asset])
+    world.add(dag)
+    for number in range(3):
+        world.tell(incoming.asset, made(f"in/run_{number}.h5"))
+    with monkeypatch.context() as patch:
+        patch.setattr(asset_runs.asset_states, "set_state", fail)
+        assert start(world, dag, end="success") == ["in/run_0.h5"], "what Airflow itself gives it"
+    assert start(world, dag) == ["in/run_1.h5", "in/run_2.h5"]
