@@ -112,13 +112,16 @@ def serialized_dag(session: Session, dag_id: str) -> SerializedDAG | None:
     return None if found is None else found.dag
 
 
-def write_audit_log(session: Session, *, event: str, dag_id: str, text: str) -> None:
-    """Add an entry to Airflow's audit log, which the UI shows at the DAG."""
+def write_audit_log(session: Session, *, event: str, dag_id: str, texts: Sequence[str]) -> None:
+    """Add entries to Airflow's audit log, which the UI shows at the DAG; one statement for all."""
+    from airflow._shared.timezones import timezone
     from airflow.models.log import Log
+    from sqlalchemy import insert
 
-    entry = Log(event=event, extra=text)
-    entry.dag_id = dag_id
-    session.add(entry)
+    if texts:
+        now = timezone.utcnow()
+        rows = [{"dttm": now, "event": event, "dag_id": dag_id, "extra": text} for text in texts]
+        session.execute(insert(Log.__table__), rows)
 
 
 def unfulfillable_condition(assets: Sequence[Asset]) -> SerializedAssetBase:

@@ -7,7 +7,7 @@ Beside :mod:`airflow_provider_oscar._airflow_db`, under the same rules.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +76,23 @@ def states(
     return [(row.asset_id, row.key, _load(row)) for row in session.scalars(query.limit(limit))]
 
 
+def first_states(
+    session: Session, asset_ids: Collection[int], prefix: str, *, limit: int
+) -> list[tuple[int, str, Any]]:
+    """Return (asset id, key, value) of the states whose key begins with ``prefix``, in the order of their keys."""
+    from airflow.models.asset_state_store import AssetStateStoreModel
+    from sqlalchemy import select
+
+    query = (
+        select(AssetStateStoreModel)
+        .where(
+            AssetStateStoreModel.asset_id.in_(asset_ids), AssetStateStoreModel.key.startswith(prefix, autoescape=True)
+        )
+        .order_by(AssetStateStoreModel.key)
+    )
+    return [(row.asset_id, row.key, _load(row)) for row in session.scalars(query.limit(limit))]
+
+
 def iter_states(session: Session, asset_id: int, prefix: str) -> Iterator[Any]:
     """Yield the values of one asset's states whose key begins with ``prefix``, longest untouched first.
 
@@ -137,6 +154,46 @@ def set_state(session: Session, asset_id: int, key: str, value: Any) -> None:
         session.add(AssetStateStoreModel(asset_id=asset_id, key=key, value=text))
     elif row.value != text:
         row.value, row.updated_at = text, timezone.utcnow()
+
+
+def write_states(session: Session, values: Mapping[tuple[int, str], Any]) -> None:
+    """Write values of assets' state stores with as many statements for one as for a thousand.
+
+    :param values: by asset id and key; None removes a value.
+    """
+    from airflow._shared.timezones import timezone
+    from airflow.models.asset_state_store import AssetStateStoreModel
+    from sqlalchemy import select
+
+    if not values:
+        return
+    query = select(AssetStateStoreModel).where(
+        AssetStateStoreModel.asset_id.in_({asset_id for asset_id, _ in values}),
+        AssetStateStoreModel.key.in_([key for _, key in values]),
+    )
+    rows = {(row.asset_id, row.key): row for row in session.scalars(query)}
+    for (asset_id, key), value in values.items():
+        row, text = rows.get((asset_id, key)), json.dumps(value)
+        if value is None:
+            if row is not None:
+                session.delete(row)
+        elif row is None:
+            session.add(AssetStateStoreModel(asset_id=asset_id, key=key, value=text))
+        elif row.value != text:
+            row.value, row.updated_at = text, timezone.utcnow()
+    session.flush()
+
+
+def move_states(session: Session, source: int, target: int, prefix: str) -> None:
+    """Give the states of one asset whose key begins with ``prefix`` to another, where it has none of the same key."""
+    from airflow.models.asset_state_store import AssetStateStoreModel
+    from sqlalchemy import delete, select, update
+
+    states = AssetStateStoreModel.__table__
+    there = select(states.c.key).where(states.c.asset_id == target)
+    lies_there = (states.c.asset_id == source, states.c.key.startswith(prefix, autoescape=True))
+    session.execute(update(states).where(*lies_there, states.c.key.not_in(there)).values(asset_id=target))
+    session.execute(delete(states).where(*lies_there))
 
 
 def copy_states(session: Session, source: int, target: int, prefix: str) -> int:

@@ -28,6 +28,7 @@ from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.events import named_object, parse_object, parse_outputs, result_key
 from airflow_provider_oscar.core.stored import Moment, read_stored, to_stored
 from airflow_provider_oscar.ingest.inheritance import PLACE, wanted_by
+from airflow_provider_oscar.ingest.open_groups import OpenGroups
 from airflow_provider_oscar.ingest.policies import Group, OpenGroup, Plan, PlannedRun, Policy, WaitingEvent
 from airflow_provider_oscar.ingest.timetable import NewObjectsTimetable
 
@@ -48,8 +49,6 @@ _HANDLED_LIMIT = 5000
 _WATCHED_ON = timedelta(minutes=10)
 #: An event's time is that of another machine, whose clock may be ahead.
 _ANY_CLOCK = timedelta(days=3650)
-#: Open groups whose time-out is looked at in one step.
-_EXPIRING = 200
 _DIGEST = 8
 
 
@@ -160,6 +159,7 @@ class _Step:
         self._now = now
         self._offsets: dict[int, Offset] = {}
         self._before: dict[int, object] = {}
+        self._groups = OpenGroups(session, consumer.dag_id, list(consumer.assets))
 
     def open(self, stored: Mapping[int, object], *, history: timedelta) -> None:
         self._before = dict(stored)
@@ -180,9 +180,7 @@ class _Step:
             if self._may_follow(asset_id, number, low):
                 former.append((number, low))
             if before and isinstance(self._policy, Group):
-                prefix = self._group_name("")
-                if not asset_states.states(session, [asset_id], prefix, limit=1):
-                    asset_states.copy_states(session, number, asset_id, prefix)
+                self._groups.move(number, asset_id)
         if former and self._policy.remembers:
             done = db_events.newest_consumed(session, dag_id, [number for number, _ in former], limit=REMEMBERED)
             recent = remembered(key_digest(_read(event).key) for event in done)
@@ -202,7 +200,7 @@ class _Step:
     def run(self, *, most: int | None = None) -> StepResult:
         """Make the runs that are due of one page.
 
-        :param most: of the runs that new events complete; the events after the last of these are left for later.
+        :param most: of the runs; the events after the last of these, and time-outs, are left for later.
         """
         limit = self._policy.page
         lows = {asset_id: offset.low for asset_id, offset in self._offsets.items()}
@@ -213,28 +211,38 @@ class _Step:
         if rows:
             db_events.forget_queued_events(self._session, self._consumer.dag_id)
         waiting = [_read(row) for row in rows]
-        groups, homes = self._open_groups(waiting)
-        plan = self._plan(waiting, groups, rows)
+        # What waits behind the page came in time for its group, however late it is read.
+        until = min(self._now, waiting[-1].time) if len(rows) == limit else self._now
+        groups: Mapping[str, OpenGroup] = {}
+        if isinstance(self._policy, Group):
+            groups = self._groups.open(self._policy, waiting, until)
+        plan = self._plan(waiting, groups, rows, until=until, most=most)
         if most is not None and len(plan.runs) > most:
             # Runs come in the order of the events that complete them, so the events up to there make just these.
             last = max(plan.runs[most - 1].events)
             waiting = [event for event in waiting if event.id <= last]
             rows = rows[: len(waiting)]
-            plan = self._plan(waiting, groups, rows)
+            plan = self._plan(waiting, groups, rows, until=min(until, waiting[-1].time), most=most)
         made = self._make(plan.runs, {row.id: row for row in rows}, plan)
-        self._save_groups(plan, homes)
+        self._groups.save(plan.groups)
         self._tell(plan)
         self._advance(rows, waiting, plan, made)
-        full = len(rows) == limit
-        return StepResult([run.run_id for run in made], len(plan.handled), full and bool(plan.runs or plan.handled),
-                          plan.retry_at)  # fmt: skip
+        more = self._groups.more or (len(rows) == limit and bool(plan.runs or plan.handled))
+        return StepResult([run.run_id for run in made], len(plan.handled), more, plan.retry_at)
 
     def _plan(
-        self, waiting: Sequence[WaitingEvent], groups: Mapping[str, OpenGroup], rows: Sequence[AssetEvent]
+        self,
+        waiting: Sequence[WaitingEvent],
+        groups: Mapping[str, OpenGroup],
+        rows: Sequence[AssetEvent],
+        *,
+        until: datetime,
+        most: int | None,
     ) -> Plan:
         unwanted = self._unwanted(rows, waiting)
         events = [event for event in waiting if event.id not in unwanted]
-        plan = self._policy.plan(events, groups, self._now, repeated=self._repeated(events))
+        now = until if isinstance(self._policy, Group) else self._now
+        plan = self._policy.plan(events, groups, now, repeated=self._repeated(events), most=most)
         plan.handled.extend(sorted(unwanted))
         return plan
 
@@ -283,40 +291,14 @@ class _Step:
             made.append(run)
         return made
 
-    def _open_groups(self, waiting: Sequence[WaitingEvent]) -> tuple[dict[str, OpenGroup], dict[str, int]]:
-        """Return the open groups that this step may change, and the asset in whose state store each lies."""
-        policy, found = self._policy, dict[str, OpenGroup]()
-        homes: dict[str, int] = {}
-        if not isinstance(policy, Group):
-            return found, homes
-        named = [(event.object or event.named, event.partition_key) for event in waiting]
-        keys = {key if about is None else policy.group_key(about) for about, key in named}
-        names = [self._group_name(key) for key in keys if key is not None]
-        assets = list(self._consumer.assets)
-        rows = asset_states.states_of_keys(self._session, assets, names) if names else []
-        rows += asset_states.states(self._session, assets, self._group_name(""), limit=_EXPIRING)
-        for asset_id, name, value in rows:
-            about = f"the open group {name} of DAG {self._consumer.dag_id!r}"
-            group = read_stored(value, OpenGroup, about, remedy="remove this entry from the asset's state store")
-            found[group.key] = group
-            homes[group.key] = asset_id
-        return found, homes
-
-    def _group_name(self, key: str) -> str:
-        prefix = f"group:{self._consumer.dag_id}:"
-        return prefix + hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:24] if key else prefix
-
-    def _save_groups(self, plan: Plan, homes: Mapping[str, int]) -> None:
-        first = next(iter(self._consumer.assets))
-        for key, group in plan.groups.items():
-            value = None if group is None else to_stored(group)
-            asset_states.set_state(self._session, homes.get(key, first), self._group_name(key), value)
-
     def _tell(self, plan: Plan) -> None:
-        for key, names in plan.dropped.items():
-            text = f"{quoted(key)} is given up; its members: {', '.join(map(quoted, names[:20]))}"
+        texts = [
+            f"{quoted(key)} is given up; its members: {', '.join(map(quoted, names[:20]))}"
+            for key, names in plan.dropped.items()
+        ]
+        for text in texts:
             log.warning("DAG %r: incomplete group %s", self._consumer.dag_id, text)
-            db.write_audit_log(self._session, event="incomplete group", dag_id=self._consumer.dag_id, text=text)
+        db.write_audit_log(self._session, event="incomplete group", dag_id=self._consumer.dag_id, texts=texts)
 
     def _advance(
         self, rows: Sequence[AssetEvent], waiting: Sequence[WaitingEvent], plan: Plan, made: Sequence[PlannedRun]

@@ -147,7 +147,13 @@ class Each(Schedule, frozen=True, kw_only=True, tag="each"):
     remembers: ClassVar[bool] = False
 
     def plan(
-        self, events: Sequence[WaitingEvent], groups: Mapping[str, OpenGroup], now: datetime, *, repeated: set[int]
+        self,
+        events: Sequence[WaitingEvent],
+        groups: Mapping[str, OpenGroup],
+        now: datetime,
+        *,
+        repeated: set[int],
+        most: int | None = None,
     ) -> Plan:
         """Return a run for each event; see :meth:`Batch.plan` for the parameters."""
         plan = Plan(handled=sorted(repeated))
@@ -183,7 +189,13 @@ class Batch(Schedule, frozen=True, kw_only=True, tag="batch"):
         return min(2 * self.size, MOST_OBJECTS)
 
     def plan(
-        self, events: Sequence[WaitingEvent], groups: Mapping[str, OpenGroup], now: datetime, *, repeated: set[int]
+        self,
+        events: Sequence[WaitingEvent],
+        groups: Mapping[str, OpenGroup],
+        now: datetime,
+        *,
+        repeated: set[int],
+        most: int | None = None,
     ) -> Plan:
         """Return the batches that are due.
 
@@ -191,6 +203,7 @@ class Batch(Schedule, frozen=True, kw_only=True, tag="batch"):
         :param groups: open groups; for :class:`Group`.
         :param now: the time.
         :param repeated: ids of events about a version that was handed over before.
+        :param most: no more runs than these for time-outs of groups, those of new events counted; None for all.
         """
         plan = Plan(handled=sorted(repeated))
         batch: list[WaitingEvent] = []
@@ -280,7 +293,13 @@ class Group(Schedule, frozen=True, kw_only=True, tag="group"):
         return all(any(name.endswith(suffix) for name in names) for suffix in self.suffixes)
 
     def plan(
-        self, events: Sequence[WaitingEvent], groups: Mapping[str, OpenGroup], now: datetime, *, repeated: set[int]
+        self,
+        events: Sequence[WaitingEvent],
+        groups: Mapping[str, OpenGroup],
+        now: datetime,
+        *,
+        repeated: set[int],
+        most: int | None = None,
     ) -> Plan:
         """Put the events into their groups, and return the runs of those that became complete or timed out.
 
@@ -307,16 +326,18 @@ class Group(Schedule, frozen=True, kw_only=True, tag="group"):
             else:
                 opened[key] = plan.groups[key] = group
                 plan.handled.append(event.id)
-        self._expire(plan, opened, now)
+        self._expire(plan, opened, now, most)
         return plan
 
-    def _expire(self, plan: Plan, opened: Mapping[str, OpenGroup], now: datetime) -> None:
+    def _expire(self, plan: Plan, opened: Mapping[str, OpenGroup], now: datetime, most: int | None) -> None:
         if self.timeout is None:
             return
-        for key, group in opened.items():
+        for key, group in sorted(opened.items(), key=lambda item: item[1].first):
             due = group.first + timedelta(seconds=self.timeout)
             if due > now:
                 plan.retry_at = min(plan.retry_at or due, due)
+                continue
+            if self.on_timeout == "run" and most is not None and len(plan.runs) >= most:
                 continue
             plan.groups[key] = None
             if self.on_timeout == "run":
