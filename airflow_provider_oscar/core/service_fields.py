@@ -14,7 +14,7 @@ from typing import TypedDict
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.service_stores import Member
-from airflow_provider_oscar.core.slurm import ANNOTATION_PREFIX, DEAD_PREFIXES
+from airflow_provider_oscar.core.slurm import ANNOTATION_PREFIX, DEAD_PREFIXES, check_service_flags
 
 log = logging.getLogger(__name__)
 
@@ -254,6 +254,7 @@ def current_annotations(annotations: Mapping[str, object], where: str) -> dict[s
                 break
         else:
             found[str(key)] = value
+    check_service_flags(found, where)
     return found
 
 

@@ -72,7 +72,8 @@ _REFUSED_FLAGS = {
     "error": "the plugin reads the log from its own --output",
     "mem-per-cpu": "it contradicts the --mem that the plugin always adds; use memory_mib",
     "mem-per-gpu": "it contradicts the --mem that the plugin always adds; use memory_mib",
-    "array": "one pod is one job",
+    "array": "one pod is one job: each element would run the whole command and overwrite the result of the others, and "
+    "interLink reads the state of one. InterLinkBatchOperator has many objects in one job, .expand() one job for each",
     "wait": "sbatch would block the plugin until the job ends",
     "wrap": "the plugin submits a script of its own",
     "parsable": "the plugin could not read the job id",
@@ -289,6 +290,23 @@ def check_annotations(annotations: Mapping[str, str]) -> None:
                     f"no interLink plugin reads the annotation {quoted(key)}; write "
                     f"{quoted(ANNOTATION_PREFIX + key.removeprefix(dead))}, or better the fields of SlurmOptions"
                 )
+
+
+def check_service_flags(annotations: Mapping[str, object], where: str) -> None:
+    """Refuse a service whose jobs would be job arrays; of its flags, those that SLURM refuses are SLURM's to refuse.
+
+    :param annotations: of the service.
+    :param where: the service, for messages.
+    :raises DefinitionError: if a flag asks for an array, in whatever form sbatch takes.
+    """
+    for word in str(annotations.get(f"{ANNOTATION_PREFIX}flags") or "").split():
+        short = word.startswith("-a")
+        name = word[2:].partition("=")[0] if word.startswith("--ar") else ""
+        if short or (name and "array".startswith(name)):
+            raise DefinitionError(
+                f"{where} asks by {quoted(word)} for a job array, and {_REFUSED_FLAGS['array']}; the jobs of an OSCAR "
+                "service take one event each, so submit one job for each object"
+            )
 
 
 #: Characters of a comment that is made of names.

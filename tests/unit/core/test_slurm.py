@@ -15,7 +15,13 @@ from hypothesis import strategies as st
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.pods import PodRequest, build_pod
-from airflow_provider_oscar.core.slurm import SlurmOptions, check_annotations, format_time, parse_time_limit
+from airflow_provider_oscar.core.slurm import (
+    SlurmOptions,
+    check_annotations,
+    check_service_flags,
+    format_time,
+    parse_time_limit,
+)
 
 FLAGS = "slurm-job.vk.io/flags"
 
@@ -271,3 +277,14 @@ def test_whatever_is_accepted_is_one_word_for_a_shell_and_for_the_plugin(text, f
     except DefinitionError:
         return
     assert len(flags.split()) == len(shlex.split(flags)) == 2
+
+
+@pytest.mark.parametrize("flags", ["--array=0-3", "--array 0-3", "-a 0-3", "-a0-3", "--arr=1", "--time=5 --ar=1,2"])
+def test_a_service_whose_jobs_would_be_arrays_is_refused_in_each_form_that_sbatch_takes(flags):
+    with pytest.raises(DefinitionError, match="service 's' asks by '.*' for a job array"):
+        check_service_flags({"slurm-job.vk.io/flags": flags}, "service 's'")
+
+
+@pytest.mark.parametrize("flags", ["", "--account=array", "--time=5 --partition=a", "-A array", "--job-name=-a"])
+def test_other_flags_of_a_service_are_left_to_slurm(flags):
+    check_service_flags({"slurm-job.vk.io/flags": flags}, "service 's'")
