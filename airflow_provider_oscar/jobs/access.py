@@ -59,6 +59,7 @@ class AccessPlan(msgspec.Struct, frozen=True, kw_only=True):
     :param objects: of a batch: name of the result, and the object.
     :param outputs: of each pattern of output names: parent of the place, and its connection; both empty for
         ``output_uri``.
+    :param checkpoints: of a batch: name of the result, and the files of its own checkpoint.
     """
 
     submission_id: str
@@ -71,6 +72,7 @@ class AccessPlan(msgspec.Struct, frozen=True, kw_only=True):
     resume_from: tuple[ObjectEvent, ...] = ()
     objects: tuple[tuple[str, ObjectEvent], ...] = ()
     outputs: tuple[tuple[str, str], ...] = ()
+    checkpoints: dict[str, tuple[ObjectEvent, ...]] = msgspec.field(default_factory=dict)
 
 
 class RenewedInput(Redacted, frozen=True):
@@ -94,12 +96,14 @@ class RenewedObject(msgspec.Struct, frozen=True):
     :param inputs: the object; null if it cannot be reached any more.
     :param output: where its results go.
     :param outputs: where they go by their names, in the order of the specification.
+    :param resume_from: files of its own checkpoint, likewise; null for those of the job.
     """
 
     submission_id: str
     inputs: tuple[RenewedInput | None, ...]
     output: StageOut
     outputs: tuple[StageOut | None, ...] = ()
+    resume_from: tuple[RenewedInput | None, ...] | None = None
 
 
 class AccessDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,6 +195,10 @@ def publish(plan: AccessPlan, key: str, stores: Stores, now: datetime) -> dateti
             plan.output_uri, submission_id=submission_id, lifetime=plan.lifetime, max_bytes=plan.max_bytes
         )
 
+    def checkpoint(submission_id: str) -> tuple[RenewedInput | None, ...] | None:
+        own = plan.checkpoints.get(submission_id)
+        return None if own is None else tuple(reached(each) for each in own)
+
     def outputs(submission_id: str) -> tuple[StageOut | None, ...]:
         return tuple(
             each
@@ -207,7 +215,8 @@ def publish(plan: AccessPlan, key: str, stores: Stores, now: datetime) -> dateti
         files=tuple(reached(each) for each in plan.files),
         resume_from=tuple(reached(each) for each in plan.resume_from),
         objects=tuple(
-            RenewedObject(name, (reached(each),), output(name), outputs(name)) for name, each in plan.objects
+            RenewedObject(name, (reached(each),), output(name), outputs(name), checkpoint(name))
+            for name, each in plan.objects
         ),
         plan=plan,
         outputs=() if plan.objects else outputs(plan.submission_id),

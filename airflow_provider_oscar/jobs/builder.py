@@ -148,6 +148,7 @@ class JobBuilder:
             resume_from=tuple(more.resume_from),
             objects=tuple((each.submission_id, each.event) for each in more.objects),
             outputs=tuple((each.uri, each.conn_id) for each in more.outputs),
+            checkpoints={each.submission_id: tuple(each.resume_from) for each in more.objects if each.resume_from},
         )
         routed = self._routes(more.outputs, lifetime, wanted.max_output_bytes)
         spec = JobSpec(
@@ -225,6 +226,7 @@ class JobBuilder:
                     signing_key=each.binding.signing_key,
                     request_digest=each.binding.request_digest,
                     outputs=routed(each.submission_id),
+                    resume_from=self._stage_in_all(each.resume_from, lifetime, checkpoint_names(each.resume_from)),
                 )
             )
         return tuple(found)

@@ -143,11 +143,13 @@ class ObjectWork:
     :param event: the object.
     :param submission_id: name of its result.
     :param binding: what binds its manifest to this submission.
+    :param resume_from: files of its own checkpoint; empty for those of the job.
     """
 
     event: ObjectEvent
     submission_id: str
     binding: Binding
+    resume_from: Sequence[ObjectEvent] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

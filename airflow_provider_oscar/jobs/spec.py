@@ -60,6 +60,7 @@ class BatchObject(Redacted, frozen=True):
     :param signing_key: key of its manifest's signature, in hexadecimal digits; empty for none.
     :param request_digest: of what was asked for, for this object.
     :param outputs: where outputs go by their names; the first pattern that matches counts.
+    :param resume_from: what its own earlier try left; empty for that of the job.
     """
 
     submission_id: Name
@@ -68,6 +69,7 @@ class BatchObject(Redacted, frozen=True):
     signing_key: Key = ""
     request_digest: str = ""
     outputs: tuple[RoutedOutput, ...] = ()
+    resume_from: tuple[StageIn, ...] = ()
     redacted: ClassVar[frozenset[str]] = frozenset({"signing_key"})
 
 

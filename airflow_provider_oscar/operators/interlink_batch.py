@@ -27,7 +27,7 @@ from airflow_provider_oscar.jobs.status import JobStatus, JsonObject
 from airflow_provider_oscar.jobs.submission import submission_id
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.operators.job_arguments import Reuse
-from airflow_provider_oscar.operators.job_inputs import PREVIOUS_TRY, find_objects
+from airflow_provider_oscar.operators.job_inputs import OBJECTS_LIMIT, PREVIOUS_TRY, find_objects, saved_files
 from airflow_provider_oscar.operators.job_outputs import places
 from airflow_provider_oscar.placement.targets import PlacementTarget
 from airflow_provider_oscar.run_objects import run_objects
@@ -72,7 +72,9 @@ class InterLinkBatchOperator(InterLinkPodOperator):
     :param deferrable: wait in the triggerer (default) instead of on a worker.
     :param reuse: ``"retries"`` (default), ``"always"`` or ``"never"``: when a job or result that is there is taken.
     :param run_options: launcher, grace period, limit of bytes, and what becomes of outputs that cannot be staged out.
-    :param resume_from: files of a former job's checkpoint (templated); the command finds them in ``CHECKPOINT_DIR``.
+    :param resume_from: files of a former job's checkpoint (templated); the command finds them in ``CHECKPOINT_DIR``,
+        whichever object it is about. ``"previous-try"`` gives each object what it saved there itself before it failed
+        or was interrupted.
     :param outputs: where outputs go by their names: ``{"*.png": "s3://pictures/run", "logs/*": "dcache://conn/path"}``
         (values templated). The first pattern that matches counts, ``*`` matches slashes too, and without a slash a
         pattern is matched against the last part of the name. Such files are below ``<its id>/`` there; the rest, log
@@ -120,8 +122,6 @@ class InterLinkBatchOperator(InterLinkPodOperator):
                 f"task {kwargs['task_id']!r} is a batch and takes no {unfit[0]}, which is for a job of one object; "
                 "give objects"
             )
-        if resume_from == PREVIOUS_TRY:
-            raise DefinitionError(f"task {kwargs['task_id']!r} is a batch; resume_from={PREVIOUS_TRY!r} is for one job")
         super().__init__(
             object_event="",
             output_uri=output_uri,
@@ -231,8 +231,32 @@ class InterLinkBatchOperator(InterLinkPodOperator):
         left = [work for work, _ in works if not _succeeded(stored.get(work.submission_id))]
         if len(left) < len(works):
             self.log.info("%d of %d objects are done already", len(works) - len(left), len(works))
+        if self.resume_from == PREVIOUS_TRY:
+            left = self._resumed(works, stored)
         # A batch of which all is done runs its last object again: a batch is proven by a manifest of its own.
         return tuple(left or [works[-1][0]])
+
+    def _resumed(
+        self, works: Sequence[tuple[ObjectWork, RunningJob]], stored: Mapping[str, Manifest]
+    ) -> list[ObjectWork]:
+        """Return what is left, each object with what it saved itself, as far as one job can be given all that."""
+        left = [
+            (work, own, stored.get(work.submission_id))
+            for work, own in works
+            if not _succeeded(stored.get(work.submission_id))
+        ]
+        with ThreadPoolExecutor(_READERS) as readers:
+            saved = readers.map(lambda each: () if each[2] is None else saved_files(self, each[1], each[2]), left)
+        found, room = [], OBJECTS_LIMIT
+        for (work, _, _), files in zip(left, saved, strict=True):
+            fits = len(files) <= room
+            if not fits:
+                self.log.warning("%s begins anew: the batch has more saved files than one job takes", work.event.uri)
+            room -= len(files) if fits else 0
+            found.append(replace(work, resume_from=files if fits else ()))
+        if room < OBJECTS_LIMIT:
+            self.log.info("%d object(s) continue from what they saved", sum(bool(each.resume_from) for each in found))
+        return found
 
     def _stored(self, jobs: Sequence[RunningJob]) -> dict[str, Manifest]:
         """Return the manifests of objects that are there and count."""

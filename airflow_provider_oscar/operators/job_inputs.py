@@ -11,6 +11,7 @@ from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, q
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType, split_uri
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.hooks.storage import storage_hook
+from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.signing import is_authentic
 from airflow_provider_oscar.operators.job_state import parse_object_event, parsed_list
@@ -69,6 +70,19 @@ def own_checkpoint(task: JobOperator[Any], job: RunningJob) -> tuple[ObjectEvent
     manifest = task.read_manifest(job)
     if manifest is None or not is_authentic(job, manifest, task.verifies):
         return ()
+    found = saved_files(task, job, manifest)
+    if found:
+        task.log.info("It continues from %d file(s) that the last try saved", len(found))
+    return found
+
+
+def saved_files(task: JobOperator[Any], job: RunningJob, manifest: Manifest) -> tuple[ObjectEvent, ...]:
+    """Return the files of a checkpoint, in the store; none if it is not whole any more.
+
+    :param task: of the job.
+    :param job: that left it; of a batch, one of its objects.
+    :param manifest: of that job, which counts.
+    """
     base = f"{task.output_uri.rstrip('/')}/{job.submission_id}/"
     found: list[ObjectEvent] = []
     for each in manifest.checkpoint:
@@ -78,8 +92,6 @@ def own_checkpoint(task: JobOperator[Any], job: RunningJob) -> tuple[ObjectEvent
         except BadInputError as error:
             task.log.warning("The state that the last try saved is not whole, so this one begins anew: %s", error)
             return ()
-    if found:
-        task.log.info("It continues from %d file(s) that the last try saved", len(found))
     return tuple(found)
 
 

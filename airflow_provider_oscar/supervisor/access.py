@@ -159,7 +159,9 @@ def apply(spec: dict[str, Any], document: dict[str, Any]) -> None:
         if "batch_key" in spec and not mine:
             return  # an object that was done when access was renewed
         if mine:
-            document = {**document, **mine[0], "objects": []}
+            # What it has none of its own of is the job's.
+            own = {name: value for name, value in mine[0].items() if value is not None}
+            document = {**document, **own, "objects": []}
         output = read_output(document["output"])
         if output["uri"] != spec["output"]["uri"]:
             raise StageError("it is about another output", EXIT_SPEC, "bad-specification")

@@ -89,6 +89,7 @@ def _read_fields(spec: dict[str, Any]) -> dict[str, object]:
             "inputs": _inputs(each),
             "output": read_output(each["output"]),
             "outputs": _read_outputs(each),
+            "resume_from": [_read_saved(saved) for saved in each.get("resume_from") or ()] or found["resume_from"],
         }
         for each in spec.get("objects") or ()
     ]

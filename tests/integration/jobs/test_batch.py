@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_oscar.core.batches import OffloadBatch
+from airflow_provider_oscar.core.errors import TransientError
 from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.operators.interlink_batch import InterLinkBatchOperator
@@ -64,3 +66,51 @@ def test_each_object_has_its_result_and_the_next_try_runs_what_failed(request, p
 
 def _read(s3: OscarS3Hook, row: dict[str, object], name: str) -> bytes | None:
     return s3.read_bytes(f"s3://outgoing/batch/{row['id']}/{name}", 100_000)
+
+
+#: Counts in its own checkpoint how often its object was begun, and is interrupted as by SLURM until that was twice.
+SAVES = """
+state="$CHECKPOINT_DIR/deep/tries of it"
+mkdir -p "$CHECKPOINT_DIR/deep"
+cat "$INPUT_FILE_PATH" >> "$state"
+[ "$(wc -c < "$state")" -lt 2 ] || { cp "$state" "$TMP_OUTPUT_DIR/done"; exit 0; }
+case "$(cat "$INPUT_FILE_PATH")" in a) cp "$state" "$TMP_OUTPUT_DIR/done"; exit 0;; esac
+trap 'exit 75' USR1
+kill -USR1 "$PPID"
+while :; do sleep 0.1; done
+"""
+
+
+def test_each_object_continues_from_what_it_saved_itself(request, platform, node, s3):
+    for name in "abc":
+        s3.put_bytes("incoming", f"saving/{name}", name.encode())
+
+    def run(store, *, fails, **given):
+        state = {**run_id(request), "task_state_store": store}
+        task = InterLinkBatchOperator(
+            task_id="batch",
+            image=IMAGE,
+            command=["sh", "-c", SAVES],
+            output_uri="s3://outgoing/saving",
+            target=PlacementTarget(
+                name="hpc-cpu", task_id="x", kind="interlink", node=node, slurm=SlurmOptions(time="10", memory_mib=512)
+            ),
+            objects=["s3://incoming/saving/"],
+            offload=OffloadBatch(parallel=2),
+            timeout=120,
+            poll_interval=0.3,
+            deferrable=False,
+            **given,
+        )
+        with pytest.raises(TransientError, match="2 of 3 objects failed") if fails else nullcontext():
+            task.execute(state)
+        return {row["uri"][-1]: row for row in state["ti"].xcoms["objects"]}
+
+    store = Store()
+    first = run(store, fails=True, resume_from="previous-try")
+    assert {name: row["exit_code"] for name, row in first.items()} == {"a": 0, "b": 75, "c": 75}
+    second = run(store, fails=False, resume_from="previous-try")
+    assert {name: row["exit_code"] for name, row in second.items()} == {"a": 0, "b": 0, "c": 0}
+    for name, expected in (("a", b"a"), ("b", b"bb"), ("c", b"cc")):
+        done = s3.read_bytes(f"s3://outgoing/saving/{second[name]['id']}/done", 100)
+        assert done == expected, "no object finds what another saved"

@@ -81,3 +81,26 @@ def test_cancelling_ends_the_batch_and_says_what_was_not_begun(store, tmp_path):
     assert [each["exit_code"] for each in run.raw["objects"]] == [143]
     assert (run.code, run.error["permanent"]) == (143, False)
     assert "2 were not begun" in run.message
+
+
+def test_an_object_finds_its_own_checkpoint_and_another_that_of_the_job(store, supervise):
+    def saved(name, content):
+        store.objects[f"/saved/{name}"] = content
+        return {"uri": f"s3://saved/{name}", "name": "deep/step 1", "size": len(content), "etag": "", "checksum": None,
+                "url": f"{store.url}/saved/{name}?sig=1", "headers": {}}  # fmt: skip
+
+    def one(number, **more):
+        prefix = f"results/o{number}/"
+        output = {**s3_output(store), "uri": f"s3://out/{prefix}", "prefix": prefix, "fields": {"x-allowed": prefix}}
+        return {"submission_id": f"o{number}", "input": None, "output": output, **more}
+
+    spec = job(
+        store,
+        ["sh", "-c", 'cp "$CHECKPOINT_DIR/deep/step 1" "$TMP_OUTPUT_DIR/found"'],
+        objects=[one(0, resume_from=[saved("own", b"own")]), one(1)],
+        resume_from=[saved("shared", b"shared")],
+    )
+    run = supervise(spec)
+    assert run.code == 0, run.err
+    assert store.objects["/out/results/o0/found"] == b"own"
+    assert store.objects["/out/results/o1/found"] == b"shared"

@@ -16,6 +16,7 @@ from airflow_provider_oscar.core.errors import DefinitionError, TransientError
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.jobs.manifest import Failure, Manifest
+from airflow_provider_oscar.operators import job_inputs
 from airflow_provider_oscar.operators.interlink_batch import InterLinkBatchOperator
 from airflow_provider_oscar.placement.targets import PlacementTarget
 from tests.support.fakes import EVENT, OUTPUT, Store, context, manifest, signed
@@ -127,8 +128,6 @@ def test_too_few_and_too_many_are_refused(cluster, supervisor, count):
 def test_one_object_and_a_batch_of_them_are_two_things():
     with pytest.raises(DefinitionError, match="takes no object_event, which is for a job of one object; give objects"):
         operator(object_event=EVENT)
-    with pytest.raises(DefinitionError, match="is a batch; resume_from='previous-try' is for one job"):
-        operator(resume_from="previous-try")
 
 
 @pytest.mark.parametrize("wrong", [{"max_objects": 0}, {"max_objects": 251}, {"max_bytes": 0}, {"parallel": -1}])
@@ -145,3 +144,41 @@ def test_batches_hold_every_object_once_in_order_and_within_their_bounds(sizes, 
     for batch in batches:
         assert 0 < len(batch) <= most
         assert room is None or sum(each["size"] for each in batch[:-1]) < room
+
+
+def saved(supervisor, cluster, monkeypatch, files):
+    """Let a batch of three fail in its first and third object, which left ``files``; return what the next try asks."""
+    seen = context(Store())
+    deferred(operator(resume_from="previous-try"), seen)
+    built = supervisor.built[-1]
+    end(supervisor, cluster, [75, 0, 75], permanent=False)
+    for number in (0, 2):
+        name = built["attachments"].objects[number].submission_id
+        found = supervisor.manifests[name].to_dict()
+        kept = [{"key": f"checkpoint/{key}", "size": 1, "sha256": ""} for key in files]
+        key = built["attachments"].objects[number].binding.signing_key
+        supervisor.manifests[name] = signed(Manifest.from_dict({**found, "checkpoint": kept, "signature": ""}), key)
+
+    def head(uris, *, conn_id=""):
+        if not uris:
+            return ()
+        (uri,) = uris
+        return (ObjectEvent.from_dict({**EVENT, "container": "out", "key": uri.removeprefix("s3://out/")}),)
+
+    monkeypatch.setattr(job_inputs, "find_objects", head)
+    cluster.pods.clear()
+    deferred(operator(resume_from="previous-try"), seen)
+    return supervisor.built[-1]["attachments"].objects
+
+
+def test_each_object_is_given_what_it_saved_itself_and_no_other(cluster, supervisor, monkeypatch):
+    works = saved(supervisor, cluster, monkeypatch, ["a", "b"])
+    assert [work.event.key for work in works] == ["0.h5", "2.h5"]
+    for work in works:
+        keys = [each.key for each in work.resume_from]
+        assert keys == [f"results/{work.submission_id}/checkpoint/{name}" for name in ("a", "b")]
+
+
+def test_objects_whose_saved_files_are_too_many_for_one_job_begin_anew(cluster, supervisor, monkeypatch, caplog):
+    works = saved(supervisor, cluster, monkeypatch, [str(number) for number in range(300)])
+    assert [len(work.resume_from) for work in works] == [300, 0]
