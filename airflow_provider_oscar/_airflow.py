@@ -10,11 +10,13 @@ from __future__ import annotations
 import copy
 import logging
 import textwrap
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from airflow.models.connection import Connection
+from airflow.sdk import AssetAll, AssetAny
 from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, determine_kwargs, task_decorator_factory
 from airflow.sdk.definitions._internal.mixins import ResolveMixin
 from airflow.sdk.definitions.decorators import TaskDecoratorCollection
@@ -24,6 +26,10 @@ from airflow.sdk.observability import stats
 from airflow.triggers.shared_stream import AdvanceItem, AdvanceOutcome, SharedStreamProducer
 
 from airflow_provider_oscar.core.errors import AccessError, DefinitionError, OscarProviderError, PermanentError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Asset
+    from airflow.serialization.definitions.assets import SerializedAssetBase
 
 __all__ = [
     "NEVER_EXPIRE",
@@ -41,9 +47,11 @@ __all__ = [
     "context_arguments",
     "count",
     "measure",
+    "read_condition",
     "server_connection",
     "set_gauge",
     "task_decorator_factory",
+    "unfulfillable_condition",
 ]
 
 
@@ -114,13 +122,26 @@ def context_arguments(
     return list(args), dict(determine_kwargs(function, args, {**context, **kwargs}))
 
 
+def unfulfillable_condition(assets: Sequence[Asset]) -> SerializedAssetBase:
+    """Return the condition "all of the assets, and one of none", which names the assets and never holds."""
+    # Loads the models of the database, which a worker that reads a DAG file without such a schedule does not need.
+    from airflow.serialization.encoders import ensure_serialized_asset
+
+    return ensure_serialized_asset(AssetAll(*assets, AssetAny()))
+
+
+def read_condition(stored: Any) -> SerializedAssetBase:
+    """Return the condition of a timetable as Airflow stored it."""
+    from airflow.serialization.decoders import decode_asset_like
+
+    return decode_asset_like(stored)
+
+
 def server_connection(conn_id: str) -> Any:
     """Return a connection in the API server, where there is no task to ask for it.
 
     :raises AirflowNotFoundException: if it is not defined.
     """
-    from airflow.models.connection import Connection
-
     return Connection.get_connection_from_secrets(conn_id)
 
 

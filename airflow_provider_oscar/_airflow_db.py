@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What runs beside Airflow's database: in the triggerer's own process, the scheduler, the API server and the CLI.
 
-The counterpart of :mod:`airflow_provider_oscar._airflow` for code that is no task and no trigger. Airflow's models are
-imported inside the functions, since DAG files and workers must not load them. ``tests/unit/test_airflow_contract.py``
-holds each name against the installed Airflow.
+The counterpart of :mod:`airflow_provider_oscar._airflow` for code that is no task and no trigger. It loads Airflow's
+models, so neither DAG files nor workers may load it, which ``tests/unit/test_imports.py`` sees to;
+``tests/unit/test_airflow_contract.py`` holds each name against the installed Airflow.
 """
 
 from __future__ import annotations
@@ -12,15 +12,29 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from airflow._shared.timezones import timezone
+from airflow.models.asset import (
+    AssetModel,
+    AssetWatcherModel,
+    DagScheduleAssetNameReference,
+    DagScheduleAssetReference,
+    DagScheduleAssetUriReference,
+    TaskOutletAssetReference,
+)
+from airflow.models.dag import DagModel
+from airflow.models.log import Log
+from airflow.models.serialized_dag import SerializedDagModel
+from airflow.models.trigger import Trigger
+from airflow.utils.session import create_session
+from sqlalchemy import exists, func, insert, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 if TYPE_CHECKING:
-    from airflow.models.asset import AssetModel
-    from airflow.sdk import Asset
-    from airflow.serialization.definitions.assets import SerializedAssetBase
     from airflow.serialization.definitions.dag import SerializedDAG
     from sqlalchemy import ColumnElement
-    from sqlalchemy.orm import Session
 
 
 @dataclass(frozen=True)
@@ -40,8 +54,6 @@ class Consumer:
 @contextmanager
 def transaction() -> Iterator[Session]:
     """Open a session that is committed at the end, and rolled back on an error."""
-    from airflow.utils.session import create_session
-
     with create_session(scoped=False) as session:
         yield session
 
@@ -55,8 +67,6 @@ def savepoint(session: Session) -> Iterator[Session]:
 
     :param session: is flushed before. What it has loaded of rows that are changed is out of date afterwards.
     """
-    from sqlalchemy.orm import Session
-
     session.flush()
     with Session(bind=session.connection(), join_transaction_mode="create_savepoint") as inner, inner.begin():
         yield inner
@@ -68,8 +78,6 @@ def insert_unless_there(session: Session, model: type, **values: object) -> None
     :param model: class of the row.
     :param values: its columns.
     """
-    from sqlalchemy.exc import IntegrityError
-
     with suppress(IntegrityError), savepoint(session) as inner:
         inner.add(model(**values))
 
@@ -80,10 +88,6 @@ def find_consumers(session: Session, timetable: str, *, dag_ids: Collection[str]
     :param timetable: qualified name of the timetable's class.
     :param dag_ids: only these; None for all.
     """
-    from airflow.models.asset import AssetModel, DagScheduleAssetReference
-    from airflow.models.dag import DagModel
-    from sqlalchemy import select
-
     query = (
         select(
             DagModel.dag_id,
@@ -106,37 +110,16 @@ def find_consumers(session: Session, timetable: str, *, dag_ids: Collection[str]
 
 def serialized_dag(session: Session, dag_id: str) -> SerializedDAG | None:
     """Return the newest version of a DAG, or None."""
-    from airflow.models.serialized_dag import SerializedDagModel
-
     found = SerializedDagModel.get(dag_id, session=session)
     return None if found is None else found.dag
 
 
 def write_audit_log(session: Session, *, event: str, dag_id: str, texts: Sequence[str]) -> None:
     """Add entries to Airflow's audit log, which the UI shows at the DAG; one statement for all."""
-    from airflow._shared.timezones import timezone
-    from airflow.models.log import Log
-    from sqlalchemy import insert
-
     if texts:
         now = timezone.utcnow()
         rows = [{"dttm": now, "event": event, "dag_id": dag_id, "extra": text} for text in texts]
         session.execute(insert(Log.__table__), rows)
-
-
-def unfulfillable_condition(assets: Sequence[Asset]) -> SerializedAssetBase:
-    """Return the condition "all of the assets, and one of none", which names the assets and never holds."""
-    from airflow.sdk import AssetAll, AssetAny
-    from airflow.serialization.encoders import ensure_serialized_asset
-
-    return ensure_serialized_asset(AssetAll(*assets, AssetAny()))
-
-
-def read_condition(stored: Any) -> SerializedAssetBase:
-    """Return the condition of a timetable as Airflow stored it."""
-    from airflow.serialization.decoders import decode_asset_like
-
-    return decode_asset_like(stored)
 
 
 def plain_schedules(
@@ -147,15 +130,6 @@ def plain_schedules(
     :param timetable: qualified name of a timetable's class, whose DAGs are left out.
     :param dag_id: only this DAG; None for all that are not paused.
     """
-    from airflow.models.asset import (
-        AssetModel,
-        DagScheduleAssetNameReference,
-        DagScheduleAssetReference,
-        DagScheduleAssetUriReference,
-    )
-    from airflow.models.dag import DagModel
-    from sqlalchemy import select
-
     wanted: list[ColumnElement[bool]] = [DagModel.dag_id == dag_id]
     if dag_id is None:
         wanted = [DagModel.is_paused.is_(False), DagModel.is_stale.is_(False)]
@@ -182,10 +156,6 @@ def produced_assets(session: Session, timetable: str) -> set[int]:
 
     :param timetable: qualified name of the timetable's class.
     """
-    from airflow.models.asset import TaskOutletAssetReference
-    from airflow.models.dag import DagModel
-    from sqlalchemy import select
-
     query = (
         select(TaskOutletAssetReference.asset_id)
         .join(DagModel, DagModel.dag_id == TaskOutletAssetReference.dag_id)
@@ -196,26 +166,17 @@ def produced_assets(session: Session, timetable: str) -> set[int]:
 
 def locked_asset(session: Session, name: str) -> AssetModel | None:
     """Return an asset that an active DAG names, locked where the database can, so that two servers take turns."""
-    from airflow.models.asset import AssetModel
-    from sqlalchemy import select
-
     query = select(AssetModel).where(AssetModel.name == name, AssetModel.active.has())
     return session.scalar(query.with_for_update(key_share=True, of=AssetModel))
 
 
 def asset_id(session: Session, name: str) -> int | None:
     """Return the id of an asset that an active DAG names, or None."""
-    from airflow.models.asset import AssetModel
-    from sqlalchemy import select
-
     return session.scalar(select(AssetModel.id).where(AssetModel.name == name, AssetModel.active.has()))
 
 
 def find_watchers(session: Session, asset: str) -> list[tuple[str, dict[str, object]]]:
     """Return class and arguments of the triggers of an asset's watchers, as the newest version of a DAG has them."""
-    from airflow.models.asset import AssetModel, DagScheduleAssetReference
-    from sqlalchemy import select
-
     query = (
         select(DagScheduleAssetReference.dag_id)
         .join(AssetModel, AssetModel.id == DagScheduleAssetReference.asset_id)
@@ -233,9 +194,6 @@ def find_watchers(session: Session, asset: str) -> list[tuple[str, dict[str, obj
 
 def newest_asset(session: Session) -> int:
     """Return the greatest id of all assets; 0 if there is none."""
-    from airflow.models.asset import AssetModel
-    from sqlalchemy import func, select
-
     return session.scalar(select(func.max(AssetModel.id))) or 0
 
 
@@ -246,10 +204,6 @@ def former_assets(session: Session, asset_id: int, *, mark: str) -> list[int]:
     :param mark: key of the entry; assets without it agree with none.
     :return: their ids, the newest first.
     """
-    from airflow.models.asset import AssetModel, DagScheduleAssetReference
-    from airflow.models.dag import DagModel
-    from sqlalchemy import exists, select
-
     own = session.get(AssetModel, asset_id)
     wanted = None if own is None else (own.extra or {}).get(mark)
     if wanted is None:
@@ -266,18 +220,12 @@ def former_assets(session: Session, asset_id: int, *, mark: str) -> list[int]:
 
 def asset_name(session: Session, asset_id: int) -> str:
     """Return the name of an asset; empty if there is none."""
-    from airflow.models.asset import AssetModel
-
     found = session.get(AssetModel, asset_id)
     return "" if found is None else str(found.name)
 
 
 def find_triggers(session: Session, asset_id: int) -> list[tuple[str, dict[str, object]]]:
     """Return class and arguments of the triggers that watch an asset now, or will when the triggerer looks."""
-    from airflow.models.asset import AssetWatcherModel
-    from airflow.models.trigger import Trigger
-    from sqlalchemy import select
-
     query = (
         select(Trigger)
         .join(AssetWatcherModel, AssetWatcherModel.trigger_id == Trigger.id)

@@ -11,11 +11,18 @@ from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from airflow._shared.timezones import timezone
+from airflow.assets.manager import asset_manager
+from airflow.models.asset import AssetDagRunQueue, AssetEvent, association_table
+from airflow.models.dagrun import DagRun
+from airflow.utils.state import DagRunState
+from airflow.utils.types import DagRunTriggeredByType, DagRunType
+from sqlalchemy import and_, delete, func, or_, select
+
 from airflow_provider_oscar._airflow_db import insert_unless_there
 
 if TYPE_CHECKING:
-    from airflow.models.asset import AssetEvent, AssetModel
-    from airflow.models.dagrun import DagRun
+    from airflow.models.asset import AssetModel
     from airflow.serialization.definitions.dag import SerializedDAG
     from sqlalchemy.orm import Session
 
@@ -25,17 +32,11 @@ _IN_LIMIT = 1000
 
 def newest_event(session: Session) -> int:
     """Return the greatest id of all asset events; 0 if there is none."""
-    from airflow.models.asset import AssetEvent
-    from sqlalchemy import func, select
-
     return session.scalar(select(func.max(AssetEvent.id))) or 0
 
 
 def newest_event_before(session: Session, asset_id: int, *, after: int, upto: int | None, before: datetime) -> int:
     """Return the greatest id of an asset's events in a range and older than ``before``; ``after`` if there is none."""
-    from airflow.models.asset import AssetEvent
-    from sqlalchemy import func, select
-
     query = select(func.max(AssetEvent.id)).where(
         AssetEvent.asset_id == asset_id, AssetEvent.id > after, AssetEvent.timestamp < before
     )
@@ -56,10 +57,6 @@ def _unconsumed(
     :param states: only runs in these states count; None for all.
     :param handled: ids that are left out.
     """
-    from airflow.models.asset import AssetEvent, association_table
-    from airflow.models.dagrun import DagRun
-    from sqlalchemy import and_, or_, select
-
     skipped = set(handled)
     places = or_(*(and_(AssetEvent.asset_id == asset_id, AssetEvent.id > low) for asset_id, low in lows.items()))
     after = min(lows.values(), default=0)
@@ -95,9 +92,6 @@ def waiting_events(
 
 def events_by_id(session: Session, ids: Sequence[int]) -> dict[int, AssetEvent]:
     """Return events by their ids; those that were deleted are missing."""
-    from airflow.models.asset import AssetEvent
-    from sqlalchemy import select
-
     found: dict[int, AssetEvent] = {}
     for start in range(0, len(ids), _IN_LIMIT):
         query = select(AssetEvent).where(AssetEvent.id.in_(ids[start : start + _IN_LIMIT]))
@@ -107,9 +101,6 @@ def events_by_id(session: Session, ids: Sequence[int]) -> dict[int, AssetEvent]:
 
 def existing_runs(session: Session, dag_id: str, run_ids: Collection[str]) -> set[str]:
     """Return those run ids that a DAG has."""
-    from airflow.models.dagrun import DagRun
-    from sqlalchemy import select
-
     query = select(DagRun.run_id).where(DagRun.dag_id == dag_id, DagRun.run_id.in_(run_ids))
     return set(session.scalars(query)) if run_ids else set()
 
@@ -130,9 +121,6 @@ def create_run(
     The DAG is not partitioned in Airflow's sense, whose own scheduler would then complain about each event of a watcher
     (they carry no partition key); so the run gets its partition here.
     """
-    from airflow.utils.state import DagRunState
-    from airflow.utils.types import DagRunTriggeredByType, DagRunType
-
     run = dag.create_dagrun(
         run_id=run_id,
         logical_date=None,
@@ -156,9 +144,6 @@ def forget_queued_events(session: Session, dag_id: str, asset_ids: Collection[in
 
     :param asset_ids: only events of these assets; None for all.
     """
-    from airflow.models.asset import AssetDagRunQueue
-    from sqlalchemy import delete
-
     query = delete(AssetDagRunQueue).where(AssetDagRunQueue.target_dag_id == dag_id)
     if asset_ids is not None:
         query = query.where(AssetDagRunQueue.asset_id.in_(asset_ids))
@@ -192,10 +177,6 @@ def undelivered_events(
 
 def tried_events(session: Session, run: DagRun, ids: Sequence[int]) -> set[int]:
     """Return those events that another run of the same DAG was given, whatever became of it."""
-    from airflow.models.asset import association_table
-    from airflow.models.dagrun import DagRun
-    from sqlalchemy import select
-
     found: set[int] = set()
     for start in range(0, len(ids), _IN_LIMIT):
         query = (
@@ -213,10 +194,6 @@ def tried_events(session: Session, run: DagRun, ids: Sequence[int]) -> set[int]:
 
 def delivered_elsewhere(session: Session, run: DagRun, asset_ids: Collection[int]) -> set[int]:
     """Return the events of a run that another queued, running or successful run of its DAG has consumed as well."""
-    from airflow.models.asset import AssetEvent, association_table
-    from airflow.models.dagrun import DagRun
-    from sqlalchemy import select
-
     own = select(association_table.c.event_id).where(association_table.c.dag_run_id == run.id)
     query = (
         select(association_table.c.event_id)
@@ -238,9 +215,6 @@ def queue_event(session: Session, dag_id: str, asset_id: int, *, at: datetime | 
 
     :param at: not before; None for now, by this machine's clock.
     """
-    from airflow._shared.timezones import timezone
-    from airflow.models.asset import AssetDagRunQueue
-
     if session.get(AssetDagRunQueue, (asset_id, dag_id)) is None:
         queued = {"asset_id": asset_id, "target_dag_id": dag_id, "created_at": at or timezone.utcnow()}
         insert_unless_there(session, AssetDagRunQueue, **queued)
@@ -248,10 +222,6 @@ def queue_event(session: Session, dag_id: str, asset_id: int, *, at: datetime | 
 
 def will_run(session: Session, dag_id: str, asset_id: int) -> bool:
     """Whether Airflow is about to make a run of a DAG for an asset, or has one that takes all events when it starts."""
-    from airflow.models.asset import AssetDagRunQueue
-    from airflow.models.dagrun import DagRun
-    from sqlalchemy import select
-
     if session.get(AssetDagRunQueue, (asset_id, dag_id)) is not None:
         return True
     queued = select(DagRun.id).where(DagRun.dag_id == dag_id, DagRun.state == "queued")
@@ -260,18 +230,12 @@ def will_run(session: Session, dag_id: str, asset_id: int) -> bool:
 
 def newest_event_of(session: Session, asset_id: int) -> AssetEvent | None:
     """Return the youngest event of an asset, or None."""
-    from airflow.models.asset import AssetEvent
-    from sqlalchemy import select
-
     query = select(AssetEvent).where(AssetEvent.asset_id == asset_id).order_by(AssetEvent.timestamp.desc()).limit(1)
     return session.scalar(query)
 
 
 def assets_with_events(session: Session, *, after: int) -> set[int]:
     """Return the ids of the assets that have an event whose id is greater than ``after``."""
-    from airflow.models.asset import AssetEvent
-    from sqlalchemy import select
-
     return set(session.scalars(select(AssetEvent.asset_id).where(AssetEvent.id > after).distinct()))
 
 
@@ -279,17 +243,11 @@ def register_event(
     session: Session, asset: AssetModel, extra: dict[str, Any], *, partition_key: str | None = None
 ) -> None:
     """Register an event, which wakes the DAGs that are scheduled by the asset itself."""
-    from airflow.assets.manager import asset_manager
-
     asset_manager.register_asset_change(asset=asset, extra=extra, partition_key=partition_key, session=session)
 
 
 def newest_consumed(session: Session, dag_id: str, asset_ids: Collection[int], *, limit: int) -> list[AssetEvent]:
     """Return the events of assets that runs of a DAG consumed last, the oldest first."""
-    from airflow.models.asset import AssetEvent, association_table
-    from airflow.models.dagrun import DagRun
-    from sqlalchemy import select
-
     query = (
         select(AssetEvent)
         .join(association_table, association_table.c.event_id == AssetEvent.id)
@@ -303,17 +261,11 @@ def newest_consumed(session: Session, dag_id: str, asset_ids: Collection[int], *
 
 def newest_time(session: Session, asset_ids: Collection[int]) -> datetime | None:
     """Return when the last event of assets was registered, or None."""
-    from airflow.models.asset import AssetEvent
-    from sqlalchemy import func, select
-
     return session.scalar(select(func.max(AssetEvent.timestamp)).where(AssetEvent.asset_id.in_(asset_ids)))
 
 
 def events_after(session: Session, asset_id: int, *, after: int, limit: int) -> list[AssetEvent]:
     """Return the oldest events of an asset whose id is greater than ``after``."""
-    from airflow.models.asset import AssetEvent
-    from sqlalchemy import select
-
     query = select(AssetEvent).where(AssetEvent.asset_id == asset_id, AssetEvent.id > after)
     return list(session.scalars(query.order_by(AssetEvent.id).limit(limit)))
 
@@ -322,10 +274,6 @@ def runs_of_events(
     session: Session, ids: Sequence[int], *, dag_ids: Collection[str] = ()
 ) -> dict[int, dict[tuple[str, str], str]]:
     """Return the states of the runs that consumed events, by event, DAG and run id."""
-    from airflow.models.asset import association_table
-    from airflow.models.dagrun import DagRun
-    from sqlalchemy import select
-
     query = (
         select(association_table.c.event_id, DagRun.dag_id, DagRun.run_id, DagRun.state)
         .join(DagRun, DagRun.id == association_table.c.dag_run_id)

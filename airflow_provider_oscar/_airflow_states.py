@@ -11,10 +11,14 @@ from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from airflow._shared.timezones import timezone
+from airflow.models.asset_state_store import AssetStateStoreModel
+from airflow.utils.sqlalchemy import with_row_locks
+from sqlalchemy import delete, func, insert, literal, select, update
+
 from airflow_provider_oscar._airflow_db import insert_unless_there
 
 if TYPE_CHECKING:
-    from airflow.models.asset_state_store import AssetStateStoreModel
     from sqlalchemy.orm import Session
 
 
@@ -23,10 +27,6 @@ def locked_state(session: Session, asset_ids: Collection[int], key: str) -> dict
 
     :raises IntegrityError: at the next flush, if two processes make the first value at the same time.
     """
-    from airflow.models.asset_state_store import AssetStateStoreModel
-    from airflow.utils.sqlalchemy import with_row_locks
-    from sqlalchemy import func, select
-
     where = (AssetStateStoreModel.asset_id.in_(asset_ids), AssetStateStoreModel.key == key)
     query = with_row_locks(select(AssetStateStoreModel).where(*where), session=session, skip_locked=True)
     rows = {row.asset_id: row for row in session.scalars(query)}
@@ -41,10 +41,6 @@ def claimed_state(session: Session, asset_ids: Collection[int], key: str) -> dic
 
     :param asset_ids: ids of the assets; where one has no such value, it gets null.
     """
-    from airflow.models.asset_state_store import AssetStateStoreModel
-    from airflow.utils.sqlalchemy import with_row_locks
-    from sqlalchemy import select
-
     wanted = sorted(asset_ids)
     where = (AssetStateStoreModel.asset_id.in_(wanted), AssetStateStoreModel.key == key)
     there = set(session.scalars(select(AssetStateStoreModel.asset_id).where(*where)))
@@ -63,9 +59,6 @@ def states(
 
     :param asset_ids: only of these assets; None for all.
     """
-    from airflow.models.asset_state_store import AssetStateStoreModel
-    from sqlalchemy import select
-
     query = (
         select(AssetStateStoreModel)
         .where(AssetStateStoreModel.key.startswith(prefix, autoescape=True))
@@ -80,9 +73,6 @@ def first_states(
     session: Session, asset_ids: Collection[int], prefix: str, *, limit: int
 ) -> list[tuple[int, str, Any]]:
     """Return (asset id, key, value) of the states whose key begins with ``prefix``, in the order of their keys."""
-    from airflow.models.asset_state_store import AssetStateStoreModel
-    from sqlalchemy import select
-
     query = (
         select(AssetStateStoreModel)
         .where(
@@ -98,9 +88,6 @@ def iter_states(session: Session, asset_id: int, prefix: str) -> Iterator[Any]:
 
     However many there are, some hundred are held at once.
     """
-    from airflow.models.asset_state_store import AssetStateStoreModel
-    from sqlalchemy import select
-
     query = (
         select(AssetStateStoreModel.value)
         .where(AssetStateStoreModel.asset_id == asset_id, AssetStateStoreModel.key.startswith(prefix, autoescape=True))
@@ -115,9 +102,6 @@ def delete_states(session: Session, asset_id: int, prefix: str, *, before: datet
 
     :return: how many.
     """
-    from airflow.models.asset_state_store import AssetStateStoreModel
-    from sqlalchemy import delete
-
     done = session.execute(
         delete(AssetStateStoreModel).where(
             AssetStateStoreModel.asset_id == asset_id,
@@ -130,9 +114,6 @@ def delete_states(session: Session, asset_id: int, prefix: str, *, before: datet
 
 def states_of_keys(session: Session, asset_ids: Collection[int], keys: Collection[str]) -> list[tuple[int, str, Any]]:
     """Return (asset id, key, value) of the states with these keys."""
-    from airflow.models.asset_state_store import AssetStateStoreModel
-    from sqlalchemy import select
-
     query = select(AssetStateStoreModel).where(
         AssetStateStoreModel.asset_id.in_(asset_ids), AssetStateStoreModel.key.in_(keys)
     )
@@ -141,9 +122,6 @@ def states_of_keys(session: Session, asset_ids: Collection[int], keys: Collectio
 
 def set_state(session: Session, asset_id: int, key: str, value: Any) -> None:
     """Write a value of an asset's state store; None removes it."""
-    from airflow._shared.timezones import timezone
-    from airflow.models.asset_state_store import AssetStateStoreModel
-
     row = session.get(AssetStateStoreModel, (asset_id, key))
     if value is None:
         if row is not None:
@@ -161,10 +139,6 @@ def write_states(session: Session, values: Mapping[tuple[int, str], Any]) -> Non
 
     :param values: by asset id and key; None removes a value.
     """
-    from airflow._shared.timezones import timezone
-    from airflow.models.asset_state_store import AssetStateStoreModel
-    from sqlalchemy import select
-
     if not values:
         return
     query = select(AssetStateStoreModel).where(
@@ -186,9 +160,6 @@ def write_states(session: Session, values: Mapping[tuple[int, str], Any]) -> Non
 
 def move_states(session: Session, source: int, target: int, prefix: str) -> None:
     """Give the states of one asset whose key begins with ``prefix`` to another, where it has none of the same key."""
-    from airflow.models.asset_state_store import AssetStateStoreModel
-    from sqlalchemy import delete, select, update
-
     states = AssetStateStoreModel.__table__
     there = select(states.c.key).where(states.c.asset_id == target)
     lies_there = (states.c.asset_id == source, states.c.key.startswith(prefix, autoescape=True))
@@ -201,9 +172,6 @@ def copy_states(session: Session, source: int, target: int, prefix: str) -> int:
 
     :return: how many.
     """
-    from airflow.models.asset_state_store import AssetStateStoreModel
-    from sqlalchemy import insert, literal, select
-
     columns = [column for column in AssetStateStoreModel.__table__.c if column.name != "asset_id"]
     rows = select(literal(target), *columns).where(
         AssetStateStoreModel.asset_id == source, AssetStateStoreModel.key.startswith(prefix, autoescape=True)
@@ -220,6 +188,4 @@ def _load(row: AssetStateStoreModel | None) -> object:
 
 def get_state(session: Session, asset_id: int, key: str) -> object:
     """Return a value of an asset's state store, or None."""
-    from airflow.models.asset_state_store import AssetStateStoreModel
-
     return _load(session.get(AssetStateStoreModel, (asset_id, key)))

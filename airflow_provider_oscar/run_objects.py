@@ -12,6 +12,7 @@ from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, q
 from airflow_provider_oscar.core.events import parse_object, parse_outputs
 from airflow_provider_oscar.core.fsspec_urls import OWN_SCHEMES, FsspecUrl
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType, split_uri
+from airflow_provider_oscar.hooks.filesystem.hook import FileSystemHook
 
 #: DAG param, or key of a run's configuration, by which a run started by hand names its object.
 URI_PARAM = "object_uri"
@@ -153,8 +154,6 @@ def look_up(uri: str, conn_id: str = DEFAULT_S3_CONNECTION) -> ObjectEvent:
 
 
 def _look_up_file(uri: str) -> ObjectEvent:
-    from airflow_provider_oscar.hooks.filesystem.hook import FileSystemHook
-
     url = FsspecUrl.parse(uri, encoded=True)
     folder, _, name = url.path.rpartition("/")
     place = replace(url, path=folder).url

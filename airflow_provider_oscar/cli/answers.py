@@ -10,6 +10,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 
+import yaml
+from airflow.sdk.exceptions import AirflowNotFoundException
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
 from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError
 
 #: Exit code of a program whose reader went away, as shells know it (128 + SIGPIPE).
@@ -21,8 +27,6 @@ def reports_errors(function: Callable[[argparse.Namespace], None]) -> Callable[[
 
     @wraps(function)
     def wrapped(options: argparse.Namespace) -> None:
-        from airflow.sdk.exceptions import AirflowNotFoundException
-
         try:
             function(options)
             sys.stdout.flush()
@@ -77,8 +81,6 @@ def print_rows(rows: Sequence[Mapping[str, object]], columns: Sequence[str], for
     if form == "json":
         print(json.dumps(list(rows), indent=2))
     elif form == "yaml":
-        import yaml
-
         print(yaml.safe_dump(list(rows), sort_keys=False), end="")
     elif not rows:
         print("No data found")
@@ -113,16 +115,10 @@ def print_document(document: object, form: str) -> None:
     if form == "json":
         print(json.dumps(document, indent=2))
     else:
-        import yaml
-
         print(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), end="")
 
 
 def _print_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     table = Table()
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=not sys.stdout.isatty())

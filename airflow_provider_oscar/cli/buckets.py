@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+import httpx
 from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand, lazy_load_command
 
 from airflow_provider_oscar.cli.answers import print_done, print_rows, reports_errors
@@ -153,8 +154,6 @@ def _store(link: Mapping[str, object], content: IO[bytes] | None = None) -> Iter
 
     :raises OscarProviderError: if the store refuses, or cannot be reached.
     """
-    import httpx
-
     from airflow_provider_oscar.hooks.http.flows import TRANSPORT_ERRORS, transport_error
 
     headers = link.get("headers")

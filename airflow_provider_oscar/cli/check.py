@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import argparse
 
+from airflow.sdk import BaseHook
+
 from airflow_provider_oscar.cli.answers import print_rows, reports_errors
 from airflow_provider_oscar.cli.check_stores import dcache_checks, s3_checks
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.hooks.checks import run_all
+from airflow_provider_oscar.jobs.backend import backends_by_connection
 
 _COLUMNS = ("check", "result", "seconds", "detail")
 _STORES = {"oscar_s3": s3_checks, "aws": s3_checks, "dcache": dcache_checks}
@@ -23,10 +26,6 @@ def check(options: argparse.Namespace) -> None:
 
     :raises SystemExit: with code 1, if something that is needed failed.
     """
-    from airflow.sdk import BaseHook
-
-    from airflow_provider_oscar.jobs.backend import backends_by_connection
-
     connection = BaseHook.get_connection(options.conn_id)
     backends = backends_by_connection()
     if connection.conn_type in _STORES:

@@ -13,14 +13,18 @@ from itertools import islice
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from botocore.exceptions import BotoCoreError, ClientError  # noqa: TID253 - the hook has loaded it
+
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.objects import split_uri
 from airflow_provider_oscar.hooks.checks import FILE, Check, clock_difference
+from airflow_provider_oscar.hooks.dcache import DCacheHook
+from airflow_provider_oscar.hooks.s3.errors import s3_error
+from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
-    from airflow_provider_oscar.hooks.dcache import DCacheHook
-    from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 
 #: Entries of a directory among which a file to read is looked for, and the largest one that is read.
 _LOOKS = 100
@@ -46,8 +50,6 @@ class _Store:
     """The checks of an S3 connection."""
 
     def __init__(self, conn_id: str, place: str) -> None:
-        from airflow_provider_oscar.core.objects import split_uri
-
         self._conn_id = conn_id
         self._bucket, self._prefix = split_uri(place)[1:] if place else ("", "")
         self._date = ""
@@ -56,16 +58,10 @@ class _Store:
 
     @cached_property
     def _hook(self) -> OscarS3Hook:
-        from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
-
         return OscarS3Hook(self._conn_id)
 
     @contextmanager
     def _asked(self, action: str) -> Iterator[None]:
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        from airflow_provider_oscar.hooks.s3.errors import s3_error
-
         try:
             yield
         except (BotoCoreError, ClientError) as error:
@@ -128,8 +124,6 @@ class _DCache:
     """The checks of a dCache connection."""
 
     def __init__(self, conn_id: str, place: str) -> None:
-        from airflow_provider_oscar.core.objects import split_uri
-
         self._conn_id = conn_id
         self._path = split_uri(place)[2] if place else "/"
         #: A file of the place, once it was listed.
@@ -137,8 +131,6 @@ class _DCache:
 
     @cached_property
     def _hook(self) -> DCacheHook:
-        from airflow_provider_oscar.hooks.dcache import DCacheHook
-
         return DCacheHook(self._conn_id)
 
     def login(self) -> str:

@@ -8,7 +8,10 @@ from pathlib import Path
 
 from airflow_provider_oscar.cli.answers import print_document, reports_errors
 from airflow_provider_oscar.cli.lookup import oscar_hook
+from airflow_provider_oscar.cli.oscar_cli_config import cluster_connection
+from airflow_provider_oscar.cli.stored import store_connections
 from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.fdl import read_yaml
 
 
 @reports_errors
@@ -29,10 +32,6 @@ def cluster_status(options: argparse.Namespace) -> None:
 @reports_errors
 def import_config(options: argparse.Namespace) -> None:
     """Make connections of the clusters in oscar-cli's configuration; passwords are stored and never printed."""
-    from airflow_provider_oscar.cli.oscar_cli_config import cluster_connection
-    from airflow_provider_oscar.cli.stored import store_connections
-    from airflow_provider_oscar.core.fdl import read_yaml
-
     path = Path(options.file).expanduser()
     found = read_yaml(path.read_text(encoding="utf-8"), str(path))
     clusters = found.get("oscar")

@@ -8,13 +8,13 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from airflow_provider_oscar.cli.answers import reports_errors
 from airflow_provider_oscar.core.errors import DefinitionError
-
-if TYPE_CHECKING:
-    from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.core.notification_formats import UnknownFormatError, detect
+from airflow_provider_oscar.core.notifications import NotificationFormat
+from airflow_provider_oscar.core.objects import ObjectEvent, Reason, StoreType
+from airflow_provider_oscar.core.oscar_events import to_dcache_event, to_minio_event
 
 _EVENT_LIMIT = 1024 * 1024
 
@@ -22,9 +22,6 @@ _EVENT_LIMIT = 1024 * 1024
 @reports_errors
 def events_convert(options: argparse.Namespace) -> None:
     """Read one notification or ObjectEvent and print what it becomes, one JSON document per object."""
-    from airflow_provider_oscar.core.objects import ObjectEvent
-    from airflow_provider_oscar.core.oscar_events import to_dcache_event, to_minio_event
-
     text = sys.stdin.read(_EVENT_LIMIT) if options.file == "-" else Path(options.file).read_text(encoding="utf-8")
     written: dict[str, Callable[[ObjectEvent], Mapping[str, object]]] = {
         "object-event": ObjectEvent.to_dict,
@@ -36,10 +33,6 @@ def events_convert(options: argparse.Namespace) -> None:
 
 
 def _read_events(text: str, options: argparse.Namespace) -> Iterator[ObjectEvent]:
-    from airflow_provider_oscar.core.notification_formats import UnknownFormatError, detect
-    from airflow_provider_oscar.core.notifications import NotificationFormat
-    from airflow_provider_oscar.core.objects import ObjectEvent, Reason, StoreType
-
     try:
         fields = json.loads(text) if text.lstrip().startswith("{") else {}
     except ValueError:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand, lazy_load_command
+from airflow.configuration import conf
 
 from airflow_provider_oscar.cli.answers import print_done, print_rows, reports_errors
+from airflow_provider_oscar.core.orphans import RetentionLimits
 
 if TYPE_CHECKING:
     from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
@@ -107,9 +109,6 @@ def jobs(options: argparse.Namespace) -> None:
 @reports_errors
 def orphans(options: argparse.Namespace) -> None:
     """List what was left behind, and delete it if that is asked for."""
-    from airflow.configuration import conf
-
-    from airflow_provider_oscar.core.orphans import RetentionLimits
     from airflow_provider_oscar.jobs.leftovers import Removal, remove, select_orphans
     from airflow_provider_oscar.jobs.signing import configured_signer
 

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from airflow_provider_oscar.cli.answers import print_document, print_done, print_rows, reports_errors
 from airflow_provider_oscar.cli.arguments import CONNECTION, OUTPUT
 from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.fdl import from_fdl
 from airflow_provider_oscar.core.logs import sanitize_line
 
 if TYPE_CHECKING:
@@ -120,7 +121,6 @@ def _hub(options: argparse.Namespace) -> Hub:
 
 def _definitions(hub: Hub, name: str) -> list[ServiceDefinition]:
     """Read a service's FDL and the scripts that it names, from nowhere but its own folder of the Hub."""
-    from airflow_provider_oscar.core.fdl import from_fdl
     from airflow_provider_oscar.operators.oscar_service import load_fdl
 
     text = hub.read(name, hub.crate(name).fdl)

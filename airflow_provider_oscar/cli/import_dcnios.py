@@ -12,8 +12,15 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import yaml
+
 from airflow_provider_oscar.cli.answers import print_rows, reports_errors
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.ingest.dcnios.mapping import plan_workflow
+from airflow_provider_oscar.ingest.dcnios.rendering import render
+from airflow_provider_oscar.ingest.dcnios.report import Report
+from airflow_provider_oscar.ingest.dcnios.sources import SourceOptions
+from airflow_provider_oscar.ingest.dcnios.workflow import SIZE_LIMIT, read_workflow
 
 if TYPE_CHECKING:
     from airflow_provider_oscar.core.connection_plans import ConnectionPlan
@@ -24,12 +31,6 @@ _COLUMNS = ("element", "what", "outcome", "becomes", "remark")
 @reports_errors
 def import_dcnios(options: argparse.Namespace) -> None:
     """Write a DAG file, and the connections if asked for; say what became of each element."""
-    from airflow_provider_oscar.ingest.dcnios.mapping import plan_workflow
-    from airflow_provider_oscar.ingest.dcnios.rendering import render
-    from airflow_provider_oscar.ingest.dcnios.report import Report
-    from airflow_provider_oscar.ingest.dcnios.sources import SourceOptions
-    from airflow_provider_oscar.ingest.dcnios.workflow import read_workflow
-
     report = Report()
     workflow = read_workflow(_document(Path(options.file)), report)
     given = SourceOptions(places=_pairs("--place", options.place), queue_urls=_pairs("--queue-url", options.queue_url))
@@ -56,10 +57,6 @@ def import_dcnios(options: argparse.Namespace) -> None:
 
 
 def _document(path: Path) -> object:
-    import yaml
-
-    from airflow_provider_oscar.ingest.dcnios.workflow import SIZE_LIMIT
-
     with path.open("rb") as file:
         data = file.read(SIZE_LIMIT + 1)
     if len(data) > SIZE_LIMIT:

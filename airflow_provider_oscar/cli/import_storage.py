@@ -12,10 +12,12 @@ from airflow_provider_oscar.cli.answers import print_rows, reports_errors
 from airflow_provider_oscar.cli.lookup import oscar_hook
 from airflow_provider_oscar.cli.stored import known_connections, store_connections
 from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.fdl import from_fdl
+from airflow_provider_oscar.core.provider_storage import OWN_STORE, own_store, storage_connections, storage_places
+from airflow_provider_oscar.core.services import ServiceDefinition
 
 if TYPE_CHECKING:
     from airflow_provider_oscar.core.provider_storage import StorageConnection
-    from airflow_provider_oscar.core.services import ServiceDefinition
 
 _COLUMNS = ("what", "name", "becomes", "result", "remark")
 
@@ -23,8 +25,6 @@ _COLUMNS = ("what", "name", "becomes", "result", "remark")
 @reports_errors
 def import_storage(options: argparse.Namespace) -> None:
     """Make connections of storage providers, and say what inputs and outputs are in a DAG file."""
-    from airflow_provider_oscar.core.provider_storage import OWN_STORE, own_store, storage_connections, storage_places
-
     definitions = _definitions(options)
     found: dict[str, StorageConnection] = {}
     for definition in definitions:
@@ -62,9 +62,6 @@ def _row(each: StorageConnection, new: bool, options: argparse.Namespace) -> dic
 
 def _definitions(options: argparse.Namespace) -> Sequence[ServiceDefinition]:
     """Read the services of a file, or one of the server; none for the user's own store alone."""
-    from airflow_provider_oscar.core.fdl import from_fdl
-    from airflow_provider_oscar.core.services import ServiceDefinition
-
     if options.file and options.service:
         raise DefinitionError("say either a file or --service")
     if options.file:

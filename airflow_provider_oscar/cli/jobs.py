@@ -7,15 +7,17 @@ import argparse
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from airflow_provider_oscar.cli.answers import print_done, print_rows, read_pairs, reports_errors
 from airflow_provider_oscar.cli.lookup import existing_service, of_service, oscar_hook
 from airflow_provider_oscar.core.errors import DefinitionError, counted
-
-if TYPE_CHECKING:
-    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
-    from airflow_provider_oscar.hooks.oscar.requests import OscarJob
+from airflow_provider_oscar.core.logs import LOG_LIMIT, LogText, decoded_lines, sanitize_line
+from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.hooks.oscar.federation import find_connections, get_members
+from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+from airflow_provider_oscar.hooks.oscar.requests import OscarJob
+from airflow_provider_oscar.jobs.oscar import is_oscar_connection
 
 #: Seconds between looks at a log that is followed.
 _FOLLOW_SECONDS = 2.0
@@ -37,10 +39,6 @@ class _Found(NamedTuple):
 
 def _places(options: argparse.Namespace) -> list[_Place]:
     """Return where jobs of the service may be, its own cluster first; a member without a connection is named."""
-    from airflow_provider_oscar.hooks.oscar.federation import find_connections, get_members
-    from airflow_provider_oscar.hooks.oscar.hook import OscarHook
-    from airflow_provider_oscar.jobs.oscar import is_oscar_connection
-
     hook = oscar_hook(options)
     found = existing_service(hook, options.service)
     mapped = read_pairs(options.member, "--member")
@@ -114,8 +112,6 @@ def _is_terminal() -> bool:
 
 def _print_whole(chunks: Iterable[bytes]) -> bool:
     """Print a log as it is, or to a terminal without what that would obey; return whether there was any."""
-    from airflow_provider_oscar.core.logs import LOG_LIMIT, decoded_lines
-
     printed = False
     if _is_terminal():
         for line in decoded_lines(chunks, LOG_LIMIT):
@@ -130,16 +126,12 @@ def _print_whole(chunks: Iterable[bytes]) -> bool:
 
 def _for_people(line: str) -> str:
     """Return a line of a log for where it is printed: a terminal gets nothing that it would obey."""
-    from airflow_provider_oscar.core.logs import sanitize_line
-
     end = "\n" if line.endswith("\n") else ""
     return sanitize_line(line.removesuffix("\n")) + end if _is_terminal() else line
 
 
 def _follow(places: Sequence[_Place], found: _Found, options: argparse.Namespace) -> bool:
     """Print whole lines as they come, until the job has ended or is gone; return whether there were any."""
-    from airflow_provider_oscar.core.logs import LogText
-
     printed, name = 0, found.job.name
     while True:
         hook, service = found.place
@@ -169,9 +161,6 @@ def _follow(places: Sequence[_Place], found: _Found, options: argparse.Namespace
 
 def _named(places: Sequence[_Place], options: argparse.Namespace) -> _Found:
     """Return the job that was named; where one cluster alone can have it, the log itself tells, without a list."""
-    from airflow_provider_oscar.core.phase import JobPhase
-    from airflow_provider_oscar.hooks.oscar.requests import OscarJob
-
     if len(places) == 1 and not options.follow:
         return _Found(places[0], OscarJob(options.job, JobPhase.UNKNOWN))
     return _listed(places, options)

@@ -4,26 +4,24 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING
 
+from airflow_provider_oscar import _airflow_db as db
 from airflow_provider_oscar.cli.answers import print_rows, reports_errors
 from airflow_provider_oscar.core.errors import DefinitionError, counted, quoted
-
-if TYPE_CHECKING:
-    from airflow_provider_oscar.core.replay import Selection
+from airflow_provider_oscar.core.replay import Selection
+from airflow_provider_oscar.ingest.backfill import backfill
+from airflow_provider_oscar.ingest.replay import find_objects, replay
 
 
 @reports_errors
 def objects_list(options: argparse.Namespace) -> None:
     """List the objects that a watched place had, with the states of their runs."""
-    from airflow_provider_oscar import _airflow_db as db
-    from airflow_provider_oscar.ingest.replay import find_objects
-
     with db.transaction() as session:
         found = list(islice(find_objects(session, _selection(options)), options.limit))
     rows = [
@@ -41,9 +39,6 @@ def objects_list(options: argparse.Namespace) -> None:
 @reports_errors
 def objects_replay(options: argparse.Namespace) -> None:
     """Make the runs of the selected objects again."""
-    from airflow_provider_oscar import _airflow_db as db
-    from airflow_provider_oscar.ingest.replay import replay
-
     with db.transaction() as session:
         done = replay(session, _selection(options), dry_run=options.dry_run, say=_sayer(options.output))
     row = {
@@ -67,11 +62,6 @@ def objects_replay(options: argparse.Namespace) -> None:
 @reports_errors
 def objects_backfill(options: argparse.Namespace) -> None:
     """Register what a place has and its asset knows nothing of."""
-    import asyncio
-
-    from airflow_provider_oscar.core.replay import Selection
-    from airflow_provider_oscar.ingest.backfill import backfill
-
     selection = Selection(
         asset=options.asset, since=_time(options.since), until=_time(options.until), prefix=options.prefix
     )
@@ -99,8 +89,6 @@ def _sayer(form: str) -> Callable[[str], None]:
 
 
 def _selection(options: argparse.Namespace) -> Selection:
-    from airflow_provider_oscar.core.replay import Selection
-
     return Selection(
         asset=options.asset,
         since=_time(options.since),

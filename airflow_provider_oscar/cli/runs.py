@@ -13,8 +13,11 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from airflow_provider_oscar import _airflow_db as db
+from airflow_provider_oscar import _airflow_states as asset_states
 from airflow_provider_oscar.cli.answers import print_done, print_rows, reports_errors
 from airflow_provider_oscar.core.errors import DefinitionError, counted, quoted
+from airflow_provider_oscar.operators.placement_store import PLACEMENT_RUNS
 from airflow_provider_oscar.placement.history import RunRecord, decode_records, score
 
 if TYPE_CHECKING:
@@ -105,9 +108,6 @@ def _score_row(by: str, name: str, records: Sequence[RunRecord]) -> dict[str, ob
 @reports_errors
 def runs_prune(options: argparse.Namespace) -> None:
     """Forget the jobs that ended long ago; what policies predict from is kept."""
-    from airflow_provider_oscar import _airflow_db as db
-    from airflow_provider_oscar import _airflow_states as asset_states
-
     if options.older_than < 1:
         raise DefinitionError(f"--older-than is {options.older_than}; expected at least 1 day")
     before = _now() - timedelta(days=options.older_than)
@@ -179,9 +179,6 @@ def _write_parquet(rows: Iterator[dict[str, object]], path: Path) -> None:
 
 
 def _records(options: argparse.Namespace) -> Iterator[RunRecord]:
-    from airflow_provider_oscar import _airflow_db as db
-    from airflow_provider_oscar import _airflow_states as asset_states
-
     since, until = (_time(name, getattr(options, name)) for name in ("since", "until"))
     with db.transaction() as session:
         asset = _asset(session)
@@ -201,9 +198,6 @@ def _now() -> datetime:
 
 
 def _asset(session: Session) -> int | None:
-    from airflow_provider_oscar import _airflow_db as db
-    from airflow_provider_oscar.operators.placement_store import PLACEMENT_RUNS
-
     return db.asset_id(session, PLACEMENT_RUNS.name)
 
 

@@ -9,19 +9,22 @@ import sys
 import uuid
 from pathlib import Path
 
+from jinja2 import StrictUndefined, TemplateError
+from jinja2.sandbox import SandboxedEnvironment
+
 from airflow_provider_oscar.cli.answers import print_document, print_done, print_rows, read_pairs, reports_errors
 from airflow_provider_oscar.cli.lookup import existing_service, of_service, oscar_hook
 from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.oscar_events import shell_json
+from airflow_provider_oscar.core.service_difference import masked
+from airflow_provider_oscar.hooks.oscar.hook import encode_body
+from airflow_provider_oscar.hooks.oscar.routes import decode_answer
+from airflow_provider_oscar.operators.oscar_service import apply_services, load_fdl
 
 
 @reports_errors
 def services_apply(options: argparse.Namespace) -> None:
     """Create or update every service of an FDL file."""
-    from jinja2 import StrictUndefined, TemplateError
-    from jinja2.sandbox import SandboxedEnvironment
-
-    from airflow_provider_oscar.operators.oscar_service import apply_services, load_fdl
-
     path = Path(options.file)
     jinja = SandboxedEnvironment(undefined=StrictUndefined)
     params = read_pairs(options.param, "--param")
@@ -75,8 +78,6 @@ def services_delete(options: argparse.Namespace) -> None:
 @reports_errors
 def services_get(options: argparse.Namespace) -> None:
     """Print a service as OSCAR holds it, without its token and credentials."""
-    from airflow_provider_oscar.core.service_difference import masked
-
     hook = oscar_hook(options)
     found = existing_service(hook, options.service)
     print_document(masked(found), options.output)
@@ -85,8 +86,6 @@ def services_get(options: argparse.Namespace) -> None:
 @reports_errors
 def services_run(options: argparse.Namespace) -> None:
     """Call a service and print its answer."""
-    from airflow_provider_oscar.hooks.oscar.routes import decode_answer
-
     hook = oscar_hook(options)
     # A service token starts its service, and may not look at it.
     found = {} if hook.api.service_token else existing_service(hook, options.service)
@@ -107,9 +106,6 @@ def services_job(options: argparse.Namespace) -> None:
 
 def _payload(options: argparse.Namespace) -> bytes:
     """The body of a request: JSON as it is, anything else in base64, as OSCAR's supervisor wants it."""
-    from airflow_provider_oscar.core.oscar_events import shell_json
-    from airflow_provider_oscar.hooks.oscar.hook import encode_body
-
     if (options.text is None) == (options.file is None):
         raise DefinitionError("say either --text or --file")
     data = options.text.encode() if options.text is not None else Path(options.file).read_bytes()

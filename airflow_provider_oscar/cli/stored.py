@@ -9,12 +9,12 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 
+from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowNotFoundException
+
 
 def known_connections(names: Iterable[str]) -> set[str]:
     """Return those of the names that Airflow has a connection of, wherever it keeps them."""
-    from airflow.sdk import BaseHook
-    from airflow.sdk.exceptions import AirflowNotFoundException
-
     found = set()
     for name in names:
         try:

@@ -4,11 +4,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
+from importlib.util import find_spec
 
 
 def platform_up(options: argparse.Namespace) -> None:
@@ -23,9 +21,6 @@ def demo(options: argparse.Namespace) -> None:
 
 def _run_testbed(*arguments: str) -> None:
     # A program of its own: it must set its Airflow up before Airflow is imported, which has happened here.
-    import os
-    from importlib.util import find_spec
-
     if find_spec("oscar_testbed") is None:
         raise SystemExit("the test bed is not installed; pip install 'airflow-provider-oscar[testbed]'")
     clean = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
+from sqlalchemy.orm import object_session
 
 from airflow_provider_oscar import _airflow_db as db
 from airflow_provider_oscar import _airflow_events as db_events
@@ -154,8 +155,6 @@ def _advanced(offset: Offset, events: Sequence[AssetEvent], repeats: Collection[
 
 def on_dag_run_running(dag_run: Any) -> None:
     """Serve Airflow's listener hook of the same name; only the scheduler calls it with a run of the database."""
-    from sqlalchemy.orm import object_session
-
     session = object_session(dag_run)
     if session is not None:
         # Whatever goes wrong here, the scheduler's transaction goes on, and the run starts with what Airflow gave it.

@@ -29,6 +29,8 @@ from airflow_provider_oscar.core.notification_formats import UnknownFormatError,
 from airflow_provider_oscar.core.notification_pointers import check_pointers, from_pointers
 from airflow_provider_oscar.core.notifications import Notification
 from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.hooks.dcache import DCacheHook
+from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.ingest.handover import key_digest
 
 log = logging.getLogger(__name__)
@@ -279,17 +281,11 @@ def _unpack(stored: Any) -> list[bytes]:
 
 def _namespace_base(hook: object) -> str:
     """Where a connection's paths begin in dCache's namespace; empty for other stores."""
-    from airflow_provider_oscar.hooks.dcache import DCacheHook
-
     return hook.settings.namespace_base if isinstance(hook, DCacheHook) else ""
 
 
 def _open_hook(conn_id: str) -> object:
     connection = server_connection(conn_id)
     if connection.conn_type == "dcache":
-        from airflow_provider_oscar.hooks.dcache import DCacheHook
-
         return DCacheHook(conn_id, connection=connection)
-    from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
-
     return OscarS3Hook(conn_id, connection=connection)

@@ -11,6 +11,8 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from sqlalchemy.exc import IntegrityError
+
 from airflow_provider_oscar import _airflow_db as db
 from airflow_provider_oscar import _airflow_states as asset_states
 from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError
@@ -57,8 +59,6 @@ def serve_requests() -> int:
 def _serve(
     asset_id: int, key: str, value: object, answer_key: str, serve: Callable[[Session, int, object], Answer]
 ) -> None:
-    from sqlalchemy.exc import IntegrityError
-
     try:
         with db.transaction() as session:
             if asset_states.locked_state(session, [asset_id], key) in (None, {asset_id: None}):

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from airflow_provider_oscar import _airflow_db as db
 from airflow_provider_oscar import _airflow_events as db_events
+from airflow_provider_oscar.ingest.handover import StepResult, hand_over
 from airflow_provider_oscar.ingest.missed_events import MissedEvents
+from airflow_provider_oscar.ingest.requests import serve_requests
+from airflow_provider_oscar.ingest.timetable import TIMETABLE
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +27,6 @@ INTERVAL = 0.5
 RESCAN_INTERVAL = 5.0
 #: Seconds after a request in which another is likely, so that it is looked for each time.
 ASKING = 30.0
-#: Seconds in which the triggerer starts its process before this thread does anything.
-START_DELAY = 2.0
 _LONGEST_PAUSE = 60.0
 #: Steps for one DAG before the others have their turn.
 _STEPS = 5
@@ -61,9 +60,6 @@ class HandOverService:
         idle = newest == self._newest and scanned and all(due > now for due in self._due.values())
         if idle and now >= self._asking_until:
             return False
-        from airflow_provider_oscar.ingest.requests import serve_requests
-        from airflow_provider_oscar.ingest.timetable import TIMETABLE
-
         if serve_requests():
             self._asking_until = now + timedelta(seconds=ASKING)
         if idle:
@@ -79,8 +75,6 @@ class HandOverService:
         return more
 
     def _serve(self, consumer: db.Consumer) -> bool:
-        from airflow_provider_oscar.ingest.handover import StepResult, hand_over
-
         result = StepResult()
         try:
             for _ in range(_STEPS):
@@ -122,26 +116,3 @@ class HandOverService:
                 if failures == 1:
                     log.warning("new objects cannot be handed over now, it is tried again: %s", error)
             stopped.wait(pause)
-
-
-class HandOverListener:
-    """Starts the service in the triggerer; an Airflow listener."""
-
-    def __init__(self) -> None:
-        self._started = threading.Lock()
-
-    def on_starting(self, component: object) -> None:
-        """Airflow's hook: called by each job of Airflow, and each task, when it starts."""
-        if hasattr(component, "job_type") and self._started.acquire(blocking=False):
-            threading.Thread(target=self._begin, args=(component,), name="oscar-hand-over", daemon=True).start()
-
-    def _begin(self, component: Any) -> None:
-        # The hook is called before Airflow has set what kind of job it is.
-        deadline = time.monotonic() + 30
-        while component.job_type is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        if component.job_type != "TriggererJob":
-            self._started.release()
-            return
-        time.sleep(START_DELAY)  # it forks meanwhile, which a thread at work must not see
-        HandOverService().run(threading.Event())

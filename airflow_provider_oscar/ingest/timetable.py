@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.timetables.simple import AssetTriggeredTimetable
 
-from airflow_provider_oscar._airflow_db import read_condition, unfulfillable_condition
+from airflow_provider_oscar._airflow import read_condition, unfulfillable_condition
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.ingest.policies import Policy, from_json, to_json
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from airflow_provider_oscar.core.errors import OscarProviderError
 from airflow_provider_oscar.hooks.pool import get_pool
 from airflow_provider_oscar.jobs.access import RENEWED_AT, AccessRenewer
+from airflow_provider_oscar.jobs.result_store import ResultStore
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.signing import configured_signer, proves
 
@@ -50,8 +51,6 @@ class ResultLocation:
 
         :param ended: as for :func:`~airflow_provider_oscar.jobs.signing.proves`.
         """
-        from airflow_provider_oscar.jobs.result_store import ResultStore
-
         manifest = ResultStore().read_manifest(self.conn_id, self.uri, self.job.submission_id)
         if not self.signed:
             return proves(self.job, manifest, ended=ended)
@@ -77,15 +76,11 @@ class ResultLocation:
 
     def renew_access(self) -> datetime | None:
         """Renew it if half of its time is over, and return when it is due again; blocks."""
-        from airflow_provider_oscar.jobs.result_store import ResultStore
-
         keys = configured_signer().keys(self.job)
         return ResultStore().renew_access(self.conn_id, self.uri, self.job.submission_id, keys)
 
     def withdraw_access(self) -> None:
         """Remove what renews the access of a job that has ended."""
-        from airflow_provider_oscar.jobs.result_store import ResultStore
-
         if self.signed and self.job.outlives_access:
             ResultStore().withdraw_access(self.conn_id, self.uri, self.job.submission_id)
 
@@ -94,6 +89,4 @@ class ResultLocation:
 
         :param chunks: the log, in pieces.
         """
-        from airflow_provider_oscar.jobs.result_store import ResultStore
-
         return ResultStore().save_log(self.conn_id, self.uri, self.job.submission_id, chunks)

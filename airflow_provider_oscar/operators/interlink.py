@@ -19,6 +19,7 @@ from airflow_provider_oscar.core.sbatch import interpreter, with_script
 from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.core.slurm_signals import check_signal
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
+from airflow_provider_oscar.jobs.builder import JOB_FILE
 from airflow_provider_oscar.jobs.host_script import HOST_IMAGE, HOST_MARK, SCRIPT_FILE, host_pre_exec, script_command
 from airflow_provider_oscar.jobs.interlink import InterLinkBackend
 from airflow_provider_oscar.jobs.lifecycle import KeepPod
@@ -270,8 +271,6 @@ class InterLinkPodOperator(PodJobOperator):
         """Ask SLURM for the nodes and processes that the launcher will start, where the options leave it open."""
         wanted, slurm = self.run_options, self.target.slurm
         if self.script:
-            from airflow_provider_oscar.jobs.builder import JOB_FILE
-
             slurm = with_script(slurm or SlurmOptions(), self.script)
             slurm = replace(slurm, pre_exec=f"{slurm.pre_exec}\n{host_pre_exec(JOB_FILE, PROGRAM_FILE)}")
         if slurm is not None:

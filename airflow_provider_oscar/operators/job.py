@@ -28,15 +28,18 @@ from airflow_provider_oscar.jobs.lifecycle import MANIFEST_GRACE, JobLifecycle, 
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.options import Attachments, RunOptions
 from airflow_provider_oscar.jobs.poller import PollTiming
+from airflow_provider_oscar.jobs.result_store import ResultStore
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.signing import Signer, configured_signer
 from airflow_provider_oscar.jobs.status import JobEvent, JobStatus, JsonObject
 from airflow_provider_oscar.jobs.waiting import JobObserver
+from airflow_provider_oscar.lineage import operator_lineage
 from airflow_provider_oscar.operators import job_outputs
 from airflow_provider_oscar.operators.brief_wait import wait_briefly
 from airflow_provider_oscar.operators.job_access import renew_access
 from airflow_provider_oscar.operators.job_arguments import Reuse, positive_seconds
 from airflow_provider_oscar.operators.job_building import described_request
+from airflow_provider_oscar.operators.job_inputs import find_objects, named_checkpoint
 from airflow_provider_oscar.operators.job_objects import refuse_directories, take_objects
 from airflow_provider_oscar.operators.job_outcome import (
     get_placement,
@@ -56,7 +59,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_oscar.jobs.builder import JobBuilder
-    from airflow_provider_oscar.jobs.result_store import ResultStore
     from airflow_provider_oscar.placement.targets import PlacementTarget
 
 #: Seconds that saving the log of a job may take whose task is killed; it is cancelled then in any case.
@@ -190,8 +192,6 @@ class JobOperator(BaseOperator, Generic[W]):
     @cached_property
     def results(self) -> ResultStore:
         """Reads what jobs left."""
-        from airflow_provider_oscar.jobs.result_store import ResultStore
-
         return ResultStore()
 
     def execute(self, context: Context) -> dict[str, object]:
@@ -261,8 +261,6 @@ class JobOperator(BaseOperator, Generic[W]):
 
     def get_openlineage_facets_on_complete(self, task_instance: object) -> OperatorLineage | None:
         """Tell Airflow's OpenLineage provider what the job read and wrote."""
-        from airflow_provider_oscar.lineage import operator_lineage
-
         return None if self._manifest is None else operator_lineage(self._manifest)
 
     def abandon(self) -> str:
@@ -372,8 +370,6 @@ class JobOperator(BaseOperator, Generic[W]):
     @cached_property
     def further_objects(self) -> tuple[tuple[ObjectEvent, ...], tuple[ObjectEvent, ...]]:
         """The objects of ``inputs`` and of ``resume_from``, looked up once."""
-        from airflow_provider_oscar.operators.job_inputs import find_objects, named_checkpoint
-
         conn_id = self.output_conn_id if self.output_uri.startswith("s3://") else ""
         named = named_checkpoint(self.resume_from)
         return find_objects(self.inputs, conn_id=conn_id), find_objects(named, conn_id=conn_id)

@@ -20,6 +20,7 @@ from airflow_provider_oscar.core.services import ServiceDefinition
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.jobs.sealing import with_key
 from airflow_provider_oscar.jobs.signing import configured_signer
+from airflow_provider_oscar.jobs.start_script import service_script
 from airflow_provider_oscar.jobs.wrapping import WRAP, wrapped
 from airflow_provider_oscar.placement.services import services_for
 
@@ -54,8 +55,6 @@ def load_fdl(
 
     def read_script(path: str) -> str:
         if path == SUPERVISOR_SCRIPT:
-            from airflow_provider_oscar.jobs.start_script import service_script
-
             return service_script()
         if path.startswith(WRAP):
             return WRAP + read_script(path.removeprefix(WRAP).strip())

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import msgspec
+import yaml
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.logs import LogPosition
@@ -126,8 +127,6 @@ class PodJobOperator(JobOperator[PodWork]):
         path = self.pod_options.pod_template_file
         if not path:
             return self.pod_options.pod_template_dict
-        import yaml
-
         try:
             with open(path, encoding="utf-8") as file:
                 found = yaml.safe_load(file)

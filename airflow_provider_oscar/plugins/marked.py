@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.listeners import hookimpl
 
+from airflow_provider_oscar.core.errors import OscarProviderError
+
 if TYPE_CHECKING:
     from airflow_provider_oscar.jobs.backend import JobSystem
 
@@ -85,7 +87,6 @@ class Canceller:
 
     def _work(self, system: JobSystem, job_id: str) -> None:
         from airflow_provider_oscar._airflow import AirflowNotFoundException
-        from airflow_provider_oscar.core.errors import OscarProviderError
         from airflow_provider_oscar.plugins.ui.systems import cancel_at_work
 
         cancel = self._cancel or cancel_at_work

@@ -8,6 +8,9 @@ from urllib.parse import urlsplit
 from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 
+from airflow_provider_oscar.plugins import marked
+from airflow_provider_oscar.plugins.connection_test import PortlessConnectionTest
+
 
 def base_path() -> str:
     """Return the path that Airflow is served under, without a slash at its end."""
@@ -51,8 +54,6 @@ class OscarPlugin(AirflowPlugin):
     @property
     def fastapi_root_middlewares(self) -> list[dict[str, object]]:  # type: ignore[override]
         """What lets the Test button work for connections without a port."""
-        from airflow_provider_oscar.plugins.connection_test import PortlessConnectionTest
-
         return [{"middleware": PortlessConnectionTest, "name": "oscar-connection-test"}]
 
     @property
@@ -66,6 +67,5 @@ class OscarPlugin(AirflowPlugin):
     def listeners(self) -> list[object]:  # type: ignore[override]
         """The hand-over of the triggerer, the completion of runs in the scheduler, cancellation in the API server."""
         from airflow_provider_oscar.ingest import listeners
-        from airflow_provider_oscar.plugins import marked
 
         return [listeners, marked]

@@ -17,6 +17,8 @@ from typing import Any, Literal, Unpack
 from airflow_provider_oscar.base_arguments import SensorArguments, checks_arguments
 from airflow_provider_oscar.core.filters import FilterArgument
 from airflow_provider_oscar.core.times import read_clock
+from airflow_provider_oscar.hooks.dcache import DCacheHook
+from airflow_provider_oscar.hooks.dcache.webdav import propfind_request
 from airflow_provider_oscar.sensors.new_object import NewObjectSensor
 
 
@@ -182,9 +184,6 @@ class DCacheNewObjectSensor(NewObjectSensor):
 
     def store_time(self) -> datetime:
         """Return the time of an answer about the directory."""
-        from airflow_provider_oscar.hooks.dcache import DCacheHook
-        from airflow_provider_oscar.hooks.dcache.webdav import propfind_request
-
         hook = DCacheHook(self.conn_id)
 
         def date() -> Generator[Any, Any, str]:

@@ -17,6 +17,7 @@ from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_oscar.core.backoff import LoggedBackoff
 from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError, PermanentError
+from airflow_provider_oscar.hooks.http.flows import arun
 from airflow_provider_oscar.triggers.stored import StoredTrigger
 
 if TYPE_CHECKING:
@@ -69,7 +70,6 @@ class DCacheTapeTrigger(StoredTrigger):
 
     async def _ended(self, hook: DCacheHook, client: httpx.AsyncClient) -> dict[str, str]:
         from airflow_provider_oscar.hooks.dcache import tape
-        from airflow_provider_oscar.hooks.http.flows import arun
 
         errors: dict[str, str] = {}
         where = hook.settings.where

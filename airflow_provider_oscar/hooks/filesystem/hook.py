@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import fsspec
 from airflow.sdk import BaseHook
+from airflow.sdk.io import get_fs, has_fs
 
 from airflow_provider_oscar.core.errors import (
     AccessError,
@@ -76,8 +77,6 @@ class FileSystemHook:
     @cached_property
     def fs(self) -> AbstractFileSystem:
         """The file system; what it lists is not cached."""
-        from airflow.sdk.io import get_fs, has_fs
-
         with self._errors("open it"):
             found = get_fs(self.protocol, self.conn_id or None) if has_fs(self.protocol) else self._plain()
         cache = getattr(found, "dircache", None)

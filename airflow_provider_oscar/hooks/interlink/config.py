@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import yaml
+from airflow.sdk.log import mask_secret
+
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.hooks.interlink.bounds import BoundedPools
 
@@ -56,8 +59,6 @@ def core_api(connection: Connection, where: str) -> CoreV1Api:
 
 def _kube_config(given: object, where: str) -> dict[str, Any]:
     if isinstance(given, str):
-        import yaml
-
         try:
             given = yaml.safe_load(given)
         except yaml.YAMLError:
@@ -76,8 +77,6 @@ def _kube_config(given: object, where: str) -> dict[str, Any]:
 
 def _mask_credentials(kube_config: dict[str, Any]) -> None:
     """Hide each credential in task logs; Airflow masks a kube config given as text only as a whole."""
-    from airflow.sdk.log import mask_secret
-
     for entry in kube_config.get("users") or ():
         user = entry.get("user") if isinstance(entry, dict) else None
         for name in ("token", "password", "client-key-data"):

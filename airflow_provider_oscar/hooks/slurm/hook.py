@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import httpx
 from airflow.sdk import BaseHook
 
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError, quoted
@@ -21,6 +22,8 @@ from airflow_provider_oscar.core.orphans import SlurmJob
 from airflow_provider_oscar.core.shapes import as_mappings, parse_json
 from airflow_provider_oscar.core.slurm_queue import SlurmQueue, summarize_queue
 from airflow_provider_oscar.hooks.http.cookies import cookie_jar
+from airflow_provider_oscar.hooks.http.flows import TRANSPORT_ERRORS, transport_error
+from airflow_provider_oscar.hooks.http.pace import paced
 from airflow_provider_oscar.hooks.http.tls import read_verify, tls_context
 
 if TYPE_CHECKING:
@@ -71,10 +74,6 @@ class SlurmHook(BaseHook):
 
     def client(self) -> httpx.Client:
         """Return a client; the token is in its headers alone."""
-        import httpx
-
-        from airflow_provider_oscar.hooks.http.pace import paced
-
         found = self.connection
         if not found.host:
             raise DefinitionError(f"{self.where} has no host; expected that of slurmrestd")
@@ -136,8 +135,6 @@ class SlurmHook(BaseHook):
 
     def _ask(self, method: str, path: str) -> Mapping[str, object]:
         """Make one request; an unknown job gives an empty answer."""
-        from airflow_provider_oscar.hooks.http.flows import TRANSPORT_ERRORS, transport_error
-
         try:
             with self.client() as client, client.stream(method, path) as answer:
                 parts, size = [], 0

@@ -32,6 +32,7 @@ from airflow_provider_oscar._airflow_server import (
     requires_access_view,
 )
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, OscarProviderError
+from airflow_provider_oscar.core.objects import StoreType, split_uri
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.placement.breaker import BreakerState, CircuitBreaker
 from airflow_provider_oscar.plugins.oscar import base_path
@@ -326,8 +327,6 @@ def link_to(open_store: Opener, row: views.TaskRow, uri: str) -> str:
 
     :raises OscarProviderError: if the object is gone, or its store has no such URLs.
     """
-    from airflow_provider_oscar.core.objects import StoreType, split_uri
-
     hook = open_store(uri, str(row.rendered.get("output_conn_id") or ""))
     source, container, key = split_uri(uri)
     if source is StoreType.DCACHE:

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_oscar._airflow import AirflowNotFoundException, server_connection
 from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError
+from airflow_provider_oscar.core.objects import StoreType, split_uri
+from airflow_provider_oscar.hooks.dcache import DCacheHook
+from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.jobs.backend import JobSystem, backends_by_connection, open_backend
 from airflow_provider_oscar.jobs.signing import configured_signer
 from airflow_provider_oscar.plugins.ui import proof
@@ -15,8 +18,6 @@ from airflow_provider_oscar.plugins.ui.views import TaskRow
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_provider_oscar.hooks.dcache import DCacheHook
-    from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
     from airflow_provider_oscar.jobs.running import RunningJob
 
     StoreHook = OscarS3Hook | DCacheHook
@@ -105,10 +106,6 @@ def proven_manifest(
 
 def open_store(uri: str, conn_id: str) -> StoreHook:
     """Return the hook that reaches a URI, with the connection read the way the API server can."""
-    from airflow_provider_oscar.core.objects import StoreType, split_uri
-    from airflow_provider_oscar.hooks.dcache import DCacheHook
-    from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
-
     source, authority, _path = split_uri(uri)
     if source is StoreType.S3:
         named = conn_id or OscarS3Hook.default_conn_name

@@ -13,24 +13,22 @@ from contextlib import aclosing
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from airflow.sdk import BaseHook
+
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.rucio_messages import read_message
+from airflow_provider_oscar.hooks.stomp.client import StompSettings, subscribe
 from airflow_provider_oscar.watch.notifications.listener import BlockingChannel, Delivery, SkipCounter
 
 if TYPE_CHECKING:
     import ssl
 
-    from airflow_provider_oscar.hooks.stomp.client import StompSettings
 
 _MISSED = Delivery(missed=True)
 
 
 def _open_settings(conn_id: str) -> tuple[StompSettings, ssl.SSLContext | None]:
     """Read Airflow's connection; blocking."""
-    from airflow.sdk import BaseHook
-
-    from airflow_provider_oscar.hooks.stomp.client import StompSettings
-
     settings = StompSettings.from_connection(BaseHook.get_connection(conn_id))
     return settings, settings.context()
 
@@ -66,8 +64,6 @@ class RucioChannel(BlockingChannel):
 
     async def listen(self) -> AsyncGenerator[Delivery | None, None]:
         """Read messages forever."""
-        from airflow_provider_oscar.hooks.stomp.client import subscribe
-
         settings, context = await self._blocking(self.open_settings, self.conn_id)
         async with aclosing(subscribe(settings, context, self.destination)) as frames:
             async for frame in frames:

@@ -10,19 +10,17 @@ from typing import TYPE_CHECKING
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError
 from airflow_provider_oscar.core.fsspec_urls import WITH_HOST, FsspecUrl
 from airflow_provider_oscar.hooks.filesystem.entries import below
+from airflow_provider_oscar.hooks.filesystem.hook import FileSystemHook
 from airflow_provider_oscar.watch.connections import Connections
 from airflow_provider_oscar.watch.source import Page
 from airflow_provider_oscar.watch.sources.directories import DirectorySource
 
 if TYPE_CHECKING:
     from airflow_provider_oscar.hooks.filesystem.entries import FileEntry
-    from airflow_provider_oscar.hooks.filesystem.hook import FileSystemHook
 
 
 def _open_hook(place: str) -> FileSystemHook:
     """Make the hook where it is used, in a worker thread: clients of clouds take a second to import."""
-    from airflow_provider_oscar.hooks.filesystem.hook import FileSystemHook
-
     url = FsspecUrl.parse(place)
     hook = FileSystemHook(url.protocol, url.conn_id, host=url.authority)
     _ = hook.fs

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent, Reason
+from airflow_provider_oscar.hooks.s3.listing import Progress
 from airflow_provider_oscar.watch.connections import Connections
 from airflow_provider_oscar.watch.notifications.listener import SkipCounter
 from airflow_provider_oscar.watch.source import EmptyListingGuard, ListingSource, Page
@@ -80,8 +81,6 @@ class S3Source(ListingSource):
                     yield page
 
     async def _in_order(self, hook: OscarS3Hook) -> AsyncGenerator[Page, None]:
-        from airflow_provider_oscar.hooks.s3.listing import Progress
-
         token: str | None = None
         after, first, count = self._after, True, 0
         progress = Progress(self.about)

@@ -13,8 +13,10 @@ import pytest
 
 from airflow_provider_oscar import _airflow_db as db
 from airflow_provider_oscar import _airflow_events as db_events
+from airflow_provider_oscar.ingest import listeners
 from airflow_provider_oscar.ingest import service as module
-from airflow_provider_oscar.ingest.service import HandOverListener, HandOverService
+from airflow_provider_oscar.ingest.listeners import HandOverListener
+from airflow_provider_oscar.ingest.service import HandOverService
 from tests.support.metadata_db import MakePlace, World, consumer
 from tests.support.object_events import made
 
@@ -129,7 +131,7 @@ def test_a_database_that_is_away_is_tried_again(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_service_starts_with_a_triggerer_only(monkeypatch: pytest.MonkeyPatch) -> None:
     started = threading.Event()
-    monkeypatch.setattr(module, "START_DELAY", 0)
+    monkeypatch.setattr(listeners, "START_DELAY", 0)
     monkeypatch.setattr(HandOverService, "run", lambda self, stopped: started.set())
 
     def wait_for_thread() -> None:

@@ -214,7 +214,7 @@ def test_a_configuration_without_clusters_is_said(airflow, tmp_path, content):
 def test_credentials_are_the_texts_that_oscar_cli_reads(airflow, tmp_path, monkeypatch):
     stored = {}
     monkeypatch.setattr(
-        "airflow_provider_oscar.cli.stored.store_connections", lambda found, overwrite: stored.update(found)
+        "airflow_provider_oscar.cli.cluster.store_connections", lambda found, overwrite: stored.update(found)
     )
     (tmp_path / "f").write_text("oscar: {c: {endpoint: 'https://o', auth_user: 0123, auth_password: off}}")
     airflow("import-config", str(tmp_path / "f"))
