@@ -12,9 +12,12 @@ from airflow.cli.cli_config import ActionCommand, Arg, CLICommand, GroupCommand,
 from airflow_provider_oscar.cli.arguments import CONNECTION as _CONNECTION
 from airflow_provider_oscar.cli.arguments import OUTPUT as _OUTPUT
 from airflow_provider_oscar.cli.buckets import BUCKETS
+from airflow_provider_oscar.cli.cluster import CLUSTER
 from airflow_provider_oscar.cli.examples import with_examples
 from airflow_provider_oscar.cli.hpc import HPC
 from airflow_provider_oscar.cli.hub import HUB
+from airflow_provider_oscar.cli.quotas import QUOTAS
+from airflow_provider_oscar.cli.volumes import VOLUMES
 
 _FUNCTIONS = "airflow_provider_oscar.cli"
 
@@ -238,6 +241,15 @@ _SERVICES = GroupCommand(
         ),
         _command("list", "List services", "services.services_list", _CONNECTION, _OUTPUT),
         _command(
+            "authorise",
+            "Say whether a service may be called, by the connection's login or with a token",
+            "services.services_authorise",
+            _SERVICE,
+            Arg(("--token-file",), default="", help="file that holds a token of the service"),
+            _CONNECTION,
+            _OUTPUT,
+        ),
+        _command(
             "delete",
             "Delete services; OSCAR deletes their buckets and all objects in them as well",
             "services.services_delete",
@@ -297,15 +309,6 @@ _JOBS = GroupCommand(
     ),
 )
 
-_CLUSTER = GroupCommand(
-    name="cluster",
-    help="Look at an OSCAR cluster",
-    subcommands=(
-        _command("info", "Print version and settings", "cluster.cluster_info", _CONNECTION, _OUTPUT),
-        _command("status", "Print nodes, free resources and jobs", "cluster.cluster_status", _CONNECTION, _OUTPUT),
-    ),
-)
-
 _EVENTS = GroupCommand(
     name="events",
     help="Work with object notifications",
@@ -327,10 +330,12 @@ _OSCAR = GroupCommand(
     name="oscar",
     help="Work with OSCAR, and try this provider on one machine",
     subcommands=(
-        _CLUSTER,
+        CLUSTER,
         _SERVICES,
         _JOBS,
         BUCKETS,
+        VOLUMES,
+        QUOTAS,
         HUB,
         ActionCommand(
             name="check",

@@ -114,3 +114,16 @@ def _payload(options: argparse.Namespace) -> bytes:
     except ValueError:
         return encode_body(data)
     return shell_json(found, "the text") if isinstance(found, dict) else encode_body(data)
+
+
+@reports_errors
+def services_authorise(options: argparse.Namespace) -> None:
+    """Say whether a service may be called; the exit code is 1 if not. A token on the command line others could read."""
+    hook = oscar_hook(options)
+    token = Path(options.token_file).read_text(encoding="utf-8").strip() if options.token_file else ""
+    if options.token_file and not (token.isascii() and token.isalnum()):
+        raise DefinitionError(f"{options.token_file} holds no token of a service, which has letters and digits alone")
+    may = hook.run(hook.authorises(options.service, token=token))
+    print_done(options.service, "may be called" if may else "may not be called", options.output)
+    if not may:
+        raise SystemExit(1)

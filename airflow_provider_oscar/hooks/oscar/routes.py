@@ -135,6 +135,29 @@ class OscarRoutes(OscarFlows):
         self.api.check(answer, f"a call of service {service!r}")
         return answer
 
+    def authorises(self, service: str, *, token: str = "") -> Flow[bool]:
+        """Whether a service may be called with a token, or by the account of the connection.
+
+        It is what a proxy in front of an exposed service asks; nothing is started.
+
+        :param service: name of the service.
+        :param token: of the service; empty for the connection's own login.
+        :raises DefinitionError: if there is no such service.
+        """
+        headers = {"Authorization": f"Bearer {token}"} if token else None
+        path, about = f"{_service(service)}/auth", f"the right to call service {service!r}"
+        answer = yield self.api.request("GET", path, headers=headers)
+        if answer.status_code in (401, 403):
+            return False
+        if answer.status_code == 404:
+            if "page not found" in answer.text:
+                raise RouteAbsentError(f"{self.api.where}: this OSCAR does not have the route {path}; it came with 4.1")
+            raise DefinitionError(
+                f"{self.api.where}: there is no service {service!r}; 'airflow oscar services list' names all"
+            )
+        self.api.check(answer, about)
+        return True
+
     def get_deployment(self, service: str) -> Flow[JsonObject]:
         """State of an exposed service: pending, ready, degraded, failed, stopped or unavailable."""
         return self._object("GET", f"{_service(service)}/deployment", f"the deployment of service {service!r}")

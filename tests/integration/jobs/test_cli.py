@@ -137,3 +137,43 @@ def test_check_passes_on_every_connection_of_the_embedded_platform(airflow, plat
         rows = json.loads(airflow("check", *words, "-o", "json"))
         assert {row["result"] for row in rows} <= {"ok", "warning"}, rows
         assert not any("(s)" in row["detail"] or "Exception" in row["detail"] for row in rows)
+
+
+def test_volumes_quotas_images_logs_and_metrics(airflow, platform):
+    assert airflow("volumes", "create", "by-cli-weights", "1Gi") == "by-cli-weights: created\n"
+    assert json.loads(airflow("volumes", "list", "by-cli-weights", "-o", "json"))["name"] == "by-cli-weights"
+    assert "by-cli-weights" in [each["name"] for each in json.loads(airflow("volumes", "list", "-o", "json"))]
+    assert airflow("volumes", "delete", "by-cli-weights", "--yes") == "by-cli-weights: deleted\n"
+    with pytest.raises(SystemExit, match="error: .*'by-cli-weights'"):
+        airflow("volumes", "list", "by-cli-weights")
+    changed = json.loads(airflow("quotas", "set", "somebody", "--volumes", "disk=20Gi", "-o", "json"))
+    assert changed == json.loads(airflow("quotas", "get", "somebody", "-o", "json"))
+    assert changed["volumes"]["disk"]["max"] == "20Gi"
+    with pytest.raises(SystemExit, match="nothing to change"):
+        airflow("quotas", "set", "somebody")
+    assert isinstance(json.loads(airflow("cluster", "logs", "-o", "json")), list)
+    assert isinstance(json.loads(airflow("cluster", "metrics", "-o", "json")), dict)
+    assert isinstance(json.loads(airflow("cluster", "metrics", "--by", "user", "-o", "json")), dict)
+    with pytest.raises(SystemExit, match="give one of both"):
+        airflow("cluster", "metrics", "--by", "user", "--service", "x")
+
+
+def test_who_may_call_a_service_is_said_without_starting_a_job(airflow, fdl, tmp_path):
+    airflow("services", "apply", str(fdl))
+    hook = OscarHook()
+    service = hook.run(hook.get_service("by-cli"))
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    good.write_text(f"{service['token']}\n")
+    bad.write_text("0" * 64)
+    assert airflow("services", "authorise", "by-cli") == "by-cli: may be called\n"
+    assert airflow("services", "authorise", "by-cli", "--token-file", str(good)) == "by-cli: may be called\n"
+    with pytest.raises(SystemExit) as refused:
+        airflow("services", "authorise", "by-cli", "--token-file", str(bad))
+    assert refused.value.code == 1
+    bad.write_text("Bearer é\n\nx")
+    with pytest.raises(SystemExit, match="holds no token of a service"):
+        airflow("services", "authorise", "by-cli", "--token-file", str(bad))
+    with pytest.raises(SystemExit, match="there is no service 'by-nobody'"):
+        airflow("services", "authorise", "by-nobody")
+    assert json.loads(airflow("jobs", "list", "by-cli", "-o", "json")) == []
+    airflow("services", "delete", "by-cli", "--yes")

@@ -59,9 +59,11 @@ def test_functions_behind_the_table_exist_and_no_other_is_unreachable():
         "import_storage",
         "jobs",
         "objects",
+        "quotas",
         "runs",
         "services",
         "testbed",
+        "volumes",
     ]
     expected = {
         "_".join(path[1:]) if len(path) == 3 else {"up": "platform_up"}.get(path[1], path[1].replace("-", "_"))

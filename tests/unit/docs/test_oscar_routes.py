@@ -66,3 +66,16 @@ def test_what_the_table_calls_compared_was_recorded():
     for methods, paths, cells in rows():
         done = [seen(method, path) for method in methods for path in paths]
         assert all(done) if cells[-1] == "pass" else not any(done), (methods, paths)
+
+
+def test_every_route_is_asked_by_the_hook_and_by_an_operator_or_a_command():
+    lacking = [paths for _, paths, (hook, in_dags, command, _) in rows() if not hook or not (in_dags or command)]
+    assert lacking == []
+
+
+def test_every_command_of_the_table_is_one_of_ours():
+    from airflow_provider_oscar.cli.examples import EXAMPLES
+
+    for _, _, cells in rows():
+        for words in re.findall(r"`([a-z -]+?)(?: [A-Z]+| --\w+)*`", cells[2]):
+            assert words in EXAMPLES, words

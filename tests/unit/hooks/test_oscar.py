@@ -252,6 +252,7 @@ def test_what_is_no_log_is_not_taken_for_one_that_is_not_there_yet(found, kind):
 
 #: Calls that put a name into a path of OSCAR's, with what else they need.
 NAMED = {
+    "authorises": (),
     "call_exposed": (), "change_federation": ("POST", {}), "control_service": ("stop",), "delete_bucket": (),
     "delete_jobs": (), "delete_service": (), "delete_volume": (), "get_bucket": (), "get_deployment": (),
     "get_deployment_logs": (), "get_federation": (), "get_service": (), "get_volume": (), "job_log": ("j",),
