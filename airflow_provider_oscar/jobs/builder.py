@@ -28,6 +28,7 @@ from airflow_provider_oscar.jobs.access import AccessPlan, open_stores, publish,
 from airflow_provider_oscar.jobs.environment import Requirements, prepared
 from airflow_provider_oscar.jobs.faas_supervisor import FAAS_SUPERVISOR_IMAGE, faas_supervisor_job
 from airflow_provider_oscar.jobs.manifest import Placed
+from airflow_provider_oscar.jobs.many_objects import stage_in_all
 from airflow_provider_oscar.jobs.options import Attachments, Binding, InlineFile, ObjectWork, RunOptions
 from airflow_provider_oscar.jobs.prepared import PreparedJob
 from airflow_provider_oscar.jobs.spec import JOB_VERSION, BatchObject, JobSpec, RoutedOutput
@@ -209,27 +210,21 @@ class JobBuilder:
         if not works:
             return ()
         place = self._stores(output_uri, output_conn_id)
-        sources: dict[tuple[StoreType, str], ObjectStore] = {}
-        found = []
-        for each in works:
-            key = (each.event.source, each.event.conn_id)
-            if key not in sources:
-                sources[key] = self._stores(each.event)
-            output = place.stage_out(
-                output_uri, submission_id=each.submission_id, lifetime=lifetime, max_bytes=max_bytes
+        inputs = stage_in_all([each.event for each in works], lifetime, self._stores)
+        return tuple(
+            BatchObject(
+                submission_id=each.submission_id,
+                input=given,
+                output=place.stage_out(
+                    output_uri, submission_id=each.submission_id, lifetime=lifetime, max_bytes=max_bytes
+                ),
+                signing_key=each.binding.signing_key,
+                request_digest=each.binding.request_digest,
+                outputs=routed(each.submission_id),
+                resume_from=self._stage_in_all(each.resume_from, lifetime, checkpoint_names(each.resume_from)),
             )
-            found.append(
-                BatchObject(
-                    submission_id=each.submission_id,
-                    input=sources[key].stage_in(each.event, lifetime=lifetime),
-                    output=output,
-                    signing_key=each.binding.signing_key,
-                    request_digest=each.binding.request_digest,
-                    outputs=routed(each.submission_id),
-                    resume_from=self._stage_in_all(each.resume_from, lifetime, checkpoint_names(each.resume_from)),
-                )
-            )
-        return tuple(found)
+            for each, given in zip(works, inputs, strict=True)
+        )
 
     def _routes(
         self, rules: Sequence[OutputRule], lifetime: timedelta, max_bytes: int | None
@@ -254,15 +249,11 @@ class JobBuilder:
     def _stage_in_all(
         self, events: Sequence[ObjectEvent], lifetime: timedelta, names: Sequence[str]
     ) -> tuple[StageIn, ...]:
-        return tuple(
-            replace(self._stores(event).stage_in(event, lifetime=lifetime), name=name)
-            for event, name in zip(events, names, strict=True)
-        )
+        found = stage_in_all(events, lifetime, self._stores)
+        return tuple(replace(each, name=name) for each, name in zip(found, names, strict=True))
 
     def _stored_files(self, stored: Mapping[str, ObjectEvent], lifetime: timedelta) -> tuple[StageIn, ...]:
-        return tuple(
-            replace(self._stores(event).stage_in(event, lifetime=lifetime), name=name) for name, event in stored.items()
-        )
+        return self._stage_in_all(tuple(stored.values()), lifetime, tuple(stored))
 
     def _job_files(
         self, files: Mapping[str, bytes], output_uri: str, output_conn_id: str, submission_id: str
