@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote, unquote, urlsplit
 
 from airflow.sdk import Asset, AssetAny, AssetWatcher
@@ -56,7 +56,9 @@ class _Place:
 
     @classmethod
     def parse(cls, uri: str, conn_id: str | None) -> _Place:
-        scheme = uri.partition("://")[0]
+        scheme, told, rest = uri.partition("://")
+        if told and "*" in rest:
+            _refuse_pattern(uri)
         if scheme not in OWN_SCHEMES and (scheme in available_protocols() or scheme in schemes):
             url = FsspecUrl.parse(uri, encoded=True)
             return cls(scheme, conn_id or url.conn_id, url.url, url.path)
@@ -262,7 +264,8 @@ class NewObjects:
         :param history: as for :meth:`each`.
         :param min_interval: as for :meth:`each`.
         """
-        return self._timetable(Batch(size=size, wait=_seconds(wait), max_bytes=max_bytes), history, min_interval)
+        policy = Batch(size=size, wait=_seconds("wait", wait), max_bytes=max_bytes)
+        return self._timetable(policy, history, min_interval)
 
     def group(
         self,
@@ -296,7 +299,7 @@ class NewObjects:
             arguments["count"] = complete
         else:
             arguments["suffixes"] = tuple(complete)
-        seconds = None if timeout is None else _seconds(timeout)
+        seconds = None if timeout is None else _seconds("timeout", timeout)
         return self._timetable(Group(timeout=seconds, on_timeout=on_timeout, **arguments), history, min_interval)
 
     def _timetable(
@@ -305,12 +308,35 @@ class NewObjects:
         from airflow_provider_oscar.ingest.timetable import NewObjectsTimetable
 
         return NewObjectsTimetable(
-            self.assets, policy=policy, history=_seconds(history), min_interval=_seconds(min_interval)
+            self.assets,
+            policy=policy,
+            history=_seconds("history", history),
+            min_interval=_seconds("min_interval", min_interval),
         )
 
+    def __repr__(self) -> str:
+        """Say what makes a schedule of it, which is what Airflow shows of one that it refuses."""
+        places = ", ".join(repr(asset.name) for asset in self.assets)
+        return f"NewObjects of {places} (its schedules are .each(), .batch(), .group() and [.asset])"
 
-def _seconds(duration: timedelta | float) -> float:
-    return duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
+
+def _refuse_pattern(uri: str) -> NoReturn:
+    """Refuse a place that is written as assets are named; taken as it is, it would be a prefix that nothing has."""
+    place, _, pattern = bare_url(uri.partition("*")[0] + "*").rpartition("/")
+    pattern = pattern.removesuffix("*") + "*" + uri.partition("*")[2]
+    better = "glob=…" if "/" in pattern else f"glob={pattern!r}"
+    raise DefinitionError(
+        f"{quoted(bare_url(uri))} is a place with a pattern; give them apart: NewObjects({f'{place}/'!r}, {better}). "
+        "A * that is part of a name is written %2A"
+    )
+
+
+def _seconds(name: str, duration: object) -> float:
+    if isinstance(duration, timedelta):
+        return duration.total_seconds()
+    if isinstance(duration, (int, float)) and not isinstance(duration, bool):
+        return float(duration)
+    raise DefinitionError(f"{name} is {duration!r}; expected seconds or a timedelta")
 
 
 def _import_path(function: Callable[..., object]) -> str:

@@ -177,6 +177,10 @@ class Batch(Schedule, frozen=True, kw_only=True, tag="batch"):
     remembers: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        for name in ("size", "max_bytes"):
+            value = getattr(self, name)
+            if value is not None and type(value) is not int:
+                raise DefinitionError(f"{name} of a batch is {value!r}; expected a whole number")
         if not 1 <= self.size <= MOST_OBJECTS or self.wait < 0 or (self.max_bytes is not None and self.max_bytes < 1):
             raise DefinitionError(
                 f"a batch of size={self.size}, wait={self.wait}, max_bytes={self.max_bytes} cannot be; expected size "

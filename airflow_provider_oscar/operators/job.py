@@ -130,7 +130,7 @@ class JobOperator(BaseOperator, Generic[W]):
     ) -> None:
         super().__init__(**kwargs)
         self.object_event = object_event
-        self.output_uri = output_uri
+        self.output_uri = job_outputs.output_place(output_uri, self.task_id)
         self.output_conn_id = output_conn_id
         self.command = command
         self.environment = environment or {}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.errors import DefinitionError, bare_url, quoted
 from airflow_provider_oscar.core.events import MOST_TOLD, describe_outputs
 from airflow_provider_oscar.core.objects import StoreType, split_uri
 from airflow_provider_oscar.core.output_rules import OutputRule, read_output_rules
@@ -68,6 +68,22 @@ def output_rules(task: JobOperator[Any]) -> tuple[OutputRule, ...]:
             )
         found.append(replace(rule, uri="") if place == _place(task.output_uri) else rule)
     return tuple(found)
+
+
+def output_place(uri: str, task_id: str) -> str:
+    """Return the argument ``output_uri`` as it is, unless it is written out and no place for results.
+
+    :raises DefinitionError: naming the task; what a template becomes is seen when the task runs.
+    """
+    if isinstance(uri, str) and uri and "{{" not in uri and "{%" not in uri:
+        try:
+            split_uri(uri)
+        except DefinitionError as error:
+            raise DefinitionError(
+                f"output_uri of task {task_id!r} is {quoted(bare_url(uri))}; expected s3://bucket/prefix or "
+                "dcache://conn_id/path"
+            ) from error
+    return uri
 
 
 def _place(uri: str) -> str:

@@ -100,14 +100,20 @@ def serve_platform(
     return 0
 
 
+def write_environment(directory: Path, variables: Mapping[str, str]) -> None:
+    """Write the file that lets a shell talk to what is up, and find the programs that do."""
+    programs = shlex.quote(str(Path(sys.executable).parent))
+    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in sorted(variables.items())]
+    write_private(directory / "environment", f"export PATH={programs}:\"$PATH\"\n" + "".join(lines))
+
+
 @contextlib.contextmanager
 def published(platform: LocalPlatform, directory: Path) -> Iterator[None]:
     """Run a platform, with its connections in files that only their owner can read."""
     try:
         with platform:
             write_private(directory / "connections.json", json.dumps(platform.connections, indent=2) + "\n")
-            lines = [f"export {name}={shlex.quote(value)}\n" for name, value in platform.environment().items()]
-            write_private(directory / "environment", "".join(lines))
+            write_environment(directory, platform.environment())
             yield
     finally:
         for name in (*_CREDENTIALS, _STATE):

@@ -32,7 +32,6 @@ from oscar_testbed.demo.results import Findings, judge, make_row
 from oscar_testbed.fakes.oscar.releases import NEWEST_OSCAR, OscarOptions
 from oscar_testbed.fakes.s3 import S3Mode
 from oscar_testbed.fakes.slurm import SlurmMode
-from oscar_testbed.files import write_private
 from oscar_testbed.images import LocalImage
 from oscar_testbed.platform import LocalPlatform
 from oscar_testbed.standalone import VIEWER, StandaloneAirflow
@@ -182,7 +181,8 @@ def serve(
                 f"S3: {platform.s3.endpoint} (bucket {scenario.BUCKET}, prefix {scenario.S3_PREFIX}); "
                 f"dCache: {platform.dcache.webdav_url}{scenario.DCACHE_DIRECTORY}\n"
                 f"DAG files of your own: {own_dags or 'none; start with --dags DIRECTORY'}\n"
-                f"For a shell in which `airflow` is this Airflow: . {shlex.quote(str(directory / 'environment'))}\n"
+                "For a shell with `oscar-testbed`, and in which `airflow` is this Airflow: "
+                f". {shlex.quote(str(directory / 'environment'))}\n"
                 f"Connections: {directory / 'connections.json'}; samples to drop: {directory / 'input'}\n"
                 "Open the DAG threedgan_inference and press Trigger, or drop a file:\n"
                 f"  oscar-testbed put {where} {directory / 'input' / '1.h5'} s3://{scenario.BUCKET}/{scenario.S3_PREFIX}\n"
@@ -208,8 +208,7 @@ def _write_environment(directory: Path, airflow: StandaloneAirflow) -> None:
         for name, value in airflow.environment().items()
         if name.startswith(("AIRFLOW", "NO_PROXY", "THREEDGAN"))
     }
-    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in sorted(kept.items())]
-    write_private(directory / "environment", "".join(lines))
+    background.write_environment(directory, kept)
 
 
 def _embedded(directory: Path, progress: Progress) -> contextlib.AbstractContextManager[scenario.Setting]:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from airflow.sdk import AssetAny
+from airflow.sdk import DAG, AssetAny
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.objects import ObjectEvent
@@ -50,6 +50,26 @@ def test_another_uri_is_refused_with_the_forms(uri: str) -> None:
         NewObjects(uri)
     with pytest.raises(DefinitionError, match="at least one place"):
         NewObjects()
+
+
+@pytest.mark.parametrize(
+    ("uri", "better"),
+    [
+        ("s3://incoming/raw/*.h5", r"NewObjects\('s3://incoming/raw/', glob='\*.h5'\)"),
+        ("s3://me:hidden@incoming/raw/run_*.h5", r"NewObjects\('s3://incoming/raw/', glob='run_\*.h5'\)"),
+        ("gs://store/*/a.h5", r"NewObjects\('gs://store/', glob=…\)"),
+    ],
+)
+def test_a_name_of_an_asset_is_not_taken_for_a_place(uri: str, better: str) -> None:
+    with pytest.raises(DefinitionError, match=better) as refused:
+        NewObjects(uri)
+    assert "hidden" not in str(refused.value)
+    assert trigger(NewObjects("s3://incoming/a%2Ab/"))[1]["prefix"] == "a*b/"
+
+
+def test_a_source_in_place_of_a_schedule_says_how_to_make_one() -> None:
+    with pytest.raises(ValueError, match=r"s3://incoming/raw.*\.each\(\), \.batch\(\), \.group\(\)"):
+        DAG("d", schedule=NewObjects("s3://incoming/raw"))
 
 
 def test_the_asset_is_named_by_place_and_filter() -> None:
@@ -133,6 +153,13 @@ def test_schedules_hold_what_was_asked_for() -> None:
         (lambda new: new.group(key="x", complete=1, on_timeout="x"), "'drop' or 'run'"),
         (lambda new: new.group(key=lambda event: "x", complete=1), "cannot be imported"),
         (lambda new: new.each(history=-1), "0 seconds or more"),
+        (lambda new: new.batch(size="ten"), "size of a batch is 'ten'; expected a whole number"),
+        (lambda new: new.batch(size=True), "expected a whole number"),
+        (lambda new: new.batch(max_bytes=1e9), "max_bytes of a batch is 1000000000.0; expected a whole number"),
+        (lambda new: new.batch(wait="5m"), "wait is '5m'; expected seconds or a timedelta"),
+        (lambda new: new.group(key="x", complete=1, timeout="1h"), "timeout is '1h'; expected seconds"),
+        (lambda new: new.each(min_interval="1m"), "min_interval is '1m'; expected seconds"),
+        (lambda new: new.each(history=None), "history is None; expected seconds"),
     ],
 )
 def test_what_cannot_be_is_refused_when_the_file_is_parsed(make: Any, why: str) -> None:

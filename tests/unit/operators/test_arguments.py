@@ -46,6 +46,13 @@ def test_a_misspelt_argument_is_refused_by_name(kind):
         kind(**POD, imge="x")
 
 
+@pytest.mark.parametrize("kind", [InterLinkPodOperator, InterLinkBatchOperator])
+def test_a_place_of_results_that_is_none_is_refused_when_the_file_is_parsed(kind):
+    with pytest.raises(DefinitionError, match="output_uri of task 't' is 'results/'; expected s3://bucket/prefix"):
+        kind(**{**POD, "output_uri": "results/"})
+    assert kind(**{**POD, "output_uri": "{{ params.results }}"}).output_uri == "{{ params.results }}"
+
+
 def test_templates_and_results_of_other_tasks_are_taken_for_templated_arguments_alone():
     with DAG("d", schedule=None):
 
