@@ -3,8 +3,8 @@
 
 A watcher is given to an asset; :class:`~airflow_provider_oscar.ingest.NewObjects` does so::
 
-    inbox = Asset("inbox", watchers=[AssetWatcher(
-        name="s3", trigger=S3NewObjectTrigger(asset_name="inbox", conn_id="oscar_s3_default", bucket="data"))])
+    incoming = Asset("incoming", watchers=[AssetWatcher(
+        name="s3", trigger=S3NewObjectTrigger(asset_name="incoming", conn_id="oscar_s3_default", bucket="data"))])
 
 Every object version is reported at least once, and once only unless the triggerer dies between storing an
 event and noting that it did. What was reported is remembered in the state store of the asset. Watchers of

@@ -104,7 +104,7 @@ def write_environment(directory: Path, variables: Mapping[str, str]) -> None:
     """Write the file that lets a shell talk to what is up, and find the programs that do."""
     programs = shlex.quote(str(Path(sys.executable).parent))
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in sorted(variables.items())]
-    write_private(directory / "environment", f"export PATH={programs}:\"$PATH\"\n" + "".join(lines))
+    write_private(directory / "environment", f'export PATH={programs}:"$PATH"\n' + "".join(lines))
 
 
 @contextlib.contextmanager
