@@ -18,6 +18,10 @@ log = logging.getLogger(__name__)
 
 #: Seconds the broker has for its first answer.
 _FIRST_ANSWER = 10.0
+#: Seconds in which a consumer leaves its group; one that waits for a hung broker goes on doing so by itself.
+_LEAVE = 5.0
+#: Milliseconds between two attempts to reach a broker that breaks off each connection.
+_RECONNECT = 1000
 _REFUSED = frozenset({
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError._UNKNOWN_TOPIC,
@@ -38,6 +42,29 @@ class _Hook(KafkaConsumerHook):
     def _get_client(self, config: dict[str, Any]) -> Consumer:
         ours = {name: value for name, value in self._settings.items() if name not in config}
         return super()._get_client({**config, **ours, "enable.auto.commit": False})
+
+
+class _ClientLog:
+    """What librdkafka says; it would write twenty lines a second to the standard error of a triggerer.
+
+    :param where: names the connection and topic.
+    """
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        #: What failed last; empty if nothing did.
+        self.failure = ""
+
+    def log(self, level: int, message: str, *values: object) -> None:
+        """Called in the thread that reads.
+
+        :param level: of Python's logging.
+        :param message: with places for the values: the kind, the client's name, the text.
+        """
+        text = str(values[-1]).rpartition("]: ")[2]
+        if values[0] == "FAIL":
+            self.failure = text
+        log.debug("%s: %s", self._where, text)
 
 
 class KafkaTopic:
@@ -62,7 +89,11 @@ class KafkaTopic:
         self._assignments = 0
         self._settled: dict[int, int] = {}
         self._resting = False
-        settings = {"group.id": group, "auto.offset.reset": "latest", "error_cb": self._note}
+        self._client_log = _ClientLog(self._where)
+        settings = {
+            "group.id": group, "auto.offset.reset": "latest", "error_cb": self._note, "logger": self._client_log,
+            "reconnect.backoff.ms": _RECONNECT,
+        }  # fmt: skip
         self._consumer: Consumer = _Hook(topic, conn_id, settings).get_conn
         try:
             found = self._consumer.list_topics(topic, timeout=_FIRST_ANSWER).topics[topic]
@@ -73,6 +104,7 @@ class KafkaTopic:
                 [topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
             )
         except KafkaException as error:
+            self._consumer.poll(0)  # hands over what the client has to say
             self.close()
             raise self._worded(error.args[0]) from error
 
@@ -120,7 +152,7 @@ class KafkaTopic:
                 found.append(TopicMessage(partition, message.offset() or 0, message.value() or b"", assignment))
         if self._trouble is not None and not found:
             raise self._worded(self._trouble)
-        self._trouble = None
+        self._trouble, self._client_log.failure = None, ""
         return found
 
     def acknowledge(self, message: TopicMessage, position: int) -> None:
@@ -149,12 +181,21 @@ class KafkaTopic:
             self._resting = resting
 
     def close(self) -> None:
-        """Leave the group, at the place that was settled."""
-        self._consumer.close()
+        """Leave the group, at the place that was settled.
+
+        A hung broker may keep the client from that for minutes; it is then not waited for, neither by the caller nor
+        by the end of the process.
+        """
+        leaving = threading.Thread(target=self._consumer.close, name="kafka-leave", daemon=True)
+        leaving.start()
+        leaving.join(_LEAVE)
+        if leaving.is_alive():
+            log.info("%s: no broker answers a consumer that leaves its group; it leaves when one does", self._where)
 
     def _worded(self, error: KafkaError) -> DefinitionError | TransientError:
         if error.code() in _REFUSED:
             return DefinitionError(
                 f"{self._where} cannot be read ({quoted(error.str())}); check the name and the connection's rights"
             )
-        return TransientError(f"{self._where} cannot be read now ({quoted(error.str())})")
+        cause = f"; last: {quoted(self._client_log.failure)}" if self._client_log.failure else ""
+        return TransientError(f"{self._where} cannot be read now ({quoted(error.str())}{cause})")

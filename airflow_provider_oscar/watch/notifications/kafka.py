@@ -136,6 +136,8 @@ class KafkaChannel(BlockingChannel):
     def __post_init__(self) -> None:
         super().__init__("kafka")
         self._reader: TopicReader | None = None
+        #: Of the thread: those it opened and has not closed.
+        self._open: list[TopicReader] = []
         self._offsets = Offsets()
         self._failed = False
         self.skipped = SkipCounter(self.about)
@@ -152,9 +154,8 @@ class KafkaChannel(BlockingChannel):
     async def listen(self) -> AsyncGenerator[Delivery | None, None]:
         """Read messages forever."""
         self._offsets, self._failed = Offsets(), False
-        opening = partial(self.open_reader, self.conn_id, self.topic, self.group)
-        self._reader = reader = await self._blocking(opening)
         try:
+            self._reader = reader = await self._blocking(self._join)
             while True:
                 # Where too much is open, none are read, but brokers hear of us: who is silent for long is put out.
                 most = _BATCH if self._offsets.count < _MOST_OPEN else 0
@@ -173,7 +174,22 @@ class KafkaChannel(BlockingChannel):
                 yield None
         finally:
             self._reader = None
-            self._threads.submit(reader.close)
+            # Behind what the thread is at, which may be joining: whoever is not heard of keeps its partitions for
+            # minutes, and nobody else of the group gets a message meanwhile.
+            self._threads.submit(self._leave)
+
+    def _join(self) -> TopicReader:
+        reader = self.open_reader(self.conn_id, self.topic, self.group)
+        self._open.append(reader)
+        return reader
+
+    def _leave(self) -> None:
+        while self._open:
+            self._open.pop().close()
+
+    async def aclose(self) -> None:
+        """End the thread when it has left the group; it is not waited for."""
+        self._threads.shutdown(wait=False)
 
     def _acknowledge(self, reader: TopicReader, message: TopicMessage, stored: bool) -> None:
         if reader is not self._reader:
