@@ -26,6 +26,11 @@ WORKERS = 8
 #: Seconds until a call counts as hanging, unless the hook has a ``call_deadline``: what the connection allows for
 #: reaching the store and for a byte of its answer. The hook's time-outs apply to each attempt, and end it.
 CALL_DEADLINE = 60.0
+#: Times the deadline after which threads that all hang are given up for others: some clients wait for an answer for
+#: ever, and would not notice that the server is well again.
+GIVE_UP_AFTER = 5
+#: Pools of one connection that are given up at most while their calls hang.
+_MOST_GIVEN_UP = 3
 #: Seconds a hook is kept though a call failed: when a store is away, its thousand watchers fail one by one.
 _RENEW_AFTER = 10.0
 
@@ -51,6 +56,29 @@ class _Lease(Generic[H]):
         self.outdated = False
 
 
+class _Threads:
+    """The threads of one connection, and how many of their calls hang."""
+
+    def __init__(self, workers: int) -> None:
+        self.pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="store")
+        self.slots = asyncio.Semaphore(workers)
+        self.hanging = 0
+        self.hung_at = 0.0
+
+    def returned(self, work: asyncio.Future[T]) -> None:
+        self.slots.release()
+        if not work.cancelled():
+            work.exception()  # perhaps nobody waits for it any more
+
+    def hangs(self, work: asyncio.Future[T]) -> None:
+        self.hanging += 1
+        self.hung_at = asyncio.get_running_loop().time()
+        work.add_done_callback(self._stopped_hanging)
+
+    def _stopped_hanging(self, _: asyncio.Future[T]) -> None:
+        self.hanging -= 1
+
+
 class StoreConnection(Generic[H]):
     """The hook of one connection, and its threads.
 
@@ -68,9 +96,8 @@ class StoreConnection(Generic[H]):
         self._open_hook = open_hook
         self._workers = workers
         self._deadline = deadline
-        self._threads = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="store")
-        self._slots = asyncio.Semaphore(workers)
-        self._hanging = 0
+        self._threads = _Threads(workers)
+        self._given_up: list[_Threads] = []
         self._at_work: set[Future[object]] = set()
         self._opening = asyncio.Lock()
         self._lease: _Lease[H] | None = None
@@ -80,42 +107,52 @@ class StoreConnection(Generic[H]):
 
         :raises TransientError: if it does not end within the deadline, or all threads hang.
         """
-        await self._slot()
-        job = self._threads.submit(function)
+        threads = await self._slot()
+        job = threads.pool.submit(function)
         self._at_work.add(cast("Future[object]", job))
         job.add_done_callback(lambda done: self._at_work.discard(cast("Future[object]", done)))
         work = asyncio.wrap_future(job)
-        work.add_done_callback(self._returned)
+        work.add_done_callback(threads.returned)
         done, _ = await asyncio.wait((work,), timeout=self._deadline)
         if done:
             return work.result()
-        self._hanging += 1
-        work.add_done_callback(self._stopped_hanging)
+        threads.hangs(work)
         raise TransientError(
-            f"{self.about}: no answer within {self._deadline:g} s; {self._hanging} of {self._workers} calls to it "
+            f"{self.about}: no answer within {self._deadline:g} s; {threads.hanging} of {self._workers} calls to it "
             "hang. Other connections are not affected"
         )
 
-    def _returned(self, work: asyncio.Future[T]) -> None:
-        self._slots.release()
-        if not work.cancelled():
-            work.exception()  # perhaps nobody waits for it any more
-
-    def _stopped_hanging(self, _: asyncio.Future[T]) -> None:
-        self._hanging -= 1
-
-    async def _slot(self) -> None:
+    async def _slot(self) -> _Threads:
         while True:
+            threads = self._threads
             try:
                 async with asyncio.timeout(self._deadline):
-                    await self._slots.acquire()
+                    await threads.slots.acquire()
             except TimeoutError:
-                if self._hanging >= self._workers:
+                if threads.hanging >= self._workers and not self._replace(threads):
                     raise TransientError(
                         f"{self.about}: all {self._workers} calls to it hang, and no further one is begun"
                     ) from None
             else:
-                return
+                if threads is self._threads:
+                    return threads
+                threads.slots.release()  # they were replaced meanwhile
+
+    def _replace(self, threads: _Threads) -> bool:
+        """Give up threads that all hang for long, and the hook they use; return whether others are there now."""
+        if threads is not self._threads:
+            return True
+        self._given_up = [each for each in self._given_up if each.hanging]
+        hung = asyncio.get_running_loop().time() - threads.hung_at
+        if hung < GIVE_UP_AFTER * self._deadline or len(self._given_up) >= _MOST_GIVEN_UP:
+            return False
+        log.warning("%s: all %d calls to it hang and are given up; it is tried with others", self.about, self._workers)
+        self._given_up.append(threads)
+        threads.pool.shutdown(wait=False)
+        self._threads = _Threads(self._workers)
+        if self._lease is not None:
+            self._lease.outdated, self._lease = True, None
+        return True
 
     def _opened(self) -> tuple[H, float]:
         """Make the hook, in a thread: the connection is read here."""
@@ -154,7 +191,7 @@ class StoreConnection(Generic[H]):
             threading.Thread(target=lambda: (wait(busy), hook.close()), name="close-store", daemon=True).start()
             return
         try:
-            self._threads.submit(hook.close)
+            self._threads.pool.submit(hook.close)
         except RuntimeError:  # the threads are gone, because the process ends
             hook.close()
 
@@ -165,7 +202,7 @@ class StoreConnection(Generic[H]):
             if not self._lease.users:
                 self._close(self._lease.hook)
             self._lease = None
-        self._threads.shutdown(wait=False)
+        self._threads.pool.shutdown(wait=False)
 
 
 class Connections(Generic[H]):
