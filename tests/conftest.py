@@ -47,6 +47,18 @@ for _profile, _examples in (("quick", 15), ("thorough", 100)):
 settings.load_profile("quick")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Set aside what collecting leaves: it lives as long as the process, and a look for garbage would go through it."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     shutil.rmtree(_HOME, ignore_errors=True)
 

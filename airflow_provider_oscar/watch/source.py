@@ -6,12 +6,16 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeVar
 
 from airflow_provider_oscar.core.errors import TransientError
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.watch.strategies.base import fingerprint
+
+T = TypeVar("T")
 
 #: Writes one watcher's state; called once the events of the page are stored.
 Commit = Callable[[], Awaitable[None]]
@@ -178,3 +182,13 @@ class ListingSource(ABC):
 
     async def aclose(self) -> None:  # noqa: B027 - most sources hold nothing
         """Release connections; must not raise."""
+
+
+@contextmanager
+def closing_unless_at_work(entries: Iterator[T]) -> Iterator[Iterator[T]]:
+    """Close a generator at the end, unless a worker thread is still in it after a cancellation: it ends by itself."""
+    try:
+        yield entries
+    finally:
+        with suppress(ValueError):
+            getattr(entries, "close", lambda: None)()

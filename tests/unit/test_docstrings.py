@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ class Classes:
         return found
 
 
-CLASSES = Classes()
+classes = cache(Classes)  # not while tests are collected, which each process does
 
 
 def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
@@ -55,7 +56,7 @@ def missing(room: str) -> Iterator[str]:
         where = f"{path.relative_to(PACKAGE)}"
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                known = CLASSES.documented(node)
+                known = classes().documented(node)
                 made = (each for each in node.body if isinstance(each, ast.FunctionDef) and each.name == "__init__")
                 for function in made:
                     known |= set(_PARAM.findall(ast.get_docstring(function) or ""))
@@ -79,7 +80,7 @@ def test_a_parameter_that_is_not_documented_is_found(tmp_path):
         'class A:\n    """Text.\n\n    :param a: one.\n    """\n    def __init__(self, a, *, b): ...\n'
     ).body[0]
     assert isinstance(node, ast.ClassDef)
-    known = Classes.documented(CLASSES, node)
+    known = Classes.documented(classes(), node)
     made = node.body[1]
     assert isinstance(made, ast.FunctionDef)
     assert [name for name in parameters(made) if name not in known] == ["b"]

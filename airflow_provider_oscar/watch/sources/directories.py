@@ -6,14 +6,20 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
 from airflow_provider_oscar.core.errors import PermanentError, quoted
 from airflow_provider_oscar.watch.connections import Closable, Connections
-from airflow_provider_oscar.watch.source import EmptyListingGuard, ListingSource, Page, empty_listing_error
+from airflow_provider_oscar.watch.source import (
+    EmptyListingGuard,
+    ListingSource,
+    Page,
+    closing_unless_at_work,
+    empty_listing_error,
+)
 
 #: Entries handed over at a time, so that judging them never holds the event loop for long.
 PAGE_SIZE = 1000
@@ -109,20 +115,10 @@ class DirectorySource(ListingSource, Generic[H, E]):
         yield Page((), first=first, last=True, unreadable=sum(unreadable))
 
     async def _batches(self, hook: H, directory: str, unreadable: Callable[[int], None]) -> AsyncGenerator[list[E]]:
-        with _closing(self.entries(hook, directory, unreadable)) as entries:
+        with closing_unless_at_work(self.entries(hook, directory, unreadable)) as entries:
             while batch := await self._store.call(lambda: list(islice(entries, PAGE_SIZE))):
                 yield batch
 
     async def aclose(self) -> None:
         """Give the connection back."""
         self.connections.release(self.connection)
-
-
-@contextmanager
-def _closing(entries: Iterator[E]) -> Iterator[Iterator[E]]:
-    """Close a generator at the end, unless a worker thread is still in it after a cancellation: it ends by itself."""
-    try:
-        yield entries
-    finally:
-        with suppress(ValueError):
-            getattr(entries, "close", lambda: None)()

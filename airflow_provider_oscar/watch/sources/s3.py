@@ -16,7 +16,7 @@ from airflow_provider_oscar.core.objects import ObjectEvent, Reason
 from airflow_provider_oscar.hooks.s3.listing import Progress
 from airflow_provider_oscar.watch.connections import Connections
 from airflow_provider_oscar.watch.notifications.listener import SkipCounter
-from airflow_provider_oscar.watch.source import EmptyListingGuard, ListingSource, Page
+from airflow_provider_oscar.watch.source import EmptyListingGuard, ListingSource, Page, closing_unless_at_work
 from airflow_provider_oscar.watch.sources.notified import Unconfirmed
 
 if TYPE_CHECKING:
@@ -97,9 +97,8 @@ class S3Source(ListingSource):
                 return
 
     async def _in_parallel(self, hook: OscarS3Hook) -> AsyncGenerator[Page, None]:
-        listings = hook.list_fan_out(self.bucket, self.prefix, workers=self.workers)
         first, server_time, count = True, None, 0
-        try:
+        with closing_unless_at_work(hook.list_fan_out(self.bucket, self.prefix, workers=self.workers)) as listings:
             while (listing := await self._store.call(lambda: next(listings, None))) is not None:
                 server_time = server_time or listing.server_time  # the earliest: what is younger may be missing
                 count += len(listing.events) + listing.skipped
@@ -107,9 +106,6 @@ class S3Source(ListingSource):
                 page.server_time = server_time
                 yield page
                 first = False
-        finally:
-            with contextlib.suppress(ValueError):  # a worker thread may still be in it after a cancellation
-                getattr(listings, "close", lambda: None)()
         self._empty_listings.require(count, self.about)
         yield Page((), first=first, last=True, server_time=server_time)
 

@@ -17,12 +17,12 @@ from tests.integration.jobs.conftest import IMAGE
 from tests.integration.jobs.test_jobs import run_id
 from tests.support.fakes import Store
 
-#: Seconds that URLs live; the job waits three times as long, and computes as long again.
+#: Seconds that URLs live; the job waits twice as long, and computes as long again.
 LIFETIME = 8
 COMMAND = [
     "python3",
     "-c",
-    "import os,shutil,time; time.sleep(24); shutil.copy(os.environ['INPUT_FILE_PATH'], os.environ['TMP_OUTPUT_DIR'])",
+    "import os,shutil,time; time.sleep(16); shutil.copy(os.environ['INPUT_FILE_PATH'], os.environ['TMP_OUTPUT_DIR'])",
 ]
 
 
@@ -30,7 +30,7 @@ COMMAND = [
 def test_urls_of_seconds_outlive_a_held_job(request, monkeypatch, node, s3, deferrable):
     monkeypatch.setenv("AIRFLOW__OSCAR__ACCESS_LIFETIME", str(LIFETIME))
     s3.put_bytes("incoming", "letter", b"hello")
-    held = SlurmOptions(time="10", extra_flags=("--begin=now+24seconds",))
+    held = SlurmOptions(time="10", extra_flags=("--begin=now+16seconds",))
     task = InterLinkPodOperator(
         task_id="run",
         image=IMAGE,
@@ -57,6 +57,6 @@ def test_urls_of_seconds_outlive_a_held_job(request, monkeypatch, node, s3, defe
         found = task.execute_complete(state, asyncio.run(deferred.value.trigger.event()))
     else:
         found = task.execute(state)
-    assert time.monotonic() - begun > 2 * LIFETIME, "it did not outlive its access, and shows nothing"
+    assert time.monotonic() - begun > 3 * LIFETIME, "it did not outlive its access, and shows nothing"
     assert s3.read_bytes(found["output_uri"] + "letter", 100) == b"hello"
     assert s3.read_bytes(f"s3://outgoing/late/.airflow-oscar-access/{task._job.job_id}", 100_000) is None
