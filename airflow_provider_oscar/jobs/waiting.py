@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -92,13 +92,15 @@ async def wait_for_job(
     follower = LogFollower(say, wait.log_lines, pace, observer)
     left = None if wait.deadline is None else max(wait.deadline - time.time(), 0.0)
     watch: _Watch | None = None
+    event: JobEvent | None = None
     try:
         async with asyncio.timeout(left):
             async with _renewing(renewer, backend, say), subscribed(backend, wait.poll_interval, pace) as subscription:
                 watch = _Watch(subscription, wait, follower, say, pace, proof, observer)
                 event = await watch.until_end()
     except TimeoutError:
-        event = JobEvent(status="timeout") if watch is None else watch.at_the_deadline()
+        if event is None:
+            event = JobEvent(status="timeout") if watch is None else watch.at_the_deadline()
     except OscarProviderError as error:
         event = JobEvent(status="error", message=str(error))
     event = replace(event, log_lines=follower.lines)
@@ -108,21 +110,33 @@ async def wait_for_job(
 
 @asynccontextmanager
 async def _renewing(renewer: AccessRenewer | None, backend: JobSystem, say: Say) -> AsyncIterator[None]:
-    """Renew the job's access beside the waiting, in threads of its own."""
+    """Renew the job's access beside the waiting, in threads of its own.
+
+    A renewal that is under way when the job ends is waited for: what it writes would be left in the store, since the
+    access is withdrawn next.
+    """
     if renewer is None:
         yield
         return
     pool = get_pool("access", backend.conn_id)
+    over = asyncio.Event()
+
+    async def pause(seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await over.wait()
 
     async def renew() -> None:
         warned = ""
         while True:
-            await asyncio.sleep(renewer.pause(datetime.now(UTC)))
+            await pause(renewer.pause(datetime.now(UTC)))
+            if over.is_set():
+                return
             try:
                 problem = await pool.call(renewer.attempt)
             except OscarProviderError as error:
                 problem = str(error)
-                await asyncio.sleep(1.0)
+                await pause(1.0)
             if problem and problem != warned:
                 say("The job's access to its stores cannot be renewed now: %s", problem)
             warned = problem
@@ -130,6 +144,8 @@ async def _renewing(renewer: AccessRenewer | None, backend: JobSystem, say: Say)
     task = asyncio.create_task(renew())
     try:
         yield
+        over.set()
+        await task
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from airflow_provider_oscar.core.errors import TransientError
 from airflow_provider_oscar.core.logs import MARKER
 from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.jobs.access import AccessRenewer
 from airflow_provider_oscar.jobs.poller import PollTiming
 from airflow_provider_oscar.jobs.status import JobStatus
 from airflow_provider_oscar.jobs.waiting import Wait, wait_for_job
@@ -22,6 +25,8 @@ from tests.unit.jobs.test_poller import Clock, Source
 
 class Place(Source):
     """One job, whose log and manifest appear when the test says so."""
+
+    conn_id = "c"
 
     def __init__(self, phase, text="", **fields):
         super().__init__()
@@ -42,13 +47,13 @@ class Hours(Clock):
         await super().sleep(max(seconds, 1.0))
 
 
-async def waited(place, proof, **changes):
+async def waited(place, proof, *, renewer=None, **changes):
     clock = Hours()
     lines = []
     wait = Wait(job_id="j", poll_interval=0.002, **changes)
     pace = PollTiming(min_pause=0.001, clock=clock, sleep=clock.sleep)
     say = lambda text, *values: lines.append(text % values)  # noqa: E731
-    event = await asyncio.wait_for(wait_for_job(place, wait, say=say, pace=pace, proof=proof), 20)
+    event = await asyncio.wait_for(wait_for_job(place, wait, say=say, pace=pace, proof=proof, renewer=renewer), 20)
     return event, clock.now, lines
 
 
@@ -67,6 +72,26 @@ async def test_a_late_manifest_is_waited_for_in_the_wait_itself():
     event, _, lines = await waited(Place(JobPhase.SUCCEEDED), answers(False, None, False, True))
     assert event["proven"] is True
     assert sum("its manifest is waited for" in line for line in lines) == 1
+
+
+async def test_access_that_is_being_renewed_when_the_job_ends_is_not_left_behind():
+    begun, go_on, written = threading.Event(), threading.Event(), []
+
+    def renew():
+        begun.set()
+        assert go_on.wait(20)
+        written.append("fresh access")
+
+    async def proof(ended):
+        if not begun.is_set():
+            return False
+        asyncio.get_running_loop().call_later(0.05, go_on.set)
+        return True
+
+    renewer = AccessRenewer(renew, datetime.now(UTC), timedelta(hours=1))
+    event, _, _ = await waited(Place(JobPhase.SUCCEEDED), proof, renewer=renewer, grace=1e9)
+    assert event["proven"] is True
+    assert written == ["fresh access"], "whoever withdraws the access does so before it is written"
 
 
 async def test_the_wait_for_a_manifest_has_an_end():
