@@ -20,12 +20,13 @@ from typing import ClassVar
 
 import msgspec
 
-from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, OscarProviderError, quoted
+from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType, split_uri
 from airflow_provider_oscar.core.redacted import Redacted
 from airflow_provider_oscar.core.shapes import parse_json
 from airflow_provider_oscar.core.staging import Line, StageOut, Url
 from airflow_provider_oscar.hooks.storage import ObjectStore
+from airflow_provider_oscar.jobs.many_objects import stage_in_present
 from airflow_provider_oscar.jobs.sealing import seal, unsealed
 from airflow_provider_oscar.jobs.spec import AccessTerms
 
@@ -183,21 +184,12 @@ def publish(plan: AccessPlan, key: str, stores: Stores, now: datetime) -> dateti
     others = open_stores(plan.outputs, stores)
     fresh = terms(plan, stores, now)
 
-    def reached(event: ObjectEvent) -> RenewedInput | None:
-        try:
-            given = stores(event).stage_in(event, lifetime=plan.lifetime)
-        except BadInputError:
-            return None  # that the object is gone or another one, the job will say itself
-        return RenewedInput(given.uri, given.url, given.headers)
+    reached = _reached(plan, stores)
 
     def output(submission_id: str) -> StageOut:
         return store.stage_out(
             plan.output_uri, submission_id=submission_id, lifetime=plan.lifetime, max_bytes=plan.max_bytes
         )
-
-    def checkpoint(submission_id: str) -> tuple[RenewedInput | None, ...] | None:
-        own = plan.checkpoints.get(submission_id)
-        return None if own is None else tuple(reached(each) for each in own)
 
     def outputs(submission_id: str) -> tuple[StageOut | None, ...]:
         return tuple(
@@ -211,11 +203,17 @@ def publish(plan: AccessPlan, key: str, stores: Stores, now: datetime) -> dateti
     document = AccessDocument(
         access=fresh,
         output=output(plan.submission_id),
-        inputs=tuple(reached(each) for each in plan.inputs),
-        files=tuple(reached(each) for each in plan.files),
-        resume_from=tuple(reached(each) for each in plan.resume_from),
+        inputs=reached(plan.inputs),
+        files=reached(plan.files),
+        resume_from=reached(plan.resume_from),
         objects=tuple(
-            RenewedObject(name, (reached(each),), output(name), outputs(name), checkpoint(name))
+            RenewedObject(
+                name,
+                reached([each]),
+                output(name),
+                outputs(name),
+                reached(plan.checkpoints[name]) if name in plan.checkpoints else None,
+            )
             for name, each in plan.objects
         ),
         plan=plan,
@@ -224,6 +222,19 @@ def publish(plan: AccessPlan, key: str, stores: Stores, now: datetime) -> dateti
     data = seal(_written(document), _document_key(key), _KEY_ID)
     store.put_bytes(*document_place(plan.output_uri, plan.submission_id), data)
     return fresh.until
+
+
+def _reached(plan: AccessPlan, stores: Stores) -> Callable[[Iterable[ObjectEvent]], tuple[RenewedInput | None, ...]]:
+    """Return what gives the fresh access to objects of a plan; that an object is gone, the job will say itself."""
+    single = [*plan.inputs, *plan.files, *plan.resume_from, *(event for _, event in plan.objects)]
+    events = list(dict.fromkeys([*single, *(event for saved in plan.checkpoints.values() for event in saved)]))
+    given = dict(zip(events, stage_in_present(events, plan.lifetime, stores), strict=True))
+
+    def reached(wanted: Iterable[ObjectEvent]) -> tuple[RenewedInput | None, ...]:
+        found = (given[event] for event in wanted)
+        return tuple(None if each is None else RenewedInput(each.uri, each.url, each.headers) for each in found)
+
+    return reached
 
 
 def renew(

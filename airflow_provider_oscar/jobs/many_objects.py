@@ -6,7 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import TypeVar
 
+from airflow_provider_oscar.core.errors import BadInputError
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 from airflow_provider_oscar.core.staging import StageIn
 from airflow_provider_oscar.hooks.storage import ObjectStore
@@ -15,6 +17,8 @@ from airflow_provider_oscar.hooks.storage import ObjectStore
 AT_A_TIME = 8
 #: Stores whose clients several threads may use; of other file systems nobody knows.
 _SHARED = (StoreType.S3, StoreType.DCACHE)
+
+R = TypeVar("R")
 
 
 def stage_in_all(
@@ -25,10 +29,37 @@ def stage_in_all(
     :param events: the objects.
     :param lifetime: of the access.
     :param stores: finds the store of an event.
-    :raises BadInputError: for the first of them that is gone, or another one by now.
+    :raises BadInputError: for one of them that is gone, or another one by now.
     """
+    return _ask_all(events, stores, lambda store, event: store.stage_in(event, lifetime=lifetime))
+
+
+def stage_in_present(
+    events: Sequence[ObjectEvent], lifetime: timedelta, stores: Callable[[ObjectEvent], ObjectStore]
+) -> list[StageIn | None]:
+    """Do the same, with None for an object that is gone or another one by now.
+
+    :param events: the objects.
+    :param lifetime: of the access.
+    :param stores: finds the store of an event.
+    """
+
+    def ask(store: ObjectStore, event: ObjectEvent) -> StageIn | None:
+        try:
+            return store.stage_in(event, lifetime=lifetime)
+        except BadInputError:
+            return None
+
+    return _ask_all(events, stores, ask)
+
+
+def _ask_all(
+    events: Sequence[ObjectEvent],
+    stores: Callable[[ObjectEvent], ObjectStore],
+    ask: Callable[[ObjectStore, ObjectEvent], R],
+) -> list[R]:
     known: dict[tuple[str, ...], ObjectStore] = {}
-    found: dict[int, StageIn] = {}
+    found: dict[int, R] = {}
     later: list[int] = []
     for number, event in enumerate(events):
         shared = event.source in _SHARED
@@ -37,15 +68,15 @@ def stage_in_all(
         if new:
             known[key] = stores(event)
         if new or not shared:  # the first of a store opens its client, which the others share
-            found[number] = known[key].stage_in(event, lifetime=lifetime)
+            found[number] = ask(known[key], event)
         else:
             later.append(number)
     if later:
 
-        def stage(number: int) -> StageIn:
+        def one(number: int) -> R:
             event = events[number]
-            return known[event.source, event.conn_id, ""].stage_in(event, lifetime=lifetime)
+            return ask(known[event.source, event.conn_id, ""], event)
 
         with ThreadPoolExecutor(min(AT_A_TIME, len(later))) as threads:
-            found.update(zip(later, threads.map(stage, later), strict=True))
+            found.update(zip(later, threads.map(one, later), strict=True))
     return [found[number] for number in range(len(events))]

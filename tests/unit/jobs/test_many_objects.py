@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from airflow_provider_oscar.core.errors import BadInputError
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 from airflow_provider_oscar.core.staging import StageIn
-from airflow_provider_oscar.jobs.many_objects import AT_A_TIME, stage_in_all
+from airflow_provider_oscar.jobs.many_objects import AT_A_TIME, stage_in_all, stage_in_present
 from tests.support.fakes import EVENT
 
 FIRST = ObjectEvent.from_dict(EVENT)
@@ -82,3 +82,12 @@ def test_an_object_that_is_gone_is_an_error_as_it_is_alone():
 
     with pytest.raises(BadInputError, match="is gone"):
         stage_in_all(events([(StoreType.S3, "c", "b")] * 9), HOUR, lambda event: Asked(gone))
+
+
+def test_an_object_that_is_gone_is_none_where_the_others_count():
+    def gone(event):
+        if event.key in ("0", "5"):
+            raise BadInputError("is gone")
+
+    found = stage_in_present(events([(StoreType.S3, "c", "b")] * 9), HOUR, lambda event: Asked(gone))
+    assert [number for number, each in enumerate(found) if each is None] == [0, 5]
