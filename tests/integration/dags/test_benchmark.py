@@ -13,7 +13,7 @@ from tests.integration.conftest import BUCKET
 from tests.support.runs import Runner
 
 # boto3 leaves its pooled connections to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 
 def test_every_target_does_the_same_work_and_is_compared(inference, tmp_path):

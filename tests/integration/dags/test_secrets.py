@@ -27,7 +27,7 @@ from tests.support.runs import Runner
 from tests.support.secret_search import Spy, leaks
 
 # boto3 leaves its pooled connections to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 
 def opened_specifications(environments: set[bytes]) -> Iterator[dict[str, Any]]:

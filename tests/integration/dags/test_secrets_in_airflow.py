@@ -43,7 +43,7 @@ from tests.support.secret_search import Collector, Spy, leaks
 
 pytestmark = [
     pytest.mark.timeout(1200),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
 DAGS = Path(__file__).parent / "secret_dags"
 STATES = {"service", "wait", "on_slurm", "fails", "to_dcache", "on_oscar", "sweep"}

@@ -17,7 +17,7 @@ from airflow_provider_oscar.jobs.manifest import Manifest
 from tests.integration.conftest import BUCKET, INBOX
 
 # boto3 leaves its pooled connections to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 
 def content(tmp_path: Path, showers: int) -> bytes:

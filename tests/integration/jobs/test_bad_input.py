@@ -52,7 +52,7 @@ from tests.integration.conftest import THREEDGAN_IMAGE
 from tests.support.fakes import context
 
 # boto3 leaves its pooled connections to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 COPY = ["python3", "-c", "import os,shutil; shutil.copy(os.environ['INPUT_FILE_PATH'], os.environ['TMP_OUTPUT_DIR'])"]
 HOOKS: dict[str, tuple[type[Any], Callable[[Any], Any]]] = {

@@ -30,7 +30,7 @@ T = TypeVar("T")
 # boto3 leaves its pooled connections to the garbage collector.
 pytestmark = [
     pytest.mark.timeout(900),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
 PATIENCE = 240.0
 TEXTS = {

@@ -141,7 +141,7 @@ def test_file_that_keeps_changing_is_named_as_such(tmp_path, monkeypatch):
     out = StageOut(GrowingStore(tmp_path / "a"), None)
     out.run(str(tmp_path))
     assert ([each["reason"] for each in out.unstaged], out.outputs) == (["changed"], [])
-    assert out.store.uploads > 1
+    assert out.main.store.uploads > 1
     with pytest.raises(StageError, match="changed while it was staged out") as caught:
         out.check("fail")
     assert caught.value.permanent
