@@ -45,12 +45,12 @@ def ways(
     :param decisions: of :func:`~airflow_provider_oscar.plugins.ui.views.placement_view`.
     :param jobs: of :func:`~airflow_provider_oscar.plugins.ui.views.job_view`, newest first.
     """
-    by_key: dict[str, RunRow] = {}
+    by_key: dict[str, list[RunRow]] = {}
     by_id: dict[tuple[object, object], RunRow] = {}
     for run in runs:
         by_id[run.dag_id, run.run_id] = run
         if run.partition_key:
-            by_key.setdefault(run.partition_key, run)
+            by_key.setdefault(run.partition_key, []).append(run)
     placed = {(each["dag_id"], each["run_id"]): each for each in decisions}
     of_run: dict[tuple[object, object], Mapping[str, object]] = {}
     of_object: dict[object, Mapping[str, object]] = {}
@@ -60,7 +60,9 @@ def ways(
             of_object.setdefault(job["object"], job)
     found: list[JsonObject] = []
     for event in events:
-        run_row = by_key.get(str(event.get("partition_key") or ""))
+        own = by_key.get(str(event.get("partition_key") or ""), [])
+        # Of several DAGs that take the object, the one whose run has a job tells most.
+        run_row = next((run for run in own if (run.dag_id, run.run_id) in of_run), own[0] if own else None)
         one = of_run.get((run_row.dag_id, run_row.run_id)) if run_row else _of_object(event, of_object)
         if run_row is None and one is not None:
             run_row = by_id.get((one["dag_id"], one["run_id"]))

@@ -29,8 +29,14 @@ from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.operators.job_state import STATE_KEY
 from airflow_provider_oscar.operators.placement_store import PLACEMENT_RUNS, recent_key
 from airflow_provider_oscar.placement.history import RunRecord, decode_records
+from airflow_provider_oscar.plugins.ui.asset_events import event_key, event_object
 from airflow_provider_oscar.plugins.ui.journey import RunRow
-from airflow_provider_oscar.plugins.ui.views import TaskRow, WatchedAsset, decoded, event_object, get_manifest
+from airflow_provider_oscar.plugins.ui.views import (
+    TaskRow,
+    WatchedAsset,
+    decoded,
+    get_manifest,
+)
 from airflow_provider_oscar.watch.status import KEY_PREFIX
 
 if TYPE_CHECKING:
@@ -314,7 +320,7 @@ def _events(session: Session, asset_id: int) -> tuple[tuple[Any, str, str], ...]
         .order_by(AssetEvent.timestamp.desc())
         .limit(EVENTS)
     )
-    return tuple((at, event_object(extra), key or "") for at, extra, key in session.execute(query))
+    return tuple((at, event_object(extra), event_key(extra) or key or "") for at, extra, key in session.execute(query))
 
 
 def connections(session: Session, allowed: Collection[str]) -> list[dict[str, object]]:

@@ -68,7 +68,7 @@ def job_view(row: TaskRow, decision: Mapping[str, object] | None = None) -> Json
     manifest = get_manifest(row) or {}
     decision = decision if decision and _decided(decision, row.task_id) else {}
     phases = phase_seconds(manifest)
-    source = _mapping(manifest.get("input")) or _event(row.rendered.get("object_event"))
+    source = as_mapping(manifest.get("input")) or _event(row.rendered.get("object_event"))
     outputs = [each for each in _sequence(manifest.get("outputs")) if isinstance(each, dict)]
     return {
         "id": "/".join((row.dag_id, row.run_id, row.task_id, str(row.map_index))),
@@ -82,26 +82,26 @@ def job_view(row: TaskRow, decision: Mapping[str, object] | None = None) -> Json
         "start": _iso(row.start),
         "end": _iso(row.end),
         "seconds": _seconds_between(row.start, row.end),
-        "target": _text(manifest.get("placement"))
-        or _text(row.rendered.get("placement"))
-        or _text(decision.get("target")),
-        "object": _text(source.get("uri")) or _text(source.get("key")),
+        "target": as_text(manifest.get("placement"))
+        or as_text(row.rendered.get("placement"))
+        or as_text(decision.get("target")),
+        "object": as_text(source.get("uri")) or as_text(source.get("key")),
         "size": _number(source.get("size")),
-        "job_id": _text(row.xcoms.get("job_id")) or _text(manifest.get("submission_id")),
-        "slurm_job_id": _text(row.xcoms.get("slurm_job_id")) or _text(manifest.get("slurm_job_id")),
-        "node": _text(manifest.get("node")),
-        "device": _text(manifest.get("device")),
+        "job_id": as_text(row.xcoms.get("job_id")) or as_text(manifest.get("submission_id")),
+        "slurm_job_id": as_text(row.xcoms.get("slurm_job_id")) or as_text(manifest.get("slurm_job_id")),
+        "node": as_text(manifest.get("node")),
+        "device": as_text(manifest.get("device")),
         "outputs": _count(manifest, outputs),
         "phases": phases,
         "cost": _cost(phases, decision),
-        "efficiency": _share(_mapping(manifest.get("resources")).get("cpu_efficiency")),
+        "efficiency": _share(as_mapping(manifest.get("resources")).get("cpu_efficiency")),
         "has_result": bool(manifest),
     }
 
 
 def _decided(decision: Mapping[str, object], task_id: str) -> bool:
     """Whether a decision led to a task: to it, or to the task group it is in."""
-    chosen = _text(decision.get("task_id"))
+    chosen = as_text(decision.get("task_id"))
     return bool(chosen) and f"{task_id}.".startswith(f"{chosen}.")
 
 
@@ -135,24 +135,24 @@ def result_view(
         "files_left_out": max(_count(manifest, found) - len(outputs), 0),
         "placed": _story(manifest),
         "exit_code": _number(manifest.get("exit_code")),
-        "error": _mapping(manifest.get("error")) or None,
-        "output_uri": _text(manifest.get("output_uri")),
-        "metrics": _mapping(manifest.get("metrics")),
-        "resources": _mapping(manifest.get("resources")),
+        "error": as_mapping(manifest.get("error")) or None,
+        "output_uri": as_text(manifest.get("output_uri")),
+        "metrics": as_mapping(manifest.get("metrics")),
+        "resources": as_mapping(manifest.get("resources")),
         "unstaged": [each for each in _sequence(manifest.get("unstaged")) if isinstance(each, dict)][:OUTPUTS_SHOWN],
     }
 
 
 def _story(manifest: Mapping[str, object]) -> JsonObject | None:
     """Return how a job came to its target, as its manifest tells it: what was tried before, and why this one."""
-    placed = _mapping(manifest.get("placed"))
+    placed = as_mapping(manifest.get("placed"))
     if not placed:
         return None
-    attempts = [_mapping(each) for each in _sequence(placed.get("attempts"))[:OUTPUTS_SHOWN]]
+    attempts = [as_mapping(each) for each in _sequence(placed.get("attempts"))[:OUTPUTS_SHOWN]]
     return {
-        "policy": _text(placed.get("policy")),
-        "reasons": [_text(each) for each in _sequence(placed.get("reasons"))[:OUTPUTS_SHOWN]],
-        "attempts": [{name: _text(each.get(name)) for name in ("target", "outcome", "why")} for each in attempts],
+        "policy": as_text(placed.get("policy")),
+        "reasons": [as_text(each) for each in _sequence(placed.get("reasons"))[:OUTPUTS_SHOWN]],
+        "attempts": [{name: as_text(each.get(name)) for name in ("target", "outcome", "why")} for each in attempts],
     }
 
 
@@ -175,13 +175,13 @@ def is_plain_key(key: str) -> bool:
 
 
 def _output(found: Mapping[str, object]) -> JsonObject:
-    key = _text(found.get("key"))
+    key = as_text(found.get("key"))
     return {
         "key": key if is_plain_key(key) else "",
         "size": _number(found.get("size")),
-        "sha256": _text(found.get("sha256")),
+        "sha256": as_text(found.get("sha256")),
         "picture": PurePosixPath(key).suffix.lower() in PICTURES and not found.get("uri"),
-        "uri": _text(found.get("uri")),
+        "uri": as_text(found.get("uri")),
     }
 
 
@@ -193,12 +193,12 @@ def placement_view(row: TaskRow, jobs: Sequence[JsonObject]) -> JsonObject | Non
     decision = row.xcoms.get("decision")
     if not isinstance(decision, dict) or not isinstance(decision.get("target"), str):
         return None
-    task = _text(decision.get("task_id"))
+    task = as_text(decision.get("task_id"))
     followed = [job for job in jobs if task and f"{job['task_id']}.".startswith(f"{task}.")]
     job = followed[0] if followed else {}
-    phases = _mapping(job.get("phases"))
-    predictions = _mapping(decision.get("predictions"))
-    predicted = {name: _number(value) for name, value in _mapping(predictions.get(decision["target"])).items()}
+    phases = as_mapping(job.get("phases"))
+    predictions = as_mapping(decision.get("predictions"))
+    predicted = {name: _number(value) for name, value in as_mapping(predictions.get(decision["target"])).items()}
     return {
         "id": "/".join((row.dag_id, row.run_id, row.task_id, str(row.map_index))),
         "dag_id": row.dag_id,
@@ -206,24 +206,24 @@ def placement_view(row: TaskRow, jobs: Sequence[JsonObject]) -> JsonObject | Non
         "task_id": row.task_id,
         "at": _iso(row.end or row.start),
         "target": decision["target"],
-        "kind": _text(decision.get("kind")),
+        "kind": as_text(decision.get("kind")),
         "reasons": [str(each) for each in _sequence(decision.get("reasons"))][:20],
-        "rejected": {str(name): str(why) for name, why in _mapping(decision.get("rejected")).items()},
+        "rejected": {str(name): str(why) for name, why in as_mapping(decision.get("rejected")).items()},
         "predicted": {name: value for name, value in predicted.items() if value is not None},
         "cost_per_hour": _number(decision.get("cost_per_hour")),
         "others": {str(name): value for name, value in predictions.items() if name != decision["target"]},
         "took": phases,
-        "state": _text(job.get("state")),
-        "object": _text(job.get("object")),
-        "job": _text(job.get("id")),
+        "state": as_text(job.get("state")),
+        "object": as_text(job.get("object")),
+        "job": as_text(job.get("id")),
     }
 
 
 def phase_seconds(manifest: Mapping[str, object]) -> JsonObject:
     """Return the seconds of each phase that a manifest dates."""
     found: JsonObject = {}
-    for name, phase in _mapping(manifest.get("phases")).items():
-        dated = _mapping(phase)
+    for name, phase in as_mapping(manifest.get("phases")).items():
+        dated = as_mapping(phase)
         seconds = _seconds_between(_time(dated.get("start")), _time(dated.get("end")))
         if name in PHASES and seconds is not None:
             found[name] = seconds
@@ -235,7 +235,7 @@ def phase_boxes(jobs: Iterable[Mapping[str, object]]) -> list[JsonObject]:
     found: dict[tuple[str, str], list[float]] = defaultdict(list)
     for job in jobs:
         if job.get("state") == "success" and job.get("target"):
-            for name, seconds in _mapping(job.get("phases")).items():
+            for name, seconds in as_mapping(job.get("phases")).items():
                 if isinstance(seconds, int | float):
                     found[str(job["target"]), str(name)].append(float(seconds))
     order = {name: index for index, name in enumerate(PHASES)}
@@ -315,16 +315,6 @@ def target_view(name: str, records: Sequence[RunRecord], *, circuit: str, until:
     }
 
 
-def event_object(extra: object) -> str:
-    """Return what an asset event is about: the object's URI or key, if its payload names one."""
-    body = _mapping(extra)
-    payload = _mapping(body.get("payload")) or _mapping(body.get("object")) or body
-    container, key = _text(payload.get("container")), _text(payload.get("key"))
-    if _text(payload.get("uri")):
-        return _text(payload.get("uri"))
-    return f"{container.rstrip('/')}/{key}" if container and key else key
-
-
 def links(base: str, job: Mapping[str, object]) -> str:
     """Return Airflow's own page of a job's task instance.
 
@@ -349,10 +339,10 @@ def decoded(value: object) -> object:
 def _event(value: object) -> JsonObject:
     if isinstance(value, str):
         value = decoded(value)
-    return _mapping(value)
+    return as_mapping(value)
 
 
-def _mapping(value: object) -> JsonObject:
+def as_mapping(value: object) -> JsonObject:
     return value if isinstance(value, dict) else {}
 
 
@@ -360,7 +350,7 @@ def _sequence(value: object) -> Sequence[object]:
     return value if isinstance(value, list | tuple) else ()
 
 
-def _text(value: object) -> str:
+def as_text(value: object) -> str:
     return value if isinstance(value, str) else str(value) if isinstance(value, int) else ""
 
 

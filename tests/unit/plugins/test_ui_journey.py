@@ -44,6 +44,17 @@ def test_a_step_is_done_when_the_database_says_so(runs, decisions, jobs, expecte
     assert words(way) == expected
 
 
+def test_of_several_dags_the_run_with_a_job_is_shown_and_the_newest_where_none_has_one():
+    newer = RunRow("looks", "r2", "in.a.h5-1", "success", NOON + timedelta(seconds=5))
+    (way,) = ways([EVENT], [newer, RUN], [DECISION], [JOB])
+    assert (way["dag_id"], words(way)) == ("d", ["done"] * 5)
+    (way,) = ways([EVENT], [newer, RUN], [], [])
+    assert (way["dag_id"], way["state"], words(way)[:2]) == ("looks", "success", ["done", "done"])
+    # The job of an earlier version of the object is not the job of this one.
+    (way,) = ways([EVENT], [newer], [], [{**JOB, "run_id": "earlier"}])
+    assert words(way) == ["done", "done", "open", "open", "open"]
+
+
 @pytest.mark.parametrize("name", ["s3://in/a.h5", "a.h5", "in/a.h5", "/a.h5"])
 def test_an_event_without_partition_key_is_matched_by_its_object(name):
     (way,) = ways([{**EVENT, "object": name, "partition_key": ""}], [RUN], [DECISION], [JOB])

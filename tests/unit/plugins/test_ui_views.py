@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
+from airflow_provider_oscar.plugins.ui.asset_events import event_key, event_object
 from airflow_provider_oscar.plugins.ui.comparing import comparison
 from airflow_provider_oscar.plugins.ui.views import (
     OUTPUTS_SHOWN,
     TaskRow,
     decoded,
-    event_object,
     five_numbers,
     is_plain_key,
     job_view,
@@ -226,3 +227,10 @@ BLANK = {"target": "", "outcome": "", "why": ""}
 )
 def test_how_a_job_came_to_its_target_is_shown_as_its_manifest_tells_it(placed, shown):
     assert result_view(row(), {**MANIFEST, "placed": placed})["placed"] == shown
+
+
+def test_an_event_of_a_whole_object_names_the_key_of_its_run():
+    noon = datetime(2026, 11, 22, 12, tzinfo=UTC)
+    found = ObjectEvent(StoreType.S3, "oscar_s3_default", "in", "a.h5", 1, "e", "", noon)
+    assert event_key({"payload": found.to_dict()}) == event_key(found.to_dict()) == found.partition_key
+    assert event_key({"uri": "s3://in/a.h5"}) == event_key(None) == event_key("x") == ""
