@@ -24,6 +24,7 @@ from airflow.models.asset import (
     TaskOutletAssetReference,
 )
 from airflow.models.dag import DagModel
+from airflow.models.dag_version import DagVersion
 from airflow.models.log import Log
 from airflow.models.serialized_dag import SerializedDagModel
 from airflow.models.trigger import Trigger
@@ -112,6 +113,11 @@ def serialized_dag(session: Session, dag_id: str) -> SerializedDAG | None:
     """Return the newest version of a DAG, or None."""
     found = SerializedDagModel.get(dag_id, session=session)
     return None if found is None else found.dag
+
+
+def first_seen(session: Session, dag_id: str) -> datetime | None:
+    """Return when the oldest version of a DAG was written, or None."""
+    return session.scalar(select(func.min(DagVersion.created_at)).where(DagVersion.dag_id == dag_id))
 
 
 def write_audit_log(session: Session, *, event: str, dag_id: str, texts: Sequence[str]) -> None:

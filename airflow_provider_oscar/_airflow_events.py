@@ -246,13 +246,18 @@ def register_event(
     asset_manager.register_asset_change(asset=asset, extra=extra, partition_key=partition_key, session=session)
 
 
-def newest_consumed(session: Session, dag_id: str, asset_ids: Collection[int], *, limit: int) -> list[AssetEvent]:
-    """Return the events of assets that runs of a DAG consumed last, the oldest first."""
+def newest_consumed(
+    session: Session, dag_id: str, asset_ids: Collection[int], *, limit: int, besides: int | None = None
+) -> list[AssetEvent]:
+    """Return the events of assets that runs of a DAG consumed last, the oldest first.
+
+    :param besides: id of a run that is left out.
+    """
     query = (
         select(AssetEvent)
         .join(association_table, association_table.c.event_id == AssetEvent.id)
         .join(DagRun, DagRun.id == association_table.c.dag_run_id)
-        .where(DagRun.dag_id == dag_id, AssetEvent.asset_id.in_(asset_ids))
+        .where(DagRun.dag_id == dag_id, DagRun.id.is_distinct_from(besides), AssetEvent.asset_id.in_(asset_ids))
         .order_by(AssetEvent.id.desc())
         .limit(limit)
     )

@@ -22,7 +22,16 @@ from airflow_provider_oscar import _airflow_db as db
 from airflow_provider_oscar import _airflow_events as db_events
 from airflow_provider_oscar import _airflow_states as asset_states
 from airflow_provider_oscar.core.events import parse_object, result_key
-from airflow_provider_oscar.ingest.handover import OVERLAP, Offset, key_digest, offset_key, remembered
+from airflow_provider_oscar.ingest.handover import (
+    OVERLAP,
+    REMEMBERED,
+    Offset,
+    key_digest,
+    may_follow,
+    offset_key,
+    remembered,
+)
+from airflow_provider_oscar.ingest.inheritance import PLACE, left_out
 from airflow_provider_oscar.ingest.policies import MOST_OBJECTS
 from airflow_provider_oscar.ingest.timetable import TIMETABLE
 
@@ -35,8 +44,8 @@ log = logging.getLogger(__name__)
 
 #: Repetitions that are remembered until the place of the DAG has passed them; one that is forgotten is found again.
 _HANDLED_LIMIT = 1000
-#: Key of an asset's extra that marks the asset of a watched place.
-WATCHES = "watches"
+#: A DAG of which nothing is stored gets events of the former assets of a place that are so old at most.
+_HISTORY = timedelta(days=1)
 
 
 def complete_events(session: Session, run: DagRun, *, now: datetime | None = None) -> int:
@@ -57,31 +66,35 @@ def complete_events(session: Session, run: DagRun, *, now: datetime | None = Non
     # Two schedulers may start two runs of one DAG at the same time.
     stored = asset_states.claimed_state(session, assets, offset_key(run.dag_id))
     offsets = {
-        asset_id: opened(session, run.dag_id, asset_id, stored.get(asset_id), since=since, now=now)
+        asset_id: opened(session, run.dag_id, asset_id, stored.get(asset_id), since=since, now=now, run=run)
         for asset_id, since in assets.items()
     }
     handled = [number for offset in offsets.values() for number in offset.handled]
     # Airflow counts from when the run before was asked for, and so gives again what that run got beyond its own.
     unwanted = db_events.delivered_elsewhere(session, run, list(assets))
     room = MOST_OBJECTS - sum(event.id not in unwanted for event in run.consumed_asset_events)
-    lows = {asset_id: offset.low for asset_id, offset in offsets.items()}
+    lows: dict[int, int] = {}
+    for asset_id, offset in offsets.items():
+        lows |= {**offset.lows, asset_id: offset.low}
     missing = (
         db_events.undelivered_events(session, run.dag_id, lows, handled=handled, limit=room + 1) if room > 0 else []
     )
     given = [event for event in run.consumed_asset_events if event.id not in unwanted]
-    repeats = _repeats(session, run, offsets, [*given, *missing])
+    repeats = _repeats(session, run, offsets, [event for event in (*given, *missing) if event.asset_id in lows])
+    repeats |= unwanted_events(session, offsets, missing)
     if unwanted or repeats:
         run.consumed_asset_events = [event for event in given if event.id not in repeats]
         session.flush()
     added = [event for event in missing[: max(room, 0)] if event.id not in repeats]
     run.consumed_asset_events.extend(added)
     if len(missing) > room:
-        db_events.queue_event(session, run.dag_id, missing[-1].asset_id, at=now + timedelta(seconds=1))
+        (owner, *_) = (each for each, offset in offsets.items() if missing[-1].asset_id in (each, *offset.lows))
+        db_events.queue_event(session, run.dag_id, owner, at=now + timedelta(seconds=1))
     else:
         # It has all there is, so that what Airflow queued meanwhile would make a run of nothing.
         db_events.forget_queued_events(session, run.dag_id, list(assets))
     for asset_id, offset in offsets.items():
-        own = [each for each in (*given, *missing[: max(room, 0)]) if each.asset_id == asset_id]
+        own = [each for each in (*given, *missing[: max(room, 0)]) if each.asset_id in (asset_id, *offset.lows)]
         changed = _advanced(offset, own, repeats, now)
         asset_states.set_state(session, asset_id, offset_key(run.dag_id), changed.to_json())
     if added:
@@ -94,25 +107,77 @@ def is_lossless(session: Session, asset: AssetModel, produced: Collection[int]) 
 
     :param produced: assets that tasks of the DAGs of our timetable have as outlets.
     """
-    if WATCHES in (asset.extra or {}) or asset.id in produced:
+    if PLACE in (asset.extra or {}) or asset.id in produced:
         return True
     newest = db_events.newest_event_of(session, asset.id)
     return newest is not None and result_key(newest.extra) is not None
 
 
-def opened(session: Session, dag_id: str, asset_id: int, stored: object, *, since: datetime, now: datetime) -> Offset:
+def opened(
+    session: Session,
+    dag_id: str,
+    asset_id: int,
+    stored: object,
+    *,
+    since: datetime,
+    now: datetime,
+    run: DagRun | None = None,
+) -> Offset:
     """Return how far a DAG got in the events of an asset, moved up to what no successful run of it has.
+
+    A DAG that meets the asset, or comes back to it, goes on with what it has not got of the former assets of the place.
 
     :param stored: what its state store says.
     :param since: the DAG is scheduled by the asset since then.
+    :param run: a run that is about to start; what it was given is not known yet.
     """
     offset = Offset.from_json(stored)
-    if offset is None:
-        offset = Offset(low=db_events.newest_event_before(session, asset_id, after=0, upto=None, before=since))
-    first = db_events.first_unproven_event(session, dag_id, asset_id, after=offset.low, handled=offset.handled)
-    upto = None if first is None else first - 1
-    low = db_events.newest_event_before(session, asset_id, after=offset.low, upto=upto, before=now - OVERLAP)
-    return replace(offset, low=low, handled=tuple(number for number in offset.handled if number > low))
+    begins = offset is None or offset.since != since
+    if offset is None or begins:
+        offset = _begun(session, dag_id, asset_id, offset, since=since)
+    lows: dict[int, int] = {}
+    waits = False
+    for number, before in {**offset.lows, asset_id: offset.low}.items():
+        first = db_events.first_unproven_event(session, dag_id, number, after=before, handled=offset.handled)
+        upto = None if first is None else first - 1
+        lows[number] = db_events.newest_event_before(session, number, after=before, upto=upto, before=now - OVERLAP)
+        waits = waits or first is not None
+    if begins and waits and offset.former:
+        done = db_events.newest_consumed(session, dag_id, lows, limit=REMEMBERED, besides=run.id if run else None)
+        offset = replace(offset, recent=remembered((*offset.digests, *filter(None, map(event_version, done)))))
+    floor = min(lows.values())
+    return replace(
+        offset,
+        low=lows.pop(asset_id),
+        handled=tuple(number for number in offset.handled if number > floor),
+        former=tuple((n, low) for n, low in lows.items() if may_follow(session, n, low, since=since, now=now)),
+        # What is known of the former assets is read when the first event of theirs, or of its own, waits.
+        since=since if waits or not offset.former else offset.since,
+    )
+
+
+def _begun(session: Session, dag_id: str, asset_id: int, own: Offset | None, *, since: datetime) -> Offset:
+    """Return where a DAG begins in an asset that it meets or comes back to, and in the former ones of the place."""
+
+    def place(number: int, before: datetime) -> Offset:
+        """Return where a DAG was in an asset: as it is stored, else before what it got there last, else at a time."""
+        if offset := Offset.from_json(asset_states.get_state(session, number, offset_key(dag_id))):
+            return offset
+        low = db_events.newest_event_before(session, number, after=0, upto=None, before=before)
+        done = db_events.newest_consumed(session, dag_id, [number], limit=REMEMBERED)
+        return Offset(low=min([low, *(event.id - 1 for event in done[:1])]))
+
+    numbers = db.former_assets(session, asset_id, mark=PLACE)
+    # It may have been scheduled by one of these since it is there.
+    earliest = max(db.first_seen(session, dag_id) or since, since - _HISTORY)
+    former = tuple((number, place(number, min(earliest, since)).low) for number in numbers)
+    return replace(own or place(asset_id, min(earliest, since) if former else since), former=former)
+
+
+def unwanted_events(session: Session, offsets: Mapping[int, Offset], events: Sequence[AssetEvent]) -> set[int]:
+    """Return the events of former assets whose objects the filters of today leave out."""
+    followed = {asset_id: offset.lows for asset_id, offset in offsets.items() if offset.former}
+    return left_out(session, followed, ((each.id, each.asset_id, parse_object(each.extra)) for each in events))
 
 
 def event_version(event: AssetEvent) -> bytes | None:
@@ -131,7 +196,7 @@ def _repeats(session: Session, run: DagRun, offsets: Mapping[int, Offset], event
     tried = db_events.tried_events(session, run, [event.id for event in events])
     seen = {digest for offset in offsets.values() for digest in offset.digests}
     found: set[int] = set()
-    for event in sorted((event for event in events if event.asset_id in offsets), key=lambda event: event.id):
+    for event in sorted(events, key=lambda event: event.id):
         digest = event_version(event)
         if digest is not None and digest in seen and event.id not in tried:
             found.add(event.id)
@@ -143,7 +208,8 @@ def _repeats(session: Session, run: DagRun, offsets: Mapping[int, Offset], event
 def _advanced(offset: Offset, events: Sequence[AssetEvent], repeats: Collection[int], now: datetime) -> Offset:
     """Return the place of the DAG after a run got these events of the asset, but for the repetitions."""
     new = [digest for event in events if event.id not in repeats and (digest := event_version(event)) is not None]
-    later = (each.id for each in events if each.id in repeats and each.id > offset.low)
+    floor = min((offset.low, *offset.lows.values()))
+    later = (each.id for each in events if each.id in repeats and each.id > floor)
     return replace(
         offset,
         handled=tuple(sorted({*offset.handled, *later}))[-_HANDLED_LIMIT:],

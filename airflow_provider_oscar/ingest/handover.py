@@ -20,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from airflow_provider_oscar import _airflow_db as db
 from airflow_provider_oscar import _airflow_events as db_events
@@ -27,7 +28,7 @@ from airflow_provider_oscar import _airflow_states as asset_states
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.events import named_object, parse_object, parse_outputs, result_key
 from airflow_provider_oscar.core.stored import Moment, read_stored, to_stored
-from airflow_provider_oscar.ingest.inheritance import PLACE, wanted_by
+from airflow_provider_oscar.ingest.inheritance import PLACE, left_out
 from airflow_provider_oscar.ingest.open_groups import OpenGroups
 from airflow_provider_oscar.ingest.policies import Group, OpenGroup, Plan, PlannedRun, Policy, WaitingEvent
 from airflow_provider_oscar.ingest.timetable import NewObjectsTimetable
@@ -65,6 +66,7 @@ class Offset(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rena
     :param updated: when a run was made last.
     :param former: assets that the place had before its filter was changed and at which events wait, each with the
         event up to which all was handed over, as for ``low``.
+    :param since: since when the DAG is scheduled by the asset; another time than Airflow's if it left and came back.
     """
 
     low: int
@@ -73,6 +75,7 @@ class Offset(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rena
     runs: int = 0
     updated: Moment | None = None
     former: tuple[tuple[int, int], ...] = ()
+    since: Moment | None = None
 
     @property
     def lows(self) -> dict[int, int]:
@@ -123,6 +126,19 @@ class StepResult:
     retry_at: datetime | None = None
 
 
+def may_follow(session: Session, former: int, low: int, *, since: datetime, now: datetime) -> bool:
+    """Whether events of a former asset wait, whatever the clock says, or its watcher may still be at work.
+
+    :param former: the asset.
+    :param low: the event up to which all was handed over.
+    :param since: since when the DAG is scheduled by another.
+    :param now: the time.
+    """
+    if now < since + _WATCHED_ON:
+        return True
+    return db_events.newest_event_before(session, former, after=low, upto=None, before=now + _ANY_CLOCK) > low
+
+
 def offset_key(dag_id: str) -> str:
     """Return the key of a DAG's :class:`Offset` in the state stores of its assets."""
     return f"consumer:{dag_id}"
@@ -158,34 +174,43 @@ class _Step:
         self._policy = policy
         self._now = now
         self._offsets: dict[int, Offset] = {}
-        self._before: dict[int, object] = {}
+        self._begun: set[int] = set()
         self._groups = OpenGroups(session, consumer.dag_id, list(consumer.assets))
 
     def open(self, stored: Mapping[int, object], *, history: timedelta) -> None:
-        self._before = dict(stored)
         for asset_id, value in stored.items():
             offset = Offset.from_json(value)
-            if offset is None:
-                offset = self._first(asset_id, since=self._consumer.assets[asset_id] - history)
+            since = self._consumer.assets[asset_id]
+            # A DAG that comes back to an asset goes on there, and with what waited for it where it was meanwhile.
+            if offset is None or offset.since != since:
+                offset = self._begin(asset_id, offset, since=since, history=history)
+                self._begun.add(asset_id)
             self._offsets[asset_id] = offset
 
-    def _first(self, asset_id: int, *, since: datetime) -> Offset:
-        """Return where a DAG begins in an asset that it meets, and in those that the place had with another filter."""
+    def _begin(self, asset_id: int, own: Offset | None, *, since: datetime, history: timedelta) -> Offset:
+        """Return where a DAG begins in an asset, and in those that the place had with another filter.
+
+        :param own: where it was when it left the asset; None if it meets it first.
+        :param since: since when it is scheduled by the asset.
+        :param history: before that, for what it meets first.
+        """
         session, dag_id = self._session, self._consumer.dag_id
         former: list[tuple[int, int]] = []
-        recent = b""
+        earliest = since - history
+        offset = own or Offset(low=self._moved(asset_id, 0, before=earliest))
+        digests = offset.digests
         for number in db.former_assets(session, asset_id, mark=PLACE):
             before = Offset.from_json(asset_states.get_state(session, number, offset_key(dag_id)))
-            low = before.low if before else self._moved(number, 0, before=since)
+            low = before.low if before else self._moved(number, 0, before=earliest)
             if self._may_follow(asset_id, number, low):
                 former.append((number, low))
             if before and isinstance(self._policy, Group):
                 self._groups.move(number, asset_id)
         if former and self._policy.remembers:
-            done = db_events.newest_consumed(session, dag_id, [number for number, _ in former], limit=REMEMBERED)
-            recent = remembered(key_digest(_read(event).key) for event in done)
-        low = self._moved(asset_id, 0, before=since)
-        return Offset(low=low, recent=recent, former=tuple(former))
+            known = [asset_id, *(number for number, _ in former)]
+            done = db_events.newest_consumed(session, dag_id, known, limit=REMEMBERED)
+            digests += [key_digest(_read(event).key) for event in done]
+        return replace(offset, recent=remembered(digests), former=tuple(former), since=since)
 
     def paced(self, min_interval: timedelta) -> StepResult:
         """Make at most one run, and none before ``min_interval`` has passed since the last one."""
@@ -260,14 +285,10 @@ class _Step:
         return found
 
     def _unwanted(self, rows: Sequence[AssetEvent], waiting: Sequence[WaitingEvent]) -> set[int]:
-        """Return the events of former assets whose objects the filter of today leaves out."""
-        found: set[int] = set()
-        for asset_id, offset in self._offsets.items():
-            old = [event for row, event in zip(rows, waiting, strict=True) if row.asset_id in offset.lows]
-            if old:
-                wanted = wanted_by(self._session, asset_id)
-                found |= {event.id for event in old if event.object is not None and not wanted(event.object)}
-        return found
+        """Return the events of former assets whose objects the filters of today leave out."""
+        followed = {asset_id: offset.lows for asset_id, offset in self._offsets.items() if offset.former}
+        pairs = zip(rows, waiting, strict=True)
+        return left_out(self._session, followed, ((event.id, row.asset_id, event.object) for row, event in pairs))
 
     def _make(self, runs: Sequence[PlannedRun], rows: Mapping[int, AssetEvent], plan: Plan) -> list[PlannedRun]:
         there = db_events.existing_runs(self._session, self._consumer.dag_id, [run.run_id for run in runs])
@@ -332,14 +353,13 @@ class _Step:
                 runs=offset.runs + runs,
                 updated=self._now if runs else offset.updated,
                 former=tuple((n, last) for n, last in moved.items() if self._may_follow(asset_id, n, last)),
+                since=offset.since,
             )
-            if changed != offset or self._before[asset_id] is None:
+            if changed != offset or asset_id in self._begun:
                 asset_states.set_state(self._session, asset_id, offset_key(self._consumer.dag_id), changed.to_json())
 
     def _may_follow(self, asset_id: int, former: int, low: int) -> bool:
-        """Whether events of a former asset wait, whatever the clock says, or its watcher may still be at work."""
-        ends = self._consumer.assets[asset_id] + _WATCHED_ON
-        return self._now < ends or self._moved(former, low, before=self._now + _ANY_CLOCK) > low
+        return may_follow(self._session, former, low, since=self._consumer.assets[asset_id], now=self._now)
 
     def _moved(self, asset_id: int, low: int, upto: int | None = None, *, before: datetime | None = None) -> int:
         """Return the newest event of an asset up to a limit, from a place on, older than the overlap by default."""

@@ -10,7 +10,7 @@ wants it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -67,3 +67,21 @@ def wanted_by(session: Session, asset_id: int) -> Callable[[ObjectEvent], bool]:
     found = (watch_arguments(*each) for each in written)
     filters = [arguments.filter for arguments in found if arguments is not None]
     return lambda event: not filters or any(each.accepts(event) for each in filters)
+
+
+def left_out(
+    session: Session, followed: Mapping[int, Collection[int]], events: Iterable[tuple[int, int, ObjectEvent | None]]
+) -> set[int]:
+    """Return the events of former assets whose objects none of the filters of today wants.
+
+    :param followed: by asset of a DAG, the former ones of its place.
+    :param events: id, asset and object of each event.
+    """
+    found: set[int] = set()
+    filters: dict[int, Callable[[ObjectEvent], bool]] = {}
+    for number, former, about in events:
+        owners = [asset_id for asset_id, each in followed.items() if former in each]
+        filters |= {owner: wanted_by(session, owner) for owner in owners if owner not in filters}
+        if owners and about is not None and not any(filters[owner](about) for owner in owners):
+            found.add(number)
+    return found

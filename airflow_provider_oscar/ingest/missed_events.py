@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_oscar import _airflow_db as db
 from airflow_provider_oscar import _airflow_events as db_events
 from airflow_provider_oscar import _airflow_states as asset_states
-from airflow_provider_oscar.ingest.asset_runs import event_version, is_lossless, opened
+from airflow_provider_oscar.ingest.asset_runs import event_version, is_lossless, opened, unwanted_events
 from airflow_provider_oscar.ingest.handover import OVERLAP, offset_key
 from airflow_provider_oscar.ingest.policies import MOST_OBJECTS
 from airflow_provider_oscar.ingest.timetable import TIMETABLE
@@ -79,11 +79,13 @@ class MissedEvents:
         dag_id, asset_id = pair
         stored = asset_states.get_state(session, asset_id, offset_key(dag_id))
         offset = opened(session, dag_id, asset_id, stored, since=since, now=now)
-        rows = db_events.waiting_events(
-            session, dag_id, {asset_id: offset.low}, handled=offset.handled, limit=MOST_OBJECTS
-        )
+        lows = {**offset.lows, asset_id: offset.low}
+        rows = db_events.waiting_events(session, dag_id, lows, handled=offset.handled, limit=MOST_OBJECTS)
         known = set(offset.digests)
-        return len(rows) == MOST_OBJECTS or any(event_version(row) not in known for row in rows)
+        unwanted = unwanted_events(session, {asset_id: offset}, rows)
+        return len(rows) == MOST_OBJECTS or any(
+            event_version(row) not in known for row in rows if row.id not in unwanted
+        )
 
     def _is_early(self, pair: Pair, now: datetime) -> bool:
         pause, asked = self._asked.get(pair, (0.0, _NEVER))

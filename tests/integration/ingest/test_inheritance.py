@@ -16,6 +16,7 @@ from airflow_provider_oscar import _airflow_db as db
 from airflow_provider_oscar import _airflow_states as asset_states
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError
 from airflow_provider_oscar.ingest.handover import Offset
+from airflow_provider_oscar.ingest.missed_events import MissedEvents
 from airflow_provider_oscar.ingest.requests import serve_requests
 from airflow_provider_oscar.watch.policy import Policy
 from airflow_provider_oscar.watch.state_store import StateIdentity, WatchStateStore, ask
@@ -113,6 +114,21 @@ def test_what_waited_for_a_paused_dag_is_delivered_after_a_change_of_its_filter(
     assert len(Offset.from_json(world.offset(dag, new.asset)).former) == 1, "its watcher may tell something still"
     world.hand_over(dag, later=timedelta(minutes=15))
     assert Offset.from_json(world.offset(dag, new.asset)).former == ()
+
+
+def test_what_waited_is_delivered_where_one_filter_was_parted_into_two(world, place):
+    old = place(regex="(h5|json)$")
+    bucket = old.assets[0].extra["watches"]
+    dag, plain = consumer(old.each()), consumer([old.asset])
+    world.add(dag, plain, paused=True)
+    world.tell(old.asset, made("a.h5"), made("b.json"))
+    both = NewObjects(bucket, suffix=".h5") | NewObjects(bucket, suffix=".json")
+    dag, plain = consumer(both.each(), dag_id=dag.dag_id), consumer(both.asset, dag_id=plain.dag_id)
+    world.add(dag, plain)
+    world.hand_over(dag)
+    MissedEvents().queue(now=datetime.now(UTC))
+    world.schedule(plain)
+    assert (world.keys(dag), world.keys(plain)) == ([["a.h5"], ["b.json"]], [["a.h5", "b.json"]])
 
 
 def test_another_dag_that_keeps_the_filter_is_not_touched(world, place):
@@ -233,3 +249,126 @@ async def test_a_request_that_is_none_is_refused(world, place):
     world.add(consumer(incoming.each()))
     with pytest.raises(DefinitionError, match="not a request for the memory"):
         await ask(AssetStore(incoming.asset), {"index": "consumer:x"}, token="t", about="w")
+
+
+@pytest.mark.parametrize("handed_over", [False, True], ids=["waiting", "handed over"])
+@pytest.mark.parametrize("schedule", ["each", "batch", "group"])
+def test_going_back_to_the_filter_before_loses_and_doubles_nothing(world, place, cleaned, schedule, handed_over):
+    old = place(suffix=".h5")
+    new = NewObjects(old.assets[0].extra["watches"], regex=r"[b-z][.]h5$")
+    more: dict[str, Any] = {
+        "each": {}, "batch": {"wait": 0}, "group": {"key": r"([a-z])[.]h5", "complete": [".h5"]},
+    }[schedule]  # fmt: skip
+    dag = consumer(getattr(old, schedule)(**more))
+    world.add(dag)
+    world.tell(old.asset, made("a.h5"))
+    assert len(world.hand_over(dag)) == 1
+    dag = consumer(getattr(new, schedule)(**more), dag_id=dag.dag_id)
+    world.add(dag)
+    world.tell(new.asset, made("b.h5"), made("c.h5"))
+    if handed_over:
+        world.hand_over(dag)
+    cleaned()
+    dag = consumer(getattr(old, schedule)(**more), dag_id=dag.dag_id)
+    world.add(dag)
+    cleaned()
+    world.tell(old.asset, made("c.h5"), made("d.h5"))  # its memory is older than c.h5
+    world.hand_over(dag)
+    world.age(timedelta(minutes=2))
+    world.hand_over(dag)
+    assert sorted(key for keys in world.keys(dag) for key in keys) == ["a.h5", "b.h5", "c.h5", "d.h5"]
+
+
+def test_a_group_begun_under_another_filter_is_completed_after_going_back(world, place, cleaned):
+    old = place(glob="run_*")
+    new = NewObjects(old.assets[0].extra["watches"], glob="run_?*")
+    group = {"key": r"(run_\d+)", "complete": [".h5", ".json"]}
+    dag = consumer(old.group(**group))
+    world.add(dag)
+    world.tell(old.asset, made("run_1.h5"))
+    assert world.hand_over(dag) == []
+    dag = consumer(new.group(**group), dag_id=dag.dag_id)
+    world.add(dag)
+    world.tell(new.asset, made("run_2.h5"))
+    assert world.hand_over(dag) == []
+    cleaned()
+    dag = consumer(old.group(**group), dag_id=dag.dag_id)
+    world.add(dag)
+    cleaned()
+    world.tell(old.asset, made("run_1.json"), made("run_2.json"))
+    world.hand_over(dag)
+    assert [sorted(keys) for keys in world.keys(dag)] == [["run_1.h5", "run_1.json"], ["run_2.h5", "run_2.json"]]
+
+
+@pytest.mark.parametrize("taken", [False, True], ids=["waiting", "taken"])
+@pytest.mark.parametrize("back", [False, True], ids=["changed", "changed back"])
+def test_a_plain_dag_loses_and_doubles_nothing(world, place, cleaned, back, taken):
+    old = place(suffix=".h5")
+    new = NewObjects(old.assets[0].extra["watches"], regex=r"[a-z]+[.]h5$")
+    dag = consumer([old.asset])
+    world.add(dag)
+    world.tell(old.asset, made("a.h5"), made("old.h5"))
+    if taken:
+        world.schedule(dag)
+        world.end(dag, "success")
+    now = old
+    for now in (new, old) if back else (new,):
+        dag = consumer([now.asset], dag_id=dag.dag_id)
+        world.add(dag)
+        cleaned()
+        world.tell(now.asset, made("a.h5"), made(f"{'c' if now is old else 'b'}.h5"))
+        if taken:
+            world.schedule(dag)
+            world.end(dag, "success")
+    world.schedule(dag)
+    world.end(dag, "success")
+    expected = ["a.h5", "b.h5", *(["c.h5"] if back else []), "old.h5"]
+    assert sorted(key for keys in world.keys(dag) for key in keys) == expected
+
+
+def test_what_waited_for_a_paused_plain_dag_is_asked_for_after_a_change_as_far_as_the_filter_wants_it(world, place):
+    old = place(suffix=".h5")
+    new = NewObjects(old.assets[0].extra["watches"], regex=r"[ab][.]h5$")
+    dag = consumer([old.asset])
+    world.add(dag, paused=True)
+    world.tell(old.asset, made("a.h5"), made("c.h5"))
+    dag = consumer([new.asset], dag_id=dag.dag_id)
+    world.add(dag)
+    now = datetime.now(UTC)
+    assert MissedEvents().queue(now=now) == [(dag.dag_id, number_of(new.asset))]
+    world.schedule(dag)
+    world.end(dag, "success")
+    assert world.keys(dag) == [["a.h5"]]
+    assert MissedEvents().queue(now=now) == [], "what the filter leaves out asks for no run"
+
+
+def test_a_plain_dag_deals_after_a_change_with_what_its_run_failed_with_before(world, place, cleaned):
+    old = place(suffix=".h5")
+    new = NewObjects(old.assets[0].extra["watches"], regex=r"[a-z][.]h5$")
+    dag = consumer([old.asset])
+    world.add(dag)
+    for key, state in (("a.h5", "success"), ("b.h5", "failed")):
+        world.tell(old.asset, made(key))
+        world.schedule(dag)
+        world.end(dag, state)
+    dag = consumer([new.asset], dag_id=dag.dag_id)
+    world.add(dag)
+    cleaned()
+    world.tell(new.asset, made("a.h5"), made("b.h5"), made("c.h5"))
+    world.schedule(dag)
+    world.end(dag, "success")
+    assert [sorted(keys) for keys in world.keys(dag)] == [["a.h5"], ["b.h5"], ["b.h5", "c.h5"]]
+
+
+def test_a_new_plain_dag_gets_nothing_of_what_another_left(world, place):
+    old = place(suffix=".h5")
+    other = consumer([old.asset])
+    world.add(other)
+    world.tell(old.asset, made("a.h5"))
+    new = NewObjects(old.assets[0].extra["watches"], regex=r"[a-z][.]h5$")
+    dag = consumer([new.asset])
+    world.dags.clear()
+    world.add(dag, consumer(None, dag_id=other.dag_id))
+    world.tell(new.asset, made("b.h5"))
+    world.schedule(dag)
+    assert world.keys(dag) == [["b.h5"]]

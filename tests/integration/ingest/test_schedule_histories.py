@@ -140,6 +140,13 @@ class History(RuleBasedStateMachine):
         self.former, self.changed = self.place, self.later
         self.write_dag()
 
+    @precondition(lambda self: self.filters)
+    @rule()
+    def go_back_to_the_filter_before(self) -> None:
+        self.filters -= 1
+        self.former, self.changed = self.place, self.later
+        self.write_dag()
+
     @precondition(lambda self: self.former and abs(self.later - self.changed) < timedelta(minutes=5))
     @rule(name=st.sampled_from(NAMES))
     def be_told_by_the_watcher_before(self, name: str) -> None:

@@ -74,6 +74,31 @@ async def test_what_a_former_asset_was_told_last_is_reported_once_more(
     assert successor.keys("other") == ["late", "new"]
 
 
+@pytest.mark.parametrize("other", ["inbox", "other"], ids=["in one asset", "with an asset for each filter"])
+@pytest.mark.parametrize("algorithm", ["timestamp", "snapshot", "cursor"])
+async def test_a_filter_that_comes_back_hides_nothing_that_came_meanwhile(
+    bucket: OrderedBucket, store: FakeStore, algorithm: str, other: str
+) -> None:
+    store.former = "inbox"
+    fill(bucket, "a.h5")
+    async with FakeTriggerer(bucket, watcher(suffix=".h5", algorithm=algorithm)) as first:
+        await first.list_once()
+        await first.list_once()
+    fill(bucket, "b.h5", "x.h5")
+    async with FakeTriggerer(bucket, watcher(other, regex="[ab][.]h5$", algorithm=algorithm)) as second:
+        await second.list_once()
+        await second.list_once()
+    fill(bucket, "z.h5")
+    async with FakeTriggerer(bucket, watcher(suffix=".h5", algorithm=algorithm)) as third:
+        await third.list_once()
+        await third.list_once()
+    assert first.keys() == ["a.h5"]
+    assert "b.h5" in second.keys(other)
+    assert "x.h5" not in second.keys(other)
+    # b.h5 had its run, by which the DAG knows it; x.h5 only this filter wants.
+    assert third.keys() == ["b.h5", "x.h5", "z.h5"]
+
+
 @pytest.mark.parametrize("algorithm", ["timestamp", "snapshot", "cursor"])
 async def test_each_version_is_reported_once_whatever_the_memory(
     bucket: OrderedBucket, store: FakeStore, algorithm: str
