@@ -148,7 +148,7 @@ class TargetSelector:
     def _decide(self, requests: Sequence[PlacementRequest], seen: Sequence[TargetObservation]) -> list[Decision | None]:
         if self.store is None:
             return decide_many(self.policy, requests, self.targets, seen)
-        history = self.store.history(target.name for target in self.targets)
+        history = self.store.history((target.name for target in self.targets), now=self.now)
         snapshot = HistorySnapshot(history, self.now)
         if any(request.target for request in requests):
             return decide_many(self.policy, requests, self.targets, seen, snapshot)

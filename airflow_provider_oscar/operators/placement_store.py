@@ -24,7 +24,14 @@ from airflow_provider_oscar._airflow import AssetStateStoreAccessor
 from airflow_provider_oscar.core.errors import TransientError
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.running import RunningJob
-from airflow_provider_oscar.placement.history import History, RunRecord, decode_records, encode_records
+from airflow_provider_oscar.placement.history import (
+    LONGEST,
+    History,
+    RunRecord,
+    decode_records,
+    encode_records,
+    with_record,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -74,10 +81,14 @@ class RunStore:
         except KeyError:
             return None
 
-    def history(self, targets: Iterable[str]) -> History:
-        """Return the newest records of the named targets; one read for each."""
+    def history(self, targets: Iterable[str], *, now: datetime | None = None) -> History:
+        """Return the newest records of the named targets; one read for each.
+
+        :param targets: their names.
+        :param now: the present time; given that, records from a clock that is far ahead are left out.
+        """
         found = (record for name in targets for record in decode_records(self._store.get(recent_key(name))))
-        return History.of(found)
+        return History.of(found, now=now)
 
     def probes(self, targets: Iterable[str], *, owner: str, now: datetime) -> frozenset[str]:
         """Return the targets that another placement has claimed to try with its one job.
@@ -116,7 +127,7 @@ class RunStore:
         # No policy predicts from why a job was placed.
         brief = msgspec.structs.replace(record, reason="", policy="", run_id="")
         for _ in range(ATTEMPTS):
-            known = History.of([*decode_records(self._store.get(key)), brief]).of_target(record.target)
+            known = with_record(decode_records(self._store.get(key)), brief)
             self._store.set(key, encode_records(known))
             if brief in decode_records(self._store.get(key)) or brief not in known:
                 return
@@ -155,6 +166,7 @@ def run_record(
     target = str(decision.get("target") or "")
     # How a job that never started would have ended says nothing of what was expected.
     expected = {} if waited is not None else (decision.get("predictions") or {}).get(target) or {}
+    total, low, high = (_seconds(expected.get(name)) for name in ("total", "low", "high"))
     hours = sum(map(took, ("stage-in", "run", "stage-out"))) / 3600
     return RunRecord(
         target=target,
@@ -169,8 +181,8 @@ def run_record(
         stage_in=took("stage-in"),
         run=took("run"),
         stage_out=took("stage-out"),
-        predicted=expected.get("total"),
-        interval=(expected["low"], expected["high"]) if {"low", "high"} <= expected.keys() else None,
+        predicted=total,
+        interval=None if low is None or high is None else (low, high),
         cost=hours * float(decision.get("cost_per_hour") or 0),
         energy_kwh=hours * float(decision.get("power_kw") or 0),
         dag_id=dag_id,
@@ -180,6 +192,11 @@ def run_record(
         reason=str(next(iter(decision.get("reasons") or ()), ""))[:REASON],
         forced=bool(decision.get("forced")),
     )
+
+
+def _seconds(expected: object) -> float | None:
+    """Return what a policy, of whatever author, expected; None if it is no time that a job can take."""
+    return expected if isinstance(expected, int | float) and 0 <= expected <= LONGEST else None
 
 
 def recent_key(target: str) -> str:

@@ -8,7 +8,6 @@ alone, so that a :class:`History` is bounded: ``KEPT`` records per target, whate
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -23,6 +22,12 @@ if TYPE_CHECKING:
 
 #: Newest records of each target that are kept for predictions.
 KEPT = 60
+#: How far ahead of the reader's clock a record may be dated: as much as S3 lets clocks differ. One beyond tells of a
+#: clock that is wrong.
+SKEW = timedelta(minutes=15)
+#: Bounds of what a record may hold, so that no broken clock or manifest upsets those who reckon with it: the year
+#: 2100, thirty years in seconds, and what can be squared.
+LATEST, LONGEST, LARGEST = 4_102_444_800.0, 1e9, 1e100
 
 Seconds: TypeAlias = float
 
@@ -79,9 +84,18 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     forced: bool = False
 
     def __post_init__(self) -> None:
-        numbers = (self.ended_at, self.queued, self.stage_in, self.run, self.stage_out, self.cost, self.energy_kwh)
-        if not all(math.isfinite(number) for number in (*numbers, *self.features.values())):
-            raise DefinitionError(f"the record of job {quoted(self.submission_id)} holds a number that is not finite")
+        seconds = (self.queued, self.stage_in, self.run, self.stage_out, self.predicted or 0.0, *(self.interval or ()))
+        sane = (
+            0 <= self.ended_at < LATEST
+            and all(0 <= number <= LONGEST for number in seconds)
+            and all(0 <= number < LARGEST for number in (self.cost, self.energy_kwh, self.active, self.size or 0))
+            and all(abs(number) < LARGEST for number in self.features.values())
+        )
+        if not sane:
+            raise DefinitionError(
+                f"the record of job {quoted(self.submission_id)} holds a number that no job has: below zero, not "
+                "finite, or too large"
+            )
 
     def __hash__(self) -> int:
         # The features are a dictionary; equal records have equal ids and ends.
@@ -113,12 +127,15 @@ class History:
     records: Mapping[str, tuple[RunRecord, ...]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, records: Iterable[RunRecord], *, kept: int = KEPT) -> History:
+    def of(cls, records: Iterable[RunRecord], *, kept: int = KEPT, now: datetime | None = None) -> History:
         """Sort records by target and time, and keep the newest.
 
         :param records: in any order; of two records of one job the later counts.
         :param kept: records per target.
+        :param now: the present time; given that, records dated more than :data:`SKEW` later are left out.
         """
+        if now is not None:
+            records = [record for record in records if not is_ahead(record, now)]
         found: dict[str, dict[object, RunRecord]] = {}
         for record in sorted(records, key=lambda each: (each.ended_at, each.submission_id)):
             of_target = found.setdefault(record.target, {})
@@ -133,6 +150,27 @@ class History:
 
     def __iter__(self) -> Iterator[RunRecord]:
         return (record for records in self.records.values() for record in records)
+
+
+def is_ahead(record: RunRecord, now: datetime) -> bool:
+    """Tell whether a record is dated further in the future than clocks may differ."""
+    return record.ended_at > (now + SKEW).timestamp()
+
+
+def with_record(records: Iterable[RunRecord], record: RunRecord) -> tuple[RunRecord, ...]:
+    """Return what to keep of a target's records when one is added, oldest first.
+
+    Those that are ahead of the new one push out none that are not. Either its clock is wrong or theirs, so that they
+    are dropped once they are not the most.
+
+    :param records: of the target, in any order.
+    :param record: the new one; its end is the present time by the clock of who adds it.
+    """
+    now = datetime.fromtimestamp(record.ended_at, UTC)
+    found = (*records, record)
+    kept = History.of(found, now=now).of_target(record.target)
+    ahead = History.of(each for each in found if is_ahead(each, now)).of_target(record.target)
+    return (*kept, *ahead) if len(ahead) > len(kept) else kept
 
 
 def encode_records(records: Sequence[RunRecord]) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 
-from airflow_provider_oscar.placement.history import RunRecord, Seconds, age
+from airflow_provider_oscar.placement.history import LONGEST, RunRecord, Seconds, age
 from airflow_provider_oscar.placement.robust import Line, theil_sen, weighted_quantile
 from airflow_provider_oscar.placement.targets import PlacementRequest, PlacementTarget, TargetObservation
 
@@ -125,7 +125,9 @@ class _Phase:
 
     def at(self, size: int | None, typical: float, features: Mapping[str, float]) -> Seconds:
         base = self.line.at(typical if size is None else size)
-        return max(base + sum(slope * features.get(name, 0.0) for name, slope in self.features.items()), 0.0)
+        seconds = base + sum(slope * features.get(name, 0.0) for name, slope in self.features.items())
+        # In this order what is no number at all counts as nothing.
+        return min(max(0.0, seconds), LONGEST)
 
 
 @dataclass(frozen=True)
@@ -250,7 +252,7 @@ def fit(records: tuple[RunRecord, ...], capacity: int | None) -> TargetModel | N
     }
     typical = weighted_quantile(sizes, weights, 0.5)
     fitted = [sum(phase.at(each.size, typical, each.features) for phase in phases.values()) for each in good]
-    ratios = [each.service / expected if expected > 0 else 1.0 for each, expected in zip(good, fitted, strict=True)]
+    ratios = [each.service / expected if expected > 1e-9 else 1.0 for each, expected in zip(good, fitted, strict=True)]
     drift = _drift(ratios)
     length = weighted_quantile([each.service for each in good], weights, 0.5)
     per_active = 0.0
@@ -303,7 +305,9 @@ def _phase(
         if len(set(values)) < 2:
             continue
         slopes[name] = theil_sen(values, rest, weights).slope
-        rest = [each - slopes[name] * value for each, value in zip(rest, values, strict=True)]
+        rest = [
+            max(min(each - slopes[name] * value, LONGEST), -LONGEST) for each, value in zip(rest, values, strict=True)
+        ]
     if slopes:
         # What the features explain is not the intercept's.
         base = max(weighted_quantile([each + line.intercept for each in rest], weights, 0.5), 0.0)

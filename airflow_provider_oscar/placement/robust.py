@@ -6,6 +6,7 @@ In plain Python, since a worker of Airflow need not have NumPy, and for some doz
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -57,8 +58,10 @@ def theil_sen(xs: Sequence[float], ys: Sequence[float], weights: Sequence[float]
     for i in range(len(xs)):
         for j in range(i + 1, len(xs)):
             width = xs[j] - xs[i]
-            if width:
-                slopes.append((ys[j] - ys[i]) / width)
+            slope = (ys[j] - ys[i]) / width if width else math.inf
+            # Two values that differ by next to nothing say nothing of the slope.
+            if math.isfinite(slope):
+                slopes.append(slope)
                 # A pair that is far apart says more of the slope.
                 slope_weights.append(weights[i] * weights[j] * abs(width))
     slope = max(weighted_quantile(slopes, slope_weights, 0.5), 0.0) if slopes else 0.0

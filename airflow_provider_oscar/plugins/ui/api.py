@@ -232,7 +232,7 @@ def targets(session: SessionDep) -> dict[str, object]:
     """Answer the state of each target's circuit breaker, and how its newest jobs fared, whosever they were."""
     breaker, now = CircuitBreaker(), datetime.now(UTC)
     shown = []
-    for name, records in store.target_records(session).items():
+    for name, records in store.target_records(session, now=now).items():
         state, until = breaker.state(records, now=now)
         open_until = until.isoformat() if until and state is BreakerState.OPEN else None
         shown.append(views.target_view(name, records, circuit=state.value, until=open_until))

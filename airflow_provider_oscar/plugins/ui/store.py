@@ -28,7 +28,7 @@ from airflow_provider_oscar.jobs.backend import backend_names, backends_by_conne
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.operators.job_state import STATE_KEY
 from airflow_provider_oscar.operators.placement_store import PLACEMENT_RUNS, recent_key
-from airflow_provider_oscar.placement.history import RunRecord, decode_records
+from airflow_provider_oscar.placement.history import RunRecord, decode_records, is_ahead
 from airflow_provider_oscar.plugins.ui.asset_events import event_key, event_object
 from airflow_provider_oscar.plugins.ui.journey import RunRow
 from airflow_provider_oscar.plugins.ui.views import (
@@ -40,6 +40,8 @@ from airflow_provider_oscar.plugins.ui.views import (
 from airflow_provider_oscar.watch.status import KEY_PREFIX
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy import Select
     from sqlalchemy.orm import Session
 
@@ -177,8 +179,12 @@ def find_runs(session: Session, dags: Collection[str], keys: Collection[str], ru
     return [RunRow(dag, run, key or "", str(state or ""), started) for dag, run, key, state, started in found]
 
 
-def target_records(session: Session) -> dict[str, tuple[RunRecord, ...]]:
-    """Return the newest records of each target that placement learns from, oldest first."""
+def target_records(session: Session, *, now: datetime) -> dict[str, tuple[RunRecord, ...]]:
+    """Return the newest records of each target that placement learns from, oldest first.
+
+    :param session: of the metadata database.
+    :param now: the present time; records from a clock that is far ahead are left out, as placement does.
+    """
     prefix = recent_key("")
     query = (
         select(State.key, State.value)
@@ -187,7 +193,8 @@ def target_records(session: Session) -> dict[str, tuple[RunRecord, ...]]:
         .order_by(State.key)
         .limit(ROWS)
     )
-    return {key.removeprefix(prefix): decode_records(decoded(value)) for key, value in session.execute(query)}
+    found = {key.removeprefix(prefix): decode_records(decoded(value)) for key, value in session.execute(query)}
+    return {name: tuple(each for each in records if not is_ahead(each, now)) for name, records in found.items()}
 
 
 def _instances(dags: Collection[str], run: tuple[str, str] | None) -> Select[object]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -224,6 +225,18 @@ def test_what_jobs_took_decides_where_the_next_one_goes(seen, rows):
     assert decision["predictions"]["cloud-cpu"]["total"] > decision["predictions"]["hpc-gpu"]["total"]
     recorded = [each for text in rows.values() for each in decode_records(text)]
     assert any(each.predicted is not None for each in recorded), "a forced choice is predicted as well, to be scored"
+
+
+@pytest.mark.parametrize("nonsense", [math.nan, math.inf, -1.0, 1e300, "soon"], ids=str)
+def test_what_a_job_took_is_kept_though_its_policy_expected_nonsense_and_its_clock_stepped_back(seen, rows, nonsense):
+    task, state = learning(rows)
+    task.force = "cloud-cpu"
+    task.choose_branch(state)
+    decision = state["ti"].xcoms["decision"]
+    decision["predictions"] = {"cloud-cpu": {"total": nonsense, "low": 1.0, "high": nonsense}}
+    run_job(task, decision, state, seconds=-50)
+    (kept,) = decode_records(rows["recent:cloud-cpu"])
+    assert (kept.run, kept.predicted, kept.interval) == (0.0, None, None)
 
 
 def test_a_target_whose_jobs_end_without_a_manifest_gets_no_work_for_a_while(seen, rows):

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from airflow_provider_oscar.core.errors import TransientError
 from airflow_provider_oscar.operators.placement_store import ATTEMPTS, RunStore, recent_key, run_key
-from airflow_provider_oscar.placement.history import KEPT, RunRecord, decode_records, encode_records
+from airflow_provider_oscar.placement.history import KEPT, SKEW, RunRecord, decode_records, encode_records
 
 
 class Rows:
@@ -84,3 +86,14 @@ def test_rows_that_cannot_be_read_count_as_none():
     rows = Rows()
     rows.values[recent_key("hpc")] = "garbage"
     assert list(RunStore(rows).history(["hpc"])) == []
+
+
+def test_records_of_a_clock_that_was_far_ahead_are_neither_read_nor_kept_in_the_way_of_new_ones():
+    store, now = RunStore(Rows()), datetime.fromtimestamp(KEPT, UTC)
+    for number in range(KEPT):
+        store.add(record(number + 10**6))
+    assert list(store.history(["hpc"], now=now)) == []
+    for number in range(KEPT):
+        store.add(record(number))
+        assert record(number) in store.history(["hpc"], now=now).of_target("hpc")
+    assert list(store.history(["hpc"], now=now + SKEW + timedelta(days=365))) == [record(each) for each in range(KEPT)]
