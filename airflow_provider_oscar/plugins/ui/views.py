@@ -343,6 +343,7 @@ def _event(value: object) -> JsonObject:
 
 
 def as_mapping(value: object) -> JsonObject:
+    """Return a JSON value that is a mapping, or an empty one."""
     return value if isinstance(value, dict) else {}
 
 
@@ -351,6 +352,7 @@ def _sequence(value: object) -> Sequence[object]:
 
 
 def as_text(value: object) -> str:
+    """Return a JSON value that is a text or a whole number as text, or an empty one."""
     return value if isinstance(value, str) else str(value) if isinstance(value, int) else ""
 
 
