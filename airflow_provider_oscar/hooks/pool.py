@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -60,8 +61,8 @@ class BoundedPool:
             self._pending -= 1
 
 
-_POOLS: dict[tuple[str, str], BoundedPool] = {}
-_LOCK = threading.Lock()
+#: By system, connection and process: a forked process has none of its parent's threads.
+_POOLS: dict[tuple[str, str, int], BoundedPool] = {}
 
 
 def get_pool(system: str, conn_id: str) -> BoundedPool:
@@ -70,8 +71,5 @@ def get_pool(system: str, conn_id: str) -> BoundedPool:
     :param system: kind of the system, such as ``s3``.
     :param conn_id: Airflow connection.
     """
-    with _LOCK:
-        key = (system, conn_id)
-        if key not in _POOLS:
-            _POOLS[key] = BoundedPool(f"{system} connection {conn_id!r}")
-        return _POOLS[key]
+    key = (system, conn_id, os.getpid())
+    return _POOLS.get(key) or _POOLS.setdefault(key, BoundedPool(f"{system} connection {conn_id!r}"))

@@ -14,7 +14,6 @@ import itertools
 import json
 import logging
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
@@ -35,6 +34,7 @@ from airflow_provider_oscar.watch.state_shapes import (
 )
 from airflow_provider_oscar.watch.status import WatcherStatus, status_key
 from airflow_provider_oscar.watch.strategies import Fingerprints, StateHeader, WatchState
+from airflow_provider_oscar.watch.threads import own_thread
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +44,8 @@ TOUCH_INTERVAL = timedelta(minutes=30)
 UNUSED_AFTER = timedelta(hours=2)
 #: Seconds a watcher without memory waits for the hand-over service, which looks each half second.
 _PATIENCE = 30.0
-#: Packing a large state takes some milliseconds, which are not to be waited for behind anything else.
-_packing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="watch-state")
+#: Thread for packing a large state, so that it waits for nothing else.
+_PACKING = "watch-state"
 
 
 class Store(Protocol):
@@ -164,7 +164,7 @@ class WatchStateStore:
             return
         loop = asyncio.get_running_loop()
         before, held = self._chunks, self._arranged
-        chunks, changed = await loop.run_in_executor(_packing, arrange, before, state.seen, held)
+        chunks, changed = await loop.run_in_executor(own_thread(_PACKING), arrange, before, state.seen, held)
         header = state.header()
         is_new = self._header is None
         # Nothing counts as written until all of it is. A new header comes last: it says that the state can be used.
@@ -176,7 +176,7 @@ class WatchStateStore:
         written = sorted(number for number in self._unwritten if number < len(chunks))
         for number in (*written, *sorted(self._unwritten.difference(written), reverse=True)):
             if number < len(chunks):
-                packed = await loop.run_in_executor(_packing, pack, chunks[number])
+                packed = await loop.run_in_executor(own_thread(_PACKING), pack, chunks[number])
                 await self._store.aset(f"{self.key}:{number}", packed)
             else:
                 await self._store.adelete(f"{self.key}:{number}")

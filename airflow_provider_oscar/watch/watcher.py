@@ -12,7 +12,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -30,13 +29,14 @@ from airflow_provider_oscar.watch.status import WatcherStatus
 from airflow_provider_oscar.watch.strategies import STRATEGIES, Fingerprints, Start, WatchOptions, WatchState
 from airflow_provider_oscar.watch.strategies.base import Listed
 from airflow_provider_oscar.watch.strategies.stability import ChangeDetector, StabilityFilter
+from airflow_provider_oscar.watch.threads import own_thread
 
 log = logging.getLogger(__name__)
 
 #: Listings after which it is tried again to forget what could not be forgotten before.
 _PRUNE_AGAIN_AFTER = 50
-#: Sorting and forgetting of a large listing, which would hold the event loop.
-_pruning = ThreadPoolExecutor(max_workers=1, thread_name_prefix="watch-prune")
+#: Thread for sorting and forgetting of a large listing.
+_PRUNING = "watch-prune"
 
 #: Receives the statuses of watchers, for metrics.
 Report = Callable[[str, WatcherStatus], None]
@@ -345,7 +345,7 @@ class Watcher:
         pruned = listed is not None and not listing.unreadable
         if listed is not None and pruned:
             work = asyncio.get_running_loop().run_in_executor
-            self._state = await work(_pruning, lambda: state.pruned(listed, now=now, options=options))
+            self._state = await work(own_thread(_PRUNING), lambda: state.pruned(listed, now=now, options=options))
         self._sentinels = listing.sentinels
         self._prune_next = self._worth_pruning(listing, self._state, pruned=pruned)
         self._note_complete(listing, self._state)

@@ -18,6 +18,7 @@ from airflow_provider_oscar.core.replay import MEMORY_ANSWER, MEMORY_REQUEST
 from airflow_provider_oscar.triggers.objects import S3NewObjectTrigger
 from airflow_provider_oscar.watch import state_shapes, state_store, watcher
 from airflow_provider_oscar.watch.source import ListingSource, Page
+from airflow_provider_oscar.watch.threads import own_thread
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -104,7 +105,7 @@ async def quiet() -> None:
     loop = asyncio.get_running_loop()
     idle = 0
     while idle < 3:
-        for thread in (state_store._packing, watcher._pruning):
+        for thread in map(own_thread, (state_store._PACKING, watcher._PRUNING)):
             await loop.run_in_executor(thread, lambda: None)
         await asyncio.sleep(0)
         idle = 0 if loop._ready else idle + 1  # type: ignore[attr-defined]
