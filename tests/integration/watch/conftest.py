@@ -42,15 +42,18 @@ class Triggerer:
         sync_bag_to_db(bag, "dags-folder", None)
 
     def clear(self) -> None:
-        """Forget the watchers of other tests, which Airflow keeps in the database and which would take the places."""
-        from airflow.models.asset import AssetWatcherModel
+        """Forget the watchers and DAGs of other tests, which Airflow keeps in the database.
+
+        Watchers would take the places of a test's own, and hundreds of DAGs the time of each turn of the loop.
+        """
+        from airflow.models.asset import AssetDagRunQueue, AssetWatcherModel, DagScheduleAssetReference
         from airflow.models.trigger import Trigger
         from airflow.utils.session import create_session
         from sqlalchemy import delete
 
         with create_session() as session:
-            session.execute(delete(AssetWatcherModel))
-            session.execute(delete(Trigger))
+            for model in (AssetWatcherModel, Trigger, AssetDagRunQueue, DagScheduleAssetReference):
+                session.execute(delete(model))
 
     @contextmanager
     def running(self) -> Iterator[Callable[..., None]]:
