@@ -29,10 +29,11 @@ def test_whole_files_are_reported_once_across_restarts(mode: str, dcache: LocalD
         upload = dcache.begin_upload(f"{path}/slow.h5")
         dcache.put(f"{path}/.hidden.tmp", b"a")
         dcache.namespace.move(f"{path}/.hidden.tmp", f"{path}/moved.h5")
-        until(lambda: triggerer.remembered(inbox) == 2)
+        # A listing between the two may have met the hidden file, which is remembered as well.
+        until(lambda: triggerer.remembered(inbox) >= 2 and len(triggerer.reported(inbox)) >= 2)
     assert triggerer.reported(inbox) == ["there.h5", "moved.h5"]
     upload.commit()
     dcache.put(f"{path}/while nobody looked.h5", b"a")
     with triggerer.running() as until:
-        until(lambda: triggerer.remembered(inbox) == 4)
+        until(lambda: triggerer.remembered(inbox) >= 4 and len(triggerer.reported(inbox)) >= 4)
     assert sorted(triggerer.reported(inbox)) == ["moved.h5", "slow.h5", "there.h5", "while nobody looked.h5"]
