@@ -2,15 +2,18 @@
 """The ``airflow oscar`` commands as a table; what they do is in the module of each group.
 
 Airflow builds its parser from this table at every CLI call, so nothing heavy is imported here and no configuration is
-read. The modules import hooks inside their functions, write data to standard output and talk to standard error.
+read. The modules write data to standard output and talk to standard error.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 from airflow.cli.cli_config import ActionCommand, Arg, CLICommand, GroupCommand, lazy_load_command
 
 from airflow_provider_oscar.cli.arguments import CONNECTION as _CONNECTION
 from airflow_provider_oscar.cli.arguments import OUTPUT as _OUTPUT
+from airflow_provider_oscar.cli.arguments import command
 from airflow_provider_oscar.cli.buckets import BUCKETS
 from airflow_provider_oscar.cli.cluster import CLUSTER
 from airflow_provider_oscar.cli.examples import with_examples
@@ -49,9 +52,7 @@ _EVENT_CONNECTION = Arg(
 )
 
 
-def _command(name: str, text: str, function: str, *args: Arg) -> ActionCommand:
-    return ActionCommand(name=name, help=text, func=lazy_load_command(f"{_FUNCTIONS}.{function}"), args=args)
-
+_command = partial(command, _FUNCTIONS)
 
 _OBJECTS_FUNCTIONS = "airflow_provider_oscar.cli.objects"
 _SELECTION = (

@@ -93,6 +93,18 @@ def print_rows(rows: Sequence[Mapping[str, object]], columns: Sequence[str], for
         _print_table(rows, columns)
 
 
+def confirm_deletion(name: str, what: str) -> None:
+    """Let somebody type the name of what is deleted; asks on standard error, where no program reads the answer.
+
+    :param name: of the thing.
+    :param what: is deleted with it.
+    :raises SystemExit: if another name is typed.
+    """
+    print(f"Deleting {name!r} deletes {what}. Type its name: ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip() != name:
+        raise SystemExit(f"\n{name}: nothing was deleted; --yes asks nothing")
+
+
 def print_done(name: str, what: str, form: str) -> None:
     """Print what was done to one thing: a sentence for people, a row for programs.
 

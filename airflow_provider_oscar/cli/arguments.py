@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options that many commands have."""
+"""How commands are declared, and options that many have."""
 
 from __future__ import annotations
 
-from airflow.cli.cli_config import Arg
+from airflow.cli.cli_config import ActionCommand, Arg, lazy_load_command
 
 CONNECTION = Arg(("-c", "--conn-id"), default="oscar_default", help="OSCAR connection (default: oscar_default)")
 OUTPUT = Arg(
@@ -12,3 +12,15 @@ OUTPUT = Arg(
     default="table",
     help="form of the answer on standard output",
 )
+
+
+def command(module: str, name: str, text: str, function: str, *args: Arg) -> ActionCommand:
+    """Return a command whose module is loaded when it is called.
+
+    :param module: of the function.
+    :param name: of the command.
+    :param text: what ``--help`` says of it.
+    :param function: that does it.
+    :param args: its options.
+    """
+    return ActionCommand(name=name, help=text, func=lazy_load_command(f"{module}.{function}"), args=args)

@@ -7,26 +7,22 @@ import argparse
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import httpx
-from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand, lazy_load_command
+from airflow.cli.cli_config import Arg, GroupCommand
 
 from airflow_provider_oscar.cli.answers import print_done, print_rows, reports_errors
-from airflow_provider_oscar.cli.arguments import CONNECTION, OUTPUT
+from airflow_provider_oscar.cli.arguments import CONNECTION, OUTPUT, command
 from airflow_provider_oscar.cli.lookup import oscar_hook
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
-
-if TYPE_CHECKING:
-    import httpx
 
 _BUCKET = Arg(("bucket",), help="name of the bucket")
 
 
-def _command(name: str, text: str, function: str, *args: Arg) -> ActionCommand:
-    return ActionCommand(name=name, help=text, func=lazy_load_command(f"{__name__}.{function}"), args=args)
-
+_command = partial(command, __name__)
 
 BUCKETS = GroupCommand(
     name="buckets",

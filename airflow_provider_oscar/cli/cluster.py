@@ -4,22 +4,20 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
-from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand, lazy_load_command
+from airflow.cli.cli_config import Arg, GroupCommand
 
 from airflow_provider_oscar.cli.answers import print_document, print_done, reports_errors
-from airflow_provider_oscar.cli.arguments import CONNECTION, OUTPUT
+from airflow_provider_oscar.cli.arguments import CONNECTION, OUTPUT, command
 from airflow_provider_oscar.cli.lookup import oscar_hook
 from airflow_provider_oscar.cli.oscar_cli_config import cluster_connection
 from airflow_provider_oscar.cli.stored import store_connections
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.fdl import read_yaml
 
-
-def _command(name: str, text: str, function: str, *args: Arg) -> ActionCommand:
-    return ActionCommand(name=name, help=text, func=lazy_load_command(f"{__name__}.{function}"), args=args)
-
+_command = partial(command, __name__)
 
 CLUSTER = GroupCommand(
     name="cluster",

@@ -9,10 +9,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand, lazy_load_command
+from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand
 from airflow.configuration import conf
 
 from airflow_provider_oscar.cli.answers import print_done, print_rows, reports_errors
+from airflow_provider_oscar.cli.arguments import OUTPUT, command
 from airflow_provider_oscar.core.orphans import RetentionLimits
 
 if TYPE_CHECKING:
@@ -22,12 +23,6 @@ _CONNECTION = Arg(
     ("-c", "--conn-id"), default="interlink_default", help="Kubernetes connection (default: interlink_default)"
 )
 _NAMESPACE = Arg(("-n", "--namespace"), default="", help="namespace instead of the connection's")
-_OUTPUT = Arg(
-    ("-o", "--output"),
-    choices=("table", "json", "yaml", "plain"),
-    default="table",
-    help="form of the answer on standard output",
-)
 _OLDER_THAN = Arg(
     ("--older-than",), type=float, default=60.0, help="minutes; what is younger is passed over (default: 60)"
 )
@@ -37,15 +32,15 @@ _JOB = Arg(("job",), help="name of the pod, as 'hpc jobs' prints it")
 
 
 def _command(name: str, text: str, *args: Arg) -> ActionCommand:
-    return ActionCommand(name=name, help=text, func=lazy_load_command(f"{__name__}.{name}"), args=args)
+    return command(__name__, name, text, name, *args)
 
 
 HPC = GroupCommand(
     name="hpc",
     help="Look at jobs behind interLink, find what was left there, cancel",
     subcommands=(
-        _command("nodes", "List virtual nodes and what they offer", _CONNECTION, _OUTPUT),
-        _command("jobs", "List the pods of this provider with their SLURM jobs", _CONNECTION, _NAMESPACE, _OUTPUT),
+        _command("nodes", "List virtual nodes and what they offer", _CONNECTION, OUTPUT),
+        _command("jobs", "List the pods of this provider with their SLURM jobs", _CONNECTION, _NAMESPACE, OUTPUT),
         _command(
             "orphans",
             "List ended pods, secrets and SLURM jobs that no task removes any more",
@@ -54,7 +49,7 @@ HPC = GroupCommand(
             _OLDER_THAN,
             _REMOVE,
             _LOGS,
-            _OUTPUT,
+            OUTPUT,
         ),
         _command(
             "cancel",
@@ -63,7 +58,7 @@ HPC = GroupCommand(
             _CONNECTION,
             _NAMESPACE,
             _LOGS,
-            _OUTPUT,
+            OUTPUT,
         ),
     ),
 )

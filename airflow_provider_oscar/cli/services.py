@@ -12,7 +12,14 @@ from pathlib import Path
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 
-from airflow_provider_oscar.cli.answers import print_document, print_done, print_rows, read_pairs, reports_errors
+from airflow_provider_oscar.cli.answers import (
+    confirm_deletion,
+    print_document,
+    print_done,
+    print_rows,
+    read_pairs,
+    reports_errors,
+)
 from airflow_provider_oscar.cli.lookup import existing_service, of_service, oscar_hook
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.oscar_events import shell_json
@@ -63,14 +70,7 @@ def services_delete(options: argparse.Namespace) -> None:
     hook = oscar_hook(options)
     for service in options.service:
         if not options.yes:
-            print(
-                f"Deleting {service!r} deletes its jobs, its buckets and all objects in them. Type its name: ",
-                end="",
-                file=sys.stderr,
-                flush=True,
-            )
-            if sys.stdin.readline().strip() != service:
-                raise SystemExit(f"\n{service}: nothing was deleted; --yes asks nothing")
+            confirm_deletion(service, "its jobs, its buckets and all objects in them")
         found = hook.run(hook.delete_service(service))
         print_done(service, "deleted" if found else "there is no such service", options.output)
 

@@ -4,19 +4,18 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 
-from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand, lazy_load_command
+from airflow.cli.cli_config import Arg, GroupCommand
 
-from airflow_provider_oscar.cli.answers import print_document, print_done, reports_errors
-from airflow_provider_oscar.cli.arguments import CONNECTION, OUTPUT
+from airflow_provider_oscar.cli.answers import confirm_deletion, print_document, print_done, reports_errors
+from airflow_provider_oscar.cli.arguments import CONNECTION, OUTPUT, command
 from airflow_provider_oscar.cli.lookup import oscar_hook
 
 _VOLUME = Arg(("volume",), help="name of the volume")
 
 
-def _command(name: str, text: str, function: str, *args: Arg) -> ActionCommand:
-    return ActionCommand(name=name, help=text, func=lazy_load_command(f"{__name__}.{function}"), args=args)
-
+_command = partial(command, __name__)
 
 VOLUMES = GroupCommand(
     name="volumes",
@@ -72,12 +71,7 @@ def volumes_create(options: argparse.Namespace) -> None:
 def volumes_delete(options: argparse.Namespace) -> None:
     """Delete a volume."""
     if not options.yes:
-        try:
-            answer = input(f"Delete volume {options.volume!r} and everything on it? [y/N] ")
-        except EOFError:
-            answer = ""
-        if answer.strip().lower() not in ("y", "yes"):
-            raise SystemExit(f"{options.volume}: nothing was deleted; --yes asks nothing")
+        confirm_deletion(options.volume, "everything on it")
     hook = oscar_hook(options)
     hook.run(hook.delete_volume(options.volume))
     print_done(options.volume, "deleted", options.output)
