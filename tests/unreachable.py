@@ -25,7 +25,7 @@ LINKS = ["*/example_dags/*", "*/demo/payload/*"]
 OF_AIRFLOW = Path(PROVIDER, "base_arguments.py")
 #: Names that are called from outside, by whom; one that would not be reported without being listed is reported.
 CALLED: dict[str, tuple[str, ...]] = {
-    "Airflow, of a hook": ("conn_name_attr", "hook_name"),
+    "Airflow, of a hook": ("hook_name",),
     "Airflow, of an operator or sensor": (
         "poke", "ui_color", "operator_extra_links", "overwrite_rtif_after_execution", "inherits_from_skipmixin",
     ),

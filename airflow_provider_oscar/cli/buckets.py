@@ -170,5 +170,5 @@ def _store(link: Mapping[str, object], content: IO[bytes] | None = None) -> Iter
                 )
             yield answer
     except TRANSPORT_ERRORS as error:
-        about = "the store behind OSCAR, whose address is the cluster's own and may not be reachable from here"
-        raise transport_error(error, where=about) from error
+        display_name = "the store behind OSCAR, whose address is the cluster's own and may not be reachable from here"
+        raise transport_error(error, display_name=display_name) from error

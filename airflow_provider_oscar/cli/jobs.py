@@ -45,7 +45,9 @@ def _places(options: argparse.Namespace) -> list[_Place]:
     places = {(options.conn_id, options.service): _Place(hook, options.service)}
     for member in get_members(found, endpoint=hook.api.endpoint):
         try:
-            ((conn_id, service),) = find_connections((member,), mapped, is_oscar_connection, where=hook.where)
+            ((conn_id, service),) = find_connections(
+                (member,), mapped, is_oscar_connection, display_name=hook.display_name
+            )
         except DefinitionError:
             cluster = member.cluster_id
             print(

@@ -65,14 +65,14 @@ class LoggedBackoff(Backoff):
     """A back-off that logs a failure once, another kind of failure again, and the end of the failures.
 
     :param log: where to log.
-    :param about: names what fails and its connection in every message.
+    :param display_name: names what fails and its connection in every message.
     :param clock: seconds of a steady clock.
     """
 
     def __init__(
         self,
         log: logging.Logger,
-        about: str,
+        display_name: str,
         *,
         shortest: float = 1.0,
         longest: float = LONGEST_PAUSE,
@@ -81,7 +81,7 @@ class LoggedBackoff(Backoff):
     ) -> None:
         super().__init__(shortest=shortest, longest=longest, wait=wait)
         self._log = log
-        self._about = about
+        self._display_name = display_name
         self._clock = clock
         self._since = 0.0
         self._last = ""
@@ -99,7 +99,7 @@ class LoggedBackoff(Backoff):
         if self.failures:
             self._log.info(
                 "%s: works again after %d failed attempts in %.0f s",
-                self._about,
+                self._display_name,
                 self.failures,
                 self._clock() - self._since,
             )
@@ -114,7 +114,7 @@ class LoggedBackoff(Backoff):
         self._last = text
         self._log.warning(
             "%s: %s; it is tried again with growing pauses (at most %.0f s)",
-            self._about,
+            self._display_name,
             text,
             self._longest,
             exc_info=None if ours else error,

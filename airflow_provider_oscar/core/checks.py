@@ -23,32 +23,32 @@ class Dataclass(Protocol):
     __dataclass_fields__: ClassVar[dict[str, Field[object]]]
 
 
-def check_fields(value: Dataclass, about: str) -> None:
+def check_fields(value: Dataclass, display_name: str) -> None:
     """Refuse texts where numbers belong, and the like; fields of other than plain types are left alone.
 
     :param value: an instance, checked in its ``__post_init__``.
-    :param about: words for messages, such as ``an S3 watcher``.
+    :param display_name: words for messages, such as ``an S3 watcher``.
     :raises DefinitionError: naming field, value and what was expected.
     """
     hints = get_type_hints(type(value))
     for field in fields(value):
         hint = hints[field.name]
         if all(kind in (*_PLAIN, types.NoneType) for kind in _alternatives(hint)):
-            check_value(getattr(value, field.name), hint, f"{field.name} of {about}")
+            check_value(getattr(value, field.name), hint, f"{field.name} of {display_name}")
 
 
-def check_value(given: object, hint: object, about: str) -> None:
+def check_value(given: object, hint: object, display_name: str) -> None:
     """Refuse a value that is not of a type; what is inside of a list or mapping is not looked at.
 
     :param given: the value.
     :param hint: the type, as in an annotation.
-    :param about: words for messages, such as ``image of task 'infer'``.
+    :param display_name: words for messages, such as ``image of task 'infer'``.
     :raises DefinitionError: naming what was given and what was expected.
     """
     if not any(_fits(given, kind) for kind in _alternatives(hint)):
         shown = quoted(given) if isinstance(given, str) else repr(given)[:100]
         example = f", such as {given.split()!r}" if isinstance(given, str) and takes_list(hint) else ""
-        raise DefinitionError(f"{about} is {shown}; expected {_words(hint)}{example}")
+        raise DefinitionError(f"{display_name} is {shown}; expected {_words(hint)}{example}")
 
 
 def takes_list(hint: object) -> bool:

@@ -27,7 +27,7 @@ _HIDDEN = re.compile(r"\b(storage_providers|clusters|environment)\b")
 _EXPECTED = {bool: "true or false", int: "a whole number"}
 
 
-def coerced(value: object, kind: type[T], where: str) -> T:
+def coerced(value: object, kind: type[T], field_path: str) -> T:
     """Return a value as an instance of a type.
 
     Numbers and switches become text where text is wanted, as Go prints them; one element becomes a list of one; null
@@ -35,10 +35,10 @@ def coerced(value: object, kind: type[T], where: str) -> T:
 
     :param value: what YAML, JSON or a caller gave.
     :param kind: a struct, typed dictionary or plain type that msgspec knows.
-    :param where: words that name the value in messages.
+    :param field_path: words that name the value in messages.
     :raises DefinitionError: if a field is unknown or missing, or something is of another type.
     """
-    found = _coerced(value, inspect.type_info(kind), where)
+    found = _coerced(value, inspect.type_info(kind), field_path)
     return found  # type: ignore[return-value]  # what _coerced returns is of the type it was given, as a value
 
 
@@ -48,13 +48,13 @@ def field_names(kind: type[msgspec.Struct]) -> tuple[str, ...]:
 
 
 def spelt(
-    fields: Mapping[str, object] | Iterable[tuple[str, object]], known: Iterable[str], where: str
+    fields: Mapping[str, object] | Iterable[tuple[str, object]], known: Iterable[str], field_path: str
 ) -> dict[str, object]:
     """Return fields under their right names, without those that are null.
 
     :param fields: names and values; capitals do not matter.
     :param known: the right names.
-    :param where: words that name what has these fields.
+    :param field_path: words that name what has these fields.
     :raises DefinitionError: for an unknown name, with the nearest one that is known; for a name given twice.
     """
     spelling = {name.lower(): name for name in known}
@@ -67,14 +67,14 @@ def spelt(
                 f"did you mean {spelling[close[0]]!r}?" if close else f"it knows {', '.join(sorted(spelling.values()))}"
             )
             raise DefinitionError(
-                f"{where} has the unknown field {quoted(key)}, which OSCAR would drop silently; {remedy}"
+                f"{field_path} has the unknown field {quoted(key)}, which OSCAR would drop silently; {remedy}"
             )
         if value is not None and found.setdefault(name, value) != value:
-            raise DefinitionError(f"{where} has the field {name!r} twice, under two spellings; keep one")
+            raise DefinitionError(f"{field_path} has the field {name!r} twice, under two spellings; keep one")
     return found
 
 
-def mapping(value: object, where: str) -> dict[str, object]:
+def mapping(value: object, field_path: str) -> dict[str, object]:
     """Return a mapping; an empty one for null.
 
     :raises DefinitionError: if it is something else.
@@ -82,57 +82,58 @@ def mapping(value: object, where: str) -> dict[str, object]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise DefinitionError(f"{where} is {_shown(value, where)}; expected a mapping of names to values")
+        raise DefinitionError(f"{field_path} is {_shown(value, field_path)}; expected a mapping of names to values")
     return {str(key): each for key, each in value.items()}
 
 
-def _coerced(value: object, kind: inspect.Type, where: str) -> object:
+def _coerced(value: object, kind: inspect.Type, field_path: str) -> object:
     if isinstance(kind, inspect.UnionType):
         (kind,) = (each for each in kind.types if not isinstance(each, inspect.NoneType))
     if isinstance(kind, inspect.StrType):
-        return _text(value, where)
+        return _text(value, field_path)
     if isinstance(kind, inspect.BoolType | inspect.IntType):
         wanted = bool if isinstance(kind, inspect.BoolType) else int
         if type(value) is not wanted:
-            raise DefinitionError(f"{where} is {quoted(value)}; expected {_EXPECTED[wanted]}")
+            raise DefinitionError(f"{field_path} is {quoted(value)}; expected {_EXPECTED[wanted]}")
         return value
     if isinstance(kind, inspect.ListType | inspect.VarTupleType):
         made: Callable[[Iterable[object]], object] = list if isinstance(kind, inspect.ListType) else tuple
         return made(
-            _coerced(each, kind.item_type, f"{where}[{at}]") for at, each in enumerate(_list(value, kind, where))
+            _coerced(each, kind.item_type, f"{field_path}[{at}]")
+            for at, each in enumerate(_list(value, kind, field_path))
         )
     if isinstance(kind, inspect.DictType):
         return {
-            key: _coerced(_said(each, kind), kind.value_type, f"{where}.{key}")
-            for key, each in mapping(value, where).items()
+            key: _coerced(_said(each, kind), kind.value_type, f"{field_path}.{key}")
+            for key, each in mapping(value, field_path).items()
         }
     if isinstance(kind, inspect.TypedDictType | inspect.StructType):
-        return _fields(value, kind, where)
+        return _fields(value, kind, field_path)
     return value
 
 
-def _fields(value: object, kind: inspect.TypedDictType | inspect.StructType, where: str) -> object:
+def _fields(value: object, kind: inspect.TypedDictType | inspect.StructType, field_path: str) -> object:
     known = {field.encode_name: field for field in kind.fields}
-    given = spelt(mapping(value, where), known, where)
-    found = {known[name].name: _coerced(each, known[name].type, f"{where}.{name}") for name, each in given.items()}
+    given = spelt(mapping(value, field_path), known, field_path)
+    found = {known[name].name: _coerced(each, known[name].type, f"{field_path}.{name}") for name, each in given.items()}
     if missing := [name for name, field in known.items() if field.required and name not in given]:
-        raise DefinitionError(f"{where} has no {missing[0]}")
+        raise DefinitionError(f"{field_path} has no {missing[0]}")
     return found if isinstance(kind, inspect.TypedDictType) else kind.cls(**found)
 
 
-def _list(value: object, kind: inspect.ListType | inspect.VarTupleType, where: str) -> list[object]:
+def _list(value: object, kind: inspect.ListType | inspect.VarTupleType, field_path: str) -> list[object]:
     if value is None or value == "":
         return []
     single = {inspect.StrType: str, inspect.IntType: int}.get(type(kind.item_type))
     if single is not None and isinstance(value, single):
         return [value]
     if not isinstance(value, list | tuple):
-        raise DefinitionError(f"{where} is {_shown(value, where)}; expected a list")
+        raise DefinitionError(f"{field_path} is {_shown(value, field_path)}; expected a list")
     return list(value)
 
 
-def _shown(value: object, where: str) -> str:
-    if _HIDDEN.search(where) is None:
+def _shown(value: object, field_path: str) -> str:
+    if _HIDDEN.search(field_path) is None:
         return quoted(value)
     return (
         "a mapping" if isinstance(value, Mapping) else "a list" if isinstance(value, list | tuple) else "no such thing"
@@ -144,13 +145,13 @@ def _said(value: object, kind: inspect.DictType) -> object:
     return "" if value is None and isinstance(kind.value_type, inspect.StrType) else value
 
 
-def _text(value: object, where: str) -> str:
+def _text(value: object, field_path: str) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
         return go_text(value)
     if not isinstance(value, str):
-        raise DefinitionError(f"{where} is {_shown(value, where)}; expected a text")
+        raise DefinitionError(f"{field_path} is {_shown(value, field_path)}; expected a text")
     return value
 
 

@@ -205,11 +205,13 @@ def from_fdl(
     services: list[ServiceDefinition] = []
     for number, element in enumerate(elements or ()):
         for cluster, fields in _read_clusters(element, f"functions.oscar[{number}]").items():
-            where = f"functions.oscar[{number}].{cluster}"
-            found = mapping(_filled(fields, fill_in), where)
+            field_path = f"functions.oscar[{number}].{cluster}"
+            found = mapping(_filled(fields, fill_in), field_path)
             line = fields.line if isinstance(fields, _Mapping) else 0
             try:
-                services.append(_service(found, shared, cluster, where=where, read_script=read_script, fill_in=fill_in))
+                services.append(
+                    _service(found, shared, cluster, field_path=field_path, read_script=read_script, fill_in=fill_in)
+                )
             except DefinitionError as error:
                 raise DefinitionError(f"line {line}: {error}" if line else str(error)) from error
     if not services:
@@ -223,9 +225,9 @@ def from_fdl(
     return in_order(services)
 
 
-def _read_clusters(element: object, where: str) -> dict[str, object]:
+def _read_clusters(element: object, field_path: str) -> dict[str, object]:
     """An element's services by cluster; OSCAR's page on federation leaves the cluster out."""
-    found = mapping(element, where)
+    found = mapping(element, field_path)
     if isinstance(found.get("name"), str) and ("image" in found or "script" in found):
         bare = _Mapping(found)
         bare.line = element.line if isinstance(element, _Mapping) else 0
@@ -238,24 +240,27 @@ def _service(
     shared: Mapping[str, Mapping[str, object]],
     cluster: str,
     *,
-    where: str,
+    field_path: str,
     read_script: Callable[[str], str],
     fill_in: Callable[[str], str],
 ) -> ServiceDefinition:
     service: dict[str, object] = {}
     for key, value in fields.items():
         if key.lower() in service:
-            raise DefinitionError(f"{where} has the field {key.lower()!r} twice, under two spellings; keep one")
+            raise DefinitionError(f"{field_path} has the field {key.lower()!r} twice, under two spellings; keep one")
         service[key.lower()] = value
     script = service.get("script")
     if script is None or script == "":
-        raise DefinitionError(f"{where} has no script; expected its path relative to the FDL")
+        raise DefinitionError(f"{field_path} has no script; expected its path relative to the FDL")
     if not isinstance(script, str):
-        raise DefinitionError(f"{where}.script is {quoted(script)}; expected a text")
+        raise DefinitionError(f"{field_path}.script is {quoted(script)}; expected a text")
     service["script"] = script if "\n" in script.strip() else read_script(script_path(script))
     service["cluster_id"] = "" if cluster == DEFAULT_CLUSTER else str(cluster)
     for name, values in shared.items():
-        service[name] = {**mapping(_filled(values, fill_in), name), **mapping(service.get(name), f"{where}.{name}")}
+        service[name] = {
+            **mapping(_filled(values, fill_in), name),
+            **mapping(service.get(name), f"{field_path}.{name}"),
+        }
     return ServiceDefinition.from_dict(service)
 
 

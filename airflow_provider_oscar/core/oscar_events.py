@@ -23,17 +23,17 @@ _TEXT = re.compile(r'"(?:[^"\\]|\\.)*"')
 _PLAIN = frozenset(string.ascii_letters + string.digits + "!#%&'()+,-./:;<=>@^_{|}~")
 
 
-def shell_json(value: object, about: str) -> bytes:
+def shell_json(value: object, display_name: str) -> bytes:
     """Return JSON that arrives as it was sent: what a shell or Kubernetes would change is written as ``\\u0020``.
 
     :param value: what is sent.
-    :param about: words that name it.
+    :param display_name: words that name it.
     :raises DefinitionError: if JSON cannot say it.
     """
     try:
         text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise DefinitionError(f"{about} cannot be sent as JSON: {error}") from error
+        raise DefinitionError(f"{display_name} cannot be sent as JSON: {error}") from error
     return _TEXT.sub(lambda found: f'"{"".join(map(_escaped, json.loads(found[0])))}"', text).encode()
 
 

@@ -36,34 +36,34 @@ class OutputRule:
         return f"{self.uri.rstrip('/')}/{submission_id}/"
 
 
-def read_output_rules(value: Mapping[str, object] | None, conn_id: str, about: str) -> tuple[OutputRule, ...]:
+def read_output_rules(value: Mapping[str, object] | None, conn_id: str, display_name: str) -> tuple[OutputRule, ...]:
     """Return the rules of an ``outputs`` argument, in their order.
 
     :param value: pattern to URI, or to ``{"uri": …, "conn_id": …}``; an empty URI stands for the job's own output.
     :param conn_id: connection of S3 URIs that name none.
-    :param about: the task, for messages.
+    :param display_name: the task, for messages.
     :raises DefinitionError: for what is no pattern, or no place a job can write to.
     """
     if value is None:
         return ()
     if len(value) > RULES_LIMIT:
-        raise DefinitionError(f"outputs of {about} has {len(value)} patterns; expected at most {RULES_LIMIT}")
-    return tuple(_rule(pattern, target, conn_id, about) for pattern, target in value.items())
+        raise DefinitionError(f"outputs of {display_name} has {len(value)} patterns; expected at most {RULES_LIMIT}")
+    return tuple(_rule(pattern, target, conn_id, display_name) for pattern, target in value.items())
 
 
-def _rule(pattern: object, target: object, conn_id: str, about: str) -> OutputRule:
-    _check_pattern(pattern, about)
+def _rule(pattern: object, target: object, conn_id: str, display_name: str) -> OutputRule:
+    _check_pattern(pattern, display_name)
     uri, named = target, None
     if isinstance(target, Mapping):
         if not {"uri"} <= target.keys() <= {"uri", "conn_id"}:
             raise DefinitionError(
-                f"outputs of {about} has {quoted(dict(target))} for {quoted(pattern)}; expected the keys uri and "
-                "conn_id"
+                f"outputs of {display_name} has {quoted(dict(target))} for {quoted(pattern)}; expected the keys uri "
+                "and conn_id"
             )
         uri, named = target["uri"], target.get("conn_id")
     if not isinstance(uri, str) or not isinstance(named, str | None):
         raise DefinitionError(
-            f"outputs of {about} has {quoted(target)} for {quoted(pattern)}; expected s3://bucket/prefix, "
+            f"outputs of {display_name} has {quoted(target)} for {quoted(pattern)}; expected s3://bucket/prefix, "
             "dcache://conn_id/path, '' for output_uri, or {'uri': ..., 'conn_id': ...}"
         )
     if not uri or _is_template(uri):
@@ -71,20 +71,20 @@ def _rule(pattern: object, target: object, conn_id: str, about: str) -> OutputRu
     try:
         source, authority, _ = split_uri(uri)
     except DefinitionError as error:
-        raise DefinitionError(f"outputs of {about}, pattern {quoted(pattern)}: {error}") from error
+        raise DefinitionError(f"outputs of {display_name}, pattern {quoted(pattern)}: {error}") from error
     return OutputRule(str(pattern), uri, named or (conn_id if source is StoreType.S3 else authority))
 
 
-def _check_pattern(pattern: object, about: str) -> None:
+def _check_pattern(pattern: object, display_name: str) -> None:
     if not isinstance(pattern, str) or not pattern or len(pattern) > PATTERN_LIMIT or not pattern.isprintable():
         raise DefinitionError(
-            f"outputs of {about} has the pattern {quoted(pattern)}; expected 1 to {PATTERN_LIMIT} printable "
+            f"outputs of {display_name} has the pattern {quoted(pattern)}; expected 1 to {PATTERN_LIMIT} printable "
             "characters, such as '*.png'"
         )
     if pattern.startswith("/") or ".." in pattern.split("/"):
         raise DefinitionError(
-            f"outputs of {about} has the pattern {quoted(pattern)}, which no file matches: names are relative to "
-            "TMP_OUTPUT_DIR and have no '..'"
+            f"outputs of {display_name} has the pattern {quoted(pattern)}, which no file matches: names are relative "
+            "to TMP_OUTPUT_DIR and have no '..'"
         )
 
 

@@ -41,22 +41,22 @@ def merge_pod(ours: Mapping[str, object], options: PodOptions, *, template: Mapp
     """
     base: Any = plain(template)
     own: Any = plain(ours)
-    about = f"pod {own['metadata']['name']!r}"
+    display_name = f"pod {own['metadata']['name']!r}"
     metadata, spec = dict(base.get("metadata") or {}), dict(base.get("spec") or {})
     annotations = {**(metadata.get("annotations") or {}), **options.annotations}
-    _no_collision(about, "annotations", annotations, own["metadata"]["annotations"])
+    _no_collision(display_name, "annotations", annotations, own["metadata"]["annotations"])
     labels = {**(metadata.get("labels") or {}), **options.labels}
     ours_spec: Part = own["spec"]
     (job,) = ours_spec["containers"]
-    theirs, others = _main_container(about, spec.get("containers") or [])
+    theirs, others = _main_container(display_name, spec.get("containers") or [])
     more: list[Part] = [dict(each) for each in options.containers]
     first: list[Part] = [dict(each) for each in options.init_containers]
     added: list[Part] = [dict(each) for each in options.volumes]
     merged: Part = {
         **spec,
         **ours_spec,
-        "containers": [_job_container(about, theirs, job, options), *others, *more],
-        "volumes": _named(about, "volumes", [*(spec.get("volumes") or []), *added, *ours_spec["volumes"]]),
+        "containers": [_job_container(display_name, theirs, job, options), *others, *more],
+        "volumes": _named(display_name, "volumes", [*(spec.get("volumes") or []), *added, *ours_spec["volumes"]]),
         "nodeSelector": {
             **(spec.get("nodeSelector") or {}),
             **options.node_selector,
@@ -79,10 +79,10 @@ def merge_pod(ours: Mapping[str, object], options: PodOptions, *, template: Mapp
     }
     named = {"serviceAccountName": options.service_account, "priorityClassName": options.priority_class}
     merged |= {name: value for name, value in named.items() if value}
-    _named(about, "containers", [*merged["containers"], *merged["initContainers"]])
+    _named(display_name, "containers", [*merged["containers"], *merged["initContainers"]])
     merged = {name: value for name, value in merged.items() if value not in ([], {}, None)}
     if node:
-        _check_virtual(about, merged)
+        _check_virtual(display_name, merged)
     return {
         **own,
         "metadata": {
@@ -129,7 +129,7 @@ def template_limits(template: Mapping[str, object]) -> dict[str, str]:
     return {name: str(value) for name, value in ((main.get("resources") or {}).get("limits") or {}).items()}
 
 
-def _main_container(about: str, containers: list[Part]) -> tuple[Part, list[Part]]:
+def _main_container(display_name: str, containers: list[Part]) -> tuple[Part, list[Part]]:
     for name in _MAIN:
         for container in containers:
             if container.get("name") == name:
@@ -137,12 +137,12 @@ def _main_container(about: str, containers: list[Part]) -> tuple[Part, list[Part
     if len(containers) > 1:
         names = ", ".join(str(each.get("name")) for each in containers)
         raise DefinitionError(
-            f"{about}: the template has containers {names}; call the one that is the job's 'job' or 'base'"
+            f"{display_name}: the template has containers {names}; call the one that is the job's 'job' or 'base'"
         )
     return (containers[0], []) if containers else ({}, [])
 
 
-def _job_container(about: str, theirs: Part, ours: Part, options: PodOptions) -> Part:
+def _job_container(display_name: str, theirs: Part, ours: Part, options: PodOptions) -> Part:
     """The job's container: what the template says beside what we set; command and arguments are the supervisor's."""
     rest = {name: value for name, value in theirs.items() if name not in ("name", "command", "args")}
     env = [*(theirs.get("env") or []), *options.env]
@@ -150,7 +150,7 @@ def _job_container(about: str, theirs: Part, ours: Part, options: PodOptions) ->
     mounts = [*(theirs.get("volumeMounts") or []), *options.volume_mounts, *ours["volumeMounts"]]
     paths = [str(mount.get("mountPath")).rstrip("/") for mount in mounts]
     if len(set(paths)) < len(paths):
-        raise DefinitionError(f"{about}: two volumes are mounted at the same path in the job's container")
+        raise DefinitionError(f"{display_name}: two volumes are mounted at the same path in the job's container")
     env_from = [*(theirs.get("envFrom") or []), *options.env_from]
     resources: Part = dict(theirs.get("resources") or {})
     limits = {**(resources.get("limits") or {}), **(ours["resources"].get("limits") or {})}
@@ -165,66 +165,69 @@ def _job_container(about: str, theirs: Part, ours: Part, options: PodOptions) ->
     }
 
 
-def _named(about: str, what: str, parts: Iterable[Part]) -> list[Part]:
+def _named(display_name: str, what: str, parts: Iterable[Part]) -> list[Part]:
     found = list(parts)
     names = [str(part.get("name") or "") for part in found]
     twice = sorted({name for name in names if names.count(name) > 1 or not name})
     if twice:
         raise DefinitionError(
-            f"{about}: {what} need names of their own; {', '.join(map(quoted, twice))} is there twice"
+            f"{display_name}: {what} need names of their own; {', '.join(map(quoted, twice))} is there twice"
         )
     return found
 
 
-def _no_collision(about: str, what: str, theirs: Mapping[str, str], ours: Mapping[str, str]) -> None:
+def _no_collision(display_name: str, what: str, theirs: Mapping[str, str], ours: Mapping[str, str]) -> None:
     if twice := sorted(theirs.keys() & ours.keys()):
-        raise DefinitionError(f"{about}: {what} {', '.join(twice)} follow from SlurmOptions; use these alone")
+        raise DefinitionError(f"{display_name}: {what} {', '.join(twice)} follow from SlurmOptions; use these alone")
 
 
-def _check_virtual(about: str, spec: Part) -> None:
+def _check_virtual(display_name: str, spec: Part) -> None:
     """Refuse what interLink loses or breaks on, with what works instead."""
     if spec.get("imagePullSecrets"):
         raise DefinitionError(
-            f"{about}: interLink's plugin does not read imagePullSecrets; log in where the image is pulled: "
+            f"{display_name}: interLink's plugin does not read imagePullSecrets; log in where the image is pulled: "
             'SlurmOptions(pre_exec="export SINGULARITY_DOCKER_USERNAME=…"), or give the path of a .sif file'
         )
     if "runAsUser" in (spec.get("securityContext") or {}):
         raise DefinitionError(
-            f"{about}: securityContext.runAsUser becomes sbatch --uid, which only root may use; leave it out"
+            f"{display_name}: securityContext.runAsUser becomes sbatch --uid, which only root may use; leave it out"
         )
     for volume in spec.get("volumes") or []:
-        _check_volume(about, volume)
+        _check_volume(display_name, volume)
     for container in [*spec.get("initContainers", []), *spec["containers"]]:
-        _check_container(f"{about}, container {container.get('name')!r}", container)
+        _check_container(f"{display_name}, container {container.get('name')!r}", container)
     for init in spec.get("initContainers", []):
         if init.get("restartPolicy") == "Always":
             raise DefinitionError(
-                f"{about}: init container {init.get('name')!r} has restartPolicy Always; interLink would wait for its "
-                "end forever: put it among the containers"
+                f"{display_name}: init container {init.get('name')!r} has restartPolicy Always; interLink would wait "
+                "for its end forever: put it among the containers"
             )
 
 
-def _check_volume(about: str, volume: Part) -> None:
+def _check_volume(display_name: str, volume: Part) -> None:
     name, kinds = quoted(volume.get("name")), [kind for kind in volume if kind != "name"]
     if len(kinds) != 1 or kinds[0] not in _VOLUME_KINDS:
         raise DefinitionError(
-            f"{about}: volume {name} is of kind {', '.join(kinds) or 'none'}; with it interLink drops every mount of "
-            f"the container: use {', '.join(_VOLUME_KINDS)}, or bind a directory of the site with SlurmOptions.mounts"
+            f"{display_name}: volume {name} is of kind {', '.join(kinds) or 'none'}; with it interLink drops every "
+            f"mount of the container: use {', '.join(_VOLUME_KINDS)}, or bind a directory of the site with "
+            "SlurmOptions.mounts"
         )
     source = volume[kinds[0]] or {}
     if kinds[0] == "hostPath" and source.get("type") not in _HOST_PATH_TYPES:
         raise DefinitionError(
-            f"{about}: hostPath volume {name} needs type {' or '.join(_HOST_PATH_TYPES)}; interLink's plugin breaks "
-            "down on others"
+            f"{display_name}: hostPath volume {name} needs type {' or '.join(_HOST_PATH_TYPES)}; interLink's plugin "
+            "breaks down on others"
         )
     if kinds[0] in ("configMap", "secret") and source.get("items"):
-        raise DefinitionError(f"{about}: volume {name} has items, which interLink ignores: every key becomes a file")
+        raise DefinitionError(
+            f"{display_name}: volume {name} has items, which interLink ignores: every key becomes a file"
+        )
     for part in source.get("sources") or () if kinds[0] == "projected" else ():
         if "secret" in part:
-            raise DefinitionError(f"{about}: projected volume {name} has a secret, which interLink leaves out")
+            raise DefinitionError(f"{display_name}: projected volume {name} has a secret, which interLink leaves out")
 
 
-def _check_handlers(about: str, container: Part) -> None:
+def _check_handlers(display_name: str, container: Part) -> None:
     """Refuse probes and hooks that interLink's plugin leaves out; it carries ``exec`` and ``httpGet`` of a number."""
     hooks = container.get("lifecycle") or {}
     found = {name: container.get(name) or {} for name in _PROBES}
@@ -234,24 +237,32 @@ def _check_handlers(about: str, container: Part) -> None:
         if kinds in ([], ["exec"]):
             continue
         if kinds != ["httpGet"]:
-            raise DefinitionError(f"{about}: {name} is of {', '.join(kinds)}, which interLink leaves out; use exec")
+            raise DefinitionError(
+                f"{display_name}: {name} is of {', '.join(kinds)}, which interLink leaves out; use exec"
+            )
         if not isinstance(handler["httpGet"].get("port"), int):
-            raise DefinitionError(f"{about}: {name} names its port, which interLink cannot look up; give its number")
+            raise DefinitionError(
+                f"{display_name}: {name} names its port, which interLink cannot look up; give its number"
+            )
 
 
-def _check_container(about: str, container: Part) -> None:
-    _check_handlers(about, container)
+def _check_container(display_name: str, container: Part) -> None:
+    _check_handlers(display_name, container)
     for mount in container.get("volumeMounts") or []:
         if mount.get("subPath") or mount.get("subPathExpr"):
-            raise DefinitionError(f"{about}: a subPath binds some other file on a virtual node; mount the whole volume")
+            raise DefinitionError(
+                f"{display_name}: a subPath binds some other file on a virtual node; mount the whole volume"
+            )
     for variable in container.get("env") or []:
         name, source = str(variable.get("name") or ""), variable.get("valueFrom") or {}
         if not _IDENTIFIER.fullmatch(name):
             raise DefinitionError(
-                f"{about}: variable {quoted(name)} is not a shell identifier, which breaks all others"
+                f"{display_name}: variable {quoted(name)} is not a shell identifier, which breaks all others"
             )
         if "resourceFieldRef" in source:
-            raise DefinitionError(f"{about}: variable {name} is of a resourceFieldRef, which interLink drops")
+            raise DefinitionError(f"{display_name}: variable {name} is of a resourceFieldRef, which interLink drops")
         path = str((source.get("fieldRef") or {}).get("fieldPath") or "")
         if path and not _FIELDS.fullmatch(path):
-            raise DefinitionError(f"{about}: variable {name} is of field {path}, with which the pod would stay Pending")
+            raise DefinitionError(
+                f"{display_name}: variable {name} is of field {path}, with which the pod would stay Pending"
+            )

@@ -191,12 +191,12 @@ def _rucio(provider: str, conn_id: str, fields: Mapping[str, object]) -> Storage
 _MAKERS = {"minio": _minio, "s3": _s3, "onedata": _onedata, "webdav": _webdav, "rucio": _rucio}
 
 
-def _mapping(value: object, where: str) -> Mapping[str, object]:
+def _mapping(value: object, field_path: str) -> Mapping[str, object]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
         # Not the value itself, which may hold a secret.
-        raise DefinitionError(f"{where} is of type {type(value).__name__}; expected a mapping of names to values")
+        raise DefinitionError(f"{field_path} is of type {type(value).__name__}; expected a mapping of names to values")
     return {str(name): each for name, each in value.items()}
 
 

@@ -190,11 +190,11 @@ _IGNORED = {
 }
 
 
-def current_fields(fields: Mapping[str, object], where: str) -> list[tuple[str, object]]:
+def current_fields(fields: Mapping[str, object], field_path: str) -> list[tuple[str, object]]:
     """Return the fields of a service under their present names, without those that no server reads.
 
     :param fields: of an FDL, of arguments, or of a server's answer; capitals do not matter, as for the server.
-    :param where: words that name the service.
+    :param field_path: words that name the service.
     :raises DefinitionError: for a field of former servers that cannot be said any more.
     """
     found: list[tuple[str, object]] = []
@@ -204,41 +204,43 @@ def current_fields(fields: Mapping[str, object], where: str) -> list[tuple[str, 
         if name in SERVER_FIELDS:
             continue
         if name in _IGNORED:
-            log.warning("%s: the field %r is left out: %s", where, key, _IGNORED[name])
+            log.warning("%s: the field %r is left out: %s", field_path, key, _IGNORED[name])
         elif name == _SWITCH:
-            _check_switch(fields, value, where)
+            _check_switch(fields, value, field_path)
         elif name in _FEDERATION:
             federation |= {} if value is None else {name: value}
         elif name == "clusters" and isinstance(value, Mapping):
-            found.append((key, {each: _cluster(held, f"{where}.clusters.{each}") for each, held in value.items()}))
+            found.append((key, {each: _cluster(held, f"{field_path}.clusters.{each}") for each, held in value.items()}))
         elif name == "expose" and isinstance(value, Mapping):
-            found.append((key, dict(_renamed(value, _RENAMED_EXPOSE, f"{where}.expose"))))
+            found.append((key, dict(_renamed(value, _RENAMED_EXPOSE, f"{field_path}.expose"))))
         else:
-            found += _renamed({key: value}, _RENAMED, where)
-    return found + _federation(fields, federation, where)
+            found += _renamed({key: value}, _RENAMED, field_path)
+    return found + _federation(fields, federation, field_path)
 
 
-def _cluster(fields: object, where: str) -> object:
+def _cluster(fields: object, field_path: str) -> object:
     """A cluster without what oscar-cli's own file has of it, from which public FDLs copy it."""
     if not isinstance(fields, Mapping):
         return fields
     for key in fields:
         if str(key).lower() in _OF_OSCAR_CLI:
-            log.warning("%s: the field %r is left out: it is one of oscar-cli's file, and OSCAR reads none", where, key)
+            log.warning(
+                "%s: the field %r is left out: it is one of oscar-cli's file, and OSCAR reads none", field_path, key
+            )
     return {key: value for key, value in fields.items() if str(key).lower() not in _OF_OSCAR_CLI}
 
 
-def _renamed(fields: Mapping[str, object], names: Mapping[str, str], where: str) -> list[tuple[str, object]]:
+def _renamed(fields: Mapping[str, object], names: Mapping[str, str], field_path: str) -> list[tuple[str, object]]:
     found = []
     for key, value in fields.items():
         name = names.get(str(key).lower(), key)
         if name != key:
-            log.warning("%s: the field %r is now called %r and is sent under that name", where, key, name)
+            log.warning("%s: the field %r is now called %r and is sent under that name", field_path, key, name)
         found.append((name, value))
     return found
 
 
-def current_annotations(annotations: Mapping[str, object], where: str) -> dict[str, object]:
+def current_annotations(annotations: Mapping[str, object], field_path: str) -> dict[str, object]:
     """Return annotations under the prefix that interLink's SLURM plugin reads, with a warning for each renamed one."""
     found: dict[str, object] = {}
     for key, value in annotations.items():
@@ -246,7 +248,7 @@ def current_annotations(annotations: Mapping[str, object], where: str) -> dict[s
             if str(key).startswith(dead):
                 living = ANNOTATION_PREFIX + str(key).removeprefix(dead)
                 words = "the other counts" if living in annotations else "it is sent so"
-                log.warning("%s: interLink reads the annotation %r as %r alone; %s", where, key, living, words)
+                log.warning("%s: interLink reads the annotation %r as %r alone; %s", field_path, key, living, words)
                 if living in annotations:
                     # Some write both, so that either plugin reads one; the living one is there already.
                     break
@@ -254,29 +256,31 @@ def current_annotations(annotations: Mapping[str, object], where: str) -> dict[s
                 break
         else:
             found[str(key)] = value
-    check_service_flags(found, where)
+    check_service_flags(found, field_path)
     return found
 
 
-def _check_switch(fields: Mapping[str, object], value: object, where: str) -> None:
+def _check_switch(fields: Mapping[str, object], value: object, field_path: str) -> None:
     """``enable_InterLink`` of 2024 meant one node, whose name was in OSCAR's source."""
     if value in (None, False, "false"):
         return
     named = {"interlink_node_name", *_RENAMED}
     if not any(each for key, each in fields.items() if str(key).lower() in named):
         raise DefinitionError(
-            f"{where} has enable_InterLink, which OSCAR drops since 3.1, so that its jobs would run in the cloud; "
+            f"{field_path} has enable_InterLink, which OSCAR drops since 3.1, so that its jobs would run in the cloud; "
             "write the virtual node's name into interlink_node_name"
         )
-    log.warning("%s: enable_InterLink is left out; interlink_node_name alone says it since OSCAR 3.1", where)
+    log.warning("%s: enable_InterLink is left out; interlink_node_name alone says it since OSCAR 3.1", field_path)
 
 
-def _federation(fields: Mapping[str, object], old: Mapping[str, object], where: str) -> list[tuple[str, object]]:
+def _federation(fields: Mapping[str, object], old: Mapping[str, object], field_path: str) -> list[tuple[str, object]]:
     """Fields of a federation were at the top level before 4.1."""
     if not old:
         return []
     if any(value is not None for key, value in fields.items() if str(key).lower() == "federation"):
-        raise DefinitionError(f"{where} has {sorted(old)} beside federation; write them into federation")
-    log.warning("%s: %s are fields of 'federation' since OSCAR 4.1 and are sent there", where, ", ".join(sorted(old)))
+        raise DefinitionError(f"{field_path} has {sorted(old)} beside federation; write them into federation")
+    log.warning(
+        "%s: %s are fields of 'federation' since OSCAR 4.1 and are sent there", field_path, ", ".join(sorted(old))
+    )
     kept = {name: value for name, value in old.items() if name != "replicas"}
     return [("federation", {**kept, **({"members": old["replicas"]} if old.get("replicas") else {})})]

@@ -156,57 +156,59 @@ class ServiceDefinition(Redacted, frozen=True, kw_only=True, rename={"inputs": "
     def __post_init__(self) -> None:
         force_setattr(self, "script", self.script.replace("\r\n", "\n").replace("\r", "\n"))
         force_setattr(self, "environment", {"variables": {}, "secrets": {}, **self.environment})
-        where = f"service {quoted(self.name)}"
+        field_path = f"service {quoted(self.name)}"
         if not _NAME.fullmatch(self.name) or len(self.name) > NAME_LIMIT:
-            raise DefinitionError(f"{where}: expected a name of 1 to {NAME_LIMIT} characters a-z, 0-9 and '-'")
+            raise DefinitionError(f"{field_path}: expected a name of 1 to {NAME_LIMIT} characters a-z, 0-9 and '-'")
         if not self.image or any(character.isspace() for character in self.image):
-            raise DefinitionError(f"{where}: image is {quoted(self.image)}; expected an image name without blanks")
+            raise DefinitionError(f"{field_path}: image is {quoted(self.image)}; expected an image name without blanks")
         if not self.script.strip():
-            raise DefinitionError(f"{where}: the script is empty; expected its text")
+            raise DefinitionError(f"{field_path}: the script is empty; expected its text")
         for name, quantity in (("cpu", self.cpu), ("memory", self.memory)):
             if not _QUANTITY.fullmatch(quantity):
                 raise DefinitionError(
-                    f"{where}: {name} is {quoted(quantity)}; expected a quantity such as '1' or '512Mi'"
+                    f"{field_path}: {name} is {quoted(quantity)}; expected a quantity such as '1' or '512Mi'"
                 )
         level = self.log_level.strip().upper()
         if level not in LOG_LEVELS:
             log.warning(
-                "%s: OSCAR takes log_level %s for INFO; it knows %s", where, quoted(level), ", ".join(LOG_LEVELS)
+                "%s: OSCAR takes log_level %s for INFO; it knows %s", field_path, quoted(level), ", ".join(LOG_LEVELS)
             )
             level = "INFO"
         force_setattr(self, "log_level", level)
-        annotations = {key: str(value) for key, value in current_annotations(self.annotations, where).items()}
+        annotations = {key: str(value) for key, value in current_annotations(self.annotations, field_path).items()}
         force_setattr(self, "annotations", annotations)
-        self._check_paths(where)
+        self._check_paths(field_path)
 
-    def _check_paths(self, where: str) -> None:
+    def _check_paths(self, field_path: str) -> None:
         for label, paths, types in (("input", self.inputs, INPUT_TYPES), ("output", self.outputs, OUTPUT_TYPES)):
             for path in paths:
                 kind, _, identity = path.storage_provider.partition(".")
                 if not path.path:
-                    raise DefinitionError(f"{where}: an {label} path is empty; expected a bucket and folder")
+                    raise DefinitionError(f"{field_path}: an {label} path is empty; expected a bucket and folder")
                 if kind not in types:
                     raise DefinitionError(
-                        f"{where}: OSCAR takes no {label} of type {quoted(kind)}; expected one of {', '.join(types)}"
+                        f"{field_path}: OSCAR takes no {label} of type {quoted(kind)}; expected one of "
+                        f"{', '.join(types)}"
                     )
-                known = mapping(self.storage_providers.get(kind), f"{where}: storage_providers.{kind}")
+                known = mapping(self.storage_providers.get(kind), f"{field_path}: storage_providers.{kind}")
                 if path.storage_provider != "minio.default" and identity not in known:
                     raise DefinitionError(
-                        f"{where}: the {label} {quoted(path.path)} needs the storage provider "
+                        f"{field_path}: the {label} {quoted(path.path)} needs the storage provider "
                         f"{quoted(path.storage_provider)}; define it under storage_providers"
                     )
                 bucket = self.full_path(path).split("/")[0]
                 if path.storage_provider == "minio.default" and not _BUCKET.fullmatch(bucket):
                     raise DefinitionError(
-                        f"{where}: the {label} {quoted(path.path)} lies in {quoted(bucket)}, which MinIO takes for no "
-                        "bucket; its name has 3 to 63 characters a-z, 0-9, '.' and '-', and '.' and '-' only inside"
+                        f"{field_path}: the {label} {quoted(path.path)} lies in {quoted(bucket)}, which MinIO takes "
+                        "for no bucket; its name has 3 to 63 characters a-z, 0-9, '.' and '-', and '.' and '-' only "
+                        "inside"
                     )
         buckets = [
             self.full_path(path).split("/")[0] for path in self.inputs if path.storage_provider.startswith("minio.")
         ]
         if len(set(buckets)) < len(buckets):
             raise DefinitionError(
-                f"{where}: two inputs lie in one bucket, and OSCAR creates a bucket only once; merge them"
+                f"{field_path}: two inputs lie in one bucket, and OSCAR creates a bucket only once; merge them"
             )
 
     @property
@@ -246,12 +248,12 @@ class ServiceDefinition(Redacted, frozen=True, kw_only=True, rename={"inputs": "
         :raises DefinitionError: if a field is unknown, of the wrong type, or the service could not work.
         """
         raw = mapping(fields, "a service")
-        where = f"service {quoted(next((value for key, value in raw.items() if key.lower() == 'name'), ''))}"
-        known = spelt(current_fields(raw, where), field_names(cls), where)
+        field_path = f"service {quoted(next((value for key, value in raw.items() if key.lower() == 'name'), ''))}"
+        known = spelt(current_fields(raw, field_path), field_names(cls), field_path)
         for name in ("cpu", "memory", "log_level"):
             if known.get(name) == "":
                 del known[name]
-        return coerced(known, cls, where)
+        return coerced(known, cls, field_path)
 
     def to_api(self, *, scalar_ports: bool = False) -> dict[str, object]:
         """Return the body of ``POST`` or ``PUT /system/services``.

@@ -292,11 +292,11 @@ def check_annotations(annotations: Mapping[str, str]) -> None:
                 )
 
 
-def check_service_flags(annotations: Mapping[str, object], where: str) -> None:
+def check_service_flags(annotations: Mapping[str, object], field_path: str) -> None:
     """Refuse a service whose jobs would be job arrays; of its flags, those that SLURM refuses are SLURM's to refuse.
 
     :param annotations: of the service.
-    :param where: the service, for messages.
+    :param field_path: the service, for messages.
     :raises DefinitionError: if a flag asks for an array, in whatever form sbatch takes.
     """
     for word in str(annotations.get(f"{ANNOTATION_PREFIX}flags") or "").split():
@@ -304,8 +304,8 @@ def check_service_flags(annotations: Mapping[str, object], where: str) -> None:
         name = word[2:].partition("=")[0] if word.startswith("--ar") else ""
         if short or (name and "array".startswith(name)):
             raise DefinitionError(
-                f"{where} asks by {quoted(word)} for a job array, and {_REFUSED_FLAGS['array']}; the jobs of an OSCAR "
-                "service take one event each, so submit one job for each object"
+                f"{field_path} asks by {quoted(word)} for a job array, and {_REFUSED_FLAGS['array']}; the jobs of an "
+                "OSCAR service take one event each, so submit one job for each object"
             )
 
 

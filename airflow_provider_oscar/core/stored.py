@@ -16,12 +16,12 @@ T = TypeVar("T")
 Moment = Annotated[datetime, Meta(tz=True)]
 
 
-def read_stored(value: object, kind: type[T], about: str, *, remedy: str) -> T:
+def read_stored(value: object, kind: type[T], display_name: str, *, remedy: str) -> T:
     """Return a stored value as an instance of its type; fields that the type does not know are left out.
 
     :param value: JSON as Airflow gives it back.
     :param kind: a struct, or a union of tagged structs.
-    :param about: words that name what is stored, for the message.
+    :param display_name: words that name what is stored, for the message.
     :param remedy: what to do if it cannot be read.
     :raises DefinitionError: naming the field, what it should be, and what is there.
     """
@@ -29,7 +29,7 @@ def read_stored(value: object, kind: type[T], about: str, *, remedy: str) -> T:
         return msgspec.convert(value, kind)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise DefinitionError(
-            f"{about} is not readable ({quoted(str(error))}), found {quoted(value)}; {remedy}"
+            f"{display_name} is not readable ({quoted(str(error))}), found {quoted(value)}; {remedy}"
         ) from error
 
 

@@ -200,7 +200,7 @@ class FunctionJobOperator(DecoratedOperator, JobOperator[object]):
                 manifest = whole or manifest
             context["ti"].xcom_push(key="manifest", value=found)
             data = self.results.read_output(self.output_conn_id, manifest, RETURN_VALUE[self.serializer], VALUE_LIMIT)
-            return read_value(data, self.serializer, about=f"task {self.task_id!r}")
+            return read_value(data, self.serializer, display_name=f"task {self.task_id!r}")
 
     def _traceback(self) -> str:
         if self._job is None:
@@ -256,4 +256,4 @@ class FunctionJobOperator(DecoratedOperator, JobOperator[object]):
                 )
             value = places["output"] / RETURN_VALUE[self.serializer]
             data = value.read_bytes() if value.exists() else None
-            return read_value(data, self.serializer, about=f"task {self.task_id!r}")
+            return read_value(data, self.serializer, display_name=f"task {self.task_id!r}")

@@ -79,9 +79,9 @@ def left_out(
     """
     found: set[int] = set()
     filters: dict[int, Callable[[ObjectEvent], bool]] = {}
-    for number, former, about in events:
+    for number, former, named in events:
         owners = [asset_id for asset_id, each in followed.items() if former in each]
         filters |= {owner: wanted_by(session, owner) for owner in owners if owner not in filters}
-        if owners and about is not None and not any(filters[owner](about) for owner in owners):
+        if owners and named is not None and not any(filters[owner](named) for owner in owners):
             found.add(number)
     return found

@@ -64,7 +64,7 @@ class ReceiverRule:
     json: Mapping[str, str] | None = None
 
     @classmethod
-    def from_extra(cls, entry: object, *, where: str) -> ReceiverRule:
+    def from_extra(cls, entry: object, *, display_name: str) -> ReceiverRule:
         """Read an entry of the extra ``assets``: ``conn_id``, ``buckets`` or ``directories``, filters, ``json``.
 
         :raises DefinitionError: if it cannot be used.
@@ -72,10 +72,12 @@ class ReceiverRule:
         conditions = {each.name for each in fields(ObjectFilter) if each.init}
         known = {"conn_id", "buckets", "directories", "json"} | conditions
         if not isinstance(entry, Mapping) or not entry.keys() <= known or not isinstance(entry.get("conn_id"), str):
-            raise DefinitionError(f"{where}: {quoted(entry)}; expected conn_id and some of {', '.join(sorted(known))}")
+            raise DefinitionError(
+                f"{display_name}: {quoted(entry)}; expected conn_id and some of {', '.join(sorted(known))}"
+            )
         buckets, directories = entry.get("buckets") or [], entry.get("directories") or []
         if not (isinstance(buckets, list) and isinstance(directories, list) and (buckets or directories)):
-            raise DefinitionError(f"{where}: expected a list of buckets, or of directories of dCache")
+            raise DefinitionError(f"{display_name}: expected a list of buckets, or of directories of dCache")
         chosen = {name: value for name, value in entry.items() if name in conditions}
         chosen["ignore"] = tuple(entry.get("ignore", DEFAULT_IGNORED))
         return cls(

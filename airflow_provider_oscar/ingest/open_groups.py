@@ -50,14 +50,14 @@ class OpenGroups:
 
     def open(self, policy: Group, waiting: Sequence[WaitingEvent], now: datetime) -> dict[str, OpenGroup]:
         """Return the groups of these events, those whose time-out has passed, and the one whose time-out is next."""
-        named = [(event.object or event.named, event.partition_key) for event in waiting]
-        keys = {key if about is None else policy.group_key(about) for about, key in named}
+        objects = [(event.object or event.named, event.partition_key) for event in waiting]
+        keys = {key if named is None else policy.group_key(named) for named, key in objects}
         names = {self._name(key) for key in keys if key is not None}
         due = [] if policy.timeout is None else self._oldest(now - timedelta(seconds=policy.timeout))
         names |= {self._name(key) for _, _, key in due}
         for asset_id, name, value in asset_states.states_of_keys(self._session, self._asset_ids, sorted(names)):
-            about = f"the open group {name} of DAG {self._dag_id!r}"
-            group = read_stored(value, OpenGroup, about, remedy="remove this entry from the asset's state store")
+            display_name = f"the open group {name} of DAG {self._dag_id!r}"
+            group = read_stored(value, OpenGroup, display_name, remedy="remove this entry from the asset's state store")
             self._found[group.key] = asset_id, group
         # Somebody may have removed a group from the state store by hand.
         known = {self._entry(group) for _, group in self._found.values()}

@@ -315,13 +315,13 @@ class Group(Schedule, frozen=True, kw_only=True, tag="group"):
         for event in events:
             if event.id in repeated:
                 continue
-            about = event.object or event.named
-            key = self.group_key(about) if about is not None else event.partition_key
+            named = event.object or event.named
+            key = self.group_key(named) if named is not None else event.partition_key
             if key is None:
                 plan.handled.append(event.id)
                 plan.dropped[f"no group: {event.key}"] = (event.key,)
                 continue
-            name = about.key if about is not None else event.key
+            name = named.key if named is not None else event.key
             group = _joined(opened.get(key), key, event, name)
             if self.is_complete(group.names) or len(group.events) >= MOST_OBJECTS:
                 plan.runs.append(_group_run(group))

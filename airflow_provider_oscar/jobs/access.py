@@ -318,12 +318,12 @@ def _written(document: AccessDocument) -> bytes:
     return json.dumps(msgspec.to_builtins(document), separators=(",", ":")).encode()
 
 
-def _read(text: bytes, where: str) -> AccessDocument:
+def _read(text: bytes, display_name: str) -> AccessDocument:
     try:
         return msgspec.convert(parse_json(text), AccessDocument)
     except (ValueError, DefinitionError) as error:
         raise DefinitionError(
-            f"{where} is not the access of a job ({quoted(error)}); expected the fields of access.schema.json. "
+            f"{display_name} is not the access of a job ({quoted(error)}); expected the fields of access.schema.json. "
             "It was written by another version of this provider; the job keeps what it was given when it was submitted"
         ) from error
 

@@ -39,29 +39,29 @@ def event_body(event: ObjectEvent, form: str) -> bytes:
     raise DefinitionError(f"event_format is {form!r}; expected one of {', '.join(EVENT_FORMATS)}")
 
 
-def check_event(payload: Mapping[str, Any], about: str) -> None:
+def check_event(payload: Mapping[str, Any], display_name: str) -> None:
     """Refuse an event whose supervisor would end with a ``KeyError``.
 
     :param payload: what is sent as JSON.
     :raises DefinitionError: naming the field that is missing.
     """
     if "event" in payload and "subscription" in payload:
-        _need(payload, ("event", "name"), about)
+        _need(payload, ("event", "name"), display_name)
     elif "event_type" in payload:
-        _need(payload, ("payload", "scope"), about)
-        _need(payload, ("payload", "name"), about)
+        _need(payload, ("payload", "scope"), display_name)
+        _need(payload, ("payload", "name"), display_name)
     elif isinstance(payload.get("Records"), list) and payload["Records"]:
         record = payload["Records"][0]
         if isinstance(record, Mapping) and record.get("eventSource") in ("minio:s3", "aws:s3"):
             for path in (("eventTime",), ("s3", "bucket", "name"), ("s3", "bucket", "arn"), ("s3", "object", "key")):
-                _need(record, path, about)
+                _need(record, path, display_name)
 
 
-def _need(found: Any, path: tuple[str, ...], about: str) -> None:
+def _need(found: Any, path: tuple[str, ...], display_name: str) -> None:
     for number, name in enumerate(path):
         if not isinstance(found, Mapping) or found.get(name) in (None, ""):
             raise DefinitionError(
-                f"the event of {about} has no {'.'.join(path[: number + 1])}, which OSCAR's supervisor needs; pass "
-                "object_event and event_format instead of a payload, and it is made complete"
+                f"the event of {display_name} has no {'.'.join(path[: number + 1])}, which OSCAR's supervisor needs; "
+                "pass object_event and event_format instead of a payload, and it is made complete"
             )
         found = found[name]

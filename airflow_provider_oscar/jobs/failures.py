@@ -40,7 +40,7 @@ def failure(
     outcome: JobOutcome,
     manifest: Manifest | None,
     *,
-    where: str,
+    display_name: str,
     object_uri: str = "",
     conn_ids: tuple[str, str] = ("", ""),
     reported: str = "",
@@ -51,15 +51,15 @@ def failure(
 
     :param outcome: the verdict; FAILED or LOST.
     :param manifest: if there is one, it counts more than anything else.
-    :param where: connection and service or pod, for the message.
+    :param display_name: connection and service or pod, for the message.
     :param object_uri: the object that was processed, if any.
     :param conn_ids: connections of its store and of the output's.
     :param reported: what the compute side gave as the reason; foreign text.
     :param exit_code: of the container, used only without a manifest.
     :param log: the job's log; its end is quoted.
     """
-    about = f" (object {quoted(object_uri)})" if object_uri else ""
-    seen = f"{where}: {outcome.reason}{about}"
+    of_object = f" (object {quoted(object_uri)})" if object_uri else ""
+    seen = f"{display_name}: {outcome.reason}{of_object}"
     proven = manifest if outcome.state is OutcomeState.FAILED else None
     if proven is None and exit_code is not None:
         seen += f"; container exit code {exit_code}"

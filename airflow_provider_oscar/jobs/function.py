@@ -196,20 +196,22 @@ def _plain(value: object) -> object:
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
-def read_value(data: bytes | None, serializer: Serializer, *, about: str) -> object:
+def read_value(data: bytes | None, serializer: Serializer, *, display_name: str) -> object:
     """Return what the function returned.
 
     :param data: the output of the name :data:`RETURN_VALUE` has for the serializer, already proven to be the job's.
     :param serializer: as it was asked for.
-    :param about: task or job, for messages.
+    :param display_name: task or job, for messages.
     :raises LostContactError: if there is no value although the job succeeded.
     """
     if data is None:
-        raise LostContactError(f"{about}: the job succeeded, but its function's value is not among the outputs")
+        raise LostContactError(f"{display_name}: the job succeeded, but its function's value is not among the outputs")
     try:
         return parse_json(data)["value"] if serializer == "json" else pickle.loads(data)
     except (ValueError, KeyError, TypeError, pickle.UnpicklingError, EOFError, ImportError, AttributeError) as error:
-        raise LostContactError(f"{about}: what its function returned cannot be read ({quoted(error)})") from error
+        raise LostContactError(
+            f"{display_name}: what its function returned cannot be read ({quoted(error)})"
+        ) from error
 
 
 def read_exception(data: bytes | None) -> str:

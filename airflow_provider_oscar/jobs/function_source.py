@@ -22,22 +22,22 @@ from airflow_provider_oscar.core.errors import DefinitionError, quoted
 _GIVEN = {*dir(builtins), "__name__", "__file__", "__builtins__"}
 
 
-def plain_function(function: Callable[..., object], about: str) -> FunctionType:
+def plain_function(function: Callable[..., object], display_name: str) -> FunctionType:
     """Return the function.
 
     :param function: what is to run elsewhere.
-    :param about: task, for messages.
+    :param display_name: task, for messages.
     :raises DefinitionError: if it is not a function with a name, or one whose value cannot be returned.
     """
     if not isinstance(function, FunctionType) or function.__name__ == "<lambda>":
         raise DefinitionError(
-            f"{about}: {quoted(function)} has no source that could be sent; give a function that is defined with def "
-            "(no lambda, method, partial or callable object)"
+            f"{display_name}: {quoted(function)} has no source that could be sent; give a function that is defined "
+            "with def (no lambda, method, partial or callable object)"
         )
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise DefinitionError(
-            f"{about}: function {function.__name__!r} is a generator, and what it yields stays where it runs; return a "
-            "list, or write files to TMP_OUTPUT_DIR"
+            f"{display_name}: function {function.__name__!r} is a generator, and what it yields stays where it runs; "
+            "return a list, or write files to TMP_OUTPUT_DIR"
         )
     return function
 
@@ -65,12 +65,12 @@ def without_decorator(source: str, names: Container[str]) -> str:
     return "".join(lines)
 
 
-def check_names(function: FunctionType, source: str, about: str) -> None:
+def check_names(function: FunctionType, source: str, display_name: str) -> None:
     """Refuse a function that uses names of the file around it.
 
     :param function: the function.
     :param source: its definition as it is sent.
-    :param about: task, for messages.
+    :param display_name: task, for messages.
     :raises DefinitionError: naming them, with what works instead.
     """
     try:
@@ -102,8 +102,8 @@ def check_names(function: FunctionType, source: str, about: str) -> None:
                 else "define them within it, or pass values as arguments"
             )
         raise DefinitionError(
-            f"{about}: function {function.__name__!r} uses {', '.join(sorted(missing))} of the file around it, which "
-            f"is not there where it runs; {', and '.join(remedies)}"
+            f"{display_name}: function {function.__name__!r} uses {', '.join(sorted(missing))} of the file around it, "
+            f"which is not there where it runs; {', and '.join(remedies)}"
         )
 
 

@@ -86,9 +86,9 @@ def _remove(hook: InterLinkHook, orphan: Orphan, save_log: SaveLog) -> Removal:
         state_text = "cannot be asked what became of it" if state is None else state or "does not know it any more"
         return Removal(orphan, f"cancelled; SLURM: {state_text}", gone=state is not None and ended(state))
     saved = save_log(orphan.name, hook.log_chunks(orphan.name))
-    where = f"; its log is {saved}" if saved else "; it had no log"
+    log_words = f"; its log is {saved}" if saved else "; it had no log"
     if orphan.active:
         known = cancel_pod(hook, orphan.name)
-        return Removal(orphan, f"{known}{where}", gone=known.verified)
+        return Removal(orphan, f"{known}{log_words}", gone=known.verified)
     there = hook.delete_pod(orphan.name)
-    return Removal(orphan, ("deleted" if there else "was not there any more") + where, gone=True)
+    return Removal(orphan, ("deleted" if there else "was not there any more") + log_words, gone=True)

@@ -131,7 +131,7 @@ class JobLifecycle(Generic[W]):
                 if status.phase.ended and same:
                     self._show_rest(text, job)
                 if same and not self._save_log(job, marked):
-                    raise TransientError(f"{self.about(job)} is not removed while its log cannot be saved")
+                    raise TransientError(f"{self.describe(job)} is not removed while its log cannot be saved")
                 self.backend.delete_ended(job.job_id)
                 self._finish(job, None)
             until = time.time() + job.access_lifetime if job.access_lifetime else None
@@ -175,7 +175,7 @@ class JobLifecycle(Generic[W]):
             return
         if status.owner.partition(".")[0] != job.owner.partition(".")[0]:
             raise PermanentError(
-                f"{self.about(job)} exists and belongs to somebody else ({quoted(status.owner)}); it is neither "
+                f"{self.describe(job)} exists and belongs to somebody else ({quoted(status.owner)}); it is neither "
                 "adopted nor removed: delete it, or use another namespace or [oscar] deployment_id"
             )
 
@@ -226,7 +226,7 @@ class JobLifecycle(Generic[W]):
         raise failure(
             outcome,
             manifest,
-            where=self.backend.display_name,
+            display_name=self.backend.display_name,
             object_uri=job.object_uri,
             conn_ids=(job.input_conn_id, job.output_conn_id),
             reported=status.reason,
@@ -367,7 +367,7 @@ class JobLifecycle(Generic[W]):
         if self.show is not None:
             self.show(job, log)
 
-    def about(self, job: RunningJob) -> str:
+    def describe(self, job: RunningJob) -> str:
         """Return words that name the job and its object."""
         of_object = f" of {quoted(job.object_uri)}" if job.object_uri else ""
         return f"{self.backend.display_name}: job {job.job_id!r}{of_object}"
@@ -391,7 +391,9 @@ class JobLifecycle(Generic[W]):
         self._show_rest(self._read_log(job), job)
         known = self.cancel(job)
         self._finish(job, None)
-        return too_late(job, event, about=self.about(job), timeout=self.timeout, known=known)
+        return too_late(job, event, display_name=self.describe(job), timeout=self.timeout, known=known)
 
     def _unobserved(self, job: RunningJob, event: JobEvent) -> OscarProviderError:
-        return TransientError(f"{self.about(job)} cannot be observed and was left running: {event.message}").of_target()
+        return TransientError(
+            f"{self.describe(job)} cannot be observed and was left running: {event.message}"
+        ).of_target()

@@ -158,7 +158,9 @@ class OscarBackend:
 
     def _federate(self, members: tuple[Member, ...]) -> None:
         self._elsewhere = self._places(
-            find_connections(members, self._members, is_oscar_connection, where=self.display_name) if members else ()
+            find_connections(members, self._members, is_oscar_connection, display_name=self.display_name)
+            if members
+            else ()
         )
 
     def _places(self, places: Sequence[tuple[str, str]]) -> tuple[OscarBackend, ...]:

@@ -45,36 +45,40 @@ Judge: TypeAlias = Callable[[EndedJob], object]
 SuccessWhen: TypeAlias = str | Mapping[str, str] | Judge
 
 
-def check_rule(rule: SuccessWhen, about: str) -> None:
+def check_rule(rule: SuccessWhen, display_name: str) -> None:
     """Refuse what is not a rule, in the DAG file.
 
     :raises DefinitionError: with the forms there are.
     """
     if callable(rule):
-        _check_function(rule, about)
+        _check_function(rule, display_name)
         return
     if rule == "status":
         return
     if isinstance(rule, Mapping) and rule and set(rule) <= {"log", "objects", "conn_id"} and set(rule) != {"conn_id"}:
         for name, value in rule.items():
             if not isinstance(value, str) or not value.strip():
-                raise DefinitionError(f"success_when of {about}: {name} is {quoted(value)}; expected a text")
+                raise DefinitionError(f"success_when of {display_name}: {name} is {quoted(value)}; expected a text")
         try:
             re.compile(rule.get("log", "."))
         except re.error as error:
-            raise DefinitionError(f"success_when of {about}: {rule['log']!r} is not a pattern ({error})") from error
+            raise DefinitionError(
+                f"success_when of {display_name}: {rule['log']!r} is not a pattern ({error})"
+            ) from error
         if "objects" in rule and "{" not in rule["objects"]:
             split_uri(rule["objects"])
         return
     raise DefinitionError(
-        f"success_when of {about} is {quoted(rule)}; expected 'status' (OSCAR's word alone, given also when the "
+        f"success_when of {display_name} is {quoted(rule)}; expected 'status' (OSCAR's word alone, given also when the "
         "script failed), {'log': <pattern>}, {'objects': 's3://bucket/prefix/*.txt'}, or a function"
     )
 
 
-def _check_function(rule: Judge, about: str) -> None:
+def _check_function(rule: Judge, display_name: str) -> None:
     if inspect.iscoroutinefunction(rule) or inspect.isasyncgenfunction(rule):
-        raise DefinitionError(f"success_when of {about} is an async function; expected one that returns its answer")
+        raise DefinitionError(
+            f"success_when of {display_name} is an async function; expected one that returns its answer"
+        )
     try:
         parameters = inspect.signature(rule)
     except (TypeError, ValueError):
@@ -84,7 +88,7 @@ def _check_function(rule: Judge, about: str) -> None:
         parameters.bind(None)
     except TypeError as error:
         raise DefinitionError(
-            f"success_when of {about} is a function of {parameters}; expected one of a single EndedJob ({error})"
+            f"success_when of {display_name} is a function of {parameters}; expected one of a single EndedJob ({error})"
         ) from error
 
 

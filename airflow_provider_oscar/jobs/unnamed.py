@@ -127,8 +127,8 @@ class UnnamedJobs:
                 except BlockingIOError as error:
                     if time.monotonic() > end:
                         raise TransientError(
-                            f"{self.hook.where}: other tasks have been submitting to service {self.service!r} for "
-                            f"{_LOCK_SECONDS:.0f} s, and OSCAR before 4.1 takes one at a time"
+                            f"{self.hook.display_name}: other tasks have been submitting to service {self.service!r} "
+                            f"for {_LOCK_SECONDS:.0f} s, and OSCAR before 4.1 takes one at a time"
                         ) from error
                     self.sleep(_LOCK_PAUSE)
             # Closing the file gives the lock back, also when the process dies.

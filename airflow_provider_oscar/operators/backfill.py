@@ -105,7 +105,7 @@ class BackfillObjectsOperator(BaseOperator):
             store,
             {"asset": self.asset_name, "objects": asked, "dry_run": self.dry_run_only},
             keys=(BACKFILL_REQUEST, BACKFILL_ANSWER),
-            about=f"backfill of {self.asset_name!r}",
+            display_name=f"backfill of {self.asset_name!r}",
             timeout=self.answer_timeout,
             pause=0.5,
             sleep=self._sleep,

@@ -109,7 +109,7 @@ class DCacheBringOnlineOperator(BaseOperator):
             paths = self._paths()
             status = event.get("status")
             if status == "error":
-                raise JobFailedError(f"{self.hook.settings.where}: staging failed: {event.get('message')}")
+                raise JobFailedError(f"{self.hook.display_name}: staging failed: {event.get('message')}")
             missing = self._not_online(paths)
             if not missing:
                 self.log.info("All %d files are on disk", len(paths))
@@ -119,7 +119,7 @@ class DCacheBringOnlineOperator(BaseOperator):
                 f"{quoted(path)}: {quoted(errors.get(path) or entry.locality or 'locality unknown')}"
                 for path, entry in list(missing.items())[:_SHOWN]
             )
-            words = f"{self.hook.settings.where}: {len(missing)} of {len(paths)} files are not on disk ({shown})"
+            words = f"{self.hook.display_name}: {len(missing)} of {len(paths)} files are not on disk ({shown})"
             if status == "timeout":
                 raise TransientError(f"{words} after {self.timeout}; the requests go on, try again or raise timeout")
             raise JobFailedError(f"{words}; ask the site whether their tapes can be read")
@@ -154,7 +154,7 @@ class DCacheBringOnlineOperator(BaseOperator):
         absent = [path for path in paths if path not in found]
         if absent:
             raise BadInputError(
-                f"{self.hook.settings.where}: {len(absent)} of {len(paths)} are not files, such as {quoted(absent[0])}"
+                f"{self.hook.display_name}: {len(absent)} of {len(paths)} are not files, such as {quoted(absent[0])}"
             )
         return {path: entry for path, entry in found.items() if not entry.complete}
 

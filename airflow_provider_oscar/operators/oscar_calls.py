@@ -81,7 +81,7 @@ class OscarInvokeOperator(BaseOperator):
     def _token(self, hook: OscarHook) -> str:
         found = hook.run(hook.get_service(self.service))
         if found is None:
-            raise DefinitionError(f"{hook.where}: there is no OSCAR service {self.service!r}")
+            raise DefinitionError(f"{hook.display_name}: there is no OSCAR service {self.service!r}")
         return str(found.get("token") or "")
 
     def _decoded(self, content: bytes) -> object:
@@ -151,7 +151,7 @@ class OscarDeleteServiceOperator(BaseOperator):
             active = [job.name for job in hook.run(hook.list_jobs(self.service)).values() if job.phase.active]
             if active and self.running_jobs == "refuse":
                 raise TransientError(
-                    f"{hook.where}: service {self.service!r} still has {len(active)} running job(s), such as "
+                    f"{hook.display_name}: service {self.service!r} still has {len(active)} running job(s), such as "
                     f"{active[0]!r}; wait for them, or say running_jobs='cancel'"
                 )
             before = _listed(hook)

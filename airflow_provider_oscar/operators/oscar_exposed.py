@@ -130,7 +130,7 @@ class OscarExposedServiceOperator(BaseOperator):
                     return self._decoded(answer)
             if time.monotonic() >= deadline:
                 raise TransientError(
-                    f"{hook.where}: service {self.service!r} did not answer within {self.wait:.0f} seconds; "
+                    f"{hook.display_name}: service {self.service!r} did not answer within {self.wait:.0f} seconds; "
                     f"`airflow oscar services get {self.service}` and its deployment's log say more"
                 )
             self.sleep(2.0)

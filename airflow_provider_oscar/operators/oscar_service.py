@@ -183,8 +183,8 @@ def _check_together(hook: OscarHook, services: Sequence[ServiceDefinition]) -> N
         if (other := by_name.setdefault(each.name, each)) is not each:
             raise DefinitionError(
                 f"the service {each.name!r} of the clusters {other.cluster_id!r} and {each.cluster_id!r} would be "
-                f"applied twice at {hook.where}, each in the other's place; give the clusters different connections, "
-                "or the services different names"
+                f"applied twice at {hook.display_name}, each in the other's place; give the clusters different "
+                "connections, or the services different names"
             )
     readers: dict[str, str] = {}
     for each in services:
@@ -312,7 +312,7 @@ class OscarServiceOperator(BaseOperator):
         hook = OscarHook(member_connection(definitions[0], definitions, self.clusters, self.oscar_conn_id))
         if self.action == "apply" and offloaded and not hook.run(hook.offloads()):
             raise DefinitionError(
-                f"{hook.where}: this OSCAR offloads nothing (interLink_available is false), so the services "
+                f"{hook.display_name}: this OSCAR offloads nothing (interLink_available is false), so the services "
                 f"{', '.join(offloaded)} would run in the cloud; register the virtual node and restart OSCAR, which "
                 "looks for nodes when it starts"
             )

@@ -124,11 +124,11 @@ class PodCallbacks:
             self._pod = as_object({"metadata": {"name": name, "namespace": self._hook.namespace}})
         return self._pod
 
-    def _call(self, method: str, **about: object) -> None:
+    def _call(self, method: str, **details: object) -> None:
         self._called.add(method)
         for each in self._callbacks:
             getattr(each, method)(
-                **about, client=self._hook.core, mode=_mode(), operator=self._operator, context=self._context
+                **details, client=self._hook.core, mode=_mode(), operator=self._operator, context=self._context
             )
 
 

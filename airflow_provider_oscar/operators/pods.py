@@ -190,9 +190,9 @@ class PodJobOperator(JobOperator[PodWork]):
         supervised = build_job(self, job, placement=placement)
         ti = context["ti"]
         if backend.node:
-            about = f"{ti.dag_id}/{ti.task_id}/{context['run_id']}/{getattr(ti, 'try_number', 1)}"
+            origin = f"{ti.dag_id}/{ti.task_id}/{context['run_id']}/{getattr(ti, 'try_number', 1)}"
             owner = flag_text(slurm_owner(job.deployment_id, backend.hook.namespace))
-            comment = flag_text(f"airflow:{about}", COMMENT_LIMIT - len(owner)) + owner
+            comment = flag_text(f"airflow:{origin}", COMMENT_LIMIT - len(owner)) + owner
             slurm = (slurm or SlurmOptions()).named(job_name=f"{ti.dag_id}.{ti.task_id}", comment=comment)
         task = {"dag_id": ti.dag_id, "run_id": str(context["run_id"]), "task_id": ti.task_id}
         request = PodRequest(

@@ -96,7 +96,7 @@ class ReplayObjectsOperator(BaseOperator):
             store,
             request,
             keys=(REQUEST, ANSWER),
-            about=f"replay of {self.asset!r}",
+            display_name=f"replay of {self.asset!r}",
             timeout=self.answer_timeout,
             pause=2.0,
             sleep=self._sleep,

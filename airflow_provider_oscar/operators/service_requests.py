@@ -16,7 +16,7 @@ def ask_service(
     request: Mapping[str, object],
     *,
     keys: tuple[str, str],
-    about: str,
+    display_name: str,
     timeout: float,
     pause: float,
     sleep: Callable[[float], None],
@@ -26,7 +26,7 @@ def ask_service(
     :param store: state store of the asset.
     :param request: as ``ingest/requests.py`` reads it.
     :param keys: what the keys of request and answer begin with.
-    :param about: words that name the request, for messages.
+    :param display_name: words that name the request, for messages.
     :param timeout: seconds to wait.
     :param pause: seconds between two polls.
     :param sleep: waits seconds.
@@ -41,7 +41,7 @@ def ask_service(
         if time.monotonic() > deadline:
             store.delete(asked)
             raise TransientError(
-                f"no triggerer answered the {about} within {timeout:g} s; is one running that has this provider?"
+                f"no triggerer answered the {display_name} within {timeout:g} s; is one running that has this provider?"
             )
         sleep(pause)
     store.delete(answered)

@@ -107,7 +107,7 @@ class _Settings:
                 "notification for asset %s: the extra 'assets' of connection %r lacks it", quoted(asset), self.conn_id
             )
             raise _Refused(HTTPStatus.NOT_FOUND, "no such asset")
-        return ReceiverRule.from_extra(entry, where=f"connection {self.conn_id!r}, asset {asset!r}")
+        return ReceiverRule.from_extra(entry, display_name=f"connection {self.conn_id!r}, asset {asset!r}")
 
 
 class _Routes:

@@ -85,16 +85,16 @@ class OscarJobSensor(BaseSensorOperator):
         with airflow_errors():
             seen = JobEvent.from_dict(event)
             if seen.status == "timeout":
-                raise JobFailedError(f"{self._about} did not end within {self.timeout:.0f} seconds")
+                raise JobFailedError(f"{self._display_name} did not end within {self.timeout:.0f} seconds")
             if seen.status != "ended":
-                raise TransientError(f"{self._about} cannot be observed: {seen.message or 'no reason given'}")
+                raise TransientError(f"{self._display_name} cannot be observed: {seen.message or 'no reason given'}")
             status = seen.job_status
             if status.phase is JobPhase.ABSENT:
-                raise LostContactError(f"{self._about} is not there, or no longer; check its name")
+                raise LostContactError(f"{self._display_name} is not there, or no longer; check its name")
             return self._ended(status)
 
     @property
-    def _about(self) -> str:
+    def _display_name(self) -> str:
         return f"OSCAR service {self.service!r} (connection {self.oscar_conn_id!r}): job {self.job_id!r}"
 
     @property
@@ -109,7 +109,7 @@ class OscarJobSensor(BaseSensorOperator):
         if status.phase is JobPhase.SUCCEEDED:
             return status.phase.value
         log = self._backend.log(self.job_id) or ""
-        raise JobFailedError(f"{self._about} failed. Last lines of its log: {last_lines(log) or 'none'}")
+        raise JobFailedError(f"{self._display_name} failed. Last lines of its log: {last_lines(log) or 'none'}")
 
     def _defer(self) -> NoReturn:
         self.defer(

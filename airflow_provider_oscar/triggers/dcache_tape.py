@@ -72,13 +72,13 @@ class DCacheTapeTrigger(StoredTrigger):
         from airflow_provider_oscar.hooks.dcache import tape
 
         errors: dict[str, str] = {}
-        where = hook.settings.where
+        display_name = hook.display_name
         for number, request in enumerate(self.requests, start=1):
-            backoff = LoggedBackoff(log, f"{where}: staging request {number} of {len(self.requests)}")
+            backoff = LoggedBackoff(log, f"{display_name}: staging request {number} of {len(self.requests)}")
             while True:
                 pause = self.poll_interval
                 try:
-                    seen = await arun(client, tape.stage_status(hook.frontend, request), where=where)
+                    seen = await arun(client, tape.stage_status(hook.frontend, request), display_name=display_name)
                     backoff.reset()
                 except (DefinitionError, PermanentError):
                     raise

@@ -98,9 +98,9 @@ class NewObjectTrigger(BaseEventTrigger, Generic[A]):
     def watcher(self) -> Watcher:
         """Return what decides which objects of the listing are new."""
         arguments = self.arguments
-        about = f"watcher of asset {arguments.asset_name!r} on {arguments.about()}"
+        display_name = f"watcher of asset {arguments.asset_name!r} on {arguments.display_name()}"
         store = WatchStateStore(arguments.asset_name, arguments.identity(), asks=True)
-        return Watcher(about, arguments.policy(), store, report=report)
+        return Watcher(display_name, arguments.policy(), store, report=report)
 
 
 class S3NewObjectTrigger(NewObjectTrigger[S3Arguments]):

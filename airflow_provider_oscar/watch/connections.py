@@ -82,16 +82,16 @@ class _Threads:
 class StoreConnection(Generic[H]):
     """The hook of one connection, and its threads.
 
-    :param about: names the connection in messages.
+    :param display_name: names the connection in messages.
     :param open_hook: makes the hook, in a thread; called again after a failure, so that a corrected connection is used.
     :param workers: calls at a time.
     :param deadline: seconds until a call counts as hanging.
     """
 
     def __init__(
-        self, about: str, open_hook: Callable[[], H], *, workers: int = WORKERS, deadline: float = CALL_DEADLINE
+        self, display_name: str, open_hook: Callable[[], H], *, workers: int = WORKERS, deadline: float = CALL_DEADLINE
     ) -> None:
-        self.about = about
+        self.display_name = display_name
         self.users = 0
         self._open_hook = open_hook
         self._workers = workers
@@ -118,8 +118,8 @@ class StoreConnection(Generic[H]):
             return work.result()
         threads.hangs(work)
         raise TransientError(
-            f"{self.about}: no answer within {self._deadline:g} s; {threads.hanging} of {self._workers} calls to it "
-            "hang. Other connections are not affected"
+            f"{self.display_name}: no answer within {self._deadline:g} s; {threads.hanging} of {self._workers} calls "
+            "to it hang. Other connections are not affected"
         )
 
     async def _slot(self) -> _Threads:
@@ -131,7 +131,7 @@ class StoreConnection(Generic[H]):
             except TimeoutError:
                 if threads.hanging >= self._workers and not self._replace(threads):
                     raise TransientError(
-                        f"{self.about}: all {self._workers} calls to it hang, and no further one is begun"
+                        f"{self.display_name}: all {self._workers} calls to it hang, and no further one is begun"
                     ) from None
             else:
                 if threads is self._threads:
@@ -146,7 +146,9 @@ class StoreConnection(Generic[H]):
         hung = asyncio.get_running_loop().time() - threads.hung_at
         if hung < GIVE_UP_AFTER * self._deadline or len(self._given_up) >= _MOST_GIVEN_UP:
             return False
-        log.warning("%s: all %d calls to it hang and are given up; it is tried with others", self.about, self._workers)
+        log.warning(
+            "%s: all %d calls to it hang and are given up; it is tried with others", self.display_name, self._workers
+        )
         self._given_up.append(threads)
         threads.pool.shutdown(wait=False)
         self._threads = _Threads(self._workers)

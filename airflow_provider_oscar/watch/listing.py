@@ -62,8 +62,8 @@ async def list_objects(
         yield [each for each in held if sentinels.released(each) is not None]
     if unreadable:
         raise PermanentError(
-            f"{unreadable} entries of {arguments.about()} cannot be read, so objects may be missing; all others were "
-            "taken in"
+            f"{unreadable} entries of {arguments.display_name()} cannot be read, so objects may be missing; all others "
+            "were taken in"
         )
 
 

@@ -58,7 +58,7 @@ class WatchProducer(SharedStreamProducer):
         """Yield every page twice: once for the watchers, once for :meth:`advance`."""
         source = self._source = self._make_source()
         _spare_collections()
-        backoff = LoggedBackoff(log, source.about)
+        backoff = LoggedBackoff(log, source.display_name)
         pause = 0.0
         while True:
             for make_pages, ends in ((source.full_listing, True), (lambda: source.incremental(pause), False)):  # noqa: B023

@@ -77,7 +77,7 @@ class ServiceJobsSource(ListingSource):
         self._empty_listings = EmptyListingGuard()
 
     @property
-    def about(self) -> str:
+    def display_name(self) -> str:
         """Service and connection."""
         return f"watching the jobs of OSCAR service {self.service!r} (connection {self.conn_id!r})"
 
@@ -92,7 +92,7 @@ class ServiceJobsSource(ListingSource):
             there = hook if number == 0 else await OscarHook.resolved(conn_id)
             jobs = await there.arun(there.list_jobs(service))
             if not self._empty_listings.plausible(len(jobs), place=f"{conn_id}/{service}"):
-                raise empty_listing_error(self.about)
+                raise empty_listing_error(self.display_name)
             now = datetime.now(tz=UTC)
             # A job that runs is another version of what it will be, so nothing of it is remembered.
             events = [
@@ -106,7 +106,7 @@ class ServiceJobsSource(ListingSource):
     async def _elsewhere(self, members: tuple[Member, ...]) -> tuple[tuple[str, str], ...]:
         own = {each.cluster_id for each in members} - self.members.keys()
         known = {each for each in own if await _is_connection(each)}
-        return find_connections(members, self.members, known.__contains__, where=self.about)
+        return find_connections(members, self.members, known.__contains__, display_name=self.display_name)
 
 
 async def _is_connection(conn_id: str) -> bool:
@@ -152,7 +152,7 @@ class ServiceJobsArguments(WatchArguments):
             conn_id=self.conn_id, service=self.service, interval=self.poll_interval, members=dict(self.members)
         )
 
-    def about(self) -> str:
+    def display_name(self) -> str:
         """Return service and connection."""
         return f"jobs of OSCAR service {self.service!r} (connection {self.conn_id!r})"
 

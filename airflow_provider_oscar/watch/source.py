@@ -122,24 +122,25 @@ class EmptyListingGuard:
         self._left[place] = left
         return False
 
-    def require(self, count: int, about: str) -> None:
+    def require(self, count: int, display_name: str) -> None:
         """Take note of a listing.
 
         :param count: its entries.
-        :param about: words for the message.
+        :param display_name: words for the message.
         :raises TransientError: if it is not to be trusted yet.
         """
         if not self.plausible(count):
-            raise empty_listing_error(about)
+            raise empty_listing_error(display_name)
 
 
-def empty_listing_error(about: str) -> TransientError:
+def empty_listing_error(display_name: str) -> TransientError:
     """Return the error of a listing that is not trusted.
 
-    :param about: words for the message.
+    :param display_name: words for the message.
     """
     return TransientError(
-        f"{about}: the listing was suddenly empty; not trusted until it was so {EmptyListingGuard.IN_A_ROW} times"
+        f"{display_name}: the listing was suddenly empty; not trusted until it was so {EmptyListingGuard.IN_A_ROW} "
+        "times"
     )
 
 
@@ -153,7 +154,7 @@ class ListingSource(ABC):
 
     @property
     @abstractmethod
-    def about(self) -> str:
+    def display_name(self) -> str:
         """Words for messages: the place and the connection."""
 
     @abstractmethod

@@ -150,8 +150,10 @@ class WatchStateStore:
 
         :raises TransientError: if nobody answers; nothing is guessed.
         """
-        about = f"the watcher of {self.asset_name!r}"
-        answer = await ask(self._store, {"index": self.identity.index}, token=_digest(self.key), about=about)
+        display_name = f"the watcher of {self.asset_name!r}"
+        answer = await ask(
+            self._store, {"index": self.identity.index}, token=_digest(self.key), display_name=display_name
+        )
         self._asks = False
         since = answer.get("since")
         self.since = read_iso(since) if isinstance(since, str) else None
@@ -247,7 +249,7 @@ async def ask(
     request: Mapping[str, object],
     *,
     token: str,
-    about: str,
+    display_name: str,
     patience: float = _PATIENCE,
     pause: float = 0.25,
 ) -> Mapping[str, object]:
@@ -256,7 +258,7 @@ async def ask(
     :param store: state store of the asset.
     :param request: what is asked.
     :param token: of who asks; he finds no answer but his own, and leaves none behind.
-    :param about: who asks, for messages.
+    :param display_name: who asks, for messages.
     :param patience: seconds to wait for an answer.
     :param pause: seconds between two polls.
     :raises TransientError: if there is none.
@@ -268,11 +270,11 @@ async def ask(
         if isinstance(answer, Mapping):
             await store.adelete(f"{MEMORY_ANSWER}{token}")
             if "error" in answer:
-                raise DefinitionError(f"{about}: {answer['error']}")
+                raise DefinitionError(f"{display_name}: {answer['error']}")
             return answer
         await asyncio.sleep(pause)
     await store.adelete(f"{MEMORY_REQUEST}{token}")
-    raise TransientError(f"{about}: the hand-over service of the triggerer does not answer; it is asked again")
+    raise TransientError(f"{display_name}: the hand-over service of the triggerer does not answer; it is asked again")
 
 
 def _digest(text: str) -> str:

@@ -26,7 +26,7 @@ IDLE_WRITE_INTERVAL = 600.0
 class WatcherStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What a watcher has seen since it began; times are ISO 8601, in UTC.
 
-    :param about: the asset, the place and the connection.
+    :param display_name: the asset, the place and the connection.
     :param last_listing: end of the last complete listing, by our clock; empty before the first.
     :param last_event: modification of the youngest object emitted, by the store's clock.
     :param lag: seconds between that modification and its emission.
@@ -46,7 +46,7 @@ class WatcherStatus(msgspec.Struct, frozen=True, kw_only=True):
     :param error: the last failure.
     """
 
-    about: str
+    display_name: str
     last_listing: str = ""
     last_event: str = ""
     lag: float = 0.0
@@ -89,7 +89,7 @@ class WatcherStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_dict(self) -> dict[str, object]:
         """Return JSON values."""
-        return to_stored(replace(self, about=self.about[:_MESSAGE_LIMIT]))
+        return to_stored(replace(self, display_name=self.display_name[:_MESSAGE_LIMIT]))
 
     @classmethod
     def from_dict(cls, values: object) -> WatcherStatus:

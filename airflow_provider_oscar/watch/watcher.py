@@ -65,7 +65,7 @@ class Watcher:
 
     For each page call :meth:`process`, emit what it returns, then call :meth:`commit`. Neither raises.
 
-    :param about: the place and the asset, for messages.
+    :param display_name: the place and the asset, for messages.
     :param report: receives each status, for metrics.
     :param clock: seconds of a steady clock.
     :param policy: which objects are new.
@@ -74,21 +74,21 @@ class Watcher:
 
     def __init__(
         self,
-        about: str,
+        display_name: str,
         policy: Policy,
         store: WatchStateStore,
         *,
         report: Report | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._about = about
+        self._name = display_name
         self._policy = policy
         self._store = store
         self._report = report
         self._clock = clock
         asset = f"the state of asset {store.asset_name!r}"
-        self._reading = LoggedBackoff(log, f"{about}: reading {asset}")
-        self._writing = LoggedBackoff(log, f"{about}: writing {asset}; nothing is lost meanwhile")
+        self._reading = LoggedBackoff(log, f"{display_name}: reading {asset}")
+        self._writing = LoggedBackoff(log, f"{display_name}: writing {asset}; nothing is lost meanwhile")
         self._strategy = STRATEGIES[policy.strategy]
         self._state: WatchState | None = None
         self._loaded = False
@@ -106,7 +106,7 @@ class Watcher:
         self._unpruned = 0  # listings since then
         self._emitting: Mapping[int, ObjectEvent] = {}
         self._passed: set[int] = set()
-        self.status = WatcherStatus(about=about)
+        self.status = WatcherStatus(display_name=display_name)
         self._status_saved = self.status
         self._status_time = clock()
 
@@ -186,7 +186,7 @@ class Watcher:
             require_storable(event)
         except Exception as error:  # noqa: BLE001 - one poisoned key must not hide the others
             self.status = replace(self.status, skipped=self.status.skipped + 1)
-            log.warning("%s: key %s is skipped: %s", self._about, quoted(event.key), quoted(error))
+            log.warning("%s: key %s is skipped: %s", self._name, quoted(event.key), quoted(error))
             return False
         return True
 
@@ -221,7 +221,7 @@ class Watcher:
             log.warning(
                 "%s: %d objects, such as %s, are another version at every listing though their size stays, probably "
                 "because the store makes up their times or entity tags; they are held back until two listings agree",
-                self._about,
+                self._name,
                 len(unstable),
                 quoted(next(iter(unstable))),
             )
@@ -269,14 +269,14 @@ class Watcher:
         self._reading.reset()
         self._loaded = True
         if status is not None:
-            self.status = replace(status, about=self._about)
+            self.status = replace(status, display_name=self._name)
         if state is None:
             self._start()
         elif self._store.predecessor:
             self._inherit(state)
         else:
             self._state, self._settled = state, True
-            log.info("%s: goes on from %d remembered objects", self._about, len(state.seen))
+            log.info("%s: goes on from %d remembered objects", self._name, len(state.seen))
         if state is not None and self._store.since is not None:  # of another asset, which no DAG names any more
             self._again_since, self._settled = self._store.since, False
 
@@ -295,7 +295,7 @@ class Watcher:
             "%s: no state in the store of asset %r, so start=%r applies: what is there now %s. If this watcher ran "
             "before, its state was removed, as Airflow does when no active DAG names the asset any more, or its place "
             "was changed",
-            self._about,
+            self._name,
             self._store.asset_name,
             start.isoformat() if isinstance(start, datetime) else start.value,
             words,
@@ -307,14 +307,14 @@ class Watcher:
         since = (page.server_time or datetime.now(tz=UTC)) - max(waited, timedelta(0))
         self._state, self._baseline = self._strategy(), lambda event: event.modified < since
         text = since.isoformat(timespec="seconds")
-        log.warning("%s: can be listed now; what was modified since the first attempt (%s) is new", self._about, text)
+        log.warning("%s: can be listed now; what was modified since the first attempt (%s) is new", self._name, text)
 
     def _inherit(self, state: WatchState) -> None:
         """Begin with what a predecessor of another filter, or strategy, knew to be listed."""
         log.warning(
             "%s: the choice of objects was changed from %s to %s; it starts with the %d objects that were known to be "
             "listed, of which none is reported again, and reports what came since",
-            self._about,
+            self._name,
             self._store.predecessor,
             self._store.identity.choice,
             len(state.seen),
@@ -339,7 +339,7 @@ class Watcher:
             known = Fingerprints(digest for digest in listing.listed or () if digest not in waiting)
             self._state = self._strategy(seen=known)
             self.status = replace(self.status, skipped_at_start=len(listing.held) - len(waiting))
-            log.warning("%s: %d objects were there already and are not reported", self._about, len(known))
+            log.warning("%s: %d objects were there already and are not reported", self._name, len(known))
         self._settled, self._baseline, self._again_since = True, None, None
         state, options, listed = self._state, self._policy.options, listing.listed
         pruned = listed is not None and not listing.unreadable
@@ -355,7 +355,7 @@ class Watcher:
             log.warning(
                 "%s: %d entries of the listing could not be read, so the objects are not seen, and nothing is taken "
                 "as gone",
-                self._about,
+                self._name,
                 listing.unreadable,
             )
         unstable = len(self._changes.unstable)

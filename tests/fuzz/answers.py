@@ -120,7 +120,7 @@ def _answered(flow: Callable[[], Any], answer: httpx.Response) -> None:
     content, headers, status = answer.content, answer.headers.raw, answer.status_code
     again = httpx.MockTransport(lambda _: httpx.Response(status, headers=headers, content=content))
     with httpx.Client(transport=again, cookies=cookie_jar()) as client, suppress(OscarProviderError):
-        run(client, flow(), where="connection 'x'")
+        run(client, flow(), display_name="connection 'x'")
 
 
 def oscar(data: bytes) -> None:
@@ -154,7 +154,7 @@ def headers(data: bytes) -> None:
             lambda _, status=status: httpx.Response(status, headers=[field], stream=httpx.ByteStream(b"{}"))
         )
         with httpx.Client(transport=transport, cookies=cookie_jar()) as client, suppress(OscarProviderError):
-            run(client, flow(), where="connection 'x'")
+            run(client, flow(), display_name="connection 'x'")
 
 
 def rucio(data: bytes) -> None:

@@ -89,10 +89,10 @@ class CredentialGuard(httpx.Auth):
 def _bearer(token: str, settings: DCacheSettings, source: str) -> str:
     token = token.strip()
     if not token:
-        raise DefinitionError(f"{settings.where}: {source} gives no token; renew it or correct the connection")
+        raise DefinitionError(f"{settings.display_name}: {source} gives no token; renew it or correct the connection")
     if not _TOKEN.fullmatch(token):
         raise DefinitionError(
-            f"{settings.where}: {source} does not hold a bearer token (it has characters no token has)"
+            f"{settings.display_name}: {source} does not hold a bearer token (it has characters no token has)"
         )
     return f"Bearer {token}"
 

@@ -40,10 +40,10 @@ def list_at_door(
         list with an empty listing.
     :param unreadable: called once, at the end, with the number of entries that could not be read.
     """
-    action, where = f"list {quoted(path)}", door.settings.where
+    action, display_name = f"list {quoted(path)}", door.settings.display_name
     parser = PropfindParser(
         door.base_path,
-        what=f"{where}: cannot {action}",
+        what=f"{display_name}: cannot {action}",
         max_entries=max_entries + 1,
         plain=not dcache,
     )
@@ -59,26 +59,26 @@ def list_at_door(
                 for entry in parser.take():
                     if entry.path != path:
                         empty = False
-                        yield _child(entry, path, where=where)
+                        yield _child(entry, path, display_name=display_name)
                     elif entry.is_directory:
                         itself = True
                     else:
-                        raise PermanentError(f"{where}: cannot {action}: it is not a directory")
+                        raise PermanentError(f"{display_name}: cannot {action}: it is not a directory")
         finally:
             answer.close()
     except TRANSPORT_ERRORS as error:
-        raise transport_error(error, request=request, where=where) from error
+        raise transport_error(error, request=request, display_name=display_name) from error
     parser.close()
-    _require_whole(parser, path, itself=itself, where=where)
+    _require_whole(parser, path, itself=itself, display_name=display_name)
     unreadable(parser.skipped)
     if empty and not parser.skipped and dcache:
         _require_listable(client, door, path)
 
 
-def _require_whole(parser: PropfindParser, path: str, *, itself: bool, where: str) -> None:
+def _require_whole(parser: PropfindParser, path: str, *, itself: bool, display_name: str) -> None:
     if not itself:
         raise PermanentError(
-            f"{where}: cannot list {quoted(path)}: the answer does not show the directory itself "
+            f"{display_name}: cannot list {quoted(path)}: the answer does not show the directory itself "
             f"({parser.skipped} entries elsewhere); is the path of the WebDAV URL the one the server uses?"
         )
 
@@ -92,13 +92,15 @@ def _require_listable(client: httpx.Client, door: WebDavEndpoint, path: str) -> 
     try:
         answer = client.send(request, stream=True)
     except TRANSPORT_ERRORS as error:
-        raise transport_error(error, request=request, where=door.settings.where) from error
+        raise transport_error(error, request=request, display_name=door.settings.display_name) from error
     answer.close()
     if answer.status_code in (401, 403):
         raise door.error(answer, f"list {quoted(path)}")
 
 
-def _child(entry: NamespaceEntry, path: str, *, where: str) -> NamespaceEntry:
+def _child(entry: NamespaceEntry, path: str, *, display_name: str) -> NamespaceEntry:
     if entry.path.rpartition("/")[0] != path.rstrip("/"):
-        raise PermanentError(f"{where}: the listing of {quoted(path)} shows {quoted(entry.path)}, which is not in it")
+        raise PermanentError(
+            f"{display_name}: the listing of {quoted(path)} shows {quoted(entry.path)}, which is not in it"
+        )
     return entry

@@ -12,16 +12,16 @@ from airflow_provider_oscar.hooks.http.errors import error_class, http_error, re
 DELAY_WHEN_UNSAID = 60.0
 
 
-def status_error(answer: httpx.Response, *, where: str, action: str) -> OscarProviderError:
+def status_error(answer: httpx.Response, *, display_name: str, action: str) -> OscarProviderError:
     """Return the error for an answer that does not mean success.
 
     :param answer: the answer, its body read or not.
-    :param where: words that name the connection.
+    :param display_name: words that name the connection.
     :param action: what was attempted, in words, with paths quoted.
     """
     status = answer.status_code
     reply = f"HTTP {status}{_text(answer) or _reason_phrase(answer)}"
-    prefix = f"{where}: cannot {action}"
+    prefix = f"{display_name}: cannot {action}"
     delay = retry_after(answer.headers, DELAY_WHEN_UNSAID if status == 429 else None)
     return http_error(status, f"{prefix}: {_reason(status, reply, answer)}", delay=delay)
 

@@ -108,8 +108,8 @@ def unsubscribe(frontend: RestEndpoint, subscription: str) -> Flow[None]:
     answer = yield frontend.request("DELETE", subscription)
     if answer.status_code == 404 and "%2f" in subscription.lower():
         raise PermanentError(
-            f"{frontend.where}: dCache cannot end the subscription {quoted(subscription)}, whose id holds a slash; "
-            "its events go on until the channel is deleted"
+            f"{frontend.display_name}: dCache cannot end the subscription {quoted(subscription)}, whose id holds a "
+            "slash; its events go on until the channel is deleted"
         )
     frontend.expect(answer, action="end a subscription", ok=(200, 204, 404))
 
@@ -147,15 +147,15 @@ async def stream(
             if answer.status_code != 200:
                 raise frontend.error(answer, "open the event stream")
             if not answer.headers.get("content-type", "").startswith("text/event-stream"):
-                raise PermanentError(f"{frontend.where}: the event channel does not answer with an event stream")
+                raise PermanentError(f"{frontend.display_name}: the event channel does not answer with an event stream")
             async for chunk in answer.aiter_bytes():
                 for event in parser.feed(chunk):
                     yield event
         finally:
             await answer.aclose()
     except TRANSPORT_ERRORS as error:
-        raise transport_error(error, request=request, where=frontend.where) from error
-    raise TransientError(f"{frontend.where}: the server closed the event stream")
+        raise transport_error(error, request=request, display_name=frontend.display_name) from error
+    raise TransientError(f"{frontend.display_name}: the server closed the event stream")
 
 
 def read_message(event: SseEvent) -> InotifyMessage | SystemMessage | None:
@@ -190,4 +190,6 @@ def subscription_id(url: str) -> str:
 
 def _gone(answer: httpx.Response, frontend: RestEndpoint) -> None:
     if answer.status_code == 404:
-        raise ChannelGone(f"{frontend.where}: the event channel is gone (expired, deleted, or the frontend restarted)")
+        raise ChannelGone(
+            f"{frontend.display_name}: the event channel is gone (expired, deleted, or the frontend restarted)"
+        )

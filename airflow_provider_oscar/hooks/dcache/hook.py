@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
-from airflow.sdk import BaseHook
 
 from airflow_provider_oscar.core.errors import (
     DefinitionError,
@@ -30,6 +29,7 @@ from airflow_provider_oscar.core.errors import (
 )
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.core.staging import StageIn, StageOutWebDAV
+from airflow_provider_oscar.hooks.base import NamedByConnection
 from airflow_provider_oscar.hooks.dcache import rest, staging, webdav
 from airflow_provider_oscar.hooks.dcache.auth import CredentialGuard, credentials
 from airflow_provider_oscar.hooks.dcache.door_listing import list_at_door
@@ -55,7 +55,7 @@ MAX_DIRECTORIES = 10_000
 FRONTEND_REST = 30.0
 
 
-class DCacheHook(BaseHook):
+class DCacheHook(NamedByConnection):
     """Files of one dCache instance or WebDAV server.
 
     :param dcache_conn_id: connection of type ``dcache``. Host is the WebDAV URL (``https://door:2880/base``); paths
@@ -141,7 +141,7 @@ class DCacheHook(BaseHook):
 
     def run(self, flow: Flow[T], *, limit: int = ANSWER_LIMIT) -> T:
         """Send the requests of a flow and return its result."""
-        return run(self.client, flow, where=self.settings.where, limit=limit)
+        return run(self.client, flow, display_name=self.display_name, limit=limit)
 
     def test_connection(self) -> tuple[bool, str]:
         """Answer the Test button: whether door and frontend are reached and take the credentials."""
@@ -151,11 +151,14 @@ class DCacheHook(BaseHook):
             if settings.frontend_url:
                 who = self.run(rest.user(self.frontend))
                 if settings.auth is not AuthMode.NONE and who.get("status") != "AUTHENTICATED":
-                    return False, f"{settings.where}: the REST frontend takes us for an anonymous user; check 'auth'."
+                    return (
+                        False,
+                        f"{self.display_name}: the REST frontend takes us for an anonymous user; check 'auth'.",
+                    )
                 words.append(f"REST frontend knows us as {quoted(who.get('username', 'anonymous'))}")
             entry = self.run(webdav.stat(self.door, "/"))
             if entry is None:
-                return False, f"{settings.where}: the path of the WebDAV URL does not exist on the server."
+                return False, f"{self.display_name}: the path of the WebDAV URL does not exist on the server."
             if settings.frontend_url:
                 self._require_one_view(entry)
                 self.run(rest.require_listable(self.frontend, "/"))
@@ -176,9 +179,9 @@ class DCacheHook(BaseHook):
             return
         shown = "there is no such path" if at_frontend is None else f"it is {quoted(at_frontend.pnfsid)}"
         raise DefinitionError(
-            f"{self.settings.where}: door and REST frontend do not show the same directory: at the door its PNFS-ID is "
-            f"{quoted(at_door.pnfsid)}, at the frontend, asked for {quoted(self.frontend.absolute('/'))}, {shown}; "
-            "set the extras 'door_root' and 'frontend_root' to what the site shows as their roots"
+            f"{self.display_name}: door and REST frontend do not show the same directory: at the door its "
+            f"PNFS-ID is {quoted(at_door.pnfsid)}, at the frontend, asked for {quoted(self.frontend.absolute('/'))}, "
+            f"{shown}; set the extras 'door_root' and 'frontend_root' to what the site shows as their roots"
         )
 
     def _at_frontend(self, flow: Flow[T], *, limit: int = ANSWER_LIMIT) -> tuple[bool, T | None]:
@@ -259,7 +262,7 @@ class DCacheHook(BaseHook):
             visited += 1
             if visited > max_directories:
                 raise PermanentError(
-                    f"{self.settings.where}: {quoted(container)} holds more than {max_directories} directories; "
+                    f"{self.display_name}: {quoted(container)} holds more than {max_directories} directories; "
                     "watch a smaller part or raise the limit"
                 )
             for entry in self.iter_entries(waiting.popleft(), max_entries=max_entries - seen):
@@ -378,13 +381,13 @@ class DCacheHook(BaseHook):
             self._unreadable[path] = count
             self.log.warning(
                 "%s: %d entries of %s could not be read and are left out at every listing",
-                self.settings.where,
+                self.display_name,
                 count,
                 quoted(path),
             )
 
     def _too_many(self, path: str, limit: int) -> PermanentError:
-        return PermanentError(f"{self.settings.where}: {quoted(path)} holds more than {limit} entries; raise the limit")
+        return PermanentError(f"{self.display_name}: {quoted(path)} holds more than {limit} entries; raise the limit")
 
     def _tls(self) -> ssl.SSLContext:
         settings = self.settings

@@ -36,15 +36,15 @@ class RestEndpoint:
         """
         if not self.settings.frontend_url:
             raise DefinitionError(
-                f"{self.where}: the extra 'frontend_url' is empty; set it to dCache's REST frontend, "
+                f"{self.display_name}: the extra 'frontend_url' is empty; set it to dCache's REST frontend, "
                 "such as https://frontend.example.org:3880"
             )
         return self.settings.frontend_url
 
     @property
-    def where(self) -> str:
+    def display_name(self) -> str:
         """Words that name the connection."""
-        return self.settings.where
+        return self.settings.display_name
 
     def absolute(self, path: str) -> str:
         """Return the frontend's path of a path of the connection, which begins where the WebDAV URL does."""
@@ -69,7 +69,7 @@ class RestEndpoint:
 
     def error(self, answer: httpx.Response, action: str) -> Exception:
         """Return the error for an answer that does not mean success."""
-        return status_error(answer, where=self.where, action=action)
+        return status_error(answer, display_name=self.display_name, action=action)
 
     def json(self, answer: httpx.Response, *, action: str, ok: tuple[int, ...] = (200, 201)) -> object:
         """Decode an answer.
@@ -82,7 +82,7 @@ class RestEndpoint:
             return parse_json(answer.content)
         except ValueError as error:
             raise TransientError(
-                f"{self.where}: cannot {action}: the answer is not JSON; is this a dCache frontend?"
+                f"{self.display_name}: cannot {action}: the answer is not JSON; is this a dCache frontend?"
             ) from error
 
     def expect(self, answer: httpx.Response, *, action: str, ok: tuple[int, ...]) -> httpx.Response:
@@ -105,7 +105,7 @@ class RestEndpoint:
         _, marker, rest = path.partition("/api/v1/")
         if not marker or not rest or "/../" in f"/{rest}/":
             raise PermanentError(
-                f"{self.where}: cannot {action}: the header {header!r} is {quoted(raw)}, not a URL of ours"
+                f"{self.display_name}: cannot {action}: the header {header!r} is {quoted(raw)}, not a URL of ours"
             )
         return "/" + rest
 
@@ -131,12 +131,12 @@ def children(frontend: RestEndpoint, path: str) -> Flow[tuple[list[NamespaceEntr
     body = frontend.json(answer, action=action)
     body = _file(frontend, body, action=action)
     if body["fileType"] != "DIR":
-        raise PermanentError(f"{frontend.where}: cannot {action}: it is not a directory")
+        raise PermanentError(f"{frontend.display_name}: cannot {action}: it is not a directory")
     listed = body.get("children")
     if listed is None:
         listed = []
     if not isinstance(listed, list):
-        raise PermanentError(f"{frontend.where}: cannot {action}: the answer has no list of children")
+        raise PermanentError(f"{frontend.display_name}: cannot {action}: the answer has no list of children")
     found = []
     for child in listed:
         name = child.get("fileName") if isinstance(child, dict) else None
@@ -151,7 +151,7 @@ def _file(frontend: RestEndpoint, body: object, *, action: str) -> dict[str, obj
     :raises TransientError: if it is none: it must not be taken for a file that is not there, or not whole.
     """
     if not isinstance(body, dict) or not isinstance(body.get("fileType"), str):
-        raise TransientError(f"{frontend.where}: cannot {action}: the answer is none of a dCache frontend")
+        raise TransientError(f"{frontend.display_name}: cannot {action}: the answer is none of a dCache frontend")
     return body
 
 

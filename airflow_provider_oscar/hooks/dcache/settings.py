@@ -89,13 +89,13 @@ class DCacheSettings:
         base = self.namespace_base
         if base != self.frontend_root and not base.startswith(self.frontend_root + "/"):
             raise DefinitionError(
-                f"{self.where}: the WebDAV URL shows {quoted(base or '/')}, which is not below the extra "
+                f"{self.display_name}: the WebDAV URL shows {quoted(base or '/')}, which is not below the extra "
                 f"'frontend_root' ({quoted(self.frontend_root)}); correct it, 'door_root', or the path of the URL"
             )
         return base[len(self.frontend_root) :]
 
     @property
-    def where(self) -> str:
+    def display_name(self) -> str:
         """Words that name the connection in messages."""
         return f"connection {self.conn_id!r}"
 
@@ -129,11 +129,13 @@ class DCacheSettings:
         needs = {AuthMode.TOKEN_FILE: "token_file", AuthMode.X509: "cert_file", AuthMode.BASIC: "login"}
         missing = needs.get(settings.auth)
         if missing and not getattr(settings, missing):
-            raise DefinitionError(f"{settings.where}: auth is {settings.auth.value!r}, but {missing!r} is empty")
+            raise DefinitionError(f"{settings.display_name}: auth is {settings.auth.value!r}, but {missing!r} is empty")
         if settings.frontend_url:
             _ = settings.frontend_base  # checks that both views show one file
         if settings.auth in (AuthMode.TOKEN, AuthMode.MACAROON) and not (settings.token or settings.password):
-            raise DefinitionError(f"{settings.where}: auth is {settings.auth.value!r}, but the extra 'token' is empty")
+            raise DefinitionError(
+                f"{settings.display_name}: auth is {settings.auth.value!r}, but the extra 'token' is empty"
+            )
         return settings
 
 

@@ -75,8 +75,8 @@ def access_headers(
     if settings.allow_credential_forwarding and header:
         return {"Authorization": header}
     raise DefinitionError(
-        f"{settings.where}: the server issues no macaroons, so that a job could reach {quoted(path)} only with the "
-        "connection's own credentials, which are not handed out. Use a dCache door with TLS that issues macaroons, "
+        f"{settings.display_name}: the server issues no macaroons, so that a job could reach {quoted(path)} only with "
+        "the connection's own credentials, which are not handed out. Use a dCache door with TLS that issues macaroons, "
         "stage through S3, or set the extra 'allow_credential_forwarding' to true if the jobs may see them"
     ) from cause
 
@@ -95,19 +95,19 @@ def dcache_path(uri: str) -> str:
 def _require_unchanged(hook: DCacheHook, event: ObjectEvent, path: str) -> tuple[str, Checksum | None]:
     """Return the entity tag of the door and a checksum, if the file is still the one of the event."""
     now = hook.stat(path)
-    where = f"{hook.settings.where}: {quoted(event.uri)}"
+    prefix = f"{hook.display_name}: {quoted(event.uri)}"
     if now is None or now.is_directory:
-        raise BadInputError(f"{where} is gone; it was deleted or moved")
+        raise BadInputError(f"{prefix} is gone; it was deleted or moved")
     resized = event.size is not None and now.size is not None and event.size != now.size
     if resized or not _same_version(event.etag, now.etag):
-        raise BadInputError(f"{where} was overwritten; the newer version has an event of its own")
+        raise BadInputError(f"{prefix} was overwritten; the newer version has an event of its own")
     checksums = now.checksums
     etag = now.etag
     if now.pnfsid:
         # An entry's tag is the PNFS-ID; downloads are compared with the door's own tag.
         answer = hook.run(webdav.head(hook.door, path))
         if answer is None:
-            raise BadInputError(f"{where} is not at the door; it was deleted or moved, or the door shows less")
+            raise BadInputError(f"{prefix} is not at the door; it was deleted or moved, or the door shows less")
         etag = normalised_etag(answer.headers.get("etag", ""))
         checksums += parse_checksums(answer.headers.get("digest", ""))
     return etag, _checksum(checksums)

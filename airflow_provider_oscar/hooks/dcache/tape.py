@@ -55,7 +55,7 @@ def stage(frontend: RestEndpoint, paths: Sequence[str], *, disk_lifetime: timede
     body = yield from _call(frontend, "POST", "/tape/stage", {"files": files}, action=f"stage {len(files)} files")
     identity = body.get("requestId") if isinstance(body, dict) else None
     if not isinstance(identity, str) or not identity:
-        raise PermanentError(f"{frontend.where}: staging was accepted, but the answer has no 'requestId'")
+        raise PermanentError(f"{frontend.display_name}: staging was accepted, but the answer has no 'requestId'")
     return identity
 
 

@@ -43,9 +43,9 @@ class WebDavEndpoint:
     settings: DCacheSettings
 
     @property
-    def where(self) -> str:
+    def display_name(self) -> str:
         """Words that name the connection."""
-        return self.settings.where
+        return self.settings.display_name
 
     @property
     def base_path(self) -> str:
@@ -65,7 +65,7 @@ class WebDavEndpoint:
 
     def error(self, answer: httpx.Response, action: str) -> Exception:
         """Return the error for an answer that does not mean success."""
-        return status_error(answer, where=self.where, action=action)
+        return status_error(answer, display_name=self.display_name, action=action)
 
     def redirected(self, request: httpx.Request, answer: httpx.Response) -> httpx.Request:
         """Return the request a redirect asks for; its credentials are the guard's matter.
@@ -75,15 +75,17 @@ class WebDavEndpoint:
         try:
             target = request.url.join(answer.headers.get("location", ""))
         except httpx.InvalidURL as error:
-            raise PermanentError(f"{self.where}: redirected to an unusable URL ({quoted(error)})") from error
+            raise PermanentError(f"{self.display_name}: redirected to an unusable URL ({quoted(error)})") from error
         if not answer.headers.get("location"):
-            raise TransientError(f"{self.where}: redirected to nowhere ({answer.status_code}); is this WebDAV?")
+            raise TransientError(f"{self.display_name}: redirected to nowhere ({answer.status_code}); is this WebDAV?")
         if target.scheme not in ("http", "https") or not target.host:
-            raise PermanentError(f"{self.where}: redirected to {quoted(_bare(target))}, which is not a place to go")
+            raise PermanentError(
+                f"{self.display_name}: redirected to {quoted(_bare(target))}, which is not a place to go"
+            )
         insecure = self.settings.allow_insecure_http
         if target.scheme == "http" and not insecure and (request.url.scheme == "https" or not is_loopback(target.host)):
             raise PermanentError(
-                f"{self.where}: redirected from {request.url.scheme} to plain http at {quoted(_bare(target))}; "
+                f"{self.display_name}: redirected from {request.url.scheme} to plain http at {quoted(_bare(target))}; "
                 "refused. Ask the site to redirect to https pools, or set the extra 'allow_insecure_http' to true"
             )
         headers = {name: value for name, value in request.headers.items() if name in ("range", "want-digest", "accept")}
@@ -97,7 +99,7 @@ def follow(door: WebDavEndpoint, request: httpx.Request, *, limit: int = REDIREC
         if answer.status_code not in _REDIRECTS:
             return answer
         request = door.redirected(request, answer)
-    raise PermanentError(f"{door.where}: redirected more than {REDIRECT_LIMIT} times; given up")
+    raise PermanentError(f"{door.display_name}: redirected more than {REDIRECT_LIMIT} times; given up")
 
 
 def read(door: WebDavEndpoint, path: str) -> Flow[bytes | None]:
@@ -110,7 +112,7 @@ def read(door: WebDavEndpoint, path: str) -> Flow[bytes | None]:
         answer = yield from follow(door, door.redirected(request, answer), limit=REDIRECT_LIMIT - 1)
         if answer.status_code == 404:  # the door knows the file, so that it is there
             raise TransientError(
-                f"{door.where}: cannot read {quoted(path)}: the pool that the door names does not have it now"
+                f"{door.display_name}: cannot read {quoted(path)}: the pool that the door names does not have it now"
             )
     if answer.status_code != 200:
         raise door.error(answer, f"read {quoted(path)}")
@@ -194,14 +196,14 @@ def stat(door: WebDavEndpoint, path: str) -> Flow[NamespaceEntry | None]:
         return None
     if answer.status_code != 207:
         raise door.error(answer, f"look at {quoted(path)}")
-    parser = PropfindParser(door.base_path, what=f"{door.where}: {quoted(path)}", max_entries=10)
+    parser = PropfindParser(door.base_path, what=f"{door.display_name}: {quoted(path)}", max_entries=10)
     parser.feed(answer.content)
     parser.close()
     found = next((entry for entry in parser.take() if entry.path == clean_path(path)), None)
     if found is None and b" 404 " not in answer.content:
         raise TransientError(
-            f"{door.where}: cannot look at {quoted(path)}: the answer tells nothing of it; is this the URL of the "
-            "server itself?"
+            f"{door.display_name}: cannot look at {quoted(path)}: the answer tells nothing of it; is this the URL of "
+            "the server itself?"
         )
     return found
 
@@ -213,7 +215,7 @@ def is_dcache(door: WebDavEndpoint) -> Flow[bool]:
         return True  # not proven otherwise; the listing itself will say what is wrong
     if "dcache" in answer.headers.get("server", "").lower():
         return True
-    parser = PropfindParser(door.base_path, what=f"{door.where}: the root", max_entries=10)
+    parser = PropfindParser(door.base_path, what=f"{door.display_name}: the root", max_entries=10)
     parser.feed(answer.content)
     parser.close()
     return any(entry.locality for entry in parser.take())
@@ -232,7 +234,8 @@ def mint_macaroon(
     """
     if not timedelta(0) < lifetime <= LONGEST_MACAROON:
         raise DefinitionError(
-            f"{door.where}: a macaroon of {lifetime} was asked for; dCache's last more than 0 seconds, at most 7 days"
+            f"{door.display_name}: a macaroon of {lifetime} was asked for; dCache's last more than 0 seconds, at most "
+            "7 days"
         )
     caveats = [f"activity:{','.join(activities)}"]
     if max_upload is not None:
@@ -243,14 +246,14 @@ def mint_macaroon(
     answer = yield door.request("POST", door.url(path), headers=headers, content=json.dumps(body).encode())
     if answer.status_code == 400:
         raise DefinitionError(
-            f"{door.where}: the door refuses to issue a macaroon for {quoted(path)} "
+            f"{door.display_name}: the door refuses to issue a macaroon for {quoted(path)} "
             f"({quoted(answer.reason_phrase)}); it does so without TLS, and when a caveat is not to its liking"
         )
     if answer.status_code in (401, 403, 429) or answer.status_code >= 500 and answer.status_code != 501:
         raise door.error(answer, f"get a macaroon for {quoted(path)}")
     macaroon = _macaroon(answer)
     if not macaroon:
-        raise MacaroonsUnsupported(f"{door.where}: the server issues no macaroons (HTTP {answer.status_code})")
+        raise MacaroonsUnsupported(f"{door.display_name}: the server issues no macaroons (HTTP {answer.status_code})")
     return macaroon
 
 

@@ -69,7 +69,7 @@ class FileSystemHook:
         return cls(url.protocol, conn_id, host=url.authority if url.protocol in WITH_HOST else "")
 
     @property
-    def where(self) -> str:
+    def display_name(self) -> str:
         """Words that name the file system in messages."""
         named = f"connection {self.conn_id!r}" if self.conn_id else "no connection"
         return f"file system {self.protocol!r} ({named})"
@@ -142,8 +142,8 @@ class FileSystemHook:
     def _looked_at(self, entry: FileEntry, info: Mapping[str, object], directory: str, looks: int) -> FileEntry | None:
         if looks > MOST_LOOKS:
             raise PermanentError(
-                f"{self.where}: the listing of {quoted(directory)} tells neither times nor tags, so that each entry is "
-                f"looked at, and there are more than {MOST_LOOKS}; watch a smaller part of it"
+                f"{self.display_name}: the listing of {quoted(directory)} tells neither times nor tags, so that each "
+                f"entry is looked at, and there are more than {MOST_LOOKS}; watch a smaller part of it"
             )
         try:
             with self._errors(f"look at {quoted(entry.path)}"):
@@ -168,7 +168,9 @@ class FileSystemHook:
                             return []
                         raise
                     if attempt == _ATTEMPTS - 1:
-                        raise TransientError(f"{self.where}: {quoted(directory)} changes while it is listed") from None
+                        raise TransientError(
+                            f"{self.display_name}: {quoted(directory)} changes while it is listed"
+                        ) from None
         return []
 
     def head(self, container: str, key: str) -> ObjectEvent | None:
@@ -188,7 +190,7 @@ class FileSystemHook:
         try:
             entry = read_entry(info, root)
         except UnreadableEntryError as error:
-            raise BadInputError(f"{self.where}: {quoted(path)} cannot be used: {error}") from error
+            raise BadInputError(f"{self.display_name}: {quoted(path)} cannot be used: {error}") from error
         if entry is None or entry.is_directory:
             return None
         return entry.to_event(conn_id=self.conn_id, container=container, key=key, reason=Reason.LISTED)
@@ -211,7 +213,7 @@ class FileSystemHook:
         except BadInputError:
             return None
         if len(data) > limit:
-            raise PermanentError(f"{self.where}: {quoted(uri)} is larger than {limit} bytes; not read")
+            raise PermanentError(f"{self.display_name}: {quoted(uri)} is larger than {limit} bytes; not read")
         return data
 
     def put_bytes(self, container: str, key: str, data: bytes) -> None:
@@ -251,10 +253,10 @@ class FileSystemHook:
             raise DefinitionError(f"access to {quoted(event.uri)} for {lifetime}; expected at most seven days")
         now = self.head(event.container, event.key)
         if now is None:
-            raise BadInputError(f"{self.where}: {quoted(event.uri)} is gone; it was deleted or moved")
+            raise BadInputError(f"{self.display_name}: {quoted(event.uri)} is gone; it was deleted or moved")
         if not _same(event, now):
             raise BadInputError(
-                f"{self.where}: {quoted(event.uri)} was overwritten; the newer version has an event of its own"
+                f"{self.display_name}: {quoted(event.uri)} was overwritten; the newer version has an event of its own"
             )
         return StageIn(
             uri=event.uri,
@@ -322,19 +324,23 @@ class FileSystemHook:
             raise
         except ImportError as error:
             raise DefinitionError(
-                f"{self.where}: cannot {action}: its library is not installed ({quoted(error)}); add it to the "
+                f"{self.display_name}: cannot {action}: its library is not installed ({quoted(error)}); add it to the "
                 "environment of all Airflow components"
             ) from error
         except FileNotFoundError as error:
-            raise BadInputError(f"{self.where}: cannot {action}: there is no such file or directory") from error
+            raise BadInputError(f"{self.display_name}: cannot {action}: there is no such file or directory") from error
         except PermissionError as error:
-            raise AccessError(f"{self.where}: cannot {action}: {quoted(error)}") from error
+            raise AccessError(f"{self.display_name}: cannot {action}: {quoted(error)}") from error
         except (NotADirectoryError, IsADirectoryError) as error:
-            raise DefinitionError(f"{self.where}: cannot {action}: {quoted(error)}") from error
+            raise DefinitionError(f"{self.display_name}: cannot {action}: {quoted(error)}") from error
         except Exception as error:
             if getattr(error, "status", None) in (401, 403) or getattr(error, "code", None) in (401, 403):
-                raise AccessError(f"{self.where}: cannot {action}: access is refused ({quoted(error)})") from error
-            raise TransientError(f"{self.where}: cannot {action}: {type(error).__name__}: {quoted(error)}") from error
+                raise AccessError(
+                    f"{self.display_name}: cannot {action}: access is refused ({quoted(error)})"
+                ) from error
+            raise TransientError(
+                f"{self.display_name}: cannot {action}: {type(error).__name__}: {quoted(error)}"
+            ) from error
 
 
 def _same(event: ObjectEvent, now: ObjectEvent) -> bool:

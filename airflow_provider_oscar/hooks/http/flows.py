@@ -40,12 +40,12 @@ LINES_BEFORE = "lines_before"
 ENDLESS = 4 * 1024**3
 
 
-def run(client: httpx.Client, flow: Flow[T], *, where: str = "", limit: int = ANSWER_LIMIT) -> T:
+def run(client: httpx.Client, flow: Flow[T], *, display_name: str = "", limit: int = ANSWER_LIMIT) -> T:
     """Send the requests of ``flow`` one after the other and return its result.
 
     :param client: carries credentials, TLS and timeouts; it should not follow redirects.
     :param flow: a fresh generator.
-    :param where: words that name the connection in messages, such as ``connection 'oscar_default'``.
+    :param display_name: words that name the connection in messages, such as ``connection 'oscar_default'``.
     :param limit: most bytes of one decoded body.
     :raises TransientError: if the server cannot be reached or breaks off.
     :raises DefinitionError: if TLS verification fails or the URL is not usable.
@@ -57,14 +57,14 @@ def run(client: httpx.Client, flow: Flow[T], *, where: str = "", limit: int = AN
             try:
                 answer = client.send(request, stream=True)
                 try:
-                    body = _Body(answer, limit=limit, where=where)
+                    body = _Body(answer, limit=limit, display_name=display_name)
                     for chunk in answer.iter_bytes():
                         if body.take(chunk):
                             break
                 finally:
                     answer.close()
             except TRANSPORT_ERRORS as error:
-                request = _throw_into(flow, error, request=request, where=where)
+                request = _throw_into(flow, error, request=request, display_name=display_name)
             else:
                 request = flow.send(_complete(answer, body, request))
     except StopIteration as end:
@@ -78,7 +78,7 @@ async def arun(
     client: httpx.AsyncClient,
     flow: Flow[T],
     *,
-    where: str = "",
+    display_name: str = "",
     limit: int = ANSWER_LIMIT,
 ) -> T:
     """Do what :func:`run` does without blocking the event loop; same parameters and errors."""
@@ -88,14 +88,14 @@ async def arun(
             try:
                 answer = await client.send(request, stream=True)
                 try:
-                    body = _Body(answer, limit=limit, where=where)
+                    body = _Body(answer, limit=limit, display_name=display_name)
                     async for chunk in answer.aiter_bytes():
                         if body.take(chunk):
                             break
                 finally:
                     await answer.aclose()
             except TRANSPORT_ERRORS as error:
-                request = _throw_into(flow, error, request=request, where=where)
+                request = _throw_into(flow, error, request=request, display_name=display_name)
             else:
                 request = flow.send(_complete(answer, body, request))
     except StopIteration as end:
@@ -109,14 +109,14 @@ def transport_error(
     error: httpx.HTTPError | httpx.InvalidURL | UnicodeError,
     *,
     request: httpx.Request | None = None,
-    where: str = "",
+    display_name: str = "",
 ) -> OscarProviderError:
     """Return the error of ours for what httpx raised while sending ``request``.
 
     A failed verification of the server's certificate is for the user to correct, everything else on the
     way may pass. URLs are shown without query, since presigned ones hold a signature there.
     """
-    place = " ".join(part for part in (where, f"at {_describe_request(request)}" if request else "") if part)
+    place = " ".join(part for part in (display_name, f"at {_describe_request(request)}" if request else "") if part)
     prefix = f"{place}: " if place else ""
     cause = _root(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
@@ -143,12 +143,12 @@ def transport_error(
 class _Body:
     """What was read of one answer: an error's page is cut, a result that is too large is refused, or its end kept."""
 
-    def __init__(self, answer: httpx.Response, *, limit: int, where: str) -> None:
+    def __init__(self, answer: httpx.Response, *, limit: int, display_name: str) -> None:
         self.data = bytearray()
         self.lines_before = 0
         self._answer = answer
         self._limit = limit
-        self._where = where
+        self._display_name = display_name
         self._end = int(answer.request.extensions.get(KEEP_END, 0))
         self._left_out = 0
 
@@ -170,8 +170,9 @@ class _Body:
                 del self.data[:cut]
             return self._left_out > ENDLESS
         if len(self.data) > self._limit:
+            prefix = self._display_name + " " if self._display_name else ""
             raise PermanentError(
-                f"{self._where + ' ' if self._where else ''}at {_describe_request(self._answer.request)}: "
+                f"{prefix}at {_describe_request(self._answer.request)}: "
                 f"{self._answer.request.method} answered more than {self._limit} bytes; refused"
             )
         return False
@@ -199,13 +200,13 @@ def _throw_into(
     error: httpx.HTTPError | httpx.InvalidURL | UnicodeError,
     *,
     request: httpx.Request,
-    where: str,
+    display_name: str,
 ) -> httpx.Request:
     """Let the flow handle ``error``, or raise our own."""
     try:
         return flow.throw(error)
     except TRANSPORT_ERRORS as unhandled:
-        raise transport_error(unhandled, request=request, where=where) from unhandled
+        raise transport_error(unhandled, request=request, display_name=display_name) from unhandled
 
 
 def _root(error: BaseException) -> BaseException:

@@ -68,10 +68,10 @@ class BoundedPools:
         self._pools.clear()
 
 
-def read_whole(answer: Streamed, where: str) -> bytes:
+def read_whole(answer: Streamed, display_name: str) -> bytes:
     """Return the body of an answer.
 
-    :param where: words that name the connection.
+    :param display_name: words that name the connection.
     :raises TransientError: if it is longer than any answer of an API server.
     """
     data = bytearray()
@@ -79,5 +79,5 @@ def read_whole(answer: Streamed, where: str) -> bytes:
         data += chunk
         if len(data) > ANSWER_LIMIT:
             answer.close()
-            raise TransientError(f"{where}: Kubernetes answered more than {ANSWER_LIMIT} bytes; refused")
+            raise TransientError(f"{display_name}: Kubernetes answered more than {ANSWER_LIMIT} bytes; refused")
     return bytes(data)

@@ -41,13 +41,15 @@ def kubernetes_checks(connection: Connection) -> Iterator[Check]:
     seen: dict[str, str] = {}
 
     @contextmanager
-    def asked(about: str) -> Iterator[None]:
+    def asked(action: str) -> Iterator[None]:
         try:
             yield
         except ApiException as error:
-            raise kubernetes_refusal(int(error.status or 0), error.body, about=about, where=hook.where) from error
+            raise kubernetes_refusal(
+                int(error.status or 0), error.body, action=action, display_name=hook.display_name
+            ) from error
         except HTTPError as error:
-            raise kubernetes_refusal(0, "", about=about, where=hook.where) from error
+            raise kubernetes_refusal(0, "", action=action, display_name=hook.display_name) from error
 
     def version() -> str:
         from kubernetes.client import VersionApi

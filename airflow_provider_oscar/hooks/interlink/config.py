@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kubernetes.client import CoreV1Api
 
 
-def core_api(connection: Connection, where: str) -> CoreV1Api:
+def core_api(connection: Connection, display_name: str) -> CoreV1Api:
     """Return a client for what the connection describes.
 
     :raises DefinitionError: if its kube config cannot be used.
@@ -33,7 +33,10 @@ def core_api(connection: Connection, where: str) -> CoreV1Api:
             config.load_incluster_config(client_configuration=configuration)
         elif given:
             config.load_kube_config_from_dict(
-                _kube_config(given, where), context=context, client_configuration=configuration, persist_config=False
+                _kube_config(given, display_name),
+                context=context,
+                client_configuration=configuration,
+                persist_config=False,
             )
         else:
             config.load_kube_config(
@@ -41,7 +44,7 @@ def core_api(connection: Connection, where: str) -> CoreV1Api:
             )
     except (ConfigException, OSError, ValueError, TypeError, KeyError) as error:
         raise DefinitionError(
-            f"{where} has no usable kube config ({type(error).__name__}: {quoted(error)}); "
+            f"{display_name} has no usable kube config ({type(error).__name__}: {quoted(error)}); "
             "set one of the extra fields in_cluster, kube_config_path or kube_config_secret (kube_config)"
         ) from error
     verify = extra_field(connection, "verify_ssl")
@@ -57,19 +60,20 @@ def core_api(connection: Connection, where: str) -> CoreV1Api:
     return client.CoreV1Api(api)
 
 
-def _kube_config(given: object, where: str) -> dict[str, Any]:
+def _kube_config(given: object, display_name: str) -> dict[str, Any]:
     if isinstance(given, str):
         try:
             given = yaml.safe_load(given)
         except yaml.YAMLError:
             # The text holds keys, so it is not shown.
             raise DefinitionError(
-                f"{where}: the kube config in its extra is neither JSON nor YAML; "
+                f"{display_name}: the kube config in its extra is neither JSON nor YAML; "
                 "paste the file as it is, line ends included, or set kube_config_path"
             ) from None
     if not isinstance(given, dict):
         raise DefinitionError(
-            f"{where}: the kube config in its extra is not a valid kube config; expected a mapping with 'clusters'"
+            f"{display_name}: the kube config in its extra is not a valid kube config; expected a mapping with "
+            "'clusters'"
         )
     _mask_credentials(given)
     return given

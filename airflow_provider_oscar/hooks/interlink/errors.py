@@ -42,7 +42,7 @@ def right_of(call: object) -> str:
 
 
 def kubernetes_refusal(
-    status: int, body: object, *, about: str, where: str, worked_before: bool = False, call: object = None
+    status: int, body: object, *, action: str, display_name: str, worked_before: bool = False, call: object = None
 ) -> OscarProviderError:
     """Return the error for an HTTP status of the API server; total over all statuses.
 
@@ -51,15 +51,17 @@ def kubernetes_refusal(
 
     :param status: HTTP status, 0 where none came.
     :param body: the API's ``Status`` object as text, or anything else.
-    :param about: what was attempted.
-    :param where: words that name the connection.
+    :param action: what was attempted.
+    :param display_name: words that name the connection.
     :param worked_before: the same account was answered before.
     :param call: the client's method that was called.
     """
     message = _message(body)
-    seen = f"{where}: Kubernetes answered {status} to {about}" + (f" ({quoted(message)})" if message else "")
+    seen = f"{display_name}: Kubernetes answered {status} to {action}" + (f" ({quoted(message)})" if message else "")
     if status == 0:
-        return TransientError(f"{where}: no answer from Kubernetes to {about}; check that the API server is reachable")
+        return TransientError(
+            f"{display_name}: no answer from Kubernetes to {action}; check that the API server is reachable"
+        )
     if status == 403 and "exceeded quota" in message:
         return TransientError(f"{seen}: the namespace's quota is used up")
     if status == 403:
@@ -123,11 +125,11 @@ class RefusedError(Exception):
 
 
 @contextmanager
-def client_errors(where: str, about: str) -> Iterator[None]:
+def client_errors(display_name: str, action: str) -> Iterator[None]:
     """Turn the client's exceptions into ours.
 
-    :param where: words that name the connection.
-    :param about: what was attempted.
+    :param display_name: words that name the connection.
+    :param action: what was attempted.
     """
     from kubernetes.client.exceptions import ApiException
     from urllib3.exceptions import HTTPError, SSLError
@@ -140,9 +142,9 @@ def client_errors(where: str, about: str) -> Iterator[None]:
         cause = getattr(error, "reason", None) or error
         if isinstance(cause, SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(cause):
             raise DefinitionError(
-                f"{where}: the certificate of the Kubernetes API is not trusted; "
+                f"{display_name}: the certificate of the Kubernetes API is not trusted; "
                 "put its CA into the kube config (certificate-authority-data)"
             ) from error
         raise TransientError(
-            f"{where}: cannot reach Kubernetes to {about} ({type(cause).__name__}: {quoted(cause)})"
+            f"{display_name}: cannot reach Kubernetes to {action} ({type(cause).__name__}: {quoted(cause)})"
         ) from error

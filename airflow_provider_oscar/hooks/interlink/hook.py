@@ -15,8 +15,6 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseHook
-
 from airflow_provider_oscar.core.errors import (
     LostContactError,
     OscarProviderError,
@@ -28,6 +26,7 @@ from airflow_provider_oscar.core.orphans import SecretInfo
 from airflow_provider_oscar.core.pods import CONTAINER_NAME
 from airflow_provider_oscar.core.podstatus import PodStatus, node_unready_reason
 from airflow_provider_oscar.core.shapes import as_list, as_mapping, described, parse_json
+from airflow_provider_oscar.hooks.base import NamedByConnection
 from airflow_provider_oscar.hooks.interlink.bounds import read_whole
 from airflow_provider_oscar.hooks.interlink.config import core_api, extra_field
 from airflow_provider_oscar.hooks.interlink.errors import RefusedError, client_errors, is_own, kubernetes_refusal
@@ -46,7 +45,7 @@ PAUSES = (0.5, 2.0, 6.0)
 OURS = "app.kubernetes.io/managed-by=airflow-provider-oscar"
 
 
-class InterLinkHook(BaseHook):
+class InterLinkHook(NamedByConnection):
     """One Kubernetes cluster with virtual nodes; blocking, so triggers call it through ``asyncio.to_thread``.
 
     Connection ``interlink``, or ``kubernetes`` with the same extra fields: one of ``in_cluster``,
@@ -93,11 +92,6 @@ class InterLinkHook(BaseHook):
         """The Airflow connection."""
         return self._connection or self.get_connection(self.interlink_conn_id)
 
-    @property
-    def where(self) -> str:
-        """Words that name the connection in messages."""
-        return f"connection {self.interlink_conn_id!r}"
-
     @cached_property
     def namespace(self) -> str:
         """Where pods and secrets are made."""
@@ -106,7 +100,7 @@ class InterLinkHook(BaseHook):
     @cached_property
     def core(self) -> CoreV1Api:
         """The client; its pool is safe to share between threads."""
-        return core_api(self.connection, self.where)
+        return core_api(self.connection, self.display_name)
 
     def create_or_adopt_pod(self, pod: Mapping[str, Any], secret: Mapping[str, str] | None = None) -> bool:
         """Create the pod, then the secret it waits for; False if a pod of the name exists already.
@@ -124,8 +118,8 @@ class InterLinkHook(BaseHook):
             return False
         if existing is not None:
             self.await_deleted(name)
-        about = f"create pod {name!r} in namespace {self.namespace!r}"
-        made = self._call(about, self.core.create_namespaced_pod, self.namespace, dict(pod), absent=(409,))
+        action = f"create pod {name!r} in namespace {self.namespace!r}"
+        made = self._call(action, self.core.create_namespaced_pod, self.namespace, dict(pod), absent=(409,))
         if made is None:
             return False
         if secret is not None:
@@ -144,11 +138,11 @@ class InterLinkHook(BaseHook):
         :param uid: of the pod.
         :param secret: makes its contents, in clear; called only if there is none.
         """
-        about = f"look for secret {name!r} in namespace {self.namespace!r}"
+        action = f"look for secret {name!r} in namespace {self.namespace!r}"
         # Written without contents on trial: that it is there is seen without the right to read secrets.
         trial = self._secret(name, {}, uid)
         made = self._call(
-            about, self.core.create_namespaced_secret, self.namespace, trial, absent=(409,), dry_run="All"
+            action, self.core.create_namespaced_secret, self.namespace, trial, absent=(409,), dry_run="All"
         )
         if made is None:
             return False
@@ -157,13 +151,13 @@ class InterLinkHook(BaseHook):
 
     def read_pod(self, name: str) -> PodStatus | None:
         """The pod's status, or None if there is none of the name."""
-        about = f"read pod {name!r} in namespace {self.namespace!r}"
-        answer = self._call(about, self.core.read_namespaced_pod, name, self.namespace, absent=(404,))
+        action = f"read pod {name!r} in namespace {self.namespace!r}"
+        answer = self._call(action, self.core.read_namespaced_pod, name, self.namespace, absent=(404,))
         if answer is None:
             return None
         status = PodStatus.from_api(self._json(answer))
         if status.name != name:
-            raise self._other(about)
+            raise self._other(action)
         return status
 
     def delete_pod(self, name: str) -> bool:
@@ -187,7 +181,7 @@ class InterLinkHook(BaseHook):
         while self.read_pod(name) is not None:
             if waited >= timeout:
                 raise TransientError(
-                    f"{self.where}: pod {name!r} was deleted but is still there after {timeout:.0f} s; "
+                    f"{self.display_name}: pod {name!r} was deleted but is still there after {timeout:.0f} s; "
                     "its virtual node may be down"
                 )
             self.sleep(pause)
@@ -210,10 +204,10 @@ class InterLinkHook(BaseHook):
 
     @contextmanager
     def _open_log(self, name: str, container: str) -> Iterator[Iterator[bytes] | None]:
-        about = f"read the log of pod {name!r}"
+        action = f"read the log of pod {name!r}"
         # A waiting container gives 400, a virtual node that is away or knows no log 500 or 502.
         answer = self._call(
-            about,
+            action,
             self.core.read_namespaced_pod_log,
             name,
             self.namespace,
@@ -226,7 +220,7 @@ class InterLinkHook(BaseHook):
             yield None
             return
         try:
-            with client_errors(self.where, about):
+            with client_errors(self.display_name, action):
                 yield answer.stream(65_536)
         finally:
             answer.close()
@@ -246,9 +240,9 @@ class InterLinkHook(BaseHook):
 
     def list_secrets(self, *, label_selector: str = OURS) -> list[SecretInfo]:
         """Names and owners of secrets of the namespace; what is in them is not kept."""
-        about = f"list secrets in namespace {self.namespace!r}"
+        action = f"list secrets in namespace {self.namespace!r}"
         found = self._list(
-            about, self.core.list_namespaced_secret, self.namespace, field_selector="", label_selector=label_selector
+            action, self.core.list_namespaced_secret, self.namespace, field_selector="", label_selector=label_selector
         )
         return [SecretInfo.from_api(secret) for secret in found]
 
@@ -299,21 +293,21 @@ class InterLinkHook(BaseHook):
 
     def _put_secret(self, name: str, data: Mapping[str, str], uid: str) -> None:
         body = self._secret(name, data, uid)
-        about = f"create secret {name!r} in namespace {self.namespace!r}"
+        action = f"create secret {name!r} in namespace {self.namespace!r}"
         for _ in range(2):
-            made = self._call(about, self.core.create_namespaced_secret, self.namespace, body, absent=(409,))
+            made = self._call(action, self.core.create_namespaced_secret, self.namespace, body, absent=(409,))
             if made is not None:
                 return
             # Left by an earlier pod of the name; what it allows may have ended.
             self.delete_secret(name)
-        raise TransientError(f"{self.where}: secret {name!r} exists and does not go away")
+        raise TransientError(f"{self.display_name}: secret {name!r} exists and does not go away")
 
-    def _delete(self, call: Callable[..., object], name: str, about: str) -> bool:
-        about = f"{about} in namespace {self.namespace!r}"
-        return self._call(about, call, name, self.namespace, absent=(404,)) is not None
+    def _delete(self, call: Callable[..., object], name: str, action: str) -> bool:
+        action = f"{action} in namespace {self.namespace!r}"
+        return self._call(action, call, name, self.namespace, absent=(404,)) is not None
 
     def _list(
-        self, about: str, call: Callable[..., object], *args: object, **selectors: str
+        self, action: str, call: Callable[..., object], *args: object, **selectors: str
     ) -> list[Mapping[str, object]]:
         """Return the items of all pages; begins again where the server has forgotten the page that comes next."""
         given: dict[str, Any] = {name: text for name, text in selectors.items() if text}
@@ -322,36 +316,37 @@ class InterLinkHook(BaseHook):
             follow = ""
             while True:
                 more: dict[str, Any] = {"_continue": follow} if follow else {}
-                answer = self._call(about, call, *args, absent=(410,), limit=_LISTED_AT_ONCE, **more, **given)
+                answer = self._call(action, call, *args, absent=(410,), limit=_LISTED_AT_ONCE, **more, **given)
                 if answer is None:
                     break
                 body = self._json(answer)
                 if "items" not in body:
                     # Whoever answers so is not an API server; its word must not make all pods look gone.
-                    raise self._other(about)
+                    raise self._other(action)
                 found += [item for item in as_list(body["items"]) if isinstance(item, dict)]
                 follow = str(as_mapping(body.get("metadata")).get("continue") or "")
                 if not follow:
                     return found
-        raise TransientError(f"{self.where}: Kubernetes forgot the pages in between to {about}; try again")
+        raise TransientError(f"{self.display_name}: Kubernetes forgot the pages in between to {action}; try again")
 
-    def _other(self, about: str) -> LostContactError:
+    def _other(self, action: str) -> LostContactError:
         return LostContactError(
-            f"{self.where}: the answer to {about} is none of a Kubernetes API; check the server in the kube config"
+            f"{self.display_name}: the answer to {action} is none of a Kubernetes API; check the server in the kube "
+            "config"
         )
 
     def _json(self, answer: Any) -> dict[str, Any]:
-        with client_errors(self.where, "read an answer"):
-            data = read_whole(answer, self.where)
+        with client_errors(self.display_name, "read an answer"):
+            data = read_whole(answer, self.display_name)
         try:
             body = parse_json(data)
         except ValueError as error:
-            raise LostContactError(f"{self.where}: Kubernetes answered no JSON but {described(data)}") from error
+            raise LostContactError(f"{self.display_name}: Kubernetes answered no JSON but {described(data)}") from error
         return body if isinstance(body, dict) else {}
 
     def _call(
         self,
-        about: str,
+        action: str,
         call: Callable[..., object],
         *args: object,
         absent: tuple[int, ...] = (),
@@ -370,7 +365,7 @@ class InterLinkHook(BaseHook):
         while True:
             error: OscarProviderError
             try:
-                with client_errors(self.where, about):
+                with client_errors(self.display_name, action):
                     answer = call(*args, **query, **_RAW)
                 self._worked = True
                 return answer
@@ -378,9 +373,14 @@ class InterLinkHook(BaseHook):
                 if refused.status in absent and (foreign or is_own(refused.body)):
                     return None
                 if refused.status in absent:
-                    raise self._other(about) from refused
+                    raise self._other(action) from refused
                 error = kubernetes_refusal(
-                    refused.status, refused.body, about=about, where=self.where, worked_before=self._worked, call=call
+                    refused.status,
+                    refused.body,
+                    action=action,
+                    display_name=self.display_name,
+                    worked_before=self._worked,
+                    call=call,
                 )
                 doubtful = refused.status in (401, 403) or isinstance(error, TransientError)
             except TransientError as lost:

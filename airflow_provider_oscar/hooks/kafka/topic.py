@@ -47,11 +47,11 @@ class _Hook(KafkaConsumerHook):
 class _ClientLog:
     """What librdkafka says; it would write twenty lines a second to the standard error of a triggerer.
 
-    :param where: names the connection and topic.
+    :param display_name: names the connection and topic.
     """
 
-    def __init__(self, where: str) -> None:
-        self._where = where
+    def __init__(self, display_name: str) -> None:
+        self._display_name = display_name
         #: What failed last; empty if nothing did.
         self.failure = ""
 
@@ -64,7 +64,7 @@ class _ClientLog:
         text = str(values[-1]).rpartition("]: ")[2]
         if values[0] == "FAIL":
             self.failure = text
-        log.debug("%s: %s", self._where, text)
+        log.debug("%s: %s", self._display_name, text)
 
 
 class KafkaTopic:
@@ -81,7 +81,7 @@ class KafkaTopic:
     """
 
     def __init__(self, conn_id: str, topic: str, *, group: str) -> None:
-        self._where = f"Kafka connection {conn_id!r}, topic {quoted(topic)}"
+        self._display_name = f"Kafka connection {conn_id!r}, topic {quoted(topic)}"
         self._topic = topic
         self._trouble: KafkaError | None = None
         self._lock = threading.Lock()
@@ -89,7 +89,7 @@ class KafkaTopic:
         self._assignments = 0
         self._settled: dict[int, int] = {}
         self._resting = False
-        self._client_log = _ClientLog(self._where)
+        self._client_log = _ClientLog(self._display_name)
         settings = {
             "group.id": group, "auto.offset.reset": "latest", "error_cb": self._note, "logger": self._client_log,
             "reconnect.backoff.ms": _RECONNECT,
@@ -173,7 +173,9 @@ class KafkaTopic:
             else:
                 self._consumer.commit(offsets=offsets, asynchronous=True)
         except KafkaException as error:
-            log.info("%s: the group's place could not be moved, so messages may be read again: %s", self._where, error)
+            log.info(
+                "%s: the group's place could not be moved, so messages may be read again: %s", self._display_name, error
+            )
 
     def _rest(self, resting: bool) -> None:
         if resting != self._resting:
@@ -190,12 +192,15 @@ class KafkaTopic:
         leaving.start()
         leaving.join(_LEAVE)
         if leaving.is_alive():
-            log.info("%s: no broker answers a consumer that leaves its group; it leaves when one does", self._where)
+            log.info(
+                "%s: no broker answers a consumer that leaves its group; it leaves when one does", self._display_name
+            )
 
     def _worded(self, error: KafkaError) -> DefinitionError | TransientError:
         if error.code() in _REFUSED:
             return DefinitionError(
-                f"{self._where} cannot be read ({quoted(error.str())}); check the name and the connection's rights"
+                f"{self._display_name} cannot be read ({quoted(error.str())}); check the name and the connection's "
+                "rights"
             )
         cause = f"; last: {quoted(self._client_log.failure)}" if self._client_log.failure else ""
-        return TransientError(f"{self._where} cannot be read now ({quoted(error.str())}{cause})")
+        return TransientError(f"{self._display_name} cannot be read now ({quoted(error.str())}{cause})")

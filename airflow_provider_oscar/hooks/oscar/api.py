@@ -119,7 +119,7 @@ class OscarCalls(OscarFlows):
             log.warning(
                 "%s: OSCAR did not keep %s of service %r as sent, because its version does not know it or refuses it; "
                 "each apply will send it again: %s",
-                self.api.where,
+                self.api.display_name,
                 ", ".join(sorted(lost)),
                 definition.name,
                 {name: f"sent {mine!r}, kept {other!r}"[:200] for name, (mine, other) in lost.items()},
@@ -128,7 +128,7 @@ class OscarCalls(OscarFlows):
             log.warning(
                 "%s: service %r is meant for the virtual node %r, but this OSCAR offloads nothing: its jobs run in the "
                 "cloud",
-                self.api.where,
+                self.api.display_name,
                 definition.name,
                 definition.interlink_node_name,
             )
@@ -206,7 +206,7 @@ class OscarCalls(OscarFlows):
 
         :raises LostContactError: if the pages do not end, or one is something else.
         """
-        about = f"jobs of service {service!r}"
+        resource = f"jobs of service {service!r}"
         for restarts in range(3):
             jobs: dict[str, OscarJob] = {}
             page, seen = "", set[str]()
@@ -217,12 +217,12 @@ class OscarCalls(OscarFlows):
                 )
                 if answer.status_code in _EXPIRED and page and restarts < 2:
                     break
-                found, following = self.api.jobs(answer, about)
+                found, following = self.api.jobs(answer, resource)
                 jobs |= found
                 page = following
                 if not page or len(seen) == most_pages:
                     return jobs
-        raise LostContactError(f"{self.api.where}: the pages of the {about} do not end; try again")
+        raise LostContactError(f"{self.api.display_name}: the pages of the {resource} do not end; try again")
 
     def job_log(self, service: str, job: str, *, timestamps: bool = False) -> Flow[str | None]:
         """What the job has printed so far, or None if it has not started.
@@ -238,15 +238,15 @@ class OscarCalls(OscarFlows):
         params = {"timestamps": "true"} if timestamps else None
         path = f"/system/logs/{segment(service)}/{segment(job)}"
         answer = yield self.api.request("GET", path, params=params, keep_end=ANSWER_LIMIT)
-        about = f"the log of job {job!r} of service {service!r}"
+        resource = f"the log of job {job!r} of service {service!r}"
         if answer.status_code in (404, 500) and not answer.text.strip():
             return None
-        self.api.check(answer, about)
+        self.api.check(answer, resource)
         if not answer.content and "content-type" not in answer.headers:
             # The log of a job that printed nothing is an empty text; to others OSCAR answers 200 with nothing at all.
             raise DefinitionError(
-                f"{self.api.where}: OSCAR shows nothing of the log of job {job!r} of service {service!r} to this user; "
-                "use an account that may read it"
+                f"{self.api.display_name}: OSCAR shows nothing of the log of job {job!r} of service {service!r} to "
+                "this user; use an account that may read it"
             )
         return LogText(answer.content.decode("utf-8", "replace"), answer.extensions.get(LINES_BEFORE, 0))
 

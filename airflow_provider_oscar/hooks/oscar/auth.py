@@ -61,13 +61,13 @@ class BearerAuth(httpx.Auth):
     """A token that does not change.
 
     :param token: an OIDC access token.
-    :param where: words that name the connection.
+    :param display_name: words that name the connection.
     :param clock: seconds since the epoch.
     """
 
-    def __init__(self, token: str, *, where: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, token: str, *, display_name: str, clock: Callable[[], float] = time.time) -> None:
         self._token = token.strip()
-        self._where = where
+        self._display_name = display_name
         self._ends = _expiry(self._token)
         self._clock = clock
 
@@ -83,8 +83,8 @@ class BearerAuth(httpx.Auth):
         if self._ends is not None and self._clock() >= self._ends:
             at = datetime.fromtimestamp(self._ends, UTC).isoformat(timespec="seconds")
             raise DefinitionError(
-                f"{self._where}: its oidc_token expired at {at}; put a new one there, or better a refresh_token with "
-                "token_endpoint and client_id, which renews itself"
+                f"{self._display_name}: its oidc_token expired at {at}; put a new one there, or better a refresh_token "
+                "with token_endpoint and client_id, which renews itself"
             )
         request.headers["Authorization"] = f"Bearer {self._token}"
         yield request
@@ -94,12 +94,12 @@ class ServiceTokenAuth(httpx.Auth):
     """The token of one service, which OSCAR takes for starting that service and for nothing else.
 
     :param token: of the service.
-    :param where: words that name the connection.
+    :param display_name: words that name the connection.
     """
 
-    def __init__(self, token: str, *, where: str) -> None:
+    def __init__(self, token: str, *, display_name: str) -> None:
         self._token = token.strip()
-        self._where = where
+        self._display_name = display_name
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Add the token.
@@ -113,8 +113,9 @@ class ServiceTokenAuth(httpx.Auth):
             request.headers.pop("Authorization", None)
         else:
             raise DefinitionError(
-                f"{self._where} has a service token alone, which starts jobs of its service but can neither list nor "
-                f"cancel them nor read anything else ({request.method} {path}); use login and password, or OIDC, there"
+                f"{self._display_name} has a service token alone, which starts jobs of its service but can neither "
+                f"list nor cancel them nor read anything else ({request.method} {path}); use login and password, or "
+                "OIDC, there"
             )
         yield request
 
@@ -145,13 +146,13 @@ class OidcRefreshAuth(httpx.Auth):
     that replaces the connection's (rotation) is used from then on.
 
     :param extra: ``refresh_token``, ``token_endpoint``, ``client_id`` and ``scopes`` of the connection.
-    :param where: words that name the connection.
+    :param display_name: words that name the connection.
     :param tokens: what issuers gave to this process.
     """
 
     requires_response_body = True
 
-    def __init__(self, extra: Mapping[str, object], *, where: str, tokens: _TokenStore = _TOKENS) -> None:
+    def __init__(self, extra: Mapping[str, object], *, display_name: str, tokens: _TokenStore = _TOKENS) -> None:
         self._endpoint = str(extra["token_endpoint"]).strip()
         self._refresh_token = str(extra["refresh_token"]).strip()
         self._form = {
@@ -159,12 +160,12 @@ class OidcRefreshAuth(httpx.Auth):
             "client_id": str(extra.get("client_id") or ""),
             "scope": str(extra.get("scopes") or ""),
         }
-        self._where = where
+        self._display_name = display_name
         self._tokens = tokens
         identity = json.dumps([self._endpoint, self._refresh_token, self._form])
         self._key = hashlib.sha256(identity.encode()).hexdigest()
         if not is_secure(self._endpoint):
-            raise DefinitionError(f"{where}: the token endpoint {bare_url(self._endpoint)!r} is not https")
+            raise DefinitionError(f"{display_name}: the token endpoint {bare_url(self._endpoint)!r} is not https")
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Add an access token, and get a new one where needed."""
@@ -244,7 +245,7 @@ class OidcRefreshAuth(httpx.Auth):
             self._tokens.found[self._key] = (token.strip(), time.monotonic() + seconds, kept)
             return
         place = bare_url(self._endpoint)
-        seen = f"{self._where}: the token endpoint {place!r} gave no access token (status {answer.status_code}"
+        seen = f"{self._display_name}: the token endpoint {place!r} gave no access token (status {answer.status_code}"
         code = body.get("error")
         named = isinstance(code, str) and answer.status_code in (401, 403)
         if (named or answer.status_code == 400) and code not in _PASSING_ERRORS:
@@ -261,13 +262,13 @@ class OidcAgentAuth(httpx.Auth):
     """Access tokens of ``oidc-agent``, which runs on the worker (``oidc-token ACCOUNT``).
 
     :param account: short name of the account.
-    :param where: words that name the connection.
+    :param display_name: words that name the connection.
     :param program: asks the agent; in the PATH of the worker.
     """
 
-    def __init__(self, account: str, *, where: str, program: str = "oidc-token") -> None:
+    def __init__(self, account: str, *, display_name: str, program: str = "oidc-token") -> None:
         self._account = account
-        self._where = where
+        self._display_name = display_name
         self._program = program
         self._token = ""
         self._until = 0.0
@@ -298,13 +299,13 @@ class OidcAgentAuth(httpx.Auth):
             done = subprocess.run(command, capture_output=True, timeout=_AGENT_SECONDS, check=False, text=True)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise TransientError(
-                f"{self._where}: oidc-agent cannot be asked for account {self._account!r} ({quoted(error)}); it has to "
-                "run on this machine, with OIDC_SOCK in the environment of the worker"
+                f"{self._display_name}: oidc-agent cannot be asked for account {self._account!r} ({quoted(error)}); it "
+                "has to run on this machine, with OIDC_SOCK in the environment of the worker"
             ) from error
         if done.returncode or not done.stdout.strip():
             raise DefinitionError(
-                f"{self._where}: oidc-agent gave no token for account {self._account!r} ({quoted(done.stderr.strip())})"
-                f"; load it with `oidc-add {self._account}`"
+                f"{self._display_name}: oidc-agent gave no token for account {self._account!r} "
+                f"({quoted(done.stderr.strip())}); load it with `oidc-add {self._account}`"
             )
         self._token, self._until = done.stdout.strip(), time.monotonic() + _AGENT_LIFETIME
         return self._token

@@ -91,44 +91,46 @@ class BucketExistsError(DefinitionError):
         self.bucket = bucket
 
 
-def refusal(answer: httpx.Response, *, about: str, where: str) -> OscarProviderError:
+def refusal(answer: httpx.Response, *, resource: str, display_name: str) -> OscarProviderError:
     """Return the error for an answer that is not a success, what it means first; total over all statuses.
 
     :param answer: of OSCAR, or of what stands before it.
-    :param about: what the request was about, such as ``service 'cowsay'``.
-    :param where: words that name the connection.
+    :param resource: what the request was about, such as ``service 'cowsay'``.
+    :param display_name: words that name the connection.
     """
     status = answer.status_code
     body = f": {quoted(answer.text)}" if answer.text.strip() and not is_page(answer.headers, answer.content) else ""
-    seen = f"{where}: OSCAR answered {status}{body}"
+    seen = f"{display_name}: OSCAR answered {status}{body}"
     if status == 401:
-        return AccessError(f"not authorised for {about}; check user, password or token of the connection ({seen})")
+        return AccessError(f"not authorised for {resource}; check user, password or token of the connection ({seen})")
     if status == 403:
-        return AccessError(f"{about} is forbidden; {_route(answer)}{ACCESS_REMEDY} ({seen})")
+        return AccessError(f"{resource} is forbidden; {_route(answer)}{ACCESS_REMEDY} ({seen})")
     if status == 404 and answer.text.strip() and not _NO_BUCKET.search(answer.text):
         return NotOscarError(
-            f"there is no such route for {about}; check that the host of the connection is OSCAR ({seen})"
+            f"there is no such route for {resource}; check that the host of the connection is OSCAR ({seen})"
         )
     if status in (404, 405):
         remedy = (
             "correct the name (`airflow oscar buckets list`)" if body else "check its name, and that the host is OSCAR"
         )
-        return DefinitionError(f"{about} is not there; {remedy} ({seen})")
+        return DefinitionError(f"{resource} is not there; {remedy} ({seen})")
     if status in (408, 423, 425, 429):
-        return TransientError(f"OSCAR asks to come back later for {about} ({seen})", delay=retry_after(answer.headers))
+        return TransientError(
+            f"OSCAR asks to come back later for {resource} ({seen})", delay=retry_after(answer.headers)
+        )
     if status in (400, 406, 415, 422):
         remedy = next((remedy for pattern, remedy in _REFUSED if pattern.search(answer.text)), "correct the definition")
-        return DefinitionError(f"OSCAR does not accept {about}: {remedy} ({seen})")
+        return DefinitionError(f"OSCAR does not accept {resource}: {remedy} ({seen})")
     if 300 <= status < 400:
         message = (
-            f"{about} is redirected to {redirect_target(answer.headers)}; put OSCAR's own address into the "
+            f"{resource} is redirected to {redirect_target(answer.headers)}; put OSCAR's own address into the "
             f"connection's host ({seen})"
         )
         return TransientError(message) if error_class(status) is TransientError else DefinitionError(message)
     if status in (501, 505) or 400 <= status < 500:
-        return PermanentError(f"OSCAR refuses {about} ({seen})")
-    return _final(answer, about, seen) or TransientError(
-        f"OSCAR failed at {about} ({seen})", delay=retry_after(answer.headers)
+        return PermanentError(f"OSCAR refuses {resource} ({seen})")
+    return _final(answer, resource, seen) or TransientError(
+        f"OSCAR failed at {resource} ({seen})", delay=retry_after(answer.headers)
     )
 
 
@@ -146,14 +148,14 @@ def is_final(answer: httpx.Response) -> bool:
     return any(pattern.search(answer.text) for pattern, _ in _FINAL) or "already exists" in answer.text
 
 
-def _final(answer: httpx.Response, about: str, seen: str) -> DefinitionError | None:
+def _final(answer: httpx.Response, resource: str, seen: str) -> DefinitionError | None:
     text = answer.text
     if answer.status_code == 503 and _SWITCHED_OFF.search(text):
-        return RouteAbsentError(f"{about} cannot be had: this OSCAR's administrator has switched that off ({seen})")
+        return RouteAbsentError(f"{resource} cannot be had: this OSCAR's administrator has switched that off ({seen})")
     for pattern, remedy in _FINAL:
         if not pattern.search(text):
             continue
-        message = f"OSCAR does not accept {about}: {remedy} ({seen})"
+        message = f"OSCAR does not accept {resource}: {remedy} ({seen})"
         bucket = re.search(r'the bucket "([^"]*)" already exists', text)
         return BucketExistsError(message, bucket[1]) if bucket else DefinitionError(message)
     return None

@@ -33,12 +33,12 @@ def exposed_service(hook: OscarHook, name: str) -> Flow[ExposedService]:
     """
     found = yield from hook.get_service(name)
     if found is None:
-        raise DefinitionError(f"{hook.where}: there is no OSCAR service {name!r}")
+        raise DefinitionError(f"{hook.display_name}: there is no OSCAR service {name!r}")
     expose = mapping(found.get("expose"))
     port = expose.get("api_port")
     if not (port[0] if isinstance(port, list) and port else port):
         raise DefinitionError(
-            f"{hook.where}: service {name!r} is not exposed; give it expose.api_port, or call it with "
+            f"{hook.display_name}: service {name!r} is not exposed; give it expose.api_port, or call it with "
             "OscarInvokeOperator or OscarJobOperator"
         )
     token = str(found.get("token") or "") if expose.get("set_auth") else ""
@@ -59,7 +59,7 @@ def is_ready(hook: OscarHook, service: ExposedService) -> Flow[bool]:
         logs = (yield from hook.get_deployment_logs(service.name, tail_lines=20)).get("entries")
         lines = [str(mapping(each).get("message") or "") for each in logs] if isinstance(logs, list) else []
         raise PermanentError(
-            f"{hook.where}: the deployment of service {service.name!r} has failed. Last lines of its log: "
+            f"{hook.display_name}: the deployment of service {service.name!r} has failed. Last lines of its log: "
             f"{' | '.join(lines)[-2000:] or 'none'}"
         )
     return state in ("ready", "degraded")

@@ -51,14 +51,14 @@ def get_members(service: Mapping[str, object], *, endpoint: str) -> tuple[Member
 
 
 def find_connections(
-    members: tuple[Member, ...], mapped: Mapping[str, str], known: Callable[[str], bool], *, where: str
+    members: tuple[Member, ...], mapped: Mapping[str, str], known: Callable[[str], bool], *, display_name: str
 ) -> tuple[tuple[str, str], ...]:
     """Return connection and service of each member.
 
     :param members: of the service.
     :param mapped: cluster id to connection.
     :param known: whether there is a connection of an id; a cluster's own name will do.
-    :param where: words that name the service.
+    :param display_name: words that name the service.
     :raises DefinitionError: for a cluster that has no connection, since its jobs could be neither seen nor cancelled.
     """
     found = []
@@ -67,7 +67,7 @@ def find_connections(
         if not conn_id:
             at = f" ({quoted(member.endpoint)})" if member.endpoint else ""
             raise DefinitionError(
-                f"{where} is federated, and may hand a job to service {member.service!r} of cluster "
+                f"{display_name} is federated, and may hand a job to service {member.service!r} of cluster "
                 f"{member.cluster_id!r}{at}, where it could be neither seen nor cancelled; say members="
                 f"{{{member.cluster_id!r}: '<connection id>'}}, or make a connection of type oscar of that name"
             )

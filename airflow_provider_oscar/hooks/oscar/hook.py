@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
-from airflow.sdk import BaseHook
 
 from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError, bare_url, quoted
+from airflow_provider_oscar.hooks.base import NamedByConnection
 from airflow_provider_oscar.hooks.http import flows
 from airflow_provider_oscar.hooks.http.cookies import cookie_jar
 from airflow_provider_oscar.hooks.http.flows import Flow
@@ -48,7 +48,7 @@ def encode_body(data: bytes) -> bytes:
     return base64.b64encode(data)
 
 
-class OscarHook(OscarSubmissions, OscarRoutes, BaseHook):
+class OscarHook(OscarSubmissions, OscarRoutes, NamedByConnection):
     """One OSCAR cluster.
 
     Calls are flows, so that operators and triggers share them::
@@ -107,12 +107,7 @@ class OscarHook(OscarSubmissions, OscarRoutes, BaseHook):
     def api(self) -> OscarRequests:
         """Endpoint and name of the connection."""
         token = self._auth_type == "service_token"
-        return OscarRequests(endpoint=_endpoint(self.connection), where=self.where, service_token=token)
-
-    @property
-    def where(self) -> str:
-        """Words that name the connection in messages."""
-        return f"connection {self.oscar_conn_id!r}"
+        return OscarRequests(endpoint=_endpoint(self.connection), display_name=self.display_name, service_token=token)
 
     @property
     def _auth_type(self) -> str:
@@ -134,15 +129,15 @@ class OscarHook(OscarSubmissions, OscarRoutes, BaseHook):
         if kind == "basic" and login and password:
             return OverridableAuth(httpx.BasicAuth(login, password))
         if kind == "service_token" and password:
-            return ServiceTokenAuth(password, where=self.where)
+            return ServiceTokenAuth(password, display_name=self.display_name)
         if kind == "oidc" and self.extra.get("refresh_token") and self.extra.get("token_endpoint"):
-            return OidcRefreshAuth(self.extra, where=self.where)
+            return OidcRefreshAuth(self.extra, display_name=self.display_name)
         if kind == "oidc" and self.extra.get("oidc_token"):
-            return BearerAuth(str(self.extra["oidc_token"]), where=self.where)
+            return BearerAuth(str(self.extra["oidc_token"]), display_name=self.display_name)
         if kind == "oidc" and self.extra.get("oidc_agent_account"):
-            return OidcAgentAuth(str(self.extra["oidc_agent_account"]), where=self.where)
+            return OidcAgentAuth(str(self.extra["oidc_agent_account"]), display_name=self.display_name)
         raise DefinitionError(
-            f"{self.where} has no credentials for auth_type {kind!r}; give login and password (basic), "
+            f"{self.display_name} has no credentials for auth_type {kind!r}; give login and password (basic), "
             "oidc_token, oidc_agent_account, or refresh_token with token_endpoint and client_id (oidc), or a password "
             "(service_token)"
         )
@@ -177,16 +172,16 @@ class OscarHook(OscarSubmissions, OscarRoutes, BaseHook):
     def run(self, flow: Flow[T], client: httpx.Client | None = None) -> T:
         """Send the requests of a call and return its result; ``client`` spares a connection per call."""
         if client is not None:
-            return flows.run(client, flow, where=self.where)
+            return flows.run(client, flow, display_name=self.display_name)
         with self.client() as own:
-            return flows.run(own, flow, where=self.where)
+            return flows.run(own, flow, display_name=self.display_name)
 
     async def arun(self, flow: Flow[T], client: httpx.AsyncClient | None = None) -> T:
         """The same without blocking the event loop; ``client`` spares a connection per call."""
         if client is not None:
-            return await flows.arun(client, flow, where=self.where)
+            return await flows.arun(client, flow, display_name=self.display_name)
         async with self.async_client() as own:
-            return await flows.arun(own, flow, where=self.where)
+            return await flows.arun(own, flow, display_name=self.display_name)
 
     def log_chunks(self, service: str, job: str, *, timestamps: bool = False) -> Iterator[bytes]:
         """Return what the job has printed so far in pieces, whatever its size; nothing if it has not started.
@@ -204,7 +199,7 @@ class OscarHook(OscarSubmissions, OscarRoutes, BaseHook):
                         yield from answer.iter_bytes()
                         return
             except flows.TRANSPORT_ERRORS as error:
-                raise flows.transport_error(error, request=request, where=self.where) from error
+                raise flows.transport_error(error, request=request, display_name=self.display_name) from error
             # Any other answer is read as job_log reads it: as an error, or as no log yet.
             text = self.run(self.job_log(service, job, timestamps=timestamps), client)
             yield (text or "").encode()
@@ -217,7 +212,7 @@ class OscarHook(OscarSubmissions, OscarRoutes, BaseHook):
         """Check address and credentials, for the Test button."""
         try:
             with self.client(repeat=False) as client:
-                info = flows.run(client, self.get_info(), where=self.where)
+                info = flows.run(client, self.get_info(), display_name=self.display_name)
         except OscarProviderError as error:
             return False, str(error)
         return (

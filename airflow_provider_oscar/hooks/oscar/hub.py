@@ -161,16 +161,16 @@ class Hub:
         headers = {"User-Agent": "airflow-provider-oscar"}
         return paced(httpx.Client(timeout=_TIMEOUT, follow_redirects=False, headers=headers))
 
-    def _run(self, client: httpx.Client, flow: Flow[_T], about: str) -> _T:
+    def _run(self, client: httpx.Client, flow: Flow[_T], resource: str) -> _T:
         try:
-            return flows.run(client, flow, where=f"OSCAR Hub ({self._place})", limit=FILE_LIMIT)
+            return flows.run(client, flow, display_name=f"OSCAR Hub ({self._place})", limit=FILE_LIMIT)
         except TransientError as error:
             raise DefinitionError(
-                f"{about} cannot be read: {error}. This command needs the network; where there is none, give --url of "
-                "a mirror, or clone the Hub elsewhere and take `airflow oscar services apply crates/NAME/fdl.yml`"
+                f"{resource} cannot be read: {error}. This command needs the network; where there is none, give --url "
+                "of a mirror, or clone the Hub elsewhere and take `airflow oscar services apply crates/NAME/fdl.yml`"
             ) from error
         except PermanentError as error:
-            raise DefinitionError(f"{about} in the Hub is too large: {error}") from error
+            raise DefinitionError(f"{resource} in the Hub is too large: {error}") from error
 
     @property
     def _place(self) -> str:

@@ -51,12 +51,12 @@ class OscarRequests:
     """Builds requests to one endpoint and reads answers.
 
     :param endpoint: base URL without a trailing slash.
-    :param where: words that name the connection in messages.
+    :param display_name: words that name the connection in messages.
     :param service_token: the connection has the token of one service alone.
     """
 
     endpoint: str
-    where: str
+    display_name: str
     service_token: bool = False
 
     def request(
@@ -83,70 +83,72 @@ class OscarRequests:
             },
         )
 
-    def json(self, answer: httpx.Response, about: str) -> Any:
+    def json(self, answer: httpx.Response, resource: str) -> Any:
         """Return the decoded body of a successful answer."""
-        self.check(answer, about)
+        self.check(answer, resource)
         if not answer.content.strip():
             # OSCAR answers 200 with nothing to callers who may not see the service.
             raise DefinitionError(
-                f"{self.where}: OSCAR shows nothing of {about} to this user (status {answer.status_code}, empty body); "
-                "use an account that may read it"
+                f"{self.display_name}: OSCAR shows nothing of {resource} to this user (status {answer.status_code}, "
+                "empty body); use an account that may read it"
             )
         try:
             return parse_json(answer.content)
         except ValueError as error:
             raise LostContactError(
-                f"{self.where}: the answer about {about} is not JSON but {described(answer.content)}; "
+                f"{self.display_name}: the answer about {resource} is not JSON but {described(answer.content)}; "
                 "check that the host of the connection is OSCAR's own endpoint"
             ) from error
 
-    def fields(self, answer: httpx.Response, about: str, *, having: str = "") -> dict[str, object]:
+    def fields(self, answer: httpx.Response, resource: str, *, having: str = "") -> dict[str, object]:
         """Return the object of a successful answer.
 
         :param answer: the answer.
-        :param about: what was asked for.
+        :param resource: what was asked for.
         :param having: a field that OSCAR's own always has.
         :raises LostContactError: for any other JSON: that nothing is there OSCAR says in other ways.
         """
-        found = self.json(answer, about)
+        found = self.json(answer, resource)
         if not isinstance(found, Mapping) or (having and having not in found):
-            raise self._another_form(answer, about, f"an object with the field {having!r}" if having else "an object")
+            raise self._another_form(
+                answer, resource, f"an object with the field {having!r}" if having else "an object"
+            )
         return dict(found)
 
-    def objects(self, answer: httpx.Response, about: str) -> list[dict[str, object]]:
+    def objects(self, answer: httpx.Response, resource: str) -> list[dict[str, object]]:
         """Return the objects of a successful answer that is a list; Go writes an empty one as null."""
-        found = self.json(answer, about)
+        found = self.json(answer, resource)
         if found is not None and not isinstance(found, list):
-            raise self._another_form(answer, about, "a list")
+            raise self._another_form(answer, resource, "a list")
         return [dict(each) for each in as_mappings(found)]
 
-    def _another_form(self, answer: httpx.Response, about: str, wanted: str) -> LostContactError:
+    def _another_form(self, answer: httpx.Response, resource: str, wanted: str) -> LostContactError:
         return LostContactError(
-            f"{self.where}: the answer about {about} is not {wanted} but {described(answer.content)}; "
+            f"{self.display_name}: the answer about {resource} is not {wanted} but {described(answer.content)}; "
             "check that the host of the connection is OSCAR's own endpoint"
         )
 
-    def jobs(self, answer: httpx.Response, about: str) -> tuple[dict[str, OscarJob], str]:
+    def jobs(self, answer: httpx.Response, resource: str) -> tuple[dict[str, OscarJob], str]:
         """Return the jobs of a page by name, and the token of the next page or nothing.
 
         :raises LostContactError: for anything but a list of jobs, since a job that is missing there counts as gone.
         """
-        body = self.fields(answer, about)
+        body = self.fields(answer, resource)
         listed = body.get("jobs")
         # Before 3.6.4 the jobs were not below a name of their own.
         paged = not body or "jobs" in body
         entries = ({} if listed is None else listed) if paged else body
         if not isinstance(entries, Mapping) or not all(isinstance(each, Mapping) for each in entries.values()):
-            raise self._another_form(answer, about, "a list of jobs")
+            raise self._another_form(answer, resource, "a list of jobs")
         jobs = {str(name): OscarJob.from_oscar(str(name), job) for name, job in entries.items()}
         return jobs, str(body.get("next_page") or "") if paged else ""
 
-    def check(self, answer: httpx.Response, about: str) -> None:
+    def check(self, answer: httpx.Response, resource: str) -> None:
         """Raise the error that belongs to the status, unless it is a success, and not that of a proxy's page."""
         if not answer.is_success:
-            raise refusal(answer, about=about, where=self.where)
+            raise refusal(answer, resource=resource, display_name=self.display_name)
         if is_page(answer.headers, answer.content):
-            raise self._another_form(answer, about, "OSCAR's own")
+            raise self._another_form(answer, resource, "OSCAR's own")
 
 
 def mapping(body: object) -> dict[str, object]:

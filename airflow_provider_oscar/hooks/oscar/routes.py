@@ -38,7 +38,7 @@ class OscarRoutes(OscarFlows):
         self,
         method: str,
         path: str,
-        about: str,
+        resource: str,
         *,
         body: object = None,
         params: Mapping[str, str] | None = None,
@@ -49,26 +49,26 @@ class OscarRoutes(OscarFlows):
             path,
             params=params,
             headers={} if body is None else {"Content-Type": "application/json"},
-            content=None if body is None else _json(body, about),
+            content=None if body is None else _json(body, resource),
             timeout=timeout,
         )
         if answer.status_code == 404 and "page not found" in answer.text:
             raise RouteAbsentError(
-                f"{self.api.where}: this OSCAR does not have the route {path}, which {about} needs; it came with a "
-                "later version, or its administrator has switched that part off"
+                f"{self.api.display_name}: this OSCAR does not have the route {path}, which {resource} needs; it came "
+                "with a later version, or its administrator has switched that part off"
             )
-        self.api.check(answer, about)
+        self.api.check(answer, resource)
         return answer
 
     def _object(
-        self, method: str, path: str, about: str, *, body: object = None, params: Mapping[str, str] | None = None
+        self, method: str, path: str, resource: str, *, body: object = None, params: Mapping[str, str] | None = None
     ) -> Flow[JsonObject]:
-        answer = yield from self._ask(method, path, about, body=body, params=params)
-        return self.api.fields(answer, about)
+        answer = yield from self._ask(method, path, resource, body=body, params=params)
+        return self.api.fields(answer, resource)
 
-    def _list(self, path: str, about: str) -> Flow[list[JsonObject]]:
-        answer = yield from self._ask("GET", path, about)
-        return self.api.objects(answer, about)
+    def _list(self, path: str, resource: str) -> Flow[list[JsonObject]]:
+        answer = yield from self._ask("GET", path, resource)
+        return self.api.objects(answer, resource)
 
     # ---- the cluster ----
 
@@ -129,8 +129,8 @@ class OscarRoutes(OscarFlows):
         answer = yield self.api.request("POST", path, headers=headers, content=body, timeout=timeout)
         if answer.status_code == 404 and "page not found" in answer.text:
             raise DefinitionError(
-                f"{self.api.where}: this OSCAR has no serverless backend, so services cannot be called synchronously; "
-                "submit a job instead (OscarJobOperator)"
+                f"{self.api.display_name}: this OSCAR has no serverless backend, so services cannot be called "
+                "synchronously; submit a job instead (OscarJobOperator)"
             )
         self.api.check(answer, f"a call of service {service!r}")
         return answer
@@ -145,17 +145,19 @@ class OscarRoutes(OscarFlows):
         :raises DefinitionError: if there is no such service.
         """
         headers = {"Authorization": f"Bearer {token}"} if token else None
-        path, about = f"{_service(service)}/auth", f"the right to call service {service!r}"
+        path, resource = f"{_service(service)}/auth", f"the right to call service {service!r}"
         answer = yield self.api.request("GET", path, headers=headers)
         if answer.status_code in (401, 403):
             return False
         if answer.status_code == 404:
             if "page not found" in answer.text:
-                raise RouteAbsentError(f"{self.api.where}: this OSCAR does not have the route {path}; it came with 4.1")
+                raise RouteAbsentError(
+                    f"{self.api.display_name}: this OSCAR does not have the route {path}; it came with 4.1"
+                )
             raise DefinitionError(
-                f"{self.api.where}: there is no service {service!r}; 'airflow oscar services list' names all"
+                f"{self.api.display_name}: there is no service {service!r}; 'airflow oscar services list' names all"
             )
-        self.api.check(answer, about)
+        self.api.check(answer, resource)
         return True
 
     def get_deployment(self, service: str) -> Flow[JsonObject]:
@@ -217,9 +219,9 @@ class OscarRoutes(OscarFlows):
         """Add (``POST``), replace (``PUT``) or remove (``DELETE``) members."""
         if method not in ("POST", "PUT", "DELETE"):
             raise DefinitionError(f"{method!r} is no change of a federation; expected 'POST', 'PUT' or 'DELETE'")
-        about = f"the federation of {service!r}"
+        resource = f"the federation of {service!r}"
         answer = yield from self._ask(
-            method, f"/system/federation/{segment(service, 'service')}", about, body=dict(body)
+            method, f"/system/federation/{segment(service, 'service')}", resource, body=dict(body)
         )
         try:
             found = parse_json(answer.content) if answer.content else {}
@@ -248,17 +250,21 @@ class OscarRoutes(OscarFlows):
 
         :raises LostContactError: if its pages do not end, or end before the bucket does.
         """
-        about, page, objects = f"bucket {name!r}", "", list[object]()
+        resource, page, objects = f"bucket {name!r}", "", list[object]()
         found: JsonObject = {}
         seen: set[str] = set()
         while True:
             params = {"page": page} if page else None
-            found = yield from self._object("GET", f"/system/buckets/{segment(name, 'bucket')}", about, params=params)
+            found = yield from self._object(
+                "GET", f"/system/buckets/{segment(name, 'bucket')}", resource, params=params
+            )
             more = found.get("objects")
             objects += more if isinstance(more, list) else []
             page = str(found.get("next_page") or "")
             if page in seen or len(seen) == PAGES or (not page and found.get("is_truncated") is True):
-                raise LostContactError(f"{self.api.where}: the pages of {about} do not end as they should; try again")
+                raise LostContactError(
+                    f"{self.api.display_name}: the pages of {resource} do not end as they should; try again"
+                )
             if not page:
                 return {**found, "objects": objects}
             seen.add(page)
@@ -342,7 +348,7 @@ def _federation(service: str) -> str:
     return f"/system/federation/{segment(service, 'service')}"
 
 
-def _json(body: object, about: str) -> bytes:
+def _json(body: object, resource: str) -> bytes:
     """Return a body as JSON.
 
     :raises DefinitionError: for what JSON has no word for, such as NaN, or a value of another type.
@@ -350,4 +356,4 @@ def _json(body: object, about: str) -> bytes:
     try:
         return json.dumps(body, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise DefinitionError(f"what is to be sent about {about} is not JSON: {quoted(error)}") from error
+        raise DefinitionError(f"what is to be sent about {resource} is not JSON: {quoted(error)}") from error

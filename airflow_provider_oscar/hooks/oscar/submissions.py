@@ -120,7 +120,7 @@ class OscarSubmissions(OscarCalls):
         found = yield from self.get_service(service)
         if found is None:
             raise DefinitionError(
-                f"{self.api.where}: there is no OSCAR service {service!r}; create it with OscarServiceOperator "
+                f"{self.api.display_name}: there is no OSCAR service {service!r}; create it with OscarServiceOperator "
                 "or `airflow oscar services apply`"
             )
         if needs_supervisor:
@@ -130,7 +130,7 @@ class OscarSubmissions(OscarCalls):
                 "%s: object %s lies in the input %r of service %r, so OSCAR starts a job for it by itself, and with "
                 "this one it is processed twice; take NewObjects('oscar://…') to wait for OSCAR's own job, or a "
                 "service without that input",
-                self.api.where,
+                self.api.display_name,
                 object_uri,
                 entry,
                 service,
@@ -139,7 +139,7 @@ class OscarSubmissions(OscarCalls):
         self._check_body(service, body, found)
         if found.get("interlink_node_name") and not (yield from self.offloads()):
             raise TransientError(
-                f"{self.api.where}: service {service!r} is meant for the virtual node "
+                f"{self.api.display_name}: service {service!r} is meant for the virtual node "
                 f"{str(found['interlink_node_name'])!r}, but this OSCAR saw none when it started and would run the "
                 "job in the cloud; see that the node is there, and restart OSCAR"
             )
@@ -179,34 +179,34 @@ class OscarSubmissions(OscarCalls):
     def unlisted(self, service: str) -> str:
         """Words for a job of an old server that nobody sees."""
         return (
-            f"{self.api.where}: service {service!r} accepted a job that it does not list (OSCAR before 4.1); it may "
-            "have been delegated to another cluster"
+            f"{self.api.display_name}: service {service!r} accepted a job that it does not list (OSCAR before 4.1); it "
+            "may have been delegated to another cluster"
         )
 
     def ambiguous(self, service: str, appeared: int) -> str:
         """Words for a job of an old server that cannot be told from others."""
         return (
-            f"{self.api.where}: service {service!r} was given a job, but this OSCAR is older than 4.1, makes up the "
-            f"names of jobs, and {appeared} appeared meanwhile; it is not guessed which is ours. Upgrade OSCAR, or let "
-            "one task at a time submit to this service (an Airflow pool with one slot), and let nobody write to the "
-            "service's own inputs"
+            f"{self.api.display_name}: service {service!r} was given a job, but this OSCAR is older than 4.1, makes up "
+            f"the names of jobs, and {appeared} appeared meanwhile; it is not guessed which is ours. Upgrade OSCAR, or "
+            "let one task at a time submit to this service (an Airflow pool with one slot), and let nobody write to "
+            "the service's own inputs"
         )
 
     def _check_script(self, service: str, script: str) -> None:
         if SUPERVISOR_MARK in script:
             return
         raise DefinitionError(
-            f"{self.api.where}: the script of service {service!r} is not this provider's supervisor, so it would take "
-            "the job's specification, short-lived access to stores included, for its input; apply the service with "
-            "script '@supervisor', or give OscarJobOperator a payload instead of a command"
+            f"{self.api.display_name}: the script of service {service!r} is not this provider's supervisor, so it "
+            "would take the job's specification, short-lived access to stores included, for its input; apply the "
+            "service with script '@supervisor', or give OscarJobOperator a payload instead of a command"
         )
 
     def _check_body(self, service: str, body: bytes, found: Mapping[str, object]) -> None:
         limit = INTERLINK_BODY_LIMIT if found.get("interlink_node_name") else SUBMISSION_LIMIT
         if len(body) > limit:
             raise DefinitionError(
-                f"{self.api.where}: the body for service {service!r} has {len(body)} bytes, but OSCAR passes it in an "
-                f"environment variable that holds {limit}; put the data into an object instead"
+                f"{self.api.display_name}: the body for service {service!r} has {len(body)} bytes, but OSCAR passes it "
+                f"in an environment variable that holds {limit}; put the data into an object instead"
             )
 
 

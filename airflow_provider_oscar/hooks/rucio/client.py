@@ -148,10 +148,14 @@ class RucioClient:
         answer = self._get(url)
         if not answer.headers.get("Content-Type", "").startswith(_STREAM):
             # Rucio says so of an empty list too (flaskapi/v1/common.py, try_stream).
-            raise TransientError(f"{self._where}: {url} answered with no list of files; check the host, and any proxy")
+            raise TransientError(
+                f"{self._display_name}: {url} answered with no list of files; check the host, and any proxy"
+            )
         for number, line in enumerate(filter(bytes.strip, answer.body.split(b"\n"))):
             if number >= MOST_FILES:
-                raise PermanentError(f"{self._where}: {quoted(f'{scope}:{name}')} has more than {MOST_FILES} files")
+                raise PermanentError(
+                    f"{self._display_name}: {quoted(f'{scope}:{name}')} has more than {MOST_FILES} files"
+                )
             try:
                 found = parse_json(line)
             except ValueError:
@@ -159,7 +163,7 @@ class RucioClient:
             yield found if isinstance(found, dict) else {}
 
     @property
-    def _where(self) -> str:
+    def _display_name(self) -> str:
         return f"Rucio connection {self.settings.conn_id!r}"
 
     def _get(self, url: str) -> _Answer:
@@ -183,10 +187,13 @@ class RucioClient:
             if not self._token:
                 accounts = answer.headers.get("X-Rucio-Auth-Accounts", "")
                 if not accounts:
-                    raise TransientError(f"{self._where}: {url} gave no token; check the host, and any proxy before it")
+                    raise TransientError(
+                        f"{self._display_name}: {url} gave no token; check the host, and any proxy before it"
+                    )
                 # 206: the user has several accounts
                 raise DefinitionError(
-                    f"{self._where}: the server gave no token; set the extra 'account' to one of {quoted(accounts)}"
+                    f"{self._display_name}: the server gave no token; set the extra 'account' to one of "
+                    f"{quoted(accounts)}"
                 )
         return self._token
 
@@ -199,13 +206,13 @@ class RucioClient:
                 for chunk in answer.iter_bytes():
                     body += chunk
                     if len(body) > _LONGEST_ANSWER:
-                        raise PermanentError(f"{self._where}: {url} answered more than {_LONGEST_ANSWER} bytes")
+                        raise PermanentError(f"{self._display_name}: {url} answered more than {_LONGEST_ANSWER} bytes")
                 return _Answer(answer.status_code, answer.headers, bytes(body))
         except TRANSPORT_ERRORS as error:
-            raise transport_error(error, request=httpx.Request("GET", url), where=self._where) from error
+            raise transport_error(error, request=httpx.Request("GET", url), display_name=self._display_name) from error
 
     def _checked(self, answer: _Answer, url: str) -> _Answer:
-        said = f"{self._where}: {url} answered {answer.status}"
+        said = f"{self._display_name}: {url} answered {answer.status}"
         name = answer.headers.get("ExceptionClass", "")
         if answer.status in (200, 206) and not is_page(answer.headers, answer.body):
             return answer

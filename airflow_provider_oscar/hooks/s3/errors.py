@@ -60,60 +60,60 @@ def s3_error(error: Exception, *, conn_id: str, endpoint: str, action: str, buck
     :param action: what was attempted, in words, with the key quoted.
     :param bucket: bucket concerned, or empty.
     """
-    where = f"connection {conn_id!r} ({endpoint or 'Amazon S3'}): cannot {action}"
+    prefix = f"connection {conn_id!r} ({endpoint or 'Amazon S3'}): cannot {action}"
     if isinstance(error, boto.ClientError):
-        return _from_answer(error, where=where, bucket=bucket)
+        return _from_answer(error, prefix=prefix, bucket=bucket)
     if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError):
-        return DefinitionError(f"{where}: there is no access key; set login and password of the connection")
+        return DefinitionError(f"{prefix}: there is no access key; set login and password of the connection")
     if isinstance(error, boto.SSLError):
         return DefinitionError(
-            f"{where}: the server's TLS certificate is not trusted ({quoted(error)}); "
+            f"{prefix}: the server's TLS certificate is not trusted ({quoted(error)}); "
             "set the connection extra 'verify' to the CA file that signed it"
         )
     if isinstance(error, ResponseParserError):
-        return TransientError(f"{where}: the answer could not be read ({quoted(error)}); is this an S3 endpoint?")
+        return TransientError(f"{prefix}: the answer could not be read ({quoted(error)}); is this an S3 endpoint?")
     if isinstance(error, boto.ConnectionError | boto.HTTPClientError | boto.IncompleteReadError):
         return TransientError(
-            f"{where}: the endpoint is not reachable ({type(error).__name__}: {quoted(error)}); "
+            f"{prefix}: the endpoint is not reachable ({type(error).__name__}: {quoted(error)}); "
             "check endpoint_url, and that the server runs"
         )
     # What is left is refused before anything is sent: parameters, endpoint and region settings.
-    return DefinitionError(f"{where}: {type(error).__name__}: {quoted(error)}")
+    return DefinitionError(f"{prefix}: {type(error).__name__}: {quoted(error)}")
 
 
-def _from_answer(error: boto.ClientError, *, where: str, bucket: str) -> OscarProviderError:
+def _from_answer(error: boto.ClientError, *, prefix: str, bucket: str) -> OscarProviderError:
     detail = error.response.get("Error", {})
     code = str(detail.get("Code", ""))
     metadata = error.response.get("ResponseMetadata", {})
     status = int(metadata.get("HTTPStatusCode", 0) or 0)
     reply = f"{status} {code}: {quoted(detail.get('Message', ''))}"
     if code in _NO_BUCKET:
-        return DefinitionError(f"{where}: bucket {bucket!r} does not exist ({reply}); create it or correct the name")
+        return DefinitionError(f"{prefix}: bucket {bucket!r} does not exist ({reply}); create it or correct the name")
     if status == 404 and code in _UNSAID and error.operation_name not in _BODILESS:
         return TransientError(
-            f"{where}: what answered {reply} is not an S3 store; a proxy does so while the store is replaced, "
+            f"{prefix}: what answered {reply} is not an S3 store; a proxy does so while the store is replaced, "
             "or the connection's endpoint is not that of the store"
         )
     if code in _NO_KEY or status == 404:
-        return BadInputError(f"{where}: there is no such object ({reply})")
+        return BadInputError(f"{prefix}: there is no such object ({reply})")
     if code in _WRONG_KEY or status == 401:
-        return AccessError(f"{where}: the access key or secret key is wrong ({reply}); correct login and password")
+        return AccessError(f"{prefix}: the access key or secret key is wrong ({reply}); correct login and password")
     if code == "RequestTimeTooSkewed":
         return DefinitionError(
-            f"{where}: our clock and the store's differ too much ({reply}); synchronise this machine"
+            f"{prefix}: our clock and the store's differ too much ({reply}); synchronise this machine"
         )
     if code in _WRONG_REGION:
-        return DefinitionError(f"{where}: the bucket is in another region ({reply}); set the extra 'region_name'")
+        return DefinitionError(f"{prefix}: the bucket is in another region ({reply}); set the extra 'region_name'")
     if code in _DENIED or status == 403:
         return AccessError(
-            f"{where}: the access key may not do this{f' in bucket {bucket!r}' if bucket else ''} ({reply}); "
+            f"{prefix}: the access key may not do this{f' in bucket {bucket!r}' if bucket else ''} ({reply}); "
             f"{_remedy(error.operation_name)}"
         )
     if code in _LATER or status < 300 or issubclass(error_class(status), TransientError):
         return TransientError(
-            f"{where}: the store is busy or failing ({reply})", delay=retry_after(metadata.get("HTTPHeaders") or {})
+            f"{prefix}: the store is busy or failing ({reply})", delay=retry_after(metadata.get("HTTPHeaders") or {})
         )
-    return PermanentError(f"{where}: refused ({reply})")
+    return PermanentError(f"{prefix}: refused ({reply})")
 
 
 def _remedy(operation: str) -> str:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
-from airflow.sdk import BaseHook
 from boto3.exceptions import S3UploadFailedError
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
@@ -33,6 +32,7 @@ from airflow_provider_oscar.core.errors import (
 )
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType, normalised_etag
 from airflow_provider_oscar.core.staging import StageIn, StageOutS3Post
+from airflow_provider_oscar.hooks.base import NamedByConnection
 from airflow_provider_oscar.hooks.http.closing import closes_itself
 from airflow_provider_oscar.hooks.http.cookies import cookie_jar
 from airflow_provider_oscar.hooks.http.pace import paced
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import ListObjectsV2RequestTypeDef
 
 
-class OscarS3Hook(BaseHook):
+class OscarS3Hook(NamedByConnection):
     """Objects of one S3 store.
 
     :param s3_conn_id: connection of type ``oscar_s3`` or ``aws``. Login is the access key, password the secret key;
@@ -215,7 +215,7 @@ class OscarS3Hook(BaseHook):
                     yield page
 
     def _listing(self, bucket: str) -> str:
-        return f"connection {self.s3_conn_id!r}: listing bucket {bucket!r}"
+        return f"{self.display_name}: listing bucket {bucket!r}"
 
     def head(self, bucket: str, key: str) -> ObjectEvent | None:
         """Return the current version of an object, or None if there is none.
@@ -261,9 +261,7 @@ class OscarS3Hook(BaseHook):
         except BadInputError:
             return None
         if len(data) > limit:
-            raise PermanentError(
-                f"connection {self.s3_conn_id!r}: {quoted(uri)} is larger than {limit} bytes; not read"
-            )
+            raise PermanentError(f"{self.display_name}: {quoted(uri)} is larger than {limit} bytes; not read")
         return data
 
     def _open(self, bucket: str, key: str) -> StreamingBody:
@@ -282,7 +280,7 @@ class OscarS3Hook(BaseHook):
             except S3UploadFailedError as error:
                 # boto3 wraps what happened, of which it keeps the text alone.
                 raise TransientError(
-                    f"connection {self.s3_conn_id!r}: {quoted(key)} cannot be written in bucket {bucket!r} ({error})"
+                    f"{self.display_name}: {quoted(key)} cannot be written in bucket {bucket!r} ({error})"
                 ) from error
 
     def delete(self, bucket: str, key: str) -> None:

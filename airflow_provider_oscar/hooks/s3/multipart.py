@@ -42,7 +42,7 @@ def join_objects(hook: OscarS3Hook, bucket: str, key: str, parts: Sequence[str],
     :raises LostContactError: if parts are missing, or what was joined is not what the job sent.
     :raises TransientError: if the store cannot be reached.
     """
-    about = f"connection {hook.s3_conn_id!r}: {quoted(key)} in bucket {bucket!r}"
+    display_name = f"{hook.display_name}: {quoted(key)} in bucket {bucket!r}"
     with ThreadPoolExecutor(COPIES, thread_name_prefix="s3-join") as pool:
         found = list(pool.map(lambda part: hook.head(bucket, part), parts))
     there = [each for each in found if each is not None]
@@ -50,16 +50,22 @@ def join_objects(hook: OscarS3Hook, bucket: str, key: str, parts: Sequence[str],
         whole = hook.head(bucket, key)
         if whole is not None and whole.size == size:
             return  # joined before, and the parts are removed already
-        raise LostContactError(f"{about}: {len(parts) - len(there)} of its {len(parts)} parts are not there any more")
+        raise LostContactError(
+            f"{display_name}: {len(parts) - len(there)} of its {len(parts)} parts are not there any more"
+        )
     tags = [each.etag for each in there]
     # The supervisor compared each with what it sent; what is copied below is what has these tags.
     if sum(each.size or 0 for each in there) != size or (etag and composite_tag(tags) != etag):
-        raise LostContactError(f"{about}: its parts are not those the job sent; somebody wrote to the output prefix")
+        raise LostContactError(
+            f"{display_name}: its parts are not those the job sent; somebody wrote to the output prefix"
+        )
     _copy(hook, bucket, key, parts, tags)
     now = hook.head(bucket, key)
     if now is None or now.size != size:
-        raise LostContactError(f"{about} was joined of {len(parts)} parts and has not the {size} bytes of the whole")
-    log.info("%s was joined of %d parts, %d bytes", about, len(parts), size)
+        raise LostContactError(
+            f"{display_name} was joined of {len(parts)} parts and has not the {size} bytes of the whole"
+        )
+    log.info("%s was joined of %d parts, %d bytes", display_name, len(parts), size)
 
 
 def composite_tag(tags: Sequence[str]) -> str:

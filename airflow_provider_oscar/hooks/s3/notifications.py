@@ -104,7 +104,7 @@ class SqsQueue:
             found = None
         if int(response_dict["status_code"]) < 400 and not isinstance(found, dict):
             raise TransientError(
-                f"connection {self._hook.s3_conn_id!r}: what answered for the SQS queue {quoted(self._url)} is not "
+                f"{self._hook.display_name}: what answered for the SQS queue {quoted(self._url)} is not "
                 "SQS; check queue_url, and any proxy before it"
             )
 
@@ -150,7 +150,7 @@ class SqsQueue:
             code = str(error.response.get("Error", {}).get("Code", ""))
             if code.rpartition(".")[2] in _GONE:
                 raise DefinitionError(
-                    f"connection {self._hook.s3_conn_id!r}: the SQS queue {quoted(self._url)} does not exist; "
+                    f"{self._hook.display_name}: the SQS queue {quoted(self._url)} does not exist; "
                     "correct queue_url, or create the queue"
                 ) from error
             raise self._error(error, words) from error
@@ -173,7 +173,7 @@ class ListenRequest:
 
     url: str
     headers: Mapping[str, str]
-    where: str
+    display_name: str
 
 
 def listen_request(hook: OscarS3Hook, bucket: str, prefix: str = "") -> ListenRequest:
@@ -186,7 +186,7 @@ def listen_request(hook: OscarS3Hook, bucket: str, prefix: str = "") -> ListenRe
     settings = hook.settings
     if not settings.endpoint_url:
         raise DefinitionError(
-            f"connection {hook.s3_conn_id!r} has no endpoint: Amazon's S3 has no listen stream; use an SQS queue"
+            f"{hook.display_name} has no endpoint: Amazon's S3 has no listen stream; use an SQS queue"
         )
     query = urlencode({"events": _CREATED, "prefix": prefix, "suffix": ""}, quote_via=quote, safe="-_.~")
     url = f"{settings.endpoint_url}/{quote(bucket, safe='')}?{query}"
@@ -197,11 +197,11 @@ def listen_request(hook: OscarS3Hook, bucket: str, prefix: str = "") -> ListenRe
         else boto3.session.Session().get_credentials()
     )
     if credentials is None:
-        raise DefinitionError(f"connection {hook.s3_conn_id!r}: there is no access key; set login and password")
+        raise DefinitionError(f"{hook.display_name}: there is no access key; set login and password")
     request = AWSRequest("GET", url)
     S3SigV4Auth(credentials, "s3", settings.region).add_auth(request)
-    where = f"connection {hook.s3_conn_id!r} ({settings.endpoint_url}): listening to bucket {bucket!r}"
-    return ListenRequest(url, dict(request.headers.items()), where)
+    display_name = f"{hook.display_name} ({settings.endpoint_url}): listening to bucket {bucket!r}"
+    return ListenRequest(url, dict(request.headers.items()), display_name)
 
 
 def listen_client(hook: OscarS3Hook) -> httpx.AsyncClient:
@@ -225,37 +225,37 @@ async def listen(client: httpx.AsyncClient, request: ListenRequest) -> AsyncGene
     try:
         async with client.stream("GET", request.url, headers={**request.headers, **_PLAIN}) as answer:
             if answer.status_code != 200:
-                raise _refused(answer.status_code, await _read_start(answer), request.where)
+                raise _refused(answer.status_code, await _read_start(answer), request.display_name)
             if is_page(answer.headers):
-                _checked(b"<html>", request.where)
+                _checked(b"<html>", request.display_name)
             yield b""
             waiting = b""
             async for chunk in answer.aiter_bytes():
                 *lines, waiting = (waiting + chunk).split(b"\n")
                 waiting = waiting.lstrip()
                 for line in lines:
-                    yield _checked(line.strip(), request.where)
+                    yield _checked(line.strip(), request.display_name)
                 if len(waiting) > _PAGE_BEGINS or _FIRST_TAG.match(waiting):
-                    _checked(waiting[:_PAGE_BEGINS], request.where)
+                    _checked(waiting[:_PAGE_BEGINS], request.display_name)
                 if len(waiting) > LINE_LIMIT:
-                    raise PermanentError(f"{request.where}: a line of the stream exceeds {LINE_LIMIT} bytes")
+                    raise PermanentError(f"{request.display_name}: a line of the stream exceeds {LINE_LIMIT} bytes")
                 yield b""
-            _checked(waiting, request.where)
+            _checked(waiting, request.display_name)
     except TRANSPORT_ERRORS as error:
-        raise transport_error(error, where=request.where) from error
-    raise TransientError(f"{request.where}: the store ended the stream")
+        raise transport_error(error, display_name=request.display_name) from error
+    raise TransientError(f"{request.display_name}: the store ended the stream")
 
 
-def _checked(line: bytes, where: str) -> bytes:
+def _checked(line: bytes, display_name: str) -> bytes:
     if is_page({}, line):
-        raise TransientError(f"{where}: a page answered and not the store; check its endpoint, and any proxy")
+        raise TransientError(f"{display_name}: a page answered and not the store; check its endpoint, and any proxy")
     if line[:1] == b"<":
         raise DefinitionError(
-            f"{where}: the store answered with XML and not with events, so it has no listen stream as MinIO does; "
-            "remove notifications, or use the receiver in Airflow's API server"
+            f"{display_name}: the store answered with XML and not with events, so it has no listen stream as MinIO "
+            "does; remove notifications, or use the receiver in Airflow's API server"
         )
     if len(line) > LINE_LIMIT:
-        raise PermanentError(f"{where}: a line of the stream exceeds {LINE_LIMIT} bytes")
+        raise PermanentError(f"{display_name}: a line of the stream exceeds {LINE_LIMIT} bytes")
     return line
 
 
@@ -265,14 +265,14 @@ async def _read_start(answer: httpx.Response) -> str:
     return ""
 
 
-def _refused(status: int, body: str, where: str) -> Exception:
+def _refused(status: int, body: str, display_name: str) -> Exception:
     reply = f"{status}: {quoted(body)}"
     if status < 300 or issubclass(error_class(status), TransientError):
-        return TransientError(f"{where}: the store is busy or failing ({reply})")
+        return TransientError(f"{display_name}: the store is busy or failing ({reply})")
     if status in (401, 403):
         return DefinitionError(
-            f"{where}: refused ({reply}); the access key needs s3:ListenBucketNotification on the bucket"
+            f"{display_name}: refused ({reply}); the access key needs s3:ListenBucketNotification on the bucket"
         )
     if status == 404:
-        return DefinitionError(f"{where}: no such bucket ({reply})")
-    return DefinitionError(f"{where}: the store knows no listen stream ({reply}); remove notifications")
+        return DefinitionError(f"{display_name}: no such bucket ({reply})")
+    return DefinitionError(f"{display_name}: the store knows no listen stream ({reply}); remove notifications")

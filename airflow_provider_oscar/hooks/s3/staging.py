@@ -86,10 +86,10 @@ def _require_unchanged(hook: OscarS3Hook, event: ObjectEvent) -> None:
         return
     now = hook.head(event.container, event.key)
     if now is None:
-        raise BadInputError(f"connection {hook.s3_conn_id!r}: {quoted(event.uri)} is gone; it was deleted or moved")
+        raise BadInputError(f"{hook.display_name}: {quoted(event.uri)} is gone; it was deleted or moved")
     if event.etag and now.etag and now.etag != event.etag:
         raise BadInputError(
-            f"connection {hook.s3_conn_id!r}: {quoted(event.uri)} was overwritten (ETag {event.etag!r} before, "
+            f"{hook.display_name}: {quoted(event.uri)} was overwritten (ETag {event.etag!r} before, "
             f"{now.etag!r} now); the newer version has an event of its own"
         )
 
@@ -97,7 +97,7 @@ def _require_unchanged(hook: OscarS3Hook, event: ObjectEvent) -> None:
 def _seconds(hook: OscarS3Hook, lifetime: timedelta) -> int:
     if not timedelta(0) < lifetime <= LONGEST_LIFETIME:
         raise DefinitionError(
-            f"connection {hook.s3_conn_id!r}: a presigned URL of {lifetime} was asked for; "
+            f"{hook.display_name}: a presigned URL of {lifetime} was asked for; "
             "S3 signatures are good for more than 0 seconds and at most 7 days"
         )
     return max(1, int(lifetime.total_seconds()))

@@ -15,12 +15,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import httpx
-from airflow.sdk import BaseHook
 
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError, quoted
 from airflow_provider_oscar.core.orphans import SlurmJob
 from airflow_provider_oscar.core.shapes import as_mappings, parse_json
 from airflow_provider_oscar.core.slurm_queue import SlurmQueue, summarize_queue
+from airflow_provider_oscar.hooks.base import NamedByConnection
 from airflow_provider_oscar.hooks.http.cookies import cookie_jar
 from airflow_provider_oscar.hooks.http.flows import TRANSPORT_ERRORS, transport_error
 from airflow_provider_oscar.hooks.http.pace import paced
@@ -42,7 +42,7 @@ _DOCUMENTS = ("/openapi/v3",)
 _PATH = re.compile(r"/slurm/(v\d+\.\d+\.(\d+))/job/\{job_id\}/?")
 
 
-class SlurmHook(BaseHook):
+class SlurmHook(NamedByConnection):
     """One SLURM cluster through ``slurmrestd``; blocking.
 
     Connection of type ``http``: host, port and schema of slurmrestd, ``login`` the user that interLink's plugin submits
@@ -67,16 +67,11 @@ class SlurmHook(BaseHook):
         """The Airflow connection."""
         return self._connection or self.get_connection(self.slurm_conn_id)
 
-    @property
-    def where(self) -> str:
-        """Words that name the connection in messages."""
-        return f"connection {self.slurm_conn_id!r}"
-
     def client(self) -> httpx.Client:
         """Return a client; the token is in its headers alone."""
         found = self.connection
         if not found.host:
-            raise DefinitionError(f"{self.where} has no host; expected that of slurmrestd")
+            raise DefinitionError(f"{self.display_name} has no host; expected that of slurmrestd")
         host = str(found.host)
         address = host if "://" in host else f"{found.schema or 'http'}://{host}"
         headers = {"X-SLURM-USER-NAME": str(found.login or ""), "X-SLURM-USER-TOKEN": str(found.password or "")}
@@ -96,7 +91,9 @@ class SlurmHook(BaseHook):
         matches = [_PATH.fullmatch(path) for path in paths] if isinstance(paths, Mapping) else []
         offered = {int(match[2]): match[1] for match in matches if match}
         if not offered:
-            raise DefinitionError(f"{self.where}: this is not slurmrestd, or offers no jobs; set its extra api_version")
+            raise DefinitionError(
+                f"{self.display_name}: this is not slurmrestd, or offers no jobs; set its extra api_version"
+            )
         return offered[max(offered)]
 
     def job(self, job_id: str) -> SlurmJob | None:
@@ -142,13 +139,13 @@ class SlurmHook(BaseHook):
                     size += len(part)
                     if size > ANSWER_LIMIT:
                         raise TransientError(
-                            f"{self.where}: SLURM's REST API answers {method} {path} with more than "
+                            f"{self.display_name}: SLURM's REST API answers {method} {path} with more than "
                             f"{ANSWER_LIMIT} bytes"
                         )
                     parts.append(part)
         except TRANSPORT_ERRORS as error:
-            where = f"{self.where}: SLURM's REST API cannot be reached"
-            raise transport_error(error, where=where) from error
+            prefix = f"{self.display_name}: SLURM's REST API cannot be reached"
+            raise transport_error(error, display_name=prefix) from error
         try:
             found = parse_json(b"".join(parts))
         except ValueError:
@@ -157,7 +154,7 @@ class SlurmHook(BaseHook):
         if answer.status_code < 400 and (not answer.is_success or not known):
             # A proxy's page or a redirect says nothing of a job, least of all that there is none.
             raise TransientError(
-                f"{self.where}: what answers {answer.status_code} to {method} {path} is not slurmrestd; "
+                f"{self.display_name}: what answers {answer.status_code} to {method} {path} is not slurmrestd; "
                 "check scheme, host and port of the connection"
             )
         body = found if isinstance(found, Mapping) else {}
@@ -166,13 +163,13 @@ class SlurmHook(BaseHook):
             return {}
         if answer.status_code in (401, 403):
             raise TransientError(
-                f"{self.where}: SLURM's REST API refuses user and token ({answer.status_code}); tokens of "
+                f"{self.display_name}: SLURM's REST API refuses user and token ({answer.status_code}); tokens of "
                 "'scontrol token' live half an hour by default"
             )
         if answer.status_code >= 400 or (errors and not body.get("jobs")):
             reply = quoted(errors[0].get("error") or errors[0]) if errors else "no reason given"
             raise TransientError(
-                f"{self.where}: SLURM's REST API answered {answer.status_code} to {method} {path} ({reply})"
+                f"{self.display_name}: SLURM's REST API answered {answer.status_code} to {method} {path} ({reply})"
             )
         return body
 

@@ -88,7 +88,7 @@ class StompSettings:
         )
 
     @property
-    def where(self) -> str:
+    def display_name(self) -> str:
         """Connection and broker, for messages."""
         return f"STOMP connection {self.conn_id!r} ({self.host}:{self.port})"
 
@@ -116,7 +116,7 @@ async def subscribe(
         async with asyncio.timeout(settings.timeout):
             reader, writer = await asyncio.open_connection(settings.host, settings.port, ssl=context, limit=_CHUNK)
     except (OSError, TimeoutError) as error:
-        raise TransientError(f"{settings.where} cannot be reached ({type(error).__name__}: {error})") from error
+        raise TransientError(f"{settings.display_name} cannot be reached ({type(error).__name__}: {error})") from error
     parser, beating = FrameParser(), None
     try:
         writer.write(_hello(settings).encode())
@@ -138,7 +138,7 @@ async def subscribe(
             # Twice the interval, since networks and brokers may be slow (STOMP 1.2, "Heart-beating").
             frames = await _receive(reader, parser, settings, 2 * theirs or None)
     except OSError as error:
-        raise TransientError(f"{settings.where} went away ({type(error).__name__}: {error})") from error
+        raise TransientError(f"{settings.display_name} went away ({type(error).__name__}: {error})") from error
     finally:
         if beating is not None:
             beating.cancel()
@@ -181,9 +181,9 @@ async def _receive(
         async with asyncio.timeout(patience):
             data = await reader.read(_CHUNK)
     except TimeoutError as error:
-        raise TransientError(f"{settings.where} is silent") from error
+        raise TransientError(f"{settings.display_name} is silent") from error
     if not data:
-        raise TransientError(f"{settings.where} closed the connection")
+        raise TransientError(f"{settings.display_name} closed the connection")
     return list(parser.feed(data))
 
 
@@ -191,5 +191,5 @@ def _refused(settings: StompSettings, frame: Frame) -> DefinitionError:
     """Return the error of a frame that says no; the broker words it in the header ``message`` or in the body."""
     reply = frame.headers.get("message") or frame.body[:200].decode(errors="replace") or frame.command
     return DefinitionError(
-        f"{settings.where} refuses: {quoted(reply)}; check login, certificate and the name of the destination"
+        f"{settings.display_name} refuses: {quoted(reply)}; check login, certificate and the name of the destination"
     )

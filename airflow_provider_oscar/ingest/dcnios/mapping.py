@@ -131,9 +131,9 @@ class _Planning:
         start, end = pair
         if start in self._sources and end in self._destinations:
             return True
-        about = f"{quoted(start, 60)} -> {quoted(end, 60)}"
+        subject = f"{quoted(start, 60)} -> {quoted(end, 60)}"
         remark = "only a source can lead to a destination; what leads through a generic element has to be written"
-        self._report.add("connection", about, Outcome.NOT_MAPPED, remark=remark)
+        self._report.add("connection", subject, Outcome.NOT_MAPPED, remark=remark)
         return False
 
     def _flow(self, source: Element, destination: Element, feeding: int) -> None:
@@ -220,21 +220,23 @@ class _Planning:
     def _pace(self, element: Element) -> None:
         paced = {**_SENDING, **_ONE_BY_ONE}.get(element.kind)
         for component in element.components:
-            about = f"component {quoted(component.name, 40)}"
+            subject = f"component {quoted(component.name, 40)}"
             if component.seconds is not None and component.name == paced:
                 self._report.add(
                     element.name,
-                    f"{about}: one message each {component.seconds:g} s",
+                    f"{subject}: one message each {component.seconds:g} s",
                     Outcome.MAPPED,
                     "min_interval of the schedule",
                     "what DCNiOS does by changeSchedule is a change of this number",
                 )
             elif component.seconds is not None:
                 remark = "objects are told of at once, or found by the next listing (poll_interval)"
-                self._report.add(element.name, f"{about}: each {component.seconds:g} s", Outcome.NOT_NEEDED, "", remark)
+                self._report.add(
+                    element.name, f"{subject}: each {component.seconds:g} s", Outcome.NOT_NEEDED, "", remark
+                )
             if component.node:
                 remark = "one triggerer at a time serves a place, and any worker runs a task"
-                self._report.add(element.name, f"{about}: node {quoted(component.node, 20)}", Outcome.NOT_NEEDED, "",
+                self._report.add(element.name, f"{subject}: node {quoted(component.node, 20)}", Outcome.NOT_NEEDED, "",
                                  remark)  # fmt: skip
 
     def _unique(self, name: str) -> str:

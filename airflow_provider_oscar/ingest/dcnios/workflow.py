@@ -153,12 +153,12 @@ def _kind(label: str) -> Kind | None:
 
 
 def _element(label: str, entry: object, number: int, report: Report) -> Element | None:
-    kind, about = _kind(label), f"{label}[{number}]"
+    kind, display_name = _kind(label), f"{label}[{number}]"
     if kind is None:
-        report.add(about, "an element of unknown kind", Outcome.NOT_MAPPED, remark=f"expected {', '.join(Kind)}")
+        report.add(display_name, "an element of unknown kind", Outcome.NOT_MAPPED, remark=f"expected {', '.join(Kind)}")
         return None
     if not isinstance(entry, Mapping) or not get_text(entry.get("name")):
-        report.add(about, "an element without a name", Outcome.NOT_MAPPED, remark="give it a name")
+        report.add(display_name, "an element without a name", Outcome.NOT_MAPPED, remark="give it a name")
         return None
     name = get_text(entry["name"])
     steps, merging = _alterations(name, entry.get("alterations"), report)

@@ -134,7 +134,7 @@ class WatchArguments(ABC):
         """Return what lists the place."""
 
     @abstractmethod
-    def about(self) -> str:
+    def display_name(self) -> str:
         """Return words that name the place."""
 
     @property

@@ -42,7 +42,7 @@ class DCacheArguments(DirectoryArguments):
             raise DefinitionError(f"path of a dCache watcher is {quoted(self.path)}; expected an absolute directory")
         if self.reconcile_interval <= 0:
             raise DefinitionError(
-                f"the watcher of {self.about()} needs reconcile_interval > 0; got {self.reconcile_interval}"
+                f"the watcher of {self.display_name()} needs reconcile_interval > 0; got {self.reconcile_interval}"
             )
 
     def source(self) -> ListingSource:
@@ -66,7 +66,7 @@ class DCacheArguments(DirectoryArguments):
             if self.notifications == "auto" and not await source.has_frontend():
                 return None
             return DCacheEventChannel(
-                source.about,
+                source.display_name,
                 connections=DCACHE_CONNECTIONS,
                 conn_id=self.conn_id,
                 client_id=f"airflow-provider-oscar-{digest}",
@@ -93,7 +93,7 @@ class DCacheArguments(DirectoryArguments):
         """Return connection, directory and whether it is the whole tree."""
         return ("dcache", self.conn_id, self.path.rstrip("/") or "/", str(self.recursive))
 
-    def about(self) -> str:
+    def display_name(self) -> str:
         """Return directory and connection."""
         return f"dCache directory {self.path!r} (connection {self.conn_id!r})"
 

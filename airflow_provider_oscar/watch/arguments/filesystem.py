@@ -44,8 +44,8 @@ class FileSystemArguments(DirectoryArguments):
         object.__setattr__(self, "url", url.url)
         if self.chosen is not None and url.protocol != "rucio":
             raise DefinitionError(
-                f"notifications of {self.about()} are of kind {quoted(self.chosen.kind)}; a place of fsspec is listed, "
-                "and only datasets of Rucio have notifications, of kind 'rucio'"
+                f"notifications of {self.display_name()} are of kind {quoted(self.chosen.kind)}; a place of fsspec is "
+                "listed, and only datasets of Rucio have notifications, of kind 'rucio'"
             )
 
     def source(self) -> ListingSource:
@@ -85,6 +85,6 @@ class FileSystemArguments(DirectoryArguments):
         """Return connection, directory and whether it is the whole tree."""
         return ("fsspec", self.conn_id, self.url, str(self.recursive))
 
-    def about(self) -> str:
+    def display_name(self) -> str:
         """Return directory and connection."""
         return f"directory {self.url!r}" + (f" (connection {self.conn_id!r})" if self.conn_id else "")

@@ -86,7 +86,7 @@ class S3Arguments(WatchArguments):
         """Return connection, bucket and prefix."""
         return ("s3", self.conn_id, self.bucket, self.prefix)
 
-    def about(self) -> str:
+    def display_name(self) -> str:
         """Return bucket, prefix and connection."""
         return f"s3 bucket {self.bucket!r} prefix {self.prefix!r} (connection {self.conn_id!r})"
 

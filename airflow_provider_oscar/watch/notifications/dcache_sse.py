@@ -73,7 +73,7 @@ class DCacheEventChannel(Channel):
         self._watches: dict[str, str] = {}
 
     @property
-    def about(self) -> str:
+    def display_name(self) -> str:
         """Directory and connection."""
         return f"{self.place}: notifications"
 
@@ -86,7 +86,7 @@ class DCacheEventChannel(Channel):
             return
         hook, client = self._connected()
         flow = events.watch(hook.frontend, self._channel, directory)
-        made = await arun(client, flow, where=hook.settings.where)
+        made = await arun(client, flow, display_name=hook.display_name)
         self._watches[events.subscription_id(made)] = directory
 
     async def listen(self) -> AsyncGenerator[Delivery | None, None]:
@@ -117,7 +117,7 @@ class DCacheEventChannel(Channel):
 
     def _connected(self) -> tuple[DCacheHook, httpx.AsyncClient]:
         if self._hook is None or self._client is None:
-            raise TransientError(f"{self.about}: not connected")
+            raise TransientError(f"{self.display_name}: not connected")
         return self._hook, self._client
 
     async def _make_channel(self) -> None:
@@ -132,11 +132,13 @@ class DCacheEventChannel(Channel):
         finally:
             self.connections.release(self.conn_id)
         self._hook, self._client = hook, client
-        where, frontend = hook.settings.where, hook.frontend
+        display_name, frontend = hook.display_name, hook.frontend
         self._last_id = None
         self._watches.clear()
-        channel = await arun(client, events.create_channel(frontend, client_id=self.client_id), where=where)
-        await arun(client, events.set_channel_timeout(frontend, channel, CHANNEL_TIMEOUT), where=where)
+        channel = await arun(
+            client, events.create_channel(frontend, client_id=self.client_id), display_name=display_name
+        )
+        await arun(client, events.set_channel_timeout(frontend, channel, CHANNEL_TIMEOUT), display_name=display_name)
         self._channel = channel
 
     async def _read(self) -> AsyncGenerator[Delivery | None, None]:
@@ -172,12 +174,12 @@ class DCacheEventChannel(Channel):
         hook, client = self._connected()
         probe = await self._beat(1.0)
         await self._open.wait()
-        await arun(client, events.unsubscribe(hook.frontend, probe), where=hook.settings.where)
+        await arun(client, events.unsubscribe(hook.frontend, probe), display_name=hook.display_name)
 
     async def _beat(self, seconds: float) -> str:
         hook, client = self._connected()
         flow = events.heartbeat(hook.frontend, self._channel, seconds=seconds)
-        return await arun(client, flow, where=hook.settings.where)
+        return await arun(client, flow, display_name=hook.display_name)
 
     def _delivery(self, message: InotifyMessage | SystemMessage | None) -> Delivery | None:
         if isinstance(message, SystemMessage):
@@ -227,7 +229,7 @@ class DCacheEventChannel(Channel):
                 async with asyncio.timeout(5):
                     await arun(self._client, flow)
         except Exception as error:  # noqa: BLE001 - the channel ends by its timeout as well
-            log.info("%s: the channel could not be deleted: %s", self.about, error)
+            log.info("%s: the channel could not be deleted: %s", self.display_name, error)
         finally:
             self._channel = ""
             await self._close_client()

@@ -140,14 +140,14 @@ class KafkaChannel(BlockingChannel):
         self._open: list[TopicReader] = []
         self._offsets = Offsets()
         self._failed = False
-        self.skipped = SkipCounter(self.about)
+        self.skipped = SkipCounter(self.display_name)
         read: Detect = partial(detect, directory=self.directory, base=self.base)
         if self.pointers:
             read = partial(from_pointers, pointers=self.pointers)
         self._keys = KeyReader(self.skipped, self.keys, read=read)
 
     @property
-    def about(self) -> str:
+    def display_name(self) -> str:
         """Topic and connection."""
         return f"messages of the Kafka topic {quoted(self.topic)} (connection {self.conn_id!r})"
 
@@ -161,7 +161,9 @@ class KafkaChannel(BlockingChannel):
                 most = _BATCH if self._offsets.count < _MOST_OPEN else 0
                 messages = await self._blocking(partial(reader.read, most, _WAIT))
                 if self._failed:
-                    raise TransientError(f"{self.about}: events could not be stored; the messages are read once more")
+                    raise TransientError(
+                        f"{self.display_name}: events could not be stored; the messages are read once more"
+                    )
                 for message in messages:
                     self._offsets.read(message)
                 for message in messages:

@@ -60,7 +60,7 @@ class Channel(ABC):
 
     @property
     @abstractmethod
-    def about(self) -> str:
+    def display_name(self) -> str:
         """Words for messages."""
 
     @abstractmethod
@@ -101,11 +101,11 @@ class BlockingChannel(Channel):
 class SkipCounter:
     """Counts what is passed over, and logs the first, the tenth, the hundredth…
 
-    :param about: what is passed over, for the log.
+    :param display_name: what is passed over, for the log.
     """
 
-    def __init__(self, about: str) -> None:
-        self._about = about
+    def __init__(self, display_name: str) -> None:
+        self._display_name = display_name
         self.counts: Counter[str] = Counter()
 
     def add(self, kind: str, example: str = "", *, unknown: bool = False) -> None:
@@ -120,7 +120,7 @@ class SkipCounter:
         if str(count).rstrip("0") == "1":
             level = logging.WARNING if unknown else logging.INFO
             such = f", such as {example}" if example else ""
-            log.log(level, "%s: %d %s passed over%s", self._about, count, kind, such)
+            log.log(level, "%s: %d %s passed over%s", self._display_name, count, kind, such)
 
 
 #: Reads the notifications of one message; what cannot be read is added to the list ``unread``.
@@ -199,7 +199,7 @@ class NotificationListener:
     def start(self) -> None:
         """Start listening, unless it is done already."""
         if self._task is None:
-            self._task = asyncio.create_task(self._listen(), name=self.channel.about)
+            self._task = asyncio.create_task(self._listen(), name=self.channel.display_name)
 
     async def wait_first_attempt(self, seconds: float) -> None:
         """Wait until the first attempt to connect has succeeded or failed, ``seconds`` at most."""
@@ -232,7 +232,7 @@ class NotificationListener:
         return taken
 
     async def _listen(self) -> None:
-        backoff = LoggedBackoff(log, self.channel.about)
+        backoff = LoggedBackoff(log, self.channel.display_name)
         while True:
             try:
                 await self._read(backoff)

@@ -44,12 +44,12 @@ class MinioChannel(Channel):
     prefix: str
 
     def __post_init__(self) -> None:
-        self.skipped = SkipCounter(self.about)
+        self.skipped = SkipCounter(self.display_name)
         keys = partial(new_keys, bucket=self.bucket, prefix=self.prefix)
         self._keys = KeyReader(self.skipped, keys, what="lines")
 
     @property
-    def about(self) -> str:
+    def display_name(self) -> str:
         """Bucket, prefix and connection."""
         return f"the listen stream of s3 bucket {self.bucket!r} prefix {self.prefix!r} (connection {self.conn_id!r})"
 

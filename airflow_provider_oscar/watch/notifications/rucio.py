@@ -55,10 +55,10 @@ class RucioChannel(BlockingChannel):
 
     def __post_init__(self) -> None:
         super().__init__("stomp")
-        self.skipped = SkipCounter(self.about)
+        self.skipped = SkipCounter(self.display_name)
 
     @property
-    def about(self) -> str:
+    def display_name(self) -> str:
         """Destination and connection."""
         return f"messages of Rucio at {quoted(self.destination)} (connection {self.conn_id!r})"
 

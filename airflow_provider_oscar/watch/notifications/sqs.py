@@ -74,11 +74,11 @@ class SqsChannel(BlockingChannel):
         self._failed: list[str] = []
         self._settling: asyncio.Task[None] | None = None
         self._fewer = asyncio.Event()
-        self.skipped = SkipCounter(self.about)
+        self.skipped = SkipCounter(self.display_name)
         self._keys = KeyReader(self.skipped, partial(new_keys, bucket=self.bucket, prefix=self.prefix))
 
     @property
-    def about(self) -> str:
+    def display_name(self) -> str:
         """Queue and connection."""
         return f"messages of the SQS queue {quoted(self.queue_url)} (connection {self.conn_id!r})"
 
@@ -123,7 +123,7 @@ class SqsChannel(BlockingChannel):
                 if self._queue is not None and failed:
                     await self._blocking(partial(self._queue.give_back, failed, seconds=_RETURN))
             except Exception as error:  # noqa: BLE001 - at worst it is delivered twice
-                log.info("%s: %d could not be settled: %s", self.about, len(done) + len(failed), error)
+                log.info("%s: %d could not be settled: %s", self.display_name, len(done) + len(failed), error)
             self._open.difference_update(done, failed)
             self._fewer.set()
         self._settling = None

@@ -46,7 +46,7 @@ class DCacheSource(DirectorySource["DCacheHook", "NamespaceEntry"]):
     connections: Connections[DCacheHook] = DCACHE_CONNECTIONS
 
     @property
-    def about(self) -> str:
+    def display_name(self) -> str:
         """Directory and connection."""
         return f"watching dCache directory {self.path!r} (connection {self.conn_id!r})"
 

@@ -95,7 +95,7 @@ class DirectorySource(ListingSource, Generic[H, E]):
                 visited += 1
                 if visited > self.max_directories:
                     raise PermanentError(
-                        f"{self.about}: more than max_directories={self.max_directories} directories; "
+                        f"{self.display_name}: more than max_directories={self.max_directories} directories; "
                         "watch a smaller part or raise the limit"
                     )
                 directory = waiting.popleft()
@@ -111,7 +111,7 @@ class DirectorySource(ListingSource, Generic[H, E]):
                 if not self._empty_listings.plausible(count + sum(unreadable) - unread, directory):
                     doubtful = directory
         if doubtful:
-            raise empty_listing_error(f"{self.about}: directory {quoted(doubtful)}")
+            raise empty_listing_error(f"{self.display_name}: directory {quoted(doubtful)}")
         yield Page((), first=first, last=True, unreadable=sum(unreadable))
 
     async def _batches(self, hook: H, directory: str, unreadable: Callable[[int], None]) -> AsyncGenerator[list[E]]:

@@ -57,7 +57,7 @@ class FileSystemSource(DirectorySource["FileSystemHook", "FileEntry"]):
         return f"{self._place.protocol}://{self.conn_id}@{host}/"
 
     @property
-    def about(self) -> str:
+    def display_name(self) -> str:
         """Place and connection."""
         return f"watching {self.container!r} (connection {self.conn_id or 'none'!r})"
 

@@ -84,9 +84,9 @@ class NotifiedSource(ListingSource):
         self._retries: dict[str, _Retry] = {}
 
     @property
-    def about(self) -> str:
+    def display_name(self) -> str:
         """The place and the connection."""
-        return self.source.about
+        return self.source.display_name
 
     @property
     def channel(self) -> Channel | None:

@@ -59,12 +59,12 @@ class S3Source(ListingSource):
 
     def __post_init__(self) -> None:
         self._store = self.connections.acquire(self.conn_id)
-        self._skipped = SkipCounter(f"{self.about}: notifications")
+        self._skipped = SkipCounter(f"{self.display_name}: notifications")
         self._after = ""
         self._empty_listings = EmptyListingGuard()
 
     @property
-    def about(self) -> str:
+    def display_name(self) -> str:
         """Bucket, prefix and connection."""
         return f"watching s3 bucket {self.bucket!r} prefix {self.prefix!r} (connection {self.conn_id!r})"
 
@@ -83,14 +83,14 @@ class S3Source(ListingSource):
     async def _in_order(self, hook: OscarS3Hook) -> AsyncGenerator[Page, None]:
         token: str | None = None
         after, first, count = self._after, True, 0
-        progress = Progress(self.about)
+        progress = Progress(self.display_name)
         while True:
             asked = partial(hook.list_page, token=token, page_size=PAGE_SIZE, start_after=after or None)
             listing = await self._store.call(partial(asked, self.bucket, self.prefix))
             token = progress.take(listing.next_token) or None
             count += len(listing.events) + listing.skipped
             if token is None and not after:
-                self._empty_listings.require(count, self.about)
+                self._empty_listings.require(count, self.display_name)
             yield self._page(listing, first=first, last=token is None, after=after)
             first = False
             if token is None:
@@ -106,7 +106,7 @@ class S3Source(ListingSource):
                 page.server_time = server_time
                 yield page
                 first = False
-        self._empty_listings.require(count, self.about)
+        self._empty_listings.require(count, self.display_name)
         yield Page((), first=first, last=True, server_time=server_time)
 
     def _page(self, listing: ListingPage, *, first: bool, last: bool, after: str = "") -> Page:

@@ -34,7 +34,7 @@ class Listing(ListingSource):
     """A place that shows what the test says."""
 
     interval = 1.0
-    about = "a place"
+    display_name = "a place"
 
     def __init__(self) -> None:
         self.objects: list[ObjectEvent] = []

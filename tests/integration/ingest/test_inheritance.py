@@ -239,7 +239,7 @@ async def test_a_watcher_waits_rather_than_guess_while_nobody_answers(world, pla
     world.add(consumer(incoming.each()))
     store = AssetStore(incoming.asset, served=False)
     with pytest.raises(TransientError, match="does not answer; it is asked again"):
-        await ask(store, {"index": "watch:x"}, token="t", about="w", patience=0.02, pause=0.01)
+        await ask(store, {"index": "watch:x"}, token="t", display_name="w", patience=0.02, pause=0.01)
     with db.transaction() as session:
         assert asset_states.states(session, [number_of(incoming.asset)], "request:memory:", limit=9) == []
 
@@ -248,7 +248,7 @@ async def test_a_request_that_is_none_is_refused(world, place):
     incoming = place()
     world.add(consumer(incoming.each()))
     with pytest.raises(DefinitionError, match="not a request for the memory"):
-        await ask(AssetStore(incoming.asset), {"index": "consumer:x"}, token="t", about="w")
+        await ask(AssetStore(incoming.asset), {"index": "consumer:x"}, token="t", display_name="w")
 
 
 @pytest.mark.parametrize("handed_over", [False, True], ids=["waiting", "handed over"])

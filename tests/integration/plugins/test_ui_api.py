@@ -297,8 +297,8 @@ def test_a_watched_place_is_shown_with_what_its_watcher_says(client, rows):
     from airflow.utils.session import create_session
     from sqlalchemy import select
 
-    said = {"about": "s3://in", "emitted": 7, "failing_since": "2026-11-22T11:00:00+00:00", "error": "away"}
-    good = {"about": "s3://in", "emitted": 1, "failing_since": ""}
+    said = {"display_name": "s3://in", "emitted": 7, "failing_since": "2026-11-22T11:00:00+00:00", "error": "away"}
+    good = {"display_name": "s3://in", "emitted": 1, "failing_since": ""}
     with create_session() as session:
         asset = AssetModel(name="ui_inbox", uri="ui_inbox", group="asset", extra={})
         trigger = Trigger(classpath="x.Y", kwargs={})

@@ -43,7 +43,7 @@ def test_an_input_that_finds_no_room_is_a_matter_for_another_node(store: Store, 
     assert (run.error["reason"], run.error["permanent"], run.error["stage"]) == ("local-file", False, "stage-in")
     assert "No space left on device" in run.message
     outcome = evaluate(SUBMISSION, run.manifest, JobPhase.FAILED, age=timedelta(0), grace=timedelta(minutes=1))
-    error = failure(outcome, run.manifest, where="here", object_uri="", reported="", exit_code=run.code, log="")
+    error = failure(outcome, run.manifest, display_name="here", object_uri="", reported="", exit_code=run.code, log="")
     assert isinstance(error, TransientError), "it is tried again, as retries says"
 
 

@@ -85,13 +85,13 @@ def sick(request: pytest.FixtureRequest) -> Iterator[Server]:
     made.close()
 
 
-def connection(about: str, protocol: str, *, deadline: float = DEADLINE) -> StoreConnection[FileSystemHook]:
+def connection(display_name: str, protocol: str, *, deadline: float = DEADLINE) -> StoreConnection[FileSystemHook]:
     def open_hook() -> FileSystemHook:
         hook = FileSystemHook(protocol)
         _ = hook.fs
         return hook
 
-    return StoreConnection(about, open_hook, workers=WORKERS, deadline=deadline)
+    return StoreConnection(display_name, open_hook, workers=WORKERS, deadline=deadline)
 
 
 async def names(store: StoreConnection[FileSystemHook], directory: str) -> list[str]:

@@ -61,7 +61,7 @@ def test_dcache_may_say_anything_of_staged_files(files):
     frontend = DCacheHook(connection=connection).frontend
     transport = httpx.MockTransport(lambda _: httpx.Response(200, content=json.dumps({"files": files})))
     with httpx.Client(transport=transport) as client:
-        assert run(client, tape.stage_status(frontend, "\ud800"), where="x").states == {}
+        assert run(client, tape.stage_status(frontend, "\ud800"), display_name="x").states == {}
 
 
 def test_a_page_that_cannot_be_asked_for_is_no_end_of_the_list():
@@ -74,7 +74,7 @@ def test_a_page_that_cannot_be_asked_for_is_no_end_of_the_list():
         return httpx.Response(200, content=json.dumps({"jobs": {}, "next_page": "\ud800", "remaining_jobs": 1}))
 
     with httpx.Client(transport=httpx.MockTransport(answer)) as client, pytest.raises(OscarProviderError):
-        run(client, _Oscar().list_jobs("svc"), where="connection 'o'")
+        run(client, _Oscar().list_jobs("svc"), display_name="connection 'o'")
     assert b"page=%3F" in asked
 
 
@@ -87,4 +87,4 @@ def test_a_service_may_hold_anything_for_inputs(entries):
 def test_an_answer_without_a_list_of_services_does_not_say_that_there_are_none(body):
     transport = httpx.MockTransport(lambda _: httpx.Response(200, content=body))
     with httpx.Client(transport=transport) as client, pytest.raises(LostContactError, match="not a list"):
-        run(client, _Oscar().list_services(), where="connection 'o'")
+        run(client, _Oscar().list_services(), display_name="connection 'o'")

@@ -174,7 +174,7 @@ def test_the_list_of_metrics_is_what_the_code_sends():
 def test_a_watcher_sends_the_metrics_that_are_listed_and_no_other(monkeypatch):
     sent = {}
     monkeypatch.setattr(watcher_metrics, "set_gauge", lambda name, value, tags: sent.update({name: set(tags)}))
-    watcher_metrics.report("inbox", WatcherStatus(about="a"))
+    watcher_metrics.report("inbox", WatcherStatus(display_name="a"))
     assert sent == {each.name: set(each.tags) for each in METRICS if each.name.startswith("oscar.watcher.")}
 
 

@@ -254,7 +254,7 @@ class TestDoor:
      (418, PermanentError), (423, TransientError), (429, TransientError), (500, TransientError), (503, TransientError)],
 )  # fmt: skip
 def test_every_status_has_an_error(status, kind):
-    error = status_error(httpx.Response(status), where="connection 'dc'", action="list '/x'")
+    error = status_error(httpx.Response(status), display_name="connection 'dc'", action="list '/x'")
     assert type(error) is kind
     assert "connection 'dc': cannot list '/x'" in str(error)
 
@@ -271,7 +271,7 @@ def test_every_status_has_an_error(status, kind):
     ids=["seconds", "too long", "date", "nonsense", "unsaid"],
 )
 def test_a_429_says_when_to_come_back(headers, delay):
-    error = status_error(httpx.Response(429, headers=headers), where="w", action="a")
+    error = status_error(httpx.Response(429, headers=headers), display_name="w", action="a")
     assert isinstance(error, TransientError)
     assert error.delay == delay
 

@@ -81,7 +81,7 @@ def test_an_unhandled_transport_error_names_the_connection_and_hides_the_query(s
         yield httpx.Request("POST", "http://user:pw@h/job?X-Amz-Signature=s3cret")
 
     with pytest.raises(TransientError, match="connection 'x'.*http://h/job") as caught:
-        send(refused, secret(), where="connection 'x'")
+        send(refused, secret(), display_name="connection 'x'")
     assert "s3cret" not in str(caught.value)
     assert "pw" not in str(caught.value)
 

@@ -96,7 +96,7 @@ def server(answers):
 def test_any_header_ends_in_a_result_or_in_an_error_of_ours(name, answers):
     client = httpx.Client(transport=server(answers), cookies=cookie_jar())
     with client, contextlib.suppress(OscarProviderError):
-        run(client, FLOWS[name](), where="connection 'dc'")
+        run(client, FLOWS[name](), display_name="connection 'dc'")
 
 
 @given(value=VALUES)
@@ -128,11 +128,11 @@ def test_headers_reach_a_flow_as_they_were_sent(status, headers):
 
     transport = server([(status, headers, b"")])
     with httpx.Client(transport=transport) as client:
-        found = run(client, flow(), where="x")
+        found = run(client, flow(), display_name="x")
 
     async def later():
         async with httpx.AsyncClient(transport=transport) as client:
-            return await arun(client, flow(), where="x")
+            return await arun(client, flow(), display_name="x")
 
     for raw in (found, asyncio.run(later())):
         assert [pair for pair in raw if pair[0].lower() != b"content-length"] == sent

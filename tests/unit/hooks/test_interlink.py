@@ -291,7 +291,7 @@ def test_unknown_phase_keeps_waiting(hook, core):
 
 def test_every_status_has_an_error():
     for status in [0, *range(300, 600)]:
-        error = kubernetes_refusal(status, '{"message": "why"}', about="read pod 'p'", where="connection 'c'")
+        error = kubernetes_refusal(status, '{"message": "why"}', action="read pod 'p'", display_name="connection 'c'")
         assert isinstance(error, DefinitionError | TransientError | PermanentError)
         assert "connection 'c'" in str(error)
 
@@ -313,7 +313,7 @@ def test_every_status_has_an_error():
     ],
 )
 def test_status_is_sorted_by_what_to_do_next(status, body, kind):
-    error = kubernetes_refusal(status, body, about="x", where="c")
+    error = kubernetes_refusal(status, body, action="x", display_name="c")
     assert type(error) is kind
     assert "<html>" not in str(error)
 

@@ -141,13 +141,13 @@ def test_service_token_starts_its_service_without_reading_it():
     ],
 )
 def test_500_that_no_repetition_mends_is_final_and_names_the_remedy(text, remedy):
-    error = refusal(answer(500, text=text), about="x", where="c")
+    error = refusal(answer(500, text=text), resource="x", display_name="c")
     assert isinstance(error, DefinitionError)
     assert remedy in str(error)
 
 
 def test_bucket_that_is_there_is_named():
-    error = refusal(answer(500, text='the bucket "out" already exists\n'), about="x", where="c")
+    error = refusal(answer(500, text='the bucket "out" already exists\n'), resource="x", display_name="c")
     assert isinstance(error, BucketExistsError)
     assert error.bucket == "out"
 
@@ -309,7 +309,7 @@ def test_what_json_has_no_word_for_is_refused_before_it_is_sent(value):
     ],
 )
 def test_what_no_repetition_mends_has_its_remedy(status, text, kind, remedy):
-    error = refusal(answer(status, text=text), about="x", where="here")
+    error = refusal(answer(status, text=text), resource="x", display_name="here")
     assert isinstance(error, kind)
     assert remedy in str(error)
 
@@ -501,7 +501,7 @@ def test_service_that_is_as_defined_is_left_alone():
 
 def test_every_status_has_an_error():
     for status in [status for status in range(100, 600) if not 200 <= status < 300]:
-        error = refusal(httpx.Response(status, text="why"), about="x", where="connection 'c'")
+        error = refusal(httpx.Response(status, text="why"), resource="x", display_name="connection 'c'")
         assert isinstance(error, DefinitionError | TransientError | PermanentError)
         assert "connection 'c'" in str(error)
         assert str(status) in str(error)
@@ -526,11 +526,11 @@ def test_every_status_has_an_error():
     ],
 )
 def test_status_is_sorted_by_what_to_do_next(status, kind):
-    assert isinstance(refusal(httpx.Response(status), about="x", where="c"), kind)
+    assert isinstance(refusal(httpx.Response(status), resource="x", display_name="c"), kind)
 
 
 def test_wish_of_the_server_to_wait_is_kept():
-    error = refusal(answer(429, text="", **{"Retry-After": "7"}), about="x", where="c")
+    error = refusal(answer(429, text="", **{"Retry-After": "7"}), resource="x", display_name="c")
     assert isinstance(error, TransientError)
     assert error.delay == 7
 

@@ -44,18 +44,18 @@ def sent(auth, path="/system/info", transport=None) -> str | None:
 
 def test_token_that_has_expired_is_called_expired():
     token = jwt(exp=1000)
-    assert sent(BearerAuth(token, where="c", clock=lambda: 999)) == f"Bearer {token}"
+    assert sent(BearerAuth(token, display_name="c", clock=lambda: 999)) == f"Bearer {token}"
     with pytest.raises(DefinitionError, match="expired at 1970-01-01T00:16:40.*refresh_token"):
-        sent(BearerAuth(token, where="c", clock=lambda: 1000))
+        sent(BearerAuth(token, display_name="c", clock=lambda: 1000))
 
 
 @pytest.mark.parametrize("token", ["opaque", "a.b.c", jwt(sub="x"), jwt(exp="soon")])
 def test_token_without_an_end_is_used(token):
-    assert sent(BearerAuth(token, where="c")) == f"Bearer {token}"
+    assert sent(BearerAuth(token, display_name="c")) == f"Bearer {token}"
 
 
 def test_service_token_is_used_where_it_works_and_refused_elsewhere():
-    auth = ServiceTokenAuth("ab" * 32, where="connection 'c'")
+    auth = ServiceTokenAuth("ab" * 32, display_name="connection 'c'")
     assert sent(auth, "/job/svc") == f"Bearer {'ab' * 32}"
     assert sent(auth, "/run/svc") == f"Bearer {'ab' * 32}"
     with pytest.raises(DefinitionError, match=r"service token alone.*/system/services.*login and password"):
@@ -75,7 +75,7 @@ def test_rotated_refresh_token_is_kept_for_the_next_hook():
     extra = {"refresh_token": "r0", "token_endpoint": "https://issuer.test/token"}
     tokens = _TokenStore()
     for _ in range(3):
-        auth = OidcRefreshAuth(extra, where="c", tokens=tokens)
+        auth = OidcRefreshAuth(extra, display_name="c", tokens=tokens)
         with httpx.Client(auth=auth, transport=httpx.MockTransport(handler)) as client:
             assert client.get("https://oscar.test/system/info").status_code == 200
     assert exchanged == ["r0", "r1"]
@@ -107,7 +107,7 @@ def test_many_threads_use_a_refresh_token_once():
     issuer, tokens, together = Issuer(), _TokenStore(), threading.Barrier(8)
 
     def ask(_):
-        auth = OidcRefreshAuth(ROTATING, where="c", tokens=tokens)
+        auth = OidcRefreshAuth(ROTATING, display_name="c", tokens=tokens)
         together.wait()
         with httpx.Client(auth=auth, transport=httpx.MockTransport(issuer)) as client:
             return client.get("https://oscar.test/system/info").text
@@ -125,7 +125,7 @@ def test_many_triggers_of_an_event_loop_use_a_refresh_token_once():
         return issuer(request)
 
     async def ask():
-        auth = OidcRefreshAuth(ROTATING, where="c", tokens=tokens)
+        auth = OidcRefreshAuth(ROTATING, display_name="c", tokens=tokens)
         async with httpx.AsyncClient(auth=auth, transport=httpx.MockTransport(slowly)) as client:
             return (await client.get("https://oscar.test/system/info")).text
 
@@ -144,7 +144,7 @@ def test_a_cancelled_exchange_does_not_block_the_next():
             await asyncio.Event().wait()
 
     async def ask(handler):
-        auth = OidcRefreshAuth(ROTATING, where="c", tokens=tokens)
+        auth = OidcRefreshAuth(ROTATING, display_name="c", tokens=tokens)
         async with httpx.AsyncClient(auth=auth, transport=httpx.MockTransport(handler)) as client:
             return (await client.get("https://oscar.test/system/info")).text
 
@@ -181,7 +181,7 @@ def test_a_cancelled_exchange_does_not_block_the_next():
     ],
 )
 def test_only_what_an_issuer_says_of_the_request_itself_is_final(status, body, kind):
-    auth = OidcRefreshAuth({**ROTATING, "refresh_token": "secret-r"}, where="c", tokens=_TokenStore())
+    auth = OidcRefreshAuth({**ROTATING, "refresh_token": "secret-r"}, display_name="c", tokens=_TokenStore())
     server = httpx.MockTransport(lambda request: httpx.Response(status, text=body))
     with (
         httpx.Client(auth=auth, transport=server) as client,
@@ -199,21 +199,21 @@ def test_an_odd_lifetime_of_a_token_is_the_usual_one(lifetime):
         asked.append(request.url.host)
         return httpx.Response(200, json={"access_token": " t\n", "expires_in": lifetime})
 
-    auth = OidcRefreshAuth(ROTATING, where="c", tokens=_TokenStore())
+    auth = OidcRefreshAuth(ROTATING, display_name="c", tokens=_TokenStore())
     assert [sent(auth, transport=httpx.MockTransport(server)) for _ in range(2)] == ["Bearer t", "Bearer t"]
     assert asked.count("issuer.test") == 1
 
 
 def test_white_space_around_a_token_that_was_pasted_is_left_out():
-    assert sent(BearerAuth(" abc\n", where="c")) == "Bearer abc"
-    assert sent(ServiceTokenAuth("abc\r\n", where="c"), "/job/svc") == "Bearer abc"
+    assert sent(BearerAuth(" abc\n", display_name="c")) == "Bearer abc"
+    assert sent(ServiceTokenAuth("abc\r\n", display_name="c"), "/job/svc") == "Bearer abc"
 
 
 def test_oidc_agent_is_asked_once(tmp_path):
     program = tmp_path / "oidc-token"
     program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\necho token-of-agent\n')
     program.chmod(0o755)
-    auth = OidcAgentAuth("egi", where="c", program=str(program))
+    auth = OidcAgentAuth("egi", display_name="c", program=str(program))
     assert [sent(auth), sent(auth)] == ["Bearer token-of-agent"] * 2
     assert (tmp_path / "calls").read_text().splitlines() == ["--time=360 -- egi"]
 
@@ -223,7 +223,7 @@ def test_oidc_agent_that_does_not_know_the_account_is_said(tmp_path):
     program.write_text("#!/bin/sh\necho no such account >&2\nexit 1\n")
     program.chmod(0o755)
     with pytest.raises(DefinitionError, match="no such account.*oidc-add egi"):
-        sent(OidcAgentAuth("egi", where="c", program=str(program)))
+        sent(OidcAgentAuth("egi", display_name="c", program=str(program)))
 
 
 class Server:

@@ -128,7 +128,7 @@ class FakeBucket(ListingSource):
         self._go = asyncio.Event()
 
     @property
-    def about(self) -> str:
+    def display_name(self) -> str:
         return "watching a fake bucket"
 
     async def full_listing(self) -> AsyncGenerator[Page, None]:

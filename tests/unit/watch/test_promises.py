@@ -355,20 +355,20 @@ async def test_how_a_watcher_is_doing_is_a_small_value_beside_its_state(store: F
 
 
 async def test_a_quiet_watcher_writes_its_status_seldom(store: FakeStore) -> None:
-    status = WatcherStatus(about="a", last_listing="1")
-    later = WatcherStatus(about="a", last_listing="2")
+    status = WatcherStatus(display_name="a", last_listing="1")
+    later = WatcherStatus(display_name="a", last_listing="2")
     assert not later.is_due(status, IDLE_WRITE_INTERVAL - 1)
     assert later.is_due(status, IDLE_WRITE_INTERVAL)
-    assert WatcherStatus(about="a", emitted=1).is_due(status, WRITE_INTERVAL)
-    assert not WatcherStatus(about="a", emitted=1).is_due(status, WRITE_INTERVAL - 1)
+    assert WatcherStatus(display_name="a", emitted=1).is_due(status, WRITE_INTERVAL)
+    assert not WatcherStatus(display_name="a", emitted=1).is_due(status, WRITE_INTERVAL - 1)
     assert later.failed("away", NOON).is_due(status, 0)
-    assert status.is_due(WatcherStatus(about="a"), 0)
+    assert status.is_due(WatcherStatus(display_name="a"), 0)
 
 
 def test_the_numbers_of_a_watcher_are_metrics_of_airflow(monkeypatch: pytest.MonkeyPatch) -> None:
     gauges: dict[str, float] = {}
     monkeypatch.setattr(metrics, "set_gauge", lambda name, value, tags: gauges.update({name: value}))
-    metrics.report("inbox", WatcherStatus(about="a", emitted=3, waiting=2).failed("away", NOON))
+    metrics.report("inbox", WatcherStatus(display_name="a", emitted=3, waiting=2).failed("away", NOON))
     assert gauges["oscar.watcher.emitted"] == 3
     assert gauges["oscar.watcher.waiting"] == 2
     assert gauges["oscar.watcher.failing_seconds"] > 0

@@ -63,7 +63,7 @@ def test_what_is_none_of_rucios_messages_is_refused(body):
 class Listing(ListingSource):
     """A dataset that counts how often it is listed."""
 
-    about = "the dataset"
+    display_name = "the dataset"
     interval = 3600.0
 
     def __init__(self) -> None:

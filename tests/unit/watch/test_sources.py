@@ -124,7 +124,7 @@ def folder(path: str) -> NamespaceEntry:
 class FakeDCacheHook:
     """Lists a dictionary of directories."""
 
-    settings = SimpleNamespace(where="connection 'dcache'", frontend_url="")
+    settings = SimpleNamespace(display_name="connection 'dcache'", frontend_url="")
 
     def __init__(self, directories: dict[str, list[NamespaceEntry]]) -> None:
         self.directories = directories
@@ -202,7 +202,7 @@ class SilentChannel(Channel):
     """A channel that is open and says nothing."""
 
     lossy = False
-    about = "a silent channel"
+    display_name = "a silent channel"
 
     async def listen(self) -> AsyncGenerator[Delivery | None, None]:
         yield None
