@@ -29,13 +29,13 @@ from airflow.models.log import Log
 from airflow.models.serialized_dag import SerializedDagModel
 from airflow.models.trigger import Trigger
 from airflow.utils.session import create_session
-from sqlalchemy import exists, func, insert, select
+from sqlalchemy import exists, func, insert, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 if TYPE_CHECKING:
     from airflow.serialization.definitions.dag import SerializedDAG
-    from sqlalchemy import ColumnElement
+    from sqlalchemy import ColumnElement, Exists
 
 
 @dataclass(frozen=True)
@@ -203,23 +203,39 @@ def newest_asset(session: Session) -> int:
     return session.scalar(select(func.max(AssetModel.id))) or 0
 
 
-def former_assets(session: Session, asset_id: int, *, mark: str) -> list[int]:
+def _is_scheduled() -> Exists:
+    return exists(
+        select(DagScheduleAssetReference.dag_id)
+        .join(DagModel, DagModel.dag_id == DagScheduleAssetReference.dag_id)
+        .where(DagScheduleAssetReference.asset_id == AssetModel.id, DagModel.is_stale.is_(False))
+    )
+
+
+def scheduled_by(session: Session, dag_id: str) -> set[int]:
+    """Return the ids of the assets that a DAG is scheduled by."""
+    query = select(DagScheduleAssetReference.asset_id).where(DagScheduleAssetReference.dag_id == dag_id)
+    return set(session.scalars(query))
+
+
+def is_scheduled(session: Session, asset_id: int) -> bool:
+    """Whether a DAG is scheduled by an asset."""
+    return session.scalar(select(AssetModel.id).where(AssetModel.id == asset_id, _is_scheduled())) is not None
+
+
+def former_assets(session: Session, asset_id: int, *, mark: str, left: Collection[int] = ()) -> list[int]:
     """Return the assets that no DAG is scheduled by any more and that agree with another in an entry of their extra.
 
     :param asset_id: the other one.
     :param mark: key of the entry; assets without it agree with none.
+    :param left: assets that count though a DAG is scheduled by them.
     :return: their ids, the newest first.
     """
     own = session.get(AssetModel, asset_id)
     wanted = None if own is None else (own.extra or {}).get(mark)
     if wanted is None:
         return []
-    scheduled = exists(
-        select(DagScheduleAssetReference.dag_id)
-        .join(DagModel, DagModel.dag_id == DagScheduleAssetReference.dag_id)
-        .where(DagScheduleAssetReference.asset_id == AssetModel.id, DagModel.is_stale.is_(False))
-    )
-    query = select(AssetModel.id, AssetModel.extra).where(AssetModel.id != asset_id, ~scheduled)
+    free = or_(~_is_scheduled(), AssetModel.id.in_(left))
+    query = select(AssetModel.id, AssetModel.extra).where(AssetModel.id != asset_id, free)
     rows = session.execute(query.order_by(AssetModel.id.desc()))
     return [number for number, extra in rows if (extra or {}).get(mark) == wanted]
 

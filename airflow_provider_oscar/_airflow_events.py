@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import islice
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 
 from airflow._shared.timezones import timezone
@@ -88,6 +88,12 @@ def waiting_events(
     """
     found = events_by_id(session, list(islice(_unconsumed(session, dag_id, lows, states=None, handled=handled), limit)))
     return [found[number] for number in sorted(found)]
+
+
+def unconsumed_between(session: Session, dag_id: str, asset_id: int, *, after: int, upto: int) -> set[int]:
+    """Return the ids of an asset's events in a range, without ``after``, that no run of a DAG has consumed."""
+    found = _unconsumed(session, dag_id, {asset_id: after}, states=None, handled=())
+    return set(takewhile(lambda number: number <= upto, found))
 
 
 def events_by_id(session: Session, ids: Sequence[int]) -> dict[int, AssetEvent]:

@@ -97,18 +97,16 @@ def iter_states(session: Session, asset_id: int, prefix: str) -> Iterator[Any]:
         yield json.loads(value)
 
 
-def delete_states(session: Session, asset_id: int, prefix: str, *, before: datetime) -> int:
-    """Remove the states of one asset whose key begins with ``prefix`` and that were written before a time.
+def delete_states(session: Session, asset_id: int, prefix: str, *, before: datetime | None = None) -> int:
+    """Remove the states of one asset whose key begins with ``prefix``.
 
+    :param before: only those that were written before this time; None for all.
     :return: how many.
     """
-    done = session.execute(
-        delete(AssetStateStoreModel).where(
-            AssetStateStoreModel.asset_id == asset_id,
-            AssetStateStoreModel.key.startswith(prefix, autoescape=True),
-            AssetStateStoreModel.updated_at < before,
-        )
+    query = delete(AssetStateStoreModel).where(
+        AssetStateStoreModel.asset_id == asset_id, AssetStateStoreModel.key.startswith(prefix, autoescape=True)
     )
+    done = session.execute(query if before is None else query.where(AssetStateStoreModel.updated_at < before))
     return int(getattr(done, "rowcount", 0))
 
 
@@ -118,6 +116,11 @@ def states_of_keys(session: Session, asset_ids: Collection[int], keys: Collectio
         AssetStateStoreModel.asset_id.in_(asset_ids), AssetStateStoreModel.key.in_(keys)
     )
     return [(row.asset_id, row.key, _load(row)) for row in session.scalars(query)]
+
+
+def assets_with_state(session: Session, key: str) -> list[int]:
+    """Return the ids of the assets that have a state with this key."""
+    return list(session.scalars(select(AssetStateStoreModel.asset_id).where(AssetStateStoreModel.key == key)))
 
 
 def set_state(session: Session, asset_id: int, key: str, value: Any) -> None:

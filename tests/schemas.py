@@ -14,7 +14,7 @@ import msgspec
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.core.replay import Selection
 from airflow_provider_oscar.core.services import ServiceDefinition
-from airflow_provider_oscar.ingest.handover import Offset
+from airflow_provider_oscar.ingest.offset import Offset
 from airflow_provider_oscar.ingest.policies import OpenGroup, Policy
 from airflow_provider_oscar.jobs.access import AccessDocument
 from airflow_provider_oscar.jobs.manifest import ManifestFields

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import html
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from airflow_provider_oscar.core.errors import quoted
@@ -39,6 +42,56 @@ def described(body: str | bytes) -> str:
     if not isinstance(found, Mapping):
         return f"a JSON list of {len(found)}"
     return f"a JSON object of {len(found)} field(s): {', '.join(quoted(name, 40) for name in list(found)[:12])}"
+
+
+#: Where servers put the sentence, the best first; and under what it lies (dCache, JSON-RPC, OAuth, RFC 9457, OpenAPI).
+_SENTENCES = ("message", "Message", "error_description", "detail")
+_WORDS = ("error", "title", "reason", "msg", "description")
+_AROUND = ("errors", "error", "Error", "problems", "details", "fault", "status")
+_XML_SENTENCE = re.compile(r"<(?:\w+:)?(?:Message|message|error)>\s*([^<>]+?)\s*</")
+#: Sentences of one answer that are shown.
+_MOST_SENTENCES = 3
+
+
+def sentence(body: str | bytes) -> str:
+    """Return the sentence for people in a refusal, whatever is around it; a body without one as it is.
+
+    :param body: of an answer: JSON or XML of any form, or text.
+    """
+    text = (body.decode("utf-8", "replace") if isinstance(body, bytes) else body).strip()
+    if text[:1] == "<" and (found := _XML_SENTENCE.search(text)):
+        return html.unescape(found[1])
+    if text[:1] not in ("{", "[", '"'):
+        return text
+    try:
+        sentences = list(dict.fromkeys(_sentences(parse_json(text), 0)))
+    except ValueError:
+        return text
+    more = len(sentences) - _MOST_SENTENCES
+    shown = "; ".join(sentences[:_MOST_SENTENCES])
+    return f"{shown}; and {more} more" if more > 0 else shown or text
+
+
+def _sentences(value: object, depth: int) -> Iterator[str]:
+    if isinstance(value, str):
+        if value.strip():
+            yield " ".join(value.split())
+    elif isinstance(value, list) and depth < 4:
+        for each in value[:100]:
+            yield from _sentences(each, depth + 1)
+    elif isinstance(value, Mapping) and depth < 4:
+        inside = [
+            each
+            for name in _AROUND
+            if isinstance(value.get(name), Mapping | list)
+            for each in _sentences(value[name], depth + 1)
+        ]
+        yield from _first(value, _SENTENCES) or inside or _first(value, _WORDS)
+
+
+def _first(fields: Mapping[str, object], names: Sequence[str]) -> list[str]:
+    said = (text for name in names if isinstance(text := fields.get(name), str) and text.strip())
+    return [" ".join(text.split()) for text in islice(said, 1)]
 
 
 def as_mapping(value: object) -> Mapping[str, Any]:

@@ -22,16 +22,17 @@ from airflow_provider_oscar import _airflow_db as db
 from airflow_provider_oscar import _airflow_events as db_events
 from airflow_provider_oscar import _airflow_states as asset_states
 from airflow_provider_oscar.core.events import parse_object, result_key
-from airflow_provider_oscar.ingest.handover import (
+from airflow_provider_oscar.ingest.inheritance import PLACE, left_out
+from airflow_provider_oscar.ingest.offset import (
     OVERLAP,
     REMEMBERED,
     Offset,
     key_digest,
+    leave,
     may_follow,
     offset_key,
     remembered,
 )
-from airflow_provider_oscar.ingest.inheritance import PLACE, left_out
 from airflow_provider_oscar.ingest.policies import MOST_OBJECTS
 from airflow_provider_oscar.ingest.timetable import TIMETABLE
 
@@ -96,6 +97,8 @@ def complete_events(session: Session, run: DagRun, *, now: datetime | None = Non
     for asset_id, offset in offsets.items():
         own = [each for each in (*given, *missing[: max(room, 0)]) if each.asset_id in (asset_id, *offset.lows)]
         changed = _advanced(offset, own, repeats, now)
+        if before := Offset.from_json(stored.get(asset_id)):
+            leave(session, run.dag_id, before, changed)
         asset_states.set_state(session, asset_id, offset_key(run.dag_id), changed.to_json())
     if added:
         log.info("run %r of DAG %r gets %d events more", run.run_id, run.dag_id, len(added))
@@ -167,7 +170,8 @@ def _begun(session: Session, dag_id: str, asset_id: int, own: Offset | None, *, 
         done = db_events.newest_consumed(session, dag_id, [number], limit=REMEMBERED)
         return Offset(low=min([low, *(event.id - 1 for event in done[:1])]))
 
-    numbers = db.former_assets(session, asset_id, mark=PLACE)
+    left = set(asset_states.assets_with_state(session, offset_key(dag_id))) - db.scheduled_by(session, dag_id)
+    numbers = db.former_assets(session, asset_id, mark=PLACE, left=left)
     # It may have been scheduled by one of these since it is there.
     earliest = max(db.first_seen(session, dag_id) or since, since - _HISTORY)
     former = tuple((number, place(number, min(earliest, since)).low) for number in numbers)

@@ -19,7 +19,7 @@ from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.events import parse_object
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.core.replay import Selection
-from airflow_provider_oscar.ingest.handover import key_digest
+from airflow_provider_oscar.ingest.offset import key_digest
 from airflow_provider_oscar.watch.arguments.base import WatchArguments
 from airflow_provider_oscar.watch.listing import list_objects, require_watcher, storable, watch_arguments
 

@@ -12,26 +12,23 @@ run consumed which event.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-import msgspec
-from msgspec.structs import replace
-
 from airflow_provider_oscar import _airflow_db as db
 from airflow_provider_oscar import _airflow_events as db_events
 from airflow_provider_oscar import _airflow_states as asset_states
-from airflow_provider_oscar.core.errors import DefinitionError, quoted
-from airflow_provider_oscar.core.events import named_object, parse_object, parse_outputs, result_key
-from airflow_provider_oscar.core.stored import Moment, read_stored, to_stored
-from airflow_provider_oscar.ingest.inheritance import PLACE, left_out
+from airflow_provider_oscar.core.errors import quoted
+from airflow_provider_oscar.ingest.inheritance import left_out
+from airflow_provider_oscar.ingest.offset import OVERLAP, Offset, key_digest, leave, may_follow, offset_key, remembered
 from airflow_provider_oscar.ingest.open_groups import OpenGroups
 from airflow_provider_oscar.ingest.policies import Group, OpenGroup, Plan, PlannedRun, Policy, WaitingEvent
+from airflow_provider_oscar.ingest.takeover import Takeover, grouping_of
 from airflow_provider_oscar.ingest.timetable import NewObjectsTimetable
+from airflow_provider_oscar.ingest.waiting import read_event
 
 if TYPE_CHECKING:
     from airflow.models.asset import AssetEvent
@@ -40,74 +37,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: An event may become visible this long after its time stamp (a slow transaction).
-OVERLAP = timedelta(seconds=60)
-#: Versions of objects that are remembered, so that one that a watcher repeats after a crash is not in two batches.
-REMEMBERED = 4000
 #: Events of the last minute that need no run; with more, the place moves up to them.
 _HANDLED_LIMIT = 5000
-#: The watcher of a former asset ends when a triggerer has seen that the DAG has another, which takes it some seconds.
-_WATCHED_ON = timedelta(minutes=10)
-#: An event's time is that of another machine, whose clock may be ahead.
-_ANY_CLOCK = timedelta(days=3650)
-_DIGEST = 8
-
-
-class Offset(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"low": "event"}):
-    """How far a DAG got in the events of one asset; lives in the asset state store, where the UI shows it.
-
-    It takes at most about 100 kB there, and usually 100 bytes.
-
-    :param low: all events up to this id were handed over, or needed no run.
-    :param handled: ids of later events that needed no run.
-    :param recent: digests of the versions handed over last, 8 bytes each, oldest first; for policies that cannot see it
-        from a run.
-    :param runs: runs made so far from events of the asset.
-    :param updated: when a run was made last.
-    :param former: assets that the place had before its filter was changed and at which events wait, each with the
-        event up to which all was handed over, as for ``low``.
-    :param since: since when the DAG is scheduled by the asset; another time than Airflow's if it left and came back.
-    """
-
-    low: int
-    handled: tuple[int, ...] = ()
-    recent: bytes = b""
-    runs: int = 0
-    updated: Moment | None = None
-    former: tuple[tuple[int, int], ...] = ()
-    since: Moment | None = None
-
-    @property
-    def lows(self) -> dict[int, int]:
-        """By former asset, the event up to which all was handed over."""
-        return dict(self.former)
-
-    @property
-    def digests(self) -> list[bytes]:
-        """The digests of :attr:`recent`."""
-        return [self.recent[at : at + _DIGEST] for at in range(0, len(self.recent), _DIGEST)]
-
-    def to_json(self) -> dict[str, object]:
-        """Return what the asset state store holds."""
-        return to_stored(self)
-
-    @classmethod
-    def from_json(cls, stored: object) -> Offset | None:
-        """Read :meth:`to_json`; None for whatever is not that."""
-        try:
-            return read_stored(stored, cls, "the place of a DAG", remedy="it is found again from the DAG's runs")
-        except DefinitionError:
-            return None
-
-
-def remembered(digests: Iterable[bytes]) -> bytes:
-    """Return what :attr:`Offset.recent` holds: each digest once, and the last of them if they are many."""
-    return b"".join(tuple(dict.fromkeys(digests))[-REMEMBERED:])
-
-
-def key_digest(key: str) -> bytes:
-    """Return the 8 bytes by which a version of an object is remembered."""
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:_DIGEST]
 
 
 @dataclass
@@ -126,24 +57,6 @@ class StepResult:
     retry_at: datetime | None = None
 
 
-def may_follow(session: Session, former: int, low: int, *, since: datetime, now: datetime) -> bool:
-    """Whether events of a former asset wait, whatever the clock says, or its watcher may still be at work.
-
-    :param former: the asset.
-    :param low: the event up to which all was handed over.
-    :param since: since when the DAG is scheduled by another.
-    :param now: the time.
-    """
-    if now < since + _WATCHED_ON:
-        return True
-    return db_events.newest_event_before(session, former, after=low, upto=None, before=now + _ANY_CLOCK) > low
-
-
-def offset_key(dag_id: str) -> str:
-    """Return the key of a DAG's :class:`Offset` in the state stores of its assets."""
-    return f"consumer:{dag_id}"
-
-
 def hand_over(session: Session, consumer: db.Consumer, *, now: datetime | None = None) -> StepResult:
     """Make the runs that are due of one page of events.
 
@@ -154,13 +67,17 @@ def hand_over(session: Session, consumer: db.Consumer, *, now: datetime | None =
     now = now or datetime.now(UTC)
     dag = db.serialized_dag(session, consumer.dag_id)
     timetable = None if dag is None else dag.timetable
-    if dag is None or consumer.is_paused or not isinstance(timetable, NewObjectsTimetable):
+    if dag is None or not isinstance(timetable, NewObjectsTimetable):
         return StepResult()
+    if consumer.is_paused and not asset_states.assets_with_state(session, offset_key(consumer.dag_id)):
+        return StepResult()  # it was never switched on, so there is nothing that Airflow could remove
     stored = asset_states.locked_state(session, list(consumer.assets), offset_key(consumer.dag_id))
     if stored is None:
         return StepResult()  # another process is at work on this DAG
     step = _Step(session, consumer, dag, timetable.policy, now)
     step.open(stored, history=timedelta(seconds=timetable.history))
+    if consumer.is_paused:
+        return StepResult()
     return step.paced(timedelta(seconds=timetable.min_interval)) if timetable.min_interval else step.run()
 
 
@@ -176,6 +93,7 @@ class _Step:
         self._offsets: dict[int, Offset] = {}
         self._begun: set[int] = set()
         self._groups = OpenGroups(session, consumer.dag_id, list(consumer.assets))
+        self._takeover = Takeover(session, consumer, policy, self._groups, now)
 
     def open(self, stored: Mapping[int, object], *, history: timedelta) -> None:
         for asset_id, value in stored.items():
@@ -183,34 +101,16 @@ class _Step:
             since = self._consumer.assets[asset_id]
             # A DAG that comes back to an asset goes on there, and with what waited for it where it was meanwhile.
             if offset is None or offset.since != since:
-                offset = self._begin(asset_id, offset, since=since, history=history)
+                offset = self._takeover.begin(asset_id, offset, history=history)
                 self._begun.add(asset_id)
             self._offsets[asset_id] = offset
-
-    def _begin(self, asset_id: int, own: Offset | None, *, since: datetime, history: timedelta) -> Offset:
-        """Return where a DAG begins in an asset, and in those that the place had with another filter.
-
-        :param own: where it was when it left the asset; None if it meets it first.
-        :param since: since when it is scheduled by the asset.
-        :param history: before that, for what it meets first.
-        """
-        session, dag_id = self._session, self._consumer.dag_id
-        former: list[tuple[int, int]] = []
-        earliest = since - history
-        offset = own or Offset(low=self._moved(asset_id, 0, before=earliest))
-        digests = offset.digests
-        for number in db.former_assets(session, asset_id, mark=PLACE):
-            before = Offset.from_json(asset_states.get_state(session, number, offset_key(dag_id)))
-            low = before.low if before else self._moved(number, 0, before=earliest)
-            if self._may_follow(asset_id, number, low):
-                former.append((number, low))
-            if before and isinstance(self._policy, Group):
-                self._groups.move(number, asset_id)
-        if former and self._policy.remembers:
-            known = [asset_id, *(number for number, _ in former)]
-            done = db_events.newest_consumed(session, dag_id, known, limit=REMEMBERED)
-            digests += [key_digest(_read(event).key) for event in done]
-        return replace(offset, recent=remembered(digests), former=tuple(former), since=since)
+        if self._consumer.is_paused:
+            # Airflow removes soon what is stored with assets that no DAG names.
+            for asset_id in self._begun:
+                self._save(asset_id, self._offsets[asset_id])
+        elif any(offset.grouping != grouping_of(self._policy) for offset in self._offsets.values()):
+            self._offsets = self._takeover.regroup(self._offsets)
+            self._begun.update(self._offsets)
 
     def paced(self, min_interval: timedelta) -> StepResult:
         """Make at most one run, and none before ``min_interval`` has passed since the last one."""
@@ -235,7 +135,7 @@ class _Step:
         rows = db_events.waiting_events(self._session, self._consumer.dag_id, lows, handled=handled, limit=limit)
         if rows:
             db_events.forget_queued_events(self._session, self._consumer.dag_id)
-        waiting = [_read(row) for row in rows]
+        waiting = [read_event(row) for row in rows]
         # What waits behind the page came in time for its group, however late it is read.
         until = min(self._now, waiting[-1].time) if len(rows) == limit else self._now
         groups: Mapping[str, OpenGroup] = {}
@@ -339,10 +239,11 @@ class _Step:
             low = moved.pop(asset_id)
             ids = {number for number, _ in own}
             floor = min((low, *moved.values()))
-            handled = [n for n in (*offset.handled, *(n for n in plan.handled if n in ids)) if n > floor]
+            handled = sorted(n for n in {*offset.handled, *ids.intersection(plan.handled)} if n > floor)
             if len(handled) > _HANDLED_LIMIT:
-                low = handled[-_HANDLED_LIMIT]
-                handled = [number for number in handled if number > low]
+                # Not over one that waits, such as the first of a batch that is long in coming.
+                low = max(low, min(upto, handled[-_HANDLED_LIMIT]))
+                handled = [number for number in handled if number > min((low, *moved.values()))]
             runs = sum(bool(ids.intersection(run.events)) for run in made)
             changed = Offset(
                 low=low,
@@ -354,9 +255,14 @@ class _Step:
                 updated=self._now if runs else offset.updated,
                 former=tuple((n, last) for n, last in moved.items() if self._may_follow(asset_id, n, last)),
                 since=offset.since,
+                grouping=offset.grouping,
             )
             if changed != offset or asset_id in self._begun:
-                asset_states.set_state(self._session, asset_id, offset_key(self._consumer.dag_id), changed.to_json())
+                self._save(asset_id, changed)
+                leave(self._session, self._consumer.dag_id, offset, changed)
+
+    def _save(self, asset_id: int, offset: Offset) -> None:
+        asset_states.set_state(self._session, asset_id, offset_key(self._consumer.dag_id), offset.to_json())
 
     def _may_follow(self, asset_id: int, former: int, low: int) -> bool:
         return may_follow(self._session, former, low, since=self._consumer.assets[asset_id], now=self._now)
@@ -370,14 +276,3 @@ class _Step:
         if not self._policy.remembers:
             return b""
         return remembered((*offset.digests, *(key_digest(event.key) for event in events)))
-
-
-def _read(row: AssetEvent) -> WaitingEvent:
-    found = parse_object(row.extra)
-    outputs = [] if found is not None else parse_outputs(row.extra, partition_key=row.partition_key)
-    if found is None and row.partition_key is None and not outputs:
-        log.warning("event %s of asset %s names no object; its run gets the event as it is", row.id, row.asset_id)
-    # A result has a key of its own: Airflow gives its event the partition key of the run that made it.
-    key = result_key(row.extra) or row.partition_key
-    named = named_object(*outputs[0], row.timestamp) if len(outputs) == 1 else None
-    return WaitingEvent(row.id, row.timestamp, found, key, named)

@@ -17,7 +17,7 @@ from airflow_provider_oscar import _airflow_db as db
 from airflow_provider_oscar import _airflow_events as db_events
 from airflow_provider_oscar import _airflow_states as asset_states
 from airflow_provider_oscar.ingest.asset_runs import event_version, is_lossless, opened, unwanted_events
-from airflow_provider_oscar.ingest.handover import OVERLAP, offset_key
+from airflow_provider_oscar.ingest.offset import OVERLAP, offset_key
 from airflow_provider_oscar.ingest.policies import MOST_OBJECTS
 from airflow_provider_oscar.ingest.timetable import TIMETABLE
 

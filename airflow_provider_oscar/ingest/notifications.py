@@ -31,7 +31,7 @@ from airflow_provider_oscar.core.notifications import Notification
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.hooks.dcache import DCacheHook
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
-from airflow_provider_oscar.ingest.handover import key_digest
+from airflow_provider_oscar.ingest.offset import key_digest
 
 log = logging.getLogger(__name__)
 

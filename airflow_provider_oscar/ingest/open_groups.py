@@ -48,6 +48,24 @@ class OpenGroups:
         for prefix in (self._groups, self._begun):
             asset_states.move_states(self._session, source, target, prefix)
 
+    def close(self) -> dict[int, set[int]]:
+        """Remove all groups; return the ids of their members' events, by the asset that each group lay with."""
+        found: dict[int, set[int]] = {}
+        for asset_id in self._asset_ids:
+            for value in asset_states.iter_states(self._session, asset_id, self._groups):
+                group = self._read(value, self._groups)
+                found.setdefault(asset_id, set()).update(group.events)
+            for prefix in (self._groups, self._begun):
+                asset_states.delete_states(self._session, asset_id, prefix)
+        return found
+
+    def _read(self, value: object, name: str) -> OpenGroup:
+        display_name = f"the open group {name} of DAG {self._dag_id!r}"
+        group: OpenGroup = read_stored(
+            value, OpenGroup, display_name, remedy="remove this entry from the asset's state store"
+        )
+        return group
+
     def open(self, policy: Group, waiting: Sequence[WaitingEvent], now: datetime) -> dict[str, OpenGroup]:
         """Return the groups of these events, those whose time-out has passed, and the one whose time-out is next."""
         objects = [(event.object or event.named, event.partition_key) for event in waiting]
@@ -56,8 +74,7 @@ class OpenGroups:
         due = [] if policy.timeout is None else self._oldest(now - timedelta(seconds=policy.timeout))
         names |= {self._name(key) for _, _, key in due}
         for asset_id, name, value in asset_states.states_of_keys(self._session, self._asset_ids, sorted(names)):
-            display_name = f"the open group {name} of DAG {self._dag_id!r}"
-            group = read_stored(value, OpenGroup, display_name, remedy="remove this entry from the asset's state store")
+            group = self._read(value, name)
             self._found[group.key] = asset_id, group
         # Somebody may have removed a group from the state store by hand.
         known = {self._entry(group) for _, group in self._found.values()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
 from airflow_provider_oscar import _airflow_db as db
@@ -44,6 +44,7 @@ class HandOverService:
         self._newest_asset = -1
         self._due: dict[str, datetime] = {}
         self._failed: dict[str, tuple[int, datetime]] = {}
+        self._taken: dict[str, Mapping[int, datetime]] = {}
         self._scanned: datetime | None = None
         self._asking_until = datetime.min.replace(tzinfo=UTC)
         self._missed = MissedEvents()
@@ -70,7 +71,8 @@ class HandOverService:
         self._scanned, self._newest = now, newest
         more = False
         for consumer in consumers:
-            if not consumer.is_paused and self._failed.get(consumer.dag_id, (0, now))[1] <= now:
+            taken = self._taken.get(consumer.dag_id) == consumer.assets
+            if not (consumer.is_paused and taken) and self._failed.get(consumer.dag_id, (0, now))[1] <= now:
                 more = self._serve(consumer) or more
         return more
 
@@ -94,6 +96,7 @@ class HandOverService:
             return False
         if self._failed.pop(consumer.dag_id, None):
             log.info("new objects are handed over to DAG %r again", consumer.dag_id)
+        self._taken[consumer.dag_id] = consumer.assets
         self._due.pop(consumer.dag_id, None)
         if result.retry_at is not None:
             self._due[consumer.dag_id] = result.retry_at

@@ -27,6 +27,13 @@ def quoted(text: object) -> str:
     return ascii(raw[:QUOTE_LIMIT]) + ("..." if len(raw) > QUOTE_LIMIT else "")
 
 
+def sentence(body: bytes) -> str:
+    """Return what a store's refusal says to people: of S3's XML or dCache's JSON the message, else all of it."""
+    text = body.decode("utf-8", "replace").strip()
+    found = re.search(r'<Message>([^<>]+)</Message>|"message"\s*:\s*"((?:[^"\\]|\\.)+)"', text)
+    return (found.group(1) or found.group(2)).strip() if found else text
+
+
 def clip(value: object) -> Any:
     """Return text cut to what a message may take; other values as they are."""
     return value[:MESSAGE_LIMIT] if isinstance(value, str) else value

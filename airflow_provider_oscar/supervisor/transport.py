@@ -21,7 +21,7 @@ from typing import Any, Callable, Iterator, NoReturn
 from urllib.parse import urljoin, urlsplit
 
 from airflow_provider_oscar.supervisor.errors import EXIT_ACCESS, RefusedError, StageError, TransientError
-from airflow_provider_oscar.supervisor.text import QUOTE_LIMIT, quoted, say, setting
+from airflow_provider_oscar.supervisor.text import QUOTE_LIMIT, quoted, say, sentence, setting
 
 USER_AGENT = "airflow-oscar-supervisor/1.1"
 REDIRECTS = 3
@@ -83,7 +83,7 @@ def redirected(url: str, headers: dict[str, str], location: str | None) -> tuple
 
 def refusal(what: str, status: int, body: bytes) -> StageError:
     """Return the error for an answer that another attempt would not change."""
-    detail = " ({})".format(quoted(body.decode("utf-8", "replace"))) if body else ""
+    detail = f" ({quoted(sentence(body))})" if body else ""
     if status in (401, 403):
         kind = StageError if re.search(rb"expired", body, re.I) else RefusedError
         return kind(

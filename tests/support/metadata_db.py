@@ -70,6 +70,15 @@ class World:
             for event in session.query(AssetEvent):
                 event.timestamp -= duration
 
+    def clean_up(self) -> None:
+        """Do what the scheduler does each minute with assets that no DAG names."""
+        from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
+
+        from airflow_provider_oscar import _airflow_db as db
+
+        with db.transaction() as session:
+            SchedulerJobRunner._update_asset_orphanage(SchedulerJobRunner, session=session)
+
     def hand_over(self, dag: Any, *, later: timedelta = timedelta(0), steps: int = 50) -> list[str]:
         """Serve one DAG as the service does; return the ids of the new runs."""
         from airflow_provider_oscar import _airflow_db as db
@@ -151,7 +160,7 @@ class World:
 
         from airflow_provider_oscar import _airflow_db as db
         from airflow_provider_oscar import _airflow_states as asset_states
-        from airflow_provider_oscar.ingest.handover import offset_key
+        from airflow_provider_oscar.ingest.offset import offset_key
 
         with db.transaction() as session:
             model = session.query(AssetModel).filter_by(name=asset.name).one()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import httpx
 
 from airflow_provider_oscar.core.errors import OscarProviderError, TransientError, quoted
+from airflow_provider_oscar.core.shapes import sentence
 from airflow_provider_oscar.hooks.http.errors import error_class, http_error, redirect_target, retry_after
 
 #: dCache answers 429 after three failed logins and does not say for how long.
@@ -80,12 +81,12 @@ def _reason_phrase(answer: httpx.Response) -> str:
 
 
 def _text(answer: httpx.Response) -> str:
-    """Quote the body where it is meant to be read; an HTML page or unknown bytes are left out."""
+    """Quote what the body says where it is meant to be read; an HTML page or unknown bytes are left out."""
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind not in ("text/plain", "application/json"):
+    if kind not in ("text/plain", "application/json", "application/problem+json"):
         return ""
     try:
         text = answer.text.strip()
     except httpx.ResponseNotRead:
         return ""
-    return f": {quoted(text)}" if text else ""
+    return f": {quoted(sentence(text))}" if text else ""

@@ -19,6 +19,7 @@ from airflow_provider_oscar.core.errors import (
     TransientError,
     quoted,
 )
+from airflow_provider_oscar.core.shapes import sentence
 from airflow_provider_oscar.hooks.http.errors import error_class, is_page, redirect_target, retry_after
 
 #: Texts of a 500 that is final, with the remedy.
@@ -99,7 +100,11 @@ def refusal(answer: httpx.Response, *, resource: str, display_name: str) -> Osca
     :param display_name: words that name the connection.
     """
     status = answer.status_code
-    body = f": {quoted(answer.text)}" if answer.text.strip() and not is_page(answer.headers, answer.content) else ""
+    body = (
+        f": {quoted(sentence(answer.text))}"
+        if answer.text.strip() and not is_page(answer.headers, answer.content)
+        else ""
+    )
     seen = f"{display_name}: OSCAR answered {status}{body}"
     if status == 401:
         return AccessError(f"not authorised for {resource}; check user, password or token of the connection ({seen})")

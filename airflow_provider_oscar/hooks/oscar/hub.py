@@ -19,7 +19,7 @@ import httpx
 
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError, quoted
 from airflow_provider_oscar.core.logs import sanitize_line
-from airflow_provider_oscar.core.shapes import parse_json
+from airflow_provider_oscar.core.shapes import parse_json, sentence
 from airflow_provider_oscar.hooks.http import flows
 from airflow_provider_oscar.hooks.http.flows import Flow
 from airflow_provider_oscar.hooks.http.pace import paced
@@ -191,8 +191,8 @@ class Hub:
             entries = None
         if not isinstance(entries, list):
             raise DefinitionError(
-                f"{self._place} is not a folder of a repository: it answers {quoted(answer.text)}; the URL of a Hub "
-                f"looks like {HUB_URL}"
+                f"{self._place} is not a folder of a repository: it answers {quoted(sentence(answer.text))}; "
+                f"the URL of a Hub looks like {HUB_URL}"
             )
         folders = [each for each in entries if isinstance(each, Mapping) and each.get("type") == "dir"]
         names = [name for name in (str(each.get("name")) for each in folders) if _NAME.fullmatch(name)]
@@ -218,7 +218,9 @@ class Hub:
                 f"{self._place} redirects to {quoted(answer.headers.get('location', ''))}, which is not followed; give "
                 "--url if the Hub has moved"
             )
-        raise DefinitionError(f"{self._place} answers {answer.status_code} ({quoted(answer.text)}); check --url")
+        raise DefinitionError(
+            f"{self._place} answers {answer.status_code} ({quoted(sentence(answer.text))}); check --url"
+        )
 
 
 def _checked(slug: str) -> str:

@@ -24,7 +24,7 @@ from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError, quoted
-from airflow_provider_oscar.core.shapes import parse_json
+from airflow_provider_oscar.core.shapes import parse_json, sentence
 from airflow_provider_oscar.hooks.http.cookies import cookie_jar
 from airflow_provider_oscar.hooks.http.errors import error_class, is_page
 from airflow_provider_oscar.hooks.http.flows import TRANSPORT_ERRORS, transport_error
@@ -266,7 +266,7 @@ async def _read_start(answer: httpx.Response) -> str:
 
 
 def _refused(status: int, body: str, display_name: str) -> Exception:
-    reply = f"{status}: {quoted(body)}"
+    reply = f"{status}: {quoted(sentence(body))}"
     if status < 300 or issubclass(error_class(status), TransientError):
         return TransientError(f"{display_name}: the store is busy or failing ({reply})")
     if status in (401, 403):

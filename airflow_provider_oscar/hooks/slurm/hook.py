@@ -8,6 +8,7 @@ word, later a list of words, and a number may be ``{"set": …, "number": …}``
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ import httpx
 
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError, quoted
 from airflow_provider_oscar.core.orphans import SlurmJob
-from airflow_provider_oscar.core.shapes import as_mappings, parse_json
+from airflow_provider_oscar.core.shapes import as_mappings, parse_json, sentence
 from airflow_provider_oscar.core.slurm_queue import SlurmQueue, summarize_queue
 from airflow_provider_oscar.hooks.base import NamedByConnection
 from airflow_provider_oscar.hooks.http.cookies import cookie_jar
@@ -167,7 +168,7 @@ class SlurmHook(NamedByConnection):
                 "'scontrol token' live half an hour by default"
             )
         if answer.status_code >= 400 or (errors and not body.get("jobs")):
-            reply = quoted(errors[0].get("error") or errors[0]) if errors else "no reason given"
+            reply = quoted(sentence(json.dumps(errors))) if errors else "no reason given"
             raise TransientError(
                 f"{self.display_name}: SLURM's REST API answered {answer.status_code} to {method} {path} ({reply})"
             )

@@ -13,7 +13,8 @@ from airflow_provider_oscar import _airflow_events as db_events
 from airflow_provider_oscar import _airflow_states as asset_states
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.ingest import NewObjects
-from airflow_provider_oscar.ingest.handover import Offset, hand_over
+from airflow_provider_oscar.ingest.handover import hand_over
+from airflow_provider_oscar.ingest.offset import Offset
 from airflow_provider_oscar.ingest.timetable import TIMETABLE, NewObjectsTimetable
 from tests.support.metadata_db import MakePlace, World, consumer
 from tests.support.object_events import NOON, made

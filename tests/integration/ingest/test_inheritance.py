@@ -15,8 +15,8 @@ from airflow_provider_oscar import NewObjects
 from airflow_provider_oscar import _airflow_db as db
 from airflow_provider_oscar import _airflow_states as asset_states
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError
-from airflow_provider_oscar.ingest.handover import Offset
 from airflow_provider_oscar.ingest.missed_events import MissedEvents
+from airflow_provider_oscar.ingest.offset import Offset
 from airflow_provider_oscar.ingest.requests import serve_requests
 from airflow_provider_oscar.watch.policy import Policy
 from airflow_provider_oscar.watch.state_store import StateIdentity, WatchStateStore, ask
@@ -75,17 +75,9 @@ def memory(asset: Any, choice: str) -> WatchStateStore:
     return WatchStateStore(asset.name, identity, store=AssetStore(asset), asks=True)
 
 
-def airflow_cleans_up() -> None:
-    """Do what the scheduler does each minute with assets that no DAG names."""
-    from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
-
-    with db.transaction() as session:
-        SchedulerJobRunner._update_asset_orphanage(SchedulerJobRunner, session=session)
-
-
 @pytest.fixture(params=[False, True], ids=["before Airflow cleans up", "after Airflow cleaned up"])
-def cleaned(request: pytest.FixtureRequest) -> Callable[[], None]:
-    return airflow_cleans_up if request.param else lambda: None
+def cleaned(request: pytest.FixtureRequest, world: World) -> Callable[[], None]:
+    return world.clean_up if request.param else lambda: None
 
 
 @pytest.mark.parametrize("schedule", ["each", "batch"])
@@ -218,7 +210,7 @@ async def test_where_airflow_has_removed_the_memory_the_watcher_looks_back_behin
     world.tell(old.asset, made("a.h5"))
     new = NewObjects(old.assets[0].extra["watches"], regex="h5$")
     world.add(consumer(new.each(), dag_id=dag.dag_id))
-    airflow_cleans_up()
+    world.clean_up()
     store = memory(new.asset, "regex")
     assert await store.load() is None
     assert store.since is not None

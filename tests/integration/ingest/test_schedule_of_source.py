@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Callable
+import json
+import operator
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -14,9 +17,16 @@ from airflow.sdk import Asset, AssetAll, AssetAny, AssetOrTimeSchedule, CronTrig
 from msgspec.structs import replace
 
 from airflow_provider_oscar.core.events import describe_outputs
+from airflow_provider_oscar.core.notification_formats import detect
 from airflow_provider_oscar.core.objects import ObjectEvent, Reason, StoreType
+from airflow_provider_oscar.hooks.filesystem.entries import read_entry
+from airflow_provider_oscar.hooks.filesystem.onedata import list_directory
+from airflow_provider_oscar.hooks.oscar.requests import OscarJob
+from airflow_provider_oscar.hooks.rucio.filesystem import RucioFileSystem
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.ingest import NewObjects, get_objects
+from airflow_provider_oscar.ingest.notifications import ReceiverRule, as_listed
+from airflow_provider_oscar.watch.service_jobs import job_event
 from tests.integration.ingest.test_asset_runs import start
 from tests.support.metadata_db import World, consumer
 from tests.support.object_events import made
@@ -31,6 +41,54 @@ def watcher(reason: Reason, source: StoreType = StoreType.S3) -> Tell:
         world.tell(asset, replace(found, reason=reason, source=source, **where))
 
     return tell
+
+
+def kafka(world: World, asset: Any, found: ObjectEvent) -> None:
+    """A topic's message names the object, which is looked at, as each is that a channel names."""
+    record = {"s3": {"bucket": {"name": found.container}, "object": {"key": found.key}}}
+    (named,) = detect(json.dumps({"Records": [{"eventName": "ObjectCreated:Put", **record}]}))
+    looked_at = OscarS3Hook(found.conn_id).head(named.container, named.key)
+    world.tell(asset, as_listed(looked_at, named))
+
+
+def file_system(container: str, info: Callable[[str], Mapping[str, object]]) -> Tell:
+    """A file system of fsspec, listed; ``info`` is what it says of a file."""
+
+    def tell(world: World, asset: Any, found: ObjectEvent) -> None:
+        said = info(found.key)
+        entry = read_entry(said, str(said["name"]).rpartition("/")[0])
+        assert entry is not None
+        world.tell(asset, entry.to_event(conn_id="files", container=container, key=entry.key))
+
+    return tell
+
+
+def rucio_file(name: str) -> Mapping[str, object]:
+    client = SimpleNamespace(files=lambda scope, dataset: [{"scope": scope, "name": name, "bytes": 1, "adler32": "1"}])
+    file_system = RucioFileSystem.__new__(RucioFileSystem)
+    file_system.__dict__["client"] = client
+    (found,) = file_system.ls("user.anna/raw", detail=True)
+    return dict(found)
+
+
+def onedata_file(name: str) -> Mapping[str, object]:
+    page = {"children": [{"name": name, "type": "REG", "size": 1, "mtime": 1_763_000_000}], "isLast": True}
+    (found,) = list_directory(SimpleNamespace(list_children=lambda *args, **more: page), "space/raw")
+    return found
+
+
+def service_job(world: World, asset: Any, found: ObjectEvent) -> None:
+    ended = OscarJob.from_oscar(found.key, {"status": "Succeeded", "finish_time": "2026-11-22T12:00:00Z"})
+    world.tell(asset, job_event("oscar_default", "count-words", ended, now=datetime.now(UTC)))
+
+
+def webhook(world: World, asset: Any, found: ObjectEvent) -> None:
+    """A delivery of a form of its own, read by JSON pointers."""
+    entry = {"conn_id": found.conn_id, "buckets": [found.container], "json": {"bucket": "/where", "key": "/what"}}
+    rule = ReceiverRule.from_extra(entry, display_name="the rule")
+    (named,) = rule.notifications(json.dumps({"where": found.container, "what": found.key}).encode(), [])
+    assert rule.allows(named)
+    world.event(asset, {"object": as_listed(made(named.key, container=named.container), named).to_dict()})
 
 
 def receiver(world: World, asset: Any, found: ObjectEvent) -> None:
@@ -55,7 +113,13 @@ SOURCES: dict[str, Tell] = {
     "S3 notification": watcher(Reason.CREATED),
     "dCache listing": watcher(Reason.LISTED, StoreType.DCACHE),
     "dCache event": watcher(Reason.CREATED, StoreType.DCACHE),
+    "Kafka": kafka,
+    "file system": file_system("file:///data/in", lambda name: {"name": f"/data/in/{name}", "size": 1, "mtime": 1.5}),
+    "Rucio": file_system("rucio://user.anna/raw", rucio_file),
+    "Onedata": file_system("onedata://space/raw", onedata_file),
+    "OSCAR's own jobs": service_job,
     "receiver": receiver,
+    "receiver, JSON pointers": webhook,
     "REST API": rest,
     "REST API, partition key": rest_key,
     "job result": job,
@@ -147,12 +211,13 @@ def test_a_schedule_of_airflow_itself_gets_all_objects_of_the_source(world: Worl
     assert objects(world, dag) == [["a", "b", "c"], ["d"]]
 
 
-@pytest.mark.parametrize(("first", "second"), itertools.combinations(SOURCES, 2))
-def test_two_sources_feed_one_dag(world: World, first: str, second: str) -> None:
-    places = told_asset(), told_asset()
-    dag = consumer((NewObjects(places[0]) | NewObjects(places[1])).each())
+@pytest.mark.parametrize("sources", [*itertools.pairwise([*SOURCES, *SOURCES][: len(SOURCES) + 1]), tuple(SOURCES)],
+                         ids=lambda each: f"{each[0]} and {each[1]}" if len(each) == 2 else "all at once")  # fmt: skip
+def test_two_sources_feed_one_dag(world: World, sources: tuple[str, ...]) -> None:
+    places = {source: told_asset() for source in sources}
+    dag = consumer(functools.reduce(operator.or_, map(NewObjects, places.values())).each())
     world.add(dag)
-    for name, place, source in (("a", places[0], first), ("b", places[1], second)):
-        SOURCES[source](world, place, made(name))
+    for number, (source, place) in enumerate(places.items()):
+        SOURCES[source](world, place, made(f"object-{number}"))
     world.hand_over(dag)
-    assert sorted(objects(world, dag)) == [["a"], ["b"]]
+    assert sorted(objects(world, dag)) == sorted([f"object-{number}"] for number in range(len(sources)))

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_oscar.core.errors import LostContactError, OscarProviderError
-from airflow_provider_oscar.core.shapes import as_list, as_mapping, as_mappings, sendable
+from airflow_provider_oscar.core.shapes import as_list, as_mapping, as_mappings, sendable, sentence
 from airflow_provider_oscar.hooks.dcache import DCacheHook, tape
 from airflow_provider_oscar.hooks.http.flows import run
 from airflow_provider_oscar.hooks.oscar.api import OscarCalls
@@ -88,3 +88,36 @@ def test_an_answer_without_a_list_of_services_does_not_say_that_there_are_none(b
     transport = httpx.MockTransport(lambda _: httpx.Response(200, content=body))
     with httpx.Client(transport=transport) as client, pytest.raises(LostContactError, match="not a list"):
         run(client, _Oscar().list_services(), display_name="connection 'o'")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ('{"errors":[{"message":"Permission denied","status":"403"}]}', "Permission denied"),  # dCache 12
+        ('{"errors":[{"message":"a"},{"message":"b"},{"message":"a"}]}', "a; b"),
+        (json.dumps({"errors": [{"message": str(n)} for n in range(5)]}), "0; 1; 2; and 2 more"),
+        ('{"kind":"Status","status":"Failure","message":"no pod \\"a\\"","reason":"NotFound"}', 'no pod "a"'),
+        ('{"error":"invalid_grant","error_description":"Token is\\n expired"}', "Token is expired"),
+        ('{"type":"about:blank","title":"Forbidden","status":403,"detail":"no such right"}', "no such right"),
+        ('{"error":{"code":401,"message":"Request had invalid credentials"}}', "Request had invalid credentials"),
+        ('{"errors":[{"error":"Invalid user id","error_number":2010}]}', "Invalid user id"),  # slurmrestd
+        ('{"error":"service not found"}', "service not found"),  # OSCAR
+        ('"only a string"', "only a string"),
+        ("<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Access &lt;Denied&gt;.</Message></Error>",
+         "Access <Denied>."),
+        ("plain words", "plain words"),
+        ('{"a": 1}', '{"a": 1}'),
+        ('{"message": ""}', '{"message": ""}'),
+        ('{"cut": "of', '{"cut": "of'),
+        (b"\xff bytes", "\ufffd bytes"),
+        ("", ""),
+    ],
+)  # fmt: skip
+def test_the_sentence_of_an_answer_is_told_without_what_is_around_it(body, said):
+    assert sentence(body) == said
+
+
+@given(st.recursive(st.none() | st.text() | st.integers(), lambda each: st.lists(each) | st.dictionaries(
+    st.sampled_from(["message", "errors", "error", "detail", "x"]), each)))  # fmt: skip
+def test_any_answer_says_something_if_it_is_not_empty(value):
+    assert sentence(json.dumps(value)).strip()
