@@ -31,7 +31,7 @@ _RESPONSE = (
     b"</D:getetag></D:prop><D:status>HTTP/1.1 200 OK</D:status></D:propstat></D:response>"
 )
 _INOTIFY = {"event": {"name": "a", "mask": ["IN_CLOSE_WRITE"]}, "subscription": "https://door/api/v1/x"}
-_MANIFESTS = Path(__file__).parents[1] / "unit" / "manifest_cases"
+_MANIFESTS = Path(__file__).parents[1] / "support" / "manifest_cases"
 
 #: Right documents, of which the fuzzer changes parts.
 DOCUMENTS: dict[str, list[Any]] = {

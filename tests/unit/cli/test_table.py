@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import inspect
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 
@@ -89,16 +87,6 @@ def test_group_without_a_command_is_refused_with_its_usage(path, capsys):
     out, err = capsys.readouterr()
     assert "Usage: airflow oscar" in out
     assert "required" in err
-
-
-def test_table_loads_neither_hooks_nor_clients():
-    program = (
-        "import sys; from airflow_provider_oscar.cli import get_cli_commands; get_cli_commands();"
-        "print([n for n in sys.modules if n in ('boto3', 'webdav4', 'kubernetes', 'starlette')"
-        " or n.startswith(('airflow_provider_oscar.hooks', 'oscar_testbed'))])"
-    )
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip().splitlines()[-1] == "[]"
 
 
 def test_commands_are_those_of_the_design():
@@ -184,13 +172,3 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
     options = parser().parse_args(["oscar", "services", "apply", str(tmp_path / "none.yaml")])
     with pytest.raises(SystemExit, match=r"^error: cannot use '.*none.yaml': No such file or directory$"):
         options.func(options)
-
-
-def test_a_reader_that_has_seen_enough_ends_a_command_without_a_traceback():
-    program = (
-        "from airflow_provider_oscar.cli.answers import print_rows, reports_errors\n"
-        "reports_errors(lambda _: print_rows([{'name': 'x' * 1000}] * 1000, ('name',), 'plain'))(None)"
-    )
-    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(program)} | head -1"
-    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (141, "name\n", "")

@@ -18,7 +18,8 @@ from airflow_provider_oscar.core.logs import MARKER
 from airflow_provider_oscar.jobs.manifest import Manifest, Phase
 
 CASES = {
-    path.stem: json.loads(path.read_text()) for path in sorted(Path(__file__).parents[1].glob("manifest_cases/*.json"))
+    path.stem: json.loads(path.read_text())
+    for path in sorted(Path(__file__).parents[2].glob("support/manifest_cases/*.json"))
 }
 READABLE = [name for name, case in CASES.items() if "refused" not in case]
 SCHEMA = json.loads(resources.files("airflow_provider_oscar.jobs").joinpath("manifest.schema.json").read_text())

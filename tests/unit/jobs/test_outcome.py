@@ -16,7 +16,7 @@ from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.outcome import OutcomeState, evaluate
 
-CASES = Path(__file__).parents[1] / "manifest_cases"
+CASES = Path(__file__).parents[2] / "support" / "manifest_cases"
 GOOD = Manifest.from_dict(json.loads((CASES / "success.json").read_text())["manifest"])
 BAD = Manifest.from_dict(json.loads((CASES / "command_fails.json").read_text())["manifest"])
 JOB = GOOD.submission_id

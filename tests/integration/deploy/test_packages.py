@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 GENERATED = ("__pycache__", "*.pyc", "*.egg-info", "build", "dist", ".*", "demo-report")
 BUILD = (
     "import sys; from setuptools import build_meta; target = sys.argv[1];"

@@ -13,7 +13,8 @@ from airflow_provider_oscar.jobs.manifest import Manifest
 from tests.support.supervised import MODULES, job, source
 
 CASES = {
-    path.stem: json.loads(path.read_text()) for path in sorted(Path(__file__).parents[1].glob("manifest_cases/*.json"))
+    path.stem: json.loads(path.read_text())
+    for path in sorted(Path(__file__).parents[2].glob("support/manifest_cases/*.json"))
 }
 SCHEMA = json.loads((MODULES.parent / "jobs" / "manifest.schema.json").read_text())
 
