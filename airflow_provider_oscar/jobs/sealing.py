@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.services import ServiceDefinition
 from airflow_provider_oscar.hooks.oscar.submissions import SUPERVISOR_MARK
-from airflow_provider_oscar.jobs.signing import Signer
+from airflow_provider_oscar.jobs.signing import Signer, configured_signer
 
 MAGIC = b"airflow-oscar-sealed-1 "
 #: Secret variable of a service that holds the key; the key's name follows.
@@ -35,11 +35,14 @@ def service_keys(signer: Signer, service: str) -> dict[str, bytes]:
     return {KEY_VARIABLE + hashlib.sha256(b"id" + key).hexdigest()[:_KEY_ID_LENGTH].upper(): key for key in keys}
 
 
-def with_key(definition: ServiceDefinition, signer: Signer) -> ServiceDefinition:
-    """Return the definition with its key among its secrets, if its script is this provider's supervisor."""
+def with_key(definition: ServiceDefinition, signer: Signer | None = None) -> ServiceDefinition:
+    """Return the definition with its key among its secrets, if its script is this provider's supervisor.
+
+    :param signer: of this Airflow; None for the configured one, which a service with another script does not need.
+    """
     if SUPERVISOR_MARK not in definition.script:
         return definition
-    name, key = next(iter(service_keys(signer, definition.name).items()))
+    name, key = next(iter(service_keys(signer or configured_signer(), definition.name).items()))
     given = definition.environment
     return replace(definition, environment={**given, "secrets": {**given.get("secrets", {}), name: key.hex()}})
 

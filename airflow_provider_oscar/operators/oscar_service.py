@@ -19,7 +19,6 @@ from airflow_provider_oscar.core.service_difference import difference
 from airflow_provider_oscar.core.services import ServiceDefinition
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.jobs.sealing import with_key
-from airflow_provider_oscar.jobs.signing import configured_signer
 from airflow_provider_oscar.jobs.start_script import service_script
 from airflow_provider_oscar.jobs.wrapping import WRAP, wrapped
 from airflow_provider_oscar.placement.services import services_for
@@ -128,7 +127,7 @@ def apply_services(
     :param conn_id: connection of services without a cluster.
     :param dry_run: compare alone.
     """
-    definitions = [with_key(each, configured_signer()) for each in definitions]
+    definitions = [with_key(each) for each in definitions]
     connections = [member_connection(each, definitions, clusters, conn_id) for each in definitions]
     hooks = {connection: OscarHook(connection) for connection in connections}
     for connection, hook in hooks.items():

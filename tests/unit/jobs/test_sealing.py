@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.services import ServiceDefinition
+from airflow_provider_oscar.jobs import sealing
 from airflow_provider_oscar.jobs.sealing import KEY_VARIABLE, seal, seal_for, service_keys, with_key
 from airflow_provider_oscar.jobs.signing import Signer
 from airflow_provider_oscar.supervisor.errors import StageError
@@ -79,6 +80,14 @@ def test_only_a_service_of_the_supervisor_gets_a_key():
     assert with_key(ours, SIGNER).environment["secrets"] == {"A": "1", NEWEST: HEX[NEWEST]}
     foreign = ServiceDefinition(name="svc", image="i", script="#!/bin/sh\n")
     assert with_key(foreign, SIGNER) == foreign
+
+
+def test_a_service_of_somebody_else_is_applied_by_an_airflow_without_a_signing_key(monkeypatch):
+    monkeypatch.setattr(sealing, "configured_signer", lambda: Signer.from_setting(""))
+    foreign = ServiceDefinition(name="svc", image="i", script="#!/bin/sh\n")
+    assert with_key(foreign) == foreign
+    with pytest.raises(DefinitionError, match="signing_key"):
+        with_key(ServiceDefinition(name="svc", image="i", script="OSCAR_SUPERVISOR='x'"))
 
 
 def test_a_document_that_unpacks_to_too_much_is_refused(monkeypatch):
