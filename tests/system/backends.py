@@ -70,12 +70,12 @@ def images() -> dict[str, LocalImage]:
 
 
 @contextlib.contextmanager
-def embedded(directory: Path, slurm: str = "auto") -> Iterator[Backend]:
+def embedded(directory: Path, slurm: str = "auto", *, volumes: bool = False) -> Iterator[Backend]:
     """The embedded platform, on real SLURM where it is installed unless told otherwise."""
     with LocalPlatform(directory, images=images(), slurm=slurm) as platform:
         platform.faults.oscar.page_size = 5
-        # As the real one is installed here: without Knative, and without volumes.
-        platform.oscar.options.serverless = platform.oscar.options.volumes = False
+        # As the real one is installed here: without Knative, and without volumes unless they are asked for.
+        platform.oscar.options.serverless, platform.oscar.options.volumes = False, volumes
         versions = {"SLURM": platform.slurm.kind}
         yield Backend("embedded", platform.connections, platform.slurm, patience=20, versions=versions)
 
@@ -140,17 +140,45 @@ def real_with_store(directory: Path) -> Iterator[Backend]:
 @contextlib.contextmanager
 def real_oscar(directory: Path) -> Iterator[Backend]:
     """OSCAR and MinIO on top of real interLink."""
+    with ground_for_oscar(directory) as ground, oscar_on(ground, directory / "oscar") as backend:
+        yield backend
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What OSCAR needs to run, for one server or several after another."""
+
+    backend: Backend
+    api: Any
+    minio: MinIO
+
+
+@contextlib.contextmanager
+def ground_for_oscar(directory: Path) -> Iterator[Ground]:
+    """Real interLink and MinIO."""
     programs.require("oscar", "minio")
     with contextlib.ExitStack() as running:
         backend, api = running.enter_context(real_interlink(directory))
         minio = MinIO(directory / "minio")
         running.callback(minio.stop)
         minio.start()
-        oscar = Oscar(directory / "oscar", api.kubeconfig(), minio, f"docker://{SUPERVISOR_KIT_IMAGE}")
-        running.callback(oscar.stop)
+        yield Ground(backend, api, minio)
+
+
+@contextlib.contextmanager
+def oscar_on(ground: Ground, directory: Path, settings: Mapping[str, str] | None = None) -> Iterator[Backend]:
+    """An OSCAR server.
+
+    :param settings: environment variables of the server that are different from a plain one's.
+    """
+    minio, kubeconfig = ground.minio, ground.api.kubeconfig()
+    oscar = Oscar(directory, kubeconfig, minio, f"docker://{SUPERVISOR_KIT_IMAGE}", settings)
+    try:
         oscar.start()
         connections = {"oscar_s3_default": minio.connection(), "oscar_default": oscar.connection()}
-        yield _with(backend, connections, {name: programs.version(name) for name in ("oscar", "minio")})
+        yield _with(ground.backend, connections, {name: programs.version(name) for name in ("oscar", "minio")})
+    finally:
+        oscar.stop()
 
 
 @contextlib.contextmanager

@@ -11,8 +11,8 @@ import pytest
 from oscar_testbed.contract import samples
 from oscar_testbed.contract.drivers import RealPlugin
 from oscar_testbed.contract.kubernetes import CLUSTER_CASES, Cluster, cluster_transcript
-from oscar_testbed.contract.oscar import Door, api_transcript, door
-from oscar_testbed.contract.oscar_cases import API_CASES
+from oscar_testbed.contract.oscar import ApiCase, Door, api_transcript, door
+from oscar_testbed.contract.oscar_cases import API_CASES, VOLUME_CASES
 from oscar_testbed.contract.plugin import CASES, steady, transcript
 from oscar_testbed.contract.pods import POD_CASES, Site, pod_transcript
 from oscar_testbed.fakes.slurm.real import RealSlurm, missing_programs
@@ -22,7 +22,7 @@ from oscar_testbed.real.upstream import programs
 
 from airflow_provider_oscar.core.logs import strip_harness
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
-from tests.system.backends import IMAGE, Backend, real_interlink, real_oscar
+from tests.system.backends import IMAGE, Backend, Ground, ground_for_oscar, oscar_on, real_interlink
 
 RECORD = "CONFORMANCE_RECORD" in os.environ
 
@@ -100,17 +100,42 @@ def test_virtual_node_treats_pods_as_recorded(backend, case, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def oscar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
-    """OSCAR and MinIO over interLink."""
-    with real_oscar(tmp_path_factory.mktemp("c")) as backend, door(backend, strip_harness) as found:
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    """MinIO over interLink."""
+    with ground_for_oscar(tmp_path_factory.mktemp("c")) as ground:
+        yield ground
+
+
+@pytest.fixture(scope="module")
+def oscar(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    """OSCAR as it is installed without anything else."""
+    with oscar_on(ground, tmp_path_factory.mktemp("a")) as backend, door(backend, strip_harness) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def oscar_with_volumes(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    """OSCAR that has volumes, and quotas with them."""
+    settings = {"VOLUME_ENABLE": "true"}
+    with oscar_on(ground, tmp_path_factory.mktemp("v"), settings) as backend, door(backend, strip_harness) as found:
         yield found
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("case", API_CASES, ids=lambda case: case.name)
 def test_oscar_answers_as_recorded(oscar, case):
+    _check(oscar, case)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("case", VOLUME_CASES, ids=lambda case: case.name)
+def test_oscar_with_volumes_answers_as_recorded(oscar_with_volumes, case):
+    _check(oscar_with_volumes, case)
+
+
+def _check(asked: Door, case: ApiCase) -> None:
     folder = samples.SAMPLES / "oscar" / programs.version("oscar")
-    found = api_transcript(oscar, case)
+    found = api_transcript(asked, case)
     if RECORD:
         samples.write(folder, case.name, found)
     assert samples.read(folder if folder.exists() else samples.newest("oscar"), case.name) == found

@@ -37,6 +37,15 @@ _FINAL: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"NoSuchBucket"), "there is no such bucket; correct the name (`airflow oscar buckets list`)"),
     (re.compile(r"StorageProvider .* is not defined"), "define that provider under storage_providers"),
     (re.compile(r"is not the configured in OSCAR"), "use minio.default, which is OSCAR's own store, for inputs"),
+    (
+        re.compile(r"resourcequotas? .*not found|namespaces? .*not found"),
+        "OSCAR knows a user from the first login with a token on; name one that has logged in, as OSCAR calls it",
+    ),
+    (re.compile(r"invalid (volumes|minio)\."), "correct the limit it names, such as '10Gi', or '5' for a number"),
+    (
+        re.compile(r"Missing bucket metadata"),
+        "there is no such bucket; correct the name (`airflow oscar buckets list`)",
+    ),
     (re.compile(r"quantities must match|unable to parse quantity"), "correct cpu or memory, such as '500m' or '1Gi'"),
     (re.compile(r'" is invalid:|is not a valid|is forbidden: .*maximum'), "correct what the text names"),
     (re.compile(r"initContainers.*[Rr]equired value"), "OSCAR's administrator has to set SUPERVISOR_KIT_IMAGE"),

@@ -32,6 +32,7 @@ _WORDS = (
     (re.compile(r'(Invalid value: "[^"]*"): .*'), r"\1: <why>"),
     (re.compile(r"(continue key is not valid): .*"), r"\1: <why>"),
     (re.compile(r"\n\tstatus code: \d+, request id: .*"), " <request>"),
+    (re.compile(r'(Post|Get) "http://prometheus-[^"]*": [^;"]*'), "<no Prometheus>"),
     (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)? \+0000 UTC"), "<time>"),
 )
 

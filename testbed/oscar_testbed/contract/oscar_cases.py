@@ -11,6 +11,7 @@ import httpx
 from oscar_testbed.contract import normal
 from oscar_testbed.contract.oscar import ApiCase, Door
 from oscar_testbed.contract.oscar_job_cases import one_job, pages_of_jobs, pod_of_a_job, submitting
+from oscar_testbed.contract.oscar_route_cases import ROUTES, VOLUME_ROUTES
 
 
 def _about_itself(door: Door) -> None:
@@ -199,4 +200,7 @@ API_CASES = (
         "job with a body",
         one_job("reader", '#!/bin/sh\ncat "$INPUT_FILE_PATH"; sleep 25\n', base64.b64encode(b"a b\n'$HOME'\n")),
     ),
+    *(ApiCase(name, talk) for name, talk in ROUTES),
 )
+#: For an OSCAR that is installed with volumes.
+VOLUME_CASES = tuple(ApiCase(name, talk) for name, talk in VOLUME_ROUTES)

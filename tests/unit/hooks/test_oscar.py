@@ -138,6 +138,11 @@ def test_service_token_starts_its_service_without_reading_it():
         ('the StorageProvider "minio.other" is not defined', "under storage_providers"),
         ("Error creating the service: quantities must match the regular expression", "correct cpu or memory"),
         ('Error creating the service: ConfigMap "A" is invalid: metadata.name', "correct what the text names"),
+        ('getting volume quotas for user ann: resourcequotas "ann" not found', "first login"),
+        ('creating MinIO quota ConfigMap s-a/minio-quota: namespaces "s-a" not found', "first login"),
+        ("invalid volumes.disk quantity: quantities must match the regular expression", "correct the limit it names"),
+        ("invalid minio.buckets quantity: strconv.ParseInt", "correct the limit it names"),
+        ("Missing bucket metadata: \n", "no such bucket"),
     ],
 )
 def test_500_that_no_repetition_mends_is_final_and_names_the_remedy(text, remedy):

@@ -110,19 +110,22 @@ def test_volumes_are_made_once_shown_and_kept_while_they_are_used(oscar):
     ]
     assert oscar.call("DELETE", "/system/volumes/data").status_code == 400
     changed = oscar.call("PUT", "/system/services", json=SERVICE)
-    assert (changed.status_code, "immutable" in changed.text) == (400, True)
+    assert (changed.status_code, "not supported" in changed.text) == (400, True)
     oscar.call("DELETE", "/system/services/svc")
     assert oscar.call("DELETE", "/system/volumes/data").status_code == 204
     assert oscar.call("GET", "/system/volumes/data").status_code == 404
 
 
 def test_quotas_of_users_are_kept_and_the_administrator_has_none(oscar):
+    oscar.options.users = frozenset({"ann", "bob"})
     assert oscar.call("GET", "/system/quotas/user").status_code == 401
     assert oscar.call("PUT", "/system/quotas/user/ann", json={}).status_code == 400
     assert oscar.call("PUT", "/system/quotas/user/ann", json={"cpu": "1"}).status_code == 503
     changed = oscar.call("PUT", "/system/quotas/user/ann", json={"volumes": {"disk": "20Gi"}})
     assert changed.json()["volumes"]["disk"]["max"] == "20Gi"
-    assert oscar.call("GET", "/system/quotas/user/bob").json()["volumes"]["disk"]["max"] == "10Gi"
+    assert oscar.call("GET", "/system/quotas/user/bob").json()["volumes"]["disk"]["max"] == "7Gi"
+    unknown = oscar.call("GET", "/system/quotas/user/eve")
+    assert (unknown.status_code, 'resourcequotas "eve" not found' in unknown.text) == (500, True)
 
 
 def test_calls_are_in_the_log_and_in_the_metrics(oscar):

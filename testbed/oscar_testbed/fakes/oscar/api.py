@@ -34,10 +34,15 @@ from oscar_testbed.fakes.oscar.federation import FederationApi
 from oscar_testbed.fakes.oscar.job_registry import JobRegistry
 from oscar_testbed.fakes.oscar.journal import Journal
 from oscar_testbed.fakes.oscar.pages import before_suspended, page_token, read_page_token
+from oscar_testbed.fakes.oscar.quotas import QuotaApi
 from oscar_testbed.fakes.oscar.services import ServiceStore
-from oscar_testbed.fakes.oscar.volumes import VolumeApi
+from oscar_testbed.fakes.oscar.volumes import VolumeApi, check_volume
 from oscar_testbed.faults import OscarFaults
 
+#: Letters of a service's token.
+TOKEN_LENGTH = 64
+#: What who has no password is answered.
+CHALLENGE = {"WWW-Authenticate": 'Basic realm="Authorization Required"'}
 #: Requests that client-go lets through at once.
 _BURST = 10
 #: What OSCAR says when it has no MinIO user to give a bucket to, or to take it from.
@@ -80,6 +85,7 @@ class Api:
         self._offloading = offloading or (lambda: False)
         self.cluster = ClusterApi(services, registry, storage, self.options, self._offloading)
         self.volumes = VolumeApi(services)
+        self.quotas = QuotaApi(self.options, self.volumes.used)
         self.federation = FederationApi(services)
         self.exposed = exposed or Exposed(services, registry.container, services.directory.parent / "exposed")
         self.journal = Journal(services)
@@ -108,13 +114,17 @@ class Api:
 
     async def authorise(self, request: Request) -> Response:
         """200 for the administrator and for who has the token of the service."""
+        sent = request.headers.get("authorization", "")
         service = self.services.get(request.path_params["name"])
-        if service is None:
-            return Response(status_code=404)
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        token = token if scheme == "Bearer" else request.query_params.get("token", "")
-        known = self.is_admin(request) or hmac.compare_digest(service["token"].encode(), token.encode())
-        return Response(status_code=200 if known else 401)
+        token = sent.removeprefix("Bearer ") if sent else request.query_params.get("token", "")
+        if not sent.startswith("Basic ") and len(token) == TOKEN_LENGTH:
+            if service is None:
+                return Response(status_code=404)
+            same = hmac.compare_digest(service["token"].encode(), token.encode())
+            return Response(status_code=200 if same else 401)
+        if not self.is_admin(request):  # what is no token of a service is taken for a password
+            return Response(status_code=401, headers=CHALLENGE)
+        return Response(status_code=404 if service is None else 200)
 
     def _shown(self, service: Service, request: Request) -> Service:
         found = shown(service, self.options.release)
@@ -131,6 +141,7 @@ class Api:
         service = normalised(decoded(await request.body()), release)
         service["owner"] = OWNER
         service["labels"]["owner_name"] = "oscar"
+        check_volume(service)
         if _members(service) and not (service["environment"].get("secrets") or {}).get("refresh_token"):
             return PlainTextResponse("refresh_token secret is required for federated services", 400)
         if valid_name(service["name"]) and self.services.get(service["name"]) is not None:
@@ -155,11 +166,12 @@ class Api:
         With other buckets than before the answer is 500, and the update is made all the same.
         """
         service = normalised(decoded(await request.body()), self.options.release)
+        check_volume(service)
         before = self.services.get(service["name"])
         if before is None:
             return Response(status_code=404)
         if (before.get("volume") or {}) != (service.get("volume") or {}):
-            return PlainTextResponse("volume configuration is immutable after service creation", 400)
+            return PlainTextResponse("volume updates are not supported after service creation", 400)
         if self.options.serverless and service["interlink_node_name"] and self._offloading():
             # The definition is stored; then a Knative service is looked for, which an interLink service does not have.
             self.services.put(service)
@@ -244,7 +256,7 @@ class Api:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme != "Bearer":
             return None, Response(status_code=401)
-        if len(token) != 64:  # taken for a JWT, which nobody here can check; two handlers write their text
+        if len(token) != TOKEN_LENGTH:  # taken for a JWT, which nobody here can check; two handlers write their text
             text = (
                 "token is malformed: token contains an invalid number of segments"
                 + "Error getting oidc manager for issuer ''"

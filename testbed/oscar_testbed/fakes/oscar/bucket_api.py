@@ -79,7 +79,7 @@ class BucketApi:
         body = decoded(await request.body(), "Bucket")
         name = str(body.get("bucket_name", "")).strip("/") if isinstance(body, dict) else ""
         if name not in await asyncio.to_thread(self._buckets.names):
-            return PlainTextResponse(f"Error updating bucket with name '{name}': it does not exist", 400)
+            return PlainTextResponse("Missing bucket metadata: \n", 500)
         return Response(status_code=204)
 
     async def read_bucket(self, request: Request) -> Response:

@@ -106,9 +106,11 @@ class RefusedError(Exception):
         self.status = status
 
 
-def decoded(body: bytes, what: str = "service") -> Any:
+def decoded(body: bytes, what: str = "service", *, refusal: str = "") -> Any:
     """Read a body as Go's decoder does.
 
+    :param what: what the body specifies.
+    :param refusal: what the handler says first where it does not say that the specification is not valid.
     :raises RefusedError: in that decoder's words, more or less.
     """
     try:
@@ -120,7 +122,7 @@ def decoded(body: bytes, what: str = "service") -> Any:
         # Only what ends too soon is the end of the file; one brace alone is reported at its second character.
         if text and position < len(text) and text != "{":
             why = f"invalid character {text[position]!r} looking for beginning of value"
-        raise RefusedError(400, f"The {what} specification is not valid: {why}") from error
+        raise RefusedError(400, f"{refusal or f'The {what} specification is not valid'}: {why}") from error
 
 
 def provider(entry: Mapping[str, Any]) -> tuple[str, str]:

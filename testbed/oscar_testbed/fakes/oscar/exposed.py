@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 import shutil
 import socket
 import subprocess
@@ -33,6 +34,10 @@ from oscar_testbed.process import LOOPBACK, end, spawn
 
 #: Seconds a call may take.
 CALL_LIMIT = 300.0
+#: A value of a Kubernetes label, which is what names are held to here.
+_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+_WRONG_NAME = "invalid serviceName"
+_FORBIDDEN = "You do not have permission to access this service"
 _PATH = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
 _HOP = frozenset(
     {"connection", "transfer-encoding", "content-length", "content-encoding", "keep-alive", "date", "server"}
@@ -110,17 +115,22 @@ class Exposed:
 
     async def deployment(self, request: Request) -> Response:
         """State of the deployment."""
-        service = self._services.get(request.path_params["name"])
+        name = request.path_params["name"]
+        service = self._services.get(name)
+        if _LABEL.fullmatch(name) is None:
+            return PlainTextResponse(_WRONG_NAME, 400)
         if service is None:
-            return PlainTextResponse("You do not have permission to access this service", 403)
+            return PlainTextResponse(_FORBIDDEN, 403)
         return JSONResponse(await asyncio.to_thread(self.state, service))
 
     async def logs(self, request: Request) -> Response:
         """What an exposed service printed last."""
         name = request.path_params["name"]
         service = self._services.get(name)
+        if _LABEL.fullmatch(name) is None:
+            return PlainTextResponse(_WRONG_NAME, 400)
         if service is None:
-            return PlainTextResponse("You do not have permission to access this service", 403)
+            return PlainTextResponse(_FORBIDDEN, 403)
         path = self._log(name)
         answer: dict[str, Any] = {"service_name": name, "available": False, "entries": []}
         if not port(service) or not path.exists():
@@ -210,7 +220,10 @@ class Exposed:
 
     def _acting(self, action: str) -> Callable[[Request], Any]:
         async def endpoint(request: Request) -> Response:
-            service = self._services.get(request.path_params["name"])
+            name = request.path_params["name"]
+            service = self._services.get(name)
+            if _LABEL.fullmatch(name) is None:
+                return PlainTextResponse(_WRONG_NAME, 400)
             if service is None:
                 return Response(status_code=404)
             if not port(service):

@@ -53,7 +53,7 @@ class FederationApi:
 
     def _changing(self, change: Callable[[list[Any], dict[str, Any]], list[Any]]) -> Callable[[Request], Any]:
         async def endpoint(request: Request) -> Response:
-            body = decoded(await request.body(), "federation")
+            body = decoded(await request.body(), refusal="Invalid payload")
             if not isinstance(body, dict) or not all(
                 _is_list_of_objects(body.get(key)) for key in ("members", "update")
             ):

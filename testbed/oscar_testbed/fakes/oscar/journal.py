@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -31,6 +31,30 @@ _METRICS = (
     ("users-per-service", "users"),
 )
 _OTHER_METRICS = frozenset({"services-count", "requests-per-user", "countries-count", "countries-list"})
+_PROMETHEUS = "prometheus-server.monitoring.svc.cluster.local"
+#: As where OSCAR finds no Prometheus, whose queries for CPU and GPU both fail.
+_NO_PROMETHEUS = {
+    "name": "prometheus",
+    "status": "missing",
+    "notes": "; ".join([f'Post "http://{_PROMETHEUS}/api/v1/query": dial tcp: lookup {_PROMETHEUS}: no such host'] * 2),
+}
+_REQUESTS = {"name": "request-logs", "status": "ok"}
+_EXPOSED = {"name": "exposed-request-logs", "status": "ok"}
+#: By what calls are counted, and the columns of that table.
+_BREAKDOWNS = {
+    "service": (
+        "key",
+        "membership",
+        "requests_count_total",
+        "requests_count_sync",
+        "requests_count_async",
+        "requests_count_exposed",
+        "unique_users_count",
+        "countries",
+    ),
+    "user": ("key", "membership", "executions_count", "countries"),
+    "country": ("key", "membership", "executions_count", "unique_users_count", "countries"),
+}
 
 
 @dataclass(frozen=True)
@@ -45,6 +69,7 @@ class Call:
     status: int
     seconds: float
     client: str
+    user: str = "oscar"
 
 
 class Journal:
@@ -87,63 +112,79 @@ class Journal:
 
     async def breakdown(self, request: Request) -> Response:
         """Totals by service, user or country; nobody but the administrator calls here, from no country."""
-        by = request.query_params.get("group_by", "").strip()
-        if not by:
-            return JSONResponse({"error": "group_by is required"}, 400)
-        if by not in {"service", "user", "country"}:
-            return JSONResponse({"error": "group_by must be one of service, user, country"}, 400)
-        return self._within(request, lambda start, end: self._breakdown(start, end, by))
+        words = request.query_params
+        by, format_ = words.get("group_by", "").strip(), words.get("format", "json").strip().lower()
+        users = words.get("include_users", "").strip().lower() == "true"
+
+        def answer(start: datetime, end: datetime) -> Response:
+            if not by:
+                return _refused("group_by is required")
+            if format_ not in {"json", "csv"}:
+                return _refused("invalid format")
+            if by.lower() not in _BREAKDOWNS:
+                return _refused("unsupported group_by")
+            items = _breakdown(list(self._between(start, end)), by.lower(), users=users)
+            if format_ == "json":
+                return JSONResponse({**_times(start, end), "group_by": by, "items": items})
+            if by.lower() == "service" and users:
+                return _refused("include_users is not supported for csv")
+            return Response(_table(items, by.lower()), media_type="text/csv", headers={"content-type": "text/csv"})
+
+        return self._within(request, answer)
 
     async def of_service(self, request: Request) -> Response:
         """All metrics of a service, or one."""
         name, wanted = request.path_params["name"], request.query_params.get("metric", "").strip()
-        known = {key for key, _ in _METRICS}
-        if wanted and wanted not in known | _OTHER_METRICS:
-            return JSONResponse({"error": "invalid metric key"}, 400)
+        units = dict(_METRICS)
 
-        def answer(start: datetime, end: datetime) -> dict[str, Any]:
+        def answer(start: datetime, end: datetime) -> Response:
             calls = [call for call in self._between(start, end) if call.service == name]
-            times = {"start": _iso(start), "end": _iso(end)}
-            if wanted:
-                return {"service_id": name, **times, **_metric(wanted, dict(_METRICS).get(wanted, ""), calls)}
-            return {"service_name": name, **times, "metrics": [_metric(key, unit, calls) for key, unit in _METRICS]}
+            if not wanted:
+                found = [_metric(key, unit, calls) for key, unit in _METRICS]
+                return JSONResponse({"service_name": name, **_times(start, end), "metrics": found})
+            if wanted not in units.keys() | _OTHER_METRICS:
+                return _refused("invalid metric key")
+            if wanted in _OTHER_METRICS:
+                return _refused("unsupported metric for value query")
+            return JSONResponse({"service_id": name, **_times(start, end), **_metric(wanted, units[wanted], calls)})
 
         return self._within(request, answer)
 
-    def _within(self, request: Request, answer: Any) -> Response:
-        now = datetime.now(UTC)
-        try:
-            end = datetime.fromisoformat(request.query_params.get("end") or now.isoformat())
-            start = datetime.fromisoformat(request.query_params.get("start") or (end - timedelta(days=1)).isoformat())
-        except ValueError:
-            return JSONResponse({"error": "invalid start or end"}, 400)
+    def _within(self, request: Request, answer: Callable[[datetime, datetime], Response]) -> Response:
+        """Answer for the time that the request names; the last day if it names none."""
+        said = {name: request.query_params.get(name, "").strip() for name in ("end", "start")}
+        times = {name: _moment(text) for name, text in said.items() if text}
+        if wrong := next((name for name, at in times.items() if at is None), None):
+            return _refused(f"invalid {wrong} timestamp")
+        end = times.get("end") or datetime.now(UTC)
+        start = times.get("start") or end - timedelta(days=1)
         if end < start:
-            return JSONResponse({"error": "end must be after start"}, 400)
-        return JSONResponse(answer(start, end))
+            return _refused("end must be after start")
+        return answer(start, end)
 
-    def _summary(self, start: datetime, end: datetime) -> dict[str, Any]:
+    def _summary(self, start: datetime, end: datetime) -> Response:
         calls = list(self._between(start, end))
+        logged = [call for call in calls if call.kind != "exposed"]
+        names = {call.service for call in calls}
         totals = {
             "services_count_active": len(self._services.names()),
-            "services_count_total": len(self._services.names()),
+            "services_count_total": len(names),
             "cpu_hours_total": 0.0,
             "gpu_hours_total": 0.0,
             **_counts(calls),
             "countries_count": 0,
-            "countries": [],
-            "users_count": 0,
-            "users": [],
+            "countries": [] if logged else None,
+            "users_count": len({call.user for call in logged}),
+            "users": sorted({call.user for call in logged}) if logged else None,
         }
-        return {"start": _iso(start), "end": _iso(end), "totals": totals, "sources": _sources()}
-
-    def _breakdown(self, start: datetime, end: datetime, by: str) -> dict[str, Any]:
-        calls = list(self._between(start, end))
-        items: list[dict[str, Any]] = []
-        if by == "service":
-            for name in self._services.names():
-                own = [call for call in calls if call.service == name]
-                items.append({"key": name, **_counts(own), "unique_users_count": 0, "countries": []})
-        return {"start": _iso(start), "end": _iso(end), "group_by": by, "items": items}
+        sources = [
+            {"name": "service-inventory", "status": "ok"},
+            _NO_PROMETHEUS,
+            _REQUESTS,
+            *([{"name": "country-attribution", "status": "ok"}] if logged else []),
+            _EXPOSED,
+        ]
+        return JSONResponse({**_times(start, end), "totals": totals, "sources": sources})
 
     def _all(self) -> list[Call]:
         with self._lock:
@@ -154,28 +195,73 @@ class Journal:
 
 
 def _counts(calls: list[Call]) -> dict[str, int]:
+    """Calls in all, which leaves those of exposed services out, and by their kind."""
     by_kind = {kind: sum(call.kind == kind for call in calls) for kind in _KINDS.values()}
-    return {"requests_count_total": len(calls), **{f"requests_count_{kind}": n for kind, n in by_kind.items()}}
+    total = by_kind["sync"] + by_kind["async"]
+    return {"requests_count_total": total, **{f"requests_count_{kind}": n for kind, n in by_kind.items()}}
+
+
+def _breakdown(calls: list[Call], by: str, *, users: bool) -> list[dict[str, Any]]:
+    """One entry for each service, user or country that has a call."""
+    found = []
+    logged = [call for call in calls if call.kind != "exposed"]
+    counted = calls if by == "service" else logged
+    keys = [{"service": call.service, "user": call.user, "country": "unknown"}[by] for call in counted]
+    for key in sorted(set(keys)):
+        own = [call for call, its_key in zip(counted, keys, strict=True) if its_key == key]
+        callers = sorted({call.user for call in own if call.kind != "exposed"})
+        if by == "service":
+            named = {"users": callers} if users and callers else {}
+            found.append({"key": key, **_counts(own), "unique_users_count": len(callers), **named, "countries": []})
+        elif by == "user":
+            found.append({"key": key, "membership": "unknown", "executions_count": len(own), "countries": []})
+        else:
+            entry = {"key": key, "executions_count": len(own), "unique_users_count": len(callers)}
+            found.append({**entry, "countries": [{"country": key, "request_count": len(own)}]})
+    return found
+
+
+def _table(items: list[dict[str, Any]], by: str) -> str:
+    """The same as CSV."""
+    lines = [",".join(_BREAKDOWNS[by])]
+    for item in items:
+        countries = "|".join(f"{each['country']}:{each['request_count']}" for each in item["countries"])
+        cells = {**item, "countries": countries}
+        lines.append(",".join(str(cells.get(column, "")) for column in _BREAKDOWNS[by]))
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _metric(key: str, unit: str, calls: list[Call]) -> dict[str, Any]:
     kind = key.removeprefix("requests-").removesuffix("-per-service")
-    return {
-        "metric": key,
-        "value": sum(call.kind == kind for call in calls),
-        **({"unit": unit} if unit else {}),
-        "sources": _sources(),
-    }
+    if key == "users-per-service":
+        value = len({call.user for call in calls if call.kind != "exposed"})
+    else:
+        value = sum(call.kind == kind for call in calls)
+    source = _NO_PROMETHEUS if key.endswith("-hours") else _EXPOSED if kind == "exposed" else _REQUESTS
+    return {"metric": key, "value": value, **({"unit": unit} if unit else {}), "sources": [source]}
 
 
-def _sources() -> list[dict[str, str]]:
-    return [{"name": "request-logs", "status": "ok"}]
+def _moment(text: str) -> datetime | None:
+    """A time of RFC 3339, or None."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo else None
+
+
+def _times(start: datetime, end: datetime) -> dict[str, str]:
+    return {"start": _iso(start), "end": _iso(end)}
+
+
+def _refused(why: str) -> Response:
+    return JSONResponse({"error": why}, 400)
 
 
 def _line(call: Call) -> dict[str, Any]:
     at = datetime.fromtimestamp(call.at, UTC)
     stamp, latency = at.strftime("%Y-%m-%dT%H:%M:%SZ"), f"{call.seconds * 1000:.6f}ms"
-    fields = (stamp, str(call.status), latency, call.client, f"{call.method}    {call.path}", "nil")
+    fields = (stamp, str(call.status), latency, call.client, f"{call.method}    {call.path}", call.user)
     raw = f"[GIN-EXECUTIONS-LOGGER] {' | '.join(fields)}"
     return {
         "timestamp": _iso(at),
@@ -184,7 +270,7 @@ def _line(call: Call) -> dict[str, Any]:
         "client_ip": call.client,
         "method": call.method,
         "path": call.path,
-        "user": "nil",
+        "user": call.user,
         "raw": raw,
     }
 

@@ -155,11 +155,13 @@ class OscarOptions:
     :param version: the release it behaves like, 3.3 or later.
     :param serverless: has a serverless backend, and so ``/run``.
     :param volumes: has managed volumes, and with them quotas.
+    :param users: those who have logged in with a token, and so have a namespace with quotas.
     """
 
     version: str = NEWEST_OSCAR
     serverless: bool = True
     volumes: bool = True
+    users: frozenset[str] = frozenset()
 
     @property
     def release(self) -> Release:

@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from oscar_testbed.fakes.kubernetes.answers import ApiError
-from oscar_testbed.fakes.oscar.api import Api
+from oscar_testbed.fakes.oscar.api import CHALLENGE, Api
 from oscar_testbed.fakes.oscar.bucket_api import BucketApi
 from oscar_testbed.fakes.oscar.definitions import (
     RefusedError,
@@ -37,8 +37,7 @@ def application(api: Api) -> Starlette:
                 return unknown(admitted_request, LookupError(path))
             open_to_others = path.endswith("/auth") or "/exposed/" in path
             if path.startswith("/system/") and not open_to_others and not api.is_admin(admitted_request):
-                challenge = {"WWW-Authenticate": 'Basic realm="Authorization Required"'}
-                return Response(status_code=401, headers=challenge)
+                return Response(status_code=401, headers=CHALLENGE)
             return await proceed(admitted_request)  # type: ignore[no-any-return]
 
         if request.url.path == "/health":
@@ -61,6 +60,7 @@ def application(api: Api) -> Starlette:
         *api.exposed.routes(),
         *api.journal.routes(),
         *api.volumes.routes(),
+        *api.quotas.routes(),
         *api.federation.routes(),
         Route(service, api.list_services),
         Route(service, api.create_service, methods=["POST"]),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Managed volumes and the quotas of users, in memory and without a disk behind them.
+"""Managed volumes, in memory and without a disk behind them.
 
-Texts and order of the checks as in OSCAR 4.1.2 (``pkg/handlers/volumes.go``, ``quotas.go``).
+Texts and order of the checks as in OSCAR 4.1.2 (``pkg/handlers/volumes.go``, ``pkg/utils/volume.go``).
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from oscar_testbed.fakes.kubernetes.pods import valid_name
 from oscar_testbed.fakes.oscar.definitions import OWNER, RefusedError, decoded
 from oscar_testbed.fakes.oscar.services import ServiceStore
 
-_QUANTITY = re.compile(r"\d+(\.\d+)?([kMGTPE]i?)?")
+_QUANTITY = re.compile(r"([+-]?\d+(?:\.\d*)?)(?:[numkMGTPE]|[KMGTPE]i|[eE][+-]?\d+)?")
+#: Where OSCAR mounts things of its own.
+_RESERVED = ("/oscar/config", "/oscar/bin")
 _NOT_VALID = "The volume specification is not valid: "
 _ATTACHED = "managed volume is still attached to one or more services"
-#: What every user may have until the administrator says otherwise.
-_VOLUMES = {"disk": "10Gi", "volumes": "5", "max_disk_per_volume": "5Gi", "min_disk_per_volume": "1Gi"}
 
 
 class VolumeApi:
-    """Endpoints below ``/system/volumes`` and ``/system/quotas``.
+    """Endpoints below ``/system/volumes``.
 
     :param services: the definitions, which name the volumes they use.
     """
@@ -34,43 +34,47 @@ class VolumeApi:
     def __init__(self, services: ServiceStore) -> None:
         self._services = services
         self._volumes: dict[str, dict[str, Any]] = {}
-        self._quotas: dict[str, dict[str, Any]] = {}
         self._lock = threading.Lock()
 
     def routes(self) -> list[Route]:
         """Where they are."""
-        every, one, user = "/system/volumes", "/system/volumes/{name}", "/system/quotas/user"
+        every, one = "/system/volumes", "/system/volumes/{name}"
         return [
             Route(every, self.list_volumes),
             Route(every, self.create_volume, methods=["POST"]),
             Route(one, self.read_volume),
             Route(one, self.delete_volume, methods=["DELETE"]),
-            Route(user, self.own_quota),
-            Route(f"{user}/{{name}}", self.read_quota),
-            Route(f"{user}/{{name}}", self.update_quota, methods=["PUT"]),
         ]
 
     def of_service(self, service: dict[str, Any]) -> None:
         """Make the volume that a definition asks for, or find the one it names.
 
-        :raises RefusedError: if it names one that is not there.
+        :raises RefusedError: if it names one that is not there, or is to be made and is there.
         """
         wanted = service.get("volume") or {}
         if not wanted:
             return
-        name, size = str(wanted.get("name") or service["name"]), str(wanted.get("size") or "")
+        name, size = wanted["name"], wanted["size"]
         with self._lock:
+            if not size and name not in self._volumes:
+                raise RefusedError(400, "Referenced volume does not exist in the caller namespace")
+            if size and name in self._volumes:
+                raise RefusedError(409, "A managed volume with the provided name already exists")
             if size:
-                self._volumes[name] = _volume(name, size, created_by=service["name"])
-            elif name not in self._volumes:
-                raise RefusedError(400, f'volume "{name}" not found')
+                policy = wanted["lifecycle_policy"]
+                self._volumes[name] = _volume(name, size, created_by=service["name"], policy=policy)
 
     def drop(self, service: dict[str, Any]) -> None:
         """Remove the volume that was made for a service, unless it is to stay."""
         wanted = service.get("volume") or {}
-        if wanted.get("size") and wanted.get("lifecycle_policy", "delete") == "delete":
+        if wanted.get("size") and wanted["lifecycle_policy"] == "delete":
             with self._lock:
-                self._volumes.pop(str(wanted.get("name") or service["name"]), None)
+                self._volumes.pop(wanted["name"], None)
+
+    def used(self) -> list[str]:
+        """Sizes of all volumes."""
+        with self._lock:
+            return [str(volume["size"]) for volume in self._volumes.values()]
 
     async def list_volumes(self, _: Request) -> Response:
         """All of them."""
@@ -82,16 +86,16 @@ class VolumeApi:
         """201 with the volume."""
         body = decoded(await request.body(), "volume")
         fields = body if isinstance(body, dict) else {}
-        for field in ("name", "size"):
-            if not fields.get(field):
-                key = field.title()
-                why = f"Key: 'ManagedVolumeCreateRequest.{key}' Error:Field validation for '{key}' failed on the"
-                return PlainTextResponse(f"{_NOT_VALID}{why} 'required' tag", 400)
-        name, size = str(fields["name"]), str(fields["size"])
-        if not valid_name(name):
-            return PlainTextResponse("volume name must be a valid DNS-1123 label", 400)
-        if _QUANTITY.fullmatch(size) is None:
-            return PlainTextResponse("volume size must be a valid quantity", 400)
+        missing = [key.title() for key in ("name", "size") if not fields.get(key)]
+        why = "\n".join(
+            f"Key: 'ManagedVolumeCreateRequest.{key}' Error:Field validation for '{key}' failed on the 'required' tag"
+            for key in missing
+        )
+        if missing:
+            return PlainTextResponse(f"{_NOT_VALID}{why}", 400)
+        name, size = str(fields["name"]).strip(), str(fields["size"]).strip()
+        if why := _wrong_name(name) or _wrong_size(size):
+            return PlainTextResponse(why, 400)
         with self._lock:
             if name in self._volumes:
                 return PlainTextResponse("volume already exists in caller namespace", 409)
@@ -104,59 +108,13 @@ class VolumeApi:
         return JSONResponse(self._shown(name)) if name in self._volumes else Response(status_code=404)
 
     async def delete_volume(self, request: Request) -> Response:
-        """204; refused while a service uses it."""
+        """204, also for one that is not there; refused while a service uses it."""
         name = request.path_params["name"]
-        if name not in self._volumes:
-            return Response(status_code=404)
         if self._attachments(name):
             return PlainTextResponse(_ATTACHED, 400)
         with self._lock:
             self._volumes.pop(name, None)
         return Response(status_code=204)
-
-    async def own_quota(self, _: Request) -> Response:
-        """401: the administrator has none."""
-        return PlainTextResponse("missing user identificator: missing user identificator", 401)
-
-    async def read_quota(self, request: Request) -> Response:
-        """What a user may have."""
-        return JSONResponse(self._quota(request.path_params["name"]))
-
-    async def update_quota(self, request: Request) -> Response:
-        """Change it; CPU and memory need Kueue, which is not there."""
-        user, body = request.path_params["name"], decoded(await request.body(), "quota")
-        fields = body if isinstance(body, dict) else {}
-        volumes, minio = fields.get("volumes") or {}, fields.get("minio") or {}
-        if not any((fields.get("cpu"), fields.get("memory"), fields.get("ephemeral_storage"), volumes, minio)):
-            return PlainTextResponse("cpu, memory, ephemeral_storage, volumes or minio must be provided", 400)
-        if any(fields.get(name) for name in ("cpu", "memory", "ephemeral_storage")):
-            return PlainTextResponse("kueue is not enabled: /system/quotas requires KUEUE_ENABLE=true", 503)
-        for name, value in volumes.items():
-            if _QUANTITY.fullmatch(str(value)) is None:
-                return PlainTextResponse(f"invalid volumes.{name} quantity: quantities must match", 500)
-        with self._lock:
-            quota = self._quotas.setdefault(user, {"volumes": {}, "minio": {}})
-            quota["volumes"] |= {key: str(value) for key, value in volumes.items() if key in _VOLUMES}
-            quota["minio"] |= {key: str(value) for key, value in minio.items()}
-        return JSONResponse(self._quota(user))
-
-    def _quota(self, user: str) -> dict[str, Any]:
-        found = self._quotas.get(user) or {"volumes": {}, "minio": {}}
-        limits = {**_VOLUMES, **found["volumes"]}
-        return {
-            "user_id": user,
-            "volumes": {
-                "disk": {"max": limits["disk"], "used": "0"},
-                "volumes": {"max": limits["volumes"], "used": "0"},
-                "max_disk_per_volume": limits["max_disk_per_volume"],
-                "min_disk_per_volume": limits["min_disk_per_volume"],
-            },
-            "minio": {
-                "buckets": {"max": int(found["minio"].get("buckets", 0)), "used": 0},
-                "storage_per_bucket": {"max": found["minio"].get("storage_per_bucket", "0")},
-                "storage_total": {"used": "0"},
-            },
-        }
 
     def _shown(self, name: str) -> dict[str, Any]:
         used = self._attachments(name)
@@ -172,12 +130,55 @@ class VolumeApi:
         found = []
         for name in self._services.names():
             wanted = (self._services.get(name) or {}).get("volume") or {}
-            if wanted and str(wanted.get("name") or name) == volume:
-                found.append({"service_name": name, "mount_path": str(wanted.get("mount_path", ""))})
+            if wanted and wanted["name"] == volume:
+                found.append({"service_name": name, "mount_path": wanted["mount_path"]})
         return found
 
 
-def _volume(name: str, size: str, *, created_by: str = "") -> dict[str, Any]:
+def check_volume(service: dict[str, Any]) -> None:
+    """Fill in what a service's volume leaves out, as OSCAR does before it looks at anything else of it.
+
+    :raises RefusedError: if it cannot be.
+    """
+    wanted = service.get("volume")
+    if not wanted:
+        return
+    found = {key: str(wanted.get(key) or "").strip() for key in ("name", "size", "mount_path", "lifecycle_policy")}
+    path, policy = found["mount_path"], found["lifecycle_policy"]
+    why = ""
+    if not path:
+        why = "volume.mount_path is required"
+    elif not found["size"] and not found["name"]:
+        why = "volume.name is required when volume.size is not set"
+    elif found["name"] and _wrong_name(found["name"]):
+        why = _wrong_name(found["name"])
+    elif found["size"]:
+        found["name"] = found["name"] or service["name"]
+        found["lifecycle_policy"] = policy or "delete"
+        bad_policy = 'volume.lifecycle_policy must be either "delete" or "retain"'
+        why = _wrong_size(found["size"]) or ("" if policy in {"", "delete", "retain"} else bad_policy)
+    elif policy:
+        why = "volume.lifecycle_policy is only valid when volume.size is set"
+    if not why and not path.startswith("/"):
+        why = "volume.mount_path must be an absolute path"
+    if not why and any(f"{path}/".startswith(f"{reserved}/") for reserved in _RESERVED):
+        why = "volume.mount_path cannot overlap OSCAR reserved paths"
+    if why:
+        raise RefusedError(400, f"The service specification is not valid: {why}")
+    service["volume"] = {key: value for key, value in found.items() if value or key in {"size", "mount_path"}}
+
+
+def _wrong_name(name: str) -> str:
+    return "" if valid_name(name) else "volume.name must satisfy Kubernetes DNS-1123 naming rules"
+
+
+def _wrong_size(size: str) -> str:
+    number = _QUANTITY.fullmatch(size)
+    good = number is not None and float(number[1]) > 0
+    return "" if good else "volume.size must be a valid positive quantity"
+
+
+def _volume(name: str, size: str, *, created_by: str = "", policy: str = "") -> dict[str, Any]:
     return {
         "name": name,
         "namespace": "oscar-svc",
@@ -186,4 +187,5 @@ def _volume(name: str, size: str, *, created_by: str = "") -> dict[str, Any]:
         "owner_user": OWNER,
         **({"created_by_service": created_by} if created_by else {}),
         "creation_mode": "service" if created_by else "api",
+        **({"lifecycle_policy": policy} if policy else {}),
     }
