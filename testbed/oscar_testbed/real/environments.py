@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -17,15 +18,27 @@ ROOT = Path(__file__).parents[3]
 _TIMEOUT = 900.0
 
 
+#: Names a directory with the source of another release of OSCAR's FaaS Supervisor than the package index has.
+FAAS_SUPERVISOR = "FAAS_SUPERVISOR"
+
+
 def faas_supervisor() -> Path:
-    """Interpreter of an environment with OSCAR's FaaS Supervisor 1.5.8 from the package index."""
+    """Interpreter of an environment with OSCAR's FaaS Supervisor: 1.5.8 from the package index, or the user's own."""
     requirements = ROOT / "requirements" / "faas-supervisor.txt"
+    source = os.environ.get(FAAS_SUPERVISOR, "")
+    files = sorted(Path(source).rglob("*.py")) if source else []
+    if source and not files:
+        raise MissingPrerequisite(f"{FAAS_SUPERVISOR} names {source!r}, where there is no Python source")
 
     def fill(python: Path) -> None:
         _install(python, "-r", str(requirements))
-        run([str(python), "-m", "pip", "install", "--quiet", "--no-deps", "faas-supervisor==1.5.8"], timeout=_TIMEOUT)
+        if source:  # what it needs besides is in its own metadata: 2.0.1 does not start without Rucio's client
+            _install(python, source)
+        else:
+            pip = [str(python), "-m", "pip", "install", "--quiet", "--no-deps"]
+            run([*pip, "faas-supervisor==1.5.8"], timeout=_TIMEOUT)
 
-    return _environment("faas-supervisor", [requirements.read_text()], fill)
+    return _environment("faas-supervisor", [requirements.read_text(), *(each.read_text() for each in files)], fill)
 
 
 def executors() -> Path:
