@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 # Airflow's page folds its log at these markers, wherever in a line they stand.
 _GROUP = re.compile(r"::(?=(?:end)?group\b)|##(?=\[(?:end)?group\])")
+_URL = re.compile(r"[a-z][a-z0-9+.-]{0,30}://[^\s'\"<>()]+", re.IGNORECASE)
 #: Longest part of a foreign text (a response body, a log line) that is quoted in a message.
 QUOTE_LIMIT = 256
 
@@ -112,6 +113,14 @@ def bare_url(url: str) -> str:
     scheme, marker, place = rest.partition("//")
     authority, slash, path = place.partition("/")
     return f"{scheme}{marker}{authority.rpartition('@')[2]}{slash}{path}" if marker else rest.rpartition("@")[2]
+
+
+def bare_urls(text: object) -> str:
+    """Return a text, such as an error of a library, with its URLs fit for a message, as of :func:`bare_url`.
+
+    :param text: foreign text; what else it holds stays.
+    """
+    return _URL.sub(lambda found: bare_url(found[0]), str(text))
 
 
 @contextmanager

@@ -206,8 +206,9 @@ def sanitize_line(line: str) -> str:
     """
     # A progress bar overwrites itself; what a terminal would show in the end is enough.
     text = _TERMINAL.sub("", line).rstrip("\r").rpartition("\r")[2]
-    cut = without_groups(text[:LINE_LIMIT])
-    safe = "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in cut)
+    safe = without_groups(text[:LINE_LIMIT])
+    if not safe.isprintable():
+        safe = "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in safe)
     return safe if len(text) <= LINE_LIMIT else f"{safe}… ({len(text)} characters)"
 
 

@@ -7,7 +7,6 @@ request and nothing else. What cannot be read is always said, also where it stan
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -39,6 +38,7 @@ from airflow_provider_oscar.core.notifications import (
     record_body,
 )
 from airflow_provider_oscar.core.objects import Reason, StoreType, split_uri
+from airflow_provider_oscar.core.shapes import parse_json
 
 #: Documents in one list, and lists or envelopes inside each other.
 MOST_DOCUMENTS = 1000
@@ -84,7 +84,7 @@ def detect(
     """
     if isinstance(payload, (str, bytes)):
         parse(payload)  # says what is wrong with it
-        payload = json.loads(payload)
+        payload = parse_json(payload)
     reader = _Reader(directory, base)
     found = reader.read(payload, 0)
     if found is None or (reader.unread and not found):
@@ -102,7 +102,7 @@ def validation_code(payload: object) -> str:
     :param payload: JSON text or what it parses to.
     """
     if isinstance(payload, (str, bytes)):
-        payload = json.loads(payload)
+        payload = parse_json(payload)
     first = payload[0] if isinstance(payload, list) and payload else payload
     if not isinstance(first, Mapping) or first.get("eventType") != _VALIDATION:
         return ""

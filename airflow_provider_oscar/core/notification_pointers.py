@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -15,6 +14,7 @@ from airflow_provider_oscar.core.notification_formats import (
     number_of_bytes,
 )
 from airflow_provider_oscar.core.notifications import Notification, get_etag, other_reading, parse, parse_time
+from airflow_provider_oscar.core.shapes import parse_json
 
 #: What pointers may find of an object: where it is, and what is said of it.
 _WHERE = ("uri", "bucket", "key")
@@ -37,7 +37,7 @@ def from_pointers(
     """
     if isinstance(payload, (str, bytes)):
         parse(payload)
-        payload = json.loads(payload)
+        payload = parse_json(payload)
     items = _pointed(payload, pointers["each"]) if "each" in pointers else [payload]
     if not isinstance(items, list) or len(items) > MOST_DOCUMENTS:
         raise UnknownFormatError(f"the pointer {quoted(pointers['each'])} does not find a list of at most 1000 items")

@@ -23,7 +23,6 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,6 +32,7 @@ from urllib.parse import unquote_plus
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.event_names import GONE_EVENTS, reason_of_event
 from airflow_provider_oscar.core.objects import Reason, normalised_etag
+from airflow_provider_oscar.core.shapes import parse_json
 from airflow_provider_oscar.core.times import read_iso
 
 _URL_SAFE = str.maketrans("-_", "+/")
@@ -262,7 +262,7 @@ def parse(payload: Payload) -> Mapping[str, object]:
     """Return a JSON object; other JSON values count as an empty one."""
     if isinstance(payload, (str, bytes)):
         try:
-            payload = json.loads(payload)
+            payload = parse_json(payload)
         except (ValueError, RecursionError) as error:
             raise DefinitionError(f"the notification is not JSON: {quoted(payload)}") from error
     return payload if isinstance(payload, Mapping) else {}
@@ -379,7 +379,7 @@ def decode_json(text: str) -> object:
     """Return what a JSON text, or the base64 of one, holds; None if it is neither."""
     for read in (str.encode, _from_base64):
         with contextlib.suppress(binascii.Error, ValueError, RecursionError):
-            return json.loads(read(text))
+            return parse_json(read(text))
     return None
 
 

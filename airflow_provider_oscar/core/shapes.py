@@ -10,17 +10,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from airflow_provider_oscar.core import large_json
 from airflow_provider_oscar.core.errors import quoted
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Return what a JSON text of a stranger holds.
+    """Return what a JSON text of a stranger holds; megabytes of it do not stop the threads beside.
 
     :param text: or its bytes.
-    :raises ValueError: if it is not JSON, or nested deeper than can be read.
+    :raises ValueError: if it is not JSON, nested deeper than can be read, or has more values than any answer has.
     """
     try:
-        return json.loads(text)
+        return json.loads(text) if len(text) <= large_json.SMALL else large_json.load(text)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 

@@ -61,8 +61,8 @@ class BoundedPool:
             self._pending -= 1
 
 
-#: By system, connection and process: a forked process has none of its parent's threads.
-_POOLS: dict[tuple[str, str, int], BoundedPool] = {}
+#: By name and process: a forked process has none of its parent's threads.
+_POOLS: dict[tuple[str, int], BoundedPool] = {}
 
 
 def get_pool(system: str, conn_id: str) -> BoundedPool:
@@ -71,5 +71,14 @@ def get_pool(system: str, conn_id: str) -> BoundedPool:
     :param system: kind of the system, such as ``s3``.
     :param conn_id: Airflow connection.
     """
-    key = (system, conn_id, os.getpid())
-    return _POOLS.get(key) or _POOLS.setdefault(key, BoundedPool(f"{system} connection {conn_id!r}"))
+    return named_pool(f"{system} connection {conn_id!r}")
+
+
+def named_pool(name: str, *, threads: int = THREADS) -> BoundedPool:
+    """Return the pool of a name; one for each process.
+
+    :param name: names the system in messages and threads.
+    :param threads: calls at a time.
+    """
+    key = (name, os.getpid())
+    return _POOLS.get(key) or _POOLS.setdefault(key, BoundedPool(name, threads=threads))

@@ -14,13 +14,15 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
+from airflow_provider_oscar.core import large_json
 from airflow_provider_oscar.core.errors import LostContactError, PermanentError, quoted
 from airflow_provider_oscar.core.logs import MARKER
+from airflow_provider_oscar.core.shapes import as_list
 
 #: Version this module writes, and the newest major it reads.
 MANIFEST_VERSION = "1.0"
@@ -34,6 +36,8 @@ MANIFEST_LIMIT = 16 * 1024 * 1024
 #: Exit codes of what SIGKILL or SIGTERM from outside ended: preemption, a drained node, or memory.
 KILLED = (137, 143)
 
+#: Outputs of a manifest that is written in one go.
+_FEW_OUTPUTS = 1000
 #: Markers of one line that are looked at.
 _MARKERS = 8
 _NEWEST_MAJOR = int(MANIFEST_VERSION.partition(".")[0])
@@ -326,7 +330,7 @@ class Manifest(ManifestFields, frozen=True, kw_only=True, eq=False):
         """
         try:
             # What JSON does not have (NaN, infinite numbers) is read as nothing: no database could hold it.
-            found = json.loads(text, parse_constant=lambda _: None)
+            found = large_json.load(text, constants=lambda _: None)
         except (ValueError, RecursionError) as error:
             raise LostContactError(f"not a manifest: no JSON ({type(error).__name__}) in {quoted(text)}") from error
         if not isinstance(found, dict):
@@ -378,7 +382,9 @@ def _marked(line: str) -> Iterator[str]:
 def _canonical(found: Mapping[str, object]) -> bytes:
     """Return what ``supervisor/manifest.py`` signs."""
     unsigned = {name: value for name, value in found.items() if name != "signature"}
-    return json.dumps(unsigned, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+    form: Any = {"sort_keys": True, "separators": (",", ":"), "ensure_ascii": True}
+    write = json.dumps if len(as_list(found.get("outputs"))) < _FEW_OUTPUTS else large_json.dump
+    return write(unsigned, **form).encode("ascii")
 
 
 def _refuse_newer(found: Mapping[str, object]) -> None:

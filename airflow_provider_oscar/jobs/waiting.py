@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -21,13 +22,17 @@ from airflow_provider_oscar.core.errors import OscarProviderError
 from airflow_provider_oscar.core.logs import MARKER, LogPosition, progress
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.refusals import NEVER_STARTS, TAKEN_BACK, never_ran
-from airflow_provider_oscar.hooks.pool import get_pool
+from airflow_provider_oscar.hooks.pool import get_pool, named_pool
 from airflow_provider_oscar.jobs.access import AccessRenewer
 from airflow_provider_oscar.jobs.backend import JobSystem
 from airflow_provider_oscar.jobs.poller import PollTiming, Subscription, subscribed
 from airflow_provider_oscar.jobs.status import ABSENT, REASON_LIMIT, JobEvent, JobStatus, JsonObject
 from airflow_provider_oscar.jobs.summary import storable
 
+#: Characters of a log that are read on the event loop, and lines that are shown before others get their turn.
+_READ_ON_LOOP, _SAID_AT_ONCE = 64 * 1024, 50
+#: Threads that read larger ones.
+_READING = "reading the logs of jobs"
 #: A logging function that takes a format and its values.
 Say = Callable[..., None]
 #: Asks whether the job's manifest is in its place, of a job that has ended there or of one that goes on; None if the
@@ -327,9 +332,14 @@ class LogFollower:
         # One second more per 100 kB, so that a chatty job does not keep the network busy.
         self._not_before = self._pace.clock() + subscription.log_pause + len(text or "") / 1e5
         if text is not None:
-            lines, self._position = self._position.after(text)
-            for line in lines:
+            reading = partial(self._position.after, text)
+            # As much as all jobs of a triggerer log is too much for the one event loop that waits for them.
+            small = len(text) <= _READ_ON_LOOP
+            lines, self._position = reading() if small else await named_pool(_READING).call(reading)
+            for number, line in enumerate(lines, start=1):
                 self._say("%s", line)
+                if number % _SAID_AT_ONCE == 0:
+                    await asyncio.sleep(0)
             bar, before = progress(text), self._bar
             self._bar = bar
             if bar and bar != before and not lines:

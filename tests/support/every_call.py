@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 from airflow.sdk import Connection
+from onedatafilerestclient.provider_selector import SpaceSupportingProvider
+from packaging.version import Version
+from requests.adapters import HTTPAdapter
 
 from airflow_provider_oscar.hooks.dcache import DCacheHook, rest, webdav
 from airflow_provider_oscar.hooks.filesystem.hook import FileSystemHook
@@ -173,6 +176,51 @@ def rucio_calls(url: str) -> dict[str, Call]:
     }
 
 
+def web_calls(url: str) -> dict[str, Call]:
+    hook = FileSystemHook(url.partition("://")[0], "c", connection=_waiting("generic"))
+    return {
+        "list": lambda: list(hook.iter_entries(f"{url}/in")),
+        "head": lambda: hook.head(url, "in/a"),
+        "read": lambda: hook.read_bytes(f"{url}/in/a", 1000),
+    }
+
+
+class _WithoutTls(HTTPAdapter):
+    """Onedata's client speaks https alone, and the servers of these tests do not where TLS is not what is tested."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__()
+        self._inner = inner
+
+    def send(self, request: Any, **options: Any) -> Any:  # type: ignore[override]
+        request.url = request.url.replace("https://", "http://", 1)
+        return self._inner.send(request, **options)
+
+
+def onedata_calls(url: str) -> dict[str, Call]:
+    host = url.partition("://")[2]
+    hooks = [FileSystemHook("onedata", "c", connection=_waiting("generic", host)) for _ in range(2)]
+    for hook in hooks if url.startswith("http:") else ():
+        for client in (hook.fs.client._op_client, hook.fs.client._oz_client._http_client):
+            client.session.mount("https://", _WithoutTls(client.session.adapters["https://"]))
+    zone, provider = hooks
+    # What the zone would say.
+    provider.fs.client._provider_selector.iter_available_space_providers = lambda *_, **__: iter(
+        [SpaceSupportingProvider("i", Version("25.0"), host, online=True, readonly_support=False)]
+    )
+    provider.fs.client._oz_client.get_space_id = lambda _: "i"
+    return {
+        "list spaces": lambda: list(zone.iter_entries("")),
+        "find the provider": lambda: list(zone.iter_entries("space/in")),
+        "list": lambda: list(provider.iter_entries("space/in")),
+    }
+
+
+def _waiting(kind: str, url: str = "") -> Connection:
+    """A connection of a client that is not paced in bytes, and so has to wait a little longer than others."""
+    return connection(kind, url, **{"read_timeout": 5, "connect_timeout": 5, **EXTRA})
+
+
 def queue_calls(url: str) -> dict[str, Call]:
     queue = SqsQueue(OscarS3Hook("c", connection=connection("oscar_s3", url)), f"{url}/1/queue")
     return {
@@ -203,6 +251,8 @@ SYSTEMS: dict[str, Callable[[str], dict[str, Call]]] = {
     "kubernetes": kubernetes_calls,
     "slurm": slurm_calls,
     "rucio": rucio_calls,
+    "web": web_calls,
+    "onedata": onedata_calls,
     "sqs": queue_calls,
     "minio": listen_calls,
 }

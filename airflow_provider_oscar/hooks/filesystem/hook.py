@@ -25,13 +25,17 @@ from airflow_provider_oscar.core.errors import (
     OscarProviderError,
     PermanentError,
     TransientError,
+    bare_urls,
     quoted,
 )
 from airflow_provider_oscar.core.fsspec_urls import OBJECT_STORES, WITH_HOST, FsspecUrl
 from airflow_provider_oscar.core.objects import ObjectEvent, Reason, StoreType
 from airflow_provider_oscar.core.staging import StageIn, StageOut, safe_name
-from airflow_provider_oscar.hooks.filesystem import onedata
+from airflow_provider_oscar.hooks.filesystem import onedata, web
+from airflow_provider_oscar.hooks.filesystem.bounds import RefusedAnswerError
 from airflow_provider_oscar.hooks.filesystem.entries import EPOCH, FileEntry, UnreadableEntryError, read_entry
+from airflow_provider_oscar.hooks.http.timeouts import without_timeouts
+from airflow_provider_oscar.hooks.http.tls import untrusted
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -51,12 +55,16 @@ class FileSystemHook:
     :param protocol: fsspec's name of the kind, such as ``gs``.
     :param conn_id: Airflow connection; empty for what the environment offers.
     :param host: where the file system is, if no connection says so.
+    :param connection: the connection, where it is known already.
     """
 
-    def __init__(self, protocol: str, conn_id: str = "", *, host: str = "") -> None:
+    def __init__(
+        self, protocol: str, conn_id: str = "", *, host: str = "", connection: Connection | None = None
+    ) -> None:
         self.protocol = protocol
         self.conn_id = conn_id
         self._host = host
+        self._connection = connection
 
     @classmethod
     def of_place(cls, place: str, conn_id: str) -> FileSystemHook:
@@ -93,12 +101,22 @@ class FileSystemHook:
                 f"no file system for {self.protocol}:// ({quoted(error)}); install the Airflow provider or the fsspec "
                 "package that has it"
             ) from error
-        return kind(skip_instance_cache=True, **self._options())
+        options = self._options()
+        if self.protocol in web.PROTOCOLS:
+            return web.WebFileSystem(skip_instance_cache=True, **web.client_options(options, conn_id=self.conn_id))
+        if self.protocol != onedata.PROTOCOL:
+            return kind(skip_instance_cache=True, **options)
+        from airflow_provider_oscar.hooks.filesystem.onedata_client import bound
+
+        options, connect, read = without_timeouts(options, conn_id=self.conn_id)
+        found = kind(skip_instance_cache=True, **options)
+        bound(found.client, (connect, read))
+        return found
 
     def _options(self) -> dict[str, object]:
         if not self.conn_id:
             return {"host": self._host} if self._host else {}
-        connection: Connection = BaseHook.get_connection(self.conn_id)
+        connection: Connection = self._connection or BaseHook.get_connection(self.conn_id)
         if self.protocol == onedata.PROTOCOL:
             login: dict[str, object] = {"onezone_host": connection.host, "token": connection.password}
             return {**login, **connection.extra_dejson}
@@ -273,7 +291,7 @@ class FileSystemHook:
         if self.protocol in ("http", "https") and not self.conn_id:
             return path
         try:
-            with self._errors(f"sign a URL of {quoted(path)}"):
+            with self._errors(f"sign a URL of {quoted(path)}", passed=(NotImplementedError, AttributeError)):
                 return str(self.fs.sign(path, expiration=int(lifetime.total_seconds())))
         except (NotImplementedError, AttributeError):
             raise DefinitionError(
@@ -316,11 +334,13 @@ class FileSystemHook:
             self.fs.invalidate_cache()
 
     @contextmanager
-    def _errors(self, action: str) -> Iterator[None]:
+    def _errors(self, action: str, *, passed: tuple[type[Exception], ...] = (NotImplementedError,)) -> Iterator[None]:
         """Turn what a file system raises into our errors; there are as many classes as file systems."""
         try:
             yield
-        except (OscarProviderError, NotImplementedError, AttributeError):
+        except passed:
+            raise
+        except OscarProviderError:
             raise
         except ImportError as error:
             raise DefinitionError(
@@ -328,19 +348,27 @@ class FileSystemHook:
                 "environment of all Airflow components"
             ) from error
         except FileNotFoundError as error:
+            if self.protocol in web.PROTOCOLS and not web.is_absence(error) and isinstance(error.__cause__, Exception):
+                raise self._failed(action, error.__cause__) from error
             raise BadInputError(f"{self.display_name}: cannot {action}: there is no such file or directory") from error
         except PermissionError as error:
-            raise AccessError(f"{self.display_name}: cannot {action}: {quoted(error)}") from error
+            raise AccessError(f"{self.display_name}: cannot {action}: {quoted(bare_urls(error))}") from error
         except (NotADirectoryError, IsADirectoryError) as error:
-            raise DefinitionError(f"{self.display_name}: cannot {action}: {quoted(error)}") from error
+            raise DefinitionError(f"{self.display_name}: cannot {action}: {quoted(bare_urls(error))}") from error
         except Exception as error:
-            if getattr(error, "status", None) in (401, 403) or getattr(error, "code", None) in (401, 403):
-                raise AccessError(
-                    f"{self.display_name}: cannot {action}: access is refused ({quoted(error)})"
-                ) from error
-            raise TransientError(
-                f"{self.display_name}: cannot {action}: {type(error).__name__}: {quoted(error)}"
-            ) from error
+            raise self._failed(action, error) from error
+
+    def _failed(self, action: str, error: Exception) -> OscarProviderError:
+        if (getattr(error, "status", None) or getattr(error, "code", None)) in (401, 403):
+            return AccessError(f"{self.display_name}: cannot {action}: access is refused ({quoted(bare_urls(error))})")
+        if reason := untrusted(error):
+            return DefinitionError(
+                f"{self.display_name}: cannot {action}: the server's TLS certificate is not trusted ({reason}); name "
+                "the CA that signed it in the variables SSL_CERT_FILE and REQUESTS_CA_BUNDLE of all Airflow components"
+            )
+        refused = isinstance(error, RefusedAnswerError)
+        words = str(error) if refused else f"{type(error).__name__}: {quoted(bare_urls(error))}"
+        return TransientError(f"{self.display_name}: cannot {action}: {words}")
 
 
 def _same(event: ObjectEvent, now: ObjectEvent) -> bool:

@@ -14,6 +14,8 @@ from airflow_provider_oscar.core.errors import TransientError, quoted
 
 PROTOCOL = "onedata"
 _PAGE_SIZE = 1000
+#: Pages of one directory; a directory of more than a million files is listed nowhere in time.
+_MOST_PAGES = 1000
 _ATTRIBUTES = ("name", "type", "size", "mtime")
 #: What the API calls a directory, in its older and its newer form.
 _DIRECTORY = frozenset({"DIR", "dir"})
@@ -32,7 +34,7 @@ def list_directory(client: Any, directory: str) -> list[Mapping[str, object]]:
         return [{"name": each, "type": "directory"} for each in client.list_spaces()]
     found: list[Mapping[str, object]] = []
     token: str | None = None
-    while True:
+    for _ in range(_MOST_PAGES):
         try:
             page = client.list_children(
                 space,
@@ -58,6 +60,7 @@ def list_directory(client: Any, directory: str) -> list[Mapping[str, object]]:
         if not following or following == token:
             raise TransientError(f"the listing of {quoted(directory)} in Onedata gave the same page twice")
         token = following
+    raise TransientError(f"the listing of {quoted(directory)} in Onedata does not end after {_MOST_PAGES} pages")
 
 
 def _info(directory: str, child: object) -> Mapping[str, object]:

@@ -9,6 +9,7 @@ credentials. Both read at most ``limit`` bytes of a body, and turn what httpx ra
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from collections.abc import Generator
 from typing import TypeVar
@@ -22,6 +23,7 @@ from airflow_provider_oscar.core.errors import (
     TransientError,
     quoted,
 )
+from airflow_provider_oscar.hooks.pool import named_pool
 
 T = TypeVar("T")
 Flow = Generator[httpx.Request, httpx.Response, T]
@@ -30,6 +32,8 @@ Flow = Generator[httpx.Request, httpx.Response, T]
 TRANSPORT_ERRORS = (httpx.HTTPError, httpx.InvalidURL, UnicodeError)
 #: Bytes of a decoded body that are read before the answer is refused.
 ANSWER_LIMIT = 64 * 1024 * 1024
+#: Bytes of a body that a flow may read on the event loop; larger ones it reads in a thread of the connection.
+READ_ON_LOOP = 64 * 1024
 #: Bytes of the body of an error that are kept.
 ERROR_BODY_LIMIT = 64 * 1024
 #: Extension of a request whose answer may be of any size: so many bytes at least are kept of its end.
@@ -81,7 +85,10 @@ async def arun(
     display_name: str = "",
     limit: int = ANSWER_LIMIT,
 ) -> T:
-    """Do what :func:`run` does without blocking the event loop; same parameters and errors."""
+    """Do what :func:`run` does without blocking the event loop; same parameters and errors.
+
+    :raises TransientError: as well if a large answer is not read in time, since many others are.
+    """
     try:
         request = next(flow)
         while True:
@@ -97,12 +104,29 @@ async def arun(
             except TRANSPORT_ERRORS as error:
                 request = _throw_into(flow, error, request=request, display_name=display_name)
             else:
-                request = flow.send(_complete(answer, body, request))
+                whole = _complete(answer, body, request)
+                if len(body.data) <= READ_ON_LOOP:
+                    request = flow.send(whole)
+                    continue
+                reading = named_pool(f"reading large answers of {display_name or request.url.host}", threads=1)
+                following, result = await reading.call(_next, flow, whole)
+                if following is None:
+                    return result  # type: ignore[return-value]  # the flow has ended
+                request = following
     except StopIteration as end:
-        result: T = end.value
-        return result
+        ended: T = end.value
+        return ended
     finally:
-        flow.close()
+        with contextlib.suppress(ValueError):  # a thread is still at the answer, for which nobody waits any more
+            flow.close()
+
+
+def _next(flow: Flow[T], answer: httpx.Response) -> tuple[httpx.Request | None, T | None]:
+    """Return the next request of a flow, or None and its result: a thread cannot hand on a ``StopIteration``."""
+    try:
+        return flow.send(answer), None
+    except StopIteration as end:
+        return None, end.value
 
 
 def transport_error(

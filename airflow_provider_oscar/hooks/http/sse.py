@@ -6,8 +6,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-LINE_LIMIT = 1024 * 1024
-EVENT_LIMIT = 4 * 1024 * 1024
+#: Bytes of one line, and of the data of one event; dCache's names a file, and is read on the event loop.
+LINE_LIMIT = 64 * 1024
+EVENT_LIMIT = 128 * 1024
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BOM = b"\xef\xbb\xbf"
 

@@ -37,3 +37,18 @@ def read_timeout(extra: Mapping[str, object], name: str, default: float, *, conn
             f"{LONGEST_TIMEOUT:g}"
         )
     return seconds
+
+
+def without_timeouts(extra: Mapping[str, object], *, conn_id: str) -> tuple[dict[str, object], float, float]:
+    """Return an extra without its two time-outs, for a client that takes it as options, and their seconds.
+
+    :param extra: of the connection.
+    :param conn_id: names the connection in messages.
+    :raises DefinitionError: as of :func:`read_timeout`.
+    """
+    others = {name: value for name, value in extra.items() if name not in ("connect_timeout", "read_timeout")}
+    return (
+        others,
+        read_timeout(extra, "connect_timeout", 10.0, conn_id=conn_id),
+        read_timeout(extra, "read_timeout", 60.0, conn_id=conn_id),
+    )

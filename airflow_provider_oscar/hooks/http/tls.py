@@ -81,3 +81,20 @@ def read_verify(value: object, *, conn_id: str) -> bool | str:
         f"connection {conn_id!r}: extra 'verify' is {quoted(value)}; "
         "expected true, false, or the path of a CA file or directory"
     )
+
+
+def untrusted(error: BaseException) -> str:
+    """Return why a server's certificate is not trusted, if an error of any client comes from that; else nothing.
+
+    :param error: whose causes are looked at.
+    """
+    cause: BaseException | None = error
+    reason = ""
+    for _ in range(10):
+        if cause is None:
+            break
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            # Only those that OpenSSL raised itself have the message, and others, such as aiohttp's, wrap one of them.
+            reason = str(getattr(cause, "verify_message", "") or reason or type(cause).__name__)
+        cause = cause.__cause__ or cause.__context__
+    return reason

@@ -42,7 +42,7 @@ def core_api(connection: Connection, display_name: str) -> CoreV1Api:
             config.load_kube_config(
                 config_file=path or None, context=context, client_configuration=configuration, persist_config=False
             )
-    except (ConfigException, OSError, ValueError, TypeError, KeyError) as error:
+    except (ConfigException, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise DefinitionError(
             f"{display_name} has no usable kube config ({type(error).__name__}: {quoted(error)}); "
             "set one of the extra fields in_cluster, kube_config_path or kube_config_secret (kube_config)"

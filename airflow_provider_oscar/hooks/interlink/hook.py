@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 #: Seconds to connect, and to wait for an answer.
 _TIMEOUT = (10, 60)
 _LISTED_AT_ONCE = 500
+#: Pages of one list; a cluster has 150 000 pods at most.
+_MOST_PAGES = 1000
 #: Seconds between the attempts of a call on a worker.
 PAUSES = (0.5, 2.0, 6.0)
 #: Label that :func:`~airflow_provider_oscar.core.pods.build_pod` gives every pod, and this hook every secret.
@@ -314,7 +316,7 @@ class InterLinkHook(NamedByConnection):
         for _ in range(3):
             found: list[Mapping[str, object]] = []
             follow = ""
-            while True:
+            for _ in range(_MOST_PAGES):
                 more: dict[str, Any] = {"_continue": follow} if follow else {}
                 answer = self._call(action, call, *args, absent=(410,), limit=_LISTED_AT_ONCE, **more, **given)
                 if answer is None:
@@ -327,6 +329,8 @@ class InterLinkHook(NamedByConnection):
                 follow = str(as_mapping(body.get("metadata")).get("continue") or "")
                 if not follow:
                     return found
+            else:
+                raise self._other(action)
         raise TransientError(f"{self.display_name}: Kubernetes forgot the pages in between to {action}; try again")
 
     def _other(self, action: str) -> LostContactError:

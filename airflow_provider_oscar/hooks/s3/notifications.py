@@ -36,8 +36,9 @@ from airflow_provider_oscar.hooks.s3.pace import pace_boto
 
 #: Messages of one answer; the most SQS gives.
 BATCH = 10
-#: Bytes of one line of a listen stream; an event of a key of 1024 bytes has under 10 000.
-LINE_LIMIT = 1024 * 1024
+#: Bytes of one line of a listen stream, which is read on the event loop; an event of a key of 1024 bytes has under
+#: 10 000.
+LINE_LIMIT = 128 * 1024
 #: Seconds without a byte until a listen stream counts as dead; MinIO sends a blank every half second.
 SILENCE = 60.0
 #: Bytes of a line that tell XML from a page for people.
@@ -97,12 +98,12 @@ class SqsQueue:
         return client
 
     def _require_queue(self, response_dict: Mapping[str, Any], **_: object) -> None:
-        """Refuse a success that is none of SQS, which boto3 takes for one without messages."""
+        """Refuse what is none of SQS: boto3 takes a success for one without messages, and fails at an error."""
         try:
             found = parse_json(response_dict.get("body") or b"")
-        except ValueError:
-            found = None
-        if int(response_dict["status_code"]) < 400 and not isinstance(found, dict):
+        except ValueError:  # of an error boto3 shows the text
+            found = None if int(response_dict["status_code"]) < 400 else {}
+        if not isinstance(found, dict):
             raise TransientError(
                 f"{self._hook.display_name}: what answered for the SQS queue {quoted(self._url)} is not "
                 "SQS; check queue_url, and any proxy before it"

@@ -7,11 +7,11 @@ the copy there afterwards, so the page verifies that copy again and shows it onl
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from airflow_provider_oscar.core import large_json
 from airflow_provider_oscar.core.errors import OscarProviderError
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.running import RunningJob
@@ -92,5 +92,5 @@ def judge(
             "what Airflow accepted when the job ended, and the outputs may be changed as well."
         )
         return Proof(ProofState.REFUTED, words), None
-    whole = json.loads(copy, parse_constant=lambda _: None)
+    whole = large_json.load(copy, constants=lambda _: None)
     return Proof(ProofState.PROVEN, "Proven: the manifest at the place bears the signature of this job."), whole

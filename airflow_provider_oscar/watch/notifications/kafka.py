@@ -159,16 +159,15 @@ class KafkaChannel(BlockingChannel):
             while True:
                 # Where too much is open, none are read, but brokers hear of us: who is silent for long is put out.
                 most = _BATCH if self._offsets.count < _MOST_OPEN else 0
-                messages = await self._blocking(partial(reader.read, most, _WAIT))
+                messages = await self._blocking(partial(self._receive, reader, most))
                 if self._failed:
                     raise TransientError(
                         f"{self.display_name}: events could not be stored; the messages are read once more"
                     )
-                for message in messages:
+                for message, _ in messages:
                     self._offsets.read(message)
-                for message in messages:
+                for message, keys in messages:
                     ack = partial(self._acknowledge, reader, message)
-                    keys = self._keys(message.value)
                     if keys:
                         yield Delivery(keys, ack=ack)
                     else:
@@ -179,6 +178,10 @@ class KafkaChannel(BlockingChannel):
             # Behind what the thread is at, which may be joining: whoever is not heard of keeps its partitions for
             # minutes, and nobody else of the group gets a message meanwhile.
             self._threads.submit(self._leave)
+
+    def _receive(self, reader: TopicReader, most: int) -> list[tuple[TopicMessage, dict[str, Reason]]]:
+        """Return the next messages and their keys, which are read here and not on the event loop."""
+        return [(message, self._keys(message.value)) for message in reader.read(most, _WAIT)]
 
     def _join(self) -> TopicReader:
         reader = self.open_reader(self.conn_id, self.topic, self.group)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 
 _MISSED = Delivery(missed=True)
+#: Bytes of a message that is read on the event loop; Rucio's have about a thousand.
+_READ_ON_LOOP = 64 * 1024
 
 
 def _open_settings(conn_id: str) -> tuple[StompSettings, ssl.SSLContext | None]:
@@ -67,7 +69,12 @@ class RucioChannel(BlockingChannel):
         settings, context = await self._blocking(self.open_settings, self.conn_id)
         async with aclosing(subscribe(settings, context, self.destination)) as frames:
             async for frame in frames:
-                yield None if frame is None else self._delivery(frame.body)
+                if frame is None:
+                    yield None
+                elif len(frame.body) <= _READ_ON_LOOP:
+                    yield self._delivery(frame.body)
+                else:
+                    yield await self._blocking(self._delivery, frame.body)
 
     def _delivery(self, body: bytes) -> Delivery | None:
         try:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from airflow_provider_oscar.core.errors import quoted
+from airflow_provider_oscar.core.objects import Reason
 from airflow_provider_oscar.watch.notifications.listener import (
     BlockingChannel,
     Delivery,
@@ -21,7 +22,7 @@ from airflow_provider_oscar.watch.notifications.listener import (
 )
 
 if TYPE_CHECKING:
-    from airflow_provider_oscar.hooks.s3.notifications import QueueMessage, SqsQueue
+    from airflow_provider_oscar.hooks.s3.notifications import SqsQueue
 
 log = logging.getLogger(__name__)
 
@@ -89,10 +90,9 @@ class SqsChannel(BlockingChannel):
                 while len(self._open) >= _MOST_OPEN:
                     self._fewer.clear()
                     await self._fewer.wait()
-                for message in await self._blocking(self._receive):
-                    self._open.add(message.receipt)
-                    ack = partial(self._acknowledge, message.receipt)
-                    keys = self._keys(message.body)
+                for receipt, keys in await self._blocking(self._receive):
+                    self._open.add(receipt)
+                    ack = partial(self._acknowledge, receipt)
                     if keys:
                         yield Delivery(keys, ack=ack)
                     else:
@@ -102,10 +102,12 @@ class SqsChannel(BlockingChannel):
             self._queue = None
             raise
 
-    def _receive(self) -> list[QueueMessage]:
+    def _receive(self) -> list[tuple[str, dict[str, Reason]]]:
+        """Return the receipts and keys of the next messages, which are read here and not on the event loop."""
         if self._queue is None:
             self._queue = self.open_queue(self.conn_id, self.queue_url)
-        return self._queue.receive(wait=self.wait, visibility=_VISIBILITY)
+        messages = self._queue.receive(wait=self.wait, visibility=_VISIBILITY)
+        return [(message.receipt, self._keys(message.body)) for message in messages]
 
     def _acknowledge(self, receipt: str, stored: bool) -> None:
         (self._done if stored else self._failed).append(receipt)

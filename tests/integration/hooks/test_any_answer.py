@@ -83,7 +83,7 @@ CALLS = [(system, call) for system, calls in SYSTEMS.items() for call in calls("
 JSON_CALLS = [
     (system, call)
     for system, call in CALLS
-    if system in ("frontend", "oscar", "kubernetes", "slurm") and not call.startswith(("delete", "cancel"))
+    if system in ("frontend", "oscar", "kubernetes", "slurm", "onedata") and not call.startswith(("delete", "cancel"))
 ]
 every_call = pytest.mark.parametrize(("system", "call"), CALLS, ids=[" ".join(each) for each in CALLS])
 every_json_call = pytest.mark.parametrize(("system", "call"), JSON_CALLS, ids=[" ".join(each) for each in JSON_CALLS])
@@ -116,9 +116,19 @@ def judged(server: Server, system: str, call: str, answers: dict[str, bytes]) ->
     return wrong
 
 
+def theirs(system: str, call: str) -> set[str]:
+    """Return the answers that are one of this system after all: files of a web server may be pages, as listings are."""
+    if system != "web":
+        return set()
+    pages = {"a page", "a page, 206"}
+    return pages if call == "list" else {*pages, "a page of XML", "cut", "not compressed"}
+
+
 @every_call
 def test_no_answer_of_something_else_is_a_result_or_final(server: Server, system: str, call: str) -> None:
-    wrong = judged(server, system, call, NOT_THEIRS)
+    wrong = judged(
+        server, system, call, {name: NOT_THEIRS[name] for name in NOT_THEIRS if name not in theirs(system, call)}
+    )
     if (system, call) == ("door", "macaroon"):
         # What a server without macaroons says is not known; jobs are then given other access, or that is said.
         wrong = {name: why for name, why in wrong.items() if not why.startswith("MacaroonsUnsupported")}
@@ -157,6 +167,7 @@ STATUSES = (301, 308, 400, 401, 403, 404, 405, 409, 410, 412, 413, 415, 422, 500
 @every_call
 def test_no_status_ends_in_an_error_that_is_not_ours(server: Server, system: str, call: str) -> None:
     outcomes(server, system, call, {str(status): http(status) for status in STATUSES})
+    outcomes(server, system, call, {str(status): http(status, b'[{"error": null}]', JSON) for status in STATUSES})
     told = {"Location": f"ftp://u:{SECRET}@h/"}
     outcomes(
         server, system, call, {str(status): http(status, b'{"message": "x"}', JSON, **told) for status in STATUSES}

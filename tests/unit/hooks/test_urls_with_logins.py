@@ -10,7 +10,7 @@ from airflow.sdk import Connection
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError, bare_url
+from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError, bare_url, bare_urls
 from airflow_provider_oscar.core.objects import split_uri
 from airflow_provider_oscar.hooks.dcache import DCacheHook
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
@@ -68,3 +68,15 @@ def test_a_connection_before_the_bucket_is_read_as_object_storage_path_writes_it
 @given(st.text(max_size=60))
 def test_whatever_stands_before_an_at_sign_is_not_shown(text):
     assert "secret@" not in bare_url(f"https://user:secret@{text}")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("cannot go to 'ftp://u:secret@h/p?q=secret#f' now", "cannot go to 'ftp://h/p' now"),
+        ("URL('https://h:8443/a?X-Amz-Signature=secret')", "URL('https://h:8443/a')"),
+        ("a@b: no URL ?here", "a@b: no URL ?here"),
+    ],
+)
+def test_a_librarys_words_lose_what_their_urls_hold(text: str, shown: str):
+    assert bare_urls(text) == shown
