@@ -75,8 +75,8 @@ class _Slow(json.JSONDecoder):
         super().__init__(parse_constant=parse_constant)
         # The reader's own parts in Python, which its stubs leave out (PEP 399 has every module work without C).
         parts: Any = decoder
-        self.parse_object, self.parse_array = parts.JSONObject, parts.JSONArray
-        self.scan_once = scanner.py_make_scanner(self)  # type: ignore[attr-defined]
+        vars(self).update(parse_object=parts.JSONObject, parse_array=parts.JSONArray)
+        vars(self).update(scan_once=scanner.py_make_scanner(self))  # type: ignore[attr-defined]
 
 
 def _longest_run(text: str, most: int) -> int:

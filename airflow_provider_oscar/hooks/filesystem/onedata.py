@@ -34,6 +34,7 @@ def list_directory(client: Any, directory: str) -> list[Mapping[str, object]]:
         return [{"name": each, "type": "directory"} for each in client.list_spaces()]
     found: list[Mapping[str, object]] = []
     token: str | None = None
+    seen: set[str] = set()
     for _ in range(_MOST_PAGES):
         try:
             page = client.list_children(
@@ -57,8 +58,9 @@ def list_directory(client: Any, directory: str) -> list[Mapping[str, object]]:
         following = page.get("nextPageToken")
         if page.get("isLast", not following):
             return found
-        if not following or following == token:
+        if not isinstance(following, str) or following in seen:
             raise TransientError(f"the listing of {quoted(directory)} in Onedata gave the same page twice")
+        seen.add(following)
         token = following
     raise TransientError(f"the listing of {quoted(directory)} in Onedata does not end after {_MOST_PAGES} pages")
 

@@ -68,6 +68,8 @@ class FrameParser:
                 raise PermanentError(f"the broker does not speak STOMP: {quoted(bytes(self._buffer[:80]))}")
             return None
         begin = min(ends)
+        if self._buffer.find(b"\0", 0, begin) >= 0:
+            raise PermanentError(f"the broker does not speak STOMP: {quoted(bytes(self._buffer[:80]))}")
         try:
             # Not splitlines(), which knows line ends that are ordinary characters here.
             command, *lines = (

@@ -248,6 +248,28 @@ def test_a_name_that_does_not_resolve_and_a_closed_port_are_told(system: str, ca
         assert_told(outcome(url, system, call))
 
 
+@some_calls
+@pytest.mark.parametrize("drips", [False, True], ids=["hangs", "drips"])
+def test_a_tls_handshake_that_does_not_end_is_given_up(system: str, call: str, drips: bool) -> None:
+    over = threading.Event()
+
+    def shake(found: socket.socket) -> None:
+        with found, contextlib.suppress(OSError):
+            found.recv(65536)
+            found.sendall(b"\x16\x03\x03\x40\x00" if drips else b"")  # a record of 16 KiB begins
+            while not over.wait(DRIP):
+                found.sendall(b"\0" if drips else b"")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        accept_all(server, shake)
+        try:
+            found = outcome(f"https://127.0.0.1:{server.getsockname()[1]}", system, call)
+        finally:
+            over.set()
+    assert isinstance(found, TransientError | DefinitionError), found
+    assert "'c'" in str(found)
+
+
 def certificate(directory: Path, *, name: str = "127.0.0.1", days: int = 1) -> ssl.SSLContext:
     """A server's context with a certificate of its own making."""
     key = ec.generate_private_key(ec.SECP256R1())

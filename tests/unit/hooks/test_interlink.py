@@ -438,3 +438,16 @@ def test_what_is_no_answer_of_kubernetes_makes_no_pod_look_gone(hook, core, body
         hook.list_pods()
     with pytest.raises(LostContactError, match="none of a Kubernetes API"):
         hook.read_pod("job-1")
+
+
+@pytest.mark.parametrize("broken", [{"contexts": "x"}, {"users": 3}, {"clusters": None}, {"contexts": [{"name": 1}]}])
+def test_a_kube_config_of_another_form_is_a_fault_of_the_connection(broken: dict[str, object]):
+    whole = {
+        "clusters": [{"name": "c", "cluster": {"server": "https://h"}}],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    extra = json.dumps({"kube_config_secret": json.dumps({**whole, **broken})})
+    with pytest.raises(DefinitionError, match="connection 'k'"):
+        core_api(Connection(conn_id="k", conn_type="interlink", extra=extra), "connection 'k'")

@@ -58,6 +58,20 @@ def test_pages_that_do_not_end_are_an_error():
         list_directory(client, "lab")
 
 
+@pytest.mark.parametrize(("tokens", "message"), [("ab", "same page twice"), ("", "does not end after 1000 pages")])
+def test_pages_that_come_again_or_are_always_new_are_an_error(tokens: str, message: str):
+    class Endless(Client):
+        asked = 0
+
+        def list_children(self, *_: Any, **__: Any) -> dict[str, Any]:
+            self.asked += 1
+            token = tokens[self.asked % len(tokens)] if tokens else str(self.asked)
+            return {"children": [], "isLast": False, "nextPageToken": token}
+
+    with pytest.raises(TransientError, match=message):
+        list_directory(Endless({}), "lab")
+
+
 def test_a_space_is_listed_through_the_hook_with_its_directories(monkeypatch):
     client = Client({("lab", None): [child("in", "DIR"), child("a b#.h5")], ("lab", "in"): [child("x")]})
     hook = FileSystemHook("onedata", "eu")

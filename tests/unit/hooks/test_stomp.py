@@ -155,3 +155,16 @@ def test_tls_is_spoken_unless_the_connection_says_otherwise():
     assert (made.use_ssl, made.port, made.host) == (True, 61614, "msg.example.org")
     assert made.context() is not None
     assert "geheim" not in repr(made)
+
+
+@pytest.mark.parametrize("step", [1, 1000])
+def test_a_nul_before_the_body_is_refused_in_pieces_as_in_one(step: int):
+    data = b"MESSAGE\na\0b:c\n\n{}\0"
+    parser = FrameParser()
+
+    def read() -> None:
+        for at in range(0, len(data), step):
+            list(parser.feed(data[at : at + step]))
+
+    with pytest.raises(PermanentError, match="does not speak STOMP"):
+        read()
