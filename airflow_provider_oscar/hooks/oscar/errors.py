@@ -47,6 +47,10 @@ _FINAL: tuple[tuple[re.Pattern[str], str], ...] = (
         "there is no such bucket; correct the name (`airflow oscar buckets list`)",
     ),
     (re.compile(r"quantities must match|unable to parse quantity"), "correct cpu or memory, such as '500m' or '1Gi'"),
+    (
+        re.compile(r"mountPath: Invalid value: .*must be unique"),
+        "OSCAR mounts something of its own there (/data in services for virtual nodes); choose another mount_path",
+    ),
     (re.compile(r'" is invalid:|is not a valid|is forbidden: .*maximum'), "correct what the text names"),
     (re.compile(r"initContainers.*[Rr]equired value"), "OSCAR's administrator has to set SUPERVISOR_KIT_IMAGE"),
     # 3.3.0 reads every body of a job as an event with records (``pkg/handlers/job.go``).

@@ -36,7 +36,7 @@ from oscar_testbed.fakes.oscar.journal import Journal
 from oscar_testbed.fakes.oscar.pages import before_suspended, page_token, read_page_token
 from oscar_testbed.fakes.oscar.quotas import QuotaApi
 from oscar_testbed.fakes.oscar.services import ServiceStore
-from oscar_testbed.fakes.oscar.volumes import VolumeApi, check_volume
+from oscar_testbed.fakes.oscar.volumes import VolumeApi, check_mount, check_volume
 from oscar_testbed.faults import OscarFaults
 
 #: Letters of a service's token.
@@ -85,7 +85,7 @@ class Api:
         self._offloading = offloading or (lambda: False)
         self.cluster = ClusterApi(services, registry, storage, self.options, self._offloading)
         self.volumes = VolumeApi(services)
-        self.quotas = QuotaApi(self.options, self.volumes.used)
+        self.quotas = QuotaApi(self.options)
         self.federation = FederationApi(services)
         self.exposed = exposed or Exposed(services, registry.container, services.directory.parent / "exposed")
         self.journal = Journal(services)
@@ -128,6 +128,8 @@ class Api:
 
     def _shown(self, service: Service, request: Request) -> Service:
         found = shown(service, self.options.release)
+        if "volume_status" in found:
+            found["volume_status"] = self.volumes.status(service)
         if request.query_params.get("include") == "deployment" and self.options.release.knows("deployment"):
             state = self.exposed.state(service)
             found["deployment"] = {
@@ -154,6 +156,8 @@ class Api:
             return PlainTextResponse(f"Error creating the service: image {service['image']} {why}", 500)
         check_objects(service)
         check_storage(service)
+        if service["interlink_node_name"] and self._offloading():
+            check_mount(service)
         self.volumes.of_service(service)
         if self.faults.slow_create:
             await asyncio.sleep(self.faults.slow_create)

@@ -45,8 +45,8 @@ class ClusterApi:
         self._options = options
         self._offloading = offloading
         self._started = datetime.now(UTC)
-        #: Parts of image names that services may use; empty for any.
-        self.allowed_images: list[str] = []
+        #: Parts of image names that services may use; empty for any, None once nothing was said of them.
+        self.allowed_images: list[str] | None = []
 
     def routes(self) -> list[Route]:
         """Where they are."""
@@ -111,7 +111,7 @@ class ClusterApi:
                 "json: cannot unmarshal into Go struct field ConfigForUser.allowed_image_repositories of type []string"
             )
             return PlainTextResponse(f"The configuration specification is not valid: {why}", 400)
-        self.allowed_images = list(wanted or [])
+        self.allowed_images = wanted
         return JSONResponse(wanted)
 
     async def status(self, _: Request) -> Response:

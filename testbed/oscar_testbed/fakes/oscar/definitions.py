@@ -125,6 +125,12 @@ def decoded(body: bytes, what: str = "service", *, refusal: str = "") -> Any:
         raise RefusedError(400, f"{refusal or f'The {what} specification is not valid'}: {why}") from error
 
 
+def go_kind(found: object) -> str:
+    """What Go's decoder calls a JSON value."""
+    kinds = {bool: "bool", str: "string", list: "array", dict: "object"}
+    return kinds.get(type(found), "number")
+
+
 def provider(entry: Mapping[str, Any]) -> tuple[str, str]:
     """Type and id of an entry's ``storage_provider``."""
     kind, _, identity = str(entry.get("storage_provider", "minio.default")).partition(".")

@@ -23,10 +23,11 @@ from typing import Any
 
 import httpx
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from oscar_testbed.fakes.interlink.job_script import environment_file
+from oscar_testbed.fakes.oscar.bucket_api import JSONResponse
 from oscar_testbed.fakes.oscar.definitions import Service
 from oscar_testbed.fakes.oscar.services import ServiceStore
 from oscar_testbed.files import write_private

@@ -13,10 +13,11 @@ from typing import Any
 
 import httpx
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from oscar_testbed.fakes.oscar.definitions import Service, decoded
+from oscar_testbed.fakes.oscar.bucket_api import JSONResponse
+from oscar_testbed.fakes.oscar.definitions import Service, decoded, go_kind
 from oscar_testbed.fakes.oscar.services import ServiceStore
 
 _TIMEOUT = 30.0
@@ -27,7 +28,7 @@ _MEMBER: dict[str, Any] = {
     "url": "",
     "ssl_verify": False,
     "priority": 0,
-    "headers": None,
+    "headers": {},
 }
 
 
@@ -54,10 +55,8 @@ class FederationApi:
     def _changing(self, change: Callable[[list[Any], dict[str, Any]], list[Any]]) -> Callable[[Request], Any]:
         async def endpoint(request: Request) -> Response:
             body = decoded(await request.body(), refusal="Invalid payload")
-            if not isinstance(body, dict) or not all(
-                _is_list_of_objects(body.get(key)) for key in ("members", "update")
-            ):
-                return PlainTextResponse("Invalid payload: json: cannot unmarshal", 400)
+            if why := _wrong(body):
+                return PlainTextResponse(f"Invalid payload: json: cannot unmarshal {why}", 400)
             service = self._services.get(request.path_params["name"])
             if service is None:
                 return Response(status_code=404)
@@ -70,7 +69,7 @@ class FederationApi:
             service["federation"] = federation
             self._services.put(service, keep_secrets=True)
             if federation["members"] and "refresh_token" not in self._services.secret_values(service["name"]):
-                missing = f'secrets "{service["name"]}-refresh-token" not found'
+                missing = f'secrets "{service["name"]}" not found'
                 return PlainTextResponse(f"error reading refresh-token secret: {missing}", 500)
             return JSONResponse(_shown(service))
 
@@ -104,8 +103,17 @@ def hand_over(service: Service, body: bytes, name: str) -> bool:
     return False
 
 
-def _is_list_of_objects(found: object) -> bool:
-    return found is None or (isinstance(found, list) and all(isinstance(each, dict) for each in found))
+def _wrong(body: object) -> str:
+    """What Go's decoder says of a body that is no change of members; empty if it is one."""
+    if not isinstance(body, dict):
+        return f"{go_kind(body)} into Go value of type types.FederationRequest"
+    for key in ("members", "update"):
+        found = body.get(key)
+        if found is not None and not isinstance(found, list):
+            return f"{go_kind(found)} into Go struct field FederationRequest.{key} of type types.ReplicaList"
+        if wrong := next((each for each in found or [] if not isinstance(each, dict)), None):
+            return f"{go_kind(wrong)} into Go struct field FederationRequest.{key} of type types.Replica"
+    return ""
 
 
 def _members(found: Any) -> list[dict[str, Any]]:

@@ -13,9 +13,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
+from oscar_testbed.fakes.oscar.bucket_api import JSONResponse
 from oscar_testbed.fakes.oscar.services import ServiceStore
 
 _CALL = re.compile(r"/(job|run)/([^/]+)|/system/services/([^/]+)/exposed(?:/.*)?")
@@ -25,10 +26,10 @@ _KINDS = {"job": "async", "run": "sync", "exposed": "exposed"}
 _METRICS = (
     ("cpu-hours", "hours"),
     ("gpu-hours", "hours"),
-    ("requests-sync-per-service", "requests"),
-    ("requests-async-per-service", "requests"),
-    ("requests-exposed-per-service", "requests"),
-    ("users-per-service", "users"),
+    ("requests-sync-per-service", ""),
+    ("requests-async-per-service", ""),
+    ("requests-exposed-per-service", ""),
+    ("users-per-service", ""),
 )
 _OTHER_METRICS = frozenset({"services-count", "requests-per-user", "countries-count", "countries-list"})
 _PROMETHEUS = "prometheus-server.monitoring.svc.cluster.local"

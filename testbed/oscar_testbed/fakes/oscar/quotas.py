@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
 from typing import Any
 
 from kubernetes.utils.quantity import parse_quantity
@@ -18,7 +17,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from oscar_testbed.fakes.oscar.bucket_api import JSONResponse
-from oscar_testbed.fakes.oscar.definitions import OWNER, decoded
+from oscar_testbed.fakes.oscar.definitions import OWNER, decoded, go_kind
 from oscar_testbed.fakes.oscar.releases import OscarOptions
 
 _NAMESPACE = "oscar-svc"
@@ -33,13 +32,12 @@ _NO_KUEUE = "kueue is not enabled: /system/quotas requires KUEUE_ENABLE=true"
 class QuotaApi:
     """Endpoints below ``/system/quotas``.
 
-    :param options: names the users that have logged in.
-    :param volumes: sizes of the volumes of the administrator's namespace.
+    :param options: names the users that have logged in; the administrator has no quota, since a Kubernetes object
+        cannot be called ``cluster_admin``.
     """
 
-    def __init__(self, options: OscarOptions, volumes: Callable[[], list[str]]) -> None:
+    def __init__(self, options: OscarOptions) -> None:
         self._options = options
-        self._sizes = volumes
         self._volumes: dict[str, dict[str, str]] = {}
         self._minio: dict[str, dict[str, str]] = {}
         self._lock = threading.Lock()
@@ -68,8 +66,8 @@ class QuotaApi:
     async def update(self, request: Request) -> Response:
         """Change it; CPU and memory need Kueue, which is not there."""
         user, body = request.path_params["name"], decoded(await request.body(), refusal="invalid payload")
-        if not isinstance(body, dict) or not all(isinstance(body.get(key) or {}, dict) for key in ("volumes", "minio")):
-            return PlainTextResponse("invalid payload: json: cannot unmarshal", 400)
+        if why := _wrong(body):
+            return PlainTextResponse(f"invalid payload: json: cannot unmarshal {why}", 400)
         volumes = {key: value for key in _LIMITS if (value := (body.get("volumes") or {}).get(key))}
         minio = {
             key: value for key in ("buckets", "storage_per_bucket") if (value := (body.get("minio") or {}).get(key))
@@ -92,25 +90,24 @@ class QuotaApi:
                 return f"invalid volumes.{key} quantity: {_WRONG}"
         if why := _wrong_minio(minio):
             return why
-        if minio and not self._has_namespace(user):
+        if minio and user != OWNER and not self._has_namespace(user):
             namespace = f"{_NAMESPACE}-{user}"
-            return f'creating MinIO quota ConfigMap {namespace}/minio-quota: namespaces "{namespace}" not found'
+            return f'creating MinIO quota ConfigMap {namespace}/oscar-minio-quota: namespaces "{namespace}" not found'
         with self._lock:
             self._volumes.setdefault(user, {}).update(volumes)
             self._minio.setdefault(user, {}).update(minio)
         return ""
 
     def _has_namespace(self, user: str) -> bool:
-        return user == OWNER or user in self._options.users
+        return user in self._options.users
 
     def _shown(self, user: str) -> dict[str, Any]:
         limits, minio = {**_VOLUMES, **self._volumes.get(user, {})}, self._minio.get(user, {})
-        sizes = self._sizes() if user == OWNER else []
         return {
             "user_id": user,
             "volumes": {
-                "disk": {"max": limits["disk"], "used": _sum(sizes)},
-                "volumes": {"max": limits["volumes"], "used": str(len(sizes))},
+                "disk": {"max": limits["disk"], "used": "0"},
+                "volumes": {"max": limits["volumes"], "used": "0"},
                 "max_disk_per_volume": limits["max_disk_per_volume"],
                 "min_disk_per_volume": limits["min_disk_per_volume"],
             },
@@ -120,6 +117,17 @@ class QuotaApi:
                 "storage_total": {"used": "0"},
             },
         }
+
+
+def _wrong(body: object) -> str:
+    """What Go's decoder says of a body that is no change of a quota; empty if it is one."""
+    if not isinstance(body, dict):
+        return f"{go_kind(body)} into Go value of type types.QuotaUpdateRequest"
+    for key, kind in (("volumes", "VolumeQuotaUpdate"), ("minio", "MinIOQuotaUpdate")):
+        found = body.get(key)
+        if found is not None and not isinstance(found, dict):
+            return f"{go_kind(found)} into Go struct field QuotaUpdateRequest.{key} of type types.{kind}"
+    return ""
 
 
 def _missing(user: str) -> str:
@@ -144,13 +152,3 @@ def _quantity(text: str) -> Any:
         return parse_quantity(text)
     except ValueError:
         return None
-
-
-def _sum(sizes: list[str]) -> str:
-    """A sum in binary units, without a unit where there is nothing."""
-    total = int(sum(parse_quantity(size) for size in sizes))
-    for unit in ("", "Ki", "Mi", "Gi"):
-        if total % 1024 or not total or unit == "Gi":
-            return f"{total}{unit}" if total else "0"
-        total //= 1024
-    return str(total)

@@ -11,14 +11,17 @@ import threading
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from oscar_testbed.fakes.kubernetes.pods import valid_name
+from oscar_testbed.fakes.oscar.bucket_api import JSONResponse
 from oscar_testbed.fakes.oscar.definitions import OWNER, RefusedError, decoded
 from oscar_testbed.fakes.oscar.services import ServiceStore
 
 _QUANTITY = re.compile(r"([+-]?\d+(?:\.\d*)?)(?:[numkMGTPE]|[KMGTPE]i|[eE][+-]?\d+)?")
+#: Where pods of services for virtual nodes have the supervisor; OSCAR itself does not keep it free.
+_OF_VIRTUAL_NODES = "/data"
 #: Where OSCAR mounts things of its own.
 _RESERVED = ("/oscar/config", "/oscar/bin")
 _NOT_VALID = "The volume specification is not valid: "
@@ -64,17 +67,21 @@ class VolumeApi:
                 policy = wanted["lifecycle_policy"]
                 self._volumes[name] = _volume(name, size, created_by=service["name"], policy=policy)
 
+    def status(self, service: dict[str, Any]) -> dict[str, Any]:
+        """What a service's definition says of its volume."""
+        wanted = service.get("volume") or {}
+        name = wanted.get("name", "")
+        with self._lock:
+            if name not in self._volumes:
+                return {"enabled": False}
+        return {"enabled": True, "name": name, "phase": self._shown(name)["status"]["phase"]}
+
     def drop(self, service: dict[str, Any]) -> None:
         """Remove the volume that was made for a service, unless it is to stay."""
         wanted = service.get("volume") or {}
         if wanted.get("size") and wanted["lifecycle_policy"] == "delete":
             with self._lock:
                 self._volumes.pop(wanted["name"], None)
-
-    def used(self) -> list[str]:
-        """Sizes of all volumes."""
-        with self._lock:
-            return [str(volume["size"]) for volume in self._volumes.values()]
 
     async def list_volumes(self, _: Request) -> Response:
         """All of them."""
@@ -133,6 +140,18 @@ class VolumeApi:
             if wanted and wanted["name"] == volume:
                 found.append({"service_name": name, "mount_path": wanted["mount_path"]})
         return found
+
+
+def check_mount(service: dict[str, Any]) -> None:
+    """Refuse a volume where the pods of a service for virtual nodes have the supervisor.
+
+    :raises RefusedError: in Kubernetes' words.
+    """
+    path = (service.get("volume") or {}).get("mount_path")
+    if path == _OF_VIRTUAL_NODES:
+        where = "template.spec.containers[0].volumeMounts[2].mountPath"
+        why = f'PodTemplate "{service["name"]}" is invalid: {where}: Invalid value: "{path}": must be unique'
+        raise RefusedError(500, f"Error creating the service: {why}")
 
 
 def check_volume(service: dict[str, Any]) -> None:
