@@ -88,6 +88,22 @@ def test_input_bucket_must_be_new_and_goes_with_the_service(oscar):
     assert oscar.call("GET", "/system/buckets").json() is None
 
 
+def test_a_mounted_bucket_is_made_and_stays_and_no_input_can_be_there_afterwards(oscar):
+    mount = {"storage_provider": "minio.default", "path": "/shared/models"}
+    kept = [{"storage_provider": "minio.default", "path": "shared/out"}]
+    assert oscar.call("POST", "/system/services", json={**SERVICE, "mount": mount}).status_code == 201
+    assert oscar.buckets.found == {"shared": ["models"]}
+    reader = {**SERVICE, "name": "reader", "input": [{"storage_provider": "minio.default", "path": "shared/in"}]}
+    refused = oscar.call("POST", "/system/services", json=reader)
+    assert (refused.status_code, refused.text) == (500, 'the bucket "shared" already exists\n')
+    assert oscar.call("DELETE", "/system/services/svc").status_code == 204
+    assert "shared" in oscar.buckets.found
+    oscar.buckets.found.clear()
+    assert oscar.call("POST", "/system/services", json={**SERVICE, "mount": mount, "output": kept}).status_code == 201
+    assert oscar.call("DELETE", "/system/services/svc").status_code == 204
+    assert "shared" in oscar.buckets.found, "it is mounted by others as well"
+
+
 def test_update_with_other_buckets_is_made_and_answered_by_500(oscar):
     service = {**SERVICE, "output": [{"storage_provider": "minio", "path": "first/out"}]}
     oscar.call("POST", "/system/services", json=service)

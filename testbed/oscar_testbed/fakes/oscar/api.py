@@ -26,6 +26,7 @@ from oscar_testbed.fakes.oscar.definitions import (
     check_objects,
     check_storage,
     decoded,
+    mounted_path,
     normalised,
     shown,
 )
@@ -217,6 +218,8 @@ class Api:
         for bucket in buckets(service):
             folders = [one["path"].partition("/")[2] for one in entries if one["path"].startswith(f"{bucket}/")]
             self.buckets.create(bucket, folders)
+        if mounted := mounted_path(service):  # of a bucket that may be there, and stays
+            self.buckets.create(mounted[0], [mounted[1]])
 
     def _delete(self, service: Service) -> bool:
         for job in self.registry.listing(service["name"]):
@@ -228,7 +231,8 @@ class Api:
         if found and service["owner"] != OWNER:
             return False
         for bucket in found:
-            self.buckets.remove(bucket)
+            if bucket not in mounted_path(service)[:1]:
+                self.buckets.remove(bucket)
         return True
 
     # ---- jobs ----

@@ -137,6 +137,15 @@ def provider(entry: Mapping[str, Any]) -> tuple[str, str]:
     return kind.lower(), identity or "default"
 
 
+def mounted_path(service: Mapping[str, Any]) -> tuple[str, ...]:
+    """Bucket and folder of the platform's own store that a service mounts; nothing if it mounts none."""
+    mount = service.get("mount") or {}
+    if not mount.get("storage_provider") or provider(mount) != ("minio", "default"):
+        return ()
+    bucket, _, folder = str(mount.get("path") or "").strip(" /").partition("/")
+    return (bucket, folder) if bucket else ()
+
+
 def buckets(service: Mapping[str, Any], *, directions: tuple[str, ...] = ("input", "output")) -> list[str]:
     """Buckets of a service on the platform's own store, each once, inputs first."""
     found: dict[str, None] = {}
