@@ -9,6 +9,7 @@ events, MinIO's listen) say so by :class:`Silence`.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable
 from ssl import SSLContext
@@ -17,6 +18,8 @@ from typing import Any, TypeVar
 import httpcore
 import httpx
 from httpcore import AsyncNetworkBackend, AsyncNetworkStream, NetworkBackend, NetworkStream
+
+from airflow_provider_oscar.hooks.http.names import addresses
 
 #: Times the time-out between two bytes that an answer may take before its bytes count.
 PATIENCE = 3.0
@@ -165,4 +168,19 @@ class _AsyncBackend(AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> AsyncNetworkStream:
-        return _AsyncStream(await self._inner.connect_tcp(host, port, timeout, local_address, socket_options))
+        try:
+            async with asyncio.timeout(timeout):
+                found = await addresses(host, port)
+        except TimeoutError as error:
+            raise httpcore.ConnectTimeout(f"the name {host} is not looked up in time") from error
+        except (OSError, UnicodeError) as error:
+            raise httpcore.ConnectError(str(error)) from error
+        for last, address in enumerate(found, start=1):
+            try:
+                stream = await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                if last == len(found):
+                    raise
+            else:
+                return _AsyncStream(stream)
+        raise httpcore.ConnectError(f"the name {host} has no address")

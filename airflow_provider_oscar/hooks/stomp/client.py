@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError, quoted
+from airflow_provider_oscar.hooks.http.names import addresses
 from airflow_provider_oscar.hooks.http.timeouts import read_timeout
 from airflow_provider_oscar.hooks.http.tls import read_verify, tls_context
 from airflow_provider_oscar.hooks.stomp.frames import Frame, FrameParser
@@ -114,7 +116,7 @@ async def subscribe(
     """
     try:
         async with asyncio.timeout(settings.timeout):
-            reader, writer = await asyncio.open_connection(settings.host, settings.port, ssl=context, limit=_CHUNK)
+            reader, writer = await _connected(settings, context)
     except (OSError, TimeoutError) as error:
         raise TransientError(f"{settings.display_name} cannot be reached ({type(error).__name__}: {error})") from error
     parser, beating = FrameParser(), None
@@ -193,3 +195,17 @@ def _refused(settings: StompSettings, frame: Frame) -> DefinitionError:
     return DefinitionError(
         f"{settings.display_name} refuses: {quoted(reply)}; check login, certificate and the name of the destination"
     )
+
+
+async def _connected(
+    settings: StompSettings, context: ssl.SSLContext | None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Open the connection to the first of the host's addresses that takes it."""
+    name = settings.host if context else None
+    *others, last = await addresses(settings.host, settings.port) or [settings.host]
+    for address in others:
+        with contextlib.suppress(OSError):
+            return await asyncio.open_connection(
+                address, settings.port, ssl=context, server_hostname=name, limit=_CHUNK
+            )
+    return await asyncio.open_connection(last, settings.port, ssl=context, server_hostname=name, limit=_CHUNK)
