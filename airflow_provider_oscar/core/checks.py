@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import ClassVar, Literal, Protocol, Union, get_args, get_origin, get_type_hints
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.words import nearest
 
 _PLAIN = (str, int, float, bool)
 _UNIONS = (Union, types.UnionType)
@@ -48,7 +49,9 @@ def check_value(given: object, hint: object, display_name: str) -> None:
     if not any(_fits(given, kind) for kind in _alternatives(hint)):
         shown = quoted(given) if isinstance(given, str) else repr(given)[:100]
         example = f", such as {given.split()!r}" if isinstance(given, str) and takes_list(hint) else ""
-        raise DefinitionError(f"{display_name} is {shown}; expected {_words(hint)}{example}")
+        words = [word for kind in _alternatives(hint) if get_origin(kind) is Literal for word in get_args(kind)]
+        meant = nearest(given, words) if isinstance(given, str) else ""
+        raise DefinitionError(f"{display_name} is {shown}; expected {_words(hint)}{example}{meant}")
 
 
 def takes_list(hint: object) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 from airflow_provider_oscar.core.checks import check_fields
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.core.words import require_word
 
 #: Names that common clients give to unfinished uploads, and hidden files; matched against the last part of the key.
 DEFAULT_IGNORED = (".*", "*.part", "*.partial", "*.tmp", "*.temp", "*.filepart", "*.crdownload", "*~", ".rclone_temp_*")
@@ -60,8 +61,7 @@ class ObjectFilter:
         check_fields(self, "a filter")
         if self.min_size < 0:
             raise DefinitionError(f"min_size is {self.min_size}; expected bytes >= 0")
-        if self.empty not in EMPTY:
-            raise DefinitionError(f"empty is {quoted(self.empty)}; expected 'run' or 'skip'")
+        require_word(self.empty, EMPTY, "empty")
         for name, pattern in (("glob", self.glob), ("regex", self.regex), *(("ignore", each) for each in self.ignore)):
             if pattern is not None and len(pattern) > PATTERN_LIMIT:
                 raise DefinitionError(

@@ -53,11 +53,13 @@ _SAID_BY_SNS = ("SubscriptionConfirmation", "UnsubscribeConfirmation", "Notifica
 #: Lambda, Kinesis, Firehose, SQS, Pub/Sub, MinIO's access format; as JSON, as its text, or as the base64 of that.
 _CONTENTS = (
     "payload", "value", "body", "Body", "data", "Data", "Message", "message", "Sns", "kinesis", "detail", "event",
-    "Event", "records", "Messages", "messages", "events",
+    "Event", "records", "Messages", "messages", "events", "uris",
 )  # fmt: skip
 #: Azure's name of an object (Event Grid, "Azure Blob Storage as Event Grid source").
 _AZURE = re.compile(r"/?blobServices/default/containers/([^/]+)/blobs/(.+)", re.DOTALL)
 _VALIDATION = "Microsoft.EventGrid.SubscriptionValidationEvent"
+#: Words of events that ask whether anybody listens; Backblaze B2's is the second.
+_TRIALS = (_VALIDATION, "b2:TestEvent")
 
 _Body = Mapping[str, object]
 
@@ -130,6 +132,8 @@ class _Reader:
             raise UnknownFormatError("the notification is wrapped too often to be read")
         if isinstance(body, list):
             return self._each(body, depth)
+        if isinstance(body, str) and "://" in body:
+            body = {"uri": body}
         return self._known(body, depth) if isinstance(body, Mapping) else None
 
     def _each(self, bodies: list[object], depth: int) -> list[Notification] | None:
@@ -144,9 +148,12 @@ class _Reader:
             return [] if "Confirmation" in str(body["Type"]) else self._content(body.get("Message"), depth)
         if "specversion" in body or "cloudEventsVersion" in body:
             return self._cloud_event(body, depth)
-        if isinstance(body.get("message"), Mapping) and "subscription" in body:
+        message = mapping(body, "message")
+        if message and ("subscription" in body or get_text(mapping(message, "attributes"), "bucketId")):
+            return self._pub_sub(message, depth)
+        if get_text(mapping(body, "attributes"), "bucketId"):  # without what Pub/Sub wraps around it when it pushes
             return self._pub_sub(body, depth)
-        if body.get("Event") == "s3:TestEvent" or body.get("eventType") == _VALIDATION:
+        if body.get("Event") == "s3:TestEvent" or body.get("eventType") in _TRIALS:
             return []
         if "subscription" in body and "event" in body:
             return from_dcache_sse(body, directory=self.directory) if self.directory else []
@@ -226,9 +233,8 @@ class _Reader:
             found = _from_subject(body, kind)
         return found and [replace(each, reason=None) if _is_not_new(kind) else each for each in found]
 
-    def _pub_sub(self, body: _Body, depth: int) -> list[Notification] | None:
-        """Read what Google Pub/Sub pushes (Cloud Storage, "Pub/Sub notifications": attributes and payload)."""
-        message = mapping(body, "message")
+    def _pub_sub(self, message: _Body, depth: int) -> list[Notification] | None:
+        """Read a message of Google Pub/Sub (Cloud Storage, "Pub/Sub notifications": attributes and payload)."""
         attributes = mapping(message, "attributes")
         container, key = get_text(attributes, "bucketId"), get_text(attributes, "objectId")
         if not container or not key:
@@ -262,7 +268,7 @@ def from_plain(body: _Body) -> list[Notification] | None:
     """Read ``{"uri": "s3://…"}``, ``{"bucket": …, "key": …}``, R2's message, Google's or Oracle's resource.
 
     ``bucket`` may be a text or have a ``name``, and be called ``Bucket``, ``bucketName`` or ``container``; the key is
-    ``key``, ``Key``, ``objectKey``, ``name``, ``object.key`` or ``object`` itself. None if there is no object in it.
+    ``key``, ``Key``, ``objectKey``, ``objectName``, ``name``, ``object.key`` or ``object`` itself. None if there is no object in it.
 
     :raises DefinitionError: if the URI is not one of a store.
     """
@@ -279,7 +285,9 @@ def from_plain(body: _Body) -> list[Notification] | None:
     item, details = mapping(body, "object") or body, mapping(body, "additionalDetails")
     container = _first_text(body, "bucket", "Bucket", "bucketName", "container") or get_text(details, "bucketName")
     container = container or get_text(mapping(body, "bucket"), "name")
-    key = _first_text(item, "key", "Key", "objectKey", "name") or _first_text(body, "object", "resourceName")
+    key = _first_text(item, "key", "Key", "objectKey", "objectName", "name") or _first_text(
+        body, "object", "resourceName"
+    )
     if not container or not key:
         return None
     google = body.get("kind") == "storage#object"

@@ -19,6 +19,7 @@ from airflow_provider_oscar.core.errors import DefinitionError, bare_url, quoted
 from airflow_provider_oscar.core.filters import DEFAULT_IGNORED
 from airflow_provider_oscar.core.fsspec_urls import OWN_SCHEMES, FsspecUrl
 from airflow_provider_oscar.core.objects import ObjectEvent, utf8
+from airflow_provider_oscar.core.words import nearest
 from airflow_provider_oscar.ingest.policies import Batch, Each, Group, Policy
 from airflow_provider_oscar.rucio_fs import schemes
 from airflow_provider_oscar.run_objects import DEFAULT_DCACHE_CONNECTION, DEFAULT_S3_CONNECTION
@@ -65,7 +66,8 @@ class _Place:
         parts = urlsplit(uri, allow_fragments=False)
         known = parts.scheme in ("s3", "dcache", "webdav", "oscar")
         if not known or parts.query or (parts.scheme == "s3" and not parts.netloc):
-            raise DefinitionError(f"cannot watch {quoted(bare_url(uri))}; expected {_FORMS}, percent-encoded")
+            meant = "" if known else nearest(parts.scheme, ("s3", "dcache", "webdav", "oscar", "file"))
+            raise DefinitionError(f"cannot watch {quoted(bare_url(uri))}; expected {_FORMS}, percent-encoded{meant}")
         named, _, authority = parts.netloc.rpartition("@")
         if ":" in named or (named and parts.scheme != "s3"):
             raise DefinitionError(

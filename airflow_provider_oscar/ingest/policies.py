@@ -22,6 +22,7 @@ from msgspec.structs import force_setattr
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.core.stored import Moment, read_stored, to_stored
+from airflow_provider_oscar.core.words import require_word
 
 #: Objects of one run at most: each task of the run is given all of them when it starts.
 MOST_OBJECTS = 1000
@@ -268,8 +269,7 @@ class Group(Schedule, frozen=True, kw_only=True, tag="group"):
             raise DefinitionError(f"a group of {self.count} objects cannot be; expected 1 to {MOST_OBJECTS}")
         if self.timeout is not None and self.timeout <= 0:
             raise DefinitionError(f"timeout of a group is {self.timeout}; expected more than 0 seconds, or None")
-        if self.on_timeout not in _ON_TIMEOUT:
-            raise DefinitionError(f"on_timeout of a group is {quoted(self.on_timeout)}; expected 'drop' or 'run'")
+        require_word(self.on_timeout, _ON_TIMEOUT, "on_timeout of a group")
         if ":" not in self.key or not re.fullmatch(r"[\w.]+:\w+", self.key):
             try:
                 re.compile(self.key)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar, cast
 
 from airflow_provider_oscar.core.cancellation import Cancellation
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.words import nearest
 from airflow_provider_oscar.hooks.checks import Check
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.status import JobStatus
@@ -168,7 +169,21 @@ def find_backend(name: str) -> type[JobSystem]:
         pass
     for each in entry_points(group=GROUP, name=name):
         return cast("type[JobSystem]", each.load())
-    raise DefinitionError(f"there is no job backend {name!r}; expected one of {', '.join(backend_names())}")
+    known = backend_names()
+    raise DefinitionError(f"there is no job backend {name!r}; expected one of {', '.join(known)}{nearest(name, known)}")
+
+
+def require_backend(name: str, argument: str) -> None:
+    """Refuse a kind of job that nothing makes, without loading what makes the others.
+
+    :param name: as of :func:`find_backend`.
+    :param argument: words that say where it was given.
+    :raises DefinitionError: with the nearest name.
+    """
+    own = (Path(__file__).parent / f"{name}.py").is_file() or (Path(__file__).parent / name).is_dir()
+    if not own and not entry_points(group=GROUP, name=name):
+        known = backend_names()
+        raise DefinitionError(f"{argument} is {quoted(name)}; expected one of {', '.join(known)}{nearest(name, known)}")
 
 
 def backend_names() -> list[str]:

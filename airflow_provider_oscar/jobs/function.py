@@ -23,6 +23,7 @@ from typing import Literal, TypeAlias, get_args
 from airflow_provider_oscar.core.errors import DefinitionError, LostContactError, quoted
 from airflow_provider_oscar.core.logs import sanitize_line
 from airflow_provider_oscar.core.shapes import parse_json
+from airflow_provider_oscar.core.words import require_word
 from airflow_provider_oscar.jobs.environment import ARCHIVE, Requirements
 
 Serializer: TypeAlias = Literal["json", "pickle", "cloudpickle"]
@@ -72,11 +73,7 @@ class FunctionCall:
     future_annotations: bool = False
 
     def __post_init__(self) -> None:
-        if self.serializer not in get_args(Serializer):
-            raise DefinitionError(
-                f"serializer of task {self.task_id!r} is {quoted(self.serializer)}; expected one of "
-                f"{', '.join(map(repr, get_args(Serializer)))}"
-            )
+        require_word(self.serializer, get_args(Serializer), f"serializer of task {self.task_id!r}")
         here = f"{sys.version_info[0]}.{sys.version_info[1]}"
         if self.serializer == "cloudpickle" and self.python_version != here:
             raise DefinitionError(

@@ -15,6 +15,7 @@ from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.core.output_rules import OutputRule
 from airflow_provider_oscar.core.staging import NAME_LIMIT, safe_name
+from airflow_provider_oscar.core.words import require_word
 
 Launcher: TypeAlias = Literal["none", "srun", "mpirun", "torchrun"]
 Mode: TypeAlias = Literal["inline", "faas-supervisor"]
@@ -74,10 +75,7 @@ class RunOptions(RunSettings, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         choices = (("mode", Mode), ("on_unstaged", OnUnstaged), ("launcher", Launcher))
         for name, known in ((name, get_args(choice)) for name, choice in choices):
-            if getattr(self, name) not in known:
-                raise DefinitionError(
-                    f"{name} is {quoted(getattr(self, name))}; expected one of {', '.join(map(repr, known))}"
-                )
+            require_word(getattr(self, name), known, name)
         if self.supervisor_image and self.mode != "inline":
             raise DefinitionError("supervisor_image is for mode='inline'; OSCAR's supervisor needs no Python")
         for name in ("nodes", "ntasks", "ntasks_per_node"):

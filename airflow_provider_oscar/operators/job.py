@@ -39,7 +39,7 @@ from airflow_provider_oscar.operators.brief_wait import wait_briefly
 from airflow_provider_oscar.operators.job_access import renew_access
 from airflow_provider_oscar.operators.job_arguments import Reuse, positive_seconds
 from airflow_provider_oscar.operators.job_building import described_request
-from airflow_provider_oscar.operators.job_inputs import find_objects, named_checkpoint
+from airflow_provider_oscar.operators.job_inputs import checked_checkpoint, find_objects, named_checkpoint
 from airflow_provider_oscar.operators.job_objects import refuse_directories, take_objects
 from airflow_provider_oscar.operators.job_outcome import (
     get_placement,
@@ -130,13 +130,15 @@ class JobOperator(BaseOperator, Generic[W]):
     ) -> None:
         super().__init__(**kwargs)
         self.object_event = object_event
+        if isinstance(object_event, str) and "{" not in object_event:
+            parse_object_event(object_event)  # not a template, so what is wrong with it can be said now
         self.output_uri = job_outputs.output_place(output_uri, self.task_id)
         self.output_conn_id = output_conn_id
         self.command = command
         self.environment = environment or {}
         self.run_options = run_options or RunOptions()
         self.inputs = inputs
-        self.resume_from = resume_from
+        self.resume_from = checked_checkpoint(resume_from, self.task_id)
         self.outputs = job_outputs.checked_outputs(self.task_id, outputs)
         self.timeout = positive_seconds(self.task_id, "timeout", timeout)
         self.queue_timeout = positive_seconds(self.task_id, "queue_timeout", queue_timeout)

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType, split_uri
+from airflow_provider_oscar.core.words import require_word
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.hooks.storage import storage_hook
 from airflow_provider_oscar.jobs.manifest import Manifest
@@ -49,6 +50,17 @@ def find_objects(value: object, *, conn_id: str = "") -> tuple[ObjectEvent, ...]
                     "smaller prefix, or give the command the prefix and credentials of its own"
                 )
     return tuple(found)
+
+
+def checked_checkpoint(value: object, task_id: str) -> object:
+    """Return ``resume_from``; a word must be :data:`PREVIOUS_TRY`, all else is a template, a URI or JSON.
+
+    :param value: the argument.
+    :param task_id: of the task.
+    """
+    if isinstance(value, str) and value and "://" not in value and value.strip()[:1] not in "{[":
+        require_word(value, (PREVIOUS_TRY,), f"resume_from of task {task_id!r}")
+    return value
 
 
 def named_checkpoint(value: object) -> object:

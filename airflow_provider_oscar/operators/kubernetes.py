@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Unpack
 from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.pod_options import PodOptions
+from airflow_provider_oscar.core.pods import check_resources
 from airflow_provider_oscar.jobs.kubernetes import KubernetesBackend
 from airflow_provider_oscar.jobs.lifecycle import KeepPod
 from airflow_provider_oscar.jobs.options import Mode, RunOptions
@@ -159,7 +160,8 @@ class KubernetesJobOperator(PodJobOperator):
         self.keep_pod = keep_pod
         self.pod_options = pod_options or PodOptions()
         self.callbacks = checked_callbacks(self.task_id, callbacks)
-        self.container_resources = dict(container_resources or (target.resources if target else {}))
+        resources = container_resources or (target.resources if target else {})
+        self.container_resources = check_resources(resources, f"container_resources of task {self.task_id!r}")
         self.target = target
         self.kubernetes_conn_id = kubernetes_conn_id
         self.namespace = namespace

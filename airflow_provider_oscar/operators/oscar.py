@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.oscar_events import shell_json
+from airflow_provider_oscar.core.words import require_word
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook, encode_body
 from airflow_provider_oscar.jobs.events import EVENT_FORMATS, check_event, event_body
 from airflow_provider_oscar.jobs.lifecycle import JobLifecycle
@@ -165,10 +166,8 @@ class OscarJobOperator(JobOperator[OscarWork]):
                 f"task {self.task_id!r} has a payload, which is sent as it is, so its object_event would be ignored; "
                 "give event_format instead of the payload to send the object as an event"
             )
-        if event_format and event_format not in EVENT_FORMATS:
-            raise DefinitionError(
-                f"event_format of task {self.task_id!r} is {event_format!r}; expected one of {', '.join(EVENT_FORMATS)}"
-            )
+        if event_format:
+            require_word(event_format, EVENT_FORMATS, f"event_format of task {self.task_id!r}")
         if self.run_options.supervisor_image:
             raise DefinitionError(
                 f"task {self.task_id!r} has a supervisor_image, which only pods of interLink and Kubernetes can have; "
@@ -182,10 +181,7 @@ class OscarJobOperator(JobOperator[OscarWork]):
             check_rule(success_when, f"task {self.task_id!r}")
         if command is not None and not output_uri:
             raise DefinitionError(f"task {self.task_id!r} has a command and no output_uri for its results")
-        if keep_jobs not in ("all", "failed", "none"):
-            raise DefinitionError(
-                f"keep_jobs of task {self.task_id!r} is {keep_jobs!r}; expected 'all', 'failed' or 'none'"
-            )
+        require_word(keep_jobs, ("all", "failed", "none"), f"keep_jobs of task {self.task_id!r}")
         self.keep_jobs = keep_jobs
         self.service = service
         self.payload = payload

@@ -16,6 +16,7 @@ from airflow_provider_oscar.core.checks import seconds
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError
 from airflow_provider_oscar.core.oscar_events import shell_json
 from airflow_provider_oscar.core.shapes import as_mappings, parse_json
+from airflow_provider_oscar.core.words import require_word
 from airflow_provider_oscar.hooks.oscar.errors import RouteAbsentError
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook, encode_body
 from airflow_provider_oscar.hooks.oscar.routes import SYNC_LIMIT, decode_answer
@@ -57,8 +58,7 @@ class OscarInvokeOperator(BaseOperator):
         **kwargs: Unpack[OperatorArguments],
     ) -> None:
         super().__init__(**kwargs)
-        if answer not in ("text", "json", "base64"):
-            raise DefinitionError(f"answer of task {self.task_id!r} is {answer!r}; expected 'text', 'json' or 'base64'")
+        require_word(answer, ("text", "json", "base64"), f"answer of task {self.task_id!r}")
         self.service = service
         self.payload = payload
         self.answer = answer
@@ -132,10 +132,7 @@ class OscarDeleteServiceOperator(BaseOperator):
                 f"task {self.task_id!r} would delete a service, and OSCAR deletes its input and output buckets with "
                 "all objects; say delete_buckets=True if that is meant"
             )
-        if running_jobs not in ("refuse", "cancel"):
-            raise DefinitionError(
-                f"running_jobs of task {self.task_id!r} is {running_jobs!r}; expected 'refuse' or 'cancel'"
-            )
+        require_word(running_jobs, ("refuse", "cancel"), f"running_jobs of task {self.task_id!r}")
         self.service = service
         self.delete_buckets = delete_buckets
         self.running_jobs = running_jobs
@@ -194,14 +191,8 @@ class OscarBucketOperator(BaseOperator):
         **kwargs: Unpack[OperatorArguments],
     ) -> None:
         super().__init__(**kwargs)
-        if action not in ("create", "update", "delete"):
-            raise DefinitionError(
-                f"action of task {self.task_id!r} is {action!r}; expected 'create', 'update' or 'delete'"
-            )
-        if visibility not in ("private", "public", "restricted"):
-            raise DefinitionError(
-                f"visibility of task {self.task_id!r} is {visibility!r}; expected 'private', 'public' or 'restricted'"
-            )
+        require_word(action, ("create", "update", "delete"), f"action of task {self.task_id!r}")
+        require_word(visibility, ("private", "public", "restricted"), f"visibility of task {self.task_id!r}")
         if action == "delete" and not delete_objects:
             raise DefinitionError(
                 f"task {self.task_id!r} would delete a bucket and its objects; say delete_objects=True if that is meant"

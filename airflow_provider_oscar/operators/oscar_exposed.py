@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from http import HTTPMethod
 from typing import TYPE_CHECKING, ClassVar, Unpack
 
 from airflow.sdk import BaseOperator
@@ -15,13 +16,13 @@ from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
 from airflow_provider_oscar.core.checks import seconds
 from airflow_provider_oscar.core.errors import (
-    DefinitionError,
     OscarProviderError,
     PermanentError,
     TransientError,
     quoted,
 )
 from airflow_provider_oscar.core.shapes import parse_json
+from airflow_provider_oscar.core.words import require_word
 from airflow_provider_oscar.hooks.oscar.exposed import exposed_service, is_ready
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.hooks.oscar.routes import SYNC_LIMIT
@@ -78,8 +79,9 @@ class OscarExposedServiceOperator(BaseOperator):
         **kwargs: Unpack[OperatorArguments],
     ) -> None:
         super().__init__(**kwargs)
-        if answer not in ("json", "text"):
-            raise DefinitionError(f"answer of task {self.task_id!r} is {answer!r}; expected 'json' or 'text'")
+        require_word(answer, ("json", "text"), f"answer of task {self.task_id!r}")
+        if "{{" not in method:
+            require_word(method.upper(), HTTPMethod, f"method of task {self.task_id!r}")
         self.service = service
         self.path = path
         self.method = method

@@ -17,6 +17,7 @@ from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.fdl import from_fdl
 from airflow_provider_oscar.core.service_difference import difference
 from airflow_provider_oscar.core.services import ServiceDefinition
+from airflow_provider_oscar.core.words import require_word
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.jobs.sealing import with_key
 from airflow_provider_oscar.jobs.start_script import service_script
@@ -261,8 +262,7 @@ class OscarServiceOperator(BaseOperator):
         super().__init__(**kwargs)
         if images and not targets:
             raise DefinitionError(f"images of task {self.task_id!r} are for its targets, of which there are none")
-        if action not in ("apply", "delete"):
-            raise DefinitionError(f"action of task {self.task_id!r} is {action!r}; expected 'apply' or 'delete'")
+        require_word(action, ("apply", "delete"), f"action of task {self.task_id!r}")
         if sum(bool(given) for given in (fdl, definition, service)) != 1 or (service and action == "apply"):
             raise DefinitionError(
                 f"task {self.task_id!r} needs exactly one of fdl and definition (or, to delete, service)"

@@ -13,7 +13,7 @@ from airflow.sdk import Asset, BaseOperator, TaskGroup, XComArg
 from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
 from airflow_provider_oscar.core.errors import DefinitionError, LostContactError
-from airflow_provider_oscar.jobs.backend import find_backend
+from airflow_provider_oscar.jobs.backend import find_backend, require_backend
 from airflow_provider_oscar.operators.choosing import as_mapping
 from airflow_provider_oscar.operators.job import JobOperator
 from airflow_provider_oscar.operators.job_outputs import OUTPUT_CONN_ID, PLACES, described, output_connection
@@ -158,6 +158,8 @@ def placed(
     """
     placement_policy = policy or FastestFinish()
     check_policy(placement_policy, targets)
+    for target in targets:
+        require_backend(target.kind, f"kind of placement target {target.name!r}")
     tasks = dict.fromkeys((CHOOSE, ELSEWHERE, RESULT), "a task of the group")
     for target in () if each else targets:
         if target.task_id in tasks:

@@ -9,6 +9,7 @@ from typing import Unpack
 from airflow.sdk import BaseOperator
 
 from airflow_provider_oscar.base_arguments import OperatorArguments
+from airflow_provider_oscar.jobs.backend import require_backend
 from airflow_provider_oscar.operators.placement_store import PLACEMENT_RUNS
 from airflow_provider_oscar.placement.policies import PlacementPolicy, check_policy
 from airflow_provider_oscar.placement.targets import PlacementTarget
@@ -41,6 +42,8 @@ class PlacementOperator(BaseOperator):
             kwargs["inlets"] = [*(kwargs.get("inlets") or ()), PLACEMENT_RUNS]
         super().__init__(**kwargs)
         check_policy(policy, targets)
+        for target in targets:
+            require_backend(target.kind, f"kind of placement target {target.name!r}")
         self.policy = policy
         self.targets = tuple(targets)
         self.force = force

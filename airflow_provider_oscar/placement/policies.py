@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError, TransientError, quoted
+from airflow_provider_oscar.core.objects import StoreType
+from airflow_provider_oscar.core.words import require_word
 from airflow_provider_oscar.placement.history import History
 from airflow_provider_oscar.placement.targets import (
     Decision,
@@ -157,7 +159,7 @@ class Rule:
     :param target: name of the target.
     :param min_size: bytes the object has at least.
     :param max_size: bytes the object has at most.
-    :param source: ``"s3"`` or ``"dcache"``.
+    :param source: ``"s3"``, ``"dcache"``, ``"fsspec"`` or ``"oscar"``; empty for any.
     :param key_glob: pattern the whole key matches, case-sensitive; ``*`` also matches ``/``.
     :param because: reason shown to people.
     """
@@ -168,6 +170,10 @@ class Rule:
     source: str = ""
     key_glob: str = ""
     because: str = ""
+
+    def __post_init__(self) -> None:
+        if self.source:
+            require_word(self.source, StoreType, f"source of a rule for {self.target!r}")
 
     def matches(self, request: PlacementRequest) -> bool:
         """Tell whether the request meets all conditions; an unknown size meets no bound on size."""

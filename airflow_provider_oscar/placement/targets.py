@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError, quoted
+from airflow_provider_oscar.core.pods import check_resources
 from airflow_provider_oscar.core.slurm import SlurmOptions
+from airflow_provider_oscar.core.words import nearest
 
 #: Seconds to wait before asking again when all fitting targets are down or full.
 BUSY_DELAY = 60.0
@@ -79,7 +81,7 @@ class PlacementTarget:
         if isinstance(capabilities, str):
             raise DefinitionError(f"placement target {self.name!r}: capabilities is a text; expected a set of words")
         object.__setattr__(self, "capabilities", frozenset(self.capabilities))
-        object.__setattr__(self, "resources", dict(self.resources))
+        object.__setattr__(self, "resources", check_resources(self.resources, f"placement target {self.name!r}"))
         object.__setattr__(self, "environment", dict(self.environment))
 
     def rendered(self, render: Callable[[str], object]) -> PlacementTarget:
@@ -225,6 +227,7 @@ def get_target(name: str, known: Mapping[str, PlacementTarget]) -> PlacementTarg
     except KeyError:
         raise DefinitionError(
             f"there is no placement target {quoted(name)}; expected one of {', '.join(sorted(known))}"
+            f"{nearest(name, known)}"
         ) from None
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from airflow.triggers.base import TriggerEvent
 
-from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.filters import FilterArgument, ObjectFilter
+from airflow_provider_oscar.core.words import require_word
 from airflow_provider_oscar.triggers.stored import StoredTrigger
 from airflow_provider_oscar.watch.arguments.base import WatchArguments
 from airflow_provider_oscar.watch.arguments.dcache import DCacheArguments
@@ -62,8 +62,7 @@ class ObjectsTrigger(StoredTrigger):
             "dcache": DCacheArguments,
             "fsspec": FileSystemArguments,
         }
-        if self.kind not in kinds:
-            raise DefinitionError(f"kind of the store is {quoted(self.kind)}; expected one of {', '.join(kinds)}")
+        require_word(self.kind, kinds, "kind of the store")
         return kinds[self.kind](
             asset_name="sensor",
             filter=self.filter,

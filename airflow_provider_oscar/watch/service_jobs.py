@@ -14,10 +14,11 @@ from datetime import UTC, datetime
 
 from airflow.sdk.exceptions import AirflowNotFoundException
 
-from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.times import read_iso
+from airflow_provider_oscar.core.words import require_word
 from airflow_provider_oscar.hooks.oscar.federation import Member, find_connections, get_members
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.hooks.oscar.requests import OscarJob
@@ -133,8 +134,10 @@ class ServiceJobsArguments(WatchArguments):
         super().__post_init__()
         if not self.service:
             raise DefinitionError("service of a watcher is empty; give the name of an OSCAR service")
-        if not self.states or set(self.states) - STATES.keys():
-            raise DefinitionError(f"states of a watcher is {quoted(self.states)}; expected some of {', '.join(STATES)}")
+        if not self.states:
+            raise DefinitionError(f"states of a watcher is empty; expected some of {', '.join(STATES)}")
+        for state in self.states:
+            require_word(state, STATES, "one of the states of a watcher")
         if self.sentinel:
             raise DefinitionError("a watcher of jobs has no sentinel")
 

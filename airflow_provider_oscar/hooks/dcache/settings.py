@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import httpx
 
 from airflow_provider_oscar.core.errors import DefinitionError, bare_url, quoted
+from airflow_provider_oscar.core.words import require_word
 from airflow_provider_oscar.hooks.http.timeouts import read_timeout
 from airflow_provider_oscar.hooks.http.tls import read_verify
 
@@ -200,10 +201,8 @@ def _mode(connection: Connection, extra: dict[str, object]) -> AuthMode:
         try:
             return AuthMode(given.lower())
         except ValueError:
-            raise DefinitionError(
-                f"connection {connection.conn_id!r}: extra 'auth' is {quoted(given)}; "
-                f"expected one of {', '.join(mode.value for mode in AuthMode)}"
-            ) from None
+            require_word(given, AuthMode, f"connection {connection.conn_id!r}: extra 'auth'")
+            raise
     for name, mode in (("token", AuthMode.TOKEN), ("token_file", AuthMode.TOKEN_FILE), ("cert_file", AuthMode.X509)):
         if extra.get(name):
             return mode

@@ -16,6 +16,7 @@ import httpx
 
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError, quoted
 from airflow_provider_oscar.core.shapes import parse_json
+from airflow_provider_oscar.core.words import require_word
 from airflow_provider_oscar.hooks.http.closing import closes_itself
 from airflow_provider_oscar.hooks.http.errors import is_page
 from airflow_provider_oscar.hooks.http.flows import TRANSPORT_ERRORS, transport_error
@@ -80,11 +81,7 @@ class RucioSettings:
             raise DefinitionError(
                 f"connection {conn_id!r}: the host is {quoted(host)}; expected https://rucio.example.org"
             )
-        if auth_type not in AUTH_TYPES:
-            raise DefinitionError(
-                f"connection {conn_id!r}: extra 'auth_type' is {quoted(auth_type)}; expected one of "
-                f"{', '.join(AUTH_TYPES)}"
-            )
+        require_word(auth_type, AUTH_TYPES, f"connection {conn_id!r}: extra 'auth_type'")
         if auth_type in ("userpass", "token") and not connection.password:
             raise DefinitionError(f"connection {conn_id!r}: the password is empty; auth_type {auth_type!r} needs one")
         return cls(

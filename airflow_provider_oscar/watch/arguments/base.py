@@ -15,6 +15,7 @@ from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.filters import ObjectFilter, Sentinels
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.core.times import read_iso
+from airflow_provider_oscar.core.words import nearest, require_word
 from airflow_provider_oscar.watch.notifications.choice import NotificationKind, Notifications
 from airflow_provider_oscar.watch.policy import Policy
 from airflow_provider_oscar.watch.source import ListingSource
@@ -44,10 +45,7 @@ class WatchArguments(ABC):
                 f"filter has prefix {self.filter.prefix!r}; say where to look by prefix or path of the watcher itself"
             )
         _ = self.begins
-        if self.algorithm not in self.algorithms:
-            raise DefinitionError(
-                f"algorithm of a watcher is {quoted(self.algorithm)}; expected one of {', '.join(self.algorithms)}"
-            )
+        require_word(self.algorithm, self.algorithms, "algorithm of a watcher")
         self._check_notifications(getattr(self, "notifications", None))
         if self.sentinel:
             Sentinels(self.sentinel)
@@ -61,12 +59,13 @@ class WatchArguments(ABC):
         if isinstance(given, str) and self.modes:
             raise DefinitionError(
                 f"notifications of a watcher is {quoted(given)}; expected one of {', '.join(self.modes)}, or "
-                f"{self.kinds_expected}"
+                f"{self.kinds_expected}{nearest(given, self.modes)}"
             )
         chosen = Notifications.from_argument(given)  # type: ignore[arg-type]  # a text is refused there
         if chosen.kind not in self.kinds:
             raise DefinitionError(
                 f"notifications of a watcher are of kind {quoted(chosen.kind)}; expected {self.kinds_expected}"
+                f"{nearest(chosen.kind, self.kinds)}"
             )
         object.__setattr__(self, "notifications", chosen)
 
@@ -80,7 +79,7 @@ class WatchArguments(ABC):
         except ValueError as error:
             raise DefinitionError(
                 f"start of a watcher is {quoted(self.start)}; expected 'now' or 'all', or a time such as "
-                "'2026-11-28T06:00:00Z'"
+                f"'2026-11-28T06:00:00Z'{nearest(self.start, Start)}"
             ) from error
 
     def to_dict(self) -> dict[str, object]:

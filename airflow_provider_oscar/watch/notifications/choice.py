@@ -12,6 +12,7 @@ import msgspec
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.notification_pointers import check_pointers
 from airflow_provider_oscar.core.stored import to_stored
+from airflow_provider_oscar.core.words import require_word
 
 
 class NotificationKind(StrEnum):
@@ -49,11 +50,7 @@ class Notifications(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     reconcile_interval: float = 300.0
 
     def __post_init__(self) -> None:
-        if self.kind not in tuple(NotificationKind):
-            raise DefinitionError(
-                f"notifications of kind {quoted(self.kind)} are not known; expected one of "
-                f"{', '.join(NotificationKind)}"
-            )
+        require_word(self.kind, NotificationKind, "kind of notifications")
         url = urlsplit(self.queue_url)
         if (self.kind == NotificationKind.SQS) is not bool(url.scheme in ("http", "https") and url.netloc):
             raise DefinitionError(

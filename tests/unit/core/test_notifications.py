@@ -302,7 +302,16 @@ class TestDetect:
         assert formats.detect({"event": {"name": "a"}, "subscription": "x"}) == []
         assert formats.detect({"msgType": "transfer", "transferPath": "/a"}) == []
 
-    @pytest.mark.parametrize("body", [{"Records": []}, {"Records": None}, {"Event": "s3:TestEvent"}], ids=str)
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"Records": []},
+            {"Records": None},
+            {"Event": "s3:TestEvent"},
+            {"events": [{"eventType": "b2:TestEvent", "bucketName": "b"}]},
+        ],
+        ids=str,
+    )
     def test_a_known_form_that_says_nothing_gives_nothing(self, body):
         assert formats.detect(json.dumps(body)) == []
 
@@ -330,6 +339,12 @@ class TestDetect:
             "message": {"attributes": {"bucketId": "b", "objectId": "in/a b", "eventType": "OBJECT_FINALIZE"}},
             "subscription": "projects/p",
         },
+        "pub/sub, pulled": {"attributes": {"bucketId": "b", "objectId": "in/a b", "eventType": "OBJECT_FINALIZE"},
+                            "data": "e30="},
+        "backblaze b2": {"events": [{"bucketName": "b", "eventType": "b2:ObjectCreated:Upload", "objectName": "in/a b",
+                                     "objectSize": 3, "objectVersionId": "4_z"}]},
+        "uris": {"uris": ["s3://b/in/a%20b"]},
+        "a list of uris": ["s3://b/in/a%20b"],
         "pub/sub, data alone": {
             "message": {"data": base64.b64encode(json.dumps(GOOGLE).encode()).decode()}, "subscription": "s",
         },
@@ -365,6 +380,8 @@ class TestDetect:
             {"specversion": "1.0", "type": "google.cloud.storage.object.v1.deleted", "source": "s", "data": GOOGLE},
             {"message": {"attributes": {"bucketId": "b", "objectId": "k", "eventType": "OBJECT_DELETE"}},
              "subscription": "s"},
+            {"message": {"attributes": {"bucketId": "b", "objectId": "k", "eventType": "OBJECT_DELETE"}}},
+            {"events": [{"bucketName": "b", "eventType": "b2:ObjectDeleted:Delete", "objectName": "k"}]},
             {"account": "x", "action": "LifecycleDeletion", "bucket": "b", "object": {"key": "k"}},
             {"specversion": "1.0", "type": "google.cloud.storage.object.v1.metadataUpdated", "source": "s",
              "data": GOOGLE},

@@ -102,7 +102,7 @@ def test_raw_event_is_a_file(oscar):
     [
         ({"object_event": EVENT}, "object_event would be ignored.*event_format"),
         ({"event_format": "minio"}, "exactly one of command, payload and event_format"),
-        ({"payload": None, "event_format": "kafka"}, "expected one of minio"),
+        ({"payload": None, "event_format": "kafka"}, "expected 'minio', .* or 'raw'"),
         ({"success_when": "always"}, "expected 'status'"),
         ({"success_when": {"log": "("}}, "is not a pattern"),
         ({"success_when": {"log": ""}}, "log is ''; expected a text"),

@@ -188,7 +188,7 @@ def test_new_objects_stand_for_the_jobs_of_a_service():
     ("make", "words"),
     [
         (lambda: trigger(service=""), "service of a watcher is empty"),
-        (lambda: trigger(states=["done"]), "expected some of succeeded, failed"),
+        (lambda: trigger(states=["done"]), "expected 'succeeded' or 'failed'"),
         (lambda: trigger(states=[]), "expected some of"),
         (lambda: trigger(sentinel="_SUCCESS"), "no sentinel"),
         (lambda: NewObjects("oscar://c"), "names no service"),

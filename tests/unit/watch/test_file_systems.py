@@ -74,7 +74,7 @@ async def test_each_file_is_reported_once_also_after_a_restart(tmp_path: Path, m
         ({"url": "sftp://me@host/in"}, "give conn_id instead"),
         ({"url": "file:///in", "quiet_period": -1}, "quiet_period >= 0"),
         ({"url": "file:///in", "max_directories": 0}, "max_directories >= 1"),
-        ({"url": "file:///in", "algorithm": "timestamp"}, "expected one of snapshot"),
+        ({"url": "file:///in", "algorithm": "timestamp"}, "expected 'snapshot'"),
     ],
 )
 def test_arguments_that_cannot_be_used_are_refused_in_the_dag_file(arguments, words):
