@@ -268,7 +268,8 @@ def from_plain(body: _Body) -> list[Notification] | None:
     """Read ``{"uri": "s3://…"}``, ``{"bucket": …, "key": …}``, R2's message, Google's or Oracle's resource.
 
     ``bucket`` may be a text or have a ``name``, and be called ``Bucket``, ``bucketName`` or ``container``; the key is
-    ``key``, ``Key``, ``objectKey``, ``objectName``, ``name``, ``object.key`` or ``object`` itself. None if there is no object in it.
+    ``key``, ``Key``, ``objectKey``, ``objectName``, ``name``, ``object.key`` or ``object`` itself. None if there is no
+    object in it.
 
     :raises DefinitionError: if the URI is not one of a store.
     """

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support.oscar_page import axe_faults
+
 playwright = pytest.importorskip("playwright.sync_api")
 
 ROOT = Path(__file__).parents[2]
@@ -48,6 +50,29 @@ def test_connection_form_of_each_type_is_offered(page, hook):
     page.get_by_role("button", name="Add Connection").click()
     page.get_by_role("combobox").last.fill(hook)
     playwright.expect(page.get_by_text(re.compile(re.escape(hook), re.IGNORECASE)).first).to_be_visible()
+    page.keyboard.press("Escape")
+
+
+@pytest.mark.parametrize("dialog", ["trigger", "OSCAR", "dCache / WebDAV", "OSCAR S3", "Kubernetes with interLink"])
+def test_axe_finds_nothing_serious_in_what_we_bring_to_the_dialogs_of_airflow(page, axe, dialog):
+    """The frames of the dialogs are Airflow's; the fields in them, their labels and their help are ours."""
+    if dialog == "trigger":
+        page.goto("/dags/threedgan_inference")
+        page.get_by_role("button", name="Trigger").first.click()
+        playwright.expect(page.get_by_text("Showers per network call", exact=False).first).to_be_visible()
+    else:
+        page.goto("/connections")
+        page.get_by_role("button", name="Add Connection").click()
+        page.get_by_role("combobox").last.fill(dialog)
+        page.keyboard.press("Enter")
+        page.get_by_text("Extra Fields", exact=True).first.click()
+        playwright.expect(page.locator("[name^=element_]").first).to_be_visible()
+    pictures = ROOT / "demo-report" / "dialogs"
+    pictures.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=pictures / f"{dialog.replace(' / ', '-').replace(' ', '-')}.png", full_page=True)
+    faults = axe_faults(page, axe)
+    (pictures / f"{dialog.replace(' / ', '-').replace(' ', '-')}.json").write_text(json.dumps(faults, indent=1))
+    assert [(rule, each) for rule, parts in faults for each in parts if "element_" in each] == []
     page.keyboard.press("Escape")
 
 

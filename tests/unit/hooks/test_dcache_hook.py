@@ -63,7 +63,7 @@ class TestConnection:
             ({"host": "http://door.example"}, "plain http"),
             ({"host": "https://u:p@door.example"}, "without login"),
             ({"host": "ftp://door.example"}, "expected https"),
-            ({"extra": {"auth": "magic"}}, "expected one of"),
+            ({"extra": {"auth": "magic"}}, "expected 'none', 'basic'"),
             ({"extra": {"auth": "token_file"}}, "'token_file' is empty"),
             ({"login": None, "extra": {"auth": "basic"}}, "'login' is empty"),
             ({"extra": {"frontend_url": "http://front.example"}}, "frontend_url"),

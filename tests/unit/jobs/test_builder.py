@@ -104,7 +104,7 @@ def test_specification_that_fits_no_secret_is_refused(hook):
 
 
 def test_unknown_mode_is_refused(hook):
-    with pytest.raises(DefinitionError, match="mode is 'sidecar'; expected one of 'inline', 'faas-supervisor'"):
+    with pytest.raises(DefinitionError, match="mode is 'sidecar'; expected 'inline' or 'faas-supervisor'"):
         build(hook, mode="sidecar")
 
 

@@ -64,7 +64,7 @@ def test_arguments_of_the_job_tasks_reach_them():
         ({"targets": [CLOUD, CLOUD]}, "targets with different names"),
         (
             {"targets": [PlacementTarget(name="q", kind="quantum")]},
-            "there is no job backend 'quantum'; expected one of interlink",
+            "is 'quantum'; expected one of interlink",
         ),
     ],
     ids=["service", "image", "twins", "kind"],
