@@ -16,8 +16,8 @@ from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.pod_merge import merge_pod, template_limits
 from airflow_provider_oscar.core.pod_options import PodOptions
 from airflow_provider_oscar.core.podstatus import SECRET_VOLUME
+from airflow_provider_oscar.core.resources import check_resources
 from airflow_provider_oscar.core.slurm import SlurmOptions, check_annotations
-from airflow_provider_oscar.core.words import require_word
 
 #: Name of the container that runs the job.
 CONTAINER_NAME = "job"
@@ -34,8 +34,6 @@ _SUBDOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9](
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _META_KEY = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
-_RESOURCES = ("cpu", "memory", "ephemeral-storage")
-_QUANTITY = re.compile(r"\d+(\.\d+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?")
 _UNSAFE_IN_LABEL = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -220,25 +218,6 @@ def _check_mounts(request: PodRequest) -> None:
             )
     if len({path.rstrip("/") for path in paths}) < len(paths):
         raise DefinitionError(f"pod {request.name!r}: two volumes are mounted at the same path")
-
-
-def check_resources(resources: Mapping[str, str], display_name: str) -> dict[str, str]:
-    """Return resource limits; names are those of Kubernetes, or have a domain, as those of devices do.
-
-    :param resources: quantities by name; a template is not looked into.
-    :param display_name: words that say whose they are.
-    :raises DefinitionError: for an unknown name or no quantity.
-    """
-    for name, quantity in resources.items():
-        if "/" not in name and "{{" not in name and not name.startswith("hugepages-"):
-            require_word(name, _RESOURCES, f"{display_name}: a resource")
-        template = isinstance(quantity, str) and "{{" in quantity
-        if not template and not (isinstance(quantity, str) and _QUANTITY.fullmatch(quantity)):
-            raise DefinitionError(
-                f"{display_name}: resource {quoted(name)} is {quoted(quantity)}; expected a Kubernetes quantity "
-                "as text, for example '2' or '512Mi'"
-            )
-    return dict(resources)
 
 
 def _check_maps(request: PodRequest) -> None:

@@ -17,6 +17,7 @@ from msgspec.structs import force_setattr, replace
 from airflow_provider_oscar.core.coercion import coerced, field_names, mapping, spelt
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.redacted import Redacted
+from airflow_provider_oscar.core.resources import QUANTITY
 from airflow_provider_oscar.core.service_fields import (
     Environment,
     Expose,
@@ -40,7 +41,6 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 # What MinIO takes for a bucket (``IsValidBucketName``): labels, but no IPv4 address.
 _BUCKET = re.compile(r"(?=.{3,63}\Z)(?!\d+(\.\d+){3}\Z)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 # A Kubernetes quantity (k8s.io/apimachinery/pkg/api/resource); negative ones make no sense here.
-_QUANTITY = re.compile(r"\+?(\d+\.?\d*|\.\d+)(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][-+]?\d+)?")
 # Written into every new definition, because the server's Go decoder does not apply its own defaults.
 _EXPOSE_DEFAULTS = {"min_scale": 1, "max_scale": 10, "cpu_threshold": 80, "health_path": "/"}
 #: Sent even where they are empty; ``False`` is no emptiness.
@@ -164,7 +164,7 @@ class ServiceDefinition(Redacted, frozen=True, kw_only=True, rename={"inputs": "
         if not self.script.strip():
             raise DefinitionError(f"{field_path}: the script is empty; expected its text")
         for name, quantity in (("cpu", self.cpu), ("memory", self.memory)):
-            if not _QUANTITY.fullmatch(quantity):
+            if not QUANTITY.fullmatch(quantity):
                 raise DefinitionError(
                     f"{field_path}: {name} is {quoted(quantity)}; expected a quantity such as '1' or '512Mi'"
                 )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Unpack
 from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.pod_options import PodOptions
-from airflow_provider_oscar.core.pods import check_resources
+from airflow_provider_oscar.core.resources import check_resources
 from airflow_provider_oscar.jobs.kubernetes import KubernetesBackend
 from airflow_provider_oscar.jobs.lifecycle import KeepPod
 from airflow_provider_oscar.jobs.options import Mode, RunOptions

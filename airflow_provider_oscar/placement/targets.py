@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError, quoted
-from airflow_provider_oscar.core.pods import check_resources
+from airflow_provider_oscar.core.resources import check_resources
 from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.core.words import nearest
 
@@ -81,7 +81,8 @@ class PlacementTarget:
         if isinstance(capabilities, str):
             raise DefinitionError(f"placement target {self.name!r}: capabilities is a text; expected a set of words")
         object.__setattr__(self, "capabilities", frozenset(self.capabilities))
-        object.__setattr__(self, "resources", check_resources(self.resources, f"placement target {self.name!r}"))
+        resources = check_resources(self.resources, f"placement target {self.name!r}", plain=self.kind == "interlink")
+        object.__setattr__(self, "resources", resources)
         object.__setattr__(self, "environment", dict(self.environment))
 
     def rendered(self, render: Callable[[str], object]) -> PlacementTarget:

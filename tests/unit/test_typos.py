@@ -103,7 +103,9 @@ def test_what_is_no_quantity_is_refused_in_the_dag_file(quantity: str) -> None:
 
 def test_templates_devices_and_huge_pages_are_taken() -> None:
     resources = {"cpu": "{{ params.cpus }}", "nvidia.com/gpu": "1", "hugepages-2Mi": "4Mi"}
-    assert PlacementTarget(name="x", kind="oscar", resources=resources).resources == resources
+    for kind in ("oscar", "interlink"):
+        assert PlacementTarget(name="x", kind=kind, node="n", resources=resources).resources == resources
+    assert PlacementTarget(name="x", kind="oscar", resources={"cpu": ".5"}).resources == {"cpu": ".5"}
 
 
 def test_an_object_that_is_none_is_refused_in_the_dag_file() -> None:

@@ -168,6 +168,15 @@ class History(RuleBasedStateMachine):
         self.groups += 1
         self.write_dag()
 
+    @precondition(lambda self: self.kind.startswith("group"))
+    @rule(run=st.integers(0, 1))
+    def be_complete_after_a_member_was_replaced(self, run: int) -> None:
+        self.arrive(name=f"run_{run}.h5", size=1)
+        self.serve()
+        for ending in ("h5", "json", "log"):
+            self.arrive(name=f"run_{run}.{ending}", size=1)
+        self.serve()
+
     @rule()
     def be_cleaned_up(self) -> None:
         """Airflow forgets assets that no DAG names, with what is stored with them."""

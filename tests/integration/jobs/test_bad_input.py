@@ -98,7 +98,7 @@ MISSING = {
     "no OSCAR password": ("oscar_default", {"password": None}, "login and password"),
     "unknown OSCAR auth": ("oscar_default", {"extra": {"auth_type": "magic"}}, "magic"),
     "no WebDAV URL": ("dcache_default", {"host": ""}, "URL"),
-    "unknown dCache auth": ("dcache_default", {"extra": {"auth": "magic"}}, "expected one of"),
+    "unknown dCache auth": ("dcache_default", {"extra": {"auth": "magic"}}, "expected 'none', 'basic'"),
     "CA file that is not there": ("dcache_default", {"extra": {"verify": "/no/such/file"}}, "/no/such/file"),
     "no S3 secret": ("oscar_s3_default", {"password": None}, "password"),
     "S3 endpoint without scheme": ("oscar_s3_default", {"host": "not a url"}, "endpoint"),
