@@ -83,7 +83,7 @@ def _logged_in(browser: Any, url: str, user: str, password: str) -> Any:
     page.set_default_timeout(45_000)
     page.faults = []
     page.on("pageerror", lambda error: page.faults.append(str(error)))
-    page.goto("/")
+    page.goto("/", timeout=240_000)  # a busy machine takes minutes for Airflow's first page
     page.fill("input[name=username]", user)
     page.fill("input[name=password]", password)
     page.keyboard.press("Enter")
