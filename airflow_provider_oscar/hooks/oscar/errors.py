@@ -36,6 +36,7 @@ _FINAL: tuple[tuple[re.Pattern[str], str], ...] = (
     # 4.1.2 answers so to a list of a bucket's objects.
     (re.compile(r"NoSuchBucket"), "there is no such bucket; correct the name (`airflow oscar buckets list`)"),
     (re.compile(r"StorageProvider .* is not defined"), "define that provider under storage_providers"),
+    (re.compile(r"MissingRegion"), "OSCAR makes that bucket too: give its provider a region under storage_providers"),
     (re.compile(r"is not the configured in OSCAR"), "use minio.default, which is OSCAR's own store, for inputs"),
     (
         re.compile(r"resourcequotas? .*not found|namespaces? .*not found"),

@@ -143,6 +143,7 @@ def test_service_token_starts_its_service_without_reading_it():
         ("invalid volumes.disk quantity: quantities must match the regular expression", "correct the limit it names"),
         ("invalid minio.buckets quantity: strconv.ParseInt", "correct the limit it names"),
         ("Missing bucket metadata: \n", "no such bucket"),
+        ('error creating folder "out/" in bucket "b": MissingRegion: could not find', "give its provider a region"),
         ('PodTemplate "a" is invalid: mountPath: Invalid value: "/data": must be unique', "choose another mount_path"),
     ],
 )

@@ -88,6 +88,23 @@ def test_input_bucket_must_be_new_and_goes_with_the_service(oscar):
     assert oscar.call("GET", "/system/buckets").json() is None
 
 
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [("box/out", 'error creating folder "out/" in bucket "box"'), ("far/out", "error creating bucket far")],
+)
+def test_an_output_elsewhere_needs_a_region(oscar, path, why):
+    service = {
+        **SERVICE,
+        "input": [{"storage_provider": "minio.default", "path": "box/in"}],
+        "output": [{"storage_provider": "minio.far", "path": path}],
+        "storage_providers": {"minio": {"far": {"endpoint": "https://s3.test", "region": ""}}},
+    }
+    refused = oscar.call("POST", "/system/services", json=service)
+    assert (refused.status_code, refused.text) == (500, f"{why}: MissingRegion: could not find region configuration")
+    service["storage_providers"]["minio"]["far"]["region"] = "eu-1"
+    assert oscar.call("POST", "/system/services", json=service).status_code == 201
+
+
 def test_a_mounted_bucket_is_made_and_stays_and_no_input_can_be_there_afterwards(oscar):
     mount = {"storage_provider": "minio.default", "path": "/shared/models"}
     kept = [{"storage_provider": "minio.default", "path": "shared/out"}]

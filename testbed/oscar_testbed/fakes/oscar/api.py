@@ -24,6 +24,7 @@ from oscar_testbed.fakes.oscar.definitions import (
     Service,
     buckets,
     check_objects,
+    check_regions,
     check_storage,
     decoded,
     mounted_path,
@@ -157,6 +158,7 @@ class Api:
             return PlainTextResponse(f"Error creating the service: image {service['image']} {why}", 500)
         check_objects(service)
         check_storage(service)
+        check_regions(service)
         if service["interlink_node_name"] and self._offloading():
             check_mount(service)
         self.volumes.of_service(service)

@@ -276,6 +276,25 @@ def check_storage(service: Mapping[str, Any]) -> None:
             raise RefusedError(500, f'the StorageProvider "{kind}.{identity}" is not defined')
 
 
+def check_regions(service: Mapping[str, Any]) -> None:
+    """Refuse outputs to a store of S3's kind without a region, where OSCAR makes the bucket as well.
+
+    :raises RefusedError: with the words of OSCAR's S3 client.
+    """
+    why = "MissingRegion: could not find region configuration"
+    made = set(buckets(service, directions=("input",)))
+    for entry in service["output"]:
+        kind, identity = provider(entry)
+        bucket, _, folder = str(entry.get("path") or "").strip(" /").partition("/")
+        known = (service["storage_providers"].get(kind) or {}).get(identity) or {}
+        if kind in {"minio", "s3"} and (kind, identity) != ("minio", "default") and not known.get("region"):
+            if bucket not in made:
+                raise RefusedError(500, f"error creating bucket {bucket}: {why}")
+            if folder:
+                raise RefusedError(500, f'error creating folder "{folder}/" in bucket "{bucket}": {why}')
+        made.add(bucket)
+
+
 def _exposed(fields: Mapping[str, Any], release: Release) -> dict[str, Any]:
     """``expose`` with its ports as a list, whatever form the release wants them in."""
     sent = {_EXPOSE[key]: value for key, value in _lower(fields).items() if key in _EXPOSE}
