@@ -45,17 +45,17 @@ def output_datasets(manifest: Mapping[str, object]) -> list[DatasetName]:
 
     :param manifest: as the operators return it.
     """
-    place = _named(str(manifest.get("output_uri") or ""))
+    location = _named(str(manifest.get("output_uri") or ""))
     listed = manifest.get("outputs")
     outputs = listed if isinstance(listed, list) else []
     written = [each for each in outputs if isinstance(each, Mapping) and each.get("key")]
-    if not place or not written:
+    if not location or not written:
         return []
     # Each place has a name of its own; most jobs have one.
-    places = {uri: _named(uri)[0] if uri else place[0] for uri in {_elsewhere(each): None for each in written}}
+    locations = {uri: _named(uri)[0] if uri else location[0] for uri in {_elsewhere(each): None for each in written}}
     if len(written) > OUTPUTS_NAMED:
-        return list(dict.fromkeys(places.values()))
-    return [_below(places[_elsewhere(each)], str(each["key"])) for each in written]
+        return list(dict.fromkeys(locations.values()))
+    return [_below(locations[_elsewhere(each)], str(each["key"])) for each in written]
 
 
 def _elsewhere(output: Mapping[str, object]) -> str:
@@ -64,10 +64,10 @@ def _elsewhere(output: Mapping[str, object]) -> str:
     return uri if _named(uri) else ""
 
 
-def _below(place: DatasetName, key: str) -> DatasetName:
+def _below(location: DatasetName, key: str) -> DatasetName:
     # Paths of dCache are absolute, keys of S3 have no slash at their beginning.
-    below = "" if place.name == "/" and place.namespace.startswith("s3:") else f"{place.name.rstrip('/')}/"
-    return DatasetName(place.namespace, below + key)
+    below = "" if location.name == "/" and location.namespace.startswith("s3:") else f"{location.name.rstrip('/')}/"
+    return DatasetName(location.namespace, below + key)
 
 
 def _named(uri: str) -> list[DatasetName]:

@@ -156,8 +156,10 @@ def look_up(uri: str, conn_id: str = DEFAULT_S3_CONNECTION) -> ObjectEvent:
 def _look_up_file(uri: str) -> ObjectEvent:
     url = FsspecUrl.parse(uri, encoded=True)
     folder, _, name = url.path.rpartition("/")
-    place = replace(url, path=folder).url
-    return _required(FileSystemHook.of_place(place, url.conn_id).head(place, name) if name else None, uri, url.conn_id)
+    location = replace(url, path=folder).url
+    return _required(
+        FileSystemHook.of_location(location, url.conn_id).head(location, name) if name else None, uri, url.conn_id
+    )
 
 
 def _required(event: ObjectEvent | None, uri: str, conn_id: str) -> ObjectEvent:

@@ -23,7 +23,7 @@ from airflow_provider_oscar.jobs.oscar import is_oscar_connection
 _FOLLOW_SECONDS = 2.0
 
 
-class _Place(NamedTuple):
+class _Location(NamedTuple):
     """Where jobs of the service may be: a connection, and the name of the service there."""
 
     hook: OscarHook
@@ -33,16 +33,16 @@ class _Place(NamedTuple):
 class _Found(NamedTuple):
     """A job, and where it is."""
 
-    place: _Place
+    location: _Location
     job: OscarJob
 
 
-def _places(options: argparse.Namespace) -> list[_Place]:
+def _locations(options: argparse.Namespace) -> list[_Location]:
     """Return where jobs of the service may be, its own cluster first; a member without a connection is named."""
     hook = oscar_hook(options)
     found = existing_service(hook, options.service)
     mapped = read_pairs(options.member, "--member")
-    places = {(options.conn_id, options.service): _Place(hook, options.service)}
+    locations = {(options.conn_id, options.service): _Location(hook, options.service)}
     for member in get_members(found, endpoint=hook.api.endpoint):
         try:
             ((conn_id, service),) = find_connections(
@@ -56,21 +56,23 @@ def _places(options: argparse.Namespace) -> list[_Place]:
                 file=sys.stderr,
             )
         else:
-            places.setdefault((conn_id, service), _Place(OscarHook(conn_id), service))
-    return list(places.values())
+            locations.setdefault((conn_id, service), _Location(OscarHook(conn_id), service))
+    return list(locations.values())
 
 
-def _jobs(places: Iterable[_Place]) -> list[_Found]:
+def _jobs(locations: Iterable[_Location]) -> list[_Found]:
     """List the jobs of all places."""
     return [
-        _Found(place, job) for place in places for job in place.hook.run(place.hook.list_jobs(place.service)).values()
+        _Found(location, job)
+        for location in locations
+        for job in location.hook.run(location.hook.list_jobs(location.service)).values()
     ]
 
 
 @reports_errors
 def jobs_list(options: argparse.Namespace) -> None:
     """List the jobs of a service, newest first."""
-    places = _places(options)
+    locations = _locations(options)
     wanted = {each.lower() for each in options.status.split(",")} if options.status else set[str]()
     columns = ("name", "status", "created", "started", "finished")
     rows = [
@@ -80,13 +82,15 @@ def jobs_list(options: argparse.Namespace) -> None:
             "created": job.created,
             "started": job.started,
             "finished": job.finished,
-            "connection": place.hook.oscar_conn_id,
+            "connection": location.hook.oscar_conn_id,
         }
-        for place, job in sorted(_jobs(places), key=lambda found: (found.job.created, found.job.name), reverse=True)
+        for location, job in sorted(
+            _jobs(locations), key=lambda found: (found.job.created, found.job.name), reverse=True
+        )
         if not wanted or job.raw.lower() in wanted
     ]
     # Which cluster has a job is worth a column where there are several.
-    print_rows(rows, (*columns, "connection") if len(places) > 1 else columns, options.output)
+    print_rows(rows, (*columns, "connection") if len(locations) > 1 else columns, options.output)
 
 
 @reports_errors
@@ -94,17 +98,17 @@ def jobs_logs(options: argparse.Namespace) -> None:
     """Print the log of a job; with ``--follow`` until it has ended."""
     if bool(options.job) == options.latest:
         raise DefinitionError("name a job, or say --latest")
-    places = _places(options)
-    found = _latest(_jobs(places), options.service) if options.latest else _named(places, options)
+    locations = _locations(options)
+    found = _latest(_jobs(locations), options.service) if options.latest else _named(locations, options)
     if options.follow:
-        printed = _follow(places, found, options)
+        printed = _follow(locations, found, options)
     else:
-        hook, service = found.place
+        hook, service = found.location
         printed = _print_whole(hook.log_chunks(service, found.job.name, timestamps=options.timestamps))
     sys.stdout.flush()
     if not printed:
         if options.job:
-            _listed(places, options)
+            _listed(locations, options)
         raise SystemExit(f"error: job {found.job.name!r} of service {options.service!r} has printed nothing yet")
 
 
@@ -132,11 +136,11 @@ def _for_people(line: str) -> str:
     return sanitize_line(line.removesuffix("\n")) + end if _is_terminal() else line
 
 
-def _follow(places: Sequence[_Place], found: _Found, options: argparse.Namespace) -> bool:
+def _follow(locations: Sequence[_Location], found: _Found, options: argparse.Namespace) -> bool:
     """Print whole lines as they come, until the job has ended or is gone; return whether there were any."""
     printed, name = 0, found.job.name
     while True:
-        hook, service = found.place
+        hook, service = found.location
         text = hook.run(hook.job_log(service, name, timestamps=options.timestamps)) or ""
         lines = [f"{line}\n" for line in text.split("\n")]
         # Without a last newline the line may still grow.
@@ -154,26 +158,26 @@ def _follow(places: Sequence[_Place], found: _Found, options: argparse.Namespace
             return printed > 0
         time.sleep(_FOLLOW_SECONDS)
         # Its cluster may have handed it on.
-        again = [each for each in _jobs(places) if each.job.name == name]
+        again = [each for each in _jobs(locations) if each.job.name == name]
         if not again:
             print(f"job {name!r} is not listed any more", file=sys.stderr)
             return printed > 0
         found = again[-1]
 
 
-def _named(places: Sequence[_Place], options: argparse.Namespace) -> _Found:
+def _named(locations: Sequence[_Location], options: argparse.Namespace) -> _Found:
     """Return the job that was named; where one cluster alone can have it, the log itself tells, without a list."""
-    if len(places) == 1 and not options.follow:
-        return _Found(places[0], OscarJob(options.job, JobPhase.UNKNOWN))
-    return _listed(places, options)
+    if len(locations) == 1 and not options.follow:
+        return _Found(locations[0], OscarJob(options.job, JobPhase.UNKNOWN))
+    return _listed(locations, options)
 
 
-def _listed(places: Sequence[_Place], options: argparse.Namespace) -> _Found:
+def _listed(locations: Sequence[_Location], options: argparse.Namespace) -> _Found:
     """Return the job that was named, with its state.
 
     :raises DefinitionError: if there is none of the name.
     """
-    for each in _jobs(places):
+    for each in _jobs(locations):
         if each.job.name == options.job:
             return each
     raise DefinitionError(
@@ -192,9 +196,9 @@ def _latest(jobs: Sequence[_Found], service: str) -> _Found:
 @reports_errors
 def jobs_cancel(options: argparse.Namespace) -> None:
     """Cancel jobs; one that is not there counts as cancelled."""
-    places = _places(options)
+    locations = _locations(options)
     for job in options.job:
-        found = any(place.hook.run(place.hook.delete_job(place.service, job)) for place in places)
+        found = any(location.hook.run(location.hook.delete_job(location.service, job)) for location in locations)
         print_done(job, "cancelled" if found else "there is no such job", options.output)
 
 

@@ -28,7 +28,7 @@ class OutputRule:
     uri: str = ""
     conn_id: str = ""
 
-    def place(self, submission_id: str) -> str:
+    def location(self, submission_id: str) -> str:
         """Return the prefix of a job's files there, as its manifest has it but for percent-encoding.
 
         :param submission_id: name of the job.

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Protocol, overload
+from typing import TYPE_CHECKING, Protocol, overload
 
 from airflow.sdk import BaseHook
 
@@ -15,7 +15,9 @@ from airflow_provider_oscar.core.objects import ObjectEvent, StoreType, split_ur
 from airflow_provider_oscar.core.staging import StageIn, StageOut
 from airflow_provider_oscar.hooks.dcache import DCacheHook
 from airflow_provider_oscar.hooks.filesystem.hook import FileSystemHook
-from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
+
+if TYPE_CHECKING:
+    from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 
 
 class ObjectStore(Protocol):
@@ -71,12 +73,11 @@ def storage_hook(target: ObjectEvent | str, conn_id: str = "") -> OscarS3Hook | 
     """
     if isinstance(target, ObjectEvent):
         if target.source is StoreType.FSSPEC:
-            return FileSystemHook.of_place(target.container, target.conn_id)
+            return FileSystemHook.of_location(target.container, target.conn_id)
         return _hook(target.source, target.conn_id)
     if "://" in target:
         source, authority, _path = split_uri(target)
-        default = OscarS3Hook.default_conn_name if source is StoreType.S3 else authority
-        return _hook(source, conn_id or default)
+        return _hook(source, conn_id or ("" if source is StoreType.S3 else authority))
     conn_type = str(BaseHook.get_connection(target).conn_type)
     if conn_type not in _BY_CONN_TYPE:
         raise DefinitionError(
@@ -86,4 +87,8 @@ def storage_hook(target: ObjectEvent | str, conn_id: str = "") -> OscarS3Hook | 
 
 
 def _hook(source: StoreType, conn_id: str) -> OscarS3Hook | DCacheHook:
-    return OscarS3Hook(conn_id) if source is StoreType.S3 else DCacheHook(conn_id)
+    if source is not StoreType.S3:
+        return DCacheHook(conn_id)
+    from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook  # loads boto3, which DAG files do without
+
+    return OscarS3Hook(conn_id or OscarS3Hook.default_conn_name)

@@ -162,7 +162,7 @@ def opened(
 def _begun(session: Session, dag_id: str, asset_id: int, own: Offset | None, *, since: datetime) -> Offset:
     """Return where a DAG begins in an asset that it meets or comes back to, and in the former ones of the place."""
 
-    def place(number: int, before: datetime) -> Offset:
+    def offset_at(number: int, before: datetime) -> Offset:
         """Return where a DAG was in an asset: as it is stored, else before what it got there last, else at a time."""
         if offset := Offset.from_json(asset_states.get_state(session, number, offset_key(dag_id))):
             return offset
@@ -174,8 +174,8 @@ def _begun(session: Session, dag_id: str, asset_id: int, own: Offset | None, *, 
     numbers = db.former_assets(session, asset_id, mark=PLACE, left=left)
     # It may have been scheduled by one of these since it is there.
     earliest = max(db.first_seen(session, dag_id) or since, since - _HISTORY)
-    former = tuple((number, place(number, min(earliest, since)).low) for number in numbers)
-    return replace(own or place(asset_id, min(earliest, since) if former else since), former=former)
+    former = tuple((number, offset_at(number, min(earliest, since)).low) for number in numbers)
+    return replace(own or offset_at(asset_id, min(earliest, since) if former else since), former=former)
 
 
 def unwanted_events(session: Session, offsets: Mapping[int, Offset], events: Sequence[AssetEvent]) -> set[int]:

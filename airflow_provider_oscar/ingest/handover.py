@@ -225,10 +225,10 @@ class _Step:
         self, rows: Sequence[AssetEvent], waiting: Sequence[WaitingEvent], plan: Plan, made: Sequence[PlannedRun]
     ) -> None:
         """Move the places up, each to the last event before which nothing waits and that is older than the overlap."""
-        settled = {*plan.handled, *(number for run in made for number in run.events)}
-        left = [event.id for event in waiting if event.id not in settled]
+        done = {*plan.handled, *(number for run in made for number in run.events)}
+        left = [event.id for event in waiting if event.id not in done]
         # One that repeats another that waits on needs no run, but its version has none yet.
-        without_run = {event.key for event in waiting if event.id not in settled}
+        without_run = {event.key for event in waiting if event.id not in done}
         upto = min(left) - 1 if left else max((event.id for event in waiting), default=0)
         for asset_id, offset in self._offsets.items():
             lows = {asset_id: offset.low, **offset.lows}
@@ -249,7 +249,7 @@ class _Step:
                 low=low,
                 handled=tuple(handled),
                 recent=self._recent(
-                    offset, (event for number, event in own if number in settled and event.key not in without_run)
+                    offset, (event for number, event in own if number in done and event.key not in without_run)
                 ),
                 runs=offset.runs + runs,
                 updated=self._now if runs else offset.updated,

@@ -41,7 +41,7 @@ DEFAULT_OSCAR_CONNECTION = "oscar_default"
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Location:
     """Where to look.
 
     :param scheme: ``s3``, ``dcache``, ``webdav``, ``oscar``, or one of fsspec.
@@ -56,7 +56,7 @@ class _Place:
     path: str
 
     @classmethod
-    def parse(cls, uri: str, conn_id: str | None) -> _Place:
+    def parse(cls, uri: str, conn_id: str | None) -> _Location:
         scheme, told, rest = uri.partition("://")
         if told and "*" in rest:
             _refuse_pattern(uri)
@@ -184,22 +184,22 @@ class NewObjects:
                 "the filter to what makes the events"
             )
         self.assets: tuple[Asset, ...] = tuple(
-            uri if isinstance(uri, Asset) else self._asset(_Place.parse(uri, conn_id), name) for uri in uris
+            uri if isinstance(uri, Asset) else self._asset(_Location.parse(uri, conn_id), name) for uri in uris
         )
 
-    def _asset(self, place: _Place, name: str | None) -> Asset:
-        if place.scheme == "oscar" and _readable_filter(self._conditions):
+    def _asset(self, location: _Location, name: str | None) -> Asset:
+        if location.scheme == "oscar" and _readable_filter(self._conditions):
             raise DefinitionError(
-                f"{place.uri} stands for the jobs of a service, whose names OSCAR makes up, so there is nothing to "
+                f"{location.uri} stands for the jobs of a service, whose names OSCAR makes up, so there is nothing to "
                 "filter; OscarServiceJobsTrigger takes a filter of names"
             )
-        name = name or place.named(_readable_filter(self._conditions))
-        asset = Asset(name, uri=name if "://" in name else place.named(""), extra={"watches": place.uri})
+        name = name or location.named(_readable_filter(self._conditions))
+        asset = Asset(name, uri=name if "://" in name else location.named(""), extra={"watches": location.uri})
         # A place and filter make one watcher; Airflow gives it back its state under the name of the asset.
-        asset.watchers = [AssetWatcher(name="new objects", trigger=self._trigger(place, asset.name))]
+        asset.watchers = [AssetWatcher(name="new objects", trigger=self._trigger(location, asset.name))]
         return asset
 
-    def _trigger(self, place: _Place, asset_name: str) -> BaseEventTrigger:
+    def _trigger(self, location: _Location, asset_name: str) -> BaseEventTrigger:
         from airflow_provider_oscar.triggers.objects import (
             DCacheNewObjectTrigger,
             FileSystemNewObjectTrigger,
@@ -207,20 +207,20 @@ class NewObjects:
         )
         from airflow_provider_oscar.triggers.service_jobs import OscarServiceJobsTrigger
 
-        arguments: dict[str, Any] = {"asset_name": asset_name, "conn_id": place.conn_id, **self._conditions}
+        arguments: dict[str, Any] = {"asset_name": asset_name, "conn_id": location.conn_id, **self._conditions}
         arguments.update(self._options)
-        if place.scheme == "oscar":
+        if location.scheme == "oscar":
             chosen: dict[str, Any] = dict(self._options)
             return OscarServiceJobsTrigger(
-                asset_name=asset_name, conn_id=place.conn_id, service=place.container, **chosen
+                asset_name=asset_name, conn_id=location.conn_id, service=location.container, **chosen
             )
-        if place.scheme == "s3":
-            return S3NewObjectTrigger(bucket=place.container, prefix=place.path, **arguments)
-        if place.container:
-            return FileSystemNewObjectTrigger(url=place.container, **arguments)
-        if place.scheme == "webdav":
+        if location.scheme == "s3":
+            return S3NewObjectTrigger(bucket=location.container, prefix=location.path, **arguments)
+        if location.container:
+            return FileSystemNewObjectTrigger(url=location.container, **arguments)
+        if location.scheme == "webdav":
             arguments.setdefault("notifications", "none")
-        return DCacheNewObjectTrigger(path=place.path, **arguments)
+        return DCacheNewObjectTrigger(path=location.path, **arguments)
 
     @property
     def asset(self) -> BaseAsset:
@@ -318,18 +318,18 @@ class NewObjects:
 
     def __repr__(self) -> str:
         """Say what makes a schedule of it, which is what Airflow shows of one that it refuses."""
-        places = ", ".join(repr(asset.name) for asset in self.assets)
-        return f"NewObjects of {places} (its schedules are .each(), .batch(), .group() and [.asset])"
+        locations = ", ".join(repr(asset.name) for asset in self.assets)
+        return f"NewObjects of {locations} (its schedules are .each(), .batch(), .group() and [.asset])"
 
 
 def _refuse_pattern(uri: str) -> NoReturn:
     """Refuse a place that is written as assets are named; taken as it is, it would be a prefix that nothing has."""
-    place, _, pattern = bare_url(uri.partition("*")[0] + "*").rpartition("/")
+    location, _, pattern = bare_url(uri.partition("*")[0] + "*").rpartition("/")
     pattern = pattern.removesuffix("*") + "*" + uri.partition("*")[2]
     better = "glob=…" if "/" in pattern else f"glob={pattern!r}"
     raise DefinitionError(
-        f"{quoted(bare_url(uri))} is a place with a pattern; give them apart: NewObjects({f'{place}/'!r}, {better}). "
-        "A * that is part of a name is written %2A"
+        f"{quoted(bare_url(uri))} is a place with a pattern; give them apart: NewObjects({f'{location}/'!r}, "
+        f"{better}). A * that is part of a name is written %2A"
     )
 
 

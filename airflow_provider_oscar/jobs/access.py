@@ -130,15 +130,15 @@ class AccessDocument(msgspec.Struct, frozen=True, kw_only=True):
     outputs: tuple[StageOut | None, ...] = ()
 
 
-def open_stores(places: Iterable[tuple[str, str]], stores: Stores) -> list[tuple[ObjectStore, str] | None]:
+def open_stores(locations: Iterable[tuple[str, str]], stores: Stores) -> list[tuple[ObjectStore, str] | None]:
     """Return store and URI of each place; each store's client is made once.
 
-    :param places: URI and connection; None is returned for an empty URI.
+    :param locations: URI and connection; None is returned for an empty URI.
     :param stores: finds stores.
     """
     known: dict[tuple[str, str], ObjectStore] = {}
     found: list[tuple[ObjectStore, str] | None] = []
-    for uri, conn_id in places:
+    for uri, conn_id in locations:
         key = (uri.partition("://")[0], conn_id)
         if uri and key not in known:
             known[key] = stores(uri, conn_id)
@@ -146,7 +146,7 @@ def open_stores(places: Iterable[tuple[str, str]], stores: Stores) -> list[tuple
     return found
 
 
-def document_place(output_uri: str, submission_id: str) -> tuple[str, str]:
+def document_location(output_uri: str, submission_id: str) -> tuple[str, str]:
     """Return container and key of a job's document."""
     source, container, key = split_uri(f"{output_uri.rstrip('/')}/{ACCESS_PREFIX}/{submission_id}")
     if source is StoreType.DCACHE:
@@ -162,12 +162,12 @@ def terms(plan: AccessPlan, stores: Stores, now: datetime) -> AccessTerms:
     :param now: when access is given.
     """
     store = stores(plan.output_uri, plan.output_conn_id)
-    place = document_place(plan.output_uri, plan.submission_id)
+    location = document_location(plan.output_uri, plan.submission_id)
     try:
-        url, headers = store.reading(*place, lifetime=LONGEST_ACCESS)
+        url, headers = store.reading(*location, lifetime=LONGEST_ACCESS)
     except DefinitionError:
         # A dCache door refuses more than its dcache.macaroons.max-lifetime; what it took for the rest it takes here.
-        url, headers = store.reading(*place, lifetime=plan.lifetime)
+        url, headers = store.reading(*location, lifetime=plan.lifetime)
     lifetime = plan.lifetime.total_seconds()
     return AccessTerms(url=url, headers=dict(headers), until=now + plan.lifetime, lifetime=lifetime)
 
@@ -220,7 +220,7 @@ def publish(plan: AccessPlan, key: str, stores: Stores, now: datetime) -> dateti
         outputs=() if plan.objects else outputs(plan.submission_id),
     )
     data = seal(_written(document), _document_key(key), _KEY_ID)
-    store.put_bytes(*document_place(plan.output_uri, plan.submission_id), data)
+    store.put_bytes(*document_location(plan.output_uri, plan.submission_id), data)
     return fresh.until
 
 
@@ -251,7 +251,7 @@ def renew(
     :return: None if there is no document, or it is not of this job.
     """
     store = stores(output_uri, output_conn_id)
-    container, path = document_place(output_uri, submission_id)
+    container, path = document_location(output_uri, submission_id)
     raw = store.read_bytes(f"{output_uri.rstrip('/')}/{ACCESS_PREFIX}/{submission_id}", DOCUMENT_LIMIT)
     if raw is None:
         return None
@@ -280,7 +280,7 @@ def withdraw(output_uri: str, output_conn_id: str, submission_id: str, stores: S
     :param submission_id: name of the job.
     :param stores: finds stores.
     """
-    stores(output_uri, output_conn_id).delete(*document_place(output_uri, submission_id))
+    stores(output_uri, output_conn_id).delete(*document_location(output_uri, submission_id))
 
 
 @dataclass(slots=True)

@@ -209,13 +209,13 @@ class JobBuilder:
         """Prepare each object of a batch; each store's client is made once, which takes longer than all it is for."""
         if not works:
             return ()
-        place = self._stores(output_uri, output_conn_id)
+        location = self._stores(output_uri, output_conn_id)
         inputs = stage_in_all([each.event for each in works], lifetime, self._stores)
         return tuple(
             BatchObject(
                 submission_id=each.submission_id,
                 input=given,
-                output=place.stage_out(
+                output=location.stage_out(
                     output_uri, submission_id=each.submission_id, lifetime=lifetime, max_bytes=max_bytes
                 ),
                 signing_key=each.binding.signing_key,
@@ -230,18 +230,18 @@ class JobBuilder:
         self, rules: Sequence[OutputRule], lifetime: timedelta, max_bytes: int | None
     ) -> Callable[[str], tuple[RoutedOutput, ...]]:
         """Return what makes the places of a job's rules, given the name of its result."""
-        places = open_stores([(each.uri, each.conn_id) for each in rules], self._stores)
+        locations = open_stores([(each.uri, each.conn_id) for each in rules], self._stores)
 
         def routed(submission_id: str) -> tuple[RoutedOutput, ...]:
             return tuple(
                 RoutedOutput(
                     rule.pattern,
-                    place
-                    and place[0].stage_out(
-                        place[1], submission_id=submission_id, lifetime=lifetime, max_bytes=max_bytes
+                    location
+                    and location[0].stage_out(
+                        location[1], submission_id=submission_id, lifetime=lifetime, max_bytes=max_bytes
                     ),
                 )
-                for rule, place in zip(rules, places, strict=True)
+                for rule, location in zip(rules, locations, strict=True)
             )
 
         return routed

@@ -13,8 +13,6 @@ from urllib.parse import quote
 
 from airflow_provider_oscar.core.errors import LostContactError, OscarProviderError, quoted
 from airflow_provider_oscar.core.objects import StoreType, split_uri
-from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
-from airflow_provider_oscar.hooks.s3.multipart import delete_below, delete_objects, join_objects
 from airflow_provider_oscar.hooks.storage import ObjectStore
 from airflow_provider_oscar.jobs.manifest import Manifest, Output
 
@@ -59,10 +57,14 @@ def finish_outputs(
     :param elsewhere: it is not the job's own place, but one that outputs went to by their names.
     :raises LostContactError: if parts are missing.
     """
-    if not isinstance(store, OscarS3Hook):
-        return
     source, bucket, path = split_uri(output_uri)
     if source is not StoreType.S3:
+        return
+    # They load boto3, which DAG files do without.
+    from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
+    from airflow_provider_oscar.hooks.s3.multipart import delete_below, delete_objects, join_objects
+
+    if not isinstance(store, OscarS3Hook):
         return
     prefix = f"{path.rstrip('/')}/{submission_id}/".lstrip("/")
     uri = f"s3://{bucket}/{quote(prefix, safe='/~')}" if elsewhere else ""

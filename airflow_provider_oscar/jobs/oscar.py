@@ -96,7 +96,7 @@ class OscarBackend:
         self._members = dict(members or {})
         self._elsewhere: tuple[OscarBackend, ...] | None = None
         if elsewhere:
-            self._elsewhere = self._places([(str(conn), str(name)) for conn, name in json.loads(elsewhere)])
+            self._elsewhere = self._locations([(str(conn), str(name)) for conn, name in json.loads(elsewhere)])
         self._sleep = sleep
 
     @cached_property
@@ -127,18 +127,18 @@ class OscarBackend:
     def arguments(self) -> dict[str, str]:
         """Return what makes an equal backend, the members of a federated service included."""
         try:
-            places = [(each.conn_id, each.service) for each in self.elsewhere]
+            locations = [(each.conn_id, each.service) for each in self.elsewhere]
         except (OscarProviderError, AirflowNotFoundException) as error:
             log.warning("Whether %s hands jobs to other clusters cannot be seen: %s", self.display_name, error)
-            places = []
-        places_argument = {"elsewhere": json.dumps(places)} if places else {}
+            locations = []
+        places_argument = {"elsewhere": json.dumps(locations)} if locations else {}
         return {"conn_id": self.conn_id, "service": self.service, **places_argument}
 
     @property
     def key(self) -> Hashable:
         """Connection and service, and those of the members."""
-        places = tuple((each.conn_id, each.service) for each in self._elsewhere or ())
-        return ("oscar", self.conn_id, self.service, *places)
+        locations = tuple((each.conn_id, each.service) for each in self._elsewhere or ())
+        return ("oscar", self.conn_id, self.service, *locations)
 
     @property
     def elsewhere(self) -> tuple[OscarBackend, ...]:
@@ -157,14 +157,14 @@ class OscarBackend:
         return self._elsewhere or ()
 
     def _federate(self, members: tuple[Member, ...]) -> None:
-        self._elsewhere = self._places(
+        self._elsewhere = self._locations(
             find_connections(members, self._members, is_oscar_connection, display_name=self.display_name)
             if members
             else ()
         )
 
-    def _places(self, places: Sequence[tuple[str, str]]) -> tuple[OscarBackend, ...]:
-        return tuple(OscarBackend(conn_id=conn_id, service=service, elsewhere="[]") for conn_id, service in places)
+    def _locations(self, locations: Sequence[tuple[str, str]]) -> tuple[OscarBackend, ...]:
+        return tuple(OscarBackend(conn_id=conn_id, service=service, elsewhere="[]") for conn_id, service in locations)
 
     @property
     def display_name(self) -> str:
@@ -213,25 +213,25 @@ class OscarBackend:
         """Look at one job, where it was submitted and at the members; OSCAR has a list alone."""
         found = self.hook.run(self.hook.list_jobs(self.service)).get(job_id)
         if found is None:
-            for place in self.elsewhere:
-                status = place.status(job_id)
+            for backend in self.elsewhere:
+                status = backend.status(job_id)
                 if status.phase is not JobPhase.ABSENT:
-                    log.info("Job %s was handed to %s", job_id, place.display_name)
+                    log.info("Job %s was handed to %s", job_id, backend.display_name)
                     return status
         return job_status(found)
 
     def log(self, job_id: str) -> str | None:
         """Return the log, of a very long one its end, of the cluster that has the job."""
         text = self.hook.run(self.hook.job_log(self.service, job_id))
-        for place in self.elsewhere if text is None else ():
-            if (text := place.log(job_id)) is not None:
+        for backend in self.elsewhere if text is None else ():
+            if (text := backend.log(job_id)) is not None:
                 break
         return text
 
     def log_chunks(self, job_id: str) -> Iterator[bytes]:
         """Return the whole log in pieces, of the cluster that has the job."""
-        for place in (self, *self.elsewhere):
-            chunks = place.hook.log_chunks(place.service, job_id)
+        for backend in (self, *self.elsewhere):
+            chunks = backend.hook.log_chunks(backend.service, job_id)
             if first := next(chunks, b""):
                 yield first
                 yield from chunks
@@ -243,7 +243,7 @@ class OscarBackend:
     def cancel(self, job_id: str) -> Cancellation:
         """Delete the job, which ends it, in the cluster that has it."""
         there = self.hook.run(self.hook.delete_job(self.service, job_id))
-        there = there or any(place.cancel(job_id).found for place in self.elsewhere)
+        there = there or any(backend.cancel(job_id).found for backend in self.elsewhere)
         # OSCAR answers 403 for what is not there; so does whoever refuses to delete what is.
         if not there and self.status(job_id).phase.active:
             raise self._undeleted(job_id)
@@ -304,7 +304,7 @@ class OscarBackend:
         async with AsyncExitStack() as stack:
             hook = await OscarHook.resolved(self.conn_id)
             client = await stack.enter_async_context(hook.async_client())
-            others = [await stack.enter_async_context(place.open()) for place in self._elsewhere or ()]
+            others = [await stack.enter_async_context(backend.open()) for backend in self._elsewhere or ()]
             yield OscarJobClient(hook, client, self.service, tuple(others))
 
     async def acancel(self, job_id: str) -> Cancellation:
@@ -312,8 +312,8 @@ class OscarBackend:
         hook = await OscarHook.resolved(self.conn_id)
         if await hook.arun(hook.delete_job(self.service, job_id)):
             return _deleted(there=True)
-        for place in self._elsewhere or ():
-            if (done := await place.acancel(job_id)).found:
+        for backend in self._elsewhere or ():
+            if (done := await backend.acancel(job_id)).found:
                 return done
         return _deleted(there=False)
 

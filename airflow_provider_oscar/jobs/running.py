@@ -29,7 +29,7 @@ class RunningJob:
     :param access_until: seconds since the epoch at which the access ends that it was given at its submission, or None.
     :param access_lifetime: seconds for which access is given each time.
     :param backend: name of the back end that runs it; empty in what older versions stored.
-    :param place: arguments of that back end, :meth:`~airflow_provider_oscar.jobs.backend.JobSystem.address`.
+    :param address: arguments of that back end, :meth:`~airflow_provider_oscar.jobs.backend.JobSystem.address`.
     """
 
     submission_id: str
@@ -48,7 +48,7 @@ class RunningJob:
     access_until: float | None = None
     access_lifetime: float = 0.0
     backend: str = ""
-    place: Mapping[str, str] = field(default_factory=dict)
+    address: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def outlives_access(self) -> bool:

@@ -18,7 +18,7 @@ from airflow.sdk.exceptions import AirflowException
 
 from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError, TransientError, quoted
 from airflow_provider_oscar.core.objects import StoreType, split_uri
-from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
+from airflow_provider_oscar.hooks.dcache import DCacheHook
 from airflow_provider_oscar.hooks.storage import storage_hook
 from airflow_provider_oscar.jobs.manifest import InputObject, Manifest, Output
 from airflow_provider_oscar.jobs.running import RunningJob
@@ -160,11 +160,11 @@ def _objects(uri: str, conn_id: str) -> Iterator[Output]:
     prefix = re.split(r"[*?[]", pattern, maxsplit=1)[0]
     hook = storage_hook(uri, conn_id if source is StoreType.S3 else "")
     number = 0
-    if isinstance(hook, OscarS3Hook):
-        found = ((event.key, event.size or 0) for page in hook.list_pages(authority, prefix) for event in page.events)
-    else:
+    if isinstance(hook, DCacheHook):
         folder = prefix.rpartition("/")[0] or "/"
         found = ((entry.path, entry.size or 0) for entry in hook.iter_entries(folder) if not entry.is_directory)
+    else:
+        found = ((event.key, event.size or 0) for page in hook.list_pages(authority, prefix) for event in page.events)
     for key, size in found:
         if fnmatchcase(key, pattern) and not key.endswith("/"):
             yield Output(key, size, "")

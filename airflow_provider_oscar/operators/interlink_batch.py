@@ -28,7 +28,7 @@ from airflow_provider_oscar.jobs.submission import submission_id
 from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.operators.job_arguments import Reuse
 from airflow_provider_oscar.operators.job_inputs import OBJECTS_LIMIT, PREVIOUS_TRY, find_objects, saved_files
-from airflow_provider_oscar.operators.job_outputs import places
+from airflow_provider_oscar.operators.job_outputs import output_locations
 from airflow_provider_oscar.placement.targets import PlacementTarget
 from airflow_provider_oscar.run_objects import run_objects
 
@@ -273,7 +273,7 @@ class InterLinkBatchOperator(InterLinkPodOperator):
         for name, each in self._stored([own for _, own in self.works(job)]).items():
             if any(True for _ in outputs_in_parts(each)):
                 self.results.finish_outputs(self.output_conn_id, self.output_uri, name, each)
-                for uri, conn_id in places(self).items():
+                for uri, conn_id in output_locations(self).items():
                     self.results.finish_outputs(conn_id, uri, name, each, elsewhere=True)
 
     def _push(self, context: Context, job: RunningJob, status: JobStatus, manifest: Manifest | None) -> None:

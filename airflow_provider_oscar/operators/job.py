@@ -132,7 +132,7 @@ class JobOperator(BaseOperator, Generic[W]):
         self.object_event = object_event
         if isinstance(object_event, str) and "{" not in object_event:
             parse_object_event(object_event)  # not a template, so what is wrong with it can be said now
-        self.output_uri = job_outputs.output_place(output_uri, self.task_id)
+        self.output_uri = job_outputs.output_location(output_uri, self.task_id)
         self.output_conn_id = output_conn_id
         self.command = command
         self.environment = environment or {}

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType, split_uri
 from airflow_provider_oscar.core.words import require_word
-from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
+from airflow_provider_oscar.hooks.dcache import DCacheHook
 from airflow_provider_oscar.hooks.storage import storage_hook
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.running import RunningJob
@@ -18,6 +18,7 @@ from airflow_provider_oscar.jobs.signing import is_authentic
 from airflow_provider_oscar.operators.job_state import parse_object_event, parsed_list
 
 if TYPE_CHECKING:
+    from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
     from airflow_provider_oscar.operators.job import JobOperator
 
 #: As ``resume_from``: what the task's own last try saved.
@@ -134,9 +135,9 @@ def _below(uri: str, conn_id: str) -> Iterator[ObjectEvent]:
         raise BadInputError(f"there is no object below {quoted(uri)}")
 
 
-def _listed(hook: object, container: str, path: str) -> Iterator[ObjectEvent]:
-    if isinstance(hook, OscarS3Hook):
+def _listed(hook: OscarS3Hook | DCacheHook, container: str, path: str) -> Iterator[ObjectEvent]:
+    if isinstance(hook, DCacheHook):
+        yield from hook.list_directory(path.rstrip("/") or "/", recursive=True, max_entries=OBJECTS_LIMIT * 4)
+    else:
         pages = hook.list_pages(container, path)
         yield from (event for page in pages for event in page.events if not event.key.endswith("/"))
-    elif hasattr(hook, "list_directory"):
-        yield from hook.list_directory(path.rstrip("/") or "/", recursive=True, max_entries=OBJECTS_LIMIT * 4)

@@ -57,20 +57,20 @@ def output_rules(task: JobOperator[Any]) -> tuple[OutputRule, ...]:
     rules = read_output_rules(task.outputs, own, f"task {task.task_id!r}")
     if rules and not task.output_uri:
         raise DefinitionError(f"task {task.task_id!r} has outputs and no output_uri, where manifest and log go")
-    known = {_place(task.output_uri): task.output_conn_id} if task.output_uri else {}
+    known = {_location(task.output_uri): task.output_conn_id} if task.output_uri else {}
     found = []
     for rule in rules:
-        place = _place(rule.uri)
-        if rule.uri and known.setdefault(place, rule.conn_id) != rule.conn_id:
+        location = _location(rule.uri)
+        if rule.uri and known.setdefault(location, rule.conn_id) != rule.conn_id:
             raise DefinitionError(
-                f"outputs of task {task.task_id!r} reaches {quoted(rule.uri)} by the connections {known[place]!r} and "
-                f"{rule.conn_id!r}; use one"
+                f"outputs of task {task.task_id!r} reaches {quoted(rule.uri)} by the connections {known[location]!r} "
+                f"and {rule.conn_id!r}; use one"
             )
-        found.append(replace(rule, uri="") if place == _place(task.output_uri) else rule)
+        found.append(replace(rule, uri="") if location == _location(task.output_uri) else rule)
     return tuple(found)
 
 
-def output_place(uri: str, task_id: str) -> str:
+def output_location(uri: str, task_id: str) -> str:
     """Return the argument ``output_uri`` as it is, unless it is written out and no place for results.
 
     :raises DefinitionError: naming the task; what a template becomes is seen when the task runs.
@@ -86,16 +86,16 @@ def output_place(uri: str, task_id: str) -> str:
     return uri
 
 
-def _place(uri: str) -> str:
+def _location(uri: str) -> str:
     return uri.rstrip("/")
 
 
-def places(task: JobOperator[Any]) -> dict[str, str]:
+def output_locations(task: JobOperator[Any]) -> dict[str, str]:
     """Return the further places of a task's outputs, each once, with its connection.
 
     :param task: the task.
     """
-    return {_place(rule.uri): rule.conn_id for rule in output_rules(task) if rule.uri}
+    return {_location(rule.uri): rule.conn_id for rule in output_rules(task) if rule.uri}
 
 
 def finish_outputs(task: JobOperator[Any], job: RunningJob, manifest: Manifest | None) -> None:
@@ -108,7 +108,7 @@ def finish_outputs(task: JobOperator[Any], job: RunningJob, manifest: Manifest |
     if not task.output_uri or not task.is_signed():
         return
     task.results.finish_outputs(task.output_conn_id, task.output_uri, job.submission_id, manifest)
-    for uri, conn_id in places(task).items():
+    for uri, conn_id in output_locations(task).items():
         task.results.finish_outputs(conn_id, uri, job.submission_id, manifest, elsewhere=True)
     withdraw_access(task, job)
 
@@ -131,7 +131,7 @@ def reached(task: JobOperator[Any], uris: set[str]) -> Iterator[tuple[str, str]]
     :param task: of the job.
     :param uris: as the manifest has them.
     """
-    known = [(split_uri(uri), conn_id) for uri, conn_id in places(task).items()]
+    known = [(split_uri(uri), conn_id) for uri, conn_id in output_locations(task).items()]
     for uri in sorted(uris):
         source, authority, path = split_uri(uri)
         for (own_source, own_authority, own_path), conn_id in known:

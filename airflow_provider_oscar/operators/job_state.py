@@ -142,6 +142,6 @@ def remembered_job(task: JobOperator[Any], context: Context, event: ObjectEvent 
         access_until=now + lifetime if fresh or former.access_until is None else former.access_until,
         access_lifetime=lifetime,
         backend=task.backend.name,
-        place=task.backend.address(),
+        address=task.backend.address(),
     )
     return job, fresh

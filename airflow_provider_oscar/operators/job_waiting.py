@@ -73,13 +73,13 @@ def job_trigger(task: JobOperator[Any], job: RunningJob, unproven: JsonObject | 
     :param unproven: event of a job that has ended, whose success is not proven yet.
     """
     wait = what_to_wait_for(task, job)
-    place = result_location(task, job)
+    location = result_location(task, job)
     # What the trigger took for proof the task did not, so it is not asked again.
     doubted = unproven is not None and JobEvent.from_dict(unproven).proven
     pending = None if doubted else unproven
     return JobTrigger(
         backend=task.backend.name,
-        place=task.backend.arguments(),
+        backend_arguments=task.backend.arguments(),
         job_id=wait.job_id,
         deadline=wait.deadline,
         queue_deadline=wait.queue_deadline,
@@ -87,7 +87,7 @@ def job_trigger(task: JobOperator[Any], job: RunningJob, unproven: JsonObject | 
         log_lines=wait.log_lines,
         pending_event=pending,
         pending_until=0.0 if pending is None else proof_due(task, pending),
-        result=place.to_dict() if task.writes_manifest() and not doubted else None,
+        result=location.to_dict() if task.writes_manifest() and not doubted else None,
         grace=wait.grace,
     )
 

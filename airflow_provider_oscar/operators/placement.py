@@ -136,9 +136,9 @@ class PlacementBranchOperator(PlacementOperator, BaseBranchOperator):
 
     def observations(self, targets: Sequence[PlacementTarget] | None = None) -> list[TargetObservation]:
         """Look at targets at once (all by default); one that no job operator tells how to look at is left out."""
-        return observe(self.targets if targets is None else targets, self._place) if self.observe else []
+        return observe(self.targets if targets is None else targets, self._system_at) if self.observe else []
 
-    def _place(self, target: PlacementTarget) -> JobSystem | None:
+    def _system_at(self, target: PlacementTarget) -> JobSystem | None:
         task = self._job_task(target)
         return None if task is None else task.observable_backend()
 

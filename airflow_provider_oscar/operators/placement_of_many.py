@@ -67,7 +67,7 @@ class PlacementOfManyOperator(PlacementOperator):
                 return []
             requests = [make_request(event, self.force, self.requires) for event in events]
             wanted = [each for each in self.targets if requests[0].target in (None, each.name)]
-            seen = observe(wanted, lambda target: self._place(target, context))
+            seen = observe(wanted, lambda target: self._system_at(target, context))
             selector = TargetSelector.of_task(context, policy=self.policy, targets=self.targets, learn=self.learn)
             decided: Sequence[Decision | None]
             try:
@@ -85,7 +85,7 @@ class PlacementOfManyOperator(PlacementOperator):
             for event, request, decision in zip(events, requests, decided, strict=True)
         ]
 
-    def _place(self, target: PlacementTarget, context: Context) -> JobSystem | None:
+    def _system_at(self, target: PlacementTarget, context: Context) -> JobSystem | None:
         task = self.make_task(target, target.name, "")
         task.render_template_fields(context)
         return task.observable_backend()

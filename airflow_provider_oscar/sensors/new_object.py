@@ -138,7 +138,7 @@ class NewObjectSensor(BaseSensorOperator):
     def _trigger(self, since: datetime | None) -> ObjectsTrigger:
         return ObjectsTrigger(
             kind=self.kind,
-            place=self.location(),
+            location=self.location(),
             filter=self.object_filter(),
             poll_interval=self.poll_interval,
             since=since.isoformat() if since else None,

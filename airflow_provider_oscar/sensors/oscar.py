@@ -115,7 +115,7 @@ class OscarJobSensor(BaseSensorOperator):
         self.defer(
             trigger=JobTrigger(
                 backend=self._backend.name,
-                place=self._backend.arguments(),
+                backend_arguments=self._backend.arguments(),
                 job_id=self.job_id,
                 deadline=time.time() + self.timeout,
                 poll_interval=self.poke_interval,

@@ -171,14 +171,14 @@ def apply(spec: dict[str, Any], document: dict[str, Any]) -> None:
                 if fresh is not None and fresh["uri"] == each["uri"]:
                     each.update(url=read_url(fresh["url"]), headers=texts(fresh.get("headers")))
         spec["output"].update(output)
-        _apply_places(spec["outputs"], document.get("outputs") or ())
+        _apply_destinations(spec["outputs"], document.get("outputs") or ())
         for each in spec["objects"]:
             apply(each, document)
     except NOT_OF_THE_FORM as error:
         raise StageError(f"it lacks {quoted(error)}", EXIT_SPEC, "bad-specification") from error
 
 
-def _apply_places(known: list[dict[str, Any]], renewed: Sequence[dict[str, Any] | None]) -> None:
+def _apply_destinations(known: list[dict[str, Any]], renewed: Sequence[dict[str, Any] | None]) -> None:
     """Put fresh access to the places where outputs go by their names."""
     for each, fresh in zip(known, renewed):
         if each["output"] is not None and fresh is not None:

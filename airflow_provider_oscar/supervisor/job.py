@@ -65,9 +65,9 @@ class Job:
     def _renew(self, target: dict[str, object]) -> None:
         """Go on with fresh access to the output, and to the places of its patterns."""
         self.store.renew(target)
-        for place, given in zip(self.others, self.spec["outputs"]):
-            if place.store is not None:
-                place.store.renew(given["output"])
+        for destination, given in zip(self.others, self.spec["outputs"]):
+            if destination.store is not None:
+                destination.store.renew(given["output"])
 
     def perform(self) -> int:
         """Do all of it; whatever happens, the manifest and its marker line come last."""

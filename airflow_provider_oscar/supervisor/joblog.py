@@ -182,7 +182,7 @@ class OutputPump:
         os.close(self._reader)
         self._end_line()
 
-    def settle(self) -> None:
+    def drain(self) -> None:
         """Take what is in the pipe by now."""
         deadline = time.monotonic() + DRAIN_SECONDS
         while self._thread.is_alive() and time.monotonic() < deadline:

@@ -194,7 +194,7 @@ class StageOut:
 
     def run(self, root: str) -> None:
         """Stage out what can be; the rest is in ``unstaged`` afterwards."""
-        longest = max(each.store.key_limit for each in self._places()) - len(self.prefix)
+        longest = max(each.store.key_limit for each in self._destinations()) - len(self.prefix)
         files, problems = find_outputs(root, longest, reserved=not self.prefix)
         self.unstaged += problems
         for each in files:
@@ -223,9 +223,9 @@ class StageOut:
         size = sum(each["size"] for each in self.outputs)
         left = f"; {len(self.unstaged)} cannot be, see the manifest" if self.unstaged else ""
         say(f"staged out {len(self.outputs)} file(s), {size} bytes{left}")
-        for place in self.others:
-            if place.stored:
-                say(f"{place.stored} of them match {quoted(place.pattern)} and went to {place.uri}")
+        for destination in self.others:
+            if destination.stored:
+                say(f"{destination.stored} of them match {quoted(destination.pattern)} and went to {destination.uri}")
 
     def check(self, on_unstaged: str) -> None:
         """Raise what has to become of the job.
@@ -233,9 +233,9 @@ class StageOut:
         :param on_unstaged: ``fail``, or ``warn`` for what no repetition would mend.
         :raises StageError: if results are missing that should be there.
         """
-        for place in self._places():
-            if place.refused is not None and (not place.stored or place.gives_up):
-                raise place.refused
+        for destination in self._destinations():
+            if destination.refused is not None and (not destination.stored or destination.gives_up):
+                raise destination.refused
         if self.unstaged and on_unstaged == "fail":
             reasons = [each for each in self.unstaged if each["reason"] not in PASSING]
             if reasons:
@@ -252,18 +252,18 @@ class StageOut:
     def _threads(self) -> int:
         return int(setting("TRANSFERS", 16))
 
-    def _places(self) -> list[Destination]:
+    def _destinations(self) -> list[Destination]:
         return [self.main, *(each for each in self.others if each.store is not None)]
 
     def _is_free_elsewhere(self, each: OutputFile) -> bool:
         """Whether a name that is reserved where log and manifest are goes to a place that has neither."""
-        return self._place(each) is not self.main and not each.name.startswith(PARTS_PREFIX)
+        return self._destination(each) is not self.main and not each.name.startswith(PARTS_PREFIX)
 
-    def _place(self, each: OutputFile) -> Destination:
+    def _destination(self, each: OutputFile) -> Destination:
         return choose(each.name, self.main, self.others)
 
     def _affordable(self, each: OutputFile) -> bool:
-        store = self._place(each).store
+        store = self._destination(each).store
         if len(encoded(self.prefix + each.key)) > store.key_limit:
             self.unstaged.append(_too_long(each.name, store.key_limit - len(self.prefix)))
             return False
@@ -284,25 +284,25 @@ class StageOut:
         return True
 
     def _upload(self, each: OutputFile, total: int) -> dict[str, object]:
-        place = self._place(each)
-        if place.refused is not None and place.gives_up:
-            raise place.refused
+        destination = self._destination(each)
+        if destination.refused is not None and destination.gives_up:
+            raise destination.refused
 
-        upload = Upload(place.store, self.prefix + each.key, lambda: open_regular(each.path))
+        upload = Upload(destination.store, self.prefix + each.key, lambda: open_regular(each.path))
         try:
             done: dict[str, object] = persist(f"stage-out of {quoted(each.key)}", upload.attempt, lambda: upload.count)
         except StageError as error:
             if error.code == EXIT_ACCESS:
                 with self._lock:
-                    place.note_refusal(error)
+                    destination.note_refusal(error)
             raise
-        self._count_success(place, total)
-        return {**done, "uri": place.uri} if place.uri else done
+        self._count_success(destination, total)
+        return {**done, "uri": destination.uri} if destination.uri else done
 
-    def _count_success(self, place: Destination, total: int) -> None:
+    def _count_success(self, destination: Destination, total: int) -> None:
         with self._lock:
             self._done += 1
-            place.note_success()
+            destination.note_success()
             if time.monotonic() - self._reported_at > PROGRESS_INTERVAL:
                 self._reported_at = time.monotonic()
                 say(f"staged out {self._done} of {total} files")

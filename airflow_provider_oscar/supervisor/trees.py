@@ -53,9 +53,9 @@ def remove(root: str) -> None:
                     else:
                         # A path may have 4096 bytes, a tree more: each directory is moved up before it is looked into.
                         moved += 1
-                        place = os.path.join(root, f".remove-{os.getpid()}-{moved}")
-                        os.rename(entry.path, place)
-                        pending.append(place)
+                        target = os.path.join(root, f".remove-{os.getpid()}-{moved}")
+                        os.rename(entry.path, target)
+                        pending.append(target)
         if folder != root:
             with contextlib.suppress(OSError):
                 os.rmdir(folder)

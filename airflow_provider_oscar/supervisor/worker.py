@@ -192,7 +192,7 @@ class WorkerRun(Run):
             if self.stopped is None and not self.interrupted:
                 cost = _cost(pid)
                 assert worker.pump is not None
-                worker.pump.settle()
+                worker.pump.drain()
                 return cost
             worker.end()  # it was told to stop; the next object gets one that was not
             return _nothing()

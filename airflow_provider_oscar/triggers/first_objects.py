@@ -25,7 +25,7 @@ class ObjectsTrigger(StoredTrigger):
     """Waits for new objects once and reports ``{"objects": [ObjectEvent.to_dict(), …]}``; belongs to the sensors.
 
     :param kind: ``s3``, ``dcache`` or ``fsspec``; decides which of the others count.
-    :param place: where to look: the arguments of ``S3NewObjectTrigger`` or ``DCacheNewObjectTrigger`` that say so.
+    :param location: where to look: the arguments of ``S3NewObjectTrigger`` or ``DCacheNewObjectTrigger`` that say so.
     :param filter: conditions on an object.
     :param poll_interval: seconds between listings.
     :param since: ISO 8601 time of the store from which on objects are new; None to take all.
@@ -38,7 +38,7 @@ class ObjectsTrigger(StoredTrigger):
         self,
         *,
         kind: str,
-        place: Mapping[str, Any],
+        location: Mapping[str, Any],
         filter: FilterArgument = None,
         poll_interval: float = 10.0,
         since: str | None = None,
@@ -47,7 +47,7 @@ class ObjectsTrigger(StoredTrigger):
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.kind = kind
-        self.place = dict(place)
+        self.location = dict(location)
         self.filter = ObjectFilter.from_argument(filter)
         self.poll_interval = poll_interval
         self.since = since
@@ -68,7 +68,7 @@ class ObjectsTrigger(StoredTrigger):
             filter=self.filter,
             poll_interval=self.poll_interval,
             sentinel=self.sentinel,
-            **self.place,
+            **self.location,
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:

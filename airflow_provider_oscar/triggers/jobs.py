@@ -34,7 +34,7 @@ class JobTrigger(StoredTrigger):
     All triggers of one place in a triggerer share one poll. No argument holds a secret.
 
     :param backend: name of the job backend: ``oscar``, ``interlink`` or ``kubernetes``.
-    :param place: keyword arguments of the backend, such as ``conn_id``.
+    :param backend_arguments: keyword arguments of the backend, such as ``conn_id``.
     :param job_id: name of the job or pod.
     :param deadline: seconds since the epoch at which the wait ends, or None for never.
     :param queue_deadline: seconds since the epoch at which it ends if the job has not started, or None.
@@ -59,7 +59,7 @@ class JobTrigger(StoredTrigger):
         self,
         *,
         backend: str,
-        place: Mapping[str, str],
+        backend_arguments: Mapping[str, str],
         job_id: str,
         deadline: float | None = None,
         queue_deadline: float | None = None,
@@ -76,7 +76,7 @@ class JobTrigger(StoredTrigger):
         if not poll_interval > 0:
             raise DefinitionError(f"poll_interval is {poll_interval}; expected more than 0 seconds")
         self.backend = backend
-        self.place = dict(place)
+        self.backend_arguments = dict(backend_arguments)
         self.job_id = job_id
         self.deadline = deadline
         self.queue_deadline = queue_deadline
@@ -110,21 +110,21 @@ class JobTrigger(StoredTrigger):
             log_lines=self.log_lines,
             grace=self.grace,
         )
-        place = ResultLocation.from_dict(self.result)
-        backend = open_backend(self.backend, self.place)
+        location = ResultLocation.from_dict(self.result)
+        backend = open_backend(self.backend, self.backend_arguments)
         return await wait_for_job(
             backend,
             wait,
             say=self.log.info,
-            proof=None if place is None else place.aproven,
-            renewer=None if place is None else place.renewer(),
+            proof=None if location is None else location.aproven,
+            renewer=None if location is None else location.renewer(),
         )
 
     async def on_kill(self) -> None:
         """Save the job's log and cancel it when a user marks the deferred task, or clears it."""
         if self.pending_event is not None or not self.cancel_on_kill:
             return
-        backend = open_backend(self.backend, self.place)
+        backend = open_backend(self.backend, self.backend_arguments)
         async with asyncio.timeout(KILL_TIMEOUT):
             await self._save_log(backend)
             known = await backend.acancel(self.job_id)
@@ -133,20 +133,20 @@ class JobTrigger(StoredTrigger):
 
     async def _withdraw_access(self) -> None:
         """Remove what renews the access of the cancelled job; what cannot be removed is sealed, and ends by itself."""
-        place = ResultLocation.from_dict(self.result)
-        if place is not None:
+        location = ResultLocation.from_dict(self.result)
+        if location is not None:
             with contextlib.suppress(OscarProviderError):
-                await get_pool("access", place.conn_id).call(place.withdraw_access)
+                await get_pool("access", location.conn_id).call(location.withdraw_access)
 
     async def _save_log(self, backend: JobSystem) -> None:
         """Copy the log, which goes with the job; cancelling comes first if that takes long."""
-        place = ResultLocation.from_dict(self.result)
-        if place is None:
+        location = ResultLocation.from_dict(self.result)
+        if location is None:
             return
         try:
             async with asyncio.timeout(LOG_TIMEOUT):
                 pool = get_pool("cancel", backend.conn_id)
-                uri = await pool.call(place.save_log, backend.log_chunks(self.job_id))
+                uri = await pool.call(location.save_log, backend.log_chunks(self.job_id))
         except (OscarProviderError, TimeoutError) as error:
             self.log.warning("The log of job %s is lost with it: %s", self.job_id, error or "no answer in time")
         else:

@@ -87,12 +87,12 @@ class ServiceJobsSource(ListingSource):
         hook = await OscarHook.resolved(self.conn_id)
         found = await hook.arun(hook.get_service(self.service))
         members = get_members(found or {}, endpoint=hook.api.endpoint)
-        places = [(self.conn_id, self.service), *await self._elsewhere(members)]
+        locations = [(self.conn_id, self.service), *await self._elsewhere(members)]
         ended: set[str] = set()
-        for number, (conn_id, service) in enumerate(places):
+        for number, (conn_id, service) in enumerate(locations):
             there = hook if number == 0 else await OscarHook.resolved(conn_id)
             jobs = await there.arun(there.list_jobs(service))
-            if not self._empty_listings.plausible(len(jobs), place=f"{conn_id}/{service}"):
+            if not self._empty_listings.plausible(len(jobs), location=f"{conn_id}/{service}"):
                 raise empty_listing_error(self.display_name)
             now = datetime.now(tz=UTC)
             # A job that runs is another version of what it will be, so nothing of it is remembered.
@@ -102,7 +102,7 @@ class ServiceJobsSource(ListingSource):
                 if job.phase.ended and name not in ended
             ]
             ended |= {event.key for event in events}
-            yield Page(events, first=number == 0, last=number == len(places) - 1)
+            yield Page(events, first=number == 0, last=number == len(locations) - 1)
 
     async def _elsewhere(self, members: tuple[Member, ...]) -> tuple[tuple[str, str], ...]:
         own = {each.cluster_id for each in members} - self.members.keys()

@@ -106,20 +106,20 @@ class EmptyListingGuard:
     def __init__(self) -> None:
         self._left: dict[str, int] = {}
 
-    def plausible(self, count: int, place: str = "") -> bool:
+    def plausible(self, count: int, location: str = "") -> bool:
         """Take note of a listing, and return whether it may be trusted.
 
         :param count: its entries, those that cannot be read included.
-        :param place: which of several.
+        :param location: which of several.
         """
         if count:
-            self._left[place] = self.IN_A_ROW
+            self._left[location] = self.IN_A_ROW
             return True
-        left = self._left.get(place, 0) - 1
+        left = self._left.get(location, 0) - 1
         if left <= 0:
-            self._left.pop(place, None)
+            self._left.pop(location, None)
             return True
-        self._left[place] = left
+        self._left[location] = left
         return False
 
     def require(self, count: int, display_name: str) -> None:

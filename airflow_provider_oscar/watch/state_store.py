@@ -65,17 +65,17 @@ class Store(Protocol):
 class StateIdentity:
     """Whose state it is.
 
-    :param place: kind of store, connection, container and whatever else makes the place another place.
+    :param location: kind of store, connection, container and whatever else makes the place another place.
     :param choice: the filter and what else decides which objects of the place are reported, in words.
     """
 
-    place: tuple[str, ...]
+    location: tuple[str, ...]
     choice: str
 
     @property
     def index(self) -> str:
         """Key of the index of the place."""
-        return f"watch:{_digest(json.dumps(self.place))}"
+        return f"watch:{_digest(json.dumps(self.location))}"
 
     @property
     def state(self) -> str:

@@ -96,7 +96,7 @@ class Watcher:
         # Airflow drops events of an asset that no DAG names any more, so what its watcher reported last may be lost
         # though it is remembered; it is reported once more, and what had its run makes none.
         self._again_since: datetime | None = None
-        self._settled = False  # the state may be stored: it does not depend on a first listing that is under way
+        self._storable = False  # the state may be stored: it does not depend on a first listing that is under way
         self._listing: _Listing | None = None  # None outside a listing that was seen from its start
         self._sentinels = Sentinels(policy.sentinel) if policy.sentinel else None  # of the last complete listing
         self._quiet = StabilityFilter()
@@ -130,7 +130,7 @@ class Watcher:
         if page.incremental and self._sentinels is not None:
             page.call_for_listing(self._may_release(page, self._sentinels))
             return ()
-        if page.incremental and (self._state is None or not self._settled):
+        if page.incremental and (self._state is None or not self._storable):
             page.call_for_listing(bool(page.events))
             return ()
         listing = _Listing(None) if page.incremental or self._listing is None else self._listing
@@ -149,7 +149,7 @@ class Watcher:
             self._start_at_first_attempt(page)
         self._changes.begin()
         sentinels = Sentinels(self._policy.sentinel) if self._policy.sentinel else None
-        return _Listing({} if self._prune_next or not self._settled else None, sentinels)
+        return _Listing({} if self._prune_next or not self._storable else None, sentinels)
 
     def _candidates(self, page: Page, listing: _Listing) -> dict[int, ObjectEvent]:
         """Return the objects of interest that are not known, and note what the page showed."""
@@ -246,7 +246,7 @@ class Watcher:
             self._listing = None
         if page.last and self._strategy.needs_key_order:
             page.cursors.append(self._state.resume_after if self._state is not None else "")
-        state = self._state if self._settled else None
+        state = self._state if self._storable else None
         page.commits[self._store.asset_name, self._store.key] = lambda: self._save(state)
 
     def _count_emitted(self) -> None:
@@ -275,10 +275,10 @@ class Watcher:
         elif self._store.predecessor:
             self._inherit(state)
         else:
-            self._state, self._settled = state, True
+            self._state, self._storable = state, True
             log.info("%s: goes on from %d remembered objects", self._name, len(state.seen))
         if state is not None and self._store.since is not None:  # of another asset, which no DAG names any more
-            self._again_since, self._settled = self._store.since, False
+            self._again_since, self._storable = self._store.since, False
 
     def _start(self) -> None:
         """Begin without any knowledge of the place."""
@@ -287,7 +287,7 @@ class Watcher:
             start = self._store.since if start is Start.NOW else min(start, self._store.since)
         words = "is taken as known and not reported"
         if start is Start.ALL:
-            self._state, self._settled, words = self._strategy(), True, "is all reported"
+            self._state, self._storable, words = self._strategy(), True, "is all reported"
         elif isinstance(start, datetime):
             self._state, self._baseline = self._strategy(), lambda event: event.modified < start
             words = f"is reported if it was modified at {start.isoformat()} or later"
@@ -320,10 +320,10 @@ class Watcher:
             len(state.seen),
         )
         if state.name == self._strategy.name:
-            self._state, self._settled = state, True
+            self._state, self._storable = state, True
             return
         self._baseline = state.forgets(datetime.max.replace(tzinfo=UTC), WatchOptions(lookback=timedelta(0)))
-        self._state, self._settled = self._strategy(seen=state.seen), self._baseline is None
+        self._state, self._storable = self._strategy(seen=state.seen), self._baseline is None
 
     async def _complete(self, page: Page, listing: _Listing) -> None:
         """Forget what is gone and what need not be remembered.
@@ -340,7 +340,7 @@ class Watcher:
             self._state = self._strategy(seen=known)
             self.status = replace(self.status, skipped_at_start=len(listing.held) - len(waiting))
             log.warning("%s: %d objects were there already and are not reported", self._name, len(known))
-        self._settled, self._baseline, self._again_since = True, None, None
+        self._storable, self._baseline, self._again_since = True, None, None
         state, options, listed = self._state, self._policy.options, listing.listed
         pruned = listed is not None and not listing.unreadable
         if listed is not None and pruned:

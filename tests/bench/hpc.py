@@ -166,7 +166,8 @@ def _triggers(kind: str, count: int) -> list[Any]:
     place = {"conn_id": "bench", "service": "svc"} if kind == "oscar" else {"conn_id": "bench", "namespace": "default"}
     backend = "oscar" if kind == "oscar" else "kubernetes"
     return [
-        JobTrigger(backend=backend, place=place, job_id=f"job-{number}", poll_interval=POLL) for number in range(count)
+        JobTrigger(backend=backend, backend_arguments=place, job_id=f"job-{number}", poll_interval=POLL)
+        for number in range(count)
     ]
 
 

@@ -119,7 +119,7 @@ async def _watch(arguments: WatchArguments, *, watchers: int) -> None:
 
 
 def _view(arguments: WatchArguments, number: int) -> Watcher:
-    identity = StateIdentity(place=("bench",), choice=str(number))
+    identity = StateIdentity(location=("bench",), choice=str(number))
     return Watcher("bench", arguments.policy(), WatchStateStore("bench", identity, store=_Store()))
 
 

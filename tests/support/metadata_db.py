@@ -167,7 +167,7 @@ class World:
             return dict(asset_states.get_state(session, model.id, offset_key(dag.dag_id)))
 
 
-def make_place(**arguments: Any) -> NewObjects:
+def make_location(**arguments: Any) -> NewObjects:
     """New objects of a bucket that no other test has."""
     return NewObjects(f"s3://bucket-{next(NUMBERS)}/in/", **arguments)
 

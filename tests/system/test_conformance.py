@@ -11,7 +11,7 @@ import pytest
 from oscar_testbed.contract import samples
 from oscar_testbed.contract.drivers import RealPlugin
 from oscar_testbed.contract.kubernetes import CLUSTER_CASES, Cluster, cluster_transcript
-from oscar_testbed.contract.oscar import ApiCase, Door, api_transcript, door
+from oscar_testbed.contract.oscar import ApiCase, OscarRecorder, api_transcript, recorder
 from oscar_testbed.contract.oscar_cases import API_CASES, VOLUME_CASES
 from oscar_testbed.contract.plugin import CASES, steady, transcript
 from oscar_testbed.contract.pods import POD_CASES, Site, pod_transcript
@@ -107,17 +107,17 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
 
 
 @pytest.fixture(scope="module")
-def oscar(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+def oscar(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OscarRecorder]:
     """OSCAR as it is installed without anything else."""
-    with oscar_on(ground, tmp_path_factory.mktemp("a")) as backend, door(backend, strip_harness) as found:
+    with oscar_on(ground, tmp_path_factory.mktemp("a")) as backend, recorder(backend, strip_harness) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def oscar_with_volumes(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+def oscar_with_volumes(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OscarRecorder]:
     """OSCAR that has volumes, and quotas with them."""
     settings = {"VOLUME_ENABLE": "true"}
-    with oscar_on(ground, tmp_path_factory.mktemp("v"), settings) as backend, door(backend, strip_harness) as found:
+    with oscar_on(ground, tmp_path_factory.mktemp("v"), settings) as backend, recorder(backend, strip_harness) as found:
         yield found
 
 
@@ -133,7 +133,7 @@ def test_oscar_with_volumes_answers_as_recorded(oscar_with_volumes, case):
     _check(oscar_with_volumes, case)
 
 
-def _check(asked: Door, case: ApiCase) -> None:
+def _check(asked: OscarRecorder, case: ApiCase) -> None:
     folder = samples.SAMPLES / "oscar" / programs.version("oscar")
     found = api_transcript(asked, case)
     if RECORD:

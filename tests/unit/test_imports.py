@@ -108,7 +108,8 @@ def test_dag_files_workers_and_commands_load_neither_the_database_nor_kubernetes
         "for name in package.__all__: getattr(package, name)\n"
         "from airflow_provider_oscar.plugins.oscar import OscarPlugin\n"
         "OscarPlugin().listeners, OscarPlugin().timetables\n"
-        "bad = ('airflow_provider_oscar._airflow_', 'airflow.models.dag', 'airflow.models.asset', 'kubernetes.')\n"
+        "ours, models = 'airflow_provider_oscar._airflow_', ('airflow.models.dag', 'airflow.models.asset')\n"
+        "bad = (ours, *models, 'kubernetes.', 'boto3', 'botocore', 'webdav4')\n"
         "print(sorted(name for name in sys.modules if name.startswith(bad) and name != 'airflow.models.dagbundle'))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

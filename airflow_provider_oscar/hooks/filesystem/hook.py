@@ -67,13 +67,13 @@ class FileSystemHook:
         self._connection = connection
 
     @classmethod
-    def of_place(cls, place: str, conn_id: str) -> FileSystemHook:
+    def of_location(cls, location: str, conn_id: str) -> FileSystemHook:
         """Return the hook of a place such as ``gs://bucket/prefix``.
 
-        :param place: raw URL without connection.
+        :param location: raw URL without connection.
         :param conn_id: Airflow connection, or empty.
         """
-        url = FsspecUrl.parse(place)
+        url = FsspecUrl.parse(location)
         return cls(url.protocol, conn_id, host=url.authority if url.protocol in WITH_HOST else "")
 
     @property
@@ -128,12 +128,12 @@ class FileSystemHook:
         }
         return {**{name: value for name, value in named.items() if value}, **connection.extra_dejson}
 
-    def root(self, place: str) -> str:
+    def root(self, location: str) -> str:
         """Return the path of a place, as the file system names it."""
         if self.protocol == onedata.PROTOCOL:  # its class takes the space in a URL for a host
-            return place.partition("://")[2].strip("/")
-        with self._errors(f"find {quoted(place)}"):
-            return str(self.fs._strip_protocol(place)).rstrip("/") or self.fs.root_marker
+            return location.partition("://")[2].strip("/")
+        with self._errors(f"find {quoted(location)}"):
+            return str(self.fs._strip_protocol(location)).rstrip("/") or self.fs.root_marker
 
     def iter_entries(self, directory: str, *, unreadable: Callable[[int], None] | None = None) -> Iterator[FileEntry]:
         """Yield the entries of one directory, directories included.
@@ -311,15 +311,15 @@ class FileSystemHook:
         """
         _refuse_output(uri)
 
-    def reading(self, place: str, key: str, *, lifetime: timedelta) -> tuple[str, dict[str, str]]:
+    def reading(self, location: str, key: str, *, lifetime: timedelta) -> tuple[str, dict[str, str]]:
         """Refuse: what is read there belongs to results, which go to S3 or dCache.
 
-        :param place: the file system.
+        :param location: the file system.
         :param key: of the file.
         :param lifetime: of the access.
         :raises DefinitionError: always.
         """
-        _refuse_output(f"{place}/{key}")
+        _refuse_output(f"{location}/{key}")
 
     def test_connection(self) -> tuple[bool, str]:
         """Answer a Test button: whether the file system can be opened."""

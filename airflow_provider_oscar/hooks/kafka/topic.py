@@ -70,8 +70,8 @@ class _ClientLog:
 class KafkaTopic:
     """A consumer of one topic; use it from one thread, but for :meth:`acknowledge`.
 
-    The group's place moves to what was settled: before each read, when a partition goes to another consumer, and at the
-    end. What was read before a partition was taken away says nothing about its place afterwards.
+    The group's offset moves to what was processed: before each read, when a partition goes to another consumer, and at
+    the end. What was read before a partition was taken away says nothing about its place afterwards.
 
     :param conn_id: connection of type ``kafka``; its extra is librdkafka's configuration.
     :param topic: name of the topic.
@@ -87,7 +87,7 @@ class KafkaTopic:
         self._lock = threading.Lock()
         self._assigned: dict[int, int] = {}
         self._assignments = 0
-        self._settled: dict[int, int] = {}
+        self._processed: dict[int, int] = {}
         self._resting = False
         self._client_log = _ClientLog(self._display_name)
         settings = {
@@ -120,7 +120,7 @@ class KafkaTopic:
         self._resting = False  # new partitions are not paused
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        """Commit what is settled while the partitions are still ours, so that the next one begins behind it."""
+        """Commit what is processed while the partitions are still ours, so that the next one begins behind it."""
         self._commit(wait=True)
         self._on_lost(consumer, partitions)
 
@@ -128,10 +128,10 @@ class KafkaTopic:
         with self._lock:
             for each in partitions:
                 self._assigned.pop(each.partition, None)
-                self._settled.pop(each.partition, None)
+                self._processed.pop(each.partition, None)
 
     def read(self, most: int, seconds: float) -> list[TopicMessage]:
-        """Commit what is settled, and return the next messages.
+        """Commit what is processed, and return the next messages.
 
         :param most: of them; 0 reads none and stays a member of the group.
         :param seconds: to wait for the first.
@@ -159,14 +159,14 @@ class KafkaTopic:
         """Let the group go on from an offset of the message's partition, unless that was taken away meanwhile."""
         with self._lock:
             if self._assigned.get(message.partition) == message.assignment:
-                self._settled[message.partition] = position
+                self._processed[message.partition] = position
 
     def _commit(self, *, wait: bool) -> None:
         with self._lock:
-            settled, self._settled = self._settled, {}
-        if not settled:
+            processed, self._processed = self._processed, {}
+        if not processed:
             return
-        offsets = [TopicPartition(self._topic, partition, offset) for partition, offset in settled.items()]
+        offsets = [TopicPartition(self._topic, partition, offset) for partition, offset in processed.items()]
         try:
             if wait:
                 self._consumer.commit(offsets=offsets, asynchronous=False)
@@ -183,7 +183,7 @@ class KafkaTopic:
             self._resting = resting
 
     def close(self) -> None:
-        """Leave the group, at the place that was settled.
+        """Leave the group, at the place that was reached.
 
         A hung broker may keep the client from that for minutes; it is then not waited for, neither by the caller nor
         by the end of the process.

@@ -163,7 +163,7 @@ class Hub:
 
     def _run(self, client: httpx.Client, flow: Flow[_T], resource: str) -> _T:
         try:
-            return flows.run(client, flow, display_name=f"OSCAR Hub ({self._place})", limit=FILE_LIMIT)
+            return flows.run(client, flow, display_name=f"OSCAR Hub ({self._repository})", limit=FILE_LIMIT)
         except TransientError as error:
             raise DefinitionError(
                 f"{resource} cannot be read: {error}. This command needs the network; where there is none, give --url "
@@ -173,7 +173,7 @@ class Hub:
             raise DefinitionError(f"{resource} in the Hub is too large: {error}") from error
 
     @property
-    def _place(self) -> str:
+    def _repository(self) -> str:
         return urlsplit(self.url)._replace(query="", fragment="").geturl()
 
     def _request(self, path: str, accept: str) -> httpx.Request:
@@ -191,7 +191,7 @@ class Hub:
             entries = None
         if not isinstance(entries, list):
             raise DefinitionError(
-                f"{self._place} is not a folder of a repository: it answers {quoted(sentence(answer.text))}; "
+                f"{self._repository} is not a folder of a repository: it answers {quoted(sentence(answer.text))}; "
                 f"the URL of a Hub looks like {HUB_URL}"
             )
         folders = [each for each in entries if isinstance(each, Mapping) and each.get("type") == "dir"]
@@ -210,16 +210,16 @@ class Hub:
             return
         if answer.status_code in (403, 429) and answer.headers.get("x-ratelimit-remaining") == "0":
             raise DefinitionError(
-                f"{self._place} answers no more for now: GitHub allows 60 requests an hour from one address without an "
-                "account; try again later, or give --url of a mirror"
+                f"{self._repository} answers no more for now: GitHub allows 60 requests an hour from one address "
+                "without an account; try again later, or give --url of a mirror"
             )
         if answer.is_redirect:
             raise DefinitionError(
-                f"{self._place} redirects to {quoted(answer.headers.get('location', ''))}, which is not followed; give "
-                "--url if the Hub has moved"
+                f"{self._repository} redirects to {quoted(answer.headers.get('location', ''))}, which is not followed; "
+                "give --url if the Hub has moved"
             )
         raise DefinitionError(
-            f"{self._place} answers {answer.status_code} ({quoted(sentence(answer.text))}); check --url"
+            f"{self._repository} answers {answer.status_code} ({quoted(sentence(answer.text))}); check --url"
         )
 
 

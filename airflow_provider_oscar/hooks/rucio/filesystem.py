@@ -44,11 +44,11 @@ class RucioFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has n
         :param detail: whether names alone are returned.
         :raises FileNotFoundError: if there is no such dataset.
         """
-        place = self._strip_protocol(path)
-        scope, _slash, name = place.partition("/")
+        location = self._strip_protocol(path)
+        scope, _slash, name = location.partition("/")
         if not scope or not name:
             raise FileNotFoundError(f"{path}: expected rucio://conn_id@scope/dataset")
-        found = [_info(place, scope, each) for each in self.client.files(scope, name)]
+        found = [_info(location, scope, each) for each in self.client.files(scope, name)]
         return list(found) if detail else [each["name"] for each in found]
 
     def info(self, path: str, **_: object) -> Mapping[str, object]:
@@ -57,15 +57,15 @@ class RucioFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has n
         :param path: ``scope/dataset/file``.
         :raises FileNotFoundError: if it does not show it.
         """
-        place = self._strip_protocol(path)
-        parts = place.split("/")
+        location = self._strip_protocol(path)
+        parts = location.split("/")
         for end in range(2, len(parts)):  # names of datasets and of files may hold slashes
             try:
                 listed = self.ls("/".join(parts[:end]))
             except FileNotFoundError:
                 continue
             for each in listed:
-                if isinstance(each, Mapping) and each["name"] == place:
+                if isinstance(each, Mapping) and each["name"] == location:
                     return each
         raise FileNotFoundError(path)
 
@@ -83,13 +83,13 @@ class RucioFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has n
         return False
 
 
-def _info(place: str, scope: str, found: Mapping[str, object]) -> dict[str, object]:
+def _info(location: str, scope: str, found: Mapping[str, object]) -> dict[str, object]:
     name, own = found.get("name"), found.get("scope")
     label = name.lstrip("/") if isinstance(name, str) else ""
     if own not in (scope, None):
         label = f"{own}:{label}"
     return {
-        "name": f"{place}/{label}" if label.rpartition(":")[2] else None,
+        "name": f"{location}/{label}" if label.rpartition(":")[2] else None,
         "type": "file",
         "size": found.get("bytes"),
         "checksum": found.get("adler32") or found.get("md5") or found.get("guid"),

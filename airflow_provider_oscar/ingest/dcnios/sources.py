@@ -63,7 +63,7 @@ def plan_source(element: Element, connection: ConnectionPlan, options: SourceOpt
     :param report: gets lines about it.
     """
     stated = options.places.get(element.name, "")
-    uri = stated or _place(element, connection)
+    uri = stated or _location(element, connection)
     asset = f"dcnios/{connection.conn_id}"
     scheme = uri.partition("://")[0]
     event_format = _SENT.get(element.kind) or _FORMATS.get(scheme, "minio")
@@ -89,7 +89,7 @@ def plan_source(element: Element, connection: ConnectionPlan, options: SourceOpt
     return SourcePlan(uri, "", arguments, event_format)
 
 
-def _place(element: Element, connection: ConnectionPlan) -> str:
+def _location(element: Element, connection: ConnectionPlan) -> str:
     if element.kind is Kind.DCACHE:
         folder = "/" + element.get("folder").strip("/")
         return f"dcache://{connection.conn_id}{quote(utf8(folder), safe='/~')}" if element.get("folder") else ""

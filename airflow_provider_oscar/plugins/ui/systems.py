@@ -34,7 +34,7 @@ def job_system(job: RunningJob) -> JobSystem | None:
 
     :raises DefinitionError: if there is no such back end any more.
     """
-    return open_backend(job.backend, job.place) if job.backend else None
+    return open_backend(job.backend, job.address) if job.backend else None
 
 
 def job_at(system: JobSystem, job_id: str) -> dict[str, str]:

@@ -118,7 +118,7 @@ class WatchArguments(ABC):
     def identity(self) -> StateIdentity:
         """Return whose state the watcher's is: it belongs to the place, and to what is chosen of it."""
         choice = {"filter": self.filter.to_dict(), "algorithm": self.algorithm, "sentinel": self.sentinel}
-        return StateIdentity(place=self.state_location(), choice=json.dumps(choice, sort_keys=True))
+        return StateIdentity(location=self.state_location(), choice=json.dumps(choice, sort_keys=True))
 
     def identity_digest(self) -> str:
         """Return what tells this watcher from all others, short."""

@@ -47,7 +47,7 @@ _MISSED = Delivery(missed=True)
 class DCacheEventChannel(Channel):
     """Connects, subscribes and reads.
 
-    :param place: the place and the connection, for messages.
+    :param location: the place and the connection, for messages.
     :param client_id: shown to the site's administrators.
     :param root: directory that is always watched; keys are relative to it.
     :param connections: where the hook comes from.
@@ -57,7 +57,7 @@ class DCacheEventChannel(Channel):
     lossy: ClassVar[bool] = True
     most_pending: ClassVar[int] = MOST_FILES
 
-    place: str
+    location: str
     _: KW_ONLY
     connections: Connections[DCacheHook]
     conn_id: str
@@ -75,7 +75,7 @@ class DCacheEventChannel(Channel):
     @property
     def display_name(self) -> str:
         """Directory and connection."""
-        return f"{self.place}: notifications"
+        return f"{self.location}: notifications"
 
     async def watch(self, directory: str) -> None:
         """Watch a directory from now on; list it afterwards.

@@ -33,7 +33,7 @@ _WAIT = 10
 _VISIBILITY = 360
 #: Seconds until a message is delivered again whose events could not be stored.
 _RETURN = 10
-#: Messages received and not settled: as many as are not invisible for longer than it takes to deal with them.
+#: Messages received and not acknowledged: as many as are not invisible for longer than it takes to deal with them.
 _MOST_OPEN = 50
 
 
@@ -73,7 +73,7 @@ class SqsChannel(BlockingChannel):
         self._open: set[str] = set()
         self._done: list[str] = []
         self._failed: list[str] = []
-        self._settling: asyncio.Task[None] | None = None
+        self._acknowledging: asyncio.Task[None] | None = None
         self._fewer = asyncio.Event()
         self.skipped = SkipCounter(self.display_name)
         self._keys = KeyReader(self.skipped, partial(new_keys, bucket=self.bucket, prefix=self.prefix))
@@ -111,10 +111,10 @@ class SqsChannel(BlockingChannel):
 
     def _acknowledge(self, receipt: str, stored: bool) -> None:
         (self._done if stored else self._failed).append(receipt)
-        if self._settling is None:
-            self._settling = asyncio.get_running_loop().create_task(self._settle_all())
+        if self._acknowledging is None:
+            self._acknowledging = asyncio.get_running_loop().create_task(self._acknowledge_all())
 
-    async def _settle_all(self) -> None:
+    async def _acknowledge_all(self) -> None:
         """Delete and return what is due; what fails is delivered again by itself."""
         while self._done or self._failed:
             done, self._done = self._done, []
@@ -125,17 +125,17 @@ class SqsChannel(BlockingChannel):
                 if self._queue is not None and failed:
                     await self._blocking(partial(self._queue.give_back, failed, seconds=_RETURN))
             except Exception as error:  # noqa: BLE001 - at worst it is delivered twice
-                log.info("%s: %d could not be settled: %s", self.display_name, len(done) + len(failed), error)
+                log.info("%s: %d could not be acknowledged: %s", self.display_name, len(done) + len(failed), error)
             self._open.difference_update(done, failed)
             self._fewer.set()
-        self._settling = None
+        self._acknowledging = None
 
     async def aclose(self) -> None:
-        """Return what is not settled, so that it is delivered again at once."""
+        """Return what is not acknowledged, so that it is delivered again at once."""
         with suppress(Exception):
-            if self._settling is not None:
+            if self._acknowledging is not None:
                 async with asyncio.timeout(5):
-                    await self._settling
+                    await self._acknowledging
             if self._queue is not None and self._open:
                 returned = partial(self._queue.give_back, list(self._open), seconds=0)
                 async with asyncio.timeout(5):

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from airflow_provider_oscar.hooks.filesystem.entries import FileEntry
 
 
-def _open_hook(place: str) -> FileSystemHook:
+def _open_hook(location: str) -> FileSystemHook:
     """Make the hook where it is used, in a worker thread: clients of clouds take a second to import."""
-    url = FsspecUrl.parse(place)
+    url = FsspecUrl.parse(location)
     hook = FileSystemHook(url.protocol, url.conn_id, host=url.authority)
     _ = hook.fs
     return hook
@@ -45,16 +45,16 @@ class FileSystemSource(DirectorySource["FileSystemHook", "FileEntry"]):
     connections: Connections[FileSystemHook] = FILE_SYSTEMS
 
     def __post_init__(self) -> None:
-        self._place = FsspecUrl.parse(self.url)
-        self.container = self._place.url
+        self._location = FsspecUrl.parse(self.url)
+        self.container = self._location.url
         self._root = ""
         super().__post_init__()
 
     @property
     def connection(self) -> str:
         """Protocol, connection and host; without the bucket, since a client of Google or Azure serves all of them."""
-        host = self._place.authority if self._place.protocol in WITH_HOST else ""
-        return f"{self._place.protocol}://{self.conn_id}@{host}/"
+        host = self._location.authority if self._location.protocol in WITH_HOST else ""
+        return f"{self._location.protocol}://{self.conn_id}@{host}/"
 
     @property
     def display_name(self) -> str:

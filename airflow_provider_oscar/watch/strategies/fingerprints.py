@@ -23,15 +23,15 @@ class Fingerprints(AbstractSet[int]):
     :param members: what is in it.
     """
 
-    __slots__ = ("_count", "_order", "_places")
+    __slots__ = ("_count", "_order", "_positions")
 
     def __init__(self, members: Iterable[int] = ()) -> None:
         self._order: list[int] = list(dict.fromkeys(members))
-        self._places: dict[int, int] = {member: place for place, member in enumerate(self._order)}
+        self._positions: dict[int, int] = {member: position for position, member in enumerate(self._order)}
         self._count = len(self._order)
 
     def __contains__(self, member: object) -> bool:
-        return self._places.get(member, _NEVER) < self._count  # type: ignore[call-overload, no-any-return]
+        return self._positions.get(member, _NEVER) < self._count  # type: ignore[call-overload, no-any-return]
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._order[: self._count])
@@ -51,16 +51,16 @@ class Fingerprints(AbstractSet[int]):
 
     def known(self, members: Sequence[int]) -> list[bool]:
         """Return of each fingerprint whether it is in the set; faster than asking one by one."""
-        place, count = self._places.get, self._count
-        return [place(member, _NEVER) < count for member in members]
+        position, count = self._positions.get, self._count
+        return [position(member, _NEVER) < count for member in members]
 
     def union(self, members: Iterable[int]) -> Fingerprints:
         """Return the set with more fingerprints."""
         grown = self if self._count == len(self._order) else Fingerprints(self)
-        order, places = grown._order, grown._places
+        order, positions = grown._order, grown._positions
         for member in members:
-            if member not in places:
-                places[member] = len(order)
+            if member not in positions:
+                positions[member] = len(order)
                 order.append(member)
         return grown._first(len(order))
 
@@ -77,5 +77,5 @@ class Fingerprints(AbstractSet[int]):
 
     def _first(self, count: int) -> Fingerprints:
         found = Fingerprints.__new__(Fingerprints)
-        found._order, found._places, found._count = self._order, self._places, count
+        found._order, found._positions, found._count = self._order, self._positions, count
         return found

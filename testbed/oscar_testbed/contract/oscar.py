@@ -46,7 +46,7 @@ class Platform(Protocol):
 
 
 @dataclass
-class Door:
+class OscarRecorder:
     """An OSCAR that can be asked, and a note of all that was asked.
 
     :param client: with the administrator's password.
@@ -125,7 +125,7 @@ class Door:
 
 
 @contextlib.contextmanager
-def door(platform: Platform, clean: Callable[[str], str]) -> Iterator[Door]:
+def recorder(platform: Platform, clean: Callable[[str], str]) -> Iterator[OscarRecorder]:
     """Open an OSCAR by the connections that lead to it.
 
     :param clean: takes a log as interLink answers it, and returns the container's own lines.
@@ -150,15 +150,15 @@ def door(platform: Platform, clean: Callable[[str], str]) -> Iterator[Door]:
     found = extra.get("kube_config_secret") or extra["kube_config"]
     kubernetes = config.new_client_from_config_dict(json.loads(found) if isinstance(found, str) else found)
     with client:
-        yield Door(client, s3, CoreV1Api(kubernetes), platform.image, platform.node, words, clean)
+        yield OscarRecorder(client, s3, CoreV1Api(kubernetes), platform.image, platform.node, words, clean)
     kubernetes.rest_client.pool_manager.clear()
 
 
-def api_transcript(door: Door, case: ApiCase) -> dict[str, Any]:
+def api_transcript(recorder: OscarRecorder, case: ApiCase) -> dict[str, Any]:
     """Have one conversation and return what was answered, by number and request."""
-    door.notes.clear()
-    case.talk(door)
-    return numbered(_plain(list(door.notes)))
+    recorder.notes.clear()
+    case.talk(recorder)
+    return numbered(_plain(list(recorder.notes)))
 
 
 def numbered(notes: list[dict[str, Any]]) -> dict[str, Any]:
@@ -184,4 +184,4 @@ class ApiCase:
     """A conversation."""
 
     name: str
-    talk: Callable[[Door], None]
+    talk: Callable[[OscarRecorder], None]

@@ -12,7 +12,7 @@ from typing import Any
 
 from oscar_testbed.contract import normal
 from oscar_testbed.contract.job_pods import slurm_annotations
-from oscar_testbed.contract.oscar import PAGE, Door
+from oscar_testbed.contract.oscar import PAGE, OscarRecorder
 
 _PATIENCE = 300.0
 
@@ -21,75 +21,75 @@ _PATIENCE = 300.0
 _CHANCE = ("Suspended", "Pending")
 
 
-def submitting(door: Door) -> None:
-    token = door.made("door")
-    door.ask("POST", "/job/door", note="nobody", auth=None, content=b"e30=")
-    door.ask("POST", "/job/door", note="the administrator", content=b"e30=")
-    door.submit("door", "b" * 64, note="another token")
-    door.submit("door", "short", note="short token")
-    door.submit("nobody", token, note="unknown service")
-    door.submit("door", token, "door-one", note="named")
-    door.submit("door", token, "door-one", note="named again")
+def submitting(recorder: OscarRecorder) -> None:
+    token = recorder.made("door")
+    recorder.ask("POST", "/job/door", note="nobody", auth=None, content=b"e30=")
+    recorder.ask("POST", "/job/door", note="the administrator", content=b"e30=")
+    recorder.submit("door", "b" * 64, note="another token")
+    recorder.submit("door", "short", note="short token")
+    recorder.submit("nobody", token, note="unknown service")
+    recorder.submit("door", token, "door-one", note="named")
+    recorder.submit("door", token, "door-one", note="named again")
     for note, name in (("capitals", "Door"), ("64 letters", "a" * 64), ("underscore", "a_b"), ("dot", "door.one")):
-        door.submit("door", token, name, note=f"name with {note}")
-    door.ask("DELETE", "/system/logs/door/door-one")
-    door.ask("DELETE", "/system/logs/door/nobody")
-    door.ask("DELETE", "/system/logs/nobody/door-one")
-    door.remove("door")
+        recorder.submit("door", token, name, note=f"name with {note}")
+    recorder.ask("DELETE", "/system/logs/door/door-one")
+    recorder.ask("DELETE", "/system/logs/door/nobody")
+    recorder.ask("DELETE", "/system/logs/nobody/door-one")
+    recorder.remove("door")
 
 
-def _jobs(door: Door) -> list[str]:
+def _jobs(recorder: OscarRecorder) -> list[str]:
     """Names on the first page."""
-    return sorted(door.client.get("/system/logs/queue").json()["jobs"])
+    return sorted(recorder.client.get("/system/logs/queue").json()["jobs"])
 
 
-def pages_of_jobs(door: Door) -> None:
+def pages_of_jobs(recorder: OscarRecorder) -> None:
     later = slurm_annotations("--time=5 --begin=now+1hour")
-    token = door.made("queue", annotations=later)
-    door.ask("GET", "/system/logs/queue", note="no jobs")
+    token = recorder.made("queue", annotations=later)
+    recorder.ask("GET", "/system/logs/queue", note="no jobs")
     for number in range(PAGE + 2):
-        door.submit("queue", token, f"queue-{number}", keep=False)
+        recorder.submit("queue", token, f"queue-{number}", keep=False)
     _until(
         lambda: all(
             job["status"] == "Pending"
-            for job in door.ask("GET", "/system/logs/queue", keep=False).json()["jobs"].values()
+            for job in recorder.ask("GET", "/system/logs/queue", keep=False).json()["jobs"].values()
         )
     )  # noqa: E501
-    _until(lambda: "Suspended" not in door.ask("GET", "/system/logs/queue", keep=False).text)
-    first = door.client.get("/system/logs/queue").json()
-    second = door.client.get("/system/logs/queue", params={"page": first["next_page"]}).json()
+    _until(lambda: "Suspended" not in recorder.ask("GET", "/system/logs/queue", keep=False).text)
+    first = recorder.client.get("/system/logs/queue").json()
+    second = recorder.client.get("/system/logs/queue", params={"page": first["next_page"]}).json()
     for name, page in (("first page", first), ("second page", second)):
         shown = {**page, "jobs": {job: sorted(entry) for job, entry in sorted(page["jobs"].items())}}
         shown["next_page"] = bool(page.get("next_page"))
         statuses = sorted({entry["status"] for entry in page["jobs"].values()})
         body = {**shown, "statuses": statuses}
-        door.notes.append({"asked": name, "status": 200, "type": "", "body": body})
-    door.ask("GET", "/system/logs/queue?page=nonsense")
-    door.ask("GET", "/system/logs/queue/queue-0", note="waiting")
-    door.ask("GET", "/system/logs/queue/nobody")
-    door.ask("GET", "/system/logs/nobody/queue-0")
-    door.ask("DELETE", "/system/logs/queue/queue-0")
-    _until(lambda: "queue-0" not in _jobs(door))
-    door.ask("DELETE", "/system/logs/queue/queue-0", note="again")
-    door.ask("DELETE", "/system/logs/queue", note="only successful ones")
-    left = _jobs(door)
-    door.notes.append({"asked": "left", "status": len(left), "type": "", "body": left})
-    door.ask("DELETE", "/system/logs/queue?all=true")
-    _until(lambda: not _jobs(door))
-    door.ask("GET", "/system/logs/queue", note="emptied")
-    door.ask("DELETE", "/system/logs/nobody?all=true")
-    door.remove("queue")
+        recorder.notes.append({"asked": name, "status": 200, "type": "", "body": body})
+    recorder.ask("GET", "/system/logs/queue?page=nonsense")
+    recorder.ask("GET", "/system/logs/queue/queue-0", note="waiting")
+    recorder.ask("GET", "/system/logs/queue/nobody")
+    recorder.ask("GET", "/system/logs/nobody/queue-0")
+    recorder.ask("DELETE", "/system/logs/queue/queue-0")
+    _until(lambda: "queue-0" not in _jobs(recorder))
+    recorder.ask("DELETE", "/system/logs/queue/queue-0", note="again")
+    recorder.ask("DELETE", "/system/logs/queue", note="only successful ones")
+    left = _jobs(recorder)
+    recorder.notes.append({"asked": "left", "status": len(left), "type": "", "body": left})
+    recorder.ask("DELETE", "/system/logs/queue?all=true")
+    _until(lambda: not _jobs(recorder))
+    recorder.ask("GET", "/system/logs/queue", note="emptied")
+    recorder.ask("DELETE", "/system/logs/nobody?all=true")
+    recorder.remove("queue")
 
 
-def pod_of_a_job(door: Door) -> None:
+def pod_of_a_job(recorder: OscarRecorder) -> None:
     """The pod that a job becomes."""
     later = slurm_annotations("--time=5 --begin=now+1hour")
     environment = {"variables": {"A": "1", "B": "$(A) $$ $HOME"}, "secrets": {"KEY": "hush"}}
-    token = door.made("podded", annotations=later, labels={"mine": "yes"}, environment=environment)
-    door.submit("podded", token, "podded-job", base64.b64encode(b"a b\n"), note="podded")
+    token = recorder.made("podded", annotations=later, labels={"mine": "yes"}, environment=environment)
+    recorder.submit("podded", token, "podded-job", base64.b64encode(b"a b\n"), note="podded")
 
     def pods() -> list[dict[str, Any]]:
-        answer = door.kubernetes.list_namespaced_pod(
+        answer = recorder.kubernetes.list_namespaced_pod(
             "oscar-svc", label_selector="oscar_service=podded", _preload_content=False
         )
         found: list[dict[str, Any]] = json.loads(answer.data)["items"]
@@ -97,9 +97,9 @@ def pod_of_a_job(door: Door) -> None:
 
     _until(pods)
     (pod,) = pods()
-    body = normal.tree({"metadata": _metadata(pod), **_spec(pod["spec"])}, door.words)
-    door.notes.append({"asked": "the pod", "status": len(pods()), "type": "", "body": body})
-    door.remove("podded")
+    body = normal.tree({"metadata": _metadata(pod), **_spec(pod["spec"])}, recorder.words)
+    recorder.notes.append({"asked": "the pod", "status": len(pods()), "type": "", "body": body})
+    recorder.remove("podded")
 
 
 def _metadata(pod: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,28 +150,33 @@ def _until(done: Callable[[], Any]) -> None:
         time.sleep(0.5)
 
 
-def one_job(name: str, script: str, body: bytes = b"e30=") -> Callable[[Door], None]:
-    def talk(door: Door) -> None:
-        token = door.made(name, script)
-        door.submit(name, token, f"{name}-job", body, note=name)
+def one_job(name: str, script: str, body: bytes = b"e30=") -> Callable[[OscarRecorder], None]:
+    def talk(recorder: OscarRecorder) -> None:
+        token = recorder.made(name, script)
+        recorder.submit(name, token, f"{name}-job", body, note=name)
         seen: list[str] = []
 
         def over() -> bool:
-            entry = door.client.get(f"/system/logs/{name}").json()["jobs"][f"{name}-job"]
+            entry = recorder.client.get(f"/system/logs/{name}").json()["jobs"][f"{name}-job"]
             seen.append(entry["status"])
             return entry["status"] in ("Succeeded", "Failed")
 
         _until(over)
         statuses = [status for status in normal.distinct(seen) if status not in _CHANCE]
-        door.notes.append({"asked": "statuses", "status": 0, "type": "", "body": statuses})
-        door.ask("GET", f"/system/logs/{name}", note="over")
-        log = door.ask("GET", f"/system/logs/{name}/{name}-job", keep=False)
+        recorder.notes.append({"asked": "statuses", "status": 0, "type": "", "body": statuses})
+        recorder.ask("GET", f"/system/logs/{name}", note="over")
+        log = recorder.ask("GET", f"/system/logs/{name}/{name}-job", keep=False)
         kind = log.headers.get("content-type", "")
-        note = {"asked": "the log", "status": log.status_code, "type": kind, "body": _own_lines(door.clean(log.text))}
-        door.notes.append(dict(normal.tree(note, door.words)))
-        door.ask("DELETE", f"/system/logs/{name}", note="only successful ones")
-        _until(lambda: not door.client.get(f"/system/logs/{name}").json()["jobs"])
-        door.ask("GET", f"/system/logs/{name}/{name}-job", note="deleted")
-        door.remove(name)
+        note = {
+            "asked": "the log",
+            "status": log.status_code,
+            "type": kind,
+            "body": _own_lines(recorder.clean(log.text)),
+        }
+        recorder.notes.append(dict(normal.tree(note, recorder.words)))
+        recorder.ask("DELETE", f"/system/logs/{name}", note="only successful ones")
+        _until(lambda: not recorder.client.get(f"/system/logs/{name}").json()["jobs"])
+        recorder.ask("GET", f"/system/logs/{name}/{name}-job", note="deleted")
+        recorder.remove(name)
 
     return talk

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from oscar_testbed.contract import samples
-from oscar_testbed.contract.oscar import Door, api_transcript, door
+from oscar_testbed.contract.oscar import OscarRecorder, api_transcript, recorder
 from oscar_testbed.contract.oscar_cases import API_CASES, VOLUME_CASES
 
 from airflow_provider_oscar.core.logs import strip_harness
@@ -19,17 +19,17 @@ FOLDER = samples.newest(SYSTEM)
 
 
 @pytest.fixture(scope="module")
-def oscar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+def oscar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OscarRecorder]:
     """The embedded platform's OSCAR, with its virtual node."""
-    with embedded(tmp_path_factory.mktemp("o"), slurm="builtin") as backend, door(backend, strip_harness) as found:
+    with embedded(tmp_path_factory.mktemp("o"), slurm="builtin") as backend, recorder(backend, strip_harness) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def oscar_with_volumes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+def oscar_with_volumes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OscarRecorder]:
     """The same with volumes, and quotas with them."""
     directory = tmp_path_factory.mktemp("v")
-    with embedded(directory, slurm="builtin", volumes=True) as backend, door(backend, strip_harness) as found:
+    with embedded(directory, slurm="builtin", volumes=True) as backend, recorder(backend, strip_harness) as found:
         yield found
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.metadata_db import MakePlace, World, make_place
+from tests.support.metadata_db import MakePlace, World, make_location
 
 
 @pytest.fixture
@@ -28,4 +28,4 @@ def world(airflow_db: Path) -> World:
 @pytest.fixture
 def place() -> MakePlace:
     """Makes new objects of a bucket that no other test has."""
-    return make_place
+    return make_location

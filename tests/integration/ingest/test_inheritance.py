@@ -71,7 +71,7 @@ class AssetStore:
 
 
 def memory(asset: Any, choice: str) -> WatchStateStore:
-    identity = StateIdentity(place=PLACE, choice=choice)
+    identity = StateIdentity(location=PLACE, choice=choice)
     return WatchStateStore(asset.name, identity, store=AssetStore(asset), asks=True)
 
 

@@ -116,7 +116,10 @@ async def oscar_of_ended_jobs(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
 async def test_waits_for_jobs_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     async def wait(number: int) -> None:
         trigger = JobTrigger(
-            backend="oscar", place={"conn_id": "flat", "service": "svc"}, job_id=f"job-{number}", poll_interval=0.01
+            backend="oscar",
+            backend_arguments={"conn_id": "flat", "service": "svc"},
+            job_id=f"job-{number}",
+            poll_interval=0.01,
         )
         event = await trigger.event()
         assert event["phase"] == "succeeded", event

@@ -21,7 +21,7 @@ from tests.integration.notifications.conftest import following
 KEYS = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
 
 
-class Cloud:
+class Aws:
     """A bucket whose events go to a queue."""
 
     def __init__(self, endpoint: str) -> None:
@@ -54,7 +54,7 @@ class Cloud:
 
 
 @pytest.fixture
-def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     host, port = server.get_host_and_port()
@@ -65,72 +65,72 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     monkeypatch.setattr(sqs.SqsChannel.__init__, "__kwdefaults__", {
         **sqs.SqsChannel.__init__.__kwdefaults__, "wait": 1,
     })  # fmt: skip
-    yield Cloud(endpoint)
+    yield Aws(endpoint)
     server.stop()
 
 
-async def test_objects_are_heard_of_between_listings_and_messages_deleted(cloud: Cloud) -> None:
-    cloud.put("there")
-    async with following(cloud.source()) as watch:
-        await asyncio.to_thread(cloud.put, "in/sp ace+\u00fc.h5")
+async def test_objects_are_heard_of_between_listings_and_messages_deleted(aws: Aws) -> None:
+    aws.put("there")
+    async with following(aws.source()) as watch:
+        await asyncio.to_thread(aws.put, "in/sp ace+\u00fc.h5")
         await watch.until(lambda: "in/sp ace+\u00fc.h5" in watch.heard)
         assert watch.heard["in/sp ace+\u00fc.h5"] == "created"
         assert watch.listings == 1
-        await watch.until(lambda: cloud.left() == 0)
+        await watch.until(lambda: aws.left() == 0)
 
 
-async def test_a_message_stays_until_its_events_are_stored(cloud: Cloud) -> None:
-    async with following(cloud.source()) as watch:
+async def test_a_message_stays_until_its_events_are_stored(aws: Aws) -> None:
+    async with following(aws.source()) as watch:
         watch.storing = False
-        await asyncio.to_thread(cloud.put, "late")
+        await asyncio.to_thread(aws.put, "late")
         await watch.until(lambda: "late" in watch.heard)
-        await asyncio.to_thread(cloud.put, "later")
+        await asyncio.to_thread(aws.put, "later")
         await watch.until(lambda: "later" in watch.heard)  # the queue was asked again meanwhile
-        assert cloud.left() == 2
+        assert aws.left() == 2
         await watch.store()
-        await watch.until(lambda: cloud.left() == 0)
+        await watch.until(lambda: aws.left() == 0)
 
 
-async def test_what_could_not_be_stored_is_heard_again(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_could_not_be_stored_is_heard_again(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqs, "_RETURN", 1)
-    async with following(cloud.source()) as watch:
+    async with following(aws.source()) as watch:
         watch.failing = 1
-        await asyncio.to_thread(cloud.put, "twice")
+        await asyncio.to_thread(aws.put, "twice")
         await watch.until(lambda: "twice" in watch.heard)
         watch.heard.clear()
         await watch.until(lambda: "twice" in watch.heard)
-        await watch.until(lambda: cloud.left() == 0)
+        await watch.until(lambda: aws.left() == 0)
 
 
-async def test_what_a_dead_watcher_held_is_heard_at_once_by_the_next(cloud: Cloud) -> None:
-    async with following(cloud.source()) as watch:
+async def test_what_a_dead_watcher_held_is_heard_at_once_by_the_next(aws: Aws) -> None:
+    async with following(aws.source()) as watch:
         watch.storing = False
-        await asyncio.to_thread(cloud.put, "held")
+        await asyncio.to_thread(aws.put, "held")
         await watch.until(lambda: "held" in watch.heard)
-    visible = cloud.sqs.get_queue_attributes(QueueUrl=cloud.queue, AttributeNames=["ApproximateNumberOfMessages"])
+    visible = aws.sqs.get_queue_attributes(QueueUrl=aws.queue, AttributeNames=["ApproximateNumberOfMessages"])
     assert visible["Attributes"]["ApproximateNumberOfMessages"] == "1"
 
 
-async def test_what_is_no_new_object_of_the_place_is_counted_and_deleted(cloud: Cloud) -> None:
-    source = cloud.source(prefix="in/")
+async def test_what_is_no_new_object_of_the_place_is_counted_and_deleted(aws: Aws) -> None:
+    source = aws.source(prefix="in/")
     async with following(source) as watch:
         for body in ("{", "[]", json.dumps({"Service": "Amazon S3", "Event": "s3:TestEvent"})):
-            await asyncio.to_thread(cloud.sqs.send_message, QueueUrl=cloud.queue, MessageBody=body)
-        await asyncio.to_thread(cloud.put, "elsewhere/a")
-        await asyncio.to_thread(cloud.put, "in/gone")
-        await asyncio.to_thread(cloud.s3.delete_object, Bucket="incoming", Key="in/gone")
-        await watch.until(lambda: cloud.left() == 0)
+            await asyncio.to_thread(aws.sqs.send_message, QueueUrl=aws.queue, MessageBody=body)
+        await asyncio.to_thread(aws.put, "elsewhere/a")
+        await asyncio.to_thread(aws.put, "in/gone")
+        await asyncio.to_thread(aws.s3.delete_object, Bucket="incoming", Key="in/gone")
+        await watch.until(lambda: aws.left() == 0)
         counts = source.listener.channel.skipped.counts
         assert counts["messages that are not a notification"] == 2
         assert counts["messages without a new object of this place"] >= 2
     assert set(watch.heard) <= {"in/gone"}
 
 
-async def test_without_the_queue_the_place_is_listed(cloud: Cloud) -> None:
-    cloud.sqs.delete_queue(QueueUrl=cloud.queue)
-    source = cloud.source()
+async def test_without_the_queue_the_place_is_listed(aws: Aws) -> None:
+    aws.sqs.delete_queue(QueueUrl=aws.queue)
+    source = aws.source()
     source.interval = 0.3
     async with following(source) as watch:
-        await asyncio.to_thread(cloud.put, "listed")
+        await asyncio.to_thread(aws.put, "listed")
         await watch.until(lambda: "listed" in watch.heard)
         assert watch.heard["listed"] == "listed"

@@ -79,7 +79,7 @@ JOB = RunningJob(
     request_digest="d1",
     deployment_id="dep",
     backend="oscar",
-    place={"conn_id": "ui_cluster", "service": "words"},
+    address={"conn_id": "ui_cluster", "service": "words"},
 )
 SUMMARY = {**MANIFEST, "signature": "hmac-sha256:of-the-whole", "outputs_omitted": 1}
 KEY = "a key of the deployment"

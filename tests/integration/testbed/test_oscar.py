@@ -23,7 +23,7 @@ from oscar_testbed.process import free_port, wait_until
 _numbers = itertools.count()
 
 
-class Cloud:
+class OscarCluster:
     """OSCAR over S3, Kubernetes and the built-in queue."""
 
     def __init__(self, directory):
@@ -86,11 +86,11 @@ class Cloud:
 
 
 @pytest.fixture(scope="module")
-def cloud(tmp_path_factory):
-    cloud = Cloud(tmp_path_factory.mktemp("cloud"))
-    cloud.start()
-    yield cloud
-    cloud.stop()
+def cluster(tmp_path_factory):
+    cluster = OscarCluster(tmp_path_factory.mktemp("cloud"))
+    cluster.start()
+    yield cluster
+    cluster.stop()
 
 
 @pytest.fixture(params=["", "slurm-cpu"], ids=["cloud", "interlink"])
@@ -98,9 +98,9 @@ def node(request):
     return request.param
 
 
-def test_object_goes_in_and_its_results_come_out(cloud, node):
+def test_object_goes_in_and_its_results_come_out(cluster, node):
     name = f"box{next(_numbers)}"
-    service = cloud.service(
+    service = cluster.service(
         'printf "%s %s " "$STORAGE_OBJECT_KEY" "$FROM_IMAGE$MINE"; tr a-z A-Z < "$INPUT_FILE_PATH" | '
         'tee "$TMP_OUTPUT_DIR/loud.txt"; touch "$TMP_OUTPUT_DIR/ignored.log"',
         input=[{"storage_provider": "minio.default", "path": f"{name}/in"}],
@@ -108,111 +108,111 @@ def test_object_goes_in_and_its_results_come_out(cloud, node):
         environment={"variables": {"MINE": " a b"}},
         interlink_node_name=node,
     )
-    job = cloud.submit(service, cloud.event(name, "in/a b+ü.txt"))
-    assert cloud.until(service, job) == "Succeeded"
-    assert "in/a b+ü.txt yes a b HELLO" in cloud.log(service, job)
-    assert [key for key in cloud.keys(name) if key.startswith("out/") and key != "out/"] == ["out/loud.txt"]
+    job = cluster.submit(service, cluster.event(name, "in/a b+ü.txt"))
+    assert cluster.until(service, job) == "Succeeded"
+    assert "in/a b+ü.txt yes a b HELLO" in cluster.log(service, job)
+    assert [key for key in cluster.keys(name) if key.startswith("out/") and key != "out/"] == ["out/loud.txt"]
     missed = {"start_time"} if node else set()  # interLink's plugin need not see a short job running
-    assert set(cloud.entry(service, job)) | missed == {"status", "creation_time", "start_time", "finish_time"}
+    assert set(cluster.entry(service, job)) | missed == {"status", "creation_time", "start_time", "finish_time"}
 
 
-def test_base64_body_arrives_as_the_input_file(cloud, node):
+def test_base64_body_arrives_as_the_input_file(cluster, node):
     body = b'{"x": "\\n *  $(OSCAR_SERVICE_TOKEN) $HOME"}'
-    service = cloud.service('cat "$INPUT_FILE_PATH"', interlink_node_name=node)
-    job = cloud.submit(service, base64.b64encode(body))
-    assert cloud.until(service, job) == "Succeeded"
-    assert body.decode() in cloud.log(service, job)
+    service = cluster.service('cat "$INPUT_FILE_PATH"', interlink_node_name=node)
+    job = cluster.submit(service, base64.b64encode(body))
+    assert cluster.until(service, job) == "Succeeded"
+    assert body.decode() in cluster.log(service, job)
 
 
-def test_failed_script_still_succeeds_unless_strict(cloud, node):
-    service = cloud.service("echo before; exit 3", interlink_node_name=node)
-    job = cloud.submit(service, "{}")
-    assert cloud.until(service, job) == "Succeeded"
-    with cloud.faults.during(strict=True):
-        job = cloud.submit(service, "{}")
-    assert cloud.until(service, job) == "Failed"
-    assert "before" in cloud.log(service, job)
+def test_failed_script_still_succeeds_unless_strict(cluster, node):
+    service = cluster.service("echo before; exit 3", interlink_node_name=node)
+    job = cluster.submit(service, "{}")
+    assert cluster.until(service, job) == "Succeeded"
+    with cluster.faults.during(strict=True):
+        job = cluster.submit(service, "{}")
+    assert cluster.until(service, job) == "Failed"
+    assert "before" in cluster.log(service, job)
 
 
-def test_one_slot_runs_one_job_and_a_deleted_job_is_killed(cloud):
-    service = cloud.service(f"echo $$ > {cloud.directory}/pid; sleep 300")
-    first, second = cloud.submit(service, "{}"), cloud.submit(service, "{}")
-    wait_until((cloud.directory / "pid").exists, what="the first job runs", timeout=20)
-    assert [cloud.entry(service, job)["status"] for job in (first, second)] == ["Running", "Pending"]
-    assert cloud.client.delete(f"/system/logs/{service}/{second}").status_code == 204
-    pid = int((cloud.directory / "pid").read_text())
-    assert cloud.client.delete(f"/system/logs/{service}/{first}").status_code == 204
+def test_one_slot_runs_one_job_and_a_deleted_job_is_killed(cluster):
+    service = cluster.service(f"echo $$ > {cluster.directory}/pid; sleep 300")
+    first, second = cluster.submit(service, "{}"), cluster.submit(service, "{}")
+    wait_until((cluster.directory / "pid").exists, what="the first job runs", timeout=20)
+    assert [cluster.entry(service, job)["status"] for job in (first, second)] == ["Running", "Pending"]
+    assert cluster.client.delete(f"/system/logs/{service}/{second}").status_code == 204
+    pid = int((cluster.directory / "pid").read_text())
+    assert cluster.client.delete(f"/system/logs/{service}/{first}").status_code == 204
     wait_until(lambda: not os.path.exists(f"/proc/{pid}"), what="the script is gone", timeout=10)
-    assert cloud.client.get(f"/system/logs/{service}").json() == {"jobs": {}}
+    assert cluster.client.get(f"/system/logs/{service}").json() == {"jobs": {}}
 
 
-def test_deleting_an_offloaded_job_cancels_its_batch_job(cloud):
-    service = cloud.service("sleep 300", interlink_node_name="slurm-cpu")
-    job = cloud.submit(service, "{}")
-    cloud.until(service, job, "Running")
-    batch = next(one for one in cloud.slurm.jobs().values() if one.state == "R")
-    assert cloud.client.delete(f"/system/logs/{service}/{job}").status_code == 204
-    wait_until(lambda: cloud.slurm.jobs()[batch.job_id].state == "CA", what="the batch job ends", timeout=20)
-    wait_until(lambda: not cloud.client.get(f"/system/logs/{service}").json()["jobs"], what="it is gone", timeout=20)
+def test_deleting_an_offloaded_job_cancels_its_batch_job(cluster):
+    service = cluster.service("sleep 300", interlink_node_name="slurm-cpu")
+    job = cluster.submit(service, "{}")
+    cluster.until(service, job, "Running")
+    batch = next(one for one in cluster.slurm.jobs().values() if one.state == "R")
+    assert cluster.client.delete(f"/system/logs/{service}/{job}").status_code == 204
+    wait_until(lambda: cluster.slurm.jobs()[batch.job_id].state == "CA", what="the batch job ends", timeout=20)
+    wait_until(lambda: not cluster.client.get(f"/system/logs/{service}").json()["jobs"], what="it is gone", timeout=20)
 
 
-def test_body_too_large_for_a_variable_fails_the_job(cloud):
-    service = cloud.service("true")
-    job = cloud.submit(service, base64.b64encode(b"x" * 100_000))
-    assert cloud.until(service, job) == "Failed"
-    assert "too long" in cloud.log(service, job)
+def test_body_too_large_for_a_variable_fails_the_job(cluster):
+    service = cluster.service("true")
+    job = cluster.submit(service, base64.b64encode(b"x" * 100_000))
+    assert cluster.until(service, job) == "Failed"
+    assert "too long" in cluster.log(service, job)
 
 
-def test_service_survives_a_restart_of_oscar(cloud):
-    service = cloud.service("echo still here")
-    before = cloud.client.get(f"/system/services/{service}").json()
-    cloud.oscar.stop()
-    assert not cloud.oscar.healthy()
-    cloud.oscar.start()
-    assert cloud.client.get(f"/system/services/{service}").json() == before
-    job = cloud.submit(service, "{}")
-    assert cloud.until(service, job) == "Succeeded"
+def test_service_survives_a_restart_of_oscar(cluster):
+    service = cluster.service("echo still here")
+    before = cluster.client.get(f"/system/services/{service}").json()
+    cluster.oscar.stop()
+    assert not cluster.oscar.healthy()
+    cluster.oscar.start()
+    assert cluster.client.get(f"/system/services/{service}").json() == before
+    job = cluster.submit(service, "{}")
+    assert cluster.until(service, job) == "Succeeded"
 
 
-def test_config_gives_the_keys_of_the_store(cloud):
-    config = cloud.client.get("/system/config").json()
+def test_config_gives_the_keys_of_the_store(cluster):
+    config = cluster.client.get("/system/config").json()
     assert config["config"]["interLink_available"] is True
-    assert config["minio_provider"]["endpoint"] == cloud.s3.endpoint
-    assert config["minio_provider"]["secret_key"] == cloud.s3.secret_key
+    assert config["minio_provider"]["endpoint"] == cluster.s3.endpoint
+    assert config["minio_provider"]["secret_key"] == cluster.s3.secret_key
 
 
-def test_presigned_url_uploads(cloud):
+def test_presigned_url_uploads(cluster):
     name = f"box{next(_numbers)}"
-    assert cloud.client.post("/system/buckets", json={"bucket_name": name}).status_code == 201
+    assert cluster.client.post("/system/buckets", json={"bucket_name": name}).status_code == 201
     body = {"object_key": "a/b", "operation": "upload"}
-    answer = cloud.client.post(f"/system/buckets/{name}/presign", json=body).json()
+    answer = cluster.client.post(f"/system/buckets/{name}/presign", json=body).json()
     assert httpx.request(answer["method"], answer["url"], content=b"x").is_success
-    objects = cloud.client.get(f"/system/buckets/{name}").json()["objects"]
+    objects = cluster.client.get(f"/system/buckets/{name}").json()["objects"]
     assert [(one["object_name"], one["size_bytes"]) for one in objects] == [("a/b", 1)]
-    assert cloud.client.delete(f"/system/buckets/{name}").status_code == 204
+    assert cluster.client.delete(f"/system/buckets/{name}").status_code == 204
 
 
-def test_upload_to_the_input_of_a_service_starts_its_job(cloud):
+def test_upload_to_the_input_of_a_service_starts_its_job(cluster):
     name = f"box{next(_numbers)}"
-    service = cloud.service(
+    service = cluster.service(
         'tr a-z A-Z < "$INPUT_FILE_PATH" > "$TMP_OUTPUT_DIR/loud.txt"',
         input=[{"storage_provider": "minio.default", "path": f"{name}/in"}],
         output=[{"storage_provider": "minio.default", "path": f"{name}/out"}],
     )
-    cloud.s3.client().put_object(Bucket=name, Key="in/a.txt", Body=b"hello")
-    wait_until(lambda: cloud.client.get(f"/system/logs/{service}").json()["jobs"], what="a job starts", timeout=30)
-    (job,) = cloud.client.get(f"/system/logs/{service}").json()["jobs"]
+    cluster.s3.client().put_object(Bucket=name, Key="in/a.txt", Body=b"hello")
+    wait_until(lambda: cluster.client.get(f"/system/logs/{service}").json()["jobs"], what="a job starts", timeout=30)
+    (job,) = cluster.client.get(f"/system/logs/{service}").json()["jobs"]
     assert job.startswith(f"{service}-")
-    assert cloud.until(service, job) == "Succeeded"
-    assert cloud.s3.client().get_object(Bucket=name, Key="out/loud.txt")["Body"].read() == b"HELLO"
+    assert cluster.until(service, job) == "Succeeded"
+    assert cluster.s3.client().get_object(Bucket=name, Key="out/loud.txt")["Body"].read() == b"HELLO"
 
 
-def test_synchronous_call_answers_what_the_script_printed_or_the_file_it_made(cloud):
+def test_synchronous_call_answers_what_the_script_printed_or_the_file_it_made(cluster):
     def call(script, **more):
-        service = cloud.service(script, log_level="CRITICAL", **more)
-        token = cloud.client.get(f"/system/services/{service}").json()["token"]
+        service = cluster.service(script, log_level="CRITICAL", **more)
+        token = cluster.client.get(f"/system/services/{service}").json()["token"]
         headers = {"Authorization": f"Bearer {token}"}
-        url = f"{cloud.oscar.url}/run/{service}"
+        url = f"{cluster.oscar.url}/run/{service}"
         return httpx.post(url, headers=headers, content=base64.b64encode(b"hello"), timeout=60)
 
     assert call('tr a-z A-Z < "$INPUT_FILE_PATH"').text.strip() == "HELLO"
@@ -220,64 +220,69 @@ def test_synchronous_call_answers_what_the_script_printed_or_the_file_it_made(cl
     assert base64.b64decode(made.text) == b"hello"
     assert call("true", interlink_node_name="slurm-cpu").status_code == 502
     assert (
-        httpx.post(f"{cloud.oscar.url}/run/nobody", headers={"Authorization": f"Bearer {'a' * 64}"}).status_code == 401
+        httpx.post(f"{cluster.oscar.url}/run/nobody", headers={"Authorization": f"Bearer {'a' * 64}"}).status_code
+        == 401
     )
 
 
-def test_exposed_service_answers_stops_and_starts_again(cloud):
+def test_exposed_service_answers_stops_and_starts_again(cluster):
     number = free_port()
     serve = f'exec python3 -u -m http.server {number} --bind 127.0.0.1 --directory "$d"'
     program = f'd=$(mktemp -d); echo there > "$d/a"; {serve}'
-    service = cloud.service(program, expose={"api_port": [number], "rewrite_target": True})
+    service = cluster.service(program, expose={"api_port": [number], "rewrite_target": True})
     path = f"/system/services/{service}"
 
     def state():
-        return cloud.client.get(f"{path}/deployment").json()["state"]
+        return cluster.client.get(f"{path}/deployment").json()["state"]
 
     wait_until(lambda: state() == "ready", what="the service answers", timeout=30)
-    assert httpx.get(f"{cloud.oscar.url}{path}/exposed/a", timeout=30).text == "there\n"
-    wait_until(lambda: cloud.client.get(f"{path}/deployment/logs").json()["entries"], what="it logs", timeout=10)
-    assert cloud.client.post(f"{path}/stop").json()["state"] == "stopped"
-    assert httpx.get(f"{cloud.oscar.url}{path}/exposed/a", timeout=30).status_code == 503
-    cloud.client.post(f"{path}/start")
+    assert httpx.get(f"{cluster.oscar.url}{path}/exposed/a", timeout=30).text == "there\n"
+    wait_until(lambda: cluster.client.get(f"{path}/deployment/logs").json()["entries"], what="it logs", timeout=10)
+    assert cluster.client.post(f"{path}/stop").json()["state"] == "stopped"
+    assert httpx.get(f"{cluster.oscar.url}{path}/exposed/a", timeout=30).status_code == 503
+    cluster.client.post(f"{path}/start")
     wait_until(lambda: state() == "ready", what="the service answers again", timeout=30)
-    assert cloud.client.delete(path).status_code == 204
-    plain = cloud.service("true")
-    assert cloud.client.post(f"/system/services/{plain}/stop").status_code == 400
-    assert cloud.client.get(f"/system/services/{plain}/deployment").json()["state"] == "unavailable"
+    assert cluster.client.delete(path).status_code == 204
+    plain = cluster.service("true")
+    assert cluster.client.post(f"/system/services/{plain}/stop").status_code == 400
+    assert cluster.client.get(f"/system/services/{plain}/deployment").json()["state"] == "unavailable"
 
 
-def test_job_of_a_federated_service_goes_to_the_member_when_there_is_no_room(cloud):
-    other = cloud.service("echo there")
-    cluster = {"endpoint": cloud.oscar.url, "auth_user": cloud.oscar.username, "auth_password": cloud.oscar.password}
+def test_job_of_a_federated_service_goes_to_the_member_when_there_is_no_room(cluster):
+    other = cluster.service("echo there")
+    own = {
+        "endpoint": cluster.oscar.url,
+        "auth_user": cluster.oscar.username,
+        "auth_password": cluster.oscar.password,
+    }
     member = {"type": "oscar", "cluster_id": "b", "service_name": other, "priority": 0}
-    service = cloud.service(
+    service = cluster.service(
         "echo here",
-        clusters={"b": {**cluster, "ssl_verify": False}},
+        clusters={"b": {**own, "ssl_verify": False}},
         environment={"secrets": {"refresh_token": "r"}},
         federation={"group_id": "g", "members": [member]},
     )
-    with cloud.faults.during(no_room=True):
-        job = cloud.submit(service, "{}")
+    with cluster.faults.during(no_room=True):
+        job = cluster.submit(service, "{}")
         wait_until(
-            lambda: job in cloud.client.get(f"/system/logs/{other}").json()["jobs"], what="it is there", timeout=20
+            lambda: job in cluster.client.get(f"/system/logs/{other}").json()["jobs"], what="it is there", timeout=20
         )
-    assert cloud.client.get(f"/system/logs/{service}").json()["jobs"] == {}
-    assert cloud.until(other, job) == "Succeeded"
+    assert cluster.client.get(f"/system/logs/{service}").json()["jobs"] == {}
+    assert cluster.until(other, job) == "Succeeded"
 
 
-def test_secrets_on_disk_are_for_their_owner_only(cloud):
-    private = [cloud.directory / "oscar/credentials.json", *Path(cloud.directory / "oscar/keys").iterdir()]
-    private += (cloud.directory / "oscar/services").glob("*/*.yaml")
+def test_secrets_on_disk_are_for_their_owner_only(cluster):
+    private = [cluster.directory / "oscar/credentials.json", *Path(cluster.directory / "oscar/keys").iterdir()]
+    private += (cluster.directory / "oscar/services").glob("*/*.yaml")
     assert {path.stat().st_mode & 0o077 for path in private} == {0}
 
 
 @pytest.mark.parametrize("name", ["a%0Ab", "a%0A", "%0A"])
-def test_name_with_a_newline_is_answered_like_any_unknown_name(cloud, name):
-    service = cloud.service("true")
+def test_name_with_a_newline_is_answered_like_any_unknown_name(cluster, name):
+    service = cluster.service("true")
     for path in ("/system/services/{}", f"/system/logs/{service}/{{}}", "/system/logs/{}"):
-        known, hostile = (cloud.client.get(path.format(each)) for each in ("unknown", name))
+        known, hostile = (cluster.client.get(path.format(each)) for each in ("unknown", name))
         assert hostile.status_code == known.status_code, path
         assert hostile.headers.get("content-type") == known.headers.get("content-type"), path
-    answers = [cloud.client.delete(f"/system/logs/{service}/{each}").status_code for each in ("unknown", name)]
+    answers = [cluster.client.delete(f"/system/logs/{service}/{each}").status_code for each in ("unknown", name)]
     assert answers[0] == answers[1]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.testbed.test_oscar import cloud
+from tests.integration.testbed.test_oscar import cluster
 
 ROOT = Path(__file__).parents[3]
 PYTHON = ROOT / ".venv-clients" / "bin" / "python"
@@ -21,13 +21,13 @@ REFUSED = {
     "update_federation_members": "500",
 }
 
-__all__ = ["cloud"]
+__all__ = ["cluster"]
 
 
 @pytest.mark.skipif(not PYTHON.exists(), reason="oscar-python 2.2.0 is not installed; make clients")
-def test_every_method_of_oscar_python_is_answered_as_oscar_answers_it(cloud, tmp_path):
+def test_every_method_of_oscar_python_is_answered_as_oscar_answers_it(cluster, tmp_path):
     program = ROOT / "tests" / "support" / "oscar_python_calls.py"
-    command = [PYTHON, program, cloud.oscar.url, cloud.oscar.username, cloud.oscar.password, tmp_path]
+    command = [PYTHON, program, cluster.oscar.url, cluster.oscar.username, cluster.oscar.password, tmp_path]
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])

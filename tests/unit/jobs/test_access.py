@@ -22,7 +22,7 @@ from airflow_provider_oscar.core.staging import StageIn, StageOutS3Post
 from airflow_provider_oscar.jobs.access import (
     AccessPlan,
     AccessRenewer,
-    document_place,
+    document_location,
     publish,
     renew,
     withdraw,
@@ -150,7 +150,7 @@ def test_a_document_is_withdrawn_and_then_nothing_is_renewed(store, plan):
     withdraw(plan.output_uri, "c", "t-1", lambda *_: store)
     assert store.objects == {}
     assert renew(plan.output_uri, "c", "t-1", [KEY], stores=lambda *_: store, now=NOW) is None
-    assert document_place("dcache://door/a/b", "t-1") == ("/a/b/.airflow-oscar-access", "t-1")
+    assert document_location("dcache://door/a/b", "t-1") == ("/a/b/.airflow-oscar-access", "t-1")
 
 
 def test_a_renewal_that_fails_is_tried_again_long_before_the_access_ends():

@@ -114,7 +114,7 @@ def test_a_sensor_finds_a_job_that_was_handed_on_and_waits_for_it_there(monkeypa
         sensor.render_template_fields({"params": {"there": "mine"}})
         with pytest.raises(TaskDeferred) as raised:
             sensor.execute(context())
-        assert json.loads(raised.value.trigger.place["elsewhere"]) == [["mine", "svc"]]
+        assert json.loads(raised.value.trigger.backend_arguments["elsewhere"]) == [["mine", "svc"]]
         south.runner.jobs("svc")[NAME].status = "Succeeded"
         monkeypatch.setattr(type(south.runner.jobs("svc")[NAME]), "has_pod", lambda _: True)
         assert sensor.execute(context()) == "succeeded"

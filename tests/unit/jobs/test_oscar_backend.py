@@ -48,7 +48,9 @@ async def only_event(waiter):
 
 
 def trigger(**arguments):
-    made = JobTrigger(**{"backend": "oscar", "place": PLACE, "job_id": "j", "poll_interval": 0.001} | arguments)
+    made = JobTrigger(
+        **{"backend": "oscar", "backend_arguments": PLACE, "job_id": "j", "poll_interval": 0.001} | arguments
+    )
     made.pauses = []
 
     async def sleep(seconds):

@@ -83,7 +83,7 @@ async def test_log_that_cannot_be_read_does_not_end_the_wait(cluster, monkeypatc
 
 async def test_kill_by_the_user_deletes_the_pod(cluster):
     cluster.put("j", JobPhase.RUNNING)
-    await JobTrigger(backend="interlink", place=PLACE, job_id="j").on_kill()
+    await JobTrigger(backend="interlink", backend_arguments=PLACE, job_id="j").on_kill()
     assert cluster.deleted == ["j"]
 
 

@@ -75,7 +75,11 @@ def test_pod_carries_target_supervisor_and_secret(cluster):
     assert json.loads(cluster.secrets[name]["job.json"])["placement"] == "hpc-gpu"
     assert isinstance(pause.trigger, JobTrigger)
     assert pause.trigger.backend == "interlink"
-    assert pause.trigger.place == {"conn_id": "interlink_default", "namespace": "hpc-jobs", "node": "leonardo"}
+    assert pause.trigger.backend_arguments == {
+        "conn_id": "interlink_default",
+        "namespace": "hpc-jobs",
+        "node": "leonardo",
+    }
 
 
 def test_nothing_secret_is_in_the_pod_or_the_deferral(cluster, supervisor):

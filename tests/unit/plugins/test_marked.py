@@ -25,7 +25,7 @@ from tests.support.fakes import FakeCluster, FakeOscar
 
 OSCAR = OscarBackend(conn_id="oscar_default", service="words", elsewhere="[]")
 PODS = InterLinkBackend(conn_id="interlink_default", namespace="jobs")
-JOB = RunningJob(submission_id="t-1", job_id="t-1", backend="oscar", place=OSCAR.address())
+JOB = RunningJob(submission_id="t-1", job_id="t-1", backend="oscar", address=OSCAR.address())
 
 
 class FakeSystem:
@@ -153,7 +153,7 @@ def test_only_a_job_at_work_is_cancelled_since_an_ended_one_holds_its_log(monkey
 
 @pytest.mark.parametrize("place", [OSCAR, PODS], ids=["oscar", "pods"])
 def test_where_a_job_runs_is_what_its_task_remembered(place):
-    found = job_system(RunningJob(submission_id="t-1", job_id="t-1", backend=place.name, place=place.address()))
+    found = job_system(RunningJob(submission_id="t-1", job_id="t-1", backend=place.name, address=place.address()))
     assert found is not None
     assert (found.name, found.key) == (place.name, place.key)
     assert job_system(RunningJob(submission_id="t-1", job_id="t-1")) is None

@@ -54,7 +54,7 @@ def test_the_sensor_starts_at_the_stores_time(monkeypatch: pytest.MonkeyPatch) -
     event = deferred(sensor)
     assert event.timeout == timedelta(seconds=60)
     trigger = event.trigger
-    assert (trigger.since, trigger.place["bucket"], trigger.place["prefix"]) == (NOON.isoformat(), "b", "in/")
+    assert (trigger.since, trigger.location["bucket"], trigger.location["prefix"]) == (NOON.isoformat(), "b", "in/")
     assert trigger.batch
 
 
@@ -75,7 +75,7 @@ def test_a_wrong_connection_fails_at_once(monkeypatch: pytest.MonkeyPatch) -> No
 async def test_the_oldest_new_object_is_found_first(monkeypatch: pytest.MonkeyPatch) -> None:
     trigger = ObjectsTrigger(
         kind="s3",
-        place={"conn_id": "store", "bucket": "bucket"},
+        location={"conn_id": "store", "bucket": "bucket"},
         filter={"suffix": ".h5"},
         poll_interval=0.01,
         since=NOON.isoformat(),
@@ -87,7 +87,7 @@ async def test_the_oldest_new_object_is_found_first(monkeypatch: pytest.MonkeyPa
 async def test_a_batch_holds_all_new_objects_oldest_first(monkeypatch: pytest.MonkeyPatch) -> None:
     trigger = ObjectsTrigger(
         kind="s3",
-        place={"conn_id": "store", "bucket": "bucket"},
+        location={"conn_id": "store", "bucket": "bucket"},
         filter={"min_size": 5},
         poll_interval=0.01,
         batch=True,

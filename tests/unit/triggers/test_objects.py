@@ -33,7 +33,7 @@ def dcache(**arguments: Any) -> DCacheNewObjectTrigger:
         pytest.param(s3(suffix=".h5", ignore=("*.tmp", "*.part"), start="all"), id="s3"),
         pytest.param(dcache(recursive=True, quiet_period=5, notifications="none"), id="dcache"),
         pytest.param(
-            ObjectsTrigger(kind="s3", place={"conn_id": "store", "bucket": "b"}, since="2026-11-22T12:00:00+00:00"),
+            ObjectsTrigger(kind="s3", location={"conn_id": "store", "bucket": "b"}, since="2026-11-22T12:00:00+00:00"),
             id="sensor",
         ),
     ],

@@ -25,13 +25,13 @@ from airflow_provider_oscar.triggers.outages import OutageTrigger
 CASES = {
     JobTrigger: {
         "backend": "interlink",
-        "place": {"conn_id": "interlink_default", "namespace": "default", "node": "vk"},
+        "backend_arguments": {"conn_id": "interlink_default", "namespace": "default", "node": "vk"},
         "job_id": "train-1",
         "deadline": 1.5e9,
         "pending_event": {"status": "ended", "phase": "succeeded", "exit_code": 0},
     },
     S3NewObjectTrigger: {"asset_name": "inbox", "conn_id": "oscar_s3_default", "bucket": "in"},
-    ObjectsTrigger: {"kind": "s3", "place": {"conn_id": "oscar_s3_default", "bucket": "in"}, "batch": True},
+    ObjectsTrigger: {"kind": "s3", "location": {"conn_id": "oscar_s3_default", "bucket": "in"}, "batch": True},
     VirtualNodeTrigger: {"conn_id": "interlink_default", "node": "hpc", "accelerators": {"a": 1}, "deadline": 1.5e9},
     OutageTrigger: {"until": 1.5e9, "outage": {"since": 1.4e9, "pauses": 2, "until": 1.5e9}},
     DCacheTapeTrigger: {"conn_id": "dcache_default", "requests": ["id"], "deadline": 1.5e9},

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import Executor, Future
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,7 +19,6 @@ from airflow_provider_oscar.core.replay import MEMORY_ANSWER, MEMORY_REQUEST
 from airflow_provider_oscar.triggers.objects import S3NewObjectTrigger
 from airflow_provider_oscar.watch import state_shapes, state_store, watcher
 from airflow_provider_oscar.watch.source import ListingSource, Page
-from airflow_provider_oscar.watch.threads import own_thread
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -96,17 +96,30 @@ class FakeAccessor:
             raise RuntimeError("the API server is away")
 
 
-async def quiet() -> None:
-    """Wait until nothing is left to do in the running loop, and for the threads that work for watchers.
+class InPlace(Executor):
+    """Does at once what it is given, so that a test need not find out what a thread has still to do."""
 
-    No time decides: a thread of one worker has done all before once it did what was submitted last, and the loop has
-    nothing to do when nothing is ready but this task. What waits for a time goes on waiting.
-    """
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        try:
+            done.set_result(fn(*args, **kwargs))
+        except BaseException as error:  # noqa: BLE001 - as an executor does
+            done.set_exception(error)
+        return done
+
+
+@pytest.fixture(autouse=True)
+def _without_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let watchers compute in the event loop: with threads, a busy machine decided what a test saw."""
+    for module in (state_store, watcher):
+        monkeypatch.setattr(module, "own_thread", lambda name: InPlace())
+
+
+async def quiet() -> None:
+    """Wait until nothing is left to do in the running loop; what waits for a time goes on waiting."""
     loop = asyncio.get_running_loop()
     idle = 0
     while idle < 3:
-        for thread in map(own_thread, (state_store._PACKING, watcher._PRUNING)):
-            await loop.run_in_executor(thread, lambda: None)
         await asyncio.sleep(0)
         idle = 0 if loop._ready else idle + 1  # type: ignore[attr-defined]
 
@@ -175,7 +188,7 @@ class FakeTriggerer:
 
     async def __aenter__(self) -> FakeTriggerer:
         self._tasks = [asyncio.create_task(self._run(number, each)) for number, each in enumerate(self._triggers)]
-        await self.settle()
+        await self.wait_idle()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -196,8 +209,9 @@ class FakeTriggerer:
                         self._manager.confirm_persisted([sequence])
         except Exception as error:  # noqa: BLE001
             self.failed.append(error)
+            self.bucket.idle.set()  # nobody will list it any more
 
-    async def settle(self) -> None:
+    async def wait_idle(self) -> None:
         """Wait until the bucket is idle and all that can be acknowledged is written."""
         await asyncio.wait_for(self.bucket.idle.wait(), 60)
         await quiet()
@@ -205,7 +219,7 @@ class FakeTriggerer:
     async def list_once(self) -> None:
         """Have the bucket listed once."""
         self.bucket.go()
-        await self.settle()
+        await self.wait_idle()
 
     def keys(self, asset: str = "inbox") -> list[str]:
         return [event.key for event in self.stored[asset]]

@@ -346,9 +346,9 @@ def test_a_connection_gives_a_login_and_the_options_of_the_class(monkeypatch: py
         "AIRFLOW_CONN_LAB",
         '{"conn_type": "generic", "port": 22, "login": "u", "password": "p", "extra": {"timeout": 5}}',
     )
-    options = FileSystemHook.of_place("ftp://h/in", "lab")._options()
+    options = FileSystemHook.of_location("ftp://h/in", "lab")._options()
     assert options == {"host": "h", "port": 22, "username": "u", "password": "p", "timeout": 5}
-    assert FileSystemHook.of_place("ftp://h/in", "")._options() == {"host": "h"}
+    assert FileSystemHook.of_location("ftp://h/in", "")._options() == {"host": "h"}
 
 
 # --- the promise ---------------------------------------------------------------------------------------------------

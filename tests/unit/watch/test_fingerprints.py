@@ -51,7 +51,7 @@ def test_what_was_added_since_is_told_of_the_set_it_grew_out_of_alone():
 
 async def test_a_page_of_a_long_first_listing_costs_no_more_late_than_early() -> None:
     store = FakeStore()
-    identity = StateIdentity(place=("s3", "b"), choice="all")
+    identity = StateIdentity(location=("s3", "b"), choice="all")
     states = WatchStateStore("inbox", identity, store=store.accessor(name="inbox"))
     policy = Policy(accepts=lambda event: True, start=Start.ALL, options=WatchOptions(lookback=timedelta(hours=1)))
     watcher = Watcher("a bucket", policy, states)

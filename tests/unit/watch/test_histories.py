@@ -74,7 +74,7 @@ class History(RuleBasedStateMachine):
         # The filters differ in words and not in what they let pass.
         accepts: Callable[[ObjectEvent], bool] = ObjectFilter(regex="in/" + "(|x)" * self.filters).accepts
         policy = Policy(accepts, self.start, self.options, strategy=self.strategy)
-        identity = StateIdentity(place=PLACE, choice=f"filter {self.filters}")
+        identity = StateIdentity(location=PLACE, choice=f"filter {self.filters}")
         state_store = WatchStateStore("inbox", identity, store=self.states.accessor(name="inbox"))
         self.watcher = Watcher("a watcher", policy, state_store)
 

@@ -178,15 +178,15 @@ def test_a_partition_that_was_away_starts_anew_whatever_was_open_before(before, 
     for offset in range(3, 9):  # it comes back at the group's place
         offsets.read(message(offset, assignment=2))
     assert [offsets.done(message(offset)) for offset in range(6)] == [None] * 6  # late, of the time before
-    position, settled = 3, set(range(3))
+    position, processed = 3, set(range(3))
     for offset in after:
-        settled.add(offset)
+        processed.add(offset)
         position = offsets.done(message(offset, assignment=2)) or position
-        assert set(range(position)) <= settled
+        assert set(range(position)) <= processed
     assert (position, offsets.count) == (9, 0)
 
 
-async def test_more_messages_than_are_kept_wait_and_each_is_settled() -> None:
+async def test_more_messages_than_are_kept_wait_and_each_is_processed() -> None:
     count = 3000
     topic = Topic(*(record(f"in/{number}") for number in range(count)))
     found = channel(topic)

@@ -198,7 +198,7 @@ async def test_states_that_nobody_uses_are_removed() -> None:
     fake, now = FakeStore(), [NOON]
 
     def opened(choice: str) -> WatchStateStore:
-        identity = StateIdentity(place=("s3", "b"), choice=choice)
+        identity = StateIdentity(location=("s3", "b"), choice=choice)
         return WatchStateStore("inbox", identity, store=fake.accessor(name="inbox"), clock=lambda: now[0])
 
     old, new = opened("old"), opened("new")
@@ -236,7 +236,7 @@ async def test_what_is_written_is_proportional_to_what_is_new(bucket: FakeBucket
             async with asyncio.timeout(60):
                 while len(triggerer.keys()) < count:  # noqa: ASYNC110 - the triggerer is at work
                     await asyncio.sleep(0.01)
-            await triggerer.settle()
+            await triggerer.wait_idle()
         assert store.remembered() >= count
         assert store.written < 2.5 * sum(map(len, store.values.values()))
 
@@ -320,7 +320,7 @@ async def test_how_a_watcher_is_doing_is_a_small_value_beside_its_state(store: F
     reports: list[WatcherStatus] = []
 
     def opened() -> Watcher:
-        identity = StateIdentity(place=("s3", "b"), choice="all")
+        identity = StateIdentity(location=("s3", "b"), choice="all")
         return Watcher(
             "watcher of asset 'inbox'",
             Policy(ObjectFilter(suffix=".h5").accepts, Start.NOW, WatchOptions()),
@@ -376,7 +376,7 @@ def test_the_numbers_of_a_watcher_are_metrics_of_airflow(monkeypatch: pytest.Mon
 
 
 async def test_empty_files_and_directory_markers_are_left_out_by_policy_and_counted(store: FakeStore) -> None:
-    identity = StateIdentity(place=("s3", "b"), choice="all")
+    identity = StateIdentity(location=("s3", "b"), choice="all")
     policy = Policy(ObjectFilter(empty="skip").accepts, Start.ALL, WatchOptions())
     subject = Watcher("watcher", policy, WatchStateStore("inbox", identity, store=store.accessor(name="inbox")))
     there = [listed("dir/", size=0), listed("dir/a", size=0), listed("dir/b"), listed("x.part")]
