@@ -33,6 +33,16 @@ def test_what_fills_at_the_beginning_is_flat():
     assert growing(growths("p", samples(rss=lambda n: 200.0 + 10.0 * min(n, 30)))) == []
 
 
+def test_a_pool_that_starts_its_next_threads_late_is_flat():
+    hour = [Sample(30.0 * n, 500.0, 50, 16 + (n > 50) + (n > 70) + (n > 95)) for n in range(STEPS)]
+    assert growing(growths("p", hour)) == []
+
+
+def test_a_thread_for_every_tenth_job_is_named():
+    hour = [Sample(30.0 * n, 500.0, 50, 16 + n // 8) for n in range(STEPS)]
+    assert growing(growths("p", hour)) == ["threads"]
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
