@@ -139,7 +139,7 @@ bench-oscar: $(STAMP) ## Measure waiting for 1000 OSCAR jobs against one poll ea
 
 .PHONY: bench-placement
 bench-placement: $(STAMP) ## Compare the placement policies with fixed choices and with an oracle, in simulated load.
-	@$(BIN)/python -m tests.bench.placement
+	@$(BIN)/python -m tests.bench.placement --write docs/performance.md
 
 .PHONY: placement-proof
 placement-proof: $(STAMP) ## Let three DAGs place 201 objects on the embedded platform; export and score what they predicted (half an hour).

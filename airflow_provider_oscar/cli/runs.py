@@ -51,9 +51,19 @@ COLUMNS = (
     "cost",
     "energy_kwh",
 )
-#: Columns of a score: share of jobs that ended within their interval (0.8 is meant), median of the error relative to
+#: Columns of a score: share of jobs that ended within their interval (0.8 is meant), and of the newest 20 of
+#: these, median of the error relative to
 #: what happened, and mean of the error in seconds.
-SCORES = ("jobs", "succeeded", "target_faults", "predicted", "within_interval", "relative_error", "mean_error")
+SCORES = (
+    "jobs",
+    "succeeded",
+    "target_faults",
+    "predicted",
+    "within_interval",
+    "lately",
+    "relative_error",
+    "mean_error",
+)
 #: Name of the row of all jobs.
 ALL = "all"
 #: Rows that are held at once.
@@ -100,6 +110,7 @@ def _score_row(by: str, name: str, records: Sequence[RunRecord]) -> dict[str, ob
         "target_faults": sum(each.target_fault for each in records),
         "predicted": found.predicted,
         "within_interval": "" if found.calibration is None else round(found.calibration, 3),
+        "lately": "" if found.lately is None else round(found.lately, 3),
         "relative_error": "" if found.relative_error is None else round(found.relative_error, 3),
         "mean_error": "" if found.mean_error is None else round(found.mean_error, 3),
     }

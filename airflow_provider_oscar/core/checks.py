@@ -54,6 +54,11 @@ def check_value(given: object, hint: object, display_name: str) -> None:
         raise DefinitionError(f"{display_name} is {shown}; expected {_words(hint)}{example}{meant}")
 
 
+def is_template(given: object) -> bool:
+    """Tell whether a text is known only when the task runs."""
+    return isinstance(given, str) and ("{{" in given or "{%" in given)
+
+
 def takes_list(hint: object) -> bool:
     """Whether a list is of the type, and a text is not."""
     kinds = [get_origin(kind) or kind for kind in _alternatives(hint)]

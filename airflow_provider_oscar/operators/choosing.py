@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,9 +19,16 @@ from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.jobs.backend import JobSystem
 from airflow_provider_oscar.operators.placement_store import RunStore
 from airflow_provider_oscar.placement.breaker import CircuitBreaker
-from airflow_provider_oscar.placement.learned import decide_many
+from airflow_provider_oscar.placement.learned import decide_many, placed_by
+from airflow_provider_oscar.placement.occupancy import PlacedJob
 from airflow_provider_oscar.placement.policies import HistorySnapshot, PlacementPolicy
-from airflow_provider_oscar.placement.targets import Decision, PlacementRequest, PlacementTarget, TargetObservation
+from airflow_provider_oscar.placement.targets import (
+    AUTOMATIC,
+    Decision,
+    PlacementRequest,
+    PlacementTarget,
+    TargetObservation,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -28,8 +36,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 #: Seconds after which a policy is said to be slow.
 SLOW = 10.0
-#: Words that leave the choice to the policy.
-AUTOMATIC = ("", "auto", "none")
 #: Seconds between two polls while no target takes the work: at first, and at most.
 SHORTEST_WAIT, LONGEST_WAIT = 15.0, 300.0
 
@@ -149,9 +155,12 @@ class TargetSelector:
         if self.store is None:
             return decide_many(self.policy, requests, self.targets, seen)
         history = self.store.history((target.name for target in self.targets), now=self.now)
-        snapshot = HistorySnapshot(history, self.now)
+        placed = self.store.placed((target.name for target in self.targets), now=self.now)
+        # A task that decides once more does not stand in its own way.
+        others = {name: tuple(each for each in jobs if not self._is_own(each)) for name, jobs in placed.items()}
+        snapshot = HistorySnapshot(history, self.now, others)
         if any(request.target for request in requests):
-            return decide_many(self.policy, requests, self.targets, seen, snapshot)
+            return self._note(decide_many(self.policy, requests, self.targets, seen, snapshot), placed)
         breaker = CircuitBreaker()
         tried = breaker.half_open(self.targets, history, now=self.now)
         taken = set(self.store.probes(tried, owner=self.owner, now=self.now))
@@ -161,8 +170,34 @@ class TargetSelector:
             chosen = {each.target.name for each in decided if each is not None} & (tried - taken)
             lost = {name for name in chosen if not self.store.claim(name, owner=self.owner, now=self.now)}
             if not lost:
-                return decided
+                return self._note(decided, placed)
             taken |= lost
+
+    @property
+    def _own(self) -> str:
+        return hashlib.blake2b(self.owner.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+    def _is_own(self, job: PlacedJob) -> bool:
+        return job.job.partition("/")[0] == self._own
+
+    def _note(
+        self, decided: Sequence[Decision | None], placed: Mapping[str, tuple[PlacedJob, ...]]
+    ) -> list[Decision | None]:
+        """Tell the placements after this one of its jobs; return the decisions with what names these."""
+        named = [
+            None if each is None else replace(each, placement_id=f"{self._own}/{number}")
+            for number, each in enumerate(decided)
+        ]
+        jobs: dict[str, list[PlacedJob]] = {}
+        for each in named:
+            if each is not None and (job := placed_by(each, each.placement_id, self.now)) is not None:
+                jobs.setdefault(each.target.name, []).append(job)
+        before = {name: {each.job for each in found if self._is_own(each)} for name, found in placed.items()}
+        assert self.store is not None
+        for name in [target.name for target in self.targets]:
+            if jobs.get(name) or before.get(name):
+                self.store.place(name, jobs.get(name, []), now=self.now, instead=before.get(name, ()))
+        return named
 
 
 def tell(decision: Decision, say: Callable[..., object]) -> None:

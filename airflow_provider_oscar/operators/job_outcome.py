@@ -156,7 +156,7 @@ def record_for_placement(
             run_id=str(context["run_id"]),
             now=datetime.now(UTC),
         )
-        RunStore.shared().add(record)
+        RunStore.shared().add(record, placement_id=str(decision.get("placement_id") or ""))
     except Exception as error:  # noqa: BLE001 - it is an aid for later decisions, and must not cost a result
         log.warning("What this job took is not recorded for placement: %s", error)
 

@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Unpack
 
-from airflow.sdk import Asset, BaseOperator, TaskGroup, XComArg
+from airflow.sdk import Asset, AssetAlias, BaseOperator, TaskGroup, XComArg
 
 from airflow_provider_oscar._airflow import airflow_errors
-from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
+from airflow_provider_oscar.base_arguments import CommonArguments, OperatorArguments, checks_arguments
+from airflow_provider_oscar.core.checks import check_value
 from airflow_provider_oscar.core.errors import DefinitionError, LostContactError
 from airflow_provider_oscar.jobs.backend import find_backend, require_backend
 from airflow_provider_oscar.operators.choosing import as_mapping
@@ -156,10 +159,23 @@ def placed(
         task ``run``; ``>>`` goes on from there.
     :raises DefinitionError: in the DAG file, for targets of the same name, or of a kind that nothing makes tasks of.
     """
-    placement_policy = policy or FastestFinish()
+    about = f"placed({group_id!r})"
+    given = {"command": command, "outlets": outlets, "each": each, "speculate": speculate, "learn": learn}
+    for name, hint in _HINTS.items():
+        check_value(given[name], hint, f"{name} of {about}")
+    for outlet in outlets:
+        check_value(outlet, Asset | AssetAlias, f"one of the outlets of {about}")
+    placement_policy = FastestFinish() if policy is None else policy
     check_policy(placement_policy, targets)
     for target in targets:
         require_backend(target.kind, f"kind of placement target {target.name!r}")
+    predicts = getattr(placement_policy, "learns", False) if learn is None else learn
+    if speculate and not predicts:
+        raise DefinitionError(
+            f"{about} has speculate=True and a policy that does not predict when a job is late; add learn=True, or "
+            "take FastestFinish()"
+        )
+    _check_arguments(arguments, targets, about)
     tasks = dict.fromkeys((CHOOSE, ELSEWHERE, RESULT), "a task of the group")
     for target in () if each else targets:
         if target.task_id in tasks:
@@ -241,9 +257,7 @@ class _Plan:
 
     def make_task(self, target: PlacementTarget, task_id: str, object_event: object) -> JobOperator[Any]:
         """Return the job task of a target, in the DAG that is being made, if one is."""
-        module, _, name = find_backend(target.kind).operator.rpartition(".")
-        operator: type[JobOperator[Any]] = getattr(import_module(module), name)
-        return operator.for_target(
+        return _operator(target).for_target(
             target,
             task_id=task_id,
             service=self.service,
@@ -254,5 +268,37 @@ class _Plan:
         )
 
 
+def _check_arguments(arguments: Iterable[str], targets: Iterable[PlacementTarget], about: str) -> None:
+    """Refuse arguments that the job task of one of the targets does not take, with the nearest that it does."""
+    for target in targets:
+        operator = _operator(target)
+        known = {*CommonArguments.__annotations__, *inspect.signature(placed).parameters} - {"arguments"}
+        for kind in operator.__mro__:
+            known |= {*getattr(kind.__dict__.get("__init__"), "__annotations__", {})} - {"kwargs", "return"}
+        for name in arguments:
+            if name not in known:
+                close = difflib.get_close_matches(name, sorted(known), n=1)
+                remedy = f"did you mean {close[0]!r}?" if close else f"see placed and {operator.__name__}"
+                raise DefinitionError(
+                    f"{about} takes no argument {name!r}, and neither does the job task of target {target.name!r}; "
+                    f"{remedy}"
+                )
+
+
+def _operator(target: PlacementTarget) -> type[JobOperator[Any]]:
+    """Return the operator whose tasks run the jobs of a target."""
+    module, _, name = find_backend(target.kind).operator.rpartition(".")
+    operator: type[JobOperator[Any]] = getattr(import_module(module), name)
+    return operator
+
+
+#: Types of what :func:`placed` is given, where another would be found out in the middle of a run.
+_HINTS: Mapping[str, object] = {
+    "command": Sequence,
+    "outlets": Sequence,
+    "each": bool,
+    "speculate": bool,
+    "learn": bool | None,
+}
 #: Arguments of :func:`placed` that all its tasks take.
 _OF_ALL = ("retries", "retry_delay", "pool", "priority_weight", "queue", "owner", "executor")

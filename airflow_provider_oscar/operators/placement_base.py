@@ -9,10 +9,13 @@ from typing import Unpack
 from airflow.sdk import BaseOperator
 
 from airflow_provider_oscar.base_arguments import OperatorArguments
+from airflow_provider_oscar.core.checks import is_template
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.words import nearest
 from airflow_provider_oscar.jobs.backend import require_backend
 from airflow_provider_oscar.operators.placement_store import PLACEMENT_RUNS
 from airflow_provider_oscar.placement.policies import PlacementPolicy, check_policy
-from airflow_provider_oscar.placement.targets import PlacementTarget
+from airflow_provider_oscar.placement.targets import AUTOMATIC, PlacementTarget, by_name, get_target
 
 
 class PlacementOperator(BaseOperator):
@@ -48,3 +51,12 @@ class PlacementOperator(BaseOperator):
         self.targets = tuple(targets)
         self.force = force
         self.requires = [requires] if isinstance(requires, str) else list(requires)
+        if isinstance(force, str) and not is_template(force) and force.strip().lower() not in AUTOMATIC:
+            get_target(force.strip(), by_name(targets))
+        known = {word for target in targets for word in target.capabilities}
+        for word in self.requires:
+            if isinstance(word, str) and not is_template(word) and word not in known:
+                raise DefinitionError(
+                    f"task {self.task_id!r} requires {quoted(word)}, which no target is capable of"
+                    f"{nearest(word, known) or '; give it to the capabilities of one'}"
+                )

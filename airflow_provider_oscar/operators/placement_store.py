@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where past jobs are kept for placement: the asset state store of one asset that all DAGs share.
 
-Two kinds of rows. ``recent:<target>`` holds the newest records of a target, which is all that a policy reads: as many
+Three kinds of rows. ``recent:<target>`` holds the newest records of a target, which is all that a policy reads: as many
 reads as there are targets, whatever the number of runs. ``run:<submission id>`` holds one job, for the export and the
 provider's page, which read the database; one row each, so that nothing that runs at the same time can overwrite it.
+
+``placed:<target>`` holds the jobs that were placed there and have not ended, so that one decision knows of those
+before it whose jobs nobody sees yet, and how long each takes. A note that another task overwrites is lost, no more: the
+job still counts as one that was seen, of usual length; one that nobody takes away no longer counts after a time.
 
 Two tasks that end in the same moment may write ``recent`` at once; who finds its record missing writes again. A table
 of our own would do no better: providers have no place in Airflow's migrations, and 100 000 rows of 300 bytes are no
@@ -12,7 +16,7 @@ more than Airflow keeps of XCom for as many runs. Airflow removes the rows when 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -32,6 +36,7 @@ from airflow_provider_oscar.placement.history import (
     encode_records,
     with_record,
 )
+from airflow_provider_oscar.placement.occupancy import PlacedJob, decode_placed
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -40,6 +45,8 @@ if TYPE_CHECKING:
 PLACEMENT_RUNS = Asset("oscar_placement_runs", uri="x-oscar://placement/runs", group="oscar")
 #: Characters of a decision's first reason that are kept.
 REASON = 200
+#: Jobs in flight at one target of which is kept how long each takes; of more, the newest.
+IN_FLIGHT = 128
 #: How often a record that another task has overwritten is written again.
 ATTEMPTS = 5
 
@@ -117,12 +124,43 @@ class RunStore:
         found = self._store.get(probe_key(target))
         return isinstance(found, Mapping) and found.get("owner") == owner
 
-    def add(self, record: RunRecord) -> None:
-        """Keep one record.
+    def placed(self, targets: Iterable[str], *, now: datetime) -> dict[str, tuple[PlacedJob, ...]]:
+        """Return the jobs that were placed at the named targets and have not ended; one read for each.
 
+        :param targets: their names.
+        :param now: those placed so long ago that they must have ended are left out.
+        """
+        return {name: self._placed(name, now.timestamp()) for name in targets}
+
+    def place(self, target: str, jobs: Sequence[PlacedJob], *, now: datetime, instead: Collection[str] = ()) -> None:
+        """Note jobs that were placed at a target.
+
+        :param target: its name.
+        :param jobs: in the order they were placed; they may be none.
+        :param now: the time of the decision.
+        :param instead: names of jobs that were placed there before, and are not any more.
+        """
+        names = {*instead, *(job.job for job in jobs)}
+        known = [each for each in self._placed(target, now.timestamp()) if each.job not in names]
+        self._set_placed(target, [*known, *jobs])
+
+    def _placed(self, target: str, now: float) -> tuple[PlacedJob, ...]:
+        return tuple(each for each in decode_placed(self._store.get(placed_key(target))) if each.counts(now))
+
+    def _set_placed(self, target: str, jobs: Sequence[PlacedJob]) -> None:
+        self._store.set(placed_key(target), msgspec.json.encode(jobs[-IN_FLIGHT:]).decode())
+
+    def add(self, record: RunRecord, *, placement_id: str = "") -> None:
+        """Keep one record, and count its job as in flight no more.
+
+        :param record: the record.
+        :param placement_id: of the decision that placed its job.
         :raises TransientError: if other tasks overwrite it again and again.
         """
         self._store.set(run_key(record.submission_id), encode_records([record]))
+        flying = self._placed(record.target, record.ended_at)
+        if placement_id and any(each.job == placement_id for each in flying):
+            self._set_placed(record.target, [each for each in flying if each.job != placement_id])
         key = recent_key(record.target)
         # No policy predicts from why a job was placed.
         brief = msgspec.structs.replace(record, reason="", policy="", run_id="")
@@ -161,7 +199,8 @@ def run_record(
 
     def took(phase: str) -> float:
         found = None if manifest is None else manifest.phases.get(phase)
-        return 0.0 if found is None else found.duration.total_seconds()
+        # The clock of a node may step back while a job runs.
+        return 0.0 if found is None else max(found.duration.total_seconds(), 0.0)
 
     target = str(decision.get("target") or "")
     # How a job that never started would have ended says nothing of what was expected.
@@ -202,6 +241,11 @@ def _seconds(expected: object) -> float | None:
 def recent_key(target: str) -> str:
     """Return the key of a target's newest records."""
     return f"recent:{target}"
+
+
+def placed_key(target: str) -> str:
+    """Return the key of the jobs in flight at a target."""
+    return f"placed:{target}"
 
 
 def probe_key(target: str) -> str:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Newest records of each target that are kept for predictions.
 KEPT = 60
+#: Newest jobs by which it is told whether predictions hold now, beside whether they have held at all.
+LATELY = 20
 #: How far ahead of the reader's clock a record may be dated: as much as S3 lets clocks differ. One beyond tells of a
 #: clock that is wrong.
 SKEW = timedelta(minutes=15)
@@ -204,12 +206,14 @@ class Score:
     :param within: of these, jobs that ended within the interval.
     :param relative_error: median of \\|actual - predicted\\| / actual, or None without predictions.
     :param mean_error: mean of \\|actual - predicted\\| in seconds, or None without predictions.
+    :param lately: share within the interval of the newest :data:`LATELY` of them, or None without predictions.
     """
 
     predicted: int
     within: int
     relative_error: float | None
     mean_error: Seconds | None
+    lately: float | None
 
     @property
     def calibration(self) -> float | None:
@@ -224,12 +228,14 @@ def score(records: Iterable[RunRecord]) -> Score:
     """
     judged = [each for each in records if each.succeeded and each.predicted is not None and each.total > 0]
     missed = [abs(each.total - (each.predicted or 0.0)) for each in judged]
+    newest = sorted(judged, key=lambda each: each.ended_at)[-LATELY:]
     errors = sorted(error / each.total for error, each in zip(missed, judged, strict=True))
     return Score(
         predicted=len(judged),
         within=sum(each.within_interval is True for each in judged),
         relative_error=errors[len(errors) // 2] if errors else None,
         mean_error=sum(missed) / len(missed) if missed else None,
+        lately=sum(each.within_interval is True for each in newest) / len(newest) if newest else None,
     )
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import ClassVar
 
+from airflow_provider_oscar.core.checks import check_fields, check_value
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.placement.history import RunRecord
+from airflow_provider_oscar.placement.occupancy import PlacedJob
 from airflow_provider_oscar.placement.policies import Explicit, HistorySnapshot, PlacementPolicy, ask
 from airflow_provider_oscar.placement.prediction import Prediction, predict
 from airflow_provider_oscar.placement.targets import (
@@ -27,6 +29,8 @@ from airflow_provider_oscar.placement.targets import (
     no_target_error,
 )
 
+#: A placed job counts for so many times the upper bound of what was expected of it, and at least so many seconds.
+UNTOLD, UNTOLD_SECONDS = 4.0, 600.0
 Predictions = Mapping[str, Prediction]
 
 
@@ -38,7 +42,8 @@ class FastestFinish:
     target the request names comes first, and nothing replaces it.
 
     :param explore_every: about one decision in so many tries the target whose last job is longest ago; 0 for never.
-    :param explore_within: only targets whose lower bound is below so many times the best expectation are tried.
+    :param explore_within: only targets that might, by their past jobs, end within so many times the best expectation
+        are tried.
     """
 
     learns: ClassVar[bool] = True
@@ -47,6 +52,7 @@ class FastestFinish:
     explore_within: float = 1.0
 
     def __post_init__(self) -> None:
+        check_fields(self, "FastestFinish")
         if not self.explore_every >= 0 or not self.explore_within > 0:
             raise DefinitionError(
                 f"FastestFinish needs explore_every >= 0 and explore_within > 0; got {self.explore_every} and "
@@ -91,7 +97,7 @@ class FastestFinish:
             return None
         first = min(fit, key=lambda name: predictions[name].total)
         best = predictions[first].total
-        able = [name for name in fit if predictions[name].low <= self.explore_within * best]
+        able = [name for name in fit if predictions[name].hoped <= self.explore_within * best]
         # One job alone goes to a target of which nothing is known: while it is there, others do not follow.
         new = [name for name in able if not snapshot.history.of_target(name) and not held.get(name)]
         if new and predictions[first].jobs:
@@ -117,6 +123,9 @@ class CheapestWithinDeadline:
     learns: ClassVar[bool] = True
 
     deadline: timedelta | float
+
+    def __post_init__(self) -> None:
+        _seconds(self.deadline)
 
     def decide(
         self,
@@ -151,6 +160,21 @@ class GreenestWithinDeadline:
 
     deadline: timedelta | float
 
+    def __post_init__(self) -> None:
+        _seconds(self.deadline)
+
+    def check_targets(self, targets: Sequence[PlacementTarget]) -> None:
+        """Refuse targets of which nobody says what they draw.
+
+        :param targets: what there is to choose from.
+        :raises DefinitionError: if one has no ``power_kw``.
+        """
+        missing = [target.name for target in targets if not target.power_kw]
+        if missing:
+            raise DefinitionError(
+                f"GreenestWithinDeadline needs power_kw of each target; {', '.join(missing)} has none"
+            )
+
     def decide(
         self,
         request: PlacementRequest,
@@ -162,11 +186,8 @@ class GreenestWithinDeadline:
 
         :raises DefinitionError: if a target has no ``power_kw``.
         """
-        missing = [target.name for target in targets if not target.power_kw]
-        if missing and not request.target:
-            raise DefinitionError(
-                f"GreenestWithinDeadline needs power_kw of each target; {', '.join(missing)} has none"
-            )
+        if not request.target:
+            self.check_targets(targets)
         carbon = all(target.carbon_per_kwh for target in targets)
 
         def price(target: PlacementTarget, expected: Prediction) -> float:
@@ -219,9 +240,12 @@ def decide_many(
         now = seen.get(name, TargetObservation(name=name))
         if snapshot is not None and name not in decision.predictions:
             records = snapshot.history.of_target(name)
-            expected = predict(requests[position], decision.target, now, records, now=snapshot.time)
+            placed = snapshot.placed.get(name, ())
+            expected = predict(requests[position], decision.target, now, records, now=snapshot.time, placed=placed)
             decision = replace(decision, predictions={**decision.predictions, name: expected.to_dict()})
         decision = replace(decision, active=now.active)
+        if snapshot is not None and (placed_job := placed_by(decision, f"#{position:06d}", snapshot.time)) is not None:
+            snapshot = snapshot.with_placed(name, placed_job)
         # An estimate of the scheduler's knows nothing of the jobs that are chosen here.
         seen[name] = replace(now, active=now.active + 1, start_in=None)
         if name in single:
@@ -230,6 +254,22 @@ def decide_many(
     if refused is not None and not decided:
         raise refused
     return [decided.get(position) for position in range(len(requests))]
+
+
+def placed_by(decision: Decision, job: str, now: datetime) -> PlacedJob | None:
+    """Return the job that follows from a decision, for the decisions after it; None if nothing was expected of it.
+
+    :param decision: the decision.
+    :param job: what names it.
+    :param now: the time of the decision.
+    """
+    expected = decision.predictions.get(decision.target.name)
+    if expected is None or not {"total", "queue", "high"} <= expected.keys():
+        return None
+    # What nobody has told the end of by then has ended untold: its run was deleted, or its record lost.
+    late_after = max(UNTOLD * expected["high"], UNTOLD_SECONDS)
+    seconds = expected["total"] - expected["queue"]
+    return PlacedJob(job=job, at=now.timestamp(), seconds=seconds, late_after=late_after)
 
 
 def _within_deadline(
@@ -276,6 +316,7 @@ def _expected(
             seen.get(name, TargetObservation(name=name)),
             snapshot.history.of_target(name),
             now=snapshot.time,
+            placed=snapshot.placed.get(name, ()),
         )
         for name, target in fit.items()
     }
@@ -323,6 +364,7 @@ def _last_end(records: Sequence[RunRecord]) -> float:
 
 
 def _seconds(value: timedelta | float) -> float:
+    check_value(value, timedelta | float, "deadline")
     seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
     if not seconds > 0:
         raise DefinitionError(f"a deadline of {value} cannot be kept; give a time above 0")

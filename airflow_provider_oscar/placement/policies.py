@@ -8,15 +8,17 @@ goes into XCom and the manifest.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
+from airflow_provider_oscar.core.checks import check_fields, check_value
 from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError, TransientError, quoted
 from airflow_provider_oscar.core.objects import StoreType
 from airflow_provider_oscar.core.words import require_word
 from airflow_provider_oscar.placement.history import History
+from airflow_provider_oscar.placement.occupancy import PlacedJob
 from airflow_provider_oscar.placement.targets import (
     Decision,
     PlacementRequest,
@@ -35,10 +37,12 @@ class HistorySnapshot:
 
     :param history: the newest jobs of each target.
     :param now: the time of the decision; without it that of the newest job, so that a policy needs no clock.
+    :param placed: name of a target to the jobs that were placed there and have not ended, whoever placed them.
     """
 
     history: History = field(default_factory=History)
     now: datetime | None = None
+    placed: Mapping[str, tuple[PlacedJob, ...]] = field(default_factory=dict)
 
     @property
     def time(self) -> datetime:
@@ -46,6 +50,14 @@ class HistorySnapshot:
         if self.now is not None:
             return self.now
         return datetime.fromtimestamp(max((record.ended_at for record in self.history), default=0.0), UTC)
+
+    def with_placed(self, target: str, job: PlacedJob) -> HistorySnapshot:
+        """Return the snapshot with one job more in flight.
+
+        :param target: name of its target.
+        :param job: the job.
+        """
+        return replace(self, placed={**self.placed, target: (*self.placed.get(target, ()), job)})
 
 
 class PlacementPolicy(Protocol):
@@ -73,6 +85,8 @@ def check_policy(policy: object, targets: Sequence[PlacementTarget]) -> None:
     :param targets: what there is to choose from.
     :raises DefinitionError: if it is not a policy, or names a target that is not among them.
     """
+    if isinstance(policy, type):
+        raise DefinitionError(f"policy is the class {policy.__name__}; expected an object: {policy.__name__}(…)")
     if not callable(getattr(policy, "decide", None)):
         raise DefinitionError(
             f"policy is {quoted(policy)}; expected an object with decide(request, targets, observations, snapshot), "
@@ -82,6 +96,9 @@ def check_policy(policy: object, targets: Sequence[PlacementTarget]) -> None:
     names: Iterable[str] = getattr(policy, "names", ())
     for name in names:
         get_target(name, known)
+    own = getattr(policy, "check_targets", None)
+    if callable(own):
+        own(targets)
 
 
 def ask(
@@ -172,8 +189,14 @@ class Rule:
     because: str = ""
 
     def __post_init__(self) -> None:
+        check_fields(self, f"the rule for {self.target!r}")
         if self.source:
             require_word(self.source, StoreType, f"source of a rule for {self.target!r}")
+        if self.min_size is not None and self.max_size is not None and self.min_size > self.max_size:
+            raise DefinitionError(
+                f"the rule for {self.target!r} matches nothing: min_size={self.min_size} is above "
+                f"max_size={self.max_size}"
+            )
 
     def matches(self, request: PlacementRequest) -> bool:
         """Tell whether the request meets all conditions; an unknown size meets no bound on size."""
@@ -205,6 +228,13 @@ class RuleBased:
 
     rules: tuple[Rule, ...] = ()
     default: str = ""
+
+    def __post_init__(self) -> None:
+        check_value(self.rules, Sequence, "rules of RuleBased")
+        for rule in self.rules:
+            check_value(rule, Rule, "one of the rules of RuleBased")
+        check_value(self.default, str, "default of RuleBased")
+        object.__setattr__(self, "rules", tuple(self.rules))
 
     @property
     def names(self) -> tuple[str, ...]:

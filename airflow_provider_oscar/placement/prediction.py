@@ -5,16 +5,19 @@ Stage-in, run and stage-out are robust lines over the size of the input (and the
 record weighted by how many came after it. A target that became slower or faster shows in its last jobs: when the last
 three agree, their ratio to the line corrects it, and the correction fades with time, so that a target that was slow is
 tried again. The queue is what the jobs waited beyond what our own jobs ahead of them explain.
+
+The interval is what the newest predictions were off by, so that it widens by itself when they no longer hold.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 
 from airflow_provider_oscar.placement.history import LONGEST, RunRecord, Seconds, age
+from airflow_provider_oscar.placement.occupancy import Occupancy, PlacedJob, occupancy, waits_for_our_own
 from airflow_provider_oscar.placement.robust import Line, theil_sen, weighted_quantile
 from airflow_provider_oscar.placement.targets import PlacementRequest, PlacementTarget, TargetObservation
 
@@ -54,6 +57,7 @@ class Prediction:
     :param low: lower bound of the whole, which nine of ten jobs exceed.
     :param high: upper bound, which one of ten exceeds.
     :param jobs: past jobs it rests on; 0 means that only the target's prior is known.
+    :param hoped: lower bound of the whole if the past jobs are as the model has them by now; a target is tried for it.
     """
 
     queue: Seconds
@@ -63,6 +67,7 @@ class Prediction:
     low: Seconds
     high: Seconds
     jobs: int = 0
+    hoped: Seconds = 0.0
 
     @property
     def service(self) -> Seconds:
@@ -145,8 +150,10 @@ class TargetModel:
     run: _Phase
     stage_out: _Phase
     drift: float
+    newest: tuple[float, ...]
     low: float
     high: float
+    least: float
     overhead: Seconds
     congestion: Seconds
     per_active: Seconds
@@ -175,6 +182,7 @@ def predict(
     records: Sequence[RunRecord],
     *,
     now: datetime,
+    placed: Sequence[PlacedJob] = (),
 ) -> Prediction:
     """Return what is expected of the request at the target.
 
@@ -183,28 +191,49 @@ def predict(
     :param observation: jobs it holds, and how many it can hold at once, where that is known.
     :param records: of this target, oldest first.
     :param now: the time of the decision.
+    :param placed: jobs that were placed there and have not ended.
     """
-    model = fit(tuple(records), target.capacity or observation.capacity)
+    capacity = target.capacity or observation.capacity
+    model = fit(tuple(records), capacity)
     if model is None:
         return _prior(request, target, observation)
     fade = model.decay(now)
+    found = _occupancy(observation, model, records, placed, capacity=capacity, now=now)
+    slow = _drift([*model.newest, *found.overdue]) if found is not None and found.overdue else 1.0
+    if slow > model.drift:
+        # That a target has become slow shows in jobs that should have ended before it does in those that have.
+        model, fade = replace(model, drift=slow), 1.0
     stage_in, run, stage_out = model.service(request.size, request.features, fade)
     service = stage_in + run + stage_out
+    if found is not None:
+        own, waits, late = max(found.free_in, model.overhead), found.waits, found.late
+    else:
+        own, late = _load_of_unknown_capacity(observation, model, placed, service, now)
+        waits = observation.pending > 0 or late > 0
     # A job that waits there tells of a queue before any that ended does: who comes now is behind it. While it waits,
     # nothing says that the queue has gone; one at a time goes to see.
-    late = max(observation.oldest_pending - model.overhead, 0.0)
-    remaining = 1.0 if observation.pending or late else fade
+    remaining = 1.0 if waits else fade
     if observation.queue_length == 0:
         remaining = 0.0
-    queue = model.overhead + remaining * model.congestion + _own_load(target, observation, model, service)
-    queue = max(queue, model.overhead + PENDING_FACTOR * late if late else 0.0)
+    queue = own + remaining * model.congestion
+    if late:
+        queue = max(queue, model.overhead + PENDING_FACTOR * late)
     if observation.start_in is not None:
         queue = observation.start_in
     middle = queue + service
     low, high = min(model.low, 1.0), max(model.high, 1.0)
     # Few records say little of the spread.
     doubt = 1.0 + DOUBT / model.jobs
-    return Prediction(queue, stage_in, run, stage_out, middle * low / doubt, middle * high * doubt, model.jobs)
+    return Prediction(
+        queue,
+        stage_in,
+        run,
+        stage_out,
+        low=middle * low / doubt,
+        high=middle * high * doubt,
+        jobs=model.jobs,
+        hoped=middle * min(model.least, 1.0) / doubt,
+    )
 
 
 def _prior(request: PlacementRequest, target: PlacementTarget, observation: TargetObservation) -> Prediction:
@@ -213,20 +242,49 @@ def _prior(request: PlacementRequest, target: PlacementTarget, observation: Targ
     queue = target.prior_queue + _waves(capacity, observation.active) * run
     if observation.start_in is not None:
         queue = observation.start_in
-    return Prediction(queue, 0.0, run, 0.0, (queue + run) / 4, (queue + run) * 4)
+    return Prediction(queue, 0.0, run, 0.0, (queue + run) / 4, (queue + run) * 4, hoped=(queue + run) / 4)
 
 
-def _own_load(target: PlacementTarget, observation: TargetObservation, model: TargetModel, service: Seconds) -> Seconds:
-    """Return the wait for the jobs that are at the target already."""
-    capacity = target.capacity or observation.capacity
-    if capacity:
-        # A job that waits finds the running ones half done on average.
-        waves = _waves(capacity, observation.active)
-        typical = (model.length + service) / 2
-        return max(waves - 0.5, 0.5 * waves) * typical if waves else 0.0
-    # How many it runs at once is not known: as many as it has held, and the rest is taken to wait for these.
-    beyond = _waves(max(model.most_active + 1, ASSUMED_CAPACITY), observation.active)
-    return max(model.per_active * observation.active, beyond * (model.length + service) / 2)
+def _occupancy(
+    observation: TargetObservation,
+    model: TargetModel,
+    records: Sequence[RunRecord],
+    placed: Sequence[PlacedJob],
+    *,
+    capacity: int | None,
+    now: datetime,
+) -> Occupancy | None:
+    """Return what our own jobs leave of a target; None where nobody knows how many it runs at once."""
+    if not capacity:
+        return None
+    return occupancy(
+        records,
+        placed,
+        capacity=capacity,
+        active=observation.active,
+        pending=observation.pending,
+        oldest_pending=observation.oldest_pending,
+        overhead=model.overhead,
+        typical=model.length,
+        now=now.timestamp(),
+    )
+
+
+def _load_of_unknown_capacity(
+    observation: TargetObservation,
+    model: TargetModel,
+    placed: Sequence[PlacedJob],
+    service: Seconds,
+    now: datetime,
+) -> tuple[Seconds, Seconds]:
+    """Return the wait for the jobs that are at the target already, its overhead included, and how late these are.
+
+    It is taken to run as many as it has held; what is beyond waits for these.
+    """
+    active = max(observation.active, sum(each.counts(now.timestamp()) for each in placed))
+    beyond = _waves(max(model.most_active + 1, ASSUMED_CAPACITY), active) * (model.length + service) / 2
+    late = max(observation.oldest_pending - model.overhead, 0.0)
+    return model.overhead + max(model.per_active * active, beyond), late
 
 
 def _waves(capacity: int | None, active: int) -> float:
@@ -259,25 +317,27 @@ def fit(records: tuple[RunRecord, ...], capacity: int | None) -> TargetModel | N
     if capacity is None:
         per_active = theil_sen([float(each.active) for each in good], [each.queued for each in good], weights).slope
 
-    def own_load(record: RunRecord) -> Seconds:
-        return _waves(capacity, record.active) * length + per_active * record.active
-
-    load = list(map(own_load, good))
-    beyond = [max(each.queued - own, 0.0) for each, own in zip(good, load, strict=True)]
-    overhead = weighted_quantile(beyond, weights, 0.25)
+    told = [each for each in records if each.succeeded or not each.started]
+    own = waits_for_our_own(told, capacity) if capacity else [per_active * each.active for each in told]
+    mine = [wait for each, wait in zip(told, own, strict=True) if each.succeeded]
+    beyond = [max(each.queued - wait, 0.0) for each, wait in zip(good, mine, strict=True)]
+    # Behind a job of ours the steps before the start are taken while it waits, so that they show less.
+    free = [weight * (wait <= 0) if capacity else weight for weight, wait in zip(weights, mine, strict=True)]
+    overhead = weighted_quantile(beyond, free if any(free) else weights, 0.25)
     # A job that was cancelled in the queue would have waited longer still.
     waited = [
-        max((1.0 if each.started else PENDING_FACTOR) * each.queued - own_load(each), 0.0)
-        for each in records
-        if each.succeeded or not each.started
+        max((1.0 if each.started else PENDING_FACTOR) * each.queued - max(wait, overhead), 0.0)
+        for each, wait in zip(told, own, strict=True)
     ]
     recent = waited[-AGREEING:]
     # That a queue has gone shows in one job; that it has grown shows in those that wait (`oldest_pending`) as well.
-    congestion = max(min(sorted(recent)[len(recent) // 2], waited[-1]) - overhead, 0.0)
+    congestion = min(sorted(recent)[len(recent) // 2], waited[-1])
     whole = [
-        each.total / max(own + overhead + expected, 1e-9)
-        for each, own, expected in zip(good, load, fitted, strict=True)
+        each.total / max((max(wait, overhead) if capacity else wait + overhead) + expected, 1e-9)
+        for each, wait, expected in zip(good, mine, fitted, strict=True)
     ]
+    # How far off the predictions were, where there were any: while a target changes, these span more by themselves.
+    off = [each.total / each.predicted if each.predicted else ratio for each, ratio in zip(good, whole, strict=True)]
     return TargetModel(
         jobs=len(good),
         last=next(each for each in reversed(records) if each.succeeded or not each.started),
@@ -285,8 +345,10 @@ def fit(records: tuple[RunRecord, ...], capacity: int | None) -> TargetModel | N
         typical_size=typical,
         **phases,
         drift=drift,
-        low=weighted_quantile(whole, weights, LOW),
-        high=weighted_quantile(whole, weights, HIGH),
+        newest=tuple(ratios[-AGREEING:]),
+        low=weighted_quantile(off, weights, LOW),
+        high=weighted_quantile(off, weights, HIGH),
+        least=weighted_quantile(whole, weights, LOW),
         overhead=overhead,
         congestion=congestion,
         per_active=per_active,

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from airflow_provider_oscar.core.checks import check_fields, check_value
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError, quoted
 from airflow_provider_oscar.core.resources import check_resources
 from airflow_provider_oscar.core.slurm import SlurmOptions
@@ -18,6 +19,8 @@ from airflow_provider_oscar.core.words import nearest
 
 #: Seconds to wait before asking again when all fitting targets are down or full.
 BUSY_DELAY = 60.0
+#: Words that leave the choice to the policy, where a target may be named.
+AUTOMATIC = ("", "auto", "none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +66,13 @@ class PlacementTarget:
     def __post_init__(self) -> None:
         if not self.name:
             raise DefinitionError("a placement target needs a name; got an empty one")
+        about = f"placement target {self.name!r}"
+        check_fields(self, about)
+        if self.name.lower() in AUTOMATIC:
+            raise DefinitionError(f"{about} is named as what leaves the choice to the policy; give it another name")
+        check_value(self.slurm, SlurmOptions | None, f"slurm of {about}")
+        check_value(self.environment, Mapping, f"environment of {about}")
+        check_value(self.resources, Mapping, f"resources of {about}")
         object.__setattr__(self, "task_id", self.task_id or re.sub(r"[^A-Za-z0-9_.]", "_", self.name))
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.kind):
             raise DefinitionError(
@@ -155,6 +165,7 @@ class Decision:
     :param rejected: name of each target passed over, and why.
     :param predictions: per target what a policy expects, for example ``{"hpc-gpu": {"run": 40.0}}`` in seconds.
     :param active: jobs the target held when it was chosen, those that were decided on before in one go included.
+    :param placement_id: what names the job that follows among those in flight; empty where nobody keeps these.
     """
 
     target: PlacementTarget
@@ -162,6 +173,7 @@ class Decision:
     rejected: Mapping[str, str] = field(default_factory=dict)
     predictions: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     active: int = 0
+    placement_id: str = ""
 
     def to_dict(self) -> dict[str, object]:
         """Return JSON-able fields; the target by name, task and kind."""
@@ -173,6 +185,7 @@ class Decision:
             "rejected": dict(self.rejected),
             "predictions": {name: dict(values) for name, values in self.predictions.items()},
             "active": self.active,
+            "placement_id": self.placement_id,
         }
 
 
@@ -185,6 +198,9 @@ def by_name(targets: Sequence[PlacementTarget]) -> dict[str, PlacementTarget]:
 
     :raises DefinitionError: if there are none, or two of the same name.
     """
+    check_value(targets, Sequence, "targets")
+    for each in targets:
+        check_value(each, PlacementTarget, "one of the targets")
     known = {target.name: target for target in targets}
     if not targets or len(known) != len(targets):
         names = ", ".join(target.name for target in targets) or "none"

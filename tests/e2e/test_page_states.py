@@ -130,6 +130,7 @@ def target(number: int) -> dict[str, Any]:
         "median_seconds": 656.0,
         "median_cost": 0.0004,
         "within_interval": 0.81,
+        "lately": 0.55,
         "last": ago(3),
     }
 

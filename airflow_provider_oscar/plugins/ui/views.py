@@ -18,7 +18,7 @@ from pathlib import PurePosixPath
 from typing import TypeAlias
 from urllib.parse import quote
 
-from airflow_provider_oscar.placement.history import RunRecord
+from airflow_provider_oscar.placement.history import LATELY, RunRecord
 
 JsonObject: TypeAlias = dict[str, object]
 
@@ -312,6 +312,7 @@ def target_view(name: str, records: Sequence[RunRecord], *, circuit: str, until:
         "median_seconds": round(statistics.median(record.total for record in good), 3) if good else None,
         "median_cost": round(statistics.median(costs), 6) if costs else None,
         "within_interval": round(sum(judged) / len(judged), 3) if judged else None,
+        "lately": round(sum(judged[-LATELY:]) / len(judged[-LATELY:]), 3) if judged else None,
     }
 
 

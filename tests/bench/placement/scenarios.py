@@ -26,12 +26,15 @@ class Scenario:
 
     :param name: shown in the table.
     :param slowed: name of the target that slows down, and the second it does, or None.
+    :param untold: whether other people's jobs come that no policy is told of, so that it is judged by a player that is
+        not told of them either.
     """
 
     name: str
     sites: tuple[Site, ...]
     jobs: tuple[Job, ...]
     slowed: tuple[str, float] | None = None
+    untold: bool = False
 
 
 def arrivals(count: int, gap: float, seed: str, *, burst: int = 1) -> tuple[Job, ...]:
@@ -81,6 +84,7 @@ def scenarios(count: int = 600, seed: str = "1") -> Sequence[Scenario]:
             "queue storm on the GPUs",
             (cloud, cpu, replace(gpu, foreign=foreign(f"storm {seed}", span / 3, span * 2 / 3, 30, 150))),
             arrivals(count, 20, f"storm {seed}"),
+            untold=True,
         ),
         Scenario(
             "the same, SLURM says so",

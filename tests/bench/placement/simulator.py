@@ -19,6 +19,8 @@ from functools import partial
 from airflow_provider_oscar.core.errors import TransientError
 from airflow_provider_oscar.placement.breaker import CircuitBreaker
 from airflow_provider_oscar.placement.history import KEPT, History, RunRecord
+from airflow_provider_oscar.placement.learned import placed_by
+from airflow_provider_oscar.placement.occupancy import PlacedJob
 from airflow_provider_oscar.placement.policies import HistorySnapshot, PlacementPolicy
 from airflow_provider_oscar.placement.prediction import patience
 from airflow_provider_oscar.placement.targets import PlacementRequest, PlacementTarget, TargetObservation
@@ -238,6 +240,7 @@ class _Play:
         self.targets = [site.target for site in sites]
         self.result = Result(seconds=[0.0] * len(jobs), choices=[""] * len(jobs))
         self.history = History()
+        self.placed: dict[str, dict[str, PlacedJob]] = {name: {} for name in self.running}
         self.attempts: dict[int, list[_Attempt]] = {}
         self.order = itertools.count()
         self.events: list[tuple[float, int, Callable[[float], None]]] = []
@@ -263,7 +266,7 @@ class _Play:
         others = self.attempts.get(position, [])
         try:
             known = CircuitBreaker().apply(self.targets, seen, self.history, now=moment)
-            decision = self.policy.decide(request, self.targets, known, HistorySnapshot(self.history, moment))
+            decision = self.policy.decide(request, self.targets, known, self._snapshot(moment))
         except TransientError:
             if not others:
                 self._at(now + ASK_AGAIN, partial(self._place, position, frozenset()))
@@ -271,15 +274,22 @@ class _Play:
         name = decision.target.name
         place = self.running[name]
         expected = decision.predictions.get(name, {})
+        number = next(self.order)
+        if (noted := placed_by(decision, str(number), moment)) is not None:
+            self.placed[name][noted.job] = noted
         if place.site.is_away(now):
-            self._at(now + NOTICED_AFTER, partial(self._fail, position, name, excluded, next(self.order)))
+            self._at(now + NOTICED_AFTER, partial(self._fail, position, name, excluded, number))
             return
-        attempt = _Attempt(position, name, place.submit(job, now), place.active(now) - 1, expected, next(self.order))
+        attempt = _Attempt(position, name, place.submit(job, now), place.active(now) - 1, expected, number)
         self.attempts[position] = [*others, attempt]
         self._at(attempt.entry.end, partial(self._end, attempt))
         wait = patience(decision.predictions, name)
         if self.speculate and not others and wait is not None:
             self._at(now + wait, partial(self._late, attempt))
+
+    def _snapshot(self, now: datetime) -> HistorySnapshot:
+        placed = {name: tuple(each.values()) for name, each in self.placed.items()}
+        return HistorySnapshot(self.history, now, placed)
 
     def _look(self, name: str, place: _Running, now: float) -> TargetObservation:
         estimate = place.estimate(now)
@@ -317,6 +327,7 @@ class _Play:
             self._cancel(loser, now)
 
     def _cancel(self, loser: _Attempt, now: float) -> None:
+        self.placed[loser.name].pop(str(loser.number), None)
         place = self.running[loser.name]
         started = loser.entry.start <= now
         seconds = now - loser.entry.start if started else 0.0
@@ -343,6 +354,7 @@ class _Play:
 
     def _keep(self, record: RunRecord) -> None:
         self.history = _with_record(self.history, record)
+        self.placed[record.target].pop(record.submission_id, None)
         self.result.records.append(record)
         self.result.cost += record.cost
 

@@ -8,6 +8,7 @@ import pytest
 from airflow_provider_oscar.placement.learned import FastestFinish
 from airflow_provider_oscar.placement.policies import Explicit
 from tests.bench.placement.__main__ import RECOVERY, TO_BEST_FIXED, TO_ORACLE, recovered_after
+from tests.bench.placement.informed import play_informed
 from tests.bench.placement.scenarios import scenarios
 from tests.bench.placement.simulator import play, play_oracle
 
@@ -31,5 +32,6 @@ def test_a_queue_storm_nobody_tells_of_is_met_by_starting_late_jobs_elsewhere_to
     once = play(FastestFinish(), storm.sites, storm.jobs)
     twice = play(FastestFinish(), storm.sites, storm.jobs, speculate=True)
     assert twice.mean <= TO_ORACLE * oracle < once.mean
+    assert once.mean <= TO_ORACLE * play_informed(storm.sites, storm.jobs).mean, "who is not told pays for each look"
     assert len(twice.seconds) == len([each for each in twice.records if each.succeeded]), "never two results"
     assert [each for each in twice.records if not each.started]

@@ -248,7 +248,7 @@ SLOW = {"predictions": {"cloud": {"total": 5.0, "high": 8.0, "low": 3.0, "queue"
 def speculating(world, **arguments):
     """A run whose job waits in the cloud longer than was expected, and was handed over."""
     world["supervisor"].revoke = lambda conn_id, uri, submission_id: None
-    run = Run(speculate=True, **arguments)
+    run = Run(**{"speculate": True, "learn": True} | arguments)
     assert run.choose() == "cloud"
     run.contexts["infer.choose"]["ti"].xcoms["decision"].update(SLOW)
     pause = run.defers("cloud")

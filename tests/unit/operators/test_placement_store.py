@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from airflow_provider_oscar.core.errors import TransientError
-from airflow_provider_oscar.operators.placement_store import ATTEMPTS, RunStore, recent_key, run_key
+from airflow_provider_oscar.operators.choosing import TargetSelector
+from airflow_provider_oscar.operators.placement_store import ATTEMPTS, IN_FLIGHT, RunStore, recent_key, run_key
 from airflow_provider_oscar.placement.history import KEPT, SKEW, RunRecord, decode_records, encode_records
+from airflow_provider_oscar.placement.learned import FastestFinish
+from airflow_provider_oscar.placement.occupancy import PlacedJob
+from airflow_provider_oscar.placement.targets import PlacementRequest, PlacementTarget, TargetObservation
 
 
 class Rows:
@@ -97,3 +102,55 @@ def test_records_of_a_clock_that_was_far_ahead_are_neither_read_nor_kept_in_the_
         store.add(record(number))
         assert record(number) in store.history(["hpc"], now=now).of_target("hpc")
     assert list(store.history(["hpc"], now=now + SKEW + timedelta(days=365))) == [record(each) for each in range(KEPT)]
+
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+def flying(name: str, *, ago: float = 0.0, seconds: float = 60.0) -> PlacedJob:
+    return PlacedJob(job=name, at=NOW.timestamp() - ago, seconds=seconds, late_after=3600)
+
+
+def test_a_placed_job_is_in_flight_until_its_record_is_kept():
+    store = RunStore(Rows())
+    store.place("hpc", [flying("a"), flying("b")], now=NOW)
+    store.place("hpc", [flying("b", seconds=90), flying("c")], now=NOW)
+    assert [(each.job, each.seconds) for each in store.placed(["hpc"], now=NOW)["hpc"]] == [
+        ("a", 60.0), ("b", 90.0), ("c", 60.0),
+    ]  # fmt: skip
+    ended = RunRecord(target="hpc", ended_at=NOW.timestamp() + 50, submission_id="job-b")
+    store.add(ended, placement_id="b")
+    assert [each.job for each in store.placed(["hpc", "cloud"], now=NOW)["hpc"]] == ["a", "c"]
+    assert store.placed(["hpc"], now=NOW + timedelta(hours=2)) == {"hpc": ()}
+
+
+def test_of_many_jobs_in_flight_the_newest_are_known():
+    store = RunStore(Rows())
+    store.place("hpc", [flying(str(number)) for number in range(IN_FLIGHT + 5)], now=NOW)
+    assert [each.job for each in store.placed(["hpc"], now=NOW)["hpc"]] == [str(each + 5) for each in range(IN_FLIGHT)]
+
+
+def test_runs_that_start_at_once_do_not_all_go_where_it_was_fastest_before():
+    targets = [
+        PlacementTarget(name="gpu", kind="oscar", capacity=2, prior_run=30, prior_queue=0),
+        PlacementTarget(name="cpu", kind="oscar", capacity=2, prior_run=40, prior_queue=0),
+    ]
+    rows = Rows()
+    for target, seconds in (("gpu", 30.0), ("cpu", 40.0)):
+        for number in range(12):
+            ended = NOW.timestamp() - 600 + number
+            RunStore(rows).add(RunRecord(target=target, ended_at=ended, run=seconds, submission_id=f"{target}{number}"))
+    nothing_seen_yet = [TargetObservation(name=target.name) for target in targets]
+
+    def decide(number: int):
+        selector = TargetSelector(
+            policy=FastestFinish(explore_every=0), targets=targets, store=RunStore(rows), owner=f"run {number}", now=NOW
+        )
+        return selector.decide(PlacementRequest(), nothing_seen_yet)
+
+    decisions = [decide(number) for number in range(8)]
+    assert Counter(each.target.name for each in decisions) == {"gpu": 4, "cpu": 4}
+    assert len({each.placement_id for each in decisions}) == 8
+    again = decide(0)
+    assert again.placement_id == decisions[0].placement_id, "a task that decides once more is one job"
+    assert sum(map(len, RunStore(rows).placed(["gpu", "cpu"], now=NOW).values())) == 8

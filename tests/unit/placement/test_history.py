@@ -84,7 +84,17 @@ def test_predictions_are_scored_by_jobs_that_ended_well():
     assert (judged.predicted, judged.within) == (3, 2)
     assert judged.calibration == pytest.approx(2 / 3)
     assert judged.relative_error == pytest.approx(0.5)
+    assert judged.lately == judged.calibration
+
+
+def test_that_predictions_no_longer_hold_shows_in_the_newest_however_long_they_held():
+    held = [RunRecord(target="a", ended_at=each, run=10, predicted=10, interval=(5, 20)) for each in range(200)]
+    missed = [RunRecord(target="a", ended_at=200 + each, run=60, predicted=10, interval=(5, 20)) for each in range(10)]
+    judged = score([*missed, *held])
+    assert judged.calibration == pytest.approx(200 / 210)
+    assert judged.lately == 0.5
+    assert score(held).lately == 1.0
 
 
 def test_without_predictions_nothing_is_scored():
-    assert (score([]).calibration, score([]).relative_error) == (None, None)
+    assert (score([]).calibration, score([]).lately, score([]).relative_error) == (None, None, None)

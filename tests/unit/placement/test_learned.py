@@ -129,10 +129,12 @@ def test_the_greenest_needs_power_figures():
         GreenestWithinDeadline(deadline=60).decide(PlacementRequest(), (SLOW, bare))
 
 
-@pytest.mark.parametrize("policy", [CheapestWithinDeadline(deadline=0), GreenestWithinDeadline(deadline=-5)])
-def test_a_deadline_is_above_zero(policy):
+@pytest.mark.parametrize("policy", [CheapestWithinDeadline, GreenestWithinDeadline])
+def test_a_deadline_is_a_time_above_zero(policy):
     with pytest.raises(DefinitionError, match="cannot be kept"):
-        policy.decide(PlacementRequest(), TARGETS)
+        policy(deadline=0)
+    with pytest.raises(DefinitionError, match="deadline is '1h'; expected timedelta or float"):
+        policy(deadline="1h")
 
 
 @pytest.mark.parametrize("policy", [CALM, CheapestWithinDeadline(deadline=60), GreenestWithinDeadline(deadline=60)])

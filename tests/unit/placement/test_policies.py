@@ -162,7 +162,7 @@ def test_a_decision_is_plain_json():
     assert json.loads(json.dumps(decision.to_dict())) == {
         "target": "cloud-cpu", "task_id": "run_cloud", "kind": "oscar",
         "reasons": ["the default target", "hpc-gpu was passed over, down"],
-        "rejected": {"hpc-gpu": "down"}, "predictions": {}, "active": 0,
+        "rejected": {"hpc-gpu": "down"}, "predictions": {}, "active": 0, "placement_id": "",
     }  # fmt: skip
     assert decision.target.kind == "oscar"
 

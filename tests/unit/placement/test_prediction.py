@@ -61,7 +61,8 @@ def test_a_target_that_became_slower_is_believed_after_three_jobs_and_forgiven_w
 
 def test_jobs_that_hold_all_slots_make_a_newcomer_wait():
     records = [job(each) for each in range(10)]
-    waits = [expected(records, seen=TargetObservation(name="a", active=active)).queue for active in (0, 3, 4, 12)]
+    # The steps before a start are taken while a job waits: of four that run, one ends before these 2 s are over.
+    waits = [expected(records, seen=TargetObservation(name="a", active=active)).queue for active in (0, 3, 5, 12)]
     assert waits[0] == waits[1] < waits[2] < waits[3]
 
 
@@ -170,3 +171,25 @@ def test_points_on_a_line_give_the_line(intercept, slope, xs):
 
 def test_a_line_never_falls():
     assert theil_sen([0, 1, 2], [9, 5, 1], [1, 1, 1]).slope == 0
+
+
+def told(position: int, *, off: float) -> RunRecord:
+    """A job of 12 s in all that took ``off`` times what was expected of it."""
+    return job(position, predicted=12.0 / off, interval=(6.0 / off, 18.0 / off))
+
+
+def test_an_interval_widens_by_itself_once_predictions_no_longer_hold_and_narrows_when_they_do_again():
+    held = [told(each, off=1.0) for each in range(20)]
+    missed = [told(20 + each, off=4.0) for each in range(3)]
+    again = [told(23 + each, off=1.0) for each in range(37)]
+    narrow, wide, after = expected(held), expected([*held, *missed]), expected([*held, *missed, *again])
+    assert wide.high > 3 * narrow.high
+    assert wide.total == narrow.total, "what is expected is not what the interval is for"
+    assert after.high < 1.2 * narrow.high
+
+
+def test_a_target_is_tried_for_what_it_may_do_by_its_jobs_and_not_for_how_far_off_its_predictions_were():
+    held = [told(each, off=1.0) for each in range(20)]
+    missed = [told(20 + each, off=0.1) for each in range(3)]
+    assert expected([*held, *missed]).low < 0.2 * expected(held).low
+    assert expected([*held, *missed]).hoped == pytest.approx(expected(held).hoped, rel=0.1)

@@ -15,7 +15,7 @@ function targetsTable() {
     { title: "Newest jobs", class: "tight", cell: (one) => h("span", { class: "number" }, `${one.succeeded} of ${one.jobs} succeeded`) },
     { title: "Median time", class: "right", cell: (one) => h("span", { class: "number" }, duration(one.median_seconds)) },
     { title: "Median cost", class: "right", cell: (one) => amount(one.median_cost) },
-    { title: "As predicted", class: "right", cell: (one) => (one.within_interval === null ? none() : h("span", { class: "number" }, `${Math.round(one.within_interval * 100)} %`)) },
+    { title: "As predicted", class: "right", cell: (one) => (one.within_interval === null ? none() : h("div", {}, h("span", { class: "number" }, `${Math.round(one.within_interval * 100)} %`), h("p", { class: "faint" }, `lately ${Math.round(one.lately * 100)} %`))) },
     { title: "Last", class: "tight", cell: (one) => when(one.last) },
   ], "Placement targets");
 }

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is misspelt in a placement is refused while the DAG file is parsed, with the nearest name that is known."""
+
+from __future__ import annotations
+
+import pytest
+from airflow.sdk import DAG, Asset, task
+
+from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.operators.placed import placed
+from airflow_provider_oscar.operators.placed_job import PlacedJobOperator
+from airflow_provider_oscar.operators.placement import PlacementBranchOperator
+from airflow_provider_oscar.operators.placement_of_many import PlacementOfManyOperator
+from airflow_provider_oscar.placement.learned import FastestFinish, GreenestWithinDeadline
+from airflow_provider_oscar.placement.policies import Fallback, Rule, RuleBased
+from airflow_provider_oscar.placement.targets import PlacementTarget
+
+CLOUD = PlacementTarget(name="cloud-cpu", kind="oscar")
+HPC = PlacementTarget(name="hpc-gpu", kind="interlink", node="leonardo", capabilities={"gpu"})
+MISSPELT = PlacementTarget(name="hpc-cpu", kind="interlnk", node="leonardo")
+
+
+@pytest.fixture(autouse=True)
+def dag():
+    with DAG("a_dag", schedule=None) as made:
+        yield made
+
+
+def branch(**given):
+    return PlacementBranchOperator(**{"task_id": "choose", "targets": [CLOUD, HPC], "policy": FastestFinish(), **given})
+
+
+def group(**given):
+    stated = {
+        "targets": [CLOUD, HPC], "command": ["run"], "output_uri": "s3://results/", "service": "a", "image": "a.sif",
+    }  # fmt: skip
+    return placed("infer", **{**stated, **given})
+
+
+def decorated(**given):
+    @task.placement(**{"targets": [CLOUD, HPC], **given})
+    def where() -> str:
+        return "hpc-gpu"
+
+    return where()
+
+
+def many(**given):
+    stated = {"task_id": "choose", "targets": [CLOUD, HPC], "policy": FastestFinish(), "make_task": lambda *_: None}
+    return PlacementOfManyOperator(**{**stated, **given})
+
+
+@pytest.mark.parametrize("make", [branch, group, decorated, many])
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"targets": [CLOUD, MISSPELT]}, "did you mean 'interlink'?"),
+        ({"targets": ["cloud-cpu"]}, "one of the targets is 'cloud-cpu'; expected PlacementTarget"),
+        ({"targets": CLOUD}, "expected a list"),
+        ({"force": "hpc-gpuu"}, "did you mean 'hpc-gpu'?"),
+        ({"requires": ["gpus"]}, "did you mean 'gpu'?"),
+        ({"requires": "gpus"}, "did you mean 'gpu'?"),
+    ],
+)
+def test_every_way_to_place_work_refuses_what_is_misspelt(make, given, message):
+    with pytest.raises(DefinitionError) as refused:
+        make(**given)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("make", [branch, group, decorated, many])
+def test_what_is_known_when_the_task_runs_is_not_judged_before(make):
+    make(force="{{ params.target }}", requires=["{{ params.needs }}"])
+
+
+@pytest.mark.parametrize("make", [branch, group, decorated, many])
+def test_a_word_that_leaves_the_choice_to_the_policy_is_no_target(make):
+    make(force=" Auto ", requires=["gpu"])
+
+
+def test_the_kinds_are_checked_of_a_job_that_is_placed_again_as_well():
+    with pytest.raises(DefinitionError, match="'hpc-cpu' is 'interlnk'.*did you mean 'interlink'"):
+        PlacedJobOperator(
+            task_id="again", targets=[MISSPELT], policy=FastestFinish(), make_task=lambda *_: None, output_uri="s3://b/"
+        )
+
+
+@pytest.mark.parametrize("make", [branch, group, many])
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        (FastestFinish, "the class FastestFinish; expected an object"),
+        (Fallback(("hpc", "cloud-cpu")), "did you mean 'hpc-gpu'?"),
+        (RuleBased(rules=[Rule(target="cloud-cpu")], default="hpc-gpus"), "did you mean 'hpc-gpu'?"),
+        (GreenestWithinDeadline(deadline=60), "power_kw"),
+    ],
+)
+def test_a_policy_is_held_against_the_targets(make, policy, message):
+    with pytest.raises(DefinitionError) as refused:
+        make(policy=policy)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"outptu_conn_id": "a"}, "takes no argument 'outptu_conn_id', .*'cloud-cpu'; did you mean 'output_conn_id'"),
+        ({"servce": "a"}, "did you mean 'service'"),
+        ({"command": "run"}, "command of placed\\('infer'\\) is 'run'; expected a list"),
+        ({"outlets": Asset("a")}, "expected a list"),
+        ({"outlets": ["a"]}, "expected Asset"),
+        ({"each": "yes"}, "each of placed\\('infer'\\) is 'yes'; expected bool"),
+        ({"speculate": True, "policy": Fallback(("hpc-gpu",))}, "does not predict .*learn=True"),
+    ],
+)
+def test_placed_refuses_what_its_tasks_would_not_take(given, message):
+    with pytest.raises(DefinitionError, match=message):
+        group(**given)
+
+
+def test_placed_takes_what_its_job_tasks_take():
+    group(output_conn_id="a", timeout=60, queue_timeout=60, retries=3, outlets=[Asset("a")])
+
+
+def test_speculation_is_for_any_policy_whose_jobs_are_recorded():
+    group(speculate=True, learn=True, policy=Fallback(("hpc-gpu", "cloud-cpu")))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"kind": 3}, "kind of placement target 'a' is 3; expected str"),
+        ({"cost_per_hour": "1"}, "cost_per_hour of placement target 'a' is '1'; expected float"),
+        ({"capacity": 2.5}, "capacity of placement target 'a' is 2.5; expected int or None"),
+        ({"resources": {"memroy": "1Gi"}}, "'memroy'.*did you mean 'memory'"),
+        ({"resources": {"memory": "1 gigabyte"}}, "expected a Kubernetes quantity"),
+        ({"environment": ["A=1"]}, "environment of placement target 'a'"),
+        ({"slurm": "--partition=a"}, "slurm of placement target 'a'"),
+        ({"name": "auto"}, "give it another name"),
+    ],
+)
+def test_a_target_refuses_values_that_no_target_has(given, message):
+    with pytest.raises(DefinitionError, match=message):
+        PlacementTarget(**{"name": "a", "kind": "oscar", **given})
+
+
+def test_a_target_takes_devices_templates_and_plain_quantities():
+    resources = {"nvidia.com/gpu": "1", "cpu": "500m", "memory": "{{ params.memory }}", "ephemeral-storage": "2Gi"}
+    assert PlacementTarget(name="a", kind="oscar", resources=resources).resources == resources
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"source": "S3"}, "'S3'.*did you mean 's3'"),
+        ({"source": "dcach"}, "did you mean 'dcache'"),
+        ({"min_size": "10MB"}, "expected int or None"),
+        ({"min_size": 10, "max_size": 1}, "matches nothing"),
+    ],
+)
+def test_a_rule_that_can_never_match_is_refused(given, message):
+    with pytest.raises(DefinitionError, match=message):
+        Rule(target="a", **given)
+
+
+@pytest.mark.parametrize("rules", [Rule(target="a"), ["a"]])
+def test_rules_are_a_list_of_rules(rules):
+    with pytest.raises(DefinitionError, match="rules of RuleBased"):
+        RuleBased(rules=rules)
