@@ -132,7 +132,7 @@ def _kills(make: Callable[[Asked], Any]) -> Callable[[Asked], Awaitable[None]]:
 
 
 def _job(backend: str, **place: str) -> JobTrigger:
-    return JobTrigger(backend=backend, place=place, job_id="j", poll_interval=0.1)
+    return JobTrigger(backend=backend, backend_arguments=place, job_id="j", poll_interval=0.1)
 
 
 def _hpc(asked: Asked) -> dict[str, str]:
@@ -153,14 +153,16 @@ KINDS: dict[str, Callable[[Asked], Awaitable[None]]] = {
         )
     ),
     "S3 sensor": _waits(
-        lambda asked: ObjectsTrigger(kind="s3", place={"conn_id": "s3" + asked.name, "bucket": "b"}, poll_interval=0.1)
+        lambda asked: ObjectsTrigger(
+            kind="s3", location={"conn_id": "s3" + asked.name, "bucket": "b"}, poll_interval=0.1
+        )
     ),
     "dCache watcher": _watches(
         lambda asked: DCacheNewObjectTrigger(asset_name="a", path="/in", conn_id="door" + asked.name, poll_interval=0.1)
     ),
     "dCache sensor": _waits(
         lambda asked: ObjectsTrigger(
-            kind="dcache", place={"conn_id": "door" + asked.name, "path": "/in"}, poll_interval=0.1
+            kind="dcache", location={"conn_id": "door" + asked.name, "path": "/in"}, poll_interval=0.1
         )
     ),
     "OSCAR's own jobs": _watches(
