@@ -27,8 +27,10 @@ from airflow.models.dag import DagModel
 from airflow.models.dag_version import DagVersion
 from airflow.models.log import Log
 from airflow.models.serialized_dag import SerializedDagModel
+from airflow.models.taskinstance import TaskInstance
 from airflow.models.trigger import Trigger
 from airflow.utils.session import create_session
+from airflow.utils.state import TaskInstanceState
 from sqlalchemy import exists, func, insert, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -254,6 +256,19 @@ def find_triggers(session: Session, asset_id: int) -> list[tuple[str, dict[str, 
         .where(AssetWatcherModel.asset_id == asset_id)
     )
     return [(trigger.classpath, dict(trigger.kwargs)) for trigger in session.scalars(query)]
+
+
+def task_state(session: Session, *, dag_id: str, run_id: str, task_id: str, map_index: int) -> str | None:
+    """Return the state of a task; None for one that was cleared, ``removed`` for one that is not there."""
+    found = session.execute(
+        select(TaskInstance.state).where(
+            TaskInstance.dag_id == dag_id,
+            TaskInstance.run_id == run_id,
+            TaskInstance.task_id == task_id,
+            TaskInstance.map_index == map_index,
+        )
+    ).first()
+    return str(TaskInstanceState.REMOVED) if found is None else found[0]
 
 
 def clear_run(session: Session, dag_id: str, run_id: str) -> None:

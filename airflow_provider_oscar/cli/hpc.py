@@ -14,7 +14,7 @@ from airflow.configuration import conf
 
 from airflow_provider_oscar.cli.answers import print_done, print_rows, reports_errors
 from airflow_provider_oscar.cli.arguments import OUTPUT, command
-from airflow_provider_oscar.core.orphans import RetentionLimits
+from airflow_provider_oscar.core.orphans import PodTask, RetentionLimits
 
 if TYPE_CHECKING:
     from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
@@ -43,7 +43,7 @@ HPC = GroupCommand(
         _command("jobs", "List the pods of this provider with their SLURM jobs", _CONNECTION, _NAMESPACE, OUTPUT),
         _command(
             "orphans",
-            "List ended pods, secrets and SLURM jobs that no task removes any more",
+            "List pods, secrets and SLURM jobs that no task waits for or removes any more",
             _CONNECTION,
             _NAMESPACE,
             _OLDER_THAN,
@@ -110,7 +110,7 @@ def orphans(options: argparse.Namespace) -> None:
     hook = _hook(options)
     deployment = conf.get("oscar", "deployment_id", fallback="") or configured_signer().deployment_id
     limits = RetentionLimits(older_than=timedelta(minutes=options.older_than))
-    found = select_orphans(hook, limits=limits, deployment_id=deployment)
+    found = select_orphans(hook, task_state=_task_state, deployment_id=deployment, limits=limits)
     done = [Removal(orphan, "", gone=False) for orphan in found]
     if options.remove:
         done = remove(hook, found, lambda name, chunks: _save(options.logs, name, chunks))
@@ -127,6 +127,16 @@ def orphans(options: argparse.Namespace) -> None:
         for each in done
     ]
     print_rows(rows, columns, options.output)
+
+
+def _task_state(task: PodTask) -> str | None:
+    """Ask Airflow's database for the state of a task."""
+    from airflow_provider_oscar import _airflow_db as db
+
+    with db.transaction() as session:
+        return db.task_state(
+            session, dag_id=task.dag_id, run_id=task.run_id, task_id=task.task_id, map_index=task.map_index
+        )
 
 
 @reports_errors

@@ -9,11 +9,77 @@ from datetime import UTC, datetime, timedelta
 
 from airflow_provider_oscar.core.cancellation import ended
 from airflow_provider_oscar.core.podstatus import PodStatus, read_created
+from airflow_provider_oscar.core.shapes import parse_json
 
 #: What is younger may belong to a task that has not come to removing it.
 OLDER_THAN = timedelta(hours=1)
 #: How long a pod stays that was kept for people to look at.
 KEEP_FOR = timedelta(days=7)
+#: State of a task that Airflow does not have any more.
+REMOVED = "removed"
+#: States in which a task waits for no pod and will adopt none; any other, also one that a later Airflow brings, may.
+_OVER = frozenset({"success", "failed", "skipped", "upstream_failed", REMOVED})
+
+
+@dataclass(frozen=True, slots=True)
+class PodTask:
+    """The task that a pod was made for.
+
+    :param dag_id: of its DAG.
+    :param run_id: of its run.
+    :param task_id: of the task.
+    :param map_index: -1 if the task is not mapped.
+    """
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int = -1
+
+    @classmethod
+    def of(cls, pod: PodStatus) -> PodTask | None:
+        """Read the annotation of a pod; None if it has none, or another form."""
+        try:
+            found = parse_json(pod.task)
+        except ValueError:
+            return None
+        if not isinstance(found, Mapping):
+            return None
+        dag_id, run_id, task_id, index = (found.get(name) for name in ("dag_id", "run_id", "task_id", "map_index"))
+        if not (isinstance(dag_id, str) and isinstance(run_id, str) and isinstance(task_id, str)):
+            return None
+        # A truth value is an int to Python.
+        return cls(dag_id, run_id, task_id, index) if type(index) is int else None
+
+    @property
+    def name(self) -> str:
+        """Its name among the tasks of its run, as Airflow's API has it."""
+        return self.task_id if self.map_index < 0 else f"{self.task_id}_{self.map_index}"
+
+    def why_over(self, state: object) -> str:
+        """Return why it waits for no pod in a state; empty if it may, as one that was cleared and has none."""
+        if state is None or str(state) not in _OVER:
+            return ""
+        if str(state) == REMOVED:
+            return f"task {self.name} of run {self.run_id} of DAG {self.dag_id} is not there any more"
+        return f"its task {self.dag_id}.{self.name} is {state}"
+
+
+#: Asks Airflow for the state of a task; None for one that was cleared, :data:`REMOVED` for one that is not there.
+TaskState = Callable[[PodTask], object]
+
+
+def why_left(pod: PodStatus, deployment_id: str, task_state: TaskState) -> str | None:
+    """Return why no task waits for a pod; empty if one does; None if this Airflow cannot know, as for another's pod.
+
+    :param pod: it.
+    :param deployment_id: of this Airflow.
+    :param task_state: asks this Airflow.
+    """
+    task = PodTask.of(pod)
+    if task is None or not deployment_id or pod.owner.partition(".")[0] != deployment_id:
+        return None
+    return task.why_over(task_state(task))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,18 +182,19 @@ def find_orphans(
     *,
     now: datetime,
     limits: RetentionLimits = RetentionLimits(),  # noqa: B008 - frozen
-    orphaned: Callable[[PodStatus], str] = lambda pod: "",
+    orphaned: Callable[[PodStatus], str | None] = lambda pod: None,
 ) -> list[Orphan]:
     """Return what was left behind, oldest first.
 
     A task removes pod and secret within minutes of the job's end, so what is older was left by one that was killed. A
-    pod that waits or runs is among them only if its task is known not to wait for it.
+    pod whose task is known to wait for it is none of them, also if it has ended: a triggerer may be away, or the next
+    try far. A pod that waits or runs is among them only if its task is known not to wait for it.
 
     :param pods: pods of this provider.
     :param secrets: secrets of this provider.
     :param now: the time.
     :param limits: what is younger is passed over.
-    :param orphaned: why nobody waits for an active pod; empty if somebody does, or that is not known.
+    :param orphaned: why no task waits for a pod; empty if one does; None if that is not known. See :func:`why_left`.
     """
     known = {pod.name: pod for pod in pods}
     found: list[Orphan] = []
@@ -135,10 +202,11 @@ def find_orphans(
         age = _age(pod.created_at, now)
         if pod.deleting or _is_young(age, limits.keep_for if _was_kept(pod) else limits.older_than):
             continue
-        if pod.phase.ended:
+        why = orphaned(pod)
+        if pod.phase.ended and why != "":
             why = f"it has {pod.phase.value} and nobody removed it"
             found.append(Orphan("pod", pod.name, age, why, pod.slurm_job_id))
-        elif why := orphaned(pod):
+        elif why:
             found.append(Orphan("pod", pod.name, age, why, pod.slurm_job_id, active=True))
     for secret in secrets:
         age = _age(secret.created_at, now)

@@ -12,8 +12,15 @@ from datetime import UTC, datetime
 
 from airflow_provider_oscar.core.cancellation import ended
 from airflow_provider_oscar.core.errors import OscarProviderError
-from airflow_provider_oscar.core.orphans import Orphan, RetentionLimits, find_orphans, find_slurm_orphans, slurm_owner
-from airflow_provider_oscar.core.podstatus import PodStatus
+from airflow_provider_oscar.core.orphans import (
+    Orphan,
+    RetentionLimits,
+    TaskState,
+    find_orphans,
+    find_slurm_orphans,
+    slurm_owner,
+    why_left,
+)
 from airflow_provider_oscar.hooks.interlink.cancel import cancel_pod, end_of_slurm_job
 from airflow_provider_oscar.hooks.interlink.hook import OURS, InterLinkHook
 
@@ -38,25 +45,31 @@ class Removal:
 def select_orphans(
     hook: InterLinkHook,
     *,
+    task_state: TaskState,
+    deployment_id: str,
     limits: RetentionLimits = RetentionLimits(),  # noqa: B008 - frozen
-    deployment_id: str = "",
-    orphaned: Callable[[PodStatus], str] = lambda pod: "",
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> list[Orphan]:
     """Return what was left in the hook's namespace, and at the SLURM that its connection names.
 
     :param hook: of the connection and namespace.
+    :param task_state: asks this Airflow for the task that a pod was made for.
+    :param deployment_id: of this Airflow, whose tasks are asked for and whose SLURM jobs are looked for.
     :param limits: what is younger is passed over.
-    :param deployment_id: of this Airflow, whose SLURM jobs are looked for; empty for none.
-    :param orphaned: why nobody waits for an active pod; empty if somebody does.
     :param now: the clock.
     """
     # Secrets first: one that is made between the two lists has its pod in the second, or is too young.
     secrets = hook.list_secrets()
     # SLURM's jobs before the pods for the same reason.
-    jobs = [] if hook.slurm is None or not deployment_id else hook.slurm.jobs()
+    jobs = [] if hook.slurm is None else hook.slurm.jobs()
     pods = hook.list_pods(label_selector=OURS)
-    found = find_orphans(pods, secrets, now=now(), limits=limits, orphaned=orphaned)
+    found = find_orphans(
+        pods,
+        secrets,
+        now=now(),
+        limits=limits,
+        orphaned=lambda pod: why_left(pod, deployment_id, task_state),
+    )
     owner = slurm_owner(deployment_id, hook.namespace)
     return found + find_slurm_orphans(jobs, pods, owner=owner, now=now(), older_than=limits.older_than)
 

@@ -13,9 +13,7 @@ from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
 from airflow_provider_oscar.core.checks import seconds
 from airflow_provider_oscar.core.errors import DefinitionError
-from airflow_provider_oscar.core.orphans import KEEP_FOR, OLDER_THAN, Orphan, RetentionLimits
-from airflow_provider_oscar.core.podstatus import PodStatus
-from airflow_provider_oscar.core.shapes import parse_json
+from airflow_provider_oscar.core.orphans import KEEP_FOR, OLDER_THAN, REMOVED, Orphan, PodTask, RetentionLimits
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.jobs.leftovers import Removal, remove, select_orphans
 from airflow_provider_oscar.jobs.signing import configured_signer
@@ -23,16 +21,14 @@ from airflow_provider_oscar.jobs.signing import configured_signer
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-#: States in which a task waits for its pod, or will adopt it at its next try.
-_WAITING = frozenset({"scheduled", "queued", "running", "restarting", "up_for_retry", "up_for_reschedule", "deferred"})
-
 
 class InterLinkMaintenanceOperator(BaseOperator):
     """Finds what no task will remove any more, saves the logs, and removes it.
 
-    That are pods that ended and were left by a killed worker, pods that wait or run although their task has ended or
-    was removed (another Airflow's are left alone), secrets without a pod, and, if the connection's ``slurm_conn_id``
-    names SLURM's REST API, SLURM jobs that run on although their pod is gone. Returns what was found and its outcome.
+    That are pods that ended and were left by a killed worker (not those whose task goes on: it will read how they
+    ended), pods that wait or run although their task has ended or was removed (another Airflow's are left alone),
+    secrets without a pod, and, if the connection's ``slurm_conn_id`` names SLURM's REST API, SLURM jobs that run on
+    although their pod is gone. Returns what was found and its outcome.
 
     :param logs_uri: ``s3://bucket/prefix`` or ``dcache://conn_id/path``: logs of removed pods go below ``<pod name>/``
         there (templated).
@@ -85,10 +81,10 @@ class InterLinkMaintenanceOperator(BaseOperator):
                 older_than=timedelta(seconds=self.older_than), keep_for=timedelta(seconds=self.keep_for)
             )
 
-            def orphaned(pod: PodStatus) -> str:
-                return self._why_orphaned(context, pod) if pod.owner.partition(".")[0] == deployment else ""
+            def task_state(task: PodTask) -> object:
+                return _state(context, task)
 
-            found = select_orphans(hook, limits=limits, deployment_id=deployment, orphaned=orphaned)
+            found = select_orphans(hook, task_state=task_state, deployment_id=deployment, limits=limits)
             if self.dry_run_only:
                 done = [Removal(orphan, "left there: this was asked for", gone=False) for orphan in found]
             else:
@@ -104,23 +100,13 @@ class InterLinkMaintenanceOperator(BaseOperator):
 
         return ResultStore().save_log(self.logs_conn_id, self.logs_uri, name, chunks)
 
-    def _why_orphaned(self, context: Context, pod: PodStatus) -> str:
-        """Ask Airflow for the task of an active pod; whatever is not clear leaves the pod alone."""
-        try:
-            task = parse_json(pod.task)
-            dag_id, run_id, task_id = str(task["dag_id"]), str(task["run_id"]), str(task["task_id"])
-            index = int(task["map_index"])
-        except (ValueError, TypeError, KeyError):
-            return ""
-        states = context["ti"].get_task_states(dag_id=dag_id, run_ids=[run_id], task_ids=[task_id], map_index=index)
-        found = states.get(run_id) or {}
-        name = f"{task_id}_{index}" if index >= 0 else task_id
-        if name not in found:
-            return f"task {name} of run {run_id} of DAG {dag_id} is not there any more"
-        # One without a state was cleared, and will run.
-        return (
-            "" if found[name] is None or str(found[name]) in _WAITING else f"its task {dag_id}.{name} is {found[name]}"
-        )
+
+def _state(context: Context, task: PodTask) -> object:
+    """Ask Airflow's API for the state of a task, as a worker can."""
+    states = context["ti"].get_task_states(
+        dag_id=task.dag_id, run_ids=[task.run_id], task_ids=[task.task_id], map_index=task.map_index
+    )
+    return (states.get(task.run_id) or {}).get(task.name, REMOVED)
 
 
 def _row(orphan: Orphan, outcome: str, *, gone: bool) -> dict[str, object]:

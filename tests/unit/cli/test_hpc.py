@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -16,6 +17,7 @@ from airflow_provider_oscar.core.orphans import SecretInfo
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.podstatus import PodStatus
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
+from airflow_provider_oscar.jobs.signing import configured_signer
 
 OPTIONS = Namespace(conn_id="c", namespace="", output="json", older_than=60.0, remove=False, job="done", logs=".")
 
@@ -62,6 +64,19 @@ def test_orphans_are_removed_when_asked_for_and_no_other(cluster, capsys):
     assert set(pods) == {"busy"}
     assert "lost" not in secrets
     assert "busy" in secrets
+
+
+def test_an_active_pod_whose_task_is_over_is_listed_with_the_reason(cluster, capsys, monkeypatch):
+    pods, _ = cluster
+    mine = f"{configured_signer().deployment_id}.digest.0"
+    for name in ("given-up", "waited-for"):
+        task = json.dumps({"dag_id": "d", "run_id": "r", "task_id": name, "map_index": 2})
+        pods[name] = replace(pods["busy"], name=name, owner=mine, task=task)
+    states = {"given-up": "failed", "waited-for": "deferred"}
+    monkeypatch.setattr(hpc, "_task_state", lambda task: states[task.task_id])
+    found = {each["name"]: each["why"] for each in answered(hpc.orphans, capsys)}
+    assert found.keys() == {"done", "given-up", "lost"}
+    assert found["given-up"] == "its task d.given-up_2 is failed"
 
 
 def test_what_is_young_is_passed_over(cluster, capsys):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,12 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_oscar.core.orphans import (
+    REMOVED,
+    PodTask,
     RetentionLimits,
     SecretInfo,
     SlurmJob,
     find_orphans,
     find_slurm_orphans,
     slurm_owner,
+    why_left,
 )
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.podstatus import PodStatus
@@ -74,9 +78,63 @@ def test_a_pod_that_was_kept_stays_for_as_long_as_it_was_kept_for(keep, phase, h
 def test_an_active_pod_whose_task_is_over_is_an_orphan_and_known_to_be_active():
     pods = [pod("a", JobPhase.RUNNING), pod("b", JobPhase.PENDING), pod("young", JobPhase.RUNNING, hours=0.5)]
     found = find_orphans(
-        pods, (), now=NOW, limits=LIMITS, orphaned=lambda pod: "" if pod.name == "b" else "its task is failed"
+        pods, (), now=NOW, limits=LIMITS, orphaned=lambda pod: None if pod.name == "b" else "its task is failed"
     )
     assert [(each.name, each.active, each.why) for each in found] == [("a", True, "its task is failed")]
+
+
+@pytest.mark.parametrize(("answer", "left"), [("", False), (None, True), ("its task is failed", True)])
+def test_an_ended_pod_is_left_alone_while_a_task_waits_for_it(answer, left):
+    found = find_orphans([pod()], (), now=NOW, limits=LIMITS, orphaned=lambda pod: answer)
+    assert bool(found) is left
+
+
+def made_for(**changes):
+    return json.dumps({"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": -1, **changes})
+
+
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [
+        ("failed", "its task d.t is failed"),
+        ("upstream_failed", "its task d.t is upstream_failed"),
+        (REMOVED, "task t of run r of DAG d is not there any more"),
+        (None, ""),
+        ("deferred", ""),
+        ("awaiting_input", ""),
+        ("a state of a later Airflow", ""),
+    ],
+)
+def test_only_states_that_are_known_to_be_an_end_leave_a_pod(state, why):
+    assert why_left(pod(owner="mine.x.0", task=made_for()), "mine", lambda task: state) == why
+
+
+@pytest.mark.parametrize(
+    "task", ["", "{", "[]", "null", made_for(map_index=True), made_for(map_index="0"), made_for(run_id=None)]
+)
+def test_a_pod_that_names_no_task_is_not_asked_for(task):
+    assert PodTask.of(pod(task=task)) is None
+    assert why_left(pod(owner="mine.x.0", task=task), "mine", lambda task: 1 / 0) is None
+
+
+@pytest.mark.parametrize("owner", ["", "other.x.0", "mine2.x.0", ".mine"])
+def test_the_pod_of_another_airflow_is_not_asked_for(owner):
+    assert why_left(pod(owner=owner, task=made_for()), "mine", lambda task: 1 / 0) is None
+
+
+def test_no_deployment_is_no_name_that_pods_without_an_owner_share():
+    assert why_left(pod(task=made_for()), "", lambda task: 1 / 0) is None
+
+
+@given(st.text() | st.recursive(st.none() | st.floats() | st.text(), st.lists).map(json.dumps))
+def test_any_annotation_can_be_read(text):
+    assert PodTask.of(pod(task=text)) is None
+
+
+@given(st.text(), st.text(), st.text(), st.integers(-1, 9))
+def test_a_task_is_read_as_it_was_written(dag_id, run_id, task_id, index):
+    text = made_for(dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=index)
+    assert PodTask.of(pod(task=text)) == PodTask(dag_id, run_id, task_id, index)
 
 
 OWNER = slurm_owner("606c3d13", "team-a")

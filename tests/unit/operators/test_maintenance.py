@@ -66,9 +66,12 @@ def test_what_nobody_waits_for_is_saved_and_removed_and_nothing_else(left):
     assert "no-pod" not in left.secrets
 
 
-@pytest.mark.parametrize("state", [None, "queued", "running", "deferred", "up_for_retry", "scheduled"])
+@pytest.mark.parametrize(
+    "state", [None, "queued", "running", "deferred", "up_for_retry", "scheduled", "awaiting_input"]
+)
 def test_a_task_that_may_come_back_keeps_its_pod(left, state):
     assert "given-up" not in run(left, {**STATES, "given-up": state})
+    assert "ended" not in run(left, {**STATES, "ended": state}), "the next try reads how it ended"
 
 
 def test_a_task_that_was_removed_does_not(left):
