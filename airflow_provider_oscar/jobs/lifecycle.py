@@ -256,7 +256,8 @@ class JobLifecycle(Generic[W]):
             return marked
         if stored is not None and not self._is_authentic(job, stored):
             self.log.warning(
-                "A manifest of job %s in its output prefix is passed over: it is not signed for this submission",
+                "A manifest of job %s in its output prefix is passed over: it is not signed for this submission, or "
+                "names places that are not the job's",
                 job.submission_id,
             )
             stored = None

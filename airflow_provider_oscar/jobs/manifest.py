@@ -343,18 +343,18 @@ class Manifest(ManifestFields, frozen=True, kw_only=True, eq=False):
     ) -> Manifest | None:
         """Return the manifest of the last acceptable marker line of a log, or None.
 
-        A log collector may have put a time stamp or level before the marker.
+        A log collector may have put a time stamp or level before the marker. A line that this version cannot read is
+        passed over, too: the command may have printed it.
 
         :param log_text: the log, or its end.
         :param submission_id: pass over the lines of other jobs.
         :param accepts: pass over the lines that it refuses.
-        :raises PermanentError: if its major version is newer than this provider.
         """
         for line in reversed(log_text.split("\n")):
             for text in _marked(line):
                 try:
                     manifest = cls.from_json(text)
-                except LostContactError:
+                except (LostContactError, PermanentError):
                     continue
                 if submission_id in (None, manifest.submission_id) and accepts(manifest):
                     return manifest

@@ -13,6 +13,8 @@ from datetime import UTC, datetime, timedelta
 from airflow_provider_oscar.core.errors import OscarProviderError
 from airflow_provider_oscar.hooks.pool import get_pool
 from airflow_provider_oscar.jobs.access import RENEWED_AT, AccessRenewer
+from airflow_provider_oscar.jobs.manifest import Manifest
+from airflow_provider_oscar.jobs.own_place import keeps_to
 from airflow_provider_oscar.jobs.result_store import ResultStore
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.signing import configured_signer, proves
@@ -54,7 +56,12 @@ class ResultLocation:
         manifest = ResultStore().read_manifest(self.conn_id, self.uri, self.job.submission_id)
         if not self.signed:
             return proves(self.job, manifest, ended=ended)
-        return proves(self.job, manifest, configured_signer().verifies, ended=ended)
+        verifies = configured_signer().verifies
+
+        def accepts(job: RunningJob, found: Manifest) -> bool:
+            return verifies(job, found) and keeps_to(found, self.uri)
+
+        return proves(self.job, manifest, accepts, ended=ended)
 
     async def aproven(self, ended: bool = True) -> bool | None:
         """Do what :meth:`proven` does in threads of the connection's own; None if the store could not be asked.

@@ -327,8 +327,8 @@ class JobOperator(BaseOperator, Generic[W]):
 
     @property
     def verifies(self) -> Callable[[RunningJob, Manifest], bool]:
-        """Whether a manifest was signed for a job."""
-        return self.signer.verifies if self.is_signed() else lambda job, manifest: True
+        """Whether a manifest was signed for a job, and keeps to its places."""
+        return job_outputs.verifier(self)
 
     @cached_property
     def signer(self) -> Signer:

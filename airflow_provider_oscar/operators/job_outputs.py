@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from airflow_provider_oscar.core.events import MOST_TOLD, describe_outputs
 from airflow_provider_oscar.core.objects import StoreType, split_uri
 from airflow_provider_oscar.core.output_rules import OutputRule, read_output_rules
 from airflow_provider_oscar.jobs.manifest import Manifest
+from airflow_provider_oscar.jobs.own_place import keeps_to
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.summary import summarize
 from airflow_provider_oscar.operators.job_access import withdraw_access
@@ -96,6 +97,18 @@ def output_locations(task: JobOperator[Any]) -> dict[str, str]:
     :param task: the task.
     """
     return {_location(rule.uri): rule.conn_id for rule in output_rules(task) if rule.uri}
+
+
+def verifier(task: JobOperator[Any]) -> Callable[[RunningJob, Manifest], bool]:
+    """Return what says whether a manifest was signed for a job of a task, and keeps to the job's places.
+
+    :param task: the task; where its jobs are given no key, all count.
+    """
+    if not task.is_signed():
+        return lambda job, manifest: True
+    verifies, uri = task.signer.verifies, task.output_uri
+    others = tuple(output_locations(task)) if uri else ()
+    return lambda job, manifest: verifies(job, manifest) and (not uri or keeps_to(manifest, uri, others))
 
 
 def finish_outputs(task: JobOperator[Any], job: RunningJob, manifest: Manifest | None) -> None:

@@ -13,7 +13,7 @@ from functools import cache
 from http import HTTPStatus
 from importlib.resources import files
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from fastapi import Depends, FastAPI, HTTPException, Query
 from fastapi.responses import RedirectResponse, Response
@@ -33,6 +33,7 @@ from airflow_provider_oscar._airflow_server import (
 )
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, OscarProviderError
 from airflow_provider_oscar.core.objects import StoreType, split_uri
+from airflow_provider_oscar.jobs.own_place import stays_below
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.placement.breaker import BreakerState, CircuitBreaker
 from airflow_provider_oscar.plugins.oscar import base_path
@@ -291,7 +292,7 @@ class _Outside:
         if key not in views.output_keys(manifest):
             raise HTTPException(HTTPStatus.NOT_FOUND, "the job has no such output")
         output_uri = str(manifest.get("output_uri") or "")
-        within(found.row, output_uri)
+        within(found.row, output_uri, key)
         system = str(found.row.rendered.get("output_conn_id") or "the store")
         url = await self._ask(system, link_to, self._open, found.row, f"{output_uri.rstrip('/')}/{quote(key)}")
         return RedirectResponse(url, HTTPStatus.TEMPORARY_REDIRECT, headers=_HEADERS)
@@ -312,13 +313,14 @@ class _Outside:
         return await self._ask(conn_id, systems.get_parts, conn_id)
 
 
-def within(row: views.TaskRow, output_uri: str) -> None:
+def within(row: views.TaskRow, output_uri: str, key: str) -> None:
     """Refuse a manifest that names another place than its task asked for, so that it cannot lead a download there.
 
     :raises HTTPException: if it does.
     """
-    prefix = systems.asked_for(row)
-    if not prefix or not f"{output_uri.rstrip('/')}/".startswith(f"{prefix.rstrip('/')}/"):
+    prefix = systems.asked_for(row).rstrip("/")
+    below = f"{output_uri.rstrip('/')}/{key}"
+    if not prefix or not below.startswith(f"{prefix}/") or not stays_below(unquote(below[len(prefix) + 1 :])):
         raise HTTPException(HTTPStatus.CONFLICT, "the manifest names another place than the task asked for")
 
 

@@ -45,7 +45,7 @@ ROUTES = {
     "jobs": "/oscar/ui/api/jobs",
     "placements": "/oscar/ui/api/placements",
     "result": "/oscar/ui/api/result?dag_id=ui_dag&run_id=run:1&task_id=infer",
-    "download": "/oscar/ui/api/download?dag_id=ui_dag&run_id=run:1&task_id=infer&key=infer-1/a.png",
+    "download": "/oscar/ui/api/download?dag_id=ui_dag&run_id=run:1&task_id=infer&key=a.png",
     "flow": "/oscar/ui/api/flow",
     "health": "/oscar/ui/api/health",
     "targets": "/oscar/ui/api/targets",
@@ -56,8 +56,8 @@ MANIFEST = {
     "submission_id": "infer-1",
     "placement": "cloud-cpu",
     "input": {"uri": "s3://in/a.h5"},
-    "output_uri": "s3://out/words",
-    "outputs": [{"key": "infer-1/a.png", "size": 3, "sha256": "aa"}],
+    "output_uri": "s3://out/words/infer-1/",
+    "outputs": [{"key": "a.png", "size": 3, "sha256": "aa"}],
     "exit_code": 0,
     "phases": {"run": {"start": "2026-11-22T12:00:00+00:00", "end": "2026-11-22T12:00:10+00:00"}},
 }
@@ -69,7 +69,7 @@ ROW = TaskRow(
 SIGNED = {
     **MANIFEST,
     "version": "1.0",
-    "outputs": [{"key": "infer-1/a.png", "size": 3, "sha256": ""}, {"key": "infer-1/b.txt", "size": 1, "sha256": ""}],
+    "outputs": [{"key": "a.png", "size": 3, "sha256": ""}, {"key": "b.txt", "size": 1, "sha256": ""}],
     "metrics": {"stored": 1},
 }
 #: What the task remembers of its job, and how Airflow's summary of the manifest looks.
@@ -388,9 +388,9 @@ def test_what_cannot_be_verified_is_said_to_be_so(store):
 
 
 def test_outputs_of_a_forged_manifest_cannot_be_downloaded(client, rows, store, monkeypatch):
-    forged = {**SIGNED, "outputs": [{"key": "infer-1/evil.sh", "size": 1, "sha256": ""}]}
+    forged = {**SIGNED, "outputs": [{"key": "evil.sh", "size": 1, "sha256": ""}]}
     store.copy = json.dumps(forged).encode()
-    answer = client.get("/oscar/ui/api/download", params={**ONE, "key": "infer-1/evil.sh"}, headers=login("viewer"))
+    answer = client.get("/oscar/ui/api/download", params={**ONE, "key": "evil.sh"}, headers=login("viewer"))
     assert answer.status_code == 404
 
 
@@ -488,7 +488,7 @@ def replace_target(record: RunRecord, target: str) -> RunRecord:
     return msgspec.structs.replace(record, target=target)
 
 
-@pytest.mark.parametrize("key", ["infer-1/other.png", "../a.png", "manifest.json"])
+@pytest.mark.parametrize("key", ["other.png", "../a.png", "manifest.json"])
 def test_only_what_the_manifest_lists_can_be_downloaded(client, rows, store, key):
     answer = client.get("/oscar/ui/api/download", params={**ONE, "key": key}, headers=login("viewer"))
     assert answer.status_code == 404
@@ -503,10 +503,19 @@ def test_a_store_that_is_away_is_named(client, rows, store):
 
 def test_a_manifest_cannot_lead_a_download_elsewhere(api, store):
     row = replace(ROW, rendered={"output_uri": "s3://out/words", "output_conn_id": "results"})
-    for elsewhere in ("s3://secret/words", "s3://out/words2", "s3://out"):
+    for elsewhere in (
+        "s3://secret/words",
+        "s3://out/words2",
+        "s3://out",
+        "s3://out/words/../x",
+        "s3://out/words/%2E%2E",
+    ):
         with pytest.raises(api.HTTPException, match="another place"):
-            api.within(row, elsewhere)
-    api.within(row, "s3://out/words/")
+            api.within(row, elsewhere, "a.png")
+    for key in ("../a.png", "/a.png", "b/../../a.png"):
+        with pytest.raises(api.HTTPException, match="another place"):
+            api.within(row, "s3://out/words/", key)
+    api.within(row, "s3://out/words/", "b/a.png")
 
 
 def test_a_password_of_a_store_is_never_put_into_a_link(api, store):

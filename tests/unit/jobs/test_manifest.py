@@ -81,6 +81,13 @@ def test_marker_line_of_another_job_is_passed_over():
     assert Manifest.from_marker(log, "t-0123456789abcdef") is None
 
 
+def test_a_newer_version_that_a_command_prints_hides_no_manifest_and_ends_nothing():
+    line = MARKER + json.dumps(CASES["success"]["manifest"])
+    newer = MARKER + json.dumps({**CASES["success"]["manifest"], "version": "99.0"})
+    assert Manifest.from_marker(f"{line}\n{newer}\n") == Manifest.from_dict(CASES["success"]["manifest"])
+    assert Manifest.from_marker(newer) is None
+
+
 def test_marker_line_that_was_cut_is_passed_over():
     line = MARKER + json.dumps(CASES["success"]["manifest"])
     assert Manifest.from_marker(f"{line}\n{line[:200]}").submission_id == "t-0123456789abcdef"
