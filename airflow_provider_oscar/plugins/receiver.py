@@ -86,7 +86,7 @@ class _Settings:
     """What the receiver's connection says: the secret, and what each asset takes."""
 
     conn_id: str
-    secret: str = ""
+    secret: str = field(default="", repr=False)
     assets: Mapping[str, object] = field(default_factory=dict)
 
     @classmethod

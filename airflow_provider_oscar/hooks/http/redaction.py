@@ -30,7 +30,12 @@ _PATTERNS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
         # Parameters of URLs, and fields of forms.
-        r"((?:x-amz-signature|x-amz-security-token|x-amz-credential|signature|authz|access_token|sig)=)[^&\s'\"]+",
+        r"((?:x-amz-signature|x-amz-security-token|x-amz-credential|signature|authz|sig|[a-z]+_token)=)[^&\s'\"]+",
+        # The login of a URL.
+        r"(://)[^/\s@'\"]+(?=@)",
+        # Bodies: keys that a store's token service makes, and tokens in JSON.
+        r"(<(?:SecretAccessKey|SessionToken)>)[^<]+",
+        r"([\"'](?:[a-z]*_?token|macaroon|secretAccessKey)[\"']\s*:\s*)[\"'][^\"']+[\"']",
         # Headers: as text, as a pair of Python's, and as a line of a canonical request. A value may hold blanks.
         r"((?:authorization|x-amz-security-token|x-[a-z-]*token|set-cookie|cookie)['\"]?\s*[:,]\s*)"
         r"(?:b?'[^']*'|b?\"[^\"]*\"|[^\r\n,}\]]+)",

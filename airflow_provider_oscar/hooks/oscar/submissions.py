@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
 import httpx
@@ -63,8 +63,8 @@ class JobRequest:
     """
 
     service: str
-    body: bytes
-    authorization: str = ""
+    body: bytes = field(repr=False)
+    authorization: str = field(default="", repr=False)
     named: bool = True
     has_inputs: bool = False
     members: tuple[Member, ...] = ()

@@ -26,7 +26,7 @@ class Frame:
     """
 
     command: str
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes = b""
 
     def encode(self) -> bytes:

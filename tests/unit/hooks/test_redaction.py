@@ -25,7 +25,12 @@ from airflow_provider_oscar.hooks.dcache import DCacheHook
 from airflow_provider_oscar.hooks.http.redaction import redacted
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+from airflow_provider_oscar.hooks.oscar.submissions import JobRequest
+from airflow_provider_oscar.hooks.rucio.client import _Answer
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
+from airflow_provider_oscar.hooks.s3.notifications import ListenRequest
+from airflow_provider_oscar.hooks.stomp.frames import Frame
+from airflow_provider_oscar.plugins.receiver import _Settings
 
 PASSWORD, SESSION, TOKEN, MACAROON = "hush-password", "hush-session", "hush-token", "hush-macaroon"
 
@@ -148,3 +153,35 @@ def test_secrets_of_any_form_are_hidden_and_the_rest_stays(line, kept):
 def test_any_text_can_be_redacted_and_stays_what_it_is(text):
     once = redacted(text)
     assert redacted(once) == once
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Response body:\nb'<AssumeRoleResult><SecretAccessKey>hush</SecretAccessKey><Expiration>soon'",
+        "Response body:\nb'<SessionToken>hush</SessionToken>'",
+        '{"access_token": "hush", "expires_in": 5}',
+        "{'secretAccessKey': 'hush'}",
+        '{"macaroon":"hush"}',
+        "grant_type=refresh_token&refresh_token=hush",
+        "GET https://someone:hush@store.test/a HTTP/1.1",
+    ],
+)
+def test_bodies_and_logins_are_redacted_too(line):
+    assert "hush" not in redacted(line)
+    assert "***" in redacted(line)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        JobRequest("svc", b"hush", "Bearer hush"),
+        _Settings("c", secret="hush"),
+        ListenRequest("https://store.test", {"Authorization": "hush"}, "connection 'c'"),
+        _Answer(200, {"X-Rucio-Auth-Token": "hush"}, b"hush"),
+        Frame("CONNECT", {"passcode": "hush"}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_a_traceback_shows_of_local_variables_holds_no_credential(value):
+    assert "hush" not in f"{value!r} {value}"
