@@ -25,6 +25,7 @@ from airflow_provider_oscar.core.errors import (
     OscarProviderError,
     PermanentError,
     TransientError,
+    bare_url,
     bare_urls,
     quoted,
 )
@@ -132,7 +133,7 @@ class FileSystemHook:
         """Return the path of a place, as the file system names it."""
         if self.protocol == onedata.PROTOCOL:  # its class takes the space in a URL for a host
             return location.partition("://")[2].strip("/")
-        with self._errors(f"find {quoted(location)}"):
+        with self._errors(f"find {_shown(location)}"):
             return str(self.fs._strip_protocol(location)).rstrip("/") or self.fs.root_marker
 
     def iter_entries(self, directory: str, *, unreadable: Callable[[int], None] | None = None) -> Iterator[FileEntry]:
@@ -160,11 +161,11 @@ class FileSystemHook:
     def _looked_at(self, entry: FileEntry, info: Mapping[str, object], directory: str, looks: int) -> FileEntry | None:
         if looks > MOST_LOOKS:
             raise PermanentError(
-                f"{self.display_name}: the listing of {quoted(directory)} tells neither times nor tags, so that each "
+                f"{self.display_name}: the listing of {_shown(directory)} tells neither times nor tags, so that each "
                 f"entry is looked at, and there are more than {MOST_LOOKS}; watch a smaller part of it"
             )
         try:
-            with self._errors(f"look at {quoted(entry.path)}"):
+            with self._errors(f"look at {_shown(entry.path)}"):
                 more = self.fs.info(entry.path)
         except BadInputError:
             return None
@@ -173,7 +174,7 @@ class FileSystemHook:
 
     def _ls(self, directory: str) -> list[Mapping[str, object]]:
         for attempt in range(_ATTEMPTS):
-            with self._errors(f"list {quoted(directory)}"):
+            with self._errors(f"list {_shown(directory)}"):
                 self.fs.invalidate_cache()
                 try:
                     if self.protocol == onedata.PROTOCOL:
@@ -187,7 +188,7 @@ class FileSystemHook:
                         raise
                     if attempt == _ATTEMPTS - 1:
                         raise TransientError(
-                            f"{self.display_name}: {quoted(directory)} changes while it is listed"
+                            f"{self.display_name}: {_shown(directory)} changes while it is listed"
                         ) from None
         return []
 
@@ -200,7 +201,7 @@ class FileSystemHook:
         root = self.root(container)
         path = f"{root.rstrip('/')}/{key}"
         try:
-            with self._errors(f"look at {quoted(path)}"):
+            with self._errors(f"look at {_shown(path)}"):
                 self.fs.invalidate_cache()
                 info = {**self.fs.info(path), "name": path}
         except BadInputError:
@@ -208,7 +209,7 @@ class FileSystemHook:
         try:
             entry = read_entry(info, root)
         except UnreadableEntryError as error:
-            raise BadInputError(f"{self.display_name}: {quoted(path)} cannot be used: {error}") from error
+            raise BadInputError(f"{self.display_name}: {_shown(path)} cannot be used: {error}") from error
         if entry is None or entry.is_directory:
             return None
         return entry.to_event(conn_id=self.conn_id, container=container, key=key, reason=Reason.LISTED)
@@ -226,31 +227,31 @@ class FileSystemHook:
         """
         path = self.root(FsspecUrl.parse(uri, encoded=True).url)
         try:
-            with self._errors(f"read {quoted(path)}"):
+            with self._errors(f"read {_shown(path)}"):
                 data = bytes(self.fs.cat_file(path, start=0, end=limit + 1))
         except BadInputError:
             return None
         if len(data) > limit:
-            raise PermanentError(f"{self.display_name}: {quoted(uri)} is larger than {limit} bytes; not read")
+            raise PermanentError(f"{self.display_name}: {_shown(uri)} is larger than {limit} bytes; not read")
         return data
 
     def put_bytes(self, container: str, key: str, data: bytes) -> None:
         """Write a file, replacing what is there."""
         path = f"{self.root(container).rstrip('/')}/{key}"
-        with self._errors(f"write {quoted(path)}"):
+        with self._errors(f"write {_shown(path)}"):
             self.fs.pipe_file(path, data)
 
     def put_file(self, container: str, key: str, path: Path) -> None:
         """Write a file with the content of a local one, replacing what is there."""
         target = f"{self.root(container).rstrip('/')}/{key}"
-        with self._errors(f"write {quoted(target)}"):
+        with self._errors(f"write {_shown(target)}"):
             self.fs.put_file(str(path), target)
 
     def delete(self, container: str, key: str) -> None:
         """Delete a file; it is not an error if there is none."""
         path = f"{self.root(container).rstrip('/')}/{key}"
         try:
-            with self._errors(f"delete {quoted(path)}"):
+            with self._errors(f"delete {_shown(path)}"):
                 self.fs.rm_file(path)
         except BadInputError:
             return
@@ -268,13 +269,13 @@ class FileSystemHook:
         if event.source is not StoreType.FSSPEC:
             raise DefinitionError(f"{event.uri!r} is not a file of an fsspec file system; use the hook of its store")
         if lifetime > _LONGEST_LIFETIME:
-            raise DefinitionError(f"access to {quoted(event.uri)} for {lifetime}; expected at most seven days")
+            raise DefinitionError(f"access to {_shown(event.uri)} for {lifetime}; expected at most seven days")
         now = self.head(event.container, event.key)
         if now is None:
-            raise BadInputError(f"{self.display_name}: {quoted(event.uri)} is gone; it was deleted or moved")
+            raise BadInputError(f"{self.display_name}: {_shown(event.uri)} is gone; it was deleted or moved")
         if not _same(event, now):
             raise BadInputError(
-                f"{self.display_name}: {quoted(event.uri)} was overwritten; the newer version has an event of its own"
+                f"{self.display_name}: {_shown(event.uri)} was overwritten; the newer version has an event of its own"
             )
         return StageIn(
             uri=event.uri,
@@ -291,11 +292,11 @@ class FileSystemHook:
         if self.protocol in ("http", "https") and not self.conn_id:
             return path
         try:
-            with self._errors(f"sign a URL of {quoted(path)}", passed=(NotImplementedError, AttributeError)):
+            with self._errors(f"sign a URL of {_shown(path)}", passed=(NotImplementedError, AttributeError)):
                 return str(self.fs.sign(path, expiration=int(lifetime.total_seconds())))
         except (NotImplementedError, AttributeError):
             raise DefinitionError(
-                f"a job cannot read {quoted(event.uri)}: file systems of kind {self.protocol!r} sign no URLs, and a "
+                f"a job cannot read {_shown(event.uri)}: file systems of kind {self.protocol!r} sign no URLs, and a "
                 "job gets no credentials. Jobs read s3://, dcache://, gs://, abfs:// and public http(s)://; copy the "
                 "file there in a task before the job: ObjectStoragePath(...).copy('s3://bucket/key')"
             ) from None
@@ -369,6 +370,11 @@ class FileSystemHook:
         refused = isinstance(error, RefusedAnswerError)
         words = str(error) if refused else f"{type(error).__name__}: {quoted(bare_urls(error))}"
         return TransientError(f"{self.display_name}: cannot {action}: {words}")
+
+
+def _shown(path: str) -> str:
+    """Return a path for messages; that of a web server is a URL, which may hold a login or a token."""
+    return quoted(bare_url(path) if path.startswith(("http://", "https://")) else path)
 
 
 def _same(event: ObjectEvent, now: ObjectEvent) -> bool:

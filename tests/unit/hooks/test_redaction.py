@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_oscar.core.errors import OscarProviderError
 from airflow_provider_oscar.hooks.dcache import DCacheHook
+from airflow_provider_oscar.hooks.filesystem.hook import FileSystemHook
 from airflow_provider_oscar.hooks.http.redaction import redacted
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
@@ -185,3 +186,18 @@ def test_bodies_and_logins_are_redacted_too(line):
 )
 def test_what_a_traceback_shows_of_local_variables_holds_no_credential(value):
     assert "hush" not in f"{value!r} {value}"
+
+
+@pytest.mark.parametrize("action", ["head", "exists", "delete", "iter_entries"])
+def test_a_message_about_a_file_of_a_web_server_shows_no_query_of_its_url(action, monkeypatch):
+    class Away:
+        def __getattr__(self, name: str) -> object:
+            raise OSError("it is away")
+
+    hook = FileSystemHook("https", "")
+    monkeypatch.setattr(FileSystemHook, "fs", Away())
+    monkeypatch.setattr(FileSystemHook, "_plain", Away())
+    where = ("https://u:hush@store.test/data/?token=hush", "a?token=hush")
+    with pytest.raises(OscarProviderError, match=r"store\.test/data") as raised:
+        list(hook.iter_entries(where[0])) if action == "iter_entries" else getattr(hook, action)(*where)
+    assert "hush" not in str(raised.value)
