@@ -59,7 +59,7 @@ class World:
     :param seed: of what goes wrong.
     :param seconds: of uploads and incidents.
     :param objects: of both inboxes together.
-    :param patience: seconds after the last incident until every run must have ended.
+    :param patience: seconds after the last incident in which no run ends, until what is left counts as stuck.
     :param kinds: of the incidents; none for a world without any.
     :param recovers_within: seconds after the last incident in which a run of each DAG must have ended.
     :param say: told what happens.
@@ -171,7 +171,7 @@ class World:
         before = Counter(run.dag_id for run in self._runs() if run.state in ENDED)
         self._await(lambda: self._works_again(before) or self._settled(), self.patience, "a run of each DAG")
         recovery = time.monotonic() - mended
-        self._await(self._settled, self.patience - recovery, "the runs")
+        self._drain()
         return close_books(
             self.uploaded(),
             read_entries(self.ledger.read_text().splitlines()),
@@ -265,6 +265,19 @@ class World:
     def _progress(self) -> str:
         runs = self._runs()
         return f"{len(self.uploaded())} uploaded, {len(runs)} runs, {sum(run.state in ENDED for run in runs)} ended"
+
+    def _ended(self) -> int:
+        return sum(run.state in ENDED for run in self._runs())
+
+    def _drain(self) -> None:
+        """Wait until all runs have ended, as long as some do."""
+        before = -1
+        while not self._settled() and (ended := self._ended()) > before:
+            before = ended
+            self._await(partial(self._moves_on, ended), self.patience, "the runs")
+
+    def _moves_on(self, ended: int) -> bool:
+        return self._ended() > ended or self._settled()
 
     def _await(self, done: Callable[[], bool], patience: float, what: str) -> None:
         deadline = time.monotonic() + patience
