@@ -2,8 +2,8 @@
 """Whether an event loop stands still: a triggerer's serves all of its triggers, so no code may keep it.
 
 A loop is kept by code that computes, on it or in a thread that gives way to no other, and by code that waits. Both are
-told from a machine that is merely busy: computing by the processor time that the process used meanwhile, waiting by the
-time that is neither this nor the time for which the loop's thread was ready and got no processor. What computing may
+told from a machine that is merely busy: time for which the loop's thread was ready and got no processor counts for
+neither, computing is the processor time that the process used meanwhile, and waiting is the rest. What computing may
 take is stated in processor time of a calibration in the same process.
 """
 
@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -80,6 +80,23 @@ class Standstill:
             )
 
 
+async def require_free_loop(run: Callable[[], Awaitable[None]], tries: int = 3) -> None:
+    """Fail if the event loop stands still at each of several tries: code keeps it again, a busy machine does not.
+
+    :param run: what is watched.
+    :param tries: at most.
+    """
+    for left in reversed(range(tries)):
+        try:
+            async with watched_loop():
+                await run()
+        except AssertionError:
+            if not left:
+                raise
+        else:
+            return
+
+
 @asynccontextmanager
 async def watched_loop() -> AsyncIterator[Standstill]:
     """Fail if the event loop stands still within the block."""
@@ -96,10 +113,10 @@ async def watched_loop() -> AsyncIterator[Standstill]:
         while True:
             await asyncio.sleep(_TICK)
             now, used_now, starved_now = time.monotonic(), time.process_time(), _ready_without_processor()
-            late = max(now - last - _TICK, 0.0)
+            late = max(now - last - _TICK - (starved_now - starved), 0.0)
             computed = min(used_now - used, late)
             seen.computing = max(seen.computing, computed)
-            seen.waiting = max(seen.waiting, late - computed - (starved_now - starved))
+            seen.waiting = max(seen.waiting, late - computed)
             last, used, starved = now, used_now, starved_now
 
     def watch() -> None:
