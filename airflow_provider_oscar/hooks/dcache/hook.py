@@ -34,7 +34,6 @@ from airflow_provider_oscar.hooks.dcache import rest, staging, webdav
 from airflow_provider_oscar.hooks.dcache.auth import CredentialGuard, credentials
 from airflow_provider_oscar.hooks.dcache.door_listing import list_at_door
 from airflow_provider_oscar.hooks.dcache.entries import NamespaceEntry, clean_path, join
-from airflow_provider_oscar.hooks.dcache.propfind import LISTING_BYTES
 from airflow_provider_oscar.hooks.dcache.rest import RestEndpoint
 from airflow_provider_oscar.hooks.dcache.settings import AuthMode, DCacheSettings
 from airflow_provider_oscar.hooks.dcache.webdav import WebDavEndpoint
@@ -226,7 +225,7 @@ class DCacheHook(NamedByConnection):
         """
         if self.settings.frontend_url:
             flow = rest.children(self.frontend, path)
-            answered, listing = self._at_frontend(flow, limit=LISTING_BYTES)
+            answered, listing = self._at_frontend(flow, limit=rest.LISTING_BYTES)
             if answered and listing is not None:
                 listed, skipped = listing
                 if len(listed) > max_entries:

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from airflow.sdk import Connection
 
+from airflow_provider_oscar.core import large_json
 from airflow_provider_oscar.core.errors import (
     AccessError,
     BadInputError,
@@ -331,6 +332,14 @@ class TestChannels:
 
 
 class TestNamespace:
+    def test_no_directory_is_too_large_to_be_read(self, monkeypatch):
+        """Of more than a hundred thousand entries there are more values than any other answer may have."""
+        monkeypatch.setattr(large_json, "load", lambda *_, **__: pytest.fail("it is read at once"))
+        names = [f"f{number}" for number in range(3000)] + ["caf\u00e9", "\x85"]
+        body = {"fileType": "DIR", "children": [{"fileName": name, "fileType": "REGULAR"} for name in names]}
+        found, unreadable = play(rest.children(FRONT_API, "/in"), ok(body))[1]
+        assert ([entry.path for entry in found], unreadable) == ([f"/in/{name}" for name in names], 0)
+
     def test_children_with_names_that_are_paths_are_left_out(self):
         body = {
             "fileType": "DIR",
