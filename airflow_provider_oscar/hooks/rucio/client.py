@@ -29,10 +29,11 @@ if TYPE_CHECKING:
 
 #: How a token is got; ``token`` has one already, such as one of OpenID Connect.
 AUTH_TYPES = ("userpass", "x509", "x509_proxy", "token")
-#: Files of one dataset, and bytes of one answer; a file takes some 200.
+#: Files of one dataset.
 MOST_FILES = 1_000_000
 _STREAM = "application/x-json-stream"
-_LONGEST_ANSWER = 512 * 1024 * 1024
+#: Bytes of a list of files, of which each takes some 200, and of any other answer.
+_LONGEST_LIST, _LONGEST_OTHER = 256 * 1024 * 1024, 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,11 +200,14 @@ class RucioClient:
         sent = {name: value for name, value in {**headers, **more}.items() if value}
         try:
             with self._http.stream("GET", url, headers=sent) as answer:
+                listed = answer.headers.get("Content-Type", "").startswith(_STREAM)
+                longest = _LONGEST_LIST if listed else _LONGEST_OTHER
                 body = bytearray()
                 for chunk in answer.iter_bytes():
                     body += chunk
-                    if len(body) > _LONGEST_ANSWER:
-                        raise PermanentError(f"{self._display_name}: {url} answered more than {_LONGEST_ANSWER} bytes")
+                    if len(body) > longest:
+                        kind = PermanentError if listed else TransientError
+                        raise kind(f"{self._display_name}: {url} answered more than {longest} bytes; refused")
                 return _Answer(answer.status_code, answer.headers, bytes(body))
         except TRANSPORT_ERRORS as error:
             raise transport_error(error, request=httpx.Request("GET", url), display_name=self._display_name) from error

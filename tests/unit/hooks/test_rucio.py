@@ -205,3 +205,22 @@ def test_a_dataset_is_a_place_of_new_objects_and_of_object_storage():
     arguments = incoming.assets[0].watchers[0].trigger.arguments
     assert (arguments.url, arguments.conn_id, arguments.quiet_period) == ("rucio://user.me/run", "grid", 0)
     assert isinstance(get_fs("grid"), RucioFileSystem)
+
+
+def test_an_endless_answer_that_is_no_list_of_files_is_given_up_after_a_megabyte():
+    sent = 0
+
+    class Endless(httpx.SyncByteStream):
+        def __iter__(self) -> Any:
+            nonlocal sent
+            while True:
+                sent += 65536
+                yield b"<a>" * 21845 + b"x"
+
+    settings = RucioSettings.from_connection(
+        Connection(conn_id="r", conn_type="generic", host="https://rucio", password="t", extra='{"auth_type": "token"}')
+    )
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, stream=Endless()))
+    with pytest.raises(TransientError, match="answered more than 1048576 bytes"):
+        list(RucioClient(settings, transport=transport).files("s", "n"))
+    assert sent < 4 * 1024 * 1024
