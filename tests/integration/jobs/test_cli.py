@@ -139,13 +139,16 @@ def test_check_passes_on_every_connection_of_the_embedded_platform(airflow, plat
         assert not any("(s)" in row["detail"] or "Exception" in row["detail"] for row in rows)
 
 
-def test_volumes_quotas_images_logs_and_metrics(airflow, platform):
+def test_volumes_quotas_images_logs_and_metrics(airflow, platform, monkeypatch):
     assert airflow("volumes", "create", "by-cli-weights", "1Gi") == "by-cli-weights: created\n"
     assert json.loads(airflow("volumes", "list", "by-cli-weights", "-o", "json"))["name"] == "by-cli-weights"
     assert "by-cli-weights" in [each["name"] for each in json.loads(airflow("volumes", "list", "-o", "json"))]
     assert airflow("volumes", "delete", "by-cli-weights", "--yes") == "by-cli-weights: deleted\n"
     with pytest.raises(SystemExit, match="error: .*'by-cli-weights'"):
         airflow("volumes", "list", "by-cli-weights")
+    with pytest.raises(SystemExit, match="from the first login"):
+        airflow("quotas", "get", "somebody")
+    monkeypatch.setattr(platform.oscar.options, "users", frozenset({"somebody"}))
     changed = json.loads(airflow("quotas", "set", "somebody", "--volumes", "disk=20Gi", "-o", "json"))
     assert changed == json.loads(airflow("quotas", "get", "somebody", "-o", "json"))
     assert changed["volumes"]["disk"]["max"] == "20Gi"
