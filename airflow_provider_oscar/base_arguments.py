@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from types import FunctionType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Required, TypeAlias, TypedDict, TypeVar, get_type_hints
 
-from airflow_provider_oscar.core.checks import check_value, takes_list
+from airflow_provider_oscar.core.checks import check_value, is_template, takes_list
 
 P = ParamSpec("P")
 S = TypeVar("S")
@@ -153,5 +153,4 @@ def _is_unresolved(value: object, hint: object) -> bool:
     """Whether a value is known only when the task runs; a template becomes a text, never a list."""
     from airflow_provider_oscar._airflow import ResolveMixin
 
-    template = isinstance(value, str) and ("{{" in value or "{%" in value)
-    return isinstance(value, ResolveMixin) or (template and not takes_list(hint))
+    return isinstance(value, ResolveMixin) or (is_template(value) and not takes_list(hint))

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand
-from airflow.configuration import conf
 
 from airflow_provider_oscar.cli.answers import print_done, print_rows, reports_errors
 from airflow_provider_oscar.cli.arguments import OUTPUT, command
@@ -105,12 +104,11 @@ def jobs(options: argparse.Namespace) -> None:
 def orphans(options: argparse.Namespace) -> None:
     """List what was left behind, and delete it if that is asked for."""
     from airflow_provider_oscar.jobs.leftovers import Removal, remove, select_orphans
-    from airflow_provider_oscar.jobs.signing import configured_signer
+    from airflow_provider_oscar.jobs.signing import configured_deployment_id
 
     hook = _hook(options)
-    deployment = conf.get("oscar", "deployment_id", fallback="") or configured_signer().deployment_id
     limits = RetentionLimits(older_than=timedelta(minutes=options.older_than))
-    found = select_orphans(hook, task_state=_task_state, deployment_id=deployment, limits=limits)
+    found = select_orphans(hook, task_state=_task_state, deployment_id=configured_deployment_id(), limits=limits)
     done = [Removal(orphan, "", gone=False) for orphan in found]
     if options.remove:
         done = remove(hook, found, lambda name, chunks: _save(options.logs, name, chunks))

@@ -7,7 +7,6 @@ the entry of a mapping that is wrong. This one goes by the same types (:func:`ms
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
@@ -17,6 +16,7 @@ import msgspec
 from msgspec import inspect
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.words import nearest
 
 T = TypeVar("T")
 
@@ -62,12 +62,10 @@ def spelt(
     for key, value in fields.items() if isinstance(fields, Mapping) else fields:
         name = spelling.get(str(key).lower())
         if name is None:
-            close = difflib.get_close_matches(str(key).lower(), spelling, n=1, cutoff=0.5)
-            remedy = (
-                f"did you mean {spelling[close[0]]!r}?" if close else f"it knows {', '.join(sorted(spelling.values()))}"
-            )
+            names = sorted(spelling.values())
+            remedy = nearest(key, names) or f"; it knows {', '.join(names)}"
             raise DefinitionError(
-                f"{field_path} has the unknown field {quoted(key)}, which OSCAR would drop silently; {remedy}"
+                f"{field_path} has the unknown field {quoted(key)}, which OSCAR would drop silently{remedy}"
             )
         if value is not None and found.setdefault(name, value) != value:
             raise DefinitionError(f"{field_path} has the field {name!r} twice, under two spellings; keep one")

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from airflow_provider_oscar.core.checks import is_template
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.filters import PATTERN_LIMIT
 from airflow_provider_oscar.core.objects import StoreType, split_uri
@@ -66,7 +67,7 @@ def _rule(pattern: object, target: object, conn_id: str, display_name: str) -> O
             f"outputs of {display_name} has {quoted(target)} for {quoted(pattern)}; expected s3://bucket/prefix, "
             "dcache://conn_id/path, '' for output_uri, or {'uri': ..., 'conn_id': ...}"
         )
-    if not uri or _is_template(uri):
+    if not uri or is_template(uri):
         return OutputRule(str(pattern), uri, named or "")
     try:
         source, authority, _ = split_uri(uri)
@@ -86,7 +87,3 @@ def _check_pattern(pattern: object, display_name: str) -> None:
             f"outputs of {display_name} has the pattern {quoted(pattern)}, which no file matches: names are relative "
             "to TMP_OUTPUT_DIR and have no '..'"
         )
-
-
-def _is_template(text: str) -> bool:
-    return "{{" in text or "{%" in text

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from airflow_provider_oscar.core.checks import is_template
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.words import require_word
 
@@ -26,10 +27,9 @@ def check_resources(resources: Mapping[str, str], display_name: str, *, plain: b
     """
     pattern = _PLAIN_QUANTITY if plain else QUANTITY
     for name, quantity in resources.items():
-        if "/" not in name and "{{" not in name and not name.startswith("hugepages-"):
+        if "/" not in name and not is_template(name) and not name.startswith("hugepages-"):
             require_word(name, _RESOURCES, f"{display_name}: a resource")
-        template = isinstance(quantity, str) and "{{" in quantity
-        if not template and not (isinstance(quantity, str) and pattern.fullmatch(quantity)):
+        if not is_template(quantity) and not (isinstance(quantity, str) and pattern.fullmatch(quantity)):
             raise DefinitionError(
                 f"{display_name}: resource {quoted(name)} is {quoted(quantity)}; expected a Kubernetes quantity "
                 "as text, for example '2' or '512Mi'"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
 
-from airflow_provider_oscar.core.checks import check_fields
+from airflow_provider_oscar.core.checks import check_fields, is_template
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.slurm_signals import passing_on
 
@@ -179,7 +179,7 @@ class SlurmOptions:
         for each in fields(self):
             value = getattr(self, each.name)
             texts += [value] if isinstance(value, str) else value if isinstance(value, tuple) else []
-        return any("{{" in text or "{%" in text for text in texts)
+        return any(map(is_template, texts))
 
     def rendered(self, render: Callable[[str], object]) -> SlurmOptions:
         """Return the options with every template in them rendered.

@@ -7,7 +7,6 @@ compares names and types with the operators' constructors.
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Required, TypeAlias, TypedDict, TypeVar, 
 from airflow_provider_oscar._airflow import TaskDecorator
 from airflow_provider_oscar.base_arguments import DecoratorArguments
 from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.words import nearest
 
 if TYPE_CHECKING:
     from airflow_provider_oscar.core.pod_options import PodOptions
@@ -154,11 +154,9 @@ def takes(operator: type[Operator], shape: type[DecoratorArguments], *, function
                     raise DefinitionError(
                         f"{decorator_name} takes the {function} from its function; remove the argument {function}"
                     )
-                close = difflib.get_close_matches(given, shape.__annotations__, n=1)
-                remedy = (
-                    f"did you mean {close[0]!r}?" if close else f"it takes {', '.join(sorted(shape.__annotations__))}"
-                )
-                raise DefinitionError(f"{decorator_name} takes no argument {given!r}; {remedy}")
+                known = sorted(shape.__annotations__)
+                remedy = nearest(given, known) or f"; it takes {', '.join(known)}"
+                raise DefinitionError(f"{decorator_name} takes no argument {given!r}{remedy}")
             return decorator(python_callable, **kwargs)
 
         first = signature(decorator).parameters["python_callable"]

@@ -79,6 +79,11 @@ def configured_signer() -> Signer:
     return Signer.from_setting(configured or "")
 
 
+def configured_deployment_id() -> str:
+    """Return the name of this Airflow: ``[oscar] deployment_id``, else one that follows from its key."""
+    return conf.get("oscar", "deployment_id", fallback="") or configured_signer().deployment_id
+
+
 def proves(
     job: RunningJob,
     manifest: Manifest | None,

@@ -19,6 +19,7 @@ from airflow.sdk import BaseOperator, conf
 
 from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.base_arguments import OperatorArguments
+from airflow_provider_oscar.core.checks import is_template
 from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.jobs.backend import JobBackend
@@ -301,7 +302,7 @@ class JobOperator(BaseOperator, Generic[W]):
     def observable_backend(self) -> JobBackend[W] | None:
         """Return the backend for a look before the task runs; None if only the task itself can render where it is."""
         texts = [str(getattr(self, name) or "") for name in self.backend_fields]
-        return None if any("{{" in text or "{%" in text for text in texts) else self.backend
+        return None if any(map(is_template, texts)) else self.backend
 
     def _lifecycle(self, context: Context) -> JobLifecycle[W]:
         made = self._lifecycle_of_job = JobLifecycle(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_oscar.core.checks import is_template
 from airflow_provider_oscar.core.errors import DefinitionError, bare_url, quoted
 from airflow_provider_oscar.core.events import MOST_TOLD, describe_outputs
 from airflow_provider_oscar.core.objects import StoreType, split_uri
@@ -76,7 +77,7 @@ def output_location(uri: str, task_id: str) -> str:
 
     :raises DefinitionError: naming the task; what a template becomes is seen when the task runs.
     """
-    if isinstance(uri, str) and uri and "{{" not in uri and "{%" not in uri:
+    if isinstance(uri, str) and uri and not is_template(uri):
         try:
             split_uri(uri)
         except DefinitionError as error:

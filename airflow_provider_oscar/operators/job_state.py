@@ -10,13 +10,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import conf
-
 from airflow_provider_oscar._airflow import NEVER_EXPIRE
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.jobs.running import RunningJob
-from airflow_provider_oscar.jobs.signing import request_digest
+from airflow_provider_oscar.jobs.signing import configured_deployment_id, request_digest
 from airflow_provider_oscar.jobs.submission import submission_id
 from airflow_provider_oscar.operators.job_access import access_lifetime
 
@@ -106,14 +104,13 @@ def remembered_job(task: JobOperator[Any], context: Context, event: ObjectEvent 
     :param event: the object it is about.
     """
     ti = context["ti"]
-    deployment = conf.get("oscar", "deployment_id", fallback="") or task.signer.deployment_id
     name = submission_id(
         task.submission_name(),
         ti.dag_id,
         ti.task_id,
         context.get("partition_key") or context["run_id"],
         getattr(ti, "map_index", -1),
-        deployment_id=deployment,
+        deployment_id=configured_deployment_id(),
     )
     digest = request_digest(task.request())
     tries = getattr(ti, "max_tries", None)
@@ -136,7 +133,7 @@ def remembered_job(task: JobOperator[Any], context: Context, event: ObjectEvent 
         input_conn_id=event.conn_id if event else "",
         output_conn_id=task.output_conn_id if task.output_uri else "",
         request_digest=digest,
-        deployment_id=deployment,
+        deployment_id=configured_deployment_id(),
         generation=former.generation + fresh,
         max_tries=tries,
         access_until=now + lifetime if fresh or former.access_until is None else former.access_until,

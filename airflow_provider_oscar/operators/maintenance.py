@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Unpack
 
-from airflow.sdk import BaseOperator, conf
+from airflow.sdk import BaseOperator
 
 from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
@@ -16,7 +16,7 @@ from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.orphans import KEEP_FOR, OLDER_THAN, REMOVED, Orphan, PodTask, RetentionLimits
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.jobs.leftovers import Removal, remove, select_orphans
-from airflow_provider_oscar.jobs.signing import configured_signer
+from airflow_provider_oscar.jobs.signing import configured_deployment_id
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -76,7 +76,6 @@ class InterLinkMaintenanceOperator(BaseOperator):
         """Look, remove, and return a row for each orphan."""
         with airflow_errors():
             hook = InterLinkHook(self.interlink_conn_id, namespace=self.namespace or None)
-            deployment = conf.get("oscar", "deployment_id", fallback="") or configured_signer().deployment_id
             limits = RetentionLimits(
                 older_than=timedelta(seconds=self.older_than), keep_for=timedelta(seconds=self.keep_for)
             )
@@ -84,7 +83,7 @@ class InterLinkMaintenanceOperator(BaseOperator):
             def task_state(task: PodTask) -> object:
                 return _state(context, task)
 
-            found = select_orphans(hook, task_state=task_state, deployment_id=deployment, limits=limits)
+            found = select_orphans(hook, task_state=task_state, deployment_id=configured_deployment_id(), limits=limits)
             if self.dry_run_only:
                 done = [Removal(orphan, "left there: this was asked for", gone=False) for orphan in found]
             else:

@@ -14,7 +14,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
-from airflow_provider_oscar.core.checks import seconds
+from airflow_provider_oscar.core.checks import is_template, seconds
 from airflow_provider_oscar.core.errors import (
     OscarProviderError,
     PermanentError,
@@ -80,7 +80,7 @@ class OscarExposedServiceOperator(BaseOperator):
     ) -> None:
         super().__init__(**kwargs)
         require_word(answer, ("json", "text"), f"answer of task {self.task_id!r}")
-        if "{{" not in method:
+        if not is_template(method):
             require_word(method.upper(), HTTPMethod, f"method of task {self.task_id!r}")
         self.service = service
         self.path = path

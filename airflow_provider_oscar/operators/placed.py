@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.base_arguments import CommonArguments, OperatorArguments, checks_arguments
 from airflow_provider_oscar.core.checks import check_value
 from airflow_provider_oscar.core.errors import DefinitionError, LostContactError
+from airflow_provider_oscar.core.words import nearest
 from airflow_provider_oscar.jobs.backend import find_backend, require_backend
 from airflow_provider_oscar.operators.choosing import as_mapping
 from airflow_provider_oscar.operators.job import JobOperator
@@ -268,7 +268,7 @@ class _Plan:
         )
 
 
-def _check_arguments(arguments: Iterable[str], targets: Iterable[PlacementTarget], about: str) -> None:
+def _check_arguments(arguments: Iterable[str], targets: Iterable[PlacementTarget], display_name: str) -> None:
     """Refuse arguments that the job task of one of the targets does not take, with the nearest that it does."""
     for target in targets:
         operator = _operator(target)
@@ -277,11 +277,10 @@ def _check_arguments(arguments: Iterable[str], targets: Iterable[PlacementTarget
             known |= {*getattr(kind.__dict__.get("__init__"), "__annotations__", {})} - {"kwargs", "return"}
         for name in arguments:
             if name not in known:
-                close = difflib.get_close_matches(name, sorted(known), n=1)
-                remedy = f"did you mean {close[0]!r}?" if close else f"see placed and {operator.__name__}"
+                remedy = nearest(name, sorted(known)) or f"; see placed and {operator.__name__}"
                 raise DefinitionError(
-                    f"{about} takes no argument {name!r}, and neither does the job task of target {target.name!r}; "
-                    f"{remedy}"
+                    f"{display_name} takes no argument {name!r}, and neither does the job task of target "
+                    f"{target.name!r}{remedy}"
                 )
 
 

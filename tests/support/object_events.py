@@ -11,6 +11,18 @@ from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
+#: As MinIO tells OSCAR of an object.
+MINIO_EVENT = {
+    "Key": "in/a+b%2Fc.txt",
+    "Records": [
+        {
+            "eventSource": "minio:s3",
+            "eventTime": "2026-01-02T03:04:05Z",
+            "s3": {"bucket": {"name": "in", "arn": "arn:aws:s3:::in"}, "object": {"key": "a+b%2Fc.txt"}},
+        }
+    ],
+}
+
 
 def made(key: str, *, second: int = 0, size: int = 1, container: str = "bucket") -> ObjectEvent:
     """An object that a listing might show."""

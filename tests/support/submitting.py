@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tasks of ``OscarJobOperator`` without retries, run as workers and a triggerer run them, many at once."""
+"""Tasks of ``OscarJobOperator`` without retries, run as workers and a triggerer run them, many at once,
+and a store that restarts meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from typing import Any, Protocol
 
 from airflow.sdk.exceptions import TaskDeferred
 
@@ -15,6 +19,9 @@ from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from tests.support.fakes import context
 
 COMMAND = ["python3", "-c", "import os; open(os.path.join(os.environ['TMP_OUTPUT_DIR'], 'done'), 'w').write('x')"]
+
+#: Seconds until a store restarts for the first time, and between two restarts.
+FIRST_RESTART, BETWEEN_RESTARTS = 5.0, 40.0
 
 
 class Task:
@@ -83,3 +90,44 @@ def run_all(tasks: list[Task], pool: ThreadPoolExecutor) -> None:
         await asyncio.gather(*map(until_done, tasks))
 
     asyncio.run(waiting())
+
+
+class Restartable(Protocol):
+    """A store that can be taken away."""
+
+    def stop(self) -> None:
+        """Take it away."""
+
+    def start(self) -> None:
+        """Bring it back."""
+
+
+class Restarts(threading.Thread):
+    """Takes a store away for some seconds, again and again, as OSCAR does with MinIO for each service it makes."""
+
+    def __init__(self, store: Restartable) -> None:
+        super().__init__()
+        self.stopped = threading.Event()
+        self.count = 0
+        self._store = store
+
+    def run(self) -> None:
+        pause = FIRST_RESTART
+        while not self.stopped.wait(pause):
+            self._store.stop()
+            time.sleep(3.0)
+            self._store.start()
+            self.count += 1
+            pause = BETWEEN_RESTARTS
+
+
+@contextmanager
+def restarting(store: Restartable) -> Iterator[Restarts]:
+    """Let a store restart within the block, and leave it running."""
+    restarts = Restarts(store)
+    restarts.start()
+    try:
+        yield restarts
+    finally:
+        restarts.stopped.set()
+        restarts.join()

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import json
 import os
-import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -22,14 +20,12 @@ from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.jobs.sealing import with_key
 from airflow_provider_oscar.jobs.start_script import service_script
 from tests.support.fault_proxy import NAMED, FaultProxy, failing
-from tests.support.submitting import Task, run_all
+from tests.support.submitting import Task, restarting, run_all
 from tests.system.backends import PREFIX, Backend, Ground, ground_for_oscar, oscar_on
 
 COUNT = int(os.environ.get("OSCAR_SUBMISSIONS", "6"))
 SEED = int(os.environ.get("OSCAR_SEED", "1"))
 SERVICE, OUTGOING = f"{PREFIX}once", f"{PREFIX}once-out"
-#: Seconds until MinIO restarts for the first time, and between two restarts.
-FIRST_RESTART, RESTARTS = 5.0, 40.0
 
 
 @pytest.fixture
@@ -61,40 +57,16 @@ def backend(
         yield backend
 
 
-class Restarts(threading.Thread):
-    """Takes MinIO away for some seconds, again and again."""
-
-    def __init__(self, ground: Ground) -> None:
-        super().__init__()
-        self.stopped = threading.Event()
-        self.count = 0
-        self._minio = ground.minio
-
-    def run(self) -> None:
-        pause = FIRST_RESTART
-        while not self.stopped.wait(pause):
-            self._minio.stop()
-            time.sleep(3.0)
-            self._minio.start()
-            self.count += 1
-            pause = RESTARTS
-
-
 @pytest.mark.timeout(3600)
 def test_each_task_without_retries_has_one_job_and_none_gives_up(backend, ground, monkeypatch):
     fields = dict(backend.connections["oscar_default"])
     direct = OscarHook(connection=Connection(conn_id="direct", **fields))
-    proxy, restarts = FaultProxy(0.1, seed=SEED), Restarts(ground)
+    proxy = FaultProxy(0.1, seed=SEED)
     tasks = [Task(SERVICE, number, f"s3://{OUTGOING}/once") for number in range(COUNT)]
     with failing(str(fields["host"]), proxy) as url:
         monkeypatch.setenv("AIRFLOW_CONN_OSCAR_DEFAULT", json.dumps(fields | {"host": url}))
-        restarts.start()
-        try:
-            with ThreadPoolExecutor(4) as pool:
-                run_all(tasks, pool)
-        finally:
-            restarts.stopped.set()
-            restarts.join()
+        with restarting(ground.minio) as restarts, ThreadPoolExecutor(4) as pool:
+            run_all(tasks, pool)
         assert [task.error for task in tasks if task.error] == []
     names = [str(task.manifest["submission_id"]) for task in tasks]
     listed = dict(direct.run(direct.list_jobs(SERVICE)))

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import json
 import os
-import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,12 +13,10 @@ import pytest
 from oscar_testbed import LocalPlatform
 
 from tests.support.fault_proxy import NAMED, FaultProxy, failing
-from tests.support.submitting import Task, run_all
+from tests.support.submitting import Task, restarting, run_all
 
 COUNT = int(os.environ.get("OSCAR_SUBMISSIONS", "12"))
 SEED = int(os.environ.get("OSCAR_SEED", "1"))
-#: Seconds until the store restarts for the first time, and between two restarts.
-FIRST_RESTART, RESTARTS = 5.0, 40.0
 #: Submissions at the same time.
 SUBMITTERS = 4
 
@@ -35,36 +31,11 @@ def proxy(platform: LocalPlatform, service: str, monkeypatch: pytest.MonkeyPatch
         yield found
 
 
-class Restarts(threading.Thread):
-    """Takes the store away for some seconds, again and again, as OSCAR does with MinIO for each service it makes."""
-
-    def __init__(self, platform: LocalPlatform) -> None:
-        super().__init__()
-        self.stopped = threading.Event()
-        self.count = 0
-        self._platform = platform
-
-    def run(self) -> None:
-        pause = FIRST_RESTART
-        while not self.stopped.wait(pause):
-            self._platform.s3.stop()
-            time.sleep(3.0)
-            self._platform.s3.start()
-            self.count += 1
-            pause = RESTARTS
-
-
 def test_each_task_without_retries_has_one_job_and_none_gives_up(platform, service, proxy):
-    restarts = Restarts(platform)
     tasks = [Task(service, number) for number in range(COUNT)]
     before = set(platform.oscar.registry.listing(service))
-    restarts.start()
-    try:
-        with ThreadPoolExecutor(SUBMITTERS) as pool:
-            run_all(tasks, pool)
-    finally:
-        restarts.stopped.set()
-        restarts.join()
+    with restarting(platform.s3) as restarts, ThreadPoolExecutor(SUBMITTERS) as pool:
+        run_all(tasks, pool)
     assert [task.error for task in tasks if task.error] == []
     names = [str(task.manifest["submission_id"]) for task in tasks]
     assert len(set(names)) == COUNT

@@ -14,16 +14,7 @@ import zipfile
 import pytest
 from oscar_testbed.fakes.oscar import faas
 
-MINIO = {
-    "Key": "in/a+b%2Fc.txt",
-    "Records": [
-        {
-            "eventSource": "minio:s3",
-            "eventTime": "2026-01-02T03:04:05Z",
-            "s3": {"bucket": {"name": "in", "arn": "arn:aws:s3:::in"}, "object": {"key": "a+b%2Fc.txt"}},
-        }
-    ],
-}
+from tests.support.object_events import MINIO_EVENT
 
 
 @pytest.fixture
@@ -69,14 +60,16 @@ def test_text_that_is_neither_json_nor_base64_fails(supervisor):
 
 def test_missing_credentials_hand_over_the_event_itself(supervisor):
     definition = {"output": [{"storage_provider": "minio.default", "path": "out"}]}
-    done = supervisor(json.dumps(MINIO), 'cat "$INPUT_FILE_PATH"; touch "$TMP_OUTPUT_DIR/x"', definition)
+    done = supervisor(json.dumps(MINIO_EVENT), 'cat "$INPUT_FILE_PATH"; touch "$TMP_OUTPUT_DIR/x"', definition)
     assert done.returncode == 0
-    assert json.loads(done.stdout) == MINIO
+    assert json.loads(done.stdout) == MINIO_EVENT
     assert b"Found 'LOCAL' input provider" in done.stderr
 
 
 def test_file_stage_in_true_means_no_stage_in(supervisor):
-    done = supervisor(json.dumps(MINIO), 'echo "${INPUT_FILE_PATH-unset} $STORAGE_OBJECT_KEY"', {"file_stage_in": True})
+    done = supervisor(
+        json.dumps(MINIO_EVENT), 'echo "${INPUT_FILE_PATH-unset} $STORAGE_OBJECT_KEY"', {"file_stage_in": True}
+    )
     assert done.stdout.strip() == b"unset a b/c.txt"
 
 
@@ -103,7 +96,7 @@ def test_log_level_hides_the_supervisors_lines(supervisor):
 
 def test_named_provider_without_keys_is_an_error(supervisor):
     definition = {"storage_providers": {"minio": {"ext": {"endpoint": "http://127.0.0.1:1"}}}}
-    event = json.dumps({"storage_provider": "ext", "event": MINIO})
+    event = json.dumps({"storage_provider": "ext", "event": MINIO_EVENT})
     done = supervisor(event, "true", definition)
     assert done.returncode == 1
     assert b"minio.ext lacks access_key, secret_key" in done.stderr

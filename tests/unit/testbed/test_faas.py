@@ -10,21 +10,13 @@ from pathlib import Path
 import pytest
 from oscar_testbed.fakes.oscar import faas
 
-MINIO = {
-    "Key": "in/a+b%2Fc.txt",
-    "Records": [
-        {
-            "eventSource": "minio:s3",
-            "eventTime": "2026-01-02T03:04:05Z",
-            "s3": {"bucket": {"name": "in", "arn": "arn:aws:s3:::in"}, "object": {"key": "a+b%2Fc.txt"}},
-        }
-    ],
-}
+from tests.support.object_events import MINIO_EVENT
+
 DCACHE = {"event": {"name": "f.h5", "mask": ["IN_CLOSE_WRITE"]}, "subscription": "https://frontend/x"}
 
 
 def test_minio_event_names_bucket_and_decoded_key():
-    event = faas.parse_event(json.dumps(MINIO), {})
+    event = faas.parse_event(json.dumps(MINIO_EVENT), {})
     assert (event.kind, event.provider_id, event.bucket, event.key) == ("minio", "default", "in", "a b/c.txt")
     assert (event.file_name, event.time) == ("c.txt", "2026-01-02T03:04:05Z")
 
@@ -35,7 +27,7 @@ def test_dcache_event_takes_the_path_of_the_first_dcache_input():
     assert (event.kind, event.provider_id, event.key) == ("webdav", "dcache", "yes/f.h5")
 
 
-@pytest.mark.parametrize("inner", [MINIO, json.dumps(MINIO)], ids=["object", "text"])
+@pytest.mark.parametrize("inner", [MINIO_EVENT, json.dumps(MINIO_EVENT)], ids=["object", "text"])
 def test_delegated_event_names_the_provider(inner):
     event = faas.parse_event(json.dumps({"storage_provider": "ext", "event": inner}), {})
     assert (event.kind, event.provider_id) == ("minio", "ext")
@@ -43,7 +35,7 @@ def test_delegated_event_names_the_provider(inner):
 
 def test_api_gateway_event_is_unpacked(monkeypatch):
     monkeypatch.delenv("CONT_VAR_q", raising=False)
-    body = {"httpMethod": "POST", "queryStringParameters": {"q": "1"}, "body": json.dumps(MINIO)}
+    body = {"httpMethod": "POST", "queryStringParameters": {"q": "1"}, "body": json.dumps(MINIO_EVENT)}
     assert faas.parse_event(json.dumps(body), {}).kind == "minio"
     assert os.environ.pop("CONT_VAR_q") == "1"
 
