@@ -159,12 +159,12 @@ def placed(
         task ``run``; ``>>`` goes on from there.
     :raises DefinitionError: in the DAG file, for targets of the same name, or of a kind that nothing makes tasks of.
     """
-    about = f"placed({group_id!r})"
+    display_name = f"placed({group_id!r})"
     given = {"command": command, "outlets": outlets, "each": each, "speculate": speculate, "learn": learn}
     for name, hint in _HINTS.items():
-        check_value(given[name], hint, f"{name} of {about}")
+        check_value(given[name], hint, f"{name} of {display_name}")
     for outlet in outlets:
-        check_value(outlet, Asset | AssetAlias, f"one of the outlets of {about}")
+        check_value(outlet, Asset | AssetAlias, f"one of the outlets of {display_name}")
     placement_policy = FastestFinish() if policy is None else policy
     check_policy(placement_policy, targets)
     for target in targets:
@@ -172,10 +172,10 @@ def placed(
     predicts = getattr(placement_policy, "learns", False) if learn is None else learn
     if speculate and not predicts:
         raise DefinitionError(
-            f"{about} has speculate=True and a policy that does not predict when a job is late; add learn=True, or "
-            "take FastestFinish()"
+            f"{display_name} has speculate=True and a policy that does not predict when a job is late; add learn=True, "
+            "or take FastestFinish()"
         )
-    _check_arguments(arguments, targets, about)
+    _check_arguments(arguments, targets, display_name)
     tasks = dict.fromkeys((CHOOSE, ELSEWHERE, RESULT), "a task of the group")
     for target in () if each else targets:
         if target.task_id in tasks:
