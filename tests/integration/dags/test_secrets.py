@@ -42,12 +42,17 @@ def opened_specifications(environments: set[bytes]) -> Iterator[dict[str, Any]]:
 
 
 class Evidence:
-    """What the runs left, by the place a reader would look at, and the secrets that were in use."""
+    """What the runs left, by the place a reader would look at, and the secrets that were in use.
 
-    def __init__(self, platform: LocalPlatform, database: Path, output: str, spy: Spy, triggers: list[Any]) -> None:
-        changes = platform.kubernetes.store.since("pods", 0)
-        self.pods = [each.after for each in changes if each.after is not None]
-        bodies = [each.after for each in platform.kubernetes.store.since("secrets", 0) if each.after is not None]
+    :param version: What Kubernetes was at before the runs; other tests of the same platform left pods and Secrets too.
+    """
+
+    def __init__(
+        self, platform: LocalPlatform, version: int, database: Path, output: str, spy: Spy, triggers: list[Any]
+    ) -> None:
+        store = platform.kubernetes.store
+        self.pods = [each.after for each in store.since("pods", version) if each.after is not None]
+        bodies = [each.after for each in store.since("secrets", version) if each.after is not None]
         ours = [body["data"]["job.json"] for body in bodies if "job.json" in body["data"]]
         self.specs = [json.loads(base64.b64decode(text)) for text in ours]
         self.sealed = list(opened_specifications(spy.environments))
@@ -72,8 +77,7 @@ class Evidence:
             "OSCAR password": platform.oscar.password,
             "Kubernetes token": platform.kubernetes.token,
         }
-        # Other tests of the same platform run jobs without an input.
-        for number, spec in enumerate(spec for spec in self.specs if spec["input"]):
+        for number, spec in enumerate(self.specs):
             self.secrets[f"input URL {number}"] = spec["input"]["url"].partition("?")[2]
             self.secrets[f"input macaroon {number}"] = (
                 spec["input"]["headers"].get("Authorization", "").partition(" ")[2]
@@ -94,6 +98,7 @@ def evidence(
     DCacheHook("dcache_default").put_bytes(INBOX, "secrets.h5", path.read_bytes())
     store = OscarS3Hook("oscar_s3_default")
     store.put_bytes(BUCKET, "in/secrets.h5", path.read_bytes())
+    version = threedgan_platform.kubernetes.store.version
     with Spy(threedgan_platform.directory / "interlink") as spy, _captured() as output:
         for event in (DCacheHook("dcache_default").head(INBOX, "secrets.h5"), store.head(BUCKET, "in/secrets.h5")):
             assert event is not None
@@ -101,6 +106,7 @@ def evidence(
             assert finished.state == "success", finished.states
     return Evidence(
         threedgan_platform,
+        version,
         airflow_home / "airflow.db",
         output(),
         spy,

@@ -78,6 +78,8 @@ class Walk:
     ) -> None:
         self.platform, self.airflow, self.spy, self.collector = platform, airflow, spy, collector
         self.secrets = known
+        #: What Kubernetes was at before the runs; its history does not reach back to the first test of this platform.
+        self.version = platform.kubernetes.store.version
         #: Rows of triggers while they ran: class, and arguments as they are stored.
         self.triggers: set[tuple[str, str]] = set()
 
@@ -288,7 +290,7 @@ def test_no_answer_of_any_endpoint_holds_a_secret(walk: Walk) -> None:
 
 def test_nothing_of_a_run_is_in_pods_services_jobs_or_command_lines(walk: Walk) -> None:
     platform = walk.platform
-    pods = json.dumps([each.after for each in platform.kubernetes.store.since("pods", 0)])
+    pods = json.dumps([each.after for each in platform.kubernetes.store.since("pods", walk.version)])
     services = json.dumps(OscarHook().run(OscarHook().list_services()), default=str)
     places = {
         "pods": pods,
