@@ -8,8 +8,9 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from oscar_testbed.errors import PlatformError
 from oscar_testbed.fakes.slurm.real import RealSlurm
-from oscar_testbed.faults import ComponentFaults
+from oscar_testbed.faults import ComponentFaults, Faults
 
 if TYPE_CHECKING:
     from tests.world.plan import Incident
@@ -27,7 +28,10 @@ class Incidents:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._faults = world.platform.faults
+
+    @property
+    def _faults(self) -> Faults:
+        return self._world.platform.faults
 
     def happen(self, incident: Incident) -> None:
         """Let one happen; returns when it is over."""
@@ -44,6 +48,27 @@ class Incidents:
             wire.full.clear()
             wire.reset_before = wire.reset_after = 0
         self._world.airflow.revive()
+
+    def tend_slurm(self) -> None:
+        """Do what a site's administrator does after a controller's restart.
+
+        A job that it launches again is refused by the node, which SLURM then drains, and the job is held: the node is
+        resumed and the job ended.
+        """
+        slurm = self._world.platform.slurm
+        if not isinstance(slurm, RealSlurm):
+            return
+        try:
+            for node in slurm.drained():
+                self._world.say(f"SLURM drained {node}; the administrator resumes it")
+                slurm.control("update", f"NodeName={node}", "State=RESUME")
+            for job in slurm.jobs().values():
+                if job.state == "PD" and "held" in job.reason.lower():
+                    self._world.say(f"SLURM holds job {job.job_id} ({job.reason}); the administrator cancels it")
+                    self._world.note("killed", job.job_id)
+                    slurm.cancel(job.job_id)
+        except PlatformError as error:
+            self._world.say(f"SLURM cannot be tended now: {error}")
 
     def kill_scheduler(self, seconds: float) -> None:
         """One of them, with the tasks it runs."""

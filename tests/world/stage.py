@@ -84,6 +84,8 @@ class World:
         self.airflow: AirflowParts
         self.wires: dict[str, Wire] = {}
         self._uploaders: dict[str, Uploader] = {}
+        self._incidents = Incidents(self)
+        self._over = threading.Event()
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> World:
@@ -118,6 +120,7 @@ class World:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._over.set()
         self._stack.close()
 
     def play(self) -> Books:
@@ -132,6 +135,7 @@ class World:
         """Start the stream of objects; returns when the first run is there."""
         for uploader in self._uploaders.values():
             uploader.start()
+        threading.Thread(target=self._tend, daemon=True).start()
         self._await(lambda: any(self._runs()), 300.0, "the first run")
 
     def kinds(self) -> list[str]:
@@ -140,17 +144,21 @@ class World:
 
     def endure(self, plan: Sequence[Incident]) -> None:
         """Let the incidents happen, each at its time, and mend what they leave."""
-        incidents = Incidents(self)
         began = time.monotonic()
         threads = []
         for one in plan:
             time.sleep(max(0.0, began + one.at - time.monotonic()))
             self.say(f"{one.at:5.0f} s  {one.kind} for {one.seconds:.0f} s ({self._progress()})")
-            threads.append(threading.Thread(target=incidents.happen, args=(one,), daemon=True))
+            threads.append(threading.Thread(target=self._incidents.happen, args=(one,), daemon=True))
             threads[-1].start()
         for thread in threads:
             thread.join()
-        incidents.mend()
+        self._incidents.mend()
+
+    def _tend(self) -> None:
+        """Look after SLURM as its administrator does, incident or not."""
+        while not self._over.wait(10):
+            self._incidents.tend_slurm()
 
     def interim_books(self) -> Books:
         """Wait until every run of what is uploaded by now has ended; return the books of that, the stream going on."""

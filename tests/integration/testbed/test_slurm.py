@@ -150,7 +150,7 @@ def _bytes(path: Path) -> bytes:
 
 
 @pytest.mark.skipif(bool(missing_programs()), reason="SLURM is not installed")
-def test_a_controller_that_is_killed_finds_its_jobs(tmp_path_factory):
+def test_a_controller_that_is_killed_finds_its_jobs_and_a_drained_node_is_named(tmp_path_factory):
     cluster = open_slurm(tmp_path_factory.mktemp("k"), "real")
     assert isinstance(cluster, RealSlurm)
     try:
@@ -161,6 +161,11 @@ def test_a_controller_that_is_killed_finds_its_jobs(tmp_path_factory):
         _until(cluster, job_id, lambda job: job.state == "R")
         cluster.kill_controller(0.5)
         assert _finish(cluster, job_id).exit_code == 3
+        assert cluster.drained() == []
+        cluster.control("update", "NodeName=cn2", "State=DRAIN", "Reason=Duplicate jobid")
+        wait_until(lambda: cluster.drained() == ["cn2"], what="the node is drained", timeout=30)
+        cluster.control("update", "NodeName=cn2", "State=RESUME")
+        wait_until(lambda: cluster.drained() == [], what="the node is back", timeout=30)
     finally:
         cluster.stop()
 

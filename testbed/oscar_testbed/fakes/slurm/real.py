@@ -197,6 +197,10 @@ class RealSlurm:
         if done.returncode != 0:
             raise PlatformError(f"scontrol {' '.join(words)}: {quoted((done.stderr or done.stdout).strip())}")
 
+    def drained(self) -> list[str]:
+        """Return the nodes that SLURM gives no job until somebody resumes them, as after "Duplicate jobid"."""
+        return sorted(name for name, state in self._node_states().items() if state in {"drain", "drng", "down"})
+
     def partitions(self) -> tuple[Partition, ...]:
         """See :meth:`BatchSystem.partitions`."""
         return PARTITIONS
@@ -329,12 +333,16 @@ class RealSlurm:
         daemon.start()
         return daemon
 
-    def _nodes_up(self) -> bool:
+    def _node_states(self) -> dict[str, str]:
+        """Nodes with their states as ``sinfo`` shortens them; empty while the controller does not answer."""
         try:
             done = self._run(["sinfo", "--noheader", "--Node", "--format=%N %t"], timeout=5.0)
         except PlatformError:
-            return False
-        states = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if " " in line)
+            return {}
+        return dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if " " in line)
+
+    def _nodes_up(self) -> bool:
+        states = self._node_states()
         return len(states) == len(NODES) and all(s in {"idle", "mix", "alloc", "comp"} for s in states.values())
 
     def _kill_jobs(self) -> None:
