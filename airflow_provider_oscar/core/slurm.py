@@ -113,8 +113,9 @@ class SlurmOptions:
     :param extra_flags: further ``sbatch`` flags, each ``--name`` or ``--name=value`` without blanks or quotes.
     :param pre_exec: shell text that runs on the compute node before the container. It is stored in clear in the
         pod and the job script: no secrets, nothing taken from an object.
-    :param mounts: bind mounts ``source:destination[:ro]`` for every container.
-    :param options: further words for the container runtime, for example ``--no-home``.
+    :param mounts: bind mounts ``source:destination[:ro]`` for every container, at sites with Apptainer or Enroot.
+    :param options: further words for the site's container runtime, for example Apptainer's ``--no-home`` or Enroot's
+        ``--rw``.
     :param image_root: prefix of image names without a scheme, for example ``docker://``.
     :raises DefinitionError: if the plugin or sbatch would misread a value.
     """
@@ -235,12 +236,21 @@ class SlurmOptions:
         annotations = {
             "flags": " ".join(self.flags()),
             "pre-exec": f"{passing_on(self.extra_flags)}{_EXPORT}{self.pre_exec}".rstrip("\n") + "\n",
+            # The plugin reads those of the runtime that its site has: Apptainer's (named singularity), or Enroot's.
             "singularity-mounts": " ".join(f"--bind {mount}" for mount in self.mounts),
             "singularity-options": " ".join(self.options),
+            "enroot-mounts": " ".join(f"--mount {_fstab(mount)}" for mount in self.mounts),
+            "enroot-options": " ".join(self.options),
             # The plugin glues prefix and image together without a slash of its own.
             "image-root": self.image_root and self.image_root.removesuffix("/") + "/",
         }
         return {f"{ANNOTATION_PREFIX}{name}": text for name, text in annotations.items() if text}
+
+
+def _fstab(mount: str) -> str:
+    """Return a bind mount as Enroot takes it: the fields of fstab(5), colon-separated."""
+    source, destination, *mode = mount.split(":")
+    return f"{source}:{destination}:none:x-create=auto,rbind{',ro' if mode == ['ro'] else ''}"
 
 
 def format_time(limit: timedelta | str) -> str:

@@ -113,6 +113,10 @@ def test_mounts_options_and_image_root_become_text_for_the_command_line():
     annotations = options.to_annotations()
     assert annotations["slurm-job.vk.io/singularity-mounts"] == "--bind /a:/b --bind /c:/d:ro"
     assert annotations["slurm-job.vk.io/singularity-options"] == "--no-home --cleanenv"
+    assert annotations["slurm-job.vk.io/enroot-mounts"] == (
+        "--mount /a:/b:none:x-create=auto,rbind --mount /c:/d:none:x-create=auto,rbind,ro"
+    )
+    assert annotations["slurm-job.vk.io/enroot-options"] == "--no-home --cleanenv"
     assert annotations["slurm-job.vk.io/image-root"] == "/cvmfs/images/"
     assert SlurmOptions(image_root="docker://").to_annotations()["slurm-job.vk.io/image-root"] == "docker://"
 
