@@ -52,8 +52,6 @@ def _service(definition: ServiceDefinition, target: PlacementTarget, image: str)
             f"service {quoted(name)} would have {len(name)} characters, OSCAR takes {NAME_LIMIT}; shorten the name of "
             "the workload or of the target"
         )
-    if target.slurm is not None and not target.node:
-        raise DefinitionError(f"target {target.name!r} has SLURM options and no node that would read them")
     kept = {key: value for key, value in definition.annotations.items() if not key.startswith("slurm-job.vk.io/")}
     slurm = target.slurm.to_annotations() if target.slurm else {}
     if target.node and not slurm:

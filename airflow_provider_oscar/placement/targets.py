@@ -21,6 +21,8 @@ from airflow_provider_oscar.core.words import nearest
 BUSY_DELAY = 60.0
 #: Words that leave the choice to the policy, where a target may be named.
 AUTOMATIC = ("", "auto", "none")
+#: Kinds whose jobs reach SLURM through a virtual node alone; a kind of one's own may have another way.
+_NEEDS_NODE_FOR_SLURM = frozenset({"oscar", "interlink", "kubernetes"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +32,8 @@ class PlacementTarget:
     :param name: name in decisions, DAG params and manifests, for example ``hpc-gpu``.
     :param task_id: task that submits to it; by default its name with ``_`` for ``-``.
     :param kind: name of the job backend: ``"oscar"``, ``"interlink"``, ``"kubernetes"``, or one of your own.
-    :param node: virtual node of an interLink target.
-    :param slurm: SLURM options of an interLink target.
+    :param node: virtual node of an interLink target, or of an OSCAR service that runs through interLink.
+    :param slurm: SLURM options of the jobs on that node.
     :param resources: resource limits of the pod, as Kubernetes quantities.
     :param environment: variables of the command that differ at this place, such as ``{"ACCELERATOR": "gpu"}``.
     :param cost_per_hour: price of one hour of a job, in any unit common to all targets.
@@ -78,6 +80,11 @@ class PlacementTarget:
             raise DefinitionError(
                 f"placement target {self.name!r} is of kind {quoted(self.kind)}; expected the name of a job backend, "
                 "such as 'oscar', 'interlink' or 'kubernetes'"
+            )
+        if self.slurm is not None and not self.node and self.kind in _NEEDS_NODE_FOR_SLURM:
+            raise DefinitionError(
+                f"placement target {self.name!r} has SLURM options and no virtual node that would read them; name its "
+                "node, or leave slurm out"
             )
         for bound in ("max_active", "capacity"):
             value = getattr(self, bound)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError
+from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.placement.policies import Explicit, Rule, RuleBased
 from airflow_provider_oscar.placement.targets import PlacementRequest, PlacementTarget, TargetObservation
 
@@ -150,11 +151,17 @@ def test_targets_need_different_names(targets):
         ({"cost_per_hour": -1.0}, "expected 0 or more"),
         ({"max_active": 0}, "expected at least 1"),
         ({"capabilities": "gpu"}, "expected a set of words"),
+        ({"slurm": SlurmOptions()}, "no virtual node that would read them"),
+        ({"kind": "kubernetes", "slurm": SlurmOptions()}, "no virtual node that would read them"),
     ],
 )
 def test_a_target_that_cannot_work_is_refused(changes, message):
     with pytest.raises(DefinitionError, match=message):
         PlacementTarget(**({"name": "n", "task_id": "t", "kind": "oscar"} | changes))
+
+
+def test_a_kind_of_ones_own_may_read_slurm_options_without_a_node():
+    assert PlacementTarget(name="n", kind="slurm_rest", slurm=SlurmOptions(partition="cpu")).slurm is not None
 
 
 def test_a_decision_is_plain_json():

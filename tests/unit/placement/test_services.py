@@ -65,7 +65,6 @@ def test_no_service_is_started_by_files_and_all_keep_their_outputs():
         (TARGETS[4:], {}, "none of its targets is of kind 'oscar'"),
         (TARGETS, {"elsewhere": "i"}, "no target 'elsewhere'"),
         ([target("x" * 40)], {}, "would have 44 characters"),
-        ([target("a", slurm=CPU)], {}, "no node that would read them"),
     ],
 )
 def test_what_cannot_work_is_refused(targets, images, words):
