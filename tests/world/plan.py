@@ -45,9 +45,13 @@ KINDS: dict[str, float] = {
     "clock_steps_back": 20,
     "clock_steps_forward": 20,
 }
-#: Kinds that also come as an outage longer than all retries of a task together: a minute, ten in runs of half an hour.
+#: Seconds from which on a run counts as long.
+LONG_RUN = 1800.0
+#: Kinds that also come as an outage longer than all retries of a task together: a minute, ten in long runs.
 LONG_KINDS = ("s3_away", "dcache_failing", "oscar_failing", "kubernetes_failing")
 LONG, LONGEST = 60.0, 600.0
+#: Mean seconds between two incidents that begin. In a long run Airflow's parts have time to come back.
+INTERVAL, LONG_INTERVAL = 6.0, 20.0
 #: Incidents of one system do not overlap: the end of one would end the other.
 SYSTEMS = ("oscar", "kubernetes", "s3", "dcache", "slurm", "interlink", "clock", "restart", "kill")
 
@@ -76,19 +80,23 @@ class Incident:
         return next(each for each in SYSTEMS if self.kind.startswith(each))
 
 
-def draw(seed: int, seconds: float, *, kinds: Sequence[str] = tuple(KINDS), interval: float = 6.0) -> list[Incident]:
+def draw(
+    seed: int, seconds: float, *, kinds: Sequence[str] = tuple(KINDS), interval: float | None = None
+) -> list[Incident]:
     """Return the incidents of a run in their order; equal for equal arguments.
 
     :param seed: of everything that is drawn.
     :param seconds: in which all of them begin and end.
     :param kinds: of which they are; every one comes before one comes again.
-    :param interval: mean seconds between two that begin.
+    :param interval: mean seconds between two that begin; by default :data:`INTERVAL`, or :data:`LONG_INTERVAL`.
     """
     chance = random.Random(seed)
     found: list[Incident] = []
     free = dict.fromkeys(SYSTEMS, 0.0)
-    long = LONG if seconds < 1800 else LONGEST
-    for kind in () if not kinds else chance.sample(LONG_KINDS, 1 if seconds < 1800 else len(LONG_KINDS)):
+    hour = seconds >= LONG_RUN
+    long = LONGEST if hour else LONG
+    interval = interval or (LONG_INTERVAL if hour else INTERVAL)
+    for kind in () if not kinds else chance.sample(LONG_KINDS, len(LONG_KINDS) if hour else 1):
         # One after the other; a run too short for one has none.
         begin = max([2.0, *(one.end + interval for one in found)])
         if kind in kinds and begin + long <= seconds:

@@ -40,7 +40,7 @@ def test_one_outage_is_longer_than_all_retries_and_ten_minutes_in_a_long_run(see
 def test_a_long_outage_does_not_keep_others_away():
     plan = draw(7, 3600)
     long = next(one for one in plan if one.seconds >= LONGEST)
-    assert sum(long.at < one.at < long.end for one in plan) > 50
+    assert sum(long.at < one.at < long.end for one in plan) > 15
 
 
 def test_each_kind_can_happen():
