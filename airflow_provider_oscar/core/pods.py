@@ -237,6 +237,6 @@ def _check_maps(request: PodRequest) -> None:
     for key, value in request.labels.items():
         if not _LABEL_VALUE.fullmatch(value):
             raise DefinitionError(
-                f"pod {request.name!r}: label {key} is {quoted(value)}; expected at most 63 of A-Z a-z 0-9 . _ -, "
-                "see model.pods.label_value"
+                f"pod {request.name!r}: label {key} is {quoted(value)}; expected at most 63 characters "
+                "A-Z a-z 0-9 . _ -, and a letter or digit at both ends"
             )

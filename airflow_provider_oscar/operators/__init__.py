@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tasks: each reads its arguments, calls a rule of ``model/``, hands the result to a hook, ends in a verdict."""
+"""Tasks: each reads its arguments, calls a rule of ``core/`` or ``jobs/``, hands the result to a hook."""

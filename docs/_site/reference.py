@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import messages
+
 from airflow_provider_oscar.get_provider_info import get_provider_info
 from airflow_provider_oscar.metrics import METRICS
 
@@ -40,6 +42,7 @@ def pages() -> Iterator[tuple[str, str]]:
     yield "reference/connections.md", _connections(info["connection-types"])
     yield "reference/cli.md", _commands()
     yield "reference/metrics.md", _metrics()
+    yield "reference/messages.md", messages.page()
     yield "reference/manifest-fields.md", _schema("Manifest fields", "jobs/manifest.schema.json")
     yield "reference/job-fields.md", _schema("Job specification fields", "jobs/job.schema.json")
     yield "reference/access-fields.md", _schema("Fields of renewed access", "jobs/access.schema.json")

@@ -130,7 +130,7 @@ def test_init_containers_share_the_empty_directories_and_not_the_secret():
         ({"annotations": {"slurm-job.vk.io/flags": "--time=1"}}, "use SlurmOptions alone"),
         ({"annotations": {"a b": "1"}}, "not a key for a label or annotation"),
         ({"labels": {"/": "1"}}, "not a key for a label or annotation"),
-        ({"labels": {"a": "in/a b.h5"}}, "label_value"),
+        ({"labels": {"a": "in/a b.h5"}}, "at most 63 characters"),
         ({"empty_dirs": {"A": "/a"}}, "empty_dirs of the pod"),
         ({"empty_dirs": {"a": "data"}}, "not an absolute path"),
         ({"empty_dirs": {"a": "/a/../etc"}}, "not an absolute path"),

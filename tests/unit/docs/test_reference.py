@@ -15,6 +15,7 @@ import pytest
 
 import airflow_provider_oscar
 from airflow_provider_oscar.cli import get_cli_commands
+from airflow_provider_oscar.core import errors
 from airflow_provider_oscar.get_provider_info import get_provider_info
 from airflow_provider_oscar.metrics import METRICS
 from airflow_provider_oscar.watch import metrics as watcher_metrics
@@ -180,6 +181,36 @@ def test_a_watcher_sends_the_metrics_that_are_listed_and_no_other(monkeypatch):
 
 def test_every_metric_is_in_the_reference(pages):
     assert all(f"| `{metric.name}` |" in pages["reference/metrics.md"] for metric in METRICS)
+
+
+def test_every_error_that_is_raised_has_its_kind_and_its_message_in_the_reference(pages):
+    page = pages["reference/messages.md"]
+    kinds = re.findall(r"^\| (\w+Error) \|", page, re.MULTILINE)
+    assert {name for name in vars(errors) if name.endswith("Error")} - set(kinds) == {"OscarProviderError"}
+    raised = {
+        text
+        for path, tree in sources()
+        for name, call in calls(tree)
+        if name in vars(errors) and call.args and (text := literal(call.args[0])) and len(text.split()) > 4
+    }
+    assert len(raised) > 30
+    assert [text for text in raised if " ".join(text.split()) not in page] == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("DefinitionError", "SLURM does not know the partition: correct SlurmOptions.partition"),
+        ("JobFailedError", "It ran out of memory: raise the memory of the target or the service"),
+        ("LostContactError", "its result is not proven: see its log and its output prefix"),
+        ("AccessError", "the access key or secret key is wrong (…); correct login and password"),
+        ("TransientError", "Something killed it from outside (preemption, drained node); a retry may succeed"),
+        ("StageError", "the command ran longer than its timeout of … s"),
+    ],
+)
+def test_a_message_is_found_by_its_words_and_says_what_follows(pages, kind, message):
+    (row,) = (line for line in pages["reference/messages.md"].splitlines() if message in line)
+    assert row.endswith(f"*{kind}*")
 
 
 def test_every_operator_sensor_and_decorator_has_a_recipe():
