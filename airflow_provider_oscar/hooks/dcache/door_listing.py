@@ -7,7 +7,7 @@ shows the directory itself, and an empty one only if the directory may be read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 
 import httpx
 
@@ -54,25 +54,30 @@ def list_at_door(
         try:
             if answer.status_code != 207:
                 raise door.error(answer, action)
-            for chunk in answer.iter_bytes(64 * 1024):
-                parser.feed(chunk)
-                for entry in parser.take():
-                    if entry.path != path:
-                        empty = False
-                        yield _child(entry, path, display_name=display_name)
-                    elif entry.is_directory:
-                        itself = True
-                    else:
-                        raise PermanentError(f"{display_name}: cannot {action}: it is not a directory")
+            for entry in _entries(answer, parser):
+                if entry.path != path:
+                    empty = False
+                    yield _child(entry, path, display_name=display_name)
+                elif entry.is_directory:
+                    itself = True
+                else:
+                    raise PermanentError(f"{display_name}: cannot {action}: it is not a directory")
         finally:
             answer.close()
     except TRANSPORT_ERRORS as error:
         raise transport_error(error, request=request, display_name=display_name) from error
-    parser.close()
     _require_whole(parser, path, itself=itself, display_name=display_name)
     unreadable(parser.skipped)
     if empty and not parser.skipped and dcache:
         _require_listable(client, door, path)
+
+
+def _entries(answer: httpx.Response, parser: PropfindParser) -> Iterator[NamespaceEntry]:
+    for chunk in answer.iter_bytes(64 * 1024):
+        parser.feed(chunk)
+        yield from parser.take()
+    parser.close()
+    yield from parser.take()
 
 
 def _require_whole(parser: PropfindParser, path: str, *, itself: bool, display_name: str) -> None:

@@ -15,6 +15,7 @@ from datetime import datetime
 from functools import lru_cache
 from unicodedata import normalize
 from urllib.parse import unquote
+from xml.etree.ElementTree import Element
 
 from airflow_provider_oscar.core.errors import PermanentError
 from airflow_provider_oscar.core.objects import normalised_etag
@@ -43,17 +44,15 @@ _CHECKSUMS = "http://www.dcache.org/2013/webdav}Checksums"
 _LOCALITY = "http://srm.lbl.gov/StorageResourceManager}FileLocality"
 _OK = "HTTP/1.1 200 OK"
 _COLLECTION, _STATUS, _HREF = "DAV:}collection", "DAV:}status", "DAV:}href"
-#: Elements around those of a response: it, and the root.
-_IN_RESPONSE = 2
+_RESPONSE, _PROPSTAT, _PROP = "DAV:}response", "DAV:}propstat", "DAV:}prop"
 _ORIGIN = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
-#: As dCache writes them, and most often: read by one expression each.
-_DOOR_TAG = re.compile(r'"([0-9A-F]{36}|[0-9A-F]{24})_\d+"')
+#: As dCache writes them most often.
 _ADLER32 = re.compile("adler32=([0-9a-f]{8})")
 _MONTHS = {"JanFebMarAprMayJunJulAugSepOctNovDec"[at : at + 3]: f"{at // 3 + 1:02d}" for at in range(0, 36, 3)}
 
 
 class PropfindParser(BoundedXml):
-    """Feed it the bytes of a 207 answer; :meth:`take` the entries read so far; close it at the end.
+    """Feed it the bytes of a 207 answer; :meth:`take` the entries read so far; close it at the end, and take the last.
 
     :param base: decoded path of the configured endpoint, without trailing slash; hrefs outside it are skipped.
     :param what: words for messages.
@@ -61,10 +60,6 @@ class PropfindParser(BoundedXml):
     :param max_entries: most entries.
     :param plain: whether the server is not a dCache, so that a file without length need not be incomplete.
     """
-
-    ends = frozenset({"DAV:}response", "DAV:}propstat", _HREF})
-    call_depth = 2  # a status there is that of the response
-    leaves = frozenset({_STATUS, _COLLECTION, _SIZE, _MODIFIED, _ETAG, _CHECKSUMS, _LOCALITY})
 
     def __init__(
         self,
@@ -81,59 +76,43 @@ class PropfindParser(BoundedXml):
         self._base = base.rstrip("/")
         self._inside = f"{self._base}/"
         self._found: list[NamespaceEntry] = []
-        self._href = ""
-        self._more_hrefs = 0
-        self._described = False
-        self._status = ""
-        self._good: dict[str, str] = {}
 
     def take(self) -> Iterator[NamespaceEntry]:
         """Yield the entries read since the last call."""
         found, self._found = self._found, []
         yield from found
 
-    def on_start(self, name: str) -> None:
+    def on_root(self, name: str) -> None:
         """Refuse what is not an answer to PROPFIND."""
         if name != "DAV:}multistatus":
             raise PermanentError(f"{self.what}: the answer is not a WebDAV multistatus; is this a WebDAV URL?")
 
-    def on_end(self, name: str, text: str, depth: int) -> None:
-        """Take what a tag closed."""
-        if name == "DAV:}propstat":
-            values = self.values
-            status = values.pop(_STATUS, "")
-            if status == _OK or not status.strip() or _succeeded(status):  # some servers leave it out
-                self._good |= values
-                self._described = True
-            values.clear()
-        elif name == "DAV:}response":
-            self._on_response()
-            self._good.clear()
-            self._href = self._status = ""
-            self._more_hrefs, self._described = 0, False
-        elif depth == _IN_RESPONSE:  # and not in a property
-            if name == _STATUS:
-                self._status = text
-            elif name == _HREF:
-                self._more_hrefs += bool(self._href)
-                self._href = self._href or text
-
-    def _on_response(self) -> None:
-        self.count_entry()
-        status = self._status
-        path = self._path()
-        # One whose properties are all refused, or that comes with others in a bare list, may be a directory or a file.
-        if path is None or not self._described or (status and not _succeeded(status)):
-            self.skipped += 1 + self._more_hrefs
+    def on_child(self, element: Element) -> None:
+        """Take an entry."""
+        if element.tag != _RESPONSE:
             return
-        good = self._good
+        self.count_entry()
+        href = status = ""
+        more_hrefs = 0
+        good: dict[str, str] = {}
+        for part in element:
+            if part.tag == _PROPSTAT:
+                good |= _successful_properties(part)
+            elif part.tag == _HREF:
+                more_hrefs += bool(href)
+                href = href or part.text or ""
+            elif part.tag == _STATUS:
+                status = part.text or ""
+        path = self._path(href)
+        # One whose properties are all refused, or that comes with others in a bare list, may be a directory or a file.
+        if path is None or not good or (status and not _succeeded(status)):
+            self.skipped += 1 + more_hrefs
+            return
         found = good.get
         size, checksums = found(_SIZE, "").strip(), found(_CHECKSUMS, "")
-        tag = found(_ETAG, "")
-        door = _DOOR_TAG.fullmatch(tag)
-        etag, pnfsid = (door[1], door[1]) if door else split_etag(normalised_etag(tag))
+        etag, pnfsid = split_etag(normalised_etag(found(_ETAG, "")))
         # Servers that tell directories by another property still write them with a slash.
-        is_directory = _COLLECTION in good or (not size and self._href.rstrip().endswith("/"))
+        is_directory = _COLLECTION in good or (not size and href.rstrip().endswith("/"))
         self._found.append(
             NamespaceEntry(
                 path,
@@ -148,9 +127,9 @@ class PropfindParser(BoundedXml):
             )
         )
 
-    def _path(self) -> str | None:
-        """Return the decoded path of the current href below the base, or None if it is not to be trusted."""
-        raw = self._href.strip()
+    def _path(self, href: str) -> str | None:
+        """Return the decoded path of an href below the base, or None if it is not to be trusted."""
+        raw = href.strip()
         try:
             if not raw.startswith("/"):
                 # By hand: "?" and "#" that a server left as they are belong to the name.
@@ -172,6 +151,19 @@ class PropfindParser(BoundedXml):
         if "\0" in rest or ("/." in rest and ("/./" in rest or "/../" in rest or rest.endswith(("/.", "/..")))):
             return None
         return rest or "/"
+
+
+def _successful_properties(propstat: Element) -> dict[str, str]:
+    """Return the texts of properties that were found, with :data:`_PROP` itself; none if their status is another."""
+    status = ""
+    values: dict[str, str] = {}
+    for part in propstat:
+        if part.tag == _PROP:
+            values |= {each.tag: each.text or "" for each in part.iter()}
+        elif part.tag == _STATUS:
+            status = part.text or ""
+    # Some servers leave the status out.
+    return values if status == _OK or not status.strip() or _succeeded(status) else {}
 
 
 def _below(path: str, base: str) -> str | None:

@@ -1,21 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """A streaming XML reader with bounds, for answers of servers that are not trusted.
 
-It is the standard library's expat with limits: no tree is built, so memory follows the entries kept and not the
-document; ``<!DOCTYPE`` is refused, and with it every entity trick; depth, size and the text of one element are
-bounded. Subclasses get :meth:`on_start` and :meth:`on_end` and may call :meth:`count_entry`.
+The standard library's expat reads and its tree builder builds, so that no Python runs for a tag. What is complete
+below the root is handed over after each piece of the document and taken out of the tree: memory follows the entries
+kept and not the document. ``<!DOCTYPE`` is refused, and with it every entity trick; depth, size and the number of
+elements of one entry are bounded. Subclasses get :meth:`on_root` and :meth:`on_child` and may call
+:meth:`count_entry`.
 """
 
 from __future__ import annotations
 
+from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
 from airflow_provider_oscar.core.errors import PermanentError, TransientError, quoted
 
 #: Deepest nesting that is read; a listing needs about six levels.
 DEPTH_LIMIT = 32
-#: Names of elements that are remembered as of no interest; a listing has about twenty.
-_MOST_NAMES = 200
+#: Most elements of one entry: some stores put all prefixes of a page into one.
+ELEMENTS_LIMIT = 50_000
+#: Bytes after which what is complete is handed over.
+_PIECE = 16 * 1024
 
 
 class BoundedXml:
@@ -24,32 +29,22 @@ class BoundedXml:
     :param what: words for messages, such as ``listing of bucket 'data'``.
     :param max_bytes: most bytes fed in total.
     :param max_entries: most entries counted.
-    :param separator: character between namespace and name; None leaves names as written but for their prefix.
+    :param separator: character between namespace and name; None leaves names as written.
     """
-
-    #: Names whose start or end cause a call.
-    starts: frozenset[str] = frozenset()
-    ends: frozenset[str] = frozenset()
-    #: Names whose text is put into :attr:`values`, without a call.
-    leaves: frozenset[str] = frozenset()
-    #: Deeper ones are none: what stands in an owner or a tag says nothing of the entry.
-    leaf_depth: int = DEPTH_LIMIT
-    #: Those that lie no deeper than this cause a call like :attr:`ends`.
-    call_depth: int = 0
 
     def __init__(self, what: str, *, max_bytes: int, max_entries: int, separator: str | None) -> None:
         self.what = what
         self.entries = 0
-        self.values: dict[str, str] = {}
         self._max_bytes = max_bytes
         self._max_entries = max_entries
         self._bytes = 0
-        self._done = False
+        self._root: Element | None = None
+        self._builder = TreeBuilder()
         self._expat = expat.ParserCreate(namespace_separator=separator)
         self._expat.buffer_text = True
-        self._expat.buffer_size = 64 * 1024
+        self._expat.buffer_size = _PIECE
         self._expat.StartDoctypeDeclHandler = self._doctype
-        self._install(separator is None)
+        self._expat.StartElementHandler = self._start_root
 
     def feed(self, data: bytes) -> None:
         """Read the next bytes of the document.
@@ -60,7 +55,8 @@ class BoundedXml:
         self._bytes += len(data)
         if self._bytes > self._max_bytes:
             raise PermanentError(f"{self.what}: the answer exceeds {self._max_bytes} bytes; refused")
-        self._parse(data, final=False)
+        for at in range(0, len(data), _PIECE):
+            self._parse(data[at : at + _PIECE], final=False)
 
     def close(self) -> None:
         """Say that the document has ended.
@@ -68,19 +64,12 @@ class BoundedXml:
         :raises TransientError: if it ended too early; an answer cut short must not pass for a short listing.
         """
         self._parse(b"", final=True)
-        if not self._done:
-            raise TransientError(f"{self.what}: the answer ended before the listing did; it is not used")
 
-    def on_start(self, name: str) -> None:
-        """Called at the start of the root, and of an element in :attr:`starts`."""
+    def on_root(self, name: str) -> None:
+        """Called with the name of the root."""
 
-    def on_end(self, name: str, text: str, depth: int) -> None:
-        """Called at the end of an element in :attr:`ends`.
-
-        :param name: of the element.
-        :param text: since the last start of an element.
-        :param depth: elements around it.
-        """
+    def on_child(self, element: Element) -> None:
+        """Called with each element below the root when it is complete, in the order of the document."""
 
     def count_entry(self) -> None:
         """Count one entry against the bound."""
@@ -90,57 +79,18 @@ class BoundedXml:
                 f"{self.what}: more than {self._max_entries} entries; raise the limit or split the directory or prefix"
             )
 
-    def _install(self, strip_prefix: bool) -> None:  # noqa: C901  # one scope is what makes it quick
-        """Set the handlers: closures, since they run a dozen times for each entry of a listing."""
-        text: list[str] = []
-        depth = 0
-        #: Names seen of which nothing is to be done at their start; none before the root.
-        quiet: set[str] = set()
-        starts, ends, leaves, values = self.starts, self.ends, self.leaves, self.values
-        on_start, on_end, join, clear = self.on_start, self.on_end, "".join, text.clear
-        leaf_depth, call_depth, deepest = self.leaf_depth, self.call_depth, DEPTH_LIMIT
-
-        def start(name: str, _attributes: object) -> None:
-            nonlocal depth
-            depth += 1
-            clear()
-            if name not in quiet or depth > deepest:
-                unusual(name)
-
-        def unusual(name: str) -> None:
-            if depth > DEPTH_LIMIT:
-                raise PermanentError(f"{self.what}: XML nested deeper than {DEPTH_LIMIT} levels; refused")
-            bare = name.rpartition(":")[2] if strip_prefix else name
-            if depth == 1:
-                quiet.update(leaves - starts)
-            if bare in starts or depth == 1:
-                on_start(bare)
-            elif len(quiet) < _MOST_NAMES:
-                quiet.add(name)
-
-        def end(name: str) -> None:
-            nonlocal depth
-            depth -= 1
-            if name in leaves:
-                if call_depth < depth < leaf_depth:
-                    values[name] = join(text)
-                elif depth < leaf_depth:
-                    on_end(name, join(text), depth)
-            elif name in ends:
-                on_end(name, join(text), depth)
-            elif strip_prefix and ":" in name:
-                depth += 1
-                end(name.rpartition(":")[2])
-            elif not depth:
-                self._done = True
-
-        self._expat.StartElementHandler = start
-        self._expat.EndElementHandler = end
-        self._expat.CharacterDataHandler = text.append
+    def _start_root(self, name: str, attributes: dict[str, str]) -> None:
+        self.on_root(name)
+        self._root = self._builder.start(name, attributes)
+        self._expat.StartElementHandler = self._builder.start
+        self._expat.EndElementHandler = self._builder.end
+        self._expat.CharacterDataHandler = self._builder.data
 
     def _parse(self, data: bytes, *, final: bool) -> None:
+        complete = False
         try:
             self._expat.Parse(data, final)
+            complete = final
         except expat.ExpatError as error:
             raise TransientError(
                 f"{self.what}: the answer is not well-formed XML or was cut short "
@@ -149,6 +99,32 @@ class BoundedXml:
         except (LookupError, ValueError) as error:
             # The document may name an encoding that Python does not know or cannot use.
             raise TransientError(f"{self.what}: the answer cannot be decoded ({quoted(error)})") from error
+        finally:
+            self._hand_over(complete=complete)  # also before an error: a bound that was passed first counts
+
+    def _hand_over(self, *, complete: bool) -> None:
+        """Take what is complete below the root out of the tree; the last child may still be open."""
+        root = self._root
+        if root is None:
+            return
+        children = list(root)
+        for number, child in enumerate(children, 1):
+            self._check_bounds(child)
+            if complete or number < len(children):
+                self.on_child(child)
+        del root[: len(children) if complete else -1]
+
+    def _check_bounds(self, child: Element) -> None:
+        elements = len(list(child.iter()))
+        if elements < DEPTH_LIMIT:  # and cannot be nested deeper
+            return
+        if elements > ELEMENTS_LIMIT:
+            raise PermanentError(f"{self.what}: more than {ELEMENTS_LIMIT} XML elements in one entry; refused")
+        level = [child]
+        for _ in range(1, DEPTH_LIMIT):
+            level = [each for element in level for each in element]
+        if level:
+            raise PermanentError(f"{self.what}: XML nested deeper than {DEPTH_LIMIT} levels; refused")
 
     def _doctype(self, *_arguments: object) -> None:
         raise PermanentError(f"{self.what}: the answer contains <!DOCTYPE; refused")

@@ -9,11 +9,12 @@ boto3 reads it; an entry that cannot be read is counted in :attr:`ListingPage.sk
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from urllib.parse import unquote_plus
+from xml.etree.ElementTree import Element
 
 from airflow_provider_oscar.core.errors import PermanentError, TransientError
 from airflow_provider_oscar.core.objects import ObjectEvent, normalised_etag
@@ -149,13 +150,6 @@ class S3ListParser(BoundedXml):
     :param max_entries: of the answer.
     """
 
-    starts = frozenset({"Contents", "CommonPrefixes"})
-    ends = starts | {"Prefix"}
-    leaves = frozenset(
-        {"Key", "LastModified", "ETag", "Size", "NextContinuationToken", "IsTruncated", "EncodingType", "KeyCount"}
-    )
-    leaf_depth = 3
-
     def __init__(
         self, make_event: MakeEvent, *, what: str, max_bytes: int = PAGE_BYTES, max_entries: int = PAGE_ENTRIES
     ) -> None:
@@ -163,40 +157,30 @@ class S3ListParser(BoundedXml):
         self._make_event = make_event
         self._raw: list[tuple[str, str, str, str]] = []
         self._prefixes: list[str] = []
-        self._container = ""
         self._page: dict[str, str] = {}
-        self._root = ""
 
-    def on_start(self, name: str) -> None:
-        """Remember which of the two repeated elements we are in."""
-        if not self._root:
-            self._root = name
-            if self._root != "ListBucketResult":
-                raise NotAListingError(
-                    f"{self.what}: the answer is <{self._root[:40]!r}>, not a ListBucketResult; it is not used (is "
-                    "this an S3 endpoint?)",
-                    root=self._root,
-                )
-        elif not self._container:
-            self._container = name
-            if self.values:
-                self._page |= self.values
-                self.values.clear()
+    def on_root(self, name: str) -> None:
+        """Refuse what is not a listing."""
+        root = _local(name)
+        if root != "ListBucketResult":
+            raise NotAListingError(
+                f"{self.what}: the answer is <{root[:40]!r}>, not a ListBucketResult; it is not used (is this an S3 "
+                "endpoint?)",
+                root=root,
+            )
 
-    def on_end(self, name: str, text: str, depth: int) -> None:
-        """Take the texts of an entry."""
-        if name == "Prefix":
-            if self._container == "CommonPrefixes":  # some servers put all of them into one element
-                self._prefixes.append(text)
-            return
-        if name != self._container:
-            return
-        self._container = ""
-        self.count_entry()
+    def on_child(self, element: Element) -> None:
+        """Take an entry, or what is said of the whole page."""
+        name = _local(element.tag)
         if name == "Contents":
-            found = self.values.get
+            self.count_entry()
+            found = _texts(element).get
             self._raw.append((found("Key", ""), found("Size", ""), found("ETag", ""), found("LastModified", "")))
-        self.values.clear()
+        elif name == "CommonPrefixes":  # some servers put all of them into one element
+            self.count_entry()
+            self._prefixes += [each.text or "" for each in element if _local(each.tag) == "Prefix"]
+        else:
+            self._page |= _texts(element.iter())
 
     def page(self, server_time: datetime | None) -> ListingPage:
         """Return the page; call it after :meth:`close`.
@@ -204,7 +188,6 @@ class S3ListParser(BoundedXml):
         :param server_time: the store's clock.
         :raises PermanentError: if the store says there is more but gives no token to ask for it.
         """
-        self._page |= self.values
         token = self._page.get("NextContinuationToken", "").strip()
         # A store that does not say whether there is more, and gives a token, has more.
         more = {"true": True, "1": True, "false": False, "0": False}.get(
@@ -235,3 +218,13 @@ class S3ListParser(BoundedXml):
         size = size.strip()
         number = int(size) if size.isascii() and size.isdigit() and len(size) < 20 else None
         return self._make_event(key, number, normalised_etag(etag), when)
+
+
+def _texts(elements: Iterable[Element]) -> dict[str, str]:
+    found = {each.tag: each.text or "" for each in elements}
+    return {_local(name): text for name, text in found.items()} if ":" in "".join(found) else found
+
+
+def _local(name: str) -> str:
+    """Return a name without its prefix."""
+    return name.rpartition(":")[2] if ":" in name else name

@@ -49,6 +49,7 @@ def parse(data, cuts=(), *, base="/dav", **limits):
         found.extend(parser.take())
         last = cut
     parser.close()
+    found.extend(parser.take())
     return found, parser.skipped
 
 
@@ -197,9 +198,16 @@ def test_bounds_are_kept():
         parse(data, max_bytes=1000)
 
 
-def test_deep_nesting_is_refused():
+@pytest.mark.parametrize("around", ["", "<D:response>"], ids=["below the root", "in an entry"])
+@pytest.mark.parametrize("end", ["", "</a>"], ids=["open", "closed"])
+def test_deep_nesting_is_refused(around, end):
     with pytest.raises(PermanentError, match="nested deeper"):
-        parse(HEAD.encode() + b"<a>" * 1000)
+        parse(f"{HEAD}{around}{'<a>' * 1000}{end * 1000}".encode())
+
+
+def test_an_entry_of_endless_elements_is_refused_before_they_fill_the_memory():
+    with pytest.raises(PermanentError, match="XML elements in one entry"):
+        parse(HEAD.encode() + b"<D:response>" + b"<a/>" * 100_000)
 
 
 def test_an_unclosed_document_of_the_right_start_is_truncated():
