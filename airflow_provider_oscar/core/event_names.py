@@ -9,7 +9,7 @@ from airflow_provider_oscar.core.objects import Reason
 
 #: How the names of events begin that tell of a complete object, of one that went, and of neither.
 _CREATED = ("ObjectCreated", "ObjectRestore:Completed", "ObjectSynced:Create")
-GONE_EVENTS = ("ObjectRemoved", "LifecycleExpiration", "ObjectLifecycle:Expiration", "ObjectSynced:Delet", "TestEvent")
+GONE_EVENTS = ("ObjectRemove", "LifecycleExpiration", "ObjectLifecycle:Expiration", "ObjectSynced:Delet", "TestEvent")
 _OTHERS = (
     "ObjectAccessed", "ObjectTagging", "ObjectAcl", "ObjectRestore", "ObjectTransition", "ObjectSynced", "Replication",
     "ObjectLifecycle", "LifecycleTransition", "IntelligentTiering", "ReducedRedundancyLostObject", "Bucket", "Scanner",

@@ -14,6 +14,16 @@ from urllib.parse import unquote
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.event_names import is_known_event
+from airflow_provider_oscar.core.notification_plain import (
+    MOST_DOCUMENTS,
+    first_text,
+    from_bucket_and_key,
+    from_plain,
+    from_tencent_cos,
+    is_not_new,
+    number_of_bytes,
+    told_reason,
+)
 from airflow_provider_oscar.core.notifications import (
     Notification,
     NotificationFormat,
@@ -37,23 +47,17 @@ from airflow_provider_oscar.core.notifications import (
     parse_time,
     record_body,
 )
-from airflow_provider_oscar.core.objects import Reason, StoreType, split_uri
+from airflow_provider_oscar.core.objects import Reason
 from airflow_provider_oscar.core.shapes import parse_json
 
-#: Documents in one list, and lists or envelopes inside each other.
-MOST_DOCUMENTS = 1000
+#: Lists or envelopes inside each other.
 _DEEPEST = 6
-#: Words that tell of something else than new content: what went, what only its description changed, what was read.
-_NOT_NEW = re.compile(
-    r"(?i)delet|remov|archiv|expir|purg|trash|metadata|tagg|accessed|^(s3:)?(get|head|list|read|download)"
-)
-_ACL = re.compile(r"ACL|Acl|\bacl\b")
 _SAID_BY_SNS = ("SubscriptionConfirmation", "UnsubscribeConfirmation", "Notification")
 #: Fields in which envelopes of queues, streams and functions carry what they were given: Kafka Connect, Kafka REST,
 #: Lambda, Kinesis, Firehose, SQS, Pub/Sub, MinIO's access format; as JSON, as its text, or as the base64 of that.
 _CONTENTS = (
     "payload", "value", "body", "Body", "data", "Data", "Message", "message", "Sns", "kinesis", "detail", "event",
-    "Event", "records", "Messages", "messages", "events", "uris",
+    "Event", "records", "Messages", "messages", "messageText", "MessageText", "events", "uris",
 )  # fmt: skip
 #: Azure's name of an object (Event Grid, "Azure Blob Storage as Event Grid source").
 _AZURE = re.compile(r"/?blobServices/default/containers/([^/]+)/blobs/(.+)", re.DOTALL)
@@ -73,9 +77,10 @@ def detect(
 ) -> list[Notification]:
     """Read a notification of any known form; one that is about something else than objects gives an empty list.
 
-    Known are S3 event records of any store, one or many; EventBridge; MinIO's stream; SeaweedFS; dCache; CloudEvents
-    around any of these; Google Cloud Storage; Oracle; Azure Event Grid; Cloudflare R2; ``{"bucket", "key"}`` and
-    ``{"uri"}``; lists of these; and what queues, streams and functions wrap around them.
+    Known are S3 event records of any store, one or many; EventBridge, also with CloudTrail's records; MinIO's stream,
+    and its messages without records; SeaweedFS; dCache; Tencent COS; CloudEvents around any of these; Google Cloud
+    Storage; Oracle; Azure Event Grid; IBM; Cloudflare R2; attributes of NiFi's flow files; ``{"bucket", "key"}``,
+    ``{"bucket", "keys"}`` and ``{"uri"}``; lists of these; and what queues, streams and functions wrap around them.
 
     :param payload: JSON text or what it parses to.
     :param directory: watched directory, for the two dCache formats; empty means they are not expected.
@@ -129,7 +134,7 @@ class _Reader:
 
     def read(self, body: object, depth: int) -> list[Notification] | None:
         if depth > _DEEPEST:
-            raise UnknownFormatError("the notification is wrapped too often to be read")
+            return None
         if isinstance(body, list):
             return self._each(body, depth)
         if isinstance(body, str) and "://" in body:
@@ -168,7 +173,7 @@ class _Reader:
             return self._record(body, {}, depth)
         if "detail-type" in body and mapping(mapping(body, "detail"), "bucket"):
             return self._checked_event(from_eventbridge(body), get_text(body, "detail-type"))
-        if {"event_type", "message"} <= body.keys():
+        if "event_type" in body and not {"new_entry", "old_entry"}.isdisjoint(mapping(body, "message")):
             return from_seaweedfs(body)
         found = _from_azure(body)
         try:
@@ -189,8 +194,12 @@ class _Reader:
 
     def _record(self, record: _Body, around: _Body, depth: int) -> list[Notification] | None:
         """Read one S3 event record by the words of its own sender, or what a queue made a record of."""
+        if mapping(record, "cos"):
+            event = get_text(mapping(record, "event"), "eventName").removeprefix("cos:")
+            found = from_tencent_cos(record)
+            return None if found is None else self._checked_event(found, event)
         if not record_body(record):
-            return self._wrapped(record, depth)
+            return self._shaped(record, depth)
         read: Callable[[Payload], list[Notification]] = from_s3_records
         source = record.get("eventSource", "aws:s3")
         if source == "minio:s3":
@@ -209,7 +218,11 @@ class _Reader:
         for name in _CONTENTS:
             if name in body and (found := self._content(body[name], depth)) is not None:
                 return found
-        return None
+        if found := from_bucket_and_key(body):
+            return found
+        others = [value for name, value in body.items() if name not in _CONTENTS and isinstance(value, (Mapping, list))]
+        read = [found for value in others if (found := self._content(value, depth)) is not None]
+        return [each for found in read for each in found] if read else None
 
     def _content(self, value: object, depth: int) -> list[Notification] | None:
         if isinstance(value, str):
@@ -231,7 +244,7 @@ class _Reader:
             found = self._content(data, depth)
         if found is None:
             found = _from_subject(body, kind)
-        return found and [replace(each, reason=None) if _is_not_new(kind) else each for each in found]
+        return found and [replace(each, reason=None) if is_not_new(kind) else each for each in found]
 
     def _pub_sub(self, message: _Body, depth: int) -> list[Notification] | None:
         """Read a message of Google Pub/Sub (Cloud Storage, "Pub/Sub notifications": attributes and payload)."""
@@ -260,68 +273,6 @@ def _from_minio(body: Payload) -> list[Notification]:
     return [replace(each, other_key=other_reading(each.key)) for each in from_minio_listen(body)]
 
 
-def _first_text(fields: _Body, *names: str) -> str:
-    return next((text for name in names if (text := get_text(fields, name))), "")
-
-
-def from_plain(body: _Body) -> list[Notification] | None:
-    """Read ``{"uri": "s3://…"}``, ``{"bucket": …, "key": …}``, R2's message, Google's or Oracle's resource.
-
-    ``bucket`` may be a text or have a ``name``, and be called ``Bucket``, ``bucketName`` or ``container``; the key is
-    ``key``, ``Key``, ``objectKey``, ``objectName``, ``name``, ``object.key`` or ``object`` itself. None if there is no
-    object in it.
-
-    :raises DefinitionError: if the URI is not one of a store.
-    """
-    uri = get_text(body, "uri")
-    if uri:
-        source, container, path = split_uri(uri)
-        if source is StoreType.DCACHE:
-            container, _, path = path.rpartition("/")
-            container = container or "/"
-        named = Notification(
-            source_format=NotificationFormat.PLAIN, container=container, key=path, reason=_reason(_word(body))
-        )
-        return [named] if path else None
-    item, details = mapping(body, "object") or body, mapping(body, "additionalDetails")
-    container = _first_text(body, "bucket", "Bucket", "bucketName", "container") or get_text(details, "bucketName")
-    container = container or get_text(mapping(body, "bucket"), "name")
-    key = _first_text(item, "key", "Key", "objectKey", "objectName", "name") or _first_text(
-        body, "object", "resourceName"
-    )
-    if not container or not key:
-        return None
-    google = body.get("kind") == "storage#object"
-    is_r2 = "action" in body and "account" in body
-    return [
-        Notification(
-            source_format=NotificationFormat.R2
-            if is_r2
-            else NotificationFormat.GOOGLE
-            if google
-            else NotificationFormat.PLAIN,
-            container=container,
-            key=key,
-            size=number_of_bytes(item),
-            etag=get_etag(item) or get_etag(details),
-            event_time=parse_time(body.get("eventTime") or body.get("time") or item.get("updated")),
-            reason=_reason(_word(body)),
-        )
-    ]
-
-
-def _word(body: _Body) -> str:
-    return _first_text(body, "action", "eventType", "event", "eventName", "EventName", "method")
-
-
-def _is_not_new(word: str) -> bool:
-    return _NOT_NEW.search(word) is not None or _ACL.search(word) is not None
-
-
-def _reason(word: str) -> Reason | None:
-    return None if _is_not_new(word) else Reason.CREATED
-
-
 def _from_azure(body: _Body) -> list[Notification] | None:
     """Read Azure's event of a blob, in its own schema or as a CloudEvent; both name it in ``subject``."""
     named = _AZURE.fullmatch(get_text(body, "subject"))
@@ -337,7 +288,7 @@ def _from_azure(body: _Body) -> list[Notification] | None:
             size=get_size(data, "contentLength"),
             etag=get_etag(data),
             event_time=parse_time(body.get("eventTime") or body.get("time")),
-            reason=_reason(_first_text(body, "eventType", "type")),
+            reason=told_reason(first_text(body, "eventType", "type")),
             other_key=named[2] if named[2] != key else "",
         )
     ]
@@ -358,11 +309,3 @@ def _from_subject(body: _Body, kind: str) -> list[Notification] | None:
             reason=Reason.CREATED,
         )
     ]
-
-
-def number_of_bytes(item: _Body) -> int | None:
-    """Return the size that a document tells as a number, or as Google does as a text."""
-    text = item.get("size")
-    if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) < 20:
-        return int(text)
-    return get_size(item)

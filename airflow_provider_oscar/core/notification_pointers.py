@@ -7,12 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
-from airflow_provider_oscar.core.notification_formats import (
-    MOST_DOCUMENTS,
-    UnknownFormatError,
-    from_plain,
-    number_of_bytes,
-)
+from airflow_provider_oscar.core.notification_formats import UnknownFormatError
+from airflow_provider_oscar.core.notification_plain import MOST_DOCUMENTS, from_plain, number_of_bytes
 from airflow_provider_oscar.core.notifications import Notification, get_etag, other_reading, parse, parse_time
 from airflow_provider_oscar.core.shapes import parse_json
 

@@ -280,7 +280,7 @@ def unwrap_sns(body: Mapping[str, object]) -> Mapping[str, object]:
 
 
 #: Where a record holds bucket and object: Amazon's name and those of stores that copied all but it.
-_RECORD_BODIES = ("s3", "oss", "obs")
+_RECORD_BODIES = ("s3", "oss", "obs", "tos")
 
 
 def record_body(record: Mapping[str, object]) -> Mapping[str, object]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from urllib.parse import unquote, unquote_plus
 
 import pytest
 from hypothesis import given
@@ -20,6 +22,7 @@ from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.notifications import NotificationFormat
 from airflow_provider_oscar.core.objects import ObjectEvent, Reason, StoreType
 from airflow_provider_oscar.watch.notifications.listener import new_keys
+from tests.support.notification_shapes import OTHERS
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 READERS = {
@@ -49,6 +52,42 @@ anything = st.recursive(
     ),
     max_leaves=20,
 )  # fmt: skip
+
+
+WORDS = [
+    "Records", "records", "messages", "message", "Message", "data", "body", "value", "detail", "details", "events",
+    "content", "attributes", "s3", "cos", "oss", "obs", "bucket", "Bucket", "bucketName", "bucket_id", "container",
+    "object", "objects", "keys", "Key", "key", "name", "objectName", "object_id", "uri", "uris", "subject", "source",
+    "specversion", "type", "eventName", "EventName", "cosBucket", "cosObject", "appid", "event", "filename", "path",
+    "absolute.path", "s3.bucket", "s3.key", "gcs.bucket", "requestParameters", "resourceName", "additionalDetails",
+    "bucketId", "objectId", "eventType", "transferPath", "msgType", "detail-type", "x",
+]  # fmt: skip
+SAID = [
+    "a/b c", "a%20b+c", "/12/b/k", "b", "s3://b/k%20y", "dcache:///d/f", "12", "Object Created",
+    "cos:ObjectCreated:Put",
+    "/blobServices/default/containers/b/blobs/a%2Fb", "ObjectRemoved:Delete", "./", "/data/in/f", "transfer",
+]  # fmt: skip
+nested = st.recursive(
+    st.sampled_from(SAID) | st.none() | st.integers(-1, 9) | st.text(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(WORDS), inner, max_size=7)
+        | inner.map(json.dumps)
+        | inner.map(lambda value: base64.b64encode(json.dumps(value).encode()).decode())
+    ),
+    max_leaves=25,
+)
+
+
+def texts_of(value: object) -> Iterator[str]:
+    """All texts of a document, also those of documents that are texts in it."""
+    if isinstance(value, str):
+        yield value
+        inner = n.decode_json(value)
+        if isinstance(inner, (dict, list)) or (isinstance(inner, str) and inner != value):
+            yield from texts_of(inner)
+    for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from texts_of(each)
 
 
 def records(source: str, key: str, name: str = "ObjectCreated:Put", **item) -> dict:
@@ -368,7 +407,7 @@ class TestDetect:
                                   "source": "arn:aws:s3:::b", "subject": "in/a b"},
     }  # fmt: skip
 
-    @pytest.mark.parametrize("body", SHAPES.values(), ids=SHAPES)
+    @pytest.mark.parametrize("body", [*SHAPES.values(), *OTHERS.values()], ids=[*SHAPES, *OTHERS])
     def test_other_shapes_are_read(self, body):
         found = only(formats.detect(json.dumps(body)))
         assert (found.container, found.key, found.reason) == ("b", "in/a b", Reason.CREATED)
@@ -389,10 +428,62 @@ class TestDetect:
             {"subject": "/blobServices/default/containers/b/blobs/k", "eventType": "Microsoft.Storage.BlobDeleted"},
             {"bucket": "b", "key": "k", "event": "s3:ObjectAcl:Put"},
             {"bucket": "b", "key": "k", "event": "GetObject"},
+            {"bucket": "b", "key": "k", "operation": "Object:Delete"},
+            {"bucket": "b", "keys": ["k"], "event": "deleted"},
+            {"EventName": "s3:ObjectRemoved:Delete", "Key": "b/k"},
+            {"detail": {"eventName": "PutObjectAcl", "requestParameters": {"bucketName": "b", "key": "k"}}},
+            {"Records": [{"cos": {"cosBucket": {"name": "b"}, "cosObject": {"key": "/k"}},
+                          "event": {"eventName": "cos:ObjectRestore:Post"}}]},
         ],
     )  # fmt: skip
     def test_what_is_not_new_has_no_reason(self, body):
         assert [each.reason for each in formats.detect(body)] == [None]
+
+    def test_buckets_of_tencent_carry_their_account(self):
+        cos = {"cosBucket": {"name": "b", "appid": "12"}, "cosObject": {"key": "/12/b/in/a", "size": 7}}
+        found = only(formats.detect({"Records": [{"cos": cos, "event": {"eventName": "cos:ObjectCreated:Put"}}]}))
+        assert (found.container, found.key, found.size) == ("b-12", "in/a", 7)
+        gone = {"Records": [{"cos": cos, "event": {"eventName": "cos:ObjectRemove:Delete"}}]}
+        assert formats.detect(gone) == []
+
+    def test_a_list_of_keys_names_each(self):
+        unread: list[str] = []
+        found = formats.detect({"bucket": "b", "keys": ["x", {"name": "y", "size": 3}, "", 5]}, unread=unread)
+        assert [(each.key, each.size) for each in found] == [("x", None), ("y", 3)]
+        with pytest.raises(DefinitionError, match="1001"):
+            formats.detect({"bucket": "b", "keys": ["x"] * 1001})
+
+    def test_a_flow_file_of_a_directory_names_directory_and_file(self):
+        found = only(formats.detect({"absolute.path": "/data/in/", "path": "./", "filename": "a", "file.size": "7"}))
+        assert (found.container, found.key) == ("/data/in", "a")
+        found = only(formats.detect({"path": "/data/in", "filename": "a"}))
+        assert (found.container, found.key) == ("/data/in", "a")
+
+    def test_a_flow_file_that_was_fetched_may_have_its_key_in_two_parts(self):
+        found = only(formats.detect({"s3.bucket": "b", "path": "in/x", "filename": "a"}))
+        assert (found.key, found.other_key) == ("a", "in/x/a")
+
+    def test_all_of_several_envelopes_of_other_names_are_read(self):
+        body = {"first": {"bucket": "b", "key": "x"}, "n": 1, "second": [{"uri": "s3://c/y"}]}
+        assert [(each.container, each.key) for each in formats.detect(body)] == [("b", "x"), ("c", "y")]
+
+    def test_what_is_wrapped_without_end_costs_no_other(self):
+        deep: object = {"bucket": "b", "key": "k"}
+        for _ in range(50):
+            deep = {"data": deep}
+        assert only(formats.detect([deep, RECORD])).key == "in/a b"
+        with pytest.raises(formats.UnknownFormatError):
+            formats.detect(deep)
+
+    @given(body=nested)
+    def test_no_object_is_read_that_the_message_does_not_name(self, body):
+        texts = set(texts_of(body))
+        with suppress(DefinitionError):
+            for each in formats.detect(json.dumps(body), directory="/data/in"):
+                assert each.container == "/data/in" or any(each.container in text for text in texts), each
+                for key in filter(None, (each.key, each.other_key)):
+                    name = key.rpartition("/")[2] or key
+                    assert any(name in text or name in unquote_plus(text) or name in unquote(text) for text in texts)
 
     ENVELOPES = {
         "itself": RECORD,
