@@ -15,9 +15,10 @@ from airflow._shared.timezones import timezone
 from airflow.assets.manager import asset_manager
 from airflow.models.asset import AssetDagRunQueue, AssetEvent, association_table
 from airflow.models.dagrun import DagRun
-from airflow.utils.state import DagRunState
+from airflow.models.taskinstance import TaskInstance
+from airflow.utils.state import DagRunState, TaskInstanceState
 from airflow.utils.types import DagRunTriggeredByType, DagRunType
-from sqlalchemy import and_, delete, func, or_, select
+from sqlalchemy import and_, delete, func, or_, select, update
 
 from airflow_provider_oscar._airflow_db import insert_unless_there
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 #: Rows named in one ``IN`` clause; SQLite takes 32 766 variables, other databases more.
 _IN_LIMIT = 1000
+#: What :func:`end_unworked` changes of a run.
+END_OF_A_RUN = ("_state", "start_date", "end_date", "dag_run_note")
 
 
 def newest_event(session: Session) -> int:
@@ -181,8 +184,11 @@ def undelivered_events(
     return [found[number] for number in sorted(found)]
 
 
-def tried_events(session: Session, run: DagRun, ids: Sequence[int]) -> set[int]:
-    """Return those events that another run of the same DAG was given, whatever became of it."""
+def tried_events(session: Session, dag_id: str, ids: Sequence[int], *, besides: int | None = None) -> set[int]:
+    """Return those events that a run of a DAG was given, whatever became of it.
+
+    :param besides: id of a run that is left out.
+    """
     found: set[int] = set()
     for start in range(0, len(ids), _IN_LIMIT):
         query = (
@@ -190,8 +196,8 @@ def tried_events(session: Session, run: DagRun, ids: Sequence[int]) -> set[int]:
             .join(DagRun, DagRun.id == association_table.c.dag_run_id)
             .where(
                 association_table.c.event_id.in_(ids[start : start + _IN_LIMIT]),
-                DagRun.dag_id == run.dag_id,
-                DagRun.id != run.id,
+                DagRun.dag_id == dag_id,
+                DagRun.id.is_distinct_from(besides),
             )
         )
         found.update(session.scalars(query))
@@ -226,9 +232,34 @@ def queue_event(session: Session, dag_id: str, asset_id: int, *, at: datetime | 
         insert_unless_there(session, AssetDagRunQueue, **queued)
 
 
+def is_queued(session: Session, dag_id: str, asset_id: int) -> bool:
+    """Whether Airflow noted to make a run of a DAG for an asset."""
+    return session.get(AssetDagRunQueue, (asset_id, dag_id)) is not None
+
+
+def is_about_nothing(run: DagRun) -> bool:
+    """Whether Airflow made a run for asset events, and it has none of them."""
+    return run.run_type == DagRunType.ASSET_TRIGGERED and not run.consumed_asset_events
+
+
+def end_unworked(session: Session, run: DagRun, note: str) -> None:
+    """End a run that has just been started as Airflow ends one whose tasks are all skipped.
+
+    :param note: why, for the UI.
+    """
+    now = timezone.utcnow()
+    ended = {"state": TaskInstanceState.SKIPPED, "start_date": now, "end_date": now, "duration": 0.0}
+    session.execute(
+        update(TaskInstance).where(TaskInstance.dag_id == run.dag_id, TaskInstance.run_id == run.run_id).values(ended)
+    )
+    run.note = note
+    run.state = DagRunState.SUCCESS
+    session.flush()
+
+
 def will_run(session: Session, dag_id: str, asset_id: int) -> bool:
     """Whether Airflow is about to make a run of a DAG for an asset, or has one that takes all events when it starts."""
-    if session.get(AssetDagRunQueue, (asset_id, dag_id)) is not None:
+    if is_queued(session, dag_id, asset_id):
         return True
     queued = select(DagRun.id).where(DagRun.dag_id == dag_id, DagRun.state == "queued")
     return session.scalar(queued.where(DagRun.clear_number == 0, DagRun.partition_key.is_(None)).limit(1)) is not None

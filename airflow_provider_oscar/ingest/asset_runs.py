@@ -45,6 +45,7 @@ log = logging.getLogger(__name__)
 
 #: Repetitions that are remembered until the place of the DAG has passed them; one that is forgotten is found again.
 _HANDLED_LIMIT = 1000
+_NOTHING_NEW = "Skipped: other runs of this DAG have all that the events of this one told of."
 #: A DAG of which nothing is stored gets events of the former assets of a place that are so old at most.
 _HISTORY = timedelta(days=1)
 
@@ -102,6 +103,9 @@ def complete_events(session: Session, run: DagRun, *, now: datetime | None = Non
         asset_states.set_state(session, asset_id, offset_key(run.dag_id), changed.to_json())
     if added:
         log.info("run %r of DAG %r gets %d events more", run.run_id, run.dag_id, len(added))
+    elif db_events.is_about_nothing(run) and (unwanted or repeats or len(assets) == len(rows)):
+        log.info("run %r of DAG %r is about nothing new; its tasks are skipped", run.run_id, run.dag_id)
+        db_events.end_unworked(session, run, _NOTHING_NEW)
     return len(added)
 
 
@@ -191,13 +195,27 @@ def event_version(event: AssetEvent) -> bytes | None:
     return None if key is None else key_digest(key)
 
 
+def needs_run(session: Session, dag_id: str, asset_id: int, offset: Offset) -> bool:
+    """Whether a run of a DAG that starts now would get an event of an asset.
+
+    :param offset: how far the DAG got there, as :func:`opened` tells it.
+    """
+    lows = {**offset.lows, asset_id: offset.low}
+    rows = db_events.undelivered_events(session, dag_id, lows, handled=offset.handled, limit=MOST_OBJECTS)
+    known = set(offset.digests)
+    told_again = [row.id for row in rows if event_version(row) in known]
+    left = set(told_again) - db_events.tried_events(session, dag_id, told_again)
+    left |= unwanted_events(session, {asset_id: offset}, rows)
+    return len(rows) == MOST_OBJECTS or any(row.id not in left for row in rows)
+
+
 def _repeats(session: Session, run: DagRun, offsets: Mapping[int, Offset], events: Sequence[AssetEvent]) -> set[int]:
     """Return the events that tell again of a version that a run of the DAG got by another event.
 
     A watcher tells twice when it dies after telling, or when its memory was lost. What an earlier run was given by the
     same event is not a repetition: that run has failed, and its objects are due again.
     """
-    tried = db_events.tried_events(session, run, [event.id for event in events])
+    tried = db_events.tried_events(session, run.dag_id, [event.id for event in events], besides=run.id)
     seen = {digest for offset in offsets.values() for digest in offset.digests}
     found: set[int] = set()
     for event in sorted(events, key=lambda event: event.id):
@@ -230,4 +248,4 @@ def on_dag_run_running(dag_run: Any) -> None:
         # Whatever goes wrong here, the scheduler's transaction goes on, and the run starts with what Airflow gave it.
         with db.savepoint(session) as inner:
             complete_events(inner, inner.get_one(type(dag_run), dag_run.id))
-        session.expire(dag_run, ["consumed_asset_events"])
+        session.expire(dag_run, ["consumed_asset_events", *db_events.END_OF_A_RUN])

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_oscar import _airflow_db as db
 from airflow_provider_oscar import _airflow_events as db_events
 from airflow_provider_oscar import _airflow_states as asset_states
-from airflow_provider_oscar.ingest.asset_runs import event_version, is_lossless, opened, unwanted_events
+from airflow_provider_oscar.ingest.asset_runs import event_version, is_lossless, needs_run, opened, unwanted_events
 from airflow_provider_oscar.ingest.offset import OVERLAP, offset_key
 from airflow_provider_oscar.ingest.policies import MOST_OBJECTS
 from airflow_provider_oscar.ingest.timetable import TIMETABLE
@@ -63,7 +63,8 @@ class MissedEvents:
                 if not is_lossless(session, asset, produced):
                     self._clean.add(pair)
                 elif db_events.will_run(session, *pair) or self._is_early(pair, now):
-                    continue
+                    if pair[1] in changed:
+                        self._unqueue(session, pair, since, now)
                 elif self._misses(session, pair, since, now):
                     self._ask(session, pair, now)
                     done.append(pair)
@@ -72,6 +73,20 @@ class MissedEvents:
                     self._asked.pop(pair, None)
             self._newest = newest
         return done
+
+    @staticmethod
+    def _unqueue(session: Session, pair: Pair, since: datetime, now: datetime) -> None:
+        """Forget what Airflow queued for nothing but repetitions; a condition of several assets would count it.
+
+        What a run starts from before that is skipped when it starts.
+        """
+        dag_id, asset_id = pair
+        if not db_events.is_queued(session, dag_id, asset_id):
+            return
+        stored = asset_states.get_state(session, asset_id, offset_key(dag_id))
+        offset = opened(session, dag_id, asset_id, stored, since=since, now=now)
+        if not needs_run(session, dag_id, asset_id, offset):
+            db_events.forget_queued_events(session, dag_id, [asset_id])
 
     @staticmethod
     def _misses(session: Session, pair: Pair, since: datetime, now: datetime) -> bool:

@@ -199,3 +199,77 @@ def test_an_error_while_a_run_is_completed_leaves_the_scheduler_its_transaction(
         patch.setattr(asset_runs.asset_states, "set_state", fail)
         assert start(world, dag, end="success") == ["in/run_0.h5"], "what Airflow itself gives it"
     assert start(world, dag) == ["in/run_1.h5", "in/run_2.h5"]
+
+
+SCHEDULES_OF_ONE = [SCHEDULES[name] for name in ("a list", "any", "all", "or time")]
+
+
+def tasks(run: Any) -> dict[str, str | None]:
+    from airflow.models.taskinstance import TaskInstance
+
+    with db.transaction() as session:
+        found = session.query(TaskInstance).filter_by(dag_id=run.dag_id, run_id=run.run_id)
+        return {each.task_id: each.state for each in found}
+
+
+def note(run: Any) -> str | None:
+    from airflow.models.dagrun import DagRun
+
+    with db.transaction() as session:
+        return session.get(DagRun, run.id).note
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES_OF_ONE, ids=["a list", "any", "all", "or time"])
+def test_a_run_about_nothing_new_is_skipped(world: World, place: MakePlace, schedule: Any) -> None:
+    incoming = place()
+    dag = consumer(schedule(incoming), start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False)
+    world.add(dag)
+    world.tell(incoming.asset, made("a"))
+    world.schedule(dag)
+    world.end(dag, "success")
+    world.tell(incoming.asset, made("a"))
+    world.schedule(dag)
+    first, second = world.runs(dag)
+    assert (first.objects, note(first)) == (["a"], None)
+    assert (second.objects, second.state, tasks(second)) == ([], "success", {"work": "skipped"})
+    assert second.start_date <= second.end_date
+    assert "have all" in (note(second) or "")
+    world.tell(incoming.asset, made("a"), made("b"))
+    world.schedule(dag)
+    third = world.runs(dag)[2]
+    assert (third.objects, third.state, tasks(third)) == (["b"], "running", {"work": None})
+
+
+def test_the_scheduler_goes_on_with_a_run_that_was_skipped(world: World, place: MakePlace) -> None:
+    from airflow.jobs.job import Job
+    from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.sqlalchemy import prohibit_commit
+
+    incoming = place()
+    dag = consumer([incoming.asset])
+    world.add(dag)
+    world.tell(incoming.asset, made("a"))
+    world.schedule(dag)
+    world.tell(incoming.asset, made("a"))
+    world.schedule(dag)
+    scheduler = SchedulerJobRunner(job=Job())
+    with db.transaction() as session, prohibit_commit(session) as guard:
+        running = list(DagRun.get_running_dag_runs_to_examine(session=session))
+        scheduler._schedule_all_dag_runs(guard, running, session)
+    assert [(run.objects, run.state) for run in world.runs(dag)] == [(["a"], "running"), ([], "success")]
+    assert [tasks(run) for run in world.runs(dag)] == [{"work": "success"}, {"work": "skipped"}]
+
+
+def test_a_repetition_beside_a_strangers_event_leaves_the_run_alone(world: World, place: MakePlace) -> None:
+    incoming, stranger = place(), Asset("a-strangers-asset-beside")
+    dag = consumer(AssetAny(incoming.asset, stranger))
+    world.add(dag)
+    world.tell(incoming.asset, made("a"))
+    world.schedule(dag)
+    world.end(dag, "success")
+    world.tell(incoming.asset, made("a"))
+    world.event(stranger, {"told": "by somebody else"})
+    world.schedule(dag)
+    second = world.runs(dag)[1]
+    assert (second.objects, len(second.consumed), second.state) == ([], 1, "running")

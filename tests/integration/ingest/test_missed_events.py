@@ -143,3 +143,42 @@ def test_the_result_of_a_chain_is_taken_once_by_a_plain_schedule(world: World, p
     assert [len(run.consumed) for run in world.runs(second)] == [2]
     world.hand_over(named)
     assert len(world.runs(named)) == 2
+
+
+def test_a_repetition_does_not_count_in_a_condition_of_several_assets(world: World, place: MakePlace) -> None:
+    one, other = place(), place()
+    both = consumer(AssetAll(one.asset, other.asset))
+    world.add(both)
+    missed, now = MissedEvents(), datetime.now(UTC)
+    world.tell(one.asset, made("a"))
+    world.tell(other.asset, made("b"))
+    missed.queue(now=now)
+    world.schedule(both)
+    world.end(both, "success")
+    world.tell(one.asset, made("a"))
+    assert queued(both) == 1
+    missed.queue(now=now)
+    assert queued(both) == 0
+    world.tell(other.asset, made("c"))
+    missed.queue(now=now)
+    world.schedule(both)
+    assert world.keys(both) == [["a", "b"]]
+    world.tell(one.asset, made("d"))
+    missed.queue(now=now)
+    world.schedule(both)
+    assert world.keys(both) == [["a", "b"], ["c", "d"]]
+
+
+def test_a_repetition_of_what_failed_still_makes_a_run(world: World, place: MakePlace) -> None:
+    incoming = place()
+    dag = consumer([incoming.asset])
+    world.add(dag)
+    missed, now = MissedEvents(), datetime.now(UTC)
+    world.tell(incoming.asset, made("a"))
+    missed.queue(now=now)
+    world.schedule(dag)
+    world.end(dag, "failed")
+    world.tell(incoming.asset, made("a"))
+    missed.queue(now=now)
+    world.schedule(dag)
+    assert world.keys(dag) == [["a"], ["a"]]
