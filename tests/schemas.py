@@ -18,8 +18,10 @@ from airflow_provider_oscar.ingest.offset import Offset
 from airflow_provider_oscar.ingest.policies import OpenGroup, Policy
 from airflow_provider_oscar.jobs.access import AccessDocument
 from airflow_provider_oscar.jobs.manifest import ManifestFields
+from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.spec import JobSpec
 from airflow_provider_oscar.jobs.status import JobEvent
+from airflow_provider_oscar.operators.placed_state import PlacedState
 from airflow_provider_oscar.watch.state_shapes import StateChunk, StateIndex
 from airflow_provider_oscar.watch.status import WatcherStatus
 from airflow_provider_oscar.watch.strategies import StoredHeader
@@ -40,6 +42,8 @@ SCHEMAS: dict[str, tuple[Any, str]] = {
     "jobs/event.schema.json": (JobEvent, "Job event: how the wait for a job ended, from the triggerer to the task"),
     "jobs/job.schema.json": (JobSpec, "Job specification: what the supervisor is told about one job"),
     "jobs/manifest.schema.json": (ManifestFields, "Manifest: what the supervisor says about one finished job"),
+    "jobs/running.schema.json": (RunningJob, "Running job: a submitted job, in the task state store and deferral"),
+    "operators/placed.schema.json": (PlacedState, "Placed job: what its task remembers, in the task state store"),
     "watch/chunk.schema.json": (StateChunk, "Chunk: fingerprints that a watcher knows, in the state store"),
     "watch/header.schema.json": (StoredHeader, "Header: what a watcher knows beside fingerprints, in the state store"),
     "watch/index.schema.json": (StateIndex, "Index: the watchers of a place, in the state store"),

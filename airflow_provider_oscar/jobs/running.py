@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -60,7 +61,7 @@ class RunningJob:
         """Whose job it is, as the label of a pod: deployment, request and generation."""
         return f"{self.deployment_id}.{self.request_digest}.{self.generation}" if self.request_digest else ""
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, Any]:
         """Return JSON-able fields."""
         return asdict(self)
 

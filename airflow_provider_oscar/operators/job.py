@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
@@ -349,7 +349,7 @@ class JobOperator(BaseOperator, Generic[W]):
             left = timedelta(seconds=max((job.deadline or time.time()) - time.time(), 0.0))
             trigger = job_trigger(self, job, unproven)
             self.defer(
-                trigger=trigger, method_name="execute_complete", kwargs={"job": asdict(job)}, timeout=left + PADDING
+                trigger=trigger, method_name="execute_complete", kwargs={"job": job.to_dict()}, timeout=left + PADDING
             )
         return wait_to_end(self, context, job, unproven)
 

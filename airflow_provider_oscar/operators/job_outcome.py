@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -209,7 +209,7 @@ def hand_over(task: JobOperator[Any], context: Context, job: RunningJob) -> NoRe
     :raises PermanentError: always; the job itself goes on waiting.
     """
     left = replace(job, queue_deadline=None)
-    context["ti"].xcom_push(key=HANDOVER, value={"job": asdict(left)})
+    context["ti"].xcom_push(key=HANDOVER, value={"job": left.to_dict()})
     raise PermanentError(
         f"job {job.job_id} waits longer than was expected; it goes on waiting, and {task.elsewhere} starts it "
         "elsewhere too: the first that succeeds counts"

@@ -7,7 +7,7 @@ import ast
 import json
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_oscar._airflow import NEVER_EXPIRE
@@ -31,7 +31,7 @@ def save_state(context: Context, job: RunningJob) -> None:
     """Store the job where the next try of the task finds it."""
     store = context.get("task_state_store")
     if store is not None:
-        store.set(STATE_KEY, asdict(job), retention=NEVER_EXPIRE)
+        store.set(STATE_KEY, job.to_dict(), retention=NEVER_EXPIRE)
 
 
 def load_state(context: Context) -> RunningJob | None:

@@ -7,7 +7,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Unpack
 
@@ -218,7 +218,7 @@ class PlacedJobOperator(PlacementOperator):
                 continue
             if not isinstance(running, RunningJob):
                 return self._won(context, target, running)
-            self._state.running[target] = asdict(running)
+            self._state.running[target] = running.to_dict()
             self._state.late = False
             self._state.save(context)
             return None
