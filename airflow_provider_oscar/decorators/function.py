@@ -50,6 +50,7 @@ from airflow_provider_oscar.jobs.function_source import (
 )
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.options import Attachments
+from airflow_provider_oscar.jobs.signing import is_authentic
 from airflow_provider_oscar.operators.job import JobOperator
 
 if TYPE_CHECKING:
@@ -196,17 +197,23 @@ class FunctionJobOperator(DecoratedOperator, JobOperator[object]):
         with airflow_errors():
             manifest = Manifest.from_dict(found)
             if found.get("outputs_omitted"):  # XCom takes a summary; the value may be among the rest
-                whole = self.results.read_manifest(self.output_conn_id, self.output_uri, manifest.submission_id)
-                manifest = whole or manifest
+                manifest = self._genuine_manifest() or manifest
             context["ti"].xcom_push(key="manifest", value=found)
             data = self.results.read_output(self.output_conn_id, manifest, RETURN_VALUE[self.serializer], VALUE_LIMIT)
             return read_value(data, self.serializer, display_name=f"task {self.task_id!r}")
+
+    def _genuine_manifest(self) -> Manifest | None:
+        job = self._job or self.asked
+        manifest = None if job is None else self.read_manifest(job)
+        if job is None or manifest is None or not is_authentic(job, manifest, self.verifies):
+            return None
+        return manifest
 
     def _traceback(self) -> str:
         if self._job is None:
             return ""
         try:
-            manifest = self.read_manifest(self._job)
+            manifest = self._genuine_manifest()
             if manifest is None or manifest.succeeded:
                 return ""
             return read_exception(self.results.read_output(self.output_conn_id, manifest, EXCEPTION, EXCEPTION_LIMIT))

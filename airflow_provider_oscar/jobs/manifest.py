@@ -10,11 +10,10 @@ The types here are the only statement of its form: ``manifest.schema.json`` is g
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
@@ -22,7 +21,7 @@ from msgspec import Meta
 from airflow_provider_oscar.core import large_json
 from airflow_provider_oscar.core.errors import LostContactError, PermanentError, quoted
 from airflow_provider_oscar.core.logs import MARKER
-from airflow_provider_oscar.core.shapes import as_list
+from airflow_provider_oscar.jobs.signed_form import signed_form
 
 #: Version this module writes, and the newest major it reads.
 MANIFEST_VERSION = "1.0"
@@ -36,8 +35,6 @@ MANIFEST_LIMIT = 16 * 1024 * 1024
 #: Exit codes of what SIGKILL or SIGTERM from outside ended: preemption, a drained node, or memory.
 KILLED = (137, 143)
 
-#: Outputs of a manifest that is written in one go.
-_FEW_OUTPUTS = 1000
 #: Markers of one line that are looked at.
 _MARKERS = 8
 _NEWEST_MAJOR = int(MANIFEST_VERSION.partition(".")[0])
@@ -305,15 +302,15 @@ class Manifest(ManifestFields, frozen=True, kw_only=True, eq=False):
         """Read a manifest; null stands for what is not there.
 
         :raises LostContactError: if it is not one, so that it proves nothing.
-        :raises PermanentError: if its major version is newer than this provider.
+        :raises NewerManifestError: if its major version is newer than this provider.
         """
-        _refuse_newer(found)
         try:
+            _refuse_newer(found)
             if type(found["exit_code"]) is not int:  # not 0.0, which would be taken for success
                 raise TypeError(f"exit_code is {type(found['exit_code']).__name__}, not an integer")
             given = {name: found[name] for name in _FIELDS if found.get(name) is not None}
             read = msgspec.convert(given, ManifestFields)
-            canonical = _canonical(found)
+            canonical = signed_form(found)
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise LostContactError(
                 f"not a manifest ({type(error).__name__}: {quoted(error)}); expected the fields of manifest.schema.json"
@@ -326,7 +323,7 @@ class Manifest(ManifestFields, frozen=True, kw_only=True, eq=False):
         """Read a ``manifest.json``.
 
         :raises LostContactError: if it is not one (cut while it was written, for example).
-        :raises PermanentError: if its major version is newer than this provider.
+        :raises NewerManifestError: if its major version is newer than this provider.
         """
         try:
             # What JSON does not have (NaN, infinite numbers) is read as nothing: no database could hold it.
@@ -354,11 +351,23 @@ class Manifest(ManifestFields, frozen=True, kw_only=True, eq=False):
             for text in _marked(line):
                 try:
                     manifest = cls.from_json(text)
-                except (LostContactError, PermanentError):
+                except (LostContactError, NewerManifestError):
                     continue
                 if submission_id in (None, manifest.submission_id) and accepts(manifest):
                     return manifest
         return None
+
+
+class NewerManifestError(PermanentError):
+    """A manifest of a version that this provider cannot read; anybody who can write to its place can claim one.
+
+    :param message: one sentence.
+    :param claim: what is known of it: whose it says it is, where, and its signature; None if nothing is.
+    """
+
+    def __init__(self, message: str, claim: Manifest | None = None) -> None:
+        super().__init__(message)
+        self.claim = claim
 
 
 _FIELDS = ManifestFields.__struct_fields__
@@ -379,18 +388,13 @@ def _marked(line: str) -> Iterator[str]:
         yield text
 
 
-def _canonical(found: Mapping[str, object]) -> bytes:
-    """Return what ``supervisor/manifest.py`` signs."""
-    unsigned = {name: value for name, value in found.items() if name != "signature"}
-    form: Any = {"sort_keys": True, "separators": (",", ":"), "ensure_ascii": True}
-    write = json.dumps if len(as_list(found.get("outputs"))) < _FEW_OUTPUTS else large_json.dump
-    return write(unsigned, **form).encode("ascii")
-
-
 def _refuse_newer(found: Mapping[str, object]) -> None:
     major = re.match(r"([0-9]{1,9})\.", str(found.get("version")))
     if major is not None and int(major[1]) > _NEWEST_MAJOR:
-        raise PermanentError(
-            f"cannot read manifest version {quoted(found['version'])} of job {quoted(found.get('submission_id'))}; "
-            f"this provider reads up to {_NEWEST_MAJOR}.x: upgrade airflow-provider-oscar"
+        name, uri, signature = (str(found.get(each) or "") for each in ("submission_id", "output_uri", "signature"))
+        signed = signed_form(found)
+        raise NewerManifestError(
+            f"cannot read manifest version {quoted(found['version'])} of job {quoted(name)}; this provider reads up to "
+            f"{_NEWEST_MAJOR}.x: upgrade airflow-provider-oscar",
+            Manifest(submission_id=name, output_uri=uri, exit_code=255, signature=signature, canonical=signed),
         )

@@ -15,9 +15,24 @@ from airflow_provider_oscar.hooks.storage import ObjectStore, storage_hook
 from airflow_provider_oscar.jobs.access import renew, withdraw
 from airflow_provider_oscar.jobs.joblog import store_log
 from airflow_provider_oscar.jobs.large_outputs import finish_outputs
-from airflow_provider_oscar.jobs.manifest import MANIFEST_LIMIT, MANIFEST_NAME, Manifest
+from airflow_provider_oscar.jobs.manifest import MANIFEST_LIMIT, MANIFEST_NAME, Manifest, NewerManifestError
 
 log = logging.getLogger(__name__)
+
+
+#: Outputs of a job that are looked at when it has succeeded; each costs a request.
+MOST_LOOKED_AT = 3
+#: Places of which something was told, so that whoever looks each few seconds tells it once; bounded.
+_told: dict[str, None] = {}
+_MOST_TOLD = 1000
+
+
+def _tell_once(uri: str, text: str) -> None:
+    if uri not in _told:
+        while len(_told) >= _MOST_TOLD:
+            _told.pop(next(iter(_told)), None)
+        _told[uri] = None
+        log.warning("%s", text)
 
 
 class ResultStore:
@@ -54,6 +69,29 @@ class ResultStore:
                 "somebody replaced or removed it"
             )
         return data
+
+    def differing_outputs(self, output_conn_id: str, output_uri: str, manifest: Manifest) -> list[str]:
+        """Return what is said of outputs at a job's own place that are not there as its manifest says.
+
+        Looks at the largest ones, :data:`MOST_LOOKED_AT` of them.
+
+        :param output_conn_id: connection of the output's store.
+        :param output_uri: the parent, as given to :meth:`.JobBuilder.build`.
+        :param manifest: of a job that succeeded.
+        """
+        source, container, path = split_uri(f"{output_uri.rstrip('/')}/{manifest.submission_id}")
+        store = self._stores(output_uri, output_conn_id)
+        own = sorted((each for each in manifest.outputs if not each.uri), key=lambda each: -each.size)
+        found: list[str] = []
+        for each in own[:MOST_LOOKED_AT]:
+            key = f"{path}/{each.key}".lstrip("/")
+            folder, _, name = f"/{key}".rpartition("/")
+            there = store.head(container, key) if source is StoreType.S3 else store.head(folder or "/", name)
+            if there is None:
+                found.append(f"{quoted(each.key)} is not there")
+            elif there.size is not None and there.size != each.size:
+                found.append(f"{quoted(each.key)} has {there.size} bytes, not {each.size}")
+        return found
 
     def finish_outputs(
         self,
@@ -121,13 +159,22 @@ class ResultStore:
             container, _, key = key.rpartition("/")
         self._stores(uri, output_conn_id).delete(container, key)
 
-    def read_manifest(self, output_conn_id: str, output_uri: str, submission_id: str) -> Manifest | None:
+    def read_manifest(
+        self,
+        output_conn_id: str,
+        output_uri: str,
+        submission_id: str,
+        *,
+        is_genuine: Callable[[Manifest], bool] = lambda claim: True,
+    ) -> Manifest | None:
         """Return the manifest of a job, or None if there is none yet; a half-written one counts as none.
 
         :param output_conn_id: connection of the output's store.
         :param output_uri: the parent, as given to :meth:`.JobBuilder.build`.
         :param submission_id: name of the job.
-        :raises PermanentError: if its major version is newer than this provider.
+        :param is_genuine: whether one that claims a newer version comes from the job; else it counts as none, so that
+            nobody ends a job by a number. What can be read is returned, whoever wrote it.
+        :raises NewerManifestError: if its major version is newer than this provider.
         """
         uri = f"{output_uri.rstrip('/')}/{submission_id}/{MANIFEST_NAME}"
         data = self._stores(output_uri, output_conn_id).read_bytes(uri, MANIFEST_LIMIT)
@@ -143,6 +190,12 @@ class ResultStore:
             manifest = Manifest.from_json(data)
         except LostContactError as error:
             log.warning("Connection %s: %s is passed over: %s", output_conn_id, quoted(uri), error)
+            return None
+        except NewerManifestError as error:
+            if error.claim and error.claim.submission_id == submission_id and is_genuine(error.claim):
+                raise
+            _tell_once(uri, f"connection {output_conn_id}: {quoted(uri)} claims a newer version and is not signed for "
+                       "this submission; somebody else put it there, and it is passed over")  # fmt: skip
             return None
         if manifest.submission_id != submission_id:
             log.warning(

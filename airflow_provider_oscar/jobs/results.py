@@ -14,7 +14,7 @@ from airflow_provider_oscar.core.errors import OscarProviderError
 from airflow_provider_oscar.hooks.pool import get_pool
 from airflow_provider_oscar.jobs.access import RENEWED_AT, AccessRenewer
 from airflow_provider_oscar.jobs.manifest import Manifest
-from airflow_provider_oscar.jobs.own_place import keeps_to
+from airflow_provider_oscar.jobs.own_place import is_claimed_by, is_from
 from airflow_provider_oscar.jobs.result_store import ResultStore
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.signing import configured_signer, proves
@@ -53,14 +53,17 @@ class ResultLocation:
 
         :param ended: as for :func:`~airflow_provider_oscar.jobs.signing.proves`.
         """
-        manifest = ResultStore().read_manifest(self.conn_id, self.uri, self.job.submission_id)
-        if not self.signed:
-            return proves(self.job, manifest, ended=ended)
-        verifies = configured_signer().verifies
+        verifies = configured_signer().verifies if self.signed else None
 
         def accepts(job: RunningJob, found: Manifest) -> bool:
-            return verifies(job, found) and keeps_to(found, self.uri)
+            return is_from(job, found, verifies, self.uri)
 
+        manifest = ResultStore().read_manifest(
+            self.conn_id,
+            self.uri,
+            self.job.submission_id,
+            is_genuine=lambda claim: is_claimed_by(self.job, claim, verifies, self.uri),
+        )
         return proves(self.job, manifest, accepts, ended=ended)
 
     async def aproven(self, ended: bool = True) -> bool | None:

@@ -20,6 +20,8 @@ class RunningJob:
     :param deadline: seconds since the epoch at which it is cancelled, or None.
     :param queue_deadline: seconds since the epoch at which it is cancelled if it has not started, or None.
     :param object_uri: what it processes, or empty.
+    :param object_size: bytes of that, or None if nobody said.
+    :param object_etag: entity tag of that in S3, without quotes, or empty.
     :param input_conn_id: connection of its store, or empty.
     :param output_conn_id: connection of the output's store, or empty.
     :param request_digest: of what was asked for; another request is another job.
@@ -39,6 +41,8 @@ class RunningJob:
     deadline: float | None = None
     queue_deadline: float | None = None
     object_uri: str = ""
+    object_size: int | None = None
+    object_etag: str = ""
     input_conn_id: str = ""
     output_conn_id: str = ""
     request_digest: str = ""

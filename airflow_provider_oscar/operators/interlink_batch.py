@@ -29,6 +29,7 @@ from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.operators.job_arguments import Reuse
 from airflow_provider_oscar.operators.job_inputs import OBJECTS_LIMIT, PREVIOUS_TRY, find_objects, saved_files
 from airflow_provider_oscar.operators.job_outputs import output_locations
+from airflow_provider_oscar.operators.job_state import given_object
 from airflow_provider_oscar.placement.targets import PlacementTarget
 from airflow_provider_oscar.run_objects import run_objects
 
@@ -210,7 +211,9 @@ class InterLinkBatchOperator(InterLinkPodOperator):
             identity = (self._ti.dag_id, self._ti.task_id, event.partition_key)
             name = submission_id(self.submission_name(), *identity, deployment_id=job.deployment_id)
             digest = request_digest({**common, "object": event.id})
-            own = replace(job, submission_id=name, job_id=name, request_digest=digest, submitted_at="")
+            own = replace(
+                job, submission_id=name, job_id=name, request_digest=digest, submitted_at="", **given_object(event)
+            )
             binding = Binding(signing_key=self.signer.key(own), request_digest=digest)
             found.append((ObjectWork(event=event, submission_id=name, binding=binding), own))
         return found

@@ -359,9 +359,7 @@ class JobOperator(BaseOperator, Generic[W]):
 
     def read_manifest(self, job: RunningJob) -> Manifest | None:
         """Return the stored manifest of a job, or None."""
-        if not self.output_uri:
-            return None
-        return self.results.read_manifest(self.output_conn_id, self.output_uri, job.submission_id)
+        return job_outputs.read_manifest(self, job)
 
     def _finish_outputs(self, job: RunningJob, manifest: Manifest | None) -> None:
         job_outputs.finish_outputs(self, job, manifest)

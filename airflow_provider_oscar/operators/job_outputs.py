@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_oscar.core.checks import is_template
-from airflow_provider_oscar.core.errors import DefinitionError, bare_url, quoted
+from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError, bare_url, quoted
 from airflow_provider_oscar.core.events import MOST_TOLD, describe_outputs
 from airflow_provider_oscar.core.objects import StoreType, split_uri
 from airflow_provider_oscar.core.output_rules import OutputRule, read_output_rules
 from airflow_provider_oscar.jobs.manifest import Manifest
-from airflow_provider_oscar.jobs.own_place import keeps_to
+from airflow_provider_oscar.jobs.own_place import is_claimed_by, is_from
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.summary import summarize
 from airflow_provider_oscar.operators.job_access import withdraw_access
@@ -103,13 +103,28 @@ def output_locations(task: JobOperator[Any]) -> dict[str, str]:
 def verifier(task: JobOperator[Any]) -> Callable[[RunningJob, Manifest], bool]:
     """Return what says whether a manifest was signed for a job of a task, and keeps to the job's places.
 
-    :param task: the task; where its jobs are given no key, all count.
+    :param task: the task; where its jobs are given no key, the places alone count.
     """
-    if not task.is_signed():
-        return lambda job, manifest: True
-    verifies, uri = task.signer.verifies, task.output_uri
+    verifies, uri = task.signer.verifies if task.is_signed() else None, task.output_uri
     others = tuple(output_locations(task)) if uri else ()
-    return lambda job, manifest: verifies(job, manifest) and (not uri or keeps_to(manifest, uri, others))
+    return lambda job, manifest: is_from(job, manifest, verifies, uri, others)
+
+
+def read_manifest(task: JobOperator[Any], job: RunningJob) -> Manifest | None:
+    """Return the stored manifest of a job, whoever wrote it; None if there is none.
+
+    :param task: of the job.
+    :param job: which one.
+    """
+    if not task.output_uri:
+        return None
+    verifies = task.signer.verifies if task.is_signed() else None
+    return task.results.read_manifest(
+        task.output_conn_id,
+        task.output_uri,
+        job.submission_id,
+        is_genuine=lambda claim: is_claimed_by(job, claim, verifies, task.output_uri),
+    )
 
 
 def finish_outputs(task: JobOperator[Any], job: RunningJob, manifest: Manifest | None) -> None:
@@ -125,6 +140,22 @@ def finish_outputs(task: JobOperator[Any], job: RunningJob, manifest: Manifest |
     for uri, conn_id in output_locations(task).items():
         task.results.finish_outputs(conn_id, uri, job.submission_id, manifest, elsewhere=True)
     withdraw_access(task, job)
+    if manifest is not None and manifest.succeeded and manifest.outputs:
+        _compare(task, manifest)
+
+
+def _compare(task: JobOperator[Any], manifest: Manifest) -> None:
+    """Tell of outputs that are not in the store as the manifest says; what was computed is not thrown away for it."""
+    try:
+        differ = task.results.differing_outputs(task.output_conn_id, task.output_uri, manifest)
+    except OscarProviderError as error:
+        task.log.info("Whether the outputs of job %s are there was not looked at: %s", manifest.submission_id, error)
+        return
+    if differ:
+        task.log.warning(
+            "Outputs of job %s at %s are not as its manifest says, so somebody replaced or removed them: %s",
+            manifest.submission_id, quoted(manifest.output_uri), "; ".join(differ),
+        )  # fmt: skip
 
 
 def returned(task: JobOperator[Any], manifest: Manifest) -> dict[str, object]:

@@ -96,6 +96,16 @@ def _decoded(text: str) -> object:
         return text
 
 
+def given_object(event: ObjectEvent | None) -> dict[str, Any]:
+    """Return what a :class:`RunningJob` says of its object.
+
+    :param event: the object; None for a job without one.
+    """
+    if event is None:
+        return {"object_uri": "", "object_size": None, "object_etag": ""}
+    return {"object_uri": event.uri, "object_size": event.size, "object_etag": event.etag}
+
+
 def remembered_job(task: JobOperator[Any], context: Context, event: ObjectEvent | None) -> tuple[RunningJob, bool]:
     """Return the job a task's work belongs to, from a former try or new; and whether nothing of that try may be taken.
 
@@ -129,7 +139,7 @@ def remembered_job(task: JobOperator[Any], context: Context, event: ObjectEvent 
         former,
         deadline=now + task.timeout_seconds(),
         queue_deadline=None if task.queue_timeout is None else now + task.queue_timeout,
-        object_uri=event.uri if event else "",
+        **given_object(event),
         input_conn_id=event.conn_id if event else "",
         output_conn_id=task.output_conn_id if task.output_uri else "",
         request_digest=digest,

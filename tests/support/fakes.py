@@ -5,21 +5,23 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from airflow_provider_oscar.core.logs import MARKER
+from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.podstatus import OWNER_LABEL, PodStatus
 from airflow_provider_oscar.core.staging import StageOutS3Post
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
-from airflow_provider_oscar.jobs.manifest import Failure, Manifest, Phase
+from airflow_provider_oscar.jobs.manifest import Failure, InputObject, Manifest, Phase
 from airflow_provider_oscar.jobs.prepared import PreparedJob
 from airflow_provider_oscar.jobs.sealing import service_keys
 from airflow_provider_oscar.jobs.signing import configured_signer
@@ -196,6 +198,7 @@ class FakeSupervisor:
         self.finished: list[tuple[str, int | None]] = []
         self.logs: dict[str, bytes] = {}
         self.fault: Exception | None = None
+        self.gone: list[str] = []
 
     def build(self, **wanted: Any) -> PreparedJob:
         self.built.append(wanted)
@@ -218,7 +221,14 @@ class FakeSupervisor:
         self.logs[submission_id] = b"".join(chunks)
         return f"{output_uri}/{submission_id}/job.log" if self.logs[submission_id] else ""
 
-    def read_manifest(self, output_conn_id: str, output_uri: str, submission_id: str) -> Manifest | None:
+    def read_manifest(
+        self,
+        output_conn_id: str,
+        output_uri: str,
+        submission_id: str,
+        *,
+        is_genuine: Callable[[Manifest], bool] = lambda claim: True,
+    ) -> Manifest | None:
         if self.fault is not None:
             raise self.fault
         found = self.manifests.get(submission_id)
@@ -235,10 +245,18 @@ class FakeSupervisor:
     ) -> None:
         self.finished.append((submission_id, None if manifest is None else manifest.exit_code))
 
+    def differing_outputs(self, output_conn_id: str, output_uri: str, manifest: Manifest) -> list[str]:
+        return [f"{name!r} is not there" for name in self.gone]
+
     def signed(self, found: Manifest) -> Manifest:
         """The manifest as the supervisor of the newest submission of its job signs it."""
-        keys = [each["binding"].signing_key for each in self.built if each["submission_id"] == found.submission_id]
-        return found if found.signature or not keys else signed(found, keys[-1])
+        built = [each for each in self.built if each["submission_id"] == found.submission_id]
+        if found.signature or not built:
+            return found
+        event = built[-1].get("event")
+        if found.input is None and event is not None:
+            found = about(found, event)
+        return signed(found, built[-1]["binding"].signing_key)
 
     def marker(self, found: Manifest) -> str:
         """The log line in which that supervisor writes it."""
@@ -262,6 +280,11 @@ def manifest(name: str, code: int = 0, *, error: Failure | None = None, submitte
         phases={"queued": Phase(at, at)},
         slurm_job_id="17",
     )
+
+
+def about(found: Manifest, event: ObjectEvent) -> Manifest:
+    """The manifest of a job that was given an object."""
+    return msgspec.structs.replace(found, input=InputObject(event.uri, event.etag, event.size))
 
 
 def signed(found: Manifest, key: str) -> Manifest:

@@ -11,7 +11,7 @@ from airflow_provider_oscar.core.objects import StoreType, split_uri
 from airflow_provider_oscar.hooks.dcache import DCacheHook
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.jobs.backend import JobSystem, backends_by_connection, open_backend
-from airflow_provider_oscar.jobs.own_place import keeps_to
+from airflow_provider_oscar.jobs.own_place import is_from
 from airflow_provider_oscar.jobs.signing import configured_signer
 from airflow_provider_oscar.plugins.ui import proof
 from airflow_provider_oscar.plugins.ui.views import TaskRow
@@ -100,9 +100,7 @@ def proven_manifest(
     try:
         copy = open_store(uri, str(row.rendered.get("output_conn_id") or "")).read_bytes(uri, MANIFEST_LIMIT)
         verifies = configured_signer().verifies
-        verdict, whole = proof.judge(
-            accepted, copy, job, lambda job, found: verifies(job, found) and keeps_to(found, prefix)
-        )
+        verdict, whole = proof.judge(accepted, copy, job, lambda job, found: is_from(job, found, verifies, prefix))
     except (OscarProviderError, AirflowNotFoundException) as error:
         return proof.Proof(proof.ProofState.UNKNOWN, f"It could not be verified now: {error}"), accepted
     return verdict, accepted if whole is None else whole

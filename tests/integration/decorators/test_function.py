@@ -58,6 +58,25 @@ def test_arguments_and_values_of_megabytes_go_through_the_store(store):
 
 
 @pytest.mark.usefixtures("runs")
+def test_no_traceback_is_taken_from_a_manifest_that_the_job_did_not_sign(store, monkeypatch):
+    def fails():
+        raise ValueError("it")
+
+    read = store.read_bytes
+
+    def forged(uri, limit):
+        data = read(uri, limit)
+        if data is None or not uri.endswith("manifest.json"):
+            return data
+        return json.dumps({**json.loads(data), "node": "forged"}).encode()
+
+    monkeypatch.setattr(store, "read_bytes", forged)
+    with pytest.raises((AirflowFailException, JobFailedError)) as caught:
+        value_of(fails)
+    assert "where it ran" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("runs")
 def test_traceback_of_where_it_ran_is_in_the_error(store):
     def fails(x):
         def inner(y):

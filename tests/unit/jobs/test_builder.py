@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -12,15 +13,17 @@ from pathlib import Path
 import msgspec
 import pytest
 import yaml
+from msgspec.structs import replace
 
-from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError
+from airflow_provider_oscar.core.errors import DefinitionError, TransientError
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 from airflow_provider_oscar.core.pods import PodRequest, build_pod
 from airflow_provider_oscar.core.staging import StageIn, StageOutS3Post
 from airflow_provider_oscar.jobs.builder import JOB_FILE, JobBuilder
+from airflow_provider_oscar.jobs.manifest import Manifest, NewerManifestError
 from airflow_provider_oscar.jobs.options import Attachments, Binding, ObjectWork, RunOptions
 from airflow_provider_oscar.jobs.prepared import JOB_BODY_LIMIT
-from airflow_provider_oscar.jobs.result_store import ResultStore
+from airflow_provider_oscar.jobs.result_store import MOST_LOOKED_AT, ResultStore
 from airflow_provider_oscar.jobs.spec import JobSpec
 from airflow_provider_oscar.jobs.start_script import encoded_program
 from tests.support.built_jobs import CONNECTIONS, JOB, FakeStore, build, event
@@ -28,6 +31,8 @@ from tests.support.fakes import EVENT
 from tests.support.http_store import running_store
 
 CASES = Path(__file__).parents[2] / "support" / "manifest_cases"
+#: Places that no other test has.
+PLACES = map(str, itertools.count())
 GOOD = (CASES / "success.json").read_text()
 
 
@@ -140,9 +145,41 @@ def test_a_page_in_place_of_the_manifest_means_that_the_store_is_away(results, s
 
 
 def test_manifest_of_a_newer_major_version_is_refused(results, store):
-    store.files[f"s3://out/p/{JOB}/manifest.json"] = b'{"version": "2.0"}'
-    with pytest.raises(PermanentError, match="upgrade airflow-provider-oscar"):
+    store.files[f"s3://out/p/{JOB}/manifest.json"] = json.dumps({"version": "2.0", "submission_id": JOB}).encode()
+    with pytest.raises(NewerManifestError, match="upgrade airflow-provider-oscar"):
         results.read_manifest("out", "s3://out/p", JOB)
+
+
+@pytest.mark.parametrize(
+    ("claim", "genuine"), [({"submission_id": JOB}, False), ({"submission_id": "other"}, True), ({}, True)]
+)
+def test_a_number_that_somebody_puts_there_ends_no_job_and_is_told_once(results, store, caplog, claim, genuine):
+    where = f"s3://out/{next(PLACES)}"
+    store.files[f"{where}/{JOB}/manifest.json"] = json.dumps({"version": "99.0", **claim}).encode()
+    for _ in range(3):
+        assert results.read_manifest("out", where, JOB, is_genuine=lambda _: genuine) is None
+    assert caplog.text.count("claims a newer version and is not signed for this submission") == 1
+
+
+@pytest.mark.parametrize("uri", ["s3://out/p", "dcache://out/p"])
+def test_the_largest_outputs_are_compared_with_the_store(results, store, uri):
+    sizes = {"same": 9, "sub/larger": 8, "gone": 7, "small": 1}
+    given = {**json.loads(GOOD)["manifest"], "submission_id": JOB, "output_uri": f"{uri}/{JOB}/"}
+    given["outputs"] = [{"key": key, "size": size, "sha256": ""} for key, size in sizes.items()]
+    given["outputs"].append({"key": "elsewhere", "size": 99, "sha256": "", "uri": "s3://pictures/x/"})
+    there = {f"p/{JOB}/same": 9, f"p/{JOB}/sub/larger": 5}
+    asked = []
+
+    def head(container, key):
+        asked.append((container, key))
+        whole = key if uri.startswith("s3") else f"{container}/{key}".lstrip("/")
+        return replace(event(), size=there[whole]) if whole in there else None
+
+    store.head = head
+    found = results.differing_outputs("out", uri, Manifest.from_dict(given))
+    assert found == ["'sub/larger' has 5 bytes, not 8", "'gone' is not there"]
+    assert len(asked) == MOST_LOOKED_AT
+    assert asked[0] == (("out", f"p/{JOB}/same") if uri.startswith("s3") else (f"/p/{JOB}", "same"))
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from airflow_provider_oscar.jobs.manifest import Failure, Manifest
 from airflow_provider_oscar.operators import job_inputs
 from airflow_provider_oscar.operators.interlink_batch import InterLinkBatchOperator
 from airflow_provider_oscar.placement.targets import PlacementTarget
-from tests.support.fakes import EVENT, OUTPUT, Store, context, manifest, signed
+from tests.support.fakes import EVENT, OUTPUT, Store, about, context, manifest, signed
 
 TARGET = PlacementTarget(name="hpc", task_id="infer", kind="interlink", node="leonardo")
 EVENTS = [{**EVENT, "key": f"{number}.h5", "etag": f"e{number}"} for number in range(3)]
@@ -46,7 +46,8 @@ def end(supervisor, cluster, codes, *, permanent=True, submission=-1):
     name = built["submission_id"]
     rows = []
     for work, code in zip(built["attachments"].objects, codes, strict=False):
-        supervisor.manifests[work.submission_id] = signed(manifest(work.submission_id, code), work.binding.signing_key)
+        found = about(manifest(work.submission_id, code), work.event)
+        supervisor.manifests[work.submission_id] = signed(found, work.binding.signing_key)
         rows.append({"submission_id": work.submission_id, "output_uri": "", "exit_code": code, "error": None})
     failed = [code for code in codes if code]
     error = Failure("run", f"{len(failed)} failed", "objects-failed", permanent) if failed else None

@@ -18,7 +18,7 @@ from airflow_provider_oscar.core.errors import (
     TransientError,
 )
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
-from airflow_provider_oscar.jobs.manifest import Failure
+from airflow_provider_oscar.jobs.manifest import Failure, Manifest
 from airflow_provider_oscar.operators.job import JobOperator
 from airflow_provider_oscar.operators.job_state import STATE_KEY
 from airflow_provider_oscar.triggers.jobs import JobTrigger
@@ -230,10 +230,10 @@ def test_waiting_on_the_worker_is_the_same_wait(oscar, supervisor):
 def test_a_store_that_is_away_while_its_result_is_asked_for_ends_no_wait_on_the_worker(oscar, supervisor, monkeypatch):
     task, away, read = oscar_operator(deferrable=False, poll_interval=0.001), [], supervisor.read_manifest
 
-    def read_manifest(*where):
+    def read_manifest(*where, **checks):
         if away:
             raise away.pop()
-        return read(*where)
+        return read(*where, **checks)
 
     def finish():
         (name,) = oscar.jobs
@@ -431,3 +431,19 @@ def test_a_service_without_a_key_gets_no_job_unless_the_connection_allows_it(osc
     (body,) = oscar.bodies.values()
     assert json.loads(base64.b64decode(body))["submission_id"]
     assert "is readable for whoever may read the pods" in capsys.readouterr().out
+
+
+def test_outputs_that_are_not_there_are_a_warning_and_no_failure(oscar, supervisor, capsys):
+    def finish():
+        (name,) = oscar.jobs
+        oscar.jobs[name] = "Succeeded"
+        whole = {**manifest(name).to_dict(), "outputs": [{"key": "a.txt", "size": 1, "sha256": ""}]}
+        supervisor.manifests[name] = Manifest.from_dict(whole)
+
+    supervisor.gone = ["a.txt"]
+    oscar.after_list = [finish]
+    assert oscar_operator(deferrable=False, poll_interval=0.001).execute(context())["exit_code"] == 0
+    assert (
+        "are not as its manifest says, so somebody replaced or removed them: 'a.txt' is not there"
+        in capsys.readouterr().out
+    )

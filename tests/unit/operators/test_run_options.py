@@ -73,7 +73,7 @@ def stores(monkeypatch):
     """Connections with the credentials that OSCAR's supervisor needs."""
     fields = {"conn_type": "oscar_s3", "login": "AK", "password": "hush", "extra": {"endpoint_url": "http://minio"}}
     monkeypatch.setenv("AIRFLOW_CONN_OSCAR_S3_DEFAULT", json.dumps(fields))
-    monkeypatch.setattr(ResultStore, "read_manifest", lambda *_: None)
+    monkeypatch.setattr(ResultStore, "read_manifest", lambda *_, **__: None)
 
 
 def test_pod_with_oscars_supervisor_is_the_one_oscar_makes(cluster, stores):
