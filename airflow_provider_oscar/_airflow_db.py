@@ -111,6 +111,11 @@ def find_consumers(session: Session, timetable: str, *, dag_ids: Collection[str]
     return [Consumer(dag_id, is_paused, assets) for dag_id, (is_paused, assets) in found.items()]
 
 
+def dag_ids(session: Session) -> set[str]:
+    """Return the ids of all DAGs, also of those whose files are gone and whose runs are still there."""
+    return set(session.scalars(select(DagModel.dag_id)))
+
+
 def serialized_dag(session: Session, dag_id: str) -> SerializedDAG | None:
     """Return the newest version of a DAG, or None."""
     found = SerializedDagModel.get(dag_id, session=session)

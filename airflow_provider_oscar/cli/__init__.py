@@ -19,6 +19,7 @@ from airflow_provider_oscar.cli.cluster import CLUSTER
 from airflow_provider_oscar.cli.examples import with_examples
 from airflow_provider_oscar.cli.hpc import HPC
 from airflow_provider_oscar.cli.hub import HUB
+from airflow_provider_oscar.cli.overview import OVERVIEW
 from airflow_provider_oscar.cli.quotas import QUOTAS
 from airflow_provider_oscar.cli.volumes import VOLUMES
 
@@ -56,7 +57,11 @@ _command = partial(command, _FUNCTIONS)
 
 _OBJECTS_FUNCTIONS = "airflow_provider_oscar.cli.objects"
 _SELECTION = (
-    Arg(("--asset",), required=True, help="name of the asset of the watched place, as 'airflow assets list' shows it"),
+    Arg(
+        ("--asset",),
+        required=True,
+        help="name of the asset of the watched place, as 'airflow oscar places list' shows it",
+    ),
     Arg(("--since",), help="objects modified at or after this ISO 8601 time (UTC if it names no zone)"),
     Arg(("--until",), help="objects modified before this ISO 8601 time"),
     Arg(("--prefix",), default="", help="start of the key"),
@@ -364,6 +369,7 @@ _OSCAR = GroupCommand(
         _IMPORT,
         HPC,
         _EVENTS,
+        *OVERVIEW,
         _OBJECTS,
         _RUNS,
         _command("up", "Run the embedded platform until interrupted", "testbed.platform_up", _DIRECTORY),

@@ -8,7 +8,7 @@ from functools import partial
 
 from airflow.cli.cli_config import Arg, GroupCommand
 
-from airflow_provider_oscar.cli.answers import confirm_deletion, print_document, print_done, reports_errors
+from airflow_provider_oscar.cli.answers import confirm_deletion, print_document, print_done, print_rows, reports_errors
 from airflow_provider_oscar.cli.arguments import CONNECTION, OUTPUT, command
 from airflow_provider_oscar.cli.lookup import oscar_hook
 
@@ -56,7 +56,10 @@ def volumes_list(options: argparse.Namespace) -> None:
     """Print volumes, with size, state and the services that use them."""
     hook = oscar_hook(options)
     found = hook.run(hook.get_volume(options.volume)) if options.volume else hook.run(hook.list_volumes())
-    print_document(found, options.output)
+    if not found and options.output in ("table", "plain"):
+        print_rows([], (), options.output)
+    else:
+        print_document(found, options.output)
 
 
 @reports_errors

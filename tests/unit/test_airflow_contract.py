@@ -18,6 +18,7 @@ from airflow.sdk.execution_time.context import TaskStateStoreAccessor
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger
 
 from airflow_provider_oscar import _airflow
+from airflow_provider_oscar import _airflow_tables as tables
 from airflow_provider_oscar.core.errors import (
     AccessError,
     BadInputError,
@@ -223,26 +224,29 @@ def test_the_schedules_of_airflow_itself_and_their_queue_have_these_columns():
     assert missing == []
 
 
-def test_the_page_finds_the_columns_and_guards_of_the_api_server():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from airflow_provider_oscar import _airflow_server as server
+def test_the_page_and_the_commands_find_the_columns_of_the_tables_they_read():
     columns = {
-        server.TaskInstance: "dag_id run_id task_id map_index operator custom_operator_name state start_date end_date",
-        server.XComModel: "dag_id run_id task_id map_index key value",
-        server.RenderedTaskInstanceFields: "dag_id run_id task_id map_index rendered_fields",
-        server.DagRun: "dag_id run_id run_after",
-        server.AssetModel: "id name uri",
-        server.AssetWatcherModel: "asset_id trigger_id name",
-        server.Trigger: "id triggerer_id",
-        server.AssetEvent: "asset_id timestamp extra partition_key",
-        server.AssetStateStoreModel: "asset_id key value updated_at",
-        server.DagScheduleAssetReference: "asset_id dag_id",
-        server.Connection: "conn_id conn_type host description",
+        tables.TaskInstance: "dag_id run_id task_id map_index operator custom_operator_name state start_date end_date",
+        tables.XComModel: "dag_id run_id task_id map_index key value",
+        tables.RenderedTaskInstanceFields: "dag_id run_id task_id map_index rendered_fields",
+        tables.DagRun: "dag_id run_id run_after",
+        tables.AssetModel: "id name uri",
+        tables.AssetWatcherModel: "asset_id trigger_id name",
+        tables.Trigger: "id triggerer_id",
+        tables.AssetEvent: "asset_id timestamp extra partition_key",
+        tables.AssetStateStoreModel: "asset_id key value updated_at",
+        tables.DagScheduleAssetReference: "asset_id dag_id",
+        tables.Connection: "conn_id conn_type host description",
     }
     missing = [
         (model.__name__, name) for model, names in columns.items() for name in names.split() if not hasattr(model, name)
     ]
     assert missing == []
+
+
+def test_the_page_finds_the_guards_of_the_api_server():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from airflow_provider_oscar import _airflow_server as server
     for guard in (server.requires_access_dag, server.requires_access_asset, server.requires_access_connection):
         assert "method" in parameters(guard)

@@ -8,12 +8,12 @@ may see a connection sees its name. Cancelling and testing are not here: the pag
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cache
 from http import HTTPStatus
 from importlib.resources import files
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from fastapi import Depends, FastAPI, HTTPException, Query
 from fastapi.responses import RedirectResponse, Response
@@ -31,9 +31,7 @@ from airflow_provider_oscar._airflow_server import (
     requires_access_dag,
     requires_access_view,
 )
-from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, OscarProviderError
-from airflow_provider_oscar.core.objects import StoreType, split_uri
-from airflow_provider_oscar.jobs.own_place import stays_below
+from airflow_provider_oscar.core.errors import OscarProviderError
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.placement.breaker import BreakerState, CircuitBreaker
 from airflow_provider_oscar.plugins.oscar import base_path
@@ -48,8 +46,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: How long a download link works.
-LINK_LIFETIME = timedelta(minutes=5)
 #: Seconds that an outside system may take to answer the page.
 DEADLINE = 20.0
 STATIC = {
@@ -294,7 +290,7 @@ class _Outside:
         output_uri = str(manifest.get("output_uri") or "")
         within(found.row, output_uri, key)
         system = str(found.row.rendered.get("output_conn_id") or "the store")
-        url = await self._ask(system, link_to, self._open, found.row, f"{output_uri.rstrip('/')}/{quote(key)}")
+        url = await self._ask(system, systems.link_to, self._open, found.row, f"{output_uri.rstrip('/')}/{quote(key)}")
         return RedirectResponse(url, HTTPStatus.TEMPORARY_REDIRECT, headers=_HEADERS)
 
     async def backend_status(self, found: Found) -> dict[str, str]:
@@ -318,28 +314,5 @@ def within(row: views.TaskRow, output_uri: str, key: str) -> None:
 
     :raises HTTPException: if it does.
     """
-    prefix = systems.asked_for(row).rstrip("/")
-    below = f"{output_uri.rstrip('/')}/{key}"
-    if not prefix or not below.startswith(f"{prefix}/") or not stays_below(unquote(below[len(prefix) + 1 :])):
+    if systems.names_another_place(row, output_uri, key):
         raise HTTPException(HTTPStatus.CONFLICT, "the manifest names another place than the task asked for")
-
-
-def link_to(open_store: Opener, row: views.TaskRow, uri: str) -> str:
-    """Return a URL that gives one output to whoever has it, for some minutes.
-
-    :raises OscarProviderError: if the object is gone, or its store has no such URLs.
-    """
-    hook = open_store(uri, str(row.rendered.get("output_conn_id") or ""))
-    source, container, key = split_uri(uri)
-    if source is StoreType.DCACHE:
-        container, _, key = key.rpartition("/")
-    event = hook.head(container, key)
-    if event is None:
-        raise BadInputError(f"{uri} is not there any more")
-    access = hook.stage_in(event, lifetime=LINK_LIFETIME)
-    if not access.headers:
-        return access.url
-    scheme, _, macaroon = access.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or event.source is not StoreType.DCACHE:
-        raise DefinitionError(f"{uri} cannot be linked to: its server gives no short-lived access to a single file")
-    return f"{access.url}?authz={quote(macaroon, safe='')}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import exists, func, or_, select
 
 from airflow_provider_oscar._airflow_db import transaction
-from airflow_provider_oscar._airflow_server import (
+from airflow_provider_oscar._airflow_tables import (
     AssetEvent,
     AssetModel,
     AssetWatcherModel,
@@ -20,10 +20,10 @@ from airflow_provider_oscar._airflow_server import (
     Trigger,
     XComModel,
 )
-from airflow_provider_oscar._airflow_server import AssetStateStoreModel as State
-from airflow_provider_oscar._airflow_server import RenderedTaskInstanceFields as Rendered
-from airflow_provider_oscar._airflow_server import TaskInstance as TI
-from airflow_provider_oscar._airflow_server import TaskStateStoreModel as TaskState
+from airflow_provider_oscar._airflow_tables import AssetStateStoreModel as State
+from airflow_provider_oscar._airflow_tables import RenderedTaskInstanceFields as Rendered
+from airflow_provider_oscar._airflow_tables import TaskInstance as TI
+from airflow_provider_oscar._airflow_tables import TaskStateStoreModel as TaskState
 from airflow_provider_oscar.jobs.backend import backend_names, backends_by_connection, find_backend
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.operators.job_state import STATE_KEY

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the page asks of outside systems: services, nodes, one job, one manifest. Blocking; called in bounded pools."""
+"""What the page asks of outside systems: services, nodes, a job, a manifest, a link. Blocking; called in pools."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
 
 from airflow_provider_oscar._airflow import AirflowNotFoundException, server_connection
-from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError
+from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, OscarProviderError
 from airflow_provider_oscar.core.objects import StoreType, split_uri
 from airflow_provider_oscar.hooks.dcache import DCacheHook
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.jobs.backend import JobSystem, backends_by_connection, open_backend
-from airflow_provider_oscar.jobs.own_place import is_from
+from airflow_provider_oscar.jobs.own_place import is_from, stays_below
 from airflow_provider_oscar.jobs.signing import configured_signer
 from airflow_provider_oscar.plugins.ui import proof
 from airflow_provider_oscar.plugins.ui.views import TaskRow
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Bytes of a manifest that is read for the page.
 MANIFEST_LIMIT = 4 * 1024 * 1024
+#: How long a download link works.
+LINK_LIFETIME = timedelta(minutes=5)
 #: Services and nodes of one system that are shown.
 SHOWN = 200
 
@@ -80,6 +84,13 @@ def asked_for(row: TaskRow) -> str:
     return str(row.rendered.get("output_uri") or "")
 
 
+def names_another_place(row: TaskRow, output_uri: str, key: str) -> bool:
+    """Whether an output of a manifest lies elsewhere than below the place that its task asked for."""
+    prefix = asked_for(row).rstrip("/")
+    below = f"{output_uri.rstrip('/')}/{key}"
+    return not prefix or not below.startswith(f"{prefix}/") or not stays_below(unquote(below[len(prefix) + 1 :]))
+
+
 def proven_manifest(
     open_store: Opener, row: TaskRow, accepted: dict[str, object], job: RunningJob | None
 ) -> tuple[proof.Proof, dict[str, object]]:
@@ -114,3 +125,24 @@ def open_store(uri: str, conn_id: str) -> StoreHook:
         return OscarS3Hook(named, connection=server_connection(named))
     named = conn_id or authority
     return DCacheHook(named, connection=server_connection(named))
+
+
+def link_to(open_store: Opener, row: TaskRow, uri: str) -> str:
+    """Return a URL that gives one output to whoever has it, for some minutes.
+
+    :raises OscarProviderError: if the object is gone, or its store has no such URLs.
+    """
+    hook = open_store(uri, str(row.rendered.get("output_conn_id") or ""))
+    source, container, key = split_uri(uri)
+    if source is StoreType.DCACHE:
+        container, _, key = key.rpartition("/")
+    event = hook.head(container, key)
+    if event is None:
+        raise BadInputError(f"{uri} is not there any more")
+    access = hook.stage_in(event, lifetime=LINK_LIFETIME)
+    if not access.headers:
+        return access.url
+    scheme, _, macaroon = access.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or event.source is not StoreType.DCACHE:
+        raise DefinitionError(f"{uri} cannot be linked to: its server gives no short-lived access to a single file")
+    return f"{access.url}?authz={quote(macaroon, safe='')}"

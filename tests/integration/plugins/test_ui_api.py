@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from airflow_provider_oscar.core.errors import TransientError
+from airflow_provider_oscar.core.errors import DefinitionError, TransientError
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 from airflow_provider_oscar.core.staging import StageIn
 from airflow_provider_oscar.jobs.running import RunningJob
@@ -520,10 +520,10 @@ def test_a_manifest_cannot_lead_a_download_elsewhere(api, store):
 
 def test_a_password_of_a_store_is_never_put_into_a_link(api, store):
     store.headers = {"Authorization": "Basic c2VjcmV0"}
-    with pytest.raises(api.DefinitionError, match="no short-lived access"):
-        api.link_to(store.open, ROW, "dcache://store/out/a.png")
+    with pytest.raises(DefinitionError, match="no short-lived access"):
+        systems.link_to(store.open, ROW, "dcache://store/out/a.png")
     store.headers = {"Authorization": "Bearer mac+aroon"}
-    assert api.link_to(store.open, ROW, "dcache://store/out/a.png").endswith("/a.png?authz=mac%2Baroon")
+    assert systems.link_to(store.open, ROW, "dcache://store/out/a.png").endswith("/a.png?authz=mac%2Baroon")
 
 
 def test_the_page_loads_nothing_from_elsewhere(api):

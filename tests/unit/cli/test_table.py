@@ -57,6 +57,7 @@ def test_functions_behind_the_table_exist_and_no_other_is_unreachable():
         "import_storage",
         "jobs",
         "objects",
+        "page",
         "quotas",
         "runs",
         "services",
