@@ -361,7 +361,7 @@ def get_provider_info() -> dict[str, object]:
                     ),
                     "deployment_id": _option(
                         "Name of this Airflow in the names of its jobs, so that two that share a cluster never take "
-                        "each other's; by default made of the signing key.",
+                        "each other's nor remove what is left of them; by default made of the signing key.",
                         "string",
                         "",
                     ),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from airflow_provider_oscar.core.cancellation import ended
-from airflow_provider_oscar.core.podstatus import PodStatus, read_created
+from airflow_provider_oscar.core.podstatus import OWNER_LABEL, PodStatus, read_created
 from airflow_provider_oscar.core.shapes import parse_json
 
 #: What is younger may belong to a task that has not come to removing it.
@@ -77,9 +77,18 @@ def why_left(pod: PodStatus, deployment_id: str, task_state: TaskState) -> str |
     :param task_state: asks this Airflow.
     """
     task = PodTask.of(pod)
-    if task is None or not deployment_id or pod.owner.partition(".")[0] != deployment_id:
+    if task is None or not belongs_to(pod.owner, deployment_id):
         return None
     return task.why_over(task_state(task))
+
+
+def belongs_to(owner: str, deployment_id: str) -> bool:
+    """Whether a pod or secret was made by an Airflow.
+
+    :param owner: value of its label; empty for what says no owner, which may be anybody's.
+    :param deployment_id: of the Airflow.
+    """
+    return bool(deployment_id) and owner.partition(".")[0] == deployment_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +97,21 @@ class SecretInfo:
 
     :param name: of the secret; that of its pod.
     :param created_at: when it was made, or None if that cannot be read.
+    :param owner: value of the label that its pod has too; empty if it has none.
     """
 
     name: str
     created_at: datetime | None
+    owner: str = ""
 
     @classmethod
     def from_api(cls, secret: Mapping[str, object]) -> SecretInfo:
         """Read a secret as the API gives it."""
         metadata = secret.get("metadata")
         found = metadata if isinstance(metadata, Mapping) else {}
-        return cls(str(found.get("name") or ""), read_created(found.get("creationTimestamp")))
+        labels = found.get("labels")
+        owner = labels.get(OWNER_LABEL) if isinstance(labels, Mapping) else None
+        return cls(str(found.get("name") or ""), read_created(found.get("creationTimestamp")), str(owner or ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,11 +193,12 @@ def find_orphans(
     pods: Iterable[PodStatus],
     secrets: Iterable[SecretInfo],
     *,
+    deployment_id: str,
     now: datetime,
     limits: RetentionLimits = RetentionLimits(),  # noqa: B008 - frozen
     orphaned: Callable[[PodStatus], str | None] = lambda pod: None,
 ) -> list[Orphan]:
-    """Return what was left behind, oldest first.
+    """Return what was left behind by an Airflow, oldest first; what another made, or nobody knows who, is none of it.
 
     A task removes pod and secret within minutes of the job's end, so what is older was left by one that was killed. A
     pod whose task is known to wait for it is none of them, also if it has ended: a triggerer may be away, or the next
@@ -192,6 +206,7 @@ def find_orphans(
 
     :param pods: pods of this provider.
     :param secrets: secrets of this provider.
+    :param deployment_id: of this Airflow.
     :param now: the time.
     :param limits: what is younger is passed over.
     :param orphaned: why no task waits for a pod; empty if one does; None if that is not known. See :func:`why_left`.
@@ -200,7 +215,8 @@ def find_orphans(
     found: list[Orphan] = []
     for pod in known.values():
         age = _age(pod.created_at, now)
-        if pod.deleting or _is_young(age, limits.keep_for if _was_kept(pod) else limits.older_than):
+        ours = belongs_to(pod.owner, deployment_id)
+        if not ours or pod.deleting or _is_young(age, limits.keep_for if _was_kept(pod) else limits.older_than):
             continue
         why = orphaned(pod)
         if pod.phase.ended and why != "":
@@ -210,7 +226,8 @@ def find_orphans(
             found.append(Orphan("pod", pod.name, age, why, pod.slurm_job_id, active=True))
     for secret in secrets:
         age = _age(secret.created_at, now)
-        if secret.name not in known and not _is_young(age, limits.older_than):
+        ours = belongs_to(secret.owner, deployment_id)
+        if ours and secret.name not in known and not _is_young(age, limits.older_than):
             found.append(Orphan("secret", secret.name, age, "there is no pod of its name"))
     return _oldest_first(found)
 

@@ -8,14 +8,16 @@ The result is a plain dictionary that any Kubernetes client sends as it is.
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.pod_merge import merge_pod, template_limits
 from airflow_provider_oscar.core.pod_options import PodOptions
-from airflow_provider_oscar.core.podstatus import SECRET_VOLUME
+from airflow_provider_oscar.core.podstatus import OWNER_LABEL, SECRET_VOLUME
 from airflow_provider_oscar.core.resources import check_resources
 from airflow_provider_oscar.core.slurm import SlurmOptions, check_annotations
 
@@ -149,6 +151,25 @@ def build_pod(request: PodRequest) -> dict[str, object]:
     if not request.template and not request.options.to_dict():
         return made
     return merge_pod(made, request.options, template=request.template, node=request.node)
+
+
+def build_secret(name: str, data: Mapping[str, str], uid: str, owner: str) -> dict[str, Any]:
+    """Return the secret of a pod, which Kubernetes removes with it.
+
+    :param name: of both.
+    :param data: its contents, in clear.
+    :param uid: of the pod.
+    :param owner: label of the pod that says whose it is; may be empty.
+    """
+    pod = {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid}
+    labels = {"app.kubernetes.io/managed-by": "airflow-provider-oscar", **({OWNER_LABEL: owner} if owner else {})}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "labels": labels, "ownerReferences": [pod]},
+        "type": "Opaque",
+        "data": {key: base64.b64encode(value.encode()).decode() for key, value in data.items()},
+    }
 
 
 def label_value(text: str) -> str:

@@ -54,7 +54,7 @@ def select_orphans(
 
     :param hook: of the connection and namespace.
     :param task_state: asks this Airflow for the task that a pod was made for.
-    :param deployment_id: of this Airflow, whose tasks are asked for and whose SLURM jobs are looked for.
+    :param deployment_id: of this Airflow, whose tasks are asked for; what another Airflow made is passed over.
     :param limits: what is younger is passed over.
     :param now: the clock.
     """
@@ -66,6 +66,7 @@ def select_orphans(
     found = find_orphans(
         pods,
         secrets,
+        deployment_id=deployment_id,
         now=now(),
         limits=limits,
         orphaned=lambda pod: why_left(pod, deployment_id, task_state),

@@ -136,7 +136,7 @@ class PodBackend:
         pod = self.hook.read_pod(job.job_id)
         if pod is None or not pod.secret:
             return
-        if self.hook.complete_pod(pod.name, pod.uid, lambda: prepare().secret):
+        if self.hook.complete_pod(pod.name, pod.uid, lambda: prepare().secret, owner=pod.owner):
             log.info("Pod %s was made by a try that was killed before it made its secret; it has one now", pod.name)
 
     def log_chunks(self, job_id: str) -> Iterator[bytes]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -26,6 +27,8 @@ from airflow_provider_oscar.jobs.running import RunningJob
 
 _DIGEST_LENGTH = 32
 _DEPLOYMENT_LENGTH = 8
+#: Beside it, the label of an owner has a request's digest and a generation, in 63 characters.
+_DEPLOYMENT_NAME = re.compile("[a-z0-9]([a-z0-9-]{0,22}[a-z0-9])?")
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,20 @@ def configured_signer() -> Signer:
 
 def configured_deployment_id() -> str:
     """Return the name of this Airflow: ``[oscar] deployment_id``, else one that follows from its key."""
-    return conf.get("oscar", "deployment_id", fallback="") or configured_signer().deployment_id
+    named = conf.get("oscar", "deployment_id", fallback="")
+    return deployment_name(named) if named else configured_signer().deployment_id
+
+
+def deployment_name(text: str) -> str:
+    """Return a deployment's name as labels and names of jobs can carry it whole, so that no two become equal.
+
+    :param text: as it is configured: used as it is if it has at most 24 small letters, digits and hyphens.
+    """
+    if _DEPLOYMENT_NAME.fullmatch(text):
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_DEPLOYMENT_LENGTH]
+    readable = re.sub("[^a-z0-9]+", "-", text.lower())[:15].strip("-")
+    return f"{readable}-{digest}".lstrip("-")
 
 
 def proves(

@@ -26,9 +26,9 @@ class InterLinkMaintenanceOperator(BaseOperator):
     """Finds what no task will remove any more, saves the logs, and removes it.
 
     That are pods that ended and were left by a killed worker (not those whose task goes on: it will read how they
-    ended), pods that wait or run although their task has ended or was removed (another Airflow's are left alone),
-    secrets without a pod, and, if the connection's ``slurm_conn_id`` names SLURM's REST API, SLURM jobs that run on
-    although their pod is gone. Returns what was found and its outcome.
+    ended), pods that wait or run although their task has ended or was removed, secrets without a pod, and, if the
+    connection's ``slurm_conn_id`` names SLURM's REST API, SLURM jobs that run on although their pod is gone. What
+    another Airflow made, or nobody knows who, is left alone. Returns what was found and its outcome.
 
     :param logs_uri: ``s3://bucket/prefix`` or ``dcache://conn_id/path``: logs of removed pods go below ``<pod name>/``
         there (templated).

@@ -170,7 +170,7 @@ class FakeCluster:
     def delete_secret(self, name: str) -> bool:
         return self.secrets.pop(name, None) is not None
 
-    def complete_pod(self, name: str, uid: str, secret: Any) -> bool:
+    def complete_pod(self, name: str, uid: str, secret: Any, *, owner: str = "") -> bool:
         if self.secrets.get(name) is not None:
             return False
         self.secrets[name] = secret()

@@ -8,7 +8,6 @@ interLink makes up. The Kubernetes client is imported when it is first used.
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,8 +22,8 @@ from airflow_provider_oscar.core.errors import (
 from airflow_provider_oscar.core.logs import LogText, read_bounded
 from airflow_provider_oscar.core.nodes import VirtualNode
 from airflow_provider_oscar.core.orphans import SecretInfo
-from airflow_provider_oscar.core.pods import CONTAINER_NAME
-from airflow_provider_oscar.core.podstatus import PodStatus, node_unready_reason
+from airflow_provider_oscar.core.pods import CONTAINER_NAME, build_secret
+from airflow_provider_oscar.core.podstatus import OWNER_LABEL, PodStatus, node_unready_reason
 from airflow_provider_oscar.core.shapes import as_list, as_mapping, described, parse_json
 from airflow_provider_oscar.hooks.base import NamedByConnection
 from airflow_provider_oscar.hooks.interlink.bounds import read_whole
@@ -127,28 +126,29 @@ class InterLinkHook(NamedByConnection):
         if secret is not None:
             uid = str(self._json(made).get("metadata", {}).get("uid") or "")
             try:
-                self._put_secret(name, secret, uid)
+                self._put_secret(name, secret, uid, str((pod["metadata"].get("labels") or {}).get(OWNER_LABEL) or ""))
             except OscarProviderError:
                 self._delete(self.core.delete_namespaced_pod, name, f"delete pod {name!r}")
                 raise
         return True
 
-    def complete_pod(self, name: str, uid: str, secret: Callable[[], Mapping[str, str]]) -> bool:
+    def complete_pod(self, name: str, uid: str, secret: Callable[[], Mapping[str, str]], *, owner: str = "") -> bool:
         """Give a pod that waits the secret that whoever made it did not come to; False if it has one.
 
         :param name: of both.
         :param uid: of the pod.
         :param secret: makes its contents, in clear; called only if there is none.
+        :param owner: label of the pod that says whose it is.
         """
         action = f"look for secret {name!r} in namespace {self.namespace!r}"
         # Written without contents on trial: that it is there is seen without the right to read secrets.
-        trial = self._secret(name, {}, uid)
+        trial = build_secret(name, {}, uid, owner)
         made = self._call(
             action, self.core.create_namespaced_secret, self.namespace, trial, absent=(409,), dry_run="All"
         )
         if made is None:
             return False
-        self._put_secret(name, secret(), uid)
+        self._put_secret(name, secret(), uid, owner)
         return True
 
     def read_pod(self, name: str) -> PodStatus | None:
@@ -281,20 +281,8 @@ class InterLinkHook(NamedByConnection):
             return False, str(error)
         return True, f"Kubernetes answers; {count} pod(s) in namespace {self.namespace!r}"
 
-    def _secret(self, name: str, data: Mapping[str, str], uid: str) -> dict[str, Any]:
-        """Return the secret of a pod, which Kubernetes removes with it."""
-        owner = {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid}
-        labels = {"app.kubernetes.io/managed-by": "airflow-provider-oscar"}
-        return {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": name, "labels": labels, "ownerReferences": [owner]},
-            "type": "Opaque",
-            "data": {key: base64.b64encode(value.encode()).decode() for key, value in data.items()},
-        }
-
-    def _put_secret(self, name: str, data: Mapping[str, str], uid: str) -> None:
-        body = self._secret(name, data, uid)
+    def _put_secret(self, name: str, data: Mapping[str, str], uid: str, owner: str) -> None:
+        body = build_secret(name, data, uid, owner)
         action = f"create secret {name!r} in namespace {self.namespace!r}"
         for _ in range(2):
             made = self._call(action, self.core.create_namespaced_secret, self.namespace, body, absent=(409,))

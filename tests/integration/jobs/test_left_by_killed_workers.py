@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from oscar_testbed import LocalPlatform
 
+from airflow_provider_oscar.core.podstatus import OWNER_LABEL
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from tests.integration.faults.airflow_parts import AirflowParts
@@ -30,7 +31,7 @@ def others(platform: LocalPlatform) -> Iterator[InterLinkHook]:
     spec = {"containers": [{"name": "c", "image": "python:3-slim", "command": ["true"]}], "nodeName": "elsewhere"}
     foreign = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": FOREIGN}, "spec": spec}
     hook.core.create_namespaced_pod(hook.namespace, foreign)
-    ours = {"app.kubernetes.io/managed-by": "airflow-provider-oscar"}
+    ours = {"app.kubernetes.io/managed-by": "airflow-provider-oscar", OWNER_LABEL: f"left.{'0' * 32}.0"}
     lost = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": LOST, "labels": ours}}
     hook.core.create_namespaced_secret(hook.namespace, lost)
     yield hook

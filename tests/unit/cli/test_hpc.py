@@ -24,12 +24,14 @@ OPTIONS = Namespace(conn_id="c", namespace="", output="json", older_than=60.0, r
 
 @pytest.fixture
 def cluster(monkeypatch, tmp_path):
-    old = datetime.now(UTC) - timedelta(hours=3)
+    old, mine = datetime.now(UTC) - timedelta(hours=3), f"{configured_signer().deployment_id}.digest.0"
     pods = {
-        "done": PodStatus(name="done", phase=JobPhase.SUCCEEDED, slurm_job_id="17", created_at=old),
+        "done": PodStatus(name="done", phase=JobPhase.SUCCEEDED, slurm_job_id="17", created_at=old, owner=mine),
+        "foreign": PodStatus(name="foreign", phase=JobPhase.FAILED, created_at=old, owner="other.digest.0"),
         "busy": PodStatus(name="busy", phase=JobPhase.RUNNING, slurm_job_id="18", created_at=old),
     }
-    secrets = {name: SecretInfo(name, old) for name in ("done", "busy", "lost")}
+    secrets = {name: SecretInfo(name, old, mine) for name in ("done", "busy", "lost")}
+    secrets["foreign-lost"] = SecretInfo("foreign-lost", old, "other.digest.0")
     monkeypatch.setattr(InterLinkHook, "list_pods", lambda self, **_: list(pods.values()))
     monkeypatch.setattr(InterLinkHook, "list_secrets", lambda self: list(secrets.values()))
     monkeypatch.setattr(InterLinkHook, "read_pod", lambda self, name: pods.get(name))
@@ -54,15 +56,16 @@ def test_orphans_are_listed_and_nothing_is_deleted(cluster, capsys):
         ("pod", "done", "17"),
         ("secret", "lost", ""),
     ]
-    assert set(cluster[0]) == {"done", "busy"}
+    assert set(cluster[0]) == {"done", "busy", "foreign"}
 
 
 def test_orphans_are_removed_when_asked_for_and_no_other(cluster, capsys):
     removed = answered(hpc.orphans, capsys, remove=True)
     assert [each["outcome"] for each in removed] == ["deleted; its log is done.log", "deleted"]
     pods, secrets = cluster
-    assert set(pods) == {"busy"}
+    assert set(pods) == {"busy", "foreign"}
     assert "lost" not in secrets
+    assert "foreign-lost" in secrets
     assert "busy" in secrets
 
 
@@ -84,7 +87,7 @@ def test_what_is_young_is_passed_over(cluster, capsys):
 
 
 def test_jobs_and_nodes_are_listed(cluster, capsys):
-    assert {each["name"] for each in answered(hpc.jobs, capsys)} == {"done", "busy"}
+    assert {each["name"] for each in answered(hpc.jobs, capsys)} == {"done", "busy", "foreign"}
     assert answered(hpc.nodes, capsys)[0]["cpu"] == "4"
 
 

@@ -22,7 +22,9 @@ from airflow_provider_oscar.core.orphans import (
     why_left,
 )
 from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.core.pods import label_value
 from airflow_provider_oscar.core.podstatus import PodStatus
+from airflow_provider_oscar.jobs.signing import deployment_name
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -30,12 +32,37 @@ LIMITS = RetentionLimits(older_than=HOUR, keep_for=100 * HOUR)
 
 
 def pod(name="j", phase=JobPhase.SUCCEEDED, hours=2.0, **fields):
+    fields.setdefault("owner", "mine.x.0")
     return PodStatus(name=name, phase=phase, created_at=NOW - hours * HOUR, **fields)
 
 
 def orphans(*pods, secrets=()):
-    found = [SecretInfo(name, NOW - hours * HOUR) for name, hours in secrets]
-    return [(each.kind, each.name) for each in find_orphans(pods, found, now=NOW, limits=LIMITS)]
+    found = [SecretInfo(name, NOW - hours * HOUR, "mine.x.0") for name, hours in secrets]
+    return [(each.kind, each.name) for each in find_orphans(pods, found, deployment_id="mine", now=NOW, limits=LIMITS)]
+
+
+@pytest.mark.parametrize("owner", ["", "other.x.0", "mine2.x.0", ".mine", "min", "Mine.x.0"])
+@pytest.mark.parametrize("deployment_id", ["mine", ""])
+@pytest.mark.parametrize("why", [None, "its task is failed"])
+def test_what_another_airflow_made_or_nobody_knows_who_is_none(owner, deployment_id, why):
+    pods = [pod(phase.value, phase, hours=9999, owner=owner) for phase in JobPhase]
+    secrets = [SecretInfo("no-pod", NOW - 9999 * HOUR, owner), SecretInfo("no-age", None, owner)]
+    limits = RetentionLimits(older_than=timedelta(0), keep_for=timedelta(0))
+    found = find_orphans(pods, secrets, deployment_id=deployment_id, now=NOW, limits=limits, orphaned=lambda pod: why)
+    assert found == []
+
+
+@given(st.text(), st.text())
+def test_no_two_names_of_deployments_become_one_label(one, other):
+    names = [deployment_name(each) for each in (one, other)]
+    assert (names[0] == names[1]) == (one == other)
+    label = label_value(f"{names[0]}.{'d' * 32}.{10**3}")
+    assert label.partition(".")[0] == names[0], "whole, and without a full stop of its own"
+
+
+def test_a_plain_name_of_a_deployment_stays_as_it_is():
+    assert [deployment_name(each) for each in ("prod", "a1-b2", "0" * 24)] == ["prod", "a1-b2", "0" * 24]
+    assert deployment_name("airflow.example.org").startswith("airflow-example-")
 
 
 @pytest.mark.parametrize("phase", list(JobPhase))
@@ -78,14 +105,19 @@ def test_a_pod_that_was_kept_stays_for_as_long_as_it_was_kept_for(keep, phase, h
 def test_an_active_pod_whose_task_is_over_is_an_orphan_and_known_to_be_active():
     pods = [pod("a", JobPhase.RUNNING), pod("b", JobPhase.PENDING), pod("young", JobPhase.RUNNING, hours=0.5)]
     found = find_orphans(
-        pods, (), now=NOW, limits=LIMITS, orphaned=lambda pod: None if pod.name == "b" else "its task is failed"
+        pods,
+        (),
+        deployment_id="mine",
+        now=NOW,
+        limits=LIMITS,
+        orphaned=lambda pod: None if pod.name == "b" else "its task is failed",
     )
     assert [(each.name, each.active, each.why) for each in found] == [("a", True, "its task is failed")]
 
 
 @pytest.mark.parametrize(("answer", "left"), [("", False), (None, True), ("its task is failed", True)])
 def test_an_ended_pod_is_left_alone_while_a_task_waits_for_it(answer, left):
-    found = find_orphans([pod()], (), now=NOW, limits=LIMITS, orphaned=lambda pod: answer)
+    found = find_orphans([pod()], (), deployment_id="mine", now=NOW, limits=LIMITS, orphaned=lambda pod: answer)
     assert bool(found) is left
 
 

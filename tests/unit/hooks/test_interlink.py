@@ -20,6 +20,7 @@ from airflow_provider_oscar.core.errors import (
     TransientError,
 )
 from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.core.podstatus import OWNER_LABEL
 from airflow_provider_oscar.hooks.interlink.errors import kubernetes_refusal
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook, core_api
 from airflow_provider_oscar.jobs.interlink import InterLinkBackend
@@ -195,10 +196,17 @@ def test_a_worker_that_is_killed_between_pod_and_secret_leaves_no_secret_and_the
     with pytest.raises(KilledError):
         hook.create_or_adopt_pod(POD, {"job.json": "old"})
     assert (set(core.pods), core.secrets) == ({"job-1"}, {})
-    assert hook.complete_pod("job-1", "uid-1", lambda: {"job.json": "new"})
+    assert hook.complete_pod("job-1", "uid-1", lambda: {"job.json": "new"}, owner="mine.d.0")
     secret = core.secrets["job-1"]
     assert base64.b64decode(secret["data"]["job.json"]) == b"new"
     assert secret["metadata"]["ownerReferences"][0]["uid"] == "uid-1"
+    assert secret["metadata"]["labels"][OWNER_LABEL] == "mine.d.0"
+
+
+def test_a_secret_says_whose_it_is_as_its_pod_does(hook, core):
+    labels = {**POD["metadata"].get("labels", {}), OWNER_LABEL: "mine.d.0"}
+    hook.create_or_adopt_pod({**POD, "metadata": {**POD["metadata"], "labels": labels}}, {"job.json": "{}"})
+    assert core.secrets["job-1"]["metadata"]["labels"][OWNER_LABEL] == "mine.d.0"
 
 
 def test_a_pod_that_has_its_secret_is_not_given_another(hook, core):

@@ -28,10 +28,14 @@ def left(cluster, monkeypatch):
         task = json.dumps({"dag_id": "d", "run_id": "r", "task_id": name, "map_index": -1})
         cluster.put(name, phase, created_at=OLD, owner=mine, task=task, slurm_job_id="17")
     cluster.put("foreign", JobPhase.RUNNING, created_at=OLD, owner="other.x.0", task=task)
+    cluster.put("foreign-ended", JobPhase.FAILED, created_at=OLD, owner="other.x.0", task=task)
+    cluster.put("nobodys", JobPhase.SUCCEEDED, created_at=OLD, owner="", task=task)
     cluster.put("unreadable", JobPhase.RUNNING, created_at=OLD, owner=mine, task="{")
     cluster.log = "its log\n"
-    monkeypatch.setattr(InterLinkHook, "list_secrets", lambda self: [SecretInfo("no-pod", OLD)])
-    cluster.secrets["no-pod"] = {}
+    owners = {"no-pod": mine, "foreign-secret": "other.x.0", "nobodys-secret": ""}
+    secrets = [SecretInfo(name, OLD, owner) for name, owner in owners.items()]
+    monkeypatch.setattr(InterLinkHook, "list_secrets", lambda self: secrets)
+    cluster.secrets |= {"no-pod": {}, "foreign-secret": {}, "nobodys-secret": {}}
     cluster.saved = {}
 
     def save(self, conn_id, uri, name, chunks):
@@ -59,7 +63,8 @@ STATES = {"ended": "failed", "waited-for": "deferred", "given-up": "failed"}
 def test_what_nobody_waits_for_is_saved_and_removed_and_nothing_else(left):
     found = run(left, STATES)
     assert set(found) == {"ended", "given-up", "no-pod"}
-    assert set(left.pods) == {"waited-for", "foreign", "unreadable"}
+    assert set(left.pods) == {"waited-for", "foreign", "foreign-ended", "nobodys", "unreadable"}
+    assert {"foreign-secret", "nobodys-secret"} <= set(left.secrets)
     assert left.saved == {"ended": b"its log\n", "given-up": b"its log\n"}
     assert found["given-up"]["why"] == "its task d.given-up is failed"
     assert "its log is s3://logs/hpc/given-up/job.log" in found["given-up"]["outcome"]
@@ -90,7 +95,8 @@ def test_a_pod_whose_log_cannot_be_saved_stays(left):
 def test_a_dry_run_removes_nothing(left):
     found = run(left, STATES, dry_run_only=True, logs_uri="")
     assert set(found) == {"ended", "given-up", "no-pod"}
-    assert set(left.pods) == {"ended", "waited-for", "given-up", "foreign", "unreadable"}
+    foreign = {"foreign", "foreign-ended", "nobodys"}
+    assert set(left.pods) == {"ended", "waited-for", "given-up", "unreadable"} | foreign
 
 
 def test_nothing_is_removed_without_a_place_for_logs():
