@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What runs beside Airflow's database: in the triggerer's own process, the scheduler, the API server and the CLI.
 
-The counterpart of :mod:`airflow_provider_oscar._airflow` for code that is no task and no trigger. It loads Airflow's
-models, so neither DAG files nor workers may load it, which ``tests/unit/test_imports.py`` sees to;
+The counterpart of :mod:`airflow_provider_oscar._airflow` for code that is neither a task nor a trigger. It loads
+Airflow's models, so neither DAG files nor workers may load it, which ``tests/unit/test_imports.py`` sees to;
 ``tests/unit/test_airflow_contract.py`` holds each name against the installed Airflow.
 """
 

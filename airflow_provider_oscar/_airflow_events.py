@@ -265,7 +265,7 @@ def will_run(session: Session, dag_id: str, asset_id: int) -> bool:
     return session.scalar(queued.where(DagRun.clear_number == 0, DagRun.partition_key.is_(None)).limit(1)) is not None
 
 
-def newest_event_of(session: Session, asset_id: int) -> AssetEvent | None:
+def get_newest_event(session: Session, asset_id: int) -> AssetEvent | None:
     """Return the youngest event of an asset, or None."""
     query = select(AssetEvent).where(AssetEvent.asset_id == asset_id).order_by(AssetEvent.timestamp.desc()).limit(1)
     return session.scalar(query)

@@ -49,7 +49,7 @@ policy = RuleBased(rules=(Rule(target="hpc-gpu", min_size=LARGE, because="it is 
 # [END targets]
 
 # [START command]
-# It writes logs and checkpoints where it stands, and those are no results; the saver empties the directory it is given.
+# It writes logs and checkpoints where it stands, which are not results; the saver empties the directory it is given.
 PIPELINE = f"""\
 cd "$(mktemp -d)" || exit 73
 exec itwinai exec-pipeline --config-path "{CODE}" +pipe_key=inference_pipeline \\

@@ -29,7 +29,7 @@ _DECODE: Mapping[str, Callable[[bytes], bytes]] = {
     "base32": lambda data: base64.b32decode(data, casefold=True),
     "hex": binascii.unhexlify,
 }
-#: What encoders put between lines, which is no part of what is encoded.
+#: What encoders put between lines, which is not part of what is encoded.
 _BREAKS = b" \t\r\n"
 
 

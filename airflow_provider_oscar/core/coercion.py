@@ -102,7 +102,7 @@ def _coerced(value: object, kind: inspect.Type, field_path: str) -> object:
         )
     if isinstance(kind, inspect.DictType):
         return {
-            key: _coerced(_said(each, kind), kind.value_type, f"{field_path}.{key}")
+            key: _coerced(_or_empty(each, kind), kind.value_type, f"{field_path}.{key}")
             for key, each in mapping(value, field_path).items()
         }
     if isinstance(kind, inspect.TypedDictType | inspect.StructType):
@@ -138,7 +138,7 @@ def _shown(value: object, field_path: str) -> str:
     )
 
 
-def _said(value: object, kind: inspect.DictType) -> object:
+def _or_empty(value: object, kind: inspect.DictType) -> object:
     """A name without a value has an empty one: ``TOKEN:`` in YAML."""
     return "" if value is None and isinstance(kind.value_type, inspect.StrType) else value
 

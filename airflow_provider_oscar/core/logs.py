@@ -192,7 +192,7 @@ class LogPosition:
 def progress(text: str) -> str:
     """Return what a progress bar at the end of a growing log shows now; empty if there is none.
 
-    :param text: the log so far. A bar such as tqdm's is one line until it is done, so its states are no lines.
+    :param text: the log so far. A bar such as tqdm's is one line until it is done, so its states are not lines.
     """
     bar = text.rpartition("\n")[2][-LINE_LIMIT:]
     return sanitize_line(bar).strip() if "\r" in bar else ""

@@ -62,7 +62,7 @@ def from_plain(body: _Body) -> list[Notification] | None:
     container = _bucket(body) or get_text(details, "bucketName")
     listed = next((value for name in _LISTS if isinstance(value := body.get(name), list) and value), None)
     if container and listed is not None:
-        return list(_each_of(container, listed, _word(body))) or None
+        return list(_read_list(container, listed, _word(body))) or None
     key = first_text(item, *_KEYS) or first_text(body, "object", "object_name", "object_id", "resourceName")
     if not container or not key:
         return _from_flow_file(body)
@@ -97,12 +97,12 @@ def _from_uri(uri: str, word: str) -> list[Notification] | None:
     return [_named(container, path, word)] if path else None
 
 
-def _named(container: str, key: str, word: str, **told: Any) -> Notification:
+def _named(container: str, key: str, word: str, **details: Any) -> Notification:
     reason = told_reason(word)
-    return Notification(source_format=NotificationFormat.PLAIN, container=container, key=key, reason=reason, **told)
+    return Notification(source_format=NotificationFormat.PLAIN, container=container, key=key, reason=reason, **details)
 
 
-def _each_of(container: str, listed: list[object], word: str) -> Iterator[Notification]:
+def _read_list(container: str, listed: list[object], word: str) -> Iterator[Notification]:
     if len(listed) > MOST_DOCUMENTS:
         raise DefinitionError(f"{len(listed)} keys in one notification; expected at most {MOST_DOCUMENTS}")
     for each in listed:

@@ -43,7 +43,7 @@ def read_output_rules(value: Mapping[str, object] | None, conn_id: str, display_
     :param value: pattern to URI, or to ``{"uri": …, "conn_id": …}``; an empty URI stands for the job's own output.
     :param conn_id: connection of S3 URIs that name none.
     :param display_name: the task, for messages.
-    :raises DefinitionError: for what is no pattern, or no place a job can write to.
+    :raises DefinitionError: for what is not a pattern, or not a place a job can write to.
     """
     if value is None:
         return ()

@@ -32,7 +32,7 @@ from airflow_provider_oscar.core.service_fields import (
 from airflow_provider_oscar.core.service_stores import Cluster, StorageProviders
 
 #: OSCAR refuses longer service names.
-NAME_LIMIT = 39
+SERVICE_NAME_LIMIT = 39
 INPUT_TYPES = ("minio", "webdav", "rucio")
 OUTPUT_TYPES = ("minio", "s3", "onedata", "webdav", "rucio")
 LOG_LEVELS = ("NOTSET", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -43,7 +43,7 @@ _BUCKET = re.compile(r"(?=.{3,63}\Z)(?!\d+(\.\d+){3}\Z)[a-z0-9]([a-z0-9-]*[a-z0-
 # A Kubernetes quantity (k8s.io/apimachinery/pkg/api/resource); negative ones make no sense here.
 # Written into every new definition, because the server's Go decoder does not apply its own defaults.
 _EXPOSE_DEFAULTS = {"min_scale": 1, "max_scale": 10, "cpu_threshold": 80, "health_path": "/"}
-#: Sent even where they are empty; ``False`` is no emptiness.
+#: Sent even where they are empty; ``False`` does not count as empty.
 _ALWAYS = frozenset({"log_level", "interlink_node_name", "environment", "annotations", "labels", "input", "output"})
 #: Fields of ``expose`` that hold ports.
 PORT_FIELDS = ("api_port", "nodePort")
@@ -157,8 +157,10 @@ class ServiceDefinition(Redacted, frozen=True, kw_only=True, rename={"inputs": "
         force_setattr(self, "script", self.script.replace("\r\n", "\n").replace("\r", "\n"))
         force_setattr(self, "environment", {"variables": {}, "secrets": {}, **self.environment})
         field_path = f"service {quoted(self.name)}"
-        if not _NAME.fullmatch(self.name) or len(self.name) > NAME_LIMIT:
-            raise DefinitionError(f"{field_path}: expected a name of 1 to {NAME_LIMIT} characters a-z, 0-9 and '-'")
+        if not _NAME.fullmatch(self.name) or len(self.name) > SERVICE_NAME_LIMIT:
+            raise DefinitionError(
+                f"{field_path}: expected a name of 1 to {SERVICE_NAME_LIMIT} characters a-z, 0-9 and '-'"
+            )
         if not self.image or any(character.isspace() for character in self.image):
             raise DefinitionError(f"{field_path}: image is {quoted(self.image)}; expected an image name without blanks")
         if not self.script.strip():

@@ -91,8 +91,8 @@ def _sentences(value: object, depth: int) -> Iterator[str]:
 
 
 def _first(fields: Mapping[str, object], names: Sequence[str]) -> list[str]:
-    said = (text for name in names if isinstance(text := fields.get(name), str) and text.strip())
-    return [" ".join(text.split()) for text in islice(said, 1)]
+    given = (text for name in names if isinstance(text := fields.get(name), str) and text.strip())
+    return [" ".join(text.split()) for text in islice(given, 1)]
 
 
 def as_mapping(value: object) -> Mapping[str, Any]:

@@ -18,7 +18,7 @@ from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.redacted import Redacted
 
 #: Longest local name given to an input; file systems allow 255 bytes.
-NAME_LIMIT = 200
+FILE_NAME_LIMIT = 200
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 ChecksumType: TypeAlias = Literal["adler32", "md5", "sha256"]
@@ -39,10 +39,10 @@ def safe_name(key: str) -> str:
     """
     name = _UNSAFE.sub("_", key.rstrip("/").rpartition("/")[2])
     name = ("_" + name[1:]) if name[:1] in (".", "-") else name
-    if len(name) > NAME_LIMIT:
+    if len(name) > FILE_NAME_LIMIT:
         stem, dot, suffix = name.rpartition(".")
         keep = f"{dot}{suffix}" if stem and len(suffix) <= 20 else ""
-        name = name[: NAME_LIMIT - len(keep)] + keep
+        name = name[: FILE_NAME_LIMIT - len(keep)] + keep
     return name or "input"
 
 

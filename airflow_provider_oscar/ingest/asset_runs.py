@@ -116,7 +116,7 @@ def is_lossless(session: Session, asset: AssetModel, produced: Collection[int]) 
     """
     if PLACE in (asset.extra or {}) or asset.id in produced:
         return True
-    newest = db_events.newest_event_of(session, asset.id)
+    newest = db_events.get_newest_event(session, asset.id)
     return newest is not None and result_key(newest.extra) is not None
 
 

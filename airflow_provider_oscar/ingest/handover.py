@@ -26,7 +26,7 @@ from airflow_provider_oscar.ingest.inheritance import left_out
 from airflow_provider_oscar.ingest.offset import OVERLAP, Offset, key_digest, leave, may_follow, offset_key, remembered
 from airflow_provider_oscar.ingest.open_groups import OpenGroups
 from airflow_provider_oscar.ingest.policies import Group, OpenGroup, Plan, PlannedRun, Policy, WaitingEvent
-from airflow_provider_oscar.ingest.takeover import Takeover, grouping_of
+from airflow_provider_oscar.ingest.takeover import Takeover, get_grouping
 from airflow_provider_oscar.ingest.timetable import NewObjectsTimetable
 from airflow_provider_oscar.ingest.waiting import read_event
 
@@ -108,7 +108,7 @@ class _Step:
             # Airflow removes soon what is stored with assets that no DAG names.
             for asset_id in self._begun:
                 self._save(asset_id, self._offsets[asset_id])
-        elif any(offset.grouping != grouping_of(self._policy) for offset in self._offsets.values()):
+        elif any(offset.grouping != get_grouping(self._policy) for offset in self._offsets.values()):
             self._offsets = self._takeover.regroup(self._offsets)
             self._begun.update(self._offsets)
 

@@ -27,7 +27,7 @@ from airflow_provider_oscar.core.words import require_word
 #: Objects of one run at most: each task of the run is given all of them when it starts.
 MOST_OBJECTS = 1000
 #: Airflow's limit for run ids and partition keys.
-_NAME_LIMIT = 250
+_RUN_ID_LIMIT = 250
 _RUN_PREFIX = "asset_triggered__"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _ON_TIMEOUT = ("drop", "run")
@@ -119,7 +119,7 @@ def run_id(partition_key: str) -> str:
     readable = _UNSAFE.sub("_", partition_key)
     while ".." in readable:
         readable = readable.replace("..", "_")
-    room = _NAME_LIMIT - len(_RUN_PREFIX)
+    room = _RUN_ID_LIMIT - len(_RUN_PREFIX)
     if readable != partition_key or len(readable) > room:
         digest = hashlib.sha256(partition_key.encode("utf-8", "surrogatepass")).hexdigest()[:16]
         readable = f"{readable[: room - 17]}-{digest}"

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _LOOKED_AT = 5000
 
 
-def grouping_of(policy: Policy) -> str:
+def get_grouping(policy: Policy) -> str:
     """Return what names the groups that a policy makes; empty for one that makes none."""
     if not isinstance(policy, Group):
         return ""
@@ -97,7 +97,7 @@ class Takeover:
             replaced = self._replaced({**lows, asset_id: offset.low}, handled)
             handled.update(replaced)
         floor = min((offset.low, *lows.values()))
-        grouping = grouping_of(self._policy)
+        grouping = get_grouping(self._policy)
         groupings = [each.grouping for each in (own, *stored.values()) if each]
         return replace(
             offset,
@@ -138,7 +138,7 @@ class Takeover:
         :param offsets: places of the DAG, by asset.
         """
         session = self._session
-        found = {n: replace(offset, grouping=grouping_of(self._policy)) for n, offset in offsets.items()}
+        found = {n: replace(offset, grouping=get_grouping(self._policy)) for n, offset in offsets.items()}
         again: set[int] = set()
         versions: set[bytes] = set()
         for lies_with, numbers in self._groups.close().items():

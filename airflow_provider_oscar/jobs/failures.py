@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why a job failed, sorted by what to do next: the error for a verdict that is not a success.
+"""Why a job failed, sorted by what to do next: the error for an outcome that is not a success.
 
 :mod:`~airflow_provider_oscar.jobs.outcome` decides *that* it failed; this decides whether a retry helps.
 """
@@ -36,7 +36,7 @@ _FIRST_RANK = re.compile(
 _EXIT_DATA = 65
 
 
-def failure(
+def job_error(
     outcome: JobOutcome,
     manifest: Manifest | None,
     *,
@@ -49,7 +49,7 @@ def failure(
 ) -> OscarProviderError:
     """Return the error for a job that did not succeed.
 
-    :param outcome: the verdict; FAILED or LOST.
+    :param outcome: FAILED or LOST.
     :param manifest: if there is one, it counts more than anything else.
     :param display_name: connection and service or pod, for the message.
     :param object_uri: the object that was processed, if any.
@@ -67,8 +67,8 @@ def failure(
         seen += f"; reported: {quoted(reported)}"
     end = last_lines(log)
     log_part = f". Last lines of its log: {end}" if end else ". Its log is empty"
-    told = f"{reported}\n{log[-20_000:]}"
-    kind, remedy = _refused_access(proven, conn_ids) or _sorted(outcome, proven, reported=told, exit_code=exit_code)
+    reports = f"{reported}\n{log[-20_000:]}"
+    kind, remedy = _refused_access(proven, conn_ids) or _sorted(outcome, proven, reported=reports, exit_code=exit_code)
     error = kind(f"{seen}{log_part}. {remedy}")
     return error.of_target() if _by_target(proven, kind) else error
 

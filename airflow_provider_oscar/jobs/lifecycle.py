@@ -29,7 +29,7 @@ from airflow_provider_oscar.core.refusals import never_ran
 from airflow_provider_oscar.core.times import parse_iso
 from airflow_provider_oscar.jobs.backend import JobBackend
 from airflow_provider_oscar.jobs.concluded import Concluded, Log
-from airflow_provider_oscar.jobs.failures import failure
+from airflow_provider_oscar.jobs.failures import job_error
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.outcome import OutcomeState, evaluate, proves_success
 from airflow_provider_oscar.jobs.running import RunningJob
@@ -223,7 +223,7 @@ class JobLifecycle(Generic[W]):
         self._cleanup(job, manifest, succeeded=outcome.state is OutcomeState.SUCCEEDED)
         if outcome.state is OutcomeState.SUCCEEDED and manifest is not None:
             return Concluded(manifest, job, status)
-        raise failure(
+        raise job_error(
             outcome,
             manifest,
             display_name=self.backend.display_name,

@@ -14,7 +14,7 @@ from msgspec import Meta
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.core.output_rules import OutputRule
-from airflow_provider_oscar.core.staging import NAME_LIMIT, safe_name
+from airflow_provider_oscar.core.staging import FILE_NAME_LIMIT, safe_name
 from airflow_provider_oscar.core.words import require_word
 
 Launcher: TypeAlias = Literal["none", "srun", "mpirun", "torchrun"]
@@ -106,7 +106,7 @@ class InlineFile(msgspec.Struct, frozen=True):
     :param content: its bytes, in base64.
     """
 
-    name: Annotated[str, Meta(pattern="^[A-Za-z0-9_][A-Za-z0-9._-]*$", max_length=NAME_LIMIT)]
+    name: Annotated[str, Meta(pattern="^[A-Za-z0-9_][A-Za-z0-9._-]*$", max_length=FILE_NAME_LIMIT)]
     content: bytes
 
     def __post_init__(self) -> None:

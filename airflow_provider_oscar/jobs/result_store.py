@@ -181,7 +181,7 @@ class ResultStore:
         if data is None:
             return None
         if is_page({}, data):
-            # Not passed over: the store that has the manifest is away, which is no time in which it did not come.
+            # Not passed over: the store that has the manifest is away, and that time does not count against the job.
             raise TransientError(
                 f"connection {output_conn_id!r}: a web page answered in place of {quoted(uri)}; a proxy does so while "
                 "the store is away"

@@ -14,7 +14,7 @@ from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.stored import Moment, read_stored, to_stored
 
 #: Longest name of a node, or number of a SLURM job, that goes into Airflow's database; both are foreign.
-NAME_LIMIT = 253
+STATUS_WORD_LIMIT = 253
 #: Longest reason that travels in an event, through Airflow's database.
 REASON_LIMIT = 4000
 
@@ -58,8 +58,8 @@ class JobStatus:
             phase=self.phase,
             ended_at=datetime.now(UTC),
             reason=self.reason[:REASON_LIMIT],
-            slurm_job_id=self.slurm_job_id[:NAME_LIMIT],
-            node=self.node[:NAME_LIMIT],
+            slurm_job_id=self.slurm_job_id[:STATUS_WORD_LIMIT],
+            node=self.node[:STATUS_WORD_LIMIT],
             exit_code=self.exit_code,
         )
 

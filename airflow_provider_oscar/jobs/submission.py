@@ -8,7 +8,7 @@ import json
 import re
 
 #: Kubernetes allows 63 characters in a DNS-1123 label.
-NAME_LIMIT = 63
+DNS_LABEL_LIMIT = 63
 _DIGEST_LENGTH = 16
 _NOT_DNS = re.compile(r"[^a-z0-9]+")
 
@@ -29,5 +29,5 @@ def submission_id(
     # JSON, because a plain separator could be part of an id and make two different tasks equal.
     identity = json.dumps([deployment_id, name, dag_id, task_id, partition_key_or_run_id, map_index])
     digest = hashlib.sha256(identity.encode()).hexdigest()[:_DIGEST_LENGTH]
-    readable = _NOT_DNS.sub("-", name.lower())[: NAME_LIMIT - _DIGEST_LENGTH - 1].strip("-") or "job"
+    readable = _NOT_DNS.sub("-", name.lower())[: DNS_LABEL_LIMIT - _DIGEST_LENGTH - 1].strip("-") or "job"
     return f"{readable}-{digest}"

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from airflow_provider_oscar.hooks.dcache import DCacheHook
     from airflow_provider_oscar.hooks.dcache.entries import NamespaceEntry
 
-_PARALLEL = 8
+_PARALLEL_REQUESTS = 8
 _SHOWN = 5
 
 
@@ -148,7 +148,7 @@ class DCacheBringOnlineOperator(BaseOperator):
 
     def _not_online(self, paths: Sequence[str]) -> dict[str, NamespaceEntry]:
         """Return the files that cannot be read now."""
-        with ThreadPoolExecutor(_PARALLEL) as pool:
+        with ThreadPoolExecutor(_PARALLEL_REQUESTS) as pool:
             entries = dict(zip(paths, pool.map(self.hook.stat, paths), strict=True))
         found = {path: entry for path, entry in entries.items() if entry is not None and not entry.is_directory}
         absent = [path for path in paths if path not in found]

@@ -16,7 +16,7 @@ from airflow.sdk import Asset
 from airflow_provider_oscar.core.errors import OscarProviderError, PermanentError
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.running import RunningJob
-from airflow_provider_oscar.jobs.status import NAME_LIMIT, JobStatus
+from airflow_provider_oscar.jobs.status import STATUS_WORD_LIMIT, JobStatus
 from airflow_provider_oscar.jobs.summary import storable
 from airflow_provider_oscar.operators.job_outputs import described, reached
 from airflow_provider_oscar.operators.placement_store import RunStore, run_record
@@ -53,7 +53,7 @@ def push_outcome(
     slurm = (manifest.slurm_job_id if manifest else None) or status.slurm_job_id
     context["ti"].xcom_push(key="job_id", value=job.job_id)
     if slurm:
-        context["ti"].xcom_push(key="slurm_job_id", value=storable(slurm[:NAME_LIMIT]))
+        context["ti"].xcom_push(key="slurm_job_id", value=storable(slurm[:STATUS_WORD_LIMIT]))
     if manifest is not None and manifest.succeeded:
         elsewhere = dict(reached(task, {each.uri for each in manifest.outputs if each.uri}))
         describe_outlets(task.outlets, context, manifest, conn_id=task.output_conn_id, elsewhere=elsewhere)

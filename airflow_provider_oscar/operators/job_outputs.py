@@ -53,7 +53,7 @@ def output_rules(task: JobOperator[Any]) -> tuple[OutputRule, ...]:
     """Return the rules of a task, for the rendered argument; a place that is the job's own output has no URI.
 
     :param task: the task.
-    :raises DefinitionError: for what is no rule, or one place with two connections.
+    :raises DefinitionError: for what is not a rule, or one place with two connections.
     """
     own = task.output_conn_id if task.output_uri.startswith("s3://") else OUTPUT_CONN_ID
     rules = read_output_rules(task.outputs, own, f"task {task.task_id!r}")

@@ -266,7 +266,7 @@ class OscarJobOperator(JobOperator[OscarWork]):
         made = super()._lifecycle(context)
         rule = self.success_when
         if isinstance(rule, Mapping):
-            # A pattern is no template: braces mean something else there.
+            # A pattern is not a template: braces mean something else there.
             rule = {name: each if name == "log" else self.render_template(each, context) for name, each in rule.items()}
         if rule is not None:
             made.observe = lambda job, log: observe(rule, job, log, output_conn_id=self.output_conn_id)

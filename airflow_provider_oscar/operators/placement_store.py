@@ -234,7 +234,7 @@ def run_record(
 
 
 def _seconds(expected: object) -> float | None:
-    """Return what a policy, of whatever author, expected; None if it is no time that a job can take."""
+    """Return what a policy, of whatever author, expected; None if it is not a time that a job can take."""
     return expected if isinstance(expected, int | float) and 0 <= expected <= LONGEST else None
 
 

@@ -131,7 +131,7 @@ class _Phase:
     def at(self, size: int | None, typical: float, features: Mapping[str, float]) -> Seconds:
         base = self.line.at(typical if size is None else size)
         seconds = base + sum(slope * features.get(name, 0.0) for name, slope in self.features.items())
-        # In this order what is no number at all counts as nothing.
+        # In this order what is not a number at all counts as nothing.
         return min(max(0.0, seconds), LONGEST)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from msgspec.structs import replace
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
-from airflow_provider_oscar.core.services import NAME_LIMIT, ServiceDefinition
+from airflow_provider_oscar.core.services import SERVICE_NAME_LIMIT, ServiceDefinition
 from airflow_provider_oscar.placement.targets import PlacementTarget
 
 _QUANTITIES = ("cpu", "memory")
@@ -47,10 +47,10 @@ def services_for(
 
 def _service(definition: ServiceDefinition, target: PlacementTarget, image: str) -> ServiceDefinition:
     name = f"{definition.name}-{target.name}"
-    if len(name) > NAME_LIMIT:
+    if len(name) > SERVICE_NAME_LIMIT:
         raise DefinitionError(
-            f"service {quoted(name)} would have {len(name)} characters, OSCAR takes {NAME_LIMIT}; shorten the name of "
-            "the workload or of the target"
+            f"service {quoted(name)} would have {len(name)} characters, OSCAR takes {SERVICE_NAME_LIMIT}; shorten the "
+            "name of the workload or of the target"
         )
     kept = {key: value for key, value in definition.annotations.items() if not key.startswith("slurm-job.vk.io/")}
     slurm = target.slurm.to_annotations() if target.slurm else {}

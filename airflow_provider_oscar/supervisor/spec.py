@@ -241,7 +241,7 @@ def exact_path(name: object) -> str:
     """Return the path of a file of a checkpoint as it is, which the command knows by its name; below its directory."""
     parts = str(name).split("/")
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
-        bad_spec(f"a file of the checkpoint is called {quoted(name)}, which is no path below a directory")
+        bad_spec(f"a file of the checkpoint is called {quoted(name)}, which is not a path below a directory")
     return str(name)
 
 

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 #: Objects of one page, and pages handed out and not yet advanced. Together they bound the framework's queues and
 #: how many events must be stored before Airflow's acknowledgement timeout (300 s) strikes.
-PAGE_SIZE = 200
+OBJECTS_PER_PAGE = 200
 PAGES_OUTSTANDING = 4
 
 
@@ -65,7 +65,7 @@ class WatchProducer(SharedStreamProducer):
                 try:
                     async with aclosing(make_pages()) as pages:
                         async for whole in pages:
-                            for page in whole.slices(PAGE_SIZE):
+                            for page in whole.slices(OBJECTS_PER_PAGE):
                                 await self._wait_for_room()
                                 yield page, page
                     pause = 0.0

@@ -43,7 +43,7 @@ _MOST_CHUNKS = 2000
 TOUCH_INTERVAL = timedelta(minutes=30)
 UNUSED_AFTER = timedelta(hours=2)
 #: Seconds a watcher without memory waits for the hand-over service, which looks each half second.
-_PATIENCE = 30.0
+_ANSWER_PATIENCE = 30.0
 #: Thread for packing a large state, so that it waits for nothing else.
 _PACKING = "watch-state"
 
@@ -250,7 +250,7 @@ async def ask(
     *,
     token: str,
     display_name: str,
-    patience: float = _PATIENCE,
+    patience: float = _ANSWER_PATIENCE,
     pause: float = 0.25,
 ) -> Mapping[str, object]:
     """Ask the hand-over service for a memory, and return its answer.

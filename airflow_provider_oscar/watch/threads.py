@@ -13,7 +13,7 @@ def own_thread(name: str) -> ThreadPoolExecutor:
     """Return the one thread of that name of this process.
 
     A forked process, as Airflow's triggerer is, has none of its parent's threads: what it gave to their queue would
-    wait for ever.
+    wait forever.
 
     :param name: of what it is for.
     """

@@ -23,10 +23,10 @@ class ComponentFaults:
 
     A field that counts ("the next N requests") is consumed by :meth:`take`; others hold until set back.
 
-    :param fail_next: so many of the next requests are answered with ``fail_status``.
+    :param fail_next: how many of the next requests are answered with ``fail_status``.
     :param fail_status: HTTP status of those answers.
-    :param unauthorized_next: so many of the next requests are answered 401, whatever they carry.
-    :param throttle_next: so many of the next requests are answered 429 with ``Retry-After: 1``.
+    :param unauthorized_next: how many of the next requests are answered 401, whatever they carry.
+    :param throttle_next: how many of the next requests are answered 429 with ``Retry-After: 1``.
     :param slow_headers: seconds before the answer to any request begins.
     """
 
@@ -91,19 +91,19 @@ class DCacheFaults(ComponentFaults):
 
     :param only: ``door`` or ``frontend``: the part that the inherited faults strike; empty for both.
     :param ring_size: events kept per channel; real dCache keeps 16383. Applies to channels made later.
-    :param drop_events: so many of the next inotify events are lost, and ``IN_Q_OVERFLOW`` is sent instead.
-    :param lose_events_silently: so many of the next inotify events are lost without a word.
-    :param empty_propfind: so many of the next PROPFIND answers are a 207 without children, as real dCache
+    :param drop_events: how many of the next inotify events are lost, and ``IN_Q_OVERFLOW`` is sent instead.
+    :param lose_events_silently: how many of the next inotify events are lost without a word.
+    :param empty_propfind: how many of the next PROPFIND answers are a 207 without children, as real dCache
         answers when its own listing fails.
-    :param truncate_listings: so many of the next listings (PROPFIND and namespace) stop half-way through the body.
+    :param truncate_listings: how many of the next listings (PROPFIND and namespace) stop half-way through the body.
     :param overlapping_pages: namespace pages are in a new order each time, so that pages overlap and miss.
-    :param listing_failures: so many of the next namespace listings answer 500.
+    :param listing_failures: how many of the next namespace listings answer 500.
     :param full: its pools are, so that no file can be written; what is there can be read.
     :param keep_partial_uploads: a broken upload leaves its entry behind, without size.
     :param rate_limit: three 401 within 20 s bring 429 for 10 s, per client address and part, as since 2025.
     :param clock_offset: added to the store's clock: to ``Date``, and to times of entries changed from now on.
     :param staging_delay: seconds until a tape-resident file is online after it was asked for.
-    :param staging_failures: so many of the next files to be staged fail.
+    :param staging_failures: how many of the next files to be staged fail.
     """
 
     only: str = ""
@@ -139,7 +139,7 @@ class OscarFaults(ComponentFaults):
     :param page_size: jobs per page of the job list; 70 in reality.
     :param ignore_delegated_id: servers before 4.1 ignore ``X-Delegated-Job-ID``.
     :param flat_job_list: servers before 3.6.4 answer the job list without pages.
-    :param lose_next_jobs: so many of the next jobs are accepted and never seen again, as delegated ones are.
+    :param lose_next_jobs: how many of the next jobs are accepted and never seen again, as delegated ones are.
     :param no_room: no node has room for a job, so that jobs of federated services go to a member.
     :param forbidden_as_empty: lists and logs answer 200 with an empty body, as to users who may not see them.
     :param requests_per_second: how fast job lists are answered, as OSCAR's own Kubernetes client holds back; 5 in
@@ -164,7 +164,7 @@ class KubernetesFaults(ComponentFaults):
     """Faults of the embedded Kubernetes API.
 
     :param cut_logs_after: bytes after which the next log replies break off, or 0.
-    :param watch_gone_next: so many of the next watches are answered with an expired resource version.
+    :param watch_gone_next: how many of the next watches are answered with an expired resource version.
     """
 
     cut_logs_after: int = 0
@@ -183,7 +183,7 @@ class InterLinkFaults(ComponentFaults):
     :param hide_init_logs: the log of an init container is the job's log only.
     :param empty_containers: status replies list no container, which the virtual node takes for success.
     :param sbatch_stderr: text ``sbatch`` prints on standard error; the plugin takes any for a refusal.
-    :param orphan_jobs: so many of the next deletions do not reach the plugin, as when it is down.
+    :param orphan_jobs: how many of the next deletions do not reach the plugin, as when it is down.
     :param down: the plugin does not answer; the node turns NotReady and statuses stay as they were.
     """
 

@@ -78,13 +78,13 @@ async def _answer(scope, receive, send):
     await send({"type": "http.response.body", "body": b"inside"})
 
 
-def test_doorway_lets_its_network_in():
+def test_loopback_forwarder_lets_its_network_in():
     server = AsgiServer(_answer)
     with started(server), started(LoopbackForwarder(LOOPBACK, "127.0.0.0/8")) as forwarder:
         assert httpx.get(f"http://{forwarder.admit(server.port)}/").text == "inside"
 
 
-def test_doorway_turns_others_away():
+def test_loopback_forwarder_turns_others_away():
     server = AsgiServer(_answer)
     with started(server), started(LoopbackForwarder(LOOPBACK)) as forwarder:
         host, _, port = forwarder.admit(server.port).partition(":")
@@ -95,7 +95,7 @@ def test_doorway_turns_others_away():
 
 
 @pytest.mark.parametrize("size", [0, 3_000_000], ids=["small", "large"])
-def test_doorway_speaks_tls_with_a_server_whose_authority_pods_do_not_know(tmp_path, size):
+def test_loopback_forwarder_speaks_tls_with_a_server_whose_authority_pods_do_not_know(tmp_path, size):
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     words = ["-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
     words += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
@@ -119,7 +119,7 @@ async def _echo(scope, receive, send):
     await send({"type": "http.response.body", "body": content})
 
 
-def test_doorway_closes_what_is_open_when_it_stops():
+def test_loopback_forwarder_closes_what_is_open_when_it_stops():
     with socket.create_server((LOOPBACK, 0)) as behind:
         forwarder = LoopbackForwarder(LOOPBACK, "127.0.0.0/8")
         with started(forwarder):

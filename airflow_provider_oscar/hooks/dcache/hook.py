@@ -152,7 +152,7 @@ class DCacheHook(NamedByConnection):
                 if settings.auth is not AuthMode.NONE and who.get("status") != "AUTHENTICATED":
                     return (
                         False,
-                        f"{self.display_name}: the REST frontend takes us for an anonymous user; check 'auth'.",
+                        f"{self.display_name}: the REST frontend takes the connection for anonymous; check 'auth'.",
                     )
                 words.append(f"REST frontend knows us as {quoted(who.get('username', 'anonymous'))}")
             entry = self.run(webdav.stat(self.door, "/"))

@@ -190,7 +190,7 @@ def require_listable(frontend: RestEndpoint, path: str) -> Flow[None]:
 
 
 def user(frontend: RestEndpoint) -> Flow[dict[str, object]]:
-    """Who the frontend takes us for: ``status`` (AUTHENTICATED or ANONYMOUS), ``username``, ``homeDirectory``..."""
+    """Who we are to the frontend: ``status`` (AUTHENTICATED or ANONYMOUS), ``username``, ``homeDirectory``..."""
     answer = yield frontend.request("GET", "/user")
     body = frontend.json(answer, action="ask who we are")
     return body if isinstance(body, dict) else {}

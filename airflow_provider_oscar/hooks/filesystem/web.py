@@ -24,7 +24,7 @@ _READ: ContextVar[bool] = ContextVar("_READ", default=False)
 
 
 class WebFileSystem(HTTPFileSystem):  # type: ignore[misc]  # fsspec has no types
-    """fsspec's own, which takes whatever answers for an empty directory if it is no page."""
+    """fsspec's own, which takes whatever answers for an empty directory if it is not a page."""
 
     async def _ls_real(self, url: str, detail: bool = True, **options: Any) -> Any:
         _READ.set(False)

@@ -29,7 +29,7 @@ def tls_context(
         if verify is False:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # needs no CAs
         else:
-            # One with a certificate of its own is no other connection's.
+            # One with a certificate of its own is not shared with other connections.
             context = _verifying(verify) if cert_file else _shared(verify)
         if cert_file:
             context.load_cert_chain(cert_file, key_file or None)

@@ -29,7 +29,7 @@ _REMEDIES = {
 }
 
 
-def right_of(call: object) -> str:
+def needed_right(call: object) -> str:
     """Return the right that a call of the Kubernetes client needs, in the words of a Role; empty for other calls.
 
     :param call: the client's method, such as ``read_namespaced_pod_log``.
@@ -65,7 +65,7 @@ def kubernetes_refusal(
     if status == 403 and "exceeded quota" in message:
         return TransientError(f"{seen}: the namespace's quota is used up")
     if status == 403:
-        right = right_of(call)
+        right = needed_right(call)
         granted = "kubernetes-nodes" if right.endswith("nodes") else "kubernetes"
         named = f"forbidden; grant the account {right} (deploy/rights/{granted}.yaml has it)"
         words = f"{seen}: {named if right else _REMEDIES[status]}"
@@ -83,7 +83,7 @@ def kubernetes_refusal(
         return TransientError(words) if error_class(status) is TransientError else DefinitionError(words)
     if status in (501, 505) or 400 <= status < 500:
         return PermanentError(f"{seen}: refused")
-    return TransientError(f"{seen}: trouble on the server")
+    return TransientError(f"{seen}: the server failed")
 
 
 def is_own(body: object) -> bool:

@@ -218,7 +218,7 @@ class OscarRoutes(OscarFlows):
     def change_federation(self, service: str, method: str, body: Mapping[str, object]) -> Flow[JsonObject]:
         """Add (``POST``), replace (``PUT``) or remove (``DELETE``) members."""
         if method not in ("POST", "PUT", "DELETE"):
-            raise DefinitionError(f"{method!r} is no change of a federation; expected 'POST', 'PUT' or 'DELETE'")
+            raise DefinitionError(f"{method!r} does not change a federation; expected 'POST', 'PUT' or 'DELETE'")
         resource = f"the federation of {service!r}"
         answer = yield from self._ask(
             method, f"/system/federation/{segment(service, 'service')}", resource, body=dict(body)

@@ -29,7 +29,7 @@ _JINJA = ("{{", "{%", "{#")
 _SENDING = {Kind.OSCAR: "InvokeOSCAR", Kind.PUT_S3: "PutS3Object"}
 #: Processors that let one message pass each time they run.
 _ONE_BY_ONE = {Kind.SQS: "GetSQS", Kind.S3: "GetSQS"}
-_NAME_LIMIT = 100
+_DAG_ID_LIMIT = 100
 
 
 @dataclass(frozen=True)
@@ -251,5 +251,5 @@ def _seconds(element: Element, processors: Mapping[Kind, str]) -> float:
 
 def identifier(name: str) -> str:
     """Return a name for Python, DAGs and connections: small ASCII letters, digits and ``_``."""
-    made = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_").lower()[:_NAME_LIMIT]
+    made = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_").lower()[:_DAG_ID_LIMIT]
     return made or "element"

@@ -22,7 +22,7 @@ from airflow_provider_oscar.watch.source import (
 )
 
 #: Entries handed over at a time, so that judging them never holds the event loop for long.
-PAGE_SIZE = 1000
+ENTRIES_PER_PAGE = 1000
 
 
 class Entry(Protocol):
@@ -116,7 +116,7 @@ class DirectorySource(ListingSource, Generic[H, E]):
 
     async def _batches(self, hook: H, directory: str, unreadable: Callable[[int], None]) -> AsyncGenerator[list[E]]:
         with closing_unless_at_work(self.entries(hook, directory, unreadable)) as entries:
-            while batch := await self._store.call(lambda: list(islice(entries, PAGE_SIZE))):
+            while batch := await self._store.call(lambda: list(islice(entries, ENTRIES_PER_PAGE))):
                 yield batch
 
     async def aclose(self) -> None:

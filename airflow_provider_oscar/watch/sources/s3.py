@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from airflow_provider_oscar.hooks.s3.listing import ListingPage
 
 #: Keys of one request; the most S3 gives.
-PAGE_SIZE = 1000
+KEYS_PER_REQUEST = 1000
 
 
 def _open_hook(conn_id: str) -> OscarS3Hook:
@@ -85,7 +85,7 @@ class S3Source(ListingSource):
         after, first, count = self._after, True, 0
         progress = Progress(self.display_name)
         while True:
-            asked = partial(hook.list_page, token=token, page_size=PAGE_SIZE, start_after=after or None)
+            asked = partial(hook.list_page, token=token, page_size=KEYS_PER_REQUEST, start_after=after or None)
             listing = await self._store.call(partial(asked, self.bucket, self.prefix))
             token = progress.take(listing.next_token) or None
             count += len(listing.events) + listing.skipped

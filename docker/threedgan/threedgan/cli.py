@@ -23,8 +23,8 @@ from threedgan.settings import (
     PRECISIONS,
     PROVIDERS,
     Settings,
+    choose_provider,
     number,
-    provider_of,
     switched_on,
     thread_count,
 )
@@ -71,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def settings_of(options: argparse.Namespace, environment: Mapping[str, str]) -> Settings:
+def read_settings(options: argparse.Namespace, environment: Mapping[str, str]) -> Settings:
     """Merge options and environment; an option wins, an empty variable counts as unset.
 
     :raises SettingsError: if something needed is missing or a value is unusable.
@@ -94,7 +94,7 @@ def settings_of(options: argparse.Namespace, environment: Mapping[str, str]) -> 
         input=source,
         output=target,
         batch_size=whole(options.batch_size, "BATCH_SIZE", BATCH_SIZE),
-        provider=options.provider or provider_of(environment),
+        provider=options.provider or choose_provider(environment),
         engine=options.engine or environment.get("THREEDGAN_ENGINE", "").strip().lower() or "auto",
         precision=options.precision or environment.get("THREEDGAN_PRECISION", "").strip().lower() or "float32",
         weights=path(options.weights, "THREEDGAN_WEIGHTS"),
@@ -112,10 +112,10 @@ def _infer(options: argparse.Namespace) -> None:
         from threedgan.worker import serve
 
         with open(answers, "w", encoding="ascii") as file:
-            count = serve(lambda variables: settings_of(options, variables), os.environ, sys.stdin, file)
+            count = serve(lambda variables: read_settings(options, variables), os.environ, sys.stdin, file)
         log.info("no more input files after %d", count)
         return
-    settings = settings_of(options, os.environ)
+    settings = read_settings(options, os.environ)
     if settings.input.is_dir():
         from threedgan.many import infer_many
 

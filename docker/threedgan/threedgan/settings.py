@@ -77,7 +77,7 @@ def number(environment: Mapping[str, str], name: str) -> int | None:
         raise SettingsError(f"environment variable {name} must be a whole number, got {text[:40]!r}") from None
 
 
-def provider_of(environment: Mapping[str, str]) -> str:
+def choose_provider(environment: Mapping[str, str]) -> str:
     """Return the provider that ``ACCELERATOR`` (cpu, gpu or auto) asks for.
 
     :raises SettingsError: if it asks for something else.

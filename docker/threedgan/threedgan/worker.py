@@ -22,14 +22,14 @@ log = logging.getLogger("threedgan")
 
 
 def serve(
-    settings_of: Callable[[Mapping[str, str]], Settings],
+    read_settings: Callable[[Mapping[str, str]], Settings],
     environment: Mapping[str, str],
     requests: Iterable[str],
     answers: TextIO,
 ) -> int:
     """Do each input file and answer with its exit code; return how many there were.
 
-    :param settings_of: makes settings of variables.
+    :param read_settings: makes settings of variables.
     :param environment: the worker's own variables; those of a request win.
     :param requests: lines.
     :param answers: where the exit codes go.
@@ -40,7 +40,7 @@ def serve(
         count += 1
         code = os.EX_OK
         try:
-            settings = settings_of({**environment, **json.loads(line)})
+            settings = read_settings({**environment, **json.loads(line)})
             loaded = loaded or load(settings)
             found = infer(settings, loaded)
             log.info("done: %d showers, %.3f s per shower", found["showers"], found["seconds_per_shower"])

@@ -27,7 +27,7 @@ from airflow.sdk import Connection
 from airflow_provider_oscar.core.errors import TransientError
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 from airflow_provider_oscar.hooks.dcache import DCacheHook
-from airflow_provider_oscar.ingest import notifications as intake
+from airflow_provider_oscar.ingest import notifications as ingester
 from airflow_provider_oscar.plugins import receiver
 from airflow_provider_oscar.plugins.receiver import REQUEST_LIMIT
 
@@ -81,8 +81,8 @@ def store(monkeypatch: pytest.MonkeyPatch) -> FakeStore:
     extra = {"assets": {"received": PLACE, "nobody-uses": PLACE, "wrong": {"conn_id": "store", "bucket": "x"}}}
     connection = {"conn_type": "generic", "password": SECRET, "extra": extra}
     monkeypatch.setenv("AIRFLOW_CONN_OSCAR_NOTIFICATIONS", json.dumps(connection))
-    monkeypatch.setattr(intake, "_open_hook", lambda _: fake)
-    monkeypatch.setattr(intake, "_HOOK_LIFE", -1.0)
+    monkeypatch.setattr(ingester, "_open_hook", lambda _: fake)
+    monkeypatch.setattr(ingester, "_HOOK_LIFE", -1.0)
     return fake
 
 
@@ -342,7 +342,7 @@ def test_a_transfer_below_the_base_of_a_dcache_connection_is_found(
         return ObjectEvent(StoreType.DCACHE, "store", directory, key, 3, "etag", "", NOON)
 
     monkeypatch.setattr(hook, "head", head)
-    monkeypatch.setattr(intake, "_open_hook", lambda _: hook)
+    monkeypatch.setattr(ingester, "_open_hook", lambda _: hook)
     rule = {"conn_id": "store", "directories": ["/data"]}
     connection = {"conn_type": "generic", "password": SECRET, "extra": {"assets": {"received": rule}}}
     monkeypatch.setenv("AIRFLOW_CONN_OSCAR_NOTIFICATIONS", json.dumps(connection))

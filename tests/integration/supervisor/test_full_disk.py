@@ -13,7 +13,7 @@ import pytest
 
 from airflow_provider_oscar.core.errors import TransientError
 from airflow_provider_oscar.core.phase import JobPhase
-from airflow_provider_oscar.jobs.failures import failure
+from airflow_provider_oscar.jobs.failures import job_error
 from airflow_provider_oscar.jobs.outcome import evaluate
 from tests.support.http_store import Store
 from tests.support.supervised import SUBMISSION, job, source
@@ -43,7 +43,9 @@ def test_an_input_that_finds_no_room_is_a_matter_for_another_node(store: Store, 
     assert (run.error["reason"], run.error["permanent"], run.error["stage"]) == ("local-file", False, "stage-in")
     assert "No space left on device" in run.message
     outcome = evaluate(SUBMISSION, run.manifest, JobPhase.FAILED, age=timedelta(0), grace=timedelta(minutes=1))
-    error = failure(outcome, run.manifest, display_name="here", object_uri="", reported="", exit_code=run.code, log="")
+    error = job_error(
+        outcome, run.manifest, display_name="here", object_uri="", reported="", exit_code=run.code, log=""
+    )
     assert isinstance(error, TransientError), "it is tried again, as retries says"
 
 

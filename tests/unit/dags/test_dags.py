@@ -148,7 +148,7 @@ def test_file_decides_the_place_unless_a_user_does(inference, request_, target):
 
 
 def test_jobs_are_told_what_the_payload_understands(inference):
-    from threedgan.cli import build_parser, settings_of
+    from threedgan.cli import build_parser, read_settings
 
     accelerators = {"infer.cloud_cpu": "cpu", "infer.hpc_cpu": "cpu", "infer.hpc_gpu": "cuda"}
     for task_id, provider in accelerators.items():
@@ -161,7 +161,7 @@ def test_jobs_are_told_what_the_payload_understands(inference):
             "INPUT_FILE_PATH": "/i/a.h5",
             "TMP_OUTPUT_DIR": "/o",
         }
-        settings = settings_of(build_parser().parse_args(task.command[1:]), told)
+        settings = read_settings(build_parser().parse_args(task.command[1:]), told)
         assert (settings.batch_size, settings.provider, settings.picture) == (4, provider, False)
 
 

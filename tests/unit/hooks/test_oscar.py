@@ -302,7 +302,7 @@ def test_a_job_of_a_name_that_kubernetes_does_not_take_is_never_sent(name):
 def test_what_json_has_no_word_for_is_refused_before_it_is_sent(value):
     with pytest.raises(DefinitionError, match="about quotas is not JSON"):
         drive(Calls().set_quota("u", {"cpu": value}))
-    with pytest.raises(DefinitionError, match="is no change of a federation"):
+    with pytest.raises(DefinitionError, match="does not change a federation"):
         drive(Calls().change_federation("svc", "PATCH", {}))
 
 

@@ -76,7 +76,7 @@ def test_a_header_with_a_line_end_never_becomes_another_one_when_we_connect():
         Frame("CONNECT", {"login": "a\npasscode:b"}).encode()
 
 
-def settings_of(broker: StompBroker, **fields: object) -> StompSettings:
+def read_settings(broker: StompBroker, **fields: object) -> StompSettings:
     given = {"login": broker.login, "password": broker.password, "port": broker.port, **fields}
     extra = json.dumps(given.pop("extra", {"use_ssl": False}))
     return StompSettings.from_connection(
@@ -86,7 +86,7 @@ def settings_of(broker: StompBroker, **fields: object) -> StompSettings:
 
 async def test_messages_of_the_destination_arrive_and_no_others():
     with StompBroker() as broker:
-        async with asyncio.timeout(30), aclosing(subscribe(settings_of(broker), None, TOPIC)) as frames:
+        async with asyncio.timeout(30), aclosing(subscribe(read_settings(broker), None, TOPIC)) as frames:
             assert await anext(frames) is None  # subscribed
             broker.publish("/topic/other", b"no")
             broker.publish(TOPIC, b"a:\n\0b", event_type="close")
@@ -99,23 +99,23 @@ async def test_messages_of_the_destination_arrive_and_no_others():
 @pytest.mark.parametrize("fields", [{"password": "wrong"}, {"login": ""}])
 async def test_a_wrong_login_is_an_error_of_the_connection(fields):
     with StompBroker() as broker, pytest.raises(DefinitionError, match="'bus'.*password is invalid.*check login"):
-        await anext(subscribe(settings_of(broker, **fields), None, TOPIC))
+        await anext(subscribe(read_settings(broker, **fields), None, TOPIC))
 
 
 async def test_a_destination_that_is_denied_is_an_error_of_the_connection():
     with StompBroker(denied=frozenset({TOPIC})) as broker, pytest.raises(DefinitionError, match="not authorized"):
-        await anext(subscribe(settings_of(broker), None, TOPIC))
+        await anext(subscribe(read_settings(broker), None, TOPIC))
 
 
 async def test_a_broker_that_goes_away_is_told():
     with StompBroker() as broker:
-        frames = subscribe(settings_of(broker), None, TOPIC)
+        frames = subscribe(read_settings(broker), None, TOPIC)
         assert await anext(frames) is None
         broker.disconnect()
         with pytest.raises(TransientError, match="'bus'"):
             await anext(frames)
     with pytest.raises(TransientError, match="cannot be reached"):
-        await anext(subscribe(settings_of(broker), None, TOPIC))
+        await anext(subscribe(read_settings(broker), None, TOPIC))
 
 
 async def test_a_server_that_accepts_and_never_answers_is_left_in_time():

@@ -13,7 +13,7 @@ from airflow_provider_oscar.core.errors import (
     PermanentError,
     TransientError,
 )
-from airflow_provider_oscar.jobs.failures import failure
+from airflow_provider_oscar.jobs.failures import job_error
 from airflow_provider_oscar.jobs.manifest import Failure, Manifest
 from airflow_provider_oscar.jobs.outcome import JobOutcome, OutcomeState
 
@@ -61,16 +61,16 @@ def manifest(code: int, error: Failure | None = None) -> Manifest:
     ],
 )
 def test_failed_job_is_sorted_by_what_to_do_next(found, reported, kind):
-    error = failure(FAILED, found, display_name="node 'hpc'", reported=reported)
+    error = job_error(FAILED, found, display_name="node 'hpc'", reported=reported)
     assert type(error) is kind
 
 
 def test_lost_job_is_looked_at_again():
-    assert type(failure(LOST, None, display_name="x")) is LostContactError
+    assert type(job_error(LOST, None, display_name="x")) is LostContactError
 
 
 def test_message_names_place_object_reason_log_and_remedy():
-    error = failure(
+    error = job_error(
         FAILED,
         None,
         display_name="OSCAR service 'infer' (connection 'oscar_default')",
@@ -92,7 +92,7 @@ def test_message_names_place_object_reason_log_and_remedy():
 
 
 def test_a_time_limit_in_the_output_of_a_command_that_failed_by_itself_is_not_slurms():
-    error = failure(FAILED, manifest(2), display_name="x", log="upload reached its time limit\n")
+    error = job_error(FAILED, manifest(2), display_name="x", log="upload reached its time limit\n")
     assert "SlurmOptions.time" not in str(error)
     assert isinstance(error, PermanentError)
 
@@ -102,7 +102,7 @@ SRUN = "srun: error: cn2: task 1: Exited with exit code {}\nsrun: launch/slurm: 
 
 @pytest.mark.parametrize("code", [137, 143])
 def test_a_process_that_failed_by_itself_is_not_taken_for_those_that_srun_killed_after_it(code):
-    error = failure(FAILED, manifest(code), display_name="x", log="0: begun\n" + SRUN.format(9))
+    error = job_error(FAILED, manifest(code), display_name="x", log="0: begun\n" + SRUN.format(9))
     assert type(error) is JobFailedError
     assert "Process 1 of the command ended with exit code 9, and srun ended the others" in str(error)
 
@@ -118,4 +118,4 @@ def test_a_process_that_failed_by_itself_is_not_taken_for_those_that_srun_killed
     ids=["by a signal", "killed", "words of a command", "the job was stopped first"],
 )
 def test_processes_that_were_killed_from_outside_are_tried_again(found, log):
-    assert type(failure(FAILED, found, display_name="x", log=log)) is TransientError
+    assert type(job_error(FAILED, found, display_name="x", log=log)) is TransientError

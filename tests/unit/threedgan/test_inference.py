@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from threedgan.cli import build_parser, main, settings_of
+from threedgan.cli import build_parser, main, read_settings
 from threedgan.engines import Engines
 from threedgan.errors import SettingsError
 from threedgan.inference import infer
@@ -88,7 +88,7 @@ def test_failed_run_leaves_no_partial_showers(tmp_path, input_file, monkeypatch)
 
 
 def settings(environment: dict[str, str], *options: str) -> Settings:
-    return settings_of(build_parser().parse_args(["infer", *options]), environment)
+    return read_settings(build_parser().parse_args(["infer", *options]), environment)
 
 
 PATHS = {"INPUT_FILE_PATH": "/in/a.h5", "TMP_OUTPUT_DIR": "/out"}

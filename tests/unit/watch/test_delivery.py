@@ -62,9 +62,9 @@ async def test_a_successor_goes_on_from_what_was_stored(bucket: FakeBucket, stor
 
 async def test_what_airflow_did_not_store_is_reported_again(bucket: FakeBucket) -> None:
     fill(bucket, *"abcdefghijklmnopqrst")
-    deaf = FakeTriggerer(bucket, watcher())
-    deaf.storing = False
-    starting = asyncio.create_task(deaf.__aenter__())
+    unstored = FakeTriggerer(bucket, watcher())
+    unstored.storing = False
+    starting = asyncio.create_task(unstored.__aenter__())
     async with asyncio.timeout(60):
         while bucket.pages < 4:  # noqa: ASYNC110 - the bucket has no event for it
             await asyncio.sleep(0.001)
@@ -72,7 +72,7 @@ async def test_what_airflow_did_not_store_is_reported_again(bucket: FakeBucket) 
     # Four pages wait for their events to be stored, the fifth for its turn, and no further is listed meanwhile.
     assert (bucket.pages, starting.done()) == (5, False)
     starting.cancel()
-    await deaf.__aexit__()
+    await unstored.__aexit__()
     async with FakeTriggerer(bucket, watcher()) as successor:
         pass
     assert successor.keys() == [*"abcdefghijklmnopqrst"]
@@ -82,11 +82,11 @@ async def test_nothing_is_remembered_of_a_page_whose_events_were_never_stored(
     bucket: FakeBucket, store: FakeStore
 ) -> None:
     fill(bucket, "a")
-    deaf = FakeTriggerer(bucket, watcher(), ack_timeout=0.1)
-    deaf.storing = False
-    async with deaf:
+    unstored = FakeTriggerer(bucket, watcher(), ack_timeout=0.1)
+    unstored.storing = False
+    async with unstored:
         async with asyncio.timeout(60):
-            while not deaf.failed:  # noqa: ASYNC110 - Airflow gives up on the watcher
+            while not unstored.failed:  # noqa: ASYNC110 - Airflow gives up on the watcher
                 await asyncio.sleep(0.02)
         await quiet()
     assert store.values == {}
@@ -175,7 +175,7 @@ async def test_a_state_store_that_is_away_delays_and_loses_nothing(
 
 
 async def test_a_large_page_is_dealt_with_in_parts(bucket: FakeBucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow_provider_oscar.watch.producer.PAGE_SIZE", 3)
+    monkeypatch.setattr("airflow_provider_oscar.watch.producer.OBJECTS_PER_PAGE", 3)
     bucket.page_size = 100
     fill(bucket, *(f"{number:02}" for number in range(20)))
     async with FakeTriggerer(bucket, watcher()) as triggerer:

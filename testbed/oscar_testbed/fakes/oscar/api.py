@@ -124,7 +124,7 @@ class Api:
                 return Response(status_code=404)
             same = hmac.compare_digest(service["token"].encode(), token.encode())
             return Response(status_code=200 if same else 401)
-        if not self.is_admin(request):  # what is no token of a service is taken for a password
+        if not self.is_admin(request):  # what is not a token of a service is taken for a password
             return Response(status_code=401, headers=CHALLENGE)
         return Response(status_code=404 if service is None else 200)
 

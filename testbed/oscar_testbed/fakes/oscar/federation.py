@@ -104,7 +104,7 @@ def hand_over(service: Service, body: bytes, name: str) -> bool:
 
 
 def _wrong(body: object) -> str:
-    """What Go's decoder says of a body that is no change of members; empty if it is one."""
+    """What Go's decoder says of a body that does not change members; empty if it does."""
     if not isinstance(body, dict):
         return f"{go_kind(body)} into Go value of type types.FederationRequest"
     for key in ("members", "update"):

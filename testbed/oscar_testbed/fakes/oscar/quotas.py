@@ -120,7 +120,7 @@ class QuotaApi:
 
 
 def _wrong(body: object) -> str:
-    """What Go's decoder says of a body that is no change of a quota; empty if it is one."""
+    """What Go's decoder says of a body that does not change a quota; empty if it does."""
     if not isinstance(body, dict):
         return f"{go_kind(body)} into Go value of type types.QuotaUpdateRequest"
     for key, kind in (("volumes", "VolumeQuotaUpdate"), ("minio", "MinIOQuotaUpdate")):
