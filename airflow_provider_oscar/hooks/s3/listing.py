@@ -207,7 +207,8 @@ class S3ListParser(BoundedXml):
         counted = self._page.get("KeyCount", "").strip()
         key_count = int(counted) if counted.isascii() and counted.isdigit() and len(counted) < 10 else 0
         missing = key_count - len(self._raw) - len(self._prefixes)
-        return max(missing, 1 if self._page.keys() & {"Key", "LastModified"} else 0, 0)
+        named = {name.lower() for name in self._page}  # also of elements in another case, which boto3 passes over
+        return max(missing, 1 if named & {"key", "lastmodified"} else 0, 0)
 
     def _event(self, key: str, size: str, etag: str, modified: str, encoded: bool) -> ObjectEvent | None:
         when = read_modified(modified)

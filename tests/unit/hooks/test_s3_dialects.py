@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Listings as other servers write them, over a socket: each entry is read, or counted, or the page is refused."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from airflow_provider_oscar.core.errors import OscarProviderError, PermanentError, TransientError
+from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
+
+MD5 = "d41d8cd98f00b204e9800998ecf8427e"
+WHEN = "2026-01-01T00:00:00.000Z"
+END = "<IsTruncated>false</IsTruncated>"
+ENCODED = f"{END}<EncodingType>url</EncodingType>"
+
+
+def entry(key="a", when=WHEN, etag=f"&quot;{MD5}&quot;", size="1", more=""):
+    fields = {"Key": key, "LastModified": when, "ETag": etag, "Size": size}
+    told = "".join(f"<{name}>{text}</{name}>" for name, text in fields.items() if text is not None)
+    return f"<Contents>{told}{more}</Contents>"
+
+
+def answer(
+    inner, head=END, *, before="", name="ListBucketResult", ns=' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
+):
+    return f'<?xml version="1.0" encoding="UTF-8"?>{before}<{name}{ns}>{head}{inner}</{name}>'
+
+
+@pytest.fixture(scope="module")
+def server():
+    """A server of listings: ``pages`` answers a continuation token with a body."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            token = parse_qs(urlsplit(self.path).query).get("continuation-token", [""])[0]
+            told = self.server.pages(token)
+            body = told if isinstance(told, bytes) else told.encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/xml")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
+        yield running
+        running.shutdown()
+
+
+@pytest.fixture
+def hook(server, monkeypatch):
+    extra = {"endpoint_url": f"http://127.0.0.1:{server.server_port}"}
+    fields = {"conn_type": "oscar_s3", "login": "AK", "password": "SK", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_ODD", json.dumps(fields))
+    return OscarS3Hook("odd")
+
+
+READ = {
+    "plain": (answer(entry()), "a", 1, MD5),
+    "weak entity tag": (answer(entry(etag="W/&quot;abc&quot;")), "a", 1, "abc"),
+    "weak MD5 in capitals": (answer(entry(etag=f"W/&quot;{MD5.upper()}&quot;")), "a", 1, MD5),
+    "quotes as they are": (answer(entry(etag='"abc"')), "a", 1, "abc"),
+    "no quotes": (answer(entry(etag="abc")), "a", 1, "abc"),
+    "no entity tag": (answer(entry(etag=None)), "a", 1, ""),
+    "no size": (answer(entry(size=None)), "a", None, MD5),
+    "a size with blanks": (answer(entry(size=" 1\n")), "a", 1, MD5),
+    "a size beyond all numbers": (answer(entry(size="9" * 23)), "a", None, MD5),
+    "a size below zero": (answer(entry(size="-1")), "a", None, MD5),
+    "a size in other digits": (answer(entry(size="\u0661")), "a", None, MD5),
+    "a comment in a key": (answer(entry("a<!-- c -->b")), "ab", 1, MD5),
+    "CDATA": (answer(entry("<![CDATA[a&b<c]]>")), "a&b<c", 1, MD5),
+    "entities": (answer(entry("a&amp;b&lt;&#x41;")), "a&b<A", 1, MD5),
+    "a comment before the root": (answer(entry(), before="<!-- made by hand -->"), "a", 1, MD5),
+    "no name space": (answer(entry(), ns=""), "a", 1, MD5),
+    "owner and class": (
+        answer(entry(more="<Owner><ID>x</ID></Owner><StorageClass>GLACIER</StorageClass>")),
+        "a",
+        1,
+        MD5,
+    ),
+    "blanks around a key": (answer(entry(" a ")), " a ", 1, MD5),
+    "a line break in a key": (answer(entry("a&#13;&#10;b")), "a\r\nb", 1, MD5),
+    "encoded": (answer(entry("a%2Fb+c%01"), ENCODED), "a/b c\x01", 1, MD5),
+    "encoded wrongly": (answer(entry("a%zzb%"), ENCODED), "a%zzb%", 1, MD5),
+    "encoding that is not told": (answer(entry("a%2Fb+c")), "a%2Fb+c", 1, MD5),
+    "no word on more": (answer(entry(), ""), "a", 1, MD5),
+    "UTF-16": (answer(entry("ü")).replace("UTF-8", "UTF-16").encode("utf-16"), "ü", 1, MD5),
+    "ISO 8859-1": (answer(entry("ü")).replace("UTF-8", "ISO-8859-1").encode("latin-1"), "ü", 1, MD5),
+    "a byte order mark": (b"\xef\xbb\xbf" + answer(entry()).encode(), "a", 1, MD5),
+}
+
+
+@pytest.mark.parametrize(("body", "key", "size", "etag"), READ.values(), ids=READ)
+def test_an_odd_entry_is_read(server, hook, body, key, size, etag):
+    server.pages = lambda token: body
+    page = hook.list_page("b")
+    assert [(each.key, each.size, each.etag) for each in page.events] == [(key, size, etag)]
+    assert (page.skipped, page.next_token) == (0, "")
+
+
+COUNTED = {
+    "no time": answer(entry(when=None)),
+    "an empty time": answer(entry(when="")),
+    "Go's zero time": answer(entry(when="0001-01-01T00:00:00Z")),
+    "no number": answer(entry(when="NaN")),
+    "no key": answer(entry("")),
+    "elements in small letters": answer(entry().lower().replace("&quot;", "")),
+    "elements in capitals": answer(entry(etag="x").upper()),
+    "entries within an entry": answer(f"<Contents>{entry()}</Contents>"),
+    "entries of another name": answer(entry().replace("Contents", "Content")),
+    "fewer than it says": answer("", f"{END}<KeyCount>1</KeyCount>"),
+}
+
+
+@pytest.mark.parametrize("body", COUNTED.values(), ids=COUNTED)
+def test_an_entry_that_cannot_be_read_is_counted(server, hook, body):
+    server.pages = lambda token: body
+    page = hook.list_page("b")
+    assert page.events == []
+    assert page.skipped == 1
+
+
+REFUSED = {
+    "more, and no token": (answer(entry(), "<IsTruncated>true</IsTruncated>"), PermanentError),
+    "more, and a marker": (
+        answer(entry(), "<IsTruncated>TRUE</IsTruncated><NextMarker>a</NextMarker>"),
+        PermanentError,
+    ),
+    "a second document": (answer(entry()) + answer(entry("b")), TransientError),
+    "cut": (answer(entry())[:-20], TransientError),
+    "nothing": ("", TransientError),
+    "JSON": ('{"Contents": []}', TransientError),
+    "an error with status 200": ('<?xml version="1.0"?><Error><Code>SlowDown</Code></Error>', TransientError),
+    "a document type": (answer(entry(), before="<!DOCTYPE x>"), PermanentError),
+    "a character that XML has not": (answer(entry("a&#1;b")), TransientError),
+}
+
+
+@pytest.mark.parametrize(("body", "kind"), REFUSED.values(), ids=REFUSED)
+def test_a_page_that_cannot_be_believed_is_refused(server, hook, body, kind, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    server.pages = lambda token: body
+    with pytest.raises(OscarProviderError) as caught:
+        hook.list_page("b")
+    assert isinstance(caught.value, kind)
+    assert "'odd'" in str(caught.value)
+
+
+def test_keys_that_pages_repeat_are_all_there_and_a_token_that_comes_again_ends_it(server, hook):
+    def more(there_is, token):
+        known = f"<IsTruncated>{str(there_is).lower()}</IsTruncated>"
+        return f"{known}<NextContinuationToken>{token}</NextContinuationToken>"
+
+    def page(token):
+        number = int(token or 0)
+        return answer(entry(f"k{number}") + entry(f"k{number + 1}"), more(number < 3, number + 1))
+
+    server.pages = page
+    assert {each.key for listed in hook.list_pages("b") for each in listed.events} == {f"k{n}" for n in range(5)}
+    server.pages = lambda token: answer(entry(), more(True, "same"))
+    with pytest.raises(TransientError, match="same continuation token twice"):
+        list(hook.list_pages("b"))
