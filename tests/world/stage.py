@@ -156,9 +156,14 @@ class World:
         self._incidents.mend()
 
     def _tend(self) -> None:
-        """Look after SLURM as its administrator does, incident or not."""
+        """Do what a site's service manager and SLURM's administrator do, incident or not."""
         while not self._over.wait(10):
+            self._revive()
             self._incidents.tend_slurm()
+
+    def _revive(self) -> None:
+        for part in self.airflow.revive():
+            self.say(f"Airflow's {part} had ended by itself and is started again")
 
     def interim_books(self) -> Books:
         """Wait until every run of what is uploaded by now has ended; return the books of that, the stream going on."""
@@ -291,8 +296,7 @@ class World:
         deadline = time.monotonic() + patience
         told = time.monotonic()
         while not done() and time.monotonic() < deadline:
-            for part in self.airflow.revive():
-                self.say(f"Airflow's {part} had ended by itself and is started again")
+            self._revive()
             if time.monotonic() - told > 20:
                 told = time.monotonic()
                 self.say(f"waiting for {what}: {self._progress()}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -69,6 +70,9 @@ class AirflowParts:
         self._commands = dict(parts)
         self._python = python
         self._parts: dict[str, Program] = {}
+        #: Killed, and not to be started by anybody else; parts are killed and revived by several threads.
+        self._down: set[str] = set()
+        self._lock = threading.Lock()
 
     def environment(self) -> dict[str, str]:
         """Variables of every part, for commands beside them."""
@@ -100,17 +104,22 @@ class AirflowParts:
 
     def kill(self, part: str) -> None:
         """End a part as ``kill -9`` does, its children with it."""
-        self._parts[part].kill()
+        with self._lock:
+            self._down.add(part)
+            self._parts[part].kill()
 
     def start_part(self, part: str) -> None:
         """Start a part again; does not wait."""
-        self._parts[part].start()
+        with self._lock:
+            self._down.discard(part)
+            self._parts[part].start()
 
     def revive(self) -> list[str]:
         """Start what ended by itself, as the service manager of a site does; return the names."""
-        ended = [name for name, part in self._parts.items() if not part.running]
-        for name in ended:
-            self._parts[name].start()
+        with self._lock:
+            ended = [name for name, part in self._parts.items() if not part.running and name not in self._down]
+            for name in ended:
+                self._parts[name].start()
         return ended
 
     def pids(self) -> dict[str, int]:
