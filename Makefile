@@ -110,6 +110,11 @@ leaks: $(STAMP) ## A steady stream of objects and jobs; memory, descriptors and 
 e2e: $(STAMP) ## Run the browser tests over the demo (needs chromium).
 	@$(BIN)/python -m pytest tests/e2e
 
+.PHONY: pictures
+pictures: $(STAMP) ## Take the pictures of the forms and the page that `make docs` then shows (needs chromium).
+	@$(BIN)/python -m pytest tests/e2e/test_ui.py tests/e2e/test_page.py -k "dialogs or fits_each_width"
+	@$(BIN)/python -m tests.support.pictures
+
 .PHONY: bench-detection
 bench-detection: $(STAMP) ## Measure how new objects are found, against named peers, how the cost grows, and that of 5200 none is lost (an hour).
 	@$(BIN)/python -m tests.bench.detection

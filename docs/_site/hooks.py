@@ -19,6 +19,7 @@ from reference import pages  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 _LINK = re.compile(r"\]\((\.\./[^)#\s]+)(#[^)\s]*)?\)")
+_PICTURE = re.compile(r'<img src="([^"]+)"[^>]*>\n?')
 _ROLE = re.compile(r":(?:py:)?(?:class|func|mod|meth|attr|data|exc|ref):<code>~?(?:\w+\.)*\.?([\w ]+?)</code>")
 _LANGUAGES = {".py": "python", ".yaml": "yaml", ".json": "json", ".toml": "toml"}
 
@@ -31,19 +32,24 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Let links to files of the checkout lead to the page that shows the file."""
+    """Let links to files of the checkout lead to the page that shows the file, and leave out untaken pictures."""
     up = "../" * page.file.src_uri.count("/")
 
     def target(match: re.Match[str]) -> str:
         path = _of_checkout(page.file.src_uri, match[1])
         return f"]({up}source/{path}.md)" if path else match[0]
 
-    return _LINK.sub(target, markdown)
+    return _LINK.sub(target, _PICTURE.sub(_taken, markdown))
 
 
 def on_page_content(html: str, **_: Any) -> str:
     """Show reST's roles in docstrings as code."""
     return _ROLE.sub(r"<code>\1</code>", html)
+
+
+def _taken(picture: re.Match[str]) -> str:
+    """Keep a picture that ``make pictures`` took; they are made, so not part of the checkout."""
+    return picture[0] if (ROOT / "docs" / picture[1]).is_file() else ""
 
 
 def _of_checkout(page: str, link: str) -> str | None:

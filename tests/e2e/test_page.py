@@ -76,7 +76,7 @@ def pods_on_hpc() -> set[str]:
 
 
 def open_result(page: Any, number: int = 0) -> None:
-    page.locator(".card").filter(has_text=".h5").filter(has_text="Succeeded").nth(number).click()
+    page.locator(".card").filter(has_text="Succeeded").filter(has_text="3 outputs").nth(number).click()
     playwright.expect(page.locator("article.result").nth(number)).to_be_visible(timeout=PATIENCE)
     pictures = page.locator(".pictures img")
     playwright.expect(pictures.first).to_be_visible()

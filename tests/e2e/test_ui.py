@@ -65,17 +65,27 @@ def test_axe_finds_nothing_serious_in_what_we_bring_to_the_dialogs_of_airflow(pa
         page.get_by_role("button", name="Add Connection").click()
         page.get_by_role("combobox").last.fill(dialog)
         page.keyboard.press("Enter")
+        playwright.expect(page.get_by_text("Description", exact=True).last).to_be_visible()
+        photograph(page, dialog)
         page.get_by_text("Extra Fields", exact=True).first.click()
         playwright.expect(page.locator("[name^=element_]:visible").first).to_be_visible()
-    name = dialog.replace(" / ", "-").replace(" ", "-")
-    pictures = ROOT / "demo-report" / "dialogs"
-    pictures.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=pictures / f"{name}.png", full_page=True)
+    photograph(page, dialog if dialog == "trigger" else f"{dialog} extra")
     # Airflow 3.3.2 draws the labels of such fields without tying them to the fields, which no provider can mend.
     theirs = {"label", "label-title-only"}
     faults = [(rule, part) for rule, parts in axe_faults(page, axe) for part in parts if "element_" in part]
     assert [(rule, part) for rule, part in faults if rule not in theirs] == []
     page.keyboard.press("Escape")
+
+
+def photograph(page: Any, name: str) -> None:
+    """Take a picture of the open dialog, whole and at rest; ``make pictures`` puts it into the documentation."""
+    pictures = ROOT / "demo-report" / "dialogs"
+    pictures.mkdir(parents=True, exist_ok=True)
+    before = page.viewport_size
+    page.set_viewport_size({"width": 1000, "height": 1500})
+    path = pictures / f"{name.replace(' / ', '-').replace(' ', '-')}.png"
+    page.get_by_role("dialog").screenshot(path=path, animations="disabled")
+    page.set_viewport_size(before)
 
 
 def test_stored_connections_are_shown(page):

@@ -22,6 +22,7 @@ from oscar_testbed import cli as testbed
 from airflow_provider_oscar.cli import get_cli_commands
 from airflow_provider_oscar.get_provider_info import get_provider_info
 from airflow_provider_oscar.jobs.backend import GROUP
+from tests.support.pictures import PICTURES
 
 ROOT = Path(__file__).parents[3]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -165,6 +166,13 @@ def test_tables_of_messages_quote_what_the_code_says():
     assert len(quoted) > 8
     plain = re.sub(r'"\s*\n\s*f?"', "", code)
     assert [words for words in quoted if not all(part.strip() in plain for part in re.split("…|[0-9]+", words))] == []
+
+
+def test_pictures_that_are_taken_are_shown_and_say_what_they_show():
+    text = "\n".join(page.read_text() for page in PAGES)
+    shown = re.findall(r'<img src="pictures/([\w-]+)\.png" alt="([^"]+)">', text)
+    assert sorted(name for name, _ in shown) == sorted(PICTURES)
+    assert all(len(words.split()) > 5 for _, words in shown)
 
 
 def shown_in_the_tutorial() -> Iterator[object]:

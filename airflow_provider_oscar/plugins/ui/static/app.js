@@ -194,7 +194,7 @@ function resultsView() {
   // Nested values one level deep become facts of their own: "energy_gev: min 127, max 164" reads better than JSON.
   // The value has its unit already.
   const label = (name) => name.replaceAll("_", " ").replace(/(\S) (bytes|seconds)$/, "$1");
-  const told = (found) => Object.entries(found).slice(0, 40).map(([name, each]) => [label(name), typeof each === "object" && each !== null && !Array.isArray(each) ? h("span", {}, Object.entries(each).slice(0, 8).map(([inner, one]) => h("span", { class: "pair" }, h("span", { class: "faint" }, `${label(inner)} `), value(inner === "cpu" || inner === "wall" || name === "seconds" ? "seconds" : inner, one)))) : value(name, each)]);
+  const told = (found) => Object.entries(found).filter(([, each]) => typeof each !== "object" || (each !== null && Object.keys(each).length)).slice(0, 40).map(([name, each]) => [label(name), typeof each === "object" && each !== null && !Array.isArray(each) ? h("span", {}, Object.entries(each).slice(0, 8).map(([inner, one]) => h("span", { class: "pair" }, h("span", { class: "faint" }, `${label(inner)} `), value(inner === "cpu" || inner === "wall" || name === "seconds" ? "seconds" : inner, one)))) : value(name, each)]);
   // What was tried before, and why the job ran where it did.
   function story(result) {
     const placed = result.placed;
