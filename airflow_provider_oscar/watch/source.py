@@ -7,8 +7,8 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from airflow_provider_oscar.core.errors import TransientError
@@ -51,20 +51,18 @@ class Page:
     on_persisted: Callable[[bool], None] | None = None
     unreadable: int = 0
     failure: str = ""
-    commits: dict[Hashable, Commit] = field(default_factory=dict)
+    commits: dict[Hashable, Commit] = field(default_factory=dict, init=False)
     """Filled by the watchers that received the page, one each."""
-    needs_full_listing: bool = False
+    needs_full_listing: bool = field(default=False, init=False)
     """Set by a watcher that needs a whole listing: it joined meanwhile, or an incremental page does not tell enough."""
-    cursors: list[str] = field(default_factory=list)
+    cursors: list[str] = field(default_factory=list, init=False)
     """Filled with the last page of a listing: the keys after which each watcher wants the next one to begin."""
-    _digests: tuple[list[int], list[int]] | None = None
+    _digests: tuple[list[int], list[int]] | None = field(default=None, init=False)
 
-    def call_for_listing(self, needed: bool) -> None:
-        """Have the place listed as a whole, if a watcher needs that.
-
-        :param needed: whether it does.
-        """
-        self.needs_full_listing = self.needs_full_listing or needed
+    @property
+    def now(self) -> datetime:
+        """The store's clock, or ours where it does not tell."""
+        return self.server_time or datetime.now(tz=UTC)
 
     def slices(self, size: int) -> Iterator[Page]:
         """Yield the page in parts of at most ``size`` objects, so that no part takes long to judge or to store."""
@@ -73,14 +71,12 @@ class Page:
             return
         for start in range(0, len(self.events), size):
             ends = start + size >= len(self.events)
-            yield Page(
-                self.events[start : start + size],
+            yield replace(
+                self,
+                events=self.events[start : start + size],
                 first=self.first and start == 0,
                 last=self.last and ends,
-                incremental=self.incremental,
-                server_time=self.server_time,
                 not_ready=self.not_ready if start == 0 else (),
-                after=self.after,
                 on_persisted=self.on_persisted if ends else None,
                 unreadable=self.unreadable if start == 0 else 0,
             )

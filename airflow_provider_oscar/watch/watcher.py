@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -125,13 +126,13 @@ class Watcher:
             self._listing = self._begin(page)
         if not self._loaded or (self._listing is None and not page.incremental):
             self._listing = None
-            page.call_for_listing(page.incremental)
+            page.needs_full_listing |= page.incremental
             return ()
         if page.incremental and self._sentinels is not None:
-            page.call_for_listing(self._may_release(page, self._sentinels))
+            page.needs_full_listing |= self._may_release(page, self._sentinels)
             return ()
         if page.incremental and (self._state is None or not self._storable):
-            page.call_for_listing(bool(page.events))
+            page.needs_full_listing |= bool(page.events)
             return ()
         listing = _Listing(None) if page.incremental or self._listing is None else self._listing
         candidates = self._candidates(page, listing)
@@ -155,12 +156,11 @@ class Watcher:
         """Return the objects of interest that are not known, and note what the page showed."""
         if listing.sentinels is not None:
             listing.sentinels.note(page.events)
-        now = page.server_time or datetime.now(tz=UTC)
         state = self._state or self._strategy()
         digests, not_ready = page.fingerprints()
-        options, listed = self._policy.options, listing.listed
-        new, known = state.unknown(page.events, digests, now=now, options=options, listed=listed)
-        _, waiting = state.unknown(page.not_ready, not_ready, now=now, options=options, listed=listed)
+        unknown = partial(state.unknown, now=page.now, options=self._policy.options, listed=listing.listed)
+        new, known = unknown(page.events, digests)
+        _, waiting = unknown(page.not_ready, not_ready)
         listing.count += len(page.events) + len(page.not_ready)
         listing.known += known + waiting
         listing.unreadable += page.unreadable
@@ -205,10 +205,9 @@ class Watcher:
         listing.held |= candidates
         if not page.last:
             return {}
-        now = page.server_time or datetime.now(tz=UTC)
         quiet = listing.held
         if self._policy.quiet_period:
-            self._quiet, quiet = self._quiet.release(quiet, now=now, quiet_period=self._policy.quiet_period)
+            self._quiet, quiet = self._quiet.release(quiet, now=page.now, quiet_period=self._policy.quiet_period)
         if listing.sentinels is not None:
             quiet = {digest: each for digest, each in quiet.items() if listing.sentinels.released(each) is not None}
         return self._steady(quiet)
@@ -304,7 +303,7 @@ class Watcher:
     def _start_at_first_attempt(self, page: Page) -> None:
         """Begin with what came since the first attempt: what could not be listed until now must not hide it."""
         waited = datetime.now(tz=UTC) - read_iso(self.status.failing_since)
-        since = (page.server_time or datetime.now(tz=UTC)) - max(waited, timedelta(0))
+        since = page.now - max(waited, timedelta(0))
         self._state, self._baseline = self._strategy(), lambda event: event.modified < since
         text = since.isoformat(timespec="seconds")
         log.warning("%s: can be listed now; what was modified since the first attempt (%s) is new", self._name, text)
@@ -330,7 +329,6 @@ class Watcher:
 
         That needs everything the listing showed, which is gathered only if the listing before gave reason to.
         """
-        now = page.server_time or datetime.now(tz=UTC)
         if self._state is None:  # start="now"
             waiting = set[int]()
             if listing.sentinels is not None:  # what waits for its sentinel is new when that comes
@@ -341,11 +339,10 @@ class Watcher:
             self.status = replace(self.status, skipped_at_start=len(listing.held) - len(waiting))
             log.warning("%s: %d objects were there already and are not reported", self._name, len(known))
         self._storable, self._baseline, self._again_since = True, None, None
-        state, options, listed = self._state, self._policy.options, listing.listed
-        pruned = listed is not None and not listing.unreadable
-        if listed is not None and pruned:
-            work = asyncio.get_running_loop().run_in_executor
-            self._state = await work(own_thread(_PRUNING), lambda: state.pruned(listed, now=now, options=options))
+        pruned = listing.listed is not None and not listing.unreadable
+        if listing.listed is not None and pruned:
+            prune = partial(self._state.pruned, listing.listed, now=page.now, options=self._policy.options)
+            self._state = await asyncio.get_running_loop().run_in_executor(own_thread(_PRUNING), prune)
         self._sentinels = listing.sentinels
         self._prune_next = self._worth_pruning(listing, self._state, pruned=pruned)
         self._note_complete(listing, self._state)
