@@ -10,16 +10,16 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from airflow_provider_oscar.core.errors import TransientError
 from airflow_provider_oscar.core.objects import Reason
+from airflow_provider_oscar.hooks.connections import Connections
 from airflow_provider_oscar.hooks.dcache import events
 from airflow_provider_oscar.hooks.dcache.entries import relative
 from airflow_provider_oscar.hooks.dcache.events import ChannelGone, InotifyMessage, SystemMessage
-from airflow_provider_oscar.hooks.http.flows import arun
+from airflow_provider_oscar.hooks.http.flows import Flow, arun
 from airflow_provider_oscar.hooks.http.sse import SseParser
-from airflow_provider_oscar.watch.connections import Connections
 from airflow_provider_oscar.watch.notifications.listener import Channel, Delivery
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_oscar.hooks.dcache import DCacheHook
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 #: Seconds between heartbeats, and without a byte until the connection counts as dead.
@@ -84,9 +85,8 @@ class DCacheEventChannel(Channel):
         """
         if not self._channel or directory in self._watches.values():
             return
-        hook, client = self._connected()
-        flow = events.watch(hook.frontend, self._channel, directory)
-        made = await arun(client, flow, display_name=hook.display_name)
+        hook, _ = self._connected()
+        made = await self._ask(events.watch(hook.frontend, self._channel, directory))
         self._watches[events.subscription_id(made)] = directory
 
     async def listen(self) -> AsyncGenerator[Delivery | None, None]:
@@ -125,20 +125,14 @@ class DCacheEventChannel(Channel):
         if self._channel:
             return
         await self._close_client()
-        store = self.connections.acquire(self.conn_id)
-        try:
+        async with self.connections.lend(self.conn_id) as store:
             hook = await store.call(lambda: self.connections.open_hook(self.conn_id))
             client = await store.call(hook.async_client)
-        finally:
-            self.connections.release(self.conn_id)
         self._hook, self._client = hook, client
-        display_name, frontend = hook.display_name, hook.frontend
         self._last_id = None
         self._watches.clear()
-        channel = await arun(
-            client, events.create_channel(frontend, client_id=self.client_id), display_name=display_name
-        )
-        await arun(client, events.set_channel_timeout(frontend, channel, CHANNEL_TIMEOUT), display_name=display_name)
+        channel = await self._ask(events.create_channel(hook.frontend, client_id=self.client_id))
+        await self._ask(events.set_channel_timeout(hook.frontend, channel, CHANNEL_TIMEOUT))
         self._channel = channel
 
     async def _read(self) -> AsyncGenerator[Delivery | None, None]:
@@ -171,14 +165,17 @@ class DCacheEventChannel(Channel):
 
     async def _probe(self) -> None:
         """Have an event sent soon: dCache itself says nothing when a stream opens."""
-        hook, client = self._connected()
+        hook, _ = self._connected()
         probe = await self._beat(1.0)
         await self._open.wait()
-        await arun(client, events.unsubscribe(hook.frontend, probe), display_name=hook.display_name)
+        await self._ask(events.unsubscribe(hook.frontend, probe))
 
     async def _beat(self, seconds: float) -> str:
+        hook, _ = self._connected()
+        return await self._ask(events.heartbeat(hook.frontend, self._channel, seconds=seconds))
+
+    async def _ask(self, flow: Flow[T]) -> T:
         hook, client = self._connected()
-        flow = events.heartbeat(hook.frontend, self._channel, seconds=seconds)
         return await arun(client, flow, display_name=hook.display_name)
 
     def _delivery(self, message: InotifyMessage | SystemMessage | None) -> Delivery | None:

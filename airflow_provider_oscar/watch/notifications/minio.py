@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from airflow_provider_oscar.watch.connections import Connections
+from airflow_provider_oscar.hooks.connections import Connections
 from airflow_provider_oscar.watch.notifications.listener import Channel, Delivery, KeyReader, SkipCounter, new_keys
 
 if TYPE_CHECKING:
@@ -57,12 +57,8 @@ class MinioChannel(Channel):
         """Open the stream and read it to its end."""
         from airflow_provider_oscar.hooks.s3.notifications import listen
 
-        store = self.connections.acquire(self.conn_id)
-        try:
-            async with store.hook() as hook:
-                client, request = await store.call(lambda: _open_stream(hook, self.bucket, self.prefix))
-        finally:
-            self.connections.release(self.conn_id)
+        async with self.connections.lend(self.conn_id) as store, store.hook() as hook:
+            client, request = await store.call(lambda: _open_stream(hook, self.bucket, self.prefix))
         async with client, aclosing(listen(client, request)) as lines:
             async for line in lines:
                 keys = self._keys(line) if line else {}

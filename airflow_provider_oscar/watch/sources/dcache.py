@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_oscar.core.objects import ObjectEvent, Reason
-from airflow_provider_oscar.watch.connections import Connections
+from airflow_provider_oscar.hooks.connections import Connections
 from airflow_provider_oscar.watch.source import Page
 from airflow_provider_oscar.watch.sources.directories import DirectorySource
 from airflow_provider_oscar.watch.sources.notified import Unconfirmed

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
 from airflow_provider_oscar.core.errors import PermanentError, quoted
-from airflow_provider_oscar.watch.connections import Closable, Connections
+from airflow_provider_oscar.hooks.connections import Closable, Connections
 from airflow_provider_oscar.watch.source import (
     EmptyListingGuard,
     ListingSource,

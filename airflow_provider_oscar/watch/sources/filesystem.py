@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError
 from airflow_provider_oscar.core.fsspec_urls import WITH_HOST, FsspecUrl
+from airflow_provider_oscar.hooks.connections import Connections
 from airflow_provider_oscar.hooks.filesystem.entries import below
 from airflow_provider_oscar.hooks.filesystem.hook import FileSystemHook
-from airflow_provider_oscar.watch.connections import Connections
 from airflow_provider_oscar.watch.source import Page
 from airflow_provider_oscar.watch.sources.directories import DirectorySource
 

@@ -13,8 +13,8 @@ from msgspec.structs import replace
 
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent, Reason
+from airflow_provider_oscar.hooks.connections import Connections
 from airflow_provider_oscar.hooks.s3.listing import Progress
-from airflow_provider_oscar.watch.connections import Connections
 from airflow_provider_oscar.watch.notifications.listener import SkipCounter
 from airflow_provider_oscar.watch.source import EmptyListingGuard, ListingSource, Page, closing_unless_at_work
 from airflow_provider_oscar.watch.sources.notified import Unconfirmed

@@ -14,8 +14,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
+from airflow_provider_oscar.hooks.connections import Connections
 from airflow_provider_oscar.hooks.s3.listing import ListingPage
-from airflow_provider_oscar.watch.connections import Connections
 from airflow_provider_oscar.watch.notifications.listener import Channel
 from airflow_provider_oscar.watch.notifications.minio import MinioChannel
 from airflow_provider_oscar.watch.sources.notified import NotifiedSource

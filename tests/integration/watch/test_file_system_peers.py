@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_oscar.core.errors import OscarProviderError, TransientError
+from airflow_provider_oscar.hooks.connections import StoreConnection
 from airflow_provider_oscar.hooks.filesystem.hook import FileSystemHook
 from airflow_provider_oscar.watch import connections
-from airflow_provider_oscar.watch.connections import StoreConnection
 from tests.support.accepting import accept_all
 from tests.support.loop_watchdog import watched_loop
 

@@ -14,11 +14,11 @@ from airflow.sdk import Connection
 
 from airflow_provider_oscar import NewObjects
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, OscarProviderError, TransientError
+from airflow_provider_oscar.hooks.connections import Connections
 from airflow_provider_oscar.hooks.filesystem.hook import FileSystemHook
 from airflow_provider_oscar.hooks.rucio.client import RucioClient, RucioSettings
 from airflow_provider_oscar.hooks.rucio.filesystem import RucioFileSystem
 from airflow_provider_oscar.rucio_fs import get_fs
-from airflow_provider_oscar.watch.connections import Connections
 from airflow_provider_oscar.watch.sources.filesystem import FileSystemSource
 
 

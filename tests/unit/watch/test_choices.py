@@ -11,9 +11,9 @@ import pytest
 
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError
 from airflow_provider_oscar.core.filters import ObjectFilter
+from airflow_provider_oscar.hooks.connections import Connections
 from airflow_provider_oscar.hooks.s3.listing import ListingPage
 from airflow_provider_oscar.triggers.objects import DCacheNewObjectTrigger, Notifications, S3NewObjectTrigger
-from airflow_provider_oscar.watch.connections import Connections
 from airflow_provider_oscar.watch.sources.notified import NotifiedSource
 from airflow_provider_oscar.watch.sources.s3 import S3Source
 from tests.unit.watch.conftest import NOON, FakeBucket, FakeStore, FakeTriggerer, listed, use_fakes

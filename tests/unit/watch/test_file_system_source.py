@@ -21,13 +21,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, PermanentError, TransientError
 from airflow_provider_oscar.core.fsspec_urls import FsspecUrl
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
+from airflow_provider_oscar.hooks.connections import Connections
 from airflow_provider_oscar.hooks.filesystem import hook as hooks
 from airflow_provider_oscar.hooks.filesystem.entries import EPOCH, UnreadableEntryError, read_entry, read_time
 from airflow_provider_oscar.hooks.filesystem.hook import FileSystemHook
 from airflow_provider_oscar.hooks.storage import storage_hook
 from airflow_provider_oscar.run_objects import look_up
 from airflow_provider_oscar.triggers.objects import FileSystemNewObjectTrigger
-from airflow_provider_oscar.watch.connections import Connections
 from airflow_provider_oscar.watch.source import Page
 from airflow_provider_oscar.watch.sources.filesystem import FileSystemSource
 from airflow_provider_oscar.watch.state_store import WatchStateStore

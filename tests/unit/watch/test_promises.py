@@ -16,9 +16,9 @@ from msgspec.structs import replace
 from airflow_provider_oscar._airflow import set_gauge
 from airflow_provider_oscar.core.errors import TransientError
 from airflow_provider_oscar.core.filters import ObjectFilter
+from airflow_provider_oscar.hooks.connections import Connections, StoreConnection
 from airflow_provider_oscar.triggers.objects import S3NewObjectTrigger
 from airflow_provider_oscar.watch import metrics, state_store
-from airflow_provider_oscar.watch.connections import Connections, StoreConnection
 from airflow_provider_oscar.watch.policy import Policy
 from airflow_provider_oscar.watch.source import Page
 from airflow_provider_oscar.watch.state_shapes import arrange

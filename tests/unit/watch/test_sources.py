@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_oscar.core.errors import PermanentError, TransientError
+from airflow_provider_oscar.hooks.connections import Connections
 from airflow_provider_oscar.hooks.dcache.entries import NamespaceEntry
 from airflow_provider_oscar.hooks.s3.listing import ListingPage
-from airflow_provider_oscar.watch.connections import Connections
 from airflow_provider_oscar.watch.notifications.listener import Channel, Delivery
 from airflow_provider_oscar.watch.source import ListingSource, Page
 from airflow_provider_oscar.watch.sources.dcache import DCacheSource

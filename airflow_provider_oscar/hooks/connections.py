@@ -227,6 +227,15 @@ class Connections(Generic[H]):
         used[conn_id].users += 1
         return used[conn_id]
 
+    @asynccontextmanager
+    async def lend(self, conn_id: str) -> AsyncIterator[StoreConnection[H]]:
+        """Lend a connection for a while."""
+        connection = self.acquire(conn_id)
+        try:
+            yield connection
+        finally:
+            self.release(conn_id)
+
     def release(self, conn_id: str) -> None:
         """Give a connection back; the last one closes it."""
         used = self._used.get(asyncio.get_running_loop(), {})
