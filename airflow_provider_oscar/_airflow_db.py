@@ -127,6 +127,11 @@ def first_seen(session: Session, dag_id: str) -> datetime | None:
     return session.scalar(select(func.min(DagVersion.created_at)).where(DagVersion.dag_id == dag_id))
 
 
+def has_dag(session: Session, dag_id: str) -> bool:
+    """Whether there is or was a DAG of an id."""
+    return session.scalar(select(DagModel.dag_id).where(DagModel.dag_id == dag_id)) is not None
+
+
 def write_audit_log(session: Session, *, event: str, dag_id: str, texts: Sequence[str]) -> None:
     """Add entries to Airflow's audit log, which the UI shows at the DAG; one statement for all."""
     if texts:

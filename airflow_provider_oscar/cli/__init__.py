@@ -13,7 +13,7 @@ from airflow.cli.cli_config import ActionCommand, Arg, CLICommand, GroupCommand,
 
 from airflow_provider_oscar.cli.arguments import CONNECTION as _CONNECTION
 from airflow_provider_oscar.cli.arguments import OUTPUT as _OUTPUT
-from airflow_provider_oscar.cli.arguments import command
+from airflow_provider_oscar.cli.arguments import command, count
 from airflow_provider_oscar.cli.buckets import BUCKETS
 from airflow_provider_oscar.cli.cluster import CLUSTER
 from airflow_provider_oscar.cli.examples import with_examples
@@ -68,7 +68,7 @@ _SELECTION = (
     Arg(("--failed-only",), action="store_true", help="only objects of failed runs"),
     Arg(("--dag-id",), action="append", help="only runs of this DAG; may be given several times"),
 )
-_LIMIT = Arg(("--limit",), type=int, default=1000, help="at most so many (default: 1000)")
+_LIMIT = Arg(("--limit",), type=count, default=1000, help="at most so many (default: 1000)")
 _DRY_RUN = Arg(("--dry-run",), action="store_true", help="only say what would be done")
 _OBJECTS = GroupCommand(
     name="objects",
@@ -199,7 +199,7 @@ _RUNS = GroupCommand(
             name="prune",
             help="Forget the jobs that ended long ago",
             func=lazy_load_command(f"{_RUNS_FUNCTIONS}.runs_prune"),
-            args=(Arg(("--older-than",), type=int, default=90, help="days (default: 90)"), _OUTPUT),
+            args=(Arg(("--older-than",), type=count, default=90, help="days (default: 90)"), _OUTPUT),
         ),
     ),
 )

@@ -3,7 +3,21 @@
 
 from __future__ import annotations
 
+import argparse
+
 from airflow.cli.cli_config import ActionCommand, Arg, lazy_load_command
+
+
+def count(text: str) -> int:
+    """Read a number of things for :mod:`argparse`: 1 or more."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of 1 or more")
+    return number
+
 
 CONNECTION = Arg(("-c", "--conn-id"), default="oscar_default", help="OSCAR connection (default: oscar_default)")
 OUTPUT = Arg(

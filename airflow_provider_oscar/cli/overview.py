@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand
 
-from airflow_provider_oscar.cli.arguments import OUTPUT, command
+from airflow_provider_oscar.cli.arguments import OUTPUT, command, count
 
 #: Rows of one answer at most, as on the page.
 ROWS = 200
@@ -15,7 +15,7 @@ def _command(name: str, text: str, function: str, *args: Arg) -> ActionCommand:
     return command("airflow_provider_oscar.cli.page", name, text, function, *args, OUTPUT)
 
 
-_LIMIT = Arg(("--limit",), type=int, default=50, help=f"at most so many, {ROWS} at most (default: 50)")
+_LIMIT = Arg(("--limit",), type=count, default=50, help=f"at most so many, {ROWS} at most (default: 50)")
 _DAG = Arg(("--dag-id",), default="", help="only of this DAG")
 _TASK = (
     Arg(("dag_id",), help="id of the DAG"),

@@ -8,6 +8,7 @@ from datetime import datetime
 import msgspec
 from msgspec.structs import force_setattr
 
+from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.core.stored import read_stored, to_stored
 from airflow_provider_oscar.core.times import in_utc
@@ -34,6 +35,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     :param prefix: start of the key.
     :param failed_only: only objects of failed runs.
     :param dag_ids: these DAGs; all that are scheduled by the asset if empty.
+    :raises DefinitionError: if ``since`` is after ``until``, or one of them beyond the calendar.
     """
 
     asset: str
@@ -47,7 +49,15 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         for name in ("since", "until"):
             value = getattr(self, name)
             if value is not None:
-                force_setattr(self, name, in_utc(value))
+                try:
+                    force_setattr(self, name, in_utc(value))
+                except ValueError as error:
+                    raise DefinitionError(f"{name} of the selection: {error}") from error
+        if self.since is not None and self.until is not None and self.since > self.until:
+            raise DefinitionError(
+                f"since {self.since.isoformat()} is after until {self.until.isoformat()}, so that no object is "
+                "selected; exchange them"
+            )
 
     def to_json(self) -> dict[str, object]:
         """Return JSON-able fields."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from airflow_provider_oscar import _airflow_db as db
@@ -63,11 +64,14 @@ class Replayed:
 def find_objects(session: Session, selection: Selection) -> Iterator[KnownObject]:
     """Yield the selected objects, each version once, oldest event first.
 
-    :raises DefinitionError: if no active DAG names the asset.
+    :raises DefinitionError: if no active DAG names the asset, or Airflow has no DAG of a name that was given.
     """
     asset_id = db.asset_id(session, selection.asset)
     if asset_id is None:
         raise DefinitionError(f"there is no asset {quoted(selection.asset)}; 'airflow assets list' shows their names")
+    for dag_id in selection.dag_ids:
+        if not db.has_dag(session, dag_id):
+            raise DefinitionError(f"there is no DAG {quoted(dag_id)}; 'airflow dags list' shows their ids")
     after = 0
     seen: set[str] = set()
     while page := db_events.events_after(session, asset_id, after=after, limit=PAGE):
@@ -101,10 +105,11 @@ def replay(
     :raises DefinitionError: if there is no such asset, or more than 100 000 objects are selected.
     """
     work = _Replay(session, selection, dry_run, now or datetime.now(UTC), say)
-    for known in list(find_objects(session, selection)):
+    found = list(islice(find_objects(session, selection), MOST + 1))
+    if len(found) > MOST:
+        raise DefinitionError(f"more than {MOST} objects are selected; narrow the time or the prefix")
+    for known in found:
         work.done.objects += 1
-        if work.done.objects > MOST:
-            raise DefinitionError(f"more than {MOST} objects are selected; narrow the time or the prefix")
         work.clear(known)
         if not selection.failed_only:
             work.create(known)
@@ -121,6 +126,7 @@ class _Replay:
         self._dry_run = dry_run
         self._now = now
         self._say = say
+        self._would = "would be " if dry_run else ""
         self._seen: set[tuple[str, str]] = set()
         asset_id = db.asset_id(session, selection.asset)
         consumers = db.find_consumers(session, TIMETABLE, dag_ids=selection.dag_ids or None)
@@ -137,7 +143,7 @@ class _Replay:
                 self.done.left += 1
                 continue
             self.done.cleared.append(run)
-            self._say(f"{run[0]} {run[1]}: cleared ({state})")
+            self._say(f"{run[0]} {run[1]}: {self._would}cleared ({state})")
             if not self._dry_run:
                 db.clear_run(self._session, *run)
 
@@ -153,7 +159,7 @@ class _Replay:
                 self.done.left += 1
                 continue
             self.done.created.append((dag_id, name))
-            self._say(f"{dag_id} {name}: created")
+            self._say(f"{dag_id} {name}: {self._would}created")
             if not self._dry_run:
                 db_events.create_run(
                     self._session,

@@ -133,6 +133,52 @@ def test_the_commands_list_and_replay(world: World, processed: Any, capsys: pyte
         objects_list(options(incoming, since="yesterday"))
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("list --limit -1", "'-1' is no number of 1 or more"),
+        ("list --limit 0", "'0' is no number of 1 or more"),
+        ("list --limit many", "'many' is no number of 1 or more"),
+        ("list --since 0001-01-01T00:00:00+14:00", "is beyond the calendar"),
+        ("replay --until 9999-12-31T23:59:59-14:00", "is beyond the calendar"),
+        ("backfill --since 9999-12-31T23:59:59-14:00", "is beyond the calendar"),
+        ("replay --since 2026-11-25 --until 2026-11-23", "is after until"),
+        ("replay --dag-id nobodys", "there is no DAG 'nobodys'"),
+        ("list --dag-id nobodys", "there is no DAG 'nobodys'"),
+        ("replay --since tomorrow", "is not a valid time"),
+    ],
+)
+def test_what_selects_nothing_by_mistake_is_said(
+    world: World, processed: Any, capsys: pytest.CaptureFixture[str], words: str, said: str
+) -> None:
+    from airflow.cli.cli_parser import get_parser
+
+    incoming, dag = processed
+    verb, *rest = words.split()
+    before = states(world, dag)
+
+    def run() -> None:
+        given = get_parser().parse_args(["oscar", "objects", verb, "--asset", incoming.asset.name, *rest])
+        given.func(given)
+
+    with pytest.raises(SystemExit) as ended:
+        run()
+    assert said in f"{ended.value} {capsys.readouterr().err}"
+    assert states(world, dag) == before
+
+
+def test_a_dry_run_says_would_of_each_run(world: World, processed: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    incoming, _ = processed
+    objects_replay(options(incoming, dry_run=True, output="table", prefix="b"))
+    assert "would be cleared (failed)" in capsys.readouterr().out
+
+
+def test_an_interval_of_no_length_selects_nothing(world: World, processed: Any) -> None:
+    # As the interval of a run that was started by hand, given to the operator as a template.
+    incoming, _ = processed
+    assert do(incoming, since=NOON, until=NOON).objects == 0
+
+
 class FakeStore(dict[str, Any]):
     """The state store of an asset, as a task sees it; the service looks when the task waits."""
 
