@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from airflow_provider_oscar.core.errors import DefinitionError
-from airflow_provider_oscar.core.objects import StoreType, split_uri
+from airflow_provider_oscar.core.objects import StoreType, normalised_etag, split_uri
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.outcome import WRAPPED
 from airflow_provider_oscar.jobs.running import RunningJob
@@ -84,7 +84,9 @@ def is_about_its_object(job: RunningJob, manifest: Manifest) -> bool:
     found = manifest.input
     if found is None:
         return not manifest.succeeded
-    tags = {job.object_etag, found.etag} if job.object_uri.startswith("s3://") else set()
+    is_s3 = job.object_uri.startswith("s3://")
+    # However whoever gave the object wrote its tag: quoted, weak, or as a proxy decorates it.
+    tags = {normalised_etag(each) for each in (job.object_etag, found.etag)} if is_s3 else set()
     return (
         _address(found.uri) == _address(job.object_uri)
         and len({job.object_size, found.size} - {None}) < 2

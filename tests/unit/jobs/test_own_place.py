@@ -160,6 +160,12 @@ def test_success_with_another_object_than_was_given_is_none(told):
     assert not is_authentic(GIVEN, about(**told), oscar_operator().verifies)
 
 
+@pytest.mark.parametrize("tag", ['"e"', 'W/"e"', "e-gzip", " e "])
+def test_another_spelling_of_the_tag_is_the_same_version(tag):
+    job = dataclasses.replace(GIVEN, object_etag=tag)
+    assert is_authentic(job, about(job=job), oscar_operator().verifies)
+
+
 def test_what_nobody_noted_of_an_object_is_not_compared():
     task = oscar_operator()
     for job in (
