@@ -281,7 +281,7 @@ class InterLinkHook(NamedByConnection):
             return False, str(error)
         return True, f"Kubernetes answers; {count} pod(s) in namespace {self.namespace!r}"
 
-    def _put_secret(self, name: str, data: Mapping[str, str], uid: str, owner: str) -> None:
+    def _put_secret(self, name: str, data: Mapping[str, str], uid: str, owner: str = "") -> None:
         body = build_secret(name, data, uid, owner)
         action = f"create secret {name!r} in namespace {self.namespace!r}"
         for _ in range(2):

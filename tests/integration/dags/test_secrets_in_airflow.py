@@ -181,7 +181,8 @@ def walk(running_platform: LocalPlatform, tmp_path_factory: pytest.TempPathFacto
         DCacheHook().make_directory("/data/results")
         definition = ServiceDefinition(name="count-words", image=PLAIN_IMAGE, script=service_script())
         OscarHook().run(OscarHook().apply_service(with_key(definition, Signer.from_setting(signing))))
-        InterLinkHook()._put_secret("stray-of-nobody", {"job.json": canary("stray")}, "0000")
+        owner = f"{Signer.from_setting(signing).deployment_id}.{'0' * 32}.0"
+        InterLinkHook()._put_secret("stray-of-nobody", {"job.json": canary("stray")}, "0000", owner)
         known = {
             **planted,
             "S3 secret key": platform.s3.secret_key,
