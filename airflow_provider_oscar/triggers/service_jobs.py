@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from airflow_provider_oscar.core.checks import seconds
 from airflow_provider_oscar.core.filters import ObjectFilter
 from airflow_provider_oscar.triggers.objects import NewObjectTrigger, StartArgument
-from airflow_provider_oscar.watch.service_jobs import ServiceJobsArguments
+from airflow_provider_oscar.watch.arguments.service_jobs import ServiceJobsArguments
 
 
 class OscarServiceJobsTrigger(NewObjectTrigger[ServiceJobsArguments]):

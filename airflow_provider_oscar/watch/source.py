@@ -118,14 +118,15 @@ class EmptyListingGuard:
         self._left[location] = left
         return False
 
-    def require(self, count: int, display_name: str) -> None:
+    def require(self, count: int, display_name: str, location: str = "") -> None:
         """Take note of a listing.
 
         :param count: its entries.
         :param display_name: words for the message.
+        :param location: which of several.
         :raises TransientError: if it is not to be trusted yet.
         """
-        if not self.plausible(count):
+        if not self.plausible(count, location):
             raise empty_listing_error(display_name)
 
 

@@ -26,7 +26,7 @@ from airflow_provider_oscar.hooks.rucio.filesystem import RucioFileSystem
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.ingest import NewObjects, get_objects
 from airflow_provider_oscar.ingest.notifications import ReceiverRule, as_listed
-from airflow_provider_oscar.watch.service_jobs import job_event
+from airflow_provider_oscar.watch.sources.service_jobs import job_event
 from tests.integration.ingest.test_asset_runs import start
 from tests.support.metadata_db import World, consumer
 from tests.support.object_events import made

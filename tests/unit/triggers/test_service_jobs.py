@@ -15,7 +15,7 @@ from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.ingest import NewObjects
 from airflow_provider_oscar.triggers.service_jobs import OscarServiceJobsTrigger
 from airflow_provider_oscar.watch import state_store
-from airflow_provider_oscar.watch.service_jobs import is_named_by_oscar
+from airflow_provider_oscar.watch.sources.service_jobs import is_named_by_oscar
 from tests.support.fakes import FakeOscar
 from tests.unit.watch.conftest import FakeStore
 

@@ -14,22 +14,16 @@ from datetime import UTC, datetime
 
 from airflow.sdk.exceptions import AirflowNotFoundException
 
-from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
-from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.core.times import read_iso
-from airflow_provider_oscar.core.words import require_word
 from airflow_provider_oscar.hooks.oscar.federation import Member, find_connections, get_members
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.hooks.oscar.requests import OscarJob
-from airflow_provider_oscar.watch.arguments.base import WatchArguments
-from airflow_provider_oscar.watch.source import EmptyListingGuard, ListingSource, Page, empty_listing_error
+from airflow_provider_oscar.watch.source import EmptyListingGuard, ListingSource, Page
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 #: OSCAR cuts the name of a service that is as long as this, to the length that follows, before it adds the UUID.
 _LONG, _KEPT = 25, 16
-#: How a job may end, by the word that a watcher gives for it.
-STATES = {"succeeded": JobPhase.SUCCEEDED, "failed": JobPhase.FAILED}
 
 
 def is_named_by_oscar(service: str, job: str) -> bool:
@@ -92,8 +86,7 @@ class ServiceJobsSource(ListingSource):
         for number, (conn_id, service) in enumerate(locations):
             there = hook if number == 0 else await OscarHook.resolved(conn_id)
             jobs = await there.arun(there.list_jobs(service))
-            if not self._empty_listings.plausible(len(jobs), location=f"{conn_id}/{service}"):
-                raise empty_listing_error(self.display_name)
+            self._empty_listings.require(len(jobs), self.display_name, f"{conn_id}/{service}")
             now = datetime.now(tz=UTC)
             # A job that runs is another version of what it will be, so nothing of it is remembered.
             events = [
@@ -116,51 +109,3 @@ async def _is_connection(conn_id: str) -> bool:
         return bool(conn_id) and (await OscarHook.aget_connection(conn_id)).conn_type == OscarHook.conn_type
     except AirflowNotFoundException:
         return False
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServiceJobsArguments(WatchArguments):
-    """What a watcher of a service's jobs has; ``OscarServiceJobsTrigger`` says what each means."""
-
-    service: str
-    states: tuple[str, ...] = ("succeeded",)
-    submitted: bool = False
-    members: tuple[tuple[str, str], ...] = ()
-    personal = frozenset({"states", "submitted"})
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "states", tuple(self.states))
-        object.__setattr__(self, "members", tuple(sorted(dict(self.members).items())))
-        super().__post_init__()
-        if not self.service:
-            raise DefinitionError("service of a watcher is empty; give the name of an OSCAR service")
-        if not self.states:
-            raise DefinitionError(f"states of a watcher is empty; expected some of {', '.join(STATES)}")
-        for state in self.states:
-            require_word(state, STATES, "one of the states of a watcher")
-        if self.sentinel:
-            raise DefinitionError("a watcher of jobs has no sentinel")
-
-    def to_dict(self) -> dict[str, object]:
-        """Return what the database holds: every argument, as JSON."""
-        return {**super().to_dict(), "states": list(self.states), "members": dict(self.members)}
-
-    def state_location(self) -> tuple[str, ...]:
-        """Return connection, service and which of its jobs count."""
-        return ("oscar", self.conn_id, self.service, ",".join(sorted(self.states)), str(self.submitted))
-
-    def source(self) -> ServiceJobsSource:
-        """Return the listing of the jobs."""
-        return ServiceJobsSource(
-            conn_id=self.conn_id, service=self.service, interval=self.poll_interval, members=dict(self.members)
-        )
-
-    def display_name(self) -> str:
-        """Return service and connection."""
-        return f"jobs of OSCAR service {self.service!r} (connection {self.conn_id!r})"
-
-    def accepts(self, event: ObjectEvent) -> bool:
-        """Whether a job is of interest."""
-        wanted = {STATES[state].value for state in self.states}
-        own = self.submitted or is_named_by_oscar(self.service, event.key)
-        return own and event.etag in wanted and self.filter.accepts(event)
