@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
@@ -56,7 +56,7 @@ class OscarWork:
     :param specification: the body is a job specification, which the script of this provider alone understands.
     """
 
-    body: bytes | Callable[[Collection[str]], bytes]
+    body: bytes | Callable[[Collection[str]], bytes] = field(repr=False)
     submitted_at: str = ""
     specification: bool = False
 

@@ -18,26 +18,35 @@ LOGGERS = (
     "botocore.hooks",
     "botocore.httpsession",
     "botocore.parsers",
+    "botocore.retryhandler",
     "botocore.signers",
+    "botocore.utils",
+    "fsspec.http",
+    "httpcore.connection",
     "httpcore.http11",
     "httpcore.http2",
+    "httpcore.proxy",
     "httpx",
     "kubernetes.client.rest",
+    "urllib3.connection",
     "urllib3.connectionpool",
+    "urllib3.poolmanager",
+    "urllib3.util.retry",
 )
 HIDDEN = "***"
 _PATTERNS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
         # Parameters of URLs, and fields of forms.
-        r"((?:x-amz-signature|x-amz-security-token|x-amz-credential|signature|authz|sig|[a-z]+_token)=)[^&\s'\"]+",
+        r"((?:x-amz-security-token|x-(?:amz|goog)-credential|signature|authz|sig|[a-z_]*token|passw(?:or)?d|secret"
+        r"|api_?key|macaroon)=)[^&\s'\"]+",
         # The login of a URL.
         r"(://)[^/\s@'\"]+(?=@)",
         # Bodies: keys that a store's token service makes, and tokens in JSON.
         r"(<(?:SecretAccessKey|SessionToken)>)[^<]+",
         r"([\"'](?:[a-z]*_?token|macaroon|secretAccessKey)[\"']\s*:\s*)[\"'][^\"']+[\"']",
         # Headers: as text, as a pair of Python's, and as a line of a canonical request. A value may hold blanks.
-        r"((?:authorization|x-amz-security-token|x-[a-z-]*token|set-cookie|cookie)['\"]?\s*[:,]\s*)"
+        r"((?:authorization|x-[a-z-]*(?:token|password|secret|key)|set-cookie|cookie)['\"]?\s*[:,]\s*)"
         r"(?:b?'[^']*'|b?\"[^\"]*\"|[^\r\n,}\]]+)",
         # What botocore.auth says.
         r"(signature:\s*)[0-9a-f]{20,}",

@@ -8,7 +8,7 @@ there. Older workflows have the elements directly below ``nifi``, and ``SQS`` an
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from airflow_provider_oscar.core.alterations import ENCODINGS, MERGE
@@ -84,11 +84,11 @@ class Element:
 
     kind: Kind
     name: str
-    fields: Mapping[str, str]
+    fields: Mapping[str, str] = field(repr=False)
     components: tuple[Component, ...] = ()
     steps: tuple[str, ...] = ()
     merging: Merging | None = None
-    ssl_context: Mapping[str, str] | None = None
+    ssl_context: Mapping[str, str] | None = field(default=None, repr=False)
 
     def get(self, field: str) -> str:
         """Return a field; empty if the workflow does not have it."""
