@@ -273,3 +273,21 @@ def test_a_repetition_beside_a_strangers_event_leaves_the_run_alone(world: World
     world.schedule(dag)
     second = world.runs(dag)[1]
     assert (second.objects, len(second.consumed), second.state) == ([], 1, "running")
+
+
+def test_a_run_that_time_made_is_not_skipped_because_nothing_came(world: World, place: MakePlace) -> None:
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.types import DagRunType
+
+    incoming = place()
+    dag = consumer(SCHEDULES["or time"](incoming), start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False)
+    world.add(dag)
+    world.tell(incoming.asset, made("a"))
+    world.schedule(dag)
+    world.end(dag, "success")
+    world.tell(incoming.asset, made("a"))
+    world.schedule(dag, start=False)
+    with db.transaction() as session:
+        session.get(DagRun, world.runs(dag)[1].id).run_type = DagRunType.SCHEDULED
+    world.schedule(dag)
+    assert (world.runs(dag)[1].objects, world.runs(dag)[1].state) == ([], "running")

@@ -11,7 +11,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from airflow_provider_oscar.core.errors import OscarProviderError, PermanentError, TransientError
+from airflow_provider_oscar.core.notifications import Notification, NotificationFormat
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
+from airflow_provider_oscar.ingest.notifications import as_listed
 
 MD5 = "d41d8cd98f00b204e9800998ecf8427e"
 WHEN = "2026-01-01T00:00:00.000Z"
@@ -47,6 +49,13 @@ def server():
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        def do_HEAD(self):
+            self.send_response(200)
+            for name, value in self.server.head.items():
+                if value is not None:
+                    self.send_header(name, value)
+            self.end_headers()
 
         def log_message(self, *args):
             pass
@@ -170,3 +179,49 @@ def test_keys_that_pages_repeat_are_all_there_and_a_token_that_comes_again_ends_
     server.pages = lambda token: answer(entry(), more(True, "same"))
     with pytest.raises(TransientError, match="same continuation token twice"):
         list(hook.list_pages("b"))
+
+
+TAGGED = {"ETag": f'"{MD5}"', "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT", "Content-Length": "1"}
+DIFFERENT = {
+    "as the listing": {},
+    "a second later, by rounding": {"Last-Modified": "Thu, 01 Jan 2026 00:00:01 GMT"},
+    "no time": {"Last-Modified": None},
+    "1970": {"Last-Modified": "Thu, 01 Jan 1970 00:00:00 GMT"},
+    "the time of the answer": {"Last-Modified": "Sun, 29 Nov 2026 10:00:00 GMT"},
+    "compressed by a web server": {"ETag": f'"{MD5}-gzip"'},
+    "compressed by another": {"ETag": f'"{MD5};br"'},
+    "weak": {"ETag": f'W/"{MD5}"'},
+    "in capitals": {"ETag": f'"{MD5.upper()}"'},
+    "without quotes": {"ETag": MD5},
+    "no tag, which the notification has": {"ETag": None},
+    "a version id that listings do not tell": {"x-amz-version-id": "v1"},
+}
+
+
+@pytest.mark.parametrize("change", DIFFERENT.values(), ids=DIFFERENT)
+def test_an_object_that_is_looked_at_is_the_one_that_is_listed(server, hook, change):
+    server.pages = lambda token: answer(entry(when="2026-01-01T00:00:00.999Z"))
+    server.head = {**TAGGED, **change}
+    told = Notification(source_format=NotificationFormat.PLAIN, container="b", key="a", etag=MD5)
+    (listed,) = hook.list_page("b").events
+    looked_at = as_listed(hook.head("b", "a"), told)
+    assert looked_at.id == listed.id
+    assert looked_at.partition_key == listed.partition_key
+
+
+@pytest.mark.parametrize("change", [{"ETag": f'"{"0" * 32}"'}, {"Content-Length": "2"}])
+def test_another_content_is_another_version(server, hook, change):
+    server.pages = lambda token: answer(entry())
+    server.head = {**TAGGED, **change}
+    (listed,) = hook.list_page("b").events
+    told = Notification(source_format=NotificationFormat.PLAIN, container="b", key="a")
+    assert as_listed(hook.head("b", "a"), told).id != listed.id
+
+
+def test_a_time_that_is_another_at_each_listing_makes_no_other_version(server, hook):
+    server.pages = lambda token: answer(entry(when="2026-01-01T00:00:00Z"))
+    (first,) = hook.list_page("b").events
+    server.pages = lambda token: answer(entry(when="2026-11-29T10:00:00Z"))
+    (second,) = hook.list_page("b").events
+    assert first.id == second.id
+    assert first.modified != second.modified
