@@ -9,10 +9,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Itera
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from enum import Enum, auto
 from typing import TypeVar
 
 from airflow_provider_oscar.core.errors import TransientError
-from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.core.objects import ObjectEvent, Reason
 from airflow_provider_oscar.watch.strategies.base import fingerprint
 
 T = TypeVar("T")
@@ -91,6 +92,15 @@ class Page:
         return self._digests
 
 
+class Unconfirmed(Enum):
+    """Why an object that a notification named is not reported."""
+
+    UNFINISHED = auto()
+    """It is still being written; to be looked at again soon."""
+    LISTING = auto()
+    """Only a listing can show it."""
+
+
 class EmptyListingGuard:
     """When a listing without any entry is trusted of a place that had some: after so many in a row.
 
@@ -148,6 +158,8 @@ class ListingSource(ABC):
     """
 
     interval: float
+    before_listing: Callable[[str], Awaitable[None]] | None = None
+    """Called with each directory before it is listed, where there are directories and notifications of them."""
 
     @property
     @abstractmethod
@@ -169,6 +181,20 @@ class ListingSource(ABC):
         :param pause: seconds that must pass in any case, after a failure; 0 otherwise.
         """
         await asyncio.sleep(max(pause, self.interval))
+        for page in tuple[Page, ...]():
+            yield page
+
+    async def look_up(self, key: str, reason: Reason) -> ObjectEvent | Unconfirmed | None:
+        """Look at one object that a notification named.
+
+        :param key: its key.
+        :param reason: how it came to be.
+        :return: the object as a listing shows it, or None if it is not there.
+        """
+        return Unconfirmed.LISTING
+
+    async def expand(self, key: str) -> AsyncGenerator[Page, None]:
+        """List a directory that appeared, where there are directories."""
         for page in tuple[Page, ...]():
             yield page
 

@@ -73,21 +73,12 @@ class DCacheArguments(DirectoryArguments):
                 root=source.container,
             )
 
-        notified = NotifiedSource(
+        return NotifiedSource(
             source,
             open_channel,
-            source.look_up,
-            expand=source.expand,
             reconcile_interval=self.reconcile_interval,
             spacing=min(_DCACHE_SPACING, self.poll_interval),
         )
-
-        async def watch(directory: str) -> None:
-            if notified.channel is not None:  # watched first and listed afterwards, so that nothing falls between
-                await notified.channel.watch(directory)
-
-        source.before_listing = watch
-        return notified
 
     def state_location(self) -> tuple[str, ...]:
         """Return connection, directory and whether it is the whole tree."""

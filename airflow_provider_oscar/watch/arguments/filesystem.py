@@ -8,14 +8,13 @@ from dataclasses import dataclass
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.fsspec_urls import FsspecUrl
-from airflow_provider_oscar.core.objects import Reason
 from airflow_provider_oscar.watch.arguments.base import DirectoryArguments
 from airflow_provider_oscar.watch.notifications.choice import NotificationKind, Notifications
 from airflow_provider_oscar.watch.notifications.listener import Channel
 from airflow_provider_oscar.watch.notifications.rucio import RucioChannel
 from airflow_provider_oscar.watch.source import ListingSource
 from airflow_provider_oscar.watch.sources.filesystem import FileSystemSource
-from airflow_provider_oscar.watch.sources.notified import NotifiedSource, Unconfirmed
+from airflow_provider_oscar.watch.sources.notified import NotifiedSource
 
 #: Least seconds between listings of a dataset that Rucio's messages call for.
 _RUCIO_SPACING = 2.0
@@ -70,13 +69,9 @@ class FileSystemArguments(DirectoryArguments):
                 name=url.path.strip("/"),
             )
 
-        async def only_listed(key: str, reason: Reason) -> Unconfirmed:
-            return Unconfirmed.LISTING
-
         return NotifiedSource(
             source,
             open_channel,
-            only_listed,
             reconcile_interval=chosen.reconcile_interval,
             spacing=min(_RUCIO_SPACING, self.poll_interval),
         )

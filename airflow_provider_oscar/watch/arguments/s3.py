@@ -67,7 +67,6 @@ class S3Arguments(WatchArguments):
         return NotifiedSource(
             source,
             open_channel,
-            source.look_up,
             reconcile_interval=chosen.reconcile_interval,
             spacing=self.poll_interval,
         )

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_oscar.core.objects import ObjectEvent, Reason
 from airflow_provider_oscar.hooks.connections import Connections
-from airflow_provider_oscar.watch.source import Page
+from airflow_provider_oscar.watch.source import Page, Unconfirmed
 from airflow_provider_oscar.watch.sources.directories import DirectorySource
-from airflow_provider_oscar.watch.sources.notified import Unconfirmed
 
 if TYPE_CHECKING:
     from airflow_provider_oscar.hooks.dcache import DCacheHook
@@ -103,7 +102,8 @@ class DCacheSource(DirectorySource["DCacheHook", "NamespaceEntry"]):
         async with self._store.hook() as hook:
             while waiting and (visited := visited + 1) <= self.max_directories:
                 directory = waiting.pop()
-                await self.before_listing(directory)
+                if self.before_listing is not None:
+                    await self.before_listing(directory)
                 entries = await self._store.call(lambda: hook.list_entries(directory))  # noqa: B023
                 yield Page(self.page(entries, first=False).events, incremental=True)
                 waiting.extend(entry.path for entry in entries if entry.is_directory)

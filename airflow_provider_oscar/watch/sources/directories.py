@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import islice
@@ -41,10 +41,6 @@ H = TypeVar("H", bound=Closable)
 E = TypeVar("E", bound=Entry)
 
 
-async def _watch_nothing(directory: str) -> None:
-    """Stand for notifications where there are none."""
-
-
 @dataclass(kw_only=True, eq=False)
 class DirectorySource(ListingSource, Generic[H, E]):
     """Lists a directory, or the whole tree below it, again and again.
@@ -63,8 +59,6 @@ class DirectorySource(ListingSource, Generic[H, E]):
     connections: Connections[H]
 
     def __post_init__(self) -> None:
-        self.before_listing: Callable[[str], Awaitable[None]] = _watch_nothing
-        """Called with each directory before it is listed."""
         self._store = self.connections.acquire(self.connection)
         self._empty_listings = EmptyListingGuard()
 
@@ -99,7 +93,8 @@ class DirectorySource(ListingSource, Generic[H, E]):
                         "watch a smaller part or raise the limit"
                     )
                 directory = waiting.popleft()
-                await self.before_listing(directory)
+                if self.before_listing is not None:
+                    await self.before_listing(directory)
                 count, unread = 0, sum(unreadable)
                 async with aclosing(self._batches(hook, directory, unreadable.append)) as batches:
                     async for batch in batches:

@@ -12,11 +12,10 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from dataclasses import KW_ONLY, dataclass
 from datetime import datetime, timedelta
-from enum import Enum, auto
 
 from airflow_provider_oscar.core.objects import ObjectEvent, Reason
 from airflow_provider_oscar.watch.notifications.listener import Channel, Delivery, NotificationListener
-from airflow_provider_oscar.watch.source import ListingSource, Page
+from airflow_provider_oscar.watch.source import ListingSource, Page, Unconfirmed
 
 #: Seconds a listing waits for the channel, so that one does where two would be needed.
 _CONNECT_PATIENCE = 10.0
@@ -29,19 +28,6 @@ _REST = 4.0
 _LOOK_AGAIN_AFTER = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
-class Unconfirmed(Enum):
-    """Why an object that a notification named is not reported."""
-
-    UNFINISHED = auto()
-    """It is still being written; to be looked at again soon."""
-    LISTING = auto()
-    """Only a listing can show it."""
-
-
-#: Looks at one object; None if it is not there.
-Confirm = Callable[[str, Reason], Awaitable[ObjectEvent | Unconfirmed | None]]
-#: Watches and lists a directory that appeared.
-Expand = Callable[[str], AsyncGenerator[Page, None]]
 #: Makes the channel; None if the connection offers no notifications.
 OpenChannel = Callable[[], Awaitable[Channel | None]]
 
@@ -59,8 +45,6 @@ class NotifiedSource(ListingSource):
 
     :param source: what lists the place.
     :param open_channel: makes the channel; asked again before each listing while it gives none.
-    :param confirm: looks at one object.
-    :param expand: lists a directory that appeared; None where there are no directories.
     :param reconcile_interval: seconds between full listings while the channel is open; the interval of ``source``
         applies while it is not.
     :param spacing: least seconds between listings that are called for; longer where a listing takes long.
@@ -69,15 +53,14 @@ class NotifiedSource(ListingSource):
 
     source: ListingSource
     open_channel: OpenChannel
-    confirm: Confirm
     _: KW_ONLY
-    expand: Expand | None = None
     reconcile_interval: float
     spacing: float
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
         self.interval = self.source.interval
+        self.source.before_listing = self._watch
         self.listener: NotificationListener | None = None
         self._rest = 0.0
         self._server_clock: tuple[datetime, float] | None = None
@@ -92,6 +75,10 @@ class NotifiedSource(ListingSource):
     def channel(self) -> Channel | None:
         """The channel while it is open."""
         return self.listener.channel if self.listener is not None and self.listener.connected else None
+
+    async def _watch(self, directory: str) -> None:
+        if self.channel is not None:  # watched first and listed afterwards, so that nothing falls between
+            await self.channel.watch(directory)
 
     def request_full_listing(self) -> None:
         """End :meth:`incremental` early."""
@@ -143,8 +130,9 @@ class NotifiedSource(ListingSource):
                 listener.changed.clear()
             deliveries = listener.drain(_KEYS_PER_PAGE)
             with self._missed_on_error(deliveries):
-                async for page in self._expanded(deliveries):
-                    yield page
+                for directory in [each for delivery in deliveries for each in delivery.directories]:
+                    async for page in self.source.expand(directory):
+                        yield page
                 page = await self._confirmed(deliveries)
             if page.events or self.clock() - beat >= self.interval:  # an empty page lets newcomers speak up
                 beat = self.clock()
@@ -162,13 +150,6 @@ class NotifiedSource(ListingSource):
             self.request_full_listing()
             raise
 
-    async def _expanded(self, deliveries: list[Delivery]) -> AsyncGenerator[Page, None]:
-        directories = [each for delivery in deliveries for each in delivery.directories] if self.expand else []
-        for directory in directories:
-            assert self.expand is not None
-            async for page in self.expand(directory):
-                yield page
-
     async def _confirmed(self, deliveries: list[Delivery]) -> Page:
         """Return those of the objects that are there and whole."""
         now = self.clock()
@@ -181,7 +162,7 @@ class NotifiedSource(ListingSource):
 
         async def look_up(key: str, reason: Reason) -> ObjectEvent | Unconfirmed | None:
             async with gate:
-                return await self.confirm(key, reason)
+                return await self.source.look_up(key, reason)
 
         found = await asyncio.gather(*(look_up(key, reason) for key, (reason, _) in wanted.items()))
         events: list[ObjectEvent] = []

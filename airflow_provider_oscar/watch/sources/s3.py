@@ -16,8 +16,13 @@ from airflow_provider_oscar.core.objects import ObjectEvent, Reason
 from airflow_provider_oscar.hooks.connections import Connections
 from airflow_provider_oscar.hooks.s3.listing import Progress
 from airflow_provider_oscar.watch.notifications.listener import SkipCounter
-from airflow_provider_oscar.watch.source import EmptyListingGuard, ListingSource, Page, closing_unless_at_work
-from airflow_provider_oscar.watch.sources.notified import Unconfirmed
+from airflow_provider_oscar.watch.source import (
+    EmptyListingGuard,
+    ListingSource,
+    Page,
+    Unconfirmed,
+    closing_unless_at_work,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook

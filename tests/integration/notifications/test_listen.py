@@ -111,7 +111,7 @@ def listening(hook: FakeHook, *, interval: float = 60) -> NotifiedSource:
     async def open_channel() -> Channel:
         return MinioChannel(connections=S3_CONNECTIONS, **place)
 
-    return NotifiedSource(source, open_channel, source.look_up, reconcile_interval=600, spacing=interval)
+    return NotifiedSource(source, open_channel, reconcile_interval=600, spacing=interval)
 
 
 async def test_objects_are_heard_of_and_looked_at(server: ListenServer) -> None:

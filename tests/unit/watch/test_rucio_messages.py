@@ -18,7 +18,7 @@ from airflow_provider_oscar.hooks.stomp.client import StompSettings
 from airflow_provider_oscar.triggers.objects import FileSystemNewObjectTrigger, S3NewObjectTrigger
 from airflow_provider_oscar.watch.notifications.rucio import RucioChannel
 from airflow_provider_oscar.watch.source import ListingSource, Page
-from airflow_provider_oscar.watch.sources.notified import NotifiedSource, Unconfirmed
+from airflow_provider_oscar.watch.sources.notified import NotifiedSource
 
 TOPIC = "/topic/rucio.events"
 TRANSFER = {
@@ -85,9 +85,6 @@ async def test_a_dataset_is_listed_when_a_message_names_it_and_after_each_connec
     async def open_channel() -> RucioChannel:
         return RucioChannel(TOPIC, conn_id="bus", scope="data", name="run1", open_settings=open_settings)
 
-    async def confirm(key: str, reason: object) -> Unconfirmed:
-        return Unconfirmed.LISTING
-
     async def follow() -> None:
         while True:
             async for _ in watched.full_listing():
@@ -101,7 +98,7 @@ async def test_a_dataset_is_listed_when_a_message_names_it_and_after_each_connec
 
     listing = Listing()
     with StompBroker() as broker:
-        watched = NotifiedSource(listing, open_channel, confirm, reconcile_interval=3600.0, spacing=0.0)
+        watched = NotifiedSource(listing, open_channel, reconcile_interval=3600.0, spacing=0.0)
         task = asyncio.create_task(follow())
         async with asyncio.timeout(60):
             await until(1)

@@ -18,7 +18,7 @@ from airflow_provider_oscar.hooks.s3.listing import ListingPage
 from airflow_provider_oscar.watch.notifications.listener import Channel, Delivery
 from airflow_provider_oscar.watch.source import ListingSource, Page
 from airflow_provider_oscar.watch.sources.dcache import DCacheSource
-from airflow_provider_oscar.watch.sources.notified import NotifiedSource, Unconfirmed
+from airflow_provider_oscar.watch.sources.notified import NotifiedSource
 from airflow_provider_oscar.watch.sources.s3 import S3Source
 from tests.unit.watch.conftest import NOON, FakeBucket, listed, quiet
 
@@ -213,16 +213,13 @@ async def test_a_watcher_that_is_cancelled_while_something_is_delivered_ends():
     async def open_channel() -> Channel:
         return SilentChannel()
 
-    async def confirm(key: str, reason: object) -> Unconfirmed:
-        return Unconfirmed.LISTING
-
     async def follow() -> None:
         async for _ in watched.full_listing():
             pass
         async for _ in watched.incremental(3600.0):
             pass
 
-    watched = NotifiedSource(FakeBucket({}), open_channel, confirm, reconcile_interval=3600.0, spacing=0.0)
+    watched = NotifiedSource(FakeBucket({}), open_channel, reconcile_interval=3600.0, spacing=0.0)
     task = asyncio.create_task(follow())
     await quiet()
     assert watched.listener is not None
