@@ -26,7 +26,6 @@ from airflow_provider_oscar.watch.notifications.listener import (
     Delivery,
     Detect,
     KeyReader,
-    SkipCounter,
 )
 
 log = logging.getLogger(__name__)
@@ -140,7 +139,6 @@ class KafkaChannel(BlockingChannel):
         self._open: list[TopicReader] = []
         self._offsets = Offsets()
         self._failed = False
-        self.skipped = SkipCounter(self.display_name)
         read: Detect = partial(detect, directory=self.directory, base=self.base)
         if self.pointers:
             read = partial(from_pointers, pointers=self.pointers)

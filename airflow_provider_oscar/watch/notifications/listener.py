@@ -18,6 +18,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar, TypeVar
 
 from airflow_provider_oscar.core.backoff import LoggedBackoff
@@ -62,6 +63,11 @@ class Channel(ABC):
     @abstractmethod
     def display_name(self) -> str:
         """Words for messages."""
+
+    @cached_property
+    def skipped(self) -> SkipCounter:
+        """Counts what is passed over."""
+        return SkipCounter(self.display_name)
 
     @abstractmethod
     def listen(self) -> AsyncGenerator[Delivery | None, None]:
@@ -238,24 +244,25 @@ class NotificationListener:
                 await self._read(backoff)
             except Exception as error:  # noqa: BLE001 - whatever it is, the place is listed meanwhile
                 pause = backoff.record_failure(error)
-                self.connected = False
-                self.missed = self.missed or self.channel.lossy
-                self._attempted.set()
-                self.changed.set()
+                self._connection_changed(connected=False)
                 await asyncio.sleep(pause)
 
     async def _read(self, backoff: LoggedBackoff) -> None:
         async with aclosing(self.channel.listen()) as stream:
             async for delivery in stream:
                 if not self.connected:
-                    self.connected, opened = True, self._clock()
-                    self.missed = self.missed or self.channel.lossy
-                    self._attempted.set()
-                    self.changed.set()
+                    opened = self._clock()
+                    self._connection_changed(connected=True)
                 elif backoff.failures and self._clock() - opened > _STEADY:
                     backoff.reset()
                 if delivery is not None:
                     await self._keep(delivery)
+
+    def _connection_changed(self, *, connected: bool) -> None:
+        self.connected = connected
+        self.missed = self.missed or self.channel.lossy
+        self._attempted.set()
+        self.changed.set()
 
     async def _keep(self, delivery: Delivery) -> None:
         while len(self._pending) >= self.channel.most_pending:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from airflow_provider_oscar.hooks.connections import Connections
-from airflow_provider_oscar.watch.notifications.listener import Channel, Delivery, KeyReader, SkipCounter, new_keys
+from airflow_provider_oscar.watch.notifications.listener import Channel, Delivery, KeyReader, new_keys
 
 if TYPE_CHECKING:
     import httpx
@@ -44,7 +44,6 @@ class MinioChannel(Channel):
     prefix: str
 
     def __post_init__(self) -> None:
-        self.skipped = SkipCounter(self.display_name)
         keys = partial(new_keys, bucket=self.bucket, prefix=self.prefix)
         self._keys = KeyReader(self.skipped, keys, what="lines")
 

@@ -18,7 +18,7 @@ from airflow.sdk import BaseHook
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.rucio_messages import read_message
 from airflow_provider_oscar.hooks.stomp.client import StompSettings, subscribe
-from airflow_provider_oscar.watch.notifications.listener import BlockingChannel, Delivery, SkipCounter
+from airflow_provider_oscar.watch.notifications.listener import BlockingChannel, Delivery
 
 if TYPE_CHECKING:
     import ssl
@@ -57,7 +57,6 @@ class RucioChannel(BlockingChannel):
 
     def __post_init__(self) -> None:
         super().__init__("stomp")
-        self.skipped = SkipCounter(self.display_name)
 
     @property
     def display_name(self) -> str:

@@ -17,7 +17,6 @@ from airflow_provider_oscar.watch.notifications.listener import (
     BlockingChannel,
     Delivery,
     KeyReader,
-    SkipCounter,
     new_keys,
 )
 
@@ -75,7 +74,6 @@ class SqsChannel(BlockingChannel):
         self._failed: list[str] = []
         self._acknowledging: asyncio.Task[None] | None = None
         self._fewer = asyncio.Event()
-        self.skipped = SkipCounter(self.display_name)
         self._keys = KeyReader(self.skipped, partial(new_keys, bucket=self.bucket, prefix=self.prefix))
 
     @property
