@@ -137,8 +137,11 @@ class _Reader:
             return None
         if isinstance(body, list):
             return self._each(body, depth)
-        if isinstance(body, str) and "://" in body:
-            body = {"uri": body}
+        if isinstance(body, str):
+            written = decode_json(body)  # JSON in JSON, as a library writes it that is given a text
+            if isinstance(written, (Mapping, list)):
+                return self.read(written, depth + 1)
+            body = {"uri": body} if "://" in body else body
         return self._known(body, depth) if isinstance(body, Mapping) else None
 
     def _each(self, bodies: list[object], depth: int) -> list[Notification] | None:
@@ -227,7 +230,7 @@ class _Reader:
     def _content(self, value: object, depth: int) -> list[Notification] | None:
         if isinstance(value, str):
             value = decode_json(value)
-        if not isinstance(value, (Mapping, list)):
+        if not isinstance(value, (Mapping, list, str)):
             return None
         before = len(self.unread)
         found = self.read(value, depth + 1)

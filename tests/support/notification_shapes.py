@@ -196,4 +196,6 @@ OTHERS: dict[str, object] = {
         ]
     },
     "an envelope of another name": {"job": {"inputs": {"bucket": "b", "key": "in/a b"}}},
+    "json in json": json.dumps({"bucket": "b", "key": "in/a b"}),
+    "json in json in an envelope": {"data": json.dumps(json.dumps({"bucket": "b", "key": "in/a b"}))},
 }
