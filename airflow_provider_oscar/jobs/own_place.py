@@ -88,7 +88,7 @@ def is_about_its_object(job: RunningJob, manifest: Manifest) -> bool:
     # However whoever gave the object wrote its tag: quoted, weak, or as a proxy decorates it.
     tags = {normalised_etag(each) for each in (job.object_etag, found.etag)} if is_s3 else set()
     return (
-        _address(found.uri) == _address(job.object_uri)
+        (_address(found.uri) or found.uri) == (_address(job.object_uri) or job.object_uri)
         and len({job.object_size, found.size} - {None}) < 2
         and len(tags - {""}) < 2
     )

@@ -166,6 +166,13 @@ def test_another_spelling_of_the_tag_is_the_same_version(tag):
     assert is_authentic(job, about(job=job), oscar_operator().verifies)
 
 
+def test_an_object_of_another_file_system_is_compared_by_its_uri():
+    given = dataclasses.replace(GIVEN, object_uri="gs://in/a", object_etag="")
+    assert is_authentic(given, about(uri="gs://in/a", job=given), oscar_operator().verifies)
+    for other in ("gs://in/b", "s3://in/a", "file:///etc/passwd"):
+        assert not is_authentic(given, about(uri=other, job=given), oscar_operator().verifies)
+
+
 def test_what_nobody_noted_of_an_object_is_not_compared():
     task = oscar_operator()
     for job in (
