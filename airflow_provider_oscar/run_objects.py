@@ -11,15 +11,19 @@ from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, quoted
 from airflow_provider_oscar.core.events import parse_object, parse_outputs
 from airflow_provider_oscar.core.fsspec_urls import OWN_SCHEMES, FsspecUrl
-from airflow_provider_oscar.core.objects import ObjectEvent, StoreType, split_uri
+from airflow_provider_oscar.core.objects import (
+    DEFAULT_DCACHE_CONNECTION,
+    DEFAULT_S3_CONNECTION,
+    ObjectEvent,
+    StoreType,
+    split_uri,
+)
 from airflow_provider_oscar.hooks.filesystem.hook import FileSystemHook
 
 #: DAG param, or key of a run's configuration, by which a run started by hand names its object.
 URI_PARAM = "object_uri"
 #: The same for the connection of an ``s3://`` URI, which does not name one.
 CONNECTION_PARAM = "object_conn_id"
-DEFAULT_S3_CONNECTION = "oscar_s3_default"
-DEFAULT_DCACHE_CONNECTION = "dcache_default"
 
 
 @airflow_errors()

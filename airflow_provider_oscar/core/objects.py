@@ -209,8 +209,9 @@ def utf8(text: str) -> bytes:
         return text.encode("utf-8", "surrogatepass")
 
 
-#: The connection of a dCache URI that names none.
-_DCACHE_DEFAULT = "dcache_default"
+#: The connections that are used where none is named.
+DEFAULT_S3_CONNECTION = "oscar_s3_default"
+DEFAULT_DCACHE_CONNECTION = "dcache_default"
 
 
 def split_uri(uri: str) -> tuple[StoreType, str, str]:
@@ -224,7 +225,7 @@ def split_uri(uri: str) -> tuple[StoreType, str, str]:
     parts = urlsplit(uri, allow_fragments=False)
     authority = parts.netloc
     if parts.scheme == StoreType.DCACHE and uri.startswith("dcache:///"):
-        authority = _DCACHE_DEFAULT
+        authority = DEFAULT_DCACHE_CONNECTION
     if parts.scheme not in (StoreType.S3, StoreType.DCACHE) or not authority or parts.query or "@" in authority:
         login = " with a login" if "@" in authority else ""
         raise DefinitionError(

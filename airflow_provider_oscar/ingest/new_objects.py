@@ -18,11 +18,10 @@ from fsspec import available_protocols
 from airflow_provider_oscar.core.errors import DefinitionError, bare_url, quoted
 from airflow_provider_oscar.core.filters import DEFAULT_IGNORED
 from airflow_provider_oscar.core.fsspec_urls import OWN_SCHEMES, FsspecUrl
-from airflow_provider_oscar.core.objects import ObjectEvent, utf8
+from airflow_provider_oscar.core.objects import DEFAULT_DCACHE_CONNECTION, DEFAULT_S3_CONNECTION, ObjectEvent, utf8
 from airflow_provider_oscar.core.words import nearest
 from airflow_provider_oscar.ingest.policies import Batch, Each, Group, Policy
 from airflow_provider_oscar.rucio_fs import schemes
-from airflow_provider_oscar.run_objects import DEFAULT_DCACHE_CONNECTION, DEFAULT_S3_CONNECTION
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.asset import BaseAsset

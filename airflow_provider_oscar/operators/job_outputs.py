@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_oscar.core.checks import is_template
 from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError, bare_url, quoted
 from airflow_provider_oscar.core.events import MOST_TOLD, describe_outputs
-from airflow_provider_oscar.core.objects import StoreType, split_uri
+from airflow_provider_oscar.core.objects import DEFAULT_S3_CONNECTION, StoreType, split_uri
 from airflow_provider_oscar.core.output_rules import OutputRule, read_output_rules
 from airflow_provider_oscar.jobs.manifest import Manifest
 from airflow_provider_oscar.jobs.own_place import is_claimed_by, is_from
@@ -21,8 +21,6 @@ from airflow_provider_oscar.operators.job_access import withdraw_access
 if TYPE_CHECKING:
     from airflow_provider_oscar.operators.job import JobOperator
 
-#: Connection of outputs, unless another one is given or named by their URI.
-OUTPUT_CONN_ID = "oscar_s3_default"
 #: In what a task returns: the places its outputs went to by their names, with their connections.
 PLACES = "output_places"
 
@@ -33,7 +31,7 @@ def output_connection(uri: str, conn_id: str) -> str:
     :param uri: of the output.
     :param conn_id: that was given for it.
     """
-    if conn_id != OUTPUT_CONN_ID or not uri.startswith(f"{StoreType.DCACHE}://"):
+    if conn_id != DEFAULT_S3_CONNECTION or not uri.startswith(f"{StoreType.DCACHE}://"):
         return conn_id
     return split_uri(uri)[1]
 
@@ -45,7 +43,7 @@ def checked_outputs(task_id: str, value: Mapping[str, object] | None) -> Mapping
     :param value: the argument.
     """
     if isinstance(value, Mapping):  # and no XComArg
-        read_output_rules(value, OUTPUT_CONN_ID, f"task {task_id!r}")
+        read_output_rules(value, DEFAULT_S3_CONNECTION, f"task {task_id!r}")
     return value
 
 
@@ -55,7 +53,7 @@ def output_rules(task: JobOperator[Any]) -> tuple[OutputRule, ...]:
     :param task: the task.
     :raises DefinitionError: for what is not a rule, or one place with two connections.
     """
-    own = task.output_conn_id if task.output_uri.startswith("s3://") else OUTPUT_CONN_ID
+    own = task.output_conn_id if task.output_uri.startswith("s3://") else DEFAULT_S3_CONNECTION
     rules = read_output_rules(task.outputs, own, f"task {task.task_id!r}")
     if rules and not task.output_uri:
         raise DefinitionError(f"task {task.task_id!r} has outputs and no output_uri, where manifest and log go")

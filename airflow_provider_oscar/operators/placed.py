@@ -15,11 +15,12 @@ from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.base_arguments import CommonArguments, OperatorArguments, checks_arguments
 from airflow_provider_oscar.core.checks import check_value
 from airflow_provider_oscar.core.errors import DefinitionError, LostContactError
+from airflow_provider_oscar.core.objects import DEFAULT_S3_CONNECTION
 from airflow_provider_oscar.core.words import nearest
 from airflow_provider_oscar.jobs.backend import find_backend, require_backend
 from airflow_provider_oscar.operators.choosing import as_mapping
 from airflow_provider_oscar.operators.job import JobOperator
-from airflow_provider_oscar.operators.job_outputs import OUTPUT_CONN_ID, PLACES, described, output_connection
+from airflow_provider_oscar.operators.job_outputs import PLACES, described, output_connection
 from airflow_provider_oscar.operators.placed_job import PlacedJobOperator
 from airflow_provider_oscar.operators.placement import PlacementBranchOperator
 from airflow_provider_oscar.operators.placement_of_many import PlacementOfManyOperator
@@ -194,7 +195,7 @@ def placed(
     )
     common: dict[str, Any] = {name: arguments[name] for name in _OF_ALL if name in arguments}
     choice: dict[str, Any] = {**common, "policy": plan.policy, "force": force, "requires": requires, "learn": learn}
-    output_conn_id = str(arguments.get("output_conn_id", OUTPUT_CONN_ID))
+    output_conn_id = str(arguments.get("output_conn_id", DEFAULT_S3_CONNECTION))
     stored = {"output_uri": output_uri, "output_conn_id": output_conn_id}
     again: dict[str, Any] = {
         **choice,

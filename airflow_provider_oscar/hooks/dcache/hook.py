@@ -27,7 +27,7 @@ from airflow_provider_oscar.core.errors import (
     TransientError,
     quoted,
 )
-from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.core.objects import DEFAULT_DCACHE_CONNECTION, ObjectEvent
 from airflow_provider_oscar.core.staging import StageIn, StageOutWebDAV
 from airflow_provider_oscar.hooks.base import NamedByConnection
 from airflow_provider_oscar.hooks.dcache import rest, staging, webdav
@@ -68,7 +68,7 @@ class DCacheHook(NamedByConnection):
     """
 
     conn_name_attr = "dcache_conn_id"
-    default_conn_name = "dcache_default"
+    default_conn_name = DEFAULT_DCACHE_CONNECTION
     conn_type = "dcache"
     hook_name = "dCache / WebDAV"
 

@@ -30,7 +30,7 @@ from airflow_provider_oscar.core.errors import (
     TransientError,
     quoted,
 )
-from airflow_provider_oscar.core.objects import ObjectEvent, StoreType, normalised_etag
+from airflow_provider_oscar.core.objects import DEFAULT_S3_CONNECTION, ObjectEvent, StoreType, normalised_etag
 from airflow_provider_oscar.core.staging import StageIn, StageOutS3Post
 from airflow_provider_oscar.hooks.base import NamedByConnection
 from airflow_provider_oscar.hooks.http.closing import closes_itself
@@ -64,7 +64,7 @@ class OscarS3Hook(NamedByConnection):
     """
 
     conn_name_attr = "s3_conn_id"
-    default_conn_name = "oscar_s3_default"
+    default_conn_name = DEFAULT_S3_CONNECTION
     conn_type = "oscar_s3"
     hook_name = "OSCAR S3"
 
