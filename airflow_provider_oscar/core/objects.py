@@ -198,7 +198,8 @@ def normalised_etag(etag: str) -> str:
     # An expression takes a microsecond, and a listing has hundreds of thousands of tags.
     if bare.endswith(_CODINGS):
         bare = _COMPRESSED.sub("", bare)
-    return bare.lower() if len(bare) >= 32 and not bare.islower() and _HEX.fullmatch(bare) else bare
+    lower = bare.lower()
+    return lower if lower != bare and len(bare) >= 32 and _HEX.fullmatch(bare) else bare
 
 
 def utf8(text: str) -> bytes:
