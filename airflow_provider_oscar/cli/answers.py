@@ -18,7 +18,8 @@ from rich.text import Text
 
 from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError
 
-#: Exit code of a program whose reader went away, as shells know it (128 + SIGPIPE).
+#: Exit codes of a program that Ctrl-C ended, and of one whose reader went away, as shells know them (128 + signal).
+_INTERRUPTED = 130
 _BROKEN_PIPE = 141
 
 
@@ -34,6 +35,9 @@ def reports_errors(function: Callable[[argparse.Namespace], None]) -> Callable[[
             # A reader such as `head` has seen enough; what is buffered goes nowhere, or Python complains.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(_BROKEN_PIPE) from None
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            raise SystemExit(_INTERRUPTED) from None
         except AirflowNotFoundException as error:
             raise SystemExit(f"error: {error}; `airflow connections list` shows those in the database") from error
         except OSError as error:

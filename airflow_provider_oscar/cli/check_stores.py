@@ -37,6 +37,7 @@ def s3_checks(connection: Connection, options: argparse.Namespace) -> Iterator[C
     store = _Store(connection.conn_id, options.place)
     yield Check("latency and login", store.login, gate=True)
     if not options.place:
+        yield Check("rights", store.rights, needed=False)
         return
     yield Check("list", store.listing)
     yield Check("clock difference", store.clock, needed=False)
@@ -75,6 +76,9 @@ class _Store:
         if not done:
             raise DefinitionError(words)
         return words
+
+    def rights(self) -> str:
+        raise DefinitionError("not tried: say where by --place s3://bucket/prefix")
 
     def listing(self) -> str:
         with self._asked(f"list {quoted(self._prefix or '/')}"):

@@ -14,12 +14,22 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: Types of connections that never lead to OSCAR; others, such as ``http``, may.
+_OTHERS = frozenset({"oscar_s3", "aws", "dcache", "interlink", "kubernetes"})
+
 
 def oscar_hook(options: argparse.Namespace) -> OscarHook:
-    """Return the hook of the connection that ``--conn-id`` names."""
+    """Return the hook of the connection that ``--conn-id`` names.
+
+    :raises DefinitionError: if that is one of another system.
+    """
     from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 
-    return OscarHook(options.conn_id)
+    hook = OscarHook(options.conn_id)
+    conn_type = str(hook.connection.conn_type)
+    if conn_type in _OTHERS:
+        raise DefinitionError(f"connection {options.conn_id!r} is of type {conn_type!r}; expected one of type 'oscar'")
+    return hook
 
 
 def of_service(hook: OscarHook, service: str, flow: Flow[T]) -> T:

@@ -58,6 +58,11 @@ QUOTAS = GroupCommand(
 def quotas_get(options: argparse.Namespace) -> None:
     """Print what a user may use, and uses."""
     hook = oscar_hook(options)
+    if not options.user and not hook.uses_oidc:
+        raise DefinitionError(
+            f"connection {options.conn_id!r} logs in with a password, which is the administrator's, who has no quota; "
+            "name a user"
+        )
     print_document(hook.run(hook.get_quota(options.user)), options.output)
 
 

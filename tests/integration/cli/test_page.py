@@ -17,6 +17,7 @@ from airflow_provider_oscar.operators.placement_store import PLACEMENT_RUNS, rec
 from airflow_provider_oscar.placement.history import RunRecord, encode_records
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+TARGET_KEY = recent_key("page-hpc")
 TASK = ("page_dag", "run:1", "infer", -1)
 MANIFEST = {
     "submission_id": "infer-1",
@@ -38,7 +39,7 @@ def rows(airflow_db):
     from airflow.models.dag import DagModel
     from airflow.models.dagbundle import DagBundleModel
     from airflow.utils.session import create_session
-    from sqlalchemy import insert
+    from sqlalchemy import delete, insert, select
     from uuid6 import uuid7
 
     with create_session() as session:
@@ -73,18 +74,27 @@ def rows(airflow_db):
             insert(tables.RenderedTaskInstanceFields.__table__).values({**rendered, "rendered_fields": given})
         )
         asset = tables.AssetModel(name="page_inbox", uri="page_inbox", group="asset", extra={})
-        targets = tables.AssetModel(name=PLACEMENT_RUNS.name, uri=PLACEMENT_RUNS.uri, group="oscar")
+        targets = session.scalar(select(tables.AssetModel).where(tables.AssetModel.uri == PLACEMENT_RUNS.uri))
+        made = targets is None
+        targets = targets or tables.AssetModel(name=PLACEMENT_RUNS.name, uri=PLACEMENT_RUNS.uri, group="oscar")
         trigger = tables.Trigger(classpath="x.Y", kwargs={})
         session.add_all([asset, targets, trigger])
         session.flush()
         session.add(tables.AssetWatcherModel(name="w", asset_id=asset.id, trigger_id=trigger.id))
-        record = RunRecord(target="hpc-cpu", ended_at=NOON.timestamp(), run=10.0, submission_id="infer-1")
+        record = RunRecord(target="page-hpc", ended_at=NOON.timestamp(), run=10.0, submission_id="infer-1")
         for one, key, value in (
             (asset, "watcher:a", WATCHER),
-            (targets, recent_key("hpc-cpu"), encode_records([record])),
+            (targets, TARGET_KEY, encode_records([record])),
         ):
             state = {"asset_id": one.id, "key": key, "value": json.dumps(value), "updated_at": NOON}
             session.add(tables.AssetStateStoreModel(**state))
+        known = targets.id
+    yield
+    with create_session() as session:  # other tests of this process have records of their own
+        of_target = (tables.AssetStateStoreModel.asset_id == known, tables.AssetStateStoreModel.key == TARGET_KEY)
+        session.execute(delete(tables.AssetStateStoreModel).where(*of_target))
+        if made:
+            session.execute(delete(tables.AssetModel).where(tables.AssetModel.id == known))
 
 
 @pytest.fixture
@@ -115,7 +125,7 @@ def test_decisions_are_listed_with_what_came(asked):
 
 
 def test_targets_are_listed_with_their_circuit(asked):
-    (target,) = (each for each in asked(page.placements_targets) if each["name"] == "hpc-cpu")
+    (target,) = (each for each in asked(page.placements_targets) if each["name"] == "page-hpc")
     assert (target["circuit"], target["jobs"], target["median_seconds"]) == ("closed", 1, 10.0)
 
 

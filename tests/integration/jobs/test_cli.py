@@ -139,6 +139,30 @@ def test_check_passes_on_every_connection_of_the_embedded_platform(airflow, plat
         assert not any("(s)" in row["detail"] or "Exception" in row["detail"] for row in rows)
 
 
+def test_check_says_that_rights_in_a_store_need_a_place(airflow, platform):
+    login, rights = json.loads(airflow("check", "oscar_s3_default", "-o", "json"))
+    assert (login["result"], rights["result"]) == ("ok", "warning")
+    assert "say where by --place s3://" in rights["detail"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("services", "list", "-c", "oscar_s3_default"), "is of type 'oscar_s3'; expected one of type 'oscar'"),
+        (("quotas", "get"), "the administrator's, who has no quota; name a user"),
+    ],
+    ids=["another system", "administrator"],
+)
+def test_a_connection_that_does_not_fit_is_said_before_anything_is_asked(airflow, platform, words, message):
+    with pytest.raises(SystemExit, match=message):
+        airflow(*words)
+
+
+def test_no_volumes_are_said_to_people_and_an_empty_list_to_programs(airflow, platform):
+    assert airflow("volumes", "list") == "No data found\n"
+    assert json.loads(airflow("volumes", "list", "-o", "json")) == []
+
+
 def test_volumes_quotas_images_logs_and_metrics(airflow, platform, monkeypatch):
     assert airflow("volumes", "create", "by-cli-weights", "1Gi") == "by-cli-weights: created\n"
     assert json.loads(airflow("volumes", "list", "by-cli-weights", "-o", "json"))["name"] == "by-cli-weights"
