@@ -49,10 +49,20 @@ T = TypeVar("T")
 #: Seconds that an outside system may take to answer the page.
 DEADLINE = 20.0
 STATIC = {
-    "app.js": "text/javascript",
-    "health.js": "text/javascript",
-    "parts.js": "text/javascript",
-    "server.js": "text/javascript",
+    **dict.fromkeys(
+        (
+            "app.js",
+            "flow.js",
+            "health.js",
+            "jobs.js",
+            "parts.js",
+            "placements.js",
+            "results.js",
+            "selection.js",
+            "server.js",
+        ),
+        "text/javascript",
+    ),
     "style.css": "text/css",
     "icon.svg": "image/svg+xml",
     "icon-dark.svg": "image/svg+xml",

@@ -61,13 +61,20 @@ export function bytes(count) {
 }
 
 export function percent(share) {
-  return typeof share === "number" ? h("span", { class: "number" }, `${Math.round(share * 100)} %`) : h("span", { class: "faint" }, "–");
+  return typeof share === "number"
+    ? h("span", { class: "number" }, `${Math.round(share * 100)} %`)
+    : h("span", { class: "faint" }, "–");
 }
 
 // A cost, in whatever unit the targets' cost_per_hour has.
 export function amount(value) {
   if (typeof value !== "number") return h("span", { class: "faint" }, "–");
-  const words = value === 0 || value >= 0.1 ? value.toFixed(2) : value >= 0.0001 ? value.toFixed(1 - Math.floor(Math.log10(value))) : "< 0.0001";
+  const words =
+    value === 0 || value >= 0.1
+      ? value.toFixed(2)
+      : value >= 0.0001
+        ? value.toFixed(1 - Math.floor(Math.log10(value)))
+        : "< 0.0001";
   return h("span", { class: "number", title: String(value) }, words);
 }
 
@@ -93,38 +100,70 @@ export function when(text) {
 export const counted = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
 
 const WORDS = {
-  success: "Succeeded", failed: "Failed", running: "Running", deferred: "Waiting", queued: "Queued", scheduled: "Scheduled",
-  up_for_retry: "Will retry", upstream_failed: "Upstream failed", up_for_reschedule: "Waiting", restarting: "Restarting",
+  success: "Succeeded",
+  failed: "Failed",
+  running: "Running",
+  deferred: "Waiting",
+  queued: "Queued",
+  scheduled: "Scheduled",
+  up_for_retry: "Will retry",
+  upstream_failed: "Upstream failed",
+  up_for_reschedule: "Waiting",
+  restarting: "Restarting",
 };
 
 export function state(name) {
   if (!name) return h("span", { class: "faint" }, "–");
-  return h("span", { class: `state state-${name}` }, h("span", { class: "dot", "aria-hidden": "true" }), WORDS[name] ?? name);
+  return h(
+    "span",
+    { class: `state state-${name}` },
+    h("span", { class: "dot", "aria-hidden": "true" }),
+    WORDS[name] ?? name,
+  );
 }
 
 export function mark(kind, ...words) {
   return h("span", { class: `state state-${kind}` }, h("span", { class: "dot", "aria-hidden": "true" }), ...words);
 }
 
-const VERDICTS = { proven: "success", refuted: "failed", observed: "up_for_retry", unsigned: "up_for_retry", unknown: "queued" };
+const VERDICTS = {
+  proven: "success",
+  refuted: "failed",
+  observed: "up_for_retry",
+  unsigned: "up_for_retry",
+  unknown: "queued",
+};
 
 // What a result is worth: a manifest that verifies, or the reason why it proves nothing.
 export function verdict(proof) {
   if (!proof) return null;
-  return h("p", { class: `verdict verdict-${proof.state}`, role: proof.state === "refuted" ? "alert" : "note" }, mark(VERDICTS[proof.state] ?? "queued", h("span", {}, proof.words)));
+  return h(
+    "p",
+    { class: `verdict verdict-${proof.state}`, role: proof.state === "refuted" ? "alert" : "note" },
+    mark(VERDICTS[proof.state] ?? "queued", h("span", {}, proof.words)),
+  );
 }
 
 // The steps an object took, on one line, with the time from each to the next.
 export function way(steps) {
   const reached = steps.filter((step) => step.state === "done").length;
   let before = null;
-  return h("ol", { class: "way", "aria-label": `${reached} of ${steps.length} steps done` }, steps.map((step) => {
-    const at = step.at ? Date.parse(step.at) : null;
-    const took = at !== null && before !== null ? duration(Math.max((at - before) / 1000, 0)) : "";
-    if (at !== null) before = at;
-    const words = step.state === "broken" ? ", failed" : step.state === "open" ? ", not yet" : "";
-    return h("li", { class: step.state, title: at === null ? null : moment(at) }, h("span", { class: "step" }, step.name, words ? h("span", { class: "unseen" }, words) : null), took ? h("span", { class: "took number" }, `+${took}`) : null);
-  }));
+  return h(
+    "ol",
+    { class: "way", "aria-label": `${reached} of ${steps.length} steps done` },
+    steps.map((step) => {
+      const at = step.at ? Date.parse(step.at) : null;
+      const took = at !== null && before !== null ? duration(Math.max((at - before) / 1000, 0)) : "";
+      if (at !== null) before = at;
+      const words = step.state === "broken" ? ", failed" : step.state === "open" ? ", not yet" : "";
+      return h(
+        "li",
+        { class: step.state, title: at === null ? null : moment(at) },
+        h("span", { class: "step" }, step.name, words ? h("span", { class: "unseen" }, words) : null),
+        took ? h("span", { class: "took number" }, `+${took}`) : null,
+      );
+    }),
+  );
 }
 
 // A URI as people write it; what decodes to control or direction characters stays encoded, since it would lie.
@@ -142,20 +181,29 @@ export function path(uri) {
   if (!uri) return h("span", { class: "faint" }, "–");
   const text = readable(uri);
   const cut = text.lastIndexOf("/", text.length - 2) + 1;
-  return h("span", { class: "path", title: uri }, cut ? h("span", { class: "path-head" }, text.slice(0, cut)) : null, h("span", {}, text.slice(cut)));
+  return h(
+    "span",
+    { class: "path", title: uri },
+    cut ? h("span", { class: "path-head" }, text.slice(0, cut)) : null,
+    h("span", {}, text.slice(cut)),
+  );
 }
 
 // Airflow shows the page in a frame that may not open windows: its own router goes where the link says.
 export function airflowLink(url, ...children) {
-  return h("a", {
-    href: url,
-    onclick: (event) => {
-      if (window.parent === window || event.metaKey || event.ctrlKey) return;
-      event.preventDefault();
-      window.parent.history.pushState({}, "", url);
-      window.parent.dispatchEvent(new window.parent.PopStateEvent("popstate"));
+  return h(
+    "a",
+    {
+      href: url,
+      onclick: (event) => {
+        if (window.parent === window || event.metaKey || event.ctrlKey) return;
+        event.preventDefault();
+        window.parent.history.pushState({}, "", url);
+        window.parent.dispatchEvent(new window.parent.PopStateEvent("popstate"));
+      },
     },
-  }, ...children);
+    ...children,
+  );
 }
 
 // How long something runs already.
@@ -171,7 +219,8 @@ export function tick(root = document) {
     const words = ago(element.dateTime);
     if (element.textContent !== words) element.textContent = words;
   }
-  for (const element of root.querySelectorAll("[data-since]")) element.textContent = duration((Date.now() - Date.parse(element.dataset.since)) / 1000);
+  for (const element of root.querySelectorAll("[data-since]"))
+    element.textContent = duration((Date.now() - Date.parse(element.dataset.since)) / 1000);
 }
 
 // Elements of a list that are kept: one is made again only if what it shows changed, so focus, selection and scrolling stay.
@@ -211,10 +260,32 @@ export function keyed(parent, make) {
 // A table whose rows are kept.
 export function table(columns, caption) {
   const body = h("tbody");
-  const element = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
-    h("table", {}, h("caption", { class: "unseen" }, caption),
-      h("thead", {}, h("tr", {}, columns.map((column) => h("th", { scope: "col", class: column.class }, column.title)))), body));
-  const update = keyed(body, (row) => h("tr", {}, columns.map((column) => h("td", { class: column.class, "data-title": column.title }, column.cell(row)))));
+  const element = h(
+    "div",
+    { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+    h(
+      "table",
+      {},
+      h("caption", { class: "unseen" }, caption),
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          columns.map((column) => h("th", { scope: "col", class: column.class }, column.title)),
+        ),
+      ),
+      body,
+    ),
+  );
+  const update = keyed(body, (row) =>
+    h(
+      "tr",
+      {},
+      columns.map((column) => h("td", { class: column.class, "data-title": column.title }, column.cell(row))),
+    ),
+  );
   return { element, update };
 }
 
@@ -223,8 +294,13 @@ export function empty(title, ...words) {
 }
 
 export function facts(pairs) {
-  return h("dl", { class: "facts" }, pairs.filter(([, value]) => value !== null && value !== undefined && value !== "").map(
-    ([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+  return h(
+    "dl",
+    { class: "facts" },
+    pairs
+      .filter(([, value]) => value !== null && value !== undefined && value !== "")
+      .map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))),
+  );
 }
 
 const PHASES = ["queued", "stage-in", "run", "stage-out"];
@@ -235,7 +311,13 @@ export function phaseBar(phases) {
   const total = known.reduce((sum, name) => sum + phases[name], 0);
   if (!total) return h("span", { class: "faint" }, "–");
   const words = known.map((name) => `${name} ${duration(phases[name])}`).join(", ");
-  const picture = svg("svg", { viewBox: "0 0 100 10", preserveAspectRatio: "none", class: "bar", role: "img", "aria-label": words });
+  const picture = svg("svg", {
+    viewBox: "0 0 100 10",
+    preserveAspectRatio: "none",
+    class: "bar",
+    role: "img",
+    "aria-label": words,
+  });
   let x = 0;
   for (const name of known) {
     const width = (phases[name] / total) * 100;
@@ -246,37 +328,62 @@ export function phaseBar(phases) {
 }
 
 export function legend() {
-  return h("ul", { class: "legend", "aria-label": "Colours of the phases" }, PHASES.map((name) => h("li", {}, h("span", { class: `swatch phase-${name}` }), name)));
+  return h(
+    "ul",
+    { class: "legend", "aria-label": "Colours of the phases" },
+    PHASES.map((name) => h("li", {}, h("span", { class: `swatch phase-${name}` }), name)),
+  );
 }
 
 // Box plots of what jobs took, one panel per phase, one box per target, all on a scale of their own panel.
 export function boxPlots(boxes) {
   const targets = [...new Set(boxes.map((box) => box.target))];
-  return h("div", { class: "plots" }, PHASES.filter((phase) => boxes.some((box) => box.phase === phase)).map((phase) => {
-    const of = new Map(boxes.filter((box) => box.phase === phase).map((box) => [box.target, box]));
-    const top = Math.max(...[...of.values()].map((box) => box.max)) || 1;
-    const height = targets.length * 34 + 26;
-    const scale = (value) => 126 + (value / top) * 180;
-    const words = [...of.values()].map((box) => `${box.target}: median ${duration(box.median)}, from ${duration(box.min)} to ${duration(box.max)}, ${counted(box.count, "job")}`).join("; ");
-    const picture = svg("svg", { viewBox: `0 0 320 ${height}`, role: "img", "aria-label": `${phase}. ${words}`, class: "plot" });
-    targets.forEach((target, index) => {
-      const y = index * 34 + 20;
-      const label = svg("text", { x: 118, y: y + 4, class: "plot-label", "text-anchor": "end" });
-      label.textContent = target.length > 18 ? `${target.slice(0, 17)}…` : target;
-      picture.append(label);
-      const box = of.get(target);
-      if (!box) return;
-      picture.append(
-        svg("line", { x1: scale(box.min), x2: scale(box.max), y1: y, y2: y, class: "whisker" }),
-        svg("rect", { x: scale(box.q1), width: Math.max(scale(box.q3) - scale(box.q1), 2), y: y - 8, height: 16, rx: 2, class: `box phase-${phase}` }),
-        svg("line", { x1: scale(box.median), x2: scale(box.median), y1: y - 8, y2: y + 8, class: "median" }),
-      );
-    });
-    const least = svg("text", { x: 126, y: height - 4, class: "plot-tick" });
-    least.textContent = "0";
-    const most = svg("text", { x: 306, y: height - 4, class: "plot-tick", "text-anchor": "end" });
-    most.textContent = duration(top);
-    picture.append(svg("line", { x1: 126, x2: 306, y1: height - 16, y2: height - 16, class: "axis" }), least, most);
-    return h("figure", {}, h("figcaption", {}, phase), picture);
-  }));
+  return h(
+    "div",
+    { class: "plots" },
+    PHASES.filter((phase) => boxes.some((box) => box.phase === phase)).map((phase) => {
+      const of = new Map(boxes.filter((box) => box.phase === phase).map((box) => [box.target, box]));
+      const top = Math.max(...[...of.values()].map((box) => box.max)) || 1;
+      const height = targets.length * 34 + 26;
+      const scale = (value) => 126 + (value / top) * 180;
+      const words = [...of.values()]
+        .map(
+          (box) =>
+            `${box.target}: median ${duration(box.median)}, from ${duration(box.min)} to ${duration(box.max)}, ${counted(box.count, "job")}`,
+        )
+        .join("; ");
+      const picture = svg("svg", {
+        viewBox: `0 0 320 ${height}`,
+        role: "img",
+        "aria-label": `${phase}. ${words}`,
+        class: "plot",
+      });
+      targets.forEach((target, index) => {
+        const y = index * 34 + 20;
+        const label = svg("text", { x: 118, y: y + 4, class: "plot-label", "text-anchor": "end" });
+        label.textContent = target.length > 18 ? `${target.slice(0, 17)}…` : target;
+        picture.append(label);
+        const box = of.get(target);
+        if (!box) return;
+        picture.append(
+          svg("line", { x1: scale(box.min), x2: scale(box.max), y1: y, y2: y, class: "whisker" }),
+          svg("rect", {
+            x: scale(box.q1),
+            width: Math.max(scale(box.q3) - scale(box.q1), 2),
+            y: y - 8,
+            height: 16,
+            rx: 2,
+            class: `box phase-${phase}`,
+          }),
+          svg("line", { x1: scale(box.median), x2: scale(box.median), y1: y - 8, y2: y + 8, class: "median" }),
+        );
+      });
+      const least = svg("text", { x: 126, y: height - 4, class: "plot-tick" });
+      least.textContent = "0";
+      const most = svg("text", { x: 306, y: height - 4, class: "plot-tick", "text-anchor": "end" });
+      most.textContent = duration(top);
+      picture.append(svg("line", { x1: 126, x2: 306, y1: height - 16, y2: height - 16, class: "axis" }), least, most);
+      return h("figure", {}, h("figcaption", {}, phase), picture);
+    }),
+  );
 }
