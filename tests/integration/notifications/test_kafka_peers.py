@@ -26,7 +26,7 @@ from airflow_provider_oscar.hooks.kafka.topic import KafkaTopic
 from airflow_provider_oscar.watch.notifications.kafka import KafkaChannel, TopicReader
 from airflow_provider_oscar.watch.notifications.listener import NotificationListener
 from tests.support.accepting import accept_all
-from tests.support.loop_watchdog import watched_loop
+from tests.support.loop_watchdog import require_free_loop, watched_loop
 
 SECRET = "hush-hush-secret"
 BROKER = """
@@ -75,7 +75,8 @@ def _reset(peer: Peer, found: socket.socket) -> None:
 
 def _endless(peer: Peer, found: socket.socket) -> None:
     found.sendall(b"\x05\xf0\x00\x00\x00\x00\x00\x01")
-    while not peer.over.is_set():
+    # Without end, not without pause: the peer is a thread of the process whose loop is watched.
+    while not peer.over.wait(0.005):
         found.sendall(b"x" * 65536)
 
 
@@ -145,8 +146,9 @@ async def test_sick_brokers_keep_neither_the_event_loop_nor_the_threads_of_other
 ) -> None:
     monkeypatch.setattr(kafka_topic, "_FIRST_ANSWER", 1.0)
     caplog.set_level(logging.WARNING)
-    listeners = [NotificationListener(channel()) for _ in range(12)]
-    async with watched_loop():
+
+    async def listen() -> None:
+        listeners = [NotificationListener(channel()) for _ in range(12)]
         for each in listeners:
             each.start()
         async with asyncio.timeout(60):
@@ -154,6 +156,8 @@ async def test_sick_brokers_keep_neither_the_event_loop_nor_the_threads_of_other
                 await asyncio.to_thread(lambda: None)  # what the triggerer shares is free
                 await asyncio.sleep(0.02)
         await asyncio.gather(*(each.aclose() for each in listeners))
+
+    await require_free_loop(listen)
     assert "messages of the Kafka topic 'objects' (connection 'kafka')" in caplog.text
     assert SECRET not in caplog.text
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_oscar.core.errors import OscarProviderError, TransientError
+from airflow_provider_oscar.hooks import connections
 from airflow_provider_oscar.hooks.connections import StoreConnection
 from airflow_provider_oscar.hooks.filesystem.hook import FileSystemHook
-from airflow_provider_oscar.watch import connections
 from tests.support.accepting import accept_all
-from tests.support.loop_watchdog import watched_loop
+from tests.support.loop_watchdog import require_free_loop
 
 WORKERS, DEADLINE = 2, 0.4
 
@@ -103,20 +103,23 @@ async def test_a_sick_file_system_is_told_and_a_healthy_one_is_listed_meanwhile(
     (tmp_path / "a.h5").write_bytes(b"x")
     other = connection("file system connection 'sick'", "http")
     well = connection("file system connection 'well'", "file", deadline=60)
-    listed, told = 0, list[BaseException | list[str]]()
+    told = list[BaseException | list[str]]()
 
     async def ask() -> None:
         told.extend(await asyncio.gather(*(names(other, sick.place) for _ in range(6)), return_exceptions=True))
 
-    # The client of HTTP is imported with the first call, in a thread, which is not what is measured.
-    await asyncio.gather(names(other, sick.place), return_exceptions=True)
-    async with watched_loop():
-        asking = asyncio.create_task(ask())
+    async def listen() -> None:
+        listed, asking = 0, asyncio.create_task(ask())
         while not asking.done() or listed < 10:
             assert await names(well, str(tmp_path)) == ["a.h5"]
             listed += 1
             await asyncio.to_thread(lambda: None)  # what the triggerer shares is free
         await asking
+
+    # The client of HTTP is imported with the first call, in a thread, which is not what is measured.
+    await asyncio.gather(names(other, sick.place), return_exceptions=True)
+    await require_free_loop(listen)
+    assert told
     assert all(isinstance(each, OscarProviderError) for each in told), told
     assert all("connection 'sick'" in str(each) or "file system 'http'" in str(each) for each in told)
     other.close()
