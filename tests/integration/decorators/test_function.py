@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from airflow.sdk import DAG
@@ -16,6 +16,7 @@ from airflow_provider_oscar.core.errors import DefinitionError, JobFailedError, 
 from airflow_provider_oscar.decorators.interlink import interlink_task
 from airflow_provider_oscar.decorators.kubernetes import kubernetes_job_task
 from airflow_provider_oscar.decorators.oscar import oscar_task
+from airflow_provider_oscar.operators.job import JobOperator
 from tests.support.fakes import OUTPUT, FakeOscar, context
 from tests.support.functions import HPC, task_of, value_of
 
@@ -71,6 +72,7 @@ def test_no_traceback_is_taken_from_a_manifest_that_the_job_did_not_sign(store, 
         return json.dumps({**json.loads(data), "node": "forged"}).encode()
 
     monkeypatch.setattr(store, "read_bytes", forged)
+    monkeypatch.setattr(JobOperator, "manifest_grace", timedelta(0))
     with pytest.raises((AirflowFailException, JobFailedError)) as caught:
         value_of(fails)
     assert "where it ran" not in str(caught.value)
