@@ -140,14 +140,12 @@ def _result(options: argparse.Namespace) -> tuple[views.TaskRow, dict[str, objec
 
 
 def _jobs(session: Session, dags: set[str], *, limit: int = ROWS) -> list[dict[str, Any]]:
-
     rows = store.job_rows(session, dags, limit=limit)
     decisions = store.find_decisions(session, rows)
     return [views.job_view(row, decisions.get((row.dag_id, row.run_id))) for row in rows]
 
 
 def _dags(session: Session, dag_id: str) -> set[str]:
-
     known = dag_ids(session)
     if dag_id and dag_id not in known:
         raise DefinitionError(f"there is no DAG {quoted(dag_id)}; 'airflow dags list' shows them")

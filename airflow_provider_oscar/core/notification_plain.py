@@ -66,15 +66,9 @@ def from_plain(body: _Body) -> list[Notification] | None:
     key = first_text(item, *_KEYS) or first_text(body, "object", "object_name", "object_id", "resourceName")
     if not container or not key:
         return _from_flow_file(body)
-    google = body.get("kind") == "storage#object"
-    is_r2 = "action" in body and "account" in body
     return [
         Notification(
-            source_format=NotificationFormat.R2
-            if is_r2
-            else NotificationFormat.GOOGLE
-            if google
-            else NotificationFormat.PLAIN,
+            source_format=_sender(body),
             container=container,
             key=key,
             size=number_of_bytes(item),
@@ -83,6 +77,12 @@ def from_plain(body: _Body) -> list[Notification] | None:
             reason=told_reason(_word(body)),
         )
     ]
+
+
+def _sender(body: _Body) -> NotificationFormat:
+    if "action" in body and "account" in body:
+        return NotificationFormat.R2
+    return NotificationFormat.GOOGLE if body.get("kind") == "storage#object" else NotificationFormat.PLAIN
 
 
 def _bucket(body: _Body) -> str:
