@@ -127,7 +127,7 @@ bench-inference: $(STAMP) ## Measure the 3DGAN inference against what a core can
 	@PYTHONPATH=docker/threedgan $(BIN)/python -m tests.bench.persistent_worker
 
 .PHONY: bench-hpc
-bench-hpc: $(STAMP) ## Measure what waiting for jobs costs against the KubernetesPodOperator, batches against jobs, one object against Airflow alone (minutes).
+bench-hpc: $(STAMP) ## Measure what waiting for jobs costs against the KubernetesPodOperator, batches against jobs, one object against Airflow alone, transfers (minutes).
 	@$(BIN)/python -m tests.bench.hpc
 
 .PHONY: quick-jobs

@@ -251,7 +251,9 @@ def waiting(seconds: float) -> bool:
 def main() -> None:
     """Measure what was asked for, and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", choices=("all", "waiting", "batch", "result", "contender"), nargs="?", default="all")
+    parser.add_argument(
+        "part", choices=("all", "waiting", "batch", "result", "transfers", "contender"), nargs="?", default="all"
+    )
     parser.add_argument("--kind", default="")
     parser.add_argument("--count", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=SECONDS)
@@ -268,6 +270,10 @@ def main() -> None:
         from tests.bench.object_to_result import GOAL, compare
 
         good = compare(rounds=7) <= GOAL and good
+    if chosen.part in ("all", "transfers"):
+        from tests.bench.transfers import main as transfers
+
+        transfers()
     sys.exit(not good)
 
 
