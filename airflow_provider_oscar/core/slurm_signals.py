@@ -20,7 +20,8 @@ _FORM = re.compile(r"(?:[RB]+:)?(?:SIG)?(?P<name>[A-Z0-9]+)(?:@\d+)?")
 
 # The supervisor is the first process below the job that has the argument `--job`; copies of it, for the objects of a
 # batch, hear from it. It forbids others to look into it, but not to see its arguments, its parent and whether it is
-# ready for the signal. One that comes before that (an image is pulled for minutes) is kept until it is.
+# ready for the signal. One that comes before that (an image is pulled for minutes) is kept until it is. All are looked
+# for before the first is signalled: one that ends of it shows no arguments any more, while its copies are still below.
 _PASS_ON = """\
 if [ -z "${OSCAR_SIGNALS-}" ]; then
   export OSCAR_SIGNALS=NAME
@@ -37,6 +38,7 @@ if [ -z "${OSCAR_SIGNALS-}" ]; then
   }
   oscar_pass_on() {
     OSCAR_EARLY=1
+    OSCAR_FOUND=
     for OSCAR_PROCESS in $(grep -lzxe --job /proc/[0-9]*/cmdline 2> /dev/null); do
       OSCAR_PROCESS=${OSCAR_PROCESS#/proc/}
       OSCAR_PROCESS=${OSCAR_PROCESS%/cmdline}
@@ -45,7 +47,10 @@ if [ -z "${OSCAR_SIGNALS-}" ]; then
         OSCAR_PARENT=$(sed 's/.*) . //; s/ .*//' "/proc/$OSCAR_PARENT/stat" 2> /dev/null)
         [ "${OSCAR_PARENT:-0}" -gt 1 ] && ! oscar_supervises "$OSCAR_PARENT" || continue 2
       done
-      oscar_ready "$OSCAR_PROCESS" && kill -NAME "$OSCAR_PROCESS" && OSCAR_EARLY=
+      oscar_ready "$OSCAR_PROCESS" && OSCAR_FOUND="$OSCAR_FOUND $OSCAR_PROCESS"
+    done
+    for OSCAR_PROCESS in $OSCAR_FOUND; do
+      kill -NAME "$OSCAR_PROCESS" && OSCAR_EARLY=
     done
   }
   trap oscar_pass_on NAME
