@@ -84,7 +84,7 @@ class StateHeader(msgspec.Struct, frozen=True, kw_only=True, tag_field="strategy
 
         :param seen: its fingerprints.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # abstract; a Struct that is an ABC too needs a metaclass made of both
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
