@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ class Standstill:
     :param computing: seconds of processor time of the process.
     :param waiting: seconds.
     :param noise: seconds by which a thread that sleeps was late at most.
-    :param stack: of the loop's thread when it stood still longest.
+    :param stack: of the loop's thread, as it was seen most often while it stood still longest.
     """
 
     computing: float = 0.0
@@ -112,22 +113,31 @@ async def watched_loop() -> AsyncIterator[Standstill]:
         used, starved = time.process_time(), _ready_without_processor()
         while True:
             await asyncio.sleep(_TICK)
-            now, used_now, starved_now = time.monotonic(), time.process_time(), _ready_without_processor()
-            late = max(now - last - _TICK - (starved_now - starved), 0.0)
+            # First of all, so that what is measured here is not taken for what kept the loop.
+            begun, last = last, time.monotonic()
+            used_now, starved_now = time.process_time(), _ready_without_processor()
+            late = max(last - begun - _TICK - (starved_now - starved), 0.0)
             computed = min(used_now - used, late)
             seen.computing = max(seen.computing, computed)
             seen.waiting = max(seen.waiting, late - computed)
-            last, used, starved = now, used_now, starved_now
+            used, starved = used_now, starved_now
 
     def watch() -> None:
-        before, longest = time.monotonic(), 0.0
+        before, longest, of = time.monotonic(), 0.0, 0.0
+        stacks: Counter[str] = Counter()
         while not over.wait(_TICK):
-            now = time.monotonic()
+            now, beat_at = time.monotonic(), last
             seen.noise, before = max(seen.noise, now - before - _TICK), now
-            if (late := now - last) > max(longest, 5 * _TICK):
+            if (late := now - beat_at) <= 5 * _TICK:
+                continue
+            if beat_at != of:
+                of = beat_at
+                stacks.clear()
+            frame = sys._current_frames().get(thread_of_loop)
+            stacks["".join(traceback.format_stack(frame)[-6:])] += 1
+            if late > longest:
                 longest = late
-                frame = sys._current_frames().get(thread_of_loop)
-                seen.stack = "".join(traceback.format_stack(frame)[-6:])
+                seen.stack = stacks.most_common(1)[0][0]
 
     beating = asyncio.create_task(beat())
     watching = threading.Thread(target=watch, daemon=True)
