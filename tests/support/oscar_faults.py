@@ -17,6 +17,7 @@ from oscar_testbed.webserver import AsgiServer
 
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.hooks.oscar.repeat import RepeatingTransport
+from tests.support.in_process import InProcessTransport
 from tests.support.oscar_api import SERVICE, Oscar
 
 #: Answers of a proxy, an issuer or a server that is away; the 404 has the text that a proxy's has.
@@ -66,19 +67,36 @@ class FaultyTransport(httpx.BaseTransport):
         return self._random.random() < 0.5, status
 
 
-@contextmanager
-def embedded_oscar(directory: Path, *, version: str = "v4.1.2", **service: object) -> Iterator[tuple[Oscar, str]]:
-    """An OSCAR over HTTP whose jobs wait forever, and its address; it has one service, ``svc``."""
+def oscar_with_service(directory: Path, *, version: str = "v4.1.2", **service: object) -> Oscar:
+    """An OSCAR whose jobs wait forever; it has one service, ``svc``."""
     oscar = Oscar(directory)
     oscar.options.version = version
+    made = oscar.call("POST", "/system/services", json={**SERVICE, **service})
+    assert made.status_code == 201, made.text
+    return oscar
+
+
+@contextmanager
+def embedded_oscar(directory: Path, *, version: str = "v4.1.2", **service: object) -> Iterator[tuple[Oscar, str]]:
+    """:func:`oscar_with_service` over HTTP, and its address."""
+    oscar = oscar_with_service(directory, version=version, **service)
     server = AsgiServer(application(oscar.api))
     server.start()
     try:
-        made = httpx.post(f"{server.url}/system/services", json={**SERVICE, **service}, auth=("oscar", "pw"))
-        assert made.status_code == 201, made.text
         yield oscar, server.url
     finally:
         server.stop()
+
+
+@contextmanager
+def connected_oscar(
+    patch: pytest.MonkeyPatch, directory: Path, *, version: str = "v4.1.2", **service: object
+) -> Iterator[Oscar]:
+    """:func:`oscar_with_service` in this process, behind the default connection."""
+    oscar = oscar_with_service(directory, version=version, **service)
+    with InProcessTransport({"oscar.test": application(oscar.api)}) as direct:
+        connect(patch, "http://oscar.test", direct)
+        yield oscar
 
 
 def connect(patch: pytest.MonkeyPatch, url: str, transport: httpx.BaseTransport) -> None:

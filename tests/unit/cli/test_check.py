@@ -14,7 +14,7 @@ from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.hooks.checks import Check, clock_difference, run, run_all
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from tests.support.command_line import parser
-from tests.support.oscar_faults import connect, embedded_oscar
+from tests.support.oscar_faults import connected_oscar
 
 NOON = datetime(2026, 11, 28, 12, tzinfo=UTC)
 
@@ -35,8 +35,7 @@ def check(capsys):
 
 
 def test_an_oscar_that_works_passes_and_what_it_lacks_is_a_warning(check, monkeypatch, tmp_path):
-    with embedded_oscar(tmp_path) as (oscar, url), httpx.HTTPTransport() as direct:
-        connect(monkeypatch, url, direct)
+    with connected_oscar(monkeypatch, tmp_path) as oscar:
         code, rows = check("oscar_default", "--write")
         assert code == 0
         assert "OSCAR v4.1.2" in rows["version and login"]["detail"]
@@ -53,8 +52,7 @@ def test_an_oscar_that_works_passes_and_what_it_lacks_is_a_warning(check, monkey
 
 
 def test_a_wrong_password_fails_and_the_exit_code_says_so(check, monkeypatch, tmp_path):
-    with embedded_oscar(tmp_path) as (_, url), httpx.HTTPTransport() as direct:
-        connect(monkeypatch, url, direct)
+    with connected_oscar(monkeypatch, tmp_path):
         monkeypatch.setattr(OscarHook, "auth", httpx.BasicAuth("oscar", "wrong"))
         code, rows = check("oscar_default")
         assert (code, rows["latency"]["result"], rows["version and login"]["result"]) == (1, "ok", "failed")

@@ -4,17 +4,15 @@
 from __future__ import annotations
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.hooks.oscar.hub import Crate, Hub
 from tests.support.command_line import parser
-from tests.support.oscar_faults import connect, embedded_oscar
+from tests.support.handlers import QuietHandler, serving
+from tests.support.oscar_faults import connected_oscar
 
 FDL = """\
 functions:
@@ -51,7 +49,7 @@ class Repository:
 def hub():
     repository = Repository()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
             repository.asked.append(self.path)
             path = urlsplit(self.path).path.removeprefix("/contents/crates").strip("/")
@@ -70,14 +68,9 @@ def hub():
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        repository.url = f"http://127.0.0.1:{server.server_port}/contents/crates?ref=main"
+    with serving(Handler) as url:
+        repository.url = f"{url}/contents/crates?ref=main"
         yield repository
-        server.shutdown()
 
 
 @pytest.fixture
@@ -107,8 +100,7 @@ def test_a_service_is_shown_with_its_definition(airflow):
 
 
 def test_a_service_is_applied_with_its_script_and_is_unchanged_the_second_time(airflow, monkeypatch, tmp_path):
-    with embedded_oscar(tmp_path) as (oscar, url), httpx.HTTPTransport() as direct:
-        connect(monkeypatch, url, direct)
+    with connected_oscar(monkeypatch, tmp_path) as oscar:
         assert airflow("apply", "cowsay", "--dry-run") == "moo: would be created\n"
         assert airflow("apply", "cowsay") == "moo: created\n"
         assert oscar.services.get("moo")["script"] == "#!/bin/sh\ncowsay\n"

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 
-import httpx
 import pytest
 from airflow.sdk import Connection
 
@@ -16,7 +15,7 @@ from airflow_provider_oscar.hooks.dcache.settings import DCacheSettings
 from airflow_provider_oscar.hooks.s3.settings import S3Settings
 from airflow_provider_oscar.ingest.new_objects import NewObjects
 from tests.support.command_line import parser
-from tests.support.oscar_faults import connect, embedded_oscar
+from tests.support.oscar_faults import connected_oscar
 
 SECRETS = ("AK-minio", "SK-minio", "AK-s3", "SK-s3", "TOKEN-onedata", "PW-dcache", "RT-rucio")
 FDL = """\
@@ -80,8 +79,7 @@ def fdl(tmp_path):
 
 @pytest.fixture
 def cluster(monkeypatch, tmp_path):
-    with embedded_oscar(tmp_path) as (oscar, url), httpx.HTTPTransport() as direct:
-        connect(monkeypatch, url, direct)
+    with connected_oscar(monkeypatch, tmp_path) as oscar:
         oscar.buckets.store.secret_key = "pw-own"
         yield oscar
 

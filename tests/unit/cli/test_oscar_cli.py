@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import base64
-import http.server
 import json
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ import yaml
 from airflow_provider_oscar.cli.oscar_cli_config import cluster_connection
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from tests.support.command_line import parser
+from tests.support.handlers import QuietHandler, serving
 
 ROOT = Path(__file__).parents[3]
 SERVICE = {"name": "svc", "image": "i", "script": "x", "token": "t" * 64, "cpu": "1", "memory": "1Gi"}
@@ -118,7 +117,7 @@ def test_youngest_job_is_found(oscar, airflow):
     assert airflow("jobs", "logs", "svc", "--latest", "--follow") == "moo\n"
 
 
-class Store(http.server.BaseHTTPRequestHandler):
+class Store(QuietHandler):
     """A store that keeps one object, and breaks off within it where it is told to."""
 
     content = b""
@@ -135,24 +134,18 @@ class Store(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(self.content)
 
-    def log_message(self, *words):
-        """Say nothing."""
-
 
 @pytest.fixture
 def store(oscar):
     handler = type("Handler", (Store,), {})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}/b/k"
+    with serving(handler) as url:
 
         def link(request):
             method = {"upload": "PUT", "download": "GET"}[json.loads(request.content)["operation"]]
-            return httpx.Response(200, json={"method": method, "url": url, "headers": {}})
+            return httpx.Response(200, json={"method": method, "url": f"{url}/b/k", "headers": {}})
 
         oscar.answers["POST", "/system/buckets/b/presign"] = link
         yield handler
-        server.shutdown()
 
 
 def test_a_file_goes_into_a_bucket_and_out_again(store, airflow, tmp_path):

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from airflow.sdk import Connection
@@ -18,14 +16,15 @@ from airflow.sdk import Connection
 from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError, TransientError
 from airflow_provider_oscar.hooks.interlink import bounds
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
+from tests.support.handlers import QuietHandler, serving
 
 
 @contextlib.contextmanager
-def serving(status: int, headers: dict[str, str], *, endless: bool = False) -> Iterator[tuple[str, list[str]]]:
+def answering(status: int, headers: dict[str, str], *, endless: bool = False) -> Iterator[tuple[str, list[str]]]:
     """Serve one answer to every request; yields the address and what was asked for."""
     asked: list[str] = []
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
             asked.append(self.path)
             self.send_response(status)
@@ -37,18 +36,8 @@ def serving(status: int, headers: dict[str, str], *, endless: bool = False) -> I
                 while endless:
                     self.wfile.write(b" " * 65_536)
 
-        def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(Handler) as url:
+        yield url, asked
 
 
 def hook(url: str) -> InterLinkHook:
@@ -66,14 +55,14 @@ def hook(url: str) -> InterLinkHook:
 
 def test_an_answer_without_end_is_refused(monkeypatch):
     monkeypatch.setattr(bounds, "ANSWER_LIMIT", 1_000_000)
-    answers = serving(200, {"Content-Type": "application/json"}, endless=True)
+    answers = answering(200, {"Content-Type": "application/json"}, endless=True)
     with answers as (url, _), pytest.raises(TransientError, match="more than 1000000 bytes"):
         hook(url).list_pods()
 
 
 @pytest.mark.parametrize("status", [403, 500])
 def test_the_text_of_an_error_without_end_is_cut(status):
-    answers = serving(status, {"Content-Type": "text/plain"}, endless=True)
+    answers = answering(status, {"Content-Type": "text/plain"}, endless=True)
     with answers as (url, _), pytest.raises(OscarProviderError) as raised:
         hook(url).list_pods()
     assert len(str(raised.value)) < 2000
@@ -81,8 +70,8 @@ def test_the_text_of_an_error_without_end_is_cut(status):
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_no_redirect_is_followed(status):
-    with serving(200, {}) as (inside, asked):
-        away = serving(status, {"Location": f"{inside}/latest/meta-data"})
+    with answering(200, {}) as (inside, asked):
+        away = answering(status, {"Location": f"{inside}/latest/meta-data"})
         with away as (url, _), pytest.raises((DefinitionError, TransientError), match="redirects"):
             hook(url).list_pods()
     assert asked == []

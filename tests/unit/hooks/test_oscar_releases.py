@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import httpx
 import pytest
 from msgspec.structs import replace
 
@@ -13,7 +12,7 @@ from airflow_provider_oscar.core.services import ServiceDefinition, StoragePath
 from airflow_provider_oscar.hooks.oscar.api import tells_job_names
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook, encode_body
 from airflow_provider_oscar.operators.oscar_service import apply_services
-from tests.support.oscar_faults import connect, embedded_oscar
+from tests.support.oscar_faults import connected_oscar
 
 DEFINITION = ServiceDefinition(
     name="web",
@@ -27,8 +26,7 @@ DEFINITION = ServiceDefinition(
 
 @pytest.mark.parametrize("version", ["v3.3.3", "v3.6.0", "v3.7.1", "v4.0.0", "v4.1.2"])
 def test_an_exposed_service_applies_and_is_unchanged_the_second_time(monkeypatch, tmp_path, version):
-    with embedded_oscar(tmp_path, version=version) as (_, url), httpx.HTTPTransport() as direct:
-        connect(monkeypatch, url, direct)
+    with connected_oscar(monkeypatch, tmp_path, version=version):
         hook = OscarHook()
         assert hook.run(hook.apply_service(DEFINITION)) == "created"
         found = hook.run(hook.get_service("web"))
@@ -67,8 +65,7 @@ def chain(*links: tuple[str, str, str]) -> list[ServiceDefinition]:
 def test_services_that_read_what_others_write_apply_and_are_unchanged_the_second_time(
     monkeypatch, tmp_path, version, services
 ):
-    with embedded_oscar(tmp_path, version=version) as (_, url), httpx.HTTPTransport() as direct:
-        connect(monkeypatch, url, direct)
+    with connected_oscar(monkeypatch, tmp_path, version=version):
         first = apply_services(services, clusters={}, conn_id="oscar_default")
         assert set(first.values()) == {"created"}
         assert set(apply_services(services, clusters={}, conn_id="oscar_default").values()) == {"unchanged"}
@@ -76,8 +73,7 @@ def test_services_that_read_what_others_write_apply_and_are_unchanged_the_second
 
 @pytest.mark.parametrize(("version", "works"), [("v3.3.0", False), ("v3.3.1", True), ("v4.1.2", True)])
 def test_a_release_that_takes_events_alone_is_named_with_the_remedy(monkeypatch, tmp_path, version, works):
-    with embedded_oscar(tmp_path, version=version) as (oscar, url), httpx.HTTPTransport() as direct:
-        connect(monkeypatch, url, direct)
+    with connected_oscar(monkeypatch, tmp_path, version=version) as oscar:
         hook = OscarHook()
         submission = hook.submit_job("svc", encode_body(b"hello"), "svc-1")
         if works:
@@ -93,8 +89,7 @@ def test_two_services_that_read_one_bucket_are_named_with_the_remedy_where_oscar
     monkeypatch, tmp_path, version, works
 ):
     services = chain(("aaa", "one-bucket", "one-bucket"), ("bbb", "one-bucket", "bucket-c"))
-    with embedded_oscar(tmp_path, version=version) as (_, url), httpx.HTTPTransport() as direct:
-        connect(monkeypatch, url, direct)
+    with connected_oscar(monkeypatch, tmp_path, version=version):
         if works:
             assert set(apply_services(services, clusters={}, conn_id="oscar_default").values()) == {"created"}
         else:
@@ -104,8 +99,7 @@ def test_two_services_that_read_one_bucket_are_named_with_the_remedy_where_oscar
 
 def test_a_federated_service_without_a_refresh_token_is_refused_with_the_place_to_write_it(monkeypatch, tmp_path):
     federated = replace(DEFINITION, federation={"members": [{"type": "oscar", "cluster_id": "c"}]})
-    with embedded_oscar(tmp_path) as (_, url), httpx.HTTPTransport() as direct:
-        connect(monkeypatch, url, direct)
+    with connected_oscar(monkeypatch, tmp_path):
         hook = OscarHook()
         with pytest.raises(DefinitionError, match=r"into environment\.secrets\.refresh_token"):
             hook.run(hook.apply_service(federated))

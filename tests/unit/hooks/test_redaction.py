@@ -12,10 +12,8 @@ import contextlib
 import json
 import logging
 import re
-import threading
 from collections.abc import Iterator
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -40,6 +38,7 @@ from airflow_provider_oscar.hooks.stomp.frames import Frame
 from airflow_provider_oscar.ingest.dcnios.workflow import Element
 from airflow_provider_oscar.jobs.oscar import OscarWork
 from airflow_provider_oscar.plugins.receiver import _Settings
+from tests.support.handlers import QuietHandler, serving
 
 PASSWORD, SESSION, TOKEN, MACAROON = "hush-password", "hush-session", "hush-token", "hush-macaroon"
 
@@ -48,7 +47,7 @@ PASSWORD, SESSION, TOKEN, MACAROON = "hush-password", "hush-session", "hush-toke
 def server() -> Iterator[str]:
     """Answer everything with 200, headers that hold secrets, and a body that most take."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         protocol_version = "HTTP/1.1"
 
         def answer(self) -> None:
@@ -69,17 +68,8 @@ def server() -> Iterator[str]:
 
         do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PROPFIND = do_MKCOL = answer
 
-        def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
-
-    found = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    found.daemon_threads = True
-    threading.Thread(target=found.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{found.server_port}"
-    finally:
-        found.shutdown()
-        found.server_close()
+    with serving(Handler) as url:
+        yield url
 
 
 def ask_s3(url: str) -> list[str]:

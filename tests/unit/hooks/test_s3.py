@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, quote, urlsplit
 from xml.sax.saxutils import escape
 
@@ -35,6 +33,7 @@ from airflow_provider_oscar.hooks.s3.errors import s3_error
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.hooks.s3.listing import ListingPage, Progress, S3ListParser
 from airflow_provider_oscar.hooks.s3.settings import S3Settings
+from tests.support.handlers import QuietHandler, serving
 
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 
@@ -297,7 +296,7 @@ def test_endpoint_that_redirects_is_named_with_its_target():
 def plain_server(answer):
     """Answers every request with (status, headers, body) of a function of its path."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def answer(self):
             length = int(self.headers.get("Content-Length") or 0)
             self.rfile.read(length)
@@ -310,17 +309,8 @@ def plain_server(answer):
 
         do_GET = do_HEAD = do_PUT = answer  # noqa: N815  # the names of http.server
 
-        def log_message(self, *_):
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(Handler) as url:
+        yield url
 
 
 def test_more_without_a_token_is_an_error():

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -14,6 +12,7 @@ from airflow_provider_oscar.core.errors import OscarProviderError, PermanentErro
 from airflow_provider_oscar.core.notifications import Notification, NotificationFormat
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.ingest.notifications import as_listed
+from tests.support.handlers import QuietHandler, serving
 
 MD5 = "d41d8cd98f00b204e9800998ecf8427e"
 WHEN = "2026-01-01T00:00:00.000Z"
@@ -37,12 +36,12 @@ def answer(
 def server():
     """A server of listings: ``pages`` answers a continuation token with a body."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self):
             token = parse_qs(urlsplit(self.path).query).get("continuation-token", [""])[0]
-            told = self.server.pages(token)
+            told = type(self).pages(token)
             body = told if isinstance(told, bytes) else told.encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/xml")
@@ -52,23 +51,19 @@ def server():
 
         def do_HEAD(self):
             self.send_response(200)
-            for name, value in self.server.head.items():
+            for name, value in self.head.items():
                 if value is not None:
                     self.send_header(name, value)
             self.end_headers()
 
-        def log_message(self, *args):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
-        yield running
-        running.shutdown()
+    with serving(Handler) as url:
+        Handler.url = url
+        yield Handler
 
 
 @pytest.fixture
 def hook(server, monkeypatch):
-    extra = {"endpoint_url": f"http://127.0.0.1:{server.server_port}"}
+    extra = {"endpoint_url": server.url}
     fields = {"conn_type": "oscar_s3", "login": "AK", "password": "SK", "extra": extra}
     monkeypatch.setenv("AIRFLOW_CONN_ODD", json.dumps(fields))
     return OscarS3Hook("odd")

@@ -19,7 +19,7 @@ from airflow_provider_oscar.jobs.oscar import OscarBackend, OscarWork
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.sensors.oscar import OscarJobSensor
 from tests.support.fakes import context
-from tests.support.oscar_faults import connect, embedded_oscar
+from tests.support.oscar_faults import connect, connected_oscar, embedded_oscar
 
 NAME = "svc-1"
 
@@ -102,8 +102,7 @@ def test_a_cluster_without_a_connection_is_refused_before_a_job_is_sent(monkeypa
 
 
 def test_a_service_that_is_not_federated_costs_no_further_list(monkeypatch, tmp_path):
-    with embedded_oscar(tmp_path) as (_, url), httpx.HTTPTransport() as direct:
-        connect(monkeypatch, url, direct)
+    with connected_oscar(monkeypatch, tmp_path):
         assert submitted().arguments() == {"conn_id": "oscar_default", "service": "svc"}
 
 

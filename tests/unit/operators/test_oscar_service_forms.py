@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import json
 
-import httpx
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
+from oscar_testbed.fakes.oscar.server import application
 
 from airflow_provider_oscar.operators.oscar_service import OscarServiceOperator
 from tests.support.fakes import context
-from tests.support.oscar_faults import connect, embedded_oscar
+from tests.support.in_process import InProcessTransport
+from tests.support.oscar_faults import connect, oscar_with_service
 
 RELEASES = ["v3.3.3", "v3.6.5", "v4.1.2"]
 SERVICE = """
@@ -59,10 +60,14 @@ def one_service(further: str) -> str:
 
 @pytest.fixture(params=RELEASES)
 def release(request, monkeypatch, tmp_path):
-    """An embedded OSCAR of one release behind the default connection, and a folder with a script."""
+    """Two embedded OSCARs of one release, the first behind the default connection, and a folder with a script."""
     (tmp_path / "run.sh").write_text("#!/bin/sh\ntrue\n")
-    with embedded_oscar(tmp_path / "oscar", version=request.param) as (_, url), httpx.HTTPTransport() as direct:
-        connect(monkeypatch, url, direct)
+    hosts = {
+        f"{name}.test": application(oscar_with_service(tmp_path / name, version=request.param).api)
+        for name in ("oscar", "b")
+    }
+    with InProcessTransport(hosts) as direct:
+        connect(monkeypatch, "http://oscar.test", direct)
         yield request.param, tmp_path
 
 
@@ -133,13 +138,12 @@ def test_services_of_one_name_that_would_overwrite_each_other_are_refused(releas
         execute(folder, fdl, clusters=ONE)
 
 
-def test_services_of_one_name_are_deleted_in_each_cluster(release, monkeypatch, tmp_path):
-    version, folder = release
+def test_services_of_one_name_are_deleted_in_each_cluster(release, monkeypatch):
+    _, folder = release
     fdl = PAIR.replace("name: two", "name: one").replace("FIRST", "first").replace("SECOND", "second")
-    with embedded_oscar(tmp_path / "b", version=version) as (_, url):
-        fields = {"conn_type": "oscar", "host": url, "login": "oscar", "password": "pw"}
-        monkeypatch.setenv("AIRFLOW_CONN_B", json.dumps(fields))
-        both = {"cluster-a": "oscar_default", "cluster-b": "b"}
-        assert execute(folder, fdl, clusters=both) == {"cluster-a/one": "created", "cluster-b/one": "created"}
-        gone = execute(folder, fdl, clusters=both, action="delete", delete_buckets=True)
-        assert gone == {"cluster-a/one": "deleted", "cluster-b/one": "deleted"}
+    fields = {"conn_type": "oscar", "host": "http://b.test", "login": "oscar", "password": "pw"}
+    monkeypatch.setenv("AIRFLOW_CONN_B", json.dumps(fields))
+    both = {"cluster-a": "oscar_default", "cluster-b": "b"}
+    assert execute(folder, fdl, clusters=both) == {"cluster-a/one": "created", "cluster-b/one": "created"}
+    gone = execute(folder, fdl, clusters=both, action="delete", delete_buckets=True)
+    assert gone == {"cluster-a/one": "deleted", "cluster-b/one": "deleted"}
