@@ -12,9 +12,8 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from airflow_provider_oscar.cli.answers import print_rows, reports_errors
+from airflow_provider_oscar.core.bounded_yaml import load_yaml
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.ingest.dcnios.mapping import plan_workflow
 from airflow_provider_oscar.ingest.dcnios.rendering import render
@@ -62,8 +61,8 @@ def _document(path: Path) -> object:
     if len(data) > SIZE_LIMIT:
         raise DefinitionError(f"{path} has more than {SIZE_LIMIT} bytes; expected a workflow of DCNiOS")
     try:
-        return yaml.safe_load(data)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        return load_yaml(data)
+    except ValueError as error:
         raise DefinitionError(f"{path} is not YAML: {quoted(error)}") from error
 
 

@@ -16,6 +16,7 @@ from pathlib import PurePosixPath
 
 import yaml
 
+from airflow_provider_oscar.core.bounded_yaml import BoundedLoader
 from airflow_provider_oscar.core.coercion import mapping
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.services import ServiceDefinition
@@ -40,7 +41,7 @@ class _Mapping(dict[str, object]):
     line = 0
 
 
-class _Scanner(yaml.SafeLoader):
+class _Scanner(BoundedLoader):
     """PyYAML's loader with YAML 1.2's scalars, tabs as white space, and keys that are texts always."""
 
     yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML keeps it by class
@@ -136,6 +137,7 @@ _Scanner.add_constructor("tag:yaml.org,2002:merge", lambda loader, node: str(nod
 
 #: Remedies for what PyYAML says.
 _REMEDIES = {
+    "aliases make": "write the values where they are used",
     "alias": "put a text that begins with '*' in quotes",
     "expected alphabetic or numeric character": "put a text that begins with '*' or '&' in quotes",
     "tag": "put a text that begins with '!' in quotes",

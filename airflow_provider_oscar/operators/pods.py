@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import msgspec
-import yaml
 
+from airflow_provider_oscar.core.bounded_yaml import load_yaml
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.logs import LogPosition
 from airflow_provider_oscar.core.orphans import slurm_owner
@@ -129,8 +129,8 @@ class PodJobOperator(JobOperator[PodWork]):
             return self.pod_options.pod_template_dict
         try:
             with open(path, encoding="utf-8") as file:
-                found = yaml.safe_load(file)
-        except (OSError, ValueError, yaml.YAMLError) as error:
+                found = load_yaml(file)
+        except (OSError, ValueError) as error:
             raise DefinitionError(f"pod_template_file {path!r} of task {self.task_id!r}: {error}") from error
         if not isinstance(found, Mapping) or "spec" not in found:
             raise DefinitionError(f"pod_template_file {path!r} of task {self.task_id!r} holds no pod: it has no 'spec'")

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from airflow.sdk.log import mask_secret
 
+from airflow_provider_oscar.core.bounded_yaml import load_yaml
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.hooks.interlink.bounds import BoundedPools
 
@@ -63,8 +63,8 @@ def core_api(connection: Connection, display_name: str) -> CoreV1Api:
 def _kube_config(given: object, display_name: str) -> dict[str, Any]:
     if isinstance(given, str):
         try:
-            given = yaml.safe_load(given)
-        except yaml.YAMLError:
+            given = load_yaml(given)
+        except ValueError:
             # The text holds keys, so it is not shown.
             raise DefinitionError(
                 f"{display_name}: the kube config in its extra is neither JSON nor YAML; "
