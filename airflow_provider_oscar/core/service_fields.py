@@ -48,7 +48,7 @@ class Expose(TypedDict, total=False):
     :param max_scale: copies at most, 10 by default.
     :param api_port: ports of the container; the service is exposed if the first is not 0. One up to OSCAR 4.0.
     :param cpu_threshold: per cent of the CPU above which another copy is started, 80 by default.
-    :param rewrite_target: take the service's path off before a request is passed on.
+    :param rewrite_target: leave the service's path on a request that is passed on; it is taken off by default.
     :param nodePort: ports on all nodes of the cluster, instead of a path of the cluster's.
     :param default_command: run the image's own command and not the script.
     :param set_auth: ask callers for name and token of the service.

@@ -18,7 +18,9 @@ from airflow_provider_oscar.core.fdl import from_fdl
 from airflow_provider_oscar.core.service_difference import difference
 from airflow_provider_oscar.core.services import ServiceDefinition
 from airflow_provider_oscar.core.words import require_word
+from airflow_provider_oscar.hooks.oscar.federation import get_members
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+from airflow_provider_oscar.jobs.oscar import is_oscar_connection
 from airflow_provider_oscar.jobs.sealing import with_key
 from airflow_provider_oscar.jobs.start_script import service_script
 from airflow_provider_oscar.jobs.wrapping import WRAP, wrapped
@@ -135,6 +137,8 @@ def apply_services(
         _check_together(
             hook, [each for each, place in zip(definitions, connections, strict=True) if place == connection]
         )
+    for definition, connection in zip(definitions, connections, strict=True):
+        _check_members(hooks[connection], definition, clusters)
     done: dict[str, str] = {}
     unfinished: list[tuple[OscarHook, ServiceDefinition]] = []
     for number, (definition, connection) in enumerate(zip(definitions, connections, strict=True)):
@@ -196,6 +200,28 @@ def _check_together(hook: OscarHook, services: Sequence[ServiceDefinition]) -> N
                     f"makes for one of them alone since 3.6; give {each.name!r} a bucket of its own, and let what it "
                     "reads be written there"
                 )
+
+
+def _check_members(hook: OscarHook, definition: ServiceDefinition, clusters: Mapping[str, str]) -> None:
+    """Refuse a new federated service of which a member has one already, as far as there are connections to look.
+
+    OSCAR makes it at the members as well; if one refuses, it deletes the service at all of them, whoever made it
+    (``RollbackFederationCreate`` of 4.1.2), and the buckets with it.
+    """
+    members = get_members(definition.to_api(), endpoint=hook.api.endpoint)
+    if not members or hook.run(hook.get_service(definition.name)) is not None:
+        return
+    for member in members:
+        conn_id = clusters.get(member.cluster_id, member.cluster_id)
+        if not is_oscar_connection(conn_id):
+            continue
+        other = OscarHook(conn_id)
+        if other.run(other.get_service(member.service)) is not None:
+            raise DefinitionError(
+                f"{hook.display_name}: OSCAR would make the federated service {definition.name!r} at its member "
+                f"{member.cluster_id!r} too, where there is a service {member.service!r} already, and which it would "
+                "then delete with its buckets; delete that one first, or give the member another service_name"
+            )
 
 
 def _is_refused(hook: OscarHook, definition: ServiceDefinition) -> Flow[bool]:

@@ -19,7 +19,7 @@ import httpx
 from airflow_provider_oscar.core.errors import DefinitionError, LostContactError, TransientError, quoted
 from airflow_provider_oscar.hooks.http.flows import Flow
 from airflow_provider_oscar.hooks.oscar.api import OscarCalls
-from airflow_provider_oscar.hooks.oscar.federation import Member, get_members
+from airflow_provider_oscar.hooks.oscar.federation import Member, carried_by_members, get_members
 from airflow_provider_oscar.hooks.oscar.repeat import JOB_ID_HEADER
 from airflow_provider_oscar.hooks.oscar.requests import OscarJob, mapping, segment
 
@@ -136,6 +136,16 @@ class OscarSubmissions(OscarCalls):
                 service,
             )
         body = body(mapping(mapping(found.get("environment")).get("secrets"))) if callable(body) else body
+        members = get_members(found, endpoint=self.api.endpoint)
+        if members and found.get("interlink_node_name"):
+            log.warning(
+                "%s: service %r is federated and for a virtual node; OSCAR hands its jobs to other clusters without "
+                "what they are about, and they fail there. Take interlink_node_name or the members off",
+                self.api.display_name,
+                service,
+            )
+        elif members:
+            body = carried_by_members(body)
         self._check_body(service, body, found)
         if found.get("interlink_node_name") and not (yield from self.offloads()):
             raise TransientError(
@@ -152,7 +162,7 @@ class OscarSubmissions(OscarCalls):
             authorization=f"Bearer {token}" if token else "",
             named=(yield from self.takes_job_names(found)),
             has_inputs=bool(found.get("input")),
-            members=get_members(found, endpoint=self.api.endpoint),
+            members=members,
         )
 
     def send_job(self, job: JobRequest, submission_id: str) -> Flow[bool]:

@@ -229,7 +229,7 @@ def test_exposed_service_answers_stops_and_starts_again(cluster):
     number = free_port()
     serve = f'exec python3 -u -m http.server {number} --bind 127.0.0.1 --directory "$d"'
     program = f'd=$(mktemp -d); echo there > "$d/a"; {serve}'
-    service = cluster.service(program, expose={"api_port": [number], "rewrite_target": True})
+    service = cluster.service(program, expose={"api_port": [number]})
     path = f"/system/services/{service}"
 
     def state():
@@ -249,7 +249,7 @@ def test_exposed_service_answers_stops_and_starts_again(cluster):
 
 
 def test_job_of_a_federated_service_goes_to_the_member_when_there_is_no_room(cluster):
-    other = cluster.service("echo there")
+    other = f"member{next(_numbers)}"
     own = {
         "endpoint": cluster.oscar.url,
         "auth_user": cluster.oscar.username,
@@ -257,7 +257,7 @@ def test_job_of_a_federated_service_goes_to_the_member_when_there_is_no_room(clu
     }
     member = {"type": "oscar", "cluster_id": "b", "service_name": other, "priority": 0}
     service = cluster.service(
-        "echo here",
+        "echo there",
         clusters={"b": {**own, "ssl_verify": False}},
         environment={"secrets": {"refresh_token": "r"}},
         federation={"group_id": "g", "members": [member]},

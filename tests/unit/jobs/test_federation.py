@@ -13,10 +13,12 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.core.services import ServiceDefinition
 from airflow_provider_oscar.hooks.oscar.federation import Member, get_members
 from airflow_provider_oscar.jobs.backend import open_backend
 from airflow_provider_oscar.jobs.oscar import OscarBackend, OscarWork
 from airflow_provider_oscar.jobs.running import RunningJob
+from airflow_provider_oscar.operators.oscar_service import apply_services
 from airflow_provider_oscar.sensors.oscar import OscarJobSensor
 from tests.support.fakes import context
 from tests.support.oscar_faults import connect, connected_oscar, embedded_oscar
@@ -32,6 +34,8 @@ def two_clusters(monkeypatch, tmp_path, conn_id="south"):
         cluster = {"endpoint": there, "auth_user": "oscar", "auth_password": "pw", "ssl_verify": False}
         federation = {"group_id": "g", "topology": "star", "members": [member]}
         secrets = {"secrets": {"refresh_token": "r"}}
+        # It is made with the one that has it as a member.
+        httpx.delete(f"{there}/system/services/svc", auth=("oscar", "pw"))
         fields = {"federation": federation, "clusters": {"south": cluster}, "environment": secrets}
         with embedded_oscar(tmp_path / "north", **fields) as (north, here):
             connect(monkeypatch, here, direct)
@@ -75,6 +79,15 @@ def test_the_triggerer_waits_for_it_and_cancels_it_there(monkeypatch, tmp_path):
         assert (status.phase, text) == (JobPhase.PENDING, None)
         assert asyncio.run(place.acancel(NAME)).found
         assert list(south.runner.jobs("svc")) == []
+
+
+@pytest.mark.parametrize("body", [b"aGVsbG8=", b'{"a": 1}'], ids=["base64", "event"])
+def test_what_it_is_about_arrives_with_it(monkeypatch, tmp_path, body):
+    with two_clusters(monkeypatch, tmp_path) as (_, south):
+        backend = OscarBackend(conn_id="oscar_default", service="svc", sleep=lambda _: None)
+        backend.submit(RunningJob(submission_id=NAME, job_id=NAME), OscarWork(body))
+        event = south.runner.jobs("svc")[NAME].environment["EVENT"]
+    assert json.loads(event)["event"].encode() == body
 
 
 def test_its_log_is_read_there(monkeypatch, tmp_path):
@@ -147,3 +160,26 @@ def test_a_sensor_says_which_cluster_it_cannot_look_at(monkeypatch, tmp_path):
 )
 def test_members_are_read_in_every_form_a_server_has(service, found):
     assert get_members(service, endpoint="https://h") == found
+
+
+def test_a_member_that_has_the_service_already_would_lose_it_which_is_refused(monkeypatch, tmp_path):
+    with embedded_oscar(tmp_path / "south") as (south, there), embedded_oscar(tmp_path / "north") as (_, here):
+        for conn_id, url in (("oscar_default", here), ("south", there)):
+            fields = {"conn_type": "oscar", "host": url, "login": "oscar", "password": "pw"}
+            monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(fields))
+        cluster = {"endpoint": there, "auth_user": "oscar", "auth_password": "pw", "ssl_verify": False}
+        member = {"type": "oscar", "cluster_id": "south", "service_name": "svc", "priority": 1}
+        federated = ServiceDefinition(
+            name="other",
+            image="i",
+            script="true",
+            federation={"group_id": "g", "topology": "star", "members": [member]},
+            clusters={"south": cluster},
+            environment={"secrets": {"refresh_token": "r"}},
+        )
+        with pytest.raises(DefinitionError, match="'south'.*service 'svc' already.*delete that one first"):
+            apply_services([federated], clusters={}, conn_id="oscar_default")
+        assert south.services.get("svc") is not None
+        made = httpx.post(f"{here}/system/services", json=federated.to_api(), auth=("oscar", "pw"))
+        assert (made.status_code, "rollback completed" in made.text) == (500, True)
+        assert south.services.get("svc") is None, "what we refuse to let happen"

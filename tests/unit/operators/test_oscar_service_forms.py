@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import json
 
+import httpx
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
+from oscar_testbed.fakes.oscar import federation
 from oscar_testbed.fakes.oscar.server import application
 
 from airflow_provider_oscar.operators.oscar_service import OscarServiceOperator
@@ -66,8 +68,14 @@ def release(request, monkeypatch, tmp_path):
         f"{name}.test": application(oscar_with_service(tmp_path / name, version=request.param).api)
         for name in ("oscar", "b")
     }
-    with InProcessTransport(hosts) as direct:
+    with InProcessTransport(hosts) as direct, InProcessTransport(hosts) as between:
+
+        def ask(method, url, authorization, body=None):
+            headers = {"Authorization": authorization}
+            return between.handle_request(httpx.Request(method, url, headers=headers, json=body))
+
         connect(monkeypatch, "http://oscar.test", direct)
+        monkeypatch.setattr(federation, "_ask", ask)
         yield request.param, tmp_path
 
 

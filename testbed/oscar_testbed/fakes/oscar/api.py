@@ -32,7 +32,7 @@ from oscar_testbed.fakes.oscar.definitions import (
     shown,
 )
 from oscar_testbed.fakes.oscar.exposed import Exposed
-from oscar_testbed.fakes.oscar.federation import FederationApi
+from oscar_testbed.fakes.oscar.federation import FederationApi, expand, refusals, roll_back
 from oscar_testbed.fakes.oscar.job_registry import JobRegistry
 from oscar_testbed.fakes.oscar.journal import Journal
 from oscar_testbed.fakes.oscar.pages import before_suspended, page_token, read_page_token
@@ -148,6 +148,9 @@ class Api:
         check_volume(service)
         if _members(service) and not (service["environment"].get("secrets") or {}).get("refresh_token"):
             return PlainTextResponse("refresh_token secret is required for federated services", 400)
+        login = request.headers.get("authorization", "")
+        if _members(service) and (found := await asyncio.to_thread(refusals, service, login)):
+            return PlainTextResponse(f"federation auth failed: [{' '.join(found)}]", 401)
         if valid_name(service["name"]) and self.services.get(service["name"]) is not None:
             # Before 4.1 Kubernetes alone said so, which is the race of today.
             status = 400 if release.number >= (4, 1, 0) else 409
@@ -165,6 +168,10 @@ class Api:
         if self.faults.slow_create:
             await asyncio.sleep(self.faults.slow_create)
         await asyncio.to_thread(self._create, service)
+        if _members(service) and (found := await asyncio.to_thread(expand, service, login)):
+            await asyncio.to_thread(roll_back, service, login)
+            await asyncio.to_thread(self._delete, service)
+            return PlainTextResponse(f"Federation failed; rollback completed: [{' '.join(found)}]", 500)
         return Response(status_code=201)
 
     async def update_service(self, request: Request) -> Response:

@@ -147,17 +147,17 @@ class Exposed:
         return JSONResponse({"service_name": name, "available": True, "entries": entries})
 
     async def call(self, request: Request) -> Response:
-        """Pass a request on to the service, without the path that leads to it unless the service wants it."""
+        """Pass a request on to the service, without the path that leads to it unless ``rewrite_target`` keeps it."""
         name = request.path_params["name"]
         service = self._services.get(name)
         if service is None or not port(service):
             return Response("404 page not found", 404, headers={"content-type": "text/plain"})
         expose, whole = service["expose"], request.url.path
-        path = f"/{request.path_params['path']}" if expose.get("rewrite_target") else whole
+        path = whole if expose.get("rewrite_target") else f"/{request.path_params['path']}"
         headers = {key: value for key, value in request.headers.items() if key not in _HOP | {"host"}}
         if expose.get("set_auth") and not _allowed(request, name, service["token"]):
             return PlainTextResponse("401 Unauthorized", 401, headers={"WWW-Authenticate": 'Basic realm="traefik"'})
-        url = httpx.URL(f"http://{LOOPBACK}:{port(service)}", path=path, query=request.url.query.encode())
+        url = httpx.URL(f"http://{LOOPBACK}:{port(service)}", path=path, query=request.url.query.encode() or None)
         try:
             async with httpx.AsyncClient(timeout=CALL_LIMIT) as client:
                 answer = await client.request(request.method, url, headers=headers, content=await request.body())

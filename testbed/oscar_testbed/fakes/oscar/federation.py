@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Members of federated services, and jobs that are handed to one of them (OSCAR 4.1, ``pkg/handlers/federation.go``).
 
-What the real server does besides, sending the service to every member with the user's refresh token, is left out: the
-members must have it.
+A federated service is made at its members together with itself, with the login of who makes it; if one of them does not
+take it, it is taken away again everywhere, also where it was before. Changes are not passed on.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -76,6 +77,69 @@ class FederationApi:
         return endpoint
 
 
+def refusals(service: Service, authorization: str) -> list[str]:
+    """What the members say against the login of who makes a service."""
+    found = []
+    for _, endpoint, name in _oscars(service):
+        try:
+            status = _ask("GET", f"{endpoint}/system/services/{name}", authorization).status_code
+        except httpx.HTTPError as error:
+            found.append(f'auth check failed for cluster "{endpoint}": {error}')
+            continue
+        if status in (401, 403):
+            found.append(f'auth rejected by cluster "{endpoint}" (status {status})')
+        elif status >= 500:
+            found.append(f'auth check failed for cluster "{endpoint}" (status {status})')
+    return found
+
+
+def expand(service: Service, authorization: str) -> list[str]:
+    """Make a service at its members; returns what they say against it."""
+    found = []
+    for cluster, endpoint, name in _oscars(service):
+        try:
+            worker = _worker(service, cluster, name)
+            answer = _ask("POST", f"{endpoint}/system/services", authorization, worker)
+        except httpx.HTTPError as error:
+            found.append(f"request failed: {error}")
+            continue
+        if answer.status_code >= 400:
+            text = answer.text.strip()
+            found.append(f"cluster responded with status {answer.status_code}{f': {text}' if text else ''}")
+    return found
+
+
+def roll_back(service: Service, authorization: str) -> None:
+    """Delete a service at its members, whoever made it there."""
+    for _, endpoint, name in _oscars(service):
+        with contextlib.suppress(httpx.HTTPError):
+            _ask("DELETE", f"{endpoint}/system/services/{name}", authorization)
+
+
+def _oscars(service: Service) -> list[tuple[str, str, str]]:
+    """Cluster, endpoint and service of each member that is an OSCAR."""
+    clusters = service.get("clusters") or {}
+    found = []
+    for member in _members((service.get("federation") or {}).get("members")):
+        endpoint = str((clusters.get(member["cluster_id"]) or {}).get("endpoint") or "").rstrip("/")
+        if member["type"].lower() == "oscar" and endpoint:
+            found.append((member["cluster_id"], endpoint, member["service_name"]))
+    return found
+
+
+def _worker(service: Service, cluster: str, name: str) -> Service:
+    """A service as a member gets it: without credentials, and of a star without members."""
+    federation = {**service["federation"], "members": None}
+    clusters = {key: {**each, "auth_user": "", "auth_password": ""} for key, each in service["clusters"].items()}
+    sent = {**service, "name": name, "cluster_id": cluster, "federation": federation, "clusters": clusters}
+    return {key: value for key, value in sent.items() if key not in {"token", "owner", "namespace"}}
+
+
+def _ask(method: str, url: str, authorization: str, body: object = None) -> httpx.Response:
+    with httpx.Client(timeout=_TIMEOUT, verify=False) as client:  # members of tests have certificates of their own
+        return client.request(method, url, headers={"Authorization": authorization}, json=body)
+
+
 def hand_over(service: Service, body: bytes, name: str) -> bool:
     """Give a job to the first member that takes it, in the order of their priorities; False if none does."""
     members = _members((service.get("federation") or {}).get("members") or service.get("replicas"))
@@ -84,8 +148,7 @@ def hand_over(service: Service, body: bytes, name: str) -> bool:
         endpoint = str(cluster.get("endpoint") or "").rstrip("/")
         if member["type"].lower() != "oscar" or not endpoint:
             continue
-        provider = next((each["storage_provider"] for each in service["output"]), "minio.default")
-        event = json.dumps({"storage_provider": provider, "event": body.decode("utf-8", "replace")})
+        event = _event(service, body)
         try:
             login = (str(cluster.get("auth_user") or ""), str(cluster.get("auth_password") or ""))
             with httpx.Client(timeout=_TIMEOUT, verify=bool(cluster.get("ssl_verify", True))) as client:
@@ -101,6 +164,23 @@ def hand_over(service: Service, body: bytes, name: str) -> bool:
         if answer.status_code == httpx.codes.CREATED:
             return True
     return False
+
+
+def _event(service: Service, body: bytes) -> bytes:
+    """What a member gets: an event that is a JSON object, and nothing for anything else.
+
+    Jobs for a virtual node are handed on as the base64 that their pods have, which is no object either.
+    """
+    try:
+        found = None if service["interlink_node_name"] else json.loads(body)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        return b""
+    if "storage_provider" in found:
+        return json.dumps({key: found.get(key) for key in ("storage_provider", "event")}).encode()
+    provider = next((each["storage_provider"] for each in service["output"]), service.get("cluster_id") or "")
+    return json.dumps({"storage_provider": provider, "event": body.decode()}).encode()
 
 
 def _wrong(body: object) -> str:

@@ -54,7 +54,8 @@ class Oscar:
         (program,) = require("oscar")
         self.directory = directory.absolute()
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.password = secrets.token_urlsafe(24)
+        settings = dict(settings or {})
+        self.password = settings.setdefault("OSCAR_PASSWORD", secrets.token_urlsafe(24))
         self.port = free_port()
         self.log_path = self.directory / "oscar.log"
         self._kubeconfig = kubeconfig
@@ -79,7 +80,6 @@ class Oscar:
                 "KUBERNETES_SERVICE_HOST": str(server.hostname),
                 "KUBERNETES_SERVICE_PORT": str(server.port),
                 "OSCAR_USERNAME": USERNAME,
-                "OSCAR_PASSWORD": self.password,
                 "OSCAR_SERVICE_PORT": str(self.port),
                 "MINIO_ACCESS_KEY": minio.access_key,
                 "MINIO_SECRET_KEY": minio.secret_key,
@@ -91,7 +91,7 @@ class Oscar:
                 "OIDC_ENABLE": "false",
                 "SUPERVISOR_KIT_IMAGE": kit_image,
                 "JOB_LISTING_LIMIT": "5",
-                **(settings or {}),
+                **settings,
             },
         )
 
