@@ -32,7 +32,7 @@ from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from airflow_provider_oscar.operators.oscar_service import OscarServiceOperator
 from tests.system.backends import NODE, PREFIX, ground_for_oscar, images, oscar_on
-from tests.system.scenarios import make_context
+from tests.system.scenarios import make_context, until
 
 NAME = f"{PREFIX}same"
 SHARED = f"{PREFIX}shared"
@@ -172,21 +172,47 @@ def test_job_runs_where_its_connection_says(request, clusters, tmp_path):
     assert other.run(other.list_jobs(NAME)) == {}
 
 
+def federated(clusters: Clusters, refresh_token: str, *, name: str = SHARED) -> dict[str, Any]:
+    """A service with a member at ``south``."""
+    fields = clusters.connections["south"]
+    endpoint = {"endpoint": fields["host"], "auth_user": fields["login"], "auth_password": fields["password"]}
+    member = {"type": "oscar", "cluster_id": "south", "service_name": SHARED, "priority": 1}
+    return {
+        "name": name,
+        "image": "python:3-slim",
+        "script": "cow.sh",
+        # More than any node has, so that a real server hands its jobs on; the member's own is another.
+        "cpu": "1000" if clusters.name == "real" else "1.0",
+        "memory": "128Mi",
+        "environment": {"secrets": {"refresh_token": refresh_token}},
+        "clusters": {"south": {**endpoint, "ssl_verify": False}},
+        "federation": {"group_id": "g", "topology": "star", "delegation": "static", "members": [member]},
+    }
+
+
+@pytest.mark.timeout(600)
+def test_new_federated_service_of_which_a_member_is_there_would_cost_that_one(request, clusters, tmp_path):
+    own = {"name": SHARED, "image": "python:3-slim", "script": "cow.sh", "memory": "128Mi"}
+    text = json.dumps({"functions": {"oscar": [{"south": own}]}})
+    assert apply(request, tmp_path, text, clusters={"south": "south"}) == {SHARED: "created"}
+    service = federated(clusters, "r", name=f"{SHARED}-origin")
+    text = json.dumps({"functions": {"oscar": [{"default-cluster": service}]}})
+    with pytest.raises(AirflowFailException, match=f"'south'.*a service '{SHARED}' already"):
+        apply(request, tmp_path, text)
+    north, south = OscarHook(), OscarHook("south")
+    assert south.run(south.get_service(SHARED)) is not None
+    with north.client(repeat=False) as client:
+        answer = client.post(f"{north.connection.host}/system/services", json=service | {"script": SCRIPT}, timeout=120)
+    assert (answer.status_code, "rollback" in answer.text) == (500, True)
+    assert south.run(south.get_service(SHARED)) is None, "this is what is refused"
+    assert north.run(north.get_service(service["name"])) is None
+
+
 @pytest.mark.timeout(600)
 def test_job_that_is_handed_to_a_member_is_followed_there_with_what_it_is_about(request, clusters, tmp_path):
     issuer = Issuer()
     issuer.start()
-    fields = clusters.connections["south"]
-    endpoint = {"endpoint": fields["host"], "auth_user": fields["login"], "auth_password": fields["password"]}
-    # More than any node has, so that a real server hands it on; the member's own is another.
-    cpu = "1000" if clusters.name == "real" else "1.0"
-    member = {"type": "oscar", "cluster_id": "south", "service_name": SHARED, "priority": 1}
-    service = {
-        "name": SHARED, "image": "python:3-slim", "script": "cow.sh", "cpu": cpu, "memory": "128Mi",
-        "environment": {"secrets": {"refresh_token": issuer.refresh_token()}},
-        "clusters": {"south": {**endpoint, "ssl_verify": False}},
-        "federation": {"group_id": "g", "topology": "star", "delegation": "static", "members": [member]},
-    }  # fmt: skip
+    service = federated(clusters, issuer.refresh_token())
     try:
         text = json.dumps({"functions": {"oscar": [{"default-cluster": service}]}})
         assert apply(request, tmp_path, text) == {SHARED: "created"}
@@ -206,5 +232,14 @@ def test_job_that_is_handed_to_a_member_is_followed_there_with_what_it_is_about(
         assert list(south.run(south.list_jobs(SHARED))) == [done["submission_id"]]
         north = OscarHook()
         assert north.run(north.list_jobs(SHARED)) == {}
+        # What is no JSON is handed on as nothing; ours is sent in a form that is.
+        token = str(north.run(north.get_service(SHARED))["token"])
+        headers = {"Authorization": f"Bearer {token}", "X-Delegated-Job-ID": f"{SHARED}-bare"}
+        with clusters.full(), north.client(repeat=False) as client:
+            url = f"{north.connection.host}/job/{SHARED}"
+            assert client.post(url, content=b"aGVsbG8=", headers=headers, timeout=60).status_code == 201
+        bare = f"{SHARED}-bare"
+        until(lambda: dict(south.run(south.list_jobs(SHARED)))[bare].phase.ended, 240, "the job has ended")
+        assert "hello" not in str(south.run(south.job_log(SHARED, bare)))
     finally:
         issuer.stop()
