@@ -18,10 +18,11 @@ class BoundedLoader(yaml.SafeLoader):
     :raises yaml.constructor.ConstructorError: with the line.
     """
 
-    def compose_document(self) -> yaml.Node:
+    def compose_document(self) -> yaml.Node | None:
         """Compose, and measure before anything is made of it."""
-        node: yaml.Node = super().compose_document()
-        self._check(node)
+        node = super().compose_document()
+        if node is not None:
+            self._check(node)
         return node
 
     def _check(self, root: yaml.Node) -> None:
