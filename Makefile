@@ -79,6 +79,10 @@ coverage: $(STAMP) ## Run unit tests and those of ingest/ with more examples of 
 integration: $(STAMP) ## Run the integration tests against real servers and the embedded platform.
 	@$(BIN)/python -m pytest tests/integration $(PARALLEL) --ignore=tests/integration/faults $(AGAIN)
 
+.PHONY: postgresql
+postgresql: $(STAMP) ## Run the tests of schedules and the hand-over with Airflow's metadata in a PostgreSQL, not in SQLite (minutes).
+	@$(BIN)/python -m pytest tests/integration/ingest tests/integration/schedules tests/integration/watch/test_plain.py $(PARALLEL) --postgresql $(AGAIN)
+
 .PHONY: faults
 faults: $(STAMP) ## Kill, stop and corrupt what the watchers depend on, and count: 300 objects, none lost (minutes).
 	@$(BIN)/python -m pytest tests/integration/faults

@@ -7,6 +7,7 @@ import base64
 import gc
 import os
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -57,6 +58,27 @@ def pytest_collection() -> Iterator[None]:
         gc.collect()
         gc.freeze()
         gc.enable()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--postgresql", action="store_true", help="keep Airflow's metadata in a PostgreSQL, not in SQLite")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--postgresql"):
+        from oscar_testbed.errors import MissingPrerequisite
+        from oscar_testbed.real import environments
+        from oscar_testbed.real.postgres import PostgreSQL
+
+        database = PostgreSQL(_HOME / "postgres.log")
+        try:
+            # For the database's driver, which the lock file does not have.
+            sys.path.append(str(environments.site_packages(environments.executors())))
+            database.start()
+        except MissingPrerequisite as error:
+            raise pytest.UsageError(f"--postgresql: {error}") from error
+        config.add_cleanup(database.stop)
+        os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = database.url()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
