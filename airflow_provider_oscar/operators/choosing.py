@@ -163,7 +163,7 @@ class TargetSelector:
             return self._note(decide_many(self.policy, requests, self.targets, seen, snapshot), placed)
         breaker = CircuitBreaker()
         tried = breaker.half_open(self.targets, history, now=self.now)
-        taken = set(self.store.probes(tried, owner=self.owner, now=self.now))
+        taken = set(self.store.probes(tried, history=history, owner=self.owner, now=self.now))
         while True:
             known = breaker.apply(self.targets, seen, history, now=self.now, probed=taken)
             decided = decide_many(self.policy, requests, self.targets, known, snapshot, single=tried - taken)

@@ -97,10 +97,11 @@ class RunStore:
         found = (record for name in targets for record in decode_records(self._store.get(recent_key(name))))
         return History.of(found, now=now)
 
-    def probes(self, targets: Iterable[str], *, owner: str, now: datetime) -> frozenset[str]:
+    def probes(self, targets: Iterable[str], *, history: History, owner: str, now: datetime) -> frozenset[str]:
         """Return the targets that another placement has claimed to try with its one job.
 
         :param targets: names of targets whose circuit breaker is half open.
+        :param history: of the targets; a claim that is older than the end of a job there has been answered.
         :param owner: who asks; its own claims do not count.
         :param now: claims older than :data:`PROBE` do not count.
         """
@@ -110,7 +111,8 @@ class RunStore:
             for name, claim in found.items()
             if isinstance(claim, Mapping)
             and claim.get("owner") != owner
-            and 0 <= now.timestamp() - float(str(claim.get("at") or 0)) < PROBE
+            and 0 <= now.timestamp() - (claimed := float(str(claim.get("at") or 0))) < PROBE
+            and not any(record.started and claimed < record.ended_at for record in history.of_target(name))
         )
 
     def claim(self, target: str, *, owner: str, now: datetime) -> bool:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A circuit breaker per target: after several failures in a row by the target's own fault it gets no work for a while.
 
-Its state is the history itself, which all DAGs share, so that nothing more has to be stored: open for a time that
-doubles with each further failure, then half open: one job goes there, and its end decides.
+Its state is the history itself, which all DAGs share, so that nothing more has to be stored: open for a time that grows
+with how long the target has failed, then half open: one job goes there, and its end decides.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from itertools import takewhile
 
 from airflow_provider_oscar.placement.history import History, RunRecord
 from airflow_provider_oscar.placement.targets import PlacementTarget, TargetObservation
@@ -32,13 +33,16 @@ class CircuitBreaker:
     """When a target is given up, and for how long.
 
     :param failures: failures in a row by the target's fault that open it.
-    :param cool_down: how long it stays open the first time; doubled with each failure after.
+    :param cool_down: how long it stays open at least.
+    :param share: of the time between the first of these failures and the last, for which it stays open after the last:
+        so that it is given up for little longer than it really fails.
     :param longest: the most it stays open.
     """
 
     failures: int = 3
     cool_down: timedelta = timedelta(minutes=1)
-    longest: timedelta = timedelta(minutes=3)
+    share: float = 0.03
+    longest: timedelta = timedelta(minutes=5)
 
     def state(self, records: Sequence[RunRecord], *, now: datetime) -> tuple[BreakerState, datetime | None]:
         """Return the state of a target, and until when it is open.
@@ -46,18 +50,13 @@ class CircuitBreaker:
         :param records: of the target, oldest first.
         :param now: the time of the decision.
         """
-        in_a_row = 0
-        for record in reversed(records):
-            if not record.started:
-                continue
-            if not record.target_fault:
-                break
-            in_a_row += 1
-        if in_a_row < self.failures:
+        started = [record for record in records if record.started]
+        in_a_row = list(takewhile(lambda record: record.target_fault, reversed(started)))
+        if len(in_a_row) < self.failures:
             return BreakerState.CLOSED, None
-        # The exponent is bounded, since 60 failures would be more than a timedelta can hold.
-        opened = min(self.cool_down * 2 ** min(in_a_row - self.failures, 20), self.longest)
-        last = max(record.ended_at for record in records if record.target_fault)
+        last = max(record.ended_at for record in in_a_row)
+        failing = timedelta(seconds=last - min(record.ended_at for record in in_a_row))
+        opened = min(max(self.cool_down, self.share * failing), self.longest)
         until = datetime.fromtimestamp(last, UTC) + opened
         # A failure that is yet to come was dated by a wrong clock: since nobody knows when it was, one job is to see.
         if until - now > opened + self.longest:

@@ -82,7 +82,10 @@ class _Slots:
 
 
 def waits_for_our_own(records: Sequence[RunRecord], capacity: int) -> list[Seconds]:
-    """Return for each record how long its job waited until our jobs before it left it a slot.
+    """Return for each record how long its job would have waited for our jobs before it, had there been no others.
+
+    That these may have waited for other people's jobs does not make the wait ours: what they took is replayed, and not
+    when they ended.
 
     :param records: of one target, in any order; failures took their slots for as long as is known of them.
     :param capacity: jobs it runs at once.
@@ -95,7 +98,7 @@ def waits_for_our_own(records: Sequence[RunRecord], capacity: int) -> list[Secon
         # One that started sooner did not wait for them: the scheduler did not go by the order, or there are more slots.
         found[position] = wait if wait <= record.queued + ROUNDING else 0.0
         if record.started:
-            slots.take(record.ended_at)
+            slots.take(min(max(slots.free_at, _submitted(record)) + record.service, record.ended_at))
     return found
 
 

@@ -27,6 +27,8 @@ from airflow_provider_oscar.placement.targets import PlacementRequest, Placement
 
 #: Seconds after which an operator that found no target asks again.
 ASK_AGAIN = 60.0
+#: Seconds for which a job that tries a target keeps others away from it, as the operator does.
+CLAIM = 120.0
 #: Seconds until a job on a target that is away is known to have failed.
 NOTICED_AFTER = 30.0
 
@@ -242,6 +244,8 @@ class _Play:
         self.history = History()
         self.placed: dict[str, dict[str, PlacedJob]] = {name: {} for name in self.running}
         self.attempts: dict[int, list[_Attempt]] = {}
+        # When a job was sent to a target whose circuit breaker is half open, which keeps the others away.
+        self.claimed: dict[str, float] = {}
         self.order = itertools.count()
         self.events: list[tuple[float, int, Callable[[float], None]]] = []
         for position, job in enumerate(jobs):
@@ -264,14 +268,19 @@ class _Play:
         moment = datetime.fromtimestamp(now, UTC)
         request = PlacementRequest(key=f"run_{job.number}", size=job.size, excluded=excluded)
         others = self.attempts.get(position, [])
+        breaker = CircuitBreaker()
+        tried = breaker.half_open(self.targets, self.history, now=moment)
+        probed = {name for name in tried if now - self.claimed.get(name, -CLAIM) < CLAIM}
         try:
-            known = CircuitBreaker().apply(self.targets, seen, self.history, now=moment)
+            known = breaker.apply(self.targets, seen, self.history, now=moment, probed=probed)
             decision = self.policy.decide(request, self.targets, known, self._snapshot(moment))
         except TransientError:
             if not others:
                 self._at(now + ASK_AGAIN, partial(self._place, position, frozenset()))
             return
         name = decision.target.name
+        if name in tried:
+            self.claimed[name] = now
         place = self.running[name]
         expected = decision.predictions.get(name, {})
         number = next(self.order)
@@ -355,6 +364,7 @@ class _Play:
     def _keep(self, record: RunRecord) -> None:
         self.history = _with_record(self.history, record)
         self.placed[record.target].pop(record.submission_id, None)
+        self.claimed.pop(record.target, None)
         self.result.records.append(record)
         self.result.cost += record.cost
 

@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_oscar.core.errors import TransientError
 from airflow_provider_oscar.operators.choosing import TargetSelector
-from airflow_provider_oscar.operators.placement_store import ATTEMPTS, IN_FLIGHT, RunStore, recent_key, run_key
+from airflow_provider_oscar.operators.placement_store import ATTEMPTS, IN_FLIGHT, PROBE, RunStore, recent_key, run_key
 from airflow_provider_oscar.placement.history import KEPT, SKEW, RunRecord, decode_records, encode_records
 from airflow_provider_oscar.placement.learned import FastestFinish
 from airflow_provider_oscar.placement.occupancy import PlacedJob
@@ -154,3 +154,20 @@ def test_runs_that_start_at_once_do_not_all_go_where_it_was_fastest_before():
     again = decide(0)
     assert again.placement_id == decisions[0].placement_id, "a task that decides once more is one job"
     assert sum(map(len, RunStore(rows).placed(["gpu", "cpu"], now=NOW).values())) == 8
+
+
+def test_the_job_that_tries_a_failed_target_keeps_others_away_until_it_has_ended_or_is_seen():
+    store, now = RunStore(Rows()), datetime.fromtimestamp(1000.0, UTC)
+    assert store.claim("hpc", owner="a", now=now)
+
+    def kept_away(owner, seconds=0.0):
+        history = store.history(["hpc"])
+        return "hpc" in store.probes(["hpc"], history=history, owner=owner, now=now + timedelta(seconds=seconds))
+
+    assert kept_away("b", 60)
+    assert not kept_away("a", 60)
+    assert not kept_away("b", PROBE)
+    store.add(record(999))
+    assert kept_away("b", 60)
+    store.add(record(1030))
+    assert not kept_away("b", 60)

@@ -222,9 +222,18 @@ class TestCircuitBreaker:
         assert self.breaker.state(records, now=NOW) == (BreakerState.OPEN, NOW + timedelta(minutes=1))
         assert self.breaker.state(records, now=NOW + timedelta(minutes=1))[0] is BreakerState.HALF_OPEN
 
-    def test_each_further_fault_doubles_the_time_up_to_a_bound(self):
-        assert self.breaker.state(past("slow", 1, faults=4), now=NOW)[1] == NOW + timedelta(minutes=2)
-        assert self.breaker.state(past("slow", 1, count=60, faults=60), now=NOW)[1] == NOW + timedelta(minutes=3)
+    @pytest.mark.parametrize(
+        ("failing", "opened"),
+        [
+            (timedelta(minutes=10), timedelta(minutes=1)),
+            (timedelta(minutes=100), timedelta(minutes=3)),
+            (timedelta(days=2), timedelta(minutes=5)),
+        ],
+    )
+    def test_it_stays_open_for_a_small_share_of_the_time_that_the_target_has_failed(self, failing, opened):
+        first = past("slow", 1, count=1, faults=1, ended=NOW - failing)
+        records = [*past("slow", 1, ended=NOW - failing - timedelta(hours=1)), *first, *past("slow", 1, faults=2)[-2:]]
+        assert self.breaker.state(records, now=NOW)[1] == NOW + opened
 
     def test_a_success_closes_it(self):
         records = [*past("slow", 10, faults=5), *past("slow", 10, count=1)]

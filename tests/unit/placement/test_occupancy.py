@@ -53,6 +53,23 @@ def test_what_jobs_waited_for_each_other_is_what_a_queue_with_so_many_slots_give
     assert waits_for_our_own(records, capacity) == pytest.approx(expected, abs=1e-3)
 
 
+@given(WORK, st.integers(1, 5), st.floats(0, 1e4))
+def test_a_wait_for_other_peoples_jobs_is_not_put_down_to_those_of_ours_that_waited_as_well(work, capacity, others):
+    played = first_come_first_served(work, capacity)
+    records = [
+        RunRecord(
+            target="a",
+            ended_at=NOW + end + others,
+            queued=start - at + others,
+            run=end - start,
+            submission_id=str(each),
+        )
+        for each, (at, start, end) in enumerate(played)
+    ]
+    expected = [start - at for at, start, _ in played]
+    assert waits_for_our_own(records, capacity) == pytest.approx(expected, abs=1e-3)
+
+
 @given(WORK, st.integers(1, 5))
 def test_a_newcomer_waits_until_the_jobs_in_flight_leave_a_slot(work, capacity):
     work = [(0.0, seconds) for _, seconds in work]
