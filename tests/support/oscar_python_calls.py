@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calls every method of oscar-python once, in the order a user would, and prints what came of each as JSON.
 
-A program for the Python that has oscar-python; it imports nothing of this repository.
+A program for the Python that has oscar-python; it imports nothing of this repository. Its arguments: endpoint, user,
+password, a folder, and for jobs on a virtual node its image and name.
 """
 
 from __future__ import annotations
@@ -14,20 +15,22 @@ from collections.abc import Callable
 from oscar_python.client import Client
 
 ENDPOINT, USER, PASSWORD, FOLDER = sys.argv[1:5]
+IMAGE, NODE = sys.argv[5:7] or ("tools:1", "")
 SCRIPT = "#!/bin/sh\nprintf 'moo '; cat \"$INPUT_FILE_PATH\"\n"
-FDL = """functions:
+FDL = f"""functions:
   oscar:
   - embedded:
       name: cow
-      image: tools:1
+      image: {IMAGE}
+      interlink_node_name: '{NODE}'
       memory: 256Mi
       cpu: '1.0'
       log_level: CRITICAL
       script: cow.sh
       input:
-      - {storage_provider: minio.default, path: cow/in}
+      - {{storage_provider: minio.default, path: cow/in}}
       output:
-      - {storage_provider: minio.default, path: cow/out}
+      - {{storage_provider: minio.default, path: cow/out}}
 """
 MEMBER = {"type": "oscar", "cluster_id": "b", "service_name": "cow"}
 
@@ -61,7 +64,7 @@ def main() -> None:
     results["answer"] = getattr(answer, "text", "").strip()
     call("run_service", "cow", input="hello", async_call=True, label="run_service (async)")
     jobs: dict[str, dict[str, str]] = {}
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while time.monotonic() < end and not any(job["status"] == "Succeeded" for job in jobs.values()):
         jobs = call("list_jobs", "cow").json()["jobs"]  # type: ignore[attr-defined]
         time.sleep(0.3)

@@ -5,7 +5,9 @@ uploads that start jobs, tokens, and logs of any size; at the embedded platform 
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +32,10 @@ from tests.unit.watch.conftest import FakeStore
 __all__ = ["backend", "hook", "running", "s3"]
 
 COW = f"{PREFIX}cow"
+ROOT = Path(__file__).parents[2]
+#: OSCAR's own client for Python, in an environment of its own.
+CLIENT = ROOT / ".venv-clients" / "bin" / "python"
+PROGRAM = ROOT / "tests" / "support" / "oscar_python_calls.py"
 SCRIPT = "#!/bin/sh\nprintf 'moo '; cat \"$INPUT_FILE_PATH\"; echo\n"
 COPYING = f'{SCRIPT}cp "$INPUT_FILE_PATH" "$TMP_OUTPUT_DIR/copy.txt"\n'
 LONG = "#!/bin/sh\nhead -c 70000000 /dev/zero | tr '\\0' x | fold -w 999\necho; echo the end\n"
@@ -271,3 +277,28 @@ def test_command_line_shows_services_jobs_logs_and_buckets(apply, hook, capsys):
     assert "moo hello" in airflow("jobs", "logs", "--latest", COW)
     assert COW in airflow("buckets", "list")
     assert "v1" in airflow("cluster", "info")
+
+
+#: No success, as 4.1.2 answers its administrator without Knative, volumes and Kueue, and for a service without secrets.
+_ABSENT = ("run_service (sync)", "create_volume", "list_volumes", "get_volume", "delete_volume")
+_QUOTAS = ("get_own_quota", "get_user_quota", "update_user_quota")
+_MEMBERS = ("add_federation_members", "update_federation_members")
+REFUSED = {**dict.fromkeys((*_ABSENT, *_QUOTAS), "404"), **dict.fromkeys(_MEMBERS, "500")}
+#: Where the cluster has no metrics, and OSCAR is no pod whose log it could read.
+REFUSED_OUTSIDE = {"get_cluster_status": "500", "get_system_logs": "404"}
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(not CLIENT.exists(), reason="oscar-python 2.2.0 is not installed; make clients")
+def test_every_method_of_oscar_python_is_answered(backend, hook, tmp_path):
+    connection = hook.connection
+    words = [CLIENT, PROGRAM, connection.host, connection.login, connection.password, tmp_path]
+    words += [f"docker://{backend.image}", backend.node]
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert "moo hello" in found.pop("log")
+    assert json.loads(found.pop("storage")) == ["in/", "in/cow.sh"]
+    found.pop("answer")  # of the call that is not there
+    refused = {name: status for name, status in found.items() if not status.startswith("2")}
+    assert refused == REFUSED | (REFUSED_OUTSIDE if backend.name == "real" else {})

@@ -16,6 +16,7 @@ PYTHON = ROOT / ".venv-clients" / "bin" / "python"
 #: No success, as 4.1.2 answers an administrator without Kueue, and for a service without secrets.
 REFUSED = {
     "get_own_quota": "401",
+    "get_user_quota": "500",
     "update_user_quota": "503",
     "add_federation_members": "500",
     "update_federation_members": "500",
