@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from airflow.sdk import Param
 
-from airflow_provider_oscar.placement.targets import PlacementTarget, by_name
+from airflow_provider_oscar.core.checks import check_value
+from airflow_provider_oscar.placement.targets import PlacementTarget, by_name, get_target
 
 #: Value of the placement param that leaves the choice to the policy.
 AUTOMATIC = "auto"
@@ -31,9 +32,13 @@ def placement_param(targets: Sequence[PlacementTarget], titles: Mapping[str, str
 
     :param targets: what there is to choose from.
     :param titles: what the form shows for the name of a target; its name by default.
-    :raises DefinitionError: if two targets have the same name or there is none.
+    :raises DefinitionError: if two targets have the same name or there is none, or a title is of none of them.
     """
-    names = list(by_name(targets))
+    known = by_name(targets)
+    check_value(titles, Mapping | None, "titles of placement_param")
+    for name in titles or ():
+        get_target(name, known)
+    names = list(known)
     shown = {name: (titles or {}).get(name, name) for name in names}
     return Param(
         AUTOMATIC,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import Field, fields
 from datetime import timedelta
 from typing import ClassVar, Literal, Protocol, Union, get_args, get_origin, get_type_hints
@@ -52,6 +52,34 @@ def check_value(given: object, hint: object, display_name: str) -> None:
         words = [word for kind in _alternatives(hint) if get_origin(kind) is Literal for word in get_args(kind)]
         meant = nearest(given, words) if isinstance(given, str) else ""
         raise DefinitionError(f"{display_name} is {shown}; expected {_words(hint)}{example}{meant}")
+
+
+def check_environment(given: object, display_name: str) -> None:
+    """Refuse variables that no process can have, and ``None``, which would become the text ``None``.
+
+    :param given: the variables; what is not a mapping, such as a template, is left alone.
+    :param display_name: words for messages, such as ``environment of task 'infer'``.
+    :raises DefinitionError: naming the variable and what was expected.
+    """
+    for name, value in given.items() if isinstance(given, Mapping) else ():
+        if not isinstance(name, str) or not name or "=" in name or "\0" in name:
+            raise DefinitionError(
+                f"{display_name} has a variable {name!r}; expected a name, as a text that is not empty and has no '='"
+            )
+        if value is None:
+            raise DefinitionError(f"{display_name} has {name}=None; give it a text, '' for none, or leave it out")
+
+
+def check_command(given: object, display_name: str) -> None:
+    """Refuse words that would be passed as Python shows them: ``None``, lists and mappings.
+
+    :param given: program and arguments; what is not a list, such as a template, is left alone.
+    :param display_name: words for messages, such as ``command of task 'infer'``.
+    :raises DefinitionError: naming the word and what was expected.
+    """
+    for position, word in enumerate(given if isinstance(given, list | tuple) else ()):
+        if word is None or isinstance(word, list | tuple | Mapping):
+            raise DefinitionError(f"{display_name} has {word!r} as word {position + 1}; expected a text")
 
 
 def is_template(given: object) -> bool:

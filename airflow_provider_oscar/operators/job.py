@@ -19,7 +19,7 @@ from airflow.sdk import BaseOperator, conf
 
 from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.base_arguments import OperatorArguments
-from airflow_provider_oscar.core.checks import is_template
+from airflow_provider_oscar.core.checks import check_command, check_environment, is_template
 from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.jobs.backend import JobBackend
@@ -135,6 +135,8 @@ class JobOperator(BaseOperator, Generic[W]):
             parse_object_event(object_event)  # not a template, so what is wrong with it can be said now
         self.output_uri = job_outputs.output_location(output_uri, self.task_id)
         self.output_conn_id = output_conn_id
+        check_command(command, f"command of task {self.task_id!r}")
+        check_environment(environment, f"environment of task {self.task_id!r}")
         self.command = command
         self.environment = environment or {}
         self.run_options = run_options or RunOptions()

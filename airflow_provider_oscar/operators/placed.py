@@ -6,6 +6,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -22,7 +23,7 @@ from airflow_provider_oscar.operators.choosing import as_mapping
 from airflow_provider_oscar.operators.job import JobOperator
 from airflow_provider_oscar.operators.job_outputs import PLACES, described, output_connection
 from airflow_provider_oscar.operators.placed_job import PlacedJobOperator
-from airflow_provider_oscar.operators.placement import PlacementBranchOperator
+from airflow_provider_oscar.operators.placement import WAIT_TIMEOUT, PlacementBranchOperator
 from airflow_provider_oscar.operators.placement_of_many import PlacementOfManyOperator
 from airflow_provider_oscar.placement.learned import FastestFinish
 from airflow_provider_oscar.placement.policies import PlacementPolicy, check_policy
@@ -110,6 +111,7 @@ def placed(
     each: bool = False,
     speculate: bool = False,
     learn: bool | None = None,
+    wait_timeout: timedelta | float = WAIT_TIMEOUT,
     **arguments: object,
 ) -> XComArg:
     """Run a command on an object at the target that a policy chooses; make the tasks for it.
@@ -154,6 +156,7 @@ def placed(
     :param learn: read what past jobs took, pass over targets that failed several jobs in a row, record what these jobs
         take, and what was expected of them; by default for policies that predict. With it ``airflow oscar runs`` shows
         the jobs of any policy.
+    :param wait_timeout: seconds or a timedelta for which it waits, deferred, while no target takes the work.
     :param arguments: of every job task, such as ``output_conn_id``, ``timeout`` or ``run_options``, and of all tasks
         alike, such as ``retries``.
     :return: what the task ``result`` returns, see :class:`PlacedResultOperator`, or with ``each`` the manifests of the
@@ -161,7 +164,10 @@ def placed(
     :raises DefinitionError: in the DAG file, for targets of the same name, or of a kind that nothing makes tasks of.
     """
     display_name = f"placed({group_id!r})"
-    given = {"command": command, "outlets": outlets, "each": each, "speculate": speculate, "learn": learn}
+    given = {
+        "command": command, "environment": environment, "outlets": outlets, "each": each, "speculate": speculate,
+        "learn": learn,
+    }  # fmt: skip
     for name, hint in _HINTS.items():
         check_value(given[name], hint, f"{name} of {display_name}")
     for outlet in outlets:
@@ -203,6 +209,7 @@ def placed(
         "targets": targets,
         "make_task": plan.make_task,
         "speculate": speculate,
+        "wait_timeout": wait_timeout,
     }
     with TaskGroup(group_id) as group:
         if each:
@@ -213,7 +220,12 @@ def placed(
             return XComArg(run.expand_kwargs(many.output))
         named = [replace(target, task_id=group.child_id(target.task_id)) for target in targets]
         choose = PlacementBranchOperator(
-            task_id=CHOOSE, targets=named, object_event=object_event, needs_object=object_event is None, **choice
+            task_id=CHOOSE,
+            targets=named,
+            object_event=object_event,
+            needs_object=object_event is None,
+            wait_timeout=wait_timeout,
+            **choice,
         )
         # As it was when the choice was made, whatever becomes of the object meanwhile.
         chosen = f"{{{{ ti.xcom_pull(task_ids={choose.task_id!r}, key='decision')['object'] | tojson }}}}"
@@ -295,6 +307,7 @@ def _operator(target: PlacementTarget) -> type[JobOperator[Any]]:
 #: Types of what :func:`placed` is given, where another would be found out in the middle of a run.
 _HINTS: Mapping[str, object] = {
     "command": Sequence,
+    "environment": Mapping | None,
     "outlets": Sequence,
     "each": bool,
     "speculate": bool,

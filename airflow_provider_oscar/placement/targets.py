@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from airflow_provider_oscar.core.checks import check_fields, check_value
+from airflow_provider_oscar.core.checks import check_environment, check_fields, check_value
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError, quoted
 from airflow_provider_oscar.core.resources import check_resources
 from airflow_provider_oscar.core.slurm import SlurmOptions
@@ -74,6 +74,7 @@ class PlacementTarget:
             raise DefinitionError(f"{about} is named as what leaves the choice to the policy; give it another name")
         check_value(self.slurm, SlurmOptions | None, f"slurm of {about}")
         check_value(self.environment, Mapping, f"environment of {about}")
+        check_environment(self.environment, f"environment of {about}")
         check_value(self.resources, Mapping, f"resources of {about}")
         object.__setattr__(self, "task_id", self.task_id or re.sub(r"[^A-Za-z0-9_.]", "_", self.name))
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.kind):

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 
 import pytest
 
-from airflow_provider_oscar.core.checks import check_value
+from airflow_provider_oscar.core.checks import check_command, check_environment, check_value
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.slurm import SlurmOptions
 
@@ -58,3 +58,25 @@ def test_what_fits_is_taken(given, hint):
 def test_what_does_not_fit_is_refused_with_what_was_expected(given, hint, expected):
     with pytest.raises(DefinitionError, match=expected):
         check_value(given, hint, "it")
+
+
+@pytest.mark.parametrize("given", [None, {}, {"A": "x", "B": 1, "C": True, "_d": ""}, "{{ params.variables }}"])
+def test_variables_that_a_process_can_have_are_taken(given):
+    check_environment(given, "environment of task 'infer'")
+
+
+@pytest.mark.parametrize("given", [{"": "x"}, {"A=B": "x"}, {"A\0": "x"}, {1: "x"}, {"A": None}])
+def test_variables_that_no_process_can_have_are_refused(given):
+    with pytest.raises(DefinitionError, match="^environment of task 'infer' has "):
+        check_environment(given, "environment of task 'infer'")
+
+
+@pytest.mark.parametrize("given", [None, ["run"], ("run", 5, 1.5), "{{ params.command }}"])
+def test_words_that_a_program_can_be_given_are_taken(given):
+    check_command(given, "command of task 'infer'")
+
+
+@pytest.mark.parametrize("word", [None, ["a"], {"a": 1}])
+def test_words_that_would_be_passed_as_python_shows_them_are_refused(word):
+    with pytest.raises(DefinitionError, match="as word 2; expected a text"):
+        check_command(["run", word], "command of task 'infer'")

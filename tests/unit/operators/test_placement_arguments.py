@@ -11,6 +11,7 @@ from airflow_provider_oscar.operators.placed import placed
 from airflow_provider_oscar.operators.placed_job import PlacedJobOperator
 from airflow_provider_oscar.operators.placement import PlacementBranchOperator
 from airflow_provider_oscar.operators.placement_of_many import PlacementOfManyOperator
+from airflow_provider_oscar.params import placement_param
 from airflow_provider_oscar.placement.learned import FastestFinish, GreenestWithinDeadline
 from airflow_provider_oscar.placement.policies import Fallback, Rule, RuleBased
 from airflow_provider_oscar.placement.targets import PlacementTarget
@@ -109,6 +110,9 @@ def test_a_policy_is_held_against_the_targets(make, policy, message):
         ({"command": "run"}, "command of placed\\('infer'\\) is 'run'; expected a list"),
         ({"outlets": Asset("a")}, "expected a list"),
         ({"outlets": ["a"]}, "expected Asset"),
+        ({"environment": ["A=1"]}, "environment of placed\\('infer'\\) is .*; expected Mapping or None"),
+        ({"environment": {"A": None}}, "environment of task 'infer.cloud_cpu' has A=None; give it a text"),
+        ({"command": ["run", None]}, "command of task 'infer.cloud_cpu' has None as word 2; expected a text"),
         ({"each": "yes"}, "each of placed\\('infer'\\) is 'yes'; expected bool"),
         ({"speculate": True, "policy": Fallback(("hpc-gpu",))}, "does not predict .*learn=True"),
     ],
@@ -120,6 +124,17 @@ def test_placed_refuses_what_its_tasks_would_not_take(given, message):
 
 def test_placed_takes_what_its_job_tasks_take():
     group(output_conn_id="a", timeout=60, queue_timeout=60, retries=3, outlets=[Asset("a")])
+
+
+def test_placed_waits_for_a_target_as_long_as_it_is_told(dag):
+    group(wait_timeout=60)
+    waiting = [dag.get_task(f"infer.{name}") for name in ("choose", "elsewhere")]
+    assert [task.wait_timeout for task in waiting] == [60.0, 60.0]
+
+
+def test_a_title_of_no_target_is_refused_with_the_name_that_was_meant():
+    with pytest.raises(DefinitionError, match="did you mean 'hpc-gpu'"):
+        placement_param([CLOUD, HPC], {"hpc_gpu": "Supercomputer"})
 
 
 def test_speculation_is_for_any_policy_whose_jobs_are_recorded():
@@ -135,6 +150,7 @@ def test_speculation_is_for_any_policy_whose_jobs_are_recorded():
         ({"resources": {"memroy": "1Gi"}}, "'memroy'.*did you mean 'memory'"),
         ({"resources": {"memory": "1 gigabyte"}}, "expected a Kubernetes quantity"),
         ({"environment": ["A=1"]}, "environment of placement target 'a'"),
+        ({"environment": {"A=1": ""}}, "environment of placement target 'a' has a variable 'A=1'; expected a name"),
         ({"slurm": "--partition=a"}, "slurm of placement target 'a'"),
         ({"name": "auto"}, "give it another name"),
     ],
