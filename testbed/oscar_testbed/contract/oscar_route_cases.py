@@ -93,6 +93,36 @@ def federation(recorder: OscarRecorder) -> None:
     recorder.remove("shared")
 
 
+def synchronous_calls(recorder: OscarRecorder) -> None:
+    """Calls that wait for their answer, where there is no serverless backend."""
+    token = recorder.made("called")
+    headers = {"Authorization": f"Bearer {token}"}
+    recorder.ask("POST", "/run/called", note="its token", auth=None, headers=headers, content=b"aGVsbG8=")
+    recorder.ask("POST", "/run/called", note="nobody", auth=None, content=b"{}")
+    recorder.ask("GET", "/run/called", note="another method")
+    recorder.ask("POST", "/run/nobody", note="unknown service", content=b"{}")
+    recorder.remove("called")
+
+
+def refused_federations(recorder: OscarRecorder) -> None:
+    """Federated services whose members cannot be asked, of which nothing is made."""
+    secrets = {"secrets": {"refresh_token": "r"}}
+    group = {"group_id": "g", "topology": "star", "members": [_MEMBER]}
+    for note, clusters in (
+        ("a cluster that is not defined", {}),
+        ("a cluster without an address", {"there": {"endpoint": ""}}),
+        ("another login", {"there": {"endpoint": "http://127.0.0.1:9", "auth_user": "u", "auth_password": "p"}}),
+    ):
+        sent = recorder.service("joined", federation=group, clusters=clusters, environment=secrets)
+        recorder.ask("POST", "/system/services", note=note, json=sent)
+    recorder.ask("GET", "/system/services/joined", note="after all")
+    other = group | {"members": [{"type": "endpoint", "url": "http://127.0.0.1:9"}]}
+    sent = recorder.service("joined", federation=other, environment=secrets)
+    recorder.ask("POST", "/system/services", note="a member that is no OSCAR", json=sent)
+    recorder.ask("GET", "/system/services/joined", note="with a member that is no OSCAR")
+    recorder.remove("joined")
+
+
 def metrics(recorder: OscarRecorder) -> None:
     """Metrics of a day without calls, and what is refused."""
     recorder.made("counted")
@@ -232,6 +262,8 @@ ROUTES: tuple[tuple[str, Callable[[OscarRecorder], None]], ...] = (
     ("who may call", who_may_call),
     ("deployments", deployments),
     ("federation", federation),
+    ("refused federations", refused_federations),
+    ("synchronous calls", synchronous_calls),
     ("metrics", metrics),
     ("changed buckets", changed_buckets),
 )

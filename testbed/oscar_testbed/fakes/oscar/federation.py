@@ -78,13 +78,21 @@ class FederationApi:
 
 
 def refusals(service: Service, authorization: str) -> list[str]:
-    """What the members say against the login of who makes a service."""
+    """What the members that are OSCARs say against the login of who makes a service."""
     found = []
-    for _, endpoint, name in _oscars(service):
+    for member in _members(service["federation"]["members"]):
+        if member["type"].lower() != "oscar":
+            continue
+        endpoint, trouble = _endpoint(service, member)
+        url = f"{endpoint}/system/services/{member['service_name']}"
+        if trouble:
+            found.append(trouble)
+            continue
         try:
-            status = _ask("GET", f"{endpoint}/system/services/{name}", authorization).status_code
-        except httpx.HTTPError as error:
-            found.append(f'auth check failed for cluster "{endpoint}": {error}')
+            status = _ask("GET", url, authorization).status_code
+        except httpx.HTTPError:
+            why = f'Get "{url}": dial tcp {httpx.URL(url).netloc.decode()}: connect: connection refused'
+            found.append(f'auth check failed for cluster "{endpoint}": {why}')
             continue
         if status in (401, 403):
             found.append(f'auth rejected by cluster "{endpoint}" (status {status})')
@@ -94,11 +102,15 @@ def refusals(service: Service, authorization: str) -> list[str]:
 
 
 def expand(service: Service, authorization: str) -> list[str]:
-    """Make a service at its members; returns what they say against it."""
+    """Make a service at its members, whatever they are; returns what is said against it."""
     found = []
-    for cluster, endpoint, name in _oscars(service):
+    for member in _members(service["federation"]["members"]):
+        endpoint, trouble = _endpoint(service, member)
+        if trouble:
+            found.append(trouble)
+            continue
+        worker = _worker(service, member["cluster_id"], member["service_name"])
         try:
-            worker = _worker(service, cluster, name)
             answer = _ask("POST", f"{endpoint}/system/services", authorization, worker)
         except httpx.HTTPError as error:
             found.append(f"request failed: {error}")
@@ -111,20 +123,20 @@ def expand(service: Service, authorization: str) -> list[str]:
 
 def roll_back(service: Service, authorization: str) -> None:
     """Delete a service at its members, whoever made it there."""
-    for _, endpoint, name in _oscars(service):
-        with contextlib.suppress(httpx.HTTPError):
-            _ask("DELETE", f"{endpoint}/system/services/{name}", authorization)
+    for member in _members(service["federation"]["members"]):
+        endpoint, trouble = _endpoint(service, member)
+        if not trouble and member["type"].lower() == "oscar":
+            with contextlib.suppress(httpx.HTTPError):
+                _ask("DELETE", f"{endpoint}/system/services/{member['service_name']}", authorization)
 
 
-def _oscars(service: Service) -> list[tuple[str, str, str]]:
-    """Cluster, endpoint and service of each member that is an OSCAR."""
+def _endpoint(service: Service, member: dict[str, Any]) -> tuple[str, str]:
+    """Address of a member's cluster, or why there is none."""
     clusters = service.get("clusters") or {}
-    found = []
-    for member in _members((service.get("federation") or {}).get("members")):
-        endpoint = str((clusters.get(member["cluster_id"]) or {}).get("endpoint") or "").rstrip("/")
-        if member["type"].lower() == "oscar" and endpoint:
-            found.append((member["cluster_id"], endpoint, member["service_name"]))
-    return found
+    if member["cluster_id"] not in clusters:
+        return "", f'cluster "{member["cluster_id"]}" not defined'
+    endpoint = str(clusters[member["cluster_id"]].get("endpoint") or "").strip().rstrip("/")
+    return endpoint, "" if endpoint else "empty cluster endpoint"
 
 
 def _worker(service: Service, cluster: str, name: str) -> Service:
