@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 from airflow_provider_oscar._airflow import DecoratedOperator, TaskDecorator, call_with_context, task_decorator_factory
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.words import nearest
 from airflow_provider_oscar.decorators.arguments import PlacementArguments, takes
 from airflow_provider_oscar.operators.placement import PlacementBranchOperator
 from airflow_provider_oscar.placement.policies import Explicit, HistorySnapshot, Rule, RuleBased
-from airflow_provider_oscar.placement.targets import PlacementRequest
+from airflow_provider_oscar.placement.targets import PlacementRequest, by_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,6 +45,12 @@ class _Returned:
             raise DefinitionError(
                 f"the function of task {self.name!r} returned {quoted(returned)}; expected the name of a target "
                 f"or a policy; the targets are {', '.join(target.name for target in targets)}"
+            )
+        known = by_name(targets)
+        if returned not in known:
+            raise DefinitionError(
+                f"the function of task {self.name!r} returned {quoted(returned)}; expected the name of a target or a "
+                f"policy; the targets are {', '.join(known)}{nearest(returned, known)}"
             )
         rule = Rule(target=returned, because=f"the function of task {self.name} chose it")
         return RuleBased(rules=(rule,)).decide(request, targets, observations, snapshot)

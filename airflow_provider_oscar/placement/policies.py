@@ -8,6 +8,7 @@ goes into XCom and the manifest.
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -127,12 +128,48 @@ def ask(
         raise TransientError(f"policy {name} failed with {type(error).__name__}: {quoted(error)}") from error
     if not isinstance(decision, Decision) or not isinstance(decision.target, PlacementTarget):
         raise DefinitionError(f"policy {name} returned {quoted(decision)}; expected a Decision with one of the targets")
-    chosen = get_target(decision.target.name, by_name(targets))
+    _check_decision(decision, name)
+    try:
+        chosen = get_target(decision.target.name, by_name(targets))
+    except DefinitionError as error:
+        raise DefinitionError(f"policy {name} cannot be followed: {error}") from error
     if request.target not in (None, chosen.name):
         raise DefinitionError(f"policy {name} chose {chosen.name!r}, but somebody insists on {request.target!r}")
     if chosen.name in request.excluded:
         raise DefinitionError(f"policy {name} chose {chosen.name!r}, which has failed this work already")
     return replace(decision, target=chosen)
+
+
+def _check_decision(decision: Decision, name: str) -> None:
+    """Refuse a decision whose grounds cannot be shown, kept or reckoned with."""
+    reasons: object = decision.reasons
+    rejected: object = decision.rejected
+    predictions: object = decision.predictions
+    texts = isinstance(rejected, Mapping) and all(isinstance(each, str) for pair in rejected.items() for each in pair)
+    for member, value, fits, expected in (
+        ("reasons", reasons, _are_texts(reasons), "a tuple of texts"),
+        ("rejected", rejected, texts, "a text for each name of a target"),
+        (
+            "predictions",
+            predictions,
+            isinstance(predictions, Mapping) and all(map(_are_seconds, predictions.values())),
+            "for each name of a target a dictionary of numbers, such as {'total': 40.0}",
+        ),
+    ):
+        if not fits:
+            raise DefinitionError(
+                f"policy {name} returned a Decision with {member}={repr(value)[:100]}; expected {expected}"
+            )
+
+
+def _are_texts(given: object) -> bool:
+    return isinstance(given, list | tuple) and all(isinstance(each, str) for each in given)
+
+
+def _are_seconds(given: object) -> bool:
+    return isinstance(given, Mapping) and all(
+        isinstance(each, int | float) and math.isfinite(each) for each in given.values()
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

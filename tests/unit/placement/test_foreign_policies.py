@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -49,7 +50,29 @@ def decided(answer, **request):
             lambda _: Decision(target=PlacementTarget(name="moon", kind="oscar"), reasons=()),
             {},
             DefinitionError,
-            "no placement target 'moon'; expected one of cloud, hpc-gpu",
+            "policy Own cannot be followed: there is no placement target 'moon'; expected one of cloud, hpc-gpu",
+        ),
+        (
+            lambda _: Decision(target=CLOUD, reasons=None),
+            {},
+            DefinitionError,
+            "reasons=None; expected a tuple",
+        ),
+        (lambda _: Decision(target=CLOUD, reasons="mine"), {}, DefinitionError, "reasons='mine'; expected a tuple"),
+        (
+            lambda _: Decision(target=CLOUD, reasons=(), rejected={"hpc-gpu": None}),
+            {},
+            DefinitionError,
+            "policy Own returned a Decision with rejected=.*; expected a text for each name",
+        ),
+        *(
+            (
+                lambda _, predictions=predictions: Decision(target=CLOUD, reasons=(), predictions=predictions),
+                {},
+                DefinitionError,
+                "policy Own returned a Decision with predictions=.*; expected for each name",
+            )
+            for predictions in (None, {"cloud": None}, {"cloud": {"total": "1 h"}}, {"cloud": {"total": math.nan}})
         ),
         (lambda _: Decision(target=CLOUD, reasons=()), {"target": "hpc-gpu"}, DefinitionError, "insists on 'hpc-gpu'"),
         (
