@@ -139,16 +139,24 @@ class Pool:
         return answered(start_response, 206, body + f"\r\n--{_BOUNDARY}--\r\n".encode(), kind, _RANGES, *digest)
 
     def _read(self, entry: Entry, first: int, length: int) -> Iterator[bytes]:
+        """Yield a part of a file; listeners are told of it before its reader has all, so before what that does next."""
         self._namespace.tell_read(entry, "IN_OPEN")
+        ended = False
         try:
             with self._namespace.open(entry) as source:
                 source.seek(first)
-                while length > 0 and (block := source.read(min(_BLOCK, length))):
+                block = source.read(min(_BLOCK, length))
+                while block and len(block) < length:
                     length -= len(block)
                     yield block
+                    block = source.read(min(_BLOCK, length))
+            ended = True
             self._namespace.tell_read(entry, "IN_ACCESS")
-        finally:
             self._namespace.tell_read(entry, "IN_CLOSE_NOWRITE")
+            yield block
+        finally:
+            if not ended:
+                self._namespace.tell_read(entry, "IN_CLOSE_NOWRITE")
 
 
 def _latin(path: str) -> str:
