@@ -23,7 +23,7 @@ from airflow_provider_oscar.core.errors import (
 )
 from airflow_provider_oscar.core.shapes import parse_json
 from airflow_provider_oscar.core.words import require_word
-from airflow_provider_oscar.hooks.oscar.exposed import exposed_service, is_ready
+from airflow_provider_oscar.hooks.oscar.exposed import exposed_service, is_ready, last_lines
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.hooks.oscar.routes import SYNC_LIMIT
 
@@ -133,9 +133,16 @@ class OscarExposedServiceOperator(BaseOperator):
             if time.monotonic() >= deadline:
                 raise TransientError(
                     f"{hook.display_name}: service {self.service!r} did not answer within {self.wait:.0f} seconds; "
-                    f"`airflow oscar services get {self.service}` and its deployment's log say more"
+                    f"`airflow oscar services get {self.service}` says more. {self._said(hook)}"
                 )
             self.sleep(2.0)
+
+    def _said(self, hook: OscarHook) -> str:
+        """What the service printed last: a program that ends is started again and again, and never called failed."""
+        try:
+            return f"Last lines of its log: {hook.run(last_lines(hook, self.service)) or 'none'}"
+        except OscarProviderError as error:
+            return f"Its log cannot be read: {error}"
 
     def _body(self) -> bytes:
         if isinstance(self.payload, Mapping):

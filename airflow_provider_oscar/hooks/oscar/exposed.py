@@ -56,10 +56,16 @@ def is_ready(hook: OscarHook, service: ExposedService) -> Flow[bool]:
         answer = yield from hook.call_exposed(service.name, service.health_path, token=service.token, timeout=10.0)
         return answer.status_code < 500 and answer.status_code != 404
     if state == "failed":
-        logs = (yield from hook.get_deployment_logs(service.name, tail_lines=20)).get("entries")
-        lines = [str(mapping(each).get("message") or "") for each in logs] if isinstance(logs, list) else []
+        lines = yield from last_lines(hook, service.name)
         raise PermanentError(
             f"{hook.display_name}: the deployment of service {service.name!r} has failed. Last lines of its log: "
-            f"{' | '.join(lines)[-2000:] or 'none'}"
+            f"{lines or 'none'}"
         )
     return state in ("ready", "degraded")
+
+
+def last_lines(hook: OscarHook, name: str) -> Flow[str]:
+    """What an exposed service printed last; empty if that is nothing."""
+    logs = (yield from hook.get_deployment_logs(name, tail_lines=20)).get("entries")
+    lines = [str(mapping(each).get("message") or "") for each in logs] if isinstance(logs, list) else []
+    return " | ".join(lines)[-2000:]

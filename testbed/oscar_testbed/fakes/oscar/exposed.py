@@ -2,7 +2,8 @@
 """Services that are called: synchronously through ``/run``, or exposed under a path of OSCAR's own.
 
 An exposed service is its script in a process container, and listens on ``api_port`` of this machine, so two services
-cannot have one port. One call of ``/run`` is one run of the FaaS Supervisor, whose standard output is the answer.
+cannot have one port; a program that ends is not started again. One call of ``/run`` is one run of the FaaS Supervisor,
+whose standard output is the answer.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ from oscar_testbed.process import LOOPBACK, end, spawn
 
 #: Seconds a call may take.
 CALL_LIMIT = 300.0
+#: How long Kubernetes waits for a deployment to come up before it says that it has failed, whatever its program does.
+_PROGRESS = timedelta(minutes=10)
 #: A value of a Kubernetes label, which is what names are held to here.
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _WRONG_NAME = "invalid serviceName"
@@ -202,7 +205,8 @@ class Exposed:
             changed = self._changed.get(name)
         alive = process is not None and process.poll() is None
         ready = alive and _answers(port(service))
-        state = "stopped" if stopped else "ready" if ready else "pending" if alive else "failed"
+        young = changed is not None and datetime.now(UTC) - changed < _PROGRESS
+        state = "stopped" if stopped else "ready" if ready else "pending" if alive or young else "failed"
         reasons = {
             "stopped": "Deployment is stopped.",
             "ready": "Deployment is ready.",
