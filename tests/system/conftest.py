@@ -24,6 +24,8 @@ from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from tests.system.dcache_site import DCacheSite, named
 from tests.system.table import Table
 
+_FOLDER = Path(__file__).parent
+_GROUP = "xdist_group"
 _LINES: pytest.StashKey[list[str]] = pytest.StashKey()
 
 
@@ -65,6 +67,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_LINES] = []
     config.pluginmanager.register(Table())
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several workers share the tests, one has all that look at the one stack, and no file is divided."""
+    here = [item for item in items if item.path.is_relative_to(_FOLDER) and not item.get_closest_marker(_GROUP)]
+    on_stack = {item.path for item in here if "site" in getattr(item, "fixturenames", ())}
+    for item in here:
+        item.add_marker(pytest.mark.xdist_group("stack" if item.path in on_stack else item.path.stem))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell what was real to the process that prints it."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["what was real"] = session.config.stash[_LINES]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Hear what was real from a worker that has ended; one that was killed does not tell."""
+    node.config.stash[_LINES] += getattr(node, "workeroutput", {}).get("what was real", [])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

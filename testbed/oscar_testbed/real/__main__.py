@@ -42,6 +42,8 @@ _UP_SECONDS = 1800.0
 _DOWN_SECONDS = 60.0
 _BUILD_MINUTES = 25.0
 _SHORT = ("tests/system/test_demo.py",)
+#: Nearly all of it is waiting, so that two workers need half the time; the tests of one stack stay together.
+_ALL = ("tests/system", "--numprocesses=2", "--dist=loadgroup")
 _ROOT = Path(__file__).parents[3]
 
 
@@ -194,7 +196,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _test(options: argparse.Namespace) -> int:
     """Run pytest; an interruption of ours is one for it as well, and it gets time to clear up."""
-    command = [sys.executable, "-m", "pytest", *(_SHORT if options.short else ("tests/system",)), *options.rest]
+    chosen = _SHORT if options.short else _ALL
+    command = [sys.executable, "-m", "pytest", *chosen, *options.rest]
     environment = {**os.environ, "OSCAR_STACK_DIRECTORY": str(options.directory.absolute())}
     tests = spawn(command, stdin=None, stdout=None, stderr=None, env=environment, cwd=_ROOT, death_signal=signal.SIGINT)
     try:
