@@ -69,13 +69,17 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Table())
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where several workers share the tests, one has all that look at the one stack, and no file is divided."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Where several workers share the tests, one has all that look at the one stack, and no file is divided.
+
+    It is a wrapper to come before what reads the groups.
+    """
     here = [item for item in items if item.path.is_relative_to(_FOLDER) and not item.get_closest_marker(_GROUP)]
     on_stack = {item.path for item in here if "site" in getattr(item, "fixturenames", ())}
     for item in here:
         item.add_marker(pytest.mark.xdist_group("stack" if item.path in on_stack else item.path.stem))
+    return (yield)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
