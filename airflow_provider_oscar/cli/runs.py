@@ -7,7 +7,7 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
 from pathlib import Path
@@ -190,7 +190,12 @@ def _write_parquet(rows: Iterator[dict[str, object]], path: Path) -> None:
 
 
 def _records(options: argparse.Namespace) -> Iterator[RunRecord]:
+    """Return the records asked for; what is asked wrongly is refused before anything is written."""
     since, until = (_time(name, getattr(options, name)) for name in ("since", "until"))
+    return _between(since, until, options.dag_id)
+
+
+def _between(since: datetime | None, until: datetime | None, dag_ids: Collection[str] | None) -> Iterator[RunRecord]:
     with db.transaction() as session:
         asset = _asset(session)
         found = () if asset is None else asset_states.iter_states(session, asset, "run:")
@@ -199,7 +204,7 @@ def _records(options: argparse.Namespace) -> Iterator[RunRecord]:
             if (
                 (since is None or ended >= since)
                 and (until is None or ended < until)
-                and (not options.dag_id or record.dag_id in options.dag_id)
+                and (not dag_ids or record.dag_id in dag_ids)
             ):
                 yield record
 

@@ -108,9 +108,13 @@ def test_a_database_without_placements_exports_nothing(airflow_db, capsys):
     assert exported(capsys).splitlines() == [",".join(COLUMNS)]
 
 
-def test_a_time_that_cannot_be_read_is_named():
-    with pytest.raises(SystemExit, match="--since is 'soon'"):
-        runs_export(options(since="soon"))
+def test_a_time_that_cannot_be_read_is_named_and_nothing_is_written(tmp_path, capsys):
+    path = tmp_path / "runs.csv"
+    for file in (None, str(path)):
+        with pytest.raises(SystemExit, match="--since is 'soon'"):
+            runs_export(options(since="soon", file=file))
+    assert not capsys.readouterr().out
+    assert not path.exists()
 
 
 def test_parquet_needs_a_file_and_its_extra(stored, tmp_path, monkeypatch):

@@ -136,9 +136,9 @@ def test_the_commands_list_and_replay(world: World, processed: Any, capsys: pyte
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("list --limit -1", "'-1' is no number of 1 or more"),
-        ("list --limit 0", "'0' is no number of 1 or more"),
-        ("list --limit many", "'many' is no number of 1 or more"),
+        ("list --limit -1", "'-1' is not a number of 1 or more"),
+        ("list --limit 0", "'0' is not a number of 1 or more"),
+        ("list --limit many", "'many' is not a number of 1 or more"),
         ("list --since 0001-01-01T00:00:00+14:00", "is beyond the calendar"),
         ("replay --until 9999-12-31T23:59:59-14:00", "is beyond the calendar"),
         ("backfill --since 9999-12-31T23:59:59-14:00", "is beyond the calendar"),
