@@ -7,6 +7,7 @@ import argparse
 import random
 import sys
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -89,11 +90,13 @@ def recovered_after(scenario: Scenario, result: Result) -> int | None:
     return sum(each.target == name for each in later[:50])
 
 
-def goals_of(scenario: Scenario, ours: Result, oracle: Result, best: float) -> list[tuple[str, float, float]]:
+def goals_of(
+    scenario: Scenario, ours: Result, oracle: Result, best: float, informed: float | None
+) -> list[tuple[str, float, float]]:
     """Return each goal of FastestFinish with what was reached and its bound."""
     goals = [(ORACLE, ours.mean / oracle.mean, TO_ORACLE)]
-    if scenario.untold:
-        goals.append((INSTEAD, ours.mean / play_informed(scenario.sites, scenario.jobs).mean, TO_ORACLE))
+    if informed is not None:
+        goals.append((INSTEAD, ours.mean / informed, TO_ORACLE))
     goals.append((FIXED, ours.mean / best, TO_BEST_FIXED))
     again = recovered_after(scenario, ours)
     return goals if again is None else [*goals, (RECOVERED, float(again), float(RECOVERY))]
@@ -151,26 +154,62 @@ def intervals_of(scenario: Scenario, records: Sequence[RunRecord]) -> list[tuple
     return [(sum(each.within_interval is True for each in group), len(group)) for group in groups]
 
 
-def worst(count: int, seeds: Sequence[str], *, speculate: bool) -> list[Loads]:
-    """Print the worst of several loads for each goal and scenario; return what came of each scenario."""
-    found: dict[str, Loads] = {}
-    for seed in seeds:
-        for scenario in scenarios(count, seed):
-            oracle = play_oracle(scenario.sites, scenario.jobs)
-            ours = play(FastestFinish(), scenario.sites, scenario.jobs, speculate=speculate)
-            names = [site.target.name for site in scenario.sites]
-            fixed = [play(Explicit(target=name), scenario.sites, scenario.jobs, elsewhere=False) for name in names]
-            loads = found.setdefault(scenario.name, Loads(scenario))
-            for goal, value, bound in goals_of(scenario, ours, oracle, min(each.mean for each in fixed)):
-                loads.values.setdefault((goal, bound), []).append(value)
-                loads.asked[goal] = is_asked(scenario, goal, speculate=speculate)
-            more = intervals_of(scenario, ours.records)
-            loads.intervals = [(a + c, b + d) for (a, b), (c, d) in zip(loads.intervals, more, strict=True)]
-            if scenario.untold:
-                loads.informed.append(play_informed(scenario.sites, scenario.jobs).mean / oracle.mean)
-    name = SPECULATING if speculate else "FastestFinish"
-    print(f"{name} over the seeds {', '.join(seeds)}: the worst, and the mean")
-    for name, loads in found.items():
+@dataclass(frozen=True)
+class Load:
+    """What came of one load of one scenario, without and with ``speculate``.
+
+    :param goals: each goal, what was reached, and its bound.
+    :param intervals: as of :class:`Loads`.
+    :param informed: of who knows all but other people's jobs, as a ratio to the oracle; None where there are none.
+    """
+
+    goals: dict[bool, list[tuple[str, float, float]]]
+    intervals: dict[bool, list[tuple[int, int]]]
+    informed: float | None
+
+
+def play_load(load: tuple[int, str, int]) -> Load:
+    """Play one load of one scenario.
+
+    :param load: number of jobs, seed, and place of the scenario among all.
+    """
+    count, seed, position = load
+    scenario = scenarios(count, seed)[position]
+    oracle = play_oracle(scenario.sites, scenario.jobs)
+    names = [site.target.name for site in scenario.sites]
+    fixed = [play(Explicit(target=name), scenario.sites, scenario.jobs, elsewhere=False).mean for name in names]
+    informed = play_informed(scenario.sites, scenario.jobs).mean if scenario.untold else None
+    ours = {each: play(FastestFinish(), scenario.sites, scenario.jobs, speculate=each) for each in (False, True)}
+    return Load(
+        {each: goals_of(scenario, result, oracle, min(fixed), informed) for each, result in ours.items()},
+        {each: intervals_of(scenario, result.records) for each, result in ours.items()},
+        None if informed is None else informed / oracle.mean,
+    )
+
+
+def play_loads(count: int, seeds: Sequence[str]) -> tuple[list[Loads], list[Loads]]:
+    """Return what came of each scenario in several loads, without and with ``speculate``; on all cores."""
+    known = scenarios(count, seeds[0])
+    wanted = [(count, seed, position) for seed in seeds for position in range(len(known))]
+    once, twice = [Loads(each) for each in known], [Loads(each) for each in known]
+    with ProcessPoolExecutor() as pool:
+        for (_, _, position), load in zip(wanted, pool.map(play_load, wanted), strict=True):
+            for speculate, found in ((False, once[position]), (True, twice[position])):
+                for goal, value, bound in load.goals[speculate]:
+                    found.values.setdefault((goal, bound), []).append(value)
+                    found.asked[goal] = is_asked(found.scenario, goal, speculate=speculate)
+                both = zip(found.intervals, load.intervals[speculate], strict=True)
+                found.intervals = [(a + c, b + d) for (a, b), (c, d) in both]
+                if load.informed is not None:
+                    found.informed.append(load.informed)
+    return once, twice
+
+
+def show_worst(title: str, found: Sequence[Loads]) -> None:
+    """Print the worst and the mean of several loads for each goal and scenario."""
+    print(title)
+    for loads in found:
+        name = loads.scenario.name
         for (goal, bound), values in loads.values.items():
             verdict = "ok" if max(values) <= bound else "MISSED" if loads.asked[goal] else "missed*"
             print(f"{name:26}{verdict:8}within {goal}: {max(values):.2f}, {sum(values) / len(values):.2f}")
@@ -180,28 +219,26 @@ def worst(count: int, seeds: Sequence[str], *, speculate: bool) -> list[Loads]:
         when = f" before it slowed down, of the next {AT_ONCE} jobs there, and later" if loads.scenario.slowed else ""
         print(f"{name:26}        within their intervals{when}: {shares}")
     print("* not asked of a policy that nobody tells of other people's jobs")
-    return list(found.values())
 
 
-def table(loads: Sequence[Loads]) -> str:
-    """Return the table of the documentation: the worst load of each scenario."""
+def table(once: Sequence[Loads], twice: Sequence[Loads]) -> str:
+    """Return the table of the documentation: the worst load of each scenario, placed once, and with ``speculate``."""
     lines = [
-        "| load | to the oracle | to the best fixed choice | within their intervals |",
-        "| --- | --- | --- | --- |",
+        "| load | to the oracle | with `speculate` | to the best fixed choice | with `speculate` | within intervals |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
-    for each in loads:
-        near = f"{each.worst(ORACLE) or 0:.2f}"
-        near = f"**{near}**" if (each.worst(ORACLE) or 0) > TO_ORACLE else near
-        again = each.worst(RECOVERED)
-        near = near if again is None else f"{near}, recovered after {again:.0f} decisions"
+    for each, other in zip(once, twice, strict=True):
         shares = [f"{share:.0%}" for share in each.covered]
         told = (
             f"{shares[0]} before, {shares[1]} of the next {AT_ONCE} there, {shares[2]} later"
             if shares[2:]
             else shares[0]
         )
-        lines.append(f"| {each.scenario.name} | {near} | {each.worst(FIXED) or 0:.2f} | {told} |")
-    for each in loads:
+        fixed, fixed_too = (found.worst(FIXED) or 0 for found in (each, other))
+        lines.append(
+            f"| {each.scenario.name} | {_near(each)} | {_near(other)} | {fixed:.2f} | {fixed_too:.2f} | {told} |"
+        )
+    for each in once:
         if each.informed:
             lines += [
                 "",
@@ -210,6 +247,13 @@ def table(loads: Sequence[Loads]) -> str:
                 f"`FastestFinish` needs {each.worst(INSTEAD):.2f} of that player's at most.",
             ]
     return "\n".join(lines)
+
+
+def _near(loads: Loads) -> str:
+    """Return how near the worst load came to the oracle, bold where the goal is missed, and how soon it recovered."""
+    worst_load, again = loads.worst(ORACLE) or 0.0, loads.worst(RECOVERED)
+    near = f"**{worst_load:.2f}**" if worst_load > TO_ORACLE else f"{worst_load:.2f}"
+    return near if again is None else f"{near}, recovered after {again:.0f} decisions"
 
 
 def run(count: int, seed: str) -> int:
@@ -235,8 +279,10 @@ def run(count: int, seed: str) -> int:
         results[SPECULATING] = play(FastestFinish(), scenario.sites, scenario.jobs, speculate=True)
         results |= {f"always {name}": each for name, each in fixed.items()}
         first = {"oracle": oracle}
+        informed = None
         if scenario.untold:
             first[INFORMED] = play_informed(scenario.sites, scenario.jobs)
+            informed = first[INFORMED].mean
         for name, result in {**first, **results}.items():
             judged = score(result.records)
             within = "" if judged.calibration is None else f"{judged.calibration:.0%}"
@@ -246,7 +292,7 @@ def run(count: int, seed: str) -> int:
             )
         best = min(each.mean for each in fixed.values())
         for name in ("FastestFinish", SPECULATING):
-            for goal, value, bound in goals_of(scenario, results[name], oracle, best):
+            for goal, value, bound in goals_of(scenario, results[name], oracle, best, informed):
                 asked = is_asked(scenario, goal, speculate=name == SPECULATING)
                 missed += asked and value > bound
                 verdict = "ok" if value <= bound else "MISSED" if asked else "missed*"
@@ -263,10 +309,12 @@ if __name__ == "__main__":
     loads = options.seeds.split(",")
     missed = run(options.jobs, loads[0])
     if len(loads) > 1:
-        once, twice = (worst(options.jobs, loads, speculate=each) for each in (False, True))
+        once, twice = play_loads(options.jobs, loads)
+        for name, found in (("FastestFinish", once), (SPECULATING, twice)):
+            show_worst(f"{name} over the seeds {', '.join(loads)}: the worst, and the mean", found)
         missed += sum(each.missed for each in (*once, *twice))
         if options.write:
             before, rest = options.write.read_text().split(BEGIN)
             after = rest.split(END)[1]
-            options.write.write_text(f"{before}{BEGIN}\n\n{table(once)}\n\n{END}{after}")
+            options.write.write_text(f"{before}{BEGIN}\n\n{table(once, twice)}\n\n{END}{after}")
     sys.exit(min(missed, 1))
