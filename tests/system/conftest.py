@@ -25,7 +25,20 @@ from tests.system.dcache_site import DCacheSite, named
 from tests.system.table import Table
 
 _FOLDER = Path(__file__).parent
-_GROUP = "xdist_group"
+#: Files whose tests look at the one stack.
+_ON_STACK = frozenset(
+    f"test_{name}"
+    for name in (
+        "demo",
+        "executors",
+        "kubernetes_pod_operator",
+        "kubernetes_slurm",
+        "operator",
+        "oscar_exposed",
+        "pod_runner",
+        "stack",
+    )
+)
 _LINES: pytest.StashKey[list[str]] = pytest.StashKey()
 
 
@@ -69,17 +82,24 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Table())
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
-    """Where several workers share the tests, one has all that look at the one stack, and no file is divided.
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """See that every file that looks at the stack is among those that are kept together."""
+    here = [item for item in items if item.path.parent == _FOLDER and "site" in getattr(item, "fixturenames", ())]
+    if unknown := {item.path.stem for item in here if not hasattr(getattr(item, "module", None), "site")} - _ON_STACK:
+        raise pytest.UsageError(f"{', '.join(sorted(unknown))} use the stack and are not in {__name__}._ON_STACK")
 
-    It is a wrapper to come before what reads the groups.
-    """
-    here = [item for item in items if item.path.is_relative_to(_FOLDER) and not item.get_closest_marker(_GROUP)]
-    on_stack = {item.path for item in here if "site" in getattr(item, "fixturenames", ())}
-    for item in here:
-        item.add_marker(pytest.mark.xdist_group("stack" if item.path in on_stack else item.path.stem))
-    return (yield)
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where several workers share the tests, one has all that look at the one stack, and no file is divided."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            stem = Path(nodeid.partition("::")[0]).stem
+            return "stack" if stem in _ON_STACK else stem
+
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -52,8 +52,7 @@ def back_end(item: pytest.Item) -> str:
 
 def scenario(nodeid: str, place: str) -> str:
     """A test's name without its folder and its back end, the same at every back end."""
-    # With workers, a group's name follows.
-    path, _, name = re.sub(r"@[\w-]+$", "", nodeid).partition("::")
+    path, _, name = nodeid.partition("::")
     name, _, parameters = name.replace("::", ": ").partition("[")
     rest = [part for part in parameters.removesuffix("]").split("-") if part and part != place]
     words = re.sub(r"\btest_", "", name).replace("_", " ")

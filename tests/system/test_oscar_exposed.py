@@ -40,7 +40,6 @@ from tests.system.backends import IMAGE, PREFIX, Backend, images
 from tests.system.conftest import Site
 from tests.system.scenarios import make_context, until
 
-pytestmark = pytest.mark.xdist_group("stack")
 SERVICE = f"{PREFIX}echo"
 _ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
 #: Answers with what it was asked.

@@ -21,8 +21,6 @@ def report(nodeid: str, place: str, when: str, outcome: str, seconds: float) -> 
         ("tests/system/test_x.py::TestMore::test_it[real-odd case]", "real", "x: TestMore: it [odd case]"),
         ("tests/system/test_x.py::test_it[two words]", "real", "x: it [two words]"),
         ("test_x.py::test_it", "stack", "x: it"),
-        ("tests/system/test_x.py::test_it[real-odd case]@test_x", "real", "x: it [odd case]"),
-        ("tests/system/test_x.py::test_it@stack", "stack", "x: it"),
     ],
 )
 def test_scenario_has_one_name_at_every_back_end(nodeid, place, name):
