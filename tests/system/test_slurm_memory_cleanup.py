@@ -19,10 +19,10 @@ from oscar_testbed.real.undo_log import stray_jobs
 _HOLDER = """
 import sys, time
 from pathlib import Path
-from oscar_testbed.real.undo_log import Ledger
+from oscar_testbed.real.undo_log import UndoLog
 from oscar_testbed.real.slurm_memory import MemoryBoundSlurm
 directory = Path(sys.argv[1])
-slurm = MemoryBoundSlurm(directory / "slurm", Ledger(directory))
+slurm = MemoryBoundSlurm(directory / "slurm", UndoLog(directory))
 slurm.start()
 script = directory / "job.sh"
 script.write_text("#!/bin/bash\\n#SBATCH --mem=50 --output=/dev/null\\nsleep 600\\n")

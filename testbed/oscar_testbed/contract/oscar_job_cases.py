@@ -49,15 +49,16 @@ def pages_of_jobs(recorder: OscarRecorder) -> None:
     recorder.ask("GET", "/system/logs/queue", note="no jobs")
     for number in range(PAGE + 2):
         recorder.submit("queue", token, f"queue-{number}", keep=False)
-    _until(
-        lambda: all(
-            job["status"] == "Pending"
-            for job in recorder.ask("GET", "/system/logs/queue", keep=False).json()["jobs"].values()
-        )
-    )  # noqa: E501
-    _until(lambda: "Suspended" not in recorder.ask("GET", "/system/logs/queue", keep=False).text)
-    first = recorder.client.get("/system/logs/queue").json()
-    second = recorder.client.get("/system/logs/queue", params={"page": first["next_page"]}).json()
+
+    def pages() -> tuple[Any, Any]:
+        first = recorder.client.get("/system/logs/queue").json()
+        return first, recorder.client.get("/system/logs/queue", params={"page": first["next_page"]}).json()
+
+    def is_waiting(job: Mapping[str, Any]) -> bool:
+        return job["status"] == "Pending" and "creation_time" in job
+
+    _until(lambda: all(is_waiting(job) for page in pages() for job in page["jobs"].values()))
+    first, second = pages()
     for name, page in (("first page", first), ("second page", second)):
         shown = {**page, "jobs": {job: sorted(entry) for job, entry in sorted(page["jobs"].items())}}
         shown["next_page"] = bool(page.get("next_page"))
