@@ -341,9 +341,11 @@ def test_a_signal_before_the_time_limit_lets_the_command_save_its_state(place):
 
 
 def _down(place: Place, job_id: str) -> str:
-    """Let the node of a job go down; returns its name."""
+    """Let the node of a job go down, and get no job though it may report again; returns its name."""
     node = place.slurm.jobs()[job_id].node
-    place.slurm.control("update", f"NodeName={node}", "State=DOWN", "Reason=test")
+    # A job that is launched anew where its old processes still end is refused there, and SLURM holds it then.
+    for state in ("DRAIN", "DOWN"):
+        place.slurm.control("update", f"NodeName={node}", f"State={state}", "Reason=test")
     return node
 
 
