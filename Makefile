@@ -96,8 +96,8 @@ HOURS ?= 6
 SOAK_WORDS ?=
 
 .PHONY: soak
-soak: $(STAMP) ## A steady stream for HOURS hours with restarts at random; the books of every ten minutes must balance.
-	@$(BIN)/python -m tests.world.soak --hours $(HOURS) $(SOAK_WORDS)
+soak: $(STAMP) ## A steady stream for HOURS hours with restarts at random, also of real systems (BACKEND=system); the books of every ten minutes must balance.
+	@$(BIN)/python -m tests.world.soak --backend "$(BACKEND)" --hours $(HOURS) $(SOAK_WORDS)
 
 # A seed with incidents of every system; minutes on an idle machine.
 WORLD_SHORT := WORLD_SEED=7 WORLD_SECONDS=90 WORLD_OBJECTS=12 WORLD_PATIENCE=600 WORLD_RECOVERY=300 WORLD_POSTGRESQL=1

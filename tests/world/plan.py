@@ -7,7 +7,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-#: Kinds of incidents and the longest each lasts, in seconds; a kind's name is its method in ``incidents.py``.
+#: Kinds of incidents and the longest each lasts, in seconds; a kind's name is its method in ``incidents.py``,
+#: ``embedded.py`` or ``real_chain.py``, and a site has those that can happen there.
 KINDS: dict[str, float] = {
     "kill_scheduler": 6,
     "kill_triggerer": 6,
@@ -44,6 +45,16 @@ KINDS: dict[str, float] = {
     "interlink_loses_deletes": 10,
     "clock_steps_back": 20,
     "clock_steps_forward": 20,
+    "oscar_restarts": 15,
+    "oscar_hangs": 20,
+    "kubernetes_resets": 10,
+    "kubernetes_scheduler_restarts": 10,
+    "kubernetes_controllers_restart": 10,
+    "dcache_resets": 10,
+    "dcache_door_restarts": 1,
+    "dcache_frontend_restarts": 1,
+    "dcache_pool_restarts": 1,
+    "interlink_restarts": 10,
 }
 #: Seconds from which on a run counts as long.
 LONG_RUN = 1800.0

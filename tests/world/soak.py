@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A day in the life: a steady stream of objects for hours, restarts at random, and the books of the world test.
 
-``make soak``, or ``python -m tests.world.soak --hours 6 --seed 1``. The stream never stops; it is looked at in rounds.
-When a round's incidents are over, every object that was uploaded until then has to have one run that ended as it
-should, and a line of the report says so, with what each part of Airflow takes of the machine. The exit code is 0 if
-the books of every round, and at the end those of all, balance.
+``make soak``, or ``python -m tests.world.soak --hours 6 --seed 1``; on the real chain
+(:mod:`tests.world.real_chain`) with ``BACKEND=system`` or ``--backend system``. The stream never stops; it is looked at
+in rounds. When a round's incidents are over, every object that was uploaded until then has to have one run that ended
+as it should, and a line of the report says so, with what each part of Airflow takes of the machine. The exit code is 0
+if the books of every round, and at the end those of all, balance.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from tests.world.books import Books
 from tests.world.plan import draw
+from tests.world.real_chain import RealChain
 from tests.world.stage import World
 
 ROUND_MINUTES = 10.0
@@ -120,12 +122,15 @@ def summary(rounds: Sequence[Round], books: Books) -> str:
     return "\n".join(lines)
 
 
-def run(world: World, *, seed: int, rounds: int, seconds: float, report: Path) -> tuple[list[Round], Books]:
+def run(
+    world: World, *, seed: int, rounds: int, seconds: float, interval: float, report: Path
+) -> tuple[list[Round], Books]:
     """Play all rounds; return what is known of each, and the books of all.
 
     :param seed: of what goes wrong; each round draws its own from it.
     :param rounds: how many.
     :param seconds: of one.
+    :param interval: mean seconds between two incidents.
     :param report: file that gets a line for each.
     """
     done = []
@@ -133,7 +138,7 @@ def run(world: World, *, seed: int, rounds: int, seconds: float, report: Path) -
     for number in range(1, rounds + 1):
         began = time.monotonic()
         kinds = world.kinds()
-        world.endure(draw(seed * 1000 + number, seconds * 0.9, kinds=kinds, interval=INTERVAL))
+        world.endure(draw(seed * 1000 + number, seconds * 0.9, kinds=kinds, interval=interval))
         time.sleep(max(0.0, began + seconds - time.monotonic()))
         books = world.interim_books()
         found = {part: usage_of(pid) for part, pid in world.airflow.pids().items()}
@@ -152,6 +157,8 @@ def main() -> int:
     parser.add_argument("--round-minutes", type=float, default=ROUND_MINUTES)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--pace", type=float, default=PACE, help="seconds from one object to the next (default: 20)")
+    parser.add_argument("--interval", type=float, default=INTERVAL, help="seconds between two incidents (default: 60)")
+    parser.add_argument("--backend", choices=("embedded", "system"), default="embedded")
     parser.add_argument("--report", type=Path, default=Path("soak-report"), help="directory (default: soak-report)")
     given = parser.parse_args()
     seconds = given.round_minutes * 60
@@ -167,10 +174,19 @@ def main() -> int:
 
     say(f"seed {given.seed}, {rounds} rounds of {given.round_minutes:g} minutes; everything is below {directory}")
     total = rounds * seconds
+    site = RealChain(directory / "chain") if given.backend == "system" else None
     with World(
-        directory, seed=given.seed, seconds=total, objects=int(total / given.pace), patience=PATIENCE, say=say
+        directory,
+        seed=given.seed,
+        seconds=total,
+        objects=int(total / given.pace),
+        patience=PATIENCE,
+        say=say,
+        site=site,
     ) as world:
-        done, books = run(world, seed=given.seed, rounds=rounds, seconds=seconds, report=report)
+        done, books = run(
+            world, seed=given.seed, rounds=rounds, seconds=seconds, interval=given.interval, report=report
+        )
     text = summary(done, books)
     (given.report / "summary.txt").write_text(text + "\n")
     say("\n" + text)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import sys
 import threading
@@ -13,32 +12,30 @@ from collections import Counter
 from collections.abc import Callable, Sequence, Set
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from oscar_testbed import LocalImage, LocalPlatform
 from oscar_testbed.errors import MissingPrerequisite
-from oscar_testbed.fakes.s3 import open_client
 from oscar_testbed.real import environments
 from oscar_testbed.real.postgres import PostgreSQL
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from airflow_provider_oscar.core.services import ServiceDefinition
+from airflow_provider_oscar.core.services import Environment, ServiceDefinition
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
 from airflow_provider_oscar.jobs.sealing import with_key
 from airflow_provider_oscar.jobs.signing import Signer
 from airflow_provider_oscar.jobs.start_script import service_script
 from tests.integration.faults.airflow_parts import PARTS, AirflowParts
 from tests.integration.faults.ledger import open_database, run_objects
-from tests.integration.faults.uploads import DCacheInbox, S3Inbox, Uploader
+from tests.integration.faults.uploads import Uploader
 from tests.world.books import Books, Run, close_books, read_entries
-from tests.world.incidents import Incidents
+from tests.world.embedded import EmbeddedSite
+from tests.world.ledger_server import LedgerServer
 from tests.world.plan import KINDS, Incident, draw
-from tests.world.wire import Wire
+from tests.world.site import Site
 
 HERE = Path(__file__).parent
 DAGS = ("cloud", "hpc")
-IMAGE = SERVICE = "world"
+SERVICE = "world"
 SIGNING_KEY = "world"
 TWO = {"scheduler 2": "scheduler", "triggerer 2": "triggerer"}
 #: Every so manieth object is to fail.
@@ -60,7 +57,8 @@ class World:
     :param seconds: of uploads and incidents.
     :param objects: of both inboxes together.
     :param patience: seconds after the last incident in which no run ends, until what is left counts as stuck.
-    :param kinds: of the incidents; none for a world without any.
+    :param kinds: of the incidents, as far as the site has them; none for a world without any.
+    :param site: the outside systems; by default the embedded platform.
     :param recovers_within: seconds after the last incident in which a run of each DAG must have ended.
     :param say: told what happens.
     """
@@ -69,6 +67,7 @@ class World:
         self, directory: Path, *, seed: int, seconds: float, objects: int, patience: float, say: Callable[[str], None],
         recovers_within: float = 120.0,
         kinds: Sequence[str] = tuple(KINDS),
+        site: Site | None = None,
     ) -> None:  # fmt: skip
         self.directory = directory
         self.seed = seed
@@ -78,39 +77,27 @@ class World:
         self.recovers_within = recovers_within
         self.chosen = kinds
         self.say = say
-        self.ledger = directory / "ledger.jsonl"
+        self.ledger = LedgerServer(directory / "ledger.jsonl")
         self.database: PostgreSQL | None = None
-        self.platform: LocalPlatform
+        self.site: Site = EmbeddedSite(directory / "platform") if site is None else site
         self.airflow: AirflowParts
-        self.wires: dict[str, Wire] = {}
         self._uploaders: dict[str, Uploader] = {}
-        self._incidents = Incidents(self)
+        self._incidents = self.site.incidents(self)
         self._over = threading.Event()
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> World:
         with self._stack as stack:
-            self.ledger.touch()
-            self.platform = LocalPlatform(self.directory / "platform", images={IMAGE: self._image()})
-            stack.enter_context(self.platform)
-            for bucket in ("inbox", "results"):
-                self.platform.s3.create_bucket(bucket)
-            for place in ("/inbox", "/results"):
-                self.platform.dcache.namespace.mkdir(place)
-            for name, url in (("s3", self.platform.s3.endpoint), ("oscar", self.platform.oscar.url)):
-                self.wires[name] = Wire(url)
-                stack.callback(self.wires[name].stop)
-                self.wires[name].start()
-            self._apply_service()
-            self.airflow = self._open_airflow(stack)
+            stack.enter_context(self.site)
+            stack.callback(self.ledger.stop)
+            self.ledger.start()
+            ledger = f"http://{self.site.share(self.ledger.port)}"
+            self._apply_service(ledger)
+            self.airflow = self._open_airflow(stack, ledger)
             stack.callback(self.airflow.stop)
             self.say("starting Airflow")
             self.airflow.start()
-            s3 = self.platform.s3
-            inboxes = (
-                S3Inbox(lambda: open_client(s3.endpoint, s3.access_key, s3.secret_key, s3.region)),
-                DCacheInbox(self.platform.dcache),
-            )
+            inboxes = self.site.inboxes()
             each = self.objects // len(inboxes)
             for box in inboxes:
                 uploader = Uploader(box, rate=each / self.seconds * 1.25, total=each, named=partial(name_of, box.name))
@@ -140,7 +127,7 @@ class World:
 
     def kinds(self) -> list[str]:
         """Return what can go wrong here."""
-        return [each for each in self.chosen if each != "restart_database" or self.database is not None]
+        return [each for each in self.chosen if self._incidents.can(each)]
 
     def endure(self, plan: Sequence[Incident]) -> None:
         """Let the incidents happen, each at its time, and mend what they leave."""
@@ -170,7 +157,7 @@ class World:
         keys, began = set(self.uploaded()), time.monotonic()
         self._await(lambda: self._settled(keys), self.patience, "the runs of this round")
         recovery = time.monotonic() - began
-        entries = read_entries(self.ledger.read_text().splitlines())
+        entries = read_entries(self.ledger.lines())
         runs = [run for run in self._runs() if run.key in keys]
         # What is at work has pods and jobs; they are counted when nothing is.
         return close_books(keys, entries, runs, orphans=(), recovery=recovery)
@@ -187,7 +174,7 @@ class World:
         self._drain()
         return close_books(
             self.uploaded(),
-            read_entries(self.ledger.read_text().splitlines()),
+            read_entries(self.ledger.lines()),
             self._runs(),
             orphans=self._orphans(),
             recovery=recovery,
@@ -201,31 +188,26 @@ class World:
 
     def note(self, what: str, job: str) -> None:
         """Write into the ledger what an incident did to a job."""
-        with self.ledger.open("a") as ledger:
-            fcntl.flock(ledger, fcntl.LOCK_EX)
-            ledger.write(json.dumps({"key": "", "what": what, "job": job}) + "\n")
+        self.ledger.note({"key": "", "what": what, "job": job})
 
-    def _image(self) -> LocalImage:
-        paths = (HERE / "bin", Path(sys.executable).parent)
-        return LocalImage(IMAGE, path=paths, environment={"WORLD_LEDGER": str(self.ledger)})
-
-    def _connections(self) -> dict[str, Any]:
-        found = dict(self.platform.connections)
-        found["oscar_default"] = {**found["oscar_default"], "host": self.wires["oscar"].url}
-        found["oscar_s3_default"] = {**found["oscar_s3_default"], "host": self.wires["s3"].url}
-        return found
-
-    def _apply_service(self) -> None:
+    def _apply_service(self, ledger: str) -> None:
         from airflow.sdk import Connection
 
-        fields = self.platform.oscar.connection()
-        hook = OscarHook("oscar_default", connection=Connection(conn_id="oscar_default", **fields))
-        script = service_script()
-        definition = ServiceDefinition(name=SERVICE, image=IMAGE, script=script)
+        fields = json.dumps(self.site.connections()["oscar_default"])
+        hook = OscarHook("oscar_default", connection=Connection.from_json(fields, conn_id="oscar_default"))
+        definition = ServiceDefinition(
+            name=SERVICE,
+            image=self.site.image,
+            script=service_script(),
+            environment=Environment(variables={"WORLD_LEDGER": ledger}),
+        )
         hook.run(hook.apply_service(with_key(definition, Signer.from_setting(SIGNING_KEY))))
 
-    def _open_airflow(self, stack: contextlib.ExitStack) -> AirflowParts:
-        environment = {f"AIRFLOW_CONN_{name.upper()}": json.dumps(each) for name, each in self._connections().items()}
+    def _open_airflow(self, stack: contextlib.ExitStack, ledger: str) -> AirflowParts:
+        environment = {
+            f"AIRFLOW_CONN_{name.upper()}": json.dumps(each) for name, each in self.site.connections().items()
+        }
+        environment |= {**self.site.variables, "WORLD_LEDGER": ledger, "WORLD_IMAGE": self.site.image}
         environment["AIRFLOW__OSCAR__POLL_INTERVAL"] = "1"
         # Airflow holds the place of a task whose scheduler was killed for five minutes; time is short here.
         environment["AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT"] = "90"
@@ -304,15 +286,10 @@ class World:
 
     def _orphans(self) -> list[str]:
         """Return what is left of our jobs when nobody waits for any."""
-        found = [
-            f"{plural[:-1]} {each['metadata']['namespace']}/{each['metadata']['name']}"
-            for plural in ("pods", "secrets")
-            for each in self.platform.kubernetes.store.objects(plural)
-            if each["metadata"].get("labels", {}).get("app.kubernetes.io/managed-by") == "airflow-provider-oscar"
-        ]
+        found = [f"{kind} {namespace}/{name}" for kind, namespace, name in self.site.ours()]
         # What could not be removed safely is named in its task's log, for the maintenance operator.
         logs = "".join(path.read_text("utf-8", "replace") for path in (self.directory / "airflow/logs").rglob("*.log"))
         left = "Job {} has ended and is left where it ran"
         found = [each for each in found if left.format(each.rpartition("/")[2]) not in logs]
-        jobs = self.platform.slurm.jobs().values()
+        jobs = self.site.slurm.jobs().values()
         return [*found, *(f"SLURM job {each.job_id}" for each in jobs if not each.finished)]

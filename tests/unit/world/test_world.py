@@ -6,13 +6,16 @@ from __future__ import annotations
 import json
 import os
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.world.books import Entry, Run, close_books, read_entries
-from tests.world.incidents import Incidents
+from tests.world.embedded import EmbeddedIncidents
+from tests.world.ledger_server import LedgerServer
 from tests.world.plan import KINDS, LONG, LONG_KINDS, LONGEST, draw
+from tests.world.real_chain import ChainIncidents
 from tests.world.soak import Round, Usage, growth, summary, usage_of
 
 
@@ -43,8 +46,23 @@ def test_a_long_outage_does_not_keep_others_away():
     assert sum(long.at < one.at < long.end for one in plan) > 15
 
 
-def test_each_kind_can_happen():
-    assert [kind for kind in KINDS if not callable(getattr(Incidents, kind, None))] == []
+def test_each_kind_can_happen_somewhere():
+    sites = (EmbeddedIncidents, ChainIncidents)
+    assert [kind for kind in KINDS if not any(callable(getattr(site, kind, None)) for site in sites)] == []
+
+
+def test_what_the_jobs_say_is_in_the_ledger_line_by_line(tmp_path):
+    server = LedgerServer(tmp_path / "ledger.jsonl")
+    server.start()
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", trust_env=False) as client:
+            said = {"key": "a\nb", "what": "ended", "job": "7"}
+            assert client.post("/", json=said).status_code == 204
+            assert client.post("/", content=b"no JSON").status_code == 400
+    finally:
+        server.stop()
+    server.note({"key": "", "what": "killed", "job": "7"})
+    assert read_entries(server.lines()) == [Entry("a\nb", "ended", "7"), Entry("", "killed", "7")]
 
 
 def books(entries=(("a", "ended"), ("b", "ended")), runs=(("a", "success"), ("b", "success")), **changes):

@@ -7,8 +7,9 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,27 @@ _UP_SECONDS = 600.0
 _REPOSITORY = "threedgan"
 _SERVICE = "threedgan"
 
+#: Puts something between a server (``s3``, ``dcache``, ``oscar``, ``kubernetes``) and those who use it: given its name
+#: and URL, returns the URL that they get.
+Through = Callable[[str, str], str]
+
+
+@dataclass(frozen=True)
+class SystemSetting(scenario.Setting):
+    """The systems, and what it takes to make one fail.
+
+    :param connections: Airflow connections by id; they hold secrets.
+    :param image: what pods and SLURM jobs call the inference image.
+    :param servers: what was started here and may be stopped and started: ``s3``, ``oscar``, and ``dcache`` where it is
+        the embedded one.
+    :param share: returns the address under which pods and jobs find a port of loopback, as host and port.
+    """
+
+    connections: Mapping[str, Mapping[str, Any]]
+    image: str
+    servers: Mapping[str, Component]
+    share: Callable[[int], str]
+
 
 @dataclass
 class _Scene:
@@ -56,7 +78,14 @@ class _Scene:
     progress: Progress
     found: Mapping[str, Any]
     running: contextlib.ExitStack
+    through: Through
     parts: list[Part] = field(default_factory=list)
+    servers: dict[str, Component] = field(default_factory=dict)
+
+    def serve(self, name: str, server: Component) -> float:
+        """Start a server that may be stopped and started; returns the seconds it took."""
+        self.servers[name] = server
+        return self.start(server)
 
     def start(self, component: Component) -> float:
         """Start a part, and see to its end; returns the seconds it took."""
@@ -72,16 +101,19 @@ class _Scene:
 
 
 @contextlib.contextmanager
-def open_setting(stack: Path, directory: Path, progress: Progress) -> Iterator[scenario.Setting]:
+def open_setting(
+    stack: Path, directory: Path, progress: Progress, *, through: Through = lambda name, url: url
+) -> Iterator[SystemSetting]:
     """Start what does not run, and stop all that was started here at the end.
 
     :param stack: directory of the stack; one that is up is used and left as it is.
     :param directory: for stores, OSCAR and their logs.
+    :param through: what to put before each server; nothing by default.
     :raises MissingPrerequisite: naming what the machine lacks.
     """
     with contextlib.ExitStack() as running:
         found = running.enter_context(_stack(stack, progress))
-        scene = _Scene(directory, progress, found, running, [Part(**part) for part in found["parts"]])
+        scene = _Scene(directory, progress, found, running, through, [Part(**part) for part in found["parts"]])
         kubeconfig = json.loads(Path(found["kubeconfig"]).read_text())
         images, root = Path(found["hpc_images"]), None
         forwarder, reference = None, f"localhost/{_REPOSITORY}:1"
@@ -106,13 +138,18 @@ def open_setting(stack: Path, directory: Path, progress: Progress) -> Iterator[s
         connections = {
             "oscar_s3_default": store.connection(),
             "dcache_default": dcache.connection,
-            "oscar_default": oscar,
-            "interlink_default": {"conn_type": "interlink", "extra": {"kube_config": json.dumps(kubeconfig)}},
+            "oscar_default": {**oscar, "host": through("oscar", oscar["host"])},
+            "interlink_default": _kubernetes(kubeconfig, through),
         }
         scene.note(Part("Airflow", True, version("apache-airflow"), 0.0, str(directory / "airflow")))
         environment = {f"AIRFLOW_CONN_{name.upper()}": json.dumps(one) for name, one in connections.items()}
         environment |= {"THREEDGAN_IMAGE": reference, "NO_PROXY": _no_proxy()}
-        yield scenario.Setting(store, environment, [_listed(scene.parts, real) for real in (True, False)])
+        facts = [_listed(scene.parts, real) for real in (True, False)]
+
+        def share(port: int) -> str:
+            return f"{LOOPBACK}:{port}" if forwarder is None else forwarder.admit(port)
+
+        yield SystemSetting(store, environment, facts, connections, reference, scene.servers, share)
 
 
 @contextlib.contextmanager
@@ -130,6 +167,14 @@ def _stack(directory: Path, progress: Progress) -> Iterator[dict[str, Any]]:
         yield stack.description()
 
 
+def _kubernetes(kubeconfig: Mapping[str, Any], through: Through) -> dict[str, Any]:
+    """The Airflow connection for it."""
+    own = json.loads(json.dumps(kubeconfig))
+    cluster = own["clusters"][0]["cluster"]
+    cluster["server"] = through("kubernetes", cluster["server"])
+    return {"conn_type": "interlink", "extra": {"kube_config": json.dumps(own)}}
+
+
 def _s3(scene: _Scene, forwarder: LoopbackForwarder | None) -> tuple[SharedS3, MinIO | LocalS3]:
     """MinIO where the user brought it, else SeaweedFS; as everybody reaches it, and itself."""
     server: MinIO | LocalS3
@@ -139,9 +184,9 @@ def _s3(scene: _Scene, forwarder: LoopbackForwarder | None) -> tuple[SharedS3, M
     else:
         server = LocalS3(scene.directory / "s3")
         what = f"{server.kind} {_version(server.kind)}"
-    seconds = scene.start(server)
+    seconds = scene.serve("s3", server)
     scene.note(Part("S3", not what.startswith("moto"), what, seconds, str(server.log_path)))
-    url = server.url if isinstance(server, MinIO) else server.endpoint
+    url = scene.through("s3", server.url if isinstance(server, MinIO) else server.endpoint)
     return SharedS3(shared(url, forwarder), server.access_key, server.secret_key), server
 
 
@@ -160,13 +205,15 @@ def _dcache(scene: _Scene, forwarder: LoopbackForwarder | None) -> SharedDCache:
             raise MissingPrerequisite(
                 f"the dCache that DCACHE_USER and DCACHE_PASSWORD are for does not answer at {named.frontends[0]}"
             )
-        shared = scene.running.enter_context(named_dcache(named, forwarder))
+        shared = scene.running.enter_context(named_dcache(named, forwarder, partial(scene.through, "dcache")))
         scene.note(Part("dCache", True, number, 0.0, ""))
         return shared
     dcache = LocalDCache(scene.directory / "dcache")
-    seconds = scene.start(dcache)
+    seconds = scene.serve("dcache", dcache)
     scene.note(Part("dCache", False, __version__, seconds, str(dcache.log_path)))
-    return SharedDCache(dcache.webdav_url, shared_dcache(dcache.connection(), forwarder))
+    connection = dcache.connection()
+    connection["host"] = scene.through("dcache", connection["host"])
+    return SharedDCache(dcache.webdav_url, shared_dcache(connection, forwarder))
 
 
 def _embedded_oscar(
@@ -181,7 +228,7 @@ def _embedded_oscar(
     directory = scene.directory / "oscar"
     runner = PodRunner(kubeconfig, node, directory / "programs") if node else None
     oscar = LocalOscar(store, dcache, images, None, directory, runner=runner)
-    seconds = scene.start(oscar)
+    seconds = scene.serve("oscar", oscar)
     what = f"{__version__}, jobs are {f'pods on {node}' if node else 'processes'}"
     scene.note(Part("OSCAR", False, what, seconds, str(oscar.log_path)))
     return oscar.connection()
@@ -195,7 +242,7 @@ def _upstream_oscar(scene: _Scene, minio: MinIO, kubeconfig: Mapping[str, Any]) 
     scene.note(Part("FaaS Supervisor", real, number, 0.0, str(programs_directory)))
     scene.running.enter_context(oscar_volume.provided(kubeconfig, programs_directory))
     oscar = Oscar(directory, kubeconfig, minio, f"docker://{SUPERVISOR_KIT_IMAGE}")
-    seconds = scene.start(oscar)
+    seconds = scene.serve("oscar", oscar)
     scene.running.callback(_remove_service, oscar.connection())
     oscar_volume.await_bound(kubeconfig)
     scene.note(Part("OSCAR", True, programs.version("oscar"), seconds, str(oscar.log_path)))

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -87,13 +87,16 @@ class SharedDCache:
 
 
 @contextlib.contextmanager
-def named_dcache(dcache: NamedDCache, forwarder: LoopbackForwarder | None) -> Iterator[SharedDCache]:
+def named_dcache(
+    dcache: NamedDCache, forwarder: LoopbackForwarder | None, through: Callable[[str], str] = lambda url: url
+) -> Iterator[SharedDCache]:
     """Let jobs use a dCache, below a directory that is removed at the end.
 
     One on loopback is reached through a forwarder, which speaks TLS for those who do not know its certificate
     authority; its door must not send readers on to pools, where nobody else would find them. Any other is
     reached as it is.
 
+    :param through: what to put before a door on loopback; given its URL, returns that of what is there now.
     :raises MissingPrerequisite: if its door sends readers on.
     """
     place = f"{dcache.home}/oscar-demo-{uuid.uuid4().hex[:8]}"
@@ -107,7 +110,8 @@ def named_dcache(dcache: NamedDCache, forwarder: LoopbackForwarder | None) -> It
                 running.callback(forwarder.stop)
                 forwarder.start()
             tls = dcache.tls if parts.scheme == "https" else None
-            door, extra = f"http://{forwarder.admit(parts.port or 443, tls)}", {"allow_insecure_http": True}
+            port = urlsplit(through(door)).port or 443
+            door, extra = f"http://{forwarder.admit(port, tls)}", {"allow_insecure_http": True}
         root = DCacheHook(
             connection=Connection.from_json(json.dumps(dcache.connection(door=door, **extra)), conn_id="dcache_default")
         )

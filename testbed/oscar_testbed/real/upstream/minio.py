@@ -83,6 +83,10 @@ class MinIO:
         """End it."""
         self._program.stop()
 
+    def kill(self) -> None:
+        """End it as a crash does."""
+        self._program.kill()
+
     def healthy(self) -> bool:
         """Whether it takes requests now."""
         try:

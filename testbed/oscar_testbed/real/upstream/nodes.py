@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -71,11 +72,15 @@ class UpstreamNodes:
                     client.delete(f"/api/v1/nodes/{node.node}")
         self.nodes, self._plugins = [], []
 
-    def restart(self) -> None:
-        """End the programs of all nodes and start them again; jobs, pods and nodes stay where they are."""
+    def restart(self, *, pause: float = 0.0) -> None:
+        """End the programs of all nodes and start them again; jobs, pods and nodes stay where they are.
+
+        :param pause: seconds in between.
+        """
         for node, plugin in zip(self.nodes, self._plugins, strict=True):
             node.stop()
             plugin.stop()
+        time.sleep(pause)
         for node, plugin in zip(self.nodes, self._plugins, strict=True):
             plugin.start()
             node.launch()

@@ -119,6 +119,11 @@ class Oscar:
         self._program.stop()
         self._rule.close()
 
+    def kill(self) -> None:
+        """End it as a crash does."""
+        self._program.kill()
+        self._rule.close()
+
     def healthy(self) -> bool:
         """Whether it answers now."""
         try:
