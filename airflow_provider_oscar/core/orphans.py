@@ -114,6 +114,10 @@ class SecretInfo:
         return cls(str(found.get("name") or ""), read_created(found.get("creationTimestamp")), str(owner or ""))
 
 
+#: Further words with a state, for as long as a job that has it holds its nodes, be it ended or to start anew.
+_STILL = frozenset(("COMPLETING", "STAGE_OUT"))
+
+
 @dataclass(frozen=True, slots=True)
 class SlurmJob:
     """One job as SLURM sees it.
@@ -141,13 +145,16 @@ class SlurmJob:
     def from_api(cls, job: Mapping[str, object]) -> SlurmJob:
         """Read a job as any generation of SLURM's REST API gives it: a state is a word or a list of words, a time a
         number or ``{"set": …, "number": …}``.
+
+        Of ``["CANCELLED", "COMPLETING"]`` the first generations say ``COMPLETING`` alone, and so does this.
         """
         state = job.get("job_state")
         words = [str(word) for word in state] if isinstance(state, list) else [str(state or "")]
+        still = next((word for word in words if word in _STILL), "")
         reason = str(job.get("state_reason") or "")
         return cls(
             job_id=str(job.get("job_id") or ""),
-            state=words[0] if words else "",
+            state=still or (words[0] if words else ""),
             reason="" if reason == "None" else reason,
             name=str(job.get("name") or ""),
             comment=str(job.get("comment") or ""),

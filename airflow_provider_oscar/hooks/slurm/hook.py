@@ -2,7 +2,7 @@
 """SLURM's REST API (``slurmrestd``): what became of a job that interLink lost sight of, and an end to it.
 
 Optional: without it everything works, but whether SLURM itself ended a cancelled job is not known then.
-Forms of the answers are those of slurmrestd 22.05 to 25.05 (``/slurm/v0.0.38/job/{job_id}`` and later): a state is a
+Forms of the answers are those of slurmrestd 22.05 to 26.05 (``/slurm/v0.0.38/job/{job_id}`` and later): a state is a
 word, later a list of words, and a number may be ``{"set": …, "number": …}``.
 """
 
@@ -37,6 +37,10 @@ TIMEOUT = 20.0
 ANSWER_LIMIT = 64 * 1024 * 1024
 #: What SLURM says of a job id that it does not know (any more): ESLURM_INVALID_JOB_ID.
 _UNKNOWN_JOB = 2017
+#: What it says of a token that it does not take: SLURM_PROTOCOL_AUTHENTICATION_ERROR, with HTTP's 511; up to 22.05 a
+#: number for all errors that have none.
+_REFUSED, _UNSPECIFIED = 1007, -1
+_TOKENS = "tokens of 'scontrol token' live half an hour by default"
 #: Some of these are in all that slurmrestd answers, but for the description of its API.
 _FIELDS = {"jobs", "errors", "meta"}
 _DOCUMENTS = ("/openapi/v3",)
@@ -162,15 +166,17 @@ class SlurmHook(NamedByConnection):
         errors = as_mappings(body.get("errors"))
         if any(each.get("error_number") == _UNKNOWN_JOB or "Invalid job id" in str(each) for each in errors):
             return {}
-        if answer.status_code in (401, 403):
+        numbers = {each.get("error_number") for each in errors}
+        if answer.status_code in (401, 403, 511) or _REFUSED in numbers:
             raise TransientError(
-                f"{self.display_name}: SLURM's REST API refuses user and token ({answer.status_code}); tokens of "
-                "'scontrol token' live half an hour by default"
+                f"{self.display_name}: SLURM's REST API refuses user and token ({answer.status_code}); {_TOKENS}"
             )
         if answer.status_code >= 400 or (errors and not body.get("jobs")):
             reply = quoted(sentence(json.dumps(errors))) if errors else "no reason given"
+            hint = f"; SLURM 22.05 says no more of a token that is wrong or expired: {_TOKENS}"
             raise TransientError(
                 f"{self.display_name}: SLURM's REST API answered {answer.status_code} to {method} {path} ({reply})"
+                f"{hint if _UNSPECIFIED in numbers else ''}"
             )
         return body
 

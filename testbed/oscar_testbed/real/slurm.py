@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import os
-
+from oscar_testbed.fakes.slurm import programs
 from oscar_testbed.fakes.slurm.real import RealSlurm
-from oscar_testbed.real.base import run
 
 
 class Slurm(RealSlurm):
@@ -18,9 +16,4 @@ class Slurm(RealSlurm):
     @property
     def version(self) -> str:
         """From the program."""
-        return (
-            run(["sinfo", "--version"], env={**os.environ, **self.environment()})
-            .strip()
-            .removeprefix("slurm-wlm ")
-            .removeprefix("slurm ")
-        )
+        return programs.version()

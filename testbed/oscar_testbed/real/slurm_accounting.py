@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from oscar_testbed.errors import MissingPrerequisite
+from oscar_testbed.fakes.slurm import programs
 from oscar_testbed.files import write_private
 from oscar_testbed.process import LOOPBACK, free_port, wait_until
-from oscar_testbed.programs import missing
 from oscar_testbed.real import mariadb
 from oscar_testbed.real.slurm import Slurm
 
@@ -41,7 +41,7 @@ def parse_accounts(text: str) -> list[Account]:
 
 def missing_programs() -> tuple[str, ...]:
     """Programs that are not installed, besides SLURM's own."""
-    return (*missing(("slurmdbd", "sacct")), *mariadb.missing_programs())
+    return (*programs.missing(("slurmdbd", "sacct")), *mariadb.missing_programs())
 
 
 class AccountedSlurm(Slurm):

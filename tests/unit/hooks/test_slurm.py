@@ -92,6 +92,41 @@ def test_a_job_that_slurm_forgot_is_none_and_its_cancellation_no_error():
     hook.cancel("5")
 
 
+@pytest.mark.parametrize(
+    ("state", "word"),
+    [
+        ("COMPLETING", "COMPLETING"),
+        (["CANCELLED", "COMPLETING"], "COMPLETING"),
+        (["PENDING", "COMPLETING"], "COMPLETING"),
+        (["COMPLETED", "STAGE_OUT"], "STAGE_OUT"),
+        (["CANCELLED"], "CANCELLED"),
+        (["RUNNING", "CONFIGURING"], "RUNNING"),
+        ([], ""),
+    ],
+)
+def test_a_job_that_still_holds_its_nodes_has_not_ended_in_any_form(state, word):
+    job = SlurmJob.from_api({"job_id": 17, "job_state": state})
+    assert job.state == word
+    assert ended(job.state) == (word in ("CANCELLED", ""))
+
+
+@pytest.mark.parametrize(
+    ("status", "number", "word"),
+    [
+        (511, 1007, "Protocol authentication error"),  # 24.11.5, 26.05.5
+        (500, -1, "Unspecified error"),  # 22.05.8
+        (401, None, "Authentication failure"),
+    ],
+)
+def test_a_token_that_has_expired_is_said_by_any_generation(status, number, word):
+    errors = [{"description": "Unable to query jobs", "error_number": number, "error": word}]
+    hook = slurm_hook(
+        lambda request: httpx.Response(status, json={"jobs": [], "errors": errors}), api_version="v0.0.42"
+    )
+    with pytest.raises(TransientError, match="connection 'slurm_default'.*tokens of 'scontrol token' live half an"):
+        hook.job("5")
+
+
 @pytest.mark.parametrize("status", [401, 403, 500, 502])
 def test_an_api_that_does_not_answer_says_nothing_of_the_job(status):
     hook = slurm_hook(lambda request: httpx.Response(status), api_version="v0.0.40")

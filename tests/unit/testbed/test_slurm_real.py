@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oscar_testbed.errors import PlatformError, RejectedError
-from oscar_testbed.fakes.slurm import commands, open_slurm, real
+from oscar_testbed.errors import MissingPrerequisite, PlatformError, RejectedError
+from oscar_testbed.fakes.slurm import commands, open_slurm, programs, real
 
 
 def _line(*cells: str) -> str:
@@ -104,3 +104,49 @@ def test_exit_codes_of_slurm_22_and_of_later_releases_are_read_alike(printed, wa
     line = f"{'9':<20}{'F':<12}{printed:<12}{'cpu':<40}{'cn1':<40}{'NonZeroExitCode':<60}\n"
     job = commands.parse_jobs(0, line, "")["9"]
     assert (job.wait_status, job.exit_code) == (wait_status, exit_code)
+
+
+@pytest.fixture
+def installation(tmp_path, monkeypatch):
+    """Makes an installation that says it is of a release, and names it."""
+
+    def make(said: str) -> Path:
+        for name in ("bin", "sbin", "lib/slurm"):
+            (tmp_path / name).mkdir(parents=True)
+        for path in ("bin/sbatch", "sbin/slurmctld", "sbin/slurmstepd"):
+            (tmp_path / path).write_text(f"#!/bin/sh\necho '{said}'\n")
+            (tmp_path / path).chmod(0o755)
+        monkeypatch.setenv(programs.VARIABLE, str(tmp_path))
+        return tmp_path
+
+    return make
+
+
+@pytest.mark.parametrize(("said", "release"), [("slurm-wlm 24.11.5", (24, 11)), ("slurm 25.05.2-1", (25, 5))])
+def test_programs_and_plugins_of_a_named_installation_are_used(installation, said, release):
+    folder = installation(said)
+    assert programs.find("sbatch") == folder / "bin" / "sbatch"
+    assert programs.find("slurmctld") == folder / "sbin" / "slurmctld"
+    assert programs.step_daemon() == folder / "sbin" / "slurmstepd"
+    assert programs.plugin_directory() == folder / "lib" / "slurm"
+    assert (programs.version(), programs.release()) == (said.split()[1], release)
+
+
+def test_a_program_that_names_no_release_is_named_with_what_it_said(installation):
+    installation("no such option: -V")
+    with pytest.raises(MissingPrerequisite, match="slurmctld -V does not name a release of SLURM: 'no such option"):
+        programs.version()
+
+
+def test_the_machine_s_own_programs_know_their_plugins(monkeypatch):
+    monkeypatch.delenv(programs.VARIABLE, raising=False)
+    assert (programs.folders(), programs.plugin_directory(), programs.step_daemon()) == ([], None, None)
+
+
+@pytest.mark.parametrize(("said", "plugin"), [("slurm 22.05.8", "cgroup/v1"), ("slurm 24.11.5", "disabled")])
+def test_a_release_that_can_does_without_control_groups(installation, said, plugin):
+    folder = installation(said)
+    directory = folder / "cluster"
+    real.RealSlurm(directory)._write_configuration()
+    assert (directory / "etc" / "cgroup.conf").read_text() == f"CgroupPlugin={plugin}\n"
+    assert f"PluginDir={folder}/lib/slurm\n" in (directory / "etc" / "slurm.conf").read_text()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A private SLURM cluster from the distribution's own programs: munged, slurmctld, three slurmd.
+"""A private SLURM cluster of the programs that are installed or named: munged, slurmctld, three slurmd.
 
 It runs as whoever starts it (root is not needed), on free ports of the loopback interface and with every
 file below one directory, so that any number of them can run beside a site's own SLURM.
@@ -21,6 +21,7 @@ from pathlib import Path
 
 from oscar_testbed import strays
 from oscar_testbed.errors import MissingPrerequisite, PlatformError, RejectedError, quoted
+from oscar_testbed.fakes.slurm import programs
 from oscar_testbed.fakes.slurm.batch import PARTITIONS, BatchJob, Partition
 from oscar_testbed.fakes.slurm.commands import (
     cancel_command,
@@ -31,19 +32,21 @@ from oscar_testbed.fakes.slurm.commands import (
 )
 from oscar_testbed.files import write_private
 from oscar_testbed.process import Program, free_ports, wait_until
-from oscar_testbed.programs import find_program, missing
 
 #: Programs without which there is no private cluster.
 PROGRAMS = ("sbatch", "squeue", "scancel", "sinfo", "slurmctld", "slurmd", "munged")
 #: Names of the nodes, the partition they belong to and the fake GPUs they have.
 NODES = (("cn1", "cpu", 0), ("cn2", "cpu", 0), ("gn1", "gpu", 2))
+_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 #: Seconds in which slurmctld has written down what changed.
 _SAVED_WITHIN = 8.0
+#: Release from which on slurmd does without control groups; earlier ones load a plugin for them in any case.
+_WITHOUT_CGROUPS = (23, 2)
 
 
 def missing_programs() -> tuple[str, ...]:
     """Those of :data:`PROGRAMS` that are not installed."""
-    return missing(PROGRAMS)
+    return programs.missing(PROGRAMS)
 
 
 def configuration(
@@ -131,8 +134,7 @@ class RealSlurm:
     ) -> None:
         self.directory = directory.absolute()
         self._settings = dict(settings or {})
-        # SLURM 22.05 loads a cgroup plugin whatever the task plugin is.
-        self._cgroup = {"CgroupPlugin": "cgroup/v1", **(cgroup or {})}
+        self._cgroup = dict(cgroup or {})
         self.log_path = self.directory / "log" / "slurmctld.log"
         self._start_timeout = start_timeout
         self._config = self.directory / "etc" / "slurm.conf"
@@ -244,7 +246,7 @@ class RealSlurm:
     def _process_environment(self) -> dict[str, str]:
         """Environment of daemons and clients alike: a job inherits what its submission had."""
         return {
-            "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",
+            "PATH": os.pathsep.join([*map(str, programs.folders()), _PATH]),
             "SLURM_CONF": str(self._config),
             "HOME": str(self.directory),
             "LANG": "C.UTF-8",
@@ -253,7 +255,7 @@ class RealSlurm:
         }
 
     def _run(self, command: Sequence[str], *, timeout: float = 20.0) -> subprocess.CompletedProcess[str]:
-        program = find_program(command[0])
+        program = programs.find(command[0])
         try:
             return subprocess.run(
                 [str(program or command[0]), *command[1:]],
@@ -286,11 +288,17 @@ class RealSlurm:
         host = socket.gethostname().split(".")[0]
         etc = self.directory / "etc"
         ports = free_ports(1 + len(NODES))
+        plugins = programs.plugin_directory()
+        settings = {**({"PluginDir": str(plugins)} if plugins else {}), **self._settings}
         self._config.write_text(
-            configuration(self.directory, user=getpass.getuser(), host=host, ports=ports, settings=self._settings)
+            configuration(self.directory, user=getpass.getuser(), host=host, ports=ports, settings=settings)
         )
         (etc / "plugstack.conf").write_text("")
-        (etc / "cgroup.conf").write_text("".join(f"{name}={value}\n" for name, value in self._cgroup.items()))
+        groups = {"CgroupPlugin": "cgroup/v1"}
+        if not self._cgroup and programs.release() >= _WITHOUT_CGROUPS:
+            groups = {"CgroupPlugin": "disabled"}
+        groups |= self._cgroup
+        (etc / "cgroup.conf").write_text("".join(f"{name}={value}\n" for name, value in groups.items()))
         # A GPU must be backed by a device file, which is only looked at; ttys exist everywhere.
         gres = "".join(f"NodeName={name} Name=gpu Type=fake File=/dev/tty[0-{n - 1}]\n" for name, _, n in NODES if n)
         (etc / "gres.conf").write_text(gres)
@@ -312,15 +320,17 @@ class RealSlurm:
         wait_until(socket_path.exists, what="munged opens its socket", timeout=self._start_timeout, program=daemon)
         self._start_companions()
         controller = self._start_daemon("slurmctld", ["slurmctld", "-D", "-f", str(self._config)])
+        stepd = programs.step_daemon()
+        steps = ["-d", str(stepd)] if stepd else []
         for name, _, _ in NODES:
-            self._start_daemon(f"slurmd.{name}", ["slurmd", "-D", "-N", name, "-f", str(self._config)])
+            self._start_daemon(f"slurmd.{name}", ["slurmd", "-D", "-N", name, "-f", str(self._config), *steps])
         wait_until(self._nodes_up, what="every SLURM node is idle", timeout=self._start_timeout, program=controller)
 
     def _start_companions(self) -> None:
         """Start what slurmctld needs besides munged; for clusters with accounting, and nothing here."""
 
     def _start_daemon(self, name: str, command: Sequence[str]) -> Program:
-        program = str(find_program(command[0]) or command[0])
+        program = str(programs.find(command[0]) or command[0])
         daemon = Program(
             name,
             [program, *command[1:]],

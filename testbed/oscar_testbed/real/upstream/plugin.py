@@ -10,10 +10,21 @@ from typing import Any
 
 import httpx
 
+from oscar_testbed.fakes.slurm import programs
 from oscar_testbed.fakes.slurm.real import RealSlurm
 from oscar_testbed.process import Program, wait_until
-from oscar_testbed.programs import find_program
 from oscar_testbed.real.upstream.programs import require
+
+#: Release from which on ``sinfo --json`` has another form than the plugin reads (seen with its commit f8451d9).
+_OTHER_JSON = (23, 2)
+#: What the plugin then needs to know how much there is: without it, it answers no ping, and its node is never Ready.
+_RESOURCES = """#!/bin/sh
+{sinfo} --noheader --Node --format='%c %m' | {{
+  cpu=0 memory=0
+  while read -r c m; do cpu=$((cpu + c)) memory=$((memory + m)); done
+  echo '{{"status": "ok", "resources": {{"cpu": "'$cpu'", "memory": "'$memory'Mi"}}}}'
+}}
+"""
 
 
 class SlurmPluginProgram:
@@ -64,7 +75,8 @@ class SlurmPluginProgram:
         config: dict[str, Any] = {
             "Socket": self.url,
             **{
-                f"{name.capitalize()}Path": str(find_program(name)) for name in ("sbatch", "scancel", "squeue", "sinfo")
+                f"{name.capitalize()}Path": str(programs.find(name))
+                for name in ("sbatch", "scancel", "squeue", "sinfo")
             },
             # Names are glued on, so it needs its slash.
             "DataRootFolder": f"{self.jobs}/",
@@ -78,6 +90,11 @@ class SlurmPluginProgram:
         if self._flags:
             flavour = {"Name": "site", "Description": "what every job gets", "SlurmFlags": list(self._flags)}
             config |= {"DefaultFlavor": "site", "Flavors": {"site": flavour}}
+        if programs.release() >= _OTHER_JSON:
+            script = self.directory / "resources.sh"
+            script.write_text(_RESOURCES.format(sinfo=programs.find("sinfo")))
+            script.chmod(0o700)
+            config["ResourceScriptPath"] = str(script)
         self._config.write_text(json.dumps(config, indent=1))
         self.socket.unlink(missing_ok=True)  # a plugin that was killed leaves it, and the next one does not start then
         self._program.start()
