@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import pytest
-from oscar_testbed.contract import samples
+from oscar_testbed.contract import releases, samples
 from oscar_testbed.contract.drivers import RealPlugin
 from oscar_testbed.contract.kubernetes import CLUSTER_CASES, Cluster, cluster_transcript
 from oscar_testbed.contract.oscar import ApiCase, OscarRecorder, api_transcript, recorder
 from oscar_testbed.contract.oscar_cases import API_CASES, VOLUME_CASES
 from oscar_testbed.contract.plugin import CASES, steady, transcript
 from oscar_testbed.contract.pods import POD_CASES, Site, pod_transcript
+from oscar_testbed.contract.pods import steady as steady_pod
+from oscar_testbed.fakes.slurm import programs as slurm_programs
 from oscar_testbed.fakes.slurm.real import RealSlurm, missing_programs
 from oscar_testbed.real import kubernetes_build
 from oscar_testbed.real.control_plane import control_plane
@@ -25,6 +28,31 @@ from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from tests.system.backends import IMAGE, Backend, Ground, ground_for_oscar, oscar_on, real_interlink
 
 RECORD = "CONFORMANCE_RECORD" in os.environ
+
+
+def compare(
+    system: str,
+    found_at: Mapping[str, str],
+    case: str,
+    found: Any,
+    steady: Callable[[Any], Any] = lambda found: found,
+) -> None:
+    """Assert that a case is answered as it is recorded for these releases; record it first if that is asked for.
+
+    :param found_at: releases by name.
+    :param steady: takes chance out of an answer.
+    """
+    column = releases.title(system, found_at)
+    whole = samples.newest(system)
+    if RECORD and not column:
+        samples.write(whole, case, found)
+    before = samples.read(whole, case)
+    assert before is not None, f"{case} was not recorded"
+    changed = releases.changes(steady(before), steady(found))
+    if RECORD and column:
+        releases.record(system, column, case, changed)
+    recorded = (releases.read(system, column) or {"cases": {}})["cases"] if column else {}
+    assert changed == recorded.get(case, {})
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +74,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster,
 @pytest.mark.parametrize("case", CLUSTER_CASES, ids=lambda case: case.name)
 def test_kubernetes_answers_as_recorded(cluster, case):
     asked, version = cluster
-    folder = samples.SAMPLES / "kubernetes" / version
-    found = cluster_transcript(asked, case)
-    if RECORD:
-        samples.write(folder, case.name, found)
-    assert samples.read(folder if folder.exists() else samples.newest("kubernetes"), case.name) == found
+    compare("kubernetes", {"Kubernetes": version}, case.name, cluster_transcript(asked, case))
 
 
 @pytest.fixture(scope="module")
@@ -71,13 +95,9 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPlugin]:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_slurm_plugin_answers_as_recorded(plugin, case):
-    folder = samples.SAMPLES / "interlink-slurm-plugin" / programs.version("interlink-slurm-plugin")
+    found_at = {"plugin": programs.version("interlink-slurm-plugin"), "SLURM": slurm_programs.version()}
     found = transcript(plugin, case, strip_harness)
-    if RECORD:
-        samples.write(folder, case.name, found)
-    recorded = samples.read(folder if folder.exists() else samples.newest("interlink-slurm-plugin"), case.name)
-    assert recorded is not None
-    assert steady(case, recorded) == steady(case, found)
+    compare("interlink-slurm-plugin", found_at, case.name, found, lambda found: steady(case, found))
 
 
 @pytest.fixture(scope="module")
@@ -91,12 +111,14 @@ def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
 def test_virtual_node_treats_pods_as_recorded(backend, case, monkeypatch):
     for name, value in backend.environment().items():
         monkeypatch.setenv(name, value)
-    folder = samples.SAMPLES / "interlink" / programs.version("virtual-kubelet")
+    found_at = {
+        "interLink": programs.version("virtual-kubelet"),
+        "plugin": programs.version("interlink-slurm-plugin"),
+        "SLURM": slurm_programs.version(),
+        "Kubernetes": backend.versions["Kubernetes"].removeprefix("v"),
+    }
     site = Site(InterLinkHook().core, backend.slurm, backend.node, IMAGE, patience=240, clean=strip_harness)
-    found = pod_transcript(site, case)
-    if RECORD:
-        samples.write(folder, case.name, found)
-    assert samples.read(folder if folder.exists() else samples.newest("interlink"), case.name) == found
+    compare("interlink", found_at, case.name, pod_transcript(site, case), steady_pod)
 
 
 @pytest.fixture(scope="module")
@@ -123,19 +145,21 @@ def oscar_with_volumes(ground: Ground, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("case", API_CASES, ids=lambda case: case.name)
-def test_oscar_answers_as_recorded(oscar, case):
-    _check(oscar, case)
+def test_oscar_answers_as_recorded(oscar, ground, case):
+    _check(oscar, case, backend_versions(ground))
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("case", VOLUME_CASES, ids=lambda case: case.name)
-def test_oscar_with_volumes_answers_as_recorded(oscar_with_volumes, case):
-    _check(oscar_with_volumes, case)
+def test_oscar_with_volumes_answers_as_recorded(oscar_with_volumes, ground, case):
+    _check(oscar_with_volumes, case, backend_versions(ground))
 
 
-def _check(asked: OscarRecorder, case: ApiCase) -> None:
-    folder = samples.SAMPLES / "oscar" / programs.version("oscar")
-    found = api_transcript(asked, case)
-    if RECORD:
-        samples.write(folder, case.name, found)
-    assert samples.read(folder if folder.exists() else samples.newest("oscar"), case.name) == found
+def backend_versions(ground: Ground) -> dict[str, str]:
+    """Releases by name."""
+    kubernetes = ground.backend.versions["Kubernetes"].removeprefix("v")
+    return {"OSCAR": programs.version("oscar"), "Kubernetes": kubernetes}
+
+
+def _check(asked: OscarRecorder, case: ApiCase, found_at: Mapping[str, str]) -> None:
+    compare("oscar", found_at, case.name, api_transcript(asked, case))

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What other releases of the real systems answer to the recorded cases: where they differ, and what scenarios showed.
+
+Each suite is recorded whole at one combination of releases (:data:`RECORDED_AT`). Another combination is a column: its
+file has, for each case, the changes against that recording and nothing else, or why the case could not be had.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from oscar_testbed.contract import samples
+
+FOLDER = samples.SAMPLES / "releases"
+#: Begins the page's part.
+HEADING = "Other releases"
+#: Releases at which a suite is recorded whole, besides the system's own.
+RECORDED_AT: dict[str, dict[str, str]] = {
+    "kubernetes": {},
+    "interlink-slurm-plugin": {"SLURM": "22.05.8"},
+    "interlink": {"plugin": "0.6.2-pre5+f8451d9", "SLURM": "22.05.8", "Kubernetes": "1.20.2"},
+    "oscar": {"Kubernetes": "1.20.2"},
+}
+_NAMES = {"kubernetes": "Kubernetes", "interlink-slurm-plugin": "plugin", "interlink": "interLink", "oscar": "OSCAR"}
+_SCENARIOS = "scenarios"
+_MISSING = object()
+
+
+def recorded_at(system: str) -> dict[str, str]:
+    """Releases of a suite's whole recording, by name."""
+    return {_NAMES[system]: samples.newest(system).name, **RECORDED_AT[system]}
+
+
+def title(system: str, found: Mapping[str, str]) -> str:
+    """A column's title: the releases that are others than those of the whole recording; empty if none is.
+
+    :param found: releases by name, as in :func:`recorded_at`.
+    """
+    return ", ".join(f"{name} {found[name]}" for name, here in recorded_at(system).items() if found[name] != here)
+
+
+def changes(before: Any, after: Any, path: str = "") -> dict[str, dict[str, Any]]:
+    """Where two JSON values differ: by path, what the whole recording has and what this one has."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        pairs = {f".{key}": (before.get(key, _MISSING), after.get(key, _MISSING)) for key in {*before, *after}}
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        pairs = {f"[{number}]": pair for number, pair in enumerate(zip(before, after, strict=True))}
+    elif before == after:
+        return {}
+    else:
+        values = {"recorded": before, "here": after}
+        return {path.removeprefix("."): {name: value for name, value in values.items() if value is not _MISSING}}
+    found: dict[str, dict[str, Any]] = {}
+    for step, (one, other) in sorted(pairs.items()):
+        found |= changes(one, other, path + step)
+    return found
+
+
+def path_of(system: str, column: str) -> Path:
+    """The file of a column."""
+    return FOLDER / system / samples.case_name(column)
+
+
+def read(system: str, column: str) -> dict[str, Any] | None:
+    """A column: its ``title``, and ``cases`` with their changes or the text of why one could not be had."""
+    path = path_of(system, column)
+    return samples.read_path(path) if path.exists() else None
+
+
+def record(system: str, column: str, case: str, found: Mapping[str, Any] | str) -> None:
+    """Write down a case of a column.
+
+    :param found: its changes, or why it could not be had.
+    """
+    cases = (read(system, column) or {"cases": {}})["cases"]
+    _write(path_of(system, column), {"title": column, "cases": {**cases, case: found}})
+
+
+def columns(system: str) -> list[dict[str, Any]]:
+    """All columns of a suite, oldest release first as far as names tell."""
+    found = [samples.read_path(path) for path in (FOLDER / system).glob("*.json")]
+    return sorted(found, key=lambda column: [int(each) for each in re.findall(r"\d+", column["title"])])
+
+
+def record_outcomes(column: str, report: Path) -> None:
+    """Write down how the scenarios of a run ended, from pytest's ``--junitxml``.
+
+    :param column: title, such as ``SLURM 24.11.5``.
+    """
+    from xml.etree import ElementTree
+
+    old = (read(_SCENARIOS, column) or {"cases": {}})["cases"]
+    cells = dict(old)
+    for case in ElementTree.parse(report).iter("testcase"):
+        name, _, parameters = case.get("name", "").partition("[")
+        place, rest = _place(parameters.removesuffix("]"))
+        skipped = case.find("skipped")
+        outcome = "pass"
+        if case.find("failure") is not None or case.find("error") is not None:
+            outcome = "FAIL"
+        elif skipped is not None:
+            outcome = f"skipped: {skipped.get('message', '')}"
+        key = f"{case.get('classname', '').rpartition('.')[2]}::{name}{f'[{rest}]' if rest else ''}"
+        cells[key] = {**cells.get(key, {}), place: outcome}
+    _write(path_of(_SCENARIOS, column), {"title": column, "cases": cells})
+
+
+def _place(parameters: str) -> tuple[str, str]:
+    """Where a scenario ran, and what else tells it from its likes."""
+    words = parameters.split("-")
+    place = next((word for word in words if word in ("embedded", "real")), "real")
+    return place, "-".join(word for word in words if word not in ("embedded", "real"))
+
+
+def unexplained() -> list[str]:
+    """Changes that :data:`samples.EXPLAINED` has no word for, and scenarios that failed without one."""
+    found = []
+    for system in RECORDED_AT:
+        for column in columns(system):
+            for case, changed in column["cases"].items():
+                found += [line for line in _lines(column, case, changed) if not explanation(system, line)]
+    for column in columns(_SCENARIOS):
+        for case, cell in column["cases"].items():
+            for place, outcome in cell.items():
+                line = f"{column['title']}: {case} {place}"
+                if outcome == "FAIL" and not explanation(_SCENARIOS, line):
+                    found.append(line)
+    return found
+
+
+def explanation(system: str, line: str) -> str:
+    """Why a column differs, or an empty text.
+
+    :param line: ``column: case: path``.
+    """
+    return next((why for pattern, why in EXPLAINED.get(system, ()) if re.fullmatch(pattern, line)), "")
+
+
+def _lines(column: Mapping[str, Any], case: str, changed: Mapping[str, Any] | str) -> list[str]:
+    return [] if isinstance(changed, str) else [f"{column['title']}: {case}: {path}" for path in changed]
+
+
+def section() -> str:
+    """The page's part: a table per suite with a column per combination of releases, and one of scenarios."""
+    parts = [_HEAD.format(heading=HEADING)]
+    notes: dict[str, int] = {}
+    for system in RECORDED_AT:
+        if found := columns(system):
+            at = ", ".join(f"{name} {release}" for name, release in recorded_at(system).items())
+            cases = sorted({case for column in found for case in column["cases"]})
+            head = [f"recorded case of {system}, against {at}", *(column["title"] for column in found)]
+            rows = [[case, *(_cell(system, column, case, notes) for column in found)] for case in cases]
+            parts.append(_table(head, rows))
+    if found := columns(_SCENARIOS):
+        names = sorted({case for column in found for case in column["cases"]})
+        head = ["scenario, embedded / real nodes", *(column["title"] for column in found)]
+        rows = [[_words(name), *(_outcome(column, name, notes) for column in found)] for name in names]
+        parts.append(_table(head, rows))
+    if notes:
+        parts.append("".join(f"{number}. {why}\n" for why, number in notes.items()))
+    return "\n".join(parts)
+
+
+def _cell(system: str, column: Mapping[str, Any], case: str, notes: dict[str, int]) -> str:
+    changed = column["cases"].get(case)
+    if changed is None:
+        return "not run"
+    if isinstance(changed, str):
+        return f"not possible: {changed}"
+    whys = dict.fromkeys(explanation(system, line) for line in _lines(column, case, changed))
+    return f"differs{_marks(whys, notes)}" if changed else "same"
+
+
+def _outcome(column: Mapping[str, Any], name: str, notes: dict[str, int]) -> str:
+    cell = column["cases"].get(name, {})
+    words = []
+    for place in ("embedded", "real"):
+        outcome = cell.get(place, "")
+        if outcome.startswith("skipped: "):
+            outcome = "skipped"
+        if why := explanation(_SCENARIOS, f"{column['title']}: {name} {place}"):
+            outcome = f"{outcome}{_marks({why: None}, notes)}"
+        words.append(outcome or "not run")
+    return " / ".join(words)
+
+
+def _marks(whys: Mapping[str, None], notes: dict[str, int]) -> str:
+    """Numbers of the reasons below the tables."""
+    return " (" + ", ".join(str(notes.setdefault(why, len(notes) + 1)) for why in whys) + ")"
+
+
+def _words(name: str) -> str:
+    file, _, test = name.partition("::")
+    return f"{file.removeprefix('test_')}: {test.removeprefix('test_').replace('_', ' ')}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in lines)
+
+
+def _write(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)}\n", encoding="utf-8")
+
+
+#: Differences by suite and a pattern of "column: case: path" (of scenarios "column: file::test place"): why.
+EXPLAINED: dict[str, tuple[tuple[str, str], ...]] = {
+    "kubernetes": ((r"Kubernetes 1\.20\.2: who may ask: .*/version\.shown", "It says less of its own build."),),
+    "interlink-slurm-plugin": (
+        (
+            r"SLURM .*: failing init container: end\[0\]\.state\.terminated\.exitCode",
+            "Since 23.02 `squeue -O exit_code` prints `5:0` where 22.05 prints 1280, and the plugin takes what stands "
+            "before the blank for the exit code: here 0, *Succeeded*. A job whose init container failed has written no "
+            "manifest, so its task is no success at either.",
+        ),
+    ),
+}
+
+_HEAD = """## {heading} of OSCAR, interLink, SLURM and Kubernetes
+
+The embedded platform is that of the releases in the headings of this page. What other releases answer to the same
+cases is below: *same*, or *differs* with the number of the reason. Written from
+`testbed/oscar_testbed/contract/recorded/releases`, which `CONFORMANCE_RECORD=1 pytest tests/system/test_conformance.py`
+records with the programs that `REAL_BIN`, `OSCAR_STACK_SLURM` and `OSCAR_STACK_KUBERNETES` name.
+"""
