@@ -152,16 +152,17 @@ def section() -> str:
         if found := columns(system):
             at = ", ".join(f"{name} {release}" for name, release in recorded_at(system).items())
             cases = sorted({case for column in found for case in column["cases"]})
-            head = [f"recorded case of {system}, against {at}", *(column["title"] for column in found)]
+            parts.append(f"### The cases of {system}\n\nRecorded whole at {at}.\n")
             rows = [[case, *(_cell(system, column, case, notes) for column in found)] for case in cases]
-            parts.append(_table(head, rows))
+            parts.append(_table(["case", *(column["title"] for column in found)], rows))
     if found := columns(_SCENARIOS):
         names = sorted({case for column in found for case in column["cases"]})
-        head = ["scenario, embedded / real nodes", *(column["title"] for column in found)]
+        parts.append("### Scenarios\n\nAt the embedded platform's virtual nodes / at interLink's own.\n")
         rows = [[_words(name), *(_outcome(column, name, notes) for column in found)] for name in names]
-        parts.append(_table(head, rows))
+        parts.append(_table(["scenario", *(column["title"] for column in found)], rows))
     if notes:
-        parts.append("".join(f"{number}. {why}\n" for why, number in notes.items()))
+        reasons = "".join(f"{number}. {why}\n" for why, number in notes.items())
+        parts.append(f"### Why they differ\n\n{reasons}")
     return "\n".join(parts)
 
 
