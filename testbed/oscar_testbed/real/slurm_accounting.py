@@ -118,6 +118,7 @@ class AccountedSlurm(Slurm):
             "StorageUser": mariadb.USER,
             "StoragePass": self.database.password,
             "StorageLoc": mariadb.DATABASE,
+            **programs.plugin_settings(),
         }
         return "".join(f"{name}={value}\n" for name, value in settings.items())
 

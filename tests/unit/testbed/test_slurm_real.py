@@ -128,7 +128,7 @@ def test_programs_and_plugins_of_a_named_installation_are_used(installation, sai
     assert programs.find("sbatch") == folder / "bin" / "sbatch"
     assert programs.find("slurmctld") == folder / "sbin" / "slurmctld"
     assert programs.step_daemon() == folder / "sbin" / "slurmstepd"
-    assert programs.plugin_directory() == folder / "lib" / "slurm"
+    assert programs.plugin_settings() == {"PluginDir": f"{folder}/lib/slurm"}
     assert (programs.version(), programs.release()) == (said.split()[1], release)
 
 
@@ -140,7 +140,7 @@ def test_a_program_that_names_no_release_is_named_with_what_it_said(installation
 
 def test_the_machine_s_own_programs_know_their_plugins(monkeypatch):
     monkeypatch.delenv(programs.VARIABLE, raising=False)
-    assert (programs.folders(), programs.plugin_directory(), programs.step_daemon()) == ([], None, None)
+    assert (programs.folders(), programs.plugin_settings(), programs.step_daemon()) == ([], {}, None)
 
 
 @pytest.mark.parametrize(("said", "plugin"), [("slurm 22.05.8", "cgroup/v1"), ("slurm 24.11.5", "disabled")])

@@ -34,10 +34,11 @@ def missing(names: Iterable[str]) -> tuple[str, ...]:
     return programs.missing(names, folders=folders())
 
 
-def plugin_directory() -> Path | None:
-    """Plugins of a folder that was named, for programs that were built to look elsewhere; None where they know."""
-    found = [each / "lib" / "slurm" for each in folders()[:1]]
-    return next((each for each in found if each.is_dir()), None)
+def plugin_settings() -> dict[str, str]:
+    """What configurations say of a named folder's plugins, whose programs were built to look elsewhere for them."""
+    given = os.environ.get(VARIABLE)
+    found = Path(given).absolute() / "lib" / "slurm" if given else None
+    return {"PluginDir": str(found)} if found and found.is_dir() else {}
 
 
 def step_daemon() -> Path | None:

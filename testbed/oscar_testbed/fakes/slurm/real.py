@@ -288,8 +288,7 @@ class RealSlurm:
         host = socket.gethostname().split(".")[0]
         etc = self.directory / "etc"
         ports = free_ports(1 + len(NODES))
-        plugins = programs.plugin_directory()
-        settings = {**({"PluginDir": str(plugins)} if plugins else {}), **self._settings}
+        settings = {**programs.plugin_settings(), **self._settings}
         self._config.write_text(
             configuration(self.directory, user=getpass.getuser(), host=host, ports=ports, settings=settings)
         )
