@@ -214,6 +214,10 @@ EXPLAINED: dict[str, tuple[tuple[str, str], ...]] = {
     "kubernetes": ((r"Kubernetes 1\.20\.2: who may ask: .*/version\.shown", "It says less of its own build."),),
     "interlink-slurm-plugin": (
         (
+            r"SLURM 26.*: cancelled while running: logs\[0\]\.stripped",
+            "What slurmstepd says of a signal has another form. Nothing reads it; the log shows it.",
+        ),
+        (
             r"SLURM .*: failing init container: end\[0\]\.state\.terminated\.exitCode",
             "Since 23.02 `squeue -O exit_code` prints `5:0` where 22.05 prints 1280, and the plugin takes what stands "
             "before the blank for the exit code: here 0, *Succeeded*. A job whose init container failed has written no "
