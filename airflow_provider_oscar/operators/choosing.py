@@ -20,7 +20,7 @@ from airflow_provider_oscar.jobs.backend import JobSystem
 from airflow_provider_oscar.operators.placement_store import RunStore
 from airflow_provider_oscar.placement.breaker import CircuitBreaker
 from airflow_provider_oscar.placement.learned import decide_many, placed_by
-from airflow_provider_oscar.placement.occupancy import PlacedJob
+from airflow_provider_oscar.placement.occupancy import PlacedJob, not_ended
 from airflow_provider_oscar.placement.policies import HistorySnapshot, PlacementPolicy
 from airflow_provider_oscar.placement.targets import (
     AUTOMATIC,
@@ -41,7 +41,12 @@ SHORTEST_WAIT, LONGEST_WAIT = 15.0, 300.0
 
 
 def make_request(
-    event: ObjectEvent | None, force: object, requires: Iterable[object], excluded: Iterable[str] = ()
+    event: ObjectEvent | None,
+    force: object,
+    requires: Iterable[object],
+    excluded: Iterable[str] = (),
+    *,
+    movable: bool = False,
 ) -> PlacementRequest:
     """Return what is to be placed.
 
@@ -49,6 +54,7 @@ def make_request(
     :param force: name of the target a user insists on; empty or ``auto`` leaves it to the policy.
     :param requires: capabilities the target must have.
     :param excluded: names of targets that are not to be taken.
+    :param movable: whether the job is started elsewhere too if it waits longer than was expected.
     """
     wanted = str(force or "").strip()
     return PlacementRequest(
@@ -58,6 +64,7 @@ def make_request(
         requires=frozenset(str(word) for word in requires),
         target=None if wanted.lower() in AUTOMATIC else wanted,
         excluded=frozenset(excluded),
+        movable=movable,
     )
 
 
@@ -158,6 +165,9 @@ class TargetSelector:
         placed = self.store.placed((target.name for target in self.targets), now=self.now)
         # A task that decides once more does not stand in its own way.
         others = {name: tuple(each for each in jobs if not self._is_own(each)) for name, jobs in placed.items()}
+        for each in seen:
+            if each.name in others:
+                others[each.name] = not_ended(others[each.name], active=each.active, now=self.now.timestamp())
         snapshot = HistorySnapshot(history, self.now, others)
         if any(request.target for request in requests):
             return self._note(decide_many(self.policy, requests, self.targets, seen, snapshot), placed)

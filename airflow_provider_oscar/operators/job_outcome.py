@@ -132,7 +132,8 @@ def record_for_placement(
     target_fault: bool = False,
     waited: float | None = None,
 ) -> None:
-    """Keep what the job took, for later placements; only if the one that placed it learns.
+    """Keep what the job took, for later placements, or that it is over, where nothing is known of it but that; only if
+    the one that placed it learns.
 
     :param task: of the job.
     :param context: of the task.
@@ -142,10 +143,14 @@ def record_for_placement(
     :param waited: seconds that it has waited and not started, until another target had its result.
     """
     decision = get_placement(task, context)
-    if decision is None or not decision.get("learn") or (manifest is None and not target_fault and waited is None):
+    if decision is None or not decision.get("learn"):
         return
     ti = context["ti"]
+    placement_id = str(decision.get("placement_id") or "")
     try:
+        if manifest is None and not target_fault and waited is None:
+            RunStore.shared().forget(str(decision.get("target") or ""), placement_id, now=time.time())
+            return
         record = run_record(
             decision,
             job=job,
@@ -156,7 +161,7 @@ def record_for_placement(
             run_id=str(context["run_id"]),
             now=datetime.now(UTC),
         )
-        RunStore.shared().add(record, placement_id=str(decision.get("placement_id") or ""))
+        RunStore.shared().add(record, placement_id=placement_id)
     except Exception as error:  # noqa: BLE001 - it is an aid for later decisions, and must not cost a result
         log.warning("What this job took is not recorded for placement: %s", error)
 

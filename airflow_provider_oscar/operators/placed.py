@@ -216,6 +216,7 @@ def placed(
             many = PlacementOfManyOperator(
                 task_id=CHOOSE, targets=targets, make_task=plan.make_task, object_events=object_event, **choice
             )
+            many.movable = speculate
             run = PlacedJobOperator.partial(task_id=RUN, outlets=list(outlets), **again)
             return XComArg(run.expand_kwargs(many.output))
         named = [replace(target, task_id=group.child_id(target.task_id)) for target in targets]
@@ -227,6 +228,7 @@ def placed(
             wait_timeout=wait_timeout,
             **choice,
         )
+        choose.movable = speculate
         # As it was when the choice was made, whatever becomes of the object meanwhile.
         chosen = f"{{{{ ti.xcom_pull(task_ids={choose.task_id!r}, key='decision')['object'] | tojson }}}}"
         jobs = [plan.make_task(target, target.task_id, chosen) for target in targets]

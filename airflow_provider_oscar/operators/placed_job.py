@@ -233,7 +233,13 @@ class PlacedJobOperator(PlacementOperator):
             *({"target": name, "outcome": "failed", "why": why} for name, why in self._state.failed.items()),
             *({"target": name, "outcome": "waits", "why": late} for name in self._state.running),
         ]
-        request = make_request(event, self.force, self.requires, excluded={*self._state.failed, *self._state.running})
+        request = make_request(
+            event,
+            self.force,
+            self.requires,
+            excluded={*self._state.failed, *self._state.running},
+            movable=self.speculate and not self._state.running,
+        )
         wanted = [each for each in self.targets if request.target in (None, each.name)]
         open_ = [each for each in wanted if each.name not in request.excluded]
         seen = observe(open_, lambda target: self._task(context, target.name).observable_backend())
@@ -297,10 +303,9 @@ class PlacedJobOperator(PlacementOperator):
         try:
             pending = task.backend.status(job.job_id).phase is JobPhase.PENDING
         except OscarProviderError:
-            return
-        if pending:
-            waited = max((datetime.now(UTC) - submitted).total_seconds(), 0.0)
-            record_for_placement(task, self._context(context, target), job, None, waited=waited)
+            pending = False
+        waited = max((datetime.now(UTC) - submitted).total_seconds(), 0.0) if pending else None
+        record_for_placement(task, self._context(context, target), job, None, waited=waited)
 
     def _cancel_all(self, context: Context, why: str) -> None:
         for target, fields in self._state.running.items():

@@ -66,6 +66,9 @@ class PlacementBranchOperator(PlacementOperator, BaseBranchOperator):
     template_fields_renderers: ClassVar[dict[str, str]] = {"object_event": "json"}
     ui_color = "#fbeccb"
 
+    #: Whether a job of the group that waits too long is started elsewhere too; :func:`~.placed.placed` says so.
+    movable = False
+
     @checks_arguments
     def __init__(
         self,
@@ -124,7 +127,7 @@ class PlacementBranchOperator(PlacementOperator, BaseBranchOperator):
             if self.object_event is None:
                 self.object_event = get_object(context) if self.needs_object else current_object(context)
             event = parse_object_event(self.object_event)
-            request = make_request(event, self.force, self.requires)
+            request = make_request(event, self.force, self.requires, movable=self.movable)
             # Where the user insists on a target, an outage of another does not matter.
             seen = self.observations([each for each in self.targets if request.target in (None, each.name)])
             selector = TargetSelector.of_task(context, policy=self.policy, targets=self.targets, learn=self.learn)

@@ -41,6 +41,9 @@ class PlacementOfManyOperator(PlacementOperator):
     template_fields: Sequence[str] = ("object_events", "force", "requires")
     ui_color = "#fbeccb"
 
+    #: Whether a job that waits too long is started elsewhere too; :func:`~.placed.placed` says so.
+    movable = False
+
     @checks_arguments
     def __init__(
         self,
@@ -65,7 +68,7 @@ class PlacementOfManyOperator(PlacementOperator):
             events = get_objects(context) if given is None else self._events(given)
             if not events:
                 return []
-            requests = [make_request(event, self.force, self.requires) for event in events]
+            requests = [make_request(event, self.force, self.requires, movable=self.movable) for event in events]
             wanted = [each for each in self.targets if requests[0].target in (None, each.name)]
             seen = observe(wanted, lambda target: self._system_at(target, context))
             selector = TargetSelector.of_task(context, policy=self.policy, targets=self.targets, learn=self.learn)

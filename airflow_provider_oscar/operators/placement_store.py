@@ -152,6 +152,17 @@ class RunStore:
     def _set_placed(self, target: str, jobs: Sequence[PlacedJob]) -> None:
         self._store.set(placed_key(target), msgspec.json.encode(jobs[-IN_FLIGHT:]).decode())
 
+    def forget(self, target: str, placement_id: str, *, now: float) -> None:
+        """Count a job as in flight no more.
+
+        :param target: where it was placed.
+        :param placement_id: of the decision that placed it; empty for none.
+        :param now: seconds since the epoch.
+        """
+        flying = self._placed(target, now) if placement_id else ()
+        if any(each.job == placement_id for each in flying):
+            self._set_placed(target, [each for each in flying if each.job != placement_id])
+
     def add(self, record: RunRecord, *, placement_id: str = "") -> None:
         """Keep one record, and count its job as in flight no more.
 
@@ -160,9 +171,7 @@ class RunStore:
         :raises TransientError: if other tasks overwrite it again and again.
         """
         self._store.set(run_key(record.submission_id), encode_records([record]))
-        flying = self._placed(record.target, record.ended_at)
-        if placement_id and any(each.job == placement_id for each in flying):
-            self._set_placed(record.target, [each for each in flying if each.job != placement_id])
+        self.forget(record.target, placement_id, now=record.ended_at)
         key = recent_key(record.target)
         # No policy predicts from why a job was placed.
         brief = msgspec.structs.replace(record, reason="", policy="", run_id="")

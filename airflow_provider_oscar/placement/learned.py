@@ -17,7 +17,7 @@ from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.placement.history import RunRecord
 from airflow_provider_oscar.placement.occupancy import PlacedJob
 from airflow_provider_oscar.placement.policies import Explicit, HistorySnapshot, PlacementPolicy, ask
-from airflow_provider_oscar.placement.prediction import Prediction, predict
+from airflow_provider_oscar.placement.prediction import Prediction, patience, predict
 from airflow_provider_oscar.placement.targets import (
     Decision,
     NoTargetError,
@@ -39,7 +39,9 @@ class FastestFinish:
     """Takes the target where the job is expected to end first, and now and then one that it knows too little of.
 
     A target of which no job is known gets one as soon as it might be the fastest, since a prior may be far too high. A
-    target the request names comes first, and nothing replaces it.
+    target the request names comes first, and nothing replaces it. Where a job that waits too long is started elsewhere
+    too (``placed(speculate=True)``), a queue of other people's jobs is looked at again far sooner, since that costs no
+    more than the wait until it shows.
 
     :param explore_every: about one decision in so many tries the target whose last job is longest ago; 0 for never.
     :param explore_within: only targets that might, by their past jobs, end within so many times the best expectation
@@ -72,6 +74,10 @@ class FastestFinish:
         seen = list(observations)
         fit, rejected, predictions = _expected(request, targets, seen, snapshot)
         best = min(fit, key=lambda name: predictions[name].total)
+        if request.movable and (looked := _to_look(fit, predictions, best)) is not None:
+            free = predictions[looked].without_others()
+            why = f"its queue may have gone; if not, the job is started elsewhere too; {best} is the next best"
+            return _decision(fit[looked], (why, _expectation(free)), rejected, {**predictions, looked: free})
         held = {each.name: each.active for each in seen}
         tried = self._to_explore(request, fit, predictions, snapshot, held)
         if tried is not None and tried != best:
@@ -321,6 +327,20 @@ def _expected(
         for name, target in fit.items()
     }
     return fit, rejected, predictions
+
+
+def _to_look(fit: Iterable[str], predictions: Predictions, best: str) -> str | None:
+    """Return the target whose queue is worth a look, by a job that is started elsewhere if it has not gone."""
+    expected = {best: predictions[best].total}
+    for name in fit:
+        each = predictions[name]
+        if name != best and each.others and each.gone:
+            free = {**predictions, name: each.without_others()}
+            wait = patience({other: told.to_dict() for other, told in free.items()}, name) or 0.0
+            later = min(each.total, wait + predictions[best].total)
+            expected[name] = each.gone * free[name].total + (1 - each.gone) * later
+    looked = min(expected, key=lambda name: expected[name])
+    return None if looked == best else looked
 
 
 def _explicit(

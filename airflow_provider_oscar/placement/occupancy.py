@@ -20,6 +20,8 @@ from airflow_provider_oscar.placement.history import RunRecord, Seconds
 
 #: A job that should have ended is expected to take this share of its expected length more.
 OVERDUE = 0.1
+#: Seconds within which a job that was placed is seen at its target.
+SEEN_AFTER = 120.0
 #: Times that are written in whole seconds by several clocks agree as well as this.
 ROUNDING = 1.0
 
@@ -60,6 +62,19 @@ def decode_placed(text: object) -> tuple[PlacedJob, ...]:
         except msgspec.ValidationError:
             continue
     return tuple(jobs)
+
+
+def not_ended(placed: Sequence[PlacedJob], *, active: int, now: float) -> tuple[PlacedJob, ...]:
+    """Leave out jobs that must have ended untold (killed, deleted, cancelled): they should have by now, and the target
+    holds fewer jobs than there are such.
+
+    :param placed: jobs that were placed at a target, as far as anybody told.
+    :param active: jobs it was just seen to hold.
+    :param now: seconds since the epoch.
+    """
+    due = sorted((each for each in placed if now - each.at > each.seconds + SEEN_AFTER), key=lambda each: each.at)
+    ended = due[: max(len(due) - active, 0)]
+    return tuple(each for each in placed if each not in ended)
 
 
 @dataclass

@@ -58,6 +58,8 @@ class Prediction:
     :param high: upper bound, which one of ten exceeds.
     :param jobs: past jobs it rests on; 0 means that only the target's prior is known.
     :param hoped: lower bound of the whole if the past jobs are as the model has them by now; a target is tried for it.
+    :param others: the part of ``queue`` that is a wait for other people's jobs, which may have gone unseen.
+    :param gone: how likely it is that these have gone, 0 to 1, and no job of ours is there to see.
     """
 
     queue: Seconds
@@ -68,6 +70,15 @@ class Prediction:
     high: Seconds
     jobs: int = 0
     hoped: Seconds = 0.0
+    others: Seconds = 0.0
+    gone: float = 0.0
+
+    def without_others(self) -> Prediction:
+        """Return what is expected if nobody else's jobs wait there any more."""
+        share = (self.total - self.others) / max(self.total, 1e-9)
+        return replace(
+            self, queue=self.queue - self.others, low=self.low * share, high=self.high * share, others=0.0, gone=0.0
+        )
 
     @property
     def service(self) -> Seconds:
@@ -99,7 +110,7 @@ def patience(predictions: Mapping[str, object], target: str) -> Seconds | None:
 
     It may until it is later than its interval says, or, where that is sooner, until it has waited for as long as
     another target would need longer in all: then the wait costs no more than twice the best choice would have, however
-    long it still is.
+    long it still is. The first jobs of a target are sent there to learn from, which one that is moved does not teach.
 
     :param predictions: of the decision, per target, each as of :meth:`Prediction.to_dict`.
     :param target: where the job waits.
@@ -109,16 +120,22 @@ def patience(predictions: Mapping[str, object], target: str) -> Seconds | None:
         return None
     total, high, queue = expected
     service = total - queue
+    if _fields(predictions[target]).get("jobs") == 0:
+        return max(high - service, SHORTEST_PATIENCE)
     others = [found[0] for name in predictions if name != target and (found := _numbers(predictions[name]))]
     return max(min([high, *others]) - service, SHORTEST_PATIENCE)
 
 
 def _numbers(expected: object) -> tuple[float, float, float] | None:
     """Return total, upper bound and queue of a stored prediction."""
-    fields = expected if isinstance(expected, Mapping) else {}
+    fields = _fields(expected)
     found = [fields.get(name) for name in ("total", "high", "queue")]
     numbers = [float(each) for each in found if isinstance(each, int | float)]
     return (numbers[0], numbers[1], numbers[2]) if len(numbers) == len(found) else None
+
+
+def _fields(expected: object) -> Mapping[str, object]:
+    return expected if isinstance(expected, Mapping) else {}
 
 
 @dataclass(frozen=True)
@@ -174,6 +191,12 @@ class TargetModel:
         half_life = max(FADE_JOBS * self.length, FADE_QUEUES * self.congestion, FADE_SECONDS)
         return float(0.5 ** (age(self.last, now).total_seconds() / half_life))
 
+    def stays(self, now: datetime) -> float:
+        """Return how likely the queue that the last jobs saw is still there, for a job that can be moved: to look costs
+        it little, however long the queue was."""
+        half_life = max(FADE_JOBS * self.length, FADE_SECONDS)
+        return float(0.5 ** (age(self.last, now).total_seconds() / half_life))
+
 
 def predict(
     request: PlacementRequest,
@@ -218,8 +241,11 @@ def predict(
     queue = own + remaining * model.congestion
     if late:
         queue = max(queue, model.overhead + PENDING_FACTOR * late)
+    # One job at a time goes to see.
+    looking = waits or any(each.counts(now.timestamp()) and each.at >= model.last.ended_at for each in placed)
+    others, gone = max(queue - own, 0.0), 0.0 if looking else 1.0 - model.stays(now)
     if observation.start_in is not None:
-        queue = observation.start_in
+        queue, others = observation.start_in, 0.0
     middle = queue + service
     low, high = min(model.low, 1.0), max(model.high, 1.0)
     # Few records say little of the spread.
@@ -233,6 +259,8 @@ def predict(
         high=middle * high * doubt,
         jobs=model.jobs,
         hoped=middle * min(model.least, 1.0) / doubt,
+        others=others,
+        gone=gone,
     )
 
 
@@ -329,6 +357,10 @@ def fit(records: tuple[RunRecord, ...], capacity: int | None) -> TargetModel | N
         max((1.0 if each.started else PENDING_FACTOR) * each.queued - max(wait, overhead), 0.0)
         for each, wait in zip(told, own, strict=True)
     ]
+    for position in range(1, len(told)):
+        # It tells that the queue is longer than that, and so nothing against what the job before it told.
+        if not told[position].started:
+            waited[position] = max(waited[position], waited[position - 1])
     recent = waited[-AGREEING:]
     # That a queue has gone shows in one job; that it has grown shows in those that wait (`oldest_pending`) as well.
     congestion = min(sorted(recent)[len(recent) // 2], waited[-1])

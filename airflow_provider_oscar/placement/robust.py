@@ -53,6 +53,9 @@ def theil_sen(xs: Sequence[float], ys: Sequence[float], weights: Sequence[float]
     :param weights: as many.
     :raises ValueError: without values.
     """
+    if ys and min(ys) == max(ys):
+        # Many a phase takes no time at all; of a level line no pairs need be asked.
+        return Line(max(ys[0], 0.0), 0.0)
     slopes: list[float] = []
     slope_weights: list[float] = []
     for i in range(len(xs)):

@@ -127,6 +127,8 @@ class PlacementRequest:
     :param target: name of the target a user insists on, or None.
     :param features: further numbers that the run time depends on, for example ``{"events": 5000}``.
     :param excluded: names of targets that have failed it already, and are not to be tried again.
+    :param movable: whether a job that waits longer than was expected is started elsewhere too, so that a queue that
+        may be long costs no more than the wait until that shows.
     """
 
     key: str = ""
@@ -136,6 +138,7 @@ class PlacementRequest:
     target: str | None = None
     features: Mapping[str, float] = field(default_factory=dict)
     excluded: frozenset[str] = frozenset()
+    movable: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -266,8 +266,9 @@ class _Play:
         job = self.jobs[position]
         seen = [self._look(name, each, now) for name, each in self.running.items()]
         moment = datetime.fromtimestamp(now, UTC)
-        request = PlacementRequest(key=f"run_{job.number}", size=job.size, excluded=excluded)
         others = self.attempts.get(position, [])
+        movable = self.speculate and not others
+        request = PlacementRequest(key=f"run_{job.number}", size=job.size, excluded=excluded, movable=movable)
         breaker = CircuitBreaker()
         tried = breaker.half_open(self.targets, self.history, now=moment)
         probed = {name for name in tried if now - self.claimed.get(name, -CLAIM) < CLAIM}

@@ -29,7 +29,7 @@ def test_in_simulated_load_the_fastest_finish_is_near_the_oracle(scenario):
     assert (recovered_after(scenario, ours) or 0) <= RECOVERY
 
 
-@pytest.mark.parametrize("seed", ["2", "3", "5"])
+@pytest.mark.parametrize("seed", ["2", "3", "5", "203"])
 def test_a_queue_storm_nobody_tells_of_is_met_by_starting_late_jobs_elsewhere_too(seed):
     (storm,) = (each for each in scenarios(600, seed) if each.name == "queue storm on the GPUs")
     oracle = play_oracle(storm.sites, storm.jobs).mean
@@ -40,3 +40,10 @@ def test_a_queue_storm_nobody_tells_of_is_met_by_starting_late_jobs_elsewhere_to
     assert once.mean <= TO_ORACLE * play_informed(storm.sites, storm.jobs).mean, "who is not told pays for each look"
     assert len(twice.seconds) == len([each for each in twice.records if each.succeeded]), "never two results"
     assert [each for each in twice.records if not each.started]
+
+
+def test_a_target_of_which_nothing_is_known_is_learnt_where_late_jobs_are_started_elsewhere_too():
+    (idle,) = (each for each in scenarios(150, "202") if each.name == "idle")
+    twice = play(FastestFinish(), idle.sites, idle.jobs, speculate=True)
+    tried = {each.target for each in twice.records if each.succeeded}
+    assert tried == {site.target.name for site in idle.sites}, "no first job is moved before it can start"

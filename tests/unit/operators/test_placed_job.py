@@ -20,6 +20,7 @@ from airflow_provider_oscar.operators import placement_store
 from airflow_provider_oscar.operators.job_outcome import FAULT, HANDOVER
 from airflow_provider_oscar.operators.placement_store import PLACEMENT_RUNS
 from airflow_provider_oscar.placement.history import RunRecord, decode_records, encode_records
+from airflow_provider_oscar.placement.occupancy import decode_placed
 from airflow_provider_oscar.placement.targets import PlacementTarget, TargetObservation
 from tests.support.fakes import EVENT, OUTPUT, Store, context, manifest
 
@@ -284,6 +285,7 @@ def test_a_late_job_is_started_twice_and_the_loser_is_cancelled(world, winner):
 @pytest.mark.parametrize(("phase", "noted"), [("Pending", True), ("Running", False), ("Succeeded", False)])
 def test_how_long_the_loser_waited_is_learnt_unless_it_had_started(world, rows, phase, noted):
     run, pause, first, second = speculating(world, policy=FastestFinish(explore_every=0), rows=rows)
+    assert [len(decode_placed(rows[f"placed:{name}"])) for name in ("cloud", "hpc")] == [1, 1]
     prove(world, second)
     world["oscar"].jobs[first] = phase
     world["cluster"].put(second, JobPhase.SUCCEEDED)
@@ -294,6 +296,25 @@ def test_how_long_the_loser_waited_is_learnt_unless_it_had_started(world, rows, 
         assert (record.submission_id, record.predicted, record.target_fault) == (first, None, False)
         assert 0 <= record.queued < 60
     assert [each.started for each in decode_records(rows["recent:hpc"])] == [True]
+    assert [decode_placed(rows[f"placed:{name}"]) for name in ("cloud", "hpc")] == [(), ()], "neither is in flight"
+
+
+@pytest.mark.parametrize("speculate", [False, True])
+def test_the_policy_is_told_whether_a_job_that_waits_too_long_is_moved(world, speculate):
+    asked = []
+
+    class Curious(Fallback):
+        def decide(self, request, *others):
+            asked.append(request.movable)
+            return super().decide(request, *others)
+
+    run = Run(policy=Curious(("cloud", "hpc")), speculate=speculate, learn=True)
+    assert run.choose() == "cloud"
+    world["oscar"].refuse["POST", "/job"] = 503
+    with pytest.raises(AirflowFailException):
+        run.execute("cloud")
+    run.defers("elsewhere")
+    assert asked == [speculate, speculate]
 
 
 def test_the_other_of_two_jobs_goes_on_when_one_is_lost(world):

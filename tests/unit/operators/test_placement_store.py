@@ -171,3 +171,32 @@ def test_the_job_that_tries_a_failed_target_keeps_others_away_until_it_has_ended
     assert kept_away("b", 60)
     store.add(record(1030))
     assert not kept_away("b", 60)
+
+
+def test_jobs_that_were_killed_are_not_taken_to_run_on_and_to_have_become_slow():
+    """Nobody tells the store that a job was killed; that its target does not hold it shows."""
+    targets = [PlacementTarget(name=name, kind="oscar", capacity=4) for name in ("fast", "slow")]
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    store = RunStore(Rows())
+    for name, run in (("fast", 20.0), ("slow", 60.0)):
+        for number in range(20):
+            ended = now.timestamp() - 2000 + number
+            store.add(RunRecord(target=name, ended_at=ended, run=run, queued=1.0, submission_id=f"{name}{number}"))
+    killed = [PlacedJob(job=f"killed/{each}", at=now.timestamp() - 400, seconds=20.0) for each in range(12)]
+    store.place("fast", killed, now=now)
+    selector = TargetSelector(
+        policy=FastestFinish(explore_every=0), targets=targets, store=store, owner="dag/run/choose/-1", now=now
+    )
+    seen = [TargetObservation(name=each.name) for each in targets]
+    assert selector.decide(PlacementRequest(key="x"), seen).target.name == "fast"
+    assert selector.decide(PlacementRequest(key="x"), []).target.name == "slow", "where nobody has looked they count"
+
+
+def test_a_job_that_is_over_is_in_flight_no_more_and_no_other_is_touched():
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    rows = Rows()
+    store = RunStore(rows)
+    store.place("hpc", [PlacedJob(job=each, at=now.timestamp(), seconds=9.0) for each in ("a", "b")], now=now)
+    for placement_id in ("", "c", "a", "a"):
+        store.forget("hpc", placement_id, now=now.timestamp())
+    assert [each.job for each in store.placed(["hpc"], now=now)["hpc"]] == ["b"]

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from airflow_provider_oscar.placement.learned import (
     decide_many,
 )
 from airflow_provider_oscar.placement.policies import Explicit, Fallback, HistorySnapshot, RuleBased
+from airflow_provider_oscar.placement.prediction import patience
 from airflow_provider_oscar.placement.targets import PlacementRequest, PlacementTarget, TargetObservation
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -95,6 +97,41 @@ def test_now_and_then_a_target_with_old_jobs_is_tried():
         for each in range(400)
     )
     assert 10 < chosen["slow"] < 100
+
+
+def queued(seconds: float, later: timedelta) -> HistorySnapshot:
+    """The last three jobs of the fast target waited behind other people's; nobody has looked since."""
+    behind = [msgspec.structs.replace(each, queued=seconds) for each in past("fast", 20)[-3:]]
+    return HistorySnapshot(History.of([*past("slow", 100), *past("fast", 20)[:-3], *behind]), NOW + later)
+
+
+@pytest.mark.parametrize("minutes", [5, 10, 20])
+def test_a_long_queue_of_others_is_looked_at_again_soon_by_a_job_that_can_be_moved_and_not_by_another(minutes):
+    fixed, movable = PlacementRequest(key="x"), PlacementRequest(key="x", movable=True)
+    then = queued(5000, timedelta(minutes=minutes))
+    assert CALM.decide(fixed, TARGETS, (), then).target is SLOW
+    look = CALM.decide(movable, TARGETS, (), then)
+    assert look.target is FAST
+    assert look.reasons[0].startswith("its queue may have gone")
+    wait = patience(look.predictions, "fast")
+    assert wait is not None
+    assert wait < 100, "what is expected is that the queue has gone, so that it soon shows if it has not"
+    assert CALM.decide(movable, TARGETS, (), queued(5000, timedelta(0))).target is SLOW, "it was there just now"
+
+
+def test_one_job_at_a_time_looks_whether_a_queue_has_gone():
+    then = queued(5000, timedelta(minutes=10))
+    batch = [PlacementRequest(key=f"{each}", movable=True) for each in range(5)]
+    decided = decide_many(CALM, batch, TARGETS, (), then)
+    assert Counter(each.target.name for each in decided if each) == {"fast": 1, "slow": 4}
+    waits = [TargetObservation(name="fast", active=1, pending=1, oldest_pending=30)]
+    assert CALM.decide(batch[0], TARGETS, waits, then).target is SLOW
+
+
+@pytest.mark.parametrize("size", [None, 1, 10**9])
+def test_where_nobody_else_waits_a_job_that_can_be_moved_goes_where_another_would(size):
+    decisions = [CALM.decide(PlacementRequest(size=size, movable=each), TARGETS, (), KNOWN) for each in (False, True)]
+    assert decisions[0] == decisions[1]
 
 
 @pytest.mark.parametrize("wrong", [{"explore_every": -1}, {"explore_within": 0}])

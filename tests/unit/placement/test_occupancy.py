@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_oscar.placement.history import RunRecord
-from airflow_provider_oscar.placement.occupancy import PlacedJob, decode_placed, occupancy, waits_for_our_own
+from airflow_provider_oscar.placement.occupancy import (
+    SEEN_AFTER,
+    PlacedJob,
+    decode_placed,
+    not_ended,
+    occupancy,
+    waits_for_our_own,
+)
 
 NOW = 1_800_000_000.0
 Work = list[tuple[float, float]]
@@ -155,3 +162,16 @@ def test_a_job_whose_end_nobody_told_counts_for_so_long_and_no_longer():
     job = PlacedJob(job="lost", at=NOW, seconds=10, late_after=600)
     assert job.counts(NOW + 599)
     assert not job.counts(NOW + 600)
+
+
+@given(WORK, st.integers(0, 50))
+def test_of_jobs_that_should_have_ended_only_as_many_count_as_are_seen(work, active):
+    jobs = [placed(number, ago, seconds) for number, (ago, seconds) in enumerate(work)]
+    kept = not_ended(jobs, active=active, now=NOW)
+    young = [each for each in jobs if NOW - each.at <= each.seconds + SEEN_AFTER]
+    assert [each for each in jobs if each in young] == [each for each in kept if each in young], (
+        "it may not be seen yet"
+    )
+    assert len(kept) - len(young) == min(len(jobs) - len(young), active)
+    gone = [each for each in jobs if each not in kept]
+    assert all(each.at <= other.at for each in gone for other in kept if other not in young), "the oldest ended first"

@@ -96,8 +96,14 @@ def test_jobs_that_were_cancelled_in_the_queue_tell_of_it_and_of_nothing_else():
     assert expected(gone) == expected([]), "of a target where nothing ever started only the prior is known"
 
 
-def seen_as(total: float, high: float, queue: float) -> dict[str, float]:
-    return Prediction(queue, 0.0, total - queue, 0.0, total / 2, high).to_dict()
+def test_a_job_that_was_cancelled_soon_does_not_say_that_the_queue_is_short():
+    congested = [*(job(each) for each in range(20)), *(job(20 + each, queued=2000.0) for each in range(3))]
+    looked = [*congested, job(23, queued=40.0, run=0.0, started=False, succeeded=False)]
+    assert expected(looked).queue == pytest.approx(expected(congested).queue, rel=0.2)
+
+
+def seen_as(total: float, high: float, queue: float, jobs: int = 5) -> dict[str, float]:
+    return Prediction(queue, 0.0, total - queue, 0.0, total / 2, high, jobs).to_dict()
 
 
 def test_a_job_may_wait_within_its_interval_while_no_other_target_would_be_sooner():
@@ -106,6 +112,12 @@ def test_a_job_may_wait_within_its_interval_while_no_other_target_would_be_soone
     assert patience({**alone, "b": seen_as(total=900, high=1000, queue=0)}, "a") == 80
     assert patience({**alone, "b": seen_as(total=120, high=1000, queue=0)}, "a") == 40
     assert patience({**alone, "b": seen_as(total=1, high=2, queue=0)}, "a") == SHORTEST_PATIENCE
+
+
+def test_the_first_job_of_a_target_is_not_moved_before_it_can_teach_anything():
+    unknown = {"a": seen_as(total=70, high=280, queue=10, jobs=0), "b": seen_as(total=41, high=50, queue=25)}
+    assert patience(unknown, "a") == 220
+    assert patience(unknown, "b") == 34
 
 
 @pytest.mark.parametrize("fields", [None, {}, {"total": 1.0}, {"total": "1", "high": 2, "queue": 0}])
