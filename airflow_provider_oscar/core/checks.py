@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, fields
@@ -108,7 +108,8 @@ def _fits(given: object, hint: object) -> bool:
     if isinstance(given, bool):
         return kind is bool
     if kind is float and isinstance(given, int | float):
-        return not math.isnan(given)
+        # An integer may be larger than any float.
+        return given == given and (isinstance(given, float) or abs(given) <= sys.float_info.max)
     return isinstance(given, kind) and not (kind is Sequence and isinstance(given, str | bytes))
 
 

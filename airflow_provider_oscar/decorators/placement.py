@@ -12,7 +12,7 @@ from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.words import nearest
 from airflow_provider_oscar.decorators.arguments import PlacementArguments, takes
 from airflow_provider_oscar.operators.placement import PlacementBranchOperator
-from airflow_provider_oscar.placement.policies import Explicit, HistorySnapshot, Rule, RuleBased
+from airflow_provider_oscar.placement.policies import Explicit, HistorySnapshot, Rule, RuleBased, check_policy
 from airflow_provider_oscar.placement.targets import PlacementRequest, by_name
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class _Returned:
     """The policy that follows what the function returned: a target's name, or a policy to ask."""
 
-    function: Callable[[], Any]
+    returned: Any
     name: str
 
     def decide(
@@ -37,8 +37,9 @@ class _Returned:
         observations: Iterable[TargetObservation] = (),
         snapshot: HistorySnapshot = HistorySnapshot(),  # noqa: B008
     ) -> Decision:
-        returned = self.function()
-        if callable(getattr(returned, "decide", None)):
+        returned = self.returned
+        if isinstance(returned, type) or callable(getattr(returned, "decide", None)):
+            check_policy(returned, targets)
             decided: Decision = returned.decide(request, targets, observations, snapshot)
             return decided
         if not isinstance(returned, str) or not returned:
@@ -80,10 +81,9 @@ class _PlacementDecoratedOperator(DecoratedOperator, PlacementBranchOperator):
         )
 
     def choose_branch(self, context: Context) -> str:
-        def function() -> Any:
-            return call_with_context(self.python_callable, self.op_args, self.op_kwargs, context)
-
-        self.policy = _Returned(function, self.task_id)
+        # Not as a part of the policy: what it raises is Airflow's to judge, which knows skips and failures for good.
+        returned = call_with_context(self.python_callable, self.op_args, self.op_kwargs, context)
+        self.policy = _Returned(returned, self.task_id)
         return super().choose_branch(context)
 
     def execute(self, context: Context) -> object:

@@ -20,7 +20,7 @@ from airflow_provider_oscar.jobs.status import STATUS_WORD_LIMIT, JobStatus
 from airflow_provider_oscar.jobs.summary import storable
 from airflow_provider_oscar.operators.job_outputs import described, reached
 from airflow_provider_oscar.operators.placement_store import RunStore, run_record
-from airflow_provider_oscar.placement.prediction import patience
+from airflow_provider_oscar.placement.patience import patience
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -285,6 +285,9 @@ class _Plan:
 
 def _check_arguments(arguments: Iterable[str], targets: Iterable[PlacementTarget], display_name: str) -> None:
     """Refuse arguments that the job task of one of the targets does not take, with the nearest that it does."""
+    for name in arguments:
+        if name in _OF_THE_GROUP:
+            raise DefinitionError(f"{display_name} takes no argument {name!r}: {_OF_THE_GROUP[name]}")
     for target in targets:
         operator = _operator(target)
         known = {*CommonArguments.__annotations__, *inspect.signature(placed).parameters} - {"arguments"}
@@ -314,6 +317,15 @@ _HINTS: Mapping[str, object] = {
     "each": bool,
     "speculate": bool,
     "learn": bool | None,
+}
+#: Arguments of tasks that the group gives to its own, and what to do instead.
+_OF_THE_GROUP: Mapping[str, str] = {
+    "task_id": "its tasks are named by group_id, and after the targets",
+    "trigger_rule": "its tasks wait for each other; put a task of your own before the group, or behind its result",
+    "placement": "its targets have names",
+    "target": "its targets are named in targets",
+    "resources": "give resources to its targets",
+    "task_group": "it makes one; call placed() inside of yours",
 }
 #: Arguments of :func:`placed` that all its tasks take.
 _OF_ALL = ("retries", "retry_delay", "pool", "priority_weight", "queue", "owner", "executor")

@@ -41,8 +41,8 @@ from airflow_provider_oscar.operators.job_waiting import job_trigger
 from airflow_provider_oscar.operators.placed_state import PlacedState, TargetContext
 from airflow_provider_oscar.operators.placement import WAIT_TIMEOUT
 from airflow_provider_oscar.operators.placement_base import PlacementOperator
+from airflow_provider_oscar.placement.patience import patience
 from airflow_provider_oscar.placement.policies import PlacementPolicy
-from airflow_provider_oscar.placement.prediction import patience
 from airflow_provider_oscar.placement.targets import NoTargetError, PlacementTarget, by_name
 from airflow_provider_oscar.run_objects import current_object
 from airflow_provider_oscar.triggers.placement import WAKE, FirstJobTrigger
@@ -200,11 +200,14 @@ class PlacedJobOperator(PlacementOperator):
         while True:
             try:
                 decision = self._decide(context)
-            except NoTargetError as error:
+            except TransientError as error:
                 if self._state.running:
+                    # To start it elsewhere too is an aid, which must not cost the job that waits.
                     self._state.late = False
                     self.log.info("It goes on waiting: %s", error)
                     return None
+                if not isinstance(error, NoTargetError):
+                    raise
                 self._give_up_or_wait(context, error)
                 return None
             self._state.since = None
@@ -233,13 +236,9 @@ class PlacedJobOperator(PlacementOperator):
             *({"target": name, "outcome": "failed", "why": why} for name, why in self._state.failed.items()),
             *({"target": name, "outcome": "waits", "why": late} for name in self._state.running),
         ]
-        request = make_request(
-            event,
-            self.force,
-            self.requires,
-            excluded={*self._state.failed, *self._state.running},
-            movable=self.speculate and not self._state.running,
-        )
+        tried = {*self._state.failed, *self._state.running}
+        movable = self.speculate and not self._state.running
+        request = make_request(event, self.force, self.requires, tried, movable=movable)
         wanted = [each for each in self.targets if request.target in (None, each.name)]
         open_ = [each for each in wanted if each.name not in request.excluded]
         seen = observe(open_, lambda target: self._task(context, target.name).observable_backend())
@@ -326,8 +325,13 @@ class PlacedJobOperator(PlacementOperator):
         if not self.speculate or len(self._state.running) != 1 or as_mapping(event).get("status") != WAKE:
             return False
         ((target, fields),) = self._state.running.items()
-        status = self._task(context, target).backend.status(str(fields["job_id"]))
+        try:
+            status = self._task(context, target).backend.status(str(fields["job_id"]))
+        except TransientError as error:
+            self.log.warning("Whether job %s still waits at %s is not known: %s", fields["job_id"], target, error)
+            return False
         if status.phase is not JobPhase.PENDING:
+            self._state.started.append(target)
             return False
         self.log.warning("Job %s waits at %s longer than was expected", fields["job_id"], target)
         return True
@@ -355,9 +359,12 @@ class PlacedJobOperator(PlacementOperator):
         ((target, _),) = self._state.running.items()
         decision = as_mapping(self._state.decisions.get(target))
         wait = patience(as_mapping(decision.get("predictions")), target)
-        if wait is None:
+        if wait is None or target in self._state.started:
             return None
-        return max(self._state.waiting_since.setdefault(target, time.time()) + wait, time.time() + 1)
+        now = time.time()
+        since = self._state.waiting_since.setdefault(target, now)
+        # Where no other target takes it, or none can be asked, one looks again less and less often.
+        return since + wait if since + wait > now else now + next_look(since, now)
 
     def _defer(self, trigger: FirstJobTrigger) -> NoReturn:
         self.defer(trigger=trigger, method_name="execute_complete", kwargs={"state": self._state.to_dict()})

@@ -26,6 +26,7 @@ class PlacedState(msgspec.Struct, kw_only=True):
     :param decisions: by which a target was chosen.
     :param unproven: events of jobs that have ended, whose success is not proven yet.
     :param waiting_since: when a job began to wait at a target, in seconds since the epoch.
+    :param started: targets whose job was seen to wait no more.
     :param since: since when no target takes the work, in seconds since the epoch.
     :param late: whether the job waits longer than was expected.
     :param tries: ``max_tries`` of the task, which changes when a person clears it.
@@ -36,6 +37,7 @@ class PlacedState(msgspec.Struct, kw_only=True):
     decisions: dict[str, JsonObject] = msgspec.field(default_factory=dict)
     unproven: dict[str, JsonObject] = msgspec.field(default_factory=dict)
     waiting_since: dict[str, float] = msgspec.field(default_factory=dict)
+    started: list[str] = msgspec.field(default_factory=list)
     since: float | None = None
     late: bool = False
     tries: int | None = None
@@ -72,7 +74,7 @@ class PlacedState(msgspec.Struct, kw_only=True):
     def clear(self, context: Context) -> None:
         """Forget all but the tries."""
         self.failed, self.running, self.decisions = {}, {}, {}
-        self.unproven, self.waiting_since, self.since, self.late = {}, {}, None, False
+        self.unproven, self.waiting_since, self.started, self.since, self.late = {}, {}, [], None, False
         self.save(context)
 
 

@@ -9,7 +9,7 @@ from typing import Unpack
 from airflow.sdk import BaseOperator
 
 from airflow_provider_oscar.base_arguments import OperatorArguments
-from airflow_provider_oscar.core.checks import is_template
+from airflow_provider_oscar.core.checks import check_value, is_template
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.words import nearest
 from airflow_provider_oscar.jobs.backend import require_backend
@@ -55,7 +55,8 @@ class PlacementOperator(BaseOperator):
             get_target(force.strip(), by_name(targets))
         known = {word for target in targets for word in target.capabilities}
         for word in self.requires:
-            if isinstance(word, str) and not is_template(word) and word not in known:
+            check_value(word, str, f"one of the words that task {self.task_id!r} requires")
+            if not is_template(word) and word not in known:
                 raise DefinitionError(
                     f"task {self.task_id!r} requires {quoted(word)}, which no target is capable of"
                     f"{nearest(word, known) or '; give it to the capabilities of one'}"

@@ -16,8 +16,9 @@ from airflow_provider_oscar.core.checks import check_fields, check_value
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.placement.history import RunRecord
 from airflow_provider_oscar.placement.occupancy import PlacedJob
+from airflow_provider_oscar.placement.patience import patience
 from airflow_provider_oscar.placement.policies import Explicit, HistorySnapshot, PlacementPolicy, ask
-from airflow_provider_oscar.placement.prediction import Prediction, patience, predict
+from airflow_provider_oscar.placement.prediction import Prediction, predict
 from airflow_provider_oscar.placement.targets import (
     Decision,
     NoTargetError,

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from airflow_provider_oscar.placement.history import RunRecord, Seconds
+from airflow_provider_oscar.placement.history import SKEW, RunRecord, Seconds
 
 #: A job that should have ended is expected to take this share of its expected length more.
 OVERDUE = 0.1
@@ -43,7 +43,10 @@ class PlacedJob(msgspec.Struct, frozen=True, kw_only=True):
     def counts(self, now: float) -> bool:
         """Tell whether it is still taken to be in flight."""
         numbers = (self.at, self.seconds, self.late_after)
-        return all(map(math.isfinite, numbers)) and self.seconds >= 0 and now - self.at < self.late_after
+        if not all(map(math.isfinite, numbers)) or self.seconds < 0:
+            return False
+        # One that is yet to be placed was dated by a wrong clock, and would be in flight until that date.
+        return -SKEW.total_seconds() <= now - self.at < self.late_after
 
 
 def decode_placed(text: object) -> tuple[PlacedJob, ...]:

@@ -8,8 +8,7 @@ goes into XCom and the manifest.
 from __future__ import annotations
 
 import fnmatch
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -18,7 +17,7 @@ from airflow_provider_oscar.core.checks import check_fields, check_value
 from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError, TransientError, quoted
 from airflow_provider_oscar.core.objects import StoreType
 from airflow_provider_oscar.core.words import require_word
-from airflow_provider_oscar.placement.history import History
+from airflow_provider_oscar.placement.history import LARGEST, History
 from airflow_provider_oscar.placement.occupancy import PlacedJob
 from airflow_provider_oscar.placement.targets import (
     Decision,
@@ -136,7 +135,7 @@ def ask(
     if request.target not in (None, chosen.name):
         raise DefinitionError(f"policy {name} chose {chosen.name!r}, but somebody insists on {request.target!r}")
     if chosen.name in request.excluded:
-        raise DefinitionError(f"policy {name} chose {chosen.name!r}, which has failed this work already")
+        raise DefinitionError(f"policy {name} chose {chosen.name!r}, which has been tried for this work already")
     return replace(decision, target=chosen)
 
 
@@ -168,7 +167,7 @@ def _are_texts(given: object) -> bool:
 
 def _are_seconds(given: object) -> bool:
     return isinstance(given, Mapping) and all(
-        isinstance(each, int | float) and math.isfinite(each) for each in given.values()
+        isinstance(each, int | float) and -LARGEST < each < LARGEST for each in given.values()
     )
 
 
@@ -314,9 +313,11 @@ class Fallback:
 
     def __post_init__(self) -> None:
         order: object = self.order
-        if not order or isinstance(order, str):
-            raise DefinitionError(f"Fallback needs the names of targets in order; got {self.order!r}")
-        object.__setattr__(self, "order", tuple(self.order))
+        # A set has no order, and gives another one in each process.
+        names = () if not isinstance(order, Iterable) or isinstance(order, str | Set) else tuple(order)
+        if not names or not all(isinstance(name, str) for name in names):
+            raise DefinitionError(f"Fallback needs the names of targets in order; got {repr(order)[:100]}")
+        object.__setattr__(self, "order", names)
 
     @property
     def names(self) -> tuple[str, ...]:

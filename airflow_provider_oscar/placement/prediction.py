@@ -35,8 +35,6 @@ FADE_QUEUES = 2.0
 FADE_SECONDS = 60.0
 #: What a newcomer is expected to wait, as a multiple of what the oldest waiting job has waited.
 PENDING_FACTOR = 1.5
-#: Seconds for which a job may wait in a queue in any case before it counts as late.
-SHORTEST_PATIENCE = 10.0
 #: Jobs that a target is taken to run at once, until it has held more.
 ASSUMED_CAPACITY = 4
 #: How much wider an interval is for a target of which one job is known; less the more are.
@@ -102,40 +100,6 @@ class Prediction:
             "high": self.high,
             "jobs": float(self.jobs),
         }
-
-
-def patience(predictions: Mapping[str, object], target: str) -> Seconds | None:
-    """Return how long a job may wait in the queue until it is to be started elsewhere too; None if nothing was
-    expected of it.
-
-    It may until it is later than its interval says, or, where that is sooner, until it has waited for as long as
-    another target would need longer in all: then the wait costs no more than twice the best choice would have, however
-    long it still is. The first jobs of a target are sent there to learn from, which one that is moved does not teach.
-
-    :param predictions: of the decision, per target, each as of :meth:`Prediction.to_dict`.
-    :param target: where the job waits.
-    """
-    expected = _numbers(predictions.get(target))
-    if expected is None:
-        return None
-    total, high, queue = expected
-    service = total - queue
-    if _fields(predictions[target]).get("jobs") == 0:
-        return max(high - service, SHORTEST_PATIENCE)
-    others = [found[0] for name in predictions if name != target and (found := _numbers(predictions[name]))]
-    return max(min([high, *others]) - service, SHORTEST_PATIENCE)
-
-
-def _numbers(expected: object) -> tuple[float, float, float] | None:
-    """Return total, upper bound and queue of a stored prediction."""
-    fields = _fields(expected)
-    found = [fields.get(name) for name in ("total", "high", "queue")]
-    numbers = [float(each) for each in found if isinstance(each, int | float)]
-    return (numbers[0], numbers[1], numbers[2]) if len(numbers) == len(found) else None
-
-
-def _fields(expected: object) -> Mapping[str, object]:
-    return expected if isinstance(expected, Mapping) else {}
 
 
 @dataclass(frozen=True)
@@ -265,7 +229,7 @@ def predict(
 
 
 def _prior(request: PlacementRequest, target: PlacementTarget, observation: TargetObservation) -> Prediction:
-    run = target.prior_run + target.prior_run_per_gib * (request.size or 0) / _GIB
+    run = min(target.prior_run + target.prior_run_per_gib * ((request.size or 0) / _GIB), LONGEST)
     capacity = target.capacity or observation.capacity or ASSUMED_CAPACITY
     queue = target.prior_queue + _waves(capacity, observation.active) * run
     if observation.start_in is not None:

@@ -6,7 +6,6 @@ A policy (:mod:`airflow_provider_oscar.placement.policies`) turns a :class:`Plac
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,9 +15,12 @@ from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, 
 from airflow_provider_oscar.core.resources import check_resources
 from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.core.words import nearest
+from airflow_provider_oscar.placement.history import LONGEST
 
 #: Seconds to wait before asking again when all fitting targets are down or full.
 BUSY_DELAY = 60.0
+#: Characters a target's name has at most.
+NAME = 100
 #: Words that leave the choice to the policy, where a target may be named.
 AUTOMATIC = ("", "auto", "none")
 #: Kinds whose jobs reach SLURM through a virtual node alone; a kind of one's own may have another way.
@@ -66,12 +68,9 @@ class PlacementTarget:
     prior_run_per_gib: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.name:
-            raise DefinitionError("a placement target needs a name; got an empty one")
         about = f"placement target {self.name!r}"
         check_fields(self, about)
-        if self.name.lower() in AUTOMATIC:
-            raise DefinitionError(f"{about} is named as what leaves the choice to the policy; give it another name")
+        _check_name(self.name)
         check_value(self.slurm, SlurmOptions | None, f"slurm of {about}")
         check_value(self.environment, Mapping, f"environment of {about}")
         check_environment(self.environment, f"environment of {about}")
@@ -93,11 +92,16 @@ class PlacementTarget:
                 raise DefinitionError(f"placement target {self.name!r} has {bound}={value}; expected at least 1")
         for number in ("cost_per_hour", "power_kw", "carbon_per_kwh", "prior_queue", "prior_run", "prior_run_per_gib"):
             value = getattr(self, number)
-            if not 0 <= value < math.inf:
-                raise DefinitionError(f"placement target {self.name!r} has {number}={value}; expected 0 or more")
+            if not 0 <= value <= LONGEST:
+                raise DefinitionError(
+                    f"placement target {self.name!r} has {number}={value:.6g}; expected 0 or more, to {LONGEST:.0e}"
+                )
         capabilities: object = self.capabilities
-        if isinstance(capabilities, str):
-            raise DefinitionError(f"placement target {self.name!r}: capabilities is a text; expected a set of words")
+        words = isinstance(capabilities, Iterable) and not isinstance(capabilities, str)
+        if not words or not all(isinstance(each, str) for each in self.capabilities):
+            raise DefinitionError(
+                f"placement target {self.name!r} has capabilities={repr(capabilities)[:100]}; expected a set of words"
+            )
         object.__setattr__(self, "capabilities", frozenset(self.capabilities))
         resources = check_resources(self.resources, f"placement target {self.name!r}", plain=self.kind == "interlink")
         object.__setattr__(self, "resources", resources)
@@ -113,6 +117,21 @@ class PlacementTarget:
             self,
             slurm=None if self.slurm is None else self.slurm.rendered(render),
             resources={name: str(render(quantity)) for name, quantity in self.resources.items()},
+        )
+
+
+def _check_name(name: str) -> None:
+    """Refuse names that nobody can read, write, or insist on."""
+    if not name:
+        raise DefinitionError("a placement target needs a name; got an empty one")
+    if not name.isprintable() or name != name.strip() or len(name) > NAME or "{" in name:
+        raise DefinitionError(
+            f"a placement target is named {name[:NAME]!r}; expected at most {NAME} characters that can be "
+            "shown in one line, no template, and no space at either end"
+        )
+    if name.lower() in AUTOMATIC:
+        raise DefinitionError(
+            f"placement target {name!r} is named as what leaves the choice to the policy; give it another name"
         )
 
 
@@ -233,7 +252,7 @@ def filter_available(
         now = seen.get(target.name, TargetObservation(name=target.name))
         missing = request.requires - target.capabilities
         if target.name in request.excluded:
-            rejected[target.name] = "it has failed this work already"
+            rejected[target.name] = "it has been tried for this work already"
         elif missing:
             rejected[target.name] = f"lacks {', '.join(sorted(missing))}"
         elif not now.up:

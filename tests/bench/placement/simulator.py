@@ -21,8 +21,8 @@ from airflow_provider_oscar.placement.breaker import CircuitBreaker
 from airflow_provider_oscar.placement.history import KEPT, History, RunRecord
 from airflow_provider_oscar.placement.learned import placed_by
 from airflow_provider_oscar.placement.occupancy import PlacedJob
+from airflow_provider_oscar.placement.patience import patience
 from airflow_provider_oscar.placement.policies import HistorySnapshot, PlacementPolicy
-from airflow_provider_oscar.placement.prediction import patience
 from airflow_provider_oscar.placement.targets import PlacementRequest, PlacementTarget, TargetObservation
 
 #: Seconds after which an operator that found no target asks again.

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import pytest
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.decorators.placement import placement_task
+from airflow_provider_oscar.placement.learned import FastestFinish
 from airflow_provider_oscar.placement.policies import Explicit
 from airflow_provider_oscar.placement.targets import PlacementTarget
 from tests.support.fakes import context
@@ -51,6 +52,23 @@ def test_anything_else_is_refused_with_the_names(returned):
         return returned
 
     with pytest.raises(AirflowFailException, match="cloud, hpc"):
+        made(where).choose_branch(context())
+
+
+@pytest.mark.parametrize("raised", [AirflowSkipException, AirflowFailException, ValueError])
+def test_what_the_function_raises_is_airflows_to_judge(raised):
+    def where():
+        raise raised("no night run today")
+
+    with pytest.raises(raised, match="no night run"):
+        made(where).choose_branch(context())
+
+
+def test_a_class_of_policies_is_no_policy():
+    def where():
+        return FastestFinish
+
+    with pytest.raises(AirflowFailException, match=r"expected an object: FastestFinish\("):
         made(where).choose_branch(context())
 
 

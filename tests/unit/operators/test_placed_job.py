@@ -142,7 +142,7 @@ def test_target_that_refuses_the_job_leaves_it_to_elsewhere_which_takes_the_othe
     summary = run.execute("result")
     assert [each["target"] for each in summary["attempts"]] == ["cloud"]
     assert "503" in summary["attempts"][0]["failed"]
-    assert run.pull("infer.elsewhere", "decision")["rejected"] == {"cloud": "it has failed this work already"}
+    assert run.pull("infer.elsewhere", "decision")["rejected"] == {"cloud": "it has been tried for this work already"}
     placed_there = told_to(world, pod)
     assert placed_there["policy"] == "Fallback"
     assert placed_there["reasons"][0] == "first of its chain"
@@ -315,6 +315,65 @@ def test_the_policy_is_told_whether_a_job_that_waits_too_long_is_moved(world, sp
         run.execute("cloud")
     run.defers("elsewhere")
     assert asked == [speculate, speculate]
+
+
+WOKEN = {"status": "wake"}
+
+
+def waiting_alone(world, rows=None, policy=ORDER):
+    """One object of several, whose job waits in the cloud for longer than was expected."""
+    world["supervisor"].revoke = lambda conn_id, uri, submission_id: None
+    run = Run(policy=policy, speculate=True, learn=True, each=True, object_event=[EVENT], rows=rows)
+    choose = run.task("choose")
+    (chosen,) = choose.execute(run.context("infer.choose"))
+    assert chosen["decision"]["target"] == "cloud"
+    chosen["decision"].update(SLOW)
+    mapped = run.dag.task_dict["infer.run"].unmap(chosen)
+    mapped.force = ""
+    run.task = lambda name: mapped
+    pause = run.defers("run")
+    (first,) = world["oscar"].jobs
+    assert 0 < pause.trigger.wake_at - time.time() <= 10
+    return run, pause, first
+
+
+def woken(run, pause):
+    with pytest.raises(TaskDeferred) as raised:
+        run.resume("run", pause, WOKEN)
+    return raised.value
+
+
+def test_a_job_that_has_started_is_not_looked_at_again(world):
+    run, pause, first = waiting_alone(world)
+    world["oscar"].jobs[first] = "Running"
+    pause = woken(run, pause)
+    assert pause.trigger.wake_at is None, "it can be late no more"
+    assert [each["job_id"] for each in pause.trigger.jobs] == [first]
+
+
+@pytest.mark.parametrize("trouble", ["all others down", "no answer", "its policy fails"])
+def test_to_start_a_job_elsewhere_too_is_an_aid_that_costs_neither_the_job_nor_a_busy_loop(world, trouble):
+    class Failing(Fallback):
+        def decide(self, request, *others):
+            if request.excluded:
+                raise KeyError("gone")
+            return super().decide(request, *others)
+
+    run, pause, first = waiting_alone(
+        world, policy=Failing(("cloud", "hpc")) if trouble == "its policy fails" else ORDER
+    )
+    world["oscar"].jobs[first] = "Pending"
+    world["up"]["leonardo"] = trouble != "all others down"
+    if trouble == "no answer":
+        world["oscar"].refuse["GET", "/system/logs"] = 503
+    pause.kwargs["state"]["waiting_since"]["cloud"] -= 100
+    pause = woken(run, pause)
+    assert [each["job_id"] for each in pause.trigger.jobs] == [first]
+    assert pause.trigger.wake_at - time.time() > 10
+    world["oscar"].refuse.clear()
+    world["oscar"].jobs[first] = "Succeeded"
+    prove(world, first)
+    assert run.resume("run", pause, ended())["submission_id"] == first
 
 
 def test_the_other_of_two_jobs_goes_on_when_one_is_lost(world):

@@ -153,6 +153,14 @@ def test_speculation_is_for_any_policy_whose_jobs_are_recorded():
         ({"environment": {"A=1": ""}}, "environment of placement target 'a' has a variable 'A=1'; expected a name"),
         ({"slurm": "--partition=a"}, "slurm of placement target 'a'"),
         ({"name": "auto"}, "give it another name"),
+        ({"name": "gpu "}, "named 'gpu '; expected .* no space at either end"),
+        ({"name": "a\nb"}, "can be shown in one line"),
+        ({"name": "x" * 300}, "at most 100 characters"),
+        ({"name": "{{ var.value.site }}"}, "no template"),
+        ({"cost_per_hour": 1e300}, "cost_per_hour=1e[+]300; expected 0 or more, to 1e[+]09"),
+        ({"cost_per_hour": 10**400}, "cost_per_hour of placement target 'a' is 1000.*expected float"),
+        ({"prior_run_per_gib": 1e308}, "expected 0 or more, to 1e[+]09"),
+        ({"capabilities": {1}}, "capabilities=.*expected a set of words"),
     ],
 )
 def test_a_target_refuses_values_that_no_target_has(given, message):
@@ -177,6 +185,23 @@ def test_a_target_takes_devices_templates_and_plain_quantities():
 def test_a_rule_that_can_never_match_is_refused(given, message):
     with pytest.raises(DefinitionError, match=message):
         Rule(target="a", **given)
+
+
+@pytest.mark.parametrize("order", [{"cloud", "hpc"}, (1,), [None], "cloud", 3, ()])
+def test_a_chain_is_names_that_have_an_order_in_every_process(order):
+    with pytest.raises(DefinitionError, match="Fallback needs the names of targets in order"):
+        Fallback(order)
+
+
+@pytest.mark.parametrize("name", ["task_id", "trigger_rule", "placement", "target", "resources", "task_group"])
+def test_what_the_group_gives_its_tasks_is_refused_with_what_to_do_instead(name):
+    with pytest.raises(DefinitionError, match=f"takes no argument '{name}': .*(target|group|call)"):
+        group(**{name: "x"})
+
+
+def test_a_capability_that_is_required_is_a_word():
+    with pytest.raises(DefinitionError, match="one of the words that task 'infer.choose' requires is 3; expected str"):
+        group(requires=[3])
 
 
 @pytest.mark.parametrize("rules", [Rule(target="a"), ["a"]])

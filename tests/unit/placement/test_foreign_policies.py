@@ -72,14 +72,21 @@ def decided(answer, **request):
                 DefinitionError,
                 "policy Own returned a Decision with predictions=.*; expected for each name",
             )
-            for predictions in (None, {"cloud": None}, {"cloud": {"total": "1 h"}}, {"cloud": {"total": math.nan}})
+            for predictions in (
+                None,
+                {"cloud": None},
+                {"cloud": {"total": "1 h"}},
+                {"cloud": {"total": math.nan}},
+                {"cloud": {"total": 10**400}},
+                {"cloud": {"total": 1e300}},
+            )
         ),
         (lambda _: Decision(target=CLOUD, reasons=()), {"target": "hpc-gpu"}, DefinitionError, "insists on 'hpc-gpu'"),
         (
             lambda _: Decision(target=CLOUD, reasons=()),
             {"excluded": frozenset({"cloud"})},
             DefinitionError,
-            "'cloud', which has failed this work already",
+            "'cloud', which has been tried for this work already",
         ),
     ],
 )

@@ -20,8 +20,8 @@ from airflow_provider_oscar.placement.learned import (
     GreenestWithinDeadline,
     decide_many,
 )
+from airflow_provider_oscar.placement.patience import patience
 from airflow_provider_oscar.placement.policies import Explicit, Fallback, HistorySnapshot, RuleBased
-from airflow_provider_oscar.placement.prediction import patience
 from airflow_provider_oscar.placement.targets import PlacementRequest, PlacementTarget, TargetObservation
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -72,7 +72,7 @@ def test_what_the_request_names_is_taken_with_its_prediction():
 def test_a_target_that_failed_the_work_is_not_taken_again():
     decision = CALM.decide(PlacementRequest(excluded=frozenset({"fast"})), TARGETS, (), KNOWN)
     assert decision.target is SLOW
-    assert decision.rejected == {"fast": "it has failed this work already"}
+    assert decision.rejected == {"fast": "it has been tried for this work already"}
 
 
 def test_a_target_of_which_no_job_is_known_gets_one_before_its_prior_decides_for_good():

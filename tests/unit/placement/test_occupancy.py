@@ -175,3 +175,8 @@ def test_of_jobs_that_should_have_ended_only_as_many_count_as_are_seen(work, act
     assert len(kept) - len(young) == min(len(jobs) - len(young), active)
     gone = [each for each in jobs if each not in kept]
     assert all(each.at <= other.at for each in gone for other in kept if other not in young), "the oldest ended first"
+
+
+@pytest.mark.parametrize(("ahead", "counts"), [(0.0, True), (60.0, True), (86400.0, False)])
+def test_a_job_placed_by_a_clock_that_ran_far_ahead_is_not_in_flight_until_that_date(ahead, counts):
+    assert placed(1, -ahead, 10).counts(NOW) is counts

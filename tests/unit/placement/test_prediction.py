@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_oscar.placement.history import RunRecord
-from airflow_provider_oscar.placement.prediction import SHORTEST_PATIENCE, Prediction, patience, predict
+from airflow_provider_oscar.placement.patience import SHORTEST_PATIENCE, patience
+from airflow_provider_oscar.placement.prediction import Prediction, predict
 from airflow_provider_oscar.placement.robust import theil_sen, weighted_quantile
 from airflow_provider_oscar.placement.targets import PlacementRequest, PlacementTarget, TargetObservation
 
