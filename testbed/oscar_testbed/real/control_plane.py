@@ -229,6 +229,9 @@ class ControllerManager(ControlLoop):
     def __init__(self, directory: Path, api: ApiServer) -> None:
         words = [f"--service-account-private-key-file={api.service_account_key}"]
         words += [f"--root-ca-file={api.ca_path}", "--use-service-account-credentials=false"]
+        # Of certificates that nodes ask for; nobody verifies them here.
+        words += [f"--cluster-signing-cert-file={api.client_certificate}"]
+        words += [f"--cluster-signing-key-file={api.client_certificate.with_suffix('.key')}"]
         super().__init__("kube-controller-manager", directory, api, *words)
 
     def start(self) -> None:

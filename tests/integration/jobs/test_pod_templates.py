@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from kubernetes.client import V1ConfigMap, V1ObjectMeta, V1Secret
 from oscar_testbed.errors import MissingPrerequisite
 from oscar_testbed.fakes.slurm.real import RealSlurm, missing_programs
 
+from airflow_provider_oscar.core.errors import LostContactError, TransientError
 from airflow_provider_oscar.core.pod_options import PodOptions
 from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
@@ -366,3 +368,11 @@ def test_a_job_of_the_test_set_that_fails_is_no_success_though_all_beside_it_do(
     spec = {"containers": [job(script), sh("true")]}
     with pytest.raises(AirflowFailException, match=says):
         task_of(spec).execute(scenarios.make_context(request))
+
+
+def test_an_init_container_that_fails_is_no_success_whatever_is_said_of_the_pod(request, site):
+    """Over SLURM 23.02 and later, interLink's plugin reads its exit code as 0 and calls the pod Succeeded."""
+    task = task_of({"initContainers": [sh("echo no licence; exit 5")], "containers": [job("echo never > done")]})
+    task.manifest_grace = timedelta(seconds=5)
+    with pytest.raises((LostContactError, TransientError), match="InitContainer other failed with status 5"):
+        task.execute(scenarios.make_context(request))

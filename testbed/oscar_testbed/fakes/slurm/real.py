@@ -220,12 +220,16 @@ class RealSlurm:
     def kill_controller(self, pause: float) -> None:
         """Kill slurmctld as ``kill -9`` does once it has saved its jobs, and start it again; it finds them there.
 
-        It saves them within seconds of a change. Killed before that, it launches a job again that runs, which the node
-        refuses and SLURM then holds: nobody's job survives that, with us or without.
+        It saves them within seconds of a change that somebody asked for, so this asks for one; that a job has started
+        may wait for minutes. Killed before that, it launches a job again that runs, which the node refuses and SLURM
+        then holds or ends: nobody's job survives that, with us or without.
 
         :param pause: seconds in between.
         """
         began, saved = time.time(), self.directory / "state" / "job_state"
+        for job in self.jobs().values():
+            if not job.finished:
+                self._run(["scontrol", "update", f"JobId={job.job_id}", "Nice=0"])
         with suppress(PlatformError):
             wait_until(
                 lambda: saved.exists() and saved.stat().st_mtime > began,
